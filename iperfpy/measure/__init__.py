@@ -1,0 +1,1 @@
+"""From cumulative counters to samples, and from samples to a summary."""

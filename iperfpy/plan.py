@@ -1,0 +1,78 @@
+"""What was asked for: frozen records that the command line makes and the rest obeys."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from protocols.settings import Settings
+
+DEFAULT_PORT = 5201
+
+
+class Direction(enum.Enum):
+    """Which way the payload flows."""
+
+    FORWARD = "forward"  # client to server
+    REVERSE = "reverse"  # server to client
+    BIDIRECTIONAL = "bidirectional"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One test, as the client asks and the server agrees. Both ends hold an equal Plan.
+
+    Exactly one of `duration_us`, `total_bytes`, `total_blocks` ends the test (the others are 0;
+    all 0: run until interrupted). `rate_bps` is per stream, 0 unlimited; `burst_blocks` as iperf3's `-b n/m`.
+    """
+
+    transport: str
+    settings: Settings
+    direction: Direction = Direction.FORWARD
+    duration_us: int = 10_000_000
+    total_bytes: int = 0
+    total_blocks: int = 0
+    omit_us: int = 0
+    parallel: int = 1
+    block_bytes: int = 128 * 1024
+    rate_bps: int = 0
+    burst_blocks: int = 0
+    interval_us: int = 1_000_000
+    title: str = ""
+    extra_data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """Where the server is and how to reach it."""
+
+    host: str
+    port: int = DEFAULT_PORT
+    bind: str = ""
+    client_port: int = 0
+    family: int = 0  # 0, socket.AF_INET or socket.AF_INET6
+    connect_timeout_us: int = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where to listen, and for how many tests."""
+
+    port: int = DEFAULT_PORT
+    bind: str = ""
+    family: int = 0
+    one_off: bool = False
+    interval_us: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """What is shown, and where it goes. `csv` None: no CSV; empty: a name under results/ is made."""
+
+    json: bool = False
+    json_stream: bool = False
+    csv: str | None = None
+    rate_format: str = ""  # k m g t K M G T, or empty: adaptive
+    verbose: bool = False
+    interval_us: int = 1_000_000
+    extra: dict[str, str] = field(default_factory=dict)

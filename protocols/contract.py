@@ -1,0 +1,206 @@
+"""What a transport is, and what it may ask of the program that runs it.
+
+A transport is one object (`Transport`) that declares a `Settings` dataclass and its
+`Metric`s, and makes one `Channel` per data stream: by `connect` at the client, by `accept`
+at the server. A channel carries bytes in one direction at a time and keeps cumulative
+counters; who subtracts and prints them is not its business.
+
+    client:  transport.connect(stream, settings, ClientPort)  -> Channel
+    server:  transport.accept(stream, settings, ServerPort)   -> Channel
+    both:    channel.send(load) | channel.receive()           until stopped
+             channel.counters()                               at any moment
+             channel.close()
+
+Adding a transport: one class, one entry point in the group "iperfpy.transports".
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from protocols.settings import Settings
+
+Value = int | float | str | None
+"""A cell of a record. None means not available; zero means zero."""
+
+Counters = Mapping[str, Value]
+"""A record of cumulative counters and current gauges, by `Metric.key`."""
+
+SocketAddress = tuple[Any, ...]
+"""(host, port) for IPv4, (host, port, flowinfo, scope) for IPv6, as the socket module has it."""
+
+T = TypeVar("T")
+
+
+class Side(enum.Enum):
+    """Which end of a stream owns a number, or which end of it we are."""
+
+    SENDER = "sender"
+    RECEIVER = "receiver"
+
+
+class Unit(enum.Enum):
+    """What a number counts; it decides how a table formats it and what a CSV header is called."""
+
+    COUNT = ""
+    BYTES = "bytes"
+    MICROSECONDS = "us"
+    PERCENT = "percent"
+    BITS_PER_SECOND = "bits_per_second"
+    TEXT = "text"
+
+
+class Kind(enum.Enum):
+    """How an interval's figure follows from the records at its two ends."""
+
+    COUNTER = "counter"  # the later minus the earlier
+    GAUGE = "gauge"  # the later
+    RATIO = "ratio"  # difference of `numerator` over difference of `denominator`; not in the record
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure that a transport measures: a CSV column, a JSON key and, with `title`, a table column.
+
+    `key` carries its unit unless it is a plain count (`rtt_us`, `lost_percent`). RATIO metrics are
+    computed from two COUNTER metrics of the same record, times 100 when the unit is PERCENT; they
+    are None when the denominator did not move. A gauge with `spread` is polled within the interval,
+    and its minimum, mean and maximum are reported beside its last value. `iperf3` names the key under
+    which iperf3's own JSON has the same number (same unit), when it has one.
+    """
+
+    key: str
+    doc: str
+    unit: Unit = Unit.COUNT
+    kind: Kind = Kind.COUNTER
+    side: Side = Side.SENDER
+    title: str = ""
+    numerator: str = ""
+    denominator: str = ""
+    spread: bool = False
+    iperf3: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One data stream of a test, as both ends know it.
+
+    `id` is iperf3's (1, 3, 4, 5, ...), `index` counts from 0, `conv` is an unguessable 32-bit
+    number agreed over the control channel, `sends` says whether this end is the sender.
+    """
+
+    id: int
+    index: int
+    conv: int
+    sends: bool
+
+
+class Load(Protocol):
+    """What a sender sends: blocks, a rate, an end. Called from one thread per channel."""
+
+    def wait_us(self, now_us: int) -> int:
+        """Microseconds until the next block may go: 0 now, -1 never (finished or stopped)."""
+
+    def take(self) -> memoryview:
+        """The next block, never empty; call only after `wait_us` returned 0."""
+
+
+class Channel(ABC):
+    """One data stream at one end, open. Every method but `send` runs on the event loop's thread."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """The descriptor of the socket underneath, for setsockopt and the like."""
+
+    @property
+    @abstractmethod
+    def local_address(self) -> SocketAddress: ...
+
+    @property
+    @abstractmethod
+    def remote_address(self) -> SocketAddress: ...
+
+    @abstractmethod
+    def counters(self) -> dict[str, Value]:
+        """The record now: `bytes` (payload this end vouches for: acknowledged or at least out of the
+        local queue when sending, delivered in order when receiving) and the metrics of this side."""
+
+    @abstractmethod
+    async def send(self, load: Load) -> None:
+        """Carry blocks of `load` until it has no more. Returns when the last one was accepted.
+        Raises `TransportError` when the path or the peer ends it."""
+
+    @abstractmethod
+    async def receive(self) -> None:
+        """Receive and count until the peer closes or `close` is called."""
+
+    @abstractmethod
+    async def drain(self) -> None:
+        """Wait until everything accepted by `send` has been acknowledged by the peer; the caller sets the deadline."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release everything at once; `send` and `receive` in progress return. Idempotent."""
+
+
+class ClientPort(Protocol):
+    """What a client's transport may ask of the program."""
+
+    @property
+    def remote(self) -> SocketAddress:
+        """The server's address and port, for TCP and UDP alike."""
+
+    def local(self, stream: Stream) -> SocketAddress | None:
+        """Where to bind this stream's socket (-B, --cport), or None."""
+
+    async def connection(
+        self, stream: Stream, prepare: Callable[[socket.socket], None] | None = None
+    ) -> socket.socket:
+        """A non-blocking TCP connection to the server that has presented this test's cookie.
+        `prepare` sees the socket before it is bound and connected."""
+
+
+class ServerPort(Protocol):
+    """What a server's transport may ask of the program."""
+
+    @property
+    def local(self) -> SocketAddress:
+        """The address and port that the server listens on."""
+
+    async def connection(self) -> socket.socket:
+        """The next TCP connection that presents this test's cookie, non-blocking."""
+
+    def shared(self, open: Callable[[SocketAddress], T]) -> T:
+        """What `open(local)` made the first time this server was asked for it: a listener that all
+        tests share. It is closed (its `close()` called) with the server."""
+
+
+class Transport(ABC):
+    """A protocol that can be measured. Instances hold no state; every stream gets a `Channel`."""
+
+    name: ClassVar[str]
+    """What `--proto` takes."""
+    summary: ClassVar[str]
+    """One line for the help."""
+    prefix: ClassVar[str]
+    """Generated flags are `--<prefix>-<field>`; two transports may share a prefix and its flags."""
+    settings: ClassVar[type[Settings]]
+    metrics: ClassVar[tuple[Metric, ...]]
+    iperf3: ClassVar[str] = ""
+    """The key that selects this transport in iperf3's parameters ("tcp", "udp"), or empty: then both
+    ends must be iperfpy. With a key, the settings travel as top-level parameters under their wire names."""
+
+    @abstractmethod
+    def block_bytes(self, settings: Settings) -> int:
+        """The block length (-l) when the user gives none."""
+
+    @abstractmethod
+    async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel: ...
+
+    @abstractmethod
+    async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel: ...
