@@ -141,7 +141,7 @@ class Channel(ABC):
 
     @abstractmethod
     async def drain(self) -> None:
-        """Wait until everything accepted by `send` has been acknowledged by the peer; the caller sets the deadline."""
+        """Wait until all that `send` accepted has been acknowledged; the caller sets the deadline."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -107,7 +107,8 @@ class Sink(Protocol):
 
     def start(self, start: TestStart) -> None: ...
     def interval(self, rows: tuple[Row, ...]) -> None:
-        """The rows of one interval, one per stream, in stream order (sums are the sink's to make, by `measure.summary.total`)."""
+        """The rows of one interval, one per stream, in stream order. Sums are the sink's to make, by
+        `measure.summary.total`."""
 
     def end(self, end: TestEnd) -> None: ...
     def error(self, message: str) -> None:

@@ -48,8 +48,8 @@ class Ack:
     transmission marked lost; a mark found wrong is taken back, so it may fall). `in_flight`: after it.
     `in_flight_before`: just before it. `rtt_us`: sample of the newest transmission acknowledged, None when it
     gave none. `min_rtt_us` is not given: how long to remember is the controller's decision.
-    `flight`: of the newest transmission acknowledged, None when unknown; `interval_us`: the longer of its send
-    and ack stretches (0: no rate sample); `delivery_rate`: segments per second over it (0.0: none);
+    `flight`: of the newest transmission acknowledged, None when unknown; `interval_us`: the longer of its
+    send and ack stretches (0: no rate sample); `delivery_rate`: segments per second over it (0.0: none);
     `newly_lost`: transmissions marked lost since the previous `Ack` was reported.
     """
 
@@ -68,7 +68,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Transmissions just marked lost. `flight`: of the newest of them, as it was sent; `lost`: the new total."""
+    """Transmissions just marked lost. `flight`: of the newest of them; `lost`: the new total."""
 
     now_us: int
     segments: int

@@ -1,0 +1,46 @@
+"""A run of datagrams as the kernel's segmentation offload sees it: one buffer and a stride."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_DATAGRAMS = 64
+"""Most segments the kernel takes in one UDP_SEGMENT send (UDP_MAX_SEGMENTS was 64 before Linux 6.9)."""
+MAX_BYTES = 65_507
+"""Most payload bytes in one such send: the IPv4 datagram limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramBatch:
+    """`count` datagrams back to back in `data`, each `stride` bytes but the last, which has `last_size`.
+
+    Attributes
+    ----------
+    data : uint8 array, contiguous, at least (count - 1) * stride + last_size bytes
+        Valid only until whoever made the batch is called again: senders and receivers reuse buffers.
+    """
+
+    data: NDArray[np.uint8]
+    stride: int
+    count: int
+    last_size: int
+
+    @classmethod
+    def of(cls, data: NDArray[np.uint8], stride: int) -> DatagramBatch:
+        """The batch that fills `data`; a rest shorter than `stride` is the last datagram."""
+        count = max(1, -(-len(data) // stride)) if stride else 1
+        return cls(data, stride, count, len(data) - (count - 1) * stride)
+
+    @property
+    def size(self) -> int:
+        """Payload bytes of all datagrams."""
+        return (self.count - 1) * self.stride + self.last_size
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """The datagrams one at a time, as views."""
+        for start in range(0, self.count * self.stride, self.stride or 1):
+            yield self.data[start : min(start + self.stride, self.size)]
