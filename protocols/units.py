@@ -1,0 +1,130 @@
+"""Rates, sizes and durations as people write them, and numbers as iperf3 prints them.
+
+Rates are powers of 1000 (bits per second), sizes powers of 1024 (bytes): iperf3's rule, whatever
+the case of the suffix. Every parser raises `SettingsError` with one sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+from protocols.errors import SettingsError
+
+_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([a-z]*)", re.ASCII)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_DURATIONS_US = {"": 1_000_000, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
+_LARGEST = 1 << 62
+"""Nothing a person measures is larger, and it still fits the signed 64 bits of a peer's counter."""
+
+RATE_LETTERS = "kmgtKMGT"
+"""iperf3's -f: bits in powers of 1000, or bytes in powers of 1024."""
+
+
+def parse_rate(text: str) -> int:
+    """Bits per second from `10M`, `1.5g`, `800k`, `9600`; 1000-based, any case."""
+    return _scaled(text, 1000, "a rate", "k, M, G or T (powers of 1000 bit/s)")
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `128K`, `1.5M`, `1g`, `1400`; 1024-based, any case."""
+    return _scaled(text, 1024, "a size", "K, M, G or T (powers of 1024 bytes)")
+
+
+def parse_duration_us(text: str) -> int:
+    """Microseconds from `10` (seconds), `0.5`, `30s`, `2m`, `1h`, `500ms`."""
+    number, suffix = _split(text, "a duration", "ms, s, m or h")
+    if suffix not in _DURATIONS_US:
+        _reject(text, "a duration", "ms, s, m or h")
+    return _bounded(text, number * _DURATIONS_US[suffix])
+
+
+def parse_rate_and_burst(text: str) -> tuple[int, int]:
+    """(bits per second, blocks per burst) from iperf3's `rate[/burst]`; a burst of 0 is "not given"."""
+    rate, slash, burst = text.partition("/")
+    if not slash:
+        return parse_rate(rate), 0
+    if not re.fullmatch(r"\d{1,18}", burst, re.ASCII):
+        raise SettingsError(f"{text!r} is not a rate with a burst: after the slash goes a number of blocks")
+    return parse_rate(rate) if rate else 0, int(burst)
+
+
+def format_number(value: float) -> str:
+    """Four places, as iperf3 has them: 9.87, 98.7, 987."""
+    if value < 9.995:
+        return f"{value:4.2f}"
+    return f"{value:4.1f}" if value < 99.95 else f"{value:4.0f}"
+
+
+def format_size(size_bytes: float) -> str:
+    """`3.73 MiB`: the largest unit that leaves at least one whole, in powers of 1024."""
+    value, power = _reduced(size_bytes, 1024)
+    return f"{format_number(value).strip()} {size_unit(power)}"
+
+
+def format_rate(bits_per_second: float, letter: str = "") -> str:
+    """`29.8 Mbit/s`, or in the fixed unit of `letter` (one of `RATE_LETTERS`)."""
+    if letter:
+        value = bits_per_second / bits_per_rate_unit(letter)
+        return f"{format_number(value).strip()} {rate_unit(letter)}"
+    value, power = _reduced(bits_per_second, 1000)
+    return f"{format_number(value).strip()} {('', 'k', 'M', 'G', 'T')[power]}bit/s"
+
+
+def rate_unit(letter: str) -> str:
+    """What `letter` stands for, spelled: `m` is Mbit/s, `M` is MiB/s."""
+    if letter in ("k", "m", "g", "t"):
+        return {"k": "kbit/s", "m": "Mbit/s", "g": "Gbit/s", "t": "Tbit/s"}[letter]
+    return f"{size_unit(_POWERS[letter.lower()])}/s"
+
+
+def bits_per_rate_unit(letter: str) -> int:
+    """How many bits one unit of `letter` holds: 10^6 for `m`, 8 * 2^20 for `M`."""
+    power = _POWERS[letter.lower()]
+    return int(1000**power) if letter.islower() else int(8 * 1024**power)
+
+
+def size_unit(power: int) -> str:
+    """Bytes, KiB, MiB, GiB or TiB: the name of 1024^`power` bytes."""
+    return ("Bytes", "KiB", "MiB", "GiB", "TiB")[power]
+
+
+def letter_power(letter: str) -> int:
+    """1 for k and K, 2 for m and M, 3 for g and G, 4 for t and T."""
+    return _POWERS[letter.lower()]
+
+
+def _scaled(text: str, base: int, what: str, suffixes: str) -> int:
+    number, suffix = _split(text, what, suffixes)
+    if suffix not in _POWERS:
+        _reject(text, what, suffixes)
+    return _bounded(text, number * base ** _POWERS[suffix])
+
+
+def _split(text: str, what: str, suffixes: str) -> tuple[float, str]:
+    trimmed = text.strip().lower()
+    if trimmed.startswith("-"):
+        raise SettingsError(f"{text!r} is negative")
+    found = _NUMBER.fullmatch(trimmed)
+    if found is None or len(trimmed) > 40:
+        _reject(text, what, suffixes)
+    return float(found[1]), found[2]
+
+
+def _bounded(text: str, value: float) -> int:
+    if value > _LARGEST:
+        raise SettingsError(f"{text!r} is too large")
+    return round(value)
+
+
+def _reject(text: str, what: str, suffixes: str) -> NoReturn:
+    raise SettingsError(f"{text!r} is not {what}: expected a number, optionally followed by {suffixes}")
+
+
+def _reduced(value: float, base: int) -> tuple[float, int]:
+    """The value in the largest power of `base` (up to the fourth) that keeps it at 1 or more, as printed."""
+    power = 0
+    while value >= base - 0.5 and power < 4:
+        value /= base
+        power += 1
+    return value, power
