@@ -29,6 +29,10 @@ class Flight:
     `stamp_us` is unique per flight and is what the peer echoes. `delivered` and `lost` are the totals at
     that moment, `delivered_us` the time of the last delivery then, `first_sent_us` the send time of the
     flight that was most recently acknowledged then, `in_flight` the segments in flight including this batch.
+
+    `sent` counts the transmissions so far, this batch included; `newest_sent` is the `sent` of the newest
+    flight acknowledged at that moment (0 before any). Their difference at acknowledgement time is what
+    left between two acknowledged transmissions: what the path carried, whatever it lost of it later.
     """
 
     stamp_us: int
@@ -38,6 +42,8 @@ class Flight:
     lost: int
     in_flight: int
     app_limited: bool
+    sent: int = 0
+    newest_sent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,70 @@
+"""Windowed extremes that forget: exact, amortised O(1) per sample.
+
+Time is whatever the caller counts (rounds, cycles, buckets of microseconds): whole numbers that do
+not decrease. Of samples at one time only the extreme is kept, so memory is bounded by the window.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class WindowedMax:
+    """The greatest value of the times `now - window + 1 .. now`.
+
+    An old value is forgotten by `update` and by `advance`; the last one known survives an empty
+    window, because having no news is no reason to believe in zero. Before the first sample: 0.0.
+    """
+
+    __slots__ = ("_falling", "window")
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self._falling: deque[tuple[int, float]] = deque()
+
+    @property
+    def value(self) -> float:
+        return self._falling[0][1] if self._falling else 0.0
+
+    def update(self, now: int, value: float) -> float:
+        """Take a sample and return the maximum."""
+        falling = self._falling
+        while falling and falling[-1][1] <= value:
+            falling.pop()
+        if not falling or falling[-1][0] != now:
+            falling.append((now, value))
+        return self.advance(now)
+
+    def advance(self, now: int) -> float:
+        """Let time pass and return the maximum."""
+        falling = self._falling
+        while len(falling) > 1 and falling[0][0] <= now - self.window:
+            falling.popleft()
+        return self.value
+
+    def clear(self) -> None:
+        self._falling.clear()
+
+
+class WindowedMin:
+    """The least value of the last `window` times; 0.0 before the first sample."""
+
+    __slots__ = ("_negated",)
+
+    def __init__(self, window: int) -> None:
+        self._negated = WindowedMax(window)
+
+    @property
+    def value(self) -> float:
+        return -self._negated.value
+
+    def update(self, now: int, value: float) -> float:
+        """Take a sample and return the minimum."""
+        return -self._negated.update(now, -value)
+
+    def advance(self, now: int) -> float:
+        """Let time pass and return the minimum."""
+        return -self._negated.advance(now)
+
+    def clear(self) -> None:
+        self._negated.clear()

@@ -1,0 +1,65 @@
+"""When the next segments may leave: a token bucket that knows neither clock nor controller.
+
+draft-ietf-ccwg-bbr section 5.6.2 schedules every quantum at `next_send_time`; a bucket of `burst`
+segments says the same and survives late timers: what a late wake-up missed may follow at once,
+up to `slack_us` of it, and no more. An idle sender therefore never earns a burst.
+
+    pacer.allowance(now_us, rate, burst) -> segments that may go now
+    pacer.spend(segments)                   after they went
+    pacer.release_us(rate, burst)        -> when a whole quantum may go
+"""
+
+from __future__ import annotations
+
+from protocols.congestion.contract import UNLIMITED
+
+SLACK_US = 1_000
+"""How late a timer may fire without costing rate: event loops sleep in whole milliseconds."""
+NO_LIMIT = 1 << 30
+
+
+class Pacer:
+    """A token bucket in segments. Tokens accrue at the rate given with each question, so a change
+    of rate holds from the previous question on."""
+
+    __slots__ = ("_slack_us", "_tokens", "_updated_us")
+
+    def __init__(self, slack_us: int = SLACK_US) -> None:
+        self._slack_us = slack_us
+        self._tokens = 1.0
+        self._updated_us: int | None = None
+
+    def allowance(self, now_us: int, rate: float, burst: int) -> int:
+        """Segments that may be released at `now_us`.
+
+        Parameters
+        ----------
+        rate : segments per second, above 0; `UNLIMITED` lifts the limit.
+        burst : segments, at least 1: the send quantum.
+        """
+        if rate == UNLIMITED:
+            self._updated_us = now_us
+            return NO_LIMIT
+        if self._updated_us is None:
+            self._tokens = float(burst)
+        else:
+            earned = max(0, now_us - self._updated_us) * rate / 1e6
+            depth = burst + rate * self._slack_us / 1e6
+            self._tokens = min(self._tokens + earned, depth)
+        self._updated_us = now_us
+        # A release computed in whole microseconds may be a hair early; that hair is not a segment.
+        return max(0, int(self._tokens + 1e-3))
+
+    def spend(self, segments: int) -> None:
+        """`segments` were released. Overdrafts (a probe that had to go) are paid back by waiting."""
+        self._tokens -= segments
+
+    def release_us(self, rate: float, burst: int) -> int | None:
+        """The time at which a quantum of `burst` segments will be allowed, None when it is already.
+
+        Waiting for a whole quantum keeps batches large at high rates; at low rates `burst` is 1.
+        """
+        missing = burst - self._tokens
+        if rate == UNLIMITED or self._updated_us is None or missing <= 1e-3:
+            return None
+        return self._updated_us + max(1, int(missing * 1e6 / rate + 0.999))

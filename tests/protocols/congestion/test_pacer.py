@@ -1,0 +1,62 @@
+"""The token bucket: rate, quantum, late timers, idleness."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocols.congestion.contract import UNLIMITED
+from protocols.congestion.pacer import Pacer
+
+
+def drive(pacer: Pacer, rate: float, burst: int, seconds: float, late_us: int = 0) -> int:
+    """Release whatever is allowed, whenever it is due (plus `late_us`), and count it."""
+    now, released = 0, 0
+    while now < seconds * 1e6:
+        count = pacer.allowance(now, rate, burst)
+        pacer.spend(count)
+        released += count
+        due = pacer.release_us(rate, burst)
+        now = now if due is None else due + late_us
+    return released
+
+
+@pytest.mark.parametrize("rate", [3.0, 437.0, 43_700.0, 1e6])
+@pytest.mark.parametrize("burst", [1, 2, 46])
+def test_keeps_the_rate(rate: float, burst: int) -> None:
+    released = drive(Pacer(), rate, burst, 4.0)
+    assert released == pytest.approx(4.0 * rate, rel=0.002, abs=burst + 1)
+
+
+def test_late_timers_cost_no_rate() -> None:
+    assert drive(Pacer(slack_us=2_000), 8_700.0, 4, 2.0, late_us=1_500) == pytest.approx(17_400, rel=0.005)
+
+
+def test_idleness_earns_no_burst() -> None:
+    pacer = Pacer(slack_us=2_000)
+    pacer.spend(pacer.allowance(0, 1_000.0, 2))
+    assert pacer.allowance(60_000_000, 1_000.0, 2) == 4
+
+
+def test_waits_for_a_whole_quantum() -> None:
+    pacer = Pacer()
+    pacer.spend(pacer.allowance(0, 10_000.0, 10))
+    assert pacer.release_us(10_000.0, 10) == 1_000
+    assert pacer.allowance(500, 10_000.0, 10) == 5
+    assert pacer.release_us(10_000.0, 10) == 1_000
+    pacer.allowance(1_000, 10_000.0, 10)
+    assert pacer.release_us(10_000.0, 10) is None
+
+
+def test_an_overdraft_is_paid_back() -> None:
+    pacer = Pacer()
+    pacer.allowance(0, 1_000.0, 1)
+    pacer.spend(11)
+    assert pacer.allowance(5_000, 1_000.0, 1) == 0
+    assert pacer.release_us(1_000.0, 1) == 11_000
+
+
+def test_unlimited_never_waits() -> None:
+    pacer = Pacer()
+    assert pacer.allowance(0, UNLIMITED, 1) > 1_000_000
+    pacer.spend(500_000)
+    assert pacer.release_us(UNLIMITED, 1) is None
