@@ -1,0 +1,163 @@
+"""The table's columns: three that every test has, and one for every metric that declares a title.
+
+A column is an object that knows its title, its width and how to read its cell off a `Line`. The
+reporter loops over columns and never asks which protocol it is showing, so a transport's own
+figures appear here without a change.
+
+Units stand in the header and stay the same for the whole table: 10 seconds at 0.3 Mbit/s and one
+second at 900 Mbit/s can be compared by eye, and by a script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from iperfpy.measure.sample import Row, Sample
+from protocols.contract import Metric, Side, Unit, Value
+from protocols.units import bits_per_rate_unit, letter_power, rate_unit, size_unit
+
+NOT_AVAILABLE = "-"
+DEFAULT_RATE_LETTER = "m"
+GAP = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one printed line shows: `row`, with times and bytes of `sample`.
+
+    In an interval (`summary` False) every column finds its figure at whichever end has it, so that the
+    table looks the same in both directions. A summary has a line for each end, which shows what that end
+    measured, and a gauge's mean over the whole test in place of its last value.
+    """
+
+    row: Row
+    sample: Sample
+    summary: bool = False
+
+    def value(self, metric: Metric) -> Value:
+        """The figure, or None when it is not available."""
+        if not self.summary:
+            sample = self.row.of(metric.side)
+            return sample.values.get(metric.key) if sample else None
+        mean = self.sample.values.get(f"{metric.key}_mean") if metric.spread else None
+        return self.sample.values.get(metric.key) if mean is None else mean
+
+    def shows(self, side: Side) -> bool:
+        """Whether figures of that end belong on this line at all."""
+        return not self.summary or self.sample.side is side
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: `cell` gives the text, `style` the name of a style for it (see `live.STYLES`)."""
+
+    title: str
+    width: int
+    cell: Callable[[Line], str]
+    style: Callable[[Line], str] = lambda line: ""
+    left: bool = False
+
+    def head(self) -> str:
+        return self._fit(self.title)
+
+    def text(self, line: Line) -> str:
+        return self._fit(self.cell(line))
+
+    def _fit(self, text: str) -> str:
+        return text.ljust(self.width) if self.left else text.rjust(self.width)
+
+
+def columns_for(metrics: Sequence[Metric], rate_letter: str = "") -> tuple[Column, ...]:
+    """The columns of a table: interval, transfer, bandwidth, then titled metrics in declared order.
+
+    `rate_letter` is iperf3's -f; the transfer's unit follows it (k and K: KiB, g and G: GiB).
+    """
+    letter = rate_letter or DEFAULT_RATE_LETTER
+    titled = [metric for metric in metrics if metric.title]
+    return (*_base_columns(letter), *(_metric_column(metric, letter) for metric in titled))
+
+
+def _base_columns(letter: str) -> tuple[Column, Column, Column]:
+    power = letter_power(letter)
+    size, rate = 1024**power, bits_per_rate_unit(letter)
+    return (
+        Column("Interval(s)", 13, _interval, left=True),
+        _column(f"Transfer({size_unit(power)})", lambda line: decimal(line.sample.bytes / size)),
+        _column(
+            f"Bandwidth({rate_unit(letter)})",
+            lambda line: decimal(line.sample.bits_per_second / rate),
+            lambda line: "rate",
+        ),
+    )
+
+
+def _column(
+    title: str, cell: Callable[[Line], str], style: Callable[[Line], str] = lambda line: ""
+) -> Column:
+    return Column(title, max(len(title), 7), cell, style)
+
+
+def _interval(line: Line) -> str:
+    return f"{line.sample.start_us / 1e6:6.2f}-{line.sample.end_us / 1e6:<6.2f}"
+
+
+def _metric_column(metric: Metric, letter: str) -> Column:
+    def cell(line: Line) -> str:
+        if not line.shows(metric.side):
+            return ""
+        return format_value(metric.unit, line.value(metric), letter)
+
+    def style(line: Line) -> str:
+        return _alarm(line.value(metric)) if metric.unit is Unit.PERCENT else ""
+
+    return _column(title_of(metric, letter), cell, style)
+
+
+def title_of(metric: Metric, letter: str = DEFAULT_RATE_LETTER) -> str:
+    """The metric's title with its unit in parentheses, unless it says one itself."""
+    unit = {
+        Unit.PERCENT: "%",
+        Unit.MICROSECONDS: "ms",
+        Unit.BYTES: "KiB",
+        Unit.BITS_PER_SECOND: rate_unit(letter),
+    }.get(metric.unit, "")
+    title = metric.title or metric.key
+    return f"{title}({unit})" if unit and not title.endswith(")") else title
+
+
+def format_value(unit: Unit, value: Value, letter: str = DEFAULT_RATE_LETTER) -> str:
+    """A figure in the unit that `title_of` announces; `-` when there is none."""
+    if value is None:
+        return NOT_AVAILABLE
+    if isinstance(value, str):
+        return value
+    if unit is Unit.MICROSECONDS:
+        return milliseconds(value)
+    if unit is Unit.PERCENT:
+        return f"{value:.2f}"
+    if unit is Unit.BYTES:
+        return decimal(value / 1024)
+    if unit is Unit.BITS_PER_SECOND:
+        return decimal(value / bits_per_rate_unit(letter))
+    return f"{value}" if isinstance(value, int) else f"{value:.2f}"
+
+
+def milliseconds(us: float) -> str:
+    """`0.031`, `4.72`, `165.0`: a microsecond counts on loopback and is noise across an ocean."""
+    ms = us / 1000
+    if ms < 0.9995:
+        return f"{ms:.3f}"
+    return f"{ms:.2f}" if ms < 9.995 else f"{ms:.1f}"
+
+
+def decimal(value: float) -> str:
+    """Two places, three when that is all there is: `29.81`, `0.052`, `0.00`."""
+    return f"{value:.3f}" if 0.0005 <= value < 0.995 else f"{value:.2f}"
+
+
+def _alarm(percent: Value) -> str:
+    """The style of a percentage: nothing lost, some lost, much lost."""
+    if not isinstance(percent, (int, float)) or percent == 0:
+        return "calm"
+    return "warn" if percent < 5 else "alarm"

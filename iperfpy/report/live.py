@@ -1,0 +1,85 @@
+"""Where lines are printed: rich's colours on a terminal, plain text anywhere else.
+
+Both print the same characters. Neither folds a line: a table that does not fit is the terminal's
+to wrap, and a pipe gets whole lines, each as soon as it is complete.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Span = tuple[str, str]
+"""A piece of a line and the name of its style, one of `STYLES` or empty."""
+
+STYLES = {
+    "header": "bold cyan",
+    "rate": "bold",
+    "calm": "green",
+    "warn": "yellow",
+    "alarm": "bold red",
+    "muted": "dim",
+    "strong": "bold",
+}
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]")
+
+
+class Screen(Protocol):
+    """Something that takes finished lines."""
+
+    def line(self, *spans: Span) -> None: ...
+
+
+class PlainScreen:
+    """Text and nothing else, flushed line by line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def line(self, *spans: Span) -> None:
+        self._stream.write(printable("".join(text for text, _ in spans)).rstrip() + "\n")
+        self._stream.flush()
+
+
+class RichScreen:
+    """The same text through rich, which also knows NO_COLOR and dumb terminals."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def line(self, *spans: Span) -> None:
+        from rich.text import Text
+
+        text = Text(no_wrap=True, overflow="ignore", end="\n")
+        for piece, style in _trimmed(spans):
+            text.append(printable(piece), STYLES.get(style, ""))
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def screen_for(stream: TextIO) -> Screen:
+    """The screen that suits the stream; rich is imported only for a terminal."""
+    if not stream.isatty():
+        return PlainScreen(stream)
+    from rich.console import Console
+
+    return RichScreen(Console(file=stream, highlight=False, emoji=False, markup=False))
+
+
+def printable(text: str) -> str:
+    """The text without control characters: titles, names and errors come from other machines."""
+    return _CONTROL.sub("?", text)
+
+
+def _trimmed(spans: Sequence[Span]) -> list[Span]:
+    """The spans without trailing blanks, as the plain screen has them."""
+    kept = list(spans)
+    while kept:
+        text, style = kept.pop()
+        if text.rstrip():
+            return [*kept, (text.rstrip(), style)]
+    return kept
