@@ -5,11 +5,11 @@ IperfpyError                one sentence that says whose fault it is; exit statu
 ├── ListenError             this server cannot listen where it was told to
 ├── ConnectError            the server could not be reached: unknown host, refused, silent
 ├── PeerError               the other end refused, or reported a failure of its own
-│   └── PeerTerminated      the other end was stopped by a signal
+│   └── PeerTerminatedError  the other end was stopped by a signal
 ├── ProtocolError           the other end broke the control protocol
 ├── PathError               a data stream died, or nothing moved for too long
 ├── LateError               the other end did not answer in time
-└── Interrupted             this end was stopped by a signal; exit status 0, as iperf3 since 3.19
+└── InterruptError          this end was stopped by a signal; exit status 0, as iperf3 since 3.19
 
 `protocols.errors.TransportError` is translated by `from_transport`, and only there.
 """
@@ -47,7 +47,7 @@ class PeerError(IperfpyError):
     """The other end refused the test, or failed and said so."""
 
 
-class PeerTerminated(PeerError):
+class PeerTerminatedError(PeerError):
     """The other end was stopped by a signal."""
 
 
@@ -63,7 +63,7 @@ class LateError(IperfpyError):
     """The other end did not answer before a deadline."""
 
 
-class Interrupted(IperfpyError):
+class InterruptError(IperfpyError):
     """A signal stopped this end."""
 
     exit_status = 0

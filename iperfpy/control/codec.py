@@ -1,0 +1,291 @@
+"""iperf3's control channel, as bytes: no socket, no clock, no state of the test.
+
+    cookie     37 bytes: 36 characters and a NUL, sent once by whoever connects
+    state      one signed byte
+    error      the state -2, then two int32: i_errno and errno (older servers stop after the first)
+    document   uint32 length, then that many bytes of JSON, always an object
+    extension  a state from 64 up, then a document; only between two iperfpy
+
+Rules of this file. `Decoder.feed` takes any number of bytes; `Decoder.take` gives the next message
+of the kind that the session expects, or None until it is whole. A length is checked before a byte of
+the body is kept. What cannot be a message raises `ProtocolError`, whose text names the sender as
+`Decoder` was told to call it; nothing else is raised for any input.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from iperfpy.errors import ProtocolError
+
+COOKIE_BYTES = 37
+COOKIE_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+PARAMETERS_LIMIT_BYTES = 8192
+HELLO_LIMIT_BYTES = 64 * 1024
+SENTENCE_LIMIT_BYTES = 4096
+
+
+def results_limit_bytes(streams: int) -> int:
+    """The longest results document accepted from a peer, for a test of that many streams."""
+    return 4 * 1024 * 1024 + 16 * 1024 * streams
+
+
+def stats_limit_bytes(streams: int) -> int:
+    """The longest document of one interval's figures accepted from a peer."""
+    return 64 * 1024 + 16 * 1024 * streams
+
+
+class State(enum.IntEnum):
+    """The state bytes; those from 64 up are iperfpy's own and carry a document."""
+
+    TEST_START = 1
+    TEST_RUNNING = 2
+    TEST_END = 4
+    PARAM_EXCHANGE = 9
+    CREATE_STREAMS = 10
+    SERVER_TERMINATE = 11
+    CLIENT_TERMINATE = 12
+    EXCHANGE_RESULTS = 13
+    DISPLAY_RESULTS = 14
+    IPERF_DONE = 16
+    ACCESS_DENIED = -1
+    SERVER_ERROR = -2
+    HELLO = 64
+    STATS = 65
+    SENTENCE = 66
+
+
+FIRST_EXTENSION = 64
+_STATES = frozenset(int(state) for state in State)
+
+
+class Expect(enum.Enum):
+    """What kind of message comes next; the session knows, the bytes do not say."""
+
+    COOKIE = "a cookie"
+    STATE = "a state"
+    DOCUMENT = "a document"
+
+
+@dataclass(frozen=True, slots=True)
+class Cookie:
+    """The 36 characters by which a test is known."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A state byte, with its document when it is an extension."""
+
+    state: State
+    document: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerError:
+    """iperf3's numbers for what went wrong at the server; `errno` is None when the server is old."""
+
+    i_errno: int
+    errno: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Parameters or results."""
+
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The other end closed the connection; `inside` says that it did so in the middle of a message."""
+
+    inside: bool
+
+
+Message = Cookie | Signal | ServerError | Document | Closed
+
+
+def encode_cookie(text: str) -> bytes:
+    """`text`, cut or padded with NULs to 37 bytes."""
+    return text.encode("ascii")[: COOKIE_BYTES - 1].ljust(COOKIE_BYTES, b"\0")
+
+
+def encode_state(state: State) -> bytes:
+    """One signed byte."""
+    return struct.pack(">b", state)
+
+
+def encode_document(body: Mapping[str, Any]) -> bytes:
+    """Length and compact JSON. A float that JSON has not becomes null."""
+    text = json.dumps(_finite(body), separators=(",", ":"), allow_nan=False).encode()
+    return struct.pack(">I", len(text)) + text
+
+
+def encode_extension(state: State, body: Mapping[str, Any]) -> bytes:
+    """A state from 64 up and its document."""
+    return encode_state(state) + encode_document(body)
+
+
+def encode_server_error(i_errno: int, errno: int = 0) -> bytes:
+    """The state -2 and its two numbers."""
+    return encode_state(State.SERVER_ERROR) + struct.pack(">ii", i_errno, errno)
+
+
+def decode_cookie(raw: bytes, sender: str = "the client") -> Cookie:
+    """The cookie in 37 bytes: printable ASCII, then at least one NUL."""
+    text = raw.rstrip(b"\0")
+    if len(raw) != COOKIE_BYTES or not 0 < len(text) < COOKIE_BYTES or not _printable(text):
+        raise ProtocolError(f"{sender} does not speak iperf3's protocol: what it sent first is not a cookie")
+    return Cookie(text.decode("ascii"))
+
+
+class Decoder:
+    """The receiving half of a control connection.
+
+    Parameters
+    ----------
+    sender : str
+        How to call the other end in errors: "the client" or "the server".
+    extended : bool
+        Whether extension states are messages (True) or errors.
+    """
+
+    def __init__(self, sender: str, *, extended: bool = False) -> None:
+        self.sender = sender
+        self.extended = extended
+        self.limits: dict[State | None, int] = {
+            None: PARAMETERS_LIMIT_BYTES,
+            State.HELLO: HELLO_LIMIT_BYTES,
+            State.STATS: stats_limit_bytes(1),
+            State.SENTENCE: SENTENCE_LIMIT_BYTES,
+        }
+        self._buffer = bytearray()
+        self._ended = False
+
+    def feed(self, data: bytes) -> None:
+        """Take what arrived."""
+        self._buffer += data
+
+    def feed_eof(self) -> None:
+        """The other end will send no more."""
+        self._ended = True
+
+    def take(self, expect: Expect, instead: frozenset[State] = frozenset()) -> Message | None:
+        """The next message, or None when more bytes are needed.
+
+        `instead`: states that may come where a document is expected. The first byte tells them apart:
+        it is 0 in every length that is allowed, and 0 is no state.
+
+        Raises
+        ------
+        ProtocolError
+            When what arrived cannot be what is expected.
+        """
+        if expect is Expect.DOCUMENT and self._buffer and _signed(self._buffer[0]) in instead:
+            expect = Expect.STATE
+        message = self._READERS[expect](self)
+        if message is None and self._ended:
+            return Closed(inside=bool(self._buffer))
+        return message
+
+    def _cookie(self) -> Message | None:
+        raw = self._exactly(COOKIE_BYTES)
+        return None if raw is None else decode_cookie(raw, self.sender)
+
+    def _state(self) -> Message | None:
+        if not self._buffer:
+            return None
+        value = _signed(self._buffer[0])
+        if value == State.SERVER_ERROR:
+            return self._server_error()
+        if value not in _STATES or (value >= FIRST_EXTENSION and not self.extended):
+            self._wrong(f"sent the unknown state {value}")
+        if value < FIRST_EXTENSION:
+            del self._buffer[:1]
+            return Signal(State(value))
+        body = self._body(1, self.limits[State(value)])
+        return None if body is None else Signal(State(value), body)
+
+    def _server_error(self) -> Message | None:
+        if len(self._buffer) >= 9:
+            i_errno, errno = struct.unpack(">ii", self._buffer[1:9])
+            del self._buffer[:9]
+            return ServerError(i_errno, errno)
+        if self._ended and len(self._buffer) >= 5:
+            (i_errno,) = struct.unpack(">i", self._buffer[1:5])
+            self._buffer.clear()
+            return ServerError(i_errno, None)
+        return None
+
+    def _document(self) -> Message | None:
+        body = self._body(0, self.limits[None])
+        return None if body is None else Document(body)
+
+    def _body(self, offset: int, limit: int) -> Mapping[str, Any] | None:
+        """The object at `offset`, removed from the buffer with all that is before it."""
+        if len(self._buffer) < offset + 4:
+            return None
+        (length,) = struct.unpack_from(">I", self._buffer, offset)
+        if not 0 < length <= limit:
+            self._wrong(f"announced a message of {length} bytes (allowed: 1 to {limit})")
+        raw = self._exactly(offset + 4 + length)
+        return None if raw is None else self._parse(raw[offset + 4 :])
+
+    def _parse(self, raw: bytes) -> Mapping[str, Any]:
+        try:
+            body = json.loads(raw.decode(), parse_constant=_no_constant, parse_float=_finite_number)
+        except (ValueError, RecursionError):
+            self._wrong("sent a message that is not JSON")
+        if not isinstance(body, dict):
+            self._wrong("sent JSON that is not an object")
+        return body
+
+    def _exactly(self, count: int) -> bytes | None:
+        if len(self._buffer) < count:
+            return None
+        raw = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return raw
+
+    def _wrong(self, what: str) -> NoReturn:
+        raise ProtocolError(f"{self.sender} {what}")
+
+    _READERS = {Expect.COOKIE: _cookie, Expect.STATE: _state, Expect.DOCUMENT: _document}  # noqa: RUF012 - never changed
+
+
+def _signed(byte: int) -> int:
+    return byte - 256 if byte > 127 else byte
+
+
+def _printable(text: bytes) -> bool:
+    return all(0x21 <= byte <= 0x7E for byte in text)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is out of range")
+    return number
+
+
+def _finite(value: Any) -> Any:
+    """`value` without infinities and NaNs, which JSON cannot say: null means not available."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,239 @@
+"""What one end tells the other about what it measured: iperf3's results, and our interval figures.
+
+    results   iperf3's shape, exchanged once at the end; between two iperfpy with the whole samples under
+              the key "iperfpy"
+    stats     {"sequence": n, "finished": bool, "streams": [sample, ...]}, once per interval and direction
+    sample    {"id": n, "start_us": n, "end_us": n, "bytes": n, "omitted": bool, "values": {key: value}}
+
+A metric meets iperf3's results by `Metric.iperf3`, the name that iperf3's own report gives to the same
+number; the table `RESULT_KEYS` says how that report's names and units become those of the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from iperfpy.control.messages import EXTENSION, clean, integer
+from iperfpy.errors import ProtocolError
+from iperfpy.measure.sample import Sample
+from protocols.contract import Metric, Side, Transport, Unit, Value
+
+RESULT_KEYS: Mapping[str, tuple[str, float]] = {
+    "retransmits": ("retransmits", 1),
+    "packets": ("packets", 1),
+    "lost_packets": ("errors", 1),
+    "jitter_ms": ("jitter", 1e-3),
+}
+"""Name in iperf3's report -> name in its results, and the factor from the one unit to the other."""
+
+UNAVAILABLE: Mapping[str, int] = {"retransmits": -1, "packets": 0, "errors": 0, "jitter": 0}
+CPU_KEYS = {"cpu_util_total": "total", "cpu_util_user": "user", "cpu_util_system": "system"}
+SPREAD = ("_min", "_mean", "_max")
+TEXT_LIMIT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The other end's view of the whole test. `cpu_percent`: total, user, system; `samples` by stream."""
+
+    cpu_percent: Mapping[str, float]
+    samples: Mapping[int, Sample]
+    congestion: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The other end's view of one interval. `finished`: its senders have sent all they were asked to."""
+
+    sequence: int
+    finished: bool
+    samples: Mapping[int, Sample] = field(default_factory=dict)
+
+
+def encode_results(
+    transport: Transport, totals: Iterable[Sample], cpu_percent: Mapping[str, float], *, extended: bool
+) -> dict[str, Any]:
+    """The results document of this end. `cpu_percent` has the keys of `CpuMeter.percent`."""
+    samples = tuple(totals)
+    body: dict[str, Any] = {
+        key: float(cpu_percent.get(f"host_{part}", 0.0)) for key, part in CPU_KEYS.items()
+    }
+    body["sender_has_retransmits"] = _has_retransmits(transport, samples)
+    congestion = congestion_used(transport, samples)
+    if congestion:
+        body["congestion_used"] = congestion
+    body["streams"] = [_iperf3_stream(transport.metrics, sample) for sample in samples]
+    if extended:
+        body[EXTENSION] = {"streams": [encode_sample(sample) for sample in samples]}
+    return body
+
+
+def decode_results(
+    body: Mapping[str, Any], transport: Transport, sides: Mapping[int, Side], sender: str
+) -> Results:
+    """The results that the other end sent.
+
+    Parameters
+    ----------
+    sides : stream id -> which end of that stream the other end is.
+    sender : how to call the other end in errors.
+    """
+    streams = body.get("streams")
+    if not isinstance(streams, list) or not all(isinstance(stream, Mapping) for stream in streams):
+        raise ProtocolError(f"{sender} sent results without a list of streams")
+    samples = {}
+    for stream in streams:
+        sample = _from_iperf3(stream, transport.metrics, sides, sender)
+        samples[sample.stream] = sample
+    own = body.get(EXTENSION)
+    if isinstance(own, Mapping):
+        samples |= _samples(own, transport.metrics, sides, sender)
+    cpu = {part: _figure(body.get(key)) for key, part in CPU_KEYS.items()}
+    congestion = body.get("congestion_used")
+    return Results(
+        {part: value for part, value in cpu.items() if value is not None},
+        samples,
+        clean(congestion)[:TEXT_LIMIT] if isinstance(congestion, str) else "",
+    )
+
+
+def encode_stats(sequence: int, samples: Iterable[Sample], *, finished: bool) -> dict[str, Any]:
+    """One interval of every stream."""
+    streams = [encode_sample(sample) for sample in samples]
+    return {"sequence": sequence, "finished": finished, "streams": streams}
+
+
+def decode_stats(
+    body: Mapping[str, Any], transport: Transport, sides: Mapping[int, Side], sender: str
+) -> Stats:
+    """What `encode_stats` made at the other end. Raises `ProtocolError`."""
+    sequence = integer(body.get("sequence"))
+    if sequence is None or sequence < 0:
+        raise ProtocolError(f"{sender} sent interval figures without a number")
+    samples = _samples(body, transport.metrics, sides, sender)
+    return Stats(sequence, body.get("finished") is True, samples)
+
+
+def encode_sample(sample: Sample) -> dict[str, Any]:
+    """A sample as a JSON object; what is not available is left out."""
+    body: dict[str, Any] = {
+        "id": sample.stream,
+        "start_us": sample.start_us,
+        "end_us": sample.end_us,
+        "bytes": sample.bytes,
+        "values": {key: value for key, value in sample.values.items() if value is not None},
+    }
+    if sample.omitted:
+        body["omitted"] = True
+    return body
+
+
+def decode_sample(body: object, metrics: Sequence[Metric], sides: Mapping[int, Side], sender: str) -> Sample:
+    """A sample that the other end took. Only figures that the transport declares are kept."""
+    if not isinstance(body, Mapping):
+        raise ProtocolError(f"{sender} sent a sample that is not an object")
+    stream = _stream_id(body, sides, sender)
+    start_us, end_us, count = (_natural(body, key, sender) for key in ("start_us", "end_us", "bytes"))
+    if end_us < start_us:
+        raise ProtocolError(f"{sender} sent a sample that ends before it starts")
+    values = body.get("values", {})
+    if not isinstance(values, Mapping):
+        raise ProtocolError(f"{sender} sent a sample whose values are not an object")
+    kept = _known_values(values, metrics)
+    return Sample(stream, sides[stream], start_us, end_us, count, kept, body.get("omitted") is True)
+
+
+def congestion_used(transport: Transport, samples: Iterable[Sample]) -> str:
+    """The congestion control that the samples name, or empty."""
+    keys = [metric.key for metric in transport.metrics if metric.iperf3 == "congestion_used"]
+    named = (sample.values.get(key) for sample in samples for key in keys)
+    return next((value for value in named if isinstance(value, str)), "")
+
+
+def _samples(
+    body: Mapping[str, Any], metrics: Sequence[Metric], sides: Mapping[int, Side], sender: str
+) -> dict[int, Sample]:
+    streams = body.get("streams")
+    if not isinstance(streams, list) or len(streams) > len(sides):
+        raise ProtocolError(f"{sender} sent figures without a list of at most {len(sides)} streams")
+    samples = (decode_sample(stream, metrics, sides, sender) for stream in streams)
+    return {sample.stream: sample for sample in samples}
+
+
+def _iperf3_stream(metrics: Sequence[Metric], sample: Sample) -> dict[str, Any]:
+    body: dict[str, Any] = {"id": sample.stream, "bytes": sample.bytes, **UNAVAILABLE}
+    for metric in metrics:
+        value = sample.values.get(metric.key) if metric.side is sample.side else None
+        if metric.iperf3 in RESULT_KEYS and isinstance(value, int | float):
+            key, factor = RESULT_KEYS[metric.iperf3]
+            body[key] = value if factor == 1 else value * factor
+    return body | {"omitted_errors": 0, "omitted_packets": 0, "start_time": 0, "end_time": sample.seconds}
+
+
+def _from_iperf3(
+    body: Mapping[str, Any], metrics: Sequence[Metric], sides: Mapping[int, Side], sender: str
+) -> Sample:
+    stream = _stream_id(body, sides, sender)
+    side = sides[stream]
+    values: dict[str, Value] = {}
+    for metric in metrics:
+        if metric.side is side and metric.iperf3 in RESULT_KEYS:
+            key, factor = RESULT_KEYS[metric.iperf3]
+            values[metric.key] = _available(body.get(key), factor)
+    end = _figure(body.get("end_time"))
+    end_us = round(end * 1e6) if end is not None and 0 <= end < 1e9 else 0
+    return Sample(stream, side, 0, end_us, _natural(body, "bytes", sender), values)
+
+
+def _available(value: object, factor: float) -> Value:
+    """The figure in the metric's own unit; a negative one means not available."""
+    whole = integer(value)
+    number = _figure(value) if whole is None else whole
+    if number is None or number < 0:
+        return None
+    return number if factor == 1 else number / factor
+
+
+def _known_values(values: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[str, Value]:
+    kept: dict[str, Value] = {}
+    for metric in metrics:
+        for key in (metric.key, *(metric.key + suffix for suffix in SPREAD if metric.spread)):
+            value = values.get(key)
+            if metric.unit is Unit.TEXT:
+                if isinstance(value, str):
+                    kept[key] = clean(value[:TEXT_LIMIT])
+            elif _figure(value) is not None:
+                kept[key] = value
+    return kept
+
+
+def _stream_id(body: Mapping[str, Any], sides: Mapping[int, Side], sender: str) -> int:
+    stream = integer(body.get("id"))
+    if stream is None or stream not in sides:
+        raise ProtocolError(f"{sender} sent figures of a stream that the test does not have")
+    return stream
+
+
+def _natural(body: Mapping[str, Any], key: str, sender: str) -> int:
+    value = integer(body.get(key))
+    if value is None or value < 0:
+        raise ProtocolError(f"{sender} sent figures in which {key!r} is not a number from 0 up")
+    return value
+
+
+def _figure(value: object) -> float | int | None:
+    """A JSON number within the range of a 64-bit one, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 2**64:
+        return None
+    return value
+
+
+def _has_retransmits(transport: Transport, samples: Sequence[Sample]) -> int:
+    """1 or 0 when this end sends and can or cannot count retransmissions, -1 when it only receives."""
+    sent = [sample for sample in samples if sample.side is Side.SENDER]
+    keys = [metric.key for metric in transport.metrics if metric.iperf3 == "retransmits"]
+    if not sent:
+        return -1
+    return int(any(sample.values.get(key) is not None for sample in sent for key in keys))

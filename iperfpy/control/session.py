@@ -1,0 +1,294 @@
+"""Who may say what when: the two state machines of a control connection. No socket, no clock.
+
+    client                                        server
+    START             --cookie-->                 START (the cookie has been read)
+    GREETED           <--HELLO--                  GREETED     only for a cookie that starts "iperfpy-"
+    PARAMETERS_DUE    <--PARAM_EXCHANGE--         AWAITS_PARAMETERS
+    AWAITS_STREAMS    --parameters-->             PARAMETERS_KNOWN
+    CREATING          <--CREATE_STREAMS--         CREATING
+    STARTING          <--TEST_START--             STARTING
+    RUNNING           <--TEST_RUNNING--           RUNNING     STATS both ways
+    ENDING            --TEST_END-->               ENDED       STATS from the server
+    RESULTS_DUE       <--EXCHANGE_RESULTS--       AWAITS_RESULTS
+    AWAITS_RESULTS    --results-->                RESULTS_KNOWN
+    RESULTS_KNOWN     <--results--                REPLIED
+    DISPLAYED         <--DISPLAY_RESULTS--        DISPLAYED
+    DONE              --IPERF_DONE-->             DONE
+
+The tables `CLIENT` and `SERVER` are the whole of it: phase -> input -> next phase. An input is a `State`
+that arrived, an `Event` (something else that arrived) or a `Send` (what this end wants to say). What a
+table does not have is refused before anything changes: with `ProtocolError` when the other end did it,
+with `RuntimeError` when we did. In a phase of `OVER`, what arrives is ignored: servers are known to send
+a stray error after the end of a good test.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+from iperfpy.control import codec
+from iperfpy.control.codec import Closed, Decoder, Document, Expect, Message, ServerError, Signal, State
+from iperfpy.control.messages import COOKIE_PREFIX
+from iperfpy.errors import ProtocolError
+
+
+class Phase(enum.Enum):
+    """Where a control connection is; the text completes "while ..."."""
+
+    START = "the connection was being opened"
+    CONNECTED = "a greeting was expected"
+    GREETED = "PARAM_EXCHANGE was expected"
+    PARAMETERS_DUE = "the parameters were being written"
+    AWAITS_PARAMETERS = "the parameters were expected"
+    PARAMETERS_KNOWN = "the parameters were being checked"
+    AWAITS_STREAMS = "CREATE_STREAMS was expected"
+    CREATING = "the data streams were being opened"
+    STARTING = "the test was about to run"
+    RUNNING = "the test was running"
+    ENDING = "EXCHANGE_RESULTS was expected"
+    ENDED = "the last figures were being taken"
+    RESULTS_DUE = "the results were being written"
+    AWAITS_RESULTS = "the results were expected"
+    RESULTS_KNOWN = "the results were being read"
+    REPLIED = "the results had been sent"
+    DISPLAYED = "the end of the test was expected"
+    DONE = "the test was over"
+    TERMINATED = "the test had been called off"
+    FAILED = "the test had failed"
+
+
+OVER = frozenset({Phase.DONE, Phase.TERMINATED, Phase.FAILED})
+
+
+class Event(enum.Enum):
+    """Inputs that arrive and are not a state byte."""
+
+    DOCUMENT = "a document"
+    CLOSED = "the end of the connection"
+
+
+class Send(enum.Enum):
+    """Inputs of this end. Those that share their name with a `State` are that state byte."""
+
+    COOKIE = "the cookie"
+    PARAMETERS = "the parameters"
+    RESULTS = "the results"
+    FAILURE = "a sentence (to an iperfpy) and SERVER_ERROR"
+    HELLO = "HELLO"
+    PARAM_EXCHANGE = "PARAM_EXCHANGE"
+    CREATE_STREAMS = "CREATE_STREAMS"
+    TEST_START = "TEST_START"
+    TEST_RUNNING = "TEST_RUNNING"
+    TEST_END = "TEST_END"
+    EXCHANGE_RESULTS = "EXCHANGE_RESULTS"
+    DISPLAY_RESULTS = "DISPLAY_RESULTS"
+    IPERF_DONE = "IPERF_DONE"
+    STATS = "STATS"
+    CLIENT_TERMINATE = "CLIENT_TERMINATE"
+    SERVER_TERMINATE = "SERVER_TERMINATE"
+    ACCESS_DENIED = "ACCESS_DENIED"
+
+
+Input = State | Event | Send
+Table = Mapping[Phase, Mapping[Input, Phase]]
+
+_CALLED_OFF_BY_SERVER: Mapping[Input, Phase] = {
+    State.SERVER_TERMINATE: Phase.TERMINATED,
+    State.SENTENCE: Phase.FAILED,
+    State.SERVER_ERROR: Phase.FAILED,
+    State.ACCESS_DENIED: Phase.FAILED,
+    Event.CLOSED: Phase.FAILED,
+    Send.CLIENT_TERMINATE: Phase.TERMINATED,
+}
+
+CLIENT: Table = {
+    Phase.START: {Send.COOKIE: Phase.CONNECTED},
+    Phase.CONNECTED: {
+        **_CALLED_OFF_BY_SERVER,
+        State.HELLO: Phase.GREETED,
+        State.PARAM_EXCHANGE: Phase.PARAMETERS_DUE,
+    },
+    Phase.GREETED: {**_CALLED_OFF_BY_SERVER, State.PARAM_EXCHANGE: Phase.PARAMETERS_DUE},
+    Phase.PARAMETERS_DUE: {**_CALLED_OFF_BY_SERVER, Send.PARAMETERS: Phase.AWAITS_STREAMS},
+    Phase.AWAITS_STREAMS: {**_CALLED_OFF_BY_SERVER, State.CREATE_STREAMS: Phase.CREATING},
+    Phase.CREATING: {**_CALLED_OFF_BY_SERVER, State.TEST_START: Phase.STARTING},
+    Phase.STARTING: {**_CALLED_OFF_BY_SERVER, State.TEST_RUNNING: Phase.RUNNING},
+    Phase.RUNNING: {
+        **_CALLED_OFF_BY_SERVER,
+        State.STATS: Phase.RUNNING,
+        Send.STATS: Phase.RUNNING,
+        Send.TEST_END: Phase.ENDING,
+    },
+    Phase.ENDING: {
+        **_CALLED_OFF_BY_SERVER,
+        State.STATS: Phase.ENDING,
+        State.EXCHANGE_RESULTS: Phase.RESULTS_DUE,
+    },
+    Phase.RESULTS_DUE: {**_CALLED_OFF_BY_SERVER, Send.RESULTS: Phase.AWAITS_RESULTS},
+    Phase.AWAITS_RESULTS: {**_CALLED_OFF_BY_SERVER, Event.DOCUMENT: Phase.RESULTS_KNOWN},
+    Phase.RESULTS_KNOWN: {**_CALLED_OFF_BY_SERVER, State.DISPLAY_RESULTS: Phase.DISPLAYED},
+    Phase.DISPLAYED: {**_CALLED_OFF_BY_SERVER, Event.CLOSED: Phase.DONE, Send.IPERF_DONE: Phase.DONE},
+    Phase.DONE: {},
+    Phase.TERMINATED: {},
+    Phase.FAILED: {},
+}
+
+_CALLED_OFF_BY_CLIENT: Mapping[Input, Phase] = {
+    State.CLIENT_TERMINATE: Phase.TERMINATED,
+    Event.CLOSED: Phase.FAILED,
+    Send.FAILURE: Phase.FAILED,
+    Send.SERVER_TERMINATE: Phase.TERMINATED,
+}
+
+SERVER: Table = {
+    Phase.START: {
+        **_CALLED_OFF_BY_CLIENT,
+        Send.ACCESS_DENIED: Phase.FAILED,
+        Send.HELLO: Phase.GREETED,
+        Send.PARAM_EXCHANGE: Phase.AWAITS_PARAMETERS,
+    },
+    Phase.GREETED: {**_CALLED_OFF_BY_CLIENT, Send.PARAM_EXCHANGE: Phase.AWAITS_PARAMETERS},
+    Phase.AWAITS_PARAMETERS: {**_CALLED_OFF_BY_CLIENT, Event.DOCUMENT: Phase.PARAMETERS_KNOWN},
+    Phase.PARAMETERS_KNOWN: {**_CALLED_OFF_BY_CLIENT, Send.CREATE_STREAMS: Phase.CREATING},
+    Phase.CREATING: {**_CALLED_OFF_BY_CLIENT, Send.TEST_START: Phase.STARTING},
+    Phase.STARTING: {**_CALLED_OFF_BY_CLIENT, Send.TEST_RUNNING: Phase.RUNNING},
+    Phase.RUNNING: {
+        **_CALLED_OFF_BY_CLIENT,
+        State.STATS: Phase.RUNNING,
+        Send.STATS: Phase.RUNNING,
+        State.TEST_END: Phase.ENDED,
+    },
+    Phase.ENDED: {
+        **_CALLED_OFF_BY_CLIENT,
+        Send.STATS: Phase.ENDED,
+        Send.EXCHANGE_RESULTS: Phase.AWAITS_RESULTS,
+    },
+    Phase.AWAITS_RESULTS: {**_CALLED_OFF_BY_CLIENT, Event.DOCUMENT: Phase.RESULTS_KNOWN},
+    Phase.RESULTS_KNOWN: {**_CALLED_OFF_BY_CLIENT, Send.RESULTS: Phase.REPLIED},
+    Phase.REPLIED: {**_CALLED_OFF_BY_CLIENT, Send.DISPLAY_RESULTS: Phase.DISPLAYED},
+    Phase.DISPLAYED: {**_CALLED_OFF_BY_CLIENT, Event.CLOSED: Phase.DONE, State.IPERF_DONE: Phase.DONE},
+    Phase.DONE: {},
+    Phase.TERMINATED: {},
+    Phase.FAILED: {},
+}
+
+
+class Session:
+    """One end of a control connection: bytes in, messages out; what to say in, bytes out.
+
+    Made by `client_session` and `server_session`. `phase` is where it is; `extended` says whether the
+    other end is known to be iperfpy, which is when extension messages may be sent.
+    """
+
+    def __init__(self, table: Table, peer: str, cookie: str, *, extended: bool) -> None:
+        self.phase = Phase.START
+        self.cookie = cookie
+        self.peer = peer
+        self.extended = extended
+        self._table = table
+        self._decoder = Decoder(peer, extended=cookie.startswith(COOKIE_PREFIX))
+
+    def allow_streams(self, streams: int) -> None:
+        """Set the bounds of what the other end may send for a test of that many data streams."""
+        self._decoder.limits[None] = codec.results_limit_bytes(streams)
+        self._decoder.limits[State.STATS] = codec.stats_limit_bytes(streams)
+
+    def can(self, send: Send) -> bool:
+        """Whether `send` would be accepted now."""
+        return send in self._table[self.phase]
+
+    def receive(self, data: bytes) -> list[Message]:
+        """The messages that `data` completes; empty `data` is the end of the connection.
+
+        Raises
+        ------
+        ProtocolError
+            When the other end may not say this now. The session then is FAILED.
+        """
+        if data:
+            self._decoder.feed(data)
+        else:
+            self._decoder.feed_eof()
+        messages: list[Message] = []
+        while self.phase not in OVER:
+            message = self._take()
+            if message is None:
+                break
+            messages.append(message)
+        return messages
+
+    def send(self, send: Send, body: Mapping[str, Any] | None = None) -> bytes:
+        """The bytes that say it. Raises `RuntimeError` when this is not the moment."""
+        following = self._table[self.phase].get(send)
+        if following is None:
+            raise RuntimeError(f"{send.value} cannot be sent while {self.phase.value}")
+        data = self._encode(send, body)
+        self.phase = following
+        return data
+
+    def _take(self) -> Message | None:
+        try:
+            message = self._decoder.take(self._expected(), self._instead())
+            if message is not None:
+                self._advance(message)
+        except ProtocolError:
+            self.phase = Phase.FAILED
+            raise
+        return message
+
+    def _expected(self) -> Expect:
+        return Expect.DOCUMENT if Event.DOCUMENT in self._table[self.phase] else Expect.STATE
+
+    def _instead(self) -> frozenset[State]:
+        return frozenset(each for each in self._table[self.phase] if isinstance(each, State))
+
+    def _advance(self, message: Message) -> None:
+        given = _input(message)
+        following = self._table[self.phase].get(given)
+        if following is None:
+            name = given.name if isinstance(given, State) else given.value
+            raise ProtocolError(f"{self.peer} sent {name} while {self.phase.value}")
+        if given is State.HELLO:
+            self.extended = True
+        self.phase = following
+
+    def _encode(self, send: Send, body: Mapping[str, Any] | None) -> bytes:
+        if send is Send.COOKIE:
+            return codec.encode_cookie(self.cookie)
+        if send in (Send.PARAMETERS, Send.RESULTS):
+            return codec.encode_document(body or {})
+        if send is Send.FAILURE:
+            return self._encode_failure(body or {})
+        state = State[send.name]
+        if state < codec.FIRST_EXTENSION:
+            return codec.encode_state(state)
+        if not self.extended:
+            raise RuntimeError(f"{send.value} cannot be sent to a stock iperf3")
+        return codec.encode_extension(state, body or {})
+
+    def _encode_failure(self, body: Mapping[str, Any]) -> bytes:
+        sentence = {"text": str(body.get("text", ""))[:1000]}
+        told = codec.encode_extension(State.SENTENCE, sentence) if self.extended else b""
+        return told + codec.encode_server_error(int(body.get("i_errno", 0)))
+
+
+def client_session(cookie: str) -> Session:
+    """The client's end. It learns from the server's greeting whether that is iperfpy."""
+    return Session(CLIENT, "the server", cookie, extended=False)
+
+
+def server_session(cookie: str) -> Session:
+    """The server's end, once the cookie has been read: it says whether the client is iperfpy."""
+    return Session(SERVER, "the client", cookie, extended=cookie.startswith(COOKIE_PREFIX))
+
+
+def _input(message: Message) -> Input:
+    if isinstance(message, Signal):
+        return message.state
+    if isinstance(message, ServerError):
+        return State.SERVER_ERROR
+    if isinstance(message, Document):
+        return Event.DOCUMENT
+    return Event.CLOSED
