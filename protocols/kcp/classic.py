@@ -1,0 +1,178 @@
+"""Loss recovery as stock KCP does it: a timer per segment, counted acknowledgements, no order in time.
+
+It follows kcp-go where the two stock implementations differ: every ACK counts, for segments stamped no
+later than what it echoes; a segment with any such count is sent again early at a tick that admits nothing
+new; fast resends are not limited in number. Missing segments below the highest acknowledged one ("holes")
+are kept in an array of their own, so that the cost of an acknowledgement depends on what is missing, not on
+the window.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from protocols.congestion.contract import Flight
+from protocols.kcp.recovery import Cause, Detected, Resend
+from protocols.kcp.rtt import RttEstimator
+from protocols.kcp.send_window import SendWindow
+from protocols.kcp.wire import Int64s
+
+INITIAL_TIMEOUT_US = 200_000
+LARGEST_TIMEOUT_US = 60_000_000
+_NONE: Int64s = np.empty(0, np.int64)
+
+
+class Classic:
+    """`Recovery` for kcp.
+
+    Parameters
+    ----------
+    nodelay : the floor of the timeout is 30 ms instead of 100 ms, and it backs off by half instead of whole
+    interval_us : the tick
+    resend : ACKs passing a segment after which it is sent again, 0 for never
+    """
+
+    bounded: ClassVar[bool] = False
+
+    def __init__(
+        self, window: SendWindow, rtt: RttEstimator, *, nodelay: bool, interval_us: int, resend: int
+    ) -> None:
+        self._window, self._rtt = window, rtt
+        self._nodelay, self._interval_us, self._resend = nodelay, interval_us, resend
+        self._holes = _NONE
+        self._passed = window.una  # one past the highest acknowledged one by one
+        self._earliest_us: int | None = None  # no segment times out before
+        self._tick_us = 0
+        self._found = Detected(0, None, timeout=False)
+        self.in_flight = self.spurious = self.mistaken = 0
+
+    # -- what left
+
+    def sent(self, first: int, last: int, flight: Flight) -> None:
+        timeout_us = self._timeout_us()
+        for start, stop in self._window.pieces(first, last):
+            self._window.rto_us[start:stop] = timeout_us
+            self._window.resend_us[start:stop] = flight.stamp_us + timeout_us
+            self._window.fastack[start:stop] = 0
+        self.in_flight += last - first
+        self._expect(flight.stamp_us + timeout_us)
+
+    def resent(self, resend: Resend, flight: Flight) -> None:
+        """The timers were set when the segments were chosen."""
+
+    # -- what arrived
+
+    def acknowledged(self, fresh: Int64s, echoes_us: Int64s, now_us: int) -> None:
+        window = self._window
+        self.in_flight -= len(fresh)
+        rows = fresh & window.mask
+        again = (echoes_us < window.sent_us[rows]) & (window.transmissions[rows] > 1)
+        self.spurious += int(np.count_nonzero(again))
+        self.mistaken = self.spurious
+        highest = int(fresh[-1]) + 1
+        if highest > self._passed:
+            skipped = window.outstanding(self._passed, highest)
+            self._passed = highest
+            self._holes = np.concatenate((self._holes, skipped))
+        self._close_holes()
+        if len(self._holes):
+            self._count_passing(fresh, echoes_us)
+
+    def _count_passing(self, fresh: Int64s, echoes_us: Int64s) -> None:
+        """Count for each hole the ACKs of later segments that echo a stamp no older than its own."""
+        holes, window = self._holes, self._window
+        rows = holes & window.mask
+        passing = len(fresh) - np.searchsorted(fresh, holes, side="right")
+        sent_us = window.sent_us[rows]
+        late = np.flatnonzero(sent_us > echoes_us.min())  # few: sent again since some of these ACKs' stamps
+        if len(late):
+            later = (fresh > holes[late, None]) & (echoes_us >= sent_us[late, None])
+            passing[late] = later.sum(axis=1)
+        window.fastack[rows] += passing.astype(np.int32)
+
+    def advanced(self, segments: int, lost: int, now_us: int) -> None:
+        self.in_flight -= segments
+        self._passed = max(self._passed, self._window.una)
+        self._close_holes()
+
+    def arrived(self, stamp_us: int, now_us: int) -> Flight | None:
+        return None
+
+    def _close_holes(self) -> None:
+        if len(self._holes):
+            holes = self._holes[self._holes >= self._window.una]
+            self._holes = holes[~self._window.acked[holes & self._window.mask]]
+
+    # -- what is lost
+
+    def detect(self, now_us: int) -> Detected | None:
+        found, self._found = self._found, Detected(0, None, timeout=False)
+        return found if found.segments else None
+
+    def due(self, now_us: int, limit: int, admitting: int) -> list[Resend]:
+        chosen = []
+        ticking = now_us >= self._tick_us
+        if ticking:
+            self._tick_us = now_us + self._interval_us
+        if len(self._holes):
+            counts = self._window.fastack[self._holes & self._window.mask]
+            fast = counts >= self._resend if self._resend else np.zeros(len(counts), np.bool_)
+            chosen.append(Resend(self._holes[fast], Cause.FAST))
+            if ticking and not admitting:
+                chosen.append(Resend(self._holes[(counts > 0) & ~fast], Cause.EARLY))
+            for resend in chosen:
+                self._rearm(resend.numbers, now_us, self._timeout_us())
+        if self._earliest_us is not None and now_us >= self._earliest_us:
+            chosen.append(Resend(self._expired(now_us), Cause.TIMEOUT))
+        chosen = [resend for resend in chosen if len(resend.numbers)]
+        if chosen:
+            self._found = Detected(
+                sum(len(resend.numbers) for resend in chosen),
+                None,
+                timeout=any(resend.cause is Cause.TIMEOUT for resend in chosen),
+            )
+        return chosen
+
+    def _rearm(self, numbers: Int64s, now_us: int, timeouts_us: int | Int64s) -> None:
+        rows = numbers & self._window.mask
+        self._window.fastack[rows] = 0
+        self._window.rto_us[rows] = timeouts_us
+        self._window.resend_us[rows] = now_us + timeouts_us
+
+    def _expired(self, now_us: int) -> Int64s:
+        """Segments whose timer ran out, rearmed with its backoff; looks at the whole window, and then not
+        again before the earliest timer left."""
+        window = self._window
+        numbers = window.outstanding(window.una, window.nxt)
+        rows = numbers & window.mask
+        expired: Int64s = numbers[window.resend_us[rows] <= now_us]
+        step_us = self._timeout_us() // (2 if self._nodelay else 1)
+        backed_off = np.minimum(window.rto_us[expired & window.mask] + step_us, LARGEST_TIMEOUT_US)
+        self._rearm(expired, now_us, backed_off)
+        self._earliest_us = int(window.resend_us[rows].min()) if len(rows) else None
+        return expired
+
+    def _expect(self, at_us: int) -> None:
+        self._earliest_us = at_us if self._earliest_us is None else min(self._earliest_us, at_us)
+
+    def _timeout_us(self) -> int:
+        floor_us = 30_000 if self._nodelay else 100_000
+        timeout_us = self._rtt.timeout_us(self._interval_us, floor_us, INITIAL_TIMEOUT_US)
+        return min(timeout_us, LARGEST_TIMEOUT_US)
+
+    # -- the clock
+
+    def probe_due(self, now_us: int) -> bool:
+        return False
+
+    @property
+    def pending(self) -> bool:
+        return False
+
+    def deadline_us(self) -> int | None:
+        at_us = self._earliest_us if self.in_flight else None
+        if len(self._holes):
+            at_us = self._tick_us if at_us is None else min(at_us, self._tick_us)
+        return at_us

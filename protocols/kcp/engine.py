@@ -1,0 +1,556 @@
+"""One end of a KCP conversation, without clock, socket or randomness.
+
+    data out   write(data) -> ring -> transmit(now_us): control and pacer are asked, then rows leave
+    data in    receive(batch, now_us) -> deliver(payload views, in order)
+    time       deadline_us(): call transmit then, though nothing arrived
+
+`receive` only takes note; everything that leaves (acknowledgements, resends, new data) leaves by
+`transmit`, so that many batches in cost one batch out. The accounting that recovery and congestion control
+need is done here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from protocols.congestion.contract import Ack, CongestionControl, Flight, Loss
+from protocols.congestion.pacer import Pacer
+from protocols.kcp import wire
+from protocols.kcp.receive_window import Deliver, ReceiveWindow
+from protocols.kcp.recovery import Cause, Recovery, Resend
+from protocols.kcp.rtt import RttEstimator
+from protocols.kcp.send_window import SendWindow
+from protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
+from protocols.udp.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
+
+_FIRST_PROBE_US, _LONGEST_PROBE_US = 500_000, 120_000_000
+_LONGEST_RTT_US = 60_000_000
+_UNBOUNDED = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What does not change over a conversation.
+
+    `tick_us`: stock KCP's interval. Acknowledgements wait for it unless `ack_nodelay`, data does if
+    `write_delay`. `nagle`: a segment that is not full waits while anything is in flight (RFC 896).
+    `first_sn`: 0 for stock peers; both ends must agree.
+    """
+
+    mtu: int = 1400
+    send_window: int = 1024
+    receive_window: int = 1024
+    tick_us: int = 10_000
+    ack_nodelay: bool = True
+    write_delay: bool = False
+    nagle: bool = True
+    first_sn: int = 0
+
+
+class Counts:
+    """What the engine counted since it began; plain integers."""
+
+    __slots__ = (
+        "acks_received",
+        "acks_sent",
+        "datagrams_received",
+        "datagrams_sent",
+        "early",
+        "fast",
+        "foreign",
+        "lost",
+        "queue_us",
+        "queued_segments",
+        "segments_sent",
+        "wire_bytes_received",
+        "wire_bytes_sent",
+    )
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    acks_received: int
+    acks_sent: int
+    datagrams_received: int
+    datagrams_sent: int
+    early: int
+    fast: int
+    foreign: int  # segments that are not KCP of this conversation, or acknowledge what was never sent
+    lost: int
+    queue_us: int  # time between write and first transmission, summed over `queued_segments`
+    queued_segments: int
+    segments_sent: int  # data segments, every transmission
+    wire_bytes_received: int  # UDP payload
+    wire_bytes_sent: int
+
+
+class Engine:
+    """Parameters
+    ----------
+    conv : conversation number, equal at both ends
+    recovery : makes the way of finding losses, given the send window and the RTT estimator
+    control : congestion control, None for stock KCP's nc=1: the windows alone limit
+    deliver : takes payload in order; default discards it
+    """
+
+    def __init__(
+        self,
+        conv: int,
+        options: EngineOptions,
+        recovery: Callable[[SendWindow, RttEstimator], Recovery],
+        control: CongestionControl | None = None,
+        deliver: Deliver | None = None,
+    ) -> None:
+        self.conv, self.options, self.control = conv, options, control
+        self.rtt = RttEstimator()
+        self.sending = SendWindow(conv, options.mtu, options.send_window, options.first_sn)
+        mss = self.sending.mss
+        self.receiving = ReceiveWindow(mss, options.receive_window, deliver or _discard, options.first_sn)
+        self.recovery = recovery(self.sending, self.rtt)
+        self.counts = Counts()
+        self.peer_window = options.receive_window  # until the peer says
+        self.limited_by = "application"
+        self._run = min(MAX_DATAGRAMS, MAX_BYTES // options.mtu)
+        self._pacer = Pacer()
+        self._paced_until: int | None = None
+        self._ack_parts: list[tuple[Int64s, Int64s]] = []
+        self._ack_last: tuple[int, int] | None = None
+        self._stamp_us = 0
+        self._newest_us = -1
+        self._delivered = self._delivered_us = self._first_sent_us = 0
+        self._newest_sent = self._marked = self._newly_lost = 0
+        self._app_limited_until = 0
+        self._tick_us = 0
+        self._probe_us: int | None = None
+        self._probe_wait_us = 0
+        self._tell: list[int] = []
+        self._out: list[DatagramBatch] = []
+
+    # ---------------------------------------------------------------- data in
+
+    def receive(self, batch: DatagramBatch, now_us: int) -> None:
+        """Take note of what arrived. Nothing in it can raise: what is not KCP of this conversation is
+        counted and dropped."""
+        self.counts.datagrams_received += batch.count
+        self.counts.wire_bytes_received += batch.size
+        if batch.stride >= HEADER_BYTES:
+            self._receive(batch, now_us)
+        else:
+            self.counts.foreign += batch.count
+
+    def _receive(self, batch: DatagramBatch, now_us: int) -> None:
+        shape = wire.recognise(batch, self.conv)
+        if type(shape) is wire.Run:
+            self._take_run(shape, now_us)
+        elif type(shape) is wire.Acks:
+            self._take_acks(shape, now_us)
+        elif type(shape) is wire.Pushes:
+            numbers = wire.expand_all(shape.sn, self.receiving.nxt)
+            self._take_pushes(numbers, wire.expand_all(shape.ts, now_us), shape.rows)
+            self._heard(shape.una, shape.wnd, now_us)
+        elif parts := wire.split_tail(batch):
+            self._receive(parts[0], now_us)
+            self._walk(parts[1].data, now_us)
+        else:
+            for datagram in batch:
+                self._walk(datagram, now_us)
+
+    def _take_run(self, run: wire.Run, now_us: int) -> None:
+        first = wire.expand(run.first, self.receiving.nxt)
+        if self.receiving.insert_run(first, run.rows):
+            self._ack_last = (first + run.count - 1, run.ts)
+        else:
+            self._ack_each(np.arange(first, first + run.count), np.full(run.count, run.ts, np.int64))
+        self._heard(run.una, run.wnd, now_us)
+
+    def _take_pushes(self, numbers: Int64s, stamps: Int64s, rows: Bytes) -> None:
+        receiving = self.receiving
+        clean = not receiving.stored and int(numbers[0]) == receiving.nxt
+        receiving.insert(numbers, rows)
+        if clean and not receiving.stored and receiving.nxt == int(numbers[-1]) + 1:
+            self._ack_last = (int(numbers[-1]), int(stamps[-1]))
+        else:
+            within = numbers < receiving.nxt + receiving.limit
+            self._ack_each(numbers[within], stamps[within])
+
+    def _ack_each(self, numbers: Int64s, stamps: Int64s) -> None:
+        self._ack_parts.append((numbers, stamps))
+
+    def _walk(self, datagram: Bytes, now_us: int) -> None:
+        try:
+            for segment in wire.walk(datagram, self.conv):
+                self._take(segment, now_us)
+        except ValueError:
+            self.counts.foreign += 1
+
+    def _take(self, segment: wire.Segment, now_us: int) -> None:
+        """One segment of a mixed datagram."""
+        if segment.cmd == wire.ACK:
+            number = np.array([segment.sn], np.uint32)
+            echo = np.array([segment.ts], np.uint32)
+            self._take_acks(wire.Acks(number, echo, segment.una, segment.wnd), now_us)
+            return
+        if segment.cmd == wire.PUSH:
+            number64 = np.array([wire.expand(segment.sn, self.receiving.nxt)])
+            stamp = np.array([segment.ts], np.int64)
+            self._take_pushes(number64, stamp, segment.payload.reshape(1, -1))
+        elif segment.cmd == wire.WASK:
+            self._tell.append(wire.WINS)
+        self._heard(segment.una, segment.wnd, now_us)
+
+    def _take_acks(self, acks: wire.Acks, now_us: int) -> None:
+        self.counts.acks_received += len(acks.sn)
+        una = wire.expand(acks.una, self.sending.una)
+        numbers = wire.expand_all(acks.sn, self.sending.una)
+        echoes = wire.expand_all(acks.ts, now_us)
+        self.peer_window = acks.wnd
+        self._acknowledge(una, numbers, echoes, now_us)
+
+    def _heard(self, una_low: int, wnd: int, now_us: int) -> None:
+        """What every segment says: how far its sender has received, and how much more it will take."""
+        self.peer_window = wnd
+        if una_low != self.sending.una & wire.MASK:
+            self._acknowledge(wire.expand(una_low, self.sending.una), None, None, now_us)
+
+    # ------------------------------------------------------- acknowledgements
+
+    def _acknowledge(self, una: int, numbers: Int64s | None, echoes: Int64s | None, now_us: int) -> None:
+        sending, recovery = self.sending, self.recovery
+        if una > sending.nxt:
+            self.counts.foreign += 1
+            return
+        before, acked, flight, rtt_us = recovery.in_flight, 0, None, None
+        if numbers is not None and echoes is not None:
+            fresh, at = self._mark(una, numbers, echoes)
+            if len(fresh):
+                acked += len(fresh)
+                recovery.acknowledged(fresh, echoes[at], now_us)
+            flight, rtt_us = self._newest(int(echoes.max()), now_us)
+        segments, lost = sending.advance(una)
+        if segments:
+            acked += segments
+            recovery.advanced(segments, lost, now_us)
+        if acked:
+            self._delivered += acked
+            self._report(before, acked, flight, rtt_us, now_us)
+
+    def _mark(self, una: int, numbers: Int64s, echoes: Int64s) -> tuple[Int64s, Int64s]:
+        """Mark what was acknowledged one by one. The ACK that comes alone for the newest segment in order, of
+        a first transmission, says nothing that una does not: leave it to that."""
+        sending = self.sending
+        if len(numbers) == 1 and not sending.sacked:
+            number = int(numbers[0])
+            if sending.una <= number < una and sending.sent_us[number & sending.mask] == echoes[0]:
+                return _NONE, _NONE
+        return sending.mark(numbers)
+
+    def _newest(self, stamp_us: int, now_us: int) -> tuple[Flight | None, int | None]:
+        """The newest stamp of an acknowledgement: its flight, and an RTT sample. An older stamp than one seen
+        before gives neither: that datagram was reordered, or repeats what was said."""
+        if stamp_us <= self._newest_us or not 0 <= now_us - stamp_us <= _LONGEST_RTT_US:
+            return None, None
+        flight = self.recovery.arrived(stamp_us, now_us)
+        if flight is None and self.recovery.bounded:
+            return None, None  # a stamp that we never sent
+        self._newest_us = stamp_us
+        rtt_us = max(1, now_us - stamp_us)
+        self.rtt.update(rtt_us)
+        return flight, rtt_us
+
+    def _report(
+        self, before: int, acked: int, flight: Flight | None, rtt_us: int | None, now_us: int
+    ) -> None:
+        self._delivered_us = now_us
+        if self._app_limited_until and self._delivered > self._app_limited_until:
+            self._app_limited_until = 0
+        self._detect(now_us)
+        interval_us, rate = 0, 0.0
+        if flight is not None:
+            # draft-cheng-iccrg-delivery-rate-estimation, 3.3: the slower of the send and the ack stretch.
+            interval_us = max(flight.stamp_us - flight.first_sent_us, now_us - flight.delivered_us)
+            self._first_sent_us, self._newest_sent = flight.stamp_us, flight.sent
+            if interval_us >= self.rtt.minimum_us > 0:
+                rate = (self._delivered - flight.delivered) * 1e6 / interval_us
+            else:
+                interval_us = 0
+        if self.control is not None:
+            self.control.on_ack(
+                Ack(
+                    now_us=now_us,
+                    acked=acked,
+                    delivered=self._delivered,
+                    lost=self._lost,
+                    in_flight_before=before,
+                    in_flight=self.recovery.in_flight,
+                    rtt_us=rtt_us,
+                    flight=flight,
+                    interval_us=interval_us,
+                    delivery_rate=rate,
+                    newly_lost=self._newly_lost,
+                )
+            )
+        self._newly_lost = 0
+
+    @property
+    def _lost(self) -> int:
+        return self._marked - self.recovery.mistaken
+
+    def _detect(self, now_us: int) -> None:
+        found = self.recovery.detect(now_us)
+        if found is None:
+            return
+        self._marked += found.segments
+        self._newly_lost += found.segments
+        if self.control is None:
+            return
+        if found.timeout:
+            self.control.on_timeout(now_us)
+        self.control.on_loss(
+            Loss(
+                now_us,
+                found.segments,
+                self._lost,
+                self.recovery.in_flight,
+                self._delivered,
+                found.flight,
+            )
+        )
+
+    # --------------------------------------------------------------- data out
+
+    def writable(self) -> int:
+        """Bytes that `write` would take now. With congestion control a writer is held at the congestion
+        window: what waits here is a send quantum or two, not a send window."""
+        return self.sending.room_bytes(self._admissible())
+
+    def write(self, data: memoryview, now_us: int) -> int:
+        """Queue bytes; returns how many were taken, `writable()` at most."""
+        return self.sending.write(data, self._admissible(), now_us)
+
+    def _admissible(self) -> int:
+        """New segments that may be queued."""
+        sending = self.sending
+        if self.control is None:
+            return sending.limit
+        if self.recovery.bounded:
+            return max(2 * self.control.burst, 4) - sending.queued
+        return max(self.control.window - (sending.end - sending.una), 4 - sending.queued)
+
+    def transmit(self, now_us: int) -> list[DatagramBatch]:
+        """Everything that should leave now, in order. The batches are views of the rings: send them, or keep
+        them and call nothing here, before the next call."""
+        out = self._out = []
+        ticking = now_us >= self._tick_us
+        if ticking:
+            self._tick_us = now_us + self.options.tick_us
+        if self.options.ack_nodelay or ticking:
+            self._send_acks()
+        self._send_probes(now_us)
+        if ticking or not self.options.write_delay:
+            self._send_data(now_us)
+        for batch in out:
+            self.counts.datagrams_sent += batch.count
+            self.counts.wire_bytes_sent += batch.size
+        return out
+
+    def _send_data(self, now_us: int) -> None:
+        sending, recovery, control = self.sending, self.recovery, self.control
+        if sending.una == sending.end:
+            self.limited_by = "application"
+            return
+        self._detect(now_us)
+        room = min(sending.queued, sending.una + min(sending.limit, self.peer_window) - sending.nxt)
+        budget = paced = _UNBOUNDED
+        self._paced_until = None
+        if control is not None:
+            used = recovery.in_flight if recovery.bounded else sending.nxt - sending.una
+            if recovery.in_flight == 0 and self._app_limited_until and not recovery.pending:
+                control.on_idle(now_us)
+            budget = max(0, control.window - used)
+            paced = self._pacer.allowance(now_us, control.pacing_rate, control.burst)
+        limit = min(budget, paced)
+        resends = recovery.due(now_us, limit if recovery.bounded else _UNBOUNDED, max(0, min(room, limit)))
+        resent = sum(len(resend.numbers) for resend in resends)
+        for resend in resends:
+            self._send_again(resend, now_us)
+        if resent and not recovery.bounded:
+            self._detect(now_us)
+        count = max(0, min(room, limit - resent if recovery.bounded else limit))
+        count -= self._held_by_nagle(count)
+        if count == 0 and not resent and recovery.probe_due(now_us):
+            count = self._probe_path(now_us)
+        if count:
+            self._send_new(count, now_us)
+        self._note_limit(room - count, budget - resent - count, paced - resent - count, now_us)
+
+    def _held_by_nagle(self, count: int) -> bool:
+        sending = self.sending
+        reaches_tail = bool(sending.tail_fill) and count > 0 and sending.nxt + count == sending.end
+        return self.options.nagle and reaches_tail and (count > 1 or self.recovery.in_flight > 0)
+
+    def _probe_path(self, now_us: int) -> int:
+        """A tail loss probe: new data if there is any (then its count), else the last segment once more
+        (RFC 8985, 7.3). It may exceed the windows by one."""
+        sending = self.sending
+        if sending.queued and sending.nxt - sending.una < min(sending.limit, self.peer_window):
+            return 1
+        last = sending.outstanding(max(sending.una, sending.nxt - 64), sending.nxt)[-1:]
+        if len(last):
+            self._send_again(Resend(last, Cause.EARLY), now_us)
+        return 0
+
+    def _flight(self, segments: int, now_us: int) -> Flight:
+        if self.recovery.in_flight == 0:
+            # draft-cheng-iccrg-delivery-rate-estimation, 3.2: a new stretch begins.
+            self._first_sent_us = self._delivered_us = now_us
+        self._stamp_us = max(now_us, self._stamp_us + 1)
+        return Flight(
+            stamp_us=self._stamp_us,
+            first_sent_us=self._first_sent_us,
+            delivered=self._delivered,
+            delivered_us=self._delivered_us,
+            lost=self._lost,
+            in_flight=self.recovery.in_flight + segments,
+            app_limited=self._app_limited_until > 0,
+            sent=self.counts.segments_sent + segments,
+            newest_sent=self._newest_sent,
+        )
+
+    def _left(self, segments: int, now_us: int) -> None:
+        self.counts.segments_sent += segments
+        if self.control is not None:
+            self._pacer.spend(segments)
+            self.control.on_sent(now_us, segments, self.recovery.in_flight)
+
+    def _send_new(self, count: int, now_us: int) -> None:
+        sending, first = self.sending, self.sending.nxt
+        flight = self._flight(count, now_us)
+        self.counts.queue_us += sending.waited_us(first, first + count, now_us)
+        self.counts.queued_segments += count
+        sending.stamp_new(first, first + count, flight.stamp_us, self.receiving.nxt, self._advertised)
+        self.recovery.sent(first, first + count, flight)
+        for start, stop in sending.pieces(first, first + count):
+            self._emit_rows(start, stop)
+        self._left(count, now_us)
+
+    def _emit_rows(self, start: int, stop: int) -> None:
+        """Rows [start, stop) of the ring as batches; a row that is not full ends one."""
+        sending, mtu = self.sending, self.options.mtu
+        cuts = [stop]
+        if sending.shorts:
+            cuts = [start + int(i) + 1 for i in np.flatnonzero(sending.length[start:stop] != sending.mss)]
+            if not cuts or cuts[-1] != stop:
+                cuts.append(stop)
+        flat = sending.packets.reshape(-1)
+        for cut in cuts:
+            while start < cut:
+                end = min(cut, start + self._run)
+                last = HEADER_BYTES + int(sending.length[end - 1]) if sending.shorts else mtu
+                data = flat[start * mtu : (end - 1) * mtu + last]
+                self._out.append(DatagramBatch(data, mtu if end - start > 1 else last, end - start, last))
+                start = end
+
+    def _send_again(self, resend: Resend, now_us: int) -> None:
+        sending, mtu, numbers = self.sending, self.options.mtu, resend.numbers
+        flight = self._flight(len(numbers), now_us)
+        rows = sending.stamp_again(numbers, flight.stamp_us, self.receiving.nxt, self._advertised)
+        self.recovery.resent(resend, flight)
+        setattr(self.counts, resend.cause.value, getattr(self.counts, resend.cause.value) + len(numbers))
+        if sending.shorts and (sending.length[rows] != sending.mss).any():
+            for row in rows.tolist():
+                data = sending.packets[row, : HEADER_BYTES + int(sending.length[row])].copy()
+                self._out.append(DatagramBatch(data, len(data), 1, len(data)))
+        else:
+            for at in range(0, len(rows), self._run):
+                copied = sending.packets[rows[at : at + self._run]].reshape(-1)
+                self._out.append(DatagramBatch(copied, mtu, len(copied) // mtu, mtu))
+        self._left(len(numbers), now_us)
+
+    def _note_limit(self, room: int, budget: int, paced: int, now_us: int) -> None:
+        """Why sending stopped; when to go on, if pacing is why; and whether the samples of what is in flight
+        measure the application instead of the path (draft-cheng-iccrg-delivery-rate-estimation, 3.4)."""
+        control, sending = self.control, self.sending
+        waiting = sending.queued > 0 or self.recovery.pending
+        if control is not None and waiting and budget > 0 and paced <= 0:
+            self.limited_by = "pacing"
+            self._paced_until = self._pacer.release_us(control.pacing_rate, control.burst)
+        elif waiting and budget <= 0:
+            self.limited_by = "congestion window"
+        elif waiting and room <= 0:
+            self.limited_by = "receive window" if self.peer_window < sending.limit else "send window"
+        elif sending.end - sending.una >= sending.limit:
+            self.limited_by = "send window"
+        elif not waiting and control is not None and budget <= 0:
+            self.limited_by = "congestion window"
+        else:
+            self.limited_by = "application"
+            self._app_limited_until = max(1, self._delivered + self.recovery.in_flight)
+
+    # --------------------------------------------- acknowledgements and probes
+
+    @property
+    def _advertised(self) -> int:
+        return min(self.receiving.limit, wire.MAX_WINDOW)
+
+    def _send_acks(self) -> None:
+        if self._ack_last is None and not self._ack_parts:
+            return
+        una, wnd = self.receiving.nxt, self._advertised
+        if not self._ack_parts:
+            assert self._ack_last is not None
+            number, stamp = self._ack_last
+            alone = wire.control_segment(self.conv, wire.ACK, wnd, una, stamp, number)
+            data: Bytes = np.frombuffer(alone, np.uint8)
+        else:
+            if self._ack_last is not None:
+                last = np.array([self._ack_last], np.int64)
+                self._ack_parts.append((last[:, 0], last[:, 1]))
+            numbers = np.concatenate([part[0] for part in self._ack_parts])
+            stamps = np.concatenate([part[1] for part in self._ack_parts])
+            data = wire.ack_segments(self.conv, wnd, una, numbers, stamps)
+        self._ack_last, self._ack_parts = None, []
+        self.counts.acks_sent += len(data) // HEADER_BYTES
+        stride = self.options.mtu // HEADER_BYTES * HEADER_BYTES
+        for at in range(0, len(data), stride * self._run):
+            self._out.append(DatagramBatch.of(data[at : at + stride * self._run], stride))
+
+    def probe(self) -> None:
+        """Ask the peer for its window with the next transmission: stock KCP's WASK. It is answered with WINS
+        even before any data, so it also serves to associate."""
+        self._tell.append(wire.WASK)
+
+    def _send_probes(self, now_us: int) -> None:
+        if self.peer_window == 0 and self.sending.queued:
+            if self._probe_us is None:
+                self._probe_wait_us = _FIRST_PROBE_US
+                self._probe_us = now_us + self._probe_wait_us
+            elif now_us >= self._probe_us:
+                self._tell.append(wire.WASK)
+                self._probe_wait_us = min(self._probe_wait_us * 3 // 2, _LONGEST_PROBE_US)
+                self._probe_us = now_us + self._probe_wait_us
+        else:
+            self._probe_us = None
+        if self._tell:
+            for cmd in set(self._tell):
+                told = wire.control_segment(self.conv, cmd, self._advertised, self.receiving.nxt)
+                self._out.append(DatagramBatch.of(np.frombuffer(told, np.uint8), HEADER_BYTES))
+            self._tell = []
+
+    def deadline_us(self) -> int | None:
+        """When to call `transmit` though nothing arrives or is written; None for never. May be past."""
+        times = [self.recovery.deadline_us(), self._paced_until, self._probe_us]
+        delayed_acks = not self.options.ack_nodelay and (self._ack_last is not None or self._ack_parts)
+        if delayed_acks or (self.options.write_delay and self.sending.end > self.sending.una):
+            times.append(self._tick_us)
+        return min((t for t in times if t is not None), default=None)
+
+
+_NONE: Int64s = np.empty(0, np.int64)
+
+
+def _discard(payload: Bytes) -> None:
+    """Where payload goes when nobody wants to see it: it has been counted."""

@@ -1,0 +1,248 @@
+"""Time-ordered loss recovery (RACK-TLP, RFC 8985) over KCP's echoed stamps.
+
+Every transmission is appended to a flight log; stamps are unique and ascend. An acknowledgement that echoes
+stamp T proves that whatever left more than the reordering window before T and is still missing is lost,
+a first transmission or a later one alike. One pointer walks the log, so every entry is judged once.
+
+Where this differs from RFC 8985: there is no SACK scoreboard to search (the echo names the very
+transmission, section 6.2 steps 2 and 3 become one lookup), and the reordering window follows the
+displacement that was really seen instead of counting DSACK rounds (section 6.2 step 4).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from protocols.congestion.contract import Flight
+from protocols.kcp.recovery import Cause, Detected, Resend
+from protocols.kcp.rtt import RttEstimator
+from protocols.kcp.send_window import SendWindow
+from protocols.kcp.wire import Int64s
+
+INITIAL_TIMEOUT_US = 1_000_000
+"""RFC 6298, 2.1."""
+SMALLEST_TIMEOUT_US = 200_000
+"""Below the 1 s of RFC 6298, 2.4, as Linux has it; time-ordered detection makes timeouts rare."""
+LARGEST_TIMEOUT_US = 1_000_000
+"""Backoff ends here (or at 3 smoothed RTTs): a path that comes back is found within a second."""
+REORDERING_MEMORY_ROUNDS = 16
+"""Rounds without displacement after which the reordering window starts to shrink (RFC 8985, 6.2 step 4)."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    flight: Flight
+    first: int
+    last: int
+    numbers: Int64s | None  # None: all of [first, last)
+
+
+class Rack:
+    """`Recovery` for kcp-bbr."""
+
+    bounded: ClassVar[bool] = True
+
+    def __init__(self, window: SendWindow, rtt: RttEstimator) -> None:
+        self._window, self._rtt = window, rtt
+        self._stamps: list[int] = []
+        self._entries: list[_Entry] = []
+        self._head = 0  # entries before it have been judged
+        self._newest_us = 0  # newest stamp known to have arrived
+        self._newest_rtt_us = 0
+        self._pending: deque[Resend] = deque()
+        self._progress_us = 0
+        self._sent_us = 0
+        self._backoff = 0
+        self._probing = False
+        self._displacement_us = 0
+        self._displaced_us = 0
+        self.spurious = self.mistaken = 0
+        self.in_flight = 0
+
+    # -- what left
+
+    def sent(self, first: int, last: int, flight: Flight) -> None:
+        self._log(_Entry(flight, first, last, None), last - first)
+
+    def resent(self, resend: Resend, flight: Flight) -> None:
+        numbers = resend.numbers
+        entry = _Entry(flight, int(numbers[0]), int(numbers.max()) + 1, numbers)
+        self._log(entry, len(numbers))
+
+    def _log(self, entry: _Entry, segments: int) -> None:
+        stamp_us = entry.flight.stamp_us
+        if self.in_flight == 0:
+            self._progress_us = stamp_us
+        self.in_flight += segments
+        self._sent_us = stamp_us
+        self._stamps.append(stamp_us)
+        self._entries.append(entry)
+
+    # -- what arrived
+
+    def acknowledged(self, fresh: Int64s, echoes_us: Int64s, now_us: int) -> None:
+        window, rows = self._window, fresh & self._window.mask
+        given_up = int(np.count_nonzero(window.lost[rows]))
+        window.lost[rows] = False
+        self.mistaken += given_up
+        self.in_flight -= len(fresh) - given_up
+        self._made_progress(now_us)
+        older = echoes_us < window.sent_us[rows]
+        if older.any():
+            again = int(np.count_nonzero(older & (window.transmissions[rows] > 1)))
+            self.spurious += again
+            self.mistaken += again
+        oldest_us = int(echoes_us.min())
+        if oldest_us < self._newest_us:
+            self._displaced(self._newest_us - oldest_us, now_us)
+
+    def advanced(self, segments: int, lost: int, now_us: int) -> None:
+        self.in_flight -= segments - lost
+        self.mistaken += lost
+        self._made_progress(now_us)
+
+    def arrived(self, stamp_us: int, now_us: int) -> Flight | None:
+        """RFC 8985, 6.2 step 2."""
+        at = bisect_left(self._stamps, stamp_us)
+        if at == len(self._stamps) or self._stamps[at] != stamp_us:
+            return None
+        self._newest_us = stamp_us
+        self._newest_rtt_us = now_us - stamp_us
+        return self._entries[at].flight
+
+    def _made_progress(self, now_us: int) -> None:
+        self._progress_us = now_us
+        self._backoff = 0
+        self._probing = False
+
+    def _displaced(self, by_us: int, now_us: int) -> None:
+        """A transmission was acknowledged after one that left `by_us` later: what the window must cover."""
+        if by_us >= self._displacement_us:
+            self._displacement_us = by_us
+            self._displaced_us = now_us
+        elif by_us > self._displacement_us / 2:
+            self._displaced_us = now_us
+
+    # -- what is lost
+
+    @property
+    def reordering_us(self) -> int:
+        """How much later than a newer transmission an older one may be acknowledged before it is lost:
+        min_rtt / 4, or the displacement seen lately and a tenth, never more than srtt."""
+        base = self._rtt.minimum_us // 4
+        return min(max(base, self._displacement_us * 11 // 10), int(self._rtt.srtt_us) or base)
+
+    def detect(self, now_us: int) -> Detected | None:
+        if self.in_flight > 0 and now_us >= self._timeout_at():
+            return self._time_out(now_us)
+        self._forget_displacement(now_us)
+        # RFC 8985, 6.2 step 5: sent before the newest delivered one, and overdue by the reordering window.
+        limit_us = min(self._newest_us - 1, now_us - self._newest_rtt_us - self.reordering_us)
+        stamps, head, una = self._stamps, self._head, self._window.una
+        segments, flight = 0, None
+        while head < len(stamps):
+            entry = self._entries[head]
+            if entry.last > una:
+                if stamps[head] > limit_us:
+                    break
+                if lost := self._judge(entry):
+                    segments += lost
+                    flight = entry.flight
+            head += 1
+        self._head = head
+        if head > 512 and head * 2 > len(stamps):
+            del self._stamps[:head], self._entries[:head]
+            self._head = 0
+        return Detected(segments, flight, timeout=False) if segments else None
+
+    def _judge(self, entry: _Entry) -> int:
+        """Give up what this transmission carried and is still missing; returns how many segments."""
+        window = self._window
+        if entry.numbers is None:
+            numbers = window.outstanding(entry.first, entry.last)
+        else:
+            numbers = entry.numbers[entry.numbers >= window.una]
+            numbers = numbers[~window.acked[numbers & window.mask]]
+        rows = numbers & window.mask
+        missing = numbers[(window.sent_us[rows] == entry.flight.stamp_us) & ~window.lost[rows]]
+        self._give_up(missing, Cause.FAST)
+        return len(missing)
+
+    def _give_up(self, numbers: Int64s, cause: Cause) -> None:
+        if len(numbers):
+            self._window.lost[numbers & self._window.mask] = True
+            self.in_flight -= len(numbers)
+            self._pending.append(Resend(numbers, cause))
+
+    def _forget_displacement(self, now_us: int) -> None:
+        memory_us = REORDERING_MEMORY_ROUNDS * self._rtt.srtt_us
+        if self._displacement_us and now_us - self._displaced_us > memory_us:
+            self._displacement_us //= 2
+            self._displaced_us = now_us
+
+    def due(self, now_us: int, limit: int, admitting: int) -> list[Resend]:
+        chosen: list[Resend] = []
+        window = self._window
+        while limit > 0 and self._pending:
+            resend = self._pending.popleft()
+            numbers = resend.numbers[resend.numbers >= window.una]
+            numbers = numbers[window.lost[numbers & window.mask]]
+            if len(numbers) > limit:
+                self._pending.appendleft(Resend(numbers[limit:], resend.cause))
+                numbers = numbers[:limit]
+            if len(numbers):
+                limit -= len(numbers)
+                window.lost[numbers & window.mask] = False
+                chosen.append(Resend(numbers, resend.cause))
+        return chosen
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._pending)
+
+    # -- the clock
+
+    def _timeout_us(self) -> int:
+        timeout_us = self._rtt.timeout_us(1_000, SMALLEST_TIMEOUT_US, INITIAL_TIMEOUT_US)
+        largest_us = max(timeout_us, LARGEST_TIMEOUT_US, int(3 * self._rtt.srtt_us))
+        return min(timeout_us << self._backoff, largest_us)
+
+    def _timeout_at(self) -> int:
+        return self._progress_us + self._timeout_us()
+
+    def _probe_at(self) -> int:
+        """RFC 8985, 7.2: two round trips after the last transmission or progress."""
+        wait_us = max(2 * int(self._rtt.srtt_us), 10_000) if self._rtt.samples else INITIAL_TIMEOUT_US
+        return max(self._sent_us, self._progress_us) + wait_us
+
+    def _time_out(self, now_us: int) -> Detected:
+        """RFC 6298, 5.4 to 5.6, with every outstanding segment given up (RFC 8985, 6.3)."""
+        window = self._window
+        numbers = window.outstanding(window.una, window.nxt)
+        numbers = numbers[~window.lost[numbers & window.mask]]
+        newest = self._entries[-1].flight if self._entries else None
+        self._give_up(numbers, Cause.TIMEOUT)
+        self._backoff = min(self._backoff + 1, 16)
+        self._progress_us = now_us
+        return Detected(len(numbers), newest, timeout=True)
+
+    def probe_due(self, now_us: int) -> bool:
+        if self._probing or self.in_flight <= 0 or now_us < self._probe_at():
+            return False
+        self._probing = True
+        return True
+
+    def deadline_us(self) -> int | None:
+        if self.in_flight <= 0:
+            return None
+        at_us = self._timeout_at()
+        if not self._probing:
+            at_us = min(at_us, self._probe_at())
+        if self._head < len(self._stamps) and self._stamps[self._head] < self._newest_us:
+            at_us = min(at_us, self._stamps[self._head] + self._newest_rtt_us + self.reordering_us)
+        return at_us

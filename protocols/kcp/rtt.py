@@ -1,0 +1,42 @@
+"""Round-trip time as RFC 6298 smooths it, in microseconds."""
+
+from __future__ import annotations
+
+
+class RttEstimator:
+    """Smoothed RTT, its variation, and the extremes; None until the first sample.
+
+    RFC 6298, section 2: the first sample sets srtt = r, rttvar = r/2; later ones move rttvar by 1/4 and
+    srtt by 1/8 of the difference.
+    """
+
+    __slots__ = ("latest_us", "minimum_us", "samples", "srtt_us", "sum_us", "variation_us")
+
+    def __init__(self) -> None:
+        self.srtt_us = 0.0
+        self.variation_us = 0.0
+        self.latest_us = 0
+        self.minimum_us = 0
+        self.samples = 0
+        self.sum_us = 0
+
+    def update(self, sample_us: int) -> None:
+        """Take one sample, at least 1 microsecond (a clock that did not move is not a path of length 0)."""
+        sample_us = max(1, sample_us)
+        self.latest_us = sample_us
+        if self.samples == 0:
+            self.srtt_us, self.variation_us = float(sample_us), sample_us / 2
+            self.minimum_us = sample_us
+        else:
+            difference = sample_us - self.srtt_us
+            self.variation_us += (abs(difference) - self.variation_us) / 4
+            self.srtt_us += difference / 8
+            self.minimum_us = min(self.minimum_us, sample_us)
+        self.samples += 1
+        self.sum_us += sample_us
+
+    def timeout_us(self, granularity_us: int, floor_us: int, initial_us: int) -> int:
+        """RTO = srtt + max(G, 4 rttvar), not below `floor_us` (RFC 6298, 2.2 to 2.4)."""
+        if self.samples == 0:
+            return initial_us
+        return max(floor_us, int(self.srtt_us + max(granularity_us, 4 * self.variation_us)))

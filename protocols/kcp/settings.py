@@ -1,0 +1,113 @@
+"""The knobs of KCP, under the names that its users know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from protocols.settings import Settings, option
+
+MAX_WINDOW = 65_535
+
+
+class Tuning(NamedTuple):
+    """KCP's four: (nodelay, interval in ms, resend, nc)."""
+
+    nodelay: int
+    interval: int
+    resend: int
+    nc: int
+
+
+MODES = {
+    "normal": Tuning(0, 40, 2, 1),
+    "fast": Tuning(0, 30, 2, 1),
+    "fast2": Tuning(1, 20, 2, 1),
+    "fast3": Tuning(1, 10, 2, 1),
+}
+"""The presets that kcptun made known."""
+
+
+@dataclass(frozen=True, slots=True)
+class KcpSettings(Settings):
+    """Stock KCP. The four tunings follow `mode` where they are not given."""
+
+    sndwnd: int = option(
+        2048, help="send window, segments", aliases=("-sw",), minimum=1, maximum=MAX_WINDOW, unit="segments"
+    )
+    rcvwnd: int = option(
+        2048,
+        help="receive window, segments",
+        aliases=("-rw",),
+        minimum=1,
+        maximum=MAX_WINDOW,
+        unit="segments",
+    )
+    mtu: int = option(1400, help="UDP payload bytes per datagram", minimum=64, maximum=65_507)
+    mode: str = option("fast3", help="preset of nodelay, interval, resend, nc", choices=tuple(MODES))
+    nodelay: int | None = option(None, help="1: shorter timeouts, slower backoff", minimum=0, maximum=1)
+    interval: int | None = option(
+        None, help="tick, ms", aliases=("-flush",), minimum=1, maximum=5000, unit="milliseconds"
+    )
+    resend: int | None = option(
+        None,
+        help="ACKs that pass a segment before it is resent; 0: never",
+        aliases=("-fr",),
+        minimum=0,
+        maximum=255,
+    )
+    nc: int | None = option(None, help="1: no congestion control", aliases=("-nc",), minimum=0, maximum=1)
+    ack_delay: bool = option(False, help="acknowledge at ticks only, as stock KCP does")
+    write_delay: bool = option(False, help="send at ticks only, as stock KCP does")
+    socket_buffer: int | None = option(
+        None,
+        help="socket buffers, bytes",
+        flags=("-w", "--window"),
+        minimum=1,
+        maximum=512 << 20,
+        unit="bytes",
+    )
+    push: bool = option(False, help="send segments that are not full at once", flags=("-N", "--no-delay"))
+
+    @property
+    def tuning(self) -> Tuning:
+        """The four values in force."""
+        given = (self.nodelay, self.interval, self.resend, self.nc)
+        return Tuning(
+            *(
+                value if value is not None else preset
+                for value, preset in zip(given, MODES[self.mode], strict=True)
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KcpBbrSettings(Settings):
+    """KCP with time-ordered recovery and BBR. Windows grow as the path needs, as far as the format goes."""
+
+    sndwnd: int = option(
+        MAX_WINDOW,
+        help="send window, segments",
+        aliases=("-sw",),
+        minimum=16,
+        maximum=MAX_WINDOW,
+        unit="segments",
+    )
+    rcvwnd: int = option(
+        MAX_WINDOW,
+        help="receive window, segments",
+        aliases=("-rw",),
+        minimum=16,
+        maximum=MAX_WINDOW,
+        unit="segments",
+    )
+    mtu: int = option(1400, help="UDP payload bytes per datagram", minimum=64, maximum=65_507)
+    socket_buffer: int | None = option(
+        None,
+        help="socket buffers, bytes",
+        flags=("-w", "--window"),
+        minimum=1,
+        maximum=512 << 20,
+        unit="bytes",
+    )
+    push: bool = option(False, help="send segments that are not full at once", flags=("-N", "--no-delay"))

@@ -1,0 +1,310 @@
+"""KCP on a socket: the engine, a datagram path, one timer, and the event loop.
+
+A stream is associated by a window probe (WASK) that carries its conv, repeated until it is answered (WINS):
+stock KCP on the wire, and no larger than what provokes it. Its end is the control channel's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream, Value
+from protocols.errors import PathError, TransportError
+from protocols.kcp import profiles
+from protocols.kcp.engine import Engine
+from protocols.kcp.settings import KcpBbrSettings, KcpSettings
+from protocols.settings import Settings
+from protocols.udp.batch import DatagramBatch
+from protocols.udp.hub import DatagramHub
+from protocols.udp.path import ConnectedPath, DatagramPath
+
+ASSOCIATE_FIRST_S, ASSOCIATE_LONGEST_S = 0.1, 1.0
+DEAD_AFTER_US = 30_000_000
+"""Data in flight and not one acknowledgement for so long: the path died."""
+ROUNDS_PER_WAKE = 8
+"""Fill-and-transmit rounds before other streams get the loop."""
+_SMALLEST_BUFFER, _LARGEST_BUFFER = 4 << 20, 64 << 20
+
+
+async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Channel:
+    """The client's end, associated. Waits without limit: the caller sets the deadline."""
+    channel = KcpChannel(
+        _engine(stream, settings), ConnectedPath.open(port.remote, port.local(stream)), settings
+    )
+    try:
+        await channel.associate()
+    except BaseException:
+        await channel.close()
+        raise
+    return channel
+
+
+async def accept(stream: Stream, settings: Settings, port: ServerPort) -> Channel:
+    """The server's end, once the client's first datagram has come."""
+    path = await port.shared(DatagramHub.open).expect(stream.conv)
+    return KcpChannel(_engine(stream, settings), path, settings)
+
+
+def _engine(stream: Stream, settings: Settings) -> Engine:
+    if isinstance(settings, KcpBbrSettings):
+        return profiles.with_bbr(stream.conv, settings)
+    assert isinstance(settings, KcpSettings)
+    return profiles.stock(stream.conv, settings)
+
+
+def _now_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
+class KcpChannel(Channel):
+    """One KCP stream at one end. Everything runs on the event loop's thread."""
+
+    def __init__(self, engine: Engine, path: DatagramPath, settings: Settings) -> None:
+        self.engine = engine
+        self._path = path
+        self._loop = asyncio.get_running_loop()
+        self._load: Load | None = None
+        self._rest: memoryview | None = None
+        self._load_due_us: int | None = None
+        self._unsent: list[DatagramBatch] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_us = 0
+        self._again: asyncio.Handle | None = None
+        self._sent: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._closed = False
+        self._progress = (0, _now_us())
+        self.buffers = path.size_buffers(_buffer_bytes(engine, settings))
+        path.set_receiver(self._on_batch, self._pump)
+
+    # -- set-up and end
+
+    async def associate(self) -> None:
+        """Probe until the server answers."""
+        wait_s = ASSOCIATE_FIRST_S
+        while not self.engine.counts.datagrams_received:
+            self.engine.probe()
+            self._pump()
+            await asyncio.wait([self._over], timeout=wait_s)
+            if self._closed:
+                raise PathError("the stream was closed before the server answered")
+            wait_s = min(wait_s * 1.5, ASSOCIATE_LONGEST_S)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for handle in (self._timer, self._again):
+            if handle is not None:
+                handle.cancel()
+        self._path.close()
+        self._finish(self._sent)
+        self._finish(self._drained)
+        self._finish(self._over)
+
+    def fileno(self) -> int:
+        return self._path.fileno()
+
+    @property
+    def local_address(self) -> SocketAddress:
+        return self._path.local_address
+
+    @property
+    def remote_address(self) -> SocketAddress:
+        return self._path.remote_address
+
+    # -- the two directions
+
+    async def send(self, load: Load) -> None:
+        self._load = load
+        self._progress = (self.engine.sending.bytes_acked, _now_us())
+        self._sent = self._loop.create_future()
+        self._pump()
+        await self._sent
+
+    async def receive(self) -> None:
+        await asyncio.shield(self._over)
+
+    async def drain(self) -> None:
+        if self._is_drained() or self._closed:
+            return
+        self._drained = self._loop.create_future()
+        self._pump()
+        await self._drained
+
+    def _is_drained(self) -> bool:
+        return self._rest is None and self.engine.sending.una == self.engine.sending.end
+
+    @staticmethod
+    def _finish(future: asyncio.Future[None] | None, error: Exception | None = None) -> None:
+        if future is not None and not future.done():
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+    # -- the event loop
+
+    def _on_batch(self, batch: DatagramBatch) -> None:
+        self.engine.receive(batch, _now_us())
+
+    def _pump(self) -> None:
+        """Fill the engine from the load and send what it lets go, until there is nothing to do but wait."""
+        self._again = None
+        if self._closed:
+            return
+        try:
+            for _ in range(ROUNDS_PER_WAKE):
+                if self._unsent and not self._emit():
+                    return
+                now_us = _now_us()
+                self._fill(now_us)
+                self._unsent = self.engine.transmit(now_us)
+                if not self._unsent:
+                    break
+            else:
+                self._again = self._loop.call_soon(self._pump)
+                return
+        except TransportError as error:
+            self._fail(error)
+            return
+        if self._drained is not None and self._is_drained():
+            self._finish(self._drained)
+        self._arm(now_us)
+
+    def _emit(self) -> bool:
+        """Hand datagrams to the socket. False when it is full: `_pump` goes on when it has room."""
+        batches, self._unsent = self._unsent, []
+        for at, batch in enumerate(batches):
+            taken = self._path.send(batch)
+            if taken < batch.count:
+                rest = DatagramBatch(
+                    batch.data[taken * batch.stride :], batch.stride, batch.count - taken, batch.last_size
+                )
+                self._unsent = [rest, *batches[at + 1 :]]
+                self._path.wait_writable(self._pump)
+                return False
+        return True
+
+    def _fill(self, now_us: int) -> None:
+        load, engine = self._load, self.engine
+        self._load_due_us = None
+        while load is not None and (room := engine.writable()) > 0:
+            if self._rest is None:
+                wait_us = load.wait_us(now_us)
+                if wait_us:
+                    if wait_us < 0:
+                        self._load = None
+                        self._finish(self._sent)
+                    else:
+                        self._load_due_us = now_us + wait_us
+                    return
+                self._rest = load.take()
+            taken = engine.write(self._rest[:room], now_us)
+            self._rest = self._rest[taken:] if taken < len(self._rest) else None
+
+    def _arm(self, now_us: int) -> None:
+        """One timer for the engine's deadline and the load's; a timer that is early enough stays, and is
+        looked at again when it fires."""
+        deadline_us = self.engine.deadline_us()
+        if self._load_due_us is not None:
+            deadline_us = self._load_due_us if deadline_us is None else min(deadline_us, self._load_due_us)
+        if deadline_us is None:
+            return
+        if self._timer is not None:
+            if self._timer_us <= deadline_us:
+                return
+            self._timer.cancel()
+        # Event loops sleep in whole milliseconds; less would make them spin until the time has come.
+        wait_us = max(1000, deadline_us - now_us)
+        self._timer_us = now_us + wait_us
+        self._timer = self._loop.call_later(wait_us / 1e6, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        try:
+            self._path.check()
+            self._check_alive()
+        except TransportError as error:
+            self._fail(error)
+            return
+        self._pump()
+
+    def _check_alive(self) -> None:
+        acked, since_us = self._progress
+        sending = self.engine.sending
+        if sending.bytes_acked != acked or sending.una == sending.nxt:
+            self._progress = (sending.bytes_acked, _now_us())
+        elif _now_us() - since_us > DEAD_AFTER_US:
+            raise PathError(f"the path died: no acknowledgement for {DEAD_AFTER_US // 1_000_000} s")
+
+    def _fail(self, error: TransportError) -> None:
+        for future in (self._sent, self._drained, self._over):
+            self._finish(future, error)
+
+    # -- figures
+
+    def counters(self) -> dict[str, Value]:
+        engine = self.engine
+        counts, sending, receiving, rtt = engine.counts, engine.sending, engine.receiving, engine.rtt
+        known = rtt.samples > 0
+        mss = sending.mss
+        window = engine.control.window if engine.control else sending.limit
+        record: dict[str, Value] = {
+            "bytes": sending.bytes_acked or receiving.bytes,
+            "rtt_us": round(rtt.srtt_us) if known else None,
+            "rttvar_us": round(rtt.variation_us) if known else None,
+            "min_rtt_us": rtt.minimum_us if known else None,
+            "retransmits": counts.lost + counts.early + counts.fast,
+            "segments_sent": counts.segments_sent,
+            "lost": counts.lost,
+            "early": counts.early,
+            "fast": counts.fast,
+            "spurious": engine.recovery.spurious,
+            "snd_cwnd_bytes": window * mss,
+            "snd_wnd_bytes": engine.peer_window * mss,
+            "in_flight_bytes": engine.recovery.in_flight * mss,
+            "unacked_segments": sending.nxt - sending.una,
+            "queue_us_sum": counts.queue_us,
+            "queue_segments": counts.queued_segments,
+            "limited_by": engine.limited_by,
+            "datagrams_sent": counts.datagrams_sent,
+            "wire_bytes_sent": counts.wire_bytes_sent,
+            "datagrams_received": counts.datagrams_received,
+            "wire_bytes_received": counts.wire_bytes_received,
+            "segments_received": receiving.segments,
+            "duplicates": receiving.duplicates,
+            "held_segments": receiving.stored,
+            "acks_sent": counts.acks_sent,
+        }
+        if engine.control is not None:
+            record |= _congestion(engine.control.state(), 8 * engine.options.mtu)
+        return record
+
+
+def _congestion(state: Mapping[str, float | int | str | None], bits: int) -> dict[str, Value]:
+    """A controller's state under the names of the metrics; a segment fills a datagram of `bits` bits."""
+
+    def rate(key: str) -> float | None:
+        value = state.get(key)
+        return value * bits if isinstance(value, (int, float)) else None
+
+    return {
+        "bbr_phase": state.get("phase"),
+        "bandwidth_bits_per_second": rate("bandwidth_segments_per_s"),
+        "pacing_bits_per_second": rate("pacing_segments_per_s"),
+        "bbr_min_rtt_us": state.get("min_rtt_us"),
+        "noise_percent": state.get("noise_percent"),
+    }
+
+
+def _buffer_bytes(engine: Engine, settings: Settings) -> int:
+    """Socket buffers that hold a window, with the kernel's bookkeeping about as large again."""
+    given = getattr(settings, "socket_buffer", None)
+    if given:
+        return int(given)
+    window = max(engine.options.send_window, engine.options.receive_window)
+    return min(max(2 * window * engine.options.mtu, _SMALLEST_BUFFER), _LARGEST_BUFFER)
