@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from iperfpy.control import codec
-from iperfpy.control.codec import Closed, Decoder, Document, Expect, Message, ServerError, Signal, State
+from iperfpy.control.codec import Decoder, Document, Expect, Message, ServerError, Signal, State
 from iperfpy.control.messages import COOKIE_PREFIX
 from iperfpy.errors import ProtocolError
 

@@ -1,0 +1,38 @@
+"""Time and the event loop: the only place that knows uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def now_us() -> int:
+    """Microseconds of the monotonic clock. Only differences mean something."""
+    return time.monotonic_ns() // 1000
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` on a fresh event loop, uvloop's where it is installed."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+async def sleep_until(when_us: int) -> int:
+    """Sleep until the clock has reached `when_us`; returns what it shows then. Yields at least once."""
+    remaining_us = when_us - now_us()
+    await asyncio.sleep(max(0, remaining_us) / 1e6)
+    now = now_us()
+    # A loop's timers are coarser than the clock, and may fire early by as much.
+    return now if now >= when_us else await sleep_until(when_us)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

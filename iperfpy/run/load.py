@@ -1,0 +1,153 @@
+"""What a sender sends: blocks of payload, at a rate, until an end.
+
+    Budget   bytes that all streams of one direction share (-n, -k): handed out exactly, never more
+    Pace     one stream's rate (-b): says when the next bytes may go
+    Load     both, as the transport asks for them; `protocols.contract.Load`
+
+`wait_us` and `take` are called from one thread per stream, `begin` and `stop` from the event loop's:
+a budget has a lock, and everything else is either written by one thread or a flag.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+FOREVER = -1
+LONGEST_WAIT_US = 50_000
+"""No wait is longer, so that whoever sleeps through it notices `stop` soon."""
+
+SLICE_US = 1_500
+SMALLEST_SLICE_BYTES = 1_400
+"""A paced block goes out in slices of this much time, but never smaller than about one packet."""
+
+STALL_US = 10_000
+"""How far behind its schedule a pace may catch up; more is forgotten, so that a stall makes no burst."""
+
+
+class Budget:
+    """Bytes that several senders share.
+
+    Parameters
+    ----------
+    total_bytes : int
+        0: unlimited. The budget counts from `begin` on; before, everything is granted (-O).
+    """
+
+    def __init__(self, total_bytes: int) -> None:
+        self._left = total_bytes
+        self._limited = False
+        self._total = total_bytes
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """What is granted from now on counts."""
+        with self._lock:
+            self._limited = self._total > 0
+
+    @property
+    def spent(self) -> bool:
+        return self._limited and self._left == 0
+
+    def claim(self, size_bytes: int) -> int:
+        """At most `size_bytes`, as much as is left; 0 when nothing is."""
+        if not self._total:
+            return size_bytes
+        with self._lock:
+            if not self._limited:
+                return size_bytes
+            granted = min(size_bytes, self._left)
+            self._left -= granted
+            return granted
+
+
+class Pace:
+    """When the next bytes of a stream may go.
+
+    Parameters
+    ----------
+    rate_bps : int
+        Payload bits per second, above 0.
+    burst_bytes : int
+        Sent back to back before the pace waits (`-b rate/blocks`); 0 for a smooth flow.
+    """
+
+    def __init__(self, rate_bps: int, burst_bytes: int = 0) -> None:
+        self._us_per_byte = 8e6 / rate_bps
+        self._burst_bytes = burst_bytes
+        self._in_burst = 0
+        self._next_us: float | None = None
+
+    def wait_us(self, now_us: int) -> int:
+        """Microseconds from `now_us` until more may go."""
+        if self._next_us is None:
+            self._next_us = float(now_us)
+        if 0 < self._in_burst < self._burst_bytes:
+            return 0
+        self._in_burst = 0
+        self._next_us = max(self._next_us, now_us - STALL_US)
+        return max(0, min(LONGEST_WAIT_US, int(self._next_us - now_us + 0.999)))
+
+    def spend(self, size_bytes: int) -> None:
+        """That much has gone."""
+        if self._next_us is not None:
+            self._next_us += size_bytes * self._us_per_byte
+        if self._burst_bytes:
+            self._in_burst += size_bytes
+
+
+class Load:
+    """One stream's payload. Implements `protocols.contract.Load`.
+
+    Parameters
+    ----------
+    block_bytes : int
+        Length of a block; a paced one goes out in smaller slices.
+    budget : Budget
+        Shared with the other streams of this direction.
+    rate_bps, burst_blocks : int
+        As in `Plan`; 0 means unlimited, and no bursts.
+    """
+
+    def __init__(self, block_bytes: int, budget: Budget, rate_bps: int = 0, burst_blocks: int = 0) -> None:
+        self._budget = budget
+        self._pace = Pace(rate_bps, burst_blocks * block_bytes) if rate_bps else None
+        self._slice_bytes = _slice_bytes(block_bytes, rate_bps, burst_blocks)
+        self._block = memoryview(os.urandom(block_bytes))
+        self._granted = 0
+        self._stopped = False
+
+    def wait_us(self, now_us: int) -> int:
+        """0: call `take` now. Positive: ask again after that time. -1: there is no more."""
+        if self._stopped:
+            return FOREVER
+        if self._pace is not None:
+            wait = self._pace.wait_us(now_us)
+            if wait:
+                return wait
+        if not self._granted:
+            self._granted = self._budget.claim(self._slice_bytes)
+        return 0 if self._granted else FOREVER
+
+    def take(self) -> memoryview:
+        """The next slice: read-only, at most a block long."""
+        size, self._granted = self._granted, 0
+        if self._pace is not None:
+            self._pace.spend(size)
+        return self._block[:size]
+
+    def stop(self) -> None:
+        """No more from now on."""
+        self._stopped = True
+
+    @property
+    def exhausted(self) -> bool:
+        """All that was asked for has been handed out (never, without a budget)."""
+        return self._budget.spent
+
+
+def _slice_bytes(block_bytes: int, rate_bps: int, burst_blocks: int) -> int:
+    if not rate_bps or burst_blocks:
+        return block_bytes
+    smooth = rate_bps * SLICE_US // 8_000_000
+    return min(block_bytes, max(SMALLEST_SLICE_BYTES, smooth))
