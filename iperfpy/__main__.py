@@ -1,0 +1,8 @@
+"""`python -m iperfpy`."""
+
+import sys
+
+from iperfpy.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

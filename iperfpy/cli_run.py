@@ -1,0 +1,130 @@
+"""Runs what the command line asked for: opens the reports first, then the test, then says how it ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from iperfpy.cli import Request
+from iperfpy.measure.sample import Sink
+from iperfpy.plan import ClientOptions, OutputOptions, Plan
+from iperfpy.report.csv import CsvFile, CsvSink, open_default, reason
+from iperfpy.report.guard import GuardedSink
+from iperfpy.report.json import JsonSink, JsonStreamSink
+from iperfpy.report.live import screen_for
+from iperfpy.report.text import TextSink, Wording
+
+
+def run(request: Request) -> int:
+    """The exit status: 0 only when everything was measured and everything was written."""
+    if request.plan is not None and request.client is not None:
+        return run_client(request.plan, request.client, request.output)
+    assert request.server is not None, "the command line makes a client or a server"
+    return run_server(request.server, request.output)
+
+
+def run_client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int:
+    """Open the CSV, then measure."""
+    from iperfpy.run import client, clock
+
+    reports = Reports(output)
+    try:
+        csv = reports.open_csv(plan)
+    except OSError as error:
+        return complain(f"cannot write the CSV: {reason(error)}", _as_flags(output))
+    sinks = reports.client_sinks(plan, options, csv)
+    try:
+        clock.run(client.run_client(plan, options, sinks))
+        status = 0
+    except IperfpyError as error:
+        status = error.exit_status
+    finally:
+        if csv is not None:
+            csv.close()
+    return status or int(reports.failed)
+
+
+def run_server(options: ServerOptions, output: OutputOptions) -> int:
+    """Serve until told to stop, or for one test."""
+    from iperfpy.run import clock, server
+
+    reports = Reports(output)
+    try:
+        clock.run(server.run_server(options, reports.server_sinks))
+        status = 0
+    except IperfpyError as error:
+        status = complain(str(error), _as_flags(output)) if error.exit_status else 0
+    return status or int(reports.failed)
+
+
+def _as_flags(output: OutputOptions) -> list[str]:
+    """The flags that decide in which forms `complain` says its sentence."""
+    return [*(["-J"] if output.json else []), *(["--json-stream"] if output.json_stream else [])]
+
+
+class Reports:
+    """Makes the sinks of a test and remembers whether one of them lost anything."""
+
+    def __init__(self, output: OutputOptions) -> None:
+        self._output = output
+        self.failed = False
+        self.csv: list[CsvSink] = []
+
+    def warn(self, sentence: str) -> None:
+        self.failed = True
+        print(f"iperfpy: warning - {sentence}", file=sys.stderr, flush=True)
+
+    def lost(self, error: OSError) -> None:
+        """Standard output takes no more. A closed pipe means that nobody wants the rest: stop."""
+        self.failed = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:
+            signal.raise_signal(signal.SIGINT)
+            return
+        self.warn(f"the report can no longer be written: {reason(error)}; the test continues")
+
+    def client_sinks(self, plan: Plan, options: ClientOptions, csv: CsvFile | None) -> list[Sink]:
+        """The reports of one test at the client, whose CSV is open already."""
+        sinks = [self._shown(plan.title, options)]
+        if csv is not None:
+            sinks.append(self._csv_sink(csv))
+        return sinks
+
+    def server_sinks(self, test_number: int) -> list[Sink]:
+        """The reports of one test at the server: every test has a CSV of its own."""
+        sinks = [self._shown("", None)]
+        if self._output.csv is not None:
+            sinks.append(CsvSink(lambda plan: self._open_numbered(plan, test_number), self.warn))
+        return sinks
+
+    def open_csv(self, plan: Plan) -> CsvFile | None:
+        """The client's CSV, opened before the test starts. Raises OSError."""
+        path = self._output.csv
+        if path is None:
+            return None
+        return CsvFile(Path(path)) if path else open_default(plan, time.time())
+
+    def _open_numbered(self, plan: Plan, test_number: int) -> CsvFile:
+        path = Path(self._output.csv or "")
+        if not self._output.csv:
+            return open_default(plan, time.time())
+        return CsvFile(path if test_number == 1 else path.with_stem(f"{path.stem}-{test_number}"))
+
+    def _csv_sink(self, file: CsvFile) -> CsvSink:
+        return CsvSink(lambda plan: file, self.warn)
+
+    def _shown(self, title: str, connecting: ClientOptions | None) -> Sink:
+        """What goes to standard output."""
+        if self._output.json_stream:
+            return GuardedSink(JsonStreamSink(sys.stdout), self.lost)
+        if self._output.json:
+            return GuardedSink(JsonSink(sys.stdout), self.lost)
+        wording = Wording(self._output.rate_format, title, self._output.verbose)
+        sink = TextSink(screen_for(sys.stdout), sys.stderr, wording)
+        if connecting is not None:
+            sink.connecting(connecting)
+        return GuardedSink(sink, self.lost)
