@@ -56,7 +56,8 @@ class Ack:
     gave none. `min_rtt_us` is not given: how long to remember is the controller's decision.
     `flight`: of the newest transmission acknowledged, None when unknown; `interval_us`: the longer of its
     send and ack stretches (0: no rate sample); `delivery_rate`: segments per second over it (0.0: none);
-    `newly_lost`: transmissions marked lost since the previous `Ack` was reported.
+    `newly_lost`: transmissions marked lost since the previous `Ack` was reported. `advanced`: how far the
+    cumulative acknowledgement moved, in segments.
     """
 
     now_us: int
@@ -70,6 +71,7 @@ class Ack:
     interval_us: int
     delivery_rate: float
     newly_lost: int
+    advanced: int = 0
 
 
 @dataclass(frozen=True, slots=True)

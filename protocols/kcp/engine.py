@@ -224,6 +224,7 @@ class Engine:
             self.counts.foreign += 1
             return
         before, acked, flight, rtt_us = recovery.in_flight, 0, None, None
+        moved = sending.una
         if numbers is not None and echoes is not None:
             fresh, at = self._mark(una, numbers, echoes)
             if len(fresh):
@@ -236,7 +237,7 @@ class Engine:
             recovery.advanced(segments, lost, now_us)
         if acked:
             self._delivered += acked
-            self._report(before, acked, flight, rtt_us, now_us)
+            self._report(before, acked, sending.una - moved, flight, rtt_us, now_us)
 
     def _mark(self, una: int, numbers: Int64s, echoes: Int64s) -> tuple[Int64s, Int64s]:
         """Mark what was acknowledged one by one. The ACK that comes alone for the newest segment in order, of
@@ -262,7 +263,7 @@ class Engine:
         return flight, rtt_us
 
     def _report(
-        self, before: int, acked: int, flight: Flight | None, rtt_us: int | None, now_us: int
+        self, before: int, acked: int, advanced: int, flight: Flight | None, rtt_us: int | None, now_us: int
     ) -> None:
         self._delivered_us = now_us
         if self._app_limited_until and self._delivered > self._app_limited_until:
@@ -291,6 +292,7 @@ class Engine:
                     interval_us=interval_us,
                     delivery_rate=rate,
                     newly_lost=self._newly_lost,
+                    advanced=advanced,
                 )
             )
         self._newly_lost = 0
