@@ -82,7 +82,10 @@ class _KcpTransport(Transport):
     prefix = "kcp"
 
     def block_bytes(self, settings: Settings) -> int:
-        return 128 * 1024
+        """Two runs of full segments: a block that ends within a segment costs the next one a copy."""
+        assert isinstance(settings, (KcpSettings, KcpBbrSettings))
+        run = min(64, 65_507 // settings.mtu)
+        return 2 * run * (settings.mtu - 24)
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
         from protocols.kcp import transport

@@ -42,10 +42,11 @@ FIELDS = np.dtype(
         ("len", "<u4"),
     ]
 )
-# The same 24 bytes as three words: (conv cmd frg wnd), (ts sn), (una len). A run of segments sent in one
-# go has the first and third words all equal and the second counting up: three comparisons recognise it.
-_WORDS = np.dtype([("who", "<u8"), ("when", "<u8"), ("have", "<u8")])
-_NEXT_SN = np.arange(4096, dtype=np.uint64) << np.uint64(32)
+# The same 24 bytes as three words: (conv cmd frg wnd), (ts sn), (una len). In a run of segments that left
+# together the first and the third are all equal and the second counts up: one comparison recognises it.
+_WORD = np.dtype("<u8")
+_STEPS = np.zeros((4096, 3), _WORD)
+_STEPS[:, 1] = np.arange(4096, dtype=np.uint64) << np.uint64(32)
 
 
 def expand(low: int, reference: int) -> int:
@@ -121,21 +122,15 @@ def recognise(batch: DatagramBatch, conv: int) -> Run | Pushes | Acks | None:
         return _acks(batch, conv)
     if count < 2 or batch.last_size != stride or stride <= HEADER_BYTES:
         return None
-    words = np.ndarray((count,), _WORDS, data, 0, (stride,))
-    who, when, have = words["who"], words["when"], words["have"]
-    their_conv, cmd, frg, wnd, ts, sn, una, length = HEADER.unpack_from(data.data, 0)
-    if their_conv != conv or cmd != PUSH or frg or length != stride - HEADER_BYTES:
+    their_conv, cmd, _, wnd, ts, sn, una, length = HEADER.unpack_from(data.data, 0)
+    if their_conv != conv or cmd != PUSH or length != stride - HEADER_BYTES:
         return None
     rows = data[: count * stride].reshape(count, stride)[:, HEADER_BYTES:]
-    if (who == who[0]).all() and (have == have[0]).all() and (when == when[0] + _NEXT_SN[:count]).all():
+    words = np.ndarray((count, 3), _WORD, data, 0, (stride, 8))
+    if (words == words[0] + _STEPS[:count]).all():
         return Run(sn, count, ts, una, wnd, rows)
     fields = np.ndarray((count,), FIELDS, data, 0, (stride,))
-    if (
-        (fields["conv"] == conv).all()
-        and (fields["cmd"] == PUSH).all()
-        and not fields["frg"].any()
-        and (fields["len"] == length).all()
-    ):
+    if (fields["conv"] == conv).all() and (fields["cmd"] == PUSH).all() and (fields["len"] == length).all():
         newest = fields[count - 1]
         return Pushes(fields["sn"].copy(), fields["ts"].copy(), int(newest["una"]), int(newest["wnd"]), rows)
     return None
