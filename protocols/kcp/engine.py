@@ -11,6 +11,7 @@ need is done here, once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,7 +38,9 @@ class EngineOptions:
 
     `tick_us`: stock KCP's interval. Acknowledgements wait for it unless `ack_nodelay`, data does if
     `write_delay`. `nagle`: a segment that is not full waits while anything is in flight (RFC 896).
-    `first_sn`: 0 for stock peers; both ends must agree.
+    `ack_repeats`: how many later ACK datagrams say again what arrived out of order; only towards a peer that
+    does not count repeats as passing ACKs, which stock KCP does. `first_sn`: 0 for stock peers; both ends
+    must agree.
     """
 
     mtu: int = 1400
@@ -47,6 +50,7 @@ class EngineOptions:
     ack_nodelay: bool = True
     write_delay: bool = False
     nagle: bool = True
+    ack_repeats: int = 0
     first_sn: int = 0
 
 
@@ -119,6 +123,7 @@ class Engine:
         self._paced_until: int | None = None
         self._ack_parts: list[tuple[Int64s, Int64s]] = []
         self._ack_last: tuple[int, int] | None = None
+        self._ack_recent: deque[tuple[Int64s, Int64s]] = deque(maxlen=max(1, options.ack_repeats))
         self._stamp_us = 0
         self._newest_us = -1
         self._delivered = self._delivered_us = self._first_sent_us = 0
@@ -511,14 +516,28 @@ class Engine:
             if self._ack_last is not None:
                 last = np.array([self._ack_last], np.int64)
                 self._ack_parts.append((last[:, 0], last[:, 1]))
-            numbers = np.concatenate([part[0] for part in self._ack_parts])
-            stamps = np.concatenate([part[1] for part in self._ack_parts])
+            parts = self._ack_parts
+            if self.options.ack_repeats and self.receiving.stored:
+                parts = self._repeated(una) + parts
+            numbers = np.concatenate([part[0] for part in parts])
+            stamps = np.concatenate([part[1] for part in parts])
             data = wire.ack_segments(self.conv, wnd, una, numbers, stamps)
         self._ack_last, self._ack_parts = None, []
         self.counts.acks_sent += len(data) // HEADER_BYTES
         stride = self.options.mtu // HEADER_BYTES * HEADER_BYTES
         for at in range(0, len(data), stride * self._run):
             self._out.append(DatagramBatch.of(data[at : at + stride * self._run], stride))
+
+    def _repeated(self, una: int) -> list[tuple[Int64s, Int64s]]:
+        """What the last ACK datagrams said of segments above una. A lost one would otherwise make the peer
+        send again what is here: una repairs only what is below it."""
+        repeated = []
+        for numbers, stamps in self._ack_recent:
+            above = numbers >= una
+            repeated.append((numbers[above], stamps[above]))
+        numbers = np.concatenate([part[0] for part in self._ack_parts])
+        self._ack_recent.append((numbers, np.concatenate([part[1] for part in self._ack_parts])))
+        return repeated
 
     def probe(self) -> None:
         """Ask the peer for its window with the next transmission: stock KCP's WASK. It is answered with WINS

@@ -45,6 +45,7 @@ def with_bbr(
         send_window=settings.sndwnd,
         receive_window=settings.rcvwnd,
         nagle=not settings.push,
+        ack_repeats=3,
         first_sn=first_sn,
     )
     return Engine(conv, options, Rack, Bbr(seed=conv), deliver)
