@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from iperfpy.cli import Request
+from iperfpy.cli import Request, complain
+from iperfpy.errors import IperfpyError
 from iperfpy.measure.sample import Sink
-from iperfpy.plan import ClientOptions, OutputOptions, Plan
+from iperfpy.plan import ClientOptions, OutputOptions, Plan, ServerOptions
 from iperfpy.report.csv import CsvFile, CsvSink, open_default, reason
 from iperfpy.report.guard import GuardedSink
 from iperfpy.report.json import JsonSink, JsonStreamSink

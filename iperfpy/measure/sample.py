@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from iperfpy.plan import Plan
 from protocols.contract import Side, SocketAddress, Stream, Transport, Value
@@ -75,6 +75,8 @@ class ConnectedStream:
 class TestStart:
     """Everything known when the data starts to flow."""
 
+    __test__: ClassVar[bool] = False  # the name looks like a test case to pytest
+
     plan: Plan
     transport: Transport
     role: str  # "client" or "server"
@@ -95,6 +97,8 @@ class TestEnd:
     `cpu_percent`: keys host_total, host_user, host_system and, when known, remote_*.
     `interrupted`: what ended the test early, one sentence, or empty.
     """
+
+    __test__: ClassVar[bool] = False
 
     rows: tuple[Row, ...]
     cpu_percent: Mapping[str, float]

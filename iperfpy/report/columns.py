@@ -115,14 +115,14 @@ def _metric_column(metric: Metric, letter: str) -> Column:
 
 
 def title_of(metric: Metric, letter: str = DEFAULT_RATE_LETTER) -> str:
-    """The metric's title with its unit in parentheses, unless it says one itself."""
+    """The metric's title, or its key in words, with its unit in parentheses unless it says one itself."""
     unit = {
         Unit.PERCENT: "%",
         Unit.MICROSECONDS: "ms",
         Unit.BYTES: "KiB",
         Unit.BITS_PER_SECOND: rate_unit(letter),
     }.get(metric.unit, "")
-    title = metric.title or metric.key
+    title = metric.title or metric.key.removesuffix(f"_{metric.unit.value}").replace("_", " ")
     return f"{title}({unit})" if unit and not title.endswith(")") else title
 
 

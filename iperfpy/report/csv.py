@@ -18,6 +18,7 @@ import errno
 import io
 import math
 import os
+import stat
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -50,7 +51,7 @@ class CsvFile:
         existed = path.exists()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_EXCL if new else 0)
         self._descriptor = os.open(path, flags, 0o666)
-        self._created, self._written = not existed, False
+        self._created, self._written, self._size = not existed, False, 0
 
     def row(self, fields: Sequence[str]) -> bool:
         """Write one row. False when it was lost, now or before; `failure` says why."""
@@ -58,15 +59,18 @@ class CsvFile:
             return False
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(fields)
-        rest = memoryview(text.getvalue().encode())
+        row = text.getvalue().encode()
         try:
             if not self._written:
-                self._empty()
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+                self._cut()
+                self._written = True
+            self._append(row)
         except OSError as error:
             self.failure = error
-        return self.failure is None
+            self._cut()
+            return False
+        self._size += len(row)
+        return True
 
     def close(self) -> None:
         """Close; a file made for a test that never began is removed again. Idempotent."""
@@ -77,10 +81,14 @@ class CsvFile:
         if self._created and not self._written and self.path.is_file():
             self.path.unlink(missing_ok=True)
 
-    def _empty(self) -> None:
-        self._written = True
-        if self.path.is_file():
-            os.ftruncate(self._descriptor, 0)
+    def _append(self, row: bytes) -> None:
+        while row:
+            row = row[os.write(self._descriptor, row) :]
+
+    def _cut(self) -> None:
+        """Leave whole rows of this test only. What is no file (a pipe, a device) keeps what it has."""
+        if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            os.ftruncate(self._descriptor, self._size)
 
 
 def open_default(plan: Plan, unix_time: float, folder: Path = RESULTS) -> CsvFile:

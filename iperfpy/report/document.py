@@ -194,9 +194,11 @@ def _metrics(metrics: Sequence[Metric], side: Side, sample: Sample | None) -> Js
     told: Json = {}
     values: Mapping[str, Value] = sample.values if sample is not None else {}
     for metric in metrics:
-        if metric.side is not side or metric.unit is Unit.TEXT:
+        if metric.side is not side:
             continue
         told[metric.key] = values.get(metric.key)
+        if metric.unit is Unit.TEXT:
+            continue
         _add_iperf3(told, metric, metric.iperf3, values.get(metric.key))
         for name in SPREADS if metric.spread else ():
             told[f"{metric.key}_{name}"] = values.get(f"{metric.key}_{name}")
@@ -216,14 +218,11 @@ def _add_iperf3(told: Json, metric: Metric, name: str, value: Value) -> None:
 
 
 def _texts(metrics: Sequence[Metric], rows: Sequence[Row]) -> Json:
-    """Textual metrics, which describe a whole test: by key and by iperf3's name, from the first stream
-    that knows them."""
+    """Texts that iperf3 has too describe a whole test: under its name, from the first stream that knows."""
     told: Json = {}
     for metric in metrics:
-        if metric.unit is not Unit.TEXT:
-            continue
-        samples = [row.of(metric.side) for row in rows]
-        known = [s.values.get(metric.key) for s in samples if s is not None and s.values.get(metric.key)]
-        told[metric.key] = known[0] if known else None
-        _add_iperf3(told, metric, metric.iperf3, told[metric.key])
+        if metric.unit is Unit.TEXT and metric.iperf3:
+            samples = [row.of(metric.side) for row in rows]
+            known = (sample.values.get(metric.key) for sample in samples if sample is not None)
+            _add_iperf3(told, metric, metric.iperf3, next((text for text in known if text), None))
     return told

@@ -1,0 +1,226 @@
+"""Tests as a report hears of them: a transport with the seed's columns, and four little histories.
+
+`python -m tests.iperfpy.report.scenes` writes the golden tables anew.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from iperfpy.measure.sample import ConnectedStream, Row, Sample, Sink, TestEnd, TestStart
+from iperfpy.plan import Direction, Plan
+from iperfpy.report.live import PlainScreen
+from iperfpy.report.text import TextSink, Wording
+from protocols.contract import (
+    Channel,
+    ClientPort,
+    Kind,
+    Metric,
+    ServerPort,
+    Side,
+    Stream,
+    Transport,
+    Unit,
+    Value,
+)
+from protocols.settings import Settings, option
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "report"
+US, PERCENT, BYTES, TEXT = Unit.MICROSECONDS, Unit.PERCENT, Unit.BYTES, Unit.TEXT
+
+
+def share(key: str, title: str, of: str) -> Metric:
+    return Metric(key, "", PERCENT, Kind.RATIO, title=title, numerator=of, denominator="sent")
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSettings(Settings):
+    window: int = option(512, help="send window", unit="segments")
+
+
+class SceneTransport(Transport):
+    """Declares; carries nothing."""
+
+    name = "scene"
+    summary = "for tests of reports"
+    prefix = "scene"
+    settings = SceneSettings
+    metrics = (
+        Metric("rtt_us", "Smoothed RTT", US, Kind.GAUGE, title="RTT", spread=True, iperf3="rtt"),
+        Metric("retransmits", "Sent again", title="Retrans", iperf3="retransmits"),
+        share("retrans_percent", "Retrans(%)", "retransmits"),
+        share("lost_percent", "Lost(%)", "lost"),
+        share("early_percent", "Early(%)", "early"),
+        share("fast_percent", "Fast(%)", "fast"),
+        Metric("sent", "Segments transmitted"),
+        Metric("lost", "Resent by timeout"),
+        Metric("early", "Resent early"),
+        Metric("fast", "Resent fast"),
+        Metric("queue_bytes", "Waiting in the sender", BYTES, Kind.GAUGE),
+        Metric("algorithm", "Congestion control", TEXT, Kind.GAUGE, iperf3="sender_tcp_congestion"),
+        Metric("duplicates", "Arrived twice", side=Side.RECEIVER),
+    )
+
+    def block_bytes(self, settings: Settings) -> int:
+        return 131072
+
+    async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
+        raise AssertionError("a report opens no stream")
+
+    async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
+        raise AssertionError("a report opens no stream")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything that a sink is told, in order."""
+
+    start: TestStart
+    intervals: tuple[tuple[Row, ...], ...]
+    end: TestEnd
+    wording: Wording = field(default_factory=Wording)
+
+    def play(self, sink: Sink) -> None:
+        sink.start(self.start)
+        for rows in self.intervals:
+            sink.interval(rows)
+        sink.end(self.end)
+        sink.close()
+
+    def text(self) -> str:
+        """What a pipe sees: standard output, then standard error."""
+        out, errors = io.StringIO(), io.StringIO()
+        self.play(TextSink(PlainScreen(out), errors, self.wording))
+        return out.getvalue() + (f"--- stderr ---\n{errors.getvalue()}" if errors.getvalue() else "")
+
+
+def sender(
+    stream: int, start: float, end: float, megabytes: float, lost: int = 0, rtt_us: int = 165_000
+) -> Sample:
+    """A sender's sample: 1376-byte segments, `lost` of them sent again by timeout."""
+    payload = int(megabytes * 1024 * 1024)
+    segments = payload // 1376 + lost
+    values: dict[str, Value] = {
+        "rtt_us": rtt_us,
+        "rtt_us_min": rtt_us - 1000,
+        "rtt_us_mean": rtt_us + 500,
+        "rtt_us_max": rtt_us + 2000,
+        "retransmits": lost,
+        "sent": segments,
+        "lost": lost,
+        "early": 0,
+        "fast": 0,
+        "retrans_percent": 100 * lost / segments if segments else None,
+        "lost_percent": 100 * lost / segments if segments else None,
+        "early_percent": 0.0 if segments else None,
+        "fast_percent": 0.0 if segments else None,
+        "queue_bytes": 2048,
+        "algorithm": "bbr",
+    }
+    return Sample(stream, Side.SENDER, round(start * 1e6), round(end * 1e6), payload, values)
+
+
+def receiver(stream: int, start: float, end: float, megabytes: float) -> Sample:
+    payload = int(megabytes * 1024 * 1024)
+    return Sample(stream, Side.RECEIVER, round(start * 1e6), round(end * 1e6), payload, {"duplicates": 3})
+
+
+def start_of(direction: Direction = Direction.FORWARD, role: str = "client", streams: int = 1) -> TestStart:
+    transport = SceneTransport()
+    plan = Plan("scene", SceneSettings(), direction, duration_us=2_000_000, parallel=streams)
+    count = streams * (2 if direction is Direction.BIDIRECTIONAL else 1)
+    sends = [index < streams if direction is Direction.BIDIRECTIONAL else True for index in range(count)]
+    connected = tuple(
+        ConnectedStream(
+            Stream((1, *range(3, 200))[index], index, 7, sends[index]),
+            4 + index,
+            ("10.0.0.1", 40000 + index),
+            ("10.0.0.2", 5201),
+        )
+        for index in range(count)
+    )
+    peer = ("10.0.0.2", 5201) if role == "client" else ("10.0.0.1", 39999)
+    return TestStart(plan, transport, role, peer, True, "iperfpy-cookie", connected, 1_795_367_700.25, 1448)
+
+
+CPU = {"host_total": 8.25, "host_user": 3.0, "host_system": 5.25}
+BOTH_CPU = {**CPU, "remote_total": 12.0, "remote_user": 4.0, "remote_system": 8.0}
+
+
+def forward() -> Scene:
+    """The seed's first line, a second without anything sent, and a receiver that got less."""
+    intervals = (
+        (Row(1, sender(1, 0, 1.0003, 3.73, lost=11)),),
+        (Row(1, sender(1, 1.0003, 2, 0, rtt_us=950)),),
+    )
+    whole = Row(1, sender(1, 0, 2.0, 3.73, lost=11), receiver(1, 0, 2.01, 3.5))
+    return Scene(start_of(), intervals, TestEnd((whole,), BOTH_CPU))
+
+
+def reverse_omit() -> Scene:
+    """The server sends; the client shows what the server measured, once it knows."""
+    rows = [
+        Row(1, replace(receiver(1, 0, 1, 2.0), omitted=True), sender(1, 0, 1, 2.1), "reverse"),
+        Row(1, receiver(1, 0, 1, 2.5), sender(1, 0, 1, 2.5, lost=200), "reverse"),
+        Row(1, receiver(1, 1, 2, 2.5), None, "reverse"),
+    ]
+    whole = Row(1, receiver(1, 0, 2, 5.0), sender(1, 0, 2, 5.1, lost=200), "reverse")
+    start = replace(start_of(Direction.REVERSE), warnings=("the server has no bbr",))
+    return Scene(start, tuple((row,) for row in rows), TestEnd((whole,), CPU), Wording(verbose=True))
+
+
+def parallel_interrupted() -> Scene:
+    """Two streams, stopped by a signal, before the other end's results were known."""
+    first = tuple(
+        Row(stream, sender(stream, 0, 1, size, lost)) for stream, size, lost in ((1, 4, 2), (3, 6, 0))
+    )
+    second = tuple(
+        Row(stream, sender(stream, 1, 2, size, lost)) for stream, size, lost in ((1, 5, 1), (3, 5, 3))
+    )
+    rows = tuple(
+        Row(stream, sender(stream, 0, 2, size, lost)) for stream, size, lost in ((1, 9, 3), (3, 11, 3))
+    )
+    end = TestEnd(rows, CPU, interrupted="the client was stopped by SIGINT")
+    return Scene(start_of(streams=2), (first, second), end, Wording(rate_letter="K", title="night run"))
+
+
+def bidirectional() -> Scene:
+    """Both ends send; a tag says which way each line goes."""
+
+    def rows(start: float, end: float) -> tuple[Row, Row]:
+        return (
+            Row(1, sender(1, start, end, 10 * (end - start)), receiver(1, start, end, 9 * (end - start))),
+            Row(3, receiver(3, start, end, 5 * (end - start)), sender(3, start, end, 5, lost=40), "reverse"),
+        )
+
+    return Scene(start_of(Direction.BIDIRECTIONAL), (rows(0, 1), rows(1, 2)), TestEnd(rows(0, 2), CPU))
+
+
+def server() -> Scene:
+    """A server that a stock client talks to: it knows its own side only."""
+    row = Row(1, receiver(1, 0, 1, 3.5))
+    return Scene(start_of(role="server"), ((row,),), TestEnd((row,), CPU))
+
+
+SCENES: dict[str, Callable[[], Scene]] = {
+    "forward": forward,
+    "reverse-omit-verbose": reverse_omit,
+    "parallel-interrupted": parallel_interrupted,
+    "bidirectional": bidirectional,
+    "server": server,
+}
+
+
+def golden() -> Iterator[tuple[Path, str]]:
+    """Every golden file and what it should hold."""
+    for name, scene in SCENES.items():
+        yield GOLDEN / f"{name}.txt", scene().text()
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for path, text in golden():
+        path.write_text(text)
