@@ -148,6 +148,8 @@ class Engine:
             self.counts.foreign += batch.count
 
     def _receive(self, batch: DatagramBatch, now_us: int) -> None:
+        if batch.count == 1 and self._take_alone(batch, now_us):
+            return
         shape = wire.recognise(batch, self.conv)
         if type(shape) is wire.Run:
             self._take_run(shape, now_us)
@@ -163,6 +165,31 @@ class Engine:
         else:
             for datagram in batch:
                 self._walk(datagram, now_us)
+
+    def _take_alone(self, batch: DatagramBatch, now_us: int) -> bool:
+        """The two datagrams that come one at a time on a slow path, without an array: a segment in order, and
+        an ACK that says no more than its una does. False: it was neither, and nothing was done."""
+        conv, cmd, _, wnd, ts, sn, una_low, length = wire.HEADER.unpack_from(batch.data.data, 0)
+        if conv != self.conv or length != batch.last_size - HEADER_BYTES:
+            return False
+        receiving = self.receiving
+        if cmd == wire.PUSH and length and not receiving.stored and sn == receiving.nxt & wire.MASK:
+            if not receiving.insert_run(
+                receiving.nxt, batch.data[HEADER_BYTES : batch.last_size].reshape(1, -1)
+            ):
+                return True  # refused: too long
+            self._ack_last = (receiving.nxt - 1, ts)
+            self._heard(una_low, wnd, now_us)
+            return True
+        if cmd == wire.ACK and not length:
+            una = wire.expand(una_low, self.sending.una)
+            echo_us = wire.expand(ts, now_us)
+            if self._says_no_more(wire.expand(sn, una), una, echo_us):
+                self.counts.acks_received += 1
+                self.peer_window = wnd
+                self._acknowledge(una, None, echo_us, now_us)
+                return True
+        return False
 
     def _take_run(self, run: wire.Run, now_us: int) -> None:
         first = wire.expand(run.first, self.receiving.nxt)
@@ -213,7 +240,11 @@ class Engine:
         numbers = wire.expand_all(acks.sn, self.sending.una)
         echoes = wire.expand_all(acks.ts, now_us)
         self.peer_window = acks.wnd
-        self._acknowledge(una, numbers, echoes, now_us)
+        newest_us = int(echoes.max())
+        if len(numbers) == 1 and self._says_no_more(int(numbers[0]), una, newest_us):
+            self._acknowledge(una, None, newest_us, now_us)
+        else:
+            self._acknowledge(una, (numbers, echoes), newest_us, now_us)
 
     def _heard(self, una_low: int, wnd: int, now_us: int) -> None:
         """What every segment says: how far its sender has received, and how much more it will take."""
@@ -223,36 +254,37 @@ class Engine:
 
     # ------------------------------------------------------- acknowledgements
 
-    def _acknowledge(self, una: int, numbers: Int64s | None, echoes: Int64s | None, now_us: int) -> None:
+    def _says_no_more(self, number: int, una: int, echo_us: int) -> bool:
+        """Whether una says all that an ACK does: it is for a segment below una, of that segment's last
+        transmission, and nothing above was acknowledged yet."""
+        sending = self.sending
+        known = sending.una <= number < una <= sending.nxt and not sending.sacked
+        return known and int(sending.sent_us[number & sending.mask]) == echo_us
+
+    def _acknowledge(
+        self, una: int, each: tuple[Int64s, Int64s] | None, newest_us: int | None, now_us: int
+    ) -> None:
+        """`each`: serial numbers acknowledged one by one, and their echoes; `newest_us`: the newest echo."""
         sending, recovery = self.sending, self.recovery
         if una > sending.nxt:
             self.counts.foreign += 1
             return
         before, acked, flight, rtt_us = recovery.in_flight, 0, None, None
-        moved = sending.una
-        if numbers is not None and echoes is not None:
-            fresh, at = self._mark(una, numbers, echoes)
+        if each is not None:
+            fresh, at = sending.mark(each[0])
             if len(fresh):
                 acked += len(fresh)
-                recovery.acknowledged(fresh, echoes[at], now_us)
-            flight, rtt_us = self._newest(int(echoes.max()), now_us)
+                recovery.acknowledged(fresh, each[1][at], now_us)
+        if newest_us is not None:
+            flight, rtt_us = self._newest(newest_us, now_us)
+        una_before = sending.una
         segments, lost = sending.advance(una)
         if segments:
             acked += segments
             recovery.advanced(segments, lost, now_us)
         if acked:
             self._delivered += acked
-            self._report(before, acked, sending.una - moved, flight, rtt_us, now_us)
-
-    def _mark(self, una: int, numbers: Int64s, echoes: Int64s) -> tuple[Int64s, Int64s]:
-        """Mark what was acknowledged one by one. The ACK that comes alone for the newest segment in order, of
-        a first transmission, says nothing that una does not: leave it to that."""
-        sending = self.sending
-        if len(numbers) == 1 and not sending.sacked:
-            number = int(numbers[0])
-            if sending.una <= number < una and sending.sent_us[number & sending.mask] == echoes[0]:
-                return _NONE, _NONE
-        return sending.mark(numbers)
+            self._report(before, acked, sending.una - una_before, flight, rtt_us, now_us)
 
     def _newest(self, stamp_us: int, now_us: int) -> tuple[Flight | None, int | None]:
         """The newest stamp of an acknowledgement: its flight, and an RTT sample. An older stamp than one seen
@@ -568,9 +600,6 @@ class Engine:
         if delayed_acks or (self.options.write_delay and self.sending.end > self.sending.una):
             times.append(self._tick_us)
         return min((t for t in times if t is not None), default=None)
-
-
-_NONE: Int64s = np.empty(0, np.int64)
 
 
 def _discard(payload: Bytes) -> None:

@@ -149,7 +149,10 @@ class KcpChannel(Channel):
     # -- the event loop
 
     def _on_batch(self, batch: DatagramBatch) -> None:
-        self.engine.receive(batch, _now_us())
+        try:
+            self.engine.receive(batch, _now_us())
+        except Exception as error:  # a fault of ours: it ends this stream, and must not spin the loop
+            self._fail(error)
 
     def _pump(self) -> None:
         """Fill the engine from the load and send what it lets go, until there is nothing to do but wait."""
@@ -168,7 +171,7 @@ class KcpChannel(Channel):
             else:
                 self._again = self._loop.call_soon(self._pump)
                 return
-        except TransportError as error:
+        except Exception as error:
             self._fail(error)
             return
         if self._drained is not None and self._is_drained():
@@ -241,7 +244,10 @@ class KcpChannel(Channel):
         elif _now_us() - since_us > DEAD_AFTER_US:
             raise PathError(f"the path died: no acknowledgement for {DEAD_AFTER_US // 1_000_000} s")
 
-    def _fail(self, error: TransportError) -> None:
+    def _fail(self, error: Exception) -> None:
+        """Nothing goes on after this; whoever waits hears why."""
+        self._closed = True
+        self._path.close()
         for future in (self._sent, self._drained, self._over):
             self._finish(future, error)
 
