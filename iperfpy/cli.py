@@ -221,6 +221,9 @@ def _output(given: Given) -> OutputOptions:
 
 def _sentence(error: click.UsageError) -> str:
     """click's complaint, with the flag at its end where it concerns a value."""
+    if isinstance(error, click.NoSuchOption):
+        near = f" (did you mean {' or '.join(error.possibilities)}?)" if error.possibilities else ""
+        return f"unknown option {error.option_name}{near}"
     text = error.message if isinstance(error, click.BadParameter) else error.format_message()
     text = text.strip().rstrip(".")
     if isinstance(error, click.BadParameter) and error.param is not None and error.param.opts:

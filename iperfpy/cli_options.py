@@ -14,13 +14,10 @@ from protocols.errors import SettingsError
 from protocols.units import RATE_LETTERS, parse_duration_us, parse_rate_and_burst, parse_size
 
 BOTH, SERVER, CLIENT, OUTPUT = "Server or client", "Server", "Client", "Output (server or client)"
-PROTO = "proto"
-"""The parameter that names the transport."""
-
 SECOND_US = 1_000_000
 LONGEST_US = 86_400 * SECOND_US
 LONGEST_OMIT_US = 600 * SECOND_US
-SHORTEST_INTERVAL_US = 100_000
+SHORTEST_INTERVAL_US, LONGEST_INTERVAL_US = 100_000, 60 * SECOND_US
 LARGEST_BLOCK = 1 << 20
 MOST_STREAMS = 128
 MOST_BURST = 1000
@@ -123,17 +120,19 @@ def named(what: str) -> Callable[[str], str]:
     return parse
 
 
-def transport_name(text: str) -> str:
-    from protocols.registry import transport
+def transport_name(known: Sequence[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in known:
+            raise SettingsError(f"unknown transport {text!r} (known: {', '.join(known)})")
+        return text
 
-    transport(text)
-    return text
+    return parse
 
 
 PORT = Parsed("PORT", integer("a port", 1, 65535))
 TEST_SECONDS = Parsed("SEC", duration("-t", 0, LONGEST_US))
 OMIT_SECONDS = Parsed("SEC", duration("-O", 0, LONGEST_OMIT_US))
-INTERVAL_SECONDS = Parsed("SEC", duration("-i", SHORTEST_INTERVAL_US, LONGEST_US))
+INTERVAL_SECONDS = Parsed("SEC", duration("-i", SHORTEST_INTERVAL_US, LONGEST_INTERVAL_US))
 MILLISECONDS = Parsed("MS", integer("a timeout", 1, 86_400_000))
 STREAMS = Parsed("N", integer("the number of streams", 1, MOST_STREAMS))
 TOTAL_BYTES = Parsed("BYTES", size("-n", 1, 1 << 62))
@@ -141,7 +140,6 @@ BLOCK_BYTES = Parsed("LEN", size("-l", 1, LARGEST_BLOCK))
 BLOCKS = Parsed("BLOCKS", size("-k", 1, 1 << 62))
 RATE = Parsed("RATE", rate_and_burst)
 LETTER = Parsed("LETTER", one_of("a unit", RATE_LETTERS))
-TRANSPORT = Parsed("NAME", transport_name)
 
 
 def base_flags(known_transports: Sequence[str]) -> list[click.Option]:
@@ -166,9 +164,10 @@ def _client_flags(known: Sequence[str]) -> list[click.Option]:
             return Flag(CLIENT, names, help, is_flag=True, **attributes)
         return Flag(CLIENT, names, help, type=kind, **attributes)
 
+    transport = Parsed("NAME", transport_name(known))
     return [
         flag(["client", "-c", "--client"], "run as client", Parsed("HOST", named("-c"))),
-        flag([PROTO, "--proto"], f"{', '.join(known)} [{known[0]}]", TRANSPORT, default=known[0]),
+        flag(["proto", "--proto"], f"{', '.join(known)} [{known[0]}]", transport, default=known[0]),
         flag(["reverse", "-R", "--reverse"], "the server sends"),
         flag(["bidir", "--bidir"], "both ends send"),
         flag(["duration", "-t", "--time"], "measure for this long, 0 without end [10]", TEST_SECONDS),
