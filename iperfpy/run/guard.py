@@ -25,15 +25,13 @@ class Guard:
         self._later: asyncio.TimerHandle | None = None
 
     @property
-    def error(self) -> IperfpyError | None:
+    def error(self) -> BaseException | None:
         """Why the test was called off, None while it was not."""
-        if not self._called_off.done():
-            return None
-        error = self._called_off.exception()
-        return error if isinstance(error, IperfpyError) else None
+        return self._called_off.exception() if self._called_off.done() else None
 
-    def call_off(self, error: IperfpyError) -> None:
-        """End the test with this error, unless it has ended with another."""
+    def call_off(self, error: BaseException) -> None:
+        """End the test with this error, unless it has ended with another. Anything but an `IperfpyError`
+        is a fault of this program, or of a plug-in, and is raised as it is."""
         if not self._called_off.done():
             self._called_off.set_exception(error)
             self._called_off.exception()  # seen: nobody needs to wait for it
@@ -43,8 +41,9 @@ class Guard:
         if self._later is None:
             self._later = asyncio.get_running_loop().call_later(seconds, self.call_off, error)
 
-    async def wait(self, awaitable: Awaitable[T], seconds: float, late: str) -> T:
-        """The result of `awaitable`, which is cancelled when this raises.
+    async def wait(self, awaitable: Awaitable[T], seconds: float | None, late: str) -> T:
+        """The result of `awaitable`, which is cancelled when this raises. `seconds` None: something else
+        (the stall check, a watchdog) ends the wait.
 
         Raises
         ------

@@ -67,14 +67,14 @@ class Wire:
         """Wait until all that was said has been handed to the kernel."""
         await self._written.wait()
 
-    async def signal(self, seconds: float, *states: State) -> Signal:
+    async def signal(self, seconds: float | None, *states: State) -> Signal:
         """The next state, which must be one of `states`."""
         message = await self._next(seconds, " or ".join(state.name for state in states))
         if not isinstance(message, Signal) or message.state not in states:
             raise ProtocolError(f"{self.session.peer} sent something else than {states[0].name}")
         return message
 
-    async def document(self, seconds: float, what: str) -> Mapping[str, Any]:
+    async def document(self, seconds: float | None, what: str) -> Mapping[str, Any]:
         """The next document."""
         message = await self._next(seconds, what)
         if not isinstance(message, Document):
@@ -88,8 +88,8 @@ class Wire:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._sock.close()
 
-    async def _next(self, seconds: float, what: str) -> Signal | Document:
-        late = f"{self.session.peer} did not send {what} within {seconds:g} s"
+    async def _next(self, seconds: float | None, what: str) -> Signal | Document:
+        late = f"{self.session.peer} did not send {what} within {seconds or 0:g} s"
         return await self._guard.wait(self._arrived.get(), seconds, late)
 
     async def _read(self) -> None:

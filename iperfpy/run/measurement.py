@@ -1,0 +1,301 @@
+"""The part of a test in which data flows: the same at both ends.
+
+    begin   one task per channel sends or receives, one ticks
+    tick    every interval: a sample of each stream -> rows, and the other end
+    finish  loads stop, the last samples and the totals are taken, all at one moment
+    close   channels are closed, tasks ended
+
+Who ends the test, and when, is the client's business (client.py). A data stream that breaks calls the test
+off, but first leaves the control channel a moment to say why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from iperfpy.errors import IperfpyError, PathError, PeerError, from_transport
+from iperfpy.measure.host import CpuMeter
+from iperfpy.measure.sample import Sample
+from iperfpy.measure.sampler import Sampler
+from iperfpy.plan import Plan
+from iperfpy.run.clock import now_us, sleep_until
+from iperfpy.run.deadlines import Deadlines
+from iperfpy.run.guard import Guard
+from iperfpy.run.load import Budget, Load
+from iperfpy.run.schedule import Schedule
+from protocols.contract import Channel, Side, Stream, Transport, Value
+from protocols.errors import TransportError
+
+RECEIVED_POLL_S = 0.005
+SETTLE_POLLS = 20
+"""So many polls without a byte: nothing more will come."""
+SETTLE_LIMIT_POLLS = 400
+POLLS_PER_INTERVAL = 20
+SHORTEST_POLL_US, LONGEST_POLL_US = 10_000, 100_000
+CLOSE_S = 3.0
+
+OnTick = Callable[[tuple[Sample, ...], int], None]
+
+
+class Meter:
+    """A channel's counters; once frozen, those of one moment, so that everything read from them adds up."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._frozen: dict[str, Value] | None = None
+
+    def freeze(self) -> None:
+        """Remember the counters as they are now."""
+        self._frozen = self._channel.counters()
+
+    def counters(self) -> dict[str, Value]:
+        """The record now, or as it was when frozen."""
+        return self._channel.counters() if self._frozen is None else self._frozen
+
+    @property
+    def bytes(self) -> int:
+        """Payload since the channel was opened."""
+        value = self.counters().get("bytes")
+        return int(value) if isinstance(value, (int, float)) else 0
+
+
+@dataclass(slots=True)
+class Track:
+    """One stream while it is measured. `base_bytes`: counted before the measured stretch began."""
+
+    stream: Stream
+    channel: Channel
+    meter: Meter
+    sampler: Sampler
+    load: Load | None
+    carrying: asyncio.Task[None]
+    base_bytes: int = 0
+
+    def begin_again(self, now: int) -> None:
+        """The omitted stretch is over."""
+        self.base_bytes = self.meter.bytes
+        self.sampler.restart(now)
+
+
+def side_of(stream: Stream) -> Side:
+    """Which end of the stream this program is."""
+    return Side.SENDER if stream.sends else Side.RECEIVER
+
+
+class Measurement:
+    """The data streams of one test at one end. Begins on construction.
+
+    Parameters
+    ----------
+    streams : (stream, channel) of every open stream, in stream order
+    limited : whether this end's senders stop by themselves at -n or -k
+    known_end : whether this end decides when the time is over, so that intervals can be laid out before it
+    on_tick : called with the samples of an interval and the time, for every interval but the last
+    on_poll : called with the time, several times per interval
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        transport: Transport,
+        streams: Sequence[tuple[Stream, Channel]],
+        guard: Guard,
+        deadlines: Deadlines,
+        *,
+        limited: bool,
+        known_end: bool,
+        on_tick: OnTick,
+        on_poll: Callable[[int], None],
+    ) -> None:
+        self.plan = plan
+        self.cpu = CpuMeter()
+        self.ended = False
+        self.peer_finished = False
+        self._guard = guard
+        self._deadlines = deadlines
+        self._on_tick = on_tick
+        self._on_poll = on_poll
+        started_us = now_us()
+        self.schedule = Schedule(
+            started_us, plan.interval_us, plan.omit_us, plan.duration_us if known_end else 0
+        )
+        self._wanted_bytes = plan.total_bytes or plan.total_blocks * plan.block_bytes
+        self._budget = Budget(self._wanted_bytes if limited else 0)
+        if not self.schedule.omitting:
+            self._budget.begin()
+        self._measuring = asyncio.Event()
+        if not self.schedule.omitting:
+            self._measuring.set()
+        self._moved = (0, started_us)
+        self.tracks = tuple(
+            self._track(stream, channel, transport, started_us) for stream, channel in streams
+        )
+        self._ticking = asyncio.create_task(self._tick_on())
+        self._ticking.add_done_callback(self._tick_ended)
+
+    # -- what the client waits for
+
+    async def time_over(self) -> None:
+        """Until the planned end, which must be known."""
+        await self._measuring.wait()
+        if self.schedule.end_us is None:
+            raise RuntimeError("the end of this test is not known")
+        await sleep_until(self.schedule.end_us)
+
+    async def all_sent(self) -> None:
+        """Until every sender of this end has nothing more to send, and what it sent was acknowledged, or
+        nothing has been for too long."""
+        senders = [track for track in self.tracks if track.stream.sends]
+        await asyncio.gather(*(asyncio.shield(track.carrying) for track in senders))
+        await asyncio.gather(*(self._drain(track) for track in senders))
+
+    async def all_received(self) -> None:
+        """Until this end has received all that -n or -k asks for, or the other end has sent all of it."""
+        await self._measuring.wait()
+        while True:
+            if self.peer_finished or self.received_bytes() >= self._wanted_bytes:
+                return
+            await asyncio.sleep(RECEIVED_POLL_S)
+
+    async def settle(self) -> None:
+        """The other end has sent all that -n or -k asks for: until it is here, or no more comes."""
+        seen, patience = -1, SETTLE_POLLS
+        for _ in range(SETTLE_LIMIT_POLLS):
+            received = self.received_bytes()
+            patience = patience - 1 if received == seen else SETTLE_POLLS
+            if not patience or received >= self._wanted_bytes:
+                return
+            seen = received
+            await asyncio.sleep(RECEIVED_POLL_S)
+
+    def received_bytes(self) -> int:
+        """Payload received since the measured stretch began, all streams together."""
+        return sum(track.meter.bytes - track.base_bytes for track in self.tracks if not track.stream.sends)
+
+    @property
+    def senders_finished(self) -> bool:
+        """Whether no sender of this end will send more."""
+        return all(track.carrying.done() for track in self.tracks if track.stream.sends)
+
+    # -- the end
+
+    def finish(self) -> tuple[tuple[Sample, ...], tuple[Sample, ...], int]:
+        """Stop. Gives the samples of the last interval, those of the whole test, and the time."""
+        self.ended = True
+        self._ticking.cancel()
+        now = now_us()
+        for track in self.tracks:
+            track.meter.freeze()
+            if track.load is not None:
+                track.load.stop()
+        omitting = self.schedule.omitting
+        last = tuple(track.sampler.tick(now, omitting) for track in self.tracks)
+        return last, tuple(track.sampler.total(now) for track in self.tracks), now
+
+    async def close(self) -> None:
+        """Close all channels and end all tasks. Idempotent."""
+        self.ended = True
+        self._ticking.cancel()
+        closing = [asyncio.create_task(track.channel.close()) for track in self.tracks]
+        await asyncio.wait(closing, timeout=CLOSE_S)
+        tasks = [self._ticking, *(track.carrying for track in self.tracks)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in closing:
+            task.cancel()
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    # -- streams
+
+    def _track(self, stream: Stream, channel: Channel, transport: Transport, started_us: int) -> Track:
+        plan, side = self.plan, side_of(stream)
+        load = None
+        if stream.sends:
+            load = Load(plan.block_bytes, self._budget, plan.rate_bps, plan.burst_blocks)
+        meter = Meter(channel)
+        sampler = Sampler(stream.id, side, meter, transport.metrics, started_us)
+        carrying = asyncio.create_task(self._carry(stream, channel, load))
+        return Track(stream, channel, meter, sampler, load, carrying)
+
+    async def _carry(self, stream: Stream, channel: Channel, load: Load | None) -> None:
+        where = f"stream {stream.id}"
+        error: IperfpyError | None = None
+        try:
+            if load is not None:
+                await channel.send(load)
+            else:
+                await channel.receive()
+                error = PeerError(f"{where}: the other end closed it before the test was over")
+        except TransportError as failure:
+            error = from_transport(failure, where)
+        except OSError as failure:
+            error = PathError(f"{where}: {failure.strerror or failure}")
+        if error is not None and not self.ended:
+            self._guard.call_off_later(self._deadlines.verdict_s, error)
+
+    async def _drain(self, track: Track) -> None:
+        """As long as something is acknowledged at all."""
+        draining = asyncio.ensure_future(track.channel.drain())
+        try:
+            seen, patience_s = -1, self._deadlines.drain_s
+            while not draining.done() and track.meter.bytes != seen:
+                seen = track.meter.bytes
+                await asyncio.wait([draining], timeout=patience_s)
+            if draining.done():
+                draining.result()
+        except TransportError as failure:
+            raise from_transport(failure, f"stream {track.stream.id}") from failure
+        finally:
+            draining.cancel()
+
+    # -- time
+
+    async def _tick_on(self) -> None:
+        interval_us = self.plan.interval_us or 1_000_000
+        poll_us = min(max(interval_us // POLLS_PER_INTERVAL, SHORTEST_POLL_US), LONGEST_POLL_US)
+        while True:
+            due_us = self.schedule.next_us
+            poll_due_us = now_us() + poll_us
+            now = await sleep_until(poll_due_us if due_us is None else min(due_us, poll_due_us))
+            if due_us is not None and now >= due_us:
+                self._tick(now)
+            else:
+                for track in self.tracks:
+                    track.sampler.poll(now)
+            self._check_progress(now)
+            self._on_poll(now)
+
+    def _tick(self, now: int) -> None:
+        samples = tuple(track.sampler.tick(now, self.schedule.omitting) for track in self.tracks)
+        over = self.schedule.ticked(now)
+        if over:
+            self._budget.begin()
+            for track in self.tracks:
+                track.begin_again(now)
+            self._measuring.set()
+        if self.plan.interval_us:
+            self._on_tick(samples, now)
+
+    def _tick_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._guard.call_off(error)
+
+    def _check_progress(self, now: int) -> None:
+        """Nothing moves at all, although something should: the path or the other end is gone."""
+        total = sum(track.meter.bytes for track in self.tracks)
+        moved, since_us = self._moved
+        if total != moved or self._nothing_expected():
+            self._moved = (total, now)
+        elif now - since_us > self._deadlines.stall_s * 1e6:
+            self._guard.call_off(PathError(f"no data has moved for {self._deadlines.stall_s:g} s"))
+
+    def _nothing_expected(self) -> bool:
+        """Everything there was to send has been sent; `all_sent` has its own patience."""
+        return bool(self._wanted_bytes) and self.senders_finished and not self._receives()
+
+    def _receives(self) -> bool:
+        return any(not track.stream.sends for track in self.tracks)

@@ -1,0 +1,214 @@
+"""From a measurement to the sinks and to the other end: the same at the client and at the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from iperfpy.control.results import (
+    Results,
+    congestion_used,
+    decode_results,
+    decode_stats,
+    encode_results,
+    encode_stats,
+)
+from iperfpy.control.session import Send
+from iperfpy.errors import LateError, ProtocolError
+from iperfpy.measure.sample import ConnectedStream, Row, Sample, Sink, TestEnd, TestStart
+from iperfpy.plan import Plan
+from iperfpy.run.clock import now_us
+from iperfpy.run.deadlines import Deadlines
+from iperfpy.run.guard import Guard
+from iperfpy.run.measurement import Measurement
+from iperfpy.run.rows import Rows
+from iperfpy.run.sockets import plain
+from iperfpy.run.wire import Wire
+from protocols.contract import Channel, Side, SocketAddress, Stream, Transport
+
+STATS_SLACK = 20
+SHORTEST_INTERVAL_US = 100_000
+
+Opened = Sequence[tuple[Stream, Channel]]
+
+
+class TestRun:
+    """A test whose streams are open, at one end: measures, reports, and exchanges figures.
+
+    Parameters
+    ----------
+    role : "client" or "server"
+    peer : the other end's address, as reports show it
+    """
+
+    __test__ = False
+
+    def __init__(
+        self,
+        role: str,
+        peer: SocketAddress,
+        plan: Plan,
+        transport: Transport,
+        opened: Opened,
+        wire: Wire,
+        guard: Guard,
+        deadlines: Deadlines,
+        sinks: Sequence[Sink],
+        tcp_mss: int | None,
+    ) -> None:
+        self.plan = plan
+        self.transport = transport
+        self._role = role
+        self._wire = wire
+        self._guard = guard
+        self._deadlines = deadlines
+        self._sinks = sinks
+        self._streams = [stream for stream, _ in opened]
+        self._sides = {stream.id: _opposite(stream) for stream in self._streams}
+        self._results: Results | None = None
+        self._totals: tuple[Sample, ...] | None = None
+        self._sequence = 0
+        self._peer_sequence = 0
+        self._started_us = self._heard_us = now_us()
+        self.extended = wire.session.extended
+        self._rows = Rows(
+            {stream.id: self._direction(stream) for stream in self._streams},
+            transport.metrics,
+            plan.interval_us,
+            round(deadlines.row_s * 1e6) if self.extended else 0,
+            self._emit,
+        )
+        self._announce(peer, opened, tcp_mss)
+        self.measurement = Measurement(
+            plan,
+            transport,
+            opened,
+            guard,
+            deadlines,
+            limited=role == "client" or (self.extended and not plan.omit_us),
+            known_end=role == "client",
+            on_tick=self._on_tick,
+            on_poll=self._on_poll,
+        )
+        wire.on_stats = self._on_stats
+
+    # -- while data flows
+
+    def _on_tick(self, samples: tuple[Sample, ...], now: int) -> None:
+        self._say_stats(samples)
+        self._rows.own(samples, now)
+
+    def _on_poll(self, now: int) -> None:
+        self._rows.release(now)
+        if self.extended and self.plan.interval_us:
+            silent_s = (now - self._heard_us - 2 * self.plan.interval_us) / 1e6
+            if silent_s > self._deadlines.silence_s:
+                self._guard.call_off(
+                    LateError(f"{self._wire.session.peer} has said nothing for {silent_s:.0f} s")
+                )
+
+    def _on_stats(self, document: Mapping[str, Any]) -> None:
+        peer, now = self._wire.session.peer, now_us()
+        stats = decode_stats(document, self.transport, self._sides, peer)
+        fastest = STATS_SLACK + (now - self._started_us) // SHORTEST_INTERVAL_US
+        if stats.sequence != self._peer_sequence or stats.sequence > fastest:
+            raise ProtocolError(f"{peer} sent interval figures out of turn")
+        self._peer_sequence += 1
+        self._heard_us = now
+        self.measurement.peer_finished = stats.finished
+        self._rows.peer(stats.samples, now)
+
+    def _say_stats(self, samples: Sequence[Sample], *, finished: bool = False) -> None:
+        if self.extended and self._wire.can(Send.STATS):
+            self._wire.send(Send.STATS, encode_stats(self._sequence, samples, finished=finished))
+            self._sequence += 1
+
+    # -- the end
+
+    def finish(self) -> None:
+        """Stop measuring, and tell the other end about the last interval. Idempotent."""
+        if self._totals is not None:
+            return
+        last, self._totals, now = self.measurement.finish()
+        if self.plan.interval_us:
+            self._say_stats(last)
+            self._rows.own_last(last, now)
+
+    def own_results(self) -> dict[str, Any]:
+        """The results document of this end."""
+        cpu = self.measurement.cpu.percent()
+        return encode_results(self.transport, self._totals or (), cpu, extended=self.extended)
+
+    def take_results(self, body: Mapping[str, Any]) -> None:
+        """The other end's results document."""
+        self._results = decode_results(body, self.transport, self._sides, self._wire.session.peer)
+
+    def conclude(self, interrupted: str = "") -> None:
+        """Give the sinks everything that is left."""
+        self.finish()
+        self._rows.release_all()
+        totals = self._totals or ()
+        rows = tuple(self._summary(total) for total in totals)
+        end = TestEnd(rows, self._cpu_percent(), interrupted, self._extra(totals))
+        for sink in self._sinks:
+            sink.end(end)
+
+    def _summary(self, total: Sample) -> Row:
+        stream = next(each for each in self._streams if each.id == total.stream)
+        known = self._rows.peer_totals if self._results is None else self._results.samples
+        peer = known.get(total.stream)
+        if peer is not None and not peer.end_us:  # an iperf3 before 3.2 does not say how long it measured
+            peer = replace(peer, end_us=total.end_us)
+        return Row(total.stream, total, peer, self._direction(stream))
+
+    def _cpu_percent(self) -> dict[str, float]:
+        percent = self.measurement.cpu.percent()
+        if self._results is not None:
+            percent |= {f"remote_{part}": value for part, value in self._results.cpu_percent.items()}
+        return percent
+
+    def _extra(self, totals: Sequence[Sample]) -> dict[str, Any]:
+        """The congestion control of both ends, under iperf3's keys, as far as it is known."""
+        receives = all(not stream.sends for stream in self._streams)
+        own, other = ("receiver", "sender") if receives else ("sender", "receiver")
+        used = {
+            f"{own}_tcp_congestion": congestion_used(self.transport, totals),
+            f"{other}_tcp_congestion": self._results.congestion if self._results else "",
+        }
+        return {key: value for key, value in used.items() if value and self.transport.iperf3}
+
+    # -- sinks
+
+    def _announce(self, peer: SocketAddress, opened: Opened, tcp_mss: int | None) -> None:
+        start = TestStart(
+            plan=self.plan,
+            transport=self.transport,
+            role=self._role,
+            peer=peer,
+            peer_is_iperfpy=self.extended,
+            cookie=self._wire.session.cookie,
+            connected=tuple(
+                ConnectedStream(
+                    stream, channel.fileno(), plain(channel.local_address), plain(channel.remote_address)
+                )
+                for stream, channel in opened
+            ),
+            unix_time=time.time(),
+            tcp_mss=tcp_mss,
+        )
+        for sink in self._sinks:
+            sink.start(start)
+
+    def _emit(self, rows: tuple[Row, ...]) -> None:
+        for sink in self._sinks:
+            sink.interval(rows)
+
+    def _direction(self, stream: Stream) -> str:
+        return "forward" if stream.sends == (self._role == "client") else "reverse"
+
+
+def _opposite(stream: Stream) -> Side:
+    """Which end of the stream the other program is."""
+    return Side.RECEIVER if stream.sends else Side.SENDER

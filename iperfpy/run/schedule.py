@@ -1,0 +1,49 @@
+"""When the intervals of a test end. Pure: times in, times out."""
+
+from __future__ import annotations
+
+
+class Schedule:
+    """The ends of the intervals, of the omitted stretch first and of the measured one then.
+
+    Boundaries are multiples of the interval from the stretch's start, so that lateness does not add up. A
+    boundary that would leave a runt (less than a tenth of the interval) before a known end is left out.
+
+    Parameters
+    ----------
+    interval_us : 0: only the ends of the stretches
+    duration_us : 0: the end is not known here
+    """
+
+    def __init__(self, started_us: int, interval_us: int, omit_us: int, duration_us: int) -> None:
+        self.omit_end_us = started_us + omit_us if omit_us else None
+        self.end_us = started_us + omit_us + duration_us if duration_us else None
+        self._interval_us = interval_us
+        self._start_us = started_us
+        self._count = 0
+
+    @property
+    def omitting(self) -> bool:
+        """Whether the omitted stretch is not over."""
+        return self.omit_end_us is not None
+
+    @property
+    def next_us(self) -> int | None:
+        """When the next tick is due; None: only when the test ends."""
+        stretch_end = self.omit_end_us if self.omitting else self.end_us
+        if self._interval_us:
+            boundary = self._start_us + (self._count + 1) * self._interval_us
+            if stretch_end is None or boundary <= stretch_end - self._interval_us // 10:
+                return boundary
+        return self.omit_end_us
+
+    def ticked(self, now_us: int) -> bool:
+        """A tick was taken. True: it ended the omitted stretch, and times begin again at `now_us`."""
+        if self.omit_end_us is not None and now_us >= self.omit_end_us:
+            if self.end_us is not None:
+                self.end_us += now_us - self.omit_end_us
+            self.omit_end_us, self._start_us, self._count = None, now_us, 0
+            return True
+        if self._interval_us:
+            self._count = max(self._count + 1, (now_us - self._start_us) // self._interval_us)
+        return False

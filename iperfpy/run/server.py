@@ -1,0 +1,296 @@
+"""The server: one listener that stays open, any number of tests at once, each on its own.
+
+    accept     (acceptor.py) a connection with an unknown cookie is a client
+    _ServerTest    greeting, parameters, streams, measurement, results; its failure is its own
+    stop       a signal tells every client and ends every test
+
+A test makes its sinks when its data begins to flow, and closes them. A client that never got that far left
+nothing to report: it is logged, at level INFO, because anybody can make a server write such lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+from iperfpy.control.codec import State, encode_state
+from iperfpy.control.messages import (
+    Request,
+    decode_parameters,
+    encode_hello,
+    stream_count,
+)
+from iperfpy.control.session import Send, server_session
+from iperfpy.errors import (
+    InterruptError,
+    IperfpyError,
+    LateError,
+    PathError,
+    PlanError,
+    ProtocolError,
+    from_transport,
+)
+from iperfpy.measure.sample import Sink
+from iperfpy.plan import Plan, ServerOptions
+from iperfpy.run.acceptor import Acceptor
+from iperfpy.run.deadlines import Deadlines
+from iperfpy.run.guard import Guard
+from iperfpy.run.interrupt import Signals
+from iperfpy.run.ports import NetworkServerPort, SharedListeners
+from iperfpy.run.report import TestRun
+from iperfpy.run.sockets import listen, segment_size, set_no_delay
+from iperfpy.run.streams import make_streams
+from iperfpy.run.wire import Wire
+from protocols.contract import Channel, SocketAddress, Stream
+from protocols.errors import TransportError
+from protocols.registry import transports
+
+TESTS_LIMIT = 64
+"""Clients at once; more are refused as busy."""
+STOP_S = 5.0
+"""For all tests to say goodbye when the server is stopped."""
+
+MakeSinks = Callable[[], Sequence[Sink]]
+log = logging.getLogger(__name__)
+
+
+async def run_server(
+    options: ServerOptions,
+    make_sinks: MakeSinks,
+    *,
+    on_listening: Callable[[int], None] | None = None,
+    deadlines: Deadlines | None = None,
+) -> int:
+    """Serve until a signal comes, or after one test with `one_off`.
+
+    Parameters
+    ----------
+    make_sinks : called once per test that starts; the sinks are closed when it is over
+    on_listening : called with the port, once clients can connect
+
+    Returns
+    -------
+    The exit status: 0, or 1 when the one test failed.
+
+    Raises
+    ------
+    ListenError
+        When the port cannot be listened on.
+    """
+    server = _Server(options, make_sinks, deadlines or Deadlines(), await listen(options))
+    with Signals(server.interrupt):
+        try:
+            return await server.run(on_listening)
+        finally:
+            await server.close()
+
+
+class _Server:
+    """What all tests share."""
+
+    def __init__(
+        self, options: ServerOptions, make_sinks: MakeSinks, deadlines: Deadlines, listener: socket.socket
+    ) -> None:
+        self.options = options
+        self.make_sinks = make_sinks
+        self.deadlines = deadlines
+        self.shared = SharedListeners()
+        self.acceptor = Acceptor(listener, self._on_client, deadlines.cookie_s)
+        self.one_off_taken = False
+        self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._tests: dict[asyncio.Task[None], _ServerTest] = {}
+        self._accepting: asyncio.Task[None] | None = None
+
+    async def run(self, on_listening: Callable[[int], None] | None) -> int:
+        """Accept clients until `finished`; gives the exit status."""
+        self._accepting = asyncio.create_task(self.acceptor.run())
+        if on_listening is not None:
+            on_listening(int(self.acceptor.local[1]))
+        await asyncio.wait([self.finished, self._accepting], return_when=asyncio.FIRST_COMPLETED)
+        if not self.finished.done():
+            self._accepting.result()
+        return self.finished.result()
+
+    def interrupt(self, name: str) -> None:
+        """A signal arrived: tell all clients, then stop."""
+        for test in self._tests.values():
+            test.guard.call_off(InterruptError(f"the server has terminated by signal {name}"))
+        self.finish(0)
+
+    def finish(self, status: int) -> None:
+        """Stop serving."""
+        if not self.finished.done():
+            self.finished.set_result(status)
+
+    async def close(self) -> None:
+        """End every test that is left, and close everything."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
+        if self._tests:
+            await asyncio.wait(tuple(self._tests), timeout=STOP_S)
+        for task in tuple(self._tests):
+            task.cancel()
+        await asyncio.gather(*self._tests, return_exceptions=True)
+        await self.acceptor.close()
+        await self.shared.close()
+
+    def _on_client(self, sock: socket.socket, address: SocketAddress, cookie: str) -> None:
+        if len(self._tests) >= TESTS_LIMIT or self.one_off_taken or self.finished.done():
+            with contextlib.suppress(OSError):
+                sock.send(encode_state(State.ACCESS_DENIED))
+            sock.close()
+            return
+        test = _ServerTest(self, sock, address, cookie)
+        task = asyncio.create_task(test.serve())
+        self._tests[task] = test
+        task.add_done_callback(self._test_ended)
+
+    def _test_ended(self, task: asyncio.Task[None]) -> None:
+        test = self._tests.pop(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("a test failed for a fault of this program", exc_info=error)
+        if self.options.one_off and test.taken:
+            self.finish(0 if test.measured else 1)
+
+
+class _ServerTest:
+    """One client, from its cookie to its end."""
+
+    def __init__(self, server: _Server, sock: socket.socket, address: SocketAddress, cookie: str) -> None:
+        self.guard = Guard()
+        self.taken = False
+        self.measured = False
+        self._server = server
+        self._deadlines = server.deadlines
+        self._address = address
+        self._cookie = cookie
+        self._sinks: Sequence[Sink] = ()
+        self._run: TestRun | None = None
+        self._opened: list[tuple[Stream, Channel]] = []
+        set_no_delay(sock)
+        self._tcp_mss = segment_size(sock)
+        self._wire = Wire(sock, server_session(cookie), self.guard)
+
+    async def serve(self) -> None:
+        """The whole test; its errors are told to whom they concern."""
+        try:
+            await self._test()
+            self.measured = True
+        except IperfpyError as error:
+            log.info("%s: %s", self._address[0], error)
+            await self._tell_client(error)
+            if self._run is not None:
+                self._run.conclude(str(error))
+        finally:
+            await self._close()
+
+    async def _test(self) -> None:
+        wire, deadlines = self._wire, self._deadlines
+        if wire.session.extended:
+            wire.send(Send.HELLO, encode_hello(transports()))
+        wire.send(Send.PARAM_EXCHANGE)
+        body = await wire.document(deadlines.reply_s, "its parameters")
+        request = decode_parameters(body, transports(), self._server.options.interval_us)
+        self._take()
+        wire.session.allow_streams(stream_count(request.plan))
+        await self._open_streams(request)
+        wire.send(Send.TEST_START)
+        wire.send(Send.TEST_RUNNING)
+        run = self._run = self._start(request)
+        await wire.signal(self._longest_s(request.plan), State.TEST_END)
+        if request.plan.total_bytes or request.plan.total_blocks:
+            await self.guard.wait(run.measurement.settle(), None, "")
+        run.finish()
+        await run.measurement.close()
+        wire.send(Send.EXCHANGE_RESULTS)
+        run.take_results(await wire.document(deadlines.results_s, "its results"))
+        wire.send(Send.RESULTS, run.own_results())
+        wire.send(Send.DISPLAY_RESULTS)
+        await wire.signal(deadlines.results_s, State.IPERF_DONE)
+        run.conclude()
+
+    def _take(self) -> None:
+        """The parameters are good: with `one_off` this is the one test."""
+        self.taken = True
+        self._server.one_off_taken = self._server.options.one_off
+
+    async def _open_streams(self, request: Request) -> None:
+        """Be ready for the streams before the client is told to open them."""
+        plan = request.plan
+        queue = self._server.acceptor.expect(self._cookie, stream_count(plan))
+        port = NetworkServerPort(self._server.acceptor.local, queue, self._server.shared)
+        accepting = asyncio.create_task(self._accept_all(request, port))
+        await asyncio.sleep(0)
+        if not accepting.done():
+            self._wire.send(Send.CREATE_STREAMS)
+        seconds = self._deadlines.streams_s * max(1, stream_count(plan) // 8)
+        try:
+            late = f"the client did not open its data streams within {seconds:g} s"
+            await self.guard.wait(accepting, seconds, late)
+        except TransportError as error:
+            raise from_transport(error) from error
+
+    async def _accept_all(self, request: Request, port: NetworkServerPort) -> None:
+        settings = request.plan.settings
+        for stream in make_streams(request.plan, request.convs, client=False):
+            try:
+                channel = await request.transport.accept(stream, settings, port)
+            except OSError as error:
+                raise PathError(f"stream {stream.id}: {error.strerror or error}") from error
+            self._opened.append((stream, channel))
+
+    def _start(self, request: Request) -> TestRun:
+        self._sinks = self._server.make_sinks()
+        return TestRun(
+            "server",
+            self._address,
+            request.plan,
+            request.transport,
+            self._opened,
+            self._wire,
+            self.guard,
+            self._deadlines,
+            self._sinks,
+            self._tcp_mss,
+        )
+
+    def _longest_s(self, plan: Plan) -> float | None:
+        """How long to wait for TEST_END: until someone forgot about this test."""
+        if not plan.duration_us:
+            return None
+        return (plan.duration_us + plan.omit_us) / 1e6 + self._deadlines.grace_s
+
+    async def _tell_client(self, error: IperfpyError) -> None:
+        wire = self._wire
+        if self._run is not None:
+            self._run.finish()
+        if isinstance(error, InterruptError) and wire.can(Send.SERVER_TERMINATE):
+            wire.send(Send.SERVER_TERMINATE)
+        elif wire.can(Send.FAILURE):
+            wire.send(Send.FAILURE, {"text": str(error), "i_errno": _i_errno(error)})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wire.flush(), self._deadlines.goodbye_s)
+
+    async def _close(self) -> None:
+        self.guard.close()
+        self._server.acceptor.forget(self._cookie)
+        if self._run is not None:
+            await self._run.measurement.close()
+        for _, channel in self._opened:
+            await channel.close()
+        await self._wire.close()
+        for sink in self._sinks:
+            sink.close()
+
+
+def _i_errno(error: IperfpyError) -> int:
+    """iperf3's number for what went wrong here."""
+    if isinstance(error, PlanError):
+        return error.i_errno
+    numbers = {ProtocolError: 110, LateError: 144, PathError: 206}
+    return next((number for kind, number in numbers.items() if isinstance(error, kind)), 201)
