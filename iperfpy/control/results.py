@@ -30,6 +30,7 @@ RESULT_KEYS: Mapping[str, tuple[str, float]] = {
 
 UNAVAILABLE: Mapping[str, int] = {"retransmits": -1, "packets": 0, "errors": 0, "jitter": 0}
 CPU_KEYS = {"cpu_util_total": "total", "cpu_util_user": "user", "cpu_util_system": "system"}
+CONGESTION_KEY = "congestion"
 SPREAD = ("_min", "_mean", "_max")
 TEXT_LIMIT = 256
 
@@ -146,9 +147,10 @@ def decode_sample(body: object, metrics: Sequence[Metric], sides: Mapping[int, S
 
 
 def congestion_used(transport: Transport, samples: Iterable[Sample]) -> str:
-    """The congestion control that the samples name, or empty."""
-    keys = [metric.key for metric in transport.metrics if metric.iperf3 == "congestion_used"]
-    named = (sample.values.get(key) for sample in samples for key in keys)
+    """The congestion control that the samples name, or empty: the text metric of that key, if there is one."""
+    if not any(metric.key == CONGESTION_KEY for metric in transport.metrics):
+        return ""
+    named = (sample.values.get(CONGESTION_KEY) for sample in samples)
     return next((value for value in named if isinstance(value, str)), "")
 
 

@@ -100,36 +100,39 @@ _CALLED_OFF_BY_SERVER: Mapping[Input, Phase] = {
     State.SERVER_ERROR: Phase.FAILED,
     State.ACCESS_DENIED: Phase.FAILED,
     Event.CLOSED: Phase.FAILED,
-    Send.CLIENT_TERMINATE: Phase.TERMINATED,
+}
+_EITHER_CALLS_OFF: Mapping[Input, Phase] = {
+    **_CALLED_OFF_BY_SERVER,
+    Send.CLIENT_TERMINATE: Phase.TERMINATED,  # but not where a stock server waits for a document
 }
 
 CLIENT: Table = {
     Phase.START: {Send.COOKIE: Phase.CONNECTED},
     Phase.CONNECTED: {
-        **_CALLED_OFF_BY_SERVER,
+        **_EITHER_CALLS_OFF,
         State.HELLO: Phase.GREETED,
         State.PARAM_EXCHANGE: Phase.PARAMETERS_DUE,
     },
-    Phase.GREETED: {**_CALLED_OFF_BY_SERVER, State.PARAM_EXCHANGE: Phase.PARAMETERS_DUE},
+    Phase.GREETED: {**_EITHER_CALLS_OFF, State.PARAM_EXCHANGE: Phase.PARAMETERS_DUE},
     Phase.PARAMETERS_DUE: {**_CALLED_OFF_BY_SERVER, Send.PARAMETERS: Phase.AWAITS_STREAMS},
-    Phase.AWAITS_STREAMS: {**_CALLED_OFF_BY_SERVER, State.CREATE_STREAMS: Phase.CREATING},
-    Phase.CREATING: {**_CALLED_OFF_BY_SERVER, State.TEST_START: Phase.STARTING},
-    Phase.STARTING: {**_CALLED_OFF_BY_SERVER, State.TEST_RUNNING: Phase.RUNNING},
+    Phase.AWAITS_STREAMS: {**_EITHER_CALLS_OFF, State.CREATE_STREAMS: Phase.CREATING},
+    Phase.CREATING: {**_EITHER_CALLS_OFF, State.TEST_START: Phase.STARTING},
+    Phase.STARTING: {**_EITHER_CALLS_OFF, State.TEST_RUNNING: Phase.RUNNING},
     Phase.RUNNING: {
-        **_CALLED_OFF_BY_SERVER,
+        **_EITHER_CALLS_OFF,
         State.STATS: Phase.RUNNING,
         Send.STATS: Phase.RUNNING,
         Send.TEST_END: Phase.ENDING,
     },
     Phase.ENDING: {
-        **_CALLED_OFF_BY_SERVER,
+        **_EITHER_CALLS_OFF,
         State.STATS: Phase.ENDING,
         State.EXCHANGE_RESULTS: Phase.RESULTS_DUE,
     },
     Phase.RESULTS_DUE: {**_CALLED_OFF_BY_SERVER, Send.RESULTS: Phase.AWAITS_RESULTS},
-    Phase.AWAITS_RESULTS: {**_CALLED_OFF_BY_SERVER, Event.DOCUMENT: Phase.RESULTS_KNOWN},
-    Phase.RESULTS_KNOWN: {**_CALLED_OFF_BY_SERVER, State.DISPLAY_RESULTS: Phase.DISPLAYED},
-    Phase.DISPLAYED: {**_CALLED_OFF_BY_SERVER, Event.CLOSED: Phase.DONE, Send.IPERF_DONE: Phase.DONE},
+    Phase.AWAITS_RESULTS: {**_EITHER_CALLS_OFF, Event.DOCUMENT: Phase.RESULTS_KNOWN},
+    Phase.RESULTS_KNOWN: {**_EITHER_CALLS_OFF, State.DISPLAY_RESULTS: Phase.DISPLAYED},
+    Phase.DISPLAYED: {**_EITHER_CALLS_OFF, Event.CLOSED: Phase.DONE, Send.IPERF_DONE: Phase.DONE},
     Phase.DONE: {},
     Phase.TERMINATED: {},
     Phase.FAILED: {},

@@ -161,6 +161,8 @@ class Measurement:
 
     async def settle(self) -> None:
         """The other end has sent all that -n or -k asks for: until it is here, or no more comes."""
+        if not self._receives():
+            return
         seen, patience = -1, SETTLE_POLLS
         for _ in range(SETTLE_LIMIT_POLLS):
             received = self.received_bytes()

@@ -109,7 +109,8 @@ class _Server:
         self._accepting = asyncio.create_task(self.acceptor.run())
         if on_listening is not None:
             on_listening(int(self.acceptor.local[1]))
-        await asyncio.wait([self.finished, self._accepting], return_when=asyncio.FIRST_COMPLETED)
+        waiting: set[asyncio.Future[int] | asyncio.Future[None]] = {self.finished, self._accepting}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if not self.finished.done():
             self._accepting.result()
         return self.finished.result()
@@ -186,6 +187,9 @@ class _ServerTest:
             await self._tell_client(error)
             if self._run is not None:
                 self._run.conclude(str(error))
+        except Exception:
+            await self._tell_client(IperfpyError("the server failed for a fault of its own"))
+            raise
         finally:
             await self._close()
 
