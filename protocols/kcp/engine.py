@@ -142,7 +142,7 @@ class Engine:
         counted and dropped."""
         self.counts.datagrams_received += batch.count
         self.counts.wire_bytes_received += batch.size
-        if batch.stride >= HEADER_BYTES:
+        if min(batch.stride, batch.size) >= HEADER_BYTES:
             self._receive(batch, now_us)
         else:
             self.counts.foreign += batch.count
@@ -174,10 +174,9 @@ class Engine:
             return False
         receiving = self.receiving
         if cmd == wire.PUSH and length and not receiving.stored and sn == receiving.nxt & wire.MASK:
-            if not receiving.insert_run(
-                receiving.nxt, batch.data[HEADER_BYTES : batch.last_size].reshape(1, -1)
-            ):
-                return True  # refused: too long
+            payload = batch.data[HEADER_BYTES : batch.last_size].reshape(1, -1)
+            if not receiving.insert_run(receiving.nxt, payload):
+                return False
             self._ack_last = (receiving.nxt - 1, ts)
             self._heard(una_low, wnd, now_us)
             return True
@@ -196,21 +195,23 @@ class Engine:
         if self.receiving.insert_run(first, run.rows):
             self._ack_last = (first + run.count - 1, run.ts)
         else:
-            self._ack_each(np.arange(first, first + run.count), np.full(run.count, run.ts, np.int64))
+            numbers = np.arange(first, first + run.count)
+            arrived = self.receiving.insert(numbers, run.rows)
+            self._ack_each(numbers[arrived], np.full(run.count, run.ts, np.int64)[arrived])
         self._heard(run.una, run.wnd, now_us)
 
     def _take_pushes(self, numbers: Int64s, stamps: Int64s, rows: Bytes) -> None:
         receiving = self.receiving
         clean = not receiving.stored and int(numbers[0]) == receiving.nxt
-        receiving.insert(numbers, rows)
+        arrived = receiving.insert(numbers, rows)
         if clean and not receiving.stored and receiving.nxt == int(numbers[-1]) + 1:
             self._ack_last = (int(numbers[-1]), int(stamps[-1]))
         else:
-            within = numbers < receiving.nxt + receiving.limit
-            self._ack_each(numbers[within], stamps[within])
+            self._ack_each(numbers[arrived], stamps[arrived])
 
     def _ack_each(self, numbers: Int64s, stamps: Int64s) -> None:
-        self._ack_parts.append((numbers, stamps))
+        if len(numbers):
+            self._ack_parts.append((numbers, stamps))
 
     def _walk(self, datagram: Bytes, now_us: int) -> None:
         try:

@@ -43,22 +43,26 @@ class ReceiveWindow:
         self._capacity = 0
 
     def insert_run(self, first: int, rows: Bytes) -> bool:
-        """Take consecutive segments of one size. True when they were all new and in order."""
+        """Take consecutive segments of one size if they are just what comes next. False: they are not, and
+        nothing was done; `insert` them."""
         count, size = rows.shape
-        if first == self.nxt and not self.stored and count <= self.limit and 0 < size <= self.mss:
-            self.nxt += count
-            self.high = max(self.high, self.nxt)
-            self._hand_on(rows, count)
-            return True
-        self.insert(np.arange(first, first + count), rows)
-        return False
+        if first != self.nxt or self.stored or count > self.limit or not 0 < size <= self.mss:
+            return False
+        self.nxt += count
+        self.high = max(self.high, self.nxt)
+        self._hand_on(rows, count)
+        return True
 
-    def insert(self, numbers: Int64s, rows: Bytes) -> None:
-        """Take segments of one size in any order: serial numbers (n,), payloads (n, size)."""
+    def insert(self, numbers: Int64s, rows: Bytes) -> NDArray[np.bool_]:
+        """Take segments of one size in any order: serial numbers (n,), payloads (n, size).
+
+        Returns which of them have arrived, now or before, (n,): what may be acknowledged. The others were
+        refused.
+        """
         if rows.shape[1] > self.mss:
             self.refused += len(numbers)
-            return
-        within = numbers < self.nxt + self.limit
+            return np.zeros(len(numbers), np.bool_)
+        within: NDArray[np.bool_] = numbers < self.nxt + self.limit
         wanted = within & (numbers >= self.nxt)
         if self.stored:
             known = self._present[numbers & (self._capacity - 1)]
@@ -73,6 +77,7 @@ class ReceiveWindow:
         self.duplicates += int(np.count_nonzero(within)) - len(kept)
         if len(kept):
             self._accept(kept, rows, chosen)
+        return within
 
     def _accept(self, kept: Int64s, rows: Bytes, chosen: NDArray[np.intp]) -> None:
         """`kept` ascends; `chosen` says which row each is in."""
@@ -153,6 +158,8 @@ class ReceiveWindow:
 
 
 def _select(rows: Bytes, chosen: NDArray[np.intp]) -> Bytes:
-    """rows[chosen], without a copy when they lie next to one another."""
-    first, last = int(chosen[0]), int(chosen[-1])
-    return rows[first : last + 1] if last - first + 1 == len(chosen) else rows[chosen]
+    """rows[chosen], without a copy when they are neighbours in that order."""
+    first = int(chosen[0])
+    if len(chosen) == 1 or (np.diff(chosen) == 1).all():
+        return rows[first : first + len(chosen)]
+    return rows[chosen]

@@ -120,7 +120,7 @@ def recognise(batch: DatagramBatch, conv: int) -> Run | Pushes | Acks | None:
     data, stride, count = batch.data, batch.stride, batch.count
     if data[4] == ACK:
         return _acks(batch, conv)
-    if count < 2 or batch.last_size != stride or stride <= HEADER_BYTES:
+    if not 2 <= count <= len(_STEPS) or batch.last_size != stride or stride <= HEADER_BYTES:
         return None
     their_conv, cmd, _, wnd, ts, sn, una, length = HEADER.unpack_from(data.data, 0)
     if their_conv != conv or cmd != PUSH or length != stride - HEADER_BYTES:

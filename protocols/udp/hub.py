@@ -210,6 +210,7 @@ class _Peer:
                 break
         for session in touched:
             session.drained()
+        self.pump.settle()
 
     def _only(self, batch: DatagramBatch) -> _Session | None:
         """The session that `batch` can only be meant for, without looking at every datagram."""

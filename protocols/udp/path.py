@@ -21,8 +21,8 @@ from protocols.contract import SocketAddress
 from protocols.udp.batch import DatagramBatch
 from protocols.udp.socket import DatagramSocket
 
-RUNS_PER_WAKE = 16
-"""Most `recvmsg` calls per wake-up: with coalescing, about a megabyte."""
+RUNS_PER_WAKE = 4
+"""Most gathered batches per wake-up: about a megabyte."""
 
 OnBatch = Callable[[DatagramBatch], None]
 OnDrained = Callable[[], None]
@@ -84,6 +84,15 @@ class Pump:
             self._sweep = None
             self._loop.remove_reader(self.socket.fileno())
 
+    def settle(self) -> None:
+        """At the end of a sweep: come back soon for what was read and not yet looked at."""
+        if self.socket.holds and self._sweep is not None:
+            self._loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if self._sweep is not None:
+            self._sweep()
+
     def wait_writable(self, callback: Callable[[], None]) -> None:
         if self.closed:
             return
@@ -143,6 +152,7 @@ class ConnectedPath:
             if pump.closed:
                 return
         on_drained()
+        pump.settle()
 
     def wait_writable(self, callback: Callable[[], None]) -> None:
         self._pump.wait_writable(callback)

@@ -36,8 +36,12 @@ IP_PKTINFO = 8
 IPV6_RECVPKTINFO = 49
 IPV6_PKTINFO = 50
 
-RECEIVE_BYTES = 65_536
-"""A received run never exceeds an IP datagram's length field, 65,535 bytes."""
+RUN_BYTES = 65_536
+"""What the kernel hands over at once never exceeds an IP datagram's length field, 65,535 bytes."""
+RECEIVE_BYTES = 4 * RUN_BYTES
+"""Runs of one size are gathered into one batch while a whole run more still fits."""
+MOST_GATHERED = 1024
+"""Datagrams in a batch beyond which no more are gathered."""
 
 _INT_BYTES = struct.calcsize("i")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_INT_BYTES) if hasattr(socket, "CMSG_SPACE") else 0
@@ -87,7 +91,8 @@ class DatagramSocket:
         self._gso_bytes = 0xFFFF if segment else 0  # longest datagram that the kernel has not refused to cut
         self._ancillary: dict[int, list[tuple[int, int, bytes]]] = {}
         self._buffer = bytearray(RECEIVE_BYTES)
-        self._into = [self._buffer]
+        self._into = [memoryview(self._buffer)[:RUN_BYTES]]
+        self._held: tuple[int, int, int, SocketAddress] | None = None
         self._view = np.frombuffer(self._buffer, np.uint8)
         self.refused = self.unreachable = self.dropped = 0
         self.local_address: SocketAddress = sock.getsockname()
@@ -251,18 +256,53 @@ class DatagramSocket:
     # ------------------------------------------------------------------ receiving
 
     def receive(self) -> tuple[DatagramBatch, SocketAddress] | None:
-        """The next run of datagrams and who sent it, or None when nothing waits. The batch is a view of one
-        buffer: it is overwritten by the next call."""
+        """The next datagrams of one size and one sender, or None when nothing waits. The batch is a view of
+        one buffer: it is overwritten by the next call.
+
+        Runs that the kernel hands over one after the other are gathered, so that what sits above sees large
+        batches whether or not the kernel coalesces."""
+        first = self._take_held() or self._read(0)
+        if first is None:
+            return None
+        size, stride, address = first
+        while stride > 0 and size % stride == 0 and size <= RECEIVE_BYTES - RUN_BYTES:
+            more = self._read(size) if size < MOST_GATHERED * stride else None
+            if more is None:
+                break
+            more_size, more_stride, sender = more
+            shorter = more_size < stride and more_size == more_stride
+            if sender != address or not (more_stride == stride or shorter):
+                self._held = (size, more_size, more_stride, sender)
+                break
+            size += more_size
+        return DatagramBatch.of(self._view[:size], stride), address
+
+    @property
+    def holds(self) -> bool:
+        """Whether something was read that the next `receive` returns: the kernel will not say so."""
+        return self._held is not None
+
+    def _read(self, offset: int) -> tuple[int, int, SocketAddress] | None:
+        """One `recvmsg` to `offset` of the buffer: (bytes, size of its datagrams, sender)."""
+        into = self._into if not offset else [memoryview(self._buffer)[offset : offset + RUN_BYTES]]
         while True:
             try:
-                size, ancillary, _, address = self._sock.recvmsg_into(self._into, _ANCILLARY_BYTES)
+                size, ancillary, _, address = self._sock.recvmsg_into(into, _ANCILLARY_BYTES)
             except BlockingIOError:
                 return None
             except OSError as error:
                 self._note_received(error)
                 continue
-            stride = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else size
-            return DatagramBatch.of(self._view[:size], stride), address
+            return size, int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else size, address
+
+    def _take_held(self) -> tuple[int, int, SocketAddress] | None:
+        """A run that did not fit the batch before it, moved to where a batch begins."""
+        if self._held is None:
+            return None
+        offset, size, stride, address = self._held
+        self._held = None
+        self._buffer[:size] = self._buffer[offset : offset + size]
+        return size, stride, address
 
     def report_destination(self) -> None:
         """Make the kernel say to which of this machine's addresses a datagram was sent, for `receive_at`."""
