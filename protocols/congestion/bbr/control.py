@@ -1,0 +1,441 @@
+"""The controller: what it hears changes the model, the model the phase, the phase the controls.
+
+Sections refer to draft-ietf-ccwg-bbr-05. What differs from it is said where it is done, here and in
+phases.py, noise.py and rtt.py; the chief difference is what bandwidth means. The draft's is the rate at
+which data is *delivered*. Here it is the rate that the path *carries*: of the n transmissions that left
+between two acknowledged ones, those delivered and the share that the path loses anyway,
+min(n, delivered / (1 - noise)), per second. Without losses the two are equal. With random losses the
+carried rate is what fills the path, and as n bounds it, chance (a lucky round with few losses) cannot
+push it above what was really sent.
+"""
+
+from __future__ import annotations
+
+import random
+from math import inf
+from typing import ClassVar
+
+from protocols.congestion.bbr.bounds import Bounds
+from protocols.congestion.bbr.estimators import Aggregation, FullPipe, Rounds
+from protocols.congestion.bbr.noise import NoiseFloor
+from protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Bound, Event, Phase
+from protocols.congestion.bbr.rtt import MinRtt
+from protocols.congestion.contract import Ack, Loss
+from protocols.congestion.filters import WindowedMax
+
+INITIAL_WINDOW = 10
+"""RFC 6928."""
+MINIMUM_WINDOW = 4
+"""BBR.MinPipeCwnd (5.6.4.3)."""
+PACING_MARGIN = 0.99
+"""5.6.2: one per cent below the estimate, so that queues drain."""
+BANDWIDTH_CYCLES = 2
+QUANTUM_US = 500
+LARGEST_QUANTUM = 46
+"""5.6.3 has 1 ms of data and 64 KB; half of that keeps a shallow queue shallow."""
+PROBE_RTT_US = 200_000
+SHORTEST_WAIT_US, LONGEST_WAIT_US = 2_000_000, 3_000_000
+LONGEST_WAIT_ROUNDS = 63
+SMALLEST_SAMPLE = 20
+"""Transmissions below which a loss rate says nothing."""
+_UP_GROWTH = 1.1
+
+
+class Bbr:
+    """Parameters
+    ----------
+    seed : of the dither in the time between two probes for bandwidth, which keeps flows out of step
+    initial_window : segments
+    """
+
+    name: ClassVar[str] = "bbr"
+
+    def __init__(self, seed: int = 0, initial_window: int = INITIAL_WINDOW) -> None:
+        self.phase = Phase.STARTUP
+        self.rtt, self.noise, self.bounds = MinRtt(), NoiseFloor(), Bounds()
+        self.rounds, self.pipe, self.aggregation = Rounds(), FullPipe(), Aggregation()
+        self._random = random.Random(seed)
+        self._bandwidths = WindowedMax(BANDWIDTH_CYCLES)
+        self._cycle = 0
+        self._advanced = True
+        self._delivered_best = 0.0
+        self._initial_window = initial_window
+        self._window = float(initial_window)
+        self._saved_window = 0.0
+        self._pacing_rate = PHASES[Phase.STARTUP].pacing_gain * initial_window * 1e3  # 5.6.2: over 1 ms
+        self._in_flight = 0
+        self._held = False  # the window was used up in this round
+        # the round in progress
+        self._round_best = self._last_best = 0.0
+        self._send_rate = 0.0
+        self._volume_latest = 0.0
+        self._from_delivered = self._from_lost = 0
+        # the phase in progress
+        self._phase_rounds = 0
+        self._down_us = 0
+        self._probe_open = False  # this probe has not yet answered a loss
+        self._base_rtt_us = 0.0
+        self._up_rate = 0.0
+        self._wait_us = float(SHORTEST_WAIT_US)
+        self._wait_rounds = 0
+        self._rounds_since_probe = 0
+        self._hold_until_us: int | None = None
+        self._hold_round_over = False
+        self._timed_out = False
+        self._idle = False
+
+    # ------------------------------------------------------------- what it says
+
+    @property
+    def window(self) -> int:
+        return int(self._window)
+
+    @property
+    def pacing_rate(self) -> float:
+        return self._pacing_rate
+
+    @property
+    def burst(self) -> int:
+        """C.send_quantum (5.6.3), but a single segment at low rates."""
+        return max(1, min(LARGEST_QUANTUM, int(self._pacing_rate * QUANTUM_US / 1e6)))
+
+    @property
+    def bandwidth(self) -> float:
+        """BBR.bw, segments per second that the path carries (BBRBoundBWForModel)."""
+        most = self._bandwidths.value
+        return min(most, self.bounds.bandwidth_short) if PHASES[self.phase].short_term else most
+
+    @property
+    def bdp(self) -> float:
+        """Segments in flight that fill the path without a queue (5.6.4.2)."""
+        return self.bandwidth * self.rtt.us / 1e6 if self.rtt.us else float(self._initial_window)
+
+    def state(self) -> dict[str, float | int | str | None]:
+        return {
+            "phase": self.phase.value,
+            "bandwidth_segments_per_s": self.bandwidth,
+            "min_rtt_us": int(self.rtt.us) or None,
+            "noise_percent": 100.0 * self.noise.estimate,
+            "pacing_segments_per_s": self._pacing_rate,
+            "window_segments": self.window,
+        }
+
+    # ------------------------------------------------------------ what it hears
+
+    def on_sent(self, now_us: int, segments: int, in_flight: int) -> None:
+        self._in_flight = in_flight
+        self._held = self._held or in_flight >= self.window
+
+    def on_idle(self, now_us: int) -> None:
+        """BBRHandleRestartFromIdle (5.4.1)."""
+        self._idle = True
+        self.aggregation.restart(now_us)
+        if self.pipe.reached and self.phase is not Phase.PROBE_RTT:
+            self._pacing_rate = self.bandwidth * PACING_MARGIN
+        elif self.phase is Phase.PROBE_RTT:
+            self._maybe_leave_probe_rtt(now_us)
+
+    def on_timeout(self, now_us: int) -> None:
+        """BBROnEnterRTO (5.6.4.4). What the silence lost says nothing about noise or congestion."""
+        if not self._timed_out:
+            self._saved_window = max(self._saved_window, self._window)
+        self._timed_out = True
+        self._window = float(MINIMUM_WINDOW)
+
+    def on_loss(self, loss: Loss) -> None:
+        """BBRHandleLostPacket (5.5.10.2)."""
+        self._in_flight = loss.in_flight
+        flight = loss.flight
+        if flight is None or self._timed_out or not (self._probe_open and PHASES[self.phase].probing):
+            return
+        lost = loss.lost - flight.lost
+        resolved = loss.delivered - flight.delivered + lost
+        if resolved >= SMALLEST_SAMPLE and self.noise.excessive(lost, resolved):
+            self._too_much(flight.in_flight, flight.app_limited, loss.now_us)
+
+    def on_ack(self, ack: Ack) -> None:
+        """BBRUpdateOnACK (5.2.3)."""
+        self._in_flight = ack.in_flight
+        if self._timed_out:
+            self._resume(ack)
+        self.rounds.update(ack)
+        if ack.rtt_us is not None:
+            if not self.rtt.us:  # 5.6.2: the initial window over the first round trip
+                gain = PHASES[Phase.STARTUP].pacing_gain
+                self._pacing_rate = gain * self._initial_window * 1e6 / ack.rtt_us
+            self.rtt.update(ack.rtt_us, ack.now_us)
+        self._sample(ack)
+        delivering = self.bandwidth * (1.0 - self.noise.estimate)
+        self.aggregation.update(ack, delivering, self._window, self.rounds.count)
+        if self.rounds.started:
+            self._end_round(ack)
+        if self.phase is Phase.UP or self.phase is Phase.REFILL:
+            self._raise_bound(ack)
+        self._check_phase(ack)
+        self._set_controls(ack)
+        self._idle = False
+
+    # ---------------------------------------------------------------- the model
+
+    def _sample(self, ack: Ack) -> None:
+        """BBRUpdateMaxBw (5.5.5) and what the rounds need."""
+        flight = ack.flight
+        if flight is None:
+            return
+        queued = not self.rtt.near(self.rtt.latest_us, 4.0)
+        self.noise.resolve(flight.stamp_us, ack.delivered, ack.lost, self.rtt.us / 2, queued, ack.now_us)
+        if not ack.interval_us:
+            return
+        delivered = ack.delivered - flight.delivered
+        sent = flight.sent - flight.newest_sent
+        carried = min(sent or inf, delivered / (1.0 - self.noise.estimate))
+        rate = carried * 1e6 / ack.interval_us
+        if rate >= self._bandwidths.value or not flight.app_limited:
+            self._bandwidths.update(self._cycle, rate)
+            self._round_best = max(self._round_best, rate)
+            self._delivered_best = max(self._delivered_best, ack.delivery_rate)
+        self._volume_latest = max(self._volume_latest, carried)
+        spent_us = flight.stamp_us - flight.first_sent_us
+        if spent_us > 0:
+            self._send_rate = max(self._send_rate, sent * 1e6 / spent_us)
+
+    def _end_round(self, ack: Ack) -> None:
+        """Once per packet-timed round."""
+        self._phase_rounds += 1
+        self._rounds_since_probe += 1
+        probing = PHASES[self.phase].probing
+        self.rtt.end_round(loaded=probing or self.phase in (Phase.DRAIN, Phase.DOWN))
+        self._judge_losses(ack)
+        if self.phase in (Phase.STARTUP, Phase.UP) and self._round_best:
+            self.pipe.update(self._round_best)
+        if self.phase is Phase.DOWN and not self._advanced and not _app_limited(ack):
+            self._advanced = True
+            self._cycle += 1
+            self._bandwidths.advance(self._cycle)
+        self._last_best, self._round_best = self._round_best, 0.0
+        self._send_rate = self._volume_latest = 0.0
+        self._held = False
+
+    def _judge_losses(self, ack: Ack) -> None:
+        """BBRUpdateCongestionSignals (5.5.10.3), over rounds that are long enough to mean something."""
+        lost = ack.lost - self._from_lost
+        resolved = ack.delivered - self._from_delivered + lost
+        if resolved < SMALLEST_SAMPLE and self.phase is not Phase.STARTUP:
+            return
+        self._from_delivered, self._from_lost = ack.delivered, ack.lost
+        if self.phase is Phase.STARTUP:
+            self.noise.note_startup_round(self._send_rate, resolved, lost)
+            self.noise.outgrown(self._delivered_best, ack.now_us)
+        elif self.phase in (Phase.CRUISE, Phase.DOWN) and self.rtt.near(self.rtt.last_round_us, 4.0):
+            self.noise.note_round(lost, resolved)
+        self.noise.update()
+        if not self.noise.excessive(lost, resolved):
+            return
+        if self.phase is Phase.STARTUP:
+            self._leave_startup_for_losses(ack)
+        elif not PHASES[self.phase].probing:
+            self.bounds.lower_short_term(
+                self._bandwidths.value, self._window, self._round_best, self._volume_latest
+            )
+
+    def _leave_startup_for_losses(self, ack: Ack) -> None:
+        """BBRCheckStartupHighLoss (5.3.1.3). The draft wants a round of recovery and six gaps; here a round
+        without growth must come with it, because losses alone may be noise that is not known yet."""
+        if self.pipe.rate and self._round_best < self.pipe.rate * 1.25:
+            self.pipe.reached = True
+            self.bounds.inflight_long = max(self.bdp, self._volume_latest)
+
+    def _too_much(self, in_flight: int, app_limited: bool, now_us: int) -> None:
+        """BBRHandleInflightTooHigh (5.5.10.2)."""
+        self._probe_open = False
+        if self.phase is Phase.STARTUP:
+            return
+        if not app_limited:
+            self.bounds.lower_long_term(in_flight, min(self.bdp, self._window))
+        if self.phase is Phase.UP:
+            self._happen(Event.SATURATED, now_us)
+
+    def _raise_bound(self, ack: Ack) -> None:
+        if ack.flight is None:
+            return
+        lost = ack.lost - ack.flight.lost
+        if self.noise.excessive(lost, ack.delivered - ack.flight.delivered + lost):
+            return
+        held = self._held and self._window >= self.bounds.inflight_long and self.phase is Phase.UP
+        self.bounds.raise_long_term(ack.flight.in_flight, ack.acked, self._window, held, self.rounds.started)
+
+    def _resume(self, ack: Ack) -> None:
+        """The path answers again after a timeout: back to where we were (BBRRestoreCwnd), as the model is no
+        worse for the silence; pacing still bounds what follows."""
+        self._timed_out = False
+        self._window = max(self._window, self._saved_window)
+        self._saved_window = 0.0
+        self.noise.skip(ack.delivered, ack.lost)
+        self._from_delivered, self._from_lost = ack.delivered, ack.lost
+
+    # --------------------------------------------------------------- the phases
+
+    def _check_phase(self, ack: Ack) -> None:
+        now_us = ack.now_us
+        if self.phase is Phase.STARTUP and (self.pipe.reached or self.pipe.now):
+            self.pipe.reached = True
+            self._happen(Event.PIPE_FULL, now_us)
+        if self.phase in (Phase.DRAIN, Phase.DOWN):
+            self._check_drained(ack)
+        if self.phase in (Phase.DOWN, Phase.CRUISE) and self._time_to_probe(now_us):
+            self._happen(Event.PROBE_TIME, now_us)
+        elif self.phase is Phase.REFILL and self._phase_rounds >= 1:
+            self._happen(Event.ROUND_OVER, now_us)
+        elif self.phase is Phase.UP and self._saturated(ack):
+            self._happen(Event.SATURATED, now_us)
+        if self.phase is not Phase.PROBE_RTT and self.rtt.stale(now_us):
+            if self._idle:
+                self.rtt.excuse(now_us)
+            else:
+                self._happen(Event.RTT_STALE, now_us)
+        if self.phase is Phase.PROBE_RTT:
+            self._hold_probe_rtt(ack)
+
+    def _happen(self, event: Event, now_us: int) -> None:
+        """Move along the table."""
+        target = TRANSITIONS.get((self.phase, event))
+        if target is None:
+            return
+        self.phase = target
+        self._phase_rounds = 0
+        self.noise.drive(PHASES[target].load, now_us)
+        enter = getattr(self, f"_enter_{target.name.lower()}", None)
+        if enter is not None:
+            enter(now_us)
+
+    def _enter_drain(self, now_us: int) -> None:
+        self._probe_open = False
+
+    def _enter_down(self, now_us: int) -> None:
+        """BBRStartProbeBW_DOWN (5.3.3.6)."""
+        self._advanced = False
+        self._down_us = now_us
+        self._rounds_since_probe = self._random.randint(0, 1)
+        self._wait_us = self._random.uniform(SHORTEST_WAIT_US, LONGEST_WAIT_US)
+        self._wait_rounds = int(min(self.bdp, LONGEST_WAIT_ROUNDS))
+
+    def _enter_refill(self, now_us: int) -> None:
+        self.bounds.forget_short_term()
+        self.bounds.begin_probe(self._window)
+        self._probe_open = True
+
+    def _enter_up(self, now_us: int) -> None:
+        self.bounds.begin_probe(self._window)
+        self._up_rate = self.bandwidth
+        self.pipe.reset(self.bandwidth)
+        self._base_rtt_us = max(self.rtt.us, self.rtt.last_round_us)
+
+    def _enter_probe_rtt(self, now_us: int) -> None:
+        """BBREnterProbeRTT (5.3.4.3)."""
+        self._saved_window = max(self._saved_window, self._window)
+        self._hold_until_us = None
+        self.rtt.begin_probe()
+
+    def _check_drained(self, ack: Ack) -> None:
+        """BBRCheckDrainDone (5.3.2), BBRIsTimeToCruise (5.3.3.6). A round-trip time near its minimum says
+        the same as in flight below the BDP, and needs no model. On a lossy path DOWN lasts a round at
+        least: the floor is learnt there."""
+        if self.phase is Phase.DRAIN and self._phase_rounds > 3:
+            self._happen(Event.DRAINED, ack.now_us)
+            return
+        empty = ack.in_flight <= max(self.bdp, MINIMUM_WINDOW) or self.rtt.near(self.rtt.latest_us)
+        if self.phase is Phase.DOWN:
+            learning = self.noise.lossy and self._phase_rounds < 1
+            empty = empty and not learning and ack.in_flight <= self.bounds.with_headroom
+        if empty:
+            self._happen(Event.DRAINED, ack.now_us)
+
+    def _time_to_probe(self, now_us: int) -> bool:
+        """BBRIsTimeToProbeBW (5.3.3.5.3). The wait counts from DOWN."""
+        if self.phase is Phase.DOWN and self._phase_rounds < 1:
+            return False
+        return now_us - self._down_us > self._wait_us or self._rounds_since_probe >= self._wait_rounds
+
+    def _saturated(self, ack: Ack) -> bool:
+        """BBRIsTimeToGoDown (5.3.3.6), and a queue that grows while the bandwidth does not."""
+        best = max(self._last_best, self._round_best)
+        if self.rounds.started and best >= self._up_rate * 1.25:
+            self._up_rate = best
+            return False
+        if self._held and self._window >= self.bounds.inflight_long:
+            self.pipe.reset(best)
+            return False
+        if self.pipe.now:
+            return True
+        if self._phase_rounds < 1 or best >= self._up_rate * _UP_GROWTH or ack.rtt_us is None:
+            return False
+        return ack.rtt_us > self._base_rtt_us + max(self.rtt.us / 8, self.rtt.tolerance_us)
+
+    def _hold_probe_rtt(self, ack: Ack) -> None:
+        """BBRHandleProbeRTT (5.3.4.3)."""
+        if self._hold_until_us is None:
+            if ack.in_flight <= self._probe_rtt_window:
+                self._hold_until_us = ack.now_us + PROBE_RTT_US
+                self._hold_round_over = False
+                self.rounds.restart(ack.delivered)
+                self.rtt.hold()
+            return
+        self._hold_round_over = self._hold_round_over or self.rounds.started
+        if self._hold_round_over:
+            self._maybe_leave_probe_rtt(ack.now_us)
+
+    @property
+    def _probe_rtt_window(self) -> float:
+        return max(MINIMUM_WINDOW, PHASES[Phase.PROBE_RTT].window_gain * self.bdp)
+
+    def _maybe_leave_probe_rtt(self, now_us: int) -> None:
+        """BBRCheckProbeRTTDone, BBRExitProbeRTT (5.3.4.4)."""
+        if self._hold_until_us is None or now_us <= self._hold_until_us:
+            return
+        self.rtt.end_probe(now_us)
+        self._window = max(self._window, self._saved_window)
+        self._saved_window = 0.0
+        self.bounds.forget_short_term()
+        self._enter_down(now_us)
+        self._happen(Event.RTT_KNOWN if self.pipe.reached else Event.RTT_KNOWN_EARLY, now_us)
+
+    # ------------------------------------------------------------- the controls
+
+    def _set_controls(self, ack: Ack) -> None:
+        """BBRUpdateControlParameters (5.2.3)."""
+        rate = self._pacing_gain() * self.bandwidth * PACING_MARGIN
+        if rate > 0 and (self.pipe.reached or rate > self._pacing_rate):
+            self._pacing_rate = rate
+        self._set_window(ack)
+
+    def _pacing_gain(self) -> float:
+        """The phase's gain; while cruising, less by the queue that the last round never fell below. The
+        bandwidth filter keeps the best of many samples, so its error is upwards."""
+        gain = PHASES[self.phase].pacing_gain
+        if self.phase is Phase.CRUISE:
+            return gain - min(0.1, self.rtt.queue_share)
+        return gain
+
+    def _set_window(self, ack: Ack) -> None:
+        """BBRSetCwnd (5.6.4.6) and BBRBoundCwndForModel (5.6.4.7)."""
+        row = PHASES[self.phase]
+        most = max(self.bdp * row.window_gain + self.aggregation.extra, 2 * self.burst, MINIMUM_WINDOW)
+        if self.phase is Phase.UP:
+            most += 2
+        if self.pipe.reached:
+            self._window = min(self._window + ack.acked, most)
+        elif self._window < most or ack.delivered < self._initial_window:
+            self._window += ack.acked
+        if row.bound is Bound.WHOLE:
+            self._window = min(self._window, self.bounds.inflight_long)
+        elif row.bound is Bound.HEADROOM:
+            self._window = min(self._window, self.bounds.with_headroom)
+        if row.short_term:
+            self._window = min(self._window, self.bounds.inflight_short)
+        if self.phase is Phase.PROBE_RTT:
+            self._window = min(self._window, self._probe_rtt_window)
+        self._window = max(self._window, MINIMUM_WINDOW)
+
+
+def _app_limited(ack: Ack) -> bool:
+    return ack.flight is not None and ack.flight.app_limited

@@ -1,0 +1,105 @@
+"""The path's round-trip time without queues, and when to measure it again (draft 5.3.4 and 5.5.7).
+
+Where this differs from the draft:
+
+* A sample within 1/16 of the minimum shows an empty queue as well as a new minimum does, and renews it:
+  a flow that keeps no queue never has to stop for PROBE_RTT (the draft asks for a lower sample).
+* When every round-trip of several rounds lies far above the minimum, PROBE_RTT comes at once instead of after
+  five seconds. If emptying our own share of the queue changes nothing, the path has become longer, and the
+  new value replaces the old one there and then.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+PROBE_INTERVAL_US = 5_000_000
+FILTER_US = 10_000_000
+_JITTER_US = 500
+_RAISED = 1.25
+_RAISED_ROUNDS = 4
+_UNCHANGED = 0.95
+
+
+class MinRtt:
+    """`us` is the estimate; 0.0 before the first sample."""
+
+    def __init__(self) -> None:
+        self.us = 0.0
+        self.round_least_us = inf
+        """Least sample of the round in progress."""
+        self.last_round_us = 0.0
+        """Least sample of the round before."""
+        self.latest_us = 0.0
+        self._seen_us = 0  # when a sample was last near the minimum
+        self._raised_rounds = 0
+        self._before_us = 0.0
+        self._probe_least_us = inf
+        self._held_us = 0.0
+        self._early_us = -PROBE_INTERVAL_US
+
+    @property
+    def tolerance_us(self) -> float:
+        return max(self.us / 16, _JITTER_US)
+
+    def near(self, rtt_us: float, tolerances: float = 1.0) -> bool:
+        """Does this round-trip time show an empty queue?"""
+        return rtt_us <= self.us + tolerances * self.tolerance_us
+
+    @property
+    def queue_share(self) -> float:
+        """The queue that the last round never fell below, as a share of the minimum."""
+        return max(0.0, self.last_round_us / self.us - 1.0) if self.us else 0.0
+
+    def update(self, rtt_us: int, now_us: int) -> None:
+        """Take a sample."""
+        self.latest_us = float(rtt_us)
+        self.round_least_us = min(self.round_least_us, rtt_us)
+        self._probe_least_us = min(self._probe_least_us, rtt_us)
+        if not self.us or rtt_us < self.us:
+            self.us = float(rtt_us)
+            self._seen_us = now_us
+        elif self.near(rtt_us):
+            self._seen_us = now_us
+
+    def end_round(self, loaded: bool) -> None:
+        """A round is over; `loaded` when we were building a queue ourselves."""
+        if self.round_least_us == inf:
+            return
+        self.last_round_us, self.round_least_us = self.round_least_us, inf
+        raised = self.last_round_us > self.us * _RAISED + _JITTER_US
+        self._raised_rounds = self._raised_rounds + 1 if raised and not loaded else 0
+
+    def stale(self, now_us: int) -> bool:
+        """Is it time for PROBE_RTT?"""
+        if now_us - self._seen_us > PROBE_INTERVAL_US:
+            return True
+        if self._raised_rounds >= _RAISED_ROUNDS and now_us - self._early_us > PROBE_INTERVAL_US:
+            self._early_us = now_us
+            return True
+        return False
+
+    def begin_probe(self) -> None:
+        """PROBE_RTT begins."""
+        self._before_us = self.last_round_us or self.latest_us
+
+    def hold(self) -> None:
+        """In flight has come down: samples from here on count."""
+        self._probe_least_us = inf
+
+    def end_probe(self, now_us: int) -> None:
+        """PROBE_RTT is over: believe what it saw when emptying our queue made no difference, or when the old
+        value has been missed for a whole filter length."""
+        seen = self._probe_least_us
+        if seen < inf and not self.near(seen):
+            unchanged = seen >= _UNCHANGED * self._before_us
+            if unchanged or now_us - self._held_us > FILTER_US:
+                self.us = float(seen)
+        if self.near(seen):
+            self._held_us = now_us
+        self._seen_us = now_us
+        self._raised_rounds = 0
+
+    def excuse(self, now_us: int) -> None:
+        """After idleness the queue is known to be empty (draft 5.3.4.2)."""
+        self._seen_us = now_us
