@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
@@ -18,6 +19,8 @@ from iperfpy.report.guard import GuardedSink
 from iperfpy.report.json import JsonSink, JsonStreamSink
 from iperfpy.report.live import screen_for
 from iperfpy.report.text import TextSink, Wording
+
+INTERRUPTED_TWICE = 130
 
 
 def run(request: Request) -> int:
@@ -39,11 +42,14 @@ def run_client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int
         return complain(f"cannot write the CSV: {reason(error)}", _as_flags(output))
     sinks = reports.client_sinks(plan, options, csv)
     try:
-        clock.run(client.run_client(plan, options, sinks))
-        status = 0
-    except IperfpyError as error:
+        status = clock.run(client.run_client(plan, options, sinks))
+    except IperfpyError as error:  # the sinks have said it
         status = error.exit_status
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        status = INTERRUPTED_TWICE
     finally:
+        for sink in sinks:
+            sink.close()
         if csv is not None:
             csv.close()
     return status or int(reports.failed)
@@ -55,10 +61,15 @@ def run_server(options: ServerOptions, output: OutputOptions) -> int:
 
     reports = Reports(output)
     try:
-        clock.run(server.run_server(options, reports.server_sinks))
-        status = 0
+        reports.check_csv()
+        serving = server.run_server(options, reports.server_sinks, on_listening=reports.listening)
+        status = clock.run(serving)
+    except OSError as error:
+        return complain(f"cannot write the CSV: {reason(error)}", _as_flags(output))
     except IperfpyError as error:
         status = complain(str(error), _as_flags(output)) if error.exit_status else 0
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        status = INTERRUPTED_TWICE
     return status or int(reports.failed)
 
 
@@ -73,7 +84,7 @@ class Reports:
     def __init__(self, output: OutputOptions) -> None:
         self._output = output
         self.failed = False
-        self.csv: list[CsvSink] = []
+        self.tests = 0
 
     def warn(self, sentence: str) -> None:
         self.failed = True
@@ -95,12 +106,22 @@ class Reports:
             sinks.append(self._csv_sink(csv))
         return sinks
 
-    def server_sinks(self, test_number: int) -> list[Sink]:
+    def server_sinks(self) -> list[Sink]:
         """The reports of one test at the server: every test has a CSV of its own."""
+        self.tests += 1
+        number = self.tests
         sinks = [self._shown("", None)]
         if self._output.csv is not None:
-            sinks.append(CsvSink(lambda plan: self._open_numbered(plan, test_number), self.warn))
+            sinks.append(CsvSink(lambda plan: self._open_numbered(plan, number), self.warn))
         return sinks
+
+    def listening(self, port: int) -> None:
+        """Say where, as iperf3 does, where people read."""
+        if not self._output.json and not self._output.json_stream:
+            rule = "-" * 59
+            screen = screen_for(sys.stdout)
+            for text in (rule, f"Server listening on {port}", rule):
+                screen.line((text, ""))
 
     def open_csv(self, plan: Plan) -> CsvFile | None:
         """The client's CSV, opened before the test starts. Raises OSError."""
@@ -108,6 +129,11 @@ class Reports:
         if path is None:
             return None
         return CsvFile(Path(path)) if path else open_default(plan, time.time())
+
+    def check_csv(self) -> None:
+        """At a server, whose files are opened test by test: whether the first one can be. Raises OSError."""
+        if self._output.csv:
+            CsvFile(Path(self._output.csv)).close()
 
     def _open_numbered(self, plan: Plan, test_number: int) -> CsvFile:
         path = Path(self._output.csv or "")

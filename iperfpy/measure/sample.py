@@ -95,7 +95,8 @@ class TestEnd:
 
     `rows` carry the sender's and the receiver's figures of the whole measured stretch.
     `cpu_percent`: keys host_total, host_user, host_system and, when known, remote_*.
-    `interrupted`: what ended the test early, one sentence, or empty.
+    `interrupted`: what ended the test early, one sentence, or empty. `failed`: it was a failure, and not
+    somebody at this end who wanted it to end.
     """
 
     __test__: ClassVar[bool] = False
@@ -103,6 +104,7 @@ class TestEnd:
     rows: tuple[Row, ...]
     cpu_percent: Mapping[str, float]
     interrupted: str = ""
+    failed: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

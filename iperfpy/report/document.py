@@ -70,7 +70,6 @@ def end_object(start: TestStart, end: TestEnd) -> Json:
             if sample is not None:
                 told[name + suffix] = _summary_entry(start, row, sample, {})
     told["cpu_utilization_percent"] = dict(end.cpu_percent)
-    told.update(_texts(metrics, end.rows))
     told.update(end.extra)
     return clean(told)
 
@@ -215,14 +214,3 @@ def _add_iperf3(told: Json, metric: Metric, name: str, value: Value) -> None:
     integral = metric.unit in (Unit.COUNT, Unit.BYTES, Unit.MICROSECONDS)
     finite = isinstance(value, float) and math.isfinite(value)
     told[name] = round(value) if integral and finite and isinstance(value, float) else value
-
-
-def _texts(metrics: Sequence[Metric], rows: Sequence[Row]) -> Json:
-    """Texts that iperf3 has too describe a whole test: under its name, from the first stream that knows."""
-    told: Json = {}
-    for metric in metrics:
-        if metric.unit is Unit.TEXT and metric.iperf3:
-            samples = [row.of(metric.side) for row in rows]
-            known = (sample.values.get(metric.key) for sample in samples if sample is not None)
-            _add_iperf3(told, metric, metric.iperf3, next((text for text in known if text), None))
-    return told

@@ -9,6 +9,11 @@ from iperfpy.measure.sample import Row, TestEnd, TestStart
 from iperfpy.report.document import end_object, interval_object, start_object
 
 
+def error_of(end: TestEnd) -> str:
+    """What ended the test early, in iperf3's words where that was a signal."""
+    return end.interrupted if end.failed else f"interrupt - {end.interrupted}"
+
+
 class JsonSink:
     """iperf3's document, written once by `close`, whatever happened before."""
 
@@ -33,7 +38,7 @@ class JsonSink:
         if self._start is not None:
             self._document["end"] = end_object(self._start, end)
         if end.interrupted:
-            self._document["error"] = f"interrupt - {end.interrupted}"
+            self._document["error"] = error_of(end)
 
     def error(self, message: str) -> None:
         self._document["error"] = message
@@ -62,7 +67,7 @@ class JsonStreamSink:
 
     def end(self, end: TestEnd) -> None:
         if end.interrupted:
-            self._event("error", f"interrupt - {end.interrupted}")
+            self._event("error", error_of(end))
         if self._start is not None:
             self._event("end", end_object(self._start, end))
 

@@ -82,7 +82,7 @@ class TextSink:
         if self._wording.verbose:
             self._particulars(end)
         if end.interrupted:
-            self._errors.line((f"iperfpy: interrupt - {end.interrupted}", ""))
+            self._errors.line((f"iperfpy: {ended_by(end)}", ""))
         elif self._started.role == "client":
             self._say("")
             self._say("iperfpy Done.")
@@ -154,6 +154,11 @@ class TextSink:
             self._say(cpu_line(end, start))
         for key, value in end.extra.items():
             self._say(f"{key} {value}")
+
+
+def ended_by(end: TestEnd) -> str:
+    """What ended the test early, as iperf3 begins such a sentence."""
+    return f"{'error' if end.failed else 'interrupt'} - {end.interrupted}"
 
 
 def banner(start: TestStart, verbose: bool) -> Iterator[str]:

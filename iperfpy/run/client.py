@@ -307,7 +307,7 @@ class _Client:
     def tell(self, error: IperfpyError) -> None:
         """Tell the sinks how the test failed."""
         if self._run is not None:
-            self._run.conclude(str(error))
+            self._run.conclude(error)
             return
         for sink in self._sinks:
             sink.error(str(error))

@@ -16,7 +16,7 @@ from iperfpy.control.results import (
     encode_stats,
 )
 from iperfpy.control.session import Send
-from iperfpy.errors import LateError, ProtocolError
+from iperfpy.errors import InterruptError, IperfpyError, LateError, ProtocolError
 from iperfpy.measure.sample import ConnectedStream, Row, Sample, Sink, TestEnd, TestStart
 from iperfpy.plan import Plan
 from iperfpy.run.clock import now_us
@@ -145,13 +145,14 @@ class TestRun:
         """The other end's results document."""
         self._results = decode_results(body, self.transport, self._sides, self._wire.session.peer)
 
-    def conclude(self, interrupted: str = "") -> None:
-        """Give the sinks everything that is left."""
+    def conclude(self, error: IperfpyError | None = None) -> None:
+        """Give the sinks everything that is left, and what ended the test early."""
         self.finish()
         self._rows.release_all()
         totals = self._totals or ()
         rows = tuple(self._summary(total) for total in totals)
-        end = TestEnd(rows, self._cpu_percent(), interrupted, self._extra(totals))
+        failed = error is not None and not isinstance(error, InterruptError)
+        end = TestEnd(rows, self._cpu_percent(), str(error or ""), failed, self._extra(totals))
         for sink in self._sinks:
             sink.end(end)
 

@@ -186,7 +186,7 @@ class _ServerTest:
             log.info("%s: %s", self._address[0], error)
             await self._tell_client(error)
             if self._run is not None:
-                self._run.conclude(str(error))
+                self._run.conclude(error)
         except Exception:
             await self._tell_client(IperfpyError("the server failed for a fault of its own"))
             raise

@@ -60,7 +60,7 @@ class SceneTransport(Transport):
         Metric("early", "Resent early"),
         Metric("fast", "Resent fast"),
         Metric("queue_bytes", "Waiting in the sender", BYTES, Kind.GAUGE),
-        Metric("algorithm", "Congestion control", TEXT, Kind.GAUGE, iperf3="sender_tcp_congestion"),
+        Metric("algorithm", "Congestion control", TEXT, Kind.GAUGE),
         Metric("duplicates", "Arrived twice", side=Side.RECEIVER),
     )
 
@@ -157,7 +157,7 @@ def forward() -> Scene:
         (Row(1, sender(1, 1.0003, 2, 0, rtt_us=950)),),
     )
     whole = Row(1, sender(1, 0, 2.0, 3.73, lost=11), receiver(1, 0, 2.01, 3.5))
-    return Scene(start_of(), intervals, TestEnd((whole,), BOTH_CPU))
+    return Scene(start_of(), intervals, TestEnd((whole,), BOTH_CPU, extra={"sender_tcp_congestion": "bbr"}))
 
 
 def reverse_omit() -> Scene:

@@ -56,15 +56,18 @@ def test_what_every_row_says(tmp_path: Path) -> None:
     assert datetime.fromisoformat(first["time"]).utcoffset() == timedelta(0)
     assert first["time"] == "2026-11-22T17:15:00.250+00:00"
     assert {key: first[key] for key in BASE if key not in ("time",)} == {
-        "type": "interval", "monotonic_s": "0.000000", "role": "client", "side": "sender",
-
-            "direction": "forward",
-            "transport": "scene",
-            "stream": "1",
-            "start": "0.000000",
-            "end": "1.000300"
-        ,
-        "bytes": "3911188", "bits_per_second": "31280120", "omitted": "0",
+        "type": "interval",
+        "monotonic_s": "0.000000",
+        "role": "client",
+        "side": "sender",
+        "direction": "forward",
+        "transport": "scene",
+        "stream": "1",
+        "start": "0.000000",
+        "end": "1.000300",
+        "bytes": "3911188",
+        "bits_per_second": "31280120",
+        "omitted": "0",
     }
     assert (first["retransmits"], first["sent"], first["retrans_percent"]) == ("11", "2853", "0.385559")
     assert (first["rtt_us"], first["rtt_us_min"], first["rtt_us_mean"]) == ("165000", "164000", "165500")

@@ -39,8 +39,13 @@ def test_the_keys_that_readers_of_iperf3_look_for() -> None:
     told = document(forward())
     assert list(told) == ["start", "intervals", "end"]
     assert told["start"]["connected"][0] == {
-        "socket": 4, "local_host": "10.0.0.1", "local_port": 40000,
-        "remote_host": "10.0.0.2", "remote_port": 5201, "stream": 1, "sends": True,
+        "socket": 4,
+        "local_host": "10.0.0.1",
+        "local_port": 40000,
+        "remote_host": "10.0.0.2",
+        "remote_port": 5201,
+        "stream": 1,
+        "sends": True,
     }
     assert told["start"]["connecting_to"] == {"host": "10.0.0.2", "port": 5201}
     assert told["start"]["timestamp"]["timesecs"] == 1_795_367_700
