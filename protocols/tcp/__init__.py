@@ -70,6 +70,9 @@ class TcpSettings(Settings):
         return super(TcpSettings, cls).from_wire({**received, **flags})
 
 
+_US, _BYTES, _GAUGE = Unit.MICROSECONDS, Unit.BYTES, Kind.GAUGE
+
+
 class Tcp(Transport):
     """Bulk TCP; every figure but `bytes` is the kernel's TCP_INFO, empty where there is none."""
 
@@ -79,63 +82,47 @@ class Tcp(Transport):
     settings = TcpSettings
     iperf3 = "tcp"
     metrics = (
-        Metric(
-            "rtt_us",
-            "smoothed round-trip time",
-            Unit.MICROSECONDS,
-            Kind.GAUGE,
-            title="RTT",
-            spread=True,
-            iperf3="rtt",
-        ),
-        Metric("rttvar_us", "mean deviation of the RTT", Unit.MICROSECONDS, Kind.GAUGE, iperf3="rttvar"),
-        Metric("min_rtt_us", "smallest RTT within the kernel's window", Unit.MICROSECONDS, Kind.GAUGE),
-        Metric("retransmits", "segments transmitted again", title="Retrans", iperf3="retransmits"),
-        Metric("segments_out", "data segments transmitted, first and again"),
+        Metric("rtt_us", "Smoothed round-trip time", _US, _GAUGE, title="RTT", spread=True, iperf3="rtt"),
+        Metric("retransmits", "Segments transmitted again", title="Retrans", iperf3="retransmits"),
         Metric(
             "retrans_percent",
-            "share of transmitted data segments that were transmitted before",
+            "Of all data segments transmitted",
             Unit.PERCENT,
             Kind.RATIO,
             title="Retrans(%)",
             numerator="retransmits",
-            denominator="segments_out",
+            denominator="segments_sent",
         ),
+        Metric("snd_cwnd_bytes", "Congestion window", _BYTES, _GAUGE, title="Cwnd", iperf3="snd_cwnd"),
+        Metric("segments_sent", "Data segments transmitted, first transmissions and again"),
+        Metric("retransmitted_bytes", "Payload transmitted again", _BYTES),
+        Metric("lost_segments", "Segments in flight that the kernel takes for lost", kind=_GAUGE),
+        Metric("reorder", "Reordering events seen", iperf3="reorder"),
+        Metric("rttvar_us", "Variation of the round-trip time", _US, _GAUGE, iperf3="rttvar"),
+        Metric("min_rtt_us", "Shortest round-trip time in the kernel's window", _US, _GAUGE),
+        Metric("snd_wnd_bytes", "What the peer's window takes", _BYTES, _GAUGE, iperf3="snd_wnd"),
+        Metric("pmtu_bytes", "Path MTU", _BYTES, _GAUGE, iperf3="pmtu"),
         Metric(
-            "snd_cwnd_bytes", "congestion window", Unit.BYTES, Kind.GAUGE, title="Cwnd", iperf3="snd_cwnd"
-        ),
-        Metric("snd_wnd_bytes", "window offered by the peer", Unit.BYTES, Kind.GAUGE, iperf3="snd_wnd"),
-        Metric("pmtu_bytes", "path MTU", Unit.BYTES, Kind.GAUGE, iperf3="pmtu"),
-        Metric("reorder", "reordering events seen", iperf3="reorder"),
-        Metric("lost_segments", "segments in flight that the kernel holds for lost", kind=Kind.GAUGE),
-        Metric("bytes_retrans", "payload transmitted again", Unit.BYTES),
-        Metric(
-            "delivery_rate_bps",
-            "latest rate at which data was acknowledged",
+            "delivery_bits_per_second",
+            "Latest rate at which data was acknowledged",
             Unit.BITS_PER_SECOND,
-            Kind.GAUGE,
+            _GAUGE,
         ),
-        Metric("notsent_bytes", "data in the send queue, not transmitted yet", Unit.BYTES, Kind.GAUGE),
+        Metric("notsent_bytes", "In the send queue, not transmitted yet", _BYTES, _GAUGE),
         Metric(
             "queue_us",
-            "time the data in the send queue will wait: notsent_bytes at delivery_rate_bps",
-            Unit.MICROSECONDS,
-            Kind.GAUGE,
+            "How long the last byte of the send queue will wait, at the latest delivery rate",
+            _US,
+            _GAUGE,
             spread=True,
         ),
-        Metric("busy_us", "time with data to send", Unit.MICROSECONDS),
-        Metric("rwnd_limited_us", "time held up by the peer's window", Unit.MICROSECONDS),
-        Metric("sndbuf_limited_us", "time held up by the send buffer", Unit.MICROSECONDS),
-        Metric("congestion", "congestion control algorithm", Unit.TEXT, Kind.GAUGE),
-        Metric(
-            "rcv_rtt_us",
-            "round-trip time as the receiver estimates it",
-            Unit.MICROSECONDS,
-            Kind.GAUGE,
-            Side.RECEIVER,
-        ),
-        Metric("segments_in", "data segments received", side=Side.RECEIVER),
-        Metric("out_of_order", "segments received ahead of a gap", side=Side.RECEIVER),
+        Metric("busy_us", "Time with data to send", _US),
+        Metric("rwnd_limited_us", "Time held up by the peer's window", _US),
+        Metric("sndbuf_limited_us", "Time held up by the send buffer", _US),
+        Metric("congestion", "Congestion control algorithm", Unit.TEXT, _GAUGE),
+        Metric("rcv_rtt_us", "Round-trip time as the receiver guesses it", _US, _GAUGE, Side.RECEIVER),
+        Metric("segments_received", "Data segments received", side=Side.RECEIVER),
+        Metric("out_of_order", "Segments received ahead of a gap", side=Side.RECEIVER),
     )
 
     def block_bytes(self, settings: Settings) -> int:

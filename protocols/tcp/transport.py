@@ -87,17 +87,17 @@ class TcpChannel(Channel):
         return {
             "bytes": self._left_queue(accepted, now),
             "rtt_us": now.rtt_us,
+            "retransmits": now.total_retrans,
+            "snd_cwnd_bytes": now.cwnd_bytes,
+            "segments_sent": now.data_segs_out,
+            "retransmitted_bytes": now.bytes_retrans,
+            "lost_segments": now.lost,
+            "reorder": now.reord_seen,
             "rttvar_us": now.rttvar_us if now.rtt_us is not None else None,
             "min_rtt_us": now.min_rtt_us,
-            "retransmits": now.total_retrans,
-            "segments_out": now.data_segs_out,
-            "snd_cwnd_bytes": now.cwnd_bytes,
             "snd_wnd_bytes": now.snd_wnd,
             "pmtu_bytes": now.pmtu,
-            "reorder": now.reord_seen,
-            "lost_segments": now.lost,
-            "bytes_retrans": now.bytes_retrans,
-            "delivery_rate_bps": rate * 8 if rate else None,
+            "delivery_bits_per_second": rate * 8 if rate else None,
             "notsent_bytes": now.notsent_bytes,
             "queue_us": now.queue_us,
             "busy_us": now.busy_us,
@@ -110,7 +110,7 @@ class TcpChannel(Channel):
         return {
             "bytes": self._accepted,
             "rcv_rtt_us": now.rcv_rtt_us,
-            "segments_in": now.data_segs_in,
+            "segments_received": now.data_segs_in,
             "out_of_order": now.rcv_ooopack,
         }
 

@@ -1,0 +1,258 @@
+"""What TCP does beyond the battery: its options, its counts on a slow path, its ends."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from protocols.contract import Stream
+from protocols.errors import PeerError, SettingsError, TransportError
+from protocols.tcp import Tcp, TcpSettings, info, options
+from protocols.tcp.transport import TcpChannel
+from tests.contract.battery import Bulk, Subject, bytes_of, carry, opened, promptly, until
+
+SENDS = Stream(1, 0, 0, sends=True)
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[tuple[TcpChannel, socket.socket]]:
+    """A sending channel, and the bare socket at the other end with a small receive buffer."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client = socket.create_connection(listener.getsockname())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        peer, _ = listener.accept()
+    channel = TcpChannel(client, TcpSettings(), sends=True)
+    try:
+        yield channel, peer
+    finally:
+        await channel.close()
+        peer.close()
+
+
+# ---------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TcpSettings(zerocopy=True),
+        TcpSettings(skip_rx_copy=True),
+        TcpSettings(nodelay=True, window=65_536, mss=1000),
+    ],
+    ids=["zerocopy", "skip_rx_copy", "small"],
+)
+async def test_every_way_of_carrying_counts_exactly(settings: TcpSettings) -> None:
+    async with opened(Subject(Tcp(), settings), False, True) as flows:
+        for flow in flows:
+            await carry(flow, 3_000_001, Bulk(3_000_001, 70_000))
+
+
+def test_options_reach_the_socket() -> None:
+    with socket.socket() as sock:
+        options.before_connect(sock, TcpSettings(window=100_000, nodelay=True, mss=600, congestion="cubic"))
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert options._buffer_bytes(sock, socket.SO_SNDBUF) >= 100_000
+        assert options._buffer_bytes(sock, socket.SO_RCVBUF) >= 100_000
+        assert options.congestion_of(sock) == "cubic"
+
+
+async def test_the_client_is_told_which_congestion_controls_there_are() -> None:
+    with pytest.raises(SettingsError, match=r"'nonsense' is not available here \(available: .*cubic"):
+        async with opened(Subject(Tcp(), TcpSettings(congestion="nonsense")), False):
+            pass
+
+
+def test_a_server_without_that_congestion_control_warns(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as sock:
+        options.after_accept(sock, TcpSettings(congestion="nonsense"))
+        default = options.congestion_of(sock)
+    assert re.search(rf"'nonsense' is not available here .*; using {default}", caplog.text)
+
+
+def test_a_buffer_that_the_kernel_will_not_give_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stingy(socket.socket):
+        def setsockopt(self, *arguments: object) -> None:
+            if arguments[1] in options.SO_FORCE.values():
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with Stingy() as sock, pytest.raises(TransportError, match=r"not 536870912 .*net\.core\.wmem_max"):
+        options.before_connect(sock, TcpSettings(window=512 * 1024 * 1024))
+
+
+def test_wire_form_is_iperf3s() -> None:
+    settings = TcpSettings(
+        window=1 << 20, mss=1400, nodelay=True, congestion="bbr", zerocopy=True, skip_rx_copy=True
+    )
+    wire = settings.to_wire()
+    assert wire == {
+        "window": 1 << 20,
+        "MSS": 1400,
+        "nodelay": True,
+        "congestion": "bbr",
+        "zerocopy": 1,
+        "skip_rx_copy": 1,
+    }
+    assert type(wire["zerocopy"]) is int
+    assert TcpSettings.from_wire(wire) == settings
+    assert TcpSettings().to_wire() == {}
+
+
+@pytest.mark.parametrize(
+    "received", [{"MSS": 99_999}, {"window": -1}, {"zerocopy": "yes"}, {"nodelay": 1}, {"congestion": 5}]
+)
+def test_what_a_peer_may_not_say(received: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        TcpSettings.from_wire(received)
+
+
+# ---------------------------------------------------------------------- counts
+
+
+async def test_bytes_leave_the_queue_before_they_count() -> None:
+    async with pair() as (channel, peer):
+        load = Bulk(0, 128 * 1024)
+        sending = asyncio.create_task(channel.send(load))
+        await until(lambda: (info.read(channel._sock).notsent_bytes or 0) > 0)
+        await asyncio.sleep(0.05)
+        counted = bytes_of(channel)
+        told = info.read(channel._sock)
+        assert told.notsent_bytes
+        assert counted == told.first_sent_bytes
+        assert counted < load.taken
+        peer.close()
+        with pytest.raises(PeerError, match="closed the connection"):
+            await sending
+
+
+async def test_one_blocked_block_is_counted_as_it_leaves() -> None:
+    """A block larger than all buffers: `send` sits in one system call while the peer takes it bit by bit."""
+    async with pair() as (channel, peer):
+        sending = asyncio.create_task(channel.send(Bulk(2_000_000, 2_000_000)))
+        counts, taken = [], 0
+        peer.setblocking(False)
+        while taken < 1_500_000:
+            taken += len(await asyncio.get_running_loop().sock_recv(peer, 50_000))
+            counts.append(bytes_of(channel))
+            assert channel._accepted == 0
+        assert counts == sorted(counts)
+        assert len(set(counts)) > 5
+        assert counts[-1] >= 1_500_000
+        while taken < 2_000_000:
+            taken += len(await asyncio.get_running_loop().sock_recv(peer, 50_000))
+        await sending
+        await channel.drain()
+        assert bytes_of(channel) == 2_000_000
+
+
+async def test_without_tcp_info_cells_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(info, "read", lambda sock: info.TcpInfo())
+    async with opened(Subject(Tcp(), TcpSettings()), False) as (flow,):
+        await carry(flow, 1_000_000)
+        record = flow.sender.counters()
+        assert record.pop("bytes") == 1_000_000
+        assert record.pop("congestion") is not None
+        assert set(record.values()) == {None}
+
+
+async def test_the_congestion_control_is_on_record() -> None:
+    async with opened(Subject(Tcp(), TcpSettings(congestion="reno")), False, True) as flows:
+        assert [flow.sender.counters()["congestion"] for flow in flows] == ["reno", "reno"]
+
+
+# ---------------------------------------------------------------------- ends
+
+
+async def test_drain_waits_for_the_peer() -> None:
+    async with pair() as (channel, peer):
+        await channel.send(Bulk(60_000, 60_000))
+        draining = asyncio.create_task(channel.drain())
+        await asyncio.sleep(0.05)
+        assert not draining.done()
+        received = 0
+        while received < 60_000:
+            received += len(await asyncio.to_thread(peer.recv, 4096))
+        await promptly(draining, "drain() of an empty queue")
+        assert bytes_of(channel) == 60_000
+
+
+async def test_drain_towards_a_dead_peer_says_so() -> None:
+    async with pair() as (channel, peer):
+        await channel.send(Bulk(60_000, 60_000))
+        peer.close()
+        with pytest.raises(PeerError, match="closed the connection"):
+            await channel.drain()
+
+
+async def test_close_discards_what_is_queued() -> None:
+    """The path must be free for the next test at once: the peer gets what had arrived, and a reset."""
+    async with pair() as (channel, peer):
+        await channel.send(Bulk(60_000, 60_000))
+        await channel.close()
+        received = await asyncio.to_thread(_received_before_reset, peer)
+        assert 0 < received < 60_000
+        assert bytes_of(channel) <= 60_000
+
+
+def _received_before_reset(peer: socket.socket) -> int:
+    peer.settimeout(5)
+    received = 0
+    try:
+        while chunk := peer.recv(4096):
+            received += len(chunk)
+    except ConnectionResetError:
+        return received
+    raise AssertionError("the connection ended without a reset")
+
+
+async def test_close_after_drain_is_an_ordinary_end() -> None:
+    async with pair() as (channel, peer):
+        await channel.send(Bulk(2000, 2000))
+        await channel.drain()
+        await channel.close()
+        assert len(peer.recv(4096)) == 2000
+        assert peer.recv(1) == b""
+
+
+async def test_receive_ends_when_the_peer_resets() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(listener.getsockname())
+    accepted, _ = listener.accept()
+    listener.close()
+    channel = TcpChannel(accepted, TcpSettings(), sends=False)
+    receiving = asyncio.create_task(channel.receive())
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
+    await receiving
+    await channel.close()
+
+
+async def test_a_peer_that_left_before_the_first_look() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(listener.getsockname())
+    accepted, _ = listener.accept()
+    listener.close()
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    accepted.close()
+    await until(lambda: info.read(client).state == info.CLOSED)
+    with client, pytest.raises(PeerError, match="at once"):
+        TcpChannel(client, TcpSettings(), sends=True)
+
+
+def test_declaring_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, protocols.tcp; sys.exit(bool({'numpy', 'asyncio', 'rich', 'protocols.tcp.transport'} "
+        "& sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
