@@ -140,6 +140,8 @@ class Classic:
         self._window.fastack[rows] = 0
         self._window.rto_us[rows] = timeouts_us
         self._window.resend_us[rows] = now_us + timeouts_us
+        if len(rows):
+            self._expect(now_us + int(np.min(timeouts_us)))
 
     def _expired(self, now_us: int) -> Int64s:
         """Segments whose timer ran out, rearmed with its backoff; looks at the whole window, and then not

@@ -241,6 +241,13 @@ class Engine:
         numbers = wire.expand_all(acks.sn, self.sending.una)
         echoes = wire.expand_all(acks.ts, now_us)
         self.peer_window = acks.wnd
+        sent = numbers < self.sending.nxt
+        if not sent.all():
+            self.counts.foreign += len(sent) - int(np.count_nonzero(sent))
+            numbers, echoes = numbers[sent], echoes[sent]
+            if not len(numbers):
+                self._acknowledge(una, None, None, now_us)
+                return
         newest_us = int(echoes.max())
         if len(numbers) == 1 and self._says_no_more(int(numbers[0]), una, newest_us):
             self._acknowledge(una, None, newest_us, now_us)
@@ -349,6 +356,8 @@ class Engine:
             return
         if found.timeout:
             self.control.on_timeout(now_us)
+        if not found.segments:
+            return
         self.control.on_loss(
             Loss(
                 now_us,
@@ -399,13 +408,13 @@ class Engine:
 
     def _send_data(self, now_us: int) -> None:
         sending, recovery, control = self.sending, self.recovery, self.control
+        self._paced_until = None
         if sending.una == sending.end:
             self.limited_by = "application"
             return
         self._detect(now_us)
         room = min(sending.queued, sending.una + min(sending.limit, self.peer_window) - sending.nxt)
         budget = paced = _UNBOUNDED
-        self._paced_until = None
         if control is not None:
             used = recovery.in_flight if recovery.bounded else sending.nxt - sending.una
             if recovery.in_flight == 0 and self._app_limited_until and not recovery.pending:
@@ -413,7 +422,9 @@ class Engine:
             budget = max(0, control.window - used)
             paced = self._pacer.allowance(now_us, control.pacing_rate, control.burst)
         limit = min(budget, paced)
-        resends = recovery.due(now_us, limit if recovery.bounded else _UNBOUNDED, max(0, min(room, limit)))
+        admitting = max(0, min(room, limit))
+        admitting -= self._held_by_nagle(admitting)
+        resends = recovery.due(now_us, limit if recovery.bounded else _UNBOUNDED, admitting)
         resent = sum(len(resend.numbers) for resend in resends)
         for resend in resends:
             self._send_again(resend, now_us)
@@ -421,7 +432,7 @@ class Engine:
             self._detect(now_us)
         count = max(0, min(room, limit - resent if recovery.bounded else limit))
         count -= self._held_by_nagle(count)
-        if count == 0 and not resent and recovery.probe_due(now_us):
+        if recovery.probe_due(now_us) and count == 0 and not resent:
             count = self._probe_path(now_us)
         if count:
             self._send_new(count, now_us)
@@ -596,9 +607,14 @@ class Engine:
 
     def deadline_us(self) -> int | None:
         """When to call `transmit` though nothing arrives or is written; None for never. May be past."""
-        times = [self.recovery.deadline_us(), self._paced_until, self._probe_us]
-        delayed_acks = not self.options.ack_nodelay and (self._ack_last is not None or self._ack_parts)
-        if delayed_acks or (self.options.write_delay and self.sending.end > self.sending.una):
+        times = [self.recovery.deadline_us(), self._paced_until]
+        if self.options.write_delay:
+            # Data leaves at ticks only: to ask for it earlier would be in vain.
+            times = [max(t, self._tick_us) for t in times if t is not None]
+            if self.sending.end > self.sending.una:
+                times.append(self._tick_us)
+        times.append(self._probe_us)
+        if not self.options.ack_nodelay and (self._ack_last is not None or self._ack_parts):
             times.append(self._tick_us)
         return min((t for t in times if t is not None), default=None)
 

@@ -59,6 +59,9 @@ class Rack:
         self._sent_us = 0
         self._backoff = 0
         self._probing = False
+        self._probed_us = 0
+        self._probes: dict[int, int] = {}
+        """Stamps of tail loss probes: whatever left before was not given up when the probe replaced it."""
         self._displacement_us = 0
         self._displaced_us = 0
         self.spurious = self.mistaken = 0
@@ -72,7 +75,18 @@ class Rack:
     def resent(self, resend: Resend, flight: Flight) -> None:
         numbers = resend.numbers
         entry = _Entry(flight, int(numbers[0]), int(numbers.max()) + 1, numbers)
-        self._log(entry, len(numbers))
+        probe = resend.cause is Cause.EARLY
+        self._log(entry, self._replaced_by_probe(numbers, flight) if probe else len(numbers))
+
+    def _replaced_by_probe(self, numbers: Int64s, flight: Flight) -> int:
+        """How many of these join those in flight: a segment counts once, however many copies are there."""
+        window = self._window
+        self._probes = {number: at for number, at in self._probes.items() if number >= window.una}
+        self._probes.update(dict.fromkeys(numbers.tolist(), flight.stamp_us))
+        rows = numbers & window.mask
+        joining = int(np.count_nonzero(window.lost[rows]))
+        window.lost[rows] = False
+        return joining
 
     def _log(self, entry: _Entry, segments: int) -> None:
         stamp_us = entry.flight.stamp_us
@@ -87,16 +101,18 @@ class Rack:
 
     def acknowledged(self, fresh: Int64s, echoes_us: Int64s, now_us: int) -> None:
         window, rows = self._window, fresh & self._window.mask
-        given_up = int(np.count_nonzero(window.lost[rows]))
+        # What an ACK proves is that one transmission arrived: at most one mark per segment was wrong.
+        wrong = window.lost[rows]
         window.lost[rows] = False
-        self.mistaken += given_up
-        self.in_flight -= len(fresh) - given_up
+        self.in_flight -= len(fresh) - int(np.count_nonzero(wrong))
         self._made_progress(now_us)
-        older = echoes_us < window.sent_us[rows]
-        if older.any():
-            again = int(np.count_nonzero(older & (window.transmissions[rows] > 1)))
-            self.spurious += again
-            self.mistaken += again
+        again = (echoes_us < window.sent_us[rows]) & (window.transmissions[rows] > 1)
+        if again.any():
+            self.spurious += int(np.count_nonzero(again))
+            wrong = wrong | again
+            for at in np.flatnonzero(again).tolist() if self._probes else ():
+                wrong[at] &= echoes_us[at] >= self._probes.get(int(fresh[at]), 0)
+        self.mistaken += int(np.count_nonzero(wrong))
         oldest_us = int(echoes_us.min())
         if oldest_us < self._newest_us:
             self._displaced(self._newest_us - oldest_us, now_us)
@@ -122,6 +138,7 @@ class Rack:
 
     def _displaced(self, by_us: int, now_us: int) -> None:
         """A transmission was acknowledged after one that left `by_us` later: what the window must cover."""
+        by_us = min(by_us, int(self._rtt.srtt_us))  # the window ends there; an echo may be garbage
         if by_us >= self._displacement_us:
             self._displacement_us = by_us
             self._displaced_us = now_us
@@ -138,7 +155,7 @@ class Rack:
         return min(max(base, self._displacement_us * 11 // 10), int(self._rtt.srtt_us) or base)
 
     def detect(self, now_us: int) -> Detected | None:
-        if self.in_flight > 0 and now_us >= self._timeout_at():
+        if self.in_flight > 0 and self._probing and now_us >= self._timeout_at():
             return self._time_out(now_us)
         self._forget_displacement(now_us)
         # RFC 8985, 6.2 step 5: sent before the newest delivered one, and overdue by the reordering window.
@@ -213,18 +230,23 @@ class Rack:
         return min(timeout_us << self._backoff, largest_us)
 
     def _timeout_at(self) -> int:
-        return self._progress_us + self._timeout_us()
+        """The timer starts again with the probe (RFC 8985, 7.3)."""
+        return max(self._progress_us, self._probed_us) + self._timeout_us()
 
     def _probe_at(self) -> int:
-        """RFC 8985, 7.2: two round trips after the last transmission or progress."""
+        """RFC 8985, 7.2: two round trips after the last transmission or progress, or when the retransmission
+        timer would expire, if that is sooner: a timeout is always preceded by a probe."""
         wait_us = max(2 * int(self._rtt.srtt_us), 10_000) if self._rtt.samples else INITIAL_TIMEOUT_US
-        return max(self._sent_us, self._progress_us) + wait_us
+        return min(max(self._sent_us, self._progress_us) + wait_us, self._progress_us + self._timeout_us())
 
     def _time_out(self, now_us: int) -> Detected:
-        """RFC 6298, 5.4 to 5.6, with every outstanding segment given up (RFC 8985, 6.3)."""
+        """RFC 6298, 5.4 to 5.6. The first outstanding segment is given up, and all that left more than a round
+        trip and the reordering window ago (RFC 8985, 6.3)."""
         window = self._window
         numbers = window.outstanding(window.una, window.nxt)
-        numbers = numbers[~window.lost[numbers & window.mask]]
+        rows = numbers & window.mask
+        overdue = window.sent_us[rows] <= now_us - self._newest_rtt_us - self.reordering_us
+        numbers = numbers[~window.lost[rows] & (overdue | (numbers == window.una))]
         newest = self._entries[-1].flight if self._entries else None
         self._give_up(numbers, Cause.TIMEOUT)
         self._backoff = min(self._backoff + 1, 16)
@@ -235,14 +257,13 @@ class Rack:
         if self._probing or self.in_flight <= 0 or now_us < self._probe_at():
             return False
         self._probing = True
+        self._probed_us = now_us
         return True
 
     def deadline_us(self) -> int | None:
         if self.in_flight <= 0:
             return None
-        at_us = self._timeout_at()
-        if not self._probing:
-            at_us = min(at_us, self._probe_at())
+        at_us = self._timeout_at() if self._probing else self._probe_at()
         if self._head < len(self._stamps) and self._stamps[self._head] < self._newest_us:
             at_us = min(at_us, self._stamps[self._head] + self._newest_rtt_us + self.reordering_us)
         return at_us

@@ -74,6 +74,7 @@ class KcpChannel(Channel):
         self._again: asyncio.Handle | None = None
         self._sent: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
+        self._heard: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._closed = False
         self._progress = (0, _now_us())
@@ -85,10 +86,10 @@ class KcpChannel(Channel):
     async def associate(self) -> None:
         """Probe until the server answers."""
         wait_s = ASSOCIATE_FIRST_S
-        while not self.engine.counts.datagrams_received:
+        while not self._heard.done():
             self.engine.probe()
             self._pump()
-            await asyncio.wait([self._over], timeout=wait_s)
+            await asyncio.wait([self._over, self._heard], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if self._closed:
                 raise PathError("the stream was closed before the server answered")
             wait_s = min(wait_s * 1.5, ASSOCIATE_LONGEST_S)
@@ -151,6 +152,7 @@ class KcpChannel(Channel):
     def _on_batch(self, batch: DatagramBatch) -> None:
         try:
             self.engine.receive(batch, _now_us())
+            self._finish(self._heard)
         except Exception as error:  # a fault of ours: it ends this stream, and must not spin the loop
             self._fail(error)
 
