@@ -240,8 +240,8 @@ class Rack:
         return min(max(self._sent_us, self._progress_us) + wait_us, self._progress_us + self._timeout_us())
 
     def _time_out(self, now_us: int) -> Detected:
-        """RFC 6298, 5.4 to 5.6. The first outstanding segment is given up, and all that left more than a round
-        trip and the reordering window ago (RFC 8985, 6.3)."""
+        """RFC 6298, 5.4 to 5.6. The first outstanding segment is given up, and all that left more than a
+        round trip and the reordering window ago (RFC 8985, 6.3)."""
         window = self._window
         numbers = window.outstanding(window.una, window.nxt)
         rows = numbers & window.mask

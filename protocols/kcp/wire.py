@@ -79,7 +79,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Pushes:
-    """PUSH segments of one size, a datagram each, in any order: arrays of shape (n,) and (n, size)."""
+    """PUSH segments of one size, a datagram each, in any order: arrays of shape (n,) and (n, size). `una` is
+    the furthest of theirs, `wnd` the last one's."""
 
     sn: NDArray[np.uint32]
     ts: NDArray[np.uint32]
@@ -90,7 +91,8 @@ class Pushes:
 
 @dataclass(frozen=True, slots=True)
 class Acks:
-    """ACK segments back to back: arrays of shape (n,). `una` and `wnd` are the last one's."""
+    """ACK segments back to back: arrays of shape (n,). `una` is the furthest of theirs (datagrams may have
+    overtaken one another), `wnd` the last one's."""
 
     sn: NDArray[np.uint32]
     ts: NDArray[np.uint32]
@@ -131,8 +133,9 @@ def recognise(batch: DatagramBatch, conv: int) -> Run | Pushes | Acks | None:
         return Run(sn, count, ts, una, wnd, rows)
     fields = np.ndarray((count,), FIELDS, data, 0, (stride,))
     if (fields["conv"] == conv).all() and (fields["cmd"] == PUSH).all() and (fields["len"] == length).all():
-        newest = fields[count - 1]
-        return Pushes(fields["sn"].copy(), fields["ts"].copy(), int(newest["una"]), int(newest["wnd"]), rows)
+        return Pushes(
+            fields["sn"].copy(), fields["ts"].copy(), _furthest(fields["una"]), int(fields["wnd"][-1]), rows
+        )
     return None
 
 
@@ -142,8 +145,14 @@ def _acks(batch: DatagramBatch, conv: int) -> Acks | None:
     fields = np.ndarray((batch.size // HEADER_BYTES,), FIELDS, batch.data)
     if (fields["cmd"] != ACK).any() or (fields["conv"] != conv).any() or fields["len"].any():
         return None
-    newest = fields[-1]
-    return Acks(fields["sn"].copy(), fields["ts"].copy(), int(newest["una"]), int(newest["wnd"]))
+    return Acks(fields["sn"].copy(), fields["ts"].copy(), _furthest(fields["una"]), int(fields["wnd"][-1]))
+
+
+def _furthest(low: NDArray[np.uint32]) -> int:
+    """The highest of these serial numbers, which lie within 2^31 of one another."""
+    last = low[-1]
+    offset = np.subtract(low, last, dtype=np.uint32).view(np.int32)
+    return (int(last) + int(offset.max())) & MASK
 
 
 def split_tail(batch: DatagramBatch) -> tuple[DatagramBatch, DatagramBatch] | None:
