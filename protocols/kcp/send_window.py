@@ -4,9 +4,9 @@
      |  in flight   |   queued      |            sn & (capacity - 1) is the row
      +--------------+---------------+
 
-Rows are complete datagrams, so a run of new segments leaves straight from the ring. The headers' constant
-fields are written when memory is allocated, serial numbers when data is written, and only stamp,
-window and una when a segment is transmitted. Per-segment state lives in separate arrays, indexed by row.
+Rows are complete datagrams, so a run of new segments leaves straight from the ring. Serial number and length
+are written with the data, the rest of the header when the segment is transmitted. Per-segment state lives in
+separate arrays, indexed by row. The ring is as small as what it holds allows: a small one stays in the cache.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class SendWindow:
         self.tail_fill = 0
         """Bytes in the last row when it is not full yet and has not been sent; 0 otherwise."""
         self._conv = conv
+        self._peak = 0  # most segments held on this lap of the ring
+        self._lap_ends = first_sn
         self._written: deque[tuple[int, int]] = deque()
         self._allocate(min(_SMALLEST, _power_of_two(limit)))
 
@@ -64,9 +66,8 @@ class SendWindow:
         self.capacity, self.mask = capacity, capacity - 1
         self.packets: Bytes = np.empty((capacity, self.mtu), np.uint8)
         self.fields = np.ndarray((capacity,), wire.FIELDS, self.packets, 0, (self.mtu,))
-        self.fields["conv"] = self._conv
-        self.fields["cmd"] = wire.PUSH
-        self.fields["frg"] = 0
+        # conv, cmd, frg and wnd as one word: the same for a whole run
+        self._who = np.ndarray((capacity,), "<u8", self.packets, 0, (self.mtu,))
         self._ts, self._sn = self.fields["ts"], self.fields["sn"]
         self._una, self._wnd, self.length = self.fields["una"], self.fields["wnd"], self.fields["len"]
         self.acked: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
@@ -77,14 +78,21 @@ class SendWindow:
         self.rto_us: Int64s = np.zeros(capacity, np.int64)
         self.fastack: NDArray[np.int32] = np.zeros(capacity, np.int32)
 
-    def _grow(self, segments: int) -> None:
+    def _resize(self, segments: int) -> None:
         old = self.packets, [getattr(self, name) for name in _STATE]
         held = np.arange(self.una, self.end)
         rows = held & self.mask
-        self._allocate(_power_of_two(segments))
+        self._allocate(max(_SMALLEST, _power_of_two(segments)))
         self.packets[held & self.mask] = old[0][rows]
         for name, values in zip(_STATE, old[1], strict=True):
             getattr(self, name)[held & self.mask] = values[rows]
+
+    def _begin_lap(self) -> None:
+        """Once per lap: give back a ring that was never more than an eighth full."""
+        if max(_SMALLEST, self._peak) * 8 <= self.capacity:
+            self._resize(self._peak * 2)
+        self._peak = self.end - self.una
+        self._lap_ends = self.una + self.capacity
 
     def pieces(self, first: int, last: int) -> list[tuple[int, int]]:
         """The rows of serial numbers [first, last) as one or two (start, stop) ranges."""
@@ -116,7 +124,8 @@ class SendWindow:
         if not count:
             return size
         if self.end + count - self.una > self.capacity:
-            self._grow(self.end + count - self.una)
+            self._resize(self.end + count - self.una)
+        self._peak = max(self._peak, self.end + count - self.una)
         full = (size - done) // self.mss
         numbers = np.arange(self.end, self.end + count) & wire.MASK
         for start, stop in self.pieces(self.end, self.end + count):
@@ -158,7 +167,7 @@ class SendWindow:
         for start, stop in self.pieces(first, last):
             self._ts[start:stop] = stamp_us & wire.MASK
             self._una[start:stop] = una & wire.MASK
-            self._wnd[start:stop] = wnd
+            self._who[start:stop] = self._conv | wire.PUSH << 32 | wnd << 48
             self.sent_us[start:stop] = stamp_us
             self.transmissions[start:stop] = 1
         self.nxt = last
@@ -231,6 +240,8 @@ class SendWindow:
             self.bytes_acked += (una - first - known) * self.mss
         self.sacked -= known
         self.una = una
+        if una >= self._lap_ends:
+            self._begin_lap()
         return una - first - known, lost
 
     def outstanding(self, first: int, last: int) -> Int64s:
