@@ -9,6 +9,7 @@ Nothing here imports numpy, rich or an event loop before a test is about to run:
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -251,9 +252,29 @@ def complain(message: str, argv: Sequence[str] = (), kind: str = "error") -> int
     return FAILED
 
 
+def silence_stdout() -> None:
+    """What is still buffered, and what comes, goes nowhere: standard output takes no more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; gives the exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:  # started with it closed
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    try:
+        status = dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence_stdout()
+        return FAILED
+    except OSError as error:
+        silence_stdout()
+        return complain(f"cannot write to standard output: {error.strerror}")
+    return status
+
+
+def dispatch(words: list[str]) -> int:
+    """Run the subcommand, or the test, that the words ask for."""
     if words in (["-v"], ["--version"]):
         print(f"iperfpy {__version__}")
         return 0

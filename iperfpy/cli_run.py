@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-import os
+import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from iperfpy.cli import Request, complain
+from iperfpy.cli import FAILED, Request, complain, silence_stdout
 from iperfpy.errors import IperfpyError
 from iperfpy.measure.sample import Sink
 from iperfpy.plan import ClientOptions, OutputOptions, Plan, ServerOptions
@@ -20,7 +22,7 @@ from iperfpy.report.json import JsonSink, JsonStreamSink
 from iperfpy.report.live import screen_for
 from iperfpy.report.text import TextSink, Wording
 
-INTERRUPTED_TWICE = 130
+STOPPED_TWICE = 130
 
 
 def run(request: Request) -> int:
@@ -35,18 +37,20 @@ def run_client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int
     """Open the CSV, then measure."""
     from iperfpy.run import client, clock
 
-    reports = Reports(output)
+    reports = Reports(output, stop=lambda: signal.raise_signal(signal.SIGINT))
     try:
         csv = reports.open_csv(plan)
     except OSError as error:
         return complain(f"cannot write the CSV: {reason(error)}", _as_flags(output))
     sinks = reports.client_sinks(plan, options, csv)
     try:
-        status = clock.run(client.run_client(plan, options, sinks))
-    except IperfpyError as error:  # the sinks have said it
+        # What cannot be reported need not be measured.
+        status = FAILED if reports.failed else clock.run(client.run_client(plan, options, sinks))
+    except IperfpyError as error:
         status = error.exit_status
+        reports.failure(error)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        status = INTERRUPTED_TWICE
+        status = _stopped_twice()
     finally:
         for sink in sinks:
             sink.close()
@@ -60,6 +64,8 @@ def run_server(options: ServerOptions, output: OutputOptions) -> int:
     from iperfpy.run import clock, server
 
     reports = Reports(output)
+    if output.verbose:
+        logging.basicConfig(level=logging.INFO, format="iperfpy: %(message)s")
     try:
         reports.check_csv()
         serving = server.run_server(options, reports.server_sinks, on_listening=reports.listening)
@@ -69,8 +75,15 @@ def run_server(options: ServerOptions, output: OutputOptions) -> int:
     except IperfpyError as error:
         status = complain(str(error), _as_flags(output)) if error.exit_status else 0
     except (KeyboardInterrupt, asyncio.CancelledError):
-        status = INTERRUPTED_TWICE
+        status = _stopped_twice()
     return status or int(reports.failed)
+
+
+def _stopped_twice() -> int:
+    print(
+        "iperfpy: interrupt - stopped by a second signal, before the end was in good order", file=sys.stderr
+    )
+    return STOPPED_TWICE
 
 
 def _as_flags(output: OutputOptions) -> list[str]:
@@ -81,23 +94,31 @@ def _as_flags(output: OutputOptions) -> list[str]:
 class Reports:
     """Makes the sinks of a test and remembers whether one of them lost anything."""
 
-    def __init__(self, output: OutputOptions) -> None:
+    def __init__(self, output: OutputOptions, stop: Callable[[], None] | None = None) -> None:
         self._output = output
+        self._stop = stop
         self.failed = False
         self.tests = 0
 
     def warn(self, sentence: str) -> None:
+        """Say once, on stderr, what was lost; the exit status will say so too."""
         self.failed = True
-        print(f"iperfpy: warning - {sentence}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # without a stderr there is nobody left to tell
+            print(f"iperfpy: warning - {sentence}", file=sys.stderr, flush=True)
 
     def lost(self, error: OSError) -> None:
-        """Standard output takes no more. A closed pipe means that nobody wants the rest: stop."""
+        """Standard output takes no more. When a client's pipe is closed, nobody waits for the rest: stop."""
         self.failed = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno == errno.EPIPE:
-            signal.raise_signal(signal.SIGINT)
+        silence_stdout()
+        if error.errno == errno.EPIPE and self._stop is not None:
+            self._stop()
             return
-        self.warn(f"the report can no longer be written: {reason(error)}; the test continues")
+        self.warn(f"the report can no longer be written: {reason(error)}")
+
+    def failure(self, error: IperfpyError) -> None:
+        """The sinks have said it; where they speak JSON, people are told too."""
+        if self._output.json or self._output.json_stream:
+            complain(str(error))
 
     def client_sinks(self, plan: Plan, options: ClientOptions, csv: CsvFile | None) -> list[Sink]:
         """The reports of one test at the client, whose CSV is open already."""
@@ -120,8 +141,11 @@ class Reports:
         if not self._output.json and not self._output.json_stream:
             rule = "-" * 59
             screen = screen_for(sys.stdout)
-            for text in (rule, f"Server listening on {port}", rule):
-                screen.line((text, ""))
+            try:
+                for text in (rule, f"Server listening on {port}", rule):
+                    screen.line((text, ""))
+            except OSError as error:
+                self.lost(error)
 
     def open_csv(self, plan: Plan) -> CsvFile | None:
         """The client's CSV, opened before the test starts. Raises OSError."""
@@ -153,5 +177,9 @@ class Reports:
         wording = Wording(self._output.rate_format, title, self._output.verbose)
         sink = TextSink(screen_for(sys.stdout), sys.stderr, wording)
         if connecting is not None:
-            sink.connecting(connecting)
+            try:
+                sink.connecting(connecting)
+            except OSError as error:
+                self.warn(f"the report cannot be written: {reason(error)}")
+                silence_stdout()
         return GuardedSink(sink, self.lost)

@@ -6,7 +6,8 @@ How a figure is added follows from how its metric is declared:
     ratio                   computed anew from the added counters, never averaged
     gauge of a time or %    mean over the streams that have it
     gauge of a rate         added over streams
-    any other gauge         None over streams, unless all agree: two windows are not one window
+    gauge that is a text    what all streams agree on
+    any other gauge         None over several streams: two windows are not one window
     spread of a gauge       the outermost minimum and maximum, the mean of the means
 
 Over time (`merge`) a gauge is what it was at the end, and a spread covers both stretches.
@@ -101,7 +102,8 @@ def _gauge(unit: Unit, figures: Sequence[Value]) -> Value:
     if unit in _AVERAGED:
         known = [figure for figure in map(number, figures) if figure is not None]
         return sum(known) / len(known) if known else None
-    return figures[0] if all(figure == figures[0] for figure in figures) else None
+    agreed = len(figures) == 1 or (unit is Unit.TEXT and all(figure == figures[0] for figure in figures))
+    return figures[0] if agreed else None
 
 
 def _spread(key: str, records: Sequence[Mapping[str, Value]], weights: Sequence[int]) -> dict[str, Value]:

@@ -44,7 +44,7 @@ def test_a_ratio_of_a_sum_is_not_a_mean_of_ratios() -> None:
 def test_gauges_over_streams_follow_their_unit() -> None:
     whole = sum_of(
         sent(1, 1, 0, 10**6, pacing=1e6, window_bytes=10, congestion="bbr", **spread(10, 20, 30)),
-        sent(3, 1, 0, 10**6, pacing=3e6, window_bytes=20, congestion="bbr", **spread(5, 40, 60)),
+        sent(3, 1, 0, 10**6, pacing=3e6, window_bytes=10, congestion="bbr", **spread(5, 40, 60)),
     ).values
     assert (whole["rtt_us"], whole["rtt_us_min"], whole["rtt_us_mean"], whole["rtt_us_max"]) == (
         30,
