@@ -121,9 +121,15 @@ def check_value(field: dataclasses.Field[Any], value: object) -> None:
     if isinstance(value, int) and not isinstance(value, bool):
         low, high = rule.minimum, rule.maximum
         if (low is not None and value < low) or (high is not None and value > high):
-            raise SettingsError(f"{field.name} must be between {low} and {high}, not {value}")
+            raise SettingsError(f"{field.name} must be {_range(low, high)}, not {value}")
     if rule.choices and value not in rule.choices:
         raise SettingsError(f"{field.name} must be one of {', '.join(rule.choices)}, not {value!r}")
+
+
+def _range(low: int | None, high: int | None) -> str:
+    if low is not None and high is not None:
+        return f"between {low} and {high}"
+    return f"at most {high}" if low is None else f"at least {low}"
 
 
 def flags_of(prefix: str, field: dataclasses.Field[Any]) -> tuple[str, ...]:

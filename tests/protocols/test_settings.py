@@ -1,0 +1,108 @@
+"""One dataclass is the flags, the wire form and the record; whatever reaches it is checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.errors import SettingsError
+from protocols.registry import transport, transports
+from protocols.settings import Settings, described, flags_of, option, value_type
+
+
+@dataclass(frozen=True, slots=True)
+class Example(Settings):
+    mtu: int = option(1400, help="payload", minimum=64, maximum=9000, unit="bytes")
+    send_window: int | None = option(None, help="window", minimum=1, wire="window")
+    mode: str = option("fast", help="preset", choices=("normal", "fast"))
+    checksum: bool = option(False, help="verify", flags=("-S", "--checksum"))
+
+
+FIELDS = {field.name: field for field in dataclasses.fields(Example)}
+
+
+def test_only_what_differs_from_the_defaults_travels_under_its_wire_name() -> None:
+    assert Example().to_wire() == {}
+    assert Example(send_window=5, checksum=True).to_wire() == {"window": 5, "checksum": True}
+
+
+def test_a_record_has_every_field() -> None:
+    assert Example(mtu=1200).record() == {
+        "mtu": 1200,
+        "send_window": None,
+        "mode": "fast",
+        "checksum": False,
+    }
+
+
+@given(
+    st.builds(
+        Example,
+        mtu=st.integers(64, 9000),
+        send_window=st.none() | st.integers(1, 10**9),
+        mode=st.sampled_from(("normal", "fast")),
+        checksum=st.booleans(),
+    )
+)
+def test_the_peer_gets_what_was_sent(settings: Example) -> None:
+    assert Example.from_wire(settings.to_wire()) == settings
+
+
+def test_a_newer_peers_keys_are_ignored() -> None:
+    assert Example.from_wire({"mtu": 1200, "colour": "blue"}) == Example(mtu=1200)
+
+
+@pytest.mark.parametrize(
+    ("received", "sentence"),
+    [
+        ({"mtu": 63}, "mtu must be between 64 and 9000, not 63"),
+        ({"mtu": 9001}, "mtu must be between 64 and 9000, not 9001"),
+        ({"mtu": "1400"}, "mtu: expected int, got '1400'"),
+        ({"mtu": True}, "mtu: expected int, got True"),
+        ({"mtu": 1400.0}, "mtu: expected int, got 1400.0"),
+        ({"mtu": None}, "mtu: expected int, got None"),
+        ({"window": 0}, "send_window must be at least 1, not 0"),
+        ({"mode": "slow"}, "mode must be one of normal, fast, not 'slow'"),
+        ({"mode": ["fast"]}, r"mode: expected str, got \['fast'\]"),
+        ({"checksum": 1}, "checksum: expected bool, got 1"),
+        ({"checksum": {}}, r"checksum: expected bool, got \{\}"),
+    ],
+)
+def test_what_a_peer_sends_is_checked(received: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{sentence}$"):
+        Example.from_wire(received)
+
+
+def test_the_user_is_checked_as_the_peer_is() -> None:
+    with pytest.raises(SettingsError, match="between 64 and 9000"):
+        Example(mtu=10)
+
+
+def test_unset_is_allowed_only_where_it_is_the_default() -> None:
+    assert Example(send_window=None).send_window is None
+    with pytest.raises(SettingsError):
+        Example(mode=None)  # type: ignore[arg-type]  # what a wrong type does is the point
+
+
+def test_flags_are_generated_or_given() -> None:
+    assert flags_of("kcp", FIELDS["send_window"]) == ("--kcp-send-window",)
+    assert flags_of("kcp", FIELDS["checksum"]) == ("-S", "--checksum")
+    assert [value_type(field) for field in FIELDS.values()] == [int, int, str, bool]
+    assert described(FIELDS["mtu"]).unit == "bytes"
+
+
+def test_an_unknown_transport_is_told_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"unknown transport 'x' \(known: tcp, "):
+        transport("x")
+
+
+@pytest.mark.parametrize("name", transports())
+def test_defaults_of_every_transport_are_within_its_own_rules(name: str) -> None:
+    settings = transport(name).settings()
+    assert settings.to_wire() == {}
+    assert transport(name).block_bytes(settings) > 0
