@@ -412,6 +412,7 @@ class Engine:
         if sending.una == sending.end:
             self.limited_by = "application"
             return
+        starved = self._admissible() > 0  # the writer had room and left it empty
         self._detect(now_us)
         room = min(sending.queued, sending.una + min(sending.limit, self.peer_window) - sending.nxt)
         budget = paced = _UNBOUNDED
@@ -436,7 +437,7 @@ class Engine:
             count = self._probe_path(now_us)
         if count:
             self._send_new(count, now_us)
-        self._note_limit(room - count, budget - resent - count, paced - resent - count, now_us)
+        self._note_limit(starved, room - count, budget - resent - count, paced - resent - count)
 
     def _held_by_nagle(self, count: int) -> bool:
         sending = self.sending
@@ -521,7 +522,7 @@ class Engine:
                 self._out.append(DatagramBatch(copied, mtu, len(copied) // mtu, mtu))
         self._left(len(numbers), now_us)
 
-    def _note_limit(self, room: int, budget: int, paced: int, now_us: int) -> None:
+    def _note_limit(self, starved: bool, room: int, budget: int, paced: int) -> None:
         """Why sending stopped; when to go on, if pacing is why; and whether the samples of what is in flight
         measure the application instead of the path (draft-cheng-iccrg-delivery-rate-estimation, 3.4)."""
         control, sending = self.control, self.sending
@@ -537,7 +538,7 @@ class Engine:
             self.limited_by = "send window"
         elif not waiting and control is not None and budget <= 0:
             self.limited_by = "congestion window"
-        else:
+        elif starved:
             self.limited_by = "application"
             self._app_limited_until = max(1, self._delivered + self.recovery.in_flight)
 
