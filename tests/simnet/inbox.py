@@ -26,11 +26,22 @@ class Run:
     """Datagrams of one size that left the bottleneck one after another: (n, size) bytes, when each left
     the queue, and when each arrives (ascending)."""
 
-    __slots__ = ("at", "departs", "exits", "rows", "truth")
+    __slots__ = ("at", "departs", "exits", "next_us", "rows", "truth")
 
     def __init__(self, rows: Rows, departs: Times, exits: Times, truth: Truth) -> None:
         self.rows, self.departs, self.exits, self.truth = rows, departs, exits, truth
         self.at = 0
+        self.next_us = float(exits[0])
+
+    def up_to(self, now_us: float) -> tuple[int, int]:
+        """Start and stop of what has arrived by now; it counts as taken."""
+        start = self.at
+        if self.exits[-1] <= now_us:
+            self.at, self.next_us = len(self.exits), inf
+        else:
+            self.at = int(np.searchsorted(self.exits, now_us, "right"))
+            self.next_us = float(self.exits[self.at])
+        return start, self.at
 
 
 class Inbox:
@@ -56,28 +67,26 @@ class Inbox:
 
     def due_us(self) -> float:
         """When the next interrupt fires; infinity when nothing is on the way."""
-        first = self._runs[0].exits[self._runs[0].at] if self._runs else inf
+        first = self._runs[0].next_us if self._runs else inf
         if self._strays and self._strays[0][0] < first:
             first = self._strays[0][0]
-        return float(max(first, self._interrupted_us + self.coalesce_us))
+        earliest = self._interrupted_us + self.coalesce_us
+        return first if first > earliest else earliest
 
     def take(self, now_us: float) -> list[DatagramBatch]:
         """Everything that has arrived by now, in order of arrival."""
         self._interrupted_us = now_us
         pieces: list[tuple[float, Rows, Truth]] = []
-        strays = self._strays
+        strays, runs = self._strays, self._runs
         while strays and strays[0][0] <= now_us:
             at, _, row, truth = heapq.heappop(strays)
             pieces.append((at, row, truth))
         mixed = bool(pieces)
-        while self._runs and self._runs[0].exits[self._runs[0].at] <= now_us:
-            run = self._runs[0]
-            start = run.at
-            if run.exits[-1] <= now_us:
-                stop = len(run.exits)
-                self._runs.popleft()
-            else:
-                stop = run.at = int(np.searchsorted(run.exits, now_us, "right"))
+        while runs and runs[0].next_us <= now_us:
+            run = runs[0]
+            start, stop = run.up_to(now_us)
+            if run.next_us == inf:
+                runs.popleft()
             if mixed:
                 pieces += [(run.exits[i], run.rows[i : i + 1], run.truth) for i in range(start, stop)]
             else:

@@ -58,6 +58,8 @@ class Link:
                 moved = (run.departs[waiting] - now_us) * (factor - 1.0)
                 run.departs[waiting] += moved
                 run.exits[waiting] += moved
+                if run.at < len(run.exits):
+                    run.next_us = float(run.exits[run.at])
             self._busy_us = now_us + max(0.0, self._busy_us - now_us) * factor
         if path.police_bits_per_s and not self.path.police_bits_per_s:
             self._tokens, self._filled_us = float(path.bucket_bytes), now_us

@@ -24,7 +24,8 @@ class Snapshot:
     """Cumulative figures of a flow at one moment."""
 
     now_us: int
-    payload_bytes: int
+    payload_bytes: int  # in order at the receiver
+    received: int  # the same and what waits for order there
     segments: int
     retransmitted: int
     spurious: int
@@ -85,6 +86,7 @@ class Watched:
             Snapshot(
                 now_us,
                 self.receiver.receiving.bytes,
+                self.receiver.receiving.bytes + MSS * self.receiver.receiving.stored,
                 counts.segments_sent,
                 counts.fast + counts.early + counts.lost,
                 self.sender.recovery.spurious,

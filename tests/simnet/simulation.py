@@ -84,8 +84,9 @@ class Host:
 
     def timer_us(self) -> float:
         """When the endpoint or the application wants to run."""
-        wishes = [at for at in (self.endpoint.deadline_us(), self.application.due_us()) if at is not None]
-        return min(wishes) if wishes else inf
+        endpoint, application = self.endpoint.deadline_us(), self.application.due_us()
+        at = inf if endpoint is None else endpoint
+        return at if application is None or application > at else application
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,9 @@ class Simulation:
         self._due_us[index] = inf
         self._hosts[index].wake(now_us)
         self._schedule(index, now_us + 1)
-        self._schedule(index ^ 1, now_us)
+        arrival_us = self._hosts[index ^ 1].inbox.due_us()  # all that can have changed for the other end
+        if arrival_us < self._due_us[index ^ 1]:
+            self._push(arrival_us if arrival_us > now_us else now_us, index ^ 1)
 
     def _push(self, time_us: float, index: int) -> None:
         self._versions[index] += 1

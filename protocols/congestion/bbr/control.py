@@ -30,9 +30,9 @@ MINIMUM_WINDOW = 4
 PACING_MARGIN = 0.99
 """5.6.2: one per cent below the estimate, so that queues drain."""
 BANDWIDTH_CYCLES = 2
-QUANTUM_US = 500
+LARGEST_QUANTUM_US, SMALLEST_QUANTUM_US, QUANTA_PER_RTT = 1_000, 250, 40
 LARGEST_QUANTUM = 46
-"""5.6.3 has 1 ms of data and 64 KB; half of that keeps a shallow queue shallow."""
+"""5.6.3 has 1 ms of data and 64 KB; less on short paths keeps a shallow queue shallow."""
 PROBE_RTT_US = 200_000
 SHORTEST_WAIT_US, LONGEST_WAIT_US = 2_000_000, 3_000_000
 LONGEST_WAIT_ROUNDS = 63
@@ -63,6 +63,7 @@ class Bbr:
         self._window = float(initial_window)
         self._saved_window = 0.0
         self._pacing_rate = PHASES[Phase.STARTUP].pacing_gain * initial_window * 1e3  # 5.6.2: over 1 ms
+        self._burst = 1
         self._in_flight = 0
         self._held = False  # the window was used up in this round
         # the round in progress
@@ -97,7 +98,7 @@ class Bbr:
     @property
     def burst(self) -> int:
         """C.send_quantum (5.6.3), but a single segment at low rates."""
-        return max(1, min(LARGEST_QUANTUM, int(self._pacing_rate * QUANTUM_US / 1e6)))
+        return self._burst
 
     @property
     def bandwidth(self) -> float:
@@ -406,6 +407,8 @@ class Bbr:
         rate = self._pacing_gain() * self.bandwidth * PACING_MARGIN
         if rate > 0 and (self.pipe.reached or rate > self._pacing_rate):
             self._pacing_rate = rate
+        quantum_us = min(LARGEST_QUANTUM_US, max(SMALLEST_QUANTUM_US, self.rtt.us / QUANTA_PER_RTT))
+        self._burst = max(1, min(LARGEST_QUANTUM, int(self._pacing_rate * quantum_us / 1e6)))
         self._set_window(ack)
 
     def _pacing_gain(self) -> float:

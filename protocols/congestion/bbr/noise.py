@@ -8,7 +8,7 @@ STARTUP that were outgrown later), and those sent *at* it (CRUISE, REFILL).
 * Loss below capacity is noise by definition.
 * Loss at capacity counts as noise too, and makes the estimate sharp, as long as it is not significantly
   higher than loss below. If it is, the path is being overdriven (a policer, a shallow queue) and only the
-  pool below is believed. A controller that overdrives a policer cannot talk itself into calling the drops noise:
+  pool below is believed. A controller that overdrives a policer cannot talk itself into taking drops for noise:
   every cycle sends below its own rate for a round, sees less loss there, and comes down.
 * Nothing is learnt while the round-trip time says that there is a queue: growing delay vetoes.
 
