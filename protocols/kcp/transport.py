@@ -120,11 +120,13 @@ class KcpChannel(Channel):
     # -- the two directions
 
     async def send(self, load: Load) -> None:
+        if self._closed:
+            return self._over.result()  # raises what ended the stream, if anything did
         self._load = load
         self._progress = (self.engine.sending.bytes_acked, _now_us())
         self._sent = self._loop.create_future()
         self._pump()
-        await self._sent
+        return await self._sent
 
     async def receive(self) -> None:
         await asyncio.shield(self._over)
