@@ -30,6 +30,10 @@ from protocols.udp.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
 _FIRST_PROBE_US, _LONGEST_PROBE_US = 500_000, 120_000_000
 _LONGEST_RTT_US = 60_000_000
 _UNBOUNDED = 1 << 30
+_LATE_TIMER_US = 8_000
+"""How late the timer of a busy machine may fire before its lateness costs rate: event loops sleep in whole
+milliseconds, and what they missed leaves at once. Measured on a shared 2-core machine at 20 Mb/s: with 1 ms
+a fifth of the rate was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class Engine:
         self.peer_window = options.receive_window  # until the peer says
         self.limited_by = "application"
         self._run = min(MAX_DATAGRAMS, MAX_BYTES // options.mtu)
-        self._pacer = Pacer()
+        self._pacer = Pacer(_LATE_TIMER_US)
         self._paced_until: int | None = None
         self._ack_parts: list[tuple[Int64s, Int64s]] = []
         self._ack_last: tuple[int, int] | None = None
