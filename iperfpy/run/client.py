@@ -214,7 +214,7 @@ class _Client:
         except PeerError as error:
             if wire.heard:
                 raise
-            await wire.close()
+            wire.close()
             where = f"{self._options.host} port {self._options.port}"
             raise _RefusedError(f"the server at {where} closed the connection at once") from error
         return wire
@@ -262,11 +262,7 @@ class _Client:
             self._sinks,
             self._tcp_mss,
         )
-        await self._guard.wait(self._over(run), None, "")
-        run.finish()
-        if not run.extended and self._counts_bytes and self._plan.direction is not Direction.REVERSE:
-            await self._guard.wait(asyncio.sleep(STOCK_DRAIN_S), None, "")
-        wire.send(Send.TEST_END)
+        await self._guard.wait(self._end_in_time(run, wire), None, "")
         await wire.signal(self._deadlines.results_s, State.EXCHANGE_RESULTS)
         await run.measurement.close()
         wire.send(Send.RESULTS, run.own_results())
@@ -280,6 +276,14 @@ class _Client:
     @property
     def _counts_bytes(self) -> bool:
         return bool(self._plan.total_bytes or self._plan.total_blocks)
+
+    async def _end_in_time(self, run: TestRun, wire: Wire) -> None:
+        """Wait until the test should end, and end it in the same turn of the event loop."""
+        await self._over(run)
+        run.finish()
+        if not run.extended and self._counts_bytes and self._plan.direction is not Direction.REVERSE:
+            await asyncio.sleep(STOCK_DRAIN_S)
+        wire.send(Send.TEST_END)
 
     async def _over(self, run: TestRun) -> None:
         """Until the test should end."""
@@ -320,7 +324,7 @@ class _Client:
         for _, channel in self._opened:
             await channel.close()
         if self._wire is not None:
-            await self._wire.close()
+            self._wire.close()
 
     async def _flush(self, wire: Wire) -> None:
         with contextlib.suppress(TimeoutError):

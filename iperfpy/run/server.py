@@ -206,8 +206,11 @@ class _ServerTest:
         wire.send(Send.TEST_START)
         wire.send(Send.TEST_RUNNING)
         run = self._run = self._start(request)
+        counts_bytes = request.plan.total_bytes or request.plan.total_blocks
+        if not counts_bytes:
+            wire.on_signal = lambda state: run.finish() if state is State.TEST_END else None
         await wire.signal(self._longest_s(request.plan), State.TEST_END)
-        if request.plan.total_bytes or request.plan.total_blocks:
+        if counts_bytes:
             await self.guard.wait(run.measurement.settle(), None, "")
         run.finish()
         await run.measurement.close()
@@ -287,7 +290,7 @@ class _ServerTest:
             await self._run.measurement.close()
         for _, channel in self._opened:
             await channel.close()
-        await self._wire.close()
+        self._wire.close()
         for sink in self._sinks:
             sink.close()
 

@@ -1,8 +1,9 @@
 """A control connection on a socket: the thin layer between `control.session` and the event loop.
 
-One task reads, one writes; both end with `close`. Messages that belong to the sequence of a test are waited
-for with `expect`; interval figures go to `on_stats`; whatever ends the test goes to the guard. Nothing is
-read ahead of what the session allows, and what waits to be written is bounded.
+It reads and writes in the event loop's own callbacks, without a task between: when the loop is busy carrying
+data, every hop costs a turn of it, and the end of a test must be noticed soon. Messages that belong to the
+sequence of a test are waited for with `signal` and `document`; `on_signal` and `on_stats` are called as they
+arrive; whatever ends the test goes to the guard. What waits to be written is bounded.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from iperfpy.control.codec import Closed, Document, Message, ServerError, Signal, State
 from iperfpy.control.messages import clean
@@ -21,10 +22,10 @@ from iperfpy.run.guard import Guard
 from iperfpy.run.sockets import reason
 
 READ_BYTES = 64 * 1024
-WAITING_LIMIT_BYTES = 8 * 1024 * 1024
+UNSENT_LIMIT_BYTES = 8 * 1024 * 1024
 
-M = TypeVar("M", Signal, Document)
 OnStats = Callable[[Mapping[str, Any]], None]
+OnSignal = Callable[[State], None]
 
 
 class Wire:
@@ -35,28 +36,35 @@ class Wire:
     session : Session
     guard : Guard
         Is told when the other end refuses, fails, terminates, or closes the connection.
+
+    Attributes
+    ----------
+    on_stats, on_signal : called with the document of interval figures, and with every state that arrives
+    heard : whether the other end has said anything at all
     """
 
     def __init__(self, sock: socket.socket, session: Session, guard: Guard) -> None:
         self.session = session
         self.on_stats: OnStats | None = None
+        self.on_signal: OnSignal | None = None
         self.heard = False
         self._guard = guard
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._arrived: asyncio.Queue[Signal | Document] = asyncio.Queue()
-        self._waiting = bytearray()
-        self._more = asyncio.Event()
-        self._written = asyncio.Event()
-        self._written.set()
-        self._tasks = [self._loop.create_task(self._read()), self._loop.create_task(self._write())]
+        self._unsent = bytearray()
+        self._sent = asyncio.Event()
+        self._sent.set()
+        self._closed = False
+        self._loop.add_reader(sock, self._read)
 
     def send(self, send: Send, body: Mapping[str, Any] | None = None) -> None:
-        """Say it: the bytes leave in order, soon. Raises `RuntimeError` when this is not the moment."""
-        self._waiting += self.session.send(send, body)
-        self._written.clear()
-        self._more.set()
-        if len(self._waiting) > WAITING_LIMIT_BYTES:
+        """Say it, now if the socket has room. Raises `RuntimeError` when this is not the moment."""
+        waiting = bool(self._unsent)
+        self._unsent += self.session.send(send, body)
+        if not waiting:
+            self._write()
+        if len(self._unsent) > UNSENT_LIMIT_BYTES:
             self._guard.call_off(LateError(f"{self.session.peer} does not read what it is sent"))
 
     def can(self, send: Send) -> bool:
@@ -65,7 +73,7 @@ class Wire:
 
     async def flush(self) -> None:
         """Wait until all that was said has been handed to the kernel."""
-        await self._written.wait()
+        await self._sent.wait()
 
     async def signal(self, seconds: float | None, *states: State) -> Signal:
         """The next state, which must be one of `states`."""
@@ -81,39 +89,48 @@ class Wire:
             raise ProtocolError(f"{self.session.peer} sent something else than {what}")
         return message.body
 
-    async def close(self) -> None:
-        """End both tasks and close the socket. Idempotent."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._sock.close()
+    def close(self) -> None:
+        """Close the socket. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
 
     async def _next(self, seconds: float | None, what: str) -> Signal | Document:
         late = f"{self.session.peer} did not send {what} within {seconds or 0:g} s"
         return await self._guard.wait(self._arrived.get(), seconds, late)
 
-    async def _read(self) -> None:
-        while self.session.phase not in OVER:
-            try:
-                data = await self._loop.sock_recv(self._sock, READ_BYTES)
-                messages = self.session.receive(data)
-            except ProtocolError as error:
-                return self._guard.call_off(error)
-            except OSError as error:
-                text = f"the control connection to {self.session.peer} broke: {reason(error)}"
-                return self._guard.call_off(PeerError(text))
-            for message in messages:
-                self._sort(message)
-            if not data:
-                return None
-        return None
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(READ_BYTES)
+            messages = self.session.receive(data)
+        except (BlockingIOError, InterruptedError):
+            return
+        except ProtocolError as error:
+            self._stop_reading(error)
+            return
+        except OSError as error:
+            text = f"the control connection to {self.session.peer} broke: {reason(error)}"
+            self._stop_reading(PeerError(text))
+            return
+        for message in messages:
+            self._sort(message)
+        if not data or self.session.phase in OVER:
+            self._loop.remove_reader(self._sock)
+
+    def _stop_reading(self, error: IperfpyError) -> None:
+        self._loop.remove_reader(self._sock)
+        self._guard.call_off(error)
 
     def _sort(self, message: Message) -> None:
         self.heard = True
-        if isinstance(message, Signal) and message.state is State.STATS:
-            if self.on_stats is not None:
-                self._give_stats(self.on_stats, message.document or {})
-            return
+        if isinstance(message, Signal):
+            if message.state is State.STATS:
+                self._give_stats(message.document or {})
+                return
+            if self.on_signal is not None:
+                self.on_signal(message.state)
         if isinstance(message, Closed) and self.session.phase is Phase.DONE:
             message = Signal(State.IPERF_DONE)  # a client that just closes has finished as well
         error = self._ending(message)
@@ -122,11 +139,12 @@ class Wire:
         elif isinstance(message, Signal | Document):
             self._arrived.put_nowait(message)
 
-    def _give_stats(self, on_stats: OnStats, document: Mapping[str, Any]) -> None:
-        try:
-            on_stats(document)
-        except IperfpyError as error:
-            self._guard.call_off(error)
+    def _give_stats(self, document: Mapping[str, Any]) -> None:
+        if self.on_stats is not None:
+            try:
+                self.on_stats(document)
+            except IperfpyError as error:
+                self._guard.call_off(error)
 
     def _ending(self, message: Message) -> IperfpyError | None:
         """The error by which this message ends the test, or None."""
@@ -146,14 +164,17 @@ class Wire:
             return PeerError(f"{peer} says: {clean(text) if isinstance(text, str) else 'no reason given'}")
         return None
 
-    async def _write(self) -> None:
-        while True:
-            await self._more.wait()
-            self._more.clear()
-            data, self._waiting = self._waiting, bytearray()
-            try:
-                await self._loop.sock_sendall(self._sock, data)
-            except OSError:
-                return self._written.set()  # the reading task says what happened to the connection
-            if not self._waiting:
-                self._written.set()
+    def _write(self) -> None:
+        """Send what the socket takes; wait for room for the rest."""
+        try:
+            del self._unsent[: self._sock.send(self._unsent)]
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            self._unsent.clear()  # reading says what happened to the connection
+        if self._unsent:
+            self._sent.clear()
+            self._loop.add_writer(self._sock, self._write)
+        else:
+            self._sent.set()
+            self._loop.remove_writer(self._sock)
