@@ -24,9 +24,10 @@ from iperfpy.errors import IperfpyError
 from iperfpy.measure.sample import Row, Sink, TestEnd, TestStart
 from iperfpy.measure.summary import total
 from iperfpy.plan import ClientOptions, Direction, Plan, ServerOptions
-from iperfpy.report.columns import GAP, NOT_AVAILABLE, Column, Line, columns_for
+from iperfpy.report.columns import NOT_AVAILABLE, Column, Line, columns_for
 from iperfpy.report.csv import CsvSink, open_default, reason
 from iperfpy.report.live import Screen, Span, screen_for
+from iperfpy.report.table import Layout, layout_for
 from iperfpy.report.text import TextSink
 from iperfpy.run import client, clock, server
 from protocols.contract import Side, Transport
@@ -117,18 +118,26 @@ class Demo:
         self.screen.line((text, style))
 
 
-def comparison(results: Sequence[Result]) -> Iterator[list[Span]]:
+def comparison(results: Sequence[Result], room: int | None) -> Iterator[list[Span]]:
     """The lines of the last table. Its columns are those that at least two transports have."""
-    columns = shared_columns([result.transport for result in results])
     name = max(len("Transport"), *(len(result.transport.name) for result in results))
-    titles = [f"{'Transport':<{name}}", f"{'Direction':<9}", *(column.head() for column in columns), "CSV"]
-    yield [(GAP.join(titles), "header")]
-    for result in results:
-        yield [
-            (f"{result.transport.name:<{name}}{GAP}{result.direction.value:<9}{GAP}", ""),
-            *_cells(result, columns),
-            (str(result.csv), "muted") if not result.trouble else (f"failed: {result.trouble}", "alarm"),
-        ]
+    labels = [f"{result.transport.name:<{name}} {result.direction.value:<9} " for result in results]
+    files = [str(result.csv) for result in results]
+    longest = max(map(len, files))
+    columns = shared_columns([result.transport for result in results])
+    layout = layout_for(columns, len(labels[0]), room and room - longest)
+    beside = not layout.narrow
+    indent = f"{'Transport':<{name}} {'Direction':<9} "
+    for head in layout.heads():
+        yield [(indent + head + (layout.gap + "CSV" if beside else ""), "header")]
+        indent = " " * len(indent)
+    for label, file, result in zip(labels, files, results, strict=True):
+        yield [(label, ""), *_cells(result, layout), (file if beside else "", "muted")]
+    for file in () if beside else files:
+        yield [(file, "muted")]
+    for label, result in zip(labels, results, strict=True):
+        if result.trouble:
+            yield [(f"{label.strip()}: {result.trouble}", "alarm")]
 
 
 def shared_columns(compared: Sequence[Transport]) -> list[Column]:
@@ -143,16 +152,15 @@ def shared_columns(compared: Sequence[Transport]) -> list[Column]:
     return [column for title, column in latest.items() if count[title] > 1 or len(tables) == 1]
 
 
-def _cells(result: Result, columns: Sequence[Column]) -> Iterator[Span]:
+def _cells(result: Result, layout: Layout) -> Iterator[Span]:
     """The receiver's bandwidth and the sender's figures: the transport's own column reads its cell."""
     own = {column.title: column for column in columns_for(result.transport.metrics)}
-    for place, column in enumerate(columns):
+    for place, column in enumerate(layout.columns):
         sample = result.row.of(Side.SENDER if place else Side.RECEIVER) if result.row else None
         if result.row is None or sample is None or column.title not in own:
-            yield NOT_AVAILABLE.rjust(column.width) + GAP, ""
-            continue
-        line = Line(result.row, sample, summary=True)
-        yield own[column.title].text(line) + GAP, own[column.title].style(line)
+            yield layout.blank(column, NOT_AVAILABLE)
+        else:
+            yield layout.cell(own[column.title], Line(result.row, sample, summary=True))
 
 
 def serve() -> None:
@@ -195,7 +203,7 @@ def run(duration_us: int) -> int:
     with serving() as port:
         results = Demo(port, duration_us, screen).run_all()
     screen.line(("===== All runs: the receiver's bandwidth, the sender's figures", "header"))
-    for spans in comparison(results):
+    for spans in comparison(results, screen.width):
         screen.line(*spans)
     return FAILED if any(result.trouble for result in results) else 0
 

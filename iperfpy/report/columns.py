@@ -11,7 +11,7 @@ second at 900 Mbit/s can be compared by eye, and by a script.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iperfpy.measure.sample import Row, Sample
 from protocols.contract import Metric, Side, Unit, Value
@@ -19,7 +19,6 @@ from protocols.units import bits_per_rate_unit, letter_power, rate_unit, size_un
 
 NOT_AVAILABLE = "-"
 DEFAULT_RATE_LETTER = "m"
-GAP = "  "
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +49,23 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: `cell` gives the text, `style` the name of a style for it (see `live.STYLES`)."""
+    """One column: `cell` gives the text, `style` the name of a style for it (see `live.STYLES`).
+
+    `width` has room for the title with its unit, `narrow` for the title above the unit.
+    """
 
     title: str
     width: int
+    narrow: int
     cell: Callable[[Line], str]
     style: Callable[[Line], str] = lambda line: ""
     left: bool = False
 
-    def head(self) -> str:
-        return self._fit(self.title)
-
-    def text(self, line: Line) -> str:
-        return self._fit(self.cell(line))
-
-    def _fit(self, text: str) -> str:
-        return text.ljust(self.width) if self.left else text.rjust(self.width)
+    @property
+    def words(self) -> tuple[str, str]:
+        """The title apart from the unit, which may be empty."""
+        title, _, unit = self.title.partition("(")
+        return title, unit.removesuffix(")")
 
 
 def columns_for(metrics: Sequence[Metric], rate_letter: str = "") -> tuple[Column, ...]:
@@ -82,10 +82,11 @@ def _base_columns(letter: str) -> tuple[Column, Column, Column]:
     power = letter_power(letter)
     size, rate = 1024**power, bits_per_rate_unit(letter)
     return (
-        Column("Interval(s)", 13, _interval, left=True),
-        _column(f"Transfer({size_unit(power)})", lambda line: decimal(line.sample.bytes / size)),
+        Column("Interval(s)", 13, 11, _interval, left=True),
+        _column(f"Transfer({size_unit(power)})", 8, lambda line: decimal(line.sample.bytes / size)),
         _column(
             f"Bandwidth({rate_unit(letter)})",
+            9,
             lambda line: decimal(line.sample.bits_per_second / rate),
             lambda line: "rate",
         ),
@@ -93,9 +94,10 @@ def _base_columns(letter: str) -> tuple[Column, Column, Column]:
 
 
 def _column(
-    title: str, cell: Callable[[Line], str], style: Callable[[Line], str] = lambda line: ""
+    title: str, narrow: int, cell: Callable[[Line], str], style: Callable[[Line], str] = lambda line: ""
 ) -> Column:
-    return Column(title, max(len(title), 7), cell, style)
+    column = Column(title, max(len(title), 7), narrow, cell, style)
+    return replace(column, narrow=max(narrow, *map(len, column.words)))
 
 
 def _interval(line: Line) -> str:
@@ -111,7 +113,8 @@ def _metric_column(metric: Metric, letter: str) -> Column:
     def style(line: Line) -> str:
         return _alarm(line.value(metric)) if metric.unit is Unit.PERCENT else ""
 
-    return _column(title_of(metric, letter), cell, style)
+    narrow = 5 if metric.unit in (Unit.PERCENT, Unit.MICROSECONDS) else 7
+    return _column(title_of(metric, letter), narrow, cell, style)
 
 
 def title_of(metric: Metric, letter: str = DEFAULT_RATE_LETTER) -> str:

@@ -32,14 +32,23 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]")
 class Screen(Protocol):
     """Something that takes finished lines."""
 
+    @property
+    def width(self) -> int | None:
+        """Characters that fit on a line; None where lines have no end."""
+
     def line(self, *spans: Span) -> None: ...
 
 
 class PlainScreen:
     """Text and nothing else, flushed line by line."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, width: int | None = None) -> None:
         self._stream = stream
+        self._width = width
+
+    @property
+    def width(self) -> int | None:
+        return self._width
 
     def line(self, *spans: Span) -> None:
         self._stream.write(printable("".join(text for text, _ in spans)).rstrip() + "\n")
@@ -51,6 +60,10 @@ class RichScreen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+
+    @property
+    def width(self) -> int | None:
+        return self._console.width
 
     def line(self, *spans: Span) -> None:
         from rich.text import Text

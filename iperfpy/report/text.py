@@ -11,18 +11,19 @@ from iperfpy.measure.summary import by_direction, total
 from iperfpy.plan import ClientOptions, Direction
 from iperfpy.report.columns import (
     DEFAULT_RATE_LETTER,
-    GAP,
-    Column,
     Line,
     columns_for,
     format_value,
     title_of,
 )
 from iperfpy.report.live import PlainScreen, Screen, Span
+from iperfpy.report.table import Layout, layout_for
 from protocols.contract import Metric, Side, SocketAddress
 from protocols.units import format_rate, format_size
 
 SEPARATOR = " ".join("-" * 25)
+LABEL, LABEL_WITH_ROLE = 6, 12
+"""Characters before the first column: `[ ID] ` and `[ ID][Role] `."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class TextSink:
         self._errors = PlainScreen(errors)
         self._wording = wording
         self._start: TestStart | None = None
-        self._columns: tuple[Column, ...] = ()
+        self._layout = Layout(())
         self._headed = False
 
     def connecting(self, options: ClientOptions) -> None:
@@ -58,7 +59,9 @@ class TextSink:
 
     def start(self, start: TestStart) -> None:
         self._start = start
-        self._columns = columns_for(start.transport.metrics, self._wording.rate_letter)
+        columns = columns_for(start.transport.metrics, self._wording.rate_letter)
+        indent = len(self._title) + (LABEL_WITH_ROLE if self._bidirectional else LABEL)
+        self._layout = layout_for(columns, indent, self._screen.width)
         for text in banner(start, self._wording.verbose):
             self._say(text)
         for warning in start.warnings:
@@ -103,18 +106,22 @@ class TextSink:
         self._put((text, ""))
 
     def _put(self, *spans: Span) -> None:
-        title = self._wording.title
-        self._screen.line(*([(f"{title}:  ", "muted")] if title else []), *spans)
+        self._screen.line((self._title, "muted"), *spans)
+
+    @property
+    def _title(self) -> str:
+        return f"{self._wording.title}:  " if self._wording.title else ""
 
     def _header(self) -> None:
-        role = "[Role]" if self._bidirectional else ""
-        cells = [(column.head() + GAP, "header") for column in self._columns]
-        self._put((f"[ ID]{role} ", "header"), *cells)
+        label = "[ ID][Role] " if self._bidirectional else "[ ID] "
+        for text in self._layout.heads():
+            self._put((f"{label}{text}", "header"))
+            label = " " * len(label)
         self._headed = True
 
     def _row(self, line: Line, note: str = "", note_style: str = "muted") -> None:
-        cells = [(column.text(line) + GAP, column.style(line)) for column in self._columns]
-        self._put((self._label(line.row), ""), *cells, (note, note_style))
+        cells = [self._layout.cell(column, line) for column in self._layout.columns]
+        self._put((self._label(line.row), ""), *cells, (self._layout.note(note), note_style))
 
     def _summary(self, row: Row) -> None:
         for side in (Side.SENDER, Side.RECEIVER):

@@ -29,6 +29,7 @@ from protocols.contract import (
 from protocols.settings import Settings, option
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "report"
+NARROW = (80, 100, 120)
 US, PERCENT, BYTES, TEXT = Unit.MICROSECONDS, Unit.PERCENT, Unit.BYTES, Unit.TEXT
 
 
@@ -90,10 +91,10 @@ class Scene:
         sink.end(self.end)
         sink.close()
 
-    def text(self) -> str:
-        """What a pipe sees: standard output, then standard error."""
+    def text(self, width: int | None = None) -> str:
+        """What a pipe sees, or a terminal so wide: standard output, then standard error."""
         out, errors = io.StringIO(), io.StringIO()
-        self.play(TextSink(PlainScreen(out), errors, self.wording))
+        self.play(TextSink(PlainScreen(out, width), errors, self.wording))
         return out.getvalue() + (f"--- stderr ---\n{errors.getvalue()}" if errors.getvalue() else "")
 
 
@@ -218,6 +219,8 @@ def golden() -> Iterator[tuple[Path, str]]:
     """Every golden file and what it should hold."""
     for name, scene in SCENES.items():
         yield GOLDEN / f"{name}.txt", scene().text()
+    for width in NARROW:
+        yield GOLDEN / f"forward-{width}-columns.txt", forward().text(width)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from iperfpy.report.columns import Line, columns_for, decimal, format_value, milliseconds, title_of
 from iperfpy.report.live import STYLES, PlainScreen, RichScreen, screen_for
+from iperfpy.report.table import squeezed
 from iperfpy.report.text import TextSink, Wording
 from protocols.contract import Kind, Metric, Unit
-from tests.iperfpy.report.scenes import SCENES, SceneTransport, forward, golden, reverse_omit
+from tests.iperfpy.report.scenes import NARROW, SCENES, SceneTransport, forward, golden, reverse_omit
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -55,15 +56,33 @@ def test_a_reversed_test_shows_the_senders_figures_at_the_client() -> None:
     assert row.split()[-6:] == ["165.0", "200", "9.50", "9.50", "0.00", "0.00"]
 
 
-@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("width", [40, 80, 100, 120, 200])
 @pytest.mark.parametrize("name", SCENES)
 def test_a_terminal_shows_the_same_characters_as_a_pipe(name: str, width: int) -> None:
     scene, out = SCENES[name](), io.StringIO()
     console = Console(file=out, force_terminal=True, color_system="truecolor", width=width)
     scene.play(TextSink(RichScreen(console), io.StringIO(), scene.wording))
-    plain = scene.text().split("--- stderr ---")[0]
+    plain = scene.text(width).split("--- stderr ---")[0]
     assert "\x1b[" in out.getvalue()
     assert ESCAPE.sub("", out.getvalue()) == plain
+    assert width < 150 or plain == scene.text().split("--- stderr ---")[0]
+
+
+@pytest.mark.parametrize("width", NARROW)
+def test_a_table_fits_a_common_terminal_and_loses_no_column(width: int) -> None:
+    lines = forward().text(width).splitlines()
+    assert max(map(len, lines)) <= width
+    wide = [line.split() for line in forward().text().splitlines() if re.search(r"\d\.\d\d-\d", line)]
+    short = [line.split() for line in lines if re.search(r"\d\.\d\d-\d", line)]
+    assert [len(row) for row in short] == [len(row) for row in wide]
+
+
+def test_a_narrow_column_loses_decimals_and_no_digits() -> None:
+    assert squeezed("  0.00-1.00  ", 11, left=True) == "  0.00-1.00"
+    assert squeezed("100.00-110.00", 11, left=True) == "100.00-110.00"
+    assert [squeezed(text, 5, left=False) for text in ("12.34", "100.00", "1234.56", "1234567")] == [
+        *("12.34", "100.0", "1234", "1234567"),
+    ]
 
 
 def test_what_is_not_a_terminal_gets_no_escape_codes() -> None:
