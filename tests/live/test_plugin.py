@@ -1,0 +1,148 @@
+"""A transport in a package of its own, installed beside iperfpy: its flag, its columns, both directions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[1] / "plugin_example"
+pytestmark = pytest.mark.live
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An environment in which the plug-in is installed, and a server that runs in it."""
+
+    environment: dict[str, str]
+    port: int = field(default=0)
+
+    def iperfpy(self, *arguments: str, deadline_s: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "iperfpy", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=deadline_s,
+            check=False,
+        )
+
+    def client(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.iperfpy("-c", "127.0.0.1", "-p", str(self.port), *arguments)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """The example, built and installed by pip into a folder of its own, without a network."""
+    source = tmp_path_factory.mktemp("source") / "plugin_example"
+    target = tmp_path_factory.mktemp("site")
+    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("__pycache__"))
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(source)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    path = os.pathsep.join(filter(None, [str(target), os.environ.get("PYTHONPATH", "")]))
+    return Machine({**os.environ, "PYTHONPATH": path})
+
+
+@pytest.fixture(scope="module")
+def machine(installed: Machine) -> Iterator[Machine]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "iperfpy", "-s", "-B", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(
+        command, env=installed.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            _wait_for_port(server, port)
+            yield Machine(installed.environment, port)
+        finally:
+            server.terminate()
+
+
+def _wait_for_port(server: subprocess.Popen[str], port: int) -> None:
+    for _ in range(200):
+        assert server.poll() is None, server.stderr.read() if server.stderr else ""
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail("the server did not listen within 10 s")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("direction", [[], ["-R"]], ids=["forward", "reverse"])
+def test_its_column_and_its_flag(machine: Machine, tmp_path: Path, direction: list[str]) -> None:
+    """Three chunks make a block: the count says which chunk length the sender had, at either end."""
+    saved = tmp_path / "echo.csv"
+    size = ["-n", "600000", "-l", "30000", "--echo-chunk", "10000"]
+    done = machine.client("--proto", "echo", *size, "--csv", str(saved), *direction)
+    assert done.returncode == 0, done.stderr
+    header = next(line for line in done.stdout.splitlines() if line.startswith("[ ID]"))
+    assert header.split()[-1] == "Chunks"
+    summary = next(line for line in done.stdout.splitlines() if line.rstrip().endswith("sender"))
+    assert summary.split()[-2] == "60"
+    rows = rows_of(saved)
+    sender = next(row for row in rows if (row["type"], row["side"]) == ("summary", "sender"))
+    receiver = next(row for row in rows if (row["type"], row["side"]) == ("summary", "receiver"))
+    assert (sender["chunks"], sender["bytes"], sender["unechoed_bytes"]) == ("60", "600000", "0")
+    assert receiver["bytes"] == "600000"
+    assert int(receiver["reads"]) >= 60
+
+
+def test_its_setting_and_its_metrics_are_in_the_json(machine: Machine) -> None:
+    done = machine.client("--proto", "echo", "-R", "-n", "100K", "--echo-chunk", "4K", "-J")
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout)
+    assert document["start"]["settings"] == {"chunk": 4096}
+    assert document["end"]["streams"][0]["sender"]["chunks"] == 25
+
+
+def test_it_is_among_the_choices(installed: Machine) -> None:
+    told = installed.iperfpy("--help").stdout
+    assert "--echo-chunk" in told
+    assert "echo" in next(line for line in told.splitlines() if "--proto NAME" in line)
+    unknown = installed.iperfpy("-c", "127.0.0.1", "--proto", "nonsense")
+    assert unknown.returncode != 0
+    assert "echo" in unknown.stderr
+
+
+def test_its_setting_is_checked_before_anything_else(installed: Machine) -> None:
+    done = installed.iperfpy("-c", "127.0.0.1", "-p", "1", "--proto", "echo", "--echo-chunk", "0")
+    assert done.returncode != 0
+    assert "echo-chunk" in done.stderr or "chunk must be" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_the_package_it_is_unknown() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "iperfpy", "-c", "127.0.0.1", "--proto", "echo"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "echo" in done.stderr
+    assert "Traceback" not in done.stderr
