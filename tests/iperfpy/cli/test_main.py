@@ -1,0 +1,227 @@
+"""The program as a shell runs it: exit status, one sentence, and reports that are whole."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from iperfpy import __version__
+from iperfpy.cli import main
+from protocols.registry import transports
+
+PROGRAM = [sys.executable, "-m", "iperfpy"]
+SERVE = "from iperfpy.demo import serve; serve()"
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
+
+
+def run(
+    arguments: Sequence[str], folder: Path, stdout: int | None = None, timeout_s: float = 60
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        stdout=subprocess.PIPE if stdout is None else stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[str]:
+    """A server on a free port of loopback, in a process of its own."""
+    with subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert select.select([server.stdout], [], [], 30)[0]
+        yield server.stdout.readline().strip()
+        server.terminate()
+
+
+def test_no_arguments_show_the_usage_and_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("Usage: iperfpy -s")
+
+
+@pytest.mark.parametrize("flag", ["-v", "--version"])
+def test_version(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([flag]) == 0
+    assert capsys.readouterr().out == f"iperfpy {__version__}\n"
+
+
+def test_the_help_is_two_screens_with_every_transport_and_its_flags(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 2 * 48
+    assert max(map(len, lines)) <= 100
+    text = "\n".join(lines)
+    assert all(name in text for name in transports())
+    assert all(flag in text for flag in ("--kcp-sndwnd N", "-w, --window SIZE", "--csv [FILE]", "Examples:"))
+    assert "-sw" not in text
+
+
+@pytest.mark.parametrize("words", [["-c", "h", "-b", "5X"], ["-t", "5"], ["--frobnicate-it"], ["-s", "-R"]])
+def test_a_wrong_command_line_is_one_sentence(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(r"iperfpy: parameter error - [^\n]+\n", told.err)
+
+
+def test_a_wrong_command_line_is_an_error_in_the_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-c", "h", "-b", "5X", "-J"]) == 1
+    assert "'5X' is not a rate" in json.loads(capsys.readouterr().out)["error"]
+    assert main(["-c", "h", "-b", "5X", "--json-stream"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["event"] == "error"
+    assert "'5X' is not a rate" in told["data"]
+
+
+def test_a_csv_that_cannot_be_written_is_said_before_anything_is_tried(tmp_path: Path) -> None:
+    done = run(["-c", "127.0.0.1", "-p", "1", "--csv", "missing/x.csv"], tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "iperfpy: error - cannot write the CSV: missing/x.csv: No such file or directory\n"
+
+
+def test_a_server_says_so_too(tmp_path: Path) -> None:
+    done = run(["-s", "-B", "127.0.0.1", "--csv", "missing/x.csv"], tmp_path)
+    assert done.returncode == 1
+    assert "missing/x.csv: No such file or directory" in done.stderr
+
+
+@pytest.mark.live
+def test_a_refused_connection_is_one_sentence_and_leaves_no_csv(tmp_path: Path) -> None:
+    done = run(["-c", "127.0.0.1", "-p", "1", "--csv"], tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "iperfpy: error - cannot connect to 127.0.0.1 port 1: connection refused\n"
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+@pytest.mark.live
+def test_a_refused_connection_in_json(tmp_path: Path) -> None:
+    done = run(["-c", "127.0.0.1", "-p", "1", "-J"], tmp_path)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"].endswith("connection refused")
+    assert done.stderr.startswith("iperfpy: error - cannot connect")
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", transports())
+@pytest.mark.parametrize("way", [(), ("-R",)])
+def test_a_test_of_every_transport_both_ways(
+    name: str, way: tuple[str, ...], port: str, tmp_path: Path
+) -> None:
+    flags = ["-p", port, "--proto", name, "-t", "0.6", "-i", "0.2", "-b", "40M", "-l", "16K", *way]
+    done = run(["-c", "127.0.0.1", *flags, "--csv"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"Connecting to host 127.0.0.1, port {port}"
+    assert lines[-1] == "iperfpy Done."
+    assert "\x1b" not in done.stdout
+    assert sum(line.startswith("[ ID]") for line in lines) == 2
+    assert [line.split()[-1] for line in lines if line.endswith(("sender", "receiver"))] == [
+        "sender",
+        "receiver",
+    ]
+    (path,) = (tmp_path / "results").iterdir()
+    assert re.fullmatch(rf"\d+-\d+-{name}-{'reverse' if way else 'forward'}\.csv", path.name)
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [row["type"] for row in rows][-4:] == ["summary", "summary", "sum", "sum"]
+    intervals = [row for row in rows if row["type"] == "interval"]
+    assert 2 <= len(intervals) <= 3
+    assert all(row["rtt_us"] for row in intervals), "the sender's figures are there in both directions"
+
+
+@pytest.mark.live
+def test_json_of_a_parallel_reversed_test(port: str, tmp_path: Path) -> None:
+    done = run(["-c", "127.0.0.1", "-p", port, "-R", "-P", "2", "-n", "2M", "-J"], tmp_path)
+    told = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert "error" not in told
+    assert told["end"]["sum_received"]["bytes"] >= 2 << 20
+    assert [stream["receiver"]["stream"] for stream in told["end"]["streams"]] == [1, 3]
+
+
+@pytest.mark.live
+@needs_full
+def test_a_full_disk_costs_the_csv_and_not_the_test(port: str, tmp_path: Path) -> None:
+    done = run(["-c", "127.0.0.1", "-p", port, "-t", "0.3", "-b", "10M", "--csv", str(FULL)], tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "iperfpy Done."
+    assert done.stderr == (
+        "iperfpy: warning - no more rows go to /dev/full: No space left on device; the test continues\n"
+    )
+
+
+@pytest.mark.live
+@needs_full
+def test_a_full_standard_output_is_one_warning(port: str, tmp_path: Path) -> None:
+    with FULL.open("wb") as full:
+        done = run(["-c", "127.0.0.1", "-p", port, "-t", "1"], tmp_path, full.fileno())
+    assert done.returncode == 1
+    assert done.stderr == "iperfpy: warning - the report cannot be written: No space left on device\n"
+
+
+@pytest.mark.live
+def test_a_closed_pipe_ends_the_test(port: str, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(["-c", "127.0.0.1", "-p", port, "-t", "0", "--json-stream"], tmp_path, writing)
+    os.close(writing)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.live
+def test_a_signal_leaves_a_summary_a_whole_csv_and_status_0(port: str, tmp_path: Path) -> None:
+    command = [*PROGRAM, "-c", "127.0.0.1", "-p", port, "-t", "0", "-i", "0.2", "-b", "10M", "--csv", "x.csv"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout is not None
+        while "0.20-0.40" not in client.stdout.readline():
+            pass
+        client.send_signal(signal.SIGINT)
+        out, errors = client.communicate(timeout=30)
+    assert client.returncode == 0
+    assert errors == "iperfpy: interrupt - the client has terminated by signal Interrupt(2)\n"
+    assert any(line.endswith("sender") for line in out.splitlines())
+    rows = list(csv.DictReader((tmp_path / "x.csv").read_text().splitlines()))
+    assert {"interval", "summary", "sum"} == {row["type"] for row in rows}
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_the_demo_measures_everything_and_compares(tmp_path: Path) -> None:
+    done = run(["demo", "-t", "0.5"], tmp_path, timeout_s=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    table = done.stdout.split("===== All runs")[1].splitlines()[2:]
+    names = [name for name in transports() for _ in range(2)]
+    assert [line.split()[0] for line in table] == names
+    assert [line.split()[1] for line in table] == ["forward", "reverse"] * len(transports())
+    assert all(float(line.split()[2]) > 0 for line in table)
+    assert {line.split()[-1] for line in table} == {
+        f"results/{p.name}" for p in (tmp_path / "results").iterdir()
+    }
+
+
+def test_the_demo_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "-t", "x"]) == 1
+    assert capsys.readouterr().err.startswith("iperfpy: parameter error - ")
