@@ -71,7 +71,7 @@ class CommandLine:
         try:
             context = self.command.make_context("iperfpy", words)
         except click.UsageError as error:
-            raise ParameterError(_sentence(error)) from None
+            raise ParameterError(sentence(error)) from None
         given = Given(context)
         if given["version"]:
             click.echo(f"iperfpy {__version__}")
@@ -220,7 +220,7 @@ def _output(given: Given) -> OutputOptions:
     )
 
 
-def _sentence(error: click.UsageError) -> str:
+def sentence(error: click.UsageError) -> str:
     """click's complaint, with the flag at its end where it concerns a value."""
     if isinstance(error, click.NoSuchOption):
         near = f" (did you mean {' or '.join(error.possibilities)}?)" if error.possibilities else ""

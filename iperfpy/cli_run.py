@@ -99,6 +99,7 @@ class Reports:
         self._stop = stop
         self.failed = False
         self.tests = 0
+        self._running: set[int] = set()
 
     def warn(self, sentence: str) -> None:
         """Say once, on stderr, what was lost; the exit status will say so too."""
@@ -122,7 +123,7 @@ class Reports:
 
     def client_sinks(self, plan: Plan, options: ClientOptions, csv: CsvFile | None) -> list[Sink]:
         """The reports of one test at the client, whose CSV is open already."""
-        sinks = [self._shown(plan.title, options)]
+        sinks: list[Sink] = [GuardedSink(self._shown(plan.title, options), self.lost)]
         if csv is not None:
             sinks.append(self._csv_sink(csv))
         return sinks
@@ -131,7 +132,11 @@ class Reports:
         """The reports of one test at the server: every test has a CSV of its own."""
         self.tests += 1
         number = self.tests
-        sinks = [self._shown("", None)]
+        self._running.add(number)
+        # Of tests that run at the same time, the first prints as if it were alone.
+        title = f"test {number}" if len(self._running) > 1 else ""
+        shown = GuardedSink(self._shown(title, None), self.lost, lambda: self._running.discard(number))
+        sinks: list[Sink] = [shown]
         if self._output.csv is not None:
             sinks.append(CsvSink(lambda plan: self._open_numbered(plan, number), self.warn))
         return sinks
@@ -171,9 +176,9 @@ class Reports:
     def _shown(self, title: str, connecting: ClientOptions | None) -> Sink:
         """What goes to standard output."""
         if self._output.json_stream:
-            return GuardedSink(JsonStreamSink(sys.stdout), self.lost)
+            return JsonStreamSink(sys.stdout)
         if self._output.json:
-            return GuardedSink(JsonSink(sys.stdout), self.lost)
+            return JsonSink(sys.stdout)
         wording = Wording(self._output.rate_format, title, self._output.verbose)
         sink = TextSink(screen_for(sys.stdout), sys.stderr, wording)
         if connecting is not None:
@@ -182,4 +187,4 @@ class Reports:
             except OSError as error:
                 self.warn(f"the report cannot be written: {reason(error)}")
                 silence_stdout()
-        return GuardedSink(sink, self.lost)
+        return sink

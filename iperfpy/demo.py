@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from iperfpy.cli import FAILED, complain
+from iperfpy.cli import FAILED, complain, sentence
 from iperfpy.cli_options import SECOND_US, Parsed, duration
 from iperfpy.errors import IperfpyError
 from iperfpy.measure.sample import Row, Sink, TestEnd, TestStart
@@ -226,9 +226,9 @@ def command(context: click.Context, duration_us: int, help: bool) -> int:
 def main(argv: Sequence[str]) -> int:
     """`iperfpy demo ARGV`; gives the exit status."""
     try:
-        status = command.main(list(argv), standalone_mode=False)
+        status = command.main(list(argv), prog_name="iperfpy demo", standalone_mode=False)
     except click.UsageError as error:
-        return complain(error.format_message().rstrip("."), kind="parameter error")
+        return complain(sentence(error), kind="parameter error")
     except OSError as error:
         return complain(f"cannot write a report: {reason(error)}")
     except (IperfpyError, TransportError) as error:

@@ -9,13 +9,17 @@ from iperfpy.measure.sample import Row, Sink, TestEnd, TestStart
 
 class GuardedSink:
     """Passes everything on until the sink underneath fails to write; then `lost` hears of it, once.
+    `closed` hears of the end.
 
     Only OSError is caught (a full disk, a closed pipe): anything else is a fault of this program.
     """
 
-    def __init__(self, sink: Sink, lost: Callable[[OSError], None]) -> None:
+    def __init__(
+        self, sink: Sink, lost: Callable[[OSError], None], closed: Callable[[], None] = lambda: None
+    ) -> None:
         self._sink = sink
         self._lost = lost
+        self._closed = closed
         self._working = True
 
     def start(self, start: TestStart) -> None:
@@ -32,6 +36,7 @@ class GuardedSink:
 
     def close(self) -> None:
         self._try(self._sink.close)
+        self._closed()
 
     def _try(self, write: Callable[[], None]) -> None:
         if not self._working:

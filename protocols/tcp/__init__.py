@@ -93,14 +93,24 @@ class Tcp(Transport):
             numerator="retransmits",
             denominator="segments_sent",
         ),
-        Metric("snd_cwnd_bytes", "Congestion window", _BYTES, _GAUGE, title="Cwnd", iperf3="snd_cwnd"),
+        Metric(
+            "snd_cwnd_bytes",
+            "Congestion window",
+            _BYTES,
+            _GAUGE,
+            title="Cwnd",
+            spread=True,
+            iperf3="snd_cwnd",
+        ),
         Metric("segments_sent", "Data segments transmitted, first transmissions and again"),
         Metric("retransmitted_bytes", "Payload transmitted again", _BYTES),
         Metric("lost_segments", "Segments in flight that the kernel takes for lost", kind=_GAUGE),
         Metric("reorder", "Reordering events seen", iperf3="reorder"),
         Metric("rttvar_us", "Variation of the round-trip time", _US, _GAUGE, iperf3="rttvar"),
         Metric("min_rtt_us", "Shortest round-trip time in the kernel's window", _US, _GAUGE),
-        Metric("snd_wnd_bytes", "What the peer's window takes", _BYTES, _GAUGE, iperf3="snd_wnd"),
+        Metric(
+            "snd_wnd_bytes", "What the peer's window takes", _BYTES, _GAUGE, spread=True, iperf3="snd_wnd"
+        ),
         Metric("pmtu_bytes", "Path MTU", _BYTES, _GAUGE, iperf3="pmtu"),
         Metric(
             "delivery_bits_per_second",
