@@ -231,6 +231,8 @@ class Decoder:
 
     def _body(self, offset: int, limit: int) -> Mapping[str, Any] | None:
         """The object at `offset`, removed from the buffer with all that is before it."""
+        if len(self._buffer) > offset and self._buffer[offset]:
+            self._wrong(f"announced a message of 16 MiB or more (allowed: {limit} bytes)")
         if len(self._buffer) < offset + 4:
             return None
         (length,) = struct.unpack_from(">I", self._buffer, offset)

@@ -147,7 +147,7 @@ def decode_sample(body: object, metrics: Sequence[Metric], sides: Mapping[int, S
 
 
 def congestion_used(transport: Transport, samples: Iterable[Sample]) -> str:
-    """The congestion control that the samples name, or empty: the text metric of that key, if there is one."""
+    """The congestion control that the samples name, or empty: from the text metric of that key."""
     if not any(metric.key == CONGESTION_KEY for metric in transport.metrics):
         return ""
     named = (sample.values.get(CONGESTION_KEY) for sample in samples)

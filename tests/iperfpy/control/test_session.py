@@ -1,0 +1,212 @@
+"""The two state machines: every phase crossed with every input, and whole dialogues."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from iperfpy.control import codec
+from iperfpy.control.codec import Closed, Document, Message, ServerError, Signal, State
+from iperfpy.control.session import (
+    CLIENT,
+    OVER,
+    SERVER,
+    Event,
+    Input,
+    Phase,
+    Send,
+    Session,
+    Table,
+    client_session,
+    server_session,
+)
+from iperfpy.errors import ProtocolError
+
+STOCK = "a" * 36
+OURS = "iperfpy-" + "a" * 28
+
+RECEIVED: dict[Input, bytes] = {
+    **{state: codec.encode_state(state) for state in State if 0 < state < 64},
+    State.ACCESS_DENIED: b"\xff",
+    State.SERVER_ERROR: codec.encode_server_error(7),
+    **{state: codec.encode_extension(state, {}) for state in (State.HELLO, State.STATS, State.SENTENCE)},
+    Event.DOCUMENT: codec.encode_document({"a": 1}),
+    Event.CLOSED: b"",
+}
+
+TABLES = {"client": CLIENT, "server": SERVER}
+
+
+def session_in(table: Table, phase: Phase) -> Session:
+    session = Session(table, "the peer", OURS, extended=True)
+    session.phase = phase
+    return session
+
+
+def reachable(table: Table) -> set[Phase]:
+    seen, todo = set(), [Phase.START]
+    while todo:
+        phase = todo.pop()
+        if phase not in seen:
+            seen.add(phase)
+            todo += table[phase].values()
+    return seen
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_tables_are_closed(table: Table) -> None:
+    assert reachable(table) == set(table)
+    assert all(not table[phase] for phase in OVER)
+    assert all(table[phase] for phase in set(table) - OVER)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_nothing_is_silent_where_the_other_end_may_vanish(table: Table) -> None:
+    waiting = set(table) - OVER - ({Phase.START} if table is CLIENT else set())
+    assert all(Event.CLOSED in table[phase] for phase in waiting)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_document_phases_expect_nothing_that_looks_like_a_length(table: Table) -> None:
+    for phase in table:
+        states = {each for each in table[phase] if isinstance(each, State)}
+        assert 0 not in states
+        if Event.DOCUMENT in table[phase]:
+            assert states <= {
+                State.CLIENT_TERMINATE,
+                State.SERVER_TERMINATE,
+                State.SENTENCE,
+                State.SERVER_ERROR,
+                State.ACCESS_DENIED,
+            }
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "send"), [(n, p, s) for n, t in TABLES.items() for p, s in product(t, Send)]
+)
+def test_every_phase_with_every_send(name: str, phase: Phase, send: Send) -> None:
+    table = TABLES[name]
+    session = session_in(table, phase)
+    following = table[phase].get(send)
+    assert session.can(send) is (following is not None)
+    if following is None:
+        with pytest.raises(RuntimeError, match="cannot be sent while"):
+            session.send(send, {})
+        assert session.phase is phase
+    else:
+        assert session.send(send, {})
+        assert session.phase is following
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "given"), [(n, p, r) for n, t in TABLES.items() for p, r in product(t, RECEIVED)]
+)
+def test_every_phase_with_everything_that_may_arrive(name: str, phase: Phase, given: Input) -> None:
+    table = TABLES[name]
+    session = session_in(table, phase)
+    following = table[phase].get(given)
+    if phase in OVER:
+        assert session.receive(RECEIVED[given]) == []
+        assert session.phase is phase
+    elif following is not None:
+        assert len(session.receive(RECEIVED[given])) == 1
+        assert session.phase is following
+    else:
+        with pytest.raises(ProtocolError, match=r"^the peer "):
+            session.receive(RECEIVED[given])
+        assert session.phase is Phase.FAILED
+
+
+def states(messages: list[Message]) -> list[State]:
+    return [message.state for message in messages if isinstance(message, Signal)]
+
+
+@pytest.mark.parametrize("chunk", [0, 1])
+def test_a_whole_test_between_stock_peers(chunk: int) -> None:
+    """The sequence that iperf3 puts on the wire, byte for byte."""
+    client, server = client_session(STOCK), server_session(STOCK)
+
+    def say(sender: Session, receiver: Session, *sends: Send) -> list[Message]:
+        data = b"".join(sender.send(send, {"n": 1}) for send in sends)
+        wire.append(data)
+        size = chunk or len(data)
+        return [m for at in range(0, len(data), size) for m in receiver.receive(data[at : at + size])]
+
+    wire: list[bytes] = []
+    assert client.send(Send.COOKIE) == STOCK.encode() + b"\0"
+    assert states(say(server, client, Send.PARAM_EXCHANGE)) == [State.PARAM_EXCHANGE]
+    assert say(client, server, Send.PARAMETERS) == [Document({"n": 1})]
+    say(server, client, Send.CREATE_STREAMS)
+    assert states(say(server, client, Send.TEST_START, Send.TEST_RUNNING)) == [
+        State.TEST_START,
+        State.TEST_RUNNING,
+    ]
+    say(client, server, Send.TEST_END)
+    say(server, client, Send.EXCHANGE_RESULTS)
+    assert say(client, server, Send.RESULTS) == [Document({"n": 1})]
+    assert len(say(server, client, Send.RESULTS, Send.DISPLAY_RESULTS)) == 2
+    say(client, server, Send.IPERF_DONE)
+    assert (client.phase, server.phase) == (Phase.DONE, Phase.DONE)
+    document = b'\0\0\0\x07{"n":1}'
+    assert b"".join(wire) == b"\x09" + document + b"\x0a\x01\x02\x04\x0d" + document * 2 + b"\x0e\x10"
+    assert client.receive(codec.encode_server_error(205)) == []
+
+
+def test_a_stock_peer_never_receives_an_extension() -> None:
+    server = server_session(STOCK)
+    assert not server.extended
+    with pytest.raises(RuntimeError, match="stock"):
+        server.send(Send.HELLO, {})
+    assert server.phase is Phase.START
+    server.send(Send.PARAM_EXCHANGE)
+    assert server.send(Send.FAILURE, {"text": "no", "i_errno": 7}) == bytes.fromhex("fe 00000007 00000000")
+
+
+def test_a_client_learns_from_the_greeting() -> None:
+    client, server = client_session(OURS), server_session(OURS)
+    client.send(Send.COOKIE)
+    data = server.send(Send.HELLO, {"transports": []}) + server.send(Send.PARAM_EXCHANGE)
+    assert not client.extended
+    assert states(client.receive(data)) == [State.HELLO, State.PARAM_EXCHANGE]
+    assert client.extended
+
+
+def test_a_client_towards_a_stock_server_may_not_say_stats() -> None:
+    client = client_session(OURS)
+    client.phase = Phase.RUNNING
+    with pytest.raises(RuntimeError, match="stock"):
+        client.send(Send.STATS, {})
+
+
+def test_failure_is_a_sentence_then_a_number() -> None:
+    client, server = client_session(OURS), server_session(OURS)
+    client.send(Send.COOKIE)
+    client.receive(server.send(Send.HELLO, {}))
+    messages = client.receive(server.send(Send.FAILURE, {"text": "the disk is full", "i_errno": 201}))
+    assert messages == [Signal(State.SENTENCE, {"text": "the disk is full"})]
+    assert client.phase is Phase.FAILED
+
+
+def test_old_server_error_needs_the_end_of_the_connection() -> None:
+    client = client_session(STOCK)
+    client.send(Send.COOKIE)
+    assert client.receive(b"\xfe\0\0\0\x8e") == []
+    assert client.receive(b"") == [ServerError(142, None)]
+
+
+def test_server_error_where_results_are_expected() -> None:
+    client = session_in(CLIENT, Phase.AWAITS_RESULTS)
+    assert client.receive(codec.encode_server_error(144)) == [ServerError(144, 0)]
+
+
+def test_closed_in_the_middle_of_a_message() -> None:
+    server = session_in(SERVER, Phase.AWAITS_PARAMETERS)
+    server.receive(b"\0\0\0\x20{")
+    assert server.receive(b"") == [Closed(inside=True)]
+
+
+def test_four_gigabytes_are_refused_at_once() -> None:
+    server = session_in(SERVER, Phase.AWAITS_PARAMETERS)
+    with pytest.raises(ProtocolError, match="announced a message of 16 MiB or more"):
+        server.receive(b"\xff\xff\xff\xff")
