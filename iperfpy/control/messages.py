@@ -167,8 +167,8 @@ def decode_parameters(
     if not isinstance(own, Mapping):
         raise PlanError(f'the parameter "{EXTENSION}" must be an object')
     transport = _choose(body, own, transports)
-    settings = _settings(transport, body, own)
     numbers = {key: _number(body, rule) for key, rule in NUMBERS.items()}
+    settings = _settings(transport, body, own)
     timed = not numbers["num"] and not numbers["blockcount"]
     plan = Plan(
         transport=transport.name,
