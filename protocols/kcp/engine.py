@@ -30,6 +30,8 @@ from protocols.udp.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
 _FIRST_PROBE_US, _LONGEST_PROBE_US = 500_000, 120_000_000
 _LONGEST_RTT_US = 60_000_000
 _UNBOUNDED = 1 << 30
+_QUEUE_S, _MOST_QUEUED = 0.002, 4096
+"""What may wait for the pacer: two milliseconds' worth, which is what one turn of an event loop releases."""
 _LATE_TIMER_US = 8_000
 """How late the timer of a busy machine may fire before its lateness costs rate: event loops sleep in whole
 milliseconds, and what they missed leaves at once. Measured on a shared 2-core machine at 20 Mb/s: with 1 ms
@@ -377,7 +379,7 @@ class Engine:
 
     def writable(self) -> int:
         """Bytes that `write` would take now. With congestion control a writer is held at the congestion
-        window: what waits here is a send quantum or two, not a send window."""
+        window: what waits here is what the next moments will release, not a send window."""
         return self.sending.room_bytes(self._admissible())
 
     def write(self, data: memoryview, now_us: int) -> int:
@@ -390,7 +392,8 @@ class Engine:
         if self.control is None:
             return sending.limit
         if self.recovery.bounded:
-            return max(2 * self.control.burst, 4) - sending.queued
+            paced = min(self.control.pacing_rate * _QUEUE_S, _MOST_QUEUED)
+            return max(2 * self.control.burst, 4, int(paced)) - sending.queued
         return max(self.control.window - (sending.end - sending.una), 4 - sending.queued)
 
     def transmit(self, now_us: int) -> list[DatagramBatch]:
