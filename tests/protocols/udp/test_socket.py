@@ -109,7 +109,7 @@ def test_an_empty_datagram_is_one_datagram() -> None:
         assert (received[0].count, received[0].size) == (1, 0)
 
 
-def test_full_send_buffer_takes_part_and_the_rest_goes_later(offload: bool) -> None:
+def test_full_send_buffer_takes_part_and_the_rest_goes_later() -> None:
     """A UNIX pair stands for a UDP socket whose buffer is full: loopback UDP never fills one."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with theirs, DatagramSocket(ours, offload=False) as sender:
@@ -142,19 +142,6 @@ def test_a_datagram_beyond_udp_names_the_mtu(local: SocketAddress) -> None:
         pytest.raises(PathError, match="MTU"),
     ):
         sender.send(random_batch(1, 65_530, 65_530))
-
-
-def test_datagrams_beyond_the_interface_are_fragmented_as_without_offload() -> None:
-    """The kernel refuses to cut them (loopback's MTU is 65,536; a datagram of 65,000 leaves one per run,
-    so lower the limit by hand) and the socket remembers."""
-    with (
-        DatagramSocket.bound(("127.0.0.1", 0)) as receiver,
-        DatagramSocket.connected(receiver.local_address) as sender,
-    ):
-        sender._gso_bytes = min(sender._gso_bytes, 999)
-        batch = random_batch(8, 1000, 1000)
-        assert sender.send(batch) == 8
-        assert receive_all(receiver, 8) == [bytes(datagram) for datagram in batch]
 
 
 def test_environment_switches_offload_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,67 @@
+"""Datagrams longer than the interface's MTU, in a network namespace whose loopback has a small one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import select
+import socket
+import sys
+import numpy as np
+from protocols.errors import PathError
+from protocols.udp.batch import DatagramBatch
+from protocols.udp.socket import DatagramSocket
+
+host = sys.argv[1]
+local = (host, 0, 0, 0) if ":" in host else (host, 0)
+receiver = DatagramSocket.bound(local)
+sender = DatagramSocket.connected(receiver.local_address)
+batch = DatagramBatch.of(np.random.default_rng(1).integers(0, 256, 8 * 1400 + 77, np.uint8), 1400)
+short = DatagramBatch.of(batch.data[:5000], 1000)
+for sent in (batch, short, batch):
+    assert sender.send(sent) == sent.count
+    got = []
+    while len(got) < sent.count and select.select([receiver], [], [], 2.0)[0]:
+        received = receiver.receive()
+        got += [bytes(datagram) for datagram in received[0]] if received else []
+    assert got == [bytes(datagram) for datagram in sent], len(got)
+print("fragmented", sender.segments)
+if ":" not in host:
+    probe = socket.socket(fileno=sender.fileno())
+    probe.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER = IP_PMTUDISC_DO
+    probe.detach()
+    assert sender.send(short) == short.count
+    try:
+        sender.send(batch)
+    except PathError as error:
+        print(error)
+"""
+
+
+def in_namespace(mtu: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = f'ip link set lo mtu {mtu} up && exec "$@"'
+    return subprocess.run(
+        ["unshare", "--net", "sh", "-c", command, "sh", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_longer_than_the_mtu(host: str) -> None:
+    """IP fragments them, as it does without offload; told not to, the error names the MTU."""
+    if not (shutil.which("unshare") and shutil.which("ip")) or in_namespace(1300, "true").returncode:
+        pytest.skip("needs the right to make a network namespace, and `ip`")
+    done = in_namespace(1300, sys.executable, "-c", SCRIPT, host)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("fragmented")
+    if ":" not in host:
+        assert "a datagram of 1400 bytes does not fit the path: choose a smaller MTU" in done.stdout
