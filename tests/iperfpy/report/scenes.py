@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 from iperfpy.measure.sample import ConnectedStream, Row, Sample, Sink, TestEnd, TestStart
 from iperfpy.plan import Direction, Plan
@@ -49,7 +50,7 @@ class SceneTransport(Transport):
     summary = "for tests of reports"
     prefix = "scene"
     settings = SceneSettings
-    metrics = (
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("rtt_us", "Smoothed RTT", US, Kind.GAUGE, title="RTT", spread=True, iperf3="rtt"),
         Metric("retransmits", "Sent again", title="Retrans", iperf3="retransmits"),
         share("retrans_percent", "Retrans(%)", "retransmits"),

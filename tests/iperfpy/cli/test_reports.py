@@ -1,0 +1,61 @@
+"""Which reports a test gets, and what is remembered when one of them fails."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from iperfpy import cli_run
+from iperfpy.cli_run import Reports
+from iperfpy.plan import ClientOptions, OutputOptions
+from tests.iperfpy.report.scenes import forward, server
+
+
+def test_of_tests_that_run_at_once_the_later_ones_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    reports = Reports(OutputOptions())
+    (first,), (second,) = reports.server_sinks(), reports.server_sinks()
+    second.start(server().start)
+    first.start(server().start)
+    first.close()
+    second.close()
+    (third,) = reports.server_sinks()
+    third.start(server().start)
+    starts = [line for line in capsys.readouterr().out.splitlines() if "Accepted" in line]
+    assert [line.startswith("test 2:  ") for line in starts] == [True, False, False]
+
+
+def test_every_test_of_a_server_has_a_csv_of_its_own(tmp_path: Path) -> None:
+    reports = Reports(OutputOptions(json_stream=True, csv=str(tmp_path / "x.csv")))
+    for _ in range(2):
+        for sink in reports.server_sinks():
+            sink.start(server().start)
+            sink.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x-2.csv", "x.csv"]
+    assert not reports.failed
+
+
+def test_a_client_stops_when_nobody_reads_and_a_server_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[str] = []
+    monkeypatch.setattr(cli_run, "silence_stdout", lambda: None)
+    for stop in (None, lambda: stopped.append("client")):
+        reports = Reports(OutputOptions(), stop)
+        reports.lost(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+        assert reports.failed
+    assert stopped == ["client"]
+
+
+@pytest.mark.parametrize(
+    ("output", "lines"), [(OutputOptions(json=True), 1), (OutputOptions(json_stream=True), 3)]
+)
+def test_json_speaks_alone(output: OutputOptions, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = forward()
+    (sink,) = Reports(output).client_sinks(scene.start.plan, ClientOptions("h"), None)
+    sink.start(scene.start)
+    sink.interval(scene.intervals[0])
+    sink.end(scene.end)
+    sink.close()
+    out = capsys.readouterr().out
+    assert out.startswith("{")
+    assert (out.count("\n") == lines) is output.json_stream
