@@ -1,0 +1,209 @@
+"""Engines put together by hand, controllers that only obey, and segments written out independently."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from protocols.congestion.contract import UNLIMITED, Ack, Loss
+from protocols.kcp.classic import Classic
+from protocols.kcp.engine import Engine, EngineOptions
+from protocols.kcp.rack import Rack
+from protocols.kcp.receive_window import Deliver
+from protocols.kcp.rtt import RttEstimator
+from protocols.kcp.send_window import SendWindow
+from protocols.udp.batch import DatagramBatch
+
+CONV = 0x1122_3344
+PUSH, ACK, WASK, WINS = 81, 82, 83, 84
+_LAYOUT = struct.Struct("<IBBHIIII")
+
+
+class Seg(NamedTuple):
+    """One segment as the wire has it."""
+
+    conv: int
+    cmd: int
+    frg: int
+    wnd: int
+    ts: int
+    sn: int
+    una: int
+    payload: bytes
+
+
+class Fixed:
+    """Congestion control that grants what it was told to, and notes what it hears."""
+
+    name = "fixed"
+
+    def __init__(self, window: int = 1 << 20, rate: float = UNLIMITED, burst: int = 8) -> None:
+        self.window, self.pacing_rate, self.burst = window, rate, burst
+        self.acks: list[Ack] = []
+        self.losses: list[Loss] = []
+        self.timeouts: list[int] = []
+        self.idles: list[int] = []
+
+    def on_sent(self, now_us: int, segments: int, in_flight: int) -> None:
+        assert segments > 0
+        assert in_flight > 0
+
+    def on_ack(self, ack: Ack) -> None:
+        self.acks.append(ack)
+
+    def on_loss(self, loss: Loss) -> None:
+        assert loss.segments > 0
+        self.losses.append(loss)
+
+    def on_timeout(self, now_us: int) -> None:
+        self.timeouts.append(now_us)
+
+    def on_idle(self, now_us: int) -> None:
+        self.idles.append(now_us)
+
+    def state(self) -> Mapping[str, float | int | str | None]:
+        return {}
+
+
+def classic(*, nodelay: bool = True, interval_us: int = 10_000, resend: int = 2) -> RecoveryFactory:
+    """Stock recovery, as `profiles.stock` makes it."""
+    return lambda window, rtt: Classic(window, rtt, nodelay=nodelay, interval_us=interval_us, resend=resend)
+
+
+RecoveryFactory = Callable[[SendWindow, RttEstimator], Any]
+
+
+def engine(
+    recovery: RecoveryFactory | None = None,
+    control: Fixed | None = None,
+    deliver: Deliver | None = None,
+    **options: Any,
+) -> Engine:
+    """An engine; `Rack` unless told otherwise."""
+    return Engine(CONV, EngineOptions(**options), recovery or Rack, control, deliver)
+
+
+class Sink:
+    """Takes payload in order and keeps it."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def __call__(self, payload: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+        self.data += np.ascontiguousarray(payload).tobytes()
+
+
+# ------------------------------------------------------------------ wire, written out independently
+
+
+def seg(cmd: int, payload: bytes = b"", **fields: int) -> bytes:
+    """One segment; every field but cmd has a default, `length` may lie."""
+    get = fields.get
+    header = _LAYOUT.pack(
+        get("conv", CONV),
+        cmd,
+        get("frg", 0),
+        get("wnd", 128),
+        get("ts", 0),
+        get("sn", 0),
+        get("una", 0),
+        get("length", len(payload)),
+    )
+    return header + payload
+
+
+def push(sn: int, payload: bytes, **fields: int) -> bytes:
+    return seg(PUSH, payload, sn=sn, **fields)
+
+
+def ack(sn: int, ts: int, una: int = 0, **fields: int) -> bytes:
+    return seg(ACK, sn=sn, ts=ts, una=una, **fields)
+
+
+def batch(*datagrams: bytes) -> DatagramBatch:
+    """Datagrams of one size (the last may be shorter) as one batch."""
+    stride = len(datagrams[0])
+    assert all(len(datagram) == stride for datagram in datagrams[:-1])
+    assert len(datagrams[-1]) <= stride
+    data = np.frombuffer(b"".join(datagrams), np.uint8)
+    return DatagramBatch(data, stride, len(datagrams), len(datagrams[-1]))
+
+
+def batches(datagrams: Iterable[bytes]) -> list[DatagramBatch]:
+    """Datagrams of any sizes, grouped as receive offload groups them: a shorter one ends its run."""
+    groups: list[list[bytes]] = []
+    for datagram in datagrams:
+        run = groups[-1] if groups else None
+        if run and len(run[-1]) == len(run[0]) >= len(datagram) and len(run) < 64:
+            run.append(datagram)
+        else:
+            groups.append([datagram])
+    return [batch(*group) for group in groups]
+
+
+def datagrams_of(sent: Iterable[DatagramBatch]) -> list[bytes]:
+    """Copies of the datagrams in batches."""
+    return [datagram.tobytes() for one in sent for datagram in one]
+
+
+def parse(datagram: bytes) -> list[Seg]:
+    """The segments of a datagram that must be well formed."""
+    found = []
+    while datagram:
+        *head, length = _LAYOUT.unpack_from(datagram)
+        assert len(datagram) >= 24 + length
+        found.append(Seg(*head, datagram[24 : 24 + length]))
+        datagram = datagram[24 + length :]
+    return found
+
+
+def segments_of(sent: Iterable[DatagramBatch]) -> list[Seg]:
+    return [segment for datagram in datagrams_of(sent) for segment in parse(datagram)]
+
+
+def numbers_of(sent: Iterable[DatagramBatch]) -> list[int]:
+    """Serial numbers of the data segments in batches."""
+    return [segment.sn for segment in segments_of(sent) if segment.cmd == PUSH]
+
+
+# --------------------------------------------------------------------------- what must always hold
+
+
+@dataclass(frozen=True)
+class Recount:
+    """The send window counted anew from its arrays."""
+
+    in_flight: int
+    sacked: int
+
+    @classmethod
+    def of(cls, one: Engine) -> Recount:
+        window = one.sending
+        rows = np.arange(window.una, window.nxt) & window.mask
+        acked, lost = window.acked[rows], window.lost[rows]
+        assert not (acked & lost).any()
+        return cls(int((~acked & ~lost).sum()), int(acked.sum()))
+
+
+def check(one: Engine, now_us: int, first_sn: int = 0) -> None:
+    """The invariants of an engine after `transmit(now_us)`."""
+    window, counts, receiving = one.sending, one.counts, one.receiving
+    assert first_sn <= window.una <= window.nxt <= window.end
+    assert window.end - window.una <= window.limit
+    recount = Recount.of(one)
+    assert one.recovery.in_flight == recount.in_flight
+    assert window.sacked == recount.sacked
+    resent = counts.lost + counts.early + counts.fast
+    assert counts.segments_sent == window.nxt - first_sn + resent
+    assert 0 <= one.recovery.spurious <= resent
+    assert 0 <= one.recovery.mistaken <= one._marked
+    assert receiving.segments == receiving.nxt - first_sn
+    assert receiving.nxt + receiving.stored <= receiving.high or not receiving.stored
+    deadline_us = one.deadline_us()
+    if window.una < window.end:
+        assert deadline_us is not None, "data waits and no deadline exists"
+    assert deadline_us is None or deadline_us > now_us, "a deadline that has passed makes its owner spin"
