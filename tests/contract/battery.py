@@ -27,6 +27,7 @@ from protocols.settings import Settings, flags_of
 from tests.contract.ports import LoopbackClient, LoopbackServer
 
 DEADLINE_S = 20.0
+PROMPT_S = 5.0
 BULK_BYTES = 3_000_000
 BLOCK_BYTES = 16_000
 
@@ -110,11 +111,19 @@ class Flow:
         return task
 
     async def close(self) -> None:
-        await self.sender.close()
-        await self.receiver.close()
-        for task in self.tasks:
-            with suppress(TransportError):
-                await task
+        """Both ends, and whatever ran on them; what does not end by itself is a fault."""
+        try:
+            await promptly(self.sender.close(), "close() of the sender")
+        finally:
+            await promptly(self.receiver.close(), "close() of the receiver")
+            _, stuck = await asyncio.wait(self.tasks, timeout=PROMPT_S) if self.tasks else ((), ())
+            for task in stuck:
+                task.cancel()
+            ends = await asyncio.gather(*self.tasks, return_exceptions=True)
+        assert not stuck, "send() or receive() goes on after close()"
+        for end in ends:
+            if isinstance(end, Exception) and not isinstance(end, TransportError):
+                raise end
 
 
 @asynccontextmanager
@@ -124,8 +133,8 @@ async def opened(subject: Subject, *reverse: bool) -> AsyncIterator[list[Flow]]:
     flows: list[Flow] = []
     with LoopbackServer(subject.host) as server:
         client = LoopbackClient(server)
-        async with asyncio.timeout(DEADLINE_S):
-            try:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
                 for index, backwards in enumerate(reverse):
                     conv = secrets.randbits(32)
                     ours = Stream(index + 1, index, conv, sends=not backwards)
@@ -137,9 +146,9 @@ async def opened(subject: Subject, *reverse: bool) -> AsyncIterator[list[Flow]]:
                     ends = (accepted, connected) if backwards else (connected, accepted)
                     flows.append(Flow(*ends, client=connected, server=accepted))
                 yield flows
-            finally:
-                for flow in flows:
-                    await flow.close()
+        finally:
+            for flow in flows:
+                await flow.close()
 
 
 async def both(*opening: Coroutine[Any, Any, Channel]) -> list[Channel]:
@@ -163,13 +172,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def promptly(work: Awaitable[None], what: str) -> None:
-    """`work` must end within a few seconds; the transport may say why with a `TransportError`."""
+    """`work` must end within `PROMPT_S`; the transport may say why with a `TransportError`."""
     try:
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(PROMPT_S):
             with suppress(TransportError):
                 await work
     except TimeoutError:
-        pytest.fail(f"{what} did not end within 5 s")
+        pytest.fail(f"{what} did not end within {PROMPT_S:g} s")
 
 
 def bytes_of(channel: Channel) -> int:
