@@ -148,6 +148,7 @@ class KcpChannel(Channel):
                 future.set_result(None)
             else:
                 future.set_exception(error)
+                future.exception()  # seen: not every one of them is waited for
 
     # -- the event loop
 
