@@ -11,6 +11,9 @@ from types import TracebackType
 
 OnSignal = Callable[[str], None]
 
+SAME_WISH_S = 0.5
+"""A signal so soon after the first is the same wish: timeout(1) tells the process and then its group."""
+
 
 class Signals:
     """While the context lasts, a signal calls `on_signal` with its name, e.g. "Interrupt(2)"; the second one
@@ -24,7 +27,7 @@ class Signals:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._handled: list[signal.Signals] = []
-        self._seen = 0
+        self._first_s: float | None = None
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -43,8 +46,9 @@ class Signals:
             self._loop.remove_signal_handler(number)
 
     def _arrived(self, number: signal.Signals) -> None:
-        self._seen += 1
-        if self._seen == 1:
+        now_s = self._loop.time()
+        if self._first_s is None:
+            self._first_s = now_s
             self._on_signal(f"{signal.strsignal(number)}({int(number)})")
-        elif self._task is not None:
+        elif self._task is not None and now_s - self._first_s > SAME_WISH_S:
             self._task.cancel()
