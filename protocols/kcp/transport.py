@@ -43,7 +43,12 @@ async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Chann
 
 async def accept(stream: Stream, settings: Settings, port: ServerPort) -> Channel:
     """The server's end, once the client's first datagram has come."""
-    path = await port.shared(DatagramHub.open).expect(stream.conv)
+    hub = port.shared(DatagramHub.open)
+    try:
+        path = await hub.expect(stream.conv)
+    except asyncio.CancelledError:
+        hub.release(stream.conv)  # the client may have come in the same turn of the loop
+        raise
     return KcpChannel(_engine(stream, settings), path, settings)
 
 
