@@ -43,8 +43,9 @@ from iperfpy.run.clock import now_us
 from iperfpy.run.deadlines import Deadlines
 from iperfpy.run.guard import Guard
 from iperfpy.run.interrupt import Signals
+from iperfpy.run.measurement import OpenStream
 from iperfpy.run.ports import NetworkClientPort
-from iperfpy.run.report import TestRun
+from iperfpy.run.report import TestRun, announce
 from iperfpy.run.sockets import (
     bind,
     new_socket,
@@ -56,7 +57,7 @@ from iperfpy.run.sockets import (
 )
 from iperfpy.run.streams import make_convs, make_streams
 from iperfpy.run.wire import Wire
-from protocols.contract import Channel, SocketAddress, Stream
+from protocols.contract import SocketAddress, Stream, Transport
 from protocols.errors import TransportError
 from protocols.registry import transport as transport_named
 
@@ -113,7 +114,7 @@ class _Client:
         self._wire: Wire | None = None
         self._hello: Hello | None = None
         self._run: TestRun | None = None
-        self._opened: list[tuple[Stream, Channel]] = []
+        self._opened: list[OpenStream] = []
         self._tcp_mss: int | None = None
 
     def interrupt(self, name: str) -> None:
@@ -137,10 +138,12 @@ class _Client:
         await wire.signal(self._deadlines.reply_s, State.CREATE_STREAMS)
         port = NetworkClientPort(remote, wire.session.cookie, local, self._options.client_port)
         for stream in make_streams(self._plan, convs, client=True):
-            await self._connect(stream, port)
+            await self._connect(transport, stream, port)
         await wire.signal(self._deadlines.streams_s, State.TEST_START)
+        server = (self._options.host, self._options.port)
+        announce(self._sinks, "client", server, self._plan, transport, self._opened, wire, self._tcp_mss)
         await wire.signal(self._deadlines.streams_s, State.TEST_RUNNING)
-        await self._measure(wire)
+        await self._measure(wire, transport)
 
     # -- open
 
@@ -234,11 +237,10 @@ class _Client:
 
     # -- streams
 
-    async def _connect(self, stream: Stream, port: NetworkClientPort) -> None:
-        transport = transport_named(self._plan.transport)
-
+    async def _connect(self, transport: Transport, stream: Stream, port: NetworkClientPort) -> None:
         async def connect() -> None:
-            self._opened.append((stream, await transport.connect(stream, self._plan.settings, port)))
+            channel = await transport.connect(stream, self._plan.settings, port)
+            self._opened.append(OpenStream.of(stream, channel))
 
         seconds = self._deadlines.streams_s
         try:
@@ -249,18 +251,18 @@ class _Client:
 
     # -- measure and exchange
 
-    async def _measure(self, wire: Wire) -> None:
+    async def _measure(self, wire: Wire, transport: Transport) -> None:
+        forward = self._plan.direction is Direction.FORWARD
         run = self._run = TestRun(
             "client",
-            (self._options.host, self._options.port),
             self._plan,
-            transport_named(self._plan.transport),
+            transport,
             self._opened,
+            now_us() if forward else wire.arrived_us[State.TEST_RUNNING],
             wire,
             self._guard,
             self._deadlines,
             self._sinks,
-            self._tcp_mss,
         )
         await self._guard.wait(self._end_in_time(run, wire), None, "")
         await wire.signal(self._deadlines.results_s, State.EXCHANGE_RESULTS)
@@ -321,8 +323,8 @@ class _Client:
         self._guard.close()
         if self._run is not None:
             await self._run.measurement.close()
-        for _, channel in self._opened:
-            await channel.close()
+        for each in self._opened:
+            await each.channel.close()
         if self._wire is not None:
             self._wire.close()
 

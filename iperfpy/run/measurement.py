@@ -40,10 +40,16 @@ OnTick = Callable[[tuple[Sample, ...], int], None]
 
 
 class Meter:
-    """A channel's counters; once frozen, those of one moment, so that everything read from them adds up."""
+    """A channel's counters, of three times.
+
+    The first record is the one taken when the channel was opened: what arrived between that and the moment
+    when this end noticed that the test runs is part of it. Once frozen, the record stays as it is, so that
+    everything read from it adds up.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._opening: dict[str, Value] | None = channel.counters()
         self._frozen: dict[str, Value] | None = None
 
     def freeze(self) -> None:
@@ -51,14 +57,29 @@ class Meter:
         self._frozen = self._channel.counters()
 
     def counters(self) -> dict[str, Value]:
-        """The record now, or as it was when frozen."""
-        return self._channel.counters() if self._frozen is None else self._frozen
+        """The record of the opening, then that of now, then the frozen one."""
+        opening, self._opening = self._opening, None
+        return opening or self._frozen or self._channel.counters()
 
     @property
     def bytes(self) -> int:
         """Payload since the channel was opened."""
         value = self.counters().get("bytes")
         return int(value) if isinstance(value, (int, float)) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """A stream whose channel is open, and its counters since then."""
+
+    stream: Stream
+    channel: Channel
+    meter: Meter
+
+    @classmethod
+    def of(cls, stream: Stream, channel: Channel) -> OpenStream:
+        """To be called as soon as the channel is open."""
+        return cls(stream, channel, Meter(channel))
 
 
 @dataclass(slots=True)
@@ -89,7 +110,8 @@ class Measurement:
 
     Parameters
     ----------
-    streams : (stream, channel) of every open stream, in stream order
+    streams : in stream order
+    started_us : when the other end may have begun to send
     limited : whether this end's senders stop by themselves at -n or -k
     known_end : whether this end decides when the time is over, so that intervals can be laid out before it
     on_tick : called with the samples of an interval and the time, for every interval but the last
@@ -100,7 +122,8 @@ class Measurement:
         self,
         plan: Plan,
         transport: Transport,
-        streams: Sequence[tuple[Stream, Channel]],
+        streams: Sequence[OpenStream],
+        started_us: int,
         guard: Guard,
         deadlines: Deadlines,
         *,
@@ -117,7 +140,6 @@ class Measurement:
         self._deadlines = deadlines
         self._on_tick = on_tick
         self._on_poll = on_poll
-        started_us = now_us()
         self.schedule = Schedule(
             started_us, plan.interval_us, plan.omit_us, plan.duration_us if known_end else 0
         )
@@ -129,9 +151,7 @@ class Measurement:
         if not self.schedule.omitting:
             self._measuring.set()
         self._moved = (0, started_us)
-        self.tracks = tuple(
-            self._track(stream, channel, transport, started_us) for stream, channel in streams
-        )
+        self.tracks = tuple(self._track(each, transport, started_us) for each in streams)
         self._ticking = asyncio.create_task(self._tick_on())
         self._ticking.add_done_callback(self._tick_ended)
 
@@ -212,15 +232,14 @@ class Measurement:
 
     # -- streams
 
-    def _track(self, stream: Stream, channel: Channel, transport: Transport, started_us: int) -> Track:
-        plan, side = self.plan, side_of(stream)
+    def _track(self, opened: OpenStream, transport: Transport, started_us: int) -> Track:
+        plan, stream = self.plan, opened.stream
         load = None
         if stream.sends:
             load = Load(plan.block_bytes, self._budget, plan.rate_bps, plan.burst_blocks)
-        meter = Meter(channel)
-        sampler = Sampler(stream.id, side, meter, transport.metrics, started_us)
-        carrying = asyncio.create_task(self._carry(stream, channel, load))
-        return Track(stream, channel, meter, sampler, load, carrying)
+        sampler = Sampler(stream.id, side_of(stream), opened.meter, transport.metrics, started_us)
+        carrying = asyncio.create_task(self._carry(stream, opened.channel, load))
+        return Track(stream, opened.channel, opened.meter, sampler, load, carrying)
 
     async def _carry(self, stream: Stream, channel: Channel, load: Load | None) -> None:
         where = f"stream {stream.id}"

@@ -22,25 +22,25 @@ from iperfpy.plan import Plan
 from iperfpy.run.clock import now_us
 from iperfpy.run.deadlines import Deadlines
 from iperfpy.run.guard import Guard
-from iperfpy.run.measurement import Measurement
+from iperfpy.run.measurement import Measurement, OpenStream
 from iperfpy.run.rows import Rows
 from iperfpy.run.sockets import plain
 from iperfpy.run.wire import Wire
-from protocols.contract import Channel, Side, SocketAddress, Stream, Transport
+from protocols.contract import Side, SocketAddress, Stream, Transport
 
 STATS_SLACK = 20
 SHORTEST_INTERVAL_US = 100_000
-
-Opened = Sequence[tuple[Stream, Channel]]
 
 
 class TestRun:
     """A test whose streams are open, at one end: measures, reports, and exchanges figures.
 
+    Data flows from construction on; the sinks have been told by `announce`.
+
     Parameters
     ----------
     role : "client" or "server"
-    peer : the other end's address, as reports show it
+    started_us : when the other end may have begun to send
     """
 
     __test__ = False
@@ -48,15 +48,14 @@ class TestRun:
     def __init__(
         self,
         role: str,
-        peer: SocketAddress,
         plan: Plan,
         transport: Transport,
-        opened: Opened,
+        opened: Sequence[OpenStream],
+        started_us: int,
         wire: Wire,
         guard: Guard,
         deadlines: Deadlines,
         sinks: Sequence[Sink],
-        tcp_mss: int | None,
     ) -> None:
         self.plan = plan
         self.transport = transport
@@ -65,13 +64,13 @@ class TestRun:
         self._guard = guard
         self._deadlines = deadlines
         self._sinks = sinks
-        self._streams = [stream for stream, _ in opened]
+        self._streams = [each.stream for each in opened]
         self._sides = {stream.id: _opposite(stream) for stream in self._streams}
         self._results: Results | None = None
         self._totals: tuple[Sample, ...] | None = None
         self._sequence = 0
         self._peer_sequence = 0
-        self._started_us = self._heard_us = now_us()
+        self._started_us = self._heard_us = started_us
         self.extended = wire.session.extended
         self._rows = Rows(
             {stream.id: self._direction(stream) for stream in self._streams},
@@ -80,11 +79,11 @@ class TestRun:
             round(deadlines.row_s * 1e6) if self.extended else 0,
             self._emit,
         )
-        self._announce(peer, opened, tcp_mss)
         self.measurement = Measurement(
             plan,
             transport,
             opened,
+            started_us,
             guard,
             deadlines,
             limited=role == "client" or (self.extended and not plan.omit_us),
@@ -180,28 +179,6 @@ class TestRun:
         }
         return {key: value for key, value in used.items() if value and self.transport.iperf3}
 
-    # -- sinks
-
-    def _announce(self, peer: SocketAddress, opened: Opened, tcp_mss: int | None) -> None:
-        start = TestStart(
-            plan=self.plan,
-            transport=self.transport,
-            role=self._role,
-            peer=peer,
-            peer_is_iperfpy=self.extended,
-            cookie=self._wire.session.cookie,
-            connected=tuple(
-                ConnectedStream(
-                    stream, channel.fileno(), plain(channel.local_address), plain(channel.remote_address)
-                )
-                for stream, channel in opened
-            ),
-            unix_time=time.time(),
-            tcp_mss=tcp_mss,
-        )
-        for sink in self._sinks:
-            sink.start(start)
-
     def _emit(self, rows: tuple[Row, ...]) -> None:
         for sink in self._sinks:
             sink.interval(rows)
@@ -213,3 +190,38 @@ class TestRun:
 def _opposite(stream: Stream) -> Side:
     """Which end of the stream the other program is."""
     return Side.RECEIVER if stream.sends else Side.SENDER
+
+
+def announce(
+    sinks: Sequence[Sink],
+    role: str,
+    peer: SocketAddress,
+    plan: Plan,
+    transport: Transport,
+    opened: Sequence[OpenStream],
+    wire: Wire,
+    tcp_mss: int | None,
+) -> None:
+    """Tell the sinks that the test is about to run. `peer`: the other end, as reports show it."""
+    connected = tuple(
+        ConnectedStream(
+            each.stream,
+            each.channel.fileno(),
+            plain(each.channel.local_address),
+            plain(each.channel.remote_address),
+        )
+        for each in opened
+    )
+    start = TestStart(
+        plan=plan,
+        transport=transport,
+        role=role,
+        peer=peer,
+        peer_is_iperfpy=wire.session.extended,
+        cookie=wire.session.cookie,
+        connected=connected,
+        unix_time=time.time(),
+        tcp_mss=tcp_mss,
+    )
+    for sink in sinks:
+        sink.start(start)

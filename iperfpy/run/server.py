@@ -36,15 +36,17 @@ from iperfpy.errors import (
 from iperfpy.measure.sample import Sink
 from iperfpy.plan import Plan, ServerOptions
 from iperfpy.run.acceptor import Acceptor
+from iperfpy.run.clock import now_us
 from iperfpy.run.deadlines import Deadlines
 from iperfpy.run.guard import Guard
 from iperfpy.run.interrupt import Signals
+from iperfpy.run.measurement import OpenStream
 from iperfpy.run.ports import NetworkServerPort, SharedListeners
-from iperfpy.run.report import TestRun
+from iperfpy.run.report import TestRun, announce
 from iperfpy.run.sockets import listen, segment_size, set_no_delay
 from iperfpy.run.streams import make_streams
 from iperfpy.run.wire import Wire
-from protocols.contract import Channel, SocketAddress, Stream
+from protocols.contract import SocketAddress
 from protocols.errors import TransportError
 from protocols.registry import transports
 
@@ -172,7 +174,7 @@ class _ServerTest:
         self._cookie = cookie
         self._sinks: Sequence[Sink] = ()
         self._run: TestRun | None = None
-        self._opened: list[tuple[Stream, Channel]] = []
+        self._opened: list[OpenStream] = []
         set_no_delay(sock)
         self._tcp_mss = segment_size(sock)
         self._wire = Wire(sock, server_session(cookie), self.guard)
@@ -185,8 +187,7 @@ class _ServerTest:
         except IperfpyError as error:
             log.info("%s: %s", self._address[0], error)
             await self._tell_client(error)
-            if self._run is not None:
-                self._run.conclude(error)
+            self._tell_sinks(error)
         except Exception:
             await self._tell_client(IperfpyError("the server failed for a fault of its own"))
             raise
@@ -203,9 +204,30 @@ class _ServerTest:
         self._take()
         wire.session.allow_streams(stream_count(request.plan))
         await self._open_streams(request)
+        self._sinks = self._server.make_sinks()
         wire.send(Send.TEST_START)
+        announce(
+            self._sinks,
+            "server",
+            self._address,
+            request.plan,
+            request.transport,
+            self._opened,
+            wire,
+            self._tcp_mss,
+        )
         wire.send(Send.TEST_RUNNING)
-        run = self._run = self._start(request)
+        run = self._run = TestRun(
+            "server",
+            request.plan,
+            request.transport,
+            self._opened,
+            now_us(),
+            wire,
+            self.guard,
+            deadlines,
+            self._sinks,
+        )
         counts_bytes = request.plan.total_bytes or request.plan.total_blocks
         if not counts_bytes:
             wire.on_signal = lambda state: run.finish() if state is State.TEST_END else None
@@ -249,22 +271,7 @@ class _ServerTest:
                 channel = await request.transport.accept(stream, settings, port)
             except OSError as error:
                 raise PathError(f"stream {stream.id}: {error.strerror or error}") from error
-            self._opened.append((stream, channel))
-
-    def _start(self, request: Request) -> TestRun:
-        self._sinks = self._server.make_sinks()
-        return TestRun(
-            "server",
-            self._address,
-            request.plan,
-            request.transport,
-            self._opened,
-            self._wire,
-            self.guard,
-            self._deadlines,
-            self._sinks,
-            self._tcp_mss,
-        )
+            self._opened.append(OpenStream.of(stream, channel))
 
     def _longest_s(self, plan: Plan) -> float | None:
         """How long to wait for TEST_END: until someone forgot about this test."""
@@ -283,13 +290,20 @@ class _ServerTest:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(wire.flush(), self._deadlines.goodbye_s)
 
+    def _tell_sinks(self, error: IperfpyError) -> None:
+        if self._run is not None:
+            self._run.conclude(error)
+            return
+        for sink in self._sinks:
+            sink.error(str(error))
+
     async def _close(self) -> None:
         self.guard.close()
         self._server.acceptor.forget(self._cookie)
         if self._run is not None:
             await self._run.measurement.close()
-        for _, channel in self._opened:
-            await channel.close()
+        for each in self._opened:
+            await each.channel.close()
         self._wire.close()
         for sink in self._sinks:
             sink.close()

@@ -18,6 +18,7 @@ from iperfpy.control.messages import clean
 from iperfpy.control.reasons import server_error_sentence
 from iperfpy.control.session import OVER, Phase, Send, Session
 from iperfpy.errors import IperfpyError, LateError, PeerError, PeerTerminatedError, ProtocolError
+from iperfpy.run.clock import now_us
 from iperfpy.run.guard import Guard
 from iperfpy.run.sockets import reason
 
@@ -41,6 +42,7 @@ class Wire:
     ----------
     on_stats, on_signal : called with the document of interval figures, and with every state that arrives
     heard : whether the other end has said anything at all
+    arrived_us : when each state arrived last
     """
 
     def __init__(self, sock: socket.socket, session: Session, guard: Guard) -> None:
@@ -48,6 +50,7 @@ class Wire:
         self.on_stats: OnStats | None = None
         self.on_signal: OnSignal | None = None
         self.heard = False
+        self.arrived_us: dict[State, int] = {}
         self._guard = guard
         self._sock = sock
         self._loop = asyncio.get_running_loop()
@@ -129,6 +132,7 @@ class Wire:
             if message.state is State.STATS:
                 self._give_stats(message.document or {})
                 return
+            self.arrived_us[message.state] = now_us()
             if self.on_signal is not None:
                 self.on_signal(message.state)
         if isinstance(message, Closed) and self.session.phase is Phase.DONE:

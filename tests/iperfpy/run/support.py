@@ -1,0 +1,220 @@
+"""A server in this process, and a sink that remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from iperfpy.control import codec
+from iperfpy.control.codec import State
+from iperfpy.measure.sample import Row, TestEnd, TestStart
+from iperfpy.plan import ClientOptions, Plan, ServerOptions
+from iperfpy.run.client import run_client
+from iperfpy.run.deadlines import Deadlines
+from iperfpy.run.server import run_server
+from protocols.registry import transport
+
+HURRIED = Deadlines(
+    cookie_s=0.4,
+    reply_s=0.5,
+    streams_s=0.8,
+    results_s=0.8,
+    goodbye_s=0.3,
+    retry_s=0.2,
+    drain_s=0.5,
+    verdict_s=0.1,
+)
+"""For tests in which a deadline is expected to pass."""
+
+
+class Recorder:
+    """A sink."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.started: TestStart | None = None
+        self.intervals: list[tuple[Row, ...]] = []
+        self.ended: TestEnd | None = None
+        self.errors: list[str] = []
+        self.closed = False
+
+    def start(self, start: TestStart) -> None:
+        assert self.started is None
+        self.started = start
+
+    def interval(self, rows: tuple[Row, ...]) -> None:
+        assert self.started is not None
+        assert self.ended is None
+        self.intervals.append(rows)
+
+    def end(self, end: TestEnd) -> None:
+        assert self.ended is None
+        assert not self.errors
+        self.ended = end
+
+    def error(self, message: str) -> None:
+        assert self.ended is None
+        self.errors.append(message)
+
+    def close(self) -> None:
+        self.closed = True
+
+    @property
+    def end_rows(self) -> tuple[Row, ...]:
+        assert self.ended is not None
+        return self.ended.rows
+
+    @property
+    def sentence(self) -> str:
+        """How the test ended early."""
+        return self.errors[0] if self.errors else self.ended.interrupted if self.ended else "nothing was told"
+
+
+@dataclass
+class Server:
+    """A running server: its port, and one recorder per test that started."""
+
+    port: int = 0
+    tests: list[Recorder] = field(default_factory=list)
+    task: asyncio.Task[int] | None = None
+
+    def make_sinks(self) -> list[Recorder]:
+        self.tests.append(Recorder())
+        return [self.tests[-1]]
+
+    async def settled(self) -> None:
+        """Until every test that started has been closed."""
+        async with asyncio.timeout(5):
+            while not all(test.closed for test in self.tests):  # noqa: ASYNC110 - tests may poll
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def serving(deadlines: Deadlines | None = None, **options: Any) -> AsyncIterator[Server]:
+    """A server on a free port of 127.0.0.1, unless `bind` says otherwise."""
+    server = Server()
+    listening = asyncio.Event()
+
+    def on_listening(port: int) -> None:
+        server.port = port
+        listening.set()
+
+    settings = ServerOptions(**{"port": 0, "bind": "127.0.0.1", **options})
+    server.task = asyncio.create_task(
+        run_server(settings, server.make_sinks, on_listening=on_listening, deadlines=deadlines)
+    )
+    waiting = asyncio.create_task(listening.wait())
+    await asyncio.wait([waiting, server.task], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if server.task.done():
+        server.task.result()
+    try:
+        yield server
+    finally:
+        server.task.cancel()
+        await asyncio.gather(server.task, return_exceptions=True)
+
+
+def plan_for(name: str = "tcp", **changes: Any) -> Plan:
+    """A short test."""
+    chosen = transport(name)
+    settings = chosen.settings()
+    defaults = {"duration_us": 300_000, "interval_us": 100_000, "block_bytes": chosen.block_bytes(settings)}
+    if {"total_bytes", "total_blocks"} & set(changes):
+        defaults["duration_us"] = 0
+    return replace(Plan(name, settings), **{**defaults, **changes})
+
+
+async def measure(port: int, plan: Plan, deadlines: Deadlines | None = None, **options: Any) -> Recorder:
+    """Run a client against `port`, and what it reported. Raises what `run_client` raises."""
+    recorder = Recorder()
+    await measure_into(recorder, port, plan, deadlines, **options)
+    return recorder
+
+
+async def measure_into(
+    recorder: Recorder, port: int, plan: Plan, deadlines: Deadlines | None = None, **options: Any
+) -> int:
+    """The same, for tests that look at the report of a test that fails."""
+    client = ClientOptions(**{"host": "127.0.0.1", "port": port, **options})
+    return await run_client(plan, client, [recorder], deadlines=deadlines)
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def scripted(handler: Handler) -> AsyncIterator[int]:
+    """A server that does exactly what `handler` says with every connection; gives its port."""
+    handling: set[asyncio.Task[None]] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handling.add(task)
+        try:
+            await handler(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            handling.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tuple(handling):
+            task.cancel()
+        await asyncio.sleep(0.01)
+
+
+class Peer:
+    """A control connection spoken by hand: what a stock iperf3, or somebody else, might send."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connected(cls, port: int, cookie: str = "s" * 36) -> Peer:
+        """A client's control connection whose cookie was sent."""
+        peer = cls(*await asyncio.open_connection("127.0.0.1", port))
+        peer.writer.write(codec.encode_cookie(cookie))
+        return peer
+
+    def say(self, *states: State) -> None:
+        self.writer.write(b"".join(codec.encode_state(state) for state in states))
+
+    def tell(self, body: dict[str, Any]) -> None:
+        self.writer.write(codec.encode_document(body))
+
+    async def state(self) -> int:
+        """The next byte, signed."""
+        async with asyncio.timeout(5):
+            return int(struct.unpack(">b", await self.reader.readexactly(1))[0])
+
+    async def document(self) -> bytes:
+        async with asyncio.timeout(5):
+            (length,) = struct.unpack(">I", await self.reader.readexactly(4))
+            return await self.reader.readexactly(length)
+
+    async def rest(self) -> bytes:
+        """Everything until the other end closes."""
+        async with asyncio.timeout(5):
+            try:
+                return await self.reader.read()
+            except ConnectionError:
+                return b""
+
+    async def close(self) -> None:
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except ConnectionError:
+            return

@@ -1,0 +1,227 @@
+"""Whole tests between two iperfpy in one process, over 127.0.0.1: what is reported, at both ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from iperfpy.measure.sample import Row, Sample
+from iperfpy.plan import Direction
+from protocols.contract import Side
+from tests.iperfpy.run.support import Recorder, Server, measure, plan_for, serving
+
+pytestmark = pytest.mark.live
+
+TRANSPORTS = ("tcp", "kcp", "kcp-bbr")
+
+
+def received(row: Row) -> int:
+    sample = row.of(Side.RECEIVER)
+    assert sample is not None
+    return sample.bytes
+
+
+def sent(row: Row) -> int:
+    sample = row.of(Side.SENDER)
+    assert sample is not None
+    return sample.bytes
+
+
+def known(sample: Sample | None) -> Sample:
+    """The sample without the figures that are not available: those do not travel."""
+    assert sample is not None
+    return replace(sample, values={key: value for key, value in sample.values.items() if value is not None})
+
+
+async def run(server: Server, *args: object, **kwargs: object) -> tuple[Recorder, Recorder]:
+    """A test; gives the client's report and the server's."""
+    client = await measure(server.port, *args, **kwargs)  # type: ignore[arg-type]  # passed on as given
+    await server.settled()
+    return client, server.tests[-1]
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+@pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
+async def test_timed(name: str, direction: Direction) -> None:
+    async with serving() as server:
+        client, there = await run(server, plan_for(name, direction=direction))
+    for report in (client, there):
+        assert report.started is not None
+        assert report.started.peer_is_iperfpy
+        assert report.started.plan == client.started.plan if client.started else False
+        (row,) = report.end_rows
+        assert row.direction == direction.value
+        assert row.local.seconds >= 0.3
+        assert row.peer is not None
+        assert received(row) > 0
+        assert sent(row) > 0
+        assert report.ended is not None
+        assert {"host_total", "remote_total"} <= set(report.ended.cpu_percent)
+        assert report.ended.interrupted == ""
+    assert known(client.end_rows[0].local) == known(there.end_rows[0].peer)
+    assert known(client.end_rows[0].peer) == known(there.end_rows[0].local)
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+async def test_the_senders_figures_come_live_in_reverse(name: str) -> None:
+    async with serving() as server:
+        client, _ = await run(server, plan_for(name, direction=Direction.REVERSE, duration_us=500_000))
+    assert len(client.intervals) == 5
+    senders = [rows[0].of(Side.SENDER) for rows in client.intervals]
+    assert all(sample is not None for sample in senders)
+    assert all(sample.values["rtt_us"] is not None for sample in senders if sample)
+    assert all(sample.values["retransmits"] is not None for sample in senders if sample)
+
+
+async def test_rows_add_up_to_the_total_and_leave_no_gap() -> None:
+    async with serving() as server:
+        client, there = await run(server, plan_for(duration_us=450_000, parallel=2))
+    for report in (client, there):
+        for at, total in enumerate(report.end_rows):
+            rows = [rows[at] for rows in report.intervals]
+            assert sum(row.local.bytes for row in rows) == total.local.bytes
+            assert rows[0].local.start_us == 0
+            assert rows[-1].local.end_us == total.local.end_us
+            assert all(a.local.end_us == b.local.start_us for a, b in pairwise(rows))
+    peers = [rows[0].peer for rows in client.intervals]
+    assert client.end_rows[0].peer is not None
+    assert sum(peer.bytes for peer in peers if peer) == client.end_rows[0].peer.bytes
+
+
+async def test_bidirectional_with_parallel_streams() -> None:
+    async with serving() as server:
+        client, there = await run(server, plan_for(direction=Direction.BIDIRECTIONAL, parallel=2))
+    assert [row.stream for row in client.end_rows] == [1, 3, 4, 5]
+    assert [row.direction for row in client.end_rows] == ["forward"] * 2 + ["reverse"] * 2
+    assert [row.direction for row in there.end_rows] == ["forward"] * 2 + ["reverse"] * 2
+    assert [row.local.side for row in client.end_rows] == [Side.SENDER] * 2 + [Side.RECEIVER] * 2
+    assert [row.local.side for row in there.end_rows] == [Side.RECEIVER] * 2 + [Side.SENDER] * 2
+    assert all(received(row) > 0 for row in client.end_rows)
+    ports = [each.local[1] for each in client.started.connected] if client.started else []
+    assert ports == [each.remote[1] for each in there.started.connected] if there.started else False
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+@pytest.mark.parametrize("direction", list(Direction))
+async def test_bytes_arrive_to_the_last_one(name: str, direction: Direction) -> None:
+    plan = plan_for(name, total_bytes=3_000_007, direction=direction, parallel=2)
+    async with serving() as server:
+        client, there = await run(server, plan)
+    for report in (client, there):
+        for way in {row.direction for row in report.end_rows}:
+            rows = [row for row in report.end_rows if row.direction == way]
+            assert sum(map(sent, rows)) == 3_000_007
+            assert sum(map(received, rows)) == 3_000_007
+
+
+async def test_blocks() -> None:
+    async with serving() as server:
+        client, _ = await run(server, plan_for(total_blocks=50, block_bytes=1000))
+    assert received(client.end_rows[0]) == 50_000
+
+
+async def test_a_short_test_is_one_row() -> None:
+    async with serving() as server:
+        client, there = await run(server, plan_for(total_bytes=100_000, interval_us=1_000_000))
+    assert [len(client.intervals), len(there.intervals)] == [1, 1]
+    assert client.intervals[0][0].local.bytes == 100_000
+    assert received(client.intervals[0][0]) == 100_000
+
+
+@pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
+async def test_omitted_stretch_is_shown_and_not_counted(direction: Direction) -> None:
+    plan = plan_for(omit_us=200_000, duration_us=300_000, direction=direction)
+    async with serving() as server:
+        client, there = await run(server, plan)
+    omitted = [rows[0].local.omitted for rows in client.intervals]
+    assert omitted == [True] * 2 + [False] * 3
+    measured = [rows[0].local for rows in client.intervals if not rows[0].local.omitted]
+    assert measured[0].start_us == 0
+    assert sum(sample.bytes for sample in measured) == client.end_rows[0].local.bytes
+    for report in (client, there):
+        assert 0.3 <= report.end_rows[0].local.seconds < 0.48
+
+
+async def test_omitted_bytes_do_not_count_towards_the_end() -> None:
+    plan = plan_for(total_bytes=200_000, omit_us=100_000, rate_bps=40_000_000, direction=Direction.REVERSE)
+    async with serving() as server:
+        client, _ = await run(server, plan)
+    assert received(client.end_rows[0]) >= 200_000
+
+
+async def test_rate() -> None:
+    plan = plan_for(duration_us=600_000, rate_bps=8_000_000, parallel=2)
+    async with serving() as server:
+        client, _ = await run(server, plan)
+    for row in client.end_rows:
+        assert received(row) < 8_000_000 * 0.75 / 8
+        assert received(row) > 8_000_000 * 0.3 / 8
+
+
+async def test_no_interval_rows() -> None:
+    async with serving() as server:
+        client, there = await run(server, plan_for(interval_us=0))
+    assert client.intervals == there.intervals == []
+    assert client.end_rows[0].peer is not None
+
+
+async def test_several_clients_at_once() -> None:
+    async with serving() as server:
+        plans = [plan_for(name) for name in TRANSPORTS] + [plan_for(direction=Direction.REVERSE)]
+        reports = await asyncio.gather(*(measure(server.port, plan) for plan in plans))
+        await server.settled()
+    assert len(server.tests) == 4
+    assert all(received(report.end_rows[0]) > 0 for report in reports)
+
+
+async def test_the_listener_stays_open_between_tests() -> None:
+    async with serving() as server:
+        for _ in range(10):
+            await run(server, plan_for(total_bytes=1000))
+    assert len(server.tests) == 10
+
+
+async def test_one_test_only() -> None:
+    async with serving(one_off=True) as server:
+        await run(server, plan_for())
+        assert server.task is not None
+        assert await server.task == 0
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+async def test_chosen_local_address_and_ports(name: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.2", 0))
+        port = probe.getsockname()[1]
+    plan = plan_for(name, parallel=2)
+    async with serving() as server:
+        client, _ = await run(server, plan, bind="127.0.0.2", client_port=port)
+    assert client.started is not None
+    assert [each.local[:2] for each in client.started.connected] == [
+        ("127.0.0.2", port),
+        ("127.0.0.2", port + 1),
+    ]
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+@pytest.mark.parametrize("host", ["::1", "127.0.0.1"])
+async def test_a_dual_stack_server(name: str, host: str) -> None:
+    async with serving(bind="") as server:
+        client, there = await run(server, plan_for(name), host=host)
+    assert there.started is not None
+    assert there.started.peer[0] == host
+    assert [each.remote[0] for each in there.started.connected] == [host]
+    assert received(client.end_rows[0]) > 0
+
+
+async def test_settings_reach_the_server() -> None:
+    plan = plan_for("kcp")
+    plan = replace(plan, settings=replace(plan.settings, mtu=700), title="a title")  # type: ignore[call-arg]  # KCP's own
+    async with serving() as server:
+        _, there = await run(server, plan)
+    assert there.started is not None
+    assert there.started.plan == plan
