@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from math import inf
 
+from protocols.congestion.bbr.noise import TOLERANCE
+
 BETA = 0.7
 HEADROOM = 0.15
 
@@ -19,6 +21,7 @@ class Bounds:
         self.inflight_long = inf
         self.inflight_short = inf
         self.bandwidth_short = inf
+        self._because = inf  # the loss rate that lowered inflight_long
         self._rounds_up = 0
         self._acks = 0.0
         self._acks_per_segment = inf
@@ -44,9 +47,15 @@ class Bounds:
         self.bandwidth_short = max(bandwidth_latest, BETA * self.bandwidth_short)
         self.inflight_short = max(inflight_latest, BETA * self.inflight_short)
 
-    def lower_long_term(self, inflight: float, target: float) -> None:
-        """BBRHandleInflightTooHigh (draft 5.5.10.2)."""
+    def lower_long_term(self, inflight: float, target: float, loss_rate: float) -> None:
+        """BBRHandleInflightTooHigh (draft 5.5.10.2), because `loss_rate` was seen."""
         self.inflight_long = max(inflight, BETA * target)
+        self._because = loss_rate
+
+    def reconsider(self, noise: float) -> None:
+        """What was taken for congestion turned out to be the path's own loss: the bound had no reason."""
+        if noise + TOLERANCE / 2 >= self._because:
+            self.inflight_long = inf
 
     def begin_probe(self, window: float) -> None:
         """REFILL or UP begins: growth starts at one segment per round."""

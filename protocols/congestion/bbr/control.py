@@ -20,7 +20,7 @@ from protocols.congestion.bbr.estimators import Aggregation, FullPipe, Rounds
 from protocols.congestion.bbr.noise import NoiseFloor
 from protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Bound, Event, Phase
 from protocols.congestion.bbr.rtt import MinRtt
-from protocols.congestion.contract import Ack, Loss
+from protocols.congestion.contract import Ack, Flight, Loss
 from protocols.congestion.filters import WindowedMax
 
 INITIAL_WINDOW = 10
@@ -65,12 +65,13 @@ class Bbr:
         self._pacing_rate = PHASES[Phase.STARTUP].pacing_gain * initial_window * 1e3  # 5.6.2: over 1 ms
         self._burst = 1
         self._in_flight = 0
-        self._held = False  # the window was used up in this round
+        self._held = self._was_held = False  # the window was used up, in this round and in the last
         # the round in progress
         self._round_best = self._last_best = 0.0
         self._send_rate = 0.0
         self._volume_latest = 0.0
         self._from_delivered = self._from_lost = 0
+        self._growth_best, self._growth_from = 0.0, 0
         # the phase in progress
         self._phase_rounds = 0
         self._down_us = 0
@@ -152,7 +153,7 @@ class Bbr:
         lost = loss.lost - flight.lost
         resolved = loss.delivered - flight.delivered + lost
         if resolved >= SMALLEST_SAMPLE and self.noise.excessive(lost, resolved):
-            self._too_much(flight.in_flight, flight.app_limited, loss.now_us)
+            self._too_much(flight, lost / resolved, loss.now_us)
 
     def on_ack(self, ack: Ack) -> None:
         """BBRUpdateOnACK (5.2.3)."""
@@ -206,16 +207,24 @@ class Bbr:
         self._rounds_since_probe += 1
         probing = PHASES[self.phase].probing
         self.rtt.end_round(loaded=probing or self.phase in (Phase.DRAIN, Phase.DOWN))
+        if PHASES[self.phase].probing:
+            self._watch_growth(ack)
         self._judge_losses(ack)
-        if self.phase in (Phase.STARTUP, Phase.UP) and self._round_best:
-            self.pipe.update(self._round_best)
         if self.phase is Phase.DOWN and not self._advanced and not _app_limited(ack):
             self._advanced = True
             self._cycle += 1
             self._bandwidths.advance(self._cycle)
         self._last_best, self._round_best = self._round_best, 0.0
         self._send_rate = self._volume_latest = 0.0
-        self._held = False
+        self._held, self._was_held = False, self._held
+
+    def _watch_growth(self, ack: Ack) -> None:
+        """BBRCheckFullBWReached (5.3.1.2), once per round, or once in several when a round has too few
+        transmissions for its losses not to look like a plateau."""
+        self._growth_best = max(self._growth_best, self._round_best)
+        if ack.delivered - self._growth_from >= SMALLEST_SAMPLE and self._growth_best:
+            self.pipe.update(self._growth_best)
+            self._growth_best, self._growth_from = 0.0, ack.delivered
 
     def _judge_losses(self, ack: Ack) -> None:
         """BBRUpdateCongestionSignals (5.5.10.3), over rounds that are long enough to mean something."""
@@ -229,30 +238,30 @@ class Bbr:
             self.noise.outgrown(self._delivered_best, ack.now_us)
         elif self.phase in (Phase.CRUISE, Phase.DOWN) and self.rtt.near(self.rtt.last_round_us, 4.0):
             self.noise.note_round(lost, resolved)
-        self.noise.update()
+        self.bounds.reconsider(self.noise.update())
         if not self.noise.excessive(lost, resolved):
             return
         if self.phase is Phase.STARTUP:
-            self._leave_startup_for_losses(ack)
+            self._leave_startup_for_losses(lost, resolved)
         elif not PHASES[self.phase].probing:
             self.bounds.lower_short_term(
                 self._bandwidths.value, self._window, self._round_best, self._volume_latest
             )
 
-    def _leave_startup_for_losses(self, ack: Ack) -> None:
+    def _leave_startup_for_losses(self, lost: int, resolved: int) -> None:
         """BBRCheckStartupHighLoss (5.3.1.3). The draft wants a round of recovery and six gaps; here a round
-        without growth must come with it, because losses alone may be noise that is not known yet."""
-        if self.pipe.rate and self._round_best < self.pipe.rate * 1.25:
+        without growth must come with it, two as long as the noise is not known: losses alone may be noise."""
+        if self.pipe.flat_rounds >= (1 if self.noise.known else 2):
             self.pipe.reached = True
-            self.bounds.inflight_long = max(self.bdp, self._volume_latest)
+            self.bounds.lower_long_term(max(self.bdp, self._volume_latest), 0.0, lost / resolved)
 
-    def _too_much(self, in_flight: int, app_limited: bool, now_us: int) -> None:
+    def _too_much(self, flight: Flight, loss_rate: float, now_us: int) -> None:
         """BBRHandleInflightTooHigh (5.5.10.2)."""
         self._probe_open = False
         if self.phase is Phase.STARTUP:
             return
-        if not app_limited:
-            self.bounds.lower_long_term(in_flight, min(self.bdp, self._window))
+        if not flight.app_limited:
+            self.bounds.lower_long_term(flight.in_flight, min(self.bdp, self._window), loss_rate)
         if self.phase is Phase.UP:
             self._happen(Event.SATURATED, now_us)
 
@@ -262,7 +271,7 @@ class Bbr:
         lost = ack.lost - ack.flight.lost
         if self.noise.excessive(lost, ack.delivered - ack.flight.delivered + lost):
             return
-        held = self._held and self._window >= self.bounds.inflight_long and self.phase is Phase.UP
+        held = self._bound_holds and self.phase is Phase.UP
         self.bounds.raise_long_term(ack.flight.in_flight, ack.acked, self._window, held, self.rounds.started)
 
     def _resume(self, ack: Ack) -> None:
@@ -363,7 +372,7 @@ class Bbr:
         if self.rounds.started and best >= self._up_rate * 1.25:
             self._up_rate = best
             return False
-        if self._held and self._window >= self.bounds.inflight_long:
+        if self._bound_holds:
             self.pipe.reset(best)
             return False
         if self.pipe.now:
@@ -371,6 +380,11 @@ class Bbr:
         if self._phase_rounds < 1 or best >= self._up_rate * _UP_GROWTH or ack.rtt_us is None:
             return False
         return ack.rtt_us > self._base_rtt_us + max(self.rtt.us / 8, self.rtt.tolerance_us)
+
+    @property
+    def _bound_holds(self) -> bool:
+        """Is the long-term bound what keeps us from sending more?"""
+        return (self._held or self._was_held) and self._window >= int(self.bounds.inflight_long)
 
     def _hold_probe_rtt(self, ack: Ack) -> None:
         """BBRHandleProbeRTT (5.3.4.3)."""

@@ -8,8 +8,8 @@ STARTUP that were outgrown later), and those sent *at* it (CRUISE, REFILL).
 * Loss below capacity is noise by definition.
 * Loss at capacity counts as noise too, and makes the estimate sharp, as long as it is not significantly
   higher than loss below. If it is, the path is being overdriven (a policer, a shallow queue) and only the
-  pool below is believed. A controller that overdrives a policer cannot talk itself into taking drops for noise:
-  every cycle sends below its own rate for a round, sees less loss there, and comes down.
+  pool below is believed. A controller that overdrives a policer cannot talk itself into taking drops for
+  noise: every cycle sends below its own rate for a round, sees less loss there, and comes down.
 * Nothing is learnt while the round-trip time says that there is a queue: growing delay vetoes.
 
 Not in the draft. It has a fixed tolerance (LossThresh, 2 %) in the place of `excessive`.
@@ -27,6 +27,8 @@ TOLERANCE = 0.02
 """Loss above the noise that is still no sign of congestion (BBR.LossThresh, draft 2.4)."""
 SIGNIFICANT = 3.0
 """Standard errors by which two loss rates must differ before they are taken to differ."""
+ENOUGH = 100
+"""Transmissions that make a pool worth believing."""
 _LEAST_DIFFERENCE = 0.01
 _MOST = 0.6
 _BURSTIEST = 20.0
@@ -122,6 +124,11 @@ class NoiseFloor:
     # -- what follows
 
     @property
+    def known(self) -> bool:
+        """Has the path been seen below its capacity for long enough?"""
+        return self._below.sent >= ENOUGH
+
+    @property
     def lossy(self) -> bool:
         """Is there loss that needs telling apart?"""
         return max(self._at.rate, self._below.rate) > TOLERANCE / 4
@@ -137,7 +144,7 @@ class NoiseFloor:
             sent, lost = sent + at.sent, lost + max(0, at.lost)
         rate = lost / max(1, sent)
         error = sqrt(self.burstiness * rate * (1.0 - rate) / max(1, sent))
-        self.estimate = min(_MOST, max(0.0, rate - error / 2))
+        self.estimate = min(_MOST, max(0.0, rate - error))
         return self.estimate
 
     def _higher(self, at: Pool, below: Pool) -> bool:
