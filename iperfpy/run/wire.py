@@ -58,7 +58,7 @@ class Wire:
         self._unsent = bytearray()
         self._sent = asyncio.Event()
         self._sent.set()
-        self._closed = False
+        self._closed = self._broken = False
         self._loop.add_reader(sock, self._read)
 
     def send(self, send: Send, body: Mapping[str, Any] | None = None) -> None:
@@ -71,8 +71,8 @@ class Wire:
             self._guard.call_off(LateError(f"{self.session.peer} does not read what it is sent"))
 
     def can(self, send: Send) -> bool:
-        """Whether `send` would be accepted now."""
-        return self.session.can(send)
+        """Whether `send` would be accepted now, and could be heard."""
+        return not self._broken and self.session.can(send)
 
     async def flush(self) -> None:
         """Wait until all that was said has been handed to the kernel."""
@@ -95,7 +95,7 @@ class Wire:
     def close(self) -> None:
         """Close the socket. Idempotent."""
         if not self._closed:
-            self._closed = True
+            self._closed = self._broken = True
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
             self._sock.close()
@@ -114,6 +114,7 @@ class Wire:
             self._stop_reading(error)
             return
         except OSError as error:
+            self._broken = True
             text = f"the control connection to {self.session.peer} broke: {reason(error)}"
             self._stop_reading(PeerError(text))
             return

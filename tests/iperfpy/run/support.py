@@ -218,3 +218,51 @@ class Peer:
             await self.writer.wait_closed()
         except ConnectionError:
             return
+
+
+class Relay:
+    """Stands between a client and a server, and can cut or silence every connection: the network fails."""
+
+    def __init__(self, server_port: int) -> None:
+        self.port = 0
+        self._server_port = server_port
+        self._frozen = False
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def cut(self) -> None:
+        """Reset everything."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def freeze(self) -> None:
+        """Carry nothing any more."""
+        self._frozen = True
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, there = await asyncio.open_connection("127.0.0.1", self._server_port)
+        self._writers += [writer, there]
+        await asyncio.gather(self._carry(reader, there), self._carry(back, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                if self._frozen:
+                    await asyncio.sleep(60)
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            return
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def relayed(server_port: int) -> AsyncIterator[Relay]:
+    """A relay to the server."""
+    relay = Relay(server_port)
+    async with scripted(relay.handle) as port:
+        relay.port = port
+        try:
+            yield relay
+        finally:
+            relay.cut()

@@ -1,0 +1,359 @@
+"""Tests that cannot succeed: one sentence each, in time, at both ends, and nothing measured is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from iperfpy.control import codec
+from iperfpy.control.codec import State
+from iperfpy.errors import (
+    ConnectError,
+    IperfpyError,
+    LateError,
+    ListenError,
+    PathError,
+    PeerError,
+    PlanError,
+    ProtocolError,
+)
+from iperfpy.plan import Direction, Plan
+from protocols.contract import Channel, ServerPort, Stream, Transport
+from protocols.errors import PathError as TransportPathError
+from protocols.registry import transports
+from protocols.settings import Settings
+from tests.iperfpy.run.support import (
+    HURRIED,
+    Handler,
+    Peer,
+    Recorder,
+    measure_into,
+    plan_for,
+    relayed,
+    scripted,
+    serving,
+)
+
+pytestmark = pytest.mark.live
+
+LONG = 30_000_000
+
+
+async def fails(
+    kind: type[IperfpyError], port: int, plan: Plan | None = None, **options: object
+) -> tuple[str, Recorder]:
+    """Run a client that must fail that way; gives the sentence and what it reported."""
+    recorder = Recorder()
+    with pytest.raises(kind) as raised:
+        await measure_into(recorder, port, plan or plan_for(), HURRIED, **options)
+    sentence = str(raised.value)
+    assert recorder.sentence == sentence
+    assert len(sentence.splitlines()) == 1
+    assert raised.value.exit_status == 1
+    return sentence, recorder
+
+
+@contextlib.contextmanager
+def closed_port() -> Iterator[int]:
+    """A port on which nobody listens, and nobody else will."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
+
+
+def script(*steps: bytes | State, silent: bool = False) -> Handler:
+    """A server that reads the cookie, says all that, and closes, or stays silent."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(37)
+        for step in steps:
+            writer.write(codec.encode_state(step) if isinstance(step, State) else step)
+        await writer.drain()
+        if silent:
+            await reader.read()
+            await asyncio.sleep(60)
+
+    return handler
+
+
+# ---------------------------------------------------------------------- before the test starts
+
+
+async def test_refused_port() -> None:
+    with closed_port() as port:
+        sentence, _ = await fails(ConnectError, port)
+    assert sentence == f"cannot connect to 127.0.0.1 port {port}: connection refused"
+
+
+async def test_unknown_host() -> None:
+    sentence, _ = await fails(ConnectError, 5201, host="x" * 70)
+    assert sentence.startswith("cannot find the host xxx")
+
+
+async def test_a_host_of_the_other_family() -> None:
+    sentence, _ = await fails(ConnectError, 5201, host="::1", family=socket.AF_INET)
+    assert sentence.startswith("cannot find the host ::1 (IPv4)")
+
+
+async def test_a_listener_that_comes_back_is_found() -> None:
+    """A stock server closes its listener after every test and opens it anew."""
+    with closed_port() as port:
+        pass
+    recorder = Recorder()
+    running = asyncio.create_task(measure_into(recorder, port, plan_for()))
+    await asyncio.sleep(0.3)
+    async with serving(port=port):
+        assert await running == 0
+
+
+async def test_a_first_connection_that_is_reset_is_tried_again() -> None:
+    served = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        served += 1
+        await reader.readexactly(1)
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    async with scripted(handler) as port:
+        sentence, _ = await fails(ConnectError, port)
+    assert served > 1
+    assert sentence == f"the server at 127.0.0.1 port {port} closed the connection at once"
+
+
+async def test_silent_server() -> None:
+    async with scripted(script(silent=True)) as port:
+        sentence, _ = await fails(LateError, port)
+    assert sentence == "the server did not send HELLO or PARAM_EXCHANGE within 0.5 s"
+
+
+async def test_busy_server() -> None:
+    async with scripted(script(State.ACCESS_DENIED)) as port:
+        sentence, _ = await fails(PeerError, port)
+    assert sentence == "the server is busy running a test, or refuses this one"
+
+
+async def test_something_else_listens_there() -> None:
+    async with scripted(script(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
+        sentence, _ = await fails(ProtocolError, port)
+    assert sentence.startswith("the server sent the unknown state")
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (codec.encode_server_error(7, 9), "the server does not accept this block length"),
+        (codec.encode_server_error(999, 9), "the server reports error 999"),
+        (b"\xfe\0\0\0\x8e", "the server requires a user name and a password, or refused them"),
+        (b"", "the server closed the control connection unexpectedly"),
+        (b"\x0b", "the server has terminated"),
+    ],
+)
+async def test_server_error_after_the_parameters(answer: bytes, sentence: str) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = Peer(reader, writer)
+        await reader.readexactly(37)
+        peer.say(State.PARAM_EXCHANGE)
+        await peer.document()
+        writer.write(answer)
+
+    async with scripted(handler) as port:
+        assert (await fails(PeerError, port))[0] == sentence
+
+
+@pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
+async def test_a_stock_server_does_not_know_our_transports(name: str) -> None:
+    heard = b""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        await reader.readexactly(37)
+        writer.write(b"\x09")
+        heard = await reader.read()
+
+    async with scripted(handler) as port:
+        sentence, recorder = await fails(PlanError, port, plan_for(name))
+    needs = "that needs iperfpy at both ends"
+    assert sentence == f"127.0.0.1 runs a stock iperf3 server, which cannot run {name}: {needs}"
+    assert heard == b""
+    assert recorder.started is None
+
+
+async def test_an_iperfpy_server_without_this_transport() -> None:
+    greeting = codec.encode_extension(State.HELLO, {"version": "9", "transports": ["tcp", "udp"]})
+    async with scripted(script(greeting, State.PARAM_EXCHANGE, silent=True)) as port:
+        sentence, _ = await fails(PlanError, port, plan_for("kcp"))
+    assert sentence == "the server 127.0.0.1 does not know the transport kcp (it has: tcp, udp)"
+
+
+async def test_port_in_use() -> None:
+    async with serving() as server:
+        with pytest.raises(ListenError) as raised:
+            async with serving(port=server.port):
+                pass
+    assert str(raised.value) == f"cannot listen on port {server.port} of 127.0.0.1: the port is in use"
+
+
+async def test_an_address_that_is_not_ours() -> None:
+    with pytest.raises(ListenError, match="the address is not one of this machine"):
+        async with serving(bind="192.0.2.1"):
+            pass
+    async with serving() as server:
+        sentence, _ = await fails(PlanError, server.port, bind="192.0.2.1")
+    assert sentence == "cannot bind to 192.0.2.1 port 0: the address is not one of this machine"
+
+
+async def test_unknown_congestion_control() -> None:
+    plan = plan_for()
+    plan = replace(plan, settings=replace(plan.settings, congestion="nonesuch"))  # type: ignore[call-arg]  # TCP has it
+    async with serving(HURRIED) as server:
+        sentence, _ = await fails(PlanError, server.port, plan)
+    assert sentence.startswith("stream 1: congestion control 'nonesuch' is not available here")
+
+
+async def test_a_plan_that_no_server_would_accept() -> None:
+    async with serving() as server:
+        sentence, _ = await fails(PlanError, server.port, plan_for(parallel=200))
+    assert sentence == "the number of streams (parallel) must be between 1 and 128, not 200"
+
+
+class Unready(Transport):
+    """A transport whose server end fails, or never comes."""
+
+    name = "unready"
+    summary = prefix = iperf3 = ""
+    settings = Settings
+    metrics = ()
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+    def block_bytes(self, settings: Settings) -> int:
+        return 1000
+
+    async def connect(self, stream: Stream, settings: Settings, port: object) -> Channel:
+        await asyncio.sleep(60)
+        raise AssertionError("nobody waits so long")
+
+    async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
+        if self.error is not None:
+            raise self.error
+        await asyncio.sleep(60)
+        raise AssertionError("nobody waits so long")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "sentence"),
+    [
+        (None, LateError, "the server did not answer on stream 1 within 0.8 s"),
+        (TransportPathError("the port is taken"), PeerError, "the server says: the port is taken"),
+        (OSError(13, "not allowed"), PeerError, "the server says: stream 1: not allowed"),
+        (ZeroDivisionError(), PeerError, "the server says: the server failed for a fault of its own"),
+    ],
+)
+async def test_a_transport_that_cannot_open(
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+    kind: type[IperfpyError],
+    sentence: str,
+) -> None:
+    known = {**transports(), "unready": Unready(error)}
+    for module in ("iperfpy.run.server", "protocols.registry"):
+        monkeypatch.setattr(f"{module}.transports", lambda: known)
+    async with serving() as server:
+        assert (await fails(kind, server.port, Plan("unready", Settings(), block_bytes=1000)))[0] == sentence
+        assert server.tests == []
+
+
+# ---------------------------------------------------------------------- while it runs
+
+
+@pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
+async def test_connections_cut_in_the_middle(direction: Direction) -> None:
+    plan = plan_for(duration_us=LONG, direction=direction)
+    async with serving(HURRIED) as server, relayed(server.port) as relay:
+        asyncio.get_running_loop().call_later(0.45, relay.cut)
+        sentence, recorder = await fails(PeerError, relay.port, plan)
+        assert sentence.startswith("the ")
+        assert recorder.end_rows[0].local.bytes > 0
+        assert len(recorder.intervals) >= 4
+        await server.settled()
+    assert server.tests[0].ended is not None
+    assert server.tests[0].ended.interrupted != ""
+    assert server.tests[0].end_rows[0].peer is not None
+
+
+@pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
+async def test_a_network_that_goes_silent(direction: Direction) -> None:
+    hurried = replace(HURRIED, silence_s=0.5)
+    plan = plan_for(duration_us=LONG, direction=direction)
+    async with serving(hurried) as server, relayed(server.port) as relay:
+        asyncio.get_running_loop().call_later(0.3, relay.freeze)
+        recorder = Recorder()
+        with pytest.raises(LateError, match=r"^the server has said nothing for "):
+            await measure_into(recorder, relay.port, plan, hurried)
+        assert recorder.end_rows[0].local.bytes > 0
+        await server.settled()
+        assert server.tests[0].sentence.startswith("the client has said nothing for ")
+
+
+async def test_data_that_stops_flowing() -> None:
+    """No interval figures here (-i 0): the stall is noticed by itself."""
+    hurried = replace(HURRIED, stall_s=0.4)
+    plan = plan_for(duration_us=LONG, interval_us=0, direction=Direction.REVERSE)
+    async with serving(replace(HURRIED, stall_s=5)) as server, relayed(server.port) as relay:
+        asyncio.get_running_loop().call_later(0.2, relay.freeze)
+        recorder = Recorder()
+        with pytest.raises(PathError, match=r"no data has moved for 0\.4 s"):
+            await measure_into(recorder, relay.port, plan, hurried)
+
+
+class SilentAtTheEnd:
+    """Runs a test as a stock server would, until TEST_END, and then says nothing."""
+
+    def __init__(self) -> None:
+        self.cookies: set[bytes] = set()
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = Peer(reader, writer)
+        cookie = await reader.readexactly(37)
+        if cookie in self.cookies:
+            while await reader.read(65536):
+                pass
+            return
+        self.cookies.add(cookie)
+        peer.say(State.PARAM_EXCHANGE)
+        await peer.document()
+        peer.say(State.CREATE_STREAMS)
+        await asyncio.sleep(0.1)
+        peer.say(State.TEST_START, State.TEST_RUNNING)
+        await peer.state()
+        await asyncio.sleep(60)
+
+
+async def test_a_server_that_goes_silent_at_the_end() -> None:
+    async with scripted(SilentAtTheEnd().handle) as port:
+        sentence, recorder = await fails(LateError, port)
+    assert sentence == "the server did not send EXCHANGE_RESULTS within 0.8 s"
+    assert recorder.end_rows[0].local.bytes > 0
+    assert recorder.end_rows[0].peer is None
+    assert len(recorder.intervals) == 3
+
+
+async def test_a_sink_that_fails_is_not_hidden() -> None:
+    class Broken(Recorder):
+        def interval(self, rows: object) -> None:
+            raise ZeroDivisionError("a fault of this program")
+
+    async with serving() as server:
+        with pytest.raises(ZeroDivisionError):
+            await measure_into(Broken(), server.port, plan_for(duration_us=LONG))
+        await server.settled()
+        assert server.tests[0].sentence == "the client closed the control connection unexpectedly"
