@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Seg(NamedTuple):
 class Fixed:
     """Congestion control that grants what it was told to, and notes what it hears."""
 
-    name = "fixed"
+    name: ClassVar[str] = "fixed"
 
     def __init__(self, window: int = 1 << 20, rate: float = UNLIMITED, burst: int = 8) -> None:
         self.window, self.pacing_rate, self.burst = window, rate, burst
@@ -100,7 +100,7 @@ class Sink:
 # ------------------------------------------------------------------ wire, written out independently
 
 
-def seg(cmd: int, payload: bytes = b"", **fields: int) -> bytes:
+def seg(cmd: int, payload: bytes = b"", /, **fields: int) -> bytes:
     """One segment; every field but cmd has a default, `length` may lie."""
     get = fields.get
     header = _LAYOUT.pack(
@@ -116,7 +116,7 @@ def seg(cmd: int, payload: bytes = b"", **fields: int) -> bytes:
     return header + payload
 
 
-def push(sn: int, payload: bytes, **fields: int) -> bytes:
+def push(sn: int, payload: bytes, /, **fields: int) -> bytes:
     return seg(PUSH, payload, sn=sn, **fields)
 
 
@@ -154,9 +154,9 @@ def parse(datagram: bytes) -> list[Seg]:
     """The segments of a datagram that must be well formed."""
     found = []
     while datagram:
-        *head, length = _LAYOUT.unpack_from(datagram)
+        conv, cmd, frg, wnd, ts, sn, una, length = _LAYOUT.unpack_from(datagram)
         assert len(datagram) >= 24 + length
-        found.append(Seg(*head, datagram[24 : 24 + length]))
+        found.append(Seg(conv, cmd, frg, wnd, ts, sn, una, datagram[24 : 24 + length]))
         datagram = datagram[24 + length :]
     return found
 

@@ -1,0 +1,121 @@
+"""The receive window against a dictionary."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from protocols.kcp.receive_window import ReceiveWindow
+from protocols.kcp.wire import Bytes, Int64s
+from tests.protocols.kcp.ends import Sink
+
+MSS = 24
+
+
+class Model:
+    """One segment at a time, kept in a dictionary."""
+
+    def __init__(self, limit: int, first: int) -> None:
+        self.limit, self.nxt, self.first = limit, first, first
+        self.held: dict[int, bytes] = {}
+        self.data = b""
+        self.duplicates = self.refused = 0
+
+    def insert(self, number: int, payload: bytes, edge: int) -> bool:
+        """`edge`: the window's end when the batch began."""
+        if len(payload) > MSS or number >= edge:
+            self.refused += 1
+            return False
+        if number < self.nxt or number in self.held:
+            self.duplicates += 1
+        else:
+            self.held[number] = payload
+            while self.nxt in self.held:
+                self.data += self.held.pop(self.nxt)
+                self.nxt += 1
+        return True
+
+
+def _payload(number: int, size: int) -> bytes:
+    return bytes((number * 7 + at * 3) & 255 for at in range(size))
+
+
+def _rows(numbers: list[int], size: int) -> tuple[Int64s, Bytes]:
+    data = b"".join(_payload(number, size) for number in numbers)
+    return np.array(numbers, np.int64), np.frombuffer(data, np.uint8).reshape(len(numbers), size)
+
+
+# A batch: offsets from nxt, and one payload size; a size per serial number would be more general than
+# any sender is, but batches of different sizes are mixed freely.
+_SIZES = st.sampled_from([MSS, MSS, MSS, 5, 1, MSS + 1])
+_BATCHES = st.tuples(
+    st.one_of(
+        st.lists(st.integers(-4, 24), min_size=1, max_size=12),
+        st.tuples(st.integers(-2, 900), st.integers(1, 40)).map(lambda run: [*range(run[0], sum(run))]),
+    ),
+    _SIZES,
+)
+
+
+@given(
+    script=st.lists(_BATCHES, min_size=1, max_size=25),
+    limit=st.sampled_from([1, 2, 7, 16, 300, 1_000]),
+    first=st.sampled_from([0, (1 << 32) - 9]),
+)
+@example(script=[([0, 2, 1, 3], MSS)], limit=16, first=0)
+@example(script=[([800], MSS), ([*range(40)], MSS)], limit=1_000, first=0)
+@settings(max_examples=250, deadline=None)
+def test_it_does_what_a_dictionary_does(script: list[tuple[list[int], int]], limit: int, first: int) -> None:
+    sink, model = Sink(), Model(limit, first)
+    window = ReceiveWindow(MSS, limit, sink, first)
+    for offsets, size in script:
+        numbers = [max(0, window.nxt + offset) for offset in offsets]
+        edge = model.nxt + limit
+        array, rows = _rows(numbers, size)
+        run = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        arrived = [model.insert(number, _payload(number, size), edge) for number in numbers]
+        before = window.segments
+        if run and window.insert_run(numbers[0], rows):
+            assert all(arrived)
+            assert window.segments == before + len(numbers)
+        else:
+            assert window.insert(array, rows).tolist() == arrived
+        assert window.nxt == model.nxt
+        assert window.stored == len(model.held)
+        assert window.high == max([model.nxt, *(number + 1 for number in model.held)])
+        assert (window.duplicates, window.refused) == (model.duplicates, model.refused)
+        assert sink.data == model.data
+        assert window.bytes == len(model.data)
+        assert window.segments == model.nxt - first
+    missing = [number for number in range(model.nxt, window.high) if number not in model.held]
+    for number in missing:
+        window.insert(*_rows([number], MSS))
+        model.insert(number, _payload(number, MSS), number + 1)
+    assert sink.data == model.data
+    assert window.stored == 0
+
+
+def test_what_comes_in_order_is_handed_on_as_it_lies() -> None:
+    """No copy: the rows delivered are views of the batch."""
+    seen: list[bool] = []
+    _, rows = _rows(list(range(64)), MSS)
+    window = ReceiveWindow(MSS, 100, lambda payload: seen.append(np.shares_memory(payload, rows)))
+    assert window.insert_run(0, rows)
+    window.insert(np.arange(62, 66), rows[:4])
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("limit", [256, 257, 5_000])
+def test_memory_grows_with_what_is_early_only(limit: int) -> None:
+    sink = Sink()
+    window = ReceiveWindow(MSS, limit, sink)
+    for first in range(0, 512, 64):
+        window.insert(*_rows([*range(first, first + 64)], MSS))
+    assert window._capacity == 0
+    early = [*range(513, 512 + limit)]
+    window.insert(*_rows(early, MSS))
+    assert window.stored == len(early)
+    window.insert(*_rows([512], MSS))
+    assert sink.data == b"".join(_payload(number, MSS) for number in range(512 + limit))
