@@ -148,7 +148,11 @@ class Bbr:
         """BBRHandleLostPacket (5.5.10.2)."""
         self._in_flight = loss.in_flight
         flight = loss.flight
-        if flight is None or self._timed_out or not (self._probe_open and PHASES[self.phase].probing):
+        if flight is None or self._timed_out:
+            return
+        if self.rtt.near(self.rtt.latest_us, 4.0):
+            self.noise.lost(flight.stamp_us, loss.segments)
+        if not (self._probe_open and PHASES[self.phase].probing):
             return
         lost = loss.lost - flight.lost
         resolved = loss.delivered - flight.delivered + lost
@@ -184,8 +188,8 @@ class Bbr:
         flight = ack.flight
         if flight is None:
             return
-        queued = not self.rtt.near(self.rtt.latest_us, 4.0)
-        self.noise.resolve(flight.stamp_us, ack.delivered, ack.lost, self.rtt.us / 2, queued, ack.now_us)
+        if self.rtt.near(self.rtt.latest_us, 4.0):
+            self.noise.delivered(flight.stamp_us, ack.acked)
         if not ack.interval_us:
             return
         delivered = ack.delivered - flight.delivered
@@ -197,9 +201,7 @@ class Bbr:
             self._round_best = max(self._round_best, rate)
             self._delivered_best = max(self._delivered_best, ack.delivery_rate)
         self._volume_latest = max(self._volume_latest, carried)
-        spent_us = flight.stamp_us - flight.first_sent_us
-        if spent_us > 0:
-            self._send_rate = max(self._send_rate, sent * 1e6 / spent_us)
+        self._send_rate = max(self._send_rate, sent * 1e6 / ack.interval_us)
 
     def _end_round(self, ack: Ack) -> None:
         """Once per packet-timed round."""
@@ -238,7 +240,7 @@ class Bbr:
             self.noise.outgrown(self._delivered_best, ack.now_us)
         elif self.phase in (Phase.CRUISE, Phase.DOWN) and self.rtt.near(self.rtt.last_round_us, 4.0):
             self.noise.note_round(lost, resolved)
-        self.bounds.reconsider(self.noise.update())
+        self.bounds.reconsider(self.noise.update(ack.now_us))
         if not self.noise.excessive(lost, resolved):
             return
         if self.phase is Phase.STARTUP:
@@ -280,7 +282,6 @@ class Bbr:
         self._timed_out = False
         self._window = max(self._window, self._saved_window)
         self._saved_window = 0.0
-        self.noise.skip(ack.delivered, ack.lost)
         self._from_delivered, self._from_lost = ack.delivered, ack.lost
 
     # --------------------------------------------------------------- the phases
@@ -384,7 +385,7 @@ class Bbr:
     @property
     def _bound_holds(self) -> bool:
         """Is the long-term bound what keeps us from sending more?"""
-        return (self._held or self._was_held) and self._window >= int(self.bounds.inflight_long)
+        return (self._held or self._was_held) and self._window > self.bounds.inflight_long - 1.0
 
     def _hold_probe_rtt(self, ack: Ack) -> None:
         """BBRHandleProbeRTT (5.3.4.3)."""

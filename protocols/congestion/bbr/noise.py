@@ -1,15 +1,17 @@
 """The path's own loss: what it loses when it is not overdriven.
 
 As the least round-trip time of a window is the path's delay and the greatest delivery rate its bandwidth,
-the least loss rate is its noise. It is learnt from two pools of transmissions, each of the last
-`MEMORY_S` seconds: those sent *below* what the path carries (DOWN, DRAIN, PROBE_RTT, and rounds of
-STARTUP that were outgrown later), and those sent *at* it (CRUISE, REFILL).
+the least loss rate is its noise. Every transmission belongs to an epoch, by what the sender was doing when
+it left: driving the path *below* what it carries (DOWN, DRAIN, PROBE_RTT, and rounds of STARTUP that
+were outgrown later) or *at* it (CRUISE, REFILL). Of the epochs of the last `MEMORY_US`:
 
-* Loss below capacity is noise by definition.
-* Loss at capacity counts as noise too, and makes the estimate sharp, as long as it is not significantly
-  higher than loss below. If it is, the path is being overdriven (a policer, a shallow queue) and only the
-  pool below is believed. A controller that overdrives a policer cannot talk itself into taking drops for
-  noise: every cycle sends below its own rate for a round, sees less loss there, and comes down.
+* Those below, from the least lossy up, are pooled as long as the next is not significantly worse: that is the
+  minimum of a window, with chance taken out. A round that was meant to be below but was not (the
+  bandwidth was overestimated) stays out of it.
+* Those at capacity make the estimate sharp, for most transmissions are theirs, but they count less the more
+  their loss exceeds the loss below, measured in standard errors. A sender that overdrives a policer would
+  otherwise talk itself into taking the drops for noise at any rate: this pulls it back every time it
+  slows down and loses less.
 * Nothing is learnt while the round-trip time says that there is a queue: growing delay vetoes.
 
 Not in the draft. It has a fixed tolerance (LossThresh, 2 %) in the place of `excessive`.
@@ -22,49 +24,35 @@ from math import sqrt
 
 from protocols.congestion.bbr.phases import Load
 
-MEMORY_S = 10
+MEMORY_US = 10_000_000
 TOLERANCE = 0.02
 """Loss above the noise that is still no sign of congestion (BBR.LossThresh, draft 2.4)."""
-SIGNIFICANT = 3.0
-"""Standard errors by which two loss rates must differ before they are taken to differ."""
 ENOUGH = 100
 """Transmissions that make a pool worth believing."""
+_SIGNIFICANT = 3.0
+_DISBELIEVED = 2.5
+"""Standard errors above the loss below at which loss at capacity does not count at all."""
 _LEAST_DIFFERENCE = 0.01
+_LEAST_POOL = 30
 _MOST = 0.6
 _BURSTIEST = 20.0
 
 
-class Pool:
-    """Transmissions and losses of the last seconds, in one bucket per second."""
+class Tally:
+    """Transmissions and how many of them were lost."""
 
-    __slots__ = ("_buckets", "lost", "sent")
+    __slots__ = ("load", "lost", "sent", "since_us")
 
-    def __init__(self) -> None:
-        self._buckets: deque[list[int]] = deque()
-        self.sent = self.lost = 0
+    def __init__(self, load: Load = Load.AT, since_us: int = 0, sent: int = 0, lost: int = 0) -> None:
+        self.load, self.since_us, self.sent, self.lost = load, since_us, sent, lost
 
-    def add(self, second: int, sent: int, lost: int) -> None:
-        if not self._buckets or self._buckets[-1][0] != second:
-            self._buckets.append([second, 0, 0])
-            self._forget(second)
-        self._buckets[-1][1] += sent
-        self._buckets[-1][2] += lost
-        self.sent += sent
-        self.lost += lost
-
-    def _forget(self, second: int) -> None:
-        while self._buckets[0][0] <= second - MEMORY_S and len(self._buckets) > 1:
-            _, sent, lost = self._buckets.popleft()
-            self.sent -= sent
-            self.lost -= lost
+    def add(self, other: Tally) -> None:
+        self.sent += other.sent
+        self.lost += other.lost
 
     @property
     def rate(self) -> float:
         return max(0, self.lost) / self.sent if self.sent > 0 else 0.0
-
-    def variance(self, rate: float) -> float:
-        """Of the measured rate, if `rate` is the true one; one more loss than seen, so that it is never 0."""
-        return max(rate * (1.0 - rate), 1.0 / (self.sent + 1)) / max(1, self.sent)
 
 
 class NoiseFloor:
@@ -74,52 +62,45 @@ class NoiseFloor:
         self.estimate = 0.0
         self.burstiness = 1.0
         """How much more the losses per round scatter than independent ones would (1: they do not)."""
-        self._below, self._at = Pool(), Pool()
-        self._load = Load.SEARCHING
-        self._upcoming: deque[tuple[int, Load]] = deque()
-        self._delivered = self._lost = 0
-        self._startup: list[tuple[float, int, int]] = []
+        self._epochs: deque[Tally] = deque([Tally(Load.SEARCHING)])
+        self._startup: list[tuple[float, Tally]] = []
+        self._below, self._at = Tally(), Tally()
 
-    # -- what was sent when
+    # -- what was sent when, and what became of it
 
     def drive(self, load: Load, now_us: int) -> None:
         """From now on the path is driven so."""
-        latest = self._upcoming[-1][1] if self._upcoming else self._load
-        if load is not latest:
-            self._upcoming.append((now_us, load))
+        if load is not self._epochs[-1].load:
+            self._epochs.append(Tally(load, now_us))
 
-    def resolve(
-        self, sent_us: int, delivered: int, lost: int, settle_us: float, queued: bool, now_us: int
-    ) -> None:
-        """Transmissions up to `sent_us` have been acknowledged or, `settle_us` later, found lost.
+    def _epoch(self, stamp_us: int) -> Tally:
+        for epoch in reversed(self._epochs):
+            if epoch.since_us <= stamp_us:
+                return epoch
+        return self._epochs[0]
 
-        `delivered`, `lost`: totals. `queued`: the round-trip time is well above its minimum.
-        """
-        while self._upcoming and sent_us >= self._upcoming[0][0] + settle_us:
-            self._load = self._upcoming.popleft()[1]
-        resolved, missing = delivered - self._delivered + lost - self._lost, lost - self._lost
-        self._delivered, self._lost = delivered, lost
-        if queued:
-            return
-        if self._load is Load.BELOW:
-            self._below.add(now_us // 1_000_000, resolved, missing)
-        elif self._load is Load.AT:
-            self._at.add(now_us // 1_000_000, resolved, missing)
+    def delivered(self, stamp_us: int, segments: int) -> None:
+        """Segments were acknowledged, the newest of them sent at `stamp_us`."""
+        self._epoch(stamp_us).sent += segments
+
+    def lost(self, stamp_us: int, segments: int) -> None:
+        """Segments were found lost (fewer than none: found delivered after all)."""
+        epoch = self._epoch(stamp_us)
+        epoch.sent += segments
+        epoch.lost += segments
 
     def note_startup_round(self, rate: float, sent: int, lost: int) -> None:
-        """A round of STARTUP sent at `rate` (segments per second). Whether that was below what the path
+        """A round of STARTUP that sent `rate` segments per second. Whether that was below what the path
         carries is known once more than that has been delivered."""
-        self._startup.append((rate, sent, lost))
+        if sent > 0:
+            self._startup.append((rate, Tally(Load.BELOW, 0, sent, lost)))
 
     def outgrown(self, delivered_rate: float, now_us: int) -> None:
         """The path delivers `delivered_rate`, so rounds sent more slowly did not overdrive it."""
-        for round_ in [entry for entry in self._startup if entry[0] <= delivered_rate]:
-            self._below.add(now_us // 1_000_000, round_[1], round_[2])
-            self._startup.remove(round_)
-
-    def skip(self, delivered: int, lost: int) -> None:
-        """What was resolved up to here says nothing about noise."""
-        self._delivered, self._lost = delivered, lost
+        for entry in [entry for entry in self._startup if entry[0] <= delivered_rate]:
+            entry[1].since_us = now_us
+            self._epochs.appendleft(entry[1])
+            self._startup.remove(entry)
 
     # -- what follows
 
@@ -133,25 +114,45 @@ class NoiseFloor:
         """Is there loss that needs telling apart?"""
         return max(self._at.rate, self._below.rate) > TOLERANCE / 4
 
-    def update(self) -> float:
+    def update(self, now_us: int) -> float:
         """Work out the estimate; once per round."""
-        below, at = self._below, self._at
+        epochs = self._epochs
+        while len(epochs) > 1 and epochs[1].since_us < now_us - MEMORY_US:
+            epochs.popleft()
+        self._below = self._lowest([epoch for epoch in epochs if epoch.load is Load.BELOW])
+        self._at = Tally()
+        for epoch in epochs:
+            if epoch.load is Load.AT:
+                self._at.add(epoch)
+        below = self._below
         if not below.sent:
             self.estimate = 0.0
             return 0.0
-        sent, lost = below.sent, max(0, below.lost)
-        if at.sent and not self._higher(at, below):
-            sent, lost = sent + at.sent, lost + max(0, at.lost)
-        rate = lost / max(1, sent)
-        error = sqrt(self.burstiness * rate * (1.0 - rate) / max(1, sent))
+        both = Tally(Load.AT, 0, below.sent + self._at.sent, below.lost + self._at.lost)
+        doubt = max(0.0, self._distance(self._at, below)) / _DISBELIEVED
+        trust = max(0.0, 1.0 - doubt * doubt)
+        rate = below.rate + trust * (both.rate - below.rate)
+        sent = below.sent + trust * self._at.sent
+        error = sqrt(self.burstiness * rate * (1.0 - rate) / sent)
         self.estimate = min(_MOST, max(0.0, rate - error))
         return self.estimate
 
-    def _higher(self, at: Pool, below: Pool) -> bool:
-        """Is the loss at capacity significantly higher than below it?"""
-        common = (max(0, at.lost) + max(0, below.lost)) / (at.sent + below.sent)
-        error = sqrt(self.burstiness * (at.variance(common) + below.variance(common)))
-        return at.rate - below.rate > max(_LEAST_DIFFERENCE, SIGNIFICANT * error)
+    def _lowest(self, epochs: list[Tally]) -> Tally:
+        """The least lossy ones that chance alone may tell apart, together."""
+        pool = Tally()
+        for epoch in sorted((epoch for epoch in epochs if epoch.sent > 0), key=lambda epoch: epoch.rate):
+            if pool.sent >= _LEAST_POOL and self._distance(epoch, pool) > _SIGNIFICANT:
+                break
+            pool.add(epoch)
+        return pool
+
+    def _distance(self, high: Tally, low: Tally) -> float:
+        """By how many standard errors one loss rate is above another; 0 when it hardly is."""
+        if not high.sent or high.rate - low.rate < _LEAST_DIFFERENCE:
+            return 0.0
+        common = (max(0, high.lost) + max(0, low.lost) + 1) / (high.sent + low.sent + 1)
+        spread = self.burstiness * common * (1.0 - common) * (1.0 / high.sent + 1.0 / low.sent)
+        return (high.rate - low.rate) / sqrt(spread) if spread > 0 else 0.0
 
     def excessive(self, lost: int, sent: int) -> bool:
         """Are `lost` of `sent` transmissions more than the noise and chance explain?"""
