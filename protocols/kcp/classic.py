@@ -171,7 +171,7 @@ class Classic:
 
     @property
     def pending(self) -> bool:
-        return False
+        return len(self._holes) > 0
 
     def deadline_us(self) -> int | None:
         at_us = self._earliest_us if self.in_flight else None

@@ -421,6 +421,10 @@ class Engine:
             return
         starved = self._admissible() > 0  # the writer had room and left it empty
         self._detect(now_us)
+        if not sending.queued and not recovery.pending and not self._recovery_is_due(now_us):
+            self._paced_until = None
+            self._note_limit(starved, 0, _UNBOUNDED, _UNBOUNDED)
+            return
         room = min(sending.queued, sending.una + min(sending.limit, self.peer_window) - sending.nxt)
         budget = paced = _UNBOUNDED
         if control is not None:
@@ -445,6 +449,10 @@ class Engine:
         if count:
             self._send_new(count, now_us)
         self._note_limit(starved, room - count, budget - resent - count, paced - resent - count)
+
+    def _recovery_is_due(self, now_us: int) -> bool:
+        deadline_us = self.recovery.deadline_us()
+        return deadline_us is not None and deadline_us <= now_us
 
     def _held_by_nagle(self, count: int) -> bool:
         sending = self.sending
