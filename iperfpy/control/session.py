@@ -57,9 +57,11 @@ class Phase(enum.Enum):
     DONE = "the test was over"
     TERMINATED = "the test had been called off"
     FAILED = "the test had failed"
+    BROKEN = "nothing more was expected"
 
 
-OVER = frozenset({Phase.DONE, Phase.TERMINATED, Phase.FAILED})
+OVER = frozenset({Phase.DONE, Phase.TERMINATED, Phase.FAILED, Phase.BROKEN})
+"""Nothing that arrives matters any more. BROKEN: the other end said what it must not; it may be told so."""
 
 
 class Event(enum.Enum):
@@ -136,6 +138,7 @@ CLIENT: Table = {
     Phase.DONE: {},
     Phase.TERMINATED: {},
     Phase.FAILED: {},
+    Phase.BROKEN: {Send.CLIENT_TERMINATE: Phase.TERMINATED},
 }
 
 _CALLED_OFF_BY_CLIENT: Mapping[Input, Phase] = {
@@ -175,6 +178,7 @@ SERVER: Table = {
     Phase.DONE: {},
     Phase.TERMINATED: {},
     Phase.FAILED: {},
+    Phase.BROKEN: {Send.FAILURE: Phase.FAILED, Send.SERVER_TERMINATE: Phase.TERMINATED},
 }
 
 
@@ -208,7 +212,7 @@ class Session:
         Raises
         ------
         ProtocolError
-            When the other end may not say this now. The session then is FAILED.
+            When the other end may not say this now. The session then is BROKEN.
         """
         if data:
             self._decoder.feed(data)
@@ -237,7 +241,7 @@ class Session:
             if message is not None:
                 self._advance(message)
         except ProtocolError:
-            self.phase = Phase.FAILED
+            self.phase = Phase.BROKEN
             raise
         return message
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from iperfpy.control.codec import COOKIE_BYTES, State, decode_cookie, encode_state
 from iperfpy.errors import ProtocolError
-from iperfpy.run.sockets import plain
+from iperfpy.run.sockets import close_gently, plain
 from protocols.contract import SocketAddress
 
 HELD_UP_S = 1.0
@@ -136,7 +136,7 @@ class Acceptor:
         finally:
             if not kept:
                 queue.remove(connection)
-                sock.close()
+                close_gently(sock)
             self._release(connection.host)
 
     async def _read_cookie(self, sock: socket.socket) -> bytes:
@@ -167,7 +167,7 @@ class Acceptor:
         arrivals = self._tests.get(cookie)
         if arrivals is None or not arrivals.expected:
             _refuse(sock)
-            sock.close()
+            close_gently(sock)
             return
         arrivals.expected -= 1
         arrivals.queue.put_nowait(sock)

@@ -43,7 +43,7 @@ from iperfpy.run.interrupt import Signals
 from iperfpy.run.measurement import OpenStream
 from iperfpy.run.ports import NetworkServerPort, SharedListeners
 from iperfpy.run.report import TestRun, announce
-from iperfpy.run.sockets import listen, segment_size, set_no_delay
+from iperfpy.run.sockets import close_gently, listen, segment_size, set_no_delay
 from iperfpy.run.streams import make_streams
 from iperfpy.run.wire import Wire
 from protocols.contract import SocketAddress
@@ -145,7 +145,7 @@ class _Server:
         if len(self._tests) >= TESTS_LIMIT or self.one_off_taken or self.finished.done():
             with contextlib.suppress(OSError):
                 sock.send(encode_state(State.ACCESS_DENIED))
-            sock.close()
+            close_gently(sock)
             return
         test = _ServerTest(self, sock, address, cookie)
         task = asyncio.create_task(test.serve())

@@ -12,6 +12,7 @@ from iperfpy.plan import ServerOptions
 from protocols.contract import SocketAddress
 
 BACKLOG = 128
+DISCARD_READS, DISCARD_BYTES = 16, 64 * 1024
 MAPPED = "::ffff:"
 
 
@@ -83,6 +84,18 @@ def bind(sock: socket.socket, local: SocketAddress) -> None:
 def set_no_delay(sock: socket.socket) -> None:
     """Small control messages leave at once."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def close_gently(sock: socket.socket) -> None:
+    """Close a non-blocking socket so that what was said last arrives: closed with something unread, the
+    kernel would answer with a reset, which can overtake it. Reads a bounded amount, and never waits."""
+    try:
+        for _ in range(DISCARD_READS):
+            if not sock.recv(DISCARD_BYTES):
+                break
+    except OSError:
+        pass  # nothing is left, or there is no connection: either way it can be closed
+    sock.close()
 
 
 def segment_size(sock: socket.socket) -> int | None:

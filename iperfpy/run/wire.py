@@ -20,7 +20,7 @@ from iperfpy.control.session import OVER, Phase, Send, Session
 from iperfpy.errors import IperfpyError, LateError, PeerError, PeerTerminatedError, ProtocolError
 from iperfpy.run.clock import now_us
 from iperfpy.run.guard import Guard
-from iperfpy.run.sockets import reason
+from iperfpy.run.sockets import close_gently, reason
 
 READ_BYTES = 64 * 1024
 UNSENT_LIMIT_BYTES = 8 * 1024 * 1024
@@ -98,7 +98,7 @@ class Wire:
             self._closed = self._broken = True
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
-            self._sock.close()
+            close_gently(self._sock)
 
     async def _next(self, seconds: float | None, what: str) -> Signal | Document:
         late = f"{self.session.peer} did not send {what} within {seconds or 0:g} s"

@@ -180,6 +180,7 @@ class Peer:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
+        self.others: list[asyncio.StreamWriter] = []  # closed with it
 
     @classmethod
     async def connected(cls, port: int, cookie: str = "s" * 36) -> Peer:
@@ -213,11 +214,12 @@ class Peer:
                 return b""
 
     async def close(self) -> None:
-        self.writer.close()
-        try:
-            await self.writer.wait_closed()
-        except ConnectionError:
-            return
+        for writer in (self.writer, *self.others):
+            writer.close()
+            try:
+                await writer.wait_closed()
+            except ConnectionError:
+                continue
 
 
 class Relay:
