@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from hypothesis import settings
 
 from protocols.congestion.contract import UNLIMITED, Ack, Loss
 from protocols.kcp.classic import Classic
@@ -20,7 +22,18 @@ from protocols.udp.batch import DatagramBatch
 
 CONV = 0x1122_3344
 PUSH, ACK, WASK, WINS = 81, 82, 83, 84
+_TIMES = int(os.environ.get("IPERFPY_EXAMPLES", "0"))
 _LAYOUT = struct.Struct("<IBBHIIII")
+
+
+def examples(count: int, steps: int = 50) -> settings:
+    """The same `count` examples in every run; IPERFPY_EXAMPLES=10 tries ten times as many, new ones."""
+    return settings(
+        max_examples=count * (_TIMES or 1),
+        stateful_step_count=steps,
+        derandomize=not _TIMES,
+        deadline=None,
+    )
 
 
 class Seg(NamedTuple):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocols.kcp.receive_window import ReceiveWindow
 from protocols.kcp.wire import Bytes, Int64s
-from tests.protocols.kcp.ends import Sink
+from tests.protocols.kcp.ends import Sink, examples
 
 MSS = 24
 
@@ -66,7 +66,7 @@ _BATCHES = st.tuples(
 )
 @example(script=[([0, 2, 1, 3], MSS)], limit=16, first=0)
 @example(script=[([800], MSS), ([*range(40)], MSS)], limit=1_000, first=0)
-@settings(max_examples=250, deadline=None)
+@examples(250)
 def test_it_does_what_a_dictionary_does(script: list[tuple[list[int], int]], limit: int, first: int) -> None:
     sink, model = Sink(), Model(limit, first)
     window = ReceiveWindow(MSS, limit, sink, first)

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from protocols.kcp.send_window import SendWindow
 from protocols.kcp.wire import MASK
-from tests.protocols.kcp.ends import CONV, PUSH, parse
+from tests.protocols.kcp.ends import CONV, PUSH, examples, parse
 
 MTU = 40
 MSS = MTU - 24
@@ -171,7 +171,7 @@ class Against(RuleBasedStateMachine):
 
 
 TestAgainstLists = Against.TestCase
-TestAgainstLists.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestAgainstLists.settings = examples(50, steps=30)
 
 
 @given(first=st.integers(0, 1 << 33), count=st.integers(0, 256))

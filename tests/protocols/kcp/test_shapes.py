@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.kcp.engine import Engine
@@ -25,6 +25,7 @@ from tests.protocols.kcp.ends import (
     batches,
     classic,
     engine,
+    examples,
     push,
     seg,
     segments_of,
@@ -139,7 +140,8 @@ def _end(kind: str) -> tuple[Engine, Sink]:
 
 
 def _state(one: Engine, sink: Sink) -> dict[str, Any]:
-    """Everything but timing: samples of the RTT are taken once per batch, by design."""
+    """Everything but timing and `spurious`: samples of the RTT are taken once per batch, by design, and an
+    echo that comes after una has passed its segment is not looked at."""
     sending, receiving, recovery, counts = one.sending, one.receiving, one.recovery, one.counts
     rows = np.arange(sending.una, sending.nxt) & sending.mask
     said = [segment for segment in segments_of(one.transmit(NOW_US)) if segment.cmd != PUSH]
@@ -149,7 +151,7 @@ def _state(one: Engine, sink: Sink) -> dict[str, Any]:
         "sending": (sending.una, sending.nxt, sending.sacked, sending.bytes_acked, sending.shorts),
         "acked": sending.acked[rows].tolist(),
         "fastack": sending.fastack[rows][~sending.acked[rows]].tolist(),
-        "recovery": (recovery.in_flight, recovery.spurious, one._marked - recovery.mistaken),
+        "recovery": recovery.in_flight,
         "receiving": (receiving.nxt, receiving.high, receiving.stored, receiving.bytes, receiving.segments),
         "counted": (receiving.duplicates, receiving.refused, counts.foreign, counts.acks_received),
         "delivered": bytes(sink.data),
@@ -170,7 +172,7 @@ def _fill(one: Engine, sink: Sink) -> bytes:
 
 @pytest.mark.parametrize("kind", ["classic", "rack"])
 @given(script=st.lists(st.tuples(_DATAGRAMS, _WINDOWS), min_size=1, max_size=6))
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_any_grouping_leaves_the_same_state(
     kind: str, script: list[tuple[list[tuple[str, Any, Any]], tuple[int, int]]]
 ) -> None:
@@ -187,7 +189,7 @@ def test_any_grouping_leaves_the_same_state(
 
 
 @given(order=st.permutations(range(8)), repeats=st.lists(st.integers(0, 7), max_size=4))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_a_shuffled_batch_comes_out_in_order(order: list[int], repeats: list[int]) -> None:
     sink = Sink()
     one = engine(None, None, sink, mtu=MTU)
