@@ -176,8 +176,10 @@ class KcpChannel(Channel):
                 now_us = _now_us()
                 self._fill(now_us)
                 self._unsent = self.engine.transmit(now_us)
-                if not self._unsent:
+                if not self._unsent or not self._emit():
                     break
+                if self._load is None or self._load_due_us is not None:
+                    break  # there is nothing more to fill the engine with
             else:
                 self._again = self._loop.call_soon(self._pump)
                 return
