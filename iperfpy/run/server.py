@@ -235,9 +235,10 @@ class _ServerTest:
         if counts_bytes:
             await self.guard.wait(run.measurement.settle(), None, "")
         run.finish()
-        await run.measurement.close()
         wire.send(Send.EXCHANGE_RESULTS)
         run.take_results(await wire.document(deadlines.results_s, "its results"))
+        # Not before: until it has seen EXCHANGE_RESULTS, an iperf3 that receives takes a reset for a failure.
+        await run.measurement.close()
         wire.send(Send.RESULTS, run.own_results())
         wire.send(Send.DISPLAY_RESULTS)
         await wire.signal(deadlines.results_s, State.IPERF_DONE)

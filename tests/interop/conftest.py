@@ -1,0 +1,65 @@
+"""Programs that we did not write. Missing ones skip their tests, unless IPERFPY_REQUIRE_PEERS is set to 1:
+then they fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.interop.free_port import free_port
+
+
+def peer(name: str) -> str:
+    """The path of a program; skips or fails the test that asks for one that is not here."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    if os.environ.get("IPERFPY_REQUIRE_PEERS") == "1":
+        pytest.fail(f"{name} is not installed, and IPERFPY_REQUIRE_PEERS=1 asks for it")
+    pytest.skip(f"{name} is not installed")
+
+
+@pytest.fixture(scope="session")
+def iperf3() -> str:
+    """The path of iperf3."""
+    return peer("iperf3")
+
+
+@pytest.fixture
+def iperf3_server(iperf3: str, tmp_path: Path) -> Iterator[int]:
+    """The port of an iperf3 server that runs for the test."""
+    with iperf3_serving(iperf3, tmp_path / "iperf3-server.txt") as port:
+        yield port
+
+
+@contextmanager
+def iperf3_serving(program: str, log: Path) -> Iterator[int]:
+    """A server that is ready: it has said that it listens."""
+    port = free_port()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [program, "-s", "-B", "127.0.0.1", "-p", str(port), "--forceflush"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(lambda: "Server listening" in log.read_text(), "iperf3 did not listen")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(5)
+
+
+def wait_until(ready: Callable[[], bool], complaint: str, seconds: float = 5) -> None:
+    """Poll until `ready()`."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.02)

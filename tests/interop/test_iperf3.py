@@ -1,0 +1,247 @@
+"""TCP tests with the real iperf3: our client with its server, its client with our server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from iperfpy.errors import PlanError
+from iperfpy.measure.sample import Row, Sample
+from iperfpy.plan import Direction
+from protocols.contract import Side
+from tests.iperfpy.run.support import Recorder, Server, measure, plan_for, serving
+
+pytestmark = pytest.mark.interop
+
+SECOND: dict[str, Any] = {"duration_us": 1_000_000, "interval_us": 500_000}
+
+
+def sample_of(row: Row, side: Side) -> Sample:
+    sample = row.of(side)
+    assert sample is not None
+    return sample
+
+
+def check_sane(report: Recorder, *, streams: list[int]) -> None:
+    """Both ends' figures are there and agree as well as iperf3's way of ending a test allows."""
+    assert report.started is not None
+    assert not report.started.peer_is_iperfpy
+    assert report.ended is not None
+    assert report.ended.interrupted == ""
+    assert [row.stream for row in report.end_rows] == streams
+    for row in report.end_rows:
+        sent, received = sample_of(row, Side.SENDER), sample_of(row, Side.RECEIVER)
+        assert received.bytes > 0
+        assert sent.bytes > 0
+        assert abs(sent.bytes - received.bytes) < 0.2 * sent.bytes + 16_000_000
+        assert sent.seconds == pytest.approx(received.seconds, abs=0.4)
+    assert {"host_total", "remote_total"} <= set(report.ended.cpu_percent)
+
+
+# ---------------------------------------------------------------------- our client, its server
+
+
+async def test_forward(iperf3_server: int) -> None:
+    report = await measure(iperf3_server, plan_for(**SECOND))
+    check_sane(report, streams=[1])
+    assert len(report.intervals) == 2
+    assert all(rows[0].peer is None for rows in report.intervals)
+    assert report.end_rows[0].local.values["retransmits"] is not None
+
+
+async def test_reverse(iperf3_server: int) -> None:
+    report = await measure(iperf3_server, plan_for(**SECOND, direction=Direction.REVERSE))
+    check_sane(report, streams=[1])
+    sent = sample_of(report.end_rows[0], Side.SENDER)
+    assert isinstance(sent.values["retransmits"], int)
+    assert sent.values["retransmits"] >= 0
+
+
+async def test_bidirectional(iperf3_server: int) -> None:
+    plan = plan_for(**SECOND, direction=Direction.BIDIRECTIONAL, parallel=2)
+    report = await measure(iperf3_server, plan)
+    check_sane(report, streams=[1, 3, 4, 5])
+    assert [row.direction for row in report.end_rows] == ["forward", "forward", "reverse", "reverse"]
+    received = sample_of(report.end_rows[0], Side.RECEIVER)
+    assert "retransmits" not in received.values
+
+
+async def test_parallel(iperf3_server: int) -> None:
+    check_sane(await measure(iperf3_server, plan_for(**SECOND, parallel=4)), streams=[1, 3, 4, 5])
+
+
+async def test_bytes_all_arrive(iperf3_server: int) -> None:
+    report = await measure(iperf3_server, plan_for(total_bytes=20_000_003))
+    row = report.end_rows[0]
+    assert sample_of(row, Side.SENDER).bytes == 20_000_003
+    assert sample_of(row, Side.RECEIVER).bytes == 20_000_003
+
+
+async def test_bytes_in_reverse(iperf3_server: int) -> None:
+    plan = plan_for(total_bytes=20_000_000, direction=Direction.REVERSE)
+    report = await measure(iperf3_server, plan)
+    assert sample_of(report.end_rows[0], Side.RECEIVER).bytes >= 20_000_000
+
+
+async def test_omit(iperf3_server: int) -> None:
+    plan = plan_for(**SECOND, omit_us=1_000_000)
+    report = await measure(iperf3_server, plan)
+    check_sane(report, streams=[1])
+    assert [rows[0].local.omitted for rows in report.intervals] == [True] * 2 + [False] * 2
+    assert sample_of(report.end_rows[0], Side.RECEIVER).seconds < 1.4
+
+
+async def test_rate_and_options(iperf3_server: int) -> None:
+    plan = plan_for(**SECOND, rate_bps=40_000_000, direction=Direction.REVERSE, title="a title")
+    plan = replace(plan, settings=replace(plan.settings, nodelay=True, mss=1000, window=262144))  # type: ignore[call-arg]  # TCP has them
+    report = await measure(iperf3_server, plan)
+    assert 3_000_000 < report.end_rows[0].local.bytes < 6_000_000
+
+
+async def test_one_test_right_after_the_other(iperf3_server: int) -> None:
+    """iperf3 opens its listener anew after every test, and refuses for a moment."""
+    for _ in range(4):
+        await measure(iperf3_server, plan_for(total_bytes=1_000_000))
+
+
+@pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
+async def test_our_transports_need_our_server(iperf3_server: int, name: str) -> None:
+    with pytest.raises(PlanError, match=f"runs a stock iperf3 server, which cannot run {name}"):
+        await measure(iperf3_server, plan_for(name))
+    await asyncio.sleep(0.2)
+    check_sane(await measure(iperf3_server, plan_for(**SECOND)), streams=[1])
+
+
+def test_the_command_itself(iperf3_server: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "iperfpy", "-c", "127.0.0.1", "-p", str(iperf3_server), "-t", "1", "-J"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["end"]["sum_received"]["bytes"] > 0
+
+
+# ---------------------------------------------------------------------- its client, our server
+
+
+async def client_of(iperf3: str, server: Server, *flags: str) -> tuple[dict[str, Any], Recorder]:
+    """Run iperf3 against our server: its JSON, and what the server reported."""
+    process = await asyncio.create_subprocess_exec(
+        *(iperf3, "-c", "127.0.0.1", "-p", str(server.port), "-J", *flags),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    async with asyncio.timeout(20):
+        output, _ = await process.communicate()
+    document = json.loads(output)
+    assert "error" not in document, document["error"]
+    assert process.returncode == 0
+    await server.settled()
+    return document, server.tests[-1]
+
+
+def check_agreement(document: dict[str, Any], report: Recorder) -> None:
+    """iperf3 shows for our end what our end measured."""
+    streams = document["end"]["streams"]
+    assert len(streams) == len(report.end_rows)
+    for stream, row in zip(streams, report.end_rows, strict=True):
+        for side in Side:
+            assert stream[side.value]["bytes"] == sample_of(row, side).bytes
+    assert document["end"]["cpu_utilization_percent"]["remote_total"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "streams", "directions"),
+    [
+        (("-t", "1"), [1], {"forward"}),
+        (("-t", "1", "-R"), [1], {"reverse"}),
+        (("-t", "1", "-P", "4"), [1, 3, 4, 5], {"forward"}),
+        (("-t", "1", "-P", "4", "-R"), [1, 3, 4, 5], {"reverse"}),
+        (("-t", "1", "--bidir"), [1, 3], {"forward", "reverse"}),
+        (("-t", "1", "--bidir", "-P", "2"), [1, 3, 4, 5], {"forward", "reverse"}),
+        (("-t", "1", "-O", "1"), [1], {"forward"}),
+        (("-t", "1", "-b", "50M"), [1], {"forward"}),
+        (("-t", "1", "-b", "50M", "-R"), [1], {"reverse"}),
+        (("-t", "1", "-N", "-w", "256K", "-M", "1000", "-C", "cubic", "-T", "a title"), [1], {"forward"}),
+        (("-t", "1", "--get-server-output", "--repeating-payload"), [1], {"forward"}),
+    ],
+)
+async def test_its_client(
+    iperf3: str, flags: tuple[str, ...], streams: list[int], directions: set[str]
+) -> None:
+    async with serving() as server:
+        document, report = await client_of(iperf3, server, *flags)
+    check_sane(report, streams=streams)
+    check_agreement(document, report)
+    assert {row.direction for row in report.end_rows} == directions
+
+
+async def test_its_client_is_told_of_our_retransmissions(iperf3: str) -> None:
+    async with serving() as server:
+        document, report = await client_of(iperf3, server, "-t", "1", "-R")
+    ours = report.end_rows[0].local.values["retransmits"]
+    assert document["end"]["streams"][0]["sender"]["retransmits"] == ours
+    assert document["end"]["sender_tcp_congestion"] == report.end_rows[0].local.values["congestion"]
+
+
+async def test_its_client_counts_bytes(iperf3: str) -> None:
+    """Nothing of what it sent is lost: we read what has arrived before we close."""
+    async with serving() as server:
+        document, report = await client_of(iperf3, server, "-n", "50M")
+    sent = document["end"]["sum_sent"]["bytes"]
+    assert sent >= 50 * 1024 * 1024
+    assert report.end_rows[0].local.bytes == sent
+
+
+async def test_its_client_counts_bytes_in_reverse(iperf3: str) -> None:
+    async with serving() as server:
+        document, _ = await client_of(iperf3, server, "-n", "50M", "-R")
+    assert document["end"]["sum_received"]["bytes"] >= 50 * 1024 * 1024
+
+
+async def test_two_of_its_clients_at_once(iperf3: str) -> None:
+    async with serving() as server:
+        (first, _), (second, _) = await asyncio.gather(
+            client_of(iperf3, server, "-t", "1"), client_of(iperf3, server, "-t", "1", "-R")
+        )
+    assert first["end"]["sum_received"]["bytes"] > 0
+    assert second["end"]["sum_received"]["bytes"] > 0
+
+
+async def test_its_udp_client_is_told_in_its_own_words(iperf3: str) -> None:
+    async with serving() as server:
+        process = await asyncio.create_subprocess_exec(
+            *(iperf3, "-c", "127.0.0.1", "-p", str(server.port), "-u", "-t", "1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        async with asyncio.timeout(10):
+            output, _ = await process.communicate()
+        assert process.returncode == 1
+        assert b"protocol does not exist" in output
+        document, _ = await client_of(iperf3, server, "-t", "1")
+        assert document["end"]["sum_received"]["bytes"] > 0
+
+
+async def test_its_client_is_stopped(iperf3: str) -> None:
+    async with serving() as server:
+        process = await asyncio.create_subprocess_exec(
+            *(iperf3, "-c", "127.0.0.1", "-p", str(server.port), "-t", "30"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        await asyncio.sleep(1.2)
+        process.terminate()
+        await process.wait()
+        await server.settled()
+        assert server.tests[0].sentence == "the client has terminated"
+        assert server.tests[0].end_rows[0].local.bytes > 0
