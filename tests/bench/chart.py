@@ -1,0 +1,82 @@
+"""The results as a picture: what each row reached, as a factor of its target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bench.summary import Result, Verdict
+from tests.bench.table import figures, number
+
+COLOURS = {Verdict.AIM: "#1a7f37", Verdict.LIMIT: "#4393c3", Verdict.BELOW: "#c0392b"}
+
+
+def draw(path: Path, results: Sequence[Result], title: str) -> bool:
+    """A horizontal bar per row that has a target, 1 being the target. False: nothing could be drawn.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.patches import Patch
+
+    scored = [(result, score) for result in results if (score := result.score)]
+    if not scored:
+        return False
+    figure, axes = pyplot.subplots(figsize=(10, 1.5 + 0.32 * len(scored)), layout="constrained")
+    aims = [aim for result, _ in scored if (aim := aim_of(result))]
+    places = range(len(scored))
+    scores = [score for _, score in scored]
+    axes.barh(places, scores, height=0.62, color=[COLOURS[result.verdict] for result, _ in scored])
+    axes.set_yticks(places, [result.row.what for result, _ in scored], fontsize=8)
+    axes.set_ylim(len(scored) - 0.4, -0.6)
+    axes.set_xscale("log")
+    axes.set_xlim(min(0.5, 0.8 * min(scores)), max(2.0, 1.3 * max(scores + aims)))
+    axes.axvline(1.0, color="black", linewidth=1)
+    for place, (result, _) in zip(places, scored, strict=True):
+        axes.annotate(
+            label(result),
+            (1.0, place),
+            (6, 0),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+        )
+        if aim := aim_of(result):
+            axes.plot(aim, place, "k|", markersize=9)
+    axes.set_xlabel("better than the target by this factor (log scale); | is the aim")
+    figure.suptitle(title, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    names = [Patch(color=colour, label=verdict.value) for verdict, colour in COLOURS.items()]
+    axes.legend(
+        handles=names, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False
+    )
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+    return True
+
+
+def aim_of(result: Result) -> float | None:
+    """Where the aim lies, as a factor of the target."""
+    limit, aim = result.row.limit, result.row.aim
+    if not limit or not aim:
+        return None
+    return limit / aim if result.row.less_is_better else aim / limit
+
+
+def label(result: Result) -> str:
+    """What stands at the end of a bar's line: the figures that the factor was made of."""
+
+    def median(of_ours: bool) -> str:
+        spread = result.ours if of_ours else result.theirs
+        return figures(spread, result.row).partition("\n")[0]
+
+    if result.row.theirs is None:
+        return median(True)
+    return f"{number(result.judged or 0.0)}  ({median(True)} : {median(False)})"

@@ -1,0 +1,157 @@
+// A bulk sender and sink over kcp-go, for the benchmark.
+//
+//	kcpgo -serve -address 127.0.0.1:5400           takes one session, counts, prints JSON, ends
+//	kcpgo -address 127.0.0.1:5400 -seconds 2       sends for two seconds, prints JSON, ends
+//
+// The sink's count is the one to believe: a writer is ahead of the path by a window.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"time"
+
+	kcp "github.com/xtaci/kcp-go"
+)
+
+// How long the sink waits for the first byte, and for the next one: kcp has no end of stream.
+const (
+	patience = 20 * time.Second
+	silence  = 400 * time.Millisecond
+)
+
+const socketBuffer = 4 << 20
+
+type tuning struct {
+	window, mtu, flush, nodelay, resend, nc int
+}
+
+func (t tuning) apply(session *kcp.UDPSession) {
+	session.SetStreamMode(true)
+	session.SetACKNoDelay(true)
+	session.SetMtu(t.mtu)
+	session.SetWindowSize(t.window, t.window)
+	session.SetNoDelay(t.nodelay, t.flush, t.resend, t.nc)
+}
+
+type buffered interface {
+	SetReadBuffer(int) error
+	SetWriteBuffer(int) error
+}
+
+func sizeBuffers(socket buffered) error {
+	if err := socket.SetReadBuffer(socketBuffer); err != nil {
+		return err
+	}
+	return socket.SetWriteBuffer(socketBuffer)
+}
+
+type report struct {
+	Bytes       int64   `json:"bytes"`
+	Seconds     float64 `json:"seconds"`
+	Segments    uint64  `json:"segments_sent,omitempty"`
+	Retransmits uint64  `json:"retransmits,omitempty"`
+}
+
+func (r report) print() error { return json.NewEncoder(os.Stdout).Encode(r) }
+
+func sink(address string, with tuning) error {
+	listener, err := kcp.ListenWithOptions(address, nil, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if err := sizeBuffers(listener); err != nil {
+		return err
+	}
+	listener.SetDeadline(time.Now().Add(patience))
+	session, err := listener.AcceptKCP()
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	with.apply(session)
+	count, err := drain(session)
+	if err != nil {
+		return err
+	}
+	return count.print()
+}
+
+// drain reads until nothing has come for a while; the time that counts is from the first byte to the last.
+func drain(session *kcp.UDPSession) (report, error) {
+	var count report
+	var first, last time.Time
+	buffer := make([]byte, 1<<17)
+	wait := patience
+	for {
+		session.SetReadDeadline(time.Now().Add(wait))
+		n, err := session.Read(buffer)
+		if err != nil && count.Bytes > 0 && time.Since(last) >= silence {
+			count.Seconds = last.Sub(first).Seconds()
+			return count, nil
+		} else if err != nil {
+			return count, err
+		}
+		last = time.Now()
+		if count.Bytes == 0 {
+			first = last
+		}
+		count.Bytes += int64(n)
+		wait = silence
+	}
+}
+
+func source(address string, with tuning, seconds float64, block int) error {
+	session, err := kcp.DialWithOptions(address, nil, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	with.apply(session)
+	if err := sizeBuffers(session); err != nil {
+		return err
+	}
+	buffer := make([]byte, block)
+	began := time.Now()
+	end := began.Add(time.Duration(seconds * float64(time.Second)))
+	var count report
+	for ok := true; ok; ok = time.Now().Before(end) {
+		n, err := session.Write(buffer)
+		if err != nil {
+			return err
+		}
+		count.Bytes += int64(n)
+	}
+	count.Seconds = time.Since(began).Seconds()
+	totals := kcp.DefaultSnmp.Copy()
+	count.Segments, count.Retransmits = totals.OutSegs, totals.RetransSegs
+	time.Sleep(silence / 2) // what is still in the window leaves
+	return count.print()
+}
+
+func main() {
+	var with tuning
+	serve := flag.Bool("serve", false, "be the sink")
+	address := flag.String("address", "127.0.0.1:5400", "where the sink listens")
+	seconds := flag.Float64("seconds", 2, "how long to send")
+	block := flag.Int("block", 128<<10, "bytes per write")
+	flag.IntVar(&with.window, "window", 1024, "send and receive window, segments")
+	flag.IntVar(&with.mtu, "mtu", 1400, "bytes of a datagram")
+	flag.IntVar(&with.flush, "flush", 10, "interval, ms")
+	flag.IntVar(&with.nodelay, "nodelay", 1, "1: short timeouts")
+	flag.IntVar(&with.resend, "resend", 2, "ACKs that pass a segment before it is resent")
+	flag.IntVar(&with.nc, "nc", 1, "1: no congestion control")
+	flag.Parse()
+	err := error(nil)
+	if *serve {
+		err = sink(*address, with)
+	} else {
+		err = source(*address, with, *seconds, *block)
+	}
+	if err != nil {
+		os.Stderr.WriteString("kcpgo: " + err.Error() + "\n")
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,66 @@
+"""The measuring itself: contestants take turns, round after round, and a failure costs one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.bench.cases import Group
+from tests.bench.contestants import Contestant, Figures
+from tests.bench.processes import RunError
+from tests.bench.summary import Result, result
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Measured:
+    """A group with what its contestants did: figures by contestant and round, remarks, and what was amiss."""
+
+    group: Group
+    rounds: dict[str, list[Figures | None]] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def results(self) -> list[Result]:
+        return [result(row, self.rounds) for row in self.group.rows]
+
+
+def measure(group: Group, rounds: int, seconds: float, say: Say) -> Measured:
+    """All rounds of a group. Contestants that are missing or cannot start are left out."""
+    done = Measured(group)
+    seconds = max(seconds, group.at_least_s)
+    say(f"{group.title}:")
+    present = [one for one in group.contestants if _prepared(one, seconds, done, say)]
+    for number in range(rounds):
+        for contestant in present:
+            figures = _one_run(contestant, seconds, done, say)
+            done.rounds.setdefault(contestant.name, []).append(figures)
+        say(f"  round {number + 1} of {rounds}")
+    return done
+
+
+def _prepared(contestant: Contestant, seconds: float, done: Measured, say: Say) -> bool:
+    if reason := contestant.missing():
+        done.missing.append(reason)
+        say(f"  {reason}")
+        return False
+    try:
+        remark = contestant.prepare(seconds)
+    except RunError as error:
+        done.failures.append(f"{contestant.name}: {error}")
+        say(f"  {error}")
+        return False
+    if remark:
+        done.remarks[contestant.name] = remark
+    return True
+
+
+def _one_run(contestant: Contestant, seconds: float, done: Measured, say: Say) -> Figures | None:
+    try:
+        return contestant.measure(seconds)
+    except RunError as error:
+        done.failures.append(f"{contestant.name}: {error}")
+        say(f"  {error}")
+        return None

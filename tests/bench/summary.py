@@ -1,0 +1,101 @@
+"""From runs to the table: medians, spreads, ratios, and how they stand to the targets. Pure arithmetic."""
+
+from __future__ import annotations
+
+import enum
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Rounds = Sequence[Mapping[str, float] | None]
+"""One contestant's figures, round by round; None where the run failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    `figure`: which figure of the contestants `ours` and `theirs` (see contestants.py). With `theirs` the
+    ratio ours/theirs is judged, without it the figure itself. `limit` is what must be reached (the least,
+    or the most where less is better), `aim` what we would like; None: it is only reported.
+    """
+
+    key: str
+    what: str
+    figure: str
+    ours: str
+    theirs: str | None = None
+    limit: float | None = None
+    aim: float | None = None
+    less_is_better: bool = False
+
+
+class Verdict(enum.Enum):
+    AIM = "aim reached"
+    LIMIT = "target reached"
+    BELOW = "below target"
+    REPORTED = ""
+    ABSENT = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        return cls(statistics.median(values), min(values), max(values)) if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A row with its numbers. `judged` is what the targets are compared with; `ratio_spread` are the
+    smallest and largest ratio of two runs of the same round."""
+
+    row: Row
+    ours: Spread | None
+    theirs: Spread | None
+    judged: float | None
+    ratio_spread: tuple[float, float] | None
+    verdict: Verdict
+
+    @property
+    def score(self) -> float | None:
+        """How much better than the limit, as a factor: 1 is just enough."""
+        if self.judged is None or not self.row.limit:
+            return None
+        if self.row.less_is_better:
+            return self.row.limit / self.judged if self.judged > 0 else None
+        return self.judged / self.row.limit
+
+
+def result(row: Row, rounds: Mapping[str, Rounds]) -> Result:
+    """`rounds`: contestant -> its rounds."""
+    ours = _values(rounds.get(row.ours, ()), row.figure)
+    mine = Spread.of([value for value in ours if value is not None])
+    if row.theirs is None:
+        judged = mine.median if mine else None
+        return Result(row, mine, None, judged, None, _verdict(row, judged))
+    theirs = _values(rounds.get(row.theirs, ()), row.figure)
+    other = Spread.of([value for value in theirs if value is not None])
+    ratios = [a / b for a, b in zip(ours, theirs, strict=False) if a is not None and b]
+    ratio = mine.median / other.median if mine and other and other.median else None
+    spread = (min(ratios), max(ratios)) if ratios else None
+    return Result(row, mine, other, ratio, spread, _verdict(row, ratio))
+
+
+def _values(rounds: Rounds, figure: str) -> list[float | None]:
+    return [figures.get(figure) if figures is not None else None for figures in rounds]
+
+
+def _verdict(row: Row, judged: float | None) -> Verdict:
+    if judged is None:
+        return Verdict.ABSENT
+    if row.limit is None:
+        return Verdict.REPORTED
+    sign = -1 if row.less_is_better else 1
+    if row.aim is not None and sign * judged >= sign * row.aim:
+        return Verdict.AIM
+    return Verdict.LIMIT if sign * judged >= sign * row.limit else Verdict.BELOW

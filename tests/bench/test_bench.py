@@ -1,0 +1,222 @@
+"""The benchmark's own arithmetic and books; no test here says how fast anything is."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bench.__main__ import main
+from tests.bench.cases import Group, chosen
+from tests.bench.contestants import Figures, parse
+from tests.bench.processes import Program, RunError, free_port, started, wait_listening
+from tests.bench.programs import of_iperf3_json
+from tests.bench.run import measure
+from tests.bench.summary import Row, Verdict, result
+
+MORE = Row("x/more", "more is better", "bits_per_s", "a", "b", 2.0, 4.0)
+LESS = Row("x/less", "less is better", "cpu_s_per_gb", "a", "b", 0.5, 0.25, less_is_better=True)
+ALONE = Row("x/alone", "no peer", "wall_ms", "a", None, 150.0, 80.0, less_is_better=True)
+
+
+def rounds(figure: str, a: list[float], b: list[float]) -> dict[str, list[Figures | None]]:
+    return {"a": [{figure: value} for value in a], "b": [{figure: value} for value in b]}
+
+
+def test_a_ratio_is_one_of_medians_and_its_spread_one_of_rounds() -> None:
+    found = result(MORE, rounds("bits_per_s", [10, 30, 20], [10, 10, 5]))
+    assert found.judged == 2.0
+    assert found.ratio_spread == (1.0, 4.0)
+    assert found.ours is not None
+    assert (found.ours.low, found.ours.median, found.ours.high) == (10, 20, 30)
+    assert found.verdict is Verdict.LIMIT
+    assert found.score == 1.0
+
+
+@pytest.mark.parametrize(
+    ("row", "ours", "verdict", "score"),
+    [
+        (MORE, 4.0, Verdict.AIM, 2.0),
+        (MORE, 1.9, Verdict.BELOW, 0.95),
+        (LESS, 0.25, Verdict.AIM, 2.0),
+        (LESS, 0.5, Verdict.LIMIT, 1.0),
+        (LESS, 1.0, Verdict.BELOW, 0.5),
+    ],
+)
+def test_which_way_is_better(row: Row, ours: float, verdict: Verdict, score: float) -> None:
+    found = result(row, rounds(row.figure, [ours], [1.0]))
+    assert found.verdict is verdict
+    assert found.score == pytest.approx(score)
+
+
+def test_a_row_without_a_peer_is_judged_by_its_own_figure() -> None:
+    found = result(ALONE, rounds("wall_ms", [100.0, 70.0, 75.0], []))
+    assert (found.judged, found.verdict) == (75.0, Verdict.AIM)
+
+
+def test_what_is_missing_is_not_a_number() -> None:
+    failed: dict[str, list[Figures | None]] = {
+        "a": [None, {"bits_per_s": 8.0}],
+        "b": [{"bits_per_s": 2.0}, None],
+    }
+    found = result(MORE, failed)
+    assert found.judged == 4.0
+    assert found.ratio_spread is None  # no round in which both ran
+    assert result(MORE, {"a": failed["a"]}).verdict is Verdict.ABSENT
+    assert result(MORE, {}).ours is None
+
+
+class Scripted:
+    """A contestant that does as told."""
+
+    def __init__(self, name: str, script: list[float | str], reason: str = "") -> None:
+        self.name, self.script, self.reason, self.order = name, script, reason, [""]
+
+    def missing(self) -> str:
+        return self.reason
+
+    def prepare(self, seconds: float) -> str:
+        return f"prepared for {seconds:.0f} s"
+
+    def measure(self, seconds: float) -> Figures:
+        self.order.append(self.name)
+        said = self.script.pop(0)
+        if isinstance(said, str):
+            raise RunError(said)
+        return {"bits_per_s": said}
+
+
+def test_contestants_take_turns_and_a_failure_costs_one_run() -> None:
+    a, b = Scripted("a", [4.0, "fell over", 4.0]), Scripted("b", [1.0, 1.0, 1.0])
+    b.order = a.order
+    done = measure(Group("turns", (a, b), (MORE,), at_least_s=7.0), 3, 1.0, lambda text: None)
+    assert a.order[1:] == ["a", "b"] * 3
+    assert done.failures == ["a: fell over"]
+    assert done.remarks["a"] == "prepared for 7 s"
+    assert [found.judged for found in done.results()] == [4.0]
+
+
+def test_a_missing_peer_is_named_and_the_rest_is_measured() -> None:
+    a, b = Scripted("a", [4.0]), Scripted("b", [], "b is missing: apt-get install b")
+    done = measure(Group("one", (a, b), (MORE,)), 1, 1.0, lambda text: None)
+    assert done.missing == ["b is missing: apt-get install b"]
+    found = done.results()[0]
+    assert found.verdict is Verdict.ABSENT
+    assert found.ours is not None
+
+
+def test_choosing_rows_chooses_who_is_needed() -> None:
+    (group,) = chosen(("kcp/ceiling",))
+    assert [row.key for row in group.rows] == ["kcp/ceiling"]
+    assert {one.name for one in group.contestants} == {"kcp", "bare datagrams"}
+    assert chosen(("no-such-row",)) == []
+    keys = [row.key for group in chosen() for row in group.rows]
+    assert len(keys) == len(set(keys))
+
+
+def test_every_row_names_contestants_of_its_group() -> None:
+    for group in chosen():
+        names = [one.name for one in group.contestants]
+        assert len(names) == len(set(names))
+        for row in group.rows:
+            assert {row.ours, row.theirs or row.ours} <= set(names)
+
+
+def test_the_receivers_count_and_the_worst_second() -> None:
+    text = json.dumps(
+        {
+            "start": {"test_start": {"target_bitrate": 1000}},
+            "intervals": [
+                {"sum": {"bits_per_second": 1010.0, "seconds": 1.0}},
+                {"sum": {"bits_per_second": 980.0, "seconds": 1.0}},
+                {"sum": {"bits_per_second": 10.0, "seconds": 0.1}},
+            ],
+            "end": {"sum_received": {"bytes": 250, "seconds": 2.0}},
+        }
+    )
+    counted = of_iperf3_json(text, "x")
+    assert (counted.bytes, counted.seconds) == (250, 2.0)
+    assert counted.figures == {"rate_error_percent": pytest.approx(2.0)}
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"end": {}, "error": "refused"}', "no JSON"])
+def test_a_report_without_figures_is_a_failed_run(text: str) -> None:
+    with pytest.raises(RunError):
+        of_iperf3_json(text, "x")
+    with pytest.raises(RunError):
+        parse("[1]", "x")
+
+
+def test_a_process_is_charged_for_what_it_took() -> None:
+    with started(["python3", "-c", "x = b'x' * 80_000_000; print('said')"]) as program:
+        ended = program.wait(20)
+    assert ended.output == "said\n"
+    assert ended.peak_bytes > 80_000_000
+    assert ended.cpu_s > 0
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ("import sys; sys.exit('broken pipe of ours')", "status 1: broken pipe of ours"),
+        ("import time; time.sleep(60)", "did not end"),
+    ],
+)
+def test_a_program_that_fails_is_one_sentence(script: str, sentence: str) -> None:
+    with started(["python3", "-c", script]) as program, pytest.raises(RunError, match=sentence):
+        program.wait(1.0 if "sleep" in script else 20.0)
+    assert not program.running()
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_server_is_awaited_without_being_touched(protocol: str) -> None:
+    port, kind = free_port(), {"tcp": "SOCK_STREAM", "udp": "SOCK_DGRAM"}[protocol]
+    script = (
+        f"import socket, time; s = socket.socket(type=socket.{kind}); s.bind(('127.0.0.1', {port})); "
+        + ("s.listen(); " if protocol == "tcp" else "")
+        + "time.sleep(60)"
+    )
+    with started(["python3", "-c", script]) as program:
+        wait_listening(program, protocol, port)
+        assert program.running()
+    with started(["python3", "-c", "pass"]) as program, pytest.raises(RunError, match="before it opened"):
+        wait_listening(program, protocol, free_port())
+
+
+def test_a_short_benchmark_leaves_its_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--only", "version", "--rounds", "1", "--out", str(tmp_path)]) == 0
+    (record,) = tmp_path.glob("bench-*.json")
+    said = json.loads(record.read_text())
+    assert said["rounds"] == 1
+    assert said["surroundings"]["kernel"]
+    assert said["groups"][0]["runs"]["iperfpy --version"][0]["wall_ms"] > 0
+    with record.with_suffix(".csv").open() as file:
+        (line,) = csv.DictReader(file)
+    assert line["key"] == "version"
+    assert float(line["ours_median"]) > 0
+    assert line["theirs_median"] == ""
+    assert "iperfpy --version" in capsys.readouterr().out
+
+
+def test_a_wrong_choice_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--only", "no-such-row"]) == 1
+    assert "no-such-row" in capsys.readouterr().err
+
+
+def test_a_program_can_be_asked_for_its_time_while_it_runs() -> None:
+    program = Program(["python3", "-c", "while True: pass"])
+    try:
+        wait_for_cpu(program)
+    finally:
+        program.end()
+
+
+def wait_for_cpu(program: Program) -> None:
+    for _ in range(200):
+        if program.cpu_s() > 0:
+            return
+        with pytest.raises(RunError):
+            program.wait(0.05)
+    raise AssertionError("a busy program took no time")
