@@ -21,7 +21,7 @@ from click.core import ParameterSource
 
 from iperfpy import __version__
 from iperfpy.cli_help import GroupedCommand
-from iperfpy.cli_options import CLIENT, SERVER, Flag, base_flags
+from iperfpy.cli_options import CLIENT, SERVER, Flag, base_flags, chooser
 from iperfpy.cli_transports import (
     SharedFlag,
     click_flags,
@@ -60,7 +60,7 @@ class CommandLine:
 
     def __init__(self, transports: Mapping[str, Transport]) -> None:
         self.transports = transports
-        base = base_flags(list(transports))
+        base = base_flags(list(transports), {name: one.flags for name, one in transports.items()})
         self.shared = shared_flags(transports, click_flags(base))
         generated = [option_of(one, transports) for one in self.shared]
         self.command = GroupedCommand("iperfpy", params=[*base, *generated], add_help_option=False)
@@ -173,11 +173,11 @@ def check_combination(given: Given) -> None:
 
 def plan_of(given: Given, transports: Mapping[str, Transport], shared: Sequence[SharedFlag]) -> Plan:
     """The test that was asked for."""
-    name = given["proto"]
+    name = _transport_name(given, transports)
     settings = settings_of(name, transports[name], shared, given.values)
     total_bytes, total_blocks = given["total_bytes"] or 0, given["total_blocks"] or 0
     duration_us = 10_000_000 if given["duration"] is None else given["duration"]
-    rate, burst = given["rate"] or (0, 0)
+    rate, burst = given["rate"] or (transports[name].rate_bps, 0)
     return Plan(
         transport=name,
         settings=settings,
@@ -193,6 +193,17 @@ def plan_of(given: Given, transports: Mapping[str, Transport], shared: Sequence[
         interval_us=given["interval"],
         title=given["title"] or "",
     )
+
+
+def _transport_name(given: Given, transports: Mapping[str, Transport]) -> str:
+    """What --proto says, or a flag that selects a transport."""
+    chosen = [name for name, one in transports.items() if one.flags and given[chooser(name)]]
+    named: str = given["proto"]
+    if not chosen:
+        return named
+    if len(chosen) > 1 or (given.typed("proto") and named != chosen[0]):
+        raise ParameterError(f"{transports[chosen[0]].flags[0]} and another transport exclude each other")
+    return chosen[0]
 
 
 def _direction(given: Given) -> Direction:

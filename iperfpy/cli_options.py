@@ -5,7 +5,7 @@ Values are parsed here and ranges are checked here, so that whoever reads the re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -142,9 +142,14 @@ RATE = Parsed("RATE", rate_and_burst)
 LETTER = Parsed("LETTER", one_of("a unit", RATE_LETTERS))
 
 
-def base_flags(known_transports: Sequence[str]) -> list[click.Option]:
-    """Fresh options, in the order of the help."""
-    return [*_role_flags(), *_client_flags(known_transports), *_output_flags()]
+def base_flags(known_transports: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
+    """Fresh options, in the order of the help. `chosen_by`: transport -> flags that select it."""
+    return [*_role_flags(), *_client_flags(known_transports, chosen_by), *_output_flags()]
+
+
+def chooser(transport: str) -> str:
+    """The parameter that says whether a flag which selects this transport was given."""
+    return f"choose_{transport}".replace("-", "_")
 
 
 def _role_flags() -> list[click.Option]:
@@ -158,7 +163,7 @@ def _role_flags() -> list[click.Option]:
     ]
 
 
-def _client_flags(known: Sequence[str]) -> list[click.Option]:
+def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **attributes: Any) -> click.Option:
         if kind is None:
             return Flag(CLIENT, names, help, is_flag=True, **attributes)
@@ -168,6 +173,11 @@ def _client_flags(known: Sequence[str]) -> list[click.Option]:
     return [
         flag(["client", "-c", "--client"], "run as client", Parsed("HOST", named("-c"))),
         flag(["proto", "--proto"], f"{', '.join(known)} [{known[0]}]", transport, default=known[0]),
+        *(
+            flag([chooser(name), *flags], f"the same as --proto {name}")
+            for name, flags in chosen_by.items()
+            if flags
+        ),
         flag(["reverse", "-R", "--reverse"], "the server sends"),
         flag(["bidir", "--bidir"], "both ends send"),
         flag(["duration", "-t", "--time"], "measure for this long, 0 without end [10]", TEST_SECONDS),
@@ -175,7 +185,9 @@ def _client_flags(known: Sequence[str]) -> list[click.Option]:
         flag(["total_blocks", "-k", "--blockcount"], "measure until so many blocks were sent", BLOCKS),
         flag(["block_bytes", "-l", "--length"], "block to write at a time, by --proto", BLOCK_BYTES),
         flag(["parallel", "-P", "--parallel"], "parallel streams [1]", STREAMS, default=1),
-        flag(["rate", "-b", "--bitrate", "--bandwidth"], "limit per stream in bit/s, 0 none [0]", RATE),
+        flag(
+            ["rate", "-b", "--bitrate", "--bandwidth"], "bit/s per stream, 0 without limit, by --proto", RATE
+        ),
         flag(["omit", "-O", "--omit"], "leave out the first seconds [0]", OMIT_SECONDS, default=0),
         flag(["client_port", "--cport"], "local data port; stream i uses PORT + i", PORT),
         flag(["connect_timeout", "--connect-timeout"], "give up connecting after [5000]", MILLISECONDS),

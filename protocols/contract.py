@@ -71,7 +71,7 @@ class Metric:
     computed from two COUNTER metrics of the same record, times 100 when the unit is PERCENT; they
     are None when the denominator did not move. A gauge with `spread` is polled within the interval,
     and its minimum, mean and maximum are reported beside its last value. `iperf3` names the key under
-    which iperf3's own JSON has the same number (same unit), when it has one.
+    which iperf3's own JSON has the same number, when it has one; `iperf3_scale` times ours is theirs.
     """
 
     key: str
@@ -84,6 +84,7 @@ class Metric:
     denominator: str = ""
     spread: bool = False
     iperf3: str = ""
+    iperf3_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +92,16 @@ class Stream:
     """One data stream of a test, as both ends know it.
 
     `id` is iperf3's (1, 3, 4, 5, ...), `index` counts from 0, `conv` is an unguessable 32-bit
-    number agreed over the control channel, `sends` says whether this end is the sender.
+    number agreed over the control channel, `sends` says whether this end is the sender. `conv` 0: the
+    other end is a stock iperf3, which agrees on none. `block_bytes` is the test's block length (-l),
+    0 when whoever opens the stream has none in mind.
     """
 
     id: int
     index: int
     conv: int
     sends: bool
+    block_bytes: int = 0
 
 
 class Load(Protocol):
@@ -172,6 +176,10 @@ class ServerPort(Protocol):
     def local(self) -> SocketAddress:
         """The address and port that the server listens on."""
 
+    @property
+    def client(self) -> SocketAddress:
+        """Where this test's control connection comes from."""
+
     async def connection(self) -> socket.socket:
         """The next TCP connection that presents this test's cookie, non-blocking."""
 
@@ -194,6 +202,23 @@ class Transport(ABC):
     iperf3: ClassVar[str] = ""
     """The key that selects this transport in iperf3's parameters ("tcp", "udp"), or empty: then both
     ends must be iperfpy. With a key, the settings travel as top-level parameters under their wire names."""
+    iperf3_stream: ClassVar[str] = ""
+    """iperf3's JSON sums a stream up in one object of this name, instead of a sender and a receiver."""
+    flags: ClassVar[tuple[str, ...]] = ()
+    """What selects this transport beside `--proto NAME`."""
+    reliable: ClassVar[bool] = True
+    """Whether everything that was sent arrives, once and in order."""
+    rate_bps: ClassVar[int] = 0
+    """The rate (-b) when the user gives none; 0: unlimited."""
+    block_limits: ClassVar[tuple[int, int]] = (1, 1024 * 1024)
+    """The shortest and the longest block (-l), bytes."""
+    whole_blocks: ClassVar[int] = 0
+    """Above 0: blocks are datagrams, never cut, and a load offers up to so many of them at once.
+    0: a load is a stream of bytes, and may be cut anywhere."""
+
+    def iperf3_parameters(self, settings: Settings, block_bytes: int) -> dict[str, Any]:
+        """What iperf3's parameters say about this transport, beside the key `iperf3`."""
+        return settings.to_wire()
 
     @abstractmethod
     def block_bytes(self, settings: Settings) -> int:

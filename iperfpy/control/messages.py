@@ -36,6 +36,7 @@ INT64_MAX = 2**63 - 1
 # iperf3's numbers for what may be wrong with parameters.
 IE_BLOCK_BYTES = 7
 IE_INTERVAL = 9
+IE_DATAGRAM_BYTES = 20
 IE_REVERSE_AND_BIDIRECTIONAL = 25
 IE_RECEIVE_PARAMETERS = 114
 IE_NO_SUCH_PROTOCOL = 131
@@ -139,7 +140,7 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
         "extra_data": plan.extra_data,
     }
     if transport.iperf3:
-        optional |= plan.settings.to_wire()
+        optional |= transport.iperf3_parameters(plan.settings, plan.block_bytes)
     body |= {key: value for key, value in optional.items() if value}
     if convs is not None:
         body[EXTENSION] = {
@@ -179,7 +180,7 @@ def decode_parameters(
         total_blocks=0 if numbers["num"] else numbers["blockcount"] or 0,
         omit_us=_or(_number(own, OWN_NUMBERS["omit_us"]), (numbers["omit"] or 0) * SECOND_US),
         parallel=_or(numbers["parallel"], 1),
-        block_bytes=_or(numbers["len"], transport.block_bytes(settings)),
+        block_bytes=_block_bytes(transport, _or(numbers["len"], transport.block_bytes(settings))),
         rate_bps=numbers["bandwidth"] or 0,
         burst_blocks=numbers["burst"] or 0,
         interval_us=_interval_us(own, interval_us),
@@ -279,6 +280,15 @@ def _number(body: Mapping[str, Any], rule: Number) -> int | None:
         allowed = f"between {rule.minimum} and {rule.maximum}"
         raise PlanError(f"{rule.what} ({rule.key}) must be {allowed}, not {value}", rule.i_errno)
     return value
+
+
+def _block_bytes(transport: Transport, length: int) -> int:
+    low, high = transport.block_limits
+    if not low <= length <= high:
+        i_errno = IE_DATAGRAM_BYTES if transport.whole_blocks else IE_BLOCK_BYTES
+        what = f"a block of {transport.name}"
+        raise PlanError(f"{what} must have between {low} and {high} bytes, not {length}", i_errno)
+    return length
 
 
 def _duration_us(own: Mapping[str, Any], seconds: int | None) -> int:

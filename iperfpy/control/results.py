@@ -18,15 +18,17 @@ from typing import Any
 from iperfpy.control.messages import EXTENSION, clean, integer
 from iperfpy.errors import ProtocolError
 from iperfpy.measure.sample import Sample
+from iperfpy.measure.sampler import ratios
 from protocols.contract import Metric, Side, Transport, Unit, Value
 
-RESULT_KEYS: Mapping[str, tuple[str, float]] = {
-    "retransmits": ("retransmits", 1),
-    "packets": ("packets", 1),
-    "lost_packets": ("errors", 1),
-    "jitter_ms": ("jitter", 1e-3),
+RESULT_KEYS: Mapping[str, tuple[str, float, str]] = {
+    "retransmits": ("retransmits", 1, ""),
+    "packets": ("packets", 1, "omitted_packets"),
+    "lost_packets": ("errors", 1, "omitted_errors"),
+    "jitter_ms": ("jitter", 1e-3, ""),
 }
-"""Name in iperf3's report -> name in its results, and the factor from the one unit to the other."""
+"""Name in iperf3's report -> name in its results, the factor from the one unit to the other, and the name
+of the part of the figure that is of the omitted stretch."""
 
 UNAVAILABLE: Mapping[str, int] = {"retransmits": -1, "packets": 0, "errors": 0, "jitter": 0}
 CPU_KEYS = {"cpu_util_total": "total", "cpu_util_user": "user", "cpu_util_system": "system"}
@@ -169,7 +171,8 @@ def _iperf3_stream(metrics: Sequence[Metric], sample: Sample) -> dict[str, Any]:
     for metric in metrics:
         value = sample.values.get(metric.key) if metric.side is sample.side else None
         if metric.iperf3 in RESULT_KEYS and isinstance(value, int | float):
-            key, factor = RESULT_KEYS[metric.iperf3]
+            key, factor, _ = RESULT_KEYS[metric.iperf3]
+            factor *= metric.iperf3_scale
             body[key] = value if factor == 1 else value * factor
     return body | {"omitted_errors": 0, "omitted_packets": 0, "start_time": 0, "end_time": sample.seconds}
 
@@ -182,8 +185,10 @@ def _from_iperf3(
     values: dict[str, Value] = {}
     for metric in metrics:
         if metric.side is side and metric.iperf3 in RESULT_KEYS:
-            key, factor = RESULT_KEYS[metric.iperf3]
-            values[metric.key] = _available(body.get(key), factor)
+            key, factor, omitted = RESULT_KEYS[metric.iperf3]
+            value = _available(body.get(key), factor * metric.iperf3_scale)
+            values[metric.key] = _without(value, _available(body.get(omitted), 1))
+    values.update((key, value) for key, value in ratios(metrics, values).items() if value is not None)
     end = _figure(body.get("end_time"))
     end_us = round(end * 1e6) if end is not None and 0 <= end < 1e9 else 0
     return Sample(stream, side, 0, end_us, _natural(body, "bytes", sender), values)
@@ -196,6 +201,13 @@ def _available(value: object, factor: float) -> Value:
     if number is None or number < 0:
         return None
     return number if factor == 1 else number / factor
+
+
+def _without(value: Value, omitted: Value) -> Value:
+    """A count without its omitted part, as far as that makes sense."""
+    if not isinstance(value, int | float) or not isinstance(omitted, int | float):
+        return value
+    return max(0, value - omitted)
 
 
 def _known_values(values: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[str, Value]:

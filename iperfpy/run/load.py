@@ -20,6 +20,8 @@ LONGEST_WAIT_US = 50_000
 SLICE_US = 1_500
 SMALLEST_SLICE_BYTES = 1_400
 """A paced block goes out in slices of this much time, but never smaller than about one packet."""
+WHOLE_SLICE_US = 250
+"""Blocks that cannot be cut go out in bursts of at most this much time, or one at a time."""
 
 STALL_US = 10_000
 """How far behind its schedule a pace may catch up; more is forgotten, so that a stall makes no burst."""
@@ -49,15 +51,16 @@ class Budget:
     def spent(self) -> bool:
         return self._limited and self._left == 0
 
-    def claim(self, size_bytes: int) -> int:
-        """At most `size_bytes`, as much as is left; 0 when nothing is."""
+    def claim(self, size_bytes: int, unit_bytes: int = 1) -> int:
+        """At most `size_bytes`, as much as is left; 0 when nothing is. What is left is rounded up to whole
+        units."""
         if not self._total:
             return size_bytes
         with self._lock:
             if not self._limited:
                 return size_bytes
-            granted = min(size_bytes, self._left)
-            self._left -= granted
+            granted = min(size_bytes, -(-self._left // unit_bytes) * unit_bytes)
+            self._left = max(0, self._left - granted)
             return granted
 
 
@@ -107,13 +110,26 @@ class Load:
         Shared with the other streams of this direction.
     rate_bps, burst_blocks : int
         As in `Plan`; 0 means unlimited, and no bursts.
+    whole_blocks : int
+        Above 0: blocks are never cut, and a slice has at most so many (`Transport.whole_blocks`).
     """
 
-    def __init__(self, block_bytes: int, budget: Budget, rate_bps: int = 0, burst_blocks: int = 0) -> None:
+    def __init__(
+        self,
+        block_bytes: int,
+        budget: Budget,
+        rate_bps: int = 0,
+        burst_blocks: int = 0,
+        whole_blocks: int = 0,
+    ) -> None:
         self._budget = budget
         self._pace = Pace(rate_bps, burst_blocks * block_bytes) if rate_bps else None
-        self._slice_bytes = _slice_bytes(block_bytes, rate_bps, burst_blocks)
-        self._block = memoryview(os.urandom(block_bytes))
+        self._unit_bytes = block_bytes if whole_blocks else 1
+        if whole_blocks:
+            self._slice_bytes = block_bytes * _slice_blocks(block_bytes, rate_bps, burst_blocks, whole_blocks)
+        else:
+            self._slice_bytes = _slice_bytes(block_bytes, rate_bps, burst_blocks)
+        self._block = memoryview(os.urandom(max(block_bytes, self._slice_bytes)))
         self._granted = 0
         self._stopped = False
 
@@ -126,11 +142,11 @@ class Load:
             if wait:
                 return wait
         if not self._granted:
-            self._granted = self._budget.claim(self._slice_bytes)
+            self._granted = self._budget.claim(self._slice_bytes, self._unit_bytes)
         return 0 if self._granted else FOREVER
 
     def take(self) -> memoryview:
-        """The next slice: read-only, at most a block long."""
+        """The next slice: read-only, at most a block long, or `whole_blocks` of them."""
         size, self._granted = self._granted, 0
         if self._pace is not None:
             self._pace.spend(size)
@@ -151,3 +167,9 @@ def _slice_bytes(block_bytes: int, rate_bps: int, burst_blocks: int) -> int:
         return block_bytes
     smooth = rate_bps * SLICE_US // 8_000_000
     return min(block_bytes, max(SMALLEST_SLICE_BYTES, smooth))
+
+
+def _slice_blocks(block_bytes: int, rate_bps: int, burst_blocks: int, most: int) -> int:
+    if not rate_bps or burst_blocks:
+        return 1 if burst_blocks else most
+    return max(1, min(most, rate_bps * WHOLE_SLICE_US // (8_000_000 * block_bytes)))

@@ -236,7 +236,8 @@ class Measurement:
         plan, stream = self.plan, opened.stream
         load = None
         if stream.sends:
-            load = Load(plan.block_bytes, self._budget, plan.rate_bps, plan.burst_blocks)
+            whole = transport.whole_blocks
+            load = Load(plan.block_bytes, self._budget, plan.rate_bps, plan.burst_blocks, whole)
         sampler = Sampler(stream.id, side_of(stream), opened.meter, transport.metrics, started_us)
         carrying = asyncio.create_task(self._carry(stream, opened.channel, load))
         return Track(stream, opened.channel, opened.meter, sampler, load, carrying)

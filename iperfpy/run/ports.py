@@ -99,18 +99,33 @@ class SharedListeners:
 
 
 class NetworkServerPort:
-    """One test at the server: its share of what the listener accepts, and the shared listeners."""
+    """One test at the server: its share of what the listener accepts, and the shared listeners.
+
+    Parameters
+    ----------
+    local, client : SocketAddress
+        Where the server listens, and where the test's control connection comes from.
+    """
 
     def __init__(
-        self, local: SocketAddress, arrivals: asyncio.Queue[socket.socket], shared: SharedListeners
+        self,
+        local: SocketAddress,
+        client: SocketAddress,
+        arrivals: asyncio.Queue[socket.socket],
+        shared: SharedListeners,
     ) -> None:
         self._local = local
+        self._client = client
         self._arrivals = arrivals
         self._shared = shared
 
     @property
     def local(self) -> SocketAddress:
         return self._local
+
+    @property
+    def client(self) -> SocketAddress:
+        return self._client
 
     async def connection(self) -> socket.socket:
         return await self._arrivals.get()

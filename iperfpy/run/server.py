@@ -253,7 +253,7 @@ class _ServerTest:
         """Be ready for the streams before the client is told to open them."""
         plan = request.plan
         queue = self._server.acceptor.expect(self._cookie, stream_count(plan))
-        port = NetworkServerPort(self._server.acceptor.local, queue, self._server.shared)
+        port = NetworkServerPort(self._server.acceptor.local, self._address, queue, self._server.shared)
         accepting = asyncio.create_task(self._accept_all(request, port))
         await asyncio.sleep(0)
         if not accepting.done():

@@ -33,6 +33,7 @@ def make_streams(plan: Plan, convs: Sequence[int], *, client: bool) -> tuple[Str
             index=index,
             conv=convs[index] if convs else 0,
             sends=(index < forward) == client,
+            block_bytes=plan.block_bytes,
         )
         for index in range(stream_count(plan))
     )

@@ -35,6 +35,10 @@ class LoopbackServer:
         address: SocketAddress = self._listener.getsockname()
         return address
 
+    @property
+    def client(self) -> SocketAddress:
+        return self.local  # the clients of this server are on the same machine, at the same address
+
     async def connection(self) -> socket.socket:
         loop = asyncio.get_running_loop()
         while True:
