@@ -203,15 +203,19 @@ class Measurement:
 
     # -- the end
 
-    def finish(self) -> tuple[tuple[Sample, ...], tuple[Sample, ...], int]:
-        """Stop. Gives the samples of the last interval, those of the whole test, and the time."""
+    def finish(self, *, stop: bool) -> tuple[tuple[Sample, ...], tuple[Sample, ...], int]:
+        """Stop counting. Gives the samples of the last interval, those of the whole test, and the time.
+
+        `stop` False: senders go on until `close`, uncounted. An iperf3 that receives reads whole blocks until
+        it has seen EXCHANGE_RESULTS: half a block would hold it for ever.
+        """
         self.ended = True
         self._ticking.cancel()
         now = now_us()
         for track in self.tracks:
             track.meter.freeze()
-            if track.load is not None:
-                track.load.stop()
+        if stop:
+            self._stop_loads()
         omitting = self.schedule.omitting
         last = tuple(track.sampler.tick(now, omitting) for track in self.tracks)
         return last, tuple(track.sampler.total(now) for track in self.tracks), now
@@ -220,6 +224,7 @@ class Measurement:
         """Close all channels and end all tasks. Idempotent."""
         self.ended = True
         self._ticking.cancel()
+        self._stop_loads()
         closing = [asyncio.create_task(track.channel.close()) for track in self.tracks]
         await asyncio.wait(closing, timeout=CLOSE_S)
         tasks = [self._ticking, *(track.carrying for track in self.tracks)]
@@ -229,6 +234,11 @@ class Measurement:
         for task in closing:
             task.cancel()
         await asyncio.gather(*closing, return_exceptions=True)
+
+    def _stop_loads(self) -> None:
+        for track in self.tracks:
+            if track.load is not None:
+                track.load.stop()
 
     # -- streams
 

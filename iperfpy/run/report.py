@@ -130,7 +130,7 @@ class TestRun:
         """Stop measuring, and tell the other end about the last interval. Idempotent."""
         if self._totals is not None:
             return
-        last, self._totals, now = self.measurement.finish()
+        last, self._totals, now = self.measurement.finish(stop=self._role == "client" or self.extended)
         if self.plan.interval_us:
             self._say_stats(last)
             self._rows.own_last(last, now)
