@@ -1,13 +1,15 @@
 """The server's UDP port: finds the session that a datagram belongs to, and makes it when it was announced.
 
     future = hub.expect(conv)          a control channel has agreed on `conv`, a random 32-bit number
+    future = hub.expect_from(host, openings)        the other end knows no conv: a stock iperf3
     path = await future                its first datagram came; `path` is a DatagramPath (path.py)
 
 A datagram names its session by (sender's address, conv): conv is its first four bytes, little endian, as
 KCP has it. The first datagram of an announced conv makes a socket of its own, bound to the same port and
 to the local address that the datagram was sent to, connected to the sender: the kernel then keeps apart
 who sends what, and answers leave from the address that was asked. Several sessions of one sender address
-share that socket; a sender that returns from an old port with a new conv gets a new session.
+share that socket, unless one of them took it over for good (`take_socket`); a sender that returns from an
+old port with a new conv gets a new session.
 
 Anything else is thrown away: never answered, never kept, at most `RUNS_PER_WAKE` reads per wake-up of the
 event loop. Soon after nothing is announced any more nobody reads the port, and a flood ends in the kernel.
@@ -17,15 +19,16 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Iterator
-from typing import Self
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from protocols.contract import SocketAddress
 from protocols.errors import PeerError, TransportError
 from protocols.udp.batch import DatagramBatch
-from protocols.udp.path import RUNS_PER_WAKE, DatagramPath, OnBatch, OnDrained, Pump
+from protocols.udp.path import RUNS_PER_WAKE, OnBatch, OnDrained, Pump
 from protocols.udp.socket import DatagramSocket
 
 CONV_BYTES = 4
@@ -36,6 +39,14 @@ LINGER_WAKES = 64
 sent before it had a socket of its own is among it."""
 
 _CONV = struct.Struct("<I")
+_MAPPED = "::ffff:"
+
+
+class _Caller(NamedTuple):
+    """Somebody who will open a session without a conv."""
+
+    openings: Collection[int]
+    future: asyncio.Future[Session]
 
 
 class DatagramHub:
@@ -51,9 +62,11 @@ class DatagramHub:
         self._socket = sock
         self._offload = offload
         self._pump = Pump(sock)
-        self._expected: dict[int, asyncio.Future[DatagramPath]] = {}
+        self._expected: dict[int, asyncio.Future[Session]] = {}
+        self._callers: dict[str, deque[_Caller]] = {}
+        self._nameless = -1
         self._peers: dict[tuple[SocketAddress, SocketAddress], _Peer] = {}
-        self._sessions: dict[int, _Session] = {}
+        self._sessions: dict[int, Session] = {}
         self._linger = 0
         self.dropped = 0
 
@@ -75,7 +88,7 @@ class DatagramHub:
     def local_address(self) -> SocketAddress:
         return self._socket.local_address
 
-    def expect(self, conv: int) -> asyncio.Future[DatagramPath]:
+    def expect(self, conv: int) -> asyncio.Future[Session]:
         """Announce a session. The result is its path, once its first datagram has come; that datagram is the
         first that the path's receiver gets. Cancel the future to take the announcement back.
 
@@ -86,12 +99,34 @@ class DatagramHub:
         """
         if conv in self._expected or conv in self._sessions:
             raise PeerError(f"conversation {conv:#010x} is in use")
-        future: asyncio.Future[DatagramPath] = asyncio.get_running_loop().create_future()
-        if not self._expected:
-            self._pump.read(self._sweep)
+        future = self._announce()
         self._expected[conv] = future
         future.add_done_callback(lambda done: self._withdraw(conv) if done.cancelled() else None)
         return future
+
+    def expect_from(self, host: str, openings: Collection[int]) -> asyncio.Future[Session]:
+        """Announce a session that has no conv. It begins with a datagram from `host` that is exactly one of
+        `openings`, as a conv would be read; of several sessions of a host, the first announced comes first.
+        Its `conv` is a number of the hub's own, its `opening` what the datagram said."""
+        future = self._announce()
+        self._callers.setdefault(host.removeprefix(_MAPPED), deque()).append(_Caller(openings, future))
+        future.add_done_callback(lambda _: self._forget_callers())
+        return future
+
+    def _announce(self) -> asyncio.Future[Session]:
+        if not self.is_expecting():
+            self._pump.read(self._sweep)
+        return asyncio.get_running_loop().create_future()
+
+    def _forget_callers(self) -> None:
+        """Those that came, and those that are not expected any more."""
+        for host, queue in list(self._callers.items()):
+            waiting = deque(caller for caller in queue if not caller.future.done())
+            if waiting:
+                self._callers[host] = waiting
+            else:
+                del self._callers[host]
+        self._pause_if_idle()
 
     def release(self, conv: int) -> None:
         """Forget `conv`, announced or open: for whoever was cancelled between the two."""
@@ -102,21 +137,26 @@ class DatagramHub:
 
     def close(self) -> None:
         """Close the port and every session. Idempotent."""
-        for future in list(self._expected.values()):
+        callers = [caller.future for queue in self._callers.values() for caller in queue]
+        for future in [*self._expected.values(), *callers]:
             future.cancel()
         self._expected.clear()
+        self._callers.clear()
         for session in list(self._sessions.values()):
             session.close()
         self._pump.close()
 
     def _withdraw(self, conv: int) -> None:
         self._expected.pop(conv, None)
-        if not self._expected:
+        self._pause_if_idle()
+
+    def _pause_if_idle(self) -> None:
+        if self._linger <= 0 and not self.is_expecting():
             self._pump.pause()
 
     def _sweep(self) -> None:
-        touched: dict[_Session, None] = {}
-        self._linger = LINGER_WAKES if self._expected else self._linger - 1
+        touched: dict[Session, None] = {}
+        self._linger = LINGER_WAKES if self.is_expecting() else self._linger - 1
         for _ in range(RUNS_PER_WAKE):
             received = self._socket.receive_at()
             if received is None:
@@ -127,37 +167,54 @@ class DatagramHub:
                 return
         for session in touched:
             session.drained()
-        if self._linger <= 0 and not self._expected:
-            self._pump.pause()
+        self._pause_if_idle()
 
     def route(
         self,
         batch: DatagramBatch,
         remote: SocketAddress,
         local: SocketAddress,
-        touched: dict[_Session, None],
+        touched: dict[Session, None],
     ) -> None:
         """Give each datagram of `batch` to its session, and note the sessions that got any in `touched`."""
         for conv, part in _by_conversation(batch):
             session = self._sessions.get(conv)
             if session is None and conv in self._expected:
-                session = self._admit(conv, remote, local)
+                session = self._admit(conv, self._expected.pop(conv), conv, remote, local)
+            elif session is None and part.size == CONV_BYTES:
+                session = self._answer_call(conv, remote, local)
             if session is None or session.peer.addresses != (remote, local):
                 self.dropped += part.count
             else:
                 session.deliver(part)
                 touched[session] = None
 
-    def _admit(self, conv: int, remote: SocketAddress, local: SocketAddress) -> _Session | None:
-        future = self._expected.pop(conv)
+    def _answer_call(self, opening: int, remote: SocketAddress, local: SocketAddress) -> Session | None:
+        """The session of whoever was expected from that host and opens so."""
+        for caller in self._callers.get(str(remote[0]).removeprefix(_MAPPED), ()):
+            if opening in caller.openings and not caller.future.done():
+                self._nameless -= 1
+                return self._admit(self._nameless, caller.future, opening, remote, local)
+        return None
+
+    def _admit(
+        self,
+        conv: int,
+        future: asyncio.Future[Session],
+        opening: int,
+        remote: SocketAddress,
+        local: SocketAddress,
+    ) -> Session | None:
         if future.done():
             return None
         try:
             peer = self._peers.get((remote, local)) or self._meet(remote, local)
+            if peer.taken:
+                raise PeerError(f"{remote[0]} opens two streams from its UDP port {remote[1]}")
         except TransportError as error:
             future.set_exception(error)
             return None
-        session = self._sessions[conv] = peer.sessions[conv] = _Session(conv, peer)
+        session = self._sessions[conv] = peer.sessions[conv] = Session(conv, peer, opening)
         future.set_result(session)
         return session
 
@@ -166,7 +223,7 @@ class DatagramHub:
         peer = self._peers[remote, local] = _Peer(self, sock, (remote, local))
         return peer
 
-    def leave(self, session: _Session) -> None:
+    def leave(self, session: Session) -> None:
         """Forget a closed session, and its socket with the last one of its peer."""
         peer = session.peer
         self._sessions.pop(session.conv, None)
@@ -176,7 +233,7 @@ class DatagramHub:
             peer.pump.close()
 
     def is_expecting(self) -> bool:
-        return bool(self._expected)
+        return bool(self._expected or self._callers)
 
 
 class _Peer:
@@ -189,11 +246,12 @@ class _Peer:
         self.socket = sock
         self.pump = Pump(sock)
         self.addresses = addresses
-        self.sessions: dict[int, _Session] = {}
+        self.sessions: dict[int, Session] = {}
+        self.taken = False
 
     def sweep(self) -> None:
         hub, (remote, local) = self.hub, self.addresses
-        touched: dict[_Session, None] = {}
+        touched: dict[Session, None] = {}
         for _ in range(RUNS_PER_WAKE):
             received = self.socket.receive()
             if received is None:
@@ -212,19 +270,20 @@ class _Peer:
             session.drained()
         self.pump.settle()
 
-    def _only(self, batch: DatagramBatch) -> _Session | None:
+    def _only(self, batch: DatagramBatch) -> Session | None:
         """The session that `batch` can only be meant for, without looking at every datagram."""
         if len(self.sessions) != 1 or self.hub.is_expecting() or batch.size < CONV_BYTES:
             return None
         return self.sessions.get(_CONV.unpack_from(batch.data.data)[0])
 
 
-class _Session:
-    """The server's `DatagramPath`."""
+class Session:
+    """The server's `DatagramPath`. `opening`: the first four bytes of its first datagram, as a number."""
 
-    def __init__(self, conv: int, peer: _Peer) -> None:
+    def __init__(self, conv: int, peer: _Peer, opening: int) -> None:
         self.conv = conv
         self.peer = peer
+        self.opening = opening
         self.send = peer.socket.send  # the hot path: no frame of its own
         self._on_batch: OnBatch | None = None
         self._on_drained: OnDrained | None = None
@@ -254,6 +313,27 @@ class _Session:
             if self._on_batch is not None:
                 self._on_batch(batch)
         self.drained()
+
+    def take_socket(self) -> DatagramSocket:
+        """The socket, for the session alone: from now on, the hub only closes it.
+
+        Raises
+        ------
+        PeerError
+            When another session has the same sender.
+        """
+        peer, touched = self.peer, dict[Session, None]()
+        if len(peer.sessions) > 1:
+            raise PeerError(f"{self.remote_address[0]} opens two streams from one UDP port")
+        peer.taken = True
+        self._backlog.clear()
+        # Between bind and connect the socket heard everybody.
+        for batch, sender in iter(peer.socket.receive, None):
+            if sender != self.remote_address:
+                peer.hub.route(batch, sender, self.local_address, touched)
+        for session in touched:
+            session.drained()
+        return peer.socket
 
     def wait_writable(self, callback: Callable[[], None]) -> None:
         self.peer.pump.wait_writable(lambda: None if self._closed else callback())

@@ -58,6 +58,10 @@ class DatagramPath(Protocol):
     @property
     def remote_address(self) -> SocketAddress: ...
 
+    def take_socket(self) -> DatagramSocket:
+        """In place of `set_receiver`: the socket itself, to send and receive in another way. `close` still
+        closes it."""
+
     def close(self) -> None:
         """No callback comes after this. Idempotent."""
 
@@ -153,6 +157,10 @@ class ConnectedPath:
                 return
         on_drained()
         pump.settle()
+
+    def take_socket(self) -> DatagramSocket:
+        """The socket, for somebody who sends and receives in another way; `close` still closes it."""
+        return self._socket
 
     def wait_writable(self, callback: Callable[[], None]) -> None:
         self._pump.wait_writable(callback)

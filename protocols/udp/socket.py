@@ -159,6 +159,11 @@ class DatagramSocket:
         """Whether runs of datagrams leave with one system call."""
         return self._gso_bytes > 0
 
+    @property
+    def raw(self) -> socket.socket:
+        """The socket underneath, for a thread of its own."""
+        return self._sock
+
     def fileno(self) -> int:
         return self._sock.fileno()
 
@@ -371,6 +376,10 @@ class DatagramSocket:
             self._size(size_bytes, SO_SNDBUFFORCE, socket.SO_SNDBUF),
             self._size(size_bytes, SO_RCVBUFFORCE, socket.SO_RCVBUF),
         )
+
+    def size_receive_buffer(self, size_bytes: int) -> int:
+        """Ask for `size_bytes` of receive buffer; what the kernel gave, as in `size_buffers`."""
+        return self._size(size_bytes, SO_RCVBUFFORCE, socket.SO_RCVBUF)
 
     def _size(self, size_bytes: int, force: int, plain: int) -> int:
         linux = sys.platform.startswith("linux")

@@ -13,7 +13,7 @@ import pytest
 from protocols.contract import SocketAddress
 from protocols.errors import PeerError, TransportError
 from protocols.udp.batch import DatagramBatch
-from protocols.udp.hub import DatagramHub
+from protocols.udp.hub import DatagramHub, Session
 from protocols.udp.path import ConnectedPath, DatagramPath
 
 
@@ -82,7 +82,7 @@ async def path_to(hub: DatagramHub, port: int = 0) -> AsyncIterator[ConnectedPat
         path.close()
 
 
-async def within(future: asyncio.Future[DatagramPath]) -> DatagramPath:
+async def within(future: asyncio.Future[Session]) -> Session:
     async with asyncio.timeout(5):
         return await future
 
