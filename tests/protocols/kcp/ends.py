@@ -220,3 +220,53 @@ def check(one: Engine, now_us: int, first_sn: int = 0) -> None:
     if window.una < window.end:
         assert deadline_us is not None, "data waits and no deadline exists"
     assert deadline_us is None or deadline_us > now_us, "a deadline that has passed makes its owner spin"
+
+
+class Half:
+    """The sending half of an engine, with the test as its path and peer.
+
+    Remembers the stamps under which every segment left, oldest first.
+    """
+
+    MSS = 76
+
+    def __init__(
+        self, recovery: RecoveryFactory | None = None, control: Fixed | None = None, **options: Any
+    ) -> None:
+        options = {"mtu": self.MSS + 24, "send_window": 4_096, "receive_window": 4_096, **options}
+        self.engine = engine(recovery, control, None, **options)
+        self.recovery = self.engine.recovery
+        self.counts = self.engine.counts
+        self.stamps: dict[int, list[int]] = {}
+
+    def write(self, segments: float, now_us: int) -> None:
+        """Queue this many full segments (a fraction is a short one)."""
+        size = round(segments * self.MSS)
+        assert self.engine.write(memoryview(bytes(size)), now_us) == size
+
+    def transmit(self, now_us: int) -> list[int]:
+        """The serial numbers that leave now, in order."""
+        sent = [segment for segment in segments_of(self.engine.transmit(now_us)) if segment.cmd == PUSH]
+        for segment in sent:
+            self.stamps.setdefault(segment.sn, []).append(segment.ts)
+        check(self.engine, now_us, self.engine.options.first_sn)
+        return [segment.sn for segment in sent]
+
+    def send(self, segments: float, now_us: int) -> list[int]:
+        """Write and transmit."""
+        self.write(segments, now_us)
+        return self.transmit(now_us)
+
+    def acked(self, now_us: int, *numbers: int, una: int | None = None, copy: int = -1) -> None:
+        """An ACK datagram arrives for these, echoing their last stamp (or their `copy`-th)."""
+        low = self.engine.sending.una if una is None else una
+        acks = [ack(number, self.stamps[number][copy], low) for number in numbers]
+        self.engine.receive(batch(b"".join(acks)), now_us)
+
+    def wait(self, until_us: int) -> list[tuple[int, list[int]]]:
+        """Transmit at every deadline up to then: what left, and when."""
+        left = []
+        while (at_us := self.engine.deadline_us()) is not None and at_us <= until_us:
+            if sent := self.transmit(at_us):
+                left.append((at_us, sent))
+        return left

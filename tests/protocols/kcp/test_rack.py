@@ -1,0 +1,350 @@
+"""Time-ordered recovery (RFC 8985) by its rules, one at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocols.kcp.rack import LARGEST_TIMEOUT_US, SMALLEST_TIMEOUT_US
+from tests.protocols.kcp.ends import Fixed, Half, ack, batch
+from tests.protocols.kcp.exchange import Exchange, Stream, Way
+
+RTT_US = 40_000
+START_US = 1_000_000
+
+
+def _spaced(count: int, control: Fixed | None = None) -> Half:
+    """Segments 0..count-1 sent one by one, a millisecond apart."""
+    half = Half(control=control)
+    for number in range(count):
+        assert half.send(1, START_US + number * 1_000) == [number]
+    return half
+
+
+def _back(number: int) -> int:
+    """When the ACK of a segment of `_spaced` comes."""
+    return START_US + number * 1_000 + RTT_US
+
+
+def _settled(rounds: int = 40, rtt_us: int = RTT_US) -> tuple[Half, int]:
+    """After `rounds` segments acknowledged each after exactly one RTT: (half, now)."""
+    half, now_us = Half(), START_US
+    for number in range(rounds):
+        half.send(1, now_us)
+        now_us += rtt_us
+        half.acked(now_us, number, una=number + 1)
+    assert half.engine.rtt.srtt_us == rtt_us
+    return half, now_us
+
+
+# ------------------------------------------------------------------------------ what is lost
+
+
+def test_a_loss_is_found_by_time_not_by_counting() -> None:
+    """Segment 3 is given up once something sent more than min_rtt/4 later has arrived; not before."""
+    half = _spaced(30)
+    for number in (0, 1, 2, *range(4, 13)):
+        half.acked(_back(number), number, una=min(number + 1, 3))
+        assert half.transmit(_back(number)) == []
+    now_us = _back(13)
+    half.acked(now_us, 13, una=3)
+    assert half.transmit(now_us) == [3]
+    assert (half.counts.fast, half.counts.early, half.counts.lost) == (1, 0, 0)
+
+
+def test_the_reordering_window_may_also_run_out_by_the_clock() -> None:
+    half = _spaced(6)
+    for number in (0, 1, 2, 4, 5):
+        half.acked(_back(number), number, una=min(number + 1, 3))
+        assert half.transmit(_back(number)) == []
+    due_us = _back(3) + RTT_US // 4
+    assert half.wait(due_us + 1) == [(due_us, [3])]
+    assert half.counts.fast == 1
+
+
+def test_a_lost_retransmission_is_found_the_same_way() -> None:
+    """However often, without a timeout: each resend is judged by what was sent after it."""
+    half, now_us = _settled()
+    lost = 40
+    half.send(1, now_us)
+    for number in range(lost + 1, lost + 41):
+        now_us += 5_000
+        sent = half.send(1, now_us)
+        if number - lost > 8:
+            half.acked(now_us, number - 8, una=lost)
+            sent += half.transmit(now_us)
+        assert number in sent
+    again = len(half.stamps[lost]) - 1
+    assert again >= 3
+    assert half.counts.fast == again
+    assert half.counts.lost == half.counts.early == 0
+    half.acked(now_us + 1, lost, una=lost + 41)
+    assert half.recovery.in_flight == 0
+    assert half.engine.sending.una == half.engine.sending.end
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thirty_percent_loss_needs_no_timeout_while_data_flows(seed: int) -> None:
+    stream = Stream(1_500_000, seed)
+    left = Half(control=Fixed(256), mtu=1_400, send_window=4_096).engine
+    right = Half(receive_window=4_096, mtu=1_400).engine
+    right.receiving._deliver = stream.deliver
+    way = Way(delay_us=20_000, loss=0.3)
+    exchange = Exchange(left, right, way, Way(delay_us=20_000), (stream, Stream(0, 0)), seed=seed)
+    while left.sending.nxt < left.sending.end or stream.written < stream.total:
+        exchange._step()
+    assert left.counts.lost == 0
+    assert left.counts.fast > 300
+    exchange.run()
+    assert stream.intact
+
+
+# ------------------------------------------------------------------------- the reordering window
+
+
+def test_it_grows_to_what_was_seen_and_forgets() -> None:
+    half, now_us = _settled()
+    assert half.recovery.reordering_us == RTT_US // 4
+    start_us = now_us
+    half.send(1, start_us)
+    half.send(1, start_us + 18_000)
+    # The younger overtakes the elder by 18 ms, within srtt.
+    half.acked(start_us + 18_000 + RTT_US, 41, una=40)
+    half.acked(start_us + 18_000 + RTT_US, 40, una=42)
+    assert half.recovery.reordering_us == pytest.approx(18_000 * 1.1, abs=2)
+    now_us = start_us + 60_000
+    seen = []
+    for number in range(42, 42 + 120):
+        half.send(1, now_us)
+        now_us += RTT_US
+        half.acked(now_us, number, una=number + 1)
+        half.transmit(now_us)
+        seen.append(half.recovery.reordering_us)
+    assert seen[10] == pytest.approx(19_800, abs=2)
+    assert seen == sorted(seen, reverse=True)
+    assert seen[-1] == RTT_US // 4
+
+
+def test_displacement_within_the_window_is_no_loss() -> None:
+    half, now_us = _settled()
+    start_us = now_us
+    half.send(1, start_us)
+    half.send(1, start_us + 18_000)
+    half.acked(start_us + 18_000 + RTT_US, 41, una=40)
+    half.acked(start_us + 18_001 + RTT_US, 40, una=42)
+    now_us = start_us + 100_000
+    half.send(1, now_us)
+    half.send(1, now_us + 18_000)
+    half.acked(now_us + 18_000 + RTT_US, 43, una=42)
+    assert half.transmit(now_us + 18_000 + RTT_US) == []
+    half.acked(now_us + 18_500 + RTT_US, 42, una=44)
+    assert half.counts.fast == 0
+
+
+def test_it_never_exceeds_srtt() -> None:
+    """Or a path that reorders by seconds, or one garbled echo, would leave nothing but timeouts."""
+    half, now_us = _settled()
+    half.send(2, now_us)
+    now_us += RTT_US
+    half.acked(now_us, 41, una=40)
+    half.engine.receive(batch(ack(40, (now_us - 30_000_000) & 0xFFFF_FFFF, una=42)), now_us)
+    assert half.recovery.reordering_us <= half.engine.rtt.srtt_us
+    half.send(1, now_us + 20 * RTT_US)
+    half.acked(now_us + 21 * RTT_US, 42, una=43)
+    for number in range(43, 43 + 60):
+        half.send(1, now_us + number * RTT_US)
+        half.acked(now_us + (number + 1) * RTT_US, number, una=number + 1)
+        half.transmit(now_us + (number + 1) * RTT_US)
+    assert half.recovery.reordering_us == RTT_US // 4
+
+
+# ------------------------------------------------------------------------------- tail and outage
+
+
+@pytest.mark.parametrize("rtt_us", [2_000, 40_000, 170_000, 600_000])
+def test_a_lost_tail_costs_a_probe_not_a_timeout(rtt_us: int) -> None:
+    """On a steady path srtt + 4 rttvar is less than two round trips: the probe must come first all the same."""
+    half, now_us = _settled(rtt_us=rtt_us)
+    half.send(3, now_us)
+    half.acked(now_us + rtt_us, 40, 41, una=42)
+    in_flight = half.recovery.in_flight
+    timeout_us = max(SMALLEST_TIMEOUT_US, rtt_us + 1_000)
+    expected_us = min(max(2 * rtt_us, 10_000), timeout_us)
+    ((probed_us, numbers),) = half.wait(now_us + rtt_us + int(1.5 * expected_us))
+    assert numbers == [42]
+    assert probed_us - now_us - rtt_us == pytest.approx(expected_us, rel=0.02)
+    assert half.recovery.in_flight == in_flight == 1
+    half.acked(probed_us + rtt_us, 42, una=43)
+    assert (half.counts.early, half.counts.lost, half.counts.fast) == (1, 0, 0)
+    assert half.recovery.in_flight == 0
+    assert half.engine.deadline_us() is None
+
+
+def test_a_probe_that_was_not_needed_is_spurious_and_no_loss() -> None:
+    half, now_us = _settled()
+    half.send(1, now_us)
+    half.wait(now_us + 2 * RTT_US)
+    assert half.counts.early == 1
+    half.acked(now_us + 3 * RTT_US, 40, una=40, copy=0)
+    assert half.recovery.spurious == 1
+    assert half.recovery.mistaken == 0
+    assert half.engine._lost == 0
+    assert half.recovery.in_flight == 0
+
+
+def test_new_data_serves_as_the_probe() -> None:
+    """RFC 8985, 7.3; one segment more than the congestion window allows."""
+    half = Half(control=Fixed(4, burst=8))
+    for number in range(20):
+        half.send(1, START_US + number * RTT_US)
+        half.acked(START_US + (number + 1) * RTT_US, number, una=number + 1)
+    now_us = START_US + 20 * RTT_US
+    half.write(6, now_us)
+    assert half.transmit(now_us) == [20, 21, 22, 23]
+    ((_, numbers),) = half.wait(now_us + 2 * RTT_US)
+    assert numbers == [24]
+    assert half.counts.early == 0
+    assert half.recovery.in_flight == 5
+
+
+def test_a_probe_takes_over_a_segment_already_given_up() -> None:
+    """The congestion window keeps the resend back; the probe is that resend, and it is not sent twice."""
+    control = Fixed(64)
+    half = _spaced(20, control=control)
+    for number in range(1, 19):
+        half.acked(_back(number), number, una=0)
+    control.window = 1
+    now_us = _back(18)
+    assert half.transmit(now_us) == []  # 19 is in flight and fills the window
+    assert half.engine.sending.lost[0]
+    left = half.wait(now_us + 2 * RTT_US + 1_000)
+    assert [numbers for _, numbers in left] == [[19]]
+    control.window = 64
+    assert half.transmit(now_us + 2 * RTT_US + 1_001) == [0]
+
+
+def test_an_outage_backs_off_to_a_second_and_no_further() -> None:
+    control = Fixed(1 << 20)
+    half = _spaced(10, control=control)
+    for number in range(5):
+        half.acked(_back(number), number, una=number + 1)
+    half.wait(START_US + 10_000_000)
+    gaps = [later - earlier for earlier, later in zip(control.timeouts, control.timeouts[1:], strict=False)]
+    assert len(gaps) > 5
+    assert gaps == sorted(gaps)
+    assert gaps[0] == pytest.approx(2 * SMALLEST_TIMEOUT_US, rel=0.01)
+    assert gaps[-1] == LARGEST_TIMEOUT_US
+    assert half.counts.lost >= 5 * len(control.timeouts)
+    assert half.counts.early == 1
+
+
+def test_after_an_outage_the_path_is_found_within_the_longest_timeout() -> None:
+    way = Way(delay_us=RTT_US // 2, outages=((500_000, 8_000_000),))
+    stream = Stream(400_000, 1, chunk=1_000, gap_us=4_000)
+    control = Fixed(64)
+    left = Half(control=control, mtu=1_400).engine
+    right = Half(mtu=1_400).engine
+    right.receiving._deliver = stream.deliver
+    exchange = Exchange(left, right, way, way, (stream, Stream(0, 0)), seed=1)
+    exchange.run(8_000_000 + LARGEST_TIMEOUT_US + 2 * RTT_US + 1_600_000)
+    assert stream.intact
+    assert control.timeouts
+    # What follows the outage is not backed off any more.
+    assert left.recovery._backoff == 0
+
+
+def test_a_timeout_spares_what_left_just_now() -> None:
+    """RFC 8985, 6.3: only the first segment, and what is older than a round trip and the window."""
+    half, now_us = _settled()
+    half.send(2, now_us)
+    half.wait(now_us + 2 * RTT_US)  # the probe
+    fires_us = half.engine.deadline_us()
+    assert fires_us is not None
+    half.send(1, fires_us - 5_000)
+    assert half.transmit(fires_us) == [40, 41]
+    assert half.counts.lost == 2
+    assert half.recovery.in_flight == 3
+
+
+# ------------------------------------------------------------------------------------ the books
+
+
+def test_spurious_is_what_echoes_an_older_stamp() -> None:
+    half = _spaced(40)
+    for number in range(4, 36):
+        half.acked(_back(number), number, una=0)
+        half.transmit(_back(number))
+    assert [len(half.stamps[number]) for number in range(4)] == [2, 2, 2, 2]
+    marked = half.engine._marked
+    now_us = START_US + 200_000
+    half.acked(now_us, 0, una=0, copy=0)  # the original came late
+    half.acked(now_us, 1, una=0, copy=1)  # the retransmission came
+    half.acked(now_us, 1, una=0, copy=0)  # and its original too: said already
+    half.engine.receive(batch(ack(36, half.stamps[36][0], una=3)), now_us)  # 2 is covered, no echo
+    assert half.recovery.spurious == 1
+    assert half.recovery.mistaken == 1
+    assert half.engine._lost == marked - 1
+
+
+def test_a_first_transmission_is_never_spurious() -> None:
+    """Not even when its echo is garbled."""
+    half = _spaced(2)
+    half.engine.receive(batch(ack(1, 17, una=0)), RTT_US)
+    assert half.recovery.spurious == 0
+
+
+def test_what_arrives_while_it_waits_to_be_sent_again_is_taken_back() -> None:
+    control = Fixed(64)
+    half = _spaced(30, control=control)
+    control.window = 1
+    for number in range(4, 30):
+        half.acked(_back(number), number, una=0)
+    now_us = _back(29)
+    assert half.transmit(now_us) == [0]  # nothing is in flight; one may go
+    assert half.engine._marked == 4
+    assert half.recovery.pending
+    half.acked(now_us + 10, 2, una=0)
+    assert half.recovery.mistaken == 1
+    assert half.engine._lost == 3
+    half.engine.receive(batch(ack(1, half.stamps[1][-1], una=30)), now_us + 20)
+    assert half.recovery.in_flight == 0
+    assert half.recovery.spurious == 0
+    assert half.recovery.mistaken == 3  # 1 by its ACK, 3 by una; nobody knows about 0
+    assert half.transmit(now_us + 30) == []
+    assert half.engine.deadline_us() is None
+    assert max(len(stamps) for number, stamps in half.stamps.items() if number) == 1
+
+
+def test_an_arrival_proves_one_transmission_not_two() -> None:
+    """Given up twice, and the original arrives: one mark was wrong, the other may have been right."""
+    half = _spaced(40)
+    for number in range(1, 21):
+        half.acked(_back(number), number, una=0)
+        half.transmit(_back(number))
+    assert len(half.stamps[0]) == 2
+    control_free_us = half.stamps[0][-1]
+    half.send(1, control_free_us + 20_000)
+    half.engine.receive(batch(ack(40, half.stamps[40][-1], una=0)), control_free_us + 20_000 + RTT_US)
+    assert half.engine.sending.lost[0]
+    marked = half.engine._marked
+    half.acked(control_free_us + 20_000 + RTT_US, 0, una=0, copy=0)
+    assert half.recovery.spurious == 1
+    assert half.recovery.mistaken == 1
+    assert half.engine._marked == marked
+
+
+@pytest.mark.parametrize("echo", [0, 17, 39_999, 41_000, 0xFFFF_FFFF])
+def test_a_stamp_that_was_never_sent_is_no_sample(echo: int) -> None:
+    half = Half()
+    half.send(1, 10)
+    half.engine.receive(batch(ack(0, echo, una=1)), 40_000)
+    assert half.engine.rtt.samples == 0
+    assert half.engine.sending.una == 1
+
+
+def test_the_log_does_not_grow_for_ever() -> None:
+    half = Half()
+    for number in range(5_000):
+        half.send(1, number * 100)
+        half.acked(number * 100 + 50, number, una=number + 1)
+        half.transmit(number * 100 + 60)
+    assert len(half.recovery._stamps) < 1_500
