@@ -26,26 +26,30 @@ class Bounds:
         self._acks = 0.0
         self._acks_per_segment = inf
 
-    @property
-    def with_headroom(self) -> float:
-        """BBRInflightWithHeadroom (draft 5.3.3.6)."""
+    def with_headroom(self, bdp: float) -> float:
+        """BBRInflightWithHeadroom (draft 5.3.3.6), but never below the BDP: what leaves room for others in a
+        shallow queue is pacing below the bandwidth. Without that, a queue of a tenth of a BDP (or none,
+        a policer) costs 10 % of the bandwidth for nothing."""
         if self.inflight_long == inf:
             return inf
-        return self.inflight_long - max(1.0, HEADROOM * self.inflight_long)
+        less = self.inflight_long - max(1.0, HEADROOM * self.inflight_long)
+        return max(less, min(self.inflight_long, bdp))
 
     def forget_short_term(self) -> None:
         """BBRResetShortTermModel."""
         self.inflight_short = self.bandwidth_short = inf
 
     def lower_short_term(
-        self, bandwidth: float, window: float, bandwidth_latest: float, inflight_latest: float
+        self, bandwidth: float, window: float, bandwidth_latest: float, inflight_latest: float, excess: float
     ) -> None:
         """BBRInitLowerBounds and BBRLossLowerBounds (draft 5.5.10.3): towards what was delivered in the
-        last round, by no more than BETA at a time."""
+        last round, by no more than BETA at a time, or than the share that was lost beyond the noise:
+        a policer whose bucket has run dry takes off most of what is sent, and says so at once."""
         if self.bandwidth_short == inf:
             self.bandwidth_short, self.inflight_short = bandwidth, window
-        self.bandwidth_short = max(bandwidth_latest, BETA * self.bandwidth_short)
-        self.inflight_short = max(inflight_latest, BETA * self.inflight_short)
+        factor = min(BETA, 1.0 - excess)
+        self.bandwidth_short = max(bandwidth_latest, factor * self.bandwidth_short)
+        self.inflight_short = max(inflight_latest, factor * self.inflight_short)
 
     def lower_long_term(self, inflight: float, target: float, loss_rate: float) -> None:
         """BBRHandleInflightTooHigh (draft 5.5.10.2), because `loss_rate` was seen."""

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from protocols.congestion.bbr.bounds import Bounds
 from protocols.congestion.bbr.estimators import Aggregation, FullPipe, Rounds
-from protocols.congestion.bbr.noise import NoiseFloor
+from protocols.congestion.bbr.noise import NoiseFloor, Tally
 from protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Bound, Event, Phase
 from protocols.congestion.bbr.rtt import MinRtt
 from protocols.congestion.contract import Ack, Flight, Loss
@@ -38,6 +38,7 @@ SHORTEST_WAIT_US, LONGEST_WAIT_US = 2_000_000, 3_000_000
 LONGEST_WAIT_ROUNDS = 63
 SMALLEST_SAMPLE = 20
 """Transmissions below which a loss rate says nothing."""
+REFUTED = 0.3
 _UP_GROWTH = 1.1
 
 
@@ -72,6 +73,7 @@ class Bbr:
         self._volume_latest = 0.0
         self._from_delivered = self._from_lost = 0
         self._growth_best, self._growth_from = 0.0, 0
+        self._cruise = Tally()
         # the phase in progress
         self._phase_rounds = 0
         self._down_us = 0
@@ -238,17 +240,33 @@ class Bbr:
         if self.phase is Phase.STARTUP:
             self.noise.note_startup_round(self._send_rate, resolved, lost)
             self.noise.outgrown(self._delivered_best, ack.now_us)
-        elif self.phase in (Phase.CRUISE, Phase.DOWN) and self.rtt.near(self.rtt.last_round_us, 4.0):
-            self.noise.note_round(lost, resolved)
+        elif self.phase is Phase.CRUISE and self._phase_rounds > 1:
+            self.noise.note_cruise(lost, resolved)
         self.bounds.reconsider(self.noise.update(ack.now_us))
+        self._cruise.sent += resolved
+        self._cruise.lost += lost
         if not self.noise.excessive(lost, resolved):
-            return
+            # A little too much for long shows only in the sum.
+            if self.phase is not Phase.CRUISE or not self.noise.excessive(
+                self._cruise.lost, self._cruise.sent
+            ):
+                return
+            lost, resolved = self._cruise.lost, self._cruise.sent
+        self._cruise = Tally()
         if self.phase is Phase.STARTUP:
             self._leave_startup_for_losses(lost, resolved)
         elif not PHASES[self.phase].probing:
-            self.bounds.lower_short_term(
-                self._bandwidths.value, self._window, self._round_best, self._volume_latest
-            )
+            self._yield(lost / resolved - self.noise.estimate)
+
+    def _yield(self, excess: float) -> None:
+        """BBRAdaptLowerBoundsFromCongestion (5.5.10.3). When much of a round is lost beyond the noise the
+        long-term estimate is refuted as well: it was a bucket's burst, or a path that is no more."""
+        self.bounds.lower_short_term(
+            self._bandwidths.value, self._window, self._round_best, self._volume_latest, excess
+        )
+        if excess > REFUTED:
+            self._bandwidths.clear()
+            self._bandwidths.update(self._cycle, self.bounds.bandwidth_short)
 
     def _leave_startup_for_losses(self, lost: int, resolved: int) -> None:
         """BBRCheckStartupHighLoss (5.3.1.3). The draft wants a round of recovery and six gaps; here a round
@@ -264,8 +282,7 @@ class Bbr:
             return
         if not flight.app_limited:
             self.bounds.lower_long_term(flight.in_flight, min(self.bdp, self._window), loss_rate)
-        if self.phase is Phase.UP:
-            self._happen(Event.SATURATED, now_us)
+        self._happen(Event.SATURATED, now_us)
 
     def _raise_bound(self, ack: Ack) -> None:
         if ack.flight is None:
@@ -314,6 +331,7 @@ class Bbr:
             return
         self.phase = target
         self._phase_rounds = 0
+        self._cruise = Tally()
         self.noise.drive(PHASES[target].load, now_us)
         enter = getattr(self, f"_enter_{target.name.lower()}", None)
         if enter is not None:
@@ -337,6 +355,7 @@ class Bbr:
 
     def _enter_up(self, now_us: int) -> None:
         self.bounds.begin_probe(self._window)
+        self._probe_open = True
         self._up_rate = self.bandwidth
         self.pipe.reset(self.bandwidth)
         self._base_rtt_us = max(self.rtt.us, self.rtt.last_round_us)
@@ -357,7 +376,7 @@ class Bbr:
         empty = ack.in_flight <= max(self.bdp, MINIMUM_WINDOW) or self.rtt.near(self.rtt.latest_us)
         if self.phase is Phase.DOWN:
             learning = self.noise.lossy and self._phase_rounds < 1
-            empty = empty and not learning and ack.in_flight <= self.bounds.with_headroom
+            empty = empty and not learning and ack.in_flight <= self._with_headroom
         if empty:
             self._happen(Event.DRAINED, ack.now_us)
 
@@ -399,6 +418,10 @@ class Bbr:
         self._hold_round_over = self._hold_round_over or self.rounds.started
         if self._hold_round_over:
             self._maybe_leave_probe_rtt(ack.now_us)
+
+    @property
+    def _with_headroom(self) -> float:
+        return self.bounds.with_headroom(self.bdp + 2 * self._burst)
 
     @property
     def _probe_rtt_window(self) -> float:
@@ -447,7 +470,7 @@ class Bbr:
         if row.bound is Bound.WHOLE:
             self._window = min(self._window, self.bounds.inflight_long)
         elif row.bound is Bound.HEADROOM:
-            self._window = min(self._window, self.bounds.with_headroom)
+            self._window = min(self._window, self._with_headroom)
         if row.short_term:
             self._window = min(self._window, self.bounds.inflight_short)
         if self.phase is Phase.PROBE_RTT:

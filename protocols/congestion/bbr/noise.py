@@ -7,7 +7,7 @@ were outgrown later) or *at* it (CRUISE, REFILL). Of the epochs of the last `MEM
 
 * Those below, from the least lossy up, are pooled as long as the next is not significantly worse: that is the
   minimum of a window, with chance taken out. A round that was meant to be below but was not (the
-  bandwidth was overestimated) stays out of it.
+  bandwidth was overestimated) stays out of it. Those at capacity (half a second each) likewise.
 * Those at capacity make the estimate sharp, for most transmissions are theirs, but they count less the more
   their loss exceeds the loss below, measured in standard errors. A sender that overdrives a policer would
   otherwise talk itself into taking the drops for noise at any rate: this pulls it back every time it
@@ -34,8 +34,10 @@ _DISBELIEVED = 2.5
 """Standard errors above the loss below at which loss at capacity does not count at all."""
 _LEAST_DIFFERENCE = 0.01
 _LEAST_POOL = 30
+_EPOCH_US = 500_000
 _MOST = 0.6
-_BURSTIEST = 20.0
+_SCATTER_ROUND = 100
+_BURSTIEST = 50.0
 
 
 class Tally:
@@ -65,6 +67,8 @@ class NoiseFloor:
         self._epochs: deque[Tally] = deque([Tally(Load.SEARCHING)])
         self._startup: list[tuple[float, Tally]] = []
         self._below, self._at = Tally(), Tally()
+        self._scatter = Tally()
+        self._mean, self._dispersion = -1.0, 1.0
 
     # -- what was sent when, and what became of it
 
@@ -119,12 +123,10 @@ class NoiseFloor:
         epochs = self._epochs
         while len(epochs) > 1 and epochs[1].since_us < now_us - MEMORY_US:
             epochs.popleft()
-        self._below = self._lowest([epoch for epoch in epochs if epoch.load is Load.BELOW])
-        self._at = Tally()
-        for epoch in epochs:
-            if epoch.load is Load.AT:
-                self._at.add(epoch)
-        below = self._below
+        if epochs[-1].load is Load.AT and epochs[-1].since_us < now_us - _EPOCH_US:
+            epochs.append(Tally(Load.AT, now_us))
+        below = self._below = self._lowest([epoch for epoch in epochs if epoch.load is Load.BELOW])
+        self._at = self._lowest([epoch for epoch in epochs if epoch.load is Load.AT])
         if not below.sent:
             self.estimate = 0.0
             return 0.0
@@ -160,10 +162,18 @@ class NoiseFloor:
         scatter = sqrt(self.burstiness * max(expected * (1.0 - self.estimate), 0.25))
         return lost > expected + TOLERANCE * sent + 2.0 * scatter
 
-    def note_round(self, lost: int, sent: int) -> None:
-        """A round that did not overdrive the path: how far its losses lie from what was expected."""
-        expected = self.estimate * sent
-        if expected >= 1.0:
-            ratio = (lost - expected) ** 2 / (expected * (1.0 - self.estimate))
-            self.burstiness += (min(ratio, 4 * _BURSTIEST) - self.burstiness) / 16
-            self.burstiness = min(_BURSTIEST, max(1.0, self.burstiness))
+    def note_cruise(self, lost: int, sent: int) -> None:
+        """What was resolved since the last call, while cruising: how far losses scatter about their mean."""
+        self._scatter.sent += sent
+        self._scatter.lost += lost
+        if self._scatter.sent < _SCATTER_ROUND:
+            return
+        rate, count = max(0.0, self._scatter.rate), self._scatter.sent
+        if self._mean < 0.0:
+            self._mean = rate
+        spread = self._mean * (1.0 - self._mean) / count
+        if spread > 0.0:
+            self._dispersion += ((rate - self._mean) ** 2 / spread - self._dispersion) / 16
+        self._mean += (rate - self._mean) / 8
+        self.burstiness = min(_BURSTIEST, max(1.0, self._dispersion))
+        self._scatter = Tally()

@@ -8,6 +8,7 @@ Where this differs from the draft's table:
 * DOWN paces at 0.75 of the bandwidth instead of 0.90, and ends as soon as the queue is gone. It drains
   what UP built in about the time UP took, and it is the one moment of a cycle at which the path is
   certainly not overdriven: the loss seen then is the path's own (see noise.py).
+* REFILL gives up as UP does when it loses too much: the estimate it refills to is too high.
 * STARTUP may keep 2.77 BDP in flight instead of 2: acknowledgements of lossy paths come in lumps.
 """
 
@@ -87,6 +88,7 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.DOWN, Event.PROBE_TIME): Phase.REFILL,
     (Phase.CRUISE, Event.PROBE_TIME): Phase.REFILL,
     (Phase.REFILL, Event.ROUND_OVER): Phase.UP,
+    (Phase.REFILL, Event.SATURATED): Phase.DOWN,
     (Phase.UP, Event.SATURATED): Phase.DOWN,
     (Phase.STARTUP, Event.RTT_STALE): Phase.PROBE_RTT,
     (Phase.DRAIN, Event.RTT_STALE): Phase.PROBE_RTT,
