@@ -235,7 +235,7 @@ class Half:
     ) -> None:
         options = {"mtu": self.MSS + 24, "send_window": 4_096, "receive_window": 4_096, **options}
         self.engine = engine(recovery, control, None, **options)
-        self.recovery = self.engine.recovery
+        self.recovery: Any = self.engine.recovery
         self.counts = self.engine.counts
         self.stamps: dict[int, list[int]] = {}
 
