@@ -1,0 +1,153 @@
+"""Signals at either end, on the command itself: the other end is told, and what was measured is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import pytest
+
+from tests.interop.free_port import free_port
+
+pytestmark = pytest.mark.live
+
+SECOND_ROW = r"^\[ +1\] +0\.[1-9]\d*-"
+"""The second interval, whenever exactly a busy machine took it."""
+
+
+class Program:
+    """A running iperfpy."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "iperfpy", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, pattern: str, seconds: float = 15) -> re.Match[str]:
+        """Read lines of standard output until one matches."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            line = stream_of(self.process.stdout).readline()
+            found = re.search(pattern, line)
+            if found:
+                return found
+            assert line or self.process.poll() is None, self.process.communicate()
+        raise AssertionError(f"no line with {pattern!r}")
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def finish(self) -> tuple[int, str, str]:
+        """Exit status, the rest of standard output, standard error."""
+        output, errors = self.process.communicate(timeout=15)
+        return self.process.returncode, output, errors
+
+
+def stream_of(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[Program]:
+    program = Program(*arguments)
+    try:
+        yield program
+    finally:
+        program.process.kill()
+        program.process.communicate()
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[Program, str]]:
+    """A server on a free port, and that port."""
+    port = str(free_port())
+    with running("-s", "-p", port, "-B", "127.0.0.1", *arguments) as server:
+        server.wait_for(f"listening on {port}")
+        yield server, port
+
+
+def client_of(port: str, *arguments: str) -> tuple[str, ...]:
+    return ("-c", "127.0.0.1", "-p", port, "-t", "30", "-i", "0.2", *arguments)
+
+
+def bytes_in(document: dict[str, Any], key: str) -> int:
+    return int(document["end"][key]["bytes"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("proto", ["tcp", "kcp-bbr"])
+def test_a_stopped_client(number: signal.Signals, proto: str) -> None:
+    with serving() as (server, port), running(*client_of(port, "--proto", proto)) as client:
+        client.wait_for(SECOND_ROW)
+        client.send(number)
+        status, output, errors = client.finish()
+        assert status == 0
+        assert re.search(r"sender\n", output)
+        assert re.search(r"receiver\n", output)
+        assert f"the client has terminated by signal {signal.strsignal(number)}({int(number)})" in errors
+        server.wait_for(r"sender")
+        server.send(signal.SIGINT)
+        status, _, errors = server.finish()
+        assert status == 0
+        assert "the client has terminated" in errors
+
+
+@pytest.mark.parametrize("direction", [(), ("-R",)])
+@pytest.mark.parametrize("proto", ["tcp", "kcp"])
+def test_a_stopped_server(proto: str, direction: tuple[str, ...]) -> None:
+    with serving() as (server, port):
+        arguments = client_of(port, "--proto", proto, "--json-stream", *direction)
+        with running(*arguments) as client, running(*client_of(port)) as other:
+            for _ in range(3):
+                client.wait_for('"event":"interval"')
+            other.wait_for(SECOND_ROW)
+            server.send(signal.SIGINT)
+            assert server.finish()[0] == 0
+            status, output, errors = client.finish()
+            assert status == 1
+            assert other.finish()[0] == 1
+        events = [json.loads(line) for line in output.splitlines()]
+        end = next(event["data"] for event in events if event["event"] == "end")
+        assert end["sum_received"]["bytes"] > 0
+        assert end["sum_sent"]["bytes"] > 0
+        said = [event["data"] for event in events if event["event"] == "error"]
+        assert len(said) == 1
+        assert "the server has terminated" in said[0]
+        assert errors == "" or "the server has terminated" in errors
+
+
+def test_a_client_killed_outright_leaves_the_server_serving() -> None:
+    with serving() as (server, port):
+        with running(*client_of(port)) as client:
+            client.wait_for(SECOND_ROW)
+            client.process.kill()
+            server.wait_for(r"receiver")
+        with running("-c", "127.0.0.1", "-p", port, "-n", "1M") as client:
+            assert client.finish()[0] == 0
+
+
+def test_a_server_killed_outright() -> None:
+    with serving() as (server, port), running(*client_of(port, "-R")) as client:
+        client.wait_for(SECOND_ROW)
+        server.process.kill()
+        status, output, errors = client.finish()
+        assert status == 1
+        assert "receiver" in output
+        assert len(errors.strip().splitlines()) == 1
+
+
+def test_an_idle_server_stops() -> None:
+    with serving() as (server, _):
+        server.send(signal.SIGTERM)
+        assert server.finish()[0] == 0
