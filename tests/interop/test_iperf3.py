@@ -217,10 +217,11 @@ async def test_two_of_its_clients_at_once(iperf3: str) -> None:
     assert second["end"]["sum_received"]["bytes"] > 0
 
 
-async def test_its_udp_client_is_told_in_its_own_words(iperf3: str) -> None:
+async def test_a_protocol_that_we_do_not_have(iperf3: str) -> None:
+    """An old server would start a TCP test instead."""
     async with serving() as server:
         process = await asyncio.create_subprocess_exec(
-            *(iperf3, "-c", "127.0.0.1", "-p", str(server.port), "-u", "-t", "1"),
+            *(iperf3, "-c", "127.0.0.1", "-p", str(server.port), "--sctp", "-t", "1"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
