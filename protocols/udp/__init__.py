@@ -1,1 +1,156 @@
+"""UDP as iperf3 measures it: numbered, stamped datagrams; nobody acknowledges anything.
 
+This module only declares; numpy and sockets come with the first stream. What datagram transports stand on
+(batches, sockets with offload, the server's port) is in batch.py, socket.py, path.py and hub.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from protocols.contract import Channel, ClientPort, Kind, Metric, ServerPort, Side, Stream, Transport, Unit
+from protocols.errors import SettingsError
+from protocols.settings import Settings, option
+
+DEFAULT_BLOCK_BYTES = 1400
+"""Fits an Ethernet frame over IPv4 and IPv6, with room for a tunnel's header."""
+LONGEST_BLOCK_BYTES = 65_507
+LOADED_BLOCKS = 128
+_NUMBERS = ("udp_counters_64bit", "dont_fragment", "repeating_payload")  # as iperf3 sends them: 1, not true
+_RUN_BYTES = 65_507
+
+
+@dataclass(frozen=True, slots=True)
+class UdpSettings(Settings):
+    """What a user may say about a UDP stream; wire keys are iperf3's."""
+
+    window: int | None = option(
+        None,
+        help="send and receive socket buffer",
+        flags=("-w", "--window"),
+        minimum=1,
+        maximum=512 * 1024 * 1024,
+        unit="bytes",
+    )
+    wide_counters: bool = option(
+        False, help="64-bit sequence numbers", flags=("--udp-counters-64bit",), wire="udp_counters_64bit"
+    )
+    gsro: bool = option(
+        False, help="ask a stock iperf3 server to use GSO and GRO (iperfpy always does)", flags=("--gsro",)
+    )
+    dont_fragment: bool = option(
+        False, help="forbid IP fragmentation: a longer -l is an error", flags=("--dont-fragment",)
+    )
+    repeating_payload: bool = option(
+        False, help="fill datagrams with 0123456789, not with noise", flags=("--repeating-payload",)
+    )
+
+    @property
+    def header_bytes(self) -> int:
+        return 16 if self.wide_counters else 12
+
+    def to_wire(self) -> dict[str, Any]:
+        wire = Settings.to_wire(self)
+        return {key: 1 if key in _NUMBERS else value for key, value in wire.items()}
+
+    @classmethod
+    def from_wire(cls, received: Mapping[str, Any]) -> Self:
+        flags = {key: bool(received[key]) for key in _NUMBERS if received.get(key) in (0, 1)}
+        # `super` without arguments has no class cell in a dataclass with slots.
+        return super(UdpSettings, cls).from_wire({**received, **flags})
+
+
+_RECEIVER, _GAUGE = Side.RECEIVER, Kind.GAUGE
+
+
+class Udp(Transport):
+    """iperf3's UDP test."""
+
+    name = "udp"
+    summary = "UDP datagrams at a rate: loss, jitter, order"
+    prefix = "udp"
+    settings = UdpSettings
+    iperf3 = "udp"
+    iperf3_stream = "udp"
+    flags = ("-u", "--udp")
+    reliable = False
+    rate_bps = 1024 * 1024
+    block_limits = (16, LONGEST_BLOCK_BYTES)
+    whole_blocks = LOADED_BLOCKS
+    metrics = (
+        Metric("datagrams_sent", "Datagrams handed to the network", title="Sent", iperf3="packets"),
+        Metric(
+            "jitter_us",
+            "Smoothed variation of the transit time (RFC 1889, A.8)",
+            Unit.MICROSECONDS,
+            _GAUGE,
+            _RECEIVER,
+            title="Jitter",
+            iperf3="jitter_ms",
+            iperf3_scale=1e-3,
+        ),
+        Metric(
+            "lost_datagrams",
+            "Numbers that were skipped, less those that came late",
+            side=_RECEIVER,
+            title="Lost",
+            iperf3="lost_packets",
+        ),
+        Metric(
+            "datagrams_numbered",
+            "By how much the highest number seen has grown: what was sent, as far as the receiver knows",
+            side=_RECEIVER,
+            title="Total",
+            iperf3="packets",
+        ),
+        Metric(
+            "loss_percent",
+            "Of the datagrams sent, as far as the receiver knows",
+            Unit.PERCENT,
+            Kind.RATIO,
+            _RECEIVER,
+            title="Lost(%)",
+            numerator="lost_datagrams",
+            denominator="datagrams_numbered",
+            iperf3="lost_percent",
+        ),
+        Metric(
+            "late_datagrams",
+            "Came after one with a higher number",
+            side=_RECEIVER,
+            iperf3="out_of_order",
+        ),
+        Metric("duplicate_datagrams", "Came again", side=_RECEIVER),
+        Metric("datagrams_received", "Came at all, duplicates included", side=_RECEIVER),
+        Metric("filtered_datagrams", "Sent, and refused by a packet filter of this machine"),
+    )
+
+    def block_bytes(self, settings: Settings) -> int:
+        return DEFAULT_BLOCK_BYTES
+
+    def iperf3_parameters(self, settings: Settings, block_bytes: int) -> dict[str, Any]:
+        wire = settings.to_wire()
+        if wire.pop("gsro", False):
+            run_bytes = _RUN_BYTES // block_bytes * block_bytes
+            wire |= {"gso": 1, "gso_dg_size": block_bytes, "gso_bf_size": run_bytes}
+            wire |= {"gro": 1, "gro_bf_size": _RUN_BYTES}
+        return wire
+
+    async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
+        from protocols.udp.transport import connect
+
+        return await connect(stream, own(settings), port)
+
+    async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
+        from protocols.udp.transport import accept
+
+        return await accept(stream, own(settings), port)
+
+
+def own(settings: Settings) -> UdpSettings:
+    """`settings` as the type that it must be."""
+    if not isinstance(settings, UdpSettings):
+        raise SettingsError(f"UDP needs UdpSettings, not {type(settings).__name__}")
+    return settings
