@@ -1,0 +1,435 @@
+"""What an engine sends, when, and what it makes of what it hears."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from protocols.kcp.engine import Engine
+from tests.protocols.kcp.ends import (
+    ACK,
+    PUSH,
+    WASK,
+    WINS,
+    Fixed,
+    Half,
+    Sink,
+    ack,
+    batch,
+    classic,
+    datagrams_of,
+    engine,
+    parse,
+    push,
+    seg,
+    segments_of,
+)
+
+MSS = Half.MSS
+NOW_US = 5_000_000
+
+
+def _commands(one: Engine, now_us: int) -> list[int]:
+    return [segment.cmd for segment in segments_of(one.transmit(now_us))]
+
+
+def _hears(one: Engine, now_us: int, *segments: bytes) -> None:
+    for segment in segments:
+        one.receive(batch(segment), now_us)
+
+
+# -------------------------------------------------------------------------------- short segments
+
+
+def test_a_short_segment_waits_while_anything_is_in_flight() -> None:
+    half = Half()
+    assert half.send(2.5, NOW_US) == [0, 1]
+    assert half.transmit(NOW_US + 10) == []
+    half.acked(NOW_US + 40_000, 0, 1, una=2)
+    assert half.transmit(NOW_US + 40_000) == [2]
+
+
+def test_a_short_segment_alone_leaves_at_once() -> None:
+    half = Half()
+    assert half.send(0.5, NOW_US) == [0]
+    assert half.send(0.5, NOW_US + 1) == []
+
+
+def test_a_short_segment_that_fills_up_leaves() -> None:
+    half = Half()
+    half.send(1.5, NOW_US)
+    assert half.send(0.25, NOW_US + 1) == []
+    assert half.send(0.25, NOW_US + 2) == [1]
+
+
+def test_without_nagle_nothing_waits() -> None:
+    half = Half(nagle=False)
+    assert [half.send(0.5, NOW_US + i) for i in range(3)] == [[0], [1], [2]]
+
+
+def test_short_segments_have_datagrams_of_their_own_size() -> None:
+    sink = Sink()
+    one, other = engine(nagle=False, mtu=100), engine(None, None, sink, mtu=100)
+    data = bytes(range(200)) + bytes(30)
+    sizes = [76 * 2 + 11, 5, 1, 61]
+    start = 0
+    for size in sizes:
+        one.write(memoryview(data[start : start + size]), NOW_US)
+        one.receive(batch(seg(WINS, wnd=0)), NOW_US)  # keep it all in the ring
+        start += size
+    _hears(one, NOW_US, seg(WINS, wnd=100))
+    sent = one.transmit(NOW_US)
+    assert [len(datagram) for datagram in datagrams_of(sent)] == [100, 100, 100, 26]
+    for merged in sent:
+        other.receive(merged, NOW_US)
+    assert bytes(sink.data) == data[:start]
+
+
+def test_rows_of_many_sizes_leave_in_one_transmission() -> None:
+    sink = Sink()
+    half = Half(nagle=False)
+    other = engine(None, None, sink, mtu=100)
+    written = 0
+    for size in (1.5, 2, 0.25, 3):
+        half.write(size, NOW_US)
+        half.engine.sending.tail_fill = 0  # as if what was written had been sent short
+        written += round(size * MSS)
+    sent = half.engine.transmit(NOW_US)
+    sizes = [len(datagram) - 24 for datagram in datagrams_of(sent)]
+    assert sizes == [76, 38, 76, 76, 19, 76, 76, 76]
+    for merged in sent:
+        other.receive(merged, NOW_US)
+    assert len(sink.data) == written
+    assert other.receiving.segments == 8
+
+
+# ------------------------------------------------------------------------------- the peer's window
+
+
+def test_a_closed_window_is_probed_ever_more_slowly() -> None:
+    """500 ms, growing by half, up to two minutes."""
+    one = engine(classic())
+    _hears(one, NOW_US, seg(WINS, wnd=0))
+    one.write(memoryview(bytes(5_000)), NOW_US)
+    assert _commands(one, NOW_US) == []
+    asked = []
+    while NOW_US + 900_000_000 > (at_us := one.deadline_us() or 0) > 0:
+        if said := _commands(one, at_us):
+            assert said == [WASK]
+            asked.append(at_us)
+    gaps = [later - earlier for earlier, later in zip([NOW_US, *asked], asked, strict=False)]
+    assert gaps[:5] == [500_000, 750_000, 1_125_000, 1_687_500, 2_531_250]
+    assert gaps[-1] == 120_000_000
+    assert gaps == sorted(gaps)
+
+
+def test_a_window_that_opens_lets_data_go_and_ends_the_probing() -> None:
+    one = engine(classic())
+    _hears(one, NOW_US, seg(WINS, wnd=0))
+    one.write(memoryview(bytes(1_376 * 5)), NOW_US)
+    one.transmit(NOW_US)
+    assert one.deadline_us() == NOW_US + 500_000
+    _hears(one, NOW_US + 600_000, seg(WINS, wnd=3))
+    assert _commands(one, NOW_US + 600_000) == [PUSH] * 3
+    assert one.limited_by == "receive window"
+    _hears(one, NOW_US + 610_000, *(ack(n, (NOW_US + 600_000) & 0xFFFF_FFFF, n + 1, wnd=0) for n in range(3)))
+    assert _commands(one, NOW_US + 610_000) == []
+    assert one.deadline_us() == NOW_US + 610_000 + 500_000  # from the start again
+
+
+@pytest.mark.parametrize("recovery", [None, classic()])
+def test_what_is_in_flight_is_sent_again_whatever_the_window(recovery: Any) -> None:
+    half = Half(recovery)
+    half.send(3, NOW_US)
+    _hears(half.engine, NOW_US + 10, seg(WINS, wnd=0))
+    left = half.wait(NOW_US + 3_000_000)
+    assert {number for _, numbers in left for number in numbers} == {0, 1, 2}
+
+
+def test_new_data_keeps_within_the_peers_window() -> None:
+    half = Half(receive_window=8)
+    assert half.send(20, NOW_US) == list(range(8))
+    assert half.engine.limited_by == "receive window"
+    half.acked(NOW_US + 40_000, 0, una=1)
+    half.engine.receive(batch(seg(WINS, una=1, wnd=9)), NOW_US + 40_000)
+    assert half.transmit(NOW_US + 40_000) == [8, 9]
+
+
+# --------------------------------------------------------------------------------------- probes
+
+
+def test_a_window_probe_is_answered_once() -> None:
+    one = engine(receive_window=77)
+    _hears(one, NOW_US, push(0, b"abc"))
+    one.transmit(NOW_US)
+    _hears(one, NOW_US, seg(WASK) + seg(WASK), seg(WASK))
+    (told,) = segments_of(one.transmit(NOW_US))
+    assert (told.cmd, told.wnd, told.una, told.payload) == (WINS, 77, 1, b"")
+    assert _commands(one, NOW_US + 1) == []
+
+
+def test_an_answer_is_not_answered() -> None:
+    one = engine()
+    _hears(one, NOW_US, seg(WINS))
+    assert _commands(one, NOW_US) == []
+
+
+def test_a_probe_associates_two_ends_before_any_data() -> None:
+    one, other = engine(), engine()
+    one.probe()
+    (asked,) = one.transmit(NOW_US)
+    other.receive(asked, NOW_US)
+    (answer,) = other.transmit(NOW_US)
+    assert answer.size <= asked.size
+    one.receive(answer, NOW_US)
+    assert one.counts.datagrams_received == 1
+    assert one.transmit(NOW_US) == other.transmit(NOW_US) == []
+
+
+# ------------------------------------------------------------------------------ acknowledgements
+
+
+def test_what_comes_in_order_is_acknowledged_with_one_segment() -> None:
+    one = engine(mtu=100)
+    one.receive(batch(*(push(n, bytes(40), ts=n // 3) for n in range(9))), NOW_US)
+    (told,) = segments_of(one.transmit(NOW_US))
+    assert (told.cmd, told.sn, told.ts, told.una) == (ACK, 8, 2, 9)
+    assert one.counts.acks_sent == 1
+
+
+def test_what_comes_early_or_again_is_acknowledged_each() -> None:
+    one = engine(mtu=100)
+    _hears(one, NOW_US, *(push(n, bytes(40), ts=100 + n) for n in (0, 2, 4, 2)))
+    told = segments_of(one.transmit(NOW_US))
+    assert [(segment.sn, segment.ts, segment.una) for segment in told] == [
+        (2, 102, 1),
+        (4, 104, 1),
+        (2, 102, 1),
+        (0, 100, 1),
+    ]
+
+
+def test_acks_fill_datagrams_and_no_more() -> None:
+    one = engine(mtu=1_400)
+    one.receive(batch(*(push(n, bytes(40)) for n in range(1, 61))), NOW_US)
+    one.receive(batch(*(push(n, bytes(40)) for n in range(61, 121))), NOW_US)
+    sizes = [len(datagram) for datagram in datagrams_of(one.transmit(NOW_US))]
+    assert sizes == [58 * 24, 58 * 24, 4 * 24]
+
+
+def test_delayed_acks_wait_for_the_tick_and_leave_together() -> None:
+    one = engine(tick_us=10_000, ack_nodelay=False, mtu=100)
+    one.transmit(NOW_US)
+    for at in range(5):
+        _hears(one, NOW_US + 1_000 * at, push(at, bytes(40)), push(at + 10, bytes(40)))
+        assert _commands(one, NOW_US + 1_000 * at) == []
+        assert one.deadline_us() == NOW_US + 10_000
+    told = segments_of(one.transmit(NOW_US + 10_000))
+    assert [segment.sn for segment in told] == [10, 1, 11, 2, 12, 3, 13, 4, 14, 0]
+    assert {segment.una for segment in told} == {5}
+    assert one.deadline_us() is None
+
+
+def test_data_waits_for_the_tick_if_told_to() -> None:
+    half = Half(write_delay=True, tick_us=10_000)
+    half.transmit(NOW_US)
+    assert half.send(2, NOW_US + 1_000) == []
+    assert half.engine.deadline_us() == NOW_US + 10_000
+    assert half.transmit(NOW_US + 10_000) == [0, 1]
+
+
+@pytest.mark.parametrize(("limit", "told"), [(1, 1), (300, 300), (65_535, 65_535), (70_000, 65_535)])
+def test_the_window_advertised_is_what_may_come(limit: int, told: int) -> None:
+    one = engine(receive_window=limit)
+    _hears(one, NOW_US, push(0, b"abc"))
+    (segment,) = segments_of(one.transmit(NOW_US))
+    assert segment.wnd == told
+
+
+def _early(one: Engine, *numbers: int) -> list[int]:
+    _hears(one, NOW_US, *(push(n, bytes(40), ts=n) for n in numbers))
+    return [segment.sn for segment in segments_of(one.transmit(NOW_US))]
+
+
+def test_acks_are_repeated_towards_those_who_understand() -> None:
+    one = engine(ack_repeats=2, mtu=100)
+    assert _early(one, 5) == [5]
+    assert _early(one, 7) == [5, 7]
+    assert _early(one, 9, 11) == [5, 7, 9, 11]
+    assert _early(one, 13) == [7, 9, 11, 13]
+    # What una covers by now needs no repeating.
+    said = _early(one, *range(9))
+    assert not {5, 7} & set(said[:-9])
+    assert {9, 11, 13} & set(said)
+
+
+def test_acks_are_not_repeated_towards_stock_kcp() -> None:
+    one = engine(ack_repeats=0, mtu=100)
+    assert [_early(one, 5), _early(one, 7), _early(one, 9)] == [[5], [7], [9]]
+
+
+# ----------------------------------------------------------------------------- what cannot be true
+
+
+@pytest.mark.parametrize("recovery", [None, classic()])
+def test_an_ack_for_what_was_never_sent_is_counted_and_ignored(recovery: Any) -> None:
+    half = Half(recovery)
+    half.send(3, NOW_US)
+    stamp = half.stamps[0][0]
+    _hears(half.engine, NOW_US + 1_000, ack(3, stamp, 0), ack(2_000_000_000, stamp, 0) + ack(9, stamp, 0))
+    assert half.counts.foreign == 3
+    assert half.engine.sending.sacked == 0
+    assert half.engine.rtt.samples == 0
+    half.transmit(NOW_US + 1_000)
+    half.acked(NOW_US + 2_000, 0, 1, 2, una=3)
+    assert half.engine.sending.una == 3
+    assert half.engine.rtt.samples == 1
+
+
+@pytest.mark.parametrize("recovery", [None, classic()])
+@pytest.mark.parametrize("una", [4, 2_000_000_000])
+def test_a_una_beyond_what_was_sent_is_counted_and_ignored(recovery: Any, una: int) -> None:
+    half = Half(recovery)
+    half.send(3, NOW_US)
+    _hears(half.engine, NOW_US + 1_000, seg(WINS, una=una), ack(1, half.stamps[1][0], una))
+    assert half.counts.foreign == 2
+    assert (half.engine.sending.una, half.engine.sending.sacked) == (0, 0)
+    half.acked(NOW_US + 2_000, 2, una=3)
+    assert half.engine.sending.una == 3
+
+
+def test_an_old_una_takes_nothing_back() -> None:
+    half = Half()
+    half.send(5, NOW_US)
+    half.acked(NOW_US + 1_000, 3, una=4)
+    half.acked(NOW_US + 1_500, 1, una=2)
+    assert half.engine.sending.una == 4
+    assert half.recovery.in_flight == 1
+    assert half.engine._delivered == 4
+
+
+def test_an_acknowledgement_counts_once() -> None:
+    control = Fixed()
+    half = Half(control=control)
+    half.send(5, NOW_US)
+    for _ in range(3):
+        half.acked(NOW_US + 1_000, 1, 2, una=0)
+    half.acked(NOW_US + 1_100, 0, una=3)
+    assert [one.acked for one in control.acks] == [2, 1]
+    assert control.acks[-1].delivered == 3
+    assert control.acks[-1].advanced == 3
+
+
+# ------------------------------------------------------------------- the accounting for controllers
+
+
+def test_a_steady_path_gives_its_rate() -> None:
+    """A segment a millisecond, 40 ms of path: 1000 segments per second, RTT 40 ms."""
+    control = Fixed(40)
+    half = Half(control=control)
+    half.write(400, NOW_US)
+    in_flight = half.transmit(NOW_US)
+    at_us = NOW_US + 40_000
+    while in_flight:
+        half.acked(at_us, in_flight[0], una=in_flight[0] + 1)
+        in_flight = in_flight[1:] + half.transmit(at_us)
+        at_us += 1_000
+    rates = [one.delivery_rate for one in control.acks if one.delivery_rate and one.flight is not None]
+    assert rates[len(rates) // 2 :] == pytest.approx([1_000.0] * len(rates[len(rates) // 2 :]), rel=0.03)
+    assert max(rates) <= 1_030
+    assert {one.rtt_us for one in control.acks[100:] if one.rtt_us} == {40_000}
+    assert all(one.in_flight == one.in_flight_before - one.acked for one in control.acks)
+
+
+def test_limits_have_names() -> None:
+    control = Fixed(4, rate=1_000.0, burst=2)
+    half = Half(control=control, send_window=6)
+    half.send(1, NOW_US)
+    assert half.engine.limited_by == "application"
+    half.write(3, NOW_US)
+    half.transmit(NOW_US)
+    assert half.engine.limited_by == "pacing"
+    half.wait(NOW_US + 20_000)
+    half.write(2, NOW_US + 20_000)
+    half.transmit(NOW_US + 20_000)
+    assert half.engine.limited_by == "congestion window"
+    control.window = 100
+    half.transmit(NOW_US + 30_000)
+    assert half.engine.limited_by == "send window"
+
+
+def test_pacing_spreads_what_the_window_allows() -> None:
+    control = Fixed(1_000, rate=1_000.0, burst=4)
+    half = Half(control=control)
+    half.write(8, NOW_US)
+    half.transmit(NOW_US)
+    left = [(NOW_US, list(half.stamps))]
+    while half.engine.sending.nxt < 100:
+        half.engine.write(memoryview(bytes(20 * MSS)), left[-1][0])
+        at_us = half.engine.deadline_us()
+        assert at_us is not None
+        if sent := half.transmit(at_us):
+            left.append((at_us, sent))
+    took_us = left[-1][0] - NOW_US
+    assert took_us == pytest.approx(100 * 1_000, rel=0.1)
+    assert max(len(numbers) for _, numbers in left) <= 6
+
+
+def test_no_pacing_deadline_outlives_its_data() -> None:
+    """Given up, held back by the pacer, and then it arrives after all: nothing is left to wake for."""
+    control = Fixed(64)
+    half = Half(control=control)
+    for number in range(20):
+        half.send(1, NOW_US + number * 1_000)
+    control.pacing_rate, control.burst = 1.0, 64
+    for number in range(1, 20):
+        at_us = NOW_US + number * 1_000 + 40_000
+        half.acked(at_us, number, una=0)
+    half.transmit(at_us)
+    assert half.recovery.pending
+    assert half.engine.limited_by == "pacing"
+    assert half.engine.deadline_us() is not None
+    half.acked(at_us + 10, 0, una=20)
+    assert half.transmit(at_us + 10) == []
+    assert half.engine.deadline_us() is None
+
+
+def test_waiting_before_the_first_transmission_is_measured() -> None:
+    half = Half(control=Fixed(2))
+    half.write(4, NOW_US)
+    half.transmit(NOW_US + 300)
+    half.acked(NOW_US + 40_300, 1, una=2)
+    half.transmit(NOW_US + 40_300)
+    assert half.counts.queued_segments == 4
+    assert half.counts.queue_us == 2 * 300 + 2 * 40_300
+
+
+def test_a_pause_of_the_application_is_told() -> None:
+    control = Fixed(100)
+    half = Half(control=control)
+    half.send(2, NOW_US)
+    half.acked(NOW_US + 40_000, 1, una=2)
+    half.transmit(NOW_US + 40_000)
+    half.send(2, NOW_US + 3_000_000)
+    assert control.idles == [NOW_US + 3_000_000]
+    half.acked(NOW_US + 3_040_000, 3, una=4)
+    assert control.acks[-1].flight is not None
+    assert control.acks[-1].flight.app_limited
+
+
+def test_every_datagram_and_byte_is_counted() -> None:
+    one, other = engine(mtu=100, nagle=False), engine(mtu=100)
+    one.write(memoryview(bytes(76 * 3 + 10)), NOW_US)
+    sent = one.transmit(NOW_US)
+    assert one.counts.datagrams_sent == 4
+    assert one.counts.wire_bytes_sent == 3 * 100 + 34
+    for merged in sent:
+        other.receive(merged, NOW_US)
+    assert other.counts.datagrams_received == 4
+    assert other.counts.wire_bytes_received == 334
+    answers = other.transmit(NOW_US + 1)
+    assert sum(len(parse(datagram)) for datagram in datagrams_of(answers)) == other.counts.acks_sent
+    for merged in answers:
+        one.receive(merged, NOW_US + 2)
+    assert one.counts.acks_received == other.counts.acks_sent
