@@ -30,6 +30,9 @@ DEADLINE_S = 20.0
 PROMPT_S = 5.0
 BULK_BYTES = 3_000_000
 BLOCK_BYTES = 16_000
+UNRELIABLE_US_PER_KB = 50
+LEAST_ARRIVING_PERCENT = 80
+"""On a machine that is busy otherwise, an unreliable transport may find a full buffer now and then."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,10 @@ class Bulk:
     def stop(self) -> None:
         self._stopped.set()
 
+    def slow_down(self, us_per_kb: int) -> None:
+        """Pause after every block for as long as that takes, or longer."""
+        self._pause_us = max(self._pause_us, len(self._block) * us_per_kb // 1000)
+
     def wait_us(self, now_us: int) -> int:
         if self._stopped.is_set() or (self._total and self.taken >= self._total):
             return -1
@@ -103,6 +110,7 @@ class Flow:
     receiver: Channel
     client: Channel
     server: Channel
+    reliable: bool = True
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -144,7 +152,7 @@ async def opened(subject: Subject, *reverse: bool) -> AsyncIterator[list[Flow]]:
                         transport.connect(ours, settings, client),
                     )
                     ends = (accepted, connected) if backwards else (connected, accepted)
-                    flows.append(Flow(*ends, client=connected, server=accepted))
+                    flows.append(Flow(*ends, client=connected, server=accepted, reliable=transport.reliable))
                 yield flows
         finally:
             for flow in flows:
@@ -195,15 +203,19 @@ def of_side(transport: Transport, side: Side) -> list[Metric]:
 
 
 async def carry(flow: Flow, total: int, load: Bulk | None = None) -> None:
-    """Send `total` bytes through `flow`; every one of them must be counted at both ends."""
+    """Send `total` bytes through `flow`; every one of them must be counted at both ends, or, where the
+    transport is not reliable, by the sender, and nearly all of them by the receiver."""
     load = load or Bulk(total)
+    if not flow.reliable:
+        load.slow_down(UNRELIABLE_US_PER_KB)
     flow.start(flow.receiver.receive())
     await flow.sender.send(load)
     assert load.taken == total
     await flow.sender.drain()
     assert bytes_of(flow.sender) == total
-    await until(lambda: bytes_of(flow.receiver) >= total)
-    assert bytes_of(flow.receiver) == total
+    least = total if flow.reliable else total * LEAST_ARRIVING_PERCENT // 100
+    await until(lambda: bytes_of(flow.receiver) >= least)
+    assert bytes_of(flow.receiver) <= total
 
 
 @check
@@ -367,8 +379,10 @@ async def close_twice_and_counters_stay(subject: Subject) -> None:
         await carry(flow, 100_000)
         for channel in (flow.sender, flow.receiver):
             await channel.close()
+            counted = bytes_of(channel)
+            assert counted == 100_000 or not flow.reliable
             await channel.close()
-            assert bytes_of(channel) == 100_000
+            assert bytes_of(channel) == counted > 0
 
 
 @check
