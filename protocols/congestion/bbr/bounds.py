@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from math import inf
 
-from protocols.congestion.bbr.noise import TOLERANCE
+from protocols.congestion.bbr.noise import Tally
 
 BETA = 0.7
 HEADROOM = 0.15
+FIRST_SHARE = 32
 
 
 class Bounds:
@@ -21,7 +22,8 @@ class Bounds:
         self.inflight_long = inf
         self.inflight_short = inf
         self.bandwidth_short = inf
-        self._because = inf  # the loss rate that lowered inflight_long
+        self.because: Tally | None = None
+        """The losses that last lowered `inflight_long`."""
         self._rounds_up = 0
         self._acks = 0.0
         self._acks_per_segment = inf
@@ -51,15 +53,15 @@ class Bounds:
         self.bandwidth_short = max(bandwidth_latest, factor * self.bandwidth_short)
         self.inflight_short = max(inflight_latest, factor * self.inflight_short)
 
-    def lower_long_term(self, inflight: float, target: float, loss_rate: float) -> None:
-        """BBRHandleInflightTooHigh (draft 5.5.10.2), because `loss_rate` was seen."""
+    def lower_long_term(self, inflight: float, target: float, because: Tally) -> None:
+        """BBRHandleInflightTooHigh (draft 5.5.10.2), because of these losses."""
         self.inflight_long = max(inflight, BETA * target)
-        self._because = loss_rate
+        self.because = because
 
-    def reconsider(self, noise: float) -> None:
+    def forget_long_term(self) -> None:
         """What was taken for congestion turned out to be the path's own loss: the bound had no reason."""
-        if noise + TOLERANCE / 2 >= self._because:
-            self.inflight_long = inf
+        self.inflight_long = inf
+        self.because = None
 
     def begin_probe(self, window: float) -> None:
         """REFILL or UP begins: growth starts at one segment per round."""
@@ -68,8 +70,9 @@ class Bounds:
         self._steepen(window)
 
     def _steepen(self, window: float) -> None:
-        """BBRRaiseInflightLongtermSlope: 1, 2, 4, ... segments per round."""
-        growth = 1 << min(self._rounds_up, 30)
+        """BBRRaiseInflightLongtermSlope: 1, 2, 4, ... shares of the window per round, where the draft has
+        segments: a bound set by mistake must not take ten rounds to be felt."""
+        growth = max(1.0, window / FIRST_SHARE) * (1 << min(self._rounds_up, 30))
         self._rounds_up += 1
         self._acks_per_segment = max(window / growth, 1.0)
 

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from protocols.congestion.bbr.bounds import Bounds
 from protocols.congestion.bbr.estimators import Aggregation, FullPipe, Rounds
+from protocols.congestion.bbr.losses import RecentLosses
 from protocols.congestion.bbr.noise import NoiseFloor, Tally
 from protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Bound, Event, Phase
 from protocols.congestion.bbr.rtt import MinRtt
@@ -55,6 +56,7 @@ class Bbr:
         self.phase = Phase.STARTUP
         self.rtt, self.noise, self.bounds = MinRtt(), NoiseFloor(), Bounds()
         self.rounds, self.pipe, self.aggregation = Rounds(), FullPipe(), Aggregation()
+        self.losses = RecentLosses()
         self._random = random.Random(seed)
         self._bandwidths = WindowedMax(BANDWIDTH_CYCLES)
         self._cycle = 0
@@ -78,6 +80,8 @@ class Bbr:
         self._phase_rounds = 0
         self._down_us = 0
         self._probe_open = False  # this probe has not yet answered a loss
+        self._losing = False
+        self._lost_flight: Flight | None = None
         self._base_rtt_us = 0.0
         self._up_rate = 0.0
         self._wait_us = float(SHORTEST_WAIT_US)
@@ -147,19 +151,13 @@ class Bbr:
         self._window = float(MINIMUM_WINDOW)
 
     def on_loss(self, loss: Loss) -> None:
-        """BBRHandleLostPacket (5.5.10.2)."""
+        """Losses count for the epoch they were sent in; whether they are too many is judged in `on_ack`."""
         self._in_flight = loss.in_flight
-        flight = loss.flight
-        if flight is None or self._timed_out:
+        if loss.flight is None or self._timed_out:
             return
+        self._lost_flight = loss.flight
         if self.rtt.near(self.rtt.latest_us, 4.0):
-            self.noise.lost(flight.stamp_us, loss.segments)
-        if not (self._probe_open and PHASES[self.phase].probing):
-            return
-        lost = loss.lost - flight.lost
-        resolved = loss.delivered - flight.delivered + lost
-        if resolved >= SMALLEST_SAMPLE and self.noise.excessive(lost, resolved):
-            self._too_much(flight, lost / resolved, loss.now_us)
+            self.noise.lost(loss.flight.stamp_us, loss.segments)
 
     def on_ack(self, ack: Ack) -> None:
         """BBRUpdateOnACK (5.2.3)."""
@@ -177,8 +175,7 @@ class Bbr:
         self.aggregation.update(ack, delivering, self._window, self.rounds.count)
         if self.rounds.started:
             self._end_round(ack)
-        if self.phase is Phase.UP or self.phase is Phase.REFILL:
-            self._raise_bound(ack)
+        self._watch_losses(ack)
         self._check_phase(ack)
         self._set_controls(ack)
         self._idle = False
@@ -230,33 +227,55 @@ class Bbr:
             self.pipe.update(self._growth_best)
             self._growth_best, self._growth_from = 0.0, ack.delivered
 
+    def _watch_losses(self, ack: Ack) -> None:
+        """BBRHandleLostPacket (5.5.10.2) and BBRAdaptLongTermModel (5.3.3.6), a block at a time."""
+        block = self.losses.update(ack.delivered, ack.lost, self.window, ack.now_us)
+        if self.phase not in (Phase.UP, Phase.REFILL) or ack.flight is None:
+            return
+        recent = self.losses.since(ack.now_us - int(self.rtt.us)) if block else None
+        if recent is not None:
+            self._losing = self.noise.excessive(recent.lost, recent.sent)
+            if self._losing and self._probe_open:
+                self._too_much(self._lost_flight or ack.flight, recent, ack.now_us)
+                return
+        if not self._losing:
+            held = self._bound_holds and self.phase is Phase.UP
+            self.bounds.raise_long_term(
+                ack.flight.in_flight, ack.acked, self._window, held, self.rounds.started
+            )
+
     def _judge_losses(self, ack: Ack) -> None:
-        """BBRUpdateCongestionSignals (5.5.10.3), over rounds that are long enough to mean something."""
+        """BBRUpdateCongestionSignals (5.5.10.3), once per round."""
         lost = ack.lost - self._from_lost
         resolved = ack.delivered - self._from_delivered + lost
-        if resolved < SMALLEST_SAMPLE and self.phase is not Phase.STARTUP:
-            return
         self._from_delivered, self._from_lost = ack.delivered, ack.lost
         if self.phase is Phase.STARTUP:
             self.noise.note_startup_round(self._send_rate, resolved, lost)
             self.noise.outgrown(self._delivered_best, ack.now_us)
         elif self.phase is Phase.CRUISE and self._phase_rounds > 1:
             self.noise.note_cruise(lost, resolved)
-        self.bounds.reconsider(self.noise.update(ack.now_us))
-        self._cruise.sent += resolved
-        self._cruise.lost += lost
-        if not self.noise.excessive(lost, resolved):
-            # A little too much for long shows only in the sum.
+        self.noise.update(ack.now_us)
+        reason = self.bounds.because
+        if reason is not None and not self.noise.excessive(reason.lost, reason.sent):
+            self.bounds.forget_long_term()
+        recent = self.losses.since(ack.now_us - int(self.rtt.us))
+        if recent is not None:
+            self._answer_losses(recent)
+
+    def _answer_losses(self, recent: Tally) -> None:
+        """The last round trip's losses, outside probes; a little too much for long shows only in the sum."""
+        self._cruise.add(recent)
+        if not self.noise.excessive(recent.lost, recent.sent):
             if self.phase is not Phase.CRUISE or not self.noise.excessive(
                 self._cruise.lost, self._cruise.sent
             ):
                 return
-            lost, resolved = self._cruise.lost, self._cruise.sent
+            recent = self._cruise
         self._cruise = Tally()
         if self.phase is Phase.STARTUP:
-            self._leave_startup_for_losses(lost, resolved)
+            self._leave_startup_for_losses(recent)
         elif not PHASES[self.phase].probing:
-            self._yield(lost / resolved - self.noise.estimate)
+            self._yield(recent.rate - self.noise.estimate)
 
     def _yield(self, excess: float) -> None:
         """BBRAdaptLowerBoundsFromCongestion (5.5.10.3). When much of a round is lost beyond the noise the
@@ -268,30 +287,19 @@ class Bbr:
             self._bandwidths.clear()
             self._bandwidths.update(self._cycle, self.bounds.bandwidth_short)
 
-    def _leave_startup_for_losses(self, lost: int, resolved: int) -> None:
+    def _leave_startup_for_losses(self, recent: Tally) -> None:
         """BBRCheckStartupHighLoss (5.3.1.3). The draft wants a round of recovery and six gaps; here a round
         without growth must come with it, two as long as the noise is not known: losses alone may be noise."""
         if self.pipe.flat_rounds >= (1 if self.noise.known else 2):
             self.pipe.reached = True
-            self.bounds.lower_long_term(max(self.bdp, self._volume_latest), 0.0, lost / resolved)
+            self.bounds.lower_long_term(max(self.bdp, self._volume_latest), 0.0, recent)
 
-    def _too_much(self, flight: Flight, loss_rate: float, now_us: int) -> None:
+    def _too_much(self, flight: Flight, recent: Tally, now_us: int) -> None:
         """BBRHandleInflightTooHigh (5.5.10.2)."""
         self._probe_open = False
-        if self.phase is Phase.STARTUP:
-            return
         if not flight.app_limited:
-            self.bounds.lower_long_term(flight.in_flight, min(self.bdp, self._window), loss_rate)
+            self.bounds.lower_long_term(flight.in_flight, min(self.bdp, self._window), recent)
         self._happen(Event.SATURATED, now_us)
-
-    def _raise_bound(self, ack: Ack) -> None:
-        if ack.flight is None:
-            return
-        lost = ack.lost - ack.flight.lost
-        if self.noise.excessive(lost, ack.delivered - ack.flight.delivered + lost):
-            return
-        held = self._bound_holds and self.phase is Phase.UP
-        self.bounds.raise_long_term(ack.flight.in_flight, ack.acked, self._window, held, self.rounds.started)
 
     def _resume(self, ack: Ack) -> None:
         """The path answers again after a timeout: back to where we were (BBRRestoreCwnd), as the model is no
@@ -299,6 +307,7 @@ class Bbr:
         self._timed_out = False
         self._window = max(self._window, self._saved_window)
         self._saved_window = 0.0
+        self.losses.restart(ack.delivered, ack.lost)
         self._from_delivered, self._from_lost = ack.delivered, ack.lost
 
     # --------------------------------------------------------------- the phases
