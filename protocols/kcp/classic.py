@@ -15,13 +15,39 @@ import numpy as np
 
 from protocols.congestion.contract import Flight
 from protocols.kcp.recovery import Cause, Detected, Resend
-from protocols.kcp.rtt import RttEstimator
 from protocols.kcp.send_window import SendWindow
 from protocols.kcp.wire import Int64s
 
 INITIAL_TIMEOUT_US = 200_000
 LARGEST_TIMEOUT_US = 60_000_000
 _NONE: Int64s = np.empty(0, np.int64)
+
+
+class Timeout:
+    """The timeout of kcp-go 5.6, in the whole milliseconds that it counts in: srtt + max(interval, 4 rttvar).
+
+    As RFC 6298, 2.2 and 2.3, but that a sample below the usual range moves the variation by 1/32 instead of
+    1/4, and that every division rounds down. Both matter on long paths: with the RFC's arithmetic a window of
+    512 segments at 20 Mb/s and 170 ms sends up to 29 % fewer retransmissions than kcp-go does.
+    """
+
+    def __init__(self, interval_us: int, *, nodelay: bool) -> None:
+        self._interval_ms, self._floor_us = interval_us // 1_000, 30_000 if nodelay else 100_000
+        self._srtt_ms = self._variation_ms = 0
+        self.us = INITIAL_TIMEOUT_US
+
+    def sample(self, stamp_us: int, now_us: int) -> None:
+        """What left at `stamp_us` is acknowledged."""
+        rtt_ms = now_us // 1_000 - stamp_us // 1_000
+        if not self._srtt_ms:
+            self._srtt_ms, self._variation_ms = rtt_ms, rtt_ms >> 1
+        else:
+            difference = rtt_ms - self._srtt_ms
+            self._srtt_ms += difference >> 3
+            weight = 5 if rtt_ms < self._srtt_ms - self._variation_ms else 2
+            self._variation_ms += (abs(difference) - self._variation_ms) >> weight
+        timeout_us = 1_000 * (self._srtt_ms + max(self._interval_ms, 4 * self._variation_ms))
+        self.us = min(max(timeout_us, self._floor_us), LARGEST_TIMEOUT_US)
 
 
 class Classic:
@@ -36,10 +62,8 @@ class Classic:
 
     bounded: ClassVar[bool] = False
 
-    def __init__(
-        self, window: SendWindow, rtt: RttEstimator, *, nodelay: bool, interval_us: int, resend: int
-    ) -> None:
-        self._window, self._rtt = window, rtt
+    def __init__(self, window: SendWindow, *, nodelay: bool, interval_us: int, resend: int) -> None:
+        self._window, self._timeout = window, Timeout(interval_us, nodelay=nodelay)
         self._nodelay, self._interval_us, self._resend = nodelay, interval_us, resend
         self._holes = _NONE
         self._passed = window.una  # one past the highest acknowledged one by one
@@ -98,6 +122,7 @@ class Classic:
         self._close_holes()
 
     def arrived(self, stamp_us: int, now_us: int) -> Flight | None:
+        self._timeout.sample(stamp_us, now_us)
         return None
 
     def _close_holes(self) -> None:
@@ -160,9 +185,7 @@ class Classic:
         self._earliest_us = at_us if self._earliest_us is None else min(self._earliest_us, at_us)
 
     def _timeout_us(self) -> int:
-        floor_us = 30_000 if self._nodelay else 100_000
-        timeout_us = self._rtt.timeout_us(self._interval_us, floor_us, INITIAL_TIMEOUT_US)
-        return min(timeout_us, LARGEST_TIMEOUT_US)
+        return self._timeout.us
 
     # -- the clock
 

@@ -301,9 +301,12 @@ class Engine:
             self._report(before, acked, sending.una - una_before, flight, rtt_us, now_us)
 
     def _newest(self, stamp_us: int, now_us: int) -> tuple[Flight | None, int | None]:
-        """The newest stamp of an acknowledgement: its flight, and an RTT sample. An older stamp than one seen
-        before gives neither: that datagram was reordered, or repeats what was said."""
-        if stamp_us <= self._newest_us or not 0 <= now_us - stamp_us <= _LONGEST_RTT_US:
+        """The newest stamp of an acknowledgement: its flight, and an RTT sample. A stamp no newer than one
+        seen before gives neither: that datagram was reordered, or repeats what was said. Stock KCP takes it
+        all the same: its timeout follows every datagram of a burst, not only the first."""
+        if not 0 <= now_us - stamp_us <= _LONGEST_RTT_US:
+            return None, None
+        if stamp_us <= self._newest_us and self.recovery.bounded:
             return None, None
         flight = self.recovery.arrived(stamp_us, now_us)
         if flight is None and self.recovery.bounded:

@@ -28,8 +28,8 @@ def stock(conv: int, settings: KcpSettings, deliver: Deliver | None = None, firs
     return Engine(
         conv,
         options,
-        lambda window, rtt: Classic(
-            window, rtt, nodelay=bool(tuning.nodelay), interval_us=options.tick_us, resend=tuning.resend
+        lambda window, _: Classic(
+            window, nodelay=bool(tuning.nodelay), interval_us=options.tick_us, resend=tuning.resend
         ),
         None if tuning.nc else ClassicControl(tuning.resend),
         deliver,

@@ -84,7 +84,7 @@ class Fixed:
 
 def classic(*, nodelay: bool = True, interval_us: int = 10_000, resend: int = 2) -> RecoveryFactory:
     """Stock recovery, as `profiles.stock` makes it."""
-    return lambda window, rtt: Classic(window, rtt, nodelay=nodelay, interval_us=interval_us, resend=resend)
+    return lambda window, _: Classic(window, nodelay=nodelay, interval_us=interval_us, resend=resend)
 
 
 RecoveryFactory = Callable[[SendWindow, RttEstimator], Any]
