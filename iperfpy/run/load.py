@@ -23,7 +23,7 @@ SMALLEST_SLICE_BYTES = 1_400
 WHOLE_SLICE_US = 250
 """Blocks that cannot be cut go out in bursts of at most this much time, or one at a time."""
 
-STALL_US = 10_000
+STALL_US = 20_000
 """How far behind its schedule a pace may catch up; more is forgotten, so that a stall makes no burst."""
 
 
