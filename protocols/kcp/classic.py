@@ -91,10 +91,6 @@ class Classic:
     def acknowledged(self, fresh: Int64s, echoes_us: Int64s, now_us: int) -> None:
         window = self._window
         self.in_flight -= len(fresh)
-        rows = fresh & window.mask
-        again = (echoes_us < window.sent_us[rows]) & (window.transmissions[rows] > 1)
-        self.spurious += int(np.count_nonzero(again))
-        self.mistaken = self.spurious
         highest = int(fresh[-1]) + 1
         if highest > self._passed:
             skipped = window.outstanding(self._passed, highest)
@@ -115,6 +111,10 @@ class Classic:
             later = (fresh > holes[late, None]) & (echoes_us >= sent_us[late, None])
             passing[late] = later.sum(axis=1)
         window.fastack[rows] += passing.astype(np.int32)
+
+    def unneeded(self, numbers: Int64s, echoes_us: Int64s) -> None:
+        self.spurious += len(numbers)
+        self.mistaken = self.spurious
 
     def advanced(self, segments: int, lost: int, now_us: int) -> None:
         self.in_flight -= segments

@@ -289,6 +289,10 @@ class Engine:
             if len(fresh):
                 acked += len(fresh)
                 recovery.acknowledged(fresh, each[1][at], now_us)
+            if self.counts.fast or self.counts.lost or self.counts.early:
+                again, echoes = sending.older(*each)
+                if len(again):
+                    recovery.unneeded(again, echoes)
         if newest_us is not None:
             flight, rtt_us = self._newest(newest_us, now_us)
         una_before = sending.una

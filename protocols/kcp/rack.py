@@ -81,7 +81,8 @@ class Rack:
     def _replaced_by_probe(self, numbers: Int64s, flight: Flight) -> int:
         """How many of these join those in flight: a segment counts once, however many copies are there."""
         window = self._window
-        self._probes = {number: at for number, at in self._probes.items() if number >= window.una}
+        remembered = window.end - window.capacity
+        self._probes = {number: at for number, at in self._probes.items() if number >= remembered}
         self._probes.update(dict.fromkeys(numbers.tolist(), flight.stamp_us))
         rows = numbers & window.mask
         joining = int(np.count_nonzero(window.lost[rows]))
@@ -101,21 +102,21 @@ class Rack:
 
     def acknowledged(self, fresh: Int64s, echoes_us: Int64s, now_us: int) -> None:
         window, rows = self._window, fresh & self._window.mask
-        # What an ACK proves is that one transmission arrived: at most one mark per segment was wrong.
-        wrong = window.lost[rows]
+        given_up = window.lost[rows]
         window.lost[rows] = False
-        self.in_flight -= len(fresh) - int(np.count_nonzero(wrong))
+        self.in_flight -= len(fresh) - int(np.count_nonzero(given_up))
+        # The mark of the very transmission that is echoed was wrong; for an older one see `unneeded`.
+        self.mistaken += int(np.count_nonzero(given_up & (echoes_us >= window.sent_us[rows])))
         self._made_progress(now_us)
-        again = (echoes_us < window.sent_us[rows]) & (window.transmissions[rows] > 1)
-        if again.any():
-            self.spurious += int(np.count_nonzero(again))
-            wrong = wrong | again
-            for at in np.flatnonzero(again).tolist() if self._probes else ():
-                wrong[at] &= echoes_us[at] >= self._probes.get(int(fresh[at]), 0)
-        self.mistaken += int(np.count_nonzero(wrong))
         oldest_us = int(echoes_us.min())
         if oldest_us < self._newest_us:
             self._displaced(self._newest_us - oldest_us, now_us)
+
+    def unneeded(self, numbers: Int64s, echoes_us: Int64s) -> None:
+        self.spurious += len(numbers)
+        self.mistaken += len(numbers)
+        for number, echo_us in zip(numbers.tolist(), echoes_us.tolist(), strict=True) if self._probes else ():
+            self.mistaken -= echo_us < self._probes.get(number, 0)
 
     def advanced(self, segments: int, lost: int, now_us: int) -> None:
         self.in_flight -= segments - lost

@@ -48,7 +48,8 @@ class Recovery(Protocol):
     in_flight: int
     """Segments transmitted, not acknowledged, and not given up for lost."""
     spurious: int
-    """Retransmissions that turned out unneeded: the acknowledged stamp was an older transmission's."""
+    """Retransmissions that turned out unneeded: an older transmission's stamp was echoed, whether before or
+    after the last one's."""
     mistaken: int
     """Transmissions given up for lost that had arrived: `spurious`, and those not yet sent again."""
 
@@ -61,6 +62,10 @@ class Recovery(Protocol):
     def acknowledged(self, fresh: Int64s, echoes_us: Int64s, now_us: int) -> None:
         """Marked acknowledged one by one: serial numbers (n,), never none, and the stamps that their
         receiver echoed (n,)."""
+
+    def unneeded(self, numbers: Int64s, echoes_us: Int64s) -> None:
+        """These were sent again, and now an earlier transmission was echoed: (n,) each, never none, each
+        segment once. Comes after `acknowledged`."""
 
     def advanced(self, segments: int, lost: int, now_us: int) -> None:
         """una moved: this many more were acknowledged by it, `lost` of them had been given up."""

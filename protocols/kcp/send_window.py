@@ -216,6 +216,18 @@ class SendWindow:
         self.bytes_acked += int(self.length[rows].sum()) if self.shorts else len(fresh) * self.mss
         return fresh, at
 
+    def older(self, numbers: Int64s, echoes_us: Int64s) -> tuple[Int64s, Int64s]:
+        """Which of these acknowledged segments, and under which stamp, arrived by an earlier transmission
+        than their last: in the window or passed by una a short while ago, each once and never again."""
+        known = (numbers < self.nxt) & (numbers >= self.end - self.capacity)
+        rows = numbers & self.mask
+        known &= (self.transmissions[rows] > 1) & (echoes_us < self.sent_us[rows])
+        at = np.flatnonzero(known)
+        if len(at):
+            at = at[np.unique(numbers[at], return_index=True)[1]]
+            self.transmissions[numbers[at] & self.mask] = 1
+        return numbers[at], echoes_us[at]
+
     def advance(self, una: int) -> tuple[int, int]:
         """Everything below `una` has arrived.
 

@@ -279,11 +279,30 @@ def test_spurious_is_what_echoes_an_older_stamp() -> None:
     now_us = START_US + 200_000
     half.acked(now_us, 0, una=0, copy=0)  # the original came late
     half.acked(now_us, 1, una=0, copy=1)  # the retransmission came
-    half.acked(now_us, 1, una=0, copy=0)  # and its original too: said already
-    half.engine.receive(batch(ack(36, half.stamps[36][0], una=3)), now_us)  # 2 is covered, no echo
     assert half.recovery.spurious == 1
-    assert half.recovery.mistaken == 1
-    assert half.engine._lost == marked - 1
+    half.acked(now_us, 1, una=0, copy=0)  # and its original too: it was not needed either
+    half.acked(now_us, 0, 1, una=0, copy=0)  # said already
+    half.acked(now_us, 0, una=0, copy=1)  # the retransmission that was not needed
+    half.engine.receive(batch(ack(36, half.stamps[36][0], una=3)), now_us)  # 2 is covered, no echo
+    assert half.recovery.spurious == half.recovery.mistaken == 2
+    half.acked(now_us, 2, una=3, copy=0)  # una had passed it
+    half.acked(now_us, 2, una=3, copy=0)
+    assert half.recovery.spurious == half.recovery.mistaken == 3
+    assert half.engine._lost == marked - 3
+
+
+def test_every_resend_that_jitter_provoked_is_found_spurious() -> None:
+    """Nothing is lost, so the receiver's duplicates are the truth; ACKs overtake one another too."""
+    stream = Stream(1_500_000, 5)
+    left = Half(control=Fixed(256), mtu=1_400).engine
+    right = Half(mtu=1_400, ack_repeats=3).engine
+    right.receiving._deliver = stream.deliver
+    way = Way(delay_us=20_000, jitter_us=12_000)
+    exchange = Exchange(left, right, way, way, (stream, Stream(0, 0)), seed=5)
+    exchange.run()
+    exchange.drain()
+    assert right.receiving.duplicates > 20
+    assert left.recovery.spurious == right.receiving.duplicates == left.counts.fast + left.counts.early
 
 
 def test_a_first_transmission_is_never_spurious() -> None:

@@ -140,8 +140,7 @@ def _end(kind: str) -> tuple[Engine, Sink]:
 
 
 def _state(one: Engine, sink: Sink) -> dict[str, Any]:
-    """Everything but timing and `spurious`: samples of the RTT are taken once per batch, by design, and an
-    echo that comes after una has passed its segment is not looked at."""
+    """Everything but timing: samples of the RTT are taken once per batch, by design."""
     sending, receiving, recovery, counts = one.sending, one.receiving, one.recovery, one.counts
     rows = np.arange(sending.una, sending.nxt) & sending.mask
     said = [segment for segment in segments_of(one.transmit(NOW_US)) if segment.cmd != PUSH]
@@ -151,7 +150,7 @@ def _state(one: Engine, sink: Sink) -> dict[str, Any]:
         "sending": (sending.una, sending.nxt, sending.sacked, sending.bytes_acked, sending.shorts),
         "acked": sending.acked[rows].tolist(),
         "fastack": sending.fastack[rows][~sending.acked[rows]].tolist(),
-        "recovery": recovery.in_flight,
+        "recovery": (recovery.in_flight, recovery.spurious, one._marked - recovery.mistaken),
         "receiving": (receiving.nxt, receiving.high, receiving.stored, receiving.bytes, receiving.segments),
         "counted": (receiving.duplicates, receiving.refused, counts.foreign, counts.acks_received),
         "delivered": bytes(sink.data),
