@@ -91,7 +91,7 @@ class TestRun:
             on_tick=self._on_tick,
             on_poll=self._on_poll,
         )
-        wire.on_stats = self._on_stats
+        wire.give_stats(self._on_stats)
 
     # -- while data flows
 

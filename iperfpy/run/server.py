@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from iperfpy.control.codec import State, encode_state
 from iperfpy.control.messages import (
+    IE_ACCESS_DENIED,
     Request,
     decode_parameters,
     encode_hello,
@@ -50,8 +51,8 @@ from protocols.contract import SocketAddress
 from protocols.errors import TransportError
 from protocols.registry import transports
 
-TESTS_LIMIT = 64
-"""Clients at once; more are refused as busy."""
+CLIENTS_LIMIT, TESTS_LIMIT = 256, 64
+"""Clients at once, and those of them whose test was accepted; more are refused as busy."""
 STOP_S = 5.0
 """For all tests to say goodbye when the server is stopped."""
 
@@ -101,7 +102,6 @@ class _Server:
         self.deadlines = deadlines
         self.shared = SharedListeners()
         self.acceptor = Acceptor(listener, self._on_client, deadlines.cookie_s)
-        self.one_off_taken = False
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._tests: dict[asyncio.Task[None], _ServerTest] = {}
         self._accepting: asyncio.Task[None] | None = None
@@ -133,6 +133,8 @@ class _Server:
         if self._accepting is not None:
             self._accepting.cancel()
             await asyncio.gather(self._accepting, return_exceptions=True)
+        for test in self._tests.values():
+            test.guard.call_off(InterruptError("the server has stopped"))
         if self._tests:
             await asyncio.wait(tuple(self._tests), timeout=STOP_S)
         for task in tuple(self._tests):
@@ -142,7 +144,8 @@ class _Server:
         await self.shared.close()
 
     def _on_client(self, sock: socket.socket, address: SocketAddress, cookie: str) -> None:
-        if len(self._tests) >= TESTS_LIMIT or self.one_off_taken or self.finished.done():
+        known = any(test.cookie == cookie for test in self._tests.values())
+        if known or len(self._tests) >= CLIENTS_LIMIT or self.is_busy() or self.finished.done():
             with contextlib.suppress(OSError):
                 sock.send(encode_state(State.ACCESS_DENIED))
             close_gently(sock)
@@ -152,12 +155,17 @@ class _Server:
         self._tests[task] = test
         task.add_done_callback(self._test_ended)
 
+    def is_busy(self) -> bool:
+        """Whether no further test can be accepted now."""
+        accepted = sum(test.accepted for test in self._tests.values())
+        return accepted >= (1 if self.options.one_off else TESTS_LIMIT)
+
     def _test_ended(self, task: asyncio.Task[None]) -> None:
         test = self._tests.pop(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("a test failed for a fault of this program", exc_info=error)
-        if self.options.one_off and test.taken:
+        if self.options.one_off and test.accepted:
             self.finish(0 if test.measured else 1)
 
 
@@ -166,12 +174,12 @@ class _ServerTest:
 
     def __init__(self, server: _Server, sock: socket.socket, address: SocketAddress, cookie: str) -> None:
         self.guard = Guard()
-        self.taken = False
+        self.cookie = cookie
+        self.accepted = False
         self.measured = False
         self._server = server
         self._deadlines = server.deadlines
         self._address = address
-        self._cookie = cookie
         self._sinks: Sequence[Sink] = ()
         self._run: TestRun | None = None
         self._opened: list[OpenStream] = []
@@ -201,7 +209,7 @@ class _ServerTest:
         wire.send(Send.PARAM_EXCHANGE)
         body = await wire.document(deadlines.reply_s, "its parameters")
         request = decode_parameters(body, transports(), self._server.options.interval_us)
-        self._take()
+        self._accept()
         wire.session.allow_streams(stream_count(request.plan))
         await self._open_streams(request)
         self._sinks = self._server.make_sinks()
@@ -244,15 +252,16 @@ class _ServerTest:
         await wire.signal(deadlines.results_s, State.IPERF_DONE)
         run.conclude()
 
-    def _take(self) -> None:
-        """The parameters are good: with `one_off` this is the one test."""
-        self.taken = True
-        self._server.one_off_taken = self._server.options.one_off
+    def _accept(self) -> None:
+        """The parameters are good. Raises `PlanError` when others were faster."""
+        if self._server.is_busy():
+            raise PlanError("this server is busy running a test", IE_ACCESS_DENIED)
+        self.accepted = True
 
     async def _open_streams(self, request: Request) -> None:
         """Be ready for the streams before the client is told to open them."""
         plan = request.plan
-        queue = self._server.acceptor.expect(self._cookie, stream_count(plan))
+        queue = self._server.acceptor.expect(self.cookie, stream_count(plan))
         port = NetworkServerPort(self._server.acceptor.local, self._address, queue, self._server.shared)
         accepting = asyncio.create_task(self._accept_all(request, port))
         await asyncio.sleep(0)
@@ -300,7 +309,7 @@ class _ServerTest:
 
     async def _close(self) -> None:
         self.guard.close()
-        self._server.acceptor.forget(self._cookie)
+        self._server.acceptor.forget(self.cookie)
         if self._run is not None:
             await self._run.measurement.close()
         for each in self._opened:

@@ -2,8 +2,8 @@
 
 It reads and writes in the event loop's own callbacks, without a task between: when the loop is busy carrying
 data, every hop costs a turn of it, and the end of a test must be noticed soon. Messages that belong to the
-sequence of a test are waited for with `signal` and `document`; `on_signal` and `on_stats` are called as they
-arrive; whatever ends the test goes to the guard. What waits to be written is bounded.
+sequence of a test are waited for with `signal` and `document`; others hear of them as they arrive
+(`on_signal`, `give_stats`); whatever ends the test goes to the guard. What waits to be written is bounded.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from iperfpy.run.guard import Guard
 from iperfpy.run.sockets import close_gently, reason
 
 READ_BYTES = 64 * 1024
+EARLY_STATS_LIMIT = 64
 UNSENT_LIMIT_BYTES = 8 * 1024 * 1024
 
 OnStats = Callable[[Mapping[str, Any]], None]
@@ -40,14 +41,15 @@ class Wire:
 
     Attributes
     ----------
-    on_stats, on_signal : called with the document of interval figures, and with every state that arrives
+    on_signal : called with every state that arrives
     heard : whether the other end has said anything at all
     arrived_us : when each state arrived last
     """
 
     def __init__(self, sock: socket.socket, session: Session, guard: Guard) -> None:
         self.session = session
-        self.on_stats: OnStats | None = None
+        self._on_stats: OnStats | None = None
+        self._early_stats: list[Mapping[str, Any]] = []
         self.on_signal: OnSignal | None = None
         self.heard = False
         self.arrived_us: dict[State, int] = {}
@@ -69,6 +71,14 @@ class Wire:
             self._write()
         if len(self._unsent) > UNSENT_LIMIT_BYTES:
             self._guard.call_off(LateError(f"{self.session.peer} does not read what it is sent"))
+
+    def give_stats(self, on_stats: OnStats) -> None:
+        """From now on, call this with every document of interval figures; with those first that came while
+        this end was still starting."""
+        self._on_stats = on_stats
+        early, self._early_stats = self._early_stats, []
+        for document in early:
+            self._give_stats(document)
 
     def can(self, send: Send) -> bool:
         """Whether `send` would be accepted now, and could be heard."""
@@ -145,11 +155,15 @@ class Wire:
             self._arrived.put_nowait(message)
 
     def _give_stats(self, document: Mapping[str, Any]) -> None:
-        if self.on_stats is not None:
-            try:
-                self.on_stats(document)
-            except IperfpyError as error:
-                self._guard.call_off(error)
+        if self._on_stats is None:
+            self._early_stats.append(document)
+            if len(self._early_stats) > EARLY_STATS_LIMIT:
+                self._guard.call_off(ProtocolError(f"{self.session.peer} sent interval figures too early"))
+            return
+        try:
+            self._on_stats(document)
+        except IperfpyError as error:
+            self._guard.call_off(error)
 
     def _ending(self, message: Message) -> IperfpyError | None:
         """The error by which this message ends the test, or None."""

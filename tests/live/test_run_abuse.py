@@ -199,6 +199,16 @@ async def test_a_connection_too_many_is_refused() -> None:
         await server.settled()
 
 
+async def test_a_second_client_with_the_same_cookie_is_refused() -> None:
+    async with serving(HURRIED) as server:
+        first = await Peer.connected(server.port)
+        assert await first.state() == State.PARAM_EXCHANGE
+        second = await Peer.connected(server.port)
+        assert await second.rest() == b"\xff"
+        for peer in (first, second):
+            await peer.close()
+
+
 async def half_open(port: int) -> None:
     """Connects, says part of a cookie, and waits."""
     await raw(port, b"abc", finish=False)
@@ -240,10 +250,10 @@ ABUSES = (half_open, four_gigabytes, an_array, wrong_parameters, noise)
 async def test_a_running_test_is_not_disturbed(
     name: str, abuses: tuple[Callable[[int], Awaitable[None]], ...], direction: Direction
 ) -> None:
-    plan = plan_for(name, duration_us=900_000, direction=direction, rate_bps=50_000_000)
+    plan = plan_for(name, duration_us=1_500_000, direction=direction, rate_bps=50_000_000)
     async with serving(HURRIED) as server:
         running = asyncio.create_task(measure(server.port, plan))
-        await asyncio.sleep(0.2)
+        await server.started()
         for _ in range(2):
             await asyncio.gather(*(abuse(server.port) for abuse in abuses))
         report = await running
@@ -252,8 +262,7 @@ async def test_a_running_test_is_not_disturbed(
     for end in (report, server.tests[0]):
         assert end.ended is not None
         assert end.ended.interrupted == ""
-        assert end.end_rows[0].local.bytes > 50_000_000 / 8 * 0.9 * 0.5
-    assert len(report.intervals) == 9
+        assert end.end_rows[0].local.bytes > 50_000_000 / 8 * 1.5 * 0.5
 
 
 @pytest.mark.parametrize(

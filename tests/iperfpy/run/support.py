@@ -19,10 +19,10 @@ from iperfpy.run.server import run_server
 from protocols.registry import transport
 
 HURRIED = Deadlines(
-    cookie_s=0.4,
-    reply_s=0.5,
-    streams_s=0.8,
-    results_s=0.8,
+    cookie_s=0.8,
+    reply_s=1.0,
+    streams_s=1.5,
+    results_s=1.5,
     goodbye_s=0.3,
     retry_s=0.2,
     drain_s=0.5,
@@ -32,11 +32,12 @@ HURRIED = Deadlines(
 
 
 class Recorder:
-    """A sink."""
+    """A sink. `call` is called when the test has started and reported `after` intervals."""
 
     __test__ = False
 
-    def __init__(self) -> None:
+    def __init__(self, call: Callable[[], None] | None = None, after: int = 3) -> None:
+        self._call, self._after = call, after
         self.started: TestStart | None = None
         self.intervals: list[tuple[Row, ...]] = []
         self.ended: TestEnd | None = None
@@ -46,11 +47,17 @@ class Recorder:
     def start(self, start: TestStart) -> None:
         assert self.started is None
         self.started = start
+        self._perhaps_call()
 
     def interval(self, rows: tuple[Row, ...]) -> None:
         assert self.started is not None
         assert self.ended is None
         self.intervals.append(rows)
+        self._perhaps_call()
+
+    def _perhaps_call(self) -> None:
+        if self._call is not None and len(self.intervals) == self._after:
+            asyncio.get_running_loop().call_later(0.02, self._call)
 
     def end(self, end: TestEnd) -> None:
         assert self.ended is None
@@ -75,6 +82,13 @@ class Recorder:
         return self.errors[0] if self.errors else self.ended.interrupted if self.ended else "nothing was told"
 
 
+async def until(ready: Callable[[], bool]) -> None:
+    """Poll until `ready()`."""
+    async with asyncio.timeout(10):
+        while not ready():  # noqa: ASYNC110 - there is no event for everything that a test waits for
+            await asyncio.sleep(0.01)
+
+
 @dataclass
 class Server:
     """A running server: its port, and one recorder per test that started."""
@@ -89,9 +103,11 @@ class Server:
 
     async def settled(self) -> None:
         """Until every test that started has been closed."""
-        async with asyncio.timeout(5):
-            while not all(test.closed for test in self.tests):  # noqa: ASYNC110 - tests may poll
-                await asyncio.sleep(0.01)
+        await until(lambda: all(test.closed for test in self.tests))
+
+    async def started(self) -> None:
+        """Until a test has started."""
+        await until(lambda: any(test.started for test in self.tests))
 
 
 @asynccontextmanager
