@@ -95,7 +95,8 @@ def run(case: Case, seed: int) -> Outcome:
     watched = single(case.forward, case.backward, seed, case.seconds)
     steady = watched.between(SETTLED_S, case.seconds)
     truth, segments = steady.truth, max(1, steady.segments)
-    service_us = wire_bytes(1_400) * 8e6 / case.forward.rate_bits_per_s if case.forward.rate_bits_per_s else 0.0
+    rate = case.forward.rate_bits_per_s
+    service_us = wire_bytes(1_400) * 8e6 / rate if rate else 0.0
     return Outcome(
         case.line,
         case.name,
