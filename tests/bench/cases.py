@@ -109,6 +109,27 @@ def tcp_without_copies(congestion: str) -> Group:
     )
 
 
+def udp() -> Group:
+    """Datagrams as fast as they go; what arrived is what counts."""
+    flags = ("-b", "0", "-l", str(MTU))
+    pairs = [
+        (
+            ours(f"iperfpy udp{end}", "--proto", "udp", *flags, *way),
+            iperf3(f"iperf3 -u{end}", "-u", *flags, *way),
+        )
+        for end, way in (("", ()), (" -R", ("-R",)))
+    ]
+    rows = [
+        row
+        for (mine, theirs), way in zip(pairs, ("forward", "reverse"), strict=True)
+        for row in (
+            Row(f"udp/{way}", f"UDP {way}, received", "bits_per_s", mine.name, theirs.name, 1.0),
+            _cpu(f"udp/cpu-{way}", f"UDP {way}", mine.name, theirs.name, 1.0, 0.8),
+        )
+    ]
+    return Group(f"UDP, {MTU}-byte datagrams", tuple(one for pair in pairs for one in pair), tuple(rows))
+
+
 def kcp() -> Group:
     def row(key: str, what: str, mine: str, theirs: str, limit: float | None, aim: float | None) -> Row:
         return Row(f"kcp/{key}", what, "bits_per_s", mine, theirs, limit, aim)
@@ -233,6 +254,7 @@ GROUPS: tuple[Callable[[], list[Group]], ...] = (
     lambda: [start_up()],
     lambda: [tcp(name) for name in congestion_controls()],
     lambda: [tcp_without_copies(name) for name in congestion_controls()[:1]],
+    lambda: [udp()] if "udp" in transports() else [],
     lambda: [kcp()],
     lambda: [c_engine(), engines(), memory()],
     lambda: [steady()],

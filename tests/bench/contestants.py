@@ -19,7 +19,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,8 +40,9 @@ class Contestant(Protocol):
     def missing(self) -> str:
         """Why it cannot run here and what to do about it, or an empty string."""
 
-    def prepare(self, seconds: float) -> str:
-        """Build, choose, calibrate: what is done once. Returns a remark for the record, or nothing."""
+    def prepare(self, seconds: float, figures: Set[str]) -> str:
+        """Build, choose, calibrate: what `figures` need that is done once. Returns a remark for the
+        record, or nothing."""
 
     def measure(self, seconds: float) -> Figures:
         """One run of about that long.
@@ -89,8 +90,8 @@ class Pair:
     def missing(self) -> str:
         return self.why_missing()
 
-    def prepare(self, seconds: float) -> str:
-        if self.watch:
+    def prepare(self, seconds: float, figures: Set[str]) -> str:
+        if "cpu_s_per_gb" not in figures:
             return ""
         runs = [self._run(0.0).cpu_s for _ in range(EMPTY_RUNS)]
         self.empty_cpu_s = statistics.median(runs)
@@ -154,7 +155,7 @@ class Module:
     def missing(self) -> str:
         return self.why_missing()
 
-    def prepare(self, seconds: float) -> str:
+    def prepare(self, seconds: float, figures: Set[str]) -> str:
         return ""
 
     def measure(self, seconds: float) -> Figures:
@@ -173,7 +174,7 @@ class Command:
     def missing(self) -> str:
         return ""
 
-    def prepare(self, seconds: float) -> str:
+    def prepare(self, seconds: float, figures: Set[str]) -> str:
         self.measure(seconds)  # what only the first start of all does: byte code, the file cache
         return ""
 

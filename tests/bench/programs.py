@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -180,7 +180,7 @@ class KcpGo:
             return "kcp-go is missing: apt-get install golang-go golang-github-xtaci-kcp-dev"
         return ""
 
-    def prepare(self, seconds: float) -> str:
+    def prepare(self, seconds: float, figures: Set[str]) -> str:
         best = 0.0
         for setting in GO_SETTINGS:
             pair = self._pair(setting)
@@ -191,9 +191,10 @@ class KcpGo:
                 if rate > best:
                     best, self.setting = rate, setting
         self._chosen = self._pair(self.setting)
-        empty = self._chosen.prepare(seconds)
+        empty = self._chosen.prepare(seconds, figures)
         tried = ", ".join(f"{name} ms {rate / 1e6:.0f} Mb/s" for name, rate in self.trials.items())
-        return f"window {self.setting.window}, flush {self.setting.flush_ms} ms (tried {tried}); {empty}"
+        chosen = f"window {self.setting.window}, flush {self.setting.flush_ms} ms (tried {tried})"
+        return f"{chosen}; {empty}" if empty else chosen
 
     def measure(self, seconds: float) -> Figures:
         return self._chosen.measure(seconds)

@@ -46,8 +46,9 @@ def _prepared(contestant: Contestant, seconds: float, done: Measured, say: Say) 
         done.missing.append(reason)
         say(f"  {reason}")
         return False
+    rows = [row for row in done.group.rows if contestant.name in (row.ours, row.theirs)]
     try:
-        remark = contestant.prepare(seconds)
+        remark = contestant.prepare(seconds, {row.figure for row in rows})
     except RunError as error:
         done.failures.append(f"{contestant.name}: {error}")
         say(f"  {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,8 @@ class Scripted:
     def missing(self) -> str:
         return self.reason
 
-    def prepare(self, seconds: float) -> str:
-        return f"prepared for {seconds:.0f} s"
+    def prepare(self, seconds: float, figures: Set[str]) -> str:
+        return f"prepared for {seconds:.0f} s of {' '.join(figures)}"
 
     def measure(self, seconds: float) -> Figures:
         self.order.append(self.name)
@@ -94,7 +95,7 @@ def test_contestants_take_turns_and_a_failure_costs_one_run() -> None:
     done = measure(Group("turns", (a, b), (MORE,), at_least_s=7.0), 3, 1.0, lambda text: None)
     assert a.order[1:] == ["a", "b"] * 3
     assert done.failures == ["a: fell over"]
-    assert done.remarks["a"] == "prepared for 7 s"
+    assert done.remarks["a"] == "prepared for 7 s of bits_per_s"
     assert [found.judged for found in done.results()] == [4.0]
 
 
@@ -198,6 +199,18 @@ def test_a_short_benchmark_leaves_its_record(tmp_path: Path, capsys: pytest.Capt
     assert float(line["ours_median"]) > 0
     assert line["theirs_median"] == ""
     assert "iperfpy --version" in capsys.readouterr().out
+
+
+def test_a_picture_of_what_was_judged(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from tests.bench import chart
+
+    judged = result(LESS, rounds("cpu_s_per_gb", [1.0], [3.0]))
+    assert chart.aim_of(judged) == 2.0
+    assert chart.label(judged) == "0.333  (1 s/GB : 3 s/GB)"
+    assert chart.draw(tmp_path / "x.png", [judged, result(MORE, {})], "title")
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert not chart.draw(tmp_path / "y.png", [result(MORE, {})], "nothing was measured")
 
 
 def test_a_wrong_choice_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
