@@ -39,9 +39,7 @@ SHORTEST_WAIT_US, LONGEST_WAIT_US = 2_000_000, 3_000_000
 LONGEST_WAIT_ROUNDS = 63
 SMALLEST_SAMPLE = 20
 """Transmissions below which a loss rate says nothing."""
-REFUTED_RATE, STANDING_QUEUE = 0.7, 0.25
-OWN_QUEUE = 3
-"""Segments of ours that may stand in a queue; the same for every flow, so the larger gives way first."""
+REFUTED = 0.3
 _UP_GROWTH = 1.1
 
 
@@ -213,7 +211,6 @@ class Bbr:
         if PHASES[self.phase].probing:
             self._watch_growth(ack)
         self._judge_losses(ack)
-        self._judge_queue()
         if self.phase is Phase.DOWN and not self._advanced and not _app_limited(ack):
             self._advanced = True
             self._cycle += 1
@@ -277,25 +274,18 @@ class Bbr:
         self._cruise = Tally()
         if self.phase is Phase.STARTUP:
             self._leave_startup_for_losses(recent)
-        elif not PHASES[self.phase].probing and self.phase is not Phase.PROBE_RTT:
+        elif not PHASES[self.phase].probing:
             self._yield(recent.rate - self.noise.estimate)
 
-    def _judge_queue(self) -> None:
-        """A whole round behind a standing queue, in which the path delivered far less than we meant to send:
-        the bandwidth has fallen. The draft waits for the filter to forget, two cycles during which nothing
-        but the window bounds the queue."""
-        if PHASES[self.phase].probing or self.phase is Phase.PROBE_RTT or self.rtt.crowded:
-            return
-        if self.rtt.queue_share > STANDING_QUEUE and self._round_best < REFUTED_RATE * self._pacing_rate:
-            self.bounds.lower_short_term(
-                self._bandwidths.value, self._window, self._round_best, self._volume_latest, 1.0
-            )
-
     def _yield(self, excess: float) -> None:
-        """BBRAdaptLowerBoundsFromCongestion (5.5.10.3)."""
+        """BBRAdaptLowerBoundsFromCongestion (5.5.10.3). When much of a round is lost beyond the noise the
+        long-term estimate is refuted as well: it was a bucket's burst, or a path that is no more."""
         self.bounds.lower_short_term(
             self._bandwidths.value, self._window, self._round_best, self._volume_latest, excess
         )
+        if excess > REFUTED:
+            self._bandwidths.clear()
+            self._bandwidths.update(self._cycle, self.bounds.bandwidth_short)
 
     def _leave_startup_for_losses(self, recent: Tally) -> None:
         """BBRCheckStartupHighLoss (5.3.1.3). The draft wants a round of recovery and six gaps; here a round
@@ -368,12 +358,6 @@ class Bbr:
         self._wait_rounds = int(min(self.bdp, LONGEST_WAIT_ROUNDS))
 
     def _enter_refill(self, now_us: int) -> None:
-        """BBRStartProbeBW_REFILL (5.3.3.6). The draft returns to the long-term bandwidth whatever happened;
-        here to twice the short-term one at most: far above it the path has changed, or a bucket ran dry."""
-        most = 2.0 * self.bounds.bandwidth_short
-        if most < self._bandwidths.value:
-            self._bandwidths.clear()
-            self._bandwidths.update(self._cycle, most)
         self.bounds.forget_short_term()
         self.bounds.begin_probe(self._window)
         self._probe_open = True
@@ -475,15 +459,12 @@ class Bbr:
         self._set_window(ack)
 
     def _pacing_gain(self) -> float:
-        """The phase's gain; while cruising, less what drains our own part of a standing queue in a round
-        trip. The bandwidth filter keeps the best of many samples, so its error is upwards; and who holds
-        more of the queue gives more way, which is what lets a newcomer grow. Not when the queue is
-        somebody else's who does not give way."""
+        """The phase's gain; while cruising, less by the queue that the last round never fell below. The
+        bandwidth filter keeps the best of many samples, so its error is upwards."""
         gain = PHASES[self.phase].pacing_gain
-        if self.phase is not Phase.CRUISE or self.rtt.crowded:
-            return gain
-        own = self.bdp * self.rtt.queue_share - OWN_QUEUE
-        return gain - min(0.25, max(0.0, own / self.bdp))
+        if self.phase is Phase.CRUISE:
+            return gain - min(0.1, self.rtt.queue_share)
+        return gain
 
     def _set_window(self, ack: Ack) -> None:
         """BBRSetCwnd (5.6.4.6) and BBRBoundCwndForModel (5.6.4.7)."""

@@ -19,7 +19,6 @@ _JITTER_US = 500
 _RAISED = 1.25
 _RAISED_ROUNDS = 4
 _UNCHANGED = 0.95
-CROWDED_ROUNDS = 16
 
 
 class MinRtt:
@@ -33,7 +32,7 @@ class MinRtt:
         """Least sample of the round before."""
         self.latest_us = 0.0
         self._seen_us = 0  # when a sample was last near the minimum
-        self._raised_rounds = self._behind_rounds = 0
+        self._raised_rounds = 0
         self._before_us = 0.0
         self._probe_least_us = inf
         self._held_us = 0.0
@@ -52,11 +51,6 @@ class MinRtt:
         """The queue that the last round never fell below, as a share of the minimum."""
         return max(0.0, self.last_round_us / self.us - 1.0) if self.us else 0.0
 
-    @property
-    def crowded(self) -> bool:
-        """Has there been a queue for so long, though we gave way to it, that somebody else must want it?"""
-        return self._behind_rounds > CROWDED_ROUNDS
-
     def update(self, rtt_us: int, now_us: int) -> None:
         """Take a sample."""
         self.latest_us = float(rtt_us)
@@ -73,7 +67,6 @@ class MinRtt:
         if self.round_least_us == inf:
             return
         self.last_round_us, self.round_least_us = self.round_least_us, inf
-        self._behind_rounds = 0 if self.near(self.last_round_us, 2.0) else self._behind_rounds + 1
         raised = self.last_round_us > self.us * _RAISED + _JITTER_US
         self._raised_rounds = self._raised_rounds + 1 if raised and not loaded else 0
 
