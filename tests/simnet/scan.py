@@ -120,4 +120,3 @@ def run_all(cases: Iterable[Case], seeds: Iterable[int], processes: int | None =
     jobs = [(case, seed) for case in cases for seed in seeds]
     with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
         yield from pool.map(_run, jobs)
-
