@@ -76,12 +76,13 @@ class Classic:
 
     def sent(self, first: int, last: int, flight: Flight) -> None:
         timeout_us = self._timeout_us()
+        resend_us = _whole_ms(flight.stamp_us) + timeout_us
         for start, stop in self._window.pieces(first, last):
             self._window.rto_us[start:stop] = timeout_us
-            self._window.resend_us[start:stop] = flight.stamp_us + timeout_us
+            self._window.resend_us[start:stop] = resend_us
             self._window.fastack[start:stop] = 0
         self.in_flight += last - first
-        self._expect(flight.stamp_us + timeout_us)
+        self._expect(resend_us)
 
     def resent(self, resend: Resend, flight: Flight) -> None:
         """The timers were set when the segments were chosen."""
@@ -164,9 +165,9 @@ class Classic:
         rows = numbers & self._window.mask
         self._window.fastack[rows] = 0
         self._window.rto_us[rows] = timeouts_us
-        self._window.resend_us[rows] = now_us + timeouts_us
+        self._window.resend_us[rows] = _whole_ms(now_us) + timeouts_us
         if len(rows):
-            self._expect(now_us + int(np.min(timeouts_us)))
+            self._expect(_whole_ms(now_us) + int(np.min(timeouts_us)))
 
     def _expired(self, now_us: int) -> Int64s:
         """Segments whose timer ran out, rearmed with its backoff; looks at the whole window, and then not
@@ -201,3 +202,8 @@ class Classic:
         if len(self._holes):
             at_us = self._tick_us if at_us is None else min(at_us, self._tick_us)
         return at_us
+
+
+def _whole_ms(at_us: int) -> int:
+    """Stock KCP's clock counts milliseconds: a timer set within one runs from its beginning."""
+    return at_us // 1_000 * 1_000

@@ -136,6 +136,7 @@ class Engine:
         self._newest_sent = self._marked = self._newly_lost = 0
         self._app_limited_until = 0
         self._tick_us = 0
+        self._awaited = False
         self._probe_us: int | None = None
         self._probe_wait_us = 0
         self._tell: list[int] = []
@@ -407,6 +408,9 @@ class Engine:
         """Everything that should leave now, in order. The batches are views of the rings: send them, or keep
         them and call nothing here, before the next call."""
         out = self._out = []
+        if now_us >= self._tick_us and not self._awaited:
+            # Ticks go on in silence: what comes after it waits for the next one.
+            self._tick_us = now_us + (self._tick_us - now_us) % self.options.tick_us
         ticking = now_us >= self._tick_us
         if ticking:
             self._tick_us = now_us + self.options.tick_us
@@ -415,6 +419,7 @@ class Engine:
         self._send_probes(now_us)
         if ticking or not self.options.write_delay:
             self._send_data(now_us)
+        self._awaited = self._awaits_tick
         for batch in out:
             self.counts.datagrams_sent += batch.count
             self.counts.wire_bytes_sent += batch.size
@@ -634,12 +639,17 @@ class Engine:
         if self.options.write_delay:
             # Data leaves at ticks only: to ask for it earlier would be in vain.
             times = [max(t, self._tick_us) for t in times if t is not None]
-            if self.sending.end > self.sending.una:
-                times.append(self._tick_us)
         times.append(self._probe_us)
-        if not self.options.ack_nodelay and (self._ack_last is not None or self._ack_parts):
+        if self._awaits_tick:
             times.append(self._tick_us)
         return min((t for t in times if t is not None), default=None)
+
+    @property
+    def _awaits_tick(self) -> bool:
+        """Whether there is something to do at the next tick."""
+        data = self.options.write_delay and self.sending.end > self.sending.una
+        acks = self._ack_last is not None or bool(self._ack_parts)
+        return data or (acks and not self.options.ack_nodelay)
 
 
 def _discard(payload: Bytes) -> None:

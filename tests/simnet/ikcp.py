@@ -141,9 +141,10 @@ class Ikcp:
         return grouped(out)
 
     def _tick(self, now_us: int) -> None:
-        """Tell the library the time; it flushes if a tick is due."""
-        if now_us >= self._tick_us:
-            self._tick_us = now_us + self._interval_us
+        """Tell the library the time. It flushes at every tick, those included at which nobody woke us."""
+        while self._tick_us <= now_us:
+            self._kcp.update(self._tick_us // 1_000)
+            self._tick_us += self._interval_us
         self._kcp.update(now_us // 1_000)
 
     def deadline_us(self) -> int | None:

@@ -160,8 +160,7 @@ class Stock:
 
     def receive(self, batch: DatagramBatch, now_us: int) -> None:
         for view in batch:
-            if not self.rules.at_once:
-                self._tick(now_us // 1_000)
+            self._tick(now_us // 1_000)
             datagram = view.tobytes()
             self.tally.arrived(datagram)
             self._input(datagram, now_us // 1_000)
@@ -178,10 +177,10 @@ class Stock:
         return grouped(out)
 
     def _tick(self, now: int) -> None:
-        if now >= self._tick_ms:
-            nearest_ms = self._flush(now)
-            wait_ms = nearest_ms if self.rules.nearest else self._tuning.interval
-            self._tick_ms = now + min(wait_ms, self._tuning.interval)
+        """Flush at every tick up to now, those included at which nobody woke us."""
+        while self._tick_ms <= now:
+            nearest_ms = self._flush(self._tick_ms)
+            self._tick_ms += nearest_ms if self.rules.nearest else self._tuning.interval
 
     def deadline_us(self) -> int | None:
         return self._tick_ms * 1_000
