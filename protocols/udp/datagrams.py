@@ -13,6 +13,8 @@ columns with the stride of the run.
 from __future__ import annotations
 
 import os
+import struct
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,7 @@ NOISE_BYTES = 64 * 1024
 SECOND_US = 1_000_000
 
 Int64 = NDArray[np.int64]
+_STAMP, _AS_STORED = struct.Struct(">II"), struct.Struct("<Q")
 
 
 class Outgoing:
@@ -60,27 +63,35 @@ class Outgoing:
         self._view = memoryview(self._buffer)
         _fill(np.frombuffer(self._buffer, np.uint8).reshape(self._slots, block_bytes), repeating)
         self._stamps = self._column(0, "<u8")
+        self._runs = [
+            (self._view[first * block_bytes : last * block_bytes], self._stamps[first:last])
+            for first, last in pairwise(range(0, self._slots + 1, self.longest_run))
+        ]
         self._numbers = self._column(8, ">u8" if wide else ">u4")
-        self._mask = 2**64 - 1 if wide else 2**32 - 1
-        self._steps = np.arange(self._slots, dtype=np.uint64)
+        self._next: NDArray[np.unsignedinteger] = np.arange(
+            1, self._slots + 1, dtype=np.uint64 if wide else np.uint32
+        )
+        self._numbers[:] = self._next
         self._at = 0
         self.sent = 0
-        self._number()
 
     def _column(self, offset: int, dtype: str) -> NDArray[np.unsignedinteger]:
         return np.ndarray((self._slots,), dtype, self._buffer, offset, (self.block_bytes,))
 
-    def _number(self) -> None:
-        self._numbers[:] = (self._steps + np.uint64(self.sent + 1)) & np.uint64(self._mask)
-
     def stamp(self, count: int, now_us: int) -> memoryview:
         """The next datagrams, at most `count`, with the time in their headers. Valid until `advance`."""
-        first = self._at
-        last = min(first + count, self._slots)
         seconds, rest_us = divmod(now_us, SECOND_US)
-        stamp = (seconds & 0xFFFF_FFFF) << 32 | rest_us
-        self._stamps[first:last] = int.from_bytes(stamp.to_bytes(8, "big"), "little")
-        return self._view[first * self.block_bytes : last * self.block_bytes]
+        stamp = _AS_STORED.unpack(_STAMP.pack(seconds & 0xFFFF_FFFF, rest_us))[0]
+        first = self._at
+        index, within = divmod(first, self.longest_run)
+        if not within and count == self.longest_run:
+            view, stamps = self._runs[index]
+        else:
+            last = min(first + count, self._slots)
+            view = self._view[first * self.block_bytes : last * self.block_bytes]
+            stamps = self._stamps[first:last]
+        stamps.fill(stamp)
+        return view
 
     def advance(self, sent: int) -> None:
         """So many of those stamped have left."""
@@ -88,7 +99,8 @@ class Outgoing:
         self._at += sent
         if self._at >= self._slots:
             self._at = 0
-            self._number()
+            self._next += self._slots  # wraps as the number on the wire does
+            self._numbers[:] = self._next
 
 
 def _fill(rows: NDArray[np.uint8], repeating: bool) -> None:
@@ -101,9 +113,9 @@ def _fill(rows: NDArray[np.uint8], repeating: bool) -> None:
 
 
 def headers(
-    data: NDArray[np.uint8] | bytes | bytearray, offset: int, stride: int, count: int, *, wide: bool
+    data: memoryview | bytes | bytearray, stride: int, count: int, *, wide: bool = False
 ) -> tuple[Int64, Int64]:
-    """What `count` datagrams say, `stride` bytes apart, the first at `offset`.
+    """What the headers of `count` datagrams say, which begin `stride` bytes apart in `data`.
 
     Returns
     -------
@@ -112,8 +124,38 @@ def headers(
     numbers : int64 array of shape (count,)
         As on the wire; 64-bit ones keep their low `NUMBER_BITS`.
     """
-    words = np.ndarray((count, 4 if wide else 3), ">u4", data, offset, (stride, 4)).astype(np.int64)
-    sent_us = words[:, 0] * SECOND_US + words[:, 1]
+    words = np.ndarray((count, 4 if wide else 3), ">u4", data, 0, (stride, 4)).astype(np.int64)
+    sent_us: Int64 = words[:, 0] * SECOND_US + words[:, 1]
     if not wide:
         return sent_us, words[:, 2]
-    return sent_us, (words[:, 2] & (1 << NUMBER_BITS - 32) - 1) << 32 | words[:, 3]
+    numbers: Int64 = (words[:, 2] & (1 << NUMBER_BITS - 32) - 1) << 32 | words[:, 3]
+    return sent_us, numbers
+
+
+class Columns:
+    """Datagrams of one size at the begin of a buffer, as columns.
+
+    Attributes
+    ----------
+    count, size : datagrams with a whole header, and their bytes
+    stamps, numbers : give what the headers say, as on the wire, one behind the other
+    """
+
+    __slots__ = ("count", "numbers", "size", "stamps")
+
+    def __init__(self, data: bytearray, size: int, stride: int, *, wide: bool = False) -> None:
+        self.count, self.size = whole(size, stride, wide=wide)
+        number_bytes = 8 if wide else 4
+        self.stamps = np.ndarray((self.count,), "V8", data, 0, (stride,)).tobytes
+        self.numbers = np.ndarray((self.count,), f"V{number_bytes}", data, 8, (stride,)).tobytes
+
+
+def whole(size: int, stride: int, *, wide: bool = False) -> tuple[int, int]:
+    """How many of the datagrams in `size` bytes have a whole header, and their bytes: the last may be shorter
+    than `stride`."""
+    count, rest_bytes = divmod(size, stride)
+    return (
+        (count + 1, size)
+        if rest_bytes >= (WIDE_BYTES if wide else NARROW_BYTES)
+        else (count, size - rest_bytes)
+    )

@@ -10,37 +10,38 @@ import socket
 import struct
 import sys
 import time
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.udp.datagrams import NARROW_BYTES, WIDE_BYTES, Int64, headers
+from protocols.udp.datagrams import NARROW_BYTES, WIDE_BYTES, Columns, headers, whole
 from protocols.udp.reception import Reception
 from protocols.udp.socket import RUN_BYTES, SOL_UDP, UDP_GRO
 
 SO_TIMESTAMPNS = 35
 """Linux, as nearly every machine numbers it; where it is another option, no stamp comes back."""
-BUFFER_BYTES = 8 * RUN_BYTES
-MOST_READS = 128
+BUFFER_BYTES = 4 * RUN_BYTES
+LAST_ROOM = BUFFER_BYTES - RUN_BYTES
+MOST_SINGLES = 128
+MOST_ROOMS, MOST_COLUMNS = 256, 256
+CLOCK_EVERY = 64
 STEP_US = 50_000
 """The wall clock has been set when it has moved by so much against the monotonic one."""
 
+_NOTHING = (BlockingIOError, TimeoutError, ConnectionRefusedError, ConnectionResetError)
+"""Nothing more came, or something that this end sent did not arrive."""
+_MORE = getattr(socket, "MSG_DONTWAIT", 0)
 _STAMP = struct.Struct("@ll")  # struct timespec
+_SENT = struct.Struct(">II")
 _ANCILLARY_BYTES = 128
 
 
-class Run(NamedTuple):
-    """Datagrams of `stride` bytes each, the last perhaps shorter, that one read gave."""
-
-    offset: int
-    size: int
-    stride: int
-    arrived_us: float
-
-
 class Inbox:
-    """Reads one blocking socket into a `Reception`."""
+    """Reads one blocking socket into a `Reception`.
+
+    A run of datagrams is looked at as soon as it is there, while it is in the processor's cache. Datagrams
+    that come one by one are put behind each other, to be looked at together.
+    """
 
     def __init__(self, sock: socket.socket, reception: Reception, *, wide: bool) -> None:
         self._recvmsg_into = sock.recvmsg_into
@@ -49,48 +50,56 @@ class Inbox:
         self._header_bytes = WIDE_BYTES if wide else NARROW_BYTES
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
-        self._data = np.frombuffer(self._buffer, np.uint8)
+        self._into: dict[int, list[memoryview]] = {}
+        self._begin = self._room(0)
+        self._columns: dict[tuple[int, int], Columns] = {}
         self._clock_us = _wall_minus_monotonic_us()
         self._stamped = _ask_for_stamps(sock)
+        self._takes = 0
 
-    def take(self) -> list[bytes]:
-        """Wait for datagrams and count them. Gives those that are too short to be counted; an empty list too
-        when nothing came for a while."""
+    def take(self) -> bytes:
+        """Wait for datagrams and count them: one run, or those that came one by one. Gives what is too short
+        to be counted; nothing too when nothing came for a while."""
         try:
-            runs = self._read()
-        except (BlockingIOError, TimeoutError, ConnectionRefusedError, ConnectionResetError):
-            return []  # nothing came, or something this end sent did not arrive
-        if self._stamped:
+            size, stride, arrived_us = self._read(self._begin, 0)
+        except _NOTHING:
+            return b""
+        self._takes += 1
+        if self._stamped and not self._takes % CLOCK_EVERY:
             self._follow_clock()
-        short: list[bytes] = []
-        at = 0
-        while at < len(runs):
-            end = self._alike(runs, at)
-            self._count(runs[at:end], short)
-            at = end
-        return short
+        columns = self._columns.get((size, stride))
+        if columns is None:
+            if stride < self._header_bytes:
+                return bytes(self._view[:stride])
+            columns = self._columns_of(size, stride)
+        if columns.count == 1:
+            return self._take_singles(stride, arrived_us)
+        if not self._count_alike(columns, arrived_us):
+            self._count(0, size, stride, arrived_us)
+        return b""
 
-    def _read(self) -> list[Run]:
-        """The first run there is, and those that wait behind it."""
-        runs: list[Run] = []
-        offset, flags, dont_wait = 0, 0, getattr(socket, "MSG_DONTWAIT", 0)
-        while offset + RUN_BYTES <= BUFFER_BYTES and len(runs) < MOST_READS:
+    def _take_singles(self, stride: int, arrived_us: float) -> bytes:
+        """One datagram of `stride` bytes has come: count it with those of its size that wait behind it."""
+        arrivals_us, odd = [arrived_us], None
+        while _MORE and len(arrivals_us) < MOST_SINGLES and len(arrivals_us) * stride <= LAST_ROOM:
             try:
-                size, ancillary, _, _ = self._recvmsg_into(
-                    [self._view[offset : offset + RUN_BYTES]], _ANCILLARY_BYTES, flags
-                )
-            except (BlockingIOError, TimeoutError):
-                if runs:
-                    break
-                raise
-            runs.append(self._described(offset, size, ancillary))
-            offset += size
-            flags = dont_wait
-            if not dont_wait:
+                read = self._read(self._room(len(arrivals_us) * stride), _MORE)
+            except _NOTHING:
                 break
-        return runs
+            if read[:2] != (stride, stride):
+                odd = read
+                break
+            arrivals_us.append(read[2])
+        end = len(arrivals_us) * stride
+        if end > stride:
+            self._count(0, end, stride, np.array(arrivals_us))
+        elif not self._count_alike(self._columns_of(stride, stride), arrived_us):
+            self._count(0, stride, stride, arrived_us)
+        return self._count(end, *odd) if odd else b""
 
-    def _described(self, offset: int, size: int, ancillary: list[tuple[int, int, bytes]]) -> Run:
+    def _read(self, into: list[memoryview], flags: int) -> tuple[int, int, float]:
+        """One `recvmsg`: (bytes, size of its datagrams, arrival)."""
+        size, ancillary, _, _ = self._recvmsg_into(into, _ANCILLARY_BYTES, flags)
         stride, arrived_us = size, 0.0
         for level, kind, value in ancillary:
             if level == SOL_UDP and kind == UDP_GRO:
@@ -98,44 +107,50 @@ class Inbox:
             elif kind == SO_TIMESTAMPNS and len(value) == _STAMP.size:
                 seconds, rest_ns = _STAMP.unpack(value)
                 arrived_us = seconds * 1e6 + rest_ns / 1e3 - self._clock_us
-        return Run(offset, size, stride, arrived_us or time.monotonic_ns() / 1e3)
+        return size, stride, arrived_us or time.monotonic_ns() / 1e3
 
-    def _alike(self, runs: list[Run], first: int) -> int:
-        """The end of the runs from `first` on that can be looked at as one: no short datagram in between."""
-        stride, end = runs[first].stride, first + 1
-        while end < len(runs) and stride and not runs[end - 1].size % stride and runs[end].stride == stride:
-            end += 1
-        return end
+    def _room(self, offset: int) -> list[memoryview]:
+        """Where the run goes whose first byte is at `offset`; the usual places are remembered."""
+        room = self._into.get(offset)
+        if room is None:
+            room = [self._view[offset : offset + RUN_BYTES]]
+            if len(self._into) < MOST_ROOMS:
+                self._into[offset] = room
+        return room
 
-    def _count(self, runs: list[Run], short: list[bytes]) -> None:
-        first, stride = runs[0], runs[0].stride
-        size = sum(run.size for run in runs)
-        if not stride or stride < self._header_bytes:
-            if size:
-                short.append(bytes(self._view[first.offset : first.offset + stride]))
-            return
-        count, rest = divmod(size, stride)
-        if rest >= self._header_bytes:
-            count += 1
-        else:
-            size -= rest
-        sent_us, numbers = headers(self._data, first.offset, stride, count, wide=self._wide)
-        self._reception.add(numbers, _transit_us(runs, sent_us), size)
+    def _count_alike(self, columns: Columns, arrived_us: float) -> bool:
+        """Count the run at the buffer's begin if all its datagrams were sent at one time, in sequence."""
+        stamps = columns.stamps()
+        first = stamps[:8]
+        if stamps != first * columns.count:
+            return False
+        seconds, rest_us = _SENT.unpack(first)
+        transit_us = arrived_us - (seconds * 1e6 + rest_us)
+        return self._reception.add_run(columns.numbers(), columns.count, transit_us, columns.size)
+
+    def _count(self, offset: int, size: int, stride: int, arrived_us: float | NDArray[np.float64]) -> bytes:
+        """Count the datagrams of `stride` bytes, the last perhaps shorter, in `size` bytes of the buffer.
+        Gives the first if they are too short for a header."""
+        if stride < self._header_bytes:
+            return bytes(self._view[offset : offset + stride])
+        count, size = whole(size, stride, wide=self._wide)
+        sent_us, numbers = headers(self._view[offset:], stride, count, wide=self._wide)
+        self._reception.add(numbers, np.asarray(arrived_us - sent_us, np.float64), size)
+        return b""
+
+    def _columns_of(self, size: int, stride: int) -> Columns:
+        columns = self._columns.get((size, stride))
+        if columns is None:
+            if len(self._columns) >= MOST_COLUMNS:
+                self._columns.clear()
+            columns = self._columns[size, stride] = Columns(self._buffer, size, stride, wide=self._wide)
+        return columns
 
     def _follow_clock(self) -> None:
         now_us = _wall_minus_monotonic_us()
         if abs(now_us - self._clock_us) > STEP_US:
             self._clock_us = now_us
             self._reception.forget_transit()
-
-
-def _transit_us(runs: list[Run], sent_us: Int64) -> NDArray[np.float64]:
-    """Arrival minus departure: the datagrams of one run came together."""
-    if len(runs) == 1:
-        return runs[0].arrived_us - sent_us.astype(np.float64)
-    arrived_us = np.array([run.arrived_us for run in runs])
-    counts = [-(-run.size // run.stride) for run in runs]
-    return np.repeat(arrived_us, counts)[: len(sent_us)] - sent_us
 
 
 def _ask_for_stamps(sock: socket.socket) -> bool:

@@ -23,6 +23,7 @@ WINDOW = 1 << 16
 _SLOT = WINDOW - 1
 _SLOT_BITS = 16
 _TAG = 0xFFFF
+AHEAD = 1 << 13
 _REACH = 1024
 """So many datagrams ago no transit time matters any more: (15/16) ** 1024 is nothing."""
 _WEIGHTS = (15 / 16) ** np.arange(_REACH - 1, -1, -1.0) / 16
@@ -42,49 +43,87 @@ class Tally:
 
 
 class Reception:
-    """Counts what arrives on one stream. `tally` is replaced, never changed: any thread may read it."""
+    """Counts what arrives on one stream. One thread adds; any may read `tally`."""
 
     def __init__(self, *, wide: bool = False) -> None:
-        self.tally = Tally()
         self._bits = NUMBER_BITS if wide else 32
-        self._seen = np.zeros(WINDOW, np.uint16)
+        self._wire_dtype = np.dtype(">u8" if wide else ">u4")
+        self._figures = (0, 0, 0, 0, 0, 0)  # those of a tally but the last, replaced as one
         self._transit_us: float | None = None
         self._jitter_us = 0.0
+        self._seen = np.zeros(WINDOW, np.uint16)
+        self._solid_from = 1
+        self._ahead = b""
+        self._ahead_first = 1
 
-    def add(self, numbers: Int64, transit_us: NDArray[np.float64] | None, size_bytes: int) -> None:
-        """Take one run.
+    @property
+    def tally(self) -> Tally:
+        return Tally(*self._figures, self._jitter_us if self._transit_us is not None else None)
+
+    def add_run(self, wire: bytes, count: int, transit_us: float, size_bytes: int) -> bool:
+        """Take a run without a gap, the quick way.
+
+        Parameters
+        ----------
+        wire : the numbers of its `count` datagrams, as they are on the wire, one behind the other
+        transit_us : of all of them, as in `add`
+        size_bytes : of all of them
+
+        Returns
+        -------
+        bool
+            False: the numbers do not just go on. Nothing has been counted.
+        """
+        datagrams, total_bytes, highest, lost, late, duplicates = self._figures
+        offset = (highest + 1 - self._ahead_first) * self._wire_dtype.itemsize
+        if offset + len(wire) > len(self._ahead):
+            offset = self._look_ahead(highest + 1)
+        if not self._ahead.startswith(wire, offset):
+            return False
+        difference_us = 0.0 if self._transit_us is None else abs(transit_us - self._transit_us)
+        self._transit_us = transit_us
+        # The datagrams after the first differ by nothing.
+        self._jitter_us += (difference_us - self._jitter_us) / 16
+        self._jitter_us *= (15 / 16) ** (count - 1)
+        self._figures = (datagrams + count, total_bytes + size_bytes, highest + count, lost, late, duplicates)
+        return True
+
+    def add(self, numbers: Int64, transit_us: NDArray[np.float64], size_bytes: int) -> None:
+        """Take datagrams in the order of their arrival.
 
         Parameters
         ----------
         numbers : shape (n,), n > 0
-            Of the datagrams in the order of arrival, as on the wire.
+            As on the wire.
         transit_us : shape (n,)
-            Arrival by this machine's clock, minus departure by the other's. None: not known of this run.
+            Arrival by this machine's clock, minus departure by the other's.
         size_bytes : of all of them
         """
-        before = self.tally
-        count, next_number = len(numbers), before.highest + 1
-        highest, lost, late, duplicates = before.highest, before.lost, before.late, before.duplicates
-        if _follow(numbers, next_number & ((1 << self._bits) - 1)):
-            self._mark_run(next_number, count)
+        datagrams, total_bytes, highest, lost, late, duplicates = self._figures
+        count = len(numbers)
+        if _follow(numbers, (highest + 1) & ((1 << self._bits) - 1)):
             highest += count
         else:
-            numbers = self._unwrapped(numbers, before.highest)
-            highest, lost, new_late, new_duplicates = self._sort(numbers, before.highest, before.lost)
+            self._mark_solid(highest)
+            numbers = self._unwrapped(numbers, highest)
+            highest, lost, new_late, new_duplicates = self._sort(numbers, highest, lost)
+            self._solid_from = highest + 1
             late += new_late
             duplicates += new_duplicates
-        jitter_us = before.jitter_us
-        if transit_us is not None:
-            jitter_us = self._vary(transit_us)
-        self.tally = Tally(
-            before.datagrams + count, before.bytes + size_bytes, highest, lost, late, duplicates, jitter_us
-        )
+        self._vary(transit_us)
+        self._figures = (datagrams + count, total_bytes + size_bytes, highest, lost, late, duplicates)
 
     def forget_transit(self) -> None:
         """The clock was set: the next transit time is compared with none before it."""
         self._transit_us = None
 
     # ---------------------------------------------------------------------- numbers
+
+    def _look_ahead(self, first: int) -> int:
+        """Write down how the numbers from `first` on look on the wire; where `first` is."""
+        numbers = np.arange(first, first + AHEAD, dtype=np.int64)
+        self._ahead, self._ahead_first = numbers.astype(self._wire_dtype).tobytes(), first
+        return 0
 
     def _unwrapped(self, numbers: Int64, highest: int) -> Int64:
         """32-bit numbers as those nearest to the highest one seen; wider ones do not wrap."""
@@ -121,25 +160,25 @@ class Reception:
         recent = numbers[(numbers > highest - WINDOW) & (numbers > 0)]
         self._seen[recent & _SLOT] = _tags(recent)
 
-    def _mark_run(self, first: int, count: int) -> None:
-        """The same for `count` numbers from `first` up, mostly without looking at each."""
-        start, end = first & _SLOT, (first & _SLOT) + count
-        if end <= WINDOW:
-            self._seen[start:end] = ((first >> _SLOT_BITS) + 1) & _TAG
-        else:
-            self._mark(np.arange(first, first + count, dtype=np.int64), first + count - 1)
+    def _mark_solid(self, highest: int) -> None:
+        """The same for everything up to `highest` that came without a gap: not worth a look before."""
+        first = max(self._solid_from, highest - WINDOW + 1)
+        self._mark(np.arange(first, highest + 1, dtype=np.int64), highest)
 
     # ---------------------------------------------------------------------- time
 
-    def _vary(self, transit_us: NDArray[np.float64]) -> float:
-        """The jitter after the run: what is left of it before, and each difference with its weight."""
-        before = float(transit_us[0]) if self._transit_us is None else self._transit_us
-        differences = np.abs(np.diff(transit_us, prepend=before))
+    def _vary(self, transit_us: NDArray[np.float64]) -> None:
+        """The jitter after these: what is left of it, and each difference with its weight."""
+        first_us = float(transit_us[0])
+        before_us = first_us if self._transit_us is None else self._transit_us
+        differences = np.empty(len(transit_us))
+        differences[0] = first_us - before_us
+        np.subtract(transit_us[1:], transit_us[:-1], out=differences[1:])
+        np.abs(differences, out=differences)
         self._transit_us = float(transit_us[-1])
         recent = differences[-_REACH:]
         kept = self._jitter_us * (15 / 16) ** len(recent)
         self._jitter_us = kept + float(_WEIGHTS[-len(recent) :] @ recent)
-        return self._jitter_us
 
 
 def _follow(numbers: Int64, first: int) -> bool:

@@ -16,7 +16,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream, Value
 from protocols.errors import PathError, PeerError, TransportError
@@ -79,15 +78,6 @@ async def accept(stream: Stream, settings: UdpSettings, port: ServerPort) -> Cha
     return channel
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What left, at one moment."""
-
-    datagrams: int = 0
-    bytes: int = 0
-    filtered: int = 0
-
-
 class UdpChannel(Channel):
     """One UDP stream at one end, sending or receiving. Owns `path`.
 
@@ -108,7 +98,8 @@ class UdpChannel(Channel):
         self._closing = threading.Event()
         self._worker: asyncio.Future[None] | None = None
         self._final: dict[str, Value] | None = None
-        self._sent = _Sent()
+        self._sent_rest = 0  # bytes of the short datagram at the end
+        self._filtered = 0
         self._reception = Reception(wide=settings.wide_counters)
         self._local, self._remote = path.local_address, path.remote_address
         self._prepare(taken.size_buffers, taken.size_receive_buffer)
@@ -152,11 +143,11 @@ class UdpChannel(Channel):
         if self._final is not None:
             return dict(self._final)
         if self._sends:
-            sent = self._sent
+            rest_bytes, datagrams = self._sent_rest, self._outgoing.sent if self._outgoing else 0
             return {
-                "bytes": sent.bytes,
-                "datagrams_sent": sent.datagrams,
-                "filtered_datagrams": sent.filtered,
+                "bytes": datagrams * self._block_bytes + rest_bytes,
+                "datagrams_sent": datagrams + (rest_bytes > 0),
+                "filtered_datagrams": self._filtered,
             }
         tally = self._reception.tally
         return {
@@ -182,17 +173,17 @@ class UdpChannel(Channel):
     def _send_all(self, load: Load, outgoing: Outgoing) -> None:
         """Whole datagrams, as many at once as the load and the kernel allow; at the load's end a shorter one
         for what is left, if that holds a header."""
-        block_bytes = outgoing.block_bytes
         run = self._longest_run(outgoing)
-        run_bytes, credit, closing = run * block_bytes, 0, self._closing
+        block_bytes, credit, closing = outgoing.block_bytes, 0, self._closing
+        run_bytes = run * block_bytes
         while not closing.is_set():
-            wait_us = 0
+            wait_us, now_us = 0, time.monotonic_ns() // 1000
             while credit < run_bytes and not wait_us:
-                wait_us = load.wait_us(time.monotonic_ns() // 1000)
+                wait_us = load.wait_us(now_us)
                 if not wait_us:
                     credit += len(load.take())
             if credit >= block_bytes:
-                credit -= self._emit(outgoing, min(run, credit // block_bytes))
+                credit -= block_bytes * self._emit(outgoing, min(run, credit // block_bytes), now_us)
             elif wait_us < 0:
                 self._emit_rest(outgoing, credit)
                 return
@@ -217,56 +208,40 @@ class UdpChannel(Channel):
 
     _segments = False
 
-    def _emit(self, outgoing: Outgoing, count: int) -> int:
-        """Hand over at most `count` datagrams; the bytes that left."""
-        block_bytes = outgoing.block_bytes
-        view = outgoing.stamp(count, time.monotonic_ns() // 1000)
-        if self._segments or count == 1:
-            left = self._hand_over(view)
-            if left is None:  # the kernel does not cut these; one by one then
-                self._segment(0)
-                return 0
-            outgoing.advance(left // block_bytes)
-            return left
-        left = 0
-        for start in range(0, len(view), block_bytes):
-            one = self._hand_over(view[start : start + block_bytes])
-            if not one:
-                break
-            left += one
-        outgoing.advance(left // block_bytes)
-        return left
-
-    def _emit_rest(self, outgoing: Outgoing, size: int) -> None:
-        if size >= self._settings.header_bytes:
-            self._hand_over(outgoing.stamp(1, time.monotonic_ns() // 1000)[:size])
-
-    def _hand_over(self, view: memoryview) -> int | None:
-        """One `send`: the bytes that left, 0 to try again, None when the kernel cannot segment this."""
-        size, sent = len(view), self._sent
-        count = -(-size // self._block_bytes)
+    def _emit(self, outgoing: Outgoing, count: int, now_us: int) -> int:
+        """Hand over at most `count` datagrams; how many left."""
+        view = outgoing.stamp(count, now_us)
+        count = len(view) // outgoing.block_bytes
+        if count > 1 and not self._segments:
+            view, count = view[: outgoing.block_bytes], 1
         try:
             self._sock.send(view)
         except OSError as error:
-            code = error.errno or errno.EIO
-            if code in _FILTERED:
-                filtered = sent.filtered + count
-                self._sent = _Sent(sent.datagrams + count, sent.bytes + size, filtered)
-                return size
-            return self._refuse(code, count)
-        self._sent = _Sent(sent.datagrams + count, sent.bytes + size, sent.filtered)
-        return size
+            count = self._after(error, count)
+        outgoing.advance(count)
+        return count
 
-    def _refuse(self, code: int, count: int) -> int | None:
-        """What an error of `send` about `count` datagrams means."""
-        if code in (errno.EAGAIN, errno.EINTR):
-            return 0
+    def _emit_rest(self, outgoing: Outgoing, size: int) -> None:
+        if size < self._settings.header_bytes:
+            return
+        view = outgoing.stamp(1, time.monotonic_ns() // 1000)[:size]
+        with contextlib.suppress(BlockingIOError):
+            self._sock.send(view)
+            self._sent_rest = size
+
+    def _after(self, error: OSError, count: int) -> int:
+        """How many of `count` datagrams are gone for good after an error of `send`; none: try again."""
+        code = error.errno or errno.EIO
+        if code in _FILTERED:
+            self._filtered += count
+            return count
         if code == errno.ENOBUFS:
             time.sleep(CROWDED_S)
-            return 0
-        if count > 1 and code in _UNSEGMENTED:
-            return None
-        raise OSError(code, os.strerror(code))
+        elif count > 1 and code in _UNSEGMENTED:
+            self._segment(0)  # beyond the interface's MTU, where IP may still fragment
+        elif code not in (errno.EAGAIN, errno.EINTR):
+            raise error
+        return 0
 
     # ------------------------------------------------------------------ receiving
 
@@ -277,7 +252,7 @@ class UdpChannel(Channel):
     def _receive_all(self) -> None:
         inbox = Inbox(self._sock, self._reception, wide=self._settings.wide_counters)
         while not self._closing.is_set():
-            for said in inbox.take():
+            if said := inbox.take():
                 association.answer_again(self._sock, said, self._call)
 
     def answer(self, message: bytes) -> None:
