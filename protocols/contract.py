@@ -134,6 +134,11 @@ class Channel(ABC):
         """The record now: `bytes` (payload this end vouches for: acknowledged or at least out of the
         local queue when sending, delivered in order when receiving) and the metrics of this side."""
 
+    def warnings(self) -> tuple[str, ...]:
+        """What keeps this end from showing all that the path carries, a sentence each: asked when the data
+        starts to flow, and once more when the test is over."""
+        return ()
+
     @abstractmethod
     async def send(self, load: Load) -> None:
         """Carry blocks of `load` until it has no more. Returns when the last one was accepted.

@@ -96,7 +96,7 @@ class TestEnd:
     `rows` carry the sender's and the receiver's figures of the whole measured stretch.
     `cpu_percent`: keys host_total, host_user, host_system and, when known, remote_*.
     `interrupted`: what ended the test early, one sentence, or empty. `failed`: it was a failure, and not
-    somebody at this end who wanted it to end.
+    somebody at this end who wanted it to end. `warnings`: those that `TestStart` did not have yet.
     """
 
     __test__: ClassVar[bool] = False
@@ -106,6 +106,7 @@ class TestEnd:
     interrupted: str = ""
     failed: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Sink(Protocol):

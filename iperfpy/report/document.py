@@ -70,6 +70,8 @@ def end_object(start: TestStart, end: TestEnd) -> Json:
             if sample is not None:
                 told[name + suffix] = _summary_entry(start, row, sample, {})
     told["cpu_utilization_percent"] = dict(end.cpu_percent)
+    if end.warnings:
+        told["warnings"] = list(end.warnings)
     told.update(end.extra)
     return clean(told)
 

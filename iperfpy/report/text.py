@@ -64,8 +64,7 @@ class TextSink:
         self._layout = layout_for(columns, indent, self._screen.width)
         for text in banner(start, self._wording.verbose):
             self._say(text)
-        for warning in start.warnings:
-            self._errors.line((f"iperfpy: warning - {warning}", ""))
+        self._warn(start.warnings)
 
     def interval(self, rows: tuple[Row, ...]) -> None:
         if not self._headed:
@@ -84,6 +83,7 @@ class TextSink:
             self._summary(row)
         if self._wording.verbose:
             self._particulars(end)
+        self._warn(end.warnings)
         if end.interrupted:
             self._errors.line((f"iperfpy: {ended_by(end)}", ""))
         elif self._started.role == "client":
@@ -101,6 +101,10 @@ class TextSink:
         if self._start is None:
             raise RuntimeError("a report begins with start()")
         return self._start
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            self._errors.line((f"iperfpy: warning - {warning}", ""))
 
     def _say(self, text: str) -> None:
         self._put((text, ""))

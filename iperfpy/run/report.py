@@ -64,6 +64,8 @@ class TestRun:
         self._guard = guard
         self._deadlines = deadlines
         self._sinks = sinks
+        self._opened = opened
+        self._warned = _warnings(opened)
         self._streams = [each.stream for each in opened]
         self._sides = {stream.id: _opposite(stream) for stream in self._streams}
         self._results: Results | None = None
@@ -151,7 +153,8 @@ class TestRun:
         totals = self._totals or ()
         rows = tuple(self._summary(total) for total in totals)
         failed = error is not None and not isinstance(error, InterruptError)
-        end = TestEnd(rows, self._cpu_percent(), str(error or ""), failed, self._extra(totals))
+        later = tuple(one for one in _warnings(self._opened) if one not in self._warned)
+        end = TestEnd(rows, self._cpu_percent(), str(error or ""), failed, self._extra(totals), later)
         for sink in self._sinks:
             sink.end(end)
 
@@ -192,6 +195,11 @@ def _opposite(stream: Stream) -> Side:
     return Side.RECEIVER if stream.sends else Side.SENDER
 
 
+def _warnings(opened: Sequence[OpenStream]) -> tuple[str, ...]:
+    """What the channels have to say, each sentence once."""
+    return tuple(dict.fromkeys(text for each in opened for text in each.channel.warnings()))
+
+
 def announce(
     sinks: Sequence[Sink],
     role: str,
@@ -222,6 +230,7 @@ def announce(
         connected=connected,
         unix_time=time.time(),
         tcp_mss=tcp_mss,
+        warnings=_warnings(opened),
     )
     for sink in sinks:
         sink.start(start)

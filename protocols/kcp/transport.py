@@ -7,6 +7,7 @@ stock KCP on the wire, and no larger than what provokes it. Its end is the contr
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping
 
@@ -30,9 +31,8 @@ _SMALLEST_BUFFER, _LARGEST_BUFFER = 4 << 20, 64 << 20
 
 async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Channel:
     """The client's end, associated. Waits without limit: the caller sets the deadline."""
-    channel = KcpChannel(
-        _engine(stream, settings), ConnectedPath.open(port.remote, port.local(stream)), settings
-    )
+    path = ConnectedPath.open(port.remote, port.local(stream))
+    channel = KcpChannel(_engine(stream, settings), path, settings, sends=stream.sends)
     try:
         await channel.associate()
     except BaseException:
@@ -49,7 +49,7 @@ async def accept(stream: Stream, settings: Settings, port: ServerPort) -> Channe
     except asyncio.CancelledError:
         hub.release(stream.conv)  # the client may have come in the same turn of the loop
         raise
-    return KcpChannel(_engine(stream, settings), path, settings)
+    return KcpChannel(_engine(stream, settings), path, settings, sends=stream.sends)
 
 
 def _engine(stream: Stream, settings: Settings) -> Engine:
@@ -66,7 +66,7 @@ def _now_us() -> int:
 class KcpChannel(Channel):
     """One KCP stream at one end. Everything runs on the event loop's thread."""
 
-    def __init__(self, engine: Engine, path: DatagramPath, settings: Settings) -> None:
+    def __init__(self, engine: Engine, path: DatagramPath, settings: Settings, *, sends: bool) -> None:
         self.engine = engine
         self._path = path
         self._loop = asyncio.get_running_loop()
@@ -83,7 +83,9 @@ class KcpChannel(Channel):
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._closed = False
         self._progress = (0, _now_us())
-        self.buffers = path.size_buffers(_buffer_bytes(engine, settings))
+        self._sends = sends
+        self._buffer_needed, asked = _buffer_bytes(engine, settings, sends)
+        self._buffer_given = path.size_buffers(asked)[0 if sends else 1]
         path.set_receiver(self._on_batch, self._pump)
 
     # -- set-up and end
@@ -265,6 +267,17 @@ class KcpChannel(Channel):
 
     # -- figures
 
+    def warnings(self) -> tuple[str, ...]:
+        """The buffer of this end's direction, when the kernel caps it below what the window needs."""
+        if self._buffer_given >= self._buffer_needed:
+            return ()
+        name, limit = ("send", "net.core.wmem_max") if self._sends else ("receive", "net.core.rmem_max")
+        remedy = f": sysctl -w {limit}={self._buffer_needed}" if sys.platform.startswith("linux") else ""
+        return (
+            f"the system limits the socket's {name} buffer to {self._buffer_given} bytes, "
+            f"the window needs {self._buffer_needed}{remedy}",
+        )
+
     def counters(self) -> dict[str, Value]:
         engine = self.engine
         counts, sending, receiving, rtt = engine.counts, engine.sending, engine.receiving, engine.rtt
@@ -319,10 +332,13 @@ def _congestion(state: Mapping[str, float | int | str | None], bits: int) -> dic
     }
 
 
-def _buffer_bytes(engine: Engine, settings: Settings) -> int:
-    """Socket buffers that hold a window, with the kernel's bookkeeping about as large again."""
+def _buffer_bytes(engine: Engine, settings: Settings, sends: bool) -> tuple[int, int]:
+    """(needed, asked for): a window in flight in this end's direction, and the larger window with the
+    kernel's bookkeeping about as large again. -w is both."""
     given = getattr(settings, "socket_buffer", None)
     if given:
-        return int(given)
-    window = max(engine.options.send_window, engine.options.receive_window)
-    return min(max(2 * window * engine.options.mtu, _SMALLEST_BUFFER), _LARGEST_BUFFER)
+        return int(given), int(given)
+    options = engine.options
+    window = options.send_window if sends else options.receive_window
+    asked = 2 * max(options.send_window, options.receive_window) * options.mtu
+    return min(window * options.mtu, _LARGEST_BUFFER), min(max(asked, _SMALLEST_BUFFER), _LARGEST_BUFFER)

@@ -185,7 +185,7 @@ def parallel_interrupted() -> Scene:
     rows = tuple(
         Row(stream, sender(stream, 0, 2, size, lost)) for stream, size, lost in ((1, 9, 3), (3, 11, 3))
     )
-    end = TestEnd(rows, CPU, interrupted="the client was stopped by SIGINT")
+    end = TestEnd(rows, CPU, "the client was stopped by SIGINT", warnings=("the window was full",))
     return Scene(start_of(streams=2), (first, second), end, Wording(rate_letter="K", title="night run"))
 
 

@@ -92,6 +92,13 @@ def test_a_reversed_test_carries_the_senders_figures() -> None:
     assert told["start"]["warnings"] == ["the server has no bbr"]
 
 
+def test_warnings_that_came_up_during_the_test_are_at_its_end() -> None:
+    told = document(parallel_interrupted())
+    assert told["start"]["warnings"] == []
+    assert told["end"]["warnings"] == ["the window was full"]
+    assert "warnings" not in document(reverse_omit())["end"]
+
+
 def test_sums_are_kept_apart_by_direction() -> None:
     told = document(bidirectional())
     assert set(told["intervals"][0]) == {"streams", "sum", "sum_bidir_reverse"}

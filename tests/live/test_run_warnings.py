@@ -1,0 +1,69 @@
+"""What keeps a test from showing all that the path carries is said at its start, or at its end."""
+
+from __future__ import annotations
+
+from itertools import chain, repeat
+from pathlib import Path
+
+import pytest
+
+from protocols.kcp.settings import KcpSettings
+from protocols.tcp.transport import TcpChannel
+from protocols.udp import socket as udp_socket
+from tests.iperfpy.run.support import measure, plan_for, serving
+
+pytestmark = pytest.mark.live
+
+LIMITS = {name: Path(f"/proc/sys/net/core/{name}_max") for name in ("wmem", "rmem")}
+WINDOW = 40_000
+NEEDED = WINDOW * 1400
+
+
+@pytest.fixture
+def unprivileged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user who may not exceed the limits: the kernel refuses the options that do."""
+    if not all(path.exists() for path in LIMITS.values()):
+        pytest.skip("this system has no net.core.rmem_max")
+    if max(int(path.read_text()) for path in LIMITS.values()) >= NEEDED:
+        pytest.skip("the buffers of this machine may be as large as the window")
+    for option in ("SO_SNDBUFFORCE", "SO_RCVBUFFORCE"):
+        monkeypatch.setattr(udp_socket, option, 0x7FFF)
+
+
+@pytest.mark.usefixtures("unprivileged")
+async def test_a_buffer_smaller_than_the_window_names_the_sysctl() -> None:
+    settings = KcpSettings(sndwnd=WINDOW, rcvwnd=WINDOW)
+    async with serving() as server:
+        client = await measure(server.port, plan_for("kcp", settings=settings))
+        await server.settled()
+    for report, name in ((client, "wmem"), (server.tests[0], "rmem")):
+        assert report.started is not None
+        (warning,) = report.started.warnings
+        assert f"sysctl -w net.core.{name}_max={NEEDED}" in warning
+        assert f"{int(LIMITS[name].read_text())} bytes" in warning
+        assert report.ended is not None
+        assert report.ended.warnings == ()
+
+
+async def test_a_buffer_that_holds_the_window_needs_no_word() -> None:
+    async with serving() as server:
+        client = await measure(server.port, plan_for("kcp", settings=KcpSettings(sndwnd=16, rcvwnd=16)))
+    assert client.started is not None
+    assert client.started.warnings == ()
+
+
+async def test_a_warning_that_comes_up_during_the_test_is_told_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = chain([("slow",)] * 2, repeat(("slow", "the window was full")))
+    monkeypatch.setattr(TcpChannel, "warnings", lambda channel: next(told) if is_client(channel) else ())
+    async with serving() as server:
+
+        def is_client(channel: TcpChannel) -> bool:
+            return int(channel.remote_address[1]) == server.port
+
+        client = await measure(server.port, plan_for("tcp"))
+    assert client.started is not None
+    assert client.started.warnings == ("slow",)
+    assert client.ended is not None
+    assert client.ended.warnings == ("the window was full",)
