@@ -220,6 +220,9 @@ class Transport(ABC):
     whole_blocks: ClassVar[int] = 0
     """Above 0: blocks are datagrams, never cut, and a load offers up to so many of them at once.
     0: a load is a stream of bytes, and may be cut anywhere."""
+    bulk_bytes: ClassVar[int] = 0
+    """Above 0: how much a load offers at once while neither a rate nor a block length of the user's own says
+    otherwise. Larger than a block, it saves system calls."""
 
     def iperf3_parameters(self, settings: Settings, block_bytes: int) -> dict[str, Any]:
         """What iperf3's parameters say about this transport, beside the key `iperf3`."""

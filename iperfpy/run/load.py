@@ -12,6 +12,12 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from iperfpy.plan import Plan
+    from protocols.contract import Transport
 
 FOREVER = -1
 LONGEST_WAIT_US = 50_000
@@ -112,6 +118,8 @@ class Load:
         As in `Plan`; 0 means unlimited, and no bursts.
     whole_blocks : int
         Above 0: blocks are never cut, and a slice has at most so many (`Transport.whole_blocks`).
+    bulk_bytes : int
+        Without a rate, offer so much at once even if a block is shorter (`Transport.bulk_bytes`).
     """
 
     def __init__(
@@ -121,6 +129,7 @@ class Load:
         rate_bps: int = 0,
         burst_blocks: int = 0,
         whole_blocks: int = 0,
+        bulk_bytes: int = 0,
     ) -> None:
         self._budget = budget
         self._pace = Pace(rate_bps, burst_blocks * block_bytes) if rate_bps else None
@@ -128,10 +137,20 @@ class Load:
         if whole_blocks:
             self._slice_bytes = block_bytes * _slice_blocks(block_bytes, rate_bps, burst_blocks, whole_blocks)
         else:
-            self._slice_bytes = _slice_bytes(block_bytes, rate_bps, burst_blocks)
-        self._block = memoryview(os.urandom(max(block_bytes, self._slice_bytes)))
+            at_once = block_bytes if rate_bps else max(block_bytes, bulk_bytes)
+            self._slice_bytes = _slice_bytes(at_once, rate_bps, burst_blocks)
+        self._block = _payload(max(block_bytes, self._slice_bytes))
         self._granted = 0
         self._stopped = False
+
+    @classmethod
+    def of(cls, plan: Plan, transport: Transport, budget: Budget) -> Load:
+        """What one sender of this test sends. A block length of the user's own is kept to the letter."""
+        usual = plan.block_bytes == transport.block_bytes(plan.settings)
+        bulk_bytes = transport.bulk_bytes if usual else 0
+        return cls(
+            plan.block_bytes, budget, plan.rate_bps, plan.burst_blocks, transport.whole_blocks, bulk_bytes
+        )
 
     def wait_us(self, now_us: int) -> int:
         """0: call `take` now. Positive: ask again after that time. -1: there is no more."""
@@ -146,7 +165,7 @@ class Load:
         return 0 if self._granted else FOREVER
 
     def take(self) -> memoryview:
-        """The next slice: read-only, at most a block long, or `whole_blocks` of them."""
+        """The next slice: read-only, as long as `whole_blocks` or `bulk_bytes` say, else a block at most."""
         size, self._granted = self._granted, 0
         if self._pace is not None:
             self._pace.spend(size)
@@ -160,6 +179,12 @@ class Load:
     def exhausted(self) -> bool:
         """All that was asked for has been handed out (never, without a budget)."""
         return self._budget.spent
+
+
+@lru_cache(maxsize=4)
+def _payload(size_bytes: int) -> memoryview:
+    """Random bytes, read-only: the streams of a test share them, and the processor's cache."""
+    return memoryview(os.urandom(size_bytes))
 
 
 def _slice_bytes(block_bytes: int, rate_bps: int, burst_blocks: int) -> int:

@@ -244,10 +244,7 @@ class Measurement:
 
     def _track(self, opened: OpenStream, transport: Transport, started_us: int) -> Track:
         plan, stream = self.plan, opened.stream
-        load = None
-        if stream.sends:
-            whole = transport.whole_blocks
-            load = Load(plan.block_bytes, self._budget, plan.rate_bps, plan.burst_blocks, whole)
+        load = Load.of(plan, transport, self._budget) if stream.sends else None
         sampler = Sampler(stream.id, side_of(stream), opened.meter, transport.metrics, started_us)
         carrying = asyncio.create_task(self._carry(stream, opened.channel, load))
         return Track(stream, opened.channel, opened.meter, sampler, load, carrying)

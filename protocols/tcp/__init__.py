@@ -24,6 +24,9 @@ from protocols.settings import Settings, option
 if TYPE_CHECKING:
     from socket import socket
 
+BULK_BYTES = 1 << 20
+"""Of one `send` or `recv`. Measured on loopback: 128 KiB, a block, is a quarter slower, 4 MiB no faster."""
+
 _NUMBERS = ("zerocopy", "skip_rx_copy")  # iperf3 sends these two flags as the number 1, others as true
 
 
@@ -81,6 +84,7 @@ class Tcp(Transport):
     prefix = "tcp"
     settings = TcpSettings
     iperf3 = "tcp"
+    bulk_bytes = BULK_BYTES
     metrics = (
         Metric("rtt_us", "Smoothed round-trip time", _US, _GAUGE, title="RTT", spread=True, iperf3="rtt"),
         Metric("retransmits", "Segments transmitted again", title="Retrans", iperf3="retransmits"),

@@ -7,7 +7,9 @@ from itertools import pairwise
 
 import pytest
 
+from iperfpy.plan import Plan
 from iperfpy.run.load import FOREVER, LONGEST_WAIT_US, SMALLEST_SLICE_BYTES, STALL_US, Budget, Load, Pace
+from protocols.tcp import BULK_BYTES, Tcp, TcpSettings
 
 
 def run_for(
@@ -116,3 +118,29 @@ def test_burst_goes_back_to_back() -> None:
     times = sorted({now for now, _ in taken})
     assert [sum(size for now, size in taken if now == at) for at in times] == [10_000] * len(times)
     assert all(later - earlier == 10_000 for earlier, later in pairwise(times))
+
+
+@pytest.mark.parametrize(
+    ("block_bytes", "rate_bps", "burst_blocks", "offered"),
+    [
+        (128 * 1024, 0, 0, BULK_BYTES),
+        (64 * 1024, 0, 0, 64 * 1024),
+        (256 * 1024, 0, 0, 256 * 1024),
+        (128 * 1024, 100_000_000_000, 0, 128 * 1024),
+        (128 * 1024, 100_000_000_000, 2, 128 * 1024),
+    ],
+)
+def test_several_blocks_at_once_unless_told_otherwise(
+    block_bytes: int, rate_bps: int, burst_blocks: int, offered: int
+) -> None:
+    plan = Plan("tcp", TcpSettings(), block_bytes=block_bytes, rate_bps=rate_bps, burst_blocks=burst_blocks)
+    load = Load.of(plan, Tcp(), Budget(0))
+    assert load.wait_us(0) == 0
+    assert len(load.take()) == offered
+
+
+def test_several_blocks_at_once_end_exactly() -> None:
+    budget = Budget(2 * BULK_BYTES + 77)
+    budget.begin()
+    load = Load.of(Plan("tcp", TcpSettings()), Tcp(), budget)
+    assert [size for _, size in run_for(load, 10)] == [BULK_BYTES, BULK_BYTES, 77]
