@@ -12,41 +12,38 @@ from iperfpy.cli_options import Flag
 USAGE = """\
 Usage: iperfpy -s [options]            run a server
        iperfpy -c HOST [options]       measure the path to it
-       iperfpy demo [-t SEC]           measure every transport over loopback"""
+       iperfpy demo [-t SEC]           measure every transport over loopback
+"""
 
-EXAMPLES = """\
+EXAMPLES = """
 Examples:
-  iperfpy -s                                        on one machine
-  iperfpy -c 192.0.2.7                              TCP to it, 10 seconds
-  iperfpy -c 192.0.2.7 --proto kcp-bbr -R --csv     KCP+BBR back from it, and a CSV
-  iperfpy -c 192.0.2.7 -P 4 -O 2 -t 30s -J          4 streams, start-up left out, JSON
+  iperfpy -s                                      on one machine
+  iperfpy -c 192.0.2.7                            TCP to it, 10 seconds
+  iperfpy -c 192.0.2.7 --proto kcp-bbr -R --csv   KCP+BBR from it, and a CSV
+  iperfpy -c 192.0.2.7 -P 4 -O 2 -t 30s -J        4 streams, start-up left out
 
-Sizes (-n -l -w) are powers of 1024, rates (-b) powers of 1000. A server is not protected by a
-password: whoever reaches the port can measure."""
+Sizes (-n -k -l -w): K M G T are powers of 1024. Rates (-b): powers of 1000.
+Durations: 30, 0.5, 30s, 2m, 500ms."""
 
-WIDTH, FLAG_WIDTH = 100, 36
+WIDTH, FLAG_WIDTH = 80, 26
 
 
 class GroupedCommand(click.Command):
     """A command whose options are listed under the headings that they carry."""
 
     def get_help(self, ctx: click.Context) -> str:
-        groups = {
-            heading: [record for option in options if (record := option.get_help_record(ctx)) is not None]
-            for heading, options in self._groups().items()
-        }
-        column = max(
-            len(flag) for records in groups.values() for flag, _ in records if len(flag) <= FLAG_WIDTH
-        )
-        sections = [
-            "\n".join((f"{heading}:", *_lines(records, column))) for heading, records in groups.items()
-        ]
-        return "\n\n".join((USAGE, *sections, EXAMPLES))
+        groups = self.groups()
+        common = [option for options in groups.values() for option in options if not option.rare]
+        flags = [flag for option in common if len(flag := spelled(option)) <= FLAG_WIDTH]
+        column = max(map(len, flags))
+        sections = ["\n".join((f"{head}:", *_lines(options, column))) for head, options in groups.items()]
+        return "\n".join((USAGE, *sections, EXAMPLES))
 
     def get_short_usage(self) -> str:
         return f"{USAGE}\n\nTry 'iperfpy --help' for the options."
 
-    def _groups(self) -> dict[str, list[Flag]]:
+    def groups(self) -> dict[str, list[Flag]]:
+        """The options by heading, in the order in which both came."""
         groups: dict[str, list[Flag]] = {}
         for option in self.params:
             if isinstance(option, Flag):
@@ -54,12 +51,27 @@ class GroupedCommand(click.Command):
         return groups
 
 
-def _lines(records: list[tuple[str, str]], column: int) -> Iterator[str]:
-    """Flags on the left, what they do on the right, folded there."""
-    for flag, help in records:
-        first, *rest = textwrap.wrap(help, WIDTH - column - 4) or [""]
+def spelled(option: click.Option) -> str:
+    """`-t, --time SEC`; two names and one of them short is enough."""
+    names = [*option.opts[:2], *option.secondary_opts]
+    kind = "" if option.is_flag else option.metavar or option.type.name
+    return f"{', '.join(names)} {kind}".rstrip()
+
+
+def _lines(options: list[Flag], column: int) -> Iterator[str]:
+    """Flags on the left, what they do on the right, folded there; rare ones by name only."""
+    for option in options:
+        if option.rare:
+            continue
+        flag = spelled(option)
+        first, *rest = textwrap.wrap(option.help or "", WIDTH - column - 4) or [""]
         if len(flag) > column:
             yield f"  {flag}"
             flag = ""
         yield f"  {flag:<{column}}  {first}".rstrip()
         yield from (f"  {'':<{column}}  {more}" for more in rest)
+    rare = [max(option.opts, key=len) for option in options if option.rare]
+    if rare:
+        yield from textwrap.wrap(
+            f"  In the manual: {', '.join(rare)}", WIDTH, subsequent_indent="    ", break_on_hyphens=False
+        )

@@ -1,19 +1,19 @@
-"""The flags that belong to no transport: iperf3's letters, defaults and units.
+"""What a flag is, and what its values may be.
 
 Values are parsed here and ranges are checked here, so that whoever reads the result can trust it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from protocols.errors import SettingsError
-from protocols.units import RATE_LETTERS, parse_duration_us, parse_rate_and_burst, parse_size
+from protocols.units import parse_duration_us, parse_rate, parse_rate_and_burst, parse_size
 
-BOTH, SERVER, CLIENT, OUTPUT = "Server or client", "Server", "Client", "Output (server or client)"
 SECOND_US = 1_000_000
 LONGEST_US = 86_400 * SECOND_US
 LONGEST_OMIT_US = 600 * SECOND_US
@@ -45,11 +45,25 @@ class Parsed(ParamType):
 
 
 class Flag(click.Option):
-    """An option with the heading under which the help lists it."""
+    """An option with the heading under which the help lists it.
 
-    def __init__(self, heading: str, names: Sequence[str], help: str, **attributes: Any) -> None:
+    `role`: "client" or "server" when only that one has it. `rare`: listed by the manual only.
+    """
+
+    def __init__(
+        self,
+        heading: str,
+        names: Sequence[str],
+        help: str,
+        *,
+        role: str = "",
+        rare: bool = False,
+        **attributes: Any,
+    ) -> None:
         super().__init__(list(names), help=help, **attributes)
         self.heading = heading
+        self.role = role
+        self.rare = rare
 
 
 def integer(what: str, low: int, high: int) -> Callable[[str], int]:
@@ -129,98 +143,77 @@ def transport_name(known: Sequence[str]) -> Callable[[str], str]:
     return parse
 
 
-PORT = Parsed("PORT", integer("a port", 1, 65535))
-TEST_SECONDS = Parsed("SEC", duration("-t", 0, LONGEST_US))
-OMIT_SECONDS = Parsed("SEC", duration("-O", 0, LONGEST_OMIT_US))
-INTERVAL_SECONDS = Parsed("SEC", duration("-i", SHORTEST_INTERVAL_US, LONGEST_INTERVAL_US))
-MILLISECONDS = Parsed("MS", integer("a timeout", 1, 86_400_000))
-STREAMS = Parsed("N", integer("the number of streams", 1, MOST_STREAMS))
-TOTAL_BYTES = Parsed("BYTES", size("-n", 1, 1 << 62))
-BLOCK_BYTES = Parsed("LEN", size("-l", 1, LARGEST_BLOCK))
-BLOCKS = Parsed("BLOCKS", size("-k", 1, 1 << 62))
-RATE = Parsed("RATE", rate_and_burst)
-LETTER = Parsed("LETTER", one_of("a unit", RATE_LETTERS))
+def cpu(text: str) -> int:
+    """The number of a processor."""
+    return integer("a processor", 0, 1024)(text)
 
 
-def base_flags(known_transports: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
-    """Fresh options, in the order of the help. `chosen_by`: transport -> flags that select it."""
-    return [*_role_flags(), *_client_flags(known_transports, chosen_by), *_output_flags()]
+def affinity(text: str) -> tuple[int | None, int | None]:
+    """iperf3's `n`, `n,m` or `,m`: where this end, and where the server, is to run."""
+    here, comma, there = text.partition(",")
+    if not here and not there:
+        raise SettingsError(f"{text!r} is not an affinity: expected N, or N,M with M for the server")
+    return cpu(here) if here else None, cpu(there) if comma and there else None
 
 
-def chooser(transport: str) -> str:
-    """The parameter that says whether a flag which selects this transport was given."""
-    return f"choose_{transport}".replace("-", "_")
+def type_of_service(text: str) -> int:
+    """iperf3's -S: 0 to 255, in C's notation (52, 064, 0x34)."""
+    return _c_integer(text, "a type of service", 255)
 
 
-def _role_flags() -> list[click.Option]:
-    return [
-        Flag(BOTH, ["-p", "--port"], "port to listen on or to connect to [5201]", type=PORT, default=5201),
-        Flag(BOTH, ["bind", "-B", "--bind"], "local address to use", type=Parsed("ADDR", named("-B"))),
-        Flag(BOTH, ["ipv4", "-4"], "IPv4 only", is_flag=True),
-        Flag(BOTH, ["ipv6", "-6"], "IPv6 only", is_flag=True),
-        Flag(SERVER, ["server", "-s", "--server"], "run as server", is_flag=True),
-        Flag(SERVER, ["one_off", "-1", "--one-off"], "exit after one test", is_flag=True),
-    ]
+def flow_label(text: str) -> int:
+    """The flow label of an IPv6 header: 20 bits, in C's notation."""
+    label = _c_integer(text, "a flow label", 0xFFFFF)
+    if not label:
+        raise SettingsError("a flow label must be from 1 to 1048575, not 0")
+    return label
 
 
-def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
-    def flag(names: Sequence[str], help: str, kind: Any = None, **attributes: Any) -> click.Option:
-        if kind is None:
-            return Flag(CLIENT, names, help, is_flag=True, **attributes)
-        return Flag(CLIENT, names, help, type=kind, **attributes)
-
-    transport = Parsed("NAME", transport_name(known))
-    return [
-        flag(["client", "-c", "--client"], "run as client", Parsed("HOST", named("-c"))),
-        flag(["proto", "--proto"], f"{', '.join(known)} [{known[0]}]", transport, default=known[0]),
-        *(
-            flag([chooser(name), *flags], f"the same as --proto {name}")
-            for name, flags in chosen_by.items()
-            if flags
-        ),
-        flag(["reverse", "-R", "--reverse"], "the server sends"),
-        flag(["bidir", "--bidir"], "both ends send"),
-        flag(["duration", "-t", "--time"], "measure for this long, 0 without end [10]", TEST_SECONDS),
-        flag(["total_bytes", "-n", "--bytes"], "measure until so much was sent", TOTAL_BYTES),
-        flag(["total_blocks", "-k", "--blockcount"], "measure until so many blocks were sent", BLOCKS),
-        flag(["block_bytes", "-l", "--length"], "block to write at a time, by --proto", BLOCK_BYTES),
-        flag(["parallel", "-P", "--parallel"], "parallel streams [1]", STREAMS, default=1),
-        flag(
-            ["rate", "-b", "--bitrate", "--bandwidth"], "bit/s per stream, 0 without limit, by --proto", RATE
-        ),
-        flag(["omit", "-O", "--omit"], "leave out the first seconds [0]", OMIT_SECONDS, default=0),
-        flag(["client_port", "--cport"], "local data port; stream i uses PORT + i", PORT),
-        flag(["connect_timeout", "--connect-timeout"], "give up connecting after [5000]", MILLISECONDS),
-        flag(["title", "-T", "--title"], "put TEXT before every line", Parsed("TEXT", str)),
-    ]
+def dscp(text: str) -> int:
+    """The type of service whose upper six bits are this code point: 0 to 63 in C's notation, or a name of
+    RFC 2474, 2597, 3246 or 5865, or one of RFC 1349."""
+    name = text.strip().lower()
+    if found := re.fullmatch(r"af([1-4])([1-3])", name):
+        return int(found[1]) << 5 | int(found[2]) << 3
+    if found := re.fullmatch(r"cs([0-7])", name):
+        return int(found[1]) << 5
+    if name in _CODE_POINTS:
+        return _CODE_POINTS[name]
+    return _c_integer(text, "a code point (such as ef, af41, cs1)", 63) << 2
 
 
-def _output_flags() -> list[click.Option]:
-    def flag(names: Sequence[str], help: str, **attributes: Any) -> click.Option:
-        return Flag(OUTPUT, names, help, **attributes)
+_CODE_POINTS = {"ef": 0xB8, "va": 0xB0, "lowdelay": 0x10, "throughput": 0x08, "reliability": 0x04}
 
-    return [
-        flag(
-            ["interval", "-i", "--interval"],
-            "seconds between reports, 0 none [1]",
-            type=INTERVAL_SECONDS,
-            default=SECOND_US,
-        ),
-        flag(
-            ["letter", "-f", "--format"],
-            "rates in k m g t (10^3..12 bit/s) or K M G T (KiB/s..) [m]",
-            type=LETTER,
-        ),
-        flag(["json", "-J", "--json"], "one JSON document at the end, with iperf3's keys", is_flag=True),
-        flag(["json_stream", "--json-stream"], "a JSON line for everything as it happens", is_flag=True),
-        flag(
-            ["csv", "--csv"],
-            "a CSV row per stream and interval [results/...]",
-            type=Parsed("[FILE]", str),
-            is_flag=False,
-            flag_value="",
-        ),
-        flag(["verbose", "-V", "--verbose"], "also settings, CPU time, all figures", is_flag=True),
-        flag(["version", "-v", "--version"], "show the version and stop", is_flag=True),
-        flag(["help", "-h", "--help"], "show this and stop", is_flag=True),
-    ]
+
+def _c_integer(text: str, what: str, high: int) -> int:
+    """A whole number as C writes it: 52, 064, 0x34."""
+    digits = text.strip().lower()
+    octal = len(digits) > 1 and digits.startswith("0") and digits.isdigit()
+    try:
+        value = int("0o" + digits[1:] if octal else digits, 0)
+    except ValueError:
+        raise SettingsError(f"{text!r} is not {what}: expected a number from 0 to {high}") from None
+    if not 0 <= value <= high:
+        raise SettingsError(f"{what} must be from 0 to {high}, not {text}")
+    return value
+
+
+def rate(text: str) -> int:
+    """Bits per second."""
+    return parse_rate(text)
+
+
+def rate_and_seconds(text: str) -> tuple[int, int]:
+    """iperf3's `rate[/seconds]`: (bit/s, seconds over which they are averaged), 5 when not said."""
+    value, slash, seconds = text.partition("/")
+    return parse_rate(value), integer("the seconds of an average", 1, 1000)(seconds) if slash else 5
+
+
+def keepalive(text: str) -> tuple[int, int, int]:
+    """iperf3's `idle/interval/count`; what is left out or 0 stays as the system has it."""
+    parts = text.split("/")
+    if len(parts) > 3:
+        raise SettingsError(f"{text!r} is not idle/interval/count")
+    number = integer("a part of idle/interval/count", 0, 32767)
+    idle, interval, count = (number(part) if part else 0 for part in [*parts, "", ""][:3])
+    return idle, interval, count

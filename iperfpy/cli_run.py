@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from iperfpy.cli import FAILED, Request, complain, silence_stdout
+from iperfpy.cli import FAILED, complain, silence_stdout
+from iperfpy.cli_plan import Request
 from iperfpy.errors import IperfpyError
 from iperfpy.measure.sample import Sink
 from iperfpy.plan import ClientOptions, OutputOptions, Plan, ServerOptions

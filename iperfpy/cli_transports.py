@@ -81,13 +81,15 @@ def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
     one = shared.declared
     names = [shared.parameter, *sorted(shared.flags, key=len)]
     help = described(one).help + _default_note(shared)
+    rare = all(described(field).rare for field in shared.fields.values())
     every = len(shared.fields) == len(transports)
     heading = "With every --proto" if every else f"With --proto {' or '.join(shared.fields)}"
     if value_type(one) is bool:
         if shared.off:
             names[-1] += f"/{shared.off}"
-        return Flag(heading, names, help, is_flag=True, default=None)
-    return Flag(heading, names, help, type=Parsed("setting", str), metavar=_metavar(one))
+        return Flag(heading, names, help, role="client", rare=rare, is_flag=True, default=None)
+    setting = Parsed("setting", str)
+    return Flag(heading, names, help, role="client", rare=rare, type=setting, metavar=_metavar(one))
 
 
 def _metavar(one: Field) -> str:

@@ -24,6 +24,8 @@ class Plan:
 
     Exactly one of `duration_us`, `total_bytes`, `total_blocks` ends the test (the others are 0;
     all 0: run until interrupted). `rate_bps` is per stream, 0 unlimited; `burst_blocks` as iperf3's `-b n/m`.
+    `tos` (a byte of the IP header) and `fq_rate_bps` (the kernel's pacing) are for every data socket, 0:
+    not set. `server_cpu` is where the client wants the server to run.
     """
 
     transport: str
@@ -40,6 +42,26 @@ class Plan:
     interval_us: int = 1_000_000
     title: str = ""
     extra_data: str = ""
+    tos: int = 0
+    fq_rate_bps: int = 0
+    pacing_timer_us: int = 1000
+    server_cpu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOptions:
+    """What this end wants of its sockets and of its wait for data; the other end does not hear of it.
+
+    `send_timeout_us`: how long TCP data may stay unacknowledged (RFC 5482), 0: as the system has it.
+    `receive_timeout_us`: how long a receiver waits for data, 0: the default. `keepalive`: probes on the
+    control connection, as (idle s, interval s, count) with 0 for the system's value. `cpu`: where to run.
+    """
+
+    device: str = ""
+    send_timeout_us: int = 0
+    receive_timeout_us: int = 0
+    keepalive: tuple[int, int, int] | None = None
+    cpu: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +74,8 @@ class ClientOptions:
     client_port: int = 0
     family: int = 0  # 0, socket.AF_INET or socket.AF_INET6
     connect_timeout_us: int = 5_000_000
+    flow_label: int = 0
+    sockets: SocketOptions = SocketOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +87,7 @@ class ServerOptions:
     family: int = 0
     one_off: bool = False
     interval_us: int = 1_000_000
+    sockets: SocketOptions = SocketOptions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,11 +167,16 @@ class ClientPort(Protocol):
     def local(self, stream: Stream) -> SocketAddress | None:
         """Where to bind this stream's socket (-B, --cport), or None."""
 
+    def prepare(self, sock: socket.socket) -> None:
+        """To be called with every data socket that the transport makes itself, before it is bound: what the
+        user wants of it (an interface, a flow label)."""
+
     async def connection(
-        self, stream: Stream, prepare: Callable[[socket.socket], None] | None = None
+        self, stream: Stream, prepare: Callable[[socket.socket], None] | None = None, protocol: int = 0
     ) -> socket.socket:
         """A non-blocking TCP connection to the server that has presented this test's cookie.
-        `prepare` sees the socket before it is bound and connected."""
+        `prepare` sees the socket before it is bound and connected. `protocol`: of the socket, 0 is TCP.
+        Raises OSError when this system does not have that protocol."""
 
 
 class ServerPort(Protocol):

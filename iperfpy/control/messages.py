@@ -37,6 +37,7 @@ INT64_MAX = 2**63 - 1
 IE_BLOCK_BYTES = 7
 IE_INTERVAL = 9
 IE_DATAGRAM_BYTES = 20
+IE_AFFINITY = 14
 IE_REVERSE_AND_BIDIRECTIONAL = 25
 IE_RECEIVE_PARAMETERS = 114
 IE_ACCESS_DENIED = 121
@@ -68,6 +69,15 @@ NUMBERS = {
         Number("burst", "the number of blocks in a burst", 0, 1000, 15),
         Number("MSS", "the maximum segment size in bytes", 0, 32767, 10),
         Number("TOS", "the type of service", 0, 255, 21),
+        Number(
+            "fqrate",
+            "the rate of the kernel's pacing in bits per second",
+            0,
+            INT64_MAX,
+            IE_RECEIVE_PARAMETERS,
+        ),
+        Number("pacing_timer", "the pacing timer in microseconds", 0, INT64_MAX, IE_RECEIVE_PARAMETERS),
+        Number("server_affinity", "the server's processor", 0, 1024, IE_AFFINITY),
     )
 }
 
@@ -129,7 +139,7 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
         "blockcount": plan.total_blocks,
         "parallel": plan.parallel,
         "len": plan.block_bytes,
-        "pacing_timer": 1000,
+        "pacing_timer": plan.pacing_timer_us,
         "client_version": f"iperfpy {__version__}",
     }
     optional = {
@@ -139,7 +149,11 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
         "burst": plan.burst_blocks,
         "title": plan.title,
         "extra_data": plan.extra_data,
+        "TOS": plan.tos,
+        "fqrate": plan.fq_rate_bps,
     }
+    if plan.server_cpu is not None:
+        body["server_affinity"] = plan.server_cpu
     if transport.iperf3:
         optional |= transport.iperf3_parameters(plan.settings, plan.block_bytes)
     body |= {key: value for key, value in optional.items() if value}
@@ -187,6 +201,10 @@ def decode_parameters(
         interval_us=_interval_us(own, interval_us),
         title=_text(body, "title"),
         extra_data=_text(body, "extra_data"),
+        tos=numbers["TOS"] or 0,
+        fq_rate_bps=numbers["fqrate"] or 0,
+        pacing_timer_us=_or(numbers["pacing_timer"], 1000),
+        server_cpu=numbers["server_affinity"],
     )
     return Request(plan, transport, _convs(own, stream_count(plan)) if own else ())
 

@@ -36,7 +36,7 @@ def start_object(start: TestStart) -> Json:
         "connecting_to" if start.role == "client" else "accepted_connection": peer,
         "cookie": start.cookie,
         "target_bitrate": plan.rate_bps,
-        "fq_rate": 0,
+        "fq_rate": plan.fq_rate_bps,
         "test_start": _test_start(start),
         "role": start.role,
         "transport": plan.transport,
@@ -122,10 +122,10 @@ def _test_start(start: TestStart) -> Json:
         "bytes": plan.total_bytes,
         "blocks": plan.total_blocks,
         "reverse": int(plan.direction is Direction.REVERSE),
-        "tos": 0,
+        "tos": plan.tos,
         "target_bitrate": plan.rate_bps,
         "bidir": int(plan.direction is Direction.BIDIRECTIONAL),
-        "fqrate": 0,
+        "fqrate": plan.fq_rate_bps,
         "interval": whole(plan.interval_us / 1e6),
     }
 

@@ -17,6 +17,7 @@ import contextlib
 import secrets
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 from iperfpy.control.codec import COOKIE_ALPHABET, COOKIE_BYTES, State
 from iperfpy.control.messages import (
@@ -40,14 +41,16 @@ from iperfpy.errors import (
 from iperfpy.measure.sample import Sink
 from iperfpy.plan import ClientOptions, Direction, Plan
 from iperfpy.run.clock import now_us
-from iperfpy.run.deadlines import Deadlines
+from iperfpy.run.deadlines import Deadlines, patient
 from iperfpy.run.guard import Guard
 from iperfpy.run.interrupt import Signals
+from iperfpy.run.marks import keep_alive, mark_descriptor, prepare
 from iperfpy.run.measurement import OpenStream
 from iperfpy.run.ports import NetworkClientPort
 from iperfpy.run.report import TestRun, announce
 from iperfpy.run.sockets import (
     bind,
+    is_ipv6,
     new_socket,
     reason,
     resolve,
@@ -78,7 +81,7 @@ async def run_client(
         After the sinks have been told: the test failed, or the other end was stopped.
     """
     guard = Guard()
-    client = _Client(plan, options, sinks, guard, deadlines or Deadlines())
+    client = _Client(plan, options, sinks, guard, patient(deadlines or Deadlines(), options.sockets))
     with Signals(client.interrupt):
         try:
             await client.run()
@@ -136,7 +139,8 @@ class _Client:
         wire.session.allow_streams(stream_count(self._plan))
         wire.send(Send.PARAMETERS, body)
         await wire.signal(self._deadlines.reply_s, State.CREATE_STREAMS)
-        port = NetworkClientPort(remote, wire.session.cookie, local, self._options.client_port)
+        wanted = partial(prepare, options=self._options.sockets, remote=remote)
+        port = NetworkClientPort(remote, wire.session.cookie, local, self._options.client_port, wanted)
         for stream in make_streams(self._plan, convs, client=True):
             await self._connect(transport, stream, port)
         await wire.signal(self._deadlines.streams_s, State.TEST_START)
@@ -177,8 +181,17 @@ class _Client:
             except (ConnectError, LateError) as error:
                 failure = error
                 continue
-            return await self._greet(sock), address, local
+            return await self._greet(sock), self._labelled(address), local
         raise failure
+
+    def _labelled(self, address: SocketAddress) -> SocketAddress:
+        """The address with the flow label for data connections to it (-L)."""
+        label = self._options.flow_label
+        if not label:
+            return address
+        if not is_ipv6(address):
+            raise PlanError(f"-L labels flows of IPv6, and {self._options.host} was reached over IPv4")
+        return (address[0], address[1], label, *address[3:])
 
     async def _connect_control(
         self, family: int, address: SocketAddress, local: SocketAddress | None, seconds: float
@@ -187,6 +200,8 @@ class _Client:
         sock = new_socket(family)
         try:
             set_no_delay(sock)
+            prepare(sock, self._options.sockets)
+            keep_alive(sock, self._options.sockets)
             if local is not None:
                 bind(sock, local)
             connecting = asyncio.get_running_loop().sock_connect(sock, address)
@@ -241,6 +256,7 @@ class _Client:
         async def connect() -> None:
             channel = await transport.connect(stream, self._plan.settings, port)
             self._opened.append(OpenStream.of(stream, channel))
+            mark_descriptor(channel.fileno(), self._plan)
 
         seconds = self._deadlines.streams_s
         try:

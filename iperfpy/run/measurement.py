@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from iperfpy.errors import IperfpyError, PathError, PeerError, from_transport
+from iperfpy.errors import IperfpyError, LateError, PathError, PeerError, from_transport
 from iperfpy.measure.host import CpuMeter
 from iperfpy.measure.sample import Sample
 from iperfpy.measure.sampler import Sampler
@@ -150,7 +150,7 @@ class Measurement:
         self._measuring = asyncio.Event()
         if not self.schedule.omitting:
             self._measuring.set()
-        self._moved = (0, started_us)
+        self._moved = self._received = (0, started_us)
         self.tracks = tuple(self._track(each, transport, started_us) for each in streams)
         self._ticking = asyncio.create_task(self._tick_on())
         self._ticking.add_done_callback(self._tick_ended)
@@ -321,6 +321,12 @@ class Measurement:
             self._moved = (total, now)
         elif now - since_us > self._deadlines.stall_s * 1e6:
             self._guard.call_off(PathError(f"no data has moved for {self._deadlines.stall_s:g} s"))
+        received, since_us = self._received
+        arrived = sum(track.meter.bytes for track in self.tracks if not track.stream.sends)
+        if arrived != received or not self._receives() or self.peer_finished:
+            self._received = (arrived, now)
+        elif now - since_us > self._deadlines.receive_s * 1e6:
+            self._guard.call_off(LateError(f"no data has come for {self._deadlines.receive_s:g} s"))
 
     def _nothing_expected(self) -> bool:
         """Everything there was to send has been sent; `all_sent` has its own patience."""

@@ -27,15 +27,23 @@ class NetworkClientPort:
         What each TCP data connection presents first.
     bind, client_port
         -B, resolved, port 0, or None; --cport, the first stream's local port, or 0.
+    prepare
+        What the user wants of every data socket, before it is bound.
     """
 
     def __init__(
-        self, remote: SocketAddress, cookie: str, bind: SocketAddress | None = None, client_port: int = 0
+        self,
+        remote: SocketAddress,
+        cookie: str,
+        bind: SocketAddress | None = None,
+        client_port: int = 0,
+        prepare: Callable[[socket.socket], None] = lambda sock: None,
     ) -> None:
         self._remote = remote
         self._cookie = cookie
         self._bind = bind
         self._client_port = client_port
+        self._prepare = prepare
         self._family = socket.AF_INET6 if is_ipv6(remote) else socket.AF_INET
 
     @property
@@ -48,12 +56,16 @@ class NetworkClientPort:
         port = self._client_port + stream.index if self._client_port else 0
         return with_port(self._bind or any_address(self._family), port)
 
+    def prepare(self, sock: socket.socket) -> None:
+        self._prepare(sock)
+
     async def connection(
-        self, stream: Stream, prepare: Callable[[socket.socket], None] | None = None
+        self, stream: Stream, prepare: Callable[[socket.socket], None] | None = None, protocol: int = 0
     ) -> socket.socket:
         loop = asyncio.get_running_loop()
-        sock = new_socket(self._family)
+        sock = new_socket(self._family, protocol)
         try:
+            self.prepare(sock)
             if prepare is not None:
                 prepare(sock)
             local = self.local(stream)

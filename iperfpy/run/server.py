@@ -38,9 +38,10 @@ from iperfpy.measure.sample import Sink
 from iperfpy.plan import Plan, ServerOptions
 from iperfpy.run.acceptor import Acceptor
 from iperfpy.run.clock import now_us
-from iperfpy.run.deadlines import Deadlines
+from iperfpy.run.deadlines import Deadlines, patient
 from iperfpy.run.guard import Guard
 from iperfpy.run.interrupt import Signals
+from iperfpy.run.marks import keep_alive, mark_descriptor
 from iperfpy.run.measurement import OpenStream
 from iperfpy.run.ports import NetworkServerPort, SharedListeners
 from iperfpy.run.report import TestRun, announce
@@ -83,7 +84,8 @@ async def run_server(
     ListenError
         When the port cannot be listened on.
     """
-    server = _Server(options, make_sinks, deadlines or Deadlines(), await listen(options))
+    waits = patient(deadlines or Deadlines(), options.sockets)
+    server = _Server(options, make_sinks, waits, await listen(options))
     with Signals(server.interrupt):
         try:
             return await server.run(on_listening)
@@ -184,6 +186,7 @@ class _ServerTest:
         self._run: TestRun | None = None
         self._opened: list[OpenStream] = []
         set_no_delay(sock)
+        keep_alive(sock, server.options.sockets)
         self._tcp_mss = segment_size(sock)
         self._wire = Wire(sock, server_session(cookie), self.guard)
 
@@ -282,6 +285,7 @@ class _ServerTest:
             except OSError as error:
                 raise PathError(f"stream {stream.id}: {error.strerror or error}") from error
             self._opened.append(OpenStream.of(stream, channel))
+            mark_descriptor(channel.fileno(), request.plan)
 
     def _longest_s(self, plan: Plan) -> float | None:
         """How long to wait for TEST_END: until someone forgot about this test."""

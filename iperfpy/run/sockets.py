@@ -6,14 +6,16 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Callable
+from functools import partial
 
 from iperfpy.errors import ConnectError, ListenError, PlanError
 from iperfpy.plan import ServerOptions
+from iperfpy.run.marks import MAPPED, prepare
 from protocols.contract import SocketAddress
 
 BACKLOG = 128
 DISCARD_READS, DISCARD_BYTES = 16, 64 * 1024
-MAPPED = "::ffff:"
 
 
 def plain(address: SocketAddress) -> SocketAddress:
@@ -64,9 +66,9 @@ async def resolve_local(host: str, family: int) -> SocketAddress:
     return found[0][1]
 
 
-def new_socket(family: int) -> socket.socket:
-    """A non-blocking TCP socket."""
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def new_socket(family: int, protocol: int = 0) -> socket.socket:
+    """A non-blocking TCP socket, or one of another stream `protocol`. Raises OSError."""
+    sock = socket.socket(family, socket.SOCK_STREAM, protocol)
     sock.setblocking(False)
     return sock
 
@@ -117,7 +119,7 @@ async def listen(options: ServerOptions) -> socket.socket:
     where = f"port {options.port}" + (f" of {options.bind}" if options.bind else "")
     try:
         family, address, dual = await _listening_address(options)
-        return _listen_at(family, address, dual)
+        return _listen_at(family, address, dual, partial(prepare, options=options.sockets))
     except OSError as error:
         raise ListenError(f"cannot listen on {where}: {reason(error)}") from error
     except ConnectError as error:
@@ -134,9 +136,12 @@ async def _listening_address(options: ServerOptions) -> tuple[int, SocketAddress
     return socket.AF_INET6, ("::", options.port, 0, 0), not options.family
 
 
-def _listen_at(family: int, address: SocketAddress, dual: bool) -> socket.socket:
+def _listen_at(
+    family: int, address: SocketAddress, dual: bool, wanted: Callable[[socket.socket], None]
+) -> socket.socket:
     sock = new_socket(family)
     try:
+        wanted(sock)  # accepted sockets inherit it
         if os.name == "posix":  # elsewhere the option would let two servers share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

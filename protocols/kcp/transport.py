@@ -31,7 +31,7 @@ _SMALLEST_BUFFER, _LARGEST_BUFFER = 4 << 20, 64 << 20
 
 async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Channel:
     """The client's end, associated. Waits without limit: the caller sets the deadline."""
-    path = ConnectedPath.open(port.remote, port.local(stream))
+    path = ConnectedPath.open(port.remote, port.local(stream), prepare=port.prepare)
     channel = KcpChannel(_engine(stream, settings), path, settings, sends=stream.sends)
     try:
         await channel.associate()

@@ -1,6 +1,6 @@
 """What a datagram transport stands on: datagrams to and from one peer, by callback, at either end.
 
-    client:  path = ConnectedPath.open(port.remote, port.local(stream))
+    client:  path = ConnectedPath.open(port.remote, port.local(stream), prepare=port.prepare)
     server:  path = await port.shared(DatagramHub.open).expect(stream.conv)        (hub.py)
     both:    path.set_receiver(on_batch, on_drained)
              path.send(batch)            what it did not take: path.wait_writable(try_again)
@@ -14,6 +14,7 @@ together. A busy socket so costs the others at most `RUNS_PER_WAKE` runs of dela
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Protocol, Self
 
@@ -133,10 +134,17 @@ class ConnectedPath:
         self.send = sock.send  # the hot path: no frame of its own
 
     @classmethod
-    def open(cls, remote: SocketAddress, local: SocketAddress | None = None, *, offload: bool = True) -> Self:
+    def open(
+        cls,
+        remote: SocketAddress,
+        local: SocketAddress | None = None,
+        *,
+        offload: bool = True,
+        prepare: Callable[[socket.socket], None] | None = None,
+    ) -> Self:
         """A path to `remote`, from `local` if given. Needs a running event loop; errors as
         `DatagramSocket.connected`."""
-        return cls(DatagramSocket.connected(remote, local, offload=offload), remote)
+        return cls(DatagramSocket.connected(remote, local, offload=offload, prepare=prepare), remote)
 
     def set_receiver(self, on_batch: OnBatch, on_drained: OnDrained) -> None:
         self._on_batch, self._on_drained = on_batch, on_drained

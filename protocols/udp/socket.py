@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from types import TracebackType
 from typing import Self
@@ -107,8 +107,10 @@ class DatagramSocket:
         *,
         reuse: bool = False,
         offload: bool = True,
+        prepare: Callable[[socket.socket], None] | None = None,
     ) -> Self:
-        """A socket that exchanges datagrams with `remote` only, bound to `local` if given.
+        """A socket that exchanges datagrams with `remote` only, bound to `local` if given. `prepare` sees it
+        before it is bound.
 
         Raises
         ------
@@ -117,7 +119,7 @@ class DatagramSocket:
         PathError
             When there is no route to `remote`.
         """
-        sock = _bind(family_of(remote), local, reuse)
+        sock = _bind(family_of(remote), local, reuse, prepare)
         made = cls(sock, offload=offload)
         made.connect(remote)
         return made
@@ -404,10 +406,17 @@ def _accepts(sock: socket.socket, option: int, value: int) -> bool:
     return True
 
 
-def _bind(family: int, local: SocketAddress | None, reuse: bool = False) -> socket.socket:
+def _bind(
+    family: int,
+    local: SocketAddress | None,
+    reuse: bool = False,
+    prepare: Callable[[socket.socket], None] | None = None,
+) -> socket.socket:
     sock = None
     try:
         sock = socket.socket(family, socket.SOCK_DGRAM)
+        if prepare is not None:
+            prepare(sock)
         if family == socket.AF_INET6:
             both = local is None or str(local[0]) == "::" or str(local[0]).startswith("::ffff:")
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)

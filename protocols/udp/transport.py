@@ -46,7 +46,7 @@ IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
 
 async def connect(stream: Stream, settings: UdpSettings, port: ClientPort) -> Channel:
     """The client's end, associated. Waits without limit: the caller sets the deadline."""
-    path = ConnectedPath.open(port.remote, port.local(stream))
+    path = ConnectedPath.open(port.remote, port.local(stream), prepare=port.prepare)
     try:
         await association.call(path.take_socket().raw, stream.conv)
         return UdpChannel(path, stream, settings)

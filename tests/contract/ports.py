@@ -82,10 +82,14 @@ class LoopbackClient:
         host, _, *rest = self.remote
         return (host, self._local_port, *rest) if self._local_port else None
 
+    def prepare(self, sock: socket.socket) -> None:
+        """Nobody wants anything of it."""
+
     async def connection(
-        self, stream: Stream, prepare: Callable[[socket.socket], None] | None = None
+        self, stream: Stream, prepare: Callable[[socket.socket], None] | None = None, protocol: int = 0
     ) -> socket.socket:
-        made = socket.socket(socket.AF_INET6 if ":" in self.remote[0] else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in self.remote[0] else socket.AF_INET
+        made = socket.socket(family, socket.SOCK_STREAM, protocol)
         try:
             if prepare is not None:
                 prepare(made)

@@ -69,8 +69,8 @@ def test_the_help_is_two_screens_with_every_transport_and_its_flags(
 ) -> None:
     assert main(["--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) < 2 * 48
-    assert max(map(len, lines)) <= 100
+    assert len(lines) <= 100
+    assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
     assert all(name in text for name in transports())
     assert all(flag in text for flag in ("--kcp-sndwnd N", "-w, --window SIZE", "--csv [FILE]", "Examples:"))

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import pytest
 
-from iperfpy.cli import CommandLine, ParameterError, Request
+from iperfpy.cli import CommandLine
+from iperfpy.cli_plan import ParameterError, Request
 from iperfpy.cli_transports import rewritten
-from iperfpy.plan import Direction, Plan
+from iperfpy.plan import Direction, Plan, SocketOptions
 from protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
 from protocols.errors import SettingsError
 from protocols.registry import transports
@@ -144,6 +145,52 @@ def test_a_csv_may_have_a_name() -> None:
     assert parsed("-c h --csv=x.csv").output.csv == "x.csv"
 
 
+@pytest.mark.parametrize(
+    ("words", "tos"),
+    [
+        ("-S 52", 52),
+        ("-S 064", 52),
+        ("-S 0x34", 52),
+        ("--tos 255", 255),
+        ("-S 0", 0),
+        ("--dscp 46", 184),
+        ("--dscp 0x2e", 184),
+        ("--dscp 056", 184),
+        ("--dscp ef", 184),
+        ("--dscp AF41", 0x88),
+        ("--dscp af13", 0x38),
+        ("--dscp cs1", 0x20),
+        ("--dscp cs7", 0xE0),
+        ("--dscp va", 0xB0),
+        ("--dscp lowdelay", 0x10),
+    ],
+)
+def test_marks_as_iperf3_has_them(words: str, tos: int) -> None:
+    assert plan(words).tos == tos
+
+
+def test_what_is_asked_of_sockets() -> None:
+    words = "--rcv-timeout 500 --snd-timeout 2000 --cntl-ka=10/2/3 -B 192.0.2.1%eth1 -L 0x1f"
+    client = parsed(f"-c h {words} --fq-rate 1.5M --pacing-timer 5000 --extra-data x").client
+    assert client is not None
+    assert (client.bind, client.flow_label) == ("192.0.2.1", 31)
+    assert client.sockets == SocketOptions("eth1", 2_000_000, 500_000, (10, 2, 3))
+    asked = plan("--fq-rate 1.5M --pacing-timer 5000 --extra-data x")
+    assert (asked.fq_rate_bps, asked.pacing_timer_us, asked.extra_data) == (1_500_000, 5000, "x")
+    server = parsed("-s --bind-dev lo --rcv-timeout 700 --cntl-ka").server
+    assert server is not None
+    assert server.sockets == SocketOptions("lo", 0, 700_000, (0, 0, 0))
+
+
+def test_the_interface_of_a_host_is_no_scope_of_an_address() -> None:
+    client = parsed("-c server.example%eth1").client
+    assert client is not None
+    assert (client.host, client.sockets.device) == ("server.example", "eth1")
+    client = parsed("-c fe80::1%eth1").client
+    assert client is not None
+    assert (client.host, client.sockets.device) == ("fe80::1%eth1", "")
+
+
 def test_letters_can_be_joined() -> None:
     request = parsed("-Rc host -VJ")
     assert request.plan is not None
@@ -210,6 +257,19 @@ REFUSALS = {
     "-c h --cport 65535 -P 2": "--cport 65535 leaves no room for 2 streams below 65536",
     "-c h -f x": "'x' is not a unit: expected one of k, m, g, t, K, M, G, T (-f)",
     "-c h --connect-timeout 0": "a timeout must be from 1 to 86400000, not 0 (--connect-timeout)",
+    "-c h -S 256": "a type of service must be from 0 to 255, not 256 (-S)",
+    "-c h -S ef": "'ef' is not a type of service: expected a number from 0 to 255 (-S)",
+    "-c h -S 09": "'09' is not a type of service: expected a number from 0 to 255 (-S)",
+    "-c h --dscp 64": "a code point (such as ef, af41, cs1) must be from 0 to 63, not 64 (--dscp)",
+    "-c h --dscp af44": "'af44' is not a code point (such as ef, af41, cs1): expected a number from 0 to 63"
+    " (--dscp)",
+    "-c h -S 8 --dscp ef": "only one of -S and --dscp may be specified: they are the same byte",
+    "-c h -L 0x100000": "a flow label must be from 0 to 1048575, not 0x100000 (-L)",
+    "-c h -L 0": "a flow label must be from 1 to 1048575, not 0 (-L)",
+    "-c h --rcv-timeout 99": "a timeout must be from 100 to 86400000, not 99 (--rcv-timeout)",
+    "-c h --cntl-ka=1/2/3/4": "'1/2/3/4' is not idle/interval/count (--cntl-ka)",
+    "-c h -B 192.0.2.1%a --bind-dev b": "-B names the interface a, and --bind-dev b",
+    "-s -S 8": "-S is a client option: a server (-s) learns everything about a test from its client",
     "-c h stray": "got unexpected extra argument (stray)",
     "-c h -t": "option '-t' requires an argument",
     "-c h --frobnicate-it": "unknown option --frobnicate-it",

@@ -100,6 +100,7 @@ def test_flags_are_present_only_when_on_and_true() -> None:
     [
         KNOWN,
         replace(KNOWN, direction=Direction.REVERSE, title="a title", extra_data="more"),
+        replace(KNOWN, tos=184, fq_rate_bps=10**8, pacing_timer_us=250, server_cpu=0),
         replace(KNOWN, direction=Direction.BIDIRECTIONAL, parallel=3, rate_bps=10**9, burst_blocks=5),
         replace(KNOWN, settings=KnownSettings(window=2**20, nodelay=True, congestion="bbr", mss=1000)),
         replace(KNOWN, duration_us=0, total_bytes=2**40),

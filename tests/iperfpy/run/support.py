@@ -91,14 +91,15 @@ async def until(ready: Callable[[], bool]) -> None:
 
 @dataclass
 class Server:
-    """A running server: its port, and one recorder per test that started."""
+    """A running server: its port, and one recorder per test that started (of `recorders` first)."""
 
     port: int = 0
+    recorders: list[Recorder] = field(default_factory=list)
     tests: list[Recorder] = field(default_factory=list)
     task: asyncio.Task[int] | None = None
 
     def make_sinks(self) -> list[Recorder]:
-        self.tests.append(Recorder())
+        self.tests.append(self.recorders.pop(0) if self.recorders else Recorder())
         return [self.tests[-1]]
 
     async def settled(self) -> None:

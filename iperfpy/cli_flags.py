@@ -1,0 +1,182 @@
+"""The flags that belong to no transport: iperf3's letters, defaults and units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from iperfpy import cli_options as values
+from iperfpy.cli_options import SECOND_US, Flag, Parsed, duration, integer, named, size
+from protocols.units import RATE_LETTERS
+
+BOTH, SERVER, CLIENT = "Server or client", "Server", "Client"
+NETWORK, PASSWORD, OUTPUT = "Client: addresses and marks", "Passwords (pip install iperfpy[auth])", "Output"
+
+PORT = Parsed("PORT", integer("a port", 1, 65535))
+TEST_SECONDS = Parsed("SEC", duration("-t", 0, values.LONGEST_US))
+OMIT_SECONDS = Parsed("SEC", duration("-O", 0, values.LONGEST_OMIT_US))
+INTERVAL_SECONDS = Parsed("SEC", duration("-i", values.SHORTEST_INTERVAL_US, values.LONGEST_INTERVAL_US))
+MILLISECONDS = Parsed("MS", integer("a timeout", 1, 86_400_000))
+RECEIVE_MILLISECONDS = Parsed("MS", integer("a timeout", 100, 86_400_000))
+SERVER_SECONDS = Parsed("SEC", integer("a time", 1, 86_400))
+STREAMS = Parsed("N", integer("the number of streams", 1, values.MOST_STREAMS))
+TOTAL_BYTES = Parsed("BYTES", size("-n", 1, 1 << 62))
+BLOCK_BYTES = Parsed("LEN", size("-l", 1, values.LARGEST_BLOCK))
+BLOCKS = Parsed("BLOCKS", size("-k", 1, 1 << 62))
+TEXT = Parsed("TEXT", str)
+
+
+def base_flags(known_transports: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
+    """Fresh options, in the order of the help. `chosen_by`: transport -> flags that select it."""
+    return [
+        *_server_flags(),
+        *_client_flags(known_transports, chosen_by),
+        *_network_flags(),
+        *_shared_flags(),
+        *_output_flags(),
+    ]
+
+
+def chooser(transport: str) -> str:
+    """The parameter that says whether a flag which selects this transport was given."""
+    return f"choose_{transport}".replace("-", "_")
+
+
+def _flag(heading: str, role: str, names: Sequence[str], help: str, kind: Any, **more: Any) -> click.Option:
+    if kind is None:
+        return Flag(heading, names, help, role=role, is_flag=True, **more)
+    return Flag(heading, names, help, role=role, type=kind, **more)
+
+
+def _server_flags() -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(SERVER, "server", names, help, kind, **more)
+
+    return [
+        flag(["server", "-s", "--server"], "run as server"),
+        flag(["one_off", "-1", "--one-off"], "exit after one test"),
+    ]
+
+
+def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(CLIENT, "client", names, help, kind, **more)
+
+    transport = Parsed("NAME", values.transport_name(known))
+    return [
+        flag(["client", "-c", "--client"], "run as client", Parsed("HOST", named("-c"))),
+        flag(["proto", "--proto"], f"{', '.join(known)} [{known[0]}]", transport, default=known[0]),
+        *(
+            flag([chooser(name), *flags], f"the same as --proto {name}")
+            for name, flags in chosen_by.items()
+            if flags
+        ),
+        flag(["reverse", "-R", "--reverse"], "the server sends"),
+        flag(["bidir", "--bidir"], "both ends send"),
+        flag(["duration", "-t", "--time"], "measure for this long, 0 without end [10]", TEST_SECONDS),
+        flag(["total_bytes", "-n", "--bytes"], "measure until so much was sent", TOTAL_BYTES),
+        flag(["total_blocks", "-k", "--blockcount"], "measure until so many blocks were sent", BLOCKS),
+        flag(["block_bytes", "-l", "--length"], "block to write at a time, by --proto", BLOCK_BYTES),
+        flag(["parallel", "-P", "--parallel"], "parallel streams [1]", STREAMS, default=1),
+        flag(
+            ["rate", "-b", "--bitrate", "--bandwidth"],
+            "bit/s per stream, 0 without limit, by --proto",
+            Parsed("RATE[/N]", values.rate_and_burst),
+        ),
+        flag(["omit", "-O", "--omit"], "leave out the first seconds [0]", OMIT_SECONDS, default=0),
+        flag(["title", "-T", "--title"], "put TEXT before every line", TEXT),
+        flag(["extra_data", "--extra-data"], "put TEXT into the JSON of both ends", TEXT),
+    ]
+
+
+def _network_flags() -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(NETWORK, "client", names, help, kind, **more)
+
+    return [
+        flag(["client_port", "--cport"], "local data port; stream i uses PORT + i", PORT),
+        flag(["connect_timeout", "--connect-timeout"], "give up connecting after [5000]", MILLISECONDS),
+        flag(
+            ["tos", "-S", "--tos"],
+            "type of service, 0 to 255 (0x34, 064, 52)",
+            Parsed("N", values.type_of_service),
+        ),
+        flag(
+            ["dscp", "--dscp"], "the same by code point: 0 to 63, ef, af41, ..", Parsed("NAME", values.dscp)
+        ),
+        flag(["flow_label", "-L", "--flowlabel"], "IPv6 flow label", Parsed("N", values.flow_label)),
+        flag(
+            ["fq_rate", "--fq-rate"],
+            "bit/s at which the kernel paces a socket",
+            Parsed("RATE", values.rate),
+        ),
+        flag(
+            ["pacing_timer", "--pacing-timer"],
+            "passed on to old iperf3 servers; the pace here is exact [1000]",
+            Parsed("US", size("--pacing-timer", 1, 1 << 31)),
+            default=1000,
+            rare=True,
+        ),
+        flag(["no_fq", "--no-fq-socket-pacing"], "has no effect, as in iperf3", rare=True),
+    ]
+
+
+def _shared_flags() -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(BOTH, "", names, help, kind, **more)
+
+    return [
+        flag(["-p", "--port"], "port to listen on or to connect to [5201]", PORT, default=5201),
+        flag(["bind", "-B", "--bind"], "local address, and interface", Parsed("ADDR[%DEV]", named("-B"))),
+        flag(["device", "--bind-dev"], "network interface to use", Parsed("DEV", named("--bind-dev"))),
+        flag(["ipv4", "-4", "--version4"], "IPv4 only"),
+        flag(["ipv6", "-6", "--version6"], "IPv6 only"),
+        flag(
+            ["receive_timeout", "--rcv-timeout"],
+            "end a test that receives nothing for [120000]",
+            RECEIVE_MILLISECONDS,
+        ),
+        flag(["send_timeout", "--snd-timeout"], "end a TCP connection without ACKs after", MILLISECONDS),
+        flag(
+            ["keepalive", "--cntl-ka"],
+            "TCP keepalive on the control connection",
+            Parsed("[I/I/N]", values.keepalive),
+            is_flag=False,
+            flag_value="",
+            rare=True,
+        ),
+    ]
+
+
+def _output_flags() -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(OUTPUT, "", names, help, kind, **more)
+
+    letter = Parsed("LETTER", values.one_of("a unit", RATE_LETTERS))
+    return [
+        flag(
+            ["interval", "-i", "--interval"],
+            "seconds between reports, 0 none [1]",
+            INTERVAL_SECONDS,
+            default=SECOND_US,
+        ),
+        flag(
+            ["letter", "-f", "--format"],
+            "rates in k m g t (10^3..12 bit/s) or K M G T (KiB/s..) [m]",
+            letter,
+        ),
+        flag(["json", "-J", "--json"], "one JSON document at the end, with iperf3's keys"),
+        flag(["json_stream", "--json-stream"], "a JSON line for everything as it happens"),
+        flag(
+            ["csv", "--csv"],
+            "a CSV row per stream and interval [results/...]",
+            Parsed("[FILE]", str),
+            is_flag=False,
+            flag_value="",
+        ),
+        flag(["verbose", "-V", "--verbose"], "also settings, CPU time, all figures"),
+        flag(["version", "-v", "--version"], "show the version and stop"),
+        flag(["help", "-h", "--help"], "show this and stop"),
+    ]

@@ -1,0 +1,152 @@
+"""What the user asks of sockets is what the kernel says of them, at the end that it concerns."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from iperfpy.errors import LateError, PlanError
+from iperfpy.measure.sample import TestStart
+from iperfpy.plan import Direction, SocketOptions
+from iperfpy.run.marks import SO_MAX_PACING_RATE, keep_alive
+from protocols.registry import transports
+from tests.iperfpy.run.support import Recorder, Server, measure_into, plan_for, relayed, serving
+
+pytestmark = pytest.mark.live
+
+Question = Callable[[socket.socket], Any]
+
+
+class Asking(Recorder):
+    """Asks a question of every data socket when the test starts."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__()
+        self._question = question
+        self.answers: list[Any] = []
+
+    def start(self, start: TestStart) -> None:
+        super().start(start)
+        for one in start.connected:
+            sock = socket.socket(fileno=one.socket)
+            self.answers.append(self._question(sock))
+            sock.detach()
+
+
+def number(level: int, option: int) -> Question:
+    return lambda sock: sock.getsockopt(level, option)
+
+
+async def answers(question: Question, name: str, host: str = "127.0.0.1", **asked: Any) -> list[list[Any]]:
+    """What the client's and the server's data sockets answer in a short test of the transport."""
+    client, at_server = Asking(question), Asking(question)
+    options = {key: asked.pop(key) for key in ("flow_label", "sockets") if key in asked}
+    async with serving(bind=host, **asked.pop("server", {})) as server:
+        server.recorders.append(at_server)
+        await measure_into(client, server.port, plan_for(name, **asked), host=host, **options)
+    return [client.answers, at_server.answers]
+
+
+@pytest.mark.parametrize("name", transports())
+async def test_the_type_of_service_of_both_ends(name: str) -> None:
+    question = number(socket.IPPROTO_IP, socket.IP_TOS)
+    assert await answers(question, name, tos=0xB8, direction=Direction.BIDIRECTIONAL) == [[0xB8] * 2] * 2
+    assert await answers(question, name) == [[0], [0]]
+
+
+@pytest.mark.parametrize("name", transports())
+async def test_the_traffic_class_of_ipv6(name: str) -> None:
+    question = number(socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
+    assert await answers(question, name, host="::1", tos=0x28) == [[0x28], [0x28]]
+
+
+async def test_the_type_of_service_towards_ipv4_on_a_socket_of_both_families() -> None:
+    recorder = Asking(number(socket.IPPROTO_IP, socket.IP_TOS))
+    async with serving(bind="") as server:
+        server.recorders.append(recorder)
+        await measure_into(Recorder(), server.port, plan_for(tos=0xB8))
+    assert recorder.answers == [0xB8]
+
+
+@pytest.mark.parametrize("name", transports())
+async def test_the_kernels_pacing(name: str) -> None:
+    def rate(sock: socket.socket) -> int:
+        raw = sock.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 8)
+        return int(struct.unpack("@L", raw)[0])
+
+    assert await answers(rate, name, fq_rate_bps=80_000_000) == [[10_000_000], [10_000_000]]
+
+
+@pytest.mark.parametrize("name", transports())
+async def test_the_flow_label_of_what_the_client_sends(name: str) -> None:
+    client, _ = await answers(lambda sock: sock.getpeername()[2], name, host="::1", flow_label=0x12345)
+    assert client == [0x12345]
+
+
+async def test_a_flow_label_needs_ipv6() -> None:
+    async with serving() as server:
+        with pytest.raises(PlanError, match=r"-L labels flows of IPv6, and \S+ was reached over IPv4"):
+            await measure_into(Recorder(), server.port, plan_for(), flow_label=1)
+
+
+@pytest.mark.parametrize("name", transports())
+async def test_the_interface_of_a_client(name: str) -> None:
+    def interface(sock: socket.socket) -> bytes:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0")
+
+    client, _ = await answers(interface, name, sockets=SocketOptions(device="lo"))
+    assert client == [b"lo"]
+
+
+async def test_an_interface_that_is_not_there() -> None:
+    async with serving() as server:
+        with pytest.raises(PlanError, match="cannot bind to the interface no-such0: there is none"):
+            await measure_into(Recorder(), server.port, plan_for(), sockets=SocketOptions(device="no-such0"))
+
+
+async def test_how_long_sent_data_may_stay_unacknowledged() -> None:
+    question = number(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    wish = SocketOptions(send_timeout_us=7_000_000)
+    assert await answers(question, "tcp", sockets=wish) == [[7000], [0]]
+    assert await answers(question, "tcp", server={"sockets": wish}) == [[0], [7000]]
+
+
+async def frozen(server: Server, direction: Direction, wish: SocketOptions) -> None:
+    """A test whose path goes silent once it runs."""
+    async with relayed(server.port) as relay:
+        recorder = Recorder(relay.freeze, after=1)
+        plan = plan_for(duration_us=20_000_000, direction=direction)
+        await measure_into(recorder, relay.port, plan, sockets=wish)
+
+
+@pytest.mark.parametrize("direction", [Direction.REVERSE, Direction.BIDIRECTIONAL])
+async def test_a_client_that_receives_nothing_gives_up(direction: Direction) -> None:
+    async with serving() as server:
+        with pytest.raises(LateError, match=r"^no data has come for 0.3 s$"):
+            await frozen(server, direction, SocketOptions(receive_timeout_us=300_000))
+
+
+async def test_a_server_that_receives_nothing_gives_up() -> None:
+    async with serving(sockets=SocketOptions(receive_timeout_us=300_000)) as server:
+        client = asyncio.create_task(frozen(server, Direction.FORWARD, SocketOptions()))
+        await server.started()
+        await server.settled()
+        client.cancel()
+        await asyncio.gather(client, return_exceptions=True)
+    assert server.tests[0].sentence == "no data has come for 0.3 s"
+
+
+def test_keepalive_probes() -> None:
+    names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    with socket.socket() as sock, socket.socket() as other:
+        usual = [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names]
+        keep_alive(sock, SocketOptions(keepalive=(11, 0, 3)))
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names] == [11, usual[1], 3]
+        keep_alive(other, SocketOptions())
+        assert other.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
