@@ -1,5 +1,6 @@
 """Subtracts cumulative counters: one sampler for one stream at one end.
 
+begin(now)     the first data has come: times begin here
 poll(now)      between ticks: looks at the gauges, so that a spread means something
 tick(now)      the stretch since the last tick, as a Sample
 total(now)     the stretch since the start (or since the end of the omitted one), as a Sample
@@ -92,6 +93,11 @@ class Sampler:
         self._zero_us = now_us
         self._whole = _Stretch(record, now_us, self._spread_keys)
         self._interval = _Stretch(record, now_us, self._spread_keys)
+
+    def begin(self, now_us: int) -> None:
+        """`now_us` is the new 0, and nothing is forgotten: the first data has come, and waiting for it is no
+        part of the test."""
+        self._zero_us = self._whole.start_us = self._interval.start_us = now_us
 
     def poll(self, now_us: int) -> None:
         """Look at the gauges. Costs one `counters()`; nothing at all when no gauge has a spread."""

@@ -45,7 +45,7 @@ from iperfpy.run.deadlines import Deadlines, patient
 from iperfpy.run.guard import Guard
 from iperfpy.run.interrupt import Signals
 from iperfpy.run.marks import keep_alive, mark_descriptor, prepare
-from iperfpy.run.measurement import OpenStream
+from iperfpy.run.measurement import OpenStream, first_stir_us
 from iperfpy.run.ports import NetworkClientPort
 from iperfpy.run.report import TestRun, announce
 from iperfpy.run.sockets import (
@@ -146,8 +146,13 @@ class _Client:
         await wire.signal(self._deadlines.streams_s, State.TEST_START)
         server = (self._options.host, self._options.port)
         announce(self._sinks, "client", server, self._plan, transport, self._opened, wire, self._tcp_mss)
-        await wire.signal(self._deadlines.streams_s, State.TEST_RUNNING)
-        await self._measure(wire, transport)
+        stirring = asyncio.create_task(first_stir_us(self._opened, self._deadlines.streams_s))
+        try:
+            await wire.signal(self._deadlines.streams_s, State.TEST_RUNNING)
+        finally:
+            stirring.cancel()
+        stirred_us = stirring.result() if stirring.done() else None
+        await self._measure(wire, transport, stirred_us or wire.arrived_us[State.TEST_RUNNING])
 
     # -- open
 
@@ -267,14 +272,15 @@ class _Client:
 
     # -- measure and exchange
 
-    async def _measure(self, wire: Wire, transport: Transport) -> None:
+    async def _measure(self, wire: Wire, transport: Transport, arrived_us: int) -> None:
+        """`arrived_us`: the word that the test runs, or data before it."""
         forward = self._plan.direction is Direction.FORWARD
         run = self._run = TestRun(
             "client",
             self._plan,
             transport,
             self._opened,
-            now_us() if forward else wire.arrived_us[State.TEST_RUNNING],
+            now_us() if forward else arrived_us,
             wire,
             self._guard,
             self._deadlines,

@@ -1,8 +1,10 @@
 """The part of a test in which data flows: the same at both ends.
 
-    begin   one task per channel sends or receives, one ticks
+    begin   one task per channel sends or receives, one ticks. Where this end only receives, times
+            count from the first data: what passes before is the control channel's time
     tick    every interval: a sample of each stream -> rows, and the other end
-    finish  loads stop, the last samples and the totals are taken, all at one moment
+    finish  loads stop, the last samples and the totals are taken, all at one moment. What only receives
+            ends with its last data, or with the planned time, should the word that it is over come late
     close   channels are closed, tasks ended
 
 Who ends the test, and when, is the client's business (client.py). A data stream that breaks calls the test
@@ -25,7 +27,7 @@ from iperfpy.run.deadlines import Deadlines
 from iperfpy.run.guard import Guard
 from iperfpy.run.load import Budget, Load
 from iperfpy.run.schedule import Schedule
-from protocols.contract import Channel, Side, Stream, Transport, Value
+from protocols.contract import Channel, Counters, Side, Stream, Transport, Value
 from protocols.errors import TransportError
 
 RECEIVED_POLL_S = 0.005
@@ -34,6 +36,11 @@ SETTLE_POLLS = 20
 SETTLE_LIMIT_POLLS = 400
 POLLS_PER_INTERVAL = 20
 SHORTEST_POLL_US, LONGEST_POLL_US = 10_000, 100_000
+END_POLL_US, END_POLL_PER_STREAM_US = 5_000, 1_000
+"""How often a receiver looks when its data may end at any moment."""
+FIRST_DATA_POLL_S = 0.001
+FIRST_DATA_PATIENCE_US = 2_000_000
+"""A silence of so long is part of what is measured."""
 CLOSE_S = 3.0
 
 OnTick = Callable[[tuple[Sample, ...], int], None]
@@ -64,8 +71,17 @@ class Meter:
     @property
     def bytes(self) -> int:
         """Payload since the channel was opened."""
-        value = self.counters().get("bytes")
-        return int(value) if isinstance(value, (int, float)) else 0
+        return _bytes_of(self.counters())
+
+    @property
+    def stirs(self) -> bool:
+        """Whether any payload has come since the opening; to be asked before the first `counters`."""
+        return _bytes_of(self._channel.counters()) > _bytes_of(self._opening or {})
+
+
+def _bytes_of(record: Counters) -> int:
+    value = record.get("bytes")
+    return int(value) if isinstance(value, (int, float)) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +119,23 @@ class Track:
 def side_of(stream: Stream) -> Side:
     """Which end of the stream this program is."""
     return Side.SENDER if stream.sends else Side.RECEIVER
+
+
+async def first_stir_us(streams: Sequence[OpenStream], patience_s: float) -> int | None:
+    """When the first payload came, to a millisecond, on streams that are not measured yet: the word that the
+    test runs may be lost, and come later than the data."""
+    receiving = [each.meter for each in streams if not each.stream.sends]
+    stirs = await _comes_true(lambda: any(meter.stirs for meter in receiving), round(patience_s * 1e6))
+    return now_us() if stirs else None
+
+
+async def _comes_true(ready: Callable[[], bool], patience_us: int) -> bool:
+    give_up_us = now_us() + patience_us
+    while not ready():
+        if now_us() >= give_up_us:
+            return False
+        await asyncio.sleep(FIRST_DATA_POLL_S)
+    return True
 
 
 class Measurement:
@@ -148,9 +181,9 @@ class Measurement:
         if not self.schedule.omitting:
             self._budget.begin()
         self._measuring = asyncio.Event()
-        if not self.schedule.omitting:
-            self._measuring.set()
         self._moved = self._received = (0, started_us)
+        self._ticked_us = started_us
+        self._only_receives = not any(each.stream.sends for each in streams)
         self.tracks = tuple(self._track(each, transport, started_us) for each in streams)
         self._ticking = asyncio.create_task(self._tick_on())
         self._ticking.add_done_callback(self._tick_ended)
@@ -211,9 +244,9 @@ class Measurement:
         """
         self.ended = True
         self._ticking.cancel()
-        now = now_us()
         for track in self.tracks:
             track.meter.freeze()
+        now = self._end_us(now_us())
         if stop:
             self._stop_loads()
         omitting = self.schedule.omitting
@@ -282,12 +315,46 @@ class Measurement:
 
     # -- time
 
-    async def _tick_on(self) -> None:
+    async def _first_data(self) -> None:
+        """Until the first byte is here; if it was not before, the times begin anew."""
+        if self._any_data() or not await _comes_true(self._any_data, FIRST_DATA_PATIENCE_US):
+            return
+        now = self._ticked_us = now_us()
+        self.schedule.begin(now)
+        for track in self.tracks:
+            track.sampler.begin(now)
+
+    def _any_data(self) -> bool:
+        return any(track.meter.bytes for track in self.tracks)
+
+    def _end_us(self, now: int) -> int:
+        """When the measured stretch has ended, at the moment when this end hears of it."""
+        total = sum(track.meter.bytes for track in self.tracks)
+        moved, since_us = self._moved
+        if not self._only_receives or total != moved or not total:
+            return now
+        return min(now, max(since_us, self._planned_end_us, self._ticked_us))
+
+    @property
+    def _planned_end_us(self) -> int:
+        """Of the present stretch; its beginning, when only bytes end it."""
+        return self.schedule.started_us + self.plan.duration_us
+
+    def _poll_us(self, now: int) -> int:
         interval_us = self.plan.interval_us or 1_000_000
         poll_us = min(max(interval_us // POLLS_PER_INTERVAL, SHORTEST_POLL_US), LONGEST_POLL_US)
+        if self._only_receives and now >= self._planned_end_us and not self.schedule.omitting:
+            return min(poll_us, max(END_POLL_US, END_POLL_PER_STREAM_US * len(self.tracks)))
+        return poll_us
+
+    async def _tick_on(self) -> None:
+        if self._only_receives:
+            await self._first_data()
+        if not self.schedule.omitting:
+            self._measuring.set()
         while True:
-            due_us = self.schedule.next_us
-            poll_due_us = now_us() + poll_us
+            due_us, now = self.schedule.next_us, now_us()
+            poll_due_us = now + self._poll_us(now)
             now = await sleep_until(poll_due_us if due_us is None else min(due_us, poll_due_us))
             if due_us is not None and now >= due_us:
                 self._tick(now)
@@ -298,6 +365,7 @@ class Measurement:
             self._on_poll(now)
 
     def _tick(self, now: int) -> None:
+        self._ticked_us = now
         samples = tuple(track.sampler.tick(now, self.schedule.omitting) for track in self.tracks)
         over = self.schedule.ticked(now)
         if over:

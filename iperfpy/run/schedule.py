@@ -22,6 +22,19 @@ class Schedule:
         self._start_us = started_us
         self._count = 0
 
+    def begin(self, now_us: int) -> None:
+        """Everything is that much later than it was laid out: the first data came only now."""
+        later_us, self._start_us = now_us - self._start_us, now_us
+        if self.omit_end_us is not None:
+            self.omit_end_us += later_us
+        if self.end_us is not None:
+            self.end_us += later_us
+
+    @property
+    def started_us(self) -> int:
+        """When the present stretch began."""
+        return self._start_us
+
     @property
     def omitting(self) -> bool:
         """Whether the omitted stretch is not over."""

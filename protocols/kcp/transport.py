@@ -306,7 +306,7 @@ class KcpChannel(Channel):
             "wire_bytes_sent": counts.wire_bytes_sent,
             "datagrams_received": counts.datagrams_received,
             "wire_bytes_received": counts.wire_bytes_received,
-            "segments_received": receiving.segments,
+            "segments_received": receiving.segments + receiving.stored,
             "duplicates": receiving.duplicates,
             "held_segments": receiving.stored,
             "acks_sent": counts.acks_sent,

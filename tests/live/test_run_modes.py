@@ -33,6 +33,11 @@ def sent(row: Row) -> int:
     return sample.bytes
 
 
+def shortest(seconds: float, row: Row) -> float:
+    """What is left of so long a test at this end: a receiver's times begin with the first data."""
+    return seconds if row.local.side is Side.SENDER else seconds / 2
+
+
 def known(sample: Sample | None) -> Sample:
     """The sample without the figures that are not available: those do not travel."""
     assert sample is not None
@@ -57,7 +62,7 @@ async def test_timed(name: str, direction: Direction) -> None:
         assert report.started.plan == client.started.plan if client.started else False
         (row,) = report.end_rows
         assert row.direction == direction.value
-        assert row.local.seconds >= 0.3
+        assert row.local.seconds >= shortest(0.3, row)
         assert row.peer is not None
         assert received(row) > 0
         assert sent(row) > 0
@@ -146,7 +151,7 @@ async def test_omitted_stretch_is_shown_and_not_counted(direction: Direction) ->
     assert measured[0].start_us == 0
     assert sum(sample.bytes for sample in measured) == client.end_rows[0].local.bytes
     for report in (client, there):
-        assert report.end_rows[0].local.seconds >= 0.3
+        assert report.end_rows[0].local.seconds >= shortest(0.3, report.end_rows[0])
 
 
 async def test_omitted_bytes_do_not_count_towards_the_end() -> None:

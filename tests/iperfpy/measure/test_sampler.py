@@ -143,3 +143,14 @@ def test_intervals_add_up_to_the_total(steps: list[tuple[int, int]]) -> None:
     assert sum(sample.bytes for sample in samples) == whole.bytes
     assert sum(sample.end_us - sample.start_us for sample in samples) == whole.end_us
     assert sum(int(sample.values["sent"] or 0) for sample in samples) == whole.values["sent"]
+
+
+def test_time_begins_with_the_first_data_which_counts() -> None:
+    channel = Channel()
+    sampler = sampler_of(channel)
+    channel.advance(bytes=100)
+    sampler.begin(5_170_000)
+    channel.advance(bytes=900)
+    sample = sampler.tick(6_170_000)
+    assert (sample.start_us, sample.end_us, sample.bytes) == (0, 1_000_000, 1000)
+    assert sampler.total(6_170_000).seconds == 1.0

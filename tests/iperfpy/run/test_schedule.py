@@ -60,3 +60,11 @@ def test_missed_intervals_are_skipped() -> None:
 
 def test_unknown_end_ticks_for_ever() -> None:
     assert len(ticks(Schedule(0, S, 0, 0), limit=50)) == 50
+
+
+def test_all_boundaries_move_with_the_first_data() -> None:
+    schedule = Schedule(100, S, S, 2 * S)
+    schedule.begin(50_100)
+    assert schedule.started_us == 50_100
+    assert ticks(schedule) == [(S + 50_100, True), (2 * S + 50_100, False)]
+    assert schedule.end_us == 3 * S + 50_100
