@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo bench test lint types setup clean
+.PHONY: demo bench truth test lint types setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -22,6 +22,10 @@ types: $(VENV)/.dev-installed
 # make bench ARGS="--only kcp --rounds 3"
 bench: $(VENV)/.bench-installed
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# as root: report against wire, over network namespaces. make truth ARGS="--only kcp-bbr"
+truth: $(VENV)/.installed
+	$(BIN)/python -m tests.truth $(ARGS)
 
 setup: $(VENV)/.dev-installed
 

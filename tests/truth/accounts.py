@@ -1,0 +1,305 @@
+"""What the packets of one stream say: sent, sent again, arrived, acknowledged, and after how long.
+
+    sender's device    what left: every transmission of data, first or again; what was acknowledged, and when
+    receiver's device  what arrived: payload as a reader gets it
+
+One reader for each wire format. They share nothing with the programs that they check: neither the parsing
+nor the arithmetic.
+"""
+
+from __future__ import annotations
+
+import heapq
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.truth.capture import TCP, UDP, Packet
+
+Floats = NDArray[np.float64]
+COOKIE_BYTES = 37
+KCP_PUSH, KCP_ACK = 81, 82
+_KCP = struct.Struct("<IBBHIIII")
+_UDP_DATA = struct.Struct("!III")
+SRTT_STEP_US = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A total that grows: from `us[i]` on it is `total[i]`. Before `us[0]` it is 0."""
+
+    us: Floats
+    total: Floats
+
+    @classmethod
+    def of(cls, points: Iterable[tuple[float, float]]) -> Curve:
+        """From times and totals, in order; points at which nothing was added are left out."""
+        grown: list[tuple[float, float]] = []
+        for us, total in points:
+            if total > (grown[-1][1] if grown else 0):
+                grown.append((us, total))
+        array = np.array(grown, np.float64).reshape(-1, 2)
+        return cls(array[:, 0], array[:, 1])
+
+    def at(self, us: float) -> float:
+        index = int(np.searchsorted(self.us, us, "right"))
+        return float(self.total[index - 1]) if index else 0.0
+
+    def when(self, total: float) -> Floats:
+        """The time in which the total was that: from, until."""
+        index = int(np.searchsorted(self.total, total, "right"))
+        first = self.us[index - 1] if index else -np.inf
+        last = self.us[index] if index < len(self.us) else np.inf
+        return np.array((first, last))
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One stream.
+
+    `sent_us`, `again`: a row for each transmission of data, in order, and whether that data had been sent
+    before. `vouched`: payload that the sender may count (acknowledged for KCP, sent once for TCP and UDP).
+    `delivered`: payload that the receiver may count. `rtt`: rows (time, microseconds). `arrived_us`: of data
+    segments or datagrams at the receiver, repeats included. `lost_percent`: of those sent, up to the last
+    one that arrived. `jitter_us`: after each arrival. `datagrams`, `datagram_bytes`: UDP from the
+    sender, acknowledgements included.
+    """
+
+    sent_us: Floats
+    again: NDArray[np.bool_]
+    vouched: Curve
+    delivered: Curve
+    rtt: Floats
+    arrived_us: Floats
+    lost_percent: float
+    jitter_us: Floats | None = None
+    datagrams: int = 0
+    datagram_bytes: int = 0
+
+    def again_among(self, transmissions: int) -> int:
+        """How many of the first so many transmissions were repeats."""
+        return int(np.count_nonzero(self.again[:transmissions]))
+
+    def mean_srtt_us(self, end_us: float) -> float:
+        """The smoothed round-trip time (RFC 6298, 2.3), averaged over time up to `end_us`."""
+        if not len(self.rtt):
+            return float("nan")
+        smoothed, value = np.empty(len(self.rtt)), self.rtt[0, 1]
+        for index, sample in enumerate(self.rtt[:, 1]):
+            value += (sample - value) / 8
+            smoothed[index] = value
+        looks = np.arange(self.rtt[0, 0] + SRTT_STEP_US, end_us, SRTT_STEP_US)
+        return float(smoothed[np.searchsorted(self.rtt[:, 0], looks, "right") - 1].mean())
+
+
+def _rows(points: Sequence[tuple[float, float]]) -> Floats:
+    return np.array(points, np.float64).reshape(-1, 2)
+
+
+# ---------------------------------------------------------------------- KCP
+
+
+def kcp(sender: Sequence[Packet], receiver: Sequence[Packet]) -> Wire:
+    """A KCP stream from what passed the sender's and the receiver's device."""
+    left = [packet for packet in sender if packet.protocol == UDP and packet.out]
+    sent: list[tuple[float, int]] = []
+    sizes: dict[int, int] = {}
+    stamped: dict[tuple[int, int], float] = {}
+    again = []
+    for packet in left:
+        for command, stamp, number, _, size in _kcp_segments(packet):
+            if command == KCP_PUSH:
+                again.append(number in sizes)
+                sent.append((packet.us, number))
+                sizes[number] = size
+                stamped[number, stamp] = packet.us
+    vouched, rtt = _kcp_acknowledged(sender, sizes, stamped)
+    arrivals = [
+        (packet.us, number, size)
+        for packet in receiver
+        if packet.protocol == UDP and not packet.out
+        for command, _, number, _, size in _kcp_segments(packet)
+        if command == KCP_PUSH
+    ]
+    lost = len(sent) - len(arrivals)
+    return Wire(
+        np.array([us for us, _ in sent]),
+        np.array(again, np.bool_),
+        vouched,
+        _in_order((us, number, number + 1, size) for us, number, size in arrivals),
+        rtt,
+        np.array([us for us, _, _ in arrivals]),
+        100.0 * lost / max(1, len(sent)),
+        datagrams=len(left),
+        datagram_bytes=sum(len(packet.body) - 8 for packet in left),
+    )
+
+
+def _kcp_segments(packet: Packet) -> Iterator[tuple[int, int, int, int, int]]:
+    """(command, stamp, number, first unacknowledged, length) of each."""
+    at, body = 8, packet.body
+    while at + _KCP.size <= len(body):
+        _, command, _, _, stamp, number, una, size = _KCP.unpack_from(body, at)
+        at += _KCP.size + size
+        yield command, stamp, number, una, size
+
+
+def _kcp_acknowledged(
+    sender: Sequence[Packet], sizes: dict[int, int], stamped: dict[tuple[int, int], float]
+) -> tuple[Curve, Floats]:
+    """What was acknowledged, one by one or up to a number, and a round-trip time per datagram of ACKs."""
+    known: set[int] = set()
+    points, rtt, total, below = [], [], 0, 0
+    for packet in sender:
+        if packet.protocol != UDP or packet.out:
+            continue
+        newest = -1.0
+        for command, stamp, number, una, _ in _kcp_segments(packet):
+            fresh = set(range(below, una)) - known
+            below = max(below, una)
+            if command == KCP_ACK and number in sizes and number not in known:
+                fresh.add(number)
+            if command == KCP_ACK:
+                newest = max(newest, stamped.get((number, stamp), -1.0))
+            known |= fresh
+            total += sum(sizes.get(each, 0) for each in fresh)
+        points.append((packet.us, total))
+        if newest >= 0:
+            rtt.append((packet.us, packet.us - newest))
+    return Curve.of(points), _rows(rtt)
+
+
+def _in_order(pieces: Iterable[tuple[float, int, int, int]]) -> Curve:
+    """What can be read from pieces (time, first, last + 1, bytes) that begin at 0 and come in any order."""
+    points, total, upto = [], 0, 0
+    waiting: list[tuple[int, int, int]] = []
+    for us, first, last, size in pieces:
+        heapq.heappush(waiting, (first, last, size))
+        while waiting and waiting[0][0] <= upto:
+            start, stop, bytes_ = heapq.heappop(waiting)
+            if stop > upto:
+                total += bytes_ * (stop - upto) // (stop - start)
+                upto = stop
+        points.append((us, total))
+    return Curve.of(points)
+
+
+# ---------------------------------------------------------------------- TCP
+
+
+def tcp(sender: Sequence[Packet], receiver: Sequence[Packet], *, reverse: bool) -> Wire:
+    """The connection that carried most, without the cookie that a client says first."""
+    carried = Counter[tuple[int, int]]()
+    for packet in sender:
+        if packet.protocol == TCP and packet.out:
+            carried[packet.ports] += len(packet.body)
+    ports = carried.most_common(1)[0][0]
+    skip = 0 if reverse else COOKIE_BYTES
+    left, base = _tcp_data(sender, ports, skip, out=True)
+    came, _ = _tcp_data(receiver, ports, skip, out=False)
+    again, sent_once, highest = [], [], 0
+    for us, _, last in left:
+        again.append(last <= highest)
+        highest = max(highest, last)
+        sent_once.append((us, highest))
+    return Wire(
+        np.array([us for us, _, _ in left]),
+        np.array(again, np.bool_),
+        Curve.of(sent_once),
+        _in_order((us, first, last, last - first) for us, first, last in came),
+        _tcp_round_trips(sender, ports, base, left),
+        np.array([us for us, _, _ in came]),
+        100.0 * (len(left) - len(came)) / max(1, len(left)),
+    )
+
+
+def _tcp_data(
+    packets: Sequence[Packet], ports: tuple[int, int], skip: int, *, out: bool
+) -> tuple[list[tuple[float, int, int]], int]:
+    """(time, first byte, last byte + 1) of every segment with payload, bytes counted from the end of what is
+    skipped; and the sequence number of byte 0."""
+    found, base, reached = [], None, 0
+    for packet in packets:
+        if packet.protocol != TCP or packet.ports != ports or packet.out != out:
+            continue
+        sequence = int.from_bytes(packet.body[4:8], "big")
+        if packet.body[13] & 0x02:  # SYN
+            base = (sequence + 1 + skip) & 0xFFFF_FFFF
+            continue
+        size = len(packet.body) - 4 * (packet.body[12] >> 4)
+        if base is None or not size:
+            continue
+        offset = (sequence - base - reached + 0x8000_0000 & 0xFFFF_FFFF) - 0x8000_0000 + reached
+        if offset >= 0:
+            found.append((packet.us, offset, offset + size))
+            reached = max(reached, offset + size)
+    return found, base or 0
+
+
+def _tcp_round_trips(
+    packets: Sequence[Packet], ports: tuple[int, int], base: int, left: Sequence[tuple[float, int, int]]
+) -> Floats:
+    """From the oldest segment that an ACK is the first to cover, if none was sent again (RFC 6298, 3)."""
+    firsts: dict[int, float] = {}
+    repeated: set[int] = set()
+    for us, _, last in left:
+        repeated.add(last) if last in firsts else firsts.setdefault(last, us)
+    ends, at, reached, rtt = sorted(firsts), 0, 0, []
+    for packet in packets:
+        if packet.protocol != TCP or packet.ports != ports[::-1] or packet.out:
+            continue
+        acknowledged = int.from_bytes(packet.body[8:12], "big")
+        upto = (acknowledged - base - reached + 0x8000_0000 & 0xFFFF_FFFF) - 0x8000_0000 + reached
+        if upto <= reached:
+            continue
+        reached, begin = upto, at
+        while at < len(ends) and ends[at] <= upto:
+            at += 1
+        covered = ends[begin:at]
+        if covered and not repeated.intersection(covered):
+            rtt.append((packet.us, packet.us - firsts[covered[0]]))
+    return _rows(rtt)
+
+
+# ---------------------------------------------------------------------- UDP
+
+
+def udp(sender: Sequence[Packet], receiver: Sequence[Packet], block_bytes: int) -> Wire:
+    """The datagrams of the block length: numbers, and transit times that vary (RFC 1889, A.8)."""
+    left = _udp_data(sender, block_bytes, out=True)
+    came = _udp_data(receiver, block_bytes, out=False)
+    departed = {number: us for us, number in left}
+    last = max((number for _, number in came), default=0)
+    jitter_us, varied, before = 0.0, [], None
+    for us, number in came:
+        transit = us - departed[number]
+        if before is not None:
+            jitter_us += (abs(transit - before) - jitter_us) / 16
+        before = transit
+        varied.append(jitter_us)
+    numbers = {number for _, number in came}
+    reached = sum(number <= last for _, number in left)
+    return Wire(
+        np.array([us for us, _ in left]),
+        np.zeros(len(left), np.bool_),
+        Curve.of((us, count * block_bytes) for count, (us, _) in enumerate(left, 1)),
+        Curve.of((us, count * block_bytes) for count, (us, _) in enumerate(came, 1)),
+        _rows([]),
+        np.array([us for us, _ in came]),
+        100.0 * (reached - len(numbers)) / max(1, reached),
+        np.array(varied),
+        datagrams=len(left),
+    )
+
+
+def _udp_data(packets: Sequence[Packet], block_bytes: int, *, out: bool) -> list[tuple[float, int]]:
+    """(time, number) of each."""
+    return [
+        (packet.us, _UDP_DATA.unpack_from(packet.body, 8)[2])
+        for packet in packets
+        if packet.protocol == UDP and packet.out == out and len(packet.body) == 8 + block_bytes
+    ]
