@@ -26,6 +26,9 @@ TOTAL_BYTES = Parsed("BYTES", size("-n", 1, 1 << 62))
 BLOCK_BYTES = Parsed("LEN", size("-l", 1, values.LARGEST_BLOCK))
 BLOCKS = Parsed("BLOCKS", size("-k", 1, 1 << 62))
 TEXT = Parsed("TEXT", str)
+AFFINITY = Parsed("N[,M]", values.affinity)
+COUNT = Parsed("N", integer("a number of tests", 1, 250))
+FILE = Parsed("FILE", named("a file name"))
 
 
 def base_flags(known_transports: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
@@ -57,6 +60,15 @@ def _server_flags() -> list[click.Option]:
     return [
         flag(["server", "-s", "--server"], "run as server"),
         flag(["one_off", "-1", "--one-off"], "exit after one test"),
+        flag(["daemon", "-D", "--daemon"], "run in the background"),
+        flag(["max_tests", "--max-tests"], "so many tests at once [64]", COUNT, default=64),
+        flag(
+            ["rate_limit", "--server-bitrate-limit"],
+            "bit/s of all tests together, on average of /SEC [5]",
+            Parsed("RATE[/SEC]", values.rate_and_seconds),
+        ),
+        flag(["longest", "--server-max-duration"], "longest test, -O included", SERVER_SECONDS),
+        flag(["idle", "--idle-timeout"], "with -1: exit when nobody came for", SERVER_SECONDS),
     ]
 
 
@@ -139,6 +151,8 @@ def _shared_flags() -> list[click.Option]:
             RECEIVE_MILLISECONDS,
         ),
         flag(["send_timeout", "--snd-timeout"], "end a TCP connection without ACKs after", MILLISECONDS),
+        flag(["affinity", "-A", "--affinity"], "processor of this end, and of the server", AFFINITY),
+        flag(["pid_file", "-I", "--pidfile"], "write the process number there", FILE),
         flag(
             ["keepalive", "--cntl-ka"],
             "TCP keepalive on the control connection",
@@ -177,6 +191,23 @@ def _output_flags() -> list[click.Option]:
             flag_value="",
         ),
         flag(["verbose", "-V", "--verbose"], "also settings, CPU time, all figures"),
+        flag(["log_file", "--logfile"], "append the output to a file", FILE),
+        flag(
+            ["timestamps", "--timestamps"],
+            "put the time before every line, as by strftime [%c ]",
+            Parsed("[FORMAT]", str),
+            is_flag=False,
+            flag_value="%c ",
+        ),
+        flag(["force_flush", "--forceflush"], "has no effect: every line is flushed", rare=True),
+        flag(
+            ["debug", "-d", "--debug"],
+            "show the control messages on standard error",
+            Parsed("[N]", integer("a debug level", 1, 4)),
+            is_flag=False,
+            flag_value="4",
+            rare=True,
+        ),
         flag(["version", "-v", "--version"], "show the version and stop"),
         flag(["help", "-h", "--help"], "show this and stop"),
     ]

@@ -13,7 +13,15 @@ from click.core import ParameterSource
 from iperfpy.cli_flags import chooser
 from iperfpy.cli_options import Flag
 from iperfpy.cli_transports import SharedFlag, settings_of
-from iperfpy.plan import ClientOptions, Direction, OutputOptions, Plan, ServerOptions, SocketOptions
+from iperfpy.plan import (
+    ClientOptions,
+    Direction,
+    OutputOptions,
+    Plan,
+    ProcessOptions,
+    ServerOptions,
+    SocketOptions,
+)
 from protocols.contract import Transport
 
 
@@ -51,6 +59,7 @@ class Request:
     """What the command line asks for: a client's test when `plan` and `client` are there, else a server."""
 
     output: OutputOptions
+    process: ProcessOptions
     server: ServerOptions | None = None
     plan: Plan | None = None
     client: ClientOptions | None = None
@@ -59,15 +68,34 @@ class Request:
 def request_of(given: Given, transports: Mapping[str, Transport], shared: Sequence[SharedFlag]) -> Request:
     """What is to be run. Raises `ParameterError`, or `SettingsError` from a transport's settings."""
     check_role(given)
-    output = _output(given)
+    output, process = _output(given), _process(given)
     if given["server"]:
-        return Request(output, server=_server(given))
+        if _affinity(given)[1] is not None:
+            raise ParameterError("a server (-s) has one processor to choose: -A N")
+        return Request(output, process, server=_server(given))
     check_combination(given)
     plan = plan_of(given, transports, shared)
-    return Request(output, plan=plan, client=_client(given))
+    return Request(output, process, plan=plan, client=_client(given))
+
+
+def _process(given: Given) -> ProcessOptions:
+    return ProcessOptions(
+        daemon=given["daemon"],
+        pid_file=given["pid_file"] or "",
+        log_file=given["log_file"] or "",
+        cpu=_affinity(given)[0],
+        debug=given["debug"] is not None,
+    )
+
+
+def _affinity(given: Given) -> tuple[int | None, int | None]:
+    """Processors of this end and of the server."""
+    chosen: tuple[int | None, int | None] = given["affinity"] or (None, None)
+    return chosen
 
 
 def _server(given: Given) -> ServerOptions:
+    rate, seconds = given["rate_limit"] or (0, 5)
     bind, sockets = _sockets(given, given["bind"])
     return ServerOptions(
         port=given["port"],
@@ -75,6 +103,11 @@ def _server(given: Given) -> ServerOptions:
         family=_family(given),
         one_off=given["one_off"],
         interval_us=given["interval"],
+        max_tests=given["max_tests"],
+        rate_limit_bps=rate,
+        rate_window_us=seconds * 1_000_000,
+        longest_us=(given["longest"] or 0) * 1_000_000,
+        idle_us=(given["idle"] or 0) * 1_000_000,
         sockets=sockets,
     )
 
@@ -174,6 +207,7 @@ def plan_of(given: Given, transports: Mapping[str, Transport], shared: Sequence[
         tos=given["tos"] or given["dscp"] or 0,
         fq_rate_bps=given["fq_rate"] or 0,
         pacing_timer_us=given["pacing_timer"],
+        server_cpu=_affinity(given)[1],
     )
 
 
@@ -209,5 +243,6 @@ def _output(given: Given) -> OutputOptions:
         csv=given["csv"],
         rate_format=given["letter"] or "",
         verbose=given["verbose"],
+        timestamps=given["timestamps"] or "",
         interval_us=given["interval"],
     )

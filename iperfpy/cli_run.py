@@ -14,13 +14,14 @@ from pathlib import Path
 
 from iperfpy.cli import FAILED, complain, silence_stdout
 from iperfpy.cli_plan import Request
+from iperfpy.cli_process import StartError, daemonize, logging_to, pid_file, run_on
 from iperfpy.errors import IperfpyError
 from iperfpy.measure.sample import Sink
 from iperfpy.plan import ClientOptions, OutputOptions, Plan, ServerOptions
 from iperfpy.report.csv import CsvFile, CsvSink, open_default, reason
 from iperfpy.report.guard import GuardedSink
 from iperfpy.report.json import JsonSink, JsonStreamSink
-from iperfpy.report.live import screen_for
+from iperfpy.report.live import Screen, screen_for
 from iperfpy.report.text import TextSink, Wording
 
 STOPPED_TWICE = 130
@@ -28,10 +29,31 @@ STOPPED_TWICE = 130
 
 def run(request: Request) -> int:
     """The exit status: 0 only when everything was measured and everything was written."""
+    process = request.process
+    try:
+        with logging_to(process.log_file):
+            on_ready = daemonize() if process.daemon else _nobody_waits
+            if isinstance(on_ready, int):
+                return on_ready
+            with pid_file(process.pid_file):
+                run_on(process.cpu)
+                return run_here(request, on_ready)
+    except StartError as error:
+        return complain(str(error), _as_flags(request.output))
+
+
+def _nobody_waits() -> None:
+    """For a server that is no daemon."""
+
+
+def run_here(request: Request, on_ready: Callable[[], None]) -> int:
+    """The same in this process; `on_ready` is called once a server listens."""
+    if request.process.debug:
+        logging.basicConfig(level=logging.DEBUG, format="iperfpy: %(message)s")
     if request.plan is not None and request.client is not None:
         return run_client(request.plan, request.client, request.output)
     assert request.server is not None, "the command line makes a client or a server"
-    return run_server(request.server, request.output)
+    return run_server(request.server, request.output, on_ready)
 
 
 def run_client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int:
@@ -60,7 +82,9 @@ def run_client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int
     return status or int(reports.failed)
 
 
-def run_server(options: ServerOptions, output: OutputOptions) -> int:
+def run_server(
+    options: ServerOptions, output: OutputOptions, on_ready: Callable[[], None] = _nobody_waits
+) -> int:
     """Serve until told to stop, or for one test."""
     from iperfpy.run import clock, server
 
@@ -69,7 +93,12 @@ def run_server(options: ServerOptions, output: OutputOptions) -> int:
         logging.basicConfig(level=logging.INFO, format="iperfpy: %(message)s")
     try:
         reports.check_csv()
-        serving = server.run_server(options, reports.server_sinks, on_listening=reports.listening)
+
+        def listening(port: int) -> None:
+            reports.listening(port)
+            on_ready()
+
+        serving = server.run_server(options, reports.server_sinks, on_listening=listening)
         status = clock.run(serving)
     except OSError as error:
         return complain(f"cannot write the CSV: {reason(error)}", _as_flags(output))
@@ -146,12 +175,15 @@ class Reports:
         """Say where, as iperf3 does, where people read."""
         if not self._output.json and not self._output.json_stream:
             rule = "-" * 59
-            screen = screen_for(sys.stdout)
+            screen = self._screen()
             try:
                 for text in (rule, f"Server listening on {port}", rule):
                     screen.line((text, ""))
             except OSError as error:
                 self.lost(error)
+
+    def _screen(self) -> Screen:
+        return screen_for(sys.stdout, self._output.timestamps)
 
     def open_csv(self, plan: Plan) -> CsvFile | None:
         """The client's CSV, opened before the test starts. Raises OSError."""
@@ -181,7 +213,7 @@ class Reports:
         if self._output.json:
             return JsonSink(sys.stdout)
         wording = Wording(self._output.rate_format, title, self._output.verbose)
-        sink = TextSink(screen_for(sys.stdout), sys.stderr, wording)
+        sink = TextSink(self._screen(), sys.stderr, wording)
         if connecting is not None:
             try:
                 sink.connecting(connecting)

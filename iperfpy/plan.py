@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from protocols.settings import Settings
 
@@ -54,14 +54,13 @@ class SocketOptions:
 
     `send_timeout_us`: how long TCP data may stay unacknowledged (RFC 5482), 0: as the system has it.
     `receive_timeout_us`: how long a receiver waits for data, 0: the default. `keepalive`: probes on the
-    control connection, as (idle s, interval s, count) with 0 for the system's value. `cpu`: where to run.
+    control connection, as (idle s, interval s, count) with 0 for the system's value.
     """
 
     device: str = ""
     send_timeout_us: int = 0
     receive_timeout_us: int = 0
     keepalive: tuple[int, int, int] | None = None
-    cpu: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +79,29 @@ class ClientOptions:
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Where to listen, and for how many tests."""
+    """Where to listen, for how many tests, and what they may ask for.
+
+    `rate_limit_bps`: of all tests together, averaged over `rate_window_us`; `longest_us`: of one test;
+    `idle_us`: with `one_off`, how long to wait for that test. 0: no limit.
+    """
 
     port: int = DEFAULT_PORT
     bind: str = ""
     family: int = 0
     one_off: bool = False
     interval_us: int = 1_000_000
+    max_tests: int = 64
+    rate_limit_bps: int = 0
+    rate_window_us: int = 5_000_000
+    longest_us: int = 0
+    idle_us: int = 0
     sockets: SocketOptions = SocketOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """What is shown, and where it goes. `csv` None: no CSV; empty: a name under results/ is made."""
+    """What is shown, and where it goes. `csv` None: no CSV; empty: a name under results/ is made.
+    `timestamps`: strftime's format of what goes before every line, or empty."""
 
     json: bool = False
     json_stream: bool = False
@@ -100,4 +109,15 @@ class OutputOptions:
     rate_format: str = ""  # k m g t K M G T, or empty: adaptive
     verbose: bool = False
     interval_us: int = 1_000_000
-    extra: dict[str, str] = field(default_factory=dict)
+    timestamps: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOptions:
+    """How the program runs, whatever it does."""
+
+    daemon: bool = False
+    pid_file: str = ""
+    log_file: str = ""
+    cpu: int | None = None
+    debug: bool = False

@@ -7,6 +7,7 @@ to wrap, and a pipe gets whole lines, each as soon as it is complete.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -55,6 +56,22 @@ class PlainScreen:
         self._stream.flush()
 
 
+class StampedScreen:
+    """Puts the local time, as strftime writes it, before every line of another screen."""
+
+    def __init__(self, screen: Screen, format: str) -> None:
+        self._screen = screen
+        self._format = format
+
+    @property
+    def width(self) -> int | None:
+        width = self._screen.width
+        return None if width is None else max(1, width - len(time.strftime(self._format)))
+
+    def line(self, *spans: Span) -> None:
+        self._screen.line((time.strftime(self._format), "muted"), *spans)
+
+
 class RichScreen:
     """The same text through rich, which also knows NO_COLOR and dumb terminals."""
 
@@ -74,8 +91,10 @@ class RichScreen:
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-def screen_for(stream: TextIO) -> Screen:
-    """The screen that suits the stream; rich is imported only for a terminal."""
+def screen_for(stream: TextIO, timestamps: str = "") -> Screen:
+    """The screen that suits the stream; rich is imported only for a terminal. `timestamps`: of every line."""
+    if timestamps:
+        return StampedScreen(screen_for(stream), timestamps)
     if not stream.isatty():
         return PlainScreen(stream)
     from rich.console import Console

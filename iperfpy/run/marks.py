@@ -18,6 +18,7 @@ from iperfpy.plan import Plan, SocketOptions
 from protocols.contract import SocketAddress
 
 MAPPED = "::ffff:"
+IE_SET_TOS, IE_INIT_STREAM = 125, 201
 SO_MAX_PACING_RATE = 47
 IPV6_FLOWLABEL_MGR, IPV6_FLOWINFO_SEND = 32, 33
 _FLOW_LABEL_REQUEST = struct.Struct("=16s 4s B B H H H I")  # struct in6_flowlabel_req, linux/in6.h
@@ -45,7 +46,7 @@ def mark_descriptor(fd: int, plan: Plan) -> None:
 
 def set_tos(sock: socket.socket, tos: int) -> None:
     """The byte of the IP header: type of service of IPv4, traffic class of IPv6."""
-    with _asked("-S"):
+    with _asked("-S", IE_SET_TOS):
         if sock.family == socket.AF_INET6 and not _speaks_ipv4(sock):
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
         else:
@@ -107,9 +108,9 @@ def lease_flow_label(sock: socket.socket, remote: SocketAddress) -> None:
 
 
 @contextlib.contextmanager
-def _asked(flag: str) -> Iterator[None]:
+def _asked(flag: str, i_errno: int = IE_INIT_STREAM) -> Iterator[None]:
     try:
         yield
     except (OSError, AttributeError) as error:
         why = getattr(error, "strerror", None) or "it does not know it"
-        raise PlanError(f"this system refuses {flag}: {why}") from error
+        raise PlanError(f"this system refuses {flag}: {why}", i_errno) from error

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from iperfpy.control.codec import State, encode_state
 from iperfpy.control.messages import (
+    COOKIE_PREFIX,
     IE_ACCESS_DENIED,
     Request,
     decode_parameters,
@@ -41,8 +42,10 @@ from iperfpy.run.clock import now_us
 from iperfpy.run.deadlines import Deadlines, patient
 from iperfpy.run.guard import Guard
 from iperfpy.run.interrupt import Signals
+from iperfpy.run.limits import IE_TOTAL_RATE, TotalRate, check_limits, too_fast
 from iperfpy.run.marks import keep_alive, mark_descriptor
 from iperfpy.run.measurement import OpenStream
+from iperfpy.run.placement import Placement
 from iperfpy.run.ports import NetworkServerPort, SharedListeners
 from iperfpy.run.report import TestRun, announce
 from iperfpy.run.sockets import close_gently, listen, segment_size, set_no_delay
@@ -52,8 +55,10 @@ from protocols.contract import SocketAddress
 from protocols.errors import TransportError
 from protocols.registry import transports
 
-CLIENTS_LIMIT, TESTS_LIMIT = 256, 64
-"""Clients at once, and those of them whose test was accepted; more are refused as busy."""
+CLIENTS_LIMIT = 256
+"""Clients at once, with those whose test was not accepted yet; more are refused as busy."""
+WATCH_S = 0.25
+"""How often the rate of all tests is looked at, where it is limited."""
 STOP_S = 5.0
 """For all tests to say goodbye when the server is stopped."""
 
@@ -106,18 +111,41 @@ class _Server:
         self.acceptor = Acceptor(listener, self._on_client, deadlines.cookie_s)
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._tests: dict[asyncio.Task[None], _ServerTest] = {}
-        self._accepting: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._placement = Placement()
 
     async def run(self, on_listening: Callable[[int], None] | None) -> int:
         """Accept clients until `finished`; gives the exit status."""
-        self._accepting = asyncio.create_task(self.acceptor.run())
+        accepting = asyncio.create_task(self.acceptor.run())
+        self._tasks = [accepting]
+        if self.options.rate_limit_bps:
+            self._tasks.append(asyncio.create_task(self._watch_rate()))
+        if self.options.idle_us and self.options.one_off:
+            asyncio.get_running_loop().call_later(self.options.idle_us / 1e6, self._give_up)
         if on_listening is not None:
             on_listening(int(self.acceptor.local[1]))
-        waiting: set[asyncio.Future[int] | asyncio.Future[None]] = {self.finished, self._accepting}
+        waiting: set[asyncio.Future[int] | asyncio.Future[None]] = {self.finished, *self._tasks}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if not self.finished.done():
-            self._accepting.result()
+        for task in self._tasks:
+            if task.done() and not self.finished.done():
+                task.result()
         return self.finished.result()
+
+    async def _watch_rate(self) -> None:
+        """Call off the fastest test when all of them together are too fast."""
+        options = self.options
+        total: TotalRate[_ServerTest] = TotalRate(options.rate_limit_bps, options.rate_window_us)
+        while True:
+            fastest = total.observe(now_us(), {test: test.moved_bytes for test in self._tests.values()})
+            if fastest is not None:
+                fastest.guard.call_off(PlanError(too_fast(options.rate_limit_bps), IE_TOTAL_RATE))
+            await asyncio.sleep(WATCH_S)
+
+    def _give_up(self) -> None:
+        """Nobody has come for the one test in time; one that runs will end the server itself."""
+        if not self.running():
+            log.info("no client has come within %g s", self.options.idle_us / 1e6)
+            self.finish(0)
 
     def interrupt(self, name: str) -> None:
         """A signal arrived: tell all clients, then stop."""
@@ -132,9 +160,9 @@ class _Server:
 
     async def close(self) -> None:
         """End every test that is left, and close everything."""
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.gather(self._accepting, return_exceptions=True)
+        for watching in self._tasks:
+            watching.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for test in self._tests.values():
             test.guard.call_off(InterruptError("the server has stopped"))
         if self._tests:
@@ -147,7 +175,9 @@ class _Server:
 
     def _on_client(self, sock: socket.socket, address: SocketAddress, cookie: str) -> None:
         known = any(test.cookie == cookie for test in self._tests.values())
-        if known or len(self._tests) >= CLIENTS_LIMIT or self.is_busy() or self.finished.done():
+        # A stock client could not be told for how long; ours hears it when it has sent its parameters.
+        busy = self.is_busy() and not cookie.startswith(COOKIE_PREFIX)
+        if known or len(self._tests) >= CLIENTS_LIMIT or busy or self.finished.done():
             with contextlib.suppress(OSError):
                 sock.send(encode_state(State.ACCESS_DENIED))
             close_gently(sock)
@@ -159,14 +189,24 @@ class _Server:
 
     def is_busy(self) -> bool:
         """Whether no further test can be accepted now."""
-        accepted = sum(test.accepted for test in self._tests.values())
-        return accepted >= (1 if self.options.one_off else TESTS_LIMIT)
+        return len(self.running()) >= (1 if self.options.one_off else self.options.max_tests)
+
+    def place(self) -> None:
+        """Run where the clients of the running tests want it. Raises `PlanError`."""
+        plans = [test.plan for test in self.running()]
+        self._placement.place({one.server_cpu for one in plans if one and one.server_cpu is not None})
+
+    def running(self) -> list[_ServerTest]:
+        """The tests that were accepted."""
+        return [test for test in self._tests.values() if test.accepted]
 
     def _test_ended(self, task: asyncio.Task[None]) -> None:
         test = self._tests.pop(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("a test failed for a fault of this program", exc_info=error)
+        with contextlib.suppress(PlanError):  # it could be placed there before
+            self.place()
         if self.options.one_off and test.accepted:
             self.finish(0 if test.measured else 1)
 
@@ -179,6 +219,8 @@ class _ServerTest:
         self.cookie = cookie
         self.accepted = False
         self.measured = False
+        self.plan: Plan | None = None
+        self.ends_us: int | None = None
         self._server = server
         self._deadlines = server.deadlines
         self._address = address
@@ -189,6 +231,12 @@ class _ServerTest:
         keep_alive(sock, server.options.sockets)
         self._tcp_mss = segment_size(sock)
         self._wire = Wire(sock, server_session(cookie), self.guard)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Payload so far, both directions together."""
+        counted = (each.channel.counters().get("bytes") for each in self._opened)
+        return sum(int(count) for count in counted if isinstance(count, (int, float)))
 
     async def serve(self) -> None:
         """The whole test; its errors are told to whom they concern."""
@@ -212,7 +260,7 @@ class _ServerTest:
         wire.send(Send.PARAM_EXCHANGE)
         body = await wire.document(deadlines.reply_s, "its parameters")
         request = decode_parameters(body, transports(), self._server.options.interval_us)
-        self._accept()
+        self._accept(request.plan)
         wire.session.allow_streams(stream_count(request.plan))
         await self._open_streams(request)
         self._sinks = self._server.make_sinks()
@@ -255,11 +303,19 @@ class _ServerTest:
         await wire.signal(deadlines.results_s, State.IPERF_DONE)
         run.conclude()
 
-    def _accept(self) -> None:
-        """The parameters are good. Raises `PlanError` when others were faster."""
+    def _accept(self, plan: Plan) -> None:
+        """The parameters are good. Raises `PlanError` when this server runs no such test, or not now."""
+        running = self._server.running()
         if self._server.is_busy():
-            raise PlanError("this server is busy running a test", IE_ACCESS_DENIED)
-        self.accepted = True
+            ends = [test.ends_us for test in running if test.ends_us is not None]
+            left_s = max(1, round((min(ends, default=0) - now_us()) / 1e6))
+            when = f": try again in about {left_s} s" if ends else ""
+            raise PlanError(f"this server is busy running a test{when}", IE_ACCESS_DENIED)
+        check_limits(plan, self._server.options, [test.plan for test in running if test.plan is not None])
+        self.plan, self.accepted = plan, True
+        self._server.place()
+        if plan.duration_us:
+            self.ends_us = now_us() + plan.duration_us + plan.omit_us
 
     async def _open_streams(self, request: Request) -> None:
         """Be ready for the streams before the client is told to open them."""

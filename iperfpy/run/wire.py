@@ -9,6 +9,7 @@ sequence of a test are waited for with `signal` and `document`; others hear of t
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,6 +27,7 @@ READ_BYTES = 64 * 1024
 EARLY_STATS_LIMIT = 64
 UNSENT_LIMIT_BYTES = 8 * 1024 * 1024
 
+log = logging.getLogger(__name__)
 OnStats = Callable[[Mapping[str, Any]], None]
 OnSignal = Callable[[State], None]
 
@@ -65,6 +67,7 @@ class Wire:
 
     def send(self, send: Send, body: Mapping[str, Any] | None = None) -> None:
         """Say it, now if the socket has room. Raises `RuntimeError` when this is not the moment."""
+        log.debug("to %s: %s %s", self.session.peer, send.name, body or "")
         waiting = bool(self._unsent)
         self._unsent += self.session.send(send, body)
         if not waiting:
@@ -139,6 +142,7 @@ class Wire:
 
     def _sort(self, message: Message) -> None:
         self.heard = True
+        log.debug("from %s: %s", self.session.peer, message)
         if isinstance(message, Signal):
             if message.state is State.STATS:
                 self._give_stats(message.document or {})

@@ -45,9 +45,11 @@ class KcpSettings(Settings):
     )
     mtu: int = option(1400, help="UDP payload bytes per datagram", minimum=64, maximum=65_507)
     mode: str = option("fast3", help="preset of nodelay, interval, resend, nc", choices=tuple(MODES))
-    nodelay: int | None = option(None, help="1: shorter timeouts, slower backoff", minimum=0, maximum=1)
+    nodelay: int | None = option(
+        None, help="1: shorter timeouts, slower backoff", minimum=0, maximum=1, rare=True
+    )
     interval: int | None = option(
-        None, help="tick, ms", aliases=("-flush",), minimum=1, maximum=5000, unit="milliseconds"
+        None, help="tick, ms", aliases=("-flush",), minimum=1, maximum=5000, unit="milliseconds", rare=True
     )
     resend: int | None = option(
         None,
@@ -55,10 +57,13 @@ class KcpSettings(Settings):
         aliases=("-fr",),
         minimum=0,
         maximum=255,
+        rare=True,
     )
-    nc: int | None = option(None, help="1: no congestion control", aliases=("-nc",), minimum=0, maximum=1)
-    ack_delay: bool = option(False, help="acknowledge at ticks only, as stock KCP does")
-    write_delay: bool = option(False, help="send at ticks only, as stock KCP does")
+    nc: int | None = option(
+        None, help="1: no congestion control", aliases=("-nc",), minimum=0, maximum=1, rare=True
+    )
+    ack_delay: bool = option(False, help="acknowledge at ticks only, as stock KCP does", rare=True)
+    write_delay: bool = option(False, help="send at ticks only, as stock KCP does", rare=True)
     socket_buffer: int | None = option(
         None,
         help="socket buffers, bytes",

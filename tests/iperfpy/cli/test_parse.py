@@ -11,7 +11,7 @@ import pytest
 from iperfpy.cli import CommandLine
 from iperfpy.cli_plan import ParameterError, Request
 from iperfpy.cli_transports import rewritten
-from iperfpy.plan import Direction, Plan, SocketOptions
+from iperfpy.plan import Direction, Plan, ProcessOptions, SocketOptions
 from protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
 from protocols.errors import SettingsError
 from protocols.registry import transports
@@ -182,6 +182,29 @@ def test_what_is_asked_of_sockets() -> None:
     assert server.sockets == SocketOptions("lo", 0, 700_000, (0, 0, 0))
 
 
+def test_a_server_may_allow_only_so_much() -> None:
+    words = "--server-bitrate-limit 10M/3 --server-max-duration 60 --idle-timeout 7 --max-tests 2"
+    server = parsed(f"-s {words} -1").server
+    assert server is not None
+    assert (server.rate_limit_bps, server.rate_window_us) == (10_000_000, 3_000_000)
+    assert (server.longest_us, server.idle_us, server.max_tests) == (60_000_000, 7_000_000, 2)
+    usual = parsed("-s --server-bitrate-limit 1G").server
+    assert usual is not None
+    assert (usual.rate_limit_bps, usual.rate_window_us) == (1_000_000_000, 5_000_000)
+    assert (usual.longest_us, usual.idle_us, usual.max_tests) == (0, 0, 64)
+
+
+def test_how_the_program_runs() -> None:
+    request = parsed("-s -D -I x.pid --logfile x.log -A 1 --timestamps --forceflush")
+    assert request.process == ProcessOptions(True, "x.pid", "x.log", 1)
+    assert request.output.timestamps == "%c "
+    request = parsed("-c h -A 0,3 -d --timestamps=%T")
+    assert request.process == ProcessOptions(cpu=0, debug=True)
+    assert request.output.timestamps == "%T"
+    assert request.plan is not None
+    assert request.plan.server_cpu == 3
+
+
 def test_the_interface_of_a_host_is_no_scope_of_an_address() -> None:
     client = parsed("-c server.example%eth1").client
     assert client is not None
@@ -270,6 +293,12 @@ REFUSALS = {
     "-c h --cntl-ka=1/2/3/4": "'1/2/3/4' is not idle/interval/count (--cntl-ka)",
     "-c h -B 192.0.2.1%a --bind-dev b": "-B names the interface a, and --bind-dev b",
     "-s -S 8": "-S is a client option: a server (-s) learns everything about a test from its client",
+    "-s -A 1,2": "a server (-s) has one processor to choose: -A N",
+    "-s -A x": "'x' is not a processor: expected a whole number from 0 to 1024 (-A)",
+    "-c h -A ,": "',' is not an affinity: expected N, or N,M with M for the server (-A)",
+    "-c h -D": "-D is a server option: it does not go with a client (-c)",
+    "-s --server-bitrate-limit 1M/0": "the seconds of an average must be from 1 to 1000, not 0"
+    " (--server-bitrate-limit)",
     "-c h stray": "got unexpected extra argument (stray)",
     "-c h -t": "option '-t' requires an argument",
     "-c h --frobnicate-it": "unknown option --frobnicate-it",

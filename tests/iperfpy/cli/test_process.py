@@ -1,0 +1,144 @@
+"""Log file, pid file, daemon, processor: what the program does to itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from iperfpy.cli_process import StartError, logging_to, pid_file, run_on
+from tests.interop.free_port import free_port
+
+PROGRAM = [sys.executable, "-m", "iperfpy"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+
+
+def run(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def wait_until(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.live
+def test_a_daemon_serves_and_cleans_up(tmp_path: Path) -> None:
+    port = str(free_port())
+    flags = ["-s", "-D", "-p", port, "-B", "127.0.0.1", "-I", "server.pid", "--logfile", "server.log"]
+    begun = run([*flags, "--timestamps=at %H "], tmp_path)
+    pid, log = tmp_path / "server.pid", tmp_path / "server.log"
+    assert (begun.returncode, begun.stdout, begun.stderr) == (0, "", "")
+    number = int(pid.read_text())
+    try:
+        assert os.getsid(number) not in (os.getsid(0), number)
+        again = run([*flags[:2], "-p", port, "-B", "127.0.0.1"], tmp_path)
+        assert (again.returncode, again.stdout) == (1, "")
+        assert again.stderr == (
+            f"iperfpy: error - cannot listen on port {port} of 127.0.0.1: the port is in use\n"
+        )
+        second = run([*flags[:2], "-p", str(free_port()), "-I", "server.pid"], tmp_path)
+        assert second.stderr == (
+            f"iperfpy: error - the pid file server.pid names process {number}, which is running\n"
+        )
+        done = run(["-c", "127.0.0.1", "-p", port, "-n", "100K", "--logfile", "client.log"], tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        wait_until(lambda: "receiver" in log.read_text())
+    finally:
+        os.kill(number, signal.SIGTERM)
+    wait_until(lambda: not pid.exists())
+    lines = log.read_text().splitlines()
+    assert all(re.match(r"at \d\d ", line) for line in lines)
+    assert f"Server listening on {port}" in lines[1]
+    assert (tmp_path / "client.log").read_text().endswith("iperfpy Done.\n")
+
+
+def test_a_log_file_is_added_to_and_errors_are_in_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("earlier\n")
+    done = run(["-c", "127.0.0.1", "-p", "1", "--logfile", str(log)], tmp_path)
+    sentence = "iperfpy: error - cannot connect to 127.0.0.1 port 1: connection refused\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+    assert log.read_text() == f"earlier\nConnecting to host 127.0.0.1, port 1\n{sentence}"
+
+
+def test_a_log_file_that_cannot_be_written(tmp_path: Path) -> None:
+    before = sys.stdout
+    with (
+        pytest.raises(StartError, match=r"^cannot write the log file \S+: No such file or directory$"),
+        logging_to(str(tmp_path / "missing" / "log")),
+    ):
+        raise AssertionError("there is no such folder")
+    assert sys.stdout is before
+
+
+@pytest.mark.parametrize("stale", ["", "not a number", "0", "-5", "999999999999999999999999", "{gone}\n"])
+def test_a_stale_pid_file_is_replaced_and_removed(stale: str, tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    path = tmp_path / "pid"
+    path.write_text(stale.format(gone=process.pid))
+    with pid_file(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+def test_a_pid_file_of_somebody_else_stays(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    path.write_text(f"{os.getpid()}\n")
+    with pytest.raises(StartError, match="which is running"), pid_file(str(path)):
+        raise AssertionError("this process is running")
+    assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_pid_file_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="cannot write the pid file"), pid_file(str(tmp_path / "no" / "x")):
+        raise AssertionError("there is no such folder")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes are not bound here")
+def test_one_processor() -> None:
+    usual = os.sched_getaffinity(0)
+    try:
+        run_on(min(usual))
+        assert os.sched_getaffinity(0) == {min(usual)}
+        with pytest.raises(StartError, match="cannot run on processor 1023"):
+            run_on(1023)
+    finally:
+        os.sched_setaffinity(0, usual)
+
+
+@pytest.mark.live
+def test_debugging_shows_the_control_messages(tmp_path: Path) -> None:
+    port = str(free_port())
+    with subprocess.Popen(
+        [*PROGRAM, "-s", "-1", "-d", "-p", port, "-B", "127.0.0.1"],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        while "listening" not in server.stdout.readline():
+            pass
+        run(["-c", "127.0.0.1", "-p", port, "-n", "100K"], tmp_path)
+        _, told = server.communicate(timeout=20)
+    assert "to the client: PARAM_EXCHANGE" in told
+    assert "TEST_END" in told

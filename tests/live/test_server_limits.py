@@ -1,0 +1,105 @@
+"""A server that allows only so much says so, to each client in its own words."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from iperfpy.control.codec import State
+from iperfpy.errors import PeerError
+from iperfpy.plan import Direction
+from tests.iperfpy.run.support import Peer, Recorder, measure, measure_into, plan_for, serving
+
+pytestmark = pytest.mark.live
+
+PARAMETERS = {"tcp": True, "omit": 0, "time": 10, "num": 0, "blockcount": 0, "parallel": 1, "len": 131072}
+LIMIT = r"^the server says: this server's limit for all its tests together is 20.0 Mbit/s$"
+
+
+async def refusal(port: int, **asked: object) -> tuple[int, int]:
+    """What a stock client with these parameters hears: the state, and the error's number."""
+    peer = await Peer.connected(port)
+    assert await peer.state() == State.PARAM_EXCHANGE
+    peer.tell(PARAMETERS | asked)
+    state, rest = await peer.state(), await peer.rest()
+    await peer.close()
+    return state, int.from_bytes(rest[:4], "big")
+
+
+async def test_a_rate_above_the_limit_is_refused_before_it_starts() -> None:
+    async with serving(rate_limit_bps=20_000_000) as server:
+        with pytest.raises(PeerError, match=LIMIT):
+            await measure(server.port, plan_for(rate_bps=11_000_000, parallel=2))
+        assert await refusal(server.port, bandwidth=20_000_001) == (State.SERVER_ERROR, 27)
+        await measure(server.port, plan_for(rate_bps=5_000_000, parallel=2))
+    assert len(server.tests) == 1
+
+
+@pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
+async def test_a_test_that_goes_too_fast_is_called_off(direction: Direction) -> None:
+    async with serving(rate_limit_bps=20_000_000, rate_window_us=500_000) as server:
+        within = asyncio.create_task(
+            measure(server.port, plan_for(duration_us=2_000_000, rate_bps=10_000_000))
+        )
+        with pytest.raises(PeerError, match=LIMIT):
+            await measure(server.port, plan_for(duration_us=20_000_000, direction=direction))
+        assert (await within).sentence == ""
+    assert {test.sentence for test in server.tests} == {
+        "",
+        "this server's limit for all its tests together is 20.0 Mbit/s",
+    }
+
+
+async def test_a_test_that_would_take_too_long_is_refused() -> None:
+    async with serving(longest_us=1_000_000) as server:
+        with pytest.raises(PeerError, match=r"runs tests of at most 1 s \(-t and -O together\)"):
+            await measure(server.port, plan_for(duration_us=900_000, omit_us=200_000))
+        assert await refusal(server.port) == (State.SERVER_ERROR, 37)
+        assert await refusal(server.port, time=0, num=1000) == (State.SERVER_ERROR, 37)
+        await measure(server.port, plan_for(duration_us=300_000))
+
+
+async def test_a_busy_server_says_for_how_long() -> None:
+    async with serving(max_tests=1) as server:
+        first = asyncio.create_task(measure(server.port, plan_for(duration_us=3_000_000)))
+        await server.started()
+        with pytest.raises(PeerError, match=r"is busy running a test: try again in about [23] s$"):
+            await measure(server.port, plan_for())
+        stranger = await Peer.connected(server.port)
+        assert await stranger.state() == State.ACCESS_DENIED
+        await stranger.close()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_a_server_for_one_test_does_not_wait_for_ever() -> None:
+    async with serving(one_off=True, idle_us=200_000) as server:
+        assert server.task is not None
+        async with asyncio.timeout(5):
+            assert await asyncio.shield(server.task) == 0
+    assert not server.tests
+
+
+async def test_a_test_that_came_in_time_is_not_cut_short() -> None:
+    async with serving(one_off=True, idle_us=400_000) as server:
+        report = await measure(server.port, plan_for(duration_us=900_000))
+        assert server.task is not None
+        assert await server.task == 0
+    assert report.end_rows[0].local.seconds > 0.8
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes are not bound here")
+async def test_the_client_chooses_the_servers_processor() -> None:
+    usual = os.sched_getaffinity(0)
+    chosen = max(usual)
+    during: list[set[int]] = []
+    recorder = Recorder(lambda: during.append(os.sched_getaffinity(0)), after=1)
+    async with serving() as server:
+        await measure_into(recorder, server.port, plan_for(server_cpu=chosen))
+        await server.settled()
+        with pytest.raises(PeerError, match="this server cannot run on processor 1023"):
+            await measure(server.port, plan_for(server_cpu=1023))
+    assert during == [{chosen}]
+    assert os.sched_getaffinity(0) == usual
