@@ -46,6 +46,9 @@ class UdpSettings(Settings):
     repeating_payload: bool = option(
         False, help="fill datagrams with 0123456789, not with noise", flags=("--repeating-payload",)
     )
+    no_rtt: bool = option(
+        False, help="no echoes among the data: the round-trip time is not measured", flags=("--no-rtt",)
+    )
 
     @property
     def header_bytes(self) -> int:
@@ -81,6 +84,14 @@ class Udp(Transport):
     whole_blocks = LOADED_BLOCKS
     metrics = (
         Metric("datagrams_sent", "Datagrams handed to the network", title="Sent", iperf3="packets"),
+        Metric(
+            "rtt_us",
+            "Round-trip time of the latest echo, ten per second, between two iperfpy",
+            Unit.MICROSECONDS,
+            _GAUGE,
+            title="RTT",
+            spread=True,
+        ),
         Metric(
             "jitter_us",
             "Smoothed variation of the transit time (RFC 1889, A.8)",
@@ -132,6 +143,7 @@ class Udp(Transport):
 
     def iperf3_parameters(self, settings: Settings, block_bytes: int) -> dict[str, Any]:
         wire = settings.to_wire()
+        wire.pop("no_rtt", None)  # nobody but an iperfpy answers echoes, and it reads its own settings
         if wire.pop("gsro", False):
             run_bytes = _RUN_BYTES // block_bytes * block_bytes
             wire |= {"gso": 1, "gso_dg_size": block_bytes, "gso_bf_size": run_bytes}

@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import time
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,8 @@ from numpy.typing import NDArray
 from protocols.udp.datagrams import NARROW_BYTES, WIDE_BYTES, Columns, headers, whole
 from protocols.udp.reception import Reception
 from protocols.udp.socket import RUN_BYTES, SOL_UDP, UDP_GRO
+from protocols.udp.stamps import SO_TIMESTAMPNS, TIMESPEC, ask_for_stamps, wall_minus_monotonic_us
 
-SO_TIMESTAMPNS = 35
-"""Linux, as nearly every machine numbers it; where it is another option, no stamp comes back."""
 BUFFER_BYTES = 4 * RUN_BYTES
 LAST_ROOM = BUFFER_BYTES - RUN_BYTES
 MOST_SINGLES = 128
@@ -31,9 +31,15 @@ STEP_US = 50_000
 _NOTHING = (BlockingIOError, TimeoutError, ConnectionRefusedError, ConnectionResetError)
 """Nothing more came, or something that this end sent did not arrive."""
 _MORE = getattr(socket, "MSG_DONTWAIT", 0)
-_STAMP = struct.Struct("@ll")  # struct timespec
 _SENT = struct.Struct(">II")
 _ANCILLARY_BYTES = 128
+
+
+class Said(NamedTuple):
+    """A datagram too short to be counted, and how long ago the kernel had it."""
+
+    data: bytes
+    held_us: float
 
 
 class Inbox:
@@ -53,32 +59,33 @@ class Inbox:
         self._into: dict[int, list[memoryview]] = {}
         self._begin = self._room(0)
         self._columns: dict[tuple[int, int], Columns] = {}
-        self._clock_us = _wall_minus_monotonic_us()
-        self._stamped = _ask_for_stamps(sock)
+        self._clock_us = wall_minus_monotonic_us()
+        self._stamped = ask_for_stamps(sock)
         self._takes = 0
 
-    def take(self) -> bytes:
+    def take(self) -> Said | None:
         """Wait for datagrams and count them: one run, or those that came one by one. Gives what is too short
-        to be counted; nothing too when nothing came for a while."""
+        to be counted, one of them if there are several; None too when nothing came for a while."""
         try:
             size, stride, arrived_us = self._read(self._begin, 0)
         except _NOTHING:
-            return b""
+            return None
         self._takes += 1
         if self._stamped and not self._takes % CLOCK_EVERY:
             self._follow_clock()
         columns = self._columns.get((size, stride))
         if columns is None:
             if stride < self._header_bytes:
-                return bytes(self._view[:stride])
+                return self._heard(0, stride, arrived_us)
             columns = self._columns_of(size, stride)
         if columns.count == 1:
-            return self._take_singles(stride, arrived_us)
+            rest = self._rest(0, size, columns.size, arrived_us)
+            return self._take_singles(stride, arrived_us) or rest
         if not self._count_alike(columns, arrived_us):
-            self._count(0, size, stride, arrived_us)
-        return b""
+            return self._count(0, size, stride, arrived_us)
+        return self._rest(0, size, columns.size, arrived_us)
 
-    def _take_singles(self, stride: int, arrived_us: float) -> bytes:
+    def _take_singles(self, stride: int, arrived_us: float) -> Said | None:
         """One datagram of `stride` bytes has come: count it with those of its size that wait behind it."""
         arrivals_us, odd = [arrived_us], None
         while _MORE and len(arrivals_us) < MOST_SINGLES and len(arrivals_us) * stride <= LAST_ROOM:
@@ -95,7 +102,7 @@ class Inbox:
             self._count(0, end, stride, np.array(arrivals_us))
         elif not self._count_alike(self._columns_of(stride, stride), arrived_us):
             self._count(0, stride, stride, arrived_us)
-        return self._count(end, *odd) if odd else b""
+        return self._count(end, *odd) if odd else None
 
     def _read(self, into: list[memoryview], flags: int) -> tuple[int, int, float]:
         """One `recvmsg`: (bytes, size of its datagrams, arrival)."""
@@ -104,8 +111,8 @@ class Inbox:
         for level, kind, value in ancillary:
             if level == SOL_UDP and kind == UDP_GRO:
                 stride = int.from_bytes(value, sys.byteorder)
-            elif kind == SO_TIMESTAMPNS and len(value) == _STAMP.size:
-                seconds, rest_ns = _STAMP.unpack(value)
+            elif kind == SO_TIMESTAMPNS and len(value) == TIMESPEC.size:
+                seconds, rest_ns = TIMESPEC.unpack(value)
                 arrived_us = seconds * 1e6 + rest_ns / 1e3 - self._clock_us
         return size, stride, arrived_us or time.monotonic_ns() / 1e3
 
@@ -128,15 +135,27 @@ class Inbox:
         transit_us = arrived_us - (seconds * 1e6 + rest_us)
         return self._reception.add_run(columns.numbers(), columns.count, transit_us, columns.size)
 
-    def _count(self, offset: int, size: int, stride: int, arrived_us: float | NDArray[np.float64]) -> bytes:
+    def _count(
+        self, offset: int, size: int, stride: int, arrived_us: float | NDArray[np.float64]
+    ) -> Said | None:
         """Count the datagrams of `stride` bytes, the last perhaps shorter, in `size` bytes of the buffer.
-        Gives the first if they are too short for a header."""
+        Gives the first that is too short for a header."""
+        first_us = float(arrived_us if isinstance(arrived_us, float) else arrived_us[0])
         if stride < self._header_bytes:
-            return bytes(self._view[offset : offset + stride])
-        count, size = whole(size, stride, wide=self._wide)
+            return self._heard(offset, stride, first_us)
+        count, counted = whole(size, stride, wide=self._wide)
         sent_us, numbers = headers(self._view[offset:], stride, count, wide=self._wide)
-        self._reception.add(numbers, np.asarray(arrived_us - sent_us, np.float64), size)
-        return b""
+        self._reception.add(numbers, np.asarray(arrived_us - sent_us, np.float64), counted)
+        return self._rest(offset, size, counted, first_us)
+
+    def _rest(self, offset: int, size: int, counted: int, arrived_us: float) -> Said | None:
+        """What the kernel put behind a run although it is no datagram of ours: a shorter one may end it."""
+        return None if size == counted else self._heard(offset + counted, size - counted, arrived_us)
+
+    def _heard(self, offset: int, size: int, arrived_us: float) -> Said:
+        if self._stamped:
+            arrived_us += self._clock_us - wall_minus_monotonic_us()
+        return Said(bytes(self._view[offset : offset + size]), time.monotonic_ns() / 1e3 - arrived_us)
 
     def _columns_of(self, size: int, stride: int) -> Columns:
         columns = self._columns.get((size, stride))
@@ -147,21 +166,7 @@ class Inbox:
         return columns
 
     def _follow_clock(self) -> None:
-        now_us = _wall_minus_monotonic_us()
+        now_us = wall_minus_monotonic_us()
         if abs(now_us - self._clock_us) > STEP_US:
             self._clock_us = now_us
             self._reception.forget_transit()
-
-
-def _ask_for_stamps(sock: socket.socket) -> bool:
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-    except OSError:
-        return False
-    return True
-
-
-def _wall_minus_monotonic_us() -> float:
-    return (time.time_ns() - time.monotonic_ns()) / 1e3

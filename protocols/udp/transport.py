@@ -19,13 +19,14 @@ from collections.abc import Callable
 
 from protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream, Value
 from protocols.errors import PathError, PeerError, TransportError
-from protocols.udp import UdpSettings, association
+from protocols.udp import UdpSettings, association, echo
 from protocols.udp.datagrams import Outgoing
 from protocols.udp.hub import DatagramHub
 from protocols.udp.inbox import Inbox
 from protocols.udp.path import ConnectedPath, DatagramPath
 from protocols.udp.reception import Reception
 from protocols.udp.socket import SOL_UDP, UDP_SEGMENT, offload_forbidden, offload_of
+from protocols.udp.stamps import arrived_us, ask_for_stamps
 
 DEFAULT_BLOCK_BYTES = 1400
 RECEIVE_BUFFER_BYTES = 4 << 20
@@ -37,10 +38,12 @@ NAP_US = 2_000
 CROWDED_S = 0.000_1
 """After the device had no room: its queue moves on soon."""
 DRAIN_POLL_S = 0.002
+READS_PER_WAKE, ANCILLARY_BYTES = 8, 128
 
 _UNSEGMENTED = {errno.EINVAL, errno.EIO, errno.EMSGSIZE}
 _FILTERED = {errno.EPERM, errno.EACCES}
 _REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
+_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
 
 
@@ -92,6 +95,8 @@ class UdpChannel(Channel):
         self._sock = taken.raw
         self._sends = stream.sends
         self._call = call
+        self._conv = 0 if settings.no_rtt else stream.conv
+        self._prober = echo.Prober(stream.conv) if self._sends and self._conv else None
         self._settings = settings
         self._block_bytes = stream.block_bytes or DEFAULT_BLOCK_BYTES
         self._loop = asyncio.get_running_loop()
@@ -108,7 +113,8 @@ class UdpChannel(Channel):
             self._outgoing = Outgoing(
                 self._block_bytes, wide=settings.wide_counters, repeating=settings.repeating_payload
             )
-            self._loop.add_reader(self._sock.fileno(), self._answer)
+            ask_for_stamps(self._sock)
+            self._loop.add_reader(self._sock.fileno(), self._listen)
         else:
             self._start(self._receive_all)
 
@@ -147,6 +153,7 @@ class UdpChannel(Channel):
             return {
                 "bytes": datagrams * self._block_bytes + rest_bytes,
                 "datagrams_sent": datagrams + (rest_bytes > 0),
+                "rtt_us": self._prober.rtt_us(_now_us()) if self._prober else None,
                 "filtered_datagrams": self._filtered,
             }
         tally = self._reception.tally
@@ -165,7 +172,6 @@ class UdpChannel(Channel):
     async def send(self, load: Load) -> None:
         if self._closing.is_set():
             return
-        self._loop.remove_reader(self._sock.fileno())
         outgoing = self._outgoing
         assert outgoing is not None, "this end receives"
         await self._finished(self._start(lambda: self._send_all(load, outgoing)))
@@ -173,11 +179,13 @@ class UdpChannel(Channel):
     def _send_all(self, load: Load, outgoing: Outgoing) -> None:
         """Whole datagrams, as many at once as the load and the kernel allow; at the load's end a shorter one
         for what is left, if that holds a header."""
-        run = self._longest_run(outgoing)
+        run, prober = self._longest_run(outgoing), self._prober
         block_bytes, credit, closing = outgoing.block_bytes, 0, self._closing
         run_bytes = run * block_bytes
         while not closing.is_set():
             wait_us, now_us = 0, time.monotonic_ns() // 1000
+            if prober is not None and now_us >= prober.next_us:
+                self._probe(prober, now_us)
             while credit < run_bytes and not wait_us:
                 wait_us = load.wait_us(now_us)
                 if not wait_us:
@@ -224,10 +232,20 @@ class UdpChannel(Channel):
     def _emit_rest(self, outgoing: Outgoing, size: int) -> None:
         if size < self._settings.header_bytes:
             return
-        view = outgoing.stamp(1, time.monotonic_ns() // 1000)[:size]
+        view = outgoing.stamp(1, _now_us())[:size]
         with contextlib.suppress(BlockingIOError):
             self._sock.send(view)
             self._sent_rest = size
+
+    def _probe(self, prober: echo.Prober, now_us: int) -> None:
+        """Ask for an echo. What it waits for room in this socket is not the path's."""
+        probe = prober.probe(now_us)
+        with contextlib.suppress(OSError):  # what happened to datagrams before it; data meets that as well
+            try:
+                self._sock.send(probe, _AT_ONCE)
+            except BlockingIOError:
+                self._sock.send(probe)
+                prober.delayed(_now_us())
 
     def _after(self, error: OSError, count: int) -> int:
         """How many of `count` datagrams are gone for good after an error of `send`; none: try again."""
@@ -253,20 +271,30 @@ class UdpChannel(Channel):
         inbox = Inbox(self._sock, self._reception, wide=self._settings.wide_counters)
         while not self._closing.is_set():
             if said := inbox.take():
-                association.answer_again(self._sock, said, self._call)
+                self._reply(said.data, said.held_us)
 
     def answer(self, message: bytes) -> None:
         """Confirm the association. When that is lost, the client asks again."""
         with contextlib.suppress(OSError):
             self._sock.send(message)
 
-    def _answer(self) -> None:
-        """A client that is sent to may have to ask again until the data comes."""
-        try:
-            said = self._sock.recv(association.CALL_BYTES + 1, getattr(socket, "MSG_DONTWAIT", 0))
-        except OSError:
-            return  # what was reported about an earlier answer
+    def _reply(self, said: bytes, held_us: float) -> None:
+        """To a call, because the answer to it was lost, and to a probe. To nothing else."""
         association.answer_again(self._sock, said, self._call)
+        if answer := echo.answer(said, self._conv, held_us):
+            with contextlib.suppress(OSError):
+                self._sock.send(answer, _AT_ONCE)
+
+    def _listen(self) -> None:
+        """A sender hears echoes, and calls: a client that is sent to asks again until the data comes."""
+        for _ in range(READS_PER_WAKE):
+            try:
+                said, ancillary, _, _ = self._sock.recvmsg(echo.ECHO_BYTES + 1, ANCILLARY_BYTES, _AT_ONCE)
+            except OSError:
+                return  # nothing more, or what was reported about something that was sent
+            if self._prober is not None:
+                self._prober.hear(said, arrived_us(ancillary))
+            association.answer_again(self._sock, said, self._call)
 
     # ------------------------------------------------------------------ the thread
 
@@ -335,6 +363,10 @@ class UdpChannel(Channel):
         self._closing.set()
         with contextlib.suppress(OSError):  # nothing is blocked in it
             self._sock.shutdown(socket.SHUT_RDWR)
+
+
+def _now_us() -> int:
+    return time.monotonic_ns() // 1000
 
 
 def _block(sock: socket.socket) -> None:

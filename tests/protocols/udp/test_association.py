@@ -1,0 +1,297 @@
+"""How the two sockets of a stream find each other: retried, answered once per question, deaf to garbage."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.contract import Channel, SocketAddress, Stream
+from protocols.errors import PeerError
+from protocols.registry import transport
+from protocols.udp import UdpSettings, association
+from tests.contract.battery import until
+from tests.contract.ports import LoopbackClient, LoopbackServer
+
+BLOCK_BYTES = 600
+UDP = transport("udp")
+DEFAULT = UdpSettings()
+
+
+class LossyPath(asyncio.DatagramProtocol):
+    """A NAT on the way: what comes from inside leaves from a port of its own, what comes from outside goes
+    to whoever sent last from inside, and is thrown away when nobody has. `drop(from_inside, data)` says
+    what is lost."""
+
+    def __init__(self, server: SocketAddress, drop: Callable[[bool, bytes], bool]) -> None:
+        self._server, self._drop = server, drop
+        self._inside: asyncio.DatagramTransport | None = None
+        self._outside: asyncio.DatagramTransport | None = None
+        self._client: SocketAddress | None = None
+        self.carried: list[tuple[bool, bytes]] = []
+
+    async def open(self) -> SocketAddress:
+        """Where the client finds it."""
+        loop = asyncio.get_running_loop()
+        self._inside, _ = await loop.create_datagram_endpoint(
+            lambda: self, local_addr=(self._server[0], 0), family=socket.AF_INET
+        )
+        self._outside, _ = await loop.create_datagram_endpoint(
+            lambda: _Back(self._from_outside), remote_addr=self._server[:2], family=socket.AF_INET
+        )
+        address: SocketAddress = self._inside.get_extra_info("sockname")
+        return address
+
+    def datagram_received(self, data: bytes, addr: SocketAddress) -> None:
+        self._client = addr
+        self.carried.append((True, data))
+        if self._outside is not None and not self._drop(True, data):
+            self._outside.sendto(data)
+
+    def _from_outside(self, data: bytes) -> None:
+        self.carried.append((False, data))
+        if self._inside is not None and self._client is not None and not self._drop(False, data):
+            self._inside.sendto(data, self._client)
+
+    def close(self) -> None:
+        for end in (self._inside, self._outside):
+            if end is not None:
+                end.close()
+
+
+class _Back(asyncio.DatagramProtocol):
+    def __init__(self, heard: Callable[[bytes], None]) -> None:
+        self._heard = heard
+
+    def datagram_received(self, data: bytes, addr: SocketAddress) -> None:
+        self._heard(data)
+
+
+class _Behind(LoopbackClient):
+    """A client port whose server is reached over a path."""
+
+    def __init__(self, server: LoopbackServer, remote: SocketAddress) -> None:
+        super().__init__(server)
+        self._remote = remote
+
+    @property
+    def remote(self) -> SocketAddress:
+        return self._remote
+
+
+class Blocks:
+    """A load of `total` datagrams, one every `pause_us`."""
+
+    def __init__(self, total: int, pause_us: int) -> None:
+        self._left, self._pause_us = total, pause_us
+        self._next_us: int | None = None
+
+    def wait_us(self, now_us: int) -> int:
+        self._next_us = self._next_us or now_us
+        if not self._left:
+            return -1
+        return max(0, self._next_us - now_us)
+
+    def take(self) -> memoryview:
+        assert self._next_us is not None
+        self._left -= 1
+        self._next_us += self._pause_us
+        return memoryview(bytes(BLOCK_BYTES))
+
+
+async def ends(
+    server: LoopbackServer,
+    remote: SocketAddress,
+    *,
+    server_sends: bool,
+    settings: UdpSettings = DEFAULT,
+    stock: bool = False,
+) -> tuple[Channel, Channel]:
+    """(client's, server's) end of one stream."""
+    conv = 0 if stock else 1 + secrets.randbelow(2**32 - 1)
+    there = Stream(1, 0, conv, sends=server_sends, block_bytes=BLOCK_BYTES)
+    here = Stream(1, 0, conv, sends=not server_sends, block_bytes=BLOCK_BYTES)
+    accepting = asyncio.create_task(UDP.accept(there, settings, server))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        client = await UDP.connect(here, settings, _Behind(server, remote))
+        return client, await accepting
+
+
+async def came(receiver: Channel, datagrams: int) -> None:
+    """Until so many have been received."""
+    await until(lambda: int(receiver.counters()["datagrams_received"] or 0) >= datagrams)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[LoopbackServer]:
+    with LoopbackServer() as opened:
+        yield opened
+
+
+def losing(count: int, *, inside: bool) -> Callable[[bool, bytes], bool]:
+    """The first `count` datagrams of one direction are lost."""
+    left = [count]
+
+    def drop(from_inside: bool, data: bytes) -> bool:
+        if from_inside is not inside or not left[0]:
+            return False
+        left[0] -= 1
+        return True
+
+    return drop
+
+
+@pytest.mark.parametrize("server_sends", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("inside", [True, False], ids=["calls", "answers"])
+async def test_lost_first_datagrams_are_said_again(
+    server: LoopbackServer, server_sends: bool, inside: bool
+) -> None:
+    """Also through a NAT in reverse, where nothing gets in before something went out."""
+    path = LossyPath(server.local, losing(2, inside=inside))
+    client, accepted = await ends(server, await path.open(), server_sends=server_sends)
+    sender, receiver = (accepted, client) if server_sends else (client, accepted)
+    try:
+        async with asyncio.timeout(10):
+            await sender.send(Blocks(200, 1000))
+            await came(receiver, 200)
+        assert receiver.counters()["bytes"] == 200 * BLOCK_BYTES
+        assert receiver.counters()["lost_datagrams"] == 0
+        rtt_us = sender.counters()["rtt_us"]
+        assert isinstance(rtt_us, float)
+        assert 0 < rtt_us < 2e6
+        calls = [data for from_inside, data in path.carried if from_inside and len(data) == 4]
+        answers = [data for from_inside, data in path.carried if not from_inside and len(data) == 4]
+        assert len(calls) == 3
+        assert set(answers) == {calls[0]}
+        assert len(answers) <= len(calls)
+    finally:
+        await client.close()
+        await accepted.close()
+        path.close()
+
+
+async def test_a_loss_of_the_answer_costs_no_figure(server: LoopbackServer) -> None:
+    """In reverse the data may come before the answer does; the repeated call disturbs nothing."""
+    path = LossyPath(server.local, lambda from_inside, data: not from_inside and len(data) == 4)
+    remote = await path.open()
+    conv = 77
+    there = Stream(1, 0, conv, sends=True, block_bytes=BLOCK_BYTES)
+    accepting = asyncio.create_task(UDP.accept(there, UdpSettings(), server))
+    await asyncio.sleep(0)
+    here = Stream(1, 0, conv, sends=False, block_bytes=BLOCK_BYTES)
+    connecting = asyncio.create_task(UDP.connect(here, UdpSettings(), _Behind(server, remote)))
+    async with asyncio.timeout(10):
+        accepted = await accepting
+        await accepted.send(Blocks(100, 1000))
+        client = await connecting
+        await came(client, 100)
+    assert client.counters()["lost_datagrams"] == 0
+    assert client.counters()["duplicate_datagrams"] == 0
+    await client.close()
+    await accepted.close()
+    path.close()
+
+
+@pytest.mark.parametrize("server_sends", [False, True], ids=["forward", "reverse"])
+async def test_no_echo_where_none_is_wanted(server: LoopbackServer, server_sends: bool) -> None:
+    path = LossyPath(server.local, lambda from_inside, data: False)
+    client, accepted = await ends(
+        server, await path.open(), server_sends=server_sends, settings=UdpSettings(no_rtt=True)
+    )
+    sender = accepted if server_sends else client
+    async with asyncio.timeout(10):
+        await sender.send(Blocks(300, 1000))
+    assert sender.counters()["rtt_us"] is None
+    assert {len(data) for _, data in path.carried} == {4, BLOCK_BYTES}
+    await client.close()
+    await accepted.close()
+    path.close()
+
+
+async def test_a_stock_peer_is_never_probed(server: LoopbackServer) -> None:
+    path = LossyPath(server.local, lambda from_inside, data: False)
+    client, accepted = await ends(server, await path.open(), server_sends=True, stock=True)
+    async with asyncio.timeout(10):
+        await accepted.send(Blocks(300, 1000))
+    assert accepted.counters()["rtt_us"] is None
+    assert {len(data) for _, data in path.carried} == {4, BLOCK_BYTES}
+    await client.close()
+    await accepted.close()
+    path.close()
+
+
+async def test_duplicates_on_the_way_are_duplicates(server: LoopbackServer) -> None:
+    class Doubling(LossyPath):
+        def datagram_received(self, data: bytes, addr: SocketAddress) -> None:
+            super().datagram_received(data, addr)
+            if len(data) == BLOCK_BYTES:
+                super().datagram_received(data, addr)
+
+    path = Doubling(server.local, lambda from_inside, data: False)
+    client, accepted = await ends(server, await path.open(), server_sends=False)
+    async with asyncio.timeout(10):
+        await client.send(Blocks(100, 500))
+        await came(accepted, 200)
+    record = accepted.counters()
+    assert (record["duplicate_datagrams"], record["lost_datagrams"], record["late_datagrams"]) == (100, 0, 0)
+    await client.close()
+    await accepted.close()
+    path.close()
+
+
+async def test_nobody_listens() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as free, socket.socket(type=socket.SOCK_DGRAM) as caller:
+        free.bind(("127.0.0.1", 0))
+        caller.connect(free.getsockname())
+        free.close()
+        caller.setblocking(False)
+        async with asyncio.timeout(10):
+            with pytest.raises(PeerError, match=r"127\.0\.0\.1 port \d+ refuses UDP datagrams: nothing"):
+                await association.call(caller, 5)
+
+
+@given(st.binary(max_size=30), st.binary(min_size=4, max_size=4))
+def test_a_question_that_is_not_the_call_gets_no_answer(said: bytes, call: bytes) -> None:
+    """And the call itself exactly itself back."""
+    asker, answerer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with asker, answerer:
+        asker.setblocking(False)
+        for message, answers in ((said, said == call), (call, True)):
+            association.answer_again(answerer, message, call)
+            association.answer_again(answerer, message, b"")
+            try:
+                assert asker.recv(100) == message
+                assert answers
+            except BlockingIOError:
+                assert not answers
+            with pytest.raises(BlockingIOError):
+                asker.recv(100)
+
+
+async def test_garbage_is_no_answer() -> None:
+    """Short datagrams that are not the answer are thrown away; the first real one is not."""
+    heard: list[bytes] = []
+
+    class Server(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: SocketAddress) -> None:
+            heard.append(data)
+            for garbage in (b"", b"\0", b"abc", b"nope", bytes(4)):
+                opened.sendto(garbage, addr)
+            if len(heard) == 3:
+                opened.sendto(data, addr)
+
+    loop = asyncio.get_running_loop()
+    opened, _ = await loop.create_datagram_endpoint(Server, local_addr=("127.0.0.1", 0))
+    with socket.socket(type=socket.SOCK_DGRAM) as caller:
+        caller.connect(opened.get_extra_info("sockname"))
+        caller.setblocking(False)
+        async with asyncio.timeout(10):
+            await association.call(caller, 0x01020304)
+    opened.close()
+    assert heard == [bytes.fromhex("04030201")] * 3

@@ -1,0 +1,135 @@
+"""Round trips among the data: measured right, answered only where they belong, and never with more bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.udp.association import CALL_BYTES
+from protocols.udp.datagrams import NARROW_BYTES
+from protocols.udp.echo import (
+    ECHO_BYTES,
+    LONGEST_RTT_US,
+    MOST_WAITING,
+    PROBE_US,
+    STALE_US,
+    Prober,
+    answer,
+)
+
+CONV = 0x89ABCDEF
+
+
+def test_a_round_trip_without_what_the_program_held_it_for() -> None:
+    prober = Prober(CONV)
+    probe = prober.probe(1_000_000)
+    prober.hear(answer(probe, CONV, held_us=7_000), arrived_us=1_047_500)
+    assert prober.rtt_us(1_050_000) == 40_500
+
+
+def test_the_bytes() -> None:
+    """Longer than a call, shorter than a header: neither is taken for one."""
+    prober = Prober(CONV)
+    probe = prober.probe(0)
+    echo = answer(probe, CONV, 0x01020304)
+    assert probe == bytes.fromhex("efcdab89 01 0001 00000000")
+    assert echo == bytes.fromhex("efcdab89 02 0001 01020304")
+    assert CALL_BYTES < ECHO_BYTES == len(probe) == len(echo) < NARROW_BYTES
+
+
+def test_probes_are_few() -> None:
+    prober, asked = Prober(CONV), 0
+    for now_us in range(0, 10_000_000, 700):
+        if now_us >= prober.next_us:
+            prober.probe(now_us)
+            asked += 1
+    assert asked == pytest.approx(10_000_000 / PROBE_US, rel=0.02)
+
+
+def test_an_echo_counts_once_and_only_if_it_was_asked_for() -> None:
+    prober, stranger = Prober(CONV), Prober(CONV)
+    probe = prober.probe(1_000)
+    echo = answer(probe, CONV, 0)
+    prober.hear(echo, 2_000)
+    prober.hear(echo, 900_000)
+    assert prober.rtt_us(3_000) == 1_000
+    prober.hear(answer(stranger.probe(0), CONV + 1, 0), 5_000)
+    stranger.hear(answer(probe, CONV, 0)[:-1], 5_000)
+    stranger.hear(probe, 5_000)
+    assert stranger.rtt_us(5_000) is None
+    assert prober.rtt_us(5_000) == 1_000
+
+
+def test_echoes_come_in_any_order() -> None:
+    prober = Prober(CONV)
+    first, second = prober.probe(0), prober.probe(100_000)
+    prober.hear(answer(second, CONV, 0), 150_000)
+    assert prober.rtt_us(150_000) == 50_000
+    prober.hear(answer(first, CONV, 0), 160_000)
+    assert prober.rtt_us(160_000) == 160_000
+
+
+def test_a_probe_that_waited_for_room_left_later() -> None:
+    prober = Prober(CONV)
+    probe = prober.probe(1_000)
+    prober.delayed(31_000)
+    prober.hear(answer(probe, CONV, 0), 33_000)
+    assert prober.rtt_us(33_000) == 2_000
+
+
+def test_what_is_lost_leaves_no_round_trip_behind() -> None:
+    prober = Prober(CONV)
+    lost = prober.probe(0)
+    assert prober.rtt_us(10) is None
+    prober.hear(answer(prober.probe(PROBE_US), CONV, 0), PROBE_US + 5_000)
+    assert prober.rtt_us(PROBE_US + STALE_US) == 5_000
+    assert prober.rtt_us(PROBE_US + STALE_US + 6_000) is None
+    for turn in range(MOST_WAITING):
+        prober.probe(turn * PROBE_US)
+    prober.hear(answer(lost, CONV, 0), 70 * PROBE_US)
+    assert prober.rtt_us(70 * PROBE_US) is None
+
+
+def test_numbers_wrap() -> None:
+    prober = Prober(CONV)
+    for turn in range(70_000):
+        now_us = turn * 1_000
+        prober.hear(answer(prober.probe(now_us), CONV, 0), now_us + 77)
+        assert prober.rtt_us(now_us + 77) == 77
+
+
+@pytest.mark.parametrize("held_us", [-5.0, 1e12])
+def test_a_held_time_that_cannot_be(held_us: float) -> None:
+    """Clocks are set; what comes of it is no round trip, or a right one."""
+    prober = Prober(CONV)
+    prober.hear(answer(prober.probe(0), CONV, held_us), 500)
+    assert prober.rtt_us(500) in (None, 500)
+
+
+def test_a_round_trip_that_cannot_be() -> None:
+    prober = Prober(CONV)
+    prober.hear(answer(prober.probe(10_000), CONV, 0), 9_000)
+    prober.hear(answer(prober.probe(20_000), CONV, 0), 20_001 + LONGEST_RTT_US)
+    assert prober.rtt_us(20_000) is None
+
+
+@given(st.one_of(st.binary(max_size=20), st.binary(min_size=ECHO_BYTES, max_size=ECHO_BYTES)))
+def test_a_stranger_gets_no_answer(said: bytes) -> None:
+    """Nothing but a probe of the stream is answered, and with no more than was asked."""
+    told = answer(said, CONV, 0)
+    own = said[:5] == CONV.to_bytes(4, "little") + b"\x01" and len(said) == ECHO_BYTES
+    assert bool(told) == own
+    assert len(told) <= len(said)
+    assert answer(said, 0, 0) == b""
+    prober = Prober(CONV)
+    prober.probe(0)
+    prober.hear(said, 10)
+    if said[:5] != CONV.to_bytes(4, "little") + b"\x02":
+        assert prober.rtt_us(10) is None
+
+
+@given(st.binary(min_size=6, max_size=6))
+def test_a_probe_is_answered_whatever_else_it_says(rest: bytes) -> None:
+    probe = CONV.to_bytes(4, "little") + b"\x01" + rest
+    assert answer(probe, CONV, 3)[5:7] == rest[:2]
