@@ -100,6 +100,7 @@ def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) 
         flag(["omit", "-O", "--omit"], "leave out the first seconds [0]", OMIT_SECONDS, default=0),
         flag(["title", "-T", "--title"], "put TEXT before every line", TEXT),
         flag(["extra_data", "--extra-data"], "put TEXT into the JSON of both ends", TEXT),
+        flag(["get_server_output", "--get-server-output"], "show the server's own report, too"),
     ]
 
 

@@ -208,6 +208,7 @@ def plan_of(given: Given, transports: Mapping[str, Transport], shared: Sequence[
         fq_rate_bps=given["fq_rate"] or 0,
         pacing_timer_us=given["pacing_timer"],
         server_cpu=_affinity(given)[1],
+        get_server_output=given["get_server_output"],
     )
 
 

@@ -16,11 +16,12 @@ from iperfpy.cli import FAILED, complain, silence_stdout
 from iperfpy.cli_plan import Request
 from iperfpy.cli_process import StartError, daemonize, logging_to, pid_file, run_on
 from iperfpy.errors import IperfpyError
-from iperfpy.measure.sample import Sink
+from iperfpy.measure.sample import KeepingSink, Sink
 from iperfpy.plan import ClientOptions, OutputOptions, Plan, ServerOptions
 from iperfpy.report.csv import CsvFile, CsvSink, open_default, reason
 from iperfpy.report.guard import GuardedSink
 from iperfpy.report.json import JsonSink, JsonStreamSink
+from iperfpy.report.kept import keeping_sink
 from iperfpy.report.live import Screen, screen_for
 from iperfpy.report.text import TextSink, Wording
 
@@ -98,7 +99,9 @@ def run_server(
             reports.listening(port)
             on_ready()
 
-        serving = server.run_server(options, reports.server_sinks, on_listening=listening)
+        serving = server.run_server(
+            options, reports.server_sinks, on_listening=listening, make_output=reports.server_output
+        )
         status = clock.run(serving)
     except OSError as error:
         return complain(f"cannot write the CSV: {reason(error)}", _as_flags(output))
@@ -170,6 +173,11 @@ class Reports:
         if self._output.csv is not None:
             sinks.append(CsvSink(lambda plan: self._open_numbered(plan, number), self.warn))
         return sinks
+
+    def server_output(self) -> KeepingSink:
+        """The report of one test for the client that asks for it, in the form that this server has."""
+        wording = Wording(self._output.rate_format, "", self._output.verbose)
+        return keeping_sink(wording, as_json=self._output.json or self._output.json_stream)
 
     def listening(self, port: int) -> None:
         """Say where, as iperf3 does, where people read."""

@@ -42,6 +42,7 @@ class Plan:
     interval_us: int = 1_000_000
     title: str = ""
     extra_data: str = ""
+    get_server_output: bool = False  # the server's own report comes back with its results
     tos: int = 0
     fq_rate_bps: int = 0
     pacing_timer_us: int = 1000

@@ -18,9 +18,9 @@ import enum
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from iperfpy.errors import ProtocolError
 
@@ -28,6 +28,8 @@ COOKIE_BYTES = 37
 COOKIE_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 PARAMETERS_LIMIT_BYTES = 8192
 HELLO_LIMIT_BYTES = 64 * 1024
+SERVER_OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
+"""For the report of a stock server, which sends all of it, and sometimes to a client that did not ask."""
 SENTENCE_LIMIT_BYTES = 4096
 
 
@@ -260,7 +262,11 @@ class Decoder:
     def _wrong(self, what: str) -> NoReturn:
         raise ProtocolError(f"{self.sender} {what}")
 
-    _READERS = {Expect.COOKIE: _cookie, Expect.STATE: _state, Expect.DOCUMENT: _document}  # noqa: RUF012 - never changed
+    _READERS: ClassVar[Mapping[Expect, Callable[[Decoder], Message | None]]] = {
+        Expect.COOKIE: _cookie,
+        Expect.STATE: _state,
+        Expect.DOCUMENT: _document,
+    }
 
 
 def _signed(byte: int) -> int:

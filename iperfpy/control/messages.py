@@ -151,6 +151,7 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
         "extra_data": plan.extra_data,
         "TOS": plan.tos,
         "fqrate": plan.fq_rate_bps,
+        "get_server_output": int(plan.get_server_output),
     }
     if plan.server_cpu is not None:
         body["server_affinity"] = plan.server_cpu
@@ -205,6 +206,7 @@ def decode_parameters(
         fq_rate_bps=numbers["fqrate"] or 0,
         pacing_timer_us=_or(numbers["pacing_timer"], 1000),
         server_cpu=numbers["server_affinity"],
+        get_server_output=integer(body.get("get_server_output")) is not None,
     )
     return Request(plan, transport, _convs(own, stream_count(plan)) if own else ())
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from iperfpy.control.messages import EXTENSION, clean, integer
 from iperfpy.errors import ProtocolError
-from iperfpy.measure.sample import Sample
+from iperfpy.measure.sample import Sample, ServerOutput
 from iperfpy.measure.sampler import ratios
 from protocols.contract import Metric, Side, Transport, Unit, Value
 
@@ -32,7 +32,7 @@ of the part of the figure that is of the omitted stretch."""
 
 UNAVAILABLE: Mapping[str, int] = {"retransmits": -1, "packets": 0, "errors": 0, "jitter": 0}
 CPU_KEYS = {"cpu_util_total": "total", "cpu_util_user": "user", "cpu_util_system": "system"}
-CONGESTION_KEY = "congestion"
+OUTPUT_TEXT, OUTPUT_JSON = "server_output_text", "server_output_json"
 SPREAD = ("_min", "_mean", "_max")
 TEXT_LIMIT = 256
 
@@ -44,6 +44,7 @@ class Results:
     cpu_percent: Mapping[str, float]
     samples: Mapping[int, Sample]
     congestion: str = ""
+    server_output: ServerOutput = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +57,25 @@ class Stats:
 
 
 def encode_results(
-    transport: Transport, totals: Iterable[Sample], cpu_percent: Mapping[str, float], *, extended: bool
+    transport: Transport,
+    totals: Iterable[Sample],
+    cpu_percent: Mapping[str, float],
+    congestion: str = "",
+    *,
+    extended: bool,
+    server_output: ServerOutput = "",
 ) -> dict[str, Any]:
-    """The results document of this end. `cpu_percent` has the keys of `CpuMeter.percent`."""
+    """The results document of this end. `cpu_percent` has the keys of `CpuMeter.percent`; `congestion` is the
+    congestion control of a TCP stream."""
     samples = tuple(totals)
     body: dict[str, Any] = {
         key: float(cpu_percent.get(f"host_{part}", 0.0)) for key, part in CPU_KEYS.items()
     }
     body["sender_has_retransmits"] = _has_retransmits(transport, samples)
-    congestion = congestion_used(transport, samples)
     if congestion:
         body["congestion_used"] = congestion
+    if server_output:
+        body[OUTPUT_TEXT if isinstance(server_output, str) else OUTPUT_JSON] = server_output
     body["streams"] = [_iperf3_stream(transport.metrics, sample) for sample in samples]
     if extended:
         body[EXTENSION] = {"streams": [encode_sample(sample) for sample in samples]}
@@ -98,7 +107,8 @@ def decode_results(
     return Results(
         {part: value for part, value in cpu.items() if value is not None},
         samples,
-        clean(congestion)[:TEXT_LIMIT] if isinstance(congestion, str) else "",
+        clean(congestion[:TEXT_LIMIT]) if isinstance(congestion, str) else "",
+        _server_output(body),
     )
 
 
@@ -148,12 +158,12 @@ def decode_sample(body: object, metrics: Sequence[Metric], sides: Mapping[int, S
     return Sample(stream, sides[stream], start_us, end_us, count, kept, body.get("omitted") is True)
 
 
-def congestion_used(transport: Transport, samples: Iterable[Sample]) -> str:
-    """The congestion control that the samples name, or empty: from the text metric of that key."""
-    if not any(metric.key == CONGESTION_KEY for metric in transport.metrics):
-        return ""
-    named = (sample.values.get(CONGESTION_KEY) for sample in samples)
-    return next((value for value in named if isinstance(value, str)), "")
+def _server_output(body: Mapping[str, Any]) -> ServerOutput:
+    """The server's report, asked for or not: an iperf3 server remembers an earlier client's wish."""
+    document, text = body.get(OUTPUT_JSON), body.get(OUTPUT_TEXT)
+    if isinstance(document, Mapping):
+        return document
+    return text if isinstance(text, str) else ""
 
 
 def _samples(

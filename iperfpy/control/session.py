@@ -199,7 +199,8 @@ class Session:
 
     def allow_streams(self, streams: int) -> None:
         """Set the bounds of what the other end may send for a test of that many data streams."""
-        self._decoder.limits[None] = codec.results_limit_bytes(streams)
+        output_bytes = codec.SERVER_OUTPUT_LIMIT_BYTES if self._table is CLIENT else 0
+        self._decoder.limits[None] = codec.results_limit_bytes(streams) + output_bytes
         self._decoder.limits[State.STATS] = codec.stats_limit_bytes(streams)
 
     def can(self, send: Send) -> bool:

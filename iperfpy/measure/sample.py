@@ -63,12 +63,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ConnectedStream:
-    """One open stream, for banners and the `connected` list of the JSON."""
+    """One open stream, for banners and the `connected` list of the JSON.
+
+    `mss_bytes`: of a TCP connection. The buffers are as the system accounts for them, which on Linux is twice
+    what was asked for.
+    """
 
     stream: Stream
     socket: int
     local: SocketAddress
     remote: SocketAddress
+    mss_bytes: int | None = None
+    send_buffer_bytes: int | None = None
+    receive_buffer_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,10 @@ class TestStart:
     warnings: tuple[str, ...] = ()
 
 
+ServerOutput = str | Mapping[str, Any]
+"""A server's own report of a test: its text, or its JSON document. Empty: none."""
+
+
 @dataclass(frozen=True, slots=True)
 class TestEnd:
     """The whole test: one summary `Row` per stream, CPU of both ends, and how it ended.
@@ -107,6 +118,7 @@ class TestEnd:
     failed: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    server_output: ServerOutput = ""
 
 
 class Sink(Protocol):
@@ -122,3 +134,10 @@ class Sink(Protocol):
         """One sentence; nothing else will follow but `close`."""
 
     def close(self) -> None: ...
+
+
+class KeepingSink(Sink, Protocol):
+    """A sink that keeps what it is told, for the client that asked for it."""
+
+    def kept(self) -> ServerOutput:
+        """The report so far."""

@@ -6,7 +6,7 @@ import json
 from typing import Any, TextIO
 
 from iperfpy.measure.sample import Row, TestEnd, TestStart
-from iperfpy.report.document import end_object, interval_object, start_object
+from iperfpy.report.document import clean, end_object, interval_object, start_object
 
 
 def error_of(end: TestEnd) -> str:
@@ -14,40 +14,52 @@ def error_of(end: TestEnd) -> str:
     return end.interrupted if end.failed else f"interrupt - {end.interrupted}"
 
 
+def server_output_of(end: TestEnd) -> dict[str, Any]:
+    """The server's own report, under iperf3's key for its form; nothing when there is none."""
+    output = end.server_output
+    if not output:
+        return {}
+    return (
+        {"server_output_text": output} if isinstance(output, str) else {"server_output_json": clean(output)}
+    )
+
+
 class JsonSink:
-    """iperf3's document, written once by `close`, whatever happened before."""
+    """iperf3's document, written once by `close`, whatever happened before. `document`: as it is so far."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._start: TestStart | None = None
-        self._document: dict[str, Any] = {"start": {}, "intervals": [], "end": {}}
+        self._written = False
+        self.document: dict[str, Any] = {"start": {}, "intervals": [], "end": {}}
 
     def start(self, start: TestStart) -> None:
         self._start = start
-        self._document["start"] = start_object(start)
+        self.document["start"] = start_object(start)
         if start.plan.title:
-            self._document["title"] = start.plan.title
+            self.document["title"] = start.plan.title
         if start.plan.extra_data:
-            self._document["extra_data"] = start.plan.extra_data
+            self.document["extra_data"] = start.plan.extra_data
 
     def interval(self, rows: tuple[Row, ...]) -> None:
         if self._start is not None:
-            self._document["intervals"].append(interval_object(self._start, rows))
+            self.document["intervals"].append(interval_object(self._start, rows))
 
     def end(self, end: TestEnd) -> None:
         if self._start is not None:
-            self._document["end"] = end_object(self._start, end)
+            self.document["end"] = end_object(self._start, end)
+        self.document |= server_output_of(end)
         if end.interrupted:
-            self._document["error"] = error_of(end)
+            self.document["error"] = error_of(end)
 
     def error(self, message: str) -> None:
-        self._document["error"] = message
+        self.document["error"] = message
 
     def close(self) -> None:
-        if self._document:
-            self._stream.write(json.dumps(self._document, indent="\t", allow_nan=False) + "\n")
+        if not self._written:
+            self._written = True
+            self._stream.write(json.dumps(self.document, indent="\t", allow_nan=False) + "\n")
             self._stream.flush()
-            self._document = {}
 
 
 class JsonStreamSink:
@@ -66,6 +78,8 @@ class JsonStreamSink:
             self._event("interval", interval_object(self._start, rows))
 
     def end(self, end: TestEnd) -> None:
+        for event, output in server_output_of(end).items():
+            self._event(event, output)
         if end.interrupted:
             self._event("error", error_of(end))
         if self._start is not None:

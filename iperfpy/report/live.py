@@ -27,7 +27,7 @@ STYLES = {
     "strong": "bold",
 }
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff]")
 
 
 class Screen(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
@@ -84,6 +85,8 @@ class TextSink:
         if self._wording.verbose:
             self._particulars(end)
         self._warn(end.warnings)
+        for text in server_output_lines(end):
+            self._say(text)
         if end.interrupted:
             self._errors.line((f"iperfpy: {ended_by(end)}", ""))
         elif self._started.role == "client":
@@ -165,6 +168,15 @@ class TextSink:
             self._say(cpu_line(end, start))
         for key, value in end.extra.items():
             self._say(f"{key} {value}")
+
+
+def server_output_lines(end: TestEnd) -> Iterator[str]:
+    """The server's own report, as it came."""
+    output = end.server_output
+    if output:
+        yield from ("", "Server output:")
+        text = output if isinstance(output, str) else json.dumps(output, indent=2)
+        yield from text.splitlines()
 
 
 def ended_by(end: TestEnd) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 from iperfpy.control.results import (
     Results,
-    congestion_used,
     decode_results,
     decode_stats,
     encode_results,
@@ -17,14 +16,23 @@ from iperfpy.control.results import (
 )
 from iperfpy.control.session import Send
 from iperfpy.errors import InterruptError, IperfpyError, LateError, ProtocolError
-from iperfpy.measure.sample import ConnectedStream, Row, Sample, Sink, TestEnd, TestStart
+from iperfpy.measure.sample import (
+    ConnectedStream,
+    KeepingSink,
+    Row,
+    Sample,
+    ServerOutput,
+    Sink,
+    TestEnd,
+    TestStart,
+)
 from iperfpy.plan import Plan
 from iperfpy.run.clock import now_us
 from iperfpy.run.deadlines import Deadlines
 from iperfpy.run.guard import Guard
 from iperfpy.run.measurement import Measurement, OpenStream
 from iperfpy.run.rows import Rows
-from iperfpy.run.sockets import plain
+from iperfpy.run.sockets import plain, socket_facts
 from iperfpy.run.wire import Wire
 from protocols.contract import Side, SocketAddress, Stream, Transport
 
@@ -70,6 +78,8 @@ class TestRun:
         self._sides = {stream.id: _opposite(stream) for stream in self._streams}
         self._results: Results | None = None
         self._totals: tuple[Sample, ...] | None = None
+        self._cpu: Mapping[str, float] = {}
+        self._congestion = ""
         self._sequence = 0
         self._peer_sequence = 0
         self._started_us = self._heard_us = started_us
@@ -133,14 +143,22 @@ class TestRun:
         if self._totals is not None:
             return
         last, self._totals, now = self.measurement.finish(stop=self._role == "client" or self.extended)
+        self._cpu = self.measurement.cpu.percent()
+        self._congestion = socket_facts(self._opened[0].channel.fileno()).congestion
         if self.plan.interval_us:
             self._say_stats(last)
             self._rows.own_last(last, now)
 
-    def own_results(self) -> dict[str, Any]:
-        """The results document of this end."""
-        cpu = self.measurement.cpu.percent()
-        return encode_results(self.transport, self._totals or (), cpu, extended=self.extended)
+    def own_results(self, server_output: ServerOutput = "") -> dict[str, Any]:
+        """The results document of this end, with the report that the client wants to have."""
+        return encode_results(
+            self.transport,
+            self._totals or (),
+            self._cpu,
+            self._congestion,
+            extended=self.extended,
+            server_output=server_output,
+        )
 
     def take_results(self, body: Mapping[str, Any]) -> None:
         """The other end's results document."""
@@ -148,15 +166,29 @@ class TestRun:
 
     def conclude(self, error: IperfpyError | None = None) -> None:
         """Give the sinks everything that is left, and what ended the test early."""
-        self.finish()
-        self._rows.release_all()
-        totals = self._totals or ()
-        rows = tuple(self._summary(total) for total in totals)
-        failed = error is not None and not isinstance(error, InterruptError)
-        later = tuple(one for one in _warnings(self._opened) if one not in self._warned)
-        end = TestEnd(rows, self._cpu_percent(), str(error or ""), failed, self._extra(totals), later)
+        end = self._end(error)
         for sink in self._sinks:
             sink.end(end)
+
+    def conclude_early(self, sink: KeepingSink) -> ServerOutput:
+        """Give one of the sinks the end as the client's results tell it, before ours are sent."""
+        sink.end(self._end(None))
+        self._sinks = [each for each in self._sinks if each is not sink]
+        return sink.kept()
+
+    def _end(self, error: IperfpyError | None) -> TestEnd:
+        self.finish()
+        self._rows.release_all()
+        totals, results = self._totals or (), self._results
+        return TestEnd(
+            rows=tuple(self._summary(total) for total in totals),
+            cpu_percent=self._cpu_percent(),
+            interrupted=str(error or ""),
+            failed=error is not None and not isinstance(error, InterruptError),
+            extra=self._extra(),
+            warnings=tuple(one for one in _warnings(self._opened) if one not in self._warned),
+            server_output=results.server_output if results and self.plan.get_server_output else "",
+        )
 
     def _summary(self, total: Sample) -> Row:
         stream = next(each for each in self._streams if each.id == total.stream)
@@ -167,20 +199,20 @@ class TestRun:
         return Row(total.stream, total, peer, self._direction(stream))
 
     def _cpu_percent(self) -> dict[str, float]:
-        percent = self.measurement.cpu.percent()
+        percent = dict(self._cpu)
         if self._results is not None:
             percent |= {f"remote_{part}": value for part, value in self._results.cpu_percent.items()}
         return percent
 
-    def _extra(self, totals: Sequence[Sample]) -> dict[str, Any]:
+    def _extra(self) -> dict[str, Any]:
         """The congestion control of both ends, under iperf3's keys, as far as it is known."""
         receives = all(not stream.sends for stream in self._streams)
         own, other = ("receiver", "sender") if receives else ("sender", "receiver")
         used = {
-            f"{own}_tcp_congestion": congestion_used(self.transport, totals),
+            f"{own}_tcp_congestion": self._congestion,
             f"{other}_tcp_congestion": self._results.congestion if self._results else "",
         }
-        return {key: value for key, value in used.items() if value and self.transport.iperf3}
+        return {key: value for key, value in used.items() if value}
 
     def _emit(self, rows: tuple[Row, ...]) -> None:
         for sink in self._sinks:
@@ -200,6 +232,20 @@ def _warnings(opened: Sequence[OpenStream]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for each in opened for text in each.channel.warnings()))
 
 
+def _connected(opened: OpenStream) -> ConnectedStream:
+    channel = opened.channel
+    facts = socket_facts(channel.fileno())
+    return ConnectedStream(
+        opened.stream,
+        channel.fileno(),
+        plain(channel.local_address),
+        plain(channel.remote_address),
+        facts.mss_bytes,
+        facts.send_buffer_bytes,
+        facts.receive_buffer_bytes,
+    )
+
+
 def announce(
     sinks: Sequence[Sink],
     role: str,
@@ -211,15 +257,6 @@ def announce(
     tcp_mss: int | None,
 ) -> None:
     """Tell the sinks that the test is about to run. `peer`: the other end, as reports show it."""
-    connected = tuple(
-        ConnectedStream(
-            each.stream,
-            each.channel.fileno(),
-            plain(each.channel.local_address),
-            plain(each.channel.remote_address),
-        )
-        for each in opened
-    )
     start = TestStart(
         plan=plan,
         transport=transport,
@@ -227,7 +264,7 @@ def announce(
         peer=peer,
         peer_is_iperfpy=wire.session.extended,
         cookie=wire.session.cookie,
-        connected=connected,
+        connected=tuple(_connected(each) for each in opened),
         unix_time=time.time(),
         tcp_mss=tcp_mss,
         warnings=_warnings(opened),

@@ -35,7 +35,7 @@ from iperfpy.errors import (
     ProtocolError,
     from_transport,
 )
-from iperfpy.measure.sample import Sink
+from iperfpy.measure.sample import KeepingSink, Sink
 from iperfpy.plan import Plan, ServerOptions
 from iperfpy.run.acceptor import Acceptor
 from iperfpy.run.clock import now_us
@@ -71,6 +71,7 @@ async def run_server(
     make_sinks: MakeSinks,
     *,
     on_listening: Callable[[int], None] | None = None,
+    make_output: Callable[[], KeepingSink] | None = None,
     deadlines: Deadlines | None = None,
 ) -> int:
     """Serve until a signal comes, or after one test with `one_off`.
@@ -79,6 +80,7 @@ async def run_server(
     ----------
     make_sinks : called once per test that starts; the sinks are closed when it is over
     on_listening : called with the port, once clients can connect
+    make_output : called once per test whose client wants this server's report
 
     Returns
     -------
@@ -90,7 +92,7 @@ async def run_server(
         When the port cannot be listened on.
     """
     waits = patient(deadlines or Deadlines(), options.sockets)
-    server = _Server(options, make_sinks, waits, await listen(options))
+    server = _Server(options, make_sinks, make_output, waits, await listen(options))
     with Signals(server.interrupt):
         try:
             return await server.run(on_listening)
@@ -102,10 +104,16 @@ class _Server:
     """What all tests share."""
 
     def __init__(
-        self, options: ServerOptions, make_sinks: MakeSinks, deadlines: Deadlines, listener: socket.socket
+        self,
+        options: ServerOptions,
+        make_sinks: MakeSinks,
+        make_output: Callable[[], KeepingSink] | None,
+        deadlines: Deadlines,
+        listener: socket.socket,
     ) -> None:
         self.options = options
         self.make_sinks = make_sinks
+        self.make_output = make_output
         self.deadlines = deadlines
         self.shared = SharedListeners()
         self.acceptor = Acceptor(listener, self._on_client, deadlines.cookie_s)
@@ -225,6 +233,7 @@ class _ServerTest:
         self._deadlines = server.deadlines
         self._address = address
         self._sinks: Sequence[Sink] = ()
+        self._output: KeepingSink | None = None
         self._run: TestRun | None = None
         self._opened: list[OpenStream] = []
         set_no_delay(sock)
@@ -263,10 +272,10 @@ class _ServerTest:
         self._accept(request.plan)
         wire.session.allow_streams(stream_count(request.plan))
         await self._open_streams(request)
-        self._sinks = self._server.make_sinks()
+        sinks = self._make_sinks(request.plan)
         wire.send(Send.TEST_START)
         announce(
-            self._sinks,
+            sinks,
             "server",
             self._address,
             request.plan,
@@ -285,7 +294,7 @@ class _ServerTest:
             wire,
             self.guard,
             deadlines,
-            self._sinks,
+            sinks,
         )
         counts_bytes = request.plan.total_bytes or request.plan.total_blocks
         if not counts_bytes:
@@ -298,10 +307,19 @@ class _ServerTest:
         run.take_results(await wire.document(deadlines.results_s, "its results"))
         # Not before: until it has seen EXCHANGE_RESULTS, an iperf3 that receives takes a reset for a failure.
         await run.measurement.close()
-        wire.send(Send.RESULTS, run.own_results())
+        output = run.conclude_early(self._output) if self._output is not None else ""
+        wire.send(Send.RESULTS, run.own_results(output))
         wire.send(Send.DISPLAY_RESULTS)
         await wire.signal(deadlines.results_s, State.IPERF_DONE)
         run.conclude()
+
+    def _make_sinks(self, plan: Plan) -> Sequence[Sink]:
+        """This server's own reports, and the one that the client asked for."""
+        self._sinks = self._server.make_sinks()
+        if plan.get_server_output and self._server.make_output is not None:
+            self._output = self._server.make_output()
+            return (*self._sinks, self._output)
+        return self._sinks
 
     def _accept(self, plan: Plan) -> None:
         """The parameters are good. Raises `PlanError` when this server runs no such test, or not now."""

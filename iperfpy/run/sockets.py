@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from iperfpy.errors import ConnectError, ListenError, PlanError
@@ -106,6 +107,46 @@ def segment_size(sock: socket.socket) -> int | None:
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) or None
     except (OSError, AttributeError):
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFacts:
+    """What the system says about an open socket; None, or empty, where it does not."""
+
+    mss_bytes: int | None
+    send_buffer_bytes: int | None
+    receive_buffer_bytes: int | None
+    congestion: str
+
+
+def socket_facts(descriptor: int) -> SocketFacts:
+    """The facts of a socket that belongs to somebody else, which stays as it is."""
+    try:
+        sock = socket.socket(fileno=os.dup(descriptor))
+    except OSError:
+        return SocketFacts(None, None, None, "")
+    with sock:
+        return SocketFacts(
+            segment_size(sock),
+            _option(sock, socket.SO_SNDBUF),
+            _option(sock, socket.SO_RCVBUF),
+            _congestion(sock),
+        )
+
+
+def _option(sock: socket.socket, name: int) -> int | None:
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, name)
+    except OSError:
+        return None
+
+
+def _congestion(sock: socket.socket) -> str:
+    try:
+        name = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+    except (OSError, AttributeError):
+        return ""
+    return name.split(b"\0", 1)[0].decode("ascii", "replace")
 
 
 async def listen(options: ServerOptions) -> socket.socket:

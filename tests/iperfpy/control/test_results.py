@@ -16,7 +16,7 @@ from iperfpy.control.results import (
     encode_stats,
 )
 from iperfpy.errors import ProtocolError
-from iperfpy.measure.sample import Sample
+from iperfpy.measure.sample import Sample, ServerOutput
 from protocols.contract import Kind, Metric, Side, Unit
 from tests.iperfpy.control.test_messages import Known
 
@@ -39,7 +39,7 @@ SIDES = {1: Side.SENDER, 3: Side.RECEIVER}
 
 
 def test_results_of_a_sender_are_iperf3s() -> None:
-    body = encode_results(TRANSPORT, [SENT], CPU, extended=False)
+    body = encode_results(TRANSPORT, [SENT], CPU, "bbr", extended=False)
     assert body == {
         "cpu_util_total": 12.5,
         "cpu_util_user": 2.5,
@@ -80,7 +80,7 @@ def test_a_sender_that_cannot_count_says_so() -> None:
 
 @pytest.mark.parametrize("extended", [False, True])
 def test_results_come_back(extended: bool) -> None:
-    body = encode_results(TRANSPORT, [SENT, GOT], CPU, extended=extended)
+    body = encode_results(TRANSPORT, [SENT, GOT], CPU, "bbr", extended=extended)
     results = decode_results(body, TRANSPORT, SIDES, "the server")
     assert results.cpu_percent == {"total": 12.5, "user": 2.5, "system": 10.0}
     assert results.congestion == "bbr"
@@ -177,3 +177,17 @@ def test_samples_that_cannot_be(change: dict[str, Any]) -> None:
 def test_stats_that_cannot_be(body: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError, match=r"^the client sent "):
         decode_stats(body, TRANSPORT, SIDES, "the client")
+
+
+@pytest.mark.parametrize(
+    "output", ["a table\nof two lines\n", {"start": {}, "end": {"sum_sent": {"bytes": 1}}}]
+)
+def test_the_servers_report_travels_with_its_results(output: ServerOutput) -> None:
+    body = encode_results(TRANSPORT, [GOT], CPU, extended=False, server_output=output)
+    assert decode_results(body, TRANSPORT, SIDES, "the server").server_output == output
+
+
+@pytest.mark.parametrize("output", [{"server_output_text": 5}, {"server_output_json": []}, {}])
+def test_what_is_no_report_is_none(output: dict[str, Any]) -> None:
+    body = encode_results(TRANSPORT, [GOT], CPU, extended=False) | output
+    assert decode_results(body, TRANSPORT, SIDES, "the server").server_output == ""

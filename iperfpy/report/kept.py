@@ -1,0 +1,74 @@
+"""A server's own report, kept for the client that asked for it (`--get-server-output`).
+
+It travels with the results, so it is bounded: a client may not make a server hold a day of intervals.
+"""
+
+from __future__ import annotations
+
+import io
+
+from iperfpy.measure.sample import KeepingSink, Row, ServerOutput, TestEnd
+from iperfpy.report.json import JsonSink
+from iperfpy.report.live import PlainScreen
+from iperfpy.report.text import TextSink, Wording
+
+ROWS_LIMIT = 4000
+TEXT_LIMIT = 1 << 20
+
+
+def keeping_sink(wording: Wording, *, as_json: bool) -> KeepingSink:
+    """What this server prints anyway, as JSON or as text."""
+    return KeptDocument() if as_json else KeptText(wording)
+
+
+class KeptDocument(JsonSink):
+    """The JSON document. The intervals that would make it too long are left out, and it says so."""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO())
+        self._rows = self._left_out = 0
+
+    def interval(self, rows: tuple[Row, ...]) -> None:
+        if self._rows + len(rows) > ROWS_LIMIT:
+            self._left_out += 1
+            return
+        self._rows += len(rows)
+        super().interval(rows)
+
+    def end(self, end: TestEnd) -> None:
+        super().end(end)
+        if self._left_out:
+            self.document["intervals_left_out"] = self._left_out
+
+    def kept(self) -> ServerOutput:
+        return self.document
+
+
+class KeptText(TextSink):
+    """The table, as a file would have it."""
+
+    def __init__(self, wording: Wording) -> None:
+        self._text = _BoundedText()
+        super().__init__(PlainScreen(self._text), self._text, wording)
+
+    def interval(self, rows: tuple[Row, ...]) -> None:
+        self._text.full = self._text.tell() > TEXT_LIMIT
+        super().interval(rows)
+
+    def end(self, end: TestEnd) -> None:
+        if self._text.full:
+            self._text.full = False
+            self._text.write("(intervals left out)\n")
+        super().end(end)
+
+    def kept(self) -> ServerOutput:
+        return self._text.getvalue()
+
+
+class _BoundedText(io.StringIO):
+    """Takes nothing while it is full."""
+
+    full = False
+
+    def write(self, text: str, /) -> int:
+        return len(text) if self.full else super().write(text)

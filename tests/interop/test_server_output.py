@@ -1,0 +1,87 @@
+"""--get-server-output: asked of iperf3, asked by iperf3, and between two of ours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interop.conftest import wait_until
+from tests.interop.free_port import free_port
+
+pytestmark = pytest.mark.interop
+
+OURS = (sys.executable, "-m", "iperfpy")
+
+
+@pytest.fixture(params=["iperf3 to ours", "ours to iperf3", "ours to ours"])
+def programs(request: pytest.FixtureRequest) -> tuple[Sequence[str], Sequence[str]]:
+    """(client, server)"""
+    names = request.param.split(" to ")
+    if "iperf3" not in names:
+        return OURS, OURS
+    theirs = (request.getfixturevalue("iperf3"),)
+    return (theirs, OURS) if names[0] == "iperf3" else (OURS, theirs)
+
+
+@contextmanager
+def server(program: Sequence[str], log: Path, *flags: str) -> Iterator[int]:
+    port = free_port()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*program, "-s", "-B", "127.0.0.1", "-p", str(port), *flags],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(lambda: listens(port), "no server listens")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def listens(port: int) -> bool:
+    """Whether somebody does, without disturbing them."""
+    wanted = f":{port:04X} "
+    tables = [Path(name) for name in ("/proc/net/tcp", "/proc/net/tcp6")]
+    rows = [row for table in tables if table.exists() for row in table.read_text().splitlines()]
+    return any(wanted in row.split(" rem")[0][:60] and " 0A " in row for row in rows)
+
+
+def client(program: Sequence[str], port: int, *flags: str) -> dict[str, Any]:
+    command = [*program, "-c", "127.0.0.1", "-p", str(port), "-t", "1", "-J", "--get-server-output", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout)
+    assert isinstance(document, dict)
+    return document
+
+
+@pytest.mark.parametrize("flags", [(), ("-R",), ("-u", "-b", "10M")], ids=["forward", "reverse", "udp"])
+def test_as_text(
+    programs: tuple[Sequence[str], Sequence[str]], flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    with server(programs[1], tmp_path / "log") as port:
+        document = client(programs[0], port, *flags)
+    text = document["server_output_text"]
+    assert "Accepted connection from 127.0.0.1" in text
+    assert text.splitlines()[-1].endswith(("sender", "receiver")) or "receiver" in text.splitlines()[-2]
+    assert "server_output_json" not in document
+
+
+def test_as_json(programs: tuple[Sequence[str], Sequence[str]], tmp_path: Path) -> None:
+    """The server's figure is the receiver's, and the client shows the same one."""
+    with server(programs[1], tmp_path / "log", "-J") as port:
+        document = client(programs[0], port)
+    told = document["server_output_json"]
+    assert told["start"]["accepted_connection"]["host"] == "127.0.0.1"
+    assert told["start"]["cookie"] == document["start"]["cookie"]
+    assert told["end"]["sum_received"]["bytes"] == document["end"]["sum_received"]["bytes"] > 0
+    assert "server_output_text" not in document
