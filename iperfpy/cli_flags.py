@@ -38,6 +38,7 @@ def base_flags(known_transports: Sequence[str], chosen_by: Mapping[str, Sequence
         *_client_flags(known_transports, chosen_by),
         *_network_flags(),
         *_shared_flags(),
+        *_password_flags(),
         *_output_flags(),
     ]
 
@@ -160,6 +161,32 @@ def _shared_flags() -> list[click.Option]:
             Parsed("[I/I/N]", values.keepalive),
             is_flag=False,
             flag_value="",
+            rare=True,
+        ),
+    ]
+
+
+def _password_flags() -> list[click.Option]:
+    def flag(role: str, names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(PASSWORD, role, names, help, kind, **more)
+
+    return [
+        flag("client", ["username", "--username"], "user; the password is asked for", Parsed("NAME", str)),
+        flag("client", ["public_key", "--rsa-public-key-path"], "the server's key, to seal it", FILE),
+        flag("server", ["private_key", "--rsa-private-key-path"], "the server's key, to open it", FILE),
+        flag("server", ["users", "--authorized-users-path"], "lines NAME,SHA256({NAME}PASSWORD)", FILE),
+        flag(
+            "server",
+            ["skew", "--time-skew-threshold"],
+            "clocks may differ by so many seconds [10]",
+            Parsed("SEC", integer("a time", 1, 86_400)),
+            default=10,
+            rare=True,
+        ),
+        flag(
+            "",
+            ["pkcs1", "--use-pkcs1-padding"],
+            "the padding of iperf3 before 3.17, PKCS #1 v1.5 in place of OAEP",
             rare=True,
         ),
     ]

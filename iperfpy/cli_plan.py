@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from iperfpy.cli_auth import authorization_of, credentials_of
 from iperfpy.cli_flags import chooser
 from iperfpy.cli_options import Flag
 from iperfpy.cli_transports import SharedFlag, settings_of
@@ -108,6 +109,7 @@ def _server(given: Given) -> ServerOptions:
         rate_window_us=seconds * 1_000_000,
         longest_us=(given["longest"] or 0) * 1_000_000,
         idle_us=(given["idle"] or 0) * 1_000_000,
+        authorization=authorization_of(given),
         sockets=sockets,
     )
 
@@ -125,6 +127,7 @@ def _client(given: Given) -> ClientOptions:
         family=_family(given),
         connect_timeout_us=(given["connect_timeout"] or 5000) * 1000,
         flow_label=given["flow_label"] or 0,
+        credentials=credentials_of(given),
         sockets=sockets,
     )
 

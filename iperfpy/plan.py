@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocols.settings import Settings
 
@@ -65,6 +65,26 @@ class SocketOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who a client is, for a server that wants to know. `pkcs1`: the padding of iperf3 before 3.17."""
+
+    user: str
+    password: str = field(repr=False)
+    public_key_pem: bytes = field(repr=False)
+    pkcs1: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """Who may use a server: `users_path` is read anew for every client. `skew_s`: between the clocks."""
+
+    private_key_pem: bytes = field(repr=False)
+    users_path: str
+    skew_s: int = 10
+    pkcs1: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ClientOptions:
     """Where the server is and how to reach it."""
 
@@ -75,6 +95,7 @@ class ClientOptions:
     family: int = 0  # 0, socket.AF_INET or socket.AF_INET6
     connect_timeout_us: int = 5_000_000
     flow_label: int = 0
+    credentials: Credentials | None = None
     sockets: SocketOptions = SocketOptions()
 
 
@@ -96,6 +117,7 @@ class ServerOptions:
     rate_window_us: int = 5_000_000
     longest_us: int = 0
     idle_us: int = 0
+    authorization: Authorization | None = None
     sockets: SocketOptions = SocketOptions()
 
 

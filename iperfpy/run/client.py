@@ -16,9 +16,11 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import time
 from collections.abc import Sequence
 from functools import partial
 
+from iperfpy.control.auth import make_token, public_key
 from iperfpy.control.codec import COOKIE_ALPHABET, COOKIE_BYTES, State
 from iperfpy.control.messages import (
     COOKIE_PREFIX,
@@ -137,7 +139,7 @@ class _Client:
         convs = make_convs(self._plan) if self._hello else ()
         body = encode_parameters(self._plan, transport, convs or None)
         wire.session.allow_streams(stream_count(self._plan))
-        wire.send(Send.PARAMETERS, body)
+        wire.send(Send.PARAMETERS, body | self._token())
         await wire.signal(self._deadlines.reply_s, State.CREATE_STREAMS)
         wanted = partial(prepare, options=self._options.sockets, remote=remote)
         port = NetworkClientPort(remote, wire.session.cookie, local, self._options.client_port, wanted)
@@ -153,6 +155,14 @@ class _Client:
             stirring.cancel()
         stirred_us = stirring.result() if stirring.done() else None
         await self._measure(wire, transport, stirred_us or wire.arrived_us[State.TEST_RUNNING])
+
+    def _token(self) -> dict[str, str]:
+        """Who this client is, when the user said."""
+        who = self._options.credentials
+        if who is None:
+            return {}
+        key, now_s = public_key(who.public_key_pem), int(time.time())
+        return {"authtoken": make_token(who.user, who.password, key, now_s, pkcs1=who.pkcs1)}
 
     # -- open
 

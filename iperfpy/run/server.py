@@ -14,13 +14,18 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from iperfpy.control.auth import KeyFileError, check_token, private_key, users_of
 from iperfpy.control.codec import State, encode_state
 from iperfpy.control.messages import (
     COOKIE_PREFIX,
     IE_ACCESS_DENIED,
     Request,
+    clean,
     decode_parameters,
     encode_hello,
     stream_count,
@@ -268,6 +273,7 @@ class _ServerTest:
             wire.send(Send.HELLO, encode_hello(transports()))
         wire.send(Send.PARAM_EXCHANGE)
         body = await wire.document(deadlines.reply_s, "its parameters")
+        self._authorize(body)
         request = decode_parameters(body, transports(), self._server.options.interval_us)
         self._accept(request.plan)
         wire.session.allow_streams(stream_count(request.plan))
@@ -320,6 +326,20 @@ class _ServerTest:
             self._output = self._server.make_output()
             return (*self._sinks, self._output)
         return self._sinks
+
+    def _authorize(self, body: Mapping[str, Any]) -> None:
+        """Raise `PlanError` when the client does not prove that it may use this server."""
+        wanted = self._server.options.authorization
+        if wanted is None:
+            return
+        try:
+            users = users_of(Path(wanted.users_path).read_text())
+        except (OSError, ValueError, KeyFileError) as error:
+            log.error("cannot read the users in %s: %s", wanted.users_path, error)
+            users = {}
+        key, token = private_key(wanted.private_key_pem), body.get("authtoken")
+        user = check_token(token, key, users, int(time.time()), wanted.skew_s, pkcs1=wanted.pkcs1)
+        log.info("%s is %s", self._address[0], clean(user))
 
     def _accept(self, plan: Plan) -> None:
         """The parameters are good. Raises `PlanError` when this server runs no such test, or not now."""

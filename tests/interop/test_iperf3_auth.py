@@ -1,0 +1,217 @@
+"""Passwords: our client and server with the real iperf3, and with each other."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("cryptography")
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from iperfpy.control.auth import check_token, private_key
+from iperfpy.errors import PeerError
+from iperfpy.plan import Authorization, Credentials
+from tests.interop.conftest import peer, wait_until
+from tests.interop.free_port import free_port
+from tests.iperfpy.run.support import measure, plan_for, serving
+
+pytestmark = pytest.mark.interop
+
+SHORT: dict[str, Any] = {"duration_us": 500_000}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A key pair and a list of one user, mario with the password rossi."""
+
+    private: Path
+    public: Path
+    users: Path
+
+    def server(self, **changes: Any) -> Authorization:
+        return Authorization(self.private.read_bytes(), str(self.users), **changes)
+
+    def client(self, password: str = "rossi", **changes: Any) -> Credentials:
+        return Credentials("mario", password, self.public.read_bytes(), **changes)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    folder = tmp_path_factory.mktemp("keys")
+    key = rsa.generate_private_key(65537, 2048)
+    pem = serialization.Encoding.PEM
+    made = Keys(folder / "private.pem", folder / "public.pem", folder / "users.csv")
+    made.private.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    public = serialization.PublicFormat.SubjectPublicKeyInfo
+    made.public.write_bytes(key.public_key().public_bytes(pem, public))
+    digest = hashlib.sha256(b"{mario}rossi").hexdigest()
+    made.users.write_text(f"mario,{digest}\n")
+    return made
+
+
+@pytest.fixture
+def guarded_iperf3(iperf3: str, keys: Keys, tmp_path: Path) -> Iterator[int]:
+    """The port of an iperf3 server that asks for a password."""
+    port, log = free_port(), tmp_path / "server.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [
+                *(iperf3, "-s", "-B", "127.0.0.1", "-p", str(port), "--forceflush"),
+                *("--rsa-private-key-path", str(keys.private), "--authorized-users-path", str(keys.users)),
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    wait_until(lambda: "Server listening" in log.read_text(), "iperf3 did not listen")
+    yield port
+    process.terminate()
+    process.wait(5)
+
+
+async def test_our_client_at_its_server(guarded_iperf3: int, keys: Keys) -> None:
+    """iperf3 before 3.17 knows the old padding only."""
+    report = await measure(guarded_iperf3, plan_for(**SHORT), credentials=keys.client(pkcs1=True))
+    assert report.end_rows[0].local.bytes > 0
+
+
+@pytest.mark.parametrize("password", ["wrong", ""])
+async def test_our_client_is_told_that_its_server_refuses(
+    guarded_iperf3: int, keys: Keys, password: str
+) -> None:
+    with pytest.raises(PeerError, match="requires a user name and a password, or refused them"):
+        await measure(guarded_iperf3, plan_for(), credentials=keys.client(password, pkcs1=True))
+
+
+async def test_a_client_without_a_password(guarded_iperf3: int) -> None:
+    with pytest.raises(PeerError, match="requires a user name and a password, or refused them"):
+        await measure(guarded_iperf3, plan_for())
+
+
+async def its_client(iperf3: str, port: int, keys: Keys, password: str) -> dict[str, Any]:
+    """The JSON of an iperf3 that presents this password."""
+    process = await asyncio.create_subprocess_exec(
+        *(iperf3, "-c", "127.0.0.1", "-p", str(port), "-J", "-t", "1", "--username", "mario"),
+        *("--rsa-public-key-path", str(keys.public)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"IPERF3_PASSWORD": password},
+    )
+    async with asyncio.timeout(20):
+        output, _ = await process.communicate()
+    told: dict[str, Any] = json.loads(output)
+    return told
+
+
+async def test_its_client_at_our_server(iperf3: str, keys: Keys) -> None:
+    async with serving(authorization=keys.server(pkcs1=True)) as server:
+        refused = await its_client(iperf3, server.port, keys, "wrong")
+        measured = await its_client(iperf3, server.port, keys, "rossi")
+    assert "authorization failed" in refused["error"]
+    assert measured["end"]["sum_received"]["bytes"] > 0
+    assert len(server.tests) == 1
+
+
+@pytest.mark.parametrize("pkcs1", [False, True])
+async def test_our_client_at_our_server(keys: Keys, pkcs1: bool) -> None:
+    async with serving(one_off=True, authorization=keys.server(pkcs1=pkcs1)) as server:
+        with pytest.raises(PeerError, match="does not know this user name and password"):
+            await measure(server.port, plan_for(), credentials=keys.client("wrong", pkcs1=pkcs1))
+        with pytest.raises(PeerError, match="this server requires a user name and a password"):
+            await measure(server.port, plan_for())
+        with pytest.raises(PeerError, match="another key, or another padding"):
+            await measure(server.port, plan_for(), credentials=keys.client(pkcs1=not pkcs1))
+        await measure(server.port, plan_for(), credentials=keys.client(pkcs1=pkcs1))  # is still the one
+    assert len(server.tests) == 1
+
+
+def test_what_openssl_seals_with_oaep_we_open(keys: Keys) -> None:
+    """The padding of iperf3 since 3.17, made by the library that it uses."""
+    plain = f"user: mario\npwd:  rossi\nts:   {int(time.time())}".encode()
+    sealed = subprocess.run(
+        [
+            *(peer("openssl"), "pkeyutl", "-encrypt", "-pubin", "-inkey", str(keys.public)),
+            *("-pkeyopt", "rsa_padding_mode:oaep"),
+        ],
+        input=plain,
+        capture_output=True,
+        check=True,
+    ).stdout
+    encoded = subprocess.run(["base64", "-w", "0"], input=sealed, capture_output=True, check=True).stdout
+    users = {"mario": hashlib.sha256(b"{mario}rossi").hexdigest()}
+    key = private_key(keys.private.read_bytes())
+    assert check_token(encoded.decode(), key, users, int(time.time()), 10) == "mario"
+
+
+def command(*flags: str, password: str | None = "rossi") -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "IPERF3_PASSWORD"}
+    if password is not None:
+        environment["IPERF3_PASSWORD"] = password
+    return subprocess.run(
+        [sys.executable, "-m", "iperfpy", *flags],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        start_new_session=True,
+    )
+
+
+def test_the_command_itself(guarded_iperf3: int, keys: Keys) -> None:
+    who = ("--username", "mario", "--rsa-public-key-path", str(keys.public), "--use-pkcs1-padding")
+    done = command("-c", "127.0.0.1", "-p", str(guarded_iperf3), "-n", "1M", *who)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("-c", "h", "--username", "x"), "a password needs both --username and --rsa-public-key-path"),
+        (
+            ("-s", "--rsa-private-key-path", "{private}"),
+            "passwords need both --rsa-private-key-path and --authorized-users-path",
+        ),
+        (
+            ("-c", "h", "--username", "x", "--rsa-public-key-path", "/no/such"),
+            "cannot read /no/such: No such file or directory",
+        ),
+        (
+            ("-c", "h", "--username", "x", "--rsa-public-key-path", "{users}"),
+            "{users} is not a public key in PEM format",
+        ),
+        (
+            ("-s", "--rsa-private-key-path", "{private}", "--authorized-users-path", "{public}"),
+            "{public} has no NAME,SHA256 in line 1",
+        ),
+    ],
+)
+def test_files_are_looked_at_before_anything_happens(
+    flags: tuple[str, ...], sentence: str, keys: Keys
+) -> None:
+    names = {"private": keys.private, "public": keys.public, "users": keys.users}
+    done = command(*(flag.format(**names) for flag in flags))
+    assert done.returncode == 1
+    assert done.stderr == f"iperfpy: parameter error - {sentence.format(**names)}\n"
+
+
+def test_without_a_terminal_the_password_must_be_in_the_environment(keys: Keys) -> None:
+    who = ("--username", "mario", "--rsa-public-key-path", str(keys.public))
+    done = command("-c", "127.0.0.1", "-p", "1", *who, password=None)
+    assert done.returncode == 1
+    assert "there is no password: set IPERF3_PASSWORD" in done.stderr
