@@ -233,6 +233,11 @@ class Transport(ABC):
         """What iperf3's parameters say about this transport, beside the key `iperf3`."""
         return settings.to_wire()
 
+    def check(self, settings: Settings, *, sends: bool) -> None:
+        """Whether this machine can be the client of such a test; asked before anything is connected.
+        `sends`: whether it sends on any stream. Raises `SettingsError`."""
+        return
+
     @abstractmethod
     def block_bytes(self, settings: Settings) -> int:
         """The block length (-l) when the user gives none."""

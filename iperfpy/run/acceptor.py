@@ -19,7 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from iperfpy.control.codec import COOKIE_BYTES, State, decode_cookie, encode_state
-from iperfpy.errors import ProtocolError
+from iperfpy.errors import PlanError, ProtocolError
+from iperfpy.plan import SocketOptions
+from iperfpy.run.marks import limit_unacknowledged
 from iperfpy.run.sockets import close_gently, plain
 from protocols.contract import SocketAddress
 
@@ -59,9 +61,17 @@ class Acceptor:
     ----------
     on_client : called with (socket, address, cookie) of each control connection, which it then owns.
     cookie_s : the deadline for the cookie.
+    options : what is wanted of every connection.
     """
 
-    def __init__(self, listener: socket.socket, on_client: OnClient, cookie_s: float) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        on_client: OnClient,
+        cookie_s: float,
+        options: SocketOptions,
+    ) -> None:
+        self._options = options
         self._listener = listener
         self._on_client = on_client
         self._cookie_s = cookie_s
@@ -114,6 +124,8 @@ class Acceptor:
     async def _ask(self, sock: socket.socket, address: SocketAddress) -> None:
         """Read the cookie and hand the connection to whom it concerns."""
         sock.setblocking(False)
+        with contextlib.suppress(PlanError):  # Multipath TCP knows no such limit
+            limit_unacknowledged(sock, self._options)
         connection = _Connection(sock, str(address[0]), self._loop.time())
         queue = self._order.setdefault(connection.host, deque())
         queue.append(connection)

@@ -131,6 +131,8 @@ class _Client:
         """The whole test. Raises `IperfpyError`."""
         try:
             transport = transport_named(self._plan.transport)
+            sends = self._plan.direction is not Direction.REVERSE
+            transport.check(self._plan.settings, sends=sends)
         except TransportError as error:
             raise from_transport(error) from error
         check_plan(self._plan, transport)

@@ -66,13 +66,18 @@ def prepare(sock: socket.socket, options: SocketOptions, remote: SocketAddress |
     that it will use."""
     if options.device:
         bind_device(sock, options.device)
-    if options.send_timeout_us and sock.type == socket.SOCK_STREAM:
-        with _asked("--snd-timeout"):
-            sock.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, options.send_timeout_us // 1000)
-            )
+    if sock.type == socket.SOCK_STREAM:
+        limit_unacknowledged(sock, options)
     if remote is not None and len(remote) > 2 and remote[2]:
         lease_flow_label(sock, remote)
+
+
+def limit_unacknowledged(sock: socket.socket, options: SocketOptions) -> None:
+    """How long TCP waits for an acknowledgement (RFC 5482) before it gives up."""
+    if options.send_timeout_us:
+        with _asked("--snd-timeout"):
+            milliseconds = max(1, options.send_timeout_us // 1000)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def bind_device(sock: socket.socket, device: str) -> None:

@@ -121,7 +121,7 @@ class _Server:
         self.make_output = make_output
         self.deadlines = deadlines
         self.shared = SharedListeners()
-        self.acceptor = Acceptor(listener, self._on_client, deadlines.cookie_s)
+        self.acceptor = Acceptor(listener, self._on_client, deadlines.cookie_s, options.sockets)
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._tests: dict[asyncio.Task[None], _ServerTest] = {}
         self._tasks: list[asyncio.Task[None]] = []

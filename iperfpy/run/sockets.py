@@ -6,16 +6,15 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from iperfpy.errors import ConnectError, ListenError, PlanError
 from iperfpy.plan import ServerOptions
-from iperfpy.run.marks import MAPPED, prepare
+from iperfpy.run.marks import MAPPED, bind_device
 from protocols.contract import SocketAddress
 
 BACKLOG = 128
+IPPROTO_MPTCP = 262
 DISCARD_READS, DISCARD_BYTES = 16, 64 * 1024
 
 
@@ -70,6 +69,8 @@ async def resolve_local(host: str, family: int) -> SocketAddress:
 def new_socket(family: int, protocol: int = 0) -> socket.socket:
     """A non-blocking TCP socket, or one of another stream `protocol`. Raises OSError."""
     sock = socket.socket(family, socket.SOCK_STREAM, protocol)
+    if protocol:  # the event loop asks the resolver about a socket's protocol, which knows few
+        sock = socket.socket(family, socket.SOCK_STREAM, 0, fileno=sock.detach())
     sock.setblocking(False)
     return sock
 
@@ -160,7 +161,7 @@ async def listen(options: ServerOptions) -> socket.socket:
     where = f"port {options.port}" + (f" of {options.bind}" if options.bind else "")
     try:
         family, address, dual = await _listening_address(options)
-        return _listen_at(family, address, dual, partial(prepare, options=options.sockets))
+        return _listen_at(family, address, dual, options.sockets.device)
     except OSError as error:
         raise ListenError(f"cannot listen on {where}: {reason(error)}") from error
     except ConnectError as error:
@@ -177,12 +178,11 @@ async def _listening_address(options: ServerOptions) -> tuple[int, SocketAddress
     return socket.AF_INET6, ("::", options.port, 0, 0), not options.family
 
 
-def _listen_at(
-    family: int, address: SocketAddress, dual: bool, wanted: Callable[[socket.socket], None]
-) -> socket.socket:
-    sock = new_socket(family)
+def _listen_at(family: int, address: SocketAddress, dual: bool, device: str) -> socket.socket:
+    sock = _new_listener(family)
     try:
-        wanted(sock)  # accepted sockets inherit it
+        if device:
+            bind_device(sock, device)  # accepted sockets inherit it
         if os.name == "posix":  # elsewhere the option would let two servers share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -193,6 +193,14 @@ def _listen_at(
         sock.close()
         raise
     return sock
+
+
+def _new_listener(family: int) -> socket.socket:
+    """A socket whose connections speak Multipath TCP to clients that do, and plain TCP to all others."""
+    try:
+        return new_socket(family, IPPROTO_MPTCP)
+    except OSError:
+        return new_socket(family)
 
 
 def _has_ipv6() -> bool:

@@ -62,6 +62,8 @@ class TcpSettings(Settings):
         False, help="let the kernel discard what is received instead of copying it", flags=("--skip-rx-copy",)
     )
 
+    mptcp: bool = option(False, help="Multipath TCP, where both systems have it", flags=("-m", "--mptcp"))
+
     def to_wire(self) -> dict[str, Any]:
         wire = Settings.to_wire(self)
         return {key: 1 if key in _NUMBERS else value for key, value in wire.items()}
@@ -142,12 +144,21 @@ class Tcp(Transport):
     def block_bytes(self, settings: Settings) -> int:
         return 128 * 1024
 
+    def check(self, settings: Settings, *, sends: bool) -> None:
+        from protocols.tcp.options import check_here
+
+        check_here(_own(settings), sends=sends)
+
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
-        from protocols.tcp.options import before_connect
+        from protocols.tcp.options import IPPROTO_MPTCP, before_connect
         from protocols.tcp.transport import TcpChannel
 
         chosen = _own(settings)
-        sock = await port.connection(stream, lambda made: before_connect(made, chosen))
+        sock = await port.connection(
+            stream,
+            lambda made: before_connect(made, chosen, sends=stream.sends),
+            IPPROTO_MPTCP if chosen.mptcp else 0,
+        )
         with _closed_on_error(sock):
             return TcpChannel(sock, chosen, sends=stream.sends)
 

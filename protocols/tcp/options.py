@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from protocols.tcp import TcpSettings
 
 SO_FORCE = {socket.SO_SNDBUF: 32, socket.SO_RCVBUF: 33}  # SO_SNDBUFFORCE, SO_RCVBUFFORCE of Linux
+IPPROTO_MPTCP = 262
 TCP_CONGESTION = getattr(socket, "TCP_CONGESTION", None)
 _CONTROLS = Path("/proc/sys/net/ipv4")
 _LIMITS = {socket.SO_SNDBUF: "net.core.wmem_max", socket.SO_RCVBUF: "net.core.rmem_max"}
@@ -26,8 +27,29 @@ _LIMITS = {socket.SO_SNDBUF: "net.core.wmem_max", socket.SO_RCVBUF: "net.core.rm
 log = logging.getLogger(__name__)
 
 
-def before_connect(sock: socket.socket, settings: TcpSettings) -> None:
-    """Prepare a client's socket.
+def check_here(settings: TcpSettings, *, sends: bool) -> None:
+    """Whether this machine has what a client asks of it.
+
+    Raises
+    ------
+    SettingsError
+        When it has no Multipath TCP, or does not know the congestion control to send with.
+    """
+    try:
+        with socket.socket(
+            socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP if settings.mptcp else 0
+        ) as sock:
+            if settings.congestion is not None and sends:
+                choose_congestion(sock, settings.congestion)
+    except OSError as error:
+        raise SettingsError(
+            f"this system has no Multipath TCP: {error.strerror} (see sysctl net.mptcp.enabled)"
+        ) from error
+
+
+def before_connect(sock: socket.socket, settings: TcpSettings, *, sends: bool = True) -> None:
+    """Prepare a client's socket. Whoever does not send needs no congestion control: an unknown one is only a
+    warning then.
 
     Raises
     ------
@@ -42,7 +64,7 @@ def before_connect(sock: socket.socket, settings: TcpSettings) -> None:
                 f"the kernel refuses a segment size of {settings.mss}: {error.strerror}"
             ) from error
     if settings.congestion is not None:
-        choose_congestion(sock, settings.congestion)
+        _choose(sock, settings.congestion, must=sends)
     _common(sock, settings)
 
 
@@ -50,11 +72,17 @@ def after_accept(sock: socket.socket, settings: TcpSettings) -> None:
     """Prepare a server's connection. An unknown congestion control is only a warning, as in iperf3: the
     server keeps its default, and the record says which one ran."""
     if settings.congestion is not None:
-        try:
-            choose_congestion(sock, settings.congestion)
-        except SettingsError as error:
-            log.warning("%s; using %s", error, congestion_of(sock) or "the default")
+        _choose(sock, settings.congestion, must=False)
     _common(sock, settings)
+
+
+def _choose(sock: socket.socket, name: str, *, must: bool) -> None:
+    try:
+        choose_congestion(sock, name)
+    except SettingsError as error:
+        if must:
+            raise
+        log.warning("%s; using %s", error, congestion_of(sock) or "the default")
 
 
 def choose_congestion(sock: socket.socket, name: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ from iperfpy.errors import LateError, PlanError
 from iperfpy.measure.sample import TestStart
 from iperfpy.plan import Direction, SocketOptions
 from iperfpy.run.marks import SO_MAX_PACING_RATE, keep_alive
-from protocols.registry import transports
+from protocols.registry import transport, transports
+from protocols.tcp.options import IPPROTO_MPTCP
 from tests.iperfpy.run.support import Recorder, Server, measure_into, plan_for, relayed, serving
 
 pytestmark = pytest.mark.live
 
+SO_PROTOCOL = 38
 Question = Callable[[socket.socket], Any]
 
 
@@ -150,3 +153,37 @@ def test_keepalive_probes() -> None:
         assert [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names] == [11, usual[1], 3]
         keep_alive(other, SocketOptions())
         assert other.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+
+
+def has_mptcp() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_mptcp(), reason="this kernel has no Multipath TCP")
+@pytest.mark.parametrize("direction", Direction)
+async def test_multipath_tcp_where_the_client_asks_for_it(direction: Direction) -> None:
+    question = number(socket.SOL_SOCKET, SO_PROTOCOL)
+    streams = 2 if direction is Direction.BIDIRECTIONAL else 1
+    wanted = transport("tcp").settings.from_wire({"mptcp": True})
+    multi = await answers(question, "tcp", settings=wanted, direction=direction)
+    assert multi == [[IPPROTO_MPTCP] * streams] * 2
+    assert await answers(question, "tcp", direction=direction) == [[socket.IPPROTO_TCP] * streams] * 2
+
+
+@pytest.mark.parametrize("direction", Direction)
+async def test_an_unknown_congestion_control_is_said_before_connecting(direction: Direction) -> None:
+    """Unless this end only receives: then it is the server's to have it, or to go on without."""
+    plan = plan_for(settings=transport("tcp").settings.from_wire({"congestion": "nonsense"}))
+    plan = replace(plan, direction=direction)
+    if direction is Direction.REVERSE:
+        async with serving() as server:
+            report = Recorder()
+            await measure_into(report, server.port, plan)
+            assert report.end_rows[0].local.bytes > 0
+        return
+    with pytest.raises(PlanError, match=r"^congestion control 'nonsense' is not available here \("):
+        await measure_into(Recorder(), 1, plan)
