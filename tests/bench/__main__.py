@@ -1,6 +1,6 @@
 """The benchmark: ours and its peers side by side.
 
-    make bench                                   everything, five rounds
+    make bench                                   everything, five rounds: about ten minutes
     python -m tests.bench --only kcp --rounds 3 --seconds 2
     python -m tests.bench --list
 
@@ -11,10 +11,12 @@ anything: the machine's absolute speed varies from minute to minute.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from tests.bench import record
 from tests.bench.cases import Group, chosen
@@ -48,10 +50,9 @@ def _run(options: argparse.Namespace, groups: Sequence[Group], out: Path) -> int
     if around["load_average"] > BUSY_LOAD:
         _say(f"others use this machine (load average {around['load_average']:.1f}): believe the ratios only")
     measured = [measure(group, options.rounds, options.seconds, _say) for group in groups]
-    command = " ".join(["python -m tests.bench", *(sys.argv[1:])])
     head = {
         "date": began.isoformat(timespec="seconds"),
-        "command": command,
+        "command": _command(options),
         "rounds": options.rounds,
         "seconds": options.seconds,
         "surroundings": around,
@@ -61,23 +62,27 @@ def _run(options: argparse.Namespace, groups: Sequence[Group], out: Path) -> int
     return 1 if any(one.failures for one in measured) else 0
 
 
-def _report(base: Path, head: dict[str, object], measured: Sequence[Measured], machine: str) -> None:
+def _command(options: argparse.Namespace) -> str:
+    """How to repeat this; where the record goes is nobody else's business."""
+    only = [part for key in options.only for part in ("--only", shlex.quote(key))]
+    flags = [*only, "--rounds", str(options.rounds), "--seconds", f"{options.seconds:g}"]
+    return " ".join(["python -m tests.bench", *flags])
+
+
+def _report(base: Path, head: dict[str, Any], measured: Sequence[Measured], machine: str) -> None:
     # What is imported here adds to this process; the kernel takes its size for the least that a child had.
     from tests.bench import table
 
     results = [result for one in measured for result in one.results()]
+    title = f"{machine}; {head['rounds']} rounds of {head['seconds']:g} s, medians"
+    said = record.remarks(measured)
     record.write_json(base.with_suffix(".json"), head, measured)
     record.write_csv(base.with_suffix(".csv"), results)
-    title = f"{machine}; {head['rounds']} rounds of {head['seconds']} s, medians"
+    table.write_markdown(base.with_suffix(".md"), head, results, said)
     table.show(results, title)
-    for sentence in dict.fromkeys(reason for one in measured for reason in one.missing):
-        print(f"not measured: {sentence}")
-    for one in measured:
-        for name, remark in one.remarks.items():
-            print(f"{one.group.title}, {name}: {remark}")
-        for failure in one.failures:
-            print(f"failed: {failure}")
-    written = [base.with_suffix(".json"), base.with_suffix(".csv")]
+    for sentence in said:
+        print(sentence)
+    written = [base.with_suffix(end) for end in (".json", ".csv", ".md")]
     try:
         from tests.bench import chart
 
@@ -95,7 +100,7 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="iperfpy and its peers.")
     parser.add_argument("--rounds", type=_positive(int), default=5, help="runs of each contestant [5]")
-    parser.add_argument("--seconds", type=_positive(float), default=3.0, help="length of a run [3]")
+    parser.add_argument("--seconds", type=_positive(float), default=2.0, help="length of a run [2]")
     parser.add_argument(
         "--only",
         action="append",

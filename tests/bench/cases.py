@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,10 +13,13 @@ from protocols.registry import transports
 from tests.bench.contestants import Command, Contestant, Module
 from tests.bench.programs import MTU, KcpGo, ceiling, iperf2, iperf3, iperfpy, ours
 from tests.bench.summary import Row
+from tests.bench.watch import SMOOTH_BPS, Bins, Meter, no_capture
 
 NO_OFFLOAD = {"IPERFPY_NO_OFFLOAD": "1"}
 SHORT_WINDOW, LONG_WINDOW = 512, 65_000
 SHORTEST_WATCHED_S = 4.0
+FEW_ROUNDS = 3
+_BARE, _BARE_PLAIN = "bare datagrams", "bare datagrams, no offload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +30,15 @@ class Group:
     contestants: tuple[Contestant, ...]
     rows: tuple[Row, ...]
     at_least_s: float = 0.0
-    notes: tuple[str, ...] = field(default=())
+    most_rounds: int = 0
+    """Above 0: figures that vary little, or that no peer is compared with, are not taken more often."""
 
     def only(self, patterns: tuple[str, ...]) -> Group | None:
         """The rows that the patterns name, and who is needed for them; None when there is none."""
         rows = tuple(row for row in self.rows if _named(row.key, patterns))
         needed = {name for row in rows for name in (row.ours, row.theirs)}
         contestants = tuple(one for one in self.contestants if one.name in needed)
-        return Group(self.title, contestants, rows, self.at_least_s, self.notes) if rows else None
+        return dataclasses.replace(self, contestants=contestants, rows=rows) if rows else None
 
 
 def _named(key: str, patterns: tuple[str, ...]) -> bool:
@@ -67,12 +72,48 @@ def tcp(congestion: str) -> Group:
             Row(f"{key}/iperf2", f"{title} forward, iperf2", "bits_per_s", "iperfpy", "iperf2"),
             _cpu(f"{key}/cpu", f"{title} forward", "iperfpy", "iperf3", 1.0, 0.8),
             _cpu(f"{key}/cpu-reverse", f"{title} reverse", "iperfpy -R", "iperf3 -R", 1.0, 0.8),
+            Row(
+                f"{key}/cpu-whole",
+                f"{title} forward, CPU per GB, start and end included",
+                "whole_cpu_s_per_gb",
+                "iperfpy",
+                "iperf3",
+                less_is_better=True,
+            ),
         ),
     )
 
 
 def _cpu(key: str, title: str, mine: str, theirs: str, limit: float, aim: float) -> Row:
     return Row(key, f"{title}, CPU per GB", "cpu_s_per_gb", mine, theirs, limit, aim, less_is_better=True)
+
+
+def tcp_parallel(streams: int = 16) -> Group:
+    many = ("-P", str(streams))
+    mine, theirs = f"iperfpy -P {streams}", f"iperf3 -P {streams}"
+    key, title = "tcp-parallel", f"TCP -P {streams}"
+    return Group(
+        title,
+        (
+            ours(mine, *many),
+            iperf3(theirs, *many),
+            ours(f"{mine} -R", *many, "-R"),
+            iperf3(f"{theirs} -R", *many, "-R"),
+        ),
+        (
+            Row(f"{key}/forward", f"{title} forward, total", "bits_per_s", mine, theirs, 1.0, 1.2),
+            Row(
+                f"{key}/reverse",
+                f"{title} reverse, total",
+                "bits_per_s",
+                f"{mine} -R",
+                f"{theirs} -R",
+                1.0,
+                1.2,
+            ),
+            _cpu(f"{key}/cpu", f"{title} forward", mine, theirs, 1.0, 0.8),
+        ),
+    )
 
 
 def tcp_without_copies(congestion: str) -> Group:
@@ -123,11 +164,36 @@ def udp() -> Group:
         row
         for (mine, theirs), way in zip(pairs, ("forward", "reverse"), strict=True)
         for row in (
-            Row(f"udp/{way}", f"UDP {way}, received", "bits_per_s", mine.name, theirs.name, 1.0),
+            Row(f"udp/{way}", f"UDP {way}, received", "bits_per_s", mine.name, theirs.name, 4.0),
             _cpu(f"udp/cpu-{way}", f"UDP {way}", mine.name, theirs.name, 1.0, 0.8),
         )
     ]
-    return Group(f"UDP, {MTU}-byte datagrams", tuple(one for pair in pairs for one in pair), tuple(rows))
+    bare = ceiling(_BARE)
+    rows.append(
+        Row("udp/ceiling", "UDP, against bare datagrams", "bits_per_s", pairs[0][0].name, bare.name, 0.9, 1.0)
+    )
+    contestants = (*(one for pair in pairs for one in pair), bare)
+    return Group(f"UDP, {MTU}-byte datagrams", contestants, tuple(rows))
+
+
+def smooth() -> Group:
+    """How evenly a rate-limited sender of datagrams spreads them."""
+    flags = ("-b", f"{SMOOTH_BPS // 1_000_000}M", "-l", str(MTU))
+    mine, theirs = f"iperfpy udp {flags[0]} {flags[1]}", f"iperf3 -u {flags[0]} {flags[1]}"
+    what = ": worst 10 ms of a second"
+    return Group(
+        "Smoothness",
+        (
+            ours(mine, "--proto", "udp", *flags, watch=Bins, why_missing=no_capture),
+            iperf3(theirs, "-u", *flags, watch=Bins),
+        ),
+        (
+            _steady("smooth/udp", f"{mine}{what}", "worst_bin_percent", mine, 20, None),
+            Row("smooth/iperf3", f"{theirs}{what}", "worst_bin_percent", theirs, less_is_better=True),
+        ),
+        at_least_s=SHORTEST_WATCHED_S,
+        most_rounds=FEW_ROUNDS,
+    )
 
 
 def kcp() -> Group:
@@ -140,16 +206,16 @@ def kcp() -> Group:
             ours("kcp", "--proto", "kcp"),
             KcpGo("kcp-go"),
             ours("kcp-bbr", "--proto", "kcp-bbr"),
-            ceiling("bare datagrams"),
+            ceiling(_BARE),
             ours("kcp -P 16", "--proto", "kcp", "-P", "16"),
             ours("kcp-bbr -P 16", "--proto", "kcp-bbr", "-P", "16"),
             ours("kcp, no offload", "--proto", "kcp", env=NO_OFFLOAD),
-            ceiling("bare datagrams, no offload", env=NO_OFFLOAD),
+            ceiling(_BARE_PLAIN, env=NO_OFFLOAD),
         ),
         (
             row("stock", "kcp, one stream", "kcp", "kcp-go", 10, 25),
             row("bbr", "kcp-bbr, one stream", "kcp-bbr", "kcp-go", 8, 20),
-            row("ceiling", "kcp, against bare datagrams", "kcp", "bare datagrams", 0.2, 0.5),
+            row("ceiling", "kcp, against bare datagrams", "kcp", _BARE, 0.2, 0.5),
             row("no-offload", "kcp without GSO/GRO", "kcp, no offload", "kcp-go", 1, 2),
             row("no-offload-ceiling", "the same, against bare", "kcp, no offload", _BARE_PLAIN, None, None),
             _cpu("kcp/cpu", "kcp", "kcp", "kcp-go", 0.1, 0.04),
@@ -158,9 +224,6 @@ def kcp() -> Group:
             row("parallel-bbr", "kcp-bbr -P 16, total", "kcp-bbr -P 16", "kcp-bbr", 0.8, 1.0),
         ),
     )
-
-
-_BARE_PLAIN = "bare datagrams, no offload"
 
 
 def engines() -> Group:
@@ -176,7 +239,7 @@ def engines() -> Group:
             key = f"window/{name}" + ("-lossy" if title else "")
             row = f"{name}{title}: cost per segment, window {LONG_WINDOW}"
             rows.append(Row(key, row, "us_per_segment_sender", long, short, 1.3, 1.0, less_is_better=True))
-    return Group("Cost per acknowledged segment", tuple(contestants), tuple(rows))
+    return Group("Cost per acknowledged segment", tuple(contestants), tuple(rows), most_rounds=FEW_ROUNDS)
 
 
 def c_engine() -> Group:
@@ -217,6 +280,7 @@ def memory() -> Group:
                 less_is_better=True,
             ),
         ),
+        most_rounds=FEW_ROUNDS,
     )
 
 
@@ -233,14 +297,16 @@ def steady() -> Group:
     for name in transports():
         rated, idle = f"{name} -b 100M", f"{name} -b 10M"
         contestants.append(ours(rated, "--proto", name, "-b", "100M"))
-        contestants.append(ours(idle, "--proto", name, "-b", "10M", watch=True))
+        contestants.append(ours(idle, "--proto", name, "-b", "10M", watch=Meter))
         rows.append(_steady(f"rate/{name}", f"{rated}: worst second's error", _ERROR, rated, 1.0, 0.1))
         for end in ("sender", "receiver"):
             what = f"{idle}: {end}, share of a core"
             rows.append(_steady(f"idle/{name}-{end}", what, f"{end}_cpu_percent", idle, 10, None))
     contestants.append(iperf3("iperf3 -b 100M", "-b", "100M"))
     rows.append(Row("rate/iperf3", "iperf3 -b 100M: worst second's error", _ERROR, "iperf3 -b 100M"))
-    return Group("Rate-limited", tuple(contestants), tuple(rows), at_least_s=SHORTEST_WATCHED_S)
+    return Group(
+        "Rate-limited", tuple(contestants), tuple(rows), at_least_s=SHORTEST_WATCHED_S, most_rounds=FEW_ROUNDS
+    )
 
 
 _ERROR = "rate_error_percent"
@@ -253,8 +319,9 @@ def _steady(key: str, what: str, figure: str, name: str, limit: float, aim: floa
 GROUPS: tuple[Callable[[], list[Group]], ...] = (
     lambda: [start_up()],
     lambda: [tcp(name) for name in congestion_controls()],
+    lambda: [tcp_parallel()],
     lambda: [tcp_without_copies(name) for name in congestion_controls()[:1]],
-    lambda: [udp()] if "udp" in transports() else [],
+    lambda: [udp(), smooth()] if "udp" in transports() else [],
     lambda: [kcp()],
     lambda: [c_engine(), engines(), memory()],
     lambda: [steady()],

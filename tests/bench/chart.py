@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench.summary import Result, Verdict
-from tests.bench.table import figures, number
+from tests.bench.table import figures, number, target
 
 COLOURS = {Verdict.AIM: "#1a7f37", Verdict.LIMIT: "#4393c3", Verdict.BELOW: "#c0392b"}
 
@@ -24,19 +24,27 @@ def draw(path: Path, results: Sequence[Result], title: str) -> bool:
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from matplotlib.patches import Patch
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     scored = [(result, score) for result in results if (score := result.score)]
     if not scored:
         return False
-    figure, axes = pyplot.subplots(figsize=(10, 1.5 + 0.32 * len(scored)), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(11, 1.6 + 0.27 * len(scored)), layout="constrained")
     aims = [aim for result, _ in scored if (aim := aim_of(result))]
     places = range(len(scored))
     scores = [score for _, score in scored]
-    axes.barh(places, scores, height=0.62, color=[COLOURS[result.verdict] for result, _ in scored])
+    colours = [COLOURS[result.verdict] for result, _ in scored]
+    axes.barh(places, [score - 1 for score in scores], left=1.0, height=0.62, color=colours)
     axes.set_yticks(places, [result.row.what for result, _ in scored], fontsize=8)
     axes.set_ylim(len(scored) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.set_xlim(min(0.5, 0.8 * min(scores)), max(2.0, 1.3 * max(scores + aims)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda factor, _: f"{factor:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
     axes.axvline(1.0, color="black", linewidth=1)
     for place, (result, _) in zip(places, scored, strict=True):
         axes.annotate(
@@ -50,7 +58,9 @@ def draw(path: Path, results: Sequence[Result], title: str) -> bool:
         )
         if aim := aim_of(result):
             axes.plot(aim, place, "k|", markersize=9)
-    axes.set_xlabel("better than the target by this factor (log scale); | is the aim")
+    axes.set_xlabel(
+        "better than the target by this factor, logarithmic (1: just reached; |: the aim)", fontsize=8
+    )
     figure.suptitle(title, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     names = [Patch(color=colour, label=verdict.value) for verdict, colour in COLOURS.items()]
@@ -71,12 +81,13 @@ def aim_of(result: Result) -> float | None:
 
 
 def label(result: Result) -> str:
-    """What stands at the end of a bar's line: the figures that the factor was made of."""
+    """What stands at the end of a bar's line: what was judged, its target, ours and theirs."""
 
     def median(of_ours: bool) -> str:
         spread = result.ours if of_ours else result.theirs
         return figures(spread, result.row).partition("\n")[0]
 
+    wanted = target(result.row.limit, result.row)
     if result.row.theirs is None:
-        return median(True)
-    return f"{number(result.judged or 0.0)}  ({median(True)} : {median(False)})"
+        return f"{median(True)} ({wanted})"
+    return f"{number(result.judged or 0.0)} ({wanted})   {median(True)} : {median(False)}"

@@ -5,11 +5,13 @@ Figures are plain numbers under these names:
     bits_per_s      payload that the receiver counted
     bytes seconds   the same, in parts
     cpu_s           processor time of both ends, start and end included
+    whole_cpu_s_per_gb  the same per 10^9 payload bytes
     cpu_s_per_gb    the same without what an empty test costs, per 10^9 payload bytes
     peak_bytes      most memory that the sender held
     wall_ms         from start to end of a command
     rate_error_percent                          worst second of a rate-limited test
     sender_cpu_percent receiver_cpu_percent     of one core, while a test runs
+    worst_bin_percent                           worst 10 ms of a second, off the rate that was asked for
     us_per_segment_...                          engines alone (`engines.py`)
 """
 
@@ -18,7 +20,6 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,14 @@ Serve = Callable[[int], Sequence[str]]
 Send = Callable[[int, float], Sequence[str]]
 
 
+class Watch(Protocol):
+    """Looks at a test while it runs: called with the server and the client once both have started."""
+
+    def __call__(self, server: Program, client: Program) -> None: ...
+
+    def figures(self) -> Figures: ...
+
+
 @dataclass
 class Pair:
     """A server and a client over 127.0.0.1.
@@ -83,8 +92,8 @@ class Pair:
     env: Mapping[str, str] = field(default_factory=dict)
     why_missing: Callable[[], str] = str
     reverse: bool = False
-    watch: bool = False
-    """Sample the processor time of both ends from second to second instead of at their end."""
+    watch: Callable[[float], Watch] | None = None
+    """Makes, from the length of a run, what looks at it from beside (watch.py)."""
     empty_cpu_s: float = 0.0
 
     def missing(self) -> str:
@@ -98,8 +107,8 @@ class Pair:
         return f"an empty test takes {self.empty_cpu_s:.2f} s of processor time"
 
     def measure(self, seconds: float) -> Figures:
-        meter = Meter(seconds) if self.watch else None
-        both = self._run(seconds, meter)
+        watch = self.watch(seconds) if self.watch else None
+        both = self._run(seconds, watch)
         counted = self.received(both)
         if counted.bytes <= 0 or counted.seconds <= 0:
             raise RunError(f"{self.name}: the receiver counted nothing")
@@ -110,38 +119,17 @@ class Pair:
             "seconds": counted.seconds,
             "cpu_s": both.cpu_s,
             "cpu_s_per_gb": max(0.0, both.cpu_s - self.empty_cpu_s) / (counted.bytes / 1e9),
+            "whole_cpu_s_per_gb": both.cpu_s / (counted.bytes / 1e9),
             "peak_bytes": sender.peak_bytes,
             **counted.figures,
-            **(meter.figures() if meter else {}),
+            **(watch.figures() if watch else {}),
         }
 
-    def _run(self, seconds: float, meter: Meter | None = None) -> Both:
+    def _run(self, seconds: float, watch: Watch | None = None) -> Both:
         def send(port: int) -> Sequence[str]:
             return self.send(port, seconds)
 
-        return run_both(self.serve, send, self.listens, self.env, seconds + START_UP_S, meter)
-
-
-class Meter:
-    """Processor time of a test's two ends over the middle of it: start and end cost what they cost."""
-
-    SETTLE_S, MARGIN_S = 1.0, 0.3
-
-    def __init__(self, seconds: float) -> None:
-        self._span_s = max(0.5, seconds - self.SETTLE_S - self.MARGIN_S)
-        self._shares = (0.0, 0.0)
-
-    def __call__(self, server: Program, client: Program) -> None:
-        time.sleep(self.SETTLE_S)
-        began, before = time.monotonic(), (client.cpu_s(), server.cpu_s())
-        time.sleep(self._span_s)
-        if not client.running():
-            raise RunError(f"{client.name} ended too soon to be watched")
-        after, span_s = (client.cpu_s(), server.cpu_s()), time.monotonic() - began
-        self._shares = (100 * (after[0] - before[0]) / span_s, 100 * (after[1] - before[1]) / span_s)
-
-    def figures(self) -> Figures:
-        return {"sender_cpu_percent": self._shares[0], "receiver_cpu_percent": self._shares[1]}
+        return run_both(self.serve, send, self.listens, self.env, seconds + START_UP_S, watch)
 
 
 @dataclass

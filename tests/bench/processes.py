@@ -40,6 +40,7 @@ class Program:
     """A running child process. Its output goes to files: it never waits for somebody to read it."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        self.argv = tuple(argv)
         self.name = Path(argv[0]).name
         self._files = ExitStack()
         self._out, self._err = (self._files.enter_context(_file()) for _ in range(2))

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.bench.contestants import Figures, Pair, Received, Send, Serve, parse
+from tests.bench.contestants import Figures, Pair, Received, Send, Serve, Watch, parse
 from tests.bench.processes import Both, RunError
 
 HOST = "127.0.0.1"
@@ -32,7 +32,13 @@ def duration(seconds: float) -> tuple[str, ...]:
     return ("-t", f"{max(1, round(seconds))}") if seconds else ("-n", "1")
 
 
-def ours(name: str, *flags: str, env: dict[str, str] | None = None, watch: bool = False) -> Pair:
+def ours(
+    name: str,
+    *flags: str,
+    env: dict[str, str] | None = None,
+    watch: Callable[[float], Watch] | None = None,
+    why_missing: Callable[[], str] = str,
+) -> Pair:
     """iperfpy at both ends, `flags` at the client."""
 
     def serve(port: int) -> Sequence[str]:
@@ -44,10 +50,19 @@ def ours(name: str, *flags: str, env: dict[str, str] | None = None, watch: bool 
     def received(both: Both) -> Received:
         return of_iperf3_json(both.client.output, name)
 
-    return Pair(name, serve, send, received, env=env or {}, reverse="-R" in flags, watch=watch)
+    return Pair(
+        name,
+        serve,
+        send,
+        received,
+        why_missing=why_missing,
+        env=env or {},
+        reverse="-R" in flags,
+        watch=watch,
+    )
 
 
-def iperf3(name: str, *flags: str) -> Pair:
+def iperf3(name: str, *flags: str, watch: Callable[[float], Watch] | None = None) -> Pair:
     """iperf3 at both ends, `flags` at the client."""
 
     def serve(port: int) -> Sequence[str]:
@@ -65,7 +80,7 @@ def iperf3(name: str, *flags: str) -> Pair:
         unknown = [flag for flag in flags if flag.startswith("--") and flag not in _help("iperf3")]
         return f"this iperf3 has no {' '.join(unknown)}: it came with iperf3 3.19" if unknown else ""
 
-    return Pair(name, serve, send, received, why_missing=missing, reverse="-R" in flags)
+    return Pair(name, serve, send, received, why_missing=missing, reverse="-R" in flags, watch=watch)
 
 
 def of_iperf3_json(text: str, name: str) -> Received:

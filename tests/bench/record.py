@@ -67,6 +67,16 @@ def _said(*command: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def remarks(measured: Sequence[Measured]) -> list[str]:
+    """What stands below the table: who is missing, how contestants were set up, what failed."""
+    missing = dict.fromkeys(reason for one in measured for reason in one.missing)
+    return [
+        *(f"not measured: {reason}" for reason in missing),
+        *(f"{one.group.title}, {name}: {said}" for one in measured for name, said in one.remarks.items()),
+        *(f"failed: {failure}" for one in measured for failure in one.failures),
+    ]
+
+
 def write_json(path: Path, head: dict[str, Any], measured: Sequence[Measured]) -> None:
     groups = [
         {

@@ -30,7 +30,7 @@ class Measured:
 def measure(group: Group, rounds: int, seconds: float, say: Say) -> Measured:
     """All rounds of a group. Contestants that are missing or cannot start are left out."""
     done = Measured(group)
-    seconds = max(seconds, group.at_least_s)
+    seconds, rounds = max(seconds, group.at_least_s), min(rounds, group.most_rounds or rounds)
     say(f"{group.title}:")
     present = [one for one in group.contestants if _prepared(one, seconds, done, say)]
     for number in range(rounds):

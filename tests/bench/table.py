@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -13,9 +15,11 @@ from tests.bench.summary import Result, Row, Spread, Verdict
 UNITS = {
     "bits_per_s": (1e-9, "Gb/s"),
     "cpu_s_per_gb": (1.0, "s/GB"),
+    "whole_cpu_s_per_gb": (1.0, "s/GB"),
     "peak_bytes": (1e-6, "MB"),
     "wall_ms": (1.0, "ms"),
     "rate_error_percent": (1.0, "%"),
+    "worst_bin_percent": (1.0, "%"),
     "sender_cpu_percent": (1.0, "%"),
     "receiver_cpu_percent": (1.0, "%"),
 }
@@ -80,3 +84,42 @@ def show(results: Sequence[Result], title: str, console: Console | None = None) 
             f"[{STYLES.get(result.verdict, 'default')}]{result.verdict.value}[/]",
         )
     (console or Console(width=max(136, Console().width))).print(table)
+
+
+def write_markdown(
+    path: Path, head: Mapping[str, Any], results: Sequence[Result], said: Sequence[str]
+) -> None:
+    """The same table for a page that people read."""
+    around = head["surroundings"]
+    versions = {"Python": around["python"], **around["packages"], **around["debian"]}
+    lines = [
+        f"# Benchmark of {head['date'][:10]}",
+        "",
+        f"{around['cpu']}, {around['cores']} cores, {around['kernel']}, load average"
+        f" {around['load_average']:.1f} before it began; commit {around['commit'] or 'unknown'}.",
+        ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        "",
+        f"    {head['command']}",
+        "",
+        "Medians, with the smallest and the largest below them; a ratio's spread is that of single rounds.",
+        "",
+        "| what | ours | theirs | ratio | target | aim | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        row = result.row
+        cells = (
+            row.what + (f"<br>{row.ours} : {row.theirs}" if row.theirs else ""),
+            figures(result.ours, row),
+            figures(result.theirs, row) if row.theirs else "",
+            ratio(result),
+            target(row.limit, row),
+            target(row.aim, row),
+            result.verdict.value,
+        )
+        lines.append(f"| {' | '.join(_plain(cell) for cell in cells)} |")
+    path.write_text("\n".join([*lines, "", *(f"- {sentence}" for sentence in said), ""]))
+
+
+def _plain(cell: str) -> str:
+    return cell.replace("[dim]", "").replace("[/]", "").replace("\n", "<br>").replace("|", "\\|")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 from collections.abc import Set
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.bench.processes import Program, RunError, free_port, started, wait_li
 from tests.bench.programs import of_iperf3_json
 from tests.bench.run import measure
 from tests.bench.summary import Row, Verdict, result
+from tests.bench.watch import BIN_S, BINS, SMOOTH_BPS, Bins, no_capture, worst_bin_percent
 
 MORE = Row("x/more", "more is better", "bits_per_s", "a", "b", 2.0, 4.0)
 LESS = Row("x/less", "less is better", "cpu_s_per_gb", "a", "b", 0.5, 0.25, less_is_better=True)
@@ -97,6 +99,43 @@ def test_contestants_take_turns_and_a_failure_costs_one_run() -> None:
     assert done.failures == ["a: fell over"]
     assert done.remarks["a"] == "prepared for 7 s of bits_per_s"
     assert [found.judged for found in done.results()] == [4.0]
+
+
+def test_a_group_may_take_fewer_rounds() -> None:
+    a, b = Scripted("a", [4.0, 4.0]), Scripted("b", [1.0, 1.0])
+    done = measure(Group("few", (a, b), (MORE,), most_rounds=2), 5, 1.0, lambda text: None)
+    assert {name: len(runs) for name, runs in done.rounds.items()} == {"a": 2, "b": 2}
+    assert done.failures == []
+
+
+def test_the_worst_bin_of_a_second() -> None:
+    exact = int(SMOOTH_BPS / 8 * BIN_S)
+    even = [(0.0, 0), *((place * BIN_S + BIN_S / 2, exact) for place in range(2 * BINS + 1))]
+    assert worst_bin_percent(even, 1.0) == pytest.approx(0, abs=1e-6)
+    late = [(when + 0.01 if place == 150 else when, size) for place, (when, size) in enumerate(even)]
+    assert worst_bin_percent(late, 1.0) == pytest.approx(100)
+    for few in ([], even[:100]):
+        with pytest.raises(RunError, match="too little"):
+            worst_bin_percent(few, 1.0)
+
+
+@pytest.mark.skipif(no_capture() != "", reason="needs root")
+def test_datagrams_to_a_port_are_captured_with_their_sizes() -> None:
+    port = free_port()
+    script = (
+        "import socket, sys, time; s = socket.socket(type=socket.SOCK_DGRAM)\n"
+        "s.connect(('127.0.0.1', int(sys.argv[2])))\n"
+        "while True: s.send(bytes(1000)); time.sleep(0.002)"
+    )
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as sink,
+        started(["python3", "-c", script, "-p", str(port)]) as client,
+    ):
+        sink.bind(("127.0.0.1", port))
+        bins = Bins(4.0)
+        bins(client, client)
+    assert {size for _, size in bins._arrivals} == {1000}
+    assert bins.figures()["worst_bin_percent"] > 50  # 4 Mb/s are not 50
 
 
 def test_a_missing_peer_is_named_and_the_rest_is_measured() -> None:
@@ -199,6 +238,11 @@ def test_a_short_benchmark_leaves_its_record(tmp_path: Path, capsys: pytest.Capt
     assert float(line["ours_median"]) > 0
     assert line["theirs_median"] == ""
     assert "iperfpy --version" in capsys.readouterr().out
+    page = record.with_suffix(".md").read_text()
+    assert "    python -m tests.bench --only version --rounds 1 --seconds 2\n" in page
+    assert "| ≤ 150 ms | ≤ 80 ms |" in page
+    for kept in tmp_path.glob("bench-*.*"):
+        assert str(tmp_path).encode() not in kept.read_bytes()
 
 
 def test_a_picture_of_what_was_judged(tmp_path: Path) -> None:
@@ -207,7 +251,7 @@ def test_a_picture_of_what_was_judged(tmp_path: Path) -> None:
 
     judged = result(LESS, rounds("cpu_s_per_gb", [1.0], [3.0]))
     assert chart.aim_of(judged) == 2.0
-    assert chart.label(judged) == "0.333  (1 s/GB : 3 s/GB)"
+    assert chart.label(judged) == "0.333 (≤ 0.5)   1 s/GB : 3 s/GB"
     assert chart.draw(tmp_path / "x.png", [judged, result(MORE, {})], "title")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     assert not chart.draw(tmp_path / "y.png", [result(MORE, {})], "nothing was measured")
