@@ -23,9 +23,12 @@ FOREVER = -1
 LONGEST_WAIT_US = 50_000
 """No wait is longer, so that whoever sleeps through it notices `stop` soon."""
 
-SLICE_US = 1_500
+SLICE_BYTES = 12_500
+SHORTEST_SLICE_US, LONGEST_SLICE_US = 1_000, 10_000
 SMALLEST_SLICE_BYTES = 1_400
-"""A paced block goes out in slices of this much time, but never smaller than about one packet."""
+"""A paced block goes out in slices of about so many bytes, which make so few wake-ups that a slow rate costs
+next to nothing: 10 ms at 10 Mb/s. From 100 Mb/s on a slice is the shortest that event loops sleep, so that a
+second's figure is exact to a thousandth. None is smaller than about one packet."""
 WHOLE_SLICE_US = 250
 """Blocks that cannot be cut go out in bursts of at most this much time, or one at a time."""
 
@@ -190,7 +193,8 @@ def _payload(size_bytes: int) -> memoryview:
 def _slice_bytes(block_bytes: int, rate_bps: int, burst_blocks: int) -> int:
     if not rate_bps or burst_blocks:
         return block_bytes
-    smooth = rate_bps * SLICE_US // 8_000_000
+    shortest, longest = (rate_bps * us // 8_000_000 for us in (SHORTEST_SLICE_US, LONGEST_SLICE_US))
+    smooth = min(max(SLICE_BYTES, shortest), longest)
     return min(block_bytes, max(SMALLEST_SLICE_BYTES, smooth))
 
 

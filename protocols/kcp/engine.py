@@ -124,6 +124,8 @@ class Engine:
         self.counts = Counts()
         self.peer_window = options.receive_window  # until the peer says
         self.limited_by = "application"
+        self.corked = False
+        """The writer will fill the last segment soon: it waits, unless `nagle` is off."""
         self._run = min(MAX_DATAGRAMS, MAX_BYTES // options.mtu)
         self._pacer = Pacer(_LATE_TIMER_US)
         self._paced_until: int | None = None
@@ -200,11 +202,11 @@ class Engine:
     def _take_run(self, run: wire.Run, now_us: int) -> None:
         first = wire.expand(run.first, self.receiving.nxt)
         if self.receiving.insert_run(first, run.rows):
-            self._ack_last = (first + run.count - 1, run.ts)
+            self._ack_last = (first + run.count - 1, int(run.ts[-1]))
         else:
             numbers = np.arange(first, first + run.count)
             arrived = self.receiving.insert(numbers, run.rows)
-            self._ack_each(numbers[arrived], np.full(run.count, run.ts, np.int64)[arrived])
+            self._ack_each(numbers[arrived], run.ts[arrived].astype(np.int64))
         self._heard(run.una, run.wnd, now_us)
 
     def _take_pushes(self, numbers: Int64s, stamps: Int64s, rows: Bytes) -> None:
@@ -469,7 +471,9 @@ class Engine:
     def _held_by_nagle(self, count: int) -> bool:
         sending = self.sending
         reaches_tail = bool(sending.tail_fill) and count > 0 and sending.nxt + count == sending.end
-        return self.options.nagle and reaches_tail and (count > 1 or self.recovery.in_flight > 0)
+        return (
+            self.options.nagle and reaches_tail and (count > 1 or self.corked or self.recovery.in_flight > 0)
+        )
 
     def _probe_path(self, now_us: int) -> int:
         """A tail loss probe: new data if there is any (then its count), else the last segment once more

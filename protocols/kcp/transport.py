@@ -129,7 +129,7 @@ class KcpChannel(Channel):
     async def send(self, load: Load) -> None:
         if self._closed:
             return self._over.result()  # raises what ended the stream, if anything did
-        self._load = load
+        self._load, self.engine.corked = load, True
         self._progress = (self.engine.sending.bytes_acked, _now_us())
         self._sent = self._loop.create_future()
         self._pump()
@@ -214,7 +214,7 @@ class KcpChannel(Channel):
                 wait_us = load.wait_us(now_us)
                 if wait_us:
                     if wait_us < 0:
-                        self._load = None
+                        self._load, engine.corked = None, False
                         self._finish(self._sent)
                     else:
                         self._load_due_us = now_us + wait_us

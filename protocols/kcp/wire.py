@@ -42,11 +42,12 @@ FIELDS = np.dtype(
         ("len", "<u4"),
     ]
 )
-# The same 24 bytes as three words: (conv cmd frg wnd), (ts sn), (una len). In a run of segments that left
-# together the first and the third are all equal and the second counts up: one comparison recognises it.
+# The same 24 bytes as three words: (conv cmd frg wnd), (ts sn), (una len). In a run of new segments the first
+# and the third are all equal and the upper half of the second counts up: one comparison recognises it.
 _WORD = np.dtype("<u8")
 _STEPS = np.zeros((4096, 3), _WORD)
 _STEPS[:, 1] = np.arange(4096, dtype=np.uint64) << np.uint64(32)
+_BUT_TS = np.array([MASK << 32 | MASK, MASK << 32, MASK << 32 | MASK], _WORD)
 
 
 def expand(low: int, reference: int) -> int:
@@ -64,14 +65,15 @@ def expand_all(low: NDArray[np.uint32], reference: int) -> Int64s:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`count` PUSH segments with consecutive serial numbers, one stamp, and one size, a datagram each.
+    """`count` PUSH segments with consecutive serial numbers and one size, a datagram each.
 
-    `rows`: (count, size) uint8 view of the payloads, valid as long as the batch is.
+    `ts`: (count,) view of their stamps: several runs that left one after the other may have come together.
+    `rows`: (count, size) uint8 view of the payloads. Both are valid as long as the batch is.
     """
 
     first: int  # serial number, 32 bits
     count: int
-    ts: int
+    ts: NDArray[np.uint32]
     una: int
     wnd: int
     rows: Bytes
@@ -124,14 +126,14 @@ def recognise(batch: DatagramBatch, conv: int) -> Run | Pushes | Acks | None:
         return _acks(batch, conv)
     if not 2 <= count <= len(_STEPS) or batch.last_size != stride or stride <= HEADER_BYTES:
         return None
-    their_conv, cmd, _, wnd, ts, sn, una, length = HEADER.unpack_from(data.data, 0)
+    their_conv, cmd, _, wnd, _, sn, una, length = HEADER.unpack_from(data.data, 0)
     if their_conv != conv or cmd != PUSH or length != stride - HEADER_BYTES:
         return None
     rows = data[: count * stride].reshape(count, stride)[:, HEADER_BYTES:]
     words = np.ndarray((count, 3), _WORD, data, 0, (stride, 8))
-    if (words == words[0] + _STEPS[:count]).all():
-        return Run(sn, count, ts, una, wnd, rows)
     fields = np.ndarray((count,), FIELDS, data, 0, (stride,))
+    if ((words & _BUT_TS) == (words[0] & _BUT_TS) + _STEPS[:count]).all():
+        return Run(sn, count, fields["ts"], una, wnd, rows)
     if (fields["conv"] == conv).all() and (fields["cmd"] == PUSH).all() and (fields["len"] == length).all():
         return Pushes(
             fields["sn"].copy(), fields["ts"].copy(), _furthest(fields["una"]), int(fields["wnd"][-1]), rows

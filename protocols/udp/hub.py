@@ -264,7 +264,7 @@ class _Peer:
                 touched[session] = None
             else:
                 hub.route(batch, sender, local, touched)
-            if self.pump.closed:
+            if self.pump.closed or self.socket.emptied:
                 break
         for session in touched:
             session.drained()

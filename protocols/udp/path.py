@@ -163,6 +163,8 @@ class ConnectedPath:
             on_batch(received[0])
             if pump.closed:
                 return
+            if self._socket.emptied:
+                break
         on_drained()
         pump.settle()
 

@@ -94,6 +94,8 @@ class DatagramSocket:
         self._into = [memoryview(self._buffer)[:RUN_BYTES]]
         self._held: tuple[int, int, int, SocketAddress] | None = None
         self._view = np.frombuffer(self._buffer, np.uint8)
+        self.emptied = False
+        """Whether the last `receive` saw the end of what waits: asking again now would be in vain."""
         self.refused = self.unreachable = self.dropped = 0
         self.local_address: SocketAddress = sock.getsockname()
         self.remote_address: SocketAddress | None = None
@@ -268,6 +270,7 @@ class DatagramSocket:
 
         Runs that the kernel hands over one after the other are gathered, so that what sits above sees large
         batches whether or not the kernel coalesces."""
+        self.emptied = False
         first = self._take_held() or self._read(0)
         if first is None:
             return None
@@ -296,6 +299,7 @@ class DatagramSocket:
             try:
                 size, ancillary, _, address = self._sock.recvmsg_into(into, _ANCILLARY_BYTES)
             except BlockingIOError:
+                self.emptied = True
                 return None
             except OSError as error:
                 self._note_received(error)

@@ -94,6 +94,15 @@ def test_pace_keeps_its_rate_and_is_smooth(rate_bps: int, late_us: int) -> None:
     assert max(in_any_20_ms.values()) <= rate_bps / 8 * 0.032 + SMALLEST_SLICE_BYTES
 
 
+@pytest.mark.parametrize(
+    ("rate_bps", "slice_bytes"), [(10_000_000, 12_500), (50_000_000, 12_500), (400_000_000, 50_000)]
+)
+def test_slices_are_large_enough_to_sleep_between_them(rate_bps: int, slice_bytes: int) -> None:
+    """No more than 100 a second at 10 Mb/s, one every millisecond from 100 Mb/s on."""
+    taken = run_for(Load(131072, Budget(0), rate_bps), 100_000)
+    assert {size for _, size in taken} == {slice_bytes}
+
+
 def test_slow_pace_does_not_spin() -> None:
     load = Load(131072, Budget(0), rate_bps=100_000)
     assert {size for _, size in run_for(load, 1_000_000)} == {SMALLEST_SLICE_BYTES}

@@ -63,6 +63,19 @@ def test_a_short_segment_that_fills_up_leaves() -> None:
     assert half.send(0.25, NOW_US + 2) == [1]
 
 
+def test_a_tail_waits_for_a_writer_that_has_more() -> None:
+    """Nothing is in flight: without the cork the tail would leave alone."""
+    half = Half()
+    half.engine.corked = True
+    assert half.send(0.5, NOW_US) == []
+    assert half.engine.deadline_us() is None
+    assert half.engine.limited_by == "application"
+    assert half.send(0.75, NOW_US + 1) == [0]
+    half.acked(NOW_US + 2, 0, una=1)
+    half.engine.corked = False
+    assert half.transmit(NOW_US + 3) == [1]
+
+
 def test_without_nagle_nothing_waits() -> None:
     half = Half(nagle=False)
     assert [half.send(0.5, NOW_US + i) for i in range(3)] == [[0], [1], [2]]
@@ -196,6 +209,13 @@ def test_what_comes_in_order_is_acknowledged_with_one_segment() -> None:
     (told,) = segments_of(one.transmit(NOW_US))
     assert (told.cmd, told.sn, told.ts, told.una) == (ACK, 8, 2, 9)
     assert one.counts.acks_sent == 1
+
+
+def test_a_run_of_several_stamps_that_does_not_fit_is_acknowledged_each_with_its_own() -> None:
+    one = engine(mtu=100)
+    one.receive(batch(*(push(n, bytes(40), ts=100 + n) for n in (5, 6, 7))), NOW_US)
+    told = segments_of(one.transmit(NOW_US))
+    assert [(segment.sn, segment.ts) for segment in told] == [(5, 105), (6, 106), (7, 107)]
 
 
 def test_what_comes_early_or_again_is_acknowledged_each() -> None:

@@ -94,7 +94,25 @@ def test_an_unconnected_socket_answers_whom_it_heard(local: SocketAddress, offlo
 def test_nothing_waiting_is_none() -> None:
     with DatagramSocket.bound(("127.0.0.1", 0)) as sock:
         assert sock.receive() is None
+        assert sock.emptied
         assert sock.receive_at() is None
+
+
+def test_it_knows_when_nothing_more_waits() -> None:
+    """Datagrams of one size are gathered to the end of the queue; those of another size wait for later."""
+    with (
+        DatagramSocket.bound(("127.0.0.1", 0)) as receiver,
+        DatagramSocket.connected(receiver.local_address) as sender,
+    ):
+        for count, stride in ((3, 50), (2, 60)):
+            sender.send(random_batch(count, stride, stride))
+        select.select([receiver], [], [], 1.0)
+        seen = []
+        while (received := receiver.receive()) is not None:
+            seen.append((received[0].count, receiver.emptied))
+            if receiver.emptied:
+                break
+        assert seen == [(3, False), (2, True)]
 
 
 def test_an_empty_datagram_is_one_datagram() -> None:
