@@ -117,6 +117,9 @@ class Load(Protocol):
 class Channel(ABC):
     """One data stream at one end, open. Every method but `send` runs on the event loop's thread."""
 
+    first_data_us: int | None = None
+    """When the first payload came, on the monotonic clock; None before, or where nobody takes note."""
+
     @abstractmethod
     def fileno(self) -> int:
         """The descriptor of the socket underneath, for setsockopt and the like."""

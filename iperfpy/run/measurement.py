@@ -14,7 +14,7 @@ off, but first leaves the control channel a moment to say why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from iperfpy.errors import IperfpyError, LateError, PathError, PeerError, from_transport
@@ -126,7 +126,13 @@ async def first_stir_us(streams: Sequence[OpenStream], patience_s: float) -> int
     test runs may be lost, and come later than the data."""
     receiving = [each.meter for each in streams if not each.stream.sends]
     stirs = await _comes_true(lambda: any(meter.stirs for meter in receiving), round(patience_s * 1e6))
-    return now_us() if stirs else None
+    return _first_data_us(each.channel for each in streams) if stirs else None
+
+
+def _first_data_us(channels: Iterable[Channel]) -> int:
+    """When data came that is here now: as a channel knows, or it is new."""
+    noted = [channel.first_data_us for channel in channels if channel.first_data_us is not None]
+    return min(noted, default=now_us())
 
 
 async def _comes_true(ready: Callable[[], bool], patience_us: int) -> bool:
@@ -319,7 +325,7 @@ class Measurement:
         """Until the first byte is here; if it was not before, the times begin anew."""
         if self._any_data() or not await _comes_true(self._any_data, FIRST_DATA_PATIENCE_US):
             return
-        now = self._ticked_us = now_us()
+        now = self._ticked_us = _first_data_us(track.channel for track in self.tracks)
         self.schedule.begin(now)
         for track in self.tracks:
             track.sampler.begin(now)

@@ -161,10 +161,17 @@ class KcpChannel(Channel):
 
     def _on_batch(self, batch: DatagramBatch) -> None:
         try:
-            self.engine.receive(batch, _now_us())
+            now_us = _now_us()
+            self.engine.receive(batch, now_us)
+            if self.first_data_us is None and self._has_data():
+                self.first_data_us = now_us
             self._finish(self._heard)
         except Exception as error:  # a fault of ours: it ends this stream, and must not spin the loop
             self._fail(error)
+
+    def _has_data(self) -> bool:
+        receiving = self.engine.receiving
+        return receiving.segments > 0 or receiving.stored > 0
 
     def _pump(self) -> None:
         """Fill the engine from the load and send what it lets go, until there is nothing to do but wait."""

@@ -272,6 +272,8 @@ class UdpChannel(Channel):
         while not self._closing.is_set():
             if said := inbox.take():
                 self._reply(said.data, said.held_us)
+            elif self.first_data_us is None and self._reception.tally.datagrams:
+                self.first_data_us = time.monotonic_ns() // 1000
 
     def answer(self, message: bytes) -> None:
         """Confirm the association. When that is lost, the client asks again."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import struct
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tests.truth.capture import TCP, UDP, Packet
 Floats = NDArray[np.float64]
 COOKIE_BYTES = 37
 KCP_PUSH, KCP_ACK = 81, 82
+UDP_ECHO_BYTES, UDP_PROBE, UDP_ECHO = 11, 1, 2
 _KCP = struct.Struct("<IBBHIIII")
 _UDP_DATA = struct.Struct("!III")
 SRTT_STEP_US = 50_000
@@ -66,7 +68,7 @@ class Wire:
     `delivered`: payload that the receiver may count. `rtt`: rows (time, microseconds). `arrived_us`: of data
     segments or datagrams at the receiver, repeats included. `lost_percent`: of those sent, up to the last
     one that arrived. `jitter_us`: after each arrival. `datagrams`, `datagram_bytes`: UDP from the
-    sender, acknowledgements included.
+    sender, acknowledgements included. `smoothing`: the weight of a round trip in what is reported.
     """
 
     sent_us: Floats
@@ -79,18 +81,19 @@ class Wire:
     jitter_us: Floats | None = None
     datagrams: int = 0
     datagram_bytes: int = 0
+    smoothing: float = 1 / 8
 
     def again_among(self, transmissions: int) -> int:
         """How many of the first so many transmissions were repeats."""
         return int(np.count_nonzero(self.again[:transmissions]))
 
     def mean_srtt_us(self, end_us: float) -> float:
-        """The smoothed round-trip time (RFC 6298, 2.3), averaged over time up to `end_us`."""
+        """The round-trip time as a report has it (RFC 6298, 2.3), averaged over time up to `end_us`."""
         if not len(self.rtt):
             return float("nan")
         smoothed, value = np.empty(len(self.rtt)), self.rtt[0, 1]
         for index, sample in enumerate(self.rtt[:, 1]):
-            value += (sample - value) / 8
+            value += (sample - value) * self.smoothing
             smoothed[index] = value
         looks = np.arange(self.rtt[0, 0] + SRTT_STEP_US, end_us, SRTT_STEP_US)
         return float(smoothed[np.searchsorted(self.rtt[:, 0], looks, "right") - 1].mean())
@@ -233,7 +236,7 @@ def _tcp_data(
         size = len(packet.body) - 4 * (packet.body[12] >> 4)
         if base is None or not size:
             continue
-        offset = (sequence - base - reached + 0x8000_0000 & 0xFFFF_FFFF) - 0x8000_0000 + reached
+        offset = _offset(sequence, base, reached)
         if offset >= 0:
             found.append((packet.us, offset, offset + size))
             reached = max(reached, offset + size)
@@ -243,26 +246,48 @@ def _tcp_data(
 def _tcp_round_trips(
     packets: Sequence[Packet], ports: tuple[int, int], base: int, left: Sequence[tuple[float, int, int]]
 ) -> Floats:
-    """From the oldest segment that an ACK is the first to cover, if none was sent again (RFC 6298, 3)."""
+    """From the oldest segment that an ACK is the first to cover if none of those was sent again, else from
+    the oldest that a SACK block of it is the first to cover, sent once (RFC 6298, 3; Linux does so too)."""
     firsts: dict[int, float] = {}
     repeated: set[int] = set()
     for us, _, last in left:
         repeated.add(last) if last in firsts else firsts.setdefault(last, us)
-    ends, at, reached, rtt = sorted(firsts), 0, 0, []
+    ends = sorted(firsts)
+    covered, reached, rtt = set[int](), 0, []
     for packet in packets:
         if packet.protocol != TCP or packet.ports != ports[::-1] or packet.out:
             continue
-        acknowledged = int.from_bytes(packet.body[8:12], "big")
-        upto = (acknowledged - base - reached + 0x8000_0000 & 0xFFFF_FFFF) - 0x8000_0000 + reached
-        if upto <= reached:
-            continue
-        reached, begin = upto, at
-        while at < len(ends) and ends[at] <= upto:
-            at += 1
-        covered = ends[begin:at]
-        if covered and not repeated.intersection(covered):
-            rtt.append((packet.us, packet.us - firsts[covered[0]]))
+        upto = _offset(int.from_bytes(packet.body[8:12], "big"), base, reached)
+        fresh = ends[bisect_right(ends, reached) : bisect_right(ends, upto)]
+        reached = max(reached, upto)
+        new = [end for end in fresh if end not in covered]
+        sacked = []
+        for first, last in _sack_blocks(packet.body):
+            low, high = _offset(first, base, reached), _offset(last, base, reached)
+            within = ends[bisect_right(ends, low) : bisect_right(ends, high)]
+            sacked += [end for end in within if end not in covered and end > reached]
+        covered.update(new, sacked)
+        once = [end for end in sacked if end not in repeated]
+        if new and not repeated.intersection(fresh):
+            rtt.append((packet.us, packet.us - firsts[new[0]]))
+        elif once:
+            rtt.append((packet.us, packet.us - min(firsts[end] for end in once)))
     return _rows(rtt)
+
+
+def _offset(sequence: int, base: int, near: int) -> int:
+    """A sequence number counted from `base` without wrapping, the one nearest to `near`."""
+    return (sequence - base - near + 0x8000_0000 & 0xFFFF_FFFF) - 0x8000_0000 + near
+
+
+def _sack_blocks(body: bytes) -> Iterator[tuple[int, int]]:
+    """The blocks of the SACK option (RFC 2018, 3): first and last + 1."""
+    at, end = 20, 4 * (body[12] >> 4)
+    while at + 1 < end and body[at]:
+        size = 1 if body[at] == 1 else body[at + 1]
+        if body[at] == 5:
+            yield from struct.iter_unpack("!II", body[at + 2 : at + size])
+        at += max(1, size)
 
 
 # ---------------------------------------------------------------------- UDP
@@ -288,12 +313,34 @@ def udp(sender: Sequence[Packet], receiver: Sequence[Packet], block_bytes: int) 
         np.zeros(len(left), np.bool_),
         Curve.of((us, count * block_bytes) for count, (us, _) in enumerate(left, 1)),
         Curve.of((us, count * block_bytes) for count, (us, _) in enumerate(came, 1)),
-        _rows([]),
+        _udp_round_trips(sender, receiver),
         np.array([us for us, _ in came]),
         100.0 * (reached - len(numbers)) / max(1, reached),
         np.array(varied),
         datagrams=len(left),
+        smoothing=1.0,
     )
+
+
+def _udp_round_trips(sender: Sequence[Packet], receiver: Sequence[Packet]) -> Floats:
+    """From the echoes among the data, without the time that the other end took to answer."""
+    times: dict[tuple[bytes, int], float] = {}
+    for out_at_sender, kind in ((True, UDP_PROBE), (False, UDP_ECHO)):
+        for packets, sign in ((receiver, 1), (sender, -1)):
+            out = out_at_sender == (packets is sender)
+            for packet in packets:
+                if packet.protocol == UDP and packet.out == out and _is_echo(packet, kind):
+                    times[packet.body[13:15], sign * kind] = packet.us
+    found = []
+    for number in {number for number, _ in times}:
+        left, reached, answered, back = (times.get((number, kind)) for kind in (-1, 1, 2, -2))
+        if left is not None and reached is not None and answered is not None and back is not None:
+            found.append((back, back - left - (answered - reached)))
+    return _rows(sorted(found))
+
+
+def _is_echo(packet: Packet, kind: int) -> bool:
+    return len(packet.body) == 8 + UDP_ECHO_BYTES and packet.body[12] == kind
 
 
 def _udp_data(packets: Sequence[Packet], block_bytes: int, *, out: bool) -> list[tuple[float, int]]:

@@ -28,7 +28,7 @@ class CaseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A test: a transport over a path, one way, with the flags of its client."""
+    """A transport over a path, one way, with the flags of its client. Without -n, so many `seconds`."""
 
     transport: str
     path: PathSpec
@@ -43,7 +43,8 @@ class Case:
     @property
     def client_flags(self) -> tuple[str, ...]:
         direction = ("-R",) if self.reverse else ()
-        return ("--proto", self.transport, "-t", str(self.seconds), *direction, *self.flags)
+        length = () if "-n" in self.flags else ("-t", str(self.seconds))
+        return ("--proto", self.transport, *length, *direction, *self.flags)
 
 
 @dataclass(frozen=True, slots=True)
