@@ -24,6 +24,7 @@ from tests.truth.capture import TCP, UDP, Packet
 Floats = NDArray[np.float64]
 COOKIE_BYTES = 37
 KCP_PUSH, KCP_ACK = 81, 82
+SYN, ACK = 0x02, 0x10
 UDP_ECHO_BYTES, UDP_PROBE, UDP_ECHO = 11, 1, 2
 _KCP = struct.Struct("<IBBHIIII")
 _UDP_DATA = struct.Struct("!III")
@@ -230,7 +231,7 @@ def _tcp_data(
         if packet.protocol != TCP or packet.ports != ports or packet.out != out:
             continue
         sequence = int.from_bytes(packet.body[4:8], "big")
-        if packet.body[13] & 0x02:  # SYN
+        if packet.body[13] & SYN:
             base = (sequence + 1 + skip) & 0xFFFF_FFFF
             continue
         size = len(packet.body) - 4 * (packet.body[12] >> 4)
@@ -255,7 +256,7 @@ def _tcp_round_trips(
     ends = sorted(firsts)
     covered, reached, rtt = set[int](), 0, []
     for packet in packets:
-        if packet.protocol != TCP or packet.ports != ports[::-1] or packet.out:
+        if packet.protocol != TCP or packet.ports != ports[::-1] or packet.out or not packet.body[13] & ACK:
             continue
         upto = _offset(int.from_bytes(packet.body[8:12], "big"), base, reached)
         fresh = ends[bisect_right(ends, reached) : bisect_right(ends, upto)]

@@ -63,8 +63,16 @@ def test_tcp_sequence_numbers_that_wrap_after_the_cookie() -> None:
     syn = tcp_packet(0, out=True, sequence=first, size=0, flags=0x02)
     cookie = tcp_packet(1, out=True, sequence=first + 1, size=COOKIE_BYTES)
     upto = (first + 1 + COOKIE_BYTES + 2000) & 0xFFFF_FFFF
+    answered = tcp_packet(0, out=False, sequence=0, size=0, ack=1, flags=0x02)  # acknowledges nothing
     sender = [
-        *(syn, cookie, segment(2, 0, out=True), segment(3, 1000, out=True), segment(9, 0, out=True)),
+        *(
+            answered,
+            syn,
+            cookie,
+            segment(2, 0, out=True),
+            segment(3, 1000, out=True),
+            segment(9, 0, out=True),
+        ),
         tcp_packet(12, out=False, sequence=1, size=0, ack=upto),
     ]
     receiver = [
