@@ -104,6 +104,10 @@ class Classic:
     def _count_passing(self, fresh: Int64s, echoes_us: Int64s) -> None:
         """Count for each hole the ACKs of later segments that echo a stamp no older than its own."""
         holes, window = self._holes, self._window
+        # On a long path most were sent again since the newest of these stamps: nothing passes them.
+        holes = holes[window.sent_us[holes & window.mask] <= echoes_us.max()]
+        if not len(holes):
+            return
         rows = holes & window.mask
         passing = len(fresh) - np.searchsorted(fresh, holes, side="right")
         sent_us = window.sent_us[rows]
@@ -127,9 +131,13 @@ class Classic:
         return None
 
     def _close_holes(self) -> None:
-        if len(self._holes):
-            holes = self._holes[self._holes >= self._window.una]
-            self._holes = holes[~self._window.acked[holes & self._window.mask]]
+        window = self._window
+        if len(self._holes) and self._holes[0] < window.una:
+            self._holes = self._holes[np.searchsorted(self._holes, window.una) :]
+        if len(self._holes) and window.sacked:
+            known = window.acked[self._holes & window.mask]
+            if known.any():
+                self._holes = self._holes[~known]
 
     # -- what is lost
 
@@ -162,12 +170,13 @@ class Classic:
         return chosen
 
     def _rearm(self, numbers: Int64s, now_us: int, timeouts_us: int | Int64s) -> None:
+        if not len(numbers):
+            return
         rows = numbers & self._window.mask
         self._window.fastack[rows] = 0
         self._window.rto_us[rows] = timeouts_us
         self._window.resend_us[rows] = _whole_ms(now_us) + timeouts_us
-        if len(rows):
-            self._expect(_whole_ms(now_us) + int(np.min(timeouts_us)))
+        self._expect(_whole_ms(now_us) + int(np.min(timeouts_us)))
 
     def _expired(self, now_us: int) -> Int64s:
         """Segments whose timer ran out, rearmed with its backoff; looks at the whole window, and then not
