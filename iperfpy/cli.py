@@ -18,12 +18,15 @@ import click
 from iperfpy import __version__
 from iperfpy.cli_flags import base_flags
 from iperfpy.cli_help import GroupedCommand
-from iperfpy.cli_plan import Given, ParameterError, Request, request_of
+from iperfpy.cli_plan import Given, ParameterError, Request, request_of, transport_name
+from iperfpy.cli_refused import REFUSED
 from iperfpy.cli_transports import click_flags, option_of, rewritten, shared_flags, spellings_of
 from protocols.contract import Transport
 from protocols.errors import SettingsError, TransportError
 
 FAILED = 1
+VARIABLE = "_IPERFPY_COMPLETE"
+"""Set by a shell that asks for completions."""
 
 
 class CommandLine:
@@ -54,6 +57,12 @@ class CommandLine:
             click.echo(self.command.get_help(context))
             raise click.exceptions.Exit(0)
         try:
+            if given["explain"]:
+                from iperfpy.report.explain import explanation
+
+                chosen = self.transports[transport_name(given, self.transports)]
+                click.echo("\n".join(explanation(chosen, given["letter"] or "")))
+                raise click.exceptions.Exit(0)
             return request_of(given, self.transports, self.shared)
         except TransportError as error:
             raise ParameterError(str(error)) from None
@@ -62,6 +71,8 @@ class CommandLine:
 def sentence(error: click.UsageError) -> str:
     """click's complaint, with the flag at its end where it concerns a value."""
     if isinstance(error, click.NoSuchOption):
+        if error.option_name in REFUSED:
+            return f"{error.option_name} is not supported: {REFUSED[error.option_name]}"
         near = f" (did you mean {' or '.join(error.possibilities)}?)" if error.possibilities else ""
         return f"unknown option {error.option_name}{near}"
     text = error.message if isinstance(error, click.BadParameter) else error.format_message()
@@ -73,7 +84,7 @@ def sentence(error: click.UsageError) -> str:
 
 def wants_json(argv: Sequence[str]) -> str:
     """Which JSON a command line asks for, as far as that can be told when it could not be parsed."""
-    if "--json-stream" in argv:
+    if "--json-stream" in argv or "--json-stream-full-output" in argv:
         return "stream"
     return "document" if "-J" in argv or "--json" in argv else ""
 
@@ -125,6 +136,10 @@ def dispatch(words: list[str]) -> int:
 
     try:
         line = CommandLine(transports())
+        if VARIABLE in os.environ or words[:1] == ["completion"]:
+            from iperfpy.cli_completion import completion
+
+            return completion(line.command, words)
         if not words:
             print(line.command.get_short_usage(), file=sys.stderr)
             return FAILED

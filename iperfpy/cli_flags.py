@@ -12,7 +12,7 @@ from iperfpy.cli_options import SECOND_US, Flag, Parsed, duration, integer, name
 from protocols.units import RATE_LETTERS
 
 BOTH, SERVER, CLIENT = "Server or client", "Server", "Client"
-NETWORK, PASSWORD, OUTPUT = "Client: addresses and marks", "Passwords (pip install iperfpy[auth])", "Output"
+NETWORK, PASSWORD, OUTPUT = "Client, network", "Passwords (pip install iperfpy[auth])", "Output"
 
 PORT = Parsed("PORT", integer("a port", 1, 65535))
 TEST_SECONDS = Parsed("SEC", duration("-t", 0, values.LONGEST_US))
@@ -65,8 +65,8 @@ def _server_flags() -> list[click.Option]:
         flag(["max_tests", "--max-tests"], "so many tests at once [64]", COUNT, default=64),
         flag(
             ["rate_limit", "--server-bitrate-limit"],
-            "bit/s of all tests together, on average of /SEC [5]",
-            Parsed("RATE[/SEC]", values.rate_and_seconds),
+            "bit/s of all tests together, over 5 s or /SEC",
+            Parsed("RATE", values.rate_and_seconds),
         ),
         flag(["longest", "--server-max-duration"], "longest test, -O included", SERVER_SECONDS),
         flag(["idle", "--idle-timeout"], "with -1: exit when nobody came for", SERVER_SECONDS),
@@ -77,7 +77,7 @@ def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) 
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
         return _flag(CLIENT, "client", names, help, kind, **more)
 
-    transport = Parsed("NAME", values.transport_name(known))
+    transport = Parsed("NAME", values.transport_name(known), known)
     return [
         flag(["client", "-c", "--client"], "run as client", Parsed("HOST", named("-c"))),
         flag(["proto", "--proto"], f"{', '.join(known)} [{known[0]}]", transport, default=known[0]),
@@ -118,7 +118,9 @@ def _network_flags() -> list[click.Option]:
             Parsed("N", values.type_of_service),
         ),
         flag(
-            ["dscp", "--dscp"], "the same by code point: 0 to 63, ef, af41, ..", Parsed("NAME", values.dscp)
+            ["dscp", "--dscp"],
+            "the same by code point: 0 to 63, ef, af41 ..",
+            Parsed("NAME", values.dscp, values.CODE_POINTS),
         ),
         flag(["flow_label", "-L", "--flowlabel"], "IPv6 flow label", Parsed("N", values.flow_label)),
         flag(
@@ -144,9 +146,9 @@ def _shared_flags() -> list[click.Option]:
     return [
         flag(["-p", "--port"], "port to listen on or to connect to [5201]", PORT, default=5201),
         flag(["bind", "-B", "--bind"], "local address, and interface", Parsed("ADDR[%DEV]", named("-B"))),
-        flag(["device", "--bind-dev"], "network interface to use", Parsed("DEV", named("--bind-dev"))),
-        flag(["ipv4", "-4", "--version4"], "IPv4 only"),
-        flag(["ipv6", "-6", "--version6"], "IPv6 only"),
+        flag(["device", "--bind-dev"], "the interface alone", Parsed("DEV", named("--bind-dev")), rare=True),
+        flag(["ipv4", "-4", "--version4"], "IPv4 only (-6: IPv6 only)"),
+        flag(["ipv6", "-6", "--version6"], "IPv6 only", rare=True),
         flag(
             ["receive_timeout", "--rcv-timeout"],
             "end a test that receives nothing for [120000]",
@@ -172,9 +174,15 @@ def _password_flags() -> list[click.Option]:
 
     return [
         flag("client", ["username", "--username"], "user; the password is asked for", Parsed("NAME", str)),
-        flag("client", ["public_key", "--rsa-public-key-path"], "the server's key, to seal it", FILE),
-        flag("server", ["private_key", "--rsa-private-key-path"], "the server's key, to open it", FILE),
-        flag("server", ["users", "--authorized-users-path"], "lines NAME,SHA256({NAME}PASSWORD)", FILE),
+        flag("client", ["public_key", "--rsa-public-key-path"], "the server's public key", FILE),
+        flag("server", ["private_key", "--rsa-private-key-path"], "its private key", FILE, rare=True),
+        flag(
+            "server",
+            ["users", "--authorized-users-path"],
+            "lines NAME,SHA256({NAME}PASSWORD)",
+            FILE,
+            rare=True,
+        ),
         flag(
             "server",
             ["skew", "--time-skew-threshold"],
@@ -196,7 +204,7 @@ def _output_flags() -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
         return _flag(OUTPUT, "", names, help, kind, **more)
 
-    letter = Parsed("LETTER", values.one_of("a unit", RATE_LETTERS))
+    letter = Parsed("LETTER", values.one_of("a unit", RATE_LETTERS), RATE_LETTERS)
     return [
         flag(
             ["interval", "-i", "--interval"],
@@ -206,11 +214,16 @@ def _output_flags() -> list[click.Option]:
         ),
         flag(
             ["letter", "-f", "--format"],
-            "rates in k m g t (10^3..12 bit/s) or K M G T (KiB/s..) [m]",
+            "k m g t: kbit/s .., K M G T: KiB/s .. [m]",
             letter,
         ),
         flag(["json", "-J", "--json"], "one JSON document at the end, with iperf3's keys"),
         flag(["json_stream", "--json-stream"], "a JSON line for everything as it happens"),
+        flag(
+            ["json_full", "--json-stream-full-output"],
+            "the same, and the document of -J after it",
+            rare=True,
+        ),
         flag(
             ["csv", "--csv"],
             "a CSV row per stream and interval [results/...]",
@@ -222,7 +235,7 @@ def _output_flags() -> list[click.Option]:
         flag(["log_file", "--logfile"], "append the output to a file", FILE),
         flag(
             ["timestamps", "--timestamps"],
-            "put the time before every line, as by strftime [%c ]",
+            "put the time before every line [%c ]",
             Parsed("[FORMAT]", str),
             is_flag=False,
             flag_value="%c ",
@@ -236,6 +249,7 @@ def _output_flags() -> list[click.Option]:
             flag_value="4",
             rare=True,
         ),
+        flag(["explain", "--explain"], "say what each figure of --proto means"),
         flag(["version", "-v", "--version"], "show the version and stop"),
         flag(["help", "-h", "--help"], "show this and stop"),
     ]

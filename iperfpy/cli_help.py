@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 from iperfpy.cli_options import Flag
 
+SUBCOMMANDS = ("demo", "completion")
 USAGE = """\
 Usage: iperfpy -s [options]            run a server
        iperfpy -c HOST [options]       measure the path to it
@@ -22,10 +27,9 @@ Examples:
   iperfpy -c 192.0.2.7 --proto kcp-bbr -R --csv   KCP+BBR from it, and a CSV
   iperfpy -c 192.0.2.7 -P 4 -O 2 -t 30s -J        4 streams, start-up left out
 
-Sizes (-n -k -l -w): K M G T are powers of 1024. Rates (-b): powers of 1000.
-Durations: 30, 0.5, 30s, 2m, 500ms."""
+Sizes (-n -k -l -w) are powers of 1024, rates (-b) of 1000; times: 30s, 2m, 0.5."""
 
-WIDTH, FLAG_WIDTH = 80, 26
+WIDTH, FLAG_WIDTH = 80, 27
 
 
 class GroupedCommand(click.Command):
@@ -41,6 +45,12 @@ class GroupedCommand(click.Command):
 
     def get_short_usage(self) -> str:
         return f"{USAGE}\n\nTry 'iperfpy --help' for the options."
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        words = [word for word in SUBCOMMANDS if word.startswith(incomplete)] if not ctx.args else []
+        return [*map(CompletionItem, words), *super().shell_complete(ctx, incomplete)]
 
     def groups(self) -> dict[str, list[Flag]]:
         """The options by heading, in the order in which both came."""

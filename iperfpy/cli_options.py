@@ -23,17 +23,29 @@ MOST_STREAMS = 128
 MOST_BURST = 1000
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     ParamType = click.ParamType[Any]
 else:  # generic only since click 8.5
     ParamType = click.ParamType
 
 
 class Parsed(ParamType):
-    """A click type made of a function that raises `SettingsError`."""
+    """A click type made of a function that raises `SettingsError`. `choices`: what a shell may propose."""
 
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], object], choices: Sequence[str] = ()) -> None:
         self.name = name
         self._parse = parse
+        self._choices = choices
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        if self.name.strip("[]") == "FILE":
+            return [CompletionItem(incomplete, type="file")]
+        return [CompletionItem(choice) for choice in self._choices if choice.startswith(incomplete)]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
@@ -182,6 +194,11 @@ def dscp(text: str) -> int:
     return _c_integer(text, "a code point (such as ef, af41, cs1)", 63) << 2
 
 
+CODE_POINTS = (
+    *("ef", "va", *(f"cs{upper}" for upper in range(8))),
+    *(f"af{upper}{lower}" for upper in range(1, 5) for lower in range(1, 4)),
+)
+"""The names that `dscp` knows, of those in use."""
 _CODE_POINTS = {"ef": 0xB8, "va": 0xB0, "lowdelay": 0x10, "throughput": 0x08, "reliability": 0x04}
 
 

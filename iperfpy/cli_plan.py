@@ -185,7 +185,7 @@ def check_combination(given: Given) -> None:
 
 def plan_of(given: Given, transports: Mapping[str, Transport], shared: Sequence[SharedFlag]) -> Plan:
     """The test that was asked for."""
-    name = _transport_name(given, transports)
+    name = transport_name(given, transports)
     if given["tos"] is not None and given["dscp"] is not None:
         raise ParameterError("only one of -S and --dscp may be specified: they are the same byte")
     settings = settings_of(name, transports[name], shared, given.values)
@@ -215,7 +215,7 @@ def plan_of(given: Given, transports: Mapping[str, Transport], shared: Sequence[
     )
 
 
-def _transport_name(given: Given, transports: Mapping[str, Transport]) -> str:
+def transport_name(given: Given, transports: Mapping[str, Transport]) -> str:
     """What --proto says, or a flag that selects a transport."""
     chosen = [name for name, one in transports.items() if one.flags and given[chooser(name)]]
     named: str = given["proto"]
@@ -243,7 +243,8 @@ def _family(given: Given) -> int:
 def _output(given: Given) -> OutputOptions:
     return OutputOptions(
         json=given["json"],
-        json_stream=given["json_stream"],
+        json_stream=given["json_stream"] or given["json_full"],
+        json_full=given["json_full"],
         csv=given["csv"],
         rate_format=given["letter"] or "",
         verbose=given["verbose"],

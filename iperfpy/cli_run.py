@@ -156,7 +156,7 @@ class Reports:
 
     def client_sinks(self, plan: Plan, options: ClientOptions, csv: CsvFile | None) -> list[Sink]:
         """The reports of one test at the client, whose CSV is open already."""
-        sinks: list[Sink] = [GuardedSink(self._shown(plan.title, options), self.lost)]
+        sinks: list[Sink] = [GuardedSink(self._shown(plan.title, options), self.lost), *self._full()]
         if csv is not None:
             sinks.append(self._csv_sink(csv))
         return sinks
@@ -169,7 +169,7 @@ class Reports:
         # Of tests that run at the same time, the first prints as if it were alone.
         title = f"test {number}" if len(self._running) > 1 else ""
         shown = GuardedSink(self._shown(title, None), self.lost, lambda: self._running.discard(number))
-        sinks: list[Sink] = [shown]
+        sinks: list[Sink] = [shown, *self._full()]
         if self._output.csv is not None:
             sinks.append(CsvSink(lambda plan: self._open_numbered(plan, number), self.warn))
         return sinks
@@ -213,6 +213,10 @@ class Reports:
 
     def _csv_sink(self, file: CsvFile) -> CsvSink:
         return CsvSink(lambda plan: file, self.warn)
+
+    def _full(self) -> list[Sink]:
+        """The document that follows the lines of a JSON stream, when it was asked for."""
+        return [GuardedSink(JsonSink(sys.stdout), self.lost)] if self._output.json_full else []
 
     def _shown(self, title: str, connecting: ClientOptions | None) -> Sink:
         """What goes to standard output."""

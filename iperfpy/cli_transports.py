@@ -80,7 +80,8 @@ def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
     """The click option. Values stay text until the transport is known."""
     one = shared.declared
     names = [shared.parameter, *sorted(shared.flags, key=len)]
-    help = described(one).help + _default_note(shared)
+    choices = f": {', '.join(described(one).choices)}" if described(one).choices else ""
+    help = described(one).help + choices + _default_note(shared)
     rare = all(described(field).rare for field in shared.fields.values())
     every = len(shared.fields) == len(transports)
     heading = "With every --proto" if every else f"With --proto {' or '.join(shared.fields)}"
@@ -88,14 +89,14 @@ def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
         if shared.off:
             names[-1] += f"/{shared.off}"
         return Flag(heading, names, help, role="client", rare=rare, is_flag=True, default=None)
-    setting = Parsed("setting", str)
+    setting = Parsed("setting", str, described(one).choices)
     return Flag(heading, names, help, role="client", rare=rare, type=setting, metavar=_metavar(one))
 
 
 def _metavar(one: Field) -> str:
     rule = described(one)
     if rule.choices:
-        return "|".join(rule.choices)
+        return "NAME"
     return _METAVARS.get(rule.unit, "N" if value_type(one) is int else "NAME")
 
 

@@ -128,6 +128,7 @@ class OutputOptions:
 
     json: bool = False
     json_stream: bool = False
+    json_full: bool = False  # beside json_stream: the whole document after the lines
     csv: str | None = None
     rate_format: str = ""  # k m g t K M G T, or empty: adaptive
     verbose: bool = False

@@ -51,7 +51,8 @@ class Line:
 class Column:
     """One column: `cell` gives the text, `style` the name of a style for it (see `live.STYLES`).
 
-    `width` has room for the title with its unit, `narrow` for the title above the unit.
+    `width` has room for the title with its unit, `narrow` for the title above the unit. `keys` are what CSV
+    and JSON call its figures, `doc` says what they mean.
     """
 
     title: str
@@ -60,6 +61,8 @@ class Column:
     cell: Callable[[Line], str]
     style: Callable[[Line], str] = lambda line: ""
     left: bool = False
+    keys: str = ""
+    doc: str = ""
 
     @property
     def words(self) -> tuple[str, str]:
@@ -82,21 +85,43 @@ def _base_columns(letter: str) -> tuple[Column, Column, Column]:
     power = letter_power(letter)
     size, rate = 1024**power, bits_per_rate_unit(letter)
     return (
-        Column("Interval(s)", 13, 11, _interval, left=True),
-        _column(f"Transfer({size_unit(power)})", 8, lambda line: decimal(line.sample.bytes / size)),
+        Column(
+            "Interval(s)",
+            13,
+            11,
+            _interval,
+            left=True,
+            keys="start, end",
+            doc="Measured times, not nominal ones, since the test began or its omitted stretch (-O) ended",
+        ),
+        _column(
+            f"Transfer({size_unit(power)})",
+            8,
+            lambda line: decimal(line.sample.bytes / size),
+            keys="bytes",
+            doc="Payload that a receiver got, or that a sender knows to have left its queue or arrived",
+        ),
         _column(
             f"Bandwidth({rate_unit(letter)})",
             9,
             lambda line: decimal(line.sample.bits_per_second / rate),
             lambda line: "rate",
+            keys="bits_per_second",
+            doc="That payload over the measured time",
         ),
     )
 
 
 def _column(
-    title: str, narrow: int, cell: Callable[[Line], str], style: Callable[[Line], str] = lambda line: ""
+    title: str,
+    narrow: int,
+    cell: Callable[[Line], str],
+    style: Callable[[Line], str] = lambda line: "",
+    *,
+    keys: str,
+    doc: str,
 ) -> Column:
-    column = Column(title, max(len(title), 7), narrow, cell, style)
+    column = Column(title, max(len(title), 7), narrow, cell, style, keys=keys, doc=doc)
     return replace(column, narrow=max(narrow, *map(len, column.words)))
 
 
@@ -114,7 +139,7 @@ def _metric_column(metric: Metric, letter: str) -> Column:
         return _alarm(line.value(metric)) if metric.unit is Unit.PERCENT else ""
 
     narrow = 5 if metric.unit in (Unit.PERCENT, Unit.MICROSECONDS) else 7
-    return _column(title_of(metric, letter), narrow, cell, style)
+    return _column(title_of(metric, letter), narrow, cell, style, keys=metric.key, doc=metric.doc)
 
 
 def title_of(metric: Metric, letter: str = DEFAULT_RATE_LETTER) -> str:

@@ -44,7 +44,7 @@ class KcpSettings(Settings):
         unit="segments",
     )
     mtu: int = option(1400, help="UDP payload bytes per datagram", minimum=64, maximum=65_507)
-    mode: str = option("fast3", help="preset of nodelay, interval, resend, nc", choices=tuple(MODES))
+    mode: str = option("fast3", help="preset of the tunings", choices=tuple(MODES))
     nodelay: int | None = option(
         None, help="1: shorter timeouts, slower backoff", minimum=0, maximum=1, rare=True
     )

@@ -36,7 +36,7 @@ class TcpSettings(Settings):
 
     window: int | None = option(
         None,
-        help="send and receive socket buffer (the kernel sizes them when not given)",
+        help="send and receive socket buffer",
         flags=("-w", "--window"),
         minimum=1,
         maximum=512 * 1024 * 1024,
@@ -58,9 +58,7 @@ class TcpSettings(Settings):
         aliases=("--linux-congestion",),
     )
     zerocopy: bool = option(False, help="send with sendfile instead of copying", flags=("-Z", "--zerocopy"))
-    skip_rx_copy: bool = option(
-        False, help="let the kernel discard what is received instead of copying it", flags=("--skip-rx-copy",)
-    )
+    skip_rx_copy: bool = option(False, help="discard what is received, uncopied", flags=("--skip-rx-copy",))
 
     mptcp: bool = option(False, help="Multipath TCP, where both systems have it", flags=("-m", "--mptcp"))
 

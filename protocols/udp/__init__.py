@@ -37,18 +37,14 @@ class UdpSettings(Settings):
     wide_counters: bool = option(
         False, help="64-bit sequence numbers", flags=("--udp-counters-64bit",), wire="udp_counters_64bit"
     )
-    gsro: bool = option(
-        False, help="ask a stock iperf3 server to use GSO and GRO (iperfpy always does)", flags=("--gsro",)
-    )
+    gsro: bool = option(False, help="GSO and GRO at an iperf3 server, too", flags=("--gsro",))
     dont_fragment: bool = option(
         False, help="forbid IP fragmentation: a longer -l is an error", flags=("--dont-fragment",)
     )
     repeating_payload: bool = option(
         False, help="fill datagrams with 0123456789, not with noise", flags=("--repeating-payload",)
     )
-    no_rtt: bool = option(
-        False, help="no echoes among the data: the round-trip time is not measured", flags=("--no-rtt",)
-    )
+    no_rtt: bool = option(False, help="no echoes among the data, so no round-trip time", flags=("--no-rtt",))
 
     @property
     def header_bytes(self) -> int:

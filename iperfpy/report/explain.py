@@ -1,0 +1,51 @@
+"""`--explain`: what every figure means, as the columns and the transport's metrics declare it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from iperfpy.report.columns import NOT_AVAILABLE, columns_for
+from protocols.contract import Kind, Metric, Side, Transport
+
+WIDTH = 80
+CLOSING = f"""\
+Counts and percentages are of the interval, or in a summary of the whole test. Sizes are powers of 1024, \
+rates powers of 1000; the header says the unit (-f changes it). {NOT_AVAILABLE!r} and an empty field mean \
+not available; zero means zero. A minimum, mean and maximum are KEY_min, KEY_mean and KEY_max."""
+
+
+def explanation(transport: Transport, rate_letter: str = "") -> Iterator[str]:
+    """The lines for one transport: the columns of its table, then what only CSV, JSON and -V have."""
+    known = {metric.key: metric for metric in transport.metrics}
+    columns = [
+        (one.title, f"{one.keys}: {one.doc}{_note(known.get(one.keys))}")
+        for one in columns_for(transport.metrics, rate_letter)
+    ]
+    yield f"The table with --proto {transport.name}; before the colon, the name in CSV and JSON:"
+    yield from _entries(columns)
+    for side in Side:
+        others = [metric for metric in transport.metrics if not metric.title and metric.side is side]
+        if others:
+            yield from ("", f"Also in CSV, JSON and with -V, as the {side.value} knows it:")
+            yield from _entries([(metric.key, f"{metric.doc}{_note(metric)}") for metric in others])
+    yield ""
+    yield from textwrap.wrap(CLOSING, WIDTH)
+
+
+def _note(metric: Metric | None) -> str:
+    """What the declaration says beside the text."""
+    if metric is None:
+        return ""
+    parts = ["at the interval's end"] if metric.kind is Kind.GAUGE else []
+    parts += ["with min, mean, max"] if metric.spread else []
+    parts += [f"{metric.iperf3} in iperf3"] if metric.iperf3 not in ("", metric.key) else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _entries(entries: Sequence[tuple[str, str]]) -> Iterator[str]:
+    width = max(len(name) for name, _ in entries)
+    for name, text in entries:
+        first, *rest = textwrap.wrap(text, WIDTH - width - 4)
+        yield f"  {name:<{width}}  {first}"
+        yield from (f"  {'':<{width}}  {more}" for more in rest)

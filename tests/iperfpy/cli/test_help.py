@@ -1,0 +1,122 @@
+"""What the program says about itself: columns, completion, the manual."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from iperfpy.cli import CommandLine, main
+from iperfpy.cli_manual import page
+from iperfpy.report.explain import explanation
+from protocols.registry import transport, transports
+
+PROGRAM = [sys.executable, "-m", "iperfpy"]
+
+
+@pytest.mark.parametrize("name", transports())
+def test_every_figure_is_explained(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--explain", "--proto", name]) == 0
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= 80
+    words = " ".join(told.split())
+    for metric in transport(name).metrics:
+        assert metric.doc in words
+        assert metric.key in words
+    assert all(title in words for title in ("Interval(s)", "Transfer(MiB)", "Bandwidth(Mbit/s)"))
+
+
+def test_the_explanation_has_the_units_that_were_asked_for() -> None:
+    text = "\n".join(explanation(transport("tcp"), "G"))
+    assert "Transfer(GiB)" in text
+    assert "Bandwidth(GiB/s)" in text
+
+
+def completions(words: str) -> list[str]:
+    """What bash would propose for the last of the words, which may be empty."""
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_IPERFPY_COMPLETE": "bash_complete"}
+    done = subprocess.run(PROGRAM, env=os.environ | asked, capture_output=True, text=True, check=True)
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "proposed"),
+    [
+        ("iperfpy --rev", ["--reverse"]),
+        ("iperfpy -c host --kcp-m", ["--kcp-mtu", "--kcp-mode"]),
+        ("iperfpy --proto kcp", ["kcp", "kcp-bbr"]),
+        ("iperfpy --kcp-mode fast", ["fast", "fast2", "fast3"]),
+        ("iperfpy --dscp af4", ["af41", "af42", "af43"]),
+        ("iperfpy de", ["demo"]),
+    ],
+)
+def test_a_shell_is_told_what_fits(words: str, proposed: list[str]) -> None:
+    assert completions(words) == proposed
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert f"_IPERFPY_COMPLETE={shell}_complete" in script
+    program = shutil.which(shell)
+    if program is not None:
+        subprocess.run([program, "-n"], input=script, text=True, check=True)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_completes(tmp_path: Path) -> None:
+    """In a real bash, whose `iperfpy` is this one."""
+    program = tmp_path / "iperfpy"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m iperfpy "$@"\n')
+    program.chmod(0o755)
+    script = f"""
+        PATH={tmp_path}:$PATH
+        eval "$(iperfpy completion bash)"
+        COMP_WORDS=(iperfpy --proto u) COMP_CWORD=2
+        _iperfpy_completion iperfpy
+        echo "${{COMPREPLY[@]}}"
+    """
+    root = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("udp\n", "")
+
+
+@pytest.mark.parametrize("words", [["completion"], ["completion", "tcsh"], ["completion", "bash", "x"]])
+def test_a_shell_that_is_not_known(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+    assert capsys.readouterr().err == (
+        "iperfpy: parameter error - completion needs a shell: one of bash, zsh, fish\n"
+    )
+
+
+def test_the_manual_is_the_one_of_these_flags() -> None:
+    """When it is not: python -m iperfpy.cli_manual > iperfpy/iperfpy.1"""
+    assert files("iperfpy").joinpath("iperfpy.1").read_text() == page()
+
+
+def test_the_manual_has_every_flag() -> None:
+    text = page().replace("\\-", "-")
+    for option in CommandLine(transports()).command.params:
+        assert option.opts[0] in text
+    assert not re.search(r"^[.'](?!TH|SH|SS|TP|PP|B\b|BR|br|nf|fi)", text, re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_troff_has_nothing_to_complain_about() -> None:
+    done = subprocess.run(
+        ["groff", "-man", "-Tascii", "-ww", "-z"], input=page(), capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""

@@ -1,0 +1,173 @@
+"""OPTIONS.md is true: it has every option of iperf3, and the program does with each what the table says."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.resources import files
+
+import pytest
+
+from iperfpy.cli import CommandLine, main
+from iperfpy.cli_plan import ParameterError
+from protocols.registry import transports
+
+TABLE = files("iperfpy").joinpath("OPTIONS.md").read_text()
+
+LIST_OF_3_21 = """
+-p --port -f --format -i --interval -I --pidfile -F --file -A --affinity -B --bind --bind-dev -V --verbose
+-J --json --json-stream --json-stream-full-output --logfile --forceflush --timestamps --rcv-timeout
+--snd-timeout --cntl-ka -m --mptcp -d --debug -v --version -h --help -s --server -D --daemon -1 --one-off
+--idle-timeout --server-bitrate-limit --server-max-duration --rsa-private-key-path --authorized-users-path
+--time-skew-threshold --use-pkcs1-padding -c --client -u --udp --sctp --nstreams -X --xbind
+--connect-timeout -b --bitrate --bandwidth --pacing-timer --fq-rate -t --time -n --bytes -k --blockcount
+-l --length --cport -P --parallel -R --reverse --bidir -w --window -C --congestion --linux-congestion -M
+--set-mss -N --no-delay -4 --version4 -6 --version6 -S --tos --dscp -L --flowlabel -Z --zerocopy
+--skip-rx-copy -O --omit -T --title --extra-data --get-server-output --udp-counters-64bit --gsro
+--repeating-payload --dont-fragment --username --rsa-public-key-path --no-fq-socket-pacing
+"""
+
+VALUES = {
+    "-p": "5202",
+    "-f": "m",
+    "-i": "0.5",
+    "-I": "x.pid",
+    "-A": "0",
+    "-B": "127.0.0.1",
+    "--bind-dev": "lo",
+    "--logfile": "x.log",
+    "--timestamps": "=%T",
+    "--rcv-timeout": "500",
+    "--snd-timeout": "500",
+    "--cntl-ka": "=1/2/3",
+    "-d": "2",
+    "--idle-timeout": "5",
+    "--server-bitrate-limit": "10M/5",
+    "--server-max-duration": "60",
+    "--time-skew-threshold": "5",
+    "-c": "localhost",
+    "--connect-timeout": "500",
+    "-b": "10M/5",
+    "--pacing-timer": "500",
+    "--fq-rate": "10M",
+    "-t": "5",
+    "-n": "10M",
+    "-k": "10",
+    "-l": "1000",
+    "--cport": "6000",
+    "-P": "128",
+    "-w": "64K",
+    "-C": "reno",
+    "-M": "1000",
+    "-S": "0x20",
+    "--dscp": "ef",
+    "-L": "5",
+    "-O": "1",
+    "-T": "text",
+    "--extra-data": "text",
+}
+"""A value for the options that take one, by their first name in the table."""
+
+FILES = {"--rsa-private-key-path", "--authorized-users-path", "--username", "--rsa-public-key-path"}
+"""They are read when they are parsed, and have tests of their own (test_iperf3_auth.py)."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table."""
+
+    names: tuple[str, ...]
+    here: str
+    how: str
+    role: str
+
+
+def lines() -> list[Line]:
+    found, role = [], ""
+    for text in TABLE.splitlines():
+        if text.startswith("## "):
+            role = text.removeprefix("## ")
+        row = re.fullmatch(r"\| (`-[^|]*`) \| (\w+) \| ?(.*?) ?\|", text)
+        if row:
+            names = tuple(name.strip("`") for name in row[1].split(", "))
+            found.append(Line(names, row[2], row[3], role))
+    return found
+
+
+LINES = lines()
+LINE = CommandLine(transports())
+
+
+def command(line: Line, name: str) -> list[str]:
+    """A command line with this option, in the role that has it and with a transport that knows it."""
+    value = VALUES.get(line.names[0], "")
+    words = [name + value] if value.startswith("=") else [name, *([value] if value else [])]
+    role = ["-s"] if line.role == "Server" else ["-c", "localhost"]
+    if name in ("-s", "--server", "-c", "--client"):
+        role = []
+    udp = ["-u"] if set(line.names) & {"--udp-counters-64bit", "--gsro", "--repeating-payload"} else []
+    fragment = ["-u"] if "--dont-fragment" in line.names else []
+    return [*role, *udp, *fragment, *words]
+
+
+def test_the_table_has_every_option_of_3_21() -> None:
+    named = [name for line in LINES for name in line.names]
+    assert len(named) == len(set(named))
+    assert set(named) == set(re.findall(r"\S+", LIST_OF_3_21))
+
+
+@pytest.mark.interop
+def test_the_table_has_every_option_of_the_iperf3_that_is_here() -> None:
+    program = shutil.which("iperf3")
+    if program is None:
+        pytest.skip("iperf3 is not installed")
+    told = subprocess.run([program, "--help"], capture_output=True, text=True, check=False).stdout
+    options = {
+        name
+        for text in told.splitlines()
+        if (heads := re.match(r" +(-.*?)(  |$| [#<\[])", text))
+        for name in re.findall(r"(?<![\w-])--?[A-Za-z0-9][\w-]*", heads[1])
+    }
+    assert len(options) > 60
+    assert options <= {name for line in LINES for name in line.names}
+
+
+def test_every_line_says_one_of_three_things() -> None:
+    assert {line.here for line in LINES} == {"same", "better", "refused"}
+    assert all(line.how for line in LINES if line.here != "same")
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        pytest.param(line, name, id=name)
+        for line in LINES
+        if line.here != "refused" and not set(line.names) & FILES
+        for name in line.names
+        if name not in ("-v", "--version", "-h", "--help")
+    ],
+)
+def test_what_is_the_same_or_better_is_accepted(line: Line, name: str) -> None:
+    LINE.parse(command(line, name))
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_files_are_asked_for(name: str) -> None:
+    role = ["-c", "h"] if name in ("--username", "--rsa-public-key-path") else ["-s"]
+    with pytest.raises(ParameterError, match=r"passwords? needs? both"):
+        LINE.parse([*role, name, "/no/such/file"])
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [pytest.param(line, name, id=name) for line in LINES if line.here == "refused" for name in line.names],
+)
+def test_what_is_refused_is_refused_with_that_reason(
+    line: Line, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["-c", "localhost", name, "5"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == f"iperfpy: parameter error - {name} is not supported: {line.how}\n"
