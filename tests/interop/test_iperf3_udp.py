@@ -1,0 +1,284 @@
+"""UDP tests with the real iperf3: our client with its server, its client with our server.
+
+Rates are low enough for a busy machine's socket buffers; what is lost all the same must be accounted for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from iperfpy.measure.sample import Row, Sample
+from iperfpy.plan import Direction, Plan
+from protocols.contract import Side
+from protocols.udp import own
+from tests.interop.test_iperf3 import client_of, sample_of
+from tests.interop.udp_tap import Tap
+from tests.iperfpy.run.support import Recorder, measure, plan_for, serving
+
+pytestmark = pytest.mark.interop
+
+RATE: dict[str, Any] = {"rate_bps": 10_000_000, "block_bytes": 1000}
+SECOND: dict[str, Any] = {"duration_us": 1_000_000, "interval_us": 500_000, **RATE}
+BLOCKS: dict[str, Any] = {"total_blocks": 200, **RATE}
+OVERLAP_DATAGRAMS = 80
+"""What one end may have sent or counted more than the other when the test ended between the two."""
+
+
+def udp_plan(settings: dict[str, Any] | None = None, **changes: Any) -> Plan:
+    plan = plan_for("udp", **changes)
+    return replace(plan, settings=replace(own(plan.settings), **settings or {}))
+
+
+def count(sample: Sample, key: str) -> int:
+    value = sample.values[key]
+    assert isinstance(value, int), f"{key} is {value!r}"
+    return value
+
+
+def check_row(row: Row, block_bytes: int, *, to_the_end: bool = True) -> None:
+    """Bytes, numbers and losses of both ends fit together, whoever counted them. `to_the_end`: the receiver
+    listened as long as the sender sent."""
+    sent, received = sample_of(row, Side.SENDER), sample_of(row, Side.RECEIVER)
+    assert received.bytes > 0
+    assert sent.bytes == count(sent, "datagrams_sent") * block_bytes
+    numbered, lost = count(received, "datagrams_numbered"), count(received, "lost_datagrams")
+    assert 0 <= lost < numbered
+    ahead = numbered - count(sent, "datagrams_sent")
+    assert ahead <= OVERLAP_DATAGRAMS
+    assert ahead >= -OVERLAP_DATAGRAMS or not to_the_end
+    # A stock receiver numbers what arrives until its socket is closed, and counts bytes until it hears of it.
+    assert abs(received.bytes - (numbered - lost) * block_bytes) <= OVERLAP_DATAGRAMS * block_bytes
+    jitter_us = received.values["jitter_us"]
+    assert isinstance(jitter_us, int | float)
+    assert 0 <= jitter_us < 1e6
+    assert received.values["loss_percent"] == pytest.approx(100 * lost / numbered)
+
+
+def check(report: Recorder, plan: Plan, streams: Sequence[int] = (1,)) -> None:
+    assert report.started is not None
+    assert not report.started.peer_is_iperfpy
+    assert report.ended is not None
+    assert report.ended.interrupted == ""
+    assert [row.stream for row in report.end_rows] == list(streams)
+    for row in report.end_rows:
+        check_row(row, plan.block_bytes)
+
+
+WIDE: dict[str, Any] = {"wide_counters": True}
+OFFERED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("plain", {}, {}),
+    ("64 bits", WIDE, {}),
+    ("repeating payload", {"repeating_payload": True}, {}),
+    ("no fragments", {"dont_fragment": True}, {}),
+    ("window", {"window": 200_000}, {}),
+    ("gsro is for newer ones", {"gsro": True}, {}),
+    ("bursts", {}, {"rate_bps": 20_000_000, "burst_blocks": 20}),
+    ("one rate of many", {}, {"rate_bps": 1_000_000, "total_blocks": 20}),
+    ("shortest", {}, {"block_bytes": 16, "rate_bps": 200_000}),
+    ("shortest, 64 bits", WIDE, {"block_bytes": 16, "rate_bps": 200_000}),
+    ("jumbo", {}, {"block_bytes": 8972, "rate_bps": 50_000_000, "total_blocks": 100}),
+    ("longest", {}, {"block_bytes": 65_507, "rate_bps": 50_000_000, "total_blocks": 20}),
+    ("type of service", {}, {"tos": 0x68}),
+]
+named = pytest.mark.parametrize(
+    ("settings", "changes"), [each[1:] for each in OFFERED], ids=[each[0] for each in OFFERED]
+)
+directed = pytest.mark.parametrize(
+    "direction", [Direction.FORWARD, Direction.REVERSE], ids=lambda one: one.value
+)
+
+
+# ---------------------------------------------------------------------- our client, its server
+
+
+@directed
+@named
+async def test_with_its_server(
+    iperf3_server: int, settings: dict[str, Any], changes: dict[str, Any], direction: Direction
+) -> None:
+    plan = udp_plan(settings, **{**BLOCKS, **changes}, direction=direction)
+    check(await measure(iperf3_server, plan), plan)
+
+
+@pytest.mark.parametrize("settings", [{}, WIDE], ids=["32 bits", "64 bits"])
+@pytest.mark.parametrize("parallel", [1, 4, 16])
+@pytest.mark.parametrize("direction", Direction, ids=lambda one: one.value)
+async def test_every_direction_with_its_server(
+    iperf3_server: int, direction: Direction, parallel: int, settings: dict[str, Any]
+) -> None:
+    total = 100 * parallel
+    plan = udp_plan(
+        settings,
+        direction=direction,
+        parallel=parallel,
+        block_bytes=500,
+        rate_bps=2_000_000,
+        total_blocks=total,
+    )
+    both = 2 if direction is Direction.BIDIRECTIONAL else 1
+    report = await measure(iperf3_server, plan)
+    check(report, plan, [1, *range(3, 2 + both * parallel)])
+    directions = [row.direction for row in report.end_rows]
+    assert len(set(directions)) == both
+
+
+@directed
+async def test_intervals_and_rate_with_its_server(iperf3_server: int, direction: Direction) -> None:
+    plan = udp_plan(**SECOND, direction=direction)
+    report = await measure(iperf3_server, plan)
+    check(report, plan)
+    assert len(report.intervals) == 2
+    row = report.end_rows[0]
+    assert sum(rows[0].local.bytes for rows in report.intervals) == row.local.bytes
+    sent = sample_of(row, Side.SENDER)
+    assert sent.bits_per_second == pytest.approx(plan.rate_bps, rel=0.1)
+    assert sent.values.get("rtt_us") is None
+
+
+async def test_bytes_are_whole_datagrams_with_its_server(iperf3_server: int) -> None:
+    """-n is rounded up to a datagram, as iperf3 does it."""
+    plan = udp_plan(total_bytes=100_001, **RATE)
+    report = await measure(iperf3_server, plan)
+    check(report, plan)
+    assert sample_of(report.end_rows[0], Side.SENDER).bytes == 101_000
+
+
+async def test_omit_with_its_server(iperf3_server: int) -> None:
+    plan = udp_plan(**SECOND, omit_us=1_000_000)
+    report = await measure(iperf3_server, plan)
+    assert [rows[0].local.omitted for rows in report.intervals] == [True] * 2 + [False] * 2
+    sent = sample_of(report.end_rows[0], Side.SENDER)
+    received = sample_of(report.end_rows[0], Side.RECEIVER)
+    assert received.bytes == pytest.approx(sent.bytes, rel=0.1)
+
+
+async def test_one_udp_test_right_after_the_other(iperf3_server: int) -> None:
+    for _ in range(4):
+        plan = udp_plan(**BLOCKS)
+        check(await measure(iperf3_server, plan), plan)
+
+
+# ---------------------------------------------------------------------- its client, our server
+
+
+def figures(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [stream["udp"] for stream in document["end"]["streams"]]
+
+
+def check_agreement(document: dict[str, Any], report: Recorder) -> None:
+    """iperf3 shows of every stream what it sent or counted itself, and what our end told it."""
+    shown = figures(document)
+    assert len(shown) == len(report.end_rows)
+    for stream, row in zip(shown, report.end_rows, strict=True):
+        received = sample_of(row, Side.RECEIVER)
+        jitter_us = received.values["jitter_us"]
+        assert isinstance(jitter_us, int | float)
+        if row.local.side is Side.RECEIVER:
+            assert stream["lost_packets"] == count(received, "lost_datagrams")
+            assert stream["jitter_ms"] * 1000 == pytest.approx(jitter_us)
+        counts = (
+            count(sample_of(row, Side.SENDER), "datagrams_sent"),
+            count(received, "datagrams_numbered"),
+        )
+        assert min(counts) <= stream["packets"] <= max(counts)
+    assert document["end"]["sum_received"]["bytes"] > 0
+    assert document["end"]["cpu_utilization_percent"]["remote_total"] > 0
+
+
+K, FEW = ("-b", "10M", "-l", "1000", "-k", "200"), ("-b", "2M", "-l", "500", "-k", "400")
+
+
+@pytest.mark.parametrize("way", [(), ("-R",), ("--bidir",)], ids=["forward", "reverse", "both"])
+@pytest.mark.parametrize(
+    ("flags", "parallel"),
+    [
+        (K, 1),
+        ((*K, "--udp-counters-64bit"), 1),
+        ((*K, "--repeating-payload"), 1),
+        ((*K, "--dont-fragment"), 1),
+        ((*K, "-w", "200K"), 1),
+        ((*K, "-S", "0x68"), 1),
+        ((*K, "--dscp", "ef", "--get-server-output"), 1),
+        (("-b", "20M/20", "-l", "1000", "-k", "200"), 1),
+        (("-b", "200K", "-l", "16", "-k", "200"), 1),
+        (("-b", "200K", "-l", "16", "-k", "200", "--udp-counters-64bit"), 1),
+        (("-b", "50M", "-l", "32000", "-k", "20"), 1),
+        (("-b", "10M", "-l", "1000", "-n", "200K"), 1),
+        ((*FEW, "-P", "4"), 4),
+        ((*FEW, "-P", "16"), 16),
+        ((*FEW, "-P", "16", "--udp-counters-64bit"), 16),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+async def test_with_its_client(
+    iperf3: str, flags: tuple[str, ...], parallel: int, way: tuple[str, ...]
+) -> None:
+    async with serving() as server:
+        document, report = await client_of(iperf3, server, "-u", *flags, *way)
+    streams = parallel * (2 if way == ("--bidir",) else 1)
+    assert [row.stream for row in report.end_rows] == [1, *range(3, 2 + streams)]
+    block_bytes = int(flags[flags.index("-l") + 1])
+    for row in report.end_rows:
+        # With --bidir, it counts only the -k blocks, and we send until it says that the test is over.
+        check_row(row, block_bytes, to_the_end=way != ("--bidir",))
+    check_agreement(document, report)
+
+
+async def test_its_client_omits(iperf3: str) -> None:
+    async with serving() as server:
+        flags = ("-u", "-b", "10M", "-l", "1000", "-t", "1", "-O", "1")
+        document, report = await client_of(iperf3, server, *flags)
+    assert document["end"]["sum_received"]["bytes"] == pytest.approx(1_250_000, rel=0.1)
+    assert sample_of(report.end_rows[0], Side.RECEIVER).bytes == pytest.approx(1_250_000, rel=0.1)
+
+
+async def test_two_of_its_udp_clients_at_once(iperf3: str) -> None:
+    async with serving() as server:
+        (first, _), (second, _) = await asyncio.gather(
+            client_of(iperf3, server, "-u", *K), client_of(iperf3, server, "-u", *K, "-R")
+        )
+    assert {len(figures(document)) for document in (first, second)} == {1}
+
+
+async def test_its_client_reads_its_loss_from_us(iperf3: str) -> None:
+    """Unlimited, from a program that outruns its reader: whatever is lost is lost in both reports."""
+    async with serving() as server:
+        document, report = await client_of(iperf3, server, "-u", "-b", "0", "-l", "1400", "-t", "1")
+    received = sample_of(report.end_rows[0], Side.RECEIVER)
+    assert figures(document)[0]["lost_packets"] == count(received, "lost_datagrams")
+
+
+# ---------------------------------------------------------------------- the same traffic, two receivers
+
+
+async def test_both_receivers_say_the_same_of_the_same_traffic(iperf3: str, iperf3_server: int) -> None:
+    """What an iperf3 client sends reaches an iperf3 server and our receiver over one path that loses,
+    reorders and delays. Numbers are equal; jitter is, as far as two programs are woken alike."""
+    async with Tap(iperf3_server) as tap:
+        flags = ("-u", "-b", "2M", "-l", "500", "-k", "590", "-J")
+        process = await asyncio.create_subprocess_exec(
+            *(iperf3, "-c", "127.0.0.1", "-p", str(tap.port), *flags), stdout=subprocess.PIPE
+        )
+        async with asyncio.timeout(20):
+            output, _ = await process.communicate()
+        document = json.loads(output)
+        tally = tap.tally()
+    assert "error" not in document, document["error"]
+    theirs = figures(document)[0]
+    assert tap.dropped > 20
+    assert tap.overtaken > 20
+    server = document["end"]["sum_received"]
+    assert (tally.lost, tally.duplicates) == (server["lost_packets"], 0)
+    assert tally.lost == tap.dropped
+    assert tally.late == tap.overtaken
+    assert theirs["out_of_order"] in (0, tally.late)  # of this end, which receives nothing, in 3.12
+    assert tally.jitter_us is not None
+    assert tally.jitter_us / 1000 == pytest.approx(server["jitter_ms"], rel=0.15)
+    assert (tally.datagrams, tally.bytes) == (tap.delivered, tap.delivered * 500)
