@@ -1,0 +1,222 @@
+"""iperf3's options across the wire: what we ask its server for is what it sees, and the other way round."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iperfpy.plan import Direction, Plan
+from tests.interop.conftest import wait_until
+from tests.interop.free_port import free_port
+from tests.iperfpy.run.support import Server, serving
+
+pytestmark = pytest.mark.interop
+
+Json = dict[str, Any]
+
+
+def at(document: Json, path: str) -> Any:
+    """`start.test_start.tos`, `start.connected.0.remote_port`."""
+    found: Any = document
+    for part in path.split("."):
+        found = found[int(part)] if part.isdigit() else found[part]
+    return found
+
+
+# ---------------------------------------------------------------------- our client, its server
+
+
+def ours_at_theirs(iperf3: str, folder: Path, *flags: str) -> tuple[Json, Json]:
+    """The JSON of our command, and that of an iperf3 server that runs for this one test."""
+    port, log = free_port(), folder / "server.json"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [iperf3, "-s", "-1", "-J", "-p", str(port), "--forceflush"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(lambda: _listens(port), "iperf3 did not listen")
+        done = subprocess.run(
+            [sys.executable, "-m", "iperfpy", "-c", "127.0.0.1", "-p", str(port), "-J", *flags],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert server.wait(10) == 0
+    finally:
+        server.kill()
+        server.wait()
+    return json.loads(done.stdout), json.loads(log.read_text())
+
+
+def _listens(port: int) -> bool:
+    """Without connecting, which would be the server's one test."""
+    wanted = f":{port:04X} "
+    tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
+    return any(
+        wanted in line.split(":", 1)[1][:40] and " 0A " in line
+        for table in tables
+        if table.exists()
+        for line in table.read_text().splitlines()[1:]
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "seen"),
+    [
+        ("-S 0xb8", {"start.test_start.tos": 184}),
+        ("--dscp ef", {"start.test_start.tos": 184}),
+        ("-l 1000 -b 20M", {"start.test_start.blksize": 1000, "start.target_bitrate": 20_000_000}),
+        ("-P 16 -b 5M", {"start.test_start.num_streams": 16}),
+        ("-T lab", {"title": "lab"}),
+        ("--extra-data more", {"extra_data": "more"}),
+        ("-w 64K", {"start.sock_bufsize": 65536}),
+        ("-M 1000", {"start.tcp_mss": 1000}),
+        ("-N", {}),
+        ("-C reno -R", {"end.sender_tcp_congestion": "reno"}),
+        ("-B 127.0.0.2", {"start.accepted_connection.host": "127.0.0.2"}),
+        ("-u -b 10M/10 -l 500", {"start.test_start.blksize": 500}),
+        ("--snd-timeout 5000 --rcv-timeout 5000 --cntl-ka", {}),
+        ("--connect-timeout 500", {}),
+        ("-4 -A 0,0", {}),
+    ],
+)
+def test_its_server_sees_what_we_ask_for(
+    iperf3: str, flags: str, seen: dict[str, object], tmp_path: Path
+) -> None:
+    ours, theirs = ours_at_theirs(iperf3, tmp_path, "-t", "0.5", *flags.split())
+    assert {path: at(theirs, path) for path in seen} == seen
+    assert "error" not in ours
+    assert "error" not in theirs
+
+
+def test_the_kernel_paces_what_its_server_receives(iperf3: str, tmp_path: Path) -> None:
+    _, theirs = ours_at_theirs(iperf3, tmp_path, "-t", "1", "--fq-rate", "100M")
+    assert 30e6 < theirs["end"]["sum_received"]["bits_per_second"] < 150e6
+
+
+@pytest.mark.parametrize(
+    ("flags", "count"), [("-n 5M", 5 << 20), ("-k 40 -l 100K", 40 * 102400), ("-n 1M -P 4", 1 << 20)]
+)
+def test_its_server_receives_all_of_it(iperf3: str, flags: str, count: int, tmp_path: Path) -> None:
+    ours, theirs = ours_at_theirs(iperf3, tmp_path, *flags.split())
+    assert ours["end"]["sum_sent"]["bytes"] == count
+    assert ours["end"]["sum_received"]["bytes"] == count
+    assert theirs["end"]["sum_received"]["bytes"] == count
+
+
+@pytest.mark.parametrize(
+    ("flags", "streams"), [("", 1), ("-P 3", 3), ("-P 2 --bidir", 4), ("-P 2 -R", 2), ("-u -P 2", 2)]
+)
+def test_local_ports_count_up(iperf3: str, flags: str, streams: int, tmp_path: Path) -> None:
+    """Stream i uses PORT + i, also when some of them receive."""
+    first = next(port for port in iter(free_port, 0) if port < 65000)
+    ours, theirs = ours_at_theirs(iperf3, tmp_path, "-t", "0.5", "--cport", str(first), *flags.split())
+    ports = list(range(first, first + streams))
+    assert [one["local_port"] for one in ours["start"]["connected"]] == ports
+    assert [one["remote_port"] for one in theirs["start"]["connected"]] == ports
+
+
+# ---------------------------------------------------------------------- its client, our server
+
+
+async def theirs_at_ours(iperf3: str, server: Server, *flags: str) -> Json:
+    """The JSON of iperf3's client."""
+    process = await asyncio.create_subprocess_exec(
+        *(iperf3, "-c", "127.0.0.1", "-p", str(server.port), "-J", *flags),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    async with asyncio.timeout(20):
+        output, _ = await process.communicate()
+    await server.settled()
+    document: Json = json.loads(output)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("flags", "seen"),
+    [
+        ("-S 0xb8", lambda plan: plan.tos == 184),
+        ("--dscp ef", lambda plan: plan.tos == 184),
+        ("-l 1000 -b 20M/5", lambda plan: (plan.block_bytes, plan.burst_blocks) == (1000, 5)),
+        ("-P 16 -b 5M", lambda plan: (plan.parallel, plan.rate_bps) == (16, 5_000_000)),
+        ("-T lab", lambda plan: plan.title == "lab"),
+        ("--extra-data more", lambda plan: plan.extra_data == "more"),
+        ("-w 64K", lambda plan: plan.settings.record()["window"] == 65536),
+        ("-M 1000", lambda plan: plan.settings.record()["mss"] == 1000),
+        ("-N", lambda plan: plan.settings.record()["nodelay"]),
+        ("-C reno", lambda plan: plan.settings.record()["congestion"] == "reno"),
+        ("-Z", lambda plan: plan.settings.record()["zerocopy"]),
+        ("--fq-rate 100M", lambda plan: plan.fq_rate_bps == 100_000_000),
+        ("--pacing-timer 500", lambda plan: plan.pacing_timer_us == 500),
+        ("-A 0,0", lambda plan: plan.server_cpu == 0),
+        ("-n 5M", lambda plan: (plan.total_bytes, plan.duration_us) == (5 << 20, 0)),
+        ("-k 40", lambda plan: (plan.total_blocks, plan.duration_us) == (40, 0)),
+        ("--get-server-output", lambda plan: plan.get_server_output),
+        ("--connect-timeout 500 --snd-timeout 5000", lambda plan: plan.parallel == 1),
+        ("-R --rcv-timeout 5000", lambda plan: plan.direction is Direction.REVERSE),
+    ],
+)
+async def test_our_server_sees_what_its_client_asks_for(
+    iperf3: str, flags: str, seen: Callable[[Plan], bool]
+) -> None:
+    ends = () if {"-n", "-k"} & set(flags.split()) else ("-t", "1")
+    async with serving() as server:
+        document = await theirs_at_ours(iperf3, server, *ends, *flags.split())
+    assert "error" not in document
+    assert document["end"]["sum_received"]["bytes"] > 0
+    started = server.tests[0].started
+    assert started is not None
+    assert seen(started.plan)
+
+
+async def test_its_client_from_an_address_and_a_port_of_its_own(iperf3: str) -> None:
+    port = free_port()
+    async with serving() as server:
+        await theirs_at_ours(iperf3, server, "-t", "1", "-B", "127.0.0.2", "--cport", str(port))
+    started = server.tests[0].started
+    assert started is not None
+    assert started.peer[0] == "127.0.0.2"
+    assert started.connected[0].remote[:2] == ("127.0.0.2", port)
+
+
+@pytest.mark.parametrize(
+    ("limits", "flags"),
+    [
+        ({"rate_limit_bps": 10_000_000}, "-t 1 -b 20M"),
+        ({"rate_limit_bps": 10_000_000, "rate_window_us": 500_000}, "-t 10"),
+        ({"rate_limit_bps": 10_000_000, "rate_window_us": 500_000}, "-t 10 -R"),
+    ],
+)
+async def test_its_client_is_told_of_our_limit(iperf3: str, limits: Json, flags: str) -> None:
+    async with serving(**limits) as server:
+        document = await theirs_at_ours(iperf3, server, *flags.split())
+    assert "total required bandwidth is larger than server limit" in document["error"]
+
+
+def test_our_server_for_one_test_ends_after_its_client(iperf3: str, tmp_path: Path) -> None:
+    port = str(free_port())
+    with subprocess.Popen(
+        [sys.executable, "-m", "iperfpy", "-s", "-1", "-p", port, "-B", "127.0.0.1"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        while "listening" not in server.stdout.readline():
+            pass
+        done = subprocess.run(
+            [iperf3, "-c", "127.0.0.1", "-p", port, "-t", "1"], capture_output=True, timeout=20, check=False
+        )
+        assert done.returncode == 0
+        assert server.wait(10) == 0
