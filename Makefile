@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo bench truth test lint types setup clean
+.PHONY: demo bench truth sim test lint types setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -26,6 +26,10 @@ bench: $(VENV)/.bench-installed
 # as root: report against wire, over network namespaces. make truth ARGS="--only kcp-bbr"
 truth: $(VENV)/.installed
 	$(BIN)/python -m tests.truth $(ARGS)
+
+# The grid of simulated paths: make sim ARGS="--quick", ARGS="--only policer", ARGS="--minutes 30"
+sim: $(VENV)/.bench-installed
+	$(BIN)/python -m tests.simnet $(ARGS)
 
 setup: $(VENV)/.dev-installed
 

@@ -1,0 +1,109 @@
+"""Run kcp-bbr over the grid of paths and print the table.
+
+    python -m tests.simnet                    # everything, worst of 3 seeds: hours
+    python -m tests.simnet --quick            # a few cases of every line, one seed: minutes
+    python -m tests.simnet --only policer --only fair --seeds 5
+    python -m tests.simnet --minutes 30       # as far as it comes; the same command goes on
+
+Cases come in a fixed shuffled order, so a part of the grid is spread over all of it. Every finished
+simulation is kept in results/sim-<date>.jsonl; what is there is not run again, unless --fresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench.record import surroundings
+from tests.simnet.grid import record
+from tests.simnet.grid.cases import RATES, Case, all_cases, thinned
+from tests.simnet.grid.run import Outcome, run_all
+from tests.simnet.grid.table import markdown, text
+from tests.simnet.grid.targets import TARGETS, judge
+
+_QUICK = 4
+LINES = sorted({case.line for case in all_cases()})
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.simnet", description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3, help="seeds per case, from 1 (3)")
+    parser.add_argument("--only", action="append", choices=LINES, help="this line; may be repeated")
+    parser.add_argument("--rates", type=float, nargs="+", default=[rate / 1e6 for rate in RATES], help="Mb/s")
+    parser.add_argument("--most", type=int, help="cases per line")
+    parser.add_argument("--quick", action="store_true", help=f"--most {_QUICK} --seeds 1")
+    parser.add_argument("--minutes", type=float, help="start no simulation after so long")
+    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder (results)")
+    parser.add_argument("--name", default=f"sim-{datetime.now(UTC):%Y-%m-%d}", help="of the files")
+    parser.add_argument("--fresh", action="store_true", help="forget what is there")
+    return parser
+
+
+def jobs(options: argparse.Namespace) -> list[tuple[Case, int]]:
+    """Every case with its first seed, then with the next."""
+    cases = all_cases([1e6 * rate for rate in options.rates])
+    if options.only:
+        cases = [case for case in cases if case.line in options.only]
+    most = _QUICK if options.quick else options.most
+    if most:
+        cases = thinned(cases, most)
+    seeds = 1 if options.quick else options.seeds
+    return [(case, seed) for seed in range(1, seeds + 1) for case in cases]
+
+
+def simulate(options: argparse.Namespace, wanted: Sequence[tuple[Case, int]]) -> list[Outcome]:
+    """Run what is not there yet; returns all that was wanted and is there."""
+    path = options.out / f"{options.name}.jsonl"
+    if options.fresh:
+        path.unlink(missing_ok=True)
+    done = {(one.name, one.seed): one for one in record.read(path)}
+    left = [(case, seed) for case, seed in wanted if (case.name, seed) not in done]
+    print(f"{len(wanted)} simulations, {len(wanted) - len(left)} of them done before", flush=True)
+    until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+    while left and time.monotonic() < until:
+        batch = min(len(left), 2 * options.processes)
+        for outcome in run_all(left[:batch], options.processes):
+            record.append(path, outcome)
+            done[outcome.name, outcome.seed] = outcome
+            shown = " ".join(f"{name} {value:.3f}" for name, value in outcome.values.items())
+            print(f"{outcome.name}, seed {outcome.seed}: {shown}", flush=True)
+        left = left[batch:]
+    return [done[case.name, seed] for case, seed in wanted if (case.name, seed) in done]
+
+
+def main() -> None:
+    options = parser().parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    wanted = jobs(options)
+    outcomes = simulate(options, wanted)
+    rows = [judge(target, outcomes) for target in TARGETS]
+    print(text(rows))
+    bound = sorted({case.name for case, _ in wanted if case.window_share < 1.0})
+    if bound:
+        print(f"limited by KCP's window, and judged by what it allows: {len(bound)} of the paths")
+    where = options.out / options.name
+    head = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        **surroundings(),
+        "simulations": len(outcomes),
+        "of": len(wanted),
+        "window_bound": bound,
+    }
+    record.write_json(where.with_suffix(".json"), head, rows, outcomes)
+    record.write_csv(where.with_suffix(".csv"), outcomes)
+    where.with_suffix(".md").write_text(markdown(rows))
+    try:
+        from tests.simnet.grid.chart import draw
+
+        draw(where.with_suffix(".png"), outcomes, f"kcp-bbr over {len(outcomes)} simulated paths")
+    except ImportError:
+        print("no picture: matplotlib is missing (make sim installs it)")
+
+
+if __name__ == "__main__":
+    main()
