@@ -3,11 +3,12 @@
 As the least round-trip time of a window is the path's delay and the greatest delivery rate its bandwidth,
 the least loss rate is its noise. Every transmission belongs to an epoch, by what the sender was doing when
 it left: driving the path *below* what it carries (DOWN, DRAIN, PROBE_RTT, and rounds of STARTUP that
-were outgrown later) or *at* it (CRUISE, REFILL). Of the epochs of the last `MEMORY_US`:
+were outgrown later) or *at* it (CRUISE, REFILL). What is done again within half a second belongs to the same
+epoch: on a path of microseconds a phase lasts no longer. Of the epochs of the last `MEMORY_US`:
 
 * Those below, from the least lossy up, are pooled as long as the next is not significantly worse: that is the
   minimum of a window, with chance taken out. A round that was meant to be below but was not (the
-  bandwidth was overestimated) stays out of it. Those at capacity (half a second each) likewise.
+  bandwidth was overestimated) stays out of it. Those at capacity likewise.
 * Those at capacity make the estimate sharp, for most transmissions are theirs, but they count less the more
   their loss exceeds the loss below, measured in standard errors. A sender that overdrives a policer would
   otherwise talk itself into taking the drops for noise at any rate: this pulls it back every time it
@@ -20,6 +21,7 @@ Not in the draft. It has a fixed tolerance (LossThresh, 2 %) in the place of `ex
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from math import sqrt
 
 from protocols.congestion.bbr.phases import Load
@@ -35,6 +37,11 @@ _DISBELIEVED = 2.5
 _LEAST_DIFFERENCE = 0.01
 _LEAST_POOL = 30
 _EPOCH_US = 500_000
+_CHANGES = 16
+"""How many changes of load are remembered: what left before them all counts as sent under the oldest."""
+_STARTUP_ROUNDS = 32
+_UPDATE_US = 10_000
+"""An estimate over seconds is worked out no more often: rounds may be much shorter."""
 _MOST = 0.6
 _SCATTER_ROUND = 100
 _BURSTIEST = 50.0
@@ -64,8 +71,11 @@ class NoiseFloor:
         self.estimate = 0.0
         self.burstiness = 1.0
         """How much more the losses per round scatter than independent ones would (1: they do not)."""
-        self._epochs: deque[Tally] = deque([Tally(Load.SEARCHING)])
-        self._startup: list[tuple[float, Tally]] = []
+        self._changes: deque[tuple[int, Tally]] = deque([(0, Tally(Load.SEARCHING))], _CHANGES)
+        """From when on what leaves belongs to which epoch."""
+        self._epochs: dict[Load, deque[Tally]] = {load: deque() for load in Load}
+        self._startup: deque[tuple[float, Tally]] = deque(maxlen=_STARTUP_ROUNDS)
+        self._updated_us = -_UPDATE_US
         self._below, self._at = Tally(), Tally()
         self._scatter = Tally()
         self._mean, self._dispersion = -1.0, 1.0
@@ -74,14 +84,17 @@ class NoiseFloor:
 
     def drive(self, load: Load, now_us: int) -> None:
         """From now on the path is driven so."""
-        if load is not self._epochs[-1].load:
-            self._epochs.append(Tally(load, now_us))
+        epochs = self._epochs[load]
+        if not epochs or epochs[-1].since_us < now_us - _EPOCH_US:
+            epochs.append(Tally(load, now_us))
+        if self._changes[-1][1] is not epochs[-1]:
+            self._changes.append((now_us, epochs[-1]))
 
     def _epoch(self, stamp_us: int) -> Tally:
-        for epoch in reversed(self._epochs):
-            if epoch.since_us <= stamp_us:
+        for since_us, epoch in reversed(self._changes):
+            if since_us <= stamp_us:
                 return epoch
-        return self._epochs[0]
+        return self._changes[0][1]
 
     def delivered(self, stamp_us: int, segments: int) -> None:
         """Segments were acknowledged, the newest of them sent at `stamp_us`."""
@@ -103,7 +116,7 @@ class NoiseFloor:
         """The path delivers `delivered_rate`, so rounds sent more slowly did not overdrive it."""
         for entry in [entry for entry in self._startup if entry[0] <= delivered_rate]:
             entry[1].since_us = now_us
-            self._epochs.appendleft(entry[1])
+            self._epochs[Load.BELOW].append(entry[1])
             self._startup.remove(entry)
 
     # -- what follows
@@ -120,13 +133,16 @@ class NoiseFloor:
 
     def update(self, now_us: int) -> float:
         """Work out the estimate; once per round."""
-        epochs = self._epochs
-        while len(epochs) > 1 and epochs[1].since_us < now_us - MEMORY_US:
-            epochs.popleft()
-        if epochs[-1].load is Load.AT and epochs[-1].since_us < now_us - _EPOCH_US:
-            epochs.append(Tally(Load.AT, now_us))
-        below = self._below = self._lowest([epoch for epoch in epochs if epoch.load is Load.BELOW])
-        self._at = self._lowest([epoch for epoch in epochs if epoch.load is Load.AT])
+        if now_us < self._updated_us + _UPDATE_US:
+            return self.estimate
+        self._updated_us = now_us
+        for epochs in self._epochs.values():
+            while len(epochs) > 1 and epochs[1].since_us < now_us - MEMORY_US:
+                epochs.popleft()
+        if self._changes[-1][1].load is Load.AT:
+            self.drive(Load.AT, now_us)
+        below = self._below = self._lowest(self._epochs[Load.BELOW])
+        self._at = self._lowest(self._epochs[Load.AT])
         if not below.sent:
             self.estimate = 0.0
             return 0.0
@@ -139,7 +155,7 @@ class NoiseFloor:
         self.estimate = min(_MOST, max(0.0, rate - error))
         return self.estimate
 
-    def _lowest(self, epochs: list[Tally]) -> Tally:
+    def _lowest(self, epochs: Iterable[Tally]) -> Tally:
         """The least lossy ones that chance alone may tell apart, together."""
         pool = Tally()
         for epoch in sorted((epoch for epoch in epochs if epoch.sent > 0), key=lambda epoch: epoch.rate):
