@@ -1,0 +1,172 @@
+"""A part of the grid small enough to run every time, checked against what the simulator saw; and the grid's
+own arithmetic. All of it: `make sim`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path as File
+
+import pytest
+
+from tests.simnet.grid import record
+from tests.simnet.grid.cases import RATES, Case, Stage, all_cases, link, lossy, thinned, window_share
+from tests.simnet.grid.run import Outcome, jain, run, settling, steady
+from tests.simnet.grid.table import markdown, text
+from tests.simnet.grid.targets import GRID, TARGETS, Target, Verdict, judge
+from tests.simnet.measure import PAYLOAD_SHARE, Snapshot, single
+from tests.simnet.path import Bursts, Path
+from tests.simnet.truth import Truth
+
+RATE, RTT_MS = 3e6, 60.0
+SECONDS = 10.0
+
+
+def _case(line: str, **fields: object) -> Case:
+    forward, backward = link(RATE, RTT_MS, 1.0, **fields)
+    average = forward.bursts.average if forward.bursts else forward.loss
+    limit = RATE * (1 - average) * PAYLOAD_SHARE
+    return Case(line, line, forward, backward, RTT_MS * 1e3, limit, SECONDS)
+
+
+POLICED = Path(police_bits_per_s=RATE, bucket_bytes=64_000, delay_us=RTT_MS * 500)
+SMALL = (
+    _case("loss"),
+    _case("loss", loss=0.01),
+    _case("loss", loss=0.1),
+    _case("loss", loss=0.3),
+    _case("hard", loss=0.4),
+    _case("bursts", bursts=Bursts.averaging(0.05, 5)),
+    _case("reorder", reorder=0.05, reorder_us=RTT_MS * 500),
+    replace(_case("acks"), backward=Path(delay_us=RTT_MS * 500, loss=0.4)),
+    replace(_case("policer"), forward=POLICED),
+)
+
+
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: f"{case.line} {case.forward.loss:g}")
+def test_the_path_is_filled_and_the_engine_reports_what_happened(case: Case) -> None:
+    watched = single(case.forward, case.backward, 1, case.seconds)
+    figures = steady(watched, case)
+    for target in TARGETS:
+        if case.line in target.lines and target.metric in figures:
+            low, high = target.limit
+            assert low <= figures[target.metric] <= high, target.what
+    truth, counts = watched.flow.forward.truth, watched.sender.counts
+    receiving, recovery = watched.receiver.receiving, watched.sender.recovery
+    resent = counts.fast + counts.early + counts.lost
+    assert counts.segments_sent == truth.sent
+    assert truth.delivered == receiving.segments + receiving.stored + receiving.duplicates + receiving.refused
+    # What was sent again was dropped, or arrives twice, or its first copy is still on the way.
+    assert resent - truth.dropped <= receiving.duplicates + truth.on_the_way
+    # The sender calls no retransmission unneeded whose first copy did not arrive.
+    assert recovery.spurious <= receiving.duplicates + truth.on_the_way
+    assert counts.segments_sent - resent == watched.sender.sending.nxt
+
+
+def test_two_flows_share_a_bottleneck() -> None:
+    case = next(case for case in all_cases() if case.line == "fair" and case.flows == 2)
+    forward, backward = link(8e6, 30.0, 1.0)
+    small = replace(
+        case,
+        forward=forward,
+        backward=backward,
+        rtt_us=30e3,
+        limit_bits_per_s=8e6 * PAYLOAD_SHARE,
+        seconds=25,
+    )
+    values = run(small, 1).values
+    assert values["jain"] >= 0.9
+    assert values["shared_goodput"] >= 0.93
+
+
+def test_the_grid_is_whole_and_its_order_is_fixed() -> None:
+    cases = all_cases()
+    assert len({case.name for case in cases}) == len(cases)
+    assert sum(case.line in GRID for case in cases) == 4 * 4 * 3 * 8
+    assert {line for target in TARGETS for line in target.lines} == {case.line for case in cases}
+    assert [case.name for case in all_cases()] == [case.name for case in cases]
+    some = thinned(cases, 2)
+    assert all(sum(one.line == case.line for one in some) == 2 for case in some)
+    assert {case.forward.rate_bits_per_s for case in all_cases(RATES[:1]) if case.line in GRID} == {5e6}
+
+
+def test_a_window_of_65535_segments_bounds_long_fat_paths() -> None:
+    assert window_share(20e6, 60e3, 0.1) == 1.0
+    assert window_share(500e6, 300e3, 0.0) == 1.0
+    assert 0.3 < window_share(500e6, 300e3, 0.3) < 0.6
+    assert lossy(500e6, 300, 1, 0.3).limit_bits_per_s < 500e6 * 0.7 * PAYLOAD_SHARE
+
+
+def test_jains_index() -> None:
+    assert jain([1.0, 1.0, 1.0]) == 1.0
+    assert jain([1.0, 0.0]) == 0.5
+    assert jain([0.0, 0.0]) == 0.0
+
+
+def _snapshots(rates: list[float], rtt_us: int) -> list[Snapshot]:
+    """One every 100 ms; `rates` in bits per second between them."""
+    made, received = [], 0
+    for at, rate in enumerate([*rates, 0.0]):
+        made.append(Snapshot(at * 100_000, 0, received, 0, 0, 0, at * rtt_us, at, Truth()))
+        received += int(rate / 80)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("rates", "rtt_us", "settled_s"),
+    [
+        ([8e6] * 40, 50_000, 0.0),
+        ([4e6] * 10 + [8e6] * 90, 50_000, 1.0),
+        ([8e6] * 40, 90_000, 4.0),  # the rate is there, but behind a queue
+        ([8e6] * 20 + [1e6] * 20, 50_000, 4.0),  # it did not last
+    ],
+)
+def test_settling(rates: list[float], rtt_us: int, settled_s: float) -> None:
+    found = settling(_snapshots(rates, rtt_us), Stage(0.0, 8e6, 50e3), len(rates) / 10)
+    assert found == pytest.approx(settled_s, abs=0.11)
+
+
+FLOOR = Target("goodput", ("loss",), "goodput", (0.93, float("inf")), (0.97, float("inf")))
+SHARE = Target("share", ("rival",), "share", (0.4, 1.8), (0.7, 1.3))
+
+
+def _outcomes(line: str, metric: str, *values: float) -> list[Outcome]:
+    return [Outcome(line, f"path {at}", 1, {metric: value}) for at, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict", "failing"),
+    [
+        ((0.98, 0.99), Verdict.AIM, 0),
+        ((0.95, 0.99), Verdict.LIMIT, 0),
+        ((0.98, 0.2, 0.5), Verdict.BELOW, 2),
+        ((), Verdict.MISSING, 0),
+    ],
+)
+def test_the_worst_run_decides(values: tuple[float, ...], verdict: Verdict, failing: int) -> None:
+    judged = judge(FLOOR, _outcomes("loss", "goodput", *values) + _outcomes("rival", "share", 9.0))
+    assert (judged.verdict, judged.failing, judged.runs) == (verdict, failing, len(values))
+
+
+def test_a_range_fails_on_either_side() -> None:
+    judged = judge(SHARE, _outcomes("rival", "share", 0.3, 1.0, 1.9))
+    assert judged.verdict is Verdict.BELOW
+    assert judged.worst == ((0.3, "path 0, seed 1"), (1.9, "path 2, seed 1"))
+    assert "0.300 at path 0" in text([judged])
+    assert "| 0.300 to 1.900 |" in markdown([judged])
+
+
+def test_a_stopped_run_is_taken_up_again(tmp_path: File) -> None:
+    path = tmp_path / "sim.jsonl"
+    outcomes = _outcomes("loss", "goodput", 0.9, 0.95)
+    for outcome in outcomes:
+        record.append(path, outcome)
+    with path.open("a") as file:
+        file.write('{"line": "loss", "na')
+    assert list(record.read(path)) == outcomes
+    record.write_json(tmp_path / "sim.json", {"date": "today"}, [judge(FLOOR, outcomes)], outcomes)
+    written = json.loads((tmp_path / "sim.json").read_text())
+    assert written["table"][0]["verdict"] == "BELOW"
+    assert written["table"][0]["target"]["limit"] == [0.93, None]
+    record.write_csv(tmp_path / "sim.csv", outcomes)
+    assert (tmp_path / "sim.csv").read_text().splitlines()[0] == "line,case,seed,goodput"
