@@ -8,10 +8,10 @@ Nothing here imports numpy, rich or an event loop before a test is about to run:
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import resources
 
 import click
 
@@ -53,6 +53,9 @@ class CommandLine:
         if given["version"]:
             click.echo(f"iperfpy {__version__}")
             raise click.exceptions.Exit(0)
+        if given["json_schema"]:
+            click.echo((resources.files("iperfpy") / "report" / "schema.json").read_text().rstrip())
+            raise click.exceptions.Exit(0)
         if given["help"]:
             click.echo(self.command.get_help(context))
             raise click.exceptions.Exit(0)
@@ -93,12 +96,12 @@ def complain(message: str, argv: Sequence[str] = (), kind: str = "error") -> int
     """One sentence on stderr, and as `error` in the JSON that was asked for. Gives the exit status."""
     print(f"iperfpy: {kind} - {message}", file=sys.stderr)
     wanted = wants_json(argv)
-    if wanted == "stream":
-        print(json.dumps({"event": "error", "data": message}), flush=True)
-    elif wanted:
-        print(
-            json.dumps({"start": {}, "intervals": [], "end": {}, "error": message}, indent="\t"), flush=True
-        )
+    if wanted:
+        from iperfpy.report.json import JsonSink, JsonStreamSink
+
+        sink = JsonStreamSink(sys.stdout) if wanted == "stream" else JsonSink(sys.stdout)
+        sink.error(message)
+        sink.close()
     return FAILED
 
 

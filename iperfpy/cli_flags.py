@@ -250,6 +250,7 @@ def _output_flags() -> list[click.Option]:
             rare=True,
         ),
         flag(["explain", "--explain"], "say what each figure of --proto means"),
+        flag(["json_schema", "--json-schema"], "show the JSON Schema of -J and stop", rare=True),
         flag(["version", "-v", "--version"], "show the version and stop"),
         flag(["help", "-h", "--help"], "show this and stop"),
     ]

@@ -19,24 +19,35 @@ from iperfpy.measure.sampler import SPREADS
 from iperfpy.measure.summary import by_direction, total
 from iperfpy.plan import Direction
 from iperfpy.report.text import host_of
-from protocols.contract import Metric, Side, Unit, Value
+from protocols.contract import Kind, Metric, Side, Unit, Value
 
 Json = dict[str, Any]
+
+SUMMARY_SPREADS = ("max_snd_cwnd", "max_snd_wnd", "max_rtt", "min_rtt", "mean_rtt")
+"""Those spreads of a sender's gauges that iperf3 always prints at the end."""
+
+
+def program_object() -> Json:
+    """What `start` holds before anything has been started."""
+    return {
+        "connected": [],
+        "version": f"iperfpy {__version__}",
+        "system_info": " ".join(platform.uname()[index] for index in (0, 1, 2, 3, 4)),
+    }
 
 
 def start_object(start: TestStart) -> Json:
     """`start`: who, when, and what was asked for."""
     plan = start.plan
     peer = {"host": host_of(start.peer), "port": start.peer[1]}
-    told: Json = {
+    told: Json = program_object() | {
         "connected": [_connected(one) for one in start.connected],
-        "version": f"iperfpy {__version__}",
-        "system_info": " ".join(platform.uname()[index] for index in (0, 1, 2, 3, 4)),
         "timestamp": _timestamp(start.unix_time),
         "connecting_to" if start.role == "client" else "accepted_connection": peer,
         "cookie": start.cookie,
         "target_bitrate": plan.rate_bps,
         "fq_rate": plan.fq_rate_bps,
+        **_sockets(start),
         "test_start": _test_start(start),
         "role": start.role,
         "transport": plan.transport,
@@ -45,8 +56,6 @@ def start_object(start: TestStart) -> Json:
         "settings": plan.settings.record(),
         "warnings": list(start.warnings),
     }
-    if start.tcp_mss is not None:
-        told["tcp_mss_default"] = start.tcp_mss
     return clean(told)
 
 
@@ -61,18 +70,20 @@ def interval_object(start: TestStart, rows: Sequence[Row]) -> Json:
 
 def end_object(start: TestStart, end: TestEnd) -> Json:
     """`end`: both ends of every stream, the sums, processor time, and what the run adds."""
-    metrics = start.transport.metrics
+    metrics, merged = start.transport.metrics, start.transport.iperf3_stream
     told: Json = {"streams": [_stream_summary(start, row) for row in end.rows]}
     for group in by_direction(end.rows):
         row, suffix = total(group, metrics), _suffix(start, group[0])
+        if merged:
+            told["sum" + suffix] = _merged_entry(start, row, {})
         for side, name in ((Side.SENDER, "sum_sent"), (Side.RECEIVER, "sum_received")):
             sample = row.of(side)
             if sample is not None:
-                told[name + suffix] = _summary_entry(start, row, sample, {})
+                told[name + suffix] = _sum_entry(start, row, sample)
     told["cpu_utilization_percent"] = dict(end.cpu_percent)
+    told.update(end.extra)
     if end.warnings:
         told["warnings"] = list(end.warnings)
-    told.update(end.extra)
     return clean(told)
 
 
@@ -103,6 +114,20 @@ def _connected(one: ConnectedStream) -> Json:
     }
 
 
+def _sockets(start: TestStart) -> Json:
+    """The buffers that were asked for (0: none) and that there are; the segment size where there is one."""
+    asked = start.transport.iperf3_parameters(start.plan.settings, start.plan.block_bytes)
+    first = start.connected[0] if start.connected else None
+    told: Json = {
+        "sock_bufsize": asked.get("window") or 0,
+        "sndbuf_actual": (first and first.send_buffer_bytes) or 0,
+        "rcvbuf_actual": (first and first.receive_buffer_bytes) or 0,
+    }
+    if first is not None and first.mss_bytes is not None:
+        told |= {"tcp_mss": asked["MSS"]} if asked.get("MSS") else {"tcp_mss_default": first.mss_bytes}
+    return told
+
+
 def _timestamp(unix_time: float) -> Json:
     return {
         "time": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(unix_time)),
@@ -113,6 +138,7 @@ def _timestamp(unix_time: float) -> Json:
 
 def _test_start(start: TestStart) -> Json:
     plan = start.plan
+    asked = start.transport.iperf3_parameters(plan.settings, plan.block_bytes)
     return {
         "protocol": plan.transport.upper(),
         "num_streams": plan.parallel,
@@ -127,6 +153,8 @@ def _test_start(start: TestStart) -> Json:
         "bidir": int(plan.direction is Direction.BIDIRECTIONAL),
         "fqrate": plan.fq_rate_bps,
         "interval": whole(plan.interval_us / 1e6),
+        "gso": int(bool(asked.get("gso"))),
+        "gro": int(bool(asked.get("gro"))),
     }
 
 
@@ -147,27 +175,58 @@ def _socket(start: TestStart, row: Row) -> Json:
 
 
 def _interval_entry(start: TestStart, row: Row, head: Json) -> Json:
-    """Times and bytes of this end; every metric from whichever end has it."""
+    """Times and bytes of this end; every metric from whichever end has it, this end's under iperf3's names
+    where both ends have a figure of that name."""
     entry = head | _figures(row, row.local) | {"omitted": row.local.omitted}
-    for side in Side:
-        sample = row.of(side)
-        entry |= _metrics(start.transport.metrics, side, sample)
+    metrics = start.transport.metrics
+    there, here = sorted(Side, key=lambda side: side is row.local.side)
+    for side in (there, here):
+        entry |= _own_names(metrics, side, row.of(side)) | _iperf3_names(start, side, row.of(side))
     return entry | _ours(start, row, row.local)
 
 
 def _stream_summary(start: TestStart, row: Row) -> Json:
     entry: Json = {}
+    head = _socket(start, row)
+    if start.transport.iperf3_stream:
+        entry[start.transport.iperf3_stream] = _merged_entry(start, row, head)
     for side in Side:
         sample = row.of(side)
         if sample is not None:
-            entry[side.value] = _summary_entry(start, row, sample, _socket(start, row))
+            entry[side.value] = _summary_entry(start, row, sample, head)
     return entry
 
 
 def _summary_entry(start: TestStart, row: Row, sample: Sample, head: Json) -> Json:
     """What one end measured over the whole test."""
-    figures = head | _figures(row, sample) | _metrics(start.transport.metrics, sample.side, sample)
-    return figures | _ours(start, row, sample)
+    figures = head | _figures(row, sample) | _own_names(start.transport.metrics, sample.side, sample)
+    return figures | _iperf3_names(start, sample.side, sample, summary=True) | _ours(start, row, sample)
+
+
+def _sum_entry(start: TestStart, row: Row, sample: Sample) -> Json:
+    """The same of all streams of a direction. `sender` means "the streams are sent by this end"; but where
+    iperf3 merges both ends of a stream, "the sender counted this", and a sender has lost nothing."""
+    entry = _summary_entry(start, row, sample, {})
+    if not start.transport.iperf3_stream:
+        return entry
+    nothing = _iperf3_names(start, Side.RECEIVER, Sample(0, Side.RECEIVER, 0, 0, 0), summary=True)
+    return nothing | entry | {"sender": sample.side is Side.SENDER}
+
+
+def _merged_entry(start: TestStart, row: Row, head: Json) -> Json:
+    """iperf3's mixture of both ends: bytes and datagrams as sent, what became of them as received."""
+    samples = {side: row.of(side) for side in Side}
+    sample = samples[Side.SENDER] or row.local
+    entry = head | _figures(row, sample)
+    for side in (Side.RECEIVER, Side.SENDER):
+        entry |= _iperf3_names(start, side, samples[side], summary=True)
+    names = {metric.key: metric.iperf3 for metric in start.transport.metrics}
+    for metric in start.transport.metrics:
+        if metric.kind is Kind.RATIO and metric.iperf3 in entry:
+            whole_count = entry.get(names.get(metric.denominator, "")) or 0
+            part = entry.get(names.get(metric.numerator, "")) or 0
+            entry[metric.iperf3] = 100 * part / whole_count if whole_count else 0
+    return entry | _ours(start, row, sample)
 
 
 def _figures(row: Row, sample: Sample) -> Json:
@@ -190,29 +249,47 @@ def _ours(start: TestStart, row: Row, sample: Sample) -> Json:
     }
 
 
-def _metrics(metrics: Sequence[Metric], side: Side, sample: Sample | None) -> Json:
-    """Every figure of that end, under our key and, where iperf3 has it and it is known, under iperf3's."""
-    told: Json = {}
+def _own_names(metrics: Sequence[Metric], side: Side, sample: Sample | None) -> Json:
+    """Every figure of that end under our key, null where it is not available."""
     values: Mapping[str, Value] = sample.values if sample is not None else {}
-    for metric in metrics:
-        if metric.side is not side:
+    return {
+        key: values.get(key)
+        for metric in metrics
+        if metric.side is side
+        for key in (metric.key, *(f"{metric.key}_{name}" for name in SPREADS if metric.spread))
+    }
+
+
+def _iperf3_names(start: TestStart, side: Side, sample: Sample | None, *, summary: bool = False) -> Json:
+    """The figures of that end that iperf3 has as well, under its names and in its units.
+
+    Where iperf3 always prints a figure, it prints 0 for one that it does not know; so do we, under its name
+    when that is not also ours: readers of iperf3's output rely on the key and on the type.
+    """
+    told: Json = {}
+    if sample is None:
+        return told
+    merged = bool(start.transport.iperf3_stream)
+    for metric in start.transport.metrics:
+        if metric.side is not side or not metric.iperf3 or metric.unit is Unit.TEXT:
             continue
-        told[metric.key] = values.get(metric.key)
-        if metric.unit is Unit.TEXT:
-            continue
-        _add_iperf3(told, metric, metric.iperf3, values.get(metric.key))
+        always = metric.iperf3 != metric.key and (not summary or merged or metric.kind is not Kind.GAUGE)
+        _put(told, metric, metric.iperf3, sample.values.get(metric.key), always)
         for name in SPREADS if metric.spread else ():
-            told[f"{metric.key}_{name}"] = values.get(f"{metric.key}_{name}")
-            _add_iperf3(
-                told, metric, metric.iperf3 and f"{name}_{metric.iperf3}", told[f"{metric.key}_{name}"]
-            )
+            theirs = f"{name}_{metric.iperf3}"
+            always = summary and theirs in SUMMARY_SPREADS
+            _put(told, metric, theirs, sample.values.get(f"{metric.key}_{name}"), always)
     return told
 
 
-def _add_iperf3(told: Json, metric: Metric, name: str, value: Value) -> None:
+def _put(told: Json, metric: Metric, name: str, value: Value, always: bool) -> None:
     """iperf3 prints counts, bytes and microseconds as integers."""
-    if not name or value is None:
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        value = 0 if always else None
+    if value is None:
         return
     integral = metric.unit in (Unit.COUNT, Unit.BYTES, Unit.MICROSECONDS)
-    finite = isinstance(value, float) and math.isfinite(value)
-    told[name] = round(value) if integral and finite and isinstance(value, float) else value
+    if metric.iperf3_scale != 1:
+        told[name] = value * metric.iperf3_scale
+    else:
+        told[name] = round(value) if integral else value

@@ -6,7 +6,7 @@ import json
 from typing import Any, TextIO
 
 from iperfpy.measure.sample import Row, TestEnd, TestStart
-from iperfpy.report.document import clean, end_object, interval_object, start_object
+from iperfpy.report.document import clean, end_object, interval_object, program_object, start_object
 
 
 def error_of(end: TestEnd) -> str:
@@ -31,7 +31,7 @@ class JsonSink:
         self._stream = stream
         self._start: TestStart | None = None
         self._written = False
-        self.document: dict[str, Any] = {"start": {}, "intervals": [], "end": {}}
+        self.document: dict[str, Any] = {"start": program_object(), "intervals": [], "end": {}}
 
     def start(self, start: TestStart) -> None:
         self._start = start

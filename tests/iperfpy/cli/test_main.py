@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from iperfpy import __version__
 from iperfpy.cli import main
@@ -89,9 +90,15 @@ def test_a_wrong_command_line_is_an_error_in_the_json_too(capsys: pytest.Capture
     assert main(["-c", "h", "-b", "5X", "-J"]) == 1
     assert "'5X' is not a rate" in json.loads(capsys.readouterr().out)["error"]
     assert main(["-c", "h", "-b", "5X", "--json-stream"]) == 1
-    told = json.loads(capsys.readouterr().out)
+    told, end = map(json.loads, capsys.readouterr().out.splitlines())
     assert told["event"] == "error"
     assert "'5X' is not a rate" in told["data"]
+    assert end == {"event": "end", "data": {}}
+
+
+def test_the_schema_of_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json-schema"]) == 0
+    Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))
 
 
 def test_a_csv_that_cannot_be_written_is_said_before_anything_is_tried(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def sender(
     segments = payload // 1376 + lost
     values: dict[str, Value] = {
         "rtt_us": rtt_us,
-        "rtt_us_min": rtt_us - 1000,
+        "rtt_us_min": max(0, rtt_us - 1000),
         "rtt_us_mean": rtt_us + 500,
         "rtt_us_max": rtt_us + 2000,
         "retransmits": lost,

@@ -1,0 +1,269 @@
+"""Our JSON against iperf3's: the same keys and types, one schema, true sums, and a parser made for iperf3."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+import pytest
+from iperf3 import TestResult as Parsed
+from jsonschema import Draft202012Validator
+
+from tests.interop.conftest import iperf3_serving, peer
+from tests.interop.documents import MODES, OURS_ALONE, PAIRS, Json, Run, all_runs
+from tests.interop.free_port import free_port
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
+
+OURS = [sys.executable, "-m", "iperfpy"]
+SCHEMA = json.loads((resources.files("iperfpy") / "report" / "schema.json").read_text())
+VALIDATOR = Draft202012Validator(SCHEMA)
+WITH_OURS = [pair for pair in PAIRS if "ours" in pair]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Run]:
+    programs = {"ours": OURS}
+    found = shutil.which("iperf3")
+    if found or os.environ.get("IPERFPY_REQUIRE_PEERS") == "1":
+        programs["iperf3"] = [found or peer("iperf3")]
+    return all_runs(programs, tmp_path_factory.mktemp("json"))
+
+
+def told(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> Run:
+    if (mode, pair) not in runs:
+        peer("iperf3")
+    return runs[mode, pair]
+
+
+# ---------------------------------------------------------------------- the same keys and types
+
+
+def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
+    """Where ours lacks a key of theirs, or has another type there. More keys are no difference."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key, value in theirs.items():
+            if key not in ours:
+                yield f"{path}.{key} is missing"
+            else:
+                yield from differences(value, ours[key], f"{path}.{key}")
+    elif isinstance(theirs, list) and isinstance(ours, list):
+        if path != ".intervals" and len(theirs) != len(ours):
+            yield f"{path} has {len(ours)} elements, not {len(theirs)}"
+        for index, value in enumerate(ours):
+            yield from differences(theirs[min(index, len(theirs) - 1)], value, f"{path}[{index}]")
+    elif kind(theirs) != kind(ours):
+        yield f"{path} is {ours!r}, not like {theirs!r}"
+
+
+def kind(value: object) -> str:
+    return (
+        "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
+    )
+
+
+@pytest.mark.parametrize("pair", WITH_OURS)
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_of_iperf3s_is_missing_or_of_another_type(
+    runs: dict[tuple[str, str], Run], mode: str, pair: str
+) -> None:
+    reference, run = told(runs, mode, "iperf3 and iperf3"), told(runs, mode, pair)
+    for role in run.ours:
+        assert list(differences(getattr(reference, role), getattr(run, role))) == []
+
+
+def test_what_was_asked_for_is_told_as_iperf3_tells_it(runs: dict[tuple[str, str], Run]) -> None:
+    """But for what differs by nature, the two say the same about the same command line."""
+    for mode in MODES:
+        theirs = told(runs, mode, "iperf3 and iperf3").client["start"]
+        ours = told(runs, mode, "ours and iperf3").client["start"]
+        assert theirs["test_start"].items() <= ours["test_start"].items()
+        for key in ("target_bitrate", "sock_bufsize", "tcp_mss"):
+            assert theirs.get(key) == ours.get(key)
+        if ours["sock_bufsize"]:
+            assert theirs["sndbuf_actual"] == ours["sndbuf_actual"]
+            assert theirs["rcvbuf_actual"] == ours["rcvbuf_actual"]
+
+
+# ---------------------------------------------------------------------- one schema
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("mode", MODES | OURS_ALONE)
+def test_the_schema_holds_for_both(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> None:
+    if mode in OURS_ALONE and pair != "ours and ours":
+        return
+    run = told(runs, mode, pair)
+    VALIDATOR.validate(run.client)
+    VALIDATOR.validate(run.server)
+
+
+# ---------------------------------------------------------------------- sums are the sums of their parts
+
+ADDED = ("bytes", "retransmits", "packets", "lost_packets", "segments_sent", "datagrams_received")
+
+
+def groups(rows: list[Json]) -> dict[str, list[Json]]:
+    found: dict[str, list[Json]] = {}
+    for row in rows:
+        found.setdefault(row["direction"], []).append(row)
+    return found
+
+
+def check_sum(whole: Json, parts: list[Json]) -> None:
+    for key in ADDED:
+        known = [part[key] for part in parts if part.get(key) is not None]
+        if len(known) == len(parts) and whole.get(key) is not None:
+            assert whole[key] == sum(known), key
+    assert whole["bytes"] == sum(part["bytes"] for part in parts)
+
+
+def check_rate(figures: Json) -> None:
+    assert figures["seconds"] == pytest.approx(figures["end"] - figures["start"], abs=1e-9)
+    assert figures["bits_per_second"] == pytest.approx(figures["bytes"] * 8 / figures["seconds"], rel=1e-12)
+
+
+def check_sums(document: Json) -> None:
+    suffix = {group[0]["direction"]: "" for group in groups(document["intervals"][0]["streams"]).values()}
+    if len(suffix) == 2:
+        suffix["reverse"] = "_bidir_reverse"
+    for interval in document["intervals"]:
+        for direction, rows in groups(interval["streams"]).items():
+            check_sum(interval["sum" + suffix[direction]], rows)
+            for figures in (*rows, interval["sum" + suffix[direction]]):
+                check_rate(figures)
+    measured = [row for one in document["intervals"] for row in one["streams"] if not row["omitted"]]
+    for side, name in (("sender", "sum_sent"), ("receiver", "sum_received")):
+        for direction, rows in groups([one[side] for one in document["end"]["streams"]]).items():
+            check_sum(document["end"][name + suffix[direction]], rows)
+            for figures in (*rows, document["end"][name + suffix[direction]]):
+                check_rate(figures)
+            for whole in rows:
+                parts = [row for row in measured if row["stream"] == whole["stream"] and row["side"] == side]
+                if parts:
+                    check_sum(whole, parts)
+                    assert whole["end"] == parts[-1]["end"]
+
+
+@pytest.mark.parametrize("pair", WITH_OURS)
+@pytest.mark.parametrize("mode", MODES | OURS_ALONE)
+def test_sums_are_the_sums_of_their_parts(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> None:
+    if mode in OURS_ALONE and pair != "ours and ours":
+        return
+    for document in told(runs, mode, pair).documents_of_ours():
+        check_sums(document)
+
+
+@pytest.mark.parametrize("mode", MODES | OURS_ALONE)
+def test_both_ends_tell_the_same_story(runs: dict[tuple[str, str], Run], mode: str) -> None:
+    """Between two of ours, client and server agree on every figure of the end but who they are."""
+    run = told(runs, mode, "ours and ours")
+    names = [name for name in run.client["end"] if name.startswith("sum")]
+    assert names == [name for name in run.server["end"] if name.startswith("sum")]
+    for name in names:
+        here, there = run.client["end"][name], run.server["end"][name]
+        different = {key for key in here if here[key] != there[key]} - {"role", "sender"}
+        assert not different, name
+
+
+# ---------------------------------------------------------------------- a parser written for iperf3
+
+
+@pytest.mark.parametrize("pair", WITH_OURS)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_parser_for_iperf3_reads_ours(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> None:
+    reference, run = told(runs, mode, "iperf3 and iperf3"), told(runs, mode, pair)
+    for role in sorted(run.ours):
+        document = getattr(run, role)
+        theirs, ours = Parsed(json.dumps(getattr(reference, role))), Parsed(json.dumps(document))
+        assert ours.error is None
+        assert vars(ours).keys() == vars(theirs).keys()
+        for key in (
+            "protocol",
+            "num_streams",
+            "blksize",
+            "omit",
+            "duration",
+            "remote_host",
+            "type",
+            "reverse",
+        ):
+            assert getattr(ours, key) == getattr(theirs, key)
+        end = document["end"]
+        if ours.protocol == "TCP":
+            assert (ours.sent_bytes, ours.received_bytes) == (
+                end["sum_sent"]["bytes"],
+                end["sum_received"]["bytes"],
+            )
+            assert ours.sent_Mbps == pytest.approx(end["sum_sent"]["bits_per_second"] / 1e6)
+        else:
+            assert ours.packets == end["sum_sent"]["packets"]
+            assert ours.lost_packets == end["sum_received"]["lost_packets"]
+            assert ours.jitter_ms == end["sum_received"]["jitter_ms"]
+            assert ours.lost_percent == pytest.approx(100 * ours.lost_packets / ours.packets)
+
+
+# ---------------------------------------------------------------------- a test that fails
+
+
+def failing(*flags: str) -> Json:
+    done = subprocess.run([*OURS, *flags, "-J"], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    document = json.loads(done.stdout)
+    assert sentence == f"iperfpy: error - {document['error']}"
+    VALIDATOR.validate(document)
+    return dict(document)
+
+
+def theirs_failing(iperf3: str, *flags: str) -> Json:
+    """Its exit status is 0 in 3.12 and 1 in 3.21."""
+    done = subprocess.run([iperf3, *flags, "-J"], capture_output=True, text=True, timeout=30, check=False)
+    document = json.loads(done.stdout)
+    VALIDATOR.validate(document)
+    return dict(document)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
+def test_a_server_that_is_not_there(iperf3: str, host: str) -> None:
+    flags = ("-c", host, "-p", str(free_port()))
+    ours, theirs = failing(*flags), theirs_failing(iperf3, *flags)
+    assert list(differences(theirs, ours)) == []
+    assert Parsed(json.dumps(ours)).error == ours["error"]
+
+
+def test_a_server_that_is_busy(iperf3: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with iperf3_serving(iperf3, tmp_path_factory.mktemp("busy") / "log.txt") as port:
+        flags = ("-c", "127.0.0.1", "-p", str(port))
+        command = [iperf3, *flags, "-t", "20", "-b", "1M", "--forceflush"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+            assert first.stdout is not None
+            assert "Connecting" in first.stdout.readline()
+            ours, theirs = failing(*flags), theirs_failing(iperf3, *flags)
+            first.terminate()
+    assert list(differences(theirs, ours)) == []
+    assert "busy" in ours["error"]
+
+
+def test_json_lines_come_as_they_happen_and_follow_the_schema(iperf3_server: int) -> None:
+    lines = Draft202012Validator({"$ref": "urn:iperfpy:report#/$defs/event", "$defs": {"whole": SCHEMA}})
+    command = [*OURS, "-c", "127.0.0.1", "-p", str(iperf3_server), "-t", "20", "-i", "0.2", "--json-stream"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as client:
+        assert client.stdout is not None
+        events = [json.loads(client.stdout.readline()) for _ in range(3)]
+        assert client.poll() is None, "the test is still running: these lines were not held back"
+        client.terminate()
+        rest = client.stdout.read()
+    events += [json.loads(line) for line in rest.splitlines()]
+    assert client.returncode == 0
+    for event in events:
+        lines.validate(event)
+    names = [event["event"] for event in events]
+    assert names[:3] == ["start", "interval", "interval"]
+    assert names[-2:] == ["error", "end"]
