@@ -17,6 +17,7 @@ Adding a transport: one class, one entry point in the group "iperfpy.transports"
 from __future__ import annotations
 
 import enum
+import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -193,6 +194,10 @@ class ServerPort(Protocol):
     def client(self) -> SocketAddress:
         """Where this test's control connection comes from."""
 
+    def prepare(self, sock: socket.socket) -> None:
+        """To be called with every data socket that the transport makes itself: what the server's owner wants
+        of it (an interface)."""
+
     async def connection(self) -> socket.socket:
         """The next TCP connection that presents this test's cookie, non-blocking."""
 
@@ -240,6 +245,10 @@ class Transport(ABC):
         """Whether this machine can be the client of such a test; asked before anything is connected.
         `sends`: whether it sends on any stream. Raises `SettingsError`."""
         return
+
+    def payload(self, settings: Settings, size_bytes: int) -> bytes:
+        """What a stream carries again and again: noise, unless a setting asks for something else."""
+        return os.urandom(size_bytes)
 
     @abstractmethod
     def block_bytes(self, settings: Settings) -> int:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 import threading
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from iperfpy.plan import Plan
     from protocols.contract import Transport
+    from protocols.settings import Settings
 
 FOREVER = -1
 LONGEST_WAIT_US = 50_000
@@ -123,6 +125,8 @@ class Load:
         Above 0: blocks are never cut, and a slice has at most so many (`Transport.whole_blocks`).
     bulk_bytes : int
         Without a rate, offer so much at once even if a block is shorter (`Transport.bulk_bytes`).
+    payload : callable
+        Gives so many bytes to send again and again, read-only.
     """
 
     def __init__(
@@ -133,6 +137,7 @@ class Load:
         burst_blocks: int = 0,
         whole_blocks: int = 0,
         bulk_bytes: int = 0,
+        payload: Callable[[int], memoryview] = lambda size: memoryview(os.urandom(size)),
     ) -> None:
         self._budget = budget
         self._pace = Pace(rate_bps, burst_blocks * block_bytes) if rate_bps else None
@@ -142,7 +147,7 @@ class Load:
         else:
             at_once = block_bytes if rate_bps else max(block_bytes, bulk_bytes)
             self._slice_bytes = _slice_bytes(at_once, rate_bps, burst_blocks)
-        self._block = _payload(max(block_bytes, self._slice_bytes))
+        self._block = payload(max(block_bytes, self._slice_bytes))
         self._granted = 0
         self._stopped = False
 
@@ -152,7 +157,13 @@ class Load:
         usual = plan.block_bytes == transport.block_bytes(plan.settings)
         bulk_bytes = transport.bulk_bytes if usual else 0
         return cls(
-            plan.block_bytes, budget, plan.rate_bps, plan.burst_blocks, transport.whole_blocks, bulk_bytes
+            plan.block_bytes,
+            budget,
+            plan.rate_bps,
+            plan.burst_blocks,
+            transport.whole_blocks,
+            bulk_bytes,
+            partial(_payload, transport, plan.settings),
         )
 
     def wait_us(self, now_us: int) -> int:
@@ -185,9 +196,9 @@ class Load:
 
 
 @lru_cache(maxsize=4)
-def _payload(size_bytes: int) -> memoryview:
-    """Random bytes, read-only: the streams of a test share them, and the processor's cache."""
-    return memoryview(os.urandom(size_bytes))
+def _payload(transport: Transport, settings: Settings, size_bytes: int) -> memoryview:
+    """Read-only: the streams of a test share it, and the processor's cache."""
+    return memoryview(transport.payload(settings, size_bytes))
 
 
 def _slice_bytes(block_bytes: int, rate_bps: int, burst_blocks: int) -> int:

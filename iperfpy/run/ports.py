@@ -125,7 +125,9 @@ class NetworkServerPort:
         client: SocketAddress,
         arrivals: asyncio.Queue[socket.socket],
         shared: SharedListeners,
+        prepare: Callable[[socket.socket], None] = lambda sock: None,
     ) -> None:
+        self._prepare = prepare
         self._local = local
         self._client = client
         self._arrivals = arrivals
@@ -138,6 +140,9 @@ class NetworkServerPort:
     @property
     def client(self) -> SocketAddress:
         return self._client
+
+    def prepare(self, sock: socket.socket) -> None:
+        self._prepare(sock)
 
     async def connection(self) -> socket.socket:
         return await self._arrivals.get()

@@ -16,6 +16,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ from iperfpy.run.deadlines import Deadlines, patient
 from iperfpy.run.guard import Guard
 from iperfpy.run.interrupt import Signals
 from iperfpy.run.limits import IE_TOTAL_RATE, TotalRate, check_limits, too_fast
-from iperfpy.run.marks import keep_alive, mark_descriptor
+from iperfpy.run.marks import keep_alive, mark_descriptor, prepare
 from iperfpy.run.measurement import OpenStream
 from iperfpy.run.placement import Placement
 from iperfpy.run.ports import NetworkServerPort, SharedListeners
@@ -359,7 +360,9 @@ class _ServerTest:
         """Be ready for the streams before the client is told to open them."""
         plan = request.plan
         queue = self._server.acceptor.expect(self.cookie, stream_count(plan))
-        port = NetworkServerPort(self._server.acceptor.local, self._address, queue, self._server.shared)
+        server = self._server
+        wanted = partial(prepare, options=server.options.sockets)
+        port = NetworkServerPort(server.acceptor.local, self._address, queue, server.shared, wanted)
         accepting = asyncio.create_task(self._accept_all(request, port))
         await asyncio.sleep(0)
         if not accepting.done():

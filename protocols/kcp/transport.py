@@ -44,6 +44,7 @@ async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Chann
 async def accept(stream: Stream, settings: Settings, port: ServerPort) -> Channel:
     """The server's end, once the client's first datagram has come."""
     hub = port.shared(DatagramHub.open)
+    hub.prepare(port.prepare)
     try:
         path = await hub.expect(stream.conv)
     except asyncio.CancelledError:

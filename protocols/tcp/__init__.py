@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BULK_BYTES = 1 << 20
 """Of one `send` or `recv`. Measured on loopback: 128 KiB, a block, is a quarter slower, 4 MiB no faster."""
 
-_NUMBERS = ("zerocopy", "skip_rx_copy")  # iperf3 sends these two flags as the number 1, others as true
+_NUMBERS = ("zerocopy", "skip_rx_copy", "repeating_payload")  # iperf3 sends these as 1, other flags as true
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,9 @@ class TcpSettings(Settings):
     zerocopy: bool = option(False, help="send with sendfile instead of copying", flags=("-Z", "--zerocopy"))
     skip_rx_copy: bool = option(False, help="discard what is received, uncopied", flags=("--skip-rx-copy",))
 
+    repeating_payload: bool = option(
+        False, help="carry 0123456789, not noise", flags=("--repeating-payload",)
+    )
     mptcp: bool = option(False, help="Multipath TCP, where both systems have it", flags=("-m", "--mptcp"))
 
     def to_wire(self) -> dict[str, Any]:
@@ -141,6 +144,11 @@ class Tcp(Transport):
 
     def block_bytes(self, settings: Settings) -> int:
         return 128 * 1024
+
+    def payload(self, settings: Settings, size_bytes: int) -> bytes:
+        if _own(settings).repeating_payload:
+            return (b"0123456789" * (size_bytes // 10 + 1))[:size_bytes]
+        return super().payload(settings, size_bytes)
 
     def check(self, settings: Settings, *, sends: bool) -> None:
         from protocols.tcp.options import check_here

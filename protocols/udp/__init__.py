@@ -42,7 +42,7 @@ class UdpSettings(Settings):
         False, help="forbid IP fragmentation: a longer -l is an error", flags=("--dont-fragment",)
     )
     repeating_payload: bool = option(
-        False, help="fill datagrams with 0123456789, not with noise", flags=("--repeating-payload",)
+        False, help="carry 0123456789, not noise", flags=("--repeating-payload",)
     )
     no_rtt: bool = option(False, help="no echoes among the data, so no round-trip time", flags=("--no-rtt",))
 

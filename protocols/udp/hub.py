@@ -18,6 +18,7 @@ event loop. Soon after nothing is announced any more nobody reads the port, and 
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -38,6 +39,7 @@ LINGER_WAKES = 64
 """Wake-ups that still read the port, if something waits, after the last announced session was met: what it
 sent before it had a socket of its own is among it."""
 
+Prepare = Callable[[socket.socket], None]
 _CONV = struct.Struct("<I")
 _MAPPED = "::ffff:"
 
@@ -68,6 +70,7 @@ class DatagramHub:
         self._peers: dict[tuple[SocketAddress, SocketAddress], _Peer] = {}
         self._sessions: dict[int, Session] = {}
         self._linger = 0
+        self._prepare: Prepare | None = None
         self.dropped = 0
 
     @classmethod
@@ -87,6 +90,12 @@ class DatagramHub:
     @property
     def local_address(self) -> SocketAddress:
         return self._socket.local_address
+
+    def prepare(self, prepare: Prepare) -> None:
+        """What a server's owner wants of this port's socket and of its peers'; the first call counts."""
+        if self._prepare is None:
+            prepare(self._socket.raw)
+            self._prepare = prepare
 
     def expect(self, conv: int) -> asyncio.Future[Session]:
         """Announce a session. The result is its path, once its first datagram has come; that datagram is the
@@ -219,7 +228,9 @@ class DatagramHub:
         return session
 
     def _meet(self, remote: SocketAddress, local: SocketAddress) -> _Peer:
-        sock = DatagramSocket.connected(remote, local, reuse=True, offload=self._offload)
+        sock = DatagramSocket.connected(
+            remote, local, reuse=True, offload=self._offload, prepare=self._prepare
+        )
         peer = self._peers[remote, local] = _Peer(self, sock, (remote, local))
         return peer
 

@@ -61,6 +61,7 @@ async def connect(stream: Stream, settings: UdpSettings, port: ClientPort) -> Ch
 async def accept(stream: Stream, settings: UdpSettings, port: ServerPort) -> Channel:
     """The server's end, once the client's first datagram has come, and been answered."""
     hub = port.shared(DatagramHub.open)
+    hub.prepare(port.prepare)
     if stream.conv:
         future = hub.expect(stream.conv)
     else:

@@ -39,6 +39,9 @@ class LoopbackServer:
     def client(self) -> SocketAddress:
         return self.local  # the clients of this server are on the same machine, at the same address
 
+    def prepare(self, sock: socket.socket) -> None:
+        """Nobody wants anything of it."""
+
     async def connection(self) -> socket.socket:
         loop = asyncio.get_running_loop()
         while True:

@@ -97,13 +97,21 @@ async def test_a_flow_label_needs_ipv6() -> None:
             await measure_into(Recorder(), server.port, plan_for(), flow_label=1)
 
 
+def interface(sock: socket.socket) -> bytes:
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0")
+
+
 @pytest.mark.parametrize("name", transports())
 async def test_the_interface_of_a_client(name: str) -> None:
-    def interface(sock: socket.socket) -> bytes:
-        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0")
-
     client, _ = await answers(interface, name, sockets=SocketOptions(device="lo"))
     assert client == [b"lo"]
+
+
+@pytest.mark.parametrize("name", transports())
+async def test_the_interface_of_a_server(name: str) -> None:
+    wish = SocketOptions(device="lo")
+    client, server = await answers(interface, name, server={"sockets": wish})
+    assert (client, server) == ([b""], [b"lo"])
 
 
 async def test_an_interface_that_is_not_there() -> None:

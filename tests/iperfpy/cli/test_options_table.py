@@ -107,7 +107,7 @@ def command(line: Line, name: str) -> list[str]:
     role = ["-s"] if line.role == "Server" else ["-c", "localhost"]
     if name in ("-s", "--server", "-c", "--client"):
         role = []
-    udp = ["-u"] if set(line.names) & {"--udp-counters-64bit", "--gsro", "--repeating-payload"} else []
+    udp = ["-u"] if set(line.names) & {"--udp-counters-64bit", "--gsro"} else []
     fragment = ["-u"] if "--dont-fragment" in line.names else []
     return [*role, *udp, *fragment, *words]
 

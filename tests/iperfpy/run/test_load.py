@@ -40,6 +40,13 @@ def test_payload_does_not_compress_to_nothing() -> None:
     assert len(set(load.take().tobytes())) > 100
 
 
+def test_digits_where_they_are_asked_for() -> None:
+    settings = TcpSettings(repeating_payload=True)
+    load = Load.of(Plan("tcp", settings, block_bytes=25), Tcp(), Budget(0))
+    load.wait_us(0)
+    assert load.take().tobytes() == b"0123456789012345678901234"
+
+
 def test_budget_ends_exactly() -> None:
     load = Load(1000, Budget(2500))
     load._budget.begin()
