@@ -13,8 +13,8 @@ import heapq
 import struct
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,9 @@ class Wire:
     before. `vouched`: payload that the sender may count (acknowledged for KCP, sent once for TCP and UDP).
     `delivered`: payload that the receiver may count. `rtt`: rows (time, microseconds). `arrived_us`: of data
     segments or datagrams at the receiver, repeats included. `lost_percent`: of those sent, up to the last
-    one that arrived. `jitter_us`: after each arrival. `datagrams`, `datagram_bytes`: UDP from the
-    sender, acknowledgements included. `smoothing`: the weight of a round trip in what is reported.
+    one that arrived. `jitter_us`: after each arrival. `at_sender`, `at_receiver`: what else
+    that end counts, under the names of its figures. `smoothing`: the weight of a round trip in what is
+    reported.
     """
 
     sent_us: Floats
@@ -80,8 +81,8 @@ class Wire:
     arrived_us: Floats
     lost_percent: float
     jitter_us: Floats | None = None
-    datagrams: int = 0
-    datagram_bytes: int = 0
+    at_sender: Mapping[str, Curve] = field(default_factory=dict)
+    at_receiver: Mapping[str, Curve] = field(default_factory=dict)
     smoothing: float = 1 / 8
 
     def again_among(self, transmissions: int) -> int:
@@ -138,9 +139,29 @@ def kcp(sender: Sequence[Packet], receiver: Sequence[Packet]) -> Wire:
         rtt,
         np.array([us for us, _, _ in arrivals]),
         100.0 * lost / max(1, len(sent)),
-        datagrams=len(left),
-        datagram_bytes=sum(len(packet.body) - 8 for packet in left),
+        at_sender=_datagrams(left, "sent"),
+        at_receiver=_datagrams(
+            [each for each in receiver if each.protocol == UDP and not each.out], "received"
+        )
+        | {"acks_sent": _kcp_acks(receiver)},
     )
+
+
+def _datagrams(packets: Sequence[Packet], name: str) -> dict[str, Curve]:
+    """How many, and their payload."""
+    sizes = np.cumsum([len(packet.body) - 8 for packet in packets])
+    counted = Curve.of((packet.us, count) for count, packet in enumerate(packets, 1))
+    weighed = Curve.of((packet.us, float(size)) for packet, size in zip(packets, sizes, strict=True))
+    return {f"datagrams_{name}": counted, f"wire_bytes_{name}": weighed}
+
+
+def _kcp_acks(receiver: Sequence[Packet]) -> Curve:
+    points, total = [], 0
+    for packet in receiver:
+        if packet.protocol == UDP and packet.out:
+            total += sum(command == KCP_ACK for command, *_ in _kcp_segments(packet))
+            points.append((packet.us, total))
+    return Curve.of(points)
 
 
 def _kcp_segments(packet: Packet) -> Iterator[tuple[int, int, int, int, int]]:
@@ -318,7 +339,8 @@ def udp(sender: Sequence[Packet], receiver: Sequence[Packet], block_bytes: int) 
         np.array([us for us, _ in came]),
         100.0 * (reached - len(numbers)) / max(1, reached),
         np.array(varied),
-        datagrams=len(left),
+        at_sender={"datagrams_sent": Curve.of((us, count) for count, (us, _) in enumerate(left, 1))},
+        at_receiver={"datagrams_received": Curve.of((us, count) for count, (us, _) in enumerate(came, 1))},
         smoothing=1.0,
     )
 
