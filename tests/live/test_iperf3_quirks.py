@@ -1,0 +1,301 @@
+"""What versions of iperf3 do that their protocol does not say, one test for each.
+
+The bytes were recorded from iperf3 3.12 where it does that; what only other versions do is written down from
+what they are known to send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from iperfpy.control import codec
+from iperfpy.control.codec import State
+from iperfpy.control.messages import check_plan, decode_parameters, encode_parameters
+from iperfpy.control.results import decode_results
+from iperfpy.errors import PeerError, PlanError
+from iperfpy.plan import Direction, Plan
+from protocols.contract import Side
+from protocols.registry import transport, transports
+from tests.iperfpy.run.support import HURRIED, Peer, Recorder, measure, plan_for, scripted, serving
+
+pytestmark = pytest.mark.live
+
+RESULTS_OF_3_12 = (
+    b'{"cpu_util_total":0.24085196890493238,"cpu_util_user":0.24075211319643117,"cpu_util_system":0,'
+    b'"sender_has_retransmits":18446744073709551615,"congestion_used":"bbr","streams":[{"id":1,"bytes":126000,'
+    b'"retransmits":18446744073709551615,"jitter":0,"errors":0,"packets":0,"start_time":0,"end_time":1.001435}]}'
+)
+PARAMETERS_OF_3_12 = (
+    b'{"tcp":true,"omit":0,"time":1,"num":0,"blockcount":0,"parallel":1,"len":131072,"bandwidth":1000000,'
+    b'"pacing_timer":1000,"client_version":"3.12"}'
+)
+
+
+@dataclass
+class StockServer:
+    """An iperf3 server as far as one TCP test needs it. It says `results` and, at the end, `afterwards`."""
+
+    results: bytes = RESULTS_OF_3_12
+    afterwards: bytes = b""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    connections: int = 0
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        await reader.readexactly(codec.COOKIE_BYTES)
+        if self.connections > 1:
+            self.opened.set()
+            while await reader.read(1 << 20):
+                continue
+            return
+        peer = Peer(reader, writer)
+        peer.say(State.PARAM_EXCHANGE)
+        self.parameters = json.loads(await peer.document())
+        peer.say(State.CREATE_STREAMS)
+        await self.opened.wait()
+        peer.say(State.TEST_START, State.TEST_RUNNING)
+        assert await peer.state() == State.TEST_END
+        peer.say(State.EXCHANGE_RESULTS)
+        await peer.document()
+        writer.write(struct.pack(">I", len(self.results)) + self.results)
+        peer.say(State.DISPLAY_RESULTS)
+        assert await peer.state() == State.IPERF_DONE
+        writer.write(self.afterwards)
+        await writer.drain()
+
+    async def test(self, **changes: Any) -> Recorder:
+        """What our client reports of a test with it."""
+        async with scripted(self.handle) as port:
+            return await measure(port, plan_for(**changes), HURRIED)
+
+
+def parameters(**changes: Any) -> dict[str, Any]:
+    """Of 3.12, with changes."""
+    return {**json.loads(PARAMETERS_OF_3_12), **changes}
+
+
+def plan_from(body: dict[str, Any]) -> Plan:
+    return decode_parameters(body, transports()).plan
+
+
+async def q01_a_flag_counts_by_its_presence() -> None:
+    """3.12 and 3.21 take "reverse": false for reverse. We never send a flag that is off, and read it so."""
+    assert plan_from(parameters(reverse=False)).direction is Direction.REVERSE
+    assert plan_from(parameters(bidirectional=False)).direction is Direction.BIDIRECTIONAL
+    for known in transports().values():
+        plan = plan_for(known.name)
+        for direction in Direction:
+            body = encode_parameters(replace(plan, direction=direction), known, None)
+            assert not [key for key, value in body.items() if value is False]
+
+
+async def q02_types_are_checked() -> None:
+    """Since 3.18 a number is no flag, and a flag no number: "tcp": 1 is as if it were not there."""
+    assert plan_from({"udp": 1, "len": 1000}).transport == "tcp"
+    server = StockServer()
+    await server.test(direction=Direction.FORWARD, rate_bps=1_000_000)
+    assert server.parameters["tcp"] is True
+    numbers = ("omit", "time", "num", "blockcount", "parallel", "len", "bandwidth", "pacing_timer")
+    assert all(type(server.parameters[key]) is int for key in numbers)
+
+
+async def q03_minus_one_is_printed_unsigned() -> None:
+    """3.12 and 3.13: recorded results, whose receiver knows of no retransmissions."""
+    chosen = transport("tcp")
+    results = decode_results(json.loads(RESULTS_OF_3_12), chosen, {1: Side.SENDER}, "the server")
+    assert results.samples[1].values["retransmits"] is None
+    assert (results.samples[1].bytes, results.samples[1].end_us) == (126_000, 1_001_435)
+    report = await StockServer().test()
+    peer = report.end_rows[0].peer
+    assert peer is not None
+    assert peer.bytes == 126_000
+
+
+async def q04_a_stray_error_after_the_end() -> None:
+    """3.21: SERVER_ERROR 205 after IPERF_DONE, from a thread that wrote to a closed socket."""
+    for errno in (0x09, 0x6B):
+        report = await StockServer(afterwards=codec.encode_server_error(205, errno)).test()
+        assert report.ended is not None
+        assert report.ended.interrupted == ""
+
+
+async def q05_output_that_nobody_asked_for() -> None:
+    """A server keeps `get_server_output` from one client's test to the next client's."""
+    body = json.loads(RESULTS_OF_3_12)
+    both: tuple[dict[str, Any], ...] = (
+        {"server_output_text": "x" * 5_000_000},
+        {"server_output_json": {"start": {}}},
+    )
+    for unasked in both:
+        report = await StockServer(json.dumps(body | unasked).encode()).test()
+        assert report.ended is not None
+        assert (report.ended.interrupted, report.ended.server_output) == ("", "")
+    asked = await StockServer(json.dumps(body | {"server_output_text": "its table"}).encode()).test(
+        get_server_output=True
+    )
+    assert asked.ended is not None
+    assert asked.ended.server_output == "its table"
+
+
+async def q06_no_listener_between_two_tests() -> None:
+    """iperf3 refuses or resets a connection right after a test: a client of ours tries again for a moment
+    (test_run_failures.py), and our own listener stays open."""
+    async with serving() as server:
+        for _ in range(25):
+            await measure(server.port, plan_for(total_bytes=10_000))
+            peer = await Peer.connected(server.port)
+            assert await peer.state() == State.PARAM_EXCHANGE
+            await peer.close()
+
+
+BARE = {"cpu_util_total": 1.5, "cpu_util_user": 0.5, "cpu_util_system": 1, "sender_has_retransmits": -1}
+STREAM = {"id": 1, "bytes": 1000, "retransmits": -1, "jitter": 0, "errors": 0, "packets": 0}
+TIMES, OMITTED = {"start_time": 0, "end_time": 0.3}, {"omitted_errors": 0, "omitted_packets": 0}
+RESULTS_BY_VERSION: dict[str, dict[str, Any]] = {
+    "3.0": {**BARE, "streams": [STREAM]},
+    "3.2": {**BARE, "congestion_used": "cubic", "streams": [STREAM | TIMES]},
+    "3.14": {**BARE, "congestion_used": "cubic", "streams": [STREAM | TIMES | OMITTED]},
+    "of a later one": {
+        **BARE,
+        "more": {"to": ["come"]},
+        "streams": [STREAM | TIMES | OMITTED | {"more": "here"}],
+    },
+}
+PARAMETERS_BY_VERSION: dict[str, dict[str, Any]] = {
+    "3.0": {"tcp": True, "omit": 0, "time": 5, "parallel": 1, "len": 131072},
+    "3.1": {"tcp": True, "omit": 0, "time": 5, "parallel": 1, "len": 131072, "client_version": "3.1"},
+    "3.12": parameters(time=5),
+    "3.12 with flags": parameters(time=5, zerocopy=1, get_server_output=1, extra_data="x", nodelay=True),
+    "3.19": parameters(time=5, skip_rx_copy=1, mptcp=True, client_version="3.19"),
+    "3.21, UDP": {
+        "udp": True,
+        "omit": 0,
+        "time": 5,
+        "num": 0,
+        "blockcount": 0,
+        "parallel": 1,
+        "len": 1448,
+        "bandwidth": 1048576,
+        "pacing_timer": 1000,
+        "udp_counters_64bit": 1,
+        "client_version": "3.21",
+        "gso": 0,
+        "gso_dg_size": 0,
+        "gso_bf_size": 65507,
+        "gro": 0,
+        "gro_bf_size": 65507,
+    },
+}
+
+
+async def q07_keys_come_and_go_with_versions() -> None:
+    for version, body in RESULTS_BY_VERSION.items():
+        report = await StockServer(json.dumps(body).encode()).test()
+        row = report.end_rows[0]
+        assert row.peer is not None, version
+        # Before 3.2 nobody says how long the other end measured; it is taken to be as long as ours.
+        assert row.peer.end_us == (row.local.end_us if version == "3.0" else 300_000)
+    for version, body in PARAMETERS_BY_VERSION.items():
+        assert plan_from(body).duration_us == 5_000_000, version
+    assert plan_from(PARAMETERS_BY_VERSION["3.12 with flags"]).get_server_output
+    assert plan_from(PARAMETERS_BY_VERSION["3.21, UDP"]).transport == "udp"
+
+
+async def q08_somebody_else_calls() -> None:
+    """An iperf2 client, which sends data at once, and a port scan, which sends nothing, hold up a stock
+    server. Ours serves others meanwhile, and lets go of them."""
+    async with serving(HURRIED) as server:
+        silent = Peer(*await asyncio.open_connection("127.0.0.1", server.port))
+        iperf2 = Peer(*await asyncio.open_connection("127.0.0.1", server.port))
+        iperf2.writer.write(bytes(36) + b"0123456789" * 10_000)
+        report = await measure(server.port, plan_for(total_bytes=10_000))
+        assert report.end_rows[0].local.bytes == 10_000
+        assert await iperf2.rest() in (b"", b"\xff")
+        assert await silent.rest() == b""
+        await silent.close()
+        await iperf2.close()
+
+
+async def q09_a_stranger_while_streams_are_opened() -> None:
+    """A stock server takes every connection for a stream then, and refuses what is none: the client whose
+    stream is refused says so. Ours knows streams by their cookie: a stranger is another client."""
+    async with serving() as server:
+        first = await Peer.connected(server.port, "a" * 36)
+        assert await first.state() == State.PARAM_EXCHANGE
+        first.tell(parameters(time=1))
+        assert await first.state() == State.CREATE_STREAMS
+        second = await Peer.connected(server.port, "b" * 36)
+        assert await second.state() == State.PARAM_EXCHANGE
+        stream = await Peer.connected(server.port, "a" * 36)
+        assert [await first.state(), await first.state()] == [State.TEST_START, State.TEST_RUNNING]
+        for peer in (first, second, stream):
+            await peer.close()
+
+    async def refusing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(codec.COOKIE_BYTES)
+        writer.write(codec.encode_state(State.ACCESS_DENIED))
+
+    async with scripted(refusing) as port:
+        with pytest.raises(PeerError, match="busy running a test, or refuses this one"):
+            await measure(port, plan_for(), HURRIED)
+
+
+async def q10_the_sender_counts_more_than_the_receiver() -> None:
+    """What was on its way at TEST_END has been sent and never received: both figures are kept as they are."""
+    report = await StockServer().test()
+    row = report.end_rows[0]
+    assert row.peer is not None
+    assert row.local.bytes != row.peer.bytes == 126_000
+    assert (row.of(Side.SENDER), row.of(Side.RECEIVER)) == (row.local, row.peer)
+
+
+async def q11_addresses_of_both_families() -> None:
+    """A socket that takes both families names an IPv4 peer ::ffff:a.b.c.d; nobody wants to read that."""
+    async with serving(bind="::") as server:
+        await measure(server.port, plan_for(total_bytes=10_000))
+        await server.settled()
+        started = server.tests[0].started
+    assert started is not None
+    assert started.peer[0] == "127.0.0.1"
+    assert {one.local[0] for one in started.connected} == {"127.0.0.1"}
+    assert {one.remote[0] for one in started.connected} == {"127.0.0.1"}
+
+
+async def q12_old_servers_believe_anything() -> None:
+    """No release up to 3.21 checks ranges. A client of ours checks before it asks, and our server always."""
+    with pytest.raises(PlanError, match="between 1 and 128"):
+        check_plan(plan_for(parallel=129), transport("tcp"))
+    for change, i_errno in (
+        ({"parallel": 129}, 6),
+        ({"time": 86_401}, 5),
+        ({"len": 1 << 21}, 7),
+        ({"omit": 601}, 12),
+    ):
+        async with serving() as server:
+            peer = await Peer.connected(server.port)
+            assert await peer.state() == State.PARAM_EXCHANGE
+            peer.tell(parameters(**change))
+            assert await peer.rest() == codec.encode_server_error(i_errno)
+            await peer.close()
+
+
+QUIRKS: tuple[Callable[[], Awaitable[None]], ...] = (
+    *(q01_a_flag_counts_by_its_presence, q02_types_are_checked, q03_minus_one_is_printed_unsigned),
+    *(q04_a_stray_error_after_the_end, q05_output_that_nobody_asked_for, q06_no_listener_between_two_tests),
+    *(q07_keys_come_and_go_with_versions, q08_somebody_else_calls, q09_a_stranger_while_streams_are_opened),
+    *(q10_the_sender_counts_more_than_the_receiver, q11_addresses_of_both_families),
+    q12_old_servers_believe_anything,
+)
+
+
+@pytest.mark.parametrize("quirk", QUIRKS, ids=lambda quirk: quirk.__name__)
+async def test_quirk(quirk: Callable[[], Awaitable[None]]) -> None:
+    await quirk()
