@@ -96,6 +96,31 @@ class TestStart:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Round trips before the test and during it, see `measure.latency`. None: not known."""
+
+    idle_rtt_us: float | None = None
+    loaded_rtt_us_min: float | None = None
+    loaded_rtt_us: float | None = None
+    loaded_rtt_us_max: float | None = None
+
+    @property
+    def responsiveness_rpm(self) -> float | None:
+        """Round trips per minute under load."""
+        return 60e6 / self.loaded_rtt_us if self.loaded_rtt_us else None
+
+    def record(self) -> dict[str, float | None]:
+        """Every figure by name, for reports."""
+        return {
+            "idle_rtt_us": self.idle_rtt_us,
+            "loaded_rtt_us": self.loaded_rtt_us,
+            "loaded_rtt_us_min": self.loaded_rtt_us_min,
+            "loaded_rtt_us_max": self.loaded_rtt_us_max,
+            "responsiveness_rpm": self.responsiveness_rpm,
+        }
+
+
 ServerOutput = str | Mapping[str, Any]
 """A server's own report of a test: its text, or its JSON document. Empty: none."""
 
@@ -119,6 +144,7 @@ class TestEnd:
     extra: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     server_output: ServerOutput = ""
+    latency: Latency = Latency()
 
 
 class Sink(Protocol):

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from iperfpy.measure.sample import Row, Sample, TestEnd, TestStart
+from iperfpy.measure.sample import Latency, Row, Sample, TestEnd, TestStart
 from iperfpy.measure.sampler import SPREADS
 from iperfpy.measure.summary import by_direction, total
 from iperfpy.plan import Plan
@@ -34,6 +34,8 @@ BASE = (
     *("type", "time", "monotonic_s", "role", "side", "direction", "transport"),
     *("stream", "start", "end", "bytes", "bits_per_second", "omitted"),
 )
+LATENCY = ("idle_rtt_us", "responsiveness_rpm")
+"""Of the whole test, in the sum of a sender: its `rtt_us_min`, `_mean` and `_max` are the loaded ones."""
 RESULTS = Path("results")
 
 
@@ -136,7 +138,7 @@ class CsvSink:
             self._file = self._open_file(start.plan)
         except OSError as error:
             self._fail(f"no rows are written: {reason(error)}")
-        self._write([*BASE, *(key for _, key in self._keys)])
+        self._write([*BASE, *(key for _, key in self._keys), *LATENCY])
 
     def interval(self, rows: tuple[Row, ...]) -> None:
         for row in rows:
@@ -146,7 +148,8 @@ class CsvSink:
         for row in end.rows:
             self._both_ends("summary", row)
         for group in by_direction(end.rows):
-            self._both_ends("sum", total(group, self._start.transport.metrics if self._start else ()))
+            row = total(group, self._start.transport.metrics if self._start else ())
+            self._both_ends("sum", row, end.latency)
 
     def error(self, message: str) -> None:
         """A table has no place for a sentence; what was measured so far is already in it."""
@@ -155,13 +158,20 @@ class CsvSink:
         if self._file is not None:
             self._file.close()
 
-    def _both_ends(self, kind: str, row: Row) -> None:
+    def _both_ends(self, kind: str, row: Row, latency: Latency | None = None) -> None:
         for side in Side:
             sample = row.of(side)
             if sample is not None:
-                self._record(kind, row, sample, [sample])
+                self._record(kind, row, sample, [sample], latency if side is Side.SENDER else None)
 
-    def _record(self, kind: str, row: Row, sample: Sample, known: Sequence[Sample | None]) -> None:
+    def _record(
+        self,
+        kind: str,
+        row: Row,
+        sample: Sample,
+        known: Sequence[Sample | None],
+        latency: Latency | None = None,
+    ) -> None:
         if self._start is None:
             return
         base: list[Value] = [
@@ -181,6 +191,8 @@ class CsvSink:
         ]
         ends = {one.side: one.values for one in known if one is not None}
         figures = [ends.get(metric.side, {}).get(key) for metric, key in self._keys]
+        whole = latency.record() if latency is not None else {}
+        figures += [whole.get(key) for key in LATENCY]
         self._write([field(value) for value in (*base, *figures)])
 
     def _write(self, fields: Sequence[str]) -> None:

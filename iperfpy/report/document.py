@@ -80,6 +80,7 @@ def end_object(start: TestStart, end: TestEnd) -> Json:
             sample = row.of(side)
             if sample is not None:
                 told[name + suffix] = _sum_entry(start, row, sample)
+    told["latency"] = end.latency.record()
     told["cpu_utilization_percent"] = dict(end.cpu_percent)
     told.update(end.extra)
     if end.warnings:

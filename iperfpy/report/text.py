@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from iperfpy.measure.sample import Row, TestEnd, TestStart
+from iperfpy.measure.sample import Latency, Row, TestEnd, TestStart
 from iperfpy.measure.summary import by_direction, total
 from iperfpy.plan import ClientOptions, Direction
 from iperfpy.report.columns import (
@@ -15,6 +15,7 @@ from iperfpy.report.columns import (
     Line,
     columns_for,
     format_value,
+    milliseconds,
     title_of,
 )
 from iperfpy.report.live import PlainScreen, Screen, Span
@@ -82,6 +83,8 @@ class TextSink:
         self._header()
         for row in (*end.rows, *self._sums(end.rows)):
             self._summary(row)
+        if text := latency_line(end.latency):
+            self._say(text)
         if self._wording.verbose:
             self._particulars(end)
         self._warn(end.warnings)
@@ -236,6 +239,22 @@ def further_figures(row: Row, metrics: Sequence[Metric], letter: str = "") -> It
         line = Line(row, sample, summary=True)
         value = format_value(metric.unit, line.value(metric), letter or DEFAULT_RATE_LETTER)
         yield f"  {title_of(metric, letter or DEFAULT_RATE_LETTER):<28} {value:>12}  {metric.doc}"
+
+
+def latency_line(latency: Latency) -> str:
+    """`RTT: 0.031 ms idle, 8.71 ms loaded (4.20 to 19.3); responsiveness 6889 RPM`, as far as it is known."""
+    parts = []
+    if latency.idle_rtt_us is not None:
+        parts.append(f"{milliseconds(latency.idle_rtt_us)} ms idle")
+    if latency.loaded_rtt_us is not None:
+        low, high = latency.loaded_rtt_us_min, latency.loaded_rtt_us_max
+        spread = (
+            f" ({milliseconds(low)} to {milliseconds(high)})" if low is not None and high is not None else ""
+        )
+        parts.append(f"{milliseconds(latency.loaded_rtt_us)} ms loaded{spread}")
+    rpm = latency.responsiveness_rpm
+    responsiveness = f"; responsiveness {rpm:.0f} RPM" if rpm is not None else ""
+    return f"RTT: {', '.join(parts)}{responsiveness}" if parts else ""
 
 
 def cpu_line(end: TestEnd, start: TestStart) -> str:

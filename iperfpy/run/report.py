@@ -16,6 +16,7 @@ from iperfpy.control.results import (
 )
 from iperfpy.control.session import Send
 from iperfpy.errors import InterruptError, IperfpyError, LateError, ProtocolError
+from iperfpy.measure.latency import latency
 from iperfpy.measure.sample import (
     ConnectedStream,
     KeepingSink,
@@ -84,6 +85,7 @@ class TestRun:
         self._peer_sequence = 0
         self._started_us = self._heard_us = started_us
         self.extended = wire.session.extended
+        self._idle_rtt_us = wire.round_trip_us()  # before data flows
         self._rows = Rows(
             {stream.id: self._direction(stream) for stream in self._streams},
             transport.metrics,
@@ -180,14 +182,16 @@ class TestRun:
         self.finish()
         self._rows.release_all()
         totals, results = self._totals or (), self._results
+        rows = tuple(self._summary(total) for total in totals)
         return TestEnd(
-            rows=tuple(self._summary(total) for total in totals),
+            rows=rows,
             cpu_percent=self._cpu_percent(),
             interrupted=str(error or ""),
             failed=error is not None and not isinstance(error, InterruptError),
             extra=self._extra(),
             warnings=tuple(one for one in _warnings(self._opened) if one not in self._warned),
             server_output=results.server_output if results and self.plan.get_server_output else "",
+            latency=latency(self._idle_rtt_us, rows),
         )
 
     def _summary(self, total: Sample) -> Row:

@@ -22,6 +22,7 @@ from iperfpy.errors import IperfpyError, LateError, PeerError, PeerTerminatedErr
 from iperfpy.run.clock import now_us
 from iperfpy.run.guard import Guard
 from iperfpy.run.sockets import close_gently, reason
+from protocols.tcp import info
 
 READ_BYTES = 64 * 1024
 EARLY_STATS_LIMIT = 64
@@ -104,6 +105,10 @@ class Wire:
         if not isinstance(message, Document):
             raise ProtocolError(f"{self.session.peer} sent something else than {what}")
         return message.body
+
+    def round_trip_us(self) -> int | None:
+        """The shortest round trip of the connection so far, where the system says."""
+        return info.read(self._sock).min_rtt_us
 
     def close(self) -> None:
         """Close the socket. Idempotent."""

@@ -260,7 +260,7 @@ async def test_both_receivers_say_the_same_of_the_same_traffic(iperf3: str, iper
     """What an iperf3 client sends reaches an iperf3 server and our receiver over one path that loses,
     reorders and delays. Numbers are equal; jitter is, as far as two programs are woken alike."""
     async with Tap(iperf3_server) as tap:
-        flags = ("-u", "-b", "2M", "-l", "500", "-k", "590", "-J")
+        flags = ("-u", "-b", "400K", "-l", "500", "-k", "182", "-J")
         process = await asyncio.create_subprocess_exec(
             *(iperf3, "-c", "127.0.0.1", "-p", str(tap.port), *flags), stdout=subprocess.PIPE
         )
@@ -270,13 +270,13 @@ async def test_both_receivers_say_the_same_of_the_same_traffic(iperf3: str, iper
         tally = tap.tally()
     assert "error" not in document, document["error"]
     theirs = figures(document)[0]
-    assert tap.dropped > 20
-    assert tap.overtaken > 20
+    assert tap.dropped > 5
+    assert tap.overtaken > 5
     server = document["end"]["sum_received"]
     assert (tally.lost, tally.duplicates) == (server["lost_packets"], 0)
     assert tally.lost == tap.dropped
     assert tally.late == tap.overtaken
     assert theirs["out_of_order"] in (0, tally.late)  # of this end, which receives nothing, in 3.12
     assert tally.jitter_us is not None
-    assert tally.jitter_us / 1000 == pytest.approx(server["jitter_ms"], rel=0.15)
+    assert tally.jitter_us / 1000 == pytest.approx(server["jitter_ms"], rel=0.25)
     assert (tally.datagrams, tally.bytes) == (tap.delivered, tap.delivered * 500)

@@ -15,7 +15,7 @@ from protocols.udp.reception import Reception, Tally
 from tests.interop.free_port import free_port
 
 LOST_EVERY, OVERTAKEN_EVERY, DELAYED_EVERY = 17, 23, 2
-DELAY_S = 0.004
+DELAY_S = 0.008
 HEADER_BYTES = 12
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from iperfpy.plan import Direction, Plan
-from iperfpy.report.csv import BASE, CsvFile, CsvSink, field, keys_of, open_default, reason
+from iperfpy.report.csv import BASE, LATENCY, CsvFile, CsvSink, field, keys_of, open_default, reason
 from iperfpy.report.guard import GuardedSink
 from protocols.contract import Kind, Metric
 from tests.iperfpy.report.scenes import (
@@ -48,7 +48,8 @@ def test_a_row_per_stream_and_interval_and_a_typed_summary(tmp_path: Path) -> No
         *[("interval", "1"), ("interval", "3")] * 2,
         *[("summary", "1"), ("summary", "3"), ("sum", "sum")],
     ]
-    assert len(rows[0]) == len(BASE) + sum(len(keys_of(metric)) for metric in SceneTransport.metrics)
+    figures = sum(len(keys_of(metric)) for metric in SceneTransport.metrics)
+    assert len(rows[0]) == len(BASE) + figures + len(LATENCY)
 
 
 def test_what_every_row_says(tmp_path: Path) -> None:

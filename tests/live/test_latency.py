@@ -1,0 +1,47 @@
+"""Every transport's test tells its round trips, idle and loaded, whichever end sends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from iperfpy.plan import Direction
+from protocols.registry import transports
+from protocols.udp import own
+from tests.iperfpy.run.support import measure, plan_for, serving
+
+pytestmark = pytest.mark.live
+
+
+@pytest.mark.parametrize("direction", Direction, ids=lambda one: one.value)
+@pytest.mark.parametrize("name", list(transports()))
+async def test_idle_and_loaded(name: str, direction: Direction) -> None:
+    async with serving() as server:
+        plan = plan_for(name, direction=direction, rate_bps=20_000_000)
+        report = await measure(server.port, plan)
+        await server.settled()
+        there = server.tests[0].ended
+    assert report.ended is not None
+    assert there is not None
+    for told in (report.ended.latency, there.latency):
+        assert told.idle_rtt_us is not None
+        assert 0 < told.idle_rtt_us < 1e6
+        assert told.loaded_rtt_us_min is not None
+        assert told.loaded_rtt_us is not None
+        assert told.loaded_rtt_us_max is not None
+        assert 0 < told.loaded_rtt_us_min <= told.loaded_rtt_us <= told.loaded_rtt_us_max
+        assert told.responsiveness_rpm == pytest.approx(60e6 / told.loaded_rtt_us)
+    assert report.ended.latency.loaded_rtt_us == pytest.approx(there.latency.loaded_rtt_us, rel=0.5)
+
+
+async def test_no_rtt() -> None:
+    """Without echoes there is no loaded round trip; the control connection's is known all the same."""
+    async with serving() as server:
+        plan = plan_for("udp", rate_bps=1_000_000)
+        plan = replace(plan, settings=replace(own(plan.settings), no_rtt=True))
+        report = await measure(server.port, plan)
+    assert report.ended is not None
+    assert report.ended.latency.idle_rtt_us is not None
+    assert report.ended.latency.loaded_rtt_us is None
+    assert report.ended.latency.responsiveness_rpm is None
