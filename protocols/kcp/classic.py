@@ -1,10 +1,25 @@
 """Loss recovery as stock KCP does it: a timer per segment, counted acknowledgements, no order in time.
 
-It follows kcp-go where the two stock implementations differ: every ACK counts, for segments stamped no
-later than what it echoes; a segment with any such count is sent again early at a tick that admits nothing
-new; fast resends are not limited in number. Missing segments below the highest acknowledged one ("holes")
-are kept in an array of their own, so that the cost of an acknowledgement depends on what is missing, not on
-the window.
+The two stock implementations, skywind3000/kcp ("ikcp") and xtaci/kcp-go, differ; this follows kcp-go 5.6,
+which is what kcptun and iperf-go put on the wire:
+
+* every ACK counts, those included that repeat what was known, for segments stamped no later than what it
+  echoes (ikcp: the highest of each datagram, whatever it echoes);
+* resends are decided in a flush: at a tick, when a timer runs out, when una moves, when new data leaves
+  (ikcp: at ticks only). A segment passed by `resend` ACKs is sent again fast, as often as that happens (ikcp:
+  five times); one passed by any is sent again early, by a flush that admits nothing new (ikcp: never);
+* the timer backs off by the path's timeout, and starts anew with a fast or early resend.
+
+Where it differs from kcp-go: stamps are microseconds, timers start at whole milliseconds; ticks at which
+there is nothing to look at do not happen; a receiver's window is never made smaller by what its application
+has not read. tests/protocols/kcp/equivalence.py compares the three.
+
+RFC 6298 is kept as far as `Timeout` says; its section 5.5 doubles the timer of the connection, KCP only the
+segment's own. RFC 9002, 6.1.1 has a threshold of three later packets, counted once each; here it is two ACKs
+in every preset, duplicates included. Nothing here is RFC 8985: see rack.py.
+
+Missing segments below the highest acknowledged one ("holes") are kept in an array of their own, so that the
+cost of an acknowledgement depends on what is missing, not on the window.
 """
 
 from __future__ import annotations
@@ -69,6 +84,8 @@ class Classic:
         self._passed = window.una  # one past the highest acknowledged one by one
         self._earliest_us: int | None = None  # no segment times out before
         self._tick_us = 0
+        self._awaited = False  # somebody was told of the tick
+        self._flushed_una = window.una
         self._found = Detected(0, None, timeout=False)
         self.in_flight = self.spurious = self.mistaken = 0
 
@@ -98,22 +115,21 @@ class Classic:
             self._passed = highest
             self._holes = np.concatenate((self._holes, skipped))
         self._close_holes()
-        if len(self._holes):
-            self._count_passing(fresh, echoes_us)
 
-    def _count_passing(self, fresh: Int64s, echoes_us: Int64s) -> None:
-        """Count for each hole the ACKs of later segments that echo a stamp no older than its own."""
+    def heard(self, numbers: Int64s, echoes_us: Int64s) -> None:
+        """Count for each hole the ACKs of later segments that echo a stamp no older than its own, those
+        included that say again what was known."""
         holes, window = self._holes, self._window
         # On a long path most were sent again since the newest of these stamps: nothing passes them.
         holes = holes[window.sent_us[holes & window.mask] <= echoes_us.max()]
         if not len(holes):
             return
         rows = holes & window.mask
-        passing = len(fresh) - np.searchsorted(fresh, holes, side="right")
+        passing = len(numbers) - np.searchsorted(np.sort(numbers), holes, side="right")
         sent_us = window.sent_us[rows]
         late = np.flatnonzero(sent_us > echoes_us.min())  # few: sent again since some of these ACKs' stamps
         if len(late):
-            later = (fresh > holes[late, None]) & (echoes_us >= sent_us[late, None])
+            later = (numbers > holes[late, None]) & (echoes_us >= sent_us[late, None])
             passing[late] = later.sum(axis=1)
         window.fastack[rows] += passing.astype(np.int32)
 
@@ -146,19 +162,32 @@ class Classic:
         return found if found.segments else None
 
     def due(self, now_us: int, limit: int, admitting: int) -> list[Resend]:
-        chosen = []
-        ticking = now_us >= self._tick_us
+        """kcp-go's flush: at a tick, when a timer runs out, when una moved, when new data leaves."""
+        if now_us > self._tick_us and not self._awaited:
+            # Ticks went on in silence: what comes after it waits for the next one.
+            self._tick_us = now_us + (self._tick_us - now_us) % self._interval_us
+        expiring = self._earliest_us is not None and now_us >= self._earliest_us
+        ticking = expiring or now_us >= self._tick_us
         if ticking:
             self._tick_us = now_us + self._interval_us
+        chosen: list[Resend] = []
+        if ticking or admitting or self._window.una != self._flushed_una:
+            self._flushed_una = self._window.una
+            chosen = self._flush(now_us, admitting, expiring)
+        self._awaited = len(self._holes) > 0
+        return chosen
+
+    def _flush(self, now_us: int, admitting: int, expiring: bool) -> list[Resend]:
+        chosen = []
         if len(self._holes):
             counts = self._window.fastack[self._holes & self._window.mask]
             fast = counts >= self._resend if self._resend else np.zeros(len(counts), np.bool_)
             chosen.append(Resend(self._holes[fast], Cause.FAST))
-            if ticking and not admitting:
+            if not admitting:
                 chosen.append(Resend(self._holes[(counts > 0) & ~fast], Cause.EARLY))
             for resend in chosen:
                 self._rearm(resend.numbers, now_us, self._timeout_us())
-        if self._earliest_us is not None and now_us >= self._earliest_us:
+        if expiring:
             chosen.append(Resend(self._expired(now_us), Cause.TIMEOUT))
         chosen = [resend for resend in chosen if len(resend.numbers)]
         if chosen:

@@ -292,6 +292,7 @@ class Engine:
             if len(fresh):
                 acked += len(fresh)
                 recovery.acknowledged(fresh, each[1][at], now_us)
+            recovery.heard(*each)
             if self.counts.fast or self.counts.lost or self.counts.early:
                 again, echoes = sending.older(*each)
                 if len(again):

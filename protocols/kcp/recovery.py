@@ -63,9 +63,13 @@ class Recovery(Protocol):
         """Marked acknowledged one by one: serial numbers (n,), never none, and the stamps that their
         receiver echoed (n,)."""
 
+    def heard(self, numbers: Int64s, echoes_us: Int64s) -> None:
+        """All that a batch of ACKs said, known or not: serial numbers in any order, repeats included, and
+        echoes (n,) each, never none. Comes after `acknowledged`."""
+
     def unneeded(self, numbers: Int64s, echoes_us: Int64s) -> None:
         """These were sent again, and now an earlier transmission was echoed: (n,) each, never none, each
-        segment once. Comes after `acknowledged`."""
+        segment once. Comes after `heard`."""
 
     def advanced(self, segments: int, lost: int, now_us: int) -> None:
         """una moved: this many more were acknowledged by it, `lost` of them had been given up."""

@@ -249,15 +249,16 @@ class Stock:
     # -- out
 
     def _flush_acks(self, tell: bool = False) -> None:
-        packed = b""
+        packed, stamp, number = b"", 0, 0
         for i, (sn, ts) in enumerate(self._acks):
             if self.rules.ack_all or sn >= self._rcv_next or i == len(self._acks) - 1:
                 if len(packed) + HEADER_BYTES > MTU:
                     self._leave(packed)
                     packed = b""
                 packed += self._header(ACK, ts, sn, 0)
+                stamp, number = ts, sn
         if tell:
-            packed += self._header(WINS, 0, 0, 0)
+            packed += self._header(WINS, stamp, number, 0)  # what the last ACK left in the header
         if packed:
             self._leave(packed)
         self._acks = []

@@ -47,9 +47,30 @@ def test_every_segment_passed_counts_every_ack() -> None:
     half = _half()
     half.send(6, START_US)
     half.acked(START_US + 50, 3, 5)
-    assert half.transmit(START_US + 50) == [0, 1, 2]
+    assert half.engine.sending.fastack[:6].tolist() == [2, 2, 2, 0, 1, 0]
+    assert [numbers for _, numbers in half.wait(START_US + TICK_US + 50)] == [[0, 1, 2, 4]]
+    assert _causes(half) == (0, 1, 3)
+
+
+def test_an_ack_that_says_what_was_known_counts_too() -> None:
+    half = _half(tuning={"resend": 3})
+    half.send(6, START_US)
+    for turn in range(3):
+        half.acked(START_US + 50 + turn, 3)
+    assert half.engine.sending.fastack[:3].tolist() == [3, 3, 3]
+    assert [numbers for _, numbers in half.wait(START_US + TICK_US + 50)] == [[0, 1, 2]]
     assert _causes(half) == (0, 0, 3)
-    assert half.engine.sending.fastack[:6].tolist() == [0, 0, 0, 0, 1, 0]
+
+
+def test_what_was_passed_waits_for_a_flush() -> None:
+    """kcp-go flushes at ticks and when una moves; an ACK above a hole only counts."""
+    half = _half()
+    half.send(10, START_US)
+    half.acked(START_US + 50, 2, 3)
+    assert half.transmit(START_US + 50) == []
+    half.acked(START_US + 60, 0, una=1)
+    assert half.transmit(START_US + 60) == [1]
+    assert _causes(half) == (0, 0, 1)
 
 
 def test_resend_0_is_never_fast() -> None:
@@ -64,14 +85,14 @@ def test_an_ack_for_what_left_earlier_says_nothing_of_a_resend() -> None:
     """kcp-go counts an ACK only for segments stamped no later than what it echoes."""
     half = _half()
     half.send(10, START_US)
-    half.acked(START_US + 50, 1, 2)
-    assert half.transmit(START_US + 50) == [0]
-    half.acked(START_US + 60, 3, 4, 5, 6, 7)
-    assert half.engine.sending.fastack[0] == 0
-    assert half.transmit(START_US + 60) == []
-    half.send(2, START_US + 70)
-    half.acked(START_US + 120, 10, 11)
-    assert half.transmit(START_US + 120) == [0, 8, 9]
+    half.acked(START_US + 50, 0, 2, 3, una=1)
+    assert half.transmit(START_US + 50) == [1]
+    half.acked(START_US + 60, 4, 5, 6, 7, una=1)
+    assert half.engine.sending.fastack[1] == 0
+    assert half.wait(START_US + TICK_US + 60) == []
+    half.send(2, START_US + TICK_US + 70)
+    half.acked(START_US + TICK_US + 120, 10, 11, una=1)
+    assert [numbers for _, numbers in half.wait(START_US + 2 * TICK_US + 60)] == [[1, 8, 9]]
     assert _causes(half) == (0, 0, 4)
 
 
@@ -79,10 +100,10 @@ def test_fast_resends_are_not_limited_in_number() -> None:
     half = _half()
     half.send(1, START_US)
     for turn in range(12):
-        at_us = START_US + turn * 100
+        at_us = START_US + turn * TICK_US
         half.send(2, at_us)
         half.acked(at_us + 50, 2 * turn + 1, 2 * turn + 2)
-        assert half.transmit(at_us + 50) == [0]
+        assert [numbers for _, numbers in half.wait(at_us + TICK_US)] == [[0]]
     assert half.counts.fast == 12
 
 
@@ -97,6 +118,16 @@ def test_early_at_a_tick_that_admits_nothing_new() -> None:
     (left,) = half.wait(START_US + 2 * TICK_US)
     assert left[1] == [0]
     assert left[0] <= START_US + TICK_US + 50
+    assert _causes(half) == (0, 1, 0)
+
+
+def test_early_when_una_moves_and_nothing_new_leaves() -> None:
+    half = _half(tuning={"resend": 3})
+    half.send(5, START_US)
+    half.acked(START_US + 50, 2)
+    assert half.transmit(START_US + 50) == []
+    half.acked(START_US + 60, 0, una=1)
+    assert half.transmit(START_US + 60) == [1]
     assert _causes(half) == (0, 1, 0)
 
 
@@ -215,13 +246,14 @@ def test_only_what_expired_is_sent_again() -> None:
 
 def test_what_leaves_again_goes_beside_the_windows() -> None:
     """Stock KCP's resends are limited by nothing; new data is."""
-    control = Fixed(4)
+    control = Fixed(5)
     half = _half(control)
     half.write(4, START_US)
-    assert half.transmit(START_US) == [0, 1, 2, 3]
+    half.write(1, START_US)
+    assert half.transmit(START_US) == [0, 1, 2, 3, 4]
     control.window = 1
-    half.acked(START_US + 50, 2, 3)
-    assert half.transmit(START_US + 50) == [0, 1]
+    half.acked(START_US + 50, 0, 3, 4, una=1)
+    assert half.transmit(START_US + 50) == [1, 2]
     assert [loss.segments for loss in control.losses] == [2]
     assert half.recovery.in_flight == 2
 
