@@ -437,7 +437,6 @@ class Engine:
         starved = self._admissible() > 0  # the writer had room and left it empty
         self._detect(now_us)
         if not sending.queued and not recovery.pending and not self._recovery_is_due(now_us):
-            self._paced_until = None
             self._note_limit(starved, 0, _UNBOUNDED, _UNBOUNDED)
             return
         room = min(sending.queued, sending.una + min(sending.limit, self.peer_window) - sending.nxt)
