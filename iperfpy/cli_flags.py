@@ -155,6 +155,7 @@ def _shared_flags() -> list[click.Option]:
             RECEIVE_MILLISECONDS,
         ),
         flag(["send_timeout", "--snd-timeout"], "end a TCP connection without ACKs after", MILLISECONDS),
+        flag(["file", "-F", "--file"], "a file to send, or to receive into", FILE),
         flag(["affinity", "-A", "--affinity"], "processor of this end, and of the server", AFFINITY),
         flag(["pid_file", "-I", "--pidfile"], "write the process number there", FILE),
         flag(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -110,6 +111,7 @@ def _server(given: Given) -> ServerOptions:
         longest_us=(given["longest"] or 0) * 1_000_000,
         idle_us=(given["idle"] or 0) * 1_000_000,
         authorization=authorization_of(given),
+        file=given["file"] or "",
         sockets=sockets,
     )
 
@@ -128,6 +130,7 @@ def _client(given: Given) -> ClientOptions:
         connect_timeout_us=(given["connect_timeout"] or 5000) * 1000,
         flow_label=given["flow_label"] or 0,
         credentials=credentials_of(given),
+        file=given["file"] or "",
         sockets=sockets,
     )
 
@@ -189,7 +192,7 @@ def plan_of(given: Given, transports: Mapping[str, Transport], shared: Sequence[
     if given["tos"] is not None and given["dscp"] is not None:
         raise ParameterError("only one of -S and --dscp may be specified: they are the same byte")
     settings = settings_of(name, transports[name], shared, given.values)
-    total_bytes, total_blocks = given["total_bytes"] or 0, given["total_blocks"] or 0
+    total_bytes, total_blocks = given["total_bytes"] or _file_bytes(given), given["total_blocks"] or 0
     duration_us = 10_000_000 if given["duration"] is None else given["duration"]
     rate, burst = given["rate"] or (transports[name].rate_bps, 0)
     return Plan(
@@ -213,6 +216,20 @@ def plan_of(given: Given, transports: Mapping[str, Transport], shared: Sequence[
         server_cpu=_affinity(given)[1],
         get_server_output=given["get_server_output"],
     )
+
+
+def _file_bytes(given: Given) -> int:
+    """How much there is to send, when that is a file (-F) and nothing else ends the test; else 0."""
+    ends = any(given[name] is not None for name in ("duration", "total_blocks"))
+    if not given["file"] or ends or given["reverse"] or given["bidir"]:
+        return 0
+    try:
+        size = os.stat(given["file"]).st_size
+    except OSError as error:
+        raise ParameterError(f"cannot read the file {given['file']}: {error.strerror}") from error
+    if not size:
+        raise ParameterError(f"the file {given['file']} is empty")
+    return size
 
 
 def transport_name(given: Given, transports: Mapping[str, Transport]) -> str:

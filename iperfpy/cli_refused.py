@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 REFUSED = {
-    "-F": "the payload is made in memory, so that no disk is measured",
-    "--file": "the payload is made in memory, so that no disk is measured",
     "--sctp": "SCTP is no transport of this program",
     "--nstreams": "SCTP is no transport of this program",
     "-X": "SCTP is no transport of this program",

@@ -96,6 +96,7 @@ class ClientOptions:
     connect_timeout_us: int = 5_000_000
     flow_label: int = 0
     credentials: Credentials | None = None
+    file: str = ""
     sockets: SocketOptions = SocketOptions()
 
 
@@ -118,6 +119,7 @@ class ServerOptions:
     longest_us: int = 0
     idle_us: int = 0
     authorization: Authorization | None = None
+    file: str = ""
     sockets: SocketOptions = SocketOptions()
 
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from protocols.errors import SettingsError
 from protocols.settings import Settings
 
 Value = int | float | str | None
@@ -151,6 +152,11 @@ class Channel(ABC):
     @abstractmethod
     async def receive(self) -> None:
         """Receive and count until the peer closes or `close` is called."""
+
+    def keep(self, write: Callable[[memoryview], None]) -> None:
+        """Before `receive`: call `write` with the payload, in order; the view is valid during the call only,
+        and an error that it raises ends the stream. Raises `SettingsError` where nobody looks at payload."""
+        raise SettingsError("this transport does not hand on what it receives: it cannot fill a file (-F)")
 
     @abstractmethod
     async def drain(self) -> None:

@@ -44,6 +44,7 @@ from iperfpy.measure.sample import Sink
 from iperfpy.plan import ClientOptions, Direction, Plan
 from iperfpy.run.clock import now_us
 from iperfpy.run.deadlines import Deadlines, patient
+from iperfpy.run.files import check_file, with_file
 from iperfpy.run.guard import Guard
 from iperfpy.run.interrupt import Signals
 from iperfpy.run.marks import keep_alive, mark_descriptor, prepare
@@ -133,6 +134,8 @@ class _Client:
             transport = transport_named(self._plan.transport)
             sends = self._plan.direction is not Direction.REVERSE
             transport.check(self._plan.settings, sends=sends)
+            if self._options.file:
+                check_file(self._plan, transport)
         except TransportError as error:
             raise from_transport(error) from error
         check_plan(self._plan, transport)
@@ -273,6 +276,7 @@ class _Client:
         async def connect() -> None:
             channel = await transport.connect(stream, self._plan.settings, port)
             self._opened.append(OpenStream.of(stream, channel))
+            self._opened[-1] = with_file(self._opened[-1], self._options.file)
             mark_descriptor(channel.fileno(), self._plan)
 
         seconds = self._deadlines.streams_s
@@ -358,7 +362,7 @@ class _Client:
         if self._run is not None:
             await self._run.measurement.close()
         for each in self._opened:
-            await each.channel.close()
+            await each.close()
         if self._wire is not None:
             self._wire.close()
 

@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import lru_cache, partial
+from io import RawIOBase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class Load:
             at_once = block_bytes if rate_bps else max(block_bytes, bulk_bytes)
             self._slice_bytes = _slice_bytes(at_once, rate_bps, burst_blocks)
         self._block = payload(max(block_bytes, self._slice_bytes))
+        self._file: RawIOBase | None = None
         self._granted = 0
         self._stopped = False
 
@@ -166,6 +168,11 @@ class Load:
             partial(_payload, transport, plan.settings),
         )
 
+    def read_from(self, file: RawIOBase) -> None:
+        """Send what the file holds, once, in place of the same payload again and again."""
+        self._file = file
+        self._block = memoryview(bytearray(len(self._block)))
+
     def wait_us(self, now_us: int) -> int:
         """0: call `take` now. Positive: ask again after that time. -1: there is no more."""
         if self._stopped:
@@ -176,6 +183,8 @@ class Load:
                 return wait
         if not self._granted:
             self._granted = self._budget.claim(self._slice_bytes, self._unit_bytes)
+            if self._file is not None:
+                self._granted = self._file.readinto(self._block[: self._granted]) or 0
         return 0 if self._granted else FOREVER
 
     def take(self) -> memoryview:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from io import FileIO
 
 from iperfpy.errors import IperfpyError, LateError, PathError, PeerError, from_transport
 from iperfpy.measure.host import CpuMeter
@@ -91,11 +92,18 @@ class OpenStream:
     stream: Stream
     channel: Channel
     meter: Meter
+    file: FileIO | None = None  # -F: what is sent from it, or written to it
 
     @classmethod
     def of(cls, stream: Stream, channel: Channel) -> OpenStream:
         """To be called as soon as the channel is open."""
         return cls(stream, channel, Meter(channel))
+
+    async def close(self) -> None:
+        """Close the channel and the file."""
+        await self.channel.close()
+        if self.file is not None:
+            self.file.close()
 
 
 @dataclass(slots=True)
@@ -284,6 +292,8 @@ class Measurement:
     def _track(self, opened: OpenStream, transport: Transport, started_us: int) -> Track:
         plan, stream = self.plan, opened.stream
         load = Load.of(plan, transport, self._budget) if stream.sends else None
+        if load is not None and opened.file is not None:
+            load.read_from(opened.file)
         sampler = Sampler(stream.id, side_of(stream), opened.meter, transport.metrics, started_us)
         carrying = asyncio.create_task(self._carry(stream, opened.channel, load))
         return Track(stream, opened.channel, opened.meter, sampler, load, carrying)

@@ -46,6 +46,7 @@ from iperfpy.plan import Plan, ServerOptions
 from iperfpy.run.acceptor import Acceptor
 from iperfpy.run.clock import now_us
 from iperfpy.run.deadlines import Deadlines, patient
+from iperfpy.run.files import check_file, with_file
 from iperfpy.run.guard import Guard
 from iperfpy.run.interrupt import Signals
 from iperfpy.run.limits import IE_TOTAL_RATE, TotalRate, check_limits, too_fast
@@ -276,6 +277,8 @@ class _ServerTest:
         body = await wire.document(deadlines.reply_s, "its parameters")
         self._authorize(body)
         request = decode_parameters(body, transports(), self._server.options.interval_us)
+        if self._server.options.file:
+            check_file(request.plan, request.transport)
         self._accept(request.plan)
         wire.session.allow_streams(stream_count(request.plan))
         await self._open_streams(request)
@@ -382,6 +385,7 @@ class _ServerTest:
             except OSError as error:
                 raise PathError(f"stream {stream.id}: {error.strerror or error}") from error
             self._opened.append(OpenStream.of(stream, channel))
+            self._opened[-1] = with_file(self._opened[-1], self._server.options.file)
             mark_descriptor(channel.fileno(), request.plan)
 
     def _longest_s(self, plan: Plan) -> float | None:
@@ -414,7 +418,7 @@ class _ServerTest:
         if self._run is not None:
             await self._run.measurement.close()
         for each in self._opened:
-            await each.channel.close()
+            await each.close()
         self._wire.close()
         for sink in self._sinks:
             sink.close()

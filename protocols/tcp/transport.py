@@ -49,6 +49,7 @@ class TcpChannel(Channel):
         except OSError as error:
             raise PeerError("the peer closed a data connection at once") from error
         self._congestion = congestion_of(sock)
+        self._keep: Callable[[memoryview], None] | None = None
         self._closing = threading.Event()
         self._worker: asyncio.Future[None] | None = None
         self._accepted = 0  # handed to the kernel, or taken from it
@@ -146,12 +147,18 @@ class TcpChannel(Channel):
                     self._accepted += sent
                     block = block[sent:]
 
+    def keep(self, write: Callable[[memoryview], None]) -> None:
+        self._keep = write
+        self._receive_flags = 0  # discarded, nothing could be kept
+
     def _receive_all(self) -> None:
-        buffer = bytearray(BULK_BYTES)
-        receive_into, flags = self._sock.recv_into, self._receive_flags
+        buffer, keep = bytearray(BULK_BYTES), self._keep
+        view, receive_into, flags = memoryview(buffer), self._sock.recv_into, self._receive_flags
         try:
             while size := receive_into(buffer, BULK_BYTES, flags):
                 self._accepted += size
+                if keep is not None:
+                    keep(view[:size])
         except ConnectionResetError:
             # How a peer closes that has data of its own unread, or drops its queue.
             return

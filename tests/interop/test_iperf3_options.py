@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -220,3 +221,31 @@ def test_our_server_for_one_test_ends_after_its_client(iperf3: str, tmp_path: Pa
         )
         assert done.returncode == 0
         assert server.wait(10) == 0
+
+
+def test_its_client_sends_a_file_to_our_command(iperf3: str, tmp_path: Path) -> None:
+    sent, filled, port = tmp_path / "sent", tmp_path / "filled", str(free_port())
+    sent.write_bytes(os.urandom(2_000_001))
+    with subprocess.Popen(
+        [sys.executable, "-m", "iperfpy", "-s", "-1", "-p", port, "-B", "127.0.0.1", "-F", str(filled)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        while "listening" not in server.stdout.readline():
+            pass
+        subprocess.run(
+            [iperf3, "-c", "127.0.0.1", "-p", port, "-F", str(sent)],
+            capture_output=True,
+            timeout=20,
+            check=True,
+        )
+        server.communicate(timeout=10)
+    assert filled.read_bytes() == sent.read_bytes()
+
+
+def test_our_command_sends_a_file_to_its_server(iperf3: str, tmp_path: Path) -> None:
+    sent = tmp_path / "sent"
+    sent.write_bytes(os.urandom(2_000_001))
+    ours, theirs = ours_at_theirs(iperf3, tmp_path, "-F", str(sent))
+    assert ours["end"]["sum_sent"]["bytes"] == theirs["end"]["sum_received"]["bytes"] == 2_000_001

@@ -35,6 +35,7 @@ VALUES = {
     "-i": "0.5",
     "-I": "x.pid",
     "-A": "0",
+    "-F": __file__,
     "-B": "127.0.0.1",
     "--bind-dev": "lo",
     "--logfile": "x.log",

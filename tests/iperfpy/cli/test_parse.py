@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -203,6 +204,20 @@ def test_how_the_program_runs() -> None:
     assert request.output.timestamps == "%T"
     assert request.plan is not None
     assert request.plan.server_cpu == 3
+
+
+def test_a_file_is_as_long_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "some"
+    path.write_bytes(b"x" * 5000)
+    assert (plan(f"-F {path}").total_bytes, plan(f"-F {path}").duration_us) == (5000, 0)
+    assert (plan(f"-F {path} -t 3").total_bytes, plan(f"-F {path} -n 10").total_bytes) == (0, 10)
+    assert plan(f"-F {tmp_path}/filled -R").total_bytes == 0
+    assert refusal(f"-c h -F {tmp_path}/gone").endswith("gone: No such file or directory")
+    path.write_bytes(b"")
+    assert refusal(f"-c h -F {path}") == f"the file {path} is empty"
+    server = parsed(f"-s -F {path}").server
+    assert server is not None
+    assert server.file == str(path)
 
 
 def test_the_interface_of_a_host_is_no_scope_of_an_address() -> None:
