@@ -31,6 +31,8 @@ HELLO_LIMIT_BYTES = 64 * 1024
 SERVER_OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
 """For the report of a stock server, which sends all of it, and sometimes to a client that did not ask."""
 SENTENCE_LIMIT_BYTES = 4096
+DEPTH_LIMIT = 100
+"""Levels of arrays and objects in a document. Nobody needs ten."""
 
 
 def results_limit_bytes(streams: int) -> int:
@@ -250,6 +252,8 @@ class Decoder:
             self._wrong("sent a message that is not JSON")
         if not isinstance(body, dict):
             self._wrong("sent JSON that is not an object")
+        if _deeper_than(body, DEPTH_LIMIT):
+            self._wrong(f"sent JSON with more than {DEPTH_LIMIT} levels")
         return body
 
     def _exactly(self, count: int) -> bytes | None:
@@ -271,6 +275,17 @@ class Decoder:
 
 def _signed(byte: int) -> int:
     return byte - 256 if byte > 127 else byte
+
+
+def _deeper_than(body: Mapping[str, Any], levels: int) -> bool:
+    """Whether an array or object in `body` has so many others around it. Whoever shows it is recursive."""
+    layer: list[Any] = [body]
+    for _ in range(levels):
+        inside = [each.values() if isinstance(each, Mapping) else each for each in layer]
+        layer = [one for values in inside for one in values if isinstance(one, (Mapping, list))]
+        if not layer:
+            return False
+    return True
 
 
 def _printable(text: bytes) -> bool:

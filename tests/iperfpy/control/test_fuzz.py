@@ -1,0 +1,302 @@
+"""What a hostile peer may put on the control channel: one sentence or a bounded record, nothing else.
+
+Documents are taken from a real conversation and damaged, so that most of what is generated gets far into the
+parsers; what survives them is shown in every format.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from iperfpy.control import codec
+from iperfpy.control.codec import Decoder, Document, Expect, State
+from iperfpy.control.messages import (
+    NUMBERS,
+    OWN_NUMBERS,
+    decode_hello,
+    decode_parameters,
+    encode_hello,
+    encode_parameters,
+)
+from iperfpy.control.results import TEXT_LIMIT, decode_results, decode_stats, encode_results, encode_stats
+from iperfpy.control.session import OVER, Phase, client_session, server_session
+from iperfpy.errors import IperfpyError, PlanError
+from iperfpy.measure.sample import Row, Sample, TestEnd
+from iperfpy.plan import Plan
+from iperfpy.report.csv import CsvFile, CsvSink
+from iperfpy.report.json import JsonSink
+from iperfpy.report.live import PlainScreen
+from iperfpy.report.text import TextSink, Wording
+from protocols.contract import Side
+from protocols.registry import transports
+from tests.iperfpy.report.scenes import Scene, start_of
+
+NAMES = sorted(transports())
+SIDES = {1: Side.SENDER, 3: Side.RECEIVER}
+
+Result = TypeVar("Result")
+
+
+def attempt(call: Callable[[], Result]) -> tuple[Result | None, IperfpyError | None]:
+    """What it gives, or the error that a person is shown; anything else is a fault of ours."""
+    try:
+        return call(), None
+    except IperfpyError as error:
+        return None, error
+
+
+numbers = st.one_of(
+    st.integers(),
+    st.sampled_from([-1, 0, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**400, -(2**63) - 1]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([1e308, -1e308, 5e-324, -0.0, 1e18, 1.5e19]),
+)
+texts = st.text(max_size=30) | st.sampled_from(["\ud800", "\x1b[2J", "\0", "a" * 5000, "tcp", "\u202e"])
+values = st.recursive(
+    st.none() | st.booleans() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where something stands in a document."""
+    if isinstance(value, dict):
+        return [path, *(found for key in value for found in paths(value[key], (*path, key)))]
+    if isinstance(value, list):
+        return [path, *(found for index, one in enumerate(value) for found in paths(one, (*path, index)))]
+    return [path]
+
+
+@st.composite
+def damaged(draw: st.DrawFn, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with up to three of its parts replaced, removed or repeated."""
+    body: dict[str, Any] = copy.deepcopy(dict(document))
+    for _ in range(draw(st.integers(1, 3))):
+        where = draw(st.sampled_from([path for path in paths(body) if path]))
+        inner: Any = body
+        for key in where[:-1]:
+            inner = inner[key]
+        what = draw(st.sampled_from(["replace", "remove", "add"]))
+        if what == "remove":
+            del inner[where[-1]]
+        elif what == "add" and isinstance(inner, list):
+            inner.append(copy.deepcopy(inner[where[-1]]))
+        else:
+            inner[where[-1]] = draw(values)
+        if not paths(body)[1:]:
+            break
+    return body
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """An object in an object in an object."""
+    body: dict[str, Any] = {}
+    for _ in range(levels):
+        body = {"more": body}
+    return body
+
+
+def depth(value: Any) -> int:
+    """How deep the deepest value stands in it."""
+    return max(map(len, paths(value)))
+
+
+def travelled(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The document as the other end gets it, or None when its JSON is refused."""
+    text = json.dumps(body).encode()
+    decoder = Decoder("the peer")
+    decoder.limits[None] = 1 << 20
+    decoder.feed(struct.pack(">I", len(text)) + text)
+    message, _ = attempt(lambda: decoder.take(Expect.DOCUMENT))
+    return dict(message.body) if isinstance(message, Document) else None
+
+
+def sample(name: str, stream: int, side: Side) -> Sample:
+    metrics = transports()[name].metrics
+    figures = {metric.key: 7 for metric in metrics if metric.side is side}
+    return Sample(stream, side, 0, 1_000_000, 1000, figures)
+
+
+def samples(name: str) -> list[Sample]:
+    return [sample(name, stream, side) for stream, side in SIDES.items()]
+
+
+# ---------------------------------------------------------------------- bytes
+
+literals = st.one_of(
+    st.integers(1, 7000).map(lambda count: "9" * count),
+    st.integers(1, 7000).map(lambda count: "0." + "1" * count),
+    st.sampled_from(
+        ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1e-999", "01", "+1", ".5", "1.", "--1"]
+    ),
+    st.sampled_from(
+        ['"\\ud800"', '"\\x"', '"\x01"', "'a'", "nul", "tru", "{", "}", "[", "]", '{"a"}', "", ","]
+    ),
+    st.integers(1, 3900).map(lambda depth: "[" * depth + "]" * depth),
+    st.integers(1, 1900).map(lambda depth: '{"a":' * depth + "1" + "}" * depth),
+)
+
+
+@given(literals, st.sampled_from(['{"a":%s}', "%s", '{"a":1}%s', '{"a":[%s,%s]}']))
+def test_any_json_text_is_a_document_or_one_sentence(literal: str, shape: str) -> None:
+    text = shape.replace("%s", literal).encode()[: codec.PARAMETERS_LIMIT_BYTES]
+    decoder = Decoder("the client")
+    decoder.feed(struct.pack(">I", len(text)) + text)
+    message, error = attempt(lambda: decoder.take(Expect.DOCUMENT))
+    if error is not None:
+        assert len(str(error)) < 200
+    else:
+        assert isinstance(message, Document)
+        assert depth(message.body) <= codec.DEPTH_LIMIT
+        assert json.dumps(message.body, allow_nan=False)
+
+
+@given(st.integers(0, 2**32 - 1), st.binary(max_size=64))
+def test_no_length_makes_a_decoder_keep_more_than_it_may(length: int, start: bytes) -> None:
+    decoder = Decoder("the client")
+    decoder.feed(struct.pack(">I", length) + start)
+    message, error = attempt(lambda: decoder.take(Expect.DOCUMENT))
+    if 0 < length <= codec.PARAMETERS_LIMIT_BYTES:
+        assert message is not None or error is None or "JSON" in str(error)
+    else:
+        assert "announced a message of" in str(error)
+
+
+@given(st.lists(st.binary(max_size=40) | st.sampled_from([bytes([one % 256]) for one in State]), max_size=12))
+@pytest.mark.parametrize("make", [client_session, server_session])
+@pytest.mark.parametrize("cookie", ["s" * 36, "iperfpy-" + "o" * 28])
+def test_a_session_survives_any_bytes_in_any_phase(
+    make: Callable[[str], Any], cookie: str, chunks: list[bytes]
+) -> None:
+    """Whatever arrives, the session goes on, is over, or is broken with a sentence about the other end."""
+    for phase in Phase:
+        session = make(cookie)
+        if phase not in session._table:
+            continue
+        session.phase = phase
+        for chunk in [*chunks, b""]:
+            _, error = attempt(partial(session.receive, chunk))
+            if error is not None:
+                assert str(error).startswith(session.peer)
+                assert session.phase is Phase.BROKEN
+        assert session.phase in OVER or session.phase in session._table
+
+
+# ---------------------------------------------------------------------- parameters
+
+PLANS = [
+    encode_parameters(Plan(name, one.settings(), block_bytes=1000, title="t"), one, convs)
+    for name, one in transports().items()
+    for convs in ([7], None)
+]
+
+
+@given(st.sampled_from(PLANS).flatmap(damaged))
+@settings(max_examples=300)
+def test_any_parameters_make_a_plan_within_bounds_or_a_refusal(body: dict[str, Any]) -> None:
+    received = travelled(body)
+    if received is None:
+        return
+    request, error = attempt(lambda: decode_parameters(received, transports()))
+    if request is None:
+        assert isinstance(error, PlanError)
+        assert str(error).isprintable()
+        assert 0 < error.i_errno < 2**31
+        return
+    plan = request.plan
+    assert 1 <= plan.parallel <= NUMBERS["parallel"].maximum
+    assert 0 <= plan.duration_us <= OWN_NUMBERS["duration_us"].maximum
+    assert 0 <= plan.omit_us <= OWN_NUMBERS["omit_us"].maximum
+    assert 1 <= plan.block_bytes <= NUMBERS["len"].maximum
+    assert 0 <= plan.rate_bps < 2**63
+    assert (plan.title + plan.extra_data).isprintable()
+    assert request.transport is transports()[plan.transport]
+
+
+@given(st.one_of(damaged(encode_hello(NAMES)), st.dictionaries(texts, values)))
+def test_any_greeting(body: dict[str, Any]) -> None:
+    hello, _ = attempt(lambda: decode_hello(body))
+    assert hello is None or all(name.isprintable() for name in (hello.version, *hello.transports))
+
+
+# ---------------------------------------------------------------------- results, and what is shown of them
+
+
+def shown_in_every_format(
+    name: str, known: Mapping[int, Sample], extra: Mapping[str, Any], folder: Path
+) -> None:
+    """A client's reports of a test whose other end said that."""
+    transport = transports()[name]
+    own = {1: sample(name, 1, Side.RECEIVER), 3: sample(name, 3, Side.SENDER)}
+    rows = tuple(Row(stream, own[stream], known.get(stream), "forward") for stream in own)
+    start = start_of(streams=2)
+    plan = replace(start.plan, transport=name, settings=transport.settings(), get_server_output=True)
+    end = TestEnd(rows, {"host_total": 1.0, **extra["cpu"]}, server_output=extra["output"])
+    scene = Scene(replace(start, plan=plan, transport=transport), (rows[:1],), end)
+    out = io.StringIO()
+    scene.play(JsonSink(out))
+    document = json.loads(out.getvalue(), parse_constant=lambda text: pytest.fail(text))
+    assert len(document["end"]["streams"]) == 2
+    table = io.StringIO()
+    scene.play(TextSink(PlainScreen(table), table, Wording(verbose=True)))
+    table.getvalue().encode()
+    path = folder / "rows.csv"
+    scene.play(CsvSink(lambda _: CsvFile(path), pytest.fail))
+    width = {line.count(",") for line in path.read_text().splitlines()}
+    assert len(width) == 1
+
+
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_results_can_be_shown_or_are_refused(
+    name: str, extended: bool, tmp_path: Path, data: st.DataObject
+) -> None:
+    cpu = {"host_total": 1.0, "host_user": 0.5, "host_system": 0.5}
+    good = encode_results(
+        transports()[name], samples(name), cpu, "bbr", extended=extended, server_output="text"
+    )
+    deep = st.sampled_from([{}, {"server_output_json": nested(90)}, {"server_output_json": nested(400)}])
+    received = travelled(data.draw(damaged(good)) | data.draw(deep))
+    if received is None:
+        return
+    results, error = attempt(lambda: decode_results(received, transports()[name], SIDES, "the server"))
+    if results is None:
+        assert str(error).startswith("the server sent")
+        return
+    assert set(results.samples) <= set(SIDES)
+    assert len(results.congestion) <= TEXT_LIMIT
+    assert all(0 <= one.bytes < 2**63 for one in results.samples.values())
+    extra = {"cpu": {f"remote_{part}": value for part, value in results.cpu_percent.items()}}
+    shown_in_every_format(name, results.samples, extra | {"output": results.server_output}, tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_interval_figures_can_be_shown_or_are_refused(
+    name: str, tmp_path: Path, data: st.DataObject
+) -> None:
+    received = travelled(data.draw(damaged(encode_stats(0, samples(name), finished=False))))
+    if received is None:
+        return
+    stats, error = attempt(lambda: decode_stats(received, transports()[name], SIDES, "the server"))
+    if stats is None:
+        assert str(error).startswith("the server sent")
+        return
+    assert 0 <= stats.sequence < 2**63
+    shown_in_every_format(name, stats.samples, {"cpu": {}, "output": ""}, tmp_path)
