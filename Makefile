@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo bench truth sim test lint types setup clean
+.PHONY: demo bench truth sim seed test lint types setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -30,6 +30,10 @@ truth: $(VENV)/.installed
 # The grid of simulated paths: make sim ARGS="--quick", ARGS="--only policer", ARGS="--minutes 30"
 sim: $(VENV)/.bench-installed
 	$(BIN)/python -m tests.simnet $(ARGS)
+
+# The report that the project began with, in the simulator: kcp and kcp-bbr, up and down
+seed: $(VENV)/.dev-installed
+	$(BIN)/python -m tests.simnet.seed
 
 setup: $(VENV)/.dev-installed
 

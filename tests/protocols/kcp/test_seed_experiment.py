@@ -1,0 +1,61 @@
+"""The report that this project began with comes out of the simulator again, and kcp-bbr answers it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from tests.simnet.seed import HEADING, PATHS, Outcome, row, run
+
+UP, DOWN = "up, 24 Mb/s with a queue", "down, policed to 20 Mb/s"
+
+
+@cache
+def _outcome(path: str, transport: str) -> Outcome:
+    return run(path, transport)
+
+
+def test_up_as_reported() -> None:
+    """17.7 Mb/s, 25 % lost; and why: the queue that it fills makes its timers run out."""
+    kcp = _outcome(UP, "kcp")
+    assert kcp.goodput_mbps == pytest.approx(17.7, rel=0.1)
+    assert kcp.lost == pytest.approx(25, abs=3)
+    assert kcp.unneeded is not None
+    assert kcp.unneeded > 50
+    assert kcp.lost > 2 * kcp.dropped
+
+
+def test_down_as_reported() -> None:
+    """8.1 Mb/s, 121 % retransmitted; and why: the policer drops what the window sends above its rate."""
+    kcp = _outcome(DOWN, "kcp")
+    assert kcp.goodput_mbps == pytest.approx(8.1, rel=0.1)
+    assert kcp.resent == pytest.approx(121, rel=0.1)
+    assert kcp.unneeded is not None
+    assert kcp.unneeded < 10
+    assert kcp.dropped > 40
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_what_to_do(path: str) -> None:
+    """kcp-bbr delivers more, sends again what was dropped and no more, and never waits for a timeout."""
+    kcp, bbr = _outcome(path, "kcp"), _outcome(path, "kcp-bbr")
+    assert bbr.goodput_mbps > 1.15 * kcp.goodput_mbps
+    assert bbr.lost == 0
+    assert bbr.dropped < kcp.dropped / 2
+    assert bbr.resent < kcp.resent / 5
+    assert bbr.mean_rtt_ms < kcp.mean_rtt_ms
+    assert not bbr.unneeded or bbr.unneeded < 2
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_sender_knows_what_was_in_vain(path: str) -> None:
+    """What `spurious` reports is what happened, but for what the last round trip has not told yet."""
+    kcp = _outcome(path, "kcp")
+    assert kcp.unneeded is not None
+    assert kcp.reported == pytest.approx(kcp.unneeded, abs=2)
+
+
+def test_the_table_has_a_cell_for_every_heading() -> None:
+    line = row(UP, "kcp", _outcome(UP, "kcp"))
+    assert line.count("|") == HEADING.splitlines()[0].count("|") == HEADING.splitlines()[1].count("|")
