@@ -24,14 +24,12 @@ class Given(Protocol):
     def __getitem__(self, name: str) -> Any: ...
 
 
-def credentials_of(given: Given) -> Credentials | None:
+def credentials_of(given: Given) -> Credentials:
     """Who the client is; asks for the password when the environment does not have it.
 
     Raises `SettingsError`.
     """
     user, path = given["username"], given["public_key"]
-    if not user and not path:
-        return None
     if not user or not path:
         raise SettingsError("a password needs both --username and --rsa-public-key-path")
     _require_cryptography()
@@ -46,11 +44,9 @@ def credentials_of(given: Given) -> Credentials | None:
     return Credentials(user, password, pem.read_bytes(), given["pkcs1"])
 
 
-def authorization_of(given: Given) -> Authorization | None:
+def authorization_of(given: Given) -> Authorization:
     """Who may use the server. Raises `SettingsError`."""
     key, users = given["private_key"], given["users"]
-    if not key and not users:
-        return None
     if not key or not users:
         raise SettingsError("passwords need both --rsa-private-key-path and --authorized-users-path")
     _require_cryptography()

@@ -100,7 +100,7 @@ def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) 
         ),
         flag(["omit", "-O", "--omit"], "leave out the first seconds [0]", OMIT_SECONDS, default=0),
         flag(["title", "-T", "--title"], "put TEXT before every line", TEXT),
-        flag(["extra_data", "--extra-data"], "put TEXT into the JSON of both ends", TEXT),
+        flag(["extra_data", "--extra-data"], "put TEXT into the JSON of both ends", TEXT, rare=True),
         flag(["get_server_output", "--get-server-output"], "show the server's own report, too"),
     ]
 
@@ -122,7 +122,9 @@ def _network_flags() -> list[click.Option]:
             "the same by code point: 0 to 63, ef, af41 ..",
             Parsed("NAME", values.dscp, values.CODE_POINTS),
         ),
-        flag(["flow_label", "-L", "--flowlabel"], "IPv6 flow label", Parsed("N", values.flow_label)),
+        flag(
+            ["flow_label", "-L", "--flowlabel"], "IPv6 flow label", Parsed("N", values.flow_label), rare=True
+        ),
         flag(
             ["fq_rate", "--fq-rate"],
             "bit/s at which the kernel paces a socket",
@@ -154,7 +156,12 @@ def _shared_flags() -> list[click.Option]:
             "end a test that receives nothing for [120000]",
             RECEIVE_MILLISECONDS,
         ),
-        flag(["send_timeout", "--snd-timeout"], "end a TCP connection without ACKs after", MILLISECONDS),
+        flag(
+            ["send_timeout", "--snd-timeout"],
+            "end a TCP connection without ACKs after",
+            MILLISECONDS,
+            rare=True,
+        ),
         flag(["file", "-F", "--file"], "a file to send, or to receive into", FILE),
         flag(["affinity", "-A", "--affinity"], "processor of this end, and of the server", AFFINITY),
         flag(["pid_file", "-I", "--pidfile"], "write the process number there", FILE),

@@ -11,12 +11,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from iperfpy.cli_auth import authorization_of, credentials_of
 from iperfpy.cli_flags import chooser
 from iperfpy.cli_options import Flag
 from iperfpy.cli_transports import SharedFlag, settings_of
 from iperfpy.plan import (
+    Authorization,
     ClientOptions,
+    Credentials,
     Direction,
     OutputOptions,
     Plan,
@@ -110,7 +111,7 @@ def _server(given: Given) -> ServerOptions:
         rate_window_us=seconds * 1_000_000,
         longest_us=(given["longest"] or 0) * 1_000_000,
         idle_us=(given["idle"] or 0) * 1_000_000,
-        authorization=authorization_of(given),
+        authorization=_authorization(given),
         file=given["file"] or "",
         sockets=sockets,
     )
@@ -129,10 +130,26 @@ def _client(given: Given) -> ClientOptions:
         family=_family(given),
         connect_timeout_us=(given["connect_timeout"] or 5000) * 1000,
         flow_label=given["flow_label"] or 0,
-        credentials=credentials_of(given),
+        credentials=_credentials(given),
         file=given["file"] or "",
         sockets=sockets,
     )
+
+
+def _credentials(given: Given) -> Credentials | None:
+    if not (given["username"] or given["public_key"]):
+        return None
+    from iperfpy.cli_auth import credentials_of
+
+    return credentials_of(given)
+
+
+def _authorization(given: Given) -> Authorization | None:
+    if not (given["private_key"] or given["users"]):
+        return None
+    from iperfpy.cli_auth import authorization_of
+
+    return authorization_of(given)
 
 
 def _sockets(given: Given, bind: str | None) -> tuple[str, SocketOptions]:

@@ -7,6 +7,7 @@ the case of the suffix. Every parser raises `SettingsError` with one sentence.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NoReturn
 
 from protocols.errors import SettingsError
@@ -22,13 +23,13 @@ RATE_LETTERS = "kmgtKMGT"
 
 
 def parse_rate(text: str) -> int:
-    """Bits per second from `10M`, `1.5g`, `800k`, `9600`; 1000-based, any case."""
-    return _scaled(text, 1000, "a rate", "k, M, G or T (powers of 1000 bit/s)")
+    """Bits per second from `10M`, `1.5g`, `800kbit`, `9600`; 1000-based, any case."""
+    return _scaled(text, 1000, "a rate", "k, M, G or T (powers of 1000 bit/s)", ("bit", "bps"))
 
 
 def parse_size(text: str) -> int:
-    """Bytes from `128K`, `1.5M`, `1g`, `1400`; 1024-based, any case."""
-    return _scaled(text, 1024, "a size", "K, M, G or T (powers of 1024 bytes)")
+    """Bytes from `128K`, `1.5M`, `100MiB`, `1400`; 1024-based, any case."""
+    return _scaled(text, 1024, "a size", "K, M, G or T (powers of 1024 bytes)", ("ib",))
 
 
 def parse_duration_us(text: str) -> int:
@@ -94,8 +95,11 @@ def letter_power(letter: str) -> int:
     return _POWERS[letter.lower()]
 
 
-def _scaled(text: str, base: int, what: str, suffixes: str) -> int:
+def _scaled(text: str, base: int, what: str, suffixes: str, units: Sequence[str]) -> int:
+    """`units`: what may follow the letter and changes nothing."""
     number, suffix = _split(text, what, suffixes)
+    unit = next((unit for unit in units if suffix[1:] == unit), "")
+    suffix = suffix.removesuffix(unit)
     if suffix not in _POWERS:
         _reject(text, what, suffixes)
     return _bounded(text, number * base ** _POWERS[suffix])

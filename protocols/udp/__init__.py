@@ -35,7 +35,11 @@ class UdpSettings(Settings):
         unit="bytes",
     )
     wide_counters: bool = option(
-        False, help="64-bit sequence numbers", flags=("--udp-counters-64bit",), wire="udp_counters_64bit"
+        False,
+        help="64-bit sequence numbers",
+        flags=("--udp-counters-64bit",),
+        wire="udp_counters_64bit",
+        rare=True,
     )
     gsro: bool = option(False, help="GSO and GRO at an iperf3 server, too", flags=("--gsro",))
     dont_fragment: bool = option(

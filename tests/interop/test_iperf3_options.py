@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,7 +35,7 @@ def at(document: Json, path: str) -> Any:
 # ---------------------------------------------------------------------- our client, its server
 
 
-def ours_at_theirs(iperf3: str, folder: Path, *flags: str) -> tuple[Json, Json]:
+def ours_at_theirs(iperf3: str, folder: Path, *flags: str, host: str = "127.0.0.1") -> tuple[Json, Json]:
     """The JSON of our command, and that of an iperf3 server that runs for this one test."""
     port, log = free_port(), folder / "server.json"
     with log.open("w") as output:
@@ -46,7 +47,7 @@ def ours_at_theirs(iperf3: str, folder: Path, *flags: str) -> tuple[Json, Json]:
     try:
         wait_until(lambda: _listens(port), "iperf3 did not listen")
         done = subprocess.run(
-            [sys.executable, "-m", "iperfpy", "-c", "127.0.0.1", "-p", str(port), "-J", *flags],
+            [sys.executable, "-m", "iperfpy", "-c", host, "-p", str(port), "-J", *flags],
             capture_output=True,
             text=True,
             timeout=30,
@@ -99,6 +100,15 @@ def test_its_server_sees_what_we_ask_for(
     assert {path: at(theirs, path) for path in seen} == seen
     assert "error" not in ours
     assert "error" not in theirs
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+@pytest.mark.parametrize("flags", ["-6", "-6 -R", "-6 -u", "-6 -S 0x28 -L 0x12345"])
+def test_its_server_over_ipv6(iperf3: str, flags: str, tmp_path: Path) -> None:
+    ours, theirs = ours_at_theirs(iperf3, tmp_path, "-t", "0.5", *flags.split(), host="::1")
+    assert ours["start"]["connected"][0]["remote_host"] == "::1"
+    assert theirs["start"]["connected"][0]["remote_host"] == "::1"
+    assert ours["end"]["streams"][0]
 
 
 def test_the_kernel_paces_what_its_server_receives(iperf3: str, tmp_path: Path) -> None:

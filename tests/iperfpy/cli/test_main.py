@@ -169,6 +169,16 @@ def test_json_of_a_parallel_reversed_test(port: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.live
+def test_a_json_stream_with_the_whole_document_after_it(port: str, tmp_path: Path) -> None:
+    done = run(["-c", "127.0.0.1", "-p", port, "-n", "2M", "--json-stream-full-output"], tmp_path)
+    head, brace, rest = done.stdout.partition("\n{\n")
+    events = [json.loads(line) for line in head.splitlines()]
+    assert done.returncode == 0
+    assert (events[0]["event"], events[-1]["event"]) == ("start", "end")
+    assert json.loads(brace + rest)["end"] == events[-1]["data"]
+
+
+@pytest.mark.live
 @needs_full
 def test_a_full_disk_costs_the_csv_and_not_the_test(port: str, tmp_path: Path) -> None:
     done = run(["-c", "127.0.0.1", "-p", port, "-t", "0.3", "-b", "10M", "--csv", str(FULL)], tmp_path)

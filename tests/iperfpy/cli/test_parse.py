@@ -124,11 +124,18 @@ def test_every_client_flag_arrives() -> None:
         ("-n 1M", (0, 1 << 20, 0)),
         ("-k 100", (0, 0, 100)),
         ("-t10", (10_000_000, 0, 0)),
+        ("-n 100MiB", (0, 100 << 20, 0)),
+        ("-n 1.5gib", (0, 3 << 29, 0)),
     ],
 )
 def test_one_end_condition(words: str, ends: tuple[int, int, int]) -> None:
     asked = plan(words)
     assert (asked.duration_us, asked.total_bytes, asked.total_blocks) == ends
+
+
+@pytest.mark.parametrize("words", ["-b 1.5G", "-b 1500M", "-b 1.5Gbit", "-b 1500Mbps", "-b 1500000000"])
+def test_a_rate_in_any_of_its_spellings(words: str) -> None:
+    assert plan(words).rate_bps == 1_500_000_000
 
 
 def test_a_server_takes_its_own_flags() -> None:
@@ -277,6 +284,10 @@ REFUSALS = {
     " bytes) (-w)",
     "-c h -b 5X": "'5X' is not a rate: expected a number, optionally followed by k, M, G or T (powers of 1000"
     " bit/s) (-b)",
+    "-c h -n 5MB": "'5MB' is not a size: expected a number, optionally followed by K, M, G or T (powers of"
+    " 1024 bytes) (-n)",
+    "-c h -n 5ib": "'5ib' is not a size: expected a number, optionally followed by K, M, G or T (powers of"
+    " 1024 bytes) (-n)",
     "-c h -b -5": "'-5' is negative (-b)",
     "-c h -b 1M/2000": "a burst must be from 1 to 1000 blocks, not 2000 (-b)",
     "-c h -t -5": "'-5' is negative (-t)",
