@@ -3,6 +3,7 @@
     type        interval   one stream in one interval; figures of both ends where both are known
                 summary    one stream over the whole test, as one end (`side`) measured it
                 sum        all streams of one direction over the whole test, as one end measured it
+                error      why the test ended too early, in the last column, `error`
     time        ISO 8601, UTC, when the row was written
     monotonic_s the same moment on a clock that never jumps
     start, end  measured seconds since the test began (since the omitted stretch ended)
@@ -36,6 +37,7 @@ BASE = (
 )
 LATENCY = ("idle_rtt_us", "responsiveness_rpm")
 """Of the whole test, in the sum of a sender: its `rtt_us_min`, `_mean` and `_max` are the loaded ones."""
+ERROR = "error"
 RESULTS = Path("results")
 
 
@@ -138,7 +140,8 @@ class CsvSink:
             self._file = self._open_file(start.plan)
         except OSError as error:
             self._fail(f"no rows are written: {reason(error)}")
-        self._write([*BASE, *(key for _, key in self._keys), *LATENCY])
+        keys = (key for _, key in self._keys)
+        self._write([*BASE, *keys, *LATENCY, ERROR])
 
     def interval(self, rows: tuple[Row, ...]) -> None:
         for row in rows:
@@ -150,9 +153,16 @@ class CsvSink:
         for group in by_direction(end.rows):
             row = total(group, self._start.transport.metrics if self._start else ())
             self._both_ends("sum", row, end.latency)
+        if end.interrupted:
+            self.error(end.interrupted)
 
     def error(self, message: str) -> None:
-        """A table has no place for a sentence; what was measured so far is already in it."""
+        """A row of its own. Before the test has started there is no file, and nothing to say of it."""
+        if self._start is None:
+            return
+        about = self._about(ERROR, "", "")
+        figures = [""] * (len(BASE) - len(about) + len(self._keys) + len(LATENCY))
+        self._write([*about, *figures, message])
 
     def close(self) -> None:
         if self._file is not None:
@@ -175,13 +185,7 @@ class CsvSink:
         if self._start is None:
             return
         base: list[Value] = [
-            kind,
-            datetime.fromtimestamp(self._unix_time(), UTC).isoformat(timespec="milliseconds"),
-            f"{self._monotonic():.6f}",
-            self._start.role,
-            sample.side.value,
-            row.direction,
-            self._start.plan.transport,
+            *self._about(kind, sample.side.value, row.direction),
             row.stream or "sum",
             f"{sample.start_us / 1e6:.6f}",
             f"{sample.end_us / 1e6:.6f}",
@@ -193,7 +197,13 @@ class CsvSink:
         figures = [ends.get(metric.side, {}).get(key) for metric, key in self._keys]
         whole = latency.record() if latency is not None else {}
         figures += [whole.get(key) for key in LATENCY]
-        self._write([field(value) for value in (*base, *figures)])
+        self._write([*(field(value) for value in (*base, *figures)), ""])
+
+    def _about(self, kind: str, side: str, direction: str) -> list[str]:
+        """The columns that every row has."""
+        role, transport = (self._start.role, self._start.plan.transport) if self._start else ("", "")
+        now = datetime.fromtimestamp(self._unix_time(), UTC).isoformat(timespec="milliseconds")
+        return [kind, now, f"{self._monotonic():.6f}", role, side, direction, transport]
 
     def _write(self, fields: Sequence[str]) -> None:
         if self._file is None or self.failed or self._file.row(fields):

@@ -32,7 +32,7 @@ def program_object() -> Json:
     return {
         "connected": [],
         "version": f"iperfpy {__version__}",
-        "system_info": " ".join(platform.uname()[index] for index in (0, 1, 2, 3, 4)),
+        "system_info": _system_info(),
     }
 
 
@@ -101,6 +101,12 @@ def _clean(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_clean(item) for item in value]
     return value
+
+
+def _system_info() -> str:
+    # By name: by index or as a tuple, `platform` starts a program to ask for the processor, too.
+    system = platform.uname()
+    return " ".join((system.system, system.node, system.release, system.version, system.machine))
 
 
 def _connected(one: ConnectedStream) -> Json:

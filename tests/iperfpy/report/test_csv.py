@@ -47,9 +47,33 @@ def test_a_row_per_stream_and_interval_and_a_typed_summary(tmp_path: Path) -> No
     assert [(row["type"], row["stream"]) for row in rows] == [
         *[("interval", "1"), ("interval", "3")] * 2,
         *[("summary", "1"), ("summary", "3"), ("sum", "sum")],
+        ("error", ""),
     ]
     figures = sum(len(keys_of(metric)) for metric in SceneTransport.metrics)
-    assert len(rows[0]) == len(BASE) + figures + len(LATENCY)
+    assert len(rows[0]) == len(BASE) + figures + len(LATENCY) + 1
+    assert {row["error"] for row in rows[:-1]} == {""}
+    assert set(rows[-1].values()) == {
+        *("error", "2026-11-22T17:15:00.250+00:00", "1.750000", "client", "scene", ""),
+        rows[-1]["error"],
+    }
+    assert rows[-1]["error"] == "the client was stopped by SIGINT"
+
+
+def test_an_error_before_the_start_leaves_the_file_alone(tmp_path: Path) -> None:
+    sink = CsvSink(lambda plan: pytest.fail("opened"), pytest.fail)
+    sink.error("cannot connect")
+    sink.close()
+
+
+def test_an_error_after_the_start_is_a_row(tmp_path: Path) -> None:
+    path, scene = tmp_path / "x.csv", forward()
+    sink = CsvSink(lambda plan: CsvFile(path), pytest.fail)
+    sink.start(scene.start)
+    sink.error("the other end is gone, it seems")
+    sink.close()
+    with path.open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["type"], row["error"]) == ("error", "the other end is gone, it seems")
 
 
 def test_what_every_row_says(tmp_path: Path) -> None:
