@@ -224,7 +224,8 @@ def test_a_signal_leaves_a_summary_a_whole_csv_and_status_0(port: str, tmp_path:
     assert errors == "iperfpy: interrupt - the client has terminated by signal Interrupt(2)\n"
     assert any(line.endswith("sender") for line in out.splitlines())
     rows = list(csv.DictReader((tmp_path / "x.csv").read_text().splitlines()))
-    assert {"interval", "summary", "sum"} == {row["type"] for row in rows}
+    assert {"interval", "summary", "sum", "error"} == {row["type"] for row in rows}
+    assert rows[-1]["error"] == "the client has terminated by signal Interrupt(2)"
 
 
 @pytest.mark.live
