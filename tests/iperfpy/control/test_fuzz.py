@@ -300,3 +300,10 @@ def test_any_interval_figures_can_be_shown_or_are_refused(
         return
     assert 0 <= stats.sequence < 2**63
     shown_in_every_format(name, stats.samples, {"cpu": {}, "output": ""}, tmp_path)
+
+
+def test_levels_that_can_be_read_can_be_shown(tmp_path: Path) -> None:
+    assert travelled({"server_output_json": nested(codec.DEPTH_LIMIT)}) is None
+    body = travelled({"server_output_json": nested(codec.DEPTH_LIMIT - 2)})
+    assert body is not None
+    shown_in_every_format("tcp", {}, {"cpu": {}, "output": body["server_output_json"]}, tmp_path)
