@@ -126,6 +126,8 @@ class Engine:
         self.limited_by = "application"
         self.corked = False
         """The writer will fill the last segment soon: it waits, unless `nagle` is off."""
+        self.more = False
+        """The writer has more at this very moment: that it left room does not make it what limits."""
         self._run = min(MAX_DATAGRAMS, MAX_BYTES // options.mtu)
         self._pacer = Pacer(_LATE_TIMER_US)
         self._paced_until: int | None = None
@@ -434,7 +436,7 @@ class Engine:
         if sending.una == sending.end:
             self.limited_by = "application"
             return
-        starved = self._admissible() > 0  # the writer had room and left it empty
+        starved = self._admissible() > 0 and not self.more  # the writer had room and left it empty
         self._detect(now_us)
         if not sending.queued and not recovery.pending and not self._recovery_is_due(now_us):
             self._note_limit(starved, 0, _UNBOUNDED, _UNBOUNDED)
@@ -569,6 +571,8 @@ class Engine:
             self.limited_by = "send window"
         elif not waiting and control is not None and budget <= 0:
             self.limited_by = "congestion window"
+        elif self.more:
+            self.limited_by = "processor"
         elif starved:
             self.limited_by = "application"
             self._app_limited_until = max(1, self._delivered + self.recovery.in_flight)

@@ -379,6 +379,23 @@ def test_limits_have_names() -> None:
     assert half.engine.limited_by == "send window"
 
 
+def test_a_writer_that_has_more_is_not_what_limits() -> None:
+    """It stopped to let others have the loop: what is in flight measures the path."""
+    control = Fixed(100)
+    half = Half(control=control)
+    half.engine.more = True
+    half.send(3, NOW_US)
+    assert half.engine.limited_by == "processor"
+    half.engine.more = False
+    half.send(2, NOW_US + 10)
+    assert half.engine.limited_by == "application"
+    half.send(1, NOW_US + 20)
+    for number in (2, 4, 5):
+        half.acked(NOW_US + 1_000, number, una=number + 1)
+    flights = [one.flight for one in control.acks if one.flight is not None]
+    assert [flight.app_limited for flight in flights] == [False, False, True]
+
+
 def test_pacing_spreads_what_the_window_allows() -> None:
     control = Fixed(1_000, rate=1_000.0, burst=4)
     half = Half(control=control)

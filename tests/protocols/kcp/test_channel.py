@@ -1,0 +1,123 @@
+"""How a channel shares the event loop: over a path that only takes note."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from protocols.contract import SocketAddress
+from protocols.kcp import profiles
+from protocols.kcp.settings import KcpSettings
+from protocols.kcp.transport import BYTES_PER_WAKE, KcpChannel
+from protocols.udp.batch import DatagramBatch
+from protocols.udp.path import OnBatch, OnDrained
+from protocols.udp.socket import DatagramSocket
+
+CONV, MTU = 7, 1400
+SETTINGS = KcpSettings(sndwnd=10_000, rcvwnd=10_000, mtu=MTU)
+
+
+class NotedPath:
+    """A `DatagramPath` without a network: `room` datagrams fit, and `turns` has the bytes sent between two
+    turns of the event loop."""
+
+    local_address: SocketAddress = ("127.0.0.1", 1)
+    remote_address: SocketAddress = ("127.0.0.1", 2)
+
+    def __init__(self) -> None:
+        self.room = 1 << 30
+        self.turns = [0]
+        self.waiting: list[Callable[[], None]] = []
+        self.on_drained: OnDrained = lambda: None
+
+    def set_receiver(self, on_batch: OnBatch, on_drained: OnDrained) -> None:
+        self.on_drained = on_drained
+
+    def send(self, batch: DatagramBatch) -> int:
+        taken = min(self.room, batch.count)
+        self.room -= taken
+        self.turns[-1] += taken * batch.stride
+        return taken
+
+    def wait_writable(self, callback: Callable[[], None]) -> None:
+        self.waiting.append(callback)
+
+    def check(self) -> None: ...
+
+    def size_buffers(self, size_bytes: int) -> tuple[int, int]:
+        return size_bytes, size_bytes
+
+    def fileno(self) -> int:
+        return 0
+
+    def take_socket(self) -> DatagramSocket:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+    async def turn(self) -> int:
+        """One turn of the loop; the bytes that left in it."""
+        self.turns.append(0)
+        await asyncio.sleep(0)
+        return self.turns[-1]
+
+
+class Endless:
+    """A load that always has a block."""
+
+    def wait_us(self, now_us: int) -> int:
+        return 0
+
+    def take(self) -> memoryview:
+        return memoryview(bytes(126_592))
+
+
+@pytest.fixture
+async def path() -> NotedPath:
+    return NotedPath()
+
+
+@pytest.fixture
+async def channel(path: NotedPath) -> AsyncIterator[KcpChannel]:
+    channel = KcpChannel(profiles.stock(CONV, SETTINGS), path, SETTINGS, sends=True)
+    sending = asyncio.create_task(channel.send(Endless()))
+    await path.turn()
+    yield channel
+    await channel.close()
+    await sending
+
+
+async def test_a_turn_of_the_loop_is_bounded_until_the_window_is_full(
+    path: NotedPath, channel: KcpChannel
+) -> None:
+    most = BYTES_PER_WAKE * 1.2  # what is written is payload, and written in blocks
+    assert 0 < max([await path.turn() for _ in range(20)]) <= most
+    assert sum(path.turns) == SETTINGS.sndwnd * MTU
+    assert channel.counters()["limited_by"] == "send window"
+
+
+async def test_acknowledgements_that_come_meanwhile_do_not_multiply_the_turns(
+    path: NotedPath, channel: KcpChannel
+) -> None:
+    for _ in range(3):
+        path.on_drained()
+    before = sum(path.turns)
+    await path.turn()
+    assert sum(path.turns) - before <= BYTES_PER_WAKE * 1.2
+    assert channel.counters()["limited_by"] == "processor"
+
+
+async def test_a_full_socket_is_waited_for_once(path: NotedPath, channel: KcpChannel) -> None:
+    path.room = 10
+    for _ in range(3):
+        await path.turn()
+        path.on_drained()
+    assert len(path.waiting) == 1
+    path.room = 1 << 30
+    path.waiting.pop()()
+    for _ in range(20):
+        await path.turn()
+    assert sum(path.turns) == SETTINGS.sndwnd * MTU
+    assert not path.waiting
