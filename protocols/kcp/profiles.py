@@ -5,7 +5,8 @@ from __future__ import annotations
 from protocols.congestion.bbr import Bbr
 from protocols.congestion.classic import ClassicControl
 from protocols.kcp.classic import Classic
-from protocols.kcp.engine import Engine, EngineOptions
+from protocols.kcp.engine import Engine
+from protocols.kcp.options import EngineOptions
 from protocols.kcp.rack import Rack
 from protocols.kcp.receive_window import Deliver
 from protocols.kcp.settings import KcpBbrSettings, KcpSettings

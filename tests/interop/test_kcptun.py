@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from protocols.kcp.engine import Engine, EngineOptions
+from protocols.kcp.engine import Engine
+from protocols.kcp.options import EngineOptions
 from protocols.kcp.rack import Rack
 from protocols.kcp.receive_window import Deliver
 from tests.interop.conftest import peer, wait_until

@@ -13,7 +13,8 @@ from hypothesis import settings
 
 from protocols.congestion.contract import UNLIMITED, Ack, Loss
 from protocols.kcp.classic import Classic
-from protocols.kcp.engine import Engine, EngineOptions
+from protocols.kcp.engine import Engine
+from protocols.kcp.options import EngineOptions
 from protocols.kcp.rack import Rack
 from protocols.kcp.receive_window import Deliver
 from protocols.kcp.rtt import RttEstimator
