@@ -160,3 +160,65 @@ def test_several_blocks_at_once_end_exactly() -> None:
     budget.begin()
     load = Load.of(Plan("tcp", TcpSettings()), Tcp(), budget)
     assert [size for _, size in run_for(load, 10)] == [BULK_BYTES, BULK_BYTES, 77]
+
+
+def bins(taken: list[tuple[int, int]], first_us: int, count: int, width_us: int = 10_000) -> list[int]:
+    """Bytes in each of `count` stretches of `width_us` from `first_us` on."""
+    filled = [0] * count
+    for now, size in taken:
+        place = (now - first_us) // width_us
+        if 0 <= place < count:
+            filled[place] += size
+    return filled
+
+
+@pytest.mark.parametrize("late_us", [1, 60, 300])
+@pytest.mark.parametrize(
+    ("rate_bps", "block_bytes"),
+    [
+        (10_000_000, 1200),
+        (50_000_000, 1400),
+        (50_000_000, 8972),
+        (1_000_000_000, 1400),
+        (9_000_000_000, 1400),
+    ],
+)
+def test_datagrams_at_a_rate_are_even(rate_bps: int, block_bytes: int, late_us: int) -> None:
+    """A second of whole blocks, by a sleeper who is always late: no 10 ms off by more than 20 %, nor by more
+    than a block and what it was late by; the second as a whole is exact to a block."""
+    load = Load(block_bytes, Budget(0), rate_bps, whole_blocks=128)
+    taken = run_for(load, 1_100_000, late_us=late_us)
+    assert all(size % block_bytes == 0 for _, size in taken)
+    filled = bins(taken, 1_050_000, 100)
+    wanted = rate_bps / 8 / 100
+    slack = block_bytes + rate_bps / 8e6 * (250 + late_us)
+    assert max(abs(size - wanted) for size in filled) <= slack
+    if slack < 0.2 * wanted:
+        assert max(abs(size - wanted) for size in filled) <= 0.2 * wanted
+    assert sum(filled) == pytest.approx(100 * wanted, abs=slack)
+
+
+def test_datagrams_after_a_stall_catch_up_with_little() -> None:
+    """Nobody ran for half a second: what comes at once is bounded, and the rest is forgotten."""
+    load, now = Load(1400, Budget(0), 50_000_000, whole_blocks=128), 0
+    while now < 100_000:
+        wait = load.wait_us(now)
+        if wait:
+            now += wait
+        else:
+            load.take()
+    now += 500_000
+    burst = 0
+    while not load.wait_us(now):
+        burst += len(load.take())
+    assert burst <= 50_000_000 / 8e6 * STALL_US + 2 * 1400
+
+
+def test_bursts_of_datagrams_are_as_long_as_they_were_asked_for() -> None:
+    """`-b 50M/100`: a hundred blocks back to back, then a pause for all of them."""
+    load = Load(1400, Budget(0), 50_000_000, burst_blocks=100, whole_blocks=128)
+    taken = run_for(load, 1_000_000)
+    times = sorted({now for now, _ in taken})
+    sizes = [sum(size for now, size in taken if now == at) for at in times]
+    assert set(sizes) == {140_000}
+    assert all(later - earlier == 22_400 for earlier, later in pairwise(times))
