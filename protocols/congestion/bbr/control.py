@@ -82,6 +82,7 @@ class Bbr:
         self._probe_open = False  # this probe has not yet answered a loss
         self._losing = False
         self._lost_flight: Flight | None = None
+        self._queued_stamp_us = -1  # the newest transmission that met a queue
         self._base_rtt_us = 0.0
         self._up_rate = 0.0
         self._wait_us = float(SHORTEST_WAIT_US)
@@ -156,7 +157,8 @@ class Bbr:
         if loss.flight is None or self._timed_out:
             return
         self._lost_flight = loss.flight
-        if self.rtt.near(self.rtt.latest_us, 4.0):
+        # Losses are found a round trip late: a queue that has drained since may have caused them.
+        if self.rtt.near(self.rtt.latest_us, 4.0) and loss.flight.stamp_us > self._queued_stamp_us:
             self.noise.lost(loss.flight.stamp_us, loss.segments)
 
     def on_ack(self, ack: Ack) -> None:
@@ -172,7 +174,7 @@ class Bbr:
             self.rtt.update(ack.rtt_us, ack.now_us)
         self._sample(ack)
         delivering = self.bandwidth * (1.0 - self.noise.estimate)
-        self.aggregation.update(ack, delivering, self._window, self.rounds.count)
+        self.aggregation.update(ack, delivering, self._window, self.rounds.count, self.rtt.us)
         if self.rounds.started:
             self._end_round(ack)
         self._watch_losses(ack)
@@ -189,6 +191,8 @@ class Bbr:
             return
         if self.rtt.near(self.rtt.latest_us, 4.0):
             self.noise.delivered(flight.stamp_us, ack.acked)
+        else:
+            self._queued_stamp_us = flight.stamp_us
         if not ack.interval_us:
             return
         delivered = ack.delivered - flight.delivered
@@ -254,7 +258,7 @@ class Bbr:
             self.noise.outgrown(self._delivered_best, ack.now_us)
         elif self.phase is Phase.CRUISE and self._phase_rounds > 1:
             self.noise.note_cruise(lost, resolved)
-        self.noise.update(ack.now_us)
+        self.noise.update(ack.now_us, self.rtt.seen_empty)
         reason = self.bounds.because
         if reason is not None and not self.noise.excessive(reason.lost, reason.sent):
             self.bounds.forget_long_term()
@@ -437,13 +441,13 @@ class Bbr:
         return max(MINIMUM_WINDOW, PHASES[Phase.PROBE_RTT].window_gain * self.bdp)
 
     def _maybe_leave_probe_rtt(self, now_us: int) -> None:
-        """BBRCheckProbeRTTDone, BBRExitProbeRTT (5.3.4.4)."""
+        """BBRCheckProbeRTTDone, BBRExitProbeRTT (5.3.4.4). The draft forgets the short-term bounds here; a
+        pause refutes no loss, and behind a policer it fills a bucket that the same rate would empty again."""
         if self._hold_until_us is None or now_us <= self._hold_until_us:
             return
         self.rtt.end_probe(now_us)
         self._window = max(self._window, self._saved_window)
         self._saved_window = 0.0
-        self.bounds.forget_short_term()
         self._enter_down(now_us)
         self._happen(Event.RTT_KNOWN if self.pipe.reached else Event.RTT_KNOWN_EARLY, now_us)
 

@@ -8,6 +8,9 @@ from protocols.congestion.filters import WindowedMax
 FULL_PIPE_GROWTH = 1.25
 FULL_PIPE_ROUNDS = 3
 AGGREGATION_ROUNDS = 10
+LONGEST_LUMP_US = 10_000
+"""Acknowledgements held back for longer, beyond a round trip, are an outage, not aggregation: event loops are
+late by up to 8 ms. The draft's bound is the window alone, under which a single stall keeps it large."""
 
 
 class Rounds:
@@ -70,11 +73,12 @@ class Aggregation:
     def restart(self, now_us: int) -> None:
         self._since_us, self._acked = now_us, 0
 
-    def update(self, ack: Ack, bandwidth: float, window: float, round_: int) -> None:
+    def update(self, ack: Ack, bandwidth: float, window: float, round_: int, min_rtt_us: float) -> None:
         """`bandwidth` is what should be acknowledged per second."""
         expected = bandwidth * (ack.now_us - self._since_us) / 1e6
         if self._acked <= expected:
             self.restart(ack.now_us)
             expected = 0.0
         self._acked += ack.acked
-        self._filter.update(round_, min(self._acked - expected, window))
+        most = min(window, bandwidth * (LONGEST_LUMP_US + min_rtt_us) / 1e6)
+        self._filter.update(round_, min(self._acked - expected, most))

@@ -13,7 +13,8 @@ epoch: on a path of microseconds a phase lasts no longer. Of the epochs of the l
   their loss exceeds the loss below, measured in standard errors. A sender that overdrives a policer would
   otherwise talk itself into taking the drops for noise at any rate: this pulls it back every time it
   slows down and loses less.
-* Nothing is learnt while the round-trip time says that there is a queue: growing delay vetoes.
+* Nothing is learnt while the round-trip time says that there is a queue: growing delay vetoes. And no more
+  than a tenth is believed unless the queue is known to have been empty.
 
 Not in the draft. It has a fixed tolerance (LossThresh, 2 %) in the place of `excessive`.
 """
@@ -43,6 +44,9 @@ _STARTUP_ROUNDS = 32
 _UPDATE_US = 10_000
 """An estimate over seconds is worked out no more often: rounds may be much shorter."""
 _MOST = 0.6
+_UNPROVEN = 0.1
+"""The most that is believed as long as no queue was seen to drain. When every sample shows the same
+round-trip time there may be no queue, or many flows keep a full one, and their losses look like noise."""
 _SCATTER_ROUND = 100
 _BURSTIEST = 50.0
 
@@ -131,8 +135,8 @@ class NoiseFloor:
         """Is there loss that needs telling apart?"""
         return max(self._at.rate, self._below.rate) > TOLERANCE / 4
 
-    def update(self, now_us: int) -> float:
-        """Work out the estimate; once per round."""
+    def update(self, now_us: int, seen_empty: bool) -> float:
+        """Work out the estimate; once per round. `seen_empty`: see rtt.py."""
         if now_us < self._updated_us + _UPDATE_US:
             return self.estimate
         self._updated_us = now_us
@@ -152,7 +156,8 @@ class NoiseFloor:
         rate = below.rate + trust * (both.rate - below.rate)
         sent = below.sent + trust * self._at.sent
         error = sqrt(self.burstiness * rate * (1.0 - rate) / sent)
-        self.estimate = min(_MOST, max(0.0, rate - error))
+        most = _MOST if seen_empty else _UNPROVEN
+        self.estimate = min(most, max(0.0, rate - error))
         return self.estimate
 
     def _lowest(self, epochs: Iterable[Tally]) -> Tally:

@@ -2,8 +2,10 @@
 
 Where this differs from the draft:
 
-* A sample within 1/16 of the minimum shows an empty queue as well as a new minimum does, and renews it:
-  a flow that keeps no queue never has to stop for PROBE_RTT (the draft asks for a lower sample).
+* A sample within 1/16 of the minimum, after one that lay above, shows an empty queue as well as a new minimum
+  does, and renews it: a flow that keeps no queue never has to stop for PROBE_RTT (the draft asks for a lower
+  sample). Samples that never leave the minimum only put it off, to the filter's ten seconds: so looks a path
+  without a queue, a policer for one, but also a queue that others keep full.
 * When every round-trip of several rounds lies far above the minimum, PROBE_RTT comes at once instead of after
   five seconds. If emptying our own share of the queue changes nothing, the path has become longer, and the
   new value replaces the old one there and then.
@@ -31,11 +33,14 @@ class MinRtt:
         self.last_round_us = 0.0
         """Least sample of the round before."""
         self.latest_us = 0.0
-        self._seen_us = 0  # when a sample was last near the minimum
+        self.seen_empty = False
+        """Has the queue been seen to build above the minimum and to drain to it again?"""
+        self._above = False  # the last sample was no longer near the minimum
+        self._seen_us = 0  # when the queue last drained to the minimum
         self._raised_rounds = 0
         self._before_us = 0.0
         self._probe_least_us = inf
-        self._held_us = 0.0
+        self._met_us = 0  # when a sample was last near the minimum, drained or not
         self._early_us = -PROBE_INTERVAL_US
 
     @property
@@ -57,9 +62,16 @@ class MinRtt:
         self.round_least_us = min(self.round_least_us, rtt_us)
         self._probe_least_us = min(self._probe_least_us, rtt_us)
         if not self.us or rtt_us < self.us:
+            self.seen_empty = self.seen_empty and rtt_us + self.tolerance_us >= self.us
             self.us = float(rtt_us)
             self._seen_us = now_us
-        elif self.near(rtt_us):
+        elif not self.near(rtt_us):
+            self._above = True
+            return
+        self._met_us = now_us
+        if self._above:
+            self._above = False
+            self.seen_empty = True
             self._seen_us = now_us
 
     def end_round(self, loaded: bool) -> None:
@@ -72,7 +84,8 @@ class MinRtt:
 
     def stale(self, now_us: int) -> bool:
         """Is it time for PROBE_RTT?"""
-        if now_us - self._seen_us > PROBE_INTERVAL_US:
+        flat = self.near(self.latest_us)
+        if now_us - self._seen_us > (FILTER_US if flat else PROBE_INTERVAL_US):
             return True
         if self._raised_rounds >= _RAISED_ROUNDS and now_us - self._early_us > PROBE_INTERVAL_US:
             self._early_us = now_us
@@ -93,10 +106,10 @@ class MinRtt:
         seen = self._probe_least_us
         if seen < inf and not self.near(seen):
             unchanged = seen >= _UNCHANGED * self._before_us
-            if unchanged or now_us - self._held_us > FILTER_US:
+            if unchanged or now_us - self._met_us > FILTER_US:
                 self.us = float(seen)
-        if self.near(seen):
-            self._held_us = now_us
+                self.seen_empty = self._above = False
+                self._met_us = now_us
         self._seen_us = now_us
         self._raised_rounds = 0
 

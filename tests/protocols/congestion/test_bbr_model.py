@@ -1,0 +1,129 @@
+"""What BBR's model believes: the minimum round-trip time, the loss floor, the allowance for aggregation."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocols.congestion.bbr.estimators import LONGEST_LUMP_US, Aggregation
+from protocols.congestion.bbr.noise import NoiseFloor
+from protocols.congestion.bbr.phases import Load
+from protocols.congestion.bbr.rtt import FILTER_US, PROBE_INTERVAL_US, MinRtt
+from protocols.congestion.contract import Ack
+
+SECOND = 1_000_000
+
+
+def _fed(*samples_ms: float) -> tuple[MinRtt, int]:
+    """One sample every 100 ms, each a round of its own."""
+    rtt, now_us = MinRtt(), 0
+    for sample_ms in samples_ms:
+        now_us += 100_000
+        rtt.update(int(sample_ms * 1e3), now_us)
+        rtt.end_round(loaded=False)
+    return rtt, now_us
+
+
+def test_a_queue_that_drains_renews_the_minimum() -> None:
+    rtt, now_us = _fed(*[60, 70] * 60, 60)
+    assert rtt.seen_empty
+    assert not rtt.stale(now_us + PROBE_INTERVAL_US)
+
+
+def test_samples_far_above_the_minimum_make_it_stale() -> None:
+    rtt, now_us = _fed(60, *[70] * 50)
+    assert not rtt.seen_empty
+    assert rtt.stale(now_us + 100_000)
+
+
+def test_samples_that_never_leave_the_minimum_only_put_it_off() -> None:
+    """So looks a policer without a queue, and a queue that others keep full."""
+    rtt, now_us = _fed(*[60, 61] * 40)
+    assert not rtt.seen_empty
+    assert not rtt.stale(now_us)
+    assert rtt.stale(100_000 + FILTER_US + 1)
+
+
+def test_a_shorter_path_has_to_prove_itself_anew() -> None:
+    rtt, _ = _fed(60, 70, 60)
+    assert rtt.seen_empty
+    rtt.update(59_000, SECOND)
+    assert rtt.seen_empty
+    rtt.update(40_000, SECOND)
+    assert not rtt.seen_empty
+
+
+def test_a_probe_that_did_not_drain_the_queue_replaces_no_minimum_met_lately() -> None:
+    rtt, now_us = _fed(60, 200, 60, *[200] * 10)
+    rtt.begin_probe()
+    rtt.hold()
+    rtt.update(110_000, now_us + 100_000)
+    rtt.end_probe(now_us + 200_000)
+    assert rtt.us == 60_000
+
+
+def test_a_longer_path_replaces_the_minimum_at_once() -> None:
+    rtt, now_us = _fed(60, 70, 60, *[200] * 10)
+    rtt.begin_probe()
+    rtt.hold()
+    rtt.update(199_000, now_us + 100_000)
+    rtt.end_probe(now_us + 200_000)
+    assert rtt.us == 199_000
+    assert not rtt.seen_empty
+
+
+def _noise(loss: float, cycles: int, cycle_us: int) -> tuple[NoiseFloor, int]:
+    """A path that loses this share, driven below and at what it carries in turn; 100 segments each time."""
+    noise, now_us = NoiseFloor(), 0
+    for _ in range(cycles):
+        for load in (Load.BELOW, Load.AT):
+            now_us += cycle_us // 2
+            noise.drive(load, now_us)
+            noise.delivered(now_us, round(100 * (1 - loss)))
+            noise.lost(now_us, round(100 * loss))
+    return noise, now_us
+
+
+def test_the_loss_of_a_path_is_learnt_whatever_the_phases_last() -> None:
+    for cycle_us in (2_000_000, 2_000):
+        noise, now_us = _noise(0.3, 50, cycle_us)
+        assert noise.update(now_us + SECOND, seen_empty=True) == pytest.approx(0.3, abs=0.02)
+
+
+def test_no_more_than_a_tenth_is_believed_of_a_path_whose_queue_never_drained() -> None:
+    noise, now_us = _noise(0.3, 50, SECOND)
+    assert noise.update(now_us + SECOND, seen_empty=False) == 0.1
+    assert noise.update(now_us + 2 * SECOND, seen_empty=True) > 0.25
+
+
+def test_what_is_lost_only_at_capacity_is_no_noise() -> None:
+    noise, now_us = NoiseFloor(), 0
+    for _ in range(20):
+        for load, lost in ((Load.BELOW, 0), (Load.AT, 20)):
+            now_us += SECOND
+            noise.drive(load, now_us)
+            noise.delivered(now_us, 100 - lost)
+            noise.lost(now_us, lost)
+    assert noise.update(now_us + SECOND, seen_empty=True) < 0.02
+
+
+def test_a_path_of_microseconds_costs_no_memory() -> None:
+    noise, now_us = NoiseFloor(), 0
+    for _ in range(20_000):
+        for load in (Load.BELOW, Load.AT, Load.ABOVE):
+            now_us += 500
+            noise.drive(load, now_us)
+        noise.update(now_us, seen_empty=True)
+    kept = sum(len(epochs) for epochs in noise._epochs.values()) + len(noise._changes)
+    assert kept <= 4 * 25
+
+
+def _ack(now_us: int, acked: int) -> Ack:
+    return Ack(now_us, acked, 0, 0, 0, 0, None, None, 0, 0.0, 0)
+
+
+def test_a_stall_is_no_aggregation() -> None:
+    """Half a second's acknowledgements in one lump allow for ten milliseconds and a round trip of them."""
+    aggregation, rate, rtt_us = Aggregation(), 1_000.0, 20_000
+    aggregation.update(_ack(0, 1), rate, 1e6, 0, rtt_us)
+    aggregation.update(_ack(1_000, 500), rate, 1e6, 1, rtt_us)
+    assert aggregation.extra == rate * (LONGEST_LUMP_US + rtt_us) / 1e6
