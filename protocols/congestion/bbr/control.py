@@ -90,6 +90,7 @@ class Bbr:
         self._rounds_since_probe = 0
         self._hold_until_us: int | None = None
         self._hold_round_over = False
+        self._before_probe = 0.0
         self._timed_out = False
         self._idle = False
 
@@ -211,7 +212,7 @@ class Bbr:
         self._phase_rounds += 1
         self._rounds_since_probe += 1
         probing = PHASES[self.phase].probing
-        self.rtt.end_round(loaded=probing or self.phase in (Phase.DRAIN, Phase.DOWN))
+        self.rtt.end_round(loaded=probing or self.phase is Phase.DRAIN)
         if PHASES[self.phase].probing:
             self._watch_growth(ack)
         self._judge_losses(ack)
@@ -288,8 +289,13 @@ class Bbr:
             self._bandwidths.value, self._window, self._round_best, self._volume_latest, excess
         )
         if excess > REFUTED:
+            self._refute(self.bounds.bandwidth_short)
+
+    def _refute(self, bandwidth: float) -> None:
+        """What the filter holds was a bucket's burst, or a path that is no more."""
+        if 0.0 < bandwidth < self._bandwidths.value:
             self._bandwidths.clear()
-            self._bandwidths.update(self._cycle, self.bounds.bandwidth_short)
+            self._bandwidths.update(self._cycle, bandwidth)
 
     def _leave_startup_for_losses(self, recent: Tally) -> None:
         """BBRCheckStartupHighLoss (5.3.1.3). The draft wants a round of recovery and six gaps; here a round
@@ -377,6 +383,7 @@ class Bbr:
         """BBREnterProbeRTT (5.3.4.3)."""
         self._saved_window = max(self._saved_window, self._window)
         self._hold_until_us = None
+        self._before_probe = max(self._last_best, self._round_best)
         self.rtt.begin_probe()
 
     def _check_drained(self, ack: Ack) -> None:
@@ -445,7 +452,8 @@ class Bbr:
         pause refutes no loss, and behind a policer it fills a bucket that the same rate would empty again."""
         if self._hold_until_us is None or now_us <= self._hold_until_us:
             return
-        self.rtt.end_probe(now_us)
+        if self.rtt.end_probe(now_us):
+            self._refute(self._before_probe)  # behind a standing queue the path delivered what it can
         self._window = max(self._window, self._saved_window)
         self._saved_window = 0.0
         self._enter_down(now_us)

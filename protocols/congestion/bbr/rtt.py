@@ -8,7 +8,8 @@ Where this differs from the draft:
   without a queue, a policer for one, but also a queue that others keep full.
 * When every round-trip of several rounds lies far above the minimum, PROBE_RTT comes at once instead of after
   five seconds. If emptying our own share of the queue changes nothing, the path has become longer, and the
-  new value replaces the old one there and then.
+  new value replaces the old one there and then. If it does, we sent more than the path delivers: control.py
+  takes the rate of those rounds for the bandwidth, where the draft lets the filter forget in two cycles.
 """
 
 from __future__ import annotations
@@ -80,7 +81,10 @@ class MinRtt:
             return
         self.last_round_us, self.round_least_us = self.round_least_us, inf
         raised = self.last_round_us > self.us * _RAISED + _JITTER_US
-        self._raised_rounds = self._raised_rounds + 1 if raised and not loaded else 0
+        if not raised:
+            self._raised_rounds = 0
+        elif not loaded:
+            self._raised_rounds += 1
 
     def stale(self, now_us: int) -> bool:
         """Is it time for PROBE_RTT?"""
@@ -100,10 +104,12 @@ class MinRtt:
         """In flight has come down: samples from here on count."""
         self._probe_least_us = inf
 
-    def end_probe(self, now_us: int) -> None:
+    def end_probe(self, now_us: int) -> bool:
         """PROBE_RTT is over: believe what it saw when emptying our queue made no difference, or when the old
-        value has been missed for a whole filter length."""
+        value has been missed for a whole filter length. Returns whether the rounds before stood behind a
+        queue that was ours at least in part."""
         seen = self._probe_least_us
+        ours = self._before_us > self.us * _RAISED + _JITTER_US and seen < _UNCHANGED * self._before_us
         if seen < inf and not self.near(seen):
             unchanged = seen >= _UNCHANGED * self._before_us
             if unchanged or now_us - self._met_us > FILTER_US:
@@ -112,6 +118,7 @@ class MinRtt:
                 self._met_us = now_us
         self._seen_us = now_us
         self._raised_rounds = 0
+        return ours
 
     def excuse(self, now_us: int) -> None:
         """After idleness the queue is known to be empty (draft 5.3.4.2)."""

@@ -127,3 +127,13 @@ def test_a_stall_is_no_aggregation() -> None:
     aggregation.update(_ack(0, 1), rate, 1e6, 0, rtt_us)
     aggregation.update(_ack(1_000, 500), rate, 1e6, 1, rtt_us)
     assert aggregation.extra == rate * (LONGEST_LUMP_US + rtt_us) / 1e6
+
+
+def test_a_queue_of_our_own_refutes_the_bandwidth() -> None:
+    """Emptying our share of it brought the round-trip time down: we had sent more than the path delivers."""
+    rtt, now_us = _fed(60, 70, 60, *[200] * 10)
+    rtt.begin_probe()
+    rtt.hold()
+    rtt.update(61_000, now_us + 100_000)
+    assert rtt.end_probe(now_us + 200_000)
+    assert rtt.us == 60_000
