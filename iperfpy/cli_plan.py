@@ -25,11 +25,16 @@ from iperfpy.plan import (
     ServerOptions,
     SocketOptions,
 )
+from iperfpy.report.live import printable
 from protocols.contract import Transport
 
 
 class ParameterError(Exception):
-    """The command line asks for something that cannot be; the text is one sentence."""
+    """The command line asks for something that cannot be; the text is one sentence, on one line whatever was
+    typed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 class Given:

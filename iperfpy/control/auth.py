@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from iperfpy.errors import PlanError
@@ -32,6 +33,7 @@ class KeyFileError(Exception):
     """What should be a key, or a list of users, is none; the text completes "FILE ..."."""
 
 
+@cache
 def public_key(pem: bytes) -> RSAPublicKey:
     """The key that a client encrypts with. Raises `KeyFileError`."""
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -46,6 +48,7 @@ def public_key(pem: bytes) -> RSAPublicKey:
     return key
 
 
+@cache
 def private_key(pem: bytes) -> RSAPrivateKey:
     """The key that a server decrypts with; it must not have a password. Raises `KeyFileError`."""
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey

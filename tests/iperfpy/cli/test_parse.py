@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import click
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from iperfpy.cli import CommandLine
 from iperfpy.cli_plan import ParameterError, Request
@@ -335,6 +338,28 @@ REFUSALS = {
 def test_bad_input_is_one_sentence(words: str) -> None:
     """click's own sentences quote an option in some versions and not in others."""
     assert refusal(words).lower().replace("'", "") == REFUSALS[words].lower().replace("'", "")
+
+
+WORDS = st.one_of(
+    st.sampled_from(sorted(flag for option in LINE.command.params for flag in option.opts)),
+    st.sampled_from(
+        ["-c", "h", "-s", "0", "1", "-1", "1M", "1K/2", "30s", "0x10", "1,2", "a%b", "x", "", "="]
+    ),
+    st.text(max_size=6).filter(lambda text: "\0" not in text),
+)
+
+
+@given(st.lists(WORDS, max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_typed_is_a_request_or_one_sentence(words: list[str]) -> None:
+    try:
+        told = LINE.parse(words).output.rate_format
+    except ParameterError as error:
+        told = str(error)
+    except click.exceptions.Exit as shown:
+        told = str(shown.exit_code)
+    assert "\n" not in told
+    assert told != "1"
 
 
 def test_a_mistyped_flag_is_guessed() -> None:
