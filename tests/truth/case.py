@@ -102,6 +102,12 @@ def measure(case: Case) -> Outcome:
     return Outcome(case, Report.of(sending, "sender"), Report.of(receiving, "receiver"), wire, documents)
 
 
+def reports(case: Case) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The same without a look at the wire: the JSON of the client and of the server."""
+    with path(case.path, reverse=case.reverse) as made:
+        return _run(case, made)
+
+
 def _account(case: Case, sender: Sequence[Packet], receiver: Sequence[Packet], block_bytes: int) -> Wire:
     if case.transport == "tcp":
         return accounts.tcp(sender, receiver, reverse=case.reverse)

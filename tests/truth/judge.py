@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,6 +178,36 @@ def _sums(outcome: Outcome) -> Iterator[Line]:
     for side in ("sender", "receiver"):
         here, there = (view[side] for view in views)
         yield Line(name, f"{side} bytes, as the other end says", here, there, 0)
+
+
+def stream_sums(name: str, documents: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
+    """The sums over parallel streams, in both documents, and in both directions of a bidirectional test."""
+    for role, document in zip(("client", "server"), documents, strict=True):
+        streams = document["end"]["streams"]
+        for suffix, direction in _directions(document):
+            for side, key in (("sender", "sum_sent"), ("receiver", "sum_received")):
+                parts = [each[side] for each in streams if each[side]["direction"] == direction]
+                whole = document["end"][key + suffix]
+                for figure in ("bytes", "retransmits", "segments_received", "lost_datagrams"):
+                    if any(each.get(figure) is not None for each in parts):
+                        column = f"{role}: {key}{suffix} {figure}, of streams"
+                        yield Line(name, column, sum(each[figure] for each in parts), whole[figure], 0)
+            off = max(
+                abs(interval["sum" + suffix]["bytes"] - _bytes_in(interval, direction))
+                for interval in document["intervals"]
+            )
+            yield Line(name, f"{role}: intervals' sum{suffix}, furthest off", 0, off, 0)
+
+
+def _directions(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What follows the keys of a direction's sums, and the direction."""
+    if document["start"]["direction"] != "bidirectional":
+        return [("", document["start"]["direction"])]
+    return [("", "forward"), ("_bidir_reverse", "reverse")]
+
+
+def _bytes_in(interval: Mapping[str, Any], direction: str) -> int:
+    return sum(each["bytes"] for each in interval["streams"] if each["direction"] == direction)
 
 
 def _views(document: Mapping[str, Any]) -> dict[str, float]:
