@@ -8,6 +8,7 @@ Nothing here imports numpy, rich or an event loop before a test is about to run:
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -110,10 +111,20 @@ def silence_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def buffered_stdout() -> None:
+    """With PYTHONUNBUFFERED the text layer stands on the bare file and drops what a short write leaves over:
+    a long document into a pipe would end at 64 KiB. Whatever reports is flushed all the same."""
+    raw = sys.stdout.buffer
+    if isinstance(raw, io.RawIOBase):
+        whole = io.BufferedWriter(raw)
+        sys.stdout = io.TextIOWrapper(whole, sys.stdout.encoding, sys.stdout.errors, line_buffering=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; gives the exit status."""
     if sys.stdout is None:  # started with it closed
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    buffered_stdout()
     try:
         status = dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

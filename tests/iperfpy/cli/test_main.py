@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -50,6 +52,30 @@ def port() -> Iterator[str]:
         assert select.select([server.stdout], [], [], 30)[0]
         yield server.stdout.readline().strip()
         server.terminate()
+
+
+class ShortWrites(io.RawIOBase):
+    """A file that takes less than it is given, as a pipe may."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        some = bytes(data)[:7]
+        self.taken += some
+        return len(some)
+
+
+def test_nothing_is_lost_to_short_writes_of_an_unbuffered_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = ShortWrites()
+    # What PYTHONUNBUFFERED makes of standard output.
+    unbuffered = io.TextIOWrapper(cast("BinaryIO", raw), write_through=True)
+    monkeypatch.setattr(sys, "stdout", unbuffered)
+    assert main(["--version"]) == 0
+    assert raw.taken.decode() == f"iperfpy {__version__}\n"
 
 
 def test_no_arguments_show_the_usage_and_fail(capsys: pytest.CaptureFixture[str]) -> None:
