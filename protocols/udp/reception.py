@@ -24,6 +24,8 @@ _SLOT = WINDOW - 1
 _SLOT_BITS = 16
 _TAG = 0xFFFF
 AHEAD = 1 << 13
+MOST_SOLID = 512
+"""Stretches without a gap that wait to be marked as seen, all at once."""
 _REACH = 1024
 """So many datagrams ago no transit time matters any more: (15/16) ** 1024 is nothing."""
 _WEIGHTS = (15 / 16) ** np.arange(_REACH - 1, -1, -1.0) / 16
@@ -53,6 +55,7 @@ class Reception:
         self._jitter_us = 0.0
         self._seen = np.zeros(WINDOW, np.uint16)
         self._solid_from = 1
+        self._solid: list[tuple[int, int]] = []  # (first, last) of earlier stretches, not marked yet
         self._ahead = b""
         self._ahead_first = 1
 
@@ -61,7 +64,8 @@ class Reception:
         return Tally(*self._figures, self._jitter_us if self._transit_us is not None else None)
 
     def add_run(self, wire: bytes, count: int, transit_us: float, size_bytes: int) -> bool:
-        """Take a run without a gap, the quick way.
+        """Take a run without a gap in it, the quick way. One may be before it: a reader that is too slow
+        loses whole runs.
 
         Parameters
         ----------
@@ -75,17 +79,20 @@ class Reception:
             False: the numbers do not just go on. Nothing has been counted.
         """
         datagrams, total_bytes, highest, lost, late, duplicates = self._figures
-        offset = (highest + 1 - self._ahead_first) * self._wire_dtype.itemsize
-        if offset + len(wire) > len(self._ahead):
-            offset = self._look_ahead(highest + 1)
-        if not self._ahead.startswith(wire, offset):
-            return False
+        first = highest + 1
+        if not self._looks_so(wire, first):
+            first = self._first_of(wire, highest)
+            if first <= highest or not self._looks_so(wire, first):
+                return False
+            lost += first - highest - 1
+            self._leave_solid(highest, first)
         difference_us = 0.0 if self._transit_us is None else abs(transit_us - self._transit_us)
         self._transit_us = transit_us
         # The datagrams after the first differ by nothing.
         self._jitter_us += (difference_us - self._jitter_us) / 16
         self._jitter_us *= (15 / 16) ** (count - 1)
-        self._figures = (datagrams + count, total_bytes + size_bytes, highest + count, lost, late, duplicates)
+        highest = first + count - 1
+        self._figures = (datagrams + count, total_bytes + size_bytes, highest, lost, late, duplicates)
         return True
 
     def add(self, numbers: Int64, transit_us: NDArray[np.float64], size_bytes: int) -> None:
@@ -119,11 +126,29 @@ class Reception:
 
     # ---------------------------------------------------------------------- numbers
 
-    def _look_ahead(self, first: int) -> int:
-        """Write down how the numbers from `first` on look on the wire; where `first` is."""
-        numbers = np.arange(first, first + AHEAD, dtype=np.int64)
-        self._ahead, self._ahead_first = numbers.astype(self._wire_dtype).tobytes(), first
-        return 0
+    def _looks_so(self, wire: bytes, first: int) -> bool:
+        """Whether the numbers from `first` on look so on the wire. It is written down ahead of them."""
+        offset = (first - self._ahead_first) * self._wire_dtype.itemsize
+        if offset < 0 or offset + len(wire) > len(self._ahead):
+            numbers = np.arange(first, first + AHEAD, dtype=np.int64)
+            self._ahead, self._ahead_first = numbers.astype(self._wire_dtype).tobytes(), first
+            offset = 0
+        return self._ahead.startswith(wire, offset)
+
+    def _first_of(self, wire: bytes, highest: int) -> int:
+        """The run's first number; `highest` or less when that is not ahead."""
+        if self._bits > 32:
+            return int.from_bytes(wire[:8], "big") & (1 << NUMBER_BITS) - 1
+        ahead = int.from_bytes(wire[:4], "big") - highest & 0xFFFF_FFFF
+        return highest + ahead if ahead < 1 << 31 else 0
+
+    def _leave_solid(self, highest: int, first: int) -> None:
+        """A stretch without a gap has ended with `highest`, the next begins with `first`."""
+        if len(self._solid) < MOST_SOLID:
+            self._solid.append((self._solid_from, highest))
+        else:
+            self._mark_solid(highest)
+        self._solid_from = first
 
     def _unwrapped(self, numbers: Int64, highest: int) -> Int64:
         """32-bit numbers as those nearest to the highest one seen; wider ones do not wrap."""
@@ -161,9 +186,13 @@ class Reception:
         self._seen[recent & _SLOT] = _tags(recent)
 
     def _mark_solid(self, highest: int) -> None:
-        """The same for everything up to `highest` that came without a gap: not worth a look before."""
-        first = max(self._solid_from, highest - WINDOW + 1)
-        self._mark(np.arange(first, highest + 1, dtype=np.int64), highest)
+        """The same for the stretches up to `highest` that came without a gap: not worth a look before."""
+        stretches = np.array([*self._solid, (self._solid_from, highest)], np.int64)
+        self._solid.clear()
+        firsts = np.maximum(stretches[:, 0], highest - WINDOW + 1)
+        lengths = np.maximum(stretches[:, 1] + 1 - firsts, 0)
+        ends = np.cumsum(lengths)
+        self._mark(np.repeat(firsts - ends + lengths, lengths) + np.arange(ends[-1]), highest)
 
     # ---------------------------------------------------------------------- time
 

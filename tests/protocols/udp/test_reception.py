@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.udp.reception import AHEAD, WINDOW, Reception, Tally
+from protocols.udp.reception import AHEAD, MOST_SOLID, WINDOW, Reception, Tally
 
 BLOCK_BYTES = 100
 
@@ -101,7 +101,7 @@ def test_the_quick_way_is_the_same_way(steps: list[tuple[str, int]], wide: bool)
         first = max(1, following - size) if what == "again" else following
         numbers = list(range(first, first + size))
         quick = add_run(reception, first, size, transit_us, wide=wide)
-        assert quick == (first == expected.highest + 1)
+        assert quick == (first > expected.highest)
         if not quick:
             add(reception, numbers, [transit_us] * size, wide=wide)
         for number in numbers:
@@ -144,6 +144,35 @@ def test_the_wrap_within_a_run() -> None:
     lost = reception.tally.lost
     assert add_run(reception, 2**32 - 19, 40, 0.0)
     assert (reception.tally.highest, reception.tally.lost) == (2**32 + 20, lost)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_whole_runs_are_lost(wide: bool) -> None:
+    """As a reader that is too slow sees it, more often than is remembered as it comes; then some come late,
+    and some again."""
+    reception, count = Reception(wide=wide), 46
+    for turn in range(MOST_SOLID + 200):
+        assert add_run(reception, 1 + 2 * count * turn, count, 0.0, wide=wide)
+    reached = count * (2 * (MOST_SOLID + 200) - 1)
+    lost = count * (MOST_SOLID + 199)
+    assert (reception.tally.highest, reception.tally.lost) == (reached, lost)
+    assert not add_run(reception, reached - count + 1, count, 0.0, wide=wide)
+    seen = [reached - back for back in (45, 92, 900, 1900, 2000, 50_000, 50_060)]
+    known = [number for number in seen if (number - 1) // count % 2 == 0]
+    assert 0 < len(known) < len(seen)
+    add(reception, seen, [0.0] * len(seen), wide=wide)
+    tally = reception.tally
+    assert (tally.duplicates, tally.late) == (len(known), len(seen) - len(known))
+    assert tally.lost == lost - tally.late
+
+
+def test_a_strangers_leap_does_not_hide_what_goes_on() -> None:
+    reception = Reception(wide=True)
+    assert add_run(reception, 1, 40, 0.0, wide=True)
+    forged = np.array([2**62 - 5, 7, 9], np.int64).astype(">u8").tobytes()
+    assert not reception.add_run(forged, 3, 0.0, 300)
+    assert add_run(reception, 41, 40, 0.0, wide=True)
+    assert (reception.tally.highest, reception.tally.lost) == (80, 0)
 
 
 def test_a_duplicate_makes_up_for_no_loss() -> None:
