@@ -11,14 +11,15 @@ need is done here, once.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 
-from protocols.congestion.contract import Ack, CongestionControl, Flight, Loss
+from protocols.congestion.contract import CongestionControl
 from protocols.congestion.pacer import Pacer
 from protocols.kcp import wire
+from protocols.kcp.accounting import Accounting
+from protocols.kcp.acks import OwedAcks
 from protocols.kcp.options import Counts, EngineOptions
 from protocols.kcp.receive_window import Deliver, ReceiveWindow
 from protocols.kcp.recovery import Cause, Recovery, Resend
@@ -28,7 +29,6 @@ from protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 from protocols.udp.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
 
 _FIRST_PROBE_US, _LONGEST_PROBE_US = 500_000, 120_000_000
-_LONGEST_RTT_US = 60_000_000
 _UNBOUNDED = 1 << 30
 _QUEUE_S, _MOST_QUEUED = 0.002, 4096
 """What may wait for the pacer: two milliseconds' worth, which is what one turn of an event loop releases."""
@@ -62,6 +62,7 @@ class Engine:
         self.receiving = ReceiveWindow(mss, options.receive_window, deliver or _discard, options.first_sn)
         self.recovery = recovery(self.sending, self.rtt)
         self.counts = Counts()
+        self.accounting = Accounting(self.sending, self.recovery, self.rtt, control, self.counts)
         self.peer_window = options.receive_window  # until the peer says
         self.limited_by = "application"
         self.corked = False
@@ -71,14 +72,7 @@ class Engine:
         self._run = min(MAX_DATAGRAMS, MAX_BYTES // options.mtu)
         self._pacer = Pacer(_LATE_TIMER_US)
         self._paced_until: int | None = None
-        self._ack_parts: list[tuple[Int64s, Int64s]] = []
-        self._ack_last: tuple[int, int] | None = None
-        self._ack_recent: deque[tuple[Int64s, Int64s]] = deque(maxlen=max(1, options.ack_repeats))
-        self._stamp_us = 0
-        self._newest_us = -1
-        self._delivered = self._delivered_us = self._first_sent_us = 0
-        self._newest_sent = self._marked = self._newly_lost = 0
-        self._app_limited_until = 0
+        self._acks = OwedAcks(conv, options.ack_repeats)
         self._tick_us = 0
         self._awaited = False
         self._probe_us: int | None = None
@@ -128,27 +122,27 @@ class Engine:
             payload = batch.data[HEADER_BYTES : batch.last_size].reshape(1, -1)
             if not receiving.insert_run(receiving.nxt, payload):
                 return False
-            self._ack_last = (receiving.nxt - 1, ts)
+            self._acks.in_order(receiving.nxt - 1, ts)
             self._heard(una_low, wnd, now_us)
             return True
         if cmd == wire.ACK and not length:
             una = wire.expand(una_low, self.sending.una)
             echo_us = wire.expand(ts, now_us)
-            if self._says_no_more(wire.expand(sn, una), una, echo_us):
+            if self.accounting.says_no_more(wire.expand(sn, una), una, echo_us):
                 self.counts.acks_received += 1
                 self.peer_window = wnd
-                self._acknowledge(una, None, echo_us, now_us)
+                self.accounting.acknowledge(una, None, echo_us, now_us)
                 return True
         return False
 
     def _take_run(self, run: wire.Run, now_us: int) -> None:
         first = wire.expand(run.first, self.receiving.nxt)
         if self.receiving.insert_run(first, run.rows):
-            self._ack_last = (first + run.count - 1, int(run.ts[-1]))
+            self._acks.in_order(first + run.count - 1, int(run.ts[-1]))
         else:
             numbers = np.arange(first, first + run.count)
             arrived = self.receiving.insert(numbers, run.rows)
-            self._ack_each(numbers[arrived], run.ts[arrived].astype(np.int64))
+            self._acks.each(numbers[arrived], run.ts[arrived].astype(np.int64))
         self._heard(run.una, run.wnd, now_us)
 
     def _take_pushes(self, numbers: Int64s, stamps: Int64s, rows: Bytes) -> None:
@@ -156,13 +150,9 @@ class Engine:
         clean = not receiving.stored and int(numbers[0]) == receiving.nxt
         arrived = receiving.insert(numbers, rows)
         if clean and not receiving.stored and receiving.nxt == int(numbers[-1]) + 1:
-            self._ack_last = (int(numbers[-1]), int(stamps[-1]))
+            self._acks.in_order(int(numbers[-1]), int(stamps[-1]))
         else:
-            self._ack_each(numbers[arrived], stamps[arrived])
-
-    def _ack_each(self, numbers: Int64s, stamps: Int64s) -> None:
-        if len(numbers):
-            self._ack_parts.append((numbers, stamps))
+            self._acks.each(numbers[arrived], stamps[arrived])
 
     def _walk(self, datagram: Bytes, now_us: int) -> None:
         try:
@@ -197,136 +187,19 @@ class Engine:
             self.counts.foreign += len(sent) - int(np.count_nonzero(sent))
             numbers, echoes = numbers[sent], echoes[sent]
             if not len(numbers):
-                self._acknowledge(una, None, None, now_us)
+                self.accounting.acknowledge(una, None, None, now_us)
                 return
         newest_us = int(echoes.max())
-        if len(numbers) == 1 and self._says_no_more(int(numbers[0]), una, newest_us):
-            self._acknowledge(una, None, newest_us, now_us)
+        if len(numbers) == 1 and self.accounting.says_no_more(int(numbers[0]), una, newest_us):
+            self.accounting.acknowledge(una, None, newest_us, now_us)
         else:
-            self._acknowledge(una, (numbers, echoes), newest_us, now_us)
+            self.accounting.acknowledge(una, (numbers, echoes), newest_us, now_us)
 
     def _heard(self, una_low: int, wnd: int, now_us: int) -> None:
         """What every segment says: how far its sender has received, and how much more it will take."""
         self.peer_window = wnd
         if una_low != self.sending.una & wire.MASK:
-            self._acknowledge(wire.expand(una_low, self.sending.una), None, None, now_us)
-
-    # ------------------------------------------------------- acknowledgements
-
-    def _says_no_more(self, number: int, una: int, echo_us: int) -> bool:
-        """Whether una says all that an ACK does: it is for a segment below una, of that segment's last
-        transmission, and nothing above was acknowledged yet."""
-        sending = self.sending
-        known = sending.una <= number < una <= sending.nxt and not sending.sacked
-        return known and int(sending.sent_us[number & sending.mask]) == echo_us
-
-    def _acknowledge(
-        self, una: int, each: tuple[Int64s, Int64s] | None, newest_us: int | None, now_us: int
-    ) -> None:
-        """`each`: serial numbers acknowledged one by one, and their echoes; `newest_us`: the newest echo."""
-        sending, recovery = self.sending, self.recovery
-        if una > sending.nxt:
-            self.counts.foreign += 1
-            return
-        before, acked, flight, rtt_us = recovery.in_flight, 0, None, None
-        if each is not None:
-            fresh, at = sending.mark(each[0])
-            if len(fresh):
-                acked += len(fresh)
-                recovery.acknowledged(fresh, each[1][at], now_us)
-            recovery.heard(*each)
-            if self.counts.fast or self.counts.lost or self.counts.early:
-                again, echoes = sending.older(*each)
-                if len(again):
-                    recovery.unneeded(again, echoes)
-        if newest_us is not None:
-            flight, rtt_us = self._newest(newest_us, now_us)
-        una_before = sending.una
-        segments, lost = sending.advance(una)
-        if segments:
-            acked += segments
-            recovery.advanced(segments, lost, now_us)
-        if acked:
-            self._delivered += acked
-            self._report(before, acked, sending.una - una_before, flight, rtt_us, now_us)
-
-    def _newest(self, stamp_us: int, now_us: int) -> tuple[Flight | None, int | None]:
-        """The newest stamp of an acknowledgement: its flight, and an RTT sample. A stamp no newer than one
-        seen before gives neither: that datagram was reordered, or repeats what was said. Stock KCP takes it
-        all the same: its timeout follows every datagram of a burst, not only the first."""
-        if not 0 <= now_us - stamp_us <= _LONGEST_RTT_US:
-            return None, None
-        if stamp_us <= self._newest_us and self.recovery.bounded:
-            return None, None
-        flight = self.recovery.arrived(stamp_us, now_us)
-        if flight is None and self.recovery.bounded:
-            return None, None  # a stamp that we never sent
-        self._newest_us = stamp_us
-        rtt_us = max(1, now_us - stamp_us)
-        self.rtt.update(rtt_us)
-        return flight, rtt_us
-
-    def _report(
-        self, before: int, acked: int, advanced: int, flight: Flight | None, rtt_us: int | None, now_us: int
-    ) -> None:
-        self._delivered_us = now_us
-        if self._app_limited_until and self._delivered > self._app_limited_until:
-            self._app_limited_until = 0
-        self._detect(now_us)
-        interval_us, rate = 0, 0.0
-        if flight is not None:
-            # draft-cheng-iccrg-delivery-rate-estimation, 3.3: the slower of the send and the ack stretch.
-            interval_us = max(flight.stamp_us - flight.first_sent_us, now_us - flight.delivered_us)
-            self._first_sent_us, self._newest_sent = flight.stamp_us, flight.sent
-            if interval_us >= self.rtt.minimum_us > 0:
-                rate = (self._delivered - flight.delivered) * 1e6 / interval_us
-            else:
-                interval_us = 0
-        if self.control is not None:
-            self.control.on_ack(
-                Ack(
-                    now_us=now_us,
-                    acked=acked,
-                    delivered=self._delivered,
-                    lost=self._lost,
-                    in_flight_before=before,
-                    in_flight=self.recovery.in_flight,
-                    rtt_us=rtt_us,
-                    flight=flight,
-                    interval_us=interval_us,
-                    delivery_rate=rate,
-                    newly_lost=self._newly_lost,
-                    advanced=advanced,
-                )
-            )
-        self._newly_lost = 0
-
-    @property
-    def _lost(self) -> int:
-        return self._marked - self.recovery.mistaken
-
-    def _detect(self, now_us: int) -> None:
-        found = self.recovery.detect(now_us)
-        if found is None:
-            return
-        self._marked += found.segments
-        self._newly_lost += found.segments
-        if self.control is None:
-            return
-        if found.timeout:
-            self.control.on_timeout(now_us)
-        if not found.segments:
-            return
-        self.control.on_loss(
-            Loss(
-                now_us,
-                found.segments,
-                self._lost,
-                self.recovery.in_flight,
-                self._delivered,
-                found.flight,
-            )
-        )
+            self.accounting.acknowledge(wire.expand(una_low, self.sending.una), None, None, now_us)
 
     # --------------------------------------------------------------- data out
 
@@ -377,7 +250,7 @@ class Engine:
             self.limited_by = "application"
             return
         starved = self._admissible() > 0 and not self.more  # the writer had room and left it empty
-        self._detect(now_us)
+        self.accounting.detect(now_us)
         if not sending.queued and not recovery.pending and not self._recovery_is_due(now_us):
             self._note_limit(starved, 0, _UNBOUNDED, _UNBOUNDED)
             return
@@ -385,7 +258,7 @@ class Engine:
         budget = paced = _UNBOUNDED
         if control is not None:
             used = recovery.in_flight if recovery.bounded else sending.nxt - sending.una
-            if recovery.in_flight == 0 and self._app_limited_until and not recovery.pending:
+            if recovery.in_flight == 0 and self.accounting.app_limited_until and not recovery.pending:
                 control.on_idle(now_us)
             budget = max(0, control.window - used)
             paced = self._pacer.allowance(now_us, control.pacing_rate, control.burst)
@@ -397,7 +270,7 @@ class Engine:
         for resend in resends:
             self._send_again(resend, now_us)
         if resent and not recovery.bounded:
-            self._detect(now_us)
+            self.accounting.detect(now_us)
         count = max(0, min(room, limit - resent if recovery.bounded else limit))
         count -= self._held_by_nagle(count)
         if recovery.probe_due(now_us) and count == 0 and not resent:
@@ -428,23 +301,6 @@ class Engine:
             self._send_again(Resend(last, Cause.EARLY), now_us)
         return 0
 
-    def _flight(self, segments: int, now_us: int) -> Flight:
-        if self.recovery.in_flight == 0:
-            # draft-cheng-iccrg-delivery-rate-estimation, 3.2: a new stretch begins.
-            self._first_sent_us = self._delivered_us = now_us
-        self._stamp_us = max(now_us, self._stamp_us + 1)
-        return Flight(
-            stamp_us=self._stamp_us,
-            first_sent_us=self._first_sent_us,
-            delivered=self._delivered,
-            delivered_us=self._delivered_us,
-            lost=self._lost,
-            in_flight=self.recovery.in_flight + segments,
-            app_limited=self._app_limited_until > 0,
-            sent=self.counts.segments_sent + segments,
-            newest_sent=self._newest_sent,
-        )
-
     def _left(self, segments: int, now_us: int) -> None:
         self.counts.segments_sent += segments
         if self.control is not None:
@@ -453,7 +309,7 @@ class Engine:
 
     def _send_new(self, count: int, now_us: int) -> None:
         sending, first = self.sending, self.sending.nxt
-        flight = self._flight(count, now_us)
+        flight = self.accounting.flight(count, now_us)
         self.counts.queue_us += sending.waited_us(first, first + count, now_us)
         self.counts.queued_segments += count
         sending.stamp_new(first, first + count, flight.stamp_us, self.receiving.nxt, self._advertised)
@@ -481,7 +337,7 @@ class Engine:
 
     def _send_again(self, resend: Resend, now_us: int) -> None:
         sending, mtu, numbers = self.sending, self.options.mtu, resend.numbers
-        flight = self._flight(len(numbers), now_us)
+        flight = self.accounting.flight(len(numbers), now_us)
         rows = sending.stamp_again(numbers, flight.stamp_us, self.receiving.nxt, self._advertised)
         self.recovery.resent(resend, flight)
         setattr(self.counts, resend.cause.value, getattr(self.counts, resend.cause.value) + len(numbers))
@@ -515,7 +371,7 @@ class Engine:
             self.limited_by = "processor"
         elif starved:
             self.limited_by = "application"
-            self._app_limited_until = max(1, self._delivered + self.recovery.in_flight)
+            self.accounting.app_limited_until = max(1, self.accounting.delivered + self.recovery.in_flight)
 
     # --------------------------------------------- acknowledgements and probes
 
@@ -524,40 +380,14 @@ class Engine:
         return min(self.receiving.limit, wire.MAX_WINDOW)
 
     def _send_acks(self) -> None:
-        if self._ack_last is None and not self._ack_parts:
+        if not self._acks.owed:
             return
-        una, wnd = self.receiving.nxt, self._advertised
-        if not self._ack_parts:
-            assert self._ack_last is not None
-            number, stamp = self._ack_last
-            alone = wire.control_segment(self.conv, wire.ACK, wnd, una, stamp, number)
-            data: Bytes = np.frombuffer(alone, np.uint8)
-        else:
-            if self._ack_last is not None:
-                last = np.array([self._ack_last], np.int64)
-                self._ack_parts.append((last[:, 0], last[:, 1]))
-            parts = self._ack_parts
-            if self.options.ack_repeats and self.receiving.stored:
-                parts = self._repeated(una) + parts
-            numbers = np.concatenate([part[0] for part in parts])
-            stamps = np.concatenate([part[1] for part in parts])
-            data = wire.ack_segments(self.conv, wnd, una, numbers, stamps)
-        self._ack_last, self._ack_parts = None, []
+        repeat = self.options.ack_repeats > 0 and self.receiving.stored > 0
+        data = self._acks.take(self._advertised, self.receiving.nxt, repeat=repeat)
         self.counts.acks_sent += len(data) // HEADER_BYTES
         stride = self.options.mtu // HEADER_BYTES * HEADER_BYTES
         for at in range(0, len(data), stride * self._run):
             self._out.append(DatagramBatch.of(data[at : at + stride * self._run], stride))
-
-    def _repeated(self, una: int) -> list[tuple[Int64s, Int64s]]:
-        """What the last ACK datagrams said of segments above una. A lost one would otherwise make the peer
-        send again what is here: una repairs only what is below it."""
-        repeated = []
-        for numbers, stamps in self._ack_recent:
-            above = numbers >= una
-            repeated.append((numbers[above], stamps[above]))
-        numbers = np.concatenate([part[0] for part in self._ack_parts])
-        self._ack_recent.append((numbers, np.concatenate([part[1] for part in self._ack_parts])))
-        return repeated
 
     def probe(self) -> None:
         """Ask the peer for its window with the next transmission: stock KCP's WASK. It is answered with WINS
@@ -596,8 +426,7 @@ class Engine:
     def _awaits_tick(self) -> bool:
         """Whether there is something to do at the next tick."""
         data = self.options.write_delay and self.sending.end > self.sending.una
-        acks = self._ack_last is not None or bool(self._ack_parts)
-        return data or (acks and not self.options.ack_nodelay)
+        return data or (self._acks.owed and not self.options.ack_nodelay)
 
 
 def _discard(payload: Bytes) -> None:

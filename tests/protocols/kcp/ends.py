@@ -214,7 +214,7 @@ def check(one: Engine, now_us: int, first_sn: int = 0) -> None:
     resent = counts.lost + counts.early + counts.fast
     assert counts.segments_sent == window.nxt - first_sn + resent
     assert 0 <= one.recovery.spurious <= resent
-    assert 0 <= one.recovery.mistaken <= one._marked
+    assert 0 <= one.recovery.mistaken <= one.accounting.marked
     assert receiving.segments == receiving.nxt - first_sn
     assert receiving.nxt + receiving.stored <= receiving.high or not receiving.stored
     deadline_us = one.deadline_us()

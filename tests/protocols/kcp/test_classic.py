@@ -277,7 +277,7 @@ def test_spurious_is_what_echoes_an_older_stamp() -> None:
     half.acked(START_US + 210_000, 2, copy=0)
     half.acked(START_US + 210_001, 2, copy=1)
     assert half.recovery.spurious == 2
-    assert half.engine._lost == 2
+    assert half.engine.accounting.lost == 2
 
 
 def test_the_cost_of_an_ack_does_not_depend_on_the_window(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -326,7 +326,7 @@ def test_an_old_una_takes_nothing_back() -> None:
     half.acked(NOW_US + 1_500, 1, una=2)
     assert half.engine.sending.una == 4
     assert half.recovery.in_flight == 1
-    assert half.engine._delivered == 4
+    assert half.engine.accounting.delivered == 4
 
 
 def test_an_acknowledgement_counts_once() -> None:

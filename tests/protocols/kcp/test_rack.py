@@ -187,7 +187,7 @@ def test_a_probe_that_was_not_needed_is_spurious_and_no_loss() -> None:
     half.acked(now_us + 3 * RTT_US, 40, una=40, copy=0)
     assert half.recovery.spurious == 1
     assert half.recovery.mistaken == 0
-    assert half.engine._lost == 0
+    assert half.engine.accounting.lost == 0
     assert half.recovery.in_flight == 0
 
 
@@ -275,7 +275,7 @@ def test_spurious_is_what_echoes_an_older_stamp() -> None:
         half.acked(_back(number), number, una=0)
         half.transmit(_back(number))
     assert [len(half.stamps[number]) for number in range(4)] == [2, 2, 2, 2]
-    marked = half.engine._marked
+    marked = half.engine.accounting.marked
     now_us = START_US + 200_000
     half.acked(now_us, 0, una=0, copy=0)  # the original came late
     half.acked(now_us, 1, una=0, copy=1)  # the retransmission came
@@ -288,7 +288,7 @@ def test_spurious_is_what_echoes_an_older_stamp() -> None:
     half.acked(now_us, 2, una=3, copy=0)  # una had passed it
     half.acked(now_us, 2, una=3, copy=0)
     assert half.recovery.spurious == half.recovery.mistaken == 3
-    assert half.engine._lost == marked - 3
+    assert half.engine.accounting.lost == marked - 3
 
 
 def test_every_resend_that_jitter_provoked_is_found_spurious() -> None:
@@ -320,11 +320,11 @@ def test_what_arrives_while_it_waits_to_be_sent_again_is_taken_back() -> None:
         half.acked(_back(number), number, una=0)
     now_us = _back(29)
     assert half.transmit(now_us) == [0]  # nothing is in flight; one may go
-    assert half.engine._marked == 4
+    assert half.engine.accounting.marked == 4
     assert half.recovery.pending
     half.acked(now_us + 10, 2, una=0)
     assert half.recovery.mistaken == 1
-    assert half.engine._lost == 3
+    assert half.engine.accounting.lost == 3
     half.engine.receive(batch(ack(1, half.stamps[1][-1], una=30)), now_us + 20)
     assert half.recovery.in_flight == 0
     assert half.recovery.spurious == 0
@@ -345,11 +345,11 @@ def test_an_arrival_proves_one_transmission_not_two() -> None:
     half.send(1, control_free_us + 20_000)
     half.engine.receive(batch(ack(40, half.stamps[40][-1], una=0)), control_free_us + 20_000 + RTT_US)
     assert half.engine.sending.lost[0]
-    marked = half.engine._marked
+    marked = half.engine.accounting.marked
     half.acked(control_free_us + 20_000 + RTT_US, 0, una=0, copy=0)
     assert half.recovery.spurious == 1
     assert half.recovery.mistaken == 1
-    assert half.engine._marked == marked
+    assert half.engine.accounting.marked == marked
 
 
 @pytest.mark.parametrize("echo", [0, 17, 39_999, 41_000, 0xFFFF_FFFF])

@@ -150,7 +150,7 @@ def _state(one: Engine, sink: Sink) -> dict[str, Any]:
         "sending": (sending.una, sending.nxt, sending.sacked, sending.bytes_acked, sending.shorts),
         "acked": sending.acked[rows].tolist(),
         "fastack": sending.fastack[rows][~sending.acked[rows]].tolist(),
-        "recovery": (recovery.in_flight, recovery.spurious, one._marked - recovery.mistaken),
+        "recovery": (recovery.in_flight, recovery.spurious, one.accounting.marked - recovery.mistaken),
         "receiving": (receiving.nxt, receiving.high, receiving.stored, receiving.bytes, receiving.segments),
         "counted": (receiving.duplicates, receiving.refused, counts.foreign, counts.acks_received),
         "delivered": bytes(sink.data),
