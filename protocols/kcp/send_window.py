@@ -79,13 +79,15 @@ class SendWindow:
         self.fastack: NDArray[np.int32] = np.zeros(capacity, np.int32)
 
     def _resize(self, segments: int) -> None:
-        old = self.packets, [getattr(self, name) for name in _STATE]
-        held = np.arange(self.una, self.end)
-        rows = held & self.mask
+        old, capacity = [getattr(self, name) for name in ("packets", *_STATE)], self.capacity
         self._allocate(max(_SMALLEST, _power_of_two(segments)))
-        self.packets[held & self.mask] = old[0][rows]
-        for name, values in zip(_STATE, old[1], strict=True):
-            getattr(self, name)[held & self.mask] = values[rows]
+        number = self.una
+        while number < self.end:  # slices, for an index would copy everything once more
+            here, there = number & (capacity - 1), number & self.mask
+            count = min(self.end - number, capacity - here, self.capacity - there)
+            for name, values in zip(("packets", *_STATE), old, strict=True):
+                getattr(self, name)[there : there + count] = values[here : here + count]
+            number += count
 
     def _begin_lap(self) -> None:
         """Once per lap: give back a ring that was never more than an eighth full."""
