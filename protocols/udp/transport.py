@@ -256,7 +256,7 @@ class UdpChannel(Channel):
             return count
         if code == errno.ENOBUFS:
             time.sleep(CROWDED_S)
-        elif count > 1 and code in _UNSEGMENTED:
+        elif self._segments and code in _UNSEGMENTED:
             self._segment(0)  # beyond the interface's MTU, where IP may still fragment
         elif code not in (errno.EAGAIN, errno.EINTR):
             raise error

@@ -65,3 +65,49 @@ def test_longer_than_the_mtu(host: str) -> None:
     assert done.stdout.startswith("fragmented")
     if ":" not in host:
         assert "a datagram of 1400 bytes does not fit the path: choose a smaller MTU" in done.stdout
+
+
+STREAM = """
+import asyncio
+import sys
+from dataclasses import replace
+from iperfpy.errors import IperfpyError
+from iperfpy.plan import Direction
+from protocols.contract import Side
+from protocols.udp import own
+from tests.iperfpy.run.support import measure, plan_for, serving
+
+async def main(rate_bps, forbidden, way):
+    duration_us = 1_000_000 if forbidden else 200_000
+    plan = plan_for("udp", rate_bps=rate_bps, block_bytes=1400, duration_us=duration_us, direction=way)
+    plan = replace(plan, settings=replace(own(plan.settings), dont_fragment=forbidden))
+    async with serving(bind=sys.argv[1]) as server:
+        try:
+            report = await measure(server.port, plan, host=sys.argv[1])
+        except IperfpyError as error:
+            print(error)
+            return
+    received = report.end_rows[0].of(Side.RECEIVER)
+    assert received.bytes == 1400 * received.values["datagrams_received"] > 0
+    print("fragmented")
+
+for way in (Direction.FORWARD, Direction.REVERSE):
+    for rate_bps in (2_000_000, 200_000_000):
+        for forbidden in (False, True):
+            asyncio.run(main(rate_bps, forbidden, way))
+"""
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_stream_longer_than_the_mtu(host: str) -> None:
+    """One datagram at a time and many at once, in both directions: fragmented, or refused with a sentence."""
+    if not (shutil.which("unshare") and shutil.which("ip")) or in_namespace(1300, "true").returncode:
+        pytest.skip("needs the right to make a network namespace, and `ip`")
+    done = in_namespace(1300, sys.executable, "-c", STREAM, host)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    sentence = "a datagram of 1400 bytes does not fit the path: choose a shorter block (-l)"
+    assert len(told) == 8
+    assert told[::2] == ["fragmented"] * 4
+    assert all(line.endswith(sentence) for line in told[1::2]), told
