@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import ways
 from tests.bench.__main__ import main
 from tests.bench.cases import Group, chosen
 from tests.bench.contestants import Figures, parse
@@ -18,6 +19,7 @@ from tests.bench.programs import of_iperf3_json
 from tests.bench.run import measure
 from tests.bench.summary import Row, Verdict, result
 from tests.bench.watch import BIN_S, BINS, SMOOTH_BPS, Bins, no_capture, worst_bin_percent
+from tests.bench.ways import MIB
 
 MORE = Row("x/more", "more is better", "bits_per_s", "a", "b", 2.0, 4.0)
 LESS = Row("x/less", "less is better", "cpu_s_per_gb", "a", "b", 0.5, 0.25, less_is_better=True)
@@ -277,3 +279,12 @@ def wait_for_cpu(program: Program) -> None:
         with pytest.raises(RunError):
             program.wait(0.05)
     raise AssertionError("a busy program took no time")
+
+
+@pytest.mark.parametrize("way", [*ways.WAYS[-6:], *ways.WAYS[7:12]], ids=lambda way: way.name)
+def test_every_way_carries_and_counts(way: ways.Way) -> None:
+    cost = ways.run(way, 0.05)
+    assert cost.bits_per_s > 0
+    assert cost.sends_per_mib > 0
+    assert cost.receives_per_mib >= MIB / way.receive_bytes * 0.99
+    assert ways.line(way, [cost]).count("|") == 8
