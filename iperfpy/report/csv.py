@@ -160,7 +160,7 @@ class CsvSink:
         """A row of its own. Before the test has started there is no file, and nothing to say of it."""
         if self._start is None:
             return
-        about = self._about(ERROR, "", "")
+        about = self._about(ERROR, "", self._start.plan.direction.value)
         figures = [""] * (len(BASE) - len(about) + len(self._keys) + len(LATENCY))
         self._write([*about, *figures, message])
 

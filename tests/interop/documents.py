@@ -48,9 +48,12 @@ MODES: dict[str, tuple[str, ...]] = {
     "udp omit": (*UDP, "-t", "1", "-O", "1"),
 }
 OURS_ALONE = {
-    f"{name} {way}".strip(): ("--proto", name, "-b", "20M", "-t", "1", "-i", "0.5", *flags)
-    for name in ("kcp", "kcp-bbr")
-    for way, flags in (("", ()), ("reverse", ("-R",)), ("bidir parallel", ("--bidir", "-P", "2")))
+    name: ("--proto", *flags, "-b", "20M", "-t", "1", "-i", "0.5")
+    for name, flags in (
+        ("kcp", ("kcp",)),
+        ("kcp reverse", ("kcp", "-R")),
+        ("kcp-bbr bidir parallel", ("kcp-bbr", "--bidir", "-P", "2")),
+    )
 }
 PAIRS = {
     "iperf3 and iperf3": ("iperf3", "iperf3"),

@@ -91,6 +91,24 @@ def test_what_was_asked_for_is_told_as_iperf3_tells_it(runs: dict[tuple[str, str
             assert theirs["rcvbuf_actual"] == ours["rcvbuf_actual"]
 
 
+SINCE_3_12 = {
+    "start": {"fq_rate"},
+    "start.timestamp": {"timemillisecs"},
+    "start.test_start": {"bidir", "fqrate", "interval", "gso", "gro"},
+    "intervals.0.streams.0": {"reorder"},
+    "end.streams.0.sender": {"reorder"},
+}
+"""Keys of 3.21 that 3.12 does not print."""
+
+
+def test_the_keys_of_later_versions_are_there(runs: dict[tuple[str, str], Run]) -> None:
+    for path, keys in SINCE_3_12.items():
+        inner: Any = told(runs, "tcp", "ours and ours").client
+        for key in path.split("."):
+            inner = inner[int(key)] if key.isdigit() else inner[key]
+        assert all(type(inner.get(key)) in (int, float) for key in keys), path
+
+
 # ---------------------------------------------------------------------- one schema
 
 

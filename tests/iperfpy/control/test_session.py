@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from itertools import product
 
 import pytest
@@ -212,3 +213,20 @@ def test_four_gigabytes_are_refused_at_once_and_the_peer_is_told() -> None:
         server.receive(b"\xff\xff\xff\xff")
     assert server.receive(b"x" * 1000) == []
     assert server.send(Send.FAILURE, {"text": "no", "i_errno": 110}).endswith(codec.encode_server_error(110))
+
+
+def test_only_a_client_takes_a_long_report_with_the_results() -> None:
+    """A server's report may be long; a client has none to send."""
+    longest = codec.results_limit_bytes(1)
+    for session, phase, allowed in (
+        (client_session(STOCK), Phase.AWAITS_RESULTS, True),
+        (server_session(STOCK), Phase.AWAITS_RESULTS, False),
+    ):
+        session.allow_streams(1)
+        session.phase = phase
+        announced = struct.pack(">I", longest + 1)
+        if allowed:
+            assert session.receive(announced) == []
+        else:
+            with pytest.raises(ProtocolError, match=f"allowed: 1 to {longest}"):
+                session.receive(announced)

@@ -53,7 +53,7 @@ def test_a_row_per_stream_and_interval_and_a_typed_summary(tmp_path: Path) -> No
     assert len(rows[0]) == len(BASE) + figures + len(LATENCY) + 1
     assert {row["error"] for row in rows[:-1]} == {""}
     assert set(rows[-1].values()) == {
-        *("error", "2026-11-22T17:15:00.250+00:00", "1.750000", "client", "scene", ""),
+        *("error", "2026-11-22T17:15:00.250+00:00", "1.750000", "client", "forward", "scene", ""),
         rows[-1]["error"],
     }
     assert rows[-1]["error"] == "the client was stopped by SIGINT"

@@ -1,0 +1,71 @@
+"""A test that fails on its way: said in every format, after everything that was measured, and status 1."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.interop.conftest import wait_until
+
+pytestmark = pytest.mark.live
+
+SERVE = "from iperfpy.demo import serve; serve()"
+SCHEMA = json.loads((resources.files("iperfpy") / "report" / "schema.json").read_text())
+
+
+def failed(folder: Path, *flags: str) -> tuple[str, str, list[dict[str, str]]]:
+    """Standard output, the sentence on standard error and the CSV of a client whose server was killed."""
+    path = folder / "rows.csv"
+    with subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+        command = [sys.executable, "-m", "iperfpy", "-c", "127.0.0.1", "-p", port, "-b", "5M"]
+        with subprocess.Popen(
+            [*command, "-t", "60", "-i", "0.1", "--csv", str(path), *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as client:
+            wait_until(lambda: path.exists() and path.read_text().count("\n") > 3, "no rows", 20)
+            server.kill()
+            out, errors = client.communicate(timeout=20)
+    assert client.returncode == 1
+    (line,) = errors.splitlines()
+    with path.open(newline="") as stream:
+        return out, line.removeprefix("iperfpy: error - "), list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("form", ["text", "-J", "--json-stream"])
+def test_a_server_that_dies(form: str, direction: str, tmp_path: Path) -> None:
+    flags = [*([] if form == "text" else [form]), *(["-R"] if direction == "reverse" else [])]
+    out, sentence, rows = failed(tmp_path, *flags)
+    intervals = [row for row in rows if row["type"] == "interval"]
+    assert (rows[-1]["type"], rows[-1]["error"]) == ("error", sentence)
+    assert {row["direction"] for row in rows} == {direction}
+    assert {row["role"] for row in rows} == {"client"}
+    if form == "text":
+        assert sum(line.startswith("[  1]   0.") for line in out.splitlines()) > 2
+        assert "iperfpy Done." not in out
+    elif form == "-J":
+        document = json.loads(out)
+        Draft202012Validator(SCHEMA).validate(document)
+        assert document["error"] == sentence
+        assert len(document["intervals"]) == len(intervals)
+        assert document["end"]["sum_sent" if direction == "forward" else "sum_received"]["bytes"] > 0
+    else:
+        events = [json.loads(line) for line in out.splitlines()]
+        assert [event["event"] for event in events] == [
+            "start",
+            *["interval"] * len(intervals),
+            "error",
+            "end",
+        ]
+        assert events[-2]["data"] == sentence
