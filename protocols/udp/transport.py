@@ -97,6 +97,7 @@ class UdpChannel(Channel):
         self._sends = stream.sends
         self._call = call
         self._conv = 0 if settings.no_rtt else stream.conv
+        self._refusal: OSError | None = None  # heard by the event loop's thread, for the one that sends
         self._prober = echo.Prober(stream.conv) if self._sends and self._conv else None
         self._settings = settings
         self._block_bytes = stream.block_bytes or DEFAULT_BLOCK_BYTES
@@ -180,11 +181,14 @@ class UdpChannel(Channel):
     def _send_all(self, load: Load, outgoing: Outgoing) -> None:
         """Whole datagrams, as many at once as the load and the kernel allow; at the load's end a shorter one
         for what is left, if that holds a header."""
+        self._refusal = None
         run, prober = self._longest_run(outgoing), self._prober
         block_bytes, credit, closing = outgoing.block_bytes, 0, self._closing
         run_bytes = run * block_bytes
         while not closing.is_set():
             wait_us, now_us = 0, time.monotonic_ns() // 1000
+            if self._refusal is not None:
+                raise self._refusal
             if prober is not None and now_us >= prober.next_us:
                 self._probe(prober, now_us)
             while credit < run_bytes and not wait_us:
@@ -293,8 +297,10 @@ class UdpChannel(Channel):
         for _ in range(READS_PER_WAKE):
             try:
                 said, ancillary, _, _ = self._sock.recvmsg(echo.ECHO_BYTES + 1, ANCILLARY_BYTES, _AT_ONCE)
-            except OSError:
-                return  # nothing more, or what was reported about something that was sent
+            except OSError as error:  # nothing more, or what was reported about something that was sent
+                if error.errno in _REFUSED:
+                    self._refusal = error
+                return
             if self._prober is not None:
                 self._prober.hear(said, arrived_us(ancillary))
             association.answer_again(self._sock, said, self._call)

@@ -15,6 +15,7 @@ from protocols.contract import Channel, SocketAddress, Stream
 from protocols.errors import PeerError
 from protocols.registry import transport
 from protocols.udp import UdpSettings, association
+from protocols.udp.hub import DatagramHub
 from tests.contract.battery import until
 from tests.contract.ports import LoopbackClient, LoopbackServer
 
@@ -243,6 +244,18 @@ async def test_duplicates_on_the_way_are_duplicates(server: LoopbackServer) -> N
     await client.close()
     await accepted.close()
     path.close()
+
+
+@pytest.mark.parametrize("pause_us", [0, 5_000])
+async def test_nobody_listens_any_more(server: LoopbackServer, pause_us: int) -> None:
+    """Whichever of the sender's two threads hears of it."""
+    client, accepted = await ends(server, server.local, server_sends=False)
+    await accepted.close()
+    server.shared(DatagramHub.open).close()
+    async with asyncio.timeout(10):
+        with pytest.raises(PeerError, match="refuses UDP datagrams: nothing listens there any more"):
+            await client.send(Blocks(10_000_000, pause_us))
+    await client.close()
 
 
 async def test_nobody_listens() -> None:
