@@ -6,14 +6,14 @@ It travels with the results, so it is bounded: a client may not make a server ho
 from __future__ import annotations
 
 import io
+import json
 
 from iperfpy.measure.sample import KeepingSink, Row, ServerOutput, TestEnd
 from iperfpy.report.json import JsonSink
 from iperfpy.report.live import PlainScreen
 from iperfpy.report.text import TextSink, Wording
 
-ROWS_LIMIT = 4000
-TEXT_LIMIT = 1 << 20
+INTERVALS_LIMIT_BYTES, TEXT_LIMIT = 6 << 20, 1 << 20
 
 
 def keeping_sink(wording: Wording, *, as_json: bool) -> KeepingSink:
@@ -26,14 +26,16 @@ class KeptDocument(JsonSink):
 
     def __init__(self) -> None:
         super().__init__(io.StringIO())
-        self._rows = self._left_out = 0
+        self._bytes = self._left_out = 0
 
     def interval(self, rows: tuple[Row, ...]) -> None:
-        if self._rows + len(rows) > ROWS_LIMIT:
-            self._left_out += 1
-            return
-        self._rows += len(rows)
-        super().interval(rows)
+        if not self._left_out:
+            super().interval(rows)
+            self._bytes += len(json.dumps(self.document["intervals"][-1]))
+            if self._bytes <= INTERVALS_LIMIT_BYTES:
+                return
+            self.document["intervals"].pop()
+        self._left_out += 1
 
     def end(self, end: TestEnd) -> None:
         super().end(end)

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from iperfpy.control.codec import encode_document
 from iperfpy.measure.sample import TestEnd
 from iperfpy.report.json import JsonSink, JsonStreamSink
-from iperfpy.report.kept import ROWS_LIMIT, TEXT_LIMIT, KeptDocument, keeping_sink
+from iperfpy.report.kept import INTERVALS_LIMIT_BYTES, TEXT_LIMIT, KeptDocument, keeping_sink
 from iperfpy.report.live import PlainScreen
 from iperfpy.report.text import TextSink, Wording
+from iperfpy.run.wire import UNSENT_LIMIT_BYTES
 from tests.iperfpy.report.scenes import Scene, forward, server
 
 
@@ -35,7 +37,7 @@ def test_what_is_kept_is_what_the_server_prints() -> None:
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_long_test_loses_intervals_and_not_its_end(as_json: bool) -> None:
     scene = server()
-    count = ROWS_LIMIT + 7 if as_json else 2 * TEXT_LIMIT // 60
+    count = 12_000 if as_json else 2 * TEXT_LIMIT // 60
     sink = keeping_sink(Wording(), as_json=as_json)
     Scene(scene.start, scene.intervals * count, scene.end).play(sink)
     kept = sink.kept()
@@ -44,7 +46,10 @@ def test_a_long_test_loses_intervals_and_not_its_end(as_json: bool) -> None:
         assert kept.splitlines()[-4] == "(intervals left out)"
         assert kept.endswith(server().text().splitlines()[-1] + "\n")
     else:
-        assert (len(kept["intervals"]), kept["intervals_left_out"]) == (ROWS_LIMIT, 7)
+        intervals = kept["intervals"]
+        assert len(intervals) + kept["intervals_left_out"] == count
+        size = len(encode_document(kept))
+        assert INTERVALS_LIMIT_BYTES * 0.8 < size < UNSENT_LIMIT_BYTES
         assert kept["end"]["sum_received"]["bytes"] > 0
 
 
