@@ -43,23 +43,24 @@ class Way:
     """SO_RCVLOWAT: the receiver is not woken for less."""
 
 
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes // MIB} MiB" if size_bytes >= MIB else f"{size_bytes // KIB} KiB"
+
+
 WAYS = (
+    *(Way("sizes", f"send {_size(size)}, recv 1 MiB", send_bytes=size) for size in (128 * KIB, MIB, 4 * MIB)),
     *(
-        Way("sizes", f"send {size // KIB} KiB, recv 1 MiB", send_bytes=size)
-        for size in (128 * KIB, MIB, 4 * MIB)
-    ),
-    *(
-        Way("sizes", f"send 1 MiB, recv {size // KIB} KiB", receive_bytes=size)
+        Way("sizes", f"send 1 MiB, recv {_size(size)}", receive_bytes=size)
         for size in (128 * KIB, 512 * KIB, 4 * MIB)
     ),
-    Way("sizes", "the same, SO_RCVLOWAT 256 KiB", low_water_bytes=256 * KIB),
+    Way("sizes", "send 1 MiB, recv 1 MiB, SO_RCVLOWAT 256 KiB", low_water_bytes=256 * KIB),
     Way("copies", "send, recv"),
     Way("copies", "sendfile, recv", send="sendfile"),
     Way("copies", "MSG_ZEROCOPY, recv", send="zerocopy"),
     Way("copies", "send, recv with MSG_TRUNC", receive="truncate"),
     Way("copies", "sendfile, recv with MSG_TRUNC", send="sendfile", receive="truncate"),
     *(
-        Way("loops", f"{loop}, {size // KIB} KiB", loop, loop, size, size)
+        Way("loops", f"{loop}, {_size(size)}", loop, loop, size, size)
         for size in (MIB, 16 * KIB)
         for loop in ("threads", "asyncio", "uvloop")
     ),
