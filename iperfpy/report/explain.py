@@ -12,7 +12,9 @@ WIDTH = 80
 CLOSING = f"""\
 Counts and percentages are of the interval, or in a summary of the whole test. Sizes are powers of 1024, \
 rates powers of 1000; the header says the unit (-f changes it). {NOT_AVAILABLE!r} and an empty field mean \
-not available; zero means zero. A minimum, mean and maximum are KEY_min, KEY_mean and KEY_max."""
+not available; zero means zero. Under the summary, RTT idle is the shortest round trip of the control \
+connection before the test, loaded the senders' mean during it (least to most), and responsiveness 60 s / \
+loaded, in round trips per minute (RPM). A minimum, mean and maximum are KEY_min, KEY_mean and KEY_max."""
 
 
 def explanation(transport: Transport, rate_letter: str = "") -> Iterator[str]:

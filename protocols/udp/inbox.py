@@ -72,7 +72,7 @@ class Inbox:
             return None
         self._takes += 1
         if self._stamped and not self._takes % CLOCK_EVERY:
-            self._follow_clock()
+            arrived_us += self._follow_clock()
         columns = self._columns.get((size, stride))
         if columns is None:
             if stride < self._header_bytes:
@@ -165,8 +165,12 @@ class Inbox:
             columns = self._columns[size, stride] = Columns(self._buffer, size, stride, wide=self._wide)
         return columns
 
-    def _follow_clock(self) -> None:
-        now_us = wall_minus_monotonic_us()
-        if abs(now_us - self._clock_us) > STEP_US:
-            self._clock_us = now_us
-            self._reception.forget_transit()
+    def _follow_clock(self) -> float:
+        """Look whether the wall clock was set. By how much a stamp was taken wrongly until now."""
+        before_us, now_us = self._clock_us, wall_minus_monotonic_us()
+        if abs(now_us - before_us) <= STEP_US:
+            self._reception.keep_jitter()
+            return 0.0
+        self._clock_us = now_us
+        self._reception.forget_transit()
+        return before_us - now_us

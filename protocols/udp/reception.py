@@ -52,7 +52,7 @@ class Reception:
         self._wire_dtype = np.dtype(">u8" if wide else ">u4")
         self._figures = (0, 0, 0, 0, 0, 0)  # those of a tally but the last, replaced as one
         self._transit_us: float | None = None
-        self._jitter_us = 0.0
+        self._jitter_us = self._kept_jitter_us = 0.0
         self._seen = np.zeros(WINDOW, np.uint16)
         self._solid_from = 1
         self._solid: list[tuple[int, int]] = []  # (first, last) of earlier stretches, not marked yet
@@ -120,9 +120,15 @@ class Reception:
         self._vary(transit_us)
         self._figures = (datagrams + count, total_bytes + size_bytes, highest, lost, late, duplicates)
 
+    def keep_jitter(self) -> None:
+        """All transit times so far are by one clock."""
+        self._kept_jitter_us = self._jitter_us
+
     def forget_transit(self) -> None:
-        """The clock was set: the next transit time is compared with none before it."""
+        """The clock was set since the last `keep_jitter`: what differed since then is no jitter, and the next
+        transit time is compared with none before it."""
         self._transit_us = None
+        self._jitter_us = self._kept_jitter_us
 
     # ---------------------------------------------------------------------- numbers
 

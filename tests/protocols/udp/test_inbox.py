@@ -9,15 +9,18 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import protocols.udp.inbox as inbox_module
 from protocols.udp.datagrams import NARROW_BYTES, Outgoing
 from protocols.udp.inbox import Inbox, Said
 from protocols.udp.reception import Reception, Tally
 from protocols.udp.socket import SOL_UDP, UDP_GRO, UDP_SEGMENT, offload_of
+from protocols.udp.stamps import SO_TIMESTAMPNS, TIMESPEC
 
 
 @dataclass
@@ -191,3 +194,59 @@ def test_a_flood_of_lengths_is_not_remembered(pair: Pair) -> None:
     pair.settle(1000)
     assert count == 0
     assert pair.reception.tally.datagrams == 1000
+
+
+class Scripted(socket.socket):
+    """Hands over datagrams of iperf3's with the kernel's stamps, in virtual time."""
+
+    def __init__(self, numbers: list[int], sent_us: list[int], stamps_us: list[float]) -> None:
+        super().__init__(type=socket.SOCK_DGRAM)
+        self._script = list(zip(numbers, sent_us, stamps_us, strict=True))[::-1]
+
+    def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> Any:
+        if flags or not self._script:  # one datagram per wake-up
+            raise BlockingIOError
+        number, sent_us, stamp_us = self._script.pop()
+        data = struct.pack(">III", *divmod(sent_us, 1_000_000), number) + bytes(88)
+        buffers[0][: len(data)] = data
+        stamp = TIMESPEC.pack(int(stamp_us // 1_000_000), int(stamp_us % 1_000_000 * 1000))
+        return len(data), [(socket.SOL_SOCKET, SO_TIMESTAMPNS, stamp)], 0, None
+
+
+WALL_US = 1_700_000_000_000_000.0
+
+
+@pytest.mark.parametrize("jitter_us", [40, 1_000, 15_000])
+def test_jitter_of_a_known_pattern_by_the_kernels_stamps(
+    monkeypatch: pytest.MonkeyPatch, jitter_us: int
+) -> None:
+    """Every second datagram is late by so much; the reader's own pace plays no part."""
+    monkeypatch.setattr(inbox_module, "wall_minus_monotonic_us", lambda: WALL_US)
+    sent_us = [5_000_000 + 1_000 * turn for turn in range(1000)]
+    stamps_us = [WALL_US + at + 7_000 + (jitter_us if turn % 2 else 0) for turn, at in enumerate(sent_us)]
+    with Scripted(list(range(1, 1001)), sent_us, stamps_us) as sock:
+        reception = Reception()
+        inbox = Inbox(sock, reception, wide=False)
+        for _ in range(1000):
+            inbox.take()
+    assert reception.tally.jitter_us == pytest.approx(jitter_us, rel=0.01)
+    assert (reception.tally.lost, reception.tally.late) == (0, 0)
+
+
+@pytest.mark.parametrize("step_us", [-3_600e6, 250_000.0, 86_400e6])
+def test_a_wall_clock_that_is_set_is_no_jitter(monkeypatch: pytest.MonkeyPatch, step_us: float) -> None:
+    """It is noticed some datagrams later, and what they seemed to differ by is taken back."""
+    offset = [WALL_US]
+    monkeypatch.setattr(inbox_module, "wall_minus_monotonic_us", lambda: offset[0])
+    sent_us = [5_000_000 + 1_000 * turn for turn in range(1000)]
+    stamps_us = [
+        WALL_US + at + 7_000 + (step_us if turn >= 500 else 0) + (100 if turn % 2 else 0)
+        for turn, at in enumerate(sent_us)
+    ]
+    with Scripted(list(range(1, 1001)), sent_us, stamps_us) as sock:
+        reception = Reception()
+        inbox = Inbox(sock, reception, wide=False)
+        for turn in range(1000):
+            offset[0] = WALL_US + (step_us if turn >= 500 else 0)
+            inbox.take()
+    assert reception.tally.jitter_us == pytest.approx(100, rel=0.01)
