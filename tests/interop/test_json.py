@@ -15,6 +15,8 @@ import pytest
 from iperf3 import TestResult as Parsed
 from jsonschema import Draft202012Validator
 
+from protocols.contract import Kind
+from protocols.registry import transport
 from tests.interop.conftest import iperf3_serving, peer
 from tests.interop.documents import MODES, OURS_ALONE, PAIRS, Json, Run, all_runs
 from tests.interop.free_port import free_port
@@ -176,6 +178,24 @@ def test_sums_are_the_sums_of_their_parts(runs: dict[tuple[str, str], Run], mode
         return
     for document in told(runs, mode, pair).documents_of_ours():
         check_sums(document)
+
+
+@pytest.mark.parametrize("mode", MODES | OURS_ALONE)
+def test_the_intervals_of_every_counter_add_up(runs: dict[tuple[str, str], Run], mode: str) -> None:
+    """Those of the other end, too, which come over the control channel."""
+    for document in told(runs, mode, "ours and ours").documents_of_ours():
+        metrics = transport(document["start"]["transport"]).metrics
+        counters = [metric for metric in metrics if metric.kind is Kind.COUNTER]
+        measured = [row for one in document["intervals"] for row in one["streams"] if not row["omitted"]]
+        checked = 0
+        for stream in document["end"]["streams"]:
+            rows = [row for row in measured if row["stream"] == stream["sender"]["stream"]]
+            for metric in counters:
+                parts = [row[metric.key] for row in rows]
+                if rows and None not in parts:
+                    assert sum(parts) == stream[metric.side.value][metric.key], metric.key
+                    checked += 1
+        assert checked > 2 or not measured
 
 
 @pytest.mark.parametrize("mode", MODES | OURS_ALONE)
