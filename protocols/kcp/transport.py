@@ -92,7 +92,7 @@ class KcpChannel(Channel):
         self._sends = sends
         self._buffer_needed, asked = _buffer_bytes(engine, settings, sends)
         self._buffer_given = path.size_buffers(asked)[0 if sends else 1]
-        path.set_receiver(self._on_batch, self._pump)
+        path.set_receiver(self._on_batch, self._on_drained)
 
     # -- set-up and end
 
@@ -174,6 +174,10 @@ class KcpChannel(Channel):
             self._finish(self._heard)
         except Exception as error:  # a fault of ours: it ends this stream, and must not spin the loop
             self._fail(error)
+
+    def _on_drained(self) -> None:
+        if self._again is None:  # else the next turn of the loop sends, once for all that was heard
+            self._pump()
 
     def _has_data(self) -> bool:
         receiving = self.engine.receiving
