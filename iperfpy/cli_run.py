@@ -58,14 +58,17 @@ def run_here(request: Request, on_ready: Callable[[], None]) -> int:
 
 
 def run_client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int:
-    """Open the CSV, then measure."""
+    """See whether this machine can, open the CSV, then measure."""
     from iperfpy.run import client, clock
 
     reports = Reports(output, stop=lambda: signal.raise_signal(signal.SIGINT))
     try:
+        client.check_here(plan, options)
         csv = reports.open_csv(plan)
     except OSError as error:
         return complain(f"cannot write the CSV: {reason(error)}", _as_flags(output))
+    except IperfpyError as error:
+        return complain(str(error), _as_flags(output))
     sinks = reports.client_sinks(plan, options, csv)
     try:
         # What cannot be reported need not be measured.

@@ -101,6 +101,25 @@ async def run_client(
     return 0
 
 
+def check_here(plan: Plan, options: ClientOptions) -> Transport:
+    """The plan's transport, when this machine can be the client of such a test; nothing is connected.
+
+    Raises
+    ------
+    PlanError
+        When it cannot, or when a server of ours would not accept the plan.
+    """
+    try:
+        transport = transport_named(plan.transport)
+        transport.check(plan.settings, sends=plan.direction is not Direction.REVERSE)
+    except TransportError as error:
+        raise from_transport(error) from error
+    if options.file:
+        check_file(plan, transport)
+    check_plan(plan, transport)
+    return transport
+
+
 class _RefusedError(ConnectError):
     """Nobody listens, or whoever did has closed at once: worth trying again for a moment."""
 
@@ -130,15 +149,7 @@ class _Client:
 
     async def run(self) -> None:
         """The whole test. Raises `IperfpyError`."""
-        try:
-            transport = transport_named(self._plan.transport)
-            sends = self._plan.direction is not Direction.REVERSE
-            transport.check(self._plan.settings, sends=sends)
-            if self._options.file:
-                check_file(self._plan, transport)
-        except TransportError as error:
-            raise from_transport(error) from error
-        check_plan(self._plan, transport)
+        transport = check_here(self._plan, self._options)
         wire, remote, local = await self._open()
         self._check_server(transport.iperf3)
         convs = make_convs(self._plan) if self._hello else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Callable
@@ -150,6 +151,20 @@ async def test_a_server_that_receives_nothing_gives_up() -> None:
         client.cancel()
         await asyncio.gather(client, return_exceptions=True)
     assert server.tests[0].sentence == "no data has come for 0.3 s"
+
+
+async def test_a_server_that_does_not_answer_is_given_up() -> None:
+    """Its backlog is full: Linux drops what comes then."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        port = deaf.getsockname()[1]
+        with pytest.raises(
+            LateError, match=rf"^cannot connect to 127.0.0.1 port {port}: no answer within 0.2"
+        ):
+            await measure_into(Recorder(), port, plan_for(), connect_timeout_us=200_000)
 
 
 def test_keepalive_probes() -> None:

@@ -139,6 +139,21 @@ def test_a_server_says_so_too(tmp_path: Path) -> None:
     assert "missing/x.csv: No such file or directory" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("-C nonsense", r"congestion control 'nonsense' is not available here \(available: .+\)"),
+        ("-l 2", r"a block of udp must have between 16 and 65507 bytes, not 2"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_said_at_once(flags: str, sentence: str, tmp_path: Path) -> None:
+    udp = ["-u"] if "udp" in sentence else []
+    done = run(["-c", "127.0.0.1", "-p", "1", "--csv", *udp, *flags.split()], tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(f"iperfpy: error - {sentence}\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.live
 def test_a_refused_connection_is_one_sentence_and_leaves_no_csv(tmp_path: Path) -> None:
     done = run(["-c", "127.0.0.1", "-p", "1", "--csv"], tmp_path)
@@ -242,8 +257,9 @@ def test_a_signal_leaves_a_summary_a_whole_csv_and_status_0(port: str, tmp_path:
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as client:
         assert client.stdout is not None
-        while "0.20-0.40" not in client.stdout.readline():
-            pass
+        for _ in range(2):
+            while not re.match(r"\[  1\] +\d", line := client.stdout.readline()):
+                assert line, "the client has ended"
         client.send_signal(signal.SIGINT)
         out, errors = client.communicate(timeout=30)
     assert client.returncode == 0
