@@ -331,6 +331,8 @@ class _Client:
     async def _end_in_time(self, run: TestRun, wire: Wire) -> None:
         """Wait until the test should end, and end it in the same turn of the event loop."""
         await self._over(run)
+        if self._guard.doubtful:  # a stream broke: the test did not end, it is about to be called off
+            await asyncio.get_running_loop().create_future()
         run.finish()
         if not run.extended and self._counts_bytes and self._plan.direction is not Direction.REVERSE:
             await asyncio.sleep(STOCK_DRAIN_S)

@@ -41,6 +41,11 @@ class Guard:
         if self._later is None:
             self._later = asyncio.get_running_loop().call_later(seconds, self.call_off, error)
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether a `call_off_later` is pending."""
+        return self._later is not None
+
     async def wait(self, awaitable: Awaitable[T], seconds: float | None, late: str) -> T:
         """The result of `awaitable`, which is cancelled when this raises. `seconds` None: something else
         (the stall check, a watchdog) ends the wait.

@@ -65,3 +65,12 @@ async def test_the_only_explanation_comes_in_the_end() -> None:
     guard.call_off_later(0.01, PathError("reset"))
     with pytest.raises(PathError, match="reset"):
         await guard.wait(forever(), 1, "late")
+
+
+async def test_a_doubt_is_known_until_it_is_certain() -> None:
+    guard = Guard()
+    assert not guard.doubtful
+    guard.call_off_later(0.01, PathError("reset"))
+    assert guard.doubtful
+    with pytest.raises(PathError, match="reset"):
+        await guard.wait(asyncio.get_running_loop().create_future(), None, "")
