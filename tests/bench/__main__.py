@@ -1,6 +1,6 @@
 """The benchmark: ours and its peers side by side.
 
-    make bench                                   everything, five rounds: about ten minutes
+    make bench                                   everything, five rounds: about twelve minutes
     python -m tests.bench --only kcp --rounds 3 --seconds 2
     python -m tests.bench --list
 
@@ -74,7 +74,8 @@ def _report(base: Path, head: dict[str, Any], measured: Sequence[Measured], mach
     from tests.bench import table
 
     results = [result for one in measured for result in one.results()]
-    title = f"{machine}; {head['rounds']} rounds of {head['seconds']:g} s, medians"
+    rounds = f"{head['rounds']} round{'s' if head['rounds'] != 1 else ''}"
+    title = f"{machine}; {rounds} of {head['seconds']:g} s, medians"
     said = record.remarks(measured)
     record.write_json(base.with_suffix(".json"), head, measured)
     record.write_csv(base.with_suffix(".csv"), results)
