@@ -332,10 +332,14 @@ class Measurement:
     # -- time
 
     async def _first_data(self) -> None:
-        """Until the first byte is here; if it was not before, the times begin anew."""
-        if self._any_data() or not await _comes_true(self._any_data, FIRST_DATA_PATIENCE_US):
+        """Until the first byte is here; the times begin with it, if anybody knows when it came."""
+        channels = [track.channel for track in self.tracks]
+        if not self._any_data():
+            if not await _comes_true(self._any_data, FIRST_DATA_PATIENCE_US):
+                return
+        elif all(channel.first_data_us is None for channel in channels):
             return
-        now = self._ticked_us = _first_data_us(track.channel for track in self.tracks)
+        now = self._ticked_us = _first_data_us(channels)
         self.schedule.begin(now)
         for track in self.tracks:
             track.sampler.begin(now)
