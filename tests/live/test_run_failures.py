@@ -219,7 +219,7 @@ async def test_unknown_congestion_control() -> None:
     plan = replace(plan, settings=replace(plan.settings, congestion="nonesuch"))  # type: ignore[call-arg]  # TCP has it
     async with serving(HURRIED) as server:
         sentence, _ = await fails(PlanError, server.port, plan)
-    assert sentence.startswith("stream 1: congestion control 'nonesuch' is not available here")
+    assert sentence.startswith("congestion control 'nonesuch' is not available here")
 
 
 async def test_a_plan_that_no_server_would_accept() -> None:
