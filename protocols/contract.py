@@ -63,6 +63,8 @@ class Kind(enum.Enum):
     COUNTER = "counter"  # the later minus the earlier
     GAUGE = "gauge"  # the later
     RATIO = "ratio"  # difference of `numerator` over difference of `denominator`; not in the record
+    ACROSS = "across"  # the receiver's `numerator` over the sender's `denominator`, where both are known
+    MISSING = "missing"  # what the receiver's `numerator` falls short of the sender's `denominator`, of that
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,11 @@ class Metric:
 
     `key` carries its unit unless it is a plain count (`rtt_us`, `lost_percent`). RATIO metrics are
     computed from two COUNTER metrics of the same record, times 100 when the unit is PERCENT; they
-    are None when the denominator did not move. A gauge with `spread` is polled within the interval,
-    and its minimum, mean and maximum are reported beside its last value. `iperf3` names the key under
-    which iperf3's own JSON has the same number, when it has one; `iperf3_scale` times ours is theirs.
+    are None when the denominator did not move. ACROSS and MISSING metrics take one counter from each
+    end, and belong in the report of either; what is on its way when an interval ends counts in the next.
+    A gauge with `spread` is polled within the interval, and its minimum, mean and maximum are reported beside
+    its last value. `iperf3` names the key under which iperf3's own JSON has the same number, when it has
+    one; `iperf3_scale` times ours is theirs.
     """
 
     key: str

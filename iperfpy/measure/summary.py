@@ -3,7 +3,7 @@
 How a figure is added follows from how its metric is declared:
 
     counter                 added
-    ratio                   computed anew from the added counters, never averaged
+    ratio, across, missing  computed anew from the added counters, never averaged
     gauge of a time or %    mean over the streams that have it
     gauge of a rate         added over streams
     gauge that is a text    what all streams agree on
@@ -16,10 +16,11 @@ Over time (`merge`) a gauge is what it was at the end, and a spread covers both 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from iperfpy.measure.sample import Row, Sample
 from iperfpy.measure.sampler import SPREADS, number, ratios
-from protocols.contract import Kind, Metric, Unit, Value
+from protocols.contract import Kind, Metric, Side, Unit, Value
 
 _AVERAGED = (Unit.MICROSECONDS, Unit.PERCENT)
 
@@ -33,12 +34,36 @@ def total(rows: Sequence[Row], metrics: Sequence[Metric] = ()) -> Row:
     if not rows:
         raise ValueError("a sum needs at least one row")
     peers = [row.peer for row in rows if row.peer is not None]
-    return Row(
+    together = Row(
         stream=0,
         local=_over_streams([row.local for row in rows], metrics),
         peer=_over_streams(peers, metrics) if len(peers) == len(rows) else None,
         direction=rows[0].direction,
     )
+    return across(together, metrics)
+
+
+def across(row: Row, metrics: Sequence[Metric]) -> Row:
+    """The row with the figures that need a counter of either end, as far as both are known."""
+    sender, receiver = row.of(Side.SENDER), row.of(Side.RECEIVER)
+    if sender is None or receiver is None:
+        return row
+    figures: dict[Side, dict[str, Value]] = {Side.SENDER: {}, Side.RECEIVER: {}}
+    for metric in metrics:
+        if metric.kind in (Kind.ACROSS, Kind.MISSING):
+            figures[metric.side][metric.key] = _between(metric, sender.values, receiver.values)
+    ends = {end.side: replace(end, values={**end.values, **figures[end.side]}) for end in (sender, receiver)}
+    other = Side.RECEIVER if row.local.side is Side.SENDER else Side.SENDER
+    return replace(row, local=ends[row.local.side], peer=ends[other])
+
+
+def _between(metric: Metric, sender: Mapping[str, Value], receiver: Mapping[str, Value]) -> float | None:
+    """The intervals of two ends are not the same moments: more may arrive in one than was sent in it."""
+    part, whole = number(receiver.get(metric.numerator)), number(sender.get(metric.denominator))
+    if part is None or not whole:
+        return None
+    share = part / whole if metric.kind is Kind.ACROSS else max(0.0, 1.0 - part / whole)
+    return share * (100.0 if metric.unit is Unit.PERCENT else 1.0)
 
 
 def by_direction(rows: Sequence[Row]) -> list[list[Row]]:

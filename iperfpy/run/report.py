@@ -27,6 +27,7 @@ from iperfpy.measure.sample import (
     TestEnd,
     TestStart,
 )
+from iperfpy.measure.summary import across
 from iperfpy.plan import Plan
 from iperfpy.run.clock import now_us
 from iperfpy.run.deadlines import Deadlines
@@ -200,7 +201,7 @@ class TestRun:
         peer = known.get(total.stream)
         if peer is not None and not peer.end_us:  # an iperf3 before 3.2 does not say how long it measured
             peer = replace(peer, end_us=total.end_us)
-        return Row(total.stream, total, peer, self._direction(stream))
+        return across(Row(total.stream, total, peer, self._direction(stream)), self.transport.metrics)
 
     def _cpu_percent(self) -> dict[str, float]:
         percent = dict(self._cpu)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from iperfpy.measure.sample import Row, Sample
-from iperfpy.measure.summary import merge
+from iperfpy.measure.summary import across, merge
 from protocols.contract import Metric
 
 LONGEST_RUNT_HOLD_US = 1_000_000
@@ -121,7 +121,7 @@ class Rows:
             found = part.get(sample.stream)
             if found is not None and (peer is None or found.omitted == peer.omitted):
                 peer = found if peer is None else self._merge(peer, found)
-        return Row(sample.stream, sample, peer, self._directions[sample.stream])
+        return across(Row(sample.stream, sample, peer, self._directions[sample.stream]), self._metrics)
 
     def _merge(self, earlier: Sample, later: Sample) -> Sample:
         return merge(earlier, later, self._metrics)

@@ -83,4 +83,5 @@ class ClassicControl:
             "noise_percent": None,
             "pacing_segments_per_s": None,
             "window_segments": self._window,
+            "inflight_bound_segments": None,
         }

@@ -116,4 +116,5 @@ class CongestionControl(Protocol):
 
     def state(self) -> Mapping[str, float | int | str | None]:
         """For reports: at least phase, bandwidth_segments_per_s, min_rtt_us, noise_percent,
-        pacing_segments_per_s, window_segments; None where a controller has no such thing."""
+        pacing_segments_per_s, window_segments, inflight_bound_segments; None where a controller has no
+        such thing."""

@@ -10,6 +10,15 @@ from protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from protocols.settings import Settings
 
 _SENT = "segments_sent"
+LIMITS = {
+    "application": "the application, which had nothing to send",
+    "cwnd": "the congestion window",
+    "sndwnd": "its own send window",
+    "rwnd": "the window that the peer advertises",
+    "pacing": "pacing: it sends at its rate",
+    "processor": "this machine: there is more, and nothing else holds it",
+}
+"""Names of what may hold a sender, and what they mean; `counters` has a time for each."""
 _US, _BYTES, _PERCENT = Unit.MICROSECONDS, Unit.BYTES, Unit.PERCENT
 _GAUGE, _RATIO = Kind.GAUGE, Kind.RATIO
 
@@ -63,11 +72,31 @@ METRICS = (
         denominator="queue_segments",
     ),
     Metric("limited_by", "What held the sender when the interval ended", Unit.TEXT, _GAUGE),
+    *(
+        Metric(f"{key}_limited_us", f"Time for which the sender was held by {what}", _US)
+        for key, what in LIMITS.items()
+    ),
     Metric("datagrams_sent", "Datagrams handed to the network"),
     Metric(
         "wire_bytes_sent",
         "UDP payload handed to the network, KCP headers and acknowledgements included",
         _BYTES,
+    ),
+    Metric(
+        "path_loss_percent",
+        "Datagrams that the receiver did not get, of those sent, by the counters of both ends",
+        _PERCENT,
+        Kind.MISSING,
+        numerator="datagrams_received",
+        denominator="datagrams_sent",
+    ),
+    Metric(
+        "duplicates_percent",
+        "Data segments that arrived again, of all retransmissions: what spurious_percent estimates",
+        _PERCENT,
+        Kind.ACROSS,
+        numerator="duplicates",
+        denominator="retransmits",
     ),
     Metric("datagrams_received", "Datagrams from the network", side=Side.RECEIVER),
     Metric("wire_bytes_received", "UDP payload from the network", _BYTES, side=Side.RECEIVER),
@@ -124,6 +153,12 @@ class KcpBbr(_KcpTransport):
         ),
         Metric(
             "pacing_bits_per_second", "Rate of transmission, in datagram bytes", Unit.BITS_PER_SECOND, _GAUGE
+        ),
+        Metric(
+            "inflight_bound_bytes",
+            "Most in flight that BBR's experience of losses allows; none before there was any",
+            _BYTES,
+            _GAUGE,
         ),
         Metric("bbr_min_rtt_us", "BBR's windowed minimum of the round-trip time", _US, _GAUGE),
         Metric("noise_percent", "Loss that the path shows while it is not overdriven", _PERCENT, _GAUGE),

@@ -20,6 +20,7 @@ from protocols.congestion.pacer import Pacer
 from protocols.kcp import wire
 from protocols.kcp.accounting import Accounting
 from protocols.kcp.acks import OwedAcks
+from protocols.kcp.limits import Limits
 from protocols.kcp.options import Counts, EngineOptions
 from protocols.kcp.receive_window import Deliver, ReceiveWindow
 from protocols.kcp.recovery import Cause, Recovery, Resend
@@ -64,7 +65,7 @@ class Engine:
         self.counts = Counts()
         self.accounting = Accounting(self.sending, self.recovery, self.rtt, control, self.counts)
         self.peer_window = options.receive_window  # until the peer says
-        self.limited_by = "application"
+        self.limited_by, self.limits = "application", Limits()
         self.corked = False
         """The writer will fill the last segment soon: it waits, unless `nagle` is off."""
         self.more = False
@@ -238,6 +239,7 @@ class Engine:
         if ticking or not self.options.write_delay:
             self._send_data(now_us)
         self._awaited = self._awaits_tick
+        self.limits.note(self.limited_by, now_us)
         for batch in out:
             self.counts.datagrams_sent += batch.count
             self.counts.wire_bytes_sent += batch.size

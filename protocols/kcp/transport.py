@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 from protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream, Value
 from protocols.errors import PathError, TransportError
-from protocols.kcp import profiles
+from protocols.kcp import LIMITS, profiles
 from protocols.kcp.engine import Engine
-from protocols.kcp.settings import KcpBbrSettings, KcpSettings
+from protocols.kcp.settings import MAX_WINDOW, KcpBbrSettings, KcpSettings
 from protocols.settings import Settings
 from protocols.udp.batch import DatagramBatch
 from protocols.udp.hub import DatagramHub
@@ -27,6 +27,8 @@ DEAD_AFTER_US = 30_000_000
 BYTES_PER_WAKE = 1 << 20
 """What is written and sent before others get the loop: the other streams, the acknowledgements of this one,
 and the timers. Measured with 16 streams of kcp-bbr: without a bound one turn of the loop took 250 ms."""
+WORTH_SAYING = 0.01
+"""Share of the time for which something must hold a sender to be warned of."""
 _SMALLEST_BUFFER, _LARGEST_BUFFER = 4 << 20, 64 << 20
 
 
@@ -295,7 +297,11 @@ class KcpChannel(Channel):
     # -- figures
 
     def warnings(self) -> tuple[str, ...]:
-        """The buffer of this end's direction, when the kernel caps it below what the window needs."""
+        """The buffer of this end's direction, when the kernel caps it below what the window needs; KCP's
+        window, when there is no larger one and it held the sender."""
+        return (*self._buffer_warning(), *window_warning(self.engine, _now_us()))
+
+    def _buffer_warning(self) -> tuple[str, ...]:
         if self._buffer_given >= self._buffer_needed:
             return ()
         name, limit = ("send", "net.core.wmem_max") if self._sends else ("receive", "net.core.rmem_max")
@@ -329,6 +335,10 @@ class KcpChannel(Channel):
             "queue_us_sum": counts.queue_us,
             "queue_segments": counts.queued_segments,
             "limited_by": engine.limited_by,
+            **{
+                f"{key}_limited_us": us
+                for key, us in zip(LIMITS, engine.limits.until(_now_us()).values(), strict=True)
+            },
             "datagrams_sent": counts.datagrams_sent,
             "wire_bytes_sent": counts.wire_bytes_sent,
             "datagrams_received": counts.datagrams_received,
@@ -343,6 +353,19 @@ class KcpChannel(Channel):
         return record
 
 
+def window_warning(engine: Engine, now_us: int) -> tuple[str, ...]:
+    """A sentence when the widest window that KCP's 16 bits can say held the sender for more than one per cent
+    of the time."""
+    held = engine.limits.until(now_us)
+    share = held["send window"] / max(1, sum(held.values()))
+    if engine.sending.limit < MAX_WINDOW or share <= WORTH_SAYING:
+        return ()
+    return (
+        f"KCP's window of {MAX_WINDOW} segments held the sender for {100 * share:.0f} % of the time: "
+        "this path carries more than one stream can have in flight (-P uses several)",
+    )
+
+
 def _congestion(state: Mapping[str, float | int | str | None], bits: int) -> dict[str, Value]:
     """A controller's state under the names of the metrics; a segment fills a datagram of `bits` bits."""
 
@@ -350,10 +373,12 @@ def _congestion(state: Mapping[str, float | int | str | None], bits: int) -> dic
         value = state.get(key)
         return value * bits if isinstance(value, (int, float)) else None
 
+    bound = state.get("inflight_bound_segments")
     return {
         "bbr_phase": state.get("phase"),
         "bandwidth_bits_per_second": rate("bandwidth_segments_per_s"),
         "pacing_bits_per_second": rate("pacing_segments_per_s"),
+        "inflight_bound_bytes": None if bound is None else float(bound) * bits / 8,
         "bbr_min_rtt_us": state.get("min_rtt_us"),
         "noise_percent": state.get("noise_percent"),
     }

@@ -287,6 +287,10 @@ async def metrics_are_declared_consistently(subject: Subject) -> None:
             assert metric.doc, f"{metric.key} is not explained"
             if metric.kind is Kind.RATIO:
                 assert {metric.numerator, metric.denominator} <= counters, f"{metric.key}: ratio of what?"
+            elif metric.kind in (Kind.ACROSS, Kind.MISSING):
+                ends = (metric.numerator, Side.RECEIVER), (metric.denominator, Side.SENDER)
+                owned = {(m.key, m.side) for m in metrics if m.kind is Kind.COUNTER}
+                assert owned >= set(ends), f"{metric.key}: of what?"
     for setting in fields(subject.settings):
         assert all(flag.startswith("-") for flag in flags_of(subject.transport.prefix, setting))
 
@@ -314,7 +318,8 @@ async def records_hold_every_metric_and_counters_never_fall(subject: Subject) ->
 def _check_record(
     transport: Transport, side: Side, record: dict[str, Value], before: dict[str, Value]
 ) -> dict[str, Value]:
-    expected = {metric.key: metric for metric in of_side(transport, side) if metric.kind is not Kind.RATIO}
+    recorded = (Kind.COUNTER, Kind.GAUGE)
+    expected = {metric.key: metric for metric in of_side(transport, side) if metric.kind in recorded}
     assert {"bytes", *expected} <= record.keys()
     for key in ("bytes", *(key for key, metric in expected.items() if metric.kind is Kind.COUNTER)):
         value, last = record[key], before.get(key)

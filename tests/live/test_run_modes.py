@@ -258,3 +258,22 @@ async def test_settings_reach_the_server() -> None:
         _, there = await run(server, plan)
     assert there.started is not None
     assert there.started.plan == plan
+
+
+@pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
+@pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
+async def test_figures_of_both_ends_are_in_every_row(name: str, direction: Direction) -> None:
+    """Path loss by the counters of both ends, and what held the sender: as long as it sent."""
+    async with serving() as server:
+        client, there = await run(server, plan_for(name, direction=direction))
+    for report in (client, there):
+        sender, receiver = (report.end_rows[0].of(side) for side in (Side.SENDER, Side.RECEIVER))
+        assert sender is not None
+        assert receiver is not None
+        counted = [sender.values["datagrams_sent"], receiver.values["datagrams_received"]]
+        departed, arrived = (int(count or 0) for count in counted)
+        expected = 100 * max(0.0, 1 - arrived / departed)
+        assert sender.values["path_loss_percent"] == pytest.approx(expected)
+        held = [value for key, value in sender.values.items() if key.endswith("_limited_us")]
+        assert len(held) == 6
+        assert sum(int(us or 0) for us in held) <= 1.2e6 * sender.seconds + 50_000

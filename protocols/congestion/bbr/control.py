@@ -128,7 +128,15 @@ class Bbr:
             "noise_percent": 100.0 * self.noise.estimate,
             "pacing_segments_per_s": self._pacing_rate,
             "window_segments": self.window,
+            "inflight_bound_segments": self._inflight_bound,
         }
+
+    @property
+    def _inflight_bound(self) -> float | None:
+        """C.inflight_longterm, or C.inflight_shortterm where that holds and is less; None for neither."""
+        short = self.bounds.inflight_short if PHASES[self.phase].short_term else inf
+        bound = min(self.bounds.inflight_long, short)
+        return bound if bound < inf else None
 
     # ------------------------------------------------------------ what it hears
 

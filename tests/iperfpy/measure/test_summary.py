@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from iperfpy.measure.sample import Row, Sample
-from iperfpy.measure.summary import by_direction, merge, total
+from iperfpy.measure.summary import across, by_direction, merge, total
 from protocols.contract import Kind, Metric, Side, Unit, Value
 
 METRICS = (
@@ -103,3 +103,64 @@ def test_a_runt_joins_the_interval_before_it() -> None:
         200,
     )
     assert joined.values["rtt_us_mean"] == pytest.approx(30.0)
+
+
+ACROSS = (
+    Metric("datagrams_sent", ""),
+    Metric("retransmits", ""),
+    Metric("datagrams_received", "", side=Side.RECEIVER),
+    Metric("duplicates", "", side=Side.RECEIVER),
+    Metric(
+        "path_loss_percent",
+        "",
+        Unit.PERCENT,
+        Kind.MISSING,
+        numerator="datagrams_received",
+        denominator="datagrams_sent",
+    ),
+    Metric(
+        "again_percent",
+        "",
+        Unit.PERCENT,
+        Kind.ACROSS,
+        Side.RECEIVER,
+        numerator="duplicates",
+        denominator="retransmits",
+    ),
+)
+
+
+def both_ends(stream: int, departed: int, again: int, came: int, twice: int, *, here: Side) -> Row:
+    sender = sent(stream, 1, datagrams_sent=departed, retransmits=again)
+    values = {"datagrams_received": came, "duplicates": twice}
+    receiver = Sample(stream, Side.RECEIVER, 0, 1_000_000, 1, values)
+    return Row(stream, sender, receiver) if here is Side.SENDER else Row(stream, receiver, sender)
+
+
+@pytest.mark.parametrize("here", Side)
+def test_a_figure_of_both_ends_is_the_same_at_either(here: Side) -> None:
+    row = across(both_ends(1, 200, 8, 190, 2, here=here), ACROSS)
+    sender, receiver = row.of(Side.SENDER), row.of(Side.RECEIVER)
+    assert row.local.side is here
+    assert sender is not None
+    assert receiver is not None
+    assert sender.values["path_loss_percent"] == pytest.approx(5.0)
+    assert receiver.values["again_percent"] == pytest.approx(25.0)
+    assert "again_percent" not in sender.values
+
+
+def test_a_figure_of_both_ends_needs_both() -> None:
+    alone = Row(1, sent(1, 1, datagrams_sent=5))
+    assert across(alone, ACROSS) == alone
+    silent = across(both_ends(1, 0, 0, 0, 0, here=Side.SENDER), ACROSS)
+    assert silent.local.values["path_loss_percent"] is None
+
+
+def test_more_arrived_than_was_sent_in_the_interval_is_no_loss() -> None:
+    row = across(both_ends(1, 100, 0, 103, 0, here=Side.SENDER), ACROSS)
+    assert row.local.values["path_loss_percent"] == 0.0
+
+
+def test_a_sum_has_the_figure_of_the_sums() -> None:
+    rows = [both_ends(1, 100, 0, 100, 0, here=Side.SENDER), both_ends(3, 300, 4, 260, 1, here=Side.SENDER)]
+    assert total(rows, ACROSS).local.values["path_loss_percent"] == pytest.approx(10.0)
