@@ -402,8 +402,13 @@ class _ServerTest:
             wire.send(Send.SERVER_TERMINATE)
         elif wire.can(Send.FAILURE):
             wire.send(Send.FAILURE, {"text": str(error), "i_errno": _i_errno(error)})
+        else:
+            return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(wire.flush(), self._deadlines.goodbye_s)
+        if self._run is not None and not wire.session.extended:
+            # An iperf3 whose data connection breaks before it has read the reason gives that as the reason.
+            await asyncio.sleep(self._deadlines.verdict_s)
 
     def _tell_sinks(self, error: IperfpyError) -> None:
         if self._run is not None:
