@@ -143,7 +143,7 @@ def test_what_is_too_short_is_heard_and_not_counted(pair: Pair, size: int) -> No
     said = pair.inbox.take()
     assert said is not None
     assert said.data == bytes(range(size))
-    assert 0.015e6 < said.held_us < 1e6
+    assert 0.015e6 < said.held_us < 30e6
     assert pair.reception.tally == Tally()
 
 
