@@ -7,6 +7,15 @@ a first transmission or a later one alike. One pointer walks the log, so every e
 Where this differs from RFC 8985: there is no SACK scoreboard to search (the echo names the very
 transmission, section 6.2 steps 2 and 3 become one lookup), and the reordering window follows the
 displacement that was really seen instead of counting DSACK rounds (section 6.2 step 4).
+A probe (section 7) sends new data or the last outstanding segment and waits two smoothed round trips, as
+there, but without the worst-case delayed ACK of 7.2: a KCP receiver delays none. The timer is RFC 6298's
+with a floor of 200 ms in place of 2.4's second, and its doubling (5.5) ends at a second.
+
+RFC 9002 is close: its time threshold (6.1.2) is 9/8 of the larger of srtt and the latest sample, and leaves
+queueing inside the margin; the quarter of the minimum used here grows only with displacement. Its packet
+threshold (6.1.1) is not used at all: three later segments say nothing on a path that reorders. Its probe
+timeout (6.2) stands for probe and timer together, without giving anything up; here the timer does (RFC 8985,
+6.3), as a KCP sender must not hold a full window for lost data.
 """
 
 from __future__ import annotations

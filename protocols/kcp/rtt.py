@@ -8,6 +8,9 @@ class RttEstimator:
 
     RFC 6298, section 2: the first sample sets srtt = r, rttvar = r/2; later ones move rttvar by 1/4 and
     srtt by 1/8 of the difference.
+
+    Karn's rule (section 3) is not needed: the echoed stamp names the transmission. The same formulas are in
+    RFC 9002, 5.3, without its subtraction of the peer's delay, which KCP does not tell.
     """
 
     __slots__ = ("latest_us", "minimum_us", "samples", "srtt_us", "sum_us", "variation_us")
