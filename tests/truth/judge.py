@@ -153,6 +153,9 @@ def _round_trips(outcome: Outcome, sender: _Clock) -> Iterator[Line]:
 def _losses(outcome: Outcome) -> Iterator[Line]:
     name, wire = outcome.case.name, outcome.wire
     got = outcome.receiver.total
+    both_ends = outcome.sender.total.get("path_loss_percent")
+    if both_ends is not None:
+        yield Line(name, "path_loss_percent", wire.lost_percent, both_ends, LOSS_POINTS)
     if wire.jitter_us is not None:
         yield Line(name, "lost_percent", wire.lost_percent, got["lost_percent"], LOSS_POINTS)
         jitter_us = float(wire.jitter_us[got["datagrams_received"] - 1])

@@ -15,7 +15,7 @@ from tests.truth.judge import Line, judge
 from tests.truth.namespaces import PathSpec, why_not
 
 MS = 1000.0
-TIMED = ("rtt", "jitter", "interval ends", "start", "bits_per_second", "_sent", "_received")
+TIMED = ("rtt", "path_loss", "jitter", "interval ends", "start", "bits_per_second", "_sent", "_received")
 """Columns that say how late a busy machine was: `make truth` judges them."""
 
 
