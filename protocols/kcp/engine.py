@@ -56,7 +56,7 @@ class Engine:
         control: CongestionControl | None = None,
         deliver: Deliver | None = None,
     ) -> None:
-        self.conv, self.options, self.control = conv, options, control
+        self.conv, self.options = conv, options
         self.rtt = RttEstimator()
         self.sending = SendWindow(conv, options.mtu, options.send_window, options.first_sn)
         mss = self.sending.mss
@@ -64,6 +64,7 @@ class Engine:
         self.recovery = recovery(self.sending, self.rtt)
         self.counts = Counts()
         self.accounting = Accounting(self.sending, self.recovery, self.rtt, control, self.counts)
+        self.steer(control)
         self.peer_window = options.receive_window  # until the peer says
         self.limited_by, self.limits = "application", Limits()
         self.corked = False
@@ -80,6 +81,10 @@ class Engine:
         self._probe_wait_us = 0
         self._tell: list[int] = []
         self._out: list[DatagramBatch] = []
+
+    def steer(self, control: CongestionControl | None) -> None:
+        """Congestion control from here on; before anything was sent."""
+        self.control = self.accounting.control = control
 
     # ---------------------------------------------------------------- data in
 

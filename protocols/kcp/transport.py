@@ -26,8 +26,8 @@ DEAD_AFTER_US = 30_000_000
 """Data in flight and not one acknowledgement for so long: the path died."""
 BYTES_PER_WAKE = 4 << 20
 """What is written and sent before others get the loop: the other streams, the acknowledgements of this one,
-and the timers. Without a bound one turn of the loop took 250 ms with 16 streams of kcp-bbr; 1 MiB took a fifth
-of the rate, from one stream and from 16."""
+and the timers. Without a bound one turn of the loop took 250 ms with 16 streams of kcp-bbr; a bound of 1 MiB
+took a fifth of the rate, from one stream and from 16."""
 WORTH_SAYING = 0.01
 """Share of the time for which something must hold a sender to be warned of."""
 _SMALLEST_BUFFER, _LARGEST_BUFFER = 4 << 20, 64 << 20

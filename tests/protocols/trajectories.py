@@ -119,7 +119,7 @@ def trajectory(case: Case) -> str:
     sender, receiver = bbr_engine(SEED), bbr_engine(SEED)
     assert sender.control is not None
     recorder = Recorder(sender.control)
-    sender.control = recorder
+    sender.steer(recorder)
     simulation = Simulation(SEED)
     there, back = simulation.link(case.forward), simulation.link(Path(delay_us=case.forward.delay_us))
     simulation.flow(sender, receiver, there, back, Bulk(sender))

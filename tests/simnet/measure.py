@@ -129,7 +129,7 @@ def single(
     simulation = Simulation(seed)
     sender, receiver = make(seed), make(seed)
     if control is not None:
-        sender.control = control(seed)
+        sender.steer(control(seed))
     there, back = simulation.link(forward), simulation.link(backward)
     flow = simulation.flow(sender, receiver, there, back, Bulk(sender))
     watched = watch(simulation, flow, sender, receiver)

@@ -45,7 +45,9 @@ class RecentLosses:
             blocks.popleft()
         if len(blocks) < LEAST_BLOCKS:
             return None
-        tallies = sorted((tally for _, tally in blocks), key=lambda tally: tally.rate)
+        tallies = [tally for _, tally in blocks]
+        if any(tally.lost for tally in tallies):
+            tallies.sort(key=lambda tally: tally.rate)
         rest = Tally()
         for tally in tallies[: -(-len(tallies) * (_LEFT_OUT - 1) // _LEFT_OUT)]:
             rest.add(tally)

@@ -163,7 +163,11 @@ class NoiseFloor:
     def _lowest(self, epochs: Iterable[Tally]) -> Tally:
         """The least lossy ones that chance alone may tell apart, together."""
         pool = Tally()
-        for epoch in sorted((epoch for epoch in epochs if epoch.sent > 0), key=lambda epoch: epoch.rate):
+        some = [epoch for epoch in epochs if epoch.sent > 0]
+        if not any(epoch.lost for epoch in some):  # as usual: nothing to tell apart
+            pool.sent = sum(epoch.sent for epoch in some)
+            return pool
+        for epoch in sorted(some, key=lambda epoch: epoch.rate):
             if pool.sent >= _LEAST_POOL and self._distance(epoch, pool) > _SIGNIFICANT:
                 break
             pool.add(epoch)

@@ -65,7 +65,7 @@ def _walk(path: Path, seed: int, application_bits_per_s: float | None = None) ->
     """A minute of it."""
     control = Watched(seed)
     sender, receiver = (with_bbr(seed, KcpBbrSettings()) for _ in range(2))
-    sender.control = sender.accounting.control = control
+    sender.steer(control)
     simulation = Simulation(seed)
     there, back = simulation.link(path), simulation.link(Path(delay_us=path.delay_us))
     rate = application_bits_per_s

@@ -160,7 +160,7 @@ def _late(case: Case, seed: int) -> dict[str, float]:
 def cubic_engine(number: int) -> Engine:
     """CUBIC over our recovery: what a kernel's TCP would do."""
     engine = bbr_engine(number)
-    engine.control = Cubic()
+    engine.steer(Cubic())
     return engine
 
 
