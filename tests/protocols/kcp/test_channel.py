@@ -16,7 +16,7 @@ from protocols.udp.path import OnBatch, OnDrained
 from protocols.udp.socket import DatagramSocket
 
 CONV, MTU = 7, 1400
-SETTINGS = KcpSettings(sndwnd=10_000, rcvwnd=10_000, mtu=MTU)
+SETTINGS = KcpSettings(sndwnd=40_000, rcvwnd=512, mtu=MTU)
 
 
 class NotedPath:
