@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from protocols.contract import SocketAddress
-from protocols.kcp import profiles
+from protocols.kcp import profiles, transport
 from protocols.kcp.settings import KcpSettings
 from protocols.kcp.transport import BYTES_PER_WAKE, KcpChannel
 from protocols.udp.batch import DatagramBatch
@@ -16,7 +16,7 @@ from protocols.udp.path import OnBatch, OnDrained
 from protocols.udp.socket import DatagramSocket
 
 CONV, MTU = 7, 1400
-SETTINGS = KcpSettings(sndwnd=40_000, rcvwnd=512, mtu=MTU)
+SETTINGS = KcpSettings(sndwnd=20_000, rcvwnd=20_000, mtu=MTU)
 
 
 class NotedPath:
@@ -75,7 +75,9 @@ class Endless:
 
 
 @pytest.fixture
-async def path() -> NotedPath:
+async def path(monkeypatch: pytest.MonkeyPatch) -> NotedPath:
+    """Time stands still: nothing is acknowledged here, and no machine is so slow that something is resent."""
+    monkeypatch.setattr(transport, "_now_us", lambda: 1_000_000)
     return NotedPath()
 
 
