@@ -137,6 +137,7 @@ def _client(given: Given) -> ClientOptions:
         flow_label=given["flow_label"] or 0,
         credentials=_credentials(given),
         file=given["file"] or "",
+        longest_us=(given["duration"] or 0) if _sends_file(given) else 0,
         sockets=sockets,
     )
 
@@ -241,9 +242,8 @@ def plan_of(given: Given, transports: Mapping[str, Transport], shared: Sequence[
 
 
 def _file_bytes(given: Given) -> int:
-    """How much there is to send, when that is a file (-F) and nothing else ends the test; else 0."""
-    ends = any(given[name] is not None for name in ("duration", "total_blocks"))
-    if not given["file"] or ends or given["reverse"] or given["bidir"]:
+    """How much there is to send when that is a file (-F), whose end is the end of the test; else 0."""
+    if not _sends_file(given) or given["total_blocks"] is not None:
         return 0
     try:
         size = os.stat(given["file"]).st_size
@@ -252,6 +252,10 @@ def _file_bytes(given: Given) -> int:
     if not size:
         raise ParameterError(f"the file {given['file']} is empty")
     return size
+
+
+def _sends_file(given: Given) -> bool:
+    return bool(given["file"]) and not given["reverse"] and not given["bidir"]
 
 
 def transport_name(given: Given, transports: Mapping[str, Transport]) -> str:

@@ -86,7 +86,10 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """Where the server is and how to reach it."""
+    """Where the server is and how to reach it.
+
+    `longest_us`: a test that bytes would end is over then; 0: only when they have been sent.
+    """
 
     host: str
     port: int = DEFAULT_PORT
@@ -97,6 +100,7 @@ class ClientOptions:
     flow_label: int = 0
     credentials: Credentials | None = None
     file: str = ""
+    longest_us: int = 0
     sockets: SocketOptions = SocketOptions()
 
 

@@ -6,13 +6,16 @@
     sample    {"id": n, "start_us": n, "end_us": n, "bytes": n, "omitted": bool, "values": {key: value}}
 
 A metric meets iperf3's results by `Metric.iperf3`, the name that iperf3's own report gives to the same
-number; the table `RESULT_KEYS` says how that report's names and units become those of the results.
+number; the table `RESULT_KEYS` says how that report's names and units become those of the results. Counts of
+datagrams there begin with the first one that was sent, and what of them is of the omitted stretch (-O) stands
+beside them; iperf3 before 3.14 leaves that out, and takes its own count for the other end's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from iperfpy.control.messages import EXTENSION, clean, integer
@@ -35,6 +38,9 @@ CPU_KEYS = {"cpu_util_total": "total", "cpu_util_user": "user", "cpu_util_system
 OUTPUT_TEXT, OUTPUT_JSON = "server_output_text", "server_output_json"
 SPREAD = ("_min", "_mean", "_max")
 TEXT_LIMIT = 256
+
+Omitted = Mapping[int, Mapping[str, int]]
+"""Stream -> `omitted_packets`, `omitted_errors`: what one end counted in the omitted stretch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ def encode_results(
     *,
     extended: bool,
     server_output: ServerOutput = "",
+    omitted: Omitted = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The results document of this end. `cpu_percent` has the keys of `CpuMeter.percent`; `congestion` is the
     congestion control of a TCP stream."""
@@ -76,14 +83,20 @@ def encode_results(
         body["congestion_used"] = congestion
     if server_output:
         body[OUTPUT_TEXT if isinstance(server_output, str) else OUTPUT_JSON] = server_output
-    body["streams"] = [_iperf3_stream(transport.metrics, sample) for sample in samples]
+    body["streams"] = [
+        _iperf3_stream(transport.metrics, sample, omitted.get(sample.stream, {})) for sample in samples
+    ]
     if extended:
         body[EXTENSION] = {"streams": [encode_sample(sample) for sample in samples]}
     return body
 
 
 def decode_results(
-    body: Mapping[str, Any], transport: Transport, sides: Mapping[int, Side], sender: str
+    body: Mapping[str, Any],
+    transport: Transport,
+    sides: Mapping[int, Side],
+    sender: str,
+    omitted: Omitted = MappingProxyType({}),
 ) -> Results:
     """The results that the other end sent.
 
@@ -91,13 +104,14 @@ def decode_results(
     ----------
     sides : stream id -> which end of that stream the other end is.
     sender : how to call the other end in errors.
+    omitted : what this end counted, for an other end that does not say.
     """
     streams = body.get("streams")
     if not isinstance(streams, list) or not all(isinstance(stream, Mapping) for stream in streams):
         raise ProtocolError(f"{sender} sent results without a list of streams")
     samples = {}
     for stream in streams:
-        sample = _from_iperf3(stream, transport.metrics, sides, sender)
+        sample = _from_iperf3(stream, transport.metrics, sides, sender, omitted)
         samples[sample.stream] = sample
     own = body.get(EXTENSION)
     if isinstance(own, Mapping):
@@ -176,28 +190,40 @@ def _samples(
     return {sample.stream: sample for sample in samples}
 
 
-def _iperf3_stream(metrics: Sequence[Metric], sample: Sample) -> dict[str, Any]:
+def omitted_counts(metrics: Sequence[Metric], counted: Mapping[str, Value]) -> dict[str, int]:
+    """The part of the results that is of the omitted stretch, from the counts of that."""
+    keys = ((metric.key, RESULT_KEYS[metric.iperf3][2]) for metric in metrics if metric.iperf3 in RESULT_KEYS)
+    return {theirs: value for ours, theirs in keys if theirs and isinstance(value := counted.get(ours), int)}
+
+
+def _iperf3_stream(metrics: Sequence[Metric], sample: Sample, omitted: Mapping[str, int]) -> dict[str, Any]:
     body: dict[str, Any] = {"id": sample.stream, "bytes": sample.bytes, **UNAVAILABLE}
     for metric in metrics:
         value = sample.values.get(metric.key) if metric.side is sample.side else None
         if metric.iperf3 in RESULT_KEYS and isinstance(value, int | float):
-            key, factor, _ = RESULT_KEYS[metric.iperf3]
+            key, factor, part = RESULT_KEYS[metric.iperf3]
             factor *= metric.iperf3_scale
-            body[key] = value if factor == 1 else value * factor
-    return body | {"omitted_errors": 0, "omitted_packets": 0, "start_time": 0, "end_time": sample.seconds}
+            body[key] = (value if factor == 1 else value * factor) + omitted.get(part, 0)
+    parts = {"omitted_errors": 0, "omitted_packets": 0, **omitted}
+    return body | parts | {"start_time": 0, "end_time": sample.seconds}
 
 
 def _from_iperf3(
-    body: Mapping[str, Any], metrics: Sequence[Metric], sides: Mapping[int, Side], sender: str
+    body: Mapping[str, Any],
+    metrics: Sequence[Metric],
+    sides: Mapping[int, Side],
+    sender: str,
+    omitted: Omitted,
 ) -> Sample:
     stream = _stream_id(body, sides, sender)
     side = sides[stream]
+    body = {**omitted.get(stream, {}), **body}
     values: dict[str, Value] = {}
     for metric in metrics:
         if metric.side is side and metric.iperf3 in RESULT_KEYS:
-            key, factor, omitted = RESULT_KEYS[metric.iperf3]
+            key, factor, part = RESULT_KEYS[metric.iperf3]
             value = _available(body.get(key), factor * metric.iperf3_scale)
-            values[metric.key] = _without(value, _available(body.get(omitted), 1))
+            values[metric.key] = _without(value, _available(body.get(part), 1))
     values.update((key, value) for key, value in ratios(metrics, values).items() if value is not None)
     end = _figure(body.get("end_time"))
     end_us = round(end * 1e6) if end is not None and 0 <= end < 1e9 else 0

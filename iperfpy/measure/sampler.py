@@ -4,7 +4,7 @@ begin(now)     the first data has come: times begin here
 poll(now)      between ticks: looks at the gauges, so that a spread means something
 tick(now)      the stretch since the last tick, as a Sample
 total(now)     the stretch since the start (or since the end of the omitted one), as a Sample
-restart(now)   the omitted stretch is over: times and totals begin again at 0
+restart(now)   the omitted stretch is over: times and totals begin again at 0; `omitted` has its counts
 """
 
 from __future__ import annotations
@@ -85,11 +85,20 @@ class Sampler:
         self._channel = channel
         self._metrics = [metric for metric in metrics if metric.side is side]
         self._spread_keys = [m.key for m in self._metrics if m.kind is Kind.GAUGE and m.spread]
-        self.restart(started_us)
+        self.omitted: Mapping[str, Value] = {}
+        self._begin_at(started_us, dict(channel.counters()))
 
     def restart(self, now_us: int) -> None:
-        """Begin again: `now_us` is the new 0, and what was counted before is forgotten."""
+        """Begin again: `now_us` is the new 0, and what was counted before goes to `omitted`."""
         record = dict(self._channel.counters())
+        self.omitted = {
+            metric.key: difference(record.get(metric.key), self._whole.record.get(metric.key))
+            for metric in self._metrics
+            if metric.kind is Kind.COUNTER
+        }
+        self._begin_at(now_us, record)
+
+    def _begin_at(self, now_us: int, record: Counters) -> None:
         self._zero_us = now_us
         self._whole = _Stretch(record, now_us, self._spread_keys)
         self._interval = _Stretch(record, now_us, self._spread_keys)

@@ -70,7 +70,7 @@ from protocols.registry import transport as transport_named
 RETRY_PAUSE_S = 0.1
 STOCK_DRAIN_S = 0.1
 """A stock server closes its data sockets on TEST_END without reading what has arrived: the time it gets to
-read what has been acknowledged but may not have been read, when the bytes are counted (-n, -k)."""
+read what has been acknowledged but may not have been read, when all that was sent counts (-n, -k, -F)."""
 
 
 async def run_client(
@@ -335,20 +335,30 @@ class _Client:
             await asyncio.get_running_loop().create_future()
         run.finish()
         if not run.extended and self._counts_bytes and self._plan.direction is not Direction.REVERSE:
+            finished_us = now_us()
             await asyncio.sleep(STOCK_DRAIN_S)
+            run.peer_went_on_us = now_us() - finished_us
         wire.send(Send.TEST_END)
 
     async def _over(self, run: TestRun) -> None:
         """Until the test should end."""
-        if self._counts_bytes:
-            if self._plan.direction is not Direction.REVERSE:
-                await run.measurement.all_sent()
-            if self._plan.direction is not Direction.FORWARD:
-                await run.measurement.all_received()
+        longest_us = self._options.longest_us
+        if self._counts_bytes and longest_us:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_moved(run), (longest_us + self._plan.omit_us) / 1e6)
+        elif self._counts_bytes:
+            await self._all_moved(run)
         elif self._plan.duration_us:
             await run.measurement.time_over()
         else:
             await asyncio.get_running_loop().create_future()
+
+    async def _all_moved(self, run: TestRun) -> None:
+        """Until all that is counted has been sent and received."""
+        if self._plan.direction is not Direction.REVERSE:
+            await run.measurement.all_sent()
+        if self._plan.direction is not Direction.FORWARD:
+            await run.measurement.all_received()
 
     # -- the end
 

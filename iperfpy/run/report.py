@@ -13,6 +13,7 @@ from iperfpy.control.results import (
     decode_stats,
     encode_results,
     encode_stats,
+    omitted_counts,
 )
 from iperfpy.control.session import Send
 from iperfpy.errors import InterruptError, IperfpyError, LateError, ProtocolError
@@ -51,6 +52,10 @@ class TestRun:
     ----------
     role : "client" or "server"
     started_us : when the other end may have begun to send
+
+    Attributes
+    ----------
+    peer_went_on_us : for how long an iperf3 was left measuring when nothing more was to come
     """
 
     __test__ = False
@@ -86,6 +91,7 @@ class TestRun:
         self._peer_sequence = 0
         self._started_us = self._heard_us = started_us
         self.extended = wire.session.extended
+        self.peer_went_on_us = 0
         self._idle_rtt_us = wire.round_trip_us()  # before data flows
         self._rows = Rows(
             {stream.id: self._direction(stream) for stream in self._streams},
@@ -161,11 +167,21 @@ class TestRun:
             self._congestion,
             extended=self.extended,
             server_output=server_output,
+            omitted=self._omitted(),
         )
 
     def take_results(self, body: Mapping[str, Any]) -> None:
         """The other end's results document."""
-        self._results = decode_results(body, self.transport, self._sides, self._wire.session.peer)
+        peer = self._wire.session.peer
+        self._results = decode_results(body, self.transport, self._sides, peer, self._omitted())
+
+    def _omitted(self) -> dict[int, dict[str, int]]:
+        """What this end counted before the measured stretch, in the words of the results."""
+        metrics = self.transport.metrics
+        return {
+            track.stream.id: omitted_counts(metrics, track.sampler.omitted)
+            for track in self.measurement.tracks
+        }
 
     def conclude(self, error: IperfpyError | None = None) -> None:
         """Give the sinks everything that is left, and what ended the test early."""
@@ -201,6 +217,8 @@ class TestRun:
         peer = known.get(total.stream)
         if peer is not None and not peer.end_us:  # an iperf3 before 3.2 does not say how long it measured
             peer = replace(peer, end_us=total.end_us)
+        elif peer is not None and not self.extended:  # its time goes on until it hears of the end
+            peer = replace(peer, end_us=max(1, peer.end_us - self.peer_went_on_us))
         return across(Row(total.stream, total, peer, self._direction(stream)), self.transport.metrics)
 
     def _cpu_percent(self) -> dict[str, float]:

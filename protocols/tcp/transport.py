@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 DRAIN_POLL_S = (0.001, 0.02)
 """First and longest pause between two looks at the send queue."""
+DRAIN_GROWTH = 1 / 16
+"""A pause of that part of what has been waited already: so late the end may be seen."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger {onoff, seconds}
 _PEER_GONE = {errno.ECONNRESET, errno.EPIPE, errno.ESHUTDOWN}
@@ -202,14 +204,15 @@ class TcpChannel(Channel):
     # ------------------------------------------------------------------ ending
 
     async def drain(self) -> None:
-        pause_s, longest_s = DRAIN_POLL_S
+        shortest_s, longest_s = DRAIN_POLL_S
+        began_s = time.monotonic()
         while not self._closing.is_set() and _outstanding_bytes(self._sock):
             if info.read(self._sock).state == info.CLOSED:
                 raise PeerError(
                     f"{self._remote[0]} port {self._remote[1]} closed the connection with data on the way"
                 )
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, longest_s)
+            waited_s = time.monotonic() - began_s
+            await asyncio.sleep(min(shortest_s + DRAIN_GROWTH * waited_s, longest_s))
 
     async def close(self) -> None:
         if self._final is not None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from iperfpy.plan import Direction, Plan
+from iperfpy.run.client import STOCK_DRAIN_S
 from tests.interop.conftest import wait_until
 from tests.interop.free_port import free_port
 from tests.iperfpy.run.support import Server, serving
@@ -131,6 +132,9 @@ def test_its_server_receives_all_of_it(iperf3: str, flags: str, count: int, tmp_
     assert ours["end"]["sum_sent"]["bytes"] == count
     assert ours["end"]["sum_received"]["bytes"] == count
     assert theirs["end"]["sum_received"]["bytes"] == count
+    # That it got time to read the rest is no part of the time in which it received.
+    waited_s = theirs["end"]["sum_received"]["seconds"] - ours["end"]["sum_received"]["seconds"]
+    assert waited_s == pytest.approx(STOCK_DRAIN_S, rel=0.5)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,16 @@ async def test_a_short_file_ends_before_the_bytes_that_were_asked_for(sent: Path
     assert report.end_rows[0].local.bytes == len(CONTENT)
 
 
+async def test_a_long_file_ends_when_the_time_is_over(sent: Path) -> None:
+    plan = plan_for(total_bytes=len(CONTENT), rate_bps=1_000_000)
+    async with serving() as server:
+        report = await measure(server.port, plan, file=str(sent), longest_us=300_000)
+        await server.settled()
+    assert report.sentence == ""
+    for row in (report.end_rows[0], server.tests[0].end_rows[0]):
+        assert 0 < row.local.bytes < len(CONTENT)
+
+
 @pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
 async def test_kcp_sends_a_file_and_fills_none(name: str, sent: Path, tmp_path: Path) -> None:
     plan = plan_for(name, total_bytes=len(CONTENT))

@@ -220,7 +220,7 @@ def test_a_file_is_as_long_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "some"
     path.write_bytes(b"x" * 5000)
     assert (plan(f"-F {path}").total_bytes, plan(f"-F {path}").duration_us) == (5000, 0)
-    assert (plan(f"-F {path} -t 3").total_bytes, plan(f"-F {path} -n 10").total_bytes) == (0, 10)
+    assert (plan(f"-F {path} -k 3").total_bytes, plan(f"-F {path} -n 10").total_bytes) == (0, 10)
     assert plan(f"-F {tmp_path}/filled -R").total_bytes == 0
     assert refusal(f"-c h -F {tmp_path}/gone").endswith("gone: No such file or directory")
     path.write_bytes(b"")
@@ -228,6 +228,22 @@ def test_a_file_is_as_long_as_it_is(tmp_path: Path) -> None:
     server = parsed(f"-s -F {path}").server
     assert server is not None
     assert server.file == str(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "total_bytes", "duration_us", "longest_us"),
+    [("", 5000, 0, 0), ("-t 3", 5000, 0, 3_000_000), ("-t 3 -R", 0, 3_000_000, 0)],
+)
+def test_the_end_of_a_file_ends_a_test_before_its_time(
+    words: str, total_bytes: int, duration_us: int, longest_us: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "some"
+    path.write_bytes(b"x" * 5000)
+    request = parsed(f"-c h -F {path} {words}")
+    assert request.plan is not None
+    assert request.client is not None
+    assert (request.plan.total_bytes, request.plan.duration_us) == (total_bytes, duration_us)
+    assert request.client.longest_us == longest_us
 
 
 def test_the_interface_of_a_host_is_no_scope_of_an_address() -> None:

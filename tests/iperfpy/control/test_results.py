@@ -14,6 +14,7 @@ from iperfpy.control.results import (
     encode_results,
     encode_sample,
     encode_stats,
+    omitted_counts,
 )
 from iperfpy.errors import ProtocolError
 from iperfpy.measure.sample import Sample, ServerOutput
@@ -28,6 +29,13 @@ class Measured(Known):
         Metric("congestion", "algorithm", Unit.TEXT, Kind.GAUGE),
         Metric("jitter_ms", "jitter", side=Side.RECEIVER, kind=Kind.GAUGE, iperf3="jitter_ms"),
         Metric("gone", "lost", side=Side.RECEIVER, iperf3="lost_packets"),
+    )
+
+
+class Numbered(Measured):
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *Measured.metrics,
+        Metric("seen", "numbered", side=Side.RECEIVER, iperf3="packets"),
     )
 
 
@@ -92,6 +100,21 @@ def test_results_come_back(extended: bool) -> None:
         assert results.samples == {1: SENT, 3: GOT}
     else:
         assert "rtt_us" not in results.samples[1].values
+
+
+def test_datagrams_are_counted_from_the_first_one_with_the_omitted_ones_beside() -> None:
+    """iperf3 subtracts: what the other end says, since 3.14, or what it has counted itself."""
+    sample = Sample(3, Side.RECEIVER, 0, 1_000_000, 900, {"gone": 3, "seen": 90})
+    omitted = {3: omitted_counts(Numbered.metrics, {"gone": 4, "seen": 60, "rtt_us": 1.5})}
+    body = encode_results(Numbered(), [sample], CPU, extended=False, omitted=omitted)
+    (stream,) = body["streams"]
+    assert (stream["errors"], stream["omitted_errors"]) == (7, 4)
+    assert (stream["packets"], stream["omitted_packets"]) == (150, 60)
+    told = decode_results(body, Numbered(), SIDES, "the server", {3: {"omitted_packets": 1}})
+    assert told.samples[3].values == {"jitter_ms": 0, "gone": 3, "seen": 90}
+    del stream["omitted_errors"], stream["omitted_packets"]
+    guessed = decode_results(body, Numbered(), SIDES, "the server", {3: {"omitted_packets": 58}})
+    assert guessed.samples[3].values == {"jitter_ms": 0, "gone": 7, "seen": 92}
 
 
 def test_minus_one_as_old_servers_print_it_is_not_available() -> None:

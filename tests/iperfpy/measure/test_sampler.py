@@ -80,6 +80,7 @@ def test_after_the_omitted_stretch_time_and_totals_begin_again() -> None:
     assert (first.start_us, first.end_us, first.bytes) == (0, 1_000_000, 30)
     assert (whole.start_us, whole.bytes, whole.values["retransmits"]) == (0, 30, 0)
     assert whole.values["rtt_us_max"] == 100
+    assert sampler.omitted == {"retransmits": 5, "sent": 10}
 
 
 def test_a_ratio_without_a_denominator_is_not_available() -> None:
