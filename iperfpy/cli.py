@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
 import click
@@ -42,10 +42,11 @@ class CommandLine:
         self.shared = shared_flags(transports, click_flags(base))
         generated = [option_of(one, transports) for one in self.shared]
         self.command = GroupedCommand("iperfpy", params=[*base, *generated], add_help_option=False)
+        self.command.transports = tuple(transports)
 
     def parse(self, argv: Sequence[str]) -> Request:
         """Raises `ParameterError`; `click.exceptions.Exit` after help or version were shown."""
-        words = rewritten(argv, spellings_of(self.shared))
+        words = completed(rewritten(argv, spellings_of(self.shared)), self.command.params)
         try:
             context = self.command.make_context("iperfpy", words)
         except click.UsageError as error:
@@ -57,8 +58,8 @@ class CommandLine:
         if given["json_schema"]:
             click.echo((resources.files("iperfpy") / "report" / "schema.json").read_text().rstrip())
             raise click.exceptions.Exit(0)
-        if given["help"]:
-            click.echo(self.command.get_help(context))
+        if given["help"] or given["help_all"]:
+            click.echo(self.command.get_whole_help() if given["help_all"] else self.command.get_help(context))
             raise click.exceptions.Exit(0)
         try:
             if given["explain"]:
@@ -72,6 +73,20 @@ class CommandLine:
             raise ParameterError(str(error)) from None
 
 
+def completed(argv: Sequence[str], options: Iterable[click.Parameter]) -> list[str]:
+    """`argv` with the long words spelled out that were cut short, as getopt_long allows: where only one option
+    begins so."""
+    known = {word: option for option in options for word in (*option.opts, *option.secondary_opts)}
+    result = []
+    for argument in argv:
+        word, equals, value = argument.partition("=")
+        fitting = [full for full in known if full.startswith(word)] if word.startswith("--") else []
+        if len(word) > 2 and word not in known and len({id(known[full]) for full in fitting}) == 1:
+            word = fitting[0]
+        result.append(word + equals + value)
+    return result
+
+
 def sentence(error: click.UsageError) -> str:
     """click's complaint, with the flag at its end where it concerns a value."""
     if isinstance(error, click.NoSuchOption):
@@ -82,7 +97,8 @@ def sentence(error: click.UsageError) -> str:
     text = error.message if isinstance(error, click.BadParameter) else error.format_message()
     text = text.strip().rstrip(".")
     if isinstance(error, click.BadParameter) and error.param is not None and error.param.opts:
-        return f"{text} ({error.param.opts[0]})"
+        flag = error.param.opts[0]
+        return text if text.startswith(flag) else f"{text} ({flag})"
     return text[:1].lower() + text[1:]
 
 

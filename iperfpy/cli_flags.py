@@ -62,14 +62,15 @@ def _server_flags() -> list[click.Option]:
         flag(["server", "-s", "--server"], "run as server"),
         flag(["one_off", "-1", "--one-off"], "exit after one test"),
         flag(["daemon", "-D", "--daemon"], "run in the background"),
-        flag(["max_tests", "--max-tests"], "so many tests at once [64]", COUNT, default=64),
+        flag(["max_tests", "--max-tests"], "so many tests at once [64]", COUNT, default=64, rare=True),
         flag(
             ["rate_limit", "--server-bitrate-limit"],
             "bit/s of all tests together, over 5 s or /SEC",
             Parsed("RATE", values.rate_and_seconds),
+            rare=True,
         ),
-        flag(["longest", "--server-max-duration"], "longest test, -O included", SERVER_SECONDS),
-        flag(["idle", "--idle-timeout"], "with -1: exit when nobody came for", SERVER_SECONDS),
+        flag(["longest", "--server-max-duration"], "longest test, -O included", SERVER_SECONDS, rare=True),
+        flag(["idle", "--idle-timeout"], "with -1: exit when nobody came for", SERVER_SECONDS, rare=True),
     ]
 
 
@@ -78,11 +79,12 @@ def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) 
         return _flag(CLIENT, "client", names, help, kind, **more)
 
     transport = Parsed("NAME", values.transport_name(known), known)
+    choices = (" or ".join((name, *chosen_by[name][:1])) for name in known)
     return [
         flag(["client", "-c", "--client"], "run as client", Parsed("HOST", named("-c"))),
-        flag(["proto", "--proto"], f"{', '.join(known)} [{known[0]}]", transport, default=known[0]),
+        flag(["proto", "--proto"], f"{', '.join(choices)} [{known[0]}]", transport, default=known[0]),
         *(
-            flag([chooser(name), *flags], f"the same as --proto {name}")
+            flag([chooser(name), *flags], f"the same as --proto {name}", rare=True)
             for name, flags in chosen_by.items()
             if flags
         ),
@@ -90,8 +92,15 @@ def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) 
         flag(["bidir", "--bidir"], "both ends send"),
         flag(["duration", "-t", "--time"], "measure for this long, 0 without end [10]", TEST_SECONDS),
         flag(["total_bytes", "-n", "--bytes"], "measure until so much was sent", TOTAL_BYTES),
-        flag(["total_blocks", "-k", "--blockcount"], "measure until so many blocks were sent", BLOCKS),
-        flag(["block_bytes", "-l", "--length"], "block to write at a time, by --proto", BLOCK_BYTES),
+        flag(
+            ["total_blocks", "-k", "--blockcount"],
+            "measure until so many blocks were sent",
+            BLOCKS,
+            rare=True,
+        ),
+        flag(
+            ["block_bytes", "-l", "--length"], "block to write at a time, by --proto", BLOCK_BYTES, rare=True
+        ),
         flag(["parallel", "-P", "--parallel"], "parallel streams [1]", STREAMS, default=1),
         flag(
             ["rate", "-b", "--bitrate", "--bandwidth"],
@@ -99,9 +108,9 @@ def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) 
             Parsed("RATE[/N]", values.rate_and_burst),
         ),
         flag(["omit", "-O", "--omit"], "leave out the first seconds [0]", OMIT_SECONDS, default=0),
-        flag(["title", "-T", "--title"], "put TEXT before every line", TEXT),
+        flag(["title", "-T", "--title"], "put TEXT before every line", TEXT, rare=True),
         flag(["extra_data", "--extra-data"], "put TEXT into the JSON of both ends", TEXT, rare=True),
-        flag(["get_server_output", "--get-server-output"], "show the server's own report, too"),
+        flag(["get_server_output", "--get-server-output"], "show the server's own report, too", rare=True),
     ]
 
 
@@ -110,17 +119,24 @@ def _network_flags() -> list[click.Option]:
         return _flag(NETWORK, "client", names, help, kind, **more)
 
     return [
-        flag(["client_port", "--cport"], "local data port; stream i uses PORT + i", PORT),
-        flag(["connect_timeout", "--connect-timeout"], "give up connecting after [5000]", MILLISECONDS),
+        flag(["client_port", "--cport"], "local data port; stream i uses PORT + i", PORT, rare=True),
+        flag(
+            ["connect_timeout", "--connect-timeout"],
+            "give up connecting after [5000]",
+            MILLISECONDS,
+            rare=True,
+        ),
         flag(
             ["tos", "-S", "--tos"],
             "type of service, 0 to 255 (0x34, 064, 52)",
             Parsed("N", values.type_of_service),
+            rare=True,
         ),
         flag(
             ["dscp", "--dscp"],
             "the same by code point: 0 to 63, ef, af41 ..",
             Parsed("NAME", values.dscp, values.CODE_POINTS),
+            rare=True,
         ),
         flag(
             ["flow_label", "-L", "--flowlabel"], "IPv6 flow label", Parsed("N", values.flow_label), rare=True
@@ -129,6 +145,7 @@ def _network_flags() -> list[click.Option]:
             ["fq_rate", "--fq-rate"],
             "bit/s at which the kernel paces a socket",
             Parsed("RATE", values.rate),
+            rare=True,
         ),
         flag(
             ["pacing_timer", "--pacing-timer"],
@@ -147,14 +164,20 @@ def _shared_flags() -> list[click.Option]:
 
     return [
         flag(["-p", "--port"], "port to listen on or to connect to [5201]", PORT, default=5201),
-        flag(["bind", "-B", "--bind"], "local address, and interface", Parsed("ADDR[%DEV]", named("-B"))),
+        flag(
+            ["bind", "-B", "--bind"],
+            "local address, and interface",
+            Parsed("ADDR[%DEV]", named("-B")),
+            rare=True,
+        ),
         flag(["device", "--bind-dev"], "the interface alone", Parsed("DEV", named("--bind-dev")), rare=True),
-        flag(["ipv4", "-4", "--version4"], "IPv4 only (-6: IPv6 only)"),
+        flag(["ipv4", "-4", "--version4"], "IPv4 only", rare=True),
         flag(["ipv6", "-6", "--version6"], "IPv6 only", rare=True),
         flag(
             ["receive_timeout", "--rcv-timeout"],
             "end a test that receives nothing for [120000]",
             RECEIVE_MILLISECONDS,
+            rare=True,
         ),
         flag(
             ["send_timeout", "--snd-timeout"],
@@ -162,9 +185,11 @@ def _shared_flags() -> list[click.Option]:
             MILLISECONDS,
             rare=True,
         ),
-        flag(["file", "-F", "--file"], "a file to send, or to receive into", FILE),
-        flag(["affinity", "-A", "--affinity"], "processor of this end, and of the server", AFFINITY),
-        flag(["pid_file", "-I", "--pidfile"], "write the process number there", FILE),
+        flag(["file", "-F", "--file"], "a file to send, or to receive into", FILE, rare=True),
+        flag(
+            ["affinity", "-A", "--affinity"], "processor of this end, and of the server", AFFINITY, rare=True
+        ),
+        flag(["pid_file", "-I", "--pidfile"], "write the process number there", FILE, rare=True),
         flag(
             ["keepalive", "--cntl-ka"],
             "TCP keepalive on the control connection",
@@ -181,8 +206,14 @@ def _password_flags() -> list[click.Option]:
         return _flag(PASSWORD, role, names, help, kind, **more)
 
     return [
-        flag("client", ["username", "--username"], "user; the password is asked for", Parsed("NAME", str)),
-        flag("client", ["public_key", "--rsa-public-key-path"], "the server's public key", FILE),
+        flag(
+            "client",
+            ["username", "--username"],
+            "user; the password is asked for",
+            Parsed("NAME", str),
+            rare=True,
+        ),
+        flag("client", ["public_key", "--rsa-public-key-path"], "the server's public key", FILE, rare=True),
         flag("server", ["private_key", "--rsa-private-key-path"], "its private key", FILE, rare=True),
         flag(
             "server",
@@ -240,13 +271,14 @@ def _output_flags() -> list[click.Option]:
             flag_value="",
         ),
         flag(["verbose", "-V", "--verbose"], "also settings, CPU time, all figures"),
-        flag(["log_file", "--logfile"], "append the output to a file", FILE),
+        flag(["log_file", "--logfile"], "append the output to a file", FILE, rare=True),
         flag(
             ["timestamps", "--timestamps"],
             "put the time before every line [%c ]",
             Parsed("[FORMAT]", str),
             is_flag=False,
             flag_value="%c ",
+            rare=True,
         ),
         flag(["force_flush", "--forceflush"], "has no effect: every line is flushed", rare=True),
         flag(
@@ -259,6 +291,7 @@ def _output_flags() -> list[click.Option]:
         ),
         flag(["explain", "--explain"], "say what each figure of --proto means"),
         flag(["json_schema", "--json-schema"], "show the JSON Schema of -J and stop", rare=True),
-        flag(["version", "-v", "--version"], "show the version and stop"),
-        flag(["help", "-h", "--help"], "show this and stop"),
+        flag(["version", "-v", "--version"], "show the version and stop", rare=True),
+        flag(["help", "-h", "--help"], "show this and stop", rare=True),
+        flag(["help_all", "--help-all"], "show all options and stop", rare=True),
     ]

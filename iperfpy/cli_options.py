@@ -59,7 +59,8 @@ class Parsed(ParamType):
 class Flag(click.Option):
     """An option with the heading under which the help lists it.
 
-    `role`: "client" or "server" when only that one has it. `rare`: listed by the manual only.
+    `role`: "client" or "server" when only that one has it. `rare`: the short help only names it.
+    `transports`: those whose setting it is.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class Flag(click.Option):
         *,
         role: str = "",
         rare: bool = False,
+        transports: Sequence[str] = (),
         **attributes: Any,
     ) -> None:
         super().__init__(list(names), help=help, **attributes)
         self.heading = heading
         self.role = role
         self.rare = rare
+        self.transports = tuple(transports)
 
 
 def integer(what: str, low: int, high: int) -> Callable[[str], int]:

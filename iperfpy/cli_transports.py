@@ -82,15 +82,15 @@ def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
     names = [shared.parameter, *sorted(shared.flags, key=len)]
     choices = f": {', '.join(described(one).choices)}" if described(one).choices else ""
     help = described(one).help + choices + _default_note(shared)
-    rare = all(described(field).rare for field in shared.fields.values())
-    every = len(shared.fields) == len(transports)
-    heading = "With every --proto" if every else f"With --proto {' or '.join(shared.fields)}"
+    owners = tuple(shared.fields)
+    every = len(owners) == len(transports)
+    heading = "With every --proto" if every else f"With --proto {' or '.join(owners)}"
     if value_type(one) is bool:
         if shared.off:
             names[-1] += f"/{shared.off}"
-        return Flag(heading, names, help, role="client", rare=rare, is_flag=True, default=None)
+        return Flag(heading, names, help, role="client", transports=owners, is_flag=True, default=None)
     setting = Parsed("setting", str, described(one).choices)
-    return Flag(heading, names, help, role="client", rare=rare, type=setting, metavar=_metavar(one))
+    return Flag(heading, names, help, role="client", transports=owners, type=setting, metavar=_metavar(one))
 
 
 def _metavar(one: Field) -> str:

@@ -29,7 +29,6 @@ class Option:
     `flags` replaces the generated `--<prefix>-<field>`; `aliases` are accepted beside it but
     not shown. `wire` is the field's key in the parameters sent to the peer (its name when
     empty). `unit` "bytes" accepts 1024-based suffixes, "bits_per_second" 1000-based ones.
-    A `rare` one is described in the manual, and only named in the help.
     """
 
     help: str
@@ -40,7 +39,6 @@ class Option:
     choices: tuple[str, ...] = ()
     unit: Unit = ""
     wire: str = ""
-    rare: bool = False
 
 
 def option(
@@ -54,11 +52,10 @@ def option(
     choices: Sequence[str] = (),
     unit: Unit = "",
     wire: str = "",
-    rare: bool = False,
 ) -> Any:
     """A dataclass field that is also a flag. `default` None means "not set, the other end or the
     kernel decides"; the field's type then is `int | None` or `str | None`."""
-    described = Option(help, tuple(flags), tuple(aliases), minimum, maximum, tuple(choices), unit, wire, rare)
+    described = Option(help, tuple(flags), tuple(aliases), minimum, maximum, tuple(choices), unit, wire)
     return dataclasses.field(default=default, metadata={"option": described})
 
 

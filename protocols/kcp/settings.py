@@ -45,11 +45,9 @@ class KcpSettings(Settings):
     )
     mtu: int = option(1400, help="UDP payload bytes per datagram", minimum=64, maximum=65_507)
     mode: str = option("fast3", help="preset of the tunings", choices=tuple(MODES))
-    nodelay: int | None = option(
-        None, help="1: shorter timeouts, slower backoff", minimum=0, maximum=1, rare=True
-    )
+    nodelay: int | None = option(None, help="1: shorter timeouts, slower backoff", minimum=0, maximum=1)
     interval: int | None = option(
-        None, help="tick, ms", aliases=("-flush",), minimum=1, maximum=5000, unit="milliseconds", rare=True
+        None, help="tick, ms", aliases=("-flush",), minimum=1, maximum=5000, unit="milliseconds"
     )
     resend: int | None = option(
         None,
@@ -57,13 +55,10 @@ class KcpSettings(Settings):
         aliases=("-fr",),
         minimum=0,
         maximum=255,
-        rare=True,
     )
-    nc: int | None = option(
-        None, help="1: no congestion control", aliases=("-nc",), minimum=0, maximum=1, rare=True
-    )
-    ack_delay: bool = option(False, help="acknowledge at ticks only, as stock KCP does", rare=True)
-    write_delay: bool = option(False, help="send at ticks only, as stock KCP does", rare=True)
+    nc: int | None = option(None, help="1: no congestion control", aliases=("-nc",), minimum=0, maximum=1)
+    ack_delay: bool = option(False, help="acknowledge at ticks only, as stock KCP does")
+    write_delay: bool = option(False, help="send at ticks only, as stock KCP does")
     socket_buffer: int | None = option(
         None,
         help="socket buffers, bytes",

@@ -59,9 +59,7 @@ class TcpSettings(Settings):
         aliases=("--linux-congestion",),
     )
     zerocopy: bool = option(False, help="send with sendfile instead of copying", flags=("-Z", "--zerocopy"))
-    skip_rx_copy: bool = option(
-        False, help="discard what is received, uncopied", flags=("--skip-rx-copy",), rare=True
-    )
+    skip_rx_copy: bool = option(False, help="discard what is received, uncopied", flags=("--skip-rx-copy",))
     repeating_payload: bool = option(
         False, help="carry 0123456789, not noise", flags=("--repeating-payload",)
     )

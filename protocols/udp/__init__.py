@@ -39,7 +39,6 @@ class UdpSettings(Settings):
         help="64-bit sequence numbers",
         flags=("--udp-counters-64bit",),
         wire="udp_counters_64bit",
-        rare=True,
     )
     gsro: bool = option(False, help="GSO and GRO at an iperf3 server, too", flags=("--gsro",))
     dont_fragment: bool = option(

@@ -255,6 +255,24 @@ def test_the_interface_of_a_host_is_no_scope_of_an_address() -> None:
     assert (client.host, client.sockets.device) == ("fe80::1%eth1", "")
 
 
+@pytest.mark.parametrize(
+    ("short", "whole"),
+    [
+        ("-c h --rev --tit=x --par 3", "-c h -R -T x -P 3"),
+        ("-c h --bitr 5M --bid", "-c h -b 5M --bidir"),
+        ("-c h --band 5M", "-c h -b 5M"),
+        ("-s --one", "-s -1"),
+    ],
+)
+def test_long_words_may_be_cut_short(short: str, whole: str) -> None:
+    assert parsed(short) == parsed(whole)
+
+
+def test_a_short_word_that_fits_several_is_none_of_them() -> None:
+    assert refusal("-c h --bi").startswith("unknown option --bi (did you mean ")
+    assert refusal("-c h --sct").startswith("unknown option --sct")
+
+
 def test_letters_can_be_joined() -> None:
     request = parsed("-Rc host -VJ")
     assert request.plan is not None
@@ -310,16 +328,16 @@ REFUSALS = {
     "-c h -b -5": "'-5' is negative (-b)",
     "-c h -b 1M/2000": "a burst must be from 1 to 1000 blocks, not 2000 (-b)",
     "-c h -t -5": "'-5' is negative (-t)",
-    "-c h -t 86401": "-t must be from 0 to 86400 seconds, not 86401 (-t)",
+    "-c h -t 86401": "-t must be from 0 to 86400 seconds, not 86401",
     "-c h -t x": "'x' is not a duration: expected a number, optionally followed by ms, s, m or h (-t)",
-    "-c h -O 601": "-O must be from 0 to 600 seconds, not 601 (-O)",
-    "-c h -i 0.01": "-i must be from 0.1 to 60 seconds, not 0.01 (-i)",
+    "-c h -O 601": "-O must be from 0 to 600 seconds, not 601",
+    "-c h -i 0.01": "-i must be from 0.1 to 60 seconds, not 0.01",
     "-c h -P 0": "the number of streams must be from 1 to 128, not 0 (-P)",
     "-c h -P 129": "the number of streams must be from 1 to 128, not 129 (-P)",
     "-c h -P -1": "the number of streams must be from 1 to 128, not -1 (-P)",
     "-c h -P 1.5": "'1.5' is not the number of streams: expected a whole number from 1 to 128 (-P)",
-    "-c h -l 2M": "-l must be from 1 to 1048576 bytes, not 2M (-l)",
-    "-c h -l 0": "-l must be from 1 to 1048576 bytes, not 0 (-l)",
+    "-c h -l 2M": "-l must be from 1 to 1048576 bytes, not 2M",
+    "-c h -l 0": "-l must be from 1 to 1048576 bytes, not 0",
     "-c h -n -1": "'-1' is negative (-n)",
     "-c h -p 70000": "a port must be from 1 to 65535, not 70000 (-p)",
     "-c h --cport 65535 -P 2": "--cport 65535 leaves no room for 2 streams below 65536",
@@ -379,7 +397,7 @@ def test_whatever_is_typed_is_a_request_or_one_sentence(words: list[str]) -> Non
 
 
 def test_a_mistyped_flag_is_guessed() -> None:
-    assert "did you mean --reverse" in refusal("-c h --revers")
+    assert "did you mean --reverse" in refusal("-c h --revrse")
 
 
 def test_a_transport_cannot_take_a_flag_of_ours() -> None:
