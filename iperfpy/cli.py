@@ -74,8 +74,8 @@ class CommandLine:
 
 
 def completed(argv: Sequence[str], options: Iterable[click.Parameter]) -> list[str]:
-    """`argv` with the long words spelled out that were cut short, as getopt_long allows: where only one option
-    begins so."""
+    """`argv` with the long words spelled out that were cut short, where only one option begins so, as
+    getopt_long allows."""
     known = {word: option for option in options for word in (*option.opts, *option.secondary_opts)}
     result = []
     for argument in argv:

@@ -23,7 +23,7 @@ from iperfpy.report.guard import GuardedSink
 from iperfpy.report.json import JsonSink, JsonStreamSink
 from iperfpy.report.kept import keeping_sink
 from iperfpy.report.live import Screen, screen_for
-from iperfpy.report.text import TextSink, Wording
+from iperfpy.report.text import TextSink, Wording, program_lines
 
 STOPPED_TWICE = 130
 
@@ -188,7 +188,8 @@ class Reports:
             rule = "-" * 59
             screen = self._screen()
             try:
-                for text in (rule, f"Server listening on {port}", rule):
+                told = program_lines() if self._output.verbose else ()
+                for text in (*told, rule, f"Server listening on {port}", rule):
                     screen.line((text, ""))
             except OSError as error:
                 self.lost(error)

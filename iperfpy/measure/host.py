@@ -1,9 +1,17 @@
-"""What the test costs this machine: processor time of this process over wall time."""
+"""This machine: its name, and what a test costs it, processor time of this process over wall time."""
 
 from __future__ import annotations
 
 import os
+import platform
 import time
+
+
+def system_info() -> str:
+    """System, name, release, version and kind of processor, as `uname -a` has them."""
+    # By name: by index or as a tuple, `platform` starts a program to ask for the processor, too.
+    system = platform.uname()
+    return " ".join((system.system, system.node, system.release, system.version, system.machine))
 
 
 class CpuMeter:

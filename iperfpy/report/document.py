@@ -8,17 +8,16 @@ tools that read iperf3's output, and under ours, whose key carries the unit.
 from __future__ import annotations
 
 import math
-import platform
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iperfpy import __version__
+from iperfpy.measure.host import system_info
 from iperfpy.measure.sample import ConnectedStream, Row, Sample, TestEnd, TestStart
 from iperfpy.measure.sampler import SPREADS
 from iperfpy.measure.summary import by_direction, total
 from iperfpy.plan import Direction
-from iperfpy.report.text import host_of
+from iperfpy.report.text import host_of, time_of
 from protocols.contract import Kind, Metric, Side, Unit, Value
 
 Json = dict[str, Any]
@@ -32,7 +31,7 @@ def program_object() -> Json:
     return {
         "connected": [],
         "version": f"iperfpy {__version__}",
-        "system_info": _system_info(),
+        "system_info": system_info(),
     }
 
 
@@ -103,12 +102,6 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def _system_info() -> str:
-    # By name: by index or as a tuple, `platform` starts a program to ask for the processor, too.
-    system = platform.uname()
-    return " ".join((system.system, system.node, system.release, system.version, system.machine))
-
-
 def _connected(one: ConnectedStream) -> Json:
     return {
         "socket": one.socket,
@@ -137,7 +130,7 @@ def _sockets(start: TestStart) -> Json:
 
 def _timestamp(unix_time: float) -> Json:
     return {
-        "time": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(unix_time)),
+        "time": time_of(unix_time),
         "timesecs": int(unix_time),
         "timemillisecs": int(unix_time * 1000),
     }

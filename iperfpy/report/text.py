@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from iperfpy import __version__
+from iperfpy.measure.host import system_info
 from iperfpy.measure.sample import Latency, Row, TestEnd, TestStart
 from iperfpy.measure.summary import by_direction, total
 from iperfpy.plan import ClientOptions, Direction
@@ -57,6 +60,9 @@ class TextSink:
 
     def connecting(self, options: ClientOptions) -> None:
         """Said before anything can go wrong with it."""
+        if self._wording.verbose:
+            for text in program_lines():
+                self._say(text)
         self._say(f"Connecting to host {options.host}, port {options.port}")
 
     def start(self, start: TestStart) -> None:
@@ -187,9 +193,21 @@ def ended_by(end: TestEnd) -> str:
     return f"{'error' if end.failed else 'interrupt'} - {end.interrupted}"
 
 
+def program_lines() -> tuple[str, str]:
+    """What runs, and where."""
+    return f"iperfpy {__version__}", system_info()
+
+
+def time_of(unix_time: float) -> str:
+    """`Wed, 25 Nov 2026 22:10:55 GMT`, as iperf3 has it."""
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(unix_time))
+
+
 def banner(start: TestStart, verbose: bool) -> Iterator[str]:
-    """Who talks to whom, one line each."""
+    """Who talks to whom, one line each, and how fast at most."""
     plan = start.plan
+    if verbose:
+        yield f"Time: {time_of(start.unix_time)}"
     if start.role == "server":
         yield f"Accepted connection from {host_of(start.peer)}, port {start.peer[1]}"
     elif plan.direction is Direction.REVERSE:
@@ -203,6 +221,8 @@ def banner(start: TestStart, verbose: bool) -> Iterator[str]:
             f"[{one.stream.id:>3}] local {host_of(one.local)} port {one.local[1]} "
             f"connected to {host_of(one.remote)} port {one.remote[1]}"
         )
+    if plan.rate_bps:
+        yield f"Target rate: {format_rate(plan.rate_bps)} per stream"
     if verbose:
         yield f"Starting test: {describe(start)}"
         given = ", ".join(
@@ -213,7 +233,7 @@ def banner(start: TestStart, verbose: bool) -> Iterator[str]:
 
 
 def describe(start: TestStart) -> str:
-    """`protocol kcp, 2 streams, 131072-byte blocks, 10 s, omitting 1 s, 20.0 Mbit/s each`."""
+    """`protocol kcp, 2 streams, 131072-byte blocks, 10 s, omitting 1 s, type of service 0xb8`."""
     plan = start.plan
     parts = [f"protocol {plan.transport}", f"{plan.parallel} stream{'s' if plan.parallel > 1 else ''}"]
     parts.append(f"{plan.block_bytes}-byte blocks")
@@ -225,8 +245,8 @@ def describe(start: TestStart) -> str:
         parts.append(f"{plan.duration_us / 1e6:g} s" if plan.duration_us else "until interrupted")
     if plan.omit_us:
         parts.append(f"omitting {plan.omit_us / 1e6:g} s")
-    if plan.rate_bps:
-        parts.append(f"{format_rate(plan.rate_bps)} per stream")
+    if plan.tos:
+        parts.append(f"type of service {plan.tos:#04x}")
     return ", ".join(parts)
 
 

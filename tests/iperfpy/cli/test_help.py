@@ -16,6 +16,7 @@ from iperfpy.cli import CommandLine, main
 from iperfpy.cli_manual import page
 from iperfpy.report.explain import explanation
 from protocols.registry import transport, transports
+from tests.interop.conftest import peer
 
 PROGRAM = [sys.executable, "-m", "iperfpy"]
 
@@ -70,25 +71,48 @@ def test_a_shell_gets_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -
         subprocess.run([program, "-n"], input=script, text=True, check=True)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-def test_bash_completes(tmp_path: Path) -> None:
-    """In a real bash, whose `iperfpy` is this one."""
-    program = tmp_path / "iperfpy"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m iperfpy "$@"\n')
-    program.chmod(0o755)
-    script = f"""
-        PATH={tmp_path}:$PATH
+PRESS_TAB = {
+    "bash": """
         eval "$(iperfpy completion bash)"
         COMP_WORDS=(iperfpy --proto u) COMP_CWORD=2
         _iperfpy_completion iperfpy
-        echo "${{COMPREPLY[@]}}"
-    """
-    root = str(Path(__file__).parents[3])
+        echo "${COMPREPLY[@]}"
+    """,
+    # What the completion system of an interactive zsh would do with the answer: show it.
+    "zsh": """
+        compdef() { registered="$*" }
+        compadd() { echo ${(P)@[-1]} }
+        eval "$(iperfpy completion zsh)"
+        [[ $registered == "_iperfpy_completion iperfpy" ]] || echo "registered $registered"
+        words=(iperfpy --proto u) CURRENT=3
+        _iperfpy_completion
+    """,
+    "fish": """
+        iperfpy completion fish | source
+        complete --do-complete "iperfpy --proto u"
+    """,
+}
+"""What is asked of each shell when somebody types `iperfpy --proto u` and the tabulator."""
+
+
+@pytest.mark.parametrize("shell", PRESS_TAB)
+def test_a_real_shell_completes(shell: str, tmp_path: Path) -> None:
+    """Its `iperfpy` is this one."""
+    where = peer(shell)
+    program = tmp_path / "iperfpy"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m iperfpy "$@"\n')
+    program.chmod(0o755)
+    ours = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+        "HOME": str(tmp_path),
+    }
     done = subprocess.run(
-        ["bash", "-c", script],
-        env=os.environ | {"PYTHONPATH": root},
+        [where, "-c", PRESS_TAB[shell]],
+        env=os.environ | ours,
         capture_output=True,
         text=True,
+        timeout=60,
         check=True,
     )
     assert (done.stdout, done.stderr) == ("udp\n", "")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from iperfpy import __version__
+from iperfpy.measure.host import system_info
+from iperfpy.plan import ClientOptions
 from iperfpy.report.columns import Line, columns_for, decimal, format_value, milliseconds, title_of
 from iperfpy.report.live import STYLES, PlainScreen, RichScreen, screen_for
 from iperfpy.report.table import squeezed
-from iperfpy.report.text import TextSink, Wording
+from iperfpy.report.text import TextSink, Wording, banner
 from protocols.contract import Kind, Metric, Unit
 from tests.iperfpy.report.scenes import NARROW, SCENES, SceneTransport, forward, golden, reverse_omit
 
@@ -37,6 +41,25 @@ def test_every_cell_ends_under_its_title(name: str) -> None:
         cells = re.sub(r" +(\(omitted\)|sender|receiver)$", "", row)[offset:].rstrip()
         for found in re.finditer(r"(?<= )\S+", cells):
             assert found.end() in ends, row
+
+
+def test_the_header_says_the_target_rate() -> None:
+    """A user of iperf3 -u expects more than a Mbit/s; here the table's head says what was asked for."""
+    start = forward().start
+    assert not any("Target rate" in text for text in banner(start, verbose=False))
+    limited = replace(start, plan=replace(start.plan, rate_bps=1_048_576, tos=0x28))
+    assert "Target rate: 1.05 Mbit/s per stream" in list(banner(limited, verbose=False))
+    assert any(text.endswith("type of service 0x28") for text in banner(limited, verbose=True))
+
+
+def test_a_verbose_report_begins_with_what_runs_and_where() -> None:
+    out = io.StringIO()
+    sink = TextSink(PlainScreen(out), io.StringIO(), Wording(verbose=True))
+    sink.connecting(ClientOptions("server.example"))
+    program, system, connecting = out.getvalue().splitlines()
+    assert program == f"iperfpy {__version__}"
+    assert system == system_info()
+    assert connecting == "Connecting to host server.example, port 5201"
 
 
 def test_both_directions_have_the_same_columns() -> None:
