@@ -247,6 +247,24 @@ def test_a_parser_for_iperf3_reads_ours(runs: dict[tuple[str, str], Run], mode: 
             assert ours.lost_percent == pytest.approx(100 * ours.lost_packets / ours.packets)
 
 
+@pytest.mark.parametrize("pair", WITH_OURS)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_stricter_parser_reads_ours(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> None:
+    """It wants to know of every figure which end observed it."""
+    library = pytest.importorskip("iperf3_lib.result", reason="iperf3-lib needs Python 3.12")
+    reference, run = told(runs, mode, "iperf3 and iperf3"), told(runs, mode, pair)
+    for role in sorted(run.ours):
+        document = getattr(run, role)
+        theirs, ours = (library.result_from_iperf_json(one) for one in (getattr(reference, role), document))
+        assert ours.ok
+        assert (ours.protocol, ours.bidirectional) == (theirs.protocol, theirs.bidirectional)
+        assert ours.reporting_role == theirs.reporting_role == role
+        assert [flow.direction for flow in ours.flows] == [flow.direction for flow in theirs.flows]
+        for flow, suffix in zip(ours.flows, ("", "_bidir_reverse"), strict=False):
+            assert flow.sender.bytes == document["end"]["sum_sent" + suffix]["bytes"]
+            assert flow.receiver.bytes == document["end"]["sum_received" + suffix]["bytes"]
+
+
 # ---------------------------------------------------------------------- a test that fails
 
 
