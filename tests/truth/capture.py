@@ -33,13 +33,15 @@ class CaptureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One IPv4 packet. `out`: it left by this device. `body` begins with the TCP or UDP header."""
+    """One IPv4 packet. `out`: it left by this device. `body` begins with the TCP or UDP header. `dscp`: the
+    code point of RFC 2474."""
 
     us: float
     out: bool
     protocol: int
     ports: tuple[int, int]
     body: bytes
+    dscp: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,4 +118,4 @@ def _packet(read: tuple[float, bool, bytes]) -> Packet | None:
         return None
     body = data[header:total]
     ports: tuple[int, int] = _PORTS.unpack_from(body)
-    return Packet(us, out, data[9], ports, body)
+    return Packet(us, out, data[9], ports, body, data[1] >> 2)

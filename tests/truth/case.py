@@ -104,8 +104,15 @@ def measure(case: Case) -> Outcome:
 
 def reports(case: Case) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The same without a look at the wire: the JSON of the client and of the server."""
-    with path(case.path, reverse=case.reverse) as made:
-        return _run(case, made)
+    return captured(case)[0]
+
+
+def captured(case: Case) -> tuple[tuple[Mapping[str, Any], Mapping[str, Any]], list[Packet]]:
+    """The JSON of the client and of the server, and what passed the server's device."""
+    with path(case.path, reverse=case.reverse) as made, tap(made.server, made.server_device) as at_server:
+        documents = _run(case, made)
+        time.sleep(LAST_PACKETS_S)
+        return documents, at_server.packets()
 
 
 def _account(case: Case, sender: Sequence[Packet], receiver: Sequence[Packet], block_bytes: int) -> Wire:

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import IO
 
 CLIENT, SERVER = "10.83.1.2", "10.83.2.2"
+ROUTER = "10.83.2.1"
+"""As the server sees it."""
 CLONE_NEWNET = 0x4000_0000
 LARGE_BYTES = 1000
 PROGRAMS = {"ip": "iproute2", "tc": "iproute2", "nft": "nftables"}
@@ -35,7 +37,8 @@ class PathError(Exception):
 class PathSpec:
     """One path. `rate_mbit` each way, with `queue_ms` of queue; `loss_percent` of the large packets in the
     data's direction, lost before the queue (large: the control connection has words of one byte, and what a
-    resend timer adds to them is not the data's time); `delay_ms` and `jitter_ms` (uniform, +-) each way."""
+    resend timer adds to them is not the data's time); `delay_ms` and `jitter_ms` (uniform, +-) each way.
+    `translates`: the router gives the client's packets its own address, and lets in only answers to them."""
 
     name: str
     rate_mbit: float = 20.0
@@ -43,6 +46,7 @@ class PathSpec:
     loss_percent: float = 0.0
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
+    translates: bool = False
 
 
 def why_not() -> str:
@@ -133,6 +137,8 @@ def path(spec: PathSpec, *, reverse: bool) -> Iterator[Path3]:
             _shape(spec, made.router, device)
         if spec.loss_percent:
             _lose(spec, made.router, "r1" if reverse else "r0")
+        if spec.translates:
+            _translate(made.router)
         yield made
 
 
@@ -157,8 +163,8 @@ def _addresses(made: Path3) -> None:
     ends = (
         (made.client, "c0", f"{CLIENT}/24", "10.83.1.1"),
         (made.router, "r0", "10.83.1.1/24", ""),
-        (made.router, "r1", "10.83.2.1/24", ""),
-        (made.server, "s0", f"{SERVER}/24", "10.83.2.1"),
+        (made.router, "r1", f"{ROUTER}/24", ""),
+        (made.server, "s0", f"{SERVER}/24", ROUTER),
     )
     for namespace, device, address, _ in ends:
         run("ip", "-n", namespace, "addr", "add", address, "dev", device)
@@ -184,6 +190,18 @@ def _lose(spec: PathSpec, namespace: str, device: str) -> None:
         "add chain inet truth forward { type filter hook forward priority 0; };"
         f'add rule inet truth forward iifname "{device}"'
         f" meta length > {LARGE_BYTES} numgen random mod 100000 < {round(spec.loss_percent * 1000)} drop"
+    )
+    run("ip", "netns", "exec", namespace, "nft", rules)
+
+
+def _translate(namespace: str) -> None:
+    rules = (
+        "add table inet home;"
+        "add chain inet home out { type nat hook postrouting priority 100; };"
+        'add rule inet home out oifname "r1" masquerade;'
+        "add chain inet home forward { type filter hook forward priority 0; policy drop; };"
+        'add rule inet home forward iifname "r0" accept;'
+        "add rule inet home forward ct state established accept"
     )
     run("ip", "netns", "exec", namespace, "nft", rules)
 
