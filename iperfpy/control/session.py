@@ -9,7 +9,7 @@
     STARTING          <--TEST_START--             STARTING
     RUNNING           <--TEST_RUNNING--           RUNNING     STATS both ways
     ENDING            --TEST_END-->               ENDED       STATS from the server
-    RESULTS_DUE       <--EXCHANGE_RESULTS--       AWAITS_RESULTS
+    RESULTS_DUE       <--EXCHANGE_RESULTS--       AWAITS_RESULTS   STATS from the client
     AWAITS_RESULTS    --results-->                RESULTS_KNOWN
     RESULTS_KNOWN     <--results--                REPLIED
     DISPLAYED         <--DISPLAY_RESULTS--        DISPLAYED
@@ -131,7 +131,11 @@ CLIENT: Table = {
         State.STATS: Phase.ENDING,
         State.EXCHANGE_RESULTS: Phase.RESULTS_DUE,
     },
-    Phase.RESULTS_DUE: {**_CALLED_OFF_BY_SERVER, Send.RESULTS: Phase.AWAITS_RESULTS},
+    Phase.RESULTS_DUE: {
+        **_CALLED_OFF_BY_SERVER,
+        Send.STATS: Phase.RESULTS_DUE,
+        Send.RESULTS: Phase.AWAITS_RESULTS,
+    },
     Phase.AWAITS_RESULTS: {**_EITHER_CALLS_OFF, Event.DOCUMENT: Phase.RESULTS_KNOWN},
     Phase.RESULTS_KNOWN: {**_EITHER_CALLS_OFF, State.DISPLAY_RESULTS: Phase.DISPLAYED},
     Phase.DISPLAYED: {**_EITHER_CALLS_OFF, Event.CLOSED: Phase.DONE, Send.IPERF_DONE: Phase.DONE},
@@ -171,7 +175,11 @@ SERVER: Table = {
         Send.STATS: Phase.ENDED,
         Send.EXCHANGE_RESULTS: Phase.AWAITS_RESULTS,
     },
-    Phase.AWAITS_RESULTS: {**_CALLED_OFF_BY_CLIENT, Event.DOCUMENT: Phase.RESULTS_KNOWN},
+    Phase.AWAITS_RESULTS: {
+        **_CALLED_OFF_BY_CLIENT,
+        State.STATS: Phase.AWAITS_RESULTS,
+        Event.DOCUMENT: Phase.RESULTS_KNOWN,
+    },
     Phase.RESULTS_KNOWN: {**_CALLED_OFF_BY_CLIENT, Send.RESULTS: Phase.REPLIED},
     Phase.REPLIED: {**_CALLED_OFF_BY_CLIENT, Send.DISPLAY_RESULTS: Phase.DISPLAYED},
     Phase.DISPLAYED: {**_CALLED_OFF_BY_CLIENT, Event.CLOSED: Phase.DONE, State.IPERF_DONE: Phase.DONE},

@@ -315,6 +315,7 @@ class _Client:
         )
         await self._guard.wait(self._end_in_time(run, wire), None, "")
         await wire.signal(self._deadlines.results_s, State.EXCHANGE_RESULTS)
+        run.count_latecomers()
         await run.measurement.close()
         wire.send(Send.RESULTS, run.own_results())
         run.take_results(await wire.document(self._deadlines.results_s, "its results"))

@@ -3,8 +3,9 @@
     begin   one task per channel sends or receives, one ticks. Where this end only receives, times
             count from the first data: what passes before is the control channel's time
     tick    every interval: a sample of each stream -> rows, and the other end
-    finish  loads stop, the last samples and the totals are taken, all at one moment. What only receives
-            ends with its last data, or with the planned time, should the word that it is over come late
+    finish  loads and all counters stop at one moment. What only receives ends with its last data, or with the
+            planned time, should the word that it is over come late
+    samples the last interval and the whole test
     close   channels are closed, tasks ended
 
 Who ends the test, and when, is the client's business (client.py). A data stream that breaks calls the test
@@ -14,7 +15,7 @@ off, but first leaves the control channel a moment to say why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from io import FileIO
 
@@ -28,7 +29,7 @@ from iperfpy.run.deadlines import Deadlines
 from iperfpy.run.guard import Guard
 from iperfpy.run.load import Budget, Load
 from iperfpy.run.schedule import Schedule
-from protocols.contract import Channel, Counters, Side, Stream, Transport, Value
+from protocols.contract import Channel, Counters, Kind, Side, Stream, Transport, Value
 from protocols.errors import TransportError
 
 RECEIVED_POLL_S = 0.005
@@ -63,6 +64,11 @@ class Meter:
     def freeze(self) -> None:
         """Remember the counters as they are now."""
         self._frozen = self._channel.counters()
+
+    def count_again(self, keys: Collection[str]) -> None:
+        """These counters of the frozen record, as they are now."""
+        if self._frozen is not None:
+            self._frozen |= {key: value for key, value in self._channel.counters().items() if key in keys}
 
     def counters(self) -> dict[str, Value]:
         """The record of the opening, then that of now, then the frozen one."""
@@ -183,6 +189,9 @@ class Measurement:
         self.cpu = CpuMeter()
         self.ended = False
         self.peer_finished = False
+        self.compared = frozenset(
+            metric.numerator for metric in transport.metrics if metric.kind in (Kind.ACROSS, Kind.MISSING)
+        )
         self._guard = guard
         self._deadlines = deadlines
         self._on_tick = on_tick
@@ -196,7 +205,7 @@ class Measurement:
             self._budget.begin()
         self._measuring = asyncio.Event()
         self._moved = self._received = (0, started_us)
-        self._ticked_us = started_us
+        self._ticked_us = self._ended_us = started_us
         self._only_receives = not any(each.stream.sends for each in streams)
         self.tracks = tuple(self._track(each, transport, started_us) for each in streams)
         self._ticking = asyncio.create_task(self._tick_on())
@@ -250,8 +259,8 @@ class Measurement:
 
     # -- the end
 
-    def finish(self, *, stop: bool) -> tuple[tuple[Sample, ...], tuple[Sample, ...], int]:
-        """Stop counting. Gives the samples of the last interval, those of the whole test, and the time.
+    def finish(self, *, stop: bool) -> None:
+        """Stop counting.
 
         `stop` False: senders go on until `close`, uncounted. An iperf3 that receives reads whole blocks until
         it has seen EXCHANGE_RESULTS: half a block would hold it for ever.
@@ -260,10 +269,20 @@ class Measurement:
         self._ticking.cancel()
         for track in self.tracks:
             track.meter.freeze()
-        now = self._end_us(now_us())
+        self._ended_us = self._end_us(now_us())
         if stop:
             self._stop_loads()
-        omitting = self.schedule.omitting
+
+    def count_latecomers(self) -> None:
+        """What was on its way when this end stopped has come by now. It is no part of what was carried until
+        then, nor is it lost: whatever is held against counters of the other end is counted again."""
+        for track in self.tracks:
+            if not track.stream.sends:
+                track.meter.count_again(self.compared)
+
+    def samples(self) -> tuple[tuple[Sample, ...], tuple[Sample, ...], int]:
+        """Once finished: the last interval, the whole test, and when it ended."""
+        now, omitting = self._ended_us, self.schedule.omitting
         last = tuple(track.sampler.tick(now, omitting) for track in self.tracks)
         return last, tuple(track.sampler.total(now) for track in self.tracks), now
 

@@ -84,6 +84,7 @@ class TestRun:
         self._streams = [each.stream for each in opened]
         self._sides = {stream.id: _opposite(stream) for stream in self._streams}
         self._results: Results | None = None
+        self._finished = False
         self._totals: tuple[Sample, ...] | None = None
         self._cpu: Mapping[str, float] = {}
         self._congestion = ""
@@ -149,11 +150,25 @@ class TestRun:
 
     def finish(self) -> None:
         """Stop measuring, and tell the other end about the last interval. Idempotent."""
-        if self._totals is not None:
+        if self._finished:
             return
-        last, self._totals, now = self.measurement.finish(stop=self._role == "client" or self.extended)
+        self._finished = True
+        self.measurement.finish(stop=self._role == "client" or self.extended)
         self._cpu = self.measurement.cpu.percent()
         self._congestion = socket_facts(self._opened[0].channel.fileno()).congestion
+        receives = not all(stream.sends for stream in self._streams)
+        if not (self._role == "client" and receives and self.extended and self.measurement.compared):
+            self._sum_up()
+
+    def count_latecomers(self) -> None:
+        """The other end has stopped as well, and said so."""
+        self.measurement.count_latecomers()
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        if self._totals is not None:
+            return
+        last, self._totals, now = self.measurement.samples()
         if self.plan.interval_us:
             self._say_stats(last)
             self._rows.own_last(last, now)
@@ -197,6 +212,7 @@ class TestRun:
 
     def _end(self, error: IperfpyError | None) -> TestEnd:
         self.finish()
+        self._sum_up()
         self._rows.release_all()
         totals, results = self._totals or (), self._results
         rows = tuple(self._summary(total) for total in totals)

@@ -118,6 +118,21 @@ def test_a_figure_that_is_off_or_missing_does_not_hold() -> None:
 
 
 @pytest.mark.live
+@pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
+def test_what_was_on_its_way_at_the_end_is_not_lost(name: str) -> None:
+    """The client stops a round trip after the server sent what arrives last: 4 % of this second."""
+    if reason := why_not():
+        pytest.skip(reason)
+    spec = PathSpec("20 ms each way", delay_ms=20)
+    outcome = measure(Case(name, spec, reverse=True, flags=("-b", "4M"), seconds=1))
+    assert outcome.wire.lost_percent == 0
+    for document in outcome.documents:
+        assert document["end"]["sum_sent"]["path_loss_percent"] < 1
+        counted = [row["streams"][0]["datagrams_received"] for row in document["intervals"]]
+        assert sum(counted) == document["end"]["sum_received"]["datagrams_received"]
+
+
+@pytest.mark.live
 @pytest.mark.parametrize(
     "case",
     [

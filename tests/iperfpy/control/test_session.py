@@ -78,6 +78,7 @@ def test_document_phases_expect_nothing_that_looks_like_a_length(table: Table) -
                 State.CLIENT_TERMINATE,
                 State.SERVER_TERMINATE,
                 State.SENTENCE,
+                State.STATS,
                 State.SERVER_ERROR,
                 State.ACCESS_DENIED,
             }
