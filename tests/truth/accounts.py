@@ -23,6 +23,7 @@ from tests.truth.capture import TCP, UDP, Packet
 
 Floats = NDArray[np.float64]
 COOKIE_BYTES = 37
+EXCHANGE_RESULTS = b"\x0d"
 KCP_PUSH, KCP_ACK = 81, 82
 SYN, ACK = 0x02, 0x10
 UDP_ECHO_BYTES, UDP_PROBE, UDP_ECHO = 11, 1, 2
@@ -70,7 +71,7 @@ class Wire:
     segments or datagrams at the receiver, repeats included. `lost_percent`: of those sent, up to the last
     one that arrived. `jitter_us`: after each arrival. `at_sender`, `at_receiver`: what else
     that end counts, under the names of its figures. `smoothing`: the weight of a round trip in what is
-    reported.
+    reported. `until_us`: the receiver counts what arrives until then; None: not known.
     """
 
     sent_us: Floats
@@ -84,6 +85,7 @@ class Wire:
     at_sender: Mapping[str, Curve] = field(default_factory=dict)
     at_receiver: Mapping[str, Curve] = field(default_factory=dict)
     smoothing: float = 1 / 8
+    until_us: float | None = None
 
     def again_among(self, transmissions: int) -> int:
         """How many of the first so many transmissions were repeats."""
@@ -103,6 +105,20 @@ class Wire:
 
 def _rows(points: Sequence[tuple[float, float]]) -> Floats:
     return np.array(points, np.float64).reshape(-1, 2)
+
+
+def counted_until_us(receiver: Sequence[Packet], *, reverse: bool) -> float | None:
+    """When the receiver said something after it knew that the test was over: it has counted by then. A server
+    says EXCHANGE_RESULTS itself, a client hears it, and answers."""
+    said = [
+        (packet.us, packet.out, packet.body[4 * (packet.body[12] >> 4) :])
+        for packet in receiver
+        if packet.protocol == TCP
+    ]
+    over = next((us for us, out, payload in said if payload == EXCHANGE_RESULTS and out != reverse), None)
+    if over is None or not reverse:
+        return over
+    return next((us for us, out, payload in said if us > over and out and payload), None)
 
 
 # ---------------------------------------------------------------------- KCP

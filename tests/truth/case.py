@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.truth import accounts
@@ -99,6 +99,7 @@ def measure(case: Case) -> Outcome:
     sent, arrived = (at_server, at_client) if case.reverse else (at_client, at_server)
     sending, receiving = documents[::-1] if case.reverse else documents
     wire = _account(case, sent, arrived, documents[0]["start"]["test_start"]["blksize"])
+    wire = replace(wire, until_us=accounts.counted_until_us(arrived, reverse=case.reverse))
     return Outcome(case, Report.of(sending, "sender"), Report.of(receiving, "receiver"), wire, documents)
 
 

@@ -117,7 +117,7 @@ def _transmissions(outcome: Outcome, sender: _Clock, receiver: _Clock) -> Iterat
     yield Line(name, "retrans_percent", share, total["retrans_percent"], points)
     got = outcome.receiver.total
     came = got["segments_received"] + got.get("duplicates", 0)
-    ends_us = (receiver.end_us, receiver.end_us + _word_us(outcome))
+    ends_us = (receiver.end_us, _until_us(outcome, receiver, "receiver"))
     least, most = np.searchsorted(wire.arrived_us, ends_us, "right")
     arrived = float(np.clip(came, least, most))
     yield Line(name, "segments received, duplicates too", arrived, came, SHARE * arrived)
@@ -125,18 +125,22 @@ def _transmissions(outcome: Outcome, sender: _Clock, receiver: _Clock) -> Iterat
 
 def _counts(outcome: Outcome, sender: _Clock, receiver: _Clock) -> Iterator[Line]:
     """Datagrams and what is in them; those that opened the stream, a few, are nobody's."""
-    ends = ((sender, outcome.wire.at_sender), (receiver, outcome.wire.at_receiver))
-    for clock, curves in ends:
+    ends = (("sender", sender, outcome.wire.at_sender), ("receiver", receiver, outcome.wire.at_receiver))
+    for side, clock, curves in ends:
+        until_us = _until_us(outcome, clock, side)
         for key, curve in curves.items():
             reported = clock.report.total[key]
-            least, most = curve.at(clock.end_us), curve.at(clock.end_us + _word_us(outcome))
+            least, most = curve.at(clock.end_us), curve.at(until_us)
             wire = float(np.clip(reported, least, most))
             yield Line(outcome.case.name, key, wire, reported, SHARE * wire)
 
 
-def _word_us(outcome: Outcome) -> float:
-    """Time ends with the last new data; what comes until the word that the test is over is counted, too."""
-    return 1e3 * (2 * outcome.case.path.delay_ms + outcome.case.path.queue_ms)
+def _until_us(outcome: Outcome, clock: _Clock, side: str) -> float:
+    """Time ends with the last new data; what passes until the word that the test is over is counted, too. A
+    receiver's answer says when that was; else it is what the path may have made of it."""
+    if side == "receiver" and outcome.wire.until_us is not None:
+        return max(clock.end_us, outcome.wire.until_us)
+    return clock.end_us + 1e3 * (2 * outcome.case.path.delay_ms + outcome.case.path.queue_ms)
 
 
 def _round_trips(outcome: Outcome, sender: _Clock) -> Iterator[Line]:

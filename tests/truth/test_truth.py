@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,6 +101,23 @@ def test_udp_loss_and_jitter() -> None:
     # Transit times 10, 10.6 and 10 ms.
     assert wire.jitter_us == pytest.approx([0, 600 / 16, 600 / 16 * 15 / 16 + 600 / 16])
     assert list(wire.delivered.total) == [100, 200, 300]
+
+
+@pytest.mark.parametrize(("reverse", "until_us"), [(False, 30.0), (True, 50.0)])
+def test_until_when_a_receiver_counts(reverse: bool, until_us: float) -> None:
+    """The server's one byte that asks for results: sent by it, or heard and answered by the client."""
+
+    def said(us: float, payload: bytes, *, by_us: bool) -> Packet:
+        made = tcp_packet(us, out=by_us, sequence=1, size=0)
+        return replace(made, body=made.body + payload)
+
+    talk = [
+        *(said(10, b"\x01", by_us=not reverse), said(20, b"\x04", by_us=reverse)),
+        *(said(30, b"\x0d", by_us=not reverse), said(40, b"", by_us=reverse)),
+        said(50, b"\x00\x00", by_us=reverse),
+    ]
+    assert accounts.counted_until_us(talk, reverse=reverse) == until_us
+    assert accounts.counted_until_us(talk[:2], reverse=reverse) is None
 
 
 def test_the_time_in_which_a_total_stood() -> None:
