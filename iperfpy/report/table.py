@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from iperfpy.report.columns import Column, Line
 from iperfpy.report.live import Span
 
-NOTES: Mapping[str, str] = {"(omitted)": "omit", "sender": "snd", "receiver": "rcv"}
+NOTES: Mapping[str, str] = {"(omitted)": "(o)", "sender": "snd", "receiver": "rcv"}
 """What may stand at the end of a line, and how it is said when there is no room."""
 
 

@@ -95,6 +95,9 @@ def test_a_terminal_shows_the_same_characters_as_a_pipe(name: str, width: int) -
 def test_a_table_fits_a_common_terminal_and_loses_no_column(width: int) -> None:
     lines = forward().text(width).splitlines()
     assert max(map(len, lines)) <= width
+    omitted = [line for line in reverse_omit().text(width).splitlines() if "(o" in line]
+    assert omitted
+    assert max(map(len, omitted)) <= width
     wide = [line.split() for line in forward().text().splitlines() if re.search(r"\d\.\d\d-\d", line)]
     short = [line.split() for line in lines if re.search(r"\d\.\d\d-\d", line)]
     assert [len(row) for row in short] == [len(row) for row in wide]
