@@ -38,6 +38,9 @@ SETTLE_POLLS = 20
 SETTLE_LIMIT_POLLS = 400
 POLLS_PER_INTERVAL = 20
 SHORTEST_POLL_US, LONGEST_POLL_US = 10_000, 100_000
+GOLDEN = (5**0.5 - 1) / 2
+"""Its multiples, modulo 1, fall evenly: by them looks are spread, which would else keep step with a paced
+sender, and see every burst at the same moment."""
 END_POLL_US, END_POLL_PER_STREAM_US = 5_000, 1_000
 """How often a receiver looks when its data may end at any moment."""
 FIRST_DATA_POLL_S = 0.001
@@ -206,6 +209,7 @@ class Measurement:
         self._measuring = asyncio.Event()
         self._moved = self._received = (0, started_us)
         self._ticked_us = self._ended_us = started_us
+        self._polls = 0
         self._only_receives = not any(each.stream.sends for each in streams)
         self.tracks = tuple(self._track(each, transport, started_us) for each in streams)
         self._ticking = asyncio.create_task(self._tick_on())
@@ -393,7 +397,8 @@ class Measurement:
             self._measuring.set()
         while True:
             due_us, now = self.schedule.next_us, now_us()
-            poll_due_us = now + self._poll_us(now)
+            self._polls += 1
+            poll_due_us = now + round(self._poll_us(now) * (0.75 + self._polls * GOLDEN % 1 / 2))
             now = await sleep_until(poll_due_us if due_us is None else min(due_us, poll_due_us))
             if due_us is not None and now >= due_us:
                 self._tick(now)

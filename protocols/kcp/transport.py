@@ -20,6 +20,7 @@ from protocols.settings import Settings
 from protocols.udp.batch import DatagramBatch
 from protocols.udp.hub import DatagramHub
 from protocols.udp.path import ConnectedPath, DatagramPath
+from protocols.udp.stamps import ArrivalClock
 
 ASSOCIATE_FIRST_S, ASSOCIATE_LONGEST_S = 0.1, 1.0
 DEAD_AFTER_US = 30_000_000
@@ -95,6 +96,10 @@ class KcpChannel(Channel):
         self._sends = sends
         self._buffer_needed, asked = _buffer_bytes(engine, settings, sends)
         self._buffer_given = path.size_buffers(asked)[0 if sends else 1]
+        self._arrivals = ArrivalClock()
+        self._told_us = 0
+        if sends:
+            path.stamp_arrivals()
         path.set_receiver(self._on_batch, self._on_drained)
 
     # -- set-up and end
@@ -170,13 +175,23 @@ class KcpChannel(Channel):
 
     def _on_batch(self, batch: DatagramBatch) -> None:
         try:
-            now_us = _now_us()
+            now_us = self._arrived_us()
             self.engine.receive(batch, now_us)
             if self.first_data_us is None and self._has_data():
                 self.first_data_us = now_us
             self._finish(self._heard)
         except Exception as error:  # a fault of ours: it ends this stream, and must not spin the loop
             self._fail(error)
+
+    def _arrived_us(self) -> int:
+        """When what is heard now arrived: how late this program looks is no part of a round trip. The time of
+        the engine does not go back for that."""
+        now_us, stamp = _now_us(), self._path.stamp
+        if stamp:
+            arrived_us = self._arrivals.arrived_us(stamp, now_us)
+            now_us = max(arrived_us, self._told_us, self.engine.accounting.stamp_us)
+        self._told_us = now_us
+        return now_us
 
     def _on_drained(self) -> None:
         if self._again is None:  # else the next turn of the loop sends, once for all that was heard

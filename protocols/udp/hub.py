@@ -31,6 +31,7 @@ from protocols.errors import PeerError, TransportError
 from protocols.udp.batch import DatagramBatch
 from protocols.udp.path import RUNS_PER_WAKE, OnBatch, OnDrained, Pump
 from protocols.udp.socket import DatagramSocket
+from protocols.udp.stamps import ask_for_stamps
 
 CONV_BYTES = 4
 BACKLOG_RUNS = 64
@@ -354,6 +355,13 @@ class Session:
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         return self.peer.socket.size_buffers(size_bytes)
+
+    def stamp_arrivals(self) -> None:
+        self.peer.socket.stamped = ask_for_stamps(self.peer.socket.raw)
+
+    @property
+    def stamp(self) -> bytes:
+        return self.peer.socket.stamp
 
     def fileno(self) -> int:
         return self.peer.socket.fileno()

@@ -21,6 +21,7 @@ from typing import Protocol, Self
 from protocols.contract import SocketAddress
 from protocols.udp.batch import DatagramBatch
 from protocols.udp.socket import DatagramSocket
+from protocols.udp.stamps import ask_for_stamps
 
 RUNS_PER_WAKE = 4
 """Most gathered batches per wake-up: about a megabyte."""
@@ -50,6 +51,13 @@ class DatagramPath(Protocol):
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         """Ask for buffers; (send, receive) bytes that were given."""
+
+    def stamp_arrivals(self) -> None:
+        """Have the kernel note when datagrams arrive, for `stamp`."""
+
+    @property
+    def stamp(self) -> bytes:
+        """When the run that is being heard arrived, for a `stamps.ArrivalClock`; empty: not known."""
 
     def fileno(self) -> int: ...
 
@@ -180,6 +188,13 @@ class ConnectedPath:
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         return self._socket.size_buffers(size_bytes)
+
+    def stamp_arrivals(self) -> None:
+        self._socket.stamped = ask_for_stamps(self._socket.raw)
+
+    @property
+    def stamp(self) -> bytes:
+        return self._socket.stamp
 
     def fileno(self) -> int:
         return self._socket.fileno()

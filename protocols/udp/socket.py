@@ -26,6 +26,7 @@ import numpy as np
 from protocols.contract import SocketAddress
 from protocols.errors import PathError, PeerError, TransportError
 from protocols.udp.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
+from protocols.udp.stamps import apart
 
 SOL_UDP = 17
 UDP_SEGMENT = 103
@@ -43,9 +44,8 @@ RECEIVE_BYTES = 4 * RUN_BYTES
 MOST_GATHERED = 1024
 """Datagrams in a batch beyond which no more are gathered."""
 
-_INT_BYTES = struct.calcsize("i")
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_INT_BYTES) if hasattr(socket, "CMSG_SPACE") else 0
-_PKTINFO_BYTES = 20  # struct in6_pktinfo; struct in_pktinfo is shorter
+_ANCILLARY_BYTES = 128 if hasattr(socket, "CMSG_SPACE") else 0
+"""For a segment size, a stamp and a struct in6_pktinfo."""
 _SEGMENT = struct.Struct("=H")
 
 _REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
@@ -77,6 +77,8 @@ class DatagramSocket:
 
     Attributes
     ----------
+    stamped, stamp : bool, bytes
+        Whether the kernel notes when something arrives (stamps.py), and that of what was read last.
     refused, unreachable, dropped : int
         Send or receive attempts that reported a closed port at the peer, no route, or a local verdict
         (packet filter, full queue) about datagrams handed over before.
@@ -93,6 +95,7 @@ class DatagramSocket:
         self._buffer = bytearray(RECEIVE_BYTES)
         self._into = [memoryview(self._buffer)[:RUN_BYTES]]
         self._held: tuple[int, int, int, SocketAddress] | None = None
+        self.stamped, self.stamp = False, b""
         self._view = np.frombuffer(self._buffer, np.uint8)
         self.emptied = False
         """Whether the last `receive` saw the end of what waits: asking again now would be in vain."""
@@ -304,6 +307,8 @@ class DatagramSocket:
             except OSError as error:
                 self._note_received(error)
                 continue
+            if self.stamped:
+                self.stamp, ancillary = apart(ancillary)
             return size, int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else size, address
 
     def _take_held(self) -> tuple[int, int, SocketAddress] | None:
@@ -326,9 +331,7 @@ class DatagramSocket:
         """As `receive`, and the local address that the run was sent to."""
         while True:
             try:
-                size, ancillary, _, address = self._sock.recvmsg_into(
-                    self._into, _ANCILLARY_BYTES + socket.CMSG_SPACE(_PKTINFO_BYTES)
-                )
+                size, ancillary, _, address = self._sock.recvmsg_into(self._into, _ANCILLARY_BYTES)
             except BlockingIOError:
                 return None
             except OSError as error:

@@ -29,7 +29,6 @@ SYN, ACK = 0x02, 0x10
 UDP_ECHO_BYTES, UDP_PROBE, UDP_ECHO = 11, 1, 2
 _KCP = struct.Struct("<IBBHIIII")
 _UDP_DATA = struct.Struct("!III")
-SRTT_STEP_US = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +91,16 @@ class Wire:
         return int(np.count_nonzero(self.again[:transmissions]))
 
     def mean_srtt_us(self, end_us: float) -> float:
-        """The round-trip time as a report has it (RFC 6298, 2.3), averaged over time up to `end_us`."""
+        """The round-trip time as a report has it (RFC 6298, 2.3), averaged over time from the first sample to
+        `end_us`."""
         if not len(self.rtt):
             return float("nan")
         smoothed, value = np.empty(len(self.rtt)), self.rtt[0, 1]
         for index, sample in enumerate(self.rtt[:, 1]):
             value += (sample - value) * self.smoothing
             smoothed[index] = value
-        looks = np.arange(self.rtt[0, 0] + SRTT_STEP_US, end_us, SRTT_STEP_US)
-        return float(smoothed[np.searchsorted(self.rtt[:, 0], looks, "right") - 1].mean())
+        held = np.diff(np.append(np.minimum(self.rtt[:, 0], end_us), max(end_us, self.rtt[0, 0])))
+        return float(np.average(smoothed, weights=held)) if held.any() else float(value)
 
 
 def _rows(points: Sequence[tuple[float, float]]) -> Floats:
@@ -129,7 +129,7 @@ def kcp(sender: Sequence[Packet], receiver: Sequence[Packet]) -> Wire:
     left = [packet for packet in sender if packet.protocol == UDP and packet.out]
     sent: list[tuple[float, int]] = []
     sizes: dict[int, int] = {}
-    stamped: dict[tuple[int, int], float] = {}
+    stamped: dict[int, float] = {}  # what one call sends has one stamp: the moment when its first left
     again = []
     for packet in left:
         for command, stamp, number, _, size in _kcp_segments(packet):
@@ -137,7 +137,7 @@ def kcp(sender: Sequence[Packet], receiver: Sequence[Packet]) -> Wire:
                 again.append(number in sizes)
                 sent.append((packet.us, number))
                 sizes[number] = size
-                stamped[number, stamp] = packet.us
+                stamped.setdefault(stamp, packet.us)
     vouched, rtt = _kcp_acknowledged(sender, sizes, stamped)
     arrivals = [
         (packet.us, number, size)
@@ -190,7 +190,7 @@ def _kcp_segments(packet: Packet) -> Iterator[tuple[int, int, int, int, int]]:
 
 
 def _kcp_acknowledged(
-    sender: Sequence[Packet], sizes: dict[int, int], stamped: dict[tuple[int, int], float]
+    sender: Sequence[Packet], sizes: dict[int, int], stamped: dict[int, float]
 ) -> tuple[Curve, Floats]:
     """What was acknowledged, one by one or up to a number, and a round-trip time per datagram of ACKs."""
     known: set[int] = set()
@@ -205,7 +205,7 @@ def _kcp_acknowledged(
             if command == KCP_ACK and number in sizes and number not in known:
                 fresh.add(number)
             if command == KCP_ACK:
-                newest = max(newest, stamped.get((number, stamp), -1.0))
+                newest = max(newest, stamped.get(stamp, -1.0))
             known |= fresh
             total += sum(sizes.get(each, 0) for each in fresh)
         points.append((packet.us, total))

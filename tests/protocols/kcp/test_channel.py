@@ -23,6 +23,7 @@ class NotedPath:
     """A `DatagramPath` without a network: `room` datagrams fit, and `turns` has the bytes sent between two
     turns of the event loop."""
 
+    stamp = b""
     local_address: SocketAddress = ("127.0.0.1", 1)
     remote_address: SocketAddress = ("127.0.0.1", 2)
 
@@ -43,6 +44,8 @@ class NotedPath:
 
     def wait_writable(self, callback: Callable[[], None]) -> None:
         self.waiting.append(callback)
+
+    def stamp_arrivals(self) -> None: ...
 
     def check(self) -> None: ...
 
