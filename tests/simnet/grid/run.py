@@ -52,7 +52,7 @@ def steady(watched: Watched, case: Case) -> dict[str, float]:
     rate = case.forward.rate_bits_per_s
     service_us = wire_bytes(1_400) * 8e6 / rate if rate else 0.0
     return {
-        "goodput": stretch.goodput_bits_per_s / case.limit_bits_per_s,
+        "goodput": _received(stretch.first, stretch.last) / case.limit_bits_per_s,
         "excess": stretch.retransmitted / segments - truth.dropped_share,
         "dropped": truth.dropped_share,
         "spurious": stretch.spurious / max(1, stretch.retransmitted),
