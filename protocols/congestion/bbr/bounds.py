@@ -1,9 +1,8 @@
 """What losses say about how much the path takes (draft 5.5.10).
 
-Long term: `inflight_long`, the most that was in flight without excessive loss; lowered when a probe
-for bandwidth loses too much, raised slowly while one does not. Short term: `bandwidth_short` and
-`inflight_short`, lowered once per round with excessive loss while not probing, forgotten at the next REFILL.
-"Excessive" is above the path's noise (noise.py), where the draft says above 2 %.
+`inflight_long`, the most that was in flight without excessive loss: lowered when a probe for bandwidth loses
+too much, raised slowly while one does not. "Excessive" is above the path's noise (noise.py), where the draft
+says above 2 %. The draft's short-term bounds are not here: see judge.py.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ FIRST_SHARE = 32
 class Bounds:
     def __init__(self) -> None:
         self.inflight_long = inf
-        self.inflight_short = inf
-        self.bandwidth_short = inf
         self.because: Tally | None = None
         """The losses that last lowered `inflight_long`."""
         self._rounds_up = 0
@@ -36,22 +33,6 @@ class Bounds:
             return inf
         less = self.inflight_long - max(1.0, HEADROOM * self.inflight_long)
         return max(less, min(self.inflight_long, bdp))
-
-    def forget_short_term(self) -> None:
-        """BBRResetShortTermModel."""
-        self.inflight_short = self.bandwidth_short = inf
-
-    def lower_short_term(
-        self, bandwidth: float, window: float, bandwidth_latest: float, inflight_latest: float, excess: float
-    ) -> None:
-        """BBRInitLowerBounds and BBRLossLowerBounds (draft 5.5.10.3): towards what was delivered in the
-        last round, by no more than BETA at a time, or than the share that was lost beyond the noise:
-        a policer whose bucket has run dry takes off most of what is sent, and says so at once."""
-        if self.bandwidth_short == inf:
-            self.bandwidth_short, self.inflight_short = bandwidth, window
-        factor = min(BETA, 1.0 - excess)
-        self.bandwidth_short = max(bandwidth_latest, factor * self.bandwidth_short)
-        self.inflight_short = max(inflight_latest, factor * self.inflight_short)
 
     def lower_long_term(self, inflight: float, target: float, because: Tally) -> None:
         """BBRHandleInflightTooHigh (draft 5.5.10.2), because of these losses."""

@@ -15,14 +15,14 @@ import random
 from math import inf
 from typing import ClassVar
 
+from protocols.congestion.bbr.bandwidth import Bandwidth
 from protocols.congestion.bbr.bounds import Bounds
 from protocols.congestion.bbr.estimators import Aggregation, FullPipe, Rounds
-from protocols.congestion.bbr.losses import RecentLosses
-from protocols.congestion.bbr.noise import NoiseFloor, Tally
+from protocols.congestion.bbr.judge import QUEUED, SMALLEST_SAMPLE, Judge
+from protocols.congestion.bbr.noise import ENOUGH, NoiseFloor, Tally
 from protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Bound, Event, Phase
 from protocols.congestion.bbr.rtt import MinRtt
 from protocols.congestion.contract import Ack, Flight, Loss
-from protocols.congestion.filters import WindowedMax
 
 INITIAL_WINDOW = 10
 """RFC 6928."""
@@ -30,16 +30,20 @@ MINIMUM_WINDOW = 4
 """BBR.MinPipeCwnd (5.6.4.3)."""
 PACING_MARGIN = 0.99
 """5.6.2: one per cent below the estimate, so that queues drain."""
-BANDWIDTH_CYCLES = 2
 LARGEST_QUANTUM_US, SMALLEST_QUANTUM_US, QUANTA_PER_RTT = 1_000, 250, 40
 LARGEST_QUANTUM = 46
 """5.6.3 has 1 ms of data and 64 KB; less on short paths keeps a shallow queue shallow."""
+LONGEST_LESSON = 6.0
+"""Rounds of DOWN."""
 PROBE_RTT_US = 200_000
 SHORTEST_WAIT_US, LONGEST_WAIT_US = 2_000_000, 3_000_000
 LONGEST_WAIT_ROUNDS = 63
-SMALLEST_SAMPLE = 20
-"""Transmissions below which a loss rate says nothing."""
-REFUTED = 0.3
+FIRST_WAIT_US = 300_000
+"""The first probe after STARTUP comes soon: what that found on a lossy path, whose noise it did not know yet,
+may be too little."""
+LARGEST_CUT, FAIR_QUEUE, SMALLEST_SHARE = 0.2, 16, 0.25
+"""While cruising: the most that a standing queue takes off the pace; how many segments of our own in it take
+all of that; the least share of it that is taken."""
 _UP_GROWTH = 1.1
 
 
@@ -56,10 +60,9 @@ class Bbr:
         self.phase = Phase.STARTUP
         self.rtt, self.noise, self.bounds = MinRtt(), NoiseFloor(), Bounds()
         self.rounds, self.pipe, self.aggregation = Rounds(), FullPipe(), Aggregation()
-        self.losses = RecentLosses()
+        self.model = Bandwidth()
+        self.judge = Judge(self.rtt, self.noise, self.model)
         self._random = random.Random(seed)
-        self._bandwidths = WindowedMax(BANDWIDTH_CYCLES)
-        self._cycle = 0
         self._advanced = True
         self._delivered_best = 0.0
         self._initial_window = initial_window
@@ -70,12 +73,9 @@ class Bbr:
         self._in_flight = 0
         self._held = self._was_held = False  # the window was used up, in this round and in the last
         # the round in progress
-        self._round_best = self._last_best = 0.0
         self._send_rate = 0.0
         self._volume_latest = 0.0
-        self._from_delivered = self._from_lost = 0
         self._growth_best, self._growth_from = 0.0, 0
-        self._cruise = Tally()
         # the phase in progress
         self._phase_rounds = 0
         self._down_us = 0
@@ -85,12 +85,13 @@ class Bbr:
         self._queued_stamp_us = -1  # the newest transmission that met a queue
         self._base_rtt_us = 0.0
         self._up_rate = 0.0
-        self._wait_us = float(SHORTEST_WAIT_US)
+        self._cruised = False  # a first time
+        self._wait_us = 0.0
         self._wait_rounds = 0
         self._rounds_since_probe = 0
         self._hold_until_us: int | None = None
         self._hold_round_over = False
-        self._before_probe = 0.0
+        self._before_probe_rtt = 0.0
         self._timed_out = False
         self._idle = False
 
@@ -111,9 +112,8 @@ class Bbr:
 
     @property
     def bandwidth(self) -> float:
-        """BBR.bw, segments per second that the path carries (BBRBoundBWForModel)."""
-        most = self._bandwidths.value
-        return min(most, self.bounds.bandwidth_short) if PHASES[self.phase].short_term else most
+        """BBR.bw, segments per second that the path carries."""
+        return self.model.value
 
     @property
     def bdp(self) -> float:
@@ -133,9 +133,8 @@ class Bbr:
 
     @property
     def _inflight_bound(self) -> float | None:
-        """C.inflight_longterm, or C.inflight_shortterm where that holds and is less; None for neither."""
-        short = self.bounds.inflight_short if PHASES[self.phase].short_term else inf
-        bound = min(self.bounds.inflight_long, short)
+        """BBR.inflight_longterm; None for none."""
+        bound = self.bounds.inflight_long
         return bound if bound < inf else None
 
     # ------------------------------------------------------------ what it hears
@@ -168,7 +167,7 @@ class Bbr:
         self._lost_flight = loss.flight
         # Losses are found a round trip late: a queue that has drained since may have caused them.
         if self.rtt.near(self.rtt.latest_us, 4.0) and loss.flight.stamp_us > self._queued_stamp_us:
-            self.noise.lost(loss.flight.stamp_us, loss.segments)
+            self.noise.lost(loss.flight.stamp_us, loss.segments, self.rtt.near(self.rtt.latest_us))
 
     def on_ack(self, ack: Ack) -> None:
         """BBRUpdateOnACK (5.2.3)."""
@@ -180,13 +179,15 @@ class Bbr:
             if not self.rtt.us:  # 5.6.2: the initial window over the first round trip
                 gain = PHASES[Phase.STARTUP].pacing_gain
                 self._pacing_rate = gain * self._initial_window * 1e6 / ack.rtt_us
-            self.rtt.update(ack.rtt_us, ack.now_us)
+            if self.rtt.update(ack.rtt_us, ack.now_us):
+                self.noise.forget(ack.now_us)
         self._sample(ack)
         delivering = self.bandwidth * (1.0 - self.noise.estimate)
         self.aggregation.update(ack, delivering, self._window, self.rounds.count, self.rtt.us)
         if self.rounds.started:
             self._end_round(ack)
-        self._watch_losses(ack)
+        self.judge.on_ack(ack, self.window)
+        self._watch_probe(ack)
         self._check_phase(ack)
         self._set_controls(ack)
         self._idle = False
@@ -199,7 +200,7 @@ class Bbr:
         if flight is None:
             return
         if self.rtt.near(self.rtt.latest_us, 4.0):
-            self.noise.delivered(flight.stamp_us, ack.acked)
+            self.noise.delivered(flight.stamp_us, ack.acked, self.rtt.near(self.rtt.latest_us))
         else:
             self._queued_stamp_us = flight.stamp_us
         if not ack.interval_us:
@@ -208,9 +209,8 @@ class Bbr:
         sent = flight.sent - flight.newest_sent
         carried = min(sent or inf, delivered / (1.0 - self.noise.estimate))
         rate = carried * 1e6 / ack.interval_us
-        if rate >= self._bandwidths.value or not flight.app_limited:
-            self._bandwidths.update(self._cycle, rate)
-            self._round_best = max(self._round_best, rate)
+        if rate >= self.model.value or not flight.app_limited:
+            self.model.sample(rate, flight.stamp_us)
             self._delivered_best = max(self._delivered_best, ack.delivery_rate)
         self._volume_latest = max(self._volume_latest, carried)
         self._send_rate = max(self._send_rate, sent * 1e6 / ack.interval_us)
@@ -226,32 +226,29 @@ class Bbr:
         self._judge_losses(ack)
         if self.phase is Phase.DOWN and not self._advanced and not _app_limited(ack):
             self._advanced = True
-            self._cycle += 1
-            self._bandwidths.advance(self._cycle)
-        self._last_best, self._round_best = self._round_best, 0.0
+            self.model.advance()
+        self.model.end_round()
         self._send_rate = self._volume_latest = 0.0
         self._held, self._was_held = False, self._held
 
     def _watch_growth(self, ack: Ack) -> None:
         """BBRCheckFullBWReached (5.3.1.2), once per round, or once in several when a round has too few
         transmissions for its losses not to look like a plateau."""
-        self._growth_best = max(self._growth_best, self._round_best)
+        self._growth_best = max(self._growth_best, self.model.round_best)
         if ack.delivered - self._growth_from >= SMALLEST_SAMPLE and self._growth_best:
             self.pipe.update(self._growth_best)
             self._growth_best, self._growth_from = 0.0, ack.delivered
 
-    def _watch_losses(self, ack: Ack) -> None:
+    def _watch_probe(self, ack: Ack) -> None:
         """BBRHandleLostPacket (5.5.10.2) and BBRAdaptLongTermModel (5.3.3.6), a block at a time."""
-        block = self.losses.update(ack.delivered, ack.lost, self.window, ack.now_us)
-        if self.phase not in (Phase.UP, Phase.REFILL) or ack.flight is None:
+        if self.phase not in (Phase.UP, Phase.REFILL) or ack.flight is None or self.judge.waiting:
             return
-        recent = self.losses.since(ack.now_us - int(self.rtt.us)) if block else None
-        if recent is not None:
-            self._losing = self.noise.excessive(recent.lost, recent.sent)
-            if self._losing and self._probe_open:
-                self._too_much(self._lost_flight or ack.flight, recent, ack.now_us)
-                return
-        if not self._losing:
+        news, recent = self.judge.probe_excess(ack.now_us)
+        if news:
+            self._losing = recent is not None
+        if recent is not None and self._probe_open:
+            self._too_much(self._lost_flight or ack.flight, recent, ack.now_us)
+        elif not self._losing:
             held = self._bound_holds and self.phase is Phase.UP
             self.bounds.raise_long_term(
                 ack.flight.in_flight, ack.acked, self._window, held, self.rounds.started
@@ -259,56 +256,33 @@ class Bbr:
 
     def _judge_losses(self, ack: Ack) -> None:
         """BBRUpdateCongestionSignals (5.5.10.3), once per round."""
-        lost = ack.lost - self._from_lost
-        resolved = ack.delivered - self._from_delivered + lost
-        self._from_delivered, self._from_lost = ack.delivered, ack.lost
+        tally, now_us = self.judge.end_round(ack), ack.now_us
         if self.phase is Phase.STARTUP:
-            self.noise.note_startup_round(self._send_rate, resolved, lost)
-            self.noise.outgrown(self._delivered_best, ack.now_us)
+            if self.rtt.queue_share <= QUEUED:
+                self.noise.note_startup_round(self._send_rate, tally.sent, tally.lost)
+            self.noise.outgrown(self._delivered_best, now_us)
         elif self.phase is Phase.CRUISE and self._phase_rounds > 1:
-            self.noise.note_cruise(lost, resolved)
-        self.noise.update(ack.now_us, self.rtt.seen_empty)
+            self.noise.note_cruise(tally.lost, tally.sent)
+            self.judge.cruise(tally, now_us)
+        self.noise.update(now_us, self.rtt.seen_empty)
         reason = self.bounds.because
         if reason is not None and not self.noise.excessive(reason.lost, reason.sent):
             self.bounds.forget_long_term()
-        recent = self.losses.since(ack.now_us - int(self.rtt.us))
-        if recent is not None:
-            self._answer_losses(recent)
-
-    def _answer_losses(self, recent: Tally) -> None:
-        """The last round trip's losses, outside probes; a little too much for long shows only in the sum."""
-        self._cruise.add(recent)
-        if not self.noise.excessive(recent.lost, recent.sent):
-            if self.phase is not Phase.CRUISE or not self.noise.excessive(
-                self._cruise.lost, self._cruise.sent
-            ):
-                return
-            recent = self._cruise
-        self._cruise = Tally()
+        self.judge.reconsider()
+        recent = self.judge.excess(now_us, rounds=2)
+        if recent is None:
+            return
         if self.phase is Phase.STARTUP:
             self._leave_startup_for_losses(recent)
         elif not PHASES[self.phase].probing:
-            self._yield(recent.rate - self.noise.estimate)
-
-    def _yield(self, excess: float) -> None:
-        """BBRAdaptLowerBoundsFromCongestion (5.5.10.3). When much of a round is lost beyond the noise the
-        long-term estimate is refuted as well: it was a bucket's burst, or a path that is no more."""
-        self.bounds.lower_short_term(
-            self._bandwidths.value, self._window, self._round_best, self._volume_latest, excess
-        )
-        if excess > REFUTED:
-            self._refute(self.bounds.bandwidth_short)
-
-    def _refute(self, bandwidth: float) -> None:
-        """What the filter holds was a bucket's burst, or a path that is no more."""
-        if 0.0 < bandwidth < self._bandwidths.value:
-            self._bandwidths.clear()
-            self._bandwidths.update(self._cycle, bandwidth)
+            self.judge.refute(recent, now_us)
 
     def _leave_startup_for_losses(self, recent: Tally) -> None:
-        """BBRCheckStartupHighLoss (5.3.1.3). The draft wants a round of recovery and six gaps; here a round
-        without growth must come with it, two as long as the noise is not known: losses alone may be noise."""
-        if self.pipe.flat_rounds >= (1 if self.noise.known else 2):
+        """BBRCheckStartupHighLoss (5.3.1.3). The draft wants a round of recovery and six gaps; here a queue
+        must come with it, or a round without growth, two as long as the noise is not known: losses alone
+        may be noise."""
+        queued = self.rtt.queue_share > QUEUED
+        if queued or self.pipe.flat_rounds >= (1 if self.noise.known else 2):
             self.pipe.reached = True
             self.bounds.lower_long_term(max(self.bdp, self._volume_latest), 0.0, recent)
 
@@ -317,6 +291,10 @@ class Bbr:
         self._probe_open = False
         if not flight.app_limited:
             self.bounds.lower_long_term(flight.in_flight, min(self.bdp, self._window), recent)
+        if self.phase is Phase.UP:
+            self.judge.refute_probe(recent, now_us)
+        else:
+            self.judge.refute(recent, now_us)
         self._happen(Event.SATURATED, now_us)
 
     def _resume(self, ack: Ack) -> None:
@@ -325,8 +303,7 @@ class Bbr:
         self._timed_out = False
         self._window = max(self._window, self._saved_window)
         self._saved_window = 0.0
-        self.losses.restart(ack.delivered, ack.lost)
-        self._from_delivered, self._from_lost = ack.delivered, ack.lost
+        self.judge.restart(ack)
 
     # --------------------------------------------------------------- the phases
 
@@ -358,26 +335,33 @@ class Bbr:
             return
         self.phase = target
         self._phase_rounds = 0
-        self._cruise = Tally()
+        self.judge.begin_phase()
         self.noise.drive(PHASES[target].load, now_us)
         enter = getattr(self, f"_enter_{target.name.lower()}", None)
         if enter is not None:
             enter(now_us)
 
     def _enter_drain(self, now_us: int) -> None:
+        self.judge.change_rate(now_us)
         self._probe_open = False
 
     def _enter_down(self, now_us: int) -> None:
         """BBRStartProbeBW_DOWN (5.3.3.6)."""
         self._advanced = False
         self._down_us = now_us
+        self.judge.change_rate(now_us)
         self._rounds_since_probe = self._random.randint(0, 1)
         self._wait_us = self._random.uniform(SHORTEST_WAIT_US, LONGEST_WAIT_US)
+        if self.judge.policed:
+            self._wait_us *= 2
+        if not self._cruised:
+            self._wait_us = FIRST_WAIT_US
         self._wait_rounds = int(min(self.bdp, LONGEST_WAIT_ROUNDS))
 
     def _enter_refill(self, now_us: int) -> None:
-        self.bounds.forget_short_term()
+        self._cruised = True
         self.bounds.begin_probe(self._window)
+        self.judge.begin_probe()
         self._probe_open = True
 
     def _enter_up(self, now_us: int) -> None:
@@ -391,32 +375,40 @@ class Bbr:
         """BBREnterProbeRTT (5.3.4.3)."""
         self._saved_window = max(self._saved_window, self._window)
         self._hold_until_us = None
-        self._before_probe = max(self._last_best, self._round_best)
+        self._before_probe_rtt = self.model.latest_best
         self.rtt.begin_probe()
 
     def _check_drained(self, ack: Ack) -> None:
         """BBRCheckDrainDone (5.3.2), BBRIsTimeToCruise (5.3.3.6). A round-trip time near its minimum says
         the same as in flight below the BDP, and needs no model. On a lossy path DOWN lasts a round at
-        least: the floor is learnt there."""
+        least, because the floor is learnt there; where no queue ever shows, nothing else tells noise from a
+        policer, and it lasts until enough was sent to tell."""
         if self.phase is Phase.DRAIN and self._phase_rounds > 3:
             self._happen(Event.DRAINED, ack.now_us)
             return
         empty = ack.in_flight <= max(self.bdp, MINIMUM_WINDOW) or self.rtt.near(self.rtt.latest_us)
         if self.phase is Phase.DOWN:
-            learning = self.noise.lossy and self._phase_rounds < 1
+            rounds = 1.0 if self.rtt.seen_empty else min(LONGEST_LESSON, 2 * ENOUGH / max(self.bdp, 1.0))
+            learning = self.noise.lossy and self._phase_rounds < max(1.0, rounds)
             empty = empty and not learning and ack.in_flight <= self._with_headroom
         if empty:
             self._happen(Event.DRAINED, ack.now_us)
 
     def _time_to_probe(self, now_us: int) -> bool:
-        """BBRIsTimeToProbeBW (5.3.3.5.3). The wait counts from DOWN."""
+        """BBRIsTimeToProbeBW (5.3.3.5.3). The wait counts from DOWN. Where losses without a queue ended the
+        last probe it is twice as long, and the rounds of a flow that fills a queue (Reno, 5.3.3.5.1) do not
+        count: a probe costs a policed flow a quarter of two round trips, and finds nothing."""
         if self.phase is Phase.DOWN and self._phase_rounds < 1:
             return False
-        return now_us - self._down_us > self._wait_us or self._rounds_since_probe >= self._wait_rounds
+        if now_us - self._down_us > self._wait_us:
+            return True
+        return self._rounds_since_probe >= self._wait_rounds and not self.judge.policed
 
     def _saturated(self, ack: Ack) -> bool:
         """BBRIsTimeToGoDown (5.3.3.6), and a queue that grows while the bandwidth does not."""
-        best = max(self._last_best, self._round_best)
+        best = self.model.latest_best
+        if self.judge.beyond_proof:
+            return True
         if self.rounds.started and best >= self._up_rate * 1.25:
             self._up_rate = best
             return False
@@ -460,8 +452,11 @@ class Bbr:
         pause refutes no loss, and behind a policer it fills a bucket that the same rate would empty again."""
         if self._hold_until_us is None or now_us <= self._hold_until_us:
             return
-        if self.rtt.end_probe(now_us):
-            self._refute(self._before_probe)  # behind a standing queue the path delivered what it can
+        before_us = self.rtt.us
+        if self.rtt.end_probe(now_us, self.judge.losing):
+            self.model.lower(self._before_probe_rtt)  # behind a standing queue the path delivered what it can
+        if self.rtt.us > before_us:
+            self.bounds.forget_long_term()  # it was in flight on a shorter path
         self._window = max(self._window, self._saved_window)
         self._saved_window = 0.0
         self._enter_down(now_us)
@@ -479,17 +474,22 @@ class Bbr:
         self._set_window(ack)
 
     def _pacing_gain(self) -> float:
-        """The phase's gain; while cruising, less by the queue that the last round never fell below. The
-        bandwidth filter keeps the best of many samples, so its error is upwards."""
+        """The phase's gain; while cruising, less by the queue that the last round never fell below: the
+        bandwidth filter keeps the best of many samples, so its error is upwards. Whoever has few segments in
+        that queue gives way less, so that flows that share it come to have equally many, and equal rates."""
         gain = PHASES[self.phase].pacing_gain
-        if self.phase is Phase.CRUISE:
-            return gain - min(0.1, self.rtt.queue_share)
+        if self.phase is Phase.CRUISE and not self.rtt.contested:
+            queue = self.rtt.queue_share
+            ours = min(1.0, max(SMALLEST_SHARE, queue * self.bdp / FAIR_QUEUE))
+            return gain - min(LARGEST_CUT, queue) * ours
         return gain
 
     def _set_window(self, ack: Ack) -> None:
         """BBRSetCwnd (5.6.4.6) and BBRBoundCwndForModel (5.6.4.7)."""
         row = PHASES[self.phase]
         most = max(self.bdp * row.window_gain + self.aggregation.extra, 2 * self.burst, MINIMUM_WINDOW)
+        if self.rtt.contested:  # two BDP are less than what the queue of others holds back
+            most = max(most, self.bandwidth * self.rtt.last_round_us / 1e6)
         if self.phase is Phase.UP:
             most += 2
         if self.pipe.reached:
@@ -500,8 +500,6 @@ class Bbr:
             self._window = min(self._window, self.bounds.inflight_long)
         elif row.bound is Bound.HEADROOM:
             self._window = min(self._window, self._with_headroom)
-        if row.short_term:
-            self._window = min(self._window, self.bounds.inflight_short)
         if self.phase is Phase.PROBE_RTT:
             self._window = min(self._window, self._probe_rtt_window)
         self._window = max(self._window, MINIMUM_WINDOW)

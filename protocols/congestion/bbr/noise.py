@@ -13,8 +13,9 @@ epoch: on a path of microseconds a phase lasts no longer. Of the epochs of the l
   their loss exceeds the loss below, measured in standard errors. A sender that overdrives a policer would
   otherwise talk itself into taking the drops for noise at any rate: this pulls it back every time it
   slows down and loses less.
-* Nothing is learnt while the round-trip time says that there is a queue: growing delay vetoes. And no more
-  than a tenth is believed unless the queue is known to have been empty.
+* Nothing is learnt while the round-trip time says that there is a queue: growing delay vetoes, at capacity at
+  the first sign. So where a queue was seen to build and to drain, losses at capacity are hardly doubted: a
+  sender that overdrives the path would see it. Where none was seen, no more than a tenth is believed.
 
 Not in the draft. It has a fixed tolerance (LossThresh, 2 %) in the place of `excessive`.
 """
@@ -33,7 +34,7 @@ TOLERANCE = 0.02
 ENOUGH = 100
 """Transmissions that make a pool worth believing."""
 _SIGNIFICANT = 3.0
-_DISBELIEVED = 2.5
+_DISBELIEVED, _DISBELIEVED_WITH_QUEUE = 2.5, 6.0
 """Standard errors above the loss below at which loss at capacity does not count at all."""
 _LEAST_DIFFERENCE = 0.01
 _LEAST_POOL = 30
@@ -52,16 +53,21 @@ _BURSTIEST = 50.0
 
 
 class Tally:
-    """Transmissions and how many of them were lost."""
+    """Transmissions, how many of them were lost, and, where it is asked for, in what time that was learnt."""
 
-    __slots__ = ("load", "lost", "sent", "since_us")
+    __slots__ = ("load", "lost", "sent", "since_us", "us")
 
     def __init__(self, load: Load = Load.AT, since_us: int = 0, sent: int = 0, lost: int = 0) -> None:
-        self.load, self.since_us, self.sent, self.lost = load, since_us, sent, lost
+        self.load, self.since_us, self.sent, self.lost, self.us = load, since_us, sent, lost, 0
 
     def add(self, other: Tally) -> None:
         self.sent += other.sent
         self.lost += other.lost
+        self.us += other.us
+
+    @property
+    def sent_per_s(self) -> float:
+        return self.sent * 1e6 / self.us if self.us else 0.0
 
     @property
     def rate(self) -> float:
@@ -100,15 +106,30 @@ class NoiseFloor:
                 return epoch
         return self._changes[0][1]
 
-    def delivered(self, stamp_us: int, segments: int) -> None:
-        """Segments were acknowledged, the newest of them sent at `stamp_us`."""
-        self._epoch(stamp_us).sent += segments
+    def delivered(self, stamp_us: int, segments: int, drained: bool) -> None:
+        """Segments were acknowledged, the newest of them sent at `stamp_us`. `drained`: no queue at all."""
+        epoch = self._epoch(stamp_us)
+        if drained or epoch.load is not Load.AT:
+            epoch.sent += segments
 
-    def lost(self, stamp_us: int, segments: int) -> None:
+    def lost(self, stamp_us: int, segments: int, drained: bool) -> None:
         """Segments were found lost (fewer than none: found delivered after all)."""
         epoch = self._epoch(stamp_us)
-        epoch.sent += segments
-        epoch.lost += segments
+        if drained or epoch.load is not Load.AT:
+            epoch.sent += segments
+            epoch.lost += segments
+
+    def forget(self, now_us: int) -> None:
+        """The path is shorter than was thought: what was learnt was learnt behind a queue."""
+        for epochs in self._epochs.values():
+            epochs.clear()
+        self._startup.clear()
+        self.estimate = 0.0
+        load = self._changes[-1][1].load
+        self._changes.clear()
+        self._epochs[load].append(Tally(load, now_us))
+        self._changes.append((now_us, self._epochs[load][-1]))
+        self._below, self._at = Tally(), Tally()
 
     def note_startup_round(self, rate: float, sent: int, lost: int) -> None:
         """A round of STARTUP that sent `rate` segments per second. Whether that was below what the path
@@ -151,7 +172,8 @@ class NoiseFloor:
             self.estimate = 0.0
             return 0.0
         both = Tally(Load.AT, 0, below.sent + self._at.sent, below.lost + self._at.lost)
-        doubt = max(0.0, self._distance(self._at, below)) / _DISBELIEVED
+        disbelieved = _DISBELIEVED_WITH_QUEUE if seen_empty else _DISBELIEVED
+        doubt = max(0.0, self._distance(self._at, below)) / disbelieved
         trust = max(0.0, 1.0 - doubt * doubt)
         rate = below.rate + trust * (both.rate - below.rate)
         sent = below.sent + trust * self._at.sent
@@ -181,11 +203,11 @@ class NoiseFloor:
         spread = self.burstiness * common * (1.0 - common) * (1.0 / high.sent + 1.0 / low.sent)
         return (high.rate - low.rate) / sqrt(spread) if spread > 0 else 0.0
 
-    def excessive(self, lost: int, sent: int) -> bool:
-        """Are `lost` of `sent` transmissions more than the noise and chance explain?"""
+    def excessive(self, lost: int, sent: int, tolerance: float = TOLERANCE) -> bool:
+        """Are `lost` of `sent` transmissions more than the noise, `tolerance` and chance explain?"""
         expected = self.estimate * sent
         scatter = sqrt(self.burstiness * max(expected * (1.0 - self.estimate), 0.25))
-        return lost > expected + TOLERANCE * sent + 2.0 * scatter
+        return lost > expected + tolerance * sent + 2.0 * scatter
 
     def note_cruise(self, lost: int, sent: int) -> None:
         """What was resolved since the last call, while cruising: how far losses scatter about their mean."""

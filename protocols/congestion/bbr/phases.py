@@ -60,25 +60,25 @@ class Bound(enum.Enum):
 class Row:
     """A phase: gains on bandwidth and on the bandwidth-delay product, and which bounds hold.
 
-    `probing` phases answer losses by lowering the long-term bound, the others by the short-term ones.
+    `probing` phases answer losses by lowering the bound on what is in flight, the others by lowering the
+    bandwidth.
     """
 
     pacing_gain: float
     window_gain: float
     bound: Bound
-    short_term: bool
     probing: bool
     load: Load
 
 
 PHASES: dict[Phase, Row] = {
-    Phase.STARTUP: Row(2.77, 2.77, Bound.NONE, False, True, Load.SEARCHING),
-    Phase.DRAIN: Row(0.5, 2.0, Bound.NONE, True, False, Load.BELOW),
-    Phase.DOWN: Row(0.75, 2.0, Bound.WHOLE, True, False, Load.BELOW),
-    Phase.CRUISE: Row(1.0, 2.0, Bound.HEADROOM, True, False, Load.AT),
-    Phase.REFILL: Row(1.0, 2.0, Bound.WHOLE, False, True, Load.AT),
-    Phase.UP: Row(1.25, 2.25, Bound.WHOLE, False, True, Load.ABOVE),
-    Phase.PROBE_RTT: Row(1.0, 0.5, Bound.HEADROOM, True, False, Load.BELOW),
+    Phase.STARTUP: Row(2.77, 2.77, Bound.NONE, True, Load.SEARCHING),
+    Phase.DRAIN: Row(0.5, 2.0, Bound.NONE, False, Load.BELOW),
+    Phase.DOWN: Row(0.75, 2.0, Bound.WHOLE, False, Load.BELOW),
+    Phase.CRUISE: Row(1.0, 2.0, Bound.HEADROOM, False, Load.AT),
+    Phase.REFILL: Row(1.0, 2.0, Bound.WHOLE, True, Load.AT),
+    Phase.UP: Row(1.25, 2.25, Bound.WHOLE, True, Load.ABOVE),
+    Phase.PROBE_RTT: Row(1.0, 0.5, Bound.HEADROOM, False, Load.BELOW),
 }
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {

@@ -18,6 +18,7 @@ from math import inf
 
 PROBE_INTERVAL_US = 5_000_000
 FILTER_US = 10_000_000
+CONTESTED = 3.0
 _JITTER_US = 500
 _RAISED = 1.25
 _RAISED_ROUNDS = 4
@@ -57,23 +58,33 @@ class MinRtt:
         """The queue that the last round never fell below, as a share of the minimum."""
         return max(0.0, self.last_round_us / self.us - 1.0) if self.us else 0.0
 
-    def update(self, rtt_us: int, now_us: int) -> None:
-        """Take a sample."""
+    @property
+    def contested(self) -> bool:
+        """Do others keep a queue that is deeper than flows like this one build? Those have two BDP in flight
+        at most, by estimates that may be a third too high."""
+        return self.last_round_us > CONTESTED * self.us > 0.0
+
+    def update(self, rtt_us: int, now_us: int) -> bool:
+        """Take a sample. True when the path is shorter than was thought: what looked like an empty queue was
+        none."""
         self.latest_us = float(rtt_us)
         self.round_least_us = min(self.round_least_us, rtt_us)
         self._probe_least_us = min(self._probe_least_us, rtt_us)
+        shorter = False
         if not self.us or rtt_us < self.us:
-            self.seen_empty = self.seen_empty and rtt_us + self.tolerance_us >= self.us
+            shorter = rtt_us + self.tolerance_us < self.us
+            self.seen_empty = self.seen_empty and not shorter
             self.us = float(rtt_us)
             self._seen_us = now_us
         elif not self.near(rtt_us):
             self._above = True
-            return
+            return False
         self._met_us = now_us
         if self._above:
             self._above = False
             self.seen_empty = True
             self._seen_us = now_us
+        return shorter
 
     def end_round(self, loaded: bool) -> None:
         """A round is over; `loaded` when we were building a queue ourselves."""
@@ -104,15 +115,17 @@ class MinRtt:
         """In flight has come down: samples from here on count."""
         self._probe_least_us = inf
 
-    def end_probe(self, now_us: int) -> bool:
+    def end_probe(self, now_us: int, losing: bool) -> bool:
         """PROBE_RTT is over: believe what it saw when emptying our queue made no difference, or when the old
-        value has been missed for a whole filter length. Returns whether the rounds before stood behind a
-        queue that was ours at least in part."""
+        value has been missed for a whole filter length. `losing`: more was lost than the path's noise
+        explains while the round-trip times were high; so looks a full queue that others keep, and not a
+        longer path, and that takes three filter lengths to believe. Returns whether the rounds before stood
+        behind a queue that was ours at least in part."""
         seen = self._probe_least_us
         ours = self._before_us > self.us * _RAISED + _JITTER_US and seen < _UNCHANGED * self._before_us
         if seen < inf and not self.near(seen):
-            unchanged = seen >= _UNCHANGED * self._before_us
-            if unchanged or now_us - self._met_us > FILTER_US:
+            unchanged = seen >= _UNCHANGED * self._before_us and not losing
+            if unchanged or now_us - self._met_us > FILTER_US * (3 if losing else 1):
                 self.us = float(seen)
                 self.seen_empty = self._above = False
                 self._met_us = now_us

@@ -57,7 +57,7 @@ def test_a_probe_that_did_not_drain_the_queue_replaces_no_minimum_met_lately() -
     rtt.begin_probe()
     rtt.hold()
     rtt.update(110_000, now_us + 100_000)
-    rtt.end_probe(now_us + 200_000)
+    rtt.end_probe(now_us + 200_000, losing=False)
     assert rtt.us == 60_000
 
 
@@ -66,9 +66,27 @@ def test_a_longer_path_replaces_the_minimum_at_once() -> None:
     rtt.begin_probe()
     rtt.hold()
     rtt.update(199_000, now_us + 100_000)
-    rtt.end_probe(now_us + 200_000)
+    rtt.end_probe(now_us + 200_000, losing=False)
     assert rtt.us == 199_000
     assert not rtt.seen_empty
+
+
+def test_a_full_queue_that_others_keep_is_no_longer_path() -> None:
+    """It loses, and emptying our share changes nothing; in the end it has to be believed all the same."""
+    rtt, now_us = _fed(60, 70, 60, *[200] * 10)
+    for waited_us, believed_us in ((0, 60_000), (3 * FILTER_US, 199_000)):
+        rtt.begin_probe()
+        rtt.hold()
+        rtt.update(199_000, now_us + waited_us + 100_000)
+        rtt.end_probe(now_us + waited_us + 200_000, losing=True)
+        assert rtt.us == believed_us
+
+
+def test_a_shorter_path_is_said_because_queues_looked_empty_that_were_not() -> None:
+    rtt = MinRtt()
+    assert not rtt.update(60_000, SECOND)
+    assert not rtt.update(59_000, SECOND)
+    assert rtt.update(40_000, SECOND)
 
 
 def _noise(loss: float, cycles: int, cycle_us: int) -> tuple[NoiseFloor, int]:
@@ -78,8 +96,8 @@ def _noise(loss: float, cycles: int, cycle_us: int) -> tuple[NoiseFloor, int]:
         for load in (Load.BELOW, Load.AT):
             now_us += cycle_us // 2
             noise.drive(load, now_us)
-            noise.delivered(now_us, round(100 * (1 - loss)))
-            noise.lost(now_us, round(100 * loss))
+            noise.delivered(now_us, round(100 * (1 - loss)), drained=True)
+            noise.lost(now_us, round(100 * loss), drained=True)
     return noise, now_us
 
 
@@ -89,10 +107,28 @@ def test_the_loss_of_a_path_is_learnt_whatever_the_phases_last() -> None:
         assert noise.update(now_us + SECOND, seen_empty=True) == pytest.approx(0.3, abs=0.02)
 
 
+def test_what_was_learnt_behind_a_queue_is_forgotten() -> None:
+    noise, now_us = _noise(0.3, 50, SECOND)
+    assert noise.update(now_us + SECOND, seen_empty=True) > 0.25
+    noise.forget(now_us + SECOND)
+    assert noise.update(now_us + 2 * SECOND, seen_empty=True) == 0.0
+    assert not noise.known
+
+
 def test_no_more_than_a_tenth_is_believed_of_a_path_whose_queue_never_drained() -> None:
     noise, now_us = _noise(0.3, 50, SECOND)
     assert noise.update(now_us + SECOND, seen_empty=False) == 0.1
     assert noise.update(now_us + 2 * SECOND, seen_empty=True) > 0.25
+
+
+def test_with_a_queue_nothing_is_learnt_at_capacity() -> None:
+    noise, now_us = _noise(0.0, 20, SECOND)
+    noise.drive(Load.AT, now_us + SECOND)
+    noise.lost(now_us + SECOND, 500, drained=False)
+    assert noise.update(now_us + SECOND, seen_empty=True) == 0.0
+    noise.drive(Load.BELOW, now_us + 2 * SECOND)
+    noise.delivered(now_us + 2 * SECOND, 500, drained=False)
+    assert noise.known
 
 
 def test_what_is_lost_only_at_capacity_is_no_noise() -> None:
@@ -101,8 +137,8 @@ def test_what_is_lost_only_at_capacity_is_no_noise() -> None:
         for load, lost in ((Load.BELOW, 0), (Load.AT, 20)):
             now_us += SECOND
             noise.drive(load, now_us)
-            noise.delivered(now_us, 100 - lost)
-            noise.lost(now_us, lost)
+            noise.delivered(now_us, 100 - lost, drained=True)
+            noise.lost(now_us, lost, drained=True)
     assert noise.update(now_us + SECOND, seen_empty=True) < 0.02
 
 
@@ -135,5 +171,5 @@ def test_a_queue_of_our_own_refutes_the_bandwidth() -> None:
     rtt.begin_probe()
     rtt.hold()
     rtt.update(61_000, now_us + 100_000)
-    assert rtt.end_probe(now_us + 200_000)
+    assert rtt.end_probe(now_us + 200_000, losing=False)
     assert rtt.us == 60_000

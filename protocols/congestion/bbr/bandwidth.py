@@ -1,0 +1,85 @@
+"""The rate that the path carries: the best sample of two cycles of probing, until losses refute it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocols.congestion.bbr.noise import Tally
+from protocols.congestion.filters import WindowedMax
+
+CYCLES = 2
+_FEW = 3
+"""Samples of a round, up to which the last round's say more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The estimate was `before` segments per second, and was lowered for these losses, which exceeded the
+    noise by more than `tolerance`."""
+
+    because: Tally
+    tolerance: float
+    before: float
+
+
+class Bandwidth:
+    """BBR.max_bw (draft 5.5.5, 5.5.6), in segments per second."""
+
+    def __init__(self) -> None:
+        self._filter = WindowedMax(CYCLES)
+        self._cycle = 0
+        self._lowered_us = -1
+        self.verdict: Verdict | None = None
+        """Why the estimate is lower than it was, as long as that may turn out to be wrong."""
+        self.round_best = self._last_best = 0.0
+        self._sum, self._count, self._last_mean = 0.0, 0, 0.0
+
+    @property
+    def value(self) -> float:
+        return self._filter.value
+
+    @property
+    def latest_best(self) -> float:
+        """The best sample of this round and the last."""
+        return max(self.round_best, self._last_best)
+
+    @property
+    def latest_mean(self) -> float:
+        """Of this round's samples or, early in it, of the last round's."""
+        return self._sum / self._count if self._count > _FEW else self._last_mean
+
+    def sample(self, rate: float, stamp_us: int) -> None:
+        """A sample, taken when what left at `stamp_us` was acknowledged. What left before the estimate was
+        lowered has been judged, and raises it no more."""
+        self.round_best = max(self.round_best, rate)
+        self._sum += rate
+        self._count += 1
+        if stamp_us > self._lowered_us:
+            self._filter.update(self._cycle, rate)
+
+    def end_round(self) -> None:
+        """Once per packet-timed round."""
+        if self._count:
+            self._last_mean = self._sum / self._count
+        self._last_best, self.round_best = self.round_best, 0.0
+        self._sum, self._count = 0.0, 0
+
+    def advance(self) -> None:
+        """A cycle of probing is over (BBRAdvanceMaxBwFilter, 5.5.6)."""
+        self._cycle += 1
+        self._filter.advance(self._cycle)
+
+    def lower(self, rate: float, now_us: int = -1, verdict: Verdict | None = None) -> None:
+        """The path carries no more than this, whatever was measured of what left before `now_us`. `verdict`:
+        this may be wrong; of several in a row the first is remembered."""
+        if 0.0 < rate < self.value:
+            self.verdict = (self.verdict or verdict) if verdict is not None else None
+            self._filter.clear()
+            self._filter.update(self._cycle, rate)
+            self._lowered_us = now_us
+
+    def restore(self) -> None:
+        """The verdict was wrong."""
+        if self.verdict is not None:
+            self._filter.update(self._cycle, self.verdict.before)
+            self.verdict = None

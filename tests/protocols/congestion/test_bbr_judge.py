@@ -1,0 +1,175 @@
+"""What losses do to the bandwidth, and when that is undone: the judge alone, fed round by round."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocols.congestion.bbr.bandwidth import Bandwidth, Verdict
+from protocols.congestion.bbr.judge import PROVING, Judge
+from protocols.congestion.bbr.noise import NoiseFloor, Tally
+from protocols.congestion.bbr.phases import Load
+from protocols.congestion.bbr.rtt import MinRtt
+from protocols.congestion.contract import Ack, Flight
+
+RTT_US, RATE, ROUND = 50_000, 1_000.0, 50
+"""A path of 50 segments per round trip."""
+
+
+class Feed:
+    """A judge and what it is told: rounds of 50 transmissions, of which some are lost."""
+
+    def __init__(self) -> None:
+        self.rtt, self.noise, self.bandwidth = MinRtt(), NoiseFloor(), Bandwidth()
+        self.judge = Judge(self.rtt, self.noise, self.bandwidth)
+        self.now_us = 0
+        self.delivered = self.lost = 0
+        self.queue_us = 0
+        self.bandwidth.sample(RATE, 0)
+        self.rtt.update(RTT_US, 0)
+
+    def round(self, lost: int, rate: float = RATE, acks: int = 10, sent: int = ROUND) -> Tally:
+        """One round trip in ten acknowledgements, the first `acks` of which resolve the losses; and samples
+        of the rate."""
+        for at in range(10):
+            self.now_us += RTT_US // 10
+            gone = lost * (at + 1) // acks - lost * at // acks if at < acks else 0
+            self.lost += gone
+            self.delivered += sent // 10 - gone
+            self.rtt.update(RTT_US + self.queue_us, self.now_us)
+            self.bandwidth.sample(rate, self.now_us - RTT_US)
+            self.judge.on_ack(self._ack(), ROUND)
+        self.rtt.end_round(loaded=False)
+        tally = self.judge.end_round(self._ack())
+        self.bandwidth.end_round()
+        return tally
+
+    def _ack(self) -> Ack:
+        flight = Flight(self.now_us - RTT_US, 0, 0, 0, 0, 0, app_limited=False)
+        return Ack(self.now_us, 0, self.delivered, self.lost, 0, 0, RTT_US, flight, RTT_US, RATE, 0)
+
+    def cruise(self, rounds: int, lost: int, sent: int = ROUND) -> None:
+        for _ in range(rounds):
+            self.judge.cruise(self.round(lost, 0.9 * self.bandwidth.value, sent=sent), self.now_us)
+
+    def refuted(self) -> None:
+        """Three rounds of a fifth lost, and what follows."""
+        for _ in range(3):
+            self.round(lost=10, rate=800.0)
+        recent = self.judge.excess(self.now_us, rounds=2)
+        assert recent is not None
+        assert recent.rate == pytest.approx(0.2, abs=0.05)
+        self.judge.refute(recent, self.now_us)
+
+    def probe(self) -> None:
+        """The next probe begins."""
+        self.judge.begin_phase()
+        self.judge.begin_probe()
+
+
+@pytest.fixture
+def feed() -> Feed:
+    return Feed()
+
+
+def test_too_much_loss_of_two_round_trips_is_noticed_and_answered(feed: Feed) -> None:
+    feed.refuted()
+    assert feed.bandwidth.value == pytest.approx(800.0, rel=0.05)
+
+
+def test_one_burst_is_not_noticed(feed: Feed) -> None:
+    for lost in (0, 0, 10, 0):
+        feed.round(lost, acks=2)
+    assert feed.judge.excess(feed.now_us, rounds=2) is None
+
+
+def test_nothing_is_judged_before_what_was_sent_earlier_is_resolved(feed: Feed) -> None:
+    feed.judge.change_rate(feed.now_us)
+    feed.round(lost=10)
+    assert feed.judge.waiting
+    assert feed.judge.excess(feed.now_us, rounds=2) is None
+    assert feed.judge.probe_excess(feed.now_us) == (False, None)
+    for _ in range(3):
+        feed.round(lost=10)
+    assert not feed.judge.waiting
+    assert feed.judge.excess(feed.now_us, rounds=2) is not None
+
+
+def test_a_little_too_much_for_a_whole_cruise_takes_off_just_that(feed: Feed) -> None:
+    for _ in range(60):
+        feed.cruise(rounds=1, lost=1)
+        if feed.bandwidth.value < RATE:
+            break
+    assert RATE * 0.95 < feed.bandwidth.value < RATE * 0.99
+
+
+def test_a_cruise_that_goes_on_losing_was_wronged(feed: Feed) -> None:
+    """Less was sent, as much lost, and no queue stood: at the next probe the old estimate counts again."""
+    feed.refuted()
+    feed.cruise(rounds=6, lost=8, sent=40)
+    feed.probe()
+    assert feed.bandwidth.value == RATE
+
+
+def test_a_cruise_in_which_no_less_was_sent_says_nothing(feed: Feed) -> None:
+    """Something else held the sender, so it is not known whether less would have helped."""
+    feed.refuted()
+    feed.cruise(rounds=6, lost=10)
+    feed.probe()
+    assert feed.bandwidth.value < 0.85 * RATE
+
+
+def test_a_cruise_that_loses_no_more_was_right(feed: Feed) -> None:
+    feed.refuted()
+    feed.cruise(rounds=10, lost=0, sent=40)
+    feed.probe()
+    assert feed.bandwidth.value == pytest.approx(800.0, rel=0.05)
+
+
+def test_with_a_queue_it_was_congestion_and_nothing_is_undone(feed: Feed) -> None:
+    feed.queue_us = RTT_US
+    feed.refuted()
+    assert feed.bandwidth.verdict is None
+    feed.cruise(rounds=6, lost=8, sent=40)
+    feed.probe()
+    assert feed.bandwidth.value < RATE * 0.85
+
+
+def test_noise_that_explains_the_losses_undoes_it(feed: Feed) -> None:
+    feed.bandwidth.lower(700.0, feed.now_us, Verdict(Tally(sent=400, lost=120), 0.02, RATE))
+    feed.judge.reconsider()
+    assert feed.bandwidth.value == 700.0
+    for load in (Load.BELOW, Load.AT) * 10:
+        feed.now_us += 1_000_000
+        feed.noise.drive(load, feed.now_us)
+        feed.noise.delivered(feed.now_us, 700, drained=True)
+        feed.noise.lost(feed.now_us, 300, drained=True)
+    feed.noise.update(feed.now_us, seen_empty=True)
+    feed.judge.reconsider()
+    assert feed.bandwidth.value == RATE
+
+
+def test_what_a_bucket_let_through_has_to_be_proved_before_up_goes_further(feed: Feed) -> None:
+    feed.round(lost=0, rate=1_500.0)
+    for _ in range(3):
+        feed.round(lost=20, rate=900.0)
+    news, recent = feed.judge.probe_excess(feed.now_us)
+    assert news
+    assert recent is not None
+    feed.judge.refute_probe(recent, feed.now_us)
+    proved = feed.bandwidth.value
+    assert proved < 1_500.0
+    assert not feed.judge.beyond_proof
+    feed.bandwidth.sample(proved * PROVING * 1.1, feed.now_us + RTT_US)
+    assert feed.judge.beyond_proof
+    feed.probe()  # a CRUISE without losses lies between
+    assert not feed.judge.beyond_proof
+
+
+def test_what_left_before_the_estimate_was_lowered_raises_it_no_more() -> None:
+    bandwidth = Bandwidth()
+    bandwidth.sample(RATE, 0)
+    bandwidth.lower(500.0, 1_000)
+    bandwidth.sample(900.0, 900)
+    assert bandwidth.value == 500.0
+    bandwidth.sample(600.0, 1_100)
+    assert bandwidth.value == 600.0
