@@ -19,7 +19,7 @@ from tests.simnet import Bulk, Change, Paced, Path, Simulation, bdp_bytes
 
 Move = tuple[Phase, Phase]
 Step = tuple[Phase, Event]
-WALKS = 10
+WALKS = 12
 
 
 class Watched(Bbr):
