@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from iperfpy.control.auth import KeyFileError, check_token, private_key, users_of
 from iperfpy.control.codec import State, encode_state
@@ -128,6 +129,7 @@ class _Server:
         self._tests: dict[asyncio.Task[None], _ServerTest] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._placement = Placement()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, on_listening: Callable[[int], None] | None) -> int:
         """Accept clients until `finished`; gives the exit status."""
@@ -210,6 +212,10 @@ class _Server:
         """Run where the clients of the running tests want it. Raises `PlanError`."""
         plans = [test.plan for test in self.running()]
         self._placement.place({one.server_cpu for one in plans if one and one.server_cpu is not None})
+
+    def turn(self, host: str) -> asyncio.Lock:
+        """Held by the one test of a host whose streams are known by nothing but where they come from."""
+        return self._turns.setdefault(host, asyncio.Lock())
 
     def running(self) -> list[_ServerTest]:
         """The tests that were accepted."""
@@ -360,22 +366,29 @@ class _ServerTest:
             self.ends_us = now_us() + plan.duration_us + plan.omit_us
 
     async def _open_streams(self, request: Request) -> None:
-        """Be ready for the streams before the client is told to open them."""
-        plan = request.plan
-        queue = self._server.acceptor.expect(self.cookie, stream_count(plan))
-        server = self._server
-        wanted = partial(prepare, options=server.options.sockets)
-        port = NetworkServerPort(server.acceptor.local, self._address, queue, server.shared, wanted)
-        accepting = asyncio.create_task(self._accept_all(request, port))
-        await asyncio.sleep(0)
-        if not accepting.done():
-            self._wire.send(Send.CREATE_STREAMS)
+        """Be ready for the streams before the client is told to open them. The datagrams of a stock client
+        name no test: of one host (or of one NAT), one such test at a time opens its streams."""
+        plan, server = request.plan, self._server
         seconds = self._deadlines.streams_s * max(1, stream_count(plan) // 8)
-        try:
-            late = f"the client did not open its data streams within {seconds:g} s"
-            await self.guard.wait(accepting, seconds, late)
-        except TransportError as error:
-            raise from_transport(error) from error
+        async with contextlib.AsyncExitStack() as stack:
+            if request.transport.whole_blocks and not request.convs:
+                try:
+                    async with asyncio.timeout(2 * seconds):  # whoever holds it has `seconds`
+                        await stack.enter_async_context(server.turn(self._address[0]))
+                except TimeoutError as error:
+                    raise LateError("another client of this host has still not opened its streams") from error
+            queue = server.acceptor.expect(self.cookie, stream_count(plan))
+            wanted = partial(prepare, options=server.options.sockets)
+            port = NetworkServerPort(server.acceptor.local, self._address, queue, server.shared, wanted)
+            accepting = asyncio.create_task(self._accept_all(request, port))
+            await asyncio.sleep(0)
+            if not accepting.done():
+                self._wire.send(Send.CREATE_STREAMS)
+            try:
+                late = f"the client did not open its data streams within {seconds:g} s"
+                await self.guard.wait(accepting, seconds, late)
+            except TransportError as error:
+                raise from_transport(error) from error
 
     async def _accept_all(self, request: Request, port: NetworkServerPort) -> None:
         settings = request.plan.settings

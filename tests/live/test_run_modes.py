@@ -14,7 +14,8 @@ from iperfpy.errors import PeerError
 from iperfpy.measure.sample import Row, Sample
 from iperfpy.plan import Direction
 from protocols.contract import Side
-from tests.iperfpy.run.support import Peer, Recorder, Server, measure, plan_for, serving
+from protocols.udp import association
+from tests.iperfpy.run.support import HURRIED, Peer, Recorder, Server, measure, plan_for, serving
 
 pytestmark = pytest.mark.live
 
@@ -277,3 +278,31 @@ async def test_figures_of_both_ends_are_in_every_row(name: str, direction: Direc
         held = [value for key, value in sender.values.items() if key.endswith("_limited_us")]
         assert len(held) == 6
         assert sum(int(us or 0) for us in held) <= 1.2e6 * sender.seconds + 50_000
+
+
+@pytest.mark.parametrize("first_opens", [True, False], ids=["opens", "stays silent"])
+async def test_stock_udp_clients_of_one_host_open_their_streams_in_turn(first_opens: bool) -> None:
+    """Their datagrams name no test: of two that may open at once, each could get the other's stream."""
+    parameters = {"udp": True, "time": 1, "parallel": 1, "len": 1000, "bandwidth": 1_000_000}
+    call, answer = next(iter(association.ANSWERS.items()))
+    async with serving(replace(HURRIED, streams_s=0.6)) as server:
+        first, second = [await Peer.connected(server.port, letter * 36) for letter in "ab"]
+        assert [await peer.state() for peer in (first, second)] == [State.PARAM_EXCHANGE] * 2
+        first.tell(parameters)
+        assert await first.state() == State.CREATE_STREAMS
+        second.tell(parameters)
+        following = asyncio.create_task(second.state())
+        with socket.socket(type=socket.SOCK_DGRAM) as stream:
+            stream.setblocking(False)
+            stream.connect(("127.0.0.1", server.port))
+            await asyncio.sleep(0.1)
+            assert not following.done()
+            if first_opens:
+                stream.send(call)
+                assert await asyncio.get_running_loop().sock_recv(stream, 5) == answer
+                assert await first.state() == State.TEST_START
+            else:
+                assert await first.state() == State.SERVER_ERROR
+            assert await following == State.CREATE_STREAMS
+        for peer in (first, second):
+            await peer.close()
