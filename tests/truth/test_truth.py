@@ -20,7 +20,7 @@ TIMED = (
     *("rtt", "path_loss", "jitter", "interval ends", "start", "bits_per_second", "_sent", "_received"),
     "segments received",
 )
-"""Columns that say how late a busy machine was, or what came while it was ending: `make truth` judges them."""
+"""Columns that say how late a busy machine was, or what came as it ended: `make truth` judges them."""
 
 
 def kcp_packet(us: float, *, out: bool, segments: list[tuple[int, int, int, int, int]]) -> Packet:
