@@ -85,7 +85,7 @@ def run(client: Sequence[str], server: Sequence[str], flags: Sequence[str], fold
             [*server, "-s", "-1", "-J", "-B", "127.0.0.1", "-p", str(port)], stdout=output, stderr=complaints
         )
     try:
-        wait_until(lambda: listens(port), f"no server listens: {errors.read_text()}", 15)
+        wait_until(lambda: listens(port), f"no server listens: {errors.read_text()}", 60)
         command = [*client, "-c", "127.0.0.1", "-p", str(port), "-J", *flags]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
