@@ -23,6 +23,7 @@ class Accounting:
     delivered : segments acknowledged, each once
     marked : transmissions given up for lost, those included that were found to have arrived
     stamp_us : of the newest transmission; unique, so that its echo names it
+    newest_us : the newest stamp that was echoed
     app_limited_until : samples measure the application until so many segments are delivered; 0: the path
     """
 
@@ -37,7 +38,7 @@ class Accounting:
         self.sending, self.recovery, self.rtt = sending, recovery, rtt
         self.control, self.counts = control, counts
         self.delivered = self.marked = self.stamp_us = self.app_limited_until = 0
-        self._newest_us = -1
+        self.newest_us = -1
         self._delivered_us = self._first_sent_us = 0
         self._newest_sent = self._newly_lost = 0
 
@@ -84,12 +85,12 @@ class Accounting:
         all the same: its timeout follows every datagram of a burst, not only the first."""
         if not 0 <= now_us - stamp_us <= _LONGEST_RTT_US:
             return None, None
-        if stamp_us <= self._newest_us and self.recovery.bounded:
+        if stamp_us <= self.newest_us and self.recovery.bounded:
             return None, None
         flight = self.recovery.arrived(stamp_us, now_us)
         if flight is None and self.recovery.bounded:
             return None, None  # a stamp that we never sent
-        self._newest_us = stamp_us
+        self.newest_us = stamp_us
         rtt_us = max(1, now_us - stamp_us)
         self.rtt.update(rtt_us)
         return flight, rtt_us
