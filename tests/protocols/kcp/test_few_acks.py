@@ -33,7 +33,8 @@ def figures(one: Engine) -> list[object]:
 
 def some_acks(one: Engine, chance: random.Random) -> bytes:
     """ACKs as a receiver sends them, one per run that arrived in order; now and then something is odd."""
-    sending, said = one.sending, []
+    sending = one.sending
+    said: list[tuple[int, int]] = []
     number = sending.una
     while number < sending.nxt and len(said) < chance.randint(1, 30):
         number = min(sending.nxt, number + chance.randint(1, 12))
