@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from iperfpy import __version__
-from iperfpy.cli import CommandLine
 from iperfpy.cli_auth import PASSWORD_VARIABLE
 from iperfpy.cli_help import EXAMPLES, spelled
+from iperfpy.cli_line import CommandLine
 from protocols.registry import transports
 
 SYNOPSIS = ("-s [options]", "-c HOST [options]", "demo [-t SEC]", "completion bash|zsh|fish")

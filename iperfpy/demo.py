@@ -18,7 +18,8 @@ from pathlib import Path
 
 import click
 
-from iperfpy.cli import FAILED, complain, sentence
+from iperfpy.cli import FAILED, complain
+from iperfpy.cli_line import sentence
 from iperfpy.cli_options import SECOND_US, Parsed, duration
 from iperfpy.errors import IperfpyError
 from iperfpy.measure.sample import Row, Sink, TestEnd, TestStart

@@ -163,6 +163,11 @@ def test_help_and_version_answer_at_once(argument: str) -> None:
     assert not loaded_after([argument]) & heavy
 
 
+@pytest.mark.parametrize("argument", ["--version", "-v"])
+def test_version_is_answered_without_the_flags(argument: str) -> None:
+    assert not loaded_after([argument]) & {"click", "iperfpy.cli_line", "iperfpy.plan", "protocols.registry"}
+
+
 def test_every_registered_transport_is_the_one_that_it_says_it_is() -> None:
     for name, transport in transports().items():
         assert transport.name == name

@@ -10,6 +10,9 @@ so a segment is the unit that the path sees.
     recovery        -> controller.on_loss(Loss)         once per detection, before the next transmit
                        controller.on_timeout(now_us)    the retransmission timer expired
     the engine asks -> controller.window, .pacing_rate, .burst    before it sends anything
+
+Records are made once and changed by nobody; they are not frozen, for that makes them three times as dear, and
+there are several to every batch of acknowledgements.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import ClassVar, Protocol
 UNLIMITED = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flight:
     """What the estimator needs at acknowledgement time, written down at transmission time
     (draft-cheng-iccrg-delivery-rate-estimation, section 3.2). One per transmitted batch.
@@ -46,7 +49,7 @@ class Flight:
     newest_sent: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ack:
     """One batch of acknowledgements, after the engine's accounting.
 
@@ -74,7 +77,7 @@ class Ack:
     advanced: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Loss:
     """Transmissions just marked lost. `flight`: of the newest of them; `lost`: the new total."""
 

@@ -16,15 +16,12 @@ class WindowedMax:
     window, because having no news is no reason to believe in zero. Before the first sample: 0.0.
     """
 
-    __slots__ = ("_falling", "window")
+    __slots__ = ("_falling", "value", "window")
 
     def __init__(self, window: int) -> None:
         self.window = window
+        self.value = 0.0
         self._falling: deque[tuple[int, float]] = deque()
-
-    @property
-    def value(self) -> float:
-        return self._falling[0][1] if self._falling else 0.0
 
     def update(self, now: int, value: float) -> float:
         """Take a sample and return the maximum."""
@@ -40,10 +37,12 @@ class WindowedMax:
         falling = self._falling
         while len(falling) > 1 and falling[0][0] <= now - self.window:
             falling.popleft()
+        self.value = falling[0][1] if falling else 0.0
         return self.value
 
     def clear(self) -> None:
         self._falling.clear()
+        self.value = 0.0
 
 
 class WindowedMin:

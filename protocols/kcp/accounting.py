@@ -8,12 +8,15 @@ flight(segments, now_us)                    what a transmission must remember un
 from __future__ import annotations
 
 from protocols.congestion.contract import Ack, CongestionControl, Flight, Loss
+from protocols.kcp import wire
 from protocols.kcp.options import Counts
 from protocols.kcp.recovery import Recovery
 from protocols.kcp.rtt import RttEstimator
 from protocols.kcp.send_window import SendWindow
 from protocols.kcp.wire import Int64s
 
+FEW = 24
+"""Up to so many ACKs cost less one by one than as arrays."""
 _LONGEST_RTT_US = 60_000_000
 
 
@@ -23,6 +26,7 @@ class Accounting:
     delivered : segments acknowledged, each once
     marked : transmissions given up for lost, those included that were found to have arrived
     stamp_us : of the newest transmission; unique, so that its echo names it
+    newest_us : the newest stamp that was echoed
     app_limited_until : samples measure the application until so many segments are delivered; 0: the path
     """
 
@@ -37,7 +41,7 @@ class Accounting:
         self.sending, self.recovery, self.rtt = sending, recovery, rtt
         self.control, self.counts = control, counts
         self.delivered = self.marked = self.stamp_us = self.app_limited_until = 0
-        self._newest_us = -1
+        self.newest_us = -1
         self._delivered_us = self._first_sent_us = 0
         self._newest_sent = self._newly_lost = 0
 
@@ -47,6 +51,32 @@ class Accounting:
         sending = self.sending
         known = sending.una <= number < una <= sending.nxt and not sending.sacked
         return known and int(sending.sent_us[number & sending.mask]) == echo_us
+
+    def say_no_more(self, conv: int, headers: list[tuple[int, ...]]) -> tuple[int, None, int] | None:
+        """The same of a few ACKs in a row, by their headers, of which none is late: then what `acknowledge`
+        is to be told."""
+        sending = self.sending
+        if sending.sacked:
+            return None
+        first, in_flight, sent_us, mask = (
+            sending.una,
+            sending.nxt - sending.una,
+            sending.sent_us,
+            sending.mask,
+        )
+        said = highest = 0  # from `first` on
+        newest_us = self.newest_us
+        for their_conv, cmd, _, _, ts, sn, una, length in headers:
+            number, una = sn - first & wire.MASK, una - first & wire.MASK
+            if their_conv != conv or cmd != wire.ACK or length or number >= in_flight:
+                return None
+            echo_us = int(sent_us[first + number & mask])
+            if echo_us & wire.MASK != ts or echo_us < newest_us or not said <= una <= in_flight:
+                return None
+            said, newest_us = una, echo_us
+            if number > highest:
+                highest = number
+        return (first + said, None, newest_us) if highest < said else None
 
     def acknowledge(
         self, una: int, each: tuple[Int64s, Int64s] | None, newest_us: int | None, now_us: int
@@ -84,12 +114,12 @@ class Accounting:
         all the same: its timeout follows every datagram of a burst, not only the first."""
         if not 0 <= now_us - stamp_us <= _LONGEST_RTT_US:
             return None, None
-        if stamp_us <= self._newest_us and self.recovery.bounded:
+        if stamp_us <= self.newest_us and self.recovery.bounded:
             return None, None
         flight = self.recovery.arrived(stamp_us, now_us)
         if flight is None and self.recovery.bounded:
             return None, None  # a stamp that we never sent
-        self._newest_us = stamp_us
+        self.newest_us = stamp_us
         rtt_us = max(1, now_us - stamp_us)
         self.rtt.update(rtt_us)
         return flight, rtt_us

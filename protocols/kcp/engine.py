@@ -18,7 +18,7 @@ import numpy as np
 from protocols.congestion.contract import CongestionControl
 from protocols.congestion.pacer import Pacer
 from protocols.kcp import wire
-from protocols.kcp.accounting import Accounting
+from protocols.kcp.accounting import FEW, Accounting
 from protocols.kcp.acks import OwedAcks
 from protocols.kcp.limits import Limits
 from protocols.kcp.options import Counts, EngineOptions
@@ -26,10 +26,10 @@ from protocols.kcp.receive_window import Deliver, ReceiveWindow
 from protocols.kcp.recovery import Cause, Recovery, Resend
 from protocols.kcp.rtt import RttEstimator
 from protocols.kcp.send_window import SendWindow
+from protocols.kcp.window_probes import WindowProbes
 from protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 from protocols.udp.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
 
-_FIRST_PROBE_US, _LONGEST_PROBE_US = 500_000, 120_000_000
 _UNBOUNDED = 1 << 30
 _QUEUE_S, _MOST_QUEUED = 0.002, 4096
 """What may wait for the pacer: two milliseconds' worth, which is what one turn of an event loop releases."""
@@ -77,9 +77,7 @@ class Engine:
         self._acks = OwedAcks(conv, options.ack_repeats)
         self._tick_us = 0
         self._awaited = False
-        self._probe_us: int | None = None
-        self._probe_wait_us = 0
-        self._tell: list[int] = []
+        self._probes = WindowProbes()
         self._out: list[DatagramBatch] = []
 
     def steer(self, control: CongestionControl | None) -> None:
@@ -100,6 +98,8 @@ class Engine:
 
     def _receive(self, batch: DatagramBatch, now_us: int) -> None:
         if batch.count == 1 and self._take_alone(batch, now_us):
+            return
+        if batch.data[4] == wire.ACK and self._take_few_acks(batch, now_us):
             return
         shape = wire.recognise(batch, self.conv)
         if type(shape) is wire.Run:
@@ -141,6 +141,20 @@ class Engine:
                 return True
         return False
 
+    def _take_few_acks(self, batch: DatagramBatch, now_us: int) -> bool:
+        """ACKs without an array, when the last una says all that they do. False: nothing was done."""
+        size = batch.size
+        if size > FEW * HEADER_BYTES or size % HEADER_BYTES:
+            return False
+        headers = list(wire.HEADER.iter_unpack(batch.data.data[:size]))
+        said = self.accounting.say_no_more(self.conv, headers)
+        if said is None:
+            return False
+        self.counts.acks_received += len(headers)
+        self.peer_window = headers[-1][3]
+        self.accounting.acknowledge(*said, now_us)
+        return True
+
     def _take_run(self, run: wire.Run, now_us: int) -> None:
         first = wire.expand(run.first, self.receiving.nxt)
         if self.receiving.insert_run(first, run.rows):
@@ -179,7 +193,7 @@ class Engine:
             stamp = np.array([segment.ts], np.int64)
             self._take_pushes(number64, stamp, segment.payload.reshape(1, -1))
         elif segment.cmd == wire.WASK:
-            self._tell.append(wire.WINS)
+            self._probes.answer()
         self._heard(segment.una, segment.wnd, now_us)
 
     def _take_acks(self, acks: wire.Acks, now_us: int) -> None:
@@ -399,24 +413,13 @@ class Engine:
     def probe(self) -> None:
         """Ask the peer for its window with the next transmission: stock KCP's WASK. It is answered with WINS
         even before any data, so it also serves to associate."""
-        self._tell.append(wire.WASK)
+        self._probes.ask()
 
     def _send_probes(self, now_us: int) -> None:
-        if self.peer_window == 0 and self.sending.queued:
-            if self._probe_us is None:
-                self._probe_wait_us = _FIRST_PROBE_US
-                self._probe_us = now_us + self._probe_wait_us
-            elif now_us >= self._probe_us:
-                self._tell.append(wire.WASK)
-                self._probe_wait_us = min(self._probe_wait_us * 3 // 2, _LONGEST_PROBE_US)
-                self._probe_us = now_us + self._probe_wait_us
-        else:
-            self._probe_us = None
-        if self._tell:
-            for cmd in set(self._tell):
-                told = wire.control_segment(self.conv, cmd, self._advertised, self.receiving.nxt)
-                self._out.append(DatagramBatch.of(np.frombuffer(told, np.uint8), HEADER_BYTES))
-            self._tell = []
+        closed = self.peer_window == 0 and self.sending.queued > 0
+        for cmd in self._probes.due(now_us, closed):
+            told = wire.control_segment(self.conv, cmd, self._advertised, self.receiving.nxt)
+            self._out.append(DatagramBatch.of(np.frombuffer(told, np.uint8), HEADER_BYTES))
 
     def deadline_us(self) -> int | None:
         """When to call `transmit` though nothing arrives or is written; None for never. May be past."""
@@ -424,7 +427,7 @@ class Engine:
         if self.options.write_delay:
             # Data leaves at ticks only: to ask for it earlier would be in vain.
             times = [max(t, self._tick_us) for t in times if t is not None]
-        times.append(self._probe_us)
+        times.append(self._probes.at_us)
         if self._awaits_tick:
             times.append(self._tick_us)
         return min((t for t in times if t is not None), default=None)

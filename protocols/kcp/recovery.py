@@ -23,7 +23,7 @@ class Cause(enum.Enum):
     FAST = "fast"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Resend:
     """Segments to send again now, ascending within a detection: int64 (n,)."""
 
@@ -31,7 +31,7 @@ class Resend:
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Detected:
     """Losses found since the last call: how many transmissions, the newest of them, whether by timeout."""
 

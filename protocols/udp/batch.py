@@ -14,9 +14,11 @@ MAX_BYTES = 65_507
 """Most payload bytes in one such send: the IPv4 datagram limit."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DatagramBatch:
     """`count` datagrams back to back in `data`, each `stride` bytes but the last, which has `last_size`.
+
+    Nobody changes one; it is not frozen only because that would make it twice as dear.
 
     Attributes
     ----------

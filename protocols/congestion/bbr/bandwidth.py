@@ -27,16 +27,13 @@ class Bandwidth:
 
     def __init__(self) -> None:
         self._filter = WindowedMax(CYCLES)
+        self.value = 0.0
         self._cycle = 0
         self._lowered_us = -1
         self.verdict: Verdict | None = None
         """Why the estimate is lower than it was, as long as that may turn out to be wrong."""
         self.round_best = self._last_best = 0.0
         self._sum, self._count, self._last_mean = 0.0, 0, 0.0
-
-    @property
-    def value(self) -> float:
-        return self._filter.value
 
     @property
     def latest_best(self) -> float:
@@ -51,11 +48,12 @@ class Bandwidth:
     def sample(self, rate: float, stamp_us: int) -> None:
         """A sample, taken when what left at `stamp_us` was acknowledged. What left before the estimate was
         lowered has been judged, and raises it no more."""
-        self.round_best = max(self.round_best, rate)
+        if rate > self.round_best:
+            self.round_best = rate
         self._sum += rate
         self._count += 1
         if stamp_us > self._lowered_us:
-            self._filter.update(self._cycle, rate)
+            self.value = self._filter.update(self._cycle, rate)
 
     def end_round(self) -> None:
         """Once per packet-timed round."""
@@ -67,7 +65,7 @@ class Bandwidth:
     def advance(self) -> None:
         """A cycle of probing is over (BBRAdvanceMaxBwFilter, 5.5.6)."""
         self._cycle += 1
-        self._filter.advance(self._cycle)
+        self.value = self._filter.advance(self._cycle)
 
     def lower(self, rate: float, now_us: int = -1, verdict: Verdict | None = None) -> None:
         """The path carries no more than this, whatever was measured of what left before `now_us`. `verdict`:
@@ -75,11 +73,11 @@ class Bandwidth:
         if 0.0 < rate < self.value:
             self.verdict = (self.verdict or verdict) if verdict is not None else None
             self._filter.clear()
-            self._filter.update(self._cycle, rate)
+            self.value = self._filter.update(self._cycle, rate)
             self._lowered_us = now_us
 
     def restore(self) -> None:
         """The verdict was wrong."""
         if self.verdict is not None:
-            self._filter.update(self._cycle, self.verdict.before)
+            self.value = self._filter.update(self._cycle, self.verdict.before)
             self.verdict = None

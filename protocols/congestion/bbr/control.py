@@ -45,6 +45,7 @@ LARGEST_CUT, FAIR_QUEUE, SMALLEST_SHARE = 0.2, 16, 0.25
 """While cruising: the most that a standing queue takes off the pace; how many segments of our own in it take
 all of that; the least share of it that is taken."""
 _UP_GROWTH = 1.1
+_PROBES, _DRAINS = (Phase.REFILL, Phase.UP), (Phase.DRAIN, Phase.DOWN)
 
 
 class Bbr:
@@ -68,8 +69,9 @@ class Bbr:
         self._initial_window = initial_window
         self._window = float(initial_window)
         self._saved_window = 0.0
-        self._pacing_rate = PHASES[Phase.STARTUP].pacing_gain * initial_window * 1e3  # 5.6.2: over 1 ms
-        self._burst = 1
+        self.pacing_rate = PHASES[Phase.STARTUP].pacing_gain * initial_window * 1e3  # 5.6.2: over 1 ms
+        self.burst = 1
+        """C.send_quantum (5.6.3), but a single segment at low rates."""
         self._in_flight = 0
         self._held = self._was_held = False  # the window was used up, in this round and in the last
         # the round in progress
@@ -102,15 +104,6 @@ class Bbr:
         return int(self._window)
 
     @property
-    def pacing_rate(self) -> float:
-        return self._pacing_rate
-
-    @property
-    def burst(self) -> int:
-        """C.send_quantum (5.6.3), but a single segment at low rates."""
-        return self._burst
-
-    @property
     def bandwidth(self) -> float:
         """BBR.bw, segments per second that the path carries."""
         return self.model.value
@@ -118,7 +111,7 @@ class Bbr:
     @property
     def bdp(self) -> float:
         """Segments in flight that fill the path without a queue (5.6.4.2)."""
-        return self.bandwidth * self.rtt.us / 1e6 if self.rtt.us else float(self._initial_window)
+        return self.model.value * self.rtt.us / 1e6 if self.rtt.us else float(self._initial_window)
 
     def state(self) -> dict[str, float | int | str | None]:
         return {
@@ -126,7 +119,7 @@ class Bbr:
             "bandwidth_segments_per_s": self.bandwidth,
             "min_rtt_us": int(self.rtt.us) or None,
             "noise_percent": 100.0 * self.noise.estimate,
-            "pacing_segments_per_s": self._pacing_rate,
+            "pacing_segments_per_s": self.pacing_rate,
             "window_segments": self.window,
             "inflight_bound_segments": self._inflight_bound,
         }
@@ -148,7 +141,7 @@ class Bbr:
         self._idle = True
         self.aggregation.restart(now_us)
         if self.pipe.reached and self.phase is not Phase.PROBE_RTT:
-            self._pacing_rate = self.bandwidth * PACING_MARGIN
+            self.pacing_rate = self.bandwidth * PACING_MARGIN
         elif self.phase is Phase.PROBE_RTT:
             self._maybe_leave_probe_rtt(now_us)
 
@@ -178,11 +171,11 @@ class Bbr:
         if ack.rtt_us is not None:
             if not self.rtt.us:  # 5.6.2: the initial window over the first round trip
                 gain = PHASES[Phase.STARTUP].pacing_gain
-                self._pacing_rate = gain * self._initial_window * 1e6 / ack.rtt_us
+                self.pacing_rate = gain * self._initial_window * 1e6 / ack.rtt_us
             if self.rtt.update(ack.rtt_us, ack.now_us):
                 self.noise.forget(ack.now_us)
         self._sample(ack)
-        delivering = self.bandwidth * (1.0 - self.noise.estimate)
+        delivering = self.model.value * (1.0 - self.noise.estimate)
         self.aggregation.update(ack, delivering, self._window, self.rounds.count, self.rtt.us)
         if self.rounds.started:
             self._end_round(ack)
@@ -207,13 +200,19 @@ class Bbr:
             return
         delivered = ack.delivered - flight.delivered
         sent = flight.sent - flight.newest_sent
-        carried = min(sent or inf, delivered / (1.0 - self.noise.estimate))
+        carried = delivered / (1.0 - self.noise.estimate)
+        if sent and sent < carried:
+            carried = sent
         rate = carried * 1e6 / ack.interval_us
         if rate >= self.model.value or not flight.app_limited:
             self.model.sample(rate, flight.stamp_us)
-            self._delivered_best = max(self._delivered_best, ack.delivery_rate)
-        self._volume_latest = max(self._volume_latest, carried)
-        self._send_rate = max(self._send_rate, sent * 1e6 / ack.interval_us)
+            if ack.delivery_rate > self._delivered_best:
+                self._delivered_best = ack.delivery_rate
+        if carried > self._volume_latest:
+            self._volume_latest = carried
+        send_rate = sent * 1e6 / ack.interval_us
+        if send_rate > self._send_rate:
+            self._send_rate = send_rate
 
     def _end_round(self, ack: Ack) -> None:
         """Once per packet-timed round."""
@@ -241,7 +240,7 @@ class Bbr:
 
     def _watch_probe(self, ack: Ack) -> None:
         """BBRHandleLostPacket (5.5.10.2) and BBRAdaptLongTermModel (5.3.3.6), a block at a time."""
-        if self.phase not in (Phase.UP, Phase.REFILL) or ack.flight is None or self.judge.waiting:
+        if self.phase not in _PROBES or ack.flight is None or self.judge.waiting:
             return
         news, recent = self.judge.probe_excess(ack.now_us)
         if news:
@@ -309,17 +308,11 @@ class Bbr:
 
     def _check_phase(self, ack: Ack) -> None:
         now_us = ack.now_us
-        if self.phase is Phase.STARTUP and (self.pipe.reached or self.pipe.now):
-            self.pipe.reached = True
-            self._happen(Event.PIPE_FULL, now_us)
-        if self.phase in (Phase.DRAIN, Phase.DOWN):
-            self._check_drained(ack)
-        if self.phase in (Phase.DOWN, Phase.CRUISE) and self._time_to_probe(now_us):
-            self._happen(Event.PROBE_TIME, now_us)
-        elif self.phase is Phase.REFILL and self._phase_rounds >= 1:
-            self._happen(Event.ROUND_OVER, now_us)
-        elif self.phase is Phase.UP and self._saturated(ack):
-            self._happen(Event.SATURATED, now_us)
+        if self.phase is Phase.CRUISE:  # nearly always
+            if self._time_to_probe(now_us):
+                self._happen(Event.PROBE_TIME, now_us)
+        else:
+            self._check_other_phase(ack, now_us)
         if self.phase is not Phase.PROBE_RTT and self.rtt.stale(now_us):
             if self._idle:
                 self.rtt.excuse(now_us)
@@ -327,6 +320,19 @@ class Bbr:
                 self._happen(Event.RTT_STALE, now_us)
         if self.phase is Phase.PROBE_RTT:
             self._hold_probe_rtt(ack)
+
+    def _check_other_phase(self, ack: Ack, now_us: int) -> None:
+        if self.phase is Phase.STARTUP and (self.pipe.reached or self.pipe.now):
+            self.pipe.reached = True
+            self._happen(Event.PIPE_FULL, now_us)
+        if self.phase in _DRAINS:
+            self._check_drained(ack)
+        if self.phase in (Phase.DOWN, Phase.CRUISE) and self._time_to_probe(now_us):
+            self._happen(Event.PROBE_TIME, now_us)
+        elif self.phase is Phase.REFILL and self._phase_rounds >= 1:
+            self._happen(Event.ROUND_OVER, now_us)
+        elif self.phase is Phase.UP and self._saturated(ack):
+            self._happen(Event.SATURATED, now_us)
 
     def _happen(self, event: Event, now_us: int) -> None:
         """Move along the table."""
@@ -441,7 +447,7 @@ class Bbr:
 
     @property
     def _with_headroom(self) -> float:
-        return self.bounds.with_headroom(self.bdp + 2 * self._burst)
+        return self.bounds.with_headroom(self.bdp + 2 * self.burst)
 
     @property
     def _probe_rtt_window(self) -> float:
@@ -466,11 +472,16 @@ class Bbr:
 
     def _set_controls(self, ack: Ack) -> None:
         """BBRUpdateControlParameters (5.2.3)."""
-        rate = self._pacing_gain() * self.bandwidth * PACING_MARGIN
-        if rate > 0 and (self.pipe.reached or rate > self._pacing_rate):
-            self._pacing_rate = rate
-        quantum_us = min(LARGEST_QUANTUM_US, max(SMALLEST_QUANTUM_US, self.rtt.us / QUANTA_PER_RTT))
-        self._burst = max(1, min(LARGEST_QUANTUM, int(self._pacing_rate * quantum_us / 1e6)))
+        rate = self._pacing_gain() * self.model.value * PACING_MARGIN
+        if rate > 0 and (self.pipe.reached or rate > self.pacing_rate):
+            self.pacing_rate = rate
+        quantum_us = self.rtt.us / QUANTA_PER_RTT
+        if quantum_us < SMALLEST_QUANTUM_US:
+            quantum_us = SMALLEST_QUANTUM_US
+        elif quantum_us > LARGEST_QUANTUM_US:
+            quantum_us = LARGEST_QUANTUM_US
+        burst = int(self.pacing_rate * quantum_us / 1e6)
+        self.burst = LARGEST_QUANTUM if burst > LARGEST_QUANTUM else burst or 1
         self._set_window(ack)
 
     def _pacing_gain(self) -> float:
@@ -486,23 +497,26 @@ class Bbr:
 
     def _set_window(self, ack: Ack) -> None:
         """BBRSetCwnd (5.6.4.6) and BBRBoundCwndForModel (5.6.4.7)."""
-        row = PHASES[self.phase]
+        row, window = PHASES[self.phase], self._window
         most = max(self.bdp * row.window_gain + self.aggregation.extra, 2 * self.burst, MINIMUM_WINDOW)
         if self.rtt.contested:  # two BDP are less than what the queue of others holds back
-            most = max(most, self.bandwidth * self.rtt.last_round_us / 1e6)
+            most = max(most, self.model.value * self.rtt.last_round_us / 1e6)
         if self.phase is Phase.UP:
             most += 2
         if self.pipe.reached:
-            self._window = min(self._window + ack.acked, most)
-        elif self._window < most or ack.delivered < self._initial_window:
-            self._window += ack.acked
-        if row.bound is Bound.WHOLE:
-            self._window = min(self._window, self.bounds.inflight_long)
-        elif row.bound is Bound.HEADROOM:
-            self._window = min(self._window, self._with_headroom)
+            window += ack.acked
+            if window > most:
+                window = most
+        elif window < most or ack.delivered < self._initial_window:
+            window += ack.acked
+        if self.bounds.inflight_long < inf:
+            if row.bound is Bound.WHOLE:
+                window = min(window, self.bounds.inflight_long)
+            elif row.bound is Bound.HEADROOM:
+                window = min(window, self._with_headroom)
         if self.phase is Phase.PROBE_RTT:
-            self._window = min(self._window, self._probe_rtt_window)
-        self._window = max(self._window, MINIMUM_WINDOW)
+            window = min(window, self._probe_rtt_window)
+        self._window = window if window > MINIMUM_WINDOW else MINIMUM_WINDOW
 
 
 def _app_limited(ack: Ack) -> bool:

@@ -63,12 +63,9 @@ class Aggregation:
 
     def __init__(self) -> None:
         self._filter = WindowedMax(AGGREGATION_ROUNDS)
+        self.extra = 0.0
         self._since_us = 0
         self._acked = 0
-
-    @property
-    def extra(self) -> float:
-        return self._filter.value
 
     def restart(self, now_us: int) -> None:
         self._since_us, self._acked = now_us, 0
@@ -81,4 +78,4 @@ class Aggregation:
             expected = 0.0
         self._acked += ack.acked
         most = min(window, bandwidth * (LONGEST_LUMP_US + min_rtt_us) / 1e6)
-        self._filter.update(round_, min(self._acked - expected, most))
+        self.extra = self._filter.update(round_, min(self._acked - expected, most))

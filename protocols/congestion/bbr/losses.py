@@ -33,7 +33,8 @@ class RecentLosses:
         self._open.sent += delivered - self._delivered + gone
         self._open.lost += gone
         self._delivered, self._lost = delivered, lost
-        if self._open.sent < max(SMALLEST_BLOCK, window // (2 * LEAST_BLOCKS)):
+        sent = self._open.sent
+        if sent < SMALLEST_BLOCK or sent < window // (2 * LEAST_BLOCKS):
             return False
         self._open.us, self._since_us = now_us - self._since_us, now_us
         self._blocks.append((now_us, self._open))

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 
 class Phase(enum.Enum):
+    __hash__ = object.__hash__  # Enum's hashes the name, at every look into a table
+
     STARTUP = "startup"
     DRAIN = "drain"
     DOWN = "down"

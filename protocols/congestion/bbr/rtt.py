@@ -30,6 +30,8 @@ class MinRtt:
 
     def __init__(self) -> None:
         self.us = 0.0
+        self.tolerance_us: float = _JITTER_US
+        """How far above the minimum a sample still shows an empty queue."""
         self.round_least_us = inf
         """Least sample of the round in progress."""
         self.last_round_us = 0.0
@@ -45,9 +47,9 @@ class MinRtt:
         self._met_us = 0  # when a sample was last near the minimum, drained or not
         self._early_us = -PROBE_INTERVAL_US
 
-    @property
-    def tolerance_us(self) -> float:
-        return max(self.us / 16, _JITTER_US)
+    def _believe(self, us: float) -> None:
+        self.us = us
+        self.tolerance_us = max(us / 16, _JITTER_US)
 
     def near(self, rtt_us: float, tolerances: float = 1.0) -> bool:
         """Does this round-trip time show an empty queue?"""
@@ -68,13 +70,15 @@ class MinRtt:
         """Take a sample. True when the path is shorter than was thought: what looked like an empty queue was
         none."""
         self.latest_us = float(rtt_us)
-        self.round_least_us = min(self.round_least_us, rtt_us)
-        self._probe_least_us = min(self._probe_least_us, rtt_us)
+        if rtt_us < self.round_least_us:
+            self.round_least_us = rtt_us
+        if rtt_us < self._probe_least_us:
+            self._probe_least_us = rtt_us
         shorter = False
         if not self.us or rtt_us < self.us:
             shorter = rtt_us + self.tolerance_us < self.us
             self.seen_empty = self.seen_empty and not shorter
-            self.us = float(rtt_us)
+            self._believe(float(rtt_us))
             self._seen_us = now_us
         elif not self.near(rtt_us):
             self._above = True
@@ -99,8 +103,8 @@ class MinRtt:
 
     def stale(self, now_us: int) -> bool:
         """Is it time for PROBE_RTT?"""
-        flat = self.near(self.latest_us)
-        if now_us - self._seen_us > (FILTER_US if flat else PROBE_INTERVAL_US):
+        unseen_us = now_us - self._seen_us
+        if unseen_us > PROBE_INTERVAL_US and (unseen_us > FILTER_US or not self.near(self.latest_us)):
             return True
         if self._raised_rounds >= _RAISED_ROUNDS and now_us - self._early_us > PROBE_INTERVAL_US:
             self._early_us = now_us
@@ -126,7 +130,7 @@ class MinRtt:
         if seen < inf and not self.near(seen):
             unchanged = seen >= _UNCHANGED * self._before_us and not losing
             if unchanged or now_us - self._met_us > FILTER_US * (3 if losing else 1):
-                self.us = float(seen)
+                self._believe(float(seen))
                 self.seen_empty = self._above = False
                 self._met_us = now_us
         self._seen_us = now_us

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy.cli import CommandLine, main
+from iperfpy.cli import main
+from iperfpy.cli_line import CommandLine
 from iperfpy.cli_manual import page
 from iperfpy.report.explain import explanation
 from protocols.registry import transport, transports

@@ -19,8 +19,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from iperfpy import __version__
-from iperfpy.cli import CommandLine, main
+from iperfpy.cli import main
 from iperfpy.cli_help import spelled
+from iperfpy.cli_line import CommandLine
 from iperfpy.cli_options import Flag
 from protocols.contract import Kind, Side
 from protocols.registry import transport, transports

@@ -10,7 +10,8 @@ from importlib.resources import files
 
 import pytest
 
-from iperfpy.cli import CommandLine, main
+from iperfpy.cli import main
+from iperfpy.cli_line import CommandLine
 from iperfpy.cli_plan import ParameterError
 from protocols.registry import transports
 

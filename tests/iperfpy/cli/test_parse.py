@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iperfpy.cli import CommandLine
+from iperfpy.cli_line import CommandLine
 from iperfpy.cli_plan import ParameterError, Request
 from iperfpy.cli_transports import rewritten
 from iperfpy.plan import Direction, Plan, ProcessOptions, SocketOptions
