@@ -13,6 +13,7 @@ Figures are plain numbers under these names:
     sender_cpu_percent receiver_cpu_percent     of one core, while a test runs
     worst_bin_percent                           worst 10 ms of a second, off the rate that was asked for
     us_per_segment_...                          engines alone (`engines.py`)
+    stalled_runs    runs before this one that came to nothing and were repeated
 """
 
 from __future__ import annotations

@@ -74,6 +74,12 @@ def remarks(measured: Sequence[Measured]) -> list[str]:
         *(f"not measured: {reason}" for reason in missing),
         *(f"{one.group.title}, {name}: {said}" for one in measured for name, said in one.remarks.items()),
         *(f"failed: {failure}" for one in measured for failure in one.failures),
+        *(
+            f"{name}: {stalled:.0f} runs stalled and were repeated"
+            for one in measured
+            for name, runs in one.rounds.items()
+            if (stalled := sum(run.get("stalled_runs", 0.0) for run in runs if run))
+        ),
     ]
 
 

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Set
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,9 @@ from tests.bench.__main__ import main
 from tests.bench.cases import Group, chosen
 from tests.bench.contestants import Figures, parse
 from tests.bench.processes import Program, RunError, free_port, started, wait_listening
-from tests.bench.programs import of_iperf3_json
-from tests.bench.run import measure
+from tests.bench.programs import KcpGo, of_iperf3_json
+from tests.bench.record import remarks
+from tests.bench.run import Measured, measure
 from tests.bench.summary import Row, Verdict, result
 from tests.bench.watch import BIN_S, BINS, SMOOTH_BPS, Bins, no_capture, worst_bin_percent
 from tests.bench.ways import MIB
@@ -108,6 +110,30 @@ def test_a_group_may_take_fewer_rounds() -> None:
     done = measure(Group("few", (a, b), (MORE,), most_rounds=2), 5, 1.0, lambda text: None)
     assert {name: len(runs) for name, runs in done.rounds.items()} == {"a": 2, "b": 2}
     assert done.failures == []
+
+
+class Stalling(KcpGo):
+    """kcp-go's place, with a pair that does as told."""
+
+    def __init__(self, script: list[float | str]) -> None:
+        super().__init__("kcp-go")
+        self._chosen: Any = Scripted("kcp-go", script)
+
+
+def test_runs_that_stalled_are_repeated_and_counted() -> None:
+    stall = "kcpgo ended with status 1: kcpgo: stalled: nothing could be written for 3s"
+    a = Stalling([8.0, stall, stall, 8.0])
+    runs = [a.measure(1.0), a.measure(1.0)]
+    assert runs == [
+        {"bits_per_s": 8.0, "stalled_runs": 0},
+        {"bits_per_s": 8.0, "stalled_runs": 2},
+    ]
+    done = Measured(Group("one", (), (MORE,)), rounds={"kcp-go": [*runs, None]})
+    assert remarks([done]) == ["kcp-go: 2 runs stalled and were repeated"]
+    with pytest.raises(RunError, match="5 times in a row"):
+        Stalling([stall] * 5).measure(1.0)
+    with pytest.raises(RunError, match="fell over"):
+        Stalling(["fell over"]).measure(1.0)
 
 
 def test_the_worst_bin_of_a_second() -> None:

@@ -4,10 +4,14 @@
 //	kcpgo -address 127.0.0.1:5400 -seconds 2       sends for two seconds, prints JSON, ends
 //
 // The sink's count is the one to believe: a writer is ahead of the path by a window.
+//
+// Now and then kcp-go moves nothing any more for seconds, or for good. Nothing here waits without a deadline: a
+// source that cannot write says that it stalled and ends with an error, so that the run can be repeated.
 package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"time"
@@ -19,7 +23,10 @@ import (
 const (
 	patience = 20 * time.Second
 	silence  = 400 * time.Millisecond
+	stall    = 3 * time.Second // longer than this no write may take
 )
+
+var errStalled = errors.New("stalled: nothing could be written for " + stall.String())
 
 const socketBuffer = 4 << 20
 
@@ -118,8 +125,12 @@ func source(address string, with tuning, seconds float64, block int) error {
 	end := began.Add(time.Duration(seconds * float64(time.Second)))
 	var count report
 	for ok := true; ok; ok = time.Now().Before(end) {
+		session.SetWriteDeadline(time.Now().Add(stall))
+		before := time.Now()
 		n, err := session.Write(buffer)
-		if err != nil {
+		if err != nil && time.Since(before) >= stall {
+			return errStalled
+		} else if err != nil {
 			return err
 		}
 		count.Bytes += int64(n)
