@@ -29,8 +29,6 @@ BYTES_PER_WAKE = 4 << 20
 """What is written and sent before others get the loop: the other streams, the acknowledgements of this one,
 and the timers. Without a bound one turn of the loop took 250 ms with 16 streams of kcp-bbr; a bound of 1 MiB
 took a fifth of the rate, from one stream and from 16."""
-LONGEST_BATCH = 1 << 16
-"""Datagrams: all that leaves at once is one batch, or two where the ring begins anew; the socket cuts it."""
 WORTH_SAYING = 0.01
 """Share of the time for which something must hold a sender to be warned of."""
 _SMALLEST_BUFFER, _LARGEST_BUFFER = 4 << 20, 64 << 20
@@ -95,7 +93,6 @@ class KcpChannel(Channel):
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._closed = False
         self._progress = (0, _now_us())
-        engine.longest_batch = LONGEST_BATCH
         self._sends = sends
         self._buffer_needed, asked = _buffer_bytes(engine, settings, sends)
         self._buffer_given = path.size_buffers(asked)[0 if sends else 1]
@@ -211,27 +208,20 @@ class KcpChannel(Channel):
         try:
             if self._unsent and not self._emit():
                 return
-            left = self._wake_bytes
-            while True:
-                now_us = _now_us()
-                left = self._fill(now_us, left)
-                self._unsent = self.engine.transmit(now_us)
-                if not (self._unsent and self._emit() and self._may_go_on()):
-                    break
-                if left <= 0:
-                    if self._again is None:
-                        self._again = self._loop.call_soon(self._go_on)
-                    return
+            now_us = _now_us()
+            self._fill(now_us)
+            self._unsent = self.engine.transmit(now_us)
+            if self._unsent and self._emit() and self._load is not None and self._load_due_us is None:
+                # The engine may take more, now that this has left.
+                if self._again is None:
+                    self._again = self._loop.call_soon(self._go_on)
+                return
         except Exception as error:
             self._fail(error)
             return
         if self._drained is not None and self._is_drained():
             self._finish(self._drained)
         self._arm(now_us)
-
-    def _may_go_on(self) -> bool:
-        """Whether the engine may take more, now that something has left."""
-        return self._load is not None and self._load_due_us is None and self.engine.writable() > 0
 
     def _go_on(self) -> None:
         self._again = None
@@ -257,14 +247,13 @@ class KcpChannel(Channel):
         self._full = False
         self._pump()
 
-    def _fill(self, now_us: int, left: int) -> int:
-        """Write at most `left` bytes; returns how many are left of them, none or less when there was more."""
-        load, engine = self._load, self.engine
+    def _fill(self, now_us: int) -> None:
+        load, engine, left = self._load, self.engine, self._wake_bytes
         self._load_due_us, engine.more = None, False
         while load is not None and (room := engine.writable()) > 0:
             if left <= 0:
                 engine.more = True
-                return left
+                return
             if self._rest is None:
                 wait_us = load.wait_us(now_us)
                 if wait_us:
@@ -273,12 +262,11 @@ class KcpChannel(Channel):
                         self._finish(self._sent)
                     else:
                         self._load_due_us = now_us + wait_us
-                    return left
+                    return
                 self._rest = load.take()
             taken = engine.write(self._rest[:room], now_us)
             left -= taken
             self._rest = self._rest[taken:] if taken < len(self._rest) else None
-        return left
 
     def _arm(self, now_us: int) -> None:
         """One timer for the engine's deadline and the load's; a timer that is early enough stays, and is
