@@ -71,7 +71,8 @@ class Engine:
         """The writer will fill the last segment soon: it waits, unless `nagle` is off."""
         self.more = False
         """The writer has more at this very moment: that it left room does not make it what limits."""
-        self._run = min(MAX_DATAGRAMS, MAX_BYTES // options.mtu)
+        self.longest_batch = min(MAX_DATAGRAMS, MAX_BYTES // options.mtu)
+        """Datagrams: what a kernel takes at once. Whoever cuts batches anyway may ask for longer ones."""
         self._pacer = Pacer(_LATE_TIMER_US)
         self._paced_until: int | None = None
         self._acks = OwedAcks(conv, options.ack_repeats)
@@ -238,8 +239,9 @@ class Engine:
         if self.control is None:
             return sending.limit
         if self.recovery.bounded:
-            paced = min(self.control.pacing_rate * _QUEUE_S, _MOST_QUEUED)
-            return max(2 * self.control.burst, 4, int(paced)) - sending.queued
+            control = self.control
+            paced = int(min(control.pacing_rate * _QUEUE_S, _MOST_QUEUED))
+            return max(2 * control.burst, 4, paced) - sending.end + sending.nxt
         return max(self.control.window - (sending.end - sending.una), 4 - sending.queued)
 
     def transmit(self, now_us: int) -> list[DatagramBatch]:
@@ -252,7 +254,7 @@ class Engine:
         ticking = now_us >= self._tick_us
         if ticking:
             self._tick_us = now_us + self.options.tick_us
-        if self.options.ack_nodelay or ticking:
+        if self._acks.owed and (self.options.ack_nodelay or ticking):
             self._send_acks()
         self._send_probes(now_us)
         if ticking or not self.options.write_delay:
@@ -270,7 +272,7 @@ class Engine:
         if sending.una == sending.end:
             self.limited_by = "application"
             return
-        starved = self._admissible() > 0 and not self.more  # the writer had room and left it empty
+        starved = not self.more and self._admissible() > 0  # the writer had room and left it empty
         self.accounting.detect(now_us)
         if not sending.queued and not recovery.pending and not self._recovery_is_due(now_us):
             self._note_limit(starved, 0, _UNBOUNDED, _UNBOUNDED)
@@ -350,7 +352,7 @@ class Engine:
         flat = sending.packets.reshape(-1)
         for cut in cuts:
             while start < cut:
-                end = min(cut, start + self._run)
+                end = min(cut, start + self.longest_batch)
                 last = HEADER_BYTES + int(sending.length[end - 1]) if sending.shorts else mtu
                 data = flat[start * mtu : (end - 1) * mtu + last]
                 self._out.append(DatagramBatch(data, mtu if end - start > 1 else last, end - start, last))
@@ -367,8 +369,8 @@ class Engine:
                 data = sending.packets[row, : HEADER_BYTES + int(sending.length[row])].copy()
                 self._out.append(DatagramBatch(data, len(data), 1, len(data)))
         else:
-            for at in range(0, len(rows), self._run):
-                copied = sending.packets[rows[at : at + self._run]].reshape(-1)
+            for at in range(0, len(rows), self.longest_batch):
+                copied = sending.packets[rows[at : at + self.longest_batch]].reshape(-1)
                 self._out.append(DatagramBatch(copied, mtu, len(copied) // mtu, mtu))
         self._left(len(numbers), now_us)
 
@@ -401,14 +403,12 @@ class Engine:
         return min(self.receiving.limit, wire.MAX_WINDOW)
 
     def _send_acks(self) -> None:
-        if not self._acks.owed:
-            return
         repeat = self.options.ack_repeats > 0 and self.receiving.stored > 0
         data = self._acks.take(self._advertised, self.receiving.nxt, repeat=repeat)
         self.counts.acks_sent += len(data) // HEADER_BYTES
         stride = self.options.mtu // HEADER_BYTES * HEADER_BYTES
-        for at in range(0, len(data), stride * self._run):
-            self._out.append(DatagramBatch.of(data[at : at + stride * self._run], stride))
+        for at in range(0, len(data), stride * self.longest_batch):
+            self._out.append(DatagramBatch.of(data[at : at + stride * self.longest_batch], stride))
 
     def probe(self) -> None:
         """Ask the peer for its window with the next transmission: stock KCP's WASK. It is answered with WINS
@@ -423,14 +423,16 @@ class Engine:
 
     def deadline_us(self) -> int | None:
         """When to call `transmit` though nothing arrives or is written; None for never. May be past."""
-        times = [self.recovery.deadline_us(), self._paced_until]
-        if self.options.write_delay:
-            # Data leaves at ticks only: to ask for it earlier would be in vain.
-            times = [max(t, self._tick_us) for t in times if t is not None]
-        times.append(self._probes.at_us)
-        if self._awaits_tick:
-            times.append(self._tick_us)
-        return min((t for t in times if t is not None), default=None)
+        at_us, paced_us, probe_us = self.recovery.deadline_us(), self._paced_until, self._probes.at_us
+        if paced_us is not None and (at_us is None or paced_us < at_us):
+            at_us = paced_us
+        if at_us is not None and self.options.write_delay and at_us < self._tick_us:
+            at_us = self._tick_us  # data leaves at ticks only: to ask for it earlier would be in vain
+        if probe_us is not None and (at_us is None or probe_us < at_us):
+            at_us = probe_us
+        if self._awaits_tick and (at_us is None or self._tick_us < at_us):
+            at_us = self._tick_us
+        return at_us
 
     @property
     def _awaits_tick(self) -> bool:
