@@ -45,12 +45,13 @@ class Line:
 
 def judge(outcome: Outcome) -> list[Line]:
     """Every line of one case."""
-    name, wire = outcome.case.name, outcome.wire
+    name, wire, case = outcome.case.name, outcome.wire, outcome.case
+    planned_us = 0.0 if "-n" in case.flags else case.seconds * 1e6
     sender = _Clock(outcome.sender, wire.vouched, float(wire.sent_us[0]))
     receiver = _Clock(outcome.receiver, wire.delivered, float(wire.arrived_us[0]))
     return [
-        *_bytes(name, "sender", sender),
-        *_bytes(name, "receiver", receiver),
+        *_bytes(name, "sender", sender, planned_us),
+        *_bytes(name, "receiver", receiver, planned_us),
         *_transmissions(outcome, sender, receiver),
         *_counts(outcome, sender, receiver),
         *_round_trips(outcome, sender),
@@ -83,15 +84,17 @@ class _Clock:
         return self.zero_us + seconds * 1e6
 
 
-def _bytes(name: str, side: str, clock: _Clock) -> Iterator[Line]:
+def _bytes(name: str, side: str, clock: _Clock, planned_us: float) -> Iterator[Line]:
     """Payload and rate of one end, and whether each interval ended when it says. A receiver's rate is that
-    from the first byte on the wire to the last, a sender's that of the time it took."""
+    from the first byte on the wire to the last, or until the time was over that was asked for: a stall at its
+    end is part of it. A sender's is that of the time it took."""
     total, curve = clock.report.total, clock.curve
     carried = curve.at(clock.end_us)
     yield Line(name, f"{side} bytes", carried, total["bytes"], SHARE * carried)
     began_us, ended_us = clock.zero_us, clock.end_us
     if side == "receiver":
-        began_us, ended_us = clock.first_us, float(curve.us[curve.us <= clock.end_us][-1])
+        last_us = float(curve.us[curve.us <= clock.end_us][-1])
+        began_us, ended_us = clock.first_us, max(last_us, min(clock.end_us, clock.first_us + planned_us))
     rate = 8e6 * (carried - curve.at(began_us)) / max(1.0, ended_us - began_us)
     yield Line(name, f"{side} bits_per_second", rate, total["bits_per_second"], SHARE * rate)
     yield Line(name, f"{side} interval ends, furthest off (us)", 0.0, clock.off_us, BOUNDARY_US)
