@@ -77,6 +77,7 @@ def dispatch(words: list[str]) -> int:
         from iperfpy.demo import main as demo
 
         return demo(words[1:])
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's, which spin: no matrices here
     from iperfpy.cli_line import run_line
 
     return run_line(words)
