@@ -212,8 +212,8 @@ class KcpChannel(Channel):
         try:
             if self._unsent and not self._emit():
                 return
-            now_us = _now_us()
-            self._fill(now_us)
+            self._fill(_now_us())
+            now_us = _now_us()  # filling takes a while, which is no part of a round trip
             self._unsent = self.engine.transmit(now_us)
             if self._unsent and self._emit() and self._load is not None and self._load_due_us is None:
                 # The engine may take more, now that this has left.
