@@ -6,8 +6,11 @@ import enum
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from math import log
+
+import numpy as np
 
 from tests.simnet.measure import PAYLOAD_SHARE
 from tests.simnet.path import Bursts, Change, Path, bdp_bytes, wire_bytes
@@ -15,6 +18,9 @@ from tests.simnet.path import Bursts, Change, Path, bdp_bytes, wire_bytes
 SMALLEST_BUFFER = 8
 """Datagrams: no bottleneck has less."""
 WINDOW = 65_535
+REPAIR_RTTS = 1.25
+WALKED, SETTLING = 40, 4
+"""Windows that are walked through to see what the window allows, and the last of them that does not count."""
 RATES = (5e6, 20e6, 100e6, 500e6)
 RTTS_MS = (10.0, 60.0, 170.0, 300.0)
 BUFFERS = (0.1, 1.0, 10.0)
@@ -68,17 +74,28 @@ def link(rate: float, rtt_ms: float, buffer_bdp: float, **fields: object) -> tup
     return forward.with_(**fields), Path(delay_us=rtt_ms * 500)
 
 
+@cache
 def window_share(rate: float, rtt_us: float, loss: float) -> float:
     """How much of a path's capacity a window of 65,535 segments can use, at most 1.
 
-    A segment holds the window from its first transmission until it and everything before it arrived.
-    Repairs take 1.25 round trips each; among the n segments of a bandwidth-delay product the unluckiest
-    is lost about ln n / ln(1/p) times.
+    A segment holds the window from its first transmission until it and everything before it arrived. Repairs
+    take 1.25 round trips each. Whom a window waits for is the unluckiest of all that is in it, so segments
+    are drawn and sent, a window at a time; times are in round trips.
     """
     bdp = rate * rtt_us / 8e6 / wire_bytes(1_400)
     if not loss or bdp <= 1:
         return min(1.0, WINDOW / bdp)
-    return min(1.0, WINDOW / (bdp * (1 + 1.25 * log(bdp) / log(1 / loss))))
+    if bdp * (1 + REPAIR_RTTS * (1 + log(WALKED * WINDOW) / log(1 / loss))) < WINDOW:
+        return 1.0  # not even for the unluckiest of those that would be drawn
+    rng, at = np.random.default_rng(1), np.arange(WINDOW) / bdp
+    arrived, earliest, settled = np.zeros(WINDOW), 0.0, 0.0
+    for walk in range(WALKED):
+        sent = np.maximum.accumulate(np.maximum(arrived - at, earliest)) + at
+        needed = 1 + REPAIR_RTTS * (rng.geometric(1 - loss, WINDOW) - 1)
+        arrived = np.maximum.accumulate(np.maximum(sent + needed, arrived[-1]))
+        earliest = float(sent[-1]) + 1 / bdp
+        settled = earliest if walk == SETTLING else settled
+    return min(1.0, (WALKED - 1 - SETTLING) * WINDOW / bdp / (earliest - settled))
 
 
 def lossy(rate: float, rtt_ms: float, buffer_bdp: float, loss: float, seconds: float = 30.0) -> Case:
