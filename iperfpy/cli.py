@@ -73,11 +73,11 @@ def dispatch(words: list[str]) -> int:
     if words in (["-v"], ["--version"]):
         print(f"iperfpy {__version__}")
         return 0
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's, which spin: no matrices here
     if words[:1] == ["demo"]:
         from iperfpy.demo import main as demo
 
         return demo(words[1:])
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's, which spin: no matrices here
     from iperfpy.cli_line import run_line
 
     return run_line(words)

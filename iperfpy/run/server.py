@@ -269,7 +269,7 @@ class _ServerTest:
             log.info("%s: %s", self._address[0], error)
             await self._tell_client(error)
             self._tell_sinks(error)
-        except Exception:
+        except Exception:  # a fault of ours: the client is told, and `_test_ended` logs it
             await self._tell_client(IperfpyError("the server failed for a fault of its own"))
             raise
         finally:

@@ -16,13 +16,13 @@ class WindowProbes:
     def __init__(self) -> None:
         self.at_us: int | None = None
         self._wait_us = 0
-        self._told: list[int] = []
+        self._told: set[int] = set()
 
     def ask(self) -> None:
-        self._told.append(wire.WASK)
+        self._told.add(wire.WASK)
 
     def answer(self) -> None:
-        self._told.append(wire.WINS)
+        self._told.add(wire.WINS)
 
     def due(self, now_us: int, closed: bool) -> set[int]:
         """The commands that leave now; `closed`: the peer's window is, and something waits for it."""
@@ -35,5 +35,5 @@ class WindowProbes:
             self.ask()
             self._wait_us = min(self._wait_us * 3 // 2, LONGEST_US)
             self.at_us = now_us + self._wait_us
-        told, self._told = self._told, []
-        return set(told)
+        told, self._told = self._told, set()
+        return told

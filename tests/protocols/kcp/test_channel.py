@@ -56,7 +56,7 @@ class NotedPath:
         return 0
 
     def take_socket(self) -> DatagramSocket:
-        raise NotImplementedError
+        raise NotImplementedError  # a KCP channel sends through the path, never through its socket
 
     def close(self) -> None: ...
 
