@@ -1,7 +1,7 @@
 """The controller: what it hears changes the model, the model the phase, the phase the controls.
 
 Sections refer to draft-ietf-ccwg-bbr-05. What differs from it is said where it is done, here and in
-phases.py, noise.py and rtt.py; the chief difference is what bandwidth means. The draft's is the rate at
+the files beside it; the chief difference is what bandwidth means. The draft's is the rate at
 which data is *delivered*. Here it is the rate that the path *carries*: of the n transmissions that left
 between two acknowledged ones, those delivered and the share that the path loses anyway,
 min(n, delivered / (1 - noise)), per second. Without losses the two are equal. With random losses the
@@ -11,39 +11,25 @@ push it above what was really sent.
 
 from __future__ import annotations
 
-import random
 from math import inf
 from typing import ClassVar
 
 from protocols.congestion.bbr.bandwidth import Bandwidth
 from protocols.congestion.bbr.bounds import Bounds
+from protocols.congestion.bbr.controls import MINIMUM_WINDOW, Controls
 from protocols.congestion.bbr.estimators import Aggregation, FullPipe, Rounds
 from protocols.congestion.bbr.judge import QUEUED, SMALLEST_SAMPLE, Judge
+from protocols.congestion.bbr.next_probe import NextProbe
 from protocols.congestion.bbr.noise import ENOUGH, NoiseFloor, Tally
-from protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Bound, Event, Phase
+from protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Event, Phase
 from protocols.congestion.bbr.rtt import MinRtt
 from protocols.congestion.contract import Ack, Flight, Loss
 
 INITIAL_WINDOW = 10
 """RFC 6928."""
-MINIMUM_WINDOW = 4
-"""BBR.MinPipeCwnd (5.6.4.3)."""
-PACING_MARGIN = 0.99
-"""5.6.2: one per cent below the estimate, so that queues drain."""
-LARGEST_QUANTUM_US, SMALLEST_QUANTUM_US, QUANTA_PER_RTT = 1_000, 250, 40
-LARGEST_QUANTUM = 46
-"""5.6.3 has 1 ms of data and 64 KB; less on short paths keeps a shallow queue shallow."""
 LONGEST_LESSON = 6.0
 """Rounds of DOWN."""
 PROBE_RTT_US = 200_000
-SHORTEST_WAIT_US, LONGEST_WAIT_US = 2_000_000, 3_000_000
-LONGEST_WAIT_ROUNDS = 63
-FIRST_WAIT_US = 300_000
-"""The first probe after STARTUP comes soon: what that found on a lossy path, whose noise it did not know yet,
-may be too little."""
-LARGEST_CUT, FAIR_QUEUE, SMALLEST_SHARE = 0.2, 16, 0.25
-"""While cruising: the most that a standing queue takes off the pace; how many segments of our own in it take
-all of that; the least share of it that is taken."""
 _UP_GROWTH = 1.1
 _PROBES, _DRAINS = (Phase.REFILL, Phase.UP), (Phase.DRAIN, Phase.DOWN)
 
@@ -63,15 +49,10 @@ class Bbr:
         self.rounds, self.pipe, self.aggregation = Rounds(), FullPipe(), Aggregation()
         self.model = Bandwidth()
         self.judge = Judge(self.rtt, self.noise, self.model)
-        self._random = random.Random(seed)
+        self.controls = Controls(initial_window, self.rtt, self.model, self.bounds, self.aggregation)
+        self.next_probe = NextProbe(seed)
         self._advanced = True
         self._delivered_best = 0.0
-        self._initial_window = initial_window
-        self._window = float(initial_window)
-        self._saved_window = 0.0
-        self.pacing_rate = PHASES[Phase.STARTUP].pacing_gain * initial_window * 1e3  # 5.6.2: over 1 ms
-        self.burst = 1
-        """C.send_quantum (5.6.3), but a single segment at low rates."""
         self._in_flight = 0
         self._held = self._was_held = False  # the window was used up, in this round and in the last
         # the round in progress
@@ -80,17 +61,12 @@ class Bbr:
         self._growth_best, self._growth_from = 0.0, 0
         # the phase in progress
         self._phase_rounds = 0
-        self._down_us = 0
         self._probe_open = False  # this probe has not yet answered a loss
         self._losing = False
         self._lost_flight: Flight | None = None
         self._queued_stamp_us = -1  # the newest transmission that met a queue
         self._base_rtt_us = 0.0
         self._up_rate = 0.0
-        self._cruised = False  # a first time
-        self._wait_us = 0.0
-        self._wait_rounds = 0
-        self._rounds_since_probe = 0
         self._hold_until_us: int | None = None
         self._hold_round_over = False
         self._before_probe_rtt = 0.0
@@ -101,22 +77,20 @@ class Bbr:
 
     @property
     def window(self) -> int:
-        return int(self._window)
+        return int(self.controls.window)
 
     @property
-    def bandwidth(self) -> float:
-        """BBR.bw, segments per second that the path carries."""
-        return self.model.value
+    def pacing_rate(self) -> float:
+        return self.controls.pacing_rate
 
     @property
-    def bdp(self) -> float:
-        """Segments in flight that fill the path without a queue (5.6.4.2)."""
-        return self.model.value * self.rtt.us / 1e6 if self.rtt.us else float(self._initial_window)
+    def burst(self) -> int:
+        return self.controls.burst
 
     def state(self) -> dict[str, float | int | str | None]:
         return {
             "phase": self.phase.value,
-            "bandwidth_segments_per_s": self.bandwidth,
+            "bandwidth_segments_per_s": self.model.value,
             "min_rtt_us": int(self.rtt.us) or None,
             "noise_percent": 100.0 * self.noise.estimate,
             "pacing_segments_per_s": self.pacing_rate,
@@ -141,16 +115,16 @@ class Bbr:
         self._idle = True
         self.aggregation.restart(now_us)
         if self.pipe.reached and self.phase is not Phase.PROBE_RTT:
-            self.pacing_rate = self.bandwidth * PACING_MARGIN
+            self.controls.restart()
         elif self.phase is Phase.PROBE_RTT:
             self._maybe_leave_probe_rtt(now_us)
 
     def on_timeout(self, now_us: int) -> None:
         """BBROnEnterRTO (5.6.4.4). What the silence lost says nothing about noise or congestion."""
         if not self._timed_out:
-            self._saved_window = max(self._saved_window, self._window)
+            self.controls.save()
         self._timed_out = True
-        self._window = float(MINIMUM_WINDOW)
+        self.controls.collapse()
 
     def on_loss(self, loss: Loss) -> None:
         """Losses count for the epoch they were sent in; whether they are too many is judged in `on_ack`."""
@@ -169,20 +143,19 @@ class Bbr:
             self._resume(ack)
         self.rounds.update(ack)
         if ack.rtt_us is not None:
-            if not self.rtt.us:  # 5.6.2: the initial window over the first round trip
-                gain = PHASES[Phase.STARTUP].pacing_gain
-                self.pacing_rate = gain * self._initial_window * 1e6 / ack.rtt_us
+            if not self.rtt.us:
+                self.controls.begin(ack.rtt_us)
             if self.rtt.update(ack.rtt_us, ack.now_us):
                 self.noise.forget(ack.now_us)
         self._sample(ack)
         delivering = self.model.value * (1.0 - self.noise.estimate)
-        self.aggregation.update(ack, delivering, self._window, self.rounds.count, self.rtt.us)
+        self.aggregation.update(ack, delivering, self.controls.window, self.rounds.count, self.rtt.us)
         if self.rounds.started:
             self._end_round(ack)
         self.judge.on_ack(ack, self.window)
         self._watch_probe(ack)
         self._check_phase(ack)
-        self._set_controls(ack)
+        self.controls.update(self.phase, ack, self.pipe.reached)
         self._idle = False
 
     # ---------------------------------------------------------------- the model
@@ -217,7 +190,7 @@ class Bbr:
     def _end_round(self, ack: Ack) -> None:
         """Once per packet-timed round."""
         self._phase_rounds += 1
-        self._rounds_since_probe += 1
+        self.next_probe.end_round()
         probing = PHASES[self.phase].probing
         self.rtt.end_round(loaded=probing or self.phase is Phase.DRAIN)
         if PHASES[self.phase].probing:
@@ -250,7 +223,7 @@ class Bbr:
         elif not self._losing:
             held = self._bound_holds and self.phase is Phase.UP
             self.bounds.raise_long_term(
-                ack.flight.in_flight, ack.acked, self._window, held, self.rounds.started
+                ack.flight.in_flight, ack.acked, self.controls.window, held, self.rounds.started
             )
 
     def _judge_losses(self, ack: Ack) -> None:
@@ -283,13 +256,14 @@ class Bbr:
         queued = self.rtt.queue_share > QUEUED
         if queued or self.pipe.flat_rounds >= (1 if self.noise.known else 2):
             self.pipe.reached = True
-            self.bounds.lower_long_term(max(self.bdp, self._volume_latest), 0.0, recent)
+            self.bounds.lower_long_term(max(self.controls.bdp, self._volume_latest), 0.0, recent)
 
     def _too_much(self, flight: Flight, recent: Tally, now_us: int) -> None:
         """BBRHandleInflightTooHigh (5.5.10.2)."""
         self._probe_open = False
         if not flight.app_limited:
-            self.bounds.lower_long_term(flight.in_flight, min(self.bdp, self._window), recent)
+            target = min(self.controls.bdp, self.controls.window)
+            self.bounds.lower_long_term(flight.in_flight, target, recent)
         if self.phase is Phase.UP:
             self.judge.refute_probe(recent, now_us)
         else:
@@ -300,8 +274,7 @@ class Bbr:
         """The path answers again after a timeout: back to where we were (BBRRestoreCwnd), as the model is no
         worse for the silence; pacing still bounds what follows."""
         self._timed_out = False
-        self._window = max(self._window, self._saved_window)
-        self._saved_window = 0.0
+        self.controls.restore()
         self.judge.restart(ack)
 
     # --------------------------------------------------------------- the phases
@@ -354,32 +327,25 @@ class Bbr:
     def _enter_down(self, now_us: int) -> None:
         """BBRStartProbeBW_DOWN (5.3.3.6)."""
         self._advanced = False
-        self._down_us = now_us
         self.judge.change_rate(now_us)
-        self._rounds_since_probe = self._random.randint(0, 1)
-        self._wait_us = self._random.uniform(SHORTEST_WAIT_US, LONGEST_WAIT_US)
-        if self.judge.policed:
-            self._wait_us *= 2
-        if not self._cruised:
-            self._wait_us = FIRST_WAIT_US
-        self._wait_rounds = int(min(self.bdp, LONGEST_WAIT_ROUNDS))
+        self.next_probe.wait(now_us, self.controls.bdp, self.judge.policed)
 
     def _enter_refill(self, now_us: int) -> None:
-        self._cruised = True
-        self.bounds.begin_probe(self._window)
+        self.next_probe.begin()
+        self.bounds.begin_probe(self.controls.window)
         self.judge.begin_probe()
         self._probe_open = True
 
     def _enter_up(self, now_us: int) -> None:
-        self.bounds.begin_probe(self._window)
+        self.bounds.begin_probe(self.controls.window)
         self._probe_open = True
-        self._up_rate = self.bandwidth
-        self.pipe.reset(self.bandwidth)
+        self._up_rate = self.model.value
+        self.pipe.reset(self.model.value)
         self._base_rtt_us = max(self.rtt.us, self.rtt.last_round_us)
 
     def _enter_probe_rtt(self, now_us: int) -> None:
         """BBREnterProbeRTT (5.3.4.3)."""
-        self._saved_window = max(self._saved_window, self._window)
+        self.controls.save()
         self._hold_until_us = None
         self._before_probe_rtt = self.model.latest_best
         self.rtt.begin_probe()
@@ -392,23 +358,19 @@ class Bbr:
         if self.phase is Phase.DRAIN and self._phase_rounds > 3:
             self._happen(Event.DRAINED, ack.now_us)
             return
-        empty = ack.in_flight <= max(self.bdp, MINIMUM_WINDOW) or self.rtt.near(self.rtt.latest_us)
+        bdp = self.controls.bdp
+        empty = ack.in_flight <= max(bdp, MINIMUM_WINDOW) or self.rtt.near(self.rtt.latest_us)
         if self.phase is Phase.DOWN:
-            rounds = 1.0 if self.rtt.seen_empty else min(LONGEST_LESSON, 2 * ENOUGH / max(self.bdp, 1.0))
+            rounds = 1.0 if self.rtt.seen_empty else min(LONGEST_LESSON, 2 * ENOUGH / max(bdp, 1.0))
             learning = self.noise.lossy and self._phase_rounds < max(1.0, rounds)
-            empty = empty and not learning and ack.in_flight <= self._with_headroom
+            empty = empty and not learning and ack.in_flight <= self.controls.with_headroom
         if empty:
             self._happen(Event.DRAINED, ack.now_us)
 
     def _time_to_probe(self, now_us: int) -> bool:
-        """BBRIsTimeToProbeBW (5.3.3.5.3). The wait counts from DOWN. Where losses without a queue ended the
-        last probe it is twice as long, and the rounds of a flow that fills a queue (Reno, 5.3.3.5.1) do not
-        count: a probe costs a policed flow a quarter of two round trips, and finds nothing."""
         if self.phase is Phase.DOWN and self._phase_rounds < 1:
             return False
-        if now_us - self._down_us > self._wait_us:
-            return True
-        return self._rounds_since_probe >= self._wait_rounds and not self.judge.policed
+        return self.next_probe.due(now_us, self.judge.policed)
 
     def _saturated(self, ack: Ack) -> bool:
         """BBRIsTimeToGoDown (5.3.3.6), and a queue that grows while the bandwidth does not."""
@@ -430,12 +392,12 @@ class Bbr:
     @property
     def _bound_holds(self) -> bool:
         """Is the long-term bound what keeps us from sending more?"""
-        return (self._held or self._was_held) and self._window > self.bounds.inflight_long - 1.0
+        return (self._held or self._was_held) and self.controls.window > self.bounds.inflight_long - 1.0
 
     def _hold_probe_rtt(self, ack: Ack) -> None:
         """BBRHandleProbeRTT (5.3.4.3)."""
         if self._hold_until_us is None:
-            if ack.in_flight <= self._probe_rtt_window:
+            if ack.in_flight <= self.controls.probe_rtt_window:
                 self._hold_until_us = ack.now_us + PROBE_RTT_US
                 self._hold_round_over = False
                 self.rounds.restart(ack.delivered)
@@ -444,14 +406,6 @@ class Bbr:
         self._hold_round_over = self._hold_round_over or self.rounds.started
         if self._hold_round_over:
             self._maybe_leave_probe_rtt(ack.now_us)
-
-    @property
-    def _with_headroom(self) -> float:
-        return self.bounds.with_headroom(self.bdp + 2 * self.burst)
-
-    @property
-    def _probe_rtt_window(self) -> float:
-        return max(MINIMUM_WINDOW, PHASES[Phase.PROBE_RTT].window_gain * self.bdp)
 
     def _maybe_leave_probe_rtt(self, now_us: int) -> None:
         """BBRCheckProbeRTTDone, BBRExitProbeRTT (5.3.4.4). The draft forgets the short-term bounds here; a
@@ -463,60 +417,9 @@ class Bbr:
             self.model.lower(self._before_probe_rtt)  # behind a standing queue the path delivered what it can
         if self.rtt.us > before_us:
             self.bounds.forget_long_term()  # it was in flight on a shorter path
-        self._window = max(self._window, self._saved_window)
-        self._saved_window = 0.0
+        self.controls.restore()
         self._enter_down(now_us)
         self._happen(Event.RTT_KNOWN if self.pipe.reached else Event.RTT_KNOWN_EARLY, now_us)
-
-    # ------------------------------------------------------------- the controls
-
-    def _set_controls(self, ack: Ack) -> None:
-        """BBRUpdateControlParameters (5.2.3)."""
-        rate = self._pacing_gain() * self.model.value * PACING_MARGIN
-        if rate > 0 and (self.pipe.reached or rate > self.pacing_rate):
-            self.pacing_rate = rate
-        quantum_us = self.rtt.us / QUANTA_PER_RTT
-        if quantum_us < SMALLEST_QUANTUM_US:
-            quantum_us = SMALLEST_QUANTUM_US
-        elif quantum_us > LARGEST_QUANTUM_US:
-            quantum_us = LARGEST_QUANTUM_US
-        burst = int(self.pacing_rate * quantum_us / 1e6)
-        self.burst = LARGEST_QUANTUM if burst > LARGEST_QUANTUM else burst or 1
-        self._set_window(ack)
-
-    def _pacing_gain(self) -> float:
-        """The phase's gain; while cruising, less by the queue that the last round never fell below: the
-        bandwidth filter keeps the best of many samples, so its error is upwards. Whoever has few segments in
-        that queue gives way less, so that flows that share it come to have equally many, and equal rates."""
-        gain = PHASES[self.phase].pacing_gain
-        if self.phase is Phase.CRUISE and not self.rtt.contested:
-            queue = self.rtt.queue_share
-            ours = min(1.0, max(SMALLEST_SHARE, queue * self.bdp / FAIR_QUEUE))
-            return gain - min(LARGEST_CUT, queue) * ours
-        return gain
-
-    def _set_window(self, ack: Ack) -> None:
-        """BBRSetCwnd (5.6.4.6) and BBRBoundCwndForModel (5.6.4.7)."""
-        row, window = PHASES[self.phase], self._window
-        most = max(self.bdp * row.window_gain + self.aggregation.extra, 2 * self.burst, MINIMUM_WINDOW)
-        if self.rtt.contested:  # two BDP are less than what the queue of others holds back
-            most = max(most, self.model.value * self.rtt.last_round_us / 1e6)
-        if self.phase is Phase.UP:
-            most += 2
-        if self.pipe.reached:
-            window += ack.acked
-            if window > most:
-                window = most
-        elif window < most or ack.delivered < self._initial_window:
-            window += ack.acked
-        if self.bounds.inflight_long < inf:
-            if row.bound is Bound.WHOLE:
-                window = min(window, self.bounds.inflight_long)
-            elif row.bound is Bound.HEADROOM:
-                window = min(window, self._with_headroom)
-        if self.phase is Phase.PROBE_RTT:
-            window = min(window, self._probe_rtt_window)
-        self._window = window if window > MINIMUM_WINDOW else MINIMUM_WINDOW
 
 
 def _app_limited(ack: Ack) -> bool:
