@@ -49,7 +49,9 @@ class Bbr:
         self.rounds, self.pipe, self.aggregation = Rounds(), FullPipe(), Aggregation()
         self.model = Bandwidth()
         self.judge = Judge(self.rtt, self.noise, self.model)
-        self.controls = Controls(initial_window, self.rtt, self.model, self.bounds, self.aggregation)
+        self.controls = Controls(
+            initial_window, self.rtt, self.noise, self.model, self.bounds, self.aggregation
+        )
         self.next_probe = NextProbe(seed)
         self._advanced = True
         self._delivered_best = 0.0
@@ -230,7 +232,7 @@ class Bbr:
         """BBRUpdateCongestionSignals (5.5.10.3), once per round."""
         tally, now_us = self.judge.end_round(ack), ack.now_us
         if self.phase is Phase.STARTUP:
-            if self.rtt.queue_share <= QUEUED:
+            if self.rtt.near(self.rtt.last_round_us):
                 self.noise.note_startup_round(self._send_rate, tally.sent, tally.lost)
             self.noise.outgrown(self._delivered_best, now_us)
         elif self.phase is Phase.CRUISE and self._phase_rounds > 1:

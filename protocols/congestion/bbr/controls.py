@@ -7,6 +7,7 @@ from math import inf
 from protocols.congestion.bbr.bandwidth import Bandwidth
 from protocols.congestion.bbr.bounds import Bounds
 from protocols.congestion.bbr.estimators import Aggregation
+from protocols.congestion.bbr.noise import NoiseFloor
 from protocols.congestion.bbr.phases import PHASES, Bound, Phase
 from protocols.congestion.bbr.rtt import MinRtt
 from protocols.congestion.contract import Ack
@@ -33,11 +34,12 @@ class Controls:
         self,
         initial_window: int,
         rtt: MinRtt,
+        noise: NoiseFloor,
         model: Bandwidth,
         bounds: Bounds,
         aggregation: Aggregation,
     ) -> None:
-        self._rtt, self._model = rtt, model
+        self._rtt, self._noise, self._model = rtt, noise, model
         self._bounds, self._aggregation = bounds, aggregation
         self._initial_window = initial_window
         self.window = float(initial_window)
@@ -109,7 +111,8 @@ class Controls:
         return gain
 
     def _set_window(self, phase: Phase, ack: Ack, pipe_was_full: bool) -> None:
-        """BBRSetCwnd (5.6.4.6) and BBRBoundCwndForModel (5.6.4.7)."""
+        """BBRSetCwnd (5.6.4.6) and BBRBoundCwndForModel (5.6.4.7). The draft's
+        STARTUP grows by what was delivered; here, by what was carried, or noise would slow the doubling."""
         row, window = PHASES[phase], self.window
         most = max(self.bdp * row.window_gain + self._aggregation.extra, 2 * self.burst, MINIMUM_WINDOW)
         if self._rtt.contested:  # two BDP are less than what the queue of others holds back
@@ -121,7 +124,7 @@ class Controls:
             if window > most:
                 window = most
         elif window < most or ack.delivered < self._initial_window:
-            window += ack.acked
+            window += ack.acked / (1.0 - self._noise.estimate)
         if self._bounds.inflight_long < inf:
             if row.bound is Bound.WHOLE:
                 window = min(window, self._bounds.inflight_long)

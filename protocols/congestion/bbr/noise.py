@@ -15,7 +15,8 @@ epoch: on a path of microseconds a phase lasts no longer. Of the epochs of the l
   slows down and loses less.
 * Nothing is learnt while the round-trip time says that there is a queue: growing delay vetoes, at capacity at
   the first sign. So where a queue was seen to build and to drain, losses at capacity are hardly doubted: a
-  sender that overdrives the path would see it. Where none was seen, no more than a tenth is believed.
+  sender that overdrives the path would see it. Where none was seen, no more than a tenth is believed (a
+  quarter as long as STARTUP goes on).
 
 Not in the draft. It has a fixed tolerance (LossThresh, 2 %) in the place of `excessive`.
 """
@@ -48,6 +49,9 @@ _MOST = 0.6
 _UNPROVEN = 0.1
 """The most that is believed as long as no queue was seen to drain. When every sample shows the same
 round-trip time there may be no queue, or many flows keep a full one, and their losses look like noise."""
+_UNPROVEN_SEARCHING = 0.25
+"""The same in STARTUP, which grows by 1.97 per round trip at 2.77 times what is carried, but at 40 % loss of
+which a tenth is believed by 1.51: it would take half as long again."""
 _SCATTER_ROUND = 100
 _BURSTIEST = 50.0
 
@@ -178,9 +182,14 @@ class NoiseFloor:
         rate = below.rate + trust * (both.rate - below.rate)
         sent = below.sent + trust * self._at.sent
         error = sqrt(self.burstiness * rate * (1.0 - rate) / sent)
-        most = _MOST if seen_empty else _UNPROVEN
-        self.estimate = min(most, max(0.0, rate - error))
+        self.estimate = min(self._most(seen_empty), max(0.0, rate - error))
         return self.estimate
+
+    def _most(self, seen_empty: bool) -> float:
+        if seen_empty:
+            return _MOST
+        searching = self._changes[-1][1].load is Load.SEARCHING
+        return _UNPROVEN_SEARCHING if searching else _UNPROVEN
 
     def _lowest(self, epochs: Iterable[Tally]) -> Tally:
         """The least lossy ones that chance alone may tell apart, together."""

@@ -5,7 +5,8 @@ Where this differs from the draft:
 * A sample within 1/16 of the minimum, after one that lay above, shows an empty queue as well as a new minimum
   does, and renews it: a flow that keeps no queue never has to stop for PROBE_RTT (the draft asks for a lower
   sample). Samples that never leave the minimum only put it off, to the filter's ten seconds: so looks a path
-  without a queue, a policer for one, but also a queue that others keep full.
+  without a queue, a policer for one, but also a queue that others keep full. When they leave it at last, the
+  five seconds begin: a STARTUP longer than that is not interrupted by the first queue it builds.
 * When every round-trip of several rounds lies far above the minimum, PROBE_RTT comes at once instead of after
   five seconds. If emptying our own share of the queue changes nothing, the path has become longer, and the
   new value replaces the old one there and then. If it does, we sent more than the path delivers: control.py
@@ -81,7 +82,9 @@ class MinRtt:
             self._believe(float(rtt_us))
             self._seen_us = now_us
         elif not self.near(rtt_us):
-            self._above = True
+            if not self._above:
+                self._above = True
+                self._seen_us = max(self._seen_us, self._met_us)  # until then it was empty
             return False
         self._met_us = now_us
         if self._above:

@@ -43,6 +43,14 @@ def test_samples_that_never_leave_the_minimum_only_put_it_off() -> None:
     assert rtt.stale(100_000 + FILTER_US + 1)
 
 
+def test_a_minimum_left_at_last_was_met_until_then() -> None:
+    """A STARTUP of seven seconds does not stop for PROBE_RTT at its first queue."""
+    rtt, now_us = _fed(*[60] * 70, *[80] * 3)
+    assert not rtt.stale(now_us)
+    rtt.update(80_000, now_us + PROBE_INTERVAL_US)
+    assert rtt.stale(now_us + PROBE_INTERVAL_US)
+
+
 def test_a_shorter_path_has_to_prove_itself_anew() -> None:
     rtt, _ = _fed(60, 70, 60)
     assert rtt.seen_empty
@@ -119,6 +127,15 @@ def test_no_more_than_a_tenth_is_believed_of_a_path_whose_queue_never_drained() 
     noise, now_us = _noise(0.3, 50, SECOND)
     assert noise.update(now_us + SECOND, seen_empty=False) == 0.1
     assert noise.update(now_us + 2 * SECOND, seen_empty=True) > 0.25
+
+
+def test_a_quarter_is_believed_while_searching() -> None:
+    """Or STARTUP would hardly grow on a path of heavy loss, whose queue it has not reached yet."""
+    noise, now_us = _noise(0.4, 50, SECOND)
+    noise.drive(Load.SEARCHING, now_us + SECOND)
+    assert noise.update(now_us + SECOND, seen_empty=False) == 0.25
+    noise.drive(Load.BELOW, now_us + 2 * SECOND)
+    assert noise.update(now_us + 2 * SECOND, seen_empty=False) == 0.1
 
 
 def test_with_a_queue_nothing_is_learnt_at_capacity() -> None:
