@@ -21,6 +21,13 @@ class Verdict:
     tolerance: float
     before: float
 
+    def joined(self, later: Verdict) -> Verdict:
+        """Both at once, from where this one began."""
+        because = Tally()
+        because.add(self.because)
+        because.add(later.because)
+        return Verdict(because, max(self.tolerance, later.tolerance), self.before)
+
 
 class Bandwidth:
     """BBR.max_bw (draft 5.5.5, 5.5.6), in segments per second."""
@@ -30,10 +37,16 @@ class Bandwidth:
         self.value = 0.0
         self._cycle = 0
         self._lowered_us = -1
-        self.verdict: Verdict | None = None
-        """Why the estimate is lower than it was, as long as that may turn out to be wrong."""
+        self._verdicts: list[Verdict] = []
+        self._settled = True
         self.round_best = self._last_best = 0.0
         self._sum, self._count, self._last_mean = 0.0, 0, 0.0
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Why the estimate is lower than it was, as long as that may turn out to be wrong: the last reason
+        that is in doubt."""
+        return self._verdicts[-1] if self._verdicts else None
 
     @property
     def latest_best(self) -> float:
@@ -69,15 +82,31 @@ class Bandwidth:
 
     def lower(self, rate: float, now_us: int = -1, verdict: Verdict | None = None) -> None:
         """The path carries no more than this, whatever was measured of what left before `now_us`. `verdict`:
-        this may be wrong; of several in a row the first is remembered."""
-        if 0.0 < rate < self.value:
-            self.verdict = (self.verdict or verdict) if verdict is not None else None
-            self._filter.clear()
-            self.value = self._filter.update(self._cycle, rate)
-            self._lowered_us = now_us
+        this may be wrong. As long as the one before is not settled they are one."""
+        if not 0.0 < rate < self.value:
+            return
+        if verdict is None:
+            self.forget_verdicts()
+        elif self._settled:
+            self._verdicts.append(verdict)
+        else:
+            self._verdicts.append(self._verdicts.pop().joined(verdict))
+        self._settled = not self._verdicts
+        self._filter.clear()
+        self.value = self._filter.update(self._cycle, rate)
+        self._lowered_us = now_us
+
+    def settle(self) -> None:
+        """Lowering helped: what follows is judged by itself."""
+        self._settled = True
 
     def restore(self) -> None:
-        """The verdict was wrong."""
-        if self.verdict is not None:
-            self.value = self._filter.update(self._cycle, self.verdict.before)
-            self.verdict = None
+        """The last verdict was wrong."""
+        if self._verdicts:
+            self.value = self._filter.update(self._cycle, self._verdicts.pop().before)
+            self._settled = True
+
+    def forget_verdicts(self) -> None:
+        """None of them is in doubt any longer."""
+        self._verdicts.clear()
+        self._settled = True

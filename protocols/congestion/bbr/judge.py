@@ -7,7 +7,10 @@ and then believes its filter again, here a refuted estimate stays refuted, and o
 policer's bucket let through once is not sent again, and flows that share a full queue come down for good.
 
 Refuting is undone when it was wrong: when the noise, learnt better, explains the losses, or when less was
-sent for the rest of the CRUISE and about as much was lost, with no queue. Then it was the path's own loss.
+sent for the rest of the CRUISE and about as much was lost, with no queue. Then it was the path's own loss,
+and until the next probe nothing is lowered again; unless more is lost than a path without a queue is believed
+to lose, for flows that share a full queue see the same when one of them gives way. Within a CRUISE every
+verdict stands for itself once lowering helped, and the next probe settles them all.
 
 Losses are judged against the rate they were sent at: after a change of rate, nothing is until what was sent
 before it has been resolved.
@@ -19,7 +22,7 @@ from math import inf
 
 from protocols.congestion.bbr.bandwidth import Bandwidth, Verdict
 from protocols.congestion.bbr.losses import RecentLosses
-from protocols.congestion.bbr.noise import TOLERANCE, NoiseFloor, Tally
+from protocols.congestion.bbr.noise import ENOUGH, TOLERANCE, NoiseFloor, Tally
 from protocols.congestion.bbr.rtt import MinRtt
 from protocols.congestion.contract import Ack
 
@@ -138,8 +141,9 @@ class Judge:
         """REFILL: what refuted the bandwidth must have been proved by what came after, and what held
         in CRUISE will not be refuted by what UP loses."""
         before = self._before_probe
-        if not self._helped(before):
+        if self._helped(before) is False:
             self._bandwidth.restore()
+        self._bandwidth.forget_verdicts()
         self._least = self._bandwidth.value * (1.0 - max(0.0, before.rate - self._noise.estimate))
         if self._bandwidth.value > self._ceiling:
             self._ceiling = inf
@@ -152,22 +156,28 @@ class Judge:
             return
         total = self._cruise
         total.add(tally)
-        if self._noise.excessive(total.lost, total.sent, SETTLING_TOLERANCE) and self._helped(total):
-            rate = self._bandwidth.value * (1.0 - (total.rate - self._noise.estimate))
-            self._lower(rate, total, SETTLING_TOLERANCE, now_us)
+        if total.sent < ENOUGH or not self._noise.excessive(total.lost, total.sent, SETTLING_TOLERANCE):
+            return
+        if self._may_lower(total):
+            recent = self.excess(now_us, rounds=2)  # a bucket may have been full when this began
+            because = recent if recent and recent.rate > total.rate else total
+            rate = self._bandwidth.value * (1.0 - (because.rate - self._noise.estimate))
+            self._lower(rate, because, SETTLING_TOLERANCE, now_us)
 
     def reconsider(self) -> None:
         """Does the noise, as it is known now, explain what the bandwidth was lowered for?"""
         verdict = self._bandwidth.verdict
-        if verdict is not None:
+        while verdict is not None:
             because = verdict.because
-            if not self._noise.excessive(because.lost, because.sent, verdict.tolerance):
-                self._bandwidth.restore()
+            if self._noise.excessive(because.lost, because.sent, verdict.tolerance):
+                return
+            self._bandwidth.restore()
+            verdict = self._bandwidth.verdict
 
     def refute(self, recent: Tally, now_us: int) -> None:
         """BBRAdaptLowerBoundsFromCongestion (5.5.10.3): the path carries what it delivered of late, or what
         was sent less the excess, whichever is more."""
-        if self._helped(recent):
+        if self._may_lower(recent):
             sent = self._bandwidth.value * (1.0 - (recent.rate - self._noise.estimate))
             self._lower(max(self._bandwidth.latest_mean, sent), recent, TOLERANCE, now_us)
 
@@ -181,15 +191,30 @@ class Judge:
         self._lower(rate, recent, TOLERANCE, now_us)
         self._ceiling = self._bandwidth.value
 
-    def _helped(self, since: Tally) -> bool:
+    def _may_lower(self, since: Tally) -> bool:
+        """Not when lowering did not help before. When it did, that is settled, and the next verdict stands
+        for itself: beside the losses of an UP long over, any would look as if it had helped."""
+        helped = self._helped(since)
+        if helped:
+            self._bandwidth.settle()
+        return helped is not False
+
+    def _helped(self, since: Tally) -> bool | None:
         """Is less lost since the bandwidth was lowered and less was sent? A path that is full delivers as
-        much as before; one that loses of itself, as large a share. Half-way between the two decides."""
+        much as before; one that loses of itself, as large a share. Half-way between the two decides. None:
+        that cannot be said yet."""
         verdict = self._bandwidth.verdict
         if verdict is None or since.sent < SMALLEST_SAMPLE:
-            return True
+            return None
         was, less = verdict.because, since.sent_per_s / max(verdict.because.sent_per_s, 1e-9)
-        if less > 1.0 - TRIED or not self._noise.excessive(since.lost, since.sent):
+        if less > 1.0 - TRIED:
+            return None
+        if not self._noise.excessive(since.lost, since.sent, verdict.tolerance):
             return True
+        if since.rate > was.rate + 2.0 * was.error:
+            return None  # what was seen then was only the beginning
+        if not self._noise.credible(since.lost, since.sent, self._rtt.seen_empty):
+            return None  # others may have taken what we left
         if_full = max(self._noise.estimate, 1.0 - (1.0 - was.rate) / less)
         return since.rate < (was.rate + if_full) / 2
 

@@ -56,6 +56,12 @@ _SCATTER_ROUND = 100
 _BURSTIEST = 50.0
 
 
+def _standard_error(lost: float, sent: float) -> float:
+    """Of a loss rate, by the rule of succession: that none of a few was lost says little."""
+    likely = (lost + 1.0) / (sent + 2.0)
+    return sqrt(likely * (1.0 - likely) / sent)
+
+
 class Tally:
     """Transmissions, how many of them were lost, and, where it is asked for, in what time that was learnt."""
 
@@ -77,6 +83,11 @@ class Tally:
     def rate(self) -> float:
         return max(0, self.lost) / self.sent if self.sent > 0 else 0.0
 
+    @property
+    def error(self) -> float:
+        """Standard error of the rate."""
+        return _standard_error(max(0, self.lost), max(1, self.sent))
+
 
 class NoiseFloor:
     """`estimate` is the share of transmissions that the path loses of itself."""
@@ -91,8 +102,10 @@ class NoiseFloor:
         self._startup: deque[tuple[float, Tally]] = deque(maxlen=_STARTUP_ROUNDS)
         self._updated_us = -_UPDATE_US
         self._below, self._at = Tally(), Tally()
+        self._error = 0.0
         self._scatter = Tally()
-        self._mean, self._dispersion = -1.0, 1.0
+        self._last_rate: float | None = None
+        self._dispersion = 1.0
 
     # -- what was sent when, and what became of it
 
@@ -128,7 +141,7 @@ class NoiseFloor:
         for epochs in self._epochs.values():
             epochs.clear()
         self._startup.clear()
-        self.estimate = 0.0
+        self.estimate = self._error = 0.0
         load = self._changes[-1][1].load
         self._changes.clear()
         self._epochs[load].append(Tally(load, now_us))
@@ -173,7 +186,7 @@ class NoiseFloor:
         below = self._below = self._lowest(self._epochs[Load.BELOW])
         self._at = self._lowest(self._epochs[Load.AT])
         if not below.sent:
-            self.estimate = 0.0
+            self.estimate = self._error = 0.0
             return 0.0
         both = Tally(Load.AT, 0, below.sent + self._at.sent, below.lost + self._at.lost)
         disbelieved = _DISBELIEVED_WITH_QUEUE if seen_empty else _DISBELIEVED
@@ -182,6 +195,7 @@ class NoiseFloor:
         rate = below.rate + trust * (both.rate - below.rate)
         sent = below.sent + trust * self._at.sent
         error = sqrt(self.burstiness * rate * (1.0 - rate) / sent)
+        self._error = sqrt(self.burstiness) * _standard_error(rate * sent, sent)
         self.estimate = min(self._most(seen_empty), max(0.0, rate - error))
         return self.estimate
 
@@ -190,6 +204,10 @@ class NoiseFloor:
             return _MOST
         searching = self._changes[-1][1].load is Load.SEARCHING
         return _UNPROVEN_SEARCHING if searching else _UNPROVEN
+
+    def credible(self, lost: int, sent: int, seen_empty: bool) -> bool:
+        """Could so many losses be the path's own, whatever has been learnt?"""
+        return lost <= self._most(seen_empty) * sent
 
     def _lowest(self, epochs: Iterable[Tally]) -> Tally:
         """The least lossy ones that chance alone may tell apart, together."""
@@ -213,23 +231,27 @@ class NoiseFloor:
         return (high.rate - low.rate) / sqrt(spread) if spread > 0 else 0.0
 
     def excessive(self, lost: int, sent: int, tolerance: float = TOLERANCE) -> bool:
-        """Are `lost` of `sent` transmissions more than the noise, `tolerance` and chance explain?"""
+        """Are `lost` of `sent` transmissions more than the noise, `tolerance` and chance explain? By chance
+        the sample may be off by two standard errors, and the noise by three, but no more than two per cent:
+        in a queue shared by many, losses scatter too much to be called a doubt."""
         expected = self.estimate * sent
         scatter = sqrt(self.burstiness * max(expected * (1.0 - self.estimate), 0.25))
-        return lost > expected + tolerance * sent + 2.0 * scatter
+        chance = sqrt((2.0 * scatter) ** 2 + (min(TOLERANCE, 3.0 * self._error) * sent) ** 2)
+        return lost > expected + tolerance * sent + chance
 
     def note_cruise(self, lost: int, sent: int) -> None:
-        """What was resolved since the last call, while cruising: how far losses scatter about their mean."""
+        """What was resolved since the last call, while cruising: how far losses scatter. Neighbours are
+        compared (von Neumann 1941), for a rate that changes its level once is not a bursty one."""
         self._scatter.sent += sent
         self._scatter.lost += lost
         if self._scatter.sent < _SCATTER_ROUND:
             return
         rate, count = max(0.0, self._scatter.rate), self._scatter.sent
-        if self._mean < 0.0:
-            self._mean = rate
-        spread = self._mean * (1.0 - self._mean) / count
-        if spread > 0.0:
-            self._dispersion += ((rate - self._mean) ** 2 / spread - self._dispersion) / 16
-        self._mean += (rate - self._mean) / 8
+        if self._last_rate is not None:
+            mean = (rate + self._last_rate) / 2
+            spread = mean * (1.0 - mean) / count
+            if spread > 0.0:
+                self._dispersion += ((rate - mean) ** 2 * 2 / spread - self._dispersion) / 16
+        self._last_rate = rate
         self.burstiness = min(_BURSTIEST, max(1.0, self._dispersion))
         self._scatter = Tally()

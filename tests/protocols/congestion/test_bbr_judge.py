@@ -125,6 +125,47 @@ def test_a_cruise_that_loses_no_more_was_right(feed: Feed) -> None:
     assert feed.bandwidth.value == pytest.approx(800.0, rel=0.05)
 
 
+def test_what_an_up_lost_does_not_speak_for_every_later_verdict(feed: Feed) -> None:
+    """An UP lost four of ten, and coming down helped: that is settled. A CRUISE that is refuted after it, and
+    goes on losing as much with less sent, was wronged all the same."""
+    feed.bandwidth.lower(800.0, feed.now_us, Verdict(Tally(sent=400, lost=160), 0.02, RATE))
+    assert feed.bandwidth.verdict is not None
+    feed.bandwidth.verdict.because.us = 320_000  # at 1,250 per second
+    feed.cruise(rounds=1, lost=0, sent=40)
+    for _ in range(30):
+        feed.cruise(rounds=1, lost=2, sent=40)
+        if feed.bandwidth.value < 800.0:
+            break
+    assert feed.bandwidth.verdict.before == 800.0
+    feed.cruise(rounds=12, lost=2, sent=30)
+    feed.probe()
+    assert feed.bandwidth.value == 800.0
+
+
+def test_more_loss_than_was_seen_at_first_is_answered_again(feed: Feed) -> None:
+    """A bucket was still half full when the first losses came: at less, a larger share is lost."""
+    feed.refuted()
+    before = feed.bandwidth.value
+    for _ in range(10):
+        feed.cruise(rounds=1, lost=16, sent=40)
+    assert feed.bandwidth.value < 0.8 * before
+
+
+@pytest.mark.parametrize(("seen_empty", "refused"), [(True, True), (False, False)])
+def test_without_a_queue_of_its_own_no_flow_calls_a_fifth_its_paths_loss(
+    feed: Feed, seen_empty: bool, refused: bool
+) -> None:
+    """Sending less did not help. Where a queue was seen to drain the path loses so much; where none was,
+    others may have taken what was left to them, and somebody has to give way."""
+    feed.noise.drive(Load.AT, feed.now_us)
+    feed.rtt.seen_empty = seen_empty
+    feed.refuted()
+    before = feed.bandwidth.value
+    for _ in range(10):
+        feed.cruise(rounds=1, lost=8, sent=40)
+    assert (feed.bandwidth.value == before) is refused
+
+
 def test_with_a_queue_it_was_congestion_and_nothing_is_undone(feed: Feed) -> None:
     feed.queue_us = RTT_US
     feed.refuted()

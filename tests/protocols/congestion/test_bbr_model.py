@@ -159,6 +159,27 @@ def test_what_is_lost_only_at_capacity_is_no_noise() -> None:
     assert noise.update(now_us + SECOND, seen_empty=True) < 0.02
 
 
+def test_a_little_that_was_seen_below_leaves_room_for_doubt() -> None:
+    """Five of 240 were lost below capacity: a path that loses 3.5 per cent may have been lucky."""
+    noise = NoiseFloor()
+    noise.drive(Load.BELOW, 0)
+    noise.delivered(0, 235, drained=True)
+    noise.lost(0, 5, drained=True)
+    noise.update(SECOND, seen_empty=True)
+    assert noise.estimate < 0.02
+    assert not noise.excessive(35, 1_000, tolerance=0.005)
+    assert noise.excessive(45, 1_000, tolerance=0.005)
+
+
+def test_bursts_are_told_from_a_rate_that_changed_once() -> None:
+    bursty, changed = NoiseFloor(), NoiseFloor()
+    for at in range(110):
+        bursty.note_cruise(30 if at % 6 == 0 else 0, 100)
+        changed.note_cruise(0 if at < 100 else 8 + at % 3, 100)
+    assert bursty.burstiness > 8
+    assert changed.burstiness < 2
+
+
 def test_a_path_of_microseconds_costs_no_memory() -> None:
     noise, now_us = NoiseFloor(), 0
     for _ in range(20_000):
