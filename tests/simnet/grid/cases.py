@@ -76,26 +76,27 @@ def link(rate: float, rtt_ms: float, buffer_bdp: float, **fields: object) -> tup
 
 @cache
 def window_share(rate: float, rtt_us: float, loss: float) -> float:
-    """How much of a path's capacity a window of 65,535 segments can use, at most 1.
+    """How much of what a path delivers, rate x (1 - loss), a window of 65,535 segments can use; at most 1.
 
     A segment holds the window from its first transmission until it and everything before it arrived. Repairs
     take 1.25 round trips each. Whom a window waits for is the unluckiest of all that is in it, so segments
-    are drawn and sent, a window at a time; times are in round trips.
+    are drawn and sent, a window at a time, as fast as their repairs leave room; times are in round trips.
     """
     bdp = rate * rtt_us / 8e6 / wire_bytes(1_400)
+    delivered = bdp * (1 - loss)
     if not loss or bdp <= 1:
         return min(1.0, WINDOW / bdp)
     if bdp * (1 + REPAIR_RTTS * (1 + log(WALKED * WINDOW) / log(1 / loss))) < WINDOW:
         return 1.0  # not even for the unluckiest of those that would be drawn
-    rng, at = np.random.default_rng(1), np.arange(WINDOW) / bdp
+    rng, at = np.random.default_rng(1), np.arange(WINDOW) / delivered
     arrived, earliest, settled = np.zeros(WINDOW), 0.0, 0.0
     for walk in range(WALKED):
         sent = np.maximum.accumulate(np.maximum(arrived - at, earliest)) + at
         needed = 1 + REPAIR_RTTS * (rng.geometric(1 - loss, WINDOW) - 1)
         arrived = np.maximum.accumulate(np.maximum(sent + needed, arrived[-1]))
-        earliest = float(sent[-1]) + 1 / bdp
+        earliest = float(sent[-1]) + 1 / delivered
         settled = earliest if walk == SETTLING else settled
-    return min(1.0, (WALKED - 1 - SETTLING) * WINDOW / bdp / (earliest - settled))
+    return min(1.0, (WALKED - 1 - SETTLING) * WINDOW / delivered / (earliest - settled))
 
 
 def lossy(rate: float, rtt_ms: float, buffer_bdp: float, loss: float, seconds: float = 30.0) -> Case:
