@@ -127,8 +127,8 @@ class Judge:
 
     @property
     def policed(self) -> bool:
-        """Did losses without a queue end the last probe?"""
-        return self._ceiling < inf
+        """Did losses without a queue end the last probe, and is there none yet?"""
+        return self._ceiling < inf and self._rtt.queue_share <= QUEUED
 
     @property
     def beyond_proof(self) -> bool:

@@ -15,8 +15,8 @@ epoch: on a path of microseconds a phase lasts no longer. Of the epochs of the l
   slows down and loses less.
 * Nothing is learnt while the round-trip time says that there is a queue: growing delay vetoes, at capacity at
   the first sign. So where a queue was seen to build and to drain, losses at capacity are hardly doubted: a
-  sender that overdrives the path would see it. Where none was seen, no more than a tenth is believed (a
-  quarter as long as STARTUP goes on).
+  sender that overdrives the path would see it. Where none was seen, no more than a tenth is believed
+  (three tenths as long as STARTUP goes on).
 
 Not in the draft. It has a fixed tolerance (LossThresh, 2 %) in the place of `excessive`.
 """
@@ -49,7 +49,7 @@ _MOST = 0.6
 _UNPROVEN = 0.1
 """The most that is believed as long as no queue was seen to drain. When every sample shows the same
 round-trip time there may be no queue, or many flows keep a full one, and their losses look like noise."""
-_UNPROVEN_SEARCHING = 0.25
+_UNPROVEN_SEARCHING = 0.3
 """The same in STARTUP, which grows by 1.97 per round trip at 2.77 times what is carried, but at 40 % loss of
 which a tenth is believed by 1.51: it would take half as long again."""
 _SCATTER_ROUND = 100

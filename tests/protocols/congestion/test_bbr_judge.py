@@ -206,6 +206,19 @@ def test_what_a_bucket_let_through_has_to_be_proved_before_up_goes_further(feed:
     assert not feed.judge.beyond_proof
 
 
+def test_a_flow_in_a_queue_is_not_policed(feed: Feed) -> None:
+    """Else it waits twice as long between two probes: longer than PROBE_RTT lets it."""
+    for _ in range(3):
+        feed.round(lost=20, rate=900.0)
+    _, recent = feed.judge.probe_excess(feed.now_us)
+    assert recent is not None
+    feed.judge.refute_probe(recent, feed.now_us)
+    assert feed.judge.policed
+    feed.queue_us = RTT_US
+    feed.round(lost=0)
+    assert not feed.judge.policed
+
+
 def test_what_left_before_the_estimate_was_lowered_raises_it_no_more() -> None:
     bandwidth = Bandwidth()
     bandwidth.sample(RATE, 0)

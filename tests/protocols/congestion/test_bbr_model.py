@@ -129,11 +129,11 @@ def test_no_more_than_a_tenth_is_believed_of_a_path_whose_queue_never_drained() 
     assert noise.update(now_us + 2 * SECOND, seen_empty=True) > 0.25
 
 
-def test_a_quarter_is_believed_while_searching() -> None:
+def test_three_tenths_are_believed_while_searching() -> None:
     """Or STARTUP would hardly grow on a path of heavy loss, whose queue it has not reached yet."""
     noise, now_us = _noise(0.4, 50, SECOND)
     noise.drive(Load.SEARCHING, now_us + SECOND)
-    assert noise.update(now_us + SECOND, seen_empty=False) == 0.25
+    assert noise.update(now_us + SECOND, seen_empty=False) == 0.3
     noise.drive(Load.BELOW, now_us + 2 * SECOND)
     assert noise.update(now_us + 2 * SECOND, seen_empty=False) == 0.1
 
