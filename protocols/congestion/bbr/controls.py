@@ -87,34 +87,38 @@ class Controls:
 
     def update(self, phase: Phase, ack: Ack, pipe_was_full: bool) -> None:
         """BBRUpdateControlParameters (5.2.3)."""
-        rate = self._pacing_gain(phase) * self._model.value * PACING_MARGIN
-        if rate > 0 and (pipe_was_full or rate > self.pacing_rate):
-            self.pacing_rate = rate
+        bdp = self.bdp
+        pace = self.pacing_rate
+        rate = self._pacing_gain(phase, bdp) * self._model.value * PACING_MARGIN
+        if rate > 0 and (pipe_was_full or rate > pace):
+            self.pacing_rate = pace = rate
         quantum_us = self._rtt.us / QUANTA_PER_RTT
         if quantum_us < SMALLEST_QUANTUM_US:
             quantum_us = SMALLEST_QUANTUM_US
         elif quantum_us > LARGEST_QUANTUM_US:
             quantum_us = LARGEST_QUANTUM_US
-        burst = int(self.pacing_rate * quantum_us / 1e6)
+        burst = int(pace * quantum_us / 1e6)
         self.burst = LARGEST_QUANTUM if burst > LARGEST_QUANTUM else burst or 1
-        self._set_window(phase, ack, pipe_was_full)
+        self._set_window(phase, bdp, ack, pipe_was_full)
 
-    def _pacing_gain(self, phase: Phase) -> float:
+    def _pacing_gain(self, phase: Phase, bdp: float) -> float:
         """The phase's gain; while cruising, less by the queue that the last round never fell below: the
         bandwidth filter keeps the best of many samples, so its error is upwards. Whoever has few segments in
         that queue gives way less, so that flows that share it come to have equally many, and equal rates."""
         gain = PHASES[phase].pacing_gain
         if phase is Phase.CRUISE and not self._rtt.contested:
             queue = self._rtt.queue_share
-            ours = min(1.0, max(SMALLEST_SHARE, queue * self.bdp / FAIR_QUEUE))
+            if not queue:
+                return gain
+            ours = min(1.0, max(SMALLEST_SHARE, queue * bdp / FAIR_QUEUE))
             return gain - min(LARGEST_CUT, queue) * ours
         return gain
 
-    def _set_window(self, phase: Phase, ack: Ack, pipe_was_full: bool) -> None:
+    def _set_window(self, phase: Phase, bdp: float, ack: Ack, pipe_was_full: bool) -> None:
         """BBRSetCwnd (5.6.4.6) and BBRBoundCwndForModel (5.6.4.7). The draft's
         STARTUP grows by what was delivered; here, by what was carried, or noise would slow the doubling."""
         row, window = PHASES[phase], self.window
-        most = max(self.bdp * row.window_gain + self._aggregation.extra, 2 * self.burst, MINIMUM_WINDOW)
+        most = max(bdp * row.window_gain + self._aggregation.extra, 2 * self.burst, MINIMUM_WINDOW)
         if self._rtt.contested:  # two BDP are less than what the queue of others holds back
             most = max(most, self._model.value * self._rtt.last_round_us / 1e6)
         if phase is Phase.UP:
