@@ -31,8 +31,6 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # The tests may run under nohup, and what is ignored is inherited.
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
 
     def wait_for(self, pattern: str, seconds: float = 15) -> re.Match[str]:
