@@ -100,7 +100,7 @@ def test_the_congestion_state_is_reported_in_full() -> None:
     first: CongestionControl | None = with_bbr(1, KcpBbrSettings()).control
     assert first is not None
     assert _congestion(first.state(), 8 * MTU)["inflight_bound_bytes"] is None
-    shallow = Path(10e6, bdp_bytes(10e6, 40_000, 0.1), 20_000)
+    shallow = Path(10e6, bdp_bytes(10e6, 40_000, 0.25), 20_000)  # eight datagrams
     watched = single(shallow, Path(delay_us=20_000), seed=1, seconds=10)
     assert watched.sender.control is not None
     told = _congestion(watched.sender.control.state(), 8 * MTU)
