@@ -1,12 +1,11 @@
 """The controller: what it hears changes the model, the model the phase, the phase the controls.
 
-Sections refer to draft-ietf-ccwg-bbr-05. What differs from it is said where it is done, here and in
-the files beside it; the chief difference is what bandwidth means. The draft's is the rate at
-which data is *delivered*. Here it is the rate that the path *carries*: of the n transmissions that left
-between two acknowledged ones, those delivered and the share that the path loses anyway,
-min(n, delivered / (1 - noise)), per second. Without losses the two are equal. With random losses the
-carried rate is what fills the path, and as n bounds it, chance (a lucky round with few losses) cannot
-push it above what was really sent.
+Sections refer to draft-ietf-ccwg-bbr-05. What differs from it is said where it is done, here and in the files
+beside it; the chief difference is what bandwidth means. The draft's is the rate at which data is *delivered*.
+Here it is the rate that the path *carries*: of the n transmissions that left between two acknowledged ones,
+those delivered and the share that the path loses anyway, min(n, delivered / (1 - noise)), per second. Without
+losses the two are equal. With random losses the carried rate is what fills the path, and as n bounds it,
+chance (a lucky round with few losses) cannot push it above what was really sent.
 """
 
 from __future__ import annotations
@@ -55,7 +54,6 @@ class Bbr:
         self.next_probe = NextProbe(seed)
         self._advanced = True
         self._delivered_best = 0.0
-        self._in_flight = 0
         self._held = self._was_held = False  # the window was used up, in this round and in the last
         # the round in progress
         self._send_rate = 0.0
@@ -109,7 +107,6 @@ class Bbr:
     # ------------------------------------------------------------ what it hears
 
     def on_sent(self, now_us: int, segments: int, in_flight: int) -> None:
-        self._in_flight = in_flight
         self._held = self._held or in_flight >= self.window
 
     def on_idle(self, now_us: int) -> None:
@@ -130,7 +127,6 @@ class Bbr:
 
     def on_loss(self, loss: Loss) -> None:
         """Losses count for the epoch they were sent in; whether they are too many is judged in `on_ack`."""
-        self._in_flight = loss.in_flight
         if loss.flight is None or self._timed_out:
             return
         self._lost_flight = loss.flight
@@ -140,7 +136,6 @@ class Bbr:
 
     def on_ack(self, ack: Ack) -> None:
         """BBRUpdateOnACK (5.2.3)."""
-        self._in_flight = ack.in_flight
         if self._timed_out:
             self._resume(ack)
         self.rounds.update(ack)
@@ -195,7 +190,7 @@ class Bbr:
         self.next_probe.end_round()
         probing = PHASES[self.phase].probing
         self.rtt.end_round(loaded=probing or self.phase is Phase.DRAIN)
-        if PHASES[self.phase].probing:
+        if probing:
             self._watch_growth(ack)
         self._judge_losses(ack)
         if self.phase is Phase.DOWN and not self._advanced and not _app_limited(ack):

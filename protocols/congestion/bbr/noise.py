@@ -102,7 +102,7 @@ class NoiseFloor:
         self._startup: deque[tuple[float, Tally]] = deque(maxlen=_STARTUP_ROUNDS)
         self._updated_us = -_UPDATE_US
         self._below, self._at = Tally(), Tally()
-        self._error = 0.0
+        self._doubt = 0.0  # how far the estimate may be off
         self._scatter = Tally()
         self._last_rate: float | None = None
         self._dispersion = 1.0
@@ -141,7 +141,7 @@ class NoiseFloor:
         for epochs in self._epochs.values():
             epochs.clear()
         self._startup.clear()
-        self.estimate = self._error = 0.0
+        self.estimate = self._doubt = 0.0
         load = self._changes[-1][1].load
         self._changes.clear()
         self._epochs[load].append(Tally(load, now_us))
@@ -186,7 +186,7 @@ class NoiseFloor:
         below = self._below = self._lowest(self._epochs[Load.BELOW])
         self._at = self._lowest(self._epochs[Load.AT])
         if not below.sent:
-            self.estimate = self._error = 0.0
+            self.estimate = self._doubt = 0.0
             return 0.0
         both = Tally(Load.AT, 0, below.sent + self._at.sent, below.lost + self._at.lost)
         disbelieved = _DISBELIEVED_WITH_QUEUE if seen_empty else _DISBELIEVED
@@ -195,7 +195,7 @@ class NoiseFloor:
         rate = below.rate + trust * (both.rate - below.rate)
         sent = below.sent + trust * self._at.sent
         error = sqrt(self.burstiness * rate * (1.0 - rate) / sent)
-        self._error = sqrt(self.burstiness) * _standard_error(rate * sent, sent)
+        self._doubt = min(TOLERANCE, 3.0 * (sqrt(self.burstiness) * _standard_error(rate * sent, sent)))
         self.estimate = min(self._most(seen_empty), max(0.0, rate - error))
         return self.estimate
 
@@ -236,7 +236,7 @@ class NoiseFloor:
         in a queue shared by many, losses scatter too much to be called a doubt."""
         expected = self.estimate * sent
         scatter = sqrt(self.burstiness * max(expected * (1.0 - self.estimate), 0.25))
-        chance = sqrt((2.0 * scatter) ** 2 + (min(TOLERANCE, 3.0 * self._error) * sent) ** 2)
+        chance = sqrt((2.0 * scatter) ** 2 + (self._doubt * sent) ** 2)
         return lost > expected + tolerance * sent + chance
 
     def note_cruise(self, lost: int, sent: int) -> None:
