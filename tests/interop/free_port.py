@@ -1,18 +1,41 @@
-"""A TCP and UDP port of 127.0.0.1 that was free a moment ago, for programs that cannot be given port 0."""
+"""TCP and UDP ports that were free a moment ago, for programs that cannot be given port 0."""
 
 from __future__ import annotations
 
+import random
 import socket
+from pathlib import Path
 
 
 def free_port() -> int:
-    """The port's number."""
+    """A port's number, of the kernel's choice."""
     while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        with socket.socket() as tcp:
             tcp.bind(("127.0.0.1", 0))
             port = int(tcp.getsockname()[1])
-            try:
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
+
+
+def free_ports(count: int) -> range:
+    """`count` neighbouring ports, outside the range that the kernel takes the ports of connections from.
+
+    A neighbour within that range may go to the next connection of the very program that was
+    told to use it.
+    """
+    ephemeral = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+    below = int(ephemeral.split()[0])
+    while True:
+        first = random.randrange(below // 2, below - count)
+        if all(_is_free(port) for port in range(first, first + count)):
+            return range(first, first + count)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        try:
+            tcp.bind(("", port))
+            udp.bind(("", port))
+        except OSError:
+            return False
+        return True

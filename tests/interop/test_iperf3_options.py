@@ -17,7 +17,7 @@ import pytest
 from iperfpy.plan import Direction, Plan
 from iperfpy.run.client import STOCK_DRAIN_S
 from tests.interop.conftest import wait_until
-from tests.interop.free_port import free_port
+from tests.interop.free_port import free_port, free_ports
 from tests.iperfpy.run.support import Server, serving
 
 pytestmark = pytest.mark.interop
@@ -142,9 +142,8 @@ def test_its_server_receives_all_of_it(iperf3: str, flags: str, count: int, tmp_
 )
 def test_local_ports_count_up(iperf3: str, flags: str, streams: int, tmp_path: Path) -> None:
     """Stream i uses PORT + i, also when some of them receive."""
-    first = next(port for port in iter(free_port, 0) if port < 65000)
-    ours, theirs = ours_at_theirs(iperf3, tmp_path, "-t", "0.5", "--cport", str(first), *flags.split())
-    ports = list(range(first, first + streams))
+    ports = list(free_ports(streams))
+    ours, theirs = ours_at_theirs(iperf3, tmp_path, "-t", "0.5", "--cport", str(ports[0]), *flags.split())
     assert [one["local_port"] for one in ours["start"]["connected"]] == ports
     assert [one["remote_port"] for one in theirs["start"]["connected"]] == ports
 
