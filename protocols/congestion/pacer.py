@@ -30,7 +30,7 @@ class Pacer:
         self._updated_us: int | None = None
 
     def allowance(self, now_us: int, rate: float, burst: int) -> int:
-        """Segments that may be released at `now_us`.
+        """Segments that may be released at `now_us`: none, or a whole quantum and more.
 
         Parameters
         ----------
@@ -48,7 +48,8 @@ class Pacer:
             self._tokens = min(self._tokens + earned, depth)
         self._updated_us = now_us
         # A release computed in whole microseconds may be a hair early; that hair is not a segment.
-        return max(0, int(self._tokens + 1e-3))
+        whole = self._tokens + 1e-3
+        return int(whole) if whole >= burst else 0
 
     def spend(self, segments: int) -> None:
         """`segments` were released. Overdrafts (a probe that had to go) are paid back by waiting."""

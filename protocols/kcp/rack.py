@@ -2,7 +2,8 @@
 
 Every transmission is appended to a flight log; stamps are unique and ascend. An acknowledgement that echoes
 stamp T proves that whatever left more than the reordering window before T and is still missing is lost,
-a first transmission or a later one alike. One pointer walks the log, so every entry is judged once.
+a first transmission or a later one alike. One pointer walks the log: it passes what misses nothing, and waits
+only for an entry that does, so that the clock is asked for no more often than something may be lost.
 
 Where this differs from RFC 8985: there is no SACK scoreboard to search (the echo names the very
 transmission, section 6.2 steps 2 and 3 become one lookup), and the reordering window follows the
@@ -60,7 +61,8 @@ class Rack:
         self._window, self._rtt = window, rtt
         self._stamps: list[int] = []
         self._entries: list[_Entry] = []
-        self._head = 0  # entries before it have been judged
+        self._head = 0  # entries before it have been judged, or miss nothing
+        self._missing_us = -1  # the entry at the head misses something, if this is its stamp
         self._newest_us = 0  # newest stamp known to have arrived
         self._newest_rtt_us = 0
         self._pending: deque[Resend] = deque()
@@ -176,12 +178,17 @@ class Rack:
         stamps, head, una = self._stamps, self._head, self._window.una
         segments, flight = 0, None
         while head < len(stamps):
-            entry = self._entries[head]
+            entry, stamp_us = self._entries[head], stamps[head]
             if entry.last > una:
-                if stamps[head] > limit_us:
+                if stamp_us > limit_us and (stamp_us >= self._newest_us or stamp_us == self._missing_us):
                     break
-                if lost := self._judge(entry):
-                    segments += lost
+                missing = self._missing(entry)
+                if len(missing):
+                    if stamp_us > limit_us:
+                        self._missing_us = stamp_us
+                        break
+                    self._give_up(missing, Cause.FAST)
+                    segments += len(missing)
                     flight = entry.flight
             head += 1
         self._head = head
@@ -190,8 +197,8 @@ class Rack:
             self._head = 0
         return Detected(segments, flight, timeout=False) if segments else None
 
-    def _judge(self, entry: _Entry) -> int:
-        """Give up what this transmission carried and is still missing; returns how many segments."""
+    def _missing(self, entry: _Entry) -> Int64s:
+        """What this transmission carried and is still missing."""
         window = self._window
         if entry.numbers is None:
             numbers = window.outstanding(entry.first, entry.last)
@@ -199,9 +206,8 @@ class Rack:
             numbers = entry.numbers[entry.numbers >= window.una]
             numbers = numbers[~window.acked[numbers & window.mask]]
         rows = numbers & window.mask
-        missing = numbers[(window.sent_us[rows] == entry.flight.stamp_us) & ~window.lost[rows]]
-        self._give_up(missing, Cause.FAST)
-        return len(missing)
+        missing: Int64s = numbers[(window.sent_us[rows] == entry.flight.stamp_us) & ~window.lost[rows]]
+        return missing
 
     def _give_up(self, numbers: Int64s, cause: Cause) -> None:
         if len(numbers):

@@ -41,9 +41,9 @@ def test_waits_for_a_whole_quantum() -> None:
     pacer = Pacer()
     pacer.spend(pacer.allowance(0, 10_000.0, 10))
     assert pacer.release_us(10_000.0, 10) == 1_000
-    assert pacer.allowance(500, 10_000.0, 10) == 5
+    assert pacer.allowance(500, 10_000.0, 10) == 0
     assert pacer.release_us(10_000.0, 10) == 1_000
-    pacer.allowance(1_000, 10_000.0, 10)
+    assert pacer.allowance(1_000, 10_000.0, 10) == 10
     assert pacer.release_us(10_000.0, 10) is None
 
 
