@@ -64,7 +64,6 @@ class Bbr:
         self._probe_open = False  # this probe has not yet answered a loss
         self._losing = False
         self._lost_flight: Flight | None = None
-        self._queued_stamp_us = -1  # the newest transmission that met a queue
         self._base_rtt_us = 0.0
         self._up_rate = 0.0
         self._hold_until_us: int | None = None
@@ -130,9 +129,7 @@ class Bbr:
         if loss.flight is None or self._timed_out:
             return
         self._lost_flight = loss.flight
-        # Losses are found a round trip late: a queue that has drained since may have caused them.
-        if self.rtt.near(self.rtt.latest_us, 4.0) and loss.flight.stamp_us > self._queued_stamp_us:
-            self.noise.lost(loss.flight.stamp_us, loss.segments, self.rtt.near(self.rtt.latest_us))
+        self.noise.lost(loss.flight.stamp_us, loss.segments)
 
     def on_ack(self, ack: Ack) -> None:
         """BBRUpdateOnACK (5.2.3)."""
@@ -162,10 +159,7 @@ class Bbr:
         flight = ack.flight
         if flight is None:
             return
-        if self.rtt.near(self.rtt.latest_us, 4.0):
-            self.noise.delivered(flight.stamp_us, ack.acked, self.rtt.near(self.rtt.latest_us))
-        else:
-            self._queued_stamp_us = flight.stamp_us
+        self.noise.delivered(flight.stamp_us, ack.acked, queued=not self.rtt.empty)
         if not ack.interval_us:
             return
         delivered = ack.delivered - flight.delivered

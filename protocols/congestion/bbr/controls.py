@@ -62,6 +62,10 @@ class Controls:
 
     @property
     def probe_rtt_window(self) -> float:
+        """Half the BDP (5.3.4.3) only where there seems to be no queue. Whoever has one measures from behind
+        it, perhaps, and half of a BDP that counts the queue of others is still in it."""
+        if not self._rtt.near(self._rtt.before_us):
+            return MINIMUM_WINDOW
         return max(MINIMUM_WINDOW, PHASES[Phase.PROBE_RTT].window_gain * self.bdp)
 
     def begin(self, rtt_us: int) -> None:

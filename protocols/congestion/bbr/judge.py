@@ -159,10 +159,18 @@ class Judge:
         if total.sent < ENOUGH or not self._noise.excessive(total.lost, total.sent, SETTLING_TOLERANCE):
             return
         if self._may_lower(total):
-            recent = self.excess(now_us, rounds=2)  # a bucket may have been full when this began
-            because = recent if recent and recent.rate > total.rate else total
+            because = self._worst_of(total, tally, now_us)
             rate = self._bandwidth.value * (1.0 - (because.rate - self._noise.estimate))
             self._lower(rate, because, SETTLING_TOLERANCE, now_us)
+
+    def _worst_of(self, total: Tally, last: Tally, now_us: int) -> Tally:
+        """A bucket may have been full when the CRUISE began: then its end says more than the whole."""
+        because, recent = total, self.excess(now_us, rounds=2)
+        if recent and recent.rate > because.rate:
+            because = recent
+        if last.sent >= ENOUGH and last.rate > because.rate + because.error:
+            because = last
+        return because
 
     def reconsider(self) -> None:
         """Does the noise, as it is known now, explain what the bandwidth was lowered for?"""

@@ -13,10 +13,10 @@ epoch: on a path of microseconds a phase lasts no longer. Of the epochs of the l
   their loss exceeds the loss below, measured in standard errors. A sender that overdrives a policer would
   otherwise talk itself into taking the drops for noise at any rate: this pulls it back every time it
   slows down and loses less.
-* Nothing is learnt while the round-trip time says that there is a queue: growing delay vetoes, at capacity at
-  the first sign. So where a queue was seen to build and to drain, losses at capacity are hardly doubted: a
-  sender that overdrives the path would see it. Where none was seen, no more than a tenth is believed
-  (three tenths as long as STARTUP goes on).
+* Nothing is learnt while the round-trip time says that there is a queue. So where a queue was seen to build
+  and to drain, losses at capacity are hardly doubted: a sender that overdrives the path would see it. Where
+  none was seen, no more than a tenth is believed (three tenths as long as STARTUP goes on): whoever comes to
+  a queue that others keep full sees nothing but its top.
 
 Not in the draft. It has a fixed tolerance (LossThresh, 2 %) in the place of `excessive`.
 """
@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from math import sqrt
+from typing import TypeVar
 
 from protocols.congestion.bbr.phases import Load
 
@@ -53,6 +54,9 @@ _UNPROVEN_SEARCHING = 0.3
 """The same in STARTUP, which grows by 1.97 per round trip at 2.77 times what is carried, but at 40 % loss of
 which a tenth is believed by 1.51: it would take half as long again."""
 _SCATTER_ROUND = 100
+_QUEUES = 64
+"""How many times a queue came or went are remembered, as _CHANGES."""
+_T = TypeVar("_T")
 _BURSTIEST = 50.0
 
 
@@ -60,6 +64,14 @@ def _standard_error(lost: float, sent: float) -> float:
     """Of a loss rate, by the rule of succession: that none of a few was lost says little."""
     likely = (lost + 1.0) / (sent + 2.0)
     return sqrt(likely * (1.0 - likely) / sent)
+
+
+def _since(changes: deque[tuple[int, _T]], at_us: int) -> _T:
+    """What held then."""
+    for since_us, what in reversed(changes):
+        if since_us <= at_us:
+            return what
+    return changes[0][1]
 
 
 class Tally:
@@ -98,6 +110,9 @@ class NoiseFloor:
         """How much more the losses per round scatter than independent ones would (1: they do not)."""
         self._changes: deque[tuple[int, Tally]] = deque([(0, Tally(Load.SEARCHING))], _CHANGES)
         """From when on what leaves belongs to which epoch."""
+        self._queued: deque[tuple[int, bool]] = deque([(0, False)], _QUEUES)
+        """From when on what leaves meets a queue, or none."""
+        self._newest_us = 0  # when the newest that was delivered left
         self._epochs: dict[Load, deque[Tally]] = {load: deque() for load in Load}
         self._startup: deque[tuple[float, Tally]] = deque(maxlen=_STARTUP_ROUNDS)
         self._updated_us = -_UPDATE_US
@@ -118,21 +133,22 @@ class NoiseFloor:
             self._changes.append((now_us, epochs[-1]))
 
     def _epoch(self, stamp_us: int) -> Tally:
-        for since_us, epoch in reversed(self._changes):
-            if since_us <= stamp_us:
-                return epoch
-        return self._changes[0][1]
+        return _since(self._changes, stamp_us)
 
-    def delivered(self, stamp_us: int, segments: int, drained: bool) -> None:
-        """Segments were acknowledged, the newest of them sent at `stamp_us`. `drained`: no queue at all."""
-        epoch = self._epoch(stamp_us)
-        if drained or epoch.load is not Load.AT:
-            epoch.sent += segments
+    def delivered(self, stamp_us: int, segments: int, *, queued: bool) -> None:
+        """Segments were acknowledged, the newest of them sent at `stamp_us`. `queued`: it met a queue, and so
+        did what left since the newest before."""
+        if queued is not self._queued[-1][1]:
+            self._queued.append((self._newest_us + 1, queued))
+        self._newest_us = stamp_us
+        if not queued:
+            self._epoch(stamp_us).sent += segments
 
-    def lost(self, stamp_us: int, segments: int, drained: bool) -> None:
-        """Segments were found lost (fewer than none: found delivered after all)."""
-        epoch = self._epoch(stamp_us)
-        if drained or epoch.load is not Load.AT:
+    def lost(self, stamp_us: int, segments: int) -> None:
+        """Segments were found lost (fewer than none: found delivered after all). They met a queue if what was
+        delivered of their time did: they are missed a round trip later, when it may have drained."""
+        if not _since(self._queued, stamp_us):
+            epoch = self._epoch(stamp_us)
             epoch.sent += segments
             epoch.lost += segments
 
@@ -169,6 +185,10 @@ class NoiseFloor:
         return self._below.sent >= ENOUGH
 
     @property
+    def _searching(self) -> bool:
+        return self._changes[-1][1].load is Load.SEARCHING
+
+    @property
     def lossy(self) -> bool:
         """Is there loss that needs telling apart?"""
         return max(self._at.rate, self._below.rate) > TOLERANCE / 4
@@ -185,7 +205,7 @@ class NoiseFloor:
             self.drive(Load.AT, now_us)
         below = self._below = self._lowest(self._epochs[Load.BELOW])
         self._at = self._lowest(self._epochs[Load.AT])
-        if not below.sent:
+        if below.sent < (_LEAST_POOL if self._searching else 1):
             self.estimate = self._doubt = 0.0
             return 0.0
         both = Tally(Load.AT, 0, below.sent + self._at.sent, below.lost + self._at.lost)
@@ -194,16 +214,15 @@ class NoiseFloor:
         trust = max(0.0, 1.0 - doubt * doubt)
         rate = below.rate + trust * (both.rate - below.rate)
         sent = below.sent + trust * self._at.sent
-        error = sqrt(self.burstiness * rate * (1.0 - rate) / sent)
-        self._doubt = min(TOLERANCE, 3.0 * (sqrt(self.burstiness) * _standard_error(rate * sent, sent)))
+        error = sqrt(self.burstiness) * _standard_error(rate * sent, sent)
+        self._doubt = min(TOLERANCE, 3.0 * error)
         self.estimate = min(self._most(seen_empty), max(0.0, rate - error))
         return self.estimate
 
     def _most(self, seen_empty: bool) -> float:
         if seen_empty:
             return _MOST
-        searching = self._changes[-1][1].load is Load.SEARCHING
-        return _UNPROVEN_SEARCHING if searching else _UNPROVEN
+        return _UNPROVEN_SEARCHING if self._searching else _UNPROVEN
 
     def credible(self, lost: int, sent: int, seen_empty: bool) -> bool:
         """Could so many losses be the path's own, whatever has been learnt?"""

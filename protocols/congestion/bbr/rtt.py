@@ -2,11 +2,15 @@
 
 Where this differs from the draft:
 
-* A sample within 1/16 of the minimum, after one that lay above, shows an empty queue as well as a new minimum
-  does, and renews it: a flow that keeps no queue never has to stop for PROBE_RTT (the draft asks for a lower
-  sample). Samples that never leave the minimum only put it off, to the filter's ten seconds: so looks a path
-  without a queue, a policer for one, but also a queue that others keep full. When they leave it at last, the
-  five seconds begin: a STARTUP longer than that is not interrupted by the first queue it builds.
+* What shows an empty queue is a round whose samples on average lie within 1/16 of the minimum above the least
+  such average, after one that lay higher, and not one in which we were filling the queue. It renews the
+  minimum: a flow that keeps no queue never has to stop for PROBE_RTT (the draft asks for a lower sample).
+  Averages, because on a path with jitter most samples lie above the minimum, and because in a queue that
+  others keep full single ones come near it. Rounds that never leave the least only put PROBE_RTT off, to the
+  filter's ten seconds: so looks a path without a queue, a policer for one, but also a full queue. When they
+  leave it at last, the five seconds begin: a STARTUP longer than that is not interrupted by its first queue.
+* A minimum that falls by more than 1/16, at once or little by little, was one behind a queue: of the path's
+  own nothing has been seen then.
 * When every round-trip of several rounds lies far above the minimum, PROBE_RTT comes at once instead of after
   five seconds. If emptying our own share of the queue changes nothing, the path has become longer, and the
   new value replaces the old one there and then. If it does, we sent more than the path delivers: control.py
@@ -21,6 +25,9 @@ PROBE_INTERVAL_US = 5_000_000
 FILTER_US = 10_000_000
 CONTESTED = 3.0
 _JITTER_US = 500
+_HOSTS_US = 1_000
+_ENOUGH = 16
+"""Samples whose average says something on a path with jitter."""
 _RAISED = 1.25
 _RAISED_ROUNDS = 4
 _UNCHANGED = 0.95
@@ -39,22 +46,37 @@ class MinRtt:
         """Least sample of the round before."""
         self.latest_us = 0.0
         self.seen_empty = False
-        """Has the queue been seen to build above the minimum and to drain to it again?"""
-        self._above = False  # the last sample was no longer near the minimum
-        self._seen_us = 0  # when the queue last drained to the minimum
+        """Has the queue been seen to build and to drain again?"""
+        self._anchor_us = 0.0  # the minimum when `update` last said that the path is shorter
+        self._sum_us, self._samples, self._rounds_loaded = 0, 0, False  # of the rounds since `_compare`
+        self._emptiest_us, self._fullest_us = inf, 0.0  # averages of rounds
+        self._seen_us = 0  # when the queue was last seen to be empty
         self._raised_rounds = 0
-        self._before_us = 0.0
+        self.before_us = 0.0
         self._probe_least_us = inf
-        self._met_us = 0  # when a sample was last near the minimum, drained or not
+        self._met_us = 0  # when a sample was last near the minimum
         self._early_us = -PROBE_INTERVAL_US
 
     def _believe(self, us: float) -> None:
         self.us = us
         self.tolerance_us = max(us / 16, _JITTER_US)
 
+    def _begin(self) -> None:
+        """The path is another than was thought: of its queue nothing has been seen."""
+        self._anchor_us = self.us
+        self.seen_empty = False
+        self._emptiest_us, self._fullest_us = inf, 0.0
+
     def near(self, rtt_us: float, tolerances: float = 1.0) -> bool:
         """Does this round-trip time show an empty queue?"""
         return rtt_us <= self.us + tolerances * self.tolerance_us
+
+    @property
+    def empty(self) -> bool:
+        """Does the last sample show an empty queue? Where one was seen, it need not be better than that one
+        was on average. Hosts alone make a millisecond's difference."""
+        base_us = self._emptiest_us if self.seen_empty else self.us
+        return self.latest_us <= base_us + max(self.tolerance_us, _HOSTS_US)
 
     @property
     def queue_share(self) -> float:
@@ -73,24 +95,20 @@ class MinRtt:
         self.latest_us = float(rtt_us)
         if rtt_us < self.round_least_us:
             self.round_least_us = rtt_us
+        self._sum_us += rtt_us
+        self._samples += 1
         if rtt_us < self._probe_least_us:
             self._probe_least_us = rtt_us
         shorter = False
         if not self.us or rtt_us < self.us:
-            shorter = rtt_us + self.tolerance_us < self.us
-            self.seen_empty = self.seen_empty and not shorter
+            shorter = rtt_us + self.tolerance_us < self._anchor_us
+            first = not self.us
             self._believe(float(rtt_us))
+            if shorter or first:
+                self._begin()
             self._seen_us = now_us
-        elif not self.near(rtt_us):
-            if not self._above:
-                self._above = True
-                self._seen_us = max(self._seen_us, self._met_us)  # until then it was empty
-            return False
-        self._met_us = now_us
-        if self._above:
-            self._above = False
-            self.seen_empty = True
-            self._seen_us = now_us
+        if self.near(rtt_us):
+            self._met_us = now_us
         return shorter
 
     def end_round(self, loaded: bool) -> None:
@@ -98,16 +116,32 @@ class MinRtt:
         if self.round_least_us == inf:
             return
         self.last_round_us, self.round_least_us = self.round_least_us, inf
+        self._rounds_loaded = self._rounds_loaded or loaded
+        if self._samples >= _ENOUGH:
+            self._compare(self._sum_us / self._samples, self._rounds_loaded)
+            self._sum_us, self._samples, self._rounds_loaded = 0, 0, False
         raised = self.last_round_us > self.us * _RAISED + _JITTER_US
         if not raised:
             self._raised_rounds = 0
         elif not loaded:
             self._raised_rounds += 1
 
+    def _compare(self, mean_us: float, loaded: bool) -> None:
+        """The average of a round, or of a few short ones, with those of others."""
+        self._emptiest_us = min(self._emptiest_us, mean_us)
+        if mean_us <= self._emptiest_us + self.tolerance_us:
+            if not loaded:
+                self.seen_empty = self.seen_empty or mean_us + self.tolerance_us < self._fullest_us
+                if self.seen_empty:
+                    self._seen_us = self._met_us
+        elif self._fullest_us <= self._emptiest_us + self.tolerance_us:
+            self._seen_us = max(self._seen_us, self._met_us)  # until then it was empty
+        self._fullest_us = max(self._fullest_us, mean_us)
+
     def stale(self, now_us: int) -> bool:
         """Is it time for PROBE_RTT?"""
         unseen_us = now_us - self._seen_us
-        if unseen_us > PROBE_INTERVAL_US and (unseen_us > FILTER_US or not self.near(self.latest_us)):
+        if unseen_us > PROBE_INTERVAL_US and (unseen_us > FILTER_US or not self.empty):
             return True
         if self._raised_rounds >= _RAISED_ROUNDS and now_us - self._early_us > PROBE_INTERVAL_US:
             self._early_us = now_us
@@ -116,7 +150,7 @@ class MinRtt:
 
     def begin_probe(self) -> None:
         """PROBE_RTT begins."""
-        self._before_us = self.last_round_us or self.latest_us
+        self.before_us = self.last_round_us or self.latest_us
 
     def hold(self) -> None:
         """In flight has come down: samples from here on count."""
@@ -129,12 +163,12 @@ class MinRtt:
         longer path, and that takes three filter lengths to believe. Returns whether the rounds before stood
         behind a queue that was ours at least in part."""
         seen = self._probe_least_us
-        ours = self._before_us > self.us * _RAISED + _JITTER_US and seen < _UNCHANGED * self._before_us
+        ours = self.before_us > self.us * _RAISED + _JITTER_US and seen < _UNCHANGED * self.before_us
         if seen < inf and not self.near(seen):
-            unchanged = seen >= _UNCHANGED * self._before_us and not losing
+            unchanged = seen >= _UNCHANGED * self.before_us and not losing
             if unchanged or now_us - self._met_us > FILTER_US * (3 if losing else 1):
                 self._believe(float(seen))
-                self.seen_empty = self._above = False
+                self._begin()
                 self._met_us = now_us
         self._seen_us = now_us
         self._raised_rounds = 0

@@ -182,8 +182,8 @@ def test_noise_that_explains_the_losses_undoes_it(feed: Feed) -> None:
     for load in (Load.BELOW, Load.AT) * 10:
         feed.now_us += 1_000_000
         feed.noise.drive(load, feed.now_us)
-        feed.noise.delivered(feed.now_us, 700, drained=True)
-        feed.noise.lost(feed.now_us, 300, drained=True)
+        feed.noise.delivered(feed.now_us, 700, queued=False)
+        feed.noise.lost(feed.now_us, 300)
     feed.noise.update(feed.now_us, seen_empty=True)
     feed.judge.reconsider()
     assert feed.bandwidth.value == RATE

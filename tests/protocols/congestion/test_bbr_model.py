@@ -14,13 +14,18 @@ SECOND = 1_000_000
 
 
 def _fed(*samples_ms: float) -> tuple[MinRtt, int]:
-    """One sample every 100 ms, each a round of its own."""
+    """A round every 100 ms, all of whose samples are the same."""
     rtt, now_us = MinRtt(), 0
     for sample_ms in samples_ms:
         now_us += 100_000
-        rtt.update(int(sample_ms * 1e3), now_us)
-        rtt.end_round(loaded=False)
+        _round(rtt, now_us, *[sample_ms] * 20)
     return rtt, now_us
+
+
+def _round(rtt: MinRtt, now_us: int, *samples_ms: float, loaded: bool = False) -> None:
+    for sample_ms in samples_ms:
+        rtt.update(int(sample_ms * 1e3), now_us)
+    rtt.end_round(loaded)
 
 
 def test_a_queue_that_drains_renews_the_minimum() -> None:
@@ -60,6 +65,33 @@ def test_a_shorter_path_has_to_prove_itself_anew() -> None:
     assert not rtt.seen_empty
 
 
+def test_only_a_round_whose_average_is_near_the_minimum_shows_an_empty_queue() -> None:
+    """In a queue that others keep full a single sample may come near it."""
+    rtt, now_us = _fed(90, 120)
+    _round(rtt, now_us, 90, *[120] * 19)
+    assert not rtt.seen_empty
+    _round(rtt, now_us, *[92] * 20, loaded=True)  # we were filling it
+    assert not rtt.seen_empty
+    _round(rtt, now_us, *[92] * 20)
+    assert rtt.seen_empty
+
+
+def test_jitter_is_no_queue() -> None:
+    """Samples between 60 and 80 ms: most lie far above the minimum, and show an empty queue all the same."""
+    rtt, now_us = _fed()
+    for _ in range(30):
+        now_us += 100_000
+        _round(rtt, now_us, *range(60, 80))
+    _round(rtt, now_us, *range(90, 110))
+    _round(rtt, now_us, *range(60, 80))
+    assert rtt.seen_empty
+    rtt.update(72_000, now_us)
+    assert rtt.empty
+    assert not rtt.stale(now_us + PROBE_INTERVAL_US)
+    rtt.update(77_000, now_us)
+    assert not rtt.empty
+
+
 def test_a_probe_that_did_not_drain_the_queue_replaces_no_minimum_met_lately() -> None:
     rtt, now_us = _fed(60, 200, 60, *[200] * 10)
     rtt.begin_probe()
@@ -95,6 +127,8 @@ def test_a_shorter_path_is_said_because_queues_looked_empty_that_were_not() -> N
     assert not rtt.update(60_000, SECOND)
     assert not rtt.update(59_000, SECOND)
     assert rtt.update(40_000, SECOND)
+    assert not rtt.update(38_000, SECOND)
+    assert rtt.update(37_000, SECOND)  # little by little counts as well
 
 
 def _noise(loss: float, cycles: int, cycle_us: int) -> tuple[NoiseFloor, int]:
@@ -104,8 +138,8 @@ def _noise(loss: float, cycles: int, cycle_us: int) -> tuple[NoiseFloor, int]:
         for load in (Load.BELOW, Load.AT):
             now_us += cycle_us // 2
             noise.drive(load, now_us)
-            noise.delivered(now_us, round(100 * (1 - loss)), drained=True)
-            noise.lost(now_us, round(100 * loss), drained=True)
+            noise.delivered(now_us, round(100 * (1 - loss)), queued=False)
+            noise.lost(now_us, round(100 * loss))
     return noise, now_us
 
 
@@ -138,14 +172,27 @@ def test_three_tenths_are_believed_while_searching() -> None:
     assert noise.update(now_us + 2 * SECOND, seen_empty=False) == 0.1
 
 
-def test_with_a_queue_nothing_is_learnt_at_capacity() -> None:
+@pytest.mark.parametrize("load", [Load.BELOW, Load.AT])
+def test_with_a_queue_nothing_is_learnt(load: Load) -> None:
+    """What was lost counts as what was delivered of its time, though there is no queue when it is missed."""
     noise, now_us = _noise(0.0, 20, SECOND)
-    noise.drive(Load.AT, now_us + SECOND)
-    noise.lost(now_us + SECOND, 500, drained=False)
+    noise.drive(load, now_us + SECOND)
+    noise.delivered(now_us + SECOND, 500, queued=True)
+    noise.delivered(now_us + SECOND + 1_000, 1, queued=False)
+    noise.lost(now_us + SECOND + 500, 500)
     assert noise.update(now_us + SECOND, seen_empty=True) == 0.0
-    noise.drive(Load.BELOW, now_us + 2 * SECOND)
-    noise.delivered(now_us + 2 * SECOND, 500, drained=False)
+    noise.lost(now_us + SECOND + 1_500, 500)
+    assert noise.update(now_us + 2 * SECOND, seen_empty=True) == 0.0
     assert noise.known
+
+
+def test_the_first_round_of_a_search_is_no_evidence() -> None:
+    noise = NoiseFloor()
+    noise.note_startup_round(100.0, sent=10, lost=9)
+    noise.outgrown(100.0, SECOND)
+    assert noise.update(SECOND, seen_empty=True) == 0.0
+    noise.drive(Load.AT, SECOND)
+    assert noise.update(2 * SECOND, seen_empty=True) > 0.5
 
 
 def test_what_is_lost_only_at_capacity_is_no_noise() -> None:
@@ -154,8 +201,8 @@ def test_what_is_lost_only_at_capacity_is_no_noise() -> None:
         for load, lost in ((Load.BELOW, 0), (Load.AT, 20)):
             now_us += SECOND
             noise.drive(load, now_us)
-            noise.delivered(now_us, 100 - lost, drained=True)
-            noise.lost(now_us, lost, drained=True)
+            noise.delivered(now_us, 100 - lost, queued=False)
+            noise.lost(now_us, lost)
     assert noise.update(now_us + SECOND, seen_empty=True) < 0.02
 
 
@@ -163,8 +210,8 @@ def test_a_little_that_was_seen_below_leaves_room_for_doubt() -> None:
     """Five of 240 were lost below capacity: a path that loses 3.5 per cent may have been lucky."""
     noise = NoiseFloor()
     noise.drive(Load.BELOW, 0)
-    noise.delivered(0, 235, drained=True)
-    noise.lost(0, 5, drained=True)
+    noise.delivered(0, 235, queued=False)
+    noise.lost(0, 5)
     noise.update(SECOND, seen_empty=True)
     assert noise.estimate < 0.02
     assert not noise.excessive(35, 1_000, tolerance=0.005)
