@@ -166,13 +166,20 @@ class NoiseFloor:
 
     def note_startup_round(self, rate: float, sent: int, lost: int) -> None:
         """A round of STARTUP that sent `rate` segments per second. Whether that was below what the path
-        carries is known once more than that has been delivered."""
-        if sent > 0:
-            self._startup.append((rate, Tally(Load.BELOW, 0, sent, lost)))
+        carries is known once more than that has been delivered. The first few are too short to say anything
+        alone: whoever comes to a full queue may lose nine of his first ten."""
+        if sent <= 0:
+            return
+        if self._startup and self._startup[-1][1].sent < _LEAST_POOL:
+            before, tally = self._startup.pop()
+            sent, lost, rate = sent + tally.sent, lost + tally.lost, max(rate, before)
+        self._startup.append((rate, Tally(Load.BELOW, 0, sent, lost)))
 
     def outgrown(self, delivered_rate: float, now_us: int) -> None:
         """The path delivers `delivered_rate`, so rounds sent more slowly did not overdrive it."""
-        for entry in [entry for entry in self._startup if entry[0] <= delivered_rate]:
+        for entry in list(self._startup):
+            if entry[0] > delivered_rate or entry[1].sent < _LEAST_POOL:
+                continue
             entry[1].since_us = now_us
             self._epochs[Load.BELOW].append(entry[1])
             self._startup.remove(entry)
@@ -205,7 +212,7 @@ class NoiseFloor:
             self.drive(Load.AT, now_us)
         below = self._below = self._lowest(self._epochs[Load.BELOW])
         self._at = self._lowest(self._epochs[Load.AT])
-        if below.sent < (_LEAST_POOL if self._searching else 1):
+        if not below.sent:
             self.estimate = self._doubt = 0.0
             return 0.0
         both = Tally(Load.AT, 0, below.sent + self._at.sent, below.lost + self._at.lost)

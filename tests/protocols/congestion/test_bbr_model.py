@@ -186,13 +186,16 @@ def test_with_a_queue_nothing_is_learnt(load: Load) -> None:
     assert noise.known
 
 
-def test_the_first_round_of_a_search_is_no_evidence() -> None:
+def test_the_first_round_of_a_search_says_nothing_alone() -> None:
     noise = NoiseFloor()
     noise.note_startup_round(100.0, sent=10, lost=9)
-    noise.outgrown(100.0, SECOND)
+    noise.outgrown(1_000.0, SECOND)
     assert noise.update(SECOND, seen_empty=True) == 0.0
-    noise.drive(Load.AT, SECOND)
-    assert noise.update(2 * SECOND, seen_empty=True) > 0.5
+    noise.note_startup_round(200.0, sent=30, lost=3)
+    noise.outgrown(150.0, 2 * SECOND)
+    assert noise.update(2 * SECOND, seen_empty=True) == 0.0
+    noise.outgrown(250.0, 3 * SECOND)
+    assert noise.update(3 * SECOND, seen_empty=True) == pytest.approx(0.3, abs=0.1)
 
 
 def test_what_is_lost_only_at_capacity_is_no_noise() -> None:
