@@ -9,6 +9,8 @@ from pathlib import Path as File
 
 import pytest
 
+from protocols.congestion.bbr import Bbr
+from tests.simnet.application import Bulk
 from tests.simnet.grid import record
 from tests.simnet.grid.cases import (
     RATES,
@@ -25,8 +27,9 @@ from tests.simnet.grid.cases import (
 from tests.simnet.grid.run import Outcome, jain, run, settling, steady
 from tests.simnet.grid.table import markdown, text
 from tests.simnet.grid.targets import GRID, TARGETS, Target, Verdict, judge
-from tests.simnet.measure import MSS, PAYLOAD_SHARE, Snapshot, single
+from tests.simnet.measure import MSS, PAYLOAD_SHARE, Snapshot, bbr_engine, single
 from tests.simnet.path import Bursts, Path
+from tests.simnet.simulation import Simulation
 from tests.simnet.truth import Truth
 
 RATE, RTT_MS = 3e6, 60.0
@@ -90,6 +93,31 @@ def test_two_flows_share_a_bottleneck() -> None:
     values = run(small, 1).values
     assert values["jain"] >= 0.85
     assert values["shared_goodput"] >= 0.93
+
+
+def test_jitter_hides_neither_the_noise_nor_the_path() -> None:
+    """20 ms of it and 10 % of loss: most round-trip times lie far above the least, with no queue at all."""
+    forward, backward = link(20e6, RTT_MS, 1.0, loss=0.1, jitter_us=20_000.0)
+    stretch = single(forward, backward, seed=1, seconds=8.0).between(4.0, 8.0)
+    assert stretch.goodput_bits_per_s > 0.75 * 20e6 * 0.9 * PAYLOAD_SHARE
+    assert stretch.last.state["noise_percent"] == pytest.approx(10.0, abs=2.0)
+
+
+def test_whoever_comes_to_a_full_queue_does_not_take_its_losses_for_noise() -> None:
+    """Eight flows within 0.35 s: the later ones never see the queue empty, and the losses of all their
+    STARTUPs are independent of what they do themselves."""
+    simulation = Simulation(seed=1)
+    links = [simulation.link(path) for path in link(20e6, RTT_MS, 1.0)]
+    controls, noise = [], []
+    for number in range(8):
+        sender, receiver = bbr_engine(100 + number), bbr_engine(100 + number)
+        assert isinstance(sender.control, Bbr)
+        controls.append(sender.control)
+        simulation.flow(sender, receiver, links[0], links[1], Bulk(sender), start_us=50_000 * number)
+    for second in range(4, 8):
+        simulation.run(second * 1_000_000)
+        noise += [control.noise.estimate for control in controls]
+    assert max(noise) <= 0.1
 
 
 def test_the_grid_is_whole_and_its_order_is_fixed() -> None:

@@ -61,6 +61,18 @@ def test_the_reordering_window_may_also_run_out_by_the_clock() -> None:
     assert half.counts.fast == 1
 
 
+def test_the_clock_is_asked_for_what_is_missing_and_not_for_what_is_not() -> None:
+    """Segments 3 and 20 are missing, and the ACKs of all others have come."""
+    half = _spaced(26)
+    for number in (*range(3), *range(4, 12)):
+        half.acked(_back(number), number, una=min(number + 1, 3))
+    assert half.engine.deadline_us() == _back(3) + RTT_US // 4
+    for number in (*range(12, 20), *range(21, 26)):
+        half.acked(_back(number), number, una=3)
+    assert half.transmit(_back(25)) == [3]
+    assert half.engine.deadline_us() == _back(20) + RTT_US // 4
+
+
 def test_a_lost_retransmission_is_found_the_same_way() -> None:
     """However often, without a timeout: each resend is judged by what was sent after it."""
     half, now_us = _settled()
