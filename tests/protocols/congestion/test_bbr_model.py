@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from protocols.congestion.bbr.bandwidth import Bandwidth
+from protocols.congestion.bbr.bounds import Bounds
+from protocols.congestion.bbr.controls import MINIMUM_WINDOW, Controls
 from protocols.congestion.bbr.estimators import LONGEST_LUMP_US, Aggregation
 from protocols.congestion.bbr.noise import NoiseFloor
 from protocols.congestion.bbr.phases import Load
@@ -120,6 +123,17 @@ def test_a_full_queue_that_others_keep_is_no_longer_path() -> None:
         rtt.update(199_000, now_us + waited_us + 100_000)
         rtt.end_probe(now_us + waited_us + 200_000, losing=True)
         assert rtt.us == believed_us
+
+
+@pytest.mark.parametrize(("queued_ms", "segments"), [(60, 30), (80, MINIMUM_WINDOW)])
+def test_probe_rtt_gives_up_all_of_a_queue(queued_ms: float, segments: int) -> None:
+    """Half of the BDP is kept only where there is none."""
+    rtt, _ = _fed(60, queued_ms)
+    rtt.begin_probe()
+    model = Bandwidth()
+    model.sample(1_000.0, 0)
+    controls = Controls(10, rtt, NoiseFloor(), model, Bounds(), Aggregation())
+    assert controls.probe_rtt_window == segments
 
 
 def test_a_shorter_path_is_said_because_queues_looked_empty_that_were_not() -> None:
