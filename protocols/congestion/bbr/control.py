@@ -157,9 +157,10 @@ class Bbr:
     def _sample(self, ack: Ack) -> None:
         """BBRUpdateMaxBw (5.5.5) and what the rounds need."""
         flight = ack.flight
+        stamp_us = None if flight is None else flight.stamp_us
+        self.noise.delivered(stamp_us, ack.acked, queued=not self.rtt.empty)
         if flight is None:
             return
-        self.noise.delivered(flight.stamp_us, ack.acked, queued=not self.rtt.empty)
         if not ack.interval_us:
             return
         delivered = ack.delivered - flight.delivered

@@ -54,8 +54,9 @@ _UNPROVEN_SEARCHING = 0.3
 """The same in STARTUP, which grows by 1.97 per round trip at 2.77 times what is carried, but at 40 % loss of
 which a tenth is believed by 1.51: it would take half as long again."""
 _SCATTER_ROUND = 100
-_QUEUES = 64
-"""How many times a queue came or went are remembered, as _CHANGES."""
+_QUEUES = 1_024
+"""How many times a queue came or went are remembered: at the first sign of one it may with every second
+acknowledgement, and what was lost then is missed up to a round trip later."""
 _T = TypeVar("_T")
 _BURSTIEST = 50.0
 
@@ -135,14 +136,15 @@ class NoiseFloor:
     def _epoch(self, stamp_us: int) -> Tally:
         return _since(self._changes, stamp_us)
 
-    def delivered(self, stamp_us: int, segments: int, *, queued: bool) -> None:
-        """Segments were acknowledged, the newest of them sent at `stamp_us`. `queued`: it met a queue, and so
-        did what left since the newest before."""
-        if queued is not self._queued[-1][1]:
-            self._queued.append((self._newest_us + 1, queued))
-        self._newest_us = stamp_us
-        if not queued:
-            self._epoch(stamp_us).sent += segments
+    def delivered(self, stamp_us: int | None, segments: int, *, queued: bool) -> None:
+        """Segments were acknowledged, the newest of them sent at `stamp_us`, or no newer than before
+        (None). `queued`: it met a queue, and so did what left since the newest before it."""
+        if stamp_us is not None:
+            if queued is not self._queued[-1][1]:
+                self._queued.append((self._newest_us + 1, queued))
+            self._newest_us = stamp_us
+        if not self._queued[-1][1]:
+            self._epoch(self._newest_us).sent += segments
 
     def lost(self, stamp_us: int, segments: int) -> None:
         """Segments were found lost (fewer than none: found delivered after all). They met a queue if what was

@@ -93,7 +93,6 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.REFILL, Event.SATURATED): Phase.DOWN,
     (Phase.UP, Event.SATURATED): Phase.DOWN,
     (Phase.STARTUP, Event.RTT_STALE): Phase.PROBE_RTT,
-    (Phase.DRAIN, Event.RTT_STALE): Phase.PROBE_RTT,
     (Phase.DOWN, Event.RTT_STALE): Phase.PROBE_RTT,
     (Phase.CRUISE, Event.RTT_STALE): Phase.PROBE_RTT,
     (Phase.REFILL, Event.RTT_STALE): Phase.PROBE_RTT,
@@ -101,4 +100,4 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.PROBE_RTT, Event.RTT_KNOWN): Phase.CRUISE,
     (Phase.PROBE_RTT, Event.RTT_KNOWN_EARLY): Phase.STARTUP,
 }
-"""A pair that is not here changes nothing."""
+"""A pair that is not here changes nothing. DRAIN is over in four rounds: a stale minimum waits so long."""

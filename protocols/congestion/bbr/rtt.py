@@ -22,6 +22,8 @@ from __future__ import annotations
 from math import inf
 
 PROBE_INTERVAL_US = 5_000_000
+PROBE_INTERVAL_ROUNDS = 32
+"""On long paths: STARTUP, DRAIN and the first probe come before there is a round without a queue."""
 FILTER_US = 10_000_000
 CONTESTED = 3.0
 _JITTER_US = 500
@@ -141,7 +143,8 @@ class MinRtt:
     def stale(self, now_us: int) -> bool:
         """Is it time for PROBE_RTT?"""
         unseen_us = now_us - self._seen_us
-        if unseen_us > PROBE_INTERVAL_US and (unseen_us > FILTER_US or not self.empty):
+        interval_us = max(PROBE_INTERVAL_US, PROBE_INTERVAL_ROUNDS * self.us)
+        if unseen_us > interval_us and (unseen_us > FILTER_US or not self.empty):
             return True
         if self._raised_rounds >= _RAISED_ROUNDS and now_us - self._early_us > PROBE_INTERVAL_US:
             self._early_us = now_us

@@ -200,6 +200,17 @@ def test_with_a_queue_nothing_is_learnt(load: Load) -> None:
     assert noise.known
 
 
+def test_what_left_together_counts_though_it_is_acknowledged_in_two() -> None:
+    """The second acknowledgement of one transmission names no newer one."""
+    noise = NoiseFloor()
+    noise.drive(Load.BELOW, 0)
+    for stamp_us in range(1_000, 101_000, 1_000):
+        noise.delivered(stamp_us, 4, queued=False)
+        noise.delivered(None, 4, queued=False)
+        noise.lost(stamp_us, 2)
+    assert noise.update(SECOND, seen_empty=True) == pytest.approx(0.2, abs=0.02)
+
+
 def test_the_first_round_of_a_search_says_nothing_alone() -> None:
     noise = NoiseFloor()
     noise.note_startup_round(100.0, sent=10, lost=9)
