@@ -23,10 +23,10 @@ def free_ports(count: int) -> range:
     A neighbour within that range may go to the next connection of the very program that was
     told to use it.
     """
-    ephemeral = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
-    below = int(ephemeral.split()[0])
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    outside = max(range(1_024, first), range(last + 1, 65_536), key=len)
     while True:
-        first = random.randrange(below // 2, below - count)
+        first = random.choice(outside[: 1 - count or None])
         if all(_is_free(port) for port in range(first, first + count)):
             return range(first, first + count)
 

@@ -9,8 +9,6 @@ from pathlib import Path as File
 
 import pytest
 
-from protocols.congestion.bbr import Bbr
-from tests.simnet.application import Bulk
 from tests.simnet.grid import record
 from tests.simnet.grid.cases import (
     RATES,
@@ -24,12 +22,11 @@ from tests.simnet.grid.cases import (
     thinned,
     window_share,
 )
-from tests.simnet.grid.run import Outcome, jain, run, settling, steady
+from tests.simnet.grid.run import Outcome, jain, run, settling, steady, together
 from tests.simnet.grid.table import markdown, text
 from tests.simnet.grid.targets import GRID, TARGETS, Target, Verdict, judge
 from tests.simnet.measure import MSS, PAYLOAD_SHARE, Snapshot, bbr_engine, single
 from tests.simnet.path import Bursts, Path
-from tests.simnet.simulation import Simulation
 from tests.simnet.truth import Truth
 
 RATE, RTT_MS = 3e6, 60.0
@@ -106,18 +103,11 @@ def test_jitter_hides_neither_the_noise_nor_the_path() -> None:
 def test_whoever_comes_to_a_full_queue_does_not_take_its_losses_for_noise() -> None:
     """Eight flows within 0.35 s: the later ones never see the queue empty, and the losses of all their
     STARTUPs are independent of what they do themselves."""
-    simulation = Simulation(seed=1)
-    links = [simulation.link(path) for path in link(20e6, RTT_MS, 1.0)]
-    controls, noise = [], []
-    for number in range(8):
-        sender, receiver = bbr_engine(100 + number), bbr_engine(100 + number)
-        assert isinstance(sender.control, Bbr)
-        controls.append(sender.control)
-        simulation.flow(sender, receiver, links[0], links[1], Bulk(sender), start_us=50_000 * number)
-    for second in range(4, 8):
-        simulation.run(second * 1_000_000)
-        noise += [control.noise.estimate for control in controls]
-    assert max(noise) <= 0.1
+    eight = replace(_case("fair"), forward=link(20e6, RTT_MS, 1.0)[0], seconds=8.0)
+    flows = together(eight, 1, [bbr_engine] * 8, [0.05 * number for number in range(8)])
+    late = [one.state["noise_percent"] for flow in flows for one in flow.snapshots if one.now_us >= 4_000_000]
+    assert late
+    assert all(isinstance(noise, float) and noise <= 10.0 for noise in late)
 
 
 def test_the_grid_is_whole_and_its_order_is_fixed() -> None:

@@ -194,10 +194,6 @@ class NoiseFloor:
         return self._below.sent >= ENOUGH
 
     @property
-    def _searching(self) -> bool:
-        return self._changes[-1][1].load is Load.SEARCHING
-
-    @property
     def lossy(self) -> bool:
         """Is there loss that needs telling apart?"""
         return max(self._at.rate, self._below.rate) > TOLERANCE / 4
@@ -231,7 +227,8 @@ class NoiseFloor:
     def _most(self, seen_empty: bool) -> float:
         if seen_empty:
             return _MOST
-        return _UNPROVEN_SEARCHING if self._searching else _UNPROVEN
+        searching = self._changes[-1][1].load is Load.SEARCHING
+        return _UNPROVEN_SEARCHING if searching else _UNPROVEN
 
     def credible(self, lost: int, sent: int, seen_empty: bool) -> bool:
         """Could so many losses be the path's own, whatever has been learnt?"""

@@ -55,6 +55,7 @@ class MinRtt:
         self._seen_us = 0  # when the queue was last seen to be empty
         self._raised_rounds = 0
         self.before_us = 0.0
+        """Least sample of the last round before PROBE_RTT."""
         self._probe_least_us = inf
         self._met_us = 0  # when a sample was last near the minimum
         self._early_us = -PROBE_INTERVAL_US
@@ -69,9 +70,9 @@ class MinRtt:
         self.seen_empty = False
         self._emptiest_us, self._fullest_us = inf, 0.0
 
-    def near(self, rtt_us: float, tolerances: float = 1.0) -> bool:
+    def near(self, rtt_us: float) -> bool:
         """Does this round-trip time show an empty queue?"""
-        return rtt_us <= self.us + tolerances * self.tolerance_us
+        return rtt_us <= self.us + self.tolerance_us
 
     @property
     def empty(self) -> bool:

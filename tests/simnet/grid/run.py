@@ -110,7 +110,7 @@ def settling(snapshots: list[Snapshot], stage: Stage, end_s: float) -> float:
     return end_s - stage.at_s
 
 
-def _together(
+def together(
     case: Case, seed: int, makers: list[Callable[[int], Engine]], starts_s: list[float]
 ) -> list[Watched]:
     """Several flows over one bottleneck."""
@@ -136,7 +136,7 @@ def jain(rates: Iterable[float]) -> float:
 
 def _fair(case: Case, seed: int) -> dict[str, float]:
     starts_s = [0.1 * at for at in range(case.flows)]
-    flows = _together(case, seed, [bbr_engine] * case.flows, starts_s)
+    flows = together(case, seed, [bbr_engine] * case.flows, starts_s)
     stretches = [watched.between(SETTLED_S, case.seconds) for watched in flows]
     rates = [stretch.goodput_bits_per_s for stretch in stretches]
     return {
@@ -147,7 +147,7 @@ def _fair(case: Case, seed: int) -> dict[str, float]:
 
 
 def _late(case: Case, seed: int) -> dict[str, float]:
-    flows = _together(case, seed, [bbr_engine] * 2, [0.0, LATE_S])
+    flows = together(case, seed, [bbr_engine] * 2, [0.0, LATE_S])
     at_s, step_s = LATE_S, 0.5
     while at_s + _LATE_WINDOW_S <= case.seconds:
         window = (at_s, at_s + _LATE_WINDOW_S)
@@ -175,8 +175,8 @@ RIVALS: dict[str, Callable[[int], Engine]] = {"cubic": cubic_engine, "classic": 
 def _rival(case: Case, seed: int) -> dict[str, float]:
     """Our goodput against the max-min fair share: half, and what the other could not use if it were alone."""
     make = RIVALS[case.rival]
-    alone = _together(case, seed, [make], [0.0])[0]
-    ours, theirs = _together(case, seed, [bbr_engine, make], [0.0, 0.1])
+    alone = together(case, seed, [make], [0.0])[0]
+    ours, theirs = together(case, seed, [bbr_engine, make], [0.0, 0.1])
     wanted = alone.between(SETTLED_S, case.seconds).goodput_bits_per_s
     fair = case.limit_bits_per_s - min(case.limit_bits_per_s / 2, wanted)
     reached = ours.between(SETTLED_S, case.seconds).goodput_bits_per_s
