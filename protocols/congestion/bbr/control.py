@@ -28,6 +28,8 @@ INITIAL_WINDOW = 10
 """RFC 6928."""
 LONGEST_LESSON = 6.0
 """Rounds of DOWN."""
+LONGEST_DRAIN = 4
+"""Rounds of DRAIN or DOWN."""
 PROBE_RTT_US = 200_000
 _UP_GROWTH = 1.1
 _PROBES, _DRAINS = (Phase.REFILL, Phase.UP), (Phase.DRAIN, Phase.DOWN)
@@ -167,7 +169,7 @@ class Bbr:
         sent = flight.sent - flight.newest_sent
         carried = delivered / (1.0 - self.noise.estimate)
         if sent and sent < carried:
-            carried = sent
+            carried = float(sent)
         rate = carried * 1e6 / ack.interval_us
         if rate >= self.model.value or not flight.app_limited:
             self.model.sample(rate, flight.stamp_us)
@@ -287,7 +289,8 @@ class Bbr:
             self._hold_probe_rtt(ack)
 
     def _check_other_phase(self, ack: Ack, now_us: int) -> None:
-        if self.phase is Phase.STARTUP and (self.pipe.reached or self.pipe.now):
+        full = self.pipe.reached or self.pipe.now or (self.pipe.flat_rounds > 0 and self.rtt.filling)
+        if self.phase is Phase.STARTUP and full:
             self.pipe.reached = True
             self._happen(Event.PIPE_FULL, now_us)
         if self.phase in _DRAINS:
@@ -347,7 +350,8 @@ class Bbr:
         the same as in flight below the BDP, and needs no model. On a lossy path DOWN lasts a round at
         least, because the floor is learnt there; where no queue ever shows, nothing else tells noise from a
         policer, and it lasts until enough was sent to tell."""
-        if self.phase is Phase.DRAIN and self._phase_rounds > 3:
+        long = self._phase_rounds >= LONGEST_DRAIN
+        if self.phase is Phase.DRAIN and long:
             self._happen(Event.DRAINED, ack.now_us)
             return
         bdp = self.controls.bdp
@@ -355,7 +359,8 @@ class Bbr:
         if self.phase is Phase.DOWN:
             rounds = 1.0 if self.rtt.seen_empty else min(LONGEST_LESSON, 2 * ENOUGH / max(bdp, 1.0))
             learning = self.noise.lossy and self._phase_rounds < max(1.0, rounds)
-            empty = empty and not learning and ack.in_flight <= self.controls.with_headroom
+            empty = empty and ack.in_flight <= self.controls.with_headroom
+            empty = (empty or long) and not learning
         if empty:
             self._happen(Event.DRAINED, ack.now_us)
 

@@ -16,7 +16,7 @@ MINIMUM_WINDOW = 4
 """BBR.MinPipeCwnd (5.6.4.3)."""
 PACING_MARGIN = 0.99
 """5.6.2: one per cent below the estimate, so that queues drain."""
-LARGEST_QUANTUM_US, SMALLEST_QUANTUM_US, QUANTA_PER_RTT = 1_000, 250, 40
+LARGEST_QUANTUM_US, SMALLEST_QUANTUM_US, QUANTA_PER_RTT = 1_000.0, 250.0, 40
 LARGEST_QUANTUM = 46
 """5.6.3 has 1 ms of data and 64 KB; less on short paths keeps a shallow queue shallow."""
 LARGEST_CUT, FAIR_QUEUE, SMALLEST_SHARE = 0.2, 16, 0.25
@@ -108,7 +108,8 @@ class Controls:
     def _pacing_gain(self, phase: Phase, bdp: float) -> float:
         """The phase's gain; while cruising, less by the queue that the last round never fell below: the
         bandwidth filter keeps the best of many samples, so its error is upwards. Whoever has few segments in
-        that queue gives way less, so that flows that share it come to have equally many, and equal rates."""
+        that queue gives way less, so that flows that share it come to have equally many, and equal rates.
+        Nobody gives way to those who never do."""
         gain = PHASES[phase].pacing_gain
         if phase is Phase.CRUISE and not self._rtt.contested:
             queue = self._rtt.queue_share

@@ -6,7 +6,7 @@ import random
 
 SHORTEST_WAIT_US, LONGEST_WAIT_US = 2_000_000, 3_000_000
 LONGEST_WAIT_ROUNDS = 63
-FIRST_WAIT_US = 300_000
+FIRST_WAIT_US = 300_000.0
 """The first probe after STARTUP comes soon: what that found on a lossy path, whose noise it did not know yet,
 may be too little."""
 

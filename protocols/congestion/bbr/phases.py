@@ -7,8 +7,11 @@ Where this differs from the draft's table:
 
 * DOWN paces at 0.75 of the bandwidth instead of 0.90, and ends as soon as the queue is gone. It drains
   what UP built in about the time UP took, and it is the one moment of a cycle at which the path is
-  certainly not overdriven: the loss seen then is the path's own (see noise.py).
+  certainly not overdriven: the loss seen then is the path's own (see noise.py). What is still queued after
+  four rounds is not ours, and DOWN ends all the same, as DRAIN does.
 * REFILL gives up as UP does when it loses too much: the estimate it refills to is too high.
+* STARTUP ends with the first round without growth when the queue grows instead: on a long path three rounds
+  with a deep buffer's queue in them last seconds.
 * STARTUP may keep 2.77 BDP in flight instead of 2: acknowledgements of lossy paths come in lumps.
 """
 

@@ -11,10 +11,15 @@ Where this differs from the draft:
   leave it at last, the five seconds begin: a STARTUP longer than that is not interrupted by its first queue.
 * A minimum that falls by more than 1/16, at once or little by little, was one behind a queue: of the path's
   own nothing has been seen then.
-* When every round-trip of several rounds lies far above the minimum, PROBE_RTT comes at once instead of after
-  five seconds. If emptying our own share of the queue changes nothing, the path has become longer, and the
-  new value replaces the old one there and then. If it does, we sent more than the path delivers: control.py
-  takes the rate of those rounds for the bandwidth, where the draft lets the filter forget in two cycles.
+* When every round trip of two rounds, and of four times the minimum, lies far above the minimum, PROBE_RTT
+  comes at once instead of after five seconds. If emptying our own share of the queue changes nothing, the
+  path has become longer, and the new value replaces the old one there and then. If it does, we sent more than
+  the path delivers: control.py takes the rate of those rounds for the bandwidth, where the draft lets the
+  filter forget in two cycles.
+* Others that fill a deep queue hide the minimum for good. What PROBE_RTT sees then is believed in the end, as
+  it is all that can be measured, but the value before is remembered: as long as PROBE_RTT sees several times
+  that, the path is `contested`. Then nothing is gained by yielding to the queue (controls.py), nor by looking
+  for the minimum more often than the filter forgets it.
 """
 
 from __future__ import annotations
@@ -25,13 +30,17 @@ PROBE_INTERVAL_US = 5_000_000
 PROBE_INTERVAL_ROUNDS = 32
 """On long paths: STARTUP, DRAIN and the first probe come before there is a round without a queue."""
 FILTER_US = 10_000_000
-CONTESTED = 3.0
+DEEP, CONTESTED_PROBES = 2.5, 2
+"""Flows like this one have two BDP in flight at most, by estimates that may be a fourth too high. A single
+probe is not enough: flows that start together see each other's queue until they stop together."""
+_FILLING, _FILLING_US = 0.5, 10_000
+"""A queue that neither jitter nor a busy host explains: a share of the minimum, and no less than so much."""
 _JITTER_US = 500
 _HOSTS_US = 1_000
 _ENOUGH = 16
 """Samples whose average says something on a path with jitter."""
 _RAISED = 1.25
-_RAISED_ROUNDS = 4
+_RAISED_RTTS, _RAISED_ROUNDS = 4, 2
 _UNCHANGED = 0.95
 
 
@@ -49,6 +58,8 @@ class MinRtt:
         self.latest_us = 0.0
         self.seen_empty = False
         """Has the queue been seen to build and to drain again?"""
+        self._floor_us = 0.0  # the minimum that is remembered while others hide it
+        self._deep_probes = 0  # that saw a deep queue of others, in a row
         self._anchor_us = 0.0  # the minimum when `update` last said that the path is shorter
         self._sum_us, self._samples, self._rounds_loaded = 0, 0, False  # of the rounds since `_compare`
         self._emptiest_us, self._fullest_us = inf, 0.0  # averages of rounds
@@ -56,9 +67,9 @@ class MinRtt:
         self._raised_rounds = 0
         self.before_us = 0.0
         """Least sample of the last round before PROBE_RTT."""
-        self._probe_least_us = inf
+        self._probe_least_us, self._probe_least_at_us = inf, 0
         self._met_us = 0  # when a sample was last near the minimum
-        self._early_us = -PROBE_INTERVAL_US
+        self._probed_us = -PROBE_INTERVAL_US  # when PROBE_RTT last saw its least sample
 
     def _believe(self, us: float) -> None:
         self.us = us
@@ -88,9 +99,14 @@ class MinRtt:
 
     @property
     def contested(self) -> bool:
-        """Do others keep a queue that is deeper than flows like this one build? Those have two BDP in flight
-        at most, by estimates that may be a third too high."""
-        return self.last_round_us > CONTESTED * self.us > 0.0
+        """Do others keep a queue that is deeper than flows like this one build? PROBE_RTT saw it twice."""
+        return self._deep_probes >= CONTESTED_PROBES
+
+    @property
+    def filling(self) -> bool:
+        """Does every sample of the round in progress show a queue?"""
+        least_us = self.round_least_us if self._samples >= _ENOUGH else 0.0
+        return inf > least_us > self.us + max(self.us * _FILLING, _FILLING_US)
 
     def update(self, rtt_us: int, now_us: int) -> bool:
         """Take a sample. True when the path is shorter than was thought: what looked like an empty queue was
@@ -101,12 +117,14 @@ class MinRtt:
         self._sum_us += rtt_us
         self._samples += 1
         if rtt_us < self._probe_least_us:
-            self._probe_least_us = rtt_us
+            self._probe_least_us, self._probe_least_at_us = float(rtt_us), now_us
         shorter = False
         if not self.us or rtt_us < self.us:
             shorter = rtt_us + self.tolerance_us < self._anchor_us
             first = not self.us
             self._believe(float(rtt_us))
+            if first or rtt_us < self._floor_us:
+                self._floor_us = self.us
             if shorter or first:
                 self._begin()
             self._seen_us = now_us
@@ -145,12 +163,11 @@ class MinRtt:
         """Is it time for PROBE_RTT?"""
         unseen_us = now_us - self._seen_us
         interval_us = max(PROBE_INTERVAL_US, PROBE_INTERVAL_ROUNDS * self.us)
-        if unseen_us > interval_us and (unseen_us > FILTER_US or not self.empty):
+        if unseen_us > interval_us and (unseen_us > FILTER_US or not (self.empty or self.contested)):
             return True
-        if self._raised_rounds >= _RAISED_ROUNDS and now_us - self._early_us > PROBE_INTERVAL_US:
-            self._early_us = now_us
-            return True
-        return False
+        rounds = max(_RAISED_ROUNDS, _RAISED_RTTS * self.us / max(self.last_round_us, 1.0))
+        early = self._raised_rounds >= rounds and now_us - self._probed_us > PROBE_INTERVAL_US
+        return early and not self.contested
 
     def begin_probe(self) -> None:
         """PROBE_RTT begins."""
@@ -165,18 +182,25 @@ class MinRtt:
         value has been missed for a whole filter length. `losing`: more was lost than the path's noise
         explains while the round-trip times were high; so looks a full queue that others keep, and not a
         longer path, and that takes three filter lengths to believe. Returns whether the rounds before stood
-        behind a queue that was ours at least in part."""
-        seen = self._probe_least_us
-        ours = self.before_us > self.us * _RAISED + _JITTER_US and seen < _UNCHANGED * self.before_us
-        if seen < inf and not self.near(seen):
-            unchanged = seen >= _UNCHANGED * self.before_us and not losing
-            if unchanged or now_us - self._met_us > FILTER_US * (3 if losing else 1):
-                self._believe(float(seen))
-                self._begin()
-                self._met_us = now_us
-        self._seen_us = now_us
+        behind a queue that was ours at least in part, on a path that is not contested."""
+        seen, before = self._probe_least_us, self.before_us
+        # The moment of the least sample, which is that of all who stop: so the next time they stop together.
+        self._seen_us = self._probed_us = self._probe_least_at_us if seen < inf else now_us
         self._raised_rounds = 0
-        return ours
+        if seen == inf:
+            return False
+        ours = before > self.us * _RAISED + _JITTER_US and seen < _UNCHANGED * before
+        unchanged = seen >= _UNCHANGED * before and not losing
+        deep = seen > DEEP * self._floor_us and (self.contested or not unchanged)
+        self._deep_probes = self._deep_probes + 1 if deep else 0
+        missed = now_us - self._met_us > FILTER_US * (3 if losing else 1)
+        if (unchanged or missed) and not self.near(seen):
+            self._believe(seen)
+            if not deep:
+                self._floor_us = seen
+            self._begin()
+            self._met_us = now_us
+        return ours and not self.contested
 
     def excuse(self, now_us: int) -> None:
         """After idleness the queue is known to be empty (draft 5.3.4.2)."""

@@ -53,7 +53,7 @@ def test_samples_that_never_leave_the_minimum_only_put_it_off() -> None:
 
 def test_a_minimum_left_at_last_was_met_until_then() -> None:
     """A STARTUP of seven seconds does not stop for PROBE_RTT at its first queue."""
-    rtt, now_us = _fed(*[60] * 70, *[80] * 3)
+    rtt, now_us = _fed(*[60] * 70, *[80] * 2)
     assert not rtt.stale(now_us)
     rtt.update(80_000, now_us + PROBE_INTERVAL_US)
     assert rtt.stale(now_us + PROBE_INTERVAL_US)
