@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 from tests.bench.record import surroundings
@@ -67,14 +68,12 @@ def simulate(options: argparse.Namespace, wanted: Sequence[tuple[Case, int]]) ->
     before = sum((case.name, seed) in done for case, seed in wanted)
     print(f"{len(wanted)} simulations, {before} of them done before", flush=True)
     until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
-    while left and time.monotonic() < until:
-        batch = min(len(left), 2 * options.processes)
-        for outcome in run_all(left[:batch], options.processes):
-            record.append(path, outcome)
-            done[outcome.name, outcome.seed] = outcome
-            shown = " ".join(f"{name} {value:.3f}" for name, value in outcome.values.items())
-            print(f"{outcome.name}, seed {outcome.seed}: {shown}", flush=True)
-        left = left[batch:]
+    in_time = takewhile(lambda _: time.monotonic() < until, left)
+    for outcome in run_all(in_time, options.processes):
+        record.append(path, outcome)
+        done[outcome.name, outcome.seed] = outcome
+        shown = " ".join(f"{name} {value:.3f}" for name, value in outcome.values.items())
+        print(f"{outcome.name}, seed {outcome.seed}: {shown}", flush=True)
     return [done[case.name, seed] for case, seed in wanted if (case.name, seed) in done]
 
 

@@ -35,7 +35,7 @@ DEEP, CONTESTED_PROBES = 2.5, 2
 probe is not enough: flows that start together see each other's queue until they stop together."""
 _FILLING, _FILLING_US = 0.5, 10_000
 """A queue that neither jitter nor a busy host explains: a share of the minimum, and no less than so much."""
-_JITTER_US = 500
+_JITTER_US = 500.0
 _HOSTS_US = 1_000
 _ENOUGH = 16
 """Samples whose average says something on a path with jitter."""
@@ -49,7 +49,7 @@ class MinRtt:
 
     def __init__(self) -> None:
         self.us = 0.0
-        self.tolerance_us: float = _JITTER_US
+        self.tolerance_us = _JITTER_US
         """How far above the minimum a sample still shows an empty queue."""
         self.round_least_us = inf
         """Least sample of the round in progress."""
@@ -113,7 +113,7 @@ class MinRtt:
         none."""
         self.latest_us = float(rtt_us)
         if rtt_us < self.round_least_us:
-            self.round_least_us = rtt_us
+            self.round_least_us = float(rtt_us)
         self._sum_us += rtt_us
         self._samples += 1
         if rtt_us < self._probe_least_us:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 
 from protocols.kcp.engine import Engine
 from protocols.kcp.profiles import stock
@@ -201,13 +202,14 @@ def _run(job: tuple[Case, int]) -> Outcome:
     return run(*job)
 
 
-def run_all(jobs: Iterable[tuple[Case, int]], processes: int) -> Iterator[Outcome]:
-    """Every job, in order, over so many processes."""
+def run_all(jobs: Iterator[tuple[Case, int]], processes: int) -> Iterator[Outcome]:
+    """Every job over so many processes, as they finish; a job is taken when there is a process for it."""
     if processes == 1:
         yield from map(_run, jobs)
         return
     with ProcessPoolExecutor(processes) as pool:
-        try:
-            yield from pool.map(_run, jobs)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        running = {pool.submit(_run, job) for job in islice(jobs, processes)}
+        while running:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(_run, job) for job in islice(jobs, len(finished))}
+            yield from (future.result() for future in finished)
