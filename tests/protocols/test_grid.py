@@ -110,6 +110,21 @@ def test_whoever_comes_to_a_full_queue_does_not_take_its_losses_for_noise() -> N
     assert all(isinstance(noise, float) and noise <= 10.0 for noise in late)
 
 
+def test_flows_that_start_together_find_the_path_behind_their_queue() -> None:
+    """Eight of them and a buffer of five BDP: most never saw it empty, and no one alone can empty it."""
+    eight = replace(_case("fair"), forward=link(20e6, RTT_MS, 5.0)[0], seconds=12.0)
+    flows = together(eight, 1, [bbr_engine] * 8, [0.1 * number for number in range(8)])
+    found_us = [flow.snapshots[-1].state["min_rtt_us"] for flow in flows]
+    assert all(isinstance(us, int) and us < 1.25 * RTT_MS * 1e3 for us in found_us)
+
+
+def test_the_start_does_not_stay_in_the_queue_of_a_long_path() -> None:
+    """Ten BDP of buffer and 300 ms: three rounds without growth would be rounds of 850 ms."""
+    forward, backward = link(20e6, 300.0, 10.0)
+    watched = single(forward, backward, seed=1, seconds=8.0)
+    assert watched.between(3.0, 7.0).mean_rtt_us < 1.6 * 300e3
+
+
 def test_the_grid_is_whole_and_its_order_is_fixed() -> None:
     cases = all_cases()
     assert len({case.name for case in cases}) == len(cases)

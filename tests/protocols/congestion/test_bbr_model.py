@@ -125,6 +125,78 @@ def test_a_full_queue_that_others_keep_is_no_longer_path() -> None:
         assert rtt.us == believed_us
 
 
+def _probed(rtt: MinRtt, now_us: int, before_ms: float, seen_ms: float) -> bool:
+    """Queued for a second, then PROBE_RTT, which sees this."""
+    for at in range(10):
+        _round(rtt, now_us + at * 100_000, *[before_ms] * 20)
+    rtt.begin_probe()
+    rtt.hold()
+    rtt.update(int(seen_ms * 1e3), now_us + SECOND)
+    return rtt.end_probe(now_us + SECOND + 200_000, losing=False)
+
+
+def test_a_path_is_contested_when_probes_in_a_row_see_a_deep_queue_of_others() -> None:
+    """Once is not enough, and that the value is believed in the end changes nothing."""
+    rtt, now_us = _fed(60)
+    assert _probed(rtt, now_us, before_ms=300, seen_ms=200)  # the bandwidth is what was delivered
+    assert not rtt.contested
+    assert not _probed(rtt, now_us + FILTER_US, before_ms=300, seen_ms=200)
+    assert rtt.contested
+    assert rtt.us == 200_000
+    assert not _probed(rtt, now_us + 2 * FILTER_US, before_ms=300, seen_ms=290)  # nearly all of it is theirs
+    assert rtt.contested
+    _probed(rtt, now_us + 3 * FILTER_US, before_ms=100, seen_ms=60)
+    assert not rtt.contested
+
+
+def test_a_queue_of_flows_like_this_one_or_a_longer_path_is_not_contested() -> None:
+    for before_ms, seen_ms in ((160, 140), (200, 199)):
+        rtt, now_us = _fed(60)
+        for probe in range(4):
+            _probed(rtt, now_us + probe * FILTER_US, before_ms, seen_ms)
+            assert not rtt.contested
+
+
+def test_a_contested_path_is_not_probed_before_the_filter_forgets() -> None:
+    rtt, now_us = _fed(60)
+    for at_us in (now_us, now_us + FILTER_US):
+        _probed(rtt, at_us, before_ms=300, seen_ms=200)
+    probed_us = now_us + FILTER_US + SECOND
+    for at in range(50):
+        _round(rtt, probed_us + at * 100_000, *[300] * 20)
+    assert not rtt.stale(probed_us + PROBE_INTERVAL_US + SECOND)
+    assert rtt.stale(probed_us + FILTER_US + 1)
+
+
+@pytest.mark.parametrize(("queued_ms", "rounds"), [(80, 3), (300, 2)])
+def test_a_sudden_queue_is_looked_at_after_two_of_its_rounds(queued_ms: float, rounds: int) -> None:
+    """And after four of the minimum's length: rounds are as long as the queue is deep."""
+    rtt, now_us = _fed(*[60, 70] * 60, 60, *[queued_ms] * (rounds - 1))
+    assert not rtt.stale(now_us)
+    _round(rtt, now_us + 100_000, *[queued_ms] * 20)
+    assert rtt.stale(now_us + 100_000)
+
+
+@pytest.mark.parametrize(
+    ("least_ms", "samples_ms", "filling"),
+    [
+        (60, [100] * 20, True),
+        (60, [85] * 20, False),
+        (60, [100] * 10, False),  # too few
+        (60, [*[100] * 20, 80], False),
+        (1, [8] * 20, False),  # a busy host
+        (1, [12] * 20, True),
+    ],
+)
+def test_a_round_of_nothing_but_queue_is_filling(
+    least_ms: int, samples_ms: list[int], *, filling: bool
+) -> None:
+    rtt, now_us = _fed(least_ms)
+    for sample_ms in samples_ms:
+        rtt.update(1_000 * sample_ms, now_us + 1)
+    assert rtt.filling == filling
+
+
 @pytest.mark.parametrize(("queued_ms", "segments"), [(60, 30), (80, MINIMUM_WINDOW)])
 def test_probe_rtt_gives_up_all_of_a_queue(queued_ms: float, segments: int) -> None:
     """Half of the BDP is kept only where there is none."""
