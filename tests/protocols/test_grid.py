@@ -22,7 +22,7 @@ from tests.simnet.grid.cases import (
     thinned,
     window_share,
 )
-from tests.simnet.grid.run import Outcome, jain, run, settling, steady, together
+from tests.simnet.grid.run import Outcome, jain, run, run_all, settling, steady, together
 from tests.simnet.grid.table import markdown, text
 from tests.simnet.grid.targets import GRID, TARGETS, Target, Verdict, judge
 from tests.simnet.measure import MSS, PAYLOAD_SHARE, Snapshot, bbr_engine, single
@@ -206,6 +206,13 @@ def test_a_range_fails_on_either_side() -> None:
     assert judged.worst == ((0.3, "path 0, seed 1"), (1.9, "path 2, seed 1"))
     assert "0.300 at path 0" in text([judged])
     assert "| 0.300 to 1.900 |" in markdown([judged])
+
+
+def test_processes_share_the_simulations_and_change_nothing() -> None:
+    case = replace(_case("loss", loss=0.01), seconds=5.2)
+    jobs = [(case, seed) for seed in (1, 2, 3)]
+    shared = sorted(run_all(iter(jobs), processes=2), key=lambda outcome: outcome.seed)
+    assert shared == list(run_all(iter(jobs), processes=1))
 
 
 def test_a_stopped_run_is_taken_up_again(tmp_path: File) -> None:
