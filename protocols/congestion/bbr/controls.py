@@ -7,6 +7,7 @@ from math import inf
 from protocols.congestion.bbr.bandwidth import Bandwidth
 from protocols.congestion.bbr.bounds import Bounds
 from protocols.congestion.bbr.estimators import Aggregation
+from protocols.congestion.bbr.judge import QUEUED
 from protocols.congestion.bbr.noise import NoiseFloor
 from protocols.congestion.bbr.phases import PHASES, Bound, Phase
 from protocols.congestion.bbr.rtt import MinRtt
@@ -19,9 +20,12 @@ PACING_MARGIN = 0.99
 LARGEST_QUANTUM_US, SMALLEST_QUANTUM_US, QUANTA_PER_RTT = 1_000.0, 250.0, 40
 LARGEST_QUANTUM = 46
 """5.6.3 has 1 ms of data and 64 KB; less on short paths keeps a shallow queue shallow."""
-LARGEST_CUT, FAIR_QUEUE, SMALLEST_SHARE = 0.2, 16, 0.25
+LARGEST_CUT, FAIR_QUEUE, SMALLEST_SHARE = 0.2, 32, 0.15
 """While cruising: the most that a standing queue takes off the pace; how many segments of our own in it take
 all of that; the least share of it that is taken."""
+UP_SEGMENTS, LARGEST_UP = 4, 2.0
+"""What UP sends more per round trip behind a standing queue, and the gain that this may come to. Increase by
+addition is what makes shares equal in time (Chiu and Jain 1989); the draft's 1.25 alone keeps their ratio."""
 
 
 class Controls:
@@ -109,12 +113,11 @@ class Controls:
         """The phase's gain; while cruising, less by the queue that the last round never fell below: the
         bandwidth filter keeps the best of many samples, so its error is upwards. Whoever has few segments in
         that queue gives way less, so that flows that share it come to have equally many, and equal rates.
-        Nobody gives way to those who never do."""
-        gain = PHASES[phase].pacing_gain
-        if phase is Phase.CRUISE and not self._rtt.contested:
-            queue = self._rtt.queue_share
-            if not queue:
-                return gain
+        Nobody gives way to those who never do. In UP, behind a queue, whoever has little asks for more."""
+        gain, queue = PHASES[phase].pacing_gain, self._rtt.queue_share
+        if phase is Phase.UP and queue > QUEUED and bdp:
+            return max(gain, min(LARGEST_UP, 1.0 + UP_SEGMENTS / bdp))
+        if phase is Phase.CRUISE and queue and not self._rtt.contested:
             ours = min(1.0, max(SMALLEST_SHARE, queue * bdp / FAIR_QUEUE))
             return gain - min(LARGEST_CUT, queue) * ours
         return gain

@@ -18,13 +18,15 @@ Where this differs from the draft:
   filter forget in two cycles.
 * Others that fill a deep queue hide the minimum for good. What PROBE_RTT sees then is believed in the end, as
   it is all that can be measured, but the value before is remembered: as long as PROBE_RTT sees several times
-  that, the path is `contested`. Then nothing is gained by yielding to the queue (controls.py), nor by looking
-  for the minimum more often than the filter forgets it.
+  that, the path is `contested`, and nothing is gained by yielding to the queue (controls.py).
+* PROBE_RTT comes when the clock shows a multiple of five seconds, not five after the last: flows of one host
+  stop together, and so see behind the queue that they keep together. Clocks of several hosts differ; theirs
+  meet as in the draft, when one lets the others see a new minimum.
 """
 
 from __future__ import annotations
 
-from math import inf
+from math import ceil, inf
 
 PROBE_INTERVAL_US = 5_000_000
 PROBE_INTERVAL_ROUNDS = 32
@@ -67,9 +69,9 @@ class MinRtt:
         self._raised_rounds = 0
         self.before_us = 0.0
         """Least sample of the last round before PROBE_RTT."""
-        self._probe_least_us, self._probe_least_at_us = inf, 0
+        self._probe_least_us = inf
         self._met_us = 0  # when a sample was last near the minimum
-        self._probed_us = -PROBE_INTERVAL_US  # when PROBE_RTT last saw its least sample
+        self._probed_us = -PROBE_INTERVAL_US  # the last PROBE_RTT
 
     def _believe(self, us: float) -> None:
         self.us = us
@@ -117,7 +119,7 @@ class MinRtt:
         self._sum_us += rtt_us
         self._samples += 1
         if rtt_us < self._probe_least_us:
-            self._probe_least_us, self._probe_least_at_us = float(rtt_us), now_us
+            self._probe_least_us = float(rtt_us)
         shorter = False
         if not self.us or rtt_us < self.us:
             shorter = rtt_us + self.tolerance_us < self._anchor_us
@@ -161,9 +163,9 @@ class MinRtt:
 
     def stale(self, now_us: int) -> bool:
         """Is it time for PROBE_RTT?"""
-        unseen_us = now_us - self._seen_us
-        interval_us = max(PROBE_INTERVAL_US, PROBE_INTERVAL_ROUNDS * self.us)
-        if unseen_us > interval_us and (unseen_us > FILTER_US or not (self.empty or self.contested)):
+        interval_us = PROBE_INTERVAL_US * ceil(PROBE_INTERVAL_ROUNDS * self.us / PROBE_INTERVAL_US)
+        unseen_us = now_us - now_us % interval_us - self._seen_us
+        if unseen_us > interval_us / 2 and (unseen_us >= FILTER_US or not self.empty):
             return True
         rounds = max(_RAISED_ROUNDS, _RAISED_RTTS * self.us / max(self.last_round_us, 1.0))
         early = self._raised_rounds >= rounds and now_us - self._probed_us > PROBE_INTERVAL_US
@@ -184,8 +186,7 @@ class MinRtt:
         longer path, and that takes three filter lengths to believe. Returns whether the rounds before stood
         behind a queue that was ours at least in part, on a path that is not contested."""
         seen, before = self._probe_least_us, self.before_us
-        # The moment of the least sample, which is that of all who stop: so the next time they stop together.
-        self._seen_us = self._probed_us = self._probe_least_at_us if seen < inf else now_us
+        self._seen_us = self._probed_us = now_us
         self._raised_rounds = 0
         if seen == inf:
             return False

@@ -48,7 +48,8 @@ def test_samples_that_never_leave_the_minimum_only_put_it_off() -> None:
     rtt, now_us = _fed(*[60, 61] * 40)
     assert not rtt.seen_empty
     assert not rtt.stale(now_us)
-    assert rtt.stale(100_000 + FILTER_US + 1)
+    assert not rtt.stale(FILTER_US)  # its multiples of five seconds, as for any other
+    assert rtt.stale(FILTER_US + PROBE_INTERVAL_US)
 
 
 def test_a_minimum_left_at_last_was_met_until_then() -> None:
@@ -157,15 +158,31 @@ def test_a_queue_of_flows_like_this_one_or_a_longer_path_is_not_contested() -> N
             assert not rtt.contested
 
 
-def test_a_contested_path_is_not_probed_before_the_filter_forgets() -> None:
-    rtt, now_us = _fed(60)
-    for at_us in (now_us, now_us + FILTER_US):
-        _probed(rtt, at_us, before_ms=300, seen_ms=200)
-    probed_us = now_us + FILTER_US + SECOND
-    for at in range(50):
-        _round(rtt, probed_us + at * 100_000, *[300] * 20)
-    assert not rtt.stale(probed_us + PROBE_INTERVAL_US + SECOND)
-    assert rtt.stale(probed_us + FILTER_US + 1)
+@pytest.mark.parametrize(("seen_ms", "contested"), [(200, True), (100, False)])
+def test_a_contested_path_is_probed_at_multiples_of_five_seconds_only(
+    seen_ms: float, *, contested: bool
+) -> None:
+    rtt, _ = _fed(60)
+    for at_us in (2_000_000, 7_000_000):
+        _probed(rtt, at_us, before_ms=300, seen_ms=seen_ms)
+    assert rtt.contested == contested
+    for now_us in range(8_300_000, 13_400_000, 100_000):
+        _round(rtt, now_us, *[300] * 20)
+    assert rtt.stale(13_400_000) != contested
+    assert rtt.stale(3 * PROBE_INTERVAL_US)
+
+
+@pytest.mark.parametrize(("started_us", "first"), [(100_000, 1), (2_400_000, 1), (2_600_000, 2)])
+def test_flows_of_one_clock_stop_together(started_us: int, first: int) -> None:
+    """Whenever they began, but for those whose minimum is new: at a multiple of five seconds."""
+    rtt = MinRtt()
+    _round(rtt, started_us, *[60] * 20)
+    for number in range(1, first):
+        rtt.update(80_000, number * PROBE_INTERVAL_US)
+        assert not rtt.stale(number * PROBE_INTERVAL_US)
+    rtt.update(80_000, first * PROBE_INTERVAL_US)
+    assert not rtt.stale(first * PROBE_INTERVAL_US - 1)
+    assert rtt.stale(first * PROBE_INTERVAL_US)
 
 
 @pytest.mark.parametrize(("queued_ms", "rounds"), [(80, 3), (300, 2)])
