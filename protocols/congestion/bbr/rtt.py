@@ -163,6 +163,8 @@ class MinRtt:
 
     def stale(self, now_us: int) -> bool:
         """Is it time for PROBE_RTT?"""
+        if not self.us:
+            return False
         interval_us = PROBE_INTERVAL_US * ceil(PROBE_INTERVAL_ROUNDS * self.us / PROBE_INTERVAL_US)
         unseen_us = now_us - now_us % interval_us - self._seen_us
         if unseen_us > interval_us / 2 and (unseen_us >= FILTER_US or not self.empty):

@@ -31,6 +31,11 @@ def _round(rtt: MinRtt, now_us: int, *samples_ms: float, loaded: bool = False) -
     rtt.end_round(loaded)
 
 
+def test_without_a_sample_nothing_is_stale() -> None:
+    """The first acknowledgement may bring none, and clocks do not start at zero."""
+    assert not MinRtt().stale(3_600 * SECOND)
+
+
 def test_a_queue_that_drains_renews_the_minimum() -> None:
     rtt, now_us = _fed(*[60, 70] * 60, 60)
     assert rtt.seen_empty
