@@ -29,7 +29,7 @@ INITIAL_WINDOW = 10
 LONGEST_LESSON = 6.0
 """Rounds of DOWN."""
 LONGEST_DRAIN = 4
-"""Rounds of DRAIN or DOWN."""
+"""Rounds of DRAIN or DOWN; a lesson may take longer."""
 PROBE_RTT_US = 200_000
 _UP_GROWTH = 1.1
 _PROBES, _DRAINS = (Phase.REFILL, Phase.UP), (Phase.DRAIN, Phase.DOWN)
@@ -350,18 +350,15 @@ class Bbr:
         the same as in flight below the BDP, and needs no model. On a lossy path DOWN lasts a round at
         least, because the floor is learnt there; where no queue ever shows, nothing else tells noise from a
         policer, and it lasts until enough was sent to tell."""
-        long = self._phase_rounds >= LONGEST_DRAIN
-        if self.phase is Phase.DRAIN and long:
-            self._happen(Event.DRAINED, ack.now_us)
-            return
         bdp = self.controls.bdp
         empty = ack.in_flight <= max(bdp, MINIMUM_WINDOW) or self.rtt.near(self.rtt.latest_us)
         if self.phase is Phase.DOWN:
             rounds = 1.0 if self.rtt.seen_empty else min(LONGEST_LESSON, 2 * ENOUGH / max(bdp, 1.0))
             learning = self.noise.lossy and self._phase_rounds < max(1.0, rounds)
+            if learning:
+                return
             empty = empty and ack.in_flight <= self.controls.with_headroom
-            empty = (empty or long) and not learning
-        if empty:
+        if empty or self._phase_rounds >= LONGEST_DRAIN:
             self._happen(Event.DRAINED, ack.now_us)
 
     def _time_to_probe(self, now_us: int) -> bool:

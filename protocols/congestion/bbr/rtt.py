@@ -19,9 +19,9 @@ Where this differs from the draft:
 * Others that fill a deep queue hide the minimum for good. What PROBE_RTT sees then is believed in the end, as
   it is all that can be measured, but the value before is remembered: as long as PROBE_RTT sees several times
   that, the path is `contested`, and nothing is gained by yielding to the queue (controls.py).
-* PROBE_RTT comes when the clock shows a multiple of five seconds, not five after the last: flows of one host
-  stop together, and so see behind the queue that they keep together. Clocks of several hosts differ; theirs
-  meet as in the draft, when one lets the others see a new minimum.
+* PROBE_RTT comes when the clock shows a multiple of five seconds, which is 2.5 to 7.5 after the minimum was
+  seen: flows of one host stop together, and so see behind the queue that they keep together. Clocks of
+  several hosts differ, and so do the moments at which their flows stop.
 """
 
 from __future__ import annotations
@@ -71,11 +71,13 @@ class MinRtt:
         """Least sample of the last round before PROBE_RTT."""
         self._probe_least_us = inf
         self._met_us = 0  # when a sample was last near the minimum
+        self._interval_us = PROBE_INTERVAL_US
         self._probed_us = -PROBE_INTERVAL_US  # the last PROBE_RTT
 
     def _believe(self, us: float) -> None:
         self.us = us
         self.tolerance_us = max(us / 16, _JITTER_US)
+        self._interval_us = PROBE_INTERVAL_US * ceil(PROBE_INTERVAL_ROUNDS * us / PROBE_INTERVAL_US)
 
     def _begin(self) -> None:
         """The path is another than was thought: of its queue nothing has been seen."""
@@ -165,13 +167,13 @@ class MinRtt:
         """Is it time for PROBE_RTT?"""
         if not self.us:
             return False
-        interval_us = PROBE_INTERVAL_US * ceil(PROBE_INTERVAL_ROUNDS * self.us / PROBE_INTERVAL_US)
-        unseen_us = now_us - now_us % interval_us - self._seen_us
-        if unseen_us > interval_us / 2 and (unseen_us >= FILTER_US or not self.empty):
+        unseen_us = now_us - now_us % self._interval_us - self._seen_us
+        if unseen_us > self._interval_us / 2 and (unseen_us >= FILTER_US or not self.empty):
             return True
-        rounds = max(_RAISED_ROUNDS, _RAISED_RTTS * self.us / max(self.last_round_us, 1.0))
-        early = self._raised_rounds >= rounds and now_us - self._probed_us > PROBE_INTERVAL_US
-        return early and not self.contested
+        if self._raised_rounds < _RAISED_ROUNDS or self.contested:
+            return False
+        raised_us = self._raised_rounds * self.last_round_us
+        return raised_us >= _RAISED_RTTS * self.us and now_us - self._probed_us > PROBE_INTERVAL_US
 
     def begin_probe(self) -> None:
         """PROBE_RTT begins."""
