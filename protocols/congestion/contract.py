@@ -54,7 +54,9 @@ class Ack:
     """One batch of acknowledgements, after the engine's accounting.
 
     `acked`: segments newly acknowledged by it. `delivered`, `lost`: totals after it (`lost` counts every
-    transmission marked lost; a mark found wrong is taken back, so it may fall). `in_flight`: after it.
+    transmission marked lost; a mark found wrong is taken back, so it may fall). `lost_runs`: in how many runs
+    of consecutive transmissions these were lost, in total (as many as `lost` where that is not followed).
+    `in_flight`: after it.
     `in_flight_before`: just before it. `rtt_us`: sample of the newest transmission acknowledged, None when it
     gave none. `min_rtt_us` is not given: how long to remember is the controller's decision.
     `flight`: of the newest transmission acknowledged, None when unknown; `interval_us`: the longer of its
@@ -74,6 +76,7 @@ class Ack:
     interval_us: int
     delivery_rate: float
     newly_lost: int
+    lost_runs: int
     advanced: int = 0
 
 

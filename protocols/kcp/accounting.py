@@ -43,7 +43,7 @@ class Accounting:
         self.delivered = self.marked = self.stamp_us = self.app_limited_until = 0
         self.newest_us = -1
         self._delivered_us = self._first_sent_us = 0
-        self._newest_sent = self._newly_lost = 0
+        self._newest_sent = self._newly_lost = self._lost_runs = 0
 
     def says_no_more(self, number: int, una: int, echo_us: int) -> bool:
         """Whether una says all that an ACK does: it is for a segment below una, of that segment's last
@@ -154,6 +154,7 @@ class Accounting:
                     interval_us=interval_us,
                     delivery_rate=rate,
                     newly_lost=self._newly_lost,
+                    lost_runs=self._lost_runs,
                     advanced=advanced,
                 )
             )
@@ -169,6 +170,7 @@ class Accounting:
             return
         self.marked += found.segments
         self._newly_lost += found.segments
+        self._lost_runs += found.runs
         if self.control is None:
             return
         if found.timeout:

@@ -86,7 +86,7 @@ class Classic:
         self._tick_us = 0
         self._awaited = False  # somebody was told of the tick
         self._flushed_una = window.una
-        self._found = Detected(0, None, timeout=False)
+        self._found = Detected(0, 0, None, timeout=False)
         self.in_flight = self.spurious = self.mistaken = 0
 
     # -- what left
@@ -158,7 +158,7 @@ class Classic:
     # -- what is lost
 
     def detect(self, now_us: int) -> Detected | None:
-        found, self._found = self._found, Detected(0, None, timeout=False)
+        found, self._found = self._found, Detected(0, 0, None, timeout=False)
         return found if found.segments else None
 
     def due(self, now_us: int, limit: int, admitting: int) -> list[Resend]:
@@ -191,8 +191,10 @@ class Classic:
             chosen.append(Resend(self._expired(now_us), Cause.TIMEOUT))
         chosen = [resend for resend in chosen if len(resend.numbers)]
         if chosen:
+            segments = sum(len(resend.numbers) for resend in chosen)
             self._found = Detected(
-                sum(len(resend.numbers) for resend in chosen),
+                segments,
+                segments,
                 None,
                 timeout=any(resend.cause is Cause.TIMEOUT for resend in chosen),
             )

@@ -52,6 +52,18 @@ class _Entry:
     numbers: Int64s | None  # None: all of [first, last)
 
 
+def _runs(entry: _Entry, missing: Int64s, after_loss: bool) -> tuple[int, bool]:
+    """Into how many runs of consecutive transmissions those that are missing fall, besides one that began
+    before this entry, when the transmission before it was lost; and whether the last of it was."""
+    if entry.numbers is None:
+        places, count = missing - entry.first, entry.last - entry.first
+    else:
+        places, count = np.flatnonzero(np.isin(entry.numbers, missing)), len(entry.numbers)
+    runs = 1 + int(np.count_nonzero(np.diff(places) > 1))
+    joins = after_loss and int(places[0]) == 0
+    return runs - joins, int(places[-1]) == count - 1
+
+
 class Rack:
     """`Recovery` for kcp-bbr."""
 
@@ -62,6 +74,7 @@ class Rack:
         self._stamps: list[int] = []
         self._entries: list[_Entry] = []
         self._head = 0  # entries before it have been judged, or miss nothing
+        self._after_loss = False  # the last transmission before the head was lost
         self._missing_us = -1  # the entry at the head misses something, if this is its stamp
         self._newest_us = 0  # newest stamp known to have arrived
         self._newest_rtt_us = 0
@@ -176,9 +189,9 @@ class Rack:
         # RFC 8985, 6.2 step 5: sent before the newest delivered one, and overdue by the reordering window.
         limit_us = min(self._newest_us - 1, now_us - self._newest_rtt_us - self.reordering_us)
         stamps, head, una = self._stamps, self._head, self._window.una
-        segments, flight = 0, None
+        segments, runs, flight, after_loss = 0, 0, None, self._after_loss
         while head < len(stamps):
-            entry, stamp_us = self._entries[head], stamps[head]
+            entry, stamp_us, lost_last = self._entries[head], stamps[head], False
             if entry.last > una:
                 if stamp_us > limit_us and (stamp_us >= self._newest_us or stamp_us == self._missing_us):
                     break
@@ -188,14 +201,14 @@ class Rack:
                         self._missing_us = stamp_us
                         break
                     self._give_up(missing, Cause.FAST)
-                    segments += len(missing)
-                    flight = entry.flight
-            head += 1
-        self._head = head
+                    new, lost_last = _runs(entry, missing, after_loss)
+                    segments, runs, flight = segments + len(missing), runs + new, entry.flight
+            head, after_loss = head + 1, lost_last
+        self._head, self._after_loss = head, after_loss
         if head > 512 and head * 2 > len(stamps):
             del self._stamps[:head], self._entries[:head]
             self._head = 0
-        return Detected(segments, flight, timeout=False) if segments else None
+        return Detected(segments, runs, flight, timeout=False) if segments else None
 
     def _missing(self, entry: _Entry) -> Int64s:
         """What this transmission carried and is still missing."""
@@ -270,7 +283,7 @@ class Rack:
         self._give_up(numbers, Cause.TIMEOUT)
         self._backoff = min(self._backoff + 1, 16)
         self._progress_us = now_us
-        return Detected(len(numbers), newest, timeout=True)
+        return Detected(len(numbers), min(1, len(numbers)), newest, timeout=True)
 
     def probe_due(self, now_us: int) -> bool:
         if self._probing or self.in_flight <= 0 or now_us < self._probe_at():

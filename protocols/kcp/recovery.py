@@ -33,9 +33,11 @@ class Resend:
 
 @dataclass(slots=True)
 class Detected:
-    """Losses found since the last call: how many transmissions, the newest of them, whether by timeout."""
+    """Losses found since the last call: how many transmissions, in how many runs of consecutive ones (as many
+    where that is not followed), the newest of them, whether by timeout."""
 
     segments: int
+    runs: int
     flight: Flight | None
     timeout: bool
 

@@ -125,6 +125,13 @@ def test_the_start_does_not_stay_in_the_queue_of_a_long_path() -> None:
     assert watched.between(3.0, 7.0).mean_rtt_us < 1.6 * 300e3
 
 
+def test_bursts_as_long_as_the_window_are_no_congestion() -> None:
+    """5 Mb/s and 170 ms are 73 segments. One burst of 50 took two thirds of the bandwidth."""
+    case = next(case for case in all_cases() if case.name == "5 Mb/s 170 ms 1 BDP, 5 % in bursts of 20")
+    figures = steady(single(case.forward, case.backward, seed=7, seconds=case.seconds), case)
+    assert figures["goodput"] * 0.95 / (1 - figures["dropped"]) >= 0.93
+
+
 def test_the_grid_is_whole_and_its_order_is_fixed() -> None:
     cases = all_cases()
     assert len({case.name for case in cases}) == len(cases)

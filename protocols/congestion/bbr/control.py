@@ -148,7 +148,7 @@ class Bbr:
         self.aggregation.update(ack, delivering, self.controls.window, self.rounds.count, self.rtt.us)
         if self.rounds.started:
             self._end_round(ack)
-        self.judge.on_ack(ack, self.window)
+        self.judge.on_ack(ack, self.window, self.controls.burst)
         self._watch_probe(ack)
         self._check_phase(ack)
         self.controls.update(self.phase, ack, self.pipe.reached)

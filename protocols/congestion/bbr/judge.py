@@ -13,7 +13,8 @@ to lose, for flows that share a full queue see the same when one of them gives w
 verdict stands for itself once lowering helped, and the next probe settles them all.
 
 Losses are judged against the rate they were sent at: after a change of rate, nothing is until what was sent
-before it has been resolved.
+before it has been resolved. Without a queue, losses in longer runs than an overdriven path makes are bursts,
+and say nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 from math import inf
 
 from protocols.congestion.bbr.bandwidth import Bandwidth, Verdict
-from protocols.congestion.bbr.losses import RecentLosses
+from protocols.congestion.bbr.losses import LONGEST_RUN, RecentLosses
 from protocols.congestion.bbr.noise import ENOUGH, TOLERANCE, NoiseFloor, Tally
 from protocols.congestion.bbr.rtt import MinRtt
 from protocols.congestion.contract import Ack
@@ -46,7 +47,8 @@ class Judge:
         self._rtt, self._noise, self._bandwidth = rtt, noise, bandwidth
         self._recent = RecentLosses()
         self._block = False  # the last acknowledgement completed one
-        self._delivered = self._lost = 0
+        self._delivered = self._lost = self._runs = 0
+        self._longest_run = LONGEST_RUN
         self._changed_us: int | None = None
         self._ended_us = 0  # the last round
         self._cruise, self._cruise_rounds = Tally(), 0
@@ -57,21 +59,23 @@ class Judge:
 
     # -- what it hears
 
-    def on_ack(self, ack: Ack, window: int) -> None:
+    def on_ack(self, ack: Ack, window: int, burst: int) -> None:
+        self._longest_run = LONGEST_RUN + burst
         if self._changed_us is not None and ack.flight is not None:
             # What was sent before is resolved a round trip and the reordering window later.
             self._block = False
             if ack.flight.stamp_us < self._changed_us + self._rtt.us / 4:
                 return
             self._changed_us = None
-            self._recent.restart(ack.delivered, ack.lost)
-        self._block = self._recent.update(ack.delivered, ack.lost, window, ack.now_us)
+            self._recent.restart(ack.delivered, ack.lost, ack.lost_runs)
+        self._block = self._recent.update(ack.delivered, ack.lost, ack.lost_runs, window, ack.now_us)
 
     def end_round(self, ack: Ack) -> Tally:
         """What was resolved since the last one."""
         lost = ack.lost - self._lost
         tally = Tally(sent=ack.delivered - self._delivered + lost, lost=lost)
-        self._delivered, self._lost = ack.delivered, ack.lost
+        tally.runs = ack.lost_runs - self._runs
+        self._delivered, self._lost, self._runs = ack.delivered, ack.lost, ack.lost_runs
         tally.us, self._ended_us = ack.now_us - self._ended_us, ack.now_us
         if self._rtt.queue_share > QUEUED:
             self._raised.add(tally)
@@ -81,8 +85,8 @@ class Judge:
 
     def restart(self, ack: Ack) -> None:
         """What was lost up to here says nothing."""
-        self._recent.restart(ack.delivered, ack.lost)
-        self._delivered, self._lost = ack.delivered, ack.lost
+        self._recent.restart(ack.delivered, ack.lost, ack.lost_runs)
+        self._delivered, self._lost, self._runs = ack.delivered, ack.lost, ack.lost_runs
 
     def begin_phase(self) -> None:
         self._before_probe = self._cruise
@@ -104,7 +108,7 @@ class Judge:
         if self._changed_us is not None:
             return None
         recent = self._recent.since(now_us - rounds * int(self._rtt.us))
-        return recent if recent and self._noise.excessive(recent.lost, recent.sent) else None
+        return recent if recent and self._congestive(recent, TOLERANCE) else None
 
     def probe_excess(self, now_us: int) -> tuple[bool, Tally | None]:
         """Whether there is news, and if so the last round trip's losses when they exceed the noise."""
@@ -113,7 +117,12 @@ class Judge:
         recent = self._recent.since(now_us - int(self._rtt.us))
         if recent is None:
             return False, None
-        return True, recent if self._noise.excessive(recent.lost, recent.sent) else None
+        return True, recent if self._congestive(recent, TOLERANCE) else None
+
+    def _congestive(self, tally: Tally, tolerance: float) -> bool:
+        """Is that more than noise, and lost as congestion loses?"""
+        bursty = self._rtt.queue_share <= QUEUED and tally.lost > self._longest_run * tally.runs
+        return not bursty and self._noise.excessive(tally.lost, tally.sent, tolerance)
 
     @property
     def queueless(self) -> bool:
@@ -156,7 +165,7 @@ class Judge:
             return
         total = self._cruise
         total.add(tally)
-        if total.sent < ENOUGH or not self._noise.excessive(total.lost, total.sent, SETTLING_TOLERANCE):
+        if total.sent < ENOUGH or not self._congestive(total, SETTLING_TOLERANCE):
             return
         if self._may_lower(total):
             because = self._worst_of(total, tally, now_us)
@@ -168,7 +177,8 @@ class Judge:
         because, recent = total, self.excess(now_us, rounds=2)
         if recent and recent.rate > because.rate:
             because = recent
-        if last.sent >= ENOUGH and last.rate > because.rate + because.error:
+        worse = last.sent >= ENOUGH and last.rate > because.rate + because.error
+        if worse and self._congestive(last, SETTLING_TOLERANCE):
             because = last
         return because
 

@@ -76,16 +76,19 @@ def _since(changes: deque[tuple[int, _T]], at_us: int) -> _T:
 
 
 class Tally:
-    """Transmissions, how many of them were lost, and, where it is asked for, in what time that was learnt."""
+    """Transmissions, how many of them were lost, and, where it is asked for, in how many runs of consecutive
+    ones, and in what time that was learnt."""
 
-    __slots__ = ("load", "lost", "sent", "since_us", "us")
+    __slots__ = ("load", "lost", "runs", "sent", "since_us", "us")
 
     def __init__(self, load: Load = Load.AT, since_us: int = 0, sent: int = 0, lost: int = 0) -> None:
-        self.load, self.since_us, self.sent, self.lost, self.us = load, since_us, sent, lost, 0
+        self.load, self.since_us, self.sent, self.lost = load, since_us, sent, lost
+        self.runs = self.us = 0
 
     def add(self, other: Tally) -> None:
         self.sent += other.sent
         self.lost += other.lost
+        self.runs += other.runs
         self.us += other.us
 
     @property

@@ -22,14 +22,17 @@ class Feed:
         self.rtt, self.noise, self.bandwidth = MinRtt(), NoiseFloor(), Bandwidth()
         self.judge = Judge(self.rtt, self.noise, self.bandwidth)
         self.now_us = 0
-        self.delivered = self.lost = 0
+        self.delivered = self.lost = self.runs = 0
         self.queue_us = 0
         self.bandwidth.sample(RATE, 0)
         self.rtt.update(RTT_US, 0)
 
-    def round(self, lost: int, rate: float = RATE, acks: int = 10, sent: int = ROUND) -> Tally:
+    def round(
+        self, lost: int, rate: float = RATE, acks: int = 10, sent: int = ROUND, runs: int | None = None
+    ) -> Tally:
         """One round trip in ten acknowledgements, the first `acks` of which resolve the losses; and samples
-        of the rate."""
+        of the rate. The losses come in so many runs: each alone, unless told otherwise."""
+        self.runs += lost if runs is None else runs
         for at in range(10):
             self.now_us += RTT_US // 10
             gone = lost * (at + 1) // acks - lost * at // acks if at < acks else 0
@@ -37,7 +40,7 @@ class Feed:
             self.delivered += sent // 10 - gone
             self.rtt.update(RTT_US + self.queue_us, self.now_us)
             self.bandwidth.sample(rate, self.now_us - RTT_US)
-            self.judge.on_ack(self._ack(), ROUND)
+            self.judge.on_ack(self._ack(), ROUND, 1)
         self.rtt.end_round(loaded=False)
         tally = self.judge.end_round(self._ack())
         self.bandwidth.end_round()
@@ -45,11 +48,13 @@ class Feed:
 
     def _ack(self) -> Ack:
         flight = Flight(self.now_us - RTT_US, 0, 0, 0, 0, 0, app_limited=False)
-        return Ack(self.now_us, 0, self.delivered, self.lost, 0, 0, RTT_US, flight, RTT_US, RATE, 0)
+        lost, runs = self.lost, self.runs
+        return Ack(self.now_us, 0, self.delivered, lost, 0, 0, RTT_US, flight, RTT_US, RATE, 0, runs)
 
-    def cruise(self, rounds: int, lost: int, sent: int = ROUND) -> None:
+    def cruise(self, rounds: int, lost: int, sent: int = ROUND, runs: int | None = None) -> None:
         for _ in range(rounds):
-            self.judge.cruise(self.round(lost, 0.9 * self.bandwidth.value, sent=sent), self.now_us)
+            tally = self.round(lost, 0.9 * self.bandwidth.value, sent=sent, runs=runs)
+            self.judge.cruise(tally, self.now_us)
 
     def refuted(self) -> None:
         """Three rounds of a fifth lost, and what follows."""
@@ -80,6 +85,27 @@ def test_one_burst_is_not_noticed(feed: Feed) -> None:
     for lost in (0, 0, 10, 0):
         feed.round(lost, acks=2)
     assert feed.judge.excess(feed.now_us, rounds=2) is None
+
+
+@pytest.mark.parametrize(("runs", "queue_us", "noticed"), [(40, 0, True), (2, 0, False), (2, 30_000, True)])
+def test_most_of_a_round_trip_in_two_bursts_is_not_noticed_without_a_queue(
+    feed: Feed, runs: int, queue_us: int, noticed: bool
+) -> None:
+    """Bursts as long as this round trip are not taken out by leaving out its worst quarter. The same losses
+    one by one, or with a queue, are a path that carries a fifth of what it did."""
+    feed.queue_us = queue_us
+    feed.cruise(rounds=2, lost=0)
+    feed.round(lost=40, runs=runs)
+    assert (feed.judge.excess(feed.now_us, rounds=1) is not None) is noticed
+    assert (feed.judge.probe_excess(feed.now_us)[1] is not None) is noticed
+
+
+@pytest.mark.parametrize(("runs", "lowered"), [(40, True), (2, False)])
+def test_bursts_lower_nothing_in_a_whole_cruise_either(feed: Feed, runs: int, lowered: bool) -> None:
+    feed.cruise(rounds=3, lost=0)
+    feed.cruise(rounds=1, lost=40, runs=runs)
+    feed.cruise(rounds=3, lost=0)
+    assert (feed.bandwidth.value < RATE) is lowered
 
 
 def test_nothing_is_judged_before_what_was_sent_earlier_is_resolved(feed: Feed) -> None:

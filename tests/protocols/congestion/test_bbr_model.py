@@ -361,7 +361,7 @@ def test_a_path_of_microseconds_costs_no_memory() -> None:
 
 
 def _ack(now_us: int, acked: int) -> Ack:
-    return Ack(now_us, acked, 0, 0, 0, 0, None, None, 0, 0.0, 0)
+    return Ack(now_us, acked, 0, 0, 0, 0, None, None, 0, 0.0, 0, 0)
 
 
 def test_a_stall_is_no_aggregation() -> None:

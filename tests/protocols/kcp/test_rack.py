@@ -94,6 +94,26 @@ def test_a_lost_retransmission_is_found_the_same_way() -> None:
     assert half.engine.sending.una == half.engine.sending.end
 
 
+@pytest.mark.parametrize(
+    ("lost", "runs"),
+    [({3}, 1), ({3, 4, 5}, 1), ({3, 5, 7}, 3), ({3, 4, 6, 7, 8, 20}, 3), ({3, 4, 5, 6, 7, 8, 9, 12}, 2)],
+)
+@pytest.mark.parametrize("together", [1, 4])
+def test_losses_are_told_as_runs_of_consecutive_transmissions(
+    lost: set[int], runs: int, together: int
+) -> None:
+    """Whether they left one by one or four at a time, and however the news of them comes in."""
+    control = Fixed()
+    half = Half(control=control)
+    for number in range(0, 40, together):
+        half.send(together, START_US + number * 1_000)
+    una = min(lost)
+    for number in sorted(set(range(40)) - lost):
+        half.acked(_back(number - number % together), number, una=min(number + 1, una))
+    assert control.acks[-1].lost == len(lost)
+    assert control.acks[-1].lost_runs == runs
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_thirty_percent_loss_needs_no_timeout_while_data_flows(seed: int) -> None:
     stream = Stream(1_500_000, seed)
