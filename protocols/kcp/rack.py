@@ -58,7 +58,7 @@ def _runs(entry: _Entry, missing: Int64s, after_loss: bool) -> tuple[int, bool]:
     if entry.numbers is None:
         places, count = missing - entry.first, entry.last - entry.first
     else:
-        places, count = np.flatnonzero(np.isin(entry.numbers, missing)), len(entry.numbers)
+        places, count = np.searchsorted(entry.numbers, missing), len(entry.numbers)
     runs = 1 + int(np.count_nonzero(np.diff(places) > 1))
     joins = after_loss and int(places[0]) == 0
     return runs - joins, int(places[-1]) == count - 1
