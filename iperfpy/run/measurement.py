@@ -3,8 +3,8 @@
     begin   one task per channel sends or receives, one ticks. Where this end only receives, times
             count from the first data: what passes before is the control channel's time
     tick    every interval: a sample of each stream -> rows, and the other end
-    finish  loads and all counters stop at one moment. What only receives ends with its last data, or with the
-            planned time, should the word that it is over come late
+    finish  loads and all counters stop at one moment. What only receives ends with the planned time, or with
+            its last data where bytes end it, should the word that it is over come late
     samples the last interval and the whole test
     close   channels are closed, tasks ended
 
@@ -15,7 +15,7 @@ off, but first leaves the control channel a moment to say why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import FileIO
 
@@ -28,8 +28,9 @@ from iperfpy.run.clock import now_us, sleep_until
 from iperfpy.run.deadlines import Deadlines
 from iperfpy.run.guard import Guard
 from iperfpy.run.load import Budget, Load
+from iperfpy.run.meter import Meter
 from iperfpy.run.schedule import Schedule
-from protocols.contract import Channel, Counters, Kind, Side, Stream, Transport, Value
+from protocols.contract import Channel, Kind, Side, Stream, Transport
 from protocols.errors import TransportError
 
 RECEIVED_POLL_S = 0.005
@@ -49,49 +50,6 @@ FIRST_DATA_PATIENCE_US = 2_000_000
 CLOSE_S = 3.0
 
 OnTick = Callable[[tuple[Sample, ...], int], None]
-
-
-class Meter:
-    """A channel's counters, of three times.
-
-    The first record is the one taken when the channel was opened: what arrived between that and the moment
-    when this end noticed that the test runs is part of it. Once frozen, the record stays as it is, so that
-    everything read from it adds up.
-    """
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._opening: dict[str, Value] | None = channel.counters()
-        self._frozen: dict[str, Value] | None = None
-
-    def freeze(self) -> None:
-        """Remember the counters as they are now."""
-        self._frozen = self._channel.counters()
-
-    def count_again(self, keys: Collection[str]) -> None:
-        """These counters of the frozen record, as they are now."""
-        if self._frozen is not None:
-            self._frozen |= {key: value for key, value in self._channel.counters().items() if key in keys}
-
-    def counters(self) -> dict[str, Value]:
-        """The record of the opening, then that of now, then the frozen one."""
-        opening, self._opening = self._opening, None
-        return opening or self._frozen or self._channel.counters()
-
-    @property
-    def bytes(self) -> int:
-        """Payload since the channel was opened."""
-        return _bytes_of(self.counters())
-
-    @property
-    def stirs(self) -> bool:
-        """Whether any payload has come since the opening; to be asked before the first `counters`."""
-        return _bytes_of(self._channel.counters()) > _bytes_of(self._opening or {})
-
-
-def _bytes_of(record: Counters) -> int:
-    value = record.get("bytes")
-    return int(value) if isinstance(value, (int, float)) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +166,11 @@ class Measurement:
             self._budget.begin()
         self._measuring = asyncio.Event()
         self._moved = self._received = (0, started_us)
-        self._ticked_us = self._ended_us = started_us
+        self._ticked_us = started_us
+        self._ended_us: int | None = None
         self._polls = 0
         self._only_receives = not any(each.stream.sends for each in streams)
+        self._ends_by_time = self._only_receives and not known_end and plan.duration_us > 0
         self.tracks = tuple(self._track(each, transport, started_us) for each in streams)
         self._ticking = asyncio.create_task(self._tick_on())
         self._ticking.add_done_callback(self._tick_ended)
@@ -271,11 +231,15 @@ class Measurement:
         """
         self.ended = True
         self._ticking.cancel()
-        for track in self.tracks:
-            track.meter.freeze()
-        self._ended_us = self._end_us(now_us())
+        if self._ended_us is None:
+            self._freeze()
+            self._ended_us = self._end_us(now_us())
         if stop:
             self._stop_loads()
+
+    def _freeze(self) -> None:
+        for track in self.tracks:
+            track.meter.freeze()
 
     def count_latecomers(self) -> None:
         """What was on its way when this end stopped has come by now. It is no part of what was carried until
@@ -286,7 +250,7 @@ class Measurement:
 
     def samples(self) -> tuple[tuple[Sample, ...], tuple[Sample, ...], int]:
         """Once finished: the last interval, the whole test, and when it ended."""
-        now, omitting = self._ended_us, self.schedule.omitting
+        now, omitting = self._ended_us or now_us(), self.schedule.omitting
         last = tuple(track.sampler.tick(now, omitting) for track in self.tracks)
         return last, tuple(track.sampler.total(now) for track in self.tracks), now
 
@@ -396,17 +360,34 @@ class Measurement:
         if not self.schedule.omitting:
             self._measuring.set()
         while True:
-            due_us, now = self.schedule.next_us, now_us()
+            due_us = self.schedule.next_us if self._ended_us is None else None
             self._polls += 1
+            now = now_us()
             poll_due_us = now + round(self._poll_us(now) * (0.75 + self._polls * GOLDEN % 1 / 2))
-            now = await sleep_until(poll_due_us if due_us is None else min(due_us, poll_due_us))
+            moments = (poll_due_us, due_us, self._stops_us)
+            now = await sleep_until(min(at_us for at_us in moments if at_us is not None))
             if due_us is not None and now >= due_us:
                 self._tick(now)
             else:
                 for track in self.tracks:
                     track.sampler.poll(now)
+            self._stop_counting(now)
             self._check_progress(now)
             self._on_poll(now)
+
+    @property
+    def _stops_us(self) -> int | None:
+        """When this end, which only receives, stops counting without being told."""
+        if not self._ends_by_time or self.schedule.omitting or self._ended_us is not None:
+            return None
+        return self._planned_end_us
+
+    def _stop_counting(self, now: int) -> None:
+        """The word that the time is over may be lost, and come seconds after it; so may the last data. What
+        they bring is no part of what the path carried in that time."""
+        if self._stops_us is not None and now >= self._stops_us:
+            self._freeze()
+            self._ended_us = now
 
     def _tick(self, now: int) -> None:
         self._ticked_us = now
@@ -427,14 +408,14 @@ class Measurement:
 
     def _check_progress(self, now: int) -> None:
         """Nothing moves at all, although something should: the path or the other end is gone."""
-        total = sum(track.meter.bytes for track in self.tracks)
+        total = sum(track.meter.moved for track in self.tracks)
         moved, since_us = self._moved
         if total != moved or self._nothing_expected():
             self._moved = (total, now)
         elif now - since_us > self._deadlines.stall_s * 1e6:
             self._guard.call_off(PathError(f"no data has moved for {self._deadlines.stall_s:g} s"))
         received, since_us = self._received
-        arrived = sum(track.meter.bytes for track in self.tracks if not track.stream.sends)
+        arrived = sum(track.meter.moved for track in self.tracks if not track.stream.sends)
         if arrived != received or not self._receives() or self.peer_finished:
             self._received = (arrived, now)
         elif now - since_us > self._deadlines.receive_s * 1e6:

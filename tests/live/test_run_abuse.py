@@ -184,6 +184,31 @@ async def test_a_slow_client_is_served_one_byte_at_a_time() -> None:
         await server.settled()
 
 
+async def test_what_comes_after_the_time_is_over_does_not_count() -> None:
+    """On a path that loses, the word of the end may come seconds late, and the last data, too."""
+    async with serving() as server:
+        peer = await Peer.connected(server.port)
+        assert await peer.state() == State.PARAM_EXCHANGE
+        peer.tell(STOCK_PLAN)
+        assert await peer.state() == State.CREATE_STREAMS
+        stream = await Peer.connected(server.port)
+        assert [await peer.state(), await peer.state()] == [State.TEST_START, State.TEST_RUNNING]
+        stream.writer.write(b"x" * 5000)
+        await asyncio.sleep(2)
+        stream.writer.write(b"x" * 3000)
+        await asyncio.sleep(0.5)
+        peer.say(State.TEST_END)
+        assert await peer.state() == State.EXCHANGE_RESULTS
+        peer.tell({"cpu_util_total": 1, "streams": [{"id": 1, "bytes": 8000, "retransmits": -1}]})
+        (result,) = json.loads(await peer.document())["streams"]
+        await stream.close()
+        await peer.close()
+        await server.settled()
+    assert result["bytes"] == 5000
+    assert 1 <= result["end_time"] - result["start_time"] < 2
+    assert sum(row.local.bytes for (row,) in server.tests[0].intervals) == 5000
+
+
 async def test_a_connection_too_many_is_refused() -> None:
     async with serving(HURRIED) as server:
         control = await Peer.connected(server.port)
