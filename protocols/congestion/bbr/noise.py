@@ -15,8 +15,8 @@ epoch: on a path of microseconds a phase lasts no longer. Of the epochs of the l
   slows down and loses less.
 * Nothing is learnt while the round-trip time says that there is a queue. So where a queue was seen to build
   and to drain, losses at capacity are hardly doubted: a sender that overdrives the path would see it. Where
-  none was seen, no more than a tenth is believed (three tenths as long as STARTUP goes on): whoever comes to
-  a queue that others keep full sees nothing but its top.
+  none was seen, no more than a tenth is believed (three tenths or four as long as STARTUP goes on): whoever
+  comes to a queue that others keep full sees nothing but its top.
 
 Not in the draft. It has a fixed tolerance (LossThresh, 2 %) in the place of `excessive`.
 """
@@ -50,9 +50,10 @@ _MOST = 0.6
 _UNPROVEN = 0.1
 """The most that is believed as long as no queue was seen to drain. When every sample shows the same
 round-trip time there may be no queue, or many flows keep a full one, and their losses look like noise."""
-_UNPROVEN_SEARCHING = 0.3
+_UNPROVEN_SEARCHING, _UNPROVEN_OUTGROWN, _OUTGROWN = 0.3, 0.4, 200
 """The same in STARTUP, which grows by 1.97 per round trip at 2.77 times what is carried, but at 40 % loss of
-which a tenth is believed by 1.51: it would take half as long again."""
+which a tenth is believed by 1.51: it would take half as long again. The second from so many transmissions of
+outgrown rounds on: what doubles its rate again and again and loses no more is not in a full queue."""
 _SCATTER_ROUND = 100
 _QUEUES = 1_024
 """How many times a queue came or went are remembered: at the first sign of one it may with every second
@@ -230,8 +231,9 @@ class NoiseFloor:
     def _most(self, seen_empty: bool) -> float:
         if seen_empty:
             return _MOST
-        searching = self._changes[-1][1].load is Load.SEARCHING
-        return _UNPROVEN_SEARCHING if searching else _UNPROVEN
+        if self._changes[-1][1].load is not Load.SEARCHING:
+            return _UNPROVEN
+        return _UNPROVEN_OUTGROWN if self._below.sent >= _OUTGROWN else _UNPROVEN_SEARCHING
 
     def credible(self, lost: int, sent: int, seen_empty: bool) -> bool:
         """Could so many losses be the path's own, whatever has been learnt?"""

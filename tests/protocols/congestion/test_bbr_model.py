@@ -271,11 +271,14 @@ def test_no_more_than_a_tenth_is_believed_of_a_path_whose_queue_never_drained() 
     assert noise.update(now_us + 2 * SECOND, seen_empty=True) > 0.25
 
 
-def test_three_tenths_are_believed_while_searching() -> None:
+@pytest.mark.parametrize(("cycles", "believed"), [(1, 0.3), (50, 0.4)])
+def test_more_is_believed_while_searching_and_more_yet_of_what_was_seen_for_long(
+    cycles: int, believed: float
+) -> None:
     """Or STARTUP would hardly grow on a path of heavy loss, whose queue it has not reached yet."""
-    noise, now_us = _noise(0.4, 50, SECOND)
+    noise, now_us = _noise(0.5, cycles, SECOND)
     noise.drive(Load.SEARCHING, now_us + SECOND)
-    assert noise.update(now_us + SECOND, seen_empty=False) == 0.3
+    assert noise.update(now_us + SECOND, seen_empty=False) == believed
     noise.drive(Load.BELOW, now_us + 2 * SECOND)
     assert noise.update(now_us + 2 * SECOND, seen_empty=False) == 0.1
 

@@ -47,14 +47,17 @@ def _solo(case: Case, seed: int) -> dict[str, float]:
 
 
 def steady(watched: Watched, case: Case) -> dict[str, float]:
-    """After the first five seconds: what was reported, and what the simulator saw."""
-    stretch = watched.between(SETTLED_S, case.seconds)
+    """After the first five seconds: what was reported, and what the simulator saw. What was sent again in
+    excess of what was dropped is that of the whole run, and of all that was dropped a round trip before its
+    end: what the start drops is sent again after it."""
+    stretch, whole = watched.between(SETTLED_S, case.seconds), watched.between(0.0, case.seconds)
+    cause = watched.between(0.0, case.seconds - case.rtt_us / 1e6).truth
     truth, segments = stretch.truth, max(1, stretch.segments)
     rate = case.forward.rate_bits_per_s
     service_us = wire_bytes(1_400) * 8e6 / rate if rate else 0.0
     return {
         "goodput": _received(stretch.first, stretch.last) / case.limit_bits_per_s,
-        "excess": stretch.retransmitted / segments - truth.dropped_share,
+        "excess": whole.retransmitted / max(1, whole.segments) - cause.dropped_share,
         "dropped": truth.dropped_share,
         "spurious": stretch.spurious / max(1, stretch.retransmitted),
         "spurious_sent": stretch.spurious / segments,
