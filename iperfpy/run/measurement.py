@@ -350,7 +350,7 @@ class Measurement:
     def _poll_us(self, now: int) -> int:
         interval_us = self.plan.interval_us or 1_000_000
         poll_us = min(max(interval_us // POLLS_PER_INTERVAL, SHORTEST_POLL_US), LONGEST_POLL_US)
-        if self._only_receives and now >= self._planned_end_us and not self.schedule.omitting:
+        if self._only_receives and not self.plan.duration_us and not self.schedule.omitting:
             return min(poll_us, max(END_POLL_US, END_POLL_PER_STREAM_US * len(self.tracks)))
         return poll_us
 
