@@ -250,7 +250,9 @@ class Measurement:
 
     def samples(self) -> tuple[tuple[Sample, ...], tuple[Sample, ...], int]:
         """Once finished: the last interval, the whole test, and when it ended."""
-        now, omitting = self._ended_us or now_us(), self.schedule.omitting
+        if self._ended_us is None:
+            raise RuntimeError("this measurement is not finished")
+        now, omitting = self._ended_us, self.schedule.omitting
         last = tuple(track.sampler.tick(now, omitting) for track in self.tracks)
         return last, tuple(track.sampler.total(now) for track in self.tracks), now
 
