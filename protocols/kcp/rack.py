@@ -9,14 +9,16 @@ Where this differs from RFC 8985: there is no SACK scoreboard to search (the ech
 transmission, section 6.2 steps 2 and 3 become one lookup), and the reordering window follows the
 displacement that was really seen instead of counting DSACK rounds (section 6.2 step 4).
 A probe (section 7) sends new data or the last outstanding segment and waits two smoothed round trips, as
-there, but without the worst-case delayed ACK of 7.2: a KCP receiver delays none. The timer is RFC 6298's
-with a floor of 200 ms in place of 2.4's second, and its doubling (5.5) ends at a second.
+there, but without the worst-case delayed ACK of 7.2: a KCP receiver delays none. Before there is a sample it
+comes after KCP's first timeout in place of 7.2's second. The timer is RFC 6298's with a floor of 200 ms in
+place of 2.4's second, and its doubling (5.5) ends at a second.
 
 RFC 9002 is close: its time threshold (6.1.2) is 9/8 of the larger of srtt and the latest sample, and leaves
-queueing inside the margin; the quarter of the minimum used here grows only with displacement. Its packet
-threshold (6.1.1) is not used at all: three later segments say nothing on a path that reorders. Its probe
-timeout (6.2) stands for probe and timer together, without giving anything up; here the timer does (RFC 8985,
-6.3), as a KCP sender must not hold a full window for lost data.
+queueing inside the margin; the eighth used here is of the minimum, where RFC 8985 has a quarter, and grows
+only with displacement. Where the window is the bound, repairs that come so much sooner make a tenth more of
+it. Its packet threshold (6.1.1) is not used at all: three later segments say nothing on a path that reorders.
+Its probe timeout (6.2) stands for probe and timer together, without giving anything up; here the timer does
+(RFC 8985, 6.3), as a KCP sender must not hold a full window for lost data.
 """
 
 from __future__ import annotations
@@ -36,6 +38,10 @@ from protocols.kcp.wire import Int64s
 
 INITIAL_TIMEOUT_US = 1_000_000
 """RFC 6298, 2.1."""
+FIRST_PROBE_US = 200_000
+"""KCP's first timeout (IKCP_RTO_DEF). On a longer path the probe costs one segment, new data if there is any;
+where all that was sent first is lost, it saves most of a second. Half of it does harm where the way is short
+and the queue full: most that come to it would send one."""
 SMALLEST_TIMEOUT_US = 200_000
 """Below the 1 s of RFC 6298, 2.4, as Linux has it; time-ordered detection makes timeouts rare."""
 LARGEST_TIMEOUT_US = 1_000_000
@@ -178,8 +184,8 @@ class Rack:
     @property
     def reordering_us(self) -> int:
         """How much later than a newer transmission an older one may be acknowledged before it is lost:
-        min_rtt / 4, or the displacement seen lately and a tenth, never more than srtt."""
-        base = self._rtt.minimum_us // 4
+        min_rtt / 8, or the displacement seen lately and a tenth, never more than srtt."""
+        base = self._rtt.minimum_us // 8
         return min(max(base, self._displacement_us * 11 // 10), int(self._rtt.srtt_us) or base)
 
     def detect(self, now_us: int) -> Detected | None:
@@ -268,7 +274,7 @@ class Rack:
     def _probe_at(self) -> int:
         """RFC 8985, 7.2: two round trips after the last transmission or progress, or when the retransmission
         timer would expire, if that is sooner: a timeout is always preceded by a probe."""
-        wait_us = max(2 * int(self._rtt.srtt_us), 10_000) if self._rtt.samples else INITIAL_TIMEOUT_US
+        wait_us = max(2 * int(self._rtt.srtt_us), 10_000) if self._rtt.samples else FIRST_PROBE_US
         return min(max(self._sent_us, self._progress_us) + wait_us, self._progress_us + self._timeout_us())
 
     def _time_out(self, now_us: int) -> Detected:

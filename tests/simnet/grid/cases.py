@@ -79,8 +79,9 @@ def window_share(rate: float, rtt_us: float, loss: float) -> float:
     """How much of what a path delivers, rate x (1 - loss), a window of 65,535 segments can use; at most 1.
 
     A segment holds the window from its first transmission until it and everything before it arrived. Repairs
-    take 1.25 round trips each. Whom a window waits for is the unluckiest of all that is in it, so segments
-    are drawn and sent, a window at a time, as fast as their repairs leave room; times are in round trips.
+    take 1.25 round trips each, as with the reordering window of RFC 8985: who finds losses sooner may exceed
+    this. Whom a window waits for is the unluckiest of all that is in it, so segments are drawn and sent, a
+    window at a time, as fast as their repairs leave room; times are in round trips.
     """
     bdp = rate * rtt_us / 8e6 / wire_bytes(1_400)
     delivered = bdp * (1 - loss)
