@@ -32,6 +32,8 @@ class Flight:
     `stamp_us` is unique per flight and is what the peer echoes. `delivered` and `lost` are the totals at
     that moment, `delivered_us` the time of the last delivery then, `first_sent_us` the send time of the
     flight that was most recently acknowledged then, `in_flight` the segments in flight including this batch.
+    `app_limited`, `window_limited`: what was in flight was bounded by what the application wrote, or by the
+    send or receive window, so that what it delivers may be less than the path could.
 
     `sent` counts the transmissions so far, this batch included; `newest_sent` is the `sent` of the newest
     flight acknowledged at that moment (0 before any). Their difference at acknowledgement time is what
@@ -47,6 +49,12 @@ class Flight:
     app_limited: bool
     sent: int = 0
     newest_sent: int = 0
+    window_limited: bool = False
+
+    @property
+    def limited(self) -> bool:
+        """Did something else than the path and the controller bound what is in flight?"""
+        return self.app_limited or self.window_limited
 
 
 @dataclass(slots=True)

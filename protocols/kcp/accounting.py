@@ -28,6 +28,7 @@ class Accounting:
     stamp_us : of the newest transmission; unique, so that its echo names it
     newest_us : the newest stamp that was echoed
     app_limited_until : samples measure the application until so many segments are delivered; 0: the path
+    window_limited_until : the same of the send or receive window
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class Accounting:
     ) -> None:
         self.sending, self.recovery, self.rtt = sending, recovery, rtt
         self.control, self.counts = control, counts
-        self.delivered = self.marked = self.stamp_us = self.app_limited_until = 0
+        self.delivered = self.marked = self.stamp_us = 0
+        self.app_limited_until = self.window_limited_until = 0
         self.newest_us = -1
         self._delivered_us = self._first_sent_us = 0
         self._newest_sent = self._newly_lost = self._lost_runs = 0
@@ -203,4 +205,5 @@ class Accounting:
             app_limited=self.app_limited_until > 0,
             sent=self.counts.segments_sent + segments,
             newest_sent=self._newest_sent,
+            window_limited=self.delivered < self.window_limited_until,
         )

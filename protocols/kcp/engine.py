@@ -386,15 +386,22 @@ class Engine:
             self.limited_by = "congestion window"
         elif waiting and room <= 0:
             self.limited_by = "receive window" if self.peer_window < sending.limit else "send window"
+            self.accounting.window_limited_until = self._all_in_flight
         elif sending.end - sending.una >= sending.limit:
             self.limited_by = "send window"
+            self.accounting.window_limited_until = self._all_in_flight
         elif not waiting and control is not None and budget <= 0:
             self.limited_by = "congestion window"
         elif self.more:
             self.limited_by = "processor"
         elif starved:
             self.limited_by = "application"
-            self.accounting.app_limited_until = max(1, self.accounting.delivered + self.recovery.in_flight)
+            self.accounting.app_limited_until = self._all_in_flight
+
+    @property
+    def _all_in_flight(self) -> int:
+        """How many segments will have been delivered when all that is in flight is."""
+        return max(1, self.accounting.delivered + self.recovery.in_flight)
 
     # --------------------------------------------- acknowledgements and probes
 

@@ -9,6 +9,9 @@ from pathlib import Path as File
 
 import pytest
 
+from protocols.kcp.profiles import with_bbr
+from protocols.kcp.settings import KcpBbrSettings
+from tests.simnet import Paced, Simulation
 from tests.simnet.grid import record
 from tests.simnet.grid.cases import (
     RATES,
@@ -25,8 +28,8 @@ from tests.simnet.grid.cases import (
 from tests.simnet.grid.run import Outcome, jain, run, run_all, settling, steady, together
 from tests.simnet.grid.table import markdown, text
 from tests.simnet.grid.targets import GRID, TARGETS, Target, Verdict, judge
-from tests.simnet.measure import MSS, PAYLOAD_SHARE, Snapshot, bbr_engine, single
-from tests.simnet.path import Bursts, Path
+from tests.simnet.measure import MSS, PAYLOAD_SHARE, Snapshot, bbr_engine, single, watch
+from tests.simnet.path import Bursts, Path, wire_bytes
 from tests.simnet.truth import Truth
 
 RATE, RTT_MS = 3e6, 60.0
@@ -130,6 +133,30 @@ def test_bursts_as_long_as_the_window_are_no_congestion() -> None:
     case = next(case for case in all_cases() if case.name == "5 Mb/s 170 ms 1 BDP, 5 % in bursts of 20")
     figures = steady(single(case.forward, case.backward, seed=7, seconds=case.seconds), case)
     assert figures["goodput"] * 0.95 / (1 - figures["dropped"]) >= 0.93
+
+
+@pytest.mark.parametrize("rtt_ms", [20.0, 100.0])
+def test_an_application_gets_what_it_asks_for_of_a_lossy_path(rtt_ms: float) -> None:
+    """A fourth of the path. It makes no queue, so all that is lost might be another's full one."""
+    forward, backward = link(20e6, rtt_ms, 1.0, loss=0.3)
+    simulation, sender, receiver = Simulation(1), bbr_engine(1), bbr_engine(1)
+    there, back = simulation.link(forward), simulation.link(backward)
+    flow = simulation.flow(sender, receiver, there, back, Paced(sender, 5e6))
+    watched = watch(simulation, flow, sender, receiver)
+    simulation.run(12_000_000)
+    assert watched.between(5.0, 12.0).goodput_bits_per_s == pytest.approx(5e6, rel=0.05)
+
+
+@pytest.mark.parametrize("loss", [0.2, 0.3])
+def test_a_window_that_is_the_bound_does_not_hide_the_path(loss: float) -> None:
+    """256 segments where 175 are in flight, and what waits for repairs. What such a window lets through says
+    nothing about the bandwidth, and it makes no queue."""
+    forward, backward = link(20e6, 100.0, 10.0, loss=loss)
+    settings = KcpBbrSettings(sndwnd=256, rcvwnd=256)
+    watched = single(forward, backward, 1, 12.0, make=lambda number: with_bbr(number, settings))
+    carried = 20e6 / 8 / wire_bytes(1_400)
+    known = [snapshot.state["bandwidth_segments_per_s"] for snapshot in watched.snapshots[50:]]
+    assert all(isinstance(bandwidth, float) and bandwidth > 0.6 * carried for bandwidth in known)
 
 
 def test_the_grid_is_whole_and_its_order_is_fixed() -> None:

@@ -163,6 +163,8 @@ class Bbr:
         self.noise.delivered(stamp_us, ack.acked, queued=not self.rtt.empty)
         if flight is None:
             return
+        if flight.limited:
+            self.noise.limited_us = ack.now_us
         if not ack.interval_us:
             return
         delivered = ack.delivered - flight.delivered
@@ -190,7 +192,7 @@ class Bbr:
         if probing:
             self._watch_growth(ack)
         self._judge_losses(ack)
-        if self.phase is Phase.DOWN and not self._advanced and not _app_limited(ack):
+        if self.phase is Phase.DOWN and not self._advanced and not _limited(ack):
             self._advanced = True
             self.model.advance()
         self.model.end_round()
@@ -234,6 +236,8 @@ class Bbr:
         reason = self.bounds.because
         if reason is not None and not self.noise.excessive(reason.lost, reason.sent):
             self.bounds.forget_long_term()
+            if self.rtt.seen_empty:
+                self.next_probe.hasten()
         self.judge.reconsider()
         recent = self.judge.excess(now_us, rounds=2)
         if recent is None:
@@ -323,7 +327,7 @@ class Bbr:
         """BBRStartProbeBW_DOWN (5.3.3.6)."""
         self._advanced = False
         self.judge.change_rate(now_us)
-        self.next_probe.wait(now_us, self.controls.bdp, self.judge.policed)
+        self.next_probe.wait(now_us, self.controls.bdp, self.rtt.us, self.judge.policed)
 
     def _enter_refill(self, now_us: int) -> None:
         self.next_probe.begin()
@@ -416,5 +420,6 @@ class Bbr:
         self._happen(Event.RTT_KNOWN if self.pipe.reached else Event.RTT_KNOWN_EARLY, now_us)
 
 
-def _app_limited(ack: Ack) -> bool:
-    return ack.flight is not None and ack.flight.app_limited
+def _limited(ack: Ack) -> bool:
+    """Does that this round delivered no more say nothing about the path?"""
+    return ack.flight is not None and ack.flight.limited

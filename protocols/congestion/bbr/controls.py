@@ -20,6 +20,8 @@ PACING_MARGIN = 0.99
 LARGEST_QUANTUM_US, SMALLEST_QUANTUM_US, QUANTA_PER_RTT = 1_000.0, 250.0, 40
 LARGEST_QUANTUM = 46
 """5.6.3 has 1 ms of data and 64 KB; less on short paths keeps a shallow queue shallow."""
+MISSED_RTTS = 0.125
+"""How much longer than a round trip what the path lost is in flight: until it is found lost (rack.py)."""
 LARGEST_CUT, FAIR_QUEUE, SMALLEST_SHARE = 0.2, 32, 0.15
 """While cruising: the most that a standing queue takes off the pace; how many segments of our own in it take
 all of that; the least share of it that is taken."""
@@ -62,7 +64,9 @@ class Controls:
     @property
     def with_headroom(self) -> float:
         """The long-term bound, less what is left to others."""
-        return self._bounds.with_headroom(self.bdp + 2 * self.burst)
+        return self._bounds.with_headroom(
+            self.bdp * (1.0 + MISSED_RTTS * self._noise.estimate) + 2 * self.burst
+        )
 
     @property
     def probe_rtt_window(self) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 
+from protocols.congestion.bbr.noise import ENOUGH
+
 SHORTEST_WAIT_US, LONGEST_WAIT_US = 2_000_000, 3_000_000
 LONGEST_WAIT_ROUNDS = 63
-FIRST_WAIT_US = 300_000.0
+FIRST_WAIT_US, FIRST_WAIT_RTTS = 300_000.0, 3
 """The first probe after STARTUP comes soon: what that found on a lossy path, whose noise it did not know yet,
-may be too little."""
+may be too little. But not before a round trip without STARTUP's queue taught what the noise is."""
 
 
 class NextProbe:
@@ -24,17 +26,23 @@ class NextProbe:
         self._rounds, self._wait_rounds = 0, 0
         self._probed = False  # a first time
 
-    def wait(self, now_us: int, bdp: float, policed: bool) -> None:
+    def wait(self, now_us: int, bdp: float, rtt_us: float, policed: bool) -> None:
         """BBRPickProbeWait (5.3.3.5.3): DOWN begins, and the wait with it. Where losses without a queue ended
-        the last probe it is twice as long."""
+        the last probe it is twice as long. A CRUISE is long enough for its losses to be judged, where Reno's
+        rounds are fewer."""
         self._since_us = now_us
         self._rounds = self._random.randint(0, 1)
         self._wait_us = self._random.uniform(SHORTEST_WAIT_US, LONGEST_WAIT_US)
         if policed:
             self._wait_us *= 2
         if not self._probed:
-            self._wait_us = FIRST_WAIT_US
-        self._wait_rounds = int(min(bdp, LONGEST_WAIT_ROUNDS))
+            self._wait_us = max(FIRST_WAIT_US, FIRST_WAIT_RTTS * rtt_us)
+        self._wait_rounds = int(min(max(bdp, ENOUGH / max(bdp, 1.0)), LONGEST_WAIT_ROUNDS))
+
+    def hasten(self) -> None:
+        """What ended STARTUP turned out to be noise: the first probe need not wait."""
+        if not self._probed:
+            self._wait_us = 0.0
 
     def end_round(self) -> None:
         """A packet-timed round is over."""

@@ -15,8 +15,9 @@ epoch: on a path of microseconds a phase lasts no longer. Of the epochs of the l
   slows down and loses less.
 * Nothing is learnt while the round-trip time says that there is a queue. So where a queue was seen to build
   and to drain, losses at capacity are hardly doubted: a sender that overdrives the path would see it. Where
-  none was seen, no more than a tenth is believed (three tenths or four as long as STARTUP goes on): whoever
-  comes to a queue that others keep full sees nothing but its top.
+  none was seen, no more than a tenth is believed: whoever comes to a queue that others keep full sees nothing
+  but its top. Three tenths or four are believed as long as STARTUP goes on, and where the application or a
+  window of KCP bounds what is sent: such a sender makes no queue, and so may never see one.
 
 Not in the draft. It has a fixed tolerance (LossThresh, 2 %) in the place of `excessive`.
 """
@@ -51,9 +52,10 @@ _UNPROVEN = 0.1
 """The most that is believed as long as no queue was seen to drain. When every sample shows the same
 round-trip time there may be no queue, or many flows keep a full one, and their losses look like noise."""
 _UNPROVEN_SEARCHING, _UNPROVEN_OUTGROWN, _OUTGROWN = 0.3, 0.4, 200
-"""The same in STARTUP, which grows by 1.97 per round trip at 2.77 times what is carried, but at 40 % loss of
-which a tenth is believed by 1.51: it would take half as long again. The second from so many transmissions of
-outgrown rounds on: what doubles its rate again and again and loses no more is not in a full queue."""
+"""The same of who is limited, and in STARTUP. That grows by 1.97 per round trip at 2.77 times what is
+carried, but at 40 % loss of which a tenth is believed by 1.51: it would take half as long again. The second
+from so many transmissions of outgrown rounds on: what doubles its rate again and again and loses no more is
+not in a full queue."""
 _SCATTER_ROUND = 100
 _QUEUES = 1_024
 """How many times a queue came or went are remembered: at the first sign of one it may with every second
@@ -113,6 +115,9 @@ class NoiseFloor:
         self.estimate = 0.0
         self.burstiness = 1.0
         """How much more the losses per round scatter than independent ones would (1: they do not)."""
+        self.limited_us = -MEMORY_US
+        """When the application or a window of KCP last bound what is sent. Remembered as long as losses: who
+        gave way is bound by the controller until he has caught up."""
         self._changes: deque[tuple[int, Tally]] = deque([(0, Tally(Load.SEARCHING))], _CHANGES)
         """From when on what leaves belongs to which epoch."""
         self._queued: deque[tuple[int, bool]] = deque([(0, False)], _QUEUES)
@@ -231,7 +236,8 @@ class NoiseFloor:
     def _most(self, seen_empty: bool) -> float:
         if seen_empty:
             return _MOST
-        if self._changes[-1][1].load is not Load.SEARCHING:
+        limited = self._updated_us < self.limited_us + MEMORY_US
+        if self._changes[-1][1].load is not Load.SEARCHING and not limited:
             return _UNPROVEN
         return _UNPROVEN_OUTGROWN if self._below.sent >= _OUTGROWN else _UNPROVEN_SEARCHING
 

@@ -8,7 +8,8 @@ from protocols.congestion.bbr.bandwidth import Bandwidth
 from protocols.congestion.bbr.bounds import Bounds
 from protocols.congestion.bbr.controls import MINIMUM_WINDOW, Controls
 from protocols.congestion.bbr.estimators import LONGEST_LUMP_US, Aggregation
-from protocols.congestion.bbr.noise import NoiseFloor
+from protocols.congestion.bbr.next_probe import NextProbe
+from protocols.congestion.bbr.noise import MEMORY_US, NoiseFloor
 from protocols.congestion.bbr.phases import Load
 from protocols.congestion.bbr.rtt import FILTER_US, PROBE_INTERVAL_US, MinRtt
 from protocols.congestion.contract import Ack
@@ -283,6 +284,14 @@ def test_more_is_believed_while_searching_and_more_yet_of_what_was_seen_for_long
     assert noise.update(now_us + 2 * SECOND, seen_empty=False) == 0.1
 
 
+def test_more_is_believed_of_a_path_that_something_else_kept_from_filling() -> None:
+    """A sender whose application or window is the bound makes no queue, and so never sees one drain."""
+    noise, now_us = _noise(0.3, 50, SECOND)
+    noise.limited_us = now_us
+    assert noise.update(now_us + MEMORY_US - SECOND, seen_empty=False) > 0.25
+    assert noise.update(now_us + MEMORY_US + SECOND, seen_empty=False) == 0.1
+
+
 @pytest.mark.parametrize("load", [Load.BELOW, Load.AT])
 def test_with_a_queue_nothing_is_learnt(load: Load) -> None:
     """What was lost counts as what was delivered of its time, though there is no queue when it is missed."""
@@ -361,6 +370,40 @@ def test_a_path_of_microseconds_costs_no_memory() -> None:
         noise.update(now_us, seen_empty=True)
     kept = sum(len(epochs) for epochs in noise._epochs.values()) + len(noise._changes)
     assert kept <= 4 * 25
+
+
+@pytest.mark.parametrize(("rtt_us", "wait_us"), [(20_000.0, 300_000), (200_000.0, 600_000)])
+def test_the_first_probe_comes_soon_but_not_before_startups_queue_is_gone(
+    rtt_us: float, wait_us: int
+) -> None:
+    next_probe = NextProbe(1)
+    next_probe.wait(SECOND, 1_000.0, rtt_us, policed=False)
+    assert not next_probe.due(SECOND + wait_us, policed=False)
+    assert next_probe.due(SECOND + wait_us + 1, policed=False)
+    next_probe.begin()
+    next_probe.wait(2 * SECOND, 1_000.0, rtt_us, policed=False)
+    next_probe.hasten()
+    assert not next_probe.due(4 * SECOND, policed=False)
+    assert next_probe.due(5 * SECOND, policed=False)
+
+
+def test_the_first_probe_does_not_wait_when_startup_ended_for_noise() -> None:
+    next_probe = NextProbe(1)
+    next_probe.wait(SECOND, 1_000.0, 20_000.0, policed=False)
+    next_probe.hasten()
+    assert next_probe.due(SECOND + 1, policed=False)
+
+
+@pytest.mark.parametrize(("bdp", "rounds"), [(4.0, 25), (10.0, 10), (40.0, 40), (1e4, 63)])
+def test_a_cruise_is_as_long_as_renos_or_as_its_losses_take_to_be_judged(bdp: float, rounds: int) -> None:
+    next_probe = NextProbe(1)
+    next_probe.begin()
+    next_probe.wait(0, bdp, 1_000.0, policed=False)
+    gone = 0
+    while not next_probe.due(1, policed=False):
+        next_probe.end_round()
+        gone += 1
+    assert rounds - 1 <= gone <= rounds
 
 
 def _ack(now_us: int, acked: int) -> Ack:

@@ -396,6 +396,32 @@ def test_a_writer_that_has_more_is_not_what_limits() -> None:
     assert [flight.app_limited for flight in flights] == [False, False, True]
 
 
+@pytest.mark.parametrize(
+    ("windows", "limit", "limited"),
+    [((8, 100), "send window", True), ((100, 8), "congestion window", False)],
+    ids=["send window", "congestion window"],
+)
+def test_what_leaves_while_a_window_of_kcp_is_full_is_told_so(
+    windows: tuple[int, int], limit: str, limited: bool
+) -> None:
+    """Until all is delivered that was in flight then: its samples may be less than the path could do."""
+    control = Fixed(windows[1], burst=100)
+    half = Half(control=control, send_window=windows[0])
+    half.write(8, NOW_US)
+    half.transmit(NOW_US)
+    assert half.engine.limited_by == limit
+    at_us = NOW_US + 40_000
+    half.acked(at_us, 3, una=4)
+    half.write(4, at_us)
+    assert half.transmit(at_us) == [8, 9, 10, 11]
+    half.acked(at_us + 40_000, 11, una=12)
+    half.write(2, at_us + 40_000)
+    half.transmit(at_us + 40_000)
+    half.acked(at_us + 80_000, 13, una=14)
+    flights = [one.flight for one in control.acks if one.flight is not None]
+    assert [flight.window_limited for flight in flights] == [False, limited, False]
+
+
 def test_pacing_spreads_what_the_window_allows() -> None:
     control = Fixed(1_000, rate=1_000.0, burst=4)
     half = Half(control=control)
