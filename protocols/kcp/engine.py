@@ -384,11 +384,8 @@ class Engine:
             self._paced_until = self._pacer.release_us(control.pacing_rate, control.burst)
         elif waiting and budget <= 0:
             self.limited_by = "congestion window"
-        elif waiting and room <= 0:
-            self.limited_by = "receive window" if self.peer_window < sending.limit else "send window"
-            self.accounting.window_limited_until = self._all_in_flight
-        elif sending.end - sending.una >= sending.limit:
-            self.limited_by = "send window"
+        elif (full := waiting and room <= 0) or sending.end - sending.una >= sending.limit:
+            self.limited_by = "receive window" if full and self.peer_window < sending.limit else "send window"
             self.accounting.window_limited_until = self._all_in_flight
         elif not waiting and control is not None and budget <= 0:
             self.limited_by = "congestion window"

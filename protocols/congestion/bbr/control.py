@@ -164,7 +164,7 @@ class Bbr:
         if flight is None:
             return
         if flight.limited:
-            self.noise.limited_us = ack.now_us
+            self.noise.note_limited(ack.now_us)
         if not ack.interval_us:
             return
         delivered = ack.delivered - flight.delivered

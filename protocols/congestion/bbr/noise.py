@@ -115,9 +115,6 @@ class NoiseFloor:
         self.estimate = 0.0
         self.burstiness = 1.0
         """How much more the losses per round scatter than independent ones would (1: they do not)."""
-        self.limited_us = -MEMORY_US
-        """When the application or a window of KCP last bound what is sent. Remembered as long as losses: who
-        gave way is bound by the controller until he has caught up."""
         self._changes: deque[tuple[int, Tally]] = deque([(0, Tally(Load.SEARCHING))], _CHANGES)
         """From when on what leaves belongs to which epoch."""
         self._queued: deque[tuple[int, bool]] = deque([(0, False)], _QUEUES)
@@ -125,7 +122,7 @@ class NoiseFloor:
         self._newest_us = 0  # when the newest that was delivered left
         self._epochs: dict[Load, deque[Tally]] = {load: deque() for load in Load}
         self._startup: deque[tuple[float, Tally]] = deque(maxlen=_STARTUP_ROUNDS)
-        self._updated_us = -_UPDATE_US
+        self._updated_us = self._limited_until_us = -_UPDATE_US
         self._below, self._at = Tally(), Tally()
         self._doubt = 0.0  # how far the estimate may be off
         self._scatter = Tally()
@@ -174,6 +171,11 @@ class NoiseFloor:
         self._epochs[load].append(Tally(load, now_us))
         self._changes.append((now_us, self._epochs[load][-1]))
         self._below, self._at = Tally(), Tally()
+
+    def note_limited(self, now_us: int) -> None:
+        """The application or a window of KCP bounds what is sent. Remembered as long as losses are: who gave way
+        is bound by the controller until he has caught up."""
+        self._limited_until_us = now_us + MEMORY_US
 
     def note_startup_round(self, rate: float, sent: int, lost: int) -> None:
         """A round of STARTUP that sent `rate` segments per second. Whether that was below what the path
@@ -236,7 +238,7 @@ class NoiseFloor:
     def _most(self, seen_empty: bool) -> float:
         if seen_empty:
             return _MOST
-        limited = self._updated_us < self.limited_us + MEMORY_US
+        limited = self._updated_us < self._limited_until_us
         if self._changes[-1][1].load is not Load.SEARCHING and not limited:
             return _UNPROVEN
         return _UNPROVEN_OUTGROWN if self._below.sent >= _OUTGROWN else _UNPROVEN_SEARCHING

@@ -287,7 +287,7 @@ def test_more_is_believed_while_searching_and_more_yet_of_what_was_seen_for_long
 def test_more_is_believed_of_a_path_that_something_else_kept_from_filling() -> None:
     """A sender whose application or window is the bound makes no queue, and so never sees one drain."""
     noise, now_us = _noise(0.3, 50, SECOND)
-    noise.limited_us = now_us
+    noise.note_limited(now_us)
     assert noise.update(now_us + MEMORY_US - SECOND, seen_empty=False) > 0.25
     assert noise.update(now_us + MEMORY_US + SECOND, seen_empty=False) == 0.1
 
