@@ -173,8 +173,8 @@ class NoiseFloor:
         self._below, self._at = Tally(), Tally()
 
     def note_limited(self, now_us: int) -> None:
-        """The application or a window of KCP bounds what is sent. Remembered as long as losses are: who gave way
-        is bound by the controller until he has caught up."""
+        """The application or a window of KCP bounds what is sent. Remembered as long as losses are: who gave
+        way is bound by the controller until he has caught up."""
         self._limited_until_us = now_us + MEMORY_US
 
     def note_startup_round(self, rate: float, sent: int, lost: int) -> None:
