@@ -376,7 +376,7 @@ class Engine:
 
     def _note_limit(self, starved: bool, room: int, budget: int, paced: int) -> None:
         """Why sending stopped; when to go on, if pacing is why; and whether the samples of what is in flight
-        measure the application, or a window, instead of the path (delivery-rate draft of accounting.py, 3.4)."""
+        measure the writer or a window, not the path (draft-cheng-iccrg-delivery-rate-estimation, 3.4)."""
         control, sending = self.control, self.sending
         waiting = sending.queued > 0 or self.recovery.pending
         if control is not None and waiting and budget > 0 and paced <= 0:
