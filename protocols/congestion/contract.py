@@ -22,6 +22,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 UNLIMITED = float("inf")
+FOUND_LATE_RTTS = 0.125
+"""How much longer than a round trip what the path lost counts as in flight: recovery waits so long for what
+was overtaken (RFC 9002, 6.1.2), and a controller that fills the path makes room for it."""
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from protocols.congestion.contract import Flight
+from protocols.congestion.contract import FOUND_LATE_RTTS, Flight
 from protocols.kcp.recovery import Cause, Detected, Resend
 from protocols.kcp.rtt import RttEstimator
 from protocols.kcp.send_window import SendWindow
@@ -184,8 +184,8 @@ class Rack:
     @property
     def reordering_us(self) -> int:
         """How much later than a newer transmission an older one may be acknowledged before it is lost:
-        min_rtt / 8, or the displacement seen lately and a tenth, never more than srtt."""
-        base = self._rtt.minimum_us // 8
+        an eighth of the minimum, or the displacement seen lately and a tenth, never more than srtt."""
+        base = int(self._rtt.minimum_us * FOUND_LATE_RTTS)
         return min(max(base, self._displacement_us * 11 // 10), int(self._rtt.srtt_us) or base)
 
     def detect(self, now_us: int) -> Detected | None:

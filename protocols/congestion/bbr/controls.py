@@ -11,7 +11,7 @@ from protocols.congestion.bbr.judge import QUEUED
 from protocols.congestion.bbr.noise import NoiseFloor
 from protocols.congestion.bbr.phases import PHASES, Bound, Phase
 from protocols.congestion.bbr.rtt import MinRtt
-from protocols.congestion.contract import Ack
+from protocols.congestion.contract import FOUND_LATE_RTTS, Ack
 
 MINIMUM_WINDOW = 4
 """BBR.MinPipeCwnd (5.6.4.3)."""
@@ -20,8 +20,6 @@ PACING_MARGIN = 0.99
 LARGEST_QUANTUM_US, SMALLEST_QUANTUM_US, QUANTA_PER_RTT = 1_000.0, 250.0, 40
 LARGEST_QUANTUM = 46
 """5.6.3 has 1 ms of data and 64 KB; less on short paths keeps a shallow queue shallow."""
-MISSED_RTTS = 0.125
-"""How much longer than a round trip what the path lost is in flight: until it is found lost (rack.py)."""
 LARGEST_CUT, FAIR_QUEUE, SMALLEST_SHARE = 0.2, 32, 0.15
 """While cruising: the most that a standing queue takes off the pace; how many segments of our own in it take
 all of that; the least share of it that is taken."""
@@ -65,7 +63,7 @@ class Controls:
     def with_headroom(self) -> float:
         """The long-term bound, less what is left to others."""
         return self._bounds.with_headroom(
-            self.bdp * (1.0 + MISSED_RTTS * self._noise.estimate) + 2 * self.burst
+            self.bdp * (1.0 + FOUND_LATE_RTTS * self._noise.estimate) + 2 * self.burst
         )
 
     @property

@@ -62,7 +62,8 @@ class Judge:
     def on_ack(self, ack: Ack, window: int, burst: int) -> None:
         self._longest_run = LONGEST_RUN + burst
         if self._changed_us is not None and ack.flight is not None:
-            # What was sent before is resolved a round trip and the reordering window later: up to a fourth.
+            # What was sent before is resolved a round trip and the reordering window later: an eighth,
+            # and more where the path reorders.
             self._block = False
             if ack.flight.stamp_us < self._changed_us + self._rtt.us / 4:
                 return
