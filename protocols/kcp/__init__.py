@@ -38,7 +38,10 @@ METRICS = (
     _share("fast_percent", "Fast(%)", "fast", "Resent fast, of all data segments transmitted"),
     Metric(_SENT, "Data segments transmitted, first transmissions and again"),
     Metric("lost", "Segments resent because their timer ran out"),
-    Metric("early", "Segments resent early: passed by an ACK with nothing new to send, or a tail probe"),
+    Metric(
+        "early",
+        "Resent early: passed by an ACK with nothing new to send; a tail probe; the hole of a full window",
+    ),
     Metric("fast", "Segments resent because enough ACKs, or an ACK sent late enough, passed them"),
     Metric("spurious", "Retransmissions whose original had arrived"),
     Metric(

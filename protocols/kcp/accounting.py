@@ -130,8 +130,10 @@ class Accounting:
         self, before: int, acked: int, advanced: int, flight: Flight | None, rtt_us: int | None, now_us: int
     ) -> None:
         self._delivered_us = now_us
-        if self.app_limited_until and self.delivered > self.app_limited_until:
+        if self.delivered > self.app_limited_until:
             self.app_limited_until = 0
+        if self.delivered > self.window_limited_until:
+            self.window_limited_until = 0
         self.detect(now_us)
         interval_us, rate = 0, 0.0
         if flight is not None:
@@ -205,5 +207,5 @@ class Accounting:
             app_limited=self.app_limited_until > 0,
             sent=self.counts.segments_sent + segments,
             newest_sent=self._newest_sent,
-            window_limited=self.delivered < self.window_limited_until,
+            window_limited=self.window_limited_until > 0,
         )

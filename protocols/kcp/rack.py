@@ -8,6 +8,8 @@ only for an entry that does, so that the clock is asked for no more often than s
 Where this differs from RFC 8985: there is no SACK scoreboard to search (the echo names the very
 transmission, section 6.2 steps 2 and 3 become one lookup), and the reordering window follows the
 displacement that was really seen instead of counting DSACK rounds (section 6.2 step 4).
+What holds up a full window, and was lost time and again, is sent once more before it is found lost, for
+hardly anything leaves after it that could tell.
 A probe (section 7) sends new data or the last outstanding segment and waits two smoothed round trips, as
 there, but without the worst-case delayed ACK of 7.2: a KCP receiver delays none. Before there is a sample it
 comes after KCP's first timeout in place of 7.2's second. The timer is RFC 6298's with a floor of 200 ms in
@@ -48,6 +50,11 @@ LARGEST_TIMEOUT_US = 1_000_000
 """Backoff ends here (or at 3 smoothed RTTs): a path that comes back is found within a second."""
 REORDERING_MEMORY_ROUNDS = 16
 """Rounds without displacement after which the reordering window starts to shrink (RFC 8985, 6.2 step 4)."""
+
+UNLUCKY, AGAIN_RTTS = 4, 0.5
+"""From how many transmissions on, and how long after the last, the first hole of a full window is sent once
+more though it may still arrive: nothing new can leave, and one datagram holds everything up. MPTCP calls that
+opportunistic retransmission (Raiciu et al., NSDI 2012)."""
 
 
 @dataclass(slots=True)
@@ -254,7 +261,20 @@ class Rack:
                 limit -= len(numbers)
                 window.lost[numbers & window.mask] = False
                 chosen.append(Resend(numbers, resend.cause))
+        at_us = self._repeat_at()
+        if at_us is not None and now_us >= at_us:
+            chosen.append(Resend(np.array([window.una]), Cause.EARLY))
         return chosen
+
+    def _repeat_at(self) -> int | None:
+        """When to send the first hole of a full window once more; None for not. Where the timer has expired
+        it goes on alone."""
+        window = self._window
+        row = window.una & window.mask
+        full = window.nxt - window.una >= window.limit
+        if not full or window.transmissions[row] < UNLUCKY or window.lost[row] or self._backoff:
+            return None
+        return int(window.sent_us[row]) + int(self._rtt.minimum_us * AGAIN_RTTS)
 
     @property
     def pending(self) -> bool:
@@ -304,4 +324,5 @@ class Rack:
         at_us = self._timeout_at() if self._probing else self._probe_at()
         if self._head < len(self._stamps) and self._stamps[self._head] < self._newest_us:
             at_us = min(at_us, self._stamps[self._head] + self._newest_rtt_us + self.reordering_us)
-        return at_us
+        repeat_us = self._repeat_at()
+        return at_us if repeat_us is None or at_us < repeat_us else repeat_us

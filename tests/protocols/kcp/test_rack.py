@@ -95,6 +95,54 @@ def test_a_lost_retransmission_is_found_the_same_way() -> None:
     assert half.engine.sending.una == half.engine.sending.end
 
 
+def _unlucky(times: int, window: int) -> tuple[Half, int]:
+    """Segment 0 has left `times` times in vain, the last time now; all that left after it, up to a window of
+    32 at most, has arrived."""
+    half, now_us = Half(send_window=window), START_US
+    half.send(1, now_us)
+    for time in range(1, times):
+        now_us += 2 * REORDERING_US
+        sent = half.engine.sending.nxt
+        half.send(31 - sent if time == times - 1 else 4, now_us)
+        now_us += RTT_US
+        half.acked(now_us, *range(sent, half.engine.sending.nxt), una=0)
+        assert half.transmit(now_us) == [0]
+    assert len(half.stamps[0]) == times
+    return half, now_us
+
+
+def test_the_hole_that_holds_a_full_window_is_sent_again_every_half_round_trip() -> None:
+    """Nothing new could tell whether it is lost. All copies count as one in flight; once it arrives, nothing
+    was lost but what was found lost, and one copy was in vain."""
+    half, now_us = _unlucky(4, window=32)
+    assert half.send(1, now_us) == [31]
+    assert half.wait(now_us + RTT_US - 1) == [(now_us + RTT_US // 2, [0])]
+    half.acked(now_us + RTT_US, 31, una=0)
+    assert half.transmit(now_us + RTT_US) == [0]
+    assert half.recovery.in_flight == 1
+    found = half.engine.accounting.lost
+    half.acked(now_us + 3 * RTT_US // 2 - 1, 0, una=32, copy=-2)
+    assert (half.counts.fast, half.counts.early, half.counts.lost) == (3, 2, 0)
+    assert (half.recovery.spurious, half.engine.accounting.lost, half.recovery.in_flight) == (1, found, 0)
+    assert half.engine.deadline_us() is None
+
+
+@pytest.mark.parametrize(("times", "window"), [(3, 32), (4, 33)], ids=["lost twice", "a window not full"])
+def test_no_other_hole_is_sent_before_it_is_found_lost(times: int, window: int) -> None:
+    half, now_us = _unlucky(times, window)
+    half.send(1, now_us)
+    assert half.wait(now_us + RTT_US) == []
+
+
+def test_where_nothing_answers_the_hole_is_left_to_the_timer() -> None:
+    half, now_us = _unlucky(4, window=32)
+    half.send(1, now_us)
+    left = half.wait(now_us + 10_000_000)
+    timeouts = [at_us for at_us, numbers in left if numbers == [0, 31]]
+    assert len(timeouts) > 5
+    assert [at_us for at_us, _ in left if at_us > timeouts[0]] == timeouts[1:]
+
+
 @pytest.mark.parametrize(
     ("lost", "runs"),
     [({3}, 1), ({3, 4, 5}, 1), ({3, 5, 7}, 3), ({3, 4, 6, 7, 8, 20}, 3), ({3, 4, 5, 6, 7, 8, 9, 12}, 2)],
