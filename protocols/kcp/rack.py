@@ -54,7 +54,7 @@ REORDERING_MEMORY_ROUNDS = 16
 UNLUCKY, AGAIN_RTTS = 4, 0.5
 """From how many transmissions on, and how long after the last, the first hole of a full window is sent once
 more though it may still arrive: nothing new can leave, and one datagram holds everything up. MPTCP calls that
-opportunistic retransmission (Raiciu et al., NSDI 2012)."""
+opportunistic retransmission (Raiciu et al., NSDI 2012, section 4.2)."""
 
 
 @dataclass(slots=True)

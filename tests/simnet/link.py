@@ -104,6 +104,7 @@ class Link:
             self._deliver(rows, departs, inbox, truth, detour_us)
 
     def _police(self, now_us: float, rows: Rows, truth: Truth) -> Rows:
+        """A token bucket: what finds none is dropped at once, nothing waits (Flach et al., SIGCOMM 2016)."""
         path, size = self.path, rows.shape[1] + OVERHEAD_BYTES
         assert path.police_bits_per_s is not None
         earned = (now_us - self._filled_us) * path.police_bits_per_s / 8e6

@@ -127,7 +127,9 @@ class Judge:
 
     @property
     def queueless(self) -> bool:
-        """Is there no queue though too much is lost? A policer has none."""
+        """Is there no queue though too much is lost? A policer drops what exceeds its rate at once, and round
+        trips stay as they were (Flach et al., An Internet-Wide Analysis of Traffic Policing, SIGCOMM 2016,
+        table 1); what saved tokens let through first is no rate that the path carries."""
         return self._rtt.near(max(self._rtt.latest_us, self._rtt.last_round_us))
 
     @property
