@@ -94,6 +94,7 @@ class Rack:
         self._pending: deque[Resend] = deque()
         self._progress_us = 0
         self._sent_us = 0
+        self._asked_us = -1
         self._backoff = 0
         self._probing = False
         self._probed_us = 0
@@ -249,7 +250,7 @@ class Rack:
 
     def due(self, now_us: int, limit: int, admitting: int) -> list[Resend]:
         chosen: list[Resend] = []
-        window = self._window
+        window, repeat_us = self._window, self._repeat_at()
         while limit > 0 and self._pending:
             resend = self._pending.popleft()
             numbers = resend.numbers[resend.numbers >= window.una]
@@ -261,20 +262,21 @@ class Rack:
                 limit -= len(numbers)
                 window.lost[numbers & window.mask] = False
                 chosen.append(Resend(numbers, resend.cause))
-        at_us = self._repeat_at()
-        if at_us is not None and now_us >= at_us:
+        if repeat_us is not None and now_us >= repeat_us:
             chosen.append(Resend(np.array([window.una]), Cause.EARLY))
+        self._asked_us = now_us
         return chosen
 
     def _repeat_at(self) -> int | None:
         """When to send the first hole of a full window once more; None for not. Where the timer has expired
-        it goes on alone."""
+        it goes on alone. What filled the window just now comes first."""
         window = self._window
         row = window.una & window.mask
         full = window.nxt - window.una >= window.limit
         if not full or window.transmissions[row] < UNLUCKY or window.lost[row] or self._backoff:
             return None
-        return int(window.sent_us[row]) + int(self._rtt.minimum_us * AGAIN_RTTS)
+        after_us = int(window.sent_us[row]) + int(self._rtt.minimum_us * AGAIN_RTTS)
+        return max(after_us, self._asked_us + 1)
 
     @property
     def pending(self) -> bool:

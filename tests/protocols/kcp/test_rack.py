@@ -127,6 +127,13 @@ def test_the_hole_that_holds_a_full_window_is_sent_again_every_half_round_trip()
     assert half.engine.deadline_us() is None
 
 
+def test_a_hole_long_overdue_follows_what_fills_the_window() -> None:
+    half, now_us = _unlucky(4, window=32)
+    now_us += RTT_US
+    assert half.send(1, now_us) == [31]
+    assert half.wait(now_us + 10) == [(now_us + 1, [0])]
+
+
 @pytest.mark.parametrize(("times", "window"), [(3, 32), (4, 33)], ids=["lost twice", "a window not full"])
 def test_no_other_hole_is_sent_before_it_is_found_lost(times: int, window: int) -> None:
     half, now_us = _unlucky(times, window)
