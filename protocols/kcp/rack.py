@@ -327,4 +327,4 @@ class Rack:
         if self._head < len(self._stamps) and self._stamps[self._head] < self._newest_us:
             at_us = min(at_us, self._stamps[self._head] + self._newest_rtt_us + self.reordering_us)
         repeat_us = self._repeat_at()
-        return at_us if repeat_us is None or at_us < repeat_us else repeat_us
+        return at_us if repeat_us is None else min(at_us, repeat_us)

@@ -83,8 +83,9 @@ class Recovery(Protocol):
         """What was found lost since the last call, by acknowledgements or by the clock."""
 
     def due(self, now_us: int, limit: int, admitting: int) -> list[Resend]:
-        """At most `limit` segments to send again now (any number if not `bounded`); `admitting` new ones
-        are about to leave with them. What is returned must be sent."""
+        """At most `limit` segments to send again now (any number if not `bounded`), and as a probe does, one
+        more that holds up a full window; `admitting` new ones are about to leave with them. What is returned
+        must be sent."""
 
     def probe_due(self, now_us: int) -> bool:
         """Whether one segment should leave regardless of windows, to provoke an acknowledgement."""
