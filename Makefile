@@ -21,19 +21,19 @@ types: $(VENV)/.dev-installed
 
 # make bench ARGS="--only kcp --rounds 3"
 bench: $(VENV)/.bench-installed
-	$(BIN)/python -m tests.bench $(ARGS)
+	$(BIN)/python -m tests.studies.speed $(ARGS)
 
 # as root: report against wire, over network namespaces. make truth ARGS="--only kcp-bbr"
 truth: $(VENV)/.installed
-	$(BIN)/python -m tests.truth $(ARGS)
+	$(BIN)/python -m tests.studies.wire $(ARGS)
 
 # The grid of simulated paths: make sim ARGS="--quick", ARGS="--only policer", ARGS="--minutes 30"
 sim: $(VENV)/.bench-installed
-	$(BIN)/python -m tests.simnet $(ARGS)
+	$(BIN)/python -m tests.studies.paths $(ARGS)
 
 # The report that the project began with, in the simulator: kcp and kcp-bbr, up and down
 seed: $(VENV)/.dev-installed
-	$(BIN)/python -m tests.simnet.seed
+	$(BIN)/python -m tests.studies.paths.seed
 
 setup: $(VENV)/.dev-installed
 

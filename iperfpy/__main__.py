@@ -2,7 +2,7 @@
 
 import sys
 
-from iperfpy.cli import main
+from iperfpy.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,14 +11,14 @@ IperfpyError                one sentence that says whose fault it is; exit statu
 ├── LateError               the other end did not answer in time
 └── InterruptError          this end was stopped by a signal; exit status 0, as iperf3 since 3.19
 
-`protocols.errors.TransportError` is translated by `from_transport`, and only there.
+`iperfpy.protocols.errors.TransportError` is translated by `from_transport`, and only there.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from protocols import errors as transport_errors
+from iperfpy.protocols import errors as transport_errors
 
 
 class IperfpyError(Exception):

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 
-from protocols.contract import Transport
-from protocols.errors import SettingsError
+from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.errors import SettingsError
 
 GROUP = "iperfpy.transports"
 

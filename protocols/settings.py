@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, cast
 
-from protocols.errors import SettingsError
+from iperfpy.protocols.errors import SettingsError
 
 Unit = Literal["", "bytes", "bits_per_second", "microseconds", "milliseconds", "segments"]
 

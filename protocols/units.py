@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-from protocols.errors import SettingsError
+from iperfpy.protocols.errors import SettingsError
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([a-z]*)", re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}

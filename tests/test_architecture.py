@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from protocols.registry import transports
+from iperfpy.protocols.registry import transports
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("protocols", "iperfpy")
@@ -28,20 +28,26 @@ CLOCKS_AND_SOCKETS = {
 }
 """What a sans-IO engine must not touch: `now_us` is an argument."""
 
-SANS_IO = ("protocols.kcp", "protocols.congestion", "iperfpy.control")
-BINDINGS = {"protocols.kcp", "protocols.kcp.transport"}
+SANS_IO = ("iperfpy.protocols.kcp", "iperfpy.protocols.congestion", "iperfpy.control")
+BINDINGS = {"iperfpy.protocols.kcp", "iperfpy.protocols.kcp.channel"}
 """Modules of those packages whose task is to join an engine to sockets."""
 
-IPERF3_WORDS = {"iperfpy.control.messages"}
+IPERF3_WORDS = {"iperfpy.control.parameters"}
 """Where iperf3's parameters are spelled out: "tcp" there is a key of its protocol, and its default."""
 
 LAYERS = {
     "iperfpy.errors": {"protocols"},
     "iperfpy.plan": {"protocols"},
-    "iperfpy.measure": {"protocols", "iperfpy.plan"},
-    "iperfpy.control": {"protocols", "iperfpy.plan", "iperfpy.errors", "iperfpy.measure"},
-    "iperfpy.run": {"protocols", "iperfpy.plan", "iperfpy.errors", "iperfpy.measure", "iperfpy.control"},
-    "iperfpy.report": {"protocols", "iperfpy.plan", "iperfpy.measure"},
+    "iperfpy.sampling": {"protocols", "iperfpy.plan"},
+    "iperfpy.control": {"protocols", "iperfpy.plan", "iperfpy.errors", "iperfpy.sampling"},
+    "iperfpy.endpoint": {
+        "protocols",
+        "iperfpy.plan",
+        "iperfpy.errors",
+        "iperfpy.sampling",
+        "iperfpy.control",
+    },
+    "iperfpy.report": {"protocols", "iperfpy.plan", "iperfpy.sampling"},
 }
 """Package -> what it may import of this project, beside itself. The command line may import everything."""
 
@@ -86,7 +92,7 @@ def test_what_a_module_may_import(path: Path) -> None:
             project = {name for name in imported if within(name, "protocols") or within(name, "iperfpy")}
             known = {*allowed, package, "iperfpy.__version__"}
             assert not [name for name in project if not any(within(name, one) for one in known)]
-    if module != "iperfpy.run.clock":
+    if module != "iperfpy.runtime.event_loop":
         assert not [name for name in imported if within(name, "uvloop")]
 
 
@@ -144,7 +150,7 @@ def test_files_and_functions_can_be_read(path: Path) -> None:
 def loaded_after(arguments: list[str]) -> set[str]:
     """The modules in a fresh interpreter after the program ran with these arguments."""
     script = (
-        f"import sys; from iperfpy.cli import main; main({arguments!r}); "
+        f"import sys; from iperfpy.cli.main import main; main({arguments!r}); "
         "sys.stderr.write(' '.join(sys.modules))"
     )
     done = subprocess.run(
@@ -156,13 +162,25 @@ def loaded_after(arguments: list[str]) -> set[str]:
 
 @pytest.mark.parametrize("argument", ["--help", "-h", "--version", "-v"])
 def test_help_and_version_answer_at_once(argument: str) -> None:
-    heavy = {"numpy", "rich", "asyncio", "uvloop", "protocols.kcp.engine", "protocols.udp.socket"}
+    heavy = {
+        "numpy",
+        "rich",
+        "asyncio",
+        "uvloop",
+        "iperfpy.protocols.kcp.engine",
+        "iperfpy.protocols.datagrams.datagram_socket",
+    }
     assert not loaded_after([argument]) & heavy
 
 
 @pytest.mark.parametrize("argument", ["--version", "-v"])
 def test_version_is_answered_without_the_flags(argument: str) -> None:
-    assert not loaded_after([argument]) & {"click", "iperfpy.cli_line", "iperfpy.plan", "protocols.registry"}
+    assert not loaded_after([argument]) & {
+        "click",
+        "iperfpy.cli.command_line",
+        "iperfpy.plan",
+        "iperfpy.protocols.registry",
+    }
 
 
 def test_every_registered_transport_is_the_one_that_it_says_it_is() -> None:

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from iperfpy.control.messages import EXTENSION, clean, integer
+from iperfpy.control.parameters import EXTENSION, clean, integer
 from iperfpy.errors import ProtocolError
-from iperfpy.measure.sample import Sample, ServerOutput
-from iperfpy.measure.sampler import ratios
-from protocols.contract import Metric, Side, Transport, Unit, Value
+from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.metrics import Metric, Side, Unit, Value
+from iperfpy.records import Sample, ServerOutput
+from iperfpy.sampling.sampler import ratios
 
 RESULT_KEYS: Mapping[str, tuple[str, float, str]] = {
     "retransmits": ("retransmits", 1, ""),

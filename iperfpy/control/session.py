@@ -28,9 +28,9 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
-from iperfpy.control import codec
-from iperfpy.control.codec import Decoder, Document, Expect, Message, ServerError, Signal, State
-from iperfpy.control.messages import COOKIE_PREFIX
+from iperfpy.control import framing
+from iperfpy.control.framing import Decoder, Document, Expect, Message, ServerError, Signal, State
+from iperfpy.control.parameters import COOKIE_PREFIX
 from iperfpy.errors import ProtocolError
 
 
@@ -207,9 +207,9 @@ class Session:
 
     def allow_streams(self, streams: int) -> None:
         """Set the bounds of what the other end may send for a test of that many data streams."""
-        output_bytes = codec.SERVER_OUTPUT_LIMIT_BYTES if self._table is CLIENT else 0
-        self._decoder.limits[None] = codec.results_limit_bytes(streams) + output_bytes
-        self._decoder.limits[State.STATS] = codec.stats_limit_bytes(streams)
+        output_bytes = framing.SERVER_OUTPUT_LIMIT_BYTES if self._table is CLIENT else 0
+        self._decoder.limits[None] = framing.results_limit_bytes(streams) + output_bytes
+        self._decoder.limits[State.STATS] = framing.stats_limit_bytes(streams)
 
     def can(self, send: Send) -> bool:
         """Whether `send` would be accepted now."""
@@ -272,22 +272,22 @@ class Session:
 
     def _encode(self, send: Send, body: Mapping[str, Any] | None) -> bytes:
         if send is Send.COOKIE:
-            return codec.encode_cookie(self.cookie)
+            return framing.encode_cookie(self.cookie)
         if send in (Send.PARAMETERS, Send.RESULTS):
-            return codec.encode_document(body or {})
+            return framing.encode_document(body or {})
         if send is Send.FAILURE:
             return self._encode_failure(body or {})
         state = State[send.name]
-        if state < codec.FIRST_EXTENSION:
-            return codec.encode_state(state)
+        if state < framing.FIRST_EXTENSION:
+            return framing.encode_state(state)
         if not self.extended:
             raise RuntimeError(f"{send.value} cannot be sent to a stock iperf3")
-        return codec.encode_extension(state, body or {})
+        return framing.encode_extension(state, body or {})
 
     def _encode_failure(self, body: Mapping[str, Any]) -> bytes:
         sentence = {"text": str(body.get("text", ""))[:1000]}
-        told = codec.encode_extension(State.SENTENCE, sentence) if self.extended else b""
-        return told + codec.encode_server_error(int(body.get("i_errno", 0)))
+        told = framing.encode_extension(State.SENTENCE, sentence) if self.extended else b""
+        return told + framing.encode_server_error(int(body.get("i_errno", 0)))
 
 
 def client_session(cookie: str) -> Session:

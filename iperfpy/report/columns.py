@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from iperfpy.measure.sample import Row, Sample
-from protocols.contract import Metric, Side, Unit, Value
-from protocols.units import bits_per_rate_unit, letter_power, rate_unit, size_unit
+from iperfpy.protocols.metrics import Metric, Side, Unit, Value
+from iperfpy.protocols.units import bits_per_rate_unit, letter_power, rate_unit, size_unit
+from iperfpy.records import Row, Sample
 
 NOT_AVAILABLE = "-"
 DEFAULT_RATE_LETTER = "m"

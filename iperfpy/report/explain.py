@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.metrics import Kind, Metric, Side
 from iperfpy.report.columns import NOT_AVAILABLE, columns_for
-from protocols.contract import Kind, Metric, Side, Transport
 
 WIDTH = 80
 CLOSING = f"""\

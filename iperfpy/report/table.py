@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iperfpy.report.columns import Column, Line
-from iperfpy.report.live import Span
+from iperfpy.report.screen import Span
 
 NOTES: Mapping[str, str] = {"(omitted)": "(o)", "sender": "snd", "receiver": "rcv"}
 """What may stand at the end of a line, and how it is said when there is no room."""

@@ -11,7 +11,7 @@ up to `slack_us` of it, and no more. An idle sender therefore never earns a burs
 
 from __future__ import annotations
 
-from protocols.congestion.contract import UNLIMITED
+from iperfpy.protocols.congestion.congestion_control import UNLIMITED
 
 SLACK_US = 1_000
 """How late a timer may fire without costing rate: event loops sleep in whole milliseconds."""

@@ -5,9 +5,10 @@ This module only declares; numpy and sockets come with the first stream.
 
 from __future__ import annotations
 
-from protocols.contract import Channel, ClientPort, Kind, Metric, ServerPort, Side, Stream, Transport, Unit
-from protocols.kcp.settings import KcpBbrSettings, KcpSettings
-from protocols.settings import Settings
+from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
+from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
+from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
+from iperfpy.protocols.settings import Settings
 
 _SENT = "segments_sent"
 LIMITS = {
@@ -120,14 +121,14 @@ class _KcpTransport(Transport):
         return 2 * run * (settings.mtu - 24)
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
-        from protocols.kcp import transport
+        from iperfpy.protocols.kcp import channel
 
-        return await transport.connect(stream, settings, port)
+        return await channel.connect(stream, settings, port)
 
     async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
-        from protocols.kcp import transport
+        from iperfpy.protocols.kcp import channel
 
-        return await transport.accept(stream, settings, port)
+        return await channel.accept(stream, settings, port)
 
 
 class Kcp(_KcpTransport):

@@ -15,20 +15,20 @@ from collections.abc import Callable
 
 import numpy as np
 
-from protocols.congestion.contract import CongestionControl
-from protocols.congestion.pacer import Pacer
-from protocols.kcp import wire
-from protocols.kcp.accounting import FEW, Accounting
-from protocols.kcp.acks import OwedAcks
-from protocols.kcp.limits import Limits
-from protocols.kcp.options import Counts, EngineOptions
-from protocols.kcp.receive_window import Deliver, ReceiveWindow
-from protocols.kcp.recovery import Cause, Recovery, Resend
-from protocols.kcp.rtt import RttEstimator
-from protocols.kcp.send_window import SendWindow
-from protocols.kcp.window_probes import WindowProbes
-from protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
-from protocols.udp.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
+from iperfpy.protocols.congestion.congestion_control import CongestionControl
+from iperfpy.protocols.congestion.pacer import Pacer
+from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
+from iperfpy.protocols.kcp import wire
+from iperfpy.protocols.kcp.delivery import FEW, DeliveryAccounting
+from iperfpy.protocols.kcp.engine_options import Counts, EngineOptions
+from iperfpy.protocols.kcp.loss_recovery.recovery import Cause, Recovery, Resend
+from iperfpy.protocols.kcp.owed_acks import OwedAcks
+from iperfpy.protocols.kcp.receive_window import Deliver, ReceiveWindow
+from iperfpy.protocols.kcp.rtt_estimator import RttEstimator
+from iperfpy.protocols.kcp.send_window import SendWindow
+from iperfpy.protocols.kcp.sender_limits import SenderLimits
+from iperfpy.protocols.kcp.window_probes import WindowProbes
+from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 
 _UNBOUNDED = 1 << 30
 _QUEUE_S, _MOST_QUEUED = 0.002, 4096
@@ -63,10 +63,10 @@ class Engine:
         self.receiving = ReceiveWindow(mss, options.receive_window, deliver or _discard, options.first_sn)
         self.recovery = recovery(self.sending, self.rtt)
         self.counts = Counts()
-        self.accounting = Accounting(self.sending, self.recovery, self.rtt, control, self.counts)
+        self.accounting = DeliveryAccounting(self.sending, self.recovery, self.rtt, control, self.counts)
         self.steer(control)
         self.peer_window = options.receive_window  # until the peer says
-        self.limited_by, self.limits = "application", Limits()
+        self.limited_by, self.limits = "application", SenderLimits()
         self.corked = False
         """The writer will fill the last segment soon: it waits, unless `nagle` is off."""
         self.more = False

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from protocols.congestion.bbr import Bbr
-from protocols.congestion.classic import ClassicControl
-from protocols.kcp.classic import Classic
-from protocols.kcp.engine import Engine
-from protocols.kcp.options import EngineOptions
-from protocols.kcp.rack import Rack
-from protocols.kcp.receive_window import Deliver
-from protocols.kcp.settings import KcpBbrSettings, KcpSettings
+from iperfpy.protocols.congestion.bbr import Bbr
+from iperfpy.protocols.congestion.stock_kcp import StockCongestionControl
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_options import EngineOptions
+from iperfpy.protocols.kcp.loss_recovery.rack import Rack
+from iperfpy.protocols.kcp.loss_recovery.stock import StockRecovery
+from iperfpy.protocols.kcp.receive_window import Deliver
+from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 
 
 def stock(conv: int, settings: KcpSettings, deliver: Deliver | None = None, first_sn: int = 0) -> Engine:
@@ -29,10 +29,10 @@ def stock(conv: int, settings: KcpSettings, deliver: Deliver | None = None, firs
     return Engine(
         conv,
         options,
-        lambda window, _: Classic(
+        lambda window, _: StockRecovery(
             window, nodelay=bool(tuning.nodelay), interval_us=options.tick_us, resend=tuning.resend
         ),
-        None if tuning.nc else ClassicControl(tuning.resend),
+        None if tuning.nc else StockCongestionControl(tuning.resend),
         deliver,
     )
 

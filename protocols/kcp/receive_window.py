@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.kcp.wire import Bytes, Int64s
+from iperfpy.protocols.kcp.wire import Bytes, Int64s
 
 _SMALLEST = 256
 

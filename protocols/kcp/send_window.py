@@ -16,8 +16,8 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.kcp import wire
-from protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
+from iperfpy.protocols.kcp import wire
+from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 
 _SMALLEST = 256
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from protocols.settings import Settings, option
+from iperfpy.protocols.settings import Settings, option
 
 MAX_WINDOW = 65_535
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from protocols.kcp import wire
+from iperfpy.protocols.kcp import wire
 
 FIRST_US, LONGEST_US = 500_000, 120_000_000
 

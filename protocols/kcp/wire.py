@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.udp.batch import DatagramBatch
+from iperfpy.protocols.datagrams.batch import DatagramBatch
 
 Int64s = NDArray[np.int64]
 Bytes = NDArray[np.uint8]

@@ -8,19 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from protocols.contract import (
-    Channel,
-    ClientPort,
-    Kind,
-    Metric,
-    ServerPort,
-    Side,
-    Stream,
-    Transport,
-    Unit,
-)
-from protocols.errors import SettingsError
-from protocols.settings import Settings, option
+from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
+from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
+from iperfpy.protocols.settings import Settings, option
 
 if TYPE_CHECKING:
     from socket import socket
@@ -153,13 +144,13 @@ class Tcp(Transport):
         return super().payload(settings, size_bytes)
 
     def check(self, settings: Settings, *, sends: bool) -> None:
-        from protocols.tcp.options import check_here
+        from iperfpy.protocols.tcp.tuning import check_here
 
         check_here(_own(settings), sends=sends)
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
-        from protocols.tcp.options import IPPROTO_MPTCP, before_connect
-        from protocols.tcp.transport import TcpChannel
+        from iperfpy.protocols.tcp.channel import TcpChannel
+        from iperfpy.protocols.tcp.tuning import IPPROTO_MPTCP, before_connect
 
         chosen = _own(settings)
         sock = await port.connection(
@@ -171,8 +162,8 @@ class Tcp(Transport):
             return TcpChannel(sock, chosen, sends=stream.sends)
 
     async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
-        from protocols.tcp.options import after_accept
-        from protocols.tcp.transport import TcpChannel
+        from iperfpy.protocols.tcp.channel import TcpChannel
+        from iperfpy.protocols.tcp.tuning import after_accept
 
         chosen = _own(settings)
         sock = await port.connection()

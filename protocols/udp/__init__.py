@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from protocols.contract import Channel, ClientPort, Kind, Metric, ServerPort, Side, Stream, Transport, Unit
-from protocols.errors import SettingsError
-from protocols.settings import Settings, option
+from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
+from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
+from iperfpy.protocols.settings import Settings, option
 
 DEFAULT_BLOCK_BYTES = 1400
 """Fits an Ethernet frame over IPv4 and IPv6, with room for a tunnel's header."""
@@ -150,12 +151,12 @@ class Udp(Transport):
         return wire
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
-        from protocols.udp.transport import connect
+        from iperfpy.protocols.udp.channel import connect
 
         return await connect(stream, own(settings), port)
 
     async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
-        from protocols.udp.transport import accept
+        from iperfpy.protocols.udp.channel import accept
 
         return await accept(stream, own(settings), port)
 

@@ -21,7 +21,7 @@ import contextlib
 import socket
 from collections.abc import Collection, Mapping
 
-from protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.errors import PathError, PeerError, TransportError
 
 CALL_BYTES = 4
 CALL = bytes.fromhex("39383736")

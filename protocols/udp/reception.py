@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.udp.datagrams import NUMBER_BITS, Int64
+from iperfpy.protocols.udp.packets import NUMBER_BITS, Int64
 
 WINDOW = 1 << 16
 _SLOT = WINDOW - 1

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from kcp.extension import KCP
 
-from protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine import Engine
 from tests.protocols.kcp.ends import Fixed, RecoveryFactory, batches, classic, engine
 
 CONV = 0x1122_3344

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine import Engine
 from tests.protocols.kcp.ends import batches
 
 SYN, FIN, PSH, NOP = range(4)

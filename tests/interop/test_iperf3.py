@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from iperfpy.errors import PlanError
-from iperfpy.measure.sample import Row, Sample
 from iperfpy.plan import Direction
-from protocols.contract import Side
-from tests.iperfpy.run.support import Recorder, Server, measure, plan_for, serving
+from iperfpy.protocols.metrics import Side
+from iperfpy.records import Row, Sample
+from tests.iperfpy.support import Recorder, Server, measure, plan_for, serving
 
 pytestmark = pytest.mark.interop
 

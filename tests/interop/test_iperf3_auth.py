@@ -21,12 +21,12 @@ pytest.importorskip("cryptography")
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from iperfpy.control.auth import check_token, private_key
+from iperfpy.control.authentication import check_token, private_key
 from iperfpy.errors import PeerError
-from iperfpy.plan import Authorization, Credentials
+from iperfpy.options import Authorization, Credentials
 from tests.interop.conftest import peer, wait_until
 from tests.interop.free_port import free_port
-from tests.iperfpy.run.support import measure, plan_for, serving
+from tests.iperfpy.support import measure, plan_for, serving
 
 pytestmark = pytest.mark.interop
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from iperfpy.endpoint.client import STOCK_DRAIN_S
 from iperfpy.plan import Direction, Plan
-from iperfpy.run.client import STOCK_DRAIN_S
 from tests.interop.conftest import wait_until
 from tests.interop.free_port import free_port, free_ports
-from tests.iperfpy.run.support import Server, serving
+from tests.iperfpy.support import Server, serving
 
 pytestmark = pytest.mark.interop
 

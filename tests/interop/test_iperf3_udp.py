@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from iperfpy.errors import PeerError
-from iperfpy.measure.sample import Row, Sample
 from iperfpy.plan import Direction, Plan
-from protocols.contract import Side
-from protocols.udp import own
+from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.udp import own
+from iperfpy.records import Row, Sample
 from tests.interop.test_iperf3 import client_of, sample_of
 from tests.interop.udp_tap import Tap
-from tests.iperfpy.run.support import Recorder, measure, plan_for, serving
+from tests.iperfpy.support import Recorder, measure, plan_for, serving
 
 pytestmark = pytest.mark.interop
 

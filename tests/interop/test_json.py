@@ -15,8 +15,8 @@ import pytest
 from iperf3 import TestResult as Parsed
 from jsonschema import Draft202012Validator
 
-from protocols.contract import Kind
-from protocols.registry import transport
+from iperfpy.protocols.metrics import Kind
+from iperfpy.protocols.registry import transport
 from tests.interop.conftest import iperf3_serving, peer
 from tests.interop.documents import MODES, OURS_ALONE, PAIRS, Json, Run, all_runs
 from tests.interop.free_port import free_port

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from protocols.kcp.engine import Engine
-from protocols.kcp.options import EngineOptions
-from protocols.kcp.rack import Rack
-from protocols.kcp.receive_window import Deliver
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_options import EngineOptions
+from iperfpy.protocols.kcp.loss_recovery.rack import Rack
+from iperfpy.protocols.kcp.receive_window import Deliver
 from tests.interop.conftest import peer, wait_until
 from tests.interop.free_port import free_port
 from tests.interop.kcptun_link import FIN, LARGEST_FRAME, PSH, SYN, Frames, Loop, frame

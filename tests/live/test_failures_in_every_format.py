@@ -16,7 +16,7 @@ from tests.interop.conftest import wait_until
 
 pytestmark = pytest.mark.live
 
-SERVE = "from iperfpy.demo import serve; serve()"
+SERVE = "from iperfpy.cli.commands.demo import serve; serve()"
 SCHEMA = json.loads((resources.files("iperfpy") / "report" / "schema.json").read_text())
 
 

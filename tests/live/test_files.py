@@ -11,8 +11,8 @@ import pytest
 
 from iperfpy.errors import PathError, PeerError, PlanError
 from iperfpy.plan import Direction
-from protocols.registry import transport
-from tests.iperfpy.run.support import measure, plan_for, serving
+from iperfpy.protocols.registry import transport
+from tests.iperfpy.support import measure, plan_for, serving
 
 pytestmark = pytest.mark.live
 

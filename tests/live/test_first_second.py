@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.truth.case import Case, measure
-from tests.truth.namespaces import PathSpec, why_not
+from tests.studies.wire.case import Case, measure
+from tests.studies.wire.namespaces import PathSpec, why_not
 
 RATE_MBIT, QUEUE_MS = 20.0, 60.0
 IN_THE_QUEUE = 2 * QUEUE_MS / 1000

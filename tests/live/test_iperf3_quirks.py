@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from iperfpy.control import codec
-from iperfpy.control.codec import State
-from iperfpy.control.messages import check_plan, decode_parameters, encode_parameters
+from iperfpy.control import framing
+from iperfpy.control.framing import State
+from iperfpy.control.parameters import check_plan, decode_parameters, encode_parameters
 from iperfpy.control.results import decode_results
 from iperfpy.errors import PeerError, PlanError
 from iperfpy.plan import Direction, Plan
-from protocols.contract import Side
-from protocols.registry import transport, transports
-from tests.iperfpy.run.support import HURRIED, Peer, Recorder, measure, plan_for, scripted, serving
+from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.registry import transport, transports
+from tests.iperfpy.support import HURRIED, Peer, Recorder, measure, plan_for, scripted, serving
 
 pytestmark = pytest.mark.live
 
@@ -50,7 +50,7 @@ class StockServer:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        await reader.readexactly(codec.COOKIE_BYTES)
+        await reader.readexactly(framing.COOKIE_BYTES)
         if self.connections > 1:
             self.opened.set()
             while await reader.read(1 << 20):
@@ -122,7 +122,7 @@ async def q03_minus_one_is_printed_unsigned() -> None:
 async def q04_a_stray_error_after_the_end() -> None:
     """3.21: SERVER_ERROR 205 after IPERF_DONE, from a thread that wrote to a closed socket."""
     for errno in (0x09, 0x6B):
-        report = await StockServer(afterwards=codec.encode_server_error(205, errno)).test()
+        report = await StockServer(afterwards=framing.encode_server_error(205, errno)).test()
         assert report.ended is not None
         assert report.ended.interrupted == ""
 
@@ -240,8 +240,8 @@ async def q09_a_stranger_while_streams_are_opened() -> None:
             await peer.close()
 
     async def refusing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readexactly(codec.COOKIE_BYTES)
-        writer.write(codec.encode_state(State.ACCESS_DENIED))
+        await reader.readexactly(framing.COOKIE_BYTES)
+        writer.write(framing.encode_state(State.ACCESS_DENIED))
 
     async with scripted(refusing) as port:
         with pytest.raises(PeerError, match="busy running a test, or refuses this one"):
@@ -283,7 +283,7 @@ async def q12_old_servers_believe_anything() -> None:
             peer = await Peer.connected(server.port)
             assert await peer.state() == State.PARAM_EXCHANGE
             peer.tell(parameters(**change))
-            assert await peer.rest() == codec.encode_server_error(i_errno)
+            assert await peer.rest() == framing.encode_server_error(i_errno)
             await peer.close()
 
 

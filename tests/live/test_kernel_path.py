@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.registry import transports
-from tests.truth.case import PORT, Case, captured
-from tests.truth.namespaces import ROUTER, PathSpec, why_not
+from iperfpy.protocols.registry import transports
+from tests.studies.wire.case import PORT, Case, captured
+from tests.studies.wire.namespaces import ROUTER, PathSpec, why_not
 
 BEHIND_NAT = PathSpec("NAT", rate_mbit=100.0, translates=True)
 FIRST_PORT, STREAMS, EXPEDITED = 5300, 4, 46

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from iperfpy.plan import Direction
-from protocols.registry import transports
-from protocols.udp import own
-from tests.iperfpy.run.support import measure, plan_for, serving
+from iperfpy.protocols.registry import transports
+from iperfpy.protocols.udp import own
+from tests.iperfpy.support import measure, plan_for, serving
 
 pytestmark = pytest.mark.live
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[1] / "plugin_example"
+EXAMPLE = Path(__file__).parents[1] / "example_transport"
 pytestmark = pytest.mark.live
 
 
@@ -44,7 +44,7 @@ class Machine:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """The example, built and installed by pip into a folder of its own, without a network."""
-    source = tmp_path_factory.mktemp("source") / "plugin_example"
+    source = tmp_path_factory.mktemp("source") / "example_transport"
     target = tmp_path_factory.mktemp("site")
     shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("__pycache__"))
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from iperfpy.control import codec
-from iperfpy.control.codec import State
+from iperfpy.control import framing
+from iperfpy.control.framing import State
 from iperfpy.plan import Direction
-from tests.iperfpy.run.support import HURRIED, Peer, Server, measure, plan_for, serving
+from tests.iperfpy.support import HURRIED, Peer, Server, measure, plan_for, serving
 
 pytestmark = pytest.mark.live
 
@@ -87,7 +87,7 @@ async def test_random_bytes_after_a_good_cookie() -> None:
     noise = random.Random(5)
     async with serving(HURRIED) as server:
         for _ in range(20):
-            data = codec.encode_cookie("n" * 36) + noise.randbytes(200)
+            data = framing.encode_cookie("n" * 36) + noise.randbytes(200)
             answer = await raw(server.port, data)
             assert answer[:1] == b"\x09"
             assert len(answer) <= 10
@@ -118,7 +118,7 @@ async def test_bad_parameter_messages(message: bytes, i_errno: int, one_by_one: 
             peer.writer.write(message[at : at + 1] if one_by_one else message)
             await asyncio.sleep(0.001)
         # Later bytes meet a closed connection, whose reset may overtake the answer.
-        assert await peer.rest() in (codec.encode_server_error(i_errno), b"" if one_by_one else None)
+        assert await peer.rest() in (framing.encode_server_error(i_errno), b"" if one_by_one else None)
         await peer.close()
         await works(server)
 
@@ -136,9 +136,9 @@ async def test_bad_parameter_messages(message: bytes, i_errno: int, one_by_one: 
 )
 async def test_parameters_out_of_range(change: dict[str, Any], i_errno: int) -> None:
     async with serving(HURRIED) as server:
-        assert await refused_parameters(server.port, change) == codec.encode_server_error(i_errno)
+        assert await refused_parameters(server.port, change) == framing.encode_server_error(i_errno)
         told = await refused_parameters(server.port, change, OURS)
-        assert told.endswith(codec.encode_server_error(i_errno))
+        assert told.endswith(framing.encode_server_error(i_errno))
         assert told[:1] == bytes([State.SENTENCE])
         sentence = json.loads(told[5:-9])["text"]
         assert "must be" in sentence or "does not know" in sentence
@@ -147,7 +147,7 @@ async def test_parameters_out_of_range(change: dict[str, Any], i_errno: int) -> 
 
 async def test_streams_that_are_never_opened() -> None:
     async with serving(HURRIED) as server:
-        assert await refused_parameters(server.port, {}) == b"\x0a" + codec.encode_server_error(144)
+        assert await refused_parameters(server.port, {}) == b"\x0a" + framing.encode_server_error(144)
         await works(server)
 
 
@@ -155,14 +155,14 @@ async def test_a_slow_client_is_served_one_byte_at_a_time() -> None:
     async with serving() as server:
         peer = await Peer.connected(server.port)
         peer.writer.transport.set_write_buffer_limits(0)
-        data = codec.encode_document(STOCK_PLAN)
+        data = framing.encode_document(STOCK_PLAN)
         assert await peer.state() == State.PARAM_EXCHANGE
         for at in range(len(data)):
             peer.writer.write(data[at : at + 1])
             await asyncio.sleep(0.001)
         assert await peer.state() == State.CREATE_STREAMS
         _, stream = await asyncio.open_connection("127.0.0.1", server.port)
-        cookie = codec.encode_cookie("s" * 36)
+        cookie = framing.encode_cookie("s" * 36)
         for at in range(len(cookie)):
             stream.write(cookie[at : at + 1])
             await asyncio.sleep(0.001)
@@ -240,11 +240,11 @@ async def half_open(port: int) -> None:
 
 
 async def four_gigabytes(port: int) -> None:
-    await raw(port, codec.encode_cookie("f" * 36) + b"\xff\xff\xff\xff" + b"x" * 10_000)
+    await raw(port, framing.encode_cookie("f" * 36) + b"\xff\xff\xff\xff" + b"x" * 10_000)
 
 
 async def an_array(port: int) -> None:
-    await raw(port, codec.encode_cookie("j" * 36) + struct.pack(">I", 2) + b"[]")
+    await raw(port, framing.encode_cookie("j" * 36) + struct.pack(">I", 2) + b"[]")
 
 
 async def wrong_parameters(port: int) -> None:
@@ -302,8 +302,8 @@ async def test_a_running_test_is_not_disturbed(
 async def test_interval_figures_that_cannot_be(stats: dict[str, Any]) -> None:
     async with serving(HURRIED) as server:
         control = await running_control(server)
-        control.writer.write(codec.encode_extension(State.STATS, stats))
-        assert (await control.rest()).endswith(codec.encode_server_error(110))
+        control.writer.write(framing.encode_extension(State.STATS, stats))
+        assert (await control.rest()).endswith(framing.encode_server_error(110))
         await control.close()
         await server.settled()
         assert server.tests[0].sentence.startswith("the client sent ")
@@ -314,8 +314,8 @@ async def test_a_flood_of_interval_figures() -> None:
         control = await running_control(server)
         for sequence in range(200):
             body = {"sequence": sequence, "streams": []}
-            control.writer.write(codec.encode_extension(State.STATS, body))
-        assert (await control.rest()).endswith(codec.encode_server_error(110))
+            control.writer.write(framing.encode_extension(State.STATS, body))
+        assert (await control.rest()).endswith(framing.encode_server_error(110))
         await control.close()
         await server.settled()
         assert server.tests[0].sentence == "the client sent interval figures out of turn"
@@ -331,7 +331,7 @@ async def running_control(server: Server) -> Peer:
     control.tell({**STOCK_PLAN, "iperfpy": own})
     assert await control.state() == State.CREATE_STREAMS
     _, stream = await asyncio.open_connection("127.0.0.1", server.port)
-    stream.write(codec.encode_cookie(OURS))
+    stream.write(framing.encode_cookie(OURS))
     await stream.drain()
     assert [await control.state(), await control.state()] == [State.TEST_START, State.TEST_RUNNING]
     control.others.append(stream)
@@ -356,7 +356,7 @@ async def test_a_late_cookie_does_not_change_the_order_of_streams() -> None:
         first = Peer(*await asyncio.open_connection("127.0.0.1", server.port))
         second = await Peer.connected(server.port)
         await asyncio.sleep(0.1)
-        first.writer.write(codec.encode_cookie("s" * 36))
+        first.writer.write(framing.encode_cookie("s" * 36))
         assert [await control.state(), await control.state()] == [State.TEST_START, State.TEST_RUNNING]
         async with asyncio.timeout(5):
             assert await second.reader.read(100)

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from iperfpy.control import codec
-from iperfpy.control.codec import State
+from iperfpy.control import framing
+from iperfpy.control.framing import State
 from iperfpy.errors import (
     ConnectError,
     IperfpyError,
@@ -24,11 +24,11 @@ from iperfpy.errors import (
     ProtocolError,
 )
 from iperfpy.plan import Direction, Plan
-from protocols.contract import Channel, ServerPort, Stream, Transport
-from protocols.errors import PathError as TransportPathError
-from protocols.registry import transports
-from protocols.settings import Settings
-from tests.iperfpy.run.support import (
+from iperfpy.protocols.contract import Channel, ServerPort, Stream, Transport
+from iperfpy.protocols.errors import PathError as TransportPathError
+from iperfpy.protocols.registry import transports
+from iperfpy.protocols.settings import Settings
+from tests.iperfpy.support import (
     HURRIED,
     Handler,
     Peer,
@@ -77,7 +77,7 @@ def script(*steps: bytes | State, silent: bool = False) -> Handler:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(37)
         for step in steps:
-            writer.write(codec.encode_state(step) if isinstance(step, State) else step)
+            writer.write(framing.encode_state(step) if isinstance(step, State) else step)
         await writer.drain()
         if silent:
             await reader.read()
@@ -153,8 +153,8 @@ async def test_something_else_listens_there() -> None:
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (codec.encode_server_error(7, 9), "the server does not accept this block length"),
-        (codec.encode_server_error(999, 9), "the server reports error 999"),
+        (framing.encode_server_error(7, 9), "the server does not accept this block length"),
+        (framing.encode_server_error(999, 9), "the server reports error 999"),
         (b"\xfe\0\0\0\x8e", "the server requires a user name and a password, or refused them"),
         (b"", "the server closed the control connection unexpectedly"),
         (b"\x0b", "the server has terminated"),
@@ -191,7 +191,7 @@ async def test_a_stock_server_does_not_know_our_transports(name: str) -> None:
 
 
 async def test_an_iperfpy_server_without_this_transport() -> None:
-    greeting = codec.encode_extension(State.HELLO, {"version": "9", "transports": ["tcp", "udp"]})
+    greeting = framing.encode_extension(State.HELLO, {"version": "9", "transports": ["tcp", "udp"]})
     async with scripted(script(greeting, State.PARAM_EXCHANGE, silent=True)) as port:
         sentence, _ = await fails(PlanError, port, plan_for("kcp"))
     assert sentence == "the server 127.0.0.1 does not know the transport kcp (it has: tcp, udp)"
@@ -269,7 +269,7 @@ async def test_a_transport_that_cannot_open(
     sentence: str,
 ) -> None:
     known = {**transports(), "unready": Unready(error)}
-    for module in ("iperfpy.run.server", "protocols.registry"):
+    for module in ("iperfpy.endpoint.server", "iperfpy.protocols.registry"):
         monkeypatch.setattr(f"{module}.transports", lambda: known)
     async with serving() as server:
         assert (await fails(kind, server.port, Plan("unready", Settings(), block_bytes=1000)))[0] == sentence

@@ -9,13 +9,13 @@ from itertools import pairwise
 
 import pytest
 
-from iperfpy.control.codec import State, encode_server_error
+from iperfpy.control.framing import State, encode_server_error
 from iperfpy.errors import PeerError
-from iperfpy.measure.sample import Row, Sample
 from iperfpy.plan import Direction
-from protocols.contract import Side
-from protocols.udp import association
-from tests.iperfpy.run.support import HURRIED, Peer, Recorder, Server, measure, plan_for, serving
+from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.udp import association
+from iperfpy.records import Row, Sample
+from tests.iperfpy.support import HURRIED, Peer, Recorder, Server, measure, plan_for, serving
 
 pytestmark = pytest.mark.live
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from protocols.kcp.settings import KcpSettings
-from protocols.tcp.transport import TcpChannel
-from protocols.udp import socket as udp_socket
-from tests.iperfpy.run.support import measure, plan_for, serving
+from iperfpy.protocols.datagrams import datagram_socket as udp_socket
+from iperfpy.protocols.kcp.settings import KcpSettings
+from iperfpy.protocols.tcp.channel import TcpChannel
+from tests.iperfpy.support import measure, plan_for, serving
 
 pytestmark = pytest.mark.live
 

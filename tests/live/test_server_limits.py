@@ -7,10 +7,10 @@ import os
 
 import pytest
 
-from iperfpy.control.codec import State
+from iperfpy.control.framing import State
 from iperfpy.errors import PeerError
 from iperfpy.plan import Direction
-from tests.iperfpy.run.support import Peer, Recorder, measure, measure_into, plan_for, serving
+from tests.iperfpy.support import Peer, Recorder, measure, measure_into, plan_for, serving
 
 pytestmark = pytest.mark.live
 

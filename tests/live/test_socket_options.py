@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from iperfpy.errors import LateError, PlanError
-from iperfpy.measure.sample import TestStart
-from iperfpy.plan import Direction, SocketOptions
-from iperfpy.run.marks import SO_MAX_PACING_RATE, keep_alive
-from protocols.registry import transport, transports
-from protocols.tcp.options import IPPROTO_MPTCP
-from tests.iperfpy.run.support import Recorder, Server, measure_into, plan_for, relayed, serving
+from iperfpy.options import SocketOptions
+from iperfpy.plan import Direction
+from iperfpy.protocols.registry import transport, transports
+from iperfpy.protocols.tcp.tuning import IPPROTO_MPTCP
+from iperfpy.records import RunStarted
+from iperfpy.runtime.socket_options import SO_MAX_PACING_RATE, keep_alive
+from tests.iperfpy.support import Recorder, Server, measure_into, plan_for, relayed, serving
 
 pytestmark = pytest.mark.live
 
@@ -34,7 +35,7 @@ class Asking(Recorder):
         self._question = question
         self.answers: list[Any] = []
 
-    def start(self, start: TestStart) -> None:
+    def start(self, start: RunStarted) -> None:
         super().start(start)
         for one in start.connected:
             sock = socket.socket(fileno=one.socket)

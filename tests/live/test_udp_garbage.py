@@ -9,9 +9,9 @@ import socket
 import pytest
 
 from iperfpy.plan import Direction
-from protocols.contract import Side
-from protocols.udp import association, echo
-from tests.iperfpy.run.support import measure, plan_for, serving
+from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.udp import association, echo
+from tests.iperfpy.support import measure, plan_for, serving
 
 pytestmark = pytest.mark.live
 

@@ -9,11 +9,13 @@ from pathlib import Path as File
 
 import pytest
 
-from protocols.kcp.profiles import with_bbr
-from protocols.kcp.settings import KcpBbrSettings
-from tests.simnet import Paced, Simulation
-from tests.simnet.grid import record
-from tests.simnet.grid.cases import (
+from iperfpy.protocols.kcp.profiles import with_bbr
+from iperfpy.protocols.kcp.settings import KcpBbrSettings
+from iperfpy.protocols.simulator import Paced, Simulation
+from iperfpy.protocols.simulator.path import Bursts, Path, wire_bytes
+from iperfpy.protocols.simulator.truth import Truth
+from tests.studies.paths import grid_record
+from tests.studies.paths.cases import (
     RATES,
     REPAIR_RTTS,
     WINDOW,
@@ -25,12 +27,10 @@ from tests.simnet.grid.cases import (
     thinned,
     window_share,
 )
-from tests.simnet.grid.run import Outcome, jain, run, run_all, settling, steady, together
-from tests.simnet.grid.table import markdown, text
-from tests.simnet.grid.targets import GRID, TARGETS, Target, Verdict, judge
-from tests.simnet.measure import MSS, PAYLOAD_SHARE, Snapshot, bbr_engine, single, watch
-from tests.simnet.path import Bursts, Path, wire_bytes
-from tests.simnet.truth import Truth
+from tests.studies.paths.grid_table import markdown, text
+from tests.studies.paths.run import Outcome, jain, run, run_all, settling, steady, together
+from tests.studies.paths.targets import GRID, TARGETS, Target, Verdict, judge
+from tests.studies.paths.watched import MSS, PAYLOAD_SHARE, Snapshot, bbr_engine, single, watch
 
 RATE, RTT_MS = 3e6, 60.0
 SECONDS = 10.0
@@ -253,13 +253,13 @@ def test_a_stopped_run_is_taken_up_again(tmp_path: File) -> None:
     path = tmp_path / "sim.jsonl"
     outcomes = _outcomes("loss", "goodput", 0.9, 0.95)
     for outcome in outcomes:
-        record.append(path, outcome)
+        grid_record.append(path, outcome)
     with path.open("a") as file:
         file.write('{"line": "loss", "na')
-    assert list(record.read(path)) == outcomes
-    record.write_json(tmp_path / "sim.json", {"date": "today"}, [judge(FLOOR, outcomes)], outcomes)
+    assert list(grid_record.read(path)) == outcomes
+    grid_record.write_json(tmp_path / "sim.json", {"date": "today"}, [judge(FLOOR, outcomes)], outcomes)
     written = json.loads((tmp_path / "sim.json").read_text())
     assert written["table"][0]["verdict"] == "BELOW"
     assert written["table"][0]["target"]["limit"] == [0.93, None]
-    record.write_csv(tmp_path / "sim.csv", outcomes)
+    grid_record.write_csv(tmp_path / "sim.csv", outcomes)
     assert (tmp_path / "sim.csv").read_text().splitlines()[0] == "line,case,seed,goodput"

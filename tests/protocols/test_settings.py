@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.errors import SettingsError
-from protocols.registry import transport, transports
-from protocols.settings import Settings, described, flags_of, option, value_type
+from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.registry import transport, transports
+from iperfpy.protocols.settings import Settings, described, flags_of, option, value_type
 
 
 @dataclass(frozen=True, slots=True)

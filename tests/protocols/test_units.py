@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.errors import SettingsError
-from protocols.units import (
+from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.units import (
     RATE_LETTERS,
     bits_per_rate_unit,
     format_number,

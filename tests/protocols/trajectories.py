@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path as File
 from typing import ClassVar
 
-from protocols.congestion.contract import Ack, CongestionControl, Loss
-from tests.simnet import Bulk, Change, Path, Simulation, bdp_bytes
-from tests.simnet.measure import bbr_engine
+from iperfpy.protocols.congestion.congestion_control import Ack, CongestionControl, Loss
+from iperfpy.protocols.simulator import Bulk, Change, Path, Simulation, bdp_bytes
+from tests.studies.paths.watched import bbr_engine
 
 FOLDER = File(__file__).parents[1] / "golden" / "trajectories"
 ROUNDS = 60

@@ -44,7 +44,7 @@ class Event(enum.Enum):
     RTT_KNOWN_EARLY = "it was measured again, and the pipe was never full"
 
 
-class Load(enum.Enum):
+class Drive(enum.Enum):
     """How hard a phase drives the path, as far as the loss floor is concerned."""
 
     BELOW = "below what it carries"
@@ -62,7 +62,7 @@ class Bound(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PhaseGains:
     """A phase: gains on bandwidth and on the bandwidth-delay product, and which bounds hold.
 
     `probing` phases answer losses by lowering the bound on what is in flight, the others by lowering the
@@ -73,17 +73,17 @@ class Row:
     window_gain: float
     bound: Bound
     probing: bool
-    load: Load
+    load: Drive
 
 
-PHASES: dict[Phase, Row] = {
-    Phase.STARTUP: Row(2.77, 2.77, Bound.NONE, True, Load.SEARCHING),
-    Phase.DRAIN: Row(0.5, 2.0, Bound.NONE, False, Load.BELOW),
-    Phase.DOWN: Row(0.75, 2.0, Bound.WHOLE, False, Load.BELOW),
-    Phase.CRUISE: Row(1.0, 2.0, Bound.HEADROOM, False, Load.AT),
-    Phase.REFILL: Row(1.0, 2.0, Bound.WHOLE, True, Load.AT),
-    Phase.UP: Row(1.25, 2.25, Bound.WHOLE, True, Load.ABOVE),
-    Phase.PROBE_RTT: Row(1.0, 0.5, Bound.HEADROOM, False, Load.BELOW),
+PHASES: dict[Phase, PhaseGains] = {
+    Phase.STARTUP: PhaseGains(2.77, 2.77, Bound.NONE, True, Drive.SEARCHING),
+    Phase.DRAIN: PhaseGains(0.5, 2.0, Bound.NONE, False, Drive.BELOW),
+    Phase.DOWN: PhaseGains(0.75, 2.0, Bound.WHOLE, False, Drive.BELOW),
+    Phase.CRUISE: PhaseGains(1.0, 2.0, Bound.HEADROOM, False, Drive.AT),
+    Phase.REFILL: PhaseGains(1.0, 2.0, Bound.WHOLE, True, Drive.AT),
+    Phase.UP: PhaseGains(1.25, 2.25, Bound.WHOLE, True, Drive.ABOVE),
+    Phase.PROBE_RTT: PhaseGains(1.0, 0.5, Bound.HEADROOM, False, Drive.BELOW),
 }
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {

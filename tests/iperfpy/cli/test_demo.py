@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy import demo
-from iperfpy.demo import Result, comparison, shared_columns
-from iperfpy.measure.sample import Row
+from iperfpy.cli.commands import demo
+from iperfpy.cli.commands.demo import Result, comparison, shared_columns
 from iperfpy.plan import Direction
-from protocols.contract import Kind, Metric, Unit
+from iperfpy.protocols.metrics import Kind, Metric, Unit
+from iperfpy.records import Row
 from tests.iperfpy.report.scenes import SceneTransport, receiver, sender
 
 

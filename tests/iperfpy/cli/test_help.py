@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy.cli import main
-from iperfpy.cli_line import CommandLine
-from iperfpy.cli_manual import page
+from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.main import main
+from iperfpy.cli.manual import page
+from iperfpy.protocols.registry import transport, transports
 from iperfpy.report.explain import explanation
-from protocols.registry import transport, transports
 from tests.interop.conftest import peer
 
 PROGRAM = [sys.executable, "-m", "iperfpy"]
@@ -128,7 +128,7 @@ def test_a_shell_that_is_not_known(words: list[str], capsys: pytest.CaptureFixtu
 
 
 def test_the_manual_is_the_one_of_these_flags() -> None:
-    """When it is not: python -m iperfpy.cli_manual > iperfpy/iperfpy.1"""
+    """When it is not: python -m iperfpy.cli.manual > iperfpy/iperfpy.1"""
     assert files("iperfpy").joinpath("iperfpy.1").read_text() == page()
 
 

@@ -19,15 +19,15 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from iperfpy import __version__
-from iperfpy.cli import main
-from iperfpy.cli_help import spelled
-from iperfpy.cli_line import CommandLine
-from iperfpy.cli_options import Flag
-from protocols.contract import Kind, Side
-from protocols.registry import transport, transports
+from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.help import spelled
+from iperfpy.cli.main import main
+from iperfpy.cli.value_types import Flag
+from iperfpy.protocols.metrics import Kind, Side
+from iperfpy.protocols.registry import transport, transports
 
 PROGRAM = [sys.executable, "-m", "iperfpy"]
-SERVE = "from iperfpy.demo import serve; serve()"
+SERVE = "from iperfpy.cli.commands.demo import serve; serve()"
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
 

@@ -10,10 +10,10 @@ from importlib.resources import files
 
 import pytest
 
-from iperfpy.cli import main
-from iperfpy.cli_line import CommandLine
-from iperfpy.cli_plan import ParameterError
-from protocols.registry import transports
+from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.main import main
+from iperfpy.cli.request import ParameterError
+from iperfpy.protocols.registry import transports
 
 TABLE = files("iperfpy").joinpath("OPTIONS.md").read_text()
 

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iperfpy.cli_line import CommandLine
-from iperfpy.cli_plan import ParameterError, Request
-from iperfpy.cli_transports import rewritten
-from iperfpy.plan import Direction, Plan, ProcessOptions, SocketOptions
-from protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
-from protocols.errors import SettingsError
-from protocols.registry import transports
-from protocols.settings import Settings, option
+from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.request import ParameterError, Request
+from iperfpy.cli.transport_flags import rewritten
+from iperfpy.options import ProcessOptions, SocketOptions
+from iperfpy.plan import Direction, Plan
+from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
+from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.registry import transports
+from iperfpy.protocols.settings import Settings, option
 
 
 @dataclass(frozen=True, slots=True)

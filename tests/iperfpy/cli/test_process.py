@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy.cli_process import StartError, logging_to, pid_file, run_on
+from iperfpy.cli.process import StartError, logging_to, pid_file, run_on
 from tests.interop.free_port import free_port
 
 PROGRAM = [sys.executable, "-m", "iperfpy"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy import cli_run
-from iperfpy.cli_run import Reports
-from iperfpy.plan import ClientOptions, OutputOptions
+from iperfpy.cli import outputs
+from iperfpy.cli.outputs import Reports
+from iperfpy.options import ClientOptions, OutputOptions
 from tests.iperfpy.report.scenes import forward, server
 
 
@@ -38,7 +38,7 @@ def test_every_test_of_a_server_has_a_csv_of_its_own(tmp_path: Path) -> None:
 
 def test_a_client_stops_when_nobody_reads_and_a_server_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[str] = []
-    monkeypatch.setattr(cli_run, "silence_stdout", lambda: None)
+    monkeypatch.setattr(outputs, "silence_stdout", lambda: None)
     for stop in (None, lambda: stopped.append("client")):
         reports = Reports(OutputOptions(), stop)
         reports.lost(BrokenPipeError(errno.EPIPE, "Broken pipe"))

@@ -20,9 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iperfpy.control import codec
-from iperfpy.control.codec import Decoder, Document, Expect, State
-from iperfpy.control.messages import (
+from iperfpy.control import framing
+from iperfpy.control.framing import Decoder, Document, Expect, State
+from iperfpy.control.parameters import (
     NUMBERS,
     OWN_NUMBERS,
     decode_hello,
@@ -33,14 +33,14 @@ from iperfpy.control.messages import (
 from iperfpy.control.results import TEXT_LIMIT, decode_results, decode_stats, encode_results, encode_stats
 from iperfpy.control.session import OVER, Phase, client_session, server_session
 from iperfpy.errors import IperfpyError, PlanError
-from iperfpy.measure.sample import Row, Sample, TestEnd
 from iperfpy.plan import Plan
-from iperfpy.report.csv import CsvFile, CsvSink
-from iperfpy.report.json import JsonSink
-from iperfpy.report.live import PlainScreen
-from iperfpy.report.text import TextSink, Wording
-from protocols.contract import Side
-from protocols.registry import transports
+from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.registry import transports
+from iperfpy.records import Row, RunEnded, Sample
+from iperfpy.report.csv_report import CsvFile, CsvSink
+from iperfpy.report.json_report import JsonSink
+from iperfpy.report.screen import PlainScreen
+from iperfpy.report.terminal import TextSink, Wording
 from tests.iperfpy.report.scenes import Scene, start_of
 
 NAMES = sorted(transports())
@@ -152,7 +152,7 @@ literals = st.one_of(
 
 @given(literals, st.sampled_from(['{"a":%s}', "%s", '{"a":1}%s', '{"a":[%s,%s]}']))
 def test_any_json_text_is_a_document_or_one_sentence(literal: str, shape: str) -> None:
-    text = shape.replace("%s", literal).encode()[: codec.PARAMETERS_LIMIT_BYTES]
+    text = shape.replace("%s", literal).encode()[: framing.PARAMETERS_LIMIT_BYTES]
     decoder = Decoder("the client")
     decoder.feed(struct.pack(">I", len(text)) + text)
     message, error = attempt(lambda: decoder.take(Expect.DOCUMENT))
@@ -160,7 +160,7 @@ def test_any_json_text_is_a_document_or_one_sentence(literal: str, shape: str) -
         assert len(str(error)) < 200
     else:
         assert isinstance(message, Document)
-        assert depth(message.body) <= codec.DEPTH_LIMIT
+        assert depth(message.body) <= framing.DEPTH_LIMIT
         assert json.dumps(message.body, allow_nan=False)
 
 
@@ -169,7 +169,7 @@ def test_no_length_makes_a_decoder_keep_more_than_it_may(length: int, start: byt
     decoder = Decoder("the client")
     decoder.feed(struct.pack(">I", length) + start)
     message, error = attempt(lambda: decoder.take(Expect.DOCUMENT))
-    if 0 < length <= codec.PARAMETERS_LIMIT_BYTES:
+    if 0 < length <= framing.PARAMETERS_LIMIT_BYTES:
         assert message is not None or error is None or "JSON" in str(error)
     else:
         assert "announced a message of" in str(error)
@@ -244,7 +244,7 @@ def shown_in_every_format(
     rows = tuple(Row(stream, own[stream], known.get(stream), "forward") for stream in own)
     start = start_of(streams=2)
     plan = replace(start.plan, transport=name, settings=transport.settings(), get_server_output=True)
-    end = TestEnd(rows, {"host_total": 1.0, **extra["cpu"]}, server_output=extra["output"])
+    end = RunEnded(rows, {"host_total": 1.0, **extra["cpu"]}, server_output=extra["output"])
     scene = Scene(replace(start, plan=plan, transport=transport), (rows[:1],), end)
     out = io.StringIO()
     scene.play(JsonSink(out))
@@ -303,7 +303,7 @@ def test_any_interval_figures_can_be_shown_or_are_refused(
 
 
 def test_levels_that_can_be_read_can_be_shown(tmp_path: Path) -> None:
-    assert travelled({"server_output_json": nested(codec.DEPTH_LIMIT)}) is None
-    body = travelled({"server_output_json": nested(codec.DEPTH_LIMIT - 2)})
+    assert travelled({"server_output_json": nested(framing.DEPTH_LIMIT)}) is None
+    body = travelled({"server_output_json": nested(framing.DEPTH_LIMIT - 2)})
     assert body is not None
     shown_in_every_format("tcp", {}, {"cpu": {}, "output": body["server_output_json"]}, tmp_path)

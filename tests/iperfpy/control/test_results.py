@@ -17,9 +17,9 @@ from iperfpy.control.results import (
     omitted_counts,
 )
 from iperfpy.errors import ProtocolError
-from iperfpy.measure.sample import Sample, ServerOutput
-from protocols.contract import Kind, Metric, Side, Unit
-from tests.iperfpy.control.test_messages import Known
+from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
+from iperfpy.records import Sample, ServerOutput
+from tests.iperfpy.control.test_parameters import Known
 
 
 class Measured(Known):

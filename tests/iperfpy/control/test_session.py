@@ -7,8 +7,8 @@ from itertools import product
 
 import pytest
 
-from iperfpy.control import codec
-from iperfpy.control.codec import Closed, Document, Message, ServerError, Signal, State
+from iperfpy.control import framing
+from iperfpy.control.framing import Closed, Document, Message, ServerError, Signal, State
 from iperfpy.control.session import (
     CLIENT,
     OVER,
@@ -28,11 +28,11 @@ STOCK = "a" * 36
 OURS = "iperfpy-" + "a" * 28
 
 RECEIVED: dict[Input, bytes] = {
-    **{state: codec.encode_state(state) for state in State if 0 < state < 64},
+    **{state: framing.encode_state(state) for state in State if 0 < state < 64},
     State.ACCESS_DENIED: b"\xff",
-    State.SERVER_ERROR: codec.encode_server_error(7),
-    **{state: codec.encode_extension(state, {}) for state in (State.HELLO, State.STATS, State.SENTENCE)},
-    Event.DOCUMENT: codec.encode_document({"a": 1}),
+    State.SERVER_ERROR: framing.encode_server_error(7),
+    **{state: framing.encode_extension(state, {}) for state in (State.HELLO, State.STATS, State.SENTENCE)},
+    Event.DOCUMENT: framing.encode_document({"a": 1}),
     Event.CLOSED: b"",
 }
 
@@ -152,7 +152,7 @@ def test_a_whole_test_between_stock_peers(chunk: int) -> None:
     assert (client.phase, server.phase) == (Phase.DONE, Phase.DONE)
     document = b'\0\0\0\x07{"n":1}'
     assert b"".join(wire) == b"\x09" + document + b"\x0a\x01\x02\x04\x0d" + document * 2 + b"\x0e\x10"
-    assert client.receive(codec.encode_server_error(205)) == []
+    assert client.receive(framing.encode_server_error(205)) == []
 
 
 def test_a_stock_peer_never_receives_an_extension() -> None:
@@ -199,7 +199,7 @@ def test_old_server_error_needs_the_end_of_the_connection() -> None:
 
 def test_server_error_where_results_are_expected() -> None:
     client = session_in(CLIENT, Phase.AWAITS_RESULTS)
-    assert client.receive(codec.encode_server_error(144)) == [ServerError(144, 0)]
+    assert client.receive(framing.encode_server_error(144)) == [ServerError(144, 0)]
 
 
 def test_closed_in_the_middle_of_a_message() -> None:
@@ -213,12 +213,14 @@ def test_four_gigabytes_are_refused_at_once_and_the_peer_is_told() -> None:
     with pytest.raises(ProtocolError, match="announced a message of 16 MiB or more"):
         server.receive(b"\xff\xff\xff\xff")
     assert server.receive(b"x" * 1000) == []
-    assert server.send(Send.FAILURE, {"text": "no", "i_errno": 110}).endswith(codec.encode_server_error(110))
+    assert server.send(Send.FAILURE, {"text": "no", "i_errno": 110}).endswith(
+        framing.encode_server_error(110)
+    )
 
 
 def test_only_a_client_takes_a_long_report_with_the_results() -> None:
     """A server's report may be long; a client has none to send."""
-    longest = codec.results_limit_bytes(1)
+    longest = framing.results_limit_bytes(1)
     for session, phase, allowed in (
         (client_session(STOCK), Phase.AWAITS_RESULTS, True),
         (server_session(STOCK), Phase.AWAITS_RESULTS, False),

@@ -11,23 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from iperfpy.measure.sample import ConnectedStream, Row, Sample, Sink, TestEnd, TestStart
 from iperfpy.plan import Direction, Plan
-from iperfpy.report.live import PlainScreen
-from iperfpy.report.text import TextSink, Wording
-from protocols.contract import (
-    Channel,
-    ClientPort,
-    Kind,
-    Metric,
-    ServerPort,
-    Side,
-    Stream,
-    Transport,
-    Unit,
-    Value,
-)
-from protocols.settings import Settings, option
+from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
+from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
+from iperfpy.protocols.settings import Settings, option
+from iperfpy.records import ConnectedStream, Row, RunEnded, RunStarted, Sample, Sink
+from iperfpy.report.screen import PlainScreen
+from iperfpy.report.terminal import TextSink, Wording
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 NARROW = (80, 100, 120)
@@ -80,9 +70,9 @@ class SceneTransport(Transport):
 class Scene:
     """Everything that a sink is told, in order."""
 
-    start: TestStart
+    start: RunStarted
     intervals: tuple[tuple[Row, ...], ...]
-    end: TestEnd
+    end: RunEnded
     wording: Wording = field(default_factory=Wording)
 
     def play(self, sink: Sink) -> None:
@@ -130,7 +120,7 @@ def receiver(stream: int, start: float, end: float, megabytes: float) -> Sample:
     return Sample(stream, Side.RECEIVER, round(start * 1e6), round(end * 1e6), payload, {"duplicates": 3})
 
 
-def start_of(direction: Direction = Direction.FORWARD, role: str = "client", streams: int = 1) -> TestStart:
+def start_of(direction: Direction = Direction.FORWARD, role: str = "client", streams: int = 1) -> RunStarted:
     transport = SceneTransport()
     plan = Plan("scene", SceneSettings(), direction, duration_us=2_000_000, parallel=streams)
     count = streams * (2 if direction is Direction.BIDIRECTIONAL else 1)
@@ -145,7 +135,7 @@ def start_of(direction: Direction = Direction.FORWARD, role: str = "client", str
         for index in range(count)
     )
     peer = ("10.0.0.2", 5201) if role == "client" else ("10.0.0.1", 39999)
-    return TestStart(plan, transport, role, peer, True, "iperfpy-cookie", connected, 1_795_367_700.25, 1448)
+    return RunStarted(plan, transport, role, peer, True, "iperfpy-cookie", connected, 1_795_367_700.25, 1448)
 
 
 CPU = {"host_total": 8.25, "host_user": 3.0, "host_system": 5.25}
@@ -159,7 +149,7 @@ def forward() -> Scene:
         (Row(1, sender(1, 1.0003, 2, 0, rtt_us=950)),),
     )
     whole = Row(1, sender(1, 0, 2.0, 3.73, lost=11), receiver(1, 0, 2.01, 3.5))
-    return Scene(start_of(), intervals, TestEnd((whole,), BOTH_CPU, extra={"sender_tcp_congestion": "bbr"}))
+    return Scene(start_of(), intervals, RunEnded((whole,), BOTH_CPU, extra={"sender_tcp_congestion": "bbr"}))
 
 
 def reverse_omit() -> Scene:
@@ -171,7 +161,7 @@ def reverse_omit() -> Scene:
     ]
     whole = Row(1, receiver(1, 0, 2, 5.0), sender(1, 0, 2, 5.1, lost=200), "reverse")
     start = replace(start_of(Direction.REVERSE), warnings=("the server has no bbr",))
-    return Scene(start, tuple((row,) for row in rows), TestEnd((whole,), CPU), Wording(verbose=True))
+    return Scene(start, tuple((row,) for row in rows), RunEnded((whole,), CPU), Wording(verbose=True))
 
 
 def parallel_interrupted() -> Scene:
@@ -185,7 +175,7 @@ def parallel_interrupted() -> Scene:
     rows = tuple(
         Row(stream, sender(stream, 0, 2, size, lost)) for stream, size, lost in ((1, 9, 3), (3, 11, 3))
     )
-    end = TestEnd(rows, CPU, "the client was stopped by SIGINT", warnings=("the window was full",))
+    end = RunEnded(rows, CPU, "the client was stopped by SIGINT", warnings=("the window was full",))
     return Scene(start_of(streams=2), (first, second), end, Wording(rate_letter="K", title="night run"))
 
 
@@ -198,13 +188,13 @@ def bidirectional() -> Scene:
             Row(3, receiver(3, start, end, 5 * (end - start)), sender(3, start, end, 5, lost=40), "reverse"),
         )
 
-    return Scene(start_of(Direction.BIDIRECTIONAL), (rows(0, 1), rows(1, 2)), TestEnd(rows(0, 2), CPU))
+    return Scene(start_of(Direction.BIDIRECTIONAL), (rows(0, 1), rows(1, 2)), RunEnded(rows(0, 2), CPU))
 
 
 def server() -> Scene:
     """A server that a stock client talks to: it knows its own side only."""
     row = Row(1, receiver(1, 0, 1, 3.5))
-    return Scene(start_of(role="server"), ((row,),), TestEnd((row,), CPU))
+    return Scene(start_of(role="server"), ((row,),), RunEnded((row,), CPU))
 
 
 SCENES: dict[str, Callable[[], Scene]] = {

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iperfpy.measure.sample import Row, Sample, TestEnd
 from iperfpy.plan import Direction
-from iperfpy.report.json import JsonSink
-from protocols.contract import Side
+from iperfpy.protocols.metrics import Side
+from iperfpy.records import Row, RunEnded, Sample
+from iperfpy.report.json_report import JsonSink
 from tests.iperfpy.report.scenes import BOTH_CPU, Scene, start_of
 
 STREAMS = 3
@@ -42,7 +42,7 @@ def told(table: list[list[tuple[int, int, int]]], lengths_us: list[int]) -> dict
         size, again, sent = (sum(streams[index][part] for streams in table) for part in range(3))
         whole.append(Row(index + 1, sample(index + 1, 0, starts[-1], (size, again, sent))))
     out = io.StringIO()
-    scene = Scene(start_of(Direction.FORWARD, streams=STREAMS), tuple(rows), TestEnd(tuple(whole), BOTH_CPU))
+    scene = Scene(start_of(Direction.FORWARD, streams=STREAMS), tuple(rows), RunEnded(tuple(whole), BOTH_CPU))
     scene.play(JsonSink(out))
     document = json.loads(out.getvalue())
     assert isinstance(document, dict)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.congestion.bbr.bandwidth import Bandwidth
-from protocols.congestion.bbr.bounds import Bounds
-from protocols.congestion.bbr.controls import MINIMUM_WINDOW, Controls
-from protocols.congestion.bbr.estimators import LONGEST_LUMP_US, Aggregation
-from protocols.congestion.bbr.next_probe import NextProbe
-from protocols.congestion.bbr.noise import MEMORY_US, NoiseFloor
-from protocols.congestion.bbr.phases import Load
-from protocols.congestion.bbr.rtt import FILTER_US, PROBE_INTERVAL_US, MinRtt
-from protocols.congestion.contract import Ack
+from iperfpy.protocols.congestion.bbr.ack_aggregation import LONGEST_LUMP_US, AckAggregation
+from iperfpy.protocols.congestion.bbr.control_parameters import MINIMUM_WINDOW, ControlParameters
+from iperfpy.protocols.congestion.bbr.inflight_bound import InflightBound
+from iperfpy.protocols.congestion.bbr.loss_floor import MEMORY_US, LossFloor
+from iperfpy.protocols.congestion.bbr.max_bandwidth import MaxBandwidth
+from iperfpy.protocols.congestion.bbr.min_rtt import FILTER_US, PROBE_INTERVAL_US, MinRtt
+from iperfpy.protocols.congestion.bbr.phases import Drive
+from iperfpy.protocols.congestion.bbr.probe_wait import ProbeWait
+from iperfpy.protocols.congestion.congestion_control import Ack
 
 SECOND = 1_000_000
 
@@ -225,9 +225,9 @@ def test_probe_rtt_gives_up_all_of_a_queue(queued_ms: float, segments: int) -> N
     """Half of the BDP is kept only where there is none."""
     rtt, _ = _fed(60, queued_ms)
     rtt.begin_probe()
-    model = Bandwidth()
+    model = MaxBandwidth()
     model.sample(1_000.0, 0)
-    controls = Controls(10, rtt, NoiseFloor(), model, Bounds(), Aggregation())
+    controls = ControlParameters(10, rtt, LossFloor(), model, InflightBound(), AckAggregation())
     assert controls.probe_rtt_window == segments
 
 
@@ -240,11 +240,11 @@ def test_a_shorter_path_is_said_because_queues_looked_empty_that_were_not() -> N
     assert rtt.update(37_000, SECOND)  # little by little counts as well
 
 
-def _noise(loss: float, cycles: int, cycle_us: int) -> tuple[NoiseFloor, int]:
+def _noise(loss: float, cycles: int, cycle_us: int) -> tuple[LossFloor, int]:
     """A path that loses this share, driven below and at what it carries in turn; 100 segments each time."""
-    noise, now_us = NoiseFloor(), 0
+    noise, now_us = LossFloor(), 0
     for _ in range(cycles):
-        for load in (Load.BELOW, Load.AT):
+        for load in (Drive.BELOW, Drive.AT):
             now_us += cycle_us // 2
             noise.drive(load, now_us)
             noise.delivered(now_us, round(100 * (1 - loss)), queued=False)
@@ -278,9 +278,9 @@ def test_more_is_believed_while_searching_and_more_yet_of_what_was_seen_for_long
 ) -> None:
     """Or STARTUP would hardly grow on a path of heavy loss, whose queue it has not reached yet."""
     noise, now_us = _noise(0.5, cycles, SECOND)
-    noise.drive(Load.SEARCHING, now_us + SECOND)
+    noise.drive(Drive.SEARCHING, now_us + SECOND)
     assert noise.update(now_us + SECOND, seen_empty=False) == believed
-    noise.drive(Load.BELOW, now_us + 2 * SECOND)
+    noise.drive(Drive.BELOW, now_us + 2 * SECOND)
     assert noise.update(now_us + 2 * SECOND, seen_empty=False) == 0.1
 
 
@@ -292,8 +292,8 @@ def test_more_is_believed_of_a_path_that_something_else_kept_from_filling() -> N
     assert noise.update(now_us + MEMORY_US + SECOND, seen_empty=False) == 0.1
 
 
-@pytest.mark.parametrize("load", [Load.BELOW, Load.AT])
-def test_with_a_queue_nothing_is_learnt(load: Load) -> None:
+@pytest.mark.parametrize("load", [Drive.BELOW, Drive.AT])
+def test_with_a_queue_nothing_is_learnt(load: Drive) -> None:
     """What was lost counts as what was delivered of its time, though there is no queue when it is missed."""
     noise, now_us = _noise(0.0, 20, SECOND)
     noise.drive(load, now_us + SECOND)
@@ -308,8 +308,8 @@ def test_with_a_queue_nothing_is_learnt(load: Load) -> None:
 
 def test_what_left_together_counts_though_it_is_acknowledged_in_two() -> None:
     """The second acknowledgement of one transmission names no newer one."""
-    noise = NoiseFloor()
-    noise.drive(Load.BELOW, 0)
+    noise = LossFloor()
+    noise.drive(Drive.BELOW, 0)
     for stamp_us in range(1_000, 101_000, 1_000):
         noise.delivered(stamp_us, 4, queued=False)
         noise.delivered(None, 4, queued=False)
@@ -318,7 +318,7 @@ def test_what_left_together_counts_though_it_is_acknowledged_in_two() -> None:
 
 
 def test_the_first_round_of_a_search_says_nothing_alone() -> None:
-    noise = NoiseFloor()
+    noise = LossFloor()
     noise.note_startup_round(100.0, sent=10, lost=9)
     noise.outgrown(1_000.0, SECOND)
     assert noise.update(SECOND, seen_empty=True) == 0.0
@@ -330,9 +330,9 @@ def test_the_first_round_of_a_search_says_nothing_alone() -> None:
 
 
 def test_what_is_lost_only_at_capacity_is_no_noise() -> None:
-    noise, now_us = NoiseFloor(), 0
+    noise, now_us = LossFloor(), 0
     for _ in range(20):
-        for load, lost in ((Load.BELOW, 0), (Load.AT, 20)):
+        for load, lost in ((Drive.BELOW, 0), (Drive.AT, 20)):
             now_us += SECOND
             noise.drive(load, now_us)
             noise.delivered(now_us, 100 - lost, queued=False)
@@ -342,8 +342,8 @@ def test_what_is_lost_only_at_capacity_is_no_noise() -> None:
 
 def test_a_little_that_was_seen_below_leaves_room_for_doubt() -> None:
     """Five of 240 were lost below capacity: a path that loses 3.5 per cent may have been lucky."""
-    noise = NoiseFloor()
-    noise.drive(Load.BELOW, 0)
+    noise = LossFloor()
+    noise.drive(Drive.BELOW, 0)
     noise.delivered(0, 235, queued=False)
     noise.lost(0, 5)
     noise.update(SECOND, seen_empty=True)
@@ -353,7 +353,7 @@ def test_a_little_that_was_seen_below_leaves_room_for_doubt() -> None:
 
 
 def test_bursts_are_told_from_a_rate_that_changed_once() -> None:
-    bursty, changed = NoiseFloor(), NoiseFloor()
+    bursty, changed = LossFloor(), LossFloor()
     for at in range(110):
         bursty.note_cruise(30 if at % 6 == 0 else 0, 100)
         changed.note_cruise(0 if at < 100 else 8 + at % 3, 100)
@@ -362,9 +362,9 @@ def test_bursts_are_told_from_a_rate_that_changed_once() -> None:
 
 
 def test_a_path_of_microseconds_costs_no_memory() -> None:
-    noise, now_us = NoiseFloor(), 0
+    noise, now_us = LossFloor(), 0
     for _ in range(20_000):
-        for load in (Load.BELOW, Load.AT, Load.ABOVE):
+        for load in (Drive.BELOW, Drive.AT, Drive.ABOVE):
             now_us += 500
             noise.drive(load, now_us)
         noise.update(now_us, seen_empty=True)
@@ -376,7 +376,7 @@ def test_a_path_of_microseconds_costs_no_memory() -> None:
 def test_the_first_probe_comes_soon_but_not_before_startups_queue_is_gone(
     rtt_us: float, wait_us: int
 ) -> None:
-    next_probe = NextProbe(1)
+    next_probe = ProbeWait(1)
     next_probe.wait(SECOND, 1_000.0, rtt_us, policed=False)
     assert not next_probe.due(SECOND + wait_us, policed=False)
     assert next_probe.due(SECOND + wait_us + 1, policed=False)
@@ -388,7 +388,7 @@ def test_the_first_probe_comes_soon_but_not_before_startups_queue_is_gone(
 
 
 def test_the_first_probe_does_not_wait_when_startup_ended_for_noise() -> None:
-    next_probe = NextProbe(1)
+    next_probe = ProbeWait(1)
     next_probe.wait(SECOND, 1_000.0, 20_000.0, policed=False)
     next_probe.hasten()
     assert next_probe.due(SECOND + 1, policed=False)
@@ -396,7 +396,7 @@ def test_the_first_probe_does_not_wait_when_startup_ended_for_noise() -> None:
 
 @pytest.mark.parametrize(("bdp", "rounds"), [(4.0, 25), (10.0, 10), (40.0, 40), (1e4, 63)])
 def test_a_cruise_is_as_long_as_renos_or_as_its_losses_take_to_be_judged(bdp: float, rounds: int) -> None:
-    next_probe = NextProbe(1)
+    next_probe = ProbeWait(1)
     next_probe.begin()
     next_probe.wait(0, bdp, 1_000.0, policed=False)
     gone = 0
@@ -412,7 +412,7 @@ def _ack(now_us: int, acked: int) -> Ack:
 
 def test_a_stall_is_no_aggregation() -> None:
     """Half a second's acknowledgements in one lump allow for ten milliseconds and a round trip of them."""
-    aggregation, rate, rtt_us = Aggregation(), 1_000.0, 20_000
+    aggregation, rate, rtt_us = AckAggregation(), 1_000.0, 20_000
     aggregation.update(_ack(0, 1), rate, 1e6, 0, rtt_us)
     aggregation.update(_ack(1_000, 500), rate, 1e6, 1, rtt_us)
     assert aggregation.extra == rate * (LONGEST_LUMP_US + rtt_us) / 1e6

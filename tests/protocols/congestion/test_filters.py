@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from protocols.congestion.filters import WindowedMax, WindowedMin
+from iperfpy.protocols.congestion.filters import WindowedMax, WindowedMin
 
 
 @pytest.mark.parametrize("seed", range(5))

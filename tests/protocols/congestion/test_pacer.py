@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.congestion.contract import UNLIMITED
-from protocols.congestion.pacer import Pacer
+from iperfpy.protocols.congestion.congestion_control import UNLIMITED
+from iperfpy.protocols.congestion.pacer import Pacer
 
 
 def drive(pacer: Pacer, rate: float, burst: int, seconds: float, late_us: int = 0) -> int:

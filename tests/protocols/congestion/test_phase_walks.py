@@ -11,11 +11,11 @@ import random
 from functools import cache
 from typing import Any
 
-from protocols.congestion.bbr import Bbr
-from protocols.congestion.bbr.phases import TRANSITIONS, Event, Phase
-from protocols.kcp.profiles import with_bbr
-from protocols.kcp.settings import KcpBbrSettings
-from tests.simnet import Bulk, Change, Paced, Path, Simulation, bdp_bytes
+from iperfpy.protocols.congestion.bbr import Bbr
+from iperfpy.protocols.congestion.bbr.phases import TRANSITIONS, Event, Phase
+from iperfpy.protocols.kcp.profiles import with_bbr
+from iperfpy.protocols.kcp.settings import KcpBbrSettings
+from iperfpy.protocols.simulator import Bulk, Change, Paced, Path, Simulation, bdp_bytes
 
 Move = tuple[Phase, Phase]
 Step = tuple[Phase, Event]

@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from protocols.congestion.bbr import Bbr
-from protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Event, Load, Phase
+from iperfpy.protocols.congestion.bbr import Bbr
+from iperfpy.protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Drive, Event, Phase
 
 
 def test_every_phase_has_a_row_a_way_in_and_a_way_out() -> None:
@@ -35,14 +35,14 @@ def test_an_event_moves_along_the_table_or_changes_nothing(phase: Phase, event: 
 def test_probing_alternates_with_draining() -> None:
     """What drives the path above its capacity is followed by what drives it below."""
     for (phase, _), target in TRANSITIONS.items():
-        if PHASES[phase].load in (Load.ABOVE, Load.SEARCHING) and target is not phase:
-            assert PHASES[target].load is Load.BELOW
+        if PHASES[phase].load in (Drive.ABOVE, Drive.SEARCHING) and target is not phase:
+            assert PHASES[target].load is Drive.BELOW
 
 
 def test_a_phase_below_capacity_cannot_build_a_queue() -> None:
     for row in PHASES.values():
-        if row.load is Load.BELOW:
+        if row.load is Drive.BELOW:
             assert row.pacing_gain <= 1.0
             assert row.pacing_gain < 1.0 or row.window_gain < 1.0
-        if row.load is Load.AT:
+        if row.load is Drive.AT:
             assert row.pacing_gain == 1.0

@@ -11,15 +11,15 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from hypothesis import settings
 
-from protocols.congestion.contract import UNLIMITED, Ack, Loss
-from protocols.kcp.classic import Classic
-from protocols.kcp.engine import Engine
-from protocols.kcp.options import EngineOptions
-from protocols.kcp.rack import Rack
-from protocols.kcp.receive_window import Deliver
-from protocols.kcp.rtt import RttEstimator
-from protocols.kcp.send_window import SendWindow
-from protocols.udp.batch import DatagramBatch
+from iperfpy.protocols.congestion.congestion_control import UNLIMITED, Ack, Loss
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_options import EngineOptions
+from iperfpy.protocols.kcp.loss_recovery.rack import Rack
+from iperfpy.protocols.kcp.loss_recovery.stock import StockRecovery
+from iperfpy.protocols.kcp.receive_window import Deliver
+from iperfpy.protocols.kcp.rtt_estimator import RttEstimator
+from iperfpy.protocols.kcp.send_window import SendWindow
 
 CONV = 0x1122_3344
 PUSH, ACK, WASK, WINS = 81, 82, 83, 84
@@ -85,7 +85,7 @@ class Fixed:
 
 def classic(*, nodelay: bool = True, interval_us: int = 10_000, resend: int = 2) -> RecoveryFactory:
     """Stock recovery, as `profiles.stock` makes it."""
-    return lambda window, _: Classic(window, nodelay=nodelay, interval_us=interval_us, resend=resend)
+    return lambda window, _: StockRecovery(window, nodelay=nodelay, interval_us=interval_us, resend=resend)
 
 
 RecoveryFactory = Callable[[SendWindow, RttEstimator], Any]

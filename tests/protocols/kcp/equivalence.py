@@ -18,13 +18,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from protocols.kcp.engine import Engine
-from protocols.kcp.profiles import stock
-from protocols.kcp.settings import MODES, KcpSettings, Tuning
-from tests.simnet import Bulk, Endpoint, Path, Simulation, bdp_bytes
-from tests.simnet.application import Writer
-from tests.simnet.ikcp import MSS, Ikcp
-from tests.simnet.stock import IKCP, KCP_GO, Rules, Stock
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.profiles import stock
+from iperfpy.protocols.kcp.settings import MODES, KcpSettings, Tuning
+from iperfpy.protocols.simulator import Bulk, Endpoint, Path, Simulation, bdp_bytes
+from iperfpy.protocols.simulator.application import Writer
+from tests.peers.ikcp import MSS, Ikcp
+from tests.peers.stock_kcp_go import IKCP, KCP_GO, Rules, Stock
 
 LOSSES = (0.0, 0.01, 0.05, 0.1, 0.2)
 COMPARED = ("fast3", "normal")

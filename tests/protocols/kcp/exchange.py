@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from protocols.kcp.engine import Engine
-from protocols.udp.batch import DatagramBatch
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.engine import Engine
 from tests.protocols.kcp.ends import batches, check
 
 CHUNK = 1 << 14

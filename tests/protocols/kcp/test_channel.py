@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from protocols.contract import SocketAddress
-from protocols.kcp import profiles, transport
-from protocols.kcp.settings import KcpSettings
-from protocols.kcp.transport import BYTES_PER_WAKE, KcpChannel
-from protocols.udp.batch import DatagramBatch
-from protocols.udp.path import OnBatch, OnDrained
-from protocols.udp.socket import DatagramSocket
+from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.datagrams.peer_path import OnBatch, OnDrained
+from iperfpy.protocols.kcp import channel as kcp_channel
+from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp.channel import BYTES_PER_WAKE, KcpChannel
+from iperfpy.protocols.kcp.settings import KcpSettings
 
 CONV, MTU = 7, 1400
 SETTINGS = KcpSettings(sndwnd=20_000, rcvwnd=20_000, mtu=MTU)
@@ -80,7 +81,7 @@ class Endless:
 @pytest.fixture
 async def path(monkeypatch: pytest.MonkeyPatch) -> NotedPath:
     """Time stands still: nothing is acknowledged here, and no machine is so slow that something is resent."""
-    monkeypatch.setattr(transport, "_now_us", lambda: 1_000_000)
+    monkeypatch.setattr(kcp_channel, "_now_us", lambda: 1_000_000)
     return NotedPath()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine import Engine
 from tests.protocols.kcp.ends import (
     ACK,
     PUSH,

@@ -7,11 +7,11 @@ import random
 import numpy as np
 import pytest
 
-from protocols.kcp import wire
-from protocols.kcp.engine import Engine
-from protocols.kcp.profiles import stock, with_bbr
-from protocols.kcp.settings import KcpBbrSettings, KcpSettings
-from protocols.udp.batch import DatagramBatch
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp import wire
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.profiles import stock, with_bbr
+from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 
 CONV, RTT_US = 7, 20_000
 

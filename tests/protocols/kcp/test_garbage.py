@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.kcp.engine import Engine
-from protocols.udp.batch import DatagramBatch
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.engine import Engine
 from tests.protocols.kcp.ends import (
     ACK,
     CONV,

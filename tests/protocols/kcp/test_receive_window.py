@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocols.kcp.receive_window import ReceiveWindow
-from protocols.kcp.wire import Bytes, Int64s
+from iperfpy.protocols.kcp.receive_window import ReceiveWindow
+from iperfpy.protocols.kcp.wire import Bytes, Int64s
 from tests.protocols.kcp.ends import Sink, examples
 
 MSS = 24

@@ -6,12 +6,12 @@ import enum
 import random
 from functools import cache
 
-from protocols.congestion.contract import Flight
-from protocols.kcp.rack import Rack
-from protocols.kcp.recovery import Cause, Resend
-from protocols.kcp.rtt import RttEstimator
-from protocols.kcp.send_window import SendWindow
-from protocols.kcp.wire import Int64s
+from iperfpy.protocols.congestion.congestion_control import Flight
+from iperfpy.protocols.kcp.loss_recovery.rack import Rack
+from iperfpy.protocols.kcp.loss_recovery.recovery import Cause, Resend
+from iperfpy.protocols.kcp.rtt_estimator import RttEstimator
+from iperfpy.protocols.kcp.send_window import SendWindow
+from iperfpy.protocols.kcp.wire import Int64s
 from tests.protocols.kcp.ends import Fixed, engine
 from tests.protocols.kcp.exchange import Exchange, Stream, Way
 

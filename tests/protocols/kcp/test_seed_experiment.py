@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from tests.simnet.seed import HEADING, PATHS, Outcome, row, run
+from tests.studies.paths.seed import HEADING, PATHS, Outcome, row, run
 
 UP, DOWN = "up, 24 Mb/s with a queue", "down, policed to 20 Mb/s"
 

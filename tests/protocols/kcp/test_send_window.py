@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from protocols.kcp.send_window import SendWindow
-from protocols.kcp.wire import MASK
+from iperfpy.protocols.kcp.send_window import SendWindow
+from iperfpy.protocols.kcp.wire import MASK
 from tests.protocols.kcp.ends import CONV, PUSH, examples, parse
 
 MTU = 40

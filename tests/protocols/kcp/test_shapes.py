@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.kcp.engine import Engine
-from protocols.kcp.wire import MASK
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.wire import MASK
 from tests.protocols.kcp.ends import (
     ACK,
     CONV,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.kcp import wire
-from protocols.udp.batch import DatagramBatch
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp import wire
 from tests.protocols.kcp.ends import ACK, CONV, PUSH, WASK, ack, batch, engine, parse, push, seg
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kcp" / "segments.txt"

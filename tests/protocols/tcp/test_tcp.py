@@ -14,11 +14,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from protocols.contract import Stream
-from protocols.errors import PeerError, SettingsError, TransportError
-from protocols.tcp import Tcp, TcpSettings, info, options
-from protocols.tcp.transport import TcpChannel
-from tests.contract.battery import Bulk, Subject, bytes_of, carry, opened, promptly, until
+from iperfpy.protocols import tcp_info
+from iperfpy.protocols.contract import Stream
+from iperfpy.protocols.errors import PeerError, SettingsError, TransportError
+from iperfpy.protocols.tcp import Tcp, TcpSettings, tuning
+from iperfpy.protocols.tcp.channel import TcpChannel
+from iperfpy.protocols.testing.conformance import Bulk, Subject, bytes_of, carry, opened, promptly, until
 
 SENDS = Stream(1, 0, 0, sends=True)
 
@@ -61,11 +62,11 @@ async def test_every_way_of_carrying_counts_exactly(settings: TcpSettings) -> No
 
 def test_options_reach_the_socket() -> None:
     with socket.socket() as sock:
-        options.before_connect(sock, TcpSettings(window=100_000, nodelay=True, mss=600, congestion="cubic"))
+        tuning.before_connect(sock, TcpSettings(window=100_000, nodelay=True, mss=600, congestion="cubic"))
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert options._buffer_bytes(sock, socket.SO_SNDBUF) >= 100_000
-        assert options._buffer_bytes(sock, socket.SO_RCVBUF) >= 100_000
-        assert options.congestion_of(sock) == "cubic"
+        assert tuning._buffer_bytes(sock, socket.SO_SNDBUF) >= 100_000
+        assert tuning._buffer_bytes(sock, socket.SO_RCVBUF) >= 100_000
+        assert tuning.congestion_of(sock) == "cubic"
 
 
 async def test_the_client_is_told_which_congestion_controls_there_are() -> None:
@@ -76,19 +77,19 @@ async def test_the_client_is_told_which_congestion_controls_there_are() -> None:
 
 def test_a_server_without_that_congestion_control_warns(caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as sock:
-        options.after_accept(sock, TcpSettings(congestion="nonsense"))
-        default = options.congestion_of(sock)
+        tuning.after_accept(sock, TcpSettings(congestion="nonsense"))
+        default = tuning.congestion_of(sock)
     assert re.search(rf"'nonsense' is not available here .*; using {default}", caplog.text)
 
 
 def test_a_buffer_that_the_kernel_will_not_give_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stingy(socket.socket):
         def setsockopt(self, *arguments: object) -> None:
-            if arguments[1] in options.SO_FORCE.values():
+            if arguments[1] in tuning.SO_FORCE.values():
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     with Stingy() as sock, pytest.raises(TransportError, match=r"not 536870912 .*net\.core\.wmem_max"):
-        options.before_connect(sock, TcpSettings(window=512 * 1024 * 1024))
+        tuning.before_connect(sock, TcpSettings(window=512 * 1024 * 1024))
 
 
 def test_wire_form_is_iperf3s() -> None:
@@ -124,10 +125,10 @@ async def test_bytes_leave_the_queue_before_they_count() -> None:
     async with pair() as (channel, peer):
         load = Bulk(0, 128 * 1024)
         sending = asyncio.create_task(channel.send(load))
-        await until(lambda: (info.read(channel._sock).notsent_bytes or 0) > 0)
+        await until(lambda: (tcp_info.read(channel._sock).notsent_bytes or 0) > 0)
         await asyncio.sleep(0.05)
         counted = bytes_of(channel)
-        told = info.read(channel._sock)
+        told = tcp_info.read(channel._sock)
         assert told.notsent_bytes
         assert counted == told.first_sent_bytes
         assert counted < load.taken
@@ -157,7 +158,7 @@ async def test_one_blocked_block_is_counted_as_it_leaves() -> None:
 
 
 async def test_without_tcp_info_cells_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(info, "read", lambda sock: info.TcpInfo())
+    monkeypatch.setattr(tcp_info, "read", lambda sock: tcp_info.TcpInfo())
     async with opened(Subject(Tcp(), TcpSettings()), False) as (flow,):
         await carry(flow, 1_000_000)
         record = flow.sender.counters()
@@ -245,14 +246,15 @@ async def test_a_peer_that_left_before_the_first_look() -> None:
     listener.close()
     accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     accepted.close()
-    await until(lambda: info.read(client).state == info.CLOSED)
+    await until(lambda: tcp_info.read(client).state == tcp_info.CLOSED)
     with client, pytest.raises(PeerError, match="at once"):
         TcpChannel(client, TcpSettings(), sends=True)
 
 
 def test_declaring_imports_nothing_heavy() -> None:
     script = (
-        "import sys, protocols.tcp; sys.exit(bool({'numpy', 'asyncio', 'rich', 'protocols.tcp.transport'} "
-        "& sys.modules.keys()))"
+        "import sys, iperfpy.protocols.tcp; "
+        "heavy = {'numpy', 'asyncio', 'rich', 'iperfpy.protocols.tcp.channel'}; "
+        "sys.exit(bool(heavy & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.contract import Channel, SocketAddress, Stream
-from protocols.errors import PeerError
-from protocols.registry import transport
-from protocols.udp import UdpSettings, association
-from protocols.udp.hub import DatagramHub
-from tests.contract.battery import until
-from tests.contract.ports import LoopbackClient, LoopbackServer
+from iperfpy.protocols.contract import Channel, SocketAddress, Stream
+from iperfpy.protocols.datagrams.server_port import SharedPort
+from iperfpy.protocols.errors import PeerError
+from iperfpy.protocols.registry import transport
+from iperfpy.protocols.testing.conformance import until
+from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer
+from iperfpy.protocols.udp import UdpSettings, association
 
 BLOCK_BYTES = 600
 UDP = transport("udp")
@@ -251,7 +251,7 @@ async def test_nobody_listens_any_more(server: LoopbackServer, pause_us: int) ->
     """Whichever of the sender's two threads hears of it."""
     client, accepted = await ends(server, server.local, server_sends=False)
     await accepted.close()
-    server.shared(DatagramHub.open).close()
+    server.shared(SharedPort.open).close()
     async with asyncio.timeout(10):
         with pytest.raises(PeerError, match="refuses UDP datagrams: nothing listens there any more"):
             await client.send(Blocks(10_000_000, pause_us))

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.udp.association import CALL_BYTES
-from protocols.udp.datagrams import NARROW_BYTES
-from protocols.udp.echo import (
+from iperfpy.protocols.udp.association import CALL_BYTES
+from iperfpy.protocols.udp.echo import (
     ECHO_BYTES,
     LONGEST_RTT_US,
     MOST_WAITING,
@@ -17,6 +16,7 @@ from protocols.udp.echo import (
     Prober,
     answer,
 )
+from iperfpy.protocols.udp.packets import NARROW_BYTES
 
 CONV = 0x89ABCDEF
 

@@ -13,9 +13,9 @@ import select
 import socket
 import sys
 import numpy as np
-from protocols.errors import PathError
-from protocols.udp.batch import DatagramBatch
-from protocols.udp.socket import DatagramSocket
+from iperfpy.protocols.errors import PathError
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 
 host = sys.argv[1]
 local = (host, 0, 0, 0) if ":" in host else (host, 0)
@@ -73,9 +73,9 @@ import sys
 from dataclasses import replace
 from iperfpy.errors import IperfpyError
 from iperfpy.plan import Direction
-from protocols.contract import Side
-from protocols.udp import own
-from tests.iperfpy.run.support import measure, plan_for, serving
+from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.udp import own
+from tests.iperfpy.support import measure, plan_for, serving
 
 async def main(rate_bps, forbidden, way):
     end = {"total_blocks": 20} if rate_bps else {"duration_us": 200_000}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.udp.reception import AHEAD, MOST_SOLID, WINDOW, Reception, Tally
+from iperfpy.protocols.udp.reception import AHEAD, MOST_SOLID, WINDOW, Reception, Tally
 
 BLOCK_BYTES = 100
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.errors import SettingsError
-from protocols.registry import transport
-from protocols.tcp import TcpSettings
-from protocols.udp import UdpSettings, own
+from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.registry import transport
+from iperfpy.protocols.tcp import TcpSettings
+from iperfpy.protocols.udp import UdpSettings, own
 
 UDP = transport("udp")
 

@@ -1,0 +1,297 @@
+"""The flags that belong to no transport: iperf3's letters, defaults and units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from iperfpy.cli import value_types as values
+from iperfpy.cli.value_types import SECOND_US, Flag, Parsed, duration, integer, named, size
+from iperfpy.protocols.units import RATE_LETTERS
+
+BOTH, SERVER, CLIENT = "Server or client", "Server", "Client"
+NETWORK, PASSWORD, OUTPUT = "Client, network", "Passwords (pip install iperfpy[auth])", "Output"
+
+PORT = Parsed("PORT", integer("a port", 1, 65535))
+TEST_SECONDS = Parsed("SEC", duration("-t", 0, values.LONGEST_US))
+OMIT_SECONDS = Parsed("SEC", duration("-O", 0, values.LONGEST_OMIT_US))
+INTERVAL_SECONDS = Parsed("SEC", duration("-i", values.SHORTEST_INTERVAL_US, values.LONGEST_INTERVAL_US))
+MILLISECONDS = Parsed("MS", integer("a timeout", 1, 86_400_000))
+RECEIVE_MILLISECONDS = Parsed("MS", integer("a timeout", 100, 86_400_000))
+SERVER_SECONDS = Parsed("SEC", integer("a time", 1, 86_400))
+STREAMS = Parsed("N", integer("the number of streams", 1, values.MOST_STREAMS))
+TOTAL_BYTES = Parsed("BYTES", size("-n", 1, 1 << 62))
+BLOCK_BYTES = Parsed("LEN", size("-l", 1, values.LARGEST_BLOCK))
+BLOCKS = Parsed("BLOCKS", size("-k", 1, 1 << 62))
+TEXT = Parsed("TEXT", str)
+AFFINITY = Parsed("N[,M]", values.affinity)
+COUNT = Parsed("N", integer("a number of tests", 1, 250))
+FILE = Parsed("FILE", named("a file name"))
+
+
+def base_flags(known_transports: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
+    """Fresh options, in the order of the help. `chosen_by`: transport -> flags that select it."""
+    return [
+        *_server_flags(),
+        *_client_flags(known_transports, chosen_by),
+        *_network_flags(),
+        *_shared_flags(),
+        *_password_flags(),
+        *_output_flags(),
+    ]
+
+
+def chooser(transport: str) -> str:
+    """The parameter that says whether a flag which selects this transport was given."""
+    return f"choose_{transport}".replace("-", "_")
+
+
+def _flag(heading: str, role: str, names: Sequence[str], help: str, kind: Any, **more: Any) -> click.Option:
+    if kind is None:
+        return Flag(heading, names, help, role=role, is_flag=True, **more)
+    return Flag(heading, names, help, role=role, type=kind, **more)
+
+
+def _server_flags() -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(SERVER, "server", names, help, kind, **more)
+
+    return [
+        flag(["server", "-s", "--server"], "run as server"),
+        flag(["one_off", "-1", "--one-off"], "exit after one test"),
+        flag(["daemon", "-D", "--daemon"], "run in the background"),
+        flag(["max_tests", "--max-tests"], "so many tests at once [64]", COUNT, default=64, rare=True),
+        flag(
+            ["rate_limit", "--server-bitrate-limit"],
+            "bit/s of all tests together, over 5 s or /SEC",
+            Parsed("RATE", values.rate_and_seconds),
+            rare=True,
+        ),
+        flag(["longest", "--server-max-duration"], "longest test, -O included", SERVER_SECONDS, rare=True),
+        flag(["idle", "--idle-timeout"], "with -1: exit when nobody came for", SERVER_SECONDS, rare=True),
+    ]
+
+
+def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(CLIENT, "client", names, help, kind, **more)
+
+    transport = Parsed("NAME", values.transport_name(known), known)
+    choices = (" or ".join((name, *chosen_by[name][:1])) for name in known)
+    return [
+        flag(["client", "-c", "--client"], "run as client", Parsed("HOST", named("-c"))),
+        flag(["proto", "--proto"], f"{', '.join(choices)} [{known[0]}]", transport, default=known[0]),
+        *(
+            flag([chooser(name), *flags], f"the same as --proto {name}", rare=True)
+            for name, flags in chosen_by.items()
+            if flags
+        ),
+        flag(["reverse", "-R", "--reverse"], "the server sends"),
+        flag(["bidir", "--bidir"], "both ends send"),
+        flag(["duration", "-t", "--time"], "measure for this long, 0 without end [10]", TEST_SECONDS),
+        flag(["total_bytes", "-n", "--bytes"], "measure until so much was sent", TOTAL_BYTES),
+        flag(
+            ["total_blocks", "-k", "--blockcount"],
+            "measure until so many blocks were sent",
+            BLOCKS,
+            rare=True,
+        ),
+        flag(
+            ["block_bytes", "-l", "--length"], "block to write at a time, by --proto", BLOCK_BYTES, rare=True
+        ),
+        flag(["parallel", "-P", "--parallel"], "parallel streams [1]", STREAMS, default=1),
+        flag(
+            ["rate", "-b", "--bitrate", "--bandwidth"],
+            "bit/s per stream, 0 without limit, by --proto",
+            Parsed("RATE[/N]", values.rate_and_burst),
+        ),
+        flag(["omit", "-O", "--omit"], "leave out the first seconds [0]", OMIT_SECONDS, default=0),
+        flag(["title", "-T", "--title"], "put TEXT before every line", TEXT, rare=True),
+        flag(["extra_data", "--extra-data"], "put TEXT into the JSON of both ends", TEXT, rare=True),
+        flag(["get_server_output", "--get-server-output"], "show the server's own report, too", rare=True),
+    ]
+
+
+def _network_flags() -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(NETWORK, "client", names, help, kind, **more)
+
+    return [
+        flag(["client_port", "--cport"], "local data port; stream i uses PORT + i", PORT, rare=True),
+        flag(
+            ["connect_timeout", "--connect-timeout"],
+            "give up connecting after [5000]",
+            MILLISECONDS,
+            rare=True,
+        ),
+        flag(
+            ["tos", "-S", "--tos"],
+            "type of service, 0 to 255 (0x34, 064, 52)",
+            Parsed("N", values.type_of_service),
+            rare=True,
+        ),
+        flag(
+            ["dscp", "--dscp"],
+            "the same by code point: 0 to 63, ef, af41 ..",
+            Parsed("NAME", values.dscp, values.CODE_POINTS),
+            rare=True,
+        ),
+        flag(
+            ["flow_label", "-L", "--flowlabel"], "IPv6 flow label", Parsed("N", values.flow_label), rare=True
+        ),
+        flag(
+            ["fq_rate", "--fq-rate"],
+            "bit/s at which the kernel paces a socket",
+            Parsed("RATE", values.rate),
+            rare=True,
+        ),
+        flag(
+            ["pacing_timer", "--pacing-timer"],
+            "passed on to old iperf3 servers; the pace here is exact [1000]",
+            Parsed("US", size("--pacing-timer", 1, 1 << 31)),
+            default=1000,
+            rare=True,
+        ),
+        flag(["no_fq", "--no-fq-socket-pacing"], "has no effect, as in iperf3", rare=True),
+    ]
+
+
+def _shared_flags() -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(BOTH, "", names, help, kind, **more)
+
+    return [
+        flag(["-p", "--port"], "port to listen on or to connect to [5201]", PORT, default=5201),
+        flag(
+            ["bind", "-B", "--bind"],
+            "local address, and interface",
+            Parsed("ADDR[%DEV]", named("-B")),
+            rare=True,
+        ),
+        flag(["device", "--bind-dev"], "the interface alone", Parsed("DEV", named("--bind-dev")), rare=True),
+        flag(["ipv4", "-4", "--version4"], "IPv4 only", rare=True),
+        flag(["ipv6", "-6", "--version6"], "IPv6 only", rare=True),
+        flag(
+            ["receive_timeout", "--rcv-timeout"],
+            "end a test that receives nothing for [120000]",
+            RECEIVE_MILLISECONDS,
+            rare=True,
+        ),
+        flag(
+            ["send_timeout", "--snd-timeout"],
+            "end a TCP connection without ACKs after",
+            MILLISECONDS,
+            rare=True,
+        ),
+        flag(["file", "-F", "--file"], "a file to send, or to receive into", FILE, rare=True),
+        flag(
+            ["affinity", "-A", "--affinity"], "processor of this end, and of the server", AFFINITY, rare=True
+        ),
+        flag(["pid_file", "-I", "--pidfile"], "write the process number there", FILE, rare=True),
+        flag(
+            ["keepalive", "--cntl-ka"],
+            "TCP keepalive on the control connection",
+            Parsed("[I/I/N]", values.keepalive),
+            is_flag=False,
+            flag_value="",
+            rare=True,
+        ),
+    ]
+
+
+def _password_flags() -> list[click.Option]:
+    def flag(role: str, names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(PASSWORD, role, names, help, kind, **more)
+
+    return [
+        flag(
+            "client",
+            ["username", "--username"],
+            "user; the password is asked for",
+            Parsed("NAME", str),
+            rare=True,
+        ),
+        flag("client", ["public_key", "--rsa-public-key-path"], "the server's public key", FILE, rare=True),
+        flag("server", ["private_key", "--rsa-private-key-path"], "its private key", FILE, rare=True),
+        flag(
+            "server",
+            ["users", "--authorized-users-path"],
+            "lines NAME,SHA256({NAME}PASSWORD)",
+            FILE,
+            rare=True,
+        ),
+        flag(
+            "server",
+            ["skew", "--time-skew-threshold"],
+            "clocks may differ by so many seconds [10]",
+            Parsed("SEC", integer("a time", 1, 86_400)),
+            default=10,
+            rare=True,
+        ),
+        flag(
+            "",
+            ["pkcs1", "--use-pkcs1-padding"],
+            "the padding of iperf3 before 3.17, PKCS #1 v1.5 in place of OAEP",
+            rare=True,
+        ),
+    ]
+
+
+def _output_flags() -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(OUTPUT, "", names, help, kind, **more)
+
+    letter = Parsed("LETTER", values.one_of("a unit", RATE_LETTERS), RATE_LETTERS)
+    return [
+        flag(
+            ["interval", "-i", "--interval"],
+            "seconds between reports, 0 none [1]",
+            INTERVAL_SECONDS,
+            default=SECOND_US,
+        ),
+        flag(
+            ["letter", "-f", "--format"],
+            "k m g t: kbit/s .., K M G T: KiB/s .. [m]",
+            letter,
+        ),
+        flag(["json", "-J", "--json"], "one JSON document at the end, with iperf3's keys"),
+        flag(["json_stream", "--json-stream"], "a JSON line for everything as it happens"),
+        flag(
+            ["json_full", "--json-stream-full-output"],
+            "the same, and the document of -J after it",
+            rare=True,
+        ),
+        flag(
+            ["csv", "--csv"],
+            "a CSV row per stream and interval [results/...]",
+            Parsed("[FILE]", str),
+            is_flag=False,
+            flag_value="",
+        ),
+        flag(["verbose", "-V", "--verbose"], "also settings, CPU time, all figures"),
+        flag(["log_file", "--logfile"], "append the output to a file", FILE, rare=True),
+        flag(
+            ["timestamps", "--timestamps"],
+            "put the time before every line [%c ]",
+            Parsed("[FORMAT]", str),
+            is_flag=False,
+            flag_value="%c ",
+            rare=True,
+        ),
+        flag(["force_flush", "--forceflush"], "has no effect: every line is flushed", rare=True),
+        flag(
+            ["debug", "-d", "--debug"],
+            "show the control messages on standard error",
+            Parsed("[N]", integer("a debug level", 1, 4)),
+            is_flag=False,
+            flag_value="4",
+            rare=True,
+        ),
+        flag(["explain", "--explain"], "say what each figure of --proto means"),
+        flag(["json_schema", "--json-schema"], "show the JSON Schema of -J and stop", rare=True),
+        flag(["version", "-v", "--version"], "show the version and stop", rare=True),
+        flag(["help", "-h", "--help"], "show this and stop", rare=True),
+        flag(["help_all", "--help-all"], "show all options and stop", rare=True),
+    ]

@@ -1,0 +1,184 @@
+"""Flags made from the transports' `Settings`, and settings made from the flags given.
+
+A flag that several transports declare is one option; what a value means, and whether it is allowed,
+is asked of the transport that `--proto` names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from iperfpy.cli.value_types import Flag, Parsed
+from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.settings import Settings, check_value, described, flags_of, value_type
+from iperfpy.protocols.units import parse_duration_us, parse_rate, parse_size
+
+Field = dataclasses.Field[Any]
+
+_METAVARS = {"bytes": "SIZE", "bits_per_second": "RATE", "microseconds": "US", "milliseconds": "MS"}
+
+
+@dataclass(slots=True)
+class SharedFlag:
+    """One option on the command line, and the field that it sets in each transport that declares it."""
+
+    flags: list[str]
+    fields: dict[str, Field] = field(default_factory=dict)
+    aliases: list[str] = field(default_factory=list)
+
+    @property
+    def parameter(self) -> str:
+        """click's name for it; a transport's field may be called like one of our own parameters."""
+        return "setting_" + max(self.flags, key=len).lstrip("-").replace("-", "_")
+
+    @property
+    def declared(self) -> Field:
+        return next(iter(self.fields.values()))
+
+    @property
+    def off(self) -> str:
+        """`--no-...`, when a boolean is on by default somewhere."""
+        on = any(one.default is True for one in self.fields.values())
+        return "--no-" + max(self.flags, key=len).lstrip("-") if on else ""
+
+
+def shared_flags(transports: Mapping[str, Transport], taken: Sequence[str] = ()) -> list[SharedFlag]:
+    """Every transport's flags, those with a spelling in common joined, in order of declaration.
+
+    Raises `SettingsError` when a transport claims a flag that is in `taken`.
+    """
+    found: list[SharedFlag] = []
+    for name, transport in transports.items():
+        for one in dataclasses.fields(transport.settings):
+            flags = flags_of(transport.prefix, one)
+            clash = next((flag for flag in flags if flag in taken), None)
+            if clash:
+                raise SettingsError(f"transport {name!r} declares the flag {clash}, which iperfpy has itself")
+            shared = next((s for s in found if set(s.flags) & set(flags)), None)
+            if shared is None:
+                shared = SharedFlag([])
+                found.append(shared)
+            _join(shared, name, one, flags)
+    return found
+
+
+def _join(shared: SharedFlag, name: str, one: Field, flags: Sequence[str]) -> None:
+    if shared.fields and (value_type(shared.declared) is bool) is not (value_type(one) is bool):
+        raise SettingsError(f"transport {name!r} declares {flags[0]} with a value, another one without")
+    shared.fields[name] = one
+    shared.flags += [flag for flag in flags if flag not in shared.flags]
+    shared.aliases += [alias for alias in described(one).aliases if alias not in shared.aliases]
+
+
+def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
+    """The click option. Values stay text until the transport is known."""
+    one = shared.declared
+    names = [shared.parameter, *sorted(shared.flags, key=len)]
+    choices = f": {', '.join(described(one).choices)}" if described(one).choices else ""
+    help = described(one).help + choices + _default_note(shared)
+    owners = tuple(shared.fields)
+    every = len(owners) == len(transports)
+    heading = "With every --proto" if every else f"With --proto {' or '.join(owners)}"
+    if value_type(one) is bool:
+        if shared.off:
+            names[-1] += f"/{shared.off}"
+        return Flag(heading, names, help, role="client", transports=owners, is_flag=True, default=None)
+    setting = Parsed("setting", str, described(one).choices)
+    return Flag(heading, names, help, role="client", transports=owners, type=setting, metavar=_metavar(one))
+
+
+def _metavar(one: Field) -> str:
+    rule = described(one)
+    if rule.choices:
+        return "NAME"
+    return _METAVARS.get(rule.unit, "N" if value_type(one) is int else "NAME")
+
+
+def _default_note(shared: SharedFlag) -> str:
+    """` [1400]`, or ` [kcp 512]` where a default is not everybody's; nothing when unset is the default."""
+    defaults = {name: one.default for name, one in shared.fields.items()}
+    told = {name: _shown(value) for name, value in defaults.items() if value not in (None, False, "")}
+    if not told:
+        return ""
+    if len(set(told.values())) == 1 and len(told) == len(defaults):
+        return f" [{next(iter(told.values()))}]"
+    return f" [{', '.join(f'{name} {value}' for name, value in told.items())}]"
+
+
+def _shown(value: object) -> str:
+    return "on" if value is True else str(value)
+
+
+def settings_of(
+    name: str, transport: Transport, shared: Sequence[SharedFlag], given: Mapping[str, Any]
+) -> Settings:
+    """The transport's settings from parsed parameters (by `SharedFlag.parameter`, None: not given).
+
+    Raises `SettingsError` naming the flag: one that the transport does not have, or a value it refuses.
+    """
+    values: dict[str, Any] = {}
+    for one in shared:
+        value = given.get(one.parameter)
+        if value is None:
+            continue
+        if name not in one.fields:
+            raise SettingsError(f"{one.flags[0]} does not apply to --proto {name}")
+        target = one.fields[name]
+        try:
+            values[target.name] = _parsed(target, value)
+            check_value(target, values[target.name])
+        except SettingsError as error:
+            raise SettingsError(f"{error} ({one.flags[0]})") from None
+    return transport.settings(**values)
+
+
+def _parsed(target: Field, value: Any) -> Any:
+    """The text in the field's type and unit."""
+    if not isinstance(value, str) or value_type(target) is str:
+        return value
+    unit = described(target).unit
+    if unit == "bytes":
+        return parse_size(value)
+    if unit == "bits_per_second":
+        return parse_rate(value)
+    text = value.strip()
+    if text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() and len(text) < 20:
+        return int(text)
+    if unit in ("microseconds", "milliseconds"):
+        return parse_duration_us(value) // (1000 if unit == "milliseconds" else 1)
+    raise SettingsError(f"{value!r} is not a whole number")
+
+
+def rewritten(argv: Sequence[str], spellings: Mapping[str, str]) -> list[str]:
+    """`argv` with long words after a single dash, and other aliases, in the spelling that click knows:
+    `-sw 512` and `-sw=512` become `--kcp-sndwnd 512` and `--kcp-sndwnd=512`."""
+    result = []
+    for argument in argv:
+        word, equals, value = argument.partition("=")
+        result.append(spellings[word] + equals + value if word in spellings else argument)
+    return result
+
+
+def spellings_of(shared: Sequence[SharedFlag]) -> dict[str, str]:
+    """Alias -> the flag that click knows, iperf-go's `-proto` among them."""
+    spellings = {"-proto": "--proto"}
+    for one in shared:
+        target = max(one.flags, key=len)
+        words = [*one.aliases, *(flag for flag in one.flags if _is_single_dash_word(flag))]
+        spellings.update({word: target for word in words if word != target})
+    return spellings
+
+
+def _is_single_dash_word(flag: str) -> bool:
+    return len(flag) > 2 and flag[0] == "-" and flag[1] != "-"
+
+
+def click_flags(options: Sequence[click.Option]) -> list[str]:
+    """Every spelling that the options claim."""
+    return [flag for option in options for flag in (*option.opts, *option.secondary_opts)]

@@ -1,0 +1,345 @@
+"""What the parameters say: a `Plan` as iperf3's JSON, and back.
+
+Two rules of iperf3's readers shape what is written here: a flag counts when its key is present,
+whatever its value, so a flag that is off is left out; a number must be a number, so nothing is quoted.
+
+What iperf3 has no key for travels under one key of our own, which a stock server never sees because
+it is sent only to a server that greeted us as iperfpy:
+
+    "iperfpy": {"transport": "kcp", "settings": {...}, "duration_us": n, "omit_us": n,
+                "interval_us": n, "conv": [u32, ...]}
+
+A transport with a key in iperf3 (`Transport.iperf3`) is also written in iperf3's own words: that key,
+and its settings as top-level parameters. No transport is named in this file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from iperfpy import __version__
+from iperfpy.control.framing import PARAMETERS_LIMIT_BYTES, encode_document
+from iperfpy.errors import PlanError, ProtocolError
+from iperfpy.plan import Direction, Plan
+from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.settings import Settings, described, value_type
+
+EXTENSION = "iperfpy"
+COOKIE_PREFIX = "iperfpy-"
+SECOND_US = 1_000_000
+INT64_MAX = 2**63 - 1
+
+# iperf3's numbers for what may be wrong with parameters.
+IE_BLOCK_BYTES = 7
+IE_INTERVAL = 9
+IE_DATAGRAM_BYTES = 20
+IE_AFFINITY = 132
+IE_REVERSE_AND_BIDIRECTIONAL = 25
+IE_RECEIVE_PARAMETERS = 114
+IE_ACCESS_DENIED = 121
+IE_NO_SUCH_PROTOCOL = 131
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A numeric parameter: its range, and iperf3's i_errno for a value outside."""
+
+    key: str
+    what: str
+    minimum: int
+    maximum: int
+    i_errno: int
+
+
+NUMBERS = {
+    number.key: number
+    for number in (
+        Number("omit", "the omitted time in seconds", 0, 600, 12),
+        Number("time", "the duration in seconds", 0, 86400, 5),
+        Number("num", "the number of bytes", 0, INT64_MAX, IE_RECEIVE_PARAMETERS),
+        Number("blockcount", "the number of blocks", 0, INT64_MAX, IE_RECEIVE_PARAMETERS),
+        Number("parallel", "the number of streams", 1, 128, 6),
+        Number("len", "the block length in bytes", 1, 1024 * 1024, IE_BLOCK_BYTES),
+        Number("window", "the socket buffer in bytes", 0, 512 * 1024 * 1024, 8),
+        Number("bandwidth", "the rate in bits per second", 0, INT64_MAX, IE_RECEIVE_PARAMETERS),
+        Number("burst", "the number of blocks in a burst", 0, 1000, 15),
+        Number("MSS", "the maximum segment size in bytes", 0, 32767, 10),
+        Number("TOS", "the type of service", 0, 255, 21),
+        Number(
+            "fqrate",
+            "the rate of the kernel's pacing in bits per second",
+            0,
+            INT64_MAX,
+            IE_RECEIVE_PARAMETERS,
+        ),
+        Number("pacing_timer", "the pacing timer in microseconds", 0, INT64_MAX, IE_RECEIVE_PARAMETERS),
+        Number("server_affinity", "the server's processor", 0, 1024, IE_AFFINITY),
+    )
+}
+
+OWN_NUMBERS = {
+    number.key: number
+    for number in (
+        Number("duration_us", "the duration in microseconds", 0, 86400 * SECOND_US, 5),
+        Number("omit_us", "the omitted time in microseconds", 0, 600 * SECOND_US, 12),
+        Number("interval_us", "the report interval in microseconds", 0, 60 * SECOND_US, IE_INTERVAL),
+    )
+}
+SHORTEST_INTERVAL_US = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asked for. `convs`: one per stream, or empty from a stock client."""
+
+    plan: Plan
+    transport: Transport
+    convs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """How an iperfpy server greets an iperfpy client."""
+
+    version: str
+    transports: tuple[str, ...]
+
+
+def stream_count(plan: Plan) -> int:
+    """Data streams of the test, both directions together."""
+    return plan.parallel * (2 if plan.direction is Direction.BIDIRECTIONAL else 1)
+
+
+def encode_hello(transports: Iterable[str]) -> dict[str, Any]:
+    """The server's greeting."""
+    return {"version": __version__, "transports": list(transports)}
+
+
+def decode_hello(body: Mapping[str, Any]) -> Hello:
+    """The greeting that a server sent. Raises `ProtocolError`."""
+    names = body.get("transports")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ProtocolError("the server sent a greeting without a list of transports")
+    return Hello(clean(str(body.get("version", ""))), tuple(clean(name) for name in names))
+
+
+def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | None) -> dict[str, Any]:
+    """The parameters document. `convs` None: the server is a stock one."""
+    body: dict[str, Any] = {}
+    if transport.iperf3:
+        body[transport.iperf3] = True
+    body |= {
+        "omit": _whole_seconds(plan.omit_us),
+        "time": _whole_seconds(plan.duration_us),
+        "num": plan.total_bytes,
+        "blockcount": plan.total_blocks,
+        "parallel": plan.parallel,
+        "len": plan.block_bytes,
+        "pacing_timer": plan.pacing_timer_us,
+        "client_version": f"iperfpy {__version__}",
+    }
+    optional = {
+        "reverse": plan.direction is Direction.REVERSE,
+        "bidirectional": plan.direction is Direction.BIDIRECTIONAL,
+        "bandwidth": plan.rate_bps,
+        "burst": plan.burst_blocks,
+        "title": plan.title,
+        "extra_data": plan.extra_data,
+        "TOS": plan.tos,
+        "fqrate": plan.fq_rate_bps,
+        "get_server_output": int(plan.get_server_output),
+    }
+    if plan.server_cpu is not None:
+        body["server_affinity"] = plan.server_cpu
+    if transport.iperf3:
+        optional |= transport.iperf3_parameters(plan.settings, plan.block_bytes)
+    body |= {key: value for key, value in optional.items() if value}
+    if convs is not None:
+        body[EXTENSION] = {
+            "transport": transport.name,
+            "settings": plan.settings.to_wire(),
+            "duration_us": plan.duration_us,
+            "omit_us": plan.omit_us,
+            "interval_us": plan.interval_us,
+            "conv": list(convs),
+        }
+    return body
+
+
+def decode_parameters(
+    body: Mapping[str, Any], transports: Mapping[str, Transport], interval_us: int = SECOND_US
+) -> Request:
+    """What the client asks for. `interval_us` is the report interval when the client does not say.
+
+    Raises
+    ------
+    PlanError
+        When a parameter is out of range or of the wrong type, with iperf3's number for it.
+    """
+    own = body.get(EXTENSION, {})
+    if not isinstance(own, Mapping):
+        raise PlanError(f'the parameter "{EXTENSION}" must be an object')
+    transport = _choose(body, own, transports)
+    numbers = {key: _number(body, rule) for key, rule in NUMBERS.items()}
+    settings = _settings(transport, body, own)
+    timed = not numbers["num"] and not numbers["blockcount"]
+    plan = Plan(
+        transport=transport.name,
+        settings=settings,
+        direction=_direction(body),
+        duration_us=_duration_us(own, numbers["time"]) if timed else 0,
+        total_bytes=numbers["num"] or 0,
+        total_blocks=0 if numbers["num"] else numbers["blockcount"] or 0,
+        omit_us=_or(_number(own, OWN_NUMBERS["omit_us"]), (numbers["omit"] or 0) * SECOND_US),
+        parallel=_or(numbers["parallel"], 1),
+        block_bytes=_block_bytes(transport, _or(numbers["len"], transport.block_bytes(settings))),
+        rate_bps=numbers["bandwidth"] or 0,
+        burst_blocks=numbers["burst"] or 0,
+        interval_us=_interval_us(own, interval_us),
+        title=_text(body, "title"),
+        extra_data=_text(body, "extra_data"),
+        tos=numbers["TOS"] or 0,
+        fq_rate_bps=numbers["fqrate"] or 0,
+        pacing_timer_us=_or(numbers["pacing_timer"], 1000),
+        server_cpu=numbers["server_affinity"],
+        get_server_output=integer(body.get("get_server_output")) is not None,
+    )
+    return Request(plan, transport, _convs(own, stream_count(plan)) if own else ())
+
+
+def check_plan(plan: Plan, transport: Transport) -> None:
+    """Raise `PlanError` unless a server of ours would accept the plan."""
+    body = encode_parameters(plan, transport, range(1, stream_count(plan) + 1))
+    decode_parameters(body, {transport.name: transport})
+    if len(encode_document(body)) > PARAMETERS_LIMIT_BYTES:
+        raise PlanError(f"the title and the extra data are too long ({PARAMETERS_LIMIT_BYTES} bytes at most)")
+
+
+def clean(text: str) -> str:
+    """Text from a peer, fit for a terminal: what is not printable is replaced."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+
+
+def integer(value: object) -> int | None:
+    """A JSON number that is whole, as an int; None when it is not one. Values from 2^63 up are negative
+    ones that iperf3 3.12 and 3.13 printed unsigned."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**64:
+        return None
+    return value - 2**64 if value > INT64_MAX else value
+
+
+def _choose(
+    body: Mapping[str, Any], own: Mapping[str, Any], transports: Mapping[str, Transport]
+) -> Transport:
+    """The transport that the client names: in our words, in iperf3's, or by saying nothing (tcp)."""
+    name = own.get("transport")
+    if isinstance(name, str):
+        if name in transports:
+            return transports[name]
+        raise PlanError(f"this server does not know the transport {clean(name)!r}", IE_NO_SUCH_PROTOCOL)
+    keys = {known.iperf3: known for known in transports.values() if known.iperf3}
+    asked = [key for key in ("udp", "sctp", "tcp", *keys) if isinstance(body.get(key), bool)]
+    key = asked[0] if asked else "tcp"
+    if key not in keys:
+        raise PlanError(f"this server does not know the transport {key!r}", IE_NO_SUCH_PROTOCOL)
+    return keys[key]
+
+
+def _settings(transport: Transport, body: Mapping[str, Any], own: Mapping[str, Any]) -> Settings:
+    asked = own.get("settings")
+    if asked is None:
+        asked = _iperf3_settings(transport.settings, body) if transport.iperf3 else {}
+    if not isinstance(asked, Mapping):
+        raise PlanError("the transport's settings must be an object")
+    try:
+        return transport.settings.from_wire(asked)
+    except SettingsError as error:
+        raise PlanError(clean(str(error))) from error
+
+
+def _iperf3_settings(settings: type[Settings], body: Mapping[str, Any]) -> dict[str, Any]:
+    """The top-level parameters that are settings, read as iperf3 reads them: a flag is on when present."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        key = described(field).wire or field.name
+        if key not in body:
+            continue
+        kind, value = value_type(field), body[key]
+        if kind is bool:
+            found[key] = True
+        else:
+            whole = integer(value) if kind is int else None
+            found[key] = value if whole is None else whole
+    return found
+
+
+def _direction(body: Mapping[str, Any]) -> Direction:
+    reverse, both = (isinstance(body.get(key), bool) for key in ("reverse", "bidirectional"))
+    if reverse and both:
+        raise PlanError("a test cannot be reverse and bidirectional at once", IE_REVERSE_AND_BIDIRECTIONAL)
+    if both:
+        return Direction.BIDIRECTIONAL
+    return Direction.REVERSE if reverse else Direction.FORWARD
+
+
+def _number(body: Mapping[str, Any], rule: Number) -> int | None:
+    """The parameter's value, None when it is absent."""
+    if rule.key not in body:
+        return None
+    value = integer(body[rule.key])
+    if value is None:
+        raise PlanError(f"{rule.what} ({rule.key}) must be a whole number", rule.i_errno)
+    if not rule.minimum <= value <= rule.maximum:
+        allowed = f"between {rule.minimum} and {rule.maximum}"
+        raise PlanError(f"{rule.what} ({rule.key}) must be {allowed}, not {value}", rule.i_errno)
+    return value
+
+
+def _block_bytes(transport: Transport, length: int) -> int:
+    low, high = transport.block_limits
+    if not low <= length <= high:
+        i_errno = IE_DATAGRAM_BYTES if transport.whole_blocks else IE_BLOCK_BYTES
+        what = f"a block of {transport.name}"
+        raise PlanError(f"{what} must have between {low} and {high} bytes, not {length}", i_errno)
+    return length
+
+
+def _duration_us(own: Mapping[str, Any], seconds: int | None) -> int:
+    return _or(_number(own, OWN_NUMBERS["duration_us"]), _or(seconds, 10) * SECOND_US)
+
+
+def _interval_us(own: Mapping[str, Any], default: int) -> int:
+    interval_us = _or(_number(own, OWN_NUMBERS["interval_us"]), default)
+    if 0 < interval_us < SHORTEST_INTERVAL_US:
+        raise PlanError(f"the report interval must be at least {SHORTEST_INTERVAL_US} us", IE_INTERVAL)
+    return interval_us
+
+
+def _convs(own: Mapping[str, Any], count: int) -> tuple[int, ...]:
+    convs = own.get("conv")
+    if not isinstance(convs, list) or len(convs) != count or len(set(map(str, convs))) != count:
+        raise PlanError(f"the client must name {count} different conversation numbers")
+    if not all(type(conv) is int and 0 < conv < 2**32 for conv in convs):
+        raise PlanError("a conversation number must be between 1 and 4294967295")
+    return tuple(convs)
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key, "")
+    return clean(value) if isinstance(value, str) else ""
+
+
+def _whole_seconds(duration_us: int) -> int:
+    return -(-duration_us // SECOND_US)
+
+
+def _or(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value

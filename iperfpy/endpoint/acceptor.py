@@ -1,0 +1,190 @@
+"""The listening socket of a server: who is it that connects?
+
+Every connection is accepted at once and gets a short time to present 37 bytes, in a task of its own, so
+that a silent one holds up nobody. A cookie that a test expects makes it a data stream of that test, any
+other a new client; what is no cookie gets a refusal (`ff`) and is closed.
+
+Streams are known by their order alone. Cookies may arrive in another order than connections, so a data
+stream waits for earlier connections of the same host whose cookie is not there yet, but not for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from iperfpy.control.framing import COOKIE_BYTES, State, decode_cookie, encode_state
+from iperfpy.errors import PlanError, ProtocolError
+from iperfpy.options import SocketOptions
+from iperfpy.protocols.contract import SocketAddress
+from iperfpy.runtime.socket_options import limit_unacknowledged
+from iperfpy.runtime.sockets import close_gently, plain
+
+HELD_UP_S = 1.0
+"""How long an earlier connection without a cookie may hold up a later one of the same host."""
+UNKNOWN_LIMIT = 512
+"""Connections that have not said who they are; more are closed at once."""
+PAUSE_S = 0.1
+"""After the system refused to accept, for want of descriptors: time to get some back."""
+
+OnClient = Callable[[socket.socket, SocketAddress, str], None]
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """The data streams that a test expects, and those that came."""
+
+    expected: int
+    queue: asyncio.Queue[socket.socket] = field(default_factory=asyncio.Queue)
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """Accepted; `cookie` None: has not said who it is."""
+
+    sock: socket.socket
+    host: str
+    accepted_s: float
+    cookie: str | None = None
+
+
+class Acceptor:
+    """Owns the listening socket.
+
+    Parameters
+    ----------
+    on_client : called with (socket, address, cookie) of each control connection, which it then owns.
+    cookie_s : the deadline for the cookie.
+    options : what is wanted of every connection.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        on_client: OnClient,
+        cookie_s: float,
+        options: SocketOptions,
+    ) -> None:
+        self._options = options
+        self._listener = listener
+        self._on_client = on_client
+        self._cookie_s = cookie_s
+        self._loop = asyncio.get_running_loop()
+        self._tests: dict[str, Arrivals] = {}
+        self._order: dict[str, deque[_Connection]] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+
+    @property
+    def local(self) -> SocketAddress:
+        address: SocketAddress = self._listener.getsockname()
+        return address
+
+    def expect(self, cookie: str, streams: int) -> asyncio.Queue[socket.socket]:
+        """From now on, that many connections with this cookie go to the queue, in order."""
+        arrivals = self._tests[cookie] = Arrivals(streams)
+        return arrivals.queue
+
+    def forget(self, cookie: str) -> None:
+        """The test is over; connections that it did not take are closed."""
+        arrivals = self._tests.pop(cookie, None)
+        while arrivals is not None and not arrivals.queue.empty():
+            arrivals.queue.get_nowait().close()
+
+    async def run(self) -> None:
+        """Accept until cancelled."""
+        while True:
+            try:
+                sock, address = await self._loop.sock_accept(self._listener)
+            except OSError as error:
+                log.warning("cannot accept a connection: %s", error)
+                await asyncio.sleep(PAUSE_S)
+                continue
+            if len(self._asking) >= UNKNOWN_LIMIT:
+                sock.close()
+                continue
+            task = self._loop.create_task(self._ask(sock, address))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def close(self) -> None:
+        """Close the listener and every connection that nobody has taken over."""
+        for task in tuple(self._asking):
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+        for cookie in tuple(self._tests):
+            self.forget(cookie)
+        self._listener.close()
+
+    async def _ask(self, sock: socket.socket, address: SocketAddress) -> None:
+        """Read the cookie and hand the connection to whom it concerns."""
+        sock.setblocking(False)
+        with contextlib.suppress(PlanError):  # Multipath TCP knows no such limit
+            limit_unacknowledged(sock, self._options)
+        connection = _Connection(sock, str(address[0]), self._loop.time())
+        queue = self._order.setdefault(connection.host, deque())
+        queue.append(connection)
+        kept = False
+        try:
+            async with asyncio.timeout(self._cookie_s):
+                cookie = decode_cookie(await self._read_cookie(sock)).text
+            if cookie in self._tests:
+                connection.cookie, kept = cookie, True
+                self._loop.call_later(HELD_UP_S, self._release, connection.host)
+            else:
+                queue.remove(connection)
+                kept = True
+                self._on_client(sock, plain(address), cookie)
+        except ProtocolError as error:
+            log.info("%s: %s", plain(address)[0], error)
+            _refuse(sock)
+        except (TimeoutError, OSError) as error:
+            log.info("%s did not present a cookie: %s", plain(address)[0], error)
+        finally:
+            if not kept:
+                queue.remove(connection)
+                close_gently(sock)
+            self._release(connection.host)
+
+    async def _read_cookie(self, sock: socket.socket) -> bytes:
+        cookie = b""
+        while len(cookie) < COOKIE_BYTES:
+            data = await self._loop.sock_recv(sock, COOKIE_BYTES - len(cookie))
+            if not data:
+                raise ConnectionError("closed")
+            cookie += data
+        return cookie
+
+    def _release(self, host: str) -> None:
+        """Deliver the data streams of a host that no earlier connection holds up any more."""
+        queue = self._order.get(host)
+        if queue is None:
+            return
+        patient = self._loop.time() - HELD_UP_S
+        for connection in tuple(queue):
+            if connection.cookie is not None:
+                queue.remove(connection)
+                self._deliver(connection.sock, connection.cookie)
+            elif connection.accepted_s > patient:
+                break
+        if not queue:
+            del self._order[host]
+
+    def _deliver(self, sock: socket.socket, cookie: str) -> None:
+        arrivals = self._tests.get(cookie)
+        if arrivals is None or not arrivals.expected:
+            _refuse(sock)
+            close_gently(sock)
+            return
+        arrivals.expected -= 1
+        arrivals.queue.put_nowait(sock)
+
+
+def _refuse(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.send(encode_state(State.ACCESS_DENIED))

@@ -1,0 +1,39 @@
+"""Which data streams a test has, as each end sees them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from iperfpy.control.parameters import stream_count
+from iperfpy.plan import Direction, Plan
+from iperfpy.protocols.contract import Stream
+
+
+def stream_id(index: int) -> int:
+    """iperf3's numbers: 1, 3, 4, 5, ... (it never uses 2)."""
+    return 1 if index == 0 else index + 2
+
+
+def make_convs(plan: Plan) -> tuple[int, ...]:
+    """One unguessable conversation number per stream, all different, none 0."""
+    convs: set[int] = set()
+    while len(convs) < stream_count(plan):
+        convs.add(1 + secrets.randbelow(2**32 - 1))
+    return tuple(convs)
+
+
+def make_streams(plan: Plan, convs: Sequence[int], *, client: bool) -> tuple[Stream, ...]:
+    """The streams in the order in which they are opened. Bidirectional: first those that the client sends
+    on, then as many that it receives on."""
+    forward = 0 if plan.direction is Direction.REVERSE else plan.parallel
+    return tuple(
+        Stream(
+            id=stream_id(index),
+            index=index,
+            conv=convs[index] if convs else 0,
+            sends=(index < forward) == client,
+            block_bytes=plan.block_bytes,
+        )
+        for index in range(stream_count(plan))
+    )

@@ -1,1 +1,0 @@
-"""From cumulative counters to samples, and from samples to a summary."""

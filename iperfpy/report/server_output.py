@@ -1,0 +1,76 @@
+"""A server's own report, kept for the client that asked for it (`--get-server-output`).
+
+It travels with the results, so it is bounded: a client may not make a server hold a day of intervals.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+
+from iperfpy.records import KeepingSink, Row, RunEnded, ServerOutput
+from iperfpy.report.json_report import JsonSink
+from iperfpy.report.screen import PlainScreen
+from iperfpy.report.terminal import TextSink, Wording
+
+INTERVALS_LIMIT_BYTES, TEXT_LIMIT = 6 << 20, 1 << 20
+
+
+def keeping_sink(wording: Wording, *, as_json: bool) -> KeepingSink:
+    """What this server prints anyway, as JSON or as text."""
+    return ServerOutputDocument() if as_json else ServerOutputText(wording)
+
+
+class ServerOutputDocument(JsonSink):
+    """The JSON document. The intervals that would make it too long are left out, and it says so."""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO())
+        self._bytes = self._left_out = 0
+
+    def interval(self, rows: tuple[Row, ...]) -> None:
+        if not self._left_out:
+            super().interval(rows)
+            self._bytes += len(json.dumps(self.document["intervals"][-1]))
+            if self._bytes <= INTERVALS_LIMIT_BYTES:
+                return
+            self.document["intervals"].pop()
+        self._left_out += 1
+
+    def end(self, end: RunEnded) -> None:
+        super().end(end)
+        if self._left_out:
+            self.document["intervals_left_out"] = self._left_out
+
+    def kept(self) -> ServerOutput:
+        return self.document
+
+
+class ServerOutputText(TextSink):
+    """The table, as a file would have it."""
+
+    def __init__(self, wording: Wording) -> None:
+        self._text = _BoundedText()
+        super().__init__(PlainScreen(self._text), self._text, wording)
+
+    def interval(self, rows: tuple[Row, ...]) -> None:
+        self._text.full = self._text.tell() > TEXT_LIMIT
+        super().interval(rows)
+
+    def end(self, end: RunEnded) -> None:
+        if self._text.full:
+            self._text.full = False
+            self._text.write("(intervals left out)\n")
+        super().end(end)
+
+    def kept(self) -> ServerOutput:
+        return self._text.getvalue()
+
+
+class _BoundedText(io.StringIO):
+    """Takes nothing while it is full."""
+
+    full = False
+
+    def write(self, text: str, /) -> int:
+        return len(text) if self.full else super().write(text)

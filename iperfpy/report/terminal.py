@@ -1,0 +1,304 @@
+"""The report for people: banner, a line per stream and interval, a summary."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from iperfpy import __version__
+from iperfpy.options import ClientOptions
+from iperfpy.plan import Direction
+from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.metrics import Metric, Side
+from iperfpy.protocols.units import format_rate, format_size
+from iperfpy.records import Latency, Row, RunEnded, RunStarted
+from iperfpy.report.columns import (
+    DEFAULT_RATE_LETTER,
+    Line,
+    columns_for,
+    format_value,
+    milliseconds,
+    title_of,
+)
+from iperfpy.report.screen import PlainScreen, Screen, Span
+from iperfpy.report.table import Layout, layout_for
+from iperfpy.sampling.host import system_info
+from iperfpy.sampling.sums import by_direction, total
+
+SEPARATOR = " ".join("-" * 25)
+LABEL, LABEL_WITH_ROLE = 6, 12
+"""Characters before the first column: `[ ID] ` and `[ ID][Role] `."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What the user asked of the text: a unit, a title before every line, and how much of it."""
+
+    rate_letter: str = ""
+    title: str = ""
+    verbose: bool = False
+    test_number: int = 0
+
+
+class TextSink:
+    """Prints a test as it happens.
+
+    Parameters
+    ----------
+    screen : where the report goes
+    errors : where a test that failed or was interrupted is said to have been
+    """
+
+    def __init__(self, screen: Screen, errors: TextIO, wording: Wording = Wording()) -> None:
+        self._screen = screen
+        self._errors = PlainScreen(errors)
+        self._wording = wording
+        self._start: RunStarted | None = None
+        self._layout = Layout(())
+        self._headed = False
+
+    def connecting(self, options: ClientOptions) -> None:
+        """Said before anything can go wrong with it."""
+        if self._wording.verbose:
+            for text in program_lines():
+                self._say(text)
+        self._say(f"Connecting to host {options.host}, port {options.port}")
+
+    def start(self, start: RunStarted) -> None:
+        self._start = start
+        columns = columns_for(start.transport.metrics, self._wording.rate_letter)
+        indent = len(self._title) + (LABEL_WITH_ROLE if self._bidirectional else LABEL)
+        self._layout = layout_for(columns, indent, self._screen.width)
+        for text in banner(start, self._wording.verbose):
+            self._say(text)
+        self._warn(start.warnings)
+
+    def interval(self, rows: tuple[Row, ...]) -> None:
+        if not self._headed:
+            self._header()
+        elif len(rows) > 1:
+            self._say(SEPARATOR)
+        for row in rows:
+            self._row(Line(row, row.local), "(omitted)" if row.local.omitted else "")
+        for group in self._sums(rows):
+            self._row(Line(group, group.local), "(omitted)" if group.local.omitted else "")
+
+    def end(self, end: RunEnded) -> None:
+        self._say(SEPARATOR)
+        self._header()
+        for row in (*end.rows, *self._sums(end.rows)):
+            self._summary(row)
+        if text := latency_line(end.latency):
+            self._say(text)
+        if self._wording.verbose:
+            self._particulars(end)
+        self._warn(end.warnings)
+        for text in server_output_lines(end):
+            self._say(text)
+        if end.interrupted:
+            self._errors.line((f"iperfpy: {ended_by(end)}", ""))
+        elif self._started.role == "client":
+            self._say("")
+            self._say("iperfpy Done.")
+
+    def error(self, message: str) -> None:
+        self._errors.line((f"iperfpy: error - {message}", ""))
+
+    def close(self) -> None:
+        """Nothing is held back, so there is nothing to do."""
+
+    @property
+    def _started(self) -> RunStarted:
+        if self._start is None:
+            raise RuntimeError("a report begins with start()")
+        return self._start
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            self._errors.line((f"iperfpy: warning - {warning}", ""))
+
+    def _say(self, text: str) -> None:
+        self._put((text, ""))
+
+    def _put(self, *spans: Span) -> None:
+        self._screen.line((self._title, "muted"), *spans)
+
+    @property
+    def _title(self) -> str:
+        return f"{self._wording.title}:  " if self._wording.title else ""
+
+    def _header(self) -> None:
+        label = "[ ID][Role] " if self._bidirectional else "[ ID] "
+        for text in self._layout.heads():
+            self._put((f"{label}{text}", "header"))
+            label = " " * len(label)
+        self._headed = True
+
+    def _row(self, line: Line, note: str = "", note_style: str = "muted") -> None:
+        cells = [self._layout.cell(column, line) for column in self._layout.columns]
+        self._put((self._label(line.row), ""), *cells, (self._layout.note(note), note_style))
+
+    def _summary(self, row: Row) -> None:
+        for side in (Side.SENDER, Side.RECEIVER):
+            sample = row.of(side)
+            if sample is not None:
+                self._row(Line(row, sample, summary=True), side.value, _summary_style(side))
+            elif self._started.role == "client":
+                self._put((self._label(row), ""), (f"  ({side.value} figures not available)", "muted"))
+
+    def _label(self, row: Row) -> str:
+        number = f"[{row.stream:>3}]" if row.stream else "[SUM]"
+        return f"{number}{self._role_tag(row)} "
+
+    def _role_tag(self, row: Row) -> str:
+        if not self._bidirectional:
+            return ""
+        way = "TX" if row.local.side is Side.SENDER else "RX"
+        return f"[{way}-{self._started.role[0].upper()}]"
+
+    @property
+    def _bidirectional(self) -> bool:
+        return self._started.plan.direction is Direction.BIDIRECTIONAL
+
+    def _sums(self, rows: Sequence[Row]) -> list[Row]:
+        """One sum per direction, when there is more than one stream to add up."""
+        metrics = self._started.transport.metrics
+        return [total(group, metrics) for group in by_direction(rows) if len(group) > 1]
+
+    def _particulars(self, end: RunEnded) -> None:
+        """What has no column: the other metrics, processor time, whatever the run adds."""
+        start = self._started
+        for group in by_direction(end.rows):
+            row = total(group, start.transport.metrics)
+            for text in further_figures(row, start.transport.metrics, self._wording.rate_letter):
+                self._say(text)
+        if end.cpu_percent:
+            self._say(cpu_line(end, start))
+        for key, value in end.extra.items():
+            self._say(f"{key} {value}")
+
+
+def server_output_lines(end: RunEnded) -> Iterator[str]:
+    """The server's own report, as it came."""
+    output = end.server_output
+    if output:
+        yield from ("", "Server output:")
+        text = output if isinstance(output, str) else json.dumps(output, indent=2)
+        yield from text.splitlines()
+
+
+def ended_by(end: RunEnded) -> str:
+    """What ended the test early, as iperf3 begins such a sentence."""
+    return f"{'error' if end.failed else 'interrupt'} - {end.interrupted}"
+
+
+def program_lines() -> tuple[str, str]:
+    """What runs, and where."""
+    return f"iperfpy {__version__}", system_info()
+
+
+def time_of(unix_time: float) -> str:
+    """`Wed, 25 Nov 2026 22:10:55 GMT`, as iperf3 has it."""
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(unix_time))
+
+
+def banner(start: RunStarted, verbose: bool) -> Iterator[str]:
+    """Who talks to whom, one line each, and how fast at most."""
+    plan = start.plan
+    if verbose:
+        yield f"Time: {time_of(start.unix_time)}"
+    if start.role == "server":
+        yield f"Accepted connection from {host_of(start.peer)}, port {start.peer[1]}"
+    elif plan.direction is Direction.REVERSE:
+        yield f"Reverse mode, remote host {host_of(start.peer)} is sending"
+    if verbose:
+        yield f"      Cookie: {start.cookie}"
+        if start.tcp_mss is not None:
+            yield f"      TCP MSS: {start.tcp_mss} (control connection)"
+    for one in start.connected:
+        yield (
+            f"[{one.stream.id:>3}] local {host_of(one.local)} port {one.local[1]} "
+            f"connected to {host_of(one.remote)} port {one.remote[1]}"
+        )
+    if plan.rate_bps:
+        yield f"Target rate: {format_rate(plan.rate_bps)} per stream"
+    if verbose:
+        yield f"Starting test: {describe(start)}"
+        given = ", ".join(
+            f"{key} {value}" for key, value in plan.settings.record().items() if value is not None
+        )
+        if given:
+            yield f"Settings: {given}"
+
+
+def describe(start: RunStarted) -> str:
+    """`protocol kcp, 2 streams, 131072-byte blocks, 10 s, omitting 1 s, type of service 0xb8`."""
+    plan = start.plan
+    parts = [f"protocol {plan.transport}", f"{plan.parallel} stream{'s' if plan.parallel > 1 else ''}"]
+    parts.append(f"{plan.block_bytes}-byte blocks")
+    if plan.total_bytes:
+        parts.append(f"{format_size(plan.total_bytes)} to send")
+    elif plan.total_blocks:
+        parts.append(f"{plan.total_blocks} blocks to send")
+    else:
+        parts.append(f"{plan.duration_us / 1e6:g} s" if plan.duration_us else "until interrupted")
+    if plan.omit_us:
+        parts.append(f"omitting {plan.omit_us / 1e6:g} s")
+    if plan.tos:
+        parts.append(f"type of service {plan.tos:#04x}")
+    return ", ".join(parts)
+
+
+def further_figures(row: Row, metrics: Sequence[Metric], letter: str = "") -> Iterator[str]:
+    """The metrics that have no column, each with what it means; those not available are left out."""
+    for metric in metrics:
+        sample = row.of(metric.side)
+        if metric.title or sample is None or sample.values.get(metric.key) is None:
+            continue
+        line = Line(row, sample, summary=True)
+        value = format_value(metric.unit, line.value(metric), letter or DEFAULT_RATE_LETTER)
+        yield f"  {title_of(metric, letter or DEFAULT_RATE_LETTER):<28} {value:>12}  {metric.doc}"
+
+
+def latency_line(latency: Latency) -> str:
+    """`RTT: 0.031 ms idle, 8.71 ms loaded (4.20 to 19.3); responsiveness 6889 RPM`, as far as it is known."""
+    parts = []
+    if latency.idle_rtt_us is not None:
+        parts.append(f"{milliseconds(latency.idle_rtt_us)} ms idle")
+    if latency.loaded_rtt_us is not None:
+        low, high = latency.loaded_rtt_us_min, latency.loaded_rtt_us_max
+        spread = (
+            f" ({milliseconds(low)} to {milliseconds(high)})" if low is not None and high is not None else ""
+        )
+        parts.append(f"{milliseconds(latency.loaded_rtt_us)} ms loaded{spread}")
+    rpm = latency.responsiveness_rpm
+    responsiveness = f"; responsiveness {rpm:.0f} RPM" if rpm is not None else ""
+    return f"RTT: {', '.join(parts)}{responsiveness}" if parts else ""
+
+
+def cpu_line(end: RunEnded, start: RunStarted) -> str:
+    """Processor time of both ends, as per cent of one core."""
+    sends = {row.local.side for row in end.rows}
+    local = "/".join(sorted(side.value for side in sends))
+    remote = "/".join(sorted(side.value for side in Side if side not in sends or len(sends) > 1))
+    text = f"CPU Utilization: local/{local} {_cpu(end, 'host')}"
+    return text + (f", remote/{remote} {_cpu(end, 'remote')}" if "remote_total" in end.cpu_percent else "")
+
+
+def _cpu(end: RunEnded, whose: str) -> str:
+    whole, user, system = (
+        end.cpu_percent.get(f"{whose}_{part}", 0.0) for part in ("total", "user", "system")
+    )
+    return f"{whole:.1f}% ({user:.1f}%u/{system:.1f}%s)"
+
+
+def host_of(address: SocketAddress) -> str:
+    """The address without the prefix that a dual-stack socket puts before IPv4."""
+    return str(address[0]).removeprefix("::ffff:")
+
+
+def _summary_style(side: Side) -> str:
+    return "strong" if side is Side.RECEIVER else "muted"

@@ -1,0 +1,122 @@
+"""What a user may ask of sockets, whatever the transport: marks, the kernel's pacing, a device, timeouts.
+
+    mark       -S, --dscp, --fq-rate: every data socket of a test, at both ends
+    prepare    --bind-dev, -L, --snd-timeout, --cntl-ka: before a socket is bound, at the end that asked
+
+Raises `PlanError`, one sentence, where this system cannot do what was asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+
+from iperfpy.errors import PlanError
+from iperfpy.options import SocketOptions
+from iperfpy.plan import Plan
+from iperfpy.protocols.contract import SocketAddress
+
+MAPPED = "::ffff:"
+IE_SET_TOS, IE_INIT_STREAM = 125, 201
+SO_MAX_PACING_RATE = 47
+IPV6_FLOWLABEL_MGR, IPV6_FLOWINFO_SEND = 32, 33
+_FLOW_LABEL_REQUEST = struct.Struct("=16s 4s B B H H H I")  # struct in6_flowlabel_req, linux/in6.h
+_GET, _ANYBODY, _CREATE = 0, 255, 1
+
+
+def mark(sock: socket.socket, plan: Plan) -> None:
+    """The type of service and the kernel's pacing of one data socket."""
+    if plan.tos:
+        set_tos(sock, plan.tos)
+    if plan.fq_rate_bps:
+        with _asked("--fq-rate"):
+            sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("@L", plan.fq_rate_bps // 8))
+
+
+def mark_descriptor(fd: int, plan: Plan) -> None:
+    """The same, for a socket that belongs to a channel."""
+    if plan.tos or plan.fq_rate_bps:
+        sock = socket.socket(fileno=fd)
+        try:
+            mark(sock, plan)
+        finally:
+            sock.detach()
+
+
+def set_tos(sock: socket.socket, tos: int) -> None:
+    """The byte of the IP header: type of service of IPv4, traffic class of IPv6."""
+    with _asked("-S", IE_SET_TOS):
+        if sock.family == socket.AF_INET6 and not _speaks_ipv4(sock):
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+
+
+def _speaks_ipv4(sock: socket.socket) -> bool:
+    """Whether the peer of a dual-stack socket is an IPv4 one."""
+    try:
+        return str(sock.getpeername()[0]).startswith(MAPPED)
+    except OSError:  # not connected yet
+        return False
+
+
+def prepare(sock: socket.socket, options: SocketOptions, remote: SocketAddress | None = None) -> None:
+    """A socket that is neither bound nor connected. `remote`: where it will connect to, with the flow label
+    that it will use."""
+    if options.device:
+        bind_device(sock, options.device)
+    if sock.type == socket.SOCK_STREAM:
+        limit_unacknowledged(sock, options)
+    if remote is not None and len(remote) > 2 and remote[2]:
+        lease_flow_label(sock, remote)
+
+
+def limit_unacknowledged(sock: socket.socket, options: SocketOptions) -> None:
+    """How long TCP waits for an acknowledgement (RFC 5482) before it gives up."""
+    if options.send_timeout_us:
+        with _asked("--snd-timeout"):
+            milliseconds = max(1, options.send_timeout_us // 1000)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
+def bind_device(sock: socket.socket, device: str) -> None:
+    """Only through this network interface."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
+    except PermissionError as error:
+        raise PlanError(f"binding to the interface {device} needs privileges here") from error
+    except (OSError, AttributeError) as error:
+        raise PlanError(f"cannot bind to the interface {device}: there is none of that name") from error
+
+
+def keep_alive(sock: socket.socket, options: SocketOptions) -> None:
+    """Probes on an idle control connection, so that a dead one is noticed and a NAT remembers it."""
+    if options.keepalive is None:
+        return
+    with _asked("--cntl-ka"):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        for name, value in zip(names, options.keepalive, strict=True):
+            if value:
+                sock.setsockopt(socket.IPPROTO_TCP, name, value)
+
+
+def lease_flow_label(sock: socket.socket, remote: SocketAddress) -> None:
+    """Linux sends a label only to whoever has asked for it (RFC 6437 leaves the choice to the source)."""
+    address = socket.inet_pton(socket.AF_INET6, str(remote[0]).partition("%")[0])
+    label = int(remote[2]).to_bytes(4, "big")
+    request = _FLOW_LABEL_REQUEST.pack(address, label, _GET, _ANYBODY, _CREATE, 0, 0, 0)
+    with _asked("-L"):
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWLABEL_MGR, request)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1)
+
+
+@contextlib.contextmanager
+def _asked(flag: str, i_errno: int = IE_INIT_STREAM) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, AttributeError) as error:
+        why = getattr(error, "strerror", None) or "it does not know it"
+        raise PlanError(f"this system refuses {flag}: {why}", i_errno) from error

@@ -1,0 +1,237 @@
+"""Sockets and addresses: resolving, listening, connecting. All sockets here are non-blocking TCP."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from dataclasses import dataclass
+
+from iperfpy.errors import ConnectError, ListenError, PlanError
+from iperfpy.options import ServerOptions
+from iperfpy.protocols.contract import SocketAddress
+from iperfpy.runtime.socket_options import MAPPED, bind_device
+
+BACKLOG = 128
+IPPROTO_MPTCP = 262
+DISCARD_READS, DISCARD_BYTES = 16, 64 * 1024
+
+
+def plain(address: SocketAddress) -> SocketAddress:
+    """The address without the prefix that a dual-stack socket gives an IPv4 peer."""
+    host = str(address[0])
+    return (host.removeprefix(MAPPED), *address[1:]) if host.startswith(MAPPED) else address
+
+
+def with_port(address: SocketAddress, port: int) -> SocketAddress:
+    """The same host, another port."""
+    return (address[0], port, *address[2:])
+
+
+def is_ipv6(address: SocketAddress) -> bool:
+    """Whether the address has IPv6's form."""
+    return ":" in str(address[0])
+
+
+def any_address(family: int) -> SocketAddress:
+    """The wildcard address of a family, port 0."""
+    return ("::", 0, 0, 0) if family == socket.AF_INET6 else ("0.0.0.0", 0)
+
+
+async def resolve(host: str, port: int, family: int) -> list[tuple[int, SocketAddress]]:
+    """(family, address) of a host, in the order to try them.
+
+    Raises
+    ------
+    ConnectError
+        When the name means nothing, or nothing of that family.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ConnectError(f"cannot find the host {host}{_of_family(family)}: {reason(error)}") from error
+    return [(int(each[0]), each[4]) for each in found]
+
+
+async def resolve_local(host: str, family: int) -> SocketAddress:
+    """The local address that `-B host` names, port 0. Raises `PlanError`."""
+    try:
+        found = await resolve(host, 0, family)
+    except ConnectError as error:
+        raise PlanError(
+            f"cannot bind to {host}: it is no address{_of_family(family)} of this machine"
+        ) from error
+    return found[0][1]
+
+
+def new_socket(family: int, protocol: int = 0) -> socket.socket:
+    """A non-blocking TCP socket, or one of another stream `protocol`. Raises OSError."""
+    sock = socket.socket(family, socket.SOCK_STREAM, protocol)
+    if protocol:  # the event loop asks the resolver about a socket's protocol, which knows few
+        sock = socket.socket(family, socket.SOCK_STREAM, 0, fileno=sock.detach())
+    sock.setblocking(False)
+    return sock
+
+
+def bind(sock: socket.socket, local: SocketAddress) -> None:
+    """Bind a client's socket. Raises `PlanError` naming the address."""
+    if local[1]:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(local)
+    except OSError as error:
+        raise PlanError(f"cannot bind to {local[0]} port {local[1]}: {reason(error)}") from error
+
+
+def set_no_delay(sock: socket.socket) -> None:
+    """Small control messages leave at once."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def close_gently(sock: socket.socket) -> None:
+    """Close a non-blocking socket so that what was said last arrives: closed with something unread, the
+    kernel would answer with a reset, which can overtake it. Reads a bounded amount, and never waits."""
+    try:
+        for _ in range(DISCARD_READS):
+            if not sock.recv(DISCARD_BYTES):
+                break
+    except OSError:
+        pass  # nothing is left, or there is no connection: either way it can be closed
+    sock.close()
+
+
+def segment_size(sock: socket.socket) -> int | None:
+    """The MSS of a connected socket, in bytes, where the platform tells."""
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) or None
+    except (OSError, AttributeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFacts:
+    """What the system says about an open socket; None, or empty, where it does not."""
+
+    mss_bytes: int | None
+    send_buffer_bytes: int | None
+    receive_buffer_bytes: int | None
+    congestion: str
+
+
+def socket_facts(descriptor: int) -> SocketFacts:
+    """The facts of a socket that belongs to somebody else, which stays as it is."""
+    try:
+        sock = socket.socket(fileno=os.dup(descriptor))
+    except OSError:
+        return SocketFacts(None, None, None, "")
+    with sock:
+        return SocketFacts(
+            segment_size(sock),
+            _option(sock, socket.SO_SNDBUF),
+            _option(sock, socket.SO_RCVBUF),
+            _congestion(sock),
+        )
+
+
+def _option(sock: socket.socket, name: int) -> int | None:
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, name)
+    except OSError:
+        return None
+
+
+def _congestion(sock: socket.socket) -> str:
+    try:
+        name = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+    except (OSError, AttributeError):
+        return ""
+    return name.split(b"\0", 1)[0].decode("ascii", "replace")
+
+
+async def listen(options: ServerOptions) -> socket.socket:
+    """A listening socket: of both families unless an address or a family was asked for.
+
+    Raises
+    ------
+    ListenError
+        With one sentence: the port is in use, the address is not ours, permission is missing.
+    """
+    where = f"port {options.port}" + (f" of {options.bind}" if options.bind else "")
+    try:
+        family, address, dual = await _listening_address(options)
+        return _listen_at(family, address, dual, options.sockets.device)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {where}: {reason(error)}") from error
+    except ConnectError as error:
+        raise ListenError(f"cannot listen on {where}: {error}") from error
+
+
+async def _listening_address(options: ServerOptions) -> tuple[int, SocketAddress, bool]:
+    """(family, address, whether IPv4 peers are welcome on an IPv6 socket)."""
+    if options.bind:
+        family, address = (await resolve(options.bind, options.port, options.family))[0]
+        return family, address, address[0] == "::" and not options.family
+    if options.family == socket.AF_INET or not _has_ipv6():
+        return socket.AF_INET, ("0.0.0.0", options.port), False
+    return socket.AF_INET6, ("::", options.port, 0, 0), not options.family
+
+
+def _listen_at(family: int, address: SocketAddress, dual: bool, device: str) -> socket.socket:
+    sock = _new_listener(family)
+    try:
+        if device:
+            bind_device(sock, device)  # accepted sockets inherit it
+        if os.name == "posix":  # elsewhere the option would let two servers share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _new_listener(family: int) -> socket.socket:
+    """A socket whose connections speak Multipath TCP to clients that do, and plain TCP to all others."""
+    try:
+        return new_socket(family, IPPROTO_MPTCP)
+    except OSError:
+        return new_socket(family)
+
+
+def _has_ipv6() -> bool:
+    if not socket.has_ipv6:
+        return False
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+            sock.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
+def reason(error: BaseException) -> str:
+    """Why the system refused, without numbers and names of calls."""
+    known = {
+        errno.EADDRINUSE: "the port is in use",
+        errno.EADDRNOTAVAIL: "the address is not one of this machine",
+        errno.EACCES: "permission denied",
+        errno.ECONNREFUSED: "connection refused",
+        errno.ECONNRESET: "connection reset",
+        errno.ENETUNREACH: "network unreachable",
+        errno.EHOSTUNREACH: "host unreachable",
+        errno.ETIMEDOUT: "no answer",
+    }
+    if isinstance(error, socket.gaierror):
+        return (error.strerror or "unknown name").lower()
+    if isinstance(error, OSError):
+        return known.get(error.errno or 0) or (error.strerror or str(error)).lower()
+    return str(error)
+
+
+def _of_family(family: int) -> str:
+    return {int(socket.AF_INET): " (IPv4)", int(socket.AF_INET6): " (IPv6)"}.get(family, "")

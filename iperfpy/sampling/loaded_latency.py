@@ -1,0 +1,42 @@
+"""What the load does to the path's round trips, as every transport's sender measures them.
+
+    idle            before the test, on the control connection: its shortest round trip (TCP_INFO, min_rtt)
+    loaded          while data flows, by the flow that carries it: the sender's `rtt_us`, of all streams
+    responsiveness  60 s / mean loaded round trip, in round trips per minute (RPM)
+
+RPM is the unit of draft-ietf-ippm-responsiveness, section 4. That draft's figure is a mean over connection
+set-up, TLS and HTTP exchanges, on the loaded and on separate connections; this one is of the loaded flow's
+transport alone, and so compares tests of this program with each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from iperfpy.protocols.metrics import Side
+from iperfpy.records import Latency, Row
+from iperfpy.sampling.sampler import number
+
+RTT_KEY = "rtt_us"
+"""What a transport calls its round-trip time."""
+
+
+def latency(idle_us: float | None, rows: Iterable[Row]) -> Latency:
+    """Of a whole test. A stream whose sender knows no round trip counts for nothing.
+
+    Parameters
+    ----------
+    idle_us : None where the system does not say
+    rows : one per stream, over the whole test
+    """
+    senders = [sample.values for row in rows if (sample := row.of(Side.SENDER)) is not None]
+    lows, means, highs = (
+        [known for values in senders if (known := number(values.get(f"{RTT_KEY}_{name}"))) is not None]
+        for name in ("min", "mean", "max")
+    )
+    return Latency(
+        idle_rtt_us=idle_us,
+        loaded_rtt_us_min=min(lows, default=None),
+        loaded_rtt_us=sum(means) / len(means) if means else None,
+        loaded_rtt_us_max=max(highs, default=None),
+    )

@@ -1,0 +1,149 @@
+"""Adds samples up: streams of one moment into a sum, stretches of one stream into a longer one.
+
+How a figure is added follows from how its metric is declared:
+
+    counter                 added
+    ratio, across, missing  computed anew from the added counters, never averaged
+    gauge of a time or %    mean over the streams that have it
+    gauge of a rate         added over streams
+    gauge that is a text    what all streams agree on
+    any other gauge         None over several streams: two windows are not one window
+    spread of a gauge       the outermost minimum and maximum, the mean of the means
+
+Over time (`merge`) a gauge is what it was at the end, and a spread covers both stretches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
+from iperfpy.records import Row, Sample
+from iperfpy.sampling.sampler import SPREADS, number, ratios
+
+_AVERAGED = (Unit.MICROSECONDS, Unit.PERCENT)
+
+
+def total(rows: Sequence[Row], metrics: Sequence[Metric] = ()) -> Row:
+    """The sum over the streams of one direction: a `Row` with `stream` 0.
+
+    The peer's part is there only when every row has one. Figures that no metric describes are left out.
+    Raises ValueError without rows.
+    """
+    if not rows:
+        raise ValueError("a sum needs at least one row")
+    peers = [row.peer for row in rows if row.peer is not None]
+    together = Row(
+        stream=0,
+        local=_over_streams([row.local for row in rows], metrics),
+        peer=_over_streams(peers, metrics) if len(peers) == len(rows) else None,
+        direction=rows[0].direction,
+    )
+    return across(together, metrics)
+
+
+def across(row: Row, metrics: Sequence[Metric]) -> Row:
+    """The row with the figures that need a counter of either end, as far as both are known."""
+    sender, receiver = row.of(Side.SENDER), row.of(Side.RECEIVER)
+    if sender is None or receiver is None:
+        return row
+    figures: dict[Side, dict[str, Value]] = {Side.SENDER: {}, Side.RECEIVER: {}}
+    for metric in metrics:
+        if metric.kind in (Kind.ACROSS, Kind.MISSING):
+            figures[metric.side][metric.key] = _between(metric, sender.values, receiver.values)
+    ends = {end.side: replace(end, values={**end.values, **figures[end.side]}) for end in (sender, receiver)}
+    other = Side.RECEIVER if row.local.side is Side.SENDER else Side.SENDER
+    return replace(row, local=ends[row.local.side], peer=ends[other])
+
+
+def _between(metric: Metric, sender: Mapping[str, Value], receiver: Mapping[str, Value]) -> float | None:
+    """The intervals of two ends are not the same moments: more may arrive in one than was sent in it."""
+    part, whole = number(receiver.get(metric.numerator)), number(sender.get(metric.denominator))
+    if part is None or not whole:
+        return None
+    share = part / whole if metric.kind is Kind.ACROSS else max(0.0, 1.0 - part / whole)
+    return share * (100.0 if metric.unit is Unit.PERCENT else 1.0)
+
+
+def by_direction(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows in groups of one direction each, in order of appearance: what `total` may be asked for."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.direction, []).append(row)
+    return list(groups.values())
+
+
+def merge(a: Sample, b: Sample, metrics: Sequence[Metric] = ()) -> Sample:
+    """Two stretches of one stream, `a` the earlier, as one: how a runt interval joins its neighbour.
+
+    Figures that no metric describes keep their later value.
+    """
+    values = dict(b.values)
+    ours = [metric for metric in metrics if metric.side is b.side]
+    for metric in ours:
+        if metric.kind is Kind.COUNTER:
+            values[metric.key] = _sum([a.values.get(metric.key), b.values.get(metric.key)])
+        elif metric.spread:
+            weights = (a.end_us - a.start_us, b.end_us - b.start_us)
+            values.update(_spread(metric.key, [a.values, b.values], weights))
+    values.update(ratios(ours, values))
+    return Sample(b.stream, b.side, a.start_us, b.end_us, a.bytes + b.bytes, values, a.omitted and b.omitted)
+
+
+def _over_streams(samples: Sequence[Sample], metrics: Sequence[Metric]) -> Sample:
+    first = samples[0]
+    records = [sample.values for sample in samples]
+    ours = [metric for metric in metrics if metric.side is first.side]
+    values: dict[str, Value] = {}
+    for metric in ours:
+        figures = [record.get(metric.key) for record in records]
+        if metric.kind is Kind.COUNTER:
+            values[metric.key] = _sum(figures)
+        elif metric.kind is Kind.GAUGE:
+            values[metric.key] = _gauge(metric.unit, figures)
+            if metric.spread:
+                values.update(_spread(metric.key, records, [1] * len(records)))
+    values.update(ratios(ours, values))
+    return Sample(
+        stream=0,
+        side=first.side,
+        start_us=min(sample.start_us for sample in samples),
+        end_us=max(sample.end_us for sample in samples),
+        bytes=sum(sample.bytes for sample in samples),
+        values=values,
+        omitted=first.omitted,
+    )
+
+
+def _sum(figures: Sequence[Value]) -> Value:
+    known = [figure for figure in map(number, figures) if figure is not None]
+    return sum(known) if len(known) == len(figures) else None
+
+
+def _gauge(unit: Unit, figures: Sequence[Value]) -> Value:
+    if unit is Unit.BITS_PER_SECOND:
+        return _sum(figures)
+    if unit in _AVERAGED:
+        known = [figure for figure in map(number, figures) if figure is not None]
+        return sum(known) / len(known) if known else None
+    agreed = len(figures) == 1 or (unit is Unit.TEXT and all(figure == figures[0] for figure in figures))
+    return figures[0] if agreed else None
+
+
+def _spread(key: str, records: Sequence[Mapping[str, Value]], weights: Sequence[int]) -> dict[str, Value]:
+    """The outermost minimum and maximum, and the mean of the means by weight, where there are any."""
+    lows, means, highs = (
+        [
+            (number(record.get(f"{key}_{name}")), weight)
+            for record, weight in zip(records, weights, strict=True)
+        ]
+        for name in SPREADS
+    )
+    weighed = [(mean, weight) for mean, weight in means if mean is not None]
+    weight_sum = sum(weight for _, weight in weighed)
+    return {
+        f"{key}_min": min((low for low, _ in lows if low is not None), default=None),
+        f"{key}_mean": sum(mean * weight for mean, weight in weighed) / weight_sum if weight_sum else None,
+        f"{key}_max": max((high for high, _ in highs if high is not None), default=None),
+    }

@@ -1,0 +1,224 @@
+"""What a sender sends: blocks of payload, at a rate, until an end.
+
+    Budget   bytes that all streams of one direction share (-n, -k): handed out exactly, never more
+    Pace     one stream's rate (-b): says when the next bytes may go
+    Payload     both, as the transport asks for them; `iperfpy.protocols.contract.Load`
+
+`wait_us` and `take` are called from one thread per stream, `begin` and `stop` from the event loop's:
+a budget has a lock, and everything else is either written by one thread or a flag.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from functools import lru_cache, partial
+from io import RawIOBase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from iperfpy.plan import Plan
+    from iperfpy.protocols.contract import Transport
+    from iperfpy.protocols.settings import Settings
+
+FOREVER = -1
+LONGEST_WAIT_US = 50_000
+"""No wait is longer, so that whoever sleeps through it notices `stop` soon."""
+
+SLICE_BYTES = 12_500
+SHORTEST_SLICE_US, LONGEST_SLICE_US = 1_000, 10_000
+SMALLEST_SLICE_BYTES = 1_400
+"""A paced block goes out in slices of about so many bytes, which make so few wake-ups that a slow rate costs
+next to nothing: 10 ms at 10 Mb/s. From 100 Mb/s on a slice is the shortest that event loops sleep, so that a
+second's figure is exact to a thousandth. None is smaller than about one packet."""
+WHOLE_SLICE_US = 250
+"""Blocks that cannot be cut go out in bursts of at most this much time, or one at a time."""
+
+STALL_US = 20_000
+"""How far behind its schedule a pace may catch up; more is forgotten, so that a stall makes no burst."""
+
+
+class Budget:
+    """Bytes that several senders share.
+
+    Parameters
+    ----------
+    total_bytes : int
+        0: unlimited. The budget counts from `begin` on; before, everything is granted (-O).
+    """
+
+    def __init__(self, total_bytes: int) -> None:
+        self._left = total_bytes
+        self._limited = False
+        self._total = total_bytes
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """What is granted from now on counts."""
+        with self._lock:
+            self._limited = self._total > 0
+
+    @property
+    def spent(self) -> bool:
+        return self._limited and self._left == 0
+
+    def claim(self, size_bytes: int, unit_bytes: int = 1) -> int:
+        """At most `size_bytes`, as much as is left; 0 when nothing is. What is left is rounded up to whole
+        units."""
+        if not self._total:
+            return size_bytes
+        with self._lock:
+            if not self._limited:
+                return size_bytes
+            granted = min(size_bytes, -(-self._left // unit_bytes) * unit_bytes)
+            self._left = max(0, self._left - granted)
+            return granted
+
+
+class Pace:
+    """When the next bytes of a stream may go.
+
+    Parameters
+    ----------
+    rate_bps : int
+        Payload bits per second, above 0.
+    burst_bytes : int
+        Sent back to back before the pace waits (`-b rate/blocks`); 0 for a smooth flow.
+    """
+
+    def __init__(self, rate_bps: int, burst_bytes: int = 0) -> None:
+        self._us_per_byte = 8e6 / rate_bps
+        self._burst_bytes = burst_bytes
+        self._in_burst = 0
+        self._next_us: float | None = None
+
+    def wait_us(self, now_us: int) -> int:
+        """Microseconds from `now_us` until more may go."""
+        if self._next_us is None:
+            self._next_us = float(now_us)
+        if 0 < self._in_burst < self._burst_bytes:
+            return 0
+        self._in_burst = 0
+        self._next_us = max(self._next_us, now_us - STALL_US)
+        return max(0, min(LONGEST_WAIT_US, int(self._next_us - now_us + 0.999)))
+
+    def spend(self, size_bytes: int) -> None:
+        """That much has gone."""
+        if self._next_us is not None:
+            self._next_us += size_bytes * self._us_per_byte
+        if self._burst_bytes:
+            self._in_burst += size_bytes
+
+
+class Payload:
+    """One stream's payload. Implements `iperfpy.protocols.contract.Load`.
+
+    Parameters
+    ----------
+    block_bytes : int
+        Length of a block; a paced one goes out in smaller slices.
+    budget : Budget
+        Shared with the other streams of this direction.
+    rate_bps, burst_blocks : int
+        As in `Plan`; 0 means unlimited, and no bursts.
+    whole_blocks : int
+        Above 0: blocks are never cut, and a slice has at most so many (`Transport.whole_blocks`).
+    bulk_bytes : int
+        Without a rate, offer so much at once even if a block is shorter (`Transport.bulk_bytes`).
+    payload : callable
+        Gives so many bytes to send again and again, read-only.
+    """
+
+    def __init__(
+        self,
+        block_bytes: int,
+        budget: Budget,
+        rate_bps: int = 0,
+        burst_blocks: int = 0,
+        whole_blocks: int = 0,
+        bulk_bytes: int = 0,
+        payload: Callable[[int], memoryview] = lambda size: memoryview(os.urandom(size)),
+    ) -> None:
+        self._budget = budget
+        self._pace = Pace(rate_bps, burst_blocks * block_bytes) if rate_bps else None
+        self._unit_bytes = block_bytes if whole_blocks else 1
+        if whole_blocks:
+            self._slice_bytes = block_bytes * _slice_blocks(block_bytes, rate_bps, burst_blocks, whole_blocks)
+        else:
+            at_once = block_bytes if rate_bps else max(block_bytes, bulk_bytes)
+            self._slice_bytes = _slice_bytes(at_once, rate_bps, burst_blocks)
+        self._block = payload(max(block_bytes, self._slice_bytes))
+        self._file: RawIOBase | None = None
+        self._granted = 0
+        self._stopped = False
+
+    @classmethod
+    def of(cls, plan: Plan, transport: Transport, budget: Budget) -> Payload:
+        """What one sender of this test sends. A block length of the user's own is kept to the letter."""
+        usual = plan.block_bytes == transport.block_bytes(plan.settings)
+        bulk_bytes = transport.bulk_bytes if usual else 0
+        return cls(
+            plan.block_bytes,
+            budget,
+            plan.rate_bps,
+            plan.burst_blocks,
+            transport.whole_blocks,
+            bulk_bytes,
+            partial(_payload, transport, plan.settings),
+        )
+
+    def read_from(self, file: RawIOBase) -> None:
+        """Send what the file holds, once, in place of the same payload again and again."""
+        self._file = file
+        self._block = memoryview(bytearray(len(self._block)))
+
+    def wait_us(self, now_us: int) -> int:
+        """0: call `take` now. Positive: ask again after that time. -1: there is no more."""
+        if self._stopped:
+            return FOREVER
+        if self._pace is not None:
+            wait = self._pace.wait_us(now_us)
+            if wait:
+                return wait
+        if not self._granted:
+            self._granted = self._budget.claim(self._slice_bytes, self._unit_bytes)
+            if self._file is not None:
+                self._granted = self._file.readinto(self._block[: self._granted]) or 0
+        return 0 if self._granted else FOREVER
+
+    def take(self) -> memoryview:
+        """The next slice: read-only, as long as `whole_blocks` or `bulk_bytes` say, else a block at most."""
+        size, self._granted = self._granted, 0
+        if self._pace is not None:
+            self._pace.spend(size)
+        return self._block[:size]
+
+    def stop(self) -> None:
+        """No more from now on."""
+        self._stopped = True
+
+    @property
+    def exhausted(self) -> bool:
+        """All that was asked for has been handed out (never, without a budget)."""
+        return self._budget.spent
+
+
+@lru_cache(maxsize=4)
+def _payload(transport: Transport, settings: Settings, size_bytes: int) -> memoryview:
+    """Read-only: the streams of a test share it, and the processor's cache."""
+    return memoryview(transport.payload(settings, size_bytes))
+
+
+def _slice_bytes(block_bytes: int, rate_bps: int, burst_blocks: int) -> int:
+    if not rate_bps or burst_blocks:
+        return block_bytes
+    shortest, longest = (rate_bps * us // 8_000_000 for us in (SHORTEST_SLICE_US, LONGEST_SLICE_US))
+    smooth = min(max(SLICE_BYTES, shortest), longest)
+    return min(block_bytes, max(SMALLEST_SLICE_BYTES, smooth))
+
+
+def _slice_blocks(block_bytes: int, rate_bps: int, burst_blocks: int, most: int) -> int:
+    if not rate_bps or burst_blocks:
+        return 1 if burst_blocks else most
+    return max(1, min(most, rate_bps * WHOLE_SLICE_US // (8_000_000 * block_bytes)))

@@ -1,0 +1,450 @@
+"""One UDP socket that sends and receives runs of datagrams with one system call each.
+
+Linux cuts a buffer into datagrams on the way out (UDP_SEGMENT, "GSO", 4.18) and hands a run of equal
+datagrams over in one piece on the way in (UDP_GRO, 5.0). Both are probed once per process and address
+family. Without them (another system, an older kernel, `offload=False` or the environment variable
+IPERFPY_NO_OFFLOAD) the same calls move one datagram at a time.
+
+Nothing here raises because of what the *path* did to earlier datagrams: an ICMP error or a packet
+filter's verdict is counted, and `check` turns it into a sentence when somebody asks.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterable
+from functools import cache
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.datagrams.arrival_time import apart
+from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
+from iperfpy.protocols.errors import PathError, PeerError, TransportError
+
+SOL_UDP = 17
+UDP_SEGMENT = 103
+UDP_GRO = 104
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+IP_PKTINFO = 8
+IPV6_RECVPKTINFO = 49
+IPV6_PKTINFO = 50
+
+RUN_BYTES = 65_536
+"""What the kernel hands over at once never exceeds an IP datagram's length field, 65,535 bytes."""
+RECEIVE_BYTES = 4 * RUN_BYTES
+"""Runs of one size are gathered into one batch while a whole run more still fits."""
+MOST_GATHERED = 1024
+"""Datagrams in a batch beyond which no more are gathered."""
+
+_ANCILLARY_BYTES = 128 if hasattr(socket, "CMSG_SPACE") else 0
+"""For a segment size, a stamp and a struct in6_pktinfo."""
+_SEGMENT = struct.Struct("=H")
+
+_REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
+_UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENOPROTOOPT}
+_DROPPED = {errno.EPERM, errno.EACCES, errno.ENOBUFS}  # a packet filter or a full queue on this machine
+
+
+@cache
+def offload_of(family: int) -> tuple[bool, bool]:
+    """(can segment on send, can coalesce on receive) for an address family, asked of the kernel once."""
+    if not sys.platform.startswith("linux"):
+        return False, False
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        return _accepts(probe, UDP_SEGMENT, 0), _accepts(probe, UDP_GRO, 1)
+
+
+def offload_forbidden() -> bool:
+    """Whether the environment says to do without (IPERFPY_NO_OFFLOAD set to anything but 0)."""
+    return os.environ.get("IPERFPY_NO_OFFLOAD", "0") not in ("", "0")
+
+
+def family_of(address: SocketAddress) -> socket.AddressFamily:
+    """The family of a numeric socket address."""
+    return socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
+
+
+class DatagramSocket:
+    """A non-blocking UDP socket, IPv4 or IPv6, that speaks `DatagramBatch`.
+
+    Attributes
+    ----------
+    stamped, stamp : bool, bytes
+        Whether the kernel notes when something arrives (stamps.py), and that of what was read last.
+    refused, unreachable, dropped : int
+        Send or receive attempts that reported a closed port at the peer, no route, or a local verdict
+        (packet filter, full queue) about datagrams handed over before.
+    """
+
+    def __init__(self, sock: socket.socket, *, offload: bool = True) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        segment, coalesce = offload_of(sock.family) if offload and not offload_forbidden() else (False, False)
+        if coalesce:
+            sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+        self._gso_bytes = 0xFFFF if segment else 0  # longest datagram that the kernel has not refused to cut
+        self._ancillary: dict[int, list[tuple[int, int, bytes]]] = {}
+        self._buffer = bytearray(RECEIVE_BYTES)
+        self._into = [memoryview(self._buffer)[:RUN_BYTES]]
+        self._held: tuple[int, int, int, SocketAddress] | None = None
+        self.stamped, self.stamp = False, b""
+        self._view = np.frombuffer(self._buffer, np.uint8)
+        self.emptied = False
+        """Whether the last `receive` saw the end of what waits: asking again now would be in vain."""
+        self.refused = self.unreachable = self.dropped = 0
+        self.local_address: SocketAddress = sock.getsockname()
+        self.remote_address: SocketAddress | None = None
+        self._told = (0, 0)
+
+    @classmethod
+    def connected(
+        cls,
+        remote: SocketAddress,
+        local: SocketAddress | None = None,
+        *,
+        reuse: bool = False,
+        offload: bool = True,
+        prepare: Callable[[socket.socket], None] | None = None,
+    ) -> Self:
+        """A socket that exchanges datagrams with `remote` only, bound to `local` if given. `prepare` sees it
+        before it is bound.
+
+        Raises
+        ------
+        TransportError
+            When `local` cannot be had.
+        PathError
+            When there is no route to `remote`.
+        """
+        sock = _bind(family_of(remote), local, reuse, prepare)
+        made = cls(sock, offload=offload)
+        made.connect(remote)
+        return made
+
+    @classmethod
+    def bound(cls, local: SocketAddress, reuse: bool = True, *, offload: bool = True) -> Self:
+        """A socket that hears everybody at `local`. With `reuse`, others may share the port (a socket
+        connected to a peer then gets that peer's datagrams); without, a port in use is an error.
+
+        Raises
+        ------
+        TransportError
+            When `local` cannot be had.
+        """
+        return cls(_bind(family_of(local), local, reuse), offload=offload)
+
+    def connect(self, remote: SocketAddress) -> None:
+        """Exchange datagrams with `remote` only from now on. Datagrams already queued are still received.
+
+        Raises
+        ------
+        PathError
+            When there is no route to `remote`.
+        """
+        try:
+            self._sock.connect(remote)
+        except OSError as error:
+            self._sock.close()
+            raise PathError(f"cannot reach {remote[0]} over UDP: {error.strerror}") from error
+        self.remote_address = remote
+        self.local_address = self._sock.getsockname()
+
+    def share_port(self) -> None:
+        """Let other sockets of this process bind the same port from now on."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+    @property
+    def segments(self) -> bool:
+        """Whether runs of datagrams leave with one system call."""
+        return self._gso_bytes > 0
+
+    @property
+    def raw(self) -> socket.socket:
+        """The socket underneath, for a thread of its own."""
+        return self._sock
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ sending
+
+    def send(self, batch: DatagramBatch, address: SocketAddress | None = None) -> int:
+        """Hand `batch` to the kernel, to `address` or, when connected, to the peer.
+
+        Returns
+        -------
+        int
+            Datagrams taken. Fewer than `batch.count`: the send buffer is full; try the rest later.
+
+        Raises
+        ------
+        PathError
+            When a datagram is longer than the path or the protocol carries.
+        """
+        stride = batch.stride
+        if batch.count > 1 and 0 < stride <= self._gso_bytes:
+            return self._send_run(batch, address)
+        return self._send_each(batch, 0, address)
+
+    def _send_run(self, batch: DatagramBatch, address: SocketAddress | None) -> int:
+        stride, size, view = batch.stride, batch.size, batch.data.data
+        ancillary = self._ancillary.get(stride)
+        if ancillary is None:
+            ancillary = self._ancillary[stride] = [(SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(stride))]
+        chunk_bytes = min(MAX_DATAGRAMS, MAX_BYTES // stride) * stride
+        for start in range(0, size, chunk_bytes):
+            verdict = self._hand_over(view[start : min(start + chunk_bytes, size)], ancillary, address)
+            if verdict == errno.EAGAIN:
+                return start // stride
+            if verdict:
+                # Beyond the interface's MTU, where IP may still fragment, or a device that cannot checksum.
+                self._gso_bytes = 0 if verdict == errno.EIO else min(self._gso_bytes, stride - 1)
+                return self._send_each(batch, start // stride, address)
+        return batch.count
+
+    def _send_each(self, batch: DatagramBatch, first: int, address: SocketAddress | None) -> int:
+        stride, size, view = batch.stride, batch.size, batch.data.data
+        for index in range(first, batch.count):
+            piece = view[index * stride : min((index + 1) * stride, size)]
+            verdict = self._hand_over(piece, (), address)
+            if verdict == errno.EAGAIN:
+                return index
+            if verdict == errno.EMSGSIZE:
+                raise PathError(
+                    f"a datagram of {len(piece)} bytes does not fit the path: choose a smaller MTU"
+                )
+            if verdict:
+                raise PathError(f"UDP to {self._peer_name()} failed: {os.strerror(verdict)}")
+        return batch.count
+
+    def _hand_over(
+        self, piece: memoryview, ancillary: Iterable[tuple[int, int, bytes]], address: SocketAddress | None
+    ) -> int:
+        """One `sendmsg`: 0 when the kernel took it or a packet filter ate it, else the errno.
+
+        An ICMP error about an earlier datagram is reported in place of sending this one, and only once:
+        the second attempt tells it from an error about this datagram."""
+        code = 0
+        for _ in range(2):
+            try:
+                self._sock.sendmsg((piece,), ancillary, 0, address)
+            except OSError as error:
+                code = error.errno or errno.EIO
+            else:
+                return 0
+            if code == errno.EAGAIN:
+                return code
+            if code in _DROPPED:
+                self.dropped += 1
+                return 0
+            self._count(code)
+        return 0 if code in _REFUSED or code in _UNREACHABLE else code
+
+    def _count(self, code: int) -> None:
+        if code in _REFUSED:
+            self.refused += 1
+        elif code in _UNREACHABLE:
+            self.unreachable += 1
+
+    # ------------------------------------------------------------------ receiving
+
+    def receive(self) -> tuple[DatagramBatch, SocketAddress] | None:
+        """The next datagrams of one size and one sender, or None when nothing waits. The batch is a view of
+        one buffer: it is overwritten by the next call.
+
+        Runs that the kernel hands over one after the other are gathered, so that what sits above sees large
+        batches whether or not the kernel coalesces."""
+        self.emptied = False
+        first = self._take_held() or self._read(0)
+        if first is None:
+            return None
+        size, stride, address = first
+        while stride > 0 and size % stride == 0 and size <= RECEIVE_BYTES - RUN_BYTES:
+            more = self._read(size) if size < MOST_GATHERED * stride else None
+            if more is None:
+                break
+            more_size, more_stride, sender = more
+            shorter = more_size < stride and more_size == more_stride
+            if sender != address or not (more_stride == stride or shorter):
+                self._held = (size, more_size, more_stride, sender)
+                break
+            size += more_size
+        return DatagramBatch.of(self._view[:size], stride), address
+
+    @property
+    def holds(self) -> bool:
+        """Whether something was read that the next `receive` returns: the kernel will not say so."""
+        return self._held is not None
+
+    def _read(self, offset: int) -> tuple[int, int, SocketAddress] | None:
+        """One `recvmsg` to `offset` of the buffer: (bytes, size of its datagrams, sender)."""
+        into = self._into if not offset else [memoryview(self._buffer)[offset : offset + RUN_BYTES]]
+        while True:
+            try:
+                size, ancillary, _, address = self._sock.recvmsg_into(into, _ANCILLARY_BYTES)
+            except BlockingIOError:
+                self.emptied = True
+                return None
+            except OSError as error:
+                self._note_received(error)
+                continue
+            if self.stamped:
+                self.stamp, ancillary = apart(ancillary)
+            return size, int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else size, address
+
+    def _take_held(self) -> tuple[int, int, SocketAddress] | None:
+        """A run that did not fit the batch before it, moved to where a batch begins."""
+        if self._held is None:
+            return None
+        offset, size, stride, address = self._held
+        self._held = None
+        self._buffer[:size] = self._buffer[offset : offset + size]
+        return size, stride, address
+
+    def report_destination(self) -> None:
+        """Make the kernel say to which of this machine's addresses a datagram was sent, for `receive_at`."""
+        if self._sock.family == socket.AF_INET6:
+            self._sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+        else:
+            self._sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+    def receive_at(self) -> tuple[DatagramBatch, SocketAddress, SocketAddress] | None:
+        """As `receive`, and the local address that the run was sent to."""
+        while True:
+            try:
+                size, ancillary, _, address = self._sock.recvmsg_into(self._into, _ANCILLARY_BYTES)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                self._note_received(error)
+                continue
+            stride, local = size, self.local_address
+            for level, kind, value in ancillary:
+                if (level, kind) == (SOL_UDP, UDP_GRO):
+                    stride = int.from_bytes(value, sys.byteorder)
+                else:
+                    local = _destination(level, kind, value, local)
+            return DatagramBatch.of(self._view[:size], stride), address, local
+
+    def _note_received(self, error: OSError) -> None:
+        """Errors that `recvmsg` reports are about datagrams sent before."""
+        code = error.errno or errno.EIO
+        self._count(code)
+        if code not in _REFUSED and code not in _UNREACHABLE and code != errno.EMSGSIZE:
+            raise PathError(f"UDP from {self._peer_name()} failed: {error.strerror}") from error
+
+    # ------------------------------------------------------------------ the rest
+
+    def check(self) -> None:
+        """Say what the path has reported since the last call, if anything.
+
+        Raises
+        ------
+        PeerError
+            The peer's machine answered that nothing listens there.
+        PathError
+            There is no route to it.
+        """
+        refused, told = self.refused, self._told
+        self._told = (refused, self.unreachable)
+        if self._told == told:
+            return
+        if refused > told[0]:
+            raise PeerError(f"{self._peer_name()} refuses UDP datagrams: nothing listens there")
+        raise PathError(f"there is no route for UDP to {self._peer_name()}")
+
+    def size_buffers(self, size_bytes: int) -> tuple[int, int]:
+        """Ask for `size_bytes` of send and receive buffer.
+
+        Returns
+        -------
+        tuple of int
+            What the kernel gave for (send, receive), in bytes as asked: less than `size_bytes` when
+            net.core.wmem_max or net.core.rmem_max is lower and this process may not exceed it.
+        """
+        return (
+            self._size(size_bytes, SO_SNDBUFFORCE, socket.SO_SNDBUF),
+            self._size(size_bytes, SO_RCVBUFFORCE, socket.SO_RCVBUF),
+        )
+
+    def size_receive_buffer(self, size_bytes: int) -> int:
+        """Ask for `size_bytes` of receive buffer; what the kernel gave, as in `size_buffers`."""
+        return self._size(size_bytes, SO_RCVBUFFORCE, socket.SO_RCVBUF)
+
+    def _size(self, size_bytes: int, force: int, plain: int) -> int:
+        linux = sys.platform.startswith("linux")
+        for option in (force, plain) if linux else (plain,):
+            try:
+                self._sock.setsockopt(socket.SOL_SOCKET, option, size_bytes)
+                break
+            except OSError:
+                continue  # not privileged; the plain option is next, and what it gave is read below
+        given = self._sock.getsockopt(socket.SOL_SOCKET, plain)
+        return given // 2 if linux else given  # Linux doubles what was asked, for its own bookkeeping
+
+    def _peer_name(self) -> str:
+        return f"{self.remote_address[0]} port {self.remote_address[1]}" if self.remote_address else "peers"
+
+
+def _accepts(sock: socket.socket, option: int, value: int) -> bool:
+    try:
+        sock.setsockopt(SOL_UDP, option, value)
+    except OSError:
+        return False
+    return True
+
+
+def _bind(
+    family: int,
+    local: SocketAddress | None,
+    reuse: bool = False,
+    prepare: Callable[[socket.socket], None] | None = None,
+) -> socket.socket:
+    sock = None
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        if prepare is not None:
+            prepare(sock)
+        if family == socket.AF_INET6:
+            both = local is None or str(local[0]) == "::" or str(local[0]).startswith("::ffff:")
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
+        if reuse:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if local is not None:
+            sock.bind(local)
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        wanted = f"UDP port {local[1]} of {local[0]}" if local is not None else "a UDP socket"
+        raise TransportError(f"cannot use {wanted}: {error.strerror}") from error
+    return sock
+
+
+def _destination(level: int, kind: int, value: bytes, local: SocketAddress) -> SocketAddress:
+    """`local` with the address of an in_pktinfo {ifindex, spec_dst, addr} or in6_pktinfo {addr, ifindex}."""
+    if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
+        return (socket.inet_ntop(socket.AF_INET, value[8:12]), local[1])
+    if (level, kind) == (socket.IPPROTO_IPV6, IPV6_PKTINFO):
+        linked = value[:2] == b"\xfe\x80"
+        scope = int.from_bytes(value[16:20], sys.byteorder) if linked else 0
+        return (socket.inet_ntop(socket.AF_INET6, value[:16]), local[1], 0, scope)
+    return local

@@ -1,0 +1,68 @@
+"""The figures that a transport measures, and how a report derives them from its counters."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Value = int | float | str | None
+"""A cell of a record. None means not available; zero means zero."""
+
+
+Counters = Mapping[str, Value]
+"""A record of cumulative counters and current gauges, by `Metric.key`."""
+
+
+class Side(enum.Enum):
+    """Which end of a stream owns a number, or which end of it we are."""
+
+    SENDER = "sender"
+    RECEIVER = "receiver"
+
+
+class Unit(enum.Enum):
+    """What a number counts; it decides how a table formats it and what a CSV header is called."""
+
+    COUNT = ""
+    BYTES = "bytes"
+    MICROSECONDS = "us"
+    PERCENT = "percent"
+    BITS_PER_SECOND = "bits_per_second"
+    TEXT = "text"
+
+
+class Kind(enum.Enum):
+    """How an interval's figure follows from the records at its two ends."""
+
+    COUNTER = "counter"  # the later minus the earlier
+    GAUGE = "gauge"  # the later
+    RATIO = "ratio"  # difference of `numerator` over difference of `denominator`; not in the record
+    ACROSS = "across"  # the receiver's `numerator` over the sender's `denominator`, where both are known
+    MISSING = "missing"  # what the receiver's `numerator` falls short of the sender's `denominator`, of that
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure that a transport measures: a CSV column, a JSON key and, with `title`, a table column.
+
+    `key` carries its unit unless it is a plain count (`rtt_us`, `lost_percent`). RATIO metrics are
+    computed from two COUNTER metrics of the same record, times 100 when the unit is PERCENT; they
+    are None when the denominator did not move. ACROSS and MISSING metrics take one counter from each
+    end, and belong in the report of either; what is on its way when an interval ends counts in the next.
+    A gauge with `spread` is polled within the interval, and its minimum, mean and maximum are reported beside
+    its last value. `iperf3` names the key under which iperf3's own JSON has the same number, when it has
+    one; `iperf3_scale` times ours is theirs.
+    """
+
+    key: str
+    doc: str
+    unit: Unit = Unit.COUNT
+    kind: Kind = Kind.COUNTER
+    side: Side = Side.SENDER
+    title: str = ""
+    numerator: str = ""
+    denominator: str = ""
+    spread: bool = False
+    iperf3: str = ""
+    iperf3_scale: float = 1.0

@@ -1,0 +1,187 @@
+"""One direction of a path, shared by any number of flows.
+
+    arrival -> policer -> [loss before] -> queue and serialiser -> [loss behind]
+            -> duplication, corruption -> delay, jitter, detour -> inbox
+
+Everything is computed the moment a batch arrives, in floating microseconds: a first-in first-out queue
+needs no events of its own. A change of rate moves what is still queued.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.simulator.inbox import Inbox, Rows, Run, Times
+from iperfpy.protocols.simulator.loss import GilbertElliott, Uniform
+from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
+from iperfpy.protocols.simulator.truth import Truth
+
+_UP_TO = np.arange(1, 4_097, dtype=np.float64)
+
+
+class Link:
+    """The path's one direction and the state of its queue and policer.
+
+    Loss, jitter, detours and faults draw from generators of their own, so that turning one on does not
+    change the others' draws.
+    """
+
+    def __init__(self, path: Path, seed: np.random.SeedSequence) -> None:
+        self.path = path
+        loss, bursts, faults, delays = (np.random.default_rng(child) for child in seed.spawn(4))
+        self._loss, self._delays, self._faults = Uniform(loss), Uniform(delays), faults
+        self._bursts_rng = bursts
+        self._bursts = GilbertElliott(path.bursts, bursts) if path.bursts else None
+        self._busy_us = 0.0
+        self._queue: deque[Run] = deque()
+        self._tokens = float(path.bucket_bytes)
+        self._filled_us = 0.0
+
+    # -- what is in it
+
+    def backlog_bytes(self, now_us: float) -> float:
+        """Bytes queued, the rest of the datagram in service included."""
+        rate = self.path.rate_bits_per_s
+        return max(0.0, self._busy_us - now_us) * rate / 8e6 if rate else 0.0
+
+    def change(self, now_us: float, path: Path) -> None:
+        """Be another path from now on; what is queued is served at the new rate."""
+        before, after = self.path.rate_bits_per_s, path.rate_bits_per_s
+        if before and before != after:
+            factor = before / after if after else 0.0
+            for run in self._queue:
+                waiting = run.departs > now_us
+                moved = (run.departs[waiting] - now_us) * (factor - 1.0)
+                run.departs[waiting] += moved
+                run.exits[waiting] += moved
+                if run.at < len(run.exits):
+                    run.next_us = float(run.exits[run.at])
+            self._busy_us = now_us + max(0.0, self._busy_us - now_us) * factor
+        if path.police_bits_per_s and not self.path.police_bits_per_s:
+            self._tokens, self._filled_us = float(path.bucket_bytes), now_us
+        if path.bursts != self.path.bursts:
+            self._bursts = GilbertElliott(path.bursts, self._bursts_rng) if path.bursts else None
+        self.path = path
+
+    # -- what enters it
+
+    def carry(
+        self, now_us: float, batch: DatagramBatch, inbox: Inbox, truth: Truth, detour_us: float
+    ) -> None:
+        """Send a batch to `inbox`; `detour_us` is this flow's own propagation on top of the path's."""
+        count, stride = batch.count, batch.stride
+        if batch.last_size != stride and count:
+            count -= 1
+        if count:
+            rows = batch.data[: count * stride].reshape(count, stride)
+            self._carry(now_us, rows, inbox, truth, detour_us)
+        if count < batch.count:
+            last = batch.data[count * stride : count * stride + batch.last_size].reshape(1, -1)
+            self._carry(now_us, last, inbox, truth, detour_us)
+
+    def _carry(self, now_us: float, rows: Rows, inbox: Inbox, truth: Truth, detour_us: float) -> None:
+        truth.sent += len(rows)
+        truth.sent_bytes += rows.size
+        if self.path.down:
+            truth.outage += len(rows)
+            return
+        if self.path.police_bits_per_s:
+            rows = self._police(now_us, rows, truth)
+        if self.path.loss_before:
+            rows = rows[self._surviving(len(rows), truth)]
+        departs = self._enqueue(now_us, rows, truth)
+        rows = rows[: len(departs)]
+        if not self.path.loss_before and (self.path.loss or self._bursts):
+            keep = self._surviving(len(rows), truth)
+            rows, departs = rows[keep], departs[keep]
+        else:
+            rows = rows.copy()
+        if len(rows):
+            self._deliver(rows, departs, inbox, truth, detour_us)
+
+    def _police(self, now_us: float, rows: Rows, truth: Truth) -> Rows:
+        """A token bucket: what finds none is dropped at once, nothing waits (Flach et al., SIGCOMM 2016)."""
+        path, size = self.path, rows.shape[1] + OVERHEAD_BYTES
+        assert path.police_bits_per_s is not None
+        earned = (now_us - self._filled_us) * path.police_bits_per_s / 8e6
+        self._tokens = min(float(path.bucket_bytes), self._tokens + earned)
+        self._filled_us = now_us
+        passed = min(len(rows), int(self._tokens / size + 1e-9))
+        self._tokens -= passed * size
+        truth.policed += len(rows) - passed
+        return rows[:passed]
+
+    def _surviving(self, count: int, truth: Truth) -> NDArray[np.bool_]:
+        keep = self._loss.take(count) >= self.path.loss
+        if self._bursts:
+            keep &= ~self._bursts.take(count)
+        truth.lost += count - int(np.count_nonzero(keep))
+        return keep
+
+    def _enqueue(self, now_us: float, rows: Rows, truth: Truth) -> Times:
+        """When those that find room leave the queue; the others are dropped from the end."""
+        rate, count = self.path.rate_bits_per_s, len(rows)
+        if not rate or not count:
+            return np.full(count, now_us)
+        size = rows.shape[1] + OVERHEAD_BYTES
+        while self._queue and self._queue[0].departs[-1] <= now_us:
+            self._queue.popleft()
+        service_us = size * 8e6 / rate
+        wait_us = max(0.0, self._busy_us - now_us)
+        if self.path.buffer_bytes is not None:
+            room = int((self.path.buffer_bytes - wait_us * rate / 8e6) / size + 1e-9)
+            taken = min(count, max(room, 0 if wait_us else 1))
+            truth.overflowed += count - taken
+            count = taken
+        departs: Times = _UP_TO[:count] * service_us + (now_us + wait_us)
+        if count:
+            self._busy_us = float(departs[-1])
+            truth.queued += count
+            truth.queued_us += count * wait_us + service_us * count * (count - 1) / 2
+            truth.longest_us = max(truth.longest_us, wait_us + (count - 1) * service_us)
+        return departs
+
+    def _deliver(self, rows: Rows, departs: Times, inbox: Inbox, truth: Truth, detour_us: float) -> None:
+        path = self.path
+        exits = departs + (path.delay_us + detour_us)
+        if path.duplicate or path.corrupt:
+            rows, departs, exits = self._fault(rows, departs, exits, truth)
+        if path.jitter_us:
+            exits = exits + self._delays.take(len(exits)) * path.jitter_us
+        stray: NDArray[np.bool_] | None = None
+        if path.reorder:
+            stray = self._delays.take(len(exits)) < path.reorder
+            exits = exits + np.where(stray, self._delays.take(len(exits)) * path.reorder_us, 0.0)
+        if path.jitter_us and path.jitter_reorders:
+            stray = np.ones(len(exits), np.bool_)
+        if stray is not None and stray.any():
+            truth.reordered += int(np.count_nonzero(stray))
+            for i in np.flatnonzero(stray):
+                inbox.add_stray(float(exits[i]), rows[i : i + 1], truth)
+            rows, departs, exits = rows[~stray], departs[~stray], exits[~stray]
+        if not len(rows):
+            return
+        if exits[0] < inbox.latest_us or path.jitter_us:
+            exits = np.maximum(np.maximum.accumulate(exits), inbox.latest_us)
+        inbox.latest_us = float(exits[-1])
+        run = Run(rows, departs, exits, truth)
+        inbox.add(run)
+        if path.rate_bits_per_s:
+            self._queue.append(run)
+
+    def _fault(self, rows: Rows, departs: Times, exits: Times, truth: Truth) -> tuple[Rows, Times, Times]:
+        path = self.path
+        if path.duplicate:
+            twice = self._faults.random(len(rows)) < path.duplicate
+            truth.duplicated += int(np.count_nonzero(twice))
+            copies = 1 + twice.astype(np.int64)
+            rows, departs, exits = rows.repeat(copies, 0), departs.repeat(copies), exits.repeat(copies)
+        if path.corrupt:
+            for i in np.flatnonzero(self._faults.random(len(rows)) < path.corrupt):
+                truth.corrupted += 1
+                rows[i, self._faults.integers(rows.shape[1])] ^= self._faults.integers(1, 256, dtype=np.uint8)
+        return rows, departs, exits

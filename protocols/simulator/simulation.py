@@ -1,0 +1,205 @@
+"""The clock, the hosts, and who talks to whom."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, inf
+from typing import Any, Protocol
+
+import numpy as np
+
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.simulator.application import Application, Silent
+from iperfpy.protocols.simulator.inbox import Inbox
+from iperfpy.protocols.simulator.link import Link
+from iperfpy.protocols.simulator.path import Path
+from iperfpy.protocols.simulator.truth import Truth
+
+COALESCE_US = 500
+"""Shortest time between two deliveries to a host: what interrupt moderation does on fast links."""
+_MOST_IDLE_WAKES = 10_000
+
+
+class Endpoint(Protocol):
+    """One end of a conversation: no clock, no socket, no thread."""
+
+    def receive(self, batch: DatagramBatch, now_us: int) -> None:
+        """Datagrams arrived."""
+
+    def transmit(self, now_us: int) -> Sequence[DatagramBatch]:
+        """What leaves now. Read before the endpoint is called again."""
+
+    def deadline_us(self) -> int | None:
+        """When to call `transmit` though nothing arrives."""
+
+
+class Port:
+    """A host's way out: a link, whose inbox it ends in, and the record of what became of it."""
+
+    def __init__(self, link: Link, inbox: Inbox, detour_us: float) -> None:
+        self.link, self.truth = link, Truth()
+        self._inbox, self._detour_us = inbox, detour_us
+
+    def send(self, now_us: int, batch: DatagramBatch) -> None:
+        self.link.carry(float(now_us), batch, self._inbox, self.truth, self._detour_us)
+
+
+class Host:
+    """An endpoint, its application and its network card."""
+
+    def __init__(self, endpoint: Endpoint, application: Application, inbox: Inbox) -> None:
+        self.endpoint, self.application, self.inbox = endpoint, application, inbox
+        self.port: Port | None = None
+        self.wakes = 0
+        self._idle_wakes = 0
+
+    def wake(self, now_us: int) -> None:
+        """Deliver what has arrived, write, transmit until there is nothing left to do."""
+        self.wakes += 1
+        arrived = self.inbox.take(now_us)
+        for batch in arrived:
+            self.endpoint.receive(batch, now_us)
+        busy = bool(arrived)
+        while True:
+            written = self.application.feed(now_us)
+            batches = self.endpoint.transmit(now_us)
+            for batch in batches:
+                self._send(now_us, batch)
+            busy = busy or bool(batches)
+            if not (written and batches):
+                break
+        self._idle_wakes = 0 if busy else self._idle_wakes + 1
+        if self._idle_wakes > _MOST_IDLE_WAKES:
+            raise RuntimeError(
+                f"{type(self.endpoint).__name__} asks to be woken at {now_us} us and does nothing"
+            )
+
+    def _send(self, now_us: int, batch: DatagramBatch) -> None:
+        if self.port is None:
+            raise RuntimeError("this host is not connected")
+        self.port.send(now_us, batch)
+
+    def timer_us(self) -> float:
+        """When the endpoint or the application wants to run."""
+        endpoint, application = self.endpoint.deadline_us(), self.application.due_us()
+        at = inf if endpoint is None else endpoint
+        return at if application is None or application > at else application
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Two connected hosts. `forward.truth` and `backward.truth` say what happened on the way."""
+
+    sender: Host
+    receiver: Host
+    forward: Port
+    backward: Port
+
+
+class Simulation:
+    """Virtual time, in microseconds, from 0.
+
+    Parameters
+    ----------
+    seed : of every random draw
+    coalesce_us : see `inbox.py`; 0 delivers every datagram on its own
+    """
+
+    def __init__(self, seed: int, coalesce_us: float = COALESCE_US) -> None:
+        self.now_us = 0
+        self._seed = np.random.SeedSequence(seed)
+        self._coalesce_us = coalesce_us
+        self._hosts: list[Host] = []
+        self._versions: list[int] = []
+        self._due_us: list[float] = []
+        self._events: list[tuple[float, int, int, int | Callable[[int], None]]] = []
+        self._count = 0
+
+    def link(self, path: Path) -> Link:
+        """A direction of a path, with its schedule."""
+        link = Link(path, self._seed.spawn(1)[0])
+        for change in path.changes:
+            self.at(change.at_us, partial(self._change, link, change.fields))
+        return link
+
+    def _change(self, link: Link, fields: Mapping[str, Any], now_us: int) -> None:
+        link.change(now_us, link.path.with_(**fields))
+        for index in range(len(self._hosts)):
+            self._schedule(index, self.now_us)
+
+    def flow(
+        self,
+        sender: Endpoint,
+        receiver: Endpoint,
+        forward: Link,
+        backward: Link,
+        application: Application,
+        *,
+        start_us: int = 0,
+        detour_us: float = 0.0,
+    ) -> Flow:
+        """Connect two endpoints. `detour_us` is propagation of this flow alone, added each way."""
+        hosts = (
+            Host(sender, application, Inbox(self._coalesce_us)),
+            Host(receiver, Silent(), Inbox(self._coalesce_us)),
+        )
+        there, back = Port(forward, hosts[1].inbox, detour_us), Port(backward, hosts[0].inbox, detour_us)
+        hosts[0].port, hosts[1].port = there, back
+        for host in hosts:
+            self._hosts.append(host)
+            self._versions.append(0)
+            self._due_us.append(inf)
+        self._push(max(start_us, self.now_us), len(self._hosts) - 2)
+        return Flow(hosts[0], hosts[1], there, back)
+
+    def at(self, time_us: int, action: Callable[[int], None]) -> None:
+        """Run `action(now_us)` then, before any host that is due at the same time."""
+        self._count += 1
+        heapq.heappush(self._events, (float(time_us), self._count - (1 << 60), 0, action))
+
+    def every(self, interval_us: int, action: Callable[[int], None]) -> None:
+        """Run `action(now_us)` now and then periodically."""
+
+        def again(now_us: int) -> None:
+            action(now_us)
+            self.at(now_us + interval_us, again)
+
+        self.at(self.now_us, again)
+
+    def run(self, until_us: int) -> None:
+        """Advance the clock to `until_us`; everything due by then has happened."""
+        events = self._events
+        while events and events[0][0] <= until_us:
+            time_us, _, version, what = heapq.heappop(events)
+            if not isinstance(what, int):
+                self.now_us = int(time_us)
+                what(self.now_us)
+            elif version == self._versions[what]:
+                self._wake(what, ceil(time_us))
+        self.now_us = until_us
+
+    def _wake(self, index: int, now_us: int) -> None:
+        self.now_us = now_us
+        self._due_us[index] = inf
+        self._hosts[index].wake(now_us)
+        self._schedule(index, now_us + 1)
+        arrival_us = self._hosts[index ^ 1].inbox.due_us()  # all that can have changed for the other end
+        if arrival_us < self._due_us[index ^ 1]:
+            self._push(arrival_us if arrival_us > now_us else now_us, index ^ 1)
+
+    def _push(self, time_us: float, index: int) -> None:
+        self._versions[index] += 1
+        self._due_us[index] = time_us
+        self._count += 1
+        heapq.heappush(self._events, (time_us, self._count, self._versions[index], index))
+
+    def _schedule(self, index: int, earliest_us: int) -> None:
+        """One live event per host: its timer or its card, whichever is first. A timer that stays due
+        costs a microsecond, so that an endpoint cannot stop the clock."""
+        host = self._hosts[index]
+        due_us = min(max(host.timer_us(), earliest_us), max(host.inbox.due_us(), self.now_us))
+        if due_us != self._due_us[index] and due_us < inf:
+            self._push(due_us, index)

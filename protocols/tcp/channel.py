@@ -1,0 +1,271 @@
+"""A TCP stream driven by a thread of its own.
+
+The thread sits in blocking `send` or `recv_into`, where the interpreter lock is not held: a plain loop
+keeps up with C, and no event loop turns for it. The event loop's thread only reads counters and TCP_INFO,
+and ends the thread by shutting the socket down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from iperfpy.protocols import tcp_info
+from iperfpy.protocols.contract import Channel, Load, SocketAddress
+from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.metrics import Value
+from iperfpy.protocols.tcp import BULK_BYTES
+from iperfpy.protocols.tcp.tuning import congestion_of
+
+if TYPE_CHECKING:
+    from iperfpy.protocols.tcp import TcpSettings
+
+DRAIN_POLL_S = (0.001, 0.02)
+"""First and longest pause between two looks at the send queue."""
+DRAIN_GROWTH = 1 / 16
+"""A pause of that part of what has been waited already: so late the end may be seen."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger {onoff, seconds}
+_PEER_GONE = {errno.ECONNRESET, errno.EPIPE, errno.ESHUTDOWN}
+
+
+class TcpChannel(Channel):
+    """One TCP connection, sending or receiving."""
+
+    def __init__(self, sock: socket.socket, settings: TcpSettings, *, sends: bool) -> None:
+        sock.setblocking(True)  # for its thread; the event loop never reads or writes it
+        self._sock = sock
+        self._sends = sends
+        self._zerocopy = settings.zerocopy and hasattr(os, "sendfile")
+        self._receive_flags = getattr(socket, "MSG_TRUNC", 0) if settings.skip_rx_copy else 0
+        self._local: SocketAddress = sock.getsockname()
+        try:
+            self._remote: SocketAddress = sock.getpeername()
+        except OSError as error:
+            raise PeerError("the peer closed a data connection at once") from error
+        self._congestion = congestion_of(sock)
+        self._keep: Callable[[memoryview], None] | None = None
+        self._closing = threading.Event()
+        self._worker: asyncio.Future[None] | None = None
+        self._accepted = 0  # handed to the kernel, or taken from it
+        self._offered = 0  # the same with the whole block that `send` may have taken a part of
+        self._vouched = 0
+        self._final: dict[str, Value] | None = None
+        before = tcp_info.read(sock)
+        self._before = (before.first_sent_bytes or 0) + (before.notsent_bytes or 0)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    @property
+    def local_address(self) -> SocketAddress:
+        return self._local
+
+    @property
+    def remote_address(self) -> SocketAddress:
+        return self._remote
+
+    # ------------------------------------------------------------------ counters
+
+    def counters(self) -> dict[str, Value]:
+        if self._final is not None:
+            return dict(self._final)
+        # The count first: what the kernel says afterwards is then at least as new.
+        accepted = self._accepted
+        now = tcp_info.read(self._sock)
+        return self._sender_record(accepted, now) if self._sends else self._receiver_record(now)
+
+    def _sender_record(self, accepted: int, now: tcp_info.TcpInfo) -> dict[str, Value]:
+        rate = now.delivery_rate
+        return {
+            "bytes": self._left_queue(accepted, now),
+            "rtt_us": now.rtt_us,
+            "retransmits": now.total_retrans,
+            "snd_cwnd_bytes": now.cwnd_bytes,
+            "segments_sent": now.data_segs_out,
+            "retransmitted_bytes": now.bytes_retrans,
+            "lost_segments": now.lost,
+            "reorder": now.reord_seen,
+            "rttvar_us": now.rttvar_us if now.rtt_us is not None else None,
+            "min_rtt_us": now.min_rtt_us,
+            "snd_wnd_bytes": now.snd_wnd,
+            "pmtu_bytes": now.pmtu,
+            "delivery_bits_per_second": rate * 8 if rate else None,
+            "notsent_bytes": now.notsent_bytes,
+            "queue_us": now.queue_us,
+            "busy_us": now.busy_us,
+            "rwnd_limited_us": now.rwnd_limited_us,
+            "sndbuf_limited_us": now.sndbuf_limited_us,
+            "congestion": self._congestion,
+        }
+
+    def _receiver_record(self, now: tcp_info.TcpInfo) -> dict[str, Value]:
+        return {
+            "bytes": self._accepted,
+            "rcv_rtt_us": now.rcv_rtt_us,
+            "segments_received": now.data_segs_in,
+            "out_of_order": now.rcv_ooopack,
+        }
+
+    def _left_queue(self, accepted: int, now: tcp_info.TcpInfo) -> int:
+        """Bytes that have left the send queue. On a slow path one blocked `send` outlasts many intervals, and
+        what it has handed over so far only the kernel knows."""
+        left = accepted - (now.notsent_bytes or 0)
+        if now.first_sent_bytes is not None:
+            left = max(left, min(now.first_sent_bytes - self._before, self._offered))
+        self._vouched = max(self._vouched, left)
+        return self._vouched
+
+    # ------------------------------------------------------------------ carrying
+
+    async def send(self, load: Load) -> None:
+        await self._in_thread(lambda: self._send_all(load))
+
+    async def receive(self) -> None:
+        await self._in_thread(self._receive_all)
+
+    def _send_all(self, load: Load) -> None:
+        with contextlib.ExitStack() as stack:
+            send = stack.enter_context(_SendFile(self._sock)).send if self._zerocopy else self._sock.send
+            closing = self._closing
+            while not closing.is_set():
+                wait_us = load.wait_us(time.monotonic_ns() // 1000)
+                if wait_us < 0:
+                    return
+                if wait_us:
+                    closing.wait(wait_us / 1e6)
+                    continue
+                block = load.take()
+                self._offered = self._accepted + len(block)
+                while len(block):
+                    sent = send(block)
+                    self._accepted += sent
+                    block = block[sent:]
+
+    def keep(self, write: Callable[[memoryview], None]) -> None:
+        self._keep = write
+        self._receive_flags = 0  # discarded, nothing could be kept
+
+    def _receive_all(self) -> None:
+        buffer, keep = bytearray(BULK_BYTES), self._keep
+        view, receive_into, flags = memoryview(buffer), self._sock.recv_into, self._receive_flags
+        try:
+            while size := receive_into(buffer, BULK_BYTES, flags):
+                self._accepted += size
+                if keep is not None:
+                    keep(view[:size])
+        except ConnectionResetError:
+            # How a peer closes that has data of its own unread, or drops its queue.
+            return
+
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        """Run `work` in a thread of its own; its socket errors become ours, or nothing while closing."""
+        if self._closing.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        worker: asyncio.Future[None] = loop.create_future()
+        self._worker = worker
+
+        def finish(error: BaseException | None) -> None:
+            if not worker.done():
+                worker.set_exception(error) if error is not None else worker.set_result(None)
+
+        def run() -> None:
+            error: BaseException | None = None
+            try:
+                work()
+            except OSError as failure:
+                error = None if self._closing.is_set() else self._translated(failure)
+            except BaseException as failure:
+                error = failure
+            with contextlib.suppress(RuntimeError):  # the loop was closed before the thread ended
+                loop.call_soon_threadsafe(finish, error)
+
+        threading.Thread(target=run, name=f"tcp-{self.fileno()}", daemon=True).start()
+        try:
+            await asyncio.shield(worker)
+        except asyncio.CancelledError:
+            self._stop_thread()
+            raise
+
+    def _translated(self, error: OSError) -> TransportError:
+        name = f"{self._remote[0]} port {self._remote[1]}"
+        if error.errno in _PEER_GONE:
+            return PeerError(f"{name} closed the connection")
+        return PathError(f"the connection to {name} failed: {error.strerror}")
+
+    # ------------------------------------------------------------------ ending
+
+    async def drain(self) -> None:
+        shortest_s, longest_s = DRAIN_POLL_S
+        began_s = time.monotonic()
+        while not self._closing.is_set() and _outstanding_bytes(self._sock):
+            if tcp_info.read(self._sock).state == tcp_info.CLOSED:
+                raise PeerError(
+                    f"{self._remote[0]} port {self._remote[1]} closed the connection with data on the way"
+                )
+            waited_s = time.monotonic() - began_s
+            await asyncio.sleep(min(shortest_s + DRAIN_GROWTH * waited_s, longest_s))
+
+    async def close(self) -> None:
+        if self._final is not None:
+            return
+        self._final = self.counters()
+        if self._sends and _outstanding_bytes(self._sock):
+            # Whoever closes without `drain` wants an end: what is queued must not load the path any longer.
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._stop_thread()
+        try:
+            if self._worker is not None:
+                await asyncio.wait({self._worker})
+        finally:
+            self._sock.close()
+
+    def _stop_thread(self) -> None:
+        self._closing.set()
+        with contextlib.suppress(OSError):  # not connected any more: nothing is blocked in it
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+
+class _SendFile:
+    """Sends blocks out of a file that holds the first of them: nothing is copied from this process."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket_fd = sock.fileno()
+
+    def __enter__(self) -> _SendFile:
+        self._file = tempfile.TemporaryFile()
+        self._size = 0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def send(self, block: memoryview) -> int:
+        if len(block) > self._size:
+            self._file.seek(0)
+            self._file.write(block)
+            self._file.flush()
+            self._size = len(block)
+        return os.sendfile(self._socket_fd, self._file.fileno(), 0, len(block))
+
+
+def _outstanding_bytes(sock: socket.socket) -> int:
+    """Bytes sent or queued that the peer has not acknowledged; 0 where the system does not say."""
+    try:
+        import fcntl
+        import termios
+
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+    except (ImportError, OSError):
+        return 0
+    return int(struct.unpack("=i", answer)[0])

@@ -1,0 +1,161 @@
+"""iperf3's datagrams: a header that says when and which, then filler up to the block length.
+
+    offset 0   u32 big-endian   seconds           of a monotonic clock of the sender's
+           4   u32 big-endian   microseconds
+           8   u32 big-endian   number, first 1   (64-bit counters: u64)
+          12   filler                             (64-bit counters: 16)
+
+Nothing here is done per datagram. Outgoing datagrams stand ready in one buffer, numbered in one step for
+all of them; a run of neighbours gets its time in one more, and leaves as it is. Received ones are read as
+columns with the stride of the run.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS
+
+NARROW_BYTES, WIDE_BYTES = 12, 16
+NUMBER_BITS = 62
+"""What is kept of a 64-bit number, so that sums of numbers fit into 64 bits as well."""
+BUFFERED_BYTES = 512 * 1024
+"""About what fits into a processor's cache beside everything else."""
+NOISE_BYTES = 64 * 1024
+SECOND_US = 1_000_000
+
+Int64 = NDArray[np.int64]
+_STAMP, _AS_STORED = struct.Struct(">II"), struct.Struct("<Q")
+
+
+class Outgoing:
+    """Datagrams of one stream, ready to leave in the order of their numbers.
+
+        view = outgoing.stamp(count, now_us)    the next ones, at most `count`, as they go to the kernel
+        outgoing.advance(sent)                  those that left; the others keep their numbers
+
+    Parameters
+    ----------
+    block_bytes : length of a datagram, at least its header
+    wide : whether numbers have 64 bits
+    repeating : whether the filler is 0123456789 again and again, or noise
+
+    Attributes
+    ----------
+    sent : datagrams that left
+    longest_run : datagrams that the kernel takes at once
+    """
+
+    def __init__(self, block_bytes: int, *, wide: bool = False, repeating: bool = False) -> None:
+        header_bytes = WIDE_BYTES if wide else NARROW_BYTES
+        if not header_bytes <= block_bytes <= MAX_BYTES:
+            raise ValueError(f"a datagram has {header_bytes} to {MAX_BYTES} bytes, not {block_bytes}")
+        self.block_bytes = block_bytes
+        self.longest_run = max(1, min(MAX_DATAGRAMS, MAX_BYTES // block_bytes))
+        runs = max(1, BUFFERED_BYTES // (self.longest_run * block_bytes))
+        self._slots = runs * self.longest_run
+        self._buffer = bytearray(self._slots * block_bytes)
+        self._view = memoryview(self._buffer)
+        _fill(np.frombuffer(self._buffer, np.uint8).reshape(self._slots, block_bytes), repeating)
+        self._stamps = self._column(0, "<u8")
+        self._runs = [
+            (self._view[first * block_bytes : last * block_bytes], self._stamps[first:last])
+            for first, last in pairwise(range(0, self._slots + 1, self.longest_run))
+        ]
+        self._numbers = self._column(8, ">u8" if wide else ">u4")
+        self._next: NDArray[np.unsignedinteger] = np.arange(
+            1, self._slots + 1, dtype=np.uint64 if wide else np.uint32
+        )
+        self._numbers[:] = self._next
+        self._at = 0
+        self.sent = 0
+
+    def _column(self, offset: int, dtype: str) -> NDArray[np.unsignedinteger]:
+        return np.ndarray((self._slots,), dtype, self._buffer, offset, (self.block_bytes,))
+
+    def stamp(self, count: int, now_us: int) -> memoryview:
+        """The next datagrams, at most `count`, with the time in their headers. Valid until `advance`."""
+        seconds, rest_us = divmod(now_us, SECOND_US)
+        stamp = _AS_STORED.unpack(_STAMP.pack(seconds & 0xFFFF_FFFF, rest_us))[0]
+        first = self._at
+        index, within = divmod(first, self.longest_run)
+        if not within and count == self.longest_run:
+            view, stamps = self._runs[index]
+        else:
+            last = min(first + count, self._slots)
+            view = self._view[first * self.block_bytes : last * self.block_bytes]
+            stamps = self._stamps[first:last]
+        stamps.fill(stamp)
+        return view
+
+    def advance(self, sent: int) -> None:
+        """So many of those stamped have left."""
+        self.sent += sent
+        self._at += sent
+        if self._at >= self._slots:
+            self._at = 0
+            self._next += self._slots  # wraps as the number on the wire does
+            self._numbers[:] = self._next
+
+
+def _fill(rows: NDArray[np.uint8], repeating: bool) -> None:
+    """Filler for every row, headers included: those are written over."""
+    if repeating:
+        rows[:] = np.frombuffer(b"0123456789", np.uint8)[np.arange(rows.shape[1]) % 10]
+        return
+    noise = np.frombuffer(os.urandom(NOISE_BYTES), np.uint8)
+    rows.reshape(-1)[:] = np.resize(noise, rows.size)
+
+
+def headers(
+    data: memoryview | bytes | bytearray, stride: int, count: int, *, wide: bool = False
+) -> tuple[Int64, Int64]:
+    """What the headers of `count` datagrams say, which begin `stride` bytes apart in `data`.
+
+    Returns
+    -------
+    sent_us : int64 array of shape (count,)
+        The sender's clock.
+    numbers : int64 array of shape (count,)
+        As on the wire; 64-bit ones keep their low `NUMBER_BITS`.
+    """
+    words = np.ndarray((count, 4 if wide else 3), ">u4", data, 0, (stride, 4)).astype(np.int64)
+    sent_us: Int64 = words[:, 0] * SECOND_US + words[:, 1]
+    if not wide:
+        return sent_us, words[:, 2]
+    numbers: Int64 = (words[:, 2] & (1 << NUMBER_BITS - 32) - 1) << 32 | words[:, 3]
+    return sent_us, numbers
+
+
+class Columns:
+    """Datagrams of one size at the begin of a buffer, as columns.
+
+    Attributes
+    ----------
+    count, size : datagrams with a whole header, and their bytes
+    stamps, numbers : give what the headers say, as on the wire, one behind the other
+    """
+
+    __slots__ = ("count", "numbers", "size", "stamps")
+
+    def __init__(self, data: bytearray, size: int, stride: int, *, wide: bool = False) -> None:
+        self.count, self.size = whole(size, stride, wide=wide)
+        number_bytes = 8 if wide else 4
+        self.stamps = np.ndarray((self.count,), "V8", data, 0, (stride,)).tobytes
+        self.numbers = np.ndarray((self.count,), f"V{number_bytes}", data, 8, (stride,)).tobytes
+
+
+def whole(size: int, stride: int, *, wide: bool = False) -> tuple[int, int]:
+    """How many of the datagrams in `size` bytes have a whole header, and their bytes: the last may be shorter
+    than `stride`."""
+    count, rest_bytes = divmod(size, stride)
+    return (
+        (count + 1, size)
+        if rest_bytes >= (WIDE_BYTES if wide else NARROW_BYTES)
+        else (count, size - rest_bytes)
+    )

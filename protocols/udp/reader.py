@@ -1,0 +1,181 @@
+"""Takes what a socket received: runs of datagrams, each with the time at which the kernel had it.
+
+A blocking read, then as many more as wait already and fit the buffer: figures are made of all of them at
+once. Where the kernel stamps what arrives (Linux), a busy reader does not look like a path with jitter.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iperfpy.protocols.datagrams.arrival_time import (
+    SO_TIMESTAMPNS,
+    TIMESPEC,
+    ask_for_stamps,
+    wall_minus_monotonic_us,
+)
+from iperfpy.protocols.datagrams.datagram_socket import RUN_BYTES, SOL_UDP, UDP_GRO
+from iperfpy.protocols.udp.packets import NARROW_BYTES, WIDE_BYTES, Columns, headers, whole
+from iperfpy.protocols.udp.reception import Reception
+
+BUFFER_BYTES = 4 * RUN_BYTES
+LAST_ROOM = BUFFER_BYTES - RUN_BYTES
+MOST_SINGLES = 128
+MOST_ROOMS, MOST_COLUMNS = 256, 256
+CLOCK_EVERY = 64
+STEP_US = 50_000
+"""The wall clock has been set when it has moved by so much against the monotonic one."""
+
+_NOTHING = (BlockingIOError, TimeoutError, ConnectionRefusedError, ConnectionResetError)
+"""Nothing more came, or something that this end sent did not arrive."""
+_MORE = getattr(socket, "MSG_DONTWAIT", 0)
+_SENT = struct.Struct(">II")
+_ANCILLARY_BYTES = 128
+
+
+class Said(NamedTuple):
+    """A datagram too short to be counted, and how long ago the kernel had it."""
+
+    data: bytes
+    held_us: float
+
+
+class DatagramReader:
+    """Reads one blocking socket into a `Reception`.
+
+    A run of datagrams is looked at as soon as it is there, while it is in the processor's cache. Datagrams
+    that come one by one are put behind each other, to be looked at together.
+    """
+
+    def __init__(self, sock: socket.socket, reception: Reception, *, wide: bool) -> None:
+        self._recvmsg_into = sock.recvmsg_into
+        self._reception = reception
+        self._wide = wide
+        self._header_bytes = WIDE_BYTES if wide else NARROW_BYTES
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._into: dict[int, list[memoryview]] = {}
+        self._begin = self._room(0)
+        self._columns: dict[tuple[int, int], Columns] = {}
+        self._clock_us = wall_minus_monotonic_us()
+        self._stamped = ask_for_stamps(sock)
+        self._takes = 0
+
+    def take(self) -> Said | None:
+        """Wait for datagrams and count them: one run, or those that came one by one. Gives what is too short
+        to be counted, one of them if there are several; None too when nothing came for a while."""
+        try:
+            size, stride, arrived_us = self._read(self._begin, 0)
+        except _NOTHING:
+            return None
+        self._takes += 1
+        if self._stamped and not self._takes % CLOCK_EVERY:
+            arrived_us += self._follow_clock()
+        columns = self._columns.get((size, stride))
+        if columns is None:
+            if stride < self._header_bytes:
+                return self._heard(0, stride, arrived_us)
+            columns = self._columns_of(size, stride)
+        if columns.count == 1:
+            rest = self._rest(0, size, columns.size, arrived_us)
+            return self._take_singles(stride, arrived_us) or rest
+        if not self._count_alike(columns, arrived_us):
+            return self._count(0, size, stride, arrived_us)
+        return self._rest(0, size, columns.size, arrived_us)
+
+    def _take_singles(self, stride: int, arrived_us: float) -> Said | None:
+        """One datagram of `stride` bytes has come: count it with those of its size that wait behind it."""
+        arrivals_us, odd = [arrived_us], None
+        while _MORE and len(arrivals_us) < MOST_SINGLES and len(arrivals_us) * stride <= LAST_ROOM:
+            try:
+                read = self._read(self._room(len(arrivals_us) * stride), _MORE)
+            except _NOTHING:
+                break
+            if read[:2] != (stride, stride):
+                odd = read
+                break
+            arrivals_us.append(read[2])
+        end = len(arrivals_us) * stride
+        if end > stride:
+            self._count(0, end, stride, np.array(arrivals_us))
+        elif not self._count_alike(self._columns_of(stride, stride), arrived_us):
+            self._count(0, stride, stride, arrived_us)
+        return self._count(end, *odd) if odd else None
+
+    def _read(self, into: list[memoryview], flags: int) -> tuple[int, int, float]:
+        """One `recvmsg`: (bytes, size of its datagrams, arrival)."""
+        size, ancillary, _, _ = self._recvmsg_into(into, _ANCILLARY_BYTES, flags)
+        stride, arrived_us = size, 0.0
+        for level, kind, value in ancillary:
+            if level == SOL_UDP and kind == UDP_GRO:
+                stride = int.from_bytes(value, sys.byteorder)
+            elif kind == SO_TIMESTAMPNS and len(value) == TIMESPEC.size:
+                seconds, rest_ns = TIMESPEC.unpack(value)
+                arrived_us = seconds * 1e6 + rest_ns / 1e3 - self._clock_us
+        return size, stride, arrived_us or time.monotonic_ns() / 1e3
+
+    def _room(self, offset: int) -> list[memoryview]:
+        """Where the run goes whose first byte is at `offset`; the usual places are remembered."""
+        room = self._into.get(offset)
+        if room is None:
+            room = [self._view[offset : offset + RUN_BYTES]]
+            if len(self._into) < MOST_ROOMS:
+                self._into[offset] = room
+        return room
+
+    def _count_alike(self, columns: Columns, arrived_us: float) -> bool:
+        """Count the run at the buffer's begin if all its datagrams were sent at one time, in sequence."""
+        stamps = columns.stamps()
+        first = stamps[:8]
+        if stamps != first * columns.count:
+            return False
+        seconds, rest_us = _SENT.unpack(first)
+        transit_us = arrived_us - (seconds * 1e6 + rest_us)
+        return self._reception.add_run(columns.numbers(), columns.count, transit_us, columns.size)
+
+    def _count(
+        self, offset: int, size: int, stride: int, arrived_us: float | NDArray[np.float64]
+    ) -> Said | None:
+        """Count the datagrams of `stride` bytes, the last perhaps shorter, in `size` bytes of the buffer.
+        Gives the first that is too short for a header."""
+        first_us = float(arrived_us if isinstance(arrived_us, float) else arrived_us[0])
+        if stride < self._header_bytes:
+            return self._heard(offset, stride, first_us)
+        count, counted = whole(size, stride, wide=self._wide)
+        sent_us, numbers = headers(self._view[offset:], stride, count, wide=self._wide)
+        self._reception.add(numbers, np.asarray(arrived_us - sent_us, np.float64), counted)
+        return self._rest(offset, size, counted, first_us)
+
+    def _rest(self, offset: int, size: int, counted: int, arrived_us: float) -> Said | None:
+        """What the kernel put behind a run although it is no datagram of ours: a shorter one may end it."""
+        return None if size == counted else self._heard(offset + counted, size - counted, arrived_us)
+
+    def _heard(self, offset: int, size: int, arrived_us: float) -> Said:
+        if self._stamped:
+            arrived_us += self._clock_us - wall_minus_monotonic_us()
+        return Said(bytes(self._view[offset : offset + size]), time.monotonic_ns() / 1e3 - arrived_us)
+
+    def _columns_of(self, size: int, stride: int) -> Columns:
+        columns = self._columns.get((size, stride))
+        if columns is None:
+            if len(self._columns) >= MOST_COLUMNS:
+                self._columns.clear()
+            columns = self._columns[size, stride] = Columns(self._buffer, size, stride, wide=self._wide)
+        return columns
+
+    def _follow_clock(self) -> float:
+        """Look whether the wall clock was set. By how much a stamp was taken wrongly until now."""
+        before_us, now_us = self._clock_us, wall_minus_monotonic_us()
+        if abs(now_us - before_us) <= STEP_US:
+            self._reception.keep_jitter()
+            return 0.0
+        self._clock_us = now_us
+        self._reception.forget_transit()
+        return before_us - now_us

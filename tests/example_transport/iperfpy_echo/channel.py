@@ -1,0 +1,124 @@
+"""One echo stream at one end.
+
+sender -> receiver   payload, written a chunk at a time
+receiver -> sender   u64 big endian after each read: payload bytes received so far
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from contextlib import suppress
+from typing import Self
+
+from iperfpy.protocols.contract import Channel, Load, SocketAddress
+from iperfpy.protocols.errors import PeerError
+from iperfpy.protocols.metrics import Value
+
+_COUNT = struct.Struct(">Q")
+
+
+class EchoChannel(Channel):
+    def __init__(
+        self, sock: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, chunk: int
+    ) -> None:
+        self._fd = sock.fileno()
+        self._local: SocketAddress = sock.getsockname()
+        self._remote: SocketAddress = sock.getpeername()
+        self._reader = reader
+        self._writer = writer
+        self._chunk = chunk
+        self._closed = asyncio.Event()
+        self._echoed = asyncio.Event()  # something came back, or nothing will any more
+        self._listening: asyncio.Task[None] | None = None
+        self._written = self._received = self._confirmed = 0
+        self._chunks = self._echoes = self._reads = 0
+
+    @classmethod
+    async def over(cls, sock: socket.socket, chunk: int, *, sends: bool) -> Self:
+        reader, writer = await asyncio.open_connection(sock=sock)
+        channel = cls(sock, reader, writer, chunk)
+        if sends:
+            channel._listening = asyncio.get_running_loop().create_task(channel._listen())
+        return channel
+
+    def fileno(self) -> int:
+        return self._fd
+
+    @property
+    def local_address(self) -> SocketAddress:
+        return self._local
+
+    @property
+    def remote_address(self) -> SocketAddress:
+        return self._remote
+
+    def counters(self) -> dict[str, Value]:
+        if self._listening is None:
+            return {"bytes": self._received, "reads": self._reads}
+        return {
+            "bytes": self._confirmed,
+            "chunks": self._chunks,
+            "echoes": self._echoes,
+            "unechoed_bytes": self._written - self._confirmed,
+        }
+
+    async def send(self, load: Load) -> None:
+        while not self._closed.is_set():
+            wait_us = load.wait_us(time.monotonic_ns() // 1000)
+            if wait_us < 0:
+                return
+            if wait_us:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closed.wait(), wait_us / 1e6)
+                continue
+            await self._write(load.take())
+
+    async def _write(self, block: memoryview) -> None:
+        for start in range(0, len(block), self._chunk):
+            chunk = block[start : start + self._chunk]
+            self._writer.write(chunk)
+            self._written += len(chunk)
+            self._chunks += 1
+            try:
+                await self._writer.drain()
+            except ConnectionError as error:
+                if not self._closed.is_set():
+                    raise PeerError("the peer closed the echo stream") from error
+            if self._closed.is_set():
+                return
+
+    async def _listen(self) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                (self._confirmed,) = _COUNT.unpack(await self._reader.readexactly(_COUNT.size))
+                self._echoes += 1
+                self._echoed.set()
+        self._echoed.set()
+
+    async def receive(self) -> None:
+        with suppress(ConnectionError):
+            while data := await self._reader.read(self._chunk):
+                self._received += len(data)
+                self._reads += 1
+                self._writer.write(_COUNT.pack(self._received))
+                await self._writer.drain()
+
+    async def drain(self) -> None:
+        while self._confirmed < self._written and not self._closed.is_set():
+            if self._listening is not None and self._listening.done():
+                raise PeerError("the peer closed the echo stream before it had echoed everything")
+            self._echoed.clear()
+            await self._echoed.wait()
+
+    async def close(self) -> None:
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._writer.transport.abort()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+        if self._listening is not None:
+            await self._listening

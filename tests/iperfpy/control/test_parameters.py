@@ -1,0 +1,264 @@
+"""Plans as iperf3's parameters, and what other people's parameters mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import pytest
+
+from iperfpy.control.parameters import (
+    EXTENSION,
+    Request,
+    check_plan,
+    clean,
+    decode_hello,
+    decode_parameters,
+    encode_hello,
+    encode_parameters,
+    integer,
+    stream_count,
+)
+from iperfpy.errors import PlanError, ProtocolError
+from iperfpy.plan import Direction, Plan
+from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
+from iperfpy.protocols.metrics import Metric
+from iperfpy.protocols.settings import Settings, option
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSettings(Settings):
+    """Settings that iperf3 has keys for."""
+
+    window: int | None = option(None, help="buffer", minimum=1, maximum=2**29)
+    nodelay: bool = option(False, help="no Nagle")
+    congestion: str | None = option(None, help="algorithm")
+    mss: int | None = option(None, help="segment", minimum=88, maximum=32767, wire="MSS")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSettings(Settings):
+    """Settings that iperf3 knows nothing about."""
+
+    mtu: int = option(1400, help="datagram", minimum=64, maximum=9000)
+    fast: bool = option(True, help="quick")
+
+
+class Known(Transport):
+    name = "known"
+    summary = "iperf3 knows it"
+    prefix = "known"
+    settings: ClassVar[type[Settings]] = KnownSettings
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    iperf3 = "tcp"
+
+    def block_bytes(self, settings: Settings) -> int:
+        return 131072
+
+    async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
+        raise AssertionError("not in these tests")
+
+    async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
+        raise AssertionError("not in these tests")
+
+
+class Own(Known):
+    name = "own"
+    settings: ClassVar[type[Settings]] = OwnSettings
+    iperf3 = ""
+
+    def block_bytes(self, settings: Settings) -> int:
+        return 1000
+
+
+TRANSPORTS: dict[str, Transport] = {"own": Own(), "known": Known()}
+KNOWN = Plan("known", KnownSettings())
+OWN = Plan("own", OwnSettings(), block_bytes=1000)
+STOCK = {"tcp": True, "omit": 0, "time": 10, "num": 0, "blockcount": 0, "parallel": 1, "len": 131072}
+
+
+def decode(body: dict[str, Any]) -> Request:
+    return decode_parameters(body, TRANSPORTS)
+
+
+def test_the_minimal_document_is_iperf3s() -> None:
+    body = encode_parameters(KNOWN, TRANSPORTS["known"], None)
+    assert body.pop("client_version").startswith("iperfpy ")
+    assert body == {**STOCK, "pacing_timer": 1000}
+
+
+def test_flags_are_present_only_when_on_and_true() -> None:
+    plan = replace(KNOWN, settings=KnownSettings(nodelay=True), direction=Direction.REVERSE)
+    body = encode_parameters(plan, TRANSPORTS["known"], None)
+    assert body["reverse"] is True
+    assert body["nodelay"] is True
+    assert not any(value is False for value in body.values())
+    assert "bidirectional" not in body
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        KNOWN,
+        replace(KNOWN, direction=Direction.REVERSE, title="a title", extra_data="more"),
+        replace(KNOWN, tos=184, fq_rate_bps=10**8, pacing_timer_us=250, server_cpu=0),
+        replace(KNOWN, direction=Direction.BIDIRECTIONAL, parallel=3, rate_bps=10**9, burst_blocks=5),
+        replace(KNOWN, settings=KnownSettings(window=2**20, nodelay=True, congestion="bbr", mss=1000)),
+        replace(KNOWN, duration_us=0, total_bytes=2**40),
+        replace(KNOWN, duration_us=0, total_blocks=77, block_bytes=999),
+        replace(KNOWN, duration_us=0),
+        replace(KNOWN, omit_us=2_000_000),
+    ],
+)
+def test_a_plan_survives_iperf3s_words(plan: Plan) -> None:
+    body = encode_parameters(plan, TRANSPORTS["known"], None)
+    assert EXTENSION not in body
+    assert decode(body) == Request(plan, TRANSPORTS["known"])
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        OWN,
+        replace(OWN, settings=OwnSettings(mtu=500, fast=False)),
+        replace(OWN, duration_us=1_500_000, omit_us=250_000, interval_us=100_000),
+        replace(KNOWN, settings=KnownSettings(window=5), duration_us=2_250_000, interval_us=0),
+        replace(OWN, direction=Direction.BIDIRECTIONAL, parallel=2),
+    ],
+)
+def test_a_plan_survives_our_words(plan: Plan) -> None:
+    convs = tuple(range(1, stream_count(plan) + 1))
+    transport = TRANSPORTS[plan.transport]
+    body = encode_parameters(plan, transport, convs)
+    assert decode(body) == Request(plan, transport, convs)
+
+
+def test_our_transport_has_no_word_of_iperf3s() -> None:
+    body = encode_parameters(OWN, TRANSPORTS["own"], (1,))
+    assert not {"tcp", "udp", "sctp", "mtu"} & set(body)
+    assert body[EXTENSION]["transport"] == "own"
+
+
+def test_what_a_stock_client_leaves_out() -> None:
+    plan = decode({}).plan
+    assert plan == Plan("known", KnownSettings(), duration_us=10_000_000, block_bytes=131072)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_flag_counts_when_present(value: bool) -> None:
+    plan = decode({**STOCK, "reverse": value, "nodelay": value}).plan
+    assert plan.direction is Direction.REVERSE
+    assert plan.settings == KnownSettings(nodelay=True)
+
+
+def test_a_number_is_no_flag() -> None:
+    plan = decode({**STOCK, "tcp": 1, "reverse": 1}).plan
+    assert (plan.transport, plan.direction) == ("known", Direction.FORWARD)
+
+
+def test_a_whole_float_is_a_number() -> None:
+    assert decode({**STOCK, "parallel": 2.0, "window": 4096.0}).plan == Plan(
+        "known", KnownSettings(window=4096), parallel=2
+    )
+
+
+def test_bytes_win_over_time() -> None:
+    plan = decode({**STOCK, "num": 5, "blockcount": 7}).plan
+    assert (plan.duration_us, plan.total_bytes, plan.total_blocks) == (0, 5, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "i_errno"),
+    [
+        ({"time": 86401}, 5),
+        ({"time": -1}, 5),
+        ({"omit": 601}, 12),
+        ({"parallel": 0}, 6),
+        ({"parallel": 129}, 6),
+        ({"len": 0}, 7),
+        ({"len": 2 * 1024 * 1024}, 7),
+        ({"window": 2**29 + 1}, 8),
+        ({"MSS": 32768}, 10),
+        ({"burst": 1001}, 15),
+        ({"TOS": 256}, 21),
+        ({"num": -1}, 114),
+        ({"bandwidth": 2**63}, 114),
+        ({"parallel": "1"}, 6),
+        ({"parallel": True}, 6),
+        ({"parallel": None}, 6),
+        ({"parallel": 1.5}, 6),
+        ({"parallel": [1]}, 6),
+        ({"reverse": True, "bidirectional": True}, 25),
+        ({"tcp": False, "udp": True}, 131),
+        ({"sctp": True}, 131),
+        ({"MSS": 1}, 114),
+        ({"congestion": 7}, 114),
+        ({EXTENSION: 5}, 114),
+        ({EXTENSION: {"transport": "nonesuch", "conv": [1]}}, 131),
+        ({EXTENSION: {"transport": "own", "conv": []}}, 114),
+        ({EXTENSION: {"transport": "own", "conv": [1, 2]}}, 114),
+        ({EXTENSION: {"transport": "own", "conv": [0]}}, 114),
+        ({EXTENSION: {"transport": "own", "conv": [2**32]}}, 114),
+        ({EXTENSION: {"transport": "own", "conv": ["1"]}}, 114),
+        ({EXTENSION: {"transport": "own", "conv": [1], "settings": []}}, 114),
+        ({EXTENSION: {"transport": "own", "conv": [1], "settings": {"mtu": 1}}}, 114),
+        ({EXTENSION: {"transport": "own", "conv": [1], "interval_us": 1}}, 9),
+        ({EXTENSION: {"transport": "own", "conv": [1], "duration_us": -1}}, 5),
+    ],
+)
+def test_what_is_out_of_range_has_iperf3s_number(change: dict[str, Any], i_errno: int) -> None:
+    with pytest.raises(PlanError) as raised:
+        decode({**STOCK, **change})
+    assert raised.value.i_errno == i_errno
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_equal_convs_are_refused() -> None:
+    with pytest.raises(PlanError, match="2 different"):
+        decode({**STOCK, "parallel": 2, EXTENSION: {"transport": "own", "conv": [3, 3]}})
+
+
+def test_a_title_cannot_steer_a_terminal() -> None:
+    assert decode({**STOCK, "title": "a\x1b[2J\nb\ud800é"}).plan.title == "a�[2J�b�é"
+    assert decode({**STOCK, "title": 5}).plan.title == ""
+
+
+def test_a_plan_is_checked_before_it_is_sent() -> None:
+    check_plan(OWN, TRANSPORTS["own"])
+    with pytest.raises(PlanError, match="number of streams"):
+        check_plan(replace(OWN, parallel=200), TRANSPORTS["own"])
+    with pytest.raises(PlanError, match="too long"):
+        check_plan(replace(OWN, title="x" * 9000), TRANSPORTS["own"])
+
+
+def test_greeting() -> None:
+    hello = decode_hello(encode_hello(["tcp", "kcp"]))
+    assert hello.transports == ("tcp", "kcp")
+    for body in ({}, {"transports": "tcp"}, {"transports": [1]}):
+        with pytest.raises(ProtocolError, match="the server"):
+            decode_hello(body)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (5, 5),
+        (-5, -5),
+        (18446744073709551615, -1),
+        (2**63, -(2**63)),
+        (2**63 - 1, 2**63 - 1),
+        (1e3, 1000),
+        (1.5, None),
+        (True, None),
+        ("5", None),
+        (None, None),
+        (2**64, None),
+        (1e300, None),
+    ],
+)
+def test_integers_as_iperf3_prints_them(value: object, expected: int | None) -> None:
+    assert integer(value) == expected
+
+
+def test_clean_keeps_what_can_be_printed() -> None:
+    assert clean("Grüße 漢字") == "Grüße 漢字"

@@ -1,0 +1,263 @@
+"""CSV: typed rows, whole rows, and no silence about rows that were lost."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from iperfpy.plan import Direction, Plan
+from iperfpy.protocols.metrics import Kind, Metric
+from iperfpy.report.csv_report import BASE, LATENCY, CsvFile, CsvSink, field, keys_of, open_default, reason
+from iperfpy.report.guarded_sink import GuardedSink
+from tests.iperfpy.report.scenes import (
+    Scene,
+    SceneSettings,
+    SceneTransport,
+    bidirectional,
+    forward,
+    parallel_interrupted,
+    reverse_omit,
+)
+
+FULL = Path("/dev/full")
+
+
+def played(scene: Scene, path: Path) -> list[dict[str, str]]:
+    ticks = iter(range(1000))
+    warnings: list[str] = []
+    sink = CsvSink(
+        lambda plan: CsvFile(path), warnings.append, lambda: 1_795_367_700.25, lambda: next(ticks) / 4
+    )
+    scene.play(sink)
+    assert warnings == []
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_row_per_stream_and_interval_and_a_typed_summary(tmp_path: Path) -> None:
+    rows = played(parallel_interrupted(), tmp_path / "x.csv")
+    assert [(row["type"], row["stream"]) for row in rows] == [
+        *[("interval", "1"), ("interval", "3")] * 2,
+        *[("summary", "1"), ("summary", "3"), ("sum", "sum")],
+        ("error", ""),
+    ]
+    figures = sum(len(keys_of(metric)) for metric in SceneTransport.metrics)
+    assert len(rows[0]) == len(BASE) + figures + len(LATENCY) + 1
+    assert {row["error"] for row in rows[:-1]} == {""}
+    assert set(rows[-1].values()) == {
+        *("error", "2026-11-22T17:15:00.250+00:00", "1.750000", "client", "forward", "scene", ""),
+        rows[-1]["error"],
+    }
+    assert rows[-1]["error"] == "the client was stopped by SIGINT"
+
+
+def test_an_error_before_the_start_leaves_the_file_alone(tmp_path: Path) -> None:
+    sink = CsvSink(lambda plan: pytest.fail("opened"), pytest.fail)
+    sink.error("cannot connect")
+    sink.close()
+
+
+def test_an_error_after_the_start_is_a_row(tmp_path: Path) -> None:
+    path, scene = tmp_path / "x.csv", forward()
+    sink = CsvSink(lambda plan: CsvFile(path), pytest.fail)
+    sink.start(scene.start)
+    sink.error("the other end is gone, it seems")
+    sink.close()
+    with path.open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["type"], row["error"]) == ("error", "the other end is gone, it seems")
+
+
+def test_what_every_row_says(tmp_path: Path) -> None:
+    first = played(forward(), tmp_path / "x.csv")[0]
+    assert datetime.fromisoformat(first["time"]).utcoffset() == timedelta(0)
+    assert first["time"] == "2026-11-22T17:15:00.250+00:00"
+    assert {key: first[key] for key in BASE if key not in ("time",)} == {
+        "type": "interval",
+        "monotonic_s": "0.000000",
+        "role": "client",
+        "side": "sender",
+        "direction": "forward",
+        "transport": "scene",
+        "stream": "1",
+        "start": "0.000000",
+        "end": "1.000300",
+        "bytes": "3911188",
+        "bits_per_second": "31280120",
+        "omitted": "0",
+    }
+    assert (first["retransmits"], first["sent"], first["retrans_percent"]) == ("11", "2853", "0.385559")
+    assert (first["rtt_us"], first["rtt_us_min"], first["rtt_us_mean"]) == ("165000", "164000", "165500")
+
+
+def test_both_ends_have_a_summary_and_a_sum(tmp_path: Path) -> None:
+    rows = [row for row in played(forward(), tmp_path / "x.csv") if row["type"] != "interval"]
+    assert [(row["type"], row["side"], row["bytes"]) for row in rows] == [
+        *[("summary", "sender", "3911188"), ("summary", "receiver", "3670016")],
+        *[("sum", "sender", "3911188"), ("sum", "receiver", "3670016")],
+    ]
+    assert (rows[0]["duplicates"], rows[1]["duplicates"], rows[1]["retransmits"]) == ("", "3", "")
+
+
+def test_empty_is_not_available_and_zero_is_zero(tmp_path: Path) -> None:
+    rows = played(reverse_omit(), tmp_path / "x.csv")
+    assert [row["omitted"] for row in rows[:3]] == ["1", "0", "0"]
+    assert (rows[1]["retransmits"], rows[1]["early_percent"], rows[2]["retransmits"]) == ("200", "0", "")
+    assert played(forward(), tmp_path / "y.csv")[1]["lost_percent"] == ""
+
+
+def test_a_bidirectional_test_has_a_sum_for_each_direction(tmp_path: Path) -> None:
+    rows = [row for row in played(bidirectional(), tmp_path / "x.csv") if row["type"] == "sum"]
+    assert [(row["direction"], row["side"]) for row in rows] == [
+        *[("forward", "sender"), ("forward", "receiver")],
+        *[("reverse", "sender"), ("reverse", "receiver")],
+    ]
+
+
+def test_every_row_is_in_the_file_when_its_interval_ends(tmp_path: Path) -> None:
+    path, scene = tmp_path / "x.csv", forward()
+    sink = CsvSink(lambda plan: CsvFile(path), pytest.fail)
+    sink.start(scene.start)
+    assert path.read_text().count("\n") == 1
+    sink.interval(scene.intervals[0])
+    assert path.read_text().count("\n") == 2
+    sink.close()
+
+
+def test_a_killed_process_leaves_whole_rows(tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from pathlib import Path
+from iperfpy.report.csv_report import CsvFile, CsvSink
+from tests.iperfpy.report.scenes import parallel_interrupted
+scene = parallel_interrupted()
+sink = CsvSink(lambda plan: CsvFile(Path({str(tmp_path / "x.csv")!r})), print)
+sink.start(scene.start)
+sink.interval(scene.intervals[0])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == -9
+    text = (tmp_path / "x.csv").read_text()
+    assert text.endswith("\n")
+    assert len(list(csv.DictReader(text.splitlines()))) == 2
+
+
+def test_a_file_is_emptied_only_when_there_is_something_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_text("yesterday\n")
+    CsvFile(path).close()
+    assert path.read_text() == "yesterday\n"
+    file = CsvFile(path)
+    file.row(["today"])
+    file.close()
+    assert path.read_text() == "today\n"
+
+
+def test_a_file_made_for_a_test_that_never_began_disappears(tmp_path: Path) -> None:
+    file = CsvFile(tmp_path / "new.csv")
+    assert file.path.exists()
+    file.close()
+    file.close()
+    assert not file.path.exists()
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
+def test_a_full_disk_is_one_warning_and_the_test_goes_on() -> None:
+    warnings: list[str] = []
+    sink = CsvSink(lambda plan: CsvFile(FULL), warnings.append)
+    forward().play(sink)
+    assert sink.failed
+    assert warnings == ["no more rows go to /dev/full: No space left on device; the test continues"]
+
+
+def test_rows_that_do_not_fit_are_not_left_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes ten bytes of the second row and is full then."""
+    file, write = CsvFile(tmp_path / "x.csv"), os.write
+    assert file.row(["first"])
+
+    def full(descriptor: int, data: bytes) -> int:
+        if len(data) < 20:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data[:10])
+
+    monkeypatch.setattr(os, "write", full)
+    assert not file.row(["second row, longer than"])
+    monkeypatch.undo()
+    assert not file.row(["third"])
+    file.close()
+    assert (tmp_path / "x.csv").read_text() == "first\n"
+
+
+def test_a_file_that_cannot_be_opened_at_the_start_is_said_to_be_so(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    sink = CsvSink(lambda plan: CsvFile(tmp_path), warnings.append)
+    forward().play(sink)
+    assert sink.failed
+    assert warnings == [f"no rows are written: {tmp_path}: Is a directory; the test continues"]
+
+
+def test_a_name_says_when_what_and_which_direction(tmp_path: Path) -> None:
+    plan = Plan("scene", SceneSettings(), Direction.REVERSE)
+    files = [open_default(plan, 1_795_367_700, tmp_path / "results") for _ in range(3)]
+    names = [file.path.name for file in files]
+    assert re.fullmatch(r"\d{8}-\d{6}-scene-reverse\.csv", names[0])
+    assert names[1:] == [names[0].replace(".csv", f"-{number}.csv") for number in (2, 3)]
+    for file in files:
+        file.close()
+
+
+def test_only_gauges_have_a_spread() -> None:
+    assert keys_of(Metric("rtt_us", "", kind=Kind.GAUGE, spread=True)) == (
+        *("rtt_us", "rtt_us_min", "rtt_us_mean", "rtt_us_max"),
+    )
+    assert keys_of(Metric("sent", "", spread=True)) == ("sent",)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (0, "0"),
+        (0.0, "0"),
+        (2.5, "2.5"),
+        (1 / 3, "0.333333"),
+        (float("nan"), ""),
+        ("UP", "UP"),
+        (10.0, "10"),
+    ],
+)
+def test_fields(value: int | float | str | None, text: str) -> None:
+    assert field(value) == text
+
+
+def test_reasons_name_the_file_and_not_the_number() -> None:
+    assert reason(PermissionError(13, "Permission denied", "/x")) == "/x: Permission denied"
+    assert reason(OSError("odd")) == "odd"
+
+
+def test_a_report_that_cannot_be_written_does_not_end_the_test() -> None:
+    lost: list[OSError] = []
+
+    class Broken(CsvSink):
+        calls = 0
+
+        def start(self, start: object) -> None:
+            Broken.calls += 1
+            raise BrokenPipeError(32, "Broken pipe")
+
+        def interval(self, rows: object) -> None:
+            Broken.calls += 1
+
+    record: Callable[[OSError], None] = lost.append
+    forward().play(GuardedSink(Broken(lambda plan: pytest.fail("never"), print), record))
+    assert (Broken.calls, [error.errno for error in lost]) == (1, [32])

@@ -1,0 +1,291 @@
+"""JSON: iperf3's keys where iperf3's readers look for them, ours beside, and always a document."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import resources
+from typing import Any, ClassVar
+
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
+from iperfpy.records import Row, RunEnded, Sample
+from iperfpy.report.json_report import JsonSink, JsonStreamSink
+from tests.iperfpy.report.scenes import (
+    BOTH_CPU,
+    SCENES,
+    Scene,
+    SceneTransport,
+    bidirectional,
+    forward,
+    parallel_interrupted,
+    reverse_omit,
+    sender,
+    start_of,
+)
+
+
+def document(scene: Scene) -> dict[str, Any]:
+    out = io.StringIO()
+    scene.play(JsonSink(out))
+    loaded = json.loads(out.getvalue())
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def events(scene: Scene) -> list[dict[str, Any]]:
+    out = io.StringIO()
+    scene.play(JsonStreamSink(out))
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_the_keys_that_readers_of_iperf3_look_for() -> None:
+    told = document(forward())
+    assert list(told) == ["start", "intervals", "end"]
+    assert told["start"]["connected"][0] == {
+        "socket": 4,
+        "local_host": "10.0.0.1",
+        "local_port": 40000,
+        "remote_host": "10.0.0.2",
+        "remote_port": 5201,
+        "stream": 1,
+        "sends": True,
+    }
+    assert told["start"]["connecting_to"] == {"host": "10.0.0.2", "port": 5201}
+    assert told["start"]["timestamp"]["timesecs"] == 1_795_367_700
+    assert told["start"]["test_start"]["num_streams"] == 1
+    assert (told["start"]["test_start"]["duration"], told["start"]["test_start"]["reverse"]) == (2, 0)
+    assert told["end"]["sum_sent"]["bytes"] == int(3.73 * 1024 * 1024)
+    assert told["end"]["sum_received"]["bits_per_second"] == pytest.approx(3.5 * 1024 * 1024 * 8 / 2.01)
+    assert told["end"]["cpu_utilization_percent"]["remote_system"] == 8.0
+    assert told["end"]["sender_tcp_congestion"] == "bbr"
+
+
+def test_a_figure_appears_under_iperf3s_name_and_under_ours() -> None:
+    stream = document(forward())["intervals"][0]["streams"][0]
+    assert (stream["socket"], stream["sender"], stream["omitted"]) == (4, True, False)
+    assert stream["seconds"] == pytest.approx(1.0003)
+    assert (stream["retransmits"], stream["rtt"], stream["rtt_us"], stream["max_rtt"]) == (
+        11,
+        165_000,
+        165_000,
+        167_000,
+    )
+    assert stream["lost_percent"] == pytest.approx(0.386, abs=0.001)
+    assert (stream["direction"], stream["role"], stream["side"], stream["transport"]) == (
+        *("forward", "client"),
+        *("sender", "scene"),
+    )
+
+
+def test_what_is_not_available_is_null_and_not_zero() -> None:
+    idle = document(forward())["intervals"][1]["sum"]
+    assert (idle["retransmits"], idle["lost_percent"]) == (0, None)
+    unknown = document(reverse_omit())["intervals"][2]["streams"][0]
+    assert unknown["retransmits"] is None
+    assert "rtt" not in unknown
+
+
+def test_a_reversed_test_carries_the_senders_figures() -> None:
+    told = document(reverse_omit())
+    assert told["intervals"][0]["sum"]["omitted"] is True
+    assert told["intervals"][1]["streams"][0]["retransmits"] == 200
+    assert told["intervals"][1]["streams"][0]["sender"] is False
+    assert told["end"]["streams"][0]["sender"]["retransmits"] == 200
+    assert "retransmits" not in told["end"]["sum_received"]
+    assert told["start"]["warnings"] == ["the server has no bbr"]
+
+
+def test_warnings_that_came_up_during_the_test_are_at_its_end() -> None:
+    told = document(parallel_interrupted())
+    assert told["start"]["warnings"] == []
+    assert told["end"]["warnings"] == ["the window was full"]
+    assert "warnings" not in document(reverse_omit())["end"]
+
+
+def test_sums_are_kept_apart_by_direction() -> None:
+    told = document(bidirectional())
+    assert set(told["intervals"][0]) == {"streams", "sum", "sum_bidir_reverse"}
+    assert told["end"]["sum_sent"]["side"] == "sender"
+    assert told["end"]["sum_received_bidir_reverse"]["bits_per_second"] == pytest.approx(5 * 8 * 1024 * 1024)
+
+
+def test_an_interrupted_test_is_a_whole_document_with_an_error() -> None:
+    told = document(parallel_interrupted())
+    assert told["error"] == "interrupt - the client was stopped by SIGINT"
+    assert told["end"]["sum_sent"]["bytes"] == 20 * 1024 * 1024
+    assert "sum_received" not in told["end"]
+    assert set(told["end"]["streams"][0]) == {"sender"}
+
+
+def test_a_test_that_never_began_is_a_document_too() -> None:
+    out = io.StringIO()
+    sink = JsonSink(out)
+    sink.error("unable to connect")
+    sink.close()
+    sink.close()
+    told = json.loads(out.getvalue())
+    assert told["start"].keys() == {"connected", "version", "system_info"}
+    assert (told["intervals"], told["end"], told["error"]) == ([], {}, "unable to connect")
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_the_stream_of_events_holds_what_the_document_holds(name: str) -> None:
+    told, lines = document(SCENES[name]()), events(SCENES[name]())
+    assert lines[0] == {"event": "start", "data": told["start"]}
+    assert [line["data"] for line in lines if line["event"] == "interval"] == told["intervals"]
+    assert lines[-1] == {"event": "end", "data": told["end"]}
+    assert [line["data"] for line in lines if line["event"] == "error"] == (
+        [told["error"]] if "error" in told else []
+    )
+
+
+def test_a_failure_is_an_event() -> None:
+    out = io.StringIO()
+    JsonStreamSink(out).error("the path died")
+    assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["error", "end"]
+
+
+def test_a_peers_strange_floats_do_not_break_the_document() -> None:
+    scene = forward()
+    odd = sender(1, 0, 1, 1)
+    values = {**odd.values, "rtt_us": float("nan"), "retransmits": float("inf")}
+    row = Row(1, type(odd)(1, odd.side, 0, 1_000_000, 5, values))
+    told = document(Scene(scene.start, ((row,),), RunEnded((row,), {})))
+    assert told["intervals"][0]["streams"][0]["rtt_us"] is None
+    assert told["intervals"][0]["streams"][0]["retransmits"] is None
+
+
+# ---------------------------------------------------------------------- the schema
+
+SCHEMA = json.loads((resources.files("iperfpy") / "report" / "schema.json").read_text())
+VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+@pytest.mark.parametrize("scene", [forward, parallel_interrupted])
+def test_a_document_follows_the_schema(scene: Callable[[], Scene]) -> None:
+    VALIDATOR.validate(document(scene()))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("start", "connected", 0, "local_port"), "5201"),
+        (("start", "connected"), []),
+        (("start", "cookie"), None),
+        (("start", "sock_bufsize"), None),
+        (("intervals", 0, "sum"), None),
+        (("intervals", 0, "streams"), []),
+        (("intervals", 0, "streams", 0, "bytes"), 1.5),
+        (("intervals", 0, "streams", 0, "omitted"), 0),
+        (("intervals", 0, "streams", 0, "rtt"), None),
+        (("end", "sum_received", "bits_per_second"), None),
+        (("end", "streams", 0, "sender", "seconds"), -1),
+        (("end", "sum_sent"), None),
+        (("end", "cpu_utilization_percent", "host_user"), None),
+        (("error",), {"text": "not a sentence"}),
+        (("end", "streams", 0, "receiver", "direction"), "backward"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_the_schema_notices(path: tuple[str | int, ...], value: object) -> None:
+    told = document(forward())
+    inner: Any = told
+    VALIDATOR.validate(told)
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(ValidationError):
+        VALIDATOR.validate(told)
+
+
+# ---------------------------------------------------------------------- transports whose ends iperf3 merges
+
+
+class Datagrams(SceneTransport):
+    """Counts as iperf3's UDP does."""
+
+    iperf3 = "udp"
+    iperf3_stream = "udp"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("sent", "Sent", iperf3="packets"),
+        Metric(
+            "jitter_us",
+            "",
+            Unit.MICROSECONDS,
+            Kind.GAUGE,
+            Side.RECEIVER,
+            iperf3="jitter_ms",
+            iperf3_scale=1e-3,
+        ),
+        Metric("gone", "Lost", side=Side.RECEIVER, iperf3="lost_packets"),
+        Metric("numbered", "Known to be sent", side=Side.RECEIVER, iperf3="packets"),
+        Metric(
+            *("gone_percent", "", Unit.PERCENT, Kind.RATIO, Side.RECEIVER),
+            numerator="gone",
+            denominator="numbered",
+            iperf3="lost_percent",
+        ),
+        Metric("late", "Late", side=Side.RECEIVER, iperf3="out_of_order"),
+    )
+
+
+def datagrams(role: str = "client", *, jitter_us: float | None = 1500.0, peer: bool = True) -> dict[str, Any]:
+    """Two streams: 200 sent, 190 of which the receiver knows, 10 of those lost."""
+    counted = {"jitter_us": jitter_us, "gone": 5, "numbered": 95, "gone_percent": 500 / 95, "late": 1}
+    rows = []
+    for stream in (1, 3):
+        sent = Sample(stream, Side.SENDER, 0, 1_000_000, 100_000, {"sent": 100})
+        got = Sample(stream, Side.RECEIVER, 0, 1_010_000, 90_000, counted)
+        here, there = (sent, got) if role == "client" else (got, sent)
+        rows.append(Row(stream, here, there if peer else None))
+    start = replace(start_of(role=role, streams=2), transport=Datagrams())
+    return document(Scene(start, (tuple(rows),), RunEnded(tuple(rows), BOTH_CPU)))
+
+
+def test_both_ends_of_a_datagram_stream_in_one_object() -> None:
+    end = datagrams()["end"]
+    udp = end["streams"][0]["udp"]
+    assert (udp["bytes"], udp["packets"], udp["lost_packets"], udp["lost_percent"]) == (100_000, 100, 5, 5.0)
+    assert (udp["jitter_ms"], udp["out_of_order"], udp["sender"], udp["socket"]) == (1.5, 1, True, 4)
+    both = end["sum"]
+    assert (both["bytes"], both["packets"], both["lost_packets"], both["lost_percent"]) == (
+        200_000,
+        200,
+        10,
+        5.0,
+    )
+    assert (both["jitter_ms"], both["sender"]) == (1.5, True)
+
+
+def test_the_sums_of_datagrams_say_whose_they_are() -> None:
+    end = datagrams("server")["end"]
+    sent, received = end["sum_sent"], end["sum_received"]
+    assert (sent["packets"], sent["lost_packets"], sent["lost_percent"], sent["jitter_ms"]) == (200, 0, 0, 0)
+    assert (received["packets"], received["lost_packets"], received["jitter_ms"]) == (190, 10, 1.5)
+    assert received["lost_percent"] == pytest.approx(1000 / 190)
+    assert (sent["sender"], received["sender"], end["sum"]["sender"]) == (True, False, False)
+
+
+@pytest.mark.parametrize(("role", "packets"), [("client", 100), ("server", 95)])
+def test_an_interval_counts_as_its_own_end_does(role: str, packets: int) -> None:
+    stream = datagrams(role)["intervals"][0]["streams"][0]
+    assert (stream["packets"], stream["jitter_ms"], stream["lost_packets"]) == (packets, 1.5, 5)
+    alone = datagrams(role, peer=False)["intervals"][0]["streams"][0]
+    assert alone["packets"] == packets
+    assert ("jitter_ms" in alone) is (role == "server")
+
+
+def test_under_iperf3s_name_what_is_not_available_is_0_as_there() -> None:
+    stream = datagrams("server", jitter_us=None)["intervals"][0]["streams"][0]
+    assert (stream["jitter_ms"], stream["jitter_us"]) == (0, None)
+    stock = forward()
+    row = stock.end.rows[0]
+    assert row.peer is not None
+    bare = replace(row, local=replace(row.local, values={"retransmits": 7}))
+    summary = document(replace(stock, end=RunEnded((bare,), {})))["end"]["streams"][0]["sender"]
+    assert (summary["max_rtt"], summary["rtt_us_max"], summary["retransmits"]) == (0, None, 7)

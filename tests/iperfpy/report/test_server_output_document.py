@@ -1,0 +1,81 @@
+"""The report that a server keeps for its client: the same as it prints, and never too long."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from iperfpy.control.framing import encode_document
+from iperfpy.endpoint.control_connection import UNSENT_LIMIT_BYTES
+from iperfpy.records import RunEnded
+from iperfpy.report.json_report import JsonSink, JsonStreamSink
+from iperfpy.report.screen import PlainScreen
+from iperfpy.report.server_output import INTERVALS_LIMIT_BYTES, TEXT_LIMIT, ServerOutputDocument, keeping_sink
+from iperfpy.report.terminal import TextSink, Wording
+from tests.iperfpy.report.scenes import Scene, forward, server
+
+
+def shown(scene: Scene) -> str:
+    out = io.StringIO()
+    scene.play(TextSink(PlainScreen(out), out, scene.wording))
+    return out.getvalue()
+
+
+def test_what_is_kept_is_what_the_server_prints() -> None:
+    sink = keeping_sink(Wording(), as_json=False)
+    server().play(sink)
+    assert sink.kept() == server().text()
+    document, out = keeping_sink(Wording(), as_json=True), io.StringIO()
+    server().play(document)
+    server().play(JsonSink(out))
+    assert document.kept() == json.loads(out.getvalue())
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_long_test_loses_intervals_and_not_its_end(as_json: bool) -> None:
+    scene = server()
+    count = 12_000 if as_json else 2 * TEXT_LIMIT // 60
+    sink = keeping_sink(Wording(), as_json=as_json)
+    Scene(scene.start, scene.intervals * count, scene.end).play(sink)
+    kept = sink.kept()
+    if isinstance(kept, str):
+        assert len(kept) < TEXT_LIMIT + 5000
+        assert kept.splitlines()[-4] == "(intervals left out)"
+        assert kept.endswith(server().text().splitlines()[-1] + "\n")
+    else:
+        intervals = kept["intervals"]
+        assert len(intervals) + kept["intervals_left_out"] == count
+        size = len(encode_document(kept))
+        assert INTERVALS_LIMIT_BYTES * 0.8 < size < UNSENT_LIMIT_BYTES
+        assert kept["end"]["sum_received"]["bytes"] > 0
+
+
+def test_the_client_shows_it_in_every_format() -> None:
+    scene = forward()
+    text = replace(scene, end=replace(scene.end, server_output="one\ntwo \x1b[31m\udc80\n"))
+    assert shown(text).splitlines()[-6:] == ["", "Server output:", "one", "two ?[31m?", "", "iperfpy Done."]
+    out = io.StringIO()
+    text.play(JsonSink(out))
+    assert json.loads(out.getvalue())["server_output_text"] == text.end.server_output
+
+    kept = ServerOutputDocument()
+    server().play(kept)
+    nested = replace(scene, end=replace(scene.end, server_output=kept.kept()))
+    assert '  "intervals": [' in shown(nested).splitlines()
+    lines = io.StringIO()
+    nested.play(JsonStreamSink(lines))
+    events = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [event["event"] for event in events][-2:] == ["server_output_json", "end"]
+    assert events[-2]["data"] == kept.kept()
+
+
+def test_without_one_nothing_is_said() -> None:
+    scene = forward()
+    assert "Server output" not in shown(scene)
+    out = io.StringIO()
+    JsonSink(out).end(RunEnded((), {}))
+    scene.play(JsonSink(out))
+    assert "server_output" not in out.getvalue()

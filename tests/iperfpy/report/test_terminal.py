@@ -1,0 +1,208 @@
+"""The table for people: golden files, and the promises that no golden file can state."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from iperfpy import __version__
+from iperfpy.options import ClientOptions
+from iperfpy.protocols.metrics import Kind, Metric, Unit
+from iperfpy.report.columns import Line, columns_for, decimal, format_value, milliseconds, title_of
+from iperfpy.report.screen import STYLES, PlainScreen, RichScreen, screen_for
+from iperfpy.report.table import squeezed
+from iperfpy.report.terminal import TextSink, Wording, banner
+from iperfpy.sampling.host import system_info
+from tests.iperfpy.report.scenes import NARROW, SCENES, SceneTransport, forward, golden, reverse_omit
+
+ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.mark.parametrize(("path", "text"), list(golden()), ids=lambda value: getattr(value, "stem", ""))
+def test_tables_are_what_they_were(path: Path, text: str) -> None:
+    """To accept a change: python -m tests.iperfpy.report.scenes"""
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_every_cell_ends_under_its_title(name: str) -> None:
+    lines = SCENES[name]().text().splitlines()
+    header = next(line for line in lines if "[ ID]" in line)
+    ends = [found.end() for found in re.finditer(r"\S+", header.split("Interval(s)")[1])]
+    offset = header.index("Interval(s)") + len("Interval(s)")
+    rows = [line for line in lines if re.search(r"\d\.\d\d-\d", line)]
+    assert rows
+    for row in rows:
+        cells = re.sub(r" +(\(omitted\)|sender|receiver)$", "", row)[offset:].rstrip()
+        for found in re.finditer(r"(?<= )\S+", cells):
+            assert found.end() in ends, row
+
+
+def test_the_header_says_the_target_rate() -> None:
+    """A user of iperf3 -u expects more than a Mbit/s; here the table's head says what was asked for."""
+    start = forward().start
+    assert not any("Target rate" in text for text in banner(start, verbose=False))
+    limited = replace(start, plan=replace(start.plan, rate_bps=1_048_576, tos=0x28))
+    assert "Target rate: 1.05 Mbit/s per stream" in list(banner(limited, verbose=False))
+    assert any(text.endswith("type of service 0x28") for text in banner(limited, verbose=True))
+
+
+def test_a_verbose_report_begins_with_what_runs_and_where() -> None:
+    out = io.StringIO()
+    sink = TextSink(PlainScreen(out), io.StringIO(), Wording(verbose=True))
+    sink.connecting(ClientOptions("server.example"))
+    program, system, connecting = out.getvalue().splitlines()
+    assert program == f"iperfpy {__version__}"
+    assert system == system_info()
+    assert connecting == "Connecting to host server.example, port 5201"
+
+
+def test_both_directions_have_the_same_columns() -> None:
+    header = [
+        next(line for line in scene().text().splitlines() if line.startswith("[ ID]"))
+        for scene in (forward, reverse_omit)
+    ]
+    assert header[0] == header[1]
+    assert header[0].split()[2:] == [
+        *("Interval(s)", "Transfer(MiB)", "Bandwidth(Mbit/s)", "RTT(ms)"),
+        *("Retrans", "Retrans(%)", "Lost(%)", "Early(%)", "Fast(%)"),
+    ]
+
+
+def test_a_reversed_test_shows_the_senders_figures_at_the_client() -> None:
+    row = next(line for line in reverse_omit().text().splitlines() if " 200 " in line)
+    assert row.split()[-6:] == ["165.0", "200", "9.50", "9.50", "0.00", "0.00"]
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 120, 200])
+@pytest.mark.parametrize("name", SCENES)
+def test_a_terminal_shows_the_same_characters_as_a_pipe(name: str, width: int) -> None:
+    scene, out = SCENES[name](), io.StringIO()
+    console = Console(file=out, force_terminal=True, color_system="truecolor", width=width)
+    scene.play(TextSink(RichScreen(console), io.StringIO(), scene.wording))
+    plain = scene.text(width).split("--- stderr ---")[0]
+    assert "\x1b[" in out.getvalue()
+    assert ESCAPE.sub("", out.getvalue()) == plain
+    assert width < 150 or plain == scene.text().split("--- stderr ---")[0]
+
+
+@pytest.mark.parametrize("width", NARROW)
+def test_a_table_fits_a_common_terminal_and_loses_no_column(width: int) -> None:
+    lines = forward().text(width).splitlines()
+    assert max(map(len, lines)) <= width
+    omitted = [line for line in reverse_omit().text(width).splitlines() if "(o" in line]
+    assert omitted
+    assert max(map(len, omitted)) <= width
+    wide = [line.split() for line in forward().text().splitlines() if re.search(r"\d\.\d\d-\d", line)]
+    short = [line.split() for line in lines if re.search(r"\d\.\d\d-\d", line)]
+    assert [len(row) for row in short] == [len(row) for row in wide]
+
+
+def test_a_narrow_column_loses_decimals_and_no_digits() -> None:
+    assert squeezed("  0.00-1.00  ", 11, left=True) == "  0.00-1.00"
+    assert squeezed("100.00-110.00", 11, left=True) == "100.00-110.00"
+    assert [squeezed(text, 5, left=False) for text in ("12.34", "100.00", "1234.56", "1234567")] == [
+        *("12.34", "100.0", "1234", "1234567"),
+    ]
+
+
+def test_what_is_not_a_terminal_gets_no_escape_codes() -> None:
+    assert isinstance(screen_for(io.StringIO()), PlainScreen)
+    assert all("\x1b" not in scene().text() for scene in SCENES.values())
+
+
+def test_every_style_that_a_cell_names_exists() -> None:
+    lines = [Line(row, row.local) for rows in forward().intervals for row in rows]
+    line_styles = {column.style(line) for column in columns_for(SceneTransport.metrics) for line in lines}
+    assert line_styles - {""} <= set(STYLES)
+    assert {"calm", "warn", "rate"} <= line_styles
+
+
+def test_lines_leave_as_they_happen() -> None:
+    """A pipe must see an interval when it ends, not when a buffer is full."""
+
+    class Pipe(io.StringIO):
+        flushed = ""
+
+        def flush(self) -> None:
+            self.flushed = self.getvalue()
+
+    scene, pipe = forward(), Pipe()
+    sink = TextSink(PlainScreen(pipe), io.StringIO())
+    sink.start(scene.start)
+    sink.interval(scene.intervals[0])
+    assert pipe.flushed.endswith("0.00\n")
+    assert "31.28" in pipe.flushed
+
+
+def test_another_machine_cannot_write_to_the_terminal() -> None:
+    out = io.StringIO()
+    PlainScreen(out).line(("a\x1b[2Jb\rc\nd\x9be\u202ef", ""))
+    assert out.getvalue() == "a?[2Jb?c?d?e?f\n"
+
+
+def test_an_error_is_one_sentence_on_stderr() -> None:
+    out, errors = io.StringIO(), io.StringIO()
+    TextSink(PlainScreen(out), errors).error("the server refused\nthe test")
+    assert (out.getvalue(), errors.getvalue()) == ("", "iperfpy: error - the server refused?the test\n")
+
+
+def test_a_column_announces_its_unit_once() -> None:
+    assert title_of(Metric("a", "", Unit.PERCENT, title="Lost")) == "Lost(%)"
+    assert title_of(Metric("a", "", Unit.PERCENT, title="Lost(%)")) == "Lost(%)"
+    assert title_of(Metric("cwnd_bytes", "", Unit.BYTES, Kind.GAUGE)) == "cwnd(KiB)"
+    assert title_of(Metric("a", "", Unit.BITS_PER_SECOND, title="Pacing"), "g") == "Pacing(Gbit/s)"
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "text"),
+    [
+        (Unit.COUNT, 0, "0"),
+        (Unit.COUNT, None, "-"),
+        (Unit.COUNT, 1.25, "1.25"),
+        (Unit.BYTES, 2048, "2.00"),
+        (Unit.PERCENT, 100 / 3, "33.33"),
+        (Unit.MICROSECONDS, 165_000, "165.0"),
+        (Unit.BITS_PER_SECOND, 29_810_000, "29.81"),
+        (Unit.TEXT, "UP", "UP"),
+    ],
+)
+def test_cells(unit: Unit, value: int | float | str | None, text: str) -> None:
+    assert format_value(unit, value) == text
+
+
+def test_small_numbers_keep_their_digits() -> None:
+    assert [decimal(value) for value in (0, 0.052, 0.99, 1, 29.806)] == [
+        "0.00",
+        "0.052",
+        "0.990",
+        "1.00",
+        "29.81",
+    ]
+    assert [milliseconds(us) for us in (31, 999, 4720, 9994, 9996)] == [
+        "0.031",
+        "0.999",
+        "4.72",
+        "9.99",
+        "10.0",
+    ]
+
+
+def test_the_letter_of_the_rate_also_decides_the_size() -> None:
+    titles = {letter: [c.title for c in columns_for((), letter)[1:]] for letter in ("", "k", "G")}
+    assert titles == {
+        "": ["Transfer(MiB)", "Bandwidth(Mbit/s)"],
+        "k": ["Transfer(KiB)", "Bandwidth(kbit/s)"],
+        "G": ["Transfer(GiB)", "Bandwidth(GiB/s)"],
+    }
+
+
+def test_a_title_stands_before_every_line() -> None:
+    scene, out = forward(), io.StringIO()
+    scene.play(TextSink(PlainScreen(out), io.StringIO(), Wording(title="lab")))
+    assert all(line.startswith("lab:") for line in out.getvalue().splitlines())

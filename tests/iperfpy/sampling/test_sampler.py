@@ -1,0 +1,157 @@
+"""What a sampler subtracts, what it looks at in between, and when time begins."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
+from iperfpy.sampling.sampler import Sampler
+
+METRICS = (
+    Metric("rtt_us", "", Unit.MICROSECONDS, Kind.GAUGE, spread=True),
+    Metric("retransmits", ""),
+    Metric("sent", ""),
+    Metric("retrans_percent", "", Unit.PERCENT, Kind.RATIO, numerator="retransmits", denominator="sent"),
+    Metric("wait_us", "", Unit.MICROSECONDS, Kind.RATIO, numerator="retransmits", denominator="sent"),
+    Metric("phase", "", Unit.TEXT, Kind.GAUGE),
+    Metric("duplicates", "", side=Side.RECEIVER),
+)
+
+
+class Channel:
+    """A record that the test writes."""
+
+    def __init__(self, **record: Value) -> None:
+        self.record: dict[str, Value] = {"bytes": 0, "retransmits": 0, "sent": 0, **record}
+
+    def counters(self) -> dict[str, Value]:
+        return self.record
+
+    def advance(self, **change: int) -> None:
+        for key, amount in change.items():
+            before = self.record[key]
+            assert isinstance(before, int)
+            self.record[key] = before + amount
+
+
+def sampler_of(channel: Channel, side: Side = Side.SENDER, at_us: int = 5_000_000) -> Sampler:
+    return Sampler(3, side, channel, METRICS, at_us)
+
+
+def test_an_interval_is_the_later_record_minus_the_earlier() -> None:
+    channel = Channel(bytes=700, retransmits=7, sent=70)
+    sampler = sampler_of(channel)
+    channel.advance(bytes=1000, retransmits=1, sent=4)
+    first = sampler.tick(6_000_000)
+    channel.advance(bytes=500, retransmits=0, sent=5)
+    second = sampler.tick(6_500_000)
+    assert (first.stream, first.side, first.start_us, first.end_us) == (3, Side.SENDER, 0, 1_000_000)
+    assert (first.bytes, first.values["retransmits"], first.values["retrans_percent"]) == (1000, 1, 25.0)
+    assert (second.start_us, second.end_us, second.bytes) == (1_000_000, 1_500_000, 500)
+    assert second.bits_per_second == 8000
+    assert second.values["retrans_percent"] == 0.0
+
+
+def test_the_total_is_not_disturbed_by_ticks_nor_disturbs_them() -> None:
+    channel = Channel()
+    sampler = sampler_of(channel)
+    channel.advance(bytes=10, sent=1)
+    sampler.tick(6_000_000)
+    channel.advance(bytes=20, sent=1)
+    assert sampler.total(7_000_000).bytes == 30
+    assert sampler.tick(8_000_000).bytes == 20
+    assert sampler.total(8_000_000).end_us == 3_000_000
+
+
+def test_after_the_omitted_stretch_time_and_totals_begin_again() -> None:
+    channel = Channel(rtt_us=900)
+    sampler = sampler_of(channel)
+    channel.advance(bytes=10, retransmits=5, sent=10)
+    omitted = sampler.tick(6_000_000, omitted=True)
+    sampler.restart(6_000_000)
+    channel.record["rtt_us"] = 100
+    channel.advance(bytes=30, sent=10)
+    first = sampler.tick(7_000_000)
+    whole = sampler.total(7_000_000)
+    assert omitted.omitted
+    assert not first.omitted
+    assert (first.start_us, first.end_us, first.bytes) == (0, 1_000_000, 30)
+    assert (whole.start_us, whole.bytes, whole.values["retransmits"]) == (0, 30, 0)
+    assert whole.values["rtt_us_max"] == 100
+    assert sampler.omitted == {"retransmits": 5, "sent": 10}
+
+
+def test_a_ratio_without_a_denominator_is_not_available() -> None:
+    sample = sampler_of(Channel()).tick(6_000_000)
+    assert sample.values["retrans_percent"] is None
+    assert sample.values["retransmits"] == 0
+
+
+def test_only_percentages_are_times_100() -> None:
+    channel = Channel()
+    sampler = sampler_of(channel)
+    channel.advance(retransmits=1, sent=4)
+    assert sampler.tick(6_000_000).values["wait_us"] == 0.25
+
+
+def test_what_the_platform_does_not_count_is_none_not_zero() -> None:
+    channel = Channel(retransmits=None)
+    sampler = sampler_of(channel)
+    channel.advance(sent=10)
+    values = sampler.tick(6_000_000).values
+    assert values["retransmits"] is None
+    assert values["retrans_percent"] is None
+    assert values["rtt_us"] is None
+    assert values["rtt_us_mean"] is None
+
+
+def test_a_spread_covers_the_polls_of_its_own_interval() -> None:
+    channel = Channel(rtt_us=100)
+    sampler = sampler_of(channel)
+    for rtt in (300, None, 200):
+        channel.record["rtt_us"] = rtt
+        sampler.poll(5_100_000)
+    first = sampler.tick(6_000_000).values
+    channel.record["rtt_us"] = 50
+    second = sampler.tick(7_000_000).values
+    assert (first["rtt_us"], first["rtt_us_min"], first["rtt_us_max"]) == (200, 200, 300)
+    assert first["rtt_us_mean"] == pytest.approx(700 / 3)
+    assert (second["rtt_us_min"], second["rtt_us_mean"], second["rtt_us_max"]) == (50, 50, 50)
+
+
+def test_each_end_reports_its_own_metrics() -> None:
+    channel = Channel(duplicates=0, phase="UP")
+    channel.advance(duplicates=2)
+    sender, receiver = sampler_of(channel), sampler_of(channel, Side.RECEIVER)
+    channel.advance(duplicates=3)
+    assert "duplicates" not in sender.tick(6_000_000).values
+    assert sender.tick(7_000_000).values["phase"] == "UP"
+    assert receiver.tick(6_000_000).values == {"duplicates": 3}
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 10**7)), min_size=1, max_size=20))
+def test_intervals_add_up_to_the_total(steps: list[tuple[int, int]]) -> None:
+    channel, now_us = Channel(), 1_000
+    sampler = sampler_of(channel, at_us=now_us)
+    samples = []
+    for payload, pause_us in steps:
+        now_us += pause_us
+        channel.advance(bytes=payload, sent=payload % 7)
+        samples.append(sampler.tick(now_us))
+    whole = sampler.total(now_us)
+    assert sum(sample.bytes for sample in samples) == whole.bytes
+    assert sum(sample.end_us - sample.start_us for sample in samples) == whole.end_us
+    assert sum(int(sample.values["sent"] or 0) for sample in samples) == whole.values["sent"]
+
+
+def test_time_begins_with_the_first_data_which_counts() -> None:
+    channel = Channel()
+    sampler = sampler_of(channel)
+    channel.advance(bytes=100)
+    sampler.begin(5_170_000)
+    channel.advance(bytes=900)
+    sample = sampler.tick(6_170_000)
+    assert (sample.start_us, sample.end_us, sample.bytes) == (0, 1_000_000, 1000)
+    assert sampler.total(6_170_000).seconds == 1.0

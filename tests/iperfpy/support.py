@@ -1,0 +1,288 @@
+"""A server in this process, and a sink that remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from iperfpy.control import framing
+from iperfpy.control.framing import State
+from iperfpy.endpoint.client import run_client
+from iperfpy.endpoint.server import run_server
+from iperfpy.options import ClientOptions, ServerOptions
+from iperfpy.plan import Plan
+from iperfpy.protocols.registry import transport
+from iperfpy.records import Row, RunEnded, RunStarted
+from iperfpy.runtime.deadlines import Deadlines
+
+HURRIED = Deadlines(
+    cookie_s=0.8,
+    reply_s=1.0,
+    streams_s=1.5,
+    results_s=1.5,
+    goodbye_s=0.3,
+    retry_s=0.2,
+    drain_s=0.5,
+    verdict_s=0.1,
+)
+"""For tests in which a deadline is expected to pass."""
+
+
+class Recorder:
+    """A sink. `call` is called when the test has started and reported `after` intervals."""
+
+    __test__ = False
+
+    def __init__(self, call: Callable[[], None] | None = None, after: int = 3) -> None:
+        self._call, self._after = call, after
+        self.started: RunStarted | None = None
+        self.intervals: list[tuple[Row, ...]] = []
+        self.ended: RunEnded | None = None
+        self.errors: list[str] = []
+        self.closed = False
+
+    def start(self, start: RunStarted) -> None:
+        assert self.started is None
+        self.started = start
+        self._perhaps_call()
+
+    def interval(self, rows: tuple[Row, ...]) -> None:
+        assert self.started is not None
+        assert self.ended is None
+        self.intervals.append(rows)
+        self._perhaps_call()
+
+    def _perhaps_call(self) -> None:
+        if self._call is not None and len(self.intervals) == self._after:
+            asyncio.get_running_loop().call_later(0.02, self._call)
+
+    def end(self, end: RunEnded) -> None:
+        assert self.ended is None
+        assert not self.errors
+        self.ended = end
+
+    def error(self, message: str) -> None:
+        assert self.ended is None
+        self.errors.append(message)
+
+    def close(self) -> None:
+        self.closed = True
+
+    @property
+    def end_rows(self) -> tuple[Row, ...]:
+        assert self.ended is not None
+        return self.ended.rows
+
+    @property
+    def sentence(self) -> str:
+        """How the test ended early."""
+        return self.errors[0] if self.errors else self.ended.interrupted if self.ended else "nothing was told"
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    """Poll until `ready()`."""
+    async with asyncio.timeout(10):
+        while not ready():  # noqa: ASYNC110 - there is no event for everything that a test waits for
+            await asyncio.sleep(0.01)
+
+
+@dataclass
+class Server:
+    """A running server: its port, and one recorder per test that started (of `recorders` first)."""
+
+    port: int = 0
+    recorders: list[Recorder] = field(default_factory=list)
+    tests: list[Recorder] = field(default_factory=list)
+    task: asyncio.Task[int] | None = None
+
+    def make_sinks(self) -> list[Recorder]:
+        self.tests.append(self.recorders.pop(0) if self.recorders else Recorder())
+        return [self.tests[-1]]
+
+    async def settled(self) -> None:
+        """Until every test that started has been closed."""
+        await until(lambda: all(test.closed for test in self.tests))
+
+    async def started(self) -> None:
+        """Until a test has started."""
+        await until(lambda: any(test.started for test in self.tests))
+
+
+@asynccontextmanager
+async def serving(deadlines: Deadlines | None = None, **options: Any) -> AsyncIterator[Server]:
+    """A server on a free port of 127.0.0.1, unless `bind` says otherwise."""
+    server = Server()
+    listening = asyncio.Event()
+
+    def on_listening(port: int) -> None:
+        server.port = port
+        listening.set()
+
+    settings = ServerOptions(**{"port": 0, "bind": "127.0.0.1", **options})
+    server.task = asyncio.create_task(
+        run_server(settings, server.make_sinks, on_listening=on_listening, deadlines=deadlines)
+    )
+    waiting = asyncio.create_task(listening.wait())
+    await asyncio.wait([waiting, server.task], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if server.task.done():
+        server.task.result()
+    try:
+        yield server
+    finally:
+        server.task.cancel()
+        await asyncio.gather(server.task, return_exceptions=True)
+
+
+def plan_for(name: str = "tcp", **changes: Any) -> Plan:
+    """A short test."""
+    chosen = transport(name)
+    settings = chosen.settings()
+    defaults = {"duration_us": 300_000, "interval_us": 100_000, "block_bytes": chosen.block_bytes(settings)}
+    if {"total_bytes", "total_blocks"} & set(changes):
+        defaults["duration_us"] = 0
+    return replace(Plan(name, settings), **{**defaults, **changes})
+
+
+async def measure(port: int, plan: Plan, deadlines: Deadlines | None = None, **options: Any) -> Recorder:
+    """Run a client against `port`, and what it reported. Raises what `run_client` raises."""
+    recorder = Recorder()
+    await measure_into(recorder, port, plan, deadlines, **options)
+    return recorder
+
+
+async def measure_into(
+    recorder: Recorder, port: int, plan: Plan, deadlines: Deadlines | None = None, **options: Any
+) -> int:
+    """The same, for tests that look at the report of a test that fails."""
+    client = ClientOptions(**{"host": "127.0.0.1", "port": port, **options})
+    return await run_client(plan, client, [recorder], deadlines=deadlines)
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def scripted(handler: Handler) -> AsyncIterator[int]:
+    """A server that does exactly what `handler` says with every connection; gives its port."""
+    handling: set[asyncio.Task[None]] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handling.add(task)
+        try:
+            await handler(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            handling.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tuple(handling):
+            task.cancel()
+        await asyncio.sleep(0.01)
+
+
+class Peer:
+    """A control connection spoken by hand: what a stock iperf3, or somebody else, might send."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.others: list[asyncio.StreamWriter] = []  # closed with it
+
+    @classmethod
+    async def connected(cls, port: int, cookie: str = "s" * 36) -> Peer:
+        """A client's control connection whose cookie was sent."""
+        peer = cls(*await asyncio.open_connection("127.0.0.1", port))
+        peer.writer.write(framing.encode_cookie(cookie))
+        return peer
+
+    def say(self, *states: State) -> None:
+        self.writer.write(b"".join(framing.encode_state(state) for state in states))
+
+    def tell(self, body: dict[str, Any]) -> None:
+        self.writer.write(framing.encode_document(body))
+
+    async def state(self) -> int:
+        """The next byte, signed."""
+        async with asyncio.timeout(5):
+            return int(struct.unpack(">b", await self.reader.readexactly(1))[0])
+
+    async def document(self) -> bytes:
+        async with asyncio.timeout(5):
+            (length,) = struct.unpack(">I", await self.reader.readexactly(4))
+            return await self.reader.readexactly(length)
+
+    async def rest(self) -> bytes:
+        """Everything until the other end closes."""
+        async with asyncio.timeout(5):
+            try:
+                return await self.reader.read()
+            except ConnectionError:
+                return b""
+
+    async def close(self) -> None:
+        for writer in (self.writer, *self.others):
+            writer.close()
+            try:
+                await writer.wait_closed()
+            except ConnectionError:
+                continue
+
+
+class Relay:
+    """Stands between a client and a server, and can cut or silence every connection: the network fails."""
+
+    def __init__(self, server_port: int) -> None:
+        self.port = 0
+        self._server_port = server_port
+        self._frozen = False
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def cut(self) -> None:
+        """Reset everything."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def freeze(self) -> None:
+        """Carry nothing any more."""
+        self._frozen = True
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, there = await asyncio.open_connection("127.0.0.1", self._server_port)
+        self._writers += [writer, there]
+        await asyncio.gather(self._carry(reader, there), self._carry(back, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                if self._frozen:
+                    await asyncio.sleep(60)
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            return
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def relayed(server_port: int) -> AsyncIterator[Relay]:
+    """A relay to the server."""
+    relay = Relay(server_port)
+    async with scripted(relay.handle) as port:
+        relay.port = port
+        try:
+            yield relay
+        finally:
+            relay.cut()

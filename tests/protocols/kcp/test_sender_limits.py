@@ -1,0 +1,113 @@
+"""What held the sender, for how long; and the sentence when it was KCP's own window."""
+
+from __future__ import annotations
+
+import pytest
+
+from iperfpy.protocols.congestion.congestion_control import CongestionControl
+from iperfpy.protocols.kcp import LIMITS, METRICS, KcpBbr
+from iperfpy.protocols.kcp.channel import _congestion, window_warning
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.profiles import stock, with_bbr
+from iperfpy.protocols.kcp.sender_limits import REASONS, SenderLimits
+from iperfpy.protocols.kcp.settings import MAX_WINDOW, KcpBbrSettings, KcpSettings
+from iperfpy.protocols.simulator import Bulk, Paced, Path, Simulation, bdp_bytes
+from iperfpy.protocols.simulator.application import Application
+from tests.protocols.kcp.ends import Fixed, Half
+from tests.studies.paths.watched import MTU, single
+
+SECOND = 1_000_000
+
+
+def _run(sender: Engine, receiver: Engine, application: Application, path: Path) -> dict[str, float]:
+    """Share of five seconds for which each thing held the sender."""
+    simulation = Simulation(1)
+    back = simulation.link(Path(delay_us=path.delay_us))
+    simulation.flow(sender, receiver, simulation.link(path), back, application)
+    simulation.run(5 * SECOND)
+    held = sender.limits.until(5 * SECOND)
+    assert sum(held.values()) == 5 * SECOND
+    return {reason: us / (5 * SECOND) for reason, us in held.items()}
+
+
+def test_time_goes_to_what_was_noted_last() -> None:
+    limits = SenderLimits()
+    assert set(limits.until(77).values()) == {0}
+    limits.note("pacing", 1_000)
+    limits.note("send window", 1_300)
+    limits.note("send window", 1_350)
+    held = limits.until(1_500)
+    assert (held["pacing"], held["send window"], sum(held.values())) == (300, 200, 500)
+    assert limits.until(1_500) == held
+
+
+def test_every_reason_has_a_metric() -> None:
+    assert len(LIMITS) == len(REASONS)
+    assert {f"{key}_limited_us" for key in LIMITS} <= {metric.key for metric in METRICS}
+
+
+PATH = Path(20e6, bdp_bytes(20e6, 100_000), 50_000)
+
+
+def test_a_small_window_holds() -> None:
+    settings = KcpSettings(sndwnd=32, rcvwnd=128)
+    sender = stock(1, settings)
+    assert _run(sender, stock(1, settings), Bulk(sender), PATH)["send window"] > 0.99
+
+
+def test_the_peers_window_holds() -> None:
+    sender = stock(1, KcpSettings(sndwnd=128, rcvwnd=128))
+    receiver = stock(1, KcpSettings(sndwnd=128, rcvwnd=32))
+    assert _run(sender, receiver, Bulk(sender), PATH)["receive window"] > 0.9
+
+
+def test_the_application_holds() -> None:
+    sender, receiver = (with_bbr(1, KcpBbrSettings()) for _ in range(2))
+    assert _run(sender, receiver, Paced(sender, 1e6), PATH)["application"] > 0.9
+
+
+def test_pacing_holds_what_the_path_holds() -> None:
+    """A controller that found the path waits for its pace, and now and then for its window."""
+    sender, receiver = (with_bbr(1, KcpBbrSettings()) for _ in range(2))
+    held = _run(sender, receiver, Bulk(sender), PATH)
+    assert held["pacing"] + held["congestion window"] > 0.95
+    assert held["pacing"] > 0.5
+
+
+@pytest.mark.parametrize(("window", "says"), [(MAX_WINDOW, True), (MAX_WINDOW - 1, False)])
+def test_the_widest_window_is_warned_of_when_it_binds(window: int, says: bool) -> None:
+    control = Fixed(1 << 20)
+    half = Half(control=control, send_window=window, receive_window=MAX_WINDOW)
+    one = half.engine
+    while room := one.writable():
+        one.write(memoryview(bytes(room)), 0)
+        one.transmit(0)
+    assert one.sending.nxt == window
+    assert window_warning(one, 0) == ()
+    said = window_warning(one, SECOND)
+    assert len(said) == says
+    assert all(f"{MAX_WINDOW} segments" in sentence and "100 %" in sentence for sentence in said)
+
+
+def test_a_window_that_does_not_bind_needs_no_word() -> None:
+    half = Half(control=Fixed(1 << 20), send_window=MAX_WINDOW, receive_window=MAX_WINDOW)
+    half.send(100, 0)
+    assert window_warning(half.engine, SECOND) == ()
+
+
+def test_the_congestion_state_is_reported_in_full() -> None:
+    """Every metric of the controller has a value once losses taught it a bound; none before."""
+    first: CongestionControl | None = with_bbr(1, KcpBbrSettings()).control
+    assert first is not None
+    assert _congestion(first.state(), 8 * MTU)["inflight_bound_bytes"] is None
+    shallow = Path(10e6, bdp_bytes(10e6, 40_000, 0.25), 20_000)  # eight datagrams
+    watched = single(shallow, Path(delay_us=20_000), seed=1, seconds=10)
+    assert watched.sender.control is not None
+    told = _congestion(watched.sender.control.state(), 8 * MTU)
+    own = {metric.key for metric in KcpBbr.metrics} - {metric.key for metric in METRICS}
+    assert own == set(told)
+    bound, bandwidth = told["inflight_bound_bytes"], told["bandwidth_bits_per_second"]
+    assert isinstance(bound, float)
+    assert isinstance(bandwidth, float)
+    assert 0.5 < bound / bdp_bytes(10e6, 40_000) < 3
+    assert bandwidth == pytest.approx(10e6, rel=0.1)

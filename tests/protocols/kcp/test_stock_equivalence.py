@@ -1,0 +1,113 @@
+"""`classic` behaves like stock KCP: see equivalence.py for the chain of comparisons, and for the table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import pytest
+
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.settings import MODES
+from tests.peers.stock_kcp_go import IKCP
+from tests.protocols.kcp.equivalence import (
+    COMPARED,
+    LONG,
+    LOSSES,
+    SHORT,
+    End,
+    Route,
+    between,
+    c_library,
+    connect,
+    model,
+    ours,
+    pooled,
+)
+
+pytestmark = pytest.mark.interop
+
+WITHIN = 0.1
+SECONDS = {"fast3": 7.0, "normal": 14.0}
+"""Long enough that chance moves the sum of four seeds by less than half of that."""
+
+
+class Recorded:
+    """An end, and a digest of every datagram that left it, with the time."""
+
+    def __init__(self, end: End) -> None:
+        self.end, self.left = end, 0
+        self._digest = hashlib.sha256()
+
+    def receive(self, batch: DatagramBatch, now_us: int) -> None:
+        self.end.receive(batch, now_us)
+
+    def transmit(self, now_us: int) -> Sequence[DatagramBatch]:
+        out = self.end.transmit(now_us)
+        for batch in out:
+            for datagram in batch:
+                self._digest.update(b"%d:%d:" % (now_us, len(datagram)) + datagram.tobytes())
+                self.left += 1
+        return out
+
+    def deadline_us(self) -> int | None:
+        return self.end.deadline_us()
+
+    def writable(self) -> int:
+        return self.end.writable()
+
+    def write(self, data: memoryview, now_us: int) -> int:
+        return self.end.write(data, now_us)
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("mode", COMPARED)
+@pytest.mark.parametrize("route", [SHORT, LONG], ids=["short", "long"])
+def test_the_model_sends_what_the_c_library_sends(route: Route, mode: str, loss: float) -> None:
+    """The same bytes at the same microsecond, both ways."""
+    digests = []
+    for make in (c_library, model(IKCP)):
+        ends = tuple(Recorded(make(MODES[mode], route.window)) for _ in range(2))
+        connect((ends[0], ends[1]), route, loss, seed=7).run(4_000_000)
+        assert min(end.left for end in ends) > 80
+        digests.append([end.digest for end in ends])
+    assert digests[0] == digests[1]
+
+
+def test_the_digest_would_notice() -> None:
+    """A millisecond in the timeout is another wire."""
+    digests = set()
+    for tuning in (MODES["normal"], MODES["normal"]._replace(interval=41)):
+        ends = Recorded(c_library(tuning, 32)), Recorded(c_library(tuning, 32))
+        connect(ends, SHORT, 0.05, seed=7).run(1_000_000)
+        digests.add(ends[0].digest)
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("mode", COMPARED)
+def test_classic_does_what_kcp_go_does(mode: str, loss: float) -> None:
+    """Goodput and retransmissions within 10 %, four seeds together."""
+    seconds = SECONDS[mode] if loss else 3.0
+    theirs, mine = (
+        pooled(name, mode, SHORT, loss, (1, 2, 3, 4), seconds) for name in ("model, kcp-go", "classic")
+    )
+    assert theirs.segments > 9_000
+    assert bool(theirs.resent) == bool(loss)
+    assert mine.delivered_bytes == pytest.approx(theirs.delivered_bytes, rel=WITHIN)
+    assert mine.resent == pytest.approx(theirs.resent, rel=WITHIN)
+
+
+@pytest.mark.parametrize("changed", [{"nodelay": 1, "interval": 10}, {"interval": 160}])
+def test_ten_per_cent_tells_stock_from_what_is_not(changed: dict[str, int]) -> None:
+    """One knob turned, and the comparison fails."""
+    tuning = MODES["normal"]
+    as_it_is, as_it_is_not = (
+        between(ours(one, SHORT.window), ours(one, SHORT.window), SHORT, 0.05, seed=1, seconds=10.0)
+        for one in (tuning, tuning._replace(**changed))
+    )
+    assert as_it_is_not.delivered_bytes != pytest.approx(as_it_is.delivered_bytes, rel=WITHIN)

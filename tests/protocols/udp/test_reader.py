@@ -1,0 +1,252 @@
+"""What a socket received becomes the right figures: runs, single datagrams, all lengths, and garbage."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import iperfpy.protocols.udp.reader as inbox_module
+from iperfpy.protocols.datagrams.arrival_time import SO_TIMESTAMPNS, TIMESPEC
+from iperfpy.protocols.datagrams.datagram_socket import SOL_UDP, UDP_GRO, UDP_SEGMENT, offload_of
+from iperfpy.protocols.udp.packets import NARROW_BYTES, Outgoing
+from iperfpy.protocols.udp.reader import DatagramReader, Said
+from iperfpy.protocols.udp.reception import Reception, Tally
+
+
+@dataclass
+class Pair:
+    """A socket that sends and an inbox that has read nothing yet."""
+
+    sender: socket.socket
+    receiver: socket.socket
+    reception: Reception
+    inbox: DatagramReader
+
+    def settle(self, datagrams: int) -> list[Said]:
+        """Until so many have been counted or heard; what was heard."""
+        heard: list[Said] = []
+        deadline = time.monotonic() + 5
+        while self.reception.tally.datagrams + len(heard) < datagrams and time.monotonic() < deadline:
+            if (said := self.inbox.take()) is not None:
+                heard.append(said)
+        return heard
+
+
+@pytest.fixture(params=["coalescing", "plain"])
+def coalesces(request: pytest.FixtureRequest) -> bool:
+    if request.param == "coalescing" and offload_of(socket.AF_INET) != (True, True):
+        pytest.skip("this kernel has no UDP GSO and GRO")
+    return bool(request.param == "coalescing")
+
+
+@pytest.fixture(params=[False, True], ids=["32 bits", "64 bits"])
+def wide(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def pair(coalesces: bool, wide: bool) -> Iterator[Pair]:
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as sender,
+        socket.socket(type=socket.SOCK_DGRAM) as receiver,
+    ):
+        receiver.bind(("127.0.0.1", 0))
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 200_000))
+        if coalesces:
+            receiver.setsockopt(SOL_UDP, UDP_GRO, 1)
+        sender.connect(receiver.getsockname())
+        reception = Reception(wide=wide)
+        yield Pair(sender, receiver, reception, DatagramReader(receiver, reception, wide=wide))
+
+
+def send(pair: Pair, outgoing: Outgoing, count: int, *, segment: bool, skip: int = 0) -> None:
+    """`count` datagrams, the first `skip` of them lost on the way."""
+    pair.sender.setsockopt(SOL_UDP, UDP_SEGMENT, outgoing.block_bytes if segment else 0)
+    view = outgoing.stamp(count, time.monotonic_ns() // 1000)
+    taken = len(view) // outgoing.block_bytes
+    kept = view[skip * outgoing.block_bytes :]
+    if segment and len(kept):
+        pair.sender.send(kept)
+    elif len(kept):
+        for start in range(0, len(kept), outgoing.block_bytes):
+            pair.sender.send(kept[start : start + outgoing.block_bytes])
+    outgoing.advance(taken)
+
+
+@pytest.mark.parametrize("block_bytes", [16, 100, 1400, 8000])
+def test_runs_and_single_datagrams(pair: Pair, coalesces: bool, wide: bool, block_bytes: int) -> None:
+    outgoing = Outgoing(block_bytes, wide=wide)
+    chance = random.Random(block_bytes)
+    lost = received = 0
+    for turn in range(60):
+        count = min(chance.choice((1, 1, 2, 7, 40)), outgoing.longest_run)
+        before = outgoing.sent
+        skip = chance.choice((0, 0, 0, 1)) if turn else 0
+        send(pair, outgoing, count, segment=coalesces, skip=skip)
+        taken = outgoing.sent - before
+        lost += min(skip, taken)
+        received += max(0, taken - skip)
+        if turn % 5 == 4:
+            assert pair.settle(received) == []
+    send(pair, outgoing, 1, segment=False)
+    assert pair.settle(received + 1) == []
+    tally = pair.reception.tally
+    assert tally.datagrams == received + 1
+    assert tally.bytes == (received + 1) * block_bytes
+    assert (tally.highest, tally.lost) == (outgoing.sent, lost)
+    assert (tally.late, tally.duplicates) == (0, 0)
+
+
+def test_every_way_of_reading_gives_the_same_jitter(pair: Pair, coalesces: bool, wide: bool) -> None:
+    """A run that is counted at once, and one that is looked at datagram by datagram because a number in it
+    is missing, differ in nothing else."""
+    outgoing = Outgoing(500, wide=wide)
+    for _ in range(20):
+        send(pair, outgoing, 20, segment=coalesces)
+    pair.settle(400)
+    jitter_us = pair.reception.tally.jitter_us
+    assert jitter_us is not None
+    assert 0 <= jitter_us < 1e6
+
+
+def test_the_kernels_time_counts_and_not_the_readers(pair: Pair, wide: bool) -> None:
+    """Datagrams that wait in the socket while nobody reads arrived when they arrived."""
+    outgoing = Outgoing(200, wide=wide)
+    for _ in range(20):
+        send(pair, outgoing, 1, segment=False)
+    pair.settle(20)
+    time.sleep(0.3)  # what the kernel's stamps must make invisible
+    calm_us = pair.reception.tally.jitter_us
+    for _ in range(20):
+        send(pair, outgoing, 1, segment=False)
+    time.sleep(0.3)
+    pair.settle(40)
+    assert calm_us is not None
+    assert (pair.reception.tally.jitter_us or 0) - calm_us < 300_000 / 16
+
+
+@pytest.mark.parametrize("size", [0, 1, 4, 11])
+def test_what_is_too_short_is_heard_and_not_counted(pair: Pair, size: int) -> None:
+    pair.sender.send(bytes(range(size)))
+    time.sleep(0.02)
+    said = pair.inbox.take()
+    assert said is not None
+    assert said.data == bytes(range(size))
+    assert 0.015e6 < said.held_us < 30e6
+    assert pair.reception.tally == Tally()
+
+
+def test_what_ends_a_run_is_heard(pair: Pair, coalesces: bool, wide: bool) -> None:
+    """The kernel puts a shorter datagram behind a run: data, if it has a header, else something said."""
+    if not coalesces:
+        pytest.skip("only where the kernel makes runs")
+    outgoing = Outgoing(300, wide=wide)
+    pair.sender.setsockopt(SOL_UDP, UDP_SEGMENT, 300)
+    heard = []
+    for runs in (1, 3):
+        pair.sender.send(bytes(outgoing.stamp(runs, 5)) + b"hello there")
+        outgoing.advance(runs)
+        heard.append(pair.inbox.take())
+    assert [said.data for said in heard if said] == [b"hello there"] * 2
+    assert pair.reception.tally.datagrams == 4
+    assert pair.reception.tally.bytes == 1200
+
+
+@given(st.lists(st.binary(max_size=80), min_size=1, max_size=20))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_garbage_is_counted_or_heard(pair: Pair, garbage: list[bytes]) -> None:
+    """Whatever the peer sends: nothing raises, every whole header is a datagram, the rest is said."""
+    reception = Reception()
+    inbox = DatagramReader(pair.receiver, reception, wide=False)
+    pair.sender.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
+    for datagram in garbage:
+        pair.sender.send(datagram)
+    counted = [datagram for datagram in garbage if len(datagram) >= NARROW_BYTES]
+    short = [datagram for datagram in garbage if len(datagram) < NARROW_BYTES]
+    pair.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 1))
+    taken = [inbox.take() for _ in range(len(garbage) + 2)]
+    heard = [said.data for said in taken if said is not None]
+    tally = reception.tally
+    assert tally.datagrams == len(counted)
+    assert tally.bytes == sum(map(len, counted))
+    assert heard == short
+    assert 0 <= tally.lost <= tally.highest
+
+
+def test_a_flood_of_lengths_is_not_remembered(pair: Pair) -> None:
+    """Every length has its columns, but only so many are kept."""
+    count = 0
+    for size in range(20, 1020):
+        pair.sender.send(os.urandom(size))
+        if size % 50 == 0:
+            count += len(pair.settle(size - 19))
+    pair.settle(1000)
+    assert count == 0
+    assert pair.reception.tally.datagrams == 1000
+
+
+class Scripted(socket.socket):
+    """Hands over datagrams of iperf3's with the kernel's stamps, in virtual time."""
+
+    def __init__(self, numbers: list[int], sent_us: list[int], stamps_us: list[float]) -> None:
+        super().__init__(type=socket.SOCK_DGRAM)
+        self._script = list(zip(numbers, sent_us, stamps_us, strict=True))[::-1]
+
+    def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> Any:
+        if flags or not self._script:  # one datagram per wake-up
+            raise BlockingIOError
+        number, sent_us, stamp_us = self._script.pop()
+        data = struct.pack(">III", *divmod(sent_us, 1_000_000), number) + bytes(88)
+        buffers[0][: len(data)] = data
+        stamp = TIMESPEC.pack(int(stamp_us // 1_000_000), int(stamp_us % 1_000_000 * 1000))
+        return len(data), [(socket.SOL_SOCKET, SO_TIMESTAMPNS, stamp)], 0, None
+
+
+WALL_US = 1_700_000_000_000_000.0
+
+
+@pytest.mark.parametrize("jitter_us", [40, 1_000, 15_000])
+def test_jitter_of_a_known_pattern_by_the_kernels_stamps(
+    monkeypatch: pytest.MonkeyPatch, jitter_us: int
+) -> None:
+    """Every second datagram is late by so much; the reader's own pace plays no part."""
+    monkeypatch.setattr(inbox_module, "wall_minus_monotonic_us", lambda: WALL_US)
+    sent_us = [5_000_000 + 1_000 * turn for turn in range(1000)]
+    stamps_us = [WALL_US + at + 7_000 + (jitter_us if turn % 2 else 0) for turn, at in enumerate(sent_us)]
+    with Scripted(list(range(1, 1001)), sent_us, stamps_us) as sock:
+        reception = Reception()
+        inbox = DatagramReader(sock, reception, wide=False)
+        for _ in range(1000):
+            inbox.take()
+    assert reception.tally.jitter_us == pytest.approx(jitter_us, rel=0.01)
+    assert (reception.tally.lost, reception.tally.late) == (0, 0)
+
+
+@pytest.mark.parametrize("step_us", [-3_600e6, 250_000.0, 86_400e6])
+def test_a_wall_clock_that_is_set_is_no_jitter(monkeypatch: pytest.MonkeyPatch, step_us: float) -> None:
+    """It is noticed some datagrams later, and what they seemed to differ by is taken back."""
+    offset = [WALL_US]
+    monkeypatch.setattr(inbox_module, "wall_minus_monotonic_us", lambda: offset[0])
+    sent_us = [5_000_000 + 1_000 * turn for turn in range(1000)]
+    stamps_us = [
+        WALL_US + at + 7_000 + (step_us if turn >= 500 else 0) + (100 if turn % 2 else 0)
+        for turn, at in enumerate(sent_us)
+    ]
+    with Scripted(list(range(1, 1001)), sent_us, stamps_us) as sock:
+        reception = Reception()
+        inbox = DatagramReader(sock, reception, wide=False)
+        for turn in range(1000):
+            offset[0] = WALL_US + (step_us if turn >= 500 else 0)
+            inbox.take()
+    assert reception.tally.jitter_us == pytest.approx(100, rel=0.01)

@@ -1,0 +1,123 @@
+"""What each line of the table asks for, and whether what was measured reaches it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+from statistics import median
+
+from tests.studies.paths.run import Outcome
+
+GRID = ("loss", "hard")
+IN_ORDER = (*GRID, "policer", "policer-loss", "bursts", "acks")
+"""Lines of one flow over a path that keeps the order."""
+
+
+class Verdict(enum.Enum):
+    AIM = "aim"
+    LIMIT = "at least"
+    BELOW = "BELOW"
+    MISSING = "not run"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`metric` of every case of these lines lies in the range `limit` (low, high); better, in `aim`.
+    `aim_metric`: where the aim is put in another unit."""
+
+    what: str
+    lines: tuple[str, ...]
+    metric: str
+    limit: tuple[float, float]
+    aim: tuple[float, float]
+    unit: str = ""
+    aim_metric: str = ""
+
+
+def _least(*bounds: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    return (bounds[0], inf), (bounds[1], inf)
+
+
+def _most(*bounds: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    return (-inf, bounds[0]), (-inf, bounds[1])
+
+
+TARGETS = (
+    Target(
+        "goodput / limit, buffer 1 BDP or more, loss up to 30 %", ("loss",), "goodput", *_least(0.93, 0.97)
+    ),
+    Target("goodput / limit, 40 % loss or buffer 0.1 BDP", ("hard",), "goodput", *_least(0.85, 0.95)),
+    Target("retransmitted above dropped, of data segments", IN_ORDER, "excess", *_most(0.02, 0.005), "%"),
+    Target("spurious of retransmitted", IN_ORDER, "spurious", *_most(0.02, 0.002), "%"),
+    Target("mean RTT / base RTT", GRID, "rtt", *_most(1.25, 1.1)),
+    Target("policer: goodput / rate", ("policer",), "goodput", *_least(0.90, 0.95)),
+    Target("policer: dropped", ("policer",), "dropped", *_most(0.05, 0.02), "%"),
+    Target("policer and 5 % loss: goodput / limit", ("policer-loss",), "goodput", *_least(0.85, 0.93)),
+    Target("policer and 5 % loss: dropped", ("policer-loss",), "dropped", *_most(0.10, 0.07), "%"),
+    Target("5 % lost in bursts of 5 or 20: goodput / limit", ("bursts",), "goodput", *_least(0.90, 0.95)),
+    Target("20 or 40 % of ACKs lost: goodput / limit", ("acks",), "goodput", *_least(0.90, 0.95)),
+    Target("5 % reordered: goodput / limit", ("reorder",), "goodput", *_least(0.93, 0.97)),
+    Target("5 % reordered: spurious of sent", ("reorder",), "spurious_sent", *_most(0.01, 0.002), "%"),
+    Target(
+        "start: 90 % of the limit after (less 0.5 s for `at least`)",
+        GRID,
+        "start_late_rtts",
+        *_most(12, 8),
+        " RTT",
+        "start_rtts",
+    ),
+    Target("steps of rate and RTT, an outage: settled after", ("steps",), "settle_s", *_most(5, 2), " s"),
+    Target("2, 4, 8 flows: Jain's index", ("fair",), "jain", *_least(0.95, 0.99)),
+    Target("a late comer: Jain's index 0.95 after", ("late",), "converged_s", *_most(20, 8), " s"),
+    Target("beside a loss-based flow: share of fair", ("rival",), "share", (0.4, 1.8), (0.7, 1.3)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A target and the figures of all runs that it speaks of. `low`, `high`: the extremes and their cases."""
+
+    target: Target
+    runs: int
+    low: float
+    middle: float
+    high: float
+    low_case: str
+    high_case: str
+    failing: int
+    verdict: Verdict
+
+    @property
+    def worst(self) -> tuple[tuple[float, str], ...]:
+        """The extreme on each side that is bounded."""
+        low, high = self.target.limit
+        ends = [(self.low, self.low_case)] if low > -inf else []
+        return (*ends, (self.high, self.high_case)) if high < inf else tuple(ends)
+
+
+def _within(value: float, bounds: tuple[float, float]) -> bool:
+    return bounds[0] <= value <= bounds[1]
+
+
+def _speaks_of(target: Target, outcome: Outcome) -> bool:
+    if target.metric == "rtt":  # a buffer of a tenth of a BDP is not asked about
+        return outcome.line in GRID and " 0.1 BDP" not in outcome.name
+    return outcome.line in target.lines
+
+
+def judge(target: Target, outcomes: Iterable[Outcome]) -> Judged:
+    """The worst of all cases and seeds decides."""
+    chosen = [outcome for outcome in outcomes if _speaks_of(target, outcome)]
+    if not chosen:
+        return Judged(target, 0, 0.0, 0.0, 0.0, "", "", 0, Verdict.MISSING)
+    ranked = sorted((one.values[target.metric], f"{one.name}, seed {one.seed}") for one in chosen)
+    values = [value for value, _ in ranked]
+    aimed = [one.values[target.aim_metric or target.metric] for one in chosen]
+    failing = sum(not _within(value, target.limit) for value in values)
+    verdict = Verdict.BELOW if failing else Verdict.LIMIT
+    if not failing and all(_within(value, target.aim) for value in aimed):
+        verdict = Verdict.AIM
+    (low, low_case), (high, high_case) = ranked[0], ranked[-1]
+    return Judged(target, len(chosen), low, median(values), high, low_case, high_case, failing, verdict)

@@ -1,0 +1,190 @@
+"""Who is measured: anything that gives figures when asked, or says why it cannot.
+
+Figures are plain numbers under these names:
+
+    bits_per_s      payload that the receiver counted
+    bytes seconds   the same, in parts
+    cpu_s           processor time of both ends, start and end included
+    whole_cpu_s_per_gb  the same per 10^9 payload bytes
+    cpu_s_per_gb    the same without what an empty test costs, per 10^9 payload bytes
+    peak_bytes      most memory that the sender held
+    wall_ms         from start to end of a command
+    rate_error_percent                          worst second of a rate-limited test
+    sender_cpu_percent receiver_cpu_percent     of one core, while a test runs
+    worst_bin_percent                           worst 10 ms of a second, off the rate that was asked for
+    us_per_segment_...                          engines alone (`engines.py`)
+    stalled_runs    runs before this one that came to nothing and were repeated
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tests.studies.speed.processes import Both, Program, RunError, run_both, started
+
+ROOT = Path(__file__).parents[3]
+Figures = dict[str, float]
+
+START_UP_S = 30.0
+"""What a test may take beyond the time that it measures."""
+EMPTY_RUNS = 3
+
+
+class Contestant(Protocol):
+    name: str
+
+    def missing(self) -> str:
+        """Why it cannot run here and what to do about it, or an empty string."""
+
+    def prepare(self, seconds: float, figures: Set[str]) -> str:
+        """Build, choose, calibrate: what `figures` need that is done once. Returns a remark for the
+        record, or nothing."""
+
+    def measure(self, seconds: float) -> Figures:
+        """One run of about that long.
+
+        Raises
+        ------
+        RunError
+            When it gave no figures.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What the receiver of a test counted."""
+
+    bytes: float
+    seconds: float
+    figures: Figures = field(default_factory=dict)
+
+
+Serve = Callable[[int], Sequence[str]]
+Send = Callable[[int, float], Sequence[str]]
+
+
+class Watch(Protocol):
+    """Looks at a test while it runs: called with the server and the client once both have started."""
+
+    def __call__(self, server: Program, client: Program) -> None: ...
+
+    def figures(self) -> Figures: ...
+
+
+@dataclass
+class Pair:
+    """A server and a client over 127.0.0.1.
+
+    `serve(port)`, `send(port, seconds)`: command lines; 0 seconds asks for as little as possible, which
+    tells what starting and ending costs. `received`: reads the figures from what the two said.
+    """
+
+    name: str
+    serve: Serve
+    send: Send
+    received: Callable[[Both], Received]
+    listens: str = "tcp"
+    env: Mapping[str, str] = field(default_factory=dict)
+    why_missing: Callable[[], str] = str
+    reverse: bool = False
+    watch: Callable[[float], Watch] | None = None
+    """Makes, from the length of a run, what looks at it from beside (watch.py)."""
+    empty_cpu_s: float = 0.0
+
+    def missing(self) -> str:
+        return self.why_missing()
+
+    def prepare(self, seconds: float, figures: Set[str]) -> str:
+        if "cpu_s_per_gb" not in figures:
+            return ""
+        runs = [self._run(0.0).cpu_s for _ in range(EMPTY_RUNS)]
+        self.empty_cpu_s = statistics.median(runs)
+        return f"an empty test takes {self.empty_cpu_s:.2f} s of processor time"
+
+    def measure(self, seconds: float) -> Figures:
+        watch = self.watch(seconds) if self.watch else None
+        both = self._run(seconds, watch)
+        counted = self.received(both)
+        if counted.bytes <= 0 or counted.seconds <= 0:
+            raise RunError(f"{self.name}: the receiver counted nothing")
+        sender = both.server if self.reverse else both.client
+        return {
+            "bits_per_s": counted.bytes * 8 / counted.seconds,
+            "bytes": counted.bytes,
+            "seconds": counted.seconds,
+            "cpu_s": both.cpu_s,
+            "cpu_s_per_gb": max(0.0, both.cpu_s - self.empty_cpu_s) / (counted.bytes / 1e9),
+            "whole_cpu_s_per_gb": both.cpu_s / (counted.bytes / 1e9),
+            "peak_bytes": sender.peak_bytes,
+            **counted.figures,
+            **(watch.figures() if watch else {}),
+        }
+
+    def _run(self, seconds: float, watch: Watch | None = None) -> Both:
+        def send(port: int) -> Sequence[str]:
+            return self.send(port, seconds)
+
+        return run_both(self.serve, send, self.listens, self.env, seconds + START_UP_S, watch)
+
+
+@dataclass
+class Module:
+    """A module of this package that prints its figures as one line of JSON."""
+
+    name: str
+    arguments: Sequence[str]
+    why_missing: Callable[[], str] = str
+
+    def missing(self) -> str:
+        return self.why_missing()
+
+    def prepare(self, seconds: float, figures: Set[str]) -> str:
+        return ""
+
+    def measure(self, seconds: float) -> Figures:
+        with started([sys.executable, "-m", *self.arguments]) as program:
+            said = parse(program.wait(120.0).output, self.name)
+        return {key: float(value) for key, value in said.items()}
+
+
+@dataclass
+class Command:
+    """A command that is started and waited for."""
+
+    name: str
+    argv: Sequence[str]
+
+    def missing(self) -> str:
+        return ""
+
+    def prepare(self, seconds: float, figures: Set[str]) -> str:
+        self.measure(seconds)  # what only the first start of all does: byte code, the file cache
+        return ""
+
+    def measure(self, seconds: float) -> Figures:
+        with started(self.argv) as program:
+            ended = program.wait(START_UP_S)
+        return {"wall_ms": ended.wall_s * 1000, "cpu_s": ended.cpu_s, "peak_bytes": ended.peak_bytes}
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """The JSON object that a program printed.
+
+    Raises
+    ------
+    RunError
+        It printed something else.
+    """
+    try:
+        said = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RunError(f"{name} printed no JSON: {text[:80]!r}") from error
+    if not isinstance(said, dict):
+        raise RunError(f"{name} printed no JSON object")
+    return said

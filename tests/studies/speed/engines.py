@@ -1,0 +1,127 @@
+"""What the KCP engines alone cost, without sockets: run as a program, it prints one line of JSON.
+
+python -m tests.studies.speed.engines ours kcp 512 200000        window, segments
+python -m tests.studies.speed.engines lossy kcp-bbr 65000 200000  the same at 1 % loss
+python -m tests.studies.speed.engines memory kcp-bbr 65000        peak memory of a sender with a full window
+python -m tests.studies.speed.engines c 1024 200000               PyPI `kcp`, the C library
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
+from tests.studies.speed.memory_path import MemoryPath
+
+MTU, CONV = 1400, 0x1234567
+WARM_ROUNDS = 3
+LOSS = 0.01
+
+
+def engine(name: str, window: int) -> Engine:
+    """One end, its windows as given. Memory has no lost segments that a timer must find: the intervals of
+    stock KCP only say how often it looks."""
+    if name == "kcp-bbr":
+        return profiles.with_bbr(CONV, KcpBbrSettings(sndwnd=window, rcvwnd=65_535, mtu=MTU))
+    return profiles.stock(CONV, KcpSettings(sndwnd=window, rcvwnd=65_535, mtu=MTU))
+
+
+def warmed_path(name: str, window: int, loss: float) -> MemoryPath:
+    """A path whose window has been filled."""
+    path = MemoryPath(engine(name, window), engine(name, window), window, loss)
+    while path.sender.sending.nxt - path.sender.sending.una < 0.9 * window:
+        path.carry(max(512, window // 4))
+        if path.acknowledged > 40 * window:
+            break  # congestion control does not want to fill it; what is measured then says so
+    path.carry(WARM_ROUNDS * window if window < 5000 else window)
+    return path
+
+
+def ours(name: str, window: int, segments: int, loss: float = 0.0) -> dict[str, float]:
+    path = warmed_path(name, window, loss)
+    costs = path.carry(segments).per_segment_us()
+    held = path.sender.sending.nxt - path.sender.sending.una
+    return {
+        **{f"us_per_segment_{part}": value for part, value in costs.items()},
+        "bits_per_s": 8e6 * (MTU - 24) / costs["both"],
+        "window_filled": held / window,
+    }
+
+
+def memory(name: str, window: int) -> dict[str, float]:
+    """Peak memory of a process whose sender fills its window, with all loaded that the program loads. The
+    other end is here too, but holds no data: everything arrives in order."""
+    import iperfpy.cli.outputs
+    import iperfpy.endpoint.client
+    import iperfpy.endpoint.server  # noqa: F401  loaded for its size
+
+    path = warmed_path(name, window, 0.0)
+    sending = path.sender.sending
+    return {"peak_bytes": _peak_bytes(), "window_filled": (sending.nxt - sending.una) / window}
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def c_engine(window: int, segments: int) -> dict[str, float]:
+    """The C library through its Python binding, two ends joined by function calls."""
+    from kcp.extension import KCP
+
+    ends = [
+        KCP(
+            CONV,
+            max_transmission=MTU,
+            no_delay=True,
+            update_interval=10,
+            resend_count=2,
+            no_congestion_control=True,
+            send_window_size=window,
+            receive_window_size=window,
+        )
+        for _ in range(2)
+    ]
+    wires: list[list[bytes]] = [[], []]
+    for end, wire in zip(ends, wires, strict=True):
+        end.include_outbound_handler(_keeper(wire))
+    block, received, now_ms = bytes(MTU - 24), 0, 0
+    before = time.thread_time_ns()
+    while received < segments:
+        now_ms += 10
+        while ends[0].get_outbound_packets() < window:
+            ends[0].enqueue(block)
+        for sending, receiving in ((0, 1), (1, 0)):
+            ends[sending].update(now_ms)
+            ends[sending].flush()
+            datagrams, wires[sending] = wires[sending][:], wires[sending]
+            wires[sending].clear()
+            for datagram in datagrams:
+                ends[receiving].receive(datagram)
+        received += sum(1 for _ in ends[1].get_all_received())
+    both = (time.thread_time_ns() - before) / 1000 / received
+    return {"us_per_segment_both": both, "bits_per_s": 8e6 * (MTU - 24) / both}
+
+
+def _keeper(wire: list[bytes]) -> Callable[[object, bytes], None]:
+    return lambda _, data: wire.append(bytes(data))
+
+
+def main(arguments: list[str]) -> None:
+    what, *rest = arguments
+    if what == "c":
+        figures = c_engine(int(rest[0]), int(rest[1]))
+    elif what == "memory":
+        figures = memory(rest[0], int(rest[1]))
+    else:
+        figures = ours(rest[0], int(rest[1]), int(rest[2]), LOSS if what == "lossy" else 0.0)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,274 @@
+"""The programs under test, and the peers they are measured against."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.studies.speed.contestants import Figures, Pair, Received, Send, Serve, Watch, parse
+from tests.studies.speed.processes import Both, RunError
+
+HOST = "127.0.0.1"
+MTU = 1400
+
+
+@cache
+def iperfpy() -> tuple[str, ...]:
+    """How our program is started: the command where it is installed, the module where it is not."""
+    script = Path(sys.executable).with_name("iperfpy")
+    return (str(script),) if script.exists() else (sys.executable, "-m", "iperfpy")
+
+
+def duration(seconds: float) -> tuple[str, ...]:
+    """iperf's flags for so long a test, or for the least there can be."""
+    return ("-t", f"{max(1, round(seconds))}") if seconds else ("-n", "1")
+
+
+def ours(
+    name: str,
+    *flags: str,
+    env: dict[str, str] | None = None,
+    watch: Callable[[float], Watch] | None = None,
+    why_missing: Callable[[], str] = str,
+) -> Pair:
+    """iperfpy at both ends, `flags` at the client."""
+
+    def serve(port: int) -> Sequence[str]:
+        return (*iperfpy(), "-s", "-1", "-p", str(port))
+
+    def send(port: int, seconds: float) -> Sequence[str]:
+        return (*iperfpy(), "-c", HOST, "-p", str(port), "-J", *duration(seconds), *flags)
+
+    def received(both: Both) -> Received:
+        return of_iperf3_json(both.client.output, name)
+
+    return Pair(
+        name,
+        serve,
+        send,
+        received,
+        why_missing=why_missing,
+        env=env or {},
+        reverse="-R" in flags,
+        watch=watch,
+    )
+
+
+def iperf3(name: str, *flags: str, watch: Callable[[float], Watch] | None = None) -> Pair:
+    """iperf3 at both ends, `flags` at the client."""
+
+    def serve(port: int) -> Sequence[str]:
+        return ("iperf3", "-s", "-1", "-p", str(port))
+
+    def send(port: int, seconds: float) -> Sequence[str]:
+        return ("iperf3", "-c", HOST, "-p", str(port), "-J", *duration(seconds), *flags)
+
+    def received(both: Both) -> Received:
+        return of_iperf3_json(both.client.output, name)
+
+    def missing() -> str:
+        if shutil.which("iperf3") is None:
+            return "iperf3 is missing: apt-get install iperf3"
+        unknown = [flag for flag in flags if flag.startswith("--") and flag not in _help("iperf3")]
+        return f"this iperf3 has no {' '.join(unknown)}: it came with iperf3 3.19" if unknown else ""
+
+    return Pair(name, serve, send, received, why_missing=missing, reverse="-R" in flags, watch=watch)
+
+
+def of_iperf3_json(text: str, name: str) -> Received:
+    """The receiver's count of iperf3's and our own JSON, and how steady the sender's seconds were."""
+    said = parse(text, name)
+    try:
+        total = said["end"]["sum_received"]
+        counted = Received(float(total["bytes"]), float(total["seconds"]))
+        target = float(said.get("start", {}).get("test_start", {}).get("target_bitrate") or 0)
+        sums: list[dict[str, Any]] = [interval["sum"] for interval in said.get("intervals", ())]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{name}: {said.get('error') or 'the JSON has no sum of what was received'}"
+        ) from error
+    whole = [float(one["bits_per_second"]) for one in sums if one["seconds"] > 0.5]
+    if target and whole:
+        worst = max(abs(rate - target) for rate in whole)
+        counted.figures["rate_error_percent"] = 100 * worst / target
+    return counted
+
+
+def iperf2(name: str, *flags: str) -> Pair:
+    """iperf2 at both ends; its only machine-readable report is a line without a header."""
+
+    def serve(port: int) -> Sequence[str]:
+        return ("iperf", "-s", "-P", "1", "-p", str(port), "-y", "C")
+
+    def send(port: int, seconds: float) -> Sequence[str]:
+        # A block at least: with less than its own header to send it does not end.
+        length = duration(seconds) if seconds else ("-n", "128K")
+        return ("iperf", "-c", HOST, "-p", str(port), *length, *flags)
+
+    def received(both: Both) -> Received:
+        fields = (both.server.output.strip().splitlines() or [""])[-1].split(",")
+        try:
+            size, rate = float(fields[7]), float(fields[8])
+            return Received(size, 8 * size / rate)
+        except (IndexError, ValueError, ZeroDivisionError) as error:
+            raise RunError(f"{name} printed no report") from error
+
+    def missing() -> str:
+        return "" if shutil.which("iperf") else "iperf2 is missing: apt-get install iperf"
+
+    return Pair(name, serve, send, received, why_missing=missing)
+
+
+@cache
+def _help(program: str) -> str:
+    done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=10, check=False)
+    return done.stdout + done.stderr
+
+
+def of_counts(text: str, name: str) -> Received:
+    """The JSON {"bytes", "seconds"} of a sink of our own."""
+    said = parse(text, name)
+    return Received(float(said["bytes"]), float(said["seconds"]))
+
+
+def ceiling(name: str, env: dict[str, str] | None = None) -> Pair:
+    """Bare datagrams, no protocol, with the socket class of our transports."""
+    module = (sys.executable, "-m", "tests.studies.speed.ceiling")
+
+    def serve(port: int) -> Sequence[str]:
+        return (*module, "serve", str(port))
+
+    def send(port: int, seconds: float) -> Sequence[str]:
+        return (*module, "send", str(port), str(seconds))
+
+    def received(both: Both) -> Received:
+        return of_counts(both.server.output, name)
+
+    return Pair(name, serve, send, received, listens="udp", env=env or {})
+
+
+# ---------------------------------------------------------------------- kcp-go
+
+GO_LIBRARY = Path("/usr/share/gocode/src/github.com/xtaci/kcp-go")
+GO_SOURCE = Path(__file__).parents[2] / "peers" / "kcpgo" / "main.go"
+
+
+@dataclass(frozen=True, slots=True)
+class GoSetting:
+    """One way to tune kcp-go; all have nodelay 1, resend 2, nc 1: what its users choose for speed."""
+
+    window: int
+    flush_ms: int
+
+    def flags(self) -> tuple[str, ...]:
+        return ("-window", str(self.window), "-flush", str(self.flush_ms), "-mtu", str(MTU))
+
+
+GO_SETTINGS = (
+    GoSetting(512, 10),
+    GoSetting(1024, 10),
+    GoSetting(1024, 20),
+    GoSetting(1024, 40),
+    GoSetting(2048, 20),
+)
+TRIALS = 2
+STALLED, MOST_REPEATS = "stalled", 5
+"""What a sender says that could not go on, and how often one run is tried again for that."""
+
+
+@dataclass
+class KcpGo:
+    """kcp-go at the best of several settings, chosen by short trials before the first round."""
+
+    name: str
+    setting: GoSetting = GO_SETTINGS[0]
+    stalls: int = 0
+    """Runs so far that stalled."""
+    trials: dict[str, float] = field(default_factory=dict)
+
+    def missing(self) -> str:
+        if shutil.which("go") is None or not GO_LIBRARY.is_dir():
+            return "kcp-go is missing: apt-get install golang-go golang-github-xtaci-kcp-dev"
+        return ""
+
+    def prepare(self, seconds: float, figures: Set[str]) -> str:
+        best = 0.0
+        for setting in GO_SETTINGS:
+            pair = self._pair(setting)
+            for _ in range(TRIALS):
+                rate = self._measure(pair, min(seconds, 1.0))["bits_per_s"]
+                label = f"{setting.window}/{setting.flush_ms}"
+                self.trials[label] = max(rate, self.trials.get(label, 0.0))
+                if rate > best:
+                    best, self.setting = rate, setting
+        self._chosen = self._pair(self.setting)
+        empty = self._chosen.prepare(seconds, figures)
+        tried = ", ".join(f"{name} ms {rate / 1e6:.0f} Mb/s" for name, rate in self.trials.items())
+        chosen = f"window {self.setting.window}, flush {self.setting.flush_ms} ms (tried {tried})"
+        return f"{chosen}; {empty}" if empty else chosen
+
+    def measure(self, seconds: float) -> Figures:
+        return self._measure(self._chosen, seconds)
+
+    def _measure(self, pair: Pair, seconds: float) -> Figures:
+        """One run that did not stall, and how many before it did."""
+        before = self.stalls
+        for _ in range(MOST_REPEATS):
+            try:
+                return {**pair.measure(seconds), "stalled_runs": self.stalls - before}
+            except RunError as error:
+                if STALLED not in str(error):
+                    raise
+                self.stalls += 1
+        raise RunError(f"{self.name} stalled {MOST_REPEATS} times in a row")
+
+    def _pair(self, setting: GoSetting) -> Pair:
+        program = built_kcpgo()
+
+        def received(both: Both) -> Received:
+            return of_counts(both.server.output, self.name)
+
+        return Pair(self.name, self._serve(program, setting), self._send(program, setting), received, "udp")
+
+    @staticmethod
+    def _serve(program: str, setting: GoSetting) -> Serve:
+        return lambda port: (program, "-serve", "-address", f"{HOST}:{port}", *setting.flags())
+
+    @staticmethod
+    def _send(program: str, setting: GoSetting) -> Send:
+        return lambda port, seconds: (
+            program,
+            *("-address", f"{HOST}:{port}", "-seconds", str(seconds), *setting.flags()),
+        )
+
+
+@cache
+def built_kcpgo() -> str:
+    """The sender and sink over kcp-go, built where caches belong.
+
+    Raises
+    ------
+    RunError
+        The compiler refused it.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    target = Path(base, "iperfpy-bench", "kcpgo")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        target = Path(tempfile.mkdtemp(prefix="iperfpy-bench-"), "kcpgo")
+    if not target.exists() or target.stat().st_mtime < GO_SOURCE.stat().st_mtime:
+        env = {**os.environ, "GOPATH": "/usr/share/gocode", "GO111MODULE": "off"}
+        command = ["go", "build", "-o", str(target), str(GO_SOURCE)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode:
+            raise RunError(f"kcp-go's sender did not build: {done.stderr.strip()[-200:]}")
+    return str(target)

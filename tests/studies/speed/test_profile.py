@@ -1,0 +1,44 @@
+"""The profile's arithmetic; no test here says how fast anything is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.studies.speed.profile import PARTS, REST, profile, seconds, table
+from tests.studies.speed.profile import part_of as part
+
+
+def test_the_longest_name_decides_which_part_a_function_belongs_to() -> None:
+    assert part("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket._hand_over") == "sendmsg"
+    assert part("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket.send") == "runs of datagrams"
+    assert part("iperfpy.protocols.kcp.engine:Engine._send_acks") == "building ACKs"
+    assert part("iperfpy.protocols.kcp.engine:Engine.transmit") == "engine, sending"
+    assert part("asyncio.events:Handle._run") is None
+
+
+def test_time_counts_for_what_was_at_work_from_the_first_part_to_the_last() -> None:
+    samples = [(0.1, None), (0.2, "BBR"), (0.5, "sendmsg"), (0.6, None), (0.8, "BBR"), (2.0, None)]
+    found = seconds(samples)
+    assert found == pytest.approx({"sendmsg": 0.3, REST: 0.1, "BBR": 0.2})
+    assert seconds([(0.1, None)]) == {}
+
+
+def test_the_table_leaves_out_what_takes_nothing() -> None:
+    lines = table({"a": {"BBR": 2.0, REST: 0.01}, "b": {"sendmsg": 10.0}}).splitlines()
+    assert lines[0] == "| µs per 64 KiB | a | b |"
+    assert lines[2:] == ["| sendmsg |  | 10.0 |", "| BBR | 2.0 |  |", "| **sum** | **2.0** | **10.0** |"]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("transport", ["kcp", "kcp-bbr"])
+def test_both_ends_of_a_real_test_are_seen_at_work(transport: str) -> None:
+    """However little of a busy machine they get: samples are taken by processor time."""
+    for length_s in (1.0, 4.0, 16.0):
+        units, ends = profile(transport, length_s)
+        if all(sum(parts.values()) > 0 for parts in ends.values()):
+            break
+    assert units > 0
+    assert set(ends) == {"send", "receive"}
+    for parts in ends.values():
+        assert sum(parts.values()) > 0
+        assert set(parts) <= {*PARTS, REST}

@@ -1,0 +1,172 @@
+"""Compares what is reported with what was on the wire, column by column.
+
+    make truth                                    everything: a few minutes, as root
+    python -m tests.studies.wire --only kcp-bbr --only 'udp reverse'
+    python -m tests.studies.wire --list
+
+A path of the kernel's own is made for every test (network namespaces, a router that drops and holds a rate,
+TUN devices for delay) and taken down after it. Packets are captured at both ends of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tests.studies.wire.capture import CaptureError
+from tests.studies.wire.case import Case, CaseError, measure, reports
+from tests.studies.wire.judge import Line, judge, stream_sums
+from tests.studies.wire.namespaces import PathError, PathSpec, why_not
+
+ROOT = Path(__file__).parents[3]
+TRANSPORTS = ("tcp", "udp", "kcp", "kcp-bbr")
+COLUMNS = ("case", "column", "wire", "reported", "difference", "allowed", "verdict")
+ATTEMPTS = 2
+"""A program that did not run, a capture with a gap, or a line that does not hold: the case is measured once
+more, and that is said. A count that is wrong stays wrong; a machine that stood still goes on."""
+
+
+def cases() -> Iterator[Case]:
+    """Every transport, both ways: as fast as it goes, over 20 ms each way below the path's rate, and with
+    random loss. Then with streams whose sums are compared, but not with the wire."""
+    for transport in TRANSPORTS:
+        rate = ("-b", "5M") if transport == "udp" else ()
+        delay = PathSpec("20 ms each way" + (" +- 2" if transport == "udp" else ""), delay_ms=20)
+        if transport == "udp":
+            delay = PathSpec(delay.name, delay_ms=20, jitter_ms=2)
+        for reverse in (False, True):
+            yield Case(transport, PathSpec("clean"), reverse, rate)
+            yield Case(transport, delay, reverse, ("-b", "8M"))
+            yield Case(transport, PathSpec("loss 2 %", loss_percent=2), reverse, rate)
+        for flags in (("-P", "2"), ("-P", "2", "--bidir")):
+            name = " ".join((*flags, "loss 2 %"))
+            yield Case(transport, PathSpec(name, loss_percent=2), flags=(*flags, *rate), seconds=2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    chosen = [case for case in cases() if not options.only or any(each in case.name for each in options.only)]
+    if options.list or not chosen:
+        print("\n".join(case.name for case in cases()))
+        return 0 if options.list else 1
+    reason = why_not()
+    if reason:
+        print(f"the wire cannot be compared with the report: {reason}", file=sys.stderr)
+        return 1
+    began = datetime.now().astimezone()
+    lines: list[Line] = []
+    again: list[str] = []
+    failures = []
+    for case in chosen:
+        print(case.name, file=sys.stderr, flush=True)
+        try:
+            lines += _lines(case, again)
+        except (CaseError, CaptureError, PathError) as error:
+            failures.append(f"{case.name}: {error}")
+    show(lines)
+    for reason in again:
+        print(f"measured again: {reason}")
+    for failure in failures:
+        print(f"failed: {failure}")
+    base = Path(options.out) / f"truth-{began:%Y%m%d-%H%M%S}"
+    write(base, began, lines, {"measured_again": again, "failures": failures})
+    wrong = [line for line in lines if not line.holds]
+    print(f"{len(lines)} lines, {len(wrong)} do not hold; written: {base}.csv, {base}.json")
+    return 1 if wrong or failures else 0
+
+
+def _lines(case: Case, again: list[str]) -> list[Line]:
+    """The lines of a case. `again`: gets a sentence for every reason to measure it a second time."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            lines = _compared(case)
+        except (CaseError, CaptureError) as error:
+            if attempt == ATTEMPTS:
+                raise
+            again.append(f"{case.name}: {error}")
+            continue
+        wrong = [line for line in lines if not line.holds]
+        if not wrong or attempt == ATTEMPTS:
+            return lines
+        again += [
+            f"{case.name}: {line.column} {line.reported}, on the wire {line.wire:.3f}" for line in wrong
+        ]
+    return []
+
+
+def _compared(case: Case) -> list[Line]:
+    return list(stream_sums(case.name, reports(case))) if "-P" in case.flags else judge(measure(case))
+
+
+def show(lines: Sequence[Line]) -> None:
+    """The table: a section for each case."""
+    table = Table(box=box.SIMPLE_HEAD, title="report against wire", title_justify="left")
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in ("case", "column", "verdict") else "right")
+    before = ""
+    for line in lines:
+        if line.case != before:
+            table.add_section()
+        style = "default" if line.holds else "red"
+        name = line.case if line.case != before else ""
+        figures = (number(each) for each in (line.wire, line.reported, line.difference, line.allowed))
+        table.add_row(name, line.column, *figures, f"[{style}]{verdict(line)}[/]")
+        before = line.case
+    Console(width=max(150, Console().width)).print(table)
+
+
+def verdict(line: Line) -> str:
+    return "holds" if line.holds else "WRONG"
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value == round(value) else f"{value:.3f}"
+
+
+def write(base: Path, began: datetime, lines: Sequence[Line], remarks: dict[str, list[str]]) -> None:
+    """The same as CSV and JSON."""
+    base.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{**asdict(line), "difference": line.difference, "verdict": verdict(line)} for line in lines]
+    with base.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    head = {
+        "date": began.isoformat(timespec="seconds"),
+        "command": " ".join(["python -m tests.studies.wire", *sys.argv[1:]]),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+    text = json.dumps({**head, **remarks, "lines": rows}, indent=1)
+    base.with_suffix(".json").write_text(text + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.studies.wire", description="Report against wire.")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="cases whose name contains this, as --list prints them (may be repeated)",
+    )
+    parser.add_argument("--out", default=str(ROOT / "results"), help="where the record goes [results/]")
+    parser.add_argument("--list", action="store_true", help="name the cases and stop")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

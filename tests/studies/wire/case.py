@@ -1,0 +1,167 @@
+"""One test over one path: what both ends reported, and what was on the wire."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tests.studies.wire import accounts
+from tests.studies.wire.accounts import Wire
+from tests.studies.wire.capture import Packet, tap
+from tests.studies.wire.namespaces import SERVER, Path3, PathSpec, inside, path
+
+PORT = 5201
+END_S = 30.0
+LISTEN_S = 20.0
+LAST_PACKETS_S = 0.3
+
+
+class CaseError(Exception):
+    """The test did not run; the sentence says what failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A transport over a path, one way, with the flags of its client. Without -n, so many `seconds`."""
+
+    transport: str
+    path: PathSpec
+    reverse: bool = False
+    flags: tuple[str, ...] = ()
+    seconds: int = 5
+
+    @property
+    def name(self) -> str:
+        return f"{self.transport} {'reverse' if self.reverse else 'forward'}, {self.path.name}"
+
+    @property
+    def client_flags(self) -> tuple[str, ...]:
+        direction = ("-R",) if self.reverse else ()
+        length = () if "-n" in self.flags else ("-t", str(self.seconds))
+        return ("--proto", self.transport, *length, *direction, *self.flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one end reported of its own: an object per interval and one of the whole test, as in its JSON."""
+
+    intervals: tuple[Mapping[str, Any], ...]
+    total: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any], side: str) -> Report:
+        if document.get("error"):
+            raise CaseError(f"{document['start'].get('role', 'one end')} says: {document['error']}")
+        intervals = tuple(each["streams"][0] for each in document["intervals"])
+        return cls(intervals, document["end"]["streams"][0][side])
+
+    def counted(self, key: str) -> list[float]:
+        """The running total of a figure at the end of each interval."""
+        totals, total = [], 0.0
+        for interval in self.intervals:
+            total += interval[key]
+            totals.append(total)
+        return totals
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A case that ran. `documents`: the JSON of the client and of the server."""
+
+    case: Case
+    sender: Report
+    receiver: Report
+    wire: Wire
+    documents: tuple[Mapping[str, Any], Mapping[str, Any]]
+
+
+def measure(case: Case) -> Outcome:
+    """Make the path, run the test, take the path down.
+
+    Raises
+    ------
+    CaseError, CaptureError, PathError
+    """
+    with path(case.path, reverse=case.reverse) as made, ExitStack() as stack:
+        taps = (
+            stack.enter_context(tap(made.client, made.client_device)),
+            stack.enter_context(tap(made.server, made.server_device)),
+        )
+        documents = _run(case, made)
+        time.sleep(LAST_PACKETS_S + 4e-3 * case.path.delay_ms)
+        at_client, at_server = (each.packets() for each in taps)
+    sent, arrived = (at_server, at_client) if case.reverse else (at_client, at_server)
+    sending, receiving = documents[::-1] if case.reverse else documents
+    wire = _account(case, sent, arrived, documents[0]["start"]["test_start"]["blksize"])
+    wire = replace(wire, until_us=accounts.counted_until_us(arrived, reverse=case.reverse))
+    return Outcome(case, Report.of(sending, "sender"), Report.of(receiving, "receiver"), wire, documents)
+
+
+def reports(case: Case) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The same without a look at the wire: the JSON of the client and of the server."""
+    return captured(case)[0]
+
+
+def captured(case: Case) -> tuple[tuple[Mapping[str, Any], Mapping[str, Any]], list[Packet]]:
+    """The JSON of the client and of the server, and what passed the server's device."""
+    with path(case.path, reverse=case.reverse) as made, tap(made.server, made.server_device) as at_server:
+        documents = _run(case, made)
+        time.sleep(LAST_PACKETS_S)
+        return documents, at_server.packets()
+
+
+def _account(case: Case, sender: Sequence[Packet], receiver: Sequence[Packet], block_bytes: int) -> Wire:
+    if case.transport == "tcp":
+        return accounts.tcp(sender, receiver, reverse=case.reverse)
+    if case.transport == "udp":
+        return accounts.udp(sender, receiver, block_bytes)
+    return accounts.kcp(sender, receiver)
+
+
+def _run(case: Case, made: Path3) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The JSON of the client and of the server."""
+    program = (sys.executable, "-m", "iperfpy")
+    serve = made.command(made.server, (*program, "-s", "-1", "-J", "-p", str(PORT)))
+    ask = made.command(made.client, (*program, "-c", SERVER, "-J", "-p", str(PORT), *case.client_flags))
+    with _started(serve) as server, ExitStack() as stack:
+        stack.callback(server.kill)
+        _await_listener(server, made.server)
+        client = stack.enter_context(_started(ask))
+        stack.callback(client.kill)
+        said = [_document(case, each) for each in (client, server)]
+    return said[0], said[1]
+
+
+def _started(argv: Sequence[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _document(case: Case, process: subprocess.Popen[str]) -> dict[str, Any]:
+    try:
+        output, complaint = process.communicate(timeout=case.seconds + END_S)
+    except subprocess.TimeoutExpired as error:
+        raise CaseError(f"{case.name}: a program did not end") from error
+    if process.returncode:
+        said = complaint.strip().splitlines() or ["no word"]
+        raise CaseError(f"{case.name}: status {process.returncode}: {said[-1]}")
+    document: dict[str, Any] = json.loads(output)
+    return document
+
+
+def _await_listener(server: subprocess.Popen[str], namespace: str) -> None:
+    """Until the port is open, asked of the kernel: a connection would count as a test."""
+    until = time.monotonic() + LISTEN_S
+    while time.monotonic() < until and server.poll() is None:
+        with inside(namespace):
+            for name in ("tcp", "tcp6"):
+                with open(f"/proc/thread-self/net/{name}") as table:
+                    if any(f":{PORT:04X} " in line and " 0A " in line for line in table):
+                        return
+        time.sleep(0.02)
+    raise CaseError("the server did not open its port")

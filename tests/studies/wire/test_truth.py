@@ -1,0 +1,175 @@
+"""The comparison with the wire itself, and a small part of it where namespaces are to be had."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.studies.wire import accounts
+from tests.studies.wire.accounts import COOKIE_BYTES, Curve
+from tests.studies.wire.capture import TCP, UDP, Packet
+from tests.studies.wire.case import Case, measure
+from tests.studies.wire.judge import Line, judge
+from tests.studies.wire.namespaces import PathSpec, why_not
+
+MS = 1000.0
+TIMED = (
+    *("rtt", "path_loss", "jitter", "interval ends", "start", "bits_per_second", "_sent", "_received"),
+    "segments received",
+)
+"""Columns that say how late a busy machine was, or what came as it ended: `make truth` judges them."""
+
+
+def kcp_packet(us: float, *, out: bool, segments: list[tuple[int, int, int, int, int]]) -> Packet:
+    """`segments`: (command, stamp, number, first unacknowledged, payload bytes)."""
+    data = b"".join(
+        struct.pack("<IBBHIIII", 7, command, 0, 128, stamp, number, una, size) + bytes(size)
+        for command, stamp, number, una, size in segments
+    )
+    return Packet(us, out, UDP, (5201, 5201), bytes(8) + data)
+
+
+def tcp_packet(us: float, *, out: bool, sequence: int, size: int, ack: int = 0, flags: int = 0x10) -> Packet:
+    header = struct.pack("!HHIIBBHHH", 9, 5201, sequence & 0xFFFF_FFFF, ack, 5 << 4, flags, 0, 0, 0)
+    ports = (9, 5201) if not ack else (5201, 9)
+    return Packet(us, out, TCP, ports, header + bytes(size))
+
+
+def test_kcp_transmissions_acknowledgements_and_delivery() -> None:
+    push, ack = 81, 82
+    sender = [
+        kcp_packet(0, out=True, segments=[(push, 1, 0, 0, 100), (push, 1, 1, 0, 100)]),
+        kcp_packet(5 * MS, out=True, segments=[(push, 2, 0, 0, 100)]),
+        kcp_packet(10 * MS, out=False, segments=[(ack, 1, 1, 0, 0)]),
+        kcp_packet(15 * MS, out=False, segments=[(ack, 2, 0, 2, 0)]),
+    ]
+    receiver = [
+        kcp_packet(4 * MS, out=False, segments=[(push, 1, 1, 0, 100)]),
+        kcp_packet(9 * MS, out=False, segments=[(push, 2, 0, 0, 100)]),
+    ]
+    wire = accounts.kcp(sender, receiver)
+    assert [wire.again_among(count) for count in (2, 3)] == [0, 1]
+    assert list(wire.vouched.total) == [100, 200]
+    assert (list(wire.delivered.us), list(wire.delivered.total)) == ([9 * MS], [200])
+    assert wire.rtt.tolist() == [[10 * MS, 10 * MS], [15 * MS, 10 * MS]]
+    assert wire.lost_percent == pytest.approx(100 / 3)
+
+
+def test_tcp_sequence_numbers_that_wrap_after_the_cookie() -> None:
+    first = 0xFFFF_FFFF - COOKIE_BYTES - 1000  # so that the second segment crosses 2^32
+
+    def segment(us: float, at: int, *, out: bool) -> Packet:
+        return tcp_packet(us, out=out, sequence=first + 1 + COOKIE_BYTES + at, size=1000)
+
+    syn = tcp_packet(0, out=True, sequence=first, size=0, flags=0x02)
+    cookie = tcp_packet(1, out=True, sequence=first + 1, size=COOKIE_BYTES)
+    upto = (first + 1 + COOKIE_BYTES + 2000) & 0xFFFF_FFFF
+    answered = tcp_packet(0, out=False, sequence=0, size=0, ack=1, flags=0x02)  # acknowledges nothing
+    sender = [
+        *(
+            answered,
+            syn,
+            cookie,
+            segment(2, 0, out=True),
+            segment(3, 1000, out=True),
+            segment(9, 0, out=True),
+        ),
+        tcp_packet(12, out=False, sequence=1, size=0, ack=upto),
+    ]
+    receiver = [
+        tcp_packet(1, out=False, sequence=first, size=0, flags=0x02),
+        *(segment(5, 1000, out=False), segment(11, 0, out=False)),
+    ]
+    wire = accounts.tcp(sender, receiver, reverse=False)
+    assert wire.again.tolist() == [False, False, True]
+    assert list(wire.vouched.total) == [1000, 2000]
+    assert (list(wire.delivered.us), list(wire.delivered.total)) == ([11], [2000])
+    assert not len(wire.rtt)  # a segment that was sent again says nothing
+
+
+def test_udp_loss_and_jitter() -> None:
+    def datagram(us: float, number: int, *, out: bool) -> Packet:
+        return Packet(us, out, UDP, (9, 5201), bytes(8) + struct.pack("!III", 0, 0, number) + bytes(88))
+
+    sender = [datagram(number * MS, number, out=True) for number in (1, 2, 3, 4)]
+    receiver = [
+        datagram(us, number, out=False) for us, number in ((11 * MS, 1), (13.6 * MS, 3), (14 * MS, 4))
+    ]
+    wire = accounts.udp(sender, receiver, 100)
+    assert wire.lost_percent == 25.0
+    assert wire.jitter_us is not None
+    # Transit times 10, 10.6 and 10 ms.
+    assert wire.jitter_us == pytest.approx([0, 600 / 16, 600 / 16 * 15 / 16 + 600 / 16])
+    assert list(wire.delivered.total) == [100, 200, 300]
+
+
+@pytest.mark.parametrize(("reverse", "until_us"), [(False, 30.0), (True, 50.0)])
+def test_until_when_a_receiver_counts(reverse: bool, until_us: float) -> None:
+    """The server's one byte that asks for results: sent by it, or heard and answered by the client."""
+
+    def said(us: float, payload: bytes, *, by_us: bool) -> Packet:
+        made = tcp_packet(us, out=by_us, sequence=1, size=0)
+        return replace(made, body=made.body + payload)
+
+    talk = [
+        *(said(10, b"\x01", by_us=not reverse), said(20, b"\x04", by_us=reverse)),
+        *(said(30, b"\x0d", by_us=not reverse), said(40, b"", by_us=reverse)),
+        said(50, b"\x00\x00", by_us=reverse),
+    ]
+    assert accounts.counted_until_us(talk, reverse=reverse) == until_us
+    assert accounts.counted_until_us(talk[:2], reverse=reverse) is None
+
+
+def test_the_time_in_which_a_total_stood() -> None:
+    curve = Curve(np.array([10.0, 20.0, 30.0]), np.array([100.0, 200.0, 300.0]))
+    assert curve.when(200).tolist() == [20, 30]
+    assert curve.when(250).tolist() == [20, 30]
+    assert curve.when(300).tolist() == [30, np.inf]
+    assert [curve.at(us) for us in (9, 10, 29)] == [0, 100, 200]
+
+
+def test_a_figure_that_is_off_or_missing_does_not_hold() -> None:
+    assert Line("", "", 100, 100.5, 0.5).holds
+    assert not Line("", "", 100, 100.6, 0.5).holds
+    assert not Line("", "", 100, None, 0.5).holds
+    assert not Line("", "", 100, float("nan"), 0.5).holds
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
+def test_what_was_on_its_way_at_the_end_is_not_lost(name: str) -> None:
+    """The client stops a round trip after the server sent what arrives last: 4 % of this second."""
+    if reason := why_not():
+        pytest.skip(reason)
+    spec = PathSpec("20 ms each way", delay_ms=20)
+    outcome = measure(Case(name, spec, reverse=True, flags=("-b", "4M"), seconds=1))
+    assert outcome.wire.lost_percent == 0
+    for document in outcome.documents:
+        assert document["end"]["sum_sent"]["path_loss_percent"] < 2  # late by up to 8 ms
+        counted = [row["streams"][0]["datagrams_received"] for row in document["intervals"]]
+        assert sum(counted) == document["end"]["sum_received"]["datagrams_received"]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("kcp-bbr", PathSpec("loss 2 %", loss_percent=2, delay_ms=5), flags=("-n", "1M")),
+        Case("kcp", PathSpec("loss 2 %", loss_percent=2), reverse=True, flags=("-n", "1M", "-b", "8M")),
+        Case("tcp", PathSpec("loss 2 %", loss_percent=2), flags=("-n", "1M")),
+        Case("udp", PathSpec("loss 2 %", loss_percent=2), reverse=True, flags=("-b", "8M"), seconds=1),
+    ],
+    ids=lambda case: case.name,
+)
+def test_counts_are_those_of_the_wire(case: Case) -> None:
+    """In real namespaces, where this machine lets us make them."""
+    if reason := why_not():
+        pytest.skip(reason)
+    lines = [line for line in judge(measure(case)) if not any(word in line.column for word in TIMED)]
+    if "-n" not in case.flags:  # then bytes depend on the moment, too
+        lines = [line for line in lines if line.column not in ("sender bytes", "receiver bytes")]
+    assert "receiver bytes, sum of intervals" in {line.column for line in lines}
+    assert [line for line in lines if not line.holds] == []
