@@ -3,6 +3,7 @@ own arithmetic. All of it: `make sim`."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path as File
@@ -14,7 +15,7 @@ from iperfpy.protocols.kcp.settings import KcpBbrSettings
 from iperfpy.protocols.simulator import Paced, Simulation
 from iperfpy.protocols.simulator.path import Bursts, Path, wire_bytes
 from iperfpy.protocols.simulator.truth import Truth
-from tests.studies.paths import grid_record
+from tests.studies import record
 from tests.studies.paths.cases import (
     RATES,
     REPAIR_RTTS,
@@ -27,7 +28,7 @@ from tests.studies.paths.cases import (
     thinned,
     window_share,
 )
-from tests.studies.paths.grid_table import markdown, text
+from tests.studies.paths.rows import document, table, text, values
 from tests.studies.paths.run import Outcome, jain, run, run_all, settling, steady, together
 from tests.studies.paths.targets import GRID, TARGETS, Target, Verdict, judge
 from tests.studies.paths.watched import MSS, PAYLOAD_SHARE, Snapshot, bbr_engine, single, watch
@@ -239,7 +240,7 @@ def test_a_range_fails_on_either_side() -> None:
     assert judged.verdict is Verdict.BELOW
     assert judged.worst == ((0.3, "path 0, seed 1"), (1.9, "path 2, seed 1"))
     assert "0.300 at path 0" in text([judged])
-    assert "| 0.300 to 1.900 |" in markdown([judged])
+    assert "| 0.300 to 1.900 |" in table([judged]).markdown()
 
 
 def test_processes_share_the_simulations_and_change_nothing() -> None:
@@ -253,13 +254,14 @@ def test_a_stopped_run_is_taken_up_again(tmp_path: File) -> None:
     path = tmp_path / "sim.jsonl"
     outcomes = _outcomes("loss", "goodput", 0.9, 0.95)
     for outcome in outcomes:
-        grid_record.append(path, outcome)
+        record.append_line(path, dataclasses.asdict(outcome))
     with path.open("a") as file:
         file.write('{"line": "loss", "na')
-    assert list(grid_record.read(path)) == outcomes
-    grid_record.write_json(tmp_path / "sim.json", {"date": "today"}, [judge(FLOOR, outcomes)], outcomes)
+    assert [Outcome(**line) for line in record.read_lines(path)] == outcomes
+    rows = [judge(FLOOR, outcomes)]
+    record.write_json(tmp_path / "sim.json", document({"date": "today"}, rows, outcomes))
     written = json.loads((tmp_path / "sim.json").read_text())
     assert written["table"][0]["verdict"] == "BELOW"
     assert written["table"][0]["target"]["limit"] == [0.93, None]
-    grid_record.write_csv(tmp_path / "sim.csv", outcomes)
+    record.write_csv(tmp_path / "sim.csv", map(values, outcomes))
     assert (tmp_path / "sim.csv").read_text().splitlines()[0] == "line,case,seed,goodput"

@@ -12,19 +12,22 @@ simulation is kept in results/sim-<date>.jsonl; what is there is not run again, 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
-from tests.studies.paths import grid_record
+from tests.studies import chart, record
+from tests.studies.machine import surroundings
 from tests.studies.paths.cases import RATES, Case, all_cases, thinned
-from tests.studies.paths.grid_table import markdown, text
+from tests.studies.paths.panels import draw
+from tests.studies.paths.rows import document, table, text, values
 from tests.studies.paths.run import Outcome, run_all
 from tests.studies.paths.targets import GRID, TARGETS, judge
-from tests.studies.speed.record import surroundings
 
 _QUICK = 4
 LINES = sorted({case.line for case in all_cases(RATES[:1])})  # at any rate they are all there
@@ -60,19 +63,23 @@ def jobs(options: argparse.Namespace) -> list[tuple[Case, int]]:
     return [(case, seed) for seed in range(1, seeds + 1) for case in cases]
 
 
+def _outcome(line: dict[str, Any]) -> Outcome:
+    return Outcome(**line)
+
+
 def simulate(options: argparse.Namespace, wanted: Sequence[tuple[Case, int]]) -> list[Outcome]:
     """Run what is not there yet; returns all that was wanted and is there."""
     path = options.out / f"{options.name}.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
-    done = {(one.name, one.seed): one for one in grid_record.read(path)}
+    done = {(one.name, one.seed): one for one in map(_outcome, record.read_lines(path))}
     left = [(case, seed) for case, seed in wanted if (case.name, seed) not in done and not options.show]
     before = sum((case.name, seed) in done for case, seed in wanted)
     print(f"{len(wanted)} simulations, {before} of them done before", flush=True)
     until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
     in_time = takewhile(lambda _: time.monotonic() < until, left)
     for outcome in run_all(in_time, options.processes):
-        grid_record.append(path, outcome)
+        record.append_line(path, dataclasses.asdict(outcome))
         done[outcome.name, outcome.seed] = outcome
         shown = " ".join(f"{name} {value:.3f}" for name, value in outcome.values.items())
         print(f"{outcome.name}, seed {outcome.seed}: {shown}", flush=True)
@@ -97,17 +104,15 @@ def main() -> None:
         "of": len(wanted),
         "window_bound": bound,
     }
-    grid_record.write_json(where.with_suffix(".json"), head, rows, outcomes)
-    grid_record.write_csv(where.with_suffix(".csv"), outcomes)
-    where.with_suffix(".md").write_text(markdown(rows))
+    record.write_json(where.with_suffix(".json"), document(head, rows, outcomes))
+    record.write_csv(where.with_suffix(".csv"), map(values, outcomes))
+    where.with_suffix(".md").write_text(table(rows).markdown())
     try:
-        from tests.studies.paths.grid_chart import draw
-
         count = sum(outcome.line in GRID for outcome in outcomes)
         title = f"kcp-bbr, one flow over random loss: {count} simulations, median of the seeds and the worst"
         draw(where.with_suffix(".png"), outcomes, title)
     except ImportError:
-        print("no picture: matplotlib is missing (make sim installs it)")
+        print(chart.MISSING)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.studies.speed import record
+from tests.studies import chart, record
+from tests.studies.machine import RESULTS, surroundings
 from tests.studies.speed.cases import Group, chosen
-from tests.studies.speed.contestants import ROOT
 from tests.studies.speed.run import Measured, measure
 
 BUSY_LOAD = 0.5
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, groups: Sequence[Group], out: Path) -> int:
-    began, around = datetime.now().astimezone(), record.surroundings()
+    began, around = datetime.now().astimezone(), surroundings()
     if around["load_average"] > BUSY_LOAD:
         _say(f"others use this machine (load average {around['load_average']:.1f}): believe the ratios only")
     measured = [measure(group, options.rounds, options.seconds, _say) for group in groups]
@@ -71,26 +71,24 @@ def _command(options: argparse.Namespace) -> str:
 
 def _report(base: Path, head: dict[str, Any], measured: Sequence[Measured], machine: str) -> None:
     # What is imported here adds to this process; the kernel takes its size for the least that a child had.
-    from tests.studies.speed import table
+    from tests.studies.speed import bars, rows
 
     results = [result for one in measured for result in one.results()]
     rounds = f"{head['rounds']} round{'s' if head['rounds'] != 1 else ''}"
     title = f"{machine}; {rounds} of {head['seconds']:g} s, medians"
-    said = record.remarks(measured)
-    record.write_json(base.with_suffix(".json"), head, measured)
-    record.write_csv(base.with_suffix(".csv"), results)
-    table.write_markdown(base.with_suffix(".md"), head, results, said)
-    table.show(results, title)
+    said = rows.remarks(measured)
+    record.write_json(base.with_suffix(".json"), rows.document(head, measured))
+    record.write_csv(base.with_suffix(".csv"), map(rows.values, results), rows.COLUMNS)
+    base.with_suffix(".md").write_text(rows.page(head, results, said))
+    rows.table(results, title).show()
     for sentence in said:
         print(sentence)
     written = [base.with_suffix(end) for end in (".json", ".csv", ".md")]
     try:
-        from tests.studies.speed import chart
-
-        if chart.draw(base.with_suffix(".png"), results, f"iperfpy against its targets\n{title}"):
+        if bars.draw(base.with_suffix(".png"), results, f"iperfpy against its targets\n{title}"):
             written.append(base.with_suffix(".png"))
     except ImportError:
-        print("no picture: matplotlib is missing (pip install '.[bench]')")
+        print(chart.MISSING)
     print("written:", ", ".join(str(path) for path in written))
 
 
@@ -111,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY",
         help="rows to measure, as --list names them: kcp, kcp/stock, '*/cpu' (may be repeated)",
     )
-    parser.add_argument("--out", default=str(ROOT / "results"), help="where the record goes [results/]")
+    parser.add_argument("--out", default=str(RESULTS), help="where the record goes [results/]")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     return parser
 

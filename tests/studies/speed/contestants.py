@@ -23,12 +23,10 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from tests.studies.speed.processes import Both, Program, RunError, run_both, started
 
-ROOT = Path(__file__).parents[3]
 Figures = dict[str, float]
 
 START_UP_S = 30.0

@@ -33,7 +33,7 @@ REST = "rest"
 PARTS: dict[str, tuple[str, ...]] = {
     "sendmsg": ("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket._hand_over",),
     "recvmsg": ("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket._read",),
-    "runs of datagrams": ("iperfpy.protocols.udp.",),
+    "runs of datagrams": ("iperfpy.protocols.datagrams.",),
     "copy into the ring": ("iperfpy.protocols.kcp.send_window:SendWindow.write",),
     "headers": (
         "iperfpy.protocols.kcp.send_window:SendWindow.stamp_",

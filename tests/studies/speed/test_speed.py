@@ -17,7 +17,7 @@ from tests.studies.speed.cases import Group, chosen
 from tests.studies.speed.contestants import Figures, parse
 from tests.studies.speed.processes import Program, RunError, free_port, started, wait_listening
 from tests.studies.speed.programs import KcpGo, of_iperf3_json
-from tests.studies.speed.record import remarks
+from tests.studies.speed.rows import remarks
 from tests.studies.speed.run import Measured, measure
 from tests.studies.speed.summary import Row, Verdict, result
 from tests.studies.speed.watch import BIN_S, BINS, SMOOTH_BPS, Bins, no_capture, worst_bin_percent
@@ -275,14 +275,14 @@ def test_a_short_benchmark_leaves_its_record(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_picture_of_what_was_judged(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from tests.studies.speed import chart
+    from tests.studies.speed import bars
 
     judged = result(LESS, rounds("cpu_s_per_gb", [1.0], [3.0]))
-    assert chart.aim_of(judged) == 2.0
-    assert chart.label(judged) == "0.333 (≤ 0.5)   1 s/GB : 3 s/GB"
-    assert chart.draw(tmp_path / "x.png", [judged, result(MORE, {})], "title")
+    assert bars.aim_of(judged) == 2.0
+    assert bars.label(judged) == "0.333 (≤ 0.5)   1 s/GB : 3 s/GB"
+    assert bars.draw(tmp_path / "x.png", [judged, result(MORE, {})], "title")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
-    assert not chart.draw(tmp_path / "y.png", [result(MORE, {})], "nothing was measured")
+    assert not bars.draw(tmp_path / "y.png", [result(MORE, {})], "nothing was measured")
 
 
 def test_a_wrong_choice_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

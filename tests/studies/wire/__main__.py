@@ -11,25 +11,20 @@ TUN devices for delay) and taken down after it. Packets are captured at both end
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import platform
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
+from tests.studies import record
+from tests.studies.machine import RESULTS, surroundings
+from tests.studies.table import Table
 from tests.studies.wire.capture import CaptureError
 from tests.studies.wire.case import Case, CaseError, measure, reports
 from tests.studies.wire.judge import Line, judge, stream_sums
 from tests.studies.wire.namespaces import PathError, PathSpec, why_not
 
-ROOT = Path(__file__).parents[3]
 TRANSPORTS = ("tcp", "udp", "kcp", "kcp-bbr")
 COLUMNS = ("case", "column", "wire", "reported", "difference", "allowed", "verdict")
 ATTEMPTS = 2
@@ -74,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lines += _lines(case, again)
         except (CaseError, CaptureError, PathError) as error:
             failures.append(f"{case.name}: {error}")
-    show(lines)
+    table(lines).show()
     for reason in again:
         print(f"measured again: {reason}")
     for failure in failures:
@@ -109,21 +104,17 @@ def _compared(case: Case) -> list[Line]:
     return list(stream_sums(case.name, reports(case))) if "-P" in case.flags else judge(measure(case))
 
 
-def show(lines: Sequence[Line]) -> None:
-    """The table: a section for each case."""
-    table = Table(box=box.SIMPLE_HEAD, title="report against wire", title_justify="left")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in ("case", "column", "verdict") else "right")
+def table(lines: Sequence[Line]) -> Table:
+    """Build the table: a section for each case, named in its first row."""
+    rows = []
     before = ""
     for line in lines:
-        if line.case != before:
-            table.add_section()
         style = "default" if line.holds else "red"
-        name = line.case if line.case != before else ""
         figures = (number(each) for each in (line.wire, line.reported, line.difference, line.allowed))
-        table.add_row(name, line.column, *figures, f"[{style}]{verdict(line)}[/]")
+        name = line.case if line.case != before else ""
+        rows.append((name, line.column, *figures, f"[{style}]{verdict(line)}[/]"))
         before = line.case
-    Console(width=max(150, Console().width)).print(table)
+    return Table(COLUMNS, rows, "report against wire", left=2, sections=True)
 
 
 def verdict(line: Line) -> str:
@@ -137,21 +128,16 @@ def number(value: float | None) -> str:
 
 
 def write(base: Path, began: datetime, lines: Sequence[Line], remarks: dict[str, list[str]]) -> None:
-    """The same as CSV and JSON."""
+    """Write the lines as CSV, and as JSON with the machine and the remarks."""
     base.parent.mkdir(parents=True, exist_ok=True)
     rows = [{**asdict(line), "difference": line.difference, "verdict": verdict(line)} for line in lines]
-    with base.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
     head = {
         "date": began.isoformat(timespec="seconds"),
         "command": " ".join(["python -m tests.studies.wire", *sys.argv[1:]]),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
+        **surroundings(),
     }
-    text = json.dumps({**head, **remarks, "lines": rows}, indent=1)
-    base.with_suffix(".json").write_text(text + "\n")
+    record.write_csv(base.with_suffix(".csv"), rows, COLUMNS)
+    record.write_json(base.with_suffix(".json"), {**head, **remarks, "lines": rows})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -163,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="cases whose name contains this, as --list prints them (may be repeated)",
     )
-    parser.add_argument("--out", default=str(ROOT / "results"), help="where the record goes [results/]")
+    parser.add_argument("--out", default=str(RESULTS), help="where the record goes [results/]")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     return parser
 

@@ -1,11 +1,15 @@
-"""The table, as text and as Markdown."""
+"""The rows of the study of paths: cells for the table, plain values for the files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from math import inf
+from typing import Any
 
+from tests.studies.paths.run import Outcome
 from tests.studies.paths.targets import Judged, Target, Verdict
+from tests.studies.table import Table
 
 HEADINGS = ("what", "at least", "aim", "worst", "median", "runs", "below", "verdict")
 
@@ -37,12 +41,14 @@ def cells(judged: Judged) -> tuple[str, ...]:
     return (*asked, worst, middle, str(judged.runs), str(judged.failing), judged.verdict.value)
 
 
+def table(rows: Sequence[Judged]) -> Table:
+    """Build the table: a row for each target."""
+    return Table(HEADINGS, [cells(row) for row in rows])
+
+
 def text(rows: Sequence[Judged]) -> str:
-    """Aligned columns, and under them the worst case of every line that is below."""
-    table = [HEADINGS, *(cells(row) for row in rows)]
-    widths = [max(len(line[at]) for line in table) for at in range(len(HEADINGS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table]
-    return "\n".join(line.rstrip() for line in lines) + "\n" + "".join(_worst(row) for row in rows)
+    """Align the table, and name the worst path of every target that is missed."""
+    return table(rows).text() + "".join(_worst(row) for row in rows)
 
 
 def _worst(row: Judged) -> str:
@@ -52,7 +58,12 @@ def _worst(row: Judged) -> str:
     return f"  {row.target.what}: {worst}\n"
 
 
-def markdown(rows: Sequence[Judged]) -> str:
-    """For results/records/README.md."""
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *(cells(row) for row in rows)]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+def values(outcome: Outcome) -> dict[str, Any]:
+    """Give one simulation as a row of the CSV file."""
+    return {"line": outcome.line, "case": outcome.name, "seed": outcome.seed, **outcome.values}
+
+
+def document(head: Mapping[str, Any], rows: Sequence[Judged], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Build the JSON document: the head, the table and every simulation."""
+    judged = [{**dataclasses.asdict(row), "verdict": row.verdict.value} for row in rows]
+    return {**head, "table": judged, "runs": [dataclasses.asdict(outcome) for outcome in outcomes]}
