@@ -75,9 +75,17 @@ read what has been acknowledged but may not have been read, when all that was se
 
 
 async def run_client(
-    plan: Plan, options: ClientOptions, sinks: Sequence[Sink], *, deadlines: Deadlines | None = None
+    plan: Plan,
+    options: ClientOptions,
+    sinks: Sequence[Sink],
+    *,
+    deadlines: Deadlines | None = None,
+    handle_signals: bool = True,
 ) -> int:
     """Run one test and report it to `sinks`. Gives the exit status: 0, also when a signal ended it.
+
+    Cancelling the task ends the test at both ends: the server is told, and the sinks get the message of the
+    cancellation as the reason. `handle_signals` False leaves the signal handlers of the process alone.
 
     Raises
     ------
@@ -86,9 +94,13 @@ async def run_client(
     """
     guard = AbortScope()
     client = _Client(plan, options, sinks, guard, patient(deadlines or Deadlines(), options.sockets))
-    with Signals(client.interrupt):
+    with Signals(client.interrupt) if handle_signals else contextlib.nullcontext():
         try:
             await client.run()
+        except asyncio.CancelledError as cancelled:
+            await client.leave()
+            client.tell(InterruptError(str(cancelled) or "the test was cancelled"))
+            raise
         except InterruptError as error:
             await client.leave()
             client.tell(error)

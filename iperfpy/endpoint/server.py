@@ -82,14 +82,18 @@ async def run_server(
     on_listening: Callable[[int], None] | None = None,
     make_output: Callable[[], KeepingSink] | None = None,
     deadlines: Deadlines | None = None,
+    handle_signals: bool = True,
 ) -> int:
     """Serve until a signal comes, or after one test with `one_off`.
+
+    Cancelling the task stops the server as a signal does: running tests end, and their clients are told.
 
     Parameters
     ----------
     make_sinks : called once per test that starts; the sinks are closed when it is over
     on_listening : called with the port, once clients can connect
     make_output : called once per test whose client wants this server's report
+    handle_signals : False leaves the signal handlers of the process alone
 
     Returns
     -------
@@ -102,7 +106,7 @@ async def run_server(
     """
     waits = patient(deadlines or Deadlines(), options.sockets)
     server = _Server(options, make_sinks, make_output, waits, await listen(options))
-    with Signals(server.interrupt):
+    with Signals(server.interrupt) if handle_signals else contextlib.nullcontext():
         try:
             return await server.run(on_listening)
         finally:
