@@ -2,15 +2,23 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Most tests with real sockets wait more than they compute: twice the processors keep them busy.
+WORKERS ?= 4
 
-.PHONY: demo bench truth sim seed test lint types setup clean
+.PHONY: demo test check lint types bench truth picture sim seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(BIN)/iperfpy demo
 
+# Everything. Tests that need the machine to themselves follow the others, one at a time.
 test: lint types
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not alone'
+	$(BIN)/python -m pytest -q -m alone
+
+# Lint, types and the tests in virtual time: no sockets of other programs, no waiting.
+check: lint types
+	$(BIN)/python -m pytest -q -n 2 -m 'not live and not interop and not slow and not alone'
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
@@ -26,6 +34,10 @@ bench: $(VENV)/.bench-installed
 # as root: report against wire, over network namespaces. make truth ARGS="--only kcp-bbr"
 truth: $(VENV)/.installed
 	$(BIN)/python -m tests.studies.wire $(ARGS)
+
+# as root: the README's picture, from the program's own output over a path between namespaces
+picture: $(VENV)/.installed
+	$(BIN)/python -m tests.studies.wire.picture docs/reverse.svg
 
 # The grid of simulated paths: make sim ARGS="--quick", ARGS="--only policer", ARGS="--minutes 30"
 sim: $(VENV)/.bench-installed

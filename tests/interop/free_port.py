@@ -1,34 +1,41 @@
-"""TCP and UDP ports that were free a moment ago, for programs that cannot be given port 0."""
+"""TCP and UDP ports that were free a moment ago, for programs that cannot be given port 0.
+
+They lie outside the range from which the kernel takes the ports of connections: a port within it may go to
+the next connection of any program before the program under test binds it. Each worker of pytest-xdist draws
+from a slice of its own.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from pathlib import Path
 
+WORKERS = 16
+"""Slices; workers beyond that share one."""
+
 
 def free_port() -> int:
-    """A port's number, of the kernel's choice."""
-    while True:
-        with socket.socket() as tcp:
-            tcp.bind(("127.0.0.1", 0))
-            port = int(tcp.getsockname()[1])
-        if _is_free(port):
-            return port
+    """Draw a port that is free for TCP and UDP."""
+    return free_ports(1)[0]
 
 
 def free_ports(count: int) -> range:
-    """`count` neighbouring ports, outside the range that the kernel takes the ports of connections from.
-
-    A neighbour within that range may go to the next connection of the very program that was
-    told to use it.
-    """
-    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    outside = max(range(1_024, first), range(last + 1, 65_536), key=len)
+    """Draw `count` neighbouring ports that are free for TCP and UDP."""
+    ports = _slice()
     while True:
-        first = random.choice(outside[: 1 - count or None])
+        first = random.choice(ports[: 1 - count or None])
         if all(_is_free(port) for port in range(first, first + count)):
             return range(first, first + count)
+
+
+def _slice() -> range:
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    outside = max(range(5_300, first), range(last + 1, 65_536), key=len)
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+    size = len(outside) // WORKERS
+    return outside[worker * size : (worker + 1) * size]
 
 
 def _is_free(port: int) -> bool:

@@ -47,6 +47,10 @@ class PathSpec:
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
     translates: bool = False
+    police_mbit: float = 0.0
+    """Above 0: large packets in the data's direction above this rate are dropped, not queued."""
+    bucket_bytes: int = 192_000
+    """Depth of the policer's token bucket."""
 
 
 def why_not() -> str:
@@ -137,6 +141,8 @@ def path(spec: PathSpec, *, reverse: bool) -> Iterator[Path3]:
             _shape(spec, made.router, device)
         if spec.loss_percent:
             _lose(spec, made.router, "r1" if reverse else "r0")
+        if spec.police_mbit:
+            _police(spec, made.router, "r1" if reverse else "r0")
         if spec.translates:
             _translate(made.router)
         yield made
@@ -190,6 +196,17 @@ def _lose(spec: PathSpec, namespace: str, device: str) -> None:
         "add chain inet truth forward { type filter hook forward priority 0; };"
         f'add rule inet truth forward iifname "{device}"'
         f" meta length > {LARGE_BYTES} numgen random mod 100000 < {round(spec.loss_percent * 1000)} drop"
+    )
+    run("ip", "netns", "exec", namespace, "nft", rules)
+
+
+def _police(spec: PathSpec, namespace: str, device: str) -> None:
+    rules = (
+        "add table inet police;"
+        "add chain inet police forward { type filter hook forward priority 1; };"
+        f'add rule inet police forward iifname "{device}" meta length > {LARGE_BYTES}'
+        f" limit rate over {round(spec.police_mbit * 125_000)} bytes/second"
+        f" burst {spec.bucket_bytes} bytes drop"
     )
     run("ip", "netns", "exec", namespace, "nft", rules)
 
