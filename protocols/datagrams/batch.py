@@ -42,6 +42,24 @@ class DatagramBatch:
         """Payload bytes of all datagrams."""
         return (self.count - 1) * self.stride + self.last_size
 
+    def head(self, count: int) -> DatagramBatch:
+        """The first `count` datagrams as a view, 1 <= count <= self.count."""
+        if count == self.count:
+            return self
+        stride = self.stride
+        return DatagramBatch(self.data[: count * stride], stride, count, stride)
+
+    def rest(self, count: int) -> DatagramBatch:
+        """The datagrams after the first `count` as a view, 0 <= count < self.count."""
+        stride, left = self.stride, self.count - count
+        # One datagram alone has the stride that it fills, as if it had come by itself.
+        return DatagramBatch(
+            self.data[count * stride : self.size],
+            stride if left > 1 else self.last_size,
+            left,
+            self.last_size,
+        )
+
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """The datagrams one at a time, as views."""
         for start in range(0, self.count * self.stride, self.stride or 1):

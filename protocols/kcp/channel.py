@@ -238,10 +238,7 @@ class KcpChannel(Channel):
         for at, batch in enumerate(batches):
             taken = self._path.send(batch)
             if taken < batch.count:
-                rest = DatagramBatch(
-                    batch.data[taken * batch.stride :], batch.stride, batch.count - taken, batch.last_size
-                )
-                self._unsent = [rest, *batches[at + 1 :]]
+                self._unsent = [batch.rest(taken), *batches[at + 1 :]]
                 if not self._full:
                     self._full = True
                     self._path.wait_writable(self._has_room)
