@@ -22,6 +22,7 @@ from typing import Any
 
 from iperfpy import __version__
 from iperfpy.control.framing import PARAMETERS_LIMIT_BYTES, encode_document
+from iperfpy.control.plan_limits import INT64_MAX, LIMITS, SECOND_US, Limit, check_plan
 from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Transport
@@ -30,66 +31,40 @@ from iperfpy.protocols.settings import Settings, described, value_type
 
 EXTENSION = "iperfpy"
 COOKIE_PREFIX = "iperfpy-"
-SECOND_US = 1_000_000
-INT64_MAX = 2**63 - 1
 
 # iperf3's numbers for what may be wrong with parameters.
-IE_BLOCK_BYTES = 7
-IE_INTERVAL = 9
-IE_DATAGRAM_BYTES = 20
-IE_AFFINITY = 132
 IE_REVERSE_AND_BIDIRECTIONAL = 25
-IE_RECEIVE_PARAMETERS = 114
 IE_ACCESS_DENIED = 121
 IE_NO_SUCH_PROTOCOL = 131
 
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A numeric parameter: its range, and iperf3's i_errno for a value outside."""
-
-    key: str
-    what: str
-    minimum: int
-    maximum: int
-    i_errno: int
-
-
 NUMBERS = {
-    number.key: number
-    for number in (
-        Number("omit", "the omitted time in seconds", 0, 600, 12),
-        Number("time", "the duration in seconds", 0, 86400, 5),
-        Number("num", "the number of bytes", 0, INT64_MAX, IE_RECEIVE_PARAMETERS),
-        Number("blockcount", "the number of blocks", 0, INT64_MAX, IE_RECEIVE_PARAMETERS),
-        Number("parallel", "the number of streams", 1, 128, 6),
-        Number("len", "the block length in bytes", 1, 1024 * 1024, IE_BLOCK_BYTES),
-        Number("window", "the socket buffer in bytes", 0, 512 * 1024 * 1024, 8),
-        Number("bandwidth", "the rate in bits per second", 0, INT64_MAX, IE_RECEIVE_PARAMETERS),
-        Number("burst", "the number of blocks in a burst", 0, 1000, 15),
-        Number("MSS", "the maximum segment size in bytes", 0, 32767, 10),
-        Number("TOS", "the type of service", 0, 255, 21),
-        Number(
-            "fqrate",
-            "the rate of the kernel's pacing in bits per second",
-            0,
-            INT64_MAX,
-            IE_RECEIVE_PARAMETERS,
-        ),
-        Number("pacing_timer", "the pacing timer in microseconds", 0, INT64_MAX, IE_RECEIVE_PARAMETERS),
-        Number("server_affinity", "the server's processor", 0, 1024, IE_AFFINITY),
-    )
+    "omit": ("the omitted time in seconds", LIMITS["omit_us"].i_errno),
+    "time": ("the duration in seconds", LIMITS["duration_us"].i_errno),
+    "num": ("the number of bytes", LIMITS["total_bytes"].i_errno),
+    "blockcount": ("the number of blocks", LIMITS["total_blocks"].i_errno),
+    "parallel": ("the number of streams", LIMITS["parallel"].i_errno),
+    "len": ("the block length in bytes", LIMITS["block_bytes"].i_errno),
+    "bandwidth": ("the rate in bits per second", LIMITS["rate_bps"].i_errno),
+    "burst": ("the number of blocks in a burst", LIMITS["burst_blocks"].i_errno),
+    "TOS": ("the type of service", LIMITS["tos"].i_errno),
+    "fqrate": ("the rate of the kernel's pacing in bits per second", LIMITS["fq_rate_bps"].i_errno),
+    "pacing_timer": ("the pacing timer in microseconds", LIMITS["pacing_timer_us"].i_errno),
+    "server_affinity": ("the server's processor", LIMITS["server_cpu"].i_errno),
 }
+"""Key of iperf3's -> its meaning, and iperf3's i_errno for a value that is no whole number."""
 
 OWN_NUMBERS = {
-    number.key: number
-    for number in (
-        Number("duration_us", "the duration in microseconds", 0, 86400 * SECOND_US, 5),
-        Number("omit_us", "the omitted time in microseconds", 0, 600 * SECOND_US, 12),
-        Number("interval_us", "the report interval in microseconds", 0, 60 * SECOND_US, IE_INTERVAL),
-    )
+    "duration_us": ("the duration in microseconds", LIMITS["duration_us"].i_errno),
+    "omit_us": ("the omitted time in microseconds", LIMITS["omit_us"].i_errno),
+    "interval_us": ("the report interval in microseconds", LIMITS["interval_us"].i_errno),
 }
-SHORTEST_INTERVAL_US = 100_000
+"""The same for the keys of our extension."""
+
+SETTINGS_LIMITS = {
+    "window": Limit("the socket buffer", 0, 512 * 1024 * 1024, 8, "bytes"),
+    "MSS": Limit("the maximum segment size", 0, 32767, 10, "bytes"),
+}
+"""Numbers that are settings of a transport: iperf3 has an i_errno for each, a `SettingsError` has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +159,11 @@ def decode_parameters(
     if not isinstance(own, Mapping):
         raise PlanError(f'the parameter "{EXTENSION}" must be an object')
     transport = _choose(body, own, transports)
-    numbers = {key: _number(body, rule) for key, rule in NUMBERS.items()}
+    for key, limit in SETTINGS_LIMITS.items():
+        if (value := _whole_number(body, key, limit.what, limit.i_errno)) is not None:
+            limit.check(value)
     settings = _settings(transport, body, own)
+    numbers = {key: _number(body, key) for key in NUMBERS}
     timed = not numbers["num"] and not numbers["blockcount"]
     plan = Plan(
         transport=transport.name,
@@ -194,12 +172,12 @@ def decode_parameters(
         duration_us=_duration_us(own, numbers["time"]) if timed else 0,
         total_bytes=numbers["num"] or 0,
         total_blocks=0 if numbers["num"] else numbers["blockcount"] or 0,
-        omit_us=_or(_number(own, OWN_NUMBERS["omit_us"]), (numbers["omit"] or 0) * SECOND_US),
+        omit_us=_or(_number(own, "omit_us"), (numbers["omit"] or 0) * SECOND_US),
         parallel=_or(numbers["parallel"], 1),
-        block_bytes=_block_bytes(transport, _or(numbers["len"], transport.block_bytes(settings))),
+        block_bytes=_or(numbers["len"], transport.block_bytes(settings)),
         rate_bps=numbers["bandwidth"] or 0,
         burst_blocks=numbers["burst"] or 0,
-        interval_us=_interval_us(own, interval_us),
+        interval_us=_or(_number(own, "interval_us"), interval_us),
         title=_text(body, "title"),
         extra_data=_text(body, "extra_data"),
         tos=numbers["TOS"] or 0,
@@ -208,14 +186,16 @@ def decode_parameters(
         server_cpu=numbers["server_affinity"],
         get_server_output=integer(body.get("get_server_output")) is not None,
     )
+    check_plan(plan, transport)
     return Request(plan, transport, _convs(own, stream_count(plan)) if own else ())
 
 
-def check_plan(plan: Plan, transport: Transport) -> None:
-    """Raise `PlanError` unless a server of ours would accept the plan."""
-    body = encode_parameters(plan, transport, range(1, stream_count(plan) + 1))
-    decode_parameters(body, {transport.name: transport})
-    if len(encode_document(body)) > PARAMETERS_LIMIT_BYTES:
+def check_size(plan: Plan, transport: Transport) -> None:
+    """Raise `PlanError` if the plan's parameters are longer than a server reads. Only a title and extra data
+    can make them so."""
+    # Conversation numbers are random: the longest ones make the longest document.
+    longest_convs = [2**32 - 1] * stream_count(plan)
+    if len(encode_document(encode_parameters(plan, transport, longest_convs))) > PARAMETERS_LIMIT_BYTES:
         raise PlanError(f"the title and the extra data are too long ({PARAMETERS_LIMIT_BYTES} bytes at most)")
 
 
@@ -290,37 +270,22 @@ def _direction(body: Mapping[str, Any]) -> Direction:
     return Direction.REVERSE if reverse else Direction.FORWARD
 
 
-def _number(body: Mapping[str, Any], rule: Number) -> int | None:
-    """The parameter's value, None when it is absent."""
-    if rule.key not in body:
+def _number(body: Mapping[str, Any], key: str) -> int | None:
+    """The parameter's value, None if it is absent; `check_plan` judges its range."""
+    return _whole_number(body, key, *(NUMBERS | OWN_NUMBERS)[key])
+
+
+def _whole_number(body: Mapping[str, Any], key: str, what: str, i_errno: int) -> int | None:
+    if key not in body:
         return None
-    value = integer(body[rule.key])
+    value = integer(body[key])
     if value is None:
-        raise PlanError(f"{rule.what} ({rule.key}) must be a whole number", rule.i_errno)
-    if not rule.minimum <= value <= rule.maximum:
-        allowed = f"between {rule.minimum} and {rule.maximum}"
-        raise PlanError(f"{rule.what} ({rule.key}) must be {allowed}, not {value}", rule.i_errno)
+        raise PlanError(f"{what} ({key}) must be a whole number", i_errno)
     return value
 
 
-def _block_bytes(transport: Transport, length: int) -> int:
-    low, high = transport.block_limits
-    if not low <= length <= high:
-        i_errno = IE_DATAGRAM_BYTES if transport.whole_blocks else IE_BLOCK_BYTES
-        what = f"a block of {transport.name}"
-        raise PlanError(f"{what} must have between {low} and {high} bytes, not {length}", i_errno)
-    return length
-
-
 def _duration_us(own: Mapping[str, Any], seconds: int | None) -> int:
-    return _or(_number(own, OWN_NUMBERS["duration_us"]), _or(seconds, 10) * SECOND_US)
-
-
-def _interval_us(own: Mapping[str, Any], default: int) -> int:
-    interval_us = _or(_number(own, OWN_NUMBERS["interval_us"]), default)
-    if 0 < interval_us < SHORTEST_INTERVAL_US:
-        raise PlanError(f"the report interval must be at least {SHORTEST_INTERVAL_US} us", IE_INTERVAL)
-    return interval_us
+    return _or(_number(own, "duration_us"), _or(seconds, 10) * SECOND_US)
 
 
 def _convs(own: Mapping[str, Any], count: int) -> tuple[int, ...]:

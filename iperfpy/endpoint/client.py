@@ -25,11 +25,12 @@ from iperfpy.control.framing import COOKIE_ALPHABET, COOKIE_BYTES, State
 from iperfpy.control.parameters import (
     COOKIE_PREFIX,
     Hello,
-    check_plan,
+    check_size,
     decode_hello,
     encode_parameters,
     stream_count,
 )
+from iperfpy.control.plan_limits import check_plan
 from iperfpy.control.session import Send, client_session
 from iperfpy.endpoint.control_connection import ControlConnection
 from iperfpy.endpoint.running_test import RunningTest, announce
@@ -130,6 +131,7 @@ def check_here(plan: Plan, options: ClientOptions) -> Transport:
     if options.file:
         check_file(plan, transport)
     check_plan(plan, transport)
+    check_size(plan, transport)
     return transport
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from iperfpy.control import framing
 from iperfpy.control.framing import State
-from iperfpy.control.parameters import check_plan, decode_parameters, encode_parameters
+from iperfpy.control.parameters import decode_parameters, encode_parameters
+from iperfpy.control.plan_limits import check_plan
 from iperfpy.control.results import decode_results
 from iperfpy.errors import PeerError, PlanError
 from iperfpy.plan import Direction, Plan

@@ -225,7 +225,7 @@ async def test_unknown_congestion_control() -> None:
 async def test_a_plan_that_no_server_would_accept() -> None:
     async with serving() as server:
         sentence, _ = await fails(PlanError, server.port, plan_for(parallel=200))
-    assert sentence == "the number of streams (parallel) must be between 1 and 128, not 200"
+    assert sentence == "the number of streams must be between 1 and 128, not 200"
 
 
 class Unready(Transport):

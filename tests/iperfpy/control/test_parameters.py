@@ -10,7 +10,7 @@ import pytest
 from iperfpy.control.parameters import (
     EXTENSION,
     Request,
-    check_plan,
+    check_size,
     clean,
     decode_hello,
     decode_parameters,
@@ -19,6 +19,7 @@ from iperfpy.control.parameters import (
     integer,
     stream_count,
 )
+from iperfpy.control.plan_limits import check_plan
 from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
@@ -225,10 +226,46 @@ def test_a_title_cannot_steer_a_terminal() -> None:
 
 def test_a_plan_is_checked_before_it_is_sent() -> None:
     check_plan(OWN, TRANSPORTS["own"])
-    with pytest.raises(PlanError, match="number of streams"):
+    check_size(OWN, TRANSPORTS["own"])
+    with pytest.raises(PlanError, match=r"^the number of streams must be between 1 and 128, not 200$"):
         check_plan(replace(OWN, parallel=200), TRANSPORTS["own"])
+    with pytest.raises(PlanError, match=r"^the duration must be between 0 and 86400 seconds, not 86400.5$"):
+        check_plan(replace(OWN, duration_us=86_400_500_000), TRANSPORTS["own"])
     with pytest.raises(PlanError, match="too long"):
-        check_plan(replace(OWN, title="x" * 9000), TRANSPORTS["own"])
+        check_size(replace(OWN, title="x" * 9000), TRANSPORTS["own"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parallel": 129},
+        {"duration_us": -1},
+        {"omit_us": 601_000_000},
+        {"interval_us": 50_000},
+        {"block_bytes": 2 << 20},
+        {"burst_blocks": 1001},
+        {"tos": 256},
+        {"server_cpu": -1},
+        {"rate_bps": 2**63 - 1},
+    ],
+)
+def test_both_ends_judge_a_plan_alike(change: dict[str, Any]) -> None:
+    """The client, before it sends the plan, and the server, when it reads it: the same error, or none."""
+    plan, transport = replace(OWN, **change), TRANSPORTS["own"]
+    convs = range(1, stream_count(plan) + 1)
+    verdicts = []
+    for judge in (
+        lambda: check_plan(plan, transport),
+        lambda: decode(encode_parameters(plan, transport, convs)),
+    ):
+        try:
+            judge()
+        except PlanError as error:
+            verdicts.append((str(error), error.i_errno))
+        else:
+            verdicts.append(("", 0))
+    assert verdicts[0] == verdicts[1]
+    assert bool(verdicts[0][0]) is (change != {"rate_bps": 2**63 - 1})
 
 
 def test_greeting() -> None:

@@ -1,0 +1,90 @@
+"""The limits of a test: one set of rules, which both ends apply.
+
+    client   the user's words --> Plan --> check_plan --> connect, send the parameters
+    server   the client's parameters --> Plan --> check_plan --> accept, or answer with `PlanError.i_errno`
+
+A value of the wrong type never reaches a `Plan`: the command line and `parameters.decode_parameters` refuse
+it. A transport's `Settings` check themselves when they are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iperfpy.errors import PlanError
+from iperfpy.plan import Plan
+from iperfpy.protocols.contract import Transport
+
+SECOND_US = 1_000_000
+INT64_MAX = 2**63 - 1
+SHORTEST_INTERVAL_US = 100_000
+
+# iperf3's numbers for the values that it refuses.
+IE_BLOCK_BYTES = 7
+IE_INTERVAL = 9
+IE_DATAGRAM_BYTES = 20
+IE_RECEIVE_PARAMETERS = 114
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The range of one numeric field of a `Plan`.
+
+    `scale` is the number of the field's units in the unit that the sentence names: a duration is stored in
+    microseconds and refused in seconds. `i_errno` is iperf3's number for a value outside.
+    """
+
+    what: str
+    minimum: int
+    maximum: int
+    i_errno: int = IE_RECEIVE_PARAMETERS
+    unit: str = ""
+    scale: int = 1
+
+    def check(self, value: int) -> None:
+        """Raise `PlanError` unless the value is within the range."""
+        if not self.minimum <= value <= self.maximum:
+            low, high, given = map(self._in_unit, (self.minimum, self.maximum, value))
+            unit = f" {self.unit}" if self.unit else ""
+            raise PlanError(f"{self.what} must be between {low} and {high}{unit}, not {given}", self.i_errno)
+
+    def _in_unit(self, value: int) -> str:
+        return str(value) if self.scale == 1 else f"{value / self.scale:.15g}"
+
+
+def _seconds(what: str, maximum_s: int, i_errno: int) -> Limit:
+    return Limit(what, 0, maximum_s * SECOND_US, i_errno, "seconds", SECOND_US)
+
+
+LIMITS = {
+    "duration_us": _seconds("the duration", 86_400, 5),
+    "omit_us": _seconds("the omitted time", 600, 12),
+    "interval_us": _seconds("the report interval", 60, IE_INTERVAL),
+    "total_bytes": Limit("the number of bytes", 0, INT64_MAX),
+    "total_blocks": Limit("the number of blocks", 0, INT64_MAX),
+    "parallel": Limit("the number of streams", 1, 128, 6),
+    "block_bytes": Limit("the block length", 1, 1024 * 1024, IE_BLOCK_BYTES, "bytes"),
+    "rate_bps": Limit("the rate", 0, INT64_MAX, unit="bit/s"),
+    "burst_blocks": Limit("the number of blocks in a burst", 0, 1000, 15),
+    "tos": Limit("the type of service", 0, 255, 21),
+    "fq_rate_bps": Limit("the rate of the kernel's pacing", 0, INT64_MAX, unit="bit/s"),
+    "pacing_timer_us": Limit("the pacing timer", 0, INT64_MAX, unit="microseconds"),
+    "server_cpu": Limit("the server's processor", 0, 1024, 132),
+}
+"""Field of `Plan` -> its range. A field that is None is not checked."""
+
+
+def check_plan(plan: Plan, transport: Transport) -> None:
+    """Raise `PlanError`, with iperf3's number for the reason, unless every value of the plan is allowed."""
+    for field, limit in LIMITS.items():
+        value = getattr(plan, field)
+        if value is not None:
+            limit.check(value)
+    if 0 < plan.interval_us < SHORTEST_INTERVAL_US:
+        shortest = f"{SHORTEST_INTERVAL_US / SECOND_US:g}"
+        raise PlanError(f"the report interval must be 0 or at least {shortest} seconds", IE_INTERVAL)
+    low, high = transport.block_limits
+    if not low <= plan.block_bytes <= high:
+        i_errno = IE_DATAGRAM_BYTES if transport.whole_blocks else IE_BLOCK_BYTES
+        allowed = f"between {low} and {high} bytes, not {plan.block_bytes}"
+        raise PlanError(f"a block of {transport.name} must have {allowed}", i_errno)
