@@ -8,7 +8,7 @@ from hypothesis import settings
 settings.register_profile("iperfpy", deadline=None)
 settings.load_profile("iperfpy")
 
-# Ignored signals are inherited; nohup and a shell's `&` ignore some that the programs under test must receive.
+# Ignored signals are inherited; nohup and a shell ignore some that the programs under test must receive.
 for number, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
