@@ -1,17 +1,21 @@
-"""Everything that ends a test early. The text is the sentence that a person is shown.
+"""The errors of this program. The text of each is a sentence for the user that says whose fault it is.
 
-IperfpyError                one sentence that says whose fault it is; exit status 1
-├── PlanError               what was asked for cannot be run (an option, a transport, a value)
-├── ListenError             this server cannot listen where it was told to
+IperfpyError                a test, or the program, cannot go on; exit status 1
+├── ParameterError          the command line cannot be understood, or contradicts itself
+├── StartError              the process cannot be set up: log file, PID file, daemon, processor
+├── KeyFileError            a file holds no usable key, or no list of users
+├── PlanError               the test cannot be run as asked: an option, a transport, a value
+├── ListenError             the server cannot listen at its address
 ├── ConnectError            the server could not be reached: unknown host, refused, silent
-├── PeerError               the other end refused, or reported a failure of its own
-│   └── PeerTerminatedError  the other end was stopped by a signal
-├── ProtocolError           the other end broke the control protocol
-├── PathError               a data stream died, or nothing moved for too long
-├── LateError               the other end did not answer in time
-└── InterruptError          this end was stopped by a signal; exit status 0, as iperf3 since 3.19
+├── PeerError               the peer refused, or reported a failure of its own
+│   └── PeerTerminatedError  the peer was stopped by its user
+├── ProtocolError           the peer broke the control protocol
+├── PathError               a data stream failed, or carried nothing for too long
+├── LateError               the peer did not answer in time
+└── InterruptError          the user stopped this end; exit status 0, as in iperf3 since 3.19
 
-`iperfpy.protocols.errors.TransportError` is translated by `from_transport`, and only there.
+Transports raise the errors of `iperfpy.protocols.errors`. A test translates them with `from_transport`; the
+command line reports the ones that parsing raises as a `ParameterError`.
 """
 
 from __future__ import annotations
@@ -20,23 +24,44 @@ from typing import ClassVar
 
 from iperfpy.protocols import errors as transport_errors
 
+DEFAULT_I_ERRNO = 114
+"""iperf3's IERECVPARAMS, for a plan that is refused for a reason without a number of its own."""
+
 
 class IperfpyError(Exception):
-    """A test, or the program, cannot go on; the text is one sentence for a person."""
+    """A test, or the program, cannot go on; the text is one sentence for the user."""
 
     exit_status: ClassVar[int] = 1
 
 
-class PlanError(IperfpyError):
-    """What was asked for cannot be run. `i_errno` is iperf3's number for it, for a peer that wants one."""
+class ParameterError(IperfpyError):
+    """The command line cannot be understood, or asks for contradictory things.
 
-    def __init__(self, text: str, i_errno: int = 114) -> None:
+    The text may quote the user's words: control characters in it become "?", so that it is one line.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__("".join(character if character.isprintable() else "?" for character in text))
+
+
+class StartError(IperfpyError):
+    """The process cannot be set up as asked."""
+
+
+class KeyFileError(IperfpyError):
+    """A file holds no usable key, or no list of users. The text is a predicate of the file's name."""
+
+
+class PlanError(IperfpyError):
+    """The test cannot be run as asked. `i_errno` is the number that iperf3 gives to this reason."""
+
+    def __init__(self, text: str, i_errno: int = DEFAULT_I_ERRNO) -> None:
         super().__init__(text)
         self.i_errno = i_errno
 
 
 class ListenError(IperfpyError):
-    """The server cannot listen on the address and port that it was given."""
+    """The server cannot listen at the address and port of its options."""
 
 
 class ConnectError(IperfpyError):
@@ -44,33 +69,33 @@ class ConnectError(IperfpyError):
 
 
 class PeerError(IperfpyError):
-    """The other end refused the test, or failed and said so."""
+    """The peer refused the test, or reported that it failed."""
 
 
 class PeerTerminatedError(PeerError):
-    """The other end was stopped by a signal."""
+    """The peer was stopped by its user."""
 
 
 class ProtocolError(IperfpyError):
-    """The other end sent something that the control protocol does not allow at that point."""
+    """The peer sent a message that the control protocol does not allow at that point."""
 
 
 class PathError(IperfpyError):
-    """A data stream could not be opened, died, or carried nothing for too long."""
+    """A data stream could not be opened, failed, or carried nothing for too long."""
 
 
 class LateError(IperfpyError):
-    """The other end did not answer before a deadline."""
+    """The peer did not answer before a deadline."""
 
 
 class InterruptError(IperfpyError):
-    """A signal stopped this end."""
+    """The user stopped this end: by a signal, or by cancelling the test."""
 
     exit_status = 0
 
 
 def from_transport(error: transport_errors.TransportError, where: str = "") -> IperfpyError:
-    """The same sentence, as an error of this program. `where` is put before it ("stream 1")."""
+    """Translate a transport's error. `where` ("stream 1") is put before its sentence."""
     text = f"{where}: {error}" if where else str(error)
     if isinstance(error, transport_errors.SettingsError):
         return PlanError(text)

@@ -1,4 +1,4 @@
-"""What one end wants for itself: frozen records that the other end does not hear of."""
+"""The options that one end keeps to itself: frozen records that the peer does not see."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ DEFAULT_PORT = 5201
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
-    """What this end wants of its sockets and of its wait for data; the other end does not hear of it.
+    """Options of this end's sockets, and its limit on waiting for data.
 
-    `send_timeout_us`: how long TCP data may stay unacknowledged (RFC 5482), 0: as the system has it.
-    `receive_timeout_us`: how long a receiver waits for data, 0: the default. `keepalive`: probes on the
-    control connection, as (idle s, interval s, count) with 0 for the system's value.
+    Parameters
+    ----------
+    device : network interface to bind to (--bind-dev), or empty
+    send_timeout_us : longest time that TCP data may stay unacknowledged (RFC 5482), 0: the system's
+    receive_timeout_us : longest time that a receiver waits for data, 0: the default
+    keepalive : (idle s, interval s, count) of the control connection's probes, 0: the system's value;
+        None: no probes
     """
 
     device: str = ""
@@ -24,7 +28,10 @@ class SocketOptions:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who a client is, for a server that wants to know. `pkcs1`: the padding of iperf3 before 3.17."""
+    """A client's user name and password, and the server's public key that they are encrypted with.
+
+    `pkcs1`: use the padding of iperf3 before 3.17.
+    """
 
     user: str
     password: str = field(repr=False)
@@ -34,7 +41,15 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """Who may use a server: `users_path` is read anew for every client. `skew_s`: between the clocks."""
+    """The users whom a server serves.
+
+    Parameters
+    ----------
+    private_key_pem : the RSA key that decrypts clients' tokens
+    users_path : file of `NAME,SHA256` lines, read again for every client
+    skew_s : largest difference between the clocks of client and server, seconds
+    pkcs1 : expect the padding of iperf3 before 3.17
+    """
 
     private_key_pem: bytes = field(repr=False)
     users_path: str
@@ -44,16 +59,26 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """Where the server is and how to reach it.
+    """The server's address, and how the client reaches it.
 
-    `longest_us`: a test that bytes would end is over then; 0: only when they have been sent.
+    Parameters
+    ----------
+    host, port : the server, a name or an address
+    bind : local address or name (-B), or empty
+    client_port : local port of the first data stream (--cport), 0: any
+    family : socket.AF_INET, socket.AF_INET6, or 0 for either
+    connect_timeout_us : limit for resolving the name, and for each attempt to connect
+    flow_label : IPv6 flow label (-L), 0: none
+    credentials : for a server that asks for them
+    file : path of the file to send, or to fill with the payload received (-F)
+    longest_us : time limit of a test that a number of bytes or blocks ends, 0: none
     """
 
     host: str
     port: int = DEFAULT_PORT
     bind: str = ""
     client_port: int = 0
-    family: int = 0  # 0, socket.AF_INET or socket.AF_INET6
+    family: int = 0
     connect_timeout_us: int = 5_000_000
     flow_label: int = 0
     credentials: Credentials | None = None
@@ -64,10 +89,21 @@ class ClientOptions:
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Where to listen, for how many tests, and what they may ask for.
+    """The server's listening address, and its limits on tests; a limit of 0 is none.
 
-    `rate_limit_bps`: of all tests together, averaged over `rate_window_us`; `longest_us`: of one test;
-    `idle_us`: with `one_off`, how long to wait for that test. 0: no limit.
+    Parameters
+    ----------
+    port : 0: any free port
+    bind : local address or name (-B), or empty
+    family : socket.AF_INET, socket.AF_INET6, or 0 for both
+    one_off : serve one test, then end
+    interval_us : report interval for clients that name none
+    max_tests : number of concurrent tests
+    rate_limit_bps : payload bits per second of all tests together, averaged over `rate_window_us`
+    longest_us : duration of one test
+    idle_us : with `one_off`, time to wait for that test
+    authorization : None: everybody may run a test
+    file : path of the file to send, or to fill with the payload received (-F)
     """
 
     port: int = DEFAULT_PORT
@@ -87,14 +123,23 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """What is shown, and where it goes. `csv` None: no CSV; empty: a name under results/ is made.
-    `timestamps`: strftime's format of what goes before every line, or empty."""
+    """The reports that the command line writes.
+
+    Parameters
+    ----------
+    json : one JSON document at the end (-J)
+    json_stream : one JSON object per line as the test goes on
+    json_full : with `json_stream`, the whole document after the lines
+    csv : path of the CSV file; empty: a generated name under results/; None: no CSV
+    rate_format : unit of rates, one of k m g t K M G T; empty: adaptive
+    timestamps : strftime format of a prefix to every line, or empty
+    """
 
     json: bool = False
     json_stream: bool = False
-    json_full: bool = False  # beside json_stream: the whole document after the lines
+    json_full: bool = False
     csv: str | None = None
-    rate_format: str = ""  # k m g t K M G T, or empty: adaptive
+    rate_format: str = ""
     verbose: bool = False
     interval_us: int = 1_000_000
     timestamps: str = ""
@@ -102,7 +147,15 @@ class OutputOptions:
 
 @dataclass(frozen=True, slots=True)
 class ProcessOptions:
-    """How the program runs, whatever it does."""
+    """Options of the process, whatever it runs.
+
+    Parameters
+    ----------
+    daemon : run in the background (-D)
+    pid_file, log_file : paths, or empty
+    cpu : processor to run on (-A), None: any
+    debug : log control messages on stderr
+    """
 
     daemon: bool = False
     pid_file: str = ""

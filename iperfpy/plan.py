@@ -1,4 +1,4 @@
-"""What was asked for: frozen records that the command line makes and the rest obeys."""
+"""The parameters of one test, on which client and server agree: frozen, and equal at both ends."""
 
 from __future__ import annotations
 
@@ -8,22 +8,52 @@ from dataclasses import dataclass
 from iperfpy.protocols.settings import Settings
 
 
+class Role(enum.Enum):
+    """The part that one end plays on the control connection."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
 class Direction(enum.Enum):
-    """Which way the payload flows."""
+    """Direction of the payload."""
 
     FORWARD = "forward"  # client to server
     REVERSE = "reverse"  # server to client
-    BIDIRECTIONAL = "bidirectional"
+    BIDIRECTIONAL = "bidirectional"  # both at once, on separate streams
+
+
+class EndCondition(enum.Enum):
+    """The condition that ends a test."""
+
+    TIME = "time"  # -t
+    AMOUNT = "amount"  # -n or -k: a number of bytes or blocks
+    INTERRUPT = "interrupt"  # -t 0: the user stops it
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One test, as the client asks and the server agrees. Both ends hold an equal Plan.
+    """One test, as the client asks for it and the server agrees to it.
 
-    Exactly one of `duration_us`, `total_bytes`, `total_blocks` ends the test (the others are 0;
-    all 0: run until interrupted). `rate_bps` is per stream, 0 unlimited; `burst_blocks` as iperf3's `-b n/m`.
-    `tos` (a byte of the IP header) and `fq_rate_bps` (the kernel's pacing) are for every data socket, 0:
-    not set. `server_cpu` is where the client wants the server to run.
+    Parameters
+    ----------
+    transport : registered name of the transport
+    settings : settings of that transport
+    direction : which end sends
+    duration_us, total_bytes, total_blocks
+        Exactly one of them ends the test, and the others are 0. All 0: run until interrupted.
+    omit_us : time at the start that is left out of the results (-O)
+    parallel : number of streams per direction
+    block_bytes : length of a block (-l), a datagram's payload for a datagram transport
+    rate_bps : payload bits per second per stream (-b), 0: unlimited
+    burst_blocks : blocks sent back to back at that rate (`-b n/m`), 0: none
+    interval_us : report interval (-i), 0: report the whole test only
+    title, extra_data : text of the user, repeated in reports
+    get_server_output : True if the server returns its own report with its results
+    tos : type-of-service byte (traffic class in IPv6) of every data socket, 0: not set
+    fq_rate_bps : the kernel's pacing rate (SO_MAX_PACING_RATE) of every data socket, 0: not set
+    pacing_timer_us : iperf3's pacing timer; sent to the peer, otherwise unused
+    server_cpu : processor on which the client wants the server to run
     """
 
     transport: str
@@ -40,8 +70,25 @@ class Plan:
     interval_us: int = 1_000_000
     title: str = ""
     extra_data: str = ""
-    get_server_output: bool = False  # the server's own report comes back with its results
+    get_server_output: bool = False
     tos: int = 0
     fq_rate_bps: int = 0
     pacing_timer_us: int = 1000
     server_cpu: int | None = None
+
+    @property
+    def ends_by(self) -> EndCondition:
+        """The condition that ends this test."""
+        if self.total_bytes or self.total_blocks:
+            return EndCondition.AMOUNT
+        return EndCondition.TIME if self.duration_us else EndCondition.INTERRUPT
+
+    @property
+    def amount_bytes(self) -> int:
+        """Payload of one direction, all streams together, that ends the test (-n, -k); 0: none does."""
+        return self.total_bytes or self.total_blocks * self.block_bytes
+
+    @property
+    def stream_count(self) -> int:
+        """Number of data streams, both directions together."""
+        return self.parallel * (2 if self.direction is Direction.BIDIRECTIONAL else 1)

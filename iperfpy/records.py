@@ -1,4 +1,4 @@
-"""The records that pass from the measuring side to the reporting side.
+"""The records that a running test gives to its reports.
 
 Channel.counters() --Sampler--> Sample (one end, one stream, one stretch of time)
 own Sample + the peer's Sample (over the control channel) --> Row --> every Sink
@@ -8,21 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
-from iperfpy.plan import Plan
+from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.metrics import Side, Value
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one end measured of one stream between two moments of its own monotonic clock.
+    """One end's measurement of one stream between two moments of that end's monotonic clock.
 
-    `start_us`, `end_us`: measured times since the test started at that end (since the end of the omitted
-    stretch, once that is over). `bytes`: payload in that stretch. `values`: by `Metric.key`, counters as
-    differences, gauges as their last value and, for a gauge with `spread`, also `<key>_min`, `<key>_mean`,
-    `<key>_max`. A key that is absent or None was not available.
+    Parameters
+    ----------
+    stream : stream number, 0 for a sum over streams
+    side : the end of the stream that measured
+    start_us, end_us : measured times since the test started at that end (since the end of the omitted
+        period, once that is over)
+    bytes : payload in that stretch
+    values : by `Metric.key`; counters as differences, gauges as their last value and, for a gauge with
+        `spread`, also `<key>_min`, `<key>_mean`, `<key>_max`. Absent or None: not available
+    omitted : True if the stretch belongs to the omitted period (-O)
     """
 
     stream: int
@@ -35,6 +41,7 @@ class Sample:
 
     @property
     def seconds(self) -> float:
+        """Length of the stretch, seconds."""
         return (self.end_us - self.start_us) / 1e6
 
     @property
@@ -47,16 +54,17 @@ class Sample:
 class Row:
     """One line of a report: an interval or the whole test, of one stream or of all (`stream` 0).
 
-    `local` is this end's sample, `peer` the other end's of the same stretch, when it is known.
+    `local` is this end's sample, and `peer` the peer's sample of the same stretch, or None while it is not
+    known. `direction` is FORWARD or REVERSE, also in a bidirectional test.
     """
 
     stream: int
     local: Sample
     peer: Sample | None = None
-    direction: str = "forward"
+    direction: Direction = Direction.FORWARD
 
     def of(self, side: Side) -> Sample | None:
-        """The sample of the end that sends, or of the end that receives, if known."""
+        """The sample that the sender, or the receiver, of the stream took; None if not known."""
         if self.local.side is side:
             return self.local
         return self.peer if self.peer is not None and self.peer.side is side else None
@@ -64,10 +72,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ConnectedStream:
-    """One open stream, for banners and the `connected` list of the JSON.
+    """One open stream.
 
-    `mss_bytes`: of a TCP connection. The buffers are as the system accounts for them, which on Linux is twice
-    what was asked for.
+    Parameters
+    ----------
+    stream : its number, index and direction
+    socket : file descriptor
+    local, remote : addresses; an IPv4 address has its plain form on a dual-stack socket, too
+    mss_bytes : maximum segment size, of a TCP connection
+    send_buffer_bytes, receive_buffer_bytes : as the system accounts for them; Linux counts double
     """
 
     stream: Stream
@@ -81,14 +94,25 @@ class ConnectedStream:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """Everything known when the data starts to flow."""
+    """The facts of a test whose data begins to flow.
 
-    __test__: ClassVar[bool] = False  # the name looks like a test case to pytest
+    Parameters
+    ----------
+    plan, transport : the test that both ends agreed on
+    role : the part of this end
+    peer : address of the control connection's other end: the server as the user named it, or the client
+    peer_is_iperfpy : True if the peer speaks the extended protocol
+    cookie : iperf3's identifier of the test, 36 characters
+    connected : one record per stream, in stream order
+    unix_time : seconds since the epoch
+    tcp_mss : maximum segment size of the control connection, bytes
+    warnings : sentences about conditions that limit the result, each once
+    """
 
     plan: Plan
     transport: Transport
-    role: str  # "client" or "server"
-    peer: SocketAddress  # of the control connection: the server as typed, or the accepted client
+    role: Role
+    peer: SocketAddress
     peer_is_iperfpy: bool
     cookie: str
     connected: tuple[ConnectedStream, ...]
@@ -99,7 +123,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Round trips before the test and during it, see `measure.latency`. None: not known."""
+    """Round-trip times before the test and under its load, see `sampling.loaded_latency`. None: not known."""
 
     idle_rtt_us: float | None = None
     loaded_rtt_us_min: float | None = None
@@ -128,15 +152,19 @@ ServerOutput = str | Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The whole test: one summary `Row` per stream, CPU of both ends, and how it ended.
+    """The whole test, and how it ended.
 
-    `rows` carry the sender's and the receiver's figures of the whole measured stretch.
-    `cpu_percent`: keys host_total, host_user, host_system and, when known, remote_*.
-    `interrupted`: what ended the test early, one sentence, or empty. `failed`: it was a failure, and not
-    somebody at this end who wanted it to end. `warnings`: those that `RunStarted` did not have yet.
+    Parameters
+    ----------
+    rows : one per stream, with the sender's and the receiver's figures of the whole measured period
+    cpu_percent : keys host_total, host_user, host_system and, if the peer sent its results, remote_*;
+        per cent of one core
+    interrupted : the sentence that ended the test early, or empty
+    failed : True if that was a failure; False if the user of this end stopped the test
+    extra : further keys of iperf3's document, such as `sender_tcp_congestion`
+    warnings : the ones that `RunStarted` did not have
+    server_output : the server's own report, if the plan asked for it
     """
-
-    __test__: ClassVar[bool] = False
 
     rows: tuple[Row, ...]
     cpu_percent: Mapping[str, float]
@@ -149,22 +177,31 @@ class RunEnded:
 
 
 class Sink(Protocol):
-    """Where a report goes: terminal, JSON, CSV. Rows come as they happen and are flushed as they come."""
+    """A receiver of a test's records: terminal, JSON, CSV, or a Python program.
 
-    def start(self, start: RunStarted) -> None: ...
+    A test calls `start` once, `interval` for every interval, then `end`. A test that failed before data
+    flowed calls only `error`. The calls come from the event loop's thread, as the records arise; an
+    exception ends the test.
+    """
+
+    def start(self, start: RunStarted) -> None:
+        """Data begins to flow."""
+
     def interval(self, rows: tuple[Row, ...]) -> None:
-        """The rows of one interval, one per stream, in stream order. Sums are the sink's to make, by
-        `measure.summary.total`."""
+        """The rows of one interval, one per stream, in stream order; `sampling.sums.total` adds them up."""
 
-    def end(self, end: RunEnded) -> None: ...
+    def end(self, end: RunEnded) -> None:
+        """The test is over; it may have been interrupted, or have failed."""
+
     def error(self, message: str) -> None:
-        """One sentence; nothing else will follow but `close`."""
+        """The test failed before data flowed; `message` is one sentence."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """No further call follows."""
 
 
-class KeepingSink(Sink, Protocol):
-    """A sink that keeps what it is told, for the client that asked for it."""
+class ServerOutputSink(Sink, Protocol):
+    """A sink that keeps the server's report for the client that asked for it."""
 
-    def kept(self) -> ServerOutput:
+    def output(self) -> ServerOutput:
         """The report so far."""

@@ -18,9 +18,10 @@ from iperfpy import __version__
 from iperfpy.cli.common_flags import base_flags
 from iperfpy.cli.help import GroupedCommand
 from iperfpy.cli.main import FAILED, VARIABLE, complain
-from iperfpy.cli.request import Given, ParameterError, Request, request_of, transport_name
+from iperfpy.cli.request import Given, Request, request_of, transport_name
 from iperfpy.cli.transport_flags import click_flags, option_of, rewritten, shared_flags, spellings_of
 from iperfpy.cli.usage_errors import REFUSED
+from iperfpy.errors import ParameterError
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError, TransportError
 from iperfpy.protocols.registry import transports

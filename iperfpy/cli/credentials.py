@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from iperfpy.control.authentication import MISSING, KeyFileError, private_key, public_key, users_of
+from iperfpy.control.authentication import MISSING, private_key, public_key, users_of
+from iperfpy.errors import KeyFileError
 from iperfpy.options import Authorization, Credentials
 from iperfpy.protocols.errors import SettingsError
 

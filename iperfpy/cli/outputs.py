@@ -9,22 +9,26 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from iperfpy.cli.main import FAILED, complain, silence_stdout
-from iperfpy.cli.process import StartError, daemonize, logging_to, pid_file, run_on
+from iperfpy.cli.process import daemonize, logging_to, pid_file, run_on
 from iperfpy.cli.request import Request
-from iperfpy.errors import IperfpyError
+from iperfpy.errors import InterruptError, IperfpyError, StartError
 from iperfpy.options import ClientOptions, OutputOptions, ServerOptions
-from iperfpy.plan import Plan
-from iperfpy.records import KeepingSink, Sink
+from iperfpy.plan import Plan, Role
+from iperfpy.records import ServerOutputSink, Sink
 from iperfpy.report.csv_report import CsvFile, CsvSink, open_default, reason
 from iperfpy.report.guarded_sink import GuardedSink
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
 from iperfpy.report.screen import Screen, screen_for
-from iperfpy.report.server_output import keeping_sink
+from iperfpy.report.server_output import server_output_sink
 from iperfpy.report.terminal import TextSink, Wording, program_lines
+
+if TYPE_CHECKING:
+    from iperfpy.runtime.abort_scope import AbortScope
 
 STOPPED_TWICE = 130
 
@@ -62,6 +66,7 @@ def run_client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int
     """See whether this machine can, open the CSV, then measure."""
     from iperfpy.endpoint import client
     from iperfpy.runtime import event_loop
+    from iperfpy.runtime.signals import until_signalled
 
     reports = Reports(output, stop=lambda: signal.raise_signal(signal.SIGINT))
     try:
@@ -74,7 +79,16 @@ def run_client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int
     sinks = reports.client_sinks(plan, options, csv)
     try:
         # What cannot be reported need not be measured.
-        status = FAILED if reports.failed else event_loop.run(client.run_client(plan, options, sinks))
+        status = FAILED
+        if not reports.failed:
+            event_loop.run(
+                until_signalled(
+                    Role.CLIENT, lambda scope: client.run_client(plan, options, sinks, scope=scope)
+                )
+            )
+            status = 0
+    except InterruptError as error:
+        status = error.exit_status
     except IperfpyError as error:
         status = error.exit_status
         reports.failure(error)
@@ -94,6 +108,7 @@ def run_server(
     """Serve until told to stop, or for one test."""
     from iperfpy.endpoint import server
     from iperfpy.runtime import event_loop
+    from iperfpy.runtime.signals import until_signalled
 
     reports = Reports(output)
     if output.verbose:
@@ -105,10 +120,16 @@ def run_server(
             reports.listening(port)
             on_ready()
 
-        serving = server.run_server(
-            options, reports.server_sinks, on_listening=listening, make_output=reports.server_output
-        )
-        status = event_loop.run(serving)
+        def serving(scope: AbortScope) -> Awaitable[bool]:
+            return server.run_server(
+                options,
+                reports.server_sinks,
+                on_listening=listening,
+                make_server_output=reports.server_output,
+                scope=scope,
+            )
+
+        status = 0 if event_loop.run(until_signalled(Role.SERVER, serving)) else FAILED
     except OSError as error:
         return complain(f"cannot write the CSV: {reason(error)}", _as_flags(output))
     except IperfpyError as error:
@@ -180,10 +201,10 @@ class Reports:
             sinks.append(CsvSink(lambda plan: self._open_numbered(plan, number), self.warn))
         return sinks
 
-    def server_output(self) -> KeepingSink:
+    def server_output(self) -> ServerOutputSink:
         """The report of one test for the client that asks for it, in the form that this server has."""
         wording = Wording(self._output.rate_format, "", self._output.verbose)
-        return keeping_sink(wording, as_json=self._output.json or self._output.json_stream)
+        return server_output_sink(wording, as_json=self._output.json or self._output.json_stream)
 
     def listening(self, port: int) -> None:
         """Say where, as iperf3 does, where people read."""

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
-
-class StartError(Exception):
-    """The program cannot be run as it was asked to; the text is one sentence."""
+from iperfpy.errors import StartError
 
 
 @contextlib.contextmanager

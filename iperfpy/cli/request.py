@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from iperfpy.cli.common_flags import chooser
 from iperfpy.cli.transport_flags import SharedFlag, settings_of
 from iperfpy.cli.value_types import Flag
+from iperfpy.errors import ParameterError
 from iperfpy.options import (
     Authorization,
     ClientOptions,
@@ -25,15 +26,6 @@ from iperfpy.options import (
 )
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Transport
-from iperfpy.report.screen import printable
-
-
-class ParameterError(Exception):
-    """The command line asks for something that cannot be; the text is one sentence, on one line whatever was
-    typed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(printable(text))
 
 
 class Given:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
-from iperfpy.errors import PlanError
+from iperfpy.errors import KeyFileError, PlanError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 IE_AUTHENTICATION = 142
 MISSING = "passwords need a package that is not installed: pip install 'iperfpy[auth]'"
 _TOKEN = re.compile(r"user: (.*)\npwd:  (.*)\nts:   (\d{1,18})\0?", re.DOTALL)
-
-
-class KeyFileError(Exception):
-    """What should be a key, or a list of users, is none; the text completes "FILE ..."."""
 
 
 @cache

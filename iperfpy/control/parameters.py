@@ -84,11 +84,6 @@ class Hello:
     transports: tuple[str, ...]
 
 
-def stream_count(plan: Plan) -> int:
-    """Data streams of the test, both directions together."""
-    return plan.parallel * (2 if plan.direction is Direction.BIDIRECTIONAL else 1)
-
-
 def encode_hello(transports: Iterable[str]) -> dict[str, Any]:
     """The server's greeting."""
     return {"version": __version__, "transports": list(transports)}
@@ -187,14 +182,14 @@ def decode_parameters(
         get_server_output=integer(body.get("get_server_output")) is not None,
     )
     check_plan(plan, transport)
-    return Request(plan, transport, _convs(own, stream_count(plan)) if own else ())
+    return Request(plan, transport, _convs(own, plan.stream_count) if own else ())
 
 
 def check_size(plan: Plan, transport: Transport) -> None:
     """Raise `PlanError` if the plan's parameters are longer than a server reads. Only a title and extra data
     can make them so."""
     # Conversation numbers are random: the longest ones make the longest document.
-    longest_convs = [2**32 - 1] * stream_count(plan)
+    longest_convs = [2**32 - 1] * plan.stream_count
     if len(encode_document(encode_parameters(plan, transport, longest_convs))) > PARAMETERS_LIMIT_BYTES:
         raise PlanError(f"the title and the extra data are too long ({PARAMETERS_LIMIT_BYTES} bytes at most)")
 

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Collection, Hashable, Mapping
 from typing import Generic, TypeVar
 
-from iperfpy.control.parameters import stream_count
 from iperfpy.errors import PlanError
 from iperfpy.options import ServerOptions
 from iperfpy.plan import Plan
@@ -27,7 +26,7 @@ def check_limits(plan: Plan, options: ServerOptions, running: Collection[Plan]) 
         raise PlanError(
             f"this server runs tests of at most {longest_us / 1e6:g} s (-t and -O together)", IE_MAX_DURATION
         )
-    asked_bps = sum(one.rate_bps * stream_count(one) for one in (plan, *running))
+    asked_bps = sum(one.rate_bps * one.stream_count for one in (plan, *running))
     if limit_bps and asked_bps > limit_bps:
         raise PlanError(too_fast(limit_bps), IE_TOTAL_RATE)
 

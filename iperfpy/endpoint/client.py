@@ -28,7 +28,6 @@ from iperfpy.control.parameters import (
     check_size,
     decode_hello,
     encode_parameters,
-    stream_count,
 )
 from iperfpy.control.plan_limits import check_plan
 from iperfpy.control.session import Send, client_session
@@ -45,15 +44,14 @@ from iperfpy.errors import (
     from_transport,
 )
 from iperfpy.options import ClientOptions
-from iperfpy.plan import Direction, Plan
+from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.records import Sink
 from iperfpy.runtime.abort_scope import AbortScope
-from iperfpy.runtime.deadlines import Deadlines, patient
+from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.event_loop import now_us
-from iperfpy.runtime.signals import Signals
 from iperfpy.runtime.socket_options import keep_alive, mark_descriptor, prepare
 from iperfpy.runtime.sockets import (
     bind,
@@ -80,39 +78,43 @@ async def run_client(
     options: ClientOptions,
     sinks: Sequence[Sink],
     *,
+    scope: AbortScope | None = None,
     deadlines: Deadlines | None = None,
-    handle_signals: bool = True,
-) -> int:
-    """Run one test and report it to `sinks`. Gives the exit status: 0, also when a signal ended it.
+) -> None:
+    """Run one test against a server, and report it to `sinks`. Returns when the test was measured.
 
+    It prints nothing and installs no signal handler, and any number of tests may run in one event loop.
     Cancelling the task ends the test at both ends: the server is told, and the sinks get the message of the
-    cancellation as the reason. `handle_signals` False leaves the signal handlers of the process alone.
+    cancellation as the reason.
+
+    Parameters
+    ----------
+    plan : the test; `check_here` says whether this machine can run it
+    options : the server's address, and how to reach it
+    sinks : receivers of the test's records; the caller closes them
+    scope : `scope.abort(InterruptError(...))` stops the test in an orderly way
+    deadlines : for tests of this program
 
     Raises
     ------
     IperfpyError
-        After the sinks have been told: the test failed, or the other end was stopped.
+        After the sinks got its sentence: the test failed, or the server was stopped.
+    InterruptError
+        The error with which `scope` was aborted.
     """
-    guard = AbortScope()
-    client = _Client(plan, options, sinks, guard, patient(deadlines or Deadlines(), options.sockets))
-    with Signals(client.interrupt) if handle_signals else contextlib.nullcontext():
-        try:
-            await client.run()
-        except asyncio.CancelledError as cancelled:
-            await client.leave()
-            client.tell(InterruptError(str(cancelled) or "the test was cancelled"))
-            raise
-        except InterruptError as error:
-            await client.leave()
-            client.tell(error)
-            return error.exit_status
-        except IperfpyError as error:
-            await client.leave()
-            client.tell(error)
-            raise
-        finally:
-            await client.close()
-    return 0
+    outer = scope or AbortScope()
+    limits = (deadlines or Deadlines()).with_options(options.sockets)
+    client = _Client(plan, options, sinks, outer, limits)
+    try:
+        await client.run()
+    except IperfpyError as error:
+        await client.leave(error)
+        raise
+    except asyncio.CancelledError as cancelled:
+        await client.leave(InterruptError(str(cancelled) or "the test was cancelled"))
+        raise
+    finally:
+        await client.close()
 
 
 def check_here(plan: Plan, options: ClientOptions) -> Transport:
@@ -153,19 +155,14 @@ class _Client:
         self._plan = plan
         self._options = options
         self._sinks = sinks
-        self._guard = guard
+        self._outer = guard
+        self._guard = guard.nested()
         self._deadlines = deadlines
-        self._interrupted: InterruptError | None = None
         self._wire: ControlConnection | None = None
         self._hello: Hello | None = None
         self._run: RunningTest | None = None
         self._opened: list[OpenStream] = []
         self._tcp_mss: int | None = None
-
-    def interrupt(self, name: str) -> None:
-        """A signal arrived."""
-        self._interrupted = InterruptError(f"the client has terminated by signal {name}")
-        self._guard.call_off(self._interrupted)
 
     async def run(self) -> None:
         """The whole test. Raises `IperfpyError`."""
@@ -174,7 +171,7 @@ class _Client:
         self._check_server(transport.iperf3)
         convs = make_convs(self._plan) if self._hello else ()
         body = encode_parameters(self._plan, transport, convs or None)
-        wire.session.allow_streams(stream_count(self._plan))
+        wire.session.allow_streams(self._plan.stream_count)
         wire.send(Send.PARAMETERS, body | self._token())
         await wire.signal(self._deadlines.reply_s, State.CREATE_STREAMS)
         wanted = partial(prepare, options=self._options.sockets, remote=remote)
@@ -183,7 +180,7 @@ class _Client:
             await self._connect(transport, stream, port)
         await wire.signal(self._deadlines.streams_s, State.TEST_START)
         server = (self._options.host, self._options.port)
-        announce(self._sinks, "client", server, self._plan, transport, self._opened, wire, self._tcp_mss)
+        announce(self._sinks, Role.CLIENT, server, self._plan, transport, self._opened, wire, self._tcp_mss)
         stirring = asyncio.create_task(first_stir_us(self._opened, self._deadlines.streams_s))
         try:
             await wire.signal(self._deadlines.streams_s, State.TEST_RUNNING)
@@ -215,9 +212,8 @@ class _Client:
             except _RefusedError:
                 if now_us() >= give_up_us:
                     raise
-            self._guard = AbortScope()
-            if self._interrupted is not None:
-                raise self._interrupted
+            self._guard.close()
+            self._guard = self._outer.nested()
             await self._guard.wait(asyncio.sleep(RETRY_PAUSE_S), None, "")
 
     async def _try_all(
@@ -323,7 +319,7 @@ class _Client:
         """`arrived_us`: the word that the test runs, or data before it."""
         forward = self._plan.direction is Direction.FORWARD
         run = self._run = RunningTest(
-            "client",
+            Role.CLIENT,
             self._plan,
             transport,
             self._opened,
@@ -352,7 +348,7 @@ class _Client:
     async def _end_in_time(self, run: RunningTest, wire: ControlConnection) -> None:
         """Wait until the test should end, and end it in the same turn of the event loop."""
         await self._over(run)
-        if self._guard.doubtful:  # a stream broke: the test did not end, it is about to be called off
+        if self._guard.aborting:  # a stream broke: the test did not end, it is about to be called off
             await asyncio.get_running_loop().create_future()
         run.finish()
         if not run.extended and self._counts_bytes and self._plan.direction is not Direction.REVERSE:
@@ -383,17 +379,19 @@ class _Client:
 
     # -- the end
 
-    async def leave(self) -> None:
-        """Tell the server that this is over, whatever the reason."""
+    async def leave(self, error: IperfpyError) -> None:
+        """Tell the server that the test is over, then the sinks the reason."""
         if self._run is not None:
             self._run.finish()
         wire = self._wire
-        if wire is not None and wire.can(Send.CLIENT_TERMINATE):
-            wire.send(Send.CLIENT_TERMINATE)
-            await self._flush(wire)
+        try:
+            if wire is not None and wire.can(Send.CLIENT_TERMINATE):
+                wire.send(Send.CLIENT_TERMINATE)
+                await self._flush(wire)
+        finally:  # a cancelled wait does not take the reason from the sinks
+            self._tell(error)
 
-    def tell(self, error: IperfpyError) -> None:
-        """Tell the sinks how the test failed."""
+    def _tell(self, error: IperfpyError) -> None:
         if self._run is not None:
             self._run.conclude(error)
             return
@@ -412,7 +410,7 @@ class _Client:
 
     async def _flush(self, wire: ControlConnection) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wire.flush(), self._deadlines.goodbye_s)
+            await asyncio.wait_for(wire.flush(), self._deadlines.farewell_s)
 
 
 def _make_cookie() -> str:

@@ -74,7 +74,7 @@ class ControlConnection:
         if not waiting:
             self._write()
         if len(self._unsent) > UNSENT_LIMIT_BYTES:
-            self._guard.call_off(LateError(f"{self.session.peer} does not read what it is sent"))
+            self._guard.abort(LateError(f"{self.session.peer} does not read what it is sent"))
 
     def give_stats(self, on_stats: OnStats) -> None:
         """From now on, call this with every document of interval figures; with those first that came while
@@ -143,7 +143,7 @@ class ControlConnection:
 
     def _stop_reading(self, error: IperfpyError) -> None:
         self._loop.remove_reader(self._sock)
-        self._guard.call_off(error)
+        self._guard.abort(error)
 
     def _sort(self, message: Message) -> None:
         self.heard = True
@@ -159,7 +159,7 @@ class ControlConnection:
             message = Signal(State.IPERF_DONE)  # a client that just closes has finished as well
         error = self._ending(message)
         if error is not None:
-            self._guard.call_off(error)
+            self._guard.abort(error)
         elif isinstance(message, Signal | Document):
             self._arrived.put_nowait(message)
 
@@ -167,12 +167,12 @@ class ControlConnection:
         if self._on_stats is None:
             self._early_stats.append(document)
             if len(self._early_stats) > EARLY_STATS_LIMIT:
-                self._guard.call_off(ProtocolError(f"{self.session.peer} sent interval figures too early"))
+                self._guard.abort(ProtocolError(f"{self.session.peer} sent interval figures too early"))
             return
         try:
             self._on_stats(document)
         except IperfpyError as error:
-            self._guard.call_off(error)
+            self._guard.abort(error)
 
     def _ending(self, message: Message) -> IperfpyError | None:
         """The error by which this message ends the test, or None."""

@@ -18,17 +18,17 @@ from iperfpy.control.results import (
 from iperfpy.control.session import Send
 from iperfpy.endpoint.control_connection import ControlConnection
 from iperfpy.errors import InterruptError, IperfpyError, LateError, ProtocolError
-from iperfpy.plan import Plan
+from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.metrics import Side
 from iperfpy.records import (
     ConnectedStream,
-    KeepingSink,
     Row,
     RunEnded,
     RunStarted,
     Sample,
     ServerOutput,
+    ServerOutputSink,
     Sink,
 )
 from iperfpy.runtime.abort_scope import AbortScope
@@ -51,7 +51,7 @@ class RunningTest:
 
     Parameters
     ----------
-    role : "client" or "server"
+    role : Role
     started_us : when the other end may have begun to send
 
     Attributes
@@ -59,11 +59,9 @@ class RunningTest:
     peer_went_on_us : for how long an iperf3 was left measuring when nothing more was to come
     """
 
-    __test__ = False
-
     def __init__(
         self,
-        role: str,
+        role: Role,
         plan: Plan,
         transport: Transport,
         opened: Sequence[OpenStream],
@@ -109,8 +107,8 @@ class RunningTest:
             started_us,
             guard,
             deadlines,
-            limited=role == "client" or (self.extended and not plan.omit_us),
-            known_end=role == "client",
+            limited=role is Role.CLIENT or (self.extended and not plan.omit_us),
+            known_end=role is Role.CLIENT,
             on_tick=self._on_tick,
             on_poll=self._on_poll,
         )
@@ -127,7 +125,7 @@ class RunningTest:
         if self.extended and self.plan.interval_us:
             silent_s = (now - self._heard_us - 2 * self.plan.interval_us) / 1e6
             if silent_s > self._deadlines.silence_s:
-                self._guard.call_off(
+                self._guard.abort(
                     LateError(f"{self._wire.session.peer} has said nothing for {silent_s:.0f} s")
                 )
 
@@ -154,11 +152,11 @@ class RunningTest:
         if self._finished:
             return
         self._finished = True
-        self.measurement.finish(stop=self._role == "client" or self.extended)
+        self.measurement.finish(stop=self._role is Role.CLIENT or self.extended)
         self._cpu = self.measurement.cpu.percent()
         self._congestion = socket_facts(self._opened[0].channel.fileno()).congestion
         receives = not all(stream.sends for stream in self._streams)
-        if not (self._role == "client" and receives and self.extended and self.measurement.compared):
+        if not (self._role is Role.CLIENT and receives and self.extended and self.measurement.compared):
             self._sum_up()
 
     def count_latecomers(self) -> None:
@@ -205,11 +203,11 @@ class RunningTest:
         for sink in self._sinks:
             sink.end(end)
 
-    def conclude_early(self, sink: KeepingSink) -> ServerOutput:
+    def conclude_early(self, sink: ServerOutputSink) -> ServerOutput:
         """Give one of the sinks the end as the client's results tell it, before ours are sent."""
         sink.end(self._end(None))
         self._sinks = [each for each in self._sinks if each is not sink]
-        return sink.kept()
+        return sink.output()
 
     def _end(self, error: IperfpyError | None) -> RunEnded:
         self.finish()
@@ -258,8 +256,8 @@ class RunningTest:
         for sink in self._sinks:
             sink.interval(rows)
 
-    def _direction(self, stream: Stream) -> str:
-        return "forward" if stream.sends == (self._role == "client") else "reverse"
+    def _direction(self, stream: Stream) -> Direction:
+        return Direction.FORWARD if stream.sends == (self._role is Role.CLIENT) else Direction.REVERSE
 
 
 def _opposite(stream: Stream) -> Side:
@@ -288,7 +286,7 @@ def _connected(opened: OpenStream) -> ConnectedStream:
 
 def announce(
     sinks: Sequence[Sink],
-    role: str,
+    role: Role,
     peer: SocketAddress,
     plan: Plan,
     transport: Transport,

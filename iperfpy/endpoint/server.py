@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from iperfpy.control.authentication import KeyFileError, check_token, private_key, users_of
+from iperfpy.control.authentication import check_token, private_key, users_of
 from iperfpy.control.framing import State, encode_state
 from iperfpy.control.parameters import (
     COOKIE_PREFIX,
@@ -30,7 +30,6 @@ from iperfpy.control.parameters import (
     clean,
     decode_parameters,
     encode_hello,
-    stream_count,
 )
 from iperfpy.control.session import Send, server_session
 from iperfpy.endpoint.acceptor import Acceptor
@@ -42,6 +41,7 @@ from iperfpy.endpoint.streams import make_streams
 from iperfpy.errors import (
     InterruptError,
     IperfpyError,
+    KeyFileError,
     LateError,
     PathError,
     PlanError,
@@ -49,15 +49,14 @@ from iperfpy.errors import (
     from_transport,
 )
 from iperfpy.options import ServerOptions
-from iperfpy.plan import Plan
+from iperfpy.plan import Plan, Role
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.registry import transports
-from iperfpy.records import KeepingSink, Sink
+from iperfpy.records import ServerOutputSink, Sink
 from iperfpy.runtime.abort_scope import AbortScope
-from iperfpy.runtime.deadlines import Deadlines, patient
+from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.event_loop import now_us
-from iperfpy.runtime.signals import Signals
 from iperfpy.runtime.socket_options import keep_alive, mark_descriptor, prepare
 from iperfpy.runtime.sockets import close_gently, listen, segment_size, set_no_delay
 from iperfpy.runtime.transport_ports import NetworkServerPort, SharedListeners
@@ -80,37 +79,45 @@ async def run_server(
     make_sinks: MakeSinks,
     *,
     on_listening: Callable[[int], None] | None = None,
-    make_output: Callable[[], KeepingSink] | None = None,
+    make_server_output: Callable[[], ServerOutputSink] | None = None,
+    scope: AbortScope | None = None,
     deadlines: Deadlines | None = None,
-    handle_signals: bool = True,
-) -> int:
-    """Serve until a signal comes, or after one test with `one_off`.
+) -> bool:
+    """Serve tests until the task is cancelled or `scope` is aborted; with `one_off`, serve one test.
 
-    Cancelling the task stops the server as a signal does: running tests end, and their clients are told.
+    It prints nothing and installs no signal handler, and any number of servers may run in one event loop.
+    Either way of stopping it tells every client, gives every running test its `end`, and frees the port.
 
     Parameters
     ----------
-    make_sinks : called once per test that starts; the sinks are closed when it is over
-    on_listening : called with the port, once clients can connect
-    make_output : called once per test whose client wants this server's report
-    handle_signals : False leaves the signal handlers of the process alone
+    options : where to listen, and the limits
+    make_sinks : called once per test that starts; its sinks are closed when that test is over
+    on_listening : called with the port once clients can connect
+    make_server_output : called once per test whose client asks for this server's report; None: none is sent
+    scope : `scope.abort(InterruptError(...))` stops the server
+    deadlines : for tests of this program
 
     Returns
     -------
-    The exit status: 0, or 1 when the one test failed.
+    False if the one test of a `one_off` server failed.
 
     Raises
     ------
     ListenError
-        When the port cannot be listened on.
+        The port cannot be listened on.
+    InterruptError
+        The error with which `scope` was aborted, after every test has ended.
     """
-    waits = patient(deadlines or Deadlines(), options.sockets)
-    server = _Server(options, make_sinks, make_output, waits, await listen(options))
-    with Signals(server.interrupt) if handle_signals else contextlib.nullcontext():
-        try:
-            return await server.run(on_listening)
-        finally:
-            await server.close()
+    outer = scope or AbortScope()
+    limits = (deadlines or Deadlines()).with_options(options.sockets)
+    server = _Server(options, make_sinks, make_server_output, limits, await listen(options))
+    try:
+        return await outer.wait(server.run(on_listening), None, "")
+    except InterruptError as error:
+        server.interrupt(error)
+        raise
+    finally:
+        await server.close()
 
 
 class _Server:
@@ -120,24 +127,24 @@ class _Server:
         self,
         options: ServerOptions,
         make_sinks: MakeSinks,
-        make_output: Callable[[], KeepingSink] | None,
+        make_server_output: Callable[[], ServerOutputSink] | None,
         deadlines: Deadlines,
         listener: socket.socket,
     ) -> None:
         self.options = options
         self.make_sinks = make_sinks
-        self.make_output = make_output
+        self.make_server_output = make_server_output
         self.deadlines = deadlines
         self.shared = SharedListeners()
         self.acceptor = Acceptor(listener, self._on_client, deadlines.cookie_s, options.sockets)
-        self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.finished: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._tests: dict[asyncio.Task[None], ServedTest] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._placement = Placement()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def run(self, on_listening: Callable[[int], None] | None) -> int:
-        """Accept clients until `finished`; gives the exit status."""
+    async def run(self, on_listening: Callable[[int], None] | None) -> bool:
+        """Accept clients until `finished`, and return its value."""
         accepting = asyncio.create_task(self.acceptor.run())
         self._tasks = [accepting]
         if self.options.rate_limit_bps:
@@ -146,7 +153,7 @@ class _Server:
             asyncio.get_running_loop().call_later(self.options.idle_us / 1e6, self._give_up)
         if on_listening is not None:
             on_listening(int(self.acceptor.local[1]))
-        waiting: set[asyncio.Future[int] | asyncio.Future[None]] = {self.finished, *self._tasks}
+        waiting: set[asyncio.Future[bool] | asyncio.Future[None]] = {self.finished, *self._tasks}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in self._tasks:
             if task.done() and not self.finished.done():
@@ -160,25 +167,24 @@ class _Server:
         while True:
             fastest = total.observe(now_us(), {test: test.moved_bytes for test in self._tests.values()})
             if fastest is not None:
-                fastest.guard.call_off(PlanError(too_fast(options.rate_limit_bps), IE_TOTAL_RATE))
+                fastest.guard.abort(PlanError(too_fast(options.rate_limit_bps), IE_TOTAL_RATE))
             await asyncio.sleep(WATCH_S)
 
     def _give_up(self) -> None:
         """Nobody has come for the one test in time; one that runs will end the server itself."""
         if not self.running():
             log.info("no client has come within %g s", self.options.idle_us / 1e6)
-            self.finish(0)
+            self.finish(measured=True)
 
-    def interrupt(self, name: str) -> None:
-        """A signal arrived: tell all clients, then stop."""
+    def interrupt(self, error: InterruptError) -> None:
+        """End every test with this error."""
         for test in self._tests.values():
-            test.guard.call_off(InterruptError(f"the server has terminated by signal {name}"))
-        self.finish(0)
+            test.guard.abort(error)
 
-    def finish(self, status: int) -> None:
+    def finish(self, *, measured: bool) -> None:
         """Stop serving."""
         if not self.finished.done():
-            self.finished.set_result(status)
+            self.finished.set_result(measured)
 
     async def close(self) -> None:
         """End every test that is left, and close everything."""
@@ -186,7 +192,7 @@ class _Server:
             watching.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for test in self._tests.values():
-            test.guard.call_off(InterruptError("the server has stopped"))
+            test.guard.abort(InterruptError("the server has stopped"))
         if self._tests:
             await asyncio.wait(tuple(self._tests), timeout=STOP_S)
         for task in tuple(self._tests):
@@ -234,7 +240,7 @@ class _Server:
         with contextlib.suppress(PlanError):  # it could be placed there before
             self.place()
         if self.options.one_off and test.accepted:
-            self.finish(0 if test.measured else 1)
+            self.finish(measured=test.measured)
 
 
 class ServedTest:
@@ -251,7 +257,7 @@ class ServedTest:
         self._deadlines = server.deadlines
         self._address = address
         self._sinks: Sequence[Sink] = ()
-        self._output: KeepingSink | None = None
+        self._output: ServerOutputSink | None = None
         self._run: RunningTest | None = None
         self._opened: list[OpenStream] = []
         set_no_delay(sock)
@@ -291,13 +297,13 @@ class ServedTest:
         if self._server.options.file:
             check_file(request.plan, request.transport)
         self._accept(request.plan)
-        wire.session.allow_streams(stream_count(request.plan))
+        wire.session.allow_streams(request.plan.stream_count)
         await self._open_streams(request)
         sinks = self._make_sinks(request.plan)
         wire.send(Send.TEST_START)
         announce(
             sinks,
-            "server",
+            Role.SERVER,
             self._address,
             request.plan,
             request.transport,
@@ -307,7 +313,7 @@ class ServedTest:
         )
         wire.send(Send.TEST_RUNNING)
         run = self._run = RunningTest(
-            "server",
+            Role.SERVER,
             request.plan,
             request.transport,
             self._opened,
@@ -337,8 +343,8 @@ class ServedTest:
     def _make_sinks(self, plan: Plan) -> Sequence[Sink]:
         """This server's own reports, and the one that the client asked for."""
         self._sinks = self._server.make_sinks()
-        if plan.get_server_output and self._server.make_output is not None:
-            self._output = self._server.make_output()
+        if plan.get_server_output and self._server.make_server_output is not None:
+            self._output = self._server.make_server_output()
             return (*self._sinks, self._output)
         return self._sinks
 
@@ -374,7 +380,7 @@ class ServedTest:
         """Be ready for the streams before the client is told to open them. The datagrams of a stock client
         name no test: of one host (or of one NAT), one such test at a time opens its streams."""
         plan, server = request.plan, self._server
-        seconds = self._deadlines.streams_s * max(1, stream_count(plan) // 8)
+        seconds = self._deadlines.streams_s * max(1, plan.stream_count // 8)
         async with contextlib.AsyncExitStack() as stack:
             if request.transport.whole_blocks and not request.convs:
                 try:
@@ -382,7 +388,7 @@ class ServedTest:
                         await stack.enter_async_context(server.turn(self._address[0]))
                 except TimeoutError as error:
                     raise LateError("another client of this host has still not opened its streams") from error
-            queue = server.acceptor.expect(self.cookie, stream_count(plan))
+            queue = server.acceptor.expect(self.cookie, plan.stream_count)
             wanted = partial(prepare, options=server.options.sockets)
             port = NetworkServerPort(server.acceptor.local, self._address, queue, server.shared, wanted)
             accepting = asyncio.create_task(self._accept_all(request, port))
@@ -423,7 +429,7 @@ class ServedTest:
         else:
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wire.flush(), self._deadlines.goodbye_s)
+            await asyncio.wait_for(wire.flush(), self._deadlines.farewell_s)
         if self._run is not None and not wire.session.extended:
             # An iperf3 whose data connection breaks before it has read the reason gives that as the reason.
             await asyncio.sleep(self._deadlines.verdict_s)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from iperfpy.control.parameters import stream_count
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Stream
 
@@ -18,7 +17,7 @@ def stream_id(index: int) -> int:
 def make_convs(plan: Plan) -> tuple[int, ...]:
     """One unguessable conversation number per stream, all different, none 0."""
     convs: set[int] = set()
-    while len(convs) < stream_count(plan):
+    while len(convs) < plan.stream_count:
         convs.add(1 + secrets.randbelow(2**32 - 1))
     return tuple(convs)
 
@@ -35,5 +34,5 @@ def make_streams(plan: Plan, convs: Sequence[int], *, client: bool) -> tuple[Str
             sends=(index < forward) == client,
             block_bytes=plan.block_bytes,
         )
-        for index in range(stream_count(plan))
+        for index in range(plan.stream_count)
     )

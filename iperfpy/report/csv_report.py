@@ -185,7 +185,7 @@ class CsvSink:
         if self._start is None:
             return
         base: list[Value] = [
-            *self._about(kind, sample.side.value, row.direction),
+            *self._about(kind, sample.side.value, row.direction.value),
             row.stream or "sum",
             f"{sample.start_us / 1e6:.6f}",
             f"{sample.end_us / 1e6:.6f}",
@@ -201,7 +201,7 @@ class CsvSink:
 
     def _about(self, kind: str, side: str, direction: str) -> list[str]:
         """The columns that every row has."""
-        role, transport = (self._start.role, self._start.plan.transport) if self._start else ("", "")
+        role, transport = (self._start.role.value, self._start.plan.transport) if self._start else ("", "")
         now = datetime.fromtimestamp(self._unix_time(), UTC).isoformat(timespec="milliseconds")
         return [kind, now, f"{self._monotonic():.6f}", role, side, direction, transport]
 

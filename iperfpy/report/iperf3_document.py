@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iperfpy import __version__
-from iperfpy.plan import Direction
+from iperfpy.plan import Direction, Role
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
 from iperfpy.records import ConnectedStream, Row, RunEnded, RunStarted, Sample
 from iperfpy.report.terminal import host_of, time_of
@@ -42,13 +42,13 @@ def start_object(start: RunStarted) -> Json:
     told: Json = program_object() | {
         "connected": [_connected(one) for one in start.connected],
         "timestamp": _timestamp(start.unix_time),
-        "connecting_to" if start.role == "client" else "accepted_connection": peer,
+        "connecting_to" if start.role is Role.CLIENT else "accepted_connection": peer,
         "cookie": start.cookie,
         "target_bitrate": plan.rate_bps,
         "fq_rate": plan.fq_rate_bps,
         **_sockets(start),
         "test_start": _test_start(start),
-        "role": start.role,
+        "role": start.role.value,
         "transport": plan.transport,
         "direction": plan.direction.value,
         "peer_is_iperfpy": start.peer_is_iperfpy,
@@ -166,7 +166,7 @@ def whole(value: float) -> int | float:
 def _suffix(start: RunStarted, row: Row) -> str:
     """iperf3 keeps the streams that the server sends in keys of their own when both directions run."""
     both = start.plan.direction is Direction.BIDIRECTIONAL
-    return "_bidir_reverse" if both and row.direction == Direction.REVERSE.value else ""
+    return "_bidir_reverse" if both and row.direction is Direction.REVERSE else ""
 
 
 def _socket(start: RunStarted, row: Row) -> Json:
@@ -242,8 +242,8 @@ def _figures(row: Row, sample: Sample) -> Json:
 
 def _ours(start: RunStarted, row: Row, sample: Sample) -> Json:
     return {
-        "direction": row.direction,
-        "role": start.role,
+        "direction": row.direction.value,
+        "role": start.role.value,
         "side": sample.side.value,
         "transport": start.plan.transport,
     }

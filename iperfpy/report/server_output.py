@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 
-from iperfpy.records import KeepingSink, Row, RunEnded, ServerOutput
+from iperfpy.records import Row, RunEnded, ServerOutput, ServerOutputSink
 from iperfpy.report.json_report import JsonSink
 from iperfpy.report.screen import PlainScreen
 from iperfpy.report.terminal import TextSink, Wording
@@ -16,7 +16,7 @@ from iperfpy.report.terminal import TextSink, Wording
 INTERVALS_LIMIT_BYTES, TEXT_LIMIT = 6 << 20, 1 << 20
 
 
-def keeping_sink(wording: Wording, *, as_json: bool) -> KeepingSink:
+def server_output_sink(wording: Wording, *, as_json: bool) -> ServerOutputSink:
     """What this server prints anyway, as JSON or as text."""
     return ServerOutputDocument() if as_json else ServerOutputText(wording)
 
@@ -42,7 +42,7 @@ class ServerOutputDocument(JsonSink):
         if self._left_out:
             self.document["intervals_left_out"] = self._left_out
 
-    def kept(self) -> ServerOutput:
+    def output(self) -> ServerOutput:
         return self.document
 
 
@@ -63,7 +63,7 @@ class ServerOutputText(TextSink):
             self._text.write("(intervals left out)\n")
         super().end(end)
 
-    def kept(self) -> ServerOutput:
+    def output(self) -> ServerOutput:
         return self._text.getvalue()
 
 

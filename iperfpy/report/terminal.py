@@ -10,7 +10,7 @@ from typing import TextIO
 
 from iperfpy import __version__
 from iperfpy.options import ClientOptions
-from iperfpy.plan import Direction
+from iperfpy.plan import Direction, Role
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.metrics import Metric, Side
 from iperfpy.protocols.units import format_rate, format_size
@@ -100,7 +100,7 @@ class TextSink:
             self._say(text)
         if end.interrupted:
             self._errors.line((f"iperfpy: {ended_by(end)}", ""))
-        elif self._started.role == "client":
+        elif self._started.role is Role.CLIENT:
             self._say("")
             self._say("iperfpy Done.")
 
@@ -146,7 +146,7 @@ class TextSink:
             sample = row.of(side)
             if sample is not None:
                 self._row(Line(row, sample, summary=True), side.value, _summary_style(side))
-            elif self._started.role == "client":
+            elif self._started.role is Role.CLIENT:
                 self._put((self._label(row), ""), (f"  ({side.value} figures not available)", "muted"))
 
     def _label(self, row: Row) -> str:
@@ -157,7 +157,7 @@ class TextSink:
         if not self._bidirectional:
             return ""
         way = "TX" if row.local.side is Side.SENDER else "RX"
-        return f"[{way}-{self._started.role[0].upper()}]"
+        return f"[{way}-{self._started.role.value[0].upper()}]"
 
     @property
     def _bidirectional(self) -> bool:
@@ -210,7 +210,7 @@ def banner(start: RunStarted, verbose: bool) -> Iterator[str]:
     plan = start.plan
     if verbose:
         yield f"Time: {time_of(start.unix_time)}"
-    if start.role == "server":
+    if start.role is Role.SERVER:
         yield f"Accepted connection from {host_of(start.peer)}, port {start.peer[1]}"
     elif plan.direction is Direction.REVERSE:
         yield f"Reverse mode, remote host {host_of(start.peer)} is sending"

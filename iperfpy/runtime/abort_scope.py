@@ -1,16 +1,16 @@
-"""Every wait of a test goes through a `AbortScope`: it has a deadline, and it ends when the test does.
+"""A scope in which every wait ends: with its result, at its deadline, or when the test is aborted.
 
-    client or server    await guard.wait(something, seconds, LateError("..."))
-    whoever knows       guard.call_off(error)      the control channel, a data stream, a signal
+    client or server    await scope.wait(something, seconds, "the server did not answer")
+    any other part      scope.abort(error)      the control channel, a data stream, the user
 
-The first `call_off` wins; the waits in progress and all later ones raise its error.
+The first `abort` decides. Its error is raised by the waits in progress and by all later ones.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from iperfpy.errors import IperfpyError, LateError
 
@@ -18,67 +18,93 @@ T = TypeVar("T")
 
 
 class AbortScope:
-    """Made inside the event loop; one per test."""
+    """One test, or one part of it. Must be made inside a running event loop."""
 
     def __init__(self) -> None:
-        self._called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._aborted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._later: asyncio.TimerHandle | None = None
+        self._outer: AbortScope | None = None
+
+    def nested(self) -> AbortScope:
+        """A scope that is aborted with this one, but not the other way round. `close` it."""
+        inner = AbortScope()
+        inner._outer = self
+        self._aborted.add_done_callback(inner._follow)
+        return inner
 
     @property
     def error(self) -> BaseException | None:
-        """Why the test was called off, None while it was not."""
-        return self._called_off.exception() if self._called_off.done() else None
+        """The error of the abort, None while there was none."""
+        return self._aborted.exception() if self._aborted.done() else None
 
-    def call_off(self, error: BaseException) -> None:
-        """End the test with this error, unless it has ended with another. Anything but an `IperfpyError`
-        is a fault of this program, or of a plug-in, and is raised as it is."""
-        if not self._called_off.done():
-            self._called_off.set_exception(error)
-            self._called_off.exception()  # seen: nobody needs to wait for it
+    def abort(self, error: BaseException) -> None:
+        """Abort with this error; without effect after the first. Any other error than an `IperfpyError` is a
+        fault of this program, or of a plug-in, and is raised unchanged."""
+        if not self._aborted.done():
+            self._aborted.set_exception(error)
+            self._aborted.exception()  # marks it as retrieved: asyncio logs it otherwise if no wait follows
 
-    def call_off_later(self, seconds: float, error: IperfpyError) -> None:
-        """The same, unless a better explanation comes within `seconds`."""
+    def abort_later(self, seconds: float, error: IperfpyError) -> None:
+        """Abort after `seconds`, which gives a better explanation the time to arrive."""
         if self._later is None:
-            self._later = asyncio.get_running_loop().call_later(seconds, self.call_off, error)
+            self._later = asyncio.get_running_loop().call_later(seconds, self.abort, error)
 
     @property
-    def doubtful(self) -> bool:
-        """Whether a `call_off_later` is pending."""
-        return self._later is not None
+    def aborting(self) -> bool:
+        """True once an abort was asked for, even if its time has not come."""
+        return self._later is not None or self._aborted.done()
 
     async def wait(self, awaitable: Awaitable[T], seconds: float | None, late: str) -> T:
-        """The result of `awaitable`, which is cancelled when this raises. `seconds` None: something else
-        (the stall check, a watchdog) ends the wait.
+        """The result of `awaitable`, which is cancelled if this raises.
+
+        Parameters
+        ----------
+        seconds : None: no deadline of its own; only the result or an abort ends the wait
+        late : sentence of the error at the deadline
 
         Raises
         ------
         LateError
-            With the sentence `late`, after `seconds`.
+            After `seconds`.
         IperfpyError
-            When the test is called off meanwhile, or was before.
+            The error of the abort, if the scope is aborted during the wait or was before.
         """
         task = asyncio.ensure_future(awaitable)
         try:
-            waiting: set[asyncio.Future[T] | asyncio.Future[None]] = {task, self._called_off}
+            waiting: set[asyncio.Future[T] | asyncio.Future[None]] = {task, self._aborted}
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if self._called_off.done():
-                self._called_off.result()
+            # An abort goes before a result: the test is over, even if this part of it succeeded.
+            if self._aborted.done():
+                self._aborted.result()
             if not task.done():
                 raise LateError(late)
             return task.result()
         finally:
-            await _abandon(task)
+            await _cancel(task)
+
+    async def until_aborted(self) -> NoReturn:
+        """Wait for the abort, and raise its error."""
+        await asyncio.wait([self._aborted])  # unlike `await`, it leaves the future alone when it is cancelled
+        self._aborted.result()
+        raise RuntimeError("an abort without an error")
 
     def close(self) -> None:
-        """No more surprises: a pending `call_off_later` is forgotten."""
+        """Forget a pending `abort_later`, and the outer scope."""
         if self._later is not None:
             self._later.cancel()
+        if self._outer is not None:
+            self._outer._aborted.remove_done_callback(self._follow)
+
+    def _follow(self, outer: asyncio.Future[None]) -> None:
+        error = None if outer.cancelled() else outer.exception()
+        if error is not None:
+            self.abort(error)
 
 
-async def _abandon(task: asyncio.Future[T]) -> None:
-    """Cancel and wait until it is over, so that what it held is released."""
+async def _cancel(task: asyncio.Future[T]) -> None:
+    """Cancel the task and wait for its end, so that it has released its resources."""
     if not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=1.0)
     if task.done() and not task.cancelled():
-        task.exception()  # whatever it was, a better reason is on its way
+        task.exception()  # retrieve it, so that asyncio does not log it; the caller raises the primary error

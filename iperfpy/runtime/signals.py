@@ -1,4 +1,7 @@
-"""Signals that end a test in good order: SIGINT, SIGTERM, SIGHUP."""
+"""Signals that end a program in an orderly way: SIGINT, SIGTERM, SIGHUP.
+
+Only the command line uses them. `run_client` and `run_server` install no handler.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,40 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
+from typing import TypeVar
 
+from iperfpy.errors import InterruptError
+from iperfpy.plan import Role
+from iperfpy.runtime.abort_scope import AbortScope
+
+T = TypeVar("T")
 OnSignal = Callable[[str], None]
 
-SAME_WISH_S = 0.5
-"""A signal so soon after the first is the same wish: timeout(1) tells the process and then its group."""
+DUPLICATE_SIGNAL_S = 0.5
+"""timeout(1) signals the process and then its group; a second signal within this time is that duplicate, not
+a second Ctrl-C."""
+
+
+async def until_signalled(role: Role, main: Callable[[AbortScope], Awaitable[T]]) -> T:
+    """The result of `main(scope)`. The first signal aborts the scope with an `InterruptError`, the second
+    cancels the task that called this function."""
+    scope = AbortScope()
+
+    def interrupt(name: str) -> None:
+        scope.abort(InterruptError(f"the {role.value} has terminated by signal {name}"))
+
+    with Signals(interrupt):
+        return await main(scope)
 
 
 class Signals:
-    """While the context lasts, a signal calls `on_signal` with its name, e.g. "Interrupt(2)"; the second one
-    cancels the task that entered the context, for whom a good order takes too long.
+    """A context in which the first signal calls `on_signal` with its name, e.g. "Interrupt(2)".
 
-    A signal that the parent had ignored (nohup) stays ignored. Outside the main thread nothing happens.
+    The second one cancels the task that entered the context: the user does not want to wait for a clean
+    shutdown. A signal that the parent process had ignored (nohup) stays ignored. Outside the main thread
+    the context has no effect.
     """
 
     def __init__(self, on_signal: OnSignal) -> None:
@@ -50,5 +73,5 @@ class Signals:
         if self._first_s is None:
             self._first_s = now_s
             self._on_signal(f"{signal.strsignal(number)}({int(number)})")
-        elif self._task is not None and now_s - self._first_s > SAME_WISH_S:
+        elif self._task is not None and now_s - self._first_s > DUPLICATE_SIGNAL_S:
             self._task.cancel()

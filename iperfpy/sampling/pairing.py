@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Metric
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.sums import across, merge
@@ -39,13 +40,13 @@ class RowPairing:
 
     Parameters
     ----------
-    directions : stream id -> "forward" or "reverse"
+    directions : stream id -> direction of its payload
     wait_us : how long a row waits for the other end's part; 0: there will be none
     """
 
     def __init__(
         self,
-        directions: Mapping[int, str],
+        directions: Mapping[int, Direction],
         metrics: Sequence[Metric],
         interval_us: int,
         wait_us: int,

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.sampler import SPREADS, number, ratios
@@ -68,7 +69,7 @@ def _between(metric: Metric, sender: Mapping[str, Value], receiver: Mapping[str,
 
 def by_direction(rows: Sequence[Row]) -> list[list[Row]]:
     """The rows in groups of one direction each, in order of appearance: what `total` may be asked for."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[Direction, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.direction, []).append(row)
     return list(groups.values())

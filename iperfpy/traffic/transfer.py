@@ -302,7 +302,7 @@ class Transfer:
         except OSError as failure:
             error = PathError(f"{where}: {failure.strerror or failure}")
         if error is not None and not self.ended:
-            self._guard.call_off_later(self._deadlines.verdict_s, error)
+            self._guard.abort_later(self._deadlines.verdict_s, error)
 
     async def _drain(self, track: Track) -> None:
         """As long as something is acknowledged at all."""
@@ -407,7 +407,7 @@ class Transfer:
     def _tick_ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._guard.call_off(error)
+            self._guard.abort(error)
 
     def _check_progress(self, now: int) -> None:
         """Nothing moves at all, although something should: the path or the other end is gone."""
@@ -416,13 +416,13 @@ class Transfer:
         if total != moved or self._nothing_expected():
             self._moved = (total, now)
         elif now - since_us > self._deadlines.stall_s * 1e6:
-            self._guard.call_off(PathError(f"no data has moved for {self._deadlines.stall_s:g} s"))
+            self._guard.abort(PathError(f"no data has moved for {self._deadlines.stall_s:g} s"))
         received, since_us = self._received
         arrived = sum(track.meter.moved for track in self.tracks if not track.stream.sends)
         if arrived != received or not self._receives() or self.peer_finished:
             self._received = (arrived, now)
         elif now - since_us > self._deadlines.receive_s * 1e6:
-            self._guard.call_off(LateError(f"no data has come for {self._deadlines.receive_s:g} s"))
+            self._guard.abort(LateError(f"no data has come for {self._deadlines.receive_s:g} s"))
 
     def _nothing_expected(self) -> bool:
         """Everything there was to send has been sent; `all_sent` has its own patience."""

@@ -67,7 +67,12 @@ async def test_bidirectional(iperf3_server: int) -> None:
     plan = plan_for(**SECOND, direction=Direction.BIDIRECTIONAL, parallel=2)
     report = await measure(iperf3_server, plan)
     check_sane(report, streams=[1, 3, 4, 5])
-    assert [row.direction for row in report.end_rows] == ["forward", "forward", "reverse", "reverse"]
+    assert [row.direction for row in report.end_rows] == [
+        Direction.FORWARD,
+        Direction.FORWARD,
+        Direction.REVERSE,
+        Direction.REVERSE,
+    ]
     received = sample_of(report.end_rows[0], Side.RECEIVER)
     assert "retransmits" not in received.values
 
@@ -182,7 +187,7 @@ async def test_its_client(
         document, report = await client_of(iperf3, server, *flags)
     check_sane(report, streams=streams)
     check_agreement(document, report)
-    assert {row.direction for row in report.end_rows} == directions
+    assert {row.direction.value for row in report.end_rows} == directions
 
 
 async def test_its_client_is_told_of_our_retransmissions(iperf3: str) -> None:

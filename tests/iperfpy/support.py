@@ -24,7 +24,7 @@ HURRIED = Deadlines(
     reply_s=1.0,
     streams_s=1.5,
     results_s=1.5,
-    goodbye_s=0.3,
+    farewell_s=0.3,
     retry_s=0.2,
     drain_s=0.5,
     verdict_s=0.1,
@@ -34,8 +34,6 @@ HURRIED = Deadlines(
 
 class Recorder:
     """A sink. `call` is called when the test has started and reported `after` intervals."""
-
-    __test__ = False
 
     def __init__(self, call: Callable[[], None] | None = None, after: int = 3) -> None:
         self._call, self._after = call, after
@@ -97,7 +95,7 @@ class Server:
     port: int = 0
     recorders: list[Recorder] = field(default_factory=list)
     tests: list[Recorder] = field(default_factory=list)
-    task: asyncio.Task[int] | None = None
+    task: asyncio.Task[bool] | None = None
 
     def make_sinks(self) -> list[Recorder]:
         self.tests.append(self.recorders.pop(0) if self.recorders else Recorder())
@@ -157,10 +155,10 @@ async def measure(port: int, plan: Plan, deadlines: Deadlines | None = None, **o
 
 async def measure_into(
     recorder: Recorder, port: int, plan: Plan, deadlines: Deadlines | None = None, **options: Any
-) -> int:
+) -> None:
     """The same, for tests that look at the report of a test that fails."""
     client = ClientOptions(**{"host": "127.0.0.1", "port": port, **options})
-    return await run_client(plan, client, [recorder], deadlines=deadlines)
+    await run_client(plan, client, [recorder], deadlines=deadlines)
 
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -113,7 +113,7 @@ async def test_a_listener_that_comes_back_is_found() -> None:
     running = asyncio.create_task(measure_into(recorder, port, plan_for()))
     await asyncio.sleep(0.3)
     async with serving(port=port):
-        assert await running == 0
+        await running
 
 
 async def test_a_first_connection_that_is_reset_is_tried_again() -> None:

@@ -78,7 +78,7 @@ async def test_a_server_for_one_test_does_not_wait_for_ever() -> None:
     async with serving(one_off=True, idle_us=200_000) as server:
         assert server.task is not None
         async with asyncio.timeout(5):
-            assert await asyncio.shield(server.task) == 0
+            assert await asyncio.shield(server.task)
     assert not server.tests
 
 
@@ -86,7 +86,7 @@ async def test_a_test_that_came_in_time_is_not_cut_short() -> None:
     async with serving(one_off=True, idle_us=400_000) as server:
         report = await measure(server.port, plan_for(duration_us=900_000))
         assert server.task is not None
-        assert await server.task == 0
+        assert await server.task
     assert report.end_rows[0].local.seconds > 0.8
 
 

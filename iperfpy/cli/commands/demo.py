@@ -11,8 +11,8 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from iperfpy.cli.command_line import sentence
 from iperfpy.cli.main import FAILED, complain
 from iperfpy.cli.value_types import SECOND_US, Parsed, duration
 from iperfpy.endpoint import client, server
-from iperfpy.errors import IperfpyError
+from iperfpy.errors import InterruptError, IperfpyError
 from iperfpy.options import ClientOptions, ServerOptions
-from iperfpy.plan import Direction, Plan
+from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.metrics import Side
@@ -36,6 +36,8 @@ from iperfpy.report.screen import Screen, Span, screen_for
 from iperfpy.report.table import Layout, layout_for
 from iperfpy.report.terminal import TextSink
 from iperfpy.runtime import event_loop
+from iperfpy.runtime.abort_scope import AbortScope
+from iperfpy.runtime.signals import until_signalled
 from iperfpy.sampling.sums import total
 
 HOST = "127.0.0.1"
@@ -109,7 +111,11 @@ class Demo:
         csv = CsvSink(lambda plan: file, _warn)
         sinks: list[Sink] = [TextSink(self.screen, sys.stderr), csv, result]
         try:
-            event_loop.run(client.run_client(plan, ClientOptions(HOST, self.port), sinks))
+            options = ClientOptions(HOST, self.port)
+            running = until_signalled(
+                Role.CLIENT, lambda scope: client.run_client(plan, options, sinks, scope=scope)
+            )
+            event_loop.run(running)
         except IperfpyError as error:
             result.trouble = result.trouble or str(error)
         finally:
@@ -170,7 +176,14 @@ def _cells(result: Result, layout: Layout) -> Iterator[Span]:
 def serve() -> None:
     """The server's process: a free port of loopback, said on standard output."""
     options = ServerOptions(port=0, bind=HOST)
-    event_loop.run(server.run_server(options, list, on_listening=lambda port: print(port, flush=True)))
+
+    def serving(scope: AbortScope) -> Awaitable[bool]:
+        return server.run_server(
+            options, list, on_listening=lambda port: print(port, flush=True), scope=scope
+        )
+
+    with suppress(InterruptError):
+        event_loop.run(until_signalled(Role.SERVER, serving))
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def results() -> list[Result]:
     measured.row = Row(1, sender(1, 0, 2, 4, lost=11), receiver(1, 0, 2, 3))
     measured.csv = Path("results/a.csv")
     bare = Result(Bare(), Direction.REVERSE)
-    bare.row = Row(1, receiver(1, 0, 2, 6), sender(1, 0, 2, 6), "reverse")
+    bare.row = Row(1, receiver(1, 0, 2, 6), sender(1, 0, 2, 6), Direction.REVERSE)
     bare.csv = Path("results/b.csv")
     failed = Result(Bare(), Direction.FORWARD)
     failed.error("nothing listens there")

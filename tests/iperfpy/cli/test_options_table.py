@@ -12,7 +12,7 @@ import pytest
 
 from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.main import main
-from iperfpy.cli.request import ParameterError
+from iperfpy.errors import ParameterError
 from iperfpy.protocols.registry import transports
 
 TABLE = files("iperfpy").joinpath("OPTIONS.md").read_text()

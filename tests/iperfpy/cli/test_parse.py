@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.request import ParameterError, Request
+from iperfpy.cli.request import Request
 from iperfpy.cli.transport_flags import rewritten
+from iperfpy.errors import ParameterError
 from iperfpy.options import ProcessOptions, SocketOptions
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport

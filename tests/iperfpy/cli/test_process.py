@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy.cli.process import StartError, logging_to, pid_file, run_on
+from iperfpy.cli.process import logging_to, pid_file, run_on
+from iperfpy.errors import StartError
 from tests.interop.free_port import free_port
 
 PROGRAM = [sys.executable, "-m", "iperfpy"]

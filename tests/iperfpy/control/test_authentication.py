@@ -13,14 +13,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from iperfpy.control.authentication import (
-    KeyFileError,
     check_token,
     make_token,
     private_key,
     public_key,
     users_of,
 )
-from iperfpy.errors import PlanError
+from iperfpy.errors import KeyFileError, PlanError
 
 KEY = rsa.generate_private_key(65537, 2048)
 NOW = 1_800_000_000

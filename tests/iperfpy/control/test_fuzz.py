@@ -31,7 +31,7 @@ from iperfpy.control.parameters import (
 from iperfpy.control.results import TEXT_LIMIT, decode_results, decode_stats, encode_results, encode_stats
 from iperfpy.control.session import OVER, Phase, client_session, server_session
 from iperfpy.errors import IperfpyError, PlanError
-from iperfpy.plan import Plan
+from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.metrics import Side
 from iperfpy.protocols.registry import transports
 from iperfpy.records import Row, RunEnded, Sample
@@ -240,7 +240,7 @@ def shown_in_every_format(
     """A client's reports of a test whose other end said that."""
     transport = transports()[name]
     own = {1: sample(name, 1, Side.RECEIVER), 3: sample(name, 3, Side.SENDER)}
-    rows = tuple(Row(stream, own[stream], known.get(stream), "forward") for stream in own)
+    rows = tuple(Row(stream, own[stream], known.get(stream), Direction.FORWARD) for stream in own)
     start = start_of(streams=2)
     plan = replace(start.plan, transport=name, settings=transport.settings(), get_server_output=True)
     end = RunEnded(rows, {"host_total": 1.0, **extra["cpu"]}, server_output=extra["output"])

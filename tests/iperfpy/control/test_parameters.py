@@ -17,7 +17,6 @@ from iperfpy.control.parameters import (
     encode_hello,
     encode_parameters,
     integer,
-    stream_count,
 )
 from iperfpy.control.plan_limits import check_plan
 from iperfpy.errors import PlanError, ProtocolError
@@ -128,7 +127,7 @@ def test_a_plan_survives_iperf3s_words(plan: Plan) -> None:
     ],
 )
 def test_a_plan_survives_our_words(plan: Plan) -> None:
-    convs = tuple(range(1, stream_count(plan) + 1))
+    convs = tuple(range(1, plan.stream_count + 1))
     transport = TRANSPORTS[plan.transport]
     body = encode_parameters(plan, transport, convs)
     assert decode(body) == Request(plan, transport, convs)
@@ -252,7 +251,7 @@ def test_a_plan_is_checked_before_it_is_sent() -> None:
 def test_both_ends_judge_a_plan_alike(change: dict[str, Any]) -> None:
     """The client, before it sends the plan, and the server, when it reads it: the same error, or none."""
     plan, transport = replace(OWN, **change), TRANSPORTS["own"]
-    convs = range(1, stream_count(plan) + 1)
+    convs = range(1, plan.stream_count + 1)
     verdicts = []
     for judge in (
         lambda: check_plan(plan, transport),

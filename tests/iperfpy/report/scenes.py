@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from iperfpy.plan import Direction, Plan
+from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
 from iperfpy.protocols.settings import Settings, option
@@ -120,7 +120,9 @@ def receiver(stream: int, start: float, end: float, megabytes: float) -> Sample:
     return Sample(stream, Side.RECEIVER, round(start * 1e6), round(end * 1e6), payload, {"duplicates": 3})
 
 
-def start_of(direction: Direction = Direction.FORWARD, role: str = "client", streams: int = 1) -> RunStarted:
+def start_of(
+    direction: Direction = Direction.FORWARD, role: Role = Role.CLIENT, streams: int = 1
+) -> RunStarted:
     transport = SceneTransport()
     plan = Plan("scene", SceneSettings(), direction, duration_us=2_000_000, parallel=streams)
     count = streams * (2 if direction is Direction.BIDIRECTIONAL else 1)
@@ -134,7 +136,7 @@ def start_of(direction: Direction = Direction.FORWARD, role: str = "client", str
         )
         for index in range(count)
     )
-    peer = ("10.0.0.2", 5201) if role == "client" else ("10.0.0.1", 39999)
+    peer = ("10.0.0.2", 5201) if role is Role.CLIENT else ("10.0.0.1", 39999)
     return RunStarted(plan, transport, role, peer, True, "iperfpy-cookie", connected, 1_795_367_700.25, 1448)
 
 
@@ -155,11 +157,11 @@ def forward() -> Scene:
 def reverse_omit() -> Scene:
     """The server sends; the client shows what the server measured, once it knows."""
     rows = [
-        Row(1, replace(receiver(1, 0, 1, 2.0), omitted=True), sender(1, 0, 1, 2.1), "reverse"),
-        Row(1, receiver(1, 0, 1, 2.5), sender(1, 0, 1, 2.5, lost=200), "reverse"),
-        Row(1, receiver(1, 1, 2, 2.5), None, "reverse"),
+        Row(1, replace(receiver(1, 0, 1, 2.0), omitted=True), sender(1, 0, 1, 2.1), Direction.REVERSE),
+        Row(1, receiver(1, 0, 1, 2.5), sender(1, 0, 1, 2.5, lost=200), Direction.REVERSE),
+        Row(1, receiver(1, 1, 2, 2.5), None, Direction.REVERSE),
     ]
-    whole = Row(1, receiver(1, 0, 2, 5.0), sender(1, 0, 2, 5.1, lost=200), "reverse")
+    whole = Row(1, receiver(1, 0, 2, 5.0), sender(1, 0, 2, 5.1, lost=200), Direction.REVERSE)
     start = replace(start_of(Direction.REVERSE), warnings=("the server has no bbr",))
     return Scene(start, tuple((row,) for row in rows), RunEnded((whole,), CPU), Wording(verbose=True))
 
@@ -185,7 +187,12 @@ def bidirectional() -> Scene:
     def rows(start: float, end: float) -> tuple[Row, Row]:
         return (
             Row(1, sender(1, start, end, 10 * (end - start)), receiver(1, start, end, 9 * (end - start))),
-            Row(3, receiver(3, start, end, 5 * (end - start)), sender(3, start, end, 5, lost=40), "reverse"),
+            Row(
+                3,
+                receiver(3, start, end, 5 * (end - start)),
+                sender(3, start, end, 5, lost=40),
+                Direction.REVERSE,
+            ),
         )
 
     return Scene(start_of(Direction.BIDIRECTIONAL), (rows(0, 1), rows(1, 2)), RunEnded(rows(0, 2), CPU))
@@ -194,7 +201,7 @@ def bidirectional() -> Scene:
 def server() -> Scene:
     """A server that a stock client talks to: it knows its own side only."""
     row = Row(1, receiver(1, 0, 1, 3.5))
-    return Scene(start_of(role="server"), ((row,),), RunEnded((row,), CPU))
+    return Scene(start_of(role=Role.SERVER), ((row,),), RunEnded((row,), CPU))
 
 
 SCENES: dict[str, Callable[[], Scene]] = {

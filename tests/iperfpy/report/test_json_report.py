@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+from iperfpy.plan import Role
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
 from iperfpy.records import Row, RunEnded, Sample
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
@@ -234,14 +235,16 @@ class Datagrams(SceneTransport):
     )
 
 
-def datagrams(role: str = "client", *, jitter_us: float | None = 1500.0, peer: bool = True) -> dict[str, Any]:
+def datagrams(
+    role: Role = Role.CLIENT, *, jitter_us: float | None = 1500.0, peer: bool = True
+) -> dict[str, Any]:
     """Two streams: 200 sent, 190 of which the receiver knows, 10 of those lost."""
     counted = {"jitter_us": jitter_us, "gone": 5, "numbered": 95, "gone_percent": 500 / 95, "late": 1}
     rows = []
     for stream in (1, 3):
         sent = Sample(stream, Side.SENDER, 0, 1_000_000, 100_000, {"sent": 100})
         got = Sample(stream, Side.RECEIVER, 0, 1_010_000, 90_000, counted)
-        here, there = (sent, got) if role == "client" else (got, sent)
+        here, there = (sent, got) if role is Role.CLIENT else (got, sent)
         rows.append(Row(stream, here, there if peer else None))
     start = replace(start_of(role=role, streams=2), transport=Datagrams())
     return document(Scene(start, (tuple(rows),), RunEnded(tuple(rows), BOTH_CPU)))
@@ -263,7 +266,7 @@ def test_both_ends_of_a_datagram_stream_in_one_object() -> None:
 
 
 def test_the_sums_of_datagrams_say_whose_they_are() -> None:
-    end = datagrams("server")["end"]
+    end = datagrams(Role.SERVER)["end"]
     sent, received = end["sum_sent"], end["sum_received"]
     assert (sent["packets"], sent["lost_packets"], sent["lost_percent"], sent["jitter_ms"]) == (200, 0, 0, 0)
     assert (received["packets"], received["lost_packets"], received["jitter_ms"]) == (190, 10, 1.5)
@@ -271,17 +274,17 @@ def test_the_sums_of_datagrams_say_whose_they_are() -> None:
     assert (sent["sender"], received["sender"], end["sum"]["sender"]) == (True, False, False)
 
 
-@pytest.mark.parametrize(("role", "packets"), [("client", 100), ("server", 95)])
-def test_an_interval_counts_as_its_own_end_does(role: str, packets: int) -> None:
+@pytest.mark.parametrize(("role", "packets"), [(Role.CLIENT, 100), (Role.SERVER, 95)])
+def test_an_interval_counts_as_its_own_end_does(role: Role, packets: int) -> None:
     stream = datagrams(role)["intervals"][0]["streams"][0]
     assert (stream["packets"], stream["jitter_ms"], stream["lost_packets"]) == (packets, 1.5, 5)
     alone = datagrams(role, peer=False)["intervals"][0]["streams"][0]
     assert alone["packets"] == packets
-    assert ("jitter_ms" in alone) is (role == "server")
+    assert ("jitter_ms" in alone) is (role is Role.SERVER)
 
 
 def test_under_iperf3s_name_what_is_not_available_is_0_as_there() -> None:
-    stream = datagrams("server", jitter_us=None)["intervals"][0]["streams"][0]
+    stream = datagrams(Role.SERVER, jitter_us=None)["intervals"][0]["streams"][0]
     assert (stream["jitter_ms"], stream["jitter_us"]) == (0, None)
     stock = forward()
     row = stock.end.rows[0]

@@ -13,7 +13,12 @@ from iperfpy.endpoint.control_connection import UNSENT_LIMIT_BYTES
 from iperfpy.records import RunEnded
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
 from iperfpy.report.screen import PlainScreen
-from iperfpy.report.server_output import INTERVALS_LIMIT_BYTES, TEXT_LIMIT, ServerOutputDocument, keeping_sink
+from iperfpy.report.server_output import (
+    INTERVALS_LIMIT_BYTES,
+    TEXT_LIMIT,
+    ServerOutputDocument,
+    server_output_sink,
+)
 from iperfpy.report.terminal import TextSink, Wording
 from tests.iperfpy.report.scenes import Scene, forward, server
 
@@ -25,22 +30,22 @@ def shown(scene: Scene) -> str:
 
 
 def test_what_is_kept_is_what_the_server_prints() -> None:
-    sink = keeping_sink(Wording(), as_json=False)
+    sink = server_output_sink(Wording(), as_json=False)
     server().play(sink)
-    assert sink.kept() == server().text()
-    document, out = keeping_sink(Wording(), as_json=True), io.StringIO()
+    assert sink.output() == server().text()
+    document, out = server_output_sink(Wording(), as_json=True), io.StringIO()
     server().play(document)
     server().play(JsonSink(out))
-    assert document.kept() == json.loads(out.getvalue())
+    assert document.output() == json.loads(out.getvalue())
 
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_long_test_loses_intervals_and_not_its_end(as_json: bool) -> None:
     scene = server()
     count = 12_000 if as_json else 2 * TEXT_LIMIT // 60
-    sink = keeping_sink(Wording(), as_json=as_json)
+    sink = server_output_sink(Wording(), as_json=as_json)
     Scene(scene.start, scene.intervals * count, scene.end).play(sink)
-    kept = sink.kept()
+    kept = sink.output()
     if isinstance(kept, str):
         assert len(kept) < TEXT_LIMIT + 5000
         assert kept.splitlines()[-4] == "(intervals left out)"
@@ -63,13 +68,13 @@ def test_the_client_shows_it_in_every_format() -> None:
 
     kept = ServerOutputDocument()
     server().play(kept)
-    nested = replace(scene, end=replace(scene.end, server_output=kept.kept()))
+    nested = replace(scene, end=replace(scene.end, server_output=kept.output()))
     assert '  "intervals": [' in shown(nested).splitlines()
     lines = io.StringIO()
     nested.play(JsonStreamSink(lines))
     events = [json.loads(line) for line in lines.getvalue().splitlines()]
     assert [event["event"] for event in events][-2:] == ["server_output_json", "end"]
-    assert events[-2]["data"] == kept.kept()
+    assert events[-2]["data"] == kept.output()
 
 
 def test_without_one_nothing_is_said() -> None:

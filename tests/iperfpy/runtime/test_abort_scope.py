@@ -37,7 +37,7 @@ async def test_called_off_meanwhile_cancels_and_releases() -> None:
         finally:
             released.set()
 
-    asyncio.get_running_loop().call_soon(guard.call_off, PeerError("gone"))
+    asyncio.get_running_loop().call_soon(guard.abort, PeerError("gone"))
     with pytest.raises(PeerError, match="gone"):
         await guard.wait(holding(), None, "")
     assert released.is_set()
@@ -45,16 +45,16 @@ async def test_called_off_meanwhile_cancels_and_releases() -> None:
 
 async def test_called_off_before() -> None:
     guard = AbortScope()
-    guard.call_off(PeerError("first"))
-    guard.call_off(PathError("second"))
+    guard.abort(PeerError("first"))
+    guard.abort(PathError("second"))
     with pytest.raises(PeerError, match="first"):
         await guard.wait(give(5), 1, "late")
 
 
 async def test_a_better_explanation_wins() -> None:
     guard = AbortScope()
-    guard.call_off_later(0.02, PathError("reset"))
-    guard.call_off(PeerError("the server has terminated"))
+    guard.abort_later(0.02, PathError("reset"))
+    guard.abort(PeerError("the server has terminated"))
     with pytest.raises(PeerError):
         await guard.wait(forever(), 1, "late")
     guard.close()
@@ -62,15 +62,15 @@ async def test_a_better_explanation_wins() -> None:
 
 async def test_the_only_explanation_comes_in_the_end() -> None:
     guard = AbortScope()
-    guard.call_off_later(0.01, PathError("reset"))
+    guard.abort_later(0.01, PathError("reset"))
     with pytest.raises(PathError, match="reset"):
         await guard.wait(forever(), 1, "late")
 
 
 async def test_a_doubt_is_known_until_it_is_certain() -> None:
     guard = AbortScope()
-    assert not guard.doubtful
-    guard.call_off_later(0.01, PathError("reset"))
-    assert guard.doubtful
+    assert not guard.aborting
+    guard.abort_later(0.01, PathError("reset"))
+    assert guard.aborting
     with pytest.raises(PathError, match="reset"):
         await guard.wait(asyncio.get_running_loop().create_future(), None, "")

@@ -30,7 +30,7 @@ async def test_one_wish_that_arrives_twice_is_one_wish() -> None:
 
 
 async def test_a_second_wish_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "SAME_WISH_S", 0.0)
+    monkeypatch.setattr(signals, "DUPLICATE_SIGNAL_S", 0.0)
     waiting = asyncio.create_task(arrive(3))
     with pytest.raises(asyncio.CancelledError):
         await waiting

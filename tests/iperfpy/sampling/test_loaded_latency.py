@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side, Value
 from iperfpy.records import Latency, Row, Sample
 from iperfpy.report.csv_report import CsvFile, CsvSink
@@ -28,7 +29,7 @@ def row(stream: int, values: Mapping[str, Value] | None, *, sends: bool = True) 
     if values is None:
         return Row(stream, receiver)
     sender = Sample(stream, Side.SENDER, 0, 1_000_000, 10, values)
-    return Row(stream, sender, receiver) if sends else Row(stream, receiver, sender, "reverse")
+    return Row(stream, sender, receiver) if sends else Row(stream, receiver, sender, Direction.REVERSE)
 
 
 def spread(low: float, mean: float, high: float) -> dict[str, Value]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Metric, Side
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.pairing import RowPairing
@@ -21,7 +22,7 @@ def peer(start: int, end: int, size: int, *, omitted: bool = False) -> dict[int,
 class Report:
     def __init__(self, wait_us: int = I) -> None:
         self.rows: list[Row] = []
-        self.of = RowPairing({1: "reverse"}, METRICS, I, wait_us, lambda rows: self.rows.extend(rows))
+        self.of = RowPairing({1: Direction.REVERSE}, METRICS, I, wait_us, lambda rows: self.rows.extend(rows))
 
     @property
     def pairs(self) -> list[tuple[int, int | None]]:
@@ -35,7 +36,7 @@ def test_a_row_waits_for_the_other_end() -> None:
     assert report.rows == []
     report.of.peer(peer(0, I, 11), I + 600_000)
     assert report.pairs == [(10, 11)]
-    assert report.rows[0].direction == "reverse"
+    assert report.rows[0].direction is Direction.REVERSE
     assert report.rows[0].of(Side.SENDER) is report.rows[0].peer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.sums import across, by_direction, merge, total
@@ -80,7 +81,7 @@ def test_the_other_end_is_summed_only_when_every_stream_knows_it() -> None:
 
 
 def test_directions_are_summed_apart() -> None:
-    rows = [Row(1, sent(1, 1)), Row(3, sent(3, 1), direction="reverse"), Row(4, sent(4, 1))]
+    rows = [Row(1, sent(1, 1)), Row(3, sent(3, 1), direction=Direction.REVERSE), Row(4, sent(4, 1))]
     assert [[row.stream for row in group] for group in by_direction(rows)] == [[1, 4], [3]]
 
 
