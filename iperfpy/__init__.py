@@ -1,3 +1,109 @@
-"""iperfpy: how fast is this path, and what is it doing to my packets?"""
+"""iperfpy: measure the throughput, delay and loss of a network path, from Python.
+
+    import iperfpy
+    run = iperfpy.measure("192.0.2.7", transport="kcp-bbr", reverse=True, seconds=10)
+    print(run.bits_per_second, run.column("rtt_us"))
+
+docs/python-api.md describes the names below. A module is imported when one of its names is first used, so
+that `import iperfpy` costs next to nothing and needs neither numpy nor rich.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from iperfpy.api import LiveTest, measure, measure_async, serve, serve_async, watch
+    from iperfpy.errors import (
+        ConnectError,
+        DocumentError,
+        InterruptError,
+        IperfpyError,
+        LateError,
+        ListenError,
+        PathError,
+        PeerError,
+        PeerTerminatedError,
+        PlanError,
+        ProtocolError,
+    )
+    from iperfpy.local_server import LocalServer
+    from iperfpy.options import Authorization, ClientOptions, Credentials, ServerOptions, SocketOptions
+    from iperfpy.plan import Direction, Plan
+    from iperfpy.protocols.metrics import Side
+    from iperfpy.protocols.registry import transports
+    from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample, Sink
+    from iperfpy.store.stored_run import End, Interval, Run
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Authorization",
+    "ClientOptions",
+    "ConnectError",
+    "Credentials",
+    "Direction",
+    "DocumentError",
+    "End",
+    "InterruptError",
+    "Interval",
+    "IperfpyError",
+    "LateError",
+    "Latency",
+    "ListenError",
+    "LiveTest",
+    "LocalServer",
+    "PathError",
+    "PeerError",
+    "PeerTerminatedError",
+    "Plan",
+    "PlanError",
+    "ProtocolError",
+    "Row",
+    "Run",
+    "RunEnded",
+    "RunStarted",
+    "Sample",
+    "ServerOptions",
+    "Side",
+    "Sink",
+    "SocketOptions",
+    "__version__",
+    "measure",
+    "measure_async",
+    "serve",
+    "serve_async",
+    "transports",
+    "watch",
+]
+
+_MODULES = {
+    "api": ("LiveTest", "measure", "measure_async", "serve", "serve_async", "watch"),
+    "errors": (
+        *("ConnectError", "DocumentError", "InterruptError", "IperfpyError", "LateError", "ListenError"),
+        *("PathError", "PeerError", "PeerTerminatedError", "PlanError", "ProtocolError"),
+    ),
+    "local_server": ("LocalServer",),
+    "options": ("Authorization", "ClientOptions", "Credentials", "ServerOptions", "SocketOptions"),
+    "plan": ("Direction", "Plan"),
+    "protocols.metrics": ("Side",),
+    "protocols.registry": ("transports",),
+    "records": ("Latency", "Row", "RunEnded", "RunStarted", "Sample", "Sink"),
+    "store.stored_run": ("End", "Interval", "Run"),
+}
+"""Module -> the public names that it defines."""
+
+if not TYPE_CHECKING:  # with it, a type checker would accept any name
+
+    def __getattr__(name: str) -> object:
+        for module, names in _MODULES.items():
+            if name in names:
+                found = getattr(import_module(f"iperfpy.{module}"), name)
+                globals()[name] = found
+                return found
+        raise AttributeError(f"module 'iperfpy' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,6 +12,7 @@ IperfpyError                a test, or the program, cannot go on; exit status 1
 ├── ProtocolError           the peer broke the control protocol
 ├── PathError               a data stream failed, or carried nothing for too long
 ├── LateError               the peer did not answer in time
+├── DocumentError           a stored run cannot be read back
 └── InterruptError          the user stopped this end; exit status 0, as in iperf3 since 3.19
 
 Transports raise the errors of `iperfpy.protocols.errors`. A test translates them with `from_transport`; the
@@ -20,7 +21,7 @@ command line reports the ones that parsing raises as a `ParameterError`.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from iperfpy.protocols import errors as transport_errors
 
@@ -32,6 +33,8 @@ class IperfpyError(Exception):
     """A test, or the program, cannot go on; the text is one sentence for the user."""
 
     exit_status: ClassVar[int] = 1
+    run: Any = None
+    """The `iperfpy.Run` of the test that failed, as far as it got; None if no test is concerned."""
 
 
 class ParameterError(IperfpyError):
@@ -86,6 +89,10 @@ class PathError(IperfpyError):
 
 class LateError(IperfpyError):
     """The peer did not answer before a deadline."""
+
+
+class DocumentError(IperfpyError):
+    """A stored run cannot be read: the file, its JSON, or a record in it."""
 
 
 class InterruptError(IperfpyError):

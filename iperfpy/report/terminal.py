@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
@@ -11,7 +10,6 @@ from typing import TextIO
 from iperfpy import __version__
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Role
-from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.metrics import Metric, Side
 from iperfpy.protocols.units import format_rate, format_size
 from iperfpy.records import Latency, Row, RunEnded, RunStarted
@@ -27,6 +25,7 @@ from iperfpy.report.screen import PlainScreen, Screen, Span
 from iperfpy.report.table import Layout, layout_for
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
+from iperfpy.store.iperf3_document import host_of, time_of
 
 SEPARATOR = " ".join("-" * 25)
 LABEL, LABEL_WITH_ROLE = 6, 12
@@ -200,11 +199,6 @@ def program_lines() -> tuple[str, str]:
     return f"iperfpy {__version__}", system_info()
 
 
-def time_of(unix_time: float) -> str:
-    """`Wed, 25 Nov 2026 22:10:55 GMT`, as iperf3 has it."""
-    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(unix_time))
-
-
 def banner(start: RunStarted, verbose: bool) -> Iterator[str]:
     """Who talks to whom, one line each, and how fast at most."""
     plan = start.plan
@@ -293,11 +287,6 @@ def _cpu(end: RunEnded, whose: str) -> str:
         end.cpu_percent.get(f"{whose}_{part}", 0.0) for part in ("total", "user", "system")
     )
     return f"{whole:.1f}% ({user:.1f}%u/{system:.1f}%s)"
-
-
-def host_of(address: SocketAddress) -> str:
-    """The address without the prefix that a dual-stack socket puts before IPv4."""
-    return str(address[0]).removeprefix("::ffff:")
 
 
 def _summary_style(side: Side) -> str:

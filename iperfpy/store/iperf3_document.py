@@ -1,21 +1,24 @@
-"""The pieces of iperf3's JSON, with our figures beside its own.
+"""The JSON document of a test: iperf3's keys, with our figures beside its own.
 
-Every function makes one object of the document that `iperf3 -J` prints (start, an element of
-intervals, end). A metric that iperf3 also has appears twice: under its name in `Metric.iperf3`, for
-tools that read iperf3's output, and under ours, whose key carries the unit.
+    RunStarted --start_object--> start          Row ... --interval_object--> an element of intervals
+    RunEnded   --end_object----> end            all three --Iperf3Document--> the whole document
+
+A metric that iperf3 also has appears twice: under its name in `Metric.iperf3`, for tools that read iperf3's
+output, and under our key, which carries the unit. `document_reader` reads the document back.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iperfpy import __version__
 from iperfpy.plan import Direction, Role
+from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
 from iperfpy.records import ConnectedStream, Row, RunEnded, RunStarted, Sample
-from iperfpy.report.terminal import host_of, time_of
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sampler import SPREADS
 from iperfpy.sampling.sums import by_direction, total
@@ -23,11 +26,69 @@ from iperfpy.sampling.sums import by_direction, total
 Json = dict[str, Any]
 
 SUMMARY_SPREADS = ("max_snd_cwnd", "max_snd_wnd", "max_rtt", "min_rtt", "mean_rtt")
-"""Those spreads of a sender's gauges that iperf3 always prints at the end."""
+"""Sender minimum, mean and maximum keys that iperf3 always includes in `end`, even when they are unknown."""
+
+INTERRUPTED = "interrupt - "
+"""iperf3's prefix in `error` for a test that its own user ended early."""
+
+
+class Iperf3Document:
+    """The document of one test, built as its records arrive (the first four methods of a `Sink`).
+
+    Parameters
+    ----------
+    version, system_info : of the program that measured; empty: this program on this machine
+
+    Attributes
+    ----------
+    document : the document so far; JSON values only
+    """
+
+    def __init__(self, version: str = "", system_info: str = "") -> None:
+        self._program = {"version": version, "system_info": system_info} if version else {}
+        self._start: RunStarted | None = None
+        self.document: Json = {"start": program_object() | self._program, "intervals": [], "end": {}}
+
+    def start(self, start: RunStarted) -> None:
+        self._start = start
+        self.document["start"] = start_object(start) | self._program
+        if start.plan.title:
+            self.document["title"] = start.plan.title
+        if start.plan.extra_data:
+            self.document["extra_data"] = start.plan.extra_data
+
+    def interval(self, rows: tuple[Row, ...]) -> None:
+        if self._start is not None:
+            self.document["intervals"].append(interval_object(self._start, rows))
+
+    def end(self, end: RunEnded) -> None:
+        if self._start is not None:
+            self.document["end"] = end_object(self._start, end)
+        self.document |= server_output_of(end)
+        if end.interrupted:
+            self.document["error"] = error_of(end)
+
+    def error(self, message: str) -> None:
+        self.document["error"] = message
+
+
+def error_of(end: RunEnded) -> str:
+    """The reason that ended the test early, with iperf3's prefix if this end's user was the reason."""
+    return end.interrupted if end.failed else f"{INTERRUPTED}{end.interrupted}"
+
+
+def server_output_of(end: RunEnded) -> Json:
+    """The server's own report under iperf3's key for its form, or an empty object if there is none."""
+    output = end.server_output
+    if not output:
+        return {}
+    return (
+        {"server_output_text": output} if isinstance(output, str) else {"server_output_json": clean(output)}
+    )
 
 
 def program_object() -> Json:
-    """What `start` holds before anything has been started."""
+    """The part of `start` that is known before a test has started."""
     return {
         "connected": [],
         "version": f"iperfpy {__version__}",
@@ -36,10 +97,10 @@ def program_object() -> Json:
 
 
 def start_object(start: RunStarted) -> Json:
-    """`start`: who, when, and what was asked for."""
+    """`start`: the two ends, the time, and the parameters of the test."""
     plan = start.plan
     peer = {"host": host_of(start.peer), "port": start.peer[1]}
-    told: Json = program_object() | {
+    entry: Json = program_object() | {
         "connected": [_connected(one) for one in start.connected],
         "timestamp": _timestamp(start.unix_time),
         "connecting_to" if start.role is Role.CLIENT else "accepted_connection": peer,
@@ -53,42 +114,45 @@ def start_object(start: RunStarted) -> Json:
         "direction": plan.direction.value,
         "peer_is_iperfpy": start.peer_is_iperfpy,
         "settings": plan.settings.record(),
+        "burst_blocks": plan.burst_blocks,
+        "pacing_timer_us": plan.pacing_timer_us,
+        "server_cpu": plan.server_cpu,
         "warnings": list(start.warnings),
     }
-    return clean(told)
+    return clean(entry)
 
 
 def interval_object(start: RunStarted, rows: Sequence[Row]) -> Json:
     """One element of `intervals`: a `streams` list and the sum of each direction."""
     metrics = start.transport.metrics
-    told: Json = {"streams": [_interval_entry(start, row, _socket(start, row)) for row in rows]}
+    entry: Json = {"streams": [_stream_interval(start, row) for row in rows]}
     for group in by_direction(rows):
-        told["sum" + _suffix(start, group[0])] = _interval_entry(start, total(group, metrics), {})
-    return clean(told)
+        entry["sum" + _suffix(start, group[0])] = _interval_entry(start, total(group, metrics), {})
+    return clean(entry)
 
 
 def end_object(start: RunStarted, end: RunEnded) -> Json:
-    """`end`: both ends of every stream, the sums, processor time, and what the run adds."""
+    """`end`: both ends of every stream, the sums, processor time, and the keys of `RunEnded.extra`."""
     metrics, merged = start.transport.metrics, start.transport.iperf3_stream
-    told: Json = {"streams": [_stream_summary(start, row) for row in end.rows]}
+    entry: Json = {"streams": [_stream_summary(start, row) for row in end.rows]}
     for group in by_direction(end.rows):
         row, suffix = total(group, metrics), _suffix(start, group[0])
         if merged:
-            told["sum" + suffix] = _merged_entry(start, row, {})
+            entry["sum" + suffix] = _merged_entry(start, row, {})
         for side, name in ((Side.SENDER, "sum_sent"), (Side.RECEIVER, "sum_received")):
             sample = row.of(side)
             if sample is not None:
-                told[name + suffix] = _sum_entry(start, row, sample)
-    told["latency"] = end.latency.record()
-    told["cpu_utilization_percent"] = dict(end.cpu_percent)
-    told.update(end.extra)
+                entry[name + suffix] = _sum_entry(start, row, sample)
+    entry["latency"] = end.latency.record()
+    entry["cpu_utilization_percent"] = dict(end.cpu_percent)
+    entry.update(end.extra)
     if end.warnings:
-        told["warnings"] = list(end.warnings)
-    return clean(told)
+        entry["warnings"] = list(end.warnings)
+    return clean(entry)
 
 
 def clean(record: Mapping[str, Any]) -> Json:
-    """The record with what JSON cannot say (NaN, infinities) as null: a peer's figures may be any float."""
+    """Copy a record with null for NaN and infinities, which JSON cannot hold and a peer may have sent."""
     return {str(key): _clean(item) for key, item in record.items()}
 
 
@@ -100,6 +164,16 @@ def _clean(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_clean(item) for item in value]
     return value
+
+
+def host_of(address: SocketAddress) -> str:
+    """Give the host without the prefix that a dual-stack socket puts before an IPv4 address."""
+    return str(address[0]).removeprefix("::ffff:")
+
+
+def time_of(unix_time: float) -> str:
+    """Format a time as iperf3 does: `Wed, 25 Nov 2026 22:10:55 GMT`."""
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(unix_time))
 
 
 def _connected(one: ConnectedStream) -> Json:
@@ -115,17 +189,17 @@ def _connected(one: ConnectedStream) -> Json:
 
 
 def _sockets(start: RunStarted) -> Json:
-    """The buffers that were asked for (0: none) and that there are; the segment size where there is one."""
+    """Socket buffers as requested (0: none) and as granted, and the segment size if there is one."""
     asked = start.transport.iperf3_parameters(start.plan.settings, start.plan.block_bytes)
     first = start.connected[0] if start.connected else None
-    told: Json = {
+    entry: Json = {
         "sock_bufsize": asked.get("window") or 0,
         "sndbuf_actual": (first and first.send_buffer_bytes) or 0,
         "rcvbuf_actual": (first and first.receive_buffer_bytes) or 0,
     }
     if first is not None and first.mss_bytes is not None:
-        told |= {"tcp_mss": asked["MSS"]} if asked.get("MSS") else {"tcp_mss_default": first.mss_bytes}
-    return told
+        entry |= {"tcp_mss": asked["MSS"]} if asked.get("MSS") else {"tcp_mss_default": first.mss_bytes}
+    return entry
 
 
 def _timestamp(unix_time: float) -> Json:
@@ -159,12 +233,12 @@ def _test_start(start: RunStarted) -> Json:
 
 
 def whole(value: float) -> int | float:
-    """An int where the number is one, as iperf3 prints it."""
+    """Give an int if the number is one, as iperf3 prints it."""
     return int(value) if value == int(value) else value
 
 
 def _suffix(start: RunStarted, row: Row) -> str:
-    """iperf3 keeps the streams that the server sends in keys of their own when both directions run."""
+    """The suffix of iperf3's keys for the streams that the server sends while both directions run."""
     both = start.plan.direction is Direction.BIDIRECTIONAL
     return "_bidir_reverse" if both and row.direction is Direction.REVERSE else ""
 
@@ -174,9 +248,19 @@ def _socket(start: RunStarted, row: Row) -> Json:
     return {"socket": next(found, row.stream), "stream": row.stream}
 
 
+def _stream_interval(start: RunStarted, row: Row) -> Json:
+    """One stream's interval, with `peer`: times and bytes of the peer's sample of the same interval."""
+    entry = _interval_entry(start, row, _socket(start, row))
+    if row.peer is not None:
+        entry["peer"] = _times_and_bytes(row.peer) | {"omitted": row.peer.omitted}
+    return entry
+
+
 def _interval_entry(start: RunStarted, row: Row, head: Json) -> Json:
-    """Times and bytes of this end; every metric from whichever end has it, this end's under iperf3's names
-    where both ends have a figure of that name."""
+    """Times and bytes of this end, and the metrics of both ends.
+
+    Where both ends have a figure for one of iperf3's names, this end's figure is shown under it.
+    """
     entry = head | _figures(row, row.local) | {"omitted": row.local.omitted}
     metrics = start.transport.metrics
     there, here = sorted(Side, key=lambda side: side is row.local.side)
@@ -198,14 +282,17 @@ def _stream_summary(start: RunStarted, row: Row) -> Json:
 
 
 def _summary_entry(start: RunStarted, row: Row, sample: Sample, head: Json) -> Json:
-    """What one end measured over the whole test."""
+    """The figures that one end measured over the whole test."""
     figures = head | _figures(row, sample) | _own_names(start.transport.metrics, sample.side, sample)
     return figures | _iperf3_names(start, sample.side, sample, summary=True) | _ours(start, row, sample)
 
 
 def _sum_entry(start: RunStarted, row: Row, sample: Sample) -> Json:
-    """The same of all streams of a direction. `sender` means "the streams are sent by this end"; but where
-    iperf3 merges both ends of a stream, "the sender counted this", and a sender has lost nothing."""
+    """The sum over the streams of one direction, as one end counted it.
+
+    iperf3's `sender` key means "this program sends on these streams". Where iperf3 merges both ends of a
+    stream it means "the sender counted this", and the loss figures of a sender are 0.
+    """
     entry = _summary_entry(start, row, sample, {})
     if not start.transport.iperf3_stream:
         return entry
@@ -214,12 +301,13 @@ def _sum_entry(start: RunStarted, row: Row, sample: Sample) -> Json:
 
 
 def _merged_entry(start: RunStarted, row: Row, head: Json) -> Json:
-    """iperf3's mixture of both ends: bytes and datagrams as sent, what became of them as received."""
+    """iperf3's merged object of both ends: bytes and datagrams as sent, loss and jitter as received."""
     samples = {side: row.of(side) for side in Side}
     sample = samples[Side.SENDER] or row.local
     entry = head | _figures(row, sample)
     for side in (Side.RECEIVER, Side.SENDER):
         entry |= _iperf3_names(start, side, samples[side], summary=True)
+    # Ratios are computed again: the sender's count has just replaced the receiver's under iperf3's name.
     names = {metric.key: metric.iperf3 for metric in start.transport.metrics}
     for metric in start.transport.metrics:
         if metric.kind is Kind.RATIO and metric.iperf3 in entry:
@@ -230,13 +318,16 @@ def _merged_entry(start: RunStarted, row: Row, head: Json) -> Json:
 
 
 def _figures(row: Row, sample: Sample) -> Json:
+    return _times_and_bytes(sample) | {"sender": row.local.side is Side.SENDER}
+
+
+def _times_and_bytes(sample: Sample) -> Json:
     return {
         "start": sample.start_us / 1e6,
         "end": sample.end_us / 1e6,
         "seconds": sample.seconds,
         "bytes": sample.bytes,
         "bits_per_second": sample.bits_per_second,
-        "sender": row.local.side is Side.SENDER,
     }
 
 
@@ -249,47 +340,48 @@ def _ours(start: RunStarted, row: Row, sample: Sample) -> Json:
     }
 
 
+def keys_of(metric: Metric) -> tuple[str, ...]:
+    """Our keys of one metric: its own, and those of its minimum, mean and maximum."""
+    return (metric.key, *(f"{metric.key}_{name}" for name in SPREADS if metric.spread))
+
+
 def _own_names(metrics: Sequence[Metric], side: Side, sample: Sample | None) -> Json:
-    """Every figure of that end under our key, null where it is not available."""
+    """Every figure of one end under our key, null where it is not available."""
     values: Mapping[str, Value] = sample.values if sample is not None else {}
-    return {
-        key: values.get(key)
-        for metric in metrics
-        if metric.side is side
-        for key in (metric.key, *(f"{metric.key}_{name}" for name in SPREADS if metric.spread))
-    }
+    return {key: values.get(key) for metric in metrics if metric.side is side for key in keys_of(metric)}
 
 
 def _iperf3_names(start: RunStarted, side: Side, sample: Sample | None, *, summary: bool = False) -> Json:
-    """The figures of that end that iperf3 has as well, under its names and in its units.
+    """The figures of one end that iperf3 has as well, under its names and in its units.
 
-    Where iperf3 always prints a figure, it prints 0 for one that it does not know; so do we, under its name
-    when that is not also ours: readers of iperf3's output rely on the key and on the type.
+    iperf3 prints 0 for a figure that it always prints and does not know. The same is done here under its
+    name, unless that is also our key: readers of iperf3's output rely on the key and on the type.
     """
-    told: Json = {}
+    entry: Json = {}
     if sample is None:
-        return told
+        return entry
     merged = bool(start.transport.iperf3_stream)
     for metric in start.transport.metrics:
         if metric.side is not side or not metric.iperf3 or metric.unit is Unit.TEXT:
             continue
+        # In `end`, iperf3 leaves gauges out unless it merges both ends of a stream.
         always = metric.iperf3 != metric.key and (not summary or merged or metric.kind is not Kind.GAUGE)
-        _put(told, metric, metric.iperf3, sample.values.get(metric.key), always)
+        _put(entry, metric, metric.iperf3, sample.values.get(metric.key), always)
         for name in SPREADS if metric.spread else ():
             theirs = f"{name}_{metric.iperf3}"
             always = summary and theirs in SUMMARY_SPREADS
-            _put(told, metric, theirs, sample.values.get(f"{metric.key}_{name}"), always)
-    return told
+            _put(entry, metric, theirs, sample.values.get(f"{metric.key}_{name}"), always)
+    return entry
 
 
-def _put(told: Json, metric: Metric, name: str, value: Value, always: bool) -> None:
-    """iperf3 prints counts, bytes and microseconds as integers."""
+def _put(entry: Json, metric: Metric, name: str, value: Value, always: bool) -> None:
+    """Add a figure in iperf3's type: counts, bytes and microseconds are integers."""
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         value = 0 if always else None
     if value is None:
         return
     integral = metric.unit in (Unit.COUNT, Unit.BYTES, Unit.MICROSECONDS)
     if metric.iperf3_scale != 1:
-        told[name] = value * metric.iperf3_scale
+        entry[name] = value * metric.iperf3_scale
     else:
-        told[name] = round(value) if integral else value
+        entry[name] = round(value) if integral else value

@@ -1,0 +1,283 @@
+"""From the keywords of `measure` and `serve` to a `Plan` and options.
+
+A keyword means what the option of iperf3 beside it means, with the same default. Times are seconds, rates are
+payload bits per second, sizes are bytes; the records beneath count microseconds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+from iperfpy.errors import PlanError, from_transport
+from iperfpy.options import (
+    DEFAULT_PORT,
+    Authorization,
+    ClientOptions,
+    Credentials,
+    ServerOptions,
+    SocketOptions,
+)
+from iperfpy.plan import Direction, Plan
+from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.errors import TransportError
+from iperfpy.protocols.registry import transport as transport_named
+from iperfpy.protocols.settings import Settings
+
+FAMILIES = {None: 0, 4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
+
+
+class PlanKeywords(TypedDict, total=False):
+    """The test itself: parameters on which both ends agree."""
+
+    transport: str  # --proto, -u ["tcp"]
+    settings: Mapping[str, bool | int | str | None] | Settings  # of the transport, by name
+    reverse: bool  # -R
+    bidirectional: bool  # --bidir
+    seconds: float  # -t [10], 0: until it is stopped
+    total_bytes: int  # -n
+    blocks: int  # -k
+    omit: float  # -O, seconds [0]
+    parallel: int  # -P, streams per direction [1]
+    block_bytes: int  # -l [the transport's]
+    rate: float  # -b, bits per second and stream, 0: unlimited [the transport's]
+    burst_blocks: int  # -b RATE/BLOCKS
+    interval: float  # -i, seconds [1], 0: none
+    title: str  # -T
+    extra_data: str  # --extra-data
+    tos: int  # -S, --dscp
+    fq_rate: float  # --fq-rate, bits per second
+    pacing_timer_us: int  # --pacing-timer
+    server_cpu: int  # -A n,m: m
+    get_server_output: bool  # --get-server-output
+
+
+class ConnectionKeywords(TypedDict, total=False):
+    """The client's way to the server, which the server does not see."""
+
+    port: int  # -p [5201]
+    bind: str  # -B
+    client_port: int  # --cport
+    family: int | None  # -4, -6: 4, 6 or None
+    connect_timeout: float  # --connect-timeout, seconds [5]
+    flow_label: int  # -L
+    credentials: Credentials | None  # --username, --rsa-public-key-path
+    file: str | os.PathLike[str]  # -F
+    device: str  # --bind-dev
+    send_timeout: float  # --snd-timeout, seconds
+    receive_timeout: float  # --rcv-timeout, seconds
+    keepalive: tuple[int, int, int] | None  # --cntl-ka: idle s, interval s, count
+
+
+class MeasureKeywords(PlanKeywords, ConnectionKeywords, total=False):
+    """The keywords of `measure`, `measure_async` and `watch`."""
+
+
+class ServeKeywords(TypedDict, total=False):
+    """The keywords of `serve` and `serve_async`."""
+
+    port: int  # -p [5201], 0: any free port
+    bind: str  # -B
+    family: int | None  # -4, -6
+    one_off: bool  # -1
+    interval: float  # -i, seconds [1]
+    max_tests: int  # concurrent tests [64]
+    rate_limit: float  # --server-bitrate-limit, bits per second of all tests
+    rate_limit_seconds: float  # averaging time of `rate_limit` [5]
+    longest: float  # --server-max-duration, seconds of one test
+    idle_timeout: float  # --idle-timeout, seconds, with one_off
+    authorization: Authorization | None  # --rsa-private-key-path, --authorized-users-path
+    file: str | os.PathLike[str]  # -F
+    device: str  # --bind-dev
+    receive_timeout: float  # --rcv-timeout, seconds
+    keepalive: tuple[int, int, int] | None  # --cntl-ka
+
+
+def request_of(
+    host: str | ClientOptions, plan: Plan | None, keywords: Mapping[str, Any]
+) -> tuple[Plan, ClientOptions]:
+    """The plan and the options that the arguments of `measure` mean.
+
+    Raises
+    ------
+    TypeError
+        There is no such keyword, or a keyword repeats a part of a ready plan or of ready options.
+    PlanError
+        A value is out of range, or two keywords exclude each other.
+    """
+    _refuse_unknown(keywords, MeasureKeywords.__annotations__)
+    if plan is not None:
+        _refuse(keywords, PlanKeywords.__annotations__, "a ready plan")
+    if isinstance(host, ClientOptions):
+        _refuse(keywords, ConnectionKeywords.__annotations__, "ready client options")
+        options = host
+    else:
+        options = client_options(host, keywords)
+    return plan or plan_of(keywords), options
+
+
+def plan_of(keywords: Mapping[str, Any]) -> Plan:
+    """The test that the keywords describe. Raises `PlanError`."""
+    transport = _transport(keywords.get("transport", "tcp"))
+    settings = _settings(transport, keywords.get("settings", {}))
+    total_bytes, blocks = keywords.get("total_bytes", 0), keywords.get("blocks", 0)
+    if sum(bool(end) for end in (keywords.get("seconds"), total_bytes, blocks)) > 1:
+        raise PlanError("only one of seconds, total_bytes and blocks can end a test")
+    if _sends_file(keywords) and not blocks and not total_bytes:
+        total_bytes = _file_bytes(keywords["file"])
+    return Plan(
+        transport=transport.name,
+        settings=settings,
+        direction=_direction(keywords),
+        duration_us=0 if total_bytes or blocks else _us("seconds", keywords.get("seconds", 10)),
+        total_bytes=total_bytes,
+        total_blocks=blocks,
+        omit_us=_us("omit", keywords.get("omit", 0)),
+        parallel=keywords.get("parallel", 1),
+        block_bytes=keywords.get("block_bytes") or transport.block_bytes(settings),
+        rate_bps=_whole("rate", keywords.get("rate", transport.rate_bps)),
+        burst_blocks=keywords.get("burst_blocks", 0),
+        interval_us=_us("interval", keywords.get("interval", 1)),
+        title=keywords.get("title", ""),
+        extra_data=keywords.get("extra_data", ""),
+        get_server_output=keywords.get("get_server_output", False),
+        tos=keywords.get("tos", 0),
+        fq_rate_bps=_whole("fq_rate", keywords.get("fq_rate", 0)),
+        pacing_timer_us=keywords.get("pacing_timer_us", 1000),
+        server_cpu=keywords.get("server_cpu"),
+    )
+
+
+def client_options(host: str, keywords: Mapping[str, Any]) -> ClientOptions:
+    """The client's own options. Raises `PlanError`."""
+    # A file's end is the end of its test, unless `seconds` is shorter.
+    longest = keywords.get("seconds", 0) if _sends_file(keywords) else 0
+    return ClientOptions(
+        host=host,
+        port=_port(keywords.get("port", DEFAULT_PORT), lowest=1),
+        bind=keywords.get("bind", ""),
+        client_port=_port(keywords.get("client_port", 0)),
+        family=_family(keywords.get("family")),
+        connect_timeout_us=_us("connect_timeout", keywords.get("connect_timeout", 5)),
+        flow_label=keywords.get("flow_label", 0),
+        credentials=keywords.get("credentials"),
+        file=os.fspath(keywords.get("file", "")),
+        longest_us=_us("seconds", longest),
+        sockets=_socket_options(keywords),
+    )
+
+
+def server_options(options: ServerOptions | None, keywords: Mapping[str, Any]) -> ServerOptions:
+    """The options of a server: ready ones, or those that the keywords mean. Raises as `request_of`."""
+    _refuse_unknown(keywords, ServeKeywords.__annotations__)
+    if options is not None:
+        _refuse(keywords, ServeKeywords.__annotations__, "ready server options")
+        return options
+    return ServerOptions(
+        port=_port(keywords.get("port", DEFAULT_PORT)),
+        bind=keywords.get("bind", ""),
+        family=_family(keywords.get("family")),
+        one_off=keywords.get("one_off", False),
+        interval_us=_us("interval", keywords.get("interval", 1)),
+        max_tests=keywords.get("max_tests", 64),
+        rate_limit_bps=_whole("rate_limit", keywords.get("rate_limit", 0)),
+        rate_window_us=_us("rate_limit_seconds", keywords.get("rate_limit_seconds", 5)),
+        longest_us=_us("longest", keywords.get("longest", 0)),
+        idle_us=_us("idle_timeout", keywords.get("idle_timeout", 0)),
+        authorization=keywords.get("authorization"),
+        file=os.fspath(keywords.get("file", "")),
+        sockets=_socket_options(keywords),
+    )
+
+
+def _socket_options(keywords: Mapping[str, Any]) -> SocketOptions:
+    return SocketOptions(
+        device=keywords.get("device", ""),
+        send_timeout_us=_us("send_timeout", keywords.get("send_timeout", 0)),
+        receive_timeout_us=_us("receive_timeout", keywords.get("receive_timeout", 0)),
+        keepalive=keywords.get("keepalive"),
+    )
+
+
+def _transport(name: str) -> Transport:
+    try:
+        return transport_named(name)
+    except TransportError as error:
+        raise from_transport(error) from error
+
+
+def _settings(transport: Transport, wanted: Mapping[str, Any] | Settings) -> Settings:
+    """The transport's settings, checked by their own class. Raises `PlanError`."""
+    if isinstance(wanted, Settings):
+        if not isinstance(wanted, transport.settings):
+            raise PlanError(f"{type(wanted).__name__} are not the settings of {transport.name}")
+        return wanted
+    known = transport.settings().record()
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise PlanError(f"{transport.name} has no setting {unknown[0]!r} ({has})")
+    try:
+        return transport.settings(**wanted)
+    except TransportError as error:
+        raise from_transport(error) from error
+
+
+def _direction(keywords: Mapping[str, Any]) -> Direction:
+    if keywords.get("reverse") and keywords.get("bidirectional"):
+        raise PlanError("a test cannot be both reverse and bidirectional")
+    if keywords.get("bidirectional"):
+        return Direction.BIDIRECTIONAL
+    return Direction.REVERSE if keywords.get("reverse") else Direction.FORWARD
+
+
+def _sends_file(keywords: Mapping[str, Any]) -> bool:
+    return bool(keywords.get("file")) and not (keywords.get("reverse") or keywords.get("bidirectional"))
+
+
+def _file_bytes(path: str | os.PathLike[str]) -> int:
+    try:
+        size = os.stat(path).st_size
+    except OSError as error:
+        raise PlanError(f"cannot read the file {os.fspath(path)}: {error.strerror}") from error
+    if not size:
+        raise PlanError(f"the file {os.fspath(path)} is empty")
+    return size
+
+
+def _family(family: int | None) -> int:
+    if family not in FAMILIES:
+        raise PlanError(f"family must be 4, 6 or None, not {family!r}")
+    return FAMILIES[family]
+
+
+def _port(port: int, lowest: int = 0) -> int:
+    if not lowest <= port <= 65535:
+        raise PlanError(f"a port must be between {lowest} and 65535, not {port}")
+    return port
+
+
+def _us(name: str, seconds: float) -> int:
+    return _whole(name, seconds * 1e6)
+
+
+def _whole(name: str, value: float) -> int:
+    """The nearest whole number. Raises `PlanError` for a negative value, NaN and infinities."""
+    if not math.isfinite(value) or value < 0:
+        raise PlanError(f"{name} must be a number that is not negative")
+    return round(value)
+
+
+def _refuse_unknown(keywords: Iterable[str], known: Mapping[str, Any]) -> None:
+    for name in keywords:
+        if name not in known:
+            raise TypeError(f"unexpected keyword argument {name!r}")
+
+
+def _refuse(keywords: Iterable[str], repeated: Iterable[str], beside: str) -> None:
+    for name in keywords:
+        if name in repeated:
+            raise TypeError(f"the keyword argument {name!r} cannot be given beside {beside}")
