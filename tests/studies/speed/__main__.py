@@ -1,4 +1,4 @@
-"""The benchmark: ours and its peers side by side.
+"""Benchmark: the transports and their peers in one run, taking turns.
 
     make bench                                   everything, five rounds: about twelve minutes
     python -m tests.studies.speed --only kcp --rounds 3 --seconds 2
@@ -24,7 +24,7 @@ from tests.studies.speed.cases import Group, chosen
 from tests.studies.speed.run import Measured, measure
 
 BUSY_LOAD = 0.5
-"""Load average above which it is said that others use the machine."""
+"""Load average above which a warning says that other programs use the machine."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,14 +63,14 @@ def _run(options: argparse.Namespace, groups: Sequence[Group], out: Path) -> int
 
 
 def _command(options: argparse.Namespace) -> str:
-    """How to repeat this; where the record goes is nobody else's business."""
+    """Give the command that repeats this run, without the folder of the record."""
     only = [part for key in options.only for part in ("--only", shlex.quote(key))]
     flags = [*only, "--rounds", str(options.rounds), "--seconds", f"{options.seconds:g}"]
     return " ".join(["python -m tests.studies.speed", *flags])
 
 
 def _report(base: Path, head: dict[str, Any], measured: Sequence[Measured], machine: str) -> None:
-    # What is imported here adds to this process; the kernel takes its size for the least that a child had.
+    # Imported late: the kernel reports at least this process's size as the peak memory of each child.
     from tests.studies.speed import bars, rows
 
     results = [result for one in measured for result in one.results()]

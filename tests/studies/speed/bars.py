@@ -1,4 +1,4 @@
-"""The results as a picture: what each row reached, as a factor of its target."""
+"""Bar chart of the speed study: each row as a factor of its target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLOURS = {Verdict.AIM: chart.GREEN, Verdict.LIMIT: chart.BLUE, Verdict.BELOW: c
 
 
 def draw(path: Path, results: Sequence[Result], title: str) -> bool:
-    """A horizontal bar per row that has a target, 1 being the target. False: nothing could be drawn.
+    """Draw a horizontal bar per row that has a target; 1 is the target. Returns False if no row has one.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def draw(path: Path, results: Sequence[Result], title: str) -> bool:
 
 
 def aim_of(result: Result) -> float | None:
-    """Where the aim lies, as a factor of the target."""
+    """Give the aim as a factor of the target, or None if the row has no aim."""
     limit, aim = result.row.limit, result.row.aim
     if not limit or not aim:
         return None
@@ -75,7 +75,7 @@ def aim_of(result: Result) -> float | None:
 
 
 def label(result: Result) -> str:
-    """What stands at the end of a bar's line: what was judged, its target, ours and theirs."""
+    """Label a bar: the judged figure, its target, and the medians of both contestants."""
 
     def median(of_ours: bool) -> str:
         spread = result.ours if of_ours else result.theirs

@@ -1,4 +1,4 @@
-"""What is measured against what, and what must come out: the targets."""
+"""The rows of the speed study: contestants, figures and targets."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ class Group:
     rows: tuple[Row, ...]
     at_least_s: float = 0.0
     most_rounds: int = 0
-    """Above 0: figures that vary little, or that no peer is compared with, are not taken more often."""
+    """Above 0: the most rounds of this group, for figures that vary little or have no peer."""
 
     def only(self, patterns: tuple[str, ...]) -> Group | None:
-        """The rows that the patterns name, and who is needed for them; None when there is none."""
+        """Keep the rows that the patterns name, and the contestants that they need; None if no row is
+        left."""
         rows = tuple(row for row in self.rows if _named(row.key, patterns))
         needed = {name for row in rows for name in (row.ours, row.theirs)}
         contestants = tuple(one for one in self.contestants if one.name in needed)
@@ -48,7 +49,7 @@ def _named(key: str, patterns: tuple[str, ...]) -> bool:
 
 
 def congestion_controls() -> list[str]:
-    """Those of the kernel that both programs are compared with."""
+    """Congestion controls of the kernel with which both programs are compared."""
     known = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
     return [name for name in ("cubic", "bbr") if known.exists() and name in known.read_text().split()]
 
@@ -151,7 +152,7 @@ def tcp_without_copies(congestion: str) -> Group:
 
 
 def udp() -> Group:
-    """Datagrams as fast as they go; what arrived is what counts."""
+    """Datagrams without a rate limit; the receiver's count is the figure."""
     flags = ("-b", "0", "-l", str(MTU))
     pairs = [
         (
@@ -177,7 +178,7 @@ def udp() -> Group:
 
 
 def smooth() -> Group:
-    """How evenly a rate-limited sender of datagrams spreads them."""
+    """Evenness of a rate-limited sender of datagrams."""
     flags = ("-b", f"{SMOOTH_BPS // 1_000_000}M", "-l", str(MTU))
     mine, theirs = f"iperfpy udp {flags[0]} {flags[1]}", f"iperf3 -u {flags[0]} {flags[1]}"
     what = ": worst 10 ms of a second"
@@ -291,7 +292,7 @@ def start_up() -> Group:
 
 
 def steady() -> Group:
-    """Rate-limited tests: how even the rate is, and that waiting costs nothing."""
+    """Rate-limited tests: evenness of the rate, and processor time while the sender waits."""
     contestants: list[Contestant] = []
     rows: list[Row] = []
     for name in transports():

@@ -1,10 +1,10 @@
-"""Bare datagrams from Python, as KCP sends them but without a protocol: the ceiling for everything above.
+"""Bare datagrams from Python: the upper bound for every protocol over the same socket class.
 
     python -m tests.studies.speed.ceiling serve PORT
     python -m tests.studies.speed.ceiling send PORT SECONDS
 
-The same socket class, run length, datagram size and buffers as a KCP stream. Nothing holds the sender back,
-so what the sink has counted is the figure.
+Socket class, batch length, datagram size and buffers are those of a KCP stream. The sender has no flow
+control, so the sink's count is the figure.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ SILENCE_S, PATIENCE_S = 0.4, 20.0
 
 
 def serve(port: int) -> dict[str, float]:
-    """Count what arrives until nothing does; the time that counts is from the first run to the last."""
+    """Count datagrams until none arrives for a while; the measured time is from the first batch to the
+    last."""
     size = 0
     first = last = 0.0
     with DatagramSocket.bound(("127.0.0.1", port)) as sock:
@@ -43,7 +44,7 @@ def serve(port: int) -> dict[str, float]:
 
 
 def send(port: int, seconds: float) -> dict[str, float]:
-    """Send runs of full datagrams as fast as the kernel takes them."""
+    """Send batches of full datagrams as fast as the kernel accepts them."""
     count = min(MAX_DATAGRAMS, MAX_BYTES // MTU)
     batch = DatagramBatch(np.zeros(count * MTU, np.uint8), MTU, count, MTU)
     sent = 0

@@ -1,19 +1,15 @@
-"""Who is measured: anything that gives figures when asked, or says why it cannot.
+"""Contestants of the speed study: programs that return figures, or say why they cannot run.
 
 Figures are plain numbers under these names:
 
-    bits_per_s      payload that the receiver counted
-    bytes seconds   the same, in parts
-    cpu_s           processor time of both ends, start and end included
-    whole_cpu_s_per_gb  the same per 10^9 payload bytes
-    cpu_s_per_gb    the same without what an empty test costs, per 10^9 payload bytes
-    peak_bytes      most memory that the sender held
-    wall_ms         from start to end of a command
-    rate_error_percent                          worst second of a rate-limited test
-    sender_cpu_percent receiver_cpu_percent     of one core, while a test runs
-    worst_bin_percent                           worst 10 ms of a second, off the rate that was asked for
-    us_per_segment_...                          engines alone (`engines.py`)
-    stalled_runs    runs before this one that came to nothing and were repeated
+    bits_per_s      payload that the receiver counted bytes seconds   the same, in parts cpu_s
+    processor time of both ends, start and end included whole_cpu_s_per_gb  the same per 10^9 payload bytes
+    cpu_s_per_gb    the same without what an empty test costs, per 10^9 payload bytes peak_bytes      peak
+    memory of the sender wall_ms         from start to end of a command rate_error_percent
+    worst second of a rate-limited test sender_cpu_percent receiver_cpu_percent     of one core, while a test
+    runs worst_bin_percent                           deviation of the worst 10 ms of a second from the
+    requested rate us_per_segment_...                          engines alone (`engines.py`) stalled_runs
+    runs before this one that stalled and were repeated
 """
 
 from __future__ import annotations
@@ -30,7 +26,7 @@ from tests.studies.speed.processes import Both, Program, RunError, run_both, sta
 Figures = dict[str, float]
 
 START_UP_S = 30.0
-"""What a test may take beyond the time that it measures."""
+"""Time that a test may take beyond its measured time."""
 EMPTY_RUNS = 3
 
 
@@ -38,25 +34,25 @@ class Contestant(Protocol):
     name: str
 
     def missing(self) -> str:
-        """Why it cannot run here and what to do about it, or an empty string."""
+        """Say why the contestant cannot run here, and how to change that; empty if it can."""
 
     def prepare(self, seconds: float, figures: Set[str]) -> str:
-        """Build, choose, calibrate: what `figures` need that is done once. Returns a remark for the
-        record, or nothing."""
+        """Build, choose settings, calibrate: work that is done once before the first round. Returns a remark
+        for the record, or an empty string."""
 
     def measure(self, seconds: float) -> Figures:
-        """One run of about that long.
+        """Run once, for about `seconds`.
 
         Raises
         ------
         RunError
-            When it gave no figures.
+            The run gave no figures.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What the receiver of a test counted."""
+    """The receiver's count of a test."""
 
     bytes: float
     seconds: float
@@ -68,7 +64,7 @@ Send = Callable[[int, float], Sequence[str]]
 
 
 class Watch(Protocol):
-    """Looks at a test while it runs: called with the server and the client once both have started."""
+    """Observer of a running test: called with the server and the client once both have started."""
 
     def __call__(self, server: Program, client: Program) -> None: ...
 
@@ -79,8 +75,8 @@ class Watch(Protocol):
 class Pair:
     """A server and a client over 127.0.0.1.
 
-    `serve(port)`, `send(port, seconds)`: command lines; 0 seconds asks for as little as possible, which
-    tells what starting and ending costs. `received`: reads the figures from what the two said.
+    `serve(port)`, `send(port, seconds)` : command lines. 0 seconds asks for the shortest possible test, which
+    gives the cost of start and end. `received` : reads the figures from the output of both.
     """
 
     name: str
@@ -92,7 +88,7 @@ class Pair:
     why_missing: Callable[[], str] = str
     reverse: bool = False
     watch: Callable[[float], Watch] | None = None
-    """Makes, from the length of a run, what looks at it from beside (watch.py)."""
+    """Makes the observer of a run (watch.py) from the length of the run."""
     empty_cpu_s: float = 0.0
 
     def missing(self) -> str:
@@ -133,7 +129,7 @@ class Pair:
 
 @dataclass
 class Module:
-    """A module of this package that prints its figures as one line of JSON."""
+    """A module of this package that prints its figures as one JSON line."""
 
     name: str
     arguments: Sequence[str]
@@ -153,7 +149,7 @@ class Module:
 
 @dataclass
 class Command:
-    """A command that is started and waited for."""
+    """A command that runs to its end."""
 
     name: str
     argv: Sequence[str]
@@ -162,7 +158,7 @@ class Command:
         return ""
 
     def prepare(self, seconds: float, figures: Set[str]) -> str:
-        self.measure(seconds)  # what only the first start of all does: byte code, the file cache
+        self.measure(seconds)  # The first start of all also compiles byte code and fills the file cache.
         return ""
 
     def measure(self, seconds: float) -> Figures:
@@ -172,12 +168,12 @@ class Command:
 
 
 def parse(text: str, name: str) -> dict[str, Any]:
-    """The JSON object that a program printed.
+    """Parse the JSON object that a program printed.
 
     Raises
     ------
     RunError
-        It printed something else.
+        The output is not a JSON object.
     """
     try:
         said = json.loads(text)

@@ -1,4 +1,4 @@
-"""What the KCP engines alone cost, without sockets: run as a program, it prints one line of JSON.
+"""Cost of the KCP engines without sockets. Run as a program, it prints one JSON line.
 
 python -m tests.studies.speed.engines ours kcp 512 200000        window, segments
 python -m tests.studies.speed.engines lossy kcp-bbr 65000 200000  the same at 1 % loss
@@ -25,20 +25,20 @@ LOSS = 0.01
 
 
 def engine(name: str, window: int) -> Engine:
-    """One end, its windows as given. Memory has no lost segments that a timer must find: the intervals of
-    stock KCP only say how often it looks."""
+    """Make one end with these windows. A path in memory loses nothing that a timer would have to find, so the
+    interval of stock KCP only sets how often its timers are checked."""
     if name == "kcp-bbr":
         return profiles.with_bbr(CONV, KcpBbrSettings(sndwnd=window, rcvwnd=65_535, mtu=MTU))
     return profiles.stock(CONV, KcpSettings(sndwnd=window, rcvwnd=65_535, mtu=MTU))
 
 
 def warmed_path(name: str, window: int, loss: float) -> MemoryPath:
-    """A path whose window has been filled."""
+    """Make a path, and run it until its window is full."""
     path = MemoryPath(engine(name, window), engine(name, window), window, loss)
     while path.sender.sending.nxt - path.sender.sending.una < 0.9 * window:
         path.carry(max(512, window // 4))
         if path.acknowledged > 40 * window:
-            break  # congestion control does not want to fill it; what is measured then says so
+            break  # Congestion control may keep the window smaller; the measured number of segments shows it.
     path.carry(WARM_ROUNDS * window if window < 5000 else window)
     return path
 
@@ -55,8 +55,8 @@ def ours(name: str, window: int, segments: int, loss: float = 0.0) -> dict[str, 
 
 
 def memory(name: str, window: int) -> dict[str, float]:
-    """Peak memory of a process whose sender fills its window, with all loaded that the program loads. The
-    other end is here too, but holds no data: everything arrives in order."""
+    """Measure the peak memory of a process whose sender fills its window, with every module of the program
+    loaded. The receiver is in the same process, but buffers nothing, because everything arrives in order."""
     import iperfpy.cli.outputs
     import iperfpy.endpoint.client
     import iperfpy.endpoint.server  # noqa: F401  loaded for its size
@@ -71,7 +71,7 @@ def _peak_bytes() -> int:
 
 
 def c_engine(window: int, segments: int) -> dict[str, float]:
-    """The C library through its Python binding, two ends joined by function calls."""
+    """Measure the C library through its Python binding, two ends joined by function calls."""
     from kcp.extension import KCP
 
     ends = [

@@ -1,7 +1,7 @@
-"""Two KCP engines joined in memory, in virtual time: what the engine alone costs.
+"""Two KCP engines joined in memory, in virtual time: the cost of the engine alone.
 
-A link of one segment per microsecond and a round trip of W microseconds keep W segments in flight. Whatever
-W is, every step carries the same run of datagrams, so that only the window differs between two measurements.
+A link of one segment per microsecond and a round trip of W microseconds keep W segments in flight. Every step
+carries the same number of datagrams for any W, so two measurements differ only in their window.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes
 
 Kept = tuple[Bytes, int]
-"""What travels of a batch, and its stride: whole datagrams (n,), or the headers of full ones (n, 24)."""
+"""The part of a batch that the path keeps, and its stride: whole datagrams (n,), or headers of full ones (n,
+24)."""
 
 
 @dataclass
 class Costs:
-    """Processor time in nanoseconds, and the segments acknowledged in it."""
+    """Processor time in nanoseconds, and the number of segments acknowledged meanwhile."""
 
     write: int = 0
     transmit: int = 0
@@ -32,7 +33,7 @@ class Costs:
     segments: int = 0
 
     def per_segment_us(self) -> dict[str, float]:
-        """Microseconds per acknowledged segment: of each part, of the sender, and of both ends."""
+        """Microseconds per acknowledged segment: per part, at the sender, and at both ends."""
         parts = {
             name: getattr(self, name) / 1000 / self.segments
             for name in ("write", "transmit", "acknowledge", "receive", "answer")
@@ -46,7 +47,7 @@ class MemoryPath:
     """Parameters
     ----------
     window : segments in flight that the path holds
-    loss : probability that a data datagram vanishes
+    loss : probability that a data datagram is dropped
     """
 
     sender: Engine
@@ -72,7 +73,7 @@ class MemoryPath:
         return self.sender.sending.una
 
     def carry(self, segments: int) -> Costs:
-        """Go on until so many more segments are acknowledged; what that took."""
+        """Run until `segments` more segments are acknowledged, and give the cost of that."""
         self.costs = Costs()
         first = self.acknowledged
         while self.acknowledged - first < segments:
@@ -99,8 +100,8 @@ class MemoryPath:
                 self._data.append((self._link_free_us + self.window // 2, kept))
 
     def _keep(self, batch: DatagramBatch, loss: float) -> Kept | None:
-        """What of a batch travels: engines reuse their memory, and a path that held whole datagrams would
-        weigh more than what is measured. Of full datagrams only the headers are kept."""
+        """Copy the part of a batch that travels. Engines reuse their memory, so the path must copy; copying
+        whole datagrams would cost more than the engine, so of full datagrams only the headers are kept."""
         if batch.stride != self._scratch.shape[1] or batch.last_size != batch.stride:
             return batch.data.copy(), batch.stride
         headers = batch.data.reshape(batch.count, batch.stride)[:, :HEADER_BYTES]
@@ -110,7 +111,7 @@ class MemoryPath:
         return (headers, batch.stride) if len(headers) else None
 
     def _arrive(self, kept: Kept) -> DatagramBatch:
-        """The batch as a socket would hand it over, in a buffer that it uses again and again."""
+        """Give the batch as a socket would deliver it, in a buffer that is reused."""
         data, stride = kept
         if data.ndim == 1:
             return DatagramBatch.of(data, stride)

@@ -1,6 +1,6 @@
-"""Child processes and what they cost: processor time, peak memory, wall time.
+"""Child processes and their cost: processor time, peak memory, wall time.
 
-The kernel keeps the account (`os.wait4`), so that a program of anybody's is measured in the same way.
+The kernel does the accounting (`os.wait4`), so every program is measured in the same way.
 Linux only, as the rest of the benchmark is.
 """
 
@@ -28,7 +28,7 @@ class RunError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that has ended: what it said, and what it took from beginning to end."""
+    """A process that has ended: its output, and its cost from start to end."""
 
     output: str
     cpu_s: float
@@ -37,7 +37,7 @@ class Ended:
 
 
 class Program:
-    """A running child process. Its output goes to files: it never waits for somebody to read it."""
+    """A running child process. Its output goes to files, so it never blocks on a full pipe."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         self.argv = tuple(argv)
@@ -58,14 +58,14 @@ class Program:
         return self._process.pid
 
     def running(self) -> bool:
-        # `poll` would take the account of a process that has ended, which `wait` is to read.
+        # `poll` would reap the process, and with it the accounting that `wait` has to read.
         if self._process.returncode is not None:
             return False
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def cpu_s(self) -> float:
-        """Processor time so far, user and system, of all threads; steps of 10 ms."""
-        # The name of the program may hold spaces; what follows its closing parenthesis does not.
+        """Processor time so far, user and system, of all threads, in steps of 10 ms."""
+        # The program's name may contain spaces; the fields behind its closing parenthesis do not.
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
@@ -93,7 +93,7 @@ class Program:
         return Ended(self._text(self._out), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, wall_s)
 
     def end(self) -> None:
-        """Kill it if it still runs, and let go of its files."""
+        """Kill the process if it still runs, and close its files."""
         if self._process.returncode is None:
             self._process.kill()
             self._process.wait()
@@ -111,7 +111,7 @@ def _file() -> IO[bytes]:
 
 @contextmanager
 def started(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[Program]:
-    """A program that does not outlive the block."""
+    """Run a program, and end it with the block at the latest."""
     program = Program(argv, env)
     try:
         yield program
@@ -120,7 +120,7 @@ def started(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Iterat
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has, over TCP and UDP."""
+    """Find a port of 127.0.0.1 that is free for TCP and UDP."""
     while True:
         with (
             socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
@@ -136,7 +136,7 @@ def free_port() -> int:
 
 
 def wait_listening(server: Program, protocol: str, port: int, timeout_s: float = 20.0) -> None:
-    """Return once somebody has `port` open; asked of the kernel, for a connection would count as a test.
+    """Wait until a process has `port` open. The kernel's tables tell: a connection would count as a test.
 
     Raises
     ------
@@ -188,7 +188,8 @@ def run_both(
     timeout_s: float,
     during: Callable[[Program, Program], None] | None = None,
 ) -> Both:
-    """A server and a client on a port of their own. `during(server, client)` looks at them while they run."""
+    """Run a server and a client on a port of their own. `during(server, client)` observes them while they
+    run."""
     port = free_port()
     with started(serve(port), env) as server:
         wait_listening(server, protocol, port)

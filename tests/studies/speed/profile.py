@@ -1,12 +1,11 @@
-"""Where the time of a KCP test goes: microseconds of processor time per 64 KiB of payload, by part.
+"""Processor time of a KCP test by part, in microseconds per 64 KiB of payload.
 
     python -m tests.studies.speed.profile --rounds 5 --seconds 2          a table in Markdown
 
-Both ends are the real program over loopback, a process each. A timer that runs with the process's own time
-interrupts it (as often as the kernel's tick: commonly 250 times a second), and the function that it finds
-says which part was at work: the time since the interrupt before is charged to that part. So nothing is
-wrapped, and what other programs take does not count. `rest` is what is in no part: the event loop, and Python
-between the parts.
+Both ends are the real program over loopback, a process each. A timer of the process's own processor time
+interrupts it (at the rate of the kernel's tick, commonly 250 times a second). The function on the stack names
+the part, and the time since the interrupt before is charged to it. No function is wrapped, and time of other
+programs does not count. `rest` is time outside all parts: the event loop, and Python between the parts.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "channel": ("iperfpy.protocols.kcp.channel:",),
     "the load": ("iperfpy.traffic.payload:",),
 }
-"""Part -> what the names of its functions, as module:qualified.name, begin with; the longest fit counts."""
+"""Part -> prefixes of its functions, as module:qualified.name; the longest matching prefix counts."""
 _BY_LENGTH = sorted(
     ((name, part) for part, names in PARTS.items() for name in names), key=lambda x: -len(x[0])
 )
@@ -89,12 +88,12 @@ Figures = dict[str, float]
 
 
 def part_of(name: str) -> str | None:
-    """The part that a function belongs to."""
+    """Name the part to which a function belongs, or None."""
     return next((part for begin, part in _BY_LENGTH if name.startswith(begin)), None)
 
 
 class Sampler:
-    """Asks what runs, every few milliseconds of processor time. For the main thread."""
+    """Samples the main thread's stack every few milliseconds of processor time."""
 
     def __init__(self) -> None:
         self._samples: list[tuple[float, str | None]] = []
@@ -111,8 +110,8 @@ class Sampler:
 
     @staticmethod
     def _part(frame: FrameType | None) -> str | None:
-        """That of the innermost function that belongs to one: numpy's and the library's count for their
-        callers."""
+        """Name the part of the innermost function that belongs to one. Time in numpy and in the standard
+        library counts for the caller."""
         while frame is not None:
             module, function = frame.f_globals.get("__name__"), frame.f_code.co_qualname
             if function != "<module>" and (part := part_of(f"{module}:{function}")):
@@ -125,8 +124,8 @@ class Sampler:
 
 
 def seconds(samples: Sequence[tuple[float, str | None]]) -> Figures:
-    """Processor time by part, from (time, part) of each sample. What came before the first part is the
-    program's start, what came after the last its end: neither counts."""
+    """Sum processor time by part, from (time, part) of each sample. Samples before the first part are the
+    program's start, and those after the last its end: neither counts."""
     busy = [at for at, (_, part) in enumerate(samples) if part]
     spent: dict[str, float] = defaultdict(float)
     if busy:
@@ -136,7 +135,7 @@ def seconds(samples: Sequence[tuple[float, str | None]]) -> Figures:
 
 
 def run_sampled(file: str, arguments: Sequence[str]) -> int:
-    """The program, looked at; what was seen goes to `file`."""
+    """Run the program under the sampler, and write its samples to `file`."""
     from iperfpy.cli.main import main as program
 
     sampler = Sampler()
@@ -148,7 +147,7 @@ def run_sampled(file: str, arguments: Sequence[str]) -> int:
 
 
 def profile(transport: str, length_s: float) -> tuple[float, dict[str, Figures]]:
-    """One test of one stream: units of payload carried, and seconds by part of each end."""
+    """Run one test of one stream: units of payload carried, and seconds by part at each end."""
     with tempfile.TemporaryDirectory() as folder:
         files = {end: str(Path(folder, end)) for end in ENDS}
 
@@ -168,7 +167,7 @@ def profile(transport: str, length_s: float) -> tuple[float, dict[str, Figures]]
 
 
 def table(columns: Mapping[str, Figures]) -> str:
-    """Parts by column, those that took next to nothing left out; the sums last."""
+    """Build the Markdown table: a row for each part with a visible share, and the sums last."""
     lines = [f"| µs per 64 KiB | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for part in (*PARTS, REST):
         values = [column.get(part, 0.0) for column in columns.values()]

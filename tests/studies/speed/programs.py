@@ -1,4 +1,4 @@
-"""The programs under test, and the peers they are measured against."""
+"""The programs under test, and the peers with which they are compared."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MTU = 1400
 
 @cache
 def iperfpy() -> tuple[str, ...]:
-    """How our program is started: the command where it is installed, the module where it is not."""
+    """Give the command that starts iperfpy: the installed script, or else the module."""
     script = Path(sys.executable).with_name("iperfpy")
     return (str(script),) if script.exists() else (sys.executable, "-m", "iperfpy")
 
 
 def duration(seconds: float) -> tuple[str, ...]:
-    """iperf's flags for so long a test, or for the least there can be."""
+    """Give iperf's flags for a test of `seconds`, or for the shortest possible one."""
     return ("-t", f"{max(1, round(seconds))}") if seconds else ("-n", "1")
 
 
@@ -39,7 +39,7 @@ def ours(
     watch: Callable[[float], Watch] | None = None,
     why_missing: Callable[[], str] = str,
 ) -> Pair:
-    """iperfpy at both ends, `flags` at the client."""
+    """Measure iperfpy at both ends, `flags` at the client."""
 
     def serve(port: int) -> Sequence[str]:
         return (*iperfpy(), "-s", "-1", "-p", str(port))
@@ -63,7 +63,7 @@ def ours(
 
 
 def iperf3(name: str, *flags: str, watch: Callable[[float], Watch] | None = None) -> Pair:
-    """iperf3 at both ends, `flags` at the client."""
+    """Measure iperf3 at both ends, `flags` at the client."""
 
     def serve(port: int) -> Sequence[str]:
         return ("iperf3", "-s", "-1", "-p", str(port))
@@ -84,7 +84,7 @@ def iperf3(name: str, *flags: str, watch: Callable[[float], Watch] | None = None
 
 
 def of_iperf3_json(text: str, name: str) -> Received:
-    """The receiver's count of iperf3's and our own JSON, and how steady the sender's seconds were."""
+    """Read the receiver's count from iperf3's or our own JSON, and the rate error of the sender's seconds."""
     said = parse(text, name)
     try:
         total = said["end"]["sum_received"]
@@ -103,13 +103,13 @@ def of_iperf3_json(text: str, name: str) -> Received:
 
 
 def iperf2(name: str, *flags: str) -> Pair:
-    """iperf2 at both ends; its only machine-readable report is a line without a header."""
+    """Measure iperf2 at both ends; its only machine-readable report is a line without a header."""
 
     def serve(port: int) -> Sequence[str]:
         return ("iperf", "-s", "-P", "1", "-p", str(port), "-y", "C")
 
     def send(port: int, seconds: float) -> Sequence[str]:
-        # A block at least: with less than its own header to send it does not end.
+        # One block at least: iperf2 does not end if it has less than its own header to send.
         length = duration(seconds) if seconds else ("-n", "128K")
         return ("iperf", "-c", HOST, "-p", str(port), *length, *flags)
 
@@ -134,13 +134,13 @@ def _help(program: str) -> str:
 
 
 def of_counts(text: str, name: str) -> Received:
-    """The JSON {"bytes", "seconds"} of a sink of our own."""
+    """Read the JSON {"bytes", "seconds"} of a sink of this package."""
     said = parse(text, name)
     return Received(float(said["bytes"]), float(said["seconds"]))
 
 
 def ceiling(name: str, env: dict[str, str] | None = None) -> Pair:
-    """Bare datagrams, no protocol, with the socket class of our transports."""
+    """Measure bare datagrams, without a protocol, over the socket class of our transports."""
     module = (sys.executable, "-m", "tests.studies.speed.ceiling")
 
     def serve(port: int) -> Sequence[str]:
@@ -163,7 +163,7 @@ GO_SOURCE = Path(__file__).parents[2] / "peers" / "kcpgo" / "main.go"
 
 @dataclass(frozen=True, slots=True)
 class GoSetting:
-    """One way to tune kcp-go; all have nodelay 1, resend 2, nc 1: what its users choose for speed."""
+    """One setting of kcp-go. All have nodelay 1, resend 2, nc 1, as its users choose for speed."""
 
     window: int
     flush_ms: int
@@ -181,7 +181,7 @@ GO_SETTINGS = (
 )
 TRIALS = 2
 STALLED, MOST_REPEATS = "stalled", 5
-"""What a sender says that could not go on, and how often one run is tried again for that."""
+"""Message of a sender that stalled, and the number of times a run is repeated for that."""
 
 
 @dataclass
@@ -219,7 +219,7 @@ class KcpGo:
         return self._measure(self._chosen, seconds)
 
     def _measure(self, pair: Pair, seconds: float) -> Figures:
-        """One run that did not stall, and how many before it did."""
+        """Repeat a run until it does not stall; give its figures and the number of stalled runs."""
         before = self.stalls
         for _ in range(MOST_REPEATS):
             try:
@@ -252,12 +252,12 @@ class KcpGo:
 
 @cache
 def built_kcpgo() -> str:
-    """The sender and sink over kcp-go, built where caches belong.
+    """Build sender and sink over kcp-go in the user's cache folder.
 
     Raises
     ------
     RunError
-        The compiler refused it.
+        The compiler reported an error.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     target = Path(base, "iperfpy-bench", "kcpgo")

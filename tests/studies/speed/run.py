@@ -1,4 +1,4 @@
-"""The measuring itself: contestants take turns, round after round, and a failure costs one run."""
+"""Measurement: contestants take turns, round after round; a failure costs one run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Measured:
-    """A group with what its contestants did: figures by contestant and round, remarks, and what was amiss."""
+    """A measured group: figures by contestant and round, remarks, missing peers and failures."""
 
     group: Group
     rounds: dict[str, list[Figures | None]] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Measured:
 
 
 def measure(group: Group, rounds: int, seconds: float, say: Say) -> Measured:
-    """All rounds of a group. Contestants that are missing or cannot start are left out."""
+    """Run all rounds of a group. Contestants that are missing or cannot start are left out."""
     done = Measured(group)
     seconds, rounds = max(seconds, group.at_least_s), min(rounds, group.most_rounds or rounds)
     say(f"{group.title}:")

@@ -1,4 +1,4 @@
-"""From runs to the table: medians, spreads, ratios, and how they stand to the targets. Pure arithmetic."""
+"""From runs to rows: medians, spreads, ratios and verdicts against the targets. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Row:
     """One line of the table.
 
     `figure`: which figure of the contestants `ours` and `theirs` (see contestants.py). With `theirs` the
-    ratio ours/theirs is judged, without it the figure itself. `limit` is what must be reached (the least,
-    or the most where less is better), `aim` what we would like; None: it is only reported.
+    ratio ours/theirs is judged, without it the figure itself. `limit` is the target (a minimum, or a maximum
+    if less is better), `aim` a better value to strive for; None: the row is only reported.
     """
 
     key: str
@@ -51,7 +51,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A row with its numbers. `judged` is what the targets are compared with; `ratio_spread` are the
+    """A row with its numbers. `judged` is the number compared with the targets; `ratio_spread` are the
     smallest and largest ratio of two runs of the same round."""
 
     row: Row
@@ -63,7 +63,7 @@ class Result:
 
     @property
     def score(self) -> float | None:
-        """How much better than the limit, as a factor: 1 is just enough."""
+        """Factor by which the result is better than the limit; 1 reaches it exactly."""
         if self.judged is None or not self.row.limit:
             return None
         if self.row.less_is_better:
@@ -72,7 +72,7 @@ class Result:
 
 
 def result(row: Row, rounds: Mapping[str, Rounds]) -> Result:
-    """`rounds`: contestant -> its rounds."""
+    """Compute a row from the rounds of each contestant."""
     ours = _values(rounds.get(row.ours, ()), row.figure)
     mine = Spread.of([value for value in ours if value is not None])
     if row.theirs is None:

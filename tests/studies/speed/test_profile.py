@@ -1,4 +1,4 @@
-"""The profile's arithmetic; no test here says how fast anything is."""
+"""Arithmetic of the profile; no test here asserts a speed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_table_leaves_out_what_takes_nothing() -> None:
 @pytest.mark.live
 @pytest.mark.parametrize("transport", ["kcp", "kcp-bbr"])
 def test_both_ends_of_a_real_test_are_seen_at_work(transport: str) -> None:
-    """However little of a busy machine they get: samples are taken by processor time."""
+    """The test holds on a busy machine too, because samples are taken by processor time."""
     for length_s in (1.0, 4.0, 16.0):
         units, ends = profile(transport, length_s)
         if all(sum(parts.values()) > 0 for parts in ends.values()):

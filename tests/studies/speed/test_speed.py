@@ -1,4 +1,4 @@
-"""The benchmark's own arithmetic and books; no test here says how fast anything is."""
+"""Arithmetic and records of the benchmark; no test here asserts a speed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_what_is_missing_is_not_a_number() -> None:
 
 
 class Scripted:
-    """A contestant that does as told."""
+    """A contestant with prescribed figures."""
 
     def __init__(self, name: str, script: list[float | str], reason: str = "") -> None:
         self.name, self.script, self.reason, self.order = name, script, reason, [""]
@@ -113,7 +113,7 @@ def test_a_group_may_take_fewer_rounds() -> None:
 
 
 class Stalling(KcpGo):
-    """kcp-go's place, with a pair that does as told."""
+    """Stands in for kcp-go with a pair of prescribed output."""
 
     def __init__(self, script: list[float | str]) -> None:
         super().__init__("kcp-go")

@@ -1,4 +1,4 @@
-"""What looks at a test from beside while it runs: processor time, and the datagrams themselves."""
+"""Observers of a running test: processor time, and the datagrams on the wire."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.studies.speed.processes import Program, RunError
 
 
 class Meter:
-    """Processor time of a test's two ends over the middle of it: start and end cost what they cost."""
+    """Processor time of both ends over the middle of a test, without its start and its end."""
 
     SETTLE_S, MARGIN_S = 1.0, 0.3
 
@@ -39,13 +39,15 @@ BIN_S, BINS = 0.01, 100
 ETH_P_IP = 0x0800
 SO_TIMESTAMPNS = 35  # not in the socket module before Python 3.14
 SO_RCVBUFFORCE = 33
-CAPTURE_BYTES = 64 << 20  # what waits to be read has times of its own: better late than dropped
+CAPTURE_BYTES = (
+    64 << 20
+)  # Packets in the buffer carry their own time stamps, so a large buffer loses nothing and delays nothing.
 _TIMESPEC = struct.Struct("@ll")
 _IP_AND_UDP_BYTES = 28
 
 
 def no_capture() -> str:
-    """Why datagrams cannot be captured here, or an empty string."""
+    """Say why datagrams cannot be captured here; empty if they can."""
     try:
         _capture("lo").close()
     except PermissionError:
@@ -63,8 +65,8 @@ def _capture(interface: str) -> socket.socket:
 
 
 class Bins:
-    """Captures what a client sends to its server over UDP, with the kernel's time stamps: how far the worst
-    10 ms of a second are off SMOOTH_BPS."""
+    """Captures the client's datagrams with the kernel's time stamps, and computes how far the worst 10 ms of
+    a second deviate from SMOOTH_BPS."""
 
     SETTLE_S = 1.0
 
@@ -98,7 +100,7 @@ def worst_bin_percent(arrivals: Sequence[tuple[float, int]], settle_s: float) ->
     Raises
     ------
     RunError
-        They do not fill the bins.
+        The arrivals do not fill the bins.
     """
     if not arrivals or arrivals[-1][0] - arrivals[0][0] < settle_s + BINS * BIN_S:
         raise RunError("too little was captured")

@@ -1,10 +1,10 @@
-"""Ways to move bytes over TCP, side by side: what the transport does, and what it was chosen over.
+"""Ways to move bytes over TCP: the one that the transport uses, and its alternatives, in one run.
 
     python -m tests.studies.speed.ways                      about a minute
     python -m tests.studies.speed.ways --only loops --rounds 9
 
 Bare loops at both ends of a loopback connection, one process each, one second a run, in turns. `threads` is
-what protocols/tcp does: blocking calls of 1 MiB in a thread of their own.
+the way of protocols/tcp: blocking calls of 1 MiB in a thread of their own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COMPLETIONS_EVERY = 8
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How one stream is carried. `send`, `receive`: names below; sizes are those of one call."""
+    """One way to carry a stream. `send`, `receive`: names below; sizes are those of one call."""
 
     group: str
     name: str
@@ -40,7 +40,7 @@ class Way:
     send_bytes: int = MIB
     receive_bytes: int = MIB
     low_water_bytes: int = 0
-    """SO_RCVLOWAT: the receiver is not woken for less."""
+    """SO_RCVLOWAT: least number of bytes that wakes the receiver."""
 
 
 def _size(size_bytes: int) -> str:
@@ -69,7 +69,8 @@ WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one run: payload bits per second, processor seconds per 10^9 bytes and calls per MiB at each end."""
+    """Figures of one run: payload bits per second, processor seconds per 10^9 bytes and calls per MiB at each
+    end."""
 
     bits_per_s: float
     send_s_per_gb: float
@@ -102,7 +103,7 @@ def send_file(sock: socket.socket, way: Way, until: float) -> tuple[int, int]:
 
 
 def send_zerocopy(sock: socket.socket, way: Way, until: float) -> tuple[int, int]:
-    """The kernel says on the error queue which buffers it is done with; they are all the same one here."""
+    """Read the error queue, on which the kernel returns buffers; all of them are the same buffer here."""
     sock.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
     block = mmap.mmap(-1, way.send_bytes)
     total, calls = 0, 0
@@ -173,7 +174,7 @@ def _in_thread(work: Callable[[], tuple[int, int]]) -> tuple[int, int]:
 
 
 def carry(sock: socket.socket, way: Way, until: float) -> tuple[int, int]:
-    """This end's part of a run; `until` 0: it receives."""
+    """Run this end; `until` 0: it receives."""
     kind = way.send if until else way.receive
     if kind in ("asyncio", "uvloop"):
         return _on_loop(kind, sock, way, until)
@@ -189,7 +190,7 @@ def carry(sock: socket.socket, way: Way, until: float) -> tuple[int, int]:
 
 
 def run(way: Way, seconds: float) -> Cost:
-    """One run, a process for each end."""
+    """Run once, with a process for each end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
         receiving = _child(lambda: _account(listener.accept()[0], way, 0))
@@ -239,7 +240,7 @@ def _result(child: tuple[int, int]) -> dict[str, float]:
 
 
 def line(way: Way, costs: list[Cost]) -> str:
-    """Medians of all runs, and the spread of the rate, as a row of a Markdown table."""
+    """Give the medians of all runs and the spread of the rate as a row of a Markdown table."""
 
     def median(pick: Callable[[Cost], float]) -> float:
         return statistics.median(pick(cost) for cost in costs)

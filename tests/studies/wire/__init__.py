@@ -1,1 +1,1 @@
-"""What is reported against what was on the wire, over a real kernel path: see `__main__`."""
+"""Reported figures against captured packets, over a real kernel path: see `__main__`."""

@@ -1,11 +1,11 @@
-"""Compares what is reported with what was on the wire, column by column.
+"""Compares the reports with captured packets, column by column.
 
     make truth                                    everything: a few minutes, as root
     python -m tests.studies.wire --only kcp-bbr --only 'udp reverse'
     python -m tests.studies.wire --list
 
-A path of the kernel's own is made for every test (network namespaces, a router that drops and holds a rate,
-TUN devices for delay) and taken down after it. Packets are captured at both ends of it.
+Every test gets a kernel path of its own (network namespaces, a router that drops packets and limits the rate,
+TUN devices for delay), which is removed afterwards. Packets are captured at both ends.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from tests.studies.wire.namespaces import PathError, PathSpec, why_not
 TRANSPORTS = ("tcp", "udp", "kcp", "kcp-bbr")
 COLUMNS = ("case", "column", "wire", "reported", "difference", "allowed", "verdict")
 ATTEMPTS = 2
-"""A program that did not run, a capture with a gap, or a line that does not hold: the case is measured once
-more, and that is said. A count that is wrong stays wrong; a machine that stood still goes on."""
+"""Measurements of a case. A program that did not run, a capture with a gap, or a line that does not hold is
+measured once more, and the record says so: a wrong count stays wrong, a stalled machine recovers."""
 
 
 def cases() -> Iterator[Case]:
-    """Every transport, both ways: as fast as it goes, over 20 ms each way below the path's rate, and with
-    random loss. Then with streams whose sums are compared, but not with the wire."""
+    """List the cases of every transport in both directions: at full speed, over 20 ms each way below the
+    path's rate, and with random loss. Then parallel streams, whose sums are compared with the streams, not
+    with packets."""
     for transport in TRANSPORTS:
         rate = ("-b", "5M") if transport == "udp" else ()
         delay = PathSpec("20 ms each way" + (" +- 2" if transport == "udp" else ""), delay_ms=20)
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _lines(case: Case, again: list[str]) -> list[Line]:
-    """The lines of a case. `again`: gets a sentence for every reason to measure it a second time."""
+    """Measure a case. `again` collects a sentence for every reason to measure it a second time."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             lines = _compared(case)

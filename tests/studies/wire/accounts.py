@@ -1,10 +1,9 @@
-"""What the packets of one stream say: sent, sent again, arrived, acknowledged, and after how long.
+"""Accounts of one stream from its packets: sent, retransmitted, arrived, acknowledged, and round-trip times.
 
-    sender's device    what left: every transmission of data, first or again; what was acknowledged, and when
-    receiver's device  what arrived: payload as a reader gets it
+    sender's device    departures: every transmission of data, first or repeated; acknowledgements and their
+    times receiver's device  arrivals: payload in the order in which a reader gets it
 
-One reader for each wire format. They share nothing with the programs that they check: neither the parsing
-nor the arithmetic.
+One reader for each wire format. They share neither parsing nor arithmetic with the programs that they check.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ _UDP_DATA = struct.Struct("!III")
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A total that grows: from `us[i]` on it is `total[i]`. Before `us[0]` it is 0."""
+    """A growing total: `total[i]` from time `us[i]` on, 0 before `us[0]`."""
 
     us: Floats
     total: Floats
 
     @classmethod
     def of(cls, points: Iterable[tuple[float, float]]) -> Curve:
-        """From times and totals, in order; points at which nothing was added are left out."""
+        """Build it from times and totals, in order; points at which nothing was added are left out."""
         grown: list[tuple[float, float]] = []
         for us, total in points:
             if total > (grown[-1][1] if grown else 0):
@@ -53,7 +52,7 @@ class Curve:
         return float(self.total[index - 1]) if index else 0.0
 
     def when(self, total: float) -> Floats:
-        """The time in which the total was that: from, until."""
+        """Give the interval (from, until) in which the total had this value."""
         index = int(np.searchsorted(self.total, total, "right"))
         first = self.us[index - 1] if index else -np.inf
         last = self.us[index] if index < len(self.us) else np.inf
@@ -64,13 +63,13 @@ class Curve:
 class Wire:
     """One stream.
 
-    `sent_us`, `again`: a row for each transmission of data, in order, and whether that data had been sent
+    `sent_us`, `again`: one entry per transmission of data, in order, and True if that data had been sent
     before. `vouched`: payload that the sender may count (acknowledged for KCP, sent once for TCP and UDP).
     `delivered`: payload that the receiver may count. `rtt`: rows (time, microseconds). `arrived_us`: of data
     segments or datagrams at the receiver, repeats included. `lost_percent`: of those sent, up to the last
-    one that arrived. `jitter_us`: after each arrival. `at_sender`, `at_receiver`: what else
-    that end counts, under the names of its figures. `smoothing`: the weight of a round trip in what is
-    reported. `until_us`: the receiver counts what arrives until then; None: not known.
+    one that arrived. `jitter_us`: after each arrival. `at_sender`, `at_receiver`: further
+    counts of that end, under the names of its figures. `smoothing`: the weight of one sample in the reported
+    round-trip time. `until_us`: the receiver counts arrivals until then; None: not known.
     """
 
     sent_us: Floats
@@ -87,12 +86,12 @@ class Wire:
     until_us: float | None = None
 
     def again_among(self, transmissions: int) -> int:
-        """How many of the first so many transmissions were repeats."""
+        """Count the repeats among the first `count` transmissions."""
         return int(np.count_nonzero(self.again[:transmissions]))
 
     def mean_srtt_us(self, end_us: float) -> float:
-        """The round-trip time as a report has it (RFC 6298, 2.3), averaged over time from the first sample to
-        `end_us`."""
+        """Smooth the round-trip time as the report does (RFC 6298, 2.3), averaged over time from the first
+        sample to `end_us`."""
         if not len(self.rtt):
             return float("nan")
         smoothed, value = np.empty(len(self.rtt)), self.rtt[0, 1]
@@ -108,8 +107,8 @@ def _rows(points: Sequence[tuple[float, float]]) -> Floats:
 
 
 def counted_until_us(receiver: Sequence[Packet], *, reverse: bool) -> float | None:
-    """When the receiver said something after it knew that the test was over: it has counted by then. A server
-    says EXCHANGE_RESULTS itself, a client hears it, and answers."""
+    """Find the receiver's first message after the end of the test: it has finished counting by then. A server
+    sends EXCHANGE_RESULTS itself; a client receives it, and answers."""
     said = [
         (packet.us, packet.out, packet.body[4 * (packet.body[12] >> 4) :])
         for packet in receiver
@@ -125,11 +124,13 @@ def counted_until_us(receiver: Sequence[Packet], *, reverse: bool) -> float | No
 
 
 def kcp(sender: Sequence[Packet], receiver: Sequence[Packet]) -> Wire:
-    """A KCP stream from what passed the sender's and the receiver's device."""
+    """Account for a KCP stream from the packets at the sender's and the receiver's device."""
     left = [packet for packet in sender if packet.protocol == UDP and packet.out]
     sent: list[tuple[float, int]] = []
     sizes: dict[int, int] = {}
-    stamped: dict[int, float] = {}  # what one call sends has one stamp: the moment when its first left
+    stamped: dict[
+        int, float
+    ] = {}  # One system call gives all its datagrams one stamp: the departure of the first.
     again = []
     for packet in left:
         for command, stamp, number, _, size in _kcp_segments(packet):
@@ -164,7 +165,7 @@ def kcp(sender: Sequence[Packet], receiver: Sequence[Packet]) -> Wire:
 
 
 def _datagrams(packets: Sequence[Packet], name: str) -> dict[str, Curve]:
-    """How many, and their payload."""
+    """Count datagrams and their payload bytes."""
     sizes = np.cumsum([len(packet.body) - 8 for packet in packets])
     counted = Curve.of((packet.us, count) for count, packet in enumerate(packets, 1))
     weighed = Curve.of((packet.us, float(size)) for packet, size in zip(packets, sizes, strict=True))
@@ -181,7 +182,7 @@ def _kcp_acks(receiver: Sequence[Packet]) -> Curve:
 
 
 def _kcp_segments(packet: Packet) -> Iterator[tuple[int, int, int, int, int]]:
-    """(command, stamp, number, first unacknowledged, length) of each."""
+    """Give (command, stamp, number, first unacknowledged, length) of each segment."""
     at, body = 8, packet.body
     while at + _KCP.size <= len(body):
         _, command, _, _, stamp, number, una, size = _KCP.unpack_from(body, at)
@@ -192,7 +193,8 @@ def _kcp_segments(packet: Packet) -> Iterator[tuple[int, int, int, int, int]]:
 def _kcp_acknowledged(
     sender: Sequence[Packet], sizes: dict[int, int], stamped: dict[int, float]
 ) -> tuple[Curve, Floats]:
-    """What was acknowledged, one by one or up to a number, and a round-trip time per datagram of ACKs."""
+    """Collect acknowledged payload, selective and cumulative, and one round-trip time per datagram of
+    ACKs."""
     known: set[int] = set()
     points, rtt, total, below = [], [], 0, 0
     for packet in sender:
@@ -215,7 +217,8 @@ def _kcp_acknowledged(
 
 
 def _in_order(pieces: Iterable[tuple[float, int, int, int]]) -> Curve:
-    """What can be read from pieces (time, first, last + 1, bytes) that begin at 0 and come in any order."""
+    """Give the payload readable in order, from pieces (time, first, last + 1, bytes) that arrive in any
+    order."""
     points, total, upto = [], 0, 0
     waiting: list[tuple[int, int, int]] = []
     for us, first, last, size in pieces:
@@ -233,7 +236,7 @@ def _in_order(pieces: Iterable[tuple[float, int, int, int]]) -> Curve:
 
 
 def tcp(sender: Sequence[Packet], receiver: Sequence[Packet], *, reverse: bool) -> Wire:
-    """The connection that carried most, without the cookie that a client says first."""
+    """Find the connection with most payload; the client's cookie at its start does not count."""
     carried = Counter[tuple[int, int]]()
     for packet in sender:
         if packet.protocol == TCP and packet.out:
@@ -261,8 +264,8 @@ def tcp(sender: Sequence[Packet], receiver: Sequence[Packet], *, reverse: bool) 
 def _tcp_data(
     packets: Sequence[Packet], ports: tuple[int, int], skip: int, *, out: bool
 ) -> tuple[list[tuple[float, int, int]], int]:
-    """(time, first byte, last byte + 1) of every segment with payload, bytes counted from the end of what is
-    skipped; and the sequence number of byte 0."""
+    """Give (time, first byte, last byte + 1) of every segment with payload, counted from the end of the
+    skipped bytes, and the sequence number of byte 0."""
     found, base, reached = [], None, 0
     for packet in packets:
         if packet.protocol != TCP or packet.ports != ports or packet.out != out:
@@ -284,8 +287,9 @@ def _tcp_data(
 def _tcp_round_trips(
     packets: Sequence[Packet], ports: tuple[int, int], base: int, left: Sequence[tuple[float, int, int]]
 ) -> Floats:
-    """From the oldest segment that an ACK is the first to cover if none of those was sent again, else from
-    the oldest that a SACK block of it is the first to cover, sent once (RFC 6298, 3; Linux does so too)."""
+    """Sample round-trip times: from the oldest segment that an ACK is the first to cover if none of those was
+    retransmitted, else from the oldest segment, sent once, that its SACK blocks cover first (RFC 6298, 3;
+    Linux)."""
     firsts: dict[int, float] = {}
     repeated: set[int] = set()
     for us, _, last in left:
@@ -314,12 +318,12 @@ def _tcp_round_trips(
 
 
 def _offset(sequence: int, base: int, near: int) -> int:
-    """A sequence number counted from `base` without wrapping, the one nearest to `near`."""
+    """Unwrap a sequence number relative to `base`, to the value nearest to `near`."""
     return (sequence - base - near + 0x8000_0000 & 0xFFFF_FFFF) - 0x8000_0000 + near
 
 
 def _sack_blocks(body: bytes) -> Iterator[tuple[int, int]]:
-    """The blocks of the SACK option (RFC 2018, 3): first and last + 1."""
+    """Parse the blocks of the SACK option (RFC 2018, 3): first and last + 1."""
     at, end = 20, 4 * (body[12] >> 4)
     while at + 1 < end and body[at]:
         size = 1 if body[at] == 1 else body[at + 1]
@@ -332,7 +336,7 @@ def _sack_blocks(body: bytes) -> Iterator[tuple[int, int]]:
 
 
 def udp(sender: Sequence[Packet], receiver: Sequence[Packet], block_bytes: int) -> Wire:
-    """The datagrams of the block length: numbers, and transit times that vary (RFC 1889, A.8)."""
+    """Account for datagrams of the block length: numbers, and jitter of transit times (RFC 1889, A.8)."""
     left = _udp_data(sender, block_bytes, out=True)
     came = _udp_data(receiver, block_bytes, out=False)
     departed = {number: us for us, number in left}
@@ -362,7 +366,7 @@ def udp(sender: Sequence[Packet], receiver: Sequence[Packet], block_bytes: int) 
 
 
 def _udp_round_trips(sender: Sequence[Packet], receiver: Sequence[Packet]) -> Floats:
-    """From the echoes among the data, without the time that the other end took to answer."""
+    """Compute round-trip times from the echoes among the data, without the peer's time to answer."""
     times: dict[tuple[bytes, int], float] = {}
     for out_at_sender, kind in ((True, UDP_PROBE), (False, UDP_ECHO)):
         for packets, sign in ((receiver, 1), (sender, -1)):
@@ -383,7 +387,7 @@ def _is_echo(packet: Packet, kind: int) -> bool:
 
 
 def _udp_data(packets: Sequence[Packet], block_bytes: int, *, out: bool) -> list[tuple[float, int]]:
-    """(time, number) of each."""
+    """Give (time, number) of each datagram."""
     return [
         (packet.us, _UDP_DATA.unpack_from(packet.body, 8)[2])
         for packet in packets

@@ -1,7 +1,7 @@
-"""What passes a network device, packet by packet, with the kernel's time of each.
+"""Capture of a network device, packet by packet, with the kernel's time stamps.
 
-An AF_PACKET socket with room for a whole run, which is read when the run is over: while it runs, nobody
-takes processor time to look.
+An AF_PACKET socket has room for a whole run and is read afterwards, so the capture takes no processor time
+while the test runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PORTS = struct.Struct("!HH")
 
 
 class CaptureError(Exception):
-    """The capture missed something: nothing can be said about the run."""
+    """The capture is incomplete, so the run cannot be judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """A capture that is running."""
+    """A running capture."""
 
     sock: socket.socket
     namespace: str
@@ -54,12 +54,12 @@ class Tap:
     before: tuple[int, int]
 
     def packets(self) -> list[Packet]:
-        """Everything so far, once.
+        """Return all packets so far; call it once.
 
         Raises
         ------
         CaptureError
-            The kernel had no room, or its own counters of the device say something else.
+            The kernel dropped packets, or its counters of the device disagree.
         """
         received, dropped = _STATISTICS.unpack(self.sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
         if dropped:
@@ -86,7 +86,7 @@ class Tap:
 
 @contextmanager
 def tap(namespace: str, device: str) -> Iterator[Tap]:
-    """Capture what passes `device` from now on."""
+    """Capture the packets of `device` from now on."""
     with inside(namespace):
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0))
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM_BYTES)
@@ -98,7 +98,7 @@ def tap(namespace: str, device: str) -> Iterator[Tap]:
 
 
 def interface_packets(namespace: str, device: str) -> tuple[int, int]:
-    """(received, transmitted) packets, as the kernel counts them for the device."""
+    """Read the kernel's (received, transmitted) packet counters of the device."""
     with inside(namespace), open("/proc/thread-self/net/dev") as table:
         for line in table:
             name, _, figures = line.partition(":")
@@ -109,7 +109,7 @@ def interface_packets(namespace: str, device: str) -> tuple[int, int]:
 
 
 def _packet(read: tuple[float, bool, bytes]) -> Packet | None:
-    """None: not TCP or UDP over IPv4, or not the first fragment."""
+    """Parse a packet; None for anything but first fragments of TCP and UDP over IPv4."""
     us, out, data = read
     if len(data) < 28 or data[0] >> 4 != 4 or int.from_bytes(data[6:8], "big") & 0x1FFF:
         return None

@@ -1,4 +1,4 @@
-"""One test over one path: what both ends reported, and what was on the wire."""
+"""One test over one path: the reports of both ends, and the packets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CaseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A transport over a path, one way, with the flags of its client. Without -n, so many `seconds`."""
+    """A transport over a path in one direction, with the client's flags. Without -n it lasts `seconds`."""
 
     transport: str
     path: PathSpec
@@ -49,7 +49,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one end reported of its own: an object per interval and one of the whole test, as in its JSON."""
+    """The report of one end: an object per interval and one of the whole test, as in its JSON."""
 
     intervals: tuple[Mapping[str, Any], ...]
     total: Mapping[str, Any]
@@ -62,7 +62,7 @@ class Report:
         return cls(intervals, document["end"]["streams"][0][side])
 
     def counted(self, key: str) -> list[float]:
-        """The running total of a figure at the end of each interval."""
+        """Give the running total of a figure at the end of each interval."""
         totals, total = [], 0.0
         for interval in self.intervals:
             total += interval[key]
@@ -82,7 +82,7 @@ class Outcome:
 
 
 def measure(case: Case) -> Outcome:
-    """Make the path, run the test, take the path down.
+    """Make the path, run the test, remove the path.
 
     Raises
     ------
@@ -104,12 +104,12 @@ def measure(case: Case) -> Outcome:
 
 
 def reports(case: Case) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The same without a look at the wire: the JSON of the client and of the server."""
+    """Run the test without a capture; give the JSON of client and server."""
     return captured(case)[0]
 
 
 def captured(case: Case) -> tuple[tuple[Mapping[str, Any], Mapping[str, Any]], list[Packet]]:
-    """The JSON of the client and of the server, and what passed the server's device."""
+    """Give the JSON of client and server, and the packets of the server's device."""
     with path(case.path, reverse=case.reverse) as made, tap(made.server, made.server_device) as at_server:
         documents = _run(case, made)
         time.sleep(LAST_PACKETS_S)
@@ -125,7 +125,7 @@ def _account(case: Case, sender: Sequence[Packet], receiver: Sequence[Packet], b
 
 
 def _run(case: Case, made: Path3) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The JSON of the client and of the server."""
+    """Run both programs; give the JSON of client and server."""
     program = (sys.executable, "-m", "iperfpy")
     serve = made.command(made.server, (*program, "-s", "-1", "-J", "-p", str(PORT)))
     ask = made.command(made.client, (*program, "-c", SERVER, "-J", "-p", str(PORT), *case.client_flags))
@@ -155,7 +155,7 @@ def _document(case: Case, process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def _await_listener(server: subprocess.Popen[str], namespace: str) -> None:
-    """Until the port is open, asked of the kernel: a connection would count as a test."""
+    """Wait until the port is open. The kernel's tables tell: a connection would count as a test."""
     until = time.monotonic() + LISTEN_S
     while time.monotonic() < until and server.poll() is None:
         with inside(namespace):

@@ -1,9 +1,9 @@
-"""Carries packets between two TUN devices, each after a delay: a program of its own.
+"""Program that carries packets between two TUN devices, each after a delay.
 
     python -m tests.studies.wire.delay_line NAMESPACE DEVICE NAMESPACE DEVICE DELAY_MS JITTER_MS
 
-Every packet leaves `delay` after it came, give or take up to `jitter`, and never before the one ahead of
-it. Good for some ten thousand packets a second.
+Every packet leaves `delay` after its arrival, plus or minus up to `jitter`, and never before the packet ahead
+of it. The program carries about ten thousand packets a second.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEED = 1
 
 
 class Direction:
-    """Packets on their way from one device to the other, in the order in which they will leave."""
+    """Packets in transit from one device to the other, in the order in which they will leave."""
 
     def __init__(self, source: int, target: int, delay_s: float, jitter_s: float) -> None:
         self.source = source
@@ -43,7 +43,7 @@ class Direction:
         return self._held[0][0] if self._held else float("inf")
 
     def take(self) -> None:
-        """Read what has come."""
+        """Read the packets that have arrived."""
         for _ in range(BATCH):
             try:
                 packet = os.read(self.source, PACKET_BYTES)
@@ -55,15 +55,15 @@ class Direction:
             self._held.append((max(leaves_s, before_s), packet))
 
     def give(self) -> None:
-        """Write what is due."""
+        """Write the packets that are due."""
         while self._held and self._held[0][0] <= time.monotonic():
-            with contextlib.suppress(OSError):  # the other end is not up yet, or not any more
+            with contextlib.suppress(OSError):  # The device at the other end may be down.
                 os.write(self._target, self._held[0][1])
             self._held.popleft()
 
 
 def open_tun(namespace: str, name: str) -> int:
-    """A TUN device in a namespace: packets without a header of their own, non-blocking."""
+    """Open a TUN device in a namespace, non-blocking; packets carry no extra header."""
     with inside(namespace):
         descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
@@ -75,7 +75,9 @@ def main(arguments: Sequence[str]) -> None:
     ends = open_tun(near, near_device), open_tun(far, far_device)
     delay_s, jitter_s = float(delay_ms) / 1e3, float(jitter_ms) / 1e3
     directions = [Direction(*pair, delay_s, jitter_s) for pair in (ends, ends[::-1])]
-    with contextlib.suppress(OSError):  # then it is as late as everybody else
+    with contextlib.suppress(
+        OSError
+    ):  # Without real-time priority, packets are as late as the scheduler makes them.
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     print("ready", flush=True)
     while True:

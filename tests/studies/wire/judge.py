@@ -1,4 +1,4 @@
-"""Compares columns with the wire: one line for each, with what may be between them."""
+"""Compares the columns of a report with packets: one line each, with the allowed difference."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.studies.wire.accounts import Curve
 from tests.studies.wire.case import Outcome, Report
 
 SHARE = 0.005
-"""Bytes and bandwidth."""
+"""Allowed relative difference of bytes and bandwidth."""
 RTT_US, BOUNDARY_US = 500.0, 5_000.0
 START_US = {"sender": 50_000.0, "receiver": 10_000.0}
-"""A sender starts a thread and makes its first block, and stock KCP waits for a tick, before anything
-leaves; a receiver knows the first byte when it looks."""
+"""Allowed difference of interval ends. A sender starts a thread and makes its first block, and stock KCP
+waits for a tick, before the first packet leaves; a receiver notices the first byte when it polls."""
 JITTER_SHARE, JITTER_US = 0.10, 200.0
-"""A datagram is stamped before it leaves; that this takes not always as long looks like jitter."""
+"""A datagram is stamped before it leaves; variation of that time looks like jitter."""
 LOSS_POINTS, PERCENT_POINTS = 0.2, 0.01
 TCP_SHARE = 0.01
 
@@ -39,12 +39,12 @@ class Line:
 
     @property
     def holds(self) -> bool:
-        """A figure that is missing does not hold, nor one that is no number."""
+        """True if the difference is allowed. A missing figure does not hold, nor does NaN."""
         return self.difference is not None and abs(self.difference) <= self.allowed
 
 
 def judge(outcome: Outcome) -> list[Line]:
-    """Every line of one case."""
+    """Compare every column of one case."""
     name, wire, case = outcome.case.name, outcome.wire, outcome.case
     planned_us = 0.0 if "-n" in case.flags else case.seconds * 1e6
     sender = _Clock(outcome.sender, wire.vouched, float(wire.sent_us[0]))
@@ -61,11 +61,11 @@ def judge(outcome: Outcome) -> list[Line]:
 
 
 class _Clock:
-    """One end's times, and where they are among the wire's.
+    """Clock of one end, aligned with the times of the packets.
 
-    Every interval's end, with the bytes up to there, says when the clock's zero was: not before a moment, and
-    not after another. `zero_us` lies between them all, as near to the first byte on the wire as that allows;
-    `off_us` is how far the furthest of them is from it.
+    The end of every interval, with the bytes up to it, bounds the zero of the clock from both sides.
+    `zero_us` satisfies all these bounds as far as possible, and lies as near to the first byte on the wire as
+    they allow; `off_us` is the largest violation of a bound.
     """
 
     def __init__(self, report: Report, curve: Curve, first_us: float) -> None:
@@ -85,9 +85,9 @@ class _Clock:
 
 
 def _bytes(name: str, side: str, clock: _Clock, planned_us: float) -> Iterator[Line]:
-    """Payload and rate of one end, and whether each interval ended when it says. A receiver's rate is that
-    from the first byte on the wire to the last, or until the time was over that was asked for: a stall at its
-    end is part of it. A sender's is that of the time it took."""
+    """Compare payload, rate and interval ends of one end. A receiver's rate covers the time from the first
+    byte on the wire to the last, or to the end of the requested time, so a stall at the end is part of it. A
+    sender's rate covers its own measured time."""
     total, curve = clock.report.total, clock.curve
     carried = curve.at(clock.end_us)
     yield Line(name, f"{side} bytes", carried, total["bytes"], SHARE * carried)
@@ -127,7 +127,7 @@ def _transmissions(outcome: Outcome, sender: _Clock, receiver: _Clock) -> Iterat
 
 
 def _counts(outcome: Outcome, sender: _Clock, receiver: _Clock) -> Iterator[Line]:
-    """Datagrams and what is in them; those that opened the stream, a few, are nobody's."""
+    """Compare datagrams and their bytes; the few that opened the stream belong to neither count."""
     ends = (("sender", sender, outcome.wire.at_sender), ("receiver", receiver, outcome.wire.at_receiver))
     for side, clock, curves in ends:
         until_us = _until_us(outcome, clock, side)
@@ -139,16 +139,16 @@ def _counts(outcome: Outcome, sender: _Clock, receiver: _Clock) -> Iterator[Line
 
 
 def _until_us(outcome: Outcome, clock: _Clock, side: str) -> float:
-    """Time ends with the last new data; what passes until the word that the test is over is counted, too. A
-    receiver's answer says when that was; else it is what the path may have made of it."""
+    """The time ends with the last new data, but arrivals until the message that ends the test are counted
+    too. A receiver's answer tells that moment; without one, the path's delay bounds it."""
     if side == "receiver" and outcome.wire.until_us is not None:
         return max(clock.end_us, outcome.wire.until_us)
     return clock.end_us + 1e3 * (2 * outcome.case.path.delay_ms + outcome.case.path.queue_ms)
 
 
 def _round_trips(outcome: Outcome, sender: _Clock) -> Iterator[Line]:
-    """Stock KCP at full speed sends a window in one burst and looks at acknowledgements after it: there the
-    program's round trips are longer than the path's, and they are its timers' business."""
+    """Stock KCP at full speed sends a window in one burst and processes acknowledgements after it, so its
+    round-trip times exceed the path's; they are not compared."""
     name, wire, total = outcome.case.name, outcome.wire, outcome.sender.total
     if not len(wire.rtt) or (outcome.case.transport == "kcp" and "-b" not in outcome.case.flags):
         return
@@ -170,7 +170,7 @@ def _losses(outcome: Outcome) -> Iterator[Line]:
 
 
 def _sums(outcome: Outcome) -> Iterator[Line]:
-    """The parts of a report, added up, and what one end says of the other."""
+    """Compare the sums over intervals, and each end's copy of the other end's figures."""
     name = outcome.case.name
     for side, report in (("sender", outcome.sender), ("receiver", outcome.receiver)):
         parts = sum(interval["bytes"] for interval in report.intervals)
@@ -191,7 +191,8 @@ def _sums(outcome: Outcome) -> Iterator[Line]:
 
 
 def stream_sums(name: str, documents: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
-    """The sums over parallel streams, in both documents, and in both directions of a bidirectional test."""
+    """Compare the sums over parallel streams, in both documents and both directions of a bidirectional
+    test."""
     for role, document in zip(("client", "server"), documents, strict=True):
         streams = document["end"]["streams"]
         for suffix, direction in _directions(document):
@@ -210,7 +211,7 @@ def stream_sums(name: str, documents: Sequence[Mapping[str, Any]]) -> Iterator[L
 
 
 def _directions(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What follows the keys of a direction's sums, and the direction."""
+    """List the suffix of the sum keys of each direction, and the direction."""
     if document["start"]["direction"] != "bidirectional":
         return [("", document["start"]["direction"])]
     return [("", "forward"), ("_bidir_reverse", "reverse")]

@@ -1,9 +1,9 @@
-"""A path of the kernel's own: three network namespaces in a row, like two machines and a router.
+"""A path of the kernel: three network namespaces in a row, like two machines and a router.
 
     client  10.83.1.2 c0 -- r0 10.83.1.1  router  10.83.2.1 r1 -- s0 10.83.2.2  server
 
-The router forwards. It drops what nftables is told to, at random, and holds the rate with tbf, each way.
-Where the path is to have a delay, r1 and s0 are TUN devices with a `delay_line` between them; else every
+The router forwards, drops packets at random by nftables rules, and limits the rate with tbf in each
+direction. On a path with delay, r1 and s0 are TUN devices with a `delay_line` between them; otherwise every
 link is a veth pair. Needs Linux, root, ip, tc and nft.
 """
 
@@ -22,7 +22,7 @@ from typing import IO
 
 CLIENT, SERVER = "10.83.1.2", "10.83.2.2"
 ROUTER = "10.83.2.1"
-"""As the server sees it."""
+"""The router's address on the server's side."""
 CLONE_NEWNET = 0x4000_0000
 LARGE_BYTES = 1000
 PROGRAMS = {"ip": "iproute2", "tc": "iproute2", "nft": "nftables"}
@@ -35,10 +35,11 @@ class PathError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PathSpec:
-    """One path. `rate_mbit` each way, with `queue_ms` of queue; `loss_percent` of the large packets in the
-    data's direction, lost before the queue (large: the control connection has words of one byte, and what a
-    resend timer adds to them is not the data's time); `delay_ms` and `jitter_ms` (uniform, +-) each way.
-    `translates`: the router gives the client's packets its own address, and lets in only answers to them."""
+    """One path. `rate_mbit` in each direction, with `queue_ms` of queue; `loss_percent` of the large packets
+    in the data's direction, lost before the queue (small packets are spared: a retransmission of a one-byte
+    control message would delay the test, not the data); `delay_ms` and `jitter_ms` (uniform, +-) in each
+    direction. `translates`: the router gives the client's packets its own address, and admits only answers to
+    them."""
 
     name: str
     rate_mbit: float = 20.0
@@ -54,7 +55,7 @@ class PathSpec:
 
 
 def why_not() -> str:
-    """Why no path can be made here, one sentence, or empty."""
+    """Say why no path can be made here, in one sentence; empty if one can."""
     if not sys.platform.startswith("linux"):
         return "network namespaces need Linux"
     if os.geteuid() != 0:
@@ -74,16 +75,16 @@ def why_not() -> str:
 
 
 def run(*argv: str) -> None:
-    """Raises `PathError` with what the program said."""
+    """Run a program; raise `PathError` with the last line of its output if it fails."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["no word"]
+        said = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
         raise PathError(f"{' '.join(argv)}: {said[-1]}")
 
 
 @contextmanager
 def inside(namespace: str) -> Iterator[None]:
-    """This thread is in `namespace`: sockets made here belong there, and stay there."""
+    """Move this thread into `namespace` for the block; sockets made in it stay there."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     there = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -104,7 +105,7 @@ def _enter(descriptor: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Path3:
-    """A path that is up: the names of its namespaces, and of the device at each end."""
+    """A path in place: the names of its namespaces, and of the device at each end."""
 
     client: str
     router: str
@@ -118,7 +119,7 @@ class Path3:
 
 @contextmanager
 def path(spec: PathSpec, *, reverse: bool) -> Iterator[Path3]:
-    """The path, taken down again afterwards. `reverse`: the data goes from the server to the client.
+    """Make the path, and remove it after the block. `reverse`: the data flows from the server to the client.
 
     Raises
     ------
@@ -149,7 +150,8 @@ def path(spec: PathSpec, *, reverse: bool) -> Iterator[Path3]:
 
 
 def _switch(namespace: str) -> None:
-    """Forward, and be silent: no IPv6 neighbours, no metrics that one run teaches the next."""
+    """Enable forwarding; disable IPv6 neighbour discovery and TCP metrics that would carry over to the next
+    run."""
     settings = ("ipv4/ip_forward=1", "ipv4/tcp_no_metrics_save=1", "ipv6/conf/all/disable_ipv6=1")
     script = "; ".join(
         f"test ! -e /proc/sys/net/{name} || echo {value} > /proc/sys/net/{name}"
@@ -174,7 +176,7 @@ def _addresses(made: Path3) -> None:
     )
     for namespace, device, address, _ in ends:
         run("ip", "-n", namespace, "addr", "add", address, "dev", device)
-        # One packet at a time, cut before the device: what is captured is what a cable would carry.
+        # Segmentation happens before the device, so the capture shows the packets that a cable would carry.
         run("ip", "-n", namespace, "link", "set", device, "gso_max_segs", "1")
         run("ip", "-n", namespace, "link", "set", device, "up")
     for namespace, _, _, gateway in ends:
@@ -225,7 +227,7 @@ def _translate(namespace: str) -> None:
 
 @contextmanager
 def _delayed(spec: PathSpec, made: Path3) -> Iterator[None]:
-    """TUN devices r1 and s0, and the process that carries packets between them."""
+    """Make the TUN devices r1 and s0, and start the process that carries packets between them."""
     argv = [sys.executable, "-m", "tests.studies.wire.delay_line", made.router, "r1", made.server, "s0"]
     process = subprocess.Popen(
         [*argv, str(spec.delay_ms), str(spec.jitter_ms)], stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""The comparison with the wire itself, and a small part of it where namespaces are to be had."""
+"""Tests of the comparison itself, and a small part of it on machines that allow namespaces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMED = (
     *("rtt", "path_loss", "jitter", "interval ends", "start", "bits_per_second", "_sent", "_received"),
     "segments received",
 )
-"""Columns that say how late a busy machine was, or what came as it ended: `make truth` judges them."""
+"""Columns that depend on the load of the machine or on the moment of the end: `make truth` judges them."""
 
 
 def kcp_packet(us: float, *, out: bool, segments: list[tuple[int, int, int, int, int]]) -> Packet:
@@ -87,7 +87,7 @@ def test_tcp_sequence_numbers_that_wrap_after_the_cookie() -> None:
     assert wire.again.tolist() == [False, False, True]
     assert list(wire.vouched.total) == [1000, 2000]
     assert (list(wire.delivered.us), list(wire.delivered.total)) == ([11], [2000])
-    assert not len(wire.rtt)  # a segment that was sent again says nothing
+    assert not len(wire.rtt)  # A retransmitted segment gives no sample.
 
 
 def test_udp_loss_and_jitter() -> None:
@@ -108,7 +108,8 @@ def test_udp_loss_and_jitter() -> None:
 
 @pytest.mark.parametrize(("reverse", "until_us"), [(False, 30.0), (True, 50.0)])
 def test_until_when_a_receiver_counts(reverse: bool, until_us: float) -> None:
-    """The server's one byte that asks for results: sent by it, or heard and answered by the client."""
+    """The server's one byte that asks for results: sent by the server, or received and answered by the
+    client."""
 
     def said(us: float, payload: bytes, *, by_us: bool) -> Packet:
         made = tcp_packet(us, out=by_us, sequence=1, size=0)
@@ -141,7 +142,7 @@ def test_a_figure_that_is_off_or_missing_does_not_hold() -> None:
 @pytest.mark.live
 @pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
 def test_what_was_on_its_way_at_the_end_is_not_lost(name: str) -> None:
-    """The client stops a round trip after the server sent what arrives last: 4 % of this second."""
+    """The client stops a round trip after the server sent the last packet: 4 % of this second."""
     if reason := why_not():
         pytest.skip(reason)
     spec = PathSpec("20 ms each way", delay_ms=20)
@@ -165,11 +166,11 @@ def test_what_was_on_its_way_at_the_end_is_not_lost(name: str) -> None:
     ids=lambda case: case.name,
 )
 def test_counts_are_those_of_the_wire(case: Case) -> None:
-    """In real namespaces, where this machine lets us make them."""
+    """Run in real namespaces, if this machine allows them."""
     if reason := why_not():
         pytest.skip(reason)
     lines = [line for line in judge(measure(case)) if not any(word in line.column for word in TIMED)]
-    if "-n" not in case.flags:  # then bytes depend on the moment, too
+    if "-n" not in case.flags:  # Then the number of bytes depends on the moment of the end, too.
         lines = [line for line in lines if line.column not in ("sender bytes", "receiver bytes")]
     assert "receiver bytes, sum of intervals" in {line.column for line in lines}
     assert [line for line in lines if not line.holds] == []
