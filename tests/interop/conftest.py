@@ -1,5 +1,5 @@
-"""Programs that we did not write. Missing ones skip their tests, unless IPERFPY_REQUIRE_PEERS is set to 1:
-then they fail."""
+"""Programs of other authors. A missing program skips its tests, or fails them if IPERFPY_REQUIRE_PEERS is
+1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.interop.free_port import free_port
 
 
 def peer(name: str) -> str:
-    """The path of a program; skips or fails the test that asks for one that is not here."""
+    """Find the path of a program; skip or fail the calling test if it is not installed."""
     found = shutil.which(name)
     if found is not None:
         return found
@@ -28,20 +28,20 @@ def peer(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def iperf3() -> str:
-    """The path of iperf3."""
+    """Path of iperf3."""
     return peer("iperf3")
 
 
 @pytest.fixture
 def iperf3_server(iperf3: str, tmp_path: Path) -> Iterator[int]:
-    """The port of an iperf3 server that runs for the test."""
+    """Port of an iperf3 server that runs for the test."""
     with iperf3_serving(iperf3, tmp_path / "iperf3-server.txt") as port:
         yield port
 
 
 @contextmanager
 def iperf3_serving(program: str, log: Path) -> Iterator[int]:
-    """A server that is ready: it has said that it listens."""
+    """Run a server, and yield its port once it listens."""
     port = free_port()
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -58,7 +58,7 @@ def iperf3_serving(program: str, log: Path) -> Iterator[int]:
 
 
 def wait_until(ready: Callable[[], bool], complaint: str, seconds: float = 5) -> None:
-    """Poll until `ready()`."""
+    """Poll until `ready()` is true."""
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, complaint

@@ -1,6 +1,6 @@
 """JSON documents of real runs: every mode with iperf3 and with ours at either end.
 
-All runs happen once, several at a time, and at low rates: what is looked at is what the documents say.
+All runs happen once, several at a time, and at low rates, because only the documents are compared.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ AT_ONCE = 6
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One test: what its client and its server printed."""
+    """Output of one test: the client's and the server's."""
 
     client: Json
     server: Json
@@ -77,7 +77,7 @@ class Run:
 
 
 def run(client: Sequence[str], server: Sequence[str], flags: Sequence[str], folder: Path) -> Run:
-    """One test between two programs, both with -J."""
+    """Run one test between two programs, both with -J."""
     port = free_port()
     log, errors = folder / f"server-{port}.json", folder / f"server-{port}.txt"
     with log.open("w") as output, errors.open("w") as complaints:
@@ -98,7 +98,7 @@ def run(client: Sequence[str], server: Sequence[str], flags: Sequence[str], fold
 
 
 def listens(port: int) -> bool:
-    """Whether somebody listens, without disturbing them: a connection would be the one test of `-1`."""
+    """True if a server listens. The kernel's tables tell: a connection would be the one test of `-1`."""
     wanted = f":{port:04X}"
     tables = [Path(name) for name in ("/proc/net/tcp", "/proc/net/tcp6")]
     rows = [row.split() for table in tables if table.exists() for row in table.read_text().splitlines()]
@@ -106,7 +106,7 @@ def listens(port: int) -> bool:
 
 
 def all_runs(programs: Mapping[str, Sequence[str]], folder: Path) -> dict[tuple[str, str], Run]:
-    """(mode, pair) -> what was printed. Pairs whose programs are not here are left out."""
+    """Run every mode: (mode, pair) -> output. Pairs with a missing program are left out."""
     wanted = [
         (mode, pair, flags, client, server)
         for mode, flags in (MODES | OURS_ALONE).items()

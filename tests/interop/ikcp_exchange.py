@@ -1,9 +1,9 @@
-"""Our engine and the C library of KCP (PyPI `kcp`) exchange data in virtual time, over a path that loses.
+"""Our engine and the C library of KCP (PyPI `kcp`) exchange data in virtual time, over a lossy path.
 
     python -m tests.interop.ikcp_exchange [--megabytes 50] [--loss 0.05]
 
-sends that much in each role with each recovery, compares SHA-256, and shows the first segments each way as
-they lay on the wire.
+sends the data in each role with each loss recovery, compares SHA-256, and shows the first segments of each
+direction as they were on the wire.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONV = 0x1122_3344
 TICK_MS = 10
 WINDOW = 512
 MESSAGE_BYTES = 16_000
-"""What the C library is handed at once. It fragments that: 12 segments, counted down in `frg`."""
+"""Size of one write to the C library. The library fragments it into 12 segments, counted down in `frg`."""
 NOTHING = hashlib.sha256().hexdigest()
 _NAMES = {81: "PUSH", 82: "ACK", 83: "WASK", 84: "WINS"}
 _LAYOUT = struct.Struct("<IBBHIIII")
@@ -42,7 +42,7 @@ def _recovery(name: str) -> tuple[RecoveryFactory | None, Fixed | None]:
 
 
 class Source:
-    """`total` bytes that are the same for the same seed, a block at a time, hashed as they are taken."""
+    """Source of `total` bytes, equal for equal seeds, hashed block by block as they are taken."""
 
     def __init__(self, total: int, seed: int) -> None:
         self.left = total
@@ -51,7 +51,7 @@ class Source:
         self._hash = hashlib.sha256()
 
     def peek(self, most: int) -> bytes:
-        """The next bytes, `most` at most; the same again until they are taken."""
+        """Return at most `most` next bytes; repeated calls return the same bytes until `take`."""
         while len(self._block) < most and self.left:
             block = self._rng.randbytes(min(self.left, 1 << 16))
             self.left -= len(block)
@@ -72,7 +72,7 @@ class Source:
 
 
 class Digest:
-    """Where data ends."""
+    """Sink that hashes the received data."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -89,8 +89,7 @@ class Digest:
 
 
 class CLibrary:
-    """One end run by the C library: stock KCP with nodelay, a 10 ms interval, resend 2, no congestion
-    control."""
+    """End run by the C library: stock KCP with nodelay, a 10 ms interval, resend 2, no congestion control."""
 
     def __init__(self, source: Source, sink: Digest, message_bytes: int = MESSAGE_BYTES) -> None:
         self._source, self._sink, self._message_bytes = source, sink, message_bytes
@@ -131,7 +130,7 @@ class CLibrary:
 
 
 class Ours:
-    """One end run by our engine."""
+    """End run by our engine."""
 
     def __init__(self, one: Engine, source: Source) -> None:
         self.engine, self._source = one, source
@@ -158,7 +157,7 @@ class Ours:
 
 @dataclass
 class Trace:
-    """The first segments of a direction."""
+    """First segments of a direction."""
 
     most: int
     lines: list[tuple[int, str]] = field(default_factory=list)
@@ -176,7 +175,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Result:
-    """What an exchange came to. Digests: of what went to the C library, of what came from it."""
+    """Result of an exchange. Digests: of the data to the C library, and of the data from it."""
 
     sent: tuple[str, str]
     received: tuple[str, str]
@@ -193,8 +192,8 @@ class Result:
 
 
 class Exchange:
-    """`down` bytes from the C library to us, `up` bytes from us to it, `loss` of the datagrams lost each
-    way, `delay_us` each way."""
+    """Exchange `down` bytes from the C library to us and `up` bytes from us to it, with `loss` (a share of 1)
+    of the datagrams and `delay_us` in each direction."""
 
     def __init__(
         self,
@@ -240,7 +239,7 @@ class Exchange:
                 heapq.heappush(self._flying, arrival)
 
     def _arrived(self) -> tuple[list[bytes], list[bytes]]:
-        """What reaches us now, and what reaches the C library."""
+        """Deliver the datagrams that are due at either end."""
         here: tuple[list[bytes], list[bytes]] = [], []
         while self._flying and self._flying[0][0] <= self._now_us:
             _, _, to, datagram = heapq.heappop(self._flying)
@@ -258,12 +257,12 @@ class Exchange:
         self._now_us = max(self._now_us + 1, min(at for at in times if at is not None))
 
     def run(self, limit_us: int = 600_000_000) -> Result:
-        """Until everything is delivered and acknowledged.
+        """Run until everything is delivered and acknowledged.
 
         Raises
         ------
         TimeoutError
-            When that takes more than `limit_us` of virtual time.
+            The exchange takes more than `limit_us` of virtual time.
         """
         while not (self.ours.idle and self.theirs.idle):
             self._step()
@@ -302,7 +301,7 @@ def _lines(name: str, result: Result) -> Iterator[str]:
 
 
 def main() -> int:
-    """Status 0 when every byte arrived unchanged."""
+    """Return 0 if every byte arrived unchanged."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--megabytes", type=int, default=50)
     parser.add_argument("--loss", type=float, default=0.05)

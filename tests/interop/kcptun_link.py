@@ -1,7 +1,7 @@
-"""What kcptun puts around KCP, and a blocking loop that runs our engine on a UDP socket beneath it.
+"""kcptun's framing around KCP, and a blocking loop that runs our engine on a UDP socket beneath it.
 
-With `--crypt none` kcptun still puts 20 bytes before the KCP bytes of every datagram, a nonce of 16 and the
-CRC-32 of what follows, but encrypts nothing. The KCP stream carries smux, version 1: frames of
+With `--crypt none` kcptun still prefixes the KCP bytes of every datagram with 20 bytes, a nonce of 16 and the
+CRC-32 of the rest, but encrypts nothing. The KCP stream carries smux, version 1: frames of
 u8 version, u8 command, u16 length, u32 stream, little endian, then the payload.
 """
 
@@ -29,24 +29,24 @@ LARGEST_FRAME = 32_768
 
 
 def covered(datagram: bytes) -> bytes:
-    """A KCP datagram as kcptun expects it."""
+    """Wrap a KCP datagram as kcptun expects it."""
     return bytes(_NONCE_BYTES) + zlib.crc32(datagram).to_bytes(4, "little") + datagram
 
 
 def uncovered(datagram: bytes) -> bytes:
-    """The KCP datagram in what kcptun sent."""
+    """Unwrap the KCP datagram from kcptun's datagram."""
     inner = datagram[_COVER_BYTES:]
     assert zlib.crc32(inner) == int.from_bytes(datagram[_NONCE_BYTES:_COVER_BYTES], "little")
     return inner
 
 
 def frame(command: int, stream: int, payload: bytes = b"") -> bytes:
-    """One smux frame."""
+    """Build one smux frame."""
     return _FRAME.pack(1, command, len(payload), stream) + payload
 
 
 class Frames:
-    """Takes smux frames apart."""
+    """Parser of smux frames."""
 
     def __init__(self) -> None:
         self.opened: list[int] = []
@@ -77,7 +77,7 @@ class Frames:
 
 
 class Loop:
-    """Our engine on a socket. The engine may be made when the first datagram has shown its conv."""
+    """Our engine on a socket. The engine may be made later, when the first datagram has shown its conv."""
 
     def __init__(
         self, sock: socket.socket, one: Engine | None, make: Callable[[int], Engine] | None = None
@@ -97,12 +97,12 @@ class Loop:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether everything that was written has been."""
+        """True if all written data has been acknowledged."""
         one = self.engine
         return not self._queue and one is not None and one.sending.una == one.sending.end
 
     def run(self, until: Callable[[], bool], seconds: float = 10.0) -> None:
-        """Until `until()`; it is an error if that takes longer than `seconds`."""
+        """Run until `until()` is true; fail after `seconds`."""
         ends = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < ends, "the peer does not answer as it should"
@@ -144,7 +144,7 @@ class Loop:
 
     def _send(self, datagram: bytes) -> None:
         if self._peer is not None:
-            with contextlib.suppress(BlockingIOError):  # a full buffer loses datagrams, as a network does
+            with contextlib.suppress(BlockingIOError):  # A full buffer drops datagrams, as a network does.
                 self._sock.sendto(datagram, self._peer)
 
 

@@ -1,4 +1,5 @@
-"""Our engine against the C library, in virtual time, with loss each way: every byte is compared by hash."""
+"""Our engine against the C library, in virtual time, with loss in each direction; a hash covers every
+byte."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def test_the_c_library_receives_what_we_send(recovery: str) -> None:
 
 @pytest.mark.parametrize("recovery", RECOVERIES)
 def test_we_receive_what_the_c_library_sends(recovery: str) -> None:
-    """In message mode: its segments count fragments down, and to us they are a stream all the same."""
+    """The C library in message mode counts fragments down; our engine treats them as a stream."""
     result = Exchange(recovery, down=TOTAL, seed=4, trace=20).run()
     assert result.intact
     assert result.bytes == TOTAL
@@ -36,7 +37,7 @@ def test_we_receive_what_the_c_library_sends(recovery: str) -> None:
 
 @pytest.mark.parametrize("recovery", RECOVERIES)
 def test_both_directions_at_once(recovery: str) -> None:
-    """Acknowledgements and data share datagrams then."""
+    """In this case acknowledgements and data share datagrams."""
     result = Exchange(recovery, up=TOTAL // 2, down=TOTAL // 2, seed=5).run()
     assert result.intact
     assert result.bytes == TOTAL

@@ -29,7 +29,8 @@ def sample_of(row: Row, side: Side) -> Sample:
 
 
 def check_sane(report: Recorder, *, streams: list[int]) -> None:
-    """Both ends' figures are there and agree as well as iperf3's way of ending a test allows."""
+    """Check that both ends' figures are present, and agree as well as iperf3's way of ending a test
+    allows."""
     assert report.started is not None
     assert not report.started.peer_is_iperfpy
     assert report.ended is not None
@@ -110,7 +111,7 @@ async def test_rate_and_options(iperf3_server: int) -> None:
 
 
 async def test_one_test_right_after_the_other(iperf3_server: int) -> None:
-    """iperf3 opens its listener anew after every test, and refuses for a moment."""
+    """iperf3 reopens its listener after every test, and refuses connections for a moment."""
     for _ in range(4):
         await measure(iperf3_server, plan_for(total_bytes=1_000_000))
 
@@ -139,7 +140,7 @@ def test_the_command_itself(iperf3_server: int) -> None:
 
 
 async def client_of(iperf3: str, server: Server, *flags: str) -> tuple[dict[str, Any], Recorder]:
-    """Run iperf3 against our server: its JSON, and what the server reported."""
+    """Run iperf3 against our server; give its JSON and the server's report."""
     process = await asyncio.create_subprocess_exec(
         *(iperf3, "-c", "127.0.0.1", "-p", str(server.port), "-J", *flags),
         stdout=subprocess.PIPE,
@@ -155,7 +156,7 @@ async def client_of(iperf3: str, server: Server, *flags: str) -> tuple[dict[str,
 
 
 def check_agreement(document: dict[str, Any], report: Recorder) -> None:
-    """iperf3 shows for our end what our end measured."""
+    """iperf3 shows our end's own figures for our end."""
     streams = document["end"]["streams"]
     assert len(streams) == len(report.end_rows)
     for stream, row in zip(streams, report.end_rows, strict=True):
@@ -199,7 +200,7 @@ async def test_its_client_is_told_of_our_retransmissions(iperf3: str) -> None:
 
 
 async def test_its_client_counts_bytes(iperf3: str) -> None:
-    """Nothing of what it sent is lost: we read what has arrived before we close."""
+    """No sent byte is missing: our end reads all arrived data before it closes."""
     async with serving() as server:
         document, report = await client_of(iperf3, server, "-n", "50M")
     sent = document["end"]["sum_sent"]["bytes"]

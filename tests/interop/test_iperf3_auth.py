@@ -35,7 +35,7 @@ SHORT: dict[str, Any] = {"duration_us": 500_000}
 
 @dataclass(frozen=True)
 class Keys:
-    """A key pair and a list of one user, mario with the password rossi."""
+    """Key pair and list of one user, mario with the password rossi."""
 
     private: Path
     public: Path
@@ -66,7 +66,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 @pytest.fixture
 def guarded_iperf3(iperf3: str, keys: Keys, tmp_path: Path) -> Iterator[int]:
-    """The port of an iperf3 server that asks for a password."""
+    """Port of an iperf3 server that asks for a password."""
     port, log = free_port(), tmp_path / "server.txt"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -84,7 +84,7 @@ def guarded_iperf3(iperf3: str, keys: Keys, tmp_path: Path) -> Iterator[int]:
 
 
 async def test_our_client_at_its_server(guarded_iperf3: int, keys: Keys) -> None:
-    """iperf3 before 3.17 knows the old padding only."""
+    """iperf3 before 3.17 supports the old padding only."""
     report = await measure(guarded_iperf3, plan_for(**SHORT), credentials=keys.client(pkcs1=True))
     assert report.end_rows[0].local.bytes > 0
 
@@ -103,7 +103,7 @@ async def test_a_client_without_a_password(guarded_iperf3: int) -> None:
 
 
 async def its_client(iperf3: str, port: int, keys: Keys, password: str) -> dict[str, Any]:
-    """The JSON of an iperf3 that presents this password."""
+    """Run iperf3 with this password; give its JSON."""
     process = await asyncio.create_subprocess_exec(
         *(iperf3, "-c", "127.0.0.1", "-p", str(port), "-J", "-t", "1", "--username", "mario"),
         *("--rsa-public-key-path", str(keys.public)),
@@ -140,7 +140,7 @@ async def test_our_client_at_our_server(keys: Keys, pkcs1: bool) -> None:
 
 
 def test_what_openssl_seals_with_oaep_we_open(keys: Keys) -> None:
-    """The padding of iperf3 since 3.17, made by the library that it uses."""
+    """Encrypt with the padding of iperf3 since 3.17, by the library that it uses."""
     plain = f"user: mario\npwd:  rossi\nts:   {int(time.time())}".encode()
     sealed = subprocess.run(
         [

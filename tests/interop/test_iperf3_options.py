@@ -1,4 +1,4 @@
-"""iperf3's options across the wire: what we ask its server for is what it sees, and the other way round."""
+"""iperf3's options across the wire: its server sees the options of our client, and the other way round."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def at(document: Json, path: str) -> Any:
 
 
 def ours_at_theirs(iperf3: str, folder: Path, *flags: str, host: str = "127.0.0.1") -> tuple[Json, Json]:
-    """The JSON of our command, and that of an iperf3 server that runs for this one test."""
+    """Run our command against an iperf3 server for one test; give the JSON of both."""
     port, log = free_port(), folder / "server.json"
     with log.open("w") as output:
         server = subprocess.Popen(
@@ -63,7 +63,7 @@ def ours_at_theirs(iperf3: str, folder: Path, *flags: str, host: str = "127.0.0.
 
 
 def _listens(port: int) -> bool:
-    """Without connecting, which would be the server's one test."""
+    """Wait without connecting: a connection would be the server's one test."""
     wanted = f":{port:04X} "
     tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
     return any(
@@ -132,7 +132,7 @@ def test_its_server_receives_all_of_it(iperf3: str, flags: str, count: int, tmp_
     assert ours["end"]["sum_sent"]["bytes"] == count
     assert ours["end"]["sum_received"]["bytes"] == count
     assert theirs["end"]["sum_received"]["bytes"] == count
-    # That it got time to read the rest is no part of the time in which it received.
+    # The time for reading the rest does not count as receiving time.
     waited_s = theirs["end"]["sum_received"]["seconds"] - ours["end"]["sum_received"]["seconds"]
     assert waited_s == pytest.approx(STOCK_DRAIN_S, rel=0.5)
 
@@ -141,7 +141,7 @@ def test_its_server_receives_all_of_it(iperf3: str, flags: str, count: int, tmp_
     ("flags", "streams"), [("", 1), ("-P 3", 3), ("-P 2 --bidir", 4), ("-P 2 -R", 2), ("-u -P 2", 2)]
 )
 def test_local_ports_count_up(iperf3: str, flags: str, streams: int, tmp_path: Path) -> None:
-    """Stream i uses PORT + i, also when some of them receive."""
+    """Stream i uses PORT + i, even if some streams receive."""
     ports = list(free_ports(streams))
     ours, theirs = ours_at_theirs(iperf3, tmp_path, "-t", "0.5", "--cport", str(ports[0]), *flags.split())
     assert [one["local_port"] for one in ours["start"]["connected"]] == ports
@@ -152,7 +152,7 @@ def test_local_ports_count_up(iperf3: str, flags: str, streams: int, tmp_path: P
 
 
 async def theirs_at_ours(iperf3: str, server: Server, *flags: str) -> Json:
-    """The JSON of iperf3's client."""
+    """Run iperf3's client; give its JSON."""
     process = await asyncio.create_subprocess_exec(
         *(iperf3, "-c", "127.0.0.1", "-p", str(server.port), "-J", *flags),
         stdout=subprocess.PIPE,

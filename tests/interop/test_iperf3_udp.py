@@ -1,6 +1,7 @@
 """UDP tests with the real iperf3: our client with its server, its client with our server.
 
-Rates are low enough for a busy machine's socket buffers; what is lost all the same must be accounted for.
+Rates are low enough for a busy machine's socket buffers; losses that occur all the same must be accounted
+for.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ RATE: dict[str, Any] = {"rate_bps": 10_000_000, "block_bytes": 1000}
 SECOND: dict[str, Any] = {"duration_us": 1_000_000, "interval_us": 500_000, **RATE}
 BLOCKS: dict[str, Any] = {"total_blocks": 200, **RATE}
 OVERLAP_DATAGRAMS = 80
-"""What a receiver may have numbered more than the sender had sent by its own last look."""
+"""Number of datagrams by which a receiver's count may exceed the sender's last count."""
 OMIT_SLACK = 0.4
-"""Both ends omit by their own clock; with what was omitted, a figure would be twice as large."""
+"""Both ends omit by their own clock; figures that include the omitted time would be twice as large."""
 
 
 def udp_plan(settings: dict[str, Any] | None = None, **changes: Any) -> Plan:
@@ -46,8 +47,8 @@ def count(sample: Sample, key: str) -> int:
 
 
 def check_row(row: Row, block_bytes: int) -> None:
-    """Bytes, numbers and losses of both ends fit together, whoever counted them. Whoever receives may stop
-    before the other has heard of the end, so a sender may have sent more than was ever numbered."""
+    """Check that bytes, numbers and losses of both ends fit together. The receiver may stop before the sender
+    learns of the end, so the sender may have sent more datagrams than the receiver numbered."""
     sent, received = sample_of(row, Side.SENDER), sample_of(row, Side.RECEIVER)
     assert received.bytes > 0
     assert sent.bytes == count(sent, "datagrams_sent") * block_bytes
@@ -55,7 +56,7 @@ def check_row(row: Row, block_bytes: int) -> None:
     assert 0 <= lost < numbered <= count(sent, "datagrams_sent") + OVERLAP_DATAGRAMS
     if row.local.side is Side.RECEIVER:
         assert received.bytes == (numbered - lost) * block_bytes
-    else:  # iperf3 numbers what arrives until its socket is closed, and counts bytes until it hears of it
+    else:  # iperf3 numbers arrivals until its socket is closed, but counts bytes until it learns of the end.
         assert received.bytes <= (numbered - lost) * block_bytes
     jitter_us = received.values["jitter_us"]
     assert isinstance(jitter_us, int | float)
@@ -154,7 +155,7 @@ async def test_bytes_are_whole_datagrams_with_its_server(iperf3_server: int) -> 
 
 @directed
 async def test_omit_with_its_server(iperf3_server: int, direction: Direction) -> None:
-    """3.12 numbers the omitted datagrams, too, and does not say how many they were."""
+    """iperf3 3.12 numbers omitted datagrams too, and does not report their number."""
     plan = udp_plan(**SECOND, omit_us=1_000_000, direction=direction)
     report = await measure(iperf3_server, plan)
     assert [rows[0].local.omitted for rows in report.intervals] == [True] * 2 + [False] * 2
@@ -166,7 +167,7 @@ async def test_omit_with_its_server(iperf3_server: int, direction: Direction) ->
 
 
 async def test_one_udp_test_right_after_the_other(iperf3_server: int) -> None:
-    """As soon as it is free: for a moment after a test, iperf3 refuses the next."""
+    """Retry until the server is free: for a moment after a test, iperf3 refuses the next."""
     plan, measured = udp_plan(**BLOCKS), 0
     async with asyncio.timeout(120):
         while measured < 4:
@@ -187,7 +188,7 @@ def figures(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def check_agreement(document: dict[str, Any], report: Recorder) -> None:
-    """iperf3 shows of every stream what it sent or counted itself, and what our end told it."""
+    """iperf3 shows its own counts of every stream, and those that our end reported."""
     shown = figures(document)
     assert len(shown) == len(report.end_rows)
     for stream, row in zip(shown, report.end_rows, strict=True):
@@ -248,7 +249,7 @@ async def test_with_its_client(
 
 @pytest.mark.parametrize("way", [(), ("-R",)], ids=["forward", "reverse"])
 async def test_its_client_omits(iperf3: str, way: tuple[str, ...]) -> None:
-    """It takes the omitted datagrams away from what we tell it."""
+    """iperf3 subtracts the omitted datagrams from the counts that we report."""
     async with serving() as server:
         flags = ("-u", "-b", "10M", "-l", "1000", "-t", "1", "-O", "1")
         document, report = await client_of(iperf3, server, *flags, *way)
@@ -267,7 +268,7 @@ async def test_two_of_its_udp_clients_at_once(iperf3: str) -> None:
 
 
 async def test_its_client_reads_its_loss_from_us(iperf3: str) -> None:
-    """Unlimited, from a program that outruns its reader: whatever is lost is lost in both reports."""
+    """The sender has no rate limit and outruns the receiver; both reports must show the same losses."""
     async with serving() as server:
         document, report = await client_of(iperf3, server, "-u", "-b", "0", "-l", "1400", "-t", "1")
     received = sample_of(report.end_rows[0], Side.RECEIVER)
@@ -278,8 +279,9 @@ async def test_its_client_reads_its_loss_from_us(iperf3: str) -> None:
 
 
 async def test_both_receivers_say_the_same_of_the_same_traffic(iperf3: str, iperf3_server: int) -> None:
-    """What an iperf3 client sends reaches an iperf3 server and our receiver over one path that loses,
-    reorders and delays. Numbers are equal; jitter is, as far as two programs are woken alike."""
+    """Datagrams of an iperf3 client reach an iperf3 server and our receiver over one path that drops,
+    reorders and delays. Counts are equal; jitter is close, because the two programs are woken at slightly
+    different times."""
     async with Tap(iperf3_server) as tap:
         flags = ("-u", "-b", "400K", "-l", "500", "-k", "182", "-J")
         process = await asyncio.create_subprocess_exec(

@@ -48,7 +48,7 @@ def told(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> Run:
 
 
 def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
-    """Where ours lacks a key of theirs, or has another type there. More keys are no difference."""
+    """List keys that ours lacks or has with another type. Additional keys are no difference."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key, value in theirs.items():
             if key not in ours:
@@ -81,7 +81,7 @@ def test_nothing_of_iperf3s_is_missing_or_of_another_type(
 
 
 def test_what_was_asked_for_is_told_as_iperf3_tells_it(runs: dict[tuple[str, str], Run]) -> None:
-    """But for what differs by nature, the two say the same about the same command line."""
+    """Apart from measured values, both programs print the same for the same command line."""
     for mode in MODES:
         theirs = told(runs, mode, "iperf3 and iperf3").client["start"]
         ours = told(runs, mode, "ours and iperf3").client["start"]
@@ -182,7 +182,7 @@ def test_sums_are_the_sums_of_their_parts(runs: dict[tuple[str, str], Run], mode
 
 @pytest.mark.parametrize("mode", MODES | OURS_ALONE)
 def test_the_intervals_of_every_counter_add_up(runs: dict[tuple[str, str], Run], mode: str) -> None:
-    """Those of the other end, too, which come over the control channel."""
+    """The sums of the peer's figures, which arrive over the control connection, are checked too."""
     for document in told(runs, mode, "ours and ours").documents_of_ours():
         metrics = transport(document["start"]["transport"]).metrics
         counters = [metric for metric in metrics if metric.kind is Kind.COUNTER]
@@ -200,7 +200,7 @@ def test_the_intervals_of_every_counter_add_up(runs: dict[tuple[str, str], Run],
 
 @pytest.mark.parametrize("mode", MODES | OURS_ALONE)
 def test_both_ends_tell_the_same_story(runs: dict[tuple[str, str], Run], mode: str) -> None:
-    """Between two of ours, client and server agree on every figure of the end but who they are."""
+    """Between two iperfpy, client and server agree on every figure of `end` but their roles."""
     run = told(runs, mode, "ours and ours")
     names = [name for name in run.client["end"] if name.startswith("sum")]
     assert names == [name for name in run.server["end"] if name.startswith("sum")]
@@ -250,7 +250,7 @@ def test_a_parser_for_iperf3_reads_ours(runs: dict[tuple[str, str], Run], mode: 
 @pytest.mark.parametrize("pair", WITH_OURS)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_stricter_parser_reads_ours(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> None:
-    """It wants to know of every figure which end observed it."""
+    """The parser needs to know, for every figure, which end observed it."""
     library = pytest.importorskip("iperf3_lib.result", reason="iperf3-lib needs Python 3.12")
     reference, run = told(runs, mode, "iperf3 and iperf3"), told(runs, mode, pair)
     for role in sorted(run.ours):

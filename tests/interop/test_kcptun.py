@@ -1,5 +1,5 @@
-"""Our engine against kcptun, that is kcp-go as it is deployed, over loopback: as the client of its server,
-and as the server of its client. The bytes that cross are compared by hash."""
+"""Our engine against kcptun, a deployed kcp-go, over loopback, as client and as server. Hashes cover the
+bytes."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def _engine(recovery: str, conv: int, deliver: Deliver) -> Engine:
 
 
 def _frames(data: bytes, stream: int) -> bytes:
-    """Data as the payload of a smux stream."""
+    """Wrap data as the payload of a smux stream."""
     pieces = (data[at : at + LARGEST_FRAME] for at in range(0, len(data), LARGEST_FRAME))
     return b"".join(frame(PSH, stream, piece) for piece in pieces)
 
 
 @pytest.fixture
 def kcptun(tmp_path: Path) -> Iterator[Callable[[str, list[str]], None]]:
-    """Starts a kcptun program, and waits until it listens."""
+    """Start a kcptun program, and wait until it listens."""
     running = []
 
     def start(name: str, addresses: list[str]) -> None:
@@ -70,7 +70,7 @@ def udp() -> Iterator[socket.socket]:
 
 
 class Echo(threading.Thread):
-    """A TCP server for one connection that sends back what it gets."""
+    """TCP server that echoes one connection."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -116,7 +116,7 @@ def test_we_are_the_client_of_a_kcptun_server(
 def test_we_are_the_server_of_a_kcptun_client(
     recovery: str, kcptun: Callable[[str, list[str]], None], udp: socket.socket
 ) -> None:
-    """kcp-go chooses the conv and speaks first; we send back as much as it sent."""
+    """kcp-go chooses the conv and sends first; we send as many bytes back."""
     local = free_port()
     kcptun(
         "kcptun-client",

@@ -1,4 +1,5 @@
-"""--get-server-output: asked of iperf3, asked by iperf3, and between two of ours."""
+"""--get-server-output: our client with iperf3's server, iperf3's client with ours, and between two
+iperfpy."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def server(program: Sequence[str], log: Path, *flags: str) -> Iterator[int]:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody does, without disturbing them."""
+    """True if a server listens, by the kernel's tables."""
     wanted = f":{port:04X} "
     tables = [Path(name) for name in ("/proc/net/tcp", "/proc/net/tcp6")]
     rows = [row for table in tables if table.exists() for row in table.read_text().splitlines()]
@@ -77,7 +78,7 @@ def test_as_text(
 
 
 def test_as_json(programs: tuple[Sequence[str], Sequence[str]], tmp_path: Path) -> None:
-    """The server's figure is the receiver's, and the client shows the same one."""
+    """The server's figure is the receiver's, and the client shows the same figure."""
     with server(programs[1], tmp_path / "log", "-J") as port:
         document = client(programs[0], port)
     told = document["server_output_json"]

@@ -1,5 +1,5 @@
-"""A path between an iperf3 client and an iperf3 server that loses, reorders and delays datagrams by a fixed
-pattern, and shows everything that it delivers to our receiver as well."""
+"""Path between an iperf3 client and an iperf3 server that drops, reorders and delays datagrams by a fixed
+pattern, and delivers the same datagrams to our receiver."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HEADER_BYTES = 12
 
 
 class Tap:
-    """TCP is carried as it is; UDP by the pattern. Datagrams too short for a header always pass.
+    """Forwards TCP unchanged, and UDP by the pattern. Datagrams too short for a header always pass.
 
     Attributes
     ----------
-    port : of 127.0.0.1, TCP and UDP, where the server seems to be
+    port : of 127.0.0.1, TCP and UDP, at which the client sees the server
     dropped, overtaken, delivered : datagrams, so far
     """
 
@@ -64,7 +64,7 @@ class Tap:
             sock.close()
 
     def tally(self) -> Tally:
-        """What our receiver makes of it."""
+        """Deliver the datagram to our receiver."""
         self._ours.settimeout(0.1)
         while self._reception.tally.datagrams < self.delivered:
             before = self._reception.tally.datagrams
@@ -95,7 +95,7 @@ class Tap:
                 self._after_delay(held)
 
     def _after_delay(self, data: bytes) -> None:
-        """Every second one comes `DELAY_S` later; none comes before the one in front of it."""
+        """Delay every second datagram by `DELAY_S`, without reordering."""
         now = asyncio.get_running_loop().time()
         self._carried += 1
         self._outgoing.put_nowait((now + DELAY_S * (self._carried % DELAYED_EVERY), data))

@@ -3,10 +3,10 @@
     python -m tests.studies.paths                    # everything, worst of 3 seeds: hours
     python -m tests.studies.paths --quick            # a few cases of every line, one seed: minutes
     python -m tests.studies.paths --only policer --only fair --seeds 5
-    python -m tests.studies.paths --minutes 30       # as far as it comes; the same command goes on
+    python -m tests.studies.paths --minutes 30       # stops after that; the same command continues
 
-Cases come in a fixed shuffled order, so a part of the grid is spread over all of it. Every finished
-simulation is kept in results/sim-<date>.jsonl; what is there is not run again, unless --fresh.
+Cases come in a fixed shuffled order, so a partial run samples the whole grid. Every finished simulation is
+kept in results/sim-<date>.jsonl and not run again, unless --fresh is given.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.studies.paths.run import Outcome, run_all
 from tests.studies.paths.targets import GRID, TARGETS, judge
 
 _QUICK = 4
-LINES = sorted({case.line for case in all_cases(RATES[:1])})  # at any rate they are all there
+LINES = sorted({case.line for case in all_cases(RATES[:1])})  # every line has cases at this rate
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def jobs(options: argparse.Namespace) -> list[tuple[Case, int]]:
-    """Every case with its first seed, then with the next."""
+    """List the simulations: every case with its first seed, then with the next."""
     cases = all_cases([1e6 * rate for rate in options.rates])
     if options.only:
         cases = [case for case in cases if case.line in options.only]
@@ -68,7 +68,7 @@ def _outcome(line: dict[str, Any]) -> Outcome:
 
 
 def simulate(options: argparse.Namespace, wanted: Sequence[tuple[Case, int]]) -> list[Outcome]:
-    """Run what is not there yet; returns all that was wanted and is there."""
+    """Run the simulations that the record lacks; return all of `wanted` that are in the record then."""
     path = options.out / f"{options.name}.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)

@@ -1,4 +1,5 @@
-"""Every path of the grid. One flow over one path unless it says otherwise; nothing is tuned per case."""
+"""The paths of the grid. A case is one flow over one path unless its kind says otherwise; nothing is tuned
+per case."""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ from iperfpy.protocols.simulator.path import Bursts, Change, Path, bdp_bytes, wi
 from tests.studies.paths.watched import PAYLOAD_SHARE
 
 SMALLEST_BUFFER = 8
-"""Datagrams: no bottleneck has less."""
+"""Smallest buffer of a bottleneck, in datagrams."""
 WINDOW = 65_535
 REPAIR_RTTS = 1.25
 WALKED, SETTLING = 40, 4
-"""Windows that are walked through to see what the window allows, and the last of them that does not count."""
+"""Number of windows that `window_share` simulates, and the number of first ones that it leaves out."""
 RATES = (5e6, 20e6, 100e6, 500e6)
 RTTS_MS = (10.0, 60.0, 170.0, 300.0)
 BUFFERS = (0.1, 1.0, 10.0)
@@ -29,7 +30,7 @@ _SHUFFLE = 4
 
 
 class Kind(enum.Enum):
-    """What is simulated."""
+    """Kind of simulation."""
 
     SOLO = "one flow"
     STEPS = "one flow over a path that changes"
@@ -40,8 +41,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """From `at_s` on the path allows this goodput at this round-trip time. The path is whole again then:
-    an outage is over."""
+    """Goodput and round-trip time that the path allows from `at_s` on. An outage is over at that time."""
 
     at_s: float
     limit_bits_per_s: float
@@ -50,8 +50,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`limit_bits_per_s` is the goodput that the path allows, over all flows. `window_share`: how much of
-    the path KCP's window of 65,535 segments lets it use; the limit is computed with it."""
+    """`limit_bits_per_s` is the goodput that the path allows, over all flows. `window_share`: share of the
+    path that KCP's window of 65,535 segments can use; the limit is computed with it."""
 
     line: str
     name: str
@@ -68,7 +68,7 @@ class Case:
 
 
 def link(rate: float, rtt_ms: float, buffer_bdp: float, **fields: object) -> tuple[Path, Path]:
-    """Forward and backward path with the propagation split evenly and a clean way back."""
+    """Make forward and backward path, with half of the propagation delay each, and a clean way back."""
     buffer = max(bdp_bytes(rate, rtt_ms * 1e3, buffer_bdp), SMALLEST_BUFFER * wire_bytes(1_400))
     forward = Path(rate_bits_per_s=rate, buffer_bytes=buffer, delay_us=rtt_ms * 500)
     return forward.with_(**fields), Path(delay_us=rtt_ms * 500)
@@ -76,19 +76,20 @@ def link(rate: float, rtt_ms: float, buffer_bdp: float, **fields: object) -> tup
 
 @cache
 def window_share(rate: float, rtt_us: float, loss: float) -> float:
-    """How much of what a path delivers, rate x (1 - loss), a window of 65,535 segments can use; at most 1.
+    """Compute the share of the delivered rate, rate x (1 - loss), that 65,535 segments can use; at most 1.
 
-    A segment holds the window from its first transmission until it and everything before it arrived. Repairs
-    take 1.25 round trips each, as with the reordering window of RFC 8985: who finds losses sooner may exceed
-    this. Whom a window waits for is the unluckiest of all that is in it, so segments are drawn and sent, a
-    window at a time, as fast as their repairs leave room; times are in round trips.
+    A segment occupies the window from its first transmission until it and all segments before it have
+    arrived. Repairs take 1.25 round trips each, as with the reordering window of RFC 8985; a sender that
+    detects losses sooner may exceed this share. The segment with most losses delays its whole window, so
+    numbers of losses are drawn at random, and segments are sent window by window as repairs make room. Times
+    are in round trips.
     """
     bdp = rate * rtt_us / 8e6 / wire_bytes(1_400)
     delivered = bdp * (1 - loss)
     if not loss or bdp <= 1:
         return min(1.0, WINDOW / bdp)
     if bdp * (1 + REPAIR_RTTS * (1 + log(WALKED * WINDOW) / log(1 / loss))) < WINDOW:
-        return 1.0  # not even for the unluckiest of those that would be drawn
+        return 1.0  # The window is large enough even for the segment with most losses.
     rng, at = np.random.default_rng(1), np.arange(WINDOW) / delivered
     arrived, earliest, settled = np.zeros(WINDOW), 0.0, 0.0
     for walk in range(WALKED):
@@ -101,7 +102,7 @@ def window_share(rate: float, rtt_us: float, loss: float) -> float:
 
 
 def lossy(rate: float, rtt_ms: float, buffer_bdp: float, loss: float, seconds: float = 30.0) -> Case:
-    """A point of the grid proper: random loss behind the bottleneck."""
+    """Make a point of the regular grid: random loss behind the bottleneck."""
     forward, backward = link(rate, rtt_ms, buffer_bdp, loss=loss)
     share = window_share(rate, rtt_ms * 1e3, loss)
     limit = rate * (1 - loss) * PAYLOAD_SHARE * share
@@ -130,7 +131,7 @@ def _policers() -> Iterator[Case]:
 
 
 _SOME = ((5e6, 170.0), (20e6, 60.0), (100e6, 60.0))
-"""Paths on which the other troubles are tried."""
+"""List the paths on which the other impairments are tried."""
 
 
 def _bursts() -> Iterator[Case]:
@@ -206,8 +207,7 @@ def _company() -> Iterator[Case]:
 
 
 def all_cases(rates: Sequence[float] = RATES) -> list[Case]:
-    """All lines, shuffled, and always in the same order: however far a run comes, what it has seen is
-    spread over the grid."""
+    """List all cases in a fixed shuffled order, so that a run which is stopped has sampled the whole grid."""
     cases = [
         *_grid(rates),
         *_policers(),
@@ -222,7 +222,7 @@ def all_cases(rates: Sequence[float] = RATES) -> list[Case]:
 
 
 def thinned(cases: Sequence[Case], most: int) -> list[Case]:
-    """The first `most` cases of each line."""
+    """Keep the first `most` cases of each line."""
     seen: dict[str, int] = {}
     chosen = []
     for case in cases:

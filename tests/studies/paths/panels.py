@@ -1,4 +1,4 @@
-"""Goodput and round-trip time over loss, a panel for each buffer."""
+"""Chart of the grid: goodput and round-trip time over random loss, a panel for each buffer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MARKERS = {10.0: "o", 60.0: "s", 170.0: "^", 300.0: "D"}
 
 
 def points(outcomes: Iterable[Outcome]) -> Points:
-    """The runs of the grid proper."""
+    """Collect the runs of the regular grid."""
     where = {
         lossy(rate, rtt_ms, buffer, loss).name: (rate, rtt_ms, buffer, loss)
         for rate in RATES
@@ -36,7 +36,7 @@ def points(outcomes: Iterable[Outcome]) -> Points:
 
 
 def draw(path: Path, outcomes: Iterable[Outcome], title: str) -> bool:
-    """One point per path, the median of its seeds, with a line to the worst. False: nothing to draw.
+    """Draw one point per path, the median of its seeds, with a line to the worst. Returns False without runs.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def draw(path: Path, outcomes: Iterable[Outcome], title: str) -> bool:
     shape: dict[str, Any] = {"nrows": 2, "ncols": len(BUFFERS), "sharex": True, "sharey": "row"}
     with chart.figure(path, title, figsize=(12, 6.6), **shape) as (drawn, panels):
         for (rate, rtt_ms, buffer, loss), values in found.items():
-            # Side by side, not on top of each other.
+            # Shift the points, so that paths with equal loss stand side by side.
             x = LOSSES.index(loss) + 0.16 * (RATES.index(rate) - 1.5) + 0.03 * (RTTS_MS.index(rtt_ms) - 1.5)
             for axes, name, worst in zip(panels[:, BUFFERS.index(buffer)], values, (min, max), strict=True):
                 middle = median(values[name])

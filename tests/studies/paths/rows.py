@@ -15,7 +15,7 @@ HEADINGS = ("what", "at least", "aim", "worst", "median", "runs", "below", "verd
 
 
 def figure(value: float, unit: str) -> str:
-    """A number as the table shows it."""
+    """Format a number for the table."""
     if unit == "%":
         return f"{100 * value:.2f} %"
     return f"{value:.1f}{unit}" if unit else f"{value:.3f}"
@@ -31,7 +31,7 @@ def bound(bounds: tuple[float, float], target: Target) -> str:
 
 
 def cells(judged: Judged) -> tuple[str, ...]:
-    """A row. `below` counts the runs that do not reach `at least`."""
+    """Build a row. `below` counts the runs that miss `at least`."""
     target = judged.target
     asked = (target.what, bound(target.limit, target), bound(target.aim, target))
     if judged.verdict is Verdict.MISSING:

@@ -1,4 +1,4 @@
-"""One simulation -> plain figures."""
+"""Runs one simulation and reduces it to plain figures."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from tests.studies.paths.watched import SECOND, Snapshot, Watched, bbr_engine, s
 SETTLED_S = 5.0
 LATE_S = 15.0
 FAIR = 0.95
-"""Jain's index from which on two flows count as converged."""
+"""Jain's index above which two flows count as converged."""
 _LATE_WINDOW_S = 4.0
 _QUEUED = 1.25
-"""Mean round-trip time against the empty path's up to which a changed path counts as settled."""
+"""Largest ratio of mean to base round-trip time at which a flow counts as settled after a change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a case: shares of 1, times in seconds or round trips, as its kind has them."""
+    """Figures of one simulation: shares of 1, times in seconds or round trips, depending on the kind of
+    case."""
 
     line: str
     name: str
@@ -37,7 +38,7 @@ class Outcome:
 
 
 def run(case: Case, seed: int) -> Outcome:
-    """One simulation."""
+    """Run one simulation."""
     return Outcome(case.line, case.name, seed, _RUNNERS[case.kind](case, seed))
 
 
@@ -47,9 +48,10 @@ def _solo(case: Case, seed: int) -> dict[str, float]:
 
 
 def steady(watched: Watched, case: Case) -> dict[str, float]:
-    """After the first five seconds: what was reported, and what the simulator saw. What was sent again in
-    excess of what was dropped is that of the whole run, and of all that was dropped a round trip before its
-    end: what the start drops is sent again after it."""
+    """Figures after the first five seconds, from the sender's counters and from the simulator. `excess`
+    (retransmissions above drops) covers the whole run, because segments dropped at the start are
+    retransmitted later; drops of the last round trip are left out, because their retransmissions have not
+    been sent yet."""
     stretch, whole = watched.between(SETTLED_S, case.seconds), watched.between(0.0, case.seconds)
     cause = watched.between(0.0, case.seconds - case.rtt_us / 1e6).truth
     truth, segments = stretch.truth, max(1, stretch.segments)
@@ -66,7 +68,8 @@ def steady(watched: Watched, case: Case) -> dict[str, float]:
 
 
 def _start(watched: Watched, case: Case) -> dict[str, float]:
-    """When the receiver's rate, over a round trip and at least 0.2 s, first reaches 90 % of the limit."""
+    """Find the time at which the receiver's rate, over a round trip and at least 0.2 s, reaches 90 % of the
+    limit."""
     snapshots = watched.snapshots
     step = max(2, round(case.rtt_us / 1e5))
     at_s = case.seconds
@@ -79,7 +82,7 @@ def _start(watched: Watched, case: Case) -> dict[str, float]:
 
 
 def _received(first: Snapshot, last: Snapshot) -> float:
-    """Bits per second that reached the receiver, in order or not."""
+    """Compute the rate of arrivals at the receiver, in order or not, in bits per second."""
     return 8e6 * (last.received - first.received) / (last.now_us - first.now_us)
 
 
@@ -99,8 +102,8 @@ def _steps(case: Case, seed: int) -> dict[str, float]:
 
 
 def settling(snapshots: list[Snapshot], stage: Stage, end_s: float) -> float:
-    """Seconds until the receiver's rate over half a second, or two round trips, is within a tenth of the
-    limit with no more queue than the table allows, and stays so on average until the stage's end."""
+    """Find the seconds until the receiver's rate over half a second, or two round trips, is within a tenth of
+    the limit with a queue that the table allows, and its average stays there until the end of the stage."""
     within = [one for one in snapshots if stage.at_s * 1e6 <= one.now_us <= end_s * 1e6]
     step = max(5, round(2 * stage.rtt_us / 1e5))
     last = within[-1]
@@ -117,7 +120,7 @@ def settling(snapshots: list[Snapshot], stage: Stage, end_s: float) -> float:
 def together(
     case: Case, seed: int, makers: list[Callable[[int], Engine]], starts_s: list[float]
 ) -> list[Watched]:
-    """Several flows over one bottleneck."""
+    """Run several flows over one bottleneck."""
     simulation = Simulation(seed)
     forward, backward = simulation.link(case.forward), simulation.link(case.backward)
     flows = []
@@ -132,7 +135,7 @@ def together(
 
 
 def jain(rates: Iterable[float]) -> float:
-    """Jain's fairness index: 1 when all are equal, 1/n when one has everything."""
+    """Compute Jain's fairness index: 1 if all rates are equal, 1/n if one flow has everything."""
     values = list(rates)
     squares = sum(value * value for value in values)
     return sum(values) ** 2 / (len(values) * squares) if squares else 0.0
@@ -162,14 +165,14 @@ def _late(case: Case, seed: int) -> dict[str, float]:
 
 
 def cubic_engine(number: int) -> Engine:
-    """CUBIC over our recovery: what a kernel's TCP would do."""
+    """Make an engine with CUBIC over our loss recovery, as a stand-in for a kernel's TCP."""
     engine = bbr_engine(number)
     engine.steer(Cubic())
     return engine
 
 
 def classic_engine(number: int) -> Engine:
-    """KCP as kcp-go has it with its congestion control on."""
+    """Make an engine like kcp-go's KCP with its congestion control on."""
     return stock(number, KcpSettings(nc=0))
 
 
@@ -177,7 +180,8 @@ RIVALS: dict[str, Callable[[int], Engine]] = {"cubic": cubic_engine, "classic": 
 
 
 def _rival(case: Case, seed: int) -> dict[str, float]:
-    """Our goodput against the max-min fair share: half, and what the other could not use if it were alone."""
+    """Compare our goodput with the max-min fair share: half, plus the part that the other flow could not use
+    alone."""
     make = RIVALS[case.rival]
     alone = together(case, seed, [make], [0.0])[0]
     ours, theirs = together(case, seed, [bbr_engine, make], [0.0, 0.1])
@@ -206,7 +210,7 @@ def _run(job: tuple[Case, int]) -> Outcome:
 
 
 def run_all(jobs: Iterator[tuple[Case, int]], processes: int) -> Iterator[Outcome]:
-    """Every job over so many processes, as they finish; a job is taken when there is a process for it."""
+    """Run the jobs in `processes` processes, and yield outcomes as they finish. Jobs are taken one by one."""
     if processes == 1:
         yield from map(_run, jobs)
         return

@@ -1,14 +1,14 @@
-"""The experiment that this project began with: KCP over 170 ms and about 20 Mb/s, up and down.
+"""The report that the project began with, simulated: KCP over 170 ms and about 20 Mb/s, up and down.
 
     make seed                            # or python -m tests.studies.paths.seed: half a minute
 
 The author of iperf-go measured KCP (normal mode, window 512, flush 10 ms, no congestion control) at 17.7 Mb/s
 up with 25 % lost and at 8.1 Mb/s down with 121 % retransmitted, asked why the directions differ so much, and
-what to do. Of his path only the delay and the rate are known. `PATHS` are the simplest ones on which the same
-settings give his figures: 24 Mb/s up and a bucket of 192 KB down were chosen for that, and nothing else was
-fitted; `kcp-bbr` runs on them as it is.
+what to do. Only the delay and the rate of his path are known. `PATHS` are the simplest paths on which the
+same settings give his figures: 24 Mb/s up and a bucket of 192 KB down were chosen for that, and nothing else
+was fitted. `kcp-bbr` was not tuned to them.
 
-`Wire` finds out what really became of every transmission; the table shows it beside what the sender reports.
+`Wire` follows every transmission; the table shows its count of spurious retransmissions beside the sender's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from iperfpy.protocols.simulator.simulation import Simulation
 
 RTT_US = 170_000
 SECONDS = 10.0
-"""What iperf runs for; the start is part of it."""
+"""iperf's default duration, start included."""
 QUEUE_BYTES = bdp_bytes(20e6, RTT_US)
 
 PATHS = {
@@ -50,7 +50,7 @@ MAKERS: dict[str, Callable[[], Engine]] = {
 
 
 class Wire:
-    """What every transmission of every segment came to, by its stamp: each has its own."""
+    """Fate of every transmission of every segment, by its time stamp; each transmission has its own."""
 
     def __init__(self) -> None:
         self._sent: defaultdict[int, list[int]] = defaultdict(list)
@@ -64,8 +64,8 @@ class Wire:
         self._arrived.update(_segments([batch]))
 
     @property
-    def unneeded(self) -> int:
-        """Transmissions of segments of which an earlier one arrived, in time or later."""
+    def spurious(self) -> int:
+        """Number of retransmissions of segments whose earlier transmission arrived, before or after them."""
         count = 0
         for number, stamps in self._sent.items():
             here = [at for at, stamp in enumerate(stamps) if (number, stamp) in self._arrived]
@@ -74,7 +74,7 @@ class Wire:
 
 
 def _segments(batches: Sequence[DatagramBatch]) -> Iterator[tuple[int, int]]:
-    """Serial number and stamp of every data segment; ours fill a datagram each."""
+    """Yield sequence number and time stamp of every data segment; ours fill a datagram each."""
     for batch in batches:
         for datagram in batch:
             _, cmd, _, _, stamp, number, _, _ = HEADER.unpack_from(datagram.data, 0)
@@ -83,7 +83,7 @@ def _segments(batches: Sequence[DatagramBatch]) -> Iterator[tuple[int, int]]:
 
 
 class Tapped:
-    """An endpoint whose traffic a `Wire` sees."""
+    """An endpoint whose traffic a `Wire` records."""
 
     def __init__(self, engine: Engine, wire: Wire) -> None:
         self._engine, self._wire = engine, wire
@@ -101,20 +101,21 @@ class Tapped:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One run. Shares in per cent: `resent` of new segments (as iperf-go shows it), `lost` (timeouts) of all
-    sent (as we do), `dropped` of all sent, by the path itself; `unneeded` and `reported` of all resent."""
+    """One run. Percentages: `retransmitted` of new segments (as iperf-go shows it), `lost` (timeouts) of all
+    transmissions (as iperfpy shows it), `dropped` by the path of all transmissions; `spurious` (by the
+    simulator) and `reported` (by the sender) of all retransmissions."""
 
     goodput_mbps: float
-    resent: float
+    retransmitted: float
     lost: float
     dropped: float
-    unneeded: float | None
+    spurious: float | None
     reported: float | None
     mean_rtt_ms: float
 
 
 def run(path: str, transport: str, seconds: float = SECONDS) -> Outcome:
-    """One of `MAKERS` over one of `PATHS`."""
+    """Run one of `MAKERS` over one of `PATHS`."""
     simulation, wire = Simulation(seed=1), Wire()
     sender, receiver = MAKERS[transport](), MAKERS[transport]()
     there, back = simulation.link(PATHS[path]), simulation.link(Path(delay_us=RTT_US / 2))
@@ -128,26 +129,26 @@ def run(path: str, transport: str, seconds: float = SECONDS) -> Outcome:
         100 * resent / (counts.segments_sent - resent),
         100 * counts.lost / counts.segments_sent,
         100 * truth.dropped_share,
-        100 * wire.unneeded / resent if resent else None,
+        100 * wire.spurious / resent if resent else None,
         100 * sender.recovery.spurious / resent if resent else None,
         sender.rtt.sum_us / max(1, sender.rtt.samples) / 1e3,
     )
 
 
 HEADING = (
-    "| path, 170 ms | transport | Mb/s | resent, % of new | Lost(%) | dropped by the path, % "
-    "| resent in vain, % of resent: truth | as reported | mean RTT, ms | his report |\n"
+    "| path, 170 ms | transport | Mb/s | retransmitted, % of new segments | Lost(%) | dropped by the path, % "
+    "| spurious, % of retransmissions: simulator | as reported | mean RTT, ms | his report |\n"
     "|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
 def row(path: str, transport: str, one: Outcome) -> str:
-    """A line of the table."""
-    told = REPORTED.get(path, "") if transport == "kcp" else ""
-    vain, reported = ("-" if each is None else f"{each:.1f}" for each in (one.unneeded, one.reported))
+    """Format a row of the table."""
+    quoted = REPORTED.get(path, "") if transport == "kcp" else ""
+    spurious, reported = ("-" if each is None else f"{each:.1f}" for each in (one.spurious, one.reported))
     return (
-        f"| {path} | {transport} | {one.goodput_mbps:.1f} | {one.resent:.1f} | {one.lost:.1f} "
-        f"| {one.dropped:.1f} | {vain} | {reported} | {one.mean_rtt_ms:.0f} | {told} |"
+        f"| {path} | {transport} | {one.goodput_mbps:.1f} | {one.retransmitted:.1f} | {one.lost:.1f} "
+        f"| {one.dropped:.1f} | {spurious} | {reported} | {one.mean_rtt_ms:.0f} | {quoted} |"
     )
 
 

@@ -1,4 +1,4 @@
-"""What each line of the table asks for, and whether what was measured reaches it."""
+"""Targets of the study of paths, and the verdict of a set of runs against each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.studies.paths.run import Outcome
 
 GRID = ("loss", "hard")
 IN_ORDER = (*GRID, "policer", "policer-loss", "bursts", "acks")
-"""Lines of one flow over a path that keeps the order."""
+"""Lines of one flow over a path without reordering."""
 
 
 class Verdict(enum.Enum):
@@ -24,8 +24,8 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`metric` of every case of these lines lies in the range `limit` (low, high); better, in `aim`.
-    `aim_metric`: where the aim is put in another unit."""
+    """`metric` of every case of these lines must lie in the range `limit` (low, high), and should lie in
+    `aim`. `aim_metric`: the metric of the aim, if it has another unit."""
 
     what: str
     lines: tuple[str, ...]
@@ -77,7 +77,7 @@ TARGETS = (
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A target and the figures of all runs that it speaks of. `low`, `high`: the extremes and their cases."""
+    """A target and the figures of its runs. `low`, `high`: the extremes and their cases."""
 
     target: Target
     runs: int
@@ -91,7 +91,7 @@ class Judged:
 
     @property
     def worst(self) -> tuple[tuple[float, str], ...]:
-        """The extreme on each side that is bounded."""
+        """Extreme and case on each bounded side."""
         low, high = self.target.limit
         ends = [(self.low, self.low_case)] if low > -inf else []
         return (*ends, (self.high, self.high_case)) if high < inf else tuple(ends)
@@ -102,13 +102,13 @@ def _within(value: float, bounds: tuple[float, float]) -> bool:
 
 
 def _speaks_of(target: Target, outcome: Outcome) -> bool:
-    if target.metric == "rtt":  # a buffer of a tenth of a BDP is not asked about
+    if target.metric == "rtt":  # The RTT is not judged with a buffer of a tenth of a BDP.
         return outcome.line in GRID and " 0.1 BDP" not in outcome.name
     return outcome.line in target.lines
 
 
 def judge(target: Target, outcomes: Iterable[Outcome]) -> Judged:
-    """The worst of all cases and seeds decides."""
+    """Judge a target; the worst of all cases and seeds decides."""
     chosen = [outcome for outcome in outcomes if _speaks_of(target, outcome)]
     if not chosen:
         return Judged(target, 0, 0.0, 0.0, 0.0, "", "", 0, Verdict.MISSING)

@@ -1,4 +1,4 @@
-"""Run a KCP flow over a path and compare what it did with what the path allowed."""
+"""Runs a KCP flow in the simulator and takes snapshots of its counters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Snapshot:
 
     now_us: int
     payload_bytes: int  # in order at the receiver
-    received: int  # the same and what waits for order there
+    received: int  # the same plus segments that wait for order there
     segments: int
     retransmitted: int
     spurious: int
@@ -37,7 +37,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Stretch:
-    """What happened between two snapshots."""
+    """Differences between two snapshots."""
 
     first: Snapshot
     last: Snapshot
@@ -98,7 +98,7 @@ class Watched:
         )
 
     def between(self, from_s: float, to_s: float) -> Stretch:
-        """The stretch between the snapshots nearest to two times."""
+        """Give the stretch between the snapshots nearest to two times."""
         nearest: Callable[[float], Snapshot] = lambda at: min(  # noqa: E731
             self.snapshots, key=lambda snapshot: abs(snapshot.now_us - at * SECOND)
         )
@@ -125,7 +125,7 @@ def single(
     make: Callable[[int], Engine] = bbr_engine,
     control: Callable[[int], CongestionControl] | None = None,
 ) -> Watched:
-    """One flow of bulk data over its own path."""
+    """Run one flow of bulk data over a path of its own."""
     simulation = Simulation(seed)
     sender, receiver = make(seed), make(seed)
     if control is not None:
