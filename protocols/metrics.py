@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 Value = int | float | str | None
@@ -66,3 +66,30 @@ class Metric:
     spread: bool = False
     iperf3: str = ""
     iperf3_scale: float = 1.0
+
+
+SPREADS = ("min", "mean", "max")
+"""Figures reported beside a gauge with `spread`, under the keys `<key>_min`, `<key>_mean`, `<key>_max`."""
+
+
+def number(value: Value) -> int | float | None:
+    """The value if it is a number, else None."""
+    return value if isinstance(value, (int, float)) else None
+
+
+def ratios(metrics: Iterable[Metric], counted: Mapping[str, Value]) -> dict[str, Value]:
+    """The RATIO metrics, by key, from differences of counters. None: a counter is missing, or the
+    denominator did not move."""
+    return {
+        metric.key: _ratio(
+            metric, number(counted.get(metric.numerator)), number(counted.get(metric.denominator))
+        )
+        for metric in metrics
+        if metric.kind is Kind.RATIO
+    }
+
+
+def _ratio(metric: Metric, numerator: float | None, denominator: float | None) -> float | None:
+    if numerator is None or not denominator:
+        return None
+    return numerator / denominator * (100.0 if metric.unit is Unit.PERCENT else 1.0)

@@ -21,9 +21,8 @@ from typing import Any
 from iperfpy.control.parameters import EXTENSION, clean, integer
 from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
-from iperfpy.protocols.metrics import Metric, Side, Unit, Value
+from iperfpy.protocols.metrics import SPREADS, Metric, Side, Unit, Value, ratios
 from iperfpy.records import Sample, ServerOutput
-from iperfpy.sampling.sampler import ratios
 
 RESULT_KEYS: Mapping[str, tuple[str, float, str]] = {
     "retransmits": ("retransmits", 1, ""),
@@ -37,7 +36,6 @@ of the part of the figure that is of the omitted stretch."""
 UNAVAILABLE: Mapping[str, int] = {"retransmits": -1, "packets": 0, "errors": 0, "jitter": 0}
 CPU_KEYS = {"cpu_util_total": "total", "cpu_util_user": "user", "cpu_util_system": "system"}
 OUTPUT_TEXT, OUTPUT_JSON = "server_output_text", "server_output_json"
-SPREAD = ("_min", "_mean", "_max")
 TEXT_LIMIT = 256
 
 Omitted = Mapping[int, Mapping[str, int]]
@@ -250,7 +248,7 @@ def _without(value: Value, omitted: Value) -> Value:
 def _known_values(values: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[str, Value]:
     kept: dict[str, Value] = {}
     for metric in metrics:
-        for key in (metric.key, *(metric.key + suffix for suffix in SPREAD if metric.spread)):
+        for key in (metric.key, *(f"{metric.key}_{name}" for name in SPREADS if metric.spread)):
             value = values.get(key)
             if metric.unit is Unit.TEXT:
                 if isinstance(value, str):

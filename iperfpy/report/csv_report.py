@@ -26,9 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from iperfpy.plan import Plan
-from iperfpy.protocols.metrics import Kind, Metric, Side, Value
+from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Value
 from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample
-from iperfpy.sampling.sampler import SPREADS
 from iperfpy.sampling.sums import by_direction, total
 
 BASE = (

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.metrics import Side, number
 from iperfpy.records import Latency, Row
-from iperfpy.sampling.sampler import number
 
 RTT_KEY = "rtt_us"
 """What a transport calls its round-trip time."""

@@ -13,11 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from iperfpy.protocols.metrics import Counters, Kind, Metric, Side, Unit, Value
+from iperfpy.protocols.metrics import SPREADS, Counters, Kind, Metric, Side, Value, number, ratios
 from iperfpy.records import Sample
-
-SPREADS = ("min", "mean", "max")
-"""What is reported beside a gauge with `spread`, as `<key>_min` and so on."""
 
 
 class Counted(Protocol):
@@ -156,30 +153,7 @@ class Sampler:
         return values
 
 
-def ratios(metrics: Iterable[Metric], counted: Mapping[str, Value]) -> dict[str, Value]:
-    """The RATIO metrics over counter differences: None when a counter is missing or the denominator
-    did not move."""
-    return {
-        metric.key: _ratio(
-            metric, number(counted.get(metric.numerator)), number(counted.get(metric.denominator))
-        )
-        for metric in metrics
-        if metric.kind is Kind.RATIO
-    }
-
-
-def _ratio(metric: Metric, numerator: float | None, denominator: float | None) -> float | None:
-    if numerator is None or not denominator:
-        return None
-    return numerator / denominator * (100.0 if metric.unit is Unit.PERCENT else 1.0)
-
-
 def difference(later: Value, earlier: Value) -> Value:
     """`later - earlier`, or None when either is not available."""
     a, b = number(later), number(earlier)
     return None if a is None or b is None else a - b
-
-
-def number(value: Value) -> int | float | None:
-    """The value if it is a number, else None."""
-    return value if isinstance(value, (int, float)) else None

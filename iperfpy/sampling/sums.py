@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from iperfpy.plan import Direction
-from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
+from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Unit, Value, number, ratios
 from iperfpy.records import Row, Sample
-from iperfpy.sampling.sampler import SPREADS, number, ratios
 
 _AVERAGED = (Unit.MICROSECONDS, Unit.PERCENT)
 

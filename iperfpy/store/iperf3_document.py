@@ -17,10 +17,9 @@ from typing import Any
 from iperfpy import __version__
 from iperfpy.plan import Direction, Role
 from iperfpy.protocols.contract import SocketAddress
-from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
+from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Unit, Value
 from iperfpy.records import ConnectedStream, Row, RunEnded, RunStarted, Sample
 from iperfpy.sampling.host import system_info
-from iperfpy.sampling.sampler import SPREADS
 from iperfpy.sampling.sums import by_direction, total
 
 Json = dict[str, Any]

@@ -1,0 +1,280 @@
+"""Checks of the source tree that no single file can make: functions from parsed modules to findings.
+
+`test_architecture.py` has the rules and applies these to the product; each is also tried there on a small
+example that it must reject.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+STARTERS = {
+    *("create_task", "ensure_future", "run_in_executor", "start", "Thread"),
+    *("call_soon", "call_soon_threadsafe", "call_later", "call_at"),
+    *("add_reader", "add_writer", "add_signal_handler", "add_done_callback"),
+}
+"""Calls that set something going: a constructor makes none of them."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One parsed source file."""
+
+    name: str
+    text: str
+    is_package: bool = False
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The parsed text."""
+        return ast.parse(self.text, filename=self.name)
+
+    @property
+    def base(self) -> str:
+        """The last part of the name."""
+        return self.name.rpartition(".")[2]
+
+    def imports(self, *, at_start: bool = False) -> set[str]:
+        """Imported names; `from a import b` is `a.b`. `at_start`: only those that run with the module's own
+        import, not the ones in functions or for the type checker."""
+        nodes = _run_at_import(self.tree) if at_start else ast.walk(self.tree)
+        found: set[str] = set()
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                found |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{self.name}: imports are absolute"
+                found |= {f"{node.module}.{name.name}" for name in node.names}
+        return found
+
+
+def product() -> list[Module]:
+    """Every module of the product. The folder `protocols` is imported as `iperfpy.protocols`."""
+    found = []
+    for folder, parent in (("iperfpy", ""), ("protocols", "iperfpy.")):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if any(each.is_symlink() for each in path.parents):
+                continue
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            is_package = parts[-1] == "__init__"
+            name = parent + ".".join(parts[:-1] if is_package else parts)
+            found.append(Module(name, path.read_text(), is_package))
+    return found
+
+
+def within(name: str, package: str) -> bool:
+    """True if `name` is the package or something inside it."""
+    return name == package or name.startswith(package + ".")
+
+
+def _run_at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (*FUNCTIONS, ast.Lambda)):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+        yield from _run_at_import(node)
+
+
+# -- imports
+
+
+def forbidden_imports(module: Module, rules: Mapping[str, Collection[str]]) -> list[str]:
+    """Imports from this project that the rule for the module's package does not allow.
+
+    The most exact package that the table names decides; a package may always import itself.
+    """
+    packages = [package for package in rules if within(module.name, package)]
+    if not packages:
+        return [f"{module.name}: no rule says what it may import"]
+    package = max(packages, key=len)
+    allowed = {*rules[package], package, "iperfpy.__version__"}
+    names = sorted(name for name in module.imports() if within(name, "iperfpy"))
+    return [
+        f"{module.name} imports {name}" for name in names if not any(within(name, one) for one in allowed)
+    ]
+
+
+def import_circles(modules: Iterable[Module]) -> list[str]:
+    """Groups of modules that import each other while they are imported."""
+    known = {module.name: module for module in modules}
+    graph = {name: _imported_modules(module, known) for name, module in known.items()}
+    # A module without imports that are left is in no circle: take such modules away until none goes.
+    left = set(graph)
+    while outside := {name for name in left if not graph[name] & left}:
+        left -= outside
+    while outside := {name for name in left if not any(name in graph[other] for other in left)}:
+        left -= outside
+    return [" <-> ".join(sorted(left))] if left else []
+
+
+def _imported_modules(module: Module, known: Collection[str]) -> set[str]:
+    found = set()
+    for name in module.imports(at_start=True):
+        target = name if name in known else name.rpartition(".")[0]
+        if target in known and target != module.name:
+            found.add(target)
+    return found
+
+
+def outside_imports(module: Module, names: Collection[str]) -> list[str]:
+    """Imports of modules that are not of this project, among `names`."""
+    found = {name.partition(".")[0] for name in module.imports()} & set(names)
+    return [f"{module.name} imports {name}" for name in sorted(found)]
+
+
+# -- names and sizes
+
+
+def repeated_names(modules: Iterable[Module], allowed: Collection[str]) -> list[str]:
+    """Module names that occur twice, except packages, `allowed`, and a command beside its experiment."""
+    places = defaultdict(list)
+    for module in modules:
+        if not module.is_package:
+            places[module.base].append(module.name)
+    commands, experiments = "iperfpy.cli.commands.", "iperfpy.experiments."
+    return [
+        f"{base}: {', '.join(names)}"
+        for base, names in sorted(places.items())
+        if len(names) > 1
+        and base not in allowed
+        and {name.removesuffix(base) for name in names} != {commands, experiments}
+    ]
+
+
+def standard_names(modules: Iterable[Module], allowed: Collection[str]) -> list[str]:
+    """Modules with the name of one of the standard library."""
+    standard = set(sys.stdlib_module_names) - set(allowed)
+    return [module.name for module in modules if module.base in standard]
+
+
+def long_files(module: Module, most: int) -> list[str]:
+    """The module, if it has more lines."""
+    lines = len(module.text.splitlines())
+    return [f"{module.name}: {lines} lines"] if lines > most else []
+
+
+def long_functions(module: Module, most: int) -> list[str]:
+    """Functions with more lines."""
+    return [
+        f"{module.name}.{node.name}: {length} lines"
+        for node in ast.walk(module.tree)
+        if isinstance(node, FUNCTIONS) and (length := (node.end_lineno or 0) - node.lineno + 1) > most
+    ]
+
+
+def crowded_classes(module: Module, most: int) -> list[str]:
+    """Classes that assign more attributes of `self`."""
+    crowded = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef):
+            count = len(_assigned(node))
+            if count > most:
+                crowded.append(f"{module.name}.{node.name}: {count} attributes")
+    return crowded
+
+
+def _assigned(node: ast.ClassDef) -> set[str]:
+    return {
+        each.attr
+        for each in ast.walk(node)
+        if isinstance(each, ast.Attribute)
+        and isinstance(each.ctx, ast.Store)
+        and isinstance(each.value, ast.Name)
+        and each.value.id == "self"
+    }
+
+
+# -- constructors
+
+
+def busy_constructors(module: Module) -> list[str]:
+    """Constructors that start something, themselves or in a method of their class that they call."""
+    busy = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef):
+            started = sorted(_started_by(node, "__init__") | _started_by(node, "__post_init__"))
+            busy += [f"{module.name}.{node.name}: {name}" for name in started]
+    return busy
+
+
+def _started_by(node: ast.ClassDef, first: str) -> set[str]:
+    methods = {each.name: each for each in node.body if isinstance(each, FUNCTIONS)}
+    seen: set[str] = set()
+    ahead, started = [first], set()
+    while ahead:
+        name = ahead.pop()
+        if name in seen or name not in methods:
+            continue
+        seen.add(name)
+        for call in _calls(methods[name]):
+            function = call.func
+            if isinstance(function, ast.Attribute):
+                started |= {function.attr} & STARTERS
+                if isinstance(function.value, ast.Name) and function.value.id == "self":
+                    ahead.append(function.attr)
+            elif isinstance(function, ast.Name):
+                started |= {function.id} & STARTERS
+    return started
+
+
+def _calls(function: ast.AST) -> Iterator[ast.Call]:
+    """Calls that run when the function runs; not those in functions that it defines."""
+    for node in ast.iter_child_nodes(function):
+        if isinstance(node, (*FUNCTIONS, ast.Lambda)):
+            continue
+        if isinstance(node, ast.Call):
+            yield node
+        yield from _calls(node)
+
+
+# -- chance, transports
+
+
+def unseeded_chance(module: Module) -> list[str]:
+    """Uses of `random` other than `random.Random(seed)`: a simulated run must be repeatable."""
+    if any(within(name, "random") and name != "random" for name in module.imports()):
+        return [f"{module.name}: imports from random"]
+    called: dict[ast.AST, ast.Call] = {
+        node.func: node for node in ast.walk(module.tree) if isinstance(node, ast.Call)
+    }
+    return [
+        f"{module.name}:{node.lineno}: random.{node.attr}"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "random"
+        and (node.attr != "Random" or (node in called and not called[node].args))
+    ]
+
+
+def named_transports(module: Module, names: Collection[str]) -> list[str]:
+    """String constants that are the name of a transport."""
+    return [
+        f"{module.name}:{node.lineno} {node.value!r}"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names
+    ]
+
+
+def findings(check: Callable[[Module], list[str]], modules: Iterable[Module]) -> list[str]:
+    """Everything that the check finds in the modules."""
+    return [found for module in modules for found in check(module)]
+
+
+def unexpected(found: Iterable[str], known: Collection[str]) -> tuple[list[str], list[str]]:
+    """(findings that no entry of `known` is the beginning of, entries of `known` that no finding has)."""
+    found = list(found)
+    new = [each for each in found if not any(each.startswith(one) for one in known)]
+    gone = [one for one in known if not any(each.startswith(one) for each in found)]
+    return new, gone
