@@ -1,4 +1,4 @@
-"""Passwords on the command line: keys and users are read, and looked at, before anything else happens."""
+"""Passwords: the keys and the list of users are read and checked before a test or a server starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from iperfpy.control.authentication import MISSING, private_key, public_key, users_of
 from iperfpy.errors import KeyFileError
@@ -19,42 +19,35 @@ PASSWORD_VARIABLE = "IPERF3_PASSWORD"
 T = TypeVar("T")
 
 
-class Given(Protocol):
-    """The parsed parameters."""
-
-    def __getitem__(self, name: str) -> Any: ...
-
-
-def credentials_of(given: Given) -> Credentials:
-    """Who the client is; asks for the password when the environment does not have it.
-
-    Raises `SettingsError`.
-    """
-    user, path = given["username"], given["public_key"]
-    if not user or not path:
+def credentials_of(user: str | None, key_path: str | None, *, pkcs1: bool) -> Credentials:
+    """A client's user name, password and the server's public key. The password comes from the environment,
+    or from a prompt on the terminal. Raises `SettingsError`."""
+    if not user or not key_path:
         raise SettingsError("a password needs both --username and --rsa-public-key-path")
     _require_cryptography()
-    pem = Path(path)
-    _checked(path, lambda: public_key(pem.read_bytes()))
+    pem = Path(key_path)
+    _checked(key_path, lambda: public_key(pem.read_bytes()))
     password = os.environ.get(PASSWORD_VARIABLE)
     if password is None:
         try:
             password = getpass.getpass("Password: ")
         except (EOFError, OSError) as error:
-            raise SettingsError(f"there is no password: set {PASSWORD_VARIABLE}") from error
-    return Credentials(user, password, pem.read_bytes(), given["pkcs1"])
+            raise SettingsError(f"no password: set {PASSWORD_VARIABLE}, or run on a terminal") from error
+    return Credentials(user, password, pem.read_bytes(), pkcs1)
 
 
-def authorization_of(given: Given) -> Authorization:
-    """Who may use the server. Raises `SettingsError`."""
-    key, users = given["private_key"], given["users"]
-    if not key or not users:
+def authorization_of(
+    key_path: str | None, users_path: str | None, *, skew_s: int, pkcs1: bool
+) -> Authorization:
+    """A server's private key and its list of users. Raises `SettingsError`."""
+    if not key_path or not users_path:
         raise SettingsError("passwords need both --rsa-private-key-path and --authorized-users-path")
     _require_cryptography()
-    _checked(key, lambda: private_key(Path(key).read_bytes()))
-    _checked(users, lambda: users_of(Path(users).read_text()))
-    path = str(Path(users).resolve())
-    return Authorization(Path(key).read_bytes(), path, given["skew"], given["pkcs1"])
+    _checked(key_path, lambda: private_key(Path(key_path).read_bytes()))
+    _checked(users_path, lambda: users_of(Path(users_path).read_text()))
+    # The server reads the users anew for every client, perhaps after it changed its working directory.
+    path = str(Path(users_path).resolve())
+    return Authorization(Path(key_path).read_bytes(), path, skew_s, pkcs1)
 
 
 def _checked(path: str, read: Callable[[], T]) -> T:

@@ -1,64 +1,43 @@
-"""Where the program starts: its exit status, its standard output, and which part of it is meant.
+"""The start of the program: standard output, the subcommand, the exit status.
 
-`--version` is answered here, before the flags are loaded: scripts ask it often.
+    main.py              the first word names a subcommand (COMMANDS); without one, a test runs
+       |
+    commands/run.py      the five steps of a test, each in its own file, in this order:
+       |
+       |- 1  parse       command_line.py            words -> ParsedOptions    (or help.py answers, and ends)
+       |- 2  request     request.py                 ParsedOptions -> Request: a Plan and options
+       |- 3  check       endpoint/preflight.py      can this machine run the plan, would a server accept it?
+       |- 4  open        outputs.py                 CSV file, sinks
+       '- 5  run         endpoint/client.py, endpoint/server.py
+
+exit_status.py has the statuses, and the sentences that explain a failure. A subcommand is a file in
+commands/; `iperfpy --version` is answered here, before any flag is loaded, because scripts ask it often.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 
 from iperfpy import __version__
-
-FAILED = 1
-VARIABLE = "_IPERFPY_COMPLETE"
-"""Set by a shell that asks for completions."""
-
-
-def wants_json(argv: Sequence[str]) -> str:
-    """Which JSON a command line asks for, as far as that can be told when it could not be parsed."""
-    if "--json-stream" in argv or "--json-stream-full-output" in argv:
-        return "stream"
-    return "document" if "-J" in argv or "--json" in argv else ""
-
-
-def complain(message: str, argv: Sequence[str] = (), kind: str = "error") -> int:
-    """One sentence on stderr, and as `error` in the JSON that was asked for. Gives the exit status."""
-    print(f"iperfpy: {kind} - {message}", file=sys.stderr)
-    wanted = wants_json(argv)
-    if wanted:
-        from iperfpy.report.json_report import JsonSink, JsonStreamSink
-
-        sink = JsonStreamSink(sys.stdout) if wanted == "stream" else JsonSink(sys.stdout)
-        sink.error(message)
-        sink.close()
-    return FAILED
-
-
-def silence_stdout() -> None:
-    """What is still buffered, and what comes, goes nowhere: standard output takes no more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def buffered_stdout() -> None:
-    """With PYTHONUNBUFFERED the text layer stands on the bare file and drops what a short write leaves over:
-    a long document into a pipe would end at 64 KiB. Whatever reports is flushed all the same."""
-    raw = sys.stdout.buffer
-    if isinstance(raw, io.RawIOBase):
-        whole = io.BufferedWriter(raw)
-        sys.stdout = io.TextIOWrapper(whole, sys.stdout.encoding, sys.stdout.errors, line_buffering=True)
+from iperfpy.cli.commands import COMMANDS, COMPLETION_VARIABLE, DEFAULT
+from iperfpy.cli.exit_status import FAILED, complain, interrupted, silence_stdout
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; gives the exit status."""
-    if sys.stdout is None:  # started with it closed
+    """Run the program; returns the exit status."""
+    if sys.stdout is None:  # the program was started with standard output closed
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-    buffered_stdout()
+    _buffer_stdout()
     try:
-        status = dispatch(list(sys.argv[1:] if argv is None else argv))
+        status = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        # Without signal handlers (before a test runs, and on Windows) one Ctrl-C arrives as this exception.
+        return interrupted("Ctrl-C")
     except BrokenPipeError:
         silence_stdout()
         return FAILED
@@ -68,16 +47,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def dispatch(words: list[str]) -> int:
-    """Run the subcommand, or the test, that the words ask for."""
+def _dispatch(words: list[str]) -> int:
+    """Run the subcommand that the first word names, or else a test."""
     if words in (["-v"], ["--version"]):
         print(f"iperfpy {__version__}")
         return 0
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's, which spin: no matrices here
-    if words[:1] == ["demo"]:
-        from iperfpy.cli.commands.demo import main as demo
+    # OpenBLAS starts threads that spin when numpy is imported; this program multiplies no matrices.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    name = "completion" if COMPLETION_VARIABLE in os.environ else words[0] if words else ""
+    command = COMMANDS.get(name)
+    module = importlib.import_module(command.module if command else DEFAULT)
+    status: int = module.main(words[1:] if command else words)
+    return status
 
-        return demo(words[1:])
-    from iperfpy.cli.command_line import run_line
 
-    return run_line(words)
+def _buffer_stdout() -> None:
+    """Put a buffer under standard output if there is none.
+
+    With PYTHONUNBUFFERED the text layer stands on the bare file and drops the rest of a short write, so a
+    long document into a pipe would end at 64 KiB. Every report is flushed all the same.
+    """
+    raw = sys.stdout.buffer
+    if isinstance(raw, io.RawIOBase):
+        whole = io.BufferedWriter(raw)
+        sys.stdout = io.TextIOWrapper(whole, sys.stdout.encoding, sys.stdout.errors, line_buffering=True)

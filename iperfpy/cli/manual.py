@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from iperfpy import __version__
 from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.credentials import PASSWORD_VARIABLE
-from iperfpy.cli.help import EXAMPLES, spelled
+from iperfpy.cli.help import EXAMPLES, forms, spelled
 from iperfpy.protocols.registry import transports
 
-SYNOPSIS = ("-s [options]", "-c HOST [options]", "demo [-t SEC]", "completion bash|zsh|fish")
 DESCRIPTION = (
     "iperfpy measures what a network path carries, and what it does to the packets: bandwidth, round-trip"
     " time, retransmissions and their causes, loss and jitter, per interval, over TCP, UDP, KCP and KCP with"
@@ -43,13 +42,13 @@ def _lines() -> Iterator[str]:
     yield f'.TH IPERFPY 1 "" "iperfpy {__version__}" "User Commands"'
     yield from (".SH NAME", r"iperfpy \- measure a network path over TCP, UDP, KCP or KCP with BBR")
     yield ".SH SYNOPSIS"
-    for form in SYNOPSIS:
+    for form, _ in forms():
         yield from (".B iperfpy", _text(form), ".br")
     yield ".SH DESCRIPTION"
     for paragraph in DESCRIPTION:
         yield from (".PP", _text(paragraph))
     yield ".SH OPTIONS"
-    ours = {name: one for name, one in transports().items() if type(one).__module__.startswith("protocols.")}
+    ours = {name: one for name, one in transports().items() if type(one).__module__.startswith("iperfpy.")}
     for heading, options in CommandLine(ours).command.groups().items():
         yield f'.SS "{_text(heading)}"'
         for option in options:

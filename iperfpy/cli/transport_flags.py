@@ -115,21 +115,22 @@ def _shown(value: object) -> str:
     return "on" if value is True else str(value)
 
 
-def settings_of(
-    name: str, transport: Transport, shared: Sequence[SharedFlag], given: Mapping[str, Any]
-) -> Settings:
-    """The transport's settings from parsed parameters (by `SharedFlag.parameter`, None: not given).
+def settings_of(transport: Transport, shared: Sequence[SharedFlag], typed: Mapping[str, Any]) -> Settings:
+    """The transport's settings from the parsed values (by `SharedFlag.parameter`, None: not typed).
 
-    Raises `SettingsError` naming the flag: one that the transport does not have, or a value it refuses.
+    Raises
+    ------
+    SettingsError
+        When the transport does not have a flag that was typed, or refuses its value. The text names the flag.
     """
     values: dict[str, Any] = {}
     for one in shared:
-        value = given.get(one.parameter)
+        value = typed.get(one.parameter)
         if value is None:
             continue
-        if name not in one.fields:
-            raise SettingsError(f"{one.flags[0]} does not apply to --proto {name}")
-        target = one.fields[name]
+        if transport.name not in one.fields:
+            raise SettingsError(f"{one.flags[0]} does not apply to --proto {transport.name}")
+        target = one.fields[transport.name]
         try:
             values[target.name] = _parsed(target, value)
             check_value(target, values[target.name])

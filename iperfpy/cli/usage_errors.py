@@ -1,11 +1,29 @@
-"""iperf3's options that this program has not, each with its reason: a script that uses one shall hear why."""
+"""Errors of the command line, as one sentence each; and the iperf3 options that iperfpy rejects."""
 
 from __future__ import annotations
 
-REFUSED = {
-    "--sctp": "SCTP is no transport of this program",
-    "--nstreams": "SCTP is no transport of this program",
-    "-X": "SCTP is no transport of this program",
-    "--xbind": "SCTP is no transport of this program",
+import click
+
+REJECTED = {
+    "--sctp": "iperfpy has no SCTP transport",
+    "--nstreams": "iperfpy has no SCTP transport",
+    "-X": "iperfpy has no SCTP transport",
+    "--xbind": "iperfpy has no SCTP transport",
 }
-"""Flag -> reason. iperf3's table of options, with what is the same and what is better, is in OPTIONS.md."""
+"""iperf3 option -> the reason that the user is shown. docs/options.md has the whole table."""
+
+
+def sentence(error: click.UsageError) -> str:
+    """The text of an error of click, followed by the flag if it concerns a value."""
+    if isinstance(error, click.NoSuchOption):
+        if error.option_name in REJECTED:
+            return f"{error.option_name} is not supported: {REJECTED[error.option_name]}"
+        near = f" (did you mean {' or '.join(error.possibilities)}?)" if error.possibilities else ""
+        return f"unknown option {error.option_name}{near}"
+    text = error.message if isinstance(error, click.BadParameter) else error.format_message()
+    text = text.strip().rstrip(".")
+    if isinstance(error, click.BadParameter) and error.param is not None and error.param.opts:
+        # A range check begins with the flag; a value parser does not know it.
+        flag = error.param.opts[0]
+        return text if text.startswith(flag) else f"{text} ({flag})"
+    return text[:1].lower() + text[1:]

@@ -25,13 +25,12 @@ from iperfpy.control.framing import COOKIE_ALPHABET, COOKIE_BYTES, State
 from iperfpy.control.parameters import (
     COOKIE_PREFIX,
     Hello,
-    check_size,
     decode_hello,
     encode_parameters,
 )
-from iperfpy.control.plan_limits import check_plan
 from iperfpy.control.session import Send, client_session
 from iperfpy.endpoint.control_connection import ControlConnection
+from iperfpy.endpoint.preflight import check_here
 from iperfpy.endpoint.running_test import RunningTest, announce
 from iperfpy.endpoint.streams import make_convs, make_streams
 from iperfpy.errors import (
@@ -47,7 +46,6 @@ from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.errors import TransportError
-from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.records import Sink
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
@@ -64,7 +62,7 @@ from iperfpy.runtime.sockets import (
     set_no_delay,
 )
 from iperfpy.runtime.transport_ports import NetworkClientPort
-from iperfpy.traffic.file_payload import check_file, with_file
+from iperfpy.traffic.file_payload import with_file
 from iperfpy.traffic.transfer import OpenStream, first_stir_us
 
 RETRY_PAUSE_S = 0.1
@@ -78,6 +76,7 @@ async def run_client(
     options: ClientOptions,
     sinks: Sequence[Sink],
     *,
+    transport: Transport | None = None,
     scope: AbortScope | None = None,
     deadlines: Deadlines | None = None,
 ) -> None:
@@ -89,9 +88,10 @@ async def run_client(
 
     Parameters
     ----------
-    plan : the test; `check_here` says whether this machine can run it
+    plan : the test
     options : the server's address, and how to reach it
     sinks : receivers of the test's records; the caller closes them
+    transport : the plan's, from `check_here`; None: the plan is checked first
     scope : `scope.abort(InterruptError(...))` stops the test in an orderly way
     deadlines : for tests of this program
 
@@ -106,7 +106,7 @@ async def run_client(
     limits = (deadlines or Deadlines()).with_options(options.sockets)
     client = _Client(plan, options, sinks, outer, limits)
     try:
-        await client.run()
+        await client.run(transport or check_here(plan, options))
     except IperfpyError as error:
         await client.leave(error)
         raise
@@ -115,26 +115,6 @@ async def run_client(
         raise
     finally:
         await client.close()
-
-
-def check_here(plan: Plan, options: ClientOptions) -> Transport:
-    """The plan's transport, when this machine can be the client of such a test; nothing is connected.
-
-    Raises
-    ------
-    PlanError
-        When it cannot, or when a server of ours would not accept the plan.
-    """
-    try:
-        transport = transport_named(plan.transport)
-        transport.check(plan.settings, sends=plan.direction is not Direction.REVERSE)
-    except TransportError as error:
-        raise from_transport(error) from error
-    if options.file:
-        check_file(plan, transport)
-    check_plan(plan, transport)
-    check_size(plan, transport)
-    return transport
 
 
 class _RefusedError(ConnectError):
@@ -164,9 +144,8 @@ class _Client:
         self._opened: list[OpenStream] = []
         self._tcp_mss: int | None = None
 
-    async def run(self) -> None:
+    async def run(self, transport: Transport) -> None:
         """The whole test. Raises `IperfpyError`."""
-        transport = check_here(self._plan, self._options)
         wire, remote, local = await self._open()
         self._check_server(transport.iperf3)
         convs = make_convs(self._plan) if self._hello else ()

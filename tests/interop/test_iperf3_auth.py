@@ -214,4 +214,4 @@ def test_without_a_terminal_the_password_must_be_in_the_environment(keys: Keys) 
     who = ("--username", "mario", "--rsa-public-key-path", str(keys.public))
     done = command("-c", "127.0.0.1", "-p", "1", *who, password=None)
     assert done.returncode == 1
-    assert "there is no password: set IPERF3_PASSWORD" in done.stderr
+    assert "no password: set IPERF3_PASSWORD, or run on a terminal" in done.stderr

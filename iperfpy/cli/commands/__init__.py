@@ -1,0 +1,32 @@
+"""The subcommands. Each is one module of this package with a function `main(words) -> exit status`, where
+`words` are the ones after the subcommand's name. A module is imported only when its subcommand runs.
+
+To add one: its file, and its line in `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Subcommand(NamedTuple):
+    """A line of the help: `module` is imported to run it, `arguments` and `summary` are shown."""
+
+    module: str
+    arguments: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Subcommand("iperfpy.cli.commands.demo", "[-t SEC]", "measure every transport over loopback"),
+    "completion": Subcommand(
+        "iperfpy.cli.commands.completion", "SHELL", "print a completion script: bash, zsh or fish"
+    ),
+}
+"""Name -> subcommand, in the order of the help."""
+
+DEFAULT = "iperfpy.cli.commands.run"
+"""The module that runs `iperfpy -s` and `iperfpy -c HOST`."""
+
+COMPLETION_VARIABLE = "_IPERFPY_COMPLETE"
+"""Set by a shell that asks for completions: then the program runs `completion`, whatever its words are."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import select
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ from pathlib import Path
 
 import click
 
-from iperfpy.cli.command_line import sentence
-from iperfpy.cli.main import FAILED, complain
+from iperfpy.cli.exit_status import FAILED, complain, interrupted
+from iperfpy.cli.outputs import Outputs
+from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import SECOND_US, Parsed, duration
 from iperfpy.endpoint import client, server
 from iperfpy.errors import InterruptError, IperfpyError
-from iperfpy.options import ClientOptions, ServerOptions
+from iperfpy.options import ClientOptions, OutputOptions, ServerOptions
 from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.metrics import Side
 from iperfpy.protocols.registry import transports
-from iperfpy.records import Row, RunEnded, RunStarted, Sink
+from iperfpy.records import Row, RunEnded, RunStarted
 from iperfpy.report.columns import NOT_AVAILABLE, Column, Line, columns_for
-from iperfpy.report.csv_report import CsvSink, open_default, reason
+from iperfpy.report.csv_report import reason
 from iperfpy.report.screen import Screen, Span, screen_for
 from iperfpy.report.table import Layout, layout_for
-from iperfpy.report.terminal import TextSink
 from iperfpy.runtime import event_loop
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.signals import until_signalled
@@ -106,22 +106,22 @@ class Demo:
             duration_us=self.duration_us,
             block_bytes=transport.block_bytes(settings),
         )
-        file = open_default(plan, time.time())
-        result.csv = file.path
-        csv = CsvSink(lambda plan: file, _warn)
-        sinks: list[Sink] = [TextSink(self.screen, sys.stderr), csv, result]
-        try:
-            options = ClientOptions(HOST, self.port)
+        options = ClientOptions(HOST, self.port)
+        outputs = Outputs(
+            OutputOptions(csv=""), stop=lambda: signal.raise_signal(signal.SIGINT), screen=self.screen
+        )
+        with outputs.client_sinks(plan) as opened:
+            result.csv = outputs.csv_path or result.csv
+            sinks = [*opened, result]
             running = until_signalled(
                 Role.CLIENT, lambda scope: client.run_client(plan, options, sinks, scope=scope)
             )
-            event_loop.run(running)
-        except IperfpyError as error:
-            result.trouble = result.trouble or str(error)
-        finally:
-            file.close()
-        if csv.failed and not result.trouble:
-            result.trouble = "its CSV is not complete"
+            try:
+                event_loop.run(running)
+            except IperfpyError as error:
+                result.trouble = result.trouble or str(error)
+        if outputs.failed and not result.trouble:
+            result.trouble = "its report is not complete"
         return result
 
     def _say(self, text: str, style: str = "") -> None:
@@ -210,10 +210,6 @@ def _port_of(process: subprocess.Popen[str]) -> int:
     return int(said)
 
 
-def _warn(sentence: str) -> None:
-    print(f"iperfpy: warning - {sentence}", file=sys.stderr, flush=True)
-
-
 def run(duration_us: int) -> int:
     """The whole demo; gives the exit status."""
     screen = screen_for(sys.stdout)
@@ -250,6 +246,6 @@ def main(argv: Sequence[str]) -> int:
         return complain(f"cannot write a report: {reason(error)}")
     except (IperfpyError, TransportError) as error:
         return complain(str(error))
-    except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):
-        return FAILED
+    except asyncio.CancelledError:  # the second signal cancels the task that runs a test
+        return interrupted("interrupted twice")
     return int(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from jsonschema import Draft202012Validator
 
 from iperfpy import __version__
 from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.commands import COMMANDS
 from iperfpy.cli.help import spelled
 from iperfpy.cli.main import main
 from iperfpy.cli.value_types import Flag
@@ -302,6 +304,27 @@ def test_the_demo_measures_everything_and_compares(tmp_path: Path) -> None:
     assert {line.split()[-1] for line in table} == {
         f"results/{p.name}" for p in (tmp_path / "results").iterdir()
     }
+
+
+def test_one_ctrl_c_without_a_handler_is_not_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Windows has no signal handlers in an event loop: one Ctrl-C is a KeyboardInterrupt."""
+
+    def interrupt(words: Sequence[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("iperfpy.cli.commands.run.main", interrupt)
+    assert main(["-c", "127.0.0.1"]) == 130
+    told = capsys.readouterr().err
+    assert told == "iperfpy: interrupt - Ctrl-C; stopped without a clean shutdown\n"
+
+
+def test_the_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told("--help", capsys)
+    for name, command in COMMANDS.items():
+        assert any(f"iperfpy {name} " in line and command.summary in line for line in lines)
+        assert callable(importlib.import_module(command.module).main)
 
 
 def test_the_demo_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.main import main
+from iperfpy.cli.request import request_of
 from iperfpy.errors import ParameterError
 from iperfpy.protocols.registry import transports
 
@@ -152,14 +153,14 @@ def test_every_line_says_one_of_three_things() -> None:
     ],
 )
 def test_what_is_the_same_or_better_is_accepted(line: Line, name: str) -> None:
-    LINE.parse(command(line, name))
+    request_of(LINE.parse(command(line, name)))
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_files_are_asked_for(name: str) -> None:
     role = ["-c", "h"] if name in ("--username", "--rsa-public-key-path") else ["-s"]
     with pytest.raises(ParameterError, match=r"passwords? needs? both"):
-        LINE.parse([*role, name, "/no/such/file"])
+        request_of(LINE.parse([*role, name, "/no/such/file"]))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which reports a test gets, and what is remembered when one of them fails."""
+"""The reports of a test, and the consequences when one of them fails."""
 
 from __future__ import annotations
 
@@ -7,42 +7,41 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy.cli import outputs
-from iperfpy.cli.outputs import Reports
+from iperfpy.cli.outputs import Outputs
 from iperfpy.options import ClientOptions, OutputOptions
 from tests.iperfpy.report.scenes import forward, server
 
 
 def test_of_tests_that_run_at_once_the_later_ones_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    reports = Reports(OutputOptions())
-    (first,), (second,) = reports.server_sinks(), reports.server_sinks()
+    outputs = Outputs(OutputOptions())
+    (first,), (second,) = outputs.server_sinks(), outputs.server_sinks()
     second.start(server().start)
     first.start(server().start)
     first.close()
     second.close()
-    (third,) = reports.server_sinks()
+    (third,) = outputs.server_sinks()
     third.start(server().start)
     starts = [line for line in capsys.readouterr().out.splitlines() if "Accepted" in line]
     assert [line.startswith("test 2:  ") for line in starts] == [True, False, False]
 
 
 def test_every_test_of_a_server_has_a_csv_of_its_own(tmp_path: Path) -> None:
-    reports = Reports(OutputOptions(json_stream=True, csv=str(tmp_path / "x.csv")))
+    outputs = Outputs(OutputOptions(json_stream=True, csv=str(tmp_path / "x.csv")))
     for _ in range(2):
-        for sink in reports.server_sinks():
+        for sink in outputs.server_sinks():
             sink.start(server().start)
             sink.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x-2.csv", "x.csv"]
-    assert not reports.failed
+    assert not outputs.failed
 
 
 def test_a_client_stops_when_nobody_reads_and_a_server_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[str] = []
-    monkeypatch.setattr(outputs, "silence_stdout", lambda: None)
+    monkeypatch.setattr("iperfpy.cli.outputs.silence_stdout", lambda: None)
     for stop in (None, lambda: stopped.append("client")):
-        reports = Reports(OutputOptions(), stop)
-        reports.lost(BrokenPipeError(errno.EPIPE, "Broken pipe"))
-        assert reports.failed
+        outputs = Outputs(OutputOptions(), stop)
+        outputs.stdout_failed(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+        assert outputs.failed
     assert stopped == ["client"]
 
 
@@ -51,11 +50,10 @@ def test_a_client_stops_when_nobody_reads_and_a_server_does_not(monkeypatch: pyt
 )
 def test_json_speaks_alone(output: OutputOptions, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
     scene = forward()
-    (sink,) = Reports(output).client_sinks(scene.start.plan, ClientOptions("h"), None)
-    sink.start(scene.start)
-    sink.interval(scene.intervals[0])
-    sink.end(scene.end)
-    sink.close()
+    with Outputs(output).client_sinks(scene.start.plan, ClientOptions("h")) as (sink,):
+        sink.start(scene.start)
+        sink.interval(scene.intervals[0])
+        sink.end(scene.end)
     out = capsys.readouterr().out
     assert out.startswith("{")
     assert (out.count("\n") == lines) is output.json_stream

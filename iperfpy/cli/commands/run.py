@@ -1,0 +1,143 @@
+"""`iperfpy -s` and `iperfpy -c HOST`: the five steps of a test, as `iperfpy.cli.main` draws them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form
+from iperfpy.cli.help import answer, usage
+from iperfpy.cli.request import Request, request_of
+from iperfpy.errors import InterruptError, IperfpyError, ParameterError, StartError
+from iperfpy.options import ClientOptions, OutputOptions, ServerOptions
+from iperfpy.plan import Plan, Role
+from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.registry import transports
+
+if TYPE_CHECKING:
+    from iperfpy.runtime.abort_scope import AbortScope
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the client or the server that the words describe, or answer a question. Returns the exit status:
+    0 only if everything was measured and every report was written."""
+    json = json_form(words)
+    try:
+        line = CommandLine(transports())
+        if not words:
+            print(f"{usage()}\n\nTry 'iperfpy --help' for the options.", file=sys.stderr)
+            return FAILED
+        parsed = line.parse(words)
+        text = answer(parsed)
+        if text is not None:
+            print(text)
+            return DONE
+        request = request_of(parsed)
+    except (ParameterError, SettingsError) as error:
+        return complain(str(error), json, "parameter error")
+    try:
+        return _run(request, json)
+    except StartError as error:
+        return complain(str(error), json)
+
+
+def _run(request: Request, json: str) -> int:
+    """Run the request and report its errors. Raises `StartError` if the log file cannot be opened."""
+    # Help and parse errors do not need what a test needs: these imports stay out of their way.
+    from iperfpy.cli.process import logging_to
+
+    with logging_to(request.process.log_file):
+        try:
+            return _set_up(request)
+        except IperfpyError as error:  # reported in here, so that the log file has it, too
+            return complain(str(error), json) if error.exit_status else DONE
+
+
+def _set_up(request: Request) -> int:
+    """Set up the process, then be the client or the server. Raises `IperfpyError`."""
+    from iperfpy.cli.process import daemonize, pid_file, run_on
+
+    process = request.process
+    on_ready = daemonize() if process.daemon else _ignore
+    if isinstance(on_ready, int):
+        return on_ready  # this is the parent of the daemon
+    with pid_file(process.pid_file):
+        run_on(process.cpu)
+        if process.debug:
+            logging.basicConfig(level=logging.DEBUG, format="iperfpy: %(message)s")
+        if request.server is not None:
+            return _server(request.server, request.output, on_ready)
+        assert request.plan is not None, "a request is for a client or for a server"
+        assert request.client is not None, "a client has a plan and options"
+        return _client(request.plan, request.client, request.output)
+
+
+def _ignore() -> None:
+    """A server that is no daemon has no parent that waits until it listens."""
+
+
+def _client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int:
+    """Check the plan, open the reports, measure. Raises `IperfpyError` before the reports are open."""
+    from iperfpy.cli.outputs import Outputs
+    from iperfpy.endpoint.client import run_client
+    from iperfpy.endpoint.preflight import check_here
+    from iperfpy.runtime import event_loop
+    from iperfpy.runtime.signals import until_signalled
+
+    transport = check_here(plan, options)
+    outputs = Outputs(output, stop=lambda: signal.raise_signal(signal.SIGINT))
+    with outputs.client_sinks(plan, options) as sinks:
+        if outputs.failed:
+            return FAILED  # a test that cannot be reported need not be run
+        running = until_signalled(
+            Role.CLIENT,
+            lambda scope: run_client(plan, options, sinks, transport=transport, scope=scope),
+        )
+        try:
+            event_loop.run(running)
+            status = DONE
+        except InterruptError as error:
+            status = error.exit_status
+        except IperfpyError as error:
+            status = error.exit_status
+            outputs.repeat_for_people(error)
+        except asyncio.CancelledError:  # the second signal cancels the task that runs the test
+            status = interrupted("interrupted twice")
+    return status or int(outputs.failed)
+
+
+def _server(options: ServerOptions, output: OutputOptions, on_ready: Callable[[], None]) -> int:
+    """Serve until told to stop, or for one test (-1). Raises `IperfpyError`."""
+    from iperfpy.cli.outputs import Outputs
+    from iperfpy.endpoint.server import run_server
+    from iperfpy.runtime import event_loop
+    from iperfpy.runtime.signals import until_signalled
+
+    outputs = Outputs(output)
+    if output.verbose:
+        logging.basicConfig(level=logging.INFO, format="iperfpy: %(message)s")
+    outputs.check_csv()
+
+    def listening(port: int) -> None:
+        outputs.listening(port)
+        on_ready()
+
+    def serving(scope: AbortScope) -> Awaitable[bool]:
+        return run_server(
+            options,
+            outputs.server_sinks,
+            on_listening=listening,
+            make_server_output=outputs.server_output,
+            scope=scope,
+        )
+
+    try:
+        status = DONE if event_loop.run(until_signalled(Role.SERVER, serving)) else FAILED
+    except asyncio.CancelledError:
+        status = interrupted("interrupted twice")
+    return status or int(outputs.failed)

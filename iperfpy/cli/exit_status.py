@@ -1,0 +1,55 @@
+"""The exit status of the program, and the sentence on standard error that belongs to it.
+
+    0    everything was measured and every report was written; or help, a version, a script was shown;
+         or one signal stopped the test, which then ended at both ends (as in iperf3 since 3.19)
+    1    a failure: one sentence on standard error, and `error` in the JSON that the user asked for
+    130  stopped without a clean shutdown: by a second signal, or by a Ctrl-C that no handler took
+
+`IperfpyError.exit_status` says which of the first two an error means.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from iperfpy.report.screen import printable
+
+DONE = 0
+FAILED = 1
+INTERRUPTED = 130
+
+JSON_DOCUMENT, JSON_STREAM = "document", "stream"
+
+
+def json_form(words: Sequence[str]) -> str:
+    """The JSON that a command line asks for, or empty, as far as an unparsed command line tells."""
+    if "--json-stream" in words or "--json-stream-full-output" in words:
+        return JSON_STREAM
+    return JSON_DOCUMENT if "-J" in words or "--json" in words else ""
+
+
+def complain(message: str, json: str = "", kind: str = "error") -> int:
+    """Print one sentence on standard error, and write it as `error` into the JSON form that `json` names.
+    Returns the exit status."""
+    # The sentence may quote a word that the user typed, or a peer's text: it stays one line.
+    print(f"iperfpy: {kind} - {printable(message)}", file=sys.stderr)
+    if json:
+        from iperfpy.report.json_report import JsonSink, JsonStreamSink
+
+        sink = JsonStreamSink(sys.stdout) if json == JSON_STREAM else JsonSink(sys.stdout)
+        sink.error(message)
+        sink.close()
+    return FAILED
+
+
+def interrupted(how: str) -> int:
+    """Report a stop without a clean shutdown. Returns the exit status."""
+    print(f"iperfpy: interrupt - {how}; stopped without a clean shutdown", file=sys.stderr)
+    return INTERRUPTED
+
+
+def silence_stdout() -> None:
+    """Redirect standard output to /dev/null once it can no longer be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
