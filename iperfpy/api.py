@@ -166,16 +166,14 @@ class LiveTest:
         task.result()
         return self.run
 
-    async def stop(self, reason: str = "the client ended the test early") -> Run:
-        """End the test now, at both ends, and give what was measured; `Run.error` is `reason`.
+    def stop(self, reason: str = "the client ended the test early") -> None:
+        """End the test now, at both ends. `finished` gives the run, whose `error` is then `reason`.
 
-        Raises
-        ------
-        IperfpyError
-            The test had failed before.
+        May be called from a callback. Without effect if the test is over.
         """
-        self._stop(reason)
-        return await self.finished()
+        if self._scope is None:
+            raise RuntimeError("the test runs inside `async with`")
+        self._scope.abort(InterruptError(reason))
 
     async def __aenter__(self) -> Self:
         if self._task is not None:
@@ -192,13 +190,15 @@ class LiveTest:
             if error is None and not self._told:
                 await self.finished()
             return
-        self._stop(CANCELLED)
+        self.stop(CANCELLED)
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:  # cancelled again: do not wait for the peer's last messages
             task.cancel(CANCELLED)
             await asyncio.wait([task])
             raise
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not log it: the caller has left
 
     async def __aiter__(self) -> AsyncIterator[Interval]:
         while (interval := await self._arrivals.get()) is not None:
@@ -216,7 +216,7 @@ class LiveTest:
             sinks: list[Sink] = [self._recorder, *self._sinks]
             await run_client(self.plan, self._options, sinks, scope=self._scope)
         except InterruptError:
-            pass  # `_stop` is the only one that aborts the scope
+            pass  # `stop` is the only one that aborts the scope
         except IperfpyError as error:
             error.run = self.run
             raise
@@ -233,11 +233,7 @@ class LiveTest:
             self._on_interval(interval)
         except Exception as error:  # the caller's own: raised to the caller once both ends have ended
             self._callback_error = error
-            self._stop("on_interval raised an exception")
-
-    def _stop(self, reason: str) -> None:
-        if self._scope is not None:
-            self._scope.abort(InterruptError(reason))
+            self.stop("on_interval raised an exception")
 
 
 def serve(

@@ -172,7 +172,8 @@ async def test_a_test_can_be_stopped_early() -> None:
         async with iperfpy.watch(HOST, port=server.port, seconds=0, interval=0.1) as test:
             async for _ in test:
                 break
-            run = await test.stop("that is enough")
+            test.stop("that is enough")
+            run = await test.finished()
         assert (run.error, run.failed, run.complete) == ("that is enough", False, False)
         assert run.document()["error"] == "interrupt - that is enough"
         assert run.total("bytes", side=iperfpy.Side.SENDER)

@@ -1,0 +1,154 @@
+"""Keywords become the plan and the options that the same flags make on the command line."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.request import Request
+from iperfpy.cli.request import request_of as request_of_words
+from iperfpy.errors import PlanError
+from iperfpy.measure_keywords import (
+    ConnectionKeywords,
+    MeasureKeywords,
+    PlanKeywords,
+    ServeKeywords,
+    request_of,
+    server_options,
+)
+from iperfpy.options import ClientOptions, ServerOptions
+from iperfpy.plan import Plan
+from iperfpy.protocols.registry import transport, transports
+
+
+def parse(words: list[str]) -> Request:
+    return request_of_words(CommandLine(transports()).parse(words))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "flags"),
+    [
+        ({}, ""),
+        ({"transport": "udp"}, "-u"),
+        ({"transport": "udp", "rate": 25e6, "block_bytes": 1000}, "-u -b 25M -l 1000"),
+        ({"transport": "kcp", "settings": {"mode": "fast"}}, "--proto kcp --kcp-mode fast"),
+        ({"transport": "kcp-bbr", "reverse": True, "seconds": 2.5}, "--proto kcp-bbr -R -t 2.5"),
+        ({"settings": {"congestion": "cubic", "nodelay": True}}, "-C cubic -N"),
+        ({"bidirectional": True, "parallel": 4}, "--bidir -P 4"),
+        ({"total_bytes": 5 << 20}, "-n 5M"),
+        ({"blocks": 100, "block_bytes": 4096}, "-k 100 -l 4K"),
+        ({"seconds": 0}, "-t 0"),
+        ({"omit": 1.5, "interval": 0.5}, "-O 1.5 -i 0.5"),
+        ({"interval": 0}, "-i 0"),
+        ({"rate": 1e6, "burst_blocks": 10}, "-b 1M/10"),
+        ({"title": "night", "extra_data": "x", "tos": 32}, "-T night --extra-data x -S 32"),
+        ({"fq_rate": 1e9, "server_cpu": 0}, "--fq-rate 1G -A ,0"),
+        ({"port": 5300, "bind": "127.0.0.1", "client_port": 6000}, "-p 5300 -B 127.0.0.1 --cport 6000"),
+        ({"family": 4, "connect_timeout": 0.25}, "-4 --connect-timeout 250"),
+        ({"family": 6, "flow_label": 7}, "-6 -L 7"),
+        ({"get_server_output": True}, "--get-server-output"),
+        ({"send_timeout": 2, "receive_timeout": 3}, "--snd-timeout 2000 --rcv-timeout 3000"),
+    ],
+    ids=str,
+)
+def test_a_keyword_means_what_the_flag_means(keywords: dict[str, Any], flags: str) -> None:
+    asked = parse(["-c", "192.0.2.7", *flags.split()])
+    assert request_of("192.0.2.7", None, keywords) == (asked.plan, asked.client)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "flags"),
+    [
+        ({}, ""),
+        ({"port": 5300, "bind": "127.0.0.1", "family": 4}, "-p 5300 -B 127.0.0.1 -4"),
+        ({"one_off": True, "idle_timeout": 3, "longest": 9}, "-1 --idle-timeout 3 --server-max-duration 9"),
+        ({"rate_limit": 1e9, "rate_limit_seconds": 2}, "--server-bitrate-limit 1G/2"),
+        ({"max_tests": 3, "interval": 0.5}, "--max-tests 3 -i 0.5"),
+    ],
+    ids=str,
+)
+def test_a_keyword_of_a_server_means_what_the_flag_means(keywords: dict[str, Any], flags: str) -> None:
+    assert server_options(None, keywords) == parse(["-s", *flags.split()]).server
+
+
+def test_a_file_ends_the_test(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"12345")
+    path = str(tmp_path / "x")
+    for keywords, flags in (
+        ({"file": path}, ()),
+        ({"file": path, "seconds": 3}, ("-t", "3")),
+        ({"file": path, "reverse": True}, ("-R",)),
+        ({"file": tmp_path / "x", "blocks": 2}, ("-k", "2")),
+    ):
+        asked = parse(["-c", "192.0.2.7", "-F", path, *flags])
+        assert request_of("192.0.2.7", None, keywords) == (asked.plan, asked.client)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "sentence"),
+    [
+        ({"transport": "carrier"}, "unknown transport 'carrier'"),
+        ({"transport": "kcp", "settings": {"mtu": 1}}, "mtu must be between"),
+        ({"transport": "kcp", "settings": {"mut": 1400}}, r"kcp has no setting 'mut' \(it has .*mtu"),
+        ({"transport": "kcp", "settings": {"mtu": "1400"}}, "mtu: expected int"),
+        ({"settings": transport("kcp").settings()}, "KcpSettings are not the settings of tcp"),
+        ({"reverse": True, "bidirectional": True}, "both reverse and bidirectional"),
+        ({"seconds": 3, "blocks": 3}, "only one of seconds, total_bytes and blocks"),
+        ({"total_bytes": 3, "blocks": 3}, "only one of"),
+        ({"seconds": -1}, "seconds must be a number that is not negative"),
+        ({"seconds": float("nan")}, "seconds must be"),
+        ({"rate": float("inf")}, "rate must be"),
+        ({"port": 0}, "between 1 and 65535, not 0"),
+        ({"client_port": 65536}, "between 0 and 65535"),
+        ({"family": int(socket.AF_INET6)}, "family must be 4, 6 or None"),
+        ({"file": "/nonexistent/file"}, "cannot read the file /nonexistent/file: No such file"),
+        ({"file": "/dev/null"}, "the file /dev/null is empty"),
+    ],
+    ids=str,
+)
+def test_a_value_that_cannot_be(keywords: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(PlanError, match=sentence):
+        request_of("192.0.2.7", None, keywords)
+
+
+def test_a_ready_plan_and_ready_options_take_no_keyword_of_theirs() -> None:
+    plan = Plan("tcp", transport("tcp").settings())
+    options = ClientOptions("192.0.2.7", port=1)
+    assert request_of(options, plan, {}) == (plan, options)
+    assert request_of(options, None, {"seconds": 4})[1] is options
+    assert request_of("192.0.2.8", plan, {"port": 3}) == (plan, ClientOptions("192.0.2.8", 3))
+    with pytest.raises(TypeError, match="'seconds' cannot be given beside a ready plan"):
+        request_of("192.0.2.7", plan, {"seconds": 4})
+    with pytest.raises(TypeError, match="'port' cannot be given beside ready client options"):
+        request_of(options, plan, {"port": 4})
+    with pytest.raises(TypeError, match="'port' cannot be given beside ready server options"):
+        server_options(ServerOptions(), {"port": 4})
+    assert server_options(ServerOptions(port=3), {}) == ServerOptions(port=3)
+
+
+def test_an_unknown_keyword_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'second'"):
+        request_of("192.0.2.7", None, {"second": 4})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'reverse'"):
+        server_options(None, {"reverse": True})
+
+
+def test_settings_may_be_ready() -> None:
+    for name, one in transports().items():
+        ready = one.settings()
+        assert request_of("h", None, {"transport": name, "settings": ready})[0].settings is ready
+
+
+def test_the_parts_share_no_keyword() -> None:
+    assert not set(PlanKeywords.__annotations__) & set(ConnectionKeywords.__annotations__)
+    both = set(PlanKeywords.__annotations__) | set(ConnectionKeywords.__annotations__)
+    assert set(MeasureKeywords.__annotations__) == both
+    assert "port" in ServeKeywords.__annotations__
+
+
+def test_a_server_may_listen_on_any_free_port() -> None:
+    assert server_options(None, {"port": 0}).port == 0

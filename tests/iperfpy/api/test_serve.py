@@ -1,0 +1,165 @@
+"""`serve_async`, `serve` and `LocalServer`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import iperfpy
+from iperfpy import local_server
+from tests.iperfpy.support import until
+
+pytestmark = pytest.mark.live
+
+HOST = "127.0.0.1"
+SHORT: dict[str, Any] = {"seconds": 0.3, "interval": 0.1}
+
+
+async def test_a_server_tells_its_port_and_its_runs_and_can_be_cancelled() -> None:
+    runs: list[iperfpy.Run] = []
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        iperfpy.serve_async(port=0, bind=HOST, on_listening=port.set_result, on_run=runs.append)
+    )
+    run = await iperfpy.measure_async(HOST, port=await port, **SHORT)
+    await until(lambda: bool(runs))
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    with pytest.raises(iperfpy.ConnectError):
+        await iperfpy.measure_async(HOST, port=port.result())
+    (served,) = runs
+    assert served.complete
+    assert served.total("bytes") == run.total("bytes")
+
+
+async def test_cancelling_a_server_tells_its_clients() -> None:
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    runs: list[iperfpy.Run] = []
+    serving = asyncio.create_task(
+        iperfpy.serve_async(port=0, bind=HOST, on_listening=port.set_result, on_run=runs.append)
+    )
+    async with iperfpy.watch(HOST, port=await port, seconds=60, interval=0.1) as test:
+        await until(lambda: len(test.run.intervals) > 1)
+        serving.cancel()
+        with pytest.raises(iperfpy.PeerTerminatedError):
+            await test.finished()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert [run.error for run in runs] == ["the server has stopped"]
+
+
+async def test_an_exception_of_a_callback_stops_the_server_and_is_raised() -> None:
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def refuse(run: iperfpy.Run) -> None:
+        raise ZeroDivisionError("the caller's own")
+
+    serving = asyncio.create_task(
+        iperfpy.serve_async(port=0, bind=HOST, on_listening=port.set_result, on_run=refuse)
+    )
+    await iperfpy.measure_async(HOST, port=await port, **SHORT)
+    with pytest.raises(ZeroDivisionError, match="own"):
+        await serving
+
+
+async def test_a_port_that_is_in_use() -> None:
+    with socket.create_server((HOST, 0)) as taken, pytest.raises(iperfpy.ListenError, match="in use"):
+        await iperfpy.serve_async(port=taken.getsockname()[1], bind=HOST)
+
+
+def test_serving_blocks_until_the_one_test_is_over() -> None:
+    ports: list[int] = []
+    clients: list[subprocess.Popen[bytes]] = []
+
+    def listening(port: int) -> None:
+        ports.append(port)
+        script = f"import iperfpy; iperfpy.measure({HOST!r}, port={port}, seconds=0.3)"
+        clients.append(subprocess.Popen([sys.executable, "-c", script]))
+
+    runs: list[iperfpy.Run] = []
+    iperfpy.serve(port=0, bind=HOST, one_off=True, on_listening=listening, on_run=runs.append)
+    assert [client.wait(30) for client in clients] == [0]
+    assert [run.complete for run in runs] == [True]
+
+
+def test_a_local_server_ends_with_its_block() -> None:
+    with iperfpy.LocalServer() as server:
+        assert iperfpy.measure(server.host, port=server.port, **SHORT).complete
+        with pytest.raises(RuntimeError, match="runs already"):
+            server.start()
+        pid, port = server.pid, server.port
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(iperfpy.ConnectError):
+        iperfpy.measure(HOST, port=port)
+    with pytest.raises(RuntimeError, match="inside `with`"):
+        _ = server.pid
+    server.stop()
+
+
+async def test_a_local_server_in_an_event_loop() -> None:
+    async with iperfpy.LocalServer() as server:
+        assert (await iperfpy.measure_async(server.host, port=server.port, **SHORT)).complete
+
+
+async def test_leaving_the_block_tells_the_client_of_a_running_test() -> None:
+    async with iperfpy.LocalServer() as server:
+        measuring = asyncio.create_task(
+            iperfpy.measure_async(server.host, port=server.port, seconds=60, interval=0.1)
+        )
+        await asyncio.sleep(0.5)
+    with pytest.raises(iperfpy.PeerTerminatedError):
+        await measuring
+
+
+def test_a_local_server_can_be_used_again() -> None:
+    server = iperfpy.LocalServer()
+    for _ in range(2):
+        with server:
+            assert iperfpy.measure(server.host, port=server.port, **SHORT).complete
+
+
+def test_a_local_server_that_cannot_listen() -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        server = iperfpy.LocalServer(port=taken.getsockname()[1])
+        with pytest.raises(iperfpy.ListenError, match=r"cannot listen on port \d+ of 127.0.0.1: the port is"):
+            server.start()
+    with pytest.raises(iperfpy.ListenError, match="cannot listen"):
+        iperfpy.LocalServer(host="192.0.2.1").start()
+
+
+def test_a_server_process_that_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_server, "LISTEN_DEADLINE_S", 0.0)
+    with pytest.raises(iperfpy.ListenError, match="the server process did not start"):
+        iperfpy.LocalServer().start()
+
+
+def test_the_server_does_not_outlive_the_process_that_started_it() -> None:
+    script = (
+        "import iperfpy, time\n"
+        "with iperfpy.LocalServer() as server:\n"
+        "    print(server.pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    asyncio.run(until(lambda: not _runs(pid)))
+
+
+def _runs(pid: int) -> bool:
+    """False once the process has ended, even if no parent has fetched its status."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

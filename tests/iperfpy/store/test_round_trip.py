@@ -1,0 +1,253 @@
+"""Run -> document -> Run: the same records and the same document, for every kind of test."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import iperfpy
+from iperfpy.records import Row, Sample, Sink
+from iperfpy.report.json_report import JsonSink
+from iperfpy.store.run_recorder import RunRecorder
+from iperfpy.store.stored_run import Run
+from tests.iperfpy.report.scenes import SCENES, Scene, SceneTransport, forward
+from tests.iperfpy.support import serving, until
+
+HOST = "127.0.0.1"
+BARE: dict[str, Any] = {"version": "iperfpy 9", "test_start": {}, "settings": {}}
+
+
+def run_of(scene: Scene) -> Run:
+    recorder = RunRecorder()
+    scene.play(recorder)
+    return recorder.run()
+
+
+def through_json(run: Run, **arguments: Any) -> Run:
+    return Run.from_document(json.loads(json.dumps(run.document(), allow_nan=False)), **arguments)
+
+
+def known(sample: Sample | None) -> Sample | None:
+    """The sample without the keys of figures that were not available: absent and None mean the same."""
+    if sample is None:
+        return None
+    return replace(sample, values={key: one for key, one in sample.values.items() if one is not None})
+
+
+def known_rows(rows: tuple[Row, ...]) -> list[Row]:
+    return [replace(row, local=known(row.local) or row.local, peer=known(row.peer)) for row in rows]
+
+
+def assert_round_trip(run: Run, **arguments: Any) -> Run:
+    """The run that is read back has the records of the first, and writes the same document."""
+    again = through_json(run, **arguments)
+    assert again.document() == run.document()
+    assert (again.error, again.failed, again.complete) == (run.error, run.failed, run.complete)
+    assert [known_rows(one.rows) for one in again.intervals] == [
+        known_rows(one.rows) for one in run.intervals
+    ]
+    assert known_rows(again.rows) == known_rows(run.rows)
+    if run.started is None or again.started is None:
+        assert run.started is again.started
+        return again
+    assert again.plan == run.plan
+    assert again.settings == run.settings
+    assert (again.client, again.server) == (run.client, run.server)
+    assert (again.warnings, again.latency) == (run.warnings, run.latency)
+    if run.ended is not None and again.ended is not None:
+        changed = replace(again.ended, rows=run.ended.rows, cpu_percent=run.ended.cpu_percent)
+        assert changed == run.ended
+    return again
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_scene(name: str) -> None:
+    assert_round_trip(run_of(SCENES[name]()), transport=SceneTransport())
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_the_document_of_a_run_is_the_one_that_is_printed(name: str) -> None:
+    out = io.StringIO()
+    SCENES[name]().play(JsonSink(out))
+    assert run_of(SCENES[name]()).document() == json.loads(out.getvalue())
+
+
+def test_every_parameter_of_a_plan() -> None:
+    scene = forward()
+    plan = replace(
+        scene.start.plan,
+        duration_us=0,
+        total_bytes=12345,
+        omit_us=1_500_000,
+        parallel=1,
+        block_bytes=999,
+        rate_bps=10_000_000,
+        burst_blocks=7,
+        interval_us=250_000,
+        title="a",
+        tos=8,
+        extra_data="b",
+        fq_rate_bps=5,
+        pacing_timer_us=20,
+        server_cpu=0,
+    )
+    run = run_of(replace(scene, start=replace(scene.start, plan=plan)))
+    assert assert_round_trip(run, transport=SceneTransport()).plan == plan
+
+
+@pytest.mark.parametrize("output", ["the server's table", {"start": {}, "end": {}}])
+def test_the_servers_own_report(output: Any) -> None:
+    scene = forward()
+    plan = replace(scene.start.plan, get_server_output=True)
+    told = replace(scene, start=replace(scene.start, plan=plan), end=replace(scene.end, server_output=output))
+    assert_round_trip(run_of(told), transport=SceneTransport())
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 1000, 7))
+def test_the_time_of_a_run_to_the_millisecond(milliseconds: int) -> None:
+    scene = forward()
+    start = replace(scene.start, unix_time=1_795_367_700 + milliseconds / 1000)
+    assert_round_trip(run_of(replace(scene, start=start)), transport=SceneTransport())
+
+
+def test_a_figure_that_is_no_number_becomes_unavailable() -> None:
+    scene = forward()
+    row = scene.end.rows[0]
+    odd = replace(row, local=replace(row.local, values={**row.local.values, "rtt_us": float("nan")}))
+    run = run_of(replace(scene, end=replace(scene.end, rows=(odd,))))
+    again = through_json(run, transport=SceneTransport())
+    assert again.total("rtt_us") is None
+    assert again.document() == run.document()
+
+
+def test_replaying_a_run_gives_a_report_every_record() -> None:
+    scene = forward()
+    recorder = RunRecorder()
+    sink: Sink = recorder
+    run_of(scene).replay(sink)
+    assert recorder.run() == run_of(scene)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("transport", list(iperfpy.transports()))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"reverse": True},
+        {"parallel": 2},
+        {"bidirectional": True},
+        {"omit": 0.2, "reverse": True},
+        {"interval": 0},
+    ],
+    ids=str,
+)
+async def test_a_measured_run(transport: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    """Both ends' runs, through a file."""
+    served: list[Run] = []
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    server = asyncio.create_task(
+        iperfpy.serve_async(
+            port=0, bind=HOST, one_off=True, on_listening=port.set_result, on_run=served.append
+        )
+    )
+    keywords: dict[str, Any] = {"seconds": 0.3, "interval": 0.1, "transport": transport, **changes}
+    run = await iperfpy.measure_async(HOST, port=await port, title="through a file", **keywords)
+    await server
+    assert run.complete
+    for one in (run, *served):
+        assert_round_trip(one)
+        one.save(tmp_path / "run.json")
+        assert Run.load(tmp_path / "run.json").document() == one.document()
+    (at_server,) = served
+    assert at_server.plan.settings == run.plan.settings
+    assert at_server.server.system_info
+    assert not at_server.client.system_info
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("transport", list(iperfpy.transports()))
+async def test_an_interrupted_run(transport: str) -> None:
+    async with (
+        serving() as server,
+        iperfpy.watch(HOST, port=server.port, transport=transport, seconds=60, interval=0.1) as test,
+    ):
+        await until(lambda: len(test.run.intervals) > 1)
+        test.stop("the user has seen enough")
+        run = await test.finished()
+    again = assert_round_trip(run)
+    assert (again.error, again.failed) == ("the user has seen enough", False)
+
+
+@pytest.mark.live
+async def test_a_failed_run() -> None:
+    """The server stops in the middle of the test."""
+    async with serving() as server, iperfpy.watch(HOST, port=server.port, seconds=60, interval=0.1) as test:
+        await until(lambda: len(test.run.intervals) > 1)
+        assert server.task is not None
+        server.task.cancel()
+        with pytest.raises(iperfpy.PeerTerminatedError) as caught:
+            await test.finished()
+    run = caught.value.run
+    assert isinstance(run, Run)
+    assert run.intervals
+    again = assert_round_trip(run)
+    assert (again.failed, again.error) == (True, str(caught.value))
+
+
+async def test_a_run_that_never_started() -> None:
+    with pytest.raises(iperfpy.ConnectError) as caught:
+        await iperfpy.measure_async(HOST, port=1)
+    again = assert_round_trip(caught.value.run)
+    assert again.failed
+    with pytest.raises(iperfpy.DocumentError, match="before it started: cannot connect"):
+        _ = again.plan
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        ({}, "no start"),
+        ([], "must be a JSON object"),
+        ({"start": {"version": "iperf 3.16", "test_start": {}}}, "iperf 3.16 wrote this document"),
+        ({"start": {"version": "x", "test_start": {}, "settings": {}, "transport": "carrier"}}, "carrier"),
+        (
+            {"start": {"version": "x", "test_start": {}, "settings": {}, "transport": "tcp"}},
+            "start of the run",
+        ),
+    ],
+)
+def test_a_document_that_cannot_be_read(document: Any, sentence: str) -> None:
+    with pytest.raises(iperfpy.DocumentError, match=sentence):
+        Run.from_document(document)
+
+
+@pytest.mark.parametrize("part", ["intervals", "end"])
+def test_a_damaged_document(part: str) -> None:
+    document = run_of(forward()).document()
+    entry = document["end"] if part == "end" else document["intervals"][0]
+    del entry["streams"]
+    with pytest.raises(iperfpy.DocumentError, match=f"the {part} of the run cannot be read"):
+        Run.from_document(document, SceneTransport())
+
+
+def test_a_file_that_is_no_document(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[ ID] Interval")
+    with pytest.raises(iperfpy.DocumentError, match=r"x\.json is not JSON"):
+        Run.load(tmp_path / "x.json")
+    with pytest.raises(FileNotFoundError):
+        Run.load(tmp_path / "y.json")
+
+
+def test_settings_of_another_version_are_left_out() -> None:
+    run = run_of(forward())
+    document = run.document()
+    document["start"]["settings"]["from_the_future"] = 1
+    again = Run.from_document(document, SceneTransport())
+    assert again.settings == run.settings
