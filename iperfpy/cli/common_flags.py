@@ -1,4 +1,7 @@
-"""The flags that belong to no transport: iperf3's letters, defaults and units."""
+"""The flags that belong to no transport: iperf3's letters, defaults and units.
+
+A flag that most users never need is `rare`: the short help only names it. A default stands in brackets.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,23 @@ from typing import Any
 import click
 
 from iperfpy.cli import value_types as values
-from iperfpy.cli.value_types import SECOND_US, Flag, Parsed, duration, integer, named, size
+from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, size
+from iperfpy.control.plan_limits import LIMITS, SECOND_US, SHORTEST_INTERVAL_US
 from iperfpy.protocols.units import RATE_LETTERS
 
 BOTH, SERVER, CLIENT = "Server or client", "Server", "Client"
 NETWORK, PASSWORD, OUTPUT = "Client, network", "Passwords (pip install iperfpy[auth])", "Output"
 
 PORT = Parsed("PORT", integer("a port", 1, 65535))
-TEST_SECONDS = Parsed("SEC", duration("-t", 0, values.LONGEST_US))
-OMIT_SECONDS = Parsed("SEC", duration("-O", 0, values.LONGEST_OMIT_US))
-INTERVAL_SECONDS = Parsed("SEC", duration("-i", values.SHORTEST_INTERVAL_US, values.LONGEST_INTERVAL_US))
+TEST_SECONDS = Parsed("SEC", duration("-t", 0, LIMITS["duration_us"].maximum))
+OMIT_SECONDS = Parsed("SEC", duration("-O", 0, LIMITS["omit_us"].maximum))
+INTERVAL_SECONDS = Parsed("SEC", duration("-i", SHORTEST_INTERVAL_US, LIMITS["interval_us"].maximum))
 MILLISECONDS = Parsed("MS", integer("a timeout", 1, 86_400_000))
 RECEIVE_MILLISECONDS = Parsed("MS", integer("a timeout", 100, 86_400_000))
 SERVER_SECONDS = Parsed("SEC", integer("a time", 1, 86_400))
-STREAMS = Parsed("N", integer("the number of streams", 1, values.MOST_STREAMS))
+STREAMS = Parsed("N", integer("the number of streams", 1, LIMITS["parallel"].maximum))
 TOTAL_BYTES = Parsed("BYTES", size("-n", 1, 1 << 62))
-BLOCK_BYTES = Parsed("LEN", size("-l", 1, values.LARGEST_BLOCK))
+BLOCK_BYTES = Parsed("LEN", size("-l", 1, LIMITS["block_bytes"].maximum))
 BLOCKS = Parsed("BLOCKS", size("-k", 1, 1 << 62))
 TEXT = Parsed("TEXT", str)
 AFFINITY = Parsed("N[,M]", values.affinity)
@@ -32,7 +36,7 @@ FILE = Parsed("FILE", named("a file name"))
 
 
 def base_flags(known_transports: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
-    """Fresh options, in the order of the help. `chosen_by`: transport -> flags that select it."""
+    """New options, in the order of the help. `chosen_by`: transport -> flags that select it."""
     return [
         *_server_flags(),
         *_client_flags(known_transports, chosen_by),
@@ -44,7 +48,7 @@ def base_flags(known_transports: Sequence[str], chosen_by: Mapping[str, Sequence
 
 
 def chooser(transport: str) -> str:
-    """The parameter that says whether a flag which selects this transport was given."""
+    """click's parameter name of the flags that select this transport (`-u`)."""
     return f"choose_{transport}".replace("-", "_")
 
 
@@ -62,15 +66,31 @@ def _server_flags() -> list[click.Option]:
         flag(["server", "-s", "--server"], "run as server"),
         flag(["one_off", "-1", "--one-off"], "exit after one test"),
         flag(["daemon", "-D", "--daemon"], "run in the background"),
-        flag(["max_tests", "--max-tests"], "so many tests at once [64]", COUNT, default=64, rare=True),
+        flag(
+            ["max_tests", "--max-tests"],
+            "maximum number of concurrent tests [64]",
+            COUNT,
+            default=64,
+            rare=True,
+        ),
         flag(
             ["rate_limit", "--server-bitrate-limit"],
-            "bit/s of all tests together, over 5 s or /SEC",
+            "total bit/s of all tests, averaged over 5 s (or /SEC)",
             Parsed("RATE", values.rate_and_seconds),
             rare=True,
         ),
-        flag(["longest", "--server-max-duration"], "longest test, -O included", SERVER_SECONDS, rare=True),
-        flag(["idle", "--idle-timeout"], "with -1: exit when nobody came for", SERVER_SECONDS, rare=True),
+        flag(
+            ["longest", "--server-max-duration"],
+            "longest test allowed, -O included",
+            SERVER_SECONDS,
+            rare=True,
+        ),
+        flag(
+            ["idle", "--idle-timeout"],
+            "with -1: exit if no client connects within SEC",
+            SERVER_SECONDS,
+            rare=True,
+        ),
     ]
 
 
@@ -79,38 +99,44 @@ def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) 
         return _flag(CLIENT, "client", names, help, kind, **more)
 
     transport = Parsed("NAME", values.transport_name(known), known)
+    # Each name with its first flag ("udp or -u"): the help of --proto is the list of transports.
     choices = (" or ".join((name, *chosen_by[name][:1])) for name in known)
     return [
         flag(["client", "-c", "--client"], "run as client", Parsed("HOST", named("-c"))),
         flag(["proto", "--proto"], f"{', '.join(choices)} [{known[0]}]", transport, default=known[0]),
         *(
-            flag([chooser(name), *flags], f"the same as --proto {name}", rare=True)
+            flag([chooser(name), *flags], f"short for --proto {name}", rare=True)
             for name, flags in chosen_by.items()
             if flags
         ),
         flag(["reverse", "-R", "--reverse"], "the server sends"),
         flag(["bidir", "--bidir"], "both ends send"),
-        flag(["duration", "-t", "--time"], "measure for this long, 0 without end [10]", TEST_SECONDS),
-        flag(["total_bytes", "-n", "--bytes"], "measure until so much was sent", TOTAL_BYTES),
+        flag(["duration", "-t", "--time"], "duration of the test, 0: until interrupted [10]", TEST_SECONDS),
+        flag(["total_bytes", "-n", "--bytes"], "end the test after this much data", TOTAL_BYTES),
         flag(
             ["total_blocks", "-k", "--blockcount"],
-            "measure until so many blocks were sent",
+            "end the test after this many blocks",
             BLOCKS,
             rare=True,
         ),
         flag(
-            ["block_bytes", "-l", "--length"], "block to write at a time, by --proto", BLOCK_BYTES, rare=True
+            ["block_bytes", "-l", "--length"],
+            "length of a block in bytes [by --proto]",
+            BLOCK_BYTES,
+            rare=True,
         ),
-        flag(["parallel", "-P", "--parallel"], "parallel streams [1]", STREAMS, default=1),
+        flag(["parallel", "-P", "--parallel"], "number of parallel streams [1]", STREAMS, default=1),
         flag(
             ["rate", "-b", "--bitrate", "--bandwidth"],
-            "bit/s per stream, 0 without limit, by --proto",
+            "bit/s per stream, 0: unlimited [by --proto]",
             Parsed("RATE[/N]", values.rate_and_burst),
         ),
-        flag(["omit", "-O", "--omit"], "leave out the first seconds [0]", OMIT_SECONDS, default=0),
-        flag(["title", "-T", "--title"], "put TEXT before every line", TEXT, rare=True),
-        flag(["extra_data", "--extra-data"], "put TEXT into the JSON of both ends", TEXT, rare=True),
-        flag(["get_server_output", "--get-server-output"], "show the server's own report, too", rare=True),
+        flag(
+            ["omit", "-O", "--omit"], "omit the first seconds from the results [0]", OMIT_SECONDS, default=0
+        ),
+        flag(["title", "-T", "--title"], "start every line with TEXT", TEXT, rare=True),
+        flag(["extra_data", "--extra-data"], "include TEXT in the JSON of both ends", TEXT, rare=True),
+        flag(["get_server_output", "--get-server-output"], "also show the server's own report", rare=True),
     ]
 
 
@@ -122,7 +148,7 @@ def _network_flags() -> list[click.Option]:
         flag(["client_port", "--cport"], "local data port; stream i uses PORT + i", PORT, rare=True),
         flag(
             ["connect_timeout", "--connect-timeout"],
-            "give up connecting after [5000]",
+            "give up connecting after MS [5000]",
             MILLISECONDS,
             rare=True,
         ),
@@ -134,7 +160,7 @@ def _network_flags() -> list[click.Option]:
         ),
         flag(
             ["dscp", "--dscp"],
-            "the same by code point: 0 to 63, ef, af41 ..",
+            "type of service by code point (0 to 63, ef, af41)",
             Parsed("NAME", values.dscp, values.CODE_POINTS),
             rare=True,
         ),
@@ -143,18 +169,18 @@ def _network_flags() -> list[click.Option]:
         ),
         flag(
             ["fq_rate", "--fq-rate"],
-            "bit/s at which the kernel paces a socket",
+            "pacing rate of the kernel, bit/s per socket",
             Parsed("RATE", values.rate),
             rare=True,
         ),
         flag(
             ["pacing_timer", "--pacing-timer"],
-            "passed on to old iperf3 servers; the pace here is exact [1000]",
+            "sent to old iperf3 servers, else unused [1000]",
             Parsed("US", size("--pacing-timer", 1, 1 << 31)),
             default=1000,
             rare=True,
         ),
-        flag(["no_fq", "--no-fq-socket-pacing"], "has no effect, as in iperf3", rare=True),
+        flag(["no_fq", "--no-fq-socket-pacing"], "no effect, as in iperf3", rare=True),
     ]
 
 
@@ -166,33 +192,41 @@ def _shared_flags() -> list[click.Option]:
         flag(["-p", "--port"], "port to listen on or to connect to [5201]", PORT, default=5201),
         flag(
             ["bind", "-B", "--bind"],
-            "local address, and interface",
+            "local address to bind to, and interface",
             Parsed("ADDR[%DEV]", named("-B")),
             rare=True,
         ),
-        flag(["device", "--bind-dev"], "the interface alone", Parsed("DEV", named("--bind-dev")), rare=True),
+        flag(
+            ["device", "--bind-dev"],
+            "network interface to bind to",
+            Parsed("DEV", named("--bind-dev")),
+            rare=True,
+        ),
         flag(["ipv4", "-4", "--version4"], "IPv4 only", rare=True),
         flag(["ipv6", "-6", "--version6"], "IPv6 only", rare=True),
         flag(
             ["receive_timeout", "--rcv-timeout"],
-            "end a test that receives nothing for [120000]",
+            "end a test that receives no data for MS [120000]",
             RECEIVE_MILLISECONDS,
             rare=True,
         ),
         flag(
             ["send_timeout", "--snd-timeout"],
-            "end a TCP connection without ACKs after",
+            "end a TCP connection that gets no ACK for MS",
             MILLISECONDS,
             rare=True,
         ),
-        flag(["file", "-F", "--file"], "a file to send, or to receive into", FILE, rare=True),
+        flag(["file", "-F", "--file"], "file to send, or to write the received data to", FILE, rare=True),
         flag(
-            ["affinity", "-A", "--affinity"], "processor of this end, and of the server", AFFINITY, rare=True
+            ["affinity", "-A", "--affinity"],
+            "processor for this end (N), for the server (M)",
+            AFFINITY,
+            rare=True,
         ),
-        flag(["pid_file", "-I", "--pidfile"], "write the process number there", FILE, rare=True),
+        flag(["pid_file", "-I", "--pidfile"], "write the process ID to FILE", FILE, rare=True),
         flag(
             ["keepalive", "--cntl-ka"],
-            "TCP keepalive on the control connection",
+            "TCP keepalive on the control connection: idle s, interval s, count",
             Parsed("[I/I/N]", values.keepalive),
             is_flag=False,
             flag_value="",
@@ -209,23 +243,25 @@ def _password_flags() -> list[click.Option]:
         flag(
             "client",
             ["username", "--username"],
-            "user; the password is asked for",
+            "user name; the password is prompted for",
             Parsed("NAME", str),
             rare=True,
         ),
         flag("client", ["public_key", "--rsa-public-key-path"], "the server's public key", FILE, rare=True),
-        flag("server", ["private_key", "--rsa-private-key-path"], "its private key", FILE, rare=True),
+        flag(
+            "server", ["private_key", "--rsa-private-key-path"], "the server's private key", FILE, rare=True
+        ),
         flag(
             "server",
             ["users", "--authorized-users-path"],
-            "lines NAME,SHA256({NAME}PASSWORD)",
+            "a file of lines NAME,SHA256({NAME}PASSWORD)",
             FILE,
             rare=True,
         ),
         flag(
             "server",
             ["skew", "--time-skew-threshold"],
-            "clocks may differ by so many seconds [10]",
+            "allowed clock difference, seconds [10]",
             Parsed("SEC", integer("a time", 1, 86_400)),
             default=10,
             rare=True,
@@ -233,7 +269,7 @@ def _password_flags() -> list[click.Option]:
         flag(
             "",
             ["pkcs1", "--use-pkcs1-padding"],
-            "the padding of iperf3 before 3.17, PKCS #1 v1.5 in place of OAEP",
+            "PKCS #1 v1.5 padding instead of OAEP, as in iperf3 before 3.17",
             rare=True,
         ),
     ]
@@ -243,11 +279,12 @@ def _output_flags() -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
         return _flag(OUTPUT, "", names, help, kind, **more)
 
+    # A value in brackets may be left out: click then takes `flag_value`.
     letter = Parsed("LETTER", values.one_of("a unit", RATE_LETTERS), RATE_LETTERS)
     return [
         flag(
             ["interval", "-i", "--interval"],
-            "seconds between reports, 0 none [1]",
+            "seconds between reports, 0: none [1]",
             INTERVAL_SECONDS,
             default=SECOND_US,
         ),
@@ -257,10 +294,10 @@ def _output_flags() -> list[click.Option]:
             letter,
         ),
         flag(["json", "-J", "--json"], "one JSON document at the end, with iperf3's keys"),
-        flag(["json_stream", "--json-stream"], "a JSON line for everything as it happens"),
+        flag(["json_stream", "--json-stream"], "a line of JSON for every event as it happens"),
         flag(
             ["json_full", "--json-stream-full-output"],
-            "the same, and the document of -J after it",
+            "like --json-stream, then the document of -J",
             rare=True,
         ),
         flag(
@@ -270,28 +307,28 @@ def _output_flags() -> list[click.Option]:
             is_flag=False,
             flag_value="",
         ),
-        flag(["verbose", "-V", "--verbose"], "also settings, CPU time, all figures"),
-        flag(["log_file", "--logfile"], "append the output to a file", FILE, rare=True),
+        flag(["verbose", "-V", "--verbose"], "also show settings, CPU time and all figures"),
+        flag(["log_file", "--logfile"], "append the output and the errors to FILE", FILE, rare=True),
         flag(
             ["timestamps", "--timestamps"],
-            "put the time before every line [%c ]",
+            "start every line with the time [%c ]",
             Parsed("[FORMAT]", str),
             is_flag=False,
             flag_value="%c ",
             rare=True,
         ),
-        flag(["force_flush", "--forceflush"], "has no effect: every line is flushed", rare=True),
+        flag(["force_flush", "--forceflush"], "no effect: every line is flushed", rare=True),
         flag(
             ["debug", "-d", "--debug"],
-            "show the control messages on standard error",
+            "print the control messages on standard error",
             Parsed("[N]", integer("a debug level", 1, 4)),
             is_flag=False,
             flag_value="4",
             rare=True,
         ),
-        flag(["explain", "--explain"], "say what each figure of --proto means"),
-        flag(["json_schema", "--json-schema"], "show the JSON Schema of -J and stop", rare=True),
-        flag(["version", "-v", "--version"], "show the version and stop", rare=True),
-        flag(["help", "-h", "--help"], "show this and stop", rare=True),
-        flag(["help_all", "--help-all"], "show all options and stop", rare=True),
+        flag(["explain", "--explain"], "explain the figures of --proto and exit"),
+        flag(["json_schema", "--json-schema"], "print the JSON Schema of -J and exit", rare=True),
+        flag(["version", "-v", "--version"], "print the version and exit", rare=True),
+        flag(["help", "-h", "--help"], "print this help and exit", rare=True),
+        flag(["help_all", "--help-all"], "print the help of all options and exit", rare=True),
     ]

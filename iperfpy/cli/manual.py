@@ -1,6 +1,8 @@
-"""The manual page, from the declarations of the flags: `python -m iperfpy.cli.manual > iperfpy/iperfpy.1`.
+"""The manual page, made from the declarations of the flags:
 
-It lists the transports of this distribution; what plug-ins add is in `iperfpy --help`.
+    python -m iperfpy.cli.manual > iperfpy/iperfpy.1
+
+It lists the transports of this distribution; `iperfpy --help` lists those of plug-ins as well.
 """
 
 from __future__ import annotations
@@ -14,22 +16,23 @@ from iperfpy.cli.help import EXAMPLES, forms, spelled
 from iperfpy.protocols.registry import transports
 
 DESCRIPTION = (
-    "iperfpy measures what a network path carries, and what it does to the packets: bandwidth, round-trip"
-    " time, retransmissions and their causes, loss and jitter, per interval, over TCP, UDP, KCP and KCP with"
-    " BBR. One end runs as a server, the other as a client, which says what is measured.",
-    "It speaks iperf3's protocol: for tests over TCP and UDP, the other end may be iperf3. Letters, defaults"
+    "iperfpy measures a network path: bandwidth, round-trip time, retransmissions and their causes, loss and"
+    " jitter, for every interval of a test over TCP, UDP, KCP or KCP with BBR. One end runs as a server. The"
+    " other end runs as a client, and its options describe the test.",
+    "It speaks iperf3's protocol: in tests over TCP and UDP, the other end may be iperf3. Letters, defaults"
     " and units are iperf3's wherever iperf3 has the option.",
-    "Sizes (-n, -k, -l, -w) take K, M, G and T as powers of 1024; rates (-b, --fq-rate) as powers of 1000."
-    " Durations take ms, s, m and h; without one they are seconds.",
+    "In sizes (-n, -k, -l, -w) the letters K, M, G and T are powers of 1024, in rates (-b, --fq-rate) powers"
+    " of 1000. Durations take ms, s, m and h; a number alone is in seconds.",
 )
 ENVIRONMENT = {
-    PASSWORD_VARIABLE: "the password for --username; without it, the terminal is asked",
-    "IPERFPY_NO_OFFLOAD": "when 1: datagrams are sent and received one at a time, without GSO and GRO",
-    "NO_COLOR": "when set: no colours on a terminal",
+    PASSWORD_VARIABLE: "the password for --username; if it is not set, the program prompts for it",
+    "IPERFPY_NO_OFFLOAD": "if it is 1, datagrams are sent and received one at a time, without GSO and GRO",
+    "NO_COLOR": "if it is set, a terminal shows no colours",
 }
 EXIT_STATUS = (
-    "0 when the test was measured and reported, or was stopped by a signal; 1 after any failure, which is one"
-    " sentence on standard error, and error in JSON; 130 after a second signal."
+    "0 if the test was measured and reported, or was stopped by one signal; 1 after a failure, which is"
+    " reported in one sentence on standard error and as error in JSON; 130 if a second signal stopped the"
+    " program before it could shut down cleanly."
 )
 
 
@@ -48,6 +51,7 @@ def _lines() -> Iterator[str]:
     for paragraph in DESCRIPTION:
         yield from (".PP", _text(paragraph))
     yield ".SH OPTIONS"
+    # The page must not depend on the plug-ins of the machine that makes it.
     ours = {name: one for name, one in transports().items() if type(one).__module__.startswith("iperfpy.")}
     for heading, options in CommandLine(ours).command.groups().items():
         yield f'.SS "{_text(heading)}"'
@@ -59,12 +63,17 @@ def _lines() -> Iterator[str]:
     for name, meaning in ENVIRONMENT.items():
         yield from (".TP", rf"\fB{name}\fR", _text(meaning))
     yield from (".SH EXIT STATUS", _text(EXIT_STATUS))
-    yield from (".SH FILES", ".TP", "results/", _text("where --csv without a name writes"))
+    yield from (
+        ".SH FILES",
+        ".TP",
+        "results/",
+        _text("the directory that --csv without a file name writes to"),
+    )
     yield from (".SH SEE ALSO", ".BR iperf3 (1)")
 
 
 def _text(text: str) -> str:
-    """Fit for troff: no escapes, hyphens that can be copied, no line that is a request."""
+    """Escape text for troff: backslashes, hyphens (a minus sign can be copied), leading dots and quotes."""
     safe = text.replace("\\", r"\e").replace("-", r"\-")
     return rf"\&{safe}" if safe.startswith((".", "'")) else safe
 

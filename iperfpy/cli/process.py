@@ -1,4 +1,4 @@
-"""What the program does to itself before it runs: log file, daemon, pid file, processor."""
+"""Set-up of the process before a test or a server runs: log file, daemon, PID file, processor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from iperfpy.errors import StartError
 
 @contextlib.contextmanager
 def logging_to(path: str) -> Iterator[None]:
-    """Standard output goes to the end of the file, and errors go there too (`--logfile`)."""
+    """Append standard output to a file, and errors to it as well (`--logfile`). Empty path: no log file.
+
+    Raises
+    ------
+    StartError
+        When the file cannot be written.
+    """
     if not path:
         yield
         return
@@ -25,15 +31,15 @@ def logging_to(path: str) -> Iterator[None]:
             file = stack.enter_context(open(path, "a", encoding="utf-8", buffering=1))
         except OSError as error:
             raise StartError(f"cannot write the log file {path}: {error.strerror}") from error
-        sys.stdout, sys.stderr = file, cast("IO[str]", _Both(before[1], file))
+        sys.stdout, sys.stderr = file, cast("IO[str]", _Tee(before[1], file))
         try:
             yield
         finally:
             sys.stdout, sys.stderr = before
 
 
-class _Both(io.TextIOBase):
-    """Text goes to two streams; one that fails holds up nothing."""
+class _Tee(io.TextIOBase):
+    """Writes text to several streams. A stream that fails does not keep the others from their text."""
 
     def __init__(self, *streams: IO[str]) -> None:
         self._streams = streams
@@ -52,7 +58,13 @@ class _Both(io.TextIOBase):
 
 @contextlib.contextmanager
 def pid_file(path: str) -> Iterator[None]:
-    """The number of this process is in the file as long as it runs (`-I`)."""
+    """Keep the process ID in a file while the context lasts (`-I`). Empty path: no file.
+
+    Raises
+    ------
+    StartError
+        When the file cannot be written, or names a process that runs.
+    """
     if not path:
         yield
         return
@@ -60,10 +72,10 @@ def pid_file(path: str) -> Iterator[None]:
     try:
         other = _running(file)
         if other:
-            raise StartError(f"the pid file {path} names process {other}, which is running")
+            raise StartError(f"the PID file {path} names process {other}, which is running")
         file.write_text(own)
     except OSError as error:
-        raise StartError(f"cannot write the pid file {path}: {error.strerror}") from error
+        raise StartError(f"cannot write the PID file {path}: {error.strerror}") from error
     try:
         yield
     finally:
@@ -73,7 +85,8 @@ def pid_file(path: str) -> Iterator[None]:
 
 
 def _running(file: Path) -> int:
-    """The process that a pid file names, 0 when there is none. Raises OSError."""
+    """The running process that a PID file names, 0 if there is none. Raises OSError."""
+    # Some programs end the number with a zero byte, as iperf3 does; a file without a number is stale.
     try:
         number = int(file.read_text().strip("\0\n "))
     except (FileNotFoundError, ValueError):
@@ -82,21 +95,22 @@ def _running(file: Path) -> int:
         if number > 0:
             os.kill(number, 0)
     except PermissionError:
-        return number  # it runs, and is not ours
+        return number  # it runs as another user
     except (ProcessLookupError, OverflowError):
         return 0
     return max(0, number)
 
 
 def daemonize() -> Callable[[], None] | int:
-    """Go on in the background, as a child of nobody and without a terminal (`-D`).
+    """Continue in the background, as an orphan process without a terminal (`-D`).
 
-    Returns in both processes. The child gets a function to call when it is ready: until then it can complain
-    on standard error. The parent gets its exit status, after the child was ready, or has ended.
+    Returns in both processes. The daemon gets a function to call when it is ready; until then it can report
+    errors on standard error. The parent gets its exit status, once the daemon is ready or has ended.
     The working directory stays, so that the paths of other flags keep their meaning.
     """
     if not hasattr(os, "fork"):
         raise StartError("this system cannot run a server as a daemon (-D)")
+    # The parent waits for a byte: none comes if the daemon ends before it listens.
     reading, writing = os.pipe()
     sys.stdout.flush()
     child = os.fork()
@@ -109,7 +123,7 @@ def daemonize() -> Callable[[], None] | int:
     os.close(reading)
     os.setsid()
     if os.fork():
-        os._exit(0)  # so that the daemon leads no session, and can never get a terminal
+        os._exit(0)  # the daemon then leads no session, so it can never get a terminal
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
@@ -123,7 +137,7 @@ def daemonize() -> Callable[[], None] | int:
 
 
 def run_on(cpu: int | None) -> None:
-    """Let this process run on one processor only (`-A`)."""
+    """Restrict this process to one processor (`-A`); None: no restriction. Raises `StartError`."""
     if cpu is None:
         return
     try:

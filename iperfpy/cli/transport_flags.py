@@ -1,7 +1,10 @@
-"""Flags made from the transports' `Settings`, and settings made from the flags given.
+"""Flags made from the transports' `Settings`, and settings made from the flags that were typed.
 
-A flag that several transports declare is one option; what a value means, and whether it is allowed,
-is asked of the transport that `--proto` names.
+    Settings field --flags_of--> SharedFlag --option_of--> click option      before parsing
+    typed text --settings_of--> value of the field of the chosen transport   after parsing
+
+Several transports may declare one flag. It is one option, and the transport that `--proto` names decides on
+the type, the unit and the range of its value.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ _METAVARS = {"bytes": "SIZE", "bits_per_second": "RATE", "microseconds": "US", "
 
 @dataclass(slots=True)
 class SharedFlag:
-    """One option on the command line, and the field that it sets in each transport that declares it."""
+    """One option of the command line. `fields`: transport name -> the settings field that it sets."""
 
     flags: list[str]
     fields: dict[str, Field] = field(default_factory=dict)
@@ -34,24 +37,28 @@ class SharedFlag:
 
     @property
     def parameter(self) -> str:
-        """click's name for it; a transport's field may be called like one of our own parameters."""
+        """click's parameter name, with a prefix: a field may have the name of one of our own parameters."""
         return "setting_" + max(self.flags, key=len).lstrip("-").replace("-", "_")
 
     @property
     def declared(self) -> Field:
+        """The field of the first transport that declares the flag."""
         return next(iter(self.fields.values()))
 
     @property
     def off(self) -> str:
-        """`--no-...`, when a boolean is on by default somewhere."""
+        """`--no-...` if a boolean is on by default in one of the transports, else empty."""
         on = any(one.default is True for one in self.fields.values())
         return "--no-" + max(self.flags, key=len).lstrip("-") if on else ""
 
 
 def shared_flags(transports: Mapping[str, Transport], taken: Sequence[str] = ()) -> list[SharedFlag]:
-    """Every transport's flags, those with a spelling in common joined, in order of declaration.
+    """Every transport's flags, in order of declaration. Flags with a spelling in common become one.
 
-    Raises `SettingsError` when a transport claims a flag that is in `taken`.
+    Raises
+    ------
+    SettingsError
+        When a transport claims a flag that is in `taken`.
     """
     found: list[SharedFlag] = []
     for name, transport in transports.items():
@@ -60,6 +67,7 @@ def shared_flags(transports: Mapping[str, Transport], taken: Sequence[str] = ())
             clash = next((flag for flag in flags if flag in taken), None)
             if clash:
                 raise SettingsError(f"transport {name!r} declares the flag {clash}, which iperfpy has itself")
+            # One common spelling is enough: transports may add aliases of their own to a flag.
             shared = next((s for s in found if set(s.flags) & set(flags)), None)
             if shared is None:
                 shared = SharedFlag([])
@@ -77,7 +85,7 @@ def _join(shared: SharedFlag, name: str, one: Field, flags: Sequence[str]) -> No
 
 
 def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
-    """The click option. Values stay text until the transport is known."""
+    """The click option. Its value stays text until the transport is known."""
     one = shared.declared
     names = [shared.parameter, *sorted(shared.flags, key=len)]
     choices = f": {', '.join(described(one).choices)}" if described(one).choices else ""
@@ -101,14 +109,14 @@ def _metavar(one: Field) -> str:
 
 
 def _default_note(shared: SharedFlag) -> str:
-    """` [1400]`, or ` [kcp 512]` where a default is not everybody's; nothing when unset is the default."""
+    """The default in brackets: ` [1400]` if it is the same everywhere, else ` [kcp 512]`; empty if unset."""
     defaults = {name: one.default for name, one in shared.fields.items()}
-    told = {name: _shown(value) for name, value in defaults.items() if value not in (None, False, "")}
-    if not told:
+    shown = {name: _shown(value) for name, value in defaults.items() if value not in (None, False, "")}
+    if not shown:
         return ""
-    if len(set(told.values())) == 1 and len(told) == len(defaults):
-        return f" [{next(iter(told.values()))}]"
-    return f" [{', '.join(f'{name} {value}' for name, value in told.items())}]"
+    if len(set(shown.values())) == 1 and len(shown) == len(defaults):
+        return f" [{next(iter(shown.values()))}]"
+    return f" [{', '.join(f'{name} {value}' for name, value in shown.items())}]"
 
 
 def _shown(value: object) -> str:
@@ -131,6 +139,7 @@ def settings_of(transport: Transport, shared: Sequence[SharedFlag], typed: Mappi
         if transport.name not in one.fields:
             raise SettingsError(f"{one.flags[0]} does not apply to --proto {transport.name}")
         target = one.fields[transport.name]
+        # Settings check themselves, but their sentence does not know the flag: so each value is checked here.
         try:
             values[target.name] = _parsed(target, value)
             check_value(target, values[target.name])
@@ -140,7 +149,7 @@ def settings_of(transport: Transport, shared: Sequence[SharedFlag], typed: Mappi
 
 
 def _parsed(target: Field, value: Any) -> Any:
-    """The text in the field's type and unit."""
+    """The text as a value of the field's type and unit."""
     if not isinstance(value, str) or value_type(target) is str:
         return value
     unit = described(target).unit
@@ -149,6 +158,7 @@ def _parsed(target: Field, value: Any) -> Any:
     if unit == "bits_per_second":
         return parse_rate(value)
     text = value.strip()
+    # A bare number has the field's own unit; only a duration may name another one (`1s`).
     if text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() and len(text) < 20:
         return int(text)
     if unit in ("microseconds", "milliseconds"):
@@ -157,8 +167,7 @@ def _parsed(target: Field, value: Any) -> Any:
 
 
 def rewritten(argv: Sequence[str], spellings: Mapping[str, str]) -> list[str]:
-    """`argv` with long words after a single dash, and other aliases, in the spelling that click knows:
-    `-sw 512` and `-sw=512` become `--kcp-sndwnd 512` and `--kcp-sndwnd=512`."""
+    """The words with aliases in the spelling that click knows: `-sw 512` becomes `--kcp-sndwnd 512`."""
     result = []
     for argument in argv:
         word, equals, value = argument.partition("=")
@@ -167,7 +176,7 @@ def rewritten(argv: Sequence[str], spellings: Mapping[str, str]) -> list[str]:
 
 
 def spellings_of(shared: Sequence[SharedFlag]) -> dict[str, str]:
-    """Alias -> the flag that click knows, iperf-go's `-proto` among them."""
+    """Alias -> the flag that click knows. iperf-go's long words after a single dash are among the aliases."""
     spellings = {"-proto": "--proto"}
     for one in shared:
         target = max(one.flags, key=len)

@@ -1,6 +1,7 @@
-"""What a flag is, and what its values may be.
+"""The type of an option, and the parsers of values.
 
-Values are parsed here and ranges are checked here, so that whoever reads the result can trust it.
+A parser turns text into a value of the right type, unit and range, or raises `SettingsError`. Ranges of a
+test come from `plan_limits`, the table by which both ends check a plan.
 """
 
 from __future__ import annotations
@@ -11,16 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from iperfpy.control.plan_limits import LIMITS, SECOND_US
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.units import parse_duration_us, parse_rate, parse_rate_and_burst, parse_size
-
-SECOND_US = 1_000_000
-LONGEST_US = 86_400 * SECOND_US
-LONGEST_OMIT_US = 600 * SECOND_US
-SHORTEST_INTERVAL_US, LONGEST_INTERVAL_US = 100_000, 60 * SECOND_US
-LARGEST_BLOCK = 1 << 20
-MOST_STREAMS = 128
-MOST_BURST = 1000
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -31,7 +25,7 @@ else:  # generic only since click 8.5
 
 
 class Parsed(ParamType):
-    """A click type made of a function that raises `SettingsError`. `choices`: what a shell may propose."""
+    """A click type made of a parser. `choices` are the words that a shell proposes."""
 
     def __init__(self, name: str, parse: Callable[[str], object], choices: Sequence[str] = ()) -> None:
         self.name = name
@@ -59,8 +53,11 @@ class Parsed(ParamType):
 class Flag(click.Option):
     """An option with the heading under which the help lists it.
 
-    `role`: "client" or "server" when only that one has it. `rare`: the short help only names it.
-    `transports`: those whose setting it is.
+    Parameters
+    ----------
+    role : "client" or "server" if only that role has the option, or empty
+    rare : True if the short help only names it
+    transports : the names of the transports whose setting it is
     """
 
     def __init__(
@@ -90,32 +87,32 @@ def integer(what: str, low: int, high: int) -> Callable[[str], int]:
         if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
             raise SettingsError(f"{text!r} is not {what}: expected a whole number from {low} to {high}")
         if not low <= int(sign + digits) <= high:
-            raise SettingsError(f"{what} must be from {low} to {high}, not {text}")
+            raise SettingsError(f"{what} must be between {low} and {high}, not {text}")
         return int(digits)
 
     return parse
 
 
 def duration(what: str, low_us: int, high_us: int, zero: bool = True) -> Callable[[str], int]:
-    """A parser for durations in microseconds; `zero` allows 0 below `low_us`."""
+    """A parser for durations, giving microseconds. `zero`: 0 is allowed although it is below `low_us`."""
 
     def parse(text: str) -> int:
         value = parse_duration_us(text)
         if (value == 0 and zero) or (low_us <= value <= high_us and value):
             return value
         low, high = low_us / SECOND_US, high_us / SECOND_US
-        raise SettingsError(f"{what} must be from {low:g} to {high:g} seconds, not {text}")
+        raise SettingsError(f"{what} must be between {low:g} and {high:g} seconds, not {text}")
 
     return parse
 
 
 def size(what: str, low: int, high: int) -> Callable[[str], int]:
-    """A parser for sizes in bytes."""
+    """A parser for sizes, giving bytes."""
 
     def parse(text: str) -> int:
         value = parse_size(text)
         if not low <= value <= high:
-            raise SettingsError(f"{what} must be from {low} to {high} bytes, not {text}")
+            raise SettingsError(f"{what} must be between {low} and {high} bytes, not {text}")
         return value
 
     return parse
@@ -124,12 +121,15 @@ def size(what: str, low: int, high: int) -> Callable[[str], int]:
 def rate_and_burst(text: str) -> tuple[int, int]:
     """iperf3's `rate[/burst]`, the burst at most 1000 blocks."""
     rate, burst = parse_rate_and_burst(text)
-    if burst > MOST_BURST:
-        raise SettingsError(f"a burst must be from 1 to {MOST_BURST} blocks, not {burst}")
+    longest = LIMITS["burst_blocks"].maximum
+    if burst > longest:
+        raise SettingsError(f"a burst must be between 1 and {longest} blocks, not {burst}")
     return rate, burst
 
 
 def one_of(what: str, choices: Sequence[str]) -> Callable[[str], str]:
+    """A parser for one of a few words."""
+
     def parse(text: str) -> str:
         if text not in choices:
             raise SettingsError(f"{text!r} is not {what}: expected one of {', '.join(choices)}")
@@ -150,6 +150,8 @@ def named(what: str) -> Callable[[str], str]:
 
 
 def transport_name(known: Sequence[str]) -> Callable[[str], str]:
+    """A parser for the name of a transport."""
+
     def parse(text: str) -> str:
         if text not in known:
             raise SettingsError(f"unknown transport {text!r} (known: {', '.join(known)})")
@@ -160,11 +162,11 @@ def transport_name(known: Sequence[str]) -> Callable[[str], str]:
 
 def cpu(text: str) -> int:
     """The number of a processor."""
-    return integer("a processor", 0, 1024)(text)
+    return integer("a processor", 0, LIMITS["server_cpu"].maximum)(text)
 
 
 def affinity(text: str) -> tuple[int | None, int | None]:
-    """iperf3's `n`, `n,m` or `,m`: where this end, and where the server, is to run."""
+    """iperf3's `n`, `n,m` or `,m`: the processors of this end and of the server, None if not named."""
     here, comma, there = text.partition(",")
     if not here and not there:
         raise SettingsError(f"{text!r} is not an affinity: expected N, or N,M with M for the server")
@@ -180,13 +182,16 @@ def flow_label(text: str) -> int:
     """The flow label of an IPv6 header: 20 bits, in C's notation."""
     label = _c_integer(text, "a flow label", 0xFFFFF)
     if not label:
-        raise SettingsError("a flow label must be from 1 to 1048575, not 0")
+        raise SettingsError("a flow label must be between 1 and 1048575, not 0")
     return label
 
 
 def dscp(text: str) -> int:
-    """The type of service whose upper six bits are this code point: 0 to 63 in C's notation, or a name of
-    RFC 2474, 2597, 3246 or 5865, or one of RFC 1349."""
+    """The type of service whose upper six bits are a code point.
+
+    The code point is a number from 0 to 63 in C's notation, or a name of RFC 2474, 2597, 3246 or 5865; the
+    names of RFC 1349 stand for a whole type of service.
+    """
     name = text.strip().lower()
     if found := re.fullmatch(r"af([1-4])([1-3])", name):
         return int(found[1]) << 5 | int(found[2]) << 3
@@ -201,7 +206,7 @@ CODE_POINTS = (
     *("ef", "va", *(f"cs{upper}" for upper in range(8))),
     *(f"af{upper}{lower}" for upper in range(1, 5) for lower in range(1, 4)),
 )
-"""The names that `dscp` knows, of those in use."""
+"""The names that a shell proposes for --dscp; `dscp` knows the obsolete ones of RFC 1349 as well."""
 _CODE_POINTS = {"ef": 0xB8, "va": 0xB0, "lowdelay": 0x10, "throughput": 0x08, "reliability": 0x04}
 
 
@@ -214,7 +219,7 @@ def _c_integer(text: str, what: str, high: int) -> int:
     except ValueError:
         raise SettingsError(f"{text!r} is not {what}: expected a number from 0 to {high}") from None
     if not 0 <= value <= high:
-        raise SettingsError(f"{what} must be from 0 to {high}, not {text}")
+        raise SettingsError(f"{what} must be between 0 and {high}, not {text}")
     return value
 
 
@@ -224,13 +229,13 @@ def rate(text: str) -> int:
 
 
 def rate_and_seconds(text: str) -> tuple[int, int]:
-    """iperf3's `rate[/seconds]`: (bit/s, seconds over which they are averaged), 5 when not said."""
+    """iperf3's `rate[/seconds]`: bit/s, and the seconds over which they are averaged (5 by default)."""
     value, slash, seconds = text.partition("/")
     return parse_rate(value), integer("the seconds of an average", 1, 1000)(seconds) if slash else 5
 
 
 def keepalive(text: str) -> tuple[int, int, int]:
-    """iperf3's `idle/interval/count`; what is left out or 0 stays as the system has it."""
+    """iperf3's `idle/interval/count`. A part that is missing or 0 keeps the system's value."""
     parts = text.split("/")
     if len(parts) > 3:
         raise SettingsError(f"{text!r} is not idle/interval/count")

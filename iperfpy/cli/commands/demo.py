@@ -21,7 +21,8 @@ import click
 from iperfpy.cli.exit_status import FAILED, complain, interrupted
 from iperfpy.cli.outputs import Outputs
 from iperfpy.cli.usage_errors import sentence
-from iperfpy.cli.value_types import SECOND_US, Parsed, duration
+from iperfpy.cli.value_types import Parsed, duration
+from iperfpy.control.plan_limits import SECOND_US
 from iperfpy.endpoint import client, server
 from iperfpy.errors import InterruptError, IperfpyError
 from iperfpy.options import ClientOptions, OutputOptions, ServerOptions

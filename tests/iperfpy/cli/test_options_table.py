@@ -1,4 +1,4 @@
-"""OPTIONS.md is true: it has every option of iperf3, and the program does with each what the table says."""
+"""docs/options.md is true: it has every option of iperf3, and the program treats each as the table says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +16,7 @@ from iperfpy.cli.request import request_of
 from iperfpy.errors import ParameterError
 from iperfpy.protocols.registry import transports
 
-TABLE = files("iperfpy").joinpath("OPTIONS.md").read_text()
+TABLE = (Path(__file__).parents[3] / "docs" / "options.md").read_text()
 
 LIST_OF_3_21 = """
 -p --port -f --format -i --interval -I --pidfile -F --file -A --affinity -B --bind --bind-dev -V --verbose

@@ -57,7 +57,7 @@ def test_a_daemon_serves_and_cleans_up(tmp_path: Path) -> None:
         )
         second = run([*flags[:2], "-p", str(free_port()), "-I", "server.pid"], tmp_path)
         assert second.stderr == (
-            f"iperfpy: error - the pid file server.pid names process {number}, which is running\n"
+            f"iperfpy: error - the PID file server.pid names process {number}, which is running\n"
         )
         done = run(["-c", "127.0.0.1", "-p", port, "-n", "100K", "--logfile", "client.log"], tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -110,7 +110,7 @@ def test_a_pid_file_of_somebody_else_stays(tmp_path: Path) -> None:
 
 
 def test_a_pid_file_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match="cannot write the pid file"), pid_file(str(tmp_path / "no" / "x")):
+    with pytest.raises(StartError, match="cannot write the PID file"), pid_file(str(tmp_path / "no" / "x")):
         raise AssertionError("there is no such folder")
 
 
