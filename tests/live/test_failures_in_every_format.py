@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from importlib import resources
@@ -12,21 +14,19 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from iperfpy.local_server import LocalServer
 from tests.interop.conftest import wait_until
 
 pytestmark = pytest.mark.live
 
-SERVE = "from iperfpy.cli.commands.demo import serve; serve()"
 SCHEMA = json.loads((resources.files("iperfpy") / "report" / "schema.json").read_text())
 
 
 def failed(folder: Path, *flags: str) -> tuple[str, str, list[dict[str, str]]]:
     """Standard output, the sentence on standard error and the CSV of a client whose server was killed."""
     path = folder / "rows.csv"
-    with subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        port = server.stdout.readline().strip()
-        command = [sys.executable, "-m", "iperfpy", "-c", "127.0.0.1", "-p", port, "-b", "5M"]
+    with LocalServer() as server:
+        command = [sys.executable, "-m", "iperfpy", "-c", server.host, "-p", str(server.port), "-b", "5M"]
         with subprocess.Popen(
             [*command, "-t", "60", "-i", "0.1", "--csv", str(path), *flags],
             stdout=subprocess.PIPE,
@@ -34,7 +34,7 @@ def failed(folder: Path, *flags: str) -> tuple[str, str, list[dict[str, str]]]:
             text=True,
         ) as client:
             wait_until(lambda: path.exists() and path.read_text().count("\n") > 3, "no rows", 20)
-            server.kill()
+            os.kill(server.pid, signal.SIGKILL)
             out, errors = client.communicate(timeout=20)
     assert client.returncode == 1
     (line,) = errors.splitlines()

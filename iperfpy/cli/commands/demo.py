@@ -1,80 +1,69 @@
 """`iperfpy demo`: every transport, both directions, over loopback, and one table to compare them.
 
-The server is a process of its own, as it would be on another machine. It listens on a free port of
-127.0.0.1, says which, and ends with the demo.
+LocalServer   a server in a process of its own, as it would be on another machine
+Demo          one test after the other, each with its table and its CSV    --> Result
+comparison    the last table: a line per Result
 """
 
 from __future__ import annotations
 
 import asyncio
-import select
 import signal
-import subprocess
 import sys
-from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from iperfpy.api import LiveTest, watch
 from iperfpy.cli.exit_status import FAILED, complain, interrupted
 from iperfpy.cli.outputs import Outputs
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Parsed, duration
 from iperfpy.control.plan_limits import SECOND_US
-from iperfpy.endpoint import client, server
-from iperfpy.errors import InterruptError, IperfpyError
-from iperfpy.options import ClientOptions, OutputOptions, ServerOptions
-from iperfpy.plan import Direction, Plan, Role
+from iperfpy.errors import IperfpyError
+from iperfpy.local_server import LocalServer
+from iperfpy.options import ClientOptions, OutputOptions
+from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.metrics import Side
 from iperfpy.protocols.registry import transports
-from iperfpy.records import Row, RunEnded, RunStarted
+from iperfpy.records import Row
 from iperfpy.report.columns import NOT_AVAILABLE, Column, Line, columns_for
 from iperfpy.report.csv_report import reason
 from iperfpy.report.screen import Screen, Span, screen_for
 from iperfpy.report.table import Layout, layout_for
 from iperfpy.runtime import event_loop
-from iperfpy.runtime.abort_scope import AbortScope
-from iperfpy.runtime.signals import until_signalled
-from iperfpy.sampling.sums import total
+from iperfpy.runtime.signals import Signals
+from iperfpy.store.stored_run import Run
 
 HOST = "127.0.0.1"
 DIRECTIONS = (Direction.FORWARD, Direction.REVERSE)
-LISTEN_DEADLINE_S = 20.0
-STOP_DEADLINE_S = 10.0
 SECONDS = Parsed("SEC", duration("-t", SECOND_US // 2, 3600 * SECOND_US, zero=False))
 
 
+@dataclass(slots=True)
 class Result:
-    """One run, heard as a sink: its summary, or why there is none."""
+    """One test of the demo.
 
-    def __init__(self, transport: Transport, direction: Direction) -> None:
-        self.transport = transport
-        self.direction = direction
-        self.row: Row | None = None
-        self.trouble = ""
-        self.stopped = False
-        self.csv = Path()
+    `row` is its summary, None if there is none. `trouble` is the reason that ended it early, or empty, and
+    `stopped` is True if that was the user.
+    """
 
-    def start(self, start: RunStarted) -> None:
-        """The plan is ours, so there is nothing to learn."""
+    transport: Transport
+    direction: Direction
+    csv: Path = Path()
+    row: Row | None = None
+    trouble: str = ""
+    stopped: bool = False
 
-    def interval(self, rows: tuple[Row, ...]) -> None:
-        """Only the whole is compared."""
-
-    def end(self, end: RunEnded) -> None:
-        self.row = total(end.rows, self.transport.metrics) if end.rows else None
-        self.trouble = end.interrupted
-        self.stopped = bool(end.interrupted) and not end.failed
-
-    def error(self, message: str) -> None:
-        self.trouble = message
-
-    def close(self) -> None:
-        """Holds nothing open."""
+    def take(self, run: Run) -> None:
+        """Take over what was measured, and how it ended."""
+        self.row = run.sums[0] if run.sums else None
+        self.trouble = run.error
+        self.stopped = bool(run.error) and not run.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +96,16 @@ class Demo:
             duration_us=self.duration_us,
             block_bytes=transport.block_bytes(settings),
         )
-        options = ClientOptions(HOST, self.port)
         outputs = Outputs(
             OutputOptions(csv=""), stop=lambda: signal.raise_signal(signal.SIGINT), screen=self.screen
         )
-        with outputs.client_sinks(plan) as opened:
+        with outputs.client_sinks(plan) as sinks:
             result.csv = outputs.csv_path or result.csv
-            sinks = [*opened, result]
-            running = until_signalled(
-                Role.CLIENT, lambda scope: client.run_client(plan, options, sinks, scope=scope)
-            )
+            test = watch(ClientOptions(HOST, self.port), plan, sinks=sinks)
             try:
-                event_loop.run(running)
+                result.take(event_loop.run(measured(test)))
             except IperfpyError as error:
-                result.trouble = result.trouble or str(error)
+                result.take(error.run)
         if outputs.failed and not result.trouble:
             result.trouble = "its report is not complete"
         return result
@@ -174,48 +159,18 @@ def _cells(result: Result, layout: Layout) -> Iterator[Span]:
             yield layout.cell(own[column.title], Line(result.row, sample, summary=True))
 
 
-def serve() -> None:
-    """The server's process: a free port of loopback, said on standard output."""
-    options = ServerOptions(port=0, bind=HOST)
-
-    def serving(scope: AbortScope) -> Awaitable[bool]:
-        return server.run_server(
-            options, list, on_listening=lambda port: print(port, flush=True), scope=scope
-        )
-
-    with suppress(InterruptError):
-        event_loop.run(until_signalled(Role.SERVER, serving))
-
-
-@contextmanager
-def serving() -> Iterator[int]:
-    """A server in a process of its own; its port. Raises `IperfpyError` when it does not come up."""
-    command = [sys.executable, "-c", "from iperfpy.cli.commands.demo import serve; serve()"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        try:
-            yield _port_of(process)
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_DEADLINE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _port_of(process: subprocess.Popen[str]) -> int:
-    assert process.stdout is not None, "the process was started with a pipe"
-    ready, _, _ = select.select([process.stdout], [], [], LISTEN_DEADLINE_S)
-    said = process.stdout.readline().strip() if ready else ""
-    if not said.isdigit():
-        raise IperfpyError("the demo's server did not start")
-    return int(said)
+async def measured(test: LiveTest) -> Run:
+    """Run a test to its end, or until the first signal. The second signal cancels this function's task."""
+    async with test:
+        with Signals(lambda name: test.stop(f"the client has terminated by signal {name}")):
+            return await test.finished()
 
 
 def run(duration_us: int) -> int:
     """The whole demo; gives the exit status."""
     screen = screen_for(sys.stdout)
-    with serving() as port:
-        results = Demo(port, duration_us, screen).run_all()
+    with LocalServer(HOST) as server:
+        results = Demo(server.port, duration_us, screen).run_all()
     screen.line(("===== All runs: the receiver's bandwidth, the sender's figures", "header"))
     for spans in comparison(results, screen.width):
         screen.line(*spans)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from iperfpy.cli.commands import demo
 from iperfpy.cli.commands.demo import Result, comparison, shared_columns
+from iperfpy.local_server import LocalServer
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Kind, Metric, Unit
 from iperfpy.records import Row
+from iperfpy.store.stored_run import Run
 from tests.iperfpy.report.scenes import SceneTransport, receiver, sender
 
 
@@ -33,7 +36,7 @@ def results() -> list[Result]:
     bare.row = Row(1, receiver(1, 0, 2, 6), sender(1, 0, 2, 6), Direction.REVERSE)
     bare.csv = Path("results/b.csv")
     failed = Result(Bare(), Direction.FORWARD)
-    failed.error("nothing listens there")
+    failed.take(Run(error="nothing listens there"))
     failed.csv = Path("results/c.csv")
     return [measured, bare, failed]
 
@@ -73,6 +76,6 @@ def test_a_failed_run_is_a_failed_demo(
         return [measured]
 
     monkeypatch.setattr(demo.Demo, "run_all", run_all)
-    monkeypatch.setattr(demo, "_port_of", lambda process: 1)
+    monkeypatch.setattr(demo, "LocalServer", lambda host: nullcontext(LocalServer(host)))
     assert demo.run(1_000_000) == status
     assert ("scene     forward: the path died" in capsys.readouterr().out) is bool(trouble)

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -25,11 +24,11 @@ from iperfpy.cli.commands import COMMANDS
 from iperfpy.cli.help import spelled
 from iperfpy.cli.main import main
 from iperfpy.cli.value_types import Flag
+from iperfpy.local_server import LocalServer
 from iperfpy.protocols.metrics import Kind, Side
 from iperfpy.protocols.registry import transport, transports
 
 PROGRAM = [sys.executable, "-m", "iperfpy"]
-SERVE = "from iperfpy.cli.commands.demo import serve; serve()"
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
 
@@ -52,11 +51,8 @@ def run(
 @pytest.fixture(scope="module")
 def port() -> Iterator[str]:
     """A server on a free port of loopback, in a process of its own."""
-    with subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        assert select.select([server.stdout], [], [], 30)[0]
-        yield server.stdout.readline().strip()
-        server.terminate()
+    with LocalServer() as server:
+        yield str(server.port)
 
 
 class ShortWrites(io.RawIOBase):
@@ -325,6 +321,24 @@ def test_the_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> 
     for name, command in COMMANDS.items():
         assert any(f"iperfpy {name} " in line and command.summary in line for line in lines)
         assert callable(importlib.import_module(command.module).main)
+
+
+@pytest.mark.live
+def test_a_signal_ends_the_demo_with_the_table_of_what_was_measured(tmp_path: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(
+        [*PROGRAM, "demo", "-t", "60"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        while not re.match(r"\[  1\] +\d", line := demo.stdout.readline()):
+            assert line, "the demo has ended"
+        demo.send_signal(signal.SIGINT)
+        out, _ = demo.communicate(timeout=30)
+    assert demo.returncode == 1
+    name = next(iter(transports()))
+    row, reason = out.split("===== All runs")[1].strip().splitlines()[-2:]
+    assert row.split()[:2] == [name, "forward"]
+    assert reason.split(maxsplit=1) == [name, "forward: the client has terminated by signal Interrupt(2)"]
 
 
 def test_the_demo_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
