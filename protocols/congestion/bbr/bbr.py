@@ -1,47 +1,90 @@
-"""The controller: what it hears changes the model, the model the phase, the phase the controls.
+"""The controller: ACKs and losses update the model, the model moves the phase, the phase sets the controls.
 
-Sections refer to draft-ietf-ccwg-bbr-05. What differs from it is said where it is done, here and in the files
-beside it; the chief difference is what bandwidth means. The draft's is the rate at which data is *delivered*.
-Here it is the rate that the path *carries*: of the n transmissions that left between two acknowledged ones,
-those delivered and the share that the path loses anyway, min(n, delivered / (1 - noise)), per second. Without
-losses the two are equal. With random losses the carried rate is what fills the path, and as n bounds it,
-chance (a lucky round with few losses) cannot push it above what was really sent.
+The order of the steps matters, since each uses what the steps above it have computed:
+
+    on_loss(Loss)         losses are only counted, for the epoch in which they were sent
+    on_ack(Ack)           BBRUpdateOnACK (5.2.3)
+      |
+      |  _recover                  after a timeout: restore the window, do not count the losses
+      |  rounds.update             does this ACK start a round?
+      |  min_rtt.update            the RTT sample; on a shorter path, loss_floor.reset
+      |  _update_bandwidth         loss_floor.epochs    needs to know if this sample met a queue
+      |                            max_bandwidth        needs the loss floor
+      |  ack_aggregation.update    needs the bandwidth
+      |
+      |  _end_round                only if a round starts
+      |    |  probe_wait.end_round
+      |    |  min_rtt.end_round          the least RTT of the round, and if the queue was empty in it
+      |    |  full_pipe.end_round        in probing phases: has the bandwidth stopped growing?
+      |    |  _update_congestion_signals
+      |    |    |  response.end_round       compares with the loss floor of before
+      |    |    |  loss_floor.update        all losses of the round are counted by now
+      |    |    |  undo                     bounds and reductions that the new loss floor explains
+      |    |    |  response.recent_excess   what remains is congestion: leave STARTUP, or reduce
+      |    |  max_bandwidth.advance      once per cycle, in DOWN
+      |    |  max_bandwidth.end_round, samples.end_round
+      |
+      |  response.on_ack           losses into blocks
+      |  _watch_probe              REFILL, UP: end the probe on congestion, or raise the inflight bound
+      |  _check_phase              the events of this ACK, each along phases.TRANSITIONS
+      |  controls.update           window, pacing rate and burst for the phase
+      v
+    window, pacing_rate, burst
+
+The draft updates min_rtt after the phase, and its other steps in the same order.
+
+Sections refer to draft-ietf-ccwg-bbr-05. Differences from it are stated where they are implemented, here and
+in the other files of this folder. The main one is the meaning of bandwidth. The draft's bandwidth is the rate
+at which data is *delivered*. Here it is the rate that the path *carries*: of the n transmissions that left
+between two acknowledged ones, the delivered ones and the share that the path loses anyway,
+min(n, delivered / (1 - loss floor)), per second. Without losses the two rates are equal. With random losses,
+pacing at the carried rate fills the path. Since n bounds it, a lucky round with few losses cannot push the
+estimate above the rate that was really sent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import ClassVar
 
 from iperfpy.protocols.congestion.bbr.ack_aggregation import AckAggregation
-from iperfpy.protocols.congestion.bbr.congestion_response import QUEUED, SMALLEST_SAMPLE, CongestionResponse
+from iperfpy.protocols.congestion.bbr.bandwidth_probe import BandwidthProbe
+from iperfpy.protocols.congestion.bbr.congestion_response import CongestionResponse
 from iperfpy.protocols.congestion.bbr.control_parameters import MINIMUM_WINDOW, ControlParameters
 from iperfpy.protocols.congestion.bbr.full_pipe import FullPipe
 from iperfpy.protocols.congestion.bbr.inflight_bound import InflightBound
-from iperfpy.protocols.congestion.bbr.loss_floor import ENOUGH, LossFloor
-from iperfpy.protocols.congestion.bbr.loss_tally import Tally
+from iperfpy.protocols.congestion.bbr.loss_floor import LossFloor
+from iperfpy.protocols.congestion.bbr.loss_tally import RELIABLE_SAMPLE, LossTally
 from iperfpy.protocols.congestion.bbr.max_bandwidth import MaxBandwidth
 from iperfpy.protocols.congestion.bbr.min_rtt import MinRtt
-from iperfpy.protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Event, Phase
+from iperfpy.protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Phase, PhaseEvent
+from iperfpy.protocols.congestion.bbr.probe_rtt import ProbeRtt
 from iperfpy.protocols.congestion.bbr.probe_wait import ProbeWait
-from iperfpy.protocols.congestion.bbr.rounds import Rounds
+from iperfpy.protocols.congestion.bbr.rounds import Rounds, RoundSamples
 from iperfpy.protocols.congestion.congestion_control import Ack, Flight, Loss
 
+# draft 5.6.4.1
+
 INITIAL_WINDOW = 10
-"""RFC 6928."""
-LONGEST_LESSON = 6.0
-"""Rounds of DOWN."""
-LONGEST_DRAIN = 4
-"""Rounds of DRAIN or DOWN; a lesson may take longer."""
-PROBE_RTT_US = 200_000
-_UP_GROWTH = 1.1
-_PROBES, _DRAINS = (Phase.REFILL, Phase.UP), (Phase.DRAIN, Phase.DOWN)
+"""Segments (RFC 6928)."""
+
+# ours, measured
+
+MAX_LEARNING_ROUNDS = 6.0
+"""Longest DOWN that waits for enough transmissions to measure the loss floor."""
+MAX_DRAIN_ROUNDS = 4
+"""Longest DRAIN or DOWN otherwise: a queue that is still there belongs to other flows."""
+LOSS_EXIT_ROUNDS, LOSS_EXIT_ROUNDS_UNKNOWN = 1, 2
+"""Rounds without growth in which losses end STARTUP: with and without a loss floor to compare them with."""
 
 
 class Bbr:
-    """Parameters
+    """The BBR congestion controller with a loss floor.
+
+    Parameters
     ----------
-    seed : of the dither in the time between two probes for bandwidth, which keeps flows out of step
+    seed : seed of the random part of the time between two probes for bandwidth, which keeps flows out of step
     initial_window : segments
     """
 
@@ -49,35 +92,36 @@ class Bbr:
 
     def __init__(self, seed: int = 0, initial_window: int = INITIAL_WINDOW) -> None:
         self.phase = Phase.STARTUP
-        self.rtt, self.noise, self.bounds = MinRtt(), LossFloor(), InflightBound()
-        self.rounds, self.pipe, self.aggregation = Rounds(), FullPipe(), AckAggregation()
-        self.model = MaxBandwidth()
-        self.judge = CongestionResponse(self.rtt, self.noise, self.model)
+        # the model
+        self.min_rtt, self.loss_floor, self.max_bandwidth = MinRtt(), LossFloor(), MaxBandwidth()
+        self.inflight_bound, self.ack_aggregation = InflightBound(), AckAggregation()
+        self.full_pipe = FullPipe()
+        self.response = CongestionResponse(self.min_rtt, self.loss_floor, self.max_bandwidth)
+        # the round, the cycle and the probe in progress
+        self.rounds, self._samples = Rounds(), RoundSamples()
+        self.probe_wait, self._probe, self._probe_rtt = ProbeWait(seed), BandwidthProbe(), ProbeRtt()
+        self._phase_rounds = 0  # rounds since the phase began
+        self._cycle_advanced = True  # the bandwidth filter has moved to the present cycle
+        self._timed_out = False  # nothing was acknowledged since a timeout
+        self._idle = False  # BBR.idle_restart
+        self._on_entry: dict[Phase, Callable[[int], None]] = {
+            Phase.DRAIN: self._enter_drain,
+            Phase.DOWN: self._enter_down,
+            Phase.REFILL: self._enter_refill,
+            Phase.UP: self._enter_up,
+            Phase.PROBE_RTT: self._enter_probe_rtt,
+        }
         self.controls = ControlParameters(
-            initial_window, self.rtt, self.noise, self.model, self.bounds, self.aggregation
+            initial_window,
+            self.min_rtt,
+            self.loss_floor,
+            self.max_bandwidth,
+            self.inflight_bound,
+            self.ack_aggregation,
+            self._probe_rtt,
         )
-        self.next_probe = ProbeWait(seed)
-        self._advanced = True
-        self._delivered_best = 0.0
-        self._held = self._was_held = False  # the window was used up, in this round and in the last
-        # the round in progress
-        self._send_rate = 0.0
-        self._volume_latest = 0.0
-        self._growth_best, self._growth_from = 0.0, 0
-        # the phase in progress
-        self._phase_rounds = 0
-        self._probe_open = False  # this probe has not yet answered a loss
-        self._losing = False
-        self._lost_flight: Flight | None = None
-        self._base_rtt_us = 0.0
-        self._up_rate = 0.0
-        self._hold_until_us: int | None = None
-        self._hold_round_over = False
-        self._before_probe_rtt = 0.0
-        self._timed_out = False
-        self._idle = False
 
-    # ------------------------------------------------------------- what it says
+    # -- output
 
     @property
     def window(self) -> int:
@@ -92,337 +136,359 @@ class Bbr:
         return self.controls.burst
 
     def state(self) -> dict[str, float | int | str | None]:
+        longterm = self.inflight_bound.longterm
         return {
             "phase": self.phase.value,
-            "bandwidth_segments_per_s": self.model.value,
-            "min_rtt_us": int(self.rtt.us) or None,
-            "noise_percent": 100.0 * self.noise.estimate,
+            "bandwidth_segments_per_s": self.max_bandwidth.value,
+            "min_rtt_us": int(self.min_rtt.us) or None,
+            "noise_percent": 100.0 * self.loss_floor.estimate,
             "pacing_segments_per_s": self.pacing_rate,
             "window_segments": self.window,
-            "inflight_bound_segments": self._inflight_bound,
+            "inflight_bound_segments": longterm if longterm < inf else None,
         }
 
-    @property
-    def _inflight_bound(self) -> float | None:
-        """BBR.inflight_longterm; None for none."""
-        bound = self.bounds.inflight_long
-        return bound if bound < inf else None
-
-    # ------------------------------------------------------------ what it hears
+    # -- input
 
     def on_sent(self, now_us: int, segments: int, in_flight: int) -> None:
-        self._held = self._held or in_flight >= self.window
+        if not self._samples.window_full:
+            self._samples.window_full = in_flight >= self.window
 
     def on_idle(self, now_us: int) -> None:
         """BBRHandleRestartFromIdle (5.4.1)."""
         self._idle = True
-        self.aggregation.restart(now_us)
-        if self.pipe.reached and self.phase is not Phase.PROBE_RTT:
-            self.controls.restart()
+        self.ack_aggregation.restart(now_us)
+        if self.full_pipe.reached and self.phase is not Phase.PROBE_RTT:
+            self.controls.restart_from_idle()
         elif self.phase is Phase.PROBE_RTT:
-            self._maybe_leave_probe_rtt(now_us)
+            self._exit_probe_rtt_if_done(now_us)
 
     def on_timeout(self, now_us: int) -> None:
-        """BBROnEnterRTO (5.6.4.4). What the silence lost says nothing about noise or congestion."""
+        """BBROnEnterRTO (5.6.4.4). Losses of a silent path are neither loss floor nor congestion."""
         if not self._timed_out:
-            self.controls.save()
+            self.controls.save_window()
         self._timed_out = True
-        self.controls.collapse()
+        self.controls.minimize_window()
 
     def on_loss(self, loss: Loss) -> None:
-        """Losses count for the epoch they were sent in; whether they are too many is judged in `on_ack`."""
+        """Count losses for the epoch in which they were sent; `on_ack` decides if they are too many."""
         if loss.flight is None or self._timed_out:
             return
-        self._lost_flight = loss.flight
-        self.noise.lost(loss.flight.stamp_us, loss.segments)
+        self._probe.lost_flight = loss.flight
+        self.loss_floor.epochs.on_lost(loss.flight.stamp_us, loss.segments)
 
     def on_ack(self, ack: Ack) -> None:
-        """BBRUpdateOnACK (5.2.3)."""
+        """BBRUpdateOnACK (5.2.3). The file's head shows why the steps come in this order."""
         if self._timed_out:
-            self._resume(ack)
+            self._recover(ack)
         self.rounds.update(ack)
         if ack.rtt_us is not None:
-            if not self.rtt.us:
-                self.controls.begin(ack.rtt_us)
-            if self.rtt.update(ack.rtt_us, ack.now_us):
-                self.noise.forget(ack.now_us)
-        self._sample(ack)
-        delivering = self.model.value * (1.0 - self.noise.estimate)
-        self.aggregation.update(ack, delivering, self.controls.window, self.rounds.count, self.rtt.us)
+            if not self.min_rtt.us:
+                self.controls.start(ack.rtt_us)
+            if self.min_rtt.update(ack.rtt_us, ack.now_us):
+                self.loss_floor.reset(ack.now_us)
+        self._update_bandwidth(ack)
+        # Only the delivered part of the bandwidth comes back as ACKs.
+        delivery_rate = self.max_bandwidth.value * (1.0 - self.loss_floor.estimate)
+        self.ack_aggregation.update(
+            ack, delivery_rate, self.controls.window, self.rounds.count, self.min_rtt.us
+        )
         if self.rounds.started:
             self._end_round(ack)
-        self.judge.on_ack(ack, self.window, self.controls.burst)
+        self.response.on_ack(ack, self.window, self.controls.burst)
         self._watch_probe(ack)
         self._check_phase(ack)
-        self.controls.update(self.phase, ack, self.pipe.reached)
+        self.controls.update(self.phase, ack, self.full_pipe.reached)
         self._idle = False
 
-    # ---------------------------------------------------------------- the model
+    # -- the model
 
-    def _sample(self, ack: Ack) -> None:
-        """BBRUpdateMaxBw (5.5.5) and what the rounds need."""
+    def _update_bandwidth(self, ack: Ack) -> None:
+        """BBRUpdateMaxBw (5.5.5), the loss floor's count of deliveries, and the round's samples."""
         flight = ack.flight
         stamp_us = None if flight is None else flight.stamp_us
-        self.noise.delivered(stamp_us, ack.acked, queued=not self.rtt.empty)
+        queued = not self.min_rtt.queue_empty
+        self.loss_floor.epochs.on_delivered(stamp_us, ack.acked, queued=queued)
         if flight is None:
             return
         if flight.limited:
-            self.noise.note_limited(ack.now_us)
+            self.loss_floor.note_limited(ack.now_us)
         if not ack.interval_us:
             return
-        delivered = ack.delivered - flight.delivered
+        # The carried rate (see the file's head); without a count of transmissions, the draft's.
         sent = flight.sent - flight.newest_sent
-        carried = delivered / (1.0 - self.noise.estimate)
+        carried = (ack.delivered - flight.delivered) / (1.0 - self.loss_floor.estimate)
         if sent and sent < carried:
             carried = float(sent)
         rate = carried * 1e6 / ack.interval_us
-        if rate >= self.model.value or not flight.app_limited:
-            self.model.sample(rate, flight.stamp_us)
-            if ack.delivery_rate > self._delivered_best:
-                self._delivered_best = ack.delivery_rate
-        if carried > self._volume_latest:
-            self._volume_latest = carried
+        samples = self._samples
+        # A sample limited by the application counts only if it raises the estimate (5.5.4).
+        if rate >= self.max_bandwidth.value or not flight.app_limited:
+            self.max_bandwidth.sample(rate, flight.stamp_us)
+            if ack.delivery_rate > samples.best_delivery_rate:
+                samples.best_delivery_rate = ack.delivery_rate
+        if carried > samples.inflight_latest:
+            samples.inflight_latest = carried
         send_rate = sent * 1e6 / ack.interval_us
-        if send_rate > self._send_rate:
-            self._send_rate = send_rate
+        if send_rate > samples.send_rate:
+            samples.send_rate = send_rate
 
     def _end_round(self, ack: Ack) -> None:
-        """Once per packet-timed round."""
+        """End a packet-timed round."""
         self._phase_rounds += 1
-        self.next_probe.end_round()
+        self.probe_wait.end_round()
         probing = PHASES[self.phase].probing
-        self.rtt.end_round(loaded=probing or self.phase is Phase.DRAIN)
+        self.min_rtt.end_round(self_queued=probing or self.phase is Phase.DRAIN)
         if probing:
-            self._watch_growth(ack)
-        self._judge_losses(ack)
-        if self.phase is Phase.DOWN and not self._advanced and not _limited(ack):
-            self._advanced = True
-            self.model.advance()
-        self.model.end_round()
-        self._send_rate = self._volume_latest = 0.0
-        self._held, self._was_held = False, self._held
+            self.full_pipe.end_round(self.max_bandwidth.round_best, ack.delivered)
+        self._update_congestion_signals(ack)
+        # The filter moves on when UP's samples have come back. A limited round delivers less for another
+        # reason than the path's, so the maximum of the cycle before is still needed.
+        if self.phase is Phase.DOWN and not self._cycle_advanced and not _limited(ack):
+            self._cycle_advanced = True
+            self.max_bandwidth.advance()
+        self.max_bandwidth.end_round()
+        self._samples.end_round()
 
-    def _watch_growth(self, ack: Ack) -> None:
-        """BBRCheckFullBWReached (5.3.1.2), once per round, or once in several when a round has too few
-        transmissions for its losses not to look like a plateau."""
-        self._growth_best = max(self._growth_best, self.model.round_best)
-        if ack.delivered - self._growth_from >= SMALLEST_SAMPLE and self._growth_best:
-            self.pipe.update(self._growth_best)
-            self._growth_best, self._growth_from = 0.0, ack.delivered
-
-    def _watch_probe(self, ack: Ack) -> None:
-        """BBRHandleLostPacket (5.5.10.2) and BBRAdaptLongTermModel (5.3.3.6), a block at a time."""
-        if self.phase not in _PROBES or ack.flight is None or self.judge.waiting:
-            return
-        news, recent = self.judge.probe_excess(ack.now_us)
-        if news:
-            self._losing = recent is not None
-        if recent is not None and self._probe_open:
-            self._too_much(self._lost_flight or ack.flight, recent, ack.now_us)
-        elif not self._losing:
-            held = self._bound_holds and self.phase is Phase.UP
-            self.bounds.raise_long_term(
-                ack.flight.in_flight, ack.acked, self.controls.window, held, self.rounds.started
-            )
-
-    def _judge_losses(self, ack: Ack) -> None:
+    def _update_congestion_signals(self, ack: Ack) -> None:
         """BBRUpdateCongestionSignals (5.5.10.3), once per round."""
-        tally, now_us = self.judge.end_round(ack), ack.now_us
+        tally, now_us = self.response.end_round(ack), ack.now_us
         if self.phase is Phase.STARTUP:
-            if self.rtt.near(self.rtt.last_round_us):
-                self.noise.note_startup_round(self._send_rate, tally.sent, tally.lost)
-            self.noise.outgrown(self._delivered_best, now_us)
+            if self.min_rtt.near(self.min_rtt.last_round_us):
+                self.loss_floor.startup.add_round(self._samples.send_rate, tally.sent, tally.lost)
+            self.loss_floor.note_delivery_rate(self._samples.best_delivery_rate, now_us)
         elif self.phase is Phase.CRUISE and self._phase_rounds > 1:
-            self.noise.note_cruise(tally.lost, tally.sent)
-            self.judge.cruise(tally, now_us)
-        self.noise.update(now_us, self.rtt.seen_empty)
-        reason = self.bounds.because
-        if reason is not None and not self.noise.excessive(reason.lost, reason.sent):
-            self.bounds.forget_long_term()
-            if self.rtt.seen_empty:
-                self.next_probe.hasten()
-        self.judge.reconsider()
-        recent = self.judge.excess(now_us, rounds=2)
+            self.loss_floor.scatter.add(tally.lost, tally.sent)
+            self.response.on_cruise_round(tally, now_us)
+        self.loss_floor.update(now_us, self.min_rtt.queue.seen)
+        self._undo_explained()
+        recent = self.response.recent_excess(now_us, rounds=2)
         if recent is None:
             return
         if self.phase is Phase.STARTUP:
-            self._leave_startup_for_losses(recent)
+            self._check_startup_high_loss(recent)
         elif not PHASES[self.phase].probing:
-            self.judge.refute(recent, now_us)
+            self.response.reduce_bandwidth(recent, now_us)
 
-    def _leave_startup_for_losses(self, recent: Tally) -> None:
-        """BBRCheckStartupHighLoss (5.3.1.3). The draft wants a round of recovery and six gaps; here a queue
-        must come with it, or a round without growth, two as long as the noise is not known: losses alone
-        may be noise."""
-        queued = self.rtt.queue_share > QUEUED
-        if queued or self.pipe.flat_rounds >= (1 if self.noise.known else 2):
-            self.pipe.reached = True
-            self.bounds.lower_long_term(max(self.controls.bdp, self._volume_latest), 0.0, recent)
+    def _undo_explained(self) -> None:
+        """Undo what losses did that the present loss floor explains."""
+        losses = self.inflight_bound.reducing_losses
+        if losses is not None and not self.loss_floor.excessive(losses.lost, losses.sent):
+            self.inflight_bound.remove()
+            if self.min_rtt.queue.seen:
+                self.probe_wait.skip_first_wait()
+        self.response.undo_explained()
 
-    def _too_much(self, flight: Flight, recent: Tally, now_us: int) -> None:
-        """BBRHandleInflightTooHigh (5.5.10.2)."""
-        self._probe_open = False
+    def _check_startup_high_loss(self, recent: LossTally) -> None:
+        """BBRCheckStartupHighLoss (5.3.1.3).
+
+        The draft asks for a round of recovery and six gaps. Here losses end STARTUP only together with a
+        standing queue or with rounds that do not grow, since losses alone may be the path's own.
+        """
+        flat_rounds = LOSS_EXIT_ROUNDS if self.loss_floor.known else LOSS_EXIT_ROUNDS_UNKNOWN
+        if self.min_rtt.queue_stands or self.full_pipe.flat_rounds >= flat_rounds:
+            self.full_pipe.reached = True
+            inflight = max(self.controls.bdp, self._samples.inflight_latest)
+            self.inflight_bound.lower(inflight, 0.0, recent)
+
+    def _recover(self, ack: Ack) -> None:
+        """Restore the window after a timeout (BBRRestoreCwnd): the path answers again, and the silence has
+        not made the model wrong. Pacing bounds the rate of the segments that follow."""
+        self._timed_out = False
+        self.controls.restore_window()
+        self.response.skip_losses(ack)
+
+    # -- the probe for bandwidth
+
+    def _watch_probe(self, ack: Ack) -> None:
+        """BBRHandleLostPacket (5.5.10.2) and BBRAdaptLongTermModel (5.3.3.6), once per block of losses."""
+        if self.phase is not Phase.UP and self.phase is not Phase.REFILL:
+            return
+        if ack.flight is None or self.response.rate_change_pending:
+            return
+        evaluated, excess = self.response.probe_excess(ack.now_us)
+        if evaluated:
+            self._probe.losing = excess is not None
+        if excess is not None and self._probe.open:
+            self._end_probe(self._probe.lost_flight or ack.flight, excess, ack.now_us)
+        elif not self._probe.losing:
+            limiting = self.phase is Phase.UP and self._bound_limits
+            self.inflight_bound.grow(
+                ack.flight.in_flight, ack.acked, self.controls.window, limiting, self.rounds.started
+            )
+
+    def _end_probe(self, flight: Flight, losses: LossTally, now_us: int) -> None:
+        """BBRHandleInflightTooHigh (5.5.10.2): end the probe because of its losses."""
+        self._probe.open = False
         if not flight.app_limited:
             target = min(self.controls.bdp, self.controls.window)
-            self.bounds.lower_long_term(flight.in_flight, target, recent)
+            self.inflight_bound.lower(flight.in_flight, target, losses)
         if self.phase is Phase.UP:
-            self.judge.refute_probe(recent, now_us)
-        else:
-            self.judge.refute(recent, now_us)
-        self._happen(Event.SATURATED, now_us)
+            self.response.reduce_after_probe(losses, now_us)
+        else:  # REFILL sends at the estimate, so the estimate is too high
+            self.response.reduce_bandwidth(losses, now_us)
+        self._happen(PhaseEvent.SATURATED, now_us)
 
-    def _resume(self, ack: Ack) -> None:
-        """The path answers again after a timeout: back to where we were (BBRRestoreCwnd), as the model is no
-        worse for the silence; pacing still bounds what follows."""
-        self._timed_out = False
-        self.controls.restore()
-        self.judge.restart(ack)
+    @property
+    def _bound_limits(self) -> bool:
+        """True if the long-term bound keeps the sender from sending more."""
+        return self._samples.window_limited and self.controls.window > self.inflight_bound.longterm - 1.0
 
-    # --------------------------------------------------------------- the phases
+    def _saturated(self, ack: Ack) -> bool:
+        """BBRIsTimeToGoDown (5.3.3.6); also, a queue that grows while the bandwidth does not."""
+        best = self.max_bandwidth.latest_best
+        if self.response.beyond_proven_rate:
+            return True
+        if self.rounds.started and self._probe.raise_baseline(best):
+            return False
+        if self._bound_limits:  # the bound, not the path, keeps the bandwidth from growing
+            self.full_pipe.reset(best)
+            return False
+        if self.full_pipe.now:
+            return True
+        # The queue is not evaluated before the first round of UP is over: its segments left before UP.
+        if self._phase_rounds < 1 or ack.rtt_us is None:
+            return False
+        return self._probe.builds_queue(best, ack.rtt_us, self.min_rtt)
+
+    # -- the phases
 
     def _check_phase(self, ack: Ack) -> None:
+        """Apply the events of this ACK."""
         now_us = ack.now_us
         if self.phase is Phase.CRUISE:  # nearly always
             if self._time_to_probe(now_us):
-                self._happen(Event.PROBE_TIME, now_us)
+                self._happen(PhaseEvent.PROBE_DUE, now_us)
         else:
             self._check_other_phase(ack, now_us)
-        if self.phase is not Phase.PROBE_RTT and self.rtt.stale(now_us):
+        # BBRCheckProbeRTT (5.3.4.3). Idleness has drained the queue, so PROBE_RTT is not needed after it.
+        if self.phase is not Phase.PROBE_RTT and self.min_rtt.stale(now_us):
             if self._idle:
-                self.rtt.excuse(now_us)
+                self.min_rtt.confirm(now_us)
             else:
-                self._happen(Event.RTT_STALE, now_us)
+                self._happen(PhaseEvent.MIN_RTT_STALE, now_us)
         if self.phase is Phase.PROBE_RTT:
             self._hold_probe_rtt(ack)
 
     def _check_other_phase(self, ack: Ack, now_us: int) -> None:
-        full = self.pipe.reached or self.pipe.now or (self.pipe.flat_rounds > 0 and self.rtt.filling)
+        """Events of STARTUP, DRAIN, DOWN, REFILL and UP; DOWN may end at once for two reasons."""
+        pipe = self.full_pipe
+        full = pipe.reached or pipe.now or (pipe.flat_rounds > 0 and self.min_rtt.queue_fills)
         if self.phase is Phase.STARTUP and full:
-            self.pipe.reached = True
-            self._happen(Event.PIPE_FULL, now_us)
-        if self.phase in _DRAINS:
+            pipe.reached = True
+            self._happen(PhaseEvent.PIPE_FULL, now_us)
+        if self.phase is Phase.DRAIN or self.phase is Phase.DOWN:
             self._check_drained(ack)
-        if self.phase in (Phase.DOWN, Phase.CRUISE) and self._time_to_probe(now_us):
-            self._happen(Event.PROBE_TIME, now_us)
+        # The phase may have changed above, so DOWN and CRUISE are both possible here.
+        if (self.phase is Phase.DOWN or self.phase is Phase.CRUISE) and self._time_to_probe(now_us):
+            self._happen(PhaseEvent.PROBE_DUE, now_us)
         elif self.phase is Phase.REFILL and self._phase_rounds >= 1:
-            self._happen(Event.ROUND_OVER, now_us)
+            self._happen(PhaseEvent.ROUND_OVER, now_us)
         elif self.phase is Phase.UP and self._saturated(ack):
-            self._happen(Event.SATURATED, now_us)
+            self._happen(PhaseEvent.SATURATED, now_us)
 
-    def _happen(self, event: Event, now_us: int) -> None:
-        """Move along the table."""
+    def _happen(self, event: PhaseEvent, now_us: int) -> None:
+        """Move along the table of transitions; an event without an entry changes nothing."""
         target = TRANSITIONS.get((self.phase, event))
         if target is None:
             return
         self.phase = target
         self._phase_rounds = 0
-        self.judge.begin_phase()
-        self.noise.drive(PHASES[target].load, now_us)
-        enter = getattr(self, f"_enter_{target.name.lower()}", None)
-        if enter is not None:
-            enter(now_us)
+        self.response.start_phase()
+        self.loss_floor.epochs.change_load(PHASES[target].offered_load, now_us)
+        if target in self._on_entry:
+            self._on_entry[target](now_us)
 
     def _enter_drain(self, now_us: int) -> None:
-        self.judge.change_rate(now_us)
-        self._probe_open = False
+        """BBREnterDrain (5.3.2)."""
+        self.response.change_rate(now_us)
+        self._probe.open = False
 
     def _enter_down(self, now_us: int) -> None:
         """BBRStartProbeBW_DOWN (5.3.3.6)."""
-        self._advanced = False
-        self.judge.change_rate(now_us)
-        self.next_probe.wait(now_us, self.controls.bdp, self.rtt.us, self.judge.policed)
+        self._cycle_advanced = False
+        self.response.change_rate(now_us)
+        self.probe_wait.start(now_us, self.controls.bdp, self.min_rtt.us, self.response.policed)
 
     def _enter_refill(self, now_us: int) -> None:
-        self.next_probe.begin()
-        self.bounds.begin_probe(self.controls.window)
-        self.judge.begin_probe()
-        self._probe_open = True
+        """BBRStartProbeBW_REFILL (5.3.3.6)."""
+        self.probe_wait.start_probe()
+        self.inflight_bound.start_probe(self.controls.window)
+        self.response.start_probe()
+        self._probe.open = True
 
     def _enter_up(self, now_us: int) -> None:
-        self.bounds.begin_probe(self.controls.window)
-        self._probe_open = True
-        self._up_rate = self.model.value
-        self.pipe.reset(self.model.value)
-        self._base_rtt_us = max(self.rtt.us, self.rtt.last_round_us)
+        """BBRStartProbeBW_UP (5.3.3.6)."""
+        self.inflight_bound.start_probe(self.controls.window)
+        self._probe.start_up(self.max_bandwidth.value, max(self.min_rtt.us, self.min_rtt.last_round_us))
+        self.full_pipe.reset(self.max_bandwidth.value)
 
     def _enter_probe_rtt(self, now_us: int) -> None:
         """BBREnterProbeRTT (5.3.4.3)."""
-        self.controls.save()
-        self._hold_until_us = None
-        self._before_probe_rtt = self.model.latest_best
-        self.rtt.begin_probe()
+        self.controls.save_window()
+        rtt_us = self.min_rtt.last_round_us or self.min_rtt.latest_us
+        self._probe_rtt.enter(rtt_us, self.max_bandwidth.latest_best)
 
     def _check_drained(self, ack: Ack) -> None:
-        """BBRCheckDrainDone (5.3.2), BBRIsTimeToCruise (5.3.3.6). A round-trip time near its minimum says
-        the same as in flight below the BDP, and needs no model. On a lossy path DOWN lasts a round at
-        least, because the floor is learnt there; where no queue ever shows, nothing else tells noise from a
-        policer, and it lasts until enough was sent to tell."""
+        """BBRCheckDrainDone (5.3.2) and BBRIsTimeToCruise (5.3.3.6).
+
+        A round-trip time near its minimum shows the same as an inflight below the BDP, without a model.
+        """
         bdp = self.controls.bdp
-        empty = ack.in_flight <= max(bdp, MINIMUM_WINDOW) or self.rtt.near(self.rtt.latest_us)
+        drained = ack.in_flight <= max(bdp, MINIMUM_WINDOW) or self.min_rtt.near(self.min_rtt.latest_us)
         if self.phase is Phase.DOWN:
-            rounds = 1.0 if self.rtt.seen_empty else min(LONGEST_LESSON, 2 * ENOUGH / max(bdp, 1.0))
-            learning = self.noise.lossy and self._phase_rounds < max(1.0, rounds)
-            if learning:
+            # The loss floor of a lossy path is measured in DOWN, which takes a round at least. If the queue
+            # was never seen to drain, nothing else tells the path's own loss from a policer's, and DOWN lasts
+            # until it has enough transmissions.
+            rounds = 1.0
+            if not self.min_rtt.queue.seen:
+                rounds = max(1.0, min(MAX_LEARNING_ROUNDS, 2 * RELIABLE_SAMPLE / max(bdp, 1.0)))
+            if self.loss_floor.lossy and self._phase_rounds < rounds:
                 return
-            empty = empty and ack.in_flight <= self.controls.with_headroom
-        if empty or self._phase_rounds >= LONGEST_DRAIN:
-            self._happen(Event.DRAINED, ack.now_us)
+            drained = drained and ack.in_flight <= self.controls.bound_with_headroom
+        if drained or self._phase_rounds >= MAX_DRAIN_ROUNDS:
+            self._happen(PhaseEvent.DRAINED, ack.now_us)
 
     def _time_to_probe(self, now_us: int) -> bool:
+        """BBRIsTimeToProbeBW (5.3.3.5.3), but not in the first round of DOWN."""
         if self.phase is Phase.DOWN and self._phase_rounds < 1:
             return False
-        return self.next_probe.due(now_us, self.judge.policed)
+        return self.probe_wait.due(now_us, self.response.policed)
 
-    def _saturated(self, ack: Ack) -> bool:
-        """BBRIsTimeToGoDown (5.3.3.6), and a queue that grows while the bandwidth does not."""
-        best = self.model.latest_best
-        if self.judge.beyond_proof:
-            return True
-        if self.rounds.started and best >= self._up_rate * 1.25:
-            self._up_rate = best
-            return False
-        if self._bound_holds:
-            self.pipe.reset(best)
-            return False
-        if self.pipe.now:
-            return True
-        if self._phase_rounds < 1 or best >= self._up_rate * _UP_GROWTH or ack.rtt_us is None:
-            return False
-        return ack.rtt_us > self._base_rtt_us + max(self.rtt.us / 8, self.rtt.tolerance_us)
-
-    @property
-    def _bound_holds(self) -> bool:
-        """Is the long-term bound what keeps us from sending more?"""
-        return (self._held or self._was_held) and self.controls.window > self.bounds.inflight_long - 1.0
+    # -- PROBE_RTT
 
     def _hold_probe_rtt(self, ack: Ack) -> None:
         """BBRHandleProbeRTT (5.3.4.3)."""
-        if self._hold_until_us is None:
+        probe = self._probe_rtt
+        if not probe.holding:
             if ack.in_flight <= self.controls.probe_rtt_window:
-                self._hold_until_us = ack.now_us + PROBE_RTT_US
-                self._hold_round_over = False
+                probe.start_hold(ack.now_us)
                 self.rounds.restart(ack.delivered)
-                self.rtt.hold()
             return
-        self._hold_round_over = self._hold_round_over or self.rounds.started
-        if self._hold_round_over:
-            self._maybe_leave_probe_rtt(ack.now_us)
+        probe.note(ack.rtt_us, self.rounds.started)
+        if probe.round_over:
+            self._exit_probe_rtt_if_done(ack.now_us)
 
-    def _maybe_leave_probe_rtt(self, now_us: int) -> None:
-        """BBRCheckProbeRTTDone, BBRExitProbeRTT (5.3.4.4). The draft forgets the short-term bounds here; a
-        pause refutes no loss, and behind a policer it fills a bucket that the same rate would empty again."""
-        if self._hold_until_us is None or now_us <= self._hold_until_us:
+    def _exit_probe_rtt_if_done(self, now_us: int) -> None:
+        """BBRCheckProbeRTTDone and BBRExitProbeRTT (5.3.4.4).
+
+        The draft drops its short-term bounds here. A reduction is kept here: a pause does not refute losses,
+        and behind a policer it fills the token bucket, which the old rate would empty again.
+        """
+        probe, before_us = self._probe_rtt, self.min_rtt.us
+        if not probe.finished(now_us):
             return
-        before_us = self.rtt.us
-        if self.rtt.end_probe(now_us, self.judge.losing):
-            self.model.lower(self._before_probe_rtt)  # behind a standing queue the path delivered what it can
-        if self.rtt.us > before_us:
-            self.bounds.forget_long_term()  # it was in flight on a shorter path
-        self.controls.restore()
+        losing = self.response.losing_in_queue
+        if self.min_rtt.end_probe(probe.rtt_before_us, probe.rtt_us, now_us, losing=losing):
+            # Behind a standing queue the path has delivered all that it can.
+            self.max_bandwidth.reduce(probe.bandwidth_before)
+        if self.min_rtt.us > before_us:
+            self.inflight_bound.remove()  # it was measured on a shorter path
+        self.controls.restore_window()
         self._enter_down(now_us)
-        self._happen(Event.RTT_KNOWN if self.pipe.reached else Event.RTT_KNOWN_EARLY, now_us)
+        full = self.full_pipe.reached
+        self._happen(PhaseEvent.MIN_RTT_MEASURED if full else PhaseEvent.MIN_RTT_MEASURED_EARLY, now_us)
 
 
 def _limited(ack: Ack) -> bool:
-    """Does that this round delivered no more say nothing about the path?"""
+    """True if something else than the path limited the acknowledged segments."""
     return ack.flight is not None and ack.flight.limited

@@ -1,149 +1,197 @@
-"""What the sender obeys: window, pacing rate and send quantum (draft-ietf-ccwg-bbr-05, 5.6)."""
+"""The controller's output: window, pacing rate and send quantum (draft-ietf-ccwg-bbr-05, 5.6)."""
 
 from __future__ import annotations
 
 from math import inf
 
 from iperfpy.protocols.congestion.bbr.ack_aggregation import AckAggregation
-from iperfpy.protocols.congestion.bbr.congestion_response import QUEUED
 from iperfpy.protocols.congestion.bbr.inflight_bound import InflightBound
 from iperfpy.protocols.congestion.bbr.loss_floor import LossFloor
 from iperfpy.protocols.congestion.bbr.max_bandwidth import MaxBandwidth
 from iperfpy.protocols.congestion.bbr.min_rtt import MinRtt
 from iperfpy.protocols.congestion.bbr.phases import PHASES, Bound, Phase
+from iperfpy.protocols.congestion.bbr.probe_rtt import ProbeRtt
 from iperfpy.protocols.congestion.congestion_control import FOUND_LATE_RTTS, Ack
 
+# draft
+
 MINIMUM_WINDOW = 4
-"""BBR.MinPipeCwnd (5.6.4.3)."""
+"""BBR.MinPipeCwnd (5.6.4.3), segments."""
 PACING_MARGIN = 0.99
-"""5.6.2: one per cent below the estimate, so that queues drain."""
-LARGEST_QUANTUM_US, SMALLEST_QUANTUM_US, QUANTA_PER_RTT = 1_000.0, 250.0, 40
-LARGEST_QUANTUM = 46
-"""5.6.3 has 1 ms of data and 64 KB; less on short paths keeps a shallow queue shallow."""
-LARGEST_CUT, FAIR_QUEUE, SMALLEST_SHARE = 0.2, 32, 0.15
-"""While cruising: the most that a standing queue takes off the pace; how many segments of our own in it take
-all of that; the least share of it that is taken."""
-UP_SEGMENTS, LARGEST_UP = 4, 2.0
-"""What UP sends more per round trip behind a standing queue, and the gain that this may come to. Increase by
-addition is what makes shares equal in time (Chiu and Jain 1989); the draft's 1.25 alone keeps their ratio."""
+"""BBR.PacingMarginPercent (5.6.2): pacing one per cent below the estimate lets queues drain."""
+MAX_QUANTUM_US = 1_000.0
+"""Longest send quantum (5.6.3)."""
+MAX_QUANTUM = 46
+"""Largest send quantum, segments: the draft's 64 KB (5.6.3)."""
+INITIAL_RTT_US = 1_000
+"""Round-trip time assumed for the pacing rate before the first sample (5.6.2)."""
+UP_EXTRA_WINDOW = 2
+"""Segments added to the window in UP (BBRQuantizationBudget, 5.5.8)."""
+
+# ours, measured
+
+MIN_QUANTUM_US, QUANTA_PER_RTT = 250.0, 40
+"""Shorter quanta on short paths, which keep the queue of a shallow buffer shallow."""
+MAX_PACING_CUT = 0.2
+"""Largest share by which CRUISE lowers its pace behind a standing queue."""
+FULL_CUT_QUEUE = 32
+"""Segments of this flow in the queue from which the full cut applies: flows with fewer yield less, so flows
+that share a queue converge to equally many segments in it."""
+MIN_CUT_SHARE = 0.15
+"""Least share of the cut that is applied, however few segments this flow has in the queue."""
+UP_EXTRA_SEGMENTS, MAX_UP_GAIN = 4, 2.0
+"""Extra segments per round trip in UP behind a standing queue, and the largest pacing gain from them. An
+additive increase makes shares equal over time (Chiu and Jain, 1989); the draft's gain of 1.25 alone keeps
+their ratio."""
 
 
 class ControlParameters:
-    """Parameters
+    """Window, pacing rate and send quantum.
+
+    Parameters
     ----------
     initial_window : segments
+
+    Attributes
+    ----------
+    window : most segments in flight (C.cwnd)
+    pacing_rate : segments per second (C.pacing_rate)
+    burst : segments released at once (C.send_quantum); a single one at low rates, where the draft has two
     """
 
     def __init__(
         self,
         initial_window: int,
-        rtt: MinRtt,
-        noise: LossFloor,
-        model: MaxBandwidth,
-        bounds: InflightBound,
-        aggregation: AckAggregation,
+        min_rtt: MinRtt,
+        loss_floor: LossFloor,
+        max_bandwidth: MaxBandwidth,
+        inflight_bound: InflightBound,
+        ack_aggregation: AckAggregation,
+        probe_rtt: ProbeRtt,
     ) -> None:
-        self._rtt, self._noise, self._model = rtt, noise, model
-        self._bounds, self._aggregation = bounds, aggregation
+        self._min_rtt, self._loss_floor, self._max_bandwidth = min_rtt, loss_floor, max_bandwidth
+        self._inflight_bound, self._ack_aggregation = inflight_bound, ack_aggregation
+        self._probe_rtt = probe_rtt
         self._initial_window = initial_window
+        self._saved_window = 0.0  # BBR.prior_cwnd
         self.window = float(initial_window)
-        """Segments in flight, at most."""
-        self._saved_window = 0.0
-        self.pacing_rate = PHASES[Phase.STARTUP].pacing_gain * initial_window * 1e3  # 5.6.2: over 1 ms
-        """Segments per second."""
+        self.pacing_rate = PHASES[Phase.STARTUP].pacing_gain * initial_window * (1e6 / INITIAL_RTT_US)
         self.burst = 1
-        """C.send_quantum (5.6.3), but a single segment at low rates."""
+
+    # -- volumes, in segments
 
     @property
     def bdp(self) -> float:
-        """Segments in flight that fill the path without a queue (5.6.4.2)."""
-        return self._model.value * self._rtt.us / 1e6 if self._rtt.us else float(self._initial_window)
+        """Bandwidth-delay product (BBR.bdp, 5.6.4.2); the initial window before the first sample."""
+        rtt_us = self._min_rtt.us
+        return self._max_bandwidth.value * rtt_us / 1e6 if rtt_us else float(self._initial_window)
 
     @property
-    def with_headroom(self) -> float:
-        """The long-term bound, less what is left to others."""
-        return self._bounds.with_headroom(
-            self.bdp * (1.0 + FOUND_LATE_RTTS * self._noise.estimate) + 2 * self.burst
-        )
+    def bound_with_headroom(self) -> float:
+        """The long-term bound less the headroom left to other flows."""
+        # Lost segments count as in flight until recovery finds them, an eighth of a round trip late.
+        found_late = 1.0 + FOUND_LATE_RTTS * self._loss_floor.estimate
+        return self._inflight_bound.with_headroom(self.bdp * found_late + 2 * self.burst)
 
     @property
     def probe_rtt_window(self) -> float:
-        """Half the BDP (5.3.4.3) only where there seems to be no queue. Whoever has one measures from behind
-        it, perhaps, and half of a BDP that counts the queue of others is still in it."""
-        if not self._rtt.near(self._rtt.before_us):
+        """Window in PROBE_RTT (BBRProbeRTTCwnd, 5.3.4.3): half the BDP if there was no queue before it.
+
+        With a standing queue min_rtt may include it; half of such a BDP would leave segments queued, so the
+        minimum window is used.
+        """
+        if not self._min_rtt.near(self._probe_rtt.rtt_before_us):
             return MINIMUM_WINDOW
         return max(MINIMUM_WINDOW, PHASES[Phase.PROBE_RTT].window_gain * self.bdp)
 
-    def begin(self, rtt_us: int) -> None:
-        """The first round trip was measured: the initial window over it (5.6.2)."""
+    # -- events
+
+    def start(self, rtt_us: int) -> None:
+        """BBRInitPacingRate (5.6.2): pace the initial window over the first round trip that was measured."""
         self.pacing_rate = PHASES[Phase.STARTUP].pacing_gain * self._initial_window * 1e6 / rtt_us
 
-    def restart(self) -> None:
-        """Idleness is over: at the bandwidth, as there is no queue (5.4.1)."""
-        self.pacing_rate = self._model.value * PACING_MARGIN
+    def restart_from_idle(self) -> None:
+        """Pace at the bandwidth after idleness, as there is no queue (5.4.1)."""
+        self.pacing_rate = self._max_bandwidth.value * PACING_MARGIN
 
-    def save(self) -> None:
+    def save_window(self) -> None:
         """BBRSaveCwnd (5.6.4.4)."""
         self._saved_window = max(self._saved_window, self.window)
 
-    def restore(self) -> None:
-        """BBRRestoreCwnd."""
+    def restore_window(self) -> None:
+        """BBRRestoreCwnd (5.6.4.4)."""
         self.window = max(self.window, self._saved_window)
         self._saved_window = 0.0
 
-    def collapse(self) -> None:
-        """BBROnEnterRTO."""
+    def minimize_window(self) -> None:
+        """BBROnEnterRTO (5.6.4.4)."""
         self.window = float(MINIMUM_WINDOW)
 
+    # -- per ACK
+
     def update(self, phase: Phase, ack: Ack, pipe_was_full: bool) -> None:
-        """BBRUpdateControlParameters (5.2.3)."""
+        """BBRUpdateControlParameters (5.2.3), at the end of every ACK.
+
+        Parameters
+        ----------
+        pipe_was_full : BBR.full_bw_reached
+        """
         bdp = self.bdp
-        pace = self.pacing_rate
-        rate = self._pacing_gain(phase, bdp) * self._model.value * PACING_MARGIN
-        if rate > 0 and (pipe_was_full or rate > pace):
-            self.pacing_rate = pace = rate
-        quantum_us = self._rtt.us / QUANTA_PER_RTT
-        if quantum_us < SMALLEST_QUANTUM_US:
-            quantum_us = SMALLEST_QUANTUM_US
-        elif quantum_us > LARGEST_QUANTUM_US:
-            quantum_us = LARGEST_QUANTUM_US
-        burst = int(pace * quantum_us / 1e6)
-        self.burst = LARGEST_QUANTUM if burst > LARGEST_QUANTUM else burst or 1
+        # BBRSetPacingRate (5.6.2): before the pipe was full, the pace only rises.
+        rate = self._pacing_gain(phase, bdp) * self._max_bandwidth.value * PACING_MARGIN
+        if rate > 0 and (pipe_was_full or rate > self.pacing_rate):
+            self.pacing_rate = rate
+        # BBRSetSendQuantum (5.6.3)
+        quantum_us = self._min_rtt.us / QUANTA_PER_RTT
+        if quantum_us < MIN_QUANTUM_US:
+            quantum_us = MIN_QUANTUM_US
+        elif quantum_us > MAX_QUANTUM_US:
+            quantum_us = MAX_QUANTUM_US
+        burst = int(self.pacing_rate * quantum_us / 1e6)
+        self.burst = MAX_QUANTUM if burst > MAX_QUANTUM else burst or 1
         self._set_window(phase, bdp, ack, pipe_was_full)
 
     def _pacing_gain(self, phase: Phase, bdp: float) -> float:
-        """The phase's gain; while cruising, less by the queue that the last round never fell below: the
-        bandwidth filter keeps the best of many samples, so its error is upwards. Whoever has few segments in
-        that queue gives way less, so that flows that share it come to have equally many, and equal rates.
-        Nobody gives way to those who never do. In UP, behind a queue, whoever has little asks for more."""
-        gain, queue = PHASES[phase].pacing_gain, self._rtt.queue_share
-        if phase is Phase.UP and queue > QUEUED and bdp:
-            return max(gain, min(LARGEST_UP, 1.0 + UP_SEGMENTS / bdp))
-        if phase is Phase.CRUISE and queue and not self._rtt.contested:
-            ours = min(1.0, max(SMALLEST_SHARE, queue * bdp / FAIR_QUEUE))
-            return gain - min(LARGEST_CUT, queue) * ours
+        """The phase's pacing gain, adapted to a standing queue in CRUISE and UP.
+
+        CRUISE subtracts the share of the queue that the last round never fell below: the bandwidth filter
+        keeps the best of many samples, so its error is upwards and builds a queue. A flow with few segments
+        in the queue yields less. Flows do not yield to a contested queue, whose owners never yield.
+        """
+        gain, queue = PHASES[phase].pacing_gain, self._min_rtt.queue_share
+        if phase is Phase.CRUISE and queue and not self._min_rtt.contention.contested:
+            own_share = min(1.0, max(MIN_CUT_SHARE, queue * bdp / FULL_CUT_QUEUE))
+            return gain - min(MAX_PACING_CUT, queue) * own_share
+        # A flow with a small share of the queue probes for a larger one.
+        if phase is Phase.UP and self._min_rtt.queue_stands and bdp:
+            return max(gain, min(MAX_UP_GAIN, 1.0 + UP_EXTRA_SEGMENTS / bdp))
         return gain
 
     def _set_window(self, phase: Phase, bdp: float, ack: Ack, pipe_was_full: bool) -> None:
-        """BBRSetCwnd (5.6.4.6) and BBRBoundCwndForModel (5.6.4.7). The draft's
-        STARTUP grows by what was delivered; here, by what was carried, or noise would slow the doubling."""
-        row, window = PHASES[phase], self.window
-        most = max(bdp * row.window_gain + self._aggregation.extra, 2 * self.burst, MINIMUM_WINDOW)
-        if self._rtt.contested:  # two BDP are less than what the queue of others holds back
-            most = max(most, self._model.value * self._rtt.last_round_us / 1e6)
+        """BBRSetCwnd (5.6.4.6) and BBRBoundCwndForModel (5.6.4.7)."""
+        gains, window, longterm = PHASES[phase], self.window, self._inflight_bound.longterm
+        # BBRUpdateMaxInflight (5.6.4.2)
+        most = max(
+            bdp * gains.window_gain + self._ack_aggregation.extra_acked, 2 * self.burst, MINIMUM_WINDOW
+        )
+        if self._min_rtt.contention.contested:
+            # A deep queue of other flows holds back more than two BDP of this one's segments.
+            most = max(most, self._max_bandwidth.value * self._min_rtt.last_round_us / 1e6)
         if phase is Phase.UP:
-            most += 2
+            most += UP_EXTRA_WINDOW
         if pipe_was_full:
             window += ack.acked
             if window > most:
                 window = most
         elif window < most or ack.delivered < self._initial_window:
-            window += ack.acked / (1.0 - self._noise.estimate)
-        if self._bounds.inflight_long < inf:
-            if row.bound is Bound.WHOLE:
-                window = min(window, self._bounds.inflight_long)
-            elif row.bound is Bound.HEADROOM:
-                window = min(window, self.with_headroom)
+            # The draft adds the delivered segments. With losses the window would then not double per round
+            # trip, so the share that the path loses is added, too.
+            window += ack.acked / (1.0 - self._loss_floor.estimate)
+        if longterm < inf:
+            if gains.bound is Bound.WHOLE:
+                window = min(window, longterm)
+            elif gains.bound is Bound.HEADROOM:
+                window = min(window, self.bound_with_headroom)
         if phase is Phase.PROBE_RTT:
             window = min(window, self.probe_rtt_window)
         self.window = window if window > MINIMUM_WINDOW else MINIMUM_WINDOW

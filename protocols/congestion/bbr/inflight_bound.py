@@ -1,74 +1,108 @@
-"""What losses say about how much the path takes (draft 5.5.10).
+"""BBR.inflight_longterm: the most segments in flight without excessive loss (draft 5.5.10.2, 5.3.3.6).
 
-`inflight_long`, the most that was in flight without excessive loss: lowered when a probe for bandwidth loses
-too much, raised slowly while one does not. "Excessive" is above the path's noise (noise.py), where the draft
-says above 2 %. The draft's short-term bounds are not here: see judge.py.
+The bound is lowered when a probe for bandwidth loses too much, and raised slowly while a probe does not.
+"Too much" is loss above the loss floor (loss_floor.py); the draft says above 2 %. The draft's short-term
+bounds do not exist here: congestion_response.py lowers the bandwidth instead.
 """
 
 from __future__ import annotations
 
 from math import inf
 
-from iperfpy.protocols.congestion.bbr.loss_tally import Tally
+from iperfpy.protocols.congestion.bbr.loss_tally import LossTally
+
+# draft 2.7
 
 BETA = 0.7
+"""BBR.Beta: factor of a decrease."""
 HEADROOM = 0.15
-FIRST_SHARE = 32
+"""BBR.Headroom: share of the bound that is left to other flows."""
+
+# ours, measured
+
+FIRST_GROWTH_SHARE = 32
+"""The bound grows by the window divided by this in the first round of a probe. The draft begins with one
+segment, and a large bound that was set by mistake would then hold for ten rounds."""
 
 
 class InflightBound:
+    """The long-term bound and its growth during a probe.
+
+    Attributes
+    ----------
+    longterm : segments; infinite if there is no bound
+    reducing_losses : the losses that last lowered the bound; None if there is no bound
+    """
+
     def __init__(self) -> None:
-        self.inflight_long = inf
-        self.because: Tally | None = None
-        """The losses that last lowered `inflight_long`."""
-        self._rounds_up = 0
-        self._acks = 0.0
-        self._acks_per_segment = inf
+        self.longterm = inf
+        self.reducing_losses: LossTally | None = None
+        self._growth_rounds = 0  # BBR.bw_probe_up_rounds
+        self._acked = 0.0  # BBR.bw_probe_up_acks
+        self._acked_per_segment = inf  # BBR.probe_up_cnt
 
     def with_headroom(self, bdp: float) -> float:
-        """BBRInflightWithHeadroom (draft 5.3.3.6), but never below the BDP: what leaves room for others in a
-        shallow queue is pacing below the bandwidth. Without that, a queue of a tenth of a BDP (or none,
-        a policer) costs 10 % of the bandwidth for nothing."""
-        if self.inflight_long == inf:
+        """BBRInflightWithHeadroom (draft 5.3.3.6), but never below the BDP, in segments.
+
+        Pacing below the bandwidth already leaves room for other flows in a shallow queue. On a path with a
+        queue of a tenth of a BDP, or with a policer and no queue, headroom within the BDP would waste 10 %
+        of the bandwidth.
+        """
+        if self.longterm == inf:
             return inf
-        less = self.inflight_long - max(1.0, HEADROOM * self.inflight_long)
-        return max(less, min(self.inflight_long, bdp))
+        reduced = self.longterm - max(1.0, HEADROOM * self.longterm)
+        return max(reduced, min(self.longterm, bdp))
 
-    def lower_long_term(self, inflight: float, target: float, because: Tally) -> None:
-        """BBRHandleInflightTooHigh (draft 5.5.10.2), because of these losses."""
-        self.inflight_long = max(inflight, BETA * target)
-        self.because = because
+    def lower(self, inflight: float, target: float, losses: LossTally) -> None:
+        """BBRHandleInflightTooHigh (draft 5.5.10.2).
 
-    def forget_long_term(self) -> None:
-        """What was taken for congestion turned out to be the path's own loss: the bound had no reason."""
-        self.inflight_long = inf
-        self.because = None
+        Parameters
+        ----------
+        inflight : segments in flight when the lost segment was sent
+        target : segments; the bound is not lowered below `BETA` times this
+        losses : the losses that exceeded the loss floor
+        """
+        self.longterm = max(inflight, BETA * target)
+        self.reducing_losses = losses
 
-    def begin_probe(self, window: float) -> None:
-        """REFILL or UP begins: growth starts at one segment per round."""
-        self._rounds_up = 0
-        self._acks = 0.0
-        self._steepen(window)
+    def remove(self) -> None:
+        """Remove the bound: the losses that lowered it were not caused by congestion."""
+        self.longterm = inf
+        self.reducing_losses = None
 
-    def _steepen(self, window: float) -> None:
-        """BBRRaiseInflightLongtermSlope: 1, 2, 4, ... shares of the window per round, where the draft has
-        segments: a bound set by mistake must not take ten rounds to be felt."""
-        growth = max(1.0, window / FIRST_SHARE) * (1 << min(self._rounds_up, 30))
-        self._rounds_up += 1
-        self._acks_per_segment = max(window / growth, 1.0)
+    def start_probe(self, window: float) -> None:
+        """Reset the growth at the beginning of REFILL or UP."""
+        self._growth_rounds = 0
+        self._acked = 0.0
+        self._raise_slope(window)
 
-    def raise_long_term(self, inflight: float, acked: int, window: float, held: bool, round_: bool) -> None:
-        """BBRAdaptLongTermModel's raise. `inflight`: what was in flight, without excessive loss, when the
-        newest acknowledged transmission left; `held`: the window was used up, and this bound was why."""
-        if self.inflight_long == inf:
+    def _raise_slope(self, window: float) -> None:
+        """BBRRaiseInflightLongtermSlope: grow by 1, 2, 4, ... shares of the window per round."""
+        growth = max(1.0, window / FIRST_GROWTH_SHARE) * (1 << min(self._growth_rounds, 30))
+        self._growth_rounds += 1
+        self._acked_per_segment = max(window / growth, 1.0)
+
+    def grow(self, inflight: float, acked: int, window: float, limiting: bool, round_started: bool) -> None:
+        """Raise the bound after an ACK without excessive loss (BBRAdaptLongTermModel).
+
+        Parameters
+        ----------
+        inflight : segments in flight when the newest acknowledged segment was sent
+        acked : segments newly acknowledged
+        window : segments
+        limiting : True if the window was used up in UP and this bound is the reason
+        round_started : True if the ACK started a round
+        """
+        if self.longterm == inf:
             return
-        self.inflight_long = max(self.inflight_long, inflight)
-        if not held:
+        self.longterm = max(self.longterm, inflight)
+        if not limiting:
             return
-        self._acks += acked
-        if self._acks >= self._acks_per_segment:
-            steps = int(self._acks / self._acks_per_segment)
-            self._acks -= steps * self._acks_per_segment
-            self.inflight_long += steps
-        if round_:
-            self._steepen(window)
+        # BBRProbeInflightLongtermUpward: one segment for every `_acked_per_segment` acknowledged ones
+        self._acked += acked
+        if self._acked >= self._acked_per_segment:
+            steps = int(self._acked / self._acked_per_segment)
+            self._acked -= steps * self._acked_per_segment
+            self.longterm += steps
+        if round_started:
+            self._raise_slope(window)

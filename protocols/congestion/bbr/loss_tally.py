@@ -1,43 +1,90 @@
-"""Transmissions and how many of them were lost."""
+"""Counts of transmissions and of the losses among them."""
 
 from __future__ import annotations
 
 from math import sqrt
 
-from iperfpy.protocols.congestion.bbr.phases import Drive
+from iperfpy.protocols.congestion.congestion_control import Ack
+
+# ours, measured
+
+MIN_LOSS_SAMPLE = 20
+"""Transmissions below which a loss rate is not evaluated: one loss more or less changes it by 5 %."""
+RELIABLE_SAMPLE = 100
+"""Transmissions from which a loss rate counts as known: a single loss is then 1 %."""
 
 
 def standard_error(lost: float, sent: float) -> float:
-    """Of a loss rate, by the rule of succession: that none of a few was lost says little."""
+    """Standard error of a loss rate.
+
+    The rate is estimated by the rule of succession, (lost + 1) / (sent + 2), so that a sample without a loss
+    still has an error.
+    """
     likely = (lost + 1.0) / (sent + 2.0)
     return sqrt(likely * (1.0 - likely) / sent)
 
 
-class Tally:
-    """Transmissions, how many of them were lost, and, where it is asked for, in how many runs of consecutive
-    ones, and in what time that was learnt."""
+class LossTally:
+    """Number of resolved transmissions and of the lost ones among them.
 
-    __slots__ = ("load", "lost", "runs", "sent", "since_us", "us")
+    Parameters
+    ----------
+    sent : transmissions, delivered or lost
+    lost : lost transmissions; negative if losses were found spurious later
 
-    def __init__(self, load: Drive = Drive.AT, since_us: int = 0, sent: int = 0, lost: int = 0) -> None:
-        self.load, self.since_us, self.sent, self.lost = load, since_us, sent, lost
-        self.runs = self.us = 0
+    Attributes
+    ----------
+    runs : runs of consecutive lost transmissions; 0 where the caller does not count them
+    elapsed_us : time over which the transmissions were resolved; 0 where the caller does not measure it
+    """
 
-    def add(self, other: Tally) -> None:
+    __slots__ = ("elapsed_us", "lost", "runs", "sent")
+
+    def __init__(self, sent: int = 0, lost: int = 0) -> None:
+        self.sent, self.lost = sent, lost
+        self.runs = self.elapsed_us = 0
+
+    def add(self, other: LossTally) -> None:
         self.sent += other.sent
         self.lost += other.lost
         self.runs += other.runs
-        self.us += other.us
+        self.elapsed_us += other.elapsed_us
 
     @property
     def sent_per_s(self) -> float:
-        return self.sent * 1e6 / self.us if self.us else 0.0
+        """Transmissions per second; 0.0 if the time was not measured."""
+        return self.sent * 1e6 / self.elapsed_us if self.elapsed_us else 0.0
 
     @property
-    def rate(self) -> float:
+    def loss_rate(self) -> float:
+        """Share of the transmissions that was lost, 0.0 to 1.0."""
         return max(0, self.lost) / self.sent if self.sent > 0 else 0.0
 
     @property
     def error(self) -> float:
-        """Standard error of the rate."""
+        """Standard error of `loss_rate`."""
         return standard_error(max(0, self.lost), max(1, self.sent))
+
+
+class LossTotals:
+    """The transport's cumulative counts at one moment; their difference to later counts is a tally."""
+
+    __slots__ = ("_at_us", "_delivered", "_lost", "_runs")
+
+    def __init__(self) -> None:
+        self._delivered = self._lost = self._runs = self._at_us = 0
+
+    def advance(self, ack: Ack) -> LossTally:
+        """Move to the totals of `ack` and return the transmissions resolved since the last move."""
+        lost = ack.lost - self._lost
+        tally = LossTally(ack.delivered - self._delivered + lost, lost)
+        tally.runs = ack.lost_runs - self._runs
+        tally.elapsed_us = ack.now_us - self._at_us
+        self.skip(ack)
+        self._at_us = ack.now_us
+        return tally
+
+    def skip(self, ack: Ack) -> None:
+        """Move to the totals of `ack` without counting the transmissions before it. Their time still counts,
+        so the sending rate of the next tally includes the silence."""
+        self._delivered, self._lost, self._runs = ack.delivered, ack.lost, ack.lost_runs

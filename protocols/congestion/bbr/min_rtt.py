@@ -1,212 +1,258 @@
-"""The path's round-trip time without queues, and when to measure it again (draft 5.3.4 and 5.5.7).
+"""BBR.min_rtt: the path's round-trip time without a queue, and when to measure it again (draft 5.3.4, 5.5.7).
 
-Where this differs from the draft:
+    per ACK      update        new minimum, samples of the round in progress
+    per round    end_round     queue_evidence: was the queue empty?  Then the minimum is confirmed
+                 stale         not confirmed for too long            -> PROBE_RTT (probe_rtt.py)
+    PROBE_RTT    end_probe     replace the minimum, or keep it
 
-* What shows an empty queue is a round whose samples on average lie within 1/16 of the minimum above the least
-  such average, after one that lay higher, and not one in which we were filling the queue. It renews the
-  minimum: a flow that keeps no queue never has to stop for PROBE_RTT (the draft asks for a lower sample).
-  Averages, because on a path with jitter most samples lie above the minimum, and because in a queue that
-  others keep full single ones come near it. Rounds that never leave the least only put PROBE_RTT off, to the
-  filter's ten seconds: so looks a path without a queue, a policer for one, but also a full queue. When they
-  leave it at last, the five seconds begin: a STARTUP longer than that is not interrupted by its first queue.
-* A minimum that falls by more than 1/16, at once or little by little, was one behind a queue: of the path's
-  own nothing has been seen then.
-* When every round trip of two rounds, and of four times the minimum, lies far above the minimum, PROBE_RTT
-  comes at once instead of after five seconds. If emptying our own share of the queue changes nothing, the
-  path has become longer, and the new value replaces the old one there and then. If it does, we sent more than
-  the path delivers: control.py takes the rate of those rounds for the bandwidth, where the draft lets the
-  filter forget in two cycles.
-* Others that fill a deep queue hide the minimum for good. What PROBE_RTT sees then is believed in the end, as
-  it is all that can be measured, but the value before is remembered: as long as PROBE_RTT sees several times
-  that, the path is `contested`, and nothing is gained by yielding to the queue (controls.py).
-* PROBE_RTT comes when the clock shows a multiple of five seconds, which is 2.5 to 7.5 after the minimum was
-  seen: flows of one host stop together, and so see behind the queue that they keep together. Clocks of
-  several hosts differ, and so do the moments at which their flows stop.
+Differences from the draft:
+
+* Confirmation. The draft confirms the minimum only by a sample that is not above it. Here a round whose mean
+  shows an empty queue (queue_evidence.py) confirms it too, unless this flow was building a queue in that
+  round. A flow that keeps no queue therefore never has to stop for PROBE_RTT.
+* No queue seen yet. Rounds that all have the same mean do not confirm the minimum: the path may have no
+  queue, but the queue may also be full all the time. They only put PROBE_RTT off, from five seconds to the
+  ten of the filter. The five seconds begin with the first round that has a queue, so a STARTUP of more than
+  five seconds is not interrupted by its own first queue.
+* Shorter path. A minimum that falls by more than 1/16, at once or step by step, shows that the old value was
+  measured behind a queue. All evidence about the queue is then dropped.
+* Sudden increase. If all samples of two rounds, and of four times the minimum, lie far above the minimum,
+  PROBE_RTT begins at once. If emptying this flow's part of the queue changes nothing, the path has become
+  longer, and the measured value replaces the minimum immediately. If it lowers the round-trip time, the flow
+  sent more than the path delivers; `Bbr` then lowers the bandwidth to the rate of those rounds, where the
+  draft waits two cycles until its filter forgets.
+* Contested queue. Other flows that keep a deep queue hide the minimum for good: see `ContestedQueue`.
+* Common clock. PROBE_RTT begins at multiples of five seconds of the clock, which is 2.5 to 7.5 s after the
+  minimum was confirmed. Flows of one host therefore stop together and see behind the queue that they keep
+  together. Clocks of several hosts differ, and so do the times at which their flows stop.
 """
 
 from __future__ import annotations
 
 from math import ceil, inf
 
-PROBE_INTERVAL_US = 5_000_000
-PROBE_INTERVAL_ROUNDS = 32
-"""On long paths: STARTUP, DRAIN and the first probe come before there is a round without a queue."""
-FILTER_US = 10_000_000
-DEEP, CONTESTED_PROBES = 2.5, 2
-"""Flows like this one have two BDP in flight at most, by estimates that may be a fourth too high. A single
-probe is not enough: flows that start together see each other's queue until they stop together."""
-_FILLING, _FILLING_US = 0.5, 10_000
-"""A queue that neither jitter nor a busy host explains: a share of the minimum, and no less than so much."""
-_JITTER_US = 500.0
-_HOSTS_US = 1_000
-_ENOUGH = 16
-"""Samples whose average says something on a path with jitter."""
-_RAISED = 1.25
-_RAISED_RTTS, _RAISED_ROUNDS = 4, 2
-_UNCHANGED = 0.95
+from iperfpy.protocols.congestion.bbr.queue_evidence import ContestedQueue, QueueDrain, QueueSign
+
+# draft 2.13
+
+PROBE_RTT_INTERVAL_US = 5_000_000
+"""BBR.ProbeRTTInterval."""
+MIN_RTT_FILTER_US = 10_000_000
+"""BBR.MinRTTFilterLen."""
+
+# ours, measured
+
+PROBE_RTT_INTERVAL_ROUNDS = 32
+"""The interval on long paths, in round trips: STARTUP, DRAIN and the first probe take that long before there
+is a round without a queue."""
+TOLERANCE_SHARE = 1 / 16
+"""Share of the minimum that a sample may lie above it without showing a queue."""
+MIN_TOLERANCE_US = 500.0
+"""Jitter of hosts, below which `TOLERANCE_SHARE` is not applied."""
+HOST_DELAY_US = 1_000
+"""A single sample may be late by this, because a host was busy, without showing a queue."""
+MIN_MEAN_SAMPLES = 16
+"""Samples that a mean is taken from, at least: on a path with jitter, the mean of fewer is chance."""
+STANDING_QUEUE_SHARE = 0.25
+"""Queue, as a share of the minimum, that a whole round did not fall below, and that is not chance."""
+FILLING_SHARE, FILLING_MIN_US = 0.5, 10_000
+"""Queue, as a share of the minimum and at least this long, that neither jitter nor a busy host explains."""
+RAISED_FACTOR = 1.25
+"""A round is raised if all its samples exceed the minimum by this factor."""
+RAISED_RTTS, RAISED_ROUNDS = 4, 2
+"""Length of a sudden increase, in minimum round-trip times and in rounds, that starts PROBE_RTT at once. Both
+are needed: rounds are as long as the queue is deep."""
+UNCHANGED_FACTOR = 0.95
+"""PROBE_RTT changed nothing if it measured at least this share of the round-trip time before it."""
+LOSING_FILTERS = 3
+"""Filter lengths after which a higher value is accepted although it came with excessive losses."""
 
 
 class MinRtt:
-    """`us` is the estimate; 0.0 before the first sample."""
+    """Minimum round-trip time of the path, all times in microseconds.
+
+    Attributes
+    ----------
+    us : the estimate; 0.0 before the first sample
+    tolerance_us : distance above the estimate up to which a sample shows an empty queue
+    latest_us : the last sample
+    last_round_us : least sample of the last round
+    queue : evidence that the queue has been empty
+    contention : evidence that other flows keep a deep queue
+    """
 
     def __init__(self) -> None:
         self.us = 0.0
-        self.tolerance_us = _JITTER_US
-        """How far above the minimum a sample still shows an empty queue."""
-        self.round_least_us = inf
-        """Least sample of the round in progress."""
-        self.last_round_us = 0.0
-        """Least sample of the round before."""
+        self.tolerance_us = MIN_TOLERANCE_US
+        self.queue, self.contention = QueueDrain(), ContestedQueue()
         self.latest_us = 0.0
-        self.seen_empty = False
-        """Has the queue been seen to build and to drain again?"""
-        self._floor_us = 0.0  # the minimum that is remembered while others hide it
-        self._deep_probes = 0  # that saw a deep queue of others, in a row
-        self._anchor_us = 0.0  # the minimum when `update` last said that the path is shorter
-        self._sum_us, self._samples, self._rounds_loaded = 0, 0, False  # of the rounds since `_compare`
-        self._emptiest_us, self._fullest_us = inf, 0.0  # averages of rounds
-        self._seen_us = 0  # when the queue was last seen to be empty
+        self.last_round_us = 0.0
+        # samples of the round in progress, and of the rounds since the last mean
+        self._round_us = inf
+        self._sum_us, self._samples, self._self_queued = 0, 0, False
         self._raised_rounds = 0
-        self.before_us = 0.0
-        """Least sample of the last round before PROBE_RTT."""
-        self._probe_least_us = inf
-        self._met_us = 0  # when a sample was last near the minimum
-        self._interval_us = PROBE_INTERVAL_US
-        self._probed_us = -PROBE_INTERVAL_US  # the last PROBE_RTT
+        # age of the estimate
+        self._reference_us = 0.0  # the estimate when the path was last found to be another one
+        self._near_us = 0  # time of the last sample near the estimate
+        self._confirmed_us = 0  # BBR.probe_rtt_min_stamp
+        self._probed_us = -PROBE_RTT_INTERVAL_US  # end of the last PROBE_RTT
+        self._interval_us = PROBE_RTT_INTERVAL_US
 
-    def _believe(self, us: float) -> None:
+    def _set(self, us: float) -> None:
         self.us = us
-        self.tolerance_us = max(us / 16, _JITTER_US)
-        self._interval_us = PROBE_INTERVAL_US * ceil(PROBE_INTERVAL_ROUNDS * us / PROBE_INTERVAL_US)
+        self.tolerance_us = max(us * TOLERANCE_SHARE, MIN_TOLERANCE_US)
+        intervals = ceil(PROBE_RTT_INTERVAL_ROUNDS * us / PROBE_RTT_INTERVAL_US)
+        self._interval_us = PROBE_RTT_INTERVAL_US * intervals
 
-    def _begin(self) -> None:
-        """The path is another than was thought: of its queue nothing has been seen."""
-        self._anchor_us = self.us
-        self.seen_empty = False
-        self._emptiest_us, self._fullest_us = inf, 0.0
+    def _restart_evidence(self) -> None:
+        """Drop the evidence about the queue: the path is another one than assumed."""
+        self._reference_us = self.us
+        self.queue.reset()
+
+    # -- the queue, as round-trip times show it
 
     def near(self, rtt_us: float) -> bool:
-        """Does this round-trip time show an empty queue?"""
+        """True if this round-trip time shows an empty queue."""
         return rtt_us <= self.us + self.tolerance_us
 
     @property
-    def empty(self) -> bool:
-        """Does the last sample show an empty queue? Where one was seen, it need not be better than that one
-        was on average. Hosts alone make a millisecond's difference."""
-        base_us = self._emptiest_us if self.seen_empty else self.us
-        return self.latest_us <= base_us + max(self.tolerance_us, _HOSTS_US)
+    def queue_empty(self) -> bool:
+        """True if the last sample shows an empty queue.
+
+        It is compared with the lowest mean of a round if the queue has been seen to drain, else with the
+        minimum.
+        """
+        base_us = self.queue.lowest_us if self.queue.seen else self.us
+        return self.latest_us <= base_us + max(self.tolerance_us, HOST_DELAY_US)
 
     @property
     def queue_share(self) -> float:
-        """The queue that the last round never fell below, as a share of the minimum."""
+        """Queue that the last round never fell below, as a share of the minimum."""
         return max(0.0, self.last_round_us / self.us - 1.0) if self.us else 0.0
 
     @property
-    def contested(self) -> bool:
-        """Do others keep a queue that is deeper than flows like this one build? PROBE_RTT saw it twice."""
-        return self._deep_probes >= CONTESTED_PROBES
+    def queue_stands(self) -> bool:
+        """True if the last round never fell below a queue of `STANDING_QUEUE_SHARE`."""
+        return self.queue_share > STANDING_QUEUE_SHARE
 
     @property
-    def filling(self) -> bool:
-        """Does every sample of the round in progress show a queue?"""
-        least_us = self.round_least_us if self._samples >= _ENOUGH else 0.0
-        return inf > least_us > self.us + max(self.us * _FILLING, _FILLING_US)
+    def queue_fills(self) -> bool:
+        """True if every sample of the round in progress shows a queue."""
+        least_us = self._round_us if self._samples >= MIN_MEAN_SAMPLES else 0.0
+        return inf > least_us > self.us + max(self.us * FILLING_SHARE, FILLING_MIN_US)
+
+    # -- the estimate
 
     def update(self, rtt_us: int, now_us: int) -> bool:
-        """Take a sample. True when the path is shorter than was thought: what looked like an empty queue was
-        none."""
-        self.latest_us = float(rtt_us)
-        if rtt_us < self.round_least_us:
-            self.round_least_us = float(rtt_us)
+        """BBRUpdateMinRTT (5.5.7): take a sample.
+
+        Returns
+        -------
+        True if the path is shorter than assumed, so that queues which looked empty were not.
+        """
+        sample_us = float(rtt_us)
+        self.latest_us = sample_us
+        if sample_us < self._round_us:
+            self._round_us = sample_us
         self._sum_us += rtt_us
         self._samples += 1
-        if rtt_us < self._probe_least_us:
-            self._probe_least_us = float(rtt_us)
         shorter = False
-        if not self.us or rtt_us < self.us:
-            shorter = rtt_us + self.tolerance_us < self._anchor_us
+        if not self.us or sample_us < self.us:
             first = not self.us
-            self._believe(float(rtt_us))
-            if first or rtt_us < self._floor_us:
-                self._floor_us = self.us
+            # Compared with the reference, so that a minimum which falls step by step is noticed too.
+            shorter = sample_us + self.tolerance_us < self._reference_us
+            self._set(sample_us)
+            self.contention.note_minimum(sample_us)
             if shorter or first:
-                self._begin()
-            self._seen_us = now_us
-        if self.near(rtt_us):
-            self._met_us = now_us
+                self._restart_evidence()
+            self._confirmed_us = now_us
+        if sample_us <= self.us + self.tolerance_us:
+            self._near_us = now_us
         return shorter
 
-    def end_round(self, loaded: bool) -> None:
-        """A round is over; `loaded` when we were building a queue ourselves."""
-        if self.round_least_us == inf:
+    def end_round(self, self_queued: bool) -> None:
+        """End a packet-timed round.
+
+        Parameters
+        ----------
+        self_queued : True if this flow was building or draining a queue of its own
+        """
+        if self._round_us == inf:
             return
-        self.last_round_us, self.round_least_us = self.round_least_us, inf
-        self._rounds_loaded = self._rounds_loaded or loaded
-        if self._samples >= _ENOUGH:
-            self._compare(self._sum_us / self._samples, self._rounds_loaded)
-            self._sum_us, self._samples, self._rounds_loaded = 0, 0, False
-        raised = self.last_round_us > self.us * _RAISED + _JITTER_US
-        if not raised:
+        self.last_round_us, self._round_us = self._round_us, inf
+        self._self_queued = self._self_queued or self_queued
+        # Short rounds are pooled until they have enough samples for a mean.
+        if self._samples >= MIN_MEAN_SAMPLES:
+            mean_us = self._sum_us / self._samples
+            sign = self.queue.end_round(mean_us, self.tolerance_us, self_queued=self._self_queued)
+            if sign is QueueSign.DRAINED:
+                self._confirmed_us = self._near_us
+            elif sign is QueueSign.APPEARED:  # the queue was empty until now
+                self._confirmed_us = max(self._confirmed_us, self._near_us)
+            self._sum_us, self._samples, self._self_queued = 0, 0, False
+        if self.last_round_us <= self._raised_us:
             self._raised_rounds = 0
-        elif not loaded:
+        elif not self_queued:
             self._raised_rounds += 1
 
-    def _compare(self, mean_us: float, loaded: bool) -> None:
-        """The average of a round, or of a few short ones, with those of others."""
-        self._emptiest_us = min(self._emptiest_us, mean_us)
-        if mean_us <= self._emptiest_us + self.tolerance_us:
-            if not loaded:
-                self.seen_empty = self.seen_empty or mean_us + self.tolerance_us < self._fullest_us
-                if self.seen_empty:
-                    self._seen_us = self._met_us
-        elif self._fullest_us <= self._emptiest_us + self.tolerance_us:
-            self._seen_us = max(self._seen_us, self._met_us)  # until then it was empty
-        self._fullest_us = max(self._fullest_us, mean_us)
+    @property
+    def _raised_us(self) -> float:
+        """Round-trip time above which a round is raised."""
+        return self.us * RAISED_FACTOR + MIN_TOLERANCE_US
+
+    # -- PROBE_RTT
 
     def stale(self, now_us: int) -> bool:
-        """Is it time for PROBE_RTT?"""
+        """True if PROBE_RTT is due (BBR.probe_rtt_expired)."""
         if not self.us:
             return False
-        unseen_us = now_us - now_us % self._interval_us - self._seen_us
-        if unseen_us > self._interval_us / 2 and (unseen_us >= FILTER_US or not self.empty):
+        # The clock is rounded down to the interval, so that flows of one host stop together.
+        age_us = now_us - now_us % self._interval_us - self._confirmed_us
+        if age_us > self._interval_us / 2 and (age_us >= MIN_RTT_FILTER_US or not self.queue_empty):
             return True
-        if self._raised_rounds < _RAISED_ROUNDS or self.contested:
+        # A sudden increase is examined at once, but not again within the interval.
+        if self._raised_rounds < RAISED_ROUNDS or self.contention.contested:
             return False
         raised_us = self._raised_rounds * self.last_round_us
-        return raised_us >= _RAISED_RTTS * self.us and now_us - self._probed_us > PROBE_INTERVAL_US
+        return raised_us >= RAISED_RTTS * self.us and now_us - self._probed_us > PROBE_RTT_INTERVAL_US
 
-    def begin_probe(self) -> None:
-        """PROBE_RTT begins."""
-        self.before_us = self.last_round_us or self.latest_us
+    def end_probe(self, before_us: float, measured_us: float, now_us: int, *, losing: bool) -> bool:
+        """Evaluate PROBE_RTT.
 
-    def hold(self) -> None:
-        """In flight has come down: samples from here on count."""
-        self._probe_least_us = inf
+        The measured value replaces the minimum if emptying this flow's part of the queue made no difference
+        (the path is longer), or if the minimum has not been met for a whole filter length.
 
-    def end_probe(self, now_us: int, losing: bool) -> bool:
-        """PROBE_RTT is over: believe what it saw when emptying our queue made no difference, or when the old
-        value has been missed for a whole filter length. `losing`: more was lost than the path's noise
-        explains while the round-trip times were high; so looks a full queue that others keep, and not a
-        longer path, and that takes three filter lengths to believe. Returns whether the rounds before stood
-        behind a queue that was ours at least in part, on a path that is not contested."""
-        seen, before = self._probe_least_us, self.before_us
-        self._seen_us = self._probed_us = now_us
+        Parameters
+        ----------
+        before_us : least round-trip time of the last round before PROBE_RTT
+        measured_us : least round-trip time while the window was reduced; infinite without a sample
+        losing : True if losses above the loss floor came with the high round-trip times. They indicate a full
+            queue kept by other flows instead of a longer path, so a higher value is accepted only after
+            `LOSING_FILTERS` filter lengths.
+
+        Returns
+        -------
+        True if the queue before PROBE_RTT was at least partly this flow's own, on a path that is not
+        contested: the flow had sent more than the path delivers.
+        """
+        self._confirmed_us = self._probed_us = now_us
         self._raised_rounds = 0
-        if seen == inf:
+        if measured_us == inf:
             return False
-        ours = before > self.us * _RAISED + _JITTER_US and seen < _UNCHANGED * before
-        unchanged = seen >= _UNCHANGED * before and not losing
-        deep = seen > DEEP * self._floor_us and (self.contested or not unchanged)
-        self._deep_probes = self._deep_probes + 1 if deep else 0
-        missed = now_us - self._met_us > FILTER_US * (3 if losing else 1)
-        if (unchanged or missed) and not self.near(seen):
-            self._believe(seen)
+        unchanged = measured_us >= UNCHANGED_FACTOR * before_us
+        own_queue = before_us > self._raised_us and not unchanged
+        path_longer = unchanged and not losing
+        deep = self.contention.end_probe(measured_us, path_longer=path_longer)
+        filters = LOSING_FILTERS if losing else 1
+        not_met = now_us - self._near_us > MIN_RTT_FILTER_US * filters
+        if (path_longer or not_met) and not self.near(measured_us):
+            self._set(measured_us)
             if not deep:
-                self._floor_us = seen
-            self._begin()
-            self._met_us = now_us
-        return ours and not self.contested
+                self.contention.replace_minimum(measured_us)
+            self._restart_evidence()
+            self._near_us = now_us
+        return own_queue and not self.contention.contested
 
-    def excuse(self, now_us: int) -> None:
-        """After idleness the queue is known to be empty (draft 5.3.4.2)."""
-        self._seen_us = now_us
+    def confirm(self, now_us: int) -> None:
+        """Confirm the minimum after idleness: the queue is then known to be empty (draft 5.3.4.2)."""
+        self._confirmed_us = now_us

@@ -1,18 +1,22 @@
-"""BBR's phases and what moves between them, as tables (draft-ietf-ccwg-bbr-05, 5.1.1 and 5.6.1).
+"""BBR's phases and the transitions between them, as tables (draft-ietf-ccwg-bbr-05, 5.1.1 and 5.6.1).
 
         STARTUP -> DRAIN -> DOWN -> CRUISE -> REFILL -> UP -> DOWN ...
-        any of them -> PROBE_RTT -> CRUISE, or STARTUP when the pipe was never full
+        DOWN -> REFILL                  if the wait for a probe ends before the queue is gone
+        REFILL -> DOWN                  if REFILL already loses too much
+        all but DRAIN -> PROBE_RTT -> CRUISE, or STARTUP if the pipe was never full
 
-Where this differs from the draft's table:
+DOWN, CRUISE, REFILL and UP are the draft's ProbeBW_DOWN, ProbeBW_CRUISE, ProbeBW_REFILL and ProbeBW_UP.
 
-* DOWN paces at 0.75 of the bandwidth instead of 0.90, and ends as soon as the queue is gone. It drains
-  what UP built in about the time UP took, and it is the one moment of a cycle at which the path is
-  certainly not overdriven: the loss seen then is the path's own (see noise.py). What is still queued after
-  four rounds is not ours, and DOWN ends all the same, as DRAIN does.
-* REFILL gives up as UP does when it loses too much: the estimate it refills to is too high.
-* STARTUP ends with the first round without growth when the queue grows instead: on a long path three rounds
-  with a deep buffer's queue in them last seconds.
-* STARTUP may keep 2.77 BDP in flight instead of 2: acknowledgements of lossy paths come in lumps.
+Differences from the draft's table:
+
+* DOWN paces at 0.75 of the bandwidth instead of 0.90 and ends as soon as the queue is gone. It drains the
+  queue that UP built in about the time UP took to build it. It is also the one phase of each cycle that
+  certainly sends below the path's capacity, so the loss measured in it is the path's own (loss_floor.py).
+  A queue that remains after four rounds belongs to other flows; DOWN and DRAIN then end all the same.
+* REFILL ends, as UP does, when it loses too much: the estimate that it refills to is too high.
+* STARTUP ends with the first round without growth if that round also shows a growing queue. On a long path
+  with a deep buffer, the draft's three rounds would last several seconds.
+* STARTUP may keep 2.77 BDP in flight instead of 2, because ACKs arrive in bursts on lossy paths.
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ from dataclasses import dataclass
 
 
 class Phase(enum.Enum):
-    __hash__ = object.__hash__  # Enum's hashes the name, at every look into a table
+    """The draft's BBR.state."""
+
+    __hash__ = object.__hash__  # Enum hashes the member's name, on every dict look-up
 
     STARTUP = "startup"
     DRAIN = "drain"
@@ -33,74 +39,88 @@ class Phase(enum.Enum):
     PROBE_RTT = "probe rtt"
 
 
-class Event(enum.Enum):
-    PIPE_FULL = "the delivery rate stopped growing, or losses exceed the path's own"
-    DRAINED = "no more in flight than the path holds"
-    PROBE_TIME = "the wait for the next bandwidth probe is over"
+class PhaseEvent(enum.Enum):
+    """An observation that may end a phase."""
+
+    PIPE_FULL = "the delivery rate stopped growing, or losses exceed the loss floor"
+    DRAINED = "no more in flight than the path holds without a queue"
+    PROBE_DUE = "the wait for the next bandwidth probe is over"
     ROUND_OVER = "one packet-timed round since the phase began"
     SATURATED = "sending faster brings a queue or losses instead of bandwidth"
-    RTT_STALE = "the minimum round-trip time has not been seen for too long"
-    RTT_KNOWN = "it was measured again, and the pipe has been full before"
-    RTT_KNOWN_EARLY = "it was measured again, and the pipe was never full"
+    MIN_RTT_STALE = "the minimum round-trip time was not confirmed for too long"
+    MIN_RTT_MEASURED = "PROBE_RTT is over, and the pipe was full before"
+    MIN_RTT_MEASURED_EARLY = "PROBE_RTT is over, and the pipe was never full"
 
 
-class Drive(enum.Enum):
-    """How hard a phase drives the path, as far as the loss floor is concerned."""
+class OfferedLoad(enum.Enum):
+    """The sending rate of a phase relative to the path's capacity, as far as the loss floor is concerned."""
 
-    BELOW = "below what it carries"
-    AT = "at what it is believed to carry"
-    ABOVE = "above"
-    SEARCHING = "unknown yet"
+    BELOW_CAPACITY = "below the estimated bandwidth"
+    AT_CAPACITY = "at the estimated bandwidth"
+    ABOVE_CAPACITY = "above the estimated bandwidth"
+    UNKNOWN = "the bandwidth is not known yet"
 
 
 class Bound(enum.Enum):
-    """Which part of the long-term inflight bound holds (draft 5.6.4.7)."""
+    """The part of the long-term inflight bound that applies in a phase (draft 5.6.4.7)."""
 
     NONE = "none"
     WHOLE = "all of it"
-    HEADROOM = "less the headroom left to others"
+    HEADROOM = "the bound less the headroom left to other flows"
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseGains:
-    """A phase: gains on bandwidth and on the bandwidth-delay product, and which bounds hold.
+    """Gains and bounds of one phase.
 
-    `probing` phases answer losses by lowering the bound on what is in flight, the others by lowering the
-    bandwidth.
+    Parameters
+    ----------
+    pacing_gain : factor on the bandwidth (BBR.pacing_gain)
+    window_gain : factor on the bandwidth-delay product (BBR.cwnd_gain)
+    bound : part of the long-term inflight bound that applies
+    probing : True if losses lower the bound on inflight; in the other phases they lower the bandwidth
+    offered_load : sending rate relative to the path's capacity
     """
 
     pacing_gain: float
     window_gain: float
     bound: Bound
     probing: bool
-    load: Drive
+    offered_load: OfferedLoad
 
+
+_BELOW, _AT = OfferedLoad.BELOW_CAPACITY, OfferedLoad.AT_CAPACITY
 
 PHASES: dict[Phase, PhaseGains] = {
-    Phase.STARTUP: PhaseGains(2.77, 2.77, Bound.NONE, True, Drive.SEARCHING),
-    Phase.DRAIN: PhaseGains(0.5, 2.0, Bound.NONE, False, Drive.BELOW),
-    Phase.DOWN: PhaseGains(0.75, 2.0, Bound.WHOLE, False, Drive.BELOW),
-    Phase.CRUISE: PhaseGains(1.0, 2.0, Bound.HEADROOM, False, Drive.AT),
-    Phase.REFILL: PhaseGains(1.0, 2.0, Bound.WHOLE, True, Drive.AT),
-    Phase.UP: PhaseGains(1.25, 2.25, Bound.WHOLE, True, Drive.ABOVE),
-    Phase.PROBE_RTT: PhaseGains(1.0, 0.5, Bound.HEADROOM, False, Drive.BELOW),
+    # draft: pacing 2.77 (BBR.StartupPacingGain). ours, measured: window 2.77 instead of 2
+    Phase.STARTUP: PhaseGains(2.77, 2.77, Bound.NONE, True, OfferedLoad.UNKNOWN),
+    # draft
+    Phase.DRAIN: PhaseGains(0.5, 2.0, Bound.NONE, False, _BELOW),
+    # draft: window. ours, measured: pacing 0.75 instead of 0.90
+    Phase.DOWN: PhaseGains(0.75, 2.0, Bound.WHOLE, False, _BELOW),
+    # draft
+    Phase.CRUISE: PhaseGains(1.0, 2.0, Bound.HEADROOM, False, _AT),
+    Phase.REFILL: PhaseGains(1.0, 2.0, Bound.WHOLE, True, _AT),
+    Phase.UP: PhaseGains(1.25, 2.25, Bound.WHOLE, True, OfferedLoad.ABOVE_CAPACITY),
+    Phase.PROBE_RTT: PhaseGains(1.0, 0.5, Bound.HEADROOM, False, _BELOW),
 }
 
-TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
-    (Phase.STARTUP, Event.PIPE_FULL): Phase.DRAIN,
-    (Phase.DRAIN, Event.DRAINED): Phase.DOWN,
-    (Phase.DOWN, Event.DRAINED): Phase.CRUISE,
-    (Phase.DOWN, Event.PROBE_TIME): Phase.REFILL,
-    (Phase.CRUISE, Event.PROBE_TIME): Phase.REFILL,
-    (Phase.REFILL, Event.ROUND_OVER): Phase.UP,
-    (Phase.REFILL, Event.SATURATED): Phase.DOWN,
-    (Phase.UP, Event.SATURATED): Phase.DOWN,
-    (Phase.STARTUP, Event.RTT_STALE): Phase.PROBE_RTT,
-    (Phase.DOWN, Event.RTT_STALE): Phase.PROBE_RTT,
-    (Phase.CRUISE, Event.RTT_STALE): Phase.PROBE_RTT,
-    (Phase.REFILL, Event.RTT_STALE): Phase.PROBE_RTT,
-    (Phase.UP, Event.RTT_STALE): Phase.PROBE_RTT,
-    (Phase.PROBE_RTT, Event.RTT_KNOWN): Phase.CRUISE,
-    (Phase.PROBE_RTT, Event.RTT_KNOWN_EARLY): Phase.STARTUP,
+TRANSITIONS: dict[tuple[Phase, PhaseEvent], Phase] = {
+    (Phase.STARTUP, PhaseEvent.PIPE_FULL): Phase.DRAIN,
+    (Phase.DRAIN, PhaseEvent.DRAINED): Phase.DOWN,
+    (Phase.DOWN, PhaseEvent.DRAINED): Phase.CRUISE,
+    (Phase.DOWN, PhaseEvent.PROBE_DUE): Phase.REFILL,
+    (Phase.CRUISE, PhaseEvent.PROBE_DUE): Phase.REFILL,
+    (Phase.REFILL, PhaseEvent.ROUND_OVER): Phase.UP,
+    (Phase.REFILL, PhaseEvent.SATURATED): Phase.DOWN,
+    (Phase.UP, PhaseEvent.SATURATED): Phase.DOWN,
+    (Phase.STARTUP, PhaseEvent.MIN_RTT_STALE): Phase.PROBE_RTT,
+    (Phase.DOWN, PhaseEvent.MIN_RTT_STALE): Phase.PROBE_RTT,
+    (Phase.CRUISE, PhaseEvent.MIN_RTT_STALE): Phase.PROBE_RTT,
+    (Phase.REFILL, PhaseEvent.MIN_RTT_STALE): Phase.PROBE_RTT,
+    (Phase.UP, PhaseEvent.MIN_RTT_STALE): Phase.PROBE_RTT,
+    (Phase.PROBE_RTT, PhaseEvent.MIN_RTT_MEASURED): Phase.CRUISE,
+    (Phase.PROBE_RTT, PhaseEvent.MIN_RTT_MEASURED_EARLY): Phase.STARTUP,
 }
-"""A pair that is not here changes nothing. DRAIN is over in four rounds: a stale minimum waits so long."""
+"""(phase, event) -> next phase. A pair that is not listed changes nothing. DRAIN lasts four rounds at most,
+so a stale minimum waits until DRAIN is over."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from iperfpy.protocols.congestion.bbr.congestion_response import PROVING, CongestionResponse
+from iperfpy.protocols.congestion.bbr.congestion_response import UNPROVEN_FACTOR, CongestionResponse
 from iperfpy.protocols.congestion.bbr.loss_floor import LossFloor
-from iperfpy.protocols.congestion.bbr.loss_tally import Tally
-from iperfpy.protocols.congestion.bbr.max_bandwidth import MaxBandwidth, Verdict
+from iperfpy.protocols.congestion.bbr.loss_tally import LossTally
+from iperfpy.protocols.congestion.bbr.max_bandwidth import MaxBandwidth, Reduction
 from iperfpy.protocols.congestion.bbr.min_rtt import MinRtt
-from iperfpy.protocols.congestion.bbr.phases import Drive
+from iperfpy.protocols.congestion.bbr.phases import OfferedLoad
 from iperfpy.protocols.congestion.congestion_control import Ack, Flight
 
 RTT_US, RATE, ROUND = 50_000, 1_000.0, 50
@@ -20,17 +20,17 @@ class Feed:
     """A judge and what it is told: rounds of 50 transmissions, of which some are lost."""
 
     def __init__(self) -> None:
-        self.rtt, self.noise, self.bandwidth = MinRtt(), LossFloor(), MaxBandwidth()
-        self.judge = CongestionResponse(self.rtt, self.noise, self.bandwidth)
+        self.min_rtt, self.loss_floor, self.bandwidth = MinRtt(), LossFloor(), MaxBandwidth()
+        self.response = CongestionResponse(self.min_rtt, self.loss_floor, self.bandwidth)
         self.now_us = 0
         self.delivered = self.lost = self.runs = 0
         self.queue_us = 0
         self.bandwidth.sample(RATE, 0)
-        self.rtt.update(RTT_US, 0)
+        self.min_rtt.update(RTT_US, 0)
 
     def round(
         self, lost: int, rate: float = RATE, acks: int = 10, sent: int = ROUND, runs: int | None = None
-    ) -> Tally:
+    ) -> LossTally:
         """One round trip in ten acknowledgements, the first `acks` of which resolve the losses; and samples
         of the rate. The losses come in so many runs: each alone, unless told otherwise."""
         self.runs += lost if runs is None else runs
@@ -39,11 +39,11 @@ class Feed:
             gone = lost * (at + 1) // acks - lost * at // acks if at < acks else 0
             self.lost += gone
             self.delivered += sent // 10 - gone
-            self.rtt.update(RTT_US + self.queue_us, self.now_us)
+            self.min_rtt.update(RTT_US + self.queue_us, self.now_us)
             self.bandwidth.sample(rate, self.now_us - RTT_US)
-            self.judge.on_ack(self._ack(), ROUND, 1)
-        self.rtt.end_round(loaded=False)
-        tally = self.judge.end_round(self._ack())
+            self.response.on_ack(self._ack(), ROUND, 1)
+        self.min_rtt.end_round(self_queued=False)
+        tally = self.response.end_round(self._ack())
         self.bandwidth.end_round()
         return tally
 
@@ -55,21 +55,21 @@ class Feed:
     def cruise(self, rounds: int, lost: int, sent: int = ROUND, runs: int | None = None) -> None:
         for _ in range(rounds):
             tally = self.round(lost, 0.9 * self.bandwidth.value, sent=sent, runs=runs)
-            self.judge.cruise(tally, self.now_us)
+            self.response.on_cruise_round(tally, self.now_us)
 
-    def refuted(self) -> None:
+    def reduced(self) -> None:
         """Three rounds of a fifth lost, and what follows."""
         for _ in range(3):
             self.round(lost=10, rate=800.0)
-        recent = self.judge.excess(self.now_us, rounds=2)
+        recent = self.response.recent_excess(self.now_us, rounds=2)
         assert recent is not None
-        assert recent.rate == pytest.approx(0.2, abs=0.05)
-        self.judge.refute(recent, self.now_us)
+        assert recent.loss_rate == pytest.approx(0.2, abs=0.05)
+        self.response.reduce_bandwidth(recent, self.now_us)
 
     def probe(self) -> None:
         """The next probe begins."""
-        self.judge.begin_phase()
-        self.judge.begin_probe()
+        self.response.start_phase()
+        self.response.start_probe()
 
 
 @pytest.fixture
@@ -78,14 +78,14 @@ def feed() -> Feed:
 
 
 def test_too_much_loss_of_two_round_trips_is_noticed_and_answered(feed: Feed) -> None:
-    feed.refuted()
+    feed.reduced()
     assert feed.bandwidth.value == pytest.approx(800.0, rel=0.05)
 
 
 def test_one_burst_is_not_noticed(feed: Feed) -> None:
     for lost in (0, 0, 10, 0):
         feed.round(lost, acks=2)
-    assert feed.judge.excess(feed.now_us, rounds=2) is None
+    assert feed.response.recent_excess(feed.now_us, rounds=2) is None
 
 
 @pytest.mark.parametrize(("runs", "queue_us", "noticed"), [(40, 0, True), (2, 0, False), (2, 30_000, True)])
@@ -97,8 +97,8 @@ def test_most_of_a_round_trip_in_two_bursts_is_not_noticed_without_a_queue(
     feed.queue_us = queue_us
     feed.cruise(rounds=2, lost=0)
     feed.round(lost=40, runs=runs)
-    assert (feed.judge.excess(feed.now_us, rounds=1) is not None) is noticed
-    assert (feed.judge.probe_excess(feed.now_us)[1] is not None) is noticed
+    assert (feed.response.recent_excess(feed.now_us, rounds=1) is not None) is noticed
+    assert (feed.response.probe_excess(feed.now_us)[1] is not None) is noticed
 
 
 @pytest.mark.parametrize(("runs", "lowered"), [(40, True), (2, False)])
@@ -110,15 +110,15 @@ def test_bursts_lower_nothing_in_a_whole_cruise_either(feed: Feed, runs: int, lo
 
 
 def test_nothing_is_judged_before_what_was_sent_earlier_is_resolved(feed: Feed) -> None:
-    feed.judge.change_rate(feed.now_us)
+    feed.response.change_rate(feed.now_us)
     feed.round(lost=10)
-    assert feed.judge.waiting
-    assert feed.judge.excess(feed.now_us, rounds=2) is None
-    assert feed.judge.probe_excess(feed.now_us) == (False, None)
+    assert feed.response.rate_change_pending
+    assert feed.response.recent_excess(feed.now_us, rounds=2) is None
+    assert feed.response.probe_excess(feed.now_us) == (False, None)
     for _ in range(3):
         feed.round(lost=10)
-    assert not feed.judge.waiting
-    assert feed.judge.excess(feed.now_us, rounds=2) is not None
+    assert not feed.response.rate_change_pending
+    assert feed.response.recent_excess(feed.now_us, rounds=2) is not None
 
 
 def test_a_little_too_much_for_a_whole_cruise_takes_off_just_that(feed: Feed) -> None:
@@ -131,7 +131,7 @@ def test_a_little_too_much_for_a_whole_cruise_takes_off_just_that(feed: Feed) ->
 
 def test_a_cruise_that_goes_on_losing_was_wronged(feed: Feed) -> None:
     """Less was sent, as much lost, and no queue stood: at the next probe the old estimate counts again."""
-    feed.refuted()
+    feed.reduced()
     feed.cruise(rounds=6, lost=8, sent=40)
     feed.probe()
     assert feed.bandwidth.value == RATE
@@ -139,14 +139,14 @@ def test_a_cruise_that_goes_on_losing_was_wronged(feed: Feed) -> None:
 
 def test_a_cruise_in_which_no_less_was_sent_says_nothing(feed: Feed) -> None:
     """Something else held the sender, so it is not known whether less would have helped."""
-    feed.refuted()
+    feed.reduced()
     feed.cruise(rounds=6, lost=10)
     feed.probe()
     assert feed.bandwidth.value < 0.85 * RATE
 
 
 def test_a_cruise_that_loses_no_more_was_right(feed: Feed) -> None:
-    feed.refuted()
+    feed.reduced()
     feed.cruise(rounds=10, lost=0, sent=40)
     feed.probe()
     assert feed.bandwidth.value == pytest.approx(800.0, rel=0.05)
@@ -155,15 +155,15 @@ def test_a_cruise_that_loses_no_more_was_right(feed: Feed) -> None:
 def test_what_an_up_lost_does_not_speak_for_every_later_verdict(feed: Feed) -> None:
     """An UP lost four of ten, and coming down helped: that is settled. A CRUISE that is refuted after it, and
     goes on losing as much with less sent, was wronged all the same."""
-    feed.bandwidth.lower(800.0, feed.now_us, Verdict(Tally(sent=400, lost=160), 0.02, RATE))
-    assert feed.bandwidth.verdict is not None
-    feed.bandwidth.verdict.because.us = 320_000  # at 1,250 per second
+    feed.bandwidth.reduce(800.0, feed.now_us, Reduction(LossTally(sent=400, lost=160), 0.02, RATE))
+    assert feed.bandwidth.last_reduction is not None
+    feed.bandwidth.last_reduction.losses.elapsed_us = 320_000  # at 1,250 per second
     feed.cruise(rounds=1, lost=0, sent=40)
     for _ in range(30):
         feed.cruise(rounds=1, lost=2, sent=40)
         if feed.bandwidth.value < 800.0:
             break
-    assert feed.bandwidth.verdict.before == 800.0
+    assert feed.bandwidth.last_reduction.before == 800.0
     feed.cruise(rounds=12, lost=2, sent=30)
     feed.probe()
     assert feed.bandwidth.value == 800.0
@@ -171,22 +171,22 @@ def test_what_an_up_lost_does_not_speak_for_every_later_verdict(feed: Feed) -> N
 
 def test_more_loss_than_was_seen_at_first_is_answered_again(feed: Feed) -> None:
     """A bucket was still half full when the first losses came: at less, a larger share is lost."""
-    feed.refuted()
+    feed.reduced()
     before = feed.bandwidth.value
     for _ in range(10):
         feed.cruise(rounds=1, lost=16, sent=40)
     assert feed.bandwidth.value < 0.8 * before
 
 
-@pytest.mark.parametrize(("seen_empty", "refused"), [(True, True), (False, False)])
+@pytest.mark.parametrize(("drain_seen", "refused"), [(True, True), (False, False)])
 def test_without_a_queue_of_its_own_no_flow_calls_a_fifth_its_paths_loss(
-    feed: Feed, seen_empty: bool, refused: bool
+    feed: Feed, drain_seen: bool, refused: bool
 ) -> None:
     """Sending less did not help. Where a queue was seen to drain the path loses so much; where none was,
     others may have taken what was left to them, and somebody has to give way."""
-    feed.noise.drive(Drive.AT, feed.now_us)
-    feed.rtt.seen_empty = seen_empty
-    feed.refuted()
+    feed.loss_floor.epochs.change_load(OfferedLoad.AT_CAPACITY, feed.now_us)
+    feed.min_rtt.queue.seen = drain_seen
+    feed.reduced()
     before = feed.bandwidth.value
     for _ in range(10):
         feed.cruise(rounds=1, lost=8, sent=40)
@@ -195,24 +195,24 @@ def test_without_a_queue_of_its_own_no_flow_calls_a_fifth_its_paths_loss(
 
 def test_with_a_queue_it_was_congestion_and_nothing_is_undone(feed: Feed) -> None:
     feed.queue_us = RTT_US
-    feed.refuted()
-    assert feed.bandwidth.verdict is None
+    feed.reduced()
+    assert feed.bandwidth.last_reduction is None
     feed.cruise(rounds=6, lost=8, sent=40)
     feed.probe()
     assert feed.bandwidth.value < RATE * 0.85
 
 
 def test_noise_that_explains_the_losses_undoes_it(feed: Feed) -> None:
-    feed.bandwidth.lower(700.0, feed.now_us, Verdict(Tally(sent=400, lost=120), 0.02, RATE))
-    feed.judge.reconsider()
+    feed.bandwidth.reduce(700.0, feed.now_us, Reduction(LossTally(sent=400, lost=120), 0.02, RATE))
+    feed.response.undo_explained()
     assert feed.bandwidth.value == 700.0
-    for load in (Drive.BELOW, Drive.AT) * 10:
+    for load in (OfferedLoad.BELOW_CAPACITY, OfferedLoad.AT_CAPACITY) * 10:
         feed.now_us += 1_000_000
-        feed.noise.drive(load, feed.now_us)
-        feed.noise.delivered(feed.now_us, 700, queued=False)
-        feed.noise.lost(feed.now_us, 300)
-    feed.noise.update(feed.now_us, seen_empty=True)
-    feed.judge.reconsider()
+        feed.loss_floor.epochs.change_load(load, feed.now_us)
+        feed.loss_floor.epochs.on_delivered(feed.now_us, 700, queued=False)
+        feed.loss_floor.epochs.on_lost(feed.now_us, 300)
+    feed.loss_floor.update(feed.now_us, drain_seen=True)
+    feed.response.undo_explained()
     assert feed.bandwidth.value == RATE
 
 
@@ -220,36 +220,36 @@ def test_what_a_bucket_let_through_has_to_be_proved_before_up_goes_further(feed:
     feed.round(lost=0, rate=1_500.0)
     for _ in range(3):
         feed.round(lost=20, rate=900.0)
-    news, recent = feed.judge.probe_excess(feed.now_us)
-    assert news
+    evaluated, recent = feed.response.probe_excess(feed.now_us)
+    assert evaluated
     assert recent is not None
-    feed.judge.refute_probe(recent, feed.now_us)
+    feed.response.reduce_after_probe(recent, feed.now_us)
     proved = feed.bandwidth.value
     assert proved < 1_500.0
-    assert not feed.judge.beyond_proof
-    feed.bandwidth.sample(proved * PROVING * 1.1, feed.now_us + RTT_US)
-    assert feed.judge.beyond_proof
+    assert not feed.response.beyond_proven_rate
+    feed.bandwidth.sample(proved * UNPROVEN_FACTOR * 1.1, feed.now_us + RTT_US)
+    assert feed.response.beyond_proven_rate
     feed.probe()  # a CRUISE without losses lies between
-    assert not feed.judge.beyond_proof
+    assert not feed.response.beyond_proven_rate
 
 
 def test_a_flow_in_a_queue_is_not_policed(feed: Feed) -> None:
     """Else it waits twice as long between two probes: longer than PROBE_RTT lets it."""
     for _ in range(3):
         feed.round(lost=20, rate=900.0)
-    _, recent = feed.judge.probe_excess(feed.now_us)
+    _, recent = feed.response.probe_excess(feed.now_us)
     assert recent is not None
-    feed.judge.refute_probe(recent, feed.now_us)
-    assert feed.judge.policed
+    feed.response.reduce_after_probe(recent, feed.now_us)
+    assert feed.response.policed
     feed.queue_us = RTT_US
     feed.round(lost=0)
-    assert not feed.judge.policed
+    assert not feed.response.policed
 
 
 def test_what_left_before_the_estimate_was_lowered_raises_it_no_more() -> None:
     bandwidth = MaxBandwidth()
     bandwidth.sample(RATE, 0)
-    bandwidth.lower(500.0, 1_000)
+    bandwidth.reduce(500.0, 1_000)
     bandwidth.sample(900.0, 900)
     assert bandwidth.value == 500.0
     bandwidth.sample(600.0, 1_100)

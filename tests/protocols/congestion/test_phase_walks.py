@@ -12,13 +12,13 @@ from functools import cache
 from typing import Any
 
 from iperfpy.protocols.congestion.bbr import Bbr
-from iperfpy.protocols.congestion.bbr.phases import TRANSITIONS, Event, Phase
+from iperfpy.protocols.congestion.bbr.phases import TRANSITIONS, Phase, PhaseEvent
 from iperfpy.protocols.kcp.profiles import with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings
 from iperfpy.protocols.simulator import Bulk, Change, Paced, Path, Simulation, bdp_bytes
 
 Move = tuple[Phase, Phase]
-Step = tuple[Phase, Event]
+Step = tuple[Phase, PhaseEvent]
 WALKS = (*range(12), 24)
 """Seeds. Losses end a REFILL only where a path changes at the right moment, as the last one's does."""
 
@@ -36,7 +36,7 @@ class Watched(Bbr):
             self.moves.add((self.phase, value))
         super().__setattr__(name, value)
 
-    def _happen(self, event: Event, now_us: int) -> None:
+    def _happen(self, event: PhaseEvent, now_us: int) -> None:
         before = self.phase
         super()._happen(event, now_us)
         if self.phase is not before:

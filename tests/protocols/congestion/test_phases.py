@@ -7,18 +7,18 @@ from itertools import product
 import pytest
 
 from iperfpy.protocols.congestion.bbr import Bbr
-from iperfpy.protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Drive, Event, Phase
+from iperfpy.protocols.congestion.bbr.phases import PHASES, TRANSITIONS, OfferedLoad, Phase, PhaseEvent
 
 
 def test_every_phase_has_a_row_a_way_in_and_a_way_out() -> None:
     assert set(PHASES) == set(Phase)
     assert {phase for phase, _ in TRANSITIONS} == set(Phase)
     assert set(TRANSITIONS.values()) == set(Phase)
-    assert {event for _, event in TRANSITIONS} == set(Event)
+    assert {event for _, event in TRANSITIONS} == set(PhaseEvent)
 
 
-@pytest.mark.parametrize(("phase", "event"), list(product(Phase, Event)))
-def test_an_event_moves_along_the_table_or_changes_nothing(phase: Phase, event: Event) -> None:
+@pytest.mark.parametrize(("phase", "event"), list(product(Phase, PhaseEvent)))
+def test_an_event_moves_along_the_table_or_changes_nothing(phase: Phase, event: PhaseEvent) -> None:
     bbr = Bbr()
     bbr.phase = phase
     before = bbr.state()
@@ -33,16 +33,19 @@ def test_an_event_moves_along_the_table_or_changes_nothing(phase: Phase, event: 
 
 
 def test_probing_alternates_with_draining() -> None:
-    """What drives the path above its capacity is followed by what drives it below."""
+    """A phase that may exceed the path's capacity is followed by one below it, which drains the queue."""
     for (phase, _), target in TRANSITIONS.items():
-        if PHASES[phase].load in (Drive.ABOVE, Drive.SEARCHING) and target is not phase:
-            assert PHASES[target].load is Drive.BELOW
+        if (
+            PHASES[phase].offered_load in (OfferedLoad.ABOVE_CAPACITY, OfferedLoad.UNKNOWN)
+            and target is not phase
+        ):
+            assert PHASES[target].offered_load is OfferedLoad.BELOW_CAPACITY
 
 
 def test_a_phase_below_capacity_cannot_build_a_queue() -> None:
-    for row in PHASES.values():
-        if row.load is Drive.BELOW:
-            assert row.pacing_gain <= 1.0
-            assert row.pacing_gain < 1.0 or row.window_gain < 1.0
-        if row.load is Drive.AT:
-            assert row.pacing_gain == 1.0
+    for gains in PHASES.values():
+        if gains.offered_load is OfferedLoad.BELOW_CAPACITY:
+            assert gains.pacing_gain <= 1.0
+            assert gains.pacing_gain < 1.0 or gains.window_gain < 1.0
+        if gains.offered_load is OfferedLoad.AT_CAPACITY:
+            assert gains.pacing_gain == 1.0
