@@ -115,8 +115,6 @@ KNOWN: dict[str, set[str]] = {
     "attributes": {
         "iperfpy.endpoint.running_test.RunningTest",
         "iperfpy.traffic.transfer.Transfer",
-        "iperfpy.protocols.congestion.bbr.bbr.Bbr",
-        "iperfpy.protocols.congestion.bbr.min_rtt.MinRtt",
         "iperfpy.protocols.kcp.channel.KcpChannel",
         "iperfpy.protocols.kcp.engine.Engine",
         "iperfpy.protocols.kcp.loss_recovery.rack.Rack",
