@@ -3,53 +3,100 @@
 Built-in and third-party transports are found the same way: entry points in the group
 `iperfpy.transports`, each naming a `Transport` subclass. The registry is the list of choices;
 there is no other.
+
+    transports()          name -> transport, those that could be loaded
+    unusable()            name -> reason, the plug-ins that could not
+    transport("quic")     one of them, or a `SettingsError` with the reason
+
+A plug-in that cannot be loaded concerns only those who ask for it by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from typing import NamedTuple
 
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.settings import setting_fields
 
 GROUP = "iperfpy.transports"
+DISTRIBUTION = "iperfpy"
+BUILT_IN = ("tcp", "udp", "kcp", "kcp-bbr")
+"""The order in which the transports of this distribution are listed."""
 
 
-@cache
+class _Registry(NamedTuple):
+    loaded: dict[str, Transport]
+    unusable: dict[str, str]
+    own: frozenset[str]
+
+
 def transports() -> Mapping[str, Transport]:
-    """Name -> transport, built-in ones first, then by name. A plug-in that cannot be imported is a
-    `SettingsError` naming it, raised only here: nothing is half-registered."""
-    found: dict[str, Transport] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda e: (not _ours(e.value), _order(e.name))):
-        try:
-            found[entry.name] = entry.load()()
-        except Exception as error:
-            raise SettingsError(
-                f"transport {entry.name!r} ({entry.value}) cannot be loaded: {error}"
-            ) from error
-    return found
+    """Name -> transport, built-in ones first, then by name. Plug-ins that cannot be loaded are left out."""
+    return _registry().loaded
+
+
+def built_in_transports() -> Mapping[str, Transport]:
+    """The transports of this distribution, without those of plug-ins."""
+    found = _registry()
+    return {name: one for name, one in found.loaded.items() if name in found.own}
+
+
+def unusable() -> Mapping[str, str]:
+    """Name -> sentence, for each plug-in that cannot be loaded."""
+    return _registry().unusable
 
 
 def transport(name: str) -> Transport:
-    """The transport of that name.
-
-    Raises
-    ------
-    SettingsError
-        When there is none; the text lists those that there are.
-    """
-    try:
-        return transports()[name]
-    except KeyError:
-        raise SettingsError(f"unknown transport {name!r} (known: {', '.join(transports())})") from None
+    """The transport of that name. Raises the `SettingsError` of `unknown_transport` if there is none."""
+    found = transports().get(name)
+    if found is None:
+        raise unknown_transport(name, transports())
+    return found
 
 
-def _ours(value: str) -> bool:
-    return value.startswith("protocols.")
+def unknown_transport(name: str, known: Iterable[str]) -> SettingsError:
+    """The error for a name that is not among `known`: the reason why its plug-in cannot be loaded, or a list
+    of the known names."""
+    reason = unusable().get(name)
+    return SettingsError(reason or f"unknown transport {name!r} (known: {', '.join(known)})")
+
+
+@cache
+def _registry() -> _Registry:
+    loaded: dict[str, Transport] = {}
+    broken: dict[str, str] = {}
+    entries = sorted(entry_points(group=GROUP), key=lambda entry: (not _is_own(entry), _order(entry.name)))
+    for entry in entries:
+        try:
+            made = _load(entry)
+        # A plug-in is code of others, and its module may raise anything while it is imported.
+        except (Exception, SystemExit) as error:
+            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            broken[entry.name] = f"transport {entry.name!r} ({entry.value}) cannot be loaded: {reason[0]}"
+        else:
+            loaded.setdefault(entry.name, made)  # ours comes first: no plug-in replaces it
+    own = frozenset(entry.name for entry in entries if _is_own(entry))
+    return _Registry(loaded, broken, own)
+
+
+def _load(entry: EntryPoint) -> Transport:
+    """The transport that an entry point names, if it is one that the program can use."""
+    made = entry.load()()
+    if not isinstance(made, Transport):
+        raise TypeError("it is not a Transport")
+    if made.name != entry.name:
+        raise ValueError(f"it calls itself {made.name!r}")
+    setting_fields(made.settings)  # raises TypeError for a type that cannot be a flag
+    return made
+
+
+def _is_own(entry: EntryPoint) -> bool:
+    return entry.dist is not None and entry.dist.name == DISTRIBUTION
 
 
 def _order(name: str) -> tuple[int, str]:
-    built_in = ("tcp", "udp", "kcp", "kcp-bbr")
-    return (built_in.index(name) if name in built_in else len(built_in), name)
+    return (BUILT_IN.index(name) if name in BUILT_IN else len(BUILT_IN), name)

@@ -44,6 +44,11 @@ def complain(message: str, json: str = "", kind: str = "error") -> int:
     return FAILED
 
 
+def warn(message: str) -> None:
+    """Print one warning on standard error."""
+    print(f"iperfpy: warning - {printable(message)}", file=sys.stderr)
+
+
 def interrupted(how: str) -> int:
     """Report a stop without a clean shutdown. Returns the exit status."""
     print(f"iperfpy: interrupt - {how}; stopped without a clean shutdown", file=sys.stderr)

@@ -13,7 +13,7 @@ from iperfpy import __version__
 from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.credentials import PASSWORD_VARIABLE
 from iperfpy.cli.help import EXAMPLES, forms, spelled
-from iperfpy.protocols.registry import transports
+from iperfpy.protocols.registry import built_in_transports
 
 DESCRIPTION = (
     "iperfpy measures a network path: bandwidth, round-trip time, retransmissions and their causes, loss and"
@@ -52,8 +52,7 @@ def _lines() -> Iterator[str]:
         yield from (".PP", _text(paragraph))
     yield ".SH OPTIONS"
     # The page must not depend on the plug-ins of the machine that makes it.
-    ours = {name: one for name, one in transports().items() if type(one).__module__.startswith("iperfpy.")}
-    for heading, options in CommandLine(ours).command.groups().items():
+    for heading, options in CommandLine(built_in_transports()).command.groups().items():
         yield f'.SS "{_text(heading)}"'
         for option in options:
             yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))

@@ -14,6 +14,7 @@ import click
 
 from iperfpy.control.plan_limits import LIMITS, SECOND_US
 from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.registry import unknown_transport
 from iperfpy.protocols.units import parse_duration_us, parse_rate, parse_rate_and_burst, parse_size
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def transport_name(known: Sequence[str]) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in known:
-            raise SettingsError(f"unknown transport {text!r} (known: {', '.join(known)})")
+            raise unknown_transport(text, known)
         return text
 
     return parse

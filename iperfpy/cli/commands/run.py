@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form
+from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form, warn
 from iperfpy.cli.help import answer, usage
 from iperfpy.cli.request import Request, request_of
 from iperfpy.errors import InterruptError, IperfpyError, ParameterError, StartError
 from iperfpy.options import ClientOptions, OutputOptions, ServerOptions
 from iperfpy.plan import Plan, Role
 from iperfpy.protocols.errors import SettingsError
-from iperfpy.protocols.registry import transports
+from iperfpy.protocols.registry import transports, unusable
 
 if TYPE_CHECKING:
     from iperfpy.runtime.abort_scope import AbortScope
@@ -32,6 +32,7 @@ def main(words: Sequence[str]) -> int:
         if not words:
             print(f"{usage()}\n\nTry 'iperfpy --help' for the options.", file=sys.stderr)
             return FAILED
+        _warn_of_unusable_plugins(words)
         parsed = line.parse(words)
         text = answer(parsed)
         if text is not None:
@@ -44,6 +45,15 @@ def main(words: Sequence[str]) -> int:
         return _run(request, json)
     except StartError as error:
         return complain(str(error), json)
+
+
+def _warn_of_unusable_plugins(words: Sequence[str]) -> None:
+    """Name each plug-in that cannot be loaded, except one that the words ask for: that one is an error, with
+    the same sentence."""
+    asked = {word.removeprefix("--proto=") for word in words}
+    for name, sentence in unusable().items():
+        if name not in asked:
+            warn(sentence)
 
 
 def _run(request: Request, json: str) -> int:

@@ -1,0 +1,112 @@
+"""Plug-ins are found by their entry points; one that cannot be loaded concerns nobody else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.interop.free_port import free_port
+
+IMPORTS_NOTHING = "import no_such_module_anywhere\n"
+LEAVES = "raise SystemExit('this plug-in wants another Python')\n"
+WRONG_SETTING = """
+from dataclasses import dataclass
+from iperfpy.protocols.settings import Settings, option
+from iperfpy.protocols.tcp import Tcp
+
+@dataclass(frozen=True)
+class Weighted(Settings):
+    weight: float = option(1.0, help="no type of a flag")
+
+class Mine(Tcp):
+    name = "broken"
+    settings = Weighted
+"""
+WRONG_NAME = """
+from iperfpy.protocols.tcp import Tcp
+
+class Mine(Tcp):
+    name = "other"
+"""
+NO_TRANSPORT = "class Mine:\n    pass\n"
+
+CASES = {
+    "an import that fails": (IMPORTS_NOTHING, "No module named 'no_such_module_anywhere'"),
+    "a module that exits": (LEAVES, "this plug-in wants another Python"),
+    "a setting of another type": (
+        WRONG_SETTING,
+        "a setting must be bool, int or str: weight: <class 'float'>",
+    ),
+    "another name": (WRONG_NAME, "it calls itself 'other'"),
+    "no transport": (NO_TRANSPORT, "it is not a Transport"),
+}
+
+
+def installed(folder: Path, module: str, name: str = "broken") -> dict[str, str]:
+    """The environment of a process in which a plug-in with this module is installed."""
+    (folder / "broken_plugin.py").write_text(module)
+    information = folder / "broken_plugin-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(f"[iperfpy.transports]\n{name} = broken_plugin:Mine\n")
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def iperfpy(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "iperfpy", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("module", "cause"), CASES.values(), ids=CASES)
+def test_a_broken_plugin_is_left_out_with_one_warning(tmp_path: Path, module: str, cause: str) -> None:
+    sentence = f"transport 'broken' (broken_plugin:Mine) cannot be loaded: {cause}"
+    environment = installed(tmp_path, module)
+    help_text = iperfpy(environment, "--help")
+    assert (help_text.returncode, help_text.stderr) == (0, f"iperfpy: warning - {sentence}\n")
+    assert "--proto NAME" in help_text.stdout
+    # Nothing listens at port 1: the test over TCP fails for that, not for the plug-in.
+    test = iperfpy(environment, "-c", "127.0.0.1", "-p", "1")
+    assert test.stderr.startswith(f"iperfpy: warning - {sentence}\n")
+    assert "connection refused" in test.stderr
+
+
+@pytest.mark.parametrize("words", [("--proto", "broken"), ("--proto=broken",)])
+def test_asking_for_a_broken_plugin_is_an_error_with_its_cause(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    done = iperfpy(installed(tmp_path, IMPORTS_NOTHING), "-c", "127.0.0.1", *words)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "iperfpy: parameter error - transport 'broken' (broken_plugin:Mine) cannot be loaded:"
+        " No module named 'no_such_module_anywhere' (--proto)\n"
+    )
+
+
+def test_a_plugin_does_not_replace_a_transport_of_ours(tmp_path: Path) -> None:
+    module = "from iperfpy.protocols.tcp import Tcp\n\nclass Mine(Tcp):\n    summary = 'not ours'\n"
+    done = iperfpy(installed(tmp_path, module, "tcp"), "--help")
+    assert done.returncode == 0
+    assert "not ours" not in done.stdout
+
+
+@pytest.mark.live
+def test_a_test_over_tcp_runs_beside_a_broken_plugin(tmp_path: Path) -> None:
+    environment, port = installed(tmp_path, IMPORTS_NOTHING), str(free_port())
+    server = [sys.executable, "-m", "iperfpy", "-s", "-1", "-B", "127.0.0.1", "-p", port]
+    with subprocess.Popen(server, env=environment, stdout=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        assert any("listening" in line for line in serving.stdout)
+        done = iperfpy(environment, "-c", "127.0.0.1", "-p", port, "-n", "1M")
+        assert done.returncode == 0, done.stderr
+        assert serving.wait(30) == 0
