@@ -21,7 +21,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.metrics import Metric, Value
@@ -156,6 +156,40 @@ class ServerPort(Protocol):
         tests share. It is closed (its `close()` called) with the server."""
 
 
+class Iperf3Options(NamedTuple):
+    """The settings of a test for which iperf3's JSON has keys of its own; None or False: not asked for."""
+
+    socket_buffer_bytes: int | None = None
+    mss_bytes: int | None = None
+    offload: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Iperf3Mapping:
+    """The place of a transport in iperf3's protocol and JSON.
+
+    `key` selects the transport in iperf3's parameters ("tcp", "udp"); the settings then travel as top-level
+    parameters under their wire names. Empty: both ends must be iperfpy. `merged_as` names the one JSON object
+    in which iperf3 sums both ends of a stream up; empty: a sender and a receiver object.
+
+    `socket_buffer`, `mss` and `offload` name the settings that hold the socket buffer (bytes), the segment
+    size (bytes) and the request for GSO and GRO. Empty: the transport has no such setting.
+    """
+
+    key: str = ""
+    merged_as: str = ""
+    socket_buffer: str = ""
+    mss: str = ""
+    offload: str = ""
+
+    def options(self, settings: Settings) -> Iperf3Options:
+        """The values of the named settings."""
+        record = settings.record()
+        return Iperf3Options(
+            record.get(self.socket_buffer), record.get(self.mss), bool(record.get(self.offload))
+        )
+
+
 class Transport(ABC):
     """A protocol that can be measured. Instances hold no state; every stream gets a `Channel`."""
 
@@ -167,37 +201,34 @@ class Transport(ABC):
     """Generated flags are `--<prefix>-<field>`; two transports may share a prefix and its flags."""
     settings: ClassVar[type[Settings]]
     metrics: ClassVar[tuple[Metric, ...]]
-    iperf3: ClassVar[str] = ""
-    """The key that selects this transport in iperf3's parameters ("tcp", "udp"), or empty: then both
-    ends must be iperfpy. With a key, the settings travel as top-level parameters under their wire names."""
-    iperf3_stream: ClassVar[str] = ""
-    """iperf3's JSON sums a stream up in one object of this name, instead of a sender and a receiver."""
+    iperf3: ClassVar[Iperf3Mapping] = Iperf3Mapping()
     flags: ClassVar[tuple[str, ...]] = ()
-    """What selects this transport beside `--proto NAME`."""
+    """Flags that select this transport beside `--proto NAME`."""
     reliable: ClassVar[bool] = True
-    """Whether everything that was sent arrives, once and in order."""
+    """True if all data that was sent arrives, once and in order."""
+    datagrams: ClassVar[bool] = False
+    """True if a block is a datagram and never cut; False: a load is a stream of bytes, cut anywhere."""
     rate_bps: ClassVar[int] = 0
     """The rate (-b) when the user gives none; 0: unlimited."""
     block_limits: ClassVar[tuple[int, int]] = (1, 1024 * 1024)
     """The shortest and the longest block (-l), bytes."""
-    whole_blocks: ClassVar[int] = 0
-    """Above 0: blocks are datagrams, never cut, and a load offers up to so many of them at once.
-    0: a load is a stream of bytes, and may be cut anywhere."""
+    blocks_per_take: ClassVar[int] = 1
+    """Most blocks that one `Load.take` returns, for a transport of datagrams; several save calls."""
     bulk_bytes: ClassVar[int] = 0
-    """Above 0: how much a load offers at once while neither a rate nor a block length of the user's own says
-    otherwise. Larger than a block, it saves system calls."""
+    """Above 0: bytes that one `Load.take` returns, for a transport of bytes, unless the user sets a rate or a
+    block length. Larger than a block, it saves system calls."""
 
     def iperf3_parameters(self, settings: Settings, block_bytes: int) -> dict[str, Any]:
-        """What iperf3's parameters say about this transport, beside the key `iperf3`."""
+        """The top-level parameters for this transport in iperf3's words, beside `iperf3.key`."""
         return settings.to_wire()
 
     def check(self, settings: Settings, *, sends: bool) -> None:
-        """Whether this machine can be the client of such a test; asked before anything is connected.
-        `sends`: whether it sends on any stream. Raises `SettingsError`."""
+        """Raise `SettingsError` if this machine cannot be the client of such a test. The client calls it
+        before it connects; `sends`: True if the client sends on any stream."""
         return
 
     def payload(self, settings: Settings, size_bytes: int) -> bytes:
-        """What a stream carries again and again: noise, unless a setting asks for something else."""
+        """The payload that a stream repeats: random bytes unless a setting asks for other content."""
         return os.urandom(size_bytes)
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""One frozen dataclass per transport is its flags, its wire form and its record.
+"""One frozen dataclass per transport gives its flags, its wire form and its record.
 
 A transport writes
 
@@ -6,16 +6,19 @@ A transport writes
     class KcpSettings(Settings):
         mtu: int = option(1400, help="UDP payload bytes per datagram", minimum=64, maximum=9000)
 
-and the command line gets `--kcp-mtu` (flag names are made by `flags_of`), the peer gets
-`{"mtu": 1400}`, and the report records the same mapping.
+The command line then has `--kcp-mtu`, the peer receives `{"mtu": 1400}`, and the report records the same
+mapping. `setting_fields(KcpSettings)` lists the fields with their resolved types.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast
+from functools import cache
+from typing import Any, Literal, Self
 
 from iperfpy.protocols.errors import SettingsError
 
@@ -24,11 +27,12 @@ Unit = Literal["", "bytes", "bits_per_second", "microseconds", "milliseconds", "
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How one field of a `Settings` is shown to a person and checked.
+    """Presentation and limits of one field of a `Settings`.
 
     `flags` replaces the generated `--<prefix>-<field>`; `aliases` are accepted beside it but
     not shown. `wire` is the field's key in the parameters sent to the peer (its name when
-    empty). `unit` "bytes" accepts 1024-based suffixes, "bits_per_second" 1000-based ones.
+    empty); `wire_as_number` sends a boolean as 1, as iperf3 does for some of its flags.
+    `unit` "bytes" accepts 1024-based suffixes, "bits_per_second" 1000-based ones.
     """
 
     help: str
@@ -39,6 +43,7 @@ class Option:
     choices: tuple[str, ...] = ()
     unit: Unit = ""
     wire: str = ""
+    wire_as_number: bool = False
 
 
 def option(
@@ -52,11 +57,57 @@ def option(
     choices: Sequence[str] = (),
     unit: Unit = "",
     wire: str = "",
+    wire_as_number: bool = False,
 ) -> Any:
-    """A dataclass field that is also a flag. `default` None means "not set, the other end or the
-    kernel decides"; the field's type then is `int | None` or `str | None`."""
-    described = Option(help, tuple(flags), tuple(aliases), minimum, maximum, tuple(choices), unit, wire)
-    return dataclasses.field(default=default, metadata={"option": described})
+    """Declare a dataclass field that is also a flag. `default` None means "not set, the other end or
+    the kernel decides"; the field's type then is `int | None` or `str | None`."""
+    declared = Option(
+        help, tuple(flags), tuple(aliases), minimum, maximum, tuple(choices), unit, wire, wire_as_number
+    )
+    return dataclasses.field(default=default, metadata={"option": declared})
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One field of a `Settings` class with its type resolved: `kind` is bool, int or str."""
+
+    name: str
+    kind: type
+    default: object
+    option: Option
+
+    @property
+    def wire_key(self) -> str:
+        """The field's key in the parameters sent to the peer."""
+        return self.option.wire or self.name
+
+    def flags(self, prefix: str) -> tuple[str, ...]:
+        """The flags shown for the field: its own, or `--<prefix>-<name>`."""
+        return self.option.flags or (f"--{prefix}-{self.name.replace('_', '-')}",)
+
+    def check(self, value: object) -> None:
+        """Raise `SettingsError` unless `value` fits the field's type, range and choices."""
+        if value is None and self.default is None:
+            return
+        # An exact comparison: bool is a subclass of int, and True is no window.
+        if type(value) is not self.kind:
+            raise SettingsError(f"{self.name}: expected {self.kind.__name__}, got {value!r}")
+        low, high, choices = self.option.minimum, self.option.maximum, self.option.choices
+        if isinstance(value, int) and self.kind is int:
+            if (low is not None and value < low) or (high is not None and value > high):
+                raise SettingsError(f"{self.name} must be {_range(low, high)}, not {value}")
+        elif choices and value not in choices:
+            raise SettingsError(f"{self.name} must be one of {', '.join(choices)}, not {value!r}")
+
+    def to_wire(self, value: object) -> object:
+        """The JSON value for the peer."""
+        return int(bool(value)) if self.option.wire_as_number else value
+
+    def from_wire(self, received: object) -> object:
+        """The value for a JSON value from the peer, not checked yet."""
+        if self.option.wire_as_number and received in (0, 1):
+            return bool(received)
+        return received
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,68 +121,75 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            check_value(field, getattr(self, field.name))
+        for setting in setting_fields(type(self)):
+            setting.check(getattr(self, setting.name))
 
     def to_wire(self) -> dict[str, Any]:
         """The fields that differ from their defaults, by wire key: JSON values only."""
         return {
-            described(field).wire or field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != field.default
+            setting.wire_key: setting.to_wire(value)
+            for setting in setting_fields(type(self))
+            if (value := getattr(self, setting.name)) != setting.default
         }
 
     @classmethod
     def from_wire(cls, received: Mapping[str, Any]) -> Self:
-        """Settings from what a peer sent. Unknown keys are ignored, known ones are checked.
+        """Settings from the parameters of a peer. Unknown keys are ignored, known ones are checked.
 
         Raises
         ------
         SettingsError
             When a value has the wrong type or is out of range.
         """
-        known = {described(field).wire or field.name: field.name for field in dataclasses.fields(cls)}
-        return cls(**{known[key]: value for key, value in received.items() if key in known})
+        known = {setting.wire_key: setting for setting in setting_fields(cls)}
+        present = [(known[key], value) for key, value in received.items() if key in known]
+        return cls(**{setting.name: setting.from_wire(value) for setting, value in present})
 
     def record(self) -> dict[str, Any]:
         """Every field by name, for reports."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {setting.name: getattr(self, setting.name) for setting in setting_fields(type(self))}
 
-
-def described(field: dataclasses.Field[Any]) -> Option:
-    """The `Option` that a field was declared with."""
-    return cast(Option, field.metadata["option"])
-
-
-def value_type(field: dataclasses.Field[Any]) -> type:
-    """bool, int or str: the type that a field's values have when they are set."""
-    for kind in (bool, int, str):
-        if kind.__name__ in str(field.type):
-            return kind
-    raise TypeError(f"a setting must be bool, int or str: {field.name}: {field.type}")
-
-
-def check_value(field: dataclasses.Field[Any], value: object) -> None:
-    """Raise `SettingsError` unless `value` fits the field's type, range and choices."""
-    if value is None and field.default is None:
+    def check_file(self) -> None:
+        """Raise `SettingsError` if these settings exclude a file (-F) as payload."""
         return
-    kind, rule = value_type(field), described(field)
-    if type(value) is not kind:
-        raise SettingsError(f"{field.name}: expected {kind.__name__}, got {value!r}")
-    if isinstance(value, int) and not isinstance(value, bool):
-        low, high = rule.minimum, rule.maximum
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise SettingsError(f"{field.name} must be {_range(low, high)}, not {value}")
-    if rule.choices and value not in rule.choices:
-        raise SettingsError(f"{field.name} must be one of {', '.join(rule.choices)}, not {value!r}")
+
+
+def setting_fields(owner: type[Settings]) -> tuple[Setting, ...]:
+    """The fields of a `Settings` class in order of declaration.
+
+    Raises
+    ------
+    TypeError
+        When an annotation is not bool, int or str (or one of those or None, or a `Literal` of them).
+    """
+    return _resolved(owner)  # type: ignore[arg-type]  # mypy takes the instances' __hash__ for the class's
+
+
+@cache
+def _resolved(owner: Any) -> tuple[Setting, ...]:
+    """`setting_fields`, computed once per class."""
+    hints, fields = typing.get_type_hints(owner), dataclasses.fields(owner)
+    kinds = [_kind(field.name, hints[field.name]) for field in fields]
+    return tuple(
+        Setting(field.name, kind, field.default, field.metadata["option"])
+        for field, kind in zip(fields, kinds, strict=True)
+    )
+
+
+def _kind(name: str, annotation: object) -> type:
+    """bool, int or str: the type of the field's values when they are set."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        parts = {_kind(name, part) for part in typing.get_args(annotation) if part is not types.NoneType}
+    elif typing.get_origin(annotation) is Literal:
+        parts = {type(value) for value in typing.get_args(annotation) if value is not None}
+    else:
+        parts = {annotation} if isinstance(annotation, type) else set()
+    if len(parts) != 1 or not parts <= {bool, int, str}:
+        raise TypeError(f"a setting must be bool, int or str: {name}: {annotation}")
+    return parts.pop()
 
 
 def _range(low: int | None, high: int | None) -> str:
     if low is not None and high is not None:
         return f"between {low} and {high}"
     return f"at most {high}" if low is None else f"at least {low}"
-
-
-def flags_of(prefix: str, field: dataclasses.Field[Any]) -> tuple[str, ...]:
-    """The flags shown for a field: its own, or `--<prefix>-<name>`."""
-    return described(field).flags or (f"--{prefix}-{field.name.replace('_', '-')}",)

@@ -9,7 +9,6 @@ the type, the unit and the range of its value.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +18,8 @@ import click
 from iperfpy.cli.value_types import Flag, Parsed
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
-from iperfpy.protocols.settings import Settings, check_value, described, flags_of, value_type
+from iperfpy.protocols.settings import Setting, Settings, setting_fields
 from iperfpy.protocols.units import parse_duration_us, parse_rate, parse_size
-
-Field = dataclasses.Field[Any]
 
 _METAVARS = {"bytes": "SIZE", "bits_per_second": "RATE", "microseconds": "US", "milliseconds": "MS"}
 
@@ -32,7 +29,7 @@ class SharedFlag:
     """One option of the command line. `fields`: transport name -> the settings field that it sets."""
 
     flags: list[str]
-    fields: dict[str, Field] = field(default_factory=dict)
+    fields: dict[str, Setting] = field(default_factory=dict)
     aliases: list[str] = field(default_factory=list)
 
     @property
@@ -41,7 +38,7 @@ class SharedFlag:
         return "setting_" + max(self.flags, key=len).lstrip("-").replace("-", "_")
 
     @property
-    def declared(self) -> Field:
+    def declared(self) -> Setting:
         """The field of the first transport that declares the flag."""
         return next(iter(self.fields.values()))
 
@@ -62,8 +59,8 @@ def shared_flags(transports: Mapping[str, Transport], taken: Sequence[str] = ())
     """
     found: list[SharedFlag] = []
     for name, transport in transports.items():
-        for one in dataclasses.fields(transport.settings):
-            flags = flags_of(transport.prefix, one)
+        for one in setting_fields(transport.settings):
+            flags = one.flags(transport.prefix)
             clash = next((flag for flag in flags if flag in taken), None)
             if clash:
                 raise SettingsError(f"transport {name!r} declares the flag {clash}, which iperfpy has itself")
@@ -76,36 +73,36 @@ def shared_flags(transports: Mapping[str, Transport], taken: Sequence[str] = ())
     return found
 
 
-def _join(shared: SharedFlag, name: str, one: Field, flags: Sequence[str]) -> None:
-    if shared.fields and (value_type(shared.declared) is bool) is not (value_type(one) is bool):
+def _join(shared: SharedFlag, name: str, one: Setting, flags: Sequence[str]) -> None:
+    if shared.fields and (shared.declared.kind is bool) is not (one.kind is bool):
         raise SettingsError(f"transport {name!r} declares {flags[0]} with a value, another one without")
     shared.fields[name] = one
     shared.flags += [flag for flag in flags if flag not in shared.flags]
-    shared.aliases += [alias for alias in described(one).aliases if alias not in shared.aliases]
+    shared.aliases += [alias for alias in one.option.aliases if alias not in shared.aliases]
 
 
 def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
     """The click option. Its value stays text until the transport is known."""
     one = shared.declared
     names = [shared.parameter, *sorted(shared.flags, key=len)]
-    choices = f": {', '.join(described(one).choices)}" if described(one).choices else ""
-    help = described(one).help + choices + _default_note(shared)
+    choices = f": {', '.join(one.option.choices)}" if one.option.choices else ""
+    help = one.option.help + choices + _default_note(shared)
     owners = tuple(shared.fields)
     every = len(owners) == len(transports)
     heading = "With every --proto" if every else f"With --proto {' or '.join(owners)}"
-    if value_type(one) is bool:
+    if one.kind is bool:
         if shared.off:
             names[-1] += f"/{shared.off}"
         return Flag(heading, names, help, role="client", transports=owners, is_flag=True, default=None)
-    setting = Parsed("setting", str, described(one).choices)
+    setting = Parsed("setting", str, one.option.choices)
     return Flag(heading, names, help, role="client", transports=owners, type=setting, metavar=_metavar(one))
 
 
-def _metavar(one: Field) -> str:
-    rule = described(one)
+def _metavar(one: Setting) -> str:
+    rule = one.option
     if rule.choices:
         return "NAME"
-    return _METAVARS.get(rule.unit, "N" if value_type(one) is int else "NAME")
+    return _METAVARS.get(rule.unit, "N" if one.kind is int else "NAME")
 
 
 def _default_note(shared: SharedFlag) -> str:
@@ -142,17 +139,17 @@ def settings_of(transport: Transport, shared: Sequence[SharedFlag], typed: Mappi
         # Settings check themselves, but their sentence does not know the flag: so each value is checked here.
         try:
             values[target.name] = _parsed(target, value)
-            check_value(target, values[target.name])
+            target.check(values[target.name])
         except SettingsError as error:
             raise SettingsError(f"{error} ({one.flags[0]})") from None
     return transport.settings(**values)
 
 
-def _parsed(target: Field, value: Any) -> Any:
+def _parsed(target: Setting, value: Any) -> Any:
     """The text as a value of the field's type and unit."""
-    if not isinstance(value, str) or value_type(target) is str:
+    if not isinstance(value, str) or target.kind is str:
         return value
-    unit = described(target).unit
+    unit = target.option.unit
     if unit == "bytes":
         return parse_size(value)
     if unit == "bits_per_second":

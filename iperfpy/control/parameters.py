@@ -9,13 +9,12 @@ it is sent only to a server that greeted us as iperfpy:
     "iperfpy": {"transport": "kcp", "settings": {...}, "duration_us": n, "omit_us": n,
                 "interval_us": n, "conv": [u32, ...]}
 
-A transport with a key in iperf3 (`Transport.iperf3`) is also written in iperf3's own words: that key,
+A transport with a key in iperf3 (`Transport.iperf3.key`) is also written in iperf3's own words: that key,
 and its settings as top-level parameters. No transport is named in this file.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,7 @@ from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
-from iperfpy.protocols.settings import Settings, described, value_type
+from iperfpy.protocols.settings import Settings, setting_fields
 
 EXTENSION = "iperfpy"
 COOKIE_PREFIX = "iperfpy-"
@@ -100,8 +99,8 @@ def decode_hello(body: Mapping[str, Any]) -> Hello:
 def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | None) -> dict[str, Any]:
     """The parameters document. `convs` None: the server is a stock one."""
     body: dict[str, Any] = {}
-    if transport.iperf3:
-        body[transport.iperf3] = True
+    if transport.iperf3.key:
+        body[transport.iperf3.key] = True
     body |= {
         "omit": _whole_seconds(plan.omit_us),
         "time": _whole_seconds(plan.duration_us),
@@ -125,7 +124,7 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
     }
     if plan.server_cpu is not None:
         body["server_affinity"] = plan.server_cpu
-    if transport.iperf3:
+    if transport.iperf3.key:
         optional |= transport.iperf3_parameters(plan.settings, plan.block_bytes)
     body |= {key: value for key, value in optional.items() if value}
     if convs is not None:
@@ -220,7 +219,7 @@ def _choose(
         if name in transports:
             return transports[name]
         raise PlanError(f"this server does not know the transport {clean(name)!r}", IE_NO_SUCH_PROTOCOL)
-    keys = {known.iperf3: known for known in transports.values() if known.iperf3}
+    keys = {known.iperf3.key: known for known in transports.values() if known.iperf3.key}
     asked = [key for key in ("udp", "sctp", "tcp", *keys) if isinstance(body.get(key), bool)]
     key = asked[0] if asked else "tcp"
     if key not in keys:
@@ -231,7 +230,7 @@ def _choose(
 def _settings(transport: Transport, body: Mapping[str, Any], own: Mapping[str, Any]) -> Settings:
     asked = own.get("settings")
     if asked is None:
-        asked = _iperf3_settings(transport.settings, body) if transport.iperf3 else {}
+        asked = _iperf3_settings(transport.settings, body) if transport.iperf3.key else {}
     if not isinstance(asked, Mapping):
         raise PlanError("the transport's settings must be an object")
     try:
@@ -243,11 +242,11 @@ def _settings(transport: Transport, body: Mapping[str, Any], own: Mapping[str, A
 def _iperf3_settings(settings: type[Settings], body: Mapping[str, Any]) -> dict[str, Any]:
     """The top-level parameters that are settings, read as iperf3 reads them: a flag is on when present."""
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(settings):
-        key = described(field).wire or field.name
+    for field in setting_fields(settings):
+        key = field.wire_key
         if key not in body:
             continue
-        kind, value = value_type(field), body[key]
+        kind, value = field.kind, body[key]
         if kind is bool:
             found[key] = True
         else:

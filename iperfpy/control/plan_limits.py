@@ -85,6 +85,6 @@ def check_plan(plan: Plan, transport: Transport) -> None:
         raise PlanError(f"the report interval must be 0 or at least {shortest} seconds", IE_INTERVAL)
     low, high = transport.block_limits
     if not low <= plan.block_bytes <= high:
-        i_errno = IE_DATAGRAM_BYTES if transport.whole_blocks else IE_BLOCK_BYTES
+        i_errno = IE_DATAGRAM_BYTES if transport.datagrams else IE_BLOCK_BYTES
         allowed = f"between {low} and {high} bytes, not {plan.block_bytes}"
         raise PlanError(f"a block of {transport.name} must have {allowed}", i_errno)

@@ -147,7 +147,7 @@ class _Client:
     async def run(self, transport: Transport) -> None:
         """The whole test. Raises `IperfpyError`."""
         wire, remote, local = await self._open()
-        self._check_server(transport.iperf3)
+        self._check_server(transport.iperf3.key)
         convs = make_convs(self._plan) if self._hello else ()
         body = encode_parameters(self._plan, transport, convs or None)
         wire.session.allow_streams(self._plan.stream_count)

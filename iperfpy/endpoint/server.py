@@ -382,7 +382,7 @@ class ServedTest:
         plan, server = request.plan, self._server
         seconds = self._deadlines.streams_s * max(1, plan.stream_count // 8)
         async with contextlib.AsyncExitStack() as stack:
-            if request.transport.whole_blocks and not request.convs:
+            if request.transport.datagrams and not request.convs:
                 try:
                     async with asyncio.timeout(2 * seconds):  # whoever holds it has `seconds`
                         await stack.enter_async_context(server.turn(self._address[0]))

@@ -132,7 +132,7 @@ def interval_object(start: RunStarted, rows: Sequence[Row]) -> Json:
 
 def end_object(start: RunStarted, end: RunEnded) -> Json:
     """`end`: both ends of every stream, the sums, processor time, and the keys of `RunEnded.extra`."""
-    metrics, merged = start.transport.metrics, start.transport.iperf3_stream
+    metrics, merged = start.transport.metrics, start.transport.iperf3.merged_as
     entry: Json = {"streams": [_stream_summary(start, row) for row in end.rows]}
     for group in by_direction(end.rows):
         row, suffix = total(group, metrics), _suffix(start, group[0])
@@ -189,15 +189,15 @@ def _connected(one: ConnectedStream) -> Json:
 
 def _sockets(start: RunStarted) -> Json:
     """Socket buffers as requested (0: none) and as granted, and the segment size if there is one."""
-    asked = start.transport.iperf3_parameters(start.plan.settings, start.plan.block_bytes)
+    asked = start.transport.iperf3.options(start.plan.settings)
     first = start.connected[0] if start.connected else None
     entry: Json = {
-        "sock_bufsize": asked.get("window") or 0,
+        "sock_bufsize": asked.socket_buffer_bytes or 0,
         "sndbuf_actual": (first and first.send_buffer_bytes) or 0,
         "rcvbuf_actual": (first and first.receive_buffer_bytes) or 0,
     }
     if first is not None and first.mss_bytes is not None:
-        entry |= {"tcp_mss": asked["MSS"]} if asked.get("MSS") else {"tcp_mss_default": first.mss_bytes}
+        entry |= {"tcp_mss": asked.mss_bytes} if asked.mss_bytes else {"tcp_mss_default": first.mss_bytes}
     return entry
 
 
@@ -211,7 +211,7 @@ def _timestamp(unix_time: float) -> Json:
 
 def _test_start(start: RunStarted) -> Json:
     plan = start.plan
-    asked = start.transport.iperf3_parameters(plan.settings, plan.block_bytes)
+    offload = int(start.transport.iperf3.options(plan.settings).offload)
     return {
         "protocol": plan.transport.upper(),
         "num_streams": plan.parallel,
@@ -226,8 +226,8 @@ def _test_start(start: RunStarted) -> Json:
         "bidir": int(plan.direction is Direction.BIDIRECTIONAL),
         "fqrate": plan.fq_rate_bps,
         "interval": whole(plan.interval_us / 1e6),
-        "gso": int(bool(asked.get("gso"))),
-        "gro": int(bool(asked.get("gro"))),
+        "gso": offload,
+        "gro": offload,
     }
 
 
@@ -271,8 +271,9 @@ def _interval_entry(start: RunStarted, row: Row, head: Json) -> Json:
 def _stream_summary(start: RunStarted, row: Row) -> Json:
     entry: Json = {}
     head = _socket(start, row)
-    if start.transport.iperf3_stream:
-        entry[start.transport.iperf3_stream] = _merged_entry(start, row, head)
+    merged_as = start.transport.iperf3.merged_as
+    if merged_as:
+        entry[merged_as] = _merged_entry(start, row, head)
     for side in Side:
         sample = row.of(side)
         if sample is not None:
@@ -293,7 +294,7 @@ def _sum_entry(start: RunStarted, row: Row, sample: Sample) -> Json:
     stream it means "the sender counted this", and the loss figures of a sender are 0.
     """
     entry = _summary_entry(start, row, sample, {})
-    if not start.transport.iperf3_stream:
+    if not start.transport.iperf3.merged_as:
         return entry
     nothing = _iperf3_names(start, Side.RECEIVER, Sample(0, Side.RECEIVER, 0, 0, 0), summary=True)
     return nothing | entry | {"sender": sample.side is Side.SENDER}
@@ -359,7 +360,7 @@ def _iperf3_names(start: RunStarted, side: Side, sample: Sample | None, *, summa
     entry: Json = {}
     if sample is None:
         return entry
-    merged = bool(start.transport.iperf3_stream)
+    merged = bool(start.transport.iperf3.merged_as)
     for metric in start.transport.metrics:
         if metric.side is not side or not metric.iperf3 or metric.unit is Unit.TEXT:
             continue

@@ -12,7 +12,7 @@ from io import FileIO
 from iperfpy.errors import PlanError
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Stream, Transport
-from iperfpy.protocols.errors import PathError, TransportError
+from iperfpy.protocols.errors import PathError, SettingsError, TransportError
 from iperfpy.traffic.transfer import OpenStream
 
 IE_FILE, IE_DATAGRAMS_AND_FILE = 14, 34
@@ -25,8 +25,10 @@ def check_file(plan: Plan, transport: Transport) -> None:
         raise PlanError(text, IE_DATAGRAMS_AND_FILE)
     if plan.parallel > 1 or plan.direction is Direction.BIDIRECTIONAL:
         raise PlanError("a file (-F) goes over one stream, in one direction", IE_FILE)
-    if plan.settings.record().get("zerocopy"):
-        raise PlanError("a file (-F) is read block by block, which -Z does not do", IE_FILE)
+    try:
+        plan.settings.check_file()
+    except SettingsError as error:
+        raise PlanError(str(error), IE_FILE) from None
 
 
 def with_file(opened: OpenStream, path: str) -> OpenStream:

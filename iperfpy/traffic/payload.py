@@ -122,8 +122,8 @@ class Payload:
         Shared with the other streams of this direction.
     rate_bps, burst_blocks : int
         As in `Plan`; 0 means unlimited, and no bursts.
-    whole_blocks : int
-        Above 0: blocks are never cut, and a slice has at most so many (`Transport.whole_blocks`).
+    datagrams, blocks_per_take : bool, int
+        True: blocks are never cut, and `take` returns at most that many (`Transport.blocks_per_take`).
     bulk_bytes : int
         Without a rate, offer so much at once even if a block is shorter (`Transport.bulk_bytes`).
     payload : callable
@@ -136,15 +136,17 @@ class Payload:
         budget: Budget,
         rate_bps: int = 0,
         burst_blocks: int = 0,
-        whole_blocks: int = 0,
+        datagrams: bool = False,
+        blocks_per_take: int = 1,
         bulk_bytes: int = 0,
         payload: Callable[[int], memoryview] = lambda size: memoryview(os.urandom(size)),
     ) -> None:
         self._budget = budget
         self._pace = Pace(rate_bps, burst_blocks * block_bytes) if rate_bps else None
-        self._unit_bytes = block_bytes if whole_blocks else 1
-        if whole_blocks:
-            self._slice_bytes = block_bytes * _slice_blocks(block_bytes, rate_bps, burst_blocks, whole_blocks)
+        self._unit_bytes = block_bytes if datagrams else 1
+        if datagrams:
+            blocks = _slice_blocks(block_bytes, rate_bps, burst_blocks, blocks_per_take)
+            self._slice_bytes = block_bytes * blocks
         else:
             at_once = block_bytes if rate_bps else max(block_bytes, bulk_bytes)
             self._slice_bytes = _slice_bytes(at_once, rate_bps, burst_blocks)
@@ -163,7 +165,8 @@ class Payload:
             budget,
             plan.rate_bps,
             plan.burst_blocks,
-            transport.whole_blocks,
+            transport.datagrams,
+            transport.blocks_per_take,
             bulk_bytes,
             partial(_payload, transport, plan.settings),
         )
@@ -188,7 +191,7 @@ class Payload:
         return 0 if self._granted else FOREVER
 
     def take(self) -> memoryview:
-        """The next slice: read-only, as long as `whole_blocks` or `bulk_bytes` say, else a block at most."""
+        """The next slice, read-only, as long as `blocks_per_take` or `bulk_bytes` say, else one block."""
         size, self._granted = self._granted, 0
         if self._pace is not None:
             self._pace.spend(size)

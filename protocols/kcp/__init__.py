@@ -5,7 +5,7 @@ This module only declares; numpy and sockets come with the first stream.
 
 from __future__ import annotations
 
-from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
+from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
 from iperfpy.protocols.settings import Settings
@@ -113,6 +113,7 @@ METRICS = (
 
 class _KcpTransport(Transport):
     prefix = "kcp"
+    iperf3 = Iperf3Mapping(socket_buffer="socket_buffer")
 
     def block_bytes(self, settings: Settings) -> int:
         """Two runs of full segments: a block that ends within a segment costs the next one a copy."""

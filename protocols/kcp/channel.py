@@ -405,9 +405,9 @@ def _congestion(state: Mapping[str, float | int | str | None], bits: int) -> dic
 def _buffer_bytes(engine: Engine, settings: Settings, sends: bool) -> tuple[int, int]:
     """(needed, asked for): a window in flight in this end's direction, and the larger window with the
     kernel's bookkeeping about as large again. -w is both."""
-    given = getattr(settings, "socket_buffer", None)
-    if given:
-        return int(given), int(given)
+    assert isinstance(settings, (KcpSettings, KcpBbrSettings))
+    if settings.socket_buffer is not None:
+        return settings.socket_buffer, settings.socket_buffer
     options = engine.options
     window = options.send_window if sends else options.receive_window
     asked = 2 * max(options.send_window, options.receive_window) * options.mtu

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
+from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
 from iperfpy.protocols.settings import Settings, option
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 BULK_BYTES = 1 << 20
 """Of one `send` or `recv`. Measured on loopback: 128 KiB, a block, is a quarter slower, 4 MiB no faster."""
-
-_NUMBERS = ("zerocopy", "skip_rx_copy", "repeating_payload")  # iperf3 sends these as 1, other flags as true
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +47,20 @@ class TcpSettings(Settings):
         flags=("-C", "--congestion"),
         aliases=("--linux-congestion",),
     )
-    zerocopy: bool = option(False, help="send with sendfile instead of copying", flags=("-Z", "--zerocopy"))
-    skip_rx_copy: bool = option(False, help="discard what is received, uncopied", flags=("--skip-rx-copy",))
+    zerocopy: bool = option(
+        False, help="send with sendfile instead of copying", flags=("-Z", "--zerocopy"), wire_as_number=True
+    )
+    skip_rx_copy: bool = option(
+        False, help="discard what is received, uncopied", flags=("--skip-rx-copy",), wire_as_number=True
+    )
     repeating_payload: bool = option(
-        False, help="carry 0123456789, not noise", flags=("--repeating-payload",)
+        False, help="carry 0123456789, not noise", flags=("--repeating-payload",), wire_as_number=True
     )
     mptcp: bool = option(False, help="Multipath TCP, where both systems have it", flags=("-m", "--mptcp"))
 
-    def to_wire(self) -> dict[str, Any]:
-        wire = Settings.to_wire(self)
-        return {key: 1 if key in _NUMBERS else value for key, value in wire.items()}
-
-    @classmethod
-    def from_wire(cls, received: Mapping[str, Any]) -> Self:
-        flags = {key: bool(received[key]) for key in _NUMBERS if received.get(key) in (0, 1)}
-        # `super` without arguments has no class cell in a dataclass with slots.
-        return super(TcpSettings, cls).from_wire({**received, **flags})
+    def check_file(self) -> None:
+        if self.zerocopy:
+            raise SettingsError("-F and -Z exclude each other: -Z sends one block again and again")
 
 
 _US, _BYTES, _GAUGE = Unit.MICROSECONDS, Unit.BYTES, Kind.GAUGE
@@ -77,7 +73,7 @@ class Tcp(Transport):
     summary = "TCP of the operating system"
     prefix = "tcp"
     settings = TcpSettings
-    iperf3 = "tcp"
+    iperf3 = Iperf3Mapping("tcp", socket_buffer="window", mss="mss")
     bulk_bytes = (
         BULK_BYTES if sys.platform.startswith("linux") else 0
     )  # elsewhere nobody counts within a call

@@ -24,7 +24,7 @@ import pytest
 from iperfpy.protocols.contract import Channel, Stream, Transport
 from iperfpy.protocols.errors import SettingsError, TransportError
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
-from iperfpy.protocols.settings import Settings, flags_of
+from iperfpy.protocols.settings import Settings, setting_fields
 from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer
 
 DEADLINE_S = 20.0
@@ -292,8 +292,8 @@ async def metrics_are_declared_consistently(subject: Subject) -> None:
                 ends = (metric.numerator, Side.RECEIVER), (metric.denominator, Side.SENDER)
                 owned = {(m.key, m.side) for m in metrics if m.kind is Kind.COUNTER}
                 assert owned >= set(ends), f"{metric.key}: of what?"
-    for setting in fields(subject.settings):
-        assert all(flag.startswith("-") for flag in flags_of(subject.transport.prefix, setting))
+    for setting in setting_fields(type(subject.settings)):
+        assert all(flag.startswith("-") for flag in setting.flags(subject.transport.prefix))
 
 
 @check

@@ -6,11 +6,10 @@ This module only declares; numpy and sockets come with the first stream. What da
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
+from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
 from iperfpy.protocols.settings import Settings, option
@@ -18,8 +17,6 @@ from iperfpy.protocols.settings import Settings, option
 DEFAULT_BLOCK_BYTES = 1400
 """Fits an Ethernet frame over IPv4 and IPv6, with room for a tunnel's header."""
 LONGEST_BLOCK_BYTES = 65_507
-LOADED_BLOCKS = 128
-_NUMBERS = ("udp_counters_64bit", "dont_fragment", "repeating_payload")  # as iperf3 sends them: 1, not true
 _RUN_BYTES = 65_507
 
 
@@ -40,29 +37,23 @@ class UdpSettings(Settings):
         help="64-bit sequence numbers",
         flags=("--udp-counters-64bit",),
         wire="udp_counters_64bit",
+        wire_as_number=True,
     )
     gsro: bool = option(False, help="GSO and GRO at an iperf3 server, too", flags=("--gsro",))
     dont_fragment: bool = option(
-        False, help="forbid IP fragmentation: a longer -l is an error", flags=("--dont-fragment",)
+        False,
+        help="forbid IP fragmentation: a longer -l is an error",
+        flags=("--dont-fragment",),
+        wire_as_number=True,
     )
     repeating_payload: bool = option(
-        False, help="carry 0123456789, not noise", flags=("--repeating-payload",)
+        False, help="carry 0123456789, not noise", flags=("--repeating-payload",), wire_as_number=True
     )
     no_rtt: bool = option(False, help="no echoes among the data, so no round-trip time", flags=("--no-rtt",))
 
     @property
     def header_bytes(self) -> int:
         return 16 if self.wide_counters else 12
-
-    def to_wire(self) -> dict[str, Any]:
-        wire = Settings.to_wire(self)
-        return {key: 1 if key in _NUMBERS else value for key, value in wire.items()}
-
-    @classmethod
-    def from_wire(cls, received: Mapping[str, Any]) -> Self:
-        flags = {key: bool(received[key]) for key in _NUMBERS if received.get(key) in (0, 1)}
-        # `super` without arguments has no class cell in a dataclass with slots.
-        return super(UdpSettings, cls).from_wire({**received, **flags})
 
 
 _RECEIVER, _GAUGE = Side.RECEIVER, Kind.GAUGE
@@ -75,13 +66,13 @@ class Udp(Transport):
     summary = "UDP datagrams at a rate: loss, jitter, order"
     prefix = "udp"
     settings = UdpSettings
-    iperf3 = "udp"
-    iperf3_stream = "udp"
+    iperf3 = Iperf3Mapping("udp", merged_as="udp", socket_buffer="window", offload="gsro")
     flags = ("-u", "--udp")
     reliable = False
+    datagrams = True
     rate_bps = 1024 * 1024
     block_limits = (16, LONGEST_BLOCK_BYTES)
-    whole_blocks = LOADED_BLOCKS
+    blocks_per_take = 128
     metrics = (
         Metric("datagrams_sent", "Datagrams handed to the network", title="Sent", iperf3="packets"),
         Metric(

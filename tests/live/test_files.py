@@ -92,7 +92,10 @@ async def test_kcp_sends_a_file_and_fills_none(name: str, sent: Path, tmp_path: 
         ),
         ({"parallel": 2}, "goes over one stream, in one direction"),
         ({"direction": Direction.BIDIRECTIONAL}, "goes over one stream, in one direction"),
-        ({"settings": transport("tcp").settings.from_wire({"zerocopy": 1})}, "which -Z does not do"),
+        (
+            {"settings": transport("tcp").settings.from_wire({"zerocopy": 1})},
+            "-F and -Z exclude each other: -Z sends one block",
+        ),
     ],
 )
 async def test_tests_that_a_file_does_not_fit(changes: dict[str, Any], sentence: str, sent: Path) -> None:

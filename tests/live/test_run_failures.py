@@ -232,7 +232,7 @@ class Unready(Transport):
     """A transport whose server end fails, or never comes."""
 
     name = "unready"
-    summary = prefix = iperf3 = ""
+    summary = prefix = ""
     settings = Settings
     metrics = ()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Optional
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.registry import transport, transports
-from iperfpy.protocols.settings import Settings, described, flags_of, option, value_type
+from iperfpy.protocols.settings import Settings, option, setting_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,27 @@ class Example(Settings):
     checksum: bool = option(False, help="verify", flags=("-S", "--checksum"))
 
 
-FIELDS = {field.name: field for field in dataclasses.fields(Example)}
+@dataclass(frozen=True, slots=True)
+class Annotated(Settings):
+    """Types whose text contains the name of another type."""
+
+    format: Literal["print"] = option("print", help="its text holds the word int")
+    boolean: Literal["bool"] | None = option(None, help="its text holds the word bool")
+    level: Optional[Literal[1, 2]] = option(1, help="two numbers")  # noqa: UP045 - the older spelling counts
+    number: bool = option(False, help="sent as 1", wire_as_number=True)
+
+
+@dataclass(frozen=True)
+class Weighted(Settings):
+    weight: float = option(1.0, help="not a type of a setting")
+
+
+@dataclass(frozen=True)
+class Either(Settings):
+    either: int | str = option(1, help="two types")
+
+
+FIELDS = {field.name: field for field in setting_fields(Example)}
 
 
 def test_only_what_differs_from_the_defaults_travels_under_its_wire_name() -> None:
@@ -90,10 +109,30 @@ def test_unset_is_allowed_only_where_it_is_the_default() -> None:
 
 
 def test_flags_are_generated_or_given() -> None:
-    assert flags_of("kcp", FIELDS["send_window"]) == ("--kcp-send-window",)
-    assert flags_of("kcp", FIELDS["checksum"]) == ("-S", "--checksum")
-    assert [value_type(field) for field in FIELDS.values()] == [int, int, str, bool]
-    assert described(FIELDS["mtu"]).unit == "bytes"
+    assert FIELDS["send_window"].flags("kcp") == ("--kcp-send-window",)
+    assert FIELDS["checksum"].flags("kcp") == ("-S", "--checksum")
+    assert FIELDS["mtu"].option.unit == "bytes"
+
+
+def test_types_are_read_from_the_annotations() -> None:
+    assert [field.kind for field in FIELDS.values()] == [int, int, str, bool]
+    assert [field.kind for field in setting_fields(Annotated)] == [str, str, int, bool]
+
+
+def test_a_setting_of_another_type_is_a_fault_of_the_class() -> None:
+    with pytest.raises(TypeError, match="a setting must be bool, int or str: weight: <class 'float'>"):
+        setting_fields(Weighted)
+    with pytest.raises(TypeError, match="a setting must be bool, int or str: either"):
+        setting_fields(Either)
+
+
+def test_a_flag_that_iperf3_sends_as_a_number() -> None:
+    assert Annotated(number=True).to_wire() == {"number": 1}
+    assert type(Annotated(number=True).to_wire()["number"]) is int
+    assert Annotated.from_wire({"number": 1}) == Annotated(number=True)
+    assert Annotated.from_wire({"number": False}) == Annotated()
+    with pytest.raises(SettingsError, match=r"^number: expected bool, got 2$"):
+        Annotated.from_wire({"number": 2})
 
 
 def test_an_unknown_transport_is_told_the_known_ones() -> None:

@@ -21,7 +21,7 @@ from iperfpy.control.parameters import (
 from iperfpy.control.plan_limits import check_plan
 from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.plan import Direction, Plan
-from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
+from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.metrics import Metric
 from iperfpy.protocols.settings import Settings, option
 
@@ -50,7 +50,7 @@ class Known(Transport):
     prefix = "known"
     settings: ClassVar[type[Settings]] = KnownSettings
     metrics: ClassVar[tuple[Metric, ...]] = ()
-    iperf3 = "tcp"
+    iperf3 = Iperf3Mapping("tcp")
 
     def block_bytes(self, settings: Settings) -> int:
         return 131072
@@ -65,7 +65,7 @@ class Known(Transport):
 class Own(Known):
     name = "own"
     settings: ClassVar[type[Settings]] = OwnSettings
-    iperf3 = ""
+    iperf3 = Iperf3Mapping()
 
     def block_bytes(self, settings: Settings) -> int:
         return 1000

@@ -13,6 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from iperfpy.plan import Role
+from iperfpy.protocols.contract import Iperf3Mapping
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
 from iperfpy.records import Row, RunEnded, Sample
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
@@ -210,8 +211,7 @@ def test_the_schema_notices(path: tuple[str | int, ...], value: object) -> None:
 class Datagrams(SceneTransport):
     """Counts as iperf3's UDP does."""
 
-    iperf3 = "udp"
-    iperf3_stream = "udp"
+    iperf3 = Iperf3Mapping("udp", merged_as="udp")
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("sent", "Sent", iperf3="packets"),
         Metric(

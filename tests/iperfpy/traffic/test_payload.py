@@ -194,7 +194,7 @@ def bins(taken: list[tuple[int, int]], first_us: int, count: int, width_us: int 
 def test_datagrams_at_a_rate_are_even(rate_bps: int, block_bytes: int, late_us: int) -> None:
     """A second of whole blocks, by a sleeper who is always late: no 10 ms off by more than 20 %, nor by more
     than a block and what it was late by; the second as a whole is exact to a block."""
-    load = Payload(block_bytes, Budget(0), rate_bps, whole_blocks=128)
+    load = Payload(block_bytes, Budget(0), rate_bps, datagrams=True, blocks_per_take=128)
     taken = run_for(load, 1_100_000, late_us=late_us)
     assert all(size % block_bytes == 0 for _, size in taken)
     filled = bins(taken, 1_050_000, 100)
@@ -208,7 +208,7 @@ def test_datagrams_at_a_rate_are_even(rate_bps: int, block_bytes: int, late_us: 
 
 def test_datagrams_after_a_stall_catch_up_with_little() -> None:
     """Nobody ran for half a second: what comes at once is bounded, and the rest is forgotten."""
-    load, now = Payload(1400, Budget(0), 50_000_000, whole_blocks=128), 0
+    load, now = Payload(1400, Budget(0), 50_000_000, datagrams=True, blocks_per_take=128), 0
     while now < 100_000:
         wait = load.wait_us(now)
         if wait:
@@ -224,7 +224,7 @@ def test_datagrams_after_a_stall_catch_up_with_little() -> None:
 
 def test_bursts_of_datagrams_are_as_long_as_they_were_asked_for() -> None:
     """`-b 50M/100`: a hundred blocks back to back, then a pause for all of them."""
-    load = Payload(1400, Budget(0), 50_000_000, burst_blocks=100, whole_blocks=128)
+    load = Payload(1400, Budget(0), 50_000_000, burst_blocks=100, datagrams=True, blocks_per_take=128)
     taken = run_for(load, 1_000_000)
     times = sorted({now for now, _ in taken})
     sizes = [sum(size for now, size in taken if now == at) for at in times]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +10,7 @@ import uvloop
 
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.registry import GROUP, transports
-from iperfpy.protocols.settings import Settings, described, value_type
+from iperfpy.protocols.settings import Settings, setting_fields
 from iperfpy.protocols.testing.conformance import CHECKS, Check, Subject, name_of
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -23,8 +22,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 def changed(settings: type[Settings]) -> Settings:
     """Settings with every field away from its default that can be without knowing what it means."""
     values: dict[str, bool | int | str] = {}
-    for field in dataclasses.fields(settings):
-        rule, kind = described(field), value_type(field)
+    for field in setting_fields(settings):
+        rule, kind = field.option, field.kind
         if kind is bool:
             values[field.name] = not field.default
         elif kind is int:
