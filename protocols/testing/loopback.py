@@ -1,19 +1,54 @@
-"""The smallest program that can run a transport: what the battery offers in place of iperfpy."""
+"""A sender and a receiver of any transport in one process, over real sockets on loopback.
+
+    async with loopback_pair(MyTransport(), MySettings()) as pair:
+        await pair.carry(100_000)
+        assert pair.sender.counters()["frames"] == 100
+
+`LoopbackServer` and `LoopbackClient` stand in for iperfpy: they are the `ServerPort` that `Transport.accept`
+receives, and the `ClientPort` that `Transport.connect` receives. `loopback_pair` opens both ends of one
+stream, and `loopback_pairs` those of several.
+
+    client end   transport.connect(stream, settings, LoopbackClient)  --+
+                                                                        +-- LoopbackPair(sender, receiver)
+    server end   transport.accept(stream, settings, LoopbackServer)   --+
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from iperfpy.protocols.contract import SocketAddress, Stream
+from iperfpy.protocols.contract import Channel, SocketAddress, Stream, Transport
+from iperfpy.protocols.errors import TransportError
+from iperfpy.protocols.settings import Settings
 
 T = TypeVar("T")
 COOKIE_BYTES = 37
+DEADLINE_S = 20.0
+"""Longest life of a pair."""
+PROMPT_S = 5.0
+"""Longest time for a call that must return at once. It is generous, because the machine may be busy."""
+BLOCK_BYTES = 16_000
+UNRELIABLE_US_PER_KB = 50
+"""Pace of a load over an unreliable transport, so that few datagrams overflow the socket buffer."""
+LEAST_ARRIVING_PERCENT = 80
+"""Share that an unreliable transport must deliver. It is below 100, because a busy machine may drop some."""
+
+
+def expect(condition: object, sentence: str) -> None:
+    """Raise `AssertionError(sentence)` unless `condition` is true. `python -O` does not remove it."""
+    if not condition:
+        raise AssertionError(sentence)
+
+
+# ---------------------------------------------------------------------- the two ports
 
 
 class _Closable(Protocol):
@@ -21,7 +56,7 @@ class _Closable(Protocol):
 
 
 class LoopbackServer:
-    """A `ServerPort` on a port of its own. Connections that present another cookie are closed."""
+    """A `ServerPort` with a listening socket of its own. It closes connections with a wrong cookie."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -37,10 +72,10 @@ class LoopbackServer:
 
     @property
     def client(self) -> SocketAddress:
-        return self.local  # the clients of this server are on the same machine, at the same address
+        return self.local  # the clients of this server run on the same machine, at the same address
 
     def prepare(self, sock: socket.socket) -> None:
-        """Nobody wants anything of it."""
+        """Leave the socket as it is: no option of a user applies here."""
 
     async def connection(self) -> socket.socket:
         loop = asyncio.get_running_loop()
@@ -49,6 +84,7 @@ class LoopbackServer:
             accepted.setblocking(False)
             cookie = b""
             while len(cookie) < COOKIE_BYTES:
+                # An early end of the connection is filled up with zeros, which are no valid cookie.
                 cookie += await loop.sock_recv(accepted, COOKIE_BYTES - len(cookie)) or b"\0" * COOKIE_BYTES
             if cookie == self.cookie:
                 return accepted
@@ -57,7 +93,7 @@ class LoopbackServer:
     def shared(self, open: Callable[[SocketAddress], T]) -> T:
         if open not in self._shared:
             self._shared[open] = open(self.local)  # type: ignore[assignment]  # the contract: it can be closed
-        return self._shared[open]  # type: ignore[return-value]  # what `open` of that key made
+        return self._shared[open]  # type: ignore[return-value]  # the value that `open` of that key returned
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +122,7 @@ class LoopbackClient:
         return (host, self._local_port, *rest) if self._local_port else None
 
     def prepare(self, sock: socket.socket) -> None:
-        """Nobody wants anything of it."""
+        """Leave the socket as it is: no option of a user applies here."""
 
     async def connection(
         self, stream: Stream, prepare: Callable[[socket.socket], None] | None = None, protocol: int = 0
@@ -99,6 +135,7 @@ class LoopbackClient:
             made.setblocking(False)
             local = self.local(stream)
             if local is not None:
+                # A connection of an earlier test may still be in TIME_WAIT on this port.
                 with suppress(AttributeError):
                     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 made.bind(local)
@@ -109,3 +146,212 @@ class LoopbackClient:
             made.close()
             raise
         return made
+
+
+# ---------------------------------------------------------------------- a load, and a pair that carries it
+
+
+class BlockLoad:
+    """A `Load` of `total` bytes (0: endless) that pauses for `pause_us` between blocks."""
+
+    def __init__(self, total: int, block_bytes: int = BLOCK_BYTES, pause_us: int = 0) -> None:
+        self._block = memoryview(secrets.token_bytes(block_bytes))
+        self._total = total
+        self._pause_us = pause_us
+        self._due_us = 0
+        self._stopped = threading.Event()
+        self.taken = 0
+
+    def stop(self) -> None:
+        """End the load. It may be called from any thread."""
+        self._stopped.set()
+
+    def slow_down(self, us_per_kb: int) -> None:
+        """Lengthen the pause between blocks to at least `us_per_kb` for each 1,000 bytes of a block."""
+        self._pause_us = max(self._pause_us, len(self._block) * us_per_kb // 1000)
+
+    def wait_us(self, now_us: int) -> int:
+        if self._stopped.is_set() or (self._total and self.taken >= self._total):
+            return -1
+        wait_us = max(0, self._due_us - now_us)
+        if not wait_us:
+            self._due_us = now_us + self._pause_us
+        return wait_us
+
+    def take(self) -> memoryview:
+        left = self._total - self.taken if self._total else len(self._block)
+        block = self._block[: min(left, len(self._block))]
+        self.taken += len(block)
+        return block
+
+
+@dataclass
+class LoopbackPair:
+    """Both ends of one open stream. `client` and `server` are the same two channels by role."""
+
+    sender: Channel
+    receiver: Channel
+    client: Channel
+    server: Channel
+    reliable: bool = True
+    prompt_s: float = PROMPT_S
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` (a `send` or a `receive`) beside the caller; it must end when the pair is closed."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        return task
+
+    async def carry(self, total: int, load: BlockLoad | None = None) -> None:
+        """Send `total` bytes and wait until both ends have counted them.
+
+        Raises
+        ------
+        AssertionError
+            If an end counts another number. The receiver of an unreliable transport may miss a few.
+        """
+        load = load or BlockLoad(total)
+        if not self.reliable:
+            load.slow_down(UNRELIABLE_US_PER_KB)
+        self.start(self.receiver.receive())
+        await self.sender.send(load)
+        expect(load.taken == total, f"send() took {load.taken} of {total} bytes")
+        await self.sender.drain()
+        counted = bytes_of(self.sender)
+        expect(counted == total, f"after drain() the sender has counted {counted} of {total} bytes")
+        # The receiver may lag behind an acknowledgement that its kernel has sent.
+        least = total if self.reliable else total * LEAST_ARRIVING_PERCENT // 100
+        await until(lambda: bytes_of(self.receiver) >= least)
+        received = bytes_of(self.receiver)
+        expect(received <= total, f"the receiver has counted {received} bytes of {total} that were sent")
+
+    async def promptly(self, work: Awaitable[None], call: str) -> None:
+        """Await `work`, which must end within `prompt_s`."""
+        await promptly(work, call, self.prompt_s)
+
+    async def close(self) -> None:
+        """Close both ends; every task of `start` must end as a consequence.
+
+        Raises
+        ------
+        AssertionError
+            If a channel does not close promptly, or a task goes on.
+        """
+        try:
+            await self.promptly(self.sender.close(), "close() of the sender")
+        finally:
+            await self.promptly(self.receiver.close(), "close() of the receiver")
+            _, stuck = await asyncio.wait(self._tasks, timeout=self.prompt_s) if self._tasks else ((), ())
+            for task in stuck:
+                task.cancel()
+            ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        expect(not stuck, "send() or receive() goes on after close()")
+        for end in ends:
+            # A TransportError is a legitimate end of a stream whose peer went away.
+            if isinstance(end, Exception) and not isinstance(end, TransportError):
+                raise end
+
+    def __str__(self) -> str:
+        return f"sender {bytes_of(self.sender)} bytes, receiver {bytes_of(self.receiver)} bytes"
+
+
+@asynccontextmanager
+async def loopback_pair(
+    transport: Transport, settings: Settings, *, reverse: bool = False, host: str = "127.0.0.1"
+) -> AsyncIterator[LoopbackPair]:
+    """Open one stream; with `reverse` the server end sends. Leaving the context closes both ends.
+
+    Raises
+    ------
+    AssertionError
+        If the context lasts longer than `DEADLINE_S`, or a channel does not close promptly.
+    """
+    async with loopback_pairs(transport, settings, reverse, host=host) as (pair,):
+        yield pair
+
+
+@asynccontextmanager
+async def loopback_pairs(
+    transport: Transport,
+    settings: Settings,
+    *reverse: bool,
+    host: str = "127.0.0.1",
+    deadline_s: float = DEADLINE_S,
+    prompt_s: float = PROMPT_S,
+) -> AsyncIterator[list[LoopbackPair]]:
+    """Open a pair for each of `reverse`, one after the other as iperfpy's client opens streams."""
+    pairs: list[LoopbackPair] = []
+    deadline = asyncio.timeout(deadline_s)
+    with LoopbackServer(host) as server:
+        client = LoopbackClient(server)
+        try:
+            async with deadline:
+                for index, backwards in enumerate(reverse):
+                    conv = secrets.randbits(32)
+                    ours = Stream(index + 1, index, conv, sends=not backwards)
+                    theirs = Stream(index + 1, index, conv, sends=backwards)
+                    accepted, connected = await _both(
+                        transport.accept(theirs, settings, server),
+                        transport.connect(ours, settings, client),
+                    )
+                    ends = (accepted, connected) if backwards else (connected, accepted)
+                    pairs.append(
+                        LoopbackPair(*ends, connected, accepted, transport.reliable, prompt_s=prompt_s)
+                    )
+                yield pairs
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            counted = "; ".join(map(str, pairs)) or "no stream is open"
+            raise AssertionError(f"not finished within {deadline_s:g} s ({counted})") from error
+        finally:
+            for pair in pairs:
+                await pair.close()
+
+
+async def _both(*opening: Coroutine[Any, Any, Channel]) -> list[Channel]:
+    """The channels of both ends. If one cannot be opened, close the other and raise the error."""
+    tasks = [asyncio.get_running_loop().create_task(work) for work in opening]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        for made in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(made, Channel):
+                await made.close()
+        raise
+
+
+async def promptly(work: Awaitable[None], call: str, within_s: float = PROMPT_S) -> None:
+    """Await `work`, which may raise a `TransportError`.
+
+    Raises
+    ------
+    AssertionError
+        If it takes longer than `within_s`; the sentence names `call`.
+    """
+    deadline = asyncio.timeout(within_s)
+    try:
+        async with deadline:
+            with suppress(TransportError):
+                await work
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise
+        raise AssertionError(f"{call} did not end within {within_s:g} s") from error
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Poll until `condition()` is true. The pair's deadline ends the wait otherwise."""
+    while not condition():  # noqa: ASYNC110 - counters are polled, because no event announces a change
+        await asyncio.sleep(0.002)
+
+
+def bytes_of(channel: Channel) -> int:
+    """The payload bytes that the channel has counted."""
+    count = channel.counters().get("bytes")
+    if not isinstance(count, int):
+        raise AssertionError(f"counters()['bytes'] is {count!r}, not an int")
+    return count

@@ -1,4 +1,4 @@
-"""What TCP does beyond the battery: its options, its counts on a slow path, its ends."""
+"""What TCP does beyond the conformance checks: its options, its counts on a slow path, its ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from iperfpy.protocols.contract import Stream
 from iperfpy.protocols.errors import PeerError, SettingsError, TransportError
 from iperfpy.protocols.tcp import Tcp, TcpSettings, tuning
 from iperfpy.protocols.tcp.channel import TcpChannel
-from iperfpy.protocols.testing.conformance import Bulk, Subject, bytes_of, carry, opened, promptly, until
+from iperfpy.protocols.testing.loopback import BlockLoad, bytes_of, loopback_pairs, promptly, until
 
 SENDS = Stream(1, 0, 0, sends=True)
 
@@ -55,9 +55,9 @@ async def pair() -> AsyncIterator[tuple[TcpChannel, socket.socket]]:
     ids=["zerocopy", "skip_rx_copy", "small"],
 )
 async def test_every_way_of_carrying_counts_exactly(settings: TcpSettings) -> None:
-    async with opened(Subject(Tcp(), settings), False, True) as flows:
-        for flow in flows:
-            await carry(flow, 3_000_001, Bulk(3_000_001, 70_000))
+    async with loopback_pairs(Tcp(), settings, False, True) as pairs:
+        for pair in pairs:
+            await pair.carry(3_000_001, BlockLoad(3_000_001, 70_000))
 
 
 def test_options_reach_the_socket() -> None:
@@ -71,7 +71,7 @@ def test_options_reach_the_socket() -> None:
 
 async def test_the_client_is_told_which_congestion_controls_there_are() -> None:
     with pytest.raises(SettingsError, match=r"'nonsense' is not available here \(available: .*cubic"):
-        async with opened(Subject(Tcp(), TcpSettings(congestion="nonsense")), False):
+        async with loopback_pairs(Tcp(), TcpSettings(congestion="nonsense"), False):
             pass
 
 
@@ -123,7 +123,7 @@ def test_what_a_peer_may_not_say(received: dict[str, object]) -> None:
 
 async def test_bytes_leave_the_queue_before_they_count() -> None:
     async with pair() as (channel, peer):
-        load = Bulk(0, 128 * 1024)
+        load = BlockLoad(0, 128 * 1024)
         sending = asyncio.create_task(channel.send(load))
         await until(lambda: (tcp_info.read(channel._sock).notsent_bytes or 0) > 0)
         await asyncio.sleep(0.05)
@@ -140,7 +140,7 @@ async def test_bytes_leave_the_queue_before_they_count() -> None:
 async def test_one_blocked_block_is_counted_as_it_leaves() -> None:
     """A block larger than all buffers: `send` sits in one system call while the peer takes it bit by bit."""
     async with pair() as (channel, peer):
-        sending = asyncio.create_task(channel.send(Bulk(2_000_000, 2_000_000)))
+        sending = asyncio.create_task(channel.send(BlockLoad(2_000_000, 2_000_000)))
         counts, taken = [], 0
         peer.setblocking(False)
         while taken < 1_500_000:
@@ -159,17 +159,17 @@ async def test_one_blocked_block_is_counted_as_it_leaves() -> None:
 
 async def test_without_tcp_info_cells_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_info, "read", lambda sock: tcp_info.TcpInfo())
-    async with opened(Subject(Tcp(), TcpSettings()), False) as (flow,):
-        await carry(flow, 1_000_000)
-        record = flow.sender.counters()
+    async with loopback_pairs(Tcp(), TcpSettings(), False) as (pair,):
+        await pair.carry(1_000_000)
+        record = pair.sender.counters()
         assert record.pop("bytes") == 1_000_000
         assert record.pop("congestion") is not None
         assert set(record.values()) == {None}
 
 
 async def test_the_congestion_control_is_on_record() -> None:
-    async with opened(Subject(Tcp(), TcpSettings(congestion="reno")), False, True) as flows:
-        assert [flow.sender.counters()["congestion"] for flow in flows] == ["reno", "reno"]
+    async with loopback_pairs(Tcp(), TcpSettings(congestion="reno"), False, True) as pairs:
+        assert [pair.sender.counters()["congestion"] for pair in pairs] == ["reno", "reno"]
 
 
 # ---------------------------------------------------------------------- ends
@@ -177,7 +177,7 @@ async def test_the_congestion_control_is_on_record() -> None:
 
 async def test_drain_waits_for_the_peer() -> None:
     async with pair() as (channel, peer):
-        await channel.send(Bulk(60_000, 60_000))
+        await channel.send(BlockLoad(60_000, 60_000))
         draining = asyncio.create_task(channel.drain())
         await asyncio.sleep(0.05)
         assert not draining.done()
@@ -190,7 +190,7 @@ async def test_drain_waits_for_the_peer() -> None:
 
 async def test_drain_towards_a_dead_peer_says_so() -> None:
     async with pair() as (channel, peer):
-        await channel.send(Bulk(60_000, 60_000))
+        await channel.send(BlockLoad(60_000, 60_000))
         peer.close()
         with pytest.raises(PeerError, match="closed the connection"):
             await channel.drain()
@@ -199,7 +199,7 @@ async def test_drain_towards_a_dead_peer_says_so() -> None:
 async def test_close_discards_what_is_queued() -> None:
     """The path must be free for the next test at once: the peer gets what had arrived, and a reset."""
     async with pair() as (channel, peer):
-        await channel.send(Bulk(60_000, 60_000))
+        await channel.send(BlockLoad(60_000, 60_000))
         await channel.close()
         received = await asyncio.to_thread(_received_before_reset, peer)
         assert 0 < received < 60_000
@@ -219,7 +219,7 @@ def _received_before_reset(peer: socket.socket) -> int:
 
 async def test_close_after_drain_is_an_ordinary_end() -> None:
     async with pair() as (channel, peer):
-        await channel.send(Bulk(2000, 2000))
+        await channel.send(BlockLoad(2000, 2000))
         await channel.drain()
         await channel.close()
         assert len(peer.recv(4096)) == 2000

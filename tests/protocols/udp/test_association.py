@@ -15,8 +15,7 @@ from iperfpy.protocols.contract import Channel, SocketAddress, Stream
 from iperfpy.protocols.datagrams.server_port import SharedPort
 from iperfpy.protocols.errors import PeerError
 from iperfpy.protocols.registry import transport
-from iperfpy.protocols.testing.conformance import until
-from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer
+from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer, until
 from iperfpy.protocols.udp import UdpSettings, association
 
 BLOCK_BYTES = 600
