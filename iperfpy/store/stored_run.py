@@ -9,6 +9,7 @@ test  --RunRecorder--> Run --document()--> iperf3's JSON --save()--> file
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -48,15 +49,18 @@ class Interval:
     ----------
     rows : one per stream, in stream order
     sums : one per direction (two in a bidirectional test), the sum over its streams
+    metrics : of the transport
     """
 
     rows: tuple[Row, ...]
     sums: tuple[Row, ...]
+    metrics: tuple[Metric, ...] = field(repr=False)
 
     @classmethod
     def of(cls, rows: tuple[Row, ...], transport: Transport) -> Interval:
         """Add up the rows of one interval."""
-        return cls(rows, tuple(total(group, transport.metrics) for group in by_direction(rows)))
+        sums = tuple(total(group, transport.metrics) for group in by_direction(rows))
+        return cls(rows, sums, transport.metrics)
 
     @property
     def start(self) -> float:
@@ -83,13 +87,14 @@ class Interval:
         """True if the interval belongs to the omitted period."""
         return self.sums[0].local.omitted
 
-    def figure(self, name: str, direction: Direction | None = None) -> Value:
-        """A figure of the sum over the streams of one direction, None where it was not measured.
+    def figure(self, name: str, direction: Direction | None = None) -> float:
+        """A figure of the sum over the streams of one direction, NaN where it was not measured.
 
-        `name` as in `Run.column`; `direction` None: the first one.
+        `name` as in `Run.column`; `direction` None: the first one. Raises KeyError as `Run.total`.
         """
+        _numeric(name, self.metrics)
         row = next((row for row in self.sums if _matches(row, 0, direction)), None)
-        return None if row is None else figure_of(row, name)
+        return math.nan if row is None else _number(figure_of(row, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +217,7 @@ class Run:
         As the sender counted it if the receiver's count is not known; 0.0 without a summary. Of a
         bidirectional test: the direction from client to server.
         """
-        rate = self.total("bits_per_second")
-        return float(rate) if isinstance(rate, (int, float)) else 0.0
+        return self.total("bits_per_second") if self.rows else 0.0
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -222,8 +226,8 @@ class Run:
 
     def total(
         self, name: str, *, stream: int = 0, direction: Direction | None = None, side: Side | None = None
-    ) -> Value:
-        """One figure of the whole test, or None where it was not measured.
+    ) -> float:
+        """One figure of the whole test: an int or a float, NaN where it was not measured.
 
         Parameters
         ----------
@@ -236,14 +240,16 @@ class Run:
         Raises
         ------
         KeyError
-            The transport has no figure of that name.
+            The transport has no figure of that name, or it is a text (which `rows` have).
         """
-        self._check(name)
+        _numeric(name, self._metrics())
         rows = self.rows if stream else self.sums
         row = next((row for row in rows if _matches(row, stream, direction)), None)
         if row is None:
-            return None
-        return figure_of(row, name, side or (Side.RECEIVER if row.of(Side.RECEIVER) else row.local.side))
+            return math.nan
+        # Bytes that left the sender may have been lost: the receiver's count is the result of a test.
+        counted = side or (Side.RECEIVER if row.of(Side.RECEIVER) else row.local.side)
+        return _number(figure_of(row, name, counted))
 
     def column(
         self, name: str, *, stream: int = 0, direction: Direction | None = None, side: Side | None = None
@@ -276,7 +282,7 @@ class Run:
         """
         import numpy as np
 
-        metric = self._check(name)
+        metric = metric_of(name, self._metrics())
         values: list[Value] = []
         for interval in self.intervals:
             rows = interval.rows if stream else interval.sums
@@ -363,15 +369,6 @@ class Run:
     def _metrics(self) -> tuple[Metric, ...]:
         return self.started.transport.metrics if self.started is not None else ()
 
-    def _check(self, name: str) -> Metric | None:
-        """The metric that a name belongs to, None for a base figure. Raises KeyError."""
-        if name in BASE_FIGURES:
-            return None
-        for metric in self._metrics():
-            if name in keys_of(metric):
-                return metric
-        raise KeyError(f"no figure {name!r}; this run has {', '.join(self.figures)}")
-
     def _end(self, role: Role) -> End:
         start = self._begun()
         own = start.role is role
@@ -391,6 +388,24 @@ class Run:
             version=self.version if own else "",
             system_info=self.system_info if own else "",
         )
+
+
+def metric_of(name: str, metrics: tuple[Metric, ...]) -> Metric | None:
+    """The metric that a figure belongs to, None for a base figure. Raises KeyError for an unknown name."""
+    if name in BASE_FIGURES:
+        return None
+    for metric in metrics:
+        if name in keys_of(metric):
+            return metric
+    known = (*BASE_FIGURES, *(key for metric in metrics for key in keys_of(metric)))
+    raise KeyError(f"no figure {name!r}; there are {', '.join(known)}")
+
+
+def _numeric(name: str, metrics: tuple[Metric, ...]) -> None:
+    """Raise KeyError unless the name is that of a figure that is a number."""
+    metric = metric_of(name, metrics)
+    if metric is not None and metric.unit is Unit.TEXT:
+        raise KeyError(f"{name!r} is a text: read it from the rows")
 
 
 def figure_of(row: Row, name: str, side: Side | None = None) -> Value:
@@ -413,4 +428,5 @@ def _matches(row: Row, stream: int, direction: Direction | None) -> bool:
 
 
 def _number(value: Value) -> float:
-    return float(value) if isinstance(value, (int, float)) else float("nan")
+    """The number itself (an int stays one), NaN for None and for a text."""
+    return value if isinstance(value, (int, float)) else math.nan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -84,7 +86,7 @@ def test_totals_are_the_receivers_where_it_is_known() -> None:
     interrupted = run_of(parallel_interrupted())
     assert interrupted.total("bytes") == 20 * MIB  # the sender's: the results never came
     assert interrupted.total("bytes", stream=3) == 11 * MIB
-    assert interrupted.total("bytes", stream=2) is None
+    assert math.isnan(interrupted.total("bytes", stream=2))
     assert run_of(bidirectional()).total("bytes", direction=Direction.REVERSE) == 10 * MIB
 
 
@@ -96,13 +98,17 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         run.total("rtt")
     for name in run.figures:
         assert run.column(name).shape == (2,)
-        run.total(name)
+        if name == "algorithm":
+            with pytest.raises(KeyError, match="is a text"):
+                run.total(name)
+        else:
+            assert isinstance(run.total(name), (int, float))
 
 
 def test_a_run_without_intervals_or_end() -> None:
     run = Run(error="cannot connect")
     assert run.column("bytes").shape == (0,)
-    assert run.total("bytes") is None
+    assert math.isnan(run.total("bytes"))
     assert (run.bits_per_second, run.rows, run.sums, run.warnings) == (0.0, (), (), ())
     assert (run.failed, run.complete) == (True, False)
 
@@ -128,6 +134,10 @@ def test_an_interval_gives_its_figures() -> None:
     assert first.bits_per_second == 80 * MIB
     assert first.figure("retransmits") == 0
     assert first.figure("retransmits", Direction.REVERSE) == 40
-    assert first.figure("no such figure") is None
+    with pytest.raises(KeyError, match="no figure 'rtt'"):
+        first.figure("rtt")
+    with pytest.raises(KeyError, match="is a text"):
+        first.figure("algorithm")
+    assert math.isnan(run_of(forward()).intervals[1].figure("lost_percent"))
     assert [row.direction for row in second.sums] == [Direction.FORWARD, Direction.REVERSE]
     assert figure_of(second.rows[1], "bytes", Side.SENDER) == 5 * MIB

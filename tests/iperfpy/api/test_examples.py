@@ -1,0 +1,62 @@
+"""The examples run as they stand, and docs/python-api.md shows them and every public name."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import iperfpy
+from iperfpy.measure_keywords import MeasureKeywords, ServeKeywords
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PAGE = (ROOT / "docs" / "python-api.md").read_text()
+
+SHOWN = {
+    "measure_one": r"\d+ Mbit/s, \d\.\d\d % sent again\nRTT of each interval, us: \[.*\]\n",
+    "two_at_once": r"kcp-bbr forward: \d+ Mbit/s\ntcp reverse: \d+ Mbit/s\n",
+    "watch_intervals": r"(.* s +\d+\.\d Mbit/s\n)+\d+ intervals; ten million bytes have been carried\n",
+}
+"""Example -> its output."""
+
+
+def test_every_example_is_run_here() -> None:
+    assert {path.stem for path in EXAMPLES} == set(SHOWN)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs(path: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(path)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(SHOWN[path.stem], done.stdout)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_page_shows_an_example_as_it_is(path: Path) -> None:
+    code = path.read_text().partition('"""\n\n')[2]
+    assert f"```python\n{code}```" in PAGE
+
+
+@pytest.mark.parametrize("name", sorted({*iperfpy.__all__} - {"__version__"}))
+def test_the_page_names_every_public_name(name: str) -> None:
+    assert re.search(rf"\b{name}\b", PAGE)
+
+
+def test_the_page_has_every_keyword() -> None:
+    for keywords in (MeasureKeywords, ServeKeywords):
+        missing = [name for name in keywords.__annotations__ if f"`{name}`" not in PAGE]
+        assert missing == []
