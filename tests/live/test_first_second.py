@@ -23,6 +23,5 @@ def test_the_first_interval_of_an_upload_is_no_burst(transport: str, flags: tupl
         pytest.skip(reason)
     slow = PathSpec("20 Mb/s", rate_mbit=RATE_MBIT, queue_ms=QUEUE_MS)
     outcome = measure(Case(transport, slow, flags=flags, seconds=2))
-    first = outcome.sender.intervals[0]
-    carried_mbit = first["bytes"] * 8e-6
-    assert 0 < carried_mbit <= RATE_MBIT * (first["seconds"] + IN_THE_QUEUE)
+    carried_mbit = outcome.sender.intervals("bytes")[0] * 8e-6
+    assert 0 < carried_mbit <= RATE_MBIT * (outcome.sender.intervals("seconds")[0] + IN_THE_QUEUE)

@@ -11,8 +11,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from iperfpy import Run, Side
 from tests.studies.wire import accounts
-from tests.studies.wire.accounts import Wire
+from tests.studies.wire.accounts import Floats, Wire
 from tests.studies.wire.capture import Packet, tap
 from tests.studies.wire.namespaces import SERVER, Path3, PathSpec, inside, path
 
@@ -49,36 +52,50 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The report of one end: an object per interval and one of the whole test, as in its JSON."""
+    """The report of one end: the sender or the receiver of the test's first stream."""
 
-    intervals: tuple[Mapping[str, Any], ...]
-    total: Mapping[str, Any]
+    run: Run
+    side: Side
 
     @classmethod
-    def of(cls, document: Mapping[str, Any], side: str) -> Report:
-        if document.get("error"):
-            raise CaseError(f"{document['start'].get('role', 'one end')} says: {document['error']}")
-        intervals = tuple(each["streams"][0] for each in document["intervals"])
-        return cls(intervals, document["end"]["streams"][0][side])
+    def of(cls, document: Mapping[str, Any], side: Side) -> Report:
+        """Read the JSON of one end. Raises `CaseError` if its test failed."""
+        run = Run.from_document(document)
+        if run.error:
+            raise CaseError(f"{document['start'].get('role', 'one end')} says: {run.error}")
+        return cls(run, side)
 
-    def counted(self, key: str) -> list[float]:
+    def has(self, name: str) -> bool:
+        """True if the transport has the figure."""
+        return name in self.run.figures
+
+    def total(self, name: str) -> float:
+        """Give a figure of the whole test, as this end counted it; NaN if it is not known."""
+        return self.run.total(name, stream=1, side=self.side)
+
+    def intervals(self, name: str) -> Floats:
+        """Give a figure of every interval, as this end counted it."""
+        return self.run.column(name, stream=1)
+
+    def counted(self, name: str) -> Floats:
         """Give the running total of a figure at the end of each interval."""
-        totals, total = [], 0.0
-        for interval in self.intervals:
-            total += interval[key]
-            totals.append(total)
-        return totals
+        return np.cumsum(self.intervals(name))
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A case that ran. `documents`: the JSON of the client and of the server."""
+    """A case that ran."""
 
     case: Case
     sender: Report
     receiver: Report
     wire: Wire
-    documents: tuple[Mapping[str, Any], Mapping[str, Any]]
+
+    @property
+    def runs(self) -> tuple[Run, Run]:
+        """The runs of the client and of the server."""
+        runs = (self.sender.run, self.receiver.run)
+        return runs[::-1] if self.case.reverse else runs
 
 
 def measure(case: Case) -> Outcome:
@@ -98,9 +115,10 @@ def measure(case: Case) -> Outcome:
         at_client, at_server = (each.packets() for each in taps)
     sent, arrived = (at_server, at_client) if case.reverse else (at_client, at_server)
     sending, receiving = documents[::-1] if case.reverse else documents
-    wire = _account(case, sent, arrived, documents[0]["start"]["test_start"]["blksize"])
+    sender, receiver = Report.of(sending, Side.SENDER), Report.of(receiving, Side.RECEIVER)
+    wire = _account(case, sent, arrived, sender.run.plan.block_bytes)
     wire = replace(wire, until_us=accounts.counted_until_us(arrived, reverse=case.reverse))
-    return Outcome(case, Report.of(sending, "sender"), Report.of(receiving, "receiver"), wire, documents)
+    return Outcome(case, sender, receiver, wire)
 
 
 def reports(case: Case) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

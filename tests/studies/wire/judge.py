@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from iperfpy import Side
 from tests.studies.wire.accounts import Curve
 from tests.studies.wire.case import Outcome, Report
 
@@ -71,8 +72,8 @@ class _Clock:
     def __init__(self, report: Report, curve: Curve, first_us: float) -> None:
         self.report, self.curve, self.first_us = report, curve, first_us
         spans = [
-            curve.when(counted) - interval["end"] * 1e6
-            for counted, interval in zip(report.counted("bytes"), report.intervals, strict=True)
+            curve.when(counted) - 1e6 * end
+            for counted, end in zip(report.counted("bytes"), report.intervals("end"), strict=True)
         ]
         low, high = max(span[0] for span in spans), min(span[1] for span in spans)
         self.off_us = max(0.0, low - high) / 2
@@ -80,8 +81,7 @@ class _Clock:
 
     @property
     def end_us(self) -> float:
-        seconds: float = self.report.total["end"]
-        return self.zero_us + seconds * 1e6
+        return self.zero_us + self.report.total("end") * 1e6
 
 
 def _bytes(name: str, side: str, clock: _Clock, planned_us: float) -> Iterator[Line]:
@@ -90,13 +90,13 @@ def _bytes(name: str, side: str, clock: _Clock, planned_us: float) -> Iterator[L
     sender's rate covers its own measured time."""
     total, curve = clock.report.total, clock.curve
     carried = curve.at(clock.end_us)
-    yield Line(name, f"{side} bytes", carried, total["bytes"], SHARE * carried)
+    yield Line(name, f"{side} bytes", carried, total("bytes"), SHARE * carried)
     began_us, ended_us = clock.zero_us, clock.end_us
     if side == "receiver":
         last_us = float(curve.us[curve.us <= clock.end_us][-1])
         began_us, ended_us = clock.first_us, max(last_us, min(clock.end_us, clock.first_us + planned_us))
     rate = 8e6 * (carried - curve.at(began_us)) / max(1.0, ended_us - began_us)
-    yield Line(name, f"{side} bits_per_second", rate, total["bits_per_second"], SHARE * rate)
+    yield Line(name, f"{side} bits_per_second", rate, total("bits_per_second"), SHARE * rate)
     yield Line(name, f"{side} interval ends, furthest off (us)", 0.0, clock.off_us, BOUNDARY_US)
     late_us = clock.zero_us - clock.first_us
     yield Line(name, f"{side} start, from the first byte (us)", 0.0, late_us, START_US[side])
@@ -105,21 +105,21 @@ def _bytes(name: str, side: str, clock: _Clock, planned_us: float) -> Iterator[L
 def _transmissions(outcome: Outcome, sender: _Clock, receiver: _Clock) -> Iterator[Line]:
     name, wire, total = outcome.case.name, outcome.wire, outcome.sender.total
     sent = float(np.count_nonzero(wire.sent_us <= sender.end_us))
-    if "segments_sent" not in total:
+    if not outcome.sender.has("segments_sent"):
         return
-    yield Line(name, "segments_sent", sent, total["segments_sent"], SHARE * sent)
-    again = wire.again_among(total["segments_sent"])
+    yield Line(name, "segments_sent", sent, total("segments_sent"), SHARE * sent)
+    again = wire.again_among(round(total("segments_sent")))
     exact = outcome.case.transport != "tcp"
     allowed = 0 if exact else max(1, TCP_SHARE * again)
-    yield Line(name, "retransmits", again, total["retransmits"], allowed)
+    yield Line(name, "retransmits", again, total("retransmits"), allowed)
     ends = zip(outcome.sender.counted("segments_sent"), outcome.sender.counted("retransmits"), strict=True)
     off = max(abs(retransmits - wire.again_among(round(sent))) for sent, retransmits in ends)
     yield Line(name, "retransmits up to interval ends, furthest off", 0, off, allowed)
-    share = 100.0 * again / max(1, total["segments_sent"])
+    share = 100.0 * again / max(1, total("segments_sent"))
     points = PERCENT_POINTS if exact else max(PERCENT_POINTS, TCP_SHARE * share)
-    yield Line(name, "retrans_percent", share, total["retrans_percent"], points)
-    got = outcome.receiver.total
-    came = got["segments_received"] + got.get("duplicates", 0)
+    yield Line(name, "retrans_percent", share, total("retrans_percent"), points)
+    got = outcome.receiver
+    came = got.total("segments_received") + (got.total("duplicates") if got.has("duplicates") else 0)
     ends_us = (receiver.end_us, _until_us(outcome, receiver, "receiver"))
     least, most = np.searchsorted(wire.arrived_us, ends_us, "right")
     arrived = float(np.clip(came, least, most))
@@ -132,7 +132,7 @@ def _counts(outcome: Outcome, sender: _Clock, receiver: _Clock) -> Iterator[Line
     for side, clock, curves in ends:
         until_us = _until_us(outcome, clock, side)
         for key, curve in curves.items():
-            reported = clock.report.total[key]
+            reported = clock.report.total(key)
             least, most = curve.at(clock.end_us), curve.at(until_us)
             wire = float(np.clip(reported, least, most))
             yield Line(outcome.case.name, key, wire, reported, SHARE * wire)
@@ -152,42 +152,43 @@ def _round_trips(outcome: Outcome, sender: _Clock) -> Iterator[Line]:
     name, wire, total = outcome.case.name, outcome.wire, outcome.sender.total
     if not len(wire.rtt) or (outcome.case.transport == "kcp" and "-b" not in outcome.case.flags):
         return
-    yield Line(name, "rtt_us_mean", wire.mean_srtt_us(sender.end_us), total["rtt_us_mean"], RTT_US)
-    least = "min_rtt_us" if "min_rtt_us" in total else "rtt_us_min"
-    yield Line(name, least, float(wire.rtt[:, 1].min()), total[least], RTT_US)
+    yield Line(name, "rtt_us_mean", wire.mean_srtt_us(sender.end_us), total("rtt_us_mean"), RTT_US)
+    least = "min_rtt_us" if outcome.sender.has("min_rtt_us") else "rtt_us_min"
+    yield Line(name, least, float(wire.rtt[:, 1].min()), total(least), RTT_US)
 
 
 def _losses(outcome: Outcome) -> Iterator[Line]:
     name, wire = outcome.case.name, outcome.wire
     got = outcome.receiver.total
-    both_ends = outcome.sender.total.get("path_loss_percent")
-    if both_ends is not None:
-        yield Line(name, "path_loss_percent", wire.lost_percent, both_ends, LOSS_POINTS)
+    both_ends = (
+        outcome.sender.total("path_loss_percent") if outcome.sender.has("path_loss_percent") else np.nan
+    )
+    if not np.isnan(both_ends):
+        yield Line(name, key, wire.lost_percent, both_ends, LOSS_POINTS)
     if wire.jitter_us is not None:
-        yield Line(name, "lost_percent", wire.lost_percent, got["lost_percent"], LOSS_POINTS)
-        jitter_us = float(wire.jitter_us[got["datagrams_received"] - 1])
-        yield Line(name, "jitter_us", jitter_us, got["jitter_us"], max(JITTER_US, JITTER_SHARE * jitter_us))
+        yield Line(name, "loss_percent", wire.lost_percent, got("loss_percent"), LOSS_POINTS)
+        jitter_us = float(wire.jitter_us[round(got("datagrams_received")) - 1])
+        yield Line(name, "jitter_us", jitter_us, got("jitter_us"), max(JITTER_US, JITTER_SHARE * jitter_us))
 
 
 def _sums(outcome: Outcome) -> Iterator[Line]:
     """Compare the sums over intervals, and each end's copy of the other end's figures."""
     name = outcome.case.name
     for side, report in (("sender", outcome.sender), ("receiver", outcome.receiver)):
-        parts = sum(interval["bytes"] for interval in report.intervals)
-        yield Line(name, f"{side} bytes, sum of intervals", parts, report.total["bytes"], 0)
-        last = report.intervals[-1]["end"]
-        yield Line(name, f"{side} end of the last interval", last, report.total["end"], 1e-6)
+        parts = float(report.intervals("bytes").sum())
+        yield Line(name, f"{side} bytes, sum of intervals", parts, report.total("bytes"), 0)
+        last = float(report.intervals("end")[-1])
+        yield Line(name, f"{side} end of the last interval", last, report.total("end"), 1e-6)
     total = outcome.sender.total
-    if "lost" in total:
-        causes = total["lost"] + total["early"] + total["fast"]
-        yield Line(name, "lost + early + fast", causes, total["retransmits"], 0)
-    if "retransmits" in total:
-        parts = sum(interval["retransmits"] for interval in outcome.sender.intervals)
-        yield Line(name, "retransmits, sum of intervals", parts, total["retransmits"], 0)
-    views = [_views(document) for document in outcome.documents]
-    for side in ("sender", "receiver"):
-        here, there = (view[side] for view in views)
-        yield Line(name, f"{side} bytes, as the other end says", here, there, 0)
+    if outcome.sender.has("lost"):
+        causes = total("lost") + total("early") + total("fast")
+        yield Line(name, "lost + early + fast", causes, total("retransmits"), 0)
+    if outcome.sender.has("retransmits"):
+        parts = float(outcome.sender.intervals("retransmits").sum())
+        yield Line(name, "retransmits, sum of intervals", parts, total("retransmits"), 0)
+    for end in Side:
+        here, there = (run.total("bytes", stream=1, side=end) for run in outcome.runs)
+        yield Line(name, f"{end.value} bytes, as the other end says", here, there, 0)
 
 
 def stream_sums(name: str, documents: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
@@ -219,8 +220,3 @@ def _directions(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _bytes_in(interval: Mapping[str, Any], direction: str) -> int:
     return sum(each["bytes"] for each in interval["streams"] if each["direction"] == direction)
-
-
-def _views(document: Mapping[str, Any]) -> dict[str, float]:
-    stream = document["end"]["streams"][0]
-    return {side: float(stream[side]["bytes"]) for side in ("sender", "receiver")}
