@@ -160,9 +160,8 @@ def _round_trips(outcome: Outcome, sender: _Clock) -> Iterator[Line]:
 def _losses(outcome: Outcome) -> Iterator[Line]:
     name, wire = outcome.case.name, outcome.wire
     got = outcome.receiver.total
-    both_ends = (
-        outcome.sender.total("path_loss_percent") if outcome.sender.has("path_loss_percent") else np.nan
-    )
+    key = "path_loss_percent"
+    both_ends = outcome.sender.total(key) if outcome.sender.has(key) else np.nan
     if not np.isnan(both_ends):
         yield Line(name, key, wire.lost_percent, both_ends, LOSS_POINTS)
     if wire.jitter_us is not None:
