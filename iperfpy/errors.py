@@ -21,6 +21,8 @@ command line reports the ones that parsing raises as a `ParameterError`.
 
 from __future__ import annotations
 
+import errno
+import socket
 from typing import Any, ClassVar
 
 from iperfpy.protocols import errors as transport_errors
@@ -109,3 +111,28 @@ def from_transport(error: transport_errors.TransportError, where: str = "") -> I
     if isinstance(error, transport_errors.PeerError):
         return PeerError(text)
     return PathError(text)
+
+
+def system_reason(error: BaseException) -> str:
+    """The reason why the system refused, without error numbers and names of calls.
+
+    A file's name precedes it, if the error knows one.
+    """
+    if isinstance(error, socket.gaierror):
+        return (error.strerror or "unknown name").lower()
+    if not isinstance(error, OSError):
+        return str(error)
+    text = error.strerror or str(error)
+    return f"{error.filename}: {text}" if error.filename else _NETWORK_REASONS.get(error.errno or 0, text)
+
+
+_NETWORK_REASONS = {
+    errno.EADDRINUSE: "the port is in use",
+    errno.EADDRNOTAVAIL: "the address is not one of this machine",
+    errno.EACCES: "permission denied",
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.ENETUNREACH: "network unreachable",
+    errno.EHOSTUNREACH: "host unreachable",
+    errno.ETIMEDOUT: "no answer",
+}

@@ -67,6 +67,12 @@ class Metric:
     iperf3: str = ""
     iperf3_scale: float = 1.0
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key and, for a gauge with `spread`, the keys of its minimum, mean and maximum."""
+        spread = self.spread and self.kind is Kind.GAUGE
+        return (self.key, *(f"{self.key}_{name}" for name in SPREADS if spread))
+
 
 SPREADS = ("min", "mean", "max")
 """Figures reported beside a gauge with `spread`, under the keys `<key>_min`, `<key>_mean`, `<key>_max`."""

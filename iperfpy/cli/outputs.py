@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, complain, silence_stdout
-from iperfpy.errors import IperfpyError, StartError
+from iperfpy.errors import IperfpyError, StartError, system_reason
 from iperfpy.options import ClientOptions, OutputOptions
 from iperfpy.plan import Plan
 from iperfpy.records import ServerOutputSink, Sink
-from iperfpy.report.csv_report import CsvFile, CsvSink, open_default, reason
+from iperfpy.report.csv_report import CsvFile, CsvSink, open_default
 from iperfpy.report.guarded_sink import GuardedSink
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
 from iperfpy.report.screen import Screen, screen_for
@@ -131,7 +131,7 @@ class Outputs:
         if error.errno == errno.EPIPE and self._stop is not None:
             self._stop()
             return
-        self.warn(f"the report can no longer be written: {reason(error)}")
+        self.warn(f"the report can no longer be written: {system_reason(error)}")
 
     def repeat_for_people(self, error: IperfpyError) -> None:
         """Print an error on standard error if the sinks wrote it only as JSON."""
@@ -156,7 +156,7 @@ class Outputs:
             try:
                 sink.connecting(server)
             except OSError as error:
-                self.warn(f"the report cannot be written: {reason(error)}")
+                self.warn(f"the report cannot be written: {system_reason(error)}")
                 silence_stdout()
         return sink
 
@@ -187,4 +187,4 @@ def _csv_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StartError(f"cannot write the CSV: {reason(error)}") from error
+        raise StartError(f"cannot write the CSV: {system_reason(error)}") from error

@@ -41,6 +41,7 @@ from iperfpy.errors import (
     PeerError,
     PlanError,
     from_transport,
+    system_reason,
 )
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan, Role
@@ -55,7 +56,6 @@ from iperfpy.runtime.sockets import (
     bind,
     is_ipv6,
     new_socket,
-    reason,
     resolve,
     resolve_local,
     segment_size,
@@ -236,10 +236,10 @@ class _Client:
             )
         except (ConnectionRefusedError, ConnectionResetError) as error:
             sock.close()
-            raise _RefusedError(f"cannot connect to {where}: {reason(error)}") from error
+            raise _RefusedError(f"cannot connect to {where}: {system_reason(error)}") from error
         except OSError as error:
             sock.close()
-            raise ConnectError(f"cannot connect to {where}: {reason(error)}") from error
+            raise ConnectError(f"cannot connect to {where}: {system_reason(error)}") from error
         except BaseException:
             sock.close()
             raise

@@ -18,11 +18,18 @@ from iperfpy.control.error_numbers import server_error_sentence
 from iperfpy.control.framing import Closed, Document, Message, ServerError, Signal, State
 from iperfpy.control.parameters import clean
 from iperfpy.control.session import OVER, Phase, Send, Session
-from iperfpy.errors import IperfpyError, LateError, PeerError, PeerTerminatedError, ProtocolError
+from iperfpy.errors import (
+    IperfpyError,
+    LateError,
+    PeerError,
+    PeerTerminatedError,
+    ProtocolError,
+    system_reason,
+)
 from iperfpy.protocols import tcp_info
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.event_loop import now_us
-from iperfpy.runtime.sockets import close_gently, reason
+from iperfpy.runtime.sockets import close_gently
 
 READ_BYTES = 64 * 1024
 EARLY_STATS_LIMIT = 64
@@ -133,7 +140,7 @@ class ControlConnection:
             return
         except OSError as error:
             self._broken = True
-            text = f"the control connection to {self.session.peer} broke: {reason(error)}"
+            text = f"the control connection to {self.session.peer} broke: {system_reason(error)}"
             self._stop_reading(PeerError(text))
             return
         for message in messages:

@@ -1,11 +1,12 @@
 """The table's columns: three that every test has, and one for every metric that declares a title.
 
-A column is an object that knows its title, its width and how to read its cell off a `Line`. The
-reporter loops over columns and never asks which protocol it is showing, so a transport's own
-figures appear here without a change.
+    Metric --_metric_column--> Column;  Row --> Line;  Column.cell(Line) --> the text of one cell
 
-Units stand in the header and stay the same for the whole table: 10 seconds at 0.3 Mbit/s and one
-second at 900 Mbit/s can be compared by eye, and by a script.
+A column knows its title, its width and the way to its cell. The reporter loops over columns and never asks
+for the protocol, so a transport's own figures appear without a change here.
+
+The header gives the units, and they stay the same for the whole table: a user, or a script, can compare
+10 seconds at 0.3 Mbit/s with one second at 900 Mbit/s.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ DEFAULT_RATE_LETTER = "m"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one printed line shows: `row`, with times and bytes of `sample`.
+    """The content of one printed line: a row, with the times and bytes of `sample`.
 
-    In an interval (`summary` False) every column finds its figure at whichever end has it, so that the
-    table looks the same in both directions. A summary has a line for each end, which shows what that end
-    measured, and a gauge's mean over the whole test in place of its last value.
+    A line of an interval shows figures of both ends, so that the table looks the same in both directions. A
+    summary has a line for each end, with that end's figures only, and it shows a gauge's mean over the whole
+    test instead of its last value.
     """
 
     row: Row
@@ -35,7 +36,7 @@ class Line:
     summary: bool = False
 
     def value(self, metric: Metric) -> Value:
-        """The figure, or None when it is not available."""
+        """The figure of a metric, None if it is not available."""
         if not self.summary:
             sample = self.row.of(metric.side)
             return sample.values.get(metric.key) if sample else None
@@ -43,16 +44,24 @@ class Line:
         return self.sample.values.get(metric.key) if mean is None else mean
 
     def shows(self, side: Side) -> bool:
-        """Whether figures of that end belong on this line at all."""
+        """True if the line shows figures of that end."""
         return not self.summary or self.sample.side is side
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: `cell` gives the text, `style` the name of a style for it (see `live.STYLES`).
+    """One column of a table.
 
-    `width` has room for the title with its unit, `narrow` for the title above the unit. `keys` are what CSV
-    and JSON call its figures, `doc` says what they mean.
+    Parameters
+    ----------
+    title : with the unit in parentheses
+    width : characters, with the title and its unit on one line
+    narrow : characters, with the title above the unit
+    cell : gives the text of a line's cell
+    style : gives the cell's style, a key of `screen.STYLES` or empty
+    left : True if the cell is aligned to the left
+    keys : the names of its figures in CSV and JSON
+    doc : the meaning of its figures, for --explain
     """
 
     title: str
@@ -66,15 +75,15 @@ class Column:
 
     @property
     def words(self) -> tuple[str, str]:
-        """The title apart from the unit, which may be empty."""
+        """The title, and the unit, which may be empty."""
         title, _, unit = self.title.partition("(")
         return title, unit.removesuffix(")")
 
 
 def columns_for(metrics: Sequence[Metric], rate_letter: str = "") -> tuple[Column, ...]:
-    """The columns of a table: interval, transfer, bandwidth, then titled metrics in declared order.
+    """The columns of a table: interval, transfer, bandwidth, then titled metrics in the order of declaration.
 
-    `rate_letter` is iperf3's -f; the transfer's unit follows it (k and K: KiB, g and G: GiB).
+    `rate_letter` is iperf3's -f. The unit of the transfer follows it (k and K: KiB, g and G: GiB).
     """
     letter = rate_letter or DEFAULT_RATE_LETTER
     titled = [metric for metric in metrics if metric.title]
@@ -83,6 +92,7 @@ def columns_for(metrics: Sequence[Metric], rate_letter: str = "") -> tuple[Colum
 
 def _base_columns(letter: str) -> tuple[Column, Column, Column]:
     power = letter_power(letter)
+    # Sizes are powers of 1024 and rates of 1000, as in iperf3; -f K, M, G, T ask for bytes per second.
     size, rate = 1024**power, bits_per_rate_unit(letter)
     return (
         Column(
@@ -92,14 +102,14 @@ def _base_columns(letter: str) -> tuple[Column, Column, Column]:
             _interval,
             left=True,
             keys="start, end",
-            doc="Measured times, not nominal ones, since the test began or its omitted stretch (-O) ended",
+            doc="Measured seconds since the start of the test, or since the end of its omitted period (-O)",
         ),
         _column(
             f"Transfer({size_unit(power)})",
             8,
             lambda line: decimal(line.sample.bytes / size),
             keys="bytes",
-            doc="Payload that a receiver got, or that a sender knows to have left its queue or arrived",
+            doc="Payload that the receiver got, or that the sender knows to have arrived or left its queue",
         ),
         _column(
             f"Bandwidth({rate_unit(letter)})",
@@ -107,7 +117,7 @@ def _base_columns(letter: str) -> tuple[Column, Column, Column]:
             lambda line: decimal(line.sample.bits_per_second / rate),
             lambda line: "rate",
             keys="bits_per_second",
-            doc="That payload over the measured time",
+            doc="Transfer divided by the measured time",
         ),
     )
 
@@ -143,7 +153,10 @@ def _metric_column(metric: Metric, letter: str) -> Column:
 
 
 def title_of(metric: Metric, letter: str = DEFAULT_RATE_LETTER) -> str:
-    """The metric's title, or its key in words, with its unit in parentheses unless it says one itself."""
+    """The metric's title, or its key in words, followed by its unit in parentheses.
+
+    A title that ends with a parenthesis, such as `Lost(%)`, already has a unit.
+    """
     unit = {
         Unit.PERCENT: "%",
         Unit.MICROSECONDS: "ms",
@@ -155,7 +168,7 @@ def title_of(metric: Metric, letter: str = DEFAULT_RATE_LETTER) -> str:
 
 
 def format_value(unit: Unit, value: Value, letter: str = DEFAULT_RATE_LETTER) -> str:
-    """A figure in the unit that `title_of` announces; `-` when there is none."""
+    """Format a figure in the unit that `title_of` announces, or as `-` if it is not available."""
     if value is None:
         return NOT_AVAILABLE
     if isinstance(value, str):
@@ -172,7 +185,10 @@ def format_value(unit: Unit, value: Value, letter: str = DEFAULT_RATE_LETTER) ->
 
 
 def milliseconds(us: float) -> str:
-    """`0.031`, `4.72`, `165.0`: a microsecond counts on loopback and is noise across an ocean."""
+    """Format microseconds as milliseconds: `0.031`, `4.72`, `165.0`.
+
+    A microsecond matters on loopback, and is noise on a path across an ocean.
+    """
     ms = us / 1000
     if ms < 0.9995:
         return f"{ms:.3f}"
@@ -180,12 +196,12 @@ def milliseconds(us: float) -> str:
 
 
 def decimal(value: float) -> str:
-    """Two places, three when that is all there is: `29.81`, `0.052`, `0.00`."""
+    """Format with two decimals, or with three below 1: `29.81`, `0.052`, `0.00`."""
     return f"{value:.3f}" if 0.0005 <= value < 0.995 else f"{value:.2f}"
 
 
 def _alarm(percent: Value) -> str:
-    """The style of a percentage: nothing lost, some lost, much lost."""
+    """The style of a percentage of losses: zero, below 5 %, more."""
     if not isinstance(percent, (int, float)) or percent == 0:
         return "calm"
     return "warn" if percent < 5 else "alarm"

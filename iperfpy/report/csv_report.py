@@ -1,15 +1,15 @@
-"""`--csv`: a header, then a row for every stream and interval, then the summary.
+"""`--csv`: a header, a row for every stream and interval, then the summary.
 
     type        interval   one stream in one interval; figures of both ends where both are known
                 summary    one stream over the whole test, as one end (`side`) measured it
                 sum        all streams of one direction over the whole test, as one end measured it
-                error      why the test ended too early, in the last column, `error`
-    time        ISO 8601, UTC, when the row was written
+                error      the reason that ended the test early, in the last column, `error`
+    time        the time of writing, ISO 8601, UTC
     monotonic_s the same moment on a clock that never jumps
-    start, end  measured seconds since the test began (since the omitted stretch ended)
+    start, end  measured seconds since the start of the test (since the end of its omitted period)
 
-An empty field is not available; a zero is a zero. Every row is one write to the file, so a process
-that is killed leaves whole rows.
+An empty field is not available; a zero is a zero. Every row is one write to the file, so a process that is
+killed leaves whole rows.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from iperfpy.errors import system_reason
 from iperfpy.plan import Plan
-from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Value
+from iperfpy.protocols.metrics import Metric, Side, Value
 from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample
 from iperfpy.sampling.sums import by_direction, total
 
@@ -35,20 +36,21 @@ BASE = (
     *("stream", "start", "end", "bytes", "bits_per_second", "omitted"),
 )
 LATENCY = ("idle_rtt_us", "responsiveness_rpm")
-"""Of the whole test, in the sum of a sender: its `rtt_us_min`, `_mean` and `_max` are the loaded ones."""
+"""Columns of the whole test, filled in the sum of a sender, whose `rtt_us_min`, `_mean` and `_max` are the
+round-trip times under load."""
 ERROR = "error"
 RESULTS = Path("results")
 
 
 class CsvFile:
-    """A file that takes whole rows and remembers whether all of them got there.
+    """A file of whole rows. `failure` is the error that lost a row, None while every row was written.
 
-    Opening it proves that it can be written, and changes nothing in it: what an earlier test left is
-    replaced only when this one has something to say.
+    Opening shows that the file can be written and does not change it: the rows of an earlier test are
+    replaced with the first row of this one.
     """
 
     def __init__(self, path: Path, new: bool = False) -> None:
-        """Raises OSError when it cannot be opened; FileExistsError when it should be `new` and is not."""
+        """Open the file. Raises OSError; FileExistsError if it has to be `new` and exists."""
         self.path = path
         self.failure: OSError | None = None
         existed = path.exists()
@@ -57,7 +59,7 @@ class CsvFile:
         self._created, self._written, self._size = not existed, False, 0
 
     def row(self, fields: Sequence[str]) -> bool:
-        """Write one row. False when it was lost, now or before; `failure` says why."""
+        """Write one row. Returns False if it was lost, because this write or an earlier one failed."""
         if self.failure is not None or self._descriptor < 0:
             return False
         text = io.StringIO()
@@ -65,18 +67,18 @@ class CsvFile:
         row = text.getvalue().encode()
         try:
             if not self._written:
-                self._cut()
+                self._truncate()
                 self._written = True
             self._append(row)
         except OSError as error:
             self.failure = error
-            self._cut()
+            self._truncate()
             return False
         self._size += len(row)
         return True
 
     def close(self) -> None:
-        """Close; a file made for a test that never began is removed again. Idempotent."""
+        """Close the file, and remove it if this object made it and wrote no row. Idempotent."""
         if self._descriptor < 0:
             return
         os.close(self._descriptor)
@@ -88,14 +90,14 @@ class CsvFile:
         while row:
             row = row[os.write(self._descriptor, row) :]
 
-    def _cut(self) -> None:
-        """Leave whole rows of this test only. What is no file (a pipe, a device) keeps what it has."""
+    def _truncate(self) -> None:
+        """Truncate a regular file to the whole rows of this test. A pipe or a device cannot be truncated."""
         if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             os.ftruncate(self._descriptor, self._size)
 
 
 def open_default(plan: Plan, unix_time: float, folder: Path = RESULTS) -> CsvFile:
-    """A new `results/20261122-171500-kcp-bbr-reverse.csv` (local time), numbered when that is taken."""
+    """Open a new `results/20261122-171500-kcp-bbr-reverse.csv` (local time), or NAME-2.csv if that exists."""
     folder.mkdir(parents=True, exist_ok=True)
     when = time.strftime("%Y%m%d-%H%M%S", time.localtime(unix_time))
     name = f"{when}-{plan.transport}-{plan.direction.value}"
@@ -112,9 +114,9 @@ class CsvSink:
 
     Parameters
     ----------
-    open_file : gives the file for a plan; called when the test starts. What it raises as OSError is warned of
-    warn : called once with a sentence when the file takes no more rows; the test goes on
-    unix_time, monotonic : clocks, in seconds
+    open_file : gives the file for a plan; called when the test starts. Its OSError becomes a warning
+    warn : called once, with a sentence, when a row cannot be written; the test goes on
+    unix_time, monotonic : clocks, seconds
     """
 
     def __init__(
@@ -134,11 +136,11 @@ class CsvSink:
 
     def start(self, start: RunStarted) -> None:
         self._start = start
-        self._keys = tuple((metric, key) for metric in start.transport.metrics for key in keys_of(metric))
+        self._keys = tuple((metric, key) for metric in start.transport.metrics for key in metric.keys)
         try:
             self._file = self._open_file(start.plan)
         except OSError as error:
-            self._fail(f"no rows are written: {reason(error)}")
+            self._fail(f"no rows are written: {system_reason(error)}")
         keys = (key for _, key in self._keys)
         self._write([*BASE, *keys, *LATENCY, ERROR])
 
@@ -156,7 +158,7 @@ class CsvSink:
             self.error(end.interrupted)
 
     def error(self, message: str) -> None:
-        """A row of its own. Before the test has started there is no file, and nothing to say of it."""
+        """Write a row with the error alone. Before the test has started there is no file for it."""
         if self._start is None:
             return
         about = self._about(ERROR, "", self._start.plan.direction.value)
@@ -192,6 +194,7 @@ class CsvSink:
             round(sample.bits_per_second),
             int(sample.omitted),
         ]
+        # A metric belongs to one side; its cell is empty if that end's figures are not known.
         ends = {one.side: one.values for one in known if one is not None}
         figures = [ends.get(metric.side, {}).get(key) for metric, key in self._keys]
         whole = latency.record() if latency is not None else {}
@@ -199,7 +202,7 @@ class CsvSink:
         self._write([*(field(value) for value in (*base, *figures)), ""])
 
     def _about(self, kind: str, side: str, direction: str) -> list[str]:
-        """The columns that every row has."""
+        """The columns that every row has, and an error's row as its only ones."""
         role, transport = (self._start.role.value, self._start.plan.transport) if self._start else ("", "")
         now = datetime.fromtimestamp(self._unix_time(), UTC).isoformat(timespec="milliseconds")
         return [kind, now, f"{self._monotonic():.6f}", role, side, direction, transport]
@@ -207,7 +210,7 @@ class CsvSink:
     def _write(self, fields: Sequence[str]) -> None:
         if self._file is None or self.failed or self._file.row(fields):
             return
-        cause = f": {reason(self._file.failure)}" if self._file.failure else ""
+        cause = f": {system_reason(self._file.failure)}" if self._file.failure else ""
         self._fail(f"no more rows go to {self._file.path}{cause}")
 
     def _fail(self, sentence: str) -> None:
@@ -215,20 +218,8 @@ class CsvSink:
         self._warn(f"{sentence}; the test continues")
 
 
-def reason(error: OSError) -> str:
-    """Why, with the file's name when the error knows it, without the number."""
-    text = error.strerror or str(error)
-    return f"{error.filename}: {text}" if error.filename else text
-
-
-def keys_of(metric: Metric) -> tuple[str, ...]:
-    """The CSV columns of one metric: its key, and its spread."""
-    spread = metric.spread and metric.kind is Kind.GAUGE
-    return (metric.key, *(f"{metric.key}_{name}" for name in SPREADS if spread))
-
-
 def field(value: Value) -> str:
-    """A cell: empty for None and for what is no number, six places at most."""
+    """Format a cell: empty for None, NaN and infinities; at most six decimals."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return f"{value:.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

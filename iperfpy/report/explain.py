@@ -1,4 +1,4 @@
-"""`--explain`: what every figure means, as the columns and the transport's metrics declare it."""
+"""`--explain`: the meaning of every figure, as the columns and the transport's metrics declare it."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from iperfpy.report.columns import NOT_AVAILABLE, columns_for
 
 WIDTH = 80
 CLOSING = f"""\
-Counts and percentages are of the interval, or in a summary of the whole test. Sizes are powers of 1024, \
-rates powers of 1000; the header says the unit (-f changes it). {NOT_AVAILABLE!r} and an empty field mean \
-not available; zero means zero. Under the summary, RTT idle is the shortest round trip of the control \
-connection before the test, loaded the senders' mean during it (least to most), and responsiveness 60 s / \
-loaded, in round trips per minute (RPM). A minimum, mean and maximum are KEY_min, KEY_mean and KEY_max."""
+Counts and percentages cover the interval, or in a summary the whole test. Sizes are powers of 1024, rates \
+powers of 1000; the header gives the units (-f changes them). {NOT_AVAILABLE!r} and an empty field mean not \
+available; zero means zero. The line RTT below the summary has the idle round-trip time, which is the \
+shortest one of the control connection before the test; the loaded one, which is the mean of the senders \
+during the test (minimum to maximum); and the responsiveness, 60 s / loaded, in round trips per minute \
+(RPM). Minimum, mean and maximum are KEY_min, KEY_mean and KEY_max."""
 
 
 def explanation(transport: Transport, rate_letter: str = "") -> Iterator[str]:
-    """The lines for one transport: the columns of its table, then what only CSV, JSON and -V have."""
+    """The lines for one transport: the columns of its table, then its figures without a column."""
     known = {metric.key: metric for metric in transport.metrics}
     columns = [
         (one.title, f"{one.keys}: {one.doc}{_note(known.get(one.keys))}")
         for one in columns_for(transport.metrics, rate_letter)
     ]
-    yield f"The table with --proto {transport.name}; before the colon, the name in CSV and JSON:"
+    yield f"The table of --proto {transport.name}; before the colon, a figure's name in CSV and JSON:"
     yield from _entries(columns)
     for side in Side:
         others = [metric for metric in transport.metrics if not metric.title and metric.side is side]
         if others:
-            yield from ("", f"Also in CSV, JSON and with -V, as the {side.value} knows it:")
+            yield from ("", f"Further figures of the {side.value}, in CSV, JSON and with -V:")
             yield from _entries([(metric.key, f"{metric.doc}{_note(metric)}") for metric in others])
     yield ""
     yield from textwrap.wrap(CLOSING, WIDTH)
 
 
 def _note(metric: Metric | None) -> str:
-    """What the declaration says beside the text."""
+    """A remark on the kind of the figure and on iperf3's name for it, or empty."""
     if metric is None:
         return ""
     parts = ["at the interval's end"] if metric.kind is Kind.GAUGE else []

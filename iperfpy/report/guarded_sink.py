@@ -1,4 +1,4 @@
-"""Keeps a report that cannot be written from ending the test that it reports."""
+"""A guard for a report: if the report cannot be written, the test goes on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from iperfpy.records import Row, RunEnded, RunStarted, Sink
 
 
 class GuardedSink:
-    """Passes everything on until the sink underneath fails to write; then `lost` hears of it, once.
-    `closed` hears of the end.
+    """Passes every record to a sink until that sink fails to write.
 
-    Only OSError is caught (a full disk, a closed pipe): anything else is a fault of this program.
+    Only OSError is caught (a full disk, a closed pipe): any other exception is a fault of this program.
+
+    Parameters
+    ----------
+    sink : the sink that writes
+    lost : called once, with the error of the first write that failed
+    closed : called when the sink is closed
     """
 
     def __init__(

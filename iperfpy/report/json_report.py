@@ -1,4 +1,4 @@
-"""`-J`, one document at the end, and `--json-stream`, a line for everything that happens."""
+"""`-J`: one document at the end. `--json-stream`: a line for every event, as it happens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from iperfpy.store.iperf3_document import (
 
 
 class JsonSink(Iperf3Document):
-    """iperf3's document, written once by `close`, whatever happened before."""
+    """Writes iperf3's document once, in `close`, also after a test that failed."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class JsonSink(Iperf3Document):
 
 
 class JsonStreamSink:
-    """`{"event": ..., "data": ...}`, one per line, flushed as it happens."""
+    """Writes `{"event": ..., "data": ...}`, one per line, and flushes each line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -59,7 +59,7 @@ class JsonStreamSink:
         self._event("end", {})
 
     def close(self) -> None:
-        """Every line is already out."""
+        """Every line has been written."""
 
     def _event(self, event: str, data: Any) -> None:
         line = json.dumps({"event": event, "data": data}, separators=(",", ":"), allow_nan=False)

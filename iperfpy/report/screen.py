@@ -1,7 +1,7 @@
-"""Where lines are printed: rich's colours on a terminal, plain text anywhere else.
+"""The places where lines are printed: a terminal, with rich's colours, or any other stream, as plain text.
 
-Both print the same characters. Neither folds a line: a table that does not fit is the terminal's
-to wrap, and a pipe gets whole lines, each as soon as it is complete.
+Both print the same characters. Neither folds a line: a terminal wraps a table that does not fit, and a pipe
+gets whole lines, each as soon as it is complete.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff]")
 
 
 class Screen(Protocol):
-    """Something that takes finished lines."""
+    """Prints finished lines."""
 
     @property
     def width(self) -> int | None:
-        """Characters that fit on a line; None where lines have no end."""
+        """Characters that fit on a line; None: no limit."""
 
-    def line(self, *spans: Span) -> None: ...
+    def line(self, *spans: Span) -> None:
+        """Print one line, made of the spans."""
 
 
 class PlainScreen:
-    """Text and nothing else, flushed line by line."""
+    """Writes plain text, and flushes every line."""
 
     def __init__(self, stream: TextIO, width: int | None = None) -> None:
         self._stream = stream
@@ -57,7 +58,7 @@ class PlainScreen:
 
 
 class StampedScreen:
-    """Puts the local time, as strftime writes it, before every line of another screen."""
+    """Starts every line of another screen with the local time, in a format of strftime."""
 
     def __init__(self, screen: Screen, format: str) -> None:
         self._screen = screen
@@ -73,7 +74,7 @@ class StampedScreen:
 
 
 class RichScreen:
-    """The same text through rich, which also knows NO_COLOR and dumb terminals."""
+    """Prints the same text through rich, which respects NO_COLOR and dumb terminals."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -92,7 +93,10 @@ class RichScreen:
 
 
 def screen_for(stream: TextIO, timestamps: str = "") -> Screen:
-    """The screen that suits the stream; rich is imported only for a terminal. `timestamps`: of every line."""
+    """The screen that suits the stream. Only a terminal needs rich, whose import takes a while.
+
+    `timestamps`: the format of the time before every line; empty: none.
+    """
     if timestamps:
         return StampedScreen(screen_for(stream), timestamps)
     if not stream.isatty():
@@ -103,12 +107,12 @@ def screen_for(stream: TextIO, timestamps: str = "") -> Screen:
 
 
 def printable(text: str) -> str:
-    """The text without control characters: titles, names and errors come from other machines."""
+    """The text with "?" for control characters: titles, names and errors may come from another machine."""
     return _CONTROL.sub("?", text)
 
 
 def _trimmed(spans: Sequence[Span]) -> list[Span]:
-    """The spans without trailing blanks, as the plain screen has them."""
+    """The spans without trailing blanks, as the plain screen prints them."""
     kept = list(spans)
     while kept:
         text, style = kept.pop()

@@ -1,6 +1,6 @@
 """A server's own report, kept for the client that asked for it (`--get-server-output`).
 
-It travels with the results, so it is bounded: a client may not make a server hold a day of intervals.
+It is sent with the results, so its size is bounded: no client can make a server keep a day of intervals.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ INTERVALS_LIMIT_BYTES, TEXT_LIMIT = 6 << 20, 1 << 20
 
 
 def server_output_sink(wording: Wording, *, as_json: bool) -> ServerOutputSink:
-    """What this server prints anyway, as JSON or as text."""
+    """A sink that keeps this server's report in the form in which the server prints it."""
     return ServerOutputDocument() if as_json else ServerOutputText(wording)
 
 
 class ServerOutputDocument(JsonSink):
-    """The JSON document. The intervals that would make it too long are left out, and it says so."""
+    """Keeps the JSON document. Intervals that would make it too long are left out and counted."""
 
     def __init__(self) -> None:
         super().__init__(io.StringIO())
@@ -47,7 +47,7 @@ class ServerOutputDocument(JsonSink):
 
 
 class ServerOutputText(TextSink):
-    """The table, as a file would have it."""
+    """Keeps the table, as it would stand in a file."""
 
     def __init__(self, wording: Wording) -> None:
         self._text = _BoundedText()
@@ -68,7 +68,7 @@ class ServerOutputText(TextSink):
 
 
 class _BoundedText(io.StringIO):
-    """Takes nothing while it is full."""
+    """Drops the text that is written while `full` is True."""
 
     full = False
 

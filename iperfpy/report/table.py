@@ -1,7 +1,7 @@
-"""How columns share a line: one header line where there is room, two and closer columns where there is not.
+"""The layout of a table: one header line if there is room, else two and narrower columns.
 
-A pipe always has room. On a terminal that is too narrow for the table, units move below the titles,
-gaps shrink and figures lose decimals before they lose their column; nothing is left out.
+A pipe always has room. On a terminal that is too narrow, units move below the titles, gaps shrink, and
+figures lose decimals; no column is left out.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from iperfpy.report.columns import Column, Line
 from iperfpy.report.screen import Span
 
 NOTES: Mapping[str, str] = {"(omitted)": "(o)", "sender": "snd", "receiver": "rcv"}
-"""What may stand at the end of a line, and how it is said when there is no room."""
+"""The notes at the end of a line, and their short forms for a narrow table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the columns of one table stand. `narrow`: two header lines; `brief`: short notes too."""
+    """The places of a table's columns. `narrow`: two header lines; `brief`: also short notes."""
 
     columns: tuple[Column, ...]
     narrow: bool = False
@@ -29,7 +29,7 @@ class Layout:
         return " " if self.narrow else "  "
 
     def heads(self) -> list[str]:
-        """The header, a line or two, without the label."""
+        """The one or two lines of the header, without the label."""
         if not self.narrow:
             return [self.gap.join(_placed(one, one.title, one.width) for one in self.columns)]
         words = [(one, *one.words) for one in self.columns]
@@ -39,7 +39,7 @@ class Layout:
         ]
 
     def cell(self, column: Column, line: Line) -> Span:
-        """One cell with the gap that follows it, and its style."""
+        """One cell, followed by its gap, and its style."""
         text = column.cell(line)
         if self.narrow:
             text = _placed(column, squeezed(text, column.narrow, column.left), column.narrow)
@@ -48,10 +48,11 @@ class Layout:
         return text + self.gap, column.style(line)
 
     def blank(self, column: Column, text: str) -> Span:
-        """A text in the place of a cell."""
+        """A text in a cell's place."""
         return _placed(column, text, column.narrow if self.narrow else column.width) + self.gap, ""
 
     def note(self, text: str) -> str:
+        """The note in the form that this layout has room for."""
         return NOTES.get(text, text) if self.brief else text
 
     @property
@@ -60,14 +61,19 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Characters from the first column to the last, the gap behind it included."""
+        """Characters from the first column to the end of the gap behind the last one."""
         widths = (one.narrow if self.narrow else one.width for one in self.columns)
         return sum(width + len(self.gap) for width in widths)
 
 
 def layout_for(columns: Sequence[Column], label: int, room: int | None) -> Layout:
-    """The roomiest layout that fits `room` characters behind a label of so many; None is room enough.
-    When none does, the smallest."""
+    """The widest layout that fits, or the narrowest one if none does.
+
+    Parameters
+    ----------
+    label : characters before the first column
+    room : characters of a line; None: no limit
+    """
     *tried, smallest = (
         Layout(tuple(columns), narrow, brief) for narrow in (False, True) for brief in (False, True)
     )
@@ -76,7 +82,7 @@ def layout_for(columns: Sequence[Column], label: int, room: int | None) -> Layou
 
 
 def squeezed(text: str, width: int, left: bool) -> str:
-    """The text without blanks, then decimals, that do not fit. Whole digits are never cut."""
+    """The text without the blanks, and then the decimals, that do not fit. Whole digits are never cut."""
     while len(text) > width and text != text.strip():
         text = text[:-1] if text.endswith(" ") else text[1:]
     while len(text) > width and not left and "." in text:

@@ -1,4 +1,9 @@
-"""The report for people: banner, a line per stream and interval, a summary."""
+"""The text report: a banner, a line per stream and interval, a summary.
+
+RunStarted --banner-->    the ends, the streams and, with -V, the settings
+Row ...    --columns.Line--> one line each, and a sum per direction
+RunEnded   -->            a line per stream and end, round-trip times, with -V all figures
+"""
 
 from __future__ import annotations
 
@@ -34,12 +39,18 @@ LABEL, LABEL_WITH_ROLE = 6, 12
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """What the user asked of the text: a unit, a title before every line, and how much of it."""
+    """The user's wishes for the text.
+
+    Parameters
+    ----------
+    rate_letter : iperf3's -f, or empty
+    title : printed before every line, or empty
+    verbose : True if all figures are shown (-V)
+    """
 
     rate_letter: str = ""
     title: str = ""
     verbose: bool = False
-    test_number: int = 0
 
 
 class TextSink:
@@ -47,8 +58,8 @@ class TextSink:
 
     Parameters
     ----------
-    screen : where the report goes
-    errors : where a test that failed or was interrupted is said to have been
+    screen : receives the report
+    errors : stream for warnings and for the closing error or interrupt line
     """
 
     def __init__(self, screen: Screen, errors: TextIO, wording: Wording = Wording()) -> None:
@@ -60,7 +71,7 @@ class TextSink:
         self._headed = False
 
     def connecting(self, options: ClientOptions) -> None:
-        """Said before anything can go wrong with it."""
+        """Name the server before anything can fail with it."""
         if self._wording.verbose:
             for text in program_lines():
                 self._say(text)
@@ -73,7 +84,7 @@ class TextSink:
         self._layout = layout_for(columns, indent, self._screen.width)
         for text in banner(start, self._wording.verbose):
             self._say(text)
-        self._warn(start.warnings)
+        self._print_warnings(start.warnings)
 
     def interval(self, rows: tuple[Row, ...]) -> None:
         if not self._headed:
@@ -94,7 +105,7 @@ class TextSink:
             self._say(text)
         if self._wording.verbose:
             self._particulars(end)
-        self._warn(end.warnings)
+        self._print_warnings(end.warnings)
         for text in server_output_lines(end):
             self._say(text)
         if end.interrupted:
@@ -107,15 +118,15 @@ class TextSink:
         self._errors.line((f"iperfpy: error - {message}", ""))
 
     def close(self) -> None:
-        """Nothing is held back, so there is nothing to do."""
+        """Every line has been printed."""
 
     @property
     def _started(self) -> RunStarted:
         if self._start is None:
-            raise RuntimeError("a report begins with start()")
+            raise RuntimeError("start() comes before any other record")
         return self._start
 
-    def _warn(self, warnings: Sequence[str]) -> None:
+    def _print_warnings(self, warnings: Sequence[str]) -> None:
         for warning in warnings:
             self._errors.line((f"iperfpy: warning - {warning}", ""))
 
@@ -168,7 +179,7 @@ class TextSink:
         return [total(group, metrics) for group in by_direction(rows) if len(group) > 1]
 
     def _particulars(self, end: RunEnded) -> None:
-        """What has no column: the other metrics, processor time, whatever the run adds."""
+        """Print the figures without a column: other metrics, processor time, further facts of the test."""
         start = self._started
         for group in by_direction(end.rows):
             row = total(group, start.transport.metrics)
@@ -181,7 +192,7 @@ class TextSink:
 
 
 def server_output_lines(end: RunEnded) -> Iterator[str]:
-    """The server's own report, as it came."""
+    """The lines of the server's own report, if it came with the results."""
     output = end.server_output
     if output:
         yield from ("", "Server output:")
@@ -190,17 +201,17 @@ def server_output_lines(end: RunEnded) -> Iterator[str]:
 
 
 def ended_by(end: RunEnded) -> str:
-    """What ended the test early, as iperf3 begins such a sentence."""
+    """The reason that ended the test early, after iperf3's word for it."""
     return f"{'error' if end.failed else 'interrupt'} - {end.interrupted}"
 
 
 def program_lines() -> tuple[str, str]:
-    """What runs, and where."""
+    """The version of the program, and the machine."""
     return f"iperfpy {__version__}", system_info()
 
 
 def banner(start: RunStarted, verbose: bool) -> Iterator[str]:
-    """Who talks to whom, one line each, and how fast at most."""
+    """The lines before the table: addresses, a rate limit and, if `verbose`, the parameters of the test."""
     plan = start.plan
     if verbose:
         yield f"Time: {time_of(start.unix_time)}"
@@ -247,7 +258,7 @@ def describe(start: RunStarted) -> str:
 
 
 def further_figures(row: Row, metrics: Sequence[Metric], letter: str = "") -> Iterator[str]:
-    """The metrics that have no column, each with what it means; those not available are left out."""
+    """The metrics without a column, each with its meaning. A metric that is not available has no line."""
     for metric in metrics:
         sample = row.of(metric.side)
         if metric.title or sample is None or sample.values.get(metric.key) is None:
@@ -258,7 +269,7 @@ def further_figures(row: Row, metrics: Sequence[Metric], letter: str = "") -> It
 
 
 def latency_line(latency: Latency) -> str:
-    """`RTT: 0.031 ms idle, 8.71 ms loaded (4.20 to 19.3); responsiveness 6889 RPM`, as far as it is known."""
+    """`RTT: 0.031 ms idle, 8.71 ms loaded (4.20 to 19.3); responsiveness 6889 RPM`, or a known part of it."""
     parts = []
     if latency.idle_rtt_us is not None:
         parts.append(f"{milliseconds(latency.idle_rtt_us)} ms idle")
@@ -274,17 +285,18 @@ def latency_line(latency: Latency) -> str:
 
 
 def cpu_line(end: RunEnded, start: RunStarted) -> str:
-    """Processor time of both ends, as per cent of one core."""
-    sends = {row.local.side for row in end.rows}
-    local = "/".join(sorted(side.value for side in sends))
-    remote = "/".join(sorted(side.value for side in Side if side not in sends or len(sends) > 1))
+    """The processor time of both ends, in per cent of one core, as iperf3 prints it."""
+    # With --bidir both ends are sender and receiver; else the peer has the side that this end has not.
+    sides = {row.local.side for row in end.rows}
+    local = "/".join(sorted(side.value for side in sides))
+    remote = "/".join(sorted(side.value for side in Side if side not in sides or len(sides) > 1))
     text = f"CPU Utilization: local/{local} {_cpu(end, 'host')}"
     return text + (f", remote/{remote} {_cpu(end, 'remote')}" if "remote_total" in end.cpu_percent else "")
 
 
-def _cpu(end: RunEnded, whose: str) -> str:
+def _cpu(end: RunEnded, prefix: str) -> str:
     whole, user, system = (
-        end.cpu_percent.get(f"{whose}_{part}", 0.0) for part in ("total", "user", "system")
+        end.cpu_percent.get(f"{prefix}_{part}", 0.0) for part in ("total", "user", "system")
     )
     return f"{whole:.1f}% ({user:.1f}%u/{system:.1f}%s)"
 

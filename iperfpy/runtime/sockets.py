@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 from dataclasses import dataclass
 
-from iperfpy.errors import ConnectError, ListenError, PlanError
+from iperfpy.errors import ConnectError, ListenError, PlanError, system_reason
 from iperfpy.options import ServerOptions
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.runtime.socket_options import MAPPED, bind_device
@@ -51,7 +50,9 @@ async def resolve(host: str, port: int, family: int) -> list[tuple[int, SocketAd
     try:
         found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise ConnectError(f"cannot find the host {host}{_of_family(family)}: {reason(error)}") from error
+        raise ConnectError(
+            f"cannot find the host {host}{_of_family(family)}: {system_reason(error)}"
+        ) from error
     return [(int(each[0]), each[4]) for each in found]
 
 
@@ -82,7 +83,7 @@ def bind(sock: socket.socket, local: SocketAddress) -> None:
     try:
         sock.bind(local)
     except OSError as error:
-        raise PlanError(f"cannot bind to {local[0]} port {local[1]}: {reason(error)}") from error
+        raise PlanError(f"cannot bind to {local[0]} port {local[1]}: {system_reason(error)}") from error
 
 
 def set_no_delay(sock: socket.socket) -> None:
@@ -163,7 +164,7 @@ async def listen(options: ServerOptions) -> socket.socket:
         family, address, dual = await _listening_address(options)
         return _listen_at(family, address, dual, options.sockets.device)
     except OSError as error:
-        raise ListenError(f"cannot listen on {where}: {reason(error)}") from error
+        raise ListenError(f"cannot listen on {where}: {system_reason(error)}") from error
     except ConnectError as error:
         raise ListenError(f"cannot listen on {where}: {error}") from error
 
@@ -212,25 +213,6 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
-
-
-def reason(error: BaseException) -> str:
-    """Why the system refused, without numbers and names of calls."""
-    known = {
-        errno.EADDRINUSE: "the port is in use",
-        errno.EADDRNOTAVAIL: "the address is not one of this machine",
-        errno.EACCES: "permission denied",
-        errno.ECONNREFUSED: "connection refused",
-        errno.ECONNRESET: "connection reset",
-        errno.ENETUNREACH: "network unreachable",
-        errno.EHOSTUNREACH: "host unreachable",
-        errno.ETIMEDOUT: "no answer",
-    }
-    if isinstance(error, socket.gaierror):
-        return (error.strerror or "unknown name").lower()
-    if isinstance(error, OSError):
-        return known.get(error.errno or 0) or (error.strerror or str(error)).lower()
-    return str(error)
 
 
 def _of_family(family: int) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from iperfpy.control.framing import encode_cookie
+from iperfpy.errors import system_reason
 from iperfpy.protocols.contract import SocketAddress, Stream
 from iperfpy.protocols.errors import PathError
-from iperfpy.runtime.sockets import any_address, bind, is_ipv6, new_socket, reason, with_port
+from iperfpy.runtime.sockets import any_address, bind, is_ipv6, new_socket, with_port
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ class NetworkClientPort:
         except OSError as error:
             sock.close()
             host, port = self._remote[:2]
-            raise PathError(f"cannot connect to {host} port {port}: {reason(error)}") from error
+            raise PathError(f"cannot connect to {host} port {port}: {system_reason(error)}") from error
         except BaseException:
             sock.close()
             raise

@@ -22,7 +22,7 @@ from iperfpy.protocols.metrics import Metric, Side, Value
 from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.protocols.settings import Settings
 from iperfpy.records import ConnectedStream, Latency, Row, RunEnded, RunStarted, Sample, ServerOutput
-from iperfpy.store.iperf3_document import INTERRUPTED, keys_of
+from iperfpy.store.iperf3_document import INTERRUPTED
 
 Json = Mapping[str, Any]
 
@@ -193,7 +193,7 @@ def _summary_row(start: RunStarted, entry: Json) -> Row:
 
 def _sample(metrics: Sequence[Metric], side: Side, stretch: Json, figures: Json) -> Sample:
     """A sample whose times and bytes stand in `stretch`, and whose metrics in `figures`."""
-    keys = [key for metric in metrics if metric.side is side for key in keys_of(metric)]
+    keys = [key for metric in metrics if metric.side is side for key in metric.keys]
     values: dict[str, Value] = {key: figures[key] for key in keys if key in figures}
     return Sample(
         stream=figures["stream"],

@@ -340,15 +340,10 @@ def _ours(start: RunStarted, row: Row, sample: Sample) -> Json:
     }
 
 
-def keys_of(metric: Metric) -> tuple[str, ...]:
-    """Our keys of one metric: its own, and those of its minimum, mean and maximum."""
-    return (metric.key, *(f"{metric.key}_{name}" for name in SPREADS if metric.spread))
-
-
 def _own_names(metrics: Sequence[Metric], side: Side, sample: Sample | None) -> Json:
     """Every figure of one end under our key, null where it is not available."""
     values: Mapping[str, Value] = sample.values if sample is not None else {}
-    return {key: values.get(key) for metric in metrics if metric.side is side for key in keys_of(metric)}
+    return {key: values.get(key) for metric in metrics if metric.side is side for key in metric.keys}
 
 
 def _iperf3_names(start: RunStarted, side: Side, sample: Sample | None, *, summary: bool = False) -> Json:

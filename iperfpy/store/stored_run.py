@@ -25,7 +25,7 @@ from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
 from iperfpy.store.document_reader import read_end, read_intervals, read_start
-from iperfpy.store.iperf3_document import INTERRUPTED, Iperf3Document, keys_of
+from iperfpy.store.iperf3_document import INTERRUPTED, Iperf3Document
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -222,7 +222,7 @@ class Run:
     @property
     def figures(self) -> tuple[str, ...]:
         """The names that `column` and `total` take."""
-        return (*BASE_FIGURES, *(key for metric in self._metrics() for key in keys_of(metric)))
+        return (*BASE_FIGURES, *(key for metric in self._metrics() for key in metric.keys))
 
     def total(
         self, name: str, *, stream: int = 0, direction: Direction | None = None, side: Side | None = None
@@ -395,9 +395,9 @@ def metric_of(name: str, metrics: tuple[Metric, ...]) -> Metric | None:
     if name in BASE_FIGURES:
         return None
     for metric in metrics:
-        if name in keys_of(metric):
+        if name in metric.keys:
             return metric
-    known = (*BASE_FIGURES, *(key for metric in metrics for key in keys_of(metric)))
+    known = (*BASE_FIGURES, *(key for metric in metrics for key in metric.keys))
     raise KeyError(f"no figure {name!r}; there are {', '.join(known)}")
 
 

@@ -22,7 +22,7 @@ from iperfpy.cli.outputs import Outputs
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Parsed, duration
 from iperfpy.control.plan_limits import SECOND_US
-from iperfpy.errors import IperfpyError
+from iperfpy.errors import IperfpyError, system_reason
 from iperfpy.local_server import LocalServer
 from iperfpy.options import ClientOptions, OutputOptions
 from iperfpy.plan import Direction, Plan
@@ -32,7 +32,6 @@ from iperfpy.protocols.metrics import Side
 from iperfpy.protocols.registry import transports
 from iperfpy.records import Row
 from iperfpy.report.columns import NOT_AVAILABLE, Column, Line, columns_for
-from iperfpy.report.csv_report import reason
 from iperfpy.report.screen import Screen, Span, screen_for
 from iperfpy.report.table import Layout, layout_for
 from iperfpy.runtime import event_loop
@@ -199,7 +198,7 @@ def main(argv: Sequence[str]) -> int:
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
     except OSError as error:
-        return complain(f"cannot write a report: {reason(error)}")
+        return complain(f"cannot write a report: {system_reason(error)}")
     except (IperfpyError, TransportError) as error:
         return complain(str(error))
     except asyncio.CancelledError:  # the second signal cancels the task that runs a test

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import signal
 import sys
@@ -93,6 +92,8 @@ def _ignore() -> None:
 
 def _client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int:
     """Check the plan, open the reports, measure. Raises `IperfpyError` before the reports are open."""
+    import asyncio
+
     from iperfpy.cli.outputs import Outputs
     from iperfpy.endpoint.client import run_client
     from iperfpy.endpoint.preflight import check_here
@@ -123,6 +124,8 @@ def _client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int:
 
 def _server(options: ServerOptions, output: OutputOptions, on_ready: Callable[[], None]) -> int:
     """Serve until told to stop, or for one test (-1). Raises `IperfpyError`."""
+    import asyncio
+
     from iperfpy.cli.outputs import Outputs
     from iperfpy.endpoint.server import run_server
     from iperfpy.runtime import event_loop

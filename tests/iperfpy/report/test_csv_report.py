@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from iperfpy.errors import system_reason
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.metrics import Kind, Metric
-from iperfpy.report.csv_report import BASE, LATENCY, CsvFile, CsvSink, field, keys_of, open_default, reason
+from iperfpy.report.csv_report import BASE, LATENCY, CsvFile, CsvSink, field, open_default
 from iperfpy.report.guarded_sink import GuardedSink
 from tests.iperfpy.report.scenes import (
     Scene,
@@ -49,7 +50,7 @@ def test_a_row_per_stream_and_interval_and_a_typed_summary(tmp_path: Path) -> No
         *[("summary", "1"), ("summary", "3"), ("sum", "sum")],
         ("error", ""),
     ]
-    figures = sum(len(keys_of(metric)) for metric in SceneTransport.metrics)
+    figures = sum(len(metric.keys) for metric in SceneTransport.metrics)
     assert len(rows[0]) == len(BASE) + figures + len(LATENCY) + 1
     assert {row["error"] for row in rows[:-1]} == {""}
     assert set(rows[-1].values()) == {
@@ -217,10 +218,10 @@ def test_a_name_says_when_what_and_which_direction(tmp_path: Path) -> None:
 
 
 def test_only_gauges_have_a_spread() -> None:
-    assert keys_of(Metric("rtt_us", "", kind=Kind.GAUGE, spread=True)) == (
+    assert Metric("rtt_us", "", kind=Kind.GAUGE, spread=True).keys == (
         *("rtt_us", "rtt_us_min", "rtt_us_mean", "rtt_us_max"),
     )
-    assert keys_of(Metric("sent", "", spread=True)) == ("sent",)
+    assert Metric("sent", "", spread=True).keys == ("sent",)
 
 
 @pytest.mark.parametrize(
@@ -241,8 +242,8 @@ def test_fields(value: int | float | str | None, text: str) -> None:
 
 
 def test_reasons_name_the_file_and_not_the_number() -> None:
-    assert reason(PermissionError(13, "Permission denied", "/x")) == "/x: Permission denied"
-    assert reason(OSError("odd")) == "odd"
+    assert system_reason(PermissionError(13, "Permission denied", "/x")) == "/x: Permission denied"
+    assert system_reason(OSError("odd")) == "odd"
 
 
 def test_a_report_that_cannot_be_written_does_not_end_the_test() -> None:
