@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Most tests with real sockets wait more than they compute: twice the processors keep them busy.
 WORKERS ?= 4
 
-.PHONY: demo test check lint types bench truth picture sim seed setup clean
+.PHONY: demo test check wheel-check lint types bench truth picture sim seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -19,6 +19,10 @@ test: lint types
 # Lint, types and the tests in virtual time: no sockets of other programs, no waiting.
 check: lint types
 	$(BIN)/python -m pytest -q -n 2 -m 'not live and not interop and not slow and not alone'
+
+# Builds sdist and wheel, installs the wheel alone and runs it from an empty folder.
+wheel-check: $(VENV)/.dev-installed
+	$(BIN)/python .ci/wheel-check
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

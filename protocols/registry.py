@@ -1,8 +1,8 @@
 """Every transport that can be named on a command line.
 
-Built-in and third-party transports are found the same way: entry points in the group
-`iperfpy.transports`, each naming a `Transport` subclass. The registry is the list of choices;
-there is no other.
+An entry point names a `Transport` subclass: those of plug-ins come from the group `iperfpy.transports` of
+installed packages, the built-in ones from the table below, so that a checkout runs without an installation.
+The registry is the list of choices; there is no other.
 
     transports()          name -> transport, those that could be loaded
     unusable()            name -> reason, the plug-ins that could not
@@ -23,15 +23,18 @@ from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.settings import setting_fields
 
 GROUP = "iperfpy.transports"
-DISTRIBUTION = "iperfpy"
-BUILT_IN = ("tcp", "udp", "kcp", "kcp-bbr")
-"""The order in which the transports of this distribution are listed."""
+BUILT_IN = {
+    "tcp": "iperfpy.protocols.tcp:Tcp",
+    "udp": "iperfpy.protocols.udp:Udp",
+    "kcp": "iperfpy.protocols.kcp:Kcp",
+    "kcp-bbr": "iperfpy.protocols.kcp:KcpBbr",
+}
+"""Name -> class of each transport of this distribution, in the order in which they are listed."""
 
 
 class _Registry(NamedTuple):
     loaded: dict[str, Transport]
     unusable: dict[str, str]
-    own: frozenset[str]
 
 
 def transports() -> Mapping[str, Transport]:
@@ -41,8 +44,7 @@ def transports() -> Mapping[str, Transport]:
 
 def built_in_transports() -> Mapping[str, Transport]:
     """The transports of this distribution, without those of plug-ins."""
-    found = _registry()
-    return {name: one for name, one in found.loaded.items() if name in found.own}
+    return {name: one for name, one in transports().items() if name in BUILT_IN}
 
 
 def unusable() -> Mapping[str, str]:
@@ -69,7 +71,9 @@ def unknown_transport(name: str, known: Iterable[str]) -> SettingsError:
 def _registry() -> _Registry:
     loaded: dict[str, Transport] = {}
     broken: dict[str, str] = {}
-    entries = sorted(entry_points(group=GROUP), key=lambda entry: (not _is_own(entry), _order(entry.name)))
+    own = [EntryPoint(name, value, GROUP) for name, value in BUILT_IN.items()]
+    plugins = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+    entries = [*own, *(entry for entry in plugins if BUILT_IN.get(entry.name) != entry.value)]
     for entry in entries:
         try:
             made = _load(entry)
@@ -79,8 +83,7 @@ def _registry() -> _Registry:
             broken[entry.name] = f"transport {entry.name!r} ({entry.value}) cannot be loaded: {reason[0]}"
         else:
             loaded.setdefault(entry.name, made)  # ours comes first: no plug-in replaces it
-    own = frozenset(entry.name for entry in entries if _is_own(entry))
-    return _Registry(loaded, broken, own)
+    return _Registry(loaded, broken)
 
 
 def _load(entry: EntryPoint) -> Transport:
@@ -92,11 +95,3 @@ def _load(entry: EntryPoint) -> Transport:
         raise ValueError(f"it calls itself {made.name!r}")
     setting_fields(made.settings)  # raises TypeError for a type that cannot be a flag
     return made
-
-
-def _is_own(entry: EntryPoint) -> bool:
-    return entry.dist is not None and entry.dist.name == DISTRIBUTION
-
-
-def _order(name: str) -> tuple[int, str]:
-    return (BUILT_IN.index(name) if name in BUILT_IN else len(BUILT_IN), name)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from iperfpy.protocols import registry
 from tests.interop.free_port import free_port
 
 IMPORTS_NOTHING = "import no_such_module_anywhere\n"
@@ -110,3 +111,15 @@ def test_a_test_over_tcp_runs_beside_a_broken_plugin(tmp_path: Path) -> None:
         done = iperfpy(environment, "-c", "127.0.0.1", "-p", port, "-n", "1M")
         assert done.returncode == 0, done.stderr
         assert serving.wait(30) == 0
+
+
+def test_a_checkout_without_installed_metadata_has_the_built_in_transports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: ())
+    registry._registry.cache_clear()
+    try:
+        assert list(registry.transports()) == list(registry.BUILT_IN)
+        assert registry.built_in_transports() == registry.transports()
+    finally:
+        registry._registry.cache_clear()
