@@ -1,4 +1,4 @@
-"""`iperfpy/protocols` links to `protocols/`: lint and type checks must read each file once, not by both names."""
+"""`iperfpy/protocols` links to `protocols/`: ruff and mypy must read each file there once, not twice."""
 
 from __future__ import annotations
 
