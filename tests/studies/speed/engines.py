@@ -57,9 +57,8 @@ def ours(name: str, window: int, segments: int, loss: float = 0.0) -> dict[str, 
 def memory(name: str, window: int) -> dict[str, float]:
     """Measure the peak memory of a process whose sender fills its window, with every module of the program
     loaded. The receiver is in the same process, but buffers nothing, because everything arrives in order."""
-    import iperfpy.cli.outputs
-    import iperfpy.endpoint.client
-    import iperfpy.endpoint.server  # noqa: F401  loaded for its size
+    import iperfpy.api
+    import iperfpy.cli.outputs  # noqa: F401  loaded for its size
 
     path = warmed_path(name, window, 0.0)
     sending = path.sender.sending

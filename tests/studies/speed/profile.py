@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 from tests.studies.speed.processes import run_both
-from tests.studies.speed.programs import HOST, duration, of_iperf3_json
+from tests.studies.speed.programs import HOST, duration, of_run
 
 UNIT_BYTES = 65_536
 INTERVAL_S = 0.001
@@ -162,7 +162,7 @@ def profile(transport: str, length_s: float) -> tuple[float, dict[str, Figures]]
             return command("send", *flags)
 
         both = run_both(serve, send, "tcp", {}, length_s + 30.0)
-        units = of_iperf3_json(both.client.output, transport).bytes / UNIT_BYTES
+        units = of_run(both.client.output, transport).bytes / UNIT_BYTES
         return units, {end: json.loads(Path(file).read_text()) for end, file in files.items()}
 
 

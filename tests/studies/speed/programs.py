@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from iperfpy import DocumentError, Run
 from tests.studies.speed.contestants import Figures, Pair, Received, Send, Serve, Watch, parse
 from tests.studies.speed.processes import Both, RunError
 
@@ -48,7 +49,7 @@ def ours(
         return (*iperfpy(), "-c", HOST, "-p", str(port), "-J", *duration(seconds), *flags)
 
     def received(both: Both) -> Received:
-        return of_iperf3_json(both.client.output, name)
+        return of_run(both.client.output, name)
 
     return Pair(
         name,
@@ -83,8 +84,24 @@ def iperf3(name: str, *flags: str, watch: Callable[[float], Watch] | None = None
     return Pair(name, serve, send, received, why_missing=missing, reverse="-R" in flags, watch=watch)
 
 
+def of_run(text: str, name: str) -> Received:
+    """Read the receiver's count from our own JSON, and the rate error of the sender's seconds."""
+    try:
+        run = Run.from_document(parse(text, name))
+    except DocumentError as error:
+        raise RunError(f"{name}: {error}") from error
+    if not run.complete:
+        raise RunError(f"{name}: {run.error}")
+    counted = Received(run.total("bytes"), run.total("seconds"))
+    seconds = run.column("bits_per_second")[run.column("seconds") > 0.5]
+    if run.plan.rate_bps and len(seconds):
+        worst = float(abs(seconds - run.plan.rate_bps).max())
+        counted.figures["rate_error_percent"] = 100 * worst / run.plan.rate_bps
+    return counted
+
+
 def of_iperf3_json(text: str, name: str) -> Received:
-    """Read the receiver's count from iperf3's or our own JSON, and the rate error of the sender's seconds."""
+    """Read the receiver's count from iperf3's JSON, and the rate error of the sender's seconds."""
     said = parse(text, name)
     try:
         total = said["end"]["sum_received"]

@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import socket
-from collections.abc import Set
+from collections.abc import Callable, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from iperfpy import Interval, Plan, Run, RunEnded, RunStarted, Sample, Side, transports
+from iperfpy import Row as RunRow
+from iperfpy.plan import Role
 from tests.studies.speed import ways
 from tests.studies.speed.__main__ import main
 from tests.studies.speed.cases import Group, chosen
-from tests.studies.speed.contestants import Figures, parse
+from tests.studies.speed.contestants import Figures, Received, parse
 from tests.studies.speed.processes import Program, RunError, free_port, started, wait_listening
-from tests.studies.speed.programs import KcpGo, of_iperf3_json
+from tests.studies.speed.programs import KcpGo, of_iperf3_json, of_run
 from tests.studies.speed.rows import remarks
 from tests.studies.speed.run import Measured, measure
 from tests.studies.speed.summary import Row, Verdict, result
@@ -209,10 +213,27 @@ def test_the_receivers_count_and_the_worst_second() -> None:
     assert counted.figures == {"rate_error_percent": pytest.approx(2.0)}
 
 
+def test_our_own_report_is_read_as_a_run() -> None:
+    transport = transports()["tcp"]
+    plan = Plan("tcp", transport.settings(), rate_bps=1000)
+    started = RunStarted(plan, transport, Role.CLIENT, ("127.0.0.1", 5201), True, "cookie", (), 0.0)
+    sent = [Sample(1, Side.SENDER, at * 10**6, (at + 1) * 10**6, size) for at, size in enumerate((130, 120))]
+    last = Sample(1, Side.SENDER, 2_000_000, 2_100_000, 90)  # not a whole second
+    ended = RunEnded((RunRow(1, last, Sample(1, Side.RECEIVER, 0, 2_000_000, 250)),), {})
+    intervals = tuple(Interval.of((RunRow(1, one),), transport) for one in (*sent, last))
+    counted = of_run(json.dumps(Run(started, intervals, ended).document()), "x")
+    assert (counted.bytes, counted.seconds) == (250, 2.0)
+    assert counted.figures == {"rate_error_percent": pytest.approx(4.0)}
+    stopped = Run(started, intervals, replace(ended, interrupted="stopped"), "stopped")
+    with pytest.raises(RunError, match="x: stopped"):
+        of_run(json.dumps(stopped.document()), "x")
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"end": {}, "error": "refused"}', "no JSON"])
-def test_a_report_without_figures_is_a_failed_run(text: str) -> None:
+@pytest.mark.parametrize("read", [of_run, of_iperf3_json])
+def test_a_report_without_figures_is_a_failed_run(read: Callable[[str, str], Received], text: str) -> None:
     with pytest.raises(RunError):
-        of_iperf3_json(text, "x")
+        read(text, "x")
     with pytest.raises(RunError):
         parse("[1]", "x")
 
