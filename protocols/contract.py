@@ -112,18 +112,23 @@ class Channel(ABC):
 
 
 class ClientPort(Protocol):
-    """What a client's transport may ask of the program."""
+    """Services of the program for a transport at the client, for one test."""
 
     @property
     def remote(self) -> SocketAddress:
-        """The server's address and port, for TCP and UDP alike."""
+        """The server's address and port, for TCP and for the UDP port that transports share."""
+
+    @property
+    def remote_udp(self) -> SocketAddress:
+        """The server's address and the UDP port of this transport: the port that the server announced for it
+        (`Transport.own_udp_port`), else that of `remote`."""
 
     def local(self, stream: Stream) -> SocketAddress | None:
-        """Where to bind this stream's socket (-B, --cport), or None."""
+        """The address to bind this stream's socket to (-B, --cport), or None."""
 
     def prepare(self, sock: socket.socket) -> None:
-        """To be called with every data socket that the transport makes itself, before it is bound: what the
-        user wants of it (an interface, a flow label)."""
+        """Apply the user's socket options (an interface, a flow label). A transport calls it with every data
+        socket that it makes itself, before it binds it."""
 
     async def connection(
         self, stream: Stream, prepare: Callable[[socket.socket], None] | None = None, protocol: int = 0
@@ -134,7 +139,12 @@ class ClientPort(Protocol):
 
 
 class ServerPort(Protocol):
-    """What a server's transport may ask of the program."""
+    """Services of the program for a transport at the server, for one test.
+
+    The server owns its port number, in TCP and in UDP: no transport binds it. A transport takes TCP
+    connections with `connection`, shares the UDP port with `datagrams.server_port.shared_udp(port)`, or
+    declares `Transport.own_udp_port` and gets a UDP port of its own with `own_udp`.
+    """
 
     @property
     def local(self) -> SocketAddress:
@@ -142,18 +152,24 @@ class ServerPort(Protocol):
 
     @property
     def client(self) -> SocketAddress:
-        """Where this test's control connection comes from."""
+        """The client's address and the port of its control connection."""
 
     def prepare(self, sock: socket.socket) -> None:
-        """To be called with every data socket that the transport makes itself: what the server's owner wants
-        of it (an interface)."""
+        """Apply the socket options of the server's user (an interface). A transport calls it with every data
+        socket that it makes itself."""
 
     async def connection(self) -> socket.socket:
         """The next TCP connection that presents this test's cookie, non-blocking."""
 
     def shared(self, open: Callable[[SocketAddress], T]) -> T:
-        """What `open(local)` made the first time this server was asked for it: a listener that all
-        tests share. It is closed (its `close()` called) with the server."""
+        """The object that `open(local)` makes, once per server: all tests share it. The server calls its
+        `close()` when it ends."""
+
+    def own_udp(self, open: Callable[[socket.socket], T]) -> T:
+        """The object that `open(sock)` makes, once per server, over this transport's own UDP socket: bound,
+        non-blocking, its port number announced to the client. All tests of the transport share it. The server
+        calls its `close()` when it ends, and then closes the socket. Only for a transport that declares
+        `Transport.own_udp_port`."""
 
 
 class Iperf3Options(NamedTuple):
@@ -208,6 +224,8 @@ class Transport(ABC):
     """True if all data that was sent arrives, once and in order."""
     datagrams: ClassVar[bool] = False
     """True if a block is a datagram and never cut; False: a load is a stream of bytes, cut anywhere."""
+    own_udp_port: ClassVar[bool] = False
+    """True if the server opens a UDP port for this transport alone and announces it to the client."""
     rate_bps: ClassVar[int] = 0
     """The rate (-b) when the user gives none; 0: unlimited."""
     block_limits: ClassVar[tuple[int, int]] = (1, 1024 * 1024)

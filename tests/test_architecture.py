@@ -35,7 +35,7 @@ from tests.architecture import (
 MODULES = product()
 
 P = "iperfpy.protocols"
-BASE = {f"{P}.{name}" for name in ("contract", "metrics", "settings", "errors", "units")}
+BASE = {f"{P}.{name}" for name in ("contract", "addresses", "metrics", "settings", "errors", "units")}
 RECORDS = {f"iperfpy.{name}" for name in ("plan", "options", "records", "errors")} | {P}
 API = ("iperfpy.api", "iperfpy.measure_keywords", "iperfpy.local_server")
 

@@ -16,7 +16,7 @@ and its settings as top-level parameters. No transport is named in this file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from iperfpy import __version__
@@ -77,15 +77,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """How an iperfpy server greets an iperfpy client."""
+    """The greeting of an iperfpy server to an iperfpy client. `udp_ports`: name -> port number, for each
+    transport that has a UDP port of its own (`Transport.own_udp_port`)."""
 
     version: str
     transports: tuple[str, ...]
+    udp_ports: Mapping[str, int] = field(default_factory=dict)
 
 
-def encode_hello(transports: Iterable[str]) -> dict[str, Any]:
-    """The server's greeting."""
-    return {"version": __version__, "transports": list(transports)}
+def encode_hello(transports: Iterable[str], udp_ports: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """The server's greeting. Without `udp_ports`, its key is left out."""
+    body: dict[str, Any] = {"version": __version__, "transports": list(transports)}
+    return body | ({"udp_ports": dict(udp_ports)} if udp_ports else {})
 
 
 def decode_hello(body: Mapping[str, Any]) -> Hello:
@@ -93,7 +96,12 @@ def decode_hello(body: Mapping[str, Any]) -> Hello:
     names = body.get("transports")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ProtocolError("the server sent a greeting without a list of transports")
-    return Hello(clean(str(body.get("version", ""))), tuple(clean(name) for name in names))
+    ports = body.get("udp_ports", {})
+    if not isinstance(ports, Mapping) or not all(
+        type(port) is int and 0 < port < 65536 for port in ports.values()
+    ):
+        raise ProtocolError("the server sent a greeting with UDP ports that are none")
+    return Hello(clean(str(body.get("version", ""))), tuple(clean(name) for name in names), dict(ports))
 
 
 def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | None) -> dict[str, Any]:
@@ -242,11 +250,11 @@ def _settings(transport: Transport, body: Mapping[str, Any], own: Mapping[str, A
 def _iperf3_settings(settings: type[Settings], body: Mapping[str, Any]) -> dict[str, Any]:
     """The top-level parameters that are settings, read as iperf3 reads them: a flag is on when present."""
     found: dict[str, Any] = {}
-    for field in setting_fields(settings):
-        key = field.wire_key
+    for setting in setting_fields(settings):
+        key = setting.wire_key
         if key not in body:
             continue
-        kind, value = field.kind, body[key]
+        kind, value = setting.kind, body[key]
         if kind is bool:
             found[key] = True
         else:

@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from iperfpy.control.framing import COOKIE_BYTES, State, decode_cookie, encode_state
 from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.options import SocketOptions
+from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.runtime.socket_options import limit_unacknowledged
-from iperfpy.runtime.sockets import close_gently, plain
+from iperfpy.runtime.sockets import close_gently
 
 HELD_UP_S = 1.0
 """How long an earlier connection without a cookie may hold up a later one of the same host."""

@@ -147,14 +147,17 @@ class _Client:
     async def run(self, transport: Transport) -> None:
         """The whole test. Raises `IperfpyError`."""
         wire, remote, local = await self._open()
-        self._check_server(transport.iperf3.key)
+        self._check_server(transport)
         convs = make_convs(self._plan) if self._hello else ()
         body = encode_parameters(self._plan, transport, convs or None)
         wire.session.allow_streams(self._plan.stream_count)
         wire.send(Send.PARAMETERS, body | self._token())
         await wire.signal(self._deadlines.reply_s, State.CREATE_STREAMS)
         wanted = partial(prepare, options=self._options.sockets, remote=remote)
-        port = NetworkClientPort(remote, wire.session.cookie, local, self._options.client_port, wanted)
+        udp_port = self._hello.udp_ports.get(transport.name, 0) if self._hello else 0
+        port = NetworkClientPort(
+            remote, wire.session.cookie, local, self._options.client_port, wanted, udp_port
+        )
         for stream in make_streams(self._plan, convs, client=True):
             await self._connect(transport, stream, port)
         await wire.signal(self._deadlines.streams_s, State.TEST_START)
@@ -263,11 +266,11 @@ class _Client:
             raise _RefusedError(f"the server at {where} closed the connection at once") from error
         return wire
 
-    def _check_server(self, iperf3_key: str) -> None:
+    def _check_server(self, transport: Transport) -> None:
         """Whether this server can run this test at all: said before anything starts."""
         name, host = self._plan.transport, self._options.host
         if self._hello is None:
-            if not iperf3_key:
+            if not transport.iperf3.key:
                 needs = f"which cannot run {name}: that needs iperfpy at both ends"
                 raise PlanError(f"{host} runs a stock iperf3 server, {needs}")
             if self._plan.omit_us % 1_000_000:
@@ -275,6 +278,8 @@ class _Client:
         elif name not in self._hello.transports:
             known = ", ".join(self._hello.transports)
             raise PlanError(f"the server {host} does not know the transport {name} (it has: {known})")
+        elif transport.own_udp_port and name not in self._hello.udp_ports:
+            raise PlanError(f"the server {host} has no UDP port for {name}")
 
     # -- streams
 

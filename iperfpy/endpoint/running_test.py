@@ -19,6 +19,7 @@ from iperfpy.control.session import Send
 from iperfpy.endpoint.control_connection import ControlConnection
 from iperfpy.errors import InterruptError, IperfpyError, LateError, ProtocolError
 from iperfpy.plan import Direction, Plan, Role
+from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.metrics import Side
 from iperfpy.records import (
@@ -34,7 +35,7 @@ from iperfpy.records import (
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.event_loop import now_us
-from iperfpy.runtime.sockets import plain, socket_facts
+from iperfpy.runtime.sockets import socket_facts
 from iperfpy.sampling.loaded_latency import latency
 from iperfpy.sampling.pairing import RowPairing
 from iperfpy.sampling.sums import across

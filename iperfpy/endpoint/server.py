@@ -228,6 +228,11 @@ class _Server:
         """Held by the one test of a host whose streams are known by nothing but where they come from."""
         return self._turns.setdefault(host, asyncio.Lock())
 
+    def own_udp_ports(self) -> dict[str, int]:
+        """The UDP ports of transports that do not share the server's, by name; none for built-in ones."""
+        wanted = partial(prepare, options=self.options.sockets)
+        return self.shared.own_udp_ports(transports().values(), self.acceptor.local, wanted)
+
     def running(self) -> list[ServedTest]:
         """The tests that were accepted."""
         return [test for test in self._tests.values() if test.accepted]
@@ -289,7 +294,7 @@ class ServedTest:
     async def _test(self) -> None:
         wire, deadlines = self._wire, self._deadlines
         if wire.session.extended:
-            wire.send(Send.HELLO, encode_hello(transports()))
+            wire.send(Send.HELLO, encode_hello(transports(), self._server.own_udp_ports()))
         wire.send(Send.PARAM_EXCHANGE)
         body = await wire.document(deadlines.reply_s, "its parameters")
         self._authorize(body)
@@ -390,7 +395,9 @@ class ServedTest:
                     raise LateError("another client of this host has still not opened its streams") from error
             queue = server.acceptor.expect(self.cookie, plan.stream_count)
             wanted = partial(prepare, options=server.options.sockets)
-            port = NetworkServerPort(server.acceptor.local, self._address, queue, server.shared, wanted)
+            port = NetworkServerPort(
+                server.acceptor.local, self._address, queue, server.shared, wanted, plan.transport
+            )
             accepting = asyncio.create_task(self._accept_all(request, port))
             await asyncio.sleep(0)
             if not accepting.done():

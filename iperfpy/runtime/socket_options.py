@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from iperfpy.errors import PlanError
 from iperfpy.options import SocketOptions
 from iperfpy.plan import Plan
+from iperfpy.protocols.addresses import MAPPED
 from iperfpy.protocols.contract import SocketAddress
 
-MAPPED = "::ffff:"
 IE_SET_TOS, IE_INIT_STREAM = 125, 201
 SO_MAX_PACING_RATE = 47
 IPV6_FLOWLABEL_MGR, IPV6_FLOWINFO_SEND = 32, 33

@@ -10,22 +10,11 @@ from dataclasses import dataclass
 from iperfpy.errors import ConnectError, ListenError, PlanError, system_reason
 from iperfpy.options import ServerOptions
 from iperfpy.protocols.contract import SocketAddress
-from iperfpy.runtime.socket_options import MAPPED, bind_device
+from iperfpy.runtime.socket_options import bind_device
 
 BACKLOG = 128
 IPPROTO_MPTCP = 262
 DISCARD_READS, DISCARD_BYTES = 16, 64 * 1024
-
-
-def plain(address: SocketAddress) -> SocketAddress:
-    """The address without the prefix that a dual-stack socket gives an IPv4 peer."""
-    host = str(address[0])
-    return (host.removeprefix(MAPPED), *address[1:]) if host.startswith(MAPPED) else address
-
-
-def with_port(address: SocketAddress, port: int) -> SocketAddress:
-    """The same host, another port."""
-    return (address[0], port, *address[2:])
 
 
 def is_ipv6(address: SocketAddress) -> bool:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from iperfpy.control.framing import encode_cookie
 from iperfpy.errors import system_reason
-from iperfpy.protocols.contract import SocketAddress, Stream
-from iperfpy.protocols.errors import PathError
-from iperfpy.runtime.sockets import any_address, bind, is_ipv6, new_socket, with_port
+from iperfpy.protocols.addresses import family_of, with_port
+from iperfpy.protocols.contract import SocketAddress, Stream, Transport
+from iperfpy.protocols.errors import PathError, SettingsError, TransportError
+from iperfpy.runtime.sockets import any_address, bind, new_socket
 
+S = TypeVar("S")
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class NetworkClientPort:
@@ -29,7 +33,9 @@ class NetworkClientPort:
     bind, client_port
         -B, resolved, port 0, or None; --cport, the first stream's local port, or 0.
     prepare
-        What the user wants of every data socket, before it is bound.
+        Applies the user's socket options to a data socket, before it is bound.
+    udp_port
+        The UDP port that the server announced for the test's transport alone, or 0.
     """
 
     def __init__(
@@ -39,17 +45,23 @@ class NetworkClientPort:
         bind: SocketAddress | None = None,
         client_port: int = 0,
         prepare: Callable[[socket.socket], None] = lambda sock: None,
+        udp_port: int = 0,
     ) -> None:
         self._remote = remote
+        self._udp_port = udp_port or remote[1]
         self._cookie = cookie
         self._bind = bind
         self._client_port = client_port
         self._prepare = prepare
-        self._family = socket.AF_INET6 if is_ipv6(remote) else socket.AF_INET
+        self._family = family_of(remote)
 
     @property
     def remote(self) -> SocketAddress:
         return self._remote
+
+    @property
+    def remote_udp(self) -> SocketAddress:
+        return with_port(self._remote, self._udp_port)
 
     def local(self, stream: Stream) -> SocketAddress | None:
         if self._bind is None and not self._client_port:
@@ -85,30 +97,61 @@ class NetworkClientPort:
 
 
 class SharedListeners:
-    """What transports opened once for all tests of a server.
+    """Objects that transports open once for all tests of a server, and their own UDP sockets.
 
-    A listener is known by the function that opens it: its module and qualified name, so that a bound
+    An object is known by the function that opens it: its module and qualified name, so that a bound
     class method, or a function made anew for every test, is the same each time.
     """
 
     def __init__(self) -> None:
         self._opened: dict[str, Any] = {}
+        self._own_udp: dict[str, socket.socket] = {}
 
-    def get(self, open: Callable[[SocketAddress], T], local: SocketAddress) -> T:
-        """What `open(local)` made the first time."""
+    def get(self, open: Callable[[S], T], argument: S) -> T:
+        """The object that `open(argument)` made when it was called first."""
         key = f"{getattr(open, '__module__', '')}:{getattr(open, '__qualname__', repr(open))}"
         if key not in self._opened:
-            self._opened[key] = open(local)
+            self._opened[key] = open(argument)
         opened: T = self._opened[key]
         return opened
 
+    def own_udp_ports(
+        self,
+        transports: Iterable[Transport],
+        local: SocketAddress,
+        prepare: Callable[[socket.socket], None] = lambda sock: None,
+    ) -> dict[str, int]:
+        """Name -> port number of the UDP sockets of those transports that declare `own_udp_port`. The sockets
+        are bound, at the host of `local`, when this is called first; one that cannot be is left out."""
+        for transport in transports:
+            if transport.own_udp_port and transport.name not in self._own_udp:
+                from iperfpy.protocols.datagrams.datagram_socket import udp_socket
+
+                try:
+                    sock = udp_socket(family_of(local), with_port(local, 0), prepare=prepare)
+                except TransportError as error:
+                    log.warning("no UDP port for %s: %s", transport.name, error)
+                else:
+                    sock.setblocking(False)
+                    self._own_udp[transport.name] = sock
+        return {name: sock.getsockname()[1] for name, sock in self._own_udp.items()}
+
+    def own_udp(self, transport: str) -> socket.socket:
+        """The socket of that transport. Raises `SettingsError` if it has none."""
+        try:
+            return self._own_udp[transport]
+        except KeyError:
+            raise SettingsError(f"{transport} has no UDP port of its own at this server") from None
+
     async def close(self) -> None:
-        """Close them all."""
+        """Close all objects, then the UDP sockets under them."""
         while self._opened:
             _, opened = self._opened.popitem()
             closing = opened.close()
             if inspect.isawaitable(closing):
                 await closing
+        while self._own_udp:
+            self._own_udp.popitem()[1].close()
 
 
 class NetworkServerPort:
@@ -117,7 +160,9 @@ class NetworkServerPort:
     Parameters
     ----------
     local, client : SocketAddress
-        Where the server listens, and where the test's control connection comes from.
+        The address that the server listens on, and the client's end of the test's control connection.
+    transport : str
+        The name of the test's transport.
     """
 
     def __init__(
@@ -127,8 +172,10 @@ class NetworkServerPort:
         arrivals: asyncio.Queue[socket.socket],
         shared: SharedListeners,
         prepare: Callable[[socket.socket], None] = lambda sock: None,
+        transport: str = "",
     ) -> None:
         self._prepare = prepare
+        self._transport = transport
         self._local = local
         self._client = client
         self._arrivals = arrivals
@@ -150,3 +197,6 @@ class NetworkServerPort:
 
     def shared(self, open: Callable[[SocketAddress], T]) -> T:
         return self._shared.get(open, self._local)
+
+    def own_udp(self, open: Callable[[socket.socket], T]) -> T:
+        return self._shared.get(open, self._shared.own_udp(self._transport))

@@ -16,6 +16,7 @@ from typing import Any
 
 from iperfpy import __version__
 from iperfpy.plan import Direction, Role
+from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Unit, Value
 from iperfpy.records import ConnectedStream, Row, RunEnded, RunStarted, Sample
@@ -167,7 +168,7 @@ def _clean(value: Any) -> Any:
 
 def host_of(address: SocketAddress) -> str:
     """Give the host without the prefix that a dual-stack socket puts before an IPv4 address."""
-    return str(address[0]).removeprefix("::ffff:")
+    return plain_host(address[0])
 
 
 def time_of(unix_time: float) -> str:

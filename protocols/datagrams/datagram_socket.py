@@ -23,6 +23,7 @@ from typing import Self
 
 import numpy as np
 
+from iperfpy.protocols.addresses import MAPPED, family_of
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.arrival_time import apart
 from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
@@ -65,11 +66,6 @@ def offload_of(family: int) -> tuple[bool, bool]:
 def offload_forbidden() -> bool:
     """Whether the environment says to do without (IPERFPY_NO_OFFLOAD set to anything but 0)."""
     return os.environ.get("IPERFPY_NO_OFFLOAD", "0") not in ("", "0")
-
-
-def family_of(address: SocketAddress) -> socket.AddressFamily:
-    """The family of a numeric socket address."""
-    return socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
 
 
 class DatagramSocket:
@@ -124,7 +120,7 @@ class DatagramSocket:
         PathError
             When there is no route to `remote`.
         """
-        sock = _bind(family_of(remote), local, reuse, prepare)
+        sock = udp_socket(family_of(remote), local, reuse, prepare)
         made = cls(sock, offload=offload)
         made.connect(remote)
         return made
@@ -139,7 +135,7 @@ class DatagramSocket:
         TransportError
             When `local` cannot be had.
         """
-        return cls(_bind(family_of(local), local, reuse), offload=offload)
+        return cls(udp_socket(family_of(local), local, reuse), offload=offload)
 
     def connect(self, remote: SocketAddress) -> None:
         """Exchange datagrams with `remote` only from now on. Datagrams already queued are still received.
@@ -413,19 +409,27 @@ def _accepts(sock: socket.socket, option: int, value: int) -> bool:
     return True
 
 
-def _bind(
+def udp_socket(
     family: int,
     local: SocketAddress | None,
     reuse: bool = False,
     prepare: Callable[[socket.socket], None] | None = None,
 ) -> socket.socket:
+    """Make a UDP socket, bound to `local` if given. `prepare` sees it before it is bound; with `reuse` it
+    shares its port with other sockets.
+
+    Raises
+    ------
+    TransportError
+        When `local` is not available.
+    """
     sock = None
     try:
         sock = socket.socket(family, socket.SOCK_DGRAM)
         if prepare is not None:
             prepare(sock)
         if family == socket.AF_INET6:
-            both = local is None or str(local[0]) == "::" or str(local[0]).startswith("::ffff:")
+            both = local is None or str(local[0]) == "::" or str(local[0]).startswith(MAPPED)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
         if reuse:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,14 +1,14 @@
 """What a datagram transport stands on: datagrams to and from one peer, by callback, at either end.
 
     client:  path = ConnectedPath.open(port.remote, port.local(stream), prepare=port.prepare)
-    server:  path = await port.shared(DatagramHub.open).expect(stream.conv)        (hub.py)
+    server:  path = await shared_udp(port).accept(stream.conv)                     (server_port.py)
     both:    path.set_receiver(on_batch, on_drained)
              path.send(batch)            what it did not take: path.wait_writable(try_again)
              path.close()
 
 A wake-up of the event loop reads a bounded number of runs: `on_batch` hears each, and `on_drained` comes
 once after the last, which is the moment to transmit: acknowledgements of the whole wake-up then leave
-together. A busy socket so costs the others at most `RUNS_PER_WAKE` runs of delay.
+together. A busy socket so costs the others at most `BATCHES_PER_WAKE` batches of delay.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from iperfpy.protocols.datagrams.arrival_time import ask_for_stamps
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 
-RUNS_PER_WAKE = 4
+BATCHES_PER_WAKE = 4
 """Most gathered batches per wake-up: about a megabyte."""
 
 OnBatch = Callable[[DatagramBatch], None]
@@ -162,7 +162,7 @@ class ConnectedPath:
         on_batch, on_drained, pump = self._on_batch, self._on_drained, self._pump
         assert on_batch is not None
         assert on_drained is not None
-        for heard in range(RUNS_PER_WAKE):
+        for heard in range(BATCHES_PER_WAKE):
             received = self._socket.receive()
             if received is None:
                 if not heard:

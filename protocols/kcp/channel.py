@@ -15,7 +15,7 @@ from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, So
 from iperfpy.protocols.datagrams.arrival_time import ArrivalClock
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
-from iperfpy.protocols.datagrams.server_port import SharedPort
+from iperfpy.protocols.datagrams.server_port import shared_udp
 from iperfpy.protocols.errors import PathError, TransportError
 from iperfpy.protocols.kcp import LIMITS, profiles
 from iperfpy.protocols.kcp.engine import Engine
@@ -52,13 +52,7 @@ async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Chann
 
 async def accept(stream: Stream, settings: Settings, port: ServerPort) -> Channel:
     """The server's end, once the client's first datagram has come."""
-    hub = port.shared(SharedPort.open)
-    hub.prepare(port.prepare)
-    try:
-        path = await hub.expect(stream.conv)
-    except asyncio.CancelledError:
-        hub.release(stream.conv)  # the client may have come in the same turn of the loop
-        raise
+    path = await shared_udp(port).accept(stream.conv)
     return KcpChannel(_engine(stream, settings), path, settings, sends=stream.sends)
 
 

@@ -25,7 +25,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
+from iperfpy.protocols.addresses import family_of
 from iperfpy.protocols.contract import Channel, SocketAddress, Stream, Transport
+from iperfpy.protocols.datagrams.datagram_socket import udp_socket
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.settings import Settings
 
@@ -63,6 +65,7 @@ class LoopbackServer:
         self._listener = socket.create_server((host, 0), family=family)
         self._listener.setblocking(False)
         self._shared: dict[Any, _Closable] = {}
+        self._own_udp: socket.socket | None = None
         self.cookie = secrets.token_hex(18).encode() + b"\0"
 
     @property
@@ -95,6 +98,23 @@ class LoopbackServer:
             self._shared[open] = open(self.local)  # type: ignore[assignment]  # the contract: it can be closed
         return self._shared[open]  # type: ignore[return-value]  # the value that `open` of that key returned
 
+    @property
+    def own_udp_address(self) -> SocketAddress:
+        """The address of the UDP port of the transport under test alone."""
+        return self._own_udp_socket().getsockname()  # type: ignore[no-any-return]  # as typeshed has it
+
+    def _own_udp_socket(self) -> socket.socket:
+        if self._own_udp is None:
+            host, _, *rest = self.local
+            self._own_udp = udp_socket(family_of(self.local), (host, 0, *rest))
+            self._own_udp.setblocking(False)
+        return self._own_udp
+
+    def own_udp(self, open: Callable[[socket.socket], T]) -> T:
+        if open not in self._shared:
+            self._shared[open] = open(self._own_udp_socket())  # type: ignore[assignment]  # as in `shared`
+        return self._shared[open]  # type: ignore[return-value]  # as in `shared`
+
     def __enter__(self) -> Self:
         return self
 
@@ -103,19 +123,26 @@ class LoopbackServer:
     ) -> None:
         for opened in self._shared.values():
             opened.close()
+        if self._own_udp is not None:
+            self._own_udp.close()
         self._listener.close()
 
 
 class LoopbackClient:
-    """A `ClientPort` towards a `LoopbackServer`."""
+    """A `ClientPort` towards a `LoopbackServer`. `own_udp`: the transport declares `own_udp_port`."""
 
-    def __init__(self, server: LoopbackServer, local_port: int = 0) -> None:
+    def __init__(self, server: LoopbackServer, local_port: int = 0, *, own_udp: bool = False) -> None:
         self._server = server
         self._local_port = local_port
+        self._own_udp = own_udp
 
     @property
     def remote(self) -> SocketAddress:
         return self._server.local
+
+    @property
+    def remote_udp(self) -> SocketAddress:
+        return self._server.own_udp_address if self._own_udp else self.remote
 
     def local(self, stream: Stream) -> SocketAddress | None:
         host, _, *rest = self.remote
@@ -284,7 +311,7 @@ async def loopback_pairs(
     pairs: list[LoopbackPair] = []
     deadline = asyncio.timeout(deadline_s)
     with LoopbackServer(host) as server:
-        client = LoopbackClient(server)
+        client = LoopbackClient(server, own_udp=transport.own_udp_port)
         try:
             async with deadline:
                 for index, backwards in enumerate(reverse):

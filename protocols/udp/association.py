@@ -34,8 +34,6 @@ ANSWERS: Mapping[bytes, bytes] = {
         "075bcd15": "3ade68b1",
     }.items()
 }
-OPENINGS = frozenset(int.from_bytes(call, "little") for call in ANSWERS)
-"""The calls as the hub reads them."""
 
 FIRST_S, LONGEST_S = 0.1, 1.0
 STOCK_FIRST_S, STOCK_LONGEST_S = 2.0, 8.0
@@ -49,11 +47,6 @@ PATIENCE = 5
 def conv_call(conv: int) -> bytes:
     """What two iperfpy say to each other."""
     return conv.to_bytes(CALL_BYTES, "little")
-
-
-def answer_to(opening: int) -> bytes:
-    """iperf3's answer to a call."""
-    return ANSWERS[conv_call(opening)]
 
 
 async def call(sock: socket.socket, conv: int) -> None:

@@ -21,7 +21,7 @@ from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, So
 from iperfpy.protocols.datagrams.arrival_time import arrived_us, ask_for_stamps
 from iperfpy.protocols.datagrams.datagram_socket import SOL_UDP, UDP_SEGMENT, offload_forbidden, offload_of
 from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
-from iperfpy.protocols.datagrams.server_port import SharedPort
+from iperfpy.protocols.datagrams.server_port import shared_udp
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.udp import UdpSettings, association, echo
@@ -61,22 +61,15 @@ async def connect(stream: Stream, settings: UdpSettings, port: ClientPort) -> Ch
 
 async def accept(stream: Stream, settings: UdpSettings, port: ServerPort) -> Channel:
     """The server's end, once the client's first datagram has come, and been answered."""
-    hub = port.shared(SharedPort.open)
-    hub.prepare(port.prepare)
+    shared = shared_udp(port)
     if stream.conv:
-        future = hub.expect(stream.conv)
+        path = await shared.accept(stream.conv)
     else:
-        future = hub.expect_from(str(port.client[0]), association.OPENINGS)
-    try:
-        path = await future
-    except asyncio.CancelledError:
-        if future.done() and not future.cancelled() and future.exception() is None:
-            future.result().close()  # the client has come in the same turn of the loop
-        raise
+        path = await shared.accept_from(str(port.client[0]), association.ANSWERS.__contains__)
     try:
         call = association.conv_call(stream.conv) if stream.conv else b""
         channel = UdpChannel(path, stream, settings, call)
-        channel.answer(call or association.answer_to(path.opening))
+        channel.answer(call or association.ANSWERS[path.opening])
     except BaseException:
         path.close()
         raise

@@ -223,13 +223,83 @@ async def test_a_withdrawn_announcement_is_no_longer_met(hub4: SharedPort) -> No
     hub4.expect(40)  # and may be announced again
 
 
-async def test_release_forgets_a_session_that_nobody_fetched(hub4: SharedPort) -> None:
-    future = hub4.expect(42)
+async def test_a_session_that_comes_while_its_waiter_is_cancelled_is_closed(hub4: SharedPort) -> None:
+    waiting = asyncio.get_running_loop().create_task(hub4.accept(42))
+    await asyncio.sleep(0)
     async with path_to(hub4) as client:
         client.send(datagrams(42, b"x"))
-        await until(future.done)
-        hub4.release(42)
+        # The datagram is read and the waiter cancelled in one turn of the loop.
+        await until(lambda: bool(hub4._sessions))
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            (await waiting).close()
         hub4.expect(42)
+
+
+async def test_an_accept_that_is_cancelled_takes_the_announcement_back(hub4: SharedPort) -> None:
+    waiting = asyncio.get_running_loop().create_task(hub4.accept(42))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    hub4.expect(42)
+
+
+# ---------------------------------------------------------------------- sessions without a conv
+
+
+def opens(datagram: bytes) -> bool:
+    return datagram.startswith(b"hello")
+
+
+def plain_batch(*datagrams: bytes) -> DatagramBatch:
+    return DatagramBatch.of(np.frombuffer(b"".join(datagrams), np.uint8), len(datagrams[0]))
+
+
+async def test_a_session_without_a_conv_owns_all_datagrams_of_its_sender(hub4: SharedPort) -> None:
+    future = hub4.expect_from("127.0.0.1", opens)
+    async with path_to(hub4) as client:
+        client.send(plain_batch(b"hello there"))
+        client.send(plain_batch(b"a", b"b"))
+        session = await within(future)
+        assert (session.conv, session.opening) == (-1, b"hell")
+        ear = Ear(session)
+        client.send(plain_batch(b"another one", b"another two", b"and 3"))
+        expected = [b"hello there", b"a", b"b", b"another one", b"another two", b"and 3"]
+        assert await ear.until(6) == expected
+        client_ear = Ear(client)
+        session.send(plain_batch(b"answer"))
+        assert await client_ear.until(1) == [b"answer"]
+
+
+async def test_sessions_with_and_without_a_conv_share_the_port(hub4: SharedPort) -> None:
+    without, with_conv = hub4.expect_from("127.0.0.1", opens), hub4.expect(7)
+    async with path_to(hub4) as first, path_to(hub4) as second, path_to(hub4) as stranger:
+        stranger.send(plain_batch(b"not the opening"))
+        second.send(datagrams(7, b"kcp"))
+        first.send(plain_batch(b"hello"))
+        one, two = Ear(await within(without)), Ear(await within(with_conv))
+        first.send(datagrams(7, b"looks like the other"))
+        assert (await one.until(2))[1].endswith(b"looks like the other")
+        assert await two.until(1) == [struct.pack("<I", 7) + b"kcp"]
+        await until(lambda: hub4.dropped == 1)
+
+
+async def test_a_closed_session_without_a_conv_gives_its_sender_free(hub4: SharedPort) -> None:
+    future = hub4.expect_from("127.0.0.1", opens)
+    async with path_to(hub4) as client:
+        client.send(plain_batch(b"hello"))
+        (await within(future)).close()
+        again = hub4.expect_from("127.0.0.1", opens)
+        client.send(plain_batch(b"hello again"))
+        assert await Ear(await within(again)).until(1) == [b"hello again"]
+
+
+async def test_another_host_does_not_open_it(hub4: SharedPort) -> None:
+    hub4.expect_from("192.0.2.7", opens)
+    async with path_to(hub4) as client:
+        client.send(plain_batch(b"hello"))
+        await until(lambda: hub4.dropped == 1)
 
 
 async def test_a_conv_is_announced_once(hub4: SharedPort) -> None:

@@ -1,0 +1,225 @@
+"""A transport with a UDP port of its own beside those that share the server's."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+
+from iperfpy.control.parameters import decode_hello, encode_hello
+from iperfpy.errors import PlanError, ProtocolError
+from iperfpy.plan import Direction, Plan
+from iperfpy.protocols.contract import (
+    Channel,
+    ClientPort,
+    Load,
+    ServerPort,
+    SocketAddress,
+    Stream,
+    Transport,
+)
+from iperfpy.protocols.errors import PathError
+from iperfpy.protocols.metrics import Side, Value
+from iperfpy.protocols.registry import transports
+from iperfpy.protocols.settings import Settings
+from iperfpy.protocols.testing.loopback import loopback_pair
+from tests.iperfpy.support import measure, serving
+
+pytestmark = pytest.mark.live
+
+CONV_BYTES = 4
+BLOCK_BYTES = 1000
+
+
+class Demultiplexer:
+    """The plug-in's port at the server: a datagram begins with its stream's conv, big endian. The first one,
+    without payload, opens the stream."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.channels: dict[int, asyncio.Future[SocketAddress]] = {}
+        self.received: dict[int, int] = {}
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._read)
+
+    @classmethod
+    def open(cls, sock: socket.socket) -> Demultiplexer:
+        return cls(sock)
+
+    def _read(self) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                data, address = self.sock.recvfrom(65_536)
+                conv = int.from_bytes(data[:CONV_BYTES], "big")
+                self.received[conv] = self.received.get(conv, 0) + len(data) - CONV_BYTES
+                future = self.channels.get(conv)
+                if future is not None and not future.done():
+                    future.set_result(address)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.sock.fileno())
+
+
+@dataclass(eq=False)
+class PlainChannel(Channel):
+    """Numbered by nothing, acknowledged by nobody: bytes that left, bytes that came."""
+
+    sock: socket.socket
+    conv: int
+    remote: SocketAddress
+    shared: Demultiplexer | None = None
+    sent: int = 0
+    counted: int = 0
+    closed: bool = False
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    @property
+    def local_address(self) -> SocketAddress:
+        address: SocketAddress = self.sock.getsockname()
+        return address
+
+    @property
+    def remote_address(self) -> SocketAddress:
+        return self.remote
+
+    def counters(self) -> dict[str, Value]:
+        came = self.shared.received.get(self.conv, 0) if self.shared else self.counted
+        return {"bytes": self.sent or came}
+
+    async def send(self, load: Load) -> None:
+        while not self.closed:
+            wait_us = load.wait_us(time.monotonic_ns() // 1000)
+            if wait_us < 0:
+                return
+            if wait_us:
+                await asyncio.sleep(wait_us / 1e6)
+                continue
+            block = load.take()
+            with suppress(BlockingIOError):
+                self.sock.sendto(self.conv.to_bytes(CONV_BYTES, "big") + block, self.remote)
+                self.sent += len(block)
+
+    async def receive(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self.closed:
+            if self.shared is not None:
+                await asyncio.sleep(0.01)
+                continue
+            with suppress(TimeoutError):
+                self.counted += len(await asyncio.wait_for(loop.sock_recv(self.sock, 65_536), 0.05)) - 4
+
+    async def drain(self) -> None:
+        return
+
+    async def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.counters()
+            if self.shared is None:
+                await asyncio.sleep(0.06)  # `receive` lets go of the socket
+                self.sock.close()
+
+
+class Plain(Transport):
+    name = "plain"
+    summary = "example: datagrams on a port of its own"
+    prefix = "plain"
+    settings = Settings
+    metrics = ()
+    reliable = False
+    datagrams = True
+    own_udp_port = True
+    block_limits = (1, 60_000)
+    rate_bps = 8_000_000
+
+    def block_bytes(self, settings: Settings) -> int:
+        return BLOCK_BYTES
+
+    async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
+        family = socket.AF_INET6 if ":" in port.remote_udp[0] else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        port.prepare(sock)
+        sock.connect(port.remote_udp)
+        channel = PlainChannel(sock, stream.conv, port.remote_udp)
+        sock.send(stream.conv.to_bytes(CONV_BYTES, "big"))
+        return channel
+
+    async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
+        shared = port.own_udp(Demultiplexer.open)
+        future = shared.channels[stream.conv] = asyncio.get_running_loop().create_future()
+        remote = await asyncio.wait_for(future, 5)
+        return PlainChannel(shared.sock, stream.conv, remote, shared)
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = {**transports(), "plain": Plain()}
+    for module in ("iperfpy.endpoint.server", "iperfpy.protocols.registry"):
+        monkeypatch.setattr(f"{module}.transports", lambda: both)
+
+
+def plain(direction: Direction = Direction.FORWARD, **more: int) -> Plan:
+    settings = {"duration_us": 400_000, "parallel": 2, **more}
+    return Plan(
+        "plain",
+        Settings(),
+        direction,
+        block_bytes=BLOCK_BYTES,
+        rate_bps=4_000_000,
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def kcp() -> Plan:
+    chosen = transports()["kcp"]
+    return Plan("kcp", chosen.settings(), block_bytes=30_000, duration_us=400_000, rate_bps=20_000_000)
+
+
+async def moved(port: int, plan: Plan) -> int:
+    """Bytes that the receivers counted."""
+    received = [row.of(Side.RECEIVER) for row in (await measure(port, plan)).end_rows]
+    return sum(sample.bytes for sample in received if sample is not None)
+
+
+async def test_one_after_the_other() -> None:
+    async with serving() as server:
+        for plan in (plain(), kcp(), plain(Direction.REVERSE), kcp(), plain()):
+            assert await moved(server.port, plan) > 50_000
+
+
+async def test_at_the_same_time() -> None:
+    async with serving() as server:
+        plans = (plain(), kcp(), plain(), kcp())
+        assert min(await asyncio.gather(*(moved(server.port, plan) for plan in plans))) > 50_000
+
+
+async def test_a_port_of_a_plugin_leaves_the_greeting_of_others_alone() -> None:
+    assert set(encode_hello(["tcp"], {})) == {"version", "transports"}
+    greeting = encode_hello(["plain"], {"plain": 4000})
+    assert greeting["udp_ports"] == {"plain": 4000}
+    assert decode_hello(greeting).udp_ports == {"plain": 4000}
+    for ports in ([4000], {"plain": "4000"}, {"plain": 0}, {"plain": 65536}, {"plain": True}):
+        with pytest.raises(ProtocolError, match="UDP ports"):
+            decode_hello({**greeting, "udp_ports": ports})
+
+
+async def test_a_server_without_the_port_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise PathError("no more ports")
+
+    monkeypatch.setattr("iperfpy.protocols.datagrams.datagram_socket.udp_socket", refuse)
+    async with serving() as server:
+        with pytest.raises(PlanError, match=r"the server 127\.0\.0\.1 has no UDP port for plain"):
+            await measure(server.port, plain())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_the_loopback_pair_has_the_port_too(host: str) -> None:
+    async with loopback_pair(Plain(), Settings(), host=host) as pair:
+        await pair.carry(100_000)
