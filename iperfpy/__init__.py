@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from iperfpy.local_server import LocalServer
     from iperfpy.options import Authorization, ClientOptions, Credentials, ServerOptions, SocketOptions
-    from iperfpy.plan import Direction, Plan
+    from iperfpy.plan import Direction, Plan, Role
     from iperfpy.protocols.metrics import Side
     from iperfpy.protocols.registry import transports
     from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample, Sink
@@ -60,6 +60,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "ProtocolError",
+    "Role",
     "Row",
     "Run",
     "RunEnded",
@@ -86,7 +87,7 @@ _MODULES = {
     ),
     "local_server": ("LocalServer",),
     "options": ("Authorization", "ClientOptions", "Credentials", "ServerOptions", "SocketOptions"),
-    "plan": ("Direction", "Plan"),
+    "plan": ("Direction", "Plan", "Role"),
     "protocols.metrics": ("Side",),
     "protocols.registry": ("transports",),
     "records": ("Latency", "Row", "RunEnded", "RunStarted", "Sample", "Sink"),

@@ -104,7 +104,7 @@ def watch(
     sinks: Sequence[Sink] = (),
     **keywords: Unpack[MeasureKeywords],
 ) -> LiveTest:
-    """Prepare a test whose intervals can be iterated as they happen.
+    """Prepare a test that gives its intervals as they happen.
 
     Arguments are those of `measure`. The test runs inside `async with`:
 
@@ -141,7 +141,7 @@ class LiveTest:
         self._task: asyncio.Task[None] | None = None
         self._callback_error: Exception | None = None
         self._scope: AbortScope | None = None
-        self._told = False
+        self._retrieved = False
 
     @property
     def run(self) -> Run:
@@ -159,15 +159,16 @@ class LiveTest:
             The one that `on_interval` raised.
         """
         task = self._running_task()
+        # Not `await task`: a deadline on this call is not one on the test.
         await asyncio.wait([task])
-        self._told = True
+        self._retrieved = True
         if self._callback_error is not None:
             raise self._callback_error
         task.result()
         return self.run
 
     def stop(self, reason: str = "the client ended the test early") -> None:
-        """End the test now, at both ends. `finished` gives the run, whose `error` is then `reason`.
+        """End the test now, at both ends. `finished` then gives a run that has `reason` as its `error`.
 
         May be called from a callback. Without effect if the test is over.
         """
@@ -187,7 +188,7 @@ class LiveTest:
     ) -> None:
         task = self._running_task()
         if task.done():
-            if error is None and not self._told:
+            if error is None and not self._retrieved:
                 await self.finished()
             return
         self.stop(CANCELLED)

@@ -1,7 +1,7 @@
 """From the keywords of `measure` and `serve` to a `Plan` and options.
 
-A keyword means what the option of iperf3 beside it means, with the same default. Times are seconds, rates are
-payload bits per second, sizes are bytes; the records beneath count microseconds.
+A keyword has the meaning and the default of the iperf3 option beside it. Times are seconds, rates are payload
+bits per second, sizes are bytes; the records beneath count microseconds.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ def request_of(
         A value is out of range, or two keywords exclude each other.
     """
     _refuse_unknown(keywords, MeasureKeywords.__annotations__)
+    # A keyword beside a ready record would be ignored without a word.
     if plan is not None:
         _refuse(keywords, PlanKeywords.__annotations__, "a ready plan")
     if isinstance(host, ClientOptions):
@@ -124,6 +125,7 @@ def plan_of(keywords: Mapping[str, Any]) -> Plan:
     transport = _transport(keywords.get("transport", "tcp"))
     settings = _settings(transport, keywords.get("settings", {}))
     total_bytes, blocks = keywords.get("total_bytes", 0), keywords.get("blocks", 0)
+    # Only a duration that the caller gave counts: the default gives way to the others.
     if sum(bool(end) for end in (keywords.get("seconds"), total_bytes, blocks)) > 1:
         raise PlanError("only one of seconds, total_bytes and blocks can end a test")
     if _sends_file(keywords) and not blocks and not total_bytes:
@@ -215,6 +217,7 @@ def _settings(transport: Transport, wanted: Mapping[str, Any] | Settings) -> Set
         if not isinstance(wanted, transport.settings):
             raise PlanError(f"{type(wanted).__name__} are not the settings of {transport.name}")
         return wanted
+    # Checked here: a dataclass reports an unknown name as a TypeError that lists no alternatives.
     known = transport.settings().record()
     unknown = [name for name in wanted if name not in known]
     if unknown:

@@ -53,6 +53,7 @@ def read_start(document: Json, transport: Transport | None) -> RunStarted | None
         raise DocumentError("this is not the document of a test: it has no start with a version")
     if "test_start" not in start:
         return None
+    # iperf3's own documents lack the settings, the peer's figures of an interval, and our keys.
     if "settings" not in start:
         raise DocumentError(f"{start['version']} wrote this document, without the records of iperfpy")
     try:
@@ -79,6 +80,7 @@ def read_end(document: Json, start: RunStarted) -> RunEnded | None:
     end = document.get("end")
     if not end:
         return None
+    # The prefix tells a test that its user ended from one that failed.
     error = str(document.get("error", ""))
     try:
         return RunEnded(
@@ -130,6 +132,7 @@ def _plan(document: Json, start: Json, transport: Transport) -> Plan:
         parallel=asked["num_streams"],
         block_bytes=asked["blksize"],
         rate_bps=asked["target_bitrate"],
+        # Our keys have defaults here: documents of earlier versions do not have them.
         burst_blocks=start.get("burst_blocks", 0),
         interval_us=_us(asked["interval"]),
         title=document.get("title", ""),
@@ -156,6 +159,7 @@ def _connected(start: Json, plan: Plan) -> tuple[ConnectedStream, ...]:
             socket=entry["socket"],
             local=_address(entry, "local"),
             remote=_address(entry, "remote"),
+            # Conversation numbers are not stored: they keep strangers out of a KCP session.
             mss_bytes=None if index else start.get("tcp_mss", start.get("tcp_mss_default")),
             send_buffer_bytes=None if index else start["sndbuf_actual"] or None,
             receive_buffer_bytes=None if index else start["rcvbuf_actual"] or None,
@@ -192,7 +196,7 @@ def _summary_row(start: RunStarted, entry: Json) -> Row:
 
 
 def _sample(metrics: Sequence[Metric], side: Side, stretch: Json, figures: Json) -> Sample:
-    """A sample whose times and bytes stand in `stretch`, and whose metrics in `figures`."""
+    """Read a sample: its times and bytes from `stretch`, its metrics from `figures`."""
     keys = [key for metric in metrics if metric.side is side for key in metric.keys]
     values: dict[str, Value] = {key: figures[key] for key in keys if key in figures}
     return Sample(

@@ -1,4 +1,4 @@
-"""The record of a whole test: what `measure` gives, what a file holds, and columns of its figures.
+"""The record of a whole test: the result of `measure`, its form in a file, and columns of its figures.
 
 test  --RunRecorder--> Run --document()--> iperf3's JSON --save()--> file
                        Run <--from_document()-- JSON <--load()-- file
@@ -266,8 +266,8 @@ class Run:
         direction : Direction, optional
             Of the sum: FORWARD or REVERSE. None: the first direction of the test.
         side : Side, optional
-            The end whose times and bytes are meant. None: this end. A metric belongs to one side and needs
-            no choice.
+            The end that counted, for times and bytes. None: this end. A metric belongs to one side and
+            needs no choice.
 
         Returns
         -------
@@ -280,7 +280,7 @@ class Run:
         KeyError
             The transport has no figure of that name.
         """
-        import numpy as np
+        import numpy as np  # here, because most programs need no column and importing it takes long
 
         metric = metric_of(name, self._metrics())
         values: list[Value] = []
@@ -352,6 +352,7 @@ class Run:
         program = document["start"]
         error = str(document.get("error", ""))
         version, system = str(program["version"]), str(program.get("system_info", ""))
+        # A test that failed before it started has neither rows nor an end.
         if started is None:
             return cls(error=error, version=version, system_info=system)
         intervals = tuple(Interval.of(rows, started.transport) for rows in read_intervals(document, started))

@@ -179,6 +179,26 @@ async def test_a_test_can_be_stopped_early() -> None:
         assert run.total("bytes", side=iperfpy.Side.SENDER)
 
 
+async def test_a_deadline_on_waiting_is_none_on_the_test() -> None:
+    async with serving() as server, iperfpy.watch(HOST, port=server.port, **SHORT) as test:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(test.finished(), 0.01)
+        assert (await test.finished()).complete
+
+
+async def test_a_test_runs_once_and_inside_its_block() -> None:
+    test = iperfpy.watch(HOST, port=1)
+    with pytest.raises(RuntimeError, match="inside `async with`"):
+        test.stop()
+    with pytest.raises(RuntimeError, match="inside `async with`"):
+        await test.finished()
+    with pytest.raises(iperfpy.ConnectError):
+        async with test:
+            await test.finished()
+    with pytest.raises(RuntimeError, match="can be run once"):
+        await test.__aenter__()
+
+
 async def test_a_failing_test_raises_from_its_iteration() -> None:
     async with iperfpy.watch(HOST, port=1) as test:
         with pytest.raises(iperfpy.ConnectError):

@@ -42,7 +42,7 @@ def test_a_column_has_a_number_for_every_interval() -> None:
 def test_a_figure_that_was_not_measured_is_nan() -> None:
     run = run_of(forward())
     assert np.isnan(run.column("lost_percent")).tolist() == [False, True]
-    assert np.isnan(run.column("duplicates")).all()  # the receiver's, which told nothing while data flowed
+    assert np.isnan(run.column("duplicates")).all()  # the receiver's, which is unknown here
     assert np.isnan(run.column("bytes", side=Side.RECEIVER)).all()
 
 

@@ -106,8 +106,8 @@ def test_every_parameter_of_a_plan() -> None:
 def test_the_servers_own_report(output: Any) -> None:
     scene = forward()
     plan = replace(scene.start.plan, get_server_output=True)
-    told = replace(scene, start=replace(scene.start, plan=plan), end=replace(scene.end, server_output=output))
-    assert_round_trip(run_of(told), transport=SceneTransport())
+    start, end = replace(scene.start, plan=plan), replace(scene.end, server_output=output)
+    assert_round_trip(run_of(replace(scene, start=start, end=end)), transport=SceneTransport())
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 1000, 7))
