@@ -116,9 +116,6 @@ KNOWN: dict[str, set[str]] = {
         "iperfpy.endpoint.running_test.RunningTest",
         "iperfpy.traffic.transfer.Transfer",
         "iperfpy.protocols.kcp.channel.KcpChannel",
-        "iperfpy.protocols.kcp.engine.Engine",
-        "iperfpy.protocols.kcp.loss_recovery.rack.Rack",
-        "iperfpy.protocols.kcp.send_window.SendWindow",
         "iperfpy.protocols.udp.channel.UdpChannel",
     },
 }

@@ -67,12 +67,11 @@ class Ack:
     `acked`: segments newly acknowledged by it. `delivered`, `lost`: totals after it (`lost` counts every
     transmission marked lost; a mark found wrong is taken back, so it may fall). `lost_runs`: in how many runs
     of consecutive transmissions these were lost, in total (as many as `lost` where that is not followed).
-    `in_flight`: after it.
-    `in_flight_before`: just before it. `rtt_us`: sample of the newest transmission acknowledged, None when it
+    `in_flight`: after it. `rtt_us`: sample of the newest transmission acknowledged, None when it
     gave none. `min_rtt_us` is not given: how long to remember is the controller's decision.
     `flight`: of the newest transmission acknowledged, None when unknown; `interval_us`: the longer of its
     send and ack stretches (0: no rate sample); `delivery_rate`: segments per second over it (0.0: none);
-    `newly_lost`: transmissions marked lost since the previous `Ack` was reported. `advanced`: how far the
+    `advanced`: how far the
     cumulative acknowledgement moved, in segments.
     """
 
@@ -80,24 +79,21 @@ class Ack:
     acked: int
     delivered: int
     lost: int
-    in_flight_before: int
     in_flight: int
     rtt_us: int | None
     flight: Flight | None
     interval_us: int
     delivery_rate: float
-    newly_lost: int
     lost_runs: int
     advanced: int = 0
 
 
 @dataclass(slots=True)
 class Loss:
-    """Transmissions just marked lost. `flight`: of the newest of them; `lost`: the new total."""
+    """Transmissions just marked lost. `flight`: of the newest of them."""
 
     now_us: int
     segments: int
-    lost: int
     in_flight: int
     delivered: int
     flight: Flight | None

@@ -1,7 +1,7 @@
-"""Windowed extremes that forget: exact, amortised O(1) per sample.
+"""A windowed maximum that forgets: exact, amortised O(1) per sample.
 
-Time is whatever the caller counts (rounds, cycles, buckets of microseconds): whole numbers that do
-not decrease. Of samples at one time only the extreme is kept, so memory is bounded by the window.
+The caller counts time in units of its own (rounds, cycles, buckets of microseconds): whole numbers that do
+not decrease. Of samples at one time only the greatest is kept, so memory is bounded by the window.
 """
 
 from __future__ import annotations
@@ -43,27 +43,3 @@ class WindowedMax:
     def clear(self) -> None:
         self._falling.clear()
         self.value = 0.0
-
-
-class WindowedMin:
-    """The least value of the last `window` times; 0.0 before the first sample."""
-
-    __slots__ = ("_negated",)
-
-    def __init__(self, window: int) -> None:
-        self._negated = WindowedMax(window)
-
-    @property
-    def value(self) -> float:
-        return -self._negated.value
-
-    def update(self, now: int, value: float) -> float:
-        """Take a sample and return the minimum."""
-        return -self._negated.update(now, -value)
-
-    def advance(self, now: int) -> float:
-        """Let time pass and return the minimum."""
-        return -self._negated.advance(now)
-
-    def clear(self) -> None:
-        self._negated.clear()

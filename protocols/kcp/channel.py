@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Mapping
 
 from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.arrival_time import ArrivalClock
@@ -17,8 +16,9 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
 from iperfpy.protocols.datagrams.server_port import shared_udp
 from iperfpy.protocols.errors import PathError, TransportError
-from iperfpy.protocols.kcp import LIMITS, profiles
+from iperfpy.protocols.kcp import kcp_metrics, profiles
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.sender_limits import SenderLimit
 from iperfpy.protocols.kcp.settings import MAX_WINDOW, KcpBbrSettings, KcpSettings
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.settings import Settings
@@ -58,9 +58,9 @@ async def accept(stream: Stream, settings: Settings, port: ServerPort) -> Channe
 
 def _engine(stream: Stream, settings: Settings) -> Engine:
     if isinstance(settings, KcpBbrSettings):
-        return profiles.with_bbr(stream.conv, settings)
+        return profiles.with_bbr(stream.conv, settings, longest_batch=LONGEST_BATCH)
     assert isinstance(settings, KcpSettings)
-    return profiles.stock(stream.conv, settings)
+    return profiles.stock(stream.conv, settings, longest_batch=LONGEST_BATCH)
 
 
 def _now_us() -> int:
@@ -91,7 +91,6 @@ class KcpChannel(Channel):
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._closed = False
         self._progress = (0, _now_us())
-        engine.longest_batch = LONGEST_BATCH
         self._sends = sends
         self._buffer_needed, asked = _buffer_bytes(engine, settings, sends)
         self._buffer_given = path.size_buffers(asked)[0 if sends else 1]
@@ -142,7 +141,8 @@ class KcpChannel(Channel):
     async def send(self, load: Load) -> None:
         if self._closed:
             return self._over.result()  # raises what ended the stream, if anything did
-        self._load, self.engine.corked = load, True
+        self._load = load
+        self.engine.cork()
         self._progress = (self.engine.sending.bytes_acked, _now_us())
         self._sent = self._loop.create_future()
         self._pump()
@@ -188,7 +188,7 @@ class KcpChannel(Channel):
         now_us, stamp = _now_us(), self._path.stamp
         if stamp:
             arrived_us = self._arrivals.arrived_us(stamp, now_us)
-            now_us = max(arrived_us, self._told_us, self.engine.accounting.stamp_us)
+            now_us = max(arrived_us, self._told_us, self.engine.delivery.stamp_us)
         self._told_us = now_us
         return now_us
 
@@ -207,9 +207,9 @@ class KcpChannel(Channel):
         try:
             if self._unsent and not self._emit():
                 return
-            self._fill(_now_us())
+            more = self._fill(_now_us())
             now_us = _now_us()  # filling takes a while, which is no part of a round trip
-            self._unsent = self.engine.transmit(now_us)
+            self._unsent = self.engine.transmit(now_us, writer_waits=more)
             if self._unsent and self._emit() and self._load is not None and self._load_due_us is None:
                 # The engine may take more, now that this has left.
                 if self._again is None:
@@ -243,26 +243,27 @@ class KcpChannel(Channel):
         self._full = False
         self._pump()
 
-    def _fill(self, now_us: int) -> None:
+    def _fill(self, now_us: int) -> bool:
         load, engine, left = self._load, self.engine, self._wake_bytes
-        self._load_due_us, engine.more = None, False
+        self._load_due_us = None
         while load is not None and (room := engine.writable()) > 0:
             if left <= 0:
-                engine.more = True
-                return
+                return True
             if self._rest is None:
                 wait_us = load.wait_us(now_us)
                 if wait_us:
                     if wait_us < 0:
-                        self._load, engine.corked = None, False
+                        self._load = None
+                        engine.uncork()
                         self._finish(self._sent)
                     else:
                         self._load_due_us = now_us + wait_us
-                    return
+                    return False
                 self._rest = load.take()
             taken = engine.write(self._rest[:room], now_us)
             left -= taken
             self._rest = self._rest[taken:] if taken < len(self._rest) else None
+        return False
 
     def _arm(self, now_us: int) -> None:
         """One timer for the engine's deadline and the load's; a timer that is early enough stays, and is
@@ -324,76 +325,20 @@ class KcpChannel(Channel):
         )
 
     def counters(self) -> dict[str, Value]:
-        engine = self.engine
-        counts, sending, receiving, rtt = engine.counts, engine.sending, engine.receiving, engine.rtt
-        known = rtt.samples > 0
-        mss = sending.mss
-        window = engine.control.window if engine.control else sending.limit
-        record: dict[str, Value] = {
-            "bytes": sending.bytes_acked or receiving.bytes,
-            "rtt_us": round(rtt.srtt_us) if known else None,
-            "rttvar_us": round(rtt.variation_us) if known else None,
-            "min_rtt_us": rtt.minimum_us if known else None,
-            "retransmits": counts.lost + counts.early + counts.fast,
-            "segments_sent": counts.segments_sent,
-            "lost": counts.lost,
-            "early": counts.early,
-            "fast": counts.fast,
-            "spurious": engine.recovery.spurious,
-            "snd_cwnd_bytes": window * mss,
-            "snd_wnd_bytes": engine.peer_window * mss,
-            "in_flight_bytes": engine.recovery.in_flight * mss,
-            "unacked_segments": sending.nxt - sending.una,
-            "queue_us_sum": counts.queue_us,
-            "queue_segments": counts.queued_segments,
-            "limited_by": engine.limited_by,
-            **{
-                f"{key}_limited_us": us
-                for key, us in zip(LIMITS, engine.limits.until(_now_us()).values(), strict=True)
-            },
-            "datagrams_sent": counts.datagrams_sent,
-            "wire_bytes_sent": counts.wire_bytes_sent,
-            "datagrams_received": counts.datagrams_received,
-            "wire_bytes_received": counts.wire_bytes_received,
-            "segments_received": receiving.segments + receiving.stored,
-            "duplicates": receiving.duplicates,
-            "held_segments": receiving.stored,
-            "acks_sent": counts.acks_sent,
-        }
-        if engine.control is not None:
-            record |= _congestion(engine.control.state(), 8 * engine.options.mtu)
-        return record
+        return kcp_metrics.record(self.engine, _now_us())
 
 
 def window_warning(engine: Engine, now_us: int) -> tuple[str, ...]:
     """A sentence when the widest window that KCP's 16 bits can say held the sender for more than one per cent
     of the time."""
     held = engine.limits.until(now_us)
-    share = held["send window"] / max(1, sum(held.values()))
+    share = held[SenderLimit.SEND_WINDOW] / max(1, sum(held.values()))
     if engine.sending.limit < MAX_WINDOW or share <= WORTH_SAYING:
         return ()
     return (
         f"KCP's window of {MAX_WINDOW} segments held the sender for {100 * share:.0f} % of the time: "
         "this path carries more than one stream can have in flight (-P uses several)",
     )
-
-
-def _congestion(state: Mapping[str, float | int | str | None], bits: int) -> dict[str, Value]:
-    """A controller's state under the names of the metrics; a segment fills a datagram of `bits` bits."""
-
-    def rate(key: str) -> float | None:
-        value = state.get(key)
-        return value * bits if isinstance(value, (int, float)) else None
-
-    bound = state.get("inflight_bound_segments")
-    return {
-        "bbr_phase": state.get("phase"),
-        "bandwidth_bits_per_second": rate("bandwidth_segments_per_s"),
-        "pacing_bits_per_second": rate("pacing_segments_per_s"),
-        "inflight_bound_bytes": None if bound is None else float(bound) * bits / 8,
-        "bbr_min_rtt_us": state.get("min_rtt_us"),
-        "noise_percent": state.get("noise_percent"),
-    }
 
 
 def _buffer_bytes(engine: Engine, settings: Settings, sends: bool) -> tuple[int, int]:

@@ -1,34 +1,36 @@
-"""What was delivered and what was lost: the accounting that recovery and congestion control need, done once.
+"""Delivery accounting: segments delivered and lost, and a rate sample per acknowledgement.
 
-acknowledge(una, each, newest_us, now_us)   an acknowledgement -> windows, recovery, RTT -> control.on_ack
-detect(now_us)                              losses found since -> control.on_loss
-flight(segments, now_us)                    what a transmission must remember until it is acknowledged
+    acknowledge(una, acks, now_us)   arrived acknowledgements -> send window, recovery, RTT -> control.on_ack
+    detect(now_us)                   losses found since       -> control.on_loss, control.on_timeout
+    flight(segments, now_us)         the record that a transmission leaves for its acknowledgement
+
+Recovery and congestion control both need these sums; they are made here, once.
 """
 
 from __future__ import annotations
 
 from iperfpy.protocols.congestion.congestion_control import Ack, CongestionControl, Flight, Loss
-from iperfpy.protocols.kcp import wire
-from iperfpy.protocols.kcp.engine_options import Counts
+from iperfpy.protocols.kcp.engine_counts import Counts
+from iperfpy.protocols.kcp.inbound import Acks
 from iperfpy.protocols.kcp.loss_recovery.recovery import Recovery
 from iperfpy.protocols.kcp.rtt_estimator import RttEstimator
 from iperfpy.protocols.kcp.send_window import SendWindow
-from iperfpy.protocols.kcp.wire import Int64s
+from iperfpy.protocols.kcp.wire import MASK, Int64s
 
-FEW = 24
-"""Up to so many ACKs cost less one by one than as arrays."""
 _LONGEST_RTT_US = 60_000_000
 
 
 class DeliveryAccounting:
     """Attributes
     ----------
+    control : congestion control, or None
     delivered : segments acknowledged, each once
-    marked : transmissions given up for lost, those included that were found to have arrived
-    stamp_us : of the newest transmission; unique, so that its echo names it
+    marked_lost : transmissions given up for lost, those included that turned out to have arrived
+    stamp_us : stamp of the newest transmission; unique, so that its echo names it
     newest_us : the newest stamp that was echoed
-    app_limited_until : samples measure the application until so many segments are delivered; 0: the path
-    window_limited_until : the same of the send or receive window
+    app_limited_until : rate samples measure the application until this many segments are delivered; 0: they
+        measure the path
+    window_limited_until : likewise for the send or receive window
     """
 
     def __init__(
@@ -39,68 +41,40 @@ class DeliveryAccounting:
         control: CongestionControl | None,
         counts: Counts,
     ) -> None:
-        self.sending, self.recovery, self.rtt = sending, recovery, rtt
-        self.control, self.counts = control, counts
-        self.delivered = self.marked = self.stamp_us = 0
+        self.control = control
+        self.delivered = self.marked_lost = self.stamp_us = 0
         self.app_limited_until = self.window_limited_until = 0
         self.newest_us = -1
+        self._sending, self._recovery, self._rtt, self._counts = sending, recovery, rtt, counts
         self._delivered_us = self._first_sent_us = 0
-        self._newest_sent = self._newly_lost = self._lost_runs = 0
+        self._newest_sent = self._lost_runs = 0
 
-    def says_no_more(self, number: int, una: int, echo_us: int) -> bool:
-        """Whether una says all that an ACK does: it is for a segment below una, of that segment's last
-        transmission, and nothing above was acknowledged yet."""
-        sending = self.sending
-        known = sending.una <= number < una <= sending.nxt and not sending.sacked
-        return known and int(sending.sent_us[number & sending.mask]) == echo_us
+    @property
+    def lost(self) -> int:
+        """Transmissions lost, by the knowledge of now: a loss found spurious is taken back."""
+        return self.marked_lost - self._recovery.spurious_losses
 
-    def say_no_more(self, conv: int, headers: list[tuple[int, ...]]) -> tuple[int, None, int] | None:
-        """The same of a few ACKs in a row, by their headers, of which none is late: then what `acknowledge`
-        is to be told."""
-        sending = self.sending
-        if sending.sacked:
-            return None
-        first, in_flight, sent_us, mask = (
-            sending.una,
-            sending.nxt - sending.una,
-            sending.sent_us,
-            sending.mask,
-        )
-        said = highest = 0  # from `first` on
-        newest_us = self.newest_us
-        for their_conv, cmd, _, _, ts, sn, una, length in headers:
-            number, una = sn - first & wire.MASK, una - first & wire.MASK
-            if their_conv != conv or cmd != wire.ACK or length or number >= in_flight:
-                return None
-            echo_us = int(sent_us[first + number & mask])
-            if echo_us & wire.MASK != ts or echo_us < newest_us or not said <= una <= in_flight:
-                return None
-            said, newest_us = una, echo_us
-            if number > highest:
-                highest = number
-        return (first + said, None, newest_us) if highest < said else None
+    # -- acknowledgements
 
-    def acknowledge(
-        self, una: int, each: tuple[Int64s, Int64s] | None, newest_us: int | None, now_us: int
-    ) -> None:
-        """`each`: serial numbers acknowledged one by one, and their echoes; `newest_us`: the newest echo."""
-        sending, recovery = self.sending, self.recovery
+    def acknowledge(self, una: int, acks: Acks | None, now_us: int) -> None:
+        """Take a cumulative ACK, and the ACK segments that came with it, if any."""
+        sending, recovery = self._sending, self._recovery
+        each, newest_us = None, None
+        if acks is not None:
+            self._counts.acks_received += acks.count
+            newest_us = self._implied_by_una(acks)
+            if newest_us is None and (each := self._known(acks, now_us)) is not None:
+                newest_us = int(each[1].max())
+        elif una == sending.una:
+            return  # no news: the usual case where data flows towards us only
         if una > sending.nxt:
-            self.counts.foreign += 1
+            self._counts.foreign += 1
             return
-        before, acked, flight, rtt_us = recovery.in_flight, 0, None, None
+        acked, flight, rtt_us = 0, None, None
         if each is not None:
-            fresh, at = sending.mark(each[0])
-            if len(fresh):
-                acked += len(fresh)
-                recovery.acknowledged(fresh, each[1][at], now_us)
-            recovery.heard(*each)
-            if self.counts.fast or self.counts.lost or self.counts.early:
-                again, echoes = sending.older(*each)
-                if len(again):
-                    recovery.unneeded(again, echoes)
+            acked = self._mark(*each, now_us)
         if newest_us is not None:
-            flight, rtt_us = self._newest(newest_us, now_us)
+            flight, rtt_us = self._sample(newest_us, now_us)
         una_before = sending.una
         segments, lost = sending.advance(una)
         if segments:
@@ -108,27 +82,81 @@ class DeliveryAccounting:
             recovery.advanced(segments, lost, now_us)
         if acked:
             self.delivered += acked
-            self._report(before, acked, sending.una - una_before, flight, rtt_us, now_us)
+            self._report(acked, sending.una - una_before, flight, rtt_us, now_us)
 
-    def _newest(self, stamp_us: int, now_us: int) -> tuple[Flight | None, int | None]:
-        """The newest stamp of an acknowledgement: its flight, and an RTT sample. A stamp no newer than one
-        seen before gives neither: that datagram was reordered, or repeats what was said. Stock KCP takes it
-        all the same: its timeout follows every datagram of a burst, not only the first."""
+    def _implied_by_una(self, acks: Acks) -> int | None:
+        """The newest echo of ACKs that say no more than the una that came with them; None if they may.
+
+        Without a loss a receiver acknowledges each run with one ACK, and una covers it. Then no array is
+        needed. So it is if each ACK is for a segment below una and for that segment's last transmission,
+        none is late, and no segment above una is acknowledged yet.
+        """
+        sending = self._sending
+        if acks.headers is None or sending.sacked:
+            return None
+        first, in_flight = sending.una, sending.nxt - sending.una
+        sent_us, mask = sending.state.sent_us, sending.mask
+        reached = highest = 0  # counted from `first`
+        # An ACK alone may be late: it then gives no RTT sample, and nothing else depends on its order.
+        newest_us = self.newest_us if len(acks.headers) > 1 else -1
+        for _, _, _, _, ts, sn, una, _ in acks.headers:
+            number, una = sn - first & MASK, una - first & MASK
+            if number >= in_flight or not reached <= una <= in_flight:
+                return None
+            echo_us = int(sent_us[first + number & mask])
+            if echo_us & MASK != ts or echo_us < newest_us:
+                return None
+            reached, newest_us = una, echo_us
+            if number > highest:
+                highest = number
+        return newest_us if highest < reached else None
+
+    def _known(self, acks: Acks, now_us: int) -> tuple[Int64s, Int64s] | None:
+        """Serial numbers and echoes of the ACKs for segments that were sent, (n,) each; None if there is
+        none. The others count as foreign."""
+        numbers, echoes_us = acks.columns(self._sending.una, now_us)
+        sent = numbers < self._sending.nxt
+        if not sent.all():
+            numbers, echoes_us = numbers[sent], echoes_us[sent]
+            self._counts.foreign += acks.count - len(numbers)
+        return (numbers, echoes_us) if len(numbers) else None
+
+    def _mark(self, numbers: Int64s, echoes_us: Int64s, now_us: int) -> int:
+        """Take ACKs one by one, (n,) each; returns how many segments they newly acknowledge."""
+        recovery = self._recovery
+        fresh, at = self._sending.mark(numbers)
+        if len(fresh):
+            recovery.acknowledged(fresh, echoes_us[at], now_us)
+        recovery.acks_arrived(numbers, echoes_us)
+        if self._counts.retransmitted:
+            spurious, echoes = self._sending.find_spurious(numbers, echoes_us)
+            if len(spurious):
+                recovery.found_spurious(spurious, echoes)
+        return len(fresh)
+
+    def _sample(self, stamp_us: int, now_us: int) -> tuple[Flight | None, int | None]:
+        """The flight that the newest echo of an acknowledgement names, and its RTT sample.
+
+        An echo no newer than one seen before gives neither: that datagram was overtaken, or repeats an ACK.
+        Stock KCP samples it all the same: its timeout follows every datagram of a burst, not only the first.
+        """
         if not 0 <= now_us - stamp_us <= _LONGEST_RTT_US:
             return None, None
-        if stamp_us <= self.newest_us and self.recovery.bounded:
+        recovery = self._recovery
+        if stamp_us <= self.newest_us and recovery.obeys_limits:
             return None, None
-        flight = self.recovery.arrived(stamp_us, now_us)
-        if flight is None and self.recovery.bounded:
-            return None, None  # a stamp that we never sent
+        flight = recovery.echoed(stamp_us, now_us)
+        if flight is None and recovery.obeys_limits:
+            return None, None  # a stamp that was never sent
         self.newest_us = stamp_us
         rtt_us = max(1, now_us - stamp_us)
-        self.rtt.update(rtt_us)
+        self._rtt.update(rtt_us)
         return flight, rtt_us
 
     def _report(
-        self, before: int, acked: int, advanced: int, flight: Flight | None, rtt_us: int | None, now_us: int
+        self, acked: int, advanced: int, flight: Flight | None, rtt_us: int | None, now_us: int
     ) -> None:
+        """Detect losses, then tell congestion control of the acknowledgement and its rate sample."""
         self._delivered_us = now_us
         if self.delivered > self.app_limited_until:
             self.app_limited_until = 0
@@ -140,10 +168,10 @@ class DeliveryAccounting:
             # draft-cheng-iccrg-delivery-rate-estimation, 3.3: the slower of the send and the ack stretch.
             interval_us = max(flight.stamp_us - flight.first_sent_us, now_us - flight.delivered_us)
             self._first_sent_us, self._newest_sent = flight.stamp_us, flight.sent
-            if interval_us >= self.rtt.minimum_us > 0:
+            if interval_us >= self._rtt.minimum_us > 0:
                 rate = (self.delivered - flight.delivered) * 1e6 / interval_us
             else:
-                interval_us = 0
+                interval_us = 0  # shorter than any round trip: compressed ACKs, no sample
         if self.control is not None:
             self.control.on_ack(
                 Ack(
@@ -151,49 +179,39 @@ class DeliveryAccounting:
                     acked=acked,
                     delivered=self.delivered,
                     lost=self.lost,
-                    in_flight_before=before,
-                    in_flight=self.recovery.in_flight,
+                    in_flight=self._recovery.in_flight,
                     rtt_us=rtt_us,
                     flight=flight,
                     interval_us=interval_us,
                     delivery_rate=rate,
-                    newly_lost=self._newly_lost,
                     lost_runs=self._lost_runs,
                     advanced=advanced,
                 )
             )
-        self._newly_lost = 0
 
-    @property
-    def lost(self) -> int:
-        return self.marked - self.recovery.mistaken
+    # -- losses
 
     def detect(self, now_us: int) -> None:
-        found = self.recovery.detect(now_us)
+        """Ask recovery for losses, by acknowledgements or by the clock; tell congestion control of them."""
+        found = self._recovery.detect(now_us)
         if found is None:
             return
-        self.marked += found.segments
-        self._newly_lost += found.segments
+        self.marked_lost += found.segments
         self._lost_runs += found.runs
         if self.control is None:
             return
         if found.timeout:
             self.control.on_timeout(now_us)
-        if not found.segments:
-            return
-        self.control.on_loss(
-            Loss(
-                now_us,
-                found.segments,
-                self.lost,
-                self.recovery.in_flight,
-                self.delivered,
-                found.flight,
-            )
-        )
+        if found.segments:
+            in_flight = self._recovery.in_flight
+            self.control.on_loss(Loss(now_us, found.segments, in_flight, self.delivered, found.flight))
+
+    # -- transmissions
 
     def flight(self, segments: int, now_us: int) -> Flight:
-        if self.recovery.in_flight == 0:
+        """The record of a transmission of `segments` that leaves now."""
+        recovery = self._recovery
+        if recovery.in_flight == 0:
             # draft-cheng-iccrg-delivery-rate-estimation, 3.2: a new stretch begins.
             self._first_sent_us = self._delivered_us = now_us
         self.stamp_us = max(now_us, self.stamp_us + 1)
@@ -203,9 +221,17 @@ class DeliveryAccounting:
             delivered=self.delivered,
             delivered_us=self._delivered_us,
             lost=self.lost,
-            in_flight=self.recovery.in_flight + segments,
+            in_flight=recovery.in_flight + segments,
             app_limited=self.app_limited_until > 0,
-            sent=self.counts.segments_sent + segments,
+            sent=self._counts.segments_sent + segments,
             newest_sent=self._newest_sent,
             window_limited=self.window_limited_until > 0,
         )
+
+    def limited_by_application(self) -> None:
+        """Samples of all that is in flight now measure the application, not the path."""
+        self.app_limited_until = max(1, self.delivered + self._recovery.in_flight)
+
+    def limited_by_window(self) -> None:
+        """Samples of all that is in flight now measure the send or receive window, not the path."""
+        self.window_limited_until = max(1, self.delivered + self._recovery.in_flight)

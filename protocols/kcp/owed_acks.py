@@ -1,19 +1,21 @@
-"""What is owed to the peer: which of its segments to acknowledge, and with which stamps."""
+"""Acknowledgements owed to the peer: serial numbers and stamps, until the next transmission."""
 
 from __future__ import annotations
 
 from collections import deque
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iperfpy.protocols.kcp import wire
+from iperfpy.protocols.kcp.inbound import Pushes
 from iperfpy.protocols.kcp.wire import Bytes, Int64s
 
 
 class OwedAcks:
     """Parameters
     ----------
-    repeats : how many later ACK datagrams say again what arrived out of order
+    repeats : how many later ACK datagrams repeat the ACKs of segments that arrived out of order
     """
 
     def __init__(self, conv: int, repeats: int) -> None:
@@ -24,20 +26,24 @@ class OwedAcks:
 
     @property
     def owed(self) -> bool:
+        """True if anything is to be acknowledged."""
         return self._last is not None or bool(self._parts)
 
-    def in_order(self, number: int, stamp: int) -> None:
-        """All up to `number` arrived, with this stamp the last: una says the rest."""
-        self._last = (number, stamp)
+    def owe(self, pushes: Pushes, accepted: NDArray[np.bool_] | None) -> None:
+        """Note segments that arrived.
 
-    def each(self, numbers: Int64s, stamps: Int64s) -> None:
-        """These arrived otherwise: serial numbers and stamps (n,)."""
-        if len(numbers):
-            self._parts.append((numbers, stamps))
+        Parameters
+        ----------
+        accepted : bool (n,), which of them to acknowledge, each with an ACK of its own; None: all arrived in
+            order, and one ACK for the last is enough, since una covers the others
+        """
+        if accepted is None:
+            self._last = (pushes.last, pushes.last_ts)
+        elif accepted.any():
+            self._parts.append((pushes.numbers()[accepted], pushes.stamps()[accepted]))
 
     def take(self, wnd: int, una: int, *, repeat: bool) -> Bytes:
-        """What is owed as ACK segments back to back; call when there is something. `repeat`: say again what
-        the last ones said of segments above una."""
+        """The ACK segments owed, back to back; call if `owed`. `repeat`: also the recent ones above `una`."""
         last, parts = self._last, self._parts
         self._last, self._parts = None, []
         if not parts:
@@ -47,14 +53,14 @@ class OwedAcks:
             return np.frombuffer(alone, np.uint8)
         if last is not None:
             parts.append((np.array(last[:1], np.int64), np.array(last[1:], np.int64)))
-        said = _joined(parts)
+        owed = _joined(parts)
         if repeat:
-            # A lost ACK would otherwise make the peer send again what is here: una repairs only what is
-            # below it.
+            # A lost ACK would otherwise make the peer retransmit a segment that is here: una repairs only
+            # the loss of ACKs below it.
             again = [(sn[sn >= una], stamps[sn >= una]) for sn, stamps in self._recent]
-            self._recent.append(said)
-            said = _joined([*again, said])
-        return wire.ack_segments(self._conv, wnd, una, *said)
+            self._recent.append(owed)
+            owed = _joined([*again, owed])
+        return wire.ack_segments(self._conv, wnd, una, *owed)
 
 
 def _joined(parts: list[tuple[Int64s, Int64s]]) -> tuple[Int64s, Int64s]:

@@ -12,9 +12,15 @@ from iperfpy.protocols.kcp.receive_window import Deliver
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 
 
-def stock(conv: int, settings: KcpSettings, deliver: Deliver | None = None, first_sn: int = 0) -> Engine:
-    """KCP as it is deployed: counted acknowledgements, a timer per segment, and its own congestion control
-    when nc is off."""
+def stock(
+    conv: int,
+    settings: KcpSettings,
+    deliver: Deliver | None = None,
+    first_sn: int = 0,
+    longest_batch: int | None = None,
+) -> Engine:
+    """KCP as it is deployed: counted ACKs, a timer per segment, and its own congestion control if nc is off.
+    Parameters as `Engine`'s and `EngineOptions`'."""
     tuning = settings.tuning
     options = EngineOptions(
         mtu=settings.mtu,
@@ -25,6 +31,7 @@ def stock(conv: int, settings: KcpSettings, deliver: Deliver | None = None, firs
         write_delay=settings.write_delay,
         nagle=not settings.push,
         first_sn=first_sn,
+        longest_batch=longest_batch,
     )
     return Engine(
         conv,
@@ -38,9 +45,14 @@ def stock(conv: int, settings: KcpSettings, deliver: Deliver | None = None, firs
 
 
 def with_bbr(
-    conv: int, settings: KcpBbrSettings, deliver: Deliver | None = None, first_sn: int = 0
+    conv: int,
+    settings: KcpBbrSettings,
+    deliver: Deliver | None = None,
+    first_sn: int = 0,
+    longest_batch: int | None = None,
 ) -> Engine:
-    """KCP with time-ordered recovery, BBR and pacing. The seed of BBR's dithering is the conversation."""
+    """KCP with time-ordered recovery, BBR and pacing. The conversation number seeds BBR's random waits.
+    Parameters as `Engine`'s and `EngineOptions`'."""
     options = EngineOptions(
         mtu=settings.mtu,
         send_window=settings.sndwnd,
@@ -48,5 +60,6 @@ def with_bbr(
         nagle=not settings.push,
         ack_repeats=3,
         first_sn=first_sn,
+        longest_batch=longest_batch,
     )
     return Engine(conv, options, Rack, Bbr(seed=conv), deliver)

@@ -1,7 +1,7 @@
-"""The receive window: puts segments in order, keeps what came early, and remembers what to acknowledge.
+"""The receive window: puts segments in order and stores those that came early.
 
-What arrives in order is handed on as views of the datagrams it came in, never stored. Only what came early
-is copied, into a ring of payload rows that grows as it is needed.
+Payload in order is handed on as views of the datagrams that it came in, and never stored. Only segments
+above a gap are copied, into a ring of payload rows that grows as it is needed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from iperfpy.protocols.kcp.inbound import Pushes
 from iperfpy.protocols.kcp.wire import Bytes, Int64s
 
 _SMALLEST = 256
@@ -25,26 +26,42 @@ class ReceiveWindow:
     mss : most payload bytes of a segment
     limit : segments at and above nxt that are accepted, at most 65,535
     deliver : called with payload as it becomes in order
+
+    Attributes
+    ----------
+    nxt : next serial number in order
+    high : one past the highest serial number that arrived
+    stored : segments held above nxt
+    bytes, segments : payload and segments accepted and in order, each once
+    duplicates : segments that had arrived before
+    refused : segments beyond the window, or larger than the mss
     """
 
     def __init__(self, mss: int, limit: int, deliver: Deliver, first_sn: int = 0) -> None:
         self.mss, self.limit, self._deliver = mss, limit, deliver
         self.nxt = self.high = first_sn
-        """Next serial number in order; one past the highest that arrived."""
-        self.stored = 0
-        """Segments held above nxt."""
-        self.bytes = 0
-        self.segments = 0
-        """Segments accepted, each counted once."""
-        self.duplicates = 0
-        """Segments that had already arrived."""
-        self.refused = 0
-        """Segments beyond the window, or larger than the mss."""
+        self.stored = self.bytes = self.segments = self.duplicates = self.refused = 0
         self._capacity = 0
 
+    def take(self, pushes: Pushes) -> NDArray[np.bool_] | None:
+        """Take the segments of a record.
+
+        Returns which of them to acknowledge, (n,), or None if they came in order and left no gap: then one
+        ACK for the last of them is enough.
+        """
+        if pushes.sn is None and self.insert_run(pushes.first, pushes.rows):
+            return None
+        in_order = not self.stored and pushes.first == self.nxt
+        accepted = self.insert(pushes.numbers(), pushes.rows)
+        if in_order and not self.stored and self.nxt == pushes.last + 1:
+            return None
+        return accepted
+
     def insert_run(self, first: int, rows: Bytes) -> bool:
-        """Take consecutive segments of one size if they are just what comes next. False: they are not, and
-        nothing was done; `insert` them."""
+        """Take consecutive segments of one size if the first is the next in order and they fit.
+
+        Returns False, and does nothing, if not: `insert` them.
+        """
         count, size = rows.shape
         if first != self.nxt or self.stored or count > self.limit or not 0 < size <= self.mss:
             return False
@@ -56,8 +73,8 @@ class ReceiveWindow:
     def insert(self, numbers: Int64s, rows: Bytes) -> NDArray[np.bool_]:
         """Take segments of one size in any order: serial numbers (n,), payloads (n, size).
 
-        Returns which of them have arrived, now or before, (n,): what may be acknowledged. The others were
-        refused.
+        Returns which of them have arrived, now or before, bool (n,): those may be acknowledged, the others
+        were refused.
         """
         if rows.shape[1] > self.mss:
             self.refused += len(numbers)
@@ -80,7 +97,7 @@ class ReceiveWindow:
         return within
 
     def _accept(self, kept: Int64s, rows: Bytes, chosen: NDArray[np.intp]) -> None:
-        """`kept` ascends; `chosen` says which row each is in."""
+        """Hand on or store segments: `kept` ascends, and `chosen` has the row of each."""
         self.high = max(self.high, int(kept[-1]) + 1)
         # Ascending and unique: it can equal the count from nxt only along a prefix.
         in_order = int(np.count_nonzero(kept == np.arange(self.nxt, self.nxt + len(kept))))
@@ -104,7 +121,7 @@ class ReceiveWindow:
         self.stored += len(numbers)
 
     def _held_from_nxt(self) -> int:
-        """How many segments from nxt on are in the ring without a gap."""
+        """Number of segments in the ring from nxt on, up to the first gap."""
         count, start, total = self.high - self.nxt, self.nxt & (self._capacity - 1), 0
         for begin, end in self._pieces(start, count):
             piece = self._present[begin:end]

@@ -1,24 +1,32 @@
-"""Round-trip time as RFC 6298 smooths it, in microseconds."""
+"""Round-trip time as RFC 6298 smooths it, in microseconds.
+
+Reports and time-ordered recovery (rack) use it. Stock KCP's timeout does not: loss_recovery/stock.py computes
+its own, with kcp-go's arithmetic in whole milliseconds.
+"""
 
 from __future__ import annotations
 
 
 class RttEstimator:
-    """Smoothed RTT, its variation, and the extremes; None until the first sample.
+    """Smoothed RTT, its variation and its minimum; all 0 until the first sample.
 
-    RFC 6298, section 2: the first sample sets srtt = r, rttvar = r/2; later ones move rttvar by 1/4 and
+    RFC 6298, section 2: the first sample r sets srtt = r, rttvar = r/2; later ones move rttvar by 1/4 and
     srtt by 1/8 of the difference.
 
     Karn's rule (section 3) is not needed: the echoed stamp names the transmission. The same formulas are in
-    RFC 9002, 5.3, without its subtraction of the peer's delay, which KCP does not tell.
+    RFC 9002, 5.3, without its subtraction of the peer's delay, which KCP does not report.
+
+    Attributes
+    ----------
+    srtt_us, variation_us, minimum_us : microseconds
+    samples, sum_us : number of samples, and their sum
     """
 
-    __slots__ = ("latest_us", "minimum_us", "samples", "srtt_us", "sum_us", "variation_us")
+    __slots__ = ("minimum_us", "samples", "srtt_us", "sum_us", "variation_us")
 
     def __init__(self) -> None:
         self.srtt_us = 0.0
         self.variation_us = 0.0
-        self.latest_us = 0
         self.minimum_us = 0
         self.samples = 0
         self.sum_us = 0
@@ -26,7 +34,6 @@ class RttEstimator:
     def update(self, sample_us: int) -> None:
         """Take one sample, at least 1 microsecond (a clock that did not move is not a path of length 0)."""
         sample_us = max(1, sample_us)
-        self.latest_us = sample_us
         if self.samples == 0:
             self.srtt_us, self.variation_us = float(sample_us), sample_us / 2
             self.minimum_us = sample_us

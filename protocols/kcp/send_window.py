@@ -1,12 +1,11 @@
-"""The send window: a ring of whole wire packets, and the state of each segment beside it.
+"""The send window: written data, as segments, from `write` until it is acknowledged.
 
     una            nxt             end
      |  in flight   |   queued      |            sn & (capacity - 1) is the row
      +--------------+---------------+
 
-Rows are complete datagrams, so a run of new segments leaves straight from the ring. Serial number and length
-are written with the data, the rest of the header when the segment is transmitted. Per-segment state lives in
-separate arrays, indexed by row. The ring is as small as what it holds allows: a small one stays in the cache.
+Packets and states lie in rings (packet_ring.py), so that a run of new segments leaves straight from memory.
+The rings are as small as their content allows: a small one stays in the processor's cache.
 """
 
 from __future__ import annotations
@@ -17,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.kcp import wire
+from iperfpy.protocols.kcp.packet_ring import PacketRing, SegmentStates
 from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 
 _SMALLEST = 256
 
 
 class SendWindow:
-    """Data from the moment it is written until it is acknowledged.
-
-    Parameters
+    """Parameters
     ----------
     conv : conversation number, 32 bits
     mtu : bytes per datagram, header included
@@ -34,63 +32,46 @@ class SendWindow:
 
     Attributes
     ----------
-    acked : bool (capacity,), individually acknowledged above una
-    lost : bool (capacity,), given up for lost and not yet sent again
-    sent_us : int64 (capacity,), stamp of the last transmission
-    transmissions : uint16 (capacity,)
-    resend_us, rto_us : int64 (capacity,); fastack : int32 (capacity,): classic recovery's
+    una, nxt, end : serial numbers, see above
+    mss : payload bytes of a full segment
+    sacked : segments acknowledged above una
+    bytes_acked : payload acknowledged, each byte once, that above una included
+    shorts : rows in [una, end) that are not full
+    tail_fill : bytes in the last row while it is not full and not sent; else 0
+    ring, state : memory by row, `capacity` rows, a power of two; `mask` is capacity - 1
     """
 
     def __init__(self, conv: int, mtu: int, limit: int, first_sn: int = 0) -> None:
-        self.mtu = mtu
-        self.mss = mtu - HEADER_BYTES
+        self.mtu, self.mss = mtu, mtu - HEADER_BYTES
         self.limit = limit
         self.una = self.nxt = self.end = first_sn
-        self.sacked = 0
-        """Segments acknowledged above una."""
-        self.bytes_acked = 0
-        """Payload acknowledged, each byte once, above una too."""
-        self.shorts = 0
-        """Rows in [una, end) that are not full."""
-        self.tail_fill = 0
-        """Bytes in the last row when it is not full yet and has not been sent; 0 otherwise."""
+        self.sacked = self.bytes_acked = self.shorts = self.tail_fill = 0
         self._conv = conv
         self._peak = 0  # most segments held on this lap of the ring
         self._lap_ends = first_sn
-        self._written: deque[tuple[int, int]] = deque()
+        self._waiting = WriteTimes()
         self._allocate(min(_SMALLEST, _power_of_two(limit)))
 
     # -- memory
 
     def _allocate(self, capacity: int) -> None:
         self.capacity, self.mask = capacity, capacity - 1
-        self.packets: Bytes = np.empty((capacity, self.mtu), np.uint8)
-        self.fields = np.ndarray((capacity,), wire.FIELDS, self.packets, 0, (self.mtu,))
-        # conv, cmd, frg and wnd as one word: the same for a whole run
-        self._who = np.ndarray((capacity,), "<u8", self.packets, 0, (self.mtu,))
-        self._ts, self._sn = self.fields["ts"], self.fields["sn"]
-        self._una, self._wnd, self.length = self.fields["una"], self.fields["wnd"], self.fields["len"]
-        self.acked: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
-        self.lost: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
-        self.sent_us: Int64s = np.zeros(capacity, np.int64)
-        self.transmissions: NDArray[np.uint16] = np.zeros(capacity, np.uint16)
-        self.resend_us: Int64s = np.zeros(capacity, np.int64)
-        self.rto_us: Int64s = np.zeros(capacity, np.int64)
-        self.fastack: NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.ring = PacketRing(self._conv, capacity, self.mtu)
+        self.state = SegmentStates(capacity)
 
     def _resize(self, segments: int) -> None:
-        old, capacity = [getattr(self, name) for name in ("packets", *_STATE)], self.capacity
+        ring, state, capacity = self.ring, self.state, self.capacity
         self._allocate(max(_SMALLEST, _power_of_two(segments)))
         number = self.una
-        while number < self.end:  # slices, for an index would copy everything once more
-            here, there = number & (capacity - 1), number & self.mask
-            count = min(self.end - number, capacity - here, self.capacity - there)
-            for name, values in zip(("packets", *_STATE), old, strict=True):
-                getattr(self, name)[there : there + count] = values[here : here + count]
+        while number < self.end:  # in slices: an index array would copy everything once more
+            start, to = number & (capacity - 1), number & self.mask
+            count = min(self.end - number, capacity - start, self.capacity - to)
+            self.ring.copy_rows(ring, start, to, count)
+            self.state.copy_rows(state, start, to, count)
             number += count
 
     def _begin_lap(self) -> None:
-        """Once per lap: give back a ring that was never more than an eighth full."""
+        """Once per lap, shrink a ring that was never more than an eighth full."""
         if max(_SMALLEST, self._peak) * 8 <= self.capacity:
             self._resize(self._peak * 2)
         self._peak = self.end - self.una
@@ -121,117 +102,99 @@ class SendWindow:
         if size <= 0:
             return 0
         source = np.frombuffer(data, np.uint8, size)
-        done = self._fill_tail(source) if self.tail_fill else 0
-        count = -(-(size - done) // self.mss)
+        if self.tail_fill:
+            source = source[self._fill_tail(source) :]
+        count = -(-len(source) // self.mss)
         if not count:
             return size
         if self.end + count - self.una > self.capacity:
             self._resize(self.end + count - self.una)
         self._peak = max(self._peak, self.end + count - self.una)
-        full = (size - done) // self.mss
         numbers = np.arange(self.end, self.end + count) & wire.MASK
         for start, stop in self.pieces(self.end, self.end + count):
-            span = stop - start
-            self._sn[start:stop] = numbers[:span]
-            numbers = numbers[span:]
-            self.length[start:stop] = self.mss
-            whole = min(span, full)
-            full -= whole
-            until = done + whole * self.mss
-            self.packets[start : start + whole, HEADER_BYTES:] = source[done:until].reshape(whole, self.mss)
-            done = until
+            taken = self.ring.fill(start, stop, numbers[: stop - start], source)
+            source, numbers = source[taken:], numbers[stop - start :]
         self.end += count
-        if done < size:
-            self._start_tail(source[done:])
-        self._written.append((self.end, now_us))
+        if len(source):
+            self.ring.put((self.end - 1) & self.mask, 0, source)
+            self.tail_fill = len(source)
+            self.shorts += 1
+        self._waiting.written(self.end, now_us)
         return size
 
     def _fill_tail(self, source: Bytes) -> int:
-        row, fill = (self.end - 1) & self.mask, self.tail_fill
+        """Add bytes to the last row, which is not full yet; returns how many."""
+        fill = self.tail_fill
         more = min(len(source), self.mss - fill)
-        at = HEADER_BYTES + fill
-        self.packets[row, at : at + more] = source[:more]
+        self.ring.put((self.end - 1) & self.mask, fill, source[:more])
         self.tail_fill = (fill + more) % self.mss
-        self.length[row] = fill + more
         self.shorts -= fill + more == self.mss
         return more
-
-    def _start_tail(self, rest: Bytes) -> None:
-        row = (self.end - 1) & self.mask
-        self.packets[row, HEADER_BYTES : HEADER_BYTES + len(rest)] = rest
-        self.length[row] = self.tail_fill = len(rest)
-        self.shorts += 1
 
     # -- transmitting
 
     def stamp_new(self, first: int, last: int, stamp_us: int, una: int, wnd: int) -> None:
         """Make [first, last) ready to leave for the first time; `nxt` becomes `last`."""
+        state = self.state
         for start, stop in self.pieces(first, last):
-            self._ts[start:stop] = stamp_us & wire.MASK
-            self._una[start:stop] = una & wire.MASK
-            self._who[start:stop] = self._conv | wire.PUSH << 32 | wnd << 48
-            self.sent_us[start:stop] = stamp_us
-            self.transmissions[start:stop] = 1
+            self.ring.stamp(start, stop, stamp_us, una, wnd)
+            state.sent_us[start:stop] = stamp_us
+            state.transmissions[start:stop] = 1
         self.nxt = last
         if last == self.end:
             self.tail_fill = 0
 
     def stamp_again(self, numbers: Int64s, stamp_us: int, una: int, wnd: int) -> Int64s:
-        """Make segments ready to leave again; returns their rows."""
+        """Make segments (n,) ready to leave again; returns their rows (n,)."""
         rows: Int64s = numbers & self.mask
-        self._ts[rows] = stamp_us & wire.MASK
-        self._una[rows] = una & wire.MASK
-        self._wnd[rows] = wnd
-        self.sent_us[rows] = stamp_us
-        self.transmissions[rows] += 1
+        self.ring.stamp_again(rows, stamp_us, una, wnd)
+        self.state.sent_us[rows] = stamp_us
+        self.state.transmissions[rows] += 1
         return rows
 
     def waited_us(self, first: int, last: int, now_us: int) -> int:
-        """Time since being written, summed over the segments of [first, last). Call once, in order."""
-        total = 0
-        while first < last and self._written:
-            until, since_us = self._written[0]
-            upto = min(last, until)
-            total += (upto - first) * (now_us - since_us)
-            first = upto
-            if until <= last:
-                self._written.popleft()
-        return total
+        """Time since the write, summed over the segments of [first, last); call once per segment."""
+        return self._waiting.sum_us(first, last, now_us)
 
     # -- acknowledging
 
     def mark(self, numbers: Int64s) -> tuple[Int64s, NDArray[np.intp]]:
-        """Mark segments acknowledged one by one.
+        """Mark segments (n,) that have an ACK of their own.
 
-        Returns those that were not yet, ascending and without repeats, and where they stood in `numbers`.
+        Returns those that were not acknowledged before, ascending and without repeats, and where they stood
+        in `numbers`.
         """
         held = (numbers >= self.una) & (numbers < self.nxt)
-        held &= ~self.acked[numbers & self.mask]
+        held &= ~self.state.acked[numbers & self.mask]
         at = np.flatnonzero(held)
         fresh: Int64s = numbers[at]
         if len(fresh) > 1 and not (fresh[1:] > fresh[:-1]).all():
             fresh, first = np.unique(fresh, return_index=True)
             at = at[first]
         rows = fresh & self.mask
-        self.acked[rows] = True
+        self.state.acked[rows] = True
         self.sacked += len(fresh)
-        self.bytes_acked += int(self.length[rows].sum()) if self.shorts else len(fresh) * self.mss
+        self.bytes_acked += int(self.ring.length[rows].sum()) if self.shorts else len(fresh) * self.mss
         return fresh, at
 
-    def older(self, numbers: Int64s, echoes_us: Int64s) -> tuple[Int64s, Int64s]:
-        """Which of these acknowledged segments, and under which stamp, arrived by an earlier transmission
-        than their last: in the window or passed by una a short while ago, each once and never again."""
+    def find_spurious(self, numbers: Int64s, echoes_us: Int64s) -> tuple[Int64s, Int64s]:
+        """Find segments whose echo names an earlier transmission than their last, which was spurious.
+
+        Serial numbers and echoes (n,) in, (m,) out. A segment is reported once and never again, and for as
+        long as its row is not used anew, also after una passed it.
+        """
+        state = self.state
         known = (numbers < self.nxt) & (numbers >= self.end - self.capacity)
         rows = numbers & self.mask
-        known &= (self.transmissions[rows] > 1) & (echoes_us < self.sent_us[rows])
+        known &= (state.transmissions[rows] > 1) & (echoes_us < state.sent_us[rows])
         at = np.flatnonzero(known)
         if len(at):
             at = at[np.unique(numbers[at], return_index=True)[1]]
-            self.transmissions[numbers[at] & self.mask] = 1
+            state.transmissions[numbers[at] & self.mask] = 1  # reported
         return numbers[at], echoes_us[at]
 
     def advance(self, una: int) -> tuple[int, int]:
-        """Everything below `una` has arrived.
+        """Take a cumulative ACK: everything below `una` has arrived.
 
         Returns how many segments that newly acknowledges, and how many of those were marked lost.
         """
@@ -239,17 +202,18 @@ class SendWindow:
         if una <= first:
             return 0, 0
         known = lost = 0
-        full = not self.shorts
+        full, state = not self.shorts, self.state
         for start, stop in self.pieces(first, una):
             if not full:
-                lengths = self.length[start:stop]
+                lengths = self.ring.length[start:stop]
                 self.shorts -= int(np.count_nonzero(lengths != self.mss))
-                self.bytes_acked += int(lengths[~self.acked[start:stop]].sum())
+                self.bytes_acked += int(lengths[~state.acked[start:stop]].sum())
             if self.sacked:
-                known += int(np.count_nonzero(self.acked[start:stop]))
-                self.acked[start:stop] = False
-            lost += int(np.count_nonzero(self.lost[start:stop]))
-            self.lost[start:stop] = False
+                # Bytes of these were counted when they were marked.
+                known += int(np.count_nonzero(state.acked[start:stop]))
+                state.acked[start:stop] = False
+            lost += int(np.count_nonzero(state.lost[start:stop]))
+            state.lost[start:stop] = False
         if full:
             self.bytes_acked += (una - first - known) * self.mss
         self.sacked -= known
@@ -259,16 +223,38 @@ class SendWindow:
         return una - first - known, lost
 
     def outstanding(self, first: int, last: int) -> Int64s:
-        """Serial numbers in [first, last) that are transmitted and not acknowledged."""
+        """Serial numbers in [first, last) that are transmitted and not acknowledged, ascending."""
         first, last = max(first, self.una), min(last, self.nxt)
         if first >= last:
             return np.empty(0, np.int64)
         numbers: Int64s = np.arange(first, last)
-        missing: Int64s = numbers[~self.acked[numbers & self.mask]]
+        missing: Int64s = numbers[~self.state.acked[numbers & self.mask]]
         return missing
 
 
-_STATE = ("acked", "lost", "sent_us", "transmissions", "resend_us", "rto_us", "fastack")
+class WriteTimes:
+    """Times of writes, until all that was written is transmitted."""
+
+    __slots__ = ("_writes",)
+
+    def __init__(self) -> None:
+        self._writes: deque[tuple[int, int]] = deque()  # (one past its last segment, time)
+
+    def written(self, end: int, now_us: int) -> None:
+        """Segments up to `end` were begun now."""
+        self._writes.append((end, now_us))
+
+    def sum_us(self, first: int, last: int, now_us: int) -> int:
+        """Time since the write, summed over the segments of [first, last); call once per segment."""
+        total, writes = 0, self._writes
+        while first < last and writes:
+            end, since_us = writes[0]
+            until = min(last, end)
+            total += (until - first) * (now_us - since_us)
+            first = until
+            if end <= last:
+                writes.popleft()
+        return total
 
 
 def _power_of_two(n: int) -> int:

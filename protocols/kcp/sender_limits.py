@@ -1,28 +1,51 @@
-"""What holds a sender, and for how long each thing did (tcp_info has busy_time, rwnd_limited and
-sndbuf_limited for it)."""
+"""Reasons why a sender does not send more, and the time for which each of them held.
+
+`tcp_info` has busy_time, rwnd_limited and sndbuf_limited for it; a table of a test shows them as columns.
+"""
 
 from __future__ import annotations
 
-REASONS = ("application", "congestion window", "send window", "receive window", "pacing", "processor")
+from enum import Enum
+
+
+class SenderLimit(Enum):
+    """One reason: its key in counters, its label in tables, and a phrase for documentation."""
+
+    APPLICATION = "application", "application", "the application, which had nothing to send"
+    CONGESTION_WINDOW = "cwnd", "congestion window", "the congestion window"
+    SEND_WINDOW = "sndwnd", "send window", "its own send window"
+    RECEIVE_WINDOW = "rwnd", "receive window", "the window that the peer advertises"
+    PACING = "pacing", "pacing", "pacing, which spreads packets at the sending rate"
+    PROCESSOR = "processor", "processor", "this machine: data and room were there, processor time was not"
+
+    def __init__(self, key: str, label: str, phrase: str) -> None:
+        self.key, self.label, self.phrase = key, label, phrase
 
 
 class SenderLimits:
-    """Time by reason, in microseconds."""
+    """Time by limit, in microseconds.
 
-    __slots__ = ("_reason", "_since_us", "_us")
+    Attributes
+    ----------
+    current : the limit noted last
+    """
+
+    __slots__ = ("_since_us", "_us", "current")
 
     def __init__(self) -> None:
-        self._us = dict.fromkeys(REASONS, 0)
-        self._reason = REASONS[0]
+        self.current = SenderLimit.APPLICATION
+        self._us = dict.fromkeys(SenderLimit, 0)
         self._since_us: int | None = None
 
-    def note(self, reason: str, now_us: int) -> None:
-        """From now on this is what holds it; until now it was what was noted last."""
-        if self._since_us is not None:
-            self._us[self._reason] += now_us - self._since_us
-        self._reason, self._since_us = reason, now_us
+    def note(self, limit: SenderLimit, now_us: int) -> None:
+        """`limit` holds from now on; until now it was the limit noted last."""
+        if self._since_us is None:
+            self.current, self._since_us = limit, now_us
+        elif limit is not self.current:
+            self._us[self.current] += now_us - self._since_us
+            self.current, self._since_us = limit, now_us
 
-    def until(self, now_us: int) -> dict[str, int]:
-        """Time by reason up to now, which is no earlier than the last note."""
+    def until(self, now_us: int) -> dict[SenderLimit, int]:
+        """Time by limit up to now, which is no earlier than the last note."""
         open_us = 0 if self._since_us is None else now_us - self._since_us
-        return {reason: us + open_us * (reason == self._reason) for reason, us in self._us.items()}
+        return {limit: us + open_us * (limit is self.current) for limit, us in self._us.items()}

@@ -1,4 +1,4 @@
-"""Questions about the peer's window (WASK), and answers to its own (WINS)."""
+"""Window probes: WASK asks for the peer's receive window, WINS tells ours."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ FIRST_US, LONGEST_US = 500_000, 120_000_000
 class WindowProbes:
     """Attributes
     ----------
-    at_us : when to ask next, as long as the peer's window is closed and something waits
+    at_us : time of the next question while the peer's window is closed and data waits; else None
     """
 
     def __init__(self) -> None:
         self.at_us: int | None = None
         self._wait_us = 0
-        self._told: set[int] = set()
+        self._due: set[int] = set()
 
     def ask(self) -> None:
-        self._told.add(wire.WASK)
+        """Send WASK with the next transmission."""
+        self._due.add(wire.WASK)
 
     def answer(self) -> None:
-        self._told.add(wire.WINS)
+        """Send WINS with the next transmission, once however often the peer asked."""
+        self._due.add(wire.WINS)
 
     def due(self, now_us: int, closed: bool) -> set[int]:
-        """The commands that leave now; `closed`: the peer's window is, and something waits for it."""
+        """The commands that leave now.
+
+        `closed`: the peer's window is closed and data waits for it. Then WASK is repeated after 500 ms, and
+        after ever longer times up to two minutes, as stock KCP does.
+        """
         if not closed:
             self.at_us = None
         elif self.at_us is None:
@@ -35,5 +41,5 @@ class WindowProbes:
             self.ask()
             self._wait_us = min(self._wait_us * 3 // 2, LONGEST_US)
             self.at_us = now_us + self._wait_us
-        told, self._told = self._told, set()
-        return told
+        due, self._due = self._due, set()
+        return due

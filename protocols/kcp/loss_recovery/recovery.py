@@ -1,8 +1,9 @@
-"""Loss recovery: what is sent again, when, and why.
+"""Loss recovery: which segments are sent again, when, and why.
 
-Two ways of finding out stand behind one interface: `classic` (stock KCP) and `rack` (time-ordered).
-The engine tells them what was sent and acknowledged; they say what to send again. They own the marks in the
-send window's `lost`, `resend_us`, `rto_us` and `fastack`; nobody else writes those.
+The engine reports transmissions and acknowledgements; recovery returns the segments to send again. There are
+two implementations: `StockRecovery` (stock.py), which counts ACKs and has a timer per segment, and `Rack`
+(rack.py), which goes by the order of transmissions in time. Recovery alone writes `lost`, `resend_us`,
+`rto_us` and `fastack` of the send window's segment states.
 """
 
 from __future__ import annotations
@@ -33,8 +34,15 @@ class Resend:
 
 @dataclass(slots=True)
 class Detected:
-    """Losses found since the last call: how many transmissions, in how many runs of consecutive ones (as many
-    where that is not followed), the newest of them, whether by timeout."""
+    """Losses found since the last call.
+
+    Attributes
+    ----------
+    segments : transmissions given up for lost
+    runs : the runs of consecutive transmissions that these form; `segments` if recovery does not follow that
+    flight : of the newest of them, if known
+    timeout : True if the retransmission timer found them
+    """
 
     segments: int
     runs: int
@@ -43,17 +51,17 @@ class Detected:
 
 
 class Recovery(Protocol):
-    """One way of finding losses."""
+    """The seam between engine and loss recovery."""
 
-    bounded: ClassVar[bool]
-    """Whether resends keep within the congestion window and the pace; stock KCP's do not."""
+    obeys_limits: ClassVar[bool]
+    """True if retransmissions keep within the congestion window and the pace. Stock KCP's do not."""
     in_flight: int
     """Segments transmitted, not acknowledged, and not given up for lost."""
     spurious: int
-    """Retransmissions that turned out unneeded: an older transmission's stamp was echoed, whether before or
-    after the last one's."""
-    mistaken: int
-    """Transmissions given up for lost that had arrived: `spurious`, and those not yet sent again."""
+    """Retransmissions that were not needed: an earlier transmission's stamp was echoed, before or after the
+    last one's."""
+    spurious_losses: int
+    """Transmissions given up for lost that had arrived: `spurious`, and those not sent again yet."""
 
     def sent(self, first: int, last: int, flight: Flight) -> None:
         """[first, last) left for the first time, all in this flight."""
@@ -62,37 +70,38 @@ class Recovery(Protocol):
         """These left again, all in this flight."""
 
     def acknowledged(self, fresh: Int64s, echoes_us: Int64s, now_us: int) -> None:
-        """Marked acknowledged one by one: serial numbers (n,), never none, and the stamps that their
-        receiver echoed (n,)."""
+        """Newly acknowledged by ACKs of their own: serial numbers (n,), ascending, and echoes; n > 0."""
 
-    def heard(self, numbers: Int64s, echoes_us: Int64s) -> None:
-        """All that a batch of ACKs said, known or not: serial numbers in any order, repeats included, and
-        echoes (n,) each, never none. Comes after `acknowledged`."""
+    def acks_arrived(self, numbers: Int64s, echoes_us: Int64s) -> None:
+        """All ACKs of a batch, repeats included: serial numbers in any order and echoes, (n,) each, n > 0.
+        Comes after `acknowledged`."""
 
-    def unneeded(self, numbers: Int64s, echoes_us: Int64s) -> None:
-        """These were sent again, and now an earlier transmission was echoed: (n,) each, never none, each
-        segment once. Comes after `heard`."""
+    def found_spurious(self, numbers: Int64s, echoes_us: Int64s) -> None:
+        """These were sent again, and now an earlier transmission is echoed: (n,) each, n > 0, each segment
+        once in its life. Comes after `acks_arrived`."""
 
     def advanced(self, segments: int, lost: int, now_us: int) -> None:
-        """una moved: this many more were acknowledged by it, `lost` of them had been given up."""
+        """una moved and newly acknowledged this many segments, `lost` of which had been given up."""
 
-    def arrived(self, stamp_us: int, now_us: int) -> Flight | None:
-        """The newest stamp yet was echoed. Returns its flight, if it is one of ours."""
+    def echoed(self, stamp_us: int, now_us: int) -> Flight | None:
+        """The newest stamp yet was echoed. Returns its flight, or None if the stamp is unknown."""
 
     def detect(self, now_us: int) -> Detected | None:
-        """What was found lost since the last call, by acknowledgements or by the clock."""
+        """Losses since the last call, found by acknowledgements or by the clock."""
 
     def due(self, now_us: int, limit: int, admitting: int) -> list[Resend]:
-        """At most `limit` segments to send again now (any number if not `bounded`), and as a probe does, one
-        more that holds up a full window; `admitting` new ones are about to leave with them. What is returned
-        must be sent."""
+        """Segments to send again now; the caller must send them.
+
+        At most `limit` of them if recovery obeys limits, and possibly one more as a probe for a full window.
+        `admitting` new segments are about to leave with them.
+        """
 
     def probe_due(self, now_us: int) -> bool:
-        """Whether one segment should leave regardless of windows, to provoke an acknowledgement."""
+        """True if one segment should leave regardless of windows, to provoke an acknowledgement."""
 
     @property
     def pending(self) -> bool:
-        """Whether something found lost waits to be sent again."""
+        """True if segments given up for lost wait to be sent again."""
 
     def deadline_us(self) -> int | None:
-        """When to ask again though nothing arrives."""
+        """The time at which to ask again though nothing arrives; None for never."""

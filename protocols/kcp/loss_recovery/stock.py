@@ -1,25 +1,26 @@
-"""Loss recovery as stock KCP does it: a timer per segment, counted acknowledgements, no order in time.
+"""Loss recovery as stock KCP does it: a timer per segment, counted ACKs, no order in time.
 
-The two stock implementations, skywind3000/kcp ("ikcp") and xtaci/kcp-go, differ; this follows kcp-go 5.6,
+The two stock implementations, skywind3000/kcp ("ikcp") and xtaci/kcp-go, differ. This follows kcp-go 5.6,
 which is what kcptun and iperf-go put on the wire:
 
-* every ACK counts, those included that repeat what was known, for segments stamped no later than what it
-  echoes (ikcp: the highest of each datagram, whatever it echoes);
-* resends are decided in a flush: at a tick, when a timer runs out, when una moves, when new data leaves
-  (ikcp: at ticks only). A segment passed by `resend` ACKs is sent again fast, as often as that happens (ikcp:
-  five times); one passed by any is sent again early, by a flush that admits nothing new (ikcp: never);
-* the timer backs off by the path's timeout, and starts anew with a fast or early resend.
+* Every ACK counts, repeats included, for segments stamped no later than its echo (ikcp: only the highest ACK
+  of each datagram, whatever it echoes).
+* Retransmissions are decided in a flush: at a tick, when a timer runs out, when una moves, when new data
+  leaves (ikcp: at ticks only). A segment passed by `resend` ACKs is sent again fast, as often as that happens
+  (ikcp: five times). One passed by fewer is sent again early, by a flush that admits nothing new (ikcp:
+  never).
+* The timer backs off by the path's timeout, and starts anew with a fast or early retransmission.
 
-Where it differs from kcp-go: stamps are microseconds, timers start at whole milliseconds; ticks at which
-there is nothing to look at do not happen; a receiver's window is never made smaller by what its application
-has not read. tests/protocols/kcp/equivalence.py compares the three.
+Differences from kcp-go: stamps are microseconds, while timers start at whole milliseconds; ticks at which
+there is nothing to do are skipped; data that the application has not read does not shrink the receive
+window. tests/protocols/kcp/equivalence.py compares the three.
 
 RFC 6298 is kept as far as `Timeout` says; its section 5.5 doubles the timer of the connection, KCP only the
 segment's own. RFC 9002, 6.1.1 has a threshold of three later packets, counted once each; here it is two ACKs
 in every preset, duplicates included. Nothing here is RFC 8985: see rack.py.
 
 Missing segments below the highest acknowledged one ("holes") are kept in an array of their own, so that the
-cost of an acknowledgement depends on what is missing, not on the window.
+cost of an acknowledgement depends on the number of holes, not on the window.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import numpy as np
 from iperfpy.protocols.congestion.congestion_control import Flight
 from iperfpy.protocols.kcp.loss_recovery.recovery import Cause, Detected, Resend
 from iperfpy.protocols.kcp.send_window import SendWindow
+from iperfpy.protocols.kcp.tick_clock import TickClock
 from iperfpy.protocols.kcp.wire import Int64s
 
 INITIAL_TIMEOUT_US = 200_000
@@ -41,9 +43,10 @@ _NONE: Int64s = np.empty(0, np.int64)
 class Timeout:
     """The timeout of kcp-go 5.6, in the whole milliseconds that it counts in: srtt + max(interval, 4 rttvar).
 
-    As RFC 6298, 2.2 and 2.3, but that a sample below the usual range moves the variation by 1/32 instead of
-    1/4, and that every division rounds down. Both matter on long paths: with the RFC's arithmetic a window of
-    512 segments at 20 Mb/s and 170 ms sends up to 29 % fewer retransmissions than kcp-go does.
+    As RFC 6298, 2.2 and 2.3, except that a sample below the usual range moves the variation by 1/32 instead
+    of 1/4, and that every division rounds down. Both matter on long paths: with the RFC's arithmetic a window
+    of 512 segments at 20 Mb/s and 170 ms sends up to 29 % fewer retransmissions than kcp-go does. The RTT in
+    reports is `RttEstimator`'s, which knows nothing of this.
     """
 
     def __init__(self, interval_us: int, *, nodelay: bool) -> None:
@@ -52,7 +55,7 @@ class Timeout:
         self.us = INITIAL_TIMEOUT_US
 
     def sample(self, stamp_us: int, now_us: int) -> None:
-        """What left at `stamp_us` is acknowledged."""
+        """Take an RTT sample: the transmission of `stamp_us` is acknowledged now."""
         rtt_ms = now_us // 1_000 - stamp_us // 1_000
         if not self._srtt_ms:
             self._srtt_ms, self._variation_ms = rtt_ms, rtt_ms >> 1
@@ -71,40 +74,44 @@ class StockRecovery:
     Parameters
     ----------
     nodelay : the floor of the timeout is 30 ms instead of 100 ms, and it backs off by half instead of whole
-    interval_us : the tick
-    resend : ACKs passing a segment after which it is sent again, 0 for never
+    interval_us : distance of ticks
+    resend : ACKs that pass a segment before it is sent again fast; 0 for never
+
+    Attributes
+    ----------
+    in_flight, spurious, spurious_losses : see `Recovery`
     """
 
-    bounded: ClassVar[bool] = False
+    obeys_limits: ClassVar[bool] = False
 
     def __init__(self, window: SendWindow, *, nodelay: bool, interval_us: int, resend: int) -> None:
         self._window, self._timeout = window, Timeout(interval_us, nodelay=nodelay)
-        self._nodelay, self._interval_us, self._resend = nodelay, interval_us, resend
+        self._nodelay, self._resend = nodelay, resend
         self._holes = _NONE
         self._passed = window.una  # one past the highest acknowledged one by one
         self._earliest_us: int | None = None  # no segment times out before
-        self._tick_us = 0
-        self._awaited = False  # somebody was told of the tick
+        self._ticks = TickClock(interval_us)
         self._flushed_una = window.una
         self._found = Detected(0, 0, None, timeout=False)
-        self.in_flight = self.spurious = self.mistaken = 0
+        self.in_flight = self.spurious = self.spurious_losses = 0
 
-    # -- what left
+    # -- transmissions
 
     def sent(self, first: int, last: int, flight: Flight) -> None:
         timeout_us = self._timeout_us()
         resend_us = _whole_ms(flight.stamp_us) + timeout_us
+        state = self._window.state
         for start, stop in self._window.pieces(first, last):
-            self._window.rto_us[start:stop] = timeout_us
-            self._window.resend_us[start:stop] = resend_us
-            self._window.fastack[start:stop] = 0
+            state.rto_us[start:stop] = timeout_us
+            state.resend_us[start:stop] = resend_us
+            state.fastack[start:stop] = 0
         self.in_flight += last - first
         self._expect(resend_us)
 
     def resent(self, resend: Resend, flight: Flight) -> None:
-        """The timers were set when the segments were chosen."""
+        """Do nothing: the timers were set when the segments were chosen."""
 
-    # -- what arrived
+    # -- acknowledgements
 
     def acknowledged(self, fresh: Int64s, echoes_us: Int64s, now_us: int) -> None:
         window = self._window
@@ -116,33 +123,33 @@ class StockRecovery:
             self._holes = np.concatenate((self._holes, skipped))
         self._close_holes()
 
-    def heard(self, numbers: Int64s, echoes_us: Int64s) -> None:
-        """Count for each hole the ACKs of later segments that echo a stamp no older than its own, those
-        included that say again what was known."""
-        holes, window = self._holes, self._window
+    def acks_arrived(self, numbers: Int64s, echoes_us: Int64s) -> None:
+        """Count for each hole the ACKs of later segments that echo a stamp no older than its own, repeats
+        included."""
+        holes, window, state = self._holes, self._window, self._window.state
         # On a long path most were sent again since the newest of these stamps: nothing passes them.
-        holes = holes[window.sent_us[holes & window.mask] <= echoes_us.max()]
+        holes = holes[state.sent_us[holes & window.mask] <= echoes_us.max()]
         if not len(holes):
             return
         rows = holes & window.mask
         passing = len(numbers) - np.searchsorted(np.sort(numbers), holes, side="right")
-        sent_us = window.sent_us[rows]
+        sent_us = state.sent_us[rows]
         late = np.flatnonzero(sent_us > echoes_us.min())  # few: sent again since some of these ACKs' stamps
         if len(late):
             later = (numbers > holes[late, None]) & (echoes_us >= sent_us[late, None])
             passing[late] = later.sum(axis=1)
-        window.fastack[rows] += passing.astype(np.int32)
+        state.fastack[rows] += passing.astype(np.int32)
 
-    def unneeded(self, numbers: Int64s, echoes_us: Int64s) -> None:
+    def found_spurious(self, numbers: Int64s, echoes_us: Int64s) -> None:
         self.spurious += len(numbers)
-        self.mistaken = self.spurious
+        self.spurious_losses = self.spurious
 
     def advanced(self, segments: int, lost: int, now_us: int) -> None:
         self.in_flight -= segments
         self._passed = max(self._passed, self._window.una)
         self._close_holes()
 
-    def arrived(self, stamp_us: int, now_us: int) -> Flight | None:
+    def echoed(self, stamp_us: int, now_us: int) -> Flight | None:
         self._timeout.sample(stamp_us, now_us)
         return None
 
@@ -151,11 +158,11 @@ class StockRecovery:
         if len(self._holes) and self._holes[0] < window.una:
             self._holes = self._holes[np.searchsorted(self._holes, window.una) :]
         if len(self._holes) and window.sacked:
-            known = window.acked[self._holes & window.mask]
+            known = window.state.acked[self._holes & window.mask]
             if known.any():
                 self._holes = self._holes[~known]
 
-    # -- what is lost
+    # -- losses
 
     def detect(self, now_us: int) -> Detected | None:
         found, self._found = self._found, Detected(0, 0, None, timeout=False)
@@ -163,27 +170,23 @@ class StockRecovery:
 
     def due(self, now_us: int, limit: int, admitting: int) -> list[Resend]:
         """kcp-go's flush: at a tick, when a timer runs out, when una moved, when new data leaves."""
-        if now_us > self._tick_us and not self._awaited:
-            # Ticks went on in silence: what comes after it waits for the next one.
-            self._tick_us = now_us + (self._tick_us - now_us) % self._interval_us
         expiring = self._earliest_us is not None and now_us >= self._earliest_us
-        ticking = expiring or now_us >= self._tick_us
-        if ticking:
-            self._tick_us = now_us + self._interval_us
+        ticking = self._ticks.ticks(now_us, early=expiring)
         chosen: list[Resend] = []
         if ticking or admitting or self._window.una != self._flushed_una:
             self._flushed_una = self._window.una
             chosen = self._flush(now_us, admitting, expiring)
-        self._awaited = len(self._holes) > 0
+        self._ticks.awaited = len(self._holes) > 0
         return chosen
 
     def _flush(self, now_us: int, admitting: int, expiring: bool) -> list[Resend]:
+        """Choose the segments to send again, and set their timers."""
         chosen = []
         if len(self._holes):
-            counts = self._window.fastack[self._holes & self._window.mask]
+            counts = self._window.state.fastack[self._holes & self._window.mask]
             fast = counts >= self._resend if self._resend else np.zeros(len(counts), np.bool_)
             chosen.append(Resend(self._holes[fast], Cause.FAST))
-            if not admitting:
+            if not admitting:  # kcp-go's early retransmit: nothing new would draw further ACKs
                 chosen.append(Resend(self._holes[(counts > 0) & ~fast], Cause.EARLY))
             for resend in chosen:
                 self._rearm(resend.numbers, now_us, self._timeout_us())
@@ -203,23 +206,23 @@ class StockRecovery:
     def _rearm(self, numbers: Int64s, now_us: int, timeouts_us: int | Int64s) -> None:
         if not len(numbers):
             return
-        rows = numbers & self._window.mask
-        self._window.fastack[rows] = 0
-        self._window.rto_us[rows] = timeouts_us
-        self._window.resend_us[rows] = _whole_ms(now_us) + timeouts_us
+        rows, state = numbers & self._window.mask, self._window.state
+        state.fastack[rows] = 0
+        state.rto_us[rows] = timeouts_us
+        state.resend_us[rows] = _whole_ms(now_us) + timeouts_us
         self._expect(_whole_ms(now_us) + int(np.min(timeouts_us)))
 
     def _expired(self, now_us: int) -> Int64s:
-        """Segments whose timer ran out, rearmed with its backoff; looks at the whole window, and then not
-        again before the earliest timer left."""
-        window = self._window
+        """Segments whose timer ran out, rearmed with backoff. This searches the whole window, and is called
+        again only when the earliest timer that is left runs out."""
+        window, state = self._window, self._window.state
         numbers = window.outstanding(window.una, window.nxt)
         rows = numbers & window.mask
-        expired: Int64s = numbers[window.resend_us[rows] <= now_us]
+        expired: Int64s = numbers[state.resend_us[rows] <= now_us]
         step_us = self._timeout_us() // (2 if self._nodelay else 1)
-        backed_off = np.minimum(window.rto_us[expired & window.mask] + step_us, LARGEST_TIMEOUT_US)
+        backed_off = np.minimum(state.rto_us[expired & window.mask] + step_us, LARGEST_TIMEOUT_US)
         self._rearm(expired, now_us, backed_off)
-        self._earliest_us = int(window.resend_us[rows].min()) if len(rows) else None
+        self._earliest_us = int(state.resend_us[rows].min()) if len(rows) else None
         return expired
 
     def _expect(self, at_us: int) -> None:
@@ -240,10 +243,10 @@ class StockRecovery:
     def deadline_us(self) -> int | None:
         at_us = self._earliest_us if self.in_flight else None
         if len(self._holes):
-            at_us = self._tick_us if at_us is None else min(at_us, self._tick_us)
+            at_us = self._ticks.at_us if at_us is None else min(at_us, self._ticks.at_us)
         return at_us
 
 
 def _whole_ms(at_us: int) -> int:
-    """Stock KCP's clock counts milliseconds: a timer set within one runs from its beginning."""
+    """Round down to milliseconds, which stock KCP counts in: timers run from the start of one."""
     return at_us // 1_000 * 1_000

@@ -404,7 +404,7 @@ def test_a_cruise_is_as_long_as_renos_or_as_its_losses_take_to_be_judged(bdp: fl
 
 
 def _ack(now_us: int, acked: int) -> Ack:
-    return Ack(now_us, acked, 0, 0, 0, 0, None, None, 0, 0.0, 0, 0)
+    return Ack(now_us, acked, 0, 0, 0, None, None, 0, 0.0, 0)
 
 
 def test_a_stall_is_no_aggregation() -> None:

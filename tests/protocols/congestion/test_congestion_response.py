@@ -50,7 +50,7 @@ class Feed:
     def _ack(self) -> Ack:
         flight = Flight(self.now_us - RTT_US, 0, 0, 0, 0, 0, app_limited=False)
         lost, runs = self.lost, self.runs
-        return Ack(self.now_us, 0, self.delivered, lost, 0, 0, RTT_US, flight, RTT_US, RATE, 0, runs)
+        return Ack(self.now_us, 0, self.delivered, lost, 0, RTT_US, flight, RTT_US, RATE, runs)
 
     def cruise(self, rounds: int, lost: int, sent: int = ROUND, runs: int | None = None) -> None:
         for _ in range(rounds):

@@ -198,7 +198,7 @@ class Recount:
     def of(cls, one: Engine) -> Recount:
         window = one.sending
         rows = np.arange(window.una, window.nxt) & window.mask
-        acked, lost = window.acked[rows], window.lost[rows]
+        acked, lost = window.state.acked[rows], window.state.lost[rows]
         assert not (acked & lost).any()
         return cls(int((~acked & ~lost).sum()), int(acked.sum()))
 
@@ -214,7 +214,7 @@ def check(one: Engine, now_us: int, first_sn: int = 0) -> None:
     resent = counts.lost + counts.early + counts.fast
     assert counts.segments_sent == window.nxt - first_sn + resent
     assert 0 <= one.recovery.spurious <= resent
-    assert 0 <= one.recovery.mistaken <= one.accounting.marked
+    assert 0 <= one.recovery.spurious_losses <= one.delivery.marked_lost
     assert receiving.segments == receiving.nxt - first_sn
     assert receiving.nxt + receiving.stored <= receiving.high or not receiving.stored
     deadline_us = one.deadline_us()
@@ -246,9 +246,10 @@ class Half:
         size = round(segments * self.MSS)
         assert self.engine.write(memoryview(bytes(size)), now_us) == size
 
-    def transmit(self, now_us: int) -> list[int]:
+    def transmit(self, now_us: int, *, writer_waits: bool = False) -> list[int]:
         """The serial numbers that leave now, in order."""
-        sent = [segment for segment in segments_of(self.engine.transmit(now_us)) if segment.cmd == PUSH]
+        out = self.engine.transmit(now_us, writer_waits=writer_waits)
+        sent = [segment for segment in segments_of(out) if segment.cmd == PUSH]
         for segment in sent:
             self.stamps.setdefault(segment.sn, []).append(segment.ts)
         check(self.engine, now_us, self.engine.options.first_sn)

@@ -1,8 +1,9 @@
-"""A handful of ACKs is looked at one by one when una says all: with the same result as the arrays have."""
+"""A few ACKs are read one by one if una implies them all, with the same result as the arrays give."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp import wire
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.inbound import Acks
 from iperfpy.protocols.kcp.profiles import stock, with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 
@@ -24,9 +26,9 @@ def figures(one: Engine) -> list[object]:
     sending, counts = one.sending, one.counts
     return [
         (sending.una, sending.nxt, sending.sacked, sending.bytes_acked),
-        (one.recovery.in_flight, one.recovery.spurious, one.recovery.mistaken, one.deadline_us()),
-        [getattr(counts, name) for name in counts.__slots__],
-        (one.rtt.srtt_us, one.rtt.samples, one.accounting.delivered, one.accounting.lost, one.peer_window),
+        (one.recovery.in_flight, one.recovery.spurious, one.recovery.spurious_losses, one.deadline_us()),
+        asdict(counts),
+        (one.rtt.srtt_us, one.rtt.samples, one.delivery.delivered, one.delivery.lost, one.peer_window),
         one.control.state() if one.control else None,
     ]
 
@@ -48,7 +50,7 @@ def some_acks(one: Engine, chance: random.Random) -> bytes:
         said[-1] = (said[-1][0], sending.una)
     segments = []
     for sn, una in said:
-        echo_us = int(sending.sent_us[sn & sending.mask]) - (odd == "echo")
+        echo_us = int(sending.state.sent_us[sn & sending.mask]) - (odd == "echo")
         conv = CONV + (odd == "conv")
         segments.append(wire.control_segment(conv, wire.ACK, 900 + len(said), una, echo_us, sn))
     return b"".join(segments)
@@ -60,18 +62,18 @@ def test_one_by_one_and_as_arrays_come_to_the_same(
     name: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, twin = engine(name), engine(name)
-    monkeypatch.setattr(twin, "_take_few_acks", lambda batch, now_us: False)
+    monkeypatch.setattr(twin.delivery, "_implied_by_una", lambda acks: None)
     chance, now_us, taken = random.Random(seed), 1_000_000, 0
     block = memoryview(bytes(64 * one.sending.mss))
-    take_few = one._take_few_acks
+    implied_by_una = one.delivery._implied_by_una
 
-    def counting(batch: DatagramBatch, at_us: int) -> bool:
+    def counting(acks: Acks) -> int | None:
         nonlocal taken
-        did = take_few(batch, at_us)
-        taken += did
-        return did
+        newest_us = implied_by_una(acks)
+        taken += newest_us is not None
+        return newest_us
 
-    monkeypatch.setattr(one, "_take_few_acks", counting)
+    monkeypatch.setattr(one.delivery, "_implied_by_una", counting)
     for _ in range(400):
         size = chance.randint(1, len(block))
         for end in (one, twin):

@@ -53,7 +53,7 @@ def _counts_hold(one: Engine) -> None:
     assert one.sending.sacked == recount.sacked
     assert one.sending.una <= one.sending.nxt <= one.sending.end
     assert one.receiving.stored <= one.receiving.limit
-    assert one.recovery.mistaken <= one.accounting.marked
+    assert one.recovery.spurious_losses <= one.delivery.marked_lost
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,7 +93,7 @@ def _mutated(rng: random.Random, one: Engine) -> bytes:
     near = rng.choice((one.receiving.nxt, one.sending.una, one.sending.nxt)) + rng.randrange(-5, 200)
     word = rng.choice((near, rng.getrandbits(32)))
     fields = {"una": (one.sending.una + rng.randrange(-3, 3)) & 0xFFFF_FFFF, "wnd": rng.randrange(0, 300)}
-    stamp = rng.choice((0, one.accounting.stamp_us, rng.getrandbits(32))) & 0xFFFF_FFFF
+    stamp = rng.choice((0, one.delivery.stamp_us, rng.getrandbits(32))) & 0xFFFF_FFFF
     parts: list[bytes] = []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         number = (word + len(parts)) & 0xFFFF_FFFF
@@ -154,7 +154,7 @@ def test_probes_are_not_amplified(kind: str) -> None:
 def test_a_stranger_changes_nothing(kind: str) -> None:
     """Right in every byte but the conv."""
     one, twin = _engine(kind), _engine(kind)
-    stamp = one.accounting.stamp_us
+    stamp = one.delivery.stamp_us
     for strange in (
         [push(n, bytes(76), conv=CONV + 1) for n in range(5)],
         [ack(n, stamp, 20, conv=CONV + 1, wnd=0) for n in range(20)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iperfpy.protocols.kcp.loss_recovery.rack import LARGEST_TIMEOUT_US, SMALLEST_TIMEOUT_US
+from iperfpy.protocols.kcp.loss_recovery.rack_timers import LARGEST_TIMEOUT_US, SMALLEST_TIMEOUT_US
 from tests.protocols.kcp.ends import Fixed, Half, ack, batch
 from tests.protocols.kcp.exchange import Exchange, Stream, Way
 
@@ -120,10 +120,10 @@ def test_the_hole_that_holds_a_full_window_is_sent_again_every_half_round_trip()
     half.acked(now_us + RTT_US, 31, una=0)
     assert half.transmit(now_us + RTT_US) == [0]
     assert half.recovery.in_flight == 1
-    found = half.engine.accounting.lost
+    found = half.engine.delivery.lost
     half.acked(now_us + 3 * RTT_US // 2 - 1, 0, una=32, copy=-2)
     assert (half.counts.fast, half.counts.early, half.counts.lost) == (3, 2, 0)
-    assert (half.recovery.spurious, half.engine.accounting.lost, half.recovery.in_flight) == (1, found, 0)
+    assert (half.recovery.spurious, half.engine.delivery.lost, half.recovery.in_flight) == (1, found, 0)
     assert half.engine.deadline_us() is None
 
 
@@ -191,14 +191,14 @@ def test_thirty_percent_loss_needs_no_timeout_while_data_flows(seed: int) -> Non
 
 def test_it_grows_to_what_was_seen_and_forgets() -> None:
     half, now_us = _settled()
-    assert half.recovery.reordering_us == REORDERING_US
+    assert half.recovery.reordering.width_us == REORDERING_US
     start_us = now_us
     half.send(1, start_us)
     half.send(1, start_us + 18_000)
     # The younger overtakes the elder by 18 ms, within srtt.
     half.acked(start_us + 18_000 + RTT_US, 41, una=40)
     half.acked(start_us + 18_000 + RTT_US, 40, una=42)
-    assert half.recovery.reordering_us == pytest.approx(18_000 * 1.1, abs=2)
+    assert half.recovery.reordering.width_us == pytest.approx(18_000 * 1.1, abs=2)
     now_us = start_us + 60_000
     seen = []
     for number in range(42, 42 + 120):
@@ -206,7 +206,7 @@ def test_it_grows_to_what_was_seen_and_forgets() -> None:
         now_us += RTT_US
         half.acked(now_us, number, una=number + 1)
         half.transmit(now_us)
-        seen.append(half.recovery.reordering_us)
+        seen.append(half.recovery.reordering.width_us)
     assert seen[10] == pytest.approx(19_800, abs=2)
     assert seen == sorted(seen, reverse=True)
     assert seen[-1] == REORDERING_US
@@ -235,14 +235,14 @@ def test_it_never_exceeds_srtt() -> None:
     now_us += RTT_US
     half.acked(now_us, 41, una=40)
     half.engine.receive(batch(ack(40, (now_us - 30_000_000) & 0xFFFF_FFFF, una=42)), now_us)
-    assert half.recovery.reordering_us <= half.engine.rtt.srtt_us
+    assert half.recovery.reordering.width_us <= half.engine.rtt.srtt_us
     half.send(1, now_us + 20 * RTT_US)
     half.acked(now_us + 21 * RTT_US, 42, una=43)
     for number in range(43, 43 + 60):
         half.send(1, now_us + number * RTT_US)
         half.acked(now_us + (number + 1) * RTT_US, number, una=number + 1)
         half.transmit(now_us + (number + 1) * RTT_US)
-    assert half.recovery.reordering_us == REORDERING_US
+    assert half.recovery.reordering.width_us == REORDERING_US
 
 
 # ------------------------------------------------------------------------------- tail and outage
@@ -274,8 +274,8 @@ def test_a_probe_that_was_not_needed_is_spurious_and_no_loss() -> None:
     assert half.counts.early == 1
     half.acked(now_us + 3 * RTT_US, 40, una=40, copy=0)
     assert half.recovery.spurious == 1
-    assert half.recovery.mistaken == 0
-    assert half.engine.accounting.lost == 0
+    assert half.recovery.spurious_losses == 0
+    assert half.engine.delivery.lost == 0
     assert half.recovery.in_flight == 0
 
 
@@ -316,7 +316,7 @@ def test_a_probe_takes_over_a_segment_already_given_up() -> None:
     control.window = 1
     now_us = _back(18)
     assert half.transmit(now_us) == []  # 19 is in flight and fills the window
-    assert half.engine.sending.lost[0]
+    assert half.engine.sending.state.lost[0]
     left = half.wait(now_us + 2 * RTT_US + 1_000)
     assert [numbers for _, numbers in left] == [[19]]
     control.window = 64
@@ -351,7 +351,7 @@ def test_after_an_outage_the_path_is_found_within_the_longest_timeout() -> None:
     assert stream.intact
     assert control.timeouts
     # What follows the outage is not backed off any more.
-    assert half.recovery._backoff == 0
+    assert half.recovery.timer.backoff == 0
 
 
 def test_a_timeout_spares_what_left_just_now() -> None:
@@ -376,7 +376,7 @@ def test_spurious_is_what_echoes_an_older_stamp() -> None:
         half.acked(_back(number), number, una=0)
         half.transmit(_back(number))
     assert [len(half.stamps[number]) for number in range(4)] == [2, 2, 2, 2]
-    marked = half.engine.accounting.marked
+    marked = half.engine.delivery.marked_lost
     now_us = START_US + 200_000
     half.acked(now_us, 0, una=0, copy=0)  # the original came late
     half.acked(now_us, 1, una=0, copy=1)  # the retransmission came
@@ -385,11 +385,11 @@ def test_spurious_is_what_echoes_an_older_stamp() -> None:
     half.acked(now_us, 0, 1, una=0, copy=0)  # said already
     half.acked(now_us, 0, una=0, copy=1)  # the retransmission that was not needed
     half.engine.receive(batch(ack(36, half.stamps[36][0], una=3)), now_us)  # 2 is covered, no echo
-    assert half.recovery.spurious == half.recovery.mistaken == 2
+    assert half.recovery.spurious == half.recovery.spurious_losses == 2
     half.acked(now_us, 2, una=3, copy=0)  # una had passed it
     half.acked(now_us, 2, una=3, copy=0)
-    assert half.recovery.spurious == half.recovery.mistaken == 3
-    assert half.engine.accounting.lost == marked - 3
+    assert half.recovery.spurious == half.recovery.spurious_losses == 3
+    assert half.engine.delivery.lost == marked - 3
 
 
 def test_every_resend_that_jitter_provoked_is_found_spurious() -> None:
@@ -421,15 +421,15 @@ def test_what_arrives_while_it_waits_to_be_sent_again_is_taken_back() -> None:
         half.acked(_back(number), number, una=0)
     now_us = _back(29)
     assert half.transmit(now_us) == [0]  # nothing is in flight; one may go
-    assert half.engine.accounting.marked == 4
+    assert half.engine.delivery.marked_lost == 4
     assert half.recovery.pending
     half.acked(now_us + 10, 2, una=0)
-    assert half.recovery.mistaken == 1
-    assert half.engine.accounting.lost == 3
+    assert half.recovery.spurious_losses == 1
+    assert half.engine.delivery.lost == 3
     half.engine.receive(batch(ack(1, half.stamps[1][-1], una=30)), now_us + 20)
     assert half.recovery.in_flight == 0
     assert half.recovery.spurious == 0
-    assert half.recovery.mistaken == 3  # 1 by its ACK, 3 by una; nobody knows about 0
+    assert half.recovery.spurious_losses == 3  # 1 by its ACK, 3 by una; nobody knows about 0
     assert half.transmit(now_us + 30) == []
     assert half.engine.deadline_us() is None
     assert max(len(stamps) for number, stamps in half.stamps.items() if number) == 1
@@ -445,12 +445,12 @@ def test_an_arrival_proves_one_transmission_not_two() -> None:
     control_free_us = half.stamps[0][-1]
     half.send(1, control_free_us + 20_000)
     half.engine.receive(batch(ack(40, half.stamps[40][-1], una=0)), control_free_us + 20_000 + RTT_US)
-    assert half.engine.sending.lost[0]
-    marked = half.engine.accounting.marked
+    assert half.engine.sending.state.lost[0]
+    marked = half.engine.delivery.marked_lost
     half.acked(control_free_us + 20_000 + RTT_US, 0, una=0, copy=0)
     assert half.recovery.spurious == 1
-    assert half.recovery.mistaken == 1
-    assert half.engine.accounting.marked == marked
+    assert half.recovery.spurious_losses == 1
+    assert half.engine.delivery.marked_lost == marked
 
 
 @pytest.mark.parametrize("echo", [0, 17, 39_999, 41_000, 0xFFFF_FFFF])
@@ -468,4 +468,4 @@ def test_the_log_does_not_grow_for_ever() -> None:
         half.send(1, number * 100)
         half.acked(number * 100 + 50, number, una=number + 1)
         half.transmit(number * 100 + 60)
-    assert len(half.recovery._stamps) < 1_100
+    assert len(half.recovery._log.stamps) < 1_100

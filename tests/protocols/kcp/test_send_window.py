@@ -29,6 +29,11 @@ class Sent:
     stamps: list[int] = field(default_factory=list)
 
 
+def packet_sn(window: SendWindow, row: int) -> int:
+    """The serial number in the header of a row."""
+    return int.from_bytes(window.ring.packets[row, 12:16].tobytes(), "little")
+
+
 class Against(RuleBasedStateMachine):
     """Random writes, transmissions and acknowledgements; after each, every row and counter is compared."""
 
@@ -100,7 +105,7 @@ class Against(RuleBasedStateMachine):
 
     def _check_row(self, number: int, una: int, wnd: int) -> None:
         sent, row = self.segments[number], number & self.window.mask
-        packet = self.window.packets[row, : 24 + len(sent.payload)].tobytes()
+        packet = self.window.ring.packets[row, : 24 + len(sent.payload)].tobytes()
         (segment,) = parse(packet)
         assert segment[:7] == (CONV, PUSH, 0, wnd, sent.stamps[-1] & MASK, number & MASK, una)
         assert segment.payload == sent.payload
@@ -125,7 +130,7 @@ class Against(RuleBasedStateMachine):
         gone = range(self.una, min(una, self.nxt))
         newly = [n for n in gone if not self.segments[n].acked]
         lost = newly[::3]
-        self.window.lost[np.array(lost, np.int64) & self.window.mask] = True
+        self.window.state.lost[np.array(lost, np.int64) & self.window.mask] = True
         assert self.window.advance(una) == (len(newly), len(lost))
         self.bytes_acked += sum(len(self.segments[n].payload) for n in newly)
         for number in gone:
@@ -158,16 +163,16 @@ class Against(RuleBasedStateMachine):
         window = self.window
         for number, sent in self.segments.items():
             row = number & window.mask
-            assert window.packets[row, 24 : 24 + len(sent.payload)].tobytes() == sent.payload
-            assert window.length[row] == len(sent.payload)
-            assert window.fields["sn"][row] == number & MASK
-            assert not window.lost[row]
+            assert window.ring.packets[row, 24 : 24 + len(sent.payload)].tobytes() == sent.payload
+            assert window.ring.length[row] == len(sent.payload)
+            assert packet_sn(window, row) == number & MASK
+            assert not window.state.lost[row]
             if sent.stamps:
-                assert window.acked[row] == sent.acked
-                assert window.sent_us[row] == sent.stamps[-1]
-                assert window.transmissions[row] == len(sent.stamps)
+                assert window.state.acked[row] == sent.acked
+                assert window.state.sent_us[row] == sent.stamps[-1]
+                assert window.state.transmissions[row] == len(sent.stamps)
             else:
-                assert not window.acked[row]
+                assert not window.state.acked[row]
 
 
 TestAgainstLists = Against.TestCase
@@ -191,11 +196,11 @@ def test_growing_keeps_the_state_of_every_segment(name: str) -> None:
     window.write(memoryview(bytes(250 * MSS)), 4_096, 0)
     window.stamp_new(first, first + 250, 1, 0, 0)
     rows = np.arange(first, first + 250) & window.mask
-    state: np.ndarray[Any, Any] = getattr(window, name)
+    state: np.ndarray[Any, Any] = getattr(window.state, name)
     state[rows] = np.arange(250) % 2 if state.dtype == bool else np.arange(250)
     expected = state[rows].tolist()
     assert window.capacity == 256
     window.write(memoryview(bytes(2_000 * MSS)), 4_096, 0)
     assert window.capacity == 4_096
-    kept = getattr(window, name)[np.arange(first, first + 250) & window.mask]
+    kept = getattr(window.state, name)[np.arange(first, first + 250) & window.mask]
     assert kept.tolist() == expected

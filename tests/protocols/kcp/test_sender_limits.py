@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from iperfpy.protocols.congestion.congestion_control import CongestionControl
-from iperfpy.protocols.kcp import LIMITS, METRICS, KcpBbr
-from iperfpy.protocols.kcp.channel import _congestion, window_warning
+from iperfpy.protocols.kcp import KcpBbr
+from iperfpy.protocols.kcp.channel import window_warning
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.kcp_metrics import METRICS, congestion_record, record
 from iperfpy.protocols.kcp.profiles import stock, with_bbr
-from iperfpy.protocols.kcp.sender_limits import REASONS, SenderLimits
+from iperfpy.protocols.kcp.sender_limits import SenderLimit, SenderLimits
 from iperfpy.protocols.kcp.settings import MAX_WINDOW, KcpBbrSettings, KcpSettings
 from iperfpy.protocols.simulator import Bulk, Paced, Path, Simulation, bdp_bytes
 from iperfpy.protocols.simulator.application import Application
@@ -19,7 +20,7 @@ from tests.studies.paths.watched import MTU, single
 SECOND = 1_000_000
 
 
-def _run(sender: Engine, receiver: Engine, application: Application, path: Path) -> dict[str, float]:
+def _run(sender: Engine, receiver: Engine, application: Application, path: Path) -> dict[SenderLimit, float]:
     """Share of five seconds for which each thing held the sender."""
     simulation = Simulation(1)
     back = simulation.link(Path(delay_us=path.delay_us))
@@ -27,23 +28,32 @@ def _run(sender: Engine, receiver: Engine, application: Application, path: Path)
     simulation.run(5 * SECOND)
     held = sender.limits.until(5 * SECOND)
     assert sum(held.values()) == 5 * SECOND
-    return {reason: us / (5 * SECOND) for reason, us in held.items()}
+    return {limit: us / (5 * SECOND) for limit, us in held.items()}
 
 
 def test_time_goes_to_what_was_noted_last() -> None:
     limits = SenderLimits()
     assert set(limits.until(77).values()) == {0}
-    limits.note("pacing", 1_000)
-    limits.note("send window", 1_300)
-    limits.note("send window", 1_350)
+    limits.note(SenderLimit.PACING, 1_000)
+    limits.note(SenderLimit.SEND_WINDOW, 1_300)
+    limits.note(SenderLimit.SEND_WINDOW, 1_350)
     held = limits.until(1_500)
-    assert (held["pacing"], held["send window"], sum(held.values())) == (300, 200, 500)
+    assert (held[SenderLimit.PACING], held[SenderLimit.SEND_WINDOW]) == (300, 200)
+    assert sum(held.values()) == 500
+    assert limits.current is SenderLimit.SEND_WINDOW
     assert limits.until(1_500) == held
 
 
-def test_every_reason_has_a_metric() -> None:
-    assert len(LIMITS) == len(REASONS)
-    assert {f"{key}_limited_us" for key in LIMITS} <= {metric.key for metric in METRICS}
+def test_every_limit_has_a_metric() -> None:
+    assert {f"{limit.key}_limited_us" for limit in SenderLimit} <= {metric.key for metric in METRICS}
+
+
+def test_a_record_has_every_counter_and_gauge_that_is_declared() -> None:
+    """Ratios are computed from these keys; a missing one would only show as an empty column."""
+    keys = set(record(Half(control=Fixed()).engine, SECOND))
+    declared = {metric.key for metric in KcpBbr.metrics if not metric.numerator}
+    assert declared <= keys
+    assert {metric.numerator for metric in KcpBbr.metrics if metric.numerator} <= keys
 
 
 PATH = Path(20e6, bdp_bytes(20e6, 100_000), 50_000)
@@ -52,26 +62,26 @@ PATH = Path(20e6, bdp_bytes(20e6, 100_000), 50_000)
 def test_a_small_window_holds() -> None:
     settings = KcpSettings(sndwnd=32, rcvwnd=128)
     sender = stock(1, settings)
-    assert _run(sender, stock(1, settings), Bulk(sender), PATH)["send window"] > 0.99
+    assert _run(sender, stock(1, settings), Bulk(sender), PATH)[SenderLimit.SEND_WINDOW] > 0.99
 
 
 def test_the_peers_window_holds() -> None:
     sender = stock(1, KcpSettings(sndwnd=128, rcvwnd=128))
     receiver = stock(1, KcpSettings(sndwnd=128, rcvwnd=32))
-    assert _run(sender, receiver, Bulk(sender), PATH)["receive window"] > 0.9
+    assert _run(sender, receiver, Bulk(sender), PATH)[SenderLimit.RECEIVE_WINDOW] > 0.9
 
 
 def test_the_application_holds() -> None:
     sender, receiver = (with_bbr(1, KcpBbrSettings()) for _ in range(2))
-    assert _run(sender, receiver, Paced(sender, 1e6), PATH)["application"] > 0.9
+    assert _run(sender, receiver, Paced(sender, 1e6), PATH)[SenderLimit.APPLICATION] > 0.9
 
 
 def test_pacing_holds_what_the_path_holds() -> None:
     """A controller that found the path waits for its pace, and now and then for its window."""
     sender, receiver = (with_bbr(1, KcpBbrSettings()) for _ in range(2))
     held = _run(sender, receiver, Bulk(sender), PATH)
-    assert held["pacing"] + held["congestion window"] > 0.95
-    assert held["pacing"] > 0.5
+    assert held[SenderLimit.PACING] + held[SenderLimit.CONGESTION_WINDOW] > 0.95
+    assert held[SenderLimit.PACING] > 0.5
 
 
 @pytest.mark.parametrize(("window", "says"), [(MAX_WINDOW, True), (MAX_WINDOW - 1, False)])
@@ -99,11 +109,11 @@ def test_the_congestion_state_is_reported_in_full() -> None:
     """Every metric of the controller has a value once losses taught it a bound; none before."""
     first: CongestionControl | None = with_bbr(1, KcpBbrSettings()).control
     assert first is not None
-    assert _congestion(first.state(), 8 * MTU)["inflight_bound_bytes"] is None
+    assert congestion_record(first.state(), 8 * MTU)["inflight_bound_bytes"] is None
     shallow = Path(10e6, bdp_bytes(10e6, 40_000, 0.25), 20_000)  # eight datagrams
     watched = single(shallow, Path(delay_us=20_000), seed=1, seconds=10)
     assert watched.sender.control is not None
-    told = _congestion(watched.sender.control.state(), 8 * MTU)
+    told = congestion_record(watched.sender.control.state(), 8 * MTU)
     own = {metric.key for metric in KcpBbr.metrics} - {metric.key for metric in METRICS}
     assert own == set(told)
     bound, bandwidth = told["inflight_bound_bytes"], told["bandwidth_bits_per_second"]

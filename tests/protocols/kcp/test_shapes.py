@@ -148,9 +148,13 @@ def _state(one: Engine, sink: Sink) -> dict[str, Any]:
     above = {sn for sn in acks if ((sn - receiving.nxt) & MASK) < LIMIT}
     return {
         "sending": (sending.una, sending.nxt, sending.sacked, sending.bytes_acked, sending.shorts),
-        "acked": sending.acked[rows].tolist(),
-        "fastack": sending.fastack[rows][~sending.acked[rows]].tolist(),
-        "recovery": (recovery.in_flight, recovery.spurious, one.accounting.marked - recovery.mistaken),
+        "acked": sending.state.acked[rows].tolist(),
+        "fastack": sending.state.fastack[rows][~sending.state.acked[rows]].tolist(),
+        "recovery": (
+            recovery.in_flight,
+            recovery.spurious,
+            one.delivery.marked_lost - recovery.spurious_losses,
+        ),
         "receiving": (receiving.nxt, receiving.high, receiving.stored, receiving.bytes, receiving.segments),
         "counted": (receiving.duplicates, receiving.refused, counts.foreign, counts.acks_received),
         "delivered": bytes(sink.data),

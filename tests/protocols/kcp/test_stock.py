@@ -40,14 +40,14 @@ def test_fast_after_that_many_passing_acks(resend: int) -> None:
     half.acked(START_US + 60, resend)
     assert half.transmit(START_US + 60)[0] == 0
     assert half.counts.fast == 1
-    assert half.engine.sending.transmissions[0] == 2
+    assert half.engine.sending.state.transmissions[0] == 2
 
 
 def test_every_segment_passed_counts_every_ack() -> None:
     half = _half()
     half.send(6, START_US)
     half.acked(START_US + 50, 3, 5)
-    assert half.engine.sending.fastack[:6].tolist() == [2, 2, 2, 0, 1, 0]
+    assert half.engine.sending.state.fastack[:6].tolist() == [2, 2, 2, 0, 1, 0]
     assert [numbers for _, numbers in half.wait(START_US + TICK_US + 50)] == [[0, 1, 2, 4]]
     assert _causes(half) == (0, 1, 3)
 
@@ -57,7 +57,7 @@ def test_an_ack_that_says_what_was_known_counts_too() -> None:
     half.send(6, START_US)
     for turn in range(3):
         half.acked(START_US + 50 + turn, 3)
-    assert half.engine.sending.fastack[:3].tolist() == [3, 3, 3]
+    assert half.engine.sending.state.fastack[:3].tolist() == [3, 3, 3]
     assert [numbers for _, numbers in half.wait(START_US + TICK_US + 50)] == [[0, 1, 2]]
     assert _causes(half) == (0, 0, 3)
 
@@ -88,7 +88,7 @@ def test_an_ack_for_what_left_earlier_says_nothing_of_a_resend() -> None:
     half.acked(START_US + 50, 0, 2, 3, una=1)
     assert half.transmit(START_US + 50) == [1]
     half.acked(START_US + 60, 4, 5, 6, 7, una=1)
-    assert half.engine.sending.fastack[1] == 0
+    assert half.engine.sending.state.fastack[1] == 0
     assert half.wait(START_US + TICK_US + 60) == []
     half.send(2, START_US + TICK_US + 70)
     half.acked(START_US + TICK_US + 120, 10, 11, una=1)
@@ -277,7 +277,7 @@ def test_spurious_is_what_echoes_an_older_stamp() -> None:
     half.acked(START_US + 210_000, 2, copy=0)
     half.acked(START_US + 210_001, 2, copy=1)
     assert half.recovery.spurious == 2
-    assert half.engine.accounting.lost == 2
+    assert half.engine.delivery.lost == 2
 
 
 def test_the_cost_of_an_ack_does_not_depend_on_the_window(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,51 @@
+"""Counters of an engine: plain integers that only grow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iperfpy.protocols.kcp.loss_recovery.recovery import Cause
+
+
+@dataclass(slots=True)
+class Counts:
+    """Totals since the engine was made.
+
+    Attributes
+    ----------
+    datagrams_sent, datagrams_received : UDP datagrams
+    wire_bytes_sent, wire_bytes_received : their UDP payload
+    segments_sent : data segments, every transmission
+    lost, early, fast : retransmissions by cause, as kcp-go names them (see `Cause`)
+    queued_segments, queue_us : first transmissions, and the time between write and that, summed over them
+    acks_sent, acks_received : ACK segments
+    foreign : datagrams or segments that are not KCP of this conversation, or acknowledge what was never sent
+    """
+
+    datagrams_sent: int = 0
+    datagrams_received: int = 0
+    wire_bytes_sent: int = 0
+    wire_bytes_received: int = 0
+    segments_sent: int = 0
+    lost: int = 0
+    early: int = 0
+    fast: int = 0
+    queued_segments: int = 0
+    queue_us: int = 0
+    acks_sent: int = 0
+    acks_received: int = 0
+    foreign: int = 0
+
+    @property
+    def retransmitted(self) -> int:
+        """Data segments transmitted again, whatever the cause."""
+        return self.lost + self.early + self.fast
+
+    def count_resend(self, cause: Cause, segments: int) -> None:
+        """Add retransmissions to the counter of their cause."""
+        if cause is Cause.FAST:
+            self.fast += segments
+        elif cause is Cause.EARLY:
+            self.early += segments
+        else:
+            self.lost += segments

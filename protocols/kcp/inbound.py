@@ -1,0 +1,235 @@
+"""Decode arrived datagrams once: a batch becomes records that the engine takes as they are.
+
+    shape of the batch                             record                              read with
+    ---------------------------------------------  ----------------------------------  ---------
+    one datagram with one segment                  `Pushes`, `Acks`, or only una, wnd  struct
+    up to FEW ACK segments, in any grouping        `Acks` with their headers           struct
+    more ACK segments                              `Acks` with columns                 numpy
+    a run: PUSH segments of one size, a datagram   `Pushes`, consecutive               numpy, by one
+      each, equal but for a rising serial number                                       comparison
+    PUSH segments of one size, a datagram each     `Pushes` with a column of serial    numpy
+      (gaps, repeats, any order)                     numbers
+    any of these, then one shorter datagram        the record of the uniform part,     as above, then
+                                                     then one per segment of the last  struct
+    anything else                                  one record per segment, in order    struct
+
+The shape is a matter of speed only, never of meaning: a batch that is handed over whole, a datagram at a
+time or a segment at a time leaves an engine in one and the same state (tests/protocols/kcp/test_shapes.py;
+test_few_acks.py compares headers with columns). Below about 16 headers `struct` is faster than numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.wire import (
+    ACK,
+    COMMANDS,
+    FIELDS,
+    HEADER,
+    HEADER_BYTES,
+    MASK,
+    PUSH,
+    WASK,
+    Bytes,
+    Int64s,
+    expand,
+    expand_all,
+)
+
+FEW = 24
+"""Most ACK segments that are read one by one: the arrays of more are cheaper."""
+
+Header = tuple[int, ...]
+"""(conv, cmd, frg, wnd, ts, sn, una, len), as `wire.HEADER` unpacks it."""
+
+# A header as three words: (conv cmd frg wnd), (ts sn), (una len). In a run of new segments the first and the
+# third are all equal, and the upper half of the second counts up. So less the count, and without the stamps,
+# each header equals the one before: one comparison of bytes recognises a run. The headers are first put side
+# by side, because numpy is slow at rows of three words that lie far apart.
+_WORD, _HEADER = np.dtype("<u8"), np.dtype("V24")
+_LONGEST_RUN = 4096
+_STEPS = np.zeros(3 * _LONGEST_RUN, _WORD)
+_STEPS[1::3] = np.arange(_LONGEST_RUN, dtype=np.uint64) << np.uint64(32)
+_BUT_TS = np.tile(np.array([MASK << 32 | MASK, MASK << 32, MASK << 32 | MASK], _WORD), _LONGEST_RUN)
+
+
+@dataclass(slots=True)
+class Pushes:
+    """PUSH segments of one payload size, n of them.
+
+    Attributes
+    ----------
+    first, last : serial numbers of the first and the last one to arrive
+    last_ts : stamp of the last one, 32 bits
+    rows : uint8 (n, size), the payloads: a view, valid as long as the batch is
+    sn : int64 (n,), serial numbers; None if they are consecutive
+    headers : the n headers side by side; empty if there is one segment only
+    """
+
+    first: int
+    last: int
+    last_ts: int
+    rows: Bytes
+    sn: Int64s | None = None
+    headers: bytes = b""
+
+    def numbers(self) -> Int64s:
+        """Serial numbers in order of arrival, int64 (n,)."""
+        return np.arange(self.first, self.last + 1) if self.sn is None else self.sn
+
+    def stamps(self) -> Int64s:
+        """The stamps that ACKs must echo, 32 bits each, int64 (n,)."""
+        if not self.headers:
+            return np.array([self.last_ts], np.int64)
+        stamps: Int64s = np.frombuffer(self.headers, FIELDS)["ts"].astype(np.int64)
+        return stamps
+
+
+@dataclass(slots=True)
+class Acks:
+    """ACK segments, n of them: either `headers` (n of them) or `fields` (n,) has them."""
+
+    count: int
+    headers: list[Header] | None = None
+    fields: NDArray[np.void] | None = None
+
+    def columns(self, una: int, now_us: int) -> tuple[Int64s, Int64s]:
+        """Serial numbers, near `una`, and the stamps echoed, near `now_us`: int64 (n,) each."""
+        if self.headers is not None:
+            sn = np.array([header[5] for header in self.headers], np.uint32)
+            ts = np.array([header[4] for header in self.headers], np.uint32)
+        else:
+            assert self.fields is not None
+            sn, ts = self.fields["sn"], self.fields["ts"]
+        return expand_all(sn, una), expand_all(ts, now_us)
+
+
+@dataclass(slots=True)
+class Arrived:
+    """The content of one batch, or of one segment in a batch that mixes kinds.
+
+    Attributes
+    ----------
+    una : the furthest cumulative ACK (datagrams may overtake one another)
+    wnd : the peer's receive window in segments, as the last segment says
+    asks : True if the peer asks for our window (WASK)
+    """
+
+    una: int
+    wnd: int
+    pushes: Pushes | None = None
+    acks: Acks | None = None
+    asks: bool = False
+
+
+def decode(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> tuple[list[Arrived], int]:
+    """The records of a batch in order of arrival, and how many datagrams are not KCP of this conversation.
+
+    Parameters
+    ----------
+    conv : conversation number; datagrams of others are foreign
+    next_sn, una : the receive window's next serial number, and the send window's first unacknowledged one:
+        serial numbers of 32 bits grow back to the integers nearest to these
+
+    Of a datagram that turns foreign in its middle, the segments before that point count.
+    """
+    data, count = batch.data, batch.count
+    if (batch.last_size if count == 1 else batch.stride) < HEADER_BYTES:
+        return [], count
+    header: Header = HEADER.unpack_from(data.data, 0)
+    if header[0] == conv:
+        cmd = header[1]
+        if count == 1 and header[7] == batch.last_size - HEADER_BYTES and cmd in COMMANDS:
+            return [_segment(header, data, HEADER_BYTES, next_sn, una)], 0
+        arrived = None
+        if cmd == ACK:
+            arrived = _acks(batch, conv, una)
+        elif cmd == PUSH and batch.last_size == batch.stride:
+            arrived = _pushes(batch, header, next_sn, una)
+        if arrived is not None:
+            return [arrived], 0
+    if count > 1 and batch.last_size < batch.stride:
+        # Segmentation offload ends a run with a datagram that is not full: only that one breaks the shape.
+        records, foreign = decode(batch.head(count - 1), conv, next_sn, una)
+        return records, foreign + _walk(batch.rest(count - 1).data, conv, next_sn, una, records)
+    records = []
+    return records, sum(_walk(datagram, conv, next_sn, una, records) for datagram in batch)
+
+
+def _segment(header: Header, data: Bytes, offset: int, next_sn: int, una: int) -> Arrived:
+    """The record of one segment whose payload starts at `offset`."""
+    _, cmd, _, wnd, ts, sn, una_low, size = header
+    if una_low != una & MASK:
+        una = expand(una_low, una)
+    if cmd == PUSH:
+        number = next_sn if sn == next_sn & MASK else expand(sn, next_sn)
+        return Arrived(una, wnd, Pushes(number, number, ts, data[None, offset : offset + size]))
+    if cmd == ACK:
+        return Arrived(una, wnd, None, Acks(1, [header]))
+    return Arrived(una, wnd, None, None, cmd == WASK)
+
+
+def _acks(batch: DatagramBatch, conv: int, una: int) -> Arrived | None:
+    """The record of ACK segments back to back; None if there is anything else among them."""
+    size = batch.size
+    if batch.stride % HEADER_BYTES or size % HEADER_BYTES:
+        return None
+    if size <= FEW * HEADER_BYTES:
+        headers: list[Header] = list(HEADER.iter_unpack(batch.data.data[:size]))
+        # As `expand` for each una, but only the furthest grows back.
+        lowest, furthest = una - 0x8000_0000, 0
+        for their_conv, cmd, _, _, _, _, una_low, length in headers:
+            if cmd != ACK or their_conv != conv or length:
+                return None
+            ahead = una_low - lowest & MASK
+            if ahead > furthest:
+                furthest = ahead
+        return Arrived(lowest + furthest, headers[-1][3], acks=Acks(len(headers), headers))
+    fields = np.ndarray((size // HEADER_BYTES,), FIELDS, batch.data)
+    if (fields["cmd"] != ACK).any() or (fields["conv"] != conv).any() or fields["len"].any():
+        return None
+    reached = int(expand_all(fields["una"], una).max())
+    return Arrived(reached, int(fields["wnd"][-1]), acks=Acks(len(fields), fields=fields))
+
+
+def _pushes(batch: DatagramBatch, header: Header, next_sn: int, una: int) -> Arrived | None:
+    """The record of full datagrams that hold one PUSH segment each; None if one of them does not. `header`:
+    that of the first one."""
+    stride, count = batch.stride, batch.count
+    conv, _, _, wnd, _, sn, una_low, size = header
+    if not 2 <= count <= _LONGEST_RUN or not 0 < size == stride - HEADER_BYTES:
+        return None
+    rows = batch.data[: count * stride].reshape(count, stride)[:, HEADER_BYTES:]
+    headers = np.ndarray((count,), _HEADER, batch.data, 0, (stride,)).tobytes()
+    words = np.frombuffer(headers, _WORD)
+    alike = ((words - _STEPS[: 3 * count]) & _BUT_TS[: 3 * count]).tobytes()
+    if alike[HEADER_BYTES:] == alike[:-HEADER_BYTES]:
+        first = expand(sn, next_sn)
+        pushes = Pushes(first, first + count - 1, int(words[-2]) & MASK, rows, None, headers)
+        return Arrived(expand(una_low, una), wnd, pushes)
+    fields = np.frombuffer(headers, FIELDS)
+    if (fields["conv"] != conv).any() or (fields["cmd"] != PUSH).any() or (fields["len"] != size).any():
+        return None
+    numbers = expand_all(fields["sn"], next_sn)
+    pushes = Pushes(int(numbers[0]), int(numbers[-1]), int(fields["ts"][-1]), rows, numbers, headers)
+    return Arrived(int(expand_all(fields["una"], una).max()), int(fields["wnd"][-1]), pushes)
+
+
+def _walk(datagram: Bytes, conv: int, next_sn: int, una: int, records: list[Arrived]) -> int:
+    """Append a record per segment of one datagram; 1 if it is foreign from some point on, else 0."""
+    offset, size = 0, len(datagram)
+    while offset < size:
+        if size - offset < HEADER_BYTES:
+            return 1
+        header: Header = HEADER.unpack_from(datagram.data, offset)
+        offset += HEADER_BYTES
+        if header[0] != conv or header[1] not in COMMANDS or header[7] > size - offset:
+            return 1
+        records.append(_segment(header, datagram, offset, next_sn, una))
+        offset += header[7]
+    return 0

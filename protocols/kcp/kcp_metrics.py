@@ -1,0 +1,184 @@
+"""The metrics of a KCP stream, and an engine's record of them.
+
+This module imports neither numpy nor sockets: a transport's metrics are needed before its first stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from iperfpy.protocols.kcp.sender_limits import SenderLimit
+from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
+
+if TYPE_CHECKING:
+    from iperfpy.protocols.kcp.engine import Engine
+
+_SENT = "segments_sent"
+_US, _BYTES, _PERCENT = Unit.MICROSECONDS, Unit.BYTES, Unit.PERCENT
+_GAUGE, _RATIO = Kind.GAUGE, Kind.RATIO
+
+
+def _share(key: str, title: str, of: str, doc: str) -> Metric:
+    return Metric(key, doc, _PERCENT, _RATIO, title=title, numerator=of, denominator=_SENT)
+
+
+METRICS = (
+    Metric(
+        "rtt_us", "Smoothed round-trip time (RFC 6298)", _US, _GAUGE, title="RTT", spread=True, iperf3="rtt"
+    ),
+    Metric("retransmits", "Data segments transmitted again", title="Retrans", iperf3="retransmits"),
+    _share("retrans_percent", "Retrans(%)", "retransmits", "Of all data segments transmitted"),
+    _share("lost_percent", "Lost(%)", "lost", "Resent by timeout, of all data segments transmitted"),
+    _share("early_percent", "Early(%)", "early", "Resent early, of all data segments transmitted"),
+    _share("fast_percent", "Fast(%)", "fast", "Resent fast, of all data segments transmitted"),
+    Metric(_SENT, "Data segments transmitted, first transmissions and again"),
+    Metric("lost", "Segments resent because their timer ran out"),
+    Metric(
+        "early",
+        "Resent early: passed by an ACK with nothing new to send; a tail probe; the hole of a full window",
+    ),
+    Metric("fast", "Segments resent because enough ACKs, or an ACK sent late enough, passed them"),
+    Metric("spurious", "Retransmissions whose original had arrived"),
+    Metric(
+        "spurious_percent",
+        "Of all retransmissions",
+        _PERCENT,
+        _RATIO,
+        numerator="spurious",
+        denominator="retransmits",
+    ),
+    Metric("rttvar_us", "Variation of the round-trip time (RFC 6298)", _US, _GAUGE, iperf3="rttvar"),
+    Metric("min_rtt_us", "Shortest round-trip time yet", _US, _GAUGE),
+    Metric(
+        "snd_cwnd_bytes",
+        "Congestion window, or the send window where there is none",
+        _BYTES,
+        _GAUGE,
+        iperf3="snd_cwnd",
+    ),
+    Metric("snd_wnd_bytes", "Receive window that the peer advertises", _BYTES, _GAUGE, iperf3="snd_wnd"),
+    Metric("in_flight_bytes", "Transmitted and neither acknowledged nor given up", _BYTES, _GAUGE),
+    Metric("unacked_segments", "From the first unacknowledged segment to the next new one", kind=_GAUGE),
+    Metric("queue_us_sum", "Time between write and first transmission, summed over segments", _US),
+    Metric("queue_segments", "Segments transmitted for the first time"),
+    Metric(
+        "queue_us",
+        "Mean time that data waited in the sender before its first transmission",
+        _US,
+        _RATIO,
+        numerator="queue_us_sum",
+        denominator="queue_segments",
+    ),
+    Metric("limited_by", "Limit of the sender at the end of the interval", Unit.TEXT, _GAUGE),
+    *(
+        Metric(f"{limit.key}_limited_us", f"Time for which the sender was limited by {limit.phrase}", _US)
+        for limit in SenderLimit
+    ),
+    Metric("datagrams_sent", "Datagrams handed to the network"),
+    Metric(
+        "wire_bytes_sent",
+        "UDP payload handed to the network, KCP headers and acknowledgements included",
+        _BYTES,
+    ),
+    Metric(
+        "path_loss_percent",
+        "Datagrams that the receiver did not get, of those sent, by the counters of both ends",
+        _PERCENT,
+        Kind.MISSING,
+        numerator="datagrams_received",
+        denominator="datagrams_sent",
+    ),
+    Metric(
+        "duplicates_percent",
+        "Data segments that arrived again, of all retransmissions: what spurious_percent estimates",
+        _PERCENT,
+        Kind.ACROSS,
+        numerator="duplicates",
+        denominator="retransmits",
+    ),
+    Metric("datagrams_received", "Datagrams from the network", side=Side.RECEIVER),
+    Metric("wire_bytes_received", "UDP payload from the network", _BYTES, side=Side.RECEIVER),
+    Metric("segments_received", "Data segments accepted, each once", side=Side.RECEIVER),
+    Metric("duplicates", "Data segments that had arrived before", side=Side.RECEIVER),
+    Metric("held_segments", "Data segments held for one that is missing", kind=_GAUGE, side=Side.RECEIVER),
+    Metric("acks_sent", "ACK segments", side=Side.RECEIVER),
+)
+"""Of both KCP transports; the keys are those of `record`."""
+
+BBR_METRICS = (
+    Metric("bbr_phase", "State of BBR's state machine", Unit.TEXT, _GAUGE),
+    Metric(
+        "bandwidth_bits_per_second",
+        "BBR's estimate of the path's bandwidth, in datagram bytes",
+        Unit.BITS_PER_SECOND,
+        _GAUGE,
+    ),
+    Metric("pacing_bits_per_second", "Rate of transmission, in datagram bytes", Unit.BITS_PER_SECOND, _GAUGE),
+    Metric(
+        "inflight_bound_bytes",
+        "Most in flight that BBR allows after the losses seen; none before there was any",
+        _BYTES,
+        _GAUGE,
+    ),
+    Metric("bbr_min_rtt_us", "BBR's windowed minimum of the round-trip time", _US, _GAUGE),
+    Metric("noise_percent", "Loss that the path shows while it is not overdriven", _PERCENT, _GAUGE),
+)
+
+
+def record(engine: Engine, now_us: int) -> dict[str, Value]:
+    """Every counter and gauge of an engine, by metric key; totals since it was made."""
+    counts, sending, receiving, rtt = engine.counts, engine.sending, engine.receiving, engine.rtt
+    known = rtt.samples > 0
+    mss = sending.mss
+    window = engine.control.window if engine.control else sending.limit
+    figures: dict[str, Value] = {
+        "bytes": sending.bytes_acked or receiving.bytes,
+        "rtt_us": round(rtt.srtt_us) if known else None,
+        "rttvar_us": round(rtt.variation_us) if known else None,
+        "min_rtt_us": rtt.minimum_us if known else None,
+        "retransmits": counts.retransmitted,
+        "segments_sent": counts.segments_sent,
+        "lost": counts.lost,
+        "early": counts.early,
+        "fast": counts.fast,
+        "spurious": engine.recovery.spurious,
+        "snd_cwnd_bytes": window * mss,
+        "snd_wnd_bytes": engine.peer_window * mss,
+        "in_flight_bytes": engine.recovery.in_flight * mss,
+        "unacked_segments": sending.nxt - sending.una,
+        "queue_us_sum": counts.queue_us,
+        "queue_segments": counts.queued_segments,
+        "limited_by": engine.limited_by.label,
+        **{f"{limit.key}_limited_us": us for limit, us in engine.limits.until(now_us).items()},
+        "datagrams_sent": counts.datagrams_sent,
+        "wire_bytes_sent": counts.wire_bytes_sent,
+        "datagrams_received": counts.datagrams_received,
+        "wire_bytes_received": counts.wire_bytes_received,
+        # Segments above a gap have arrived, too, though their payload is not handed on yet.
+        "segments_received": receiving.segments + receiving.stored,
+        "duplicates": receiving.duplicates,
+        "held_segments": receiving.stored,
+        "acks_sent": counts.acks_sent,
+    }
+    if engine.control is not None:
+        figures |= congestion_record(engine.control.state(), 8 * engine.options.mtu)
+    return figures
+
+
+def congestion_record(state: Mapping[str, float | int | str | None], bits: int) -> dict[str, Value]:
+    """A controller's state by metric key; each segment fills a datagram of `bits` bits."""
+
+    def rate(key: str) -> float | None:
+        value = state.get(key)
+        return value * bits if isinstance(value, (int, float)) else None
+
+    bound = state.get("inflight_bound_segments")
+    return {
+        "bbr_phase": state.get("phase"),
+        "bandwidth_bits_per_second": rate("bandwidth_segments_per_s"),
+        "pacing_bits_per_second": rate("pacing_segments_per_s"),
+        "inflight_bound_bytes": None if bound is None else float(bound) * bits / 8,
+        "bbr_min_rtt_us": state.get("min_rtt_us"),
+        "noise_percent": state.get("noise_percent"),
+    }

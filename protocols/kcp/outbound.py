@@ -1,0 +1,74 @@
+"""Segments that leave, as batches of datagrams: views of the send window's ring where that is possible.
+
+new(first, last)     first transmissions: rows of the ring as they lie, no copy
+again(rows)          retransmissions: rows from anywhere in the ring, gathered
+loose(data, stride)  ACK segments and window probes
+take()               the batches of this transmission, in order
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
+from iperfpy.protocols.kcp.send_window import SendWindow
+from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
+
+
+class Outbound:
+    """Parameters
+    ----------
+    longest_batch : most datagrams per batch; None: as many as a kernel takes in one send
+    """
+
+    def __init__(self, sending: SendWindow, longest_batch: int | None) -> None:
+        self._sending, self._mtu = sending, sending.mtu
+        self._longest = longest_batch or min(MAX_DATAGRAMS, MAX_BYTES // sending.mtu)
+        self._out: list[DatagramBatch] = []
+
+    def take(self) -> list[DatagramBatch]:
+        """The batches added since the last call. They are views of the ring, and valid until it changes."""
+        out, self._out = self._out, []
+        return out
+
+    def new(self, first: int, last: int) -> None:
+        """Add the segments [first, last), for the first time."""
+        for start, stop in self._sending.pieces(first, last):
+            self._add_rows(start, stop)
+
+    def _add_rows(self, start: int, stop: int) -> None:
+        sending, mtu = self._sending, self._mtu
+        cuts = [stop]
+        if sending.shorts:
+            # Segmentation offload allows only the last datagram of a batch to be shorter: cut after each.
+            lengths = sending.ring.length[start:stop]
+            cuts = [start + int(i) + 1 for i in np.flatnonzero(lengths != sending.mss)]
+            if not cuts or cuts[-1] != stop:
+                cuts.append(stop)
+        flat = sending.ring.packets.reshape(-1)
+        for cut in cuts:
+            while start < cut:
+                end = min(cut, start + self._longest)
+                last = HEADER_BYTES + int(sending.ring.length[end - 1]) if sending.shorts else mtu
+                data = flat[start * mtu : (end - 1) * mtu + last]
+                self._out.append(DatagramBatch(data, mtu if end - start > 1 else last, end - start, last))
+                start = end
+
+    def again(self, rows: Int64s) -> None:
+        """Add the segments in these rows of the ring, (n,), as copies."""
+        sending, mtu = self._sending, self._mtu
+        packets, lengths = sending.ring.packets, sending.ring.length
+        if sending.shorts and (lengths[rows] != sending.mss).any():
+            for row in rows.tolist():
+                data = packets[row, : HEADER_BYTES + int(lengths[row])].copy()
+                self._out.append(DatagramBatch(data, len(data), 1, len(data)))
+            return
+        for at in range(0, len(rows), self._longest):
+            copied = packets[rows[at : at + self._longest]].reshape(-1)
+            self._out.append(DatagramBatch(copied, mtu, len(copied) // mtu, mtu))
+
+    def loose(self, data: Bytes, stride: int) -> None:
+        """Add segments without payload, back to back in `data`, `stride` bytes per datagram."""
+        longest = stride * self._longest
+        for at in range(0, len(data), longest):
+            self._out.append(DatagramBatch.of(data[at : at + longest], stride))
