@@ -17,7 +17,7 @@ from iperfpy.cli.value_types import Flag
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from iperfpy.cli.command_line import ParsedOptions
+    from iperfpy.cli.parsed_options import ParsedOptions
 
 OTHERS = "Others (iperfpy --help-all, or man iperfpy, describes them):"
 EXAMPLES = """\

@@ -4,11 +4,13 @@
        |
     commands/run.py      the five steps of a test, each in its own file, in this order:
        |
-       |- 1  parse       command_line.py            words -> ParsedOptions    (or help.py answers, and ends)
-       |- 2  request     request.py                 ParsedOptions -> Request: a Plan and options
-       |- 3  check       endpoint/preflight.py      can this machine run the plan, would a server accept it?
-       |- 4  open        outputs.py                 CSV file, sinks
-       '- 5  run         endpoint/client.py, endpoint/server.py
+       |- 1  parse       command_line.py        words -> ParsedOptions (a question such as --help ends here)
+       |- 2  request     request.py             ParsedOptions -> Request: a Plan and options
+       |- 3  check       endpoint/preflight.py  can this machine run the plan, would a server accept it?
+       |- 4  open        outputs.py             CSV file, sinks
+       '- 5  run         endpoint/client.py, or endpoint/server.py, whose tests the clients describe
+
+A step hands its result to the next one and is not entered again.
 
 exit_status.py has the statuses, and the sentences that explain a failure. A subcommand is a file in
 commands/; `iperfpy --version` is answered here, before any flag is loaded, because scripts ask it often.

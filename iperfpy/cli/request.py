@@ -6,7 +6,7 @@ import os
 import socket
 from dataclasses import dataclass, replace
 
-from iperfpy.cli.command_line import ParsedOptions
+from iperfpy.cli.parsed_options import ParsedOptions
 from iperfpy.cli.transport_flags import settings_of
 from iperfpy.errors import ParameterError
 from iperfpy.options import (
