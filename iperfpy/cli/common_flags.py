@@ -144,6 +144,7 @@ def _network_flags() -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
         return _flag(NETWORK, "client", names, help, kind, **more)
 
+    # All of these are the client's: the server learns TOS and the pacing from the parameters of the test.
     return [
         flag(["client_port", "--cport"], "local data port; stream i uses PORT + i", PORT, rare=True),
         flag(
@@ -188,6 +189,7 @@ def _shared_flags() -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
         return _flag(BOTH, "", names, help, kind, **more)
 
+    # -A, -B and --bind-dev concern the end that has them; a client's `-A N,M` also asks the server.
     return [
         flag(["-p", "--port"], "port to listen on or to connect to [5201]", PORT, default=5201),
         flag(

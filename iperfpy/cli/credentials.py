@@ -24,6 +24,7 @@ def credentials_of(user: str | None, key_path: str | None, *, pkcs1: bool) -> Cr
     or from a prompt on the terminal. Raises `SettingsError`."""
     if not user or not key_path:
         raise SettingsError("a password needs both --username and --rsa-public-key-path")
+    # The key is read before the prompt: a user types no a password for a key that cannot be used.
     _require_cryptography()
     pem = Path(key_path)
     _checked(key_path, lambda: public_key(pem.read_bytes()))

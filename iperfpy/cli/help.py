@@ -47,6 +47,7 @@ def answer(parsed: ParsedOptions) -> str | None:
     """The text that the user asked for instead of a test, or None. Raises `ParameterError`."""
     command = parsed.command
     assert isinstance(command, GroupedCommand), "the program's own command"
+    # Any other option may stand beside these: the first question, in this order, gets its answer.
     if parsed["version"]:
         return f"iperfpy {__version__}"
     if parsed["json_schema"]:
@@ -65,7 +66,7 @@ def answer(parsed: ParsedOptions) -> str | None:
 class GroupedCommand(click.Command):
     """A command whose options are listed under the headings that they carry.
 
-    `transports`: the names of the transports whose settings are among the options.
+    `transports`: the names of the transports with settings among the options.
     """
 
     transports: Sequence[str] = ()

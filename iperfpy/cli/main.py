@@ -8,7 +8,7 @@
        |- 2  request     request.py             ParsedOptions -> Request: a Plan and options
        |- 3  check       endpoint/preflight.py  can this machine run the plan, would a server accept it?
        |- 4  open        outputs.py             CSV file, sinks
-       '- 5  run         endpoint/client.py, or endpoint/server.py, whose tests the clients describe
+       '- 5  run         endpoint/client.py, or endpoint/server.py (its clients describe the tests)
 
 A step hands its result to the next one and is not entered again.
 

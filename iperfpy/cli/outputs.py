@@ -3,7 +3,7 @@
     a report that cannot be opened     `StartError` before anything is measured
     a CSV that takes no more rows      one warning; the test goes on; the exit status is 1
     standard output, a full disk       one warning; the test goes on; the exit status is 1
-    standard output, a closed pipe     nobody reads the report: a client stops; the exit status is 1
+    standard output, a closed pipe     the report has no reader: a client stops; the exit status is 1
 
 Every command takes its reports from here: `client_sinks` for a test, `server_sinks` for a server's tests.
 """
@@ -152,6 +152,7 @@ class Outputs:
             return JsonSink(sys.stdout)
         wording = Wording(self._output.rate_format, title, self._output.verbose)
         sink = TextSink(self._screen, sys.stderr, wording)
+        # This line precedes the guard around the sink, so its failure is handled here.
         if server is not None:
             try:
                 sink.connecting(server)

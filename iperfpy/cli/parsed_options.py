@@ -49,6 +49,7 @@ class ParsedOptions:
         """
         chosen = [name for name, one in self.transports.items() if one.flags and self[chooser(name)]]
         named: str = self["proto"]
+        # `-u --proto udp` is redundant, not contradictory; the default of --proto contradicts nothing.
         if not chosen:
             return self.transports[named]
         if len(chosen) > 1 or (self.typed("proto") and named != chosen[0]):

@@ -26,6 +26,7 @@ def logging_to(path: str) -> Iterator[None]:
         yield
         return
     before = sys.stdout, sys.stderr
+    # The stack closes the file; a plain `with open` would also turn the body's own OSError into a StartError.
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "a", encoding="utf-8", buffering=1))
@@ -69,6 +70,7 @@ def pid_file(path: str) -> Iterator[None]:
         yield
         return
     file, own = Path(path), f"{os.getpid()}\n"
+    # The file is removed only if it still names this process: another one may have taken it over.
     try:
         other = _running(file)
         if other:

@@ -67,6 +67,7 @@ def _affinity(parsed: ParsedOptions) -> tuple[int | None, int | None]:
 def _server(parsed: ParsedOptions) -> ServerOptions:
     rate, seconds = parsed["rate_limit"] or (0, 5)
     bind, sockets = _sockets(parsed, parsed["bind"])
+    # A limit of 0 is no limit: click's None for a flag that was not typed becomes one.
     return ServerOptions(
         port=parsed["port"],
         bind=bind,
@@ -99,6 +100,7 @@ def _client(parsed: ParsedOptions) -> ClientOptions:
         flow_label=parsed["flow_label"] or 0,
         credentials=_credentials(parsed),
         file=parsed["file"] or "",
+        # The end of a file ends the test, as the plan says; -t then only limits how long that may take.
         longest_us=(parsed["duration"] or 0) if _sends_file(parsed) else 0,
         sockets=sockets,
     )
@@ -108,7 +110,7 @@ def _credentials(parsed: ParsedOptions) -> Credentials | None:
     user, key = parsed["username"], parsed["public_key"]
     if not (user or key):
         return None
-    # Only who uses a password pays for the import.
+    # A command line without a password need not wait for this import.
     from iperfpy.cli.credentials import credentials_of
 
     return credentials_of(user, key, pkcs1=parsed["pkcs1"])
@@ -181,6 +183,7 @@ def _plan(parsed: ParsedOptions) -> Plan:
     transport = parsed.transport
     settings = settings_of(transport, parsed.shared, parsed.values)
     total_bytes, total_blocks = parsed["total_bytes"] or _file_bytes(parsed), parsed["total_blocks"] or 0
+    # One condition ends a test: an amount of data, or the duration, where 0 stands for "until interrupted".
     duration_us = 10_000_000 if parsed["duration"] is None else parsed["duration"]
     rate, burst = parsed["rate"] or (transport.rate_bps, 0)
     return Plan(
@@ -207,7 +210,7 @@ def _plan(parsed: ParsedOptions) -> Plan:
 
 
 def _file_bytes(parsed: ParsedOptions) -> int:
-    """Size of the file to send (-F), whose end ends the test; 0 if none is sent."""
+    """Size of the file to send (-F), because its end ends the test; 0 if none is sent."""
     if not _sends_file(parsed) or parsed["total_blocks"] is not None:
         return 0
     try:

@@ -90,6 +90,7 @@ def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
     owners = tuple(shared.fields)
     every = len(owners) == len(transports)
     heading = "With every --proto" if every else f"With --proto {' or '.join(owners)}"
+    # None marks a flag that was not typed: the transport's own default then holds, on or off.
     if one.kind is bool:
         if shared.off:
             names[-1] += f"/{shared.off}"

@@ -58,7 +58,7 @@ class Flag(click.Option):
     ----------
     role : "client" or "server" if only that role has the option, or empty
     rare : True if the short help only names it
-    transports : the names of the transports whose setting it is
+    transports : the names of the transports that have it as a setting
     """
 
     def __init__(
@@ -188,7 +188,7 @@ def flow_label(text: str) -> int:
 
 
 def dscp(text: str) -> int:
-    """The type of service whose upper six bits are a code point.
+    """The type of service with a code point as its upper six bits.
 
     The code point is a number from 0 to 63 in C's notation, or a name of RFC 2474, 2597, 3246 or 5865; the
     names of RFC 1349 stand for a whole type of service.

@@ -171,6 +171,7 @@ def format_value(unit: Unit, value: Value, letter: str = DEFAULT_RATE_LETTER) ->
     """Format a figure in the unit that `title_of` announces, or as `-` if it is not available."""
     if value is None:
         return NOT_AVAILABLE
+    # A peer decides what it sends as a figure: a text stays as it is, whatever the unit.
     if isinstance(value, str):
         return value
     if unit is Unit.MICROSECONDS:

@@ -65,6 +65,7 @@ class CsvFile:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(fields)
         row = text.getvalue().encode()
+        # The rows of an earlier test stay until there is a row of this one; a part of a row never stays.
         try:
             if not self._written:
                 self._truncate()

@@ -28,6 +28,7 @@ def explanation(transport: Transport, rate_letter: str = "") -> Iterator[str]:
     ]
     yield f"The table of --proto {transport.name}; before the colon, a figure's name in CSV and JSON:"
     yield from _entries(columns)
+    # Sender and receiver apart: a user has only the figures of an end that runs iperfpy.
     for side in Side:
         others = [metric for metric in transport.metrics if not metric.title and metric.side is side]
         if others:

@@ -93,7 +93,7 @@ class RichScreen:
 
 
 def screen_for(stream: TextIO, timestamps: str = "") -> Screen:
-    """The screen that suits the stream. Only a terminal needs rich, whose import takes a while.
+    """The screen that suits the stream. Only a terminal needs rich, and its import takes a while.
 
     `timestamps`: the format of the time before every line; empty: none.
     """

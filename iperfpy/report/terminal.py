@@ -108,6 +108,7 @@ class TextSink:
         self._print_warnings(end.warnings)
         for text in server_output_lines(end):
             self._say(text)
+        # As with iperf3, a client ends with "Done" only if the test was measured to its end.
         if end.interrupted:
             self._errors.line((f"iperfpy: {ended_by(end)}", ""))
         elif self._started.role is Role.CLIENT:
@@ -223,6 +224,7 @@ def banner(start: RunStarted, verbose: bool) -> Iterator[str]:
         yield f"      Cookie: {start.cookie}"
         if start.tcp_mss is not None:
             yield f"      TCP MSS: {start.tcp_mss} (control connection)"
+    # iperf3 prints the streams in this form, and scripts look for it.
     for one in start.connected:
         yield (
             f"[{one.stream.id:>3}] local {host_of(one.local)} port {one.local[1]} "

@@ -59,7 +59,7 @@ class Result:
     stopped: bool = False
 
     def take(self, run: Run) -> None:
-        """Take over what was measured, and how it ended."""
+        """Take over the result of a run, and the reason that ended it early."""
         self.row = run.sums[0] if run.sums else None
         self.trouble = run.error
         self.stopped = bool(run.error) and not run.failed
@@ -74,7 +74,7 @@ class Demo:
     screen: Screen
 
     def run_all(self) -> list[Result]:
-        """Every transport in both directions; stops early when a signal ended one."""
+        """Measure every transport in both directions, until a signal ends one of the tests."""
         results: list[Result] = []
         for transport in transports().values():
             for direction in DIRECTIONS:
@@ -114,11 +114,12 @@ class Demo:
 
 
 def comparison(results: Sequence[Result], room: int | None) -> Iterator[list[Span]]:
-    """The lines of the last table. Its columns are those that at least two transports have."""
+    """The lines of the last table, with the columns that at least two transports have."""
     name = max(len("Transport"), *(len(result.transport.name) for result in results))
     labels = [f"{result.transport.name:<{name}} {result.direction.value:<9} " for result in results]
     files = [str(result.csv) for result in results]
     longest = max(map(len, files))
+    # A CSV's name cannot shrink: in a narrow table the names stand below it, in the order of the lines.
     columns = shared_columns([result.transport for result in results])
     layout = layout_for(columns, len(labels[0]), room and room - longest)
     beside = not layout.narrow
@@ -136,7 +137,7 @@ def comparison(results: Sequence[Result], room: int | None) -> Iterator[list[Spa
 
 
 def shared_columns(compared: Sequence[Transport]) -> list[Column]:
-    """Bandwidth, and what more than one transport has a column for, in the order of the last one."""
+    """Bandwidth, and the columns that more than one transport has, in the order of the last one."""
     tables = {one.name: columns_for(one.metrics) for one in compared}
     count: dict[str, int] = {}
     latest: dict[str, Column] = {}
@@ -148,7 +149,7 @@ def shared_columns(compared: Sequence[Transport]) -> list[Column]:
 
 
 def _cells(result: Result, layout: Layout) -> Iterator[Span]:
-    """The receiver's bandwidth and the sender's figures: the transport's own column reads its cell."""
+    """The receiver's bandwidth and the sender's figures, each read by the transport's own column."""
     own = {column.title: column for column in columns_for(result.transport.metrics)}
     for place, column in enumerate(layout.columns):
         sample = result.row.of(Side.SENDER if place else Side.RECEIVER) if result.row else None
@@ -166,7 +167,7 @@ async def measured(test: LiveTest) -> Run:
 
 
 def run(duration_us: int) -> int:
-    """The whole demo; gives the exit status."""
+    """Run the whole demo; returns the exit status."""
     screen = screen_for(sys.stdout)
     with LocalServer(HOST) as server:
         results = Demo(server.port, duration_us, screen).run_all()
@@ -178,7 +179,7 @@ def run(duration_us: int) -> int:
 
 @click.command("iperfpy demo", add_help_option=False)
 @click.option("-t", "--time", "duration_us", type=SECONDS, default=3 * SECOND_US, help="seconds per run [3]")
-@click.option("-h", "--help", "help", is_flag=True, help="show this and stop")
+@click.option("-h", "--help", "help", is_flag=True, help="print this help and exit")
 @click.pass_context
 def command(context: click.Context, duration_us: int, help: bool) -> int:
     """Measure every transport in both directions over loopback, and compare them.
@@ -191,10 +192,10 @@ def command(context: click.Context, duration_us: int, help: bool) -> int:
     return run(duration_us)
 
 
-def main(argv: Sequence[str]) -> int:
-    """`iperfpy demo ARGV`; gives the exit status."""
+def main(words: Sequence[str]) -> int:
+    """Run `iperfpy demo WORDS`; returns the exit status."""
     try:
-        status = command.main(list(argv), prog_name="iperfpy demo", standalone_mode=False)
+        status = command.main(list(words), prog_name="iperfpy demo", standalone_mode=False)
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
     except OSError as error:

@@ -31,6 +31,7 @@ def main(words: Sequence[str]) -> int:
         if not words:
             print(f"{usage()}\n\nTry 'iperfpy --help' for the options.", file=sys.stderr)
             return FAILED
+        # After the flags were made: an error in them is the more important message.
         _warn_of_unusable_plugins(words)
         parsed = line.parse(words)
         text = answer(parsed)
@@ -134,6 +135,7 @@ def _server(options: ServerOptions, output: OutputOptions, on_ready: Callable[[]
     outputs = Outputs(output)
     if output.verbose:
         logging.basicConfig(level=logging.INFO, format="iperfpy: %(message)s")
+    # A CSV that cannot be written is reported now, not when the first client comes.
     outputs.check_csv()
 
     def listening(port: int) -> None:

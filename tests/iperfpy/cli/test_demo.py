@@ -18,7 +18,7 @@ from tests.iperfpy.report.scenes import SceneTransport, receiver, sender
 
 
 class Bare(SceneTransport):
-    """Shares one column with the other transport, and has one that nobody shares."""
+    """Shares one column with the other transport, and has one of its own."""
 
     name = "bare"
     metrics = (
@@ -45,7 +45,7 @@ def lines(room: int | None) -> list[str]:
     return ["".join(text for text, _ in spans).rstrip() for spans in comparison(results(), room)]
 
 
-def test_only_what_two_transports_have_is_compared() -> None:
+def test_the_comparison_has_the_columns_of_two_transports() -> None:
     titles = [column.title for column in shared_columns([SceneTransport(), Bare(), Bare()])]
     assert titles == ["Bandwidth(Mbit/s)", "RTT(ms)", "Retrans"]
 
@@ -60,7 +60,7 @@ def test_the_receivers_bandwidth_stands_beside_the_senders_figures() -> None:
     ]
 
 
-def test_without_room_the_files_stand_below() -> None:
+def test_in_a_narrow_table_the_files_stand_below() -> None:
     told = lines(60)
     assert max(map(len, told)) <= 60
     assert told[-4:-1] == ["results/a.csv", "results/b.csv", "results/c.csv"]

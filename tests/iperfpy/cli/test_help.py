@@ -1,4 +1,4 @@
-"""What the program says about itself: columns, completion, the manual."""
+"""The program describes itself: --explain, completion, the manual page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_explanation_has_the_units_that_were_asked_for() -> None:
 
 
 def completions(words: str) -> list[str]:
-    """What bash would propose for the last of the words, which may be empty."""
+    """The words that bash would propose for the last word, which may be empty."""
     asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_IPERFPY_COMPLETE": "bash_complete"}
     done = subprocess.run(PROGRAM, env=os.environ | asked, capture_output=True, text=True, check=True)
     return [line.partition(",")[2] for line in done.stdout.splitlines()]
@@ -58,7 +58,7 @@ def completions(words: str) -> list[str]:
         ("iperfpy de", ["demo"]),
     ],
 )
-def test_a_shell_is_told_what_fits(words: str, proposed: list[str]) -> None:
+def test_a_shell_gets_the_words_that_fit(words: str, proposed: list[str]) -> None:
     assert completions(words) == proposed
 
 
@@ -93,12 +93,12 @@ PRESS_TAB = {
         complete --do-complete "iperfpy --proto u"
     """,
 }
-"""What is asked of each shell when somebody types `iperfpy --proto u` and the tabulator."""
+"""Shell -> a script that completes `iperfpy --proto u` as a press of the tabulator key does."""
 
 
 @pytest.mark.parametrize("shell", PRESS_TAB)
 def test_a_real_shell_completes(shell: str, tmp_path: Path) -> None:
-    """Its `iperfpy` is this one."""
+    """The shell runs the program of this tree as `iperfpy`."""
     where = peer(shell)
     program = tmp_path / "iperfpy"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m iperfpy "$@"\n')
@@ -120,15 +120,15 @@ def test_a_real_shell_completes(shell: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["completion"], ["completion", "tcsh"], ["completion", "bash", "x"]])
-def test_a_shell_that_is_not_known(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_shell_is_an_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 1
     assert capsys.readouterr().err == (
         "iperfpy: parameter error - completion needs a shell: one of bash, zsh, fish\n"
     )
 
 
-def test_the_manual_is_the_one_of_these_flags() -> None:
-    """When it is not: python -m iperfpy.cli.manual > iperfpy/iperfpy.1"""
+def test_the_committed_manual_is_up_to_date() -> None:
+    """To renew it: python -m iperfpy.cli.manual > iperfpy/iperfpy.1"""
     assert files("iperfpy").joinpath("iperfpy.1").read_text() == page()
 
 
@@ -140,7 +140,7 @@ def test_the_manual_has_every_flag() -> None:
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
-def test_troff_has_nothing_to_complain_about() -> None:
+def test_troff_accepts_the_manual() -> None:
     done = subprocess.run(
         ["groff", "-man", "-Tascii", "-ww", "-z"], input=page(), capture_output=True, text=True, check=True
     )

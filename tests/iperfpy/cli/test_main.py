@@ -56,7 +56,7 @@ def port() -> Iterator[str]:
 
 
 class ShortWrites(io.RawIOBase):
-    """A file that takes less than it is given, as a pipe may."""
+    """A file whose writes are short, as those of a pipe may be."""
 
     def __init__(self) -> None:
         self.taken = b""
@@ -110,7 +110,7 @@ def test_the_help_is_two_screens_with_the_name_of_every_flag(capsys: pytest.Capt
     assert "-sw" not in text
 
 
-def test_the_whole_help_says_what_each_flag_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_help_describes_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(" ".join(told("--help-all", capsys)).split())
     for option in CommandLine(transports()).command.params:
         assert isinstance(option, Flag)
@@ -144,13 +144,13 @@ def test_the_schema_of_the_json(capsys: pytest.CaptureFixture[str]) -> None:
     Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))
 
 
-def test_a_csv_that_cannot_be_written_is_said_before_anything_is_tried(tmp_path: Path) -> None:
+def test_a_csv_that_cannot_be_written_is_reported_before_connecting(tmp_path: Path) -> None:
     done = run(["-c", "127.0.0.1", "-p", "1", "--csv", "missing/x.csv"], tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "iperfpy: error - cannot write the CSV: missing/x.csv: No such file or directory\n"
 
 
-def test_a_server_says_so_too(tmp_path: Path) -> None:
+def test_a_server_reports_a_csv_that_it_cannot_write(tmp_path: Path) -> None:
     done = run(["-s", "-B", "127.0.0.1", "--csv", "missing/x.csv"], tmp_path)
     assert done.returncode == 1
     assert "missing/x.csv: No such file or directory" in done.stderr
@@ -163,7 +163,9 @@ def test_a_server_says_so_too(tmp_path: Path) -> None:
         ("-l 2", r"a block of udp must have between 16 and 65507 bytes, not 2"),
     ],
 )
-def test_what_this_machine_cannot_do_is_said_at_once(flags: str, sentence: str, tmp_path: Path) -> None:
+def test_a_test_that_this_machine_cannot_run_fails_before_connecting(
+    flags: str, sentence: str, tmp_path: Path
+) -> None:
     udp = ["-u"] if "udp" in sentence else []
     done = run(["-c", "127.0.0.1", "-p", "1", "--csv", *udp, *flags.split()], tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
@@ -238,7 +240,7 @@ def test_a_json_stream_with_the_whole_document_after_it(port: str, tmp_path: Pat
 
 @pytest.mark.live
 @needs_full
-def test_a_full_disk_costs_the_csv_and_not_the_test(port: str, tmp_path: Path) -> None:
+def test_a_full_disk_loses_the_csv_and_not_the_test(port: str, tmp_path: Path) -> None:
     done = run(["-c", "127.0.0.1", "-p", port, "-t", "0.3", "-b", "10M", "--csv", str(FULL)], tmp_path)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "iperfpy Done."
@@ -302,7 +304,7 @@ def test_the_demo_measures_everything_and_compares(tmp_path: Path) -> None:
     }
 
 
-def test_one_ctrl_c_without_a_handler_is_not_two(
+def test_one_ctrl_c_without_a_handler_is_not_reported_as_two(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Windows has no signal handlers in an event loop: one Ctrl-C is a KeyboardInterrupt."""
@@ -341,6 +343,6 @@ def test_a_signal_ends_the_demo_with_the_table_of_what_was_measured(tmp_path: Pa
     assert reason.split(maxsplit=1) == [name, "forward: the client has terminated by signal Interrupt(2)"]
 
 
-def test_the_demo_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_refuses_a_wrong_duration(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "-t", "x"]) == 1
     assert capsys.readouterr().err.startswith("iperfpy: parameter error - ")

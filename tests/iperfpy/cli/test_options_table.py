@@ -74,7 +74,7 @@ VALUES = {
 """A value for the options that take one, by their first name in the table."""
 
 FILES = {"--rsa-private-key-path", "--authorized-users-path", "--username", "--rsa-public-key-path"}
-"""They are read when they are parsed, and have tests of their own (test_iperf3_auth.py)."""
+"""Options that need files; tests/interop/test_iperf3_auth.py tests them."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def test_the_table_has_every_option_of_the_iperf3_that_is_here() -> None:
     assert options <= {name for line in LINES for name in line.names}
 
 
-def test_every_line_says_one_of_three_things() -> None:
+def test_every_row_is_same_better_or_refused() -> None:
     assert {line.here for line in LINES} == {"same", "better", "refused"}
     assert all(line.how for line in LINES if line.here != "same")
 
@@ -152,12 +152,12 @@ def test_every_line_says_one_of_three_things() -> None:
         if name not in ("-v", "--version", "-h", "--help")
     ],
 )
-def test_what_is_the_same_or_better_is_accepted(line: Line, name: str) -> None:
+def test_an_option_that_is_same_or_better_is_accepted(line: Line, name: str) -> None:
     request_of(LINE.parse(command(line, name)))
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_files_are_asked_for(name: str) -> None:
+def test_password_options_need_each_other(name: str) -> None:
     role = ["-c", "h"] if name in ("--username", "--rsa-public-key-path") else ["-s"]
     with pytest.raises(ParameterError, match=r"passwords? needs? both"):
         request_of(LINE.parse([*role, name, "/no/such/file"]))
@@ -167,7 +167,7 @@ def test_files_are_asked_for(name: str) -> None:
     ("line", "name"),
     [pytest.param(line, name, id=name) for line in LINES if line.here == "refused" for name in line.names],
 )
-def test_what_is_refused_is_refused_with_that_reason(
+def test_a_refused_option_gives_the_reason_of_the_table(
     line: Line, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["-c", "localhost", name, "5"]) == 1

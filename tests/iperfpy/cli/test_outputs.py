@@ -12,7 +12,7 @@ from iperfpy.options import ClientOptions, OutputOptions
 from tests.iperfpy.report.scenes import forward, server
 
 
-def test_of_tests_that_run_at_once_the_later_ones_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_concurrent_tests_of_a_server_have_titles(capsys: pytest.CaptureFixture[str]) -> None:
     outputs = Outputs(OutputOptions())
     (first,), (second,) = outputs.server_sinks(), outputs.server_sinks()
     second.start(server().start)
@@ -35,7 +35,7 @@ def test_every_test_of_a_server_has_a_csv_of_its_own(tmp_path: Path) -> None:
     assert not outputs.failed
 
 
-def test_a_client_stops_when_nobody_reads_and_a_server_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_stops_a_client_and_not_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[str] = []
     monkeypatch.setattr("iperfpy.cli.outputs.silence_stdout", lambda: None)
     for stop in (None, lambda: stopped.append("client")):
@@ -48,7 +48,9 @@ def test_a_client_stops_when_nobody_reads_and_a_server_does_not(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("output", "lines"), [(OutputOptions(json=True), 1), (OutputOptions(json_stream=True), 3)]
 )
-def test_json_speaks_alone(output: OutputOptions, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_only_output(
+    output: OutputOptions, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     scene = forward()
     with Outputs(output).client_sinks(scene.start.plan, ClientOptions("h")) as (sink,):
         sink.start(scene.start)

@@ -1,4 +1,4 @@
-"""What is typed becomes a plan, or one sentence that says why not."""
+"""A command line becomes a request, or one sentence with the reason."""
 
 from __future__ import annotations
 
@@ -180,11 +180,11 @@ def test_a_csv_may_have_a_name() -> None:
         ("--dscp lowdelay", 0x10),
     ],
 )
-def test_marks_as_iperf3_has_them(words: str, tos: int) -> None:
+def test_type_of_service_as_in_iperf3(words: str, tos: int) -> None:
     assert plan(words).tos == tos
 
 
-def test_what_is_asked_of_sockets() -> None:
+def test_socket_options() -> None:
     words = "--rcv-timeout 500 --snd-timeout 2000 --cntl-ka=10/2/3 -B 192.0.2.1%eth1 -L 0x1f"
     client = parsed(f"-c h {words} --fq-rate 1.5M --pacing-timer 5000 --extra-data x").client
     assert client is not None
@@ -197,7 +197,7 @@ def test_what_is_asked_of_sockets() -> None:
     assert server.sockets == SocketOptions("lo", 0, 700_000, (0, 0, 0))
 
 
-def test_a_server_may_allow_only_so_much() -> None:
+def test_server_limits() -> None:
     words = "--server-bitrate-limit 10M/3 --server-max-duration 60 --idle-timeout 7 --max-tests 2"
     server = parsed(f"-s {words} -1").server
     assert server is not None
@@ -209,7 +209,7 @@ def test_a_server_may_allow_only_so_much() -> None:
     assert (usual.longest_us, usual.idle_us, usual.max_tests) == (0, 0, 64)
 
 
-def test_how_the_program_runs() -> None:
+def test_process_options() -> None:
     request = parsed("-s -D -I x.pid --logfile x.log -A 1 --timestamps --forceflush")
     assert request.process == ProcessOptions(True, "x.pid", "x.log", 1)
     assert request.output.timestamps == "%c "
@@ -220,7 +220,7 @@ def test_how_the_program_runs() -> None:
     assert request.plan.server_cpu == 3
 
 
-def test_a_file_is_as_long_as_it_is(tmp_path: Path) -> None:
+def test_the_size_of_a_file_ends_the_test(tmp_path: Path) -> None:
     path = tmp_path / "some"
     path.write_bytes(b"x" * 5000)
     assert (plan(f"-F {path}").total_bytes, plan(f"-F {path}").duration_us) == (5000, 0)
@@ -238,7 +238,7 @@ def test_a_file_is_as_long_as_it_is(tmp_path: Path) -> None:
     ("words", "total_bytes", "duration_us", "longest_us"),
     [("", 5000, 0, 0), ("-t 3", 5000, 0, 3_000_000), ("-t 3 -R", 0, 3_000_000, 0)],
 )
-def test_the_end_of_a_file_ends_a_test_before_its_time(
+def test_a_file_may_end_a_test_before_its_duration(
     words: str, total_bytes: int, duration_us: int, longest_us: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "some"
@@ -250,7 +250,7 @@ def test_the_end_of_a_file_ends_a_test_before_its_time(
     assert request.client.longest_us == longest_us
 
 
-def test_the_interface_of_a_host_is_no_scope_of_an_address() -> None:
+def test_percent_names_an_interface_or_the_scope_of_an_address() -> None:
     client = parsed("-c server.example%eth1").client
     assert client is not None
     assert (client.host, client.sockets.device) == ("server.example", "eth1")
@@ -268,11 +268,11 @@ def test_the_interface_of_a_host_is_no_scope_of_an_address() -> None:
         ("-s --one", "-s -1"),
     ],
 )
-def test_long_words_may_be_cut_short(short: str, whole: str) -> None:
+def test_long_options_may_be_abbreviated(short: str, whole: str) -> None:
     assert parsed(short) == parsed(whole)
 
 
-def test_a_short_word_that_fits_several_is_none_of_them() -> None:
+def test_an_ambiguous_abbreviation_is_unknown() -> None:
     assert refusal("-c h --bi").startswith("unknown option --bi (did you mean ")
     assert refusal("-c h --sct").startswith("unknown option --sct")
 
@@ -389,7 +389,7 @@ WORDS = st.one_of(
 
 @given(st.lists(WORDS, max_size=8))
 @settings(max_examples=300, deadline=None)
-def test_whatever_is_typed_is_a_request_or_one_sentence(words: list[str]) -> None:
+def test_any_words_make_a_request_or_one_sentence(words: list[str]) -> None:
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
         try:
@@ -399,7 +399,7 @@ def test_whatever_is_typed_is_a_request_or_one_sentence(words: list[str]) -> Non
     assert len(told.getvalue().splitlines()) <= 1
 
 
-def test_a_mistyped_flag_is_guessed() -> None:
+def test_a_mistyped_flag_gets_a_suggestion() -> None:
     assert "did you mean --reverse" in refusal("-c h --revrse")
 
 
@@ -429,7 +429,7 @@ def test_a_flag_means_a_value_to_all_transports_or_to_none() -> None:
         CommandLine({"plain": Plain(), "clash": Clash()})
 
 
-def test_the_registered_transports_live_together() -> None:
+def test_the_registered_transports_have_no_conflicting_flags() -> None:
     line = CommandLine(transports())
     for name in transports():
         request = request_of(line.parse(["-c", "h", "--proto", name]))

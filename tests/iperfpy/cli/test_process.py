@@ -1,4 +1,4 @@
-"""Log file, pid file, daemon, processor: what the program does to itself."""
+"""The set-up of the process: log file, PID file, daemon, processor."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_daemon_serves_and_cleans_up(tmp_path: Path) -> None:
     assert (tmp_path / "client.log").read_text().endswith("iperfpy Done.\n")
 
 
-def test_a_log_file_is_added_to_and_errors_are_in_it(tmp_path: Path) -> None:
+def test_a_log_file_gets_the_output_and_the_errors(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("earlier\n")
     done = run(["-c", "127.0.0.1", "-p", "1", "--logfile", str(log)], tmp_path)
@@ -101,7 +101,7 @@ def test_a_stale_pid_file_is_replaced_and_removed(stale: str, tmp_path: Path) ->
     assert not path.exists()
 
 
-def test_a_pid_file_of_somebody_else_stays(tmp_path: Path) -> None:
+def test_the_pid_file_of_a_running_process_stays(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     path.write_text(f"{os.getpid()}\n")
     with pytest.raises(StartError, match="which is running"), pid_file(str(path)):
@@ -115,7 +115,7 @@ def test_a_pid_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes are not bound here")
-def test_one_processor() -> None:
+def test_a_process_is_restricted_to_one_processor() -> None:
     usual = os.sched_getaffinity(0)
     try:
         run_on(min(usual))
@@ -127,7 +127,7 @@ def test_one_processor() -> None:
 
 
 @pytest.mark.live
-def test_debugging_shows_the_control_messages(tmp_path: Path) -> None:
+def test_debug_prints_the_control_messages(tmp_path: Path) -> None:
     port = str(free_port())
     with subprocess.Popen(
         [*PROGRAM, "-s", "-1", "-d", "-p", port, "-B", "127.0.0.1"],

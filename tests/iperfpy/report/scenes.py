@@ -34,7 +34,7 @@ class SceneSettings(Settings):
 
 
 class SceneTransport(Transport):
-    """Declares; carries nothing."""
+    """A transport of declarations, which opens no channel."""
 
     name = "scene"
     summary = "for tests of reports"
@@ -68,7 +68,7 @@ class SceneTransport(Transport):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything that a sink is told, in order."""
+    """All records of one test, in the order in which a sink gets them."""
 
     start: RunStarted
     intervals: tuple[tuple[Row, ...], ...]
@@ -83,7 +83,7 @@ class Scene:
         sink.close()
 
     def text(self, width: int | None = None) -> str:
-        """What a pipe sees, or a terminal so wide: standard output, then standard error."""
+        """The text on a pipe, or on a terminal of this width: standard output, then standard error."""
         out, errors = io.StringIO(), io.StringIO()
         self.play(TextSink(PlainScreen(out, width), errors, self.wording))
         return out.getvalue() + (f"--- stderr ---\n{errors.getvalue()}" if errors.getvalue() else "")
@@ -92,7 +92,7 @@ class Scene:
 def sender(
     stream: int, start: float, end: float, megabytes: float, lost: int = 0, rtt_us: int = 165_000
 ) -> Sample:
-    """A sender's sample: 1376-byte segments, `lost` of them sent again by timeout."""
+    """A sender's sample: 1376-byte segments, `lost` of them retransmitted by timeout."""
     payload = int(megabytes * 1024 * 1024)
     segments = payload // 1376 + lost
     values: dict[str, Value] = {
@@ -145,7 +145,7 @@ BOTH_CPU = {**CPU, "remote_total": 12.0, "remote_user": 4.0, "remote_system": 8.
 
 
 def forward() -> Scene:
-    """The seed's first line, a second without anything sent, and a receiver that got less."""
+    """A lossy interval, an interval in which nothing was sent, and a receiver that got less than was sent."""
     intervals = (
         (Row(1, sender(1, 0, 1.0003, 3.73, lost=11)),),
         (Row(1, sender(1, 1.0003, 2, 0, rtt_us=950)),),
@@ -155,7 +155,7 @@ def forward() -> Scene:
 
 
 def reverse_omit() -> Scene:
-    """The server sends; the client shows what the server measured, once it knows."""
+    """The server sends; the client shows the server's figures once they have arrived."""
     rows = [
         Row(1, replace(receiver(1, 0, 1, 2.0), omitted=True), sender(1, 0, 1, 2.1), Direction.REVERSE),
         Row(1, receiver(1, 0, 1, 2.5), sender(1, 0, 1, 2.5, lost=200), Direction.REVERSE),
@@ -167,7 +167,7 @@ def reverse_omit() -> Scene:
 
 
 def parallel_interrupted() -> Scene:
-    """Two streams, stopped by a signal, before the other end's results were known."""
+    """Two streams that a signal stopped before the peer's results arrived."""
     first = tuple(
         Row(stream, sender(stream, 0, 1, size, lost)) for stream, size, lost in ((1, 4, 2), (3, 6, 0))
     )
@@ -182,7 +182,7 @@ def parallel_interrupted() -> Scene:
 
 
 def bidirectional() -> Scene:
-    """Both ends send; a tag says which way each line goes."""
+    """Both ends send; a tag on each line names its direction."""
 
     def rows(start: float, end: float) -> tuple[Row, Row]:
         return (
@@ -199,7 +199,7 @@ def bidirectional() -> Scene:
 
 
 def server() -> Scene:
-    """A server that a stock client talks to: it knows its own side only."""
+    """A server with a stock client: it knows the figures of its own side only."""
     row = Row(1, receiver(1, 0, 1, 3.5))
     return Scene(start_of(role=Role.SERVER), ((row,),), RunEnded((row,), CPU))
 
@@ -214,7 +214,7 @@ SCENES: dict[str, Callable[[], Scene]] = {
 
 
 def golden() -> Iterator[tuple[Path, str]]:
-    """Every golden file and what it should hold."""
+    """Each golden file and the text that it should have."""
     for name, scene in SCENES.items():
         yield GOLDEN / f"{name}.txt", scene().text()
     for width in NARROW:

@@ -1,4 +1,4 @@
-"""CSV: typed rows, whole rows, and no silence about rows that were lost."""
+"""CSV: typed rows, whole rows, and a warning for rows that were lost."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_an_error_after_the_start_is_a_row(tmp_path: Path) -> None:
     assert (row["type"], row["error"]) == ("error", "the other end is gone, it seems")
 
 
-def test_what_every_row_says(tmp_path: Path) -> None:
+def test_the_common_columns_of_a_row(tmp_path: Path) -> None:
     first = played(forward(), tmp_path / "x.csv")[0]
     assert datetime.fromisoformat(first["time"]).utcoffset() == timedelta(0)
     assert first["time"] == "2026-11-22T17:15:00.250+00:00"
@@ -108,7 +108,7 @@ def test_both_ends_have_a_summary_and_a_sum(tmp_path: Path) -> None:
     assert (rows[0]["duplicates"], rows[1]["duplicates"], rows[1]["retransmits"]) == ("", "3", "")
 
 
-def test_empty_is_not_available_and_zero_is_zero(tmp_path: Path) -> None:
+def test_a_missing_figure_is_empty_and_a_zero_is_zero(tmp_path: Path) -> None:
     rows = played(reverse_omit(), tmp_path / "x.csv")
     assert [row["omitted"] for row in rows[:3]] == ["1", "0", "0"]
     assert (rows[1]["retransmits"], rows[1]["early_percent"], rows[2]["retransmits"]) == ("200", "0", "")
@@ -151,7 +151,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert len(list(csv.DictReader(text.splitlines()))) == 2
 
 
-def test_a_file_is_emptied_only_when_there_is_something_to_write(tmp_path: Path) -> None:
+def test_a_file_is_replaced_with_the_first_row(tmp_path: Path) -> None:
     path = tmp_path / "old.csv"
     path.write_text("yesterday\n")
     CsvFile(path).close()
@@ -162,7 +162,7 @@ def test_a_file_is_emptied_only_when_there_is_something_to_write(tmp_path: Path)
     assert path.read_text() == "today\n"
 
 
-def test_a_file_made_for_a_test_that_never_began_disappears(tmp_path: Path) -> None:
+def test_a_new_file_without_rows_is_removed(tmp_path: Path) -> None:
     file = CsvFile(tmp_path / "new.csv")
     assert file.path.exists()
     file.close()
@@ -179,10 +179,8 @@ def test_a_full_disk_is_one_warning_and_the_test_goes_on() -> None:
     assert warnings == ["no more rows go to /dev/full: No space left on device; the test continues"]
 
 
-def test_rows_that_do_not_fit_are_not_left_half_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The disk takes ten bytes of the second row and is full then."""
+def test_a_row_that_does_not_fit_is_removed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full after ten bytes of the second row."""
     file, write = CsvFile(tmp_path / "x.csv"), os.write
     assert file.row(["first"])
 
@@ -199,7 +197,7 @@ def test_rows_that_do_not_fit_are_not_left_half_written(
     assert (tmp_path / "x.csv").read_text() == "first\n"
 
 
-def test_a_file_that_cannot_be_opened_at_the_start_is_said_to_be_so(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_a_warning(tmp_path: Path) -> None:
     warnings: list[str] = []
     sink = CsvSink(lambda plan: CsvFile(tmp_path), warnings.append)
     forward().play(sink)
@@ -207,7 +205,7 @@ def test_a_file_that_cannot_be_opened_at_the_start_is_said_to_be_so(tmp_path: Pa
     assert warnings == [f"no rows are written: {tmp_path}: Is a directory; the test continues"]
 
 
-def test_a_name_says_when_what_and_which_direction(tmp_path: Path) -> None:
+def test_a_default_name_has_time_transport_and_direction(tmp_path: Path) -> None:
     plan = Plan("scene", SceneSettings(), Direction.REVERSE)
     files = [open_default(plan, 1_795_367_700, tmp_path / "results") for _ in range(3)]
     names = [file.path.name for file in files]

@@ -45,7 +45,7 @@ def events(scene: Scene) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-def test_the_keys_that_readers_of_iperf3_look_for() -> None:
+def test_the_keys_that_readers_of_iperf3_expect() -> None:
     told = document(forward())
     assert list(told) == ["start", "intervals", "end"]
     assert told["start"]["connected"][0] == {
@@ -84,7 +84,7 @@ def test_a_figure_appears_under_iperf3s_name_and_under_ours() -> None:
     )
 
 
-def test_what_is_not_available_is_null_and_not_zero() -> None:
+def test_a_missing_figure_is_null_and_not_zero() -> None:
     idle = document(forward())["intervals"][1]["sum"]
     assert (idle["retransmits"], idle["lost_percent"]) == (0, None)
     unknown = document(reverse_omit())["intervals"][2]["streams"][0]
@@ -102,7 +102,7 @@ def test_a_reversed_test_carries_the_senders_figures() -> None:
     assert told["start"]["warnings"] == ["the server has no bbr"]
 
 
-def test_warnings_that_came_up_during_the_test_are_at_its_end() -> None:
+def test_warnings_of_a_running_test_are_at_its_end() -> None:
     told = document(parallel_interrupted())
     assert told["start"]["warnings"] == []
     assert told["end"]["warnings"] == ["the window was full"]
@@ -124,7 +124,7 @@ def test_an_interrupted_test_is_a_whole_document_with_an_error() -> None:
     assert set(told["end"]["streams"][0]) == {"sender"}
 
 
-def test_a_test_that_never_began_is_a_document_too() -> None:
+def test_a_test_that_never_began_gives_a_document() -> None:
     out = io.StringIO()
     sink = JsonSink(out)
     sink.error("unable to connect")
@@ -136,7 +136,7 @@ def test_a_test_that_never_began_is_a_document_too() -> None:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_the_stream_of_events_holds_what_the_document_holds(name: str) -> None:
+def test_the_stream_of_events_has_the_content_of_the_document(name: str) -> None:
     told, lines = document(SCENES[name]()), events(SCENES[name]())
     assert lines[0] == {"event": "start", "data": told["start"]}
     assert [line["data"] for line in lines if line["event"] == "interval"] == told["intervals"]
@@ -152,7 +152,7 @@ def test_a_failure_is_an_event() -> None:
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["error", "end"]
 
 
-def test_a_peers_strange_floats_do_not_break_the_document() -> None:
+def test_a_peers_nan_and_infinity_become_null() -> None:
     scene = forward()
     odd = sender(1, 0, 1, 1)
     values = {**odd.values, "rtt_us": float("nan"), "retransmits": float("inf")}
@@ -194,7 +194,7 @@ def test_a_document_follows_the_schema(scene: Callable[[], Scene]) -> None:
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
 )
-def test_the_schema_notices(path: tuple[str | int, ...], value: object) -> None:
+def test_the_schema_rejects_a_damaged_document(path: tuple[str | int, ...], value: object) -> None:
     told = document(forward())
     inner: Any = told
     VALIDATOR.validate(told)
@@ -209,7 +209,7 @@ def test_the_schema_notices(path: tuple[str | int, ...], value: object) -> None:
 
 
 class Datagrams(SceneTransport):
-    """Counts as iperf3's UDP does."""
+    """A transport with the counters of iperf3's UDP."""
 
     iperf3 = Iperf3Mapping("udp", merged_as="udp")
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -238,7 +238,7 @@ class Datagrams(SceneTransport):
 def datagrams(
     role: Role = Role.CLIENT, *, jitter_us: float | None = 1500.0, peer: bool = True
 ) -> dict[str, Any]:
-    """Two streams: 200 sent, 190 of which the receiver knows, 10 of those lost."""
+    """Two streams: 200 datagrams sent, 190 known to the receiver, 10 of those lost."""
     counted = {"jitter_us": jitter_us, "gone": 5, "numbered": 95, "gone_percent": 500 / 95, "late": 1}
     rows = []
     for stream in (1, 3):
@@ -265,7 +265,7 @@ def test_both_ends_of_a_datagram_stream_in_one_object() -> None:
     assert (both["jitter_ms"], both["sender"]) == (1.5, True)
 
 
-def test_the_sums_of_datagrams_say_whose_they_are() -> None:
+def test_the_sums_of_datagrams_name_their_side() -> None:
     end = datagrams(Role.SERVER)["end"]
     sent, received = end["sum_sent"], end["sum_received"]
     assert (sent["packets"], sent["lost_packets"], sent["lost_percent"], sent["jitter_ms"]) == (200, 0, 0, 0)
@@ -275,7 +275,7 @@ def test_the_sums_of_datagrams_say_whose_they_are() -> None:
 
 
 @pytest.mark.parametrize(("role", "packets"), [(Role.CLIENT, 100), (Role.SERVER, 95)])
-def test_an_interval_counts_as_its_own_end_does(role: Role, packets: int) -> None:
+def test_an_interval_has_the_counts_of_its_own_end(role: Role, packets: int) -> None:
     stream = datagrams(role)["intervals"][0]["streams"][0]
     assert (stream["packets"], stream["jitter_ms"], stream["lost_packets"]) == (packets, 1.5, 5)
     alone = datagrams(role, peer=False)["intervals"][0]["streams"][0]
@@ -283,7 +283,7 @@ def test_an_interval_counts_as_its_own_end_does(role: Role, packets: int) -> Non
     assert ("jitter_ms" in alone) is (role is Role.SERVER)
 
 
-def test_under_iperf3s_name_what_is_not_available_is_0_as_there() -> None:
+def test_a_missing_figure_is_0_under_iperf3s_name() -> None:
     stream = datagrams(Role.SERVER, jitter_us=None)["intervals"][0]["streams"][0]
     assert (stream["jitter_ms"], stream["jitter_us"]) == (0, None)
     stock = forward()

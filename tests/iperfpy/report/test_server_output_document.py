@@ -29,7 +29,7 @@ def shown(scene: Scene) -> str:
     return out.getvalue()
 
 
-def test_what_is_kept_is_what_the_server_prints() -> None:
+def test_the_kept_report_is_the_printed_one() -> None:
     sink = server_output_sink(Wording(), as_json=False)
     server().play(sink)
     assert sink.output() == server().text()
@@ -58,7 +58,7 @@ def test_a_long_test_loses_intervals_and_not_its_end(as_json: bool) -> None:
         assert kept["end"]["sum_received"]["bytes"] > 0
 
 
-def test_the_client_shows_it_in_every_format() -> None:
+def test_the_client_shows_the_server_report_in_every_format() -> None:
     scene = forward()
     text = replace(scene, end=replace(scene.end, server_output="one\ntwo \x1b[31m\udc80\n"))
     assert shown(text).splitlines()[-6:] == ["", "Server output:", "one", "two ?[31m?", "", "iperfpy Done."]
@@ -77,7 +77,7 @@ def test_the_client_shows_it_in_every_format() -> None:
     assert events[-2]["data"] == kept.output()
 
 
-def test_without_one_nothing_is_said() -> None:
+def test_without_a_server_report_no_line_mentions_it() -> None:
     scene = forward()
     assert "Server output" not in shown(scene)
     out = io.StringIO()

@@ -28,7 +28,7 @@ def sample(stream: int, start_us: int, end_us: int, figures: tuple[int, int, int
 
 
 def told(table: list[list[tuple[int, int, int]]], lengths_us: list[int]) -> dict[str, Any]:
-    """The document of a test in which every stream counted that in every interval."""
+    """The document of a test with these counts, per interval and stream."""
     starts = [sum(lengths_us[:index]) for index in range(len(table) + 1)]
     rows = [
         tuple(

@@ -1,4 +1,4 @@
-"""The table for people: golden files, and the promises that no golden file can state."""
+"""The text report: golden files, and properties that no golden file can show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @pytest.mark.parametrize(("path", "text"), list(golden()), ids=lambda value: getattr(value, "stem", ""))
-def test_tables_are_what_they_were(path: Path, text: str) -> None:
+def test_tables_match_the_golden_files(path: Path, text: str) -> None:
     """To accept a change: python -m tests.iperfpy.report.scenes"""
     assert text == path.read_text()
 
@@ -43,8 +43,8 @@ def test_every_cell_ends_under_its_title(name: str) -> None:
             assert found.end() in ends, row
 
 
-def test_the_header_says_the_target_rate() -> None:
-    """A user of iperf3 -u expects more than a Mbit/s; here the table's head says what was asked for."""
+def test_the_banner_names_the_target_rate() -> None:
+    """iperf3 -u sends 1 Mbit/s by default: the banner names the rate, so that a low result is no surprise."""
     start = forward().start
     assert not any("Target rate" in text for text in banner(start, verbose=False))
     limited = replace(start, plan=replace(start.plan, rate_bps=1_048_576, tos=0x28))
@@ -52,7 +52,7 @@ def test_the_header_says_the_target_rate() -> None:
     assert any(text.endswith("type of service 0x28") for text in banner(limited, verbose=True))
 
 
-def test_a_verbose_report_begins_with_what_runs_and_where() -> None:
+def test_a_verbose_report_begins_with_the_version_and_the_machine() -> None:
     out = io.StringIO()
     sink = TextSink(PlainScreen(out), io.StringIO(), Wording(verbose=True))
     sink.connecting(ClientOptions("server.example"))
@@ -111,7 +111,7 @@ def test_a_narrow_column_loses_decimals_and_no_digits() -> None:
     ]
 
 
-def test_what_is_not_a_terminal_gets_no_escape_codes() -> None:
+def test_only_a_terminal_gets_escape_codes() -> None:
     assert isinstance(screen_for(io.StringIO()), PlainScreen)
     assert all("\x1b" not in scene().text() for scene in SCENES.values())
 
@@ -123,8 +123,8 @@ def test_every_style_that_a_cell_names_exists() -> None:
     assert {"calm", "warn", "rate"} <= line_styles
 
 
-def test_lines_leave_as_they_happen() -> None:
-    """A pipe must see an interval when it ends, not when a buffer is full."""
+def test_every_line_is_flushed() -> None:
+    """A pipe gets an interval when it ends, not when a buffer is full."""
 
     class Pipe(io.StringIO):
         flushed = ""
@@ -140,7 +140,7 @@ def test_lines_leave_as_they_happen() -> None:
     assert "31.28" in pipe.flushed
 
 
-def test_another_machine_cannot_write_to_the_terminal() -> None:
+def test_control_characters_of_another_machine_are_replaced() -> None:
     out = io.StringIO()
     PlainScreen(out).line(("a\x1b[2Jb\rc\nd\x9be\u202ef", ""))
     assert out.getvalue() == "a?[2Jb?c?d?e?f\n"
