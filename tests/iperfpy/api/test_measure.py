@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -94,6 +95,16 @@ async def test_a_blocking_call_in_a_running_loop_names_the_awaitable_one(name: s
     arguments = ("127.0.0.1",) if name == "measure" else ()
     with pytest.raises(RuntimeError, match=rf"await iperfpy\.{name}_async\("):
         getattr(iperfpy, name)(*arguments)
+
+
+def test_two_threads_measure_at_once(server: iperfpy.LocalServer) -> None:
+    def measured(transport: str) -> iperfpy.Run:
+        return iperfpy.measure(HOST, port=server.port, transport=transport, **SHORT)
+
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(measured, ["tcp", "kcp"]))
+    assert [run.transport for run in runs] == ["tcp", "kcp"]
+    assert all(run.complete for run in runs)
 
 
 async def test_two_tests_run_at_once() -> None:

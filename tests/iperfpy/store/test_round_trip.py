@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import math
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,14 @@ def assert_round_trip(run: Run, **arguments: Any) -> Run:
 @pytest.mark.parametrize("name", SCENES)
 def test_a_scene(name: str) -> None:
     assert_round_trip(run_of(SCENES[name]()), transport=SceneTransport())
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_run_can_be_sent_to_another_process(name: str) -> None:
+    run = run_of(SCENES[name]())
+    again = pickle.loads(pickle.dumps(run))
+    assert again.document() == run.document()
+    assert again.intervals == run.intervals
 
 
 @pytest.mark.parametrize("name", SCENES)
