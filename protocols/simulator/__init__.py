@@ -1,17 +1,17 @@
-"""A path in virtual time, for anyone who develops a transport.
+"""A network path in virtual time, for developers of transports and of congestion controls.
 
-Two endpoints without clocks or sockets (`Endpoint`), a `Path` for each direction and a seed make a
-`Simulation`; thirty seconds of a 100 Mb/s path take a few, and the same seed gives the same run.
+A `Simulation` joins two endpoints without clocks or sockets (`Endpoint`) by a `Path` in each direction.
+Thirty seconds of a 100 Mb/s path take a few seconds, and the same seed gives the same run.
 
     simulation = Simulation(seed=1)
     there = simulation.link(Path(rate_bits_per_s=20e6, buffer_bytes=64_000, delay_us=85_000, loss=0.01))
     back = simulation.link(Path(delay_us=85_000))
     flow = simulation.flow(sender, receiver, there, back, Bulk(sender))
     simulation.run(until_us=30_000_000)
-    print(flow.forward.truth)           # every datagram: delivered, or dropped and why
+    print(flow.forward.truth)           # counts of datagrams delivered, and dropped by cause
 
-Several flows may share a link. What a datagram goes through, each way, is drawn in `link.py`; how
-arrivals are grouped, as a network card's interrupt moderation groups them, in `inbox.py`.
+Several flows may share a link. `link.py` draws the stages that a datagram passes in one direction; `inbox.py`
+groups arrivals as the interrupt moderation of a network card does. docs/simulator.md is the guide.
 """
 
 from iperfpy.protocols.simulator.application import Application, Bulk, Paced, Silent

@@ -1,4 +1,4 @@
-"""Who writes: an application without end, one with a rate or an end, or none."""
+"""Applications that write into an endpoint: without end, with a rate or an end, or not at all."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ class Writer(Protocol):
     """The sending half of an endpoint."""
 
     def writable(self) -> int:
-        """Bytes that `write` would take now."""
+        """The number of bytes that `write` would accept now."""
 
     def write(self, data: memoryview, now_us: int) -> int:
-        """Queue bytes; returns how many were taken."""
+        """Queue bytes; return the number accepted, which may be less than offered."""
 
 
 class Application(Protocol):
     """Feeds one endpoint."""
 
     def feed(self, now_us: int) -> int:
-        """Write what there is and fits; returns the bytes written."""
+        """Write all data that is available and fits; return the number of bytes written."""
 
     def due_us(self) -> int | None:
-        """When there will be more to write, None when the endpoint's room is all it waits for."""
+        """The time at which more data becomes available; None if only the endpoint's room is awaited."""
 
 
 class Silent:
-    """Writes nothing: the receiving end."""
+    """Writes nothing: the application of a receiver."""
 
     def feed(self, now_us: int) -> int:
         return 0
@@ -38,7 +38,7 @@ class Silent:
 
 
 class Bulk:
-    """Always has more, up to `total_bytes` when given. Writes `pattern` over and over."""
+    """Has data without end, or `total_bytes` of it. It repeats `pattern` (zeros by default)."""
 
     def __init__(self, writer: Writer, total_bytes: int | None = None, pattern: bytes = b"") -> None:
         self._writer = writer
@@ -66,7 +66,10 @@ class Bulk:
 
 
 class Paced(Bulk):
-    """Produces `rate_bits_per_s` from `start_us` on in blocks of `block_bytes`; what does not fit waits."""
+    """Produces `rate_bits_per_s` from `start_us` on, in blocks of `block_bytes`.
+
+    A block that finds no room in the endpoint is written later.
+    """
 
     def __init__(
         self, writer: Writer, rate_bits_per_s: float, block_bytes: int = 1_376, start_us: int = 0

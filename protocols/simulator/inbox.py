@@ -1,9 +1,9 @@
-"""Datagrams on their way to one host, and how a network card hands them over.
+"""Datagrams on their way to one host, and their delivery by its network card.
 
-A card whose queue was empty interrupts at once; while it is busy it interrupts at most every
-`coalesce_us`, and everything that arrived meanwhile is delivered together, runs of equal size
-merged into one batch as the kernel's receive offload merges them. At low rates every datagram is
-thus delivered on arrival, at high rates in groups.
+A card interrupts at once if its last interrupt is at least `coalesce_us` ago. Otherwise it waits until then
+and delivers all datagrams that arrived meanwhile. Neighbours of equal size are merged into one batch, as
+the kernel's receive offload (GRO) merges them. At low rates each datagram is thus delivered on arrival, and
+at high rates in groups.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ Rows = NDArray[np.uint8]
 Times = NDArray[np.float64]
 
 
-class Run:
-    """Datagrams of one size that left the bottleneck one after another: (n, size) bytes, when each left
-    the queue, and when each arrives (ascending)."""
+class DatagramRun:
+    """Datagrams of one size that left the bottleneck one after another.
+
+    rows : (n, size) uint8, one datagram per row
+    departs : (n,) float64, microseconds: the end of each datagram's service
+    exits : (n,) float64, microseconds: the arrival of each, ascending
+    """
 
     __slots__ = ("at", "departs", "exits", "next_us", "rows", "truth")
 
@@ -34,7 +38,7 @@ class Run:
         self.next_us = float(exits[0])
 
     def up_to(self, now_us: float) -> tuple[int, int]:
-        """Start and stop of what has arrived by now; it counts as taken."""
+        """Take the datagrams that have arrived by now; return their first row and the row after the last."""
         start = self.at
         if self.exits[-1] <= now_us:
             self.at, self.next_us = len(self.exits), inf
@@ -45,42 +49,43 @@ class Run:
 
 
 class Inbox:
-    """What is on the way to one host."""
+    """The datagrams on their way to one host."""
 
     def __init__(self, coalesce_us: float) -> None:
         self.coalesce_us = coalesce_us
         self.latest_us = 0.0
         """Arrival of the last datagram that keeps its place in the order."""
-        self._runs: deque[Run] = deque()
-        self._strays: list[tuple[float, int, Rows, Truth]] = []
-        self._count = 0
+        self._runs: deque[DatagramRun] = deque()
+        self._reordered: list[tuple[float, int, Rows, Truth]] = []
+        self._reordered_count = 0
         self._interrupted_us = -inf
 
-    def add(self, run: Run) -> None:
-        """Datagrams that keep their order; none arrives before those already added."""
+    def add(self, run: DatagramRun) -> None:
+        """Add datagrams that keep their order: none may arrive before those added earlier."""
         self._runs.append(run)
 
-    def add_stray(self, exit_us: float, row: Rows, truth: Truth) -> None:
-        """One datagram that arrives out of order."""
-        self._count += 1
-        heapq.heappush(self._strays, (exit_us, self._count, row, truth))
+    def add_reordered(self, exit_us: float, row: Rows, truth: Truth) -> None:
+        """Add one datagram that may arrive before those added earlier."""
+        self._reordered_count += 1
+        heapq.heappush(self._reordered, (exit_us, self._reordered_count, row, truth))
 
     def due_us(self) -> float:
-        """When the next interrupt fires; infinity when nothing is on the way."""
+        """Time of the next interrupt, microseconds; infinity if no datagram is on the way."""
         first = self._runs[0].next_us if self._runs else inf
-        if self._strays and self._strays[0][0] < first:
-            first = self._strays[0][0]
+        if self._reordered and self._reordered[0][0] < first:
+            first = self._reordered[0][0]
         earliest = self._interrupted_us + self.coalesce_us
         return first if first > earliest else earliest
 
     def take(self, now_us: float) -> list[DatagramBatch]:
-        """Everything that has arrived by now, in order of arrival."""
+        """Take all datagrams that have arrived by now, in order of arrival."""
         self._interrupted_us = now_us
         pieces: list[tuple[float, Rows, Truth]] = []
-        strays, runs = self._strays, self._runs
-        while strays and strays[0][0] <= now_us:
-            at, _, row, truth = heapq.heappop(strays)
+        reordered, runs = self._reordered, self._runs
+        while reordered and reordered[0][0] <= now_us:
+            at, _, row, truth = heapq.heappop(reordered)
             pieces.append((at, row, truth))
+        # Without reordered datagrams the runs are in order already, and are delivered uncut.
         mixed = bool(pieces)
         while runs and runs[0].next_us <= now_us:
             run = runs[0]
@@ -100,7 +105,7 @@ class Inbox:
 
 
 def _merge(pieces: list[Rows]) -> list[DatagramBatch]:
-    """Runs of one size as batches no larger than the kernel makes them."""
+    """Merge neighbours of equal size into batches no larger than those of the kernel."""
     batches: list[DatagramBatch] = []
     at = 0
     while at < len(pieces):

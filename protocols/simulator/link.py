@@ -3,8 +3,8 @@
     arrival -> policer -> [loss before] -> queue and serialiser -> [loss behind]
             -> duplication, corruption -> delay, jitter, detour -> inbox
 
-Everything is computed the moment a batch arrives, in floating microseconds: a first-in first-out queue
-needs no events of its own. A change of rate moves what is still queued.
+All times are computed when a batch enters the link, in microseconds as floats: a first-in first-out queue
+needs no events of its own. A change of rate moves the departures of the datagrams that are still queued.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.simulator.inbox import Inbox, Rows, Run, Times
+from iperfpy.protocols.simulator.inbox import DatagramRun, Inbox, Rows, Times
 from iperfpy.protocols.simulator.loss import GilbertElliott, Uniform
 from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
 from iperfpy.protocols.simulator.truth import Truth
@@ -24,10 +24,10 @@ _UP_TO = np.arange(1, 4_097, dtype=np.float64)
 
 
 class Link:
-    """The path's one direction and the state of its queue and policer.
+    """One direction of a path, with the state of its queue and of its policer.
 
-    Loss, jitter, detours and faults draw from generators of their own, so that turning one on does not
-    change the others' draws.
+    Random loss, burst loss, faults (duplication and corruption) and delays each draw from a generator of
+    their own, so that enabling one does not change the draws of the others.
     """
 
     def __init__(self, path: Path, seed: np.random.SeedSequence) -> None:
@@ -37,21 +37,22 @@ class Link:
         self._bursts_rng = bursts
         self._bursts = GilbertElliott(path.bursts, bursts) if path.bursts else None
         self._busy_us = 0.0
-        self._queue: deque[Run] = deque()
+        self._queue: deque[DatagramRun] = deque()
         self._tokens = float(path.bucket_bytes)
         self._filled_us = 0.0
 
-    # -- what is in it
+    # -- state
 
     def backlog_bytes(self, now_us: float) -> float:
-        """Bytes queued, the rest of the datagram in service included."""
+        """Bytes in the queue, including the rest of the datagram in service."""
         rate = self.path.rate_bits_per_s
         return max(0.0, self._busy_us - now_us) * rate / 8e6 if rate else 0.0
 
     def change(self, now_us: float, path: Path) -> None:
-        """Be another path from now on; what is queued is served at the new rate."""
+        """Take the properties of `path` from now on; queued datagrams are served at its rate."""
         before, after = self.path.rate_bits_per_s, path.rate_bits_per_s
         if before and before != after:
+            # Remaining waiting times scale with the service time; without a bottleneck they end now.
             factor = before / after if after else 0.0
             for run in self._queue:
                 waiting = run.departs > now_us
@@ -67,12 +68,12 @@ class Link:
             self._bursts = GilbertElliott(path.bursts, self._bursts_rng) if path.bursts else None
         self.path = path
 
-    # -- what enters it
+    # -- datagrams
 
     def carry(
         self, now_us: float, batch: DatagramBatch, inbox: Inbox, truth: Truth, detour_us: float
     ) -> None:
-        """Send a batch to `inbox`; `detour_us` is this flow's own propagation on top of the path's."""
+        """Send a batch to `inbox`; `detour_us` is added to the path's propagation for this flow."""
         count, stride = batch.count, batch.stride
         if batch.last_size != stride and count:
             count -= 1
@@ -95,6 +96,7 @@ class Link:
             rows = rows[self._surviving(len(rows), truth)]
         departs = self._enqueue(now_us, rows, truth)
         rows = rows[: len(departs)]
+        # The rows are copied in both branches: the sender may reuse its buffer when `carry` returns.
         if not self.path.loss_before and (self.path.loss or self._bursts):
             keep = self._surviving(len(rows), truth)
             rows, departs = rows[keep], departs[keep]
@@ -104,18 +106,20 @@ class Link:
             self._deliver(rows, departs, inbox, truth, detour_us)
 
     def _police(self, now_us: float, rows: Rows, truth: Truth) -> Rows:
-        """A token bucket: what finds none is dropped at once, nothing waits (Flach et al., SIGCOMM 2016)."""
+        """Drop the datagrams that exceed the token bucket; none waits (Flach et al., SIGCOMM 2016)."""
         path, size = self.path, rows.shape[1] + OVERHEAD_BYTES
         assert path.police_bits_per_s is not None
         earned = (now_us - self._filled_us) * path.police_bits_per_s / 8e6
         self._tokens = min(float(path.bucket_bytes), self._tokens + earned)
         self._filled_us = now_us
+        # The small term undoes the rounding of sums of floats, which would drop one datagram too many.
         passed = min(len(rows), int(self._tokens / size + 1e-9))
         self._tokens -= passed * size
         truth.policed += len(rows) - passed
         return rows[:passed]
 
     def _surviving(self, count: int, truth: Truth) -> NDArray[np.bool_]:
+        """(count,) bool: False for each datagram that random loss or burst loss takes."""
         keep = self._loss.take(count) >= self.path.loss
         if self._bursts:
             keep &= ~self._bursts.take(count)
@@ -123,7 +127,7 @@ class Link:
         return keep
 
     def _enqueue(self, now_us: float, rows: Rows, truth: Truth) -> Times:
-        """When those that find room leave the queue; the others are dropped from the end."""
+        """Departure times of the first datagrams, as many as find room; the rest of them is dropped."""
         rate, count = self.path.rate_bits_per_s, len(rows)
         if not rate or not count:
             return np.full(count, now_us)
@@ -133,6 +137,7 @@ class Link:
         service_us = size * 8e6 / rate
         wait_us = max(0.0, self._busy_us - now_us)
         if self.path.buffer_bytes is not None:
+            # An idle link accepts one datagram even if it is larger than the buffer.
             room = int((self.path.buffer_bytes - wait_us * rate / 8e6) / size + 1e-9)
             taken = min(count, max(room, 0 if wait_us else 1))
             truth.overflowed += count - taken
@@ -146,34 +151,37 @@ class Link:
         return departs
 
     def _deliver(self, rows: Rows, departs: Times, inbox: Inbox, truth: Truth, detour_us: float) -> None:
+        """Add faults, delay, jitter and reordering to datagrams that left the queue."""
         path = self.path
         exits = departs + (path.delay_us + detour_us)
         if path.duplicate or path.corrupt:
             rows, departs, exits = self._fault(rows, departs, exits, truth)
         if path.jitter_us:
             exits = exits + self._delays.take(len(exits)) * path.jitter_us
-        stray: NDArray[np.bool_] | None = None
+        reordered: NDArray[np.bool_] | None = None
         if path.reorder:
-            stray = self._delays.take(len(exits)) < path.reorder
-            exits = exits + np.where(stray, self._delays.take(len(exits)) * path.reorder_us, 0.0)
+            reordered = self._delays.take(len(exits)) < path.reorder
+            exits = exits + np.where(reordered, self._delays.take(len(exits)) * path.reorder_us, 0.0)
         if path.jitter_us and path.jitter_reorders:
-            stray = np.ones(len(exits), np.bool_)
-        if stray is not None and stray.any():
-            truth.reordered += int(np.count_nonzero(stray))
-            for i in np.flatnonzero(stray):
-                inbox.add_stray(float(exits[i]), rows[i : i + 1], truth)
-            rows, departs, exits = rows[~stray], departs[~stray], exits[~stray]
+            reordered = np.ones(len(exits), np.bool_)
+        if reordered is not None and reordered.any():
+            truth.reordered += int(np.count_nonzero(reordered))
+            for i in np.flatnonzero(reordered):
+                inbox.add_reordered(float(exits[i]), rows[i : i + 1], truth)
+            rows, departs, exits = rows[~reordered], departs[~reordered], exits[~reordered]
         if not len(rows):
             return
+        # Jitter and a delay that falls must not let a datagram overtake: it arrives with the one before.
         if exits[0] < inbox.latest_us or path.jitter_us:
             exits = np.maximum(np.maximum.accumulate(exits), inbox.latest_us)
         inbox.latest_us = float(exits[-1])
-        run = Run(rows, departs, exits, truth)
+        run = DatagramRun(rows, departs, exits, truth)
         inbox.add(run)
         if path.rate_bits_per_s:
             self._queue.append(run)
 
     def _fault(self, rows: Rows, departs: Times, exits: Times, truth: Truth) -> tuple[Rows, Times, Times]:
+        """Duplicate and corrupt some of the datagrams."""
         path = self.path
         if path.duplicate:
             twice = self._faults.random(len(rows)) < path.duplicate

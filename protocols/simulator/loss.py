@@ -1,4 +1,4 @@
-"""Random loss, whole batches at a time."""
+"""Random loss, drawn for whole batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = 8_192
 
 
 class Uniform:
-    """Uniform draws from [0, 1), taken from a generator in blocks: the sequence depends only on the seed."""
+    """Uniform draws from [0, 1), generated in blocks. The sequence depends on the seed alone."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -33,7 +33,11 @@ class Uniform:
 
 
 class GilbertElliott:
-    """The chain of `Bursts`. Stays are drawn whole (geometric), so a batch costs a few steps."""
+    """The Markov chain of `Bursts` (Gilbert 1960, Elliott 1963).
+
+    The length of each stay in a state is drawn at once, from a geometric distribution, so that a batch costs
+    a few steps instead of one per datagram.
+    """
 
     def __init__(self, bursts: Bursts, rng: np.random.Generator) -> None:
         self._bursts, self._rng = bursts, rng
@@ -45,7 +49,7 @@ class GilbertElliott:
         return int(self._rng.geometric(step)) if step > 0 else 1 << 62
 
     def take(self, count: int) -> Mask:
-        """Which of the next `count` datagrams are lost."""
+        """(count,) bool: True for each of the next `count` datagrams that is lost."""
         lost = np.zeros(count, np.bool_)
         at = 0
         while at < count:

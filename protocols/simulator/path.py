@@ -1,4 +1,4 @@
-"""What one direction of a path is made of."""
+"""The properties of one direction of a path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 OVERHEAD_BYTES = 28
-"""IPv4 and UDP headers: what a datagram weighs on the path beyond its payload."""
+"""IPv4 and UDP headers, which a datagram carries on the path beside its payload."""
 
 
 def wire_bytes(payload: int) -> int:
@@ -17,7 +17,7 @@ def wire_bytes(payload: int) -> int:
 
 
 def bdp_bytes(rate_bits_per_s: float, rtt_us: float, factor: float = 1.0) -> int:
-    """`factor` bandwidth-delay products."""
+    """`factor` bandwidth-delay products, in bytes."""
     return int(factor * rate_bits_per_s * rtt_us / 8e6)
 
 
@@ -25,7 +25,7 @@ def bdp_bytes(rate_bits_per_s: float, rtt_us: float, factor: float = 1.0) -> int
 class Bursts:
     """Gilbert-Elliott loss: a chain of two states that steps once per datagram.
 
-    enter : probability of going from the good state to the bad one; leave : of coming back.
+    enter : probability of a step from the good state to the bad one; leave : of a step back.
     bad, good : loss probability in either state.
     """
 
@@ -36,7 +36,7 @@ class Bursts:
 
     @classmethod
     def averaging(cls, loss: float, length: float) -> Bursts:
-        """Runs of `length` lost datagrams on average, `loss` of all lost in the long run."""
+        """Bursts of `length` lost datagrams on average, with the share `loss` lost in the long run."""
         leave = 1.0 / length
         return cls(enter=leave * loss / (1.0 - loss), leave=leave)
 
@@ -49,7 +49,7 @@ class Bursts:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """From `at_us` on, these fields of the `Path` have these values."""
+    """New values for some fields of a `Path`, from `at_us` on."""
 
     at_us: int
     fields: Mapping[str, Any]
@@ -57,20 +57,22 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One direction. Every share is a probability per datagram, every draw comes from the seed.
+    """One direction. A share is a probability per datagram; every draw depends on the simulation's seed.
 
-    rate_bits_per_s : of the bottleneck; None for none
-    buffer_bytes : tail-drop limit of its queue, counted in bytes on the path, the rest of the datagram in
-        service included; an empty queue takes anything; None for no limit
-    delay_us : propagation, after the bottleneck
-    jitter_us : uniform from 0 to this, on top; arrivals keep their order unless `jitter_reorders`
-    loss, bursts : random loss, independent and in bursts; `loss_before` loses ahead of the queue,
-        where the lost ones take no capacity, instead of behind it
-    police_bits_per_s, bucket_bytes : a token bucket in front of everything; what exceeds it is dropped
-    duplicate, corrupt : sent twice; delivered with one byte changed (what a checksum missed)
-    reorder, reorder_us : share that takes a detour, uniform from 0 to this long
-    down : everything that arrives is dropped
-    changes : a schedule
+    rate_bits_per_s : rate of the bottleneck; None for no bottleneck
+    buffer_bytes : tail-drop limit of its queue in bytes on the path, including the rest of the datagram in
+        service; an idle link accepts a datagram of any size; None for no limit
+    delay_us : propagation delay, after the bottleneck
+    jitter_us, jitter_reorders : additional delay, uniform between 0 and `jitter_us`; arrivals keep their
+        order unless `jitter_reorders`
+    loss, bursts : random loss, independent and in bursts, behind the queue; with `loss_before` ahead of the
+        queue, where a lost datagram takes no capacity
+    police_bits_per_s, bucket_bytes : a token-bucket policer ahead of everything, which drops excess datagrams
+    duplicate : share sent twice
+    corrupt : share delivered with one byte changed (an error that a checksum missed)
+    reorder, reorder_us : share that is delayed by up to `reorder_us` more, uniform from 0, and so overtaken
+    down : True during an outage, which drops every datagram
+    changes : values that other fields take later
     """
 
     rate_bits_per_s: float | None = None
@@ -93,12 +95,12 @@ class Path:
     def __post_init__(self) -> None:
         for name in ("loss", "duplicate", "corrupt", "reorder"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} is a share between 0 and 1, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
         if self.rate_bits_per_s is not None and self.rate_bits_per_s <= 0:
-            raise ValueError("a rate is above 0, or None; an outage is down=True")
+            raise ValueError("rate_bits_per_s must be above 0, or None; down=True makes an outage")
         if self.police_bits_per_s is not None and self.bucket_bytes <= 0:
             raise ValueError("a policer needs bucket_bytes")
 
     def with_(self, **fields: Any) -> Path:
-        """The same but for these fields."""
+        """A copy with other values for these fields."""
         return dataclasses.replace(self, **fields)

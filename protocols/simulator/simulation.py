@@ -1,4 +1,10 @@
-"""The clock, the hosts, and who talks to whom."""
+"""The virtual clock, the hosts, and the flows between them.
+
+Simulation.run -> Host.wake(now_us):  inbox.take   -> endpoint.receive     datagrams that have arrived
+                                      application.feed                     data to send
+                                      endpoint.transmit -> Port.send       datagrams that leave, into a Link
+                  Host.timer_us and inbox.due_us: the time of the next wake-up
+"""
 
 from __future__ import annotations
 
@@ -19,31 +25,32 @@ from iperfpy.protocols.simulator.path import Path
 from iperfpy.protocols.simulator.truth import Truth
 
 COALESCE_US = 500
-"""Shortest time between two deliveries to a host: what interrupt moderation does on fast links."""
-_MOST_IDLE_WAKES = 10_000
+"""Shortest time between two deliveries to a host, as interrupt moderation enforces it on fast links."""
+_MAX_IDLE_WAKES = 10_000
 
 
 class Endpoint(Protocol):
-    """One end of a conversation: no clock, no socket, no thread."""
+    """One end of a protocol, without clock, socket or thread."""
 
     def receive(self, batch: DatagramBatch, now_us: int) -> None:
-        """Datagrams arrived."""
+        """Process datagrams that arrived."""
 
     def transmit(self, now_us: int) -> Sequence[DatagramBatch]:
-        """What leaves now. Read before the endpoint is called again."""
+        """The datagrams that leave now. The simulation copies them before it calls the endpoint again."""
 
     def deadline_us(self) -> int | None:
-        """When to call `transmit` though nothing arrives."""
+        """The time at which `transmit` must be called even if nothing arrives; None for no timer."""
 
 
 class Port:
-    """A host's way out: a link, whose inbox it ends in, and the record of what became of it."""
+    """The outgoing side of a host: a link, the inbox at its far end, and the counts of its datagrams."""
 
     def __init__(self, link: Link, inbox: Inbox, detour_us: float) -> None:
         self.link, self.truth = link, Truth()
         self._inbox, self._detour_us = inbox, detour_us
 
     def send(self, now_us: int, batch: DatagramBatch) -> None:
+        """Send a batch into the link."""
         self.link.carry(float(now_us), batch, self._inbox, self.truth, self._detour_us)
 
 
@@ -57,12 +64,13 @@ class Host:
         self._idle_wakes = 0
 
     def wake(self, now_us: int) -> None:
-        """Deliver what has arrived, write, transmit until there is nothing left to do."""
+        """Deliver arrived datagrams, then write and transmit until neither makes progress."""
         self.wakes += 1
         arrived = self.inbox.take(now_us)
         for batch in arrived:
             self.endpoint.receive(batch, now_us)
         busy = bool(arrived)
+        # A transmission may make room for the application, whose data may then leave at once.
         while True:
             written = self.application.feed(now_us)
             batches = self.endpoint.transmit(now_us)
@@ -72,9 +80,9 @@ class Host:
             if not (written and batches):
                 break
         self._idle_wakes = 0 if busy else self._idle_wakes + 1
-        if self._idle_wakes > _MOST_IDLE_WAKES:
+        if self._idle_wakes > _MAX_IDLE_WAKES:
             raise RuntimeError(
-                f"{type(self.endpoint).__name__} asks to be woken at {now_us} us and does nothing"
+                f"{type(self.endpoint).__name__} keeps asking to be woken at {now_us} us and does nothing"
             )
 
     def _send(self, now_us: int, batch: DatagramBatch) -> None:
@@ -83,7 +91,7 @@ class Host:
         self.port.send(now_us, batch)
 
     def timer_us(self) -> float:
-        """When the endpoint or the application wants to run."""
+        """The earlier deadline of the endpoint and the application, microseconds; infinity for none."""
         endpoint, application = self.endpoint.deadline_us(), self.application.due_us()
         at = inf if endpoint is None else endpoint
         return at if application is None or application > at else application
@@ -91,7 +99,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Two connected hosts. `forward.truth` and `backward.truth` say what happened on the way."""
+    """Two connected hosts. `forward.truth` and `backward.truth` count the datagrams of each direction."""
 
     sender: Host
     receiver: Host
@@ -104,8 +112,8 @@ class Simulation:
 
     Parameters
     ----------
-    seed : of every random draw
-    coalesce_us : see `inbox.py`; 0 delivers every datagram on its own
+    seed : determines every random draw
+    coalesce_us : shortest time between two deliveries to a host (`inbox.py`); 0 delivers each datagram alone
     """
 
     def __init__(self, seed: int, coalesce_us: float = COALESCE_US) -> None:
@@ -119,7 +127,7 @@ class Simulation:
         self._count = 0
 
     def link(self, path: Path) -> Link:
-        """A direction of a path, with its schedule."""
+        """Make one direction of a path and schedule its changes. Several flows may share it."""
         link = Link(path, self._seed.spawn(1)[0])
         for change in path.changes:
             self.at(change.at_us, partial(self._change, link, change.fields))
@@ -141,13 +149,19 @@ class Simulation:
         start_us: int = 0,
         detour_us: float = 0.0,
     ) -> Flow:
-        """Connect two endpoints. `detour_us` is propagation of this flow alone, added each way."""
+        """Connect two endpoints.
+
+        application : writes into the sender; the receiver gets no application
+        start_us : time of the first wake-up of the sender
+        detour_us : propagation delay added in each direction for this flow alone
+        """
         hosts = (
             Host(sender, application, Inbox(self._coalesce_us)),
             Host(receiver, Silent(), Inbox(self._coalesce_us)),
         )
         there, back = Port(forward, hosts[1].inbox, detour_us), Port(backward, hosts[0].inbox, detour_us)
         hosts[0].port, hosts[1].port = there, back
+        # Neighbours in the list are the two ends of a flow: `index ^ 1` is the other end.
         for host in hosts:
             self._hosts.append(host)
             self._versions.append(0)
@@ -156,12 +170,13 @@ class Simulation:
         return Flow(hosts[0], hosts[1], there, back)
 
     def at(self, time_us: int, action: Callable[[int], None]) -> None:
-        """Run `action(now_us)` then, before any host that is due at the same time."""
+        """Run `action(now_us)` at `time_us`, before any host that is due at the same time."""
         self._count += 1
+        # The offset sorts actions ahead of hosts of the same time, and keeps their own order.
         heapq.heappush(self._events, (float(time_us), self._count - (1 << 60), 0, action))
 
     def every(self, interval_us: int, action: Callable[[int], None]) -> None:
-        """Run `action(now_us)` now and then periodically."""
+        """Run `action(now_us)` at the present time and then once per `interval_us`."""
 
         def again(now_us: int) -> None:
             action(now_us)
@@ -170,14 +185,14 @@ class Simulation:
         self.at(self.now_us, again)
 
     def run(self, until_us: int) -> None:
-        """Advance the clock to `until_us`; everything due by then has happened."""
+        """Advance the clock to `until_us`, inclusive, running every event on the way."""
         events = self._events
         while events and events[0][0] <= until_us:
             time_us, _, version, what = heapq.heappop(events)
             if not isinstance(what, int):
                 self.now_us = int(time_us)
                 what(self.now_us)
-            elif version == self._versions[what]:
+            elif version == self._versions[what]:  # an older event of this host was replaced
                 self._wake(what, ceil(time_us))
         self.now_us = until_us
 
@@ -186,7 +201,7 @@ class Simulation:
         self._due_us[index] = inf
         self._hosts[index].wake(now_us)
         self._schedule(index, now_us + 1)
-        arrival_us = self._hosts[index ^ 1].inbox.due_us()  # all that can have changed for the other end
+        arrival_us = self._hosts[index ^ 1].inbox.due_us()  # the other end changes by arrivals only
         if arrival_us < self._due_us[index ^ 1]:
             self._push(arrival_us if arrival_us > now_us else now_us, index ^ 1)
 
@@ -197,8 +212,10 @@ class Simulation:
         heapq.heappush(self._events, (time_us, self._count, self._versions[index], index))
 
     def _schedule(self, index: int, earliest_us: int) -> None:
-        """One live event per host: its timer or its card, whichever is first. A timer that stays due
-        costs a microsecond, so that an endpoint cannot stop the clock."""
+        """Keep one valid event per host: its timer or its card's interrupt, whichever is first.
+
+        A timer in the past runs a microsecond later, so that an endpoint cannot stop the clock.
+        """
         host = self._hosts[index]
         due_us = min(max(host.timer_us(), earliest_us), max(host.inbox.due_us(), self.now_us))
         if due_us != self._due_us[index] and due_us < inf:

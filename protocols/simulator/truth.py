@@ -1,4 +1,4 @@
-"""What really happened to a flow's datagrams in one direction."""
+"""The true fate of a flow's datagrams in one direction."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Truth:
-    """Cumulative counts of datagrams; `-` of two copies is what happened between them.
+    """Cumulative counts of datagrams. The difference of two copies gives the counts between them.
 
-    sent = delivered + dropped + still on the way - duplicated, at any moment. `reordered` took a detour.
-    `queued_us` sums the waiting time before service over `queued` datagrams (those that were served);
-    `longest_us` is the longest so far.
+    At any moment sent = delivered + dropped + on_the_way - duplicated.
+
+    policed, overflowed, lost, outage : dropped by the policer, a full queue, random loss, an outage
+    duplicated, corrupted, reordered : delivered twice, with an error, after an additional delay
+    queued, queued_us : datagrams that the bottleneck served, and the sum of their waits before service
+    longest_us : the longest waiting time so far
     """
 
     sent: int = 0
@@ -32,24 +35,26 @@ class Truth:
 
     @property
     def dropped(self) -> int:
-        """By any cause."""
+        """Datagrams dropped, by any cause."""
         return self.policed + self.overflowed + self.lost + self.outage
 
     @property
     def on_the_way(self) -> int:
-        """In a queue or in propagation."""
+        """Datagrams in a queue or in propagation."""
         return self.sent + self.duplicated - self.dropped - self.delivered
 
     @property
     def dropped_share(self) -> float:
-        """Of those sent; 0.0 when nothing was sent."""
+        """Dropped datagrams as a share of those sent; 0.0 if none was sent."""
         return self.dropped / self.sent if self.sent else 0.0
 
     @property
     def mean_queue_us(self) -> float:
+        """Mean waiting time before service; 0.0 if the bottleneck served none."""
         return self.queued_us / self.queued if self.queued else 0.0
 
     def copy(self) -> Truth:
+        """A snapshot, to be subtracted later."""
         return dataclasses.replace(self)
 
     def __sub__(self, earlier: Truth) -> Truth:

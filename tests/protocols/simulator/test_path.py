@@ -222,7 +222,7 @@ def test_an_endpoint_that_spins_is_named() -> None:
     simulation = Simulation(1)
     link = simulation.link(Path())
     simulation.flow(Spinner(), Catcher(), link, link, Silent())
-    with pytest.raises(RuntimeError, match="Spinner asks to be woken"):
+    with pytest.raises(RuntimeError, match="Spinner keeps asking to be woken"):
         simulation.run(1_000_000)
 
 
