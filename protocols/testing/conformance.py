@@ -28,16 +28,15 @@ from iperfpy.protocols.settings import Settings, setting_fields
 from iperfpy.protocols.testing.loopback import (
     DEADLINE_S,
     PROMPT_S,
-    BlockLoad,
     LoopbackPair,
     bytes_of,
     expect,
     loopback_pairs,
+    loopback_streams,
     until,
 )
 
 BULK_BYTES = 3_000_000
-MAX_BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -204,17 +203,20 @@ async def reverse_bulk_is_counted_exactly(subject: Subject) -> None:
 @check
 async def blocks_of_any_size_arrive(subject: Subject) -> None:
     async with subject.opened(False, False, False) as pairs:
-        for pair, block_bytes in zip(pairs, (1, 1377, 128 * 1024), strict=True):
-            total = min(BULK_BYTES, 500 * block_bytes) + 1
-            await pair.carry(total, BlockLoad(total, block_bytes))
+        shortest, longest = subject.transport.block_limits
+        for pair, wanted in zip(pairs, (1, 1377, 128 * 1024), strict=True):
+            block_bytes = max(shortest, min(wanted, longest))
+            total = min(BULK_BYTES, 500 * block_bytes) + shortest
+            await pair.carry(total, pair.load(total, block_bytes))
 
 
 @check
 async def a_default_block_is_usable(subject: Subject) -> None:
     block_bytes = subject.transport.block_bytes(subject.settings)
-    expect(1 <= block_bytes <= MAX_BLOCK_BYTES, f"block_bytes() is {block_bytes}")
+    shortest, longest = subject.transport.block_limits
+    expect(shortest <= block_bytes <= longest, f"block_bytes() is {block_bytes}, outside `block_limits`")
     async with subject.opened(False) as (pair,):
-        await pair.carry(3 * block_bytes, BlockLoad(3 * block_bytes, block_bytes))
+        await pair.carry(3 * block_bytes, pair.load(3 * block_bytes, block_bytes))
 
 
 @check
@@ -222,7 +224,7 @@ async def a_paced_load_is_waited_for(subject: Subject) -> None:
     async with subject.opened(False) as (pair,):
         loop = asyncio.get_running_loop()
         started = loop.time()
-        await pair.carry(30 * 1000, BlockLoad(30 * 1000, 1000, pause_us=3_000))
+        await pair.carry(30 * 1000, pair.load(30 * 1000, 1000, pause_us=3_000))
         spent_s = loop.time() - started
         expect(spent_s >= 29 * 0.003, f"29 pauses of 3 ms took {spent_s * 1000:.0f} ms: wait_us() is ignored")
 
@@ -230,7 +232,7 @@ async def a_paced_load_is_waited_for(subject: Subject) -> None:
 @check
 async def a_stopped_load_ends_send(subject: Subject) -> None:
     async with subject.opened(False) as (pair,):
-        load = BlockLoad(0)
+        load = pair.load()
         pair.start(pair.receiver.receive())
         sending = pair.start(pair.sender.send(load))
         await until(lambda: bytes_of(pair.receiver) > 100_000)
@@ -250,13 +252,31 @@ async def both_directions_at_once(subject: Subject) -> None:
         await asyncio.gather(forward.carry(BULK_BYTES // 2), backward.carry(BULK_BYTES))
 
 
+@check
+async def another_transport_works_beside_it(subject: Subject) -> None:
+    """KCP, which uses the UDP port that the server's transports share, works in the same server.
+
+    A transport that binds this port itself locks KCP out, or is locked out, as the order of opening decides.
+    """
+    # A local import: a transport's own test that runs single checks need not load the KCP engine.
+    from iperfpy.protocols.kcp import Kcp
+
+    neighbour = Kcp()
+    own, other = (subject.transport, subject.settings, False), (neighbour, neighbour.settings(), False)
+    for streams in ((own, other), (other, own)):
+        async with loopback_streams(
+            *streams, host=subject.host, deadline_s=subject.deadline_s, prompt_s=subject.prompt_s
+        ) as pairs:
+            await asyncio.gather(*(pair.carry(300_000) for pair in pairs))
+
+
 # ---------------------------------------------------------------------- counters
 
 
 @check
 async def records_hold_every_metric_and_counters_never_fall(subject: Subject) -> None:
     async with subject.opened(False, True) as pairs:
-        loads = [BlockLoad(0), BlockLoad(0)]
+        loads = [pair.load() for pair in pairs]
         for pair, load in zip(pairs, loads, strict=True):
             pair.start(pair.receiver.receive())
             pair.start(pair.sender.send(load))
@@ -305,7 +325,7 @@ def _check_record(
 async def close_ends_a_blocked_send(subject: Subject) -> None:
     """Without a receiver the sender fills the buffers and waits; `close` must end that wait."""
     async with subject.opened(False) as (pair,):
-        load = BlockLoad(0)
+        load = pair.load()
         sending = pair.start(pair.sender.send(load))
         await until(lambda: load.taken > 0)
         await asyncio.sleep(0.2)
@@ -325,7 +345,7 @@ async def close_ends_a_waiting_receive(subject: Subject) -> None:
 @check
 async def close_of_a_sender_at_rest_is_prompt(subject: Subject) -> None:
     async with subject.opened(False) as (pair,):
-        sending = pair.start(pair.sender.send(BlockLoad(0, 1000, pause_us=60_000_000)))
+        sending = pair.start(pair.sender.send(pair.load(0, 1000, pause_us=60_000_000)))
         await asyncio.sleep(0.05)
         await pair.promptly(pair.sender.close(), "close() of a sender that waits for its load")
         await pair.promptly(sending, "send() that waits for its load")
@@ -334,7 +354,7 @@ async def close_of_a_sender_at_rest_is_prompt(subject: Subject) -> None:
 @check
 async def a_cancelled_send_lets_go(subject: Subject) -> None:
     async with subject.opened(False) as (pair,):
-        sending = asyncio.get_running_loop().create_task(pair.sender.send(BlockLoad(0)))
+        sending = asyncio.get_running_loop().create_task(pair.sender.send(pair.load()))
         await asyncio.sleep(0.05)
         sending.cancel()
         ends = await asyncio.gather(sending, return_exceptions=True)
@@ -361,7 +381,7 @@ async def a_closed_channel_returns_at_once(subject: Subject) -> None:
     async with subject.opened(False) as (pair,):
         await pair.sender.close()
         await pair.receiver.close()
-        await pair.promptly(pair.sender.send(BlockLoad(0)), "send() on a closed channel")
+        await pair.promptly(pair.sender.send(pair.load()), "send() on a closed channel")
         await pair.promptly(pair.receiver.receive(), "receive() on a closed channel")
         await pair.promptly(pair.sender.drain(), "drain() on a closed channel")
 
@@ -370,7 +390,7 @@ async def a_closed_channel_returns_at_once(subject: Subject) -> None:
 async def a_vanished_receiver_is_survived(subject: Subject) -> None:
     """The sender may or may not notice: its `close` ends everything, and it never counts unsent data."""
     async with subject.opened(False) as (pair,):
-        load = BlockLoad(0)
+        load = pair.load()
         pair.start(pair.receiver.receive())
         sending = pair.start(pair.sender.send(load))
         await until(lambda: bytes_of(pair.receiver) > 100_000)
@@ -386,7 +406,7 @@ async def a_vanished_receiver_is_survived(subject: Subject) -> None:
 async def a_vanished_sender_is_survived(subject: Subject) -> None:
     async with subject.opened(True) as (pair,):
         receiving = pair.start(pair.receiver.receive())
-        pair.start(pair.sender.send(BlockLoad(0)))
+        pair.start(pair.sender.send(pair.load()))
         await until(lambda: bytes_of(pair.receiver) > 100_000)
         await pair.promptly(pair.sender.close(), "close() of a busy sender")
         await asyncio.sleep(0.05)

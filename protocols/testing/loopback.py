@@ -6,8 +6,7 @@
 
 `LoopbackServer` and `LoopbackClient` stand in for iperfpy: they are the `ServerPort` that `Transport.accept`
 receives, and the `ClientPort` that `Transport.connect` receives. `loopback_pair` opens both ends of one
-stream, and `loopback_pairs` those of several.
-
+stream, and XX
     client end   transport.connect(stream, settings, LoopbackClient)  --+
                                                                         +-- LoopbackPair(sender, receiver)
     server end   transport.accept(stream, settings, LoopbackServer)   --+
@@ -20,7 +19,7 @@ import secrets
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -100,7 +99,7 @@ class LoopbackServer:
 
     @property
     def own_udp_address(self) -> SocketAddress:
-        """The address of the UDP port of the transport under test alone."""
+        """The address of the UDP port that belongs to the transport under test alone."""
         return self._own_udp_socket().getsockname()  # type: ignore[no-any-return]  # as typeshed has it
 
     def _own_udp_socket(self) -> socket.socket:
@@ -221,6 +220,7 @@ class LoopbackPair:
     client: Channel
     server: Channel
     reliable: bool = True
+    block_limits: tuple[int, int] = (1, 1024 * 1024)
     prompt_s: float = PROMPT_S
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -230,6 +230,11 @@ class LoopbackPair:
         self._tasks.append(task)
         return task
 
+    def load(self, total: int = 0, block_bytes: int = BLOCK_BYTES, pause_us: int = 0) -> BlockLoad:
+        """A load whose blocks are as near to `block_bytes` as the transport's `block_limits` allow."""
+        shortest, longest = self.block_limits
+        return BlockLoad(total, max(shortest, min(block_bytes, longest)), pause_us)
+
     async def carry(self, total: int, load: BlockLoad | None = None) -> None:
         """Send `total` bytes and wait until both ends have counted them.
 
@@ -238,7 +243,7 @@ class LoopbackPair:
         AssertionError
             If an end counts another number. The receiver of an unreliable transport may miss a few.
         """
-        load = load or BlockLoad(total)
+        load = load or self.load(total)
         if not self.reliable:
             load.slow_down(UNRELIABLE_US_PER_KB)
         self.start(self.receiver.receive())
@@ -298,34 +303,52 @@ async def loopback_pair(
         yield pair
 
 
-@asynccontextmanager
-async def loopback_pairs(
+def loopback_pairs(
     transport: Transport,
     settings: Settings,
     *reverse: bool,
     host: str = "127.0.0.1",
     deadline_s: float = DEADLINE_S,
     prompt_s: float = PROMPT_S,
-) -> AsyncIterator[list[LoopbackPair]]:
+) -> AbstractAsyncContextManager[list[LoopbackPair]]:
     """Open a pair for each of `reverse`, one after the other as iperfpy's client opens streams."""
+    streams = [(transport, settings, backwards) for backwards in reverse]
+    return loopback_streams(*streams, host=host, deadline_s=deadline_s, prompt_s=prompt_s)
+
+
+@asynccontextmanager
+async def loopback_streams(
+    *streams: tuple[Transport, Settings, bool],
+    host: str = "127.0.0.1",
+    deadline_s: float = DEADLINE_S,
+    prompt_s: float = PROMPT_S,
+) -> AsyncIterator[list[LoopbackPair]]:
+    """Open a pair for each (transport, settings, reverse) at one server, in this order.
+
+    Raises
+    ------
+    AssertionError
+        If the context lasts longer than `deadline_s`, or a channel takes longer than `prompt_s` to close.
+    """
     pairs: list[LoopbackPair] = []
     deadline = asyncio.timeout(deadline_s)
     with LoopbackServer(host) as server:
-        client = LoopbackClient(server, own_udp=transport.own_udp_port)
         try:
             async with deadline:
-                for index, backwards in enumerate(reverse):
+                for index, (transport, settings, backwards) in enumerate(streams):
+                    # Both ends agree on the number of the stream and on a random conv, as over a control
+                    # connection.
                     conv = secrets.randbits(32)
                     ours = Stream(index + 1, index, conv, sends=not backwards)
                     theirs = Stream(index + 1, index, conv, sends=backwards)
+                    client = LoopbackClient(server, own_udp=transport.own_udp_port)
                     accepted, connected = await _both(
                         transport.accept(theirs, settings, server),
                         transport.connect(ours, settings, client),
                     )
                     ends = (accepted, connected) if backwards else (connected, accepted)
-                    pairs.append(
-                        LoopbackPair(*ends, connected, accepted, transport.reliable, prompt_s=prompt_s)
-                    )
+                    kind = transport.reliable, transport.block_limits
+                    pairs.append(LoopbackPair(*ends, connected, accepted, *kind, prompt_s))
                 yield pairs
         except TimeoutError as error:
             if not deadline.expired():

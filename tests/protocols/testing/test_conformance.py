@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -187,6 +188,21 @@ def test_inconsistent_metrics_are_found(metrics: tuple[Metric, ...], sentence: s
     transport = type("Inconsistent", (Tcp,), {"metrics": metrics})()
     with pytest.raises(AssertionError, match=sentence):
         conformance.metrics_are_declared_consistently(Subject(transport, TcpSettings()))
+
+
+def test_a_transport_that_binds_the_servers_udp_port_is_found() -> None:
+    class BindsTheSharedPort(Tcp):
+        async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
+            self.taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.taken.bind(port.local)
+            return await super().accept(stream, settings, port)
+
+    subject = Subject(transport := BindsTheSharedPort(), TcpSettings(), deadline_s=2.0)
+    try:
+        with pytest.raises(AssertionError, match="in use"):
+            conformance.another_transport_works_beside_it(subject)
+    finally:
+        transport.taken.close()
 
 
 def test_a_transport_that_raises_fails_with_its_own_error_as_the_cause() -> None:
