@@ -112,6 +112,7 @@ async def test_two_tests_run_at_once() -> None:
         running: list[int] = []
         overlapping: list[int] = []
 
+        # The server is in this loop: it knows which of its tests run at the same moment.
         def count(interval: iperfpy.Interval) -> None:
             overlapping.append(len([test for test in server.tests if test.started and not test.ended]))
             running.append(1)
@@ -132,6 +133,7 @@ async def test_cancelling_ends_both_ends() -> None:
         measuring = asyncio.create_task(
             iperfpy.measure_async(HOST, port=server.port, seconds=60, interval=0.1)
         )
+        # In the middle of the data, where an end that is not told would wait for more.
         await until(lambda: bool(server.tests) and len(server.tests[0].intervals) > 1)
         measuring.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -229,6 +231,7 @@ def test_ctrl_c_ends_both_ends_and_is_a_keyboard_interrupt() -> None:
 
     async def measured_until_interrupted() -> str:
         async with serving() as server:
+            # A process of its own: a signal to this one would end the tests.
             arguments = f"{HOST!r}, port={server.port}, seconds=60, interval=0.1"
             script = f"import iperfpy; iperfpy.measure({arguments})"
             client = await asyncio.create_subprocess_exec(

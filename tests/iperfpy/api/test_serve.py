@@ -90,6 +90,24 @@ def test_serving_blocks_until_the_one_test_is_over() -> None:
     assert [run.complete for run in runs] == [True]
 
 
+async def test_ctrl_c_stops_a_blocking_server_and_tells_its_clients() -> None:
+    arguments = f"port=0, bind={HOST!r}, on_listening=lambda port: print(port, flush=True)"
+    script = f"import iperfpy; iperfpy.serve({arguments})"
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert server.stdout is not None
+    port = int(await server.stdout.readline())
+    async with iperfpy.watch(HOST, port=port, seconds=60, interval=0.1) as test:
+        await until(lambda: len(test.run.intervals) > 1)
+        server.send_signal(signal.SIGINT)
+        with pytest.raises(iperfpy.PeerTerminatedError):
+            await test.finished()
+    async with asyncio.timeout(30):
+        _, errors = await server.communicate()
+    assert errors.strip().endswith(b"KeyboardInterrupt")
+
+
 def test_a_local_server_ends_with_its_block() -> None:
     with iperfpy.LocalServer() as server:
         assert iperfpy.measure(server.host, port=server.port, **SHORT).complete

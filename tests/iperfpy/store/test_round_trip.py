@@ -58,6 +58,7 @@ def assert_round_trip(run: Run, **arguments: Any) -> Run:
     if run.started is None or again.started is None:
         assert run.started is again.started
         return again
+    # Not `started == started`: the document has no conversation numbers, and buffers of one stream only.
     assert again.plan == run.plan
     assert again.settings == run.settings
     assert (again.client, again.server) == (run.client, run.server)
@@ -171,6 +172,7 @@ async def test_a_measured_run(transport: str, changes: dict[str, Any], tmp_path:
     run = await iperfpy.measure_async(HOST, port=await port, title="through a file", **keywords)
     await server
     assert run.complete
+    # Each end has figures that the other one lacks: both documents are read.
     for one in (run, *served):
         assert_round_trip(one)
         one.save(tmp_path / "run.json")
