@@ -22,6 +22,7 @@ from iperfpy.cli.transport_flags import (
     rewritten,
     shared_flags,
     spellings_of,
+    without_conflicts,
 )
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.errors import ParameterError
@@ -29,17 +30,18 @@ from iperfpy.protocols.contract import Transport
 
 
 class CommandLine:
-    """The flags of this program and of every transport it knows.
+    """The flags of this program and of the transports.
 
-    Raises
-    ------
-    SettingsError
-        When the flags of two transports, or of a transport and this program, contradict each other.
+    A transport is left out if its flags contradict those of this program, or of a transport before it:
+    `unusable` has its name and the reason.
     """
 
     def __init__(self, transports: Mapping[str, Transport]) -> None:
+        own = click_flags(base_flags(list(transports), {}))
+        transports, self.unusable = without_conflicts(transports, own)
         self.transports = transports
-        base = base_flags(list(transports), {name: one.flags for name, one in transports.items()})
+        chosen_by = {name: one.flags for name, one in transports.items()}
+        base = base_flags(list(transports), chosen_by, self.unusable)
         self.shared = shared_flags(transports, click_flags(base))
         generated = [option_of(one, transports) for one in self.shared]
         self.command = GroupedCommand("iperfpy", params=[*base, *generated], add_help_option=False)

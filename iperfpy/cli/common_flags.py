@@ -6,6 +6,7 @@ A flag that most users never need is `rare`: the short help only names it. A def
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -35,11 +36,22 @@ COUNT = Parsed("N", integer("a number of tests", 1, 250))
 FILE = Parsed("FILE", named("a file name"))
 
 
-def base_flags(known_transports: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
-    """New options, in the order of the help. `chosen_by`: transport -> flags that select it."""
+def base_flags(
+    known_transports: Sequence[str],
+    chosen_by: Mapping[str, Sequence[str]],
+    unusable: Mapping[str, str] = MappingProxyType({}),
+) -> list[click.Option]:
+    """New options, in the order of the help.
+
+    Parameters
+    ----------
+    known_transports : the choices of --proto
+    chosen_by : transport -> flags that select it
+    unusable : transport -> the error for a user who asks for it
+    """
     return [
         *_server_flags(),
-        *_client_flags(known_transports, chosen_by),
+        *_client_flags(known_transports, chosen_by, unusable),
         *_network_flags(),
         *_shared_flags(),
         *_password_flags(),
@@ -94,13 +106,15 @@ def _server_flags() -> list[click.Option]:
     ]
 
 
-def _client_flags(known: Sequence[str], chosen_by: Mapping[str, Sequence[str]]) -> list[click.Option]:
+def _client_flags(
+    known: Sequence[str], chosen_by: Mapping[str, Sequence[str]], unusable: Mapping[str, str]
+) -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
         return _flag(CLIENT, "client", names, help, kind, **more)
 
-    transport = Parsed("NAME", values.transport_name(known), known)
+    transport = Parsed("NAME", values.transport_name(known, unusable), known)
     # Each name with its first flag ("udp or -u"): the help of --proto is the list of transports.
-    choices = (" or ".join((name, *chosen_by[name][:1])) for name in known)
+    choices = (" or ".join((name, *chosen_by.get(name, ())[:1])) for name in known)
     return [
         flag(["client", "-c", "--client"], "run as client", Parsed("HOST", named("-c"))),
         flag(["proto", "--proto"], f"{', '.join(choices)} [{known[0]}]", transport, default=known[0]),

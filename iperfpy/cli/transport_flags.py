@@ -49,6 +49,31 @@ class SharedFlag:
         return "--no-" + max(self.flags, key=len).lstrip("-") if on else ""
 
 
+def without_conflicts(
+    transports: Mapping[str, Transport], own: Sequence[str]
+) -> tuple[dict[str, Transport], dict[str, str]]:
+    """The transports with flags that do not contradict each other or the program's `own` ones; and name ->
+    reason for the others. An earlier transport has precedence, so a plug-in cannot disable a built-in one."""
+    usable: dict[str, Transport] = {}
+    reasons: dict[str, str] = {}
+    for name, transport in transports.items():
+        selecting = [flag for one in usable.values() for flag in one.flags]
+        try:
+            _refuse_taken(name, transport.flags, [*own, *selecting])
+            shared_flags({**usable, name: transport}, [*own, *selecting, *transport.flags])
+        except SettingsError as error:
+            reasons[name] = str(error)
+        else:
+            usable[name] = transport
+    return usable, reasons
+
+
+def _refuse_taken(name: str, flags: Sequence[str], taken: Sequence[str]) -> None:
+    clash = next((flag for flag in flags if flag in taken), None)
+    if clash:
+        raise SettingsError(f"transport {name!r} declares the flag {clash}, which is in use already")
+
+
 def shared_flags(transports: Mapping[str, Transport], taken: Sequence[str] = ()) -> list[SharedFlag]:
     """Every transport's flags, in order of declaration. Flags with a spelling in common become one.
 
@@ -61,9 +86,7 @@ def shared_flags(transports: Mapping[str, Transport], taken: Sequence[str] = ())
     for name, transport in transports.items():
         for one in setting_fields(transport.settings):
             flags = one.flags(transport.prefix)
-            clash = next((flag for flag in flags if flag in taken), None)
-            if clash:
-                raise SettingsError(f"transport {name!r} declares the flag {clash}, which iperfpy has itself")
+            _refuse_taken(name, flags, taken)
             # One common spelling is enough: transports may add aliases of their own to a flag.
             shared = next((s for s in found if set(s.flags) & set(flags)), None)
             if shared is None:

@@ -7,7 +7,7 @@ test come from `plan_limits`, the table by which both ends check a plan.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -150,10 +150,12 @@ def named(what: str) -> Callable[[str], str]:
     return parse
 
 
-def transport_name(known: Sequence[str]) -> Callable[[str], str]:
-    """A parser for the name of a transport."""
+def transport_name(known: Sequence[str], unusable: Mapping[str, str]) -> Callable[[str], str]:
+    """A parser for the name of a transport. `unusable`: name -> the error for a user who asks for it."""
 
     def parse(text: str) -> str:
+        if text in unusable:
+            raise SettingsError(unusable[text])
         if text not in known:
             raise unknown_transport(text, known)
         return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from iperfpy.cli.command_line import CommandLine
@@ -15,7 +15,6 @@ from iperfpy.cli.request import Request, request_of
 from iperfpy.errors import InterruptError, IperfpyError, ParameterError, StartError
 from iperfpy.options import ClientOptions, OutputOptions, ServerOptions
 from iperfpy.plan import Plan, Role
-from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.registry import transports, unusable
 
 if TYPE_CHECKING:
@@ -31,15 +30,14 @@ def main(words: Sequence[str]) -> int:
         if not words:
             print(f"{usage()}\n\nTry 'iperfpy --help' for the options.", file=sys.stderr)
             return FAILED
-        # After the flags were made: an error in them is the more important message.
-        _warn_of_unusable_plugins(words)
+        _warn_of_unusable_plugins(words, {**unusable(), **line.unusable})
         parsed = line.parse(words)
         text = answer(parsed)
         if text is not None:
             print(text)
             return DONE
         request = request_of(parsed)
-    except (ParameterError, SettingsError) as error:
+    except ParameterError as error:
         return complain(str(error), json, "parameter error")
     try:
         return _run(request, json)
@@ -47,11 +45,11 @@ def main(words: Sequence[str]) -> int:
         return complain(str(error), json)
 
 
-def _warn_of_unusable_plugins(words: Sequence[str]) -> None:
+def _warn_of_unusable_plugins(words: Sequence[str], reasons: Mapping[str, str]) -> None:
     """Name each plug-in that cannot be loaded, except one that the words ask for: that one is an error, with
     the same sentence."""
     asked = {word.removeprefix("--proto=") for word in words}
-    for name, sentence in unusable().items():
+    for name, sentence in reasons.items():
         if name not in asked:
             warn(sentence)
 

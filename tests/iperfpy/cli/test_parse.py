@@ -21,7 +21,6 @@ from iperfpy.errors import ParameterError
 from iperfpy.options import ProcessOptions, SocketOptions
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
-from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings, option
 
@@ -411,10 +410,26 @@ def test_a_transport_cannot_take_a_flag_of_ours() -> None:
     class Taker(Plain):
         settings = Greedy
 
-    with pytest.raises(
-        SettingsError, match="transport 'taker' declares the flag -t, which iperfpy has itself"
-    ):
-        CommandLine({"taker": Taker()})
+    line = CommandLine({"plain": Plain(), "taker": Taker()})
+    sentence = "transport 'taker' declares the flag -t, which is in use already"
+    assert (list(line.transports), line.unusable) == (["plain"], {"taker": sentence})
+    assert request_of(line.parse(["-c", "h", "-t", "5"])).plan is not None
+    with pytest.raises(ParameterError, match=sentence):
+        line.parse(["-c", "h", "--proto", "taker"])
+
+
+def test_a_flag_that_selects_a_transport_is_taken() -> None:
+    class First(Plain):
+        name, flags = "first", ("-x",)
+
+    class Second(Plain):
+        name, flags = "second", ("-x",)
+
+    line = CommandLine({"first": First(), "second": Second()})
+    assert line.unusable == {"second": "transport 'second' declares the flag -x, which is in use already"}
+    plan = request_of(line.parse(["-c", "h", "-x"])).plan
+    assert plan is not None
+    assert plan.transport == "first"
 
 
 def test_a_flag_means_a_value_to_all_transports_or_to_none() -> None:
@@ -425,8 +440,9 @@ def test_a_flag_means_a_value_to_all_transports_or_to_none() -> None:
     class Clash(Plain):
         settings = Other
 
-    with pytest.raises(SettingsError, match="'clash' declares -w with a value"):
-        CommandLine({"plain": Plain(), "clash": Clash()})
+    line = CommandLine({"plain": Plain(), "clash": Clash()})
+    assert list(line.transports) == ["plain"]
+    assert "'clash' declares -w with a value" in line.unusable["clash"]
 
 
 def test_the_registered_transports_have_no_conflicting_flags() -> None:
