@@ -2,7 +2,7 @@
 
     LocalServer  --starts-->  python -m iperfpy.local_server HOST PORT MAX_TESTS
                  <--stdout--  the port, once clients can connect
-                 --stdin--->  closed: stop; the system closes it, too, if this process dies
+                 --stdin--->  a line: stop; or its end, which the system makes if this process dies
 
 A process of its own keeps the two ends of a test from sharing one interpreter lock, as on two machines.
 """
@@ -67,14 +67,19 @@ class LocalServer:
         """Start the process and wait until clients can connect. Raises `ListenError`."""
         if self._process is not None:
             raise RuntimeError("the server runs already")
+        environment = {
+            "OPENBLAS_NUM_THREADS": "1",  # numpy's threads spin while they wait; nothing here uses them
+            **os.environ,
+            # The same modules as here, from the same folders: a checkout need not be installed.
+            "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path),
+        }
         arguments = (self.host, str(self._wanted_port), str(self._max_tests))
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "iperfpy.local_server", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # The same modules as here, from the same folders: a checkout need not be installed.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)},
+            env=environment,
             start_new_session=True,  # Ctrl-C in a terminal is for this process, which stops the server
         )
         answer = self._answer(self._process)
@@ -88,11 +93,13 @@ class LocalServer:
         process, self._process = self._process, None
         if process is None:
             return
-        with process:  # closes the pipes, and so asks the server to stop; then waits for its end
+        with process:  # closes the pipes
             killing = threading.Timer(STOP_DEADLINE_S, process.kill)
             killing.start()
-            with contextlib.suppress(OSError):
-                assert process.stdin is not None, "the process was started with a pipe"
+            assert process.stdin is not None, "the process was started with a pipe"
+            with contextlib.suppress(OSError):  # it has ended already
+                # A line, as closing may not be noticed: a forked child of this process holds the pipe open.
+                process.stdin.write("stop\n")
                 process.stdin.close()
             process.wait()
             killing.cancel()
@@ -128,20 +135,19 @@ class LocalServer:
 
 
 async def _serve(host: str, port: int, max_tests: int) -> None:
-    """Serve until standard input is closed."""
+    """Serve until standard input has a line, or ends."""
     from iperfpy.api import serve_async
 
     loop = asyncio.get_running_loop()
     serving = asyncio.current_task()
     assert serving is not None, "a coroutine that runs has a task"
 
-    def wait_for_close() -> None:
+    def wait_for_stop() -> None:
         # Not sys.stdin: its lock, held at the end of the interpreter, would abort the process.
-        while os.read(0, 1024):
-            pass
+        os.read(0, 1)
         loop.call_soon_threadsafe(serving.cancel)
 
-    threading.Thread(target=wait_for_close, daemon=True).start()
+    threading.Thread(target=wait_for_stop, daemon=True).start()
     await serve_async(
         port=port, bind=host, max_tests=max_tests, on_listening=lambda port: print(port, flush=True)
     )

@@ -145,6 +145,28 @@ def test_a_local_server_can_be_used_again() -> None:
             assert iperfpy.measure(server.host, port=server.port, **SHORT).complete
 
 
+def test_a_forked_child_does_not_keep_the_server_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a copy of the pipe that would tell the server to stop by its end."""
+    monkeypatch.setattr(local_server, "STOP_DEADLINE_S", 3600.0)
+    with (
+        iperfpy.LocalServer() as server,
+        subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(writing_end(server),)
+        ) as child,
+    ):
+        server.stop()
+        assert child.poll() is None
+        child.kill()
+
+
+def writing_end(server: iperfpy.LocalServer) -> int:
+    """The descriptor of the pipe to the server process."""
+    process = server._process
+    assert process is not None
+    assert process.stdin is not None
+    return process.stdin.fileno()
+
+
 def test_a_local_server_that_cannot_listen() -> None:
     with socket.create_server((HOST, 0)) as taken:
         server = iperfpy.LocalServer(port=taken.getsockname()[1])
