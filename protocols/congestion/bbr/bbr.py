@@ -1,6 +1,6 @@
 """The controller: ACKs and losses update the model, the model moves the phase, the phase sets the controls.
 
-The order of the steps matters, since each uses what the steps above it have computed:
+The order of the steps matters, since each uses the results of the steps above it:
 
     on_loss(Loss)         losses are only counted, for the epoch in which they were sent
     on_ack(Ack)           BBRUpdateOnACK (5.2.3)
@@ -20,18 +20,20 @@ The order of the steps matters, since each uses what the steps above it have com
       |    |    |  response.end_round       compares with the loss floor of before
       |    |    |  loss_floor.update        all losses of the round are counted by now
       |    |    |  undo                     bounds and reductions that the new loss floor explains
-      |    |    |  response.recent_excess   what remains is congestion: leave STARTUP, or reduce
+      |    |    |  response.recent_excess   the rest is congestion: leave STARTUP, or reduce
       |    |  max_bandwidth.advance      once per cycle, in DOWN
       |    |  max_bandwidth.end_round, samples.end_round
       |
-      |  response.on_ack           losses into blocks
+      |  response.on_ack           losses into blocks; at the end of a round, recent_excess has used those
+      |                            of the ACKs before this one
       |  _watch_probe              REFILL, UP: end the probe on congestion, or raise the inflight bound
       |  _check_phase              the events of this ACK, each along phases.TRANSITIONS
       |  controls.update           window, pacing rate and burst for the phase
       v
     window, pacing_rate, burst
 
-The draft updates min_rtt after the phase, and its other steps in the same order.
+The draft (5.2.3) updates min_rtt after the state machine. Here it comes first, because the loss floor counts
+only segments that met no queue.
 
 Sections refer to draft-ietf-ccwg-bbr-05. Differences from it are stated where they are implemented, here and
 in the other files of this folder. The main one is the meaning of bandwidth. The draft's bandwidth is the rate
@@ -214,7 +216,7 @@ class Bbr:
             self.loss_floor.note_limited(ack.now_us)
         if not ack.interval_us:
             return
-        # The carried rate (see the file's head); without a count of transmissions, the draft's.
+        # The carried rate: see the file's head. Nothing bounds it if the transport counts no transmissions.
         sent = flight.sent - flight.newest_sent
         carried = (ack.delivered - flight.delivered) / (1.0 - self.loss_floor.estimate)
         if sent and sent < carried:
@@ -253,6 +255,7 @@ class Bbr:
         """BBRUpdateCongestionSignals (5.5.10.3), once per round."""
         tally, now_us = self.response.end_round(ack), ack.now_us
         if self.phase is Phase.STARTUP:
+            # A round with a queue may have overdriven the path, at whatever rate the path delivers later.
             if self.min_rtt.near(self.min_rtt.last_round_us):
                 self.loss_floor.startup.add_round(self._samples.send_rate, tally.sent, tally.lost)
             self.loss_floor.note_delivery_rate(self._samples.best_delivery_rate, now_us)
@@ -270,7 +273,7 @@ class Bbr:
             self.response.reduce_bandwidth(recent, now_us)
 
     def _undo_explained(self) -> None:
-        """Undo what losses did that the present loss floor explains."""
+        """Undo the effects of losses that the present loss floor explains."""
         losses = self.inflight_bound.reducing_losses
         if losses is not None and not self.loss_floor.excessive(losses.lost, losses.sent):
             self.inflight_bound.remove()
@@ -306,6 +309,7 @@ class Bbr:
         if ack.flight is None or self.response.rate_change_pending:
             return
         evaluated, excess = self.response.probe_excess(ack.now_us)
+        # The result of a block holds until the next block is complete.
         if evaluated:
             self._probe.losing = excess is not None
         if excess is not None and self._probe.open:
@@ -370,7 +374,7 @@ class Bbr:
             self._hold_probe_rtt(ack)
 
     def _check_other_phase(self, ack: Ack, now_us: int) -> None:
-        """Events of STARTUP, DRAIN, DOWN, REFILL and UP; DOWN may end at once for two reasons."""
+        """Apply the events of all phases but CRUISE and PROBE_RTT."""
         pipe = self.full_pipe
         full = pipe.reached or pipe.now or (pipe.flat_rounds > 0 and self.min_rtt.queue_fills)
         if self.phase is Phase.STARTUP and full:

@@ -259,7 +259,7 @@ class CongestionResponse:
         return worst
 
     def undo_explained(self) -> None:
-        """Undo the reductions whose losses the present loss floor explains, from the last one backwards."""
+        """Undo reductions, the last one first, as long as the present loss floor explains their losses."""
         reduction = self._max_bandwidth.last_reduction
         while reduction is not None:
             losses = reduction.losses

@@ -156,7 +156,7 @@ class ControlParameters:
 
         CRUISE subtracts the share of the queue that the last round never fell below: the bandwidth filter
         keeps the best of many samples, so its error is upwards and builds a queue. A flow with few segments
-        in the queue yields less. Flows do not yield to a contested queue, whose owners never yield.
+        in the queue yields less. Flows do not yield to a contested queue: the flows that keep it never yield.
         """
         gain, queue = PHASES[phase].pacing_gain, self._min_rtt.queue_share
         if phase is Phase.CRUISE and queue and not self._min_rtt.contention.contested:

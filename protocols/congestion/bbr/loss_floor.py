@@ -16,7 +16,7 @@ fixed tolerance (BBR.LossThresh, 2 %).
 
 Rules, each with its reason:
 
-* Transmissions below capacity (DOWN, DRAIN, PROBE_RTT, and rounds of STARTUP whose rate was exceeded later)
+* Transmissions below capacity (DOWN, DRAIN, PROBE_RTT, and rounds of STARTUP that were slower than the path)
   are the base. Their epochs are pooled, from the least lossy one up, until the next is significantly worse:
   the minimum of a window, with chance taken out. An epoch in which the bandwidth was overestimated, so that
   the path was overdriven after all, thereby stays out.
@@ -24,9 +24,9 @@ Rules, each with its reason:
   estimate precise. Their weight falls with the distance of their loss rate from the base, in standard errors:
   a sender that overdrives a policer would otherwise take the policer's drops for the path's own loss, at any
   rate. With the weight, the estimate falls whenever the sender slows down and loses less.
-* Transmissions that met a queue are not counted (loss_epochs.py). On a path whose queue has been seen to
-  build and drain, overdriving would therefore show as a queue, and losses at capacity keep their weight up to
-  a greater distance.
+* Transmissions that met a queue are not counted (loss_epochs.py). If the queue has been seen to build and
+  drain, overdriving would therefore show as a queue, and losses at capacity keep their weight up to a greater
+  distance.
 * The estimate is capped as long as no queue has been seen to drain: see `MAX_FLOOR_NO_DRAIN`.
 """
 
@@ -62,7 +62,7 @@ MIN_POOL = 30
 UPDATE_INTERVAL_US = 10_000
 """Least time between two estimates. Rounds may be much shorter, and the window is 10 s."""
 MAX_FLOOR = 0.6
-"""Upper limit of the estimate."""
+"""Upper limit of the estimate: the sender then paces at 2.5 times the rate that the path delivers."""
 MAX_FLOOR_NO_DRAIN = 0.1
 """Upper limit while no queue has been seen to drain. If all round-trip times are equal there may be no queue,
 or many flows keep a full queue, and a newcomer's losses at the top of it look like a loss floor."""
@@ -76,7 +76,7 @@ again and again and loses no larger share is not in a full queue."""
 LOSSY_SHARE = 1 / 4
 """Loss rate, as a share of `LOSS_THRESHOLD`, from which a path counts as lossy."""
 SAMPLE_ERRORS, FLOOR_ERRORS = 2.0, 3.0
-"""Standard errors that chance may account for: in the sample that is judged, and in the estimate."""
+"""Standard errors that chance may account for: in the sample, and in the estimate."""
 
 
 class LossFloor:

@@ -9,7 +9,7 @@ from iperfpy.protocols.congestion.bbr.loss_tally import LossTally
 SCATTER_SAMPLE = 100
 """Transmissions per sample: a single loss is then 1 %."""
 SCATTER_SMOOTHING = 1 / 16
-"""Weight of a new sample in the average."""
+"""Weight of a new sample: the average follows about the last sixteen."""
 MAX_SCATTER = 50.0
 """Upper limit: a few outages must not allow for any loss."""
 

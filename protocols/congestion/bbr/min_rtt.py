@@ -7,8 +7,8 @@
 
 Differences from the draft:
 
-* Confirmation. The draft confirms the minimum only by a sample that is not above it. Here a round whose mean
-  shows an empty queue (queue_evidence.py) confirms it too, unless this flow was building a queue in that
+* Confirmation. The draft confirms the minimum only by a sample that is not above it. Here a round confirms
+  it too if its mean shows an empty queue (queue_evidence.py), unless this flow was building a queue in that
   round. A flow that keeps no queue therefore never has to stop for PROBE_RTT.
 * No queue seen yet. Rounds that all have the same mean do not confirm the minimum: the path may have no
   queue, but the queue may also be full all the time. They only put PROBE_RTT off, from five seconds to the
@@ -236,7 +236,7 @@ class MinRtt:
         contested: the flow had sent more than the path delivers.
         """
         self._confirmed_us = self._probed_us = now_us
-        self._raised_rounds = 0
+        self._raised_rounds = 0  # the increase has been examined
         if measured_us == inf:
             return False
         unchanged = measured_us >= UNCHANGED_FACTOR * before_us

@@ -8,7 +8,7 @@ Rule: resolved transmissions are kept in blocks, at least eight to a round trip,
 were resolved. A loss rate is taken from the middle half of the blocks by loss rate: the worst quarter is left
 out because bursts fall into it, and the best quarter so that the rate of independent losses stays unbiased.
 
-On a path whose round trip is no longer than a burst, the blocks do not suffice: see `MAX_CONGESTION_RUN`.
+If a round trip is no longer than a burst, the blocks do not suffice: see `MAX_CONGESTION_RUN`.
 """
 
 from __future__ import annotations

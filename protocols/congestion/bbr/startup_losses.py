@@ -21,7 +21,7 @@ nine of its first ten segments, so the first rounds alone say nothing."""
 
 
 class StartupLosses:
-    """Rounds of STARTUP whose rate has not been exceeded yet."""
+    """Rounds of STARTUP, until the path delivers at a greater rate than theirs."""
 
     def __init__(self) -> None:
         self._rounds: deque[tuple[float, Epoch]] = deque(maxlen=MAX_STARTUP_ROUNDS)  # rate, losses
@@ -42,7 +42,7 @@ class StartupLosses:
         self._rounds.append((rate, Epoch(OfferedLoad.BELOW_CAPACITY, 0, sent, lost)))
 
     def take_exceeded(self, delivery_rate: float, now_us: int) -> list[Epoch]:
-        """Remove and return the rounds whose rate the path's delivery rate has reached.
+        """Remove and return the rounds that were not faster than the path delivers.
 
         Parameters
         ----------
