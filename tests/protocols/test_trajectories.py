@@ -1,4 +1,4 @@
-"""The golden trajectories, and that they would notice."""
+"""The golden trajectories of kcp-bbr, and a check that they can fail."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tests.protocols.trajectories import CASES, FOLDER, ROUNDS, Case, file_of, t
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_controller_goes_the_way_it_went(case: Case) -> None:
-    """When it is meant to go another: python -m tests.protocols.trajectories, and read the difference."""
+def test_the_controller_follows_its_golden_trajectory(case: Case) -> None:
+    """After an intended change: python -m tests.protocols.trajectories, and read the difference."""
     assert trajectory(case) == file_of(case).read_text(encoding="utf-8")
 
 
-def test_the_files_are_the_cases() -> None:
+def test_every_case_has_a_file_in_which_the_window_moves() -> None:
     assert {file.stem for file in FOLDER.iterdir()} == {case.name for case in CASES}
     for case in CASES:
         lines = file_of(case).read_text(encoding="utf-8").splitlines()

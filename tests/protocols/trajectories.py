@@ -1,8 +1,8 @@
-"""Golden trajectories of kcp-bbr: what its controller did in each round trip of eight paths, as text.
+"""Golden trajectories of kcp-bbr: the controller's state at each round trip of eight paths, as text.
 
-    python -m tests.protocols.trajectories            # write tests/golden/trajectories anew
+    python -m tests.protocols.trajectories            # write the files of tests/golden/trajectories again
 
-A change of the controller shows as a difference of these files: read it before committing it.
+A change of the controller shows as a difference in these files; read it before you commit it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One path and what it is an example of."""
+    """One path, with the title of its file."""
 
     name: str
     title: str
@@ -60,9 +60,9 @@ CASES = (
 
 
 class Recorder:
-    """A controller that passes everything on to another, and notes its state at the end of each round.
+    """A controller that passes every call to another one and records its state at the end of each round.
 
-    A round ends when something is acknowledged that left after the round began.
+    A round ends when a segment sent after its beginning is acknowledged.
     """
 
     name: ClassVar[str] = "recorder"
@@ -115,7 +115,7 @@ class Recorder:
 
 
 def trajectory(case: Case) -> str:
-    """The case's file."""
+    """Simulate a case and return the text of its file."""
     sender, receiver = bbr_engine(SEED), bbr_engine(SEED)
     assert sender.control is not None
     recorder = Recorder(sender.control)

@@ -1,4 +1,4 @@
-"""What losses do to the bandwidth, and when that is undone: the judge alone, fed round by round."""
+"""The effect of losses on the bandwidth, and its undoing: the response alone, fed round by round."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RTT_US, RATE, ROUND = 50_000, 1_000.0, 50
 
 
 class Feed:
-    """A judge and what it is told: rounds of 50 transmissions, of which some are lost."""
+    """A congestion response with its inputs: rounds of 50 transmissions, of which some are lost."""
 
     def __init__(self) -> None:
         self.min_rtt, self.loss_floor, self.bandwidth = MinRtt(), LossFloor(), MaxBandwidth()
@@ -31,10 +31,13 @@ class Feed:
     def round(
         self, lost: int, rate: float = RATE, acks: int = 10, sent: int = ROUND, runs: int | None = None
     ) -> LossTally:
-        """One round trip in ten acknowledgements, the first `acks` of which resolve the losses; and samples
-        of the rate. The losses come in so many runs: each alone, unless told otherwise."""
+        """One round trip in ten ACKs, the first `acks` of which resolve the losses, with samples of `rate`.
+
+        The losses come in `runs` runs; None: each is a run of its own.
+        """
         self.runs += lost if runs is None else runs
         for at in range(10):
+            # The share of the losses that this ACK resolves, in whole segments.
             self.now_us += RTT_US // 10
             gone = lost * (at + 1) // acks - lost * at // acks if at < acks else 0
             self.lost += gone
@@ -58,7 +61,7 @@ class Feed:
             self.response.on_cruise_round(tally, self.now_us)
 
     def reduced(self) -> None:
-        """Three rounds of a fifth lost, and what follows."""
+        """Three rounds that lose a fifth, and the reduction after them."""
         for _ in range(3):
             self.round(lost=10, rate=800.0)
         recent = self.response.recent_excess(self.now_us, rounds=2)
@@ -67,7 +70,7 @@ class Feed:
         self.response.reduce_bandwidth(recent, self.now_us)
 
     def probe(self) -> None:
-        """The next probe begins."""
+        """Begin the next probe."""
         self.response.start_phase()
         self.response.start_probe()
 
@@ -77,39 +80,43 @@ def feed() -> Feed:
     return Feed()
 
 
-def test_too_much_loss_of_two_round_trips_is_noticed_and_answered(feed: Feed) -> None:
+def test_excess_losses_of_two_round_trips_lower_the_bandwidth(feed: Feed) -> None:
     feed.reduced()
     assert feed.bandwidth.value == pytest.approx(800.0, rel=0.05)
 
 
-def test_one_burst_is_not_noticed(feed: Feed) -> None:
+def test_a_single_burst_is_no_excess(feed: Feed) -> None:
     for lost in (0, 0, 10, 0):
         feed.round(lost, acks=2)
     assert feed.response.recent_excess(feed.now_us, rounds=2) is None
 
 
-@pytest.mark.parametrize(("runs", "queue_us", "noticed"), [(40, 0, True), (2, 0, False), (2, 30_000, True)])
-def test_most_of_a_round_trip_in_two_bursts_is_not_noticed_without_a_queue(
-    feed: Feed, runs: int, queue_us: int, noticed: bool
+@pytest.mark.parametrize(("runs", "queue_us", "excess"), [(40, 0, True), (2, 0, False), (2, 30_000, True)])
+def test_a_round_trip_lost_in_two_bursts_is_an_excess_only_with_a_queue(
+    feed: Feed, runs: int, queue_us: int, excess: bool
 ) -> None:
-    """Bursts as long as this round trip are not taken out by leaving out its worst quarter. The same losses
-    one by one, or with a queue, are a path that carries a fifth of what it did."""
+    """Bursts as long as the round trip are not left out with its worst quarter.
+
+    The same losses one by one, or with a queue, mean a path that carries a fifth of the bandwidth.
+    """
     feed.queue_us = queue_us
     feed.cruise(rounds=2, lost=0)
     feed.round(lost=40, runs=runs)
-    assert (feed.response.recent_excess(feed.now_us, rounds=1) is not None) is noticed
-    assert (feed.response.probe_excess(feed.now_us)[1] is not None) is noticed
+    assert (feed.response.recent_excess(feed.now_us, rounds=1) is not None) is excess
+    assert (feed.response.probe_excess(feed.now_us)[1] is not None) is excess
 
 
 @pytest.mark.parametrize(("runs", "lowered"), [(40, True), (2, False)])
-def test_bursts_lower_nothing_in_a_whole_cruise_either(feed: Feed, runs: int, lowered: bool) -> None:
+def test_bursts_do_not_lower_the_bandwidth_in_a_whole_cruise_either(
+    feed: Feed, runs: int, lowered: bool
+) -> None:
     feed.cruise(rounds=3, lost=0)
     feed.cruise(rounds=1, lost=40, runs=runs)
     feed.cruise(rounds=3, lost=0)
     assert (feed.bandwidth.value < RATE) is lowered
 
 
-def test_nothing_is_judged_before_what_was_sent_earlier_is_resolved(feed: Feed) -> None:
+def test_nothing_is_evaluated_until_segments_sent_at_the_old_rate_are_resolved(feed: Feed) -> None:
     feed.response.change_rate(feed.now_us)
     feed.round(lost=10)
     assert feed.response.rate_change_pending
@@ -121,7 +128,7 @@ def test_nothing_is_judged_before_what_was_sent_earlier_is_resolved(feed: Feed) 
     assert feed.response.recent_excess(feed.now_us, rounds=2) is not None
 
 
-def test_a_little_too_much_for_a_whole_cruise_takes_off_just_that(feed: Feed) -> None:
+def test_a_small_excess_of_a_whole_cruise_is_taken_off_the_bandwidth(feed: Feed) -> None:
     for _ in range(60):
         feed.cruise(rounds=1, lost=1)
         if feed.bandwidth.value < RATE:
@@ -129,32 +136,32 @@ def test_a_little_too_much_for_a_whole_cruise_takes_off_just_that(feed: Feed) ->
     assert RATE * 0.95 < feed.bandwidth.value < RATE * 0.99
 
 
-def test_a_cruise_that_goes_on_losing_was_wronged(feed: Feed) -> None:
-    """Less was sent, as much lost, and no queue stood: at the next probe the old estimate counts again."""
+def test_a_reduction_is_undone_if_the_loss_rate_does_not_fall(feed: Feed) -> None:
+    """Less was sent, as large a share lost, and there was no queue: the next probe restores the estimate."""
     feed.reduced()
     feed.cruise(rounds=6, lost=8, sent=40)
     feed.probe()
     assert feed.bandwidth.value == RATE
 
 
-def test_a_cruise_in_which_no_less_was_sent_says_nothing(feed: Feed) -> None:
-    """Something else held the sender, so it is not known whether less would have helped."""
+def test_a_reduction_is_kept_if_no_less_was_sent(feed: Feed) -> None:
+    """Something else limited the sender, so it is not known if the reduction would have helped."""
     feed.reduced()
     feed.cruise(rounds=6, lost=10)
     feed.probe()
     assert feed.bandwidth.value < 0.85 * RATE
 
 
-def test_a_cruise_that_loses_no_more_was_right(feed: Feed) -> None:
+def test_a_reduction_is_kept_if_the_losses_end(feed: Feed) -> None:
     feed.reduced()
     feed.cruise(rounds=10, lost=0, sent=40)
     feed.probe()
     assert feed.bandwidth.value == pytest.approx(800.0, rel=0.05)
 
 
-def test_what_an_up_lost_does_not_speak_for_every_later_verdict(feed: Feed) -> None:
-    """An UP lost four of ten, and coming down helped: that is settled. A CRUISE that is refuted after it, and
-    goes on losing as much with less sent, was wronged all the same."""
+def test_losses_of_an_earlier_up_do_not_confirm_a_later_reduction(feed: Feed) -> None:
+    """An UP lost four of ten, and lowering the bandwidth helped. A reduction in the CRUISE after it that does
+    not help is undone all the same."""
     feed.bandwidth.reduce(800.0, feed.now_us, Reduction(LossTally(sent=400, lost=160), 0.02, RATE))
     assert feed.bandwidth.last_reduction is not None
     feed.bandwidth.last_reduction.losses.elapsed_us = 320_000  # at 1,250 per second
@@ -169,8 +176,8 @@ def test_what_an_up_lost_does_not_speak_for_every_later_verdict(feed: Feed) -> N
     assert feed.bandwidth.value == 800.0
 
 
-def test_more_loss_than_was_seen_at_first_is_answered_again(feed: Feed) -> None:
-    """A bucket was still half full when the first losses came: at less, a larger share is lost."""
+def test_losses_that_grow_after_a_reduction_lower_the_bandwidth_again(feed: Feed) -> None:
+    """A token bucket was still half full when the losses began, so a larger share is lost at a lower rate."""
     feed.reduced()
     before = feed.bandwidth.value
     for _ in range(10):
@@ -178,22 +185,22 @@ def test_more_loss_than_was_seen_at_first_is_answered_again(feed: Feed) -> None:
     assert feed.bandwidth.value < 0.8 * before
 
 
-@pytest.mark.parametrize(("drain_seen", "refused"), [(True, True), (False, False)])
-def test_without_a_queue_of_its_own_no_flow_calls_a_fifth_its_paths_loss(
-    feed: Feed, drain_seen: bool, refused: bool
+@pytest.mark.parametrize(("drain_seen", "kept"), [(True, True), (False, False)])
+def test_a_fifth_lost_is_the_paths_own_only_where_a_queue_was_seen_to_drain(
+    feed: Feed, drain_seen: bool, kept: bool
 ) -> None:
-    """Sending less did not help. Where a queue was seen to drain the path loses so much; where none was,
-    others may have taken what was left to them, and somebody has to give way."""
+    """Sending less did not help. Unless a queue was seen to drain, other flows may have taken the capacity
+    that this one left, and the bandwidth is lowered again."""
     feed.loss_floor.epochs.change_load(OfferedLoad.AT_CAPACITY, feed.now_us)
     feed.min_rtt.queue.seen = drain_seen
     feed.reduced()
     before = feed.bandwidth.value
     for _ in range(10):
         feed.cruise(rounds=1, lost=8, sent=40)
-    assert (feed.bandwidth.value == before) is refused
+    assert (feed.bandwidth.value == before) is kept
 
 
-def test_with_a_queue_it_was_congestion_and_nothing_is_undone(feed: Feed) -> None:
+def test_a_reduction_behind_a_queue_is_final(feed: Feed) -> None:
     feed.queue_us = RTT_US
     feed.reduced()
     assert feed.bandwidth.last_reduction is None
@@ -202,7 +209,7 @@ def test_with_a_queue_it_was_congestion_and_nothing_is_undone(feed: Feed) -> Non
     assert feed.bandwidth.value < RATE * 0.85
 
 
-def test_noise_that_explains_the_losses_undoes_it(feed: Feed) -> None:
+def test_a_loss_floor_that_explains_the_losses_undoes_the_reduction(feed: Feed) -> None:
     feed.bandwidth.reduce(700.0, feed.now_us, Reduction(LossTally(sent=400, lost=120), 0.02, RATE))
     feed.response.undo_explained()
     assert feed.bandwidth.value == 700.0
@@ -216,7 +223,7 @@ def test_noise_that_explains_the_losses_undoes_it(feed: Feed) -> None:
     assert feed.bandwidth.value == RATE
 
 
-def test_what_a_bucket_let_through_has_to_be_proved_before_up_goes_further(feed: Feed) -> None:
+def test_up_goes_little_beyond_a_policers_rate_until_a_cruise_has_proved_more(feed: Feed) -> None:
     feed.round(lost=0, rate=1_500.0)
     for _ in range(3):
         feed.round(lost=20, rate=900.0)
@@ -229,12 +236,12 @@ def test_what_a_bucket_let_through_has_to_be_proved_before_up_goes_further(feed:
     assert not feed.response.beyond_proven_rate
     feed.bandwidth.sample(proved * UNPROVEN_FACTOR * 1.1, feed.now_us + RTT_US)
     assert feed.response.beyond_proven_rate
-    feed.probe()  # a CRUISE without losses lies between
+    feed.probe()  # after a CRUISE without losses
     assert not feed.response.beyond_proven_rate
 
 
-def test_a_flow_in_a_queue_is_not_policed(feed: Feed) -> None:
-    """Else it waits twice as long between two probes: longer than PROBE_RTT lets it."""
+def test_a_flow_behind_a_standing_queue_is_not_policed(feed: Feed) -> None:
+    """Otherwise it would wait twice as long between two probes, longer than PROBE_RTT allows."""
     for _ in range(3):
         feed.round(lost=20, rate=900.0)
     _, recent = feed.response.probe_excess(feed.now_us)
@@ -246,7 +253,7 @@ def test_a_flow_in_a_queue_is_not_policed(feed: Feed) -> None:
     assert not feed.response.policed
 
 
-def test_what_left_before_the_estimate_was_lowered_raises_it_no_more() -> None:
+def test_samples_sent_before_a_reduction_do_not_raise_the_estimate() -> None:
     bandwidth = MaxBandwidth()
     bandwidth.sample(RATE, 0)
     bandwidth.reduce(500.0, 1_000)

@@ -1,8 +1,8 @@
-"""BBR moves along its table of phases and not otherwise, and every row of the table is a real one.
+"""BBR moves only along its table of phases, and every entry of the table is used on some path.
 
-The table is `phases.TRANSITIONS`, which test_phases.py crosses with every event. Paths are walked at low
-rates, where a simulated minute is cheap; what is watched is every assignment of the phase, whoever makes it,
-and every event that caused one.
+The table is `phases.TRANSITIONS`, which test_phases.py crosses with every event. The simulated paths have low
+rates, at which a minute is cheap. Every assignment of the phase is recorded, by whatever method, and every
+event that caused one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from iperfpy.protocols.simulator import Bulk, Change, Paced, Path, Simulation, b
 Move = tuple[Phase, Phase]
 Step = tuple[Phase, PhaseEvent]
 WALKS = (*range(12), 24)
-"""Seeds. Losses end a REFILL only where a path changes at the right moment, as the last one's does."""
+"""Seeds. Losses end a REFILL only if the path changes at the right moment, as it does with the last seed."""
 
 
 class Watched(Bbr):
-    """BBR that notes where it went and why."""
+    """BBR that records its moves and the events that caused them."""
 
     def __init__(self, seed: int) -> None:
         self.moves: set[Move] = set()
@@ -44,9 +44,10 @@ class Watched(Bbr):
 
 
 def _changing(seed: int) -> Watched:
-    """A path that changes, and an application that may be slow."""
+    """A minute on a path that changes, with an application that may be slow."""
     rng = random.Random(seed)
     rate, rtt_us = rng.choice((5e5, 1e6, 3e6)), rng.choice((20_000, 80_000, 200_000))
+    # six changes of delay and rate, at random times
     changes = tuple(
         Change(
             round(at * 1e6),
@@ -63,7 +64,7 @@ def _changing(seed: int) -> Watched:
 
 
 def _walk(path: Path, seed: int, application_bits_per_s: float | None = None) -> Watched:
-    """A minute of it."""
+    """Send for a minute; the application writes as fast as it can if no rate is given."""
     control = Watched(seed)
     sender, receiver = (with_bbr(seed, KcpBbrSettings()) for _ in range(2))
     sender.steer(control)
@@ -76,8 +77,8 @@ def _walk(path: Path, seed: int, application_bits_per_s: float | None = None) ->
     return control
 
 
-LONG_WAYS = ((5e5, 800_000, 5), (2e6, 800_000, 5), (2e6, 600_000, 1), (5e5, 1_500_000, 1))
-"""Rate, RTT, buffer in BDP: start-up takes so long there that the minimum RTT is stale when it ends."""
+LONG_PATHS = ((5e5, 800_000, 5), (2e6, 800_000, 5), (2e6, 600_000, 1), (5e5, 1_500_000, 1))
+"""Rate, RTT, buffer in BDP: STARTUP takes so long that the minimum RTT is stale when it ends."""
 
 
 @cache
@@ -85,7 +86,7 @@ def _walks() -> tuple[frozenset[Move], frozenset[Step]]:
     moves: set[Move] = set()
     steps: set[Step] = set()
     walks = [_changing(seed) for seed in WALKS]
-    for rate, rtt_us, bdp in LONG_WAYS:
+    for rate, rtt_us, bdp in LONG_PATHS:
         walks.append(_walk(Path(rate, bdp_bytes(rate, rtt_us, bdp), rtt_us / 2), seed=1))
     for control in walks:
         moves |= control.moves
@@ -93,13 +94,13 @@ def _walks() -> tuple[frozenset[Move], frozenset[Step]]:
     return frozenset(moves), frozenset(steps)
 
 
-def test_no_path_leads_outside_the_table() -> None:
+def test_no_path_leaves_the_table() -> None:
     moves, steps = _walks()
     assert moves <= {(phase, to) for (phase, _), to in TRANSITIONS.items()}
     assert steps <= set(TRANSITIONS)
     assert moves == {(phase, TRANSITIONS[phase, event]) for phase, event in steps}
 
 
-def test_every_row_of_the_table_is_walked() -> None:
+def test_every_entry_of_the_table_is_used() -> None:
     missing = set(TRANSITIONS) - _walks()[1]
-    assert not missing, f"never taken: {missing}"
+    assert not missing, f"never used: {missing}"

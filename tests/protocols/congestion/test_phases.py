@@ -1,4 +1,4 @@
-"""BBR's phases: every phase crossed with every event, by the tables that the controller runs on."""
+"""BBR's phases: every phase crossed with every event, by the tables that the controller uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iperfpy.protocols.congestion.bbr import Bbr
 from iperfpy.protocols.congestion.bbr.phases import PHASES, TRANSITIONS, OfferedLoad, Phase, PhaseEvent
 
 
-def test_every_phase_has_a_row_a_way_in_and_a_way_out() -> None:
+def test_every_phase_has_gains_an_entry_and_an_exit() -> None:
     assert set(PHASES) == set(Phase)
     assert {phase for phase, _ in TRANSITIONS} == set(Phase)
     assert set(TRANSITIONS.values()) == set(Phase)
@@ -32,7 +32,7 @@ def test_an_event_moves_along_the_table_or_changes_nothing(phase: Phase, event: 
     assert bbr.burst >= 1
 
 
-def test_probing_alternates_with_draining() -> None:
+def test_a_phase_above_capacity_is_followed_by_one_below() -> None:
     """A phase that may exceed the path's capacity is followed by one below it, which drains the queue."""
     for (phase, _), target in TRANSITIONS.items():
         if (
