@@ -25,10 +25,8 @@ import errno
 import socket
 from typing import Any, ClassVar
 
+from iperfpy.error_numbers import ErrorNumber
 from iperfpy.protocols import errors as transport_errors
-
-DEFAULT_I_ERRNO = 114
-"""iperf3's IERECVPARAMS, for a plan that is refused for a reason without a number of its own."""
 
 
 class IperfpyError(Exception):
@@ -60,7 +58,7 @@ class KeyFileError(IperfpyError):
 class PlanError(IperfpyError):
     """The test cannot be run as asked. `i_errno` is the number that iperf3 gives to this reason."""
 
-    def __init__(self, text: str, i_errno: int = DEFAULT_I_ERRNO) -> None:
+    def __init__(self, text: str, i_errno: int = ErrorNumber.PARAMETERS) -> None:
         super().__init__(text)
         self.i_errno = i_errno
 

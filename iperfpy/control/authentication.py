@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
+from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import KeyFileError, PlanError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-IE_AUTHENTICATION = 142
 MISSING = "passwords need a package that is not installed: pip install 'iperfpy[auth]'"
 _TOKEN = re.compile(r"user: (.*)\npwd:  (.*)\nts:   (\d{1,18})\0?", re.DOTALL)
 
@@ -95,14 +95,16 @@ def check_token(
 ) -> str:
     """The name of the user. Raises `PlanError` with iperf3's number; it does not say what of it was wrong."""
     if not isinstance(token, str):
-        raise PlanError("this server requires a user name and a password", IE_AUTHENTICATION)
+        raise PlanError("this server requires a user name and a password", ErrorNumber.AUTHENTICATION)
     user, password, made_s = _opened(token, key, pkcs1)
     known = users.get(user, "")
     digest = hashlib.sha256(f"{{{user}}}{password}".encode()).hexdigest()
     if not hmac.compare_digest(digest, known):
-        raise PlanError("this server does not know this user name and password", IE_AUTHENTICATION)
+        raise PlanError("this server does not know this user name and password", ErrorNumber.AUTHENTICATION)
     if abs(unix_s - made_s) > skew_s:
-        raise PlanError(f"the clocks of client and server differ by more than {skew_s} s", IE_AUTHENTICATION)
+        raise PlanError(
+            f"the clocks of client and server differ by more than {skew_s} s", ErrorNumber.AUTHENTICATION
+        )
     return user
 
 
@@ -114,7 +116,8 @@ def _opened(token: str, key: RSAPrivateKey, pkcs1: bool) -> tuple[str, str, int]
         found = None
     if found is None:
         raise PlanError(
-            "this server cannot read the password: another key, or another padding", IE_AUTHENTICATION
+            "this server cannot read the password: another key, or another padding",
+            ErrorNumber.AUTHENTICATION,
         )
     return found[1], found[2], int(found[3])
 

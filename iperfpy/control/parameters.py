@@ -22,6 +22,7 @@ from typing import Any
 from iperfpy import __version__
 from iperfpy.control.framing import PARAMETERS_LIMIT_BYTES, encode_document
 from iperfpy.control.plan_limits import INT64_MAX, LIMITS, SECOND_US, Limit, check_plan
+from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Transport
@@ -30,11 +31,6 @@ from iperfpy.protocols.settings import Settings, setting_fields
 
 EXTENSION = "iperfpy"
 COOKIE_PREFIX = "iperfpy-"
-
-# iperf3's numbers for what may be wrong with parameters.
-IE_REVERSE_AND_BIDIRECTIONAL = 25
-IE_ACCESS_DENIED = 121
-IE_NO_SUCH_PROTOCOL = 131
 
 NUMBERS = {
     "omit": ("the omitted time in seconds", LIMITS["omit_us"].i_errno),
@@ -60,8 +56,8 @@ OWN_NUMBERS = {
 """The same for the keys of our extension."""
 
 SETTINGS_LIMITS = {
-    "window": Limit("the socket buffer", 0, 512 * 1024 * 1024, 8, "bytes"),
-    "MSS": Limit("the maximum segment size", 0, 32767, 10, "bytes"),
+    "window": Limit("the socket buffer", 0, 512 * 1024 * 1024, ErrorNumber.SOCKET_BUFFER, "bytes"),
+    "MSS": Limit("the maximum segment size", 0, 32767, ErrorNumber.SEGMENT_SIZE, "bytes"),
 }
 """Numbers that are settings of a transport: iperf3 has an i_errno for each, a `SettingsError` has none."""
 
@@ -226,12 +222,12 @@ def _choose(
     if isinstance(name, str):
         if name in transports:
             return transports[name]
-        raise PlanError(f"this server does not know the transport {clean(name)!r}", IE_NO_SUCH_PROTOCOL)
+        raise PlanError(f"this server does not know the transport {clean(name)!r}", ErrorNumber.TRANSPORT)
     keys = {known.iperf3.key: known for known in transports.values() if known.iperf3.key}
     asked = [key for key in ("udp", "sctp", "tcp", *keys) if isinstance(body.get(key), bool)]
     key = asked[0] if asked else "tcp"
     if key not in keys:
-        raise PlanError(f"this server does not know the transport {key!r}", IE_NO_SUCH_PROTOCOL)
+        raise PlanError(f"this server does not know the transport {key!r}", ErrorNumber.TRANSPORT)
     return keys[key]
 
 
@@ -266,7 +262,9 @@ def _iperf3_settings(settings: type[Settings], body: Mapping[str, Any]) -> dict[
 def _direction(body: Mapping[str, Any]) -> Direction:
     reverse, both = (isinstance(body.get(key), bool) for key in ("reverse", "bidirectional"))
     if reverse and both:
-        raise PlanError("a test cannot be reverse and bidirectional at once", IE_REVERSE_AND_BIDIRECTIONAL)
+        raise PlanError(
+            "a test cannot be reverse and bidirectional at once", ErrorNumber.REVERSE_AND_BIDIRECTIONAL
+        )
     if both:
         return Direction.BIDIRECTIONAL
     return Direction.REVERSE if reverse else Direction.FORWARD

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import PlanError
 from iperfpy.plan import Plan
 from iperfpy.protocols.contract import Transport
@@ -18,12 +19,6 @@ from iperfpy.protocols.contract import Transport
 SECOND_US = 1_000_000
 INT64_MAX = 2**63 - 1
 SHORTEST_INTERVAL_US = 100_000
-
-# iperf3's numbers for the values that it refuses.
-IE_BLOCK_BYTES = 7
-IE_INTERVAL = 9
-IE_DATAGRAM_BYTES = 20
-IE_RECEIVE_PARAMETERS = 114
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +32,7 @@ class Limit:
     what: str
     minimum: int
     maximum: int
-    i_errno: int = IE_RECEIVE_PARAMETERS
+    i_errno: ErrorNumber = ErrorNumber.PARAMETERS
     unit: str = ""
     scale: int = 1
 
@@ -52,24 +47,24 @@ class Limit:
         return str(value) if self.scale == 1 else f"{value / self.scale:.15g}"
 
 
-def _seconds(what: str, maximum_s: int, i_errno: int) -> Limit:
+def _seconds(what: str, maximum_s: int, i_errno: ErrorNumber) -> Limit:
     return Limit(what, 0, maximum_s * SECOND_US, i_errno, "seconds", SECOND_US)
 
 
 LIMITS = {
-    "duration_us": _seconds("the duration", 86_400, 5),
-    "omit_us": _seconds("the omitted time", 600, 12),
-    "interval_us": _seconds("the report interval", 60, IE_INTERVAL),
+    "duration_us": _seconds("the duration", 86_400, ErrorNumber.DURATION),
+    "omit_us": _seconds("the omitted time", 600, ErrorNumber.OMIT),
+    "interval_us": _seconds("the report interval", 60, ErrorNumber.INTERVAL),
     "total_bytes": Limit("the number of bytes", 0, INT64_MAX),
     "total_blocks": Limit("the number of blocks", 0, INT64_MAX),
-    "parallel": Limit("the number of streams", 1, 128, 6),
-    "block_bytes": Limit("the block length", 1, 1024 * 1024, IE_BLOCK_BYTES, "bytes"),
+    "parallel": Limit("the number of streams", 1, 128, ErrorNumber.STREAMS),
+    "block_bytes": Limit("the block length", 1, 1024 * 1024, ErrorNumber.BLOCK_LENGTH, "bytes"),
     "rate_bps": Limit("the rate", 0, INT64_MAX, unit="bit/s"),
-    "burst_blocks": Limit("the number of blocks in a burst", 0, 1000, 15),
-    "tos": Limit("the type of service", 0, 255, 21),
+    "burst_blocks": Limit("the number of blocks in a burst", 0, 1000, ErrorNumber.BURST),
+    "tos": Limit("the type of service", 0, 255, ErrorNumber.TYPE_OF_SERVICE),
     "fq_rate_bps": Limit("the rate of the kernel's pacing", 0, INT64_MAX, unit="bit/s"),
     "pacing_timer_us": Limit("the pacing timer", 0, INT64_MAX, unit="microseconds"),
-    "server_cpu": Limit("the server's processor", 0, 1024, 132),
+    "server_cpu": Limit("the server's processor", 0, 1024, ErrorNumber.AFFINITY),
 }
 """Field of `Plan` -> its range. A field that is None is not checked."""
 
@@ -82,9 +77,9 @@ def check_plan(plan: Plan, transport: Transport) -> None:
             limit.check(value)
     if 0 < plan.interval_us < SHORTEST_INTERVAL_US:
         shortest = f"{SHORTEST_INTERVAL_US / SECOND_US:g}"
-        raise PlanError(f"the report interval must be 0 or at least {shortest} seconds", IE_INTERVAL)
+        raise PlanError(f"the report interval must be 0 or at least {shortest} seconds", ErrorNumber.INTERVAL)
     low, high = transport.block_limits
     if not low <= plan.block_bytes <= high:
-        i_errno = IE_DATAGRAM_BYTES if transport.datagrams else IE_BLOCK_BYTES
+        i_errno = ErrorNumber.DATAGRAM_SIZE if transport.datagrams else ErrorNumber.BLOCK_LENGTH
         allowed = f"between {low} and {high} bytes, not {plan.block_bytes}"
         raise PlanError(f"a block of {transport.name} must have {allowed}", i_errno)

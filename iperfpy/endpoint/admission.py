@@ -1,43 +1,47 @@
-"""What a server allows its clients: how much, how long, how many. Pure: times and counts in, verdicts out."""
+"""A server's limits on its clients: rate, duration, number of tests, processors.
+
+Pure, but for `ProcessorAffinity`: times and counts in, verdicts out.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Set
 from typing import Generic, TypeVar
 
+from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import PlanError
 from iperfpy.options import ServerOptions
 from iperfpy.plan import Plan
 from iperfpy.protocols.units import format_rate
 
-IE_TOTAL_RATE, IE_MAX_DURATION = 27, 37
-
 Test = TypeVar("Test", bound=Hashable)
 
 
 def check_limits(plan: Plan, options: ServerOptions, running: Collection[Plan]) -> None:
-    """Raise `PlanError` for a test that this server does not run, with iperf3's number for it.
+    """Raise `PlanError`, with iperf3's number for the reason, if the server does not run such a test.
 
-    A test without a rate is let in: it is called off when it goes too fast.
+    A test without a rate is admitted: it is aborted when it goes too fast.
     """
     longest_us, limit_bps = options.longest_us, options.rate_limit_bps
+    # An amount (-n, -k) has no duration that could be checked before, so it is refused, too.
     if longest_us and not 0 < plan.duration_us + plan.omit_us * bool(plan.duration_us) <= longest_us:
-        raise PlanError(
-            f"this server runs tests of at most {longest_us / 1e6:g} s (-t and -O together)", IE_MAX_DURATION
-        )
+        text = f"this server runs tests of at most {longest_us / 1e6:g} s (-t and -O together)"
+        raise PlanError(text, ErrorNumber.MAXIMUM_DURATION)
     asked_bps = sum(one.rate_bps * one.stream_count for one in (plan, *running))
     if limit_bps and asked_bps > limit_bps:
-        raise PlanError(too_fast(limit_bps), IE_TOTAL_RATE)
+        raise rate_exceeded(limit_bps)
 
 
-def too_fast(limit_bps: int) -> str:
-    """What a client is told."""
-    return f"this server's limit for all its tests together is {format_rate(limit_bps)}"
+def rate_exceeded(limit_bps: int) -> PlanError:
+    """The error of a test that would go, or went, over the limit of all tests together."""
+    text = f"this server's limit for all its tests together is {format_rate(limit_bps)}"
+    return PlanError(text, ErrorNumber.TOTAL_RATE)
 
 
 class TotalRate(Generic[Test]):
-    """Watches the payload of all tests, averaged over a window that moves."""
+    """Watches the payload rate of all tests, averaged over a moving window."""
 
     def __init__(self, limit_bps: int, window_us: int) -> None:
         self._limit_bps = limit_bps
@@ -45,10 +49,14 @@ class TotalRate(Generic[Test]):
         self._seen: deque[tuple[int, Mapping[Test, int]]] = deque()
 
     def observe(self, now_us: int, moved: Mapping[Test, int]) -> Test | None:
-        """`moved`: payload bytes of each running test so far. Gives the test that moved most within the
-        window, when all of them together moved too much."""
+        """Take note of the payload bytes of each running test so far.
+
+        Returns the test that moved most within the window if all of them together moved too much, else
+        None. There is no verdict before the window is full.
+        """
         seen = self._seen
         seen.append((now_us, dict(moved)))
+        # Keep one observation at or before the start of the window: the difference spans all of it.
         while len(seen) > 2 and now_us - seen[1][0] >= self._window_us:
             seen.popleft()
         since_us, before = seen[0]
@@ -57,3 +65,29 @@ class TotalRate(Generic[Test]):
         if now_us - since_us < self._window_us or sum(grown.values()) <= allowed:
             return None
         return max(grown, key=lambda test: grown[test])
+
+
+class ProcessorAffinity:
+    """The processors that this process runs on, for clients that ask for one (iperf3's `-A n,m`).
+
+    It remembers those that the process had at first.
+    """
+
+    def __init__(self) -> None:
+        self._original = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+
+    def apply(self, cpus: Set[int]) -> None:
+        """Run on these processors, or on the original ones if there are none.
+
+        Threads started from now on follow. Raises `PlanError`.
+        """
+        if self._original is None:
+            if cpus:
+                text = "this server's system cannot bind a process to a processor"
+                raise PlanError(text, ErrorNumber.AFFINITY)
+            return
+        try:
+            os.sched_setaffinity(0, cpus or self._original)
+        except OSError as error:
+            named = ", ".join(map(str, sorted(cpus)))
+            raise PlanError(f"this server cannot run on processor {named}", ErrorNumber.AFFINITY) from error

@@ -1,23 +1,28 @@
-"""A control connection on a socket: the thin layer between `control.session` and the event loop.
+r"""A control connection on a socket: the thin layer between `control.session` and the event loop.
+
+    socket --read--> session --messages--> signal(), document()     those that a test waits for, in order
+                                      \--> listener                 states and interval figures, at once
+                                      \--> scope.abort              whatever ends the test
+    send() --session--> buffer --write--> socket
 
 It reads and writes in the event loop's own callbacks, without a task between: when the loop is busy carrying
-data, every hop costs a turn of it, and the end of a test must be noticed soon. Messages that belong to the
-sequence of a test are waited for with `signal` and `document`; others hear of them as they arrive
-(`on_signal`, `give_stats`); whatever ends the test goes to the guard. What waits to be written is bounded.
+data, every hop costs an iteration of it, and the end of a test must be noticed soon. The data that waits to
+be written is bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from iperfpy.control.error_numbers import server_error_sentence
 from iperfpy.control.framing import Closed, Document, Message, ServerError, Signal, State
 from iperfpy.control.parameters import clean
 from iperfpy.control.session import OVER, Phase, Send, Session
+from iperfpy.error_numbers import server_error_sentence
 from iperfpy.errors import (
     IperfpyError,
     LateError,
@@ -36,34 +41,42 @@ EARLY_STATS_LIMIT = 64
 UNSENT_LIMIT_BYTES = 8 * 1024 * 1024
 
 log = logging.getLogger(__name__)
-OnStats = Callable[[Mapping[str, Any]], None]
-OnSignal = Callable[[State], None]
+
+
+class Listener(Protocol):
+    """The part of a running test that hears messages in the callback in which they arrive.
+
+    An `IperfpyError` that a method raises ends the test.
+    """
+
+    def on_state(self, state: State) -> None:
+        """A state arrived; it can still be waited for with `signal`."""
+
+    def on_stats(self, document: Mapping[str, Any]) -> None:
+        """The peer's figures of one interval arrived."""
 
 
 class ControlConnection:
-    """Takes over `sock`, which must be connected and non-blocking, and closes it.
+    """Owns `sock`, which must be connected and non-blocking, and closes it.
 
     Parameters
     ----------
-    session : Session
-    guard : Guard
-        Is told when the other end refuses, fails, terminates, or closes the connection.
+    session : the protocol's state
+    scope : is aborted when the peer refuses, fails, terminates, or closes the connection
 
     Attributes
     ----------
-    on_signal : called with every state that arrives
-    heard : whether the other end has said anything at all
-    arrived_us : when each state arrived last
+    has_heard : True once the peer has sent a message
+    arrived_us : time of the last arrival of each state
     """
 
-    def __init__(self, sock: socket.socket, session: Session, guard: AbortScope) -> None:
+    def __init__(self, sock: socket.socket, session: Session, scope: AbortScope) -> None:
         self.session = session
-        self._on_stats: OnStats | None = None
-        self._early_stats: list[Mapping[str, Any]] = []
-        self.on_signal: OnSignal | None = None
-        self.heard = False
+        self.has_heard = False
         self.arrived_us: dict[State, int] = {}
-        self._guard = guard
+        self._listener: Listener | None = None
+        self._early_stats: list[Mapping[str, Any]] = []
+        self._scope = scope
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._arrived: asyncio.Queue[Signal | Document] = asyncio.Queue()
@@ -71,50 +84,63 @@ class ControlConnection:
         self._sent = asyncio.Event()
         self._sent.set()
         self._closed = self._broken = False
-        self._loop.add_reader(sock, self._read)
 
-    def send(self, send: Send, body: Mapping[str, Any] | None = None) -> None:
-        """Say it, now if the socket has room. Raises `RuntimeError` when this is not the moment."""
-        log.debug("to %s: %s %s", self.session.peer, send.name, body or "")
-        waiting = bool(self._unsent)
-        self._unsent += self.session.send(send, body)
-        if not waiting:
-            self._write()
-        if len(self._unsent) > UNSENT_LIMIT_BYTES:
-            self._guard.abort(LateError(f"{self.session.peer} does not read what it is sent"))
+    def start(self) -> None:
+        """Begin to read."""
+        self._loop.add_reader(self._sock, self._read)
 
-    def give_stats(self, on_stats: OnStats) -> None:
-        """From now on, call this with every document of interval figures; with those first that came while
-        this end was still starting."""
-        self._on_stats = on_stats
+    def attach(self, listener: Listener) -> None:
+        """From now on, give states and interval figures to the listener; first the figures that arrived
+        while this end was still starting."""
+        self._listener = listener
         early, self._early_stats = self._early_stats, []
         for document in early:
             self._give_stats(document)
 
+    # -- sending
+
+    def send(self, send: Send, body: Mapping[str, Any] | None = None) -> None:
+        """Send a message, at once if the socket has room. Raises `RuntimeError` if the protocol does not
+        allow it now."""
+        log.debug("to %s: %s %s", self.session.peer, send.name, body or "")
+        was_waiting = bool(self._unsent)
+        self._unsent += self.session.send(send, body)
+        if not was_waiting:
+            self._write()
+        if len(self._unsent) > UNSENT_LIMIT_BYTES:
+            self._scope.abort(LateError(f"{self.session.peer} does not read what it is sent"))
+
     def can(self, send: Send) -> bool:
-        """Whether `send` would be accepted now, and could be heard."""
+        """True if the protocol allows `send` now, and the connection could carry it."""
         return not self._broken and self.session.can(send)
 
     async def flush(self) -> None:
-        """Wait until all that was said has been handed to the kernel."""
+        """Wait until the kernel has taken all messages."""
         await self._sent.wait()
 
+    async def flush_within(self, limit_s: float) -> None:
+        """Wait for `flush`, but no longer: no answer follows, and the connection may be stuck."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.flush(), limit_s)
+
+    # -- receiving
+
     async def signal(self, seconds: float | None, *states: State) -> Signal:
-        """The next state, which must be one of `states`."""
+        """Wait for the next state, which must be one of `states`."""
         message = await self._next(seconds, " or ".join(state.name for state in states))
         if not isinstance(message, Signal) or message.state not in states:
             raise ProtocolError(f"{self.session.peer} sent something else than {states[0].name}")
         return message
 
     async def document(self, seconds: float | None, what: str) -> Mapping[str, Any]:
-        """The next document."""
+        """Wait for the next document; `what` names it in errors."""
         message = await self._next(seconds, what)
         if not isinstance(message, Document):
             raise ProtocolError(f"{self.session.peer} sent something else than {what}")
         return message.body
 
     def round_trip_us(self) -> int | None:
-        """The shortest round trip of the connection so far, where the system says."""
+        """The shortest round-trip time of the connection so far, if the system measures it."""
         return tcp_info.read(self._sock).min_rtt_us
 
     def close(self) -> None:
@@ -127,7 +153,7 @@ class ControlConnection:
 
     async def _next(self, seconds: float | None, what: str) -> Signal | Document:
         late = f"{self.session.peer} did not send {what} within {seconds or 0:g} s"
-        return await self._guard.wait(self._arrived.get(), seconds, late)
+        return await self._scope.wait(self._arrived.get(), seconds, late)
 
     def _read(self) -> None:
         try:
@@ -144,45 +170,46 @@ class ControlConnection:
             self._stop_reading(PeerError(text))
             return
         for message in messages:
-            self._sort(message)
+            self._dispatch(message)
+        # A closed socket stays readable: the loop would call again and again.
         if not data or self.session.phase in OVER:
             self._loop.remove_reader(self._sock)
 
     def _stop_reading(self, error: IperfpyError) -> None:
         self._loop.remove_reader(self._sock)
-        self._guard.abort(error)
+        self._scope.abort(error)
 
-    def _sort(self, message: Message) -> None:
-        self.heard = True
+    def _dispatch(self, message: Message) -> None:
+        self.has_heard = True
         log.debug("from %s: %s", self.session.peer, message)
         if isinstance(message, Signal):
             if message.state is State.STATS:
                 self._give_stats(message.document or {})
                 return
             self.arrived_us[message.state] = now_us()
-            if self.on_signal is not None:
-                self.on_signal(message.state)
+            if self._listener is not None:
+                self._listener.on_state(message.state)
         if isinstance(message, Closed) and self.session.phase is Phase.DONE:
-            message = Signal(State.IPERF_DONE)  # a client that just closes has finished as well
-        error = self._ending(message)
+            message = Signal(State.IPERF_DONE)  # a client that closes at this point has finished as well
+        error = self._final_error(message)
         if error is not None:
-            self._guard.abort(error)
+            self._scope.abort(error)
         elif isinstance(message, Signal | Document):
             self._arrived.put_nowait(message)
 
     def _give_stats(self, document: Mapping[str, Any]) -> None:
-        if self._on_stats is None:
+        if self._listener is None:
             self._early_stats.append(document)
             if len(self._early_stats) > EARLY_STATS_LIMIT:
-                self._guard.abort(ProtocolError(f"{self.session.peer} sent interval figures too early"))
+                self._scope.abort(ProtocolError(f"{self.session.peer} sent interval figures too early"))
             return
         try:
-            self._on_stats(document)
+            self._listener.on_stats(document)
         except IperfpyError as error:
-            self._guard.abort(error)
+            self._scope.abort(error)
 
-    def _ending(self, message: Message) -> IperfpyError | None:
-        """The error by which this message ends the test, or None."""
+    def _final_error(self, message: Message) -> IperfpyError | None:
+        """The error with which this message ends the test, or None."""
         peer = self.session.peer
         if isinstance(message, ServerError):
             return PeerError(server_error_sentence(message.i_errno))
@@ -199,14 +226,16 @@ class ControlConnection:
             return PeerError(f"{peer} says: {clean(text) if isinstance(text, str) else 'no reason given'}")
         return None
 
+    # -- writing
+
     def _write(self) -> None:
-        """Send what the socket takes; wait for room for the rest."""
+        """Send as much as the socket takes; a writer callback sends the rest."""
         try:
             del self._unsent[: self._sock.send(self._unsent)]
         except (BlockingIOError, InterruptedError):
-            pass
+            pass  # no room: the callback comes when there is some
         except OSError:
-            self._unsent.clear()  # reading says what happened to the connection
+            self._unsent.clear()  # reading reports the state of the connection
         if self._unsent:
             self._sent.clear()
             self._loop.add_writer(self._sock, self._write)

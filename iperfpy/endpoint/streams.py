@@ -1,11 +1,11 @@
-"""Which data streams a test has, as each end sees them."""
+"""The data streams of a test: their ids, conversation numbers and directions, as each end sees them."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
 
-from iperfpy.plan import Direction, Plan
+from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import Stream
 
 
@@ -15,23 +15,25 @@ def stream_id(index: int) -> int:
 
 
 def make_convs(plan: Plan) -> tuple[int, ...]:
-    """One unguessable conversation number per stream, all different, none 0."""
+    """Unguessable conversation numbers, one per stream, all different, none 0."""
     convs: set[int] = set()
     while len(convs) < plan.stream_count:
         convs.add(1 + secrets.randbelow(2**32 - 1))
     return tuple(convs)
 
 
-def make_streams(plan: Plan, convs: Sequence[int], *, client: bool) -> tuple[Stream, ...]:
-    """The streams in the order in which they are opened. Bidirectional: first those that the client sends
-    on, then as many that it receives on."""
+def make_streams(plan: Plan, convs: Sequence[int], *, role: Role) -> tuple[Stream, ...]:
+    """The streams in the order in which they are opened, as the end of that role sees them.
+
+    Those that the client sends on come first. `convs` is empty if the peer is a stock iperf3.
+    """
     forward = 0 if plan.direction is Direction.REVERSE else plan.parallel
     return tuple(
         Stream(
             id=stream_id(index),
             index=index,
             conv=convs[index] if convs else 0,
-            sends=(index < forward) == client,
+            sends=(index < forward) == (role is Role.CLIENT),
             block_bytes=plan.block_bytes,
         )
         for index in range(plan.stream_count)

@@ -13,13 +13,13 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import PlanError
 from iperfpy.options import SocketOptions
 from iperfpy.plan import Plan
 from iperfpy.protocols.addresses import MAPPED
 from iperfpy.protocols.contract import SocketAddress
 
-IE_SET_TOS, IE_INIT_STREAM = 125, 201
 SO_MAX_PACING_RATE = 47
 IPV6_FLOWLABEL_MGR, IPV6_FLOWINFO_SEND = 32, 33
 _FLOW_LABEL_REQUEST = struct.Struct("=16s 4s B B H H H I")  # struct in6_flowlabel_req, linux/in6.h
@@ -47,7 +47,7 @@ def mark_descriptor(fd: int, plan: Plan) -> None:
 
 def set_tos(sock: socket.socket, tos: int) -> None:
     """The byte of the IP header: type of service of IPv4, traffic class of IPv6."""
-    with _asked("-S", IE_SET_TOS):
+    with _asked("-S", ErrorNumber.SET_TYPE_OF_SERVICE):
         if sock.family == socket.AF_INET6 and not _speaks_ipv4(sock):
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
         else:
@@ -114,7 +114,7 @@ def lease_flow_label(sock: socket.socket, remote: SocketAddress) -> None:
 
 
 @contextlib.contextmanager
-def _asked(flag: str, i_errno: int = IE_INIT_STREAM) -> Iterator[None]:
+def _asked(flag: str, i_errno: ErrorNumber = ErrorNumber.SET_UP_STREAM) -> Iterator[None]:
     try:
         yield
     except (OSError, AttributeError) as error:

@@ -1,10 +1,10 @@
-"""Subtracts cumulative counters: one sampler for one stream at one end.
+"""Turns cumulative counters into samples: one sampler per stream and end. The only place that subtracts.
 
-begin(now)     the first data has come: times begin here
-poll(now)      between ticks: looks at the gauges, so that a spread means something
-tick(now)      the stretch since the last tick, as a Sample
-total(now)     the stretch since the start (or since the end of the omitted one), as a Sample
-restart(now)   the omitted stretch is over: times and totals begin again at 0; `omitted` has its counts
+begin(now)     the first data has arrived: time counts from here
+poll(now)      between ticks: read the gauges, which makes minimum, mean and maximum meaningful
+tick(now)      a Sample of the stretch since the last tick
+total(now)     a Sample of the stretch since the start, or since the end of the omitted period
+restart(now)   the omitted period is over: times and totals begin again at 0; `omitted` has its counts
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from iperfpy.records import Sample
 class Counted(Protocol):
     """The part of a `Channel` that a sampler needs."""
 
-    def counters(self) -> Mapping[str, Value]: ...
+    def counters(self) -> Mapping[str, Value]:
+        """Cumulative counters and gauges, by `Metric.key`."""
 
 
 @dataclass(slots=True)
 class Spread:
-    """Minimum, mean and maximum of the values seen; all None before the first."""
+    """Minimum, mean and maximum of the values added; all None before the first."""
 
     count: int = 0
     sum: float = 0.0
@@ -33,12 +34,14 @@ class Spread:
     high: float = 0.0
 
     def add(self, value: float) -> None:
+        """Take one more value into account."""
         self.low = min(self.low, value) if self.count else value
         self.high = max(self.high, value) if self.count else value
         self.count += 1
         self.sum += value
 
     def values(self, key: str) -> dict[str, Value]:
+        """The three figures of the gauge `key`, by their keys."""
         if not self.count:
             return dict.fromkeys((f"{key}_{name}" for name in SPREADS), None)
         figures = (self.low, self.sum / self.count, self.high)
@@ -46,7 +49,7 @@ class Spread:
 
 
 class _Stretch:
-    """Where a stretch of time began, and the gauges seen since."""
+    """The counters at the start of a stretch of time, and the gauges read since."""
 
     __slots__ = ("record", "spreads", "start_us")
 
@@ -55,7 +58,7 @@ class _Stretch:
         self.start_us = start_us
         self.spreads = {key: Spread() for key in spread_keys}
 
-    def look(self, record: Counters) -> None:
+    def read_gauges(self, record: Counters) -> None:
         for key, spread in self.spreads.items():
             value = number(record.get(key))
             if value is not None:
@@ -63,19 +66,30 @@ class _Stretch:
 
 
 class Sampler:
-    """Turns the records of one channel into samples.
+    """Turns the counters of one channel into samples.
 
     Parameters
     ----------
-    stream_id : the stream's number in reports
-    side : which end of the stream this is; only metrics of that side are computed
+    stream_id : stream number in reports
+    side : the end of the stream that measures; only metrics of that side are computed
     channel : anything with `counters()`
-    metrics : the transport's
-    started_us : when the test started, on the clock whose readings are given to the methods
+    metrics : of the transport
+    started_us : start of the test, on the clock whose readings the methods get
+    opening : counters from which the first sample counts; None: those of now
+
+    Attributes
+    ----------
+    omitted : counts of the omitted period, by metric; empty without one
     """
 
     def __init__(
-        self, stream_id: int, side: Side, channel: Counted, metrics: Sequence[Metric], started_us: int
+        self,
+        stream_id: int,
+        side: Side,
+        channel: Counted,
+        metrics: Sequence[Metric],
+        started_us: int,
+        opening: Counters | None = None,
     ) -> None:
         self.stream_id = stream_id
         self.side = side
@@ -83,10 +97,10 @@ class Sampler:
         self._metrics = [metric for metric in metrics if metric.side is side]
         self._spread_keys = [m.key for m in self._metrics if m.kind is Kind.GAUGE and m.spread]
         self.omitted: Mapping[str, Value] = {}
-        self._begin_at(started_us, dict(channel.counters()))
+        self._begin_at(started_us, dict(channel.counters() if opening is None else opening))
 
     def restart(self, now_us: int) -> None:
-        """Begin again: `now_us` is the new 0, and what was counted before goes to `omitted`."""
+        """Begin again: `now_us` is the new 0, and the counts until now go to `omitted`."""
         record = dict(self._channel.counters())
         self.omitted = {
             metric.key: difference(record.get(metric.key), self._whole.record.get(metric.key))
@@ -101,31 +115,31 @@ class Sampler:
         self._interval = _Stretch(record, now_us, self._spread_keys)
 
     def begin(self, now_us: int) -> None:
-        """`now_us` is the new 0, and nothing is forgotten: the first data has come, and waiting for it is no
-        part of the test."""
+        """Let `now_us` be the new 0 and keep all counts: the first data has arrived, and the wait for it is
+        no part of the test."""
         self._zero_us = self._whole.start_us = self._interval.start_us = now_us
 
     def poll(self, now_us: int) -> None:
-        """Look at the gauges. Costs one `counters()`; nothing at all when no gauge has a spread."""
+        """Read the gauges. Costs one `counters()`, or nothing if no gauge has a spread."""
         if self._spread_keys:
-            self._look()
+            self._read_gauges()
 
     def tick(self, now_us: int, omitted: bool = False) -> Sample:
-        """What happened since the last tick; the next interval begins at `now_us`."""
-        record = self._look()
+        """The sample since the last tick; the next one begins at `now_us`."""
+        record = self._read_gauges()
         sample = self._sample(self._interval, record, now_us, omitted)
         self._interval = _Stretch(record, now_us, self._spread_keys)
         return sample
 
     def total(self, now_us: int) -> Sample:
-        """What happened since the start or the last `restart`. Changes nothing that `tick` reports."""
-        record = self._look()
+        """The sample since the start or the last `restart`. It changes nothing that `tick` reports."""
+        record = self._read_gauges()
         return self._sample(self._whole, record, now_us, omitted=False)
 
-    def _look(self) -> Counters:
+    def _read_gauges(self) -> Counters:
         record = dict(self._channel.counters())
-        self._whole.look(record)
-        self._interval.look(record)
+        self._whole.read_gauges(record)
+        self._interval.read_gauges(record)
         return record
 
     def _sample(self, since: _Stretch, record: Counters, now_us: int, omitted: bool) -> Sample:
@@ -149,11 +163,12 @@ class Sampler:
                 values[metric.key] = record.get(metric.key)
                 if metric.spread:
                     values.update(since.spreads[metric.key].values(metric.key))
+        # Ratios come last: they divide the differences found above.
         values.update(ratios(self._metrics, values))
         return values
 
 
 def difference(later: Value, earlier: Value) -> Value:
-    """`later - earlier`, or None when either is not available."""
+    """`later - earlier`, or None if either is not available."""
     a, b = number(later), number(earlier)
     return None if a is None or b is None else a - b

@@ -1,56 +1,65 @@
-"""The counters of a channel, as they were at the moments that count."""
+"""Snapshots of a channel's counters: at opening, now, and frozen at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from iperfpy.protocols.contract import Channel
 from iperfpy.protocols.metrics import Counters, Value
 
 
 class CounterSnapshots:
-    """A channel's counters, of three times.
+    """The counters of one channel at three times.
 
-    The first record is the one taken when the channel was opened: what arrived between that and the moment
-    when this end noticed that the test runs is part of it. Once frozen, the record stays as it is, so that
-    everything read from it adds up.
+    A receiver may get data before it learns that the test runs. That data belongs to the test, so samples
+    start from the counters at opening. At the end the counters are frozen, so that all figures of the report
+    are of one moment and add up.
+
+    Attributes
+    ----------
+    opening : counters when the channel was opened
+    frozen : counters when `freeze` was called, None before
     """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._opening: dict[str, Value] | None = channel.counters()
-        self._frozen: dict[str, Value] | None = None
+        self.opening: Counters = channel.counters()
+        self.frozen: dict[str, Value] | None = None
+
+    def now(self) -> dict[str, Value]:
+        """The counters as they are, frozen or not."""
+        return self._channel.counters()
 
     def freeze(self) -> None:
-        """Remember the counters as they are now."""
-        self._frozen = self._channel.counters()
+        """Keep the counters as they are now."""
+        self.frozen = self.now()
 
-    def count_again(self, keys: Collection[str]) -> None:
-        """These counters of the frozen record, as they are now."""
-        if self._frozen is not None:
-            self._frozen |= {key: value for key, value in self._channel.counters().items() if key in keys}
+    def refresh(self, keys: Collection[str]) -> None:
+        """Bring these frozen counters up to date."""
+        if self.frozen is not None:
+            self.frozen |= {key: value for key, value in self.now().items() if key in keys}
 
-    def counters(self) -> dict[str, Value]:
-        """The record of the opening, then that of now, then the frozen one."""
-        opening, self._opening = self._opening, None
-        return opening or self._frozen or self._channel.counters()
-
-    @property
-    def bytes(self) -> int:
-        """Payload since the channel was opened."""
-        return _bytes_of(self.counters())
+    def counters(self) -> Mapping[str, Value]:
+        """The counters that reports show: the frozen ones once there are any, else those of now."""
+        return self.now() if self.frozen is None else self.frozen
 
     @property
-    def moved(self) -> int:
-        """The same, now, whether frozen or not."""
-        return _bytes_of(self._channel.counters())
+    def payload_bytes(self) -> int:
+        """Payload that reports show, since the channel was opened."""
+        return payload_bytes(self.counters())
 
     @property
-    def stirs(self) -> bool:
-        """Whether any payload has come since the opening; to be asked before the first `counters`."""
-        return self.moved > _bytes_of(self._opening or {})
+    def moved_bytes(self) -> int:
+        """Payload until now, frozen or not."""
+        return payload_bytes(self.now())
+
+    @property
+    def has_moved(self) -> bool:
+        """True if payload has moved since the channel was opened."""
+        return self.moved_bytes > payload_bytes(self.opening)
 
 
-def _bytes_of(record: Counters) -> int:
+def payload_bytes(record: Counters) -> int:
+    """The payload in a record of counters, 0 if it has none."""
     value = record.get("bytes")
     return int(value) if isinstance(value, (int, float)) else 0

@@ -88,7 +88,7 @@ async def test_kcp_sends_a_file_and_fills_none(name: str, sent: Path, tmp_path: 
     [
         (
             {"transport": "udp", "settings": transport("udp").settings(), "block_bytes": 99},
-            "does not go over udp",
+            "udp may lose data, so it cannot carry a file",
         ),
         ({"parallel": 2}, "goes over one stream, in one direction"),
         ({"direction": Direction.BIDIRECTIONAL}, "goes over one stream, in one direction"),

@@ -160,7 +160,7 @@ class Plain(Transport):
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     both = {**transports(), "plain": Plain()}
-    for module in ("iperfpy.endpoint.server", "iperfpy.protocols.registry"):
+    for module in ("iperfpy.endpoint.served_test", "iperfpy.protocols.registry"):
         monkeypatch.setattr(f"{module}.transports", lambda: both)
 
 

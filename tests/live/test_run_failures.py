@@ -269,7 +269,7 @@ async def test_a_transport_that_cannot_open(
     sentence: str,
 ) -> None:
     known = {**transports(), "unready": Unready(error)}
-    for module in ("iperfpy.endpoint.server", "iperfpy.protocols.registry"):
+    for module in ("iperfpy.endpoint.served_test", "iperfpy.protocols.registry"):
         monkeypatch.setattr(f"{module}.transports", lambda: known)
     async with serving() as server:
         assert (await fails(kind, server.port, Plan("unready", Settings(), block_bytes=1000)))[0] == sentence

@@ -29,7 +29,7 @@ async def test_deadline() -> None:
 
 
 async def test_called_off_meanwhile_cancels_and_releases() -> None:
-    guard, released = AbortScope(), asyncio.Event()
+    scope, released = AbortScope(), asyncio.Event()
 
     async def holding() -> None:
         try:
@@ -37,40 +37,78 @@ async def test_called_off_meanwhile_cancels_and_releases() -> None:
         finally:
             released.set()
 
-    asyncio.get_running_loop().call_soon(guard.abort, PeerError("gone"))
+    asyncio.get_running_loop().call_soon(scope.abort, PeerError("gone"))
     with pytest.raises(PeerError, match="gone"):
-        await guard.wait(holding(), None, "")
+        await scope.wait(holding(), None, "")
     assert released.is_set()
 
 
 async def test_called_off_before() -> None:
-    guard = AbortScope()
-    guard.abort(PeerError("first"))
-    guard.abort(PathError("second"))
+    scope = AbortScope()
+    scope.abort(PeerError("first"))
+    scope.abort(PathError("second"))
     with pytest.raises(PeerError, match="first"):
-        await guard.wait(give(5), 1, "late")
+        await scope.wait(give(5), 1, "late")
 
 
 async def test_a_better_explanation_wins() -> None:
-    guard = AbortScope()
-    guard.abort_later(0.02, PathError("reset"))
-    guard.abort(PeerError("the server has terminated"))
+    scope = AbortScope()
+    scope.abort_later(0.02, PathError("reset"))
+    scope.abort(PeerError("the server has terminated"))
     with pytest.raises(PeerError):
-        await guard.wait(forever(), 1, "late")
-    guard.close()
+        await scope.wait(forever(), 1, "late")
+    scope.close()
 
 
 async def test_the_only_explanation_comes_in_the_end() -> None:
-    guard = AbortScope()
-    guard.abort_later(0.01, PathError("reset"))
+    scope = AbortScope()
+    scope.abort_later(0.01, PathError("reset"))
     with pytest.raises(PathError, match="reset"):
-        await guard.wait(forever(), 1, "late")
+        await scope.wait(forever(), 1, "late")
 
 
 async def test_a_doubt_is_known_until_it_is_certain() -> None:
-    guard = AbortScope()
-    assert not guard.aborting
-    guard.abort_later(0.01, PathError("reset"))
-    assert guard.aborting
+    scope = AbortScope()
+    assert not scope.aborting
+    scope.abort_later(0.01, PathError("reset"))
+    assert scope.aborting
     with pytest.raises(PathError, match="reset"):
-        await guard.wait(asyncio.get_running_loop().create_future(), None, "")
+        await scope.until_aborted()
+
+
+async def test_waiting_for_an_abort_can_be_cancelled_and_repeated() -> None:
+    scope = AbortScope()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(scope.until_aborted(), 0.01)
+    asyncio.get_running_loop().call_soon(scope.abort, PeerError("gone"))
+    with pytest.raises(PeerError, match="gone"):
+        await scope.until_aborted()
+
+
+async def test_an_abort_reaches_the_nested_scope_and_not_the_outer_one() -> None:
+    outer = AbortScope()
+    one, other = outer.nested(), outer.nested()
+    one.abort(PathError("one attempt failed"))
+    assert outer.error is None
+    assert other.error is None
+    outer.abort(PeerError("gone"))
+    with pytest.raises(PeerError, match="gone"):
+        await other.wait(forever(), 1, "late")
+    with pytest.raises(PathError, match="one attempt failed"):
+        await one.wait(forever(), 1, "late")
+
+
+async def test_a_scope_nested_in_an_aborted_one_is_aborted() -> None:
+    outer = AbortScope()
+    outer.abort(PeerError("gone"))
+    with pytest.raises(PeerError, match="gone"):
+        await outer.nested().wait(forever(), 1, "late")
+
+
+async def test_a_closed_scope_leaves_the_outer_one() -> None:
+    outer = AbortScope()
+    inner = outer.nested()
+    inner.close()
+    outer.abort(PeerError("gone"))
+    await asyncio.sleep(0)
+    assert inner.error is None

@@ -1,0 +1,92 @@
+"""A test on which both ends have agreed and whose streams are open: everything that is fixed about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from iperfpy.endpoint.control_connection import ControlConnection
+from iperfpy.plan import Direction, Plan, Role
+from iperfpy.protocols.addresses import plain
+from iperfpy.protocols.contract import SocketAddress, Stream, Transport
+from iperfpy.protocols.metrics import Side
+from iperfpy.records import ConnectedStream, RunStarted, Sink
+from iperfpy.runtime.sockets import socket_facts
+from iperfpy.traffic.open_stream import OpenStream
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedTest:
+    """The test as one end sees it. `streams` are in stream order."""
+
+    role: Role
+    plan: Plan
+    transport: Transport
+    streams: Sequence[OpenStream]
+    connection: ControlConnection
+
+    @property
+    def peer(self) -> str:
+        """Name of the other end in errors, such as "the server"."""
+        return self.connection.session.peer
+
+    @property
+    def peer_is_iperfpy(self) -> bool:
+        """True if the peer speaks the extended protocol."""
+        return self.connection.session.extended
+
+    @property
+    def peer_sides(self) -> Mapping[int, Side]:
+        """Stream id -> the end of that stream that the peer is."""
+        return {each.stream.id: Side.RECEIVER if each.stream.sends else Side.SENDER for each in self.streams}
+
+    def direction_of(self, stream: Stream) -> Direction:
+        """The direction in which the stream carries payload."""
+        return Direction.FORWARD if stream.sends == (self.role is Role.CLIENT) else Direction.REVERSE
+
+    @property
+    def directions(self) -> Mapping[int, Direction]:
+        """Stream id -> direction of its payload."""
+        return {each.stream.id: self.direction_of(each.stream) for each in self.streams}
+
+    def warnings(self) -> tuple[str, ...]:
+        """The channels' warnings, each sentence once."""
+        return tuple(dict.fromkeys(text for each in self.streams for text in each.channel.warnings()))
+
+    def announce(self, sinks: Sequence[Sink], peer: SocketAddress, tcp_mss: int | None) -> None:
+        """Tell the sinks that data is about to flow.
+
+        Parameters
+        ----------
+        peer : the other end's address, as reports show it
+        tcp_mss : maximum segment size of the control connection, bytes
+        """
+        start = RunStarted(
+            plan=self.plan,
+            transport=self.transport,
+            role=self.role,
+            peer=peer,
+            peer_is_iperfpy=self.peer_is_iperfpy,
+            cookie=self.connection.session.cookie,
+            connected=tuple(_connected(each) for each in self.streams),
+            unix_time=time.time(),
+            tcp_mss=tcp_mss,
+            warnings=self.warnings(),
+        )
+        for sink in sinks:
+            sink.start(start)
+
+
+def _connected(opened: OpenStream) -> ConnectedStream:
+    channel = opened.channel
+    facts = socket_facts(channel.fileno())
+    return ConnectedStream(
+        opened.stream,
+        channel.fileno(),
+        plain(channel.local_address),
+        plain(channel.remote_address),
+        facts.mss_bytes,
+        facts.send_buffer_bytes,
+        facts.receive_buffer_bytes,
+    )

@@ -1,0 +1,113 @@
+"""The figures of the whole test: this end's, the peer's, and the record that reports get of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from iperfpy.control.results import Results, decode_results, encode_results, omitted_counts
+from iperfpy.endpoint.agreed_test import AgreedTest
+from iperfpy.errors import InterruptError, IperfpyError
+from iperfpy.records import Row, RunEnded, Sample, ServerOutput
+from iperfpy.runtime.sockets import socket_facts
+from iperfpy.sampling.loaded_latency import latency
+from iperfpy.sampling.sums import across
+from iperfpy.traffic.transfer import Transfer
+
+
+class ClosingReport:
+    """Collects the figures of the end.
+
+    Attributes
+    ----------
+    totals : this end's samples of the whole test, one per stream; None until they are known
+    peer_overrun_us : time that a stock peer went on measuring after this end had stopped
+    """
+
+    def __init__(self, test: AgreedTest, transfer: Transfer) -> None:
+        self.totals: tuple[Sample, ...] | None = None
+        self.peer_overrun_us = 0
+        self._test = test
+        self._transfer = transfer
+        self._started_with = test.warnings()
+        self._idle_rtt_us = test.connection.round_trip_us()  # read before data flows
+        self._cpu_percent: Mapping[str, float] = {}
+        self._congestion = ""
+        self._results: Results | None = None
+
+    def stop(self) -> None:
+        """Read the figures that are of the moment at which this end stops."""
+        self._cpu_percent = self._transfer.cpu.percent()
+        self._congestion = socket_facts(self._test.streams[0].channel.fileno()).congestion
+
+    def results_document(self, server_output: ServerOutput) -> dict[str, Any]:
+        """This end's results for the peer, with the report that a client asked for."""
+        return encode_results(
+            self._test.transport,
+            self.totals or (),
+            self._cpu_percent,
+            self._congestion,
+            extended=self._test.peer_is_iperfpy,
+            server_output=server_output,
+            omitted=self._omitted(),
+        )
+
+    def take_results(self, body: Mapping[str, Any]) -> None:
+        """Take the peer's results. Raises `ProtocolError`."""
+        test = self._test
+        self._results = decode_results(body, test.transport, test.peer_sides, test.peer, self._omitted())
+
+    def record(self, error: IperfpyError | None, peer_totals: Mapping[int, Sample]) -> RunEnded:
+        """The record of the end.
+
+        Parameters
+        ----------
+        error : the error that ended the test early, or None
+        peer_totals : the peer's figures added up from its intervals, for want of its results
+        """
+        known = peer_totals if self._results is None else self._results.samples
+        rows = tuple(self._row(total, known.get(total.stream)) for total in self.totals or ())
+        results = self._results
+        return RunEnded(
+            rows=rows,
+            cpu_percent=self._cpu_of_both(),
+            interrupted=str(error or ""),
+            failed=error is not None and not isinstance(error, InterruptError),
+            extra=self._congestion_of_both(),
+            warnings=tuple(one for one in self._test.warnings() if one not in self._started_with),
+            server_output=results.server_output if results and self._test.plan.get_server_output else "",
+            latency=latency(self._idle_rtt_us, rows),
+        )
+
+    def _omitted(self) -> dict[int, dict[str, int]]:
+        """Stream id -> this end's counts of the omitted period, under the keys of the results."""
+        metrics = self._test.transport.metrics
+        return {
+            each.stream.id: omitted_counts(metrics, each.sampler.omitted) for each in self._transfer.streams
+        }
+
+    def _row(self, total: Sample, peer: Sample | None) -> Row:
+        if peer is not None and not peer.end_us:  # an iperf3 before 3.2 does not send its measured time
+            peer = replace(peer, end_us=total.end_us)
+        elif peer is not None and not self._test.peer_is_iperfpy:
+            # A stock peer measures until it hears of the end.
+            peer = replace(peer, end_us=max(1, peer.end_us - self.peer_overrun_us))
+        direction = self._test.directions[total.stream]
+        return across(Row(total.stream, total, peer, direction), self._test.transport.metrics)
+
+    def _cpu_of_both(self) -> dict[str, float]:
+        percent = dict(self._cpu_percent)
+        if self._results is not None:
+            percent |= {f"remote_{part}": value for part, value in self._results.cpu_percent.items()}
+        return percent
+
+    def _congestion_of_both(self) -> dict[str, Any]:
+        """The congestion control of both ends, under iperf3's keys, as far as it is known."""
+        receives = all(not each.stream.sends for each in self._test.streams)
+        own, other = ("receiver", "sender") if receives else ("sender", "receiver")
+        used = {
+            f"{own}_tcp_congestion": self._congestion,
+            f"{other}_tcp_congestion": self._results.congestion if self._results else "",
+        }
+        return {key: value for key, value in used.items() if value}

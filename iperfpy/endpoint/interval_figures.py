@@ -1,0 +1,71 @@
+"""The figures of an interval, exchanged between two iperfpy while data flows.
+
+Each end sends one document per interval, numbered from 0. The other end checks that it comes at a plausible
+pace, and treats a long silence as the loss of the peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from iperfpy.control.results import Stats, decode_stats, encode_stats
+from iperfpy.control.session import Send
+from iperfpy.endpoint.control_connection import ControlConnection
+from iperfpy.errors import LateError, ProtocolError
+from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.metrics import Side
+from iperfpy.records import Sample
+
+EXTRA_DOCUMENTS = 20
+SHORTEST_INTERVAL_US = 100_000
+"""A peer sends at most one document per `SHORTEST_INTERVAL_US`, and `EXTRA_DOCUMENTS` beyond that, because
+several may be delayed and then arrive together."""
+
+
+class IntervalFigures:
+    """Sends this end's figures and receives the peer's.
+
+    Parameters
+    ----------
+    peer_sides : stream id -> the end of that stream that the peer is
+    started_us : time from which the peer may have sent figures
+    """
+
+    def __init__(
+        self,
+        connection: ControlConnection,
+        transport: Transport,
+        peer_sides: Mapping[int, Side],
+        started_us: int,
+    ) -> None:
+        self._connection = connection
+        self._transport = transport
+        self._peer_sides = peer_sides
+        self._started_us = self._received_us = started_us
+        self._sent = self._received = 0
+
+    def send(self, samples: Sequence[Sample]) -> None:
+        """Send the samples of one interval, if the peer is iperfpy and the test runs."""
+        session = self._connection.session
+        if session.extended and self._connection.can(Send.STATS):
+            self._connection.send(Send.STATS, encode_stats(self._sent, samples, finished=False))
+            self._sent += 1
+
+    def receive(self, document: Mapping[str, Any], now_us: int) -> Stats:
+        """The peer's figures of one interval. Raises `ProtocolError`."""
+        peer = self._connection.session.peer
+        stats = decode_stats(document, self._transport, self._peer_sides, peer)
+        allowed = EXTRA_DOCUMENTS + (now_us - self._started_us) // SHORTEST_INTERVAL_US
+        if stats.sequence != self._received or stats.sequence > allowed:
+            raise ProtocolError(f"{peer} sent interval figures out of turn")
+        self._received += 1
+        self._received_us = now_us
+        return stats
+
+    def check_silence(self, now_us: int, interval_us: int, limit_s: float) -> None:
+        """Raise `LateError` if an iperfpy has sent no figures for `limit_s` beyond two intervals."""
+        session = self._connection.session
+        silent_s = (now_us - self._received_us - 2 * interval_us) / 1e6
+        if session.extended and interval_us and silent_s > limit_s:
+            raise LateError(f"{session.peer} has said nothing for {silent_s:.0f} s")

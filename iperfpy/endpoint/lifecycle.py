@@ -1,0 +1,113 @@
+"""The steps of a running test, and the only order in which they may be taken.
+
+    client    START  STOP  [COUNT_LATE]  SEND_RESULTS  TAKE_RESULTS  CONCLUDE
+    server    START  STOP  TAKE_RESULTS  [SHOW_OUTPUT]  SEND_RESULTS  CONCLUDE
+    any       FAIL   at any time after START, and nothing after it
+
+The orders differ because the client says that the test is over and sends its results first. COUNT_LATE
+belongs to a client of an iperfpy server only: a stock one does not say when it has stopped. STOP may be
+repeated, because the end of the time and an error may come together.
+
+The tables are checked at run time. A step out of order is a fault of this program and raises RuntimeError.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from iperfpy.plan import Role
+
+
+class Stage(enum.Enum):
+    """The state of a running test."""
+
+    READY = "data does not flow yet"
+    RUNNING = "data flows"
+    STOPPED = "this end has stopped counting"
+    COUNTED = "late arrivals are counted"
+    INFORMED = "the peer's results are known"
+    SENT = "this end's results are sent"
+    EXCHANGED = "both ends know both results"
+    OVER = "the sinks know the end"
+
+
+class Step(enum.Enum):
+    """An input of the table: a verb of `RunningTest`."""
+
+    START = "start"
+    STOP = "stop"
+    COUNT_LATE = "count_late"
+    TAKE_RESULTS = "take_results"
+    SHOW_OUTPUT = "show_output"
+    SEND_RESULTS = "results"
+    CONCLUDE = "conclude"
+    FAIL = "fail"
+
+
+Table = Mapping[Stage, Mapping[Step, Stage]]
+
+
+def _table(steps: Mapping[Stage, Mapping[Step, Stage]]) -> Table:
+    """The steps, and those that are allowed at every stage once data flows."""
+    started = [stage for stage in Stage if stage not in (Stage.READY, Stage.OVER)]
+    anywhere: dict[Stage, dict[Step, Stage]] = {
+        stage: {Step.FAIL: Stage.OVER, Step.STOP: stage} for stage in started
+    }
+    anywhere[Stage.OVER] = {Step.STOP: Stage.OVER, Step.FAIL: Stage.OVER}
+    return {stage: {**anywhere.get(stage, {}), **steps.get(stage, {})} for stage in Stage}
+
+
+CLIENT = _table(
+    {
+        Stage.READY: {Step.START: Stage.RUNNING},
+        Stage.RUNNING: {Step.STOP: Stage.STOPPED},
+        Stage.STOPPED: {Step.COUNT_LATE: Stage.COUNTED},
+        Stage.COUNTED: {Step.SEND_RESULTS: Stage.SENT},
+        Stage.SENT: {Step.TAKE_RESULTS: Stage.EXCHANGED},
+        Stage.EXCHANGED: {Step.CONCLUDE: Stage.OVER},
+    }
+)
+CLIENT_OF_STOCK = _table(
+    {
+        Stage.READY: {Step.START: Stage.RUNNING},
+        Stage.RUNNING: {Step.STOP: Stage.STOPPED},
+        Stage.STOPPED: {Step.SEND_RESULTS: Stage.SENT},
+        Stage.SENT: {Step.TAKE_RESULTS: Stage.EXCHANGED},
+        Stage.EXCHANGED: {Step.CONCLUDE: Stage.OVER},
+    }
+)
+SERVER = _table(
+    {
+        Stage.READY: {Step.START: Stage.RUNNING},
+        Stage.RUNNING: {Step.STOP: Stage.STOPPED},
+        Stage.STOPPED: {Step.TAKE_RESULTS: Stage.INFORMED},
+        Stage.INFORMED: {Step.SHOW_OUTPUT: Stage.INFORMED, Step.SEND_RESULTS: Stage.EXCHANGED},
+        Stage.EXCHANGED: {Step.CONCLUDE: Stage.OVER},
+    }
+)
+
+TABLES: Mapping[tuple[Role, bool], Table] = {
+    (Role.CLIENT, True): CLIENT,
+    (Role.CLIENT, False): CLIENT_OF_STOCK,
+    (Role.SERVER, True): SERVER,
+    (Role.SERVER, False): SERVER,
+}
+"""(role of this end, True if the peer is iperfpy) -> table."""
+
+
+class Lifecycle:
+    """The stage of one test."""
+
+    def __init__(self, role: Role, *, peer_is_iperfpy: bool) -> None:
+        self.stage = Stage.READY
+        self._table = TABLES[role, peer_is_iperfpy]
+
+    def take(self, step: Step) -> Stage:
+        """Go on by this step, and return the stage before it. Raises `RuntimeError` if it is out of order."""
+        before = self.stage
+        following = self._table[before].get(step)
+        if following is None:
+            raise RuntimeError(f"{step.value} is out of order while {before.value}")
+        self.stage = following
+        return before

@@ -1,0 +1,338 @@
+"""One client at the server, from its cookie to its end; its failure is its own.
+
+    greet       HELLO to an iperfpy, then PARAM_EXCHANGE
+    agree       parameters, user name and password, limits; then the data streams
+    measure     until the client says TEST_END
+    exchange    results both ways, DISPLAY_RESULTS, IPERF_DONE
+
+`ServerContext` is the part of the server that a test needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from iperfpy.control.authentication import check_token, private_key, users_of
+from iperfpy.control.framing import State
+from iperfpy.control.parameters import Request, clean, decode_parameters, encode_hello
+from iperfpy.control.session import Send, server_session
+from iperfpy.endpoint.acceptor import Acceptor
+from iperfpy.endpoint.agreed_test import AgreedTest
+from iperfpy.endpoint.control_connection import ControlConnection
+from iperfpy.endpoint.running_test import RunningTest
+from iperfpy.endpoint.streams import make_streams
+from iperfpy.error_numbers import ErrorNumber
+from iperfpy.errors import (
+    InterruptError,
+    IperfpyError,
+    KeyFileError,
+    LateError,
+    PathError,
+    PlanError,
+    ProtocolError,
+    from_transport,
+)
+from iperfpy.options import ServerOptions
+from iperfpy.plan import Plan, Role
+from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.errors import TransportError
+from iperfpy.protocols.registry import transports
+from iperfpy.records import ServerOutputSink, Sink
+from iperfpy.runtime.abort_scope import AbortScope
+from iperfpy.runtime.deadlines import Deadlines
+from iperfpy.runtime.event_loop import now_us
+from iperfpy.runtime.socket_options import keep_alive, mark_descriptor, prepare
+from iperfpy.runtime.sockets import segment_size, set_no_delay
+from iperfpy.runtime.transport_ports import NetworkServerPort, SharedListeners
+from iperfpy.traffic.ending import EndEvent
+from iperfpy.traffic.file_payload import check_file, with_file
+from iperfpy.traffic.open_stream import OpenStream
+
+log = logging.getLogger(__name__)
+
+
+class ServerContext(Protocol):
+    """What a test needs of the server that runs it."""
+
+    @property
+    def options(self) -> ServerOptions:
+        """The server's options."""
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """Limits of the waits."""
+
+    @property
+    def acceptor(self) -> Acceptor:
+        """The owner of the listening socket, which hands over data connections."""
+
+    @property
+    def shared(self) -> SharedListeners:
+        """The listeners that all tests share."""
+
+    @property
+    def make_sinks(self) -> Callable[[], Sequence[Sink]]:
+        """Makes the reports of one test."""
+
+    @property
+    def make_server_output(self) -> Callable[[], ServerOutputSink] | None:
+        """Makes the report for a client that asks for the server's."""
+
+    def check_admission(self, plan: Plan) -> None:
+        """Raise `PlanError` if the server runs no such test, or none now."""
+
+    def apply_affinity(self) -> None:
+        """Run on the processors that the clients of admitted tests ask for. Raises `PlanError`."""
+
+    def opening_lock(self, host: str) -> asyncio.Lock:
+        """Held while a test of that host opens streams that only their source address identifies."""
+
+
+class ServedTest:
+    """The state of one client.
+
+    Attributes
+    ----------
+    plan : the test, once it was admitted
+    ends_us : its planned end, if it has one
+    was_measured : True once it has ended well
+    """
+
+    def __init__(self, host: ServerContext, sock: socket.socket, address: SocketAddress, cookie: str) -> None:
+        self.scope = AbortScope()
+        self.cookie = cookie
+        self.plan: Plan | None = None
+        self.ends_us: int | None = None
+        self.was_measured = False
+        self._host = host
+        self._deadlines = host.deadlines
+        self._address = address
+        self._sinks: Sequence[Sink] = ()
+        self._output: ServerOutputSink | None = None
+        self._test: RunningTest | None = None
+        self._opened: list[OpenStream] = []
+        set_no_delay(sock)
+        keep_alive(sock, host.options.sockets)
+        self._tcp_mss = segment_size(sock)
+        self._connection = ControlConnection(sock, server_session(cookie), self.scope)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Payload so far, both directions together."""
+        return sum(each.snapshots.moved_bytes for each in self._opened)
+
+    async def serve(self) -> None:
+        """Run the whole test. Its errors go to the client and to the sinks."""
+        try:
+            self._connection.start()
+            await self._run()
+            self.was_measured = True
+        except IperfpyError as error:
+            log.info("%s: %s", self._address[0], error)
+            await self._tell_client(error)
+            self._tell_sinks(error)
+        except Exception:  # a fault of this program: the client is told, and the server logs it
+            await self._tell_client(IperfpyError("the server failed for a fault of its own"))
+            raise
+        finally:
+            await self._close()
+
+    async def _run(self) -> None:
+        connection = self._connection
+        request = await self._agree()
+        sinks = self._make_sinks(request.plan)
+        test = AgreedTest(Role.SERVER, request.plan, request.transport, self._opened, connection)
+        connection.send(Send.TEST_START)
+        test.announce(sinks, self._address, self._tcp_mss)
+        connection.send(Send.TEST_RUNNING)
+        self._test = RunningTest(test, now_us(), self.scope, self._deadlines, sinks)
+        self._test.start()
+        await self._measure(self._test, request.plan)
+        await self._exchange(self._test)
+
+    # -- agree
+
+    async def _agree(self) -> Request:
+        """Get the parameters, check them, and open the data streams."""
+        connection = self._connection
+        if connection.session.extended:
+            connection.send(Send.HELLO, encode_hello(transports(), self._own_udp_ports()))
+        connection.send(Send.PARAM_EXCHANGE)
+        body = await connection.document(self._deadlines.reply_s, "its parameters")
+        self._authorize(body)
+        request = decode_parameters(body, transports(), self._host.options.interval_us)
+        if self._host.options.file:
+            check_file(request.plan, request.transport)
+        self._admit(request.plan)
+        connection.session.allow_streams(request.plan.stream_count)
+        await self._open_streams(request)
+        return request
+
+    def _own_udp_ports(self) -> dict[str, int]:
+        """The UDP ports of transports that do not share the server's, by name; none for built-in ones."""
+        wanted = partial(prepare, options=self._host.options.sockets)
+        return self._host.shared.own_udp_ports(transports().values(), self._host.acceptor.local, wanted)
+
+    def _authorize(self, body: Mapping[str, Any]) -> None:
+        """Raise `PlanError` unless the client proves that it may use this server."""
+        wanted = self._host.options.authorization
+        if wanted is None:
+            return
+        try:
+            users = users_of(Path(wanted.users_path).read_text())
+        except (OSError, ValueError, KeyFileError) as error:
+            log.error("cannot read the users in %s: %s", wanted.users_path, error)
+            users = {}
+        try:
+            key = private_key(wanted.private_key_pem)
+        except KeyFileError as error:
+            log.error("the private key %s", error)
+            text = "this server cannot read passwords: its own key is unusable"
+            raise PlanError(text, ErrorNumber.AUTHENTICATION) from error
+        token, now_s = body.get("authtoken"), int(time.time())
+        user = check_token(token, key, users, now_s, wanted.skew_s, pkcs1=wanted.pkcs1)
+        log.info("%s is %s", self._address[0], clean(user))
+
+    def _admit(self, plan: Plan) -> None:
+        """Raise `PlanError` if the server does not run this test; from here on it counts as running."""
+        self._host.check_admission(plan)
+        self.plan = plan
+        self._host.apply_affinity()
+        if plan.duration_us:
+            self.ends_us = now_us() + plan.duration_us + plan.omit_us
+
+    async def _open_streams(self, request: Request) -> None:
+        """Be ready for the streams, then tell the client to open them.
+
+        The datagrams of a stock client name no test. So of one host, or of one NAT, one such test at a time
+        opens its streams.
+        """
+        host, seconds = self._host, self._deadlines.streams_s * max(1, request.plan.stream_count // 8)
+        async with contextlib.AsyncExitStack() as stack:
+            if request.transport.datagrams and not request.convs:
+                try:
+                    async with asyncio.timeout(2 * seconds):  # the test that holds the lock has `seconds`
+                        await stack.enter_async_context(host.opening_lock(self._address[0]))
+                except TimeoutError as error:
+                    text = "timed out waiting for another client from the same host to open its streams"
+                    raise LateError(text) from error
+            queue = host.acceptor.expect(self.cookie, request.plan.stream_count)
+            wanted = partial(prepare, options=host.options.sockets)
+            port = NetworkServerPort(
+                host.acceptor.local, self._address, queue, host.shared, wanted, request.plan.transport
+            )
+            accepting = asyncio.create_task(self._accept_all(request, port))
+            # One iteration of the loop lets the transport announce its first session before the client acts.
+            await asyncio.sleep(0)
+            if not accepting.done():
+                self._connection.send(Send.CREATE_STREAMS)
+            try:
+                late = f"the client did not open its data streams within {seconds:g} s"
+                await self.scope.wait(accepting, seconds, late)
+            except TransportError as error:
+                raise from_transport(error) from error
+
+    async def _accept_all(self, request: Request, port: NetworkServerPort) -> None:
+        settings = request.plan.settings
+        for stream in make_streams(request.plan, request.convs, role=Role.SERVER):
+            try:
+                channel = await request.transport.accept(stream, settings, port)
+            except OSError as error:
+                raise PathError(f"stream {stream.id}: {error.strerror or error}") from error
+            # Kept at once: an error below must not leave a channel that nobody closes.
+            self._opened.append(OpenStream.of(stream, channel))
+            self._opened[-1] = with_file(self._opened[-1], self._host.options.file)
+            mark_descriptor(channel.fileno(), request.plan)
+
+    def _make_sinks(self, plan: Plan) -> Sequence[Sink]:
+        """This server's own reports, and the one that the client asked for."""
+        self._sinks = self._host.make_sinks()
+        if plan.get_server_output and self._host.make_server_output is not None:
+            self._output = self._host.make_server_output()
+            return (*self._sinks, self._output)
+        return self._sinks
+
+    # -- measure and exchange
+
+    async def _measure(self, test: RunningTest, plan: Plan) -> None:
+        """Wait for the end of the test, which may have stopped counting before TEST_END."""
+        for event in test.rule.events:
+            if event is EndEvent.TEST_END:
+                await self._connection.signal(self._longest_s(plan), State.TEST_END)
+            else:
+                await self.scope.wait(test.happened(event), None, "")
+        test.stop()
+
+    def _longest_s(self, plan: Plan) -> float | None:
+        """Time limit for TEST_END, after which the client has forgotten this test."""
+        if not plan.duration_us:
+            return None
+        return (plan.duration_us + plan.omit_us) / 1e6 + self._deadlines.grace_s
+
+    async def _exchange(self, test: RunningTest) -> None:
+        connection, deadlines = self._connection, self._deadlines
+        connection.send(Send.EXCHANGE_RESULTS)
+        test.take_results(await connection.document(deadlines.results_s, "its results"))
+        # Not before: until it has seen EXCHANGE_RESULTS, an iperf3 that receives takes a reset for a failure.
+        await test.close_streams()
+        output = test.show_output(self._output) if self._output is not None else ""
+        connection.send(Send.RESULTS, test.results(output))
+        connection.send(Send.DISPLAY_RESULTS)
+        await connection.signal(deadlines.results_s, State.IPERF_DONE)
+        test.conclude()
+
+    # -- the end
+
+    async def _tell_client(self, error: IperfpyError) -> None:
+        connection = self._connection
+        if self._test is not None:
+            self._test.stop()
+        if isinstance(error, InterruptError) and connection.can(Send.SERVER_TERMINATE):
+            connection.send(Send.SERVER_TERMINATE)
+        elif connection.can(Send.FAILURE):
+            connection.send(Send.FAILURE, {"text": str(error), "i_errno": int(error_number(error))})
+        else:
+            return
+        await connection.flush_within(self._deadlines.farewell_s)
+        if self._test is not None and not connection.session.extended:
+            # An iperf3 whose data connection breaks before it has read the reason gives that as the reason.
+            await asyncio.sleep(self._deadlines.verdict_s)
+
+    def _tell_sinks(self, error: IperfpyError) -> None:
+        if self._test is not None:
+            self._test.fail(error)
+            return
+        for sink in self._sinks:
+            sink.error(str(error))
+
+    async def _close(self) -> None:
+        self.scope.close()
+        self._host.acceptor.forget(self.cookie)
+        if self._test is not None:
+            await self._test.close_streams()
+        for each in self._opened:
+            await each.close()
+        self._connection.close()
+        for sink in self._sinks:
+            sink.close()
+
+
+def error_number(error: IperfpyError) -> int:
+    """iperf3's number for an error at this server."""
+    if isinstance(error, PlanError):
+        return error.i_errno
+    numbers = {
+        ProtocolError: ErrorNumber.MESSAGE,
+        LateError: ErrorNumber.NO_DATA,
+        PathError: ErrorNumber.READ_STREAM,
+    }
+    known = (number for kind, number in numbers.items() if isinstance(error, kind))
+    return next(known, ErrorNumber.SET_UP_STREAM)

@@ -1,0 +1,65 @@
+"""The measured time of one end: where it begins and, above all, where it ends.
+
+A sender's time ends when this end learns that the test is over. A receiver's time ends earlier if nothing
+arrived in the last part of it: the message that the test is over may have been delayed, and waiting for it is
+no part of what the path carried.
+"""
+
+from __future__ import annotations
+
+from iperfpy.plan import Plan
+from iperfpy.traffic.ending import EndRule
+from iperfpy.traffic.progress_watch import ProgressWatch
+from iperfpy.traffic.schedule import Schedule
+
+
+class CountingTime:
+    """Decides when this end has stopped counting.
+
+    Attributes
+    ----------
+    schedule : ends of the intervals
+    only_receives : True if this end sends on no stream
+    ticked_us : time of the last tick; the measured time ends no earlier
+    ended_us : time at which counting stopped, None before
+    """
+
+    def __init__(self, plan: Plan, rule: EndRule, started_us: int, *, only_receives: bool) -> None:
+        self.schedule = Schedule(
+            started_us, plan.interval_us, plan.omit_us, plan.duration_us if rule.knows_end else 0
+        )
+        self.only_receives = only_receives
+        self.ticked_us = started_us
+        self.ended_us: int | None = None
+        self._duration_us = plan.duration_us
+        self._stops_by_clock = rule.stops_by_clock
+
+    def begin(self, now_us: int) -> None:
+        """The first data has arrived: count time from here."""
+        self.ticked_us = now_us
+        self.schedule.begin(now_us)
+
+    @property
+    def tick_due_us(self) -> int | None:
+        """Time of the next tick, None if none follows before the end."""
+        return self.schedule.next_us if self.ended_us is None else None
+
+    @property
+    def stops_us(self) -> int | None:
+        """Time at which this end stops counting by itself, None if it waits for an event."""
+        if not self._stops_by_clock or self.schedule.omitting or self.ended_us is not None:
+            return None
+        return self._planned_end_us
+
+    def end(self, now_us: int, progress: ProgressWatch, total_bytes: int) -> None:
+        """This end learnt that the test is over. `total_bytes`: all payload until now."""
+        self.ended_us = now_us
+        # Data that arrived since the last check moves the end up to now.
+        idle = total_bytes == progress.moved_bytes and total_bytes > 0
+        if self.only_receives and idle:
+            self.ended_us = min(now_us, max(progress.moved_us, self._planned_end_us, self.ticked_us))
+
+    @property
+    def _planned_end_us(self) -> int:
+        """Planned end of the present period; its beginning if only an amount ends it."""
+        return self.schedule.started_us + self._duration_us

@@ -1,0 +1,127 @@
+"""The end of a test: which event ends it, at which end, for which kind of test. Pure tables.
+
+Client and server never decide alike: the client watches the clock, or the payload, and says TEST_END; the
+server waits for that message. Three things make the tables longer than that:
+
+- Payload may still be on its way when TEST_END arrives. A server that receives a fixed amount (-n, -k)
+  waits until nothing more arrives; one that receives for a fixed time (-t) does not count the late part.
+- TEST_END itself may be lost and come seconds late. So a server that only receives for a fixed time stops
+  counting by its own clock.
+- A stock iperf3 that receives reads whole blocks until it has seen EXCHANGE_RESULTS: half a block would
+  leave it waiting for ever. So a server goes on sending to it, uncounted, after the end.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from iperfpy.plan import Direction, EndCondition, Plan, Role
+
+
+class EndEvent(enum.Enum):
+    """An event that one end waits for before it stops counting."""
+
+    TIME_OVER = "the planned time is over"
+    ALL_SENT = "all payload was sent and acknowledged"
+    ALL_RECEIVED = "all payload was received"
+    TEST_END = "the client said that the test is over"
+    SETTLED = "no more payload arrives"
+    ABORT = "the user stops the test"
+
+
+_CLIENT, _SERVER = Role
+_TIME, _AMOUNT, _INTERRUPT = EndCondition
+_FORWARD, _REVERSE, _BIDIRECTIONAL = Direction
+
+END: Mapping[tuple[Role, EndCondition, Direction], tuple[EndEvent, ...]] = {
+    (_CLIENT, _TIME, _FORWARD): (EndEvent.TIME_OVER,),
+    (_CLIENT, _TIME, _REVERSE): (EndEvent.TIME_OVER,),
+    (_CLIENT, _TIME, _BIDIRECTIONAL): (EndEvent.TIME_OVER,),
+    (_CLIENT, _AMOUNT, _FORWARD): (EndEvent.ALL_SENT,),
+    (_CLIENT, _AMOUNT, _REVERSE): (EndEvent.ALL_RECEIVED,),
+    (_CLIENT, _AMOUNT, _BIDIRECTIONAL): (EndEvent.ALL_SENT, EndEvent.ALL_RECEIVED),
+    (_CLIENT, _INTERRUPT, _FORWARD): (EndEvent.ABORT,),
+    (_CLIENT, _INTERRUPT, _REVERSE): (EndEvent.ABORT,),
+    (_CLIENT, _INTERRUPT, _BIDIRECTIONAL): (EndEvent.ABORT,),
+    (_SERVER, _TIME, _FORWARD): (EndEvent.TEST_END,),
+    (_SERVER, _TIME, _REVERSE): (EndEvent.TEST_END,),
+    (_SERVER, _TIME, _BIDIRECTIONAL): (EndEvent.TEST_END,),
+    (_SERVER, _AMOUNT, _FORWARD): (EndEvent.TEST_END, EndEvent.SETTLED),
+    (_SERVER, _AMOUNT, _REVERSE): (EndEvent.TEST_END,),
+    (_SERVER, _AMOUNT, _BIDIRECTIONAL): (EndEvent.TEST_END, EndEvent.SETTLED),
+    (_SERVER, _INTERRUPT, _FORWARD): (EndEvent.TEST_END,),
+    (_SERVER, _INTERRUPT, _REVERSE): (EndEvent.TEST_END,),
+    (_SERVER, _INTERRUPT, _BIDIRECTIONAL): (EndEvent.TEST_END,),
+}
+"""(role of this end, condition of the plan, direction) -> events to wait for, one after the other."""
+
+STOPS_BY_CLOCK = frozenset({(_SERVER, _TIME, _FORWARD)})
+"""Keys of `END` in which this end stops counting at the planned time, should TEST_END come later."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRule:
+    """The part of an end that depends on the program at the other end.
+
+    Parameters
+    ----------
+    limits_senders : this end's senders stop by themselves when the amount (-n, -k) is sent
+    stops_senders : this end's senders stop at the end of the test, not only when streams are closed
+    lets_peer_read : before TEST_END, wait for the peer to read what it has acknowledged: a stock server
+        closes its data sockets on TEST_END without reading what has arrived
+    counts_late : after the end, count again what arrived meanwhile, for figures that compare both ends
+    """
+
+    limits_senders: bool
+    stops_senders: bool
+    lets_peer_read: bool
+    counts_late: bool
+
+
+PEER: Mapping[tuple[Role, bool], PeerRule] = {
+    (_CLIENT, True): PeerRule(True, stops_senders=True, lets_peer_read=False, counts_late=True),
+    (_CLIENT, False): PeerRule(True, stops_senders=True, lets_peer_read=True, counts_late=False),
+    (_SERVER, True): PeerRule(True, stops_senders=True, lets_peer_read=False, counts_late=False),
+    (_SERVER, False): PeerRule(False, stops_senders=False, lets_peer_read=False, counts_late=False),
+}
+"""(role of this end, True if the peer is iperfpy) -> rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndRule:
+    """How one end of one test ends; made by `EndRule.of`.
+
+    Parameters
+    ----------
+    events : to wait for, one after the other, before this end stops counting
+    knows_end : the planned end is this end's to decide, so intervals are laid out before it
+    stops_by_clock : this end stops counting at the planned time by itself
+    limits_senders, stops_senders, lets_peer_read, counts_late : see `PeerRule`
+    """
+
+    events: tuple[EndEvent, ...]
+    knows_end: bool
+    stops_by_clock: bool
+    limits_senders: bool
+    stops_senders: bool
+    lets_peer_read: bool
+    counts_late: bool
+
+    @classmethod
+    def of(cls, role: Role, plan: Plan, *, peer_is_iperfpy: bool) -> EndRule:
+        """The rule for this end of the test."""
+        key, peer = (role, plan.ends_by, plan.direction), PEER[role, peer_is_iperfpy]
+        is_client = role is Role.CLIENT
+        fixed_amount_sent = plan.ends_by is EndCondition.AMOUNT and plan.direction is not Direction.REVERSE
+        return cls(
+            events=END[key],
+            knows_end=is_client,
+            stops_by_clock=key in STOPS_BY_CLOCK,
+            # With an omitted period a server does not know when the measured one begins at the client.
+            limits_senders=peer.limits_senders and (is_client or not plan.omit_us),
+            stops_senders=peer.stops_senders,
+            lets_peer_read=peer.lets_peer_read and fixed_amount_sent,
+            counts_late=peer.counts_late and plan.direction is not Direction.FORWARD,
+        )

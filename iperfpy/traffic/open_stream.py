@@ -1,0 +1,73 @@
+"""Streams whose channels are open, before and while they are measured."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from io import FileIO
+
+from iperfpy.protocols.contract import Channel, Stream
+from iperfpy.protocols.metrics import Side
+from iperfpy.runtime.event_loop import now_us
+from iperfpy.traffic.counter_snapshots import CounterSnapshots
+
+FIRST_DATA_POLL_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """A stream with its open channel, and the channel's counters since then.
+
+    `file` is read by the sender, or filled by the receiver (-F).
+    """
+
+    stream: Stream
+    channel: Channel
+    snapshots: CounterSnapshots
+    file: FileIO | None = None
+
+    @classmethod
+    def of(cls, stream: Stream, channel: Channel) -> OpenStream:
+        """The stream over a channel that has just been opened."""
+        return cls(stream, channel, CounterSnapshots(channel))
+
+    @property
+    def side(self) -> Side:
+        """The end of the stream that this program is."""
+        return Side.SENDER if self.stream.sends else Side.RECEIVER
+
+    async def close(self) -> None:
+        """Close the channel and the file."""
+        await self.channel.close()
+        if self.file is not None:
+            self.file.close()
+
+
+async def first_arrival_us(streams: Sequence[OpenStream], limit_s: float) -> int | None:
+    """The time of the first payload on streams that are not measured yet, to a millisecond.
+
+    None: none came within `limit_s`. The message that the test runs can be lost and come after the data, so
+    a receiver watches for both.
+    """
+    receiving = [each.snapshots for each in streams if not each.stream.sends]
+    arrived = await becomes_true(
+        lambda: any(snapshots.has_moved for snapshots in receiving), round(limit_s * 1e6)
+    )
+    return first_data_us(each.channel for each in streams) if arrived else None
+
+
+def first_data_us(channels: Iterable[Channel]) -> int:
+    """The time at which data that is here arrived: as the channels recorded it, else now."""
+    recorded = [channel.first_data_us for channel in channels if channel.first_data_us is not None]
+    return min(recorded, default=now_us())
+
+
+async def becomes_true(condition: Callable[[], bool], limit_us: int) -> bool:
+    """Poll the condition every millisecond; False if it is still false after `limit_us`."""
+    give_up_us = now_us() + limit_us
+    while not condition():
+        if now_us() >= give_up_us:
+            return False
+        await asyncio.sleep(FIRST_DATA_POLL_S)
+    return True

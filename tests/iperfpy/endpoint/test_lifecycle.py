@@ -1,0 +1,86 @@
+"""The order of a running test's steps: every stage is crossed with every step."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from iperfpy.endpoint.lifecycle import CLIENT, CLIENT_OF_STOCK, SERVER, Lifecycle, Stage, Step, Table
+from iperfpy.plan import Role
+
+ORDERS = {
+    (Role.CLIENT, True): [
+        *(Step.START, Step.STOP, Step.COUNT_LATE),
+        *(Step.SEND_RESULTS, Step.TAKE_RESULTS, Step.CONCLUDE),
+    ],
+    (Role.CLIENT, False): [
+        *(Step.START, Step.STOP, Step.SEND_RESULTS, Step.TAKE_RESULTS, Step.CONCLUDE),
+    ],
+    (Role.SERVER, True): [
+        *(Step.START, Step.STOP, Step.TAKE_RESULTS),
+        *(Step.SHOW_OUTPUT, Step.SEND_RESULTS, Step.CONCLUDE),
+    ],
+    (Role.SERVER, False): [
+        *(Step.START, Step.STOP, Step.TAKE_RESULTS, Step.SEND_RESULTS, Step.CONCLUDE),
+    ],
+}
+ENDS = list(product(Role, (True, False)))
+
+
+@pytest.mark.parametrize(("role", "extended"), ENDS)
+def test_the_whole_order_is_allowed(role: Role, extended: bool) -> None:
+    lifecycle = Lifecycle(role, peer_is_iperfpy=extended)
+    for step in ORDERS[role, extended]:
+        lifecycle.take(step)
+    assert lifecycle.stage is Stage.OVER
+
+
+@pytest.mark.parametrize(("role", "extended"), ENDS)
+def test_no_step_can_be_left_out(role: Role, extended: bool) -> None:
+    """But the server's report, which only some clients ask for."""
+    order = ORDERS[role, extended]
+    for left_out in range(len(order) - 1):
+        if order[left_out] is Step.SHOW_OUTPUT:
+            continue
+        lifecycle = Lifecycle(role, peer_is_iperfpy=extended)
+        for step in order[:left_out]:
+            lifecycle.take(step)
+        with pytest.raises(RuntimeError, match="out of order"):
+            lifecycle.take(order[left_out + 1])
+
+
+@pytest.mark.parametrize(("role", "extended"), ENDS)
+def test_a_test_can_fail_at_every_stage_and_nothing_follows(role: Role, extended: bool) -> None:
+    order = ORDERS[role, extended]
+    for length in range(1, len(order)):
+        lifecycle = Lifecycle(role, peer_is_iperfpy=extended)
+        for step in order[:length]:
+            lifecycle.take(step)
+        lifecycle.take(Step.STOP)
+        assert lifecycle.take(Step.FAIL) is not Stage.OVER
+        assert lifecycle.take(Step.FAIL) is Stage.OVER
+        for step in set(Step) - {Step.STOP, Step.FAIL}:
+            with pytest.raises(RuntimeError, match="out of order"):
+                lifecycle.take(step)
+
+
+@pytest.mark.parametrize("table", [CLIENT, CLIENT_OF_STOCK, SERVER])
+def test_every_stage_leads_to_the_end(table: Table) -> None:
+    """From every stage that can be reached, CONCLUDE can be reached."""
+    reached, ahead = {Stage.READY}, [Stage.READY]
+    while ahead:
+        for following in table[ahead.pop()].values():
+            if following not in reached:
+                reached.add(following)
+                ahead.append(following)
+    before_the_end = {stage for stage, steps in table.items() if Step.CONCLUDE in steps}
+    assert before_the_end == {Stage.EXCHANGED}
+    assert Stage.OVER in reached
+
+
+def test_stopping_twice_stops_once() -> None:
+    lifecycle = Lifecycle(Role.SERVER, peer_is_iperfpy=True)
+    lifecycle.take(Step.START)
+    assert lifecycle.take(Step.STOP) is Stage.RUNNING
+    assert lifecycle.take(Step.STOP) is Stage.STOPPED

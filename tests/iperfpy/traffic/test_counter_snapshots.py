@@ -1,0 +1,56 @@
+"""Snapshots of a channel's counters."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from iperfpy.protocols.contract import Channel
+from iperfpy.traffic.counter_snapshots import CounterSnapshots
+
+
+class Counting:
+    """The counters of a channel."""
+
+    def __init__(self, **counters: int) -> None:
+        self.record: dict[str, Any] = counters
+
+    def counters(self) -> dict[str, Any]:
+        return dict(self.record)
+
+
+def snapshots_of(channel: Counting) -> CounterSnapshots:
+    return CounterSnapshots(cast("Channel", channel))
+
+
+def test_the_opening_stays_and_now_goes_on() -> None:
+    channel = Counting(bytes=5)
+    snapshots = snapshots_of(channel)
+    assert not snapshots.has_moved
+    channel.record["bytes"] = 9
+    assert snapshots.opening["bytes"] == 5
+    assert snapshots.now()["bytes"] == snapshots.counters()["bytes"] == snapshots.payload_bytes == 9
+    assert snapshots.has_moved
+
+
+def test_reports_show_the_frozen_counters() -> None:
+    channel = Counting(bytes=5, lost=1)
+    snapshots = snapshots_of(channel)
+    snapshots.freeze()
+    channel.record |= {"bytes": 9, "lost": 3}
+    assert snapshots.counters() == {"bytes": 5, "lost": 1}
+    assert (snapshots.payload_bytes, snapshots.moved_bytes) == (5, 9)
+
+
+def test_some_frozen_counters_can_be_refreshed() -> None:
+    channel = Counting(bytes=5, lost=1)
+    snapshots = snapshots_of(channel)
+    snapshots.refresh({"lost"})
+    assert snapshots.frozen is None
+    snapshots.freeze()
+    channel.record |= {"bytes": 9, "lost": 3}
+    snapshots.refresh({"lost"})
+    assert snapshots.counters() == {"bytes": 5, "lost": 3}
+
+
+def test_a_channel_without_payload_counts_as_none() -> None:
+    assert snapshots_of(Counting()).payload_bytes == 0

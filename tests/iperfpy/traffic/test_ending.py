@@ -1,0 +1,90 @@
+"""The tables of a test's end: complete, and consistent with what each end can know."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from iperfpy.plan import Direction, EndCondition, Plan, Role
+from iperfpy.protocols.settings import Settings
+from iperfpy.traffic.ending import END, PEER, STOPS_BY_CLOCK, EndEvent, EndRule
+
+CASES = list(product(Role, EndCondition, Direction))
+PLANS: dict[EndCondition, dict[str, Any]] = {
+    EndCondition.TIME: {"duration_us": 1_000_000},
+    EndCondition.AMOUNT: {"duration_us": 0, "total_bytes": 1000},
+    EndCondition.INTERRUPT: {"duration_us": 0},
+}
+
+
+def plan_of(condition: EndCondition, direction: Direction, omit_us: int = 0) -> Plan:
+    return Plan("any", Settings(), direction, omit_us=omit_us, **PLANS[condition])
+
+
+def rule(
+    role: Role, condition: EndCondition, direction: Direction, *, stock: bool = False, omit_us: int = 0
+) -> EndRule:
+    return EndRule.of(role, plan_of(condition, direction, omit_us), peer_is_iperfpy=not stock)
+
+
+def test_the_tables_have_every_case_and_no_other() -> None:
+    assert set(END) == set(CASES)
+    assert set(PEER) == set(product(Role, (True, False)))
+    assert set(CASES) >= STOPS_BY_CLOCK
+
+
+@pytest.mark.parametrize(("condition", "direction"), list(product(EndCondition, Direction)))
+def test_the_client_decides_and_the_server_waits_for_it(
+    condition: EndCondition, direction: Direction
+) -> None:
+    client = END[Role.CLIENT, condition, direction]
+    server = END[Role.SERVER, condition, direction]
+    assert EndEvent.TEST_END not in client
+    assert server[0] is EndEvent.TEST_END
+    assert plan_of(condition, direction).ends_by is condition
+    assert rule(Role.CLIENT, condition, direction).knows_end
+    assert not rule(Role.SERVER, condition, direction).knows_end
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_an_amount_ends_where_it_is_received(direction: Direction) -> None:
+    server_receives = direction is not Direction.REVERSE
+    assert (EndEvent.SETTLED in END[Role.SERVER, EndCondition.AMOUNT, direction]) is server_receives
+    client = END[Role.CLIENT, EndCondition.AMOUNT, direction]
+    assert (EndEvent.ALL_SENT in client) is (direction is not Direction.REVERSE)
+    assert (EndEvent.ALL_RECEIVED in client) is (direction is not Direction.FORWARD)
+
+
+@pytest.mark.parametrize(("role", "condition", "direction"), CASES)
+def test_only_a_server_that_only_receives_stops_by_its_clock(
+    role: Role, condition: EndCondition, direction: Direction
+) -> None:
+    expected = (role, condition, direction) == (Role.SERVER, EndCondition.TIME, Direction.FORWARD)
+    assert rule(role, condition, direction).stops_by_clock is expected
+
+
+def test_a_server_goes_on_sending_to_a_stock_client_without_limit() -> None:
+    stock = rule(Role.SERVER, EndCondition.AMOUNT, Direction.REVERSE, stock=True)
+    assert (stock.stops_senders, stock.limits_senders) == (False, False)
+    ours = rule(Role.SERVER, EndCondition.AMOUNT, Direction.REVERSE)
+    assert (ours.stops_senders, ours.limits_senders) == (True, True)
+    assert not rule(Role.SERVER, EndCondition.AMOUNT, Direction.REVERSE, omit_us=1).limits_senders
+    assert rule(Role.CLIENT, EndCondition.AMOUNT, Direction.FORWARD, omit_us=1).limits_senders
+
+
+@pytest.mark.parametrize(("condition", "direction"), list(product(EndCondition, Direction)))
+def test_a_stock_server_gets_time_to_read_an_amount(condition: EndCondition, direction: Direction) -> None:
+    sends_amount = condition is EndCondition.AMOUNT and direction is not Direction.REVERSE
+    assert rule(Role.CLIENT, condition, direction, stock=True).lets_peer_read is sends_amount
+    assert not rule(Role.CLIENT, condition, direction).lets_peer_read
+    assert not rule(Role.SERVER, condition, direction, stock=True).lets_peer_read
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_only_a_client_that_receives_from_an_iperfpy_counts_late_arrivals(direction: Direction) -> None:
+    receives = direction is not Direction.FORWARD
+    assert rule(Role.CLIENT, EndCondition.TIME, direction).counts_late is receives
+    assert not rule(Role.CLIENT, EndCondition.TIME, direction, stock=True).counts_late
+    assert not rule(Role.SERVER, EndCondition.TIME, direction).counts_late
