@@ -11,7 +11,8 @@ that `import iperfpy` costs next to nothing and needs neither numpy nor rich.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # type checkers take it for True; importing `typing` takes longer than the rest
 
 if TYPE_CHECKING:
     from iperfpy.api import LiveTest, measure, measure_async, serve, serve_async, watch
