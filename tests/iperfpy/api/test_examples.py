@@ -1,4 +1,4 @@
-"""The examples run as they stand, and docs/python-api.md shows them and every public name."""
+"""The examples run as they stand, the guides show them, and docs/python-api.md has every public name."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from iperfpy.measure_keywords import MeasureKeywords, ServeKeywords
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAGE = (ROOT / "docs" / "python-api.md").read_text()
+GUIDES = PAGE + (ROOT / "docs" / "simulator.md").read_text()
 
 SHOWN = {
     "measure_one": r"\d+ Mbit/s, \d\.\d\d % sent again\nRTT of each interval, us: \[.*\]\n",
+    "simulate_congestion_control": (
+        r"random loss 0%: \d+\.\d Mb/s, \d\.\d\d% dropped, \d+ ms in the queue\n"
+        r"random loss 1%: \d\.\d Mb/s, 0\.\d\d% dropped, \d+ ms in the queue\n"
+    ),
     "two_at_once": r"kcp-bbr forward: \d+ Mbit/s\ntcp reverse: \d+ Mbit/s\n",
     "watch_intervals": r"(.* s +\d+\.\d Mbit/s\n)+\d+ intervals; ten million bytes have been carried\n",
 }
@@ -46,9 +51,9 @@ def test_an_example_runs(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_the_page_shows_an_example_as_it_is(path: Path) -> None:
+def test_a_guide_shows_an_example_as_it_is(path: Path) -> None:
     code = path.read_text().partition('"""\n\n')[2]
-    assert f"```python\n{code}```" in PAGE
+    assert f"```python\n{code}```" in GUIDES
 
 
 @pytest.mark.parametrize("name", sorted({*iperfpy.__all__} - {"__version__"}))
