@@ -6,6 +6,7 @@ own Sample + the peer's Sample (over the control channel) --> Row --> every Sink
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -205,3 +206,17 @@ class ServerOutputSink(Sink, Protocol):
 
     def output(self) -> ServerOutput:
         """The report so far."""
+
+
+def finite(value: Any) -> Any:
+    """Copy a JSON value with null for NaN and infinities.
+
+    JSON cannot hold them, and a peer, a kernel or a plug-in may have measured them; null means not available.
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value

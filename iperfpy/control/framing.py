@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
 from iperfpy.errors import ProtocolError
+from iperfpy.records import finite
 
 COOKIE_BYTES = 37
 COOKIE_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -128,8 +129,8 @@ def encode_state(state: State) -> bytes:
 
 
 def encode_document(body: Mapping[str, Any]) -> bytes:
-    """Length and compact JSON. A float that JSON has not becomes null."""
-    text = json.dumps(_finite(body), separators=(",", ":"), allow_nan=False).encode()
+    """The length, and the document as compact JSON. NaN and infinities become null."""
+    text = json.dumps(finite(body), separators=(",", ":"), allow_nan=False).encode()
     return struct.pack(">I", len(text)) + text
 
 
@@ -301,14 +302,3 @@ def _finite_number(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is out of range")
     return number
-
-
-def _finite(value: Any) -> Any:
-    """`value` without infinities and NaNs, which JSON cannot say: null means not available."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

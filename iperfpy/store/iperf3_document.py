@@ -19,7 +19,7 @@ from iperfpy.plan import Direction, Role
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Unit, Value
-from iperfpy.records import ConnectedStream, Row, RunEnded, RunStarted, Sample
+from iperfpy.records import ConnectedStream, Row, RunEnded, RunStarted, Sample, finite
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
 
@@ -83,7 +83,7 @@ def server_output_of(end: RunEnded) -> Json:
     if not output:
         return {}
     return (
-        {"server_output_text": output} if isinstance(output, str) else {"server_output_json": clean(output)}
+        {"server_output_text": output} if isinstance(output, str) else {"server_output_json": finite(output)}
     )
 
 
@@ -119,7 +119,8 @@ def start_object(start: RunStarted) -> Json:
         "server_cpu": plan.server_cpu,
         "warnings": list(start.warnings),
     }
-    return clean(entry)
+    result: Json = finite(entry)
+    return result
 
 
 def interval_object(start: RunStarted, rows: Sequence[Row]) -> Json:
@@ -128,7 +129,8 @@ def interval_object(start: RunStarted, rows: Sequence[Row]) -> Json:
     entry: Json = {"streams": [_stream_interval(start, row) for row in rows]}
     for group in by_direction(rows):
         entry["sum" + _suffix(start, group[0])] = _interval_entry(start, total(group, metrics), {})
-    return clean(entry)
+    result: Json = finite(entry)
+    return result
 
 
 def end_object(start: RunStarted, end: RunEnded) -> Json:
@@ -148,22 +150,8 @@ def end_object(start: RunStarted, end: RunEnded) -> Json:
     entry.update(end.extra)
     if end.warnings:
         entry["warnings"] = list(end.warnings)
-    return clean(entry)
-
-
-def clean(record: Mapping[str, Any]) -> Json:
-    """Copy a record with null for NaN and infinities, which JSON cannot hold and a peer may have sent."""
-    return {str(key): _clean(item) for key, item in record.items()}
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return clean(value)
-    if isinstance(value, (list, tuple)):
-        return [_clean(item) for item in value]
-    return value
+    result: Json = finite(entry)
+    return result
 
 
 def host_of(address: SocketAddress) -> str:
