@@ -112,7 +112,6 @@ KNOWN: dict[str, set[str]] = {
         "iperfpy.protocols.udp.channel.UdpChannel",
     },
     "attributes": {
-        "iperfpy.protocols.kcp.channel.KcpChannel",
         "iperfpy.protocols.udp.channel.UdpChannel",
     },
 }

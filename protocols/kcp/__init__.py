@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.kcp.kcp_metrics import BBR_METRICS, METRICS
-from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
+from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
 from iperfpy.protocols.settings import Settings
 
 
@@ -17,7 +17,7 @@ class _KcpTransport(Transport):
 
     def block_bytes(self, settings: Settings) -> int:
         """Two runs of full segments: a block that ends within a segment costs the next one a copy."""
-        assert isinstance(settings, (KcpSettings, KcpBbrSettings))
+        assert isinstance(settings, SharedSettings)
         run = min(64, 65_507 // settings.mtu)
         return 2 * run * (settings.mtu - 24)
 

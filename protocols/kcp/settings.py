@@ -1,13 +1,14 @@
-"""The knobs of KCP, under the names that its users know."""
+"""The settings of both KCP transports, under the names that KCP's users know."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from iperfpy.protocols.settings import Settings, option
 
 MAX_WINDOW = 65_535
+"""Segments: the window field has 16 bits."""
 
 
 class Tuning(NamedTuple):
@@ -28,22 +29,39 @@ MODES = {
 """The presets that kcptun made known."""
 
 
-@dataclass(frozen=True, slots=True)
-class KcpSettings(Settings):
-    """Stock KCP. The four tunings follow `mode` where they are not given."""
-
-    sndwnd: int = option(
-        2048, help="send window, segments", aliases=("-sw",), minimum=1, maximum=MAX_WINDOW, unit="segments"
-    )
-    rcvwnd: int = option(
-        2048,
-        help="receive window, segments",
-        aliases=("-rw",),
-        minimum=1,
+def _window(default: int, minimum: int, name: str, alias: str) -> Any:
+    return option(
+        default,
+        help=f"{name} window, segments",
+        aliases=(alias,),
+        minimum=minimum,
         maximum=MAX_WINDOW,
         unit="segments",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SharedSettings(Settings):
+    """The settings of both transports: stock KCP's windows unless a subclass has others."""
+
+    sndwnd: int = _window(2048, 1, "send", "-sw")
+    rcvwnd: int = _window(2048, 1, "receive", "-rw")
     mtu: int = option(1400, help="UDP payload bytes per datagram", minimum=64, maximum=65_507)
+    socket_buffer: int | None = option(
+        None,
+        help="socket buffers, bytes",
+        flags=("-w", "--window"),
+        minimum=1,
+        maximum=512 << 20,
+        unit="bytes",
+    )
+    push: bool = option(False, help="send segments that are not full at once", flags=("-N", "--no-delay"))
+
+
+@dataclass(frozen=True, slots=True)
+class KcpSettings(SharedSettings):
+    """Stock KCP. Those of the four tunings that are not given follow `mode`."""
+
     mode: str = option("fast3", help="preset of the tunings", choices=tuple(MODES))
     nodelay: int | None = option(None, help="1: shorter timeouts, slower backoff", minimum=0, maximum=1)
     interval: int | None = option(
@@ -59,15 +77,6 @@ class KcpSettings(Settings):
     nc: int | None = option(None, help="1: no congestion control", aliases=("-nc",), minimum=0, maximum=1)
     ack_delay: bool = option(False, help="acknowledge at ticks only, as stock KCP does")
     write_delay: bool = option(False, help="send at ticks only, as stock KCP does")
-    socket_buffer: int | None = option(
-        None,
-        help="socket buffers, bytes",
-        flags=("-w", "--window"),
-        minimum=1,
-        maximum=512 << 20,
-        unit="bytes",
-    )
-    push: bool = option(False, help="send segments that are not full at once", flags=("-N", "--no-delay"))
 
     @property
     def tuning(self) -> Tuning:
@@ -82,32 +91,8 @@ class KcpSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class KcpBbrSettings(Settings):
+class KcpBbrSettings(SharedSettings):
     """KCP with time-ordered recovery and BBR. Windows grow as the path needs, as far as the format goes."""
 
-    sndwnd: int = option(
-        MAX_WINDOW,
-        help="send window, segments",
-        aliases=("-sw",),
-        minimum=16,
-        maximum=MAX_WINDOW,
-        unit="segments",
-    )
-    rcvwnd: int = option(
-        MAX_WINDOW,
-        help="receive window, segments",
-        aliases=("-rw",),
-        minimum=16,
-        maximum=MAX_WINDOW,
-        unit="segments",
-    )
-    mtu: int = option(1400, help="UDP payload bytes per datagram", minimum=64, maximum=65_507)
-    socket_buffer: int | None = option(
-        None,
-        help="socket buffers, bytes",
-        flags=("-w", "--window"),
-        minimum=1,
-        maximum=512 << 20,
-        unit="bytes",
-    )
-    push: bool = option(False, help="send segments that are not full at once", flags=("-N", "--no-delay"))
+    sndwnd: int = _window(MAX_WINDOW, 16, "send", "-sw")
+    rcvwnd: int = _window(MAX_WINDOW, 16, "receive", "-rw")

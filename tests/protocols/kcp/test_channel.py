@@ -13,7 +13,8 @@ from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.peer_path import OnBatch, OnDrained
 from iperfpy.protocols.kcp import channel as kcp_channel
 from iperfpy.protocols.kcp import profiles
-from iperfpy.protocols.kcp.channel import BYTES_PER_WAKE, KcpChannel
+from iperfpy.protocols.kcp.channel import KcpChannel
+from iperfpy.protocols.kcp.load_feeder import BYTES_PER_WAKE
 from iperfpy.protocols.kcp.settings import KcpSettings
 
 CONV, MTU = 7, 1400
@@ -88,6 +89,7 @@ async def path(monkeypatch: pytest.MonkeyPatch) -> NotedPath:
 @pytest.fixture
 async def channel(path: NotedPath) -> AsyncIterator[KcpChannel]:
     channel = KcpChannel(profiles.stock(CONV, SETTINGS), path, SETTINGS, sends=True)
+    channel.start()
     sending = asyncio.create_task(channel.send(Endless()))
     await path.turn()
     yield channel

@@ -6,12 +6,12 @@ import pytest
 
 from iperfpy.protocols.congestion.congestion_control import CongestionControl
 from iperfpy.protocols.kcp import KcpBbr
-from iperfpy.protocols.kcp.channel import window_warning
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.kcp_metrics import METRICS, congestion_record, record
 from iperfpy.protocols.kcp.profiles import stock, with_bbr
 from iperfpy.protocols.kcp.sender_limits import SenderLimit, SenderLimits
 from iperfpy.protocols.kcp.settings import MAX_WINDOW, KcpBbrSettings, KcpSettings
+from iperfpy.protocols.kcp.stream_warnings import window_warning
 from iperfpy.protocols.simulator import Bulk, Paced, Path, Simulation, bdp_bytes
 from iperfpy.protocols.simulator.application import Application
 from tests.protocols.kcp.ends import Fixed, Half
