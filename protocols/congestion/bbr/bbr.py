@@ -17,9 +17,11 @@ The order of the steps matters, since each uses the results of the steps above i
       |    |  min_rtt.end_round          the least RTT of the round, and if the queue was empty in it
       |    |  full_pipe.end_round        in probing phases: has the bandwidth stopped growing?
       |    |  _update_congestion_signals
-      |    |    |  response.end_round       compares with the loss floor of before
-      |    |    |  loss_floor.update        all losses of the round are counted by now
-      |    |    |  undo                     bounds and reductions that the new loss floor explains
+      |    |    |  response.end_round       the losses of the round
+      |    |    |  in STARTUP               loss_floor.startup: rounds that may turn out to be below capacity
+      |    |    |  in CRUISE                loss_floor.scatter, response.on_cruise_round
+      |    |    |  loss_floor.update        the steps above have used the loss floor of the last round
+      |    |    |  _undo_explained          bounds and reductions that the new loss floor explains
       |    |    |  response.recent_excess   the rest is congestion: leave STARTUP, or reduce
       |    |  max_bandwidth.advance      once per cycle, in DOWN
       |    |  max_bandwidth.end_round, samples.end_round

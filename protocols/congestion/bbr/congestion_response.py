@@ -48,13 +48,14 @@ UNPROVEN_FACTOR = 1.2
 """Factor by which UP may exceed the rate at which losses without a queue ended an earlier UP, until a whole
 CRUISE has shown that the path carries it: a policer's token bucket lets any rate through for a while."""
 MIN_REDUCTION = 0.02
-"""Share by which less must have been sent before it can be said that a reduction did not help."""
+"""Share by which less must have been sent before the effect of a reduction can be evaluated."""
 RESOLVE_RTTS = 1 / 4
 """Losses are evaluated again once a segment is acknowledged that left this many round trips after a change of
 rate. Recovery waits an eighth of a round trip for a reordered segment, and longer on a path that reorders, so
 all segments sent before the change are resolved by then."""
 WORSENED_ERRORS = 2.0
-"""Standard errors by which losses exceed those that caused a reduction when it was made too early."""
+"""Standard errors by which the losses after a reduction must exceed those before it to show that it was made
+too early, before all of the loss was seen."""
 
 
 class CruiseLosses:
@@ -108,8 +109,8 @@ class StandingQueueLosses:
 class CongestionResponse:
     """Evaluates losses and lowers the bandwidth estimate.
 
-    On every ACK and at every end of a round it is called after `min_rtt`, `loss_floor` and `max_bandwidth`
-    have been updated, since it compares the losses with their present values.
+    `min_rtt` and `max_bandwidth` must have taken an ACK before it comes here, since losses are compared with
+    their present values. bbr.py shows the order.
     """
 
     def __init__(self, min_rtt: MinRtt, loss_floor: LossFloor, max_bandwidth: MaxBandwidth) -> None:
