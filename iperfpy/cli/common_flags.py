@@ -14,6 +14,7 @@ import click
 from iperfpy.cli import value_types as values
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, size
 from iperfpy.control.plan_limits import LIMITS, SECOND_US, SHORTEST_INTERVAL_US
+from iperfpy.plan import Role
 from iperfpy.protocols.units import RATE_LETTERS
 
 BOTH, SERVER, CLIENT = "Server or client", "Server", "Client"
@@ -47,7 +48,7 @@ def base_flags(
     ----------
     known_transports : the choices of --proto
     chosen_by : transport -> flags that select it
-    unusable : transport -> the error for a user who asks for it
+    unusable : transport -> the error for a user's choice of it
     """
     return [
         *_server_flags(),
@@ -64,7 +65,9 @@ def chooser(transport: str) -> str:
     return f"choose_{transport}".replace("-", "_")
 
 
-def _flag(heading: str, role: str, names: Sequence[str], help: str, kind: Any, **more: Any) -> click.Option:
+def _flag(
+    heading: str, role: Role | None, names: Sequence[str], help: str, kind: Any, **more: Any
+) -> click.Option:
     if kind is None:
         return Flag(heading, names, help, role=role, is_flag=True, **more)
     return Flag(heading, names, help, role=role, type=kind, **more)
@@ -72,7 +75,7 @@ def _flag(heading: str, role: str, names: Sequence[str], help: str, kind: Any, *
 
 def _server_flags() -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
-        return _flag(SERVER, "server", names, help, kind, **more)
+        return _flag(SERVER, Role.SERVER, names, help, kind, **more)
 
     return [
         flag(["server", "-s", "--server"], "run as server"),
@@ -110,7 +113,7 @@ def _client_flags(
     known: Sequence[str], chosen_by: Mapping[str, Sequence[str]], unusable: Mapping[str, str]
 ) -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
-        return _flag(CLIENT, "client", names, help, kind, **more)
+        return _flag(CLIENT, Role.CLIENT, names, help, kind, **more)
 
     transport = Parsed("NAME", values.transport_name(known, unusable), known)
     # Each name with its first flag ("udp or -u"): the help of --proto is the list of transports.
@@ -156,7 +159,7 @@ def _client_flags(
 
 def _network_flags() -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
-        return _flag(NETWORK, "client", names, help, kind, **more)
+        return _flag(NETWORK, Role.CLIENT, names, help, kind, **more)
 
     # All of these are the client's: the server learns TOS and the pacing from the parameters of the test.
     return [
@@ -201,7 +204,7 @@ def _network_flags() -> list[click.Option]:
 
 def _shared_flags() -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
-        return _flag(BOTH, "", names, help, kind, **more)
+        return _flag(BOTH, None, names, help, kind, **more)
 
     # -A, -B and --bind-dev concern the end that has them; a client's `-A N,M` also asks the server.
     return [
@@ -252,30 +255,38 @@ def _shared_flags() -> list[click.Option]:
 
 
 def _password_flags() -> list[click.Option]:
-    def flag(role: str, names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+    def flag(
+        role: Role | None, names: Sequence[str], help: str, kind: Any = None, **more: Any
+    ) -> click.Option:
         return _flag(PASSWORD, role, names, help, kind, **more)
 
     return [
         flag(
-            "client",
+            Role.CLIENT,
             ["username", "--username"],
             "user name; the password is prompted for",
             Parsed("NAME", str),
             rare=True,
         ),
-        flag("client", ["public_key", "--rsa-public-key-path"], "the server's public key", FILE, rare=True),
         flag(
-            "server", ["private_key", "--rsa-private-key-path"], "the server's private key", FILE, rare=True
+            Role.CLIENT, ["public_key", "--rsa-public-key-path"], "the server's public key", FILE, rare=True
         ),
         flag(
-            "server",
+            Role.SERVER,
+            ["private_key", "--rsa-private-key-path"],
+            "the server's private key",
+            FILE,
+            rare=True,
+        ),
+        flag(
+            Role.SERVER,
             ["users", "--authorized-users-path"],
             "a file of lines NAME,SHA256({NAME}PASSWORD)",
             FILE,
             rare=True,
         ),
         flag(
-            "server",
+            Role.SERVER,
             ["skew", "--time-skew-threshold"],
             "allowed clock difference, seconds [10]",
             Parsed("SEC", integer("a time", 1, 86_400)),
@@ -283,7 +294,7 @@ def _password_flags() -> list[click.Option]:
             rare=True,
         ),
         flag(
-            "",
+            None,
             ["pkcs1", "--use-pkcs1-padding"],
             "PKCS #1 v1.5 padding instead of OAEP, as in iperf3 before 3.17",
             rare=True,
@@ -293,7 +304,7 @@ def _password_flags() -> list[click.Option]:
 
 def _output_flags() -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
-        return _flag(OUTPUT, "", names, help, kind, **more)
+        return _flag(OUTPUT, None, names, help, kind, **more)
 
     # A value in brackets may be left out: click then takes `flag_value`.
     letter = Parsed("LETTER", values.one_of("a unit", RATE_LETTERS), RATE_LETTERS)

@@ -12,6 +12,7 @@ from iperfpy.cli.common_flags import chooser
 from iperfpy.cli.transport_flags import SharedFlag
 from iperfpy.cli.value_types import Flag
 from iperfpy.errors import ParameterError
+from iperfpy.plan import Role
 from iperfpy.protocols.contract import Transport
 
 
@@ -61,10 +62,10 @@ class ParsedOptions:
         """True if the user typed the option, False if the value is its default."""
         return self._context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
-    def typed_flags(self, role: str) -> list[str]:
+    def typed_flags(self, role: Role) -> list[str]:
         """The flags of one role that were typed, as the help shows them."""
         return [
             option.opts[0]
             for option in self.command.params
-            if isinstance(option, Flag) and option.role == role and self.typed(option.name or "")
+            if isinstance(option, Flag) and option.role is role and self.typed(option.name or "")
         ]

@@ -18,7 +18,7 @@ from iperfpy.options import (
     ServerOptions,
     SocketOptions,
 )
-from iperfpy.plan import Direction, Plan
+from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.errors import SettingsError
 
 
@@ -150,16 +150,17 @@ def _check_role(parsed: ParsedOptions) -> None:
         raise ParameterError("cannot be both a server (-s) and a client (-c)")
     if not parsed["server"] and not parsed["client"]:
         raise ParameterError("must either be a client (-c) or a server (-s)")
-    role = "client" if parsed["server"] else "server"
-    foreign = parsed.typed_flags(role)
+    other = Role.CLIENT if parsed["server"] else Role.SERVER
+    foreign = parsed.typed_flags(other)
     if foreign:
-        raise ParameterError(f"{foreign[0]} is a {role} option: {_OTHER[role]}")
+        raise ParameterError(f"{foreign[0]} is a {other.value} option: {_FOREIGN[other]}")
 
 
-_OTHER = {
-    "client": "a server (-s) learns everything about a test from its client",
-    "server": "it does not go with a client (-c)",
+_FOREIGN = {
+    Role.CLIENT: "the clients of a server (-s) describe the tests",
+    Role.SERVER: "a client (-c) does not have it",
 }
+"""Role -> the reason why the other role has none of its options."""
 
 
 def _check_combination(parsed: ParsedOptions) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from iperfpy.cli.value_types import Flag, Parsed
+from iperfpy.plan import Role
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.settings import Setting, Settings, setting_fields
@@ -117,9 +118,11 @@ def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
     if one.kind is bool:
         if shared.off:
             names[-1] += f"/{shared.off}"
-        return Flag(heading, names, help, role="client", transports=owners, is_flag=True, default=None)
+        return Flag(heading, names, help, role=Role.CLIENT, transports=owners, is_flag=True, default=None)
     setting = Parsed("setting", str, one.option.choices)
-    return Flag(heading, names, help, role="client", transports=owners, type=setting, metavar=_metavar(one))
+    return Flag(
+        heading, names, help, role=Role.CLIENT, transports=owners, type=setting, metavar=_metavar(one)
+    )
 
 
 def _metavar(one: Setting) -> str:

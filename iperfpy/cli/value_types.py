@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iperfpy.control.plan_limits import LIMITS, SECOND_US
+from iperfpy.plan import Role
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.registry import unknown_transport
 from iperfpy.protocols.units import parse_duration_us, parse_rate, parse_rate_and_burst, parse_size
@@ -56,7 +57,7 @@ class Flag(click.Option):
 
     Parameters
     ----------
-    role : "client" or "server" if only that role has the option, or empty
+    role : the only role that has the option; None: both have it
     rare : True if the short help only names it
     transports : the names of the transports that have it as a setting
     """
@@ -67,7 +68,7 @@ class Flag(click.Option):
         names: Sequence[str],
         help: str,
         *,
-        role: str = "",
+        role: Role | None = None,
         rare: bool = False,
         transports: Sequence[str] = (),
         **attributes: Any,
@@ -151,7 +152,7 @@ def named(what: str) -> Callable[[str], str]:
 
 
 def transport_name(known: Sequence[str], unusable: Mapping[str, str]) -> Callable[[str], str]:
-    """A parser for the name of a transport. `unusable`: name -> the error for a user who asks for it."""
+    """A parser for the name of a transport. `unusable`: name -> the error for a user's choice of it."""
 
     def parse(text: str) -> str:
         if text in unusable:
