@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[1] / "example_transport"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "tests" / "example_transport"
+GUIDE = (ROOT / "docs" / "writing-a-transport.md").read_text()
 pytestmark = pytest.mark.live
 
 
@@ -34,6 +37,18 @@ class Machine:
             capture_output=True,
             text=True,
             timeout=deadline_s,
+            check=False,
+        )
+
+    def python(self, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Run Python in `folder`, which has nothing of this project's settings."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=self.environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
             check=False,
         )
 
@@ -56,7 +71,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Machine:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    path = os.pathsep.join(filter(None, [str(target), os.environ.get("PYTHONPATH", "")]))
+    # The checkout under test comes before an installed iperfpy, whichever folder a test runs in.
+    path = os.pathsep.join(filter(None, [str(target), str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return Machine({**os.environ, "PYTHONPATH": path})
 
 
@@ -126,6 +142,40 @@ def test_it_is_among_the_choices(installed: Machine) -> None:
     unknown = installed.iperfpy("-c", "127.0.0.1", "--proto", "nonsense")
     assert unknown.returncode != 0
     assert "echo" in unknown.stderr
+
+
+def test_the_kit_prints_a_line_per_check(installed: Machine, tmp_path: Path) -> None:
+    kit = ["-m", "iperfpy.protocols.testing", "iperfpy_echo:Echo"]
+    done = installed.python(*kit, "--setting", "chunk=4096", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *lines, total = done.stdout.splitlines()
+    assert lines
+    assert all(line.startswith("holds  ") for line in lines)
+    assert total == f"{len(lines)} of {len(lines)} checks hold"
+    assert total in GUIDE
+
+
+def test_the_kit_needs_no_pytest(installed: Machine, tmp_path: Path) -> None:
+    (tmp_path / "pytest.py").write_text("raise ImportError('there is no pytest here')\n")
+    done = installed.python("-m", "iperfpy.protocols.testing", "iperfpy_echo:Echo", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_tests_of_the_guide_run_without_options_and_plugins(installed: Machine, tmp_path: Path) -> None:
+    tests = next(code for code in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if "CHECKS" in code)
+    (tmp_path / "test_echo.py").write_text(tests)
+    plain = {**installed.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = Machine(plain).python("-m", "pytest", "-q", "test_echo.py", folder=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^\d\d passed", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_the_guide_shows_the_package_as_it_is() -> None:
+    declaration = (EXAMPLE / "iperfpy_echo" / "__init__.py").read_text()
+    assert f"```python\n{declaration}```" in GUIDE
+    entry_point = re.search(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+    assert entry_point is not None
+    assert entry_point[1] in (EXAMPLE / "pyproject.toml").read_text()
 
 
 def test_its_setting_is_checked_before_anything_else(installed: Machine) -> None:

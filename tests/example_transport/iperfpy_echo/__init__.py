@@ -1,7 +1,8 @@
-"""`--proto echo`: an asyncio stream whose receiver answers every chunk with the count so far.
+"""`--proto echo`: a TCP stream whose receiver answers every read with its count of bytes.
 
-All that a transport needs, in the smallest form: settings that become flags (`--echo-chunk`), metrics that
-become columns (Chunks), and a channel at each end. This module only declares; `channel` does the work.
+The declaration of a transport: settings become flags (`--echo-chunk`), metrics become columns (Chunks), and
+`connect` and `accept` open the channel of each end. The channel is imported when the first one is opened, so
+that `iperfpy --help` stays quick.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ class EchoSettings(Settings):
 
 
 class Echo(Transport):
-    """A stream over the program's own TCP connection."""
+    """A stream over the TCP connection that the program provides."""
 
     name = "echo"
-    summary = "example plug-in: an asyncio stream with echoed counts"
+    summary = "example plug-in: a TCP stream with echoed counts"
     prefix = "echo"
     settings = EchoSettings
     metrics = (
         Metric("chunks", "Chunks written", title="Chunks"),
-        Metric("echoes", "Counts that came back"),
-        Metric("unechoed_bytes", "Written and not echoed yet", Unit.BYTES, Kind.GAUGE),
-        Metric("reads", "Reads that gave something", side=Side.RECEIVER),
+        Metric("echoes", "Echoed counts received"),
+        Metric("unechoed_bytes", "Bytes written and not echoed yet", Unit.BYTES, Kind.GAUGE),
+        Metric("reads", "Reads that returned data", side=Side.RECEIVER),
     )
 
     def block_bytes(self, settings: Settings) -> int:

@@ -1,4 +1,4 @@
-"""One echo stream at one end.
+"""One end of an echo stream.
 
 sender -> receiver   payload, written a chunk at a time
 receiver -> sender   u64 big endian after each read: payload bytes received so far
@@ -31,17 +31,18 @@ class EchoChannel(Channel):
         self._writer = writer
         self._chunk = chunk
         self._closed = asyncio.Event()
-        self._echoed = asyncio.Event()  # something came back, or nothing will any more
-        self._listening: asyncio.Task[None] | None = None
+        self._echoed = asyncio.Event()  # an echo arrived, or the peer closed the stream
+        self._reading_echoes: asyncio.Task[None] | None = None  # at the sender only
         self._written = self._received = self._confirmed = 0
         self._chunks = self._echoes = self._reads = 0
 
     @classmethod
     async def over(cls, sock: socket.socket, chunk: int, *, sends: bool) -> Self:
+        """Take over a connected socket; the task of a sender that reads echoes starts here."""
         reader, writer = await asyncio.open_connection(sock=sock)
         channel = cls(sock, reader, writer, chunk)
         if sends:
-            channel._listening = asyncio.get_running_loop().create_task(channel._listen())
+            channel._reading_echoes = asyncio.get_running_loop().create_task(channel._read_echoes())
         return channel
 
     def fileno(self) -> int:
@@ -56,7 +57,7 @@ class EchoChannel(Channel):
         return self._remote
 
     def counters(self) -> dict[str, Value]:
-        if self._listening is None:
+        if self._reading_echoes is None:
             return {"bytes": self._received, "reads": self._reads}
         return {
             "bytes": self._confirmed,
@@ -71,6 +72,7 @@ class EchoChannel(Channel):
             if wait_us < 0:
                 return
             if wait_us:
+                # A plain sleep would delay `close` until the load's pause is over.
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._closed.wait(), wait_us / 1e6)
                 continue
@@ -85,12 +87,13 @@ class EchoChannel(Channel):
             try:
                 await self._writer.drain()
             except ConnectionError as error:
+                # After `close` the connection is aborted, and this is the expected end.
                 if not self._closed.is_set():
                     raise PeerError("the peer closed the echo stream") from error
             if self._closed.is_set():
                 return
 
-    async def _listen(self) -> None:
+    async def _read_echoes(self) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 (self._confirmed,) = _COUNT.unpack(await self._reader.readexactly(_COUNT.size))
@@ -108,7 +111,7 @@ class EchoChannel(Channel):
 
     async def drain(self) -> None:
         while self._confirmed < self._written and not self._closed.is_set():
-            if self._listening is not None and self._listening.done():
+            if self._reading_echoes is not None and self._reading_echoes.done():
                 raise PeerError("the peer closed the echo stream before it had echoed everything")
             self._echoed.clear()
             await self._echoed.wait()
@@ -120,5 +123,5 @@ class EchoChannel(Channel):
         self._writer.transport.abort()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
-        if self._listening is not None:
-            await self._listening
+        if self._reading_echoes is not None:
+            await self._reading_echoes
