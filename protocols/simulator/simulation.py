@@ -70,7 +70,7 @@ class Host:
         for batch in arrived:
             self.endpoint.receive(batch, now_us)
         busy = bool(arrived)
-        # A transmission may make room for the application, whose data may then leave at once.
+        # A transmission may make room for the application, and its data may then leave at once.
         while True:
             written = self.application.feed(now_us)
             batches = self.endpoint.transmit(now_us)
@@ -188,12 +188,12 @@ class Simulation:
         """Advance the clock to `until_us`, inclusive, running every event on the way."""
         events = self._events
         while events and events[0][0] <= until_us:
-            time_us, _, version, what = heapq.heappop(events)
-            if not isinstance(what, int):
+            time_us, _, version, due = heapq.heappop(events)
+            if not isinstance(due, int):
                 self.now_us = int(time_us)
-                what(self.now_us)
-            elif version == self._versions[what]:  # an older event of this host was replaced
-                self._wake(what, ceil(time_us))
+                due(self.now_us)
+            elif version == self._versions[due]:  # an older event of this host was replaced
+                self._wake(due, ceil(time_us))
         self.now_us = until_us
 
     def _wake(self, index: int, now_us: int) -> None:

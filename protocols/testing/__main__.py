@@ -94,7 +94,7 @@ def _settings(transport: Transport, given: Sequence[str]) -> Settings:
         raise ArgumentError(f"{type(transport).__name__}.settings is not a subclass of Settings")
     try:
         known = {setting.name: setting for setting in setting_fields(declared)}
-    except TypeError as error:  # a field whose type cannot be a flag
+    except TypeError as error:  # the type of a field cannot be a flag
         raise ArgumentError(str(error)) from error
     values: dict[str, bool | int | str] = {}
     for text in given:

@@ -73,7 +73,7 @@ CHECKS: list[Check] = []
 
 
 def check(function: Callable[[Subject], Coroutine[Any, Any, None]]) -> Check:
-    """Add a check to `CHECKS`: a plain function whose every failure is an `AssertionError`."""
+    """Add a check to `CHECKS`: a plain function, in which every failure is an `AssertionError`."""
 
     @wraps(function)
     def run(subject: Subject) -> None:

@@ -231,7 +231,7 @@ class LoopbackPair:
         return task
 
     def load(self, total: int = 0, block_bytes: int = BLOCK_BYTES, pause_us: int = 0) -> BlockLoad:
-        """A load whose blocks are as near to `block_bytes` as the transport's `block_limits` allow."""
+        """A load with blocks of `block_bytes`, or the nearest within the transport's `block_limits`."""
         shortest, longest = self.block_limits
         return BlockLoad(total, max(shortest, min(block_bytes, longest)), pause_us)
 
@@ -280,7 +280,7 @@ class LoopbackPair:
             ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         expect(not stuck, "send() or receive() goes on after close()")
         for end in ends:
-            # A TransportError is a legitimate end of a stream whose peer went away.
+            # A stream that lost its peer may end with a TransportError.
             if isinstance(end, Exception) and not isinstance(end, TransportError):
                 raise end
 

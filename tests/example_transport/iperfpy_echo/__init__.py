@@ -1,4 +1,4 @@
-"""`--proto echo`: a TCP stream whose receiver answers every read with its count of bytes.
+"""`--proto echo`: a TCP stream on which the receiver answers every read with its count of bytes.
 
 The declaration of a transport: settings become flags (`--echo-chunk`), metrics become columns (Chunks), and
 `connect` and `accept` open the channel of each end. The channel is imported when the first one is opened, so

@@ -1,4 +1,4 @@
-"""Endpoints without a protocol, to test the simulator itself: one emits, one notes what arrives."""
+"""Endpoints without a protocol, to test the simulator itself: a sender and a recording receiver."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Emitter:
 
 
 class Catcher:
-    """Notes number and arrival time of every datagram; `echo` answers each with `echo` bytes."""
+    """Records number and arrival time of every datagram; answers each with `echo` bytes unless that is 0."""
 
     def __init__(self, echo: int = 0) -> None:
         self._echo = echo
-        self._owed = 0
+        self._unanswered = 0
         self.numbers: list[int] = []
         self.times_us: list[int] = []
         self.batches: list[int] = []
@@ -52,13 +52,13 @@ class Catcher:
         self.times_us += [now_us] * batch.count
         self.batches.append(batch.count)
         self.altered += int(rows[:, 8:].any(axis=1).sum())
-        self._owed += batch.count
+        self._unanswered += batch.count
 
     def deadline_us(self) -> int | None:
         return None
 
     def transmit(self, now_us: int) -> list[DatagramBatch]:
-        if not self._echo or not self._owed:
+        if not self._echo or not self._unanswered:
             return []
-        count, self._owed = self._owed, 0
+        count, self._unanswered = self._unanswered, 0
         return [DatagramBatch.of(np.zeros(count * self._echo, np.uint8), self._echo)]

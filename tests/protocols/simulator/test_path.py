@@ -1,4 +1,4 @@
-"""The simulator against arithmetic: what a path must do to datagrams, counted and timed."""
+"""The simulator against arithmetic: counts and times of datagrams on paths of known properties."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def test_an_overdriven_link_delivers_its_rate_and_drops_the_rest() -> None:
     assert truth.sent == truth.delivered + truth.dropped + truth.on_the_way
 
 
-def test_an_empty_queue_takes_anything() -> None:
+def test_an_idle_link_accepts_a_datagram_larger_than_its_buffer() -> None:
     flow, _ = run(Path(rate_bits_per_s=8e6, buffer_bytes=10), Emitter(SIZE, 2_000, burst=2), 1.0)
     assert flow.forward.truth.overflowed == flow.forward.truth.sent / 2
 
 
 @pytest.mark.parametrize("loss", [0.001, 0.05, 0.4])
-def test_loss_is_independent_and_of_the_share_asked_for(loss: float) -> None:
+def test_random_loss_is_independent_and_has_its_share(loss: float) -> None:
     flow, catcher = run(Path(loss=loss), Emitter(SIZE, 1_000, burst=100), 2.0)
     sent = flow.forward.truth.sent
     assert flow.forward.truth.lost == pytest.approx(loss * sent, abs=5 * (loss * sent) ** 0.5)
@@ -62,7 +62,7 @@ def test_loss_is_independent_and_of_the_share_asked_for(loss: float) -> None:
     assert adjacent == pytest.approx(loss, abs=0.02)
 
 
-def test_lost_behind_the_queue_they_took_capacity_and_ahead_of_it_they_did_not() -> None:
+def test_loss_behind_the_queue_costs_capacity_and_loss_ahead_of_it_does_not() -> None:
     behind = Path(rate_bits_per_s=8e6, buffer_bytes=20_000, loss=0.25)
     _, after = run(behind, Emitter(SIZE, 500), 10.0)
     _, before = run(behind.with_(loss_before=True), Emitter(SIZE, 500), 10.0)
@@ -70,7 +70,7 @@ def test_lost_behind_the_queue_they_took_capacity_and_ahead_of_it_they_did_not()
     assert len(before.numbers) == pytest.approx(10_000, rel=0.01)
 
 
-def test_bursts_have_the_average_and_the_length_asked_for() -> None:
+def test_loss_bursts_have_their_average_share_and_length() -> None:
     bursts = Bursts.averaging(0.05, 10.0)
     assert bursts.average == pytest.approx(0.05)
     flow, catcher = run(Path(bursts=bursts), Emitter(SIZE, 1_000, burst=100), 4.0)
@@ -99,7 +99,7 @@ def test_duplicates_and_corruption_are_counted() -> None:
     assert catcher.altered == pytest.approx(truth.corrupted, rel=0.05)  # the number itself may be hit
 
 
-def test_jitter_keeps_the_order_unless_told_otherwise() -> None:
+def test_jitter_keeps_the_order_unless_jitter_reorders() -> None:
     path = Path(delay_us=10_000, jitter_us=5_000)
     _, ordered = run(path, Emitter(SIZE, 500, total=2_000), 2.0)
     _, mixed = run(path.with_(jitter_reorders=True), Emitter(SIZE, 500, total=2_000), 2.0)
@@ -110,7 +110,7 @@ def test_jitter_keeps_the_order_unless_told_otherwise() -> None:
     assert delays.mean() == pytest.approx(12_500, rel=0.02)
 
 
-def test_a_share_takes_a_detour() -> None:
+def test_a_share_of_the_datagrams_is_reordered() -> None:
     path = Path(delay_us=10_000, reorder=0.05, reorder_us=8_000)
     flow, catcher = run(path, Emitter(SIZE, 200, total=10_000), 3.0)
     late = np.array(catcher.times_us) - 200 * np.array(catcher.numbers) > 10_001
@@ -120,21 +120,21 @@ def test_a_share_takes_a_detour() -> None:
     assert catcher.times_us == sorted(catcher.times_us)
 
 
-def test_a_rate_step_moves_what_is_queued() -> None:
+def test_a_rate_step_moves_the_departures_of_queued_datagrams() -> None:
     path = Path(rate_bits_per_s=8e6, changes=(Change(10_500, {"rate_bits_per_s": 4e6}),))
     _, catcher = run(path, Emitter(SIZE, 1_000_000, burst=20, total=20), 0.9)
     assert catcher.times_us[:11] == [*range(1_000, 11_000, 1_000), 11_500]
     assert np.diff(catcher.times_us)[11:].tolist() == [2_000] * 8
 
 
-def test_an_outage_drops_and_ends() -> None:
+def test_an_outage_drops_every_datagram_until_it_ends() -> None:
     path = Path(delay_us=1, changes=(Change(300_000, {"down": True}), Change(500_000, {"down": False})))
     flow, catcher = run(path, Emitter(SIZE, 1_000), 1.0)
     assert flow.forward.truth.outage == 200
     assert set(range(1_000)) - set(catcher.numbers) >= set(range(300, 500))
 
 
-def test_a_delay_step_holds_the_order() -> None:
+def test_a_falling_delay_keeps_the_order() -> None:
     path = Path(delay_us=50_000, changes=(Change(100_000, {"delay_us": 10_000}),))
     _, catcher = run(path, Emitter(SIZE, 10_000, total=30), 1.0)
     assert catcher.numbers == list(range(30))
@@ -142,7 +142,7 @@ def test_a_delay_step_holds_the_order() -> None:
     assert catcher.times_us[20] == 210_000
 
 
-def test_deliveries_are_grouped_when_they_come_faster_than_interrupts() -> None:
+def test_arrivals_faster_than_interrupts_are_grouped() -> None:
     _, slow = run(Path(rate_bits_per_s=8e6), Emitter(SIZE, 2_000), 1.0, coalesce_us=500)
     _, fast = run(Path(rate_bits_per_s=800e6), Emitter(SIZE, 10.0), 1.0, coalesce_us=500)
     assert set(slow.batches) == {1}
@@ -164,7 +164,7 @@ def test_flows_share_a_bottleneck_in_order_of_arrival() -> None:
     assert catchers[1].times_us[0] - catchers[0].times_us[0] == pytest.approx(30_000, abs=1_001)
 
 
-def test_answers_come_back() -> None:
+def test_the_return_direction_carries_answers_and_loses_its_share() -> None:
     simulation = Simulation(1, 0.0)
     emitter, path = Emitter(SIZE, 1_000, total=100), Path(delay_us=5_000, loss=0.1)
     flow = simulation.flow(emitter, Catcher(echo=24), simulation.link(path), simulation.link(path), Silent())
@@ -176,7 +176,7 @@ def test_answers_come_back() -> None:
     )
 
 
-def test_the_seed_decides_everything() -> None:
+def test_equal_seeds_give_equal_runs() -> None:
     path = Path(
         rate_bits_per_s=8e6,
         buffer_bytes=5_000,
@@ -191,7 +191,7 @@ def test_the_seed_decides_everything() -> None:
     assert runs[0].numbers != runs[2].numbers
 
 
-def test_a_datagram_is_never_lost_without_a_reason() -> None:
+def test_every_lost_datagram_is_counted_under_a_cause() -> None:
     for seed, path in itertools.product(
         range(3),
         (
@@ -214,7 +214,7 @@ def test_a_datagram_is_never_lost_without_a_reason() -> None:
         assert len(set(catcher.numbers)) + truth.dropped == truth.sent
 
 
-def test_an_endpoint_that_spins_is_named() -> None:
+def test_an_endpoint_with_an_expired_deadline_that_does_nothing_is_named() -> None:
     class Spinner(Catcher):
         def deadline_us(self) -> int | None:
             return 0

@@ -16,6 +16,8 @@ from iperfpy.protocols.tcp import Tcp, TcpSettings
 from iperfpy.protocols.testing import conformance
 from iperfpy.protocols.testing.conformance import CHECKS, Check, Subject, name_of
 
+pytestmark = pytest.mark.live
+
 
 class Faulty(Channel):
     """A working channel, seen through one fault."""

@@ -9,6 +9,8 @@ from iperfpy.protocols.testing.__main__ import main
 from iperfpy.protocols.testing.conformance import CHECKS, Check, name_of
 from tests.protocols.testing.test_conformance import FaultyTcp, WrongPeer
 
+pytestmark = pytest.mark.live
+
 
 class WrongPeerTcp(FaultyTcp):
     fault = WrongPeer

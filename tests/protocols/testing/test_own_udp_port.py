@@ -15,9 +15,11 @@ from iperfpy.protocols.kcp import Kcp
 from iperfpy.protocols.settings import Settings
 from iperfpy.protocols.testing.conformance import CHECKS, Check, Subject, name_of
 
+pytestmark = pytest.mark.live
+
 
 class OwnUdp:
-    """A `ClientPort` or `ServerPort` whose UDP port is the transport's own."""
+    """A `ClientPort` or `ServerPort` that puts the transport's own UDP port in place of the shared one."""
 
     def __init__(self, port: Any) -> None:
         self._port = port

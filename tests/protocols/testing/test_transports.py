@@ -13,6 +13,8 @@ from iperfpy.protocols.registry import GROUP, transports
 from iperfpy.protocols.testing import conformance
 from iperfpy.protocols.testing.conformance import CHECKS, Check, Subject, name_of
 
+pytestmark = pytest.mark.live
+
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
