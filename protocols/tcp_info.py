@@ -1,8 +1,8 @@
-"""Linux's struct tcp_info, read by offset and length.
+"""Facts about a TCP connection from the kernel: Linux's struct tcp_info, and the congestion control.
 
-The struct only ever grew at its end (include/uapi/linux/tcp.h). `getsockopt` returns as much of it as the
-kernel has, so a field is there when the answer reaches to its end; else it is None, as everything is on a
-system without TCP_INFO. Never 0 for "not known".
+The struct is read by offset and length. It only ever grew at its end (include/uapi/linux/tcp.h), and
+`getsockopt` returns as much of it as the kernel has. A field beyond the end of the answer is None, and so are
+all fields on a system without TCP_INFO; 0 never means "not known".
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import struct
 import sys
 from dataclasses import dataclass, fields
 
+IPPROTO_MPTCP = 262
+"""Protocol number of Multipath TCP sockets; Python 3.11 has no name for it on every system."""
+TCP_CONGESTION = getattr(socket, "TCP_CONGESTION", None)
 TCP_INFO = 11
 CLOSED = 7
 """tcpi_state of a connection that is over (TCP_CLOSE)."""
@@ -23,7 +26,6 @@ _NO_MIN_RTT = 0xFFFF_FFFF
 _FIELDS: dict[str, tuple[int, int]] = {  # name: (offset, size) in bytes
     "state": (0, 1),
     "snd_mss": (16, 4),
-    "unacked": (24, 4),
     "lost": (32, 4),
     "pmtu": (60, 4),
     "rtt_us": (68, 4),
@@ -49,13 +51,12 @@ _FIELDS: dict[str, tuple[int, int]] = {  # name: (offset, size) in bytes
 
 @dataclass(frozen=True, slots=True)
 class TcpInfo:
-    """What the kernel says of one connection. Counts in segments unless the name has a unit;
-    `pmtu` and `snd_wnd` in bytes, `delivery_rate` in bytes per second, `bytes_*` payload since the start.
+    """The kernel's figures of one connection. Counts are in segments unless the name has a unit; `pmtu` and
+    `snd_wnd` are in bytes, `delivery_rate` in bytes per second, `bytes_*` is payload since the start.
     """
 
     state: int | None = None
     snd_mss: int | None = None
-    unacked: int | None = None
     lost: int | None = None
     pmtu: int | None = None
     rtt_us: int | None = None
@@ -92,20 +93,31 @@ class TcpInfo:
 
     @property
     def queue_us(self) -> int | None:
-        """How long the data not transmitted yet will wait at the present delivery rate."""
+        """Time until the data that is not transmitted yet will have left at the present delivery rate."""
         if self.notsent_bytes is None or not self.delivery_rate:
             return None
         return self.notsent_bytes * 1_000_000 // self.delivery_rate
 
 
 def read(sock: socket.socket) -> TcpInfo:
-    """The state of a connection; all None where the system does not say."""
+    """The state of a connection; all None if the system does not tell."""
     if not sys.platform.startswith("linux"):
         return TcpInfo()
     try:
         return parse(sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, _LENGTH))
     except OSError:
         return TcpInfo()
+
+
+def congestion_control_of(sock: socket.socket) -> str | None:
+    """The congestion control algorithm of a TCP socket; None if the system does not tell."""
+    if TCP_CONGESTION is None:
+        return None
+    try:
+        raw = sock.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
+    except OSError:  # a socket of another protocol
+        return None
+    return raw.split(b"\0", 1)[0].decode("ascii", "replace") or None
 
 
 def parse(raw: bytes) -> TcpInfo:
@@ -115,7 +127,7 @@ def parse(raw: bytes) -> TcpInfo:
         for name, (offset, size) in _FIELDS.items()
         if offset + size <= len(raw)
     }
-    # These say "no sample yet" with a value of their own.
+    # The kernel marks "no sample yet" with these values.
     if known.get("min_rtt_us") == _NO_MIN_RTT:
         known["min_rtt_us"] = None
     for name in ("rtt_us", "rcv_rtt_us"):

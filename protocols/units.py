@@ -12,9 +12,10 @@ from typing import NoReturn
 
 from iperfpy.protocols.errors import SettingsError
 
+SECOND_US = 1_000_000
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([a-z]*)", re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_DURATIONS_US = {"": 1_000_000, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
+_DURATIONS_US = {"": SECOND_US, "ms": 1_000, "s": SECOND_US, "m": 60_000_000, "h": 3_600_000_000}
 _LARGEST = 1 << 62
 """Nothing a person measures is larger, and it still fits the signed 64 bits of a peer's counter."""
 

@@ -13,9 +13,9 @@ import click
 
 from iperfpy.cli import value_types as values
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, size
-from iperfpy.control.plan_limits import LIMITS, SECOND_US, SHORTEST_INTERVAL_US
+from iperfpy.control.plan_limits import LIMITS, SHORTEST_INTERVAL_US
 from iperfpy.plan import Role
-from iperfpy.protocols.units import RATE_LETTERS
+from iperfpy.protocols.units import RATE_LETTERS, SECOND_US
 
 BOTH, SERVER, CLIENT = "Server or client", "Server", "Client"
 NETWORK, PASSWORD, OUTPUT = "Client, network", "Passwords (pip install iperfpy[auth])", "Output"

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iperfpy.control.plan_limits import LIMITS, SECOND_US
+from iperfpy.control.plan_limits import LIMITS
 from iperfpy.plan import Role
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.registry import unknown_transport
-from iperfpy.protocols.units import parse_duration_us, parse_rate, parse_rate_and_burst, parse_size
+from iperfpy.protocols.units import SECOND_US, parse_duration_us, parse_rate, parse_rate_and_burst, parse_size
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -21,13 +21,14 @@ from typing import Any
 
 from iperfpy import __version__
 from iperfpy.control.framing import PARAMETERS_LIMIT_BYTES, encode_document
-from iperfpy.control.plan_limits import INT64_MAX, LIMITS, SECOND_US, Limit, check_plan
+from iperfpy.control.plan_limits import INT64_MAX, LIMITS, Limit, check_plan
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.settings import Settings, setting_fields
+from iperfpy.protocols.units import SECOND_US
 
 EXTENSION = "iperfpy"
 COOKIE_PREFIX = "iperfpy-"

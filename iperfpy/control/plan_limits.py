@@ -15,8 +15,8 @@ from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import PlanError
 from iperfpy.plan import Plan
 from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.units import SECOND_US
 
-SECOND_US = 1_000_000
 INT64_MAX = 2**63 - 1
 SHORTEST_INTERVAL_US = 100_000
 

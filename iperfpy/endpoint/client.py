@@ -31,12 +31,12 @@ from iperfpy.endpoint.streams import make_convs, make_streams
 from iperfpy.errors import InterruptError, IperfpyError, PlanError, from_transport
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, EndCondition, Plan, Role
+from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Stream, Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.records import Sink
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
-from iperfpy.runtime.event_loop import now_us
 from iperfpy.runtime.socket_options import mark_descriptor, prepare
 from iperfpy.runtime.transport_ports import NetworkClientPort
 from iperfpy.traffic.file_payload import with_file

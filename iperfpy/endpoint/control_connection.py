@@ -32,8 +32,8 @@ from iperfpy.errors import (
     system_reason,
 )
 from iperfpy.protocols import tcp_info
+from iperfpy.protocols.clock import now_us
 from iperfpy.runtime.abort_scope import AbortScope
-from iperfpy.runtime.event_loop import now_us
 from iperfpy.runtime.sockets import close_gently
 
 READ_BYTES = 64 * 1024

@@ -18,10 +18,10 @@ from iperfpy.control.session import Send, client_session
 from iperfpy.endpoint.control_connection import ControlConnection
 from iperfpy.errors import ConnectError, IperfpyError, LateError, PeerError, PlanError, system_reason
 from iperfpy.options import ClientOptions
+from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
-from iperfpy.runtime.event_loop import now_us
 from iperfpy.runtime.socket_options import keep_alive, prepare
 from iperfpy.runtime.sockets import (
     bind,

@@ -18,10 +18,10 @@ from iperfpy.endpoint.closing_report import ClosingReport
 from iperfpy.endpoint.interval_figures import IntervalFigures
 from iperfpy.endpoint.lifecycle import Lifecycle, Stage, Step
 from iperfpy.errors import IperfpyError
+from iperfpy.protocols.clock import now_us
 from iperfpy.records import Row, Sample, ServerOutput, ServerOutputSink, Sink
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
-from iperfpy.runtime.event_loop import now_us
 from iperfpy.sampling.pairing import RowPairing
 from iperfpy.traffic.ending import EndEvent, EndRule
 from iperfpy.traffic.transfer import Transfer

@@ -42,13 +42,13 @@ from iperfpy.errors import (
 )
 from iperfpy.options import ServerOptions
 from iperfpy.plan import Plan, Role
+from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.registry import transports
 from iperfpy.records import ServerOutputSink, Sink
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
-from iperfpy.runtime.event_loop import now_us
 from iperfpy.runtime.socket_options import keep_alive, mark_descriptor, prepare
 from iperfpy.runtime.sockets import segment_size, set_no_delay
 from iperfpy.runtime.transport_ports import NetworkServerPort, SharedListeners

@@ -27,11 +27,11 @@ from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import InterruptError, PlanError
 from iperfpy.options import ServerOptions
 from iperfpy.plan import Plan
+from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.records import ServerOutputSink, Sink
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
-from iperfpy.runtime.event_loop import now_us
 from iperfpy.runtime.sockets import close_gently, listen
 from iperfpy.runtime.transport_ports import SharedListeners
 

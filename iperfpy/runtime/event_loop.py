@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from iperfpy.protocols.clock import now_us
+
 T = TypeVar("T")
-
-
-def now_us() -> int:
-    """Microseconds of the monotonic clock. Only differences mean something."""
-    return time.monotonic_ns() // 1000
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from iperfpy.errors import ConnectError, ListenError, PlanError, system_reason
 from iperfpy.options import ServerOptions
+from iperfpy.protocols import tcp_info
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.runtime.socket_options import bind_device
 
 BACKLOG = 128
-IPPROTO_MPTCP = 262
 DISCARD_READS, DISCARD_BYTES = 16, 64 * 1024
 
 
@@ -121,7 +121,7 @@ def socket_facts(descriptor: int) -> SocketFacts:
             segment_size(sock),
             _option(sock, socket.SO_SNDBUF),
             _option(sock, socket.SO_RCVBUF),
-            _congestion(sock),
+            tcp_info.congestion_control_of(sock) or "",
         )
 
 
@@ -130,14 +130,6 @@ def _option(sock: socket.socket, name: int) -> int | None:
         return sock.getsockopt(socket.SOL_SOCKET, name)
     except OSError:
         return None
-
-
-def _congestion(sock: socket.socket) -> str:
-    try:
-        name = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
-    except (OSError, AttributeError):
-        return ""
-    return name.split(b"\0", 1)[0].decode("ascii", "replace")
 
 
 async def listen(options: ServerOptions) -> socket.socket:
@@ -188,7 +180,7 @@ def _listen_at(family: int, address: SocketAddress, dual: bool, device: str) -> 
 def _new_listener(family: int) -> socket.socket:
     """A socket whose connections speak Multipath TCP to clients that do, and plain TCP to all others."""
     try:
-        return new_socket(family, IPPROTO_MPTCP)
+        return new_socket(family, tcp_info.IPPROTO_MPTCP)
     except OSError:
         return new_socket(family)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import FileIO
 
+from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, Stream
 from iperfpy.protocols.metrics import Side
-from iperfpy.runtime.event_loop import now_us
 from iperfpy.traffic.counter_snapshots import CounterSnapshots
 
 FIRST_DATA_POLL_S = 0.001

@@ -18,12 +18,13 @@ from collections.abc import Callable, Sequence
 
 from iperfpy.errors import IperfpyError
 from iperfpy.plan import Plan
+from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Kind
 from iperfpy.records import Sample
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
-from iperfpy.runtime.event_loop import now_us, sleep_until
+from iperfpy.runtime.event_loop import sleep_until
 from iperfpy.sampling.host import CpuMeter
 from iperfpy.traffic.counting_time import CountingTime
 from iperfpy.traffic.ending import EndRule

@@ -1,6 +1,8 @@
-"""When a datagram arrived, as the kernel has it: whoever reads late does not look like a slow path.
+"""Arrival times of datagrams from the kernel, so that a program that reads late does not look like a slow
+path.
 
-The kernel stamps with the wall clock (SO_TIMESTAMPNS, Linux); everything else here uses the monotonic one.
+The kernel stamps with the wall clock (SO_TIMESTAMPNS, Linux). Everything else uses the monotonic clock, so
+the difference of the two is measured and subtracted.
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ import time
 from collections.abc import Iterable
 
 SO_TIMESTAMPNS = 35
-"""As nearly every machine numbers it; where it is another option, no stamp comes back."""
+"""The number on nearly every architecture; on the others no stamp comes back."""
 TIMESPEC = struct.Struct("@ll")
-"""Seconds and nanoseconds, as the stamp has them."""
-LOOKS = 3
-LOOK_US = 100_000
+"""The stamp: seconds and nanoseconds."""
+COMPARISONS = 3
+"""Comparisons of the two clocks, of which the quickest counts."""
+COMPARE_EVERY_US = 100_000
 LATEST_US = 50_000
+"""Longest delay between arrival and read that is believed."""
 
 
 def ask_for_stamps(sock: socket.socket) -> bool:
-    """Whether what `sock` receives from now on is stamped."""
+    """Ask the kernel to stamp the datagrams of `sock`. True if it does."""
     if not sys.platform.startswith("linux"):
         return False
     try:
@@ -32,12 +36,14 @@ def ask_for_stamps(sock: socket.socket) -> bool:
 
 
 def wall_minus_monotonic_us() -> float:
-    """What to take from a stamp to have a time of the monotonic clock; changes when the wall clock is set."""
-    return min(_look_at_both() for _ in range(LOOKS))[1] / 1e3
+    """The difference of the two clocks: subtract it from a stamp to get a time of the monotonic clock. It
+    changes when the wall clock is set."""
+    return min(_compare_clocks() for _ in range(COMPARISONS))[1] / 1e3
 
 
-def _look_at_both() -> tuple[int, int]:
-    """(how long it took, the difference) in nanoseconds: who is interrupted between the two looks again."""
+def _compare_clocks() -> tuple[int, int]:
+    """(duration of the comparison, difference) in nanoseconds. An interruption between the two readings shows
+    as a long duration."""
     before = time.monotonic_ns()
     wall = time.time_ns()
     after = time.monotonic_ns()
@@ -45,7 +51,8 @@ def _look_at_both() -> tuple[int, int]:
 
 
 def arrived_us(ancillary: Iterable[tuple[int, int, bytes]]) -> float:
-    """When it arrived, by the monotonic clock: now, where there is no stamp."""
+    """The arrival time by the monotonic clock, from the control messages of one `recvmsg`; the present time
+    without a stamp."""
     for _, kind, value in ancillary:
         if kind == SO_TIMESTAMPNS and len(value) == TIMESPEC.size:
             seconds, rest_ns = TIMESPEC.unpack(value)
@@ -56,8 +63,8 @@ def arrived_us(ancillary: Iterable[tuple[int, int, bytes]]) -> float:
 Ancillary = list[tuple[int, int, bytes]]
 
 
-def apart(ancillary: Ancillary) -> tuple[bytes, Ancillary]:
-    """The kernel's stamp among the control messages, empty when there is none, and the others."""
+def split_off_stamp(ancillary: Ancillary) -> tuple[bytes, Ancillary]:
+    """(the kernel's stamp, the other control messages); the stamp is empty if there is none."""
     for index, (_, kind, value) in enumerate(ancillary):
         if kind == SO_TIMESTAMPNS and len(value) == TIMESPEC.size:
             return value, ancillary[:index] + ancillary[index + 1 :]
@@ -65,23 +72,23 @@ def apart(ancillary: Ancillary) -> tuple[bytes, Ancillary]:
 
 
 class ArrivalClock:
-    """Turns the kernel's stamps into times of the monotonic clock, cheaply enough for every run received.
+    """Turns the kernel's stamps into times of the monotonic clock, fast enough for every batch.
 
-    How the two clocks differ is looked up ten times a second. What comes out as later than now, or too early
-    for a reader to be so late, was stamped while the wall clock was being set: then the time is now.
+    The clocks are compared ten times a second. A result in the future, or more than `LATEST_US` ago, comes
+    from a wall clock that was set in between: the present time takes its place.
     """
 
-    __slots__ = ("_difference_us", "_look_again_us")
+    __slots__ = ("_compare_again_us", "_difference_us")
 
     def __init__(self) -> None:
         self._difference_us = 0.0
-        self._look_again_us = 0
+        self._compare_again_us = 0
 
     def arrived_us(self, stamp: bytes, now_us: int) -> int:
-        """`stamp`: the value of a control message SO_TIMESTAMPNS; `now_us`: by the monotonic clock."""
-        if now_us >= self._look_again_us:
+        """The time of `stamp`, the value of a control message SO_TIMESTAMPNS, by the monotonic clock."""
+        if now_us >= self._compare_again_us:
             self._difference_us = wall_minus_monotonic_us()
-            self._look_again_us = now_us + LOOK_US
+            self._compare_again_us = now_us + COMPARE_EVERY_US
         seconds, rest_ns = TIMESPEC.unpack(stamp)
         arrived_us = round(seconds * 1_000_000 + rest_ns / 1e3 - self._difference_us)
         return arrived_us if 0 <= now_us - arrived_us <= LATEST_US else now_us

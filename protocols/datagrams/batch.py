@@ -1,4 +1,4 @@
-"""A run of datagrams as the kernel's segmentation offload sees it: one buffer and a stride."""
+"""Many datagrams in one buffer with a stride: a GSO batch on the way out, a GRO batch on the way in."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_DATAGRAMS = 64
-"""Most segments the kernel takes in one UDP_SEGMENT send (UDP_MAX_SEGMENTS was 64 before Linux 6.9)."""
+"""Most datagrams that the kernel takes in one GSO batch (UDP_MAX_SEGMENTS was 64 before Linux 6.9)."""
 MAX_BYTES = 65_507
-"""Most payload bytes in one such send: the IPv4 datagram limit."""
+"""Most payload bytes in one GSO batch: the IPv4 datagram limit."""
 
 
 @dataclass(slots=True)
 class DatagramBatch:
     """`count` datagrams back to back in `data`, each `stride` bytes but the last, which has `last_size`.
 
-    Nobody changes one; it is not frozen only because that would make it twice as dear.
+    Treat it as immutable. It is not frozen, because a frozen dataclass takes twice as long to create.
 
     Attributes
     ----------
     data : uint8 array, contiguous, at least (count - 1) * stride + last_size bytes
-        Valid only until whoever made the batch is called again: senders and receivers reuse buffers.
+        Valid until the object that made the batch is called again: senders and receivers reuse buffers.
     """
 
     data: NDArray[np.uint8]
@@ -33,7 +33,7 @@ class DatagramBatch:
 
     @classmethod
     def of(cls, data: NDArray[np.uint8], stride: int) -> DatagramBatch:
-        """The batch that fills `data`; a rest shorter than `stride` is the last datagram."""
+        """Make the batch that fills `data`; a rest shorter than `stride` is the last datagram."""
         count = max(1, -(-len(data) // stride)) if stride else 1
         return cls(data, stride, count, len(data) - (count - 1) * stride)
 

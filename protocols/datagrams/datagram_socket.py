@@ -1,12 +1,14 @@
-"""One UDP socket that sends and receives runs of datagrams with one system call each.
+"""One UDP socket that sends and receives many datagrams with one system call.
 
-Linux cuts a buffer into datagrams on the way out (UDP_SEGMENT, "GSO", 4.18) and hands a run of equal
-datagrams over in one piece on the way in (UDP_GRO, 5.0). Both are probed once per process and address
-family. Without them (another system, an older kernel, `offload=False` or the environment variable
-IPERFPY_NO_OFFLOAD) the same calls move one datagram at a time.
+    send(batch)   GSO batch: one buffer of equal datagrams; the kernel splits it    (UDP_SEGMENT, Linux 4.18)
+    receive()     GRO batch: equal datagrams that the kernel joined in one buffer   (UDP_GRO, Linux 5.0)
 
-Nothing here raises because of what the *path* did to earlier datagrams: an ICMP error or a packet
-filter's verdict is counted, and `check` turns it into a sentence when somebody asks.
+Both are probed once per process and address family. Without them (another system, an older kernel,
+`offload=False`, or the environment variable IPERFPY_NO_OFFLOAD) the same methods move one datagram per system
+call. `udp/sender.py` sends GSO batches as well, of one size that it sets as a socket option.
+
+An ICMP error about an earlier datagram, or a verdict of a local packet filter, raises nothing here: it is
+counted, and `check` reports it.
 """
 
 from __future__ import annotations
@@ -25,28 +27,27 @@ import numpy as np
 
 from iperfpy.protocols.addresses import MAPPED, family_of
 from iperfpy.protocols.contract import SocketAddress
-from iperfpy.protocols.datagrams.arrival_time import apart
+from iperfpy.protocols.datagrams.arrival_time import split_off_stamp
 from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.socket_buffers import set_buffer_size
 
 SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
-SO_SNDBUFFORCE = 32
-SO_RCVBUFFORCE = 33
 IP_PKTINFO = 8
 IPV6_RECVPKTINFO = 49
 IPV6_PKTINFO = 50
 
-RUN_BYTES = 65_536
-"""What the kernel hands over at once never exceeds an IP datagram's length field, 65,535 bytes."""
-RECEIVE_BYTES = 4 * RUN_BYTES
-"""Runs of one size are gathered into one batch while a whole run more still fits."""
+GRO_BYTES = 65_536
+"""Room for one GRO batch: it never exceeds the length field of IP, 65,535 bytes."""
+RECEIVE_BYTES = 4 * GRO_BYTES
+"""Room for one gathered batch: GRO batches of one size are joined while a whole one more still fits."""
 MOST_GATHERED = 1024
 """Datagrams in a batch beyond which no more are gathered."""
 
 _ANCILLARY_BYTES = 128 if hasattr(socket, "CMSG_SPACE") else 0
-"""For a segment size, a stamp and a struct in6_pktinfo."""
+"""Room for a segment size, a time stamp and a struct in6_pktinfo."""
 _SEGMENT = struct.Struct("=H")
 
 _REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
@@ -56,7 +57,7 @@ _DROPPED = {errno.EPERM, errno.EACCES, errno.ENOBUFS}  # a packet filter or a fu
 
 @cache
 def offload_of(family: int) -> tuple[bool, bool]:
-    """(can segment on send, can coalesce on receive) for an address family, asked of the kernel once."""
+    """(GSO, GRO): True where the kernel has it for an address family. It is asked once."""
     if not sys.platform.startswith("linux"):
         return False, False
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -64,7 +65,7 @@ def offload_of(family: int) -> tuple[bool, bool]:
 
 
 def offload_forbidden() -> bool:
-    """Whether the environment says to do without (IPERFPY_NO_OFFLOAD set to anything but 0)."""
+    """True if IPERFPY_NO_OFFLOAD is set to anything but 0."""
     return os.environ.get("IPERFPY_NO_OFFLOAD", "0") not in ("", "0")
 
 
@@ -74,31 +75,34 @@ class DatagramSocket:
     Attributes
     ----------
     stamped, stamp : bool, bytes
-        Whether the kernel notes when something arrives (stamps.py), and that of what was read last.
+        True if the kernel stamps arrivals (arrival_time.py), and the stamp of the batch read last.
     refused, unreachable, dropped : int
-        Send or receive attempts that reported a closed port at the peer, no route, or a local verdict
-        (packet filter, full queue) about datagrams handed over before.
+        Calls that reported a closed port at the peer, no route, or a local verdict (packet filter, full
+        queue) about earlier datagrams.
+    emptied : bool
+        True if the last `receive` emptied the queue: calling it again now would be in vain.
     """
 
     def __init__(self, sock: socket.socket, *, offload: bool = True) -> None:
         sock.setblocking(False)
         self._sock = sock
-        segment, coalesce = offload_of(sock.family) if offload and not offload_forbidden() else (False, False)
-        if coalesce:
+        gso, gro = offload_of(sock.family) if offload and not offload_forbidden() else (False, False)
+        if gro:
             sock.setsockopt(SOL_UDP, UDP_GRO, 1)
-        self._gso_bytes = 0xFFFF if segment else 0  # longest datagram that the kernel has not refused to cut
+        self._gso_bytes = (
+            0xFFFF if gso else 0
+        )  # longest datagram that the kernel did not refuse in a GSO batch
         self._ancillary: dict[int, list[tuple[int, int, bytes]]] = {}
         self._buffer = bytearray(RECEIVE_BYTES)
-        self._into = [memoryview(self._buffer)[:RUN_BYTES]]
-        self._held: tuple[int, int, int, SocketAddress] | None = None
+        self._into = [memoryview(self._buffer)[:GRO_BYTES]]
+        self._read_ahead: tuple[int, int, int, SocketAddress] | None = None
         self.stamped, self.stamp = False, b""
         self._view = np.frombuffer(self._buffer, np.uint8)
         self.emptied = False
-        """Whether the last `receive` saw the end of what waits: asking again now would be in vain."""
         self.refused = self.unreachable = self.dropped = 0
         self.local_address: SocketAddress = sock.getsockname()
         self.remote_address: SocketAddress | None = None
-        self._told = (0, 0)
+        self._reported = (0, 0)  # (refused, unreachable) at the last `check`
 
     @classmethod
     def connected(
@@ -110,13 +114,13 @@ class DatagramSocket:
         offload: bool = True,
         prepare: Callable[[socket.socket], None] | None = None,
     ) -> Self:
-        """A socket that exchanges datagrams with `remote` only, bound to `local` if given. `prepare` sees it
-        before it is bound.
+        """Make a socket that exchanges datagrams with `remote` only, bound to `local` if given. `prepare`
+        sees it before it is bound.
 
         Raises
         ------
         TransportError
-            When `local` cannot be had.
+            When `local` is not available.
         PathError
             When there is no route to `remote`.
         """
@@ -127,13 +131,14 @@ class DatagramSocket:
 
     @classmethod
     def bound(cls, local: SocketAddress, reuse: bool = True, *, offload: bool = True) -> Self:
-        """A socket that hears everybody at `local`. With `reuse`, others may share the port (a socket
-        connected to a peer then gets that peer's datagrams); without, a port in use is an error.
+        """Make a socket that receives from every sender at `local`. With `reuse`, other sockets may share the
+        port, and one that is connected to a peer gets that peer's datagrams; without, a port in use is an
+        error.
 
         Raises
         ------
         TransportError
-            When `local` cannot be had.
+            When `local` is not available.
         """
         return cls(udp_socket(family_of(local), local, reuse), offload=offload)
 
@@ -158,13 +163,13 @@ class DatagramSocket:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
     @property
-    def segments(self) -> bool:
-        """Whether runs of datagrams leave with one system call."""
+    def uses_gso(self) -> bool:
+        """True if several datagrams leave with one system call."""
         return self._gso_bytes > 0
 
     @property
     def raw(self) -> socket.socket:
-        """The socket underneath, for a thread of its own."""
+        """The socket underneath, for a channel with a thread."""
         return self._sock
 
     def fileno(self) -> int:
@@ -184,12 +189,13 @@ class DatagramSocket:
     # ------------------------------------------------------------------ sending
 
     def send(self, batch: DatagramBatch, address: SocketAddress | None = None) -> int:
-        """Hand `batch` to the kernel, to `address` or, when connected, to the peer.
+        """Send `batch` to `address` or, on a connected socket, to the peer.
 
         Returns
         -------
         int
-            Datagrams taken. Fewer than `batch.count`: the send buffer is full; try the rest later.
+            Datagrams that the kernel took. Fewer than `batch.count`: the send buffer is full; send the rest
+            later.
 
         Raises
         ------
@@ -198,22 +204,24 @@ class DatagramSocket:
         """
         stride = batch.stride
         if batch.count > 1 and 0 < stride <= self._gso_bytes:
-            return self._send_run(batch, address)
+            return self._send_gso_batch(batch, address)
         return self._send_each(batch, 0, address)
 
-    def _send_run(self, batch: DatagramBatch, address: SocketAddress | None) -> int:
+    def _send_gso_batch(self, batch: DatagramBatch, address: SocketAddress | None) -> int:
         stride, size, view = batch.stride, batch.size, batch.data.data
+        # One segment size per KCP engine: the control message is made once.
         ancillary = self._ancillary.get(stride)
         if ancillary is None:
             ancillary = self._ancillary[stride] = [(SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(stride))]
         chunk_bytes = min(MAX_DATAGRAMS, MAX_BYTES // stride) * stride
         for start in range(0, size, chunk_bytes):
-            verdict = self._hand_over(view[start : min(start + chunk_bytes, size)], ancillary, address)
-            if verdict == errno.EAGAIN:
+            code = self._sendmsg(view[start : min(start + chunk_bytes, size)], ancillary, address)
+            if code == errno.EAGAIN:
                 return start // stride
-            if verdict:
-                # Beyond the interface's MTU, where IP may still fragment, or a device that cannot checksum.
-                self._gso_bytes = 0 if verdict == errno.EIO else min(self._gso_bytes, stride - 1)
+            if code:
+                # EIO: a device that cannot checksum. Else longer than the interface's MTU, where IP may still
+                # fragment single datagrams.
+                self._gso_bytes = 0 if code == errno.EIO else min(self._gso_bytes, stride - 1)
                 return self._send_each(batch, start // stride, address)
         return batch.count
 
@@ -221,25 +229,25 @@ class DatagramSocket:
         stride, size, view = batch.stride, batch.size, batch.data.data
         for index in range(first, batch.count):
             piece = view[index * stride : min((index + 1) * stride, size)]
-            verdict = self._hand_over(piece, (), address)
-            if verdict == errno.EAGAIN:
+            code = self._sendmsg(piece, (), address)
+            if code == errno.EAGAIN:
                 return index
-            if verdict == errno.EMSGSIZE:
+            if code == errno.EMSGSIZE:
                 raise PathError(
                     f"a datagram of {len(piece)} bytes does not fit the path: choose a smaller MTU"
                 )
-            if verdict:
-                raise PathError(f"UDP to {self._peer_name()} failed: {os.strerror(verdict)}")
+            if code:
+                raise PathError(f"UDP to {self._peer_name()} failed: {os.strerror(code)}")
         return batch.count
 
-    def _hand_over(
+    def _sendmsg(
         self, piece: memoryview, ancillary: Iterable[tuple[int, int, bytes]], address: SocketAddress | None
     ) -> int:
-        """One `sendmsg`: 0 when the kernel took it or a packet filter ate it, else the errno.
-
-        An ICMP error about an earlier datagram is reported in place of sending this one, and only once:
-        the second attempt tells it from an error about this datagram."""
+        """Call `sendmsg`. Returns 0 if the kernel took the piece or a packet filter dropped it, else the
+        errno."""
         code = 0
+        # The kernel reports an ICMP error about an earlier datagram once, in place of sending this one. A
+        # second attempt tells it from an error about this datagram.
         for _ in range(2):
             try:
                 self._sock.sendmsg((piece,), ancillary, 0, address)
@@ -264,36 +272,40 @@ class DatagramSocket:
     # ------------------------------------------------------------------ receiving
 
     def receive(self) -> tuple[DatagramBatch, SocketAddress] | None:
-        """The next datagrams of one size and one sender, or None when nothing waits. The batch is a view of
-        one buffer: it is overwritten by the next call.
+        """The next datagrams of one size and one sender, or None if none waits. The batch is a view of one
+        buffer, which the next call overwrites.
 
-        Runs that the kernel hands over one after the other are gathered, so that what sits above sees large
-        batches whether or not the kernel coalesces."""
+        Neighbouring reads of one size are gathered, so that the caller gets large batches with and without
+        GRO.
+        """
         self.emptied = False
-        first = self._take_held() or self._read(0)
+        first = self._take_read_ahead() or self._read(0)
         if first is None:
             return None
         size, stride, address = first
-        while stride > 0 and size % stride == 0 and size <= RECEIVE_BYTES - RUN_BYTES:
+        while stride > 0 and size % stride == 0 and size <= RECEIVE_BYTES - GRO_BYTES:
             more = self._read(size) if size < MOST_GATHERED * stride else None
             if more is None:
                 break
             more_size, more_stride, sender = more
+            # A single shorter datagram may end a batch, as the last one that the sender split.
             shorter = more_size < stride and more_size == more_stride
             if sender != address or not (more_stride == stride or shorter):
-                self._held = (size, more_size, more_stride, sender)
+                self._read_ahead = (size, more_size, more_stride, sender)
                 break
             size += more_size
         return DatagramBatch.of(self._view[:size], stride), address
 
     @property
-    def holds(self) -> bool:
-        """Whether something was read that the next `receive` returns: the kernel will not say so."""
-        return self._held is not None
+    def has_read_ahead(self) -> bool:
+        """True if the next `receive` returns datagrams that were read already, which the event loop cannot
+        see."""
+        return self._read_ahead is not None
 
     def _read(self, offset: int) -> tuple[int, int, SocketAddress] | None:
-        """One `recvmsg` to `offset` of the buffer: (bytes, size of its datagrams, sender)."""
-        into = self._into if not offset else [memoryview(self._buffer)[offset : offset + RUN_BYTES]]
+        """Call `recvmsg` with the buffer from `offset` on: (bytes, size of its datagrams, sender)."""
+        into = self._into if not offset else [memoryview(self._buffer)[offset : offset + GRO_BYTES]]
+        # Until a datagram or nothing comes: each error is reported once and takes the place of a datagram.
         while True:
             try:
                 size, ancillary, _, address = self._sock.recvmsg_into(into, _ANCILLARY_BYTES)
@@ -304,28 +316,29 @@ class DatagramSocket:
                 self._note_received(error)
                 continue
             if self.stamped:
-                self.stamp, ancillary = apart(ancillary)
+                self.stamp, ancillary = split_off_stamp(ancillary)
             return size, int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else size, address
 
-    def _take_held(self) -> tuple[int, int, SocketAddress] | None:
-        """A run that did not fit the batch before it, moved to where a batch begins."""
-        if self._held is None:
+    def _take_read_ahead(self) -> tuple[int, int, SocketAddress] | None:
+        """The datagrams that ended the batch before them, moved to the beginning of the buffer."""
+        if self._read_ahead is None:
             return None
-        offset, size, stride, address = self._held
-        self._held = None
+        offset, size, stride, address = self._read_ahead
+        self._read_ahead = None
         self._buffer[:size] = self._buffer[offset : offset + size]
         return size, stride, address
 
     def report_destination(self) -> None:
-        """Make the kernel say to which of this machine's addresses a datagram was sent, for `receive_at`."""
+        """Make the kernel report the local address that each datagram was sent to, for `receive_at`."""
         if self._sock.family == socket.AF_INET6:
             self._sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
         else:
             self._sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
 
     def receive_at(self) -> tuple[DatagramBatch, SocketAddress, SocketAddress] | None:
-        """As `receive`, and the local address that the run was sent to."""
+        """The next batch as `receive` gives it, not gathered, and the local address that it was sent to."""
         while True:
+            # As in `_read`: an error about earlier datagrams is counted, and the next read tried.
             try:
                 size, ancillary, _, address = self._sock.recvmsg_into(self._into, _ANCILLARY_BYTES)
             except BlockingIOError:
@@ -342,7 +355,7 @@ class DatagramSocket:
             return DatagramBatch.of(self._view[:size], stride), address, local
 
     def _note_received(self, error: OSError) -> None:
-        """Errors that `recvmsg` reports are about datagrams sent before."""
+        """Count an error that `recvmsg` reported about earlier datagrams; raise it if it is another one."""
         code = error.errno or errno.EIO
         self._count(code)
         if code not in _REFUSED and code not in _UNREACHABLE and code != errno.EMSGSIZE:
@@ -351,7 +364,7 @@ class DatagramSocket:
     # ------------------------------------------------------------------ the rest
 
     def check(self) -> None:
-        """Say what the path has reported since the last call, if anything.
+        """Raise the error that the path has reported since the last call, if any.
 
         Raises
         ------
@@ -360,11 +373,12 @@ class DatagramSocket:
         PathError
             There is no route to it.
         """
-        refused, told = self.refused, self._told
-        self._told = (refused, self.unreachable)
-        if self._told == told:
+        refused, before = self.refused, self._reported
+        self._reported = (refused, self.unreachable)
+        if self._reported == before:
             return
-        if refused > told[0]:
+        # A refusal comes from the peer itself: it says more than a missing route.
+        if refused > before[0]:
             raise PeerError(f"{self._peer_name()} refuses UDP datagrams: nothing listens there")
         raise PathError(f"there is no route for UDP to {self._peer_name()}")
 
@@ -374,28 +388,17 @@ class DatagramSocket:
         Returns
         -------
         tuple of int
-            What the kernel gave for (send, receive), in bytes as asked: less than `size_bytes` when
-            net.core.wmem_max or net.core.rmem_max is lower and this process may not exceed it.
+            Bytes that the kernel gave for (send, receive): fewer than `size_bytes` when net.core.wmem_max or
+            net.core.rmem_max is lower and this process may not exceed it.
         """
         return (
-            self._size(size_bytes, SO_SNDBUFFORCE, socket.SO_SNDBUF),
-            self._size(size_bytes, SO_RCVBUFFORCE, socket.SO_RCVBUF),
+            set_buffer_size(self._sock, socket.SO_SNDBUF, size_bytes)[0],
+            set_buffer_size(self._sock, socket.SO_RCVBUF, size_bytes)[0],
         )
 
     def size_receive_buffer(self, size_bytes: int) -> int:
-        """Ask for `size_bytes` of receive buffer; what the kernel gave, as in `size_buffers`."""
-        return self._size(size_bytes, SO_RCVBUFFORCE, socket.SO_RCVBUF)
-
-    def _size(self, size_bytes: int, force: int, plain: int) -> int:
-        linux = sys.platform.startswith("linux")
-        for option in (force, plain) if linux else (plain,):
-            try:
-                self._sock.setsockopt(socket.SOL_SOCKET, option, size_bytes)
-                break
-            except OSError:
-                continue  # not privileged; the plain option is next, and what it gave is read below
-        given = self._sock.getsockopt(socket.SOL_SOCKET, plain)
-        return given // 2 if linux else given  # Linux doubles what was asked, for its own bookkeeping
+        """Ask for `size_bytes` of receive buffer. Returns the bytes that the kernel gave."""
+        return set_buffer_size(self._sock, socket.SO_RCVBUF, size_bytes)[0]
 
     def _peer_name(self) -> str:
         return f"{self.remote_address[0]} port {self.remote_address[1]}" if self.remote_address else "peers"
@@ -429,6 +432,7 @@ def udp_socket(
         if prepare is not None:
             prepare(sock)
         if family == socket.AF_INET6:
+            # One socket for both families where the address does not choose one.
             both = local is None or str(local[0]) == "::" or str(local[0]).startswith(MAPPED)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
         if reuse:
@@ -444,7 +448,7 @@ def udp_socket(
 
 
 def _destination(level: int, kind: int, value: bytes, local: SocketAddress) -> SocketAddress:
-    """`local` with the address of an in_pktinfo {ifindex, spec_dst, addr} or in6_pktinfo {addr, ifindex}."""
+    """`local` with the address in an in_pktinfo {ifindex, spec_dst, addr} or in6_pktinfo {addr, ifindex}."""
     if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
         return (socket.inet_ntop(socket.AF_INET, value[8:12]), local[1])
     if (level, kind) == (socket.IPPROTO_IPV6, IPV6_PKTINFO):

@@ -1,14 +1,14 @@
-"""What a datagram transport stands on: datagrams to and from one peer, by callback, at either end.
+"""Datagrams to and from one peer, by callback, at either end: the base of a datagram transport.
 
     client:  path = ConnectedPath.open(port.remote, port.local(stream), prepare=port.prepare)
     server:  path = await shared_udp(port).accept(stream.conv)                     (server_port.py)
     both:    path.set_receiver(on_batch, on_drained)
-             path.send(batch)            what it did not take: path.wait_writable(try_again)
+             path.send(batch)            if it does not take all: path.wait_writable(try_again)
              path.close()
 
-A wake-up of the event loop reads a bounded number of runs: `on_batch` hears each, and `on_drained` comes
-once after the last, which is the moment to transmit: acknowledgements of the whole wake-up then leave
-together. A busy socket so costs the others at most `BATCHES_PER_WAKE` batches of delay.
+A wake-up of the event loop reads a bounded number of batches: `on_batch` gets each, and `on_drained` is
+called once after the last. That is the moment to transmit: acknowledgements of the whole wake-up leave
+together. A busy socket delays the others by at most `BATCHES_PER_WAKE` batches.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ class DatagramPath(Protocol):
     """Datagrams to and from one peer. Used on the event loop's thread only."""
 
     def set_receiver(self, on_batch: OnBatch, on_drained: OnDrained) -> None:
-        """Start receiving. `on_batch(batch)` per run of datagrams, a view that is valid during the call only;
-        `on_drained()` once after the runs of a wake-up. Neither is called from within `set_receiver` or
-        after `close`. A run may hold datagrams of another conversation: check the conv of every one."""
+        """Start receiving: `on_batch(batch)` per batch, a view that is valid during the call only;
+        `on_drained()` once after the batches of a wake-up. Neither is called from within `set_receiver` or
+        after `close`. A batch may hold datagrams of another conversation: check the conv of every one."""
 
     def send(self, batch: DatagramBatch) -> int:
-        """Datagrams taken; fewer than `batch.count` when the send buffer is full. Raises `PathError` when one
-        is longer than the path carries."""
+        """Send `batch`. Returns the datagrams taken, fewer than `batch.count` if the send buffer is full.
+        Raises `PathError` when a datagram is longer than the path carries."""
 
     def wait_writable(self, callback: Callable[[], None]) -> None:
         """Call `callback()` once, when the send buffer has room again."""
 
     def check(self) -> None:
-        """Raise `PeerError` or `PathError` when the peer's machine has refused datagrams, or the network had
-        no route for them, since the last call."""
+        """Raise `PeerError` or `PathError` if, since the last call, the peer's machine has refused datagrams
+        or the network had no route for them."""
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
-        """Ask for buffers; (send, receive) bytes that were given."""
+        """Ask for socket buffers. Returns the (send, receive) bytes that the kernel gave."""
 
     def stamp_arrivals(self) -> None:
-        """Have the kernel note when datagrams arrive, for `stamp`."""
+        """Make the kernel stamp arrivals, for `stamp`."""
 
     @property
     def stamp(self) -> bytes:
-        """When the run that is being heard arrived, for a `stamps.ArrivalClock`; empty: not known."""
+        """The arrival stamp of the present batch, for an `arrival_time.ArrivalClock`; empty: not known."""
 
     def fileno(self) -> int: ...
 
@@ -68,43 +68,45 @@ class DatagramPath(Protocol):
     def remote_address(self) -> SocketAddress: ...
 
     def take_socket(self) -> DatagramSocket:
-        """In place of `set_receiver`: the socket itself, to send and receive in another way. `close` still
-        closes it."""
+        """Give the socket to a caller that sends and receives by itself, in place of `set_receiver`. `close`
+        still closes it."""
 
     def close(self) -> None:
-        """No callback comes after this. Idempotent."""
+        """Close the socket; no callback comes after this. Idempotent."""
 
 
 class Pump:
-    """Reads one socket when the event loop says so, and waits for room in its send buffer."""
+    """Connects one socket to the event loop: calls a reader when datagrams wait, and writers when the send
+    buffer has room."""
 
     def __init__(self, sock: DatagramSocket) -> None:
         self.socket = sock
         self._loop = asyncio.get_running_loop()
         self._waiters: list[Callable[[], None]] = []
-        self._sweep: Callable[[], None] | None = None
+        self._reader: Callable[[], None] | None = None
         self.closed = False
 
-    def read(self, sweep: Callable[[], None]) -> None:
-        """Call `sweep()` whenever something waits to be received."""
+    def read(self, reader: Callable[[], None]) -> None:
+        """Call `reader()` whenever a datagram waits."""
         if not self.closed:
-            self._sweep = sweep
-            self._loop.add_reader(self.socket.fileno(), sweep)
+            self._reader = reader
+            self._loop.add_reader(self.socket.fileno(), reader)
 
     def pause(self) -> None:
-        """Leave what arrives to the kernel until `read` is called again."""
-        if self._sweep is not None:
-            self._sweep = None
+        """Leave arriving datagrams in the kernel until `read` is called again."""
+        if self._reader is not None:
+            self._reader = None
             self._loop.remove_reader(self.socket.fileno())
 
     def settle(self) -> None:
-        """At the end of a sweep: come back soon for what was read and not yet looked at."""
-        if self.socket.holds and self._sweep is not None:
-            self._loop.call_soon(self._resume)
+        """End a wake-up: call the reader again soon if the socket has read ahead, which the event loop cannot
+        see."""
+        if self.socket.has_read_ahead and self._reader is not None:
+            self._loop.call_soon(self._read_again)
 
-    def _resume(self) -> None:
-        if self._sweep is not None:
-            self._sweep()
+    def _read_again(self) -> None:
+        if self._reader is not None:
+            self._reader()
 
     def wait_writable(self, callback: Callable[[], None]) -> None:
         if self.closed:
@@ -150,26 +152,26 @@ class ConnectedPath:
         offload: bool = True,
         prepare: Callable[[socket.socket], None] | None = None,
     ) -> Self:
-        """A path to `remote`, from `local` if given. Needs a running event loop; errors as
+        """Open a path to `remote`, from `local` if given. Needs a running event loop; errors as
         `DatagramSocket.connected`."""
         return cls(DatagramSocket.connected(remote, local, offload=offload, prepare=prepare), remote)
 
     def set_receiver(self, on_batch: OnBatch, on_drained: OnDrained) -> None:
         self._on_batch, self._on_drained = on_batch, on_drained
-        self._pump.read(self._sweep)
+        self._pump.read(self._read_waiting)
 
-    def _sweep(self) -> None:
+    def _read_waiting(self) -> None:
         on_batch, on_drained, pump = self._on_batch, self._on_drained, self._pump
         assert on_batch is not None
         assert on_drained is not None
-        for heard in range(BATCHES_PER_WAKE):
+        for batches in range(BATCHES_PER_WAKE):
             received = self._socket.receive()
             if received is None:
-                if not heard:
+                if not batches:
                     return
                 break
             on_batch(received[0])
-            if pump.closed:
+            if pump.closed:  # the receiver may close the path from its callback
                 return
             if self._socket.emptied:
                 break
@@ -177,7 +179,7 @@ class ConnectedPath:
         pump.settle()
 
     def take_socket(self) -> DatagramSocket:
-        """The socket, for somebody who sends and receives in another way; `close` still closes it."""
+        """Give the socket to a caller that sends and receives by itself; `close` still closes it."""
         return self._socket
 
     def wait_writable(self, callback: Callable[[], None]) -> None:

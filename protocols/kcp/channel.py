@@ -12,9 +12,9 @@ a stream ends.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
+from iperfpy.protocols import clock
 from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.arrival_time import ArrivalClock
 from iperfpy.protocols.datagrams.batch import DatagramBatch
@@ -64,10 +64,6 @@ def _engine(stream: Stream, settings: Settings) -> Engine:
         return profiles.with_bbr(stream.conv, settings, longest_batch=LONGEST_BATCH)
     assert isinstance(settings, KcpSettings)
     return profiles.stock(stream.conv, settings, longest_batch=LONGEST_BATCH)
-
-
-def _now_us() -> int:
-    return time.monotonic_ns() // 1000
 
 
 class KcpChannel(Channel):
@@ -143,7 +139,7 @@ class KcpChannel(Channel):
         if self._closed:
             return self._over.result()  # raises the error that ended the stream, if one did
         self._feeder.begin(load)
-        self._progress.restart(_now_us())
+        self._progress.restart(clock.now_us())
         self._sent = self._loop.create_future()
         self._pump()
         return await self._sent
@@ -174,7 +170,7 @@ class KcpChannel(Channel):
 
     def _on_batch(self, batch: DatagramBatch) -> None:
         try:
-            now_us = self._arrivals.time_us(_now_us())
+            now_us = self._arrivals.time_us(clock.now_us())
             self.engine.receive(batch, now_us)
             if self.first_data_us is None and self._has_data():
                 self.first_data_us = now_us
@@ -199,10 +195,10 @@ class KcpChannel(Channel):
         try:
             if self._unsent and not self._emit():
                 return
-            more = self._feeder.feed(_now_us())
+            more = self._feeder.feed(clock.now_us())
             if self._feeder.ended:
                 self._finish(self._sent)
-            now_us = _now_us()  # filling takes a while, which is no part of a round trip
+            now_us = clock.now_us()  # filling takes a while, which is no part of a round trip
             self._unsent = self.engine.transmit(now_us, writer_waits=more)
             if self._unsent and self._emit() and self._feeder.has_block:
                 # The engine may take more, now that this has left.
@@ -240,7 +236,7 @@ class KcpChannel(Channel):
     def _on_timer(self) -> None:
         try:
             self._path.check()
-            self._progress.check(_now_us())
+            self._progress.check(clock.now_us())
         except TransportError as error:
             self._fail(error)
             return
@@ -258,10 +254,10 @@ class KcpChannel(Channel):
     def warnings(self) -> tuple[str, ...]:
         """A socket buffer smaller than the window needs, and KCP's widest window if it limited the sender."""
         buffer = self._buffers.warning(self._buffer_granted, sends=self._sends)
-        return (*buffer, *window_warning(self.engine, _now_us()))
+        return (*buffer, *window_warning(self.engine, clock.now_us()))
 
     def counters(self) -> dict[str, Value]:
-        return kcp_metrics.record(self.engine, _now_us())
+        return kcp_metrics.record(self.engine, clock.now_us())
 
 
 class _Timer:

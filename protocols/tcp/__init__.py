@@ -146,7 +146,8 @@ class Tcp(Transport):
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
         from iperfpy.protocols.tcp.channel import TcpChannel
-        from iperfpy.protocols.tcp.tuning import IPPROTO_MPTCP, before_connect
+        from iperfpy.protocols.tcp.tuning import before_connect
+        from iperfpy.protocols.tcp_info import IPPROTO_MPTCP
 
         chosen = _own(settings)
         sock = await port.connection(

@@ -1,8 +1,10 @@
-"""A TCP stream driven by a thread of its own.
+"""A TCP stream driven by a thread of its own (worker_thread.py).
 
-The thread sits in blocking `send` or `recv_into`, where the interpreter lock is not held: a plain loop
-keeps up with C, and no event loop turns for it. The event loop's thread only reads counters and TCP_INFO,
-and ends the thread by shutting the socket down.
+    thread       load -> send(), sendfile() -> socket        or        socket -> recv_into() -> writer of -F
+    event loop   counters(): the thread's byte counts and the kernel's TCP_INFO; stop by shutting down
+
+The thread sits in blocking calls, where the interpreter lock is not held: a plain loop keeps up with C, and
+the event loop has no turn per block.
 """
 
 from __future__ import annotations
@@ -14,25 +16,27 @@ import os
 import socket
 import struct
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from iperfpy.protocols import tcp_info
+from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, Load, SocketAddress
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
 from iperfpy.protocols.metrics import Value
+from iperfpy.protocols.socket_buffers import queued_bytes
 from iperfpy.protocols.tcp import BULK_BYTES
-from iperfpy.protocols.tcp.tuning import congestion_of
+from iperfpy.protocols.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
     from iperfpy.protocols.tcp import TcpSettings
 
 DRAIN_POLL_S = (0.001, 0.02)
-"""First and longest pause between two looks at the send queue."""
+"""First and longest pause between two reads of the send queue, seconds."""
 DRAIN_GROWTH = 1 / 16
-"""A pause of that part of what has been waited already: so late the end may be seen."""
+"""Each pause is this fraction of the time waited so far, so the end of the drain is noticed at most 1/16
+late."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger {onoff, seconds}
 _PEER_GONE = {errno.ECONNRESET, errno.EPIPE, errno.ESHUTDOWN}
@@ -42,7 +46,7 @@ class TcpChannel(Channel):
     """One TCP connection, sending or receiving."""
 
     def __init__(self, sock: socket.socket, settings: TcpSettings, *, sends: bool) -> None:
-        sock.setblocking(True)  # for its thread; the event loop never reads or writes it
+        sock.setblocking(True)  # for the thread; the event loop never reads or writes it
         self._sock = sock
         self._sends = sends
         self._zerocopy = settings.zerocopy and hasattr(os, "sendfile")
@@ -52,13 +56,12 @@ class TcpChannel(Channel):
             self._remote: SocketAddress = sock.getpeername()
         except OSError as error:
             raise PeerError("the peer closed a data connection at once") from error
-        self._congestion = congestion_of(sock)
+        self._congestion = tcp_info.congestion_control_of(sock)
         self._keep: Callable[[memoryview], None] | None = None
-        self._closing = threading.Event()
-        self._worker: asyncio.Future[None] | None = None
-        self._accepted = 0  # handed to the kernel, or taken from it
-        self._offered = 0  # the same with the whole block that `send` may have taken a part of
-        self._vouched = 0
+        self._worker = WorkerThread(sock, "tcp", self._translated)
+        self._accepted = 0  # bytes handed to the kernel, or taken from it
+        self._offered = 0  # `_accepted` before the present block, and that whole block
+        self._left_queue_bytes = 0  # the largest figure reported: it must not fall
         self._final: dict[str, Value] | None = None
         before = tcp_info.read(sock)
         self._before = (before.first_sent_bytes or 0) + (before.notsent_bytes or 0)
@@ -79,7 +82,7 @@ class TcpChannel(Channel):
     def counters(self) -> dict[str, Value]:
         if self._final is not None:
             return dict(self._final)
-        # The count first: what the kernel says afterwards is then at least as new.
+        # The count is read before TCP_INFO, so that the kernel's figures are at least as new.
         accepted = self._accepted
         now = tcp_info.read(self._sock)
         return self._sender_record(accepted, now) if self._sends else self._receiver_record(now)
@@ -117,32 +120,35 @@ class TcpChannel(Channel):
         }
 
     def _left_queue(self, accepted: int, now: tcp_info.TcpInfo) -> int:
-        """Bytes that have left the send queue. On a slow path one blocked `send` outlasts many intervals, and
-        what it has handed over so far only the kernel knows."""
+        """Bytes that have left the send queue.
+
+        On a slow path one blocked `send` outlasts many intervals. Only the kernel then knows how much of the
+        block it has taken: it is counted from TCP_INFO, at most up to the block's end.
+        """
         left = accepted - (now.notsent_bytes or 0)
         if now.first_sent_bytes is not None:
             left = max(left, min(now.first_sent_bytes - self._before, self._offered))
-        self._vouched = max(self._vouched, left)
-        return self._vouched
+        self._left_queue_bytes = max(self._left_queue_bytes, left)
+        return self._left_queue_bytes
 
     # ------------------------------------------------------------------ carrying
 
     async def send(self, load: Load) -> None:
-        await self._in_thread(lambda: self._send_all(load))
+        await self._worker.run(lambda: self._send_all(load))
 
     async def receive(self) -> None:
-        await self._in_thread(self._receive_all)
+        await self._worker.run(self._receive_all)
 
     def _send_all(self, load: Load) -> None:
         with contextlib.ExitStack() as stack:
             send = stack.enter_context(_SendFile(self._sock)).send if self._zerocopy else self._sock.send
-            closing = self._closing
-            while not closing.is_set():
-                wait_us = load.wait_us(time.monotonic_ns() // 1000)
+            stopping = self._worker.stopping
+            while not stopping.is_set():
+                wait_us = load.wait_us(now_us())
                 if wait_us < 0:
                     return
                 if wait_us:
-                    closing.wait(wait_us / 1e6)
+                    stopping.wait(wait_us / 1e6)
                     continue
                 block = load.take()
                 self._offered = self._accepted + len(block)
@@ -153,7 +159,7 @@ class TcpChannel(Channel):
 
     def keep(self, write: Callable[[memoryview], None]) -> None:
         self._keep = write
-        self._receive_flags = 0  # discarded, nothing could be kept
+        self._receive_flags = 0  # MSG_TRUNC would discard the payload in the kernel
 
     def _receive_all(self) -> None:
         buffer, keep = bytearray(BULK_BYTES), self._keep
@@ -164,38 +170,8 @@ class TcpChannel(Channel):
                 if keep is not None:
                     keep(view[:size])
         except ConnectionResetError:
-            # How a peer closes that has data of its own unread, or drops its queue.
+            # A peer that closes with unread data, or drops its send queue, ends the connection so.
             return
-
-    async def _in_thread(self, work: Callable[[], None]) -> None:
-        """Run `work` in a thread of its own; its socket errors become ours, or nothing while closing."""
-        if self._closing.is_set():
-            return
-        loop = asyncio.get_running_loop()
-        worker: asyncio.Future[None] = loop.create_future()
-        self._worker = worker
-
-        def finish(error: BaseException | None) -> None:
-            if not worker.done():
-                worker.set_exception(error) if error is not None else worker.set_result(None)
-
-        def run() -> None:
-            error: BaseException | None = None
-            try:
-                work()
-            except OSError as failure:
-                error = None if self._closing.is_set() else self._translated(failure)
-            except BaseException as failure:
-                error = failure
-            with contextlib.suppress(RuntimeError):  # the loop was closed before the thread ended
-                loop.call_soon_threadsafe(finish, error)
-
-        threading.Thread(target=run, name=f"tcp-{self.fileno()}", daemon=True).start()
-        try:
-            await asyncio.shield(worker)
-        except asyncio.CancelledError:
-            self._stop_thread()
-            raise
 
     def _translated(self, error: OSError) -> TransportError:
         name = f"{self._remote[0]} port {self._remote[1]}"
@@ -208,7 +184,7 @@ class TcpChannel(Channel):
     async def drain(self) -> None:
         shortest_s, longest_s = DRAIN_POLL_S
         began_s = time.monotonic()
-        while not self._closing.is_set() and _outstanding_bytes(self._sock):
+        while not self._worker.stopping.is_set() and queued_bytes(self._sock):
             if tcp_info.read(self._sock).state == tcp_info.CLOSED:
                 raise PeerError(
                     f"{self._remote[0]} port {self._remote[1]} closed the connection with data on the way"
@@ -220,24 +196,19 @@ class TcpChannel(Channel):
         if self._final is not None:
             return
         self._final = self.counters()
-        if self._sends and _outstanding_bytes(self._sock):
-            # Whoever closes without `drain` wants an end: what is queued must not load the path any longer.
+        if self._sends and queued_bytes(self._sock):
+            # A close without `drain` ends the test: the queued data must not load the path any longer.
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self._stop_thread()
+        self._worker.stop()
         try:
-            if self._worker is not None:
-                await asyncio.wait({self._worker})
+            await self._worker.ended()
         finally:
             self._sock.close()
 
-    def _stop_thread(self) -> None:
-        self._closing.set()
-        with contextlib.suppress(OSError):  # not connected any more: nothing is blocked in it
-            self._sock.shutdown(socket.SHUT_RDWR)
-
 
 class _SendFile:
-    """Sends blocks out of a file that holds the first of them: nothing is copied from this process."""
+    """Sends blocks with sendfile from a file that holds the first of them: nothing is copied from the
+    process."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket_fd = sock.fileno()
@@ -257,15 +228,3 @@ class _SendFile:
             self._file.flush()
             self._size = len(block)
         return os.sendfile(self._socket_fd, self._file.fileno(), 0, len(block))
-
-
-def _outstanding_bytes(sock: socket.socket) -> int:
-    """Bytes sent or queued that the peer has not acknowledged; 0 where the system does not say."""
-    try:
-        import fcntl
-        import termios
-
-        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
-    except (ImportError, OSError):
-        return 0
-    return int(struct.unpack("=i", answer)[0])

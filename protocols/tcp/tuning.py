@@ -1,7 +1,10 @@
-"""Socket options that a user may choose, set at the moment when each still counts.
+"""Socket options of TCP that a user may choose, each set while it still has an effect.
 
-Buffers and the segment size shape the handshake, so a client sets them before it connects. A server can
-only set them on the connection it was given: the segment size is then the client's to choose.
+    client   before_connect   segment size, congestion control, TCP_NODELAY, buffers
+    server   after_accept     congestion control, TCP_NODELAY, buffers
+
+Buffers and the segment size shape the handshake, so a client sets them before it connects. A server has
+only the connection that it accepted: the client chooses the segment size.
 """
 
 from __future__ import annotations
@@ -9,26 +12,23 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iperfpy.protocols.errors import SettingsError, TransportError
+from iperfpy.protocols.socket_buffers import SIZE_LIMITS, set_buffer_size
+from iperfpy.protocols.tcp_info import IPPROTO_MPTCP, TCP_CONGESTION, congestion_control_of
 
 if TYPE_CHECKING:
     from iperfpy.protocols.tcp import TcpSettings
 
-SO_FORCE = {socket.SO_SNDBUF: 32, socket.SO_RCVBUF: 33}  # SO_SNDBUFFORCE, SO_RCVBUFFORCE of Linux
-IPPROTO_MPTCP = 262
-TCP_CONGESTION = getattr(socket, "TCP_CONGESTION", None)
 _CONTROLS = Path("/proc/sys/net/ipv4")
-_LIMITS = {socket.SO_SNDBUF: "net.core.wmem_max", socket.SO_RCVBUF: "net.core.rmem_max"}
 
 log = logging.getLogger(__name__)
 
 
 def check_here(settings: TcpSettings, *, sends: bool) -> None:
-    """Whether this machine has what a client asks of it.
+    """Check that this machine can be the client of a test with these settings.
 
     Raises
     ------
@@ -48,8 +48,8 @@ def check_here(settings: TcpSettings, *, sends: bool) -> None:
 
 
 def before_connect(sock: socket.socket, settings: TcpSettings, *, sends: bool = True) -> None:
-    """Prepare a client's socket. Whoever does not send needs no congestion control: an unknown one is only a
-    warning then.
+    """Prepare a client's socket. A client that only receives needs no congestion control: an unknown one is
+    then only a warning.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def before_connect(sock: socket.socket, settings: TcpSettings, *, sends: bool = 
 
 def after_accept(sock: socket.socket, settings: TcpSettings) -> None:
     """Prepare a server's connection. An unknown congestion control is only a warning, as in iperf3: the
-    server keeps its default, and the record says which one ran."""
+    server keeps its default, and the report names the one that ran."""
     if settings.congestion is not None:
         _choose(sock, settings.congestion, must=False)
     _common(sock, settings)
@@ -82,7 +82,7 @@ def _choose(sock: socket.socket, name: str, *, must: bool) -> None:
     except SettingsError as error:
         if must:
             raise
-        log.warning("%s; using %s", error, congestion_of(sock) or "the default")
+        log.warning("%s; using %s", error, congestion_control_of(sock) or "the default")
 
 
 def choose_congestion(sock: socket.socket, name: str) -> None:
@@ -91,13 +91,14 @@ def choose_congestion(sock: socket.socket, name: str) -> None:
     Raises
     ------
     SettingsError
-        When it cannot be had here; the text lists those that can.
+        When it is not available here; the text lists those that are.
     """
     if TCP_CONGESTION is None:
         raise SettingsError(f"congestion control {name!r} cannot be chosen on this system")
     try:
         sock.setsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, name.encode())
     except OSError as error:
+        # EPERM: the kernel has the algorithm, and allows it to privileged processes only.
         if error.errno == errno.EPERM:
             known = _listed("tcp_allowed_congestion_control")
             raise SettingsError(
@@ -109,47 +110,23 @@ def choose_congestion(sock: socket.socket, name: str) -> None:
         ) from error
 
 
-def congestion_of(sock: socket.socket) -> str | None:
-    """The algorithm that a socket uses, None where the system does not say."""
-    if TCP_CONGESTION is None:
-        return None
-    try:
-        raw = sock.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
-    except OSError:
-        return None
-    return raw.split(b"\0", 1)[0].decode("ascii", "replace") or None
-
-
 def _common(sock: socket.socket, settings: TcpSettings) -> None:
     if settings.nodelay:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if settings.window is not None:
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            _size_buffer(sock, option, settings.window)
+        _apply_window(sock, settings.window)
 
 
-def _size_buffer(sock: socket.socket, option: int, wanted_bytes: int) -> None:
-    """A buffer smaller than asked would measure something else than asked: it is an error, as in iperf3."""
-    linux = sys.platform.startswith("linux")
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, option, wanted_bytes)
-        if linux and _buffer_bytes(sock, option) < wanted_bytes:
-            sock.setsockopt(socket.SOL_SOCKET, SO_FORCE[option], wanted_bytes)
-    except OSError as error:
-        refusal = error.strerror
-    else:
-        refusal = "it gave less"
-    given = _buffer_bytes(sock, option)
-    if given < wanted_bytes:
-        raise TransportError(
-            f"the kernel allows a socket buffer of {given} bytes, not {wanted_bytes} ({refusal};"
-            f" see sysctl {_LIMITS[option]})"
-        )
-
-
-def _buffer_bytes(sock: socket.socket, option: int) -> int:
-    given = sock.getsockopt(socket.SOL_SOCKET, option)
-    return given // 2 if sys.platform.startswith("linux") else given  # Linux doubles it for its own use
+def _apply_window(sock: socket.socket, window_bytes: int) -> None:
+    """Size both socket buffers by -w. A smaller buffer would measure something else than the user asked for:
+    it is an error, as in iperf3."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        given, refusal = set_buffer_size(sock, option, window_bytes)
+        if given < window_bytes:
+            raise TransportError(
+                f"the kernel allows a socket buffer of {given} bytes, not {window_bytes} ({refusal};"
+                f" see sysctl {SIZE_LIMITS[option]})"
+            )
 
 
 def _listed(name: str) -> str:

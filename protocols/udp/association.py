@@ -1,7 +1,7 @@
-"""How a stream's two sockets find each other, before any data.
+"""The exchange by which a stream's two sockets find each other, before any data.
 
-iperf3: the client sends four bytes, the server answers with four others, once; neither repeats itself. What
-the bytes are depends on the version and on the byte order of whoever compiled it:
+iperf3: the client sends four bytes and the server answers with four others, once; neither repeats. The bytes
+depend on the version and on the byte order of the machine:
 
     client sends     server answers     by
     39 38 37 36      36 37 38 39        3.12 and later
@@ -9,9 +9,9 @@ the bytes are depends on the version and on the byte order of whoever compiled i
     36 37 38 39      39 38 37 36        3.12 to 3.16 where the byte order is big-endian
     07 5b cd 15      3a de 68 b1        3.11 and before, there
 
-Between two iperfpy the four bytes are the stream's conv, as the hub reads it; the server answers with the
-same, as often as it is asked; the client asks until it hears something. Whatever comes from the server
-confirms the association, data too: that may overtake the answer.
+Between two iperfpy the four bytes are the stream's conv, little endian. The server answers each call with the
+same bytes, and the client repeats the call until something comes. Any datagram of the server confirms the
+association, data too: data may overtake the answer.
 """
 
 from __future__ import annotations
@@ -37,24 +37,23 @@ ANSWERS: Mapping[bytes, bytes] = {
 
 FIRST_S, LONGEST_S = 0.1, 1.0
 STOCK_FIRST_S, STOCK_LONGEST_S = 2.0, 8.0
-"""A stock server takes a repeated call for data, if only the answer was lost: it is asked again when there
-is little left to spoil."""
+"""Retry only after 2 s: a stock server would count a repeated call as data, if only its answer was lost."""
 REFUSED_PAUSE_S = 0.2
-PATIENCE = 5
-"""So many refusals in a row are an answer."""
+MOST_REFUSALS = 5
+"""Refusals in a row after which nothing listens at the server."""
 
 
 def conv_call(conv: int) -> bytes:
-    """What two iperfpy say to each other."""
+    """The call, and its answer, between two iperfpy."""
     return conv.to_bytes(CALL_BYTES, "little")
 
 
 async def call(sock: socket.socket, conv: int) -> None:
-    """Ask the server to take the stream until it answers; the caller sets the deadline.
+    """Call the server until it answers; the caller sets the deadline.
 
     Parameters
     ----------
-    sock : connected and non-blocking. Data that came is left in it.
+    sock : connected and non-blocking. Data that arrives is left in it.
     conv : 0 for a stock server.
 
     Raises
@@ -62,95 +61,108 @@ async def call(sock: socket.socket, conv: int) -> None:
     PeerError
         Nothing listens there.
     PathError
-        There is no way to it.
+        There is no route to it.
     """
     message = conv_call(conv) if conv else CALL
     answers = {message} if conv else frozenset(ANSWERS.values())
     wait_s, longest_s = (FIRST_S, LONGEST_S) if conv else (STOCK_FIRST_S, STOCK_LONGEST_S)
-    listening = _Listening(sock, answers)
+    exchange = _Exchange(sock, answers)
+    exchange.start()
     try:
         refused = 0
-        while not listening.heard.done():
-            listening.send(message)
-            await asyncio.wait([listening.changed()], timeout=wait_s)
-            if listening.heard.done():
+        while not exchange.answered.done():
+            exchange.send(message)
+            await asyncio.wait([exchange.changed()], timeout=wait_s)
+            if exchange.answered.done():
                 break
-            if listening.refused == refused:
+            if exchange.refused == refused:
                 wait_s = min(2 * wait_s, longest_s)
                 continue
-            # What was refused has not been heard: it may be said again, even to a stock server.
-            refused = listening.refused
-            if refused >= PATIENCE:
+            # A refused call has not been received: it may be repeated soon, even to a stock server.
+            refused = exchange.refused
+            if refused >= MOST_REFUSALS:
                 raise PeerError(f"{_name(sock)} refuses UDP datagrams: nothing listens there")
             await asyncio.sleep(REFUSED_PAUSE_S)
-        listening.heard.result()
+        exchange.answered.result()
     finally:
-        listening.close()
+        exchange.close()
 
 
-class _Listening:
-    """Waits for the first sign of the server."""
+class _Exchange:
+    """The client's side of the association: sends calls, and waits for the first datagram of the server.
+
+    Attributes
+    ----------
+    answered : done with the first datagram, or with the error that ends the attempt
+    refused : calls that the server's machine refused
+    """
 
     def __init__(self, sock: socket.socket, answers: Collection[bytes]) -> None:
         self.refused = 0
         self._sock = sock
         self._answers = answers
         self._loop = asyncio.get_running_loop()
-        self.heard: asyncio.Future[None] = self._loop.create_future()
+        self.answered: asyncio.Future[None] = self._loop.create_future()
         self._changed: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(sock.fileno(), self._look)
+
+    def start(self) -> None:
+        """Begin to read the socket."""
+        self._loop.add_reader(self._sock.fileno(), self._read)
 
     def changed(self) -> asyncio.Future[None]:
-        """Done when something was heard, or a call was refused since the last `changed`."""
-        if self._changed.done() and not self.heard.done():
+        """A future for the next event: an answer, or a refusal since the last call of this method."""
+        if self._changed.done() and not self.answered.done():
             self._changed = self._loop.create_future()
         return self._changed
 
     def send(self, message: bytes) -> None:
+        """Send a call; without room for it, the next one counts."""
         try:
             self._sock.send(message)
         except BlockingIOError:
             return
         except OSError as error:
-            self._note(error)
+            self._take_error(error)
 
     def close(self) -> None:
+        """Stop reading the socket."""
         self._loop.remove_reader(self._sock.fileno())
-        if self.heard.done() and not self.heard.cancelled():
-            self.heard.exception()
+        if self.answered.done() and not self.answered.cancelled():
+            self.answered.exception()  # marked as retrieved: a cancelled `call` does not ask for it
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         try:
-            said = self._sock.recv(CALL_BYTES + 1, socket.MSG_PEEK)
-            if len(said) <= CALL_BYTES:
+            # Data stays in the socket for the channel; only an answer is taken out of it.
+            datagram = self._sock.recv(CALL_BYTES + 1, socket.MSG_PEEK)
+            if len(datagram) <= CALL_BYTES:
                 self._sock.recv(CALL_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
-            self._note(error)
+            self._take_error(error)
             return
-        if len(said) > CALL_BYTES or said in self._answers:
+        if len(datagram) > CALL_BYTES or datagram in self._answers:
             self._loop.remove_reader(self._sock.fileno())
-            self._tell(None)
+            self._end(None)
 
-    def _note(self, error: OSError) -> None:
+    def _take_error(self, error: OSError) -> None:
         if isinstance(error, ConnectionRefusedError | ConnectionResetError):
             self.refused += 1
             if not self._changed.done():
                 self._changed.set_result(None)
         else:
-            self._tell(PathError(f"cannot reach {_name(self._sock)} over UDP: {error.strerror}"))
+            self._end(PathError(f"cannot reach {_name(self._sock)} over UDP: {error.strerror}"))
 
-    def _tell(self, error: TransportError | None) -> None:
-        if not self.heard.done():
-            self.heard.set_exception(error) if error else self.heard.set_result(None)
+    def _end(self, error: TransportError | None) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(error) if error else self.answered.set_result(None)
         if not self._changed.done():
             self._changed.set_result(None)
 
 
-def answer_again(sock: socket.socket, said: bytes | memoryview, call: bytes) -> None:
-    """The client asks again: the answer was lost. Anything else that is so short is nobody's."""
-    if call and said == call:
+def answer_again(sock: socket.socket, datagram: bytes | memoryview, call: bytes) -> None:
+    """Answer `datagram` if it repeats `call`: then the answer was lost. Anything else is ignored."""
+    if call and datagram == call:
         with contextlib.suppress(OSError):
             sock.send(call)
 

@@ -5,10 +5,10 @@
            5   u16 big-endian      number
            7   u32 big-endian      echo: microseconds between the probe's arrival and the echo's departure
 
-11 bytes, so both are shorter than any header of the stream (12) and longer than a call (4): they can be taken
-for neither. The sender of the data probes, so that it works in both directions through a NAT; the other end
-answers a probe of its stream with as many bytes as it got, and nothing else with anything. What the answering
-program was slow by is taken out, as NTP does (RFC 5905, section 8: delay = (t4 - t1) - (t3 - t2)).
+Both have 11 bytes, fewer than any header of the stream (12) and more than a call (4), and so cannot be
+mistaken for either. The sender of the data probes, so that probes pass a NAT in both directions. The other
+end answers a probe of its stream with as many bytes as it got, and answers nothing else. The delay within
+the answering program is subtracted, as in NTP (RFC 5905, section 8: delay = (t4 - t1) - (t3 - t2)).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from __future__ import annotations
 import struct
 
 PROBE_US = 100_000
-"""Between two probes: 390 bytes per second of IPv4."""
+"""Time between two probes: 390 bytes per second of IPv4."""
 STALE_US = 2_000_000
-"""A round trip that was measured so long ago is not the present one."""
+"""Age at which a measured round trip is no longer reported."""
 MOST_WAITING = 64
-"""Probes whose echo may still come: more than six seconds' worth."""
+"""Probes whose echo is awaited: those of more than six seconds."""
 LONGEST_RTT_US = 60_000_000
 _FORMAT = struct.Struct("<IB2s4s")
 _PROBE, _ECHO = 1, 2
@@ -29,8 +29,8 @@ ECHO_BYTES = _FORMAT.size
 
 
 class Prober:
-    """The end that asks. `probe` is called by the thread that sends, `hear` and `rtt_us` by the event loop's:
-    they share only single slots, each written as one."""
+    """The probing end. `probe` is called by the thread that sends, `take_echo` and `rtt_us` by the event
+    loop's: they share single slots only, each replaced as a whole."""
 
     def __init__(self, conv: int) -> None:
         self._conv = conv
@@ -40,7 +40,7 @@ class Prober:
         self.next_us = 0
 
     def probe(self, now_us: int) -> bytes:
-        """The next probe, which leaves now; `next_us` is when the one after it is due."""
+        """Make the next probe, which leaves now, and set the time of the one after it (`next_us`)."""
         self._count += 1
         number = self._count & 0xFFFF
         self._waiting[number % MOST_WAITING] = (number, now_us)
@@ -48,44 +48,45 @@ class Prober:
         return _FORMAT.pack(self._conv, _PROBE, number.to_bytes(2, "big"), bytes(4))
 
     def delayed(self, now_us: int) -> None:
-        """The probe made last had to wait for room in the socket, and has left only now."""
+        """Correct the departure of the last probe: it had to wait for room in the socket until now."""
         number = self._count & 0xFFFF
         if self._waiting[number % MOST_WAITING][0] == number:
             self._waiting[number % MOST_WAITING] = (number, now_us)
 
-    def hear(self, said: bytes, arrived_us: float) -> None:
-        """Take what came from the other end; anything but an echo that is waited for is ignored."""
-        if len(said) != ECHO_BYTES:
+    def take_echo(self, datagram: bytes, arrived_us: float) -> None:
+        """Take a datagram of the other end; all but awaited echoes are ignored."""
+        if len(datagram) != ECHO_BYTES:
             return
-        conv, kind, number_bytes, held_bytes = _FORMAT.unpack(said)
+        conv, kind, number_bytes, delay_bytes = _FORMAT.unpack(datagram)
         number = int.from_bytes(number_bytes, "big")
         waiting, sent_us = self._waiting[number % MOST_WAITING]
         if conv != self._conv or kind != _ECHO or waiting != number:
             return
+        # An echo counts once: a duplicated datagram would measure the path of its copy.
         self._waiting[number % MOST_WAITING] = (-1, 0)
-        rtt_us = arrived_us - sent_us - int.from_bytes(held_bytes, "big")
+        rtt_us = arrived_us - sent_us - int.from_bytes(delay_bytes, "big")
         if 0 <= rtt_us <= LONGEST_RTT_US:
             self._latest = (rtt_us, arrived_us)
 
     def rtt_us(self, now_us: int) -> float | None:
-        """The round trip measured last; None when that is too long ago."""
+        """The round-trip time measured last, microseconds; None without one younger than `STALE_US`."""
         if self._latest is None or now_us - self._latest[1] > STALE_US:
             return None
         return self._latest[0]
 
 
-def answer(said: bytes, conv: int, held_us: float) -> bytes:
-    """The echo of a probe, or nothing when `said` is none of this stream.
+def answer(datagram: bytes, conv: int, delay_us: float) -> bytes:
+    """Make the echo of a probe; empty if `datagram` is no probe of this stream.
 
     Parameters
     ----------
-    conv : 0: the other end never probes
-    held_us : since the probe arrived
+    conv : the stream's conv, or 0 if the other end never probes
+    delay_us : time since the probe arrived
     """
-    if not conv or len(said) != ECHO_BYTES:
+    if not conv or len(datagram) != ECHO_BYTES:
         return b""
-    named, kind, number_bytes, _ = _FORMAT.unpack(said)
+    named, kind, number_bytes, _ = _FORMAT.unpack(datagram)
     if named != conv or kind != _PROBE:
         return b""
-    held = min(max(0, round(held_us)), 0xFFFF_FFFF)
-    return _FORMAT.pack(conv, _ECHO, number_bytes, held.to_bytes(4, "big"))
+    delay = min(max(0, round(delay_us)), 0xFFFF_FFFF)
+    return _FORMAT.pack(conv, _ECHO, number_bytes, delay.to_bytes(4, "big"))

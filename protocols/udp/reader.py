@@ -1,7 +1,7 @@
-"""Takes what a socket received: runs of datagrams, each with the time at which the kernel had it.
+"""Reads a socket into a `Reception`: batches of datagrams, each with the time at which it arrived.
 
-A blocking read, then as many more as wait already and fit the buffer: figures are made of all of them at
-once. Where the kernel stamps what arrives (Linux), a busy reader does not look like a path with jitter.
+A blocking read is followed by as many more as wait already and fit the buffer, so that all of them are
+counted at once. The kernel's arrival stamps (Linux) keep a busy reader from looking like a path with jitter.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from iperfpy.protocols.datagrams.arrival_time import (
     ask_for_stamps,
     wall_minus_monotonic_us,
 )
-from iperfpy.protocols.datagrams.datagram_socket import RUN_BYTES, SOL_UDP, UDP_GRO
+from iperfpy.protocols.datagrams.datagram_socket import GRO_BYTES, SOL_UDP, UDP_GRO
 from iperfpy.protocols.udp.packets import NARROW_BYTES, WIDE_BYTES, Columns, headers, whole
 from iperfpy.protocols.udp.reception import Reception
 
-BUFFER_BYTES = 4 * RUN_BYTES
-LAST_ROOM = BUFFER_BYTES - RUN_BYTES
+BUFFER_BYTES = 4 * GRO_BYTES
+LAST_ROOM = BUFFER_BYTES - GRO_BYTES
 MOST_SINGLES = 128
 MOST_ROOMS, MOST_COLUMNS = 256, 256
 CLOCK_EVERY = 64
 STEP_US = 50_000
-"""The wall clock has been set when it has moved by so much against the monotonic one."""
+"""The wall clock was set if it has moved by this much against the monotonic clock."""
 
 _NOTHING = (BlockingIOError, TimeoutError, ConnectionRefusedError, ConnectionResetError)
-"""Nothing more came, or something that this end sent did not arrive."""
+"""Errors of a read without a datagram: none waits, or an answer of this end was refused."""
 _MORE = getattr(socket, "MSG_DONTWAIT", 0)
 _SENT = struct.Struct(">II")
 _ANCILLARY_BYTES = 128
 
 
-class Said(NamedTuple):
-    """A datagram too short to be counted, and how long ago the kernel had it."""
+class ShortDatagram(NamedTuple):
+    """A datagram too short to be counted (a call or a probe), and the time since it arrived."""
 
     data: bytes
-    held_us: float
+    age_us: float
 
 
 class DatagramReader:
     """Reads one blocking socket into a `Reception`.
 
-    A run of datagrams is looked at as soon as it is there, while it is in the processor's cache. Datagrams
-    that come one by one are put behind each other, to be looked at together.
+    A GRO batch is counted as soon as it is read, while it is in the processor's cache. Datagrams that come
+    one by one are read behind each other, and counted together.
     """
 
     def __init__(self, sock: socket.socket, reception: Reception, *, wide: bool) -> None:
@@ -68,9 +68,10 @@ class DatagramReader:
         self._stamped = ask_for_stamps(sock)
         self._takes = 0
 
-    def take(self) -> Said | None:
-        """Wait for datagrams and count them: one run, or those that came one by one. Gives what is too short
-        to be counted, one of them if there are several; None too when nothing came for a while."""
+    def take(self) -> ShortDatagram | None:
+        """Wait for datagrams and count them: one GRO batch, or those that came one by one. Returns a datagram
+        that is too short to be counted, if any (one of several), else None; None also when none came for a
+        while."""
         try:
             size, stride, arrived_us = self._read(self._begin, 0)
         except _NOTHING:
@@ -81,7 +82,7 @@ class DatagramReader:
         columns = self._columns.get((size, stride))
         if columns is None:
             if stride < self._header_bytes:
-                return self._heard(0, stride, arrived_us)
+                return self._short(0, stride, arrived_us)
             columns = self._columns_of(size, stride)
         if columns.count == 1:
             rest = self._rest(0, size, columns.size, arrived_us)
@@ -90,8 +91,8 @@ class DatagramReader:
             return self._count(0, size, stride, arrived_us)
         return self._rest(0, size, columns.size, arrived_us)
 
-    def _take_singles(self, stride: int, arrived_us: float) -> Said | None:
-        """One datagram of `stride` bytes has come: count it with those of its size that wait behind it."""
+    def _take_singles(self, stride: int, arrived_us: float) -> ShortDatagram | None:
+        """Count the datagram of `stride` bytes that was read, with those of its size that wait behind it."""
         arrivals_us, odd = [arrived_us], None
         while _MORE and len(arrivals_us) < MOST_SINGLES and len(arrivals_us) * stride <= LAST_ROOM:
             try:
@@ -110,7 +111,7 @@ class DatagramReader:
         return self._count(end, *odd) if odd else None
 
     def _read(self, into: list[memoryview], flags: int) -> tuple[int, int, float]:
-        """One `recvmsg`: (bytes, size of its datagrams, arrival)."""
+        """Call `recvmsg`: (bytes, size of its datagrams, arrival)."""
         size, ancillary, _, _ = self._recvmsg_into(into, _ANCILLARY_BYTES, flags)
         stride, arrived_us = size, 0.0
         for level, kind, value in ancillary:
@@ -122,16 +123,17 @@ class DatagramReader:
         return size, stride, arrived_us or time.monotonic_ns() / 1e3
 
     def _room(self, offset: int) -> list[memoryview]:
-        """Where the run goes whose first byte is at `offset`; the usual places are remembered."""
+        """The buffer from `offset` on, as `recvmsg_into` takes it; the usual ones are kept."""
         room = self._into.get(offset)
         if room is None:
-            room = [self._view[offset : offset + RUN_BYTES]]
+            room = [self._view[offset : offset + GRO_BYTES]]
             if len(self._into) < MOST_ROOMS:
                 self._into[offset] = room
         return room
 
     def _count_alike(self, columns: Columns, arrived_us: float) -> bool:
-        """Count the run at the buffer's begin if all its datagrams were sent at one time, in sequence."""
+        """Count the batch at the buffer's beginning if all its datagrams have one time, and their numbers are
+        successive. False: nothing has been counted."""
         stamps = columns.stamps()
         first = stamps[:8]
         if stamps != first * columns.count:
@@ -142,25 +144,28 @@ class DatagramReader:
 
     def _count(
         self, offset: int, size: int, stride: int, arrived_us: float | NDArray[np.float64]
-    ) -> Said | None:
+    ) -> ShortDatagram | None:
         """Count the datagrams of `stride` bytes, the last perhaps shorter, in `size` bytes of the buffer.
-        Gives the first that is too short for a header."""
+        Returns the first that is too short for a header."""
         first_us = float(arrived_us if isinstance(arrived_us, float) else arrived_us[0])
         if stride < self._header_bytes:
-            return self._heard(offset, stride, first_us)
+            return self._short(offset, stride, first_us)
         count, counted = whole(size, stride, wide=self._wide)
         sent_us, numbers = headers(self._view[offset:], stride, count, wide=self._wide)
         self._reception.add(numbers, np.asarray(arrived_us - sent_us, np.float64), counted)
         return self._rest(offset, size, counted, first_us)
 
-    def _rest(self, offset: int, size: int, counted: int, arrived_us: float) -> Said | None:
-        """What the kernel put behind a run although it is no datagram of ours: a shorter one may end it."""
-        return None if size == counted else self._heard(offset + counted, size - counted, arrived_us)
+    def _rest(self, offset: int, size: int, counted: int, arrived_us: float) -> ShortDatagram | None:
+        """The shorter datagram at the end of a batch, if it holds no header: GRO puts it there."""
+        return None if size == counted else self._short(offset + counted, size - counted, arrived_us)
 
-    def _heard(self, offset: int, size: int, arrived_us: float) -> Said:
+    def _short(self, offset: int, size: int, arrived_us: float) -> ShortDatagram:
         if self._stamped:
+            # The round-trip time needs the clocks' difference of now, not that of the last look.
             arrived_us += self._clock_us - wall_minus_monotonic_us()
-        return Said(bytes(self._view[offset : offset + size]), time.monotonic_ns() / 1e3 - arrived_us)
+        return ShortDatagram(
+            bytes(self._view[offset : offset + size]), time.monotonic_ns() / 1e3 - arrived_us
+        )
 
     def _columns_of(self, size: int, stride: int) -> Columns:
         columns = self._columns.get((size, stride))
@@ -171,7 +176,7 @@ class DatagramReader:
         return columns
 
     def _follow_clock(self) -> float:
-        """Look whether the wall clock was set. By how much a stamp was taken wrongly until now."""
+        """Compare the clocks. Returns the error of the stamps taken since the wall clock was set, else 0."""
         before_us, now_us = self._clock_us, wall_minus_monotonic_us()
         if abs(now_us - before_us) <= STEP_US:
             self._reception.keep_jitter()

@@ -1,13 +1,13 @@
-"""What a receiver knows of the path: which numbers are missing, late or double, and how transit times vary.
+"""A receiver's figures of the path: missing, late and duplicate numbers, and the variation of transit times.
 
-The figures are those of iperf3, run by run instead of datagram by datagram:
+The figures are those of iperf3, computed per batch instead of per datagram:
 
     number n, highest before m      n > m: n - m - 1 are lost, m becomes n
                                     else:  one is late, and one less is lost (never less than none)
     transit t, before t'            jitter += (|t - t'| - jitter) / 16           (RFC 1889, A.8)
 
-with one exception: a datagram that comes a second time is a duplicate, and makes up for no loss. A number is
-recognized within the last `WINDOW`; one that is older counts as late.
+with one exception: a datagram that comes a second time is a duplicate, and does not make up for a loss. A
+duplicate is recognized among the last `WINDOW` numbers; an older one counts as late.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _SLOT_BITS = 16
 _TAG = 0xFFFF
 AHEAD = 1 << 13
 MOST_SOLID = 512
-"""Stretches without a gap that wait to be marked as seen, all at once."""
+"""Most stretches without a gap that wait to be marked as seen, all at once."""
 _REACH = 1024
-"""So many datagrams ago no transit time matters any more: (15/16) ** 1024 is nothing."""
+"""Datagrams after which a transit time no longer matters: (15/16) ** 1024 is below 1e-28."""
 _WEIGHTS = (15 / 16) ** np.arange(_REACH - 1, -1, -1.0) / 16
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The figures at one moment, all since the start. `highest`: the largest number seen."""
+    """The figures since the start. `highest`: the largest number seen."""
 
     datagrams: int = 0
     bytes: int = 0
@@ -64,31 +64,31 @@ class Reception:
         return Tally(*self._figures, self._jitter_us if self._transit_us is not None else None)
 
     def add_run(self, wire: bytes, count: int, transit_us: float, size_bytes: int) -> bool:
-        """Take a run without a gap in it, the quick way. One may be before it: a reader that is too slow
-        loses whole runs.
+        """Count a batch without a gap in it, the quick way. A gap before it is allowed: a reader that is too
+        slow loses whole batches.
 
         Parameters
         ----------
-        wire : the numbers of its `count` datagrams, as they are on the wire, one behind the other
-        transit_us : of all of them, as in `add`
-        size_bytes : of all of them
+        wire : the numbers of its `count` datagrams, as on the wire, concatenated
+        transit_us : the transit time of each, as in `add`
+        size_bytes : bytes of all of them
 
         Returns
         -------
         bool
-            False: the numbers do not just go on. Nothing has been counted.
+            False if the numbers are not successive and ahead; nothing has been counted then.
         """
         datagrams, total_bytes, highest, lost, late, duplicates = self._figures
         first = highest + 1
-        if not self._looks_so(wire, first):
+        if not self._are_successive(wire, first):
             first = self._first_of(wire, highest)
-            if first <= highest or not self._looks_so(wire, first):
+            if first <= highest or not self._are_successive(wire, first):
                 return False
             lost += first - highest - 1
             self._leave_solid(highest, first)
         difference_us = 0.0 if self._transit_us is None else abs(transit_us - self._transit_us)
         self._transit_us = transit_us
-        # The datagrams after the first differ by nothing.
+        # The datagrams after the first have the same transit time: the jitter decays by 15/16 for each.
         self._jitter_us += (difference_us - self._jitter_us) / 16
         self._jitter_us *= (15 / 16) ** (count - 1)
         highest = first + count - 1
@@ -96,15 +96,15 @@ class Reception:
         return True
 
     def add(self, numbers: Int64, transit_us: NDArray[np.float64], size_bytes: int) -> None:
-        """Take datagrams in the order of their arrival.
+        """Count datagrams in the order of their arrival.
 
         Parameters
         ----------
         numbers : shape (n,), n > 0
             As on the wire.
         transit_us : shape (n,)
-            Arrival by this machine's clock, minus departure by the other's.
-        size_bytes : of all of them
+            Arrival by this machine's clock minus departure by the sender's.
+        size_bytes : bytes of all of them
         """
         datagrams, total_bytes, highest, lost, late, duplicates = self._figures
         count = len(numbers)
@@ -121,19 +121,20 @@ class Reception:
         self._figures = (datagrams + count, total_bytes + size_bytes, highest, lost, late, duplicates)
 
     def keep_jitter(self) -> None:
-        """All transit times so far are by one clock."""
+        """Note the jitter: all transit times so far were measured by one clock."""
         self._kept_jitter_us = self._jitter_us
 
     def forget_transit(self) -> None:
-        """The clock was set since the last `keep_jitter`: what differed since then is no jitter, and the next
-        transit time is compared with none before it."""
+        """Discard the differences since the last `keep_jitter`: the clock was set. The next transit time is
+        compared with none before it."""
         self._transit_us = None
         self._jitter_us = self._kept_jitter_us
 
     # ---------------------------------------------------------------------- numbers
 
-    def _looks_so(self, wire: bytes, first: int) -> bool:
-        """Whether the numbers from `first` on look so on the wire. It is written down ahead of them."""
+    def _are_successive(self, wire: bytes, first: int) -> bool:
+        """True if `wire` holds the numbers from `first` on. The expected bytes are computed ahead, many at a
+        time."""
         offset = (first - self._ahead_first) * self._wire_dtype.itemsize
         if offset < 0 or offset + len(wire) > len(self._ahead):
             numbers = np.arange(first, first + AHEAD, dtype=np.int64)
@@ -142,14 +143,14 @@ class Reception:
         return self._ahead.startswith(wire, offset)
 
     def _first_of(self, wire: bytes, highest: int) -> int:
-        """The run's first number; `highest` or less when that is not ahead."""
+        """The batch's first number; `highest` or less if it is not ahead."""
         if self._bits > 32:
             return int.from_bytes(wire[:8], "big") & (1 << NUMBER_BITS) - 1
         ahead = int.from_bytes(wire[:4], "big") - highest & 0xFFFF_FFFF
         return highest + ahead if ahead < 1 << 31 else 0
 
     def _leave_solid(self, highest: int, first: int) -> None:
-        """A stretch without a gap has ended with `highest`, the next begins with `first`."""
+        """End a stretch without a gap at `highest`, and begin the next at `first`."""
         if len(self._solid) < MOST_SOLID:
             self._solid.append((self._solid_from, highest))
         else:
@@ -157,7 +158,8 @@ class Reception:
         self._solid_from = first
 
     def _unwrapped(self, numbers: Int64, highest: int) -> Int64:
-        """32-bit numbers as those nearest to the highest one seen; wider ones do not wrap."""
+        """Numbers without wrap-around: 32-bit ones as the nearest to the highest one seen; 64-bit ones do not
+        wrap."""
         if self._bits > 32:
             return numbers
         half = 1 << 31
@@ -165,10 +167,10 @@ class Reception:
         return highest + ahead
 
     def _sort(self, numbers: Int64, highest: int, lost: int) -> tuple[int, int, int, int]:
-        """(highest, lost) after the run, (late, duplicates) in it.
+        """(highest, lost) after the batch, (late, duplicates) in it.
 
         With steps x_i (a gap's length, or -1 for a late one) iperf3's `lost = max(0, lost + x)` is, over a
-        run, the last of the sums S_i minus the least of them if that is below 0 (Lindley's recursion).
+        batch, the last of the sums S_i minus the least of them if that is below 0 (Lindley's recursion).
         """
         reached = np.maximum.accumulate(np.concatenate(([highest], numbers)))
         ahead = numbers > reached[:-1]
@@ -181,7 +183,7 @@ class Reception:
         return int(reached[-1]), int(sums[-1] - min(0, sums.min())), late, duplicates
 
     def _seen_before(self, numbers: Int64) -> NDArray[np.bool_]:
-        """Which numbers came before, in this run or an earlier one."""
+        """True for each number that came before, in this batch or an earlier one."""
         repeated = np.ones(len(numbers), np.bool_)
         repeated[np.unique(numbers, return_index=True)[1]] = False
         known: NDArray[np.bool_] = self._seen[numbers & _SLOT] == _tags(numbers)
@@ -192,7 +194,7 @@ class Reception:
         self._seen[recent & _SLOT] = _tags(recent)
 
     def _mark_solid(self, highest: int) -> None:
-        """The same for the stretches up to `highest` that came without a gap: not worth a look before."""
+        """Mark the stretches without a gap up to `highest` as seen, which were not marked one by one."""
         stretches = np.array([*self._solid, (self._solid_from, highest)], np.int64)
         self._solid.clear()
         firsts = np.maximum(stretches[:, 0], highest - WINDOW + 1)
@@ -203,7 +205,7 @@ class Reception:
     # ---------------------------------------------------------------------- time
 
     def _vary(self, transit_us: NDArray[np.float64]) -> None:
-        """The jitter after these: what is left of it, and each difference with its weight."""
+        """Update the jitter: the rest of the old one, and each difference with its weight (RFC 1889, A.8)."""
         first_us = float(transit_us[0])
         before_us = first_us if self._transit_us is None else self._transit_us
         differences = np.empty(len(transit_us))
@@ -217,7 +219,7 @@ class Reception:
 
 
 def _follow(numbers: Int64, first: int) -> bool:
-    """Whether the numbers go on from `first` without a gap: nothing was lost, all is in order."""
+    """True if the numbers are successive from `first` on: nothing was lost, all is in order."""
     count = len(numbers)
     if numbers[0] != first or numbers[-1] != first + count - 1:
         return False
@@ -225,5 +227,5 @@ def _follow(numbers: Int64, first: int) -> bool:
 
 
 def _tags(numbers: Int64) -> NDArray[np.uint16]:
-    """What the window holds for each number, 0 being nothing yet."""
+    """The mark of each number in the window; 0 means not seen."""
     return ((numbers >> _SLOT_BITS) + 1 & _TAG).astype(np.uint16)

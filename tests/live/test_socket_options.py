@@ -16,7 +16,7 @@ from iperfpy.errors import LateError, PlanError
 from iperfpy.options import SocketOptions
 from iperfpy.plan import Direction
 from iperfpy.protocols.registry import transport, transports
-from iperfpy.protocols.tcp.tuning import IPPROTO_MPTCP
+from iperfpy.protocols.tcp_info import IPPROTO_MPTCP
 from iperfpy.records import RunStarted
 from iperfpy.runtime.socket_options import SO_MAX_PACING_RATE, keep_alive
 from tests.iperfpy.support import Recorder, Server, measure_into, plan_for, relayed, serving

@@ -21,7 +21,6 @@ from iperfpy.cli.exit_status import FAILED, complain, interrupted
 from iperfpy.cli.outputs import Outputs
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Parsed, duration
-from iperfpy.control.plan_limits import SECOND_US
 from iperfpy.errors import IperfpyError, system_reason
 from iperfpy.local_server import LocalServer
 from iperfpy.options import ClientOptions, OutputOptions
@@ -30,6 +29,7 @@ from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.metrics import Side
 from iperfpy.protocols.registry import transports
+from iperfpy.protocols.units import SECOND_US
 from iperfpy.records import Row
 from iperfpy.report.columns import NOT_AVAILABLE, Column, Line, columns_for
 from iperfpy.report.screen import Screen, Span, screen_for

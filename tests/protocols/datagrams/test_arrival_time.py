@@ -10,12 +10,12 @@ import pytest
 
 from iperfpy.protocols.datagrams import arrival_time
 from iperfpy.protocols.datagrams.arrival_time import (
+    COMPARE_EVERY_US,
     LATEST_US,
-    LOOK_US,
     SO_TIMESTAMPNS,
     TIMESPEC,
     ArrivalClock,
-    apart,
+    split_off_stamp,
 )
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import SOL_UDP, UDP_GRO, DatagramSocket
@@ -45,16 +45,18 @@ def test_a_wall_clock_that_was_set(set_by_us: int, ahead_us: list[float]) -> Non
     ahead_us[0] += set_by_us
     later = TIMESPEC.pack(1_000_049 + set_by_us // 1_000_000, 996_000_000)
     assert clock.arrived_us(later, NOW_US) == NOW_US
-    assert clock.arrived_us(later, NOW_US + LOOK_US) == NOW_US + LOOK_US  # so late is no reader
+    assert (
+        clock.arrived_us(later, NOW_US + COMPARE_EVERY_US) == NOW_US + COMPARE_EVERY_US
+    )  # so late is no reader
     assert clock.arrived_us(later, NOW_US + LATEST_US - 4_000) == NOW_US - 4_000
 
 
 def test_the_stamp_apart_from_other_messages() -> None:
     size = (SOL_UDP, UDP_GRO, b"\x78\x05\0\0")
     stamp = (socket.SOL_SOCKET, SO_TIMESTAMPNS, STAMP)
-    assert apart([stamp, size]) == (STAMP, [size])
-    assert apart([size]) == (b"", [size])
-    assert apart([]) == (b"", [])
+    assert split_off_stamp([stamp, size]) == (STAMP, [size])
+    assert split_off_stamp([size]) == (b"", [size])
+    assert split_off_stamp([]) == (b"", [])
 
 
 @pytest.mark.live

@@ -165,10 +165,10 @@ def test_a_datagram_beyond_udp_names_the_mtu(local: SocketAddress) -> None:
 def test_environment_switches_offload_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPERFPY_NO_OFFLOAD", "1")
     with DatagramSocket.bound(("127.0.0.1", 0)) as sock:
-        assert not sock.segments
+        assert not sock.uses_gso
     monkeypatch.setenv("IPERFPY_NO_OFFLOAD", "0")
     with DatagramSocket.bound(("127.0.0.1", 0)) as sock:
-        assert sock.segments == offload_of(socket.AF_INET)[0]
+        assert sock.uses_gso == offload_of(socket.AF_INET)[0]
 
 
 def test_size_buffers_says_what_was_given() -> None:

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from iperfpy.protocols import clock
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.peer_path import OnBatch, OnDrained
-from iperfpy.protocols.kcp import channel as kcp_channel
 from iperfpy.protocols.kcp import profiles
 from iperfpy.protocols.kcp.channel import KcpChannel
 from iperfpy.protocols.kcp.load_feeder import BYTES_PER_WAKE
@@ -82,7 +82,7 @@ class Endless:
 @pytest.fixture
 async def path(monkeypatch: pytest.MonkeyPatch) -> NotedPath:
     """Time stands still: nothing is acknowledged here, and no machine is so slow that something is resent."""
-    monkeypatch.setattr(kcp_channel, "_now_us", lambda: 1_000_000)
+    monkeypatch.setattr(clock, "now_us", lambda: 1_000_000)
     return NotedPath()
 
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from iperfpy.protocols import tcp_info
+from iperfpy.protocols import socket_buffers, tcp_info
 from iperfpy.protocols.contract import Stream
 from iperfpy.protocols.errors import PeerError, SettingsError, TransportError
 from iperfpy.protocols.tcp import Tcp, TcpSettings, tuning
@@ -64,9 +64,9 @@ def test_options_reach_the_socket() -> None:
     with socket.socket() as sock:
         tuning.before_connect(sock, TcpSettings(window=100_000, nodelay=True, mss=600, congestion="cubic"))
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert tuning._buffer_bytes(sock, socket.SO_SNDBUF) >= 100_000
-        assert tuning._buffer_bytes(sock, socket.SO_RCVBUF) >= 100_000
-        assert tuning.congestion_of(sock) == "cubic"
+        assert socket_buffers.buffer_size(sock, socket.SO_SNDBUF) >= 100_000
+        assert socket_buffers.buffer_size(sock, socket.SO_RCVBUF) >= 100_000
+        assert tcp_info.congestion_control_of(sock) == "cubic"
 
 
 async def test_the_client_is_told_which_congestion_controls_there_are() -> None:
@@ -78,14 +78,14 @@ async def test_the_client_is_told_which_congestion_controls_there_are() -> None:
 def test_a_server_without_that_congestion_control_warns(caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as sock:
         tuning.after_accept(sock, TcpSettings(congestion="nonsense"))
-        default = tuning.congestion_of(sock)
+        default = tcp_info.congestion_control_of(sock)
     assert re.search(rf"'nonsense' is not available here .*; using {default}", caplog.text)
 
 
 def test_a_buffer_that_the_kernel_will_not_give_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stingy(socket.socket):
         def setsockopt(self, *arguments: object) -> None:
-            if arguments[1] in tuning.SO_FORCE.values():
+            if arguments[1] in socket_buffers.SO_FORCE.values():
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     with Stingy() as sock, pytest.raises(TransportError, match=r"not 536870912 .*net\.core\.wmem_max"):

@@ -24,7 +24,7 @@ CONV = 0x89ABCDEF
 def test_a_round_trip_without_what_the_program_held_it_for() -> None:
     prober = Prober(CONV)
     probe = prober.probe(1_000_000)
-    prober.hear(answer(probe, CONV, held_us=7_000), arrived_us=1_047_500)
+    prober.take_echo(answer(probe, CONV, delay_us=7_000), arrived_us=1_047_500)
     assert prober.rtt_us(1_050_000) == 40_500
 
 
@@ -51,12 +51,12 @@ def test_an_echo_counts_once_and_only_if_it_was_asked_for() -> None:
     prober, stranger = Prober(CONV), Prober(CONV)
     probe = prober.probe(1_000)
     echo = answer(probe, CONV, 0)
-    prober.hear(echo, 2_000)
-    prober.hear(echo, 900_000)
+    prober.take_echo(echo, 2_000)
+    prober.take_echo(echo, 900_000)
     assert prober.rtt_us(3_000) == 1_000
-    prober.hear(answer(stranger.probe(0), CONV + 1, 0), 5_000)
-    stranger.hear(answer(probe, CONV, 0)[:-1], 5_000)
-    stranger.hear(probe, 5_000)
+    prober.take_echo(answer(stranger.probe(0), CONV + 1, 0), 5_000)
+    stranger.take_echo(answer(probe, CONV, 0)[:-1], 5_000)
+    stranger.take_echo(probe, 5_000)
     assert stranger.rtt_us(5_000) is None
     assert prober.rtt_us(5_000) == 1_000
 
@@ -64,9 +64,9 @@ def test_an_echo_counts_once_and_only_if_it_was_asked_for() -> None:
 def test_echoes_come_in_any_order() -> None:
     prober = Prober(CONV)
     first, second = prober.probe(0), prober.probe(100_000)
-    prober.hear(answer(second, CONV, 0), 150_000)
+    prober.take_echo(answer(second, CONV, 0), 150_000)
     assert prober.rtt_us(150_000) == 50_000
-    prober.hear(answer(first, CONV, 0), 160_000)
+    prober.take_echo(answer(first, CONV, 0), 160_000)
     assert prober.rtt_us(160_000) == 160_000
 
 
@@ -74,7 +74,7 @@ def test_a_probe_that_waited_for_room_left_later() -> None:
     prober = Prober(CONV)
     probe = prober.probe(1_000)
     prober.delayed(31_000)
-    prober.hear(answer(probe, CONV, 0), 33_000)
+    prober.take_echo(answer(probe, CONV, 0), 33_000)
     assert prober.rtt_us(33_000) == 2_000
 
 
@@ -82,12 +82,12 @@ def test_what_is_lost_leaves_no_round_trip_behind() -> None:
     prober = Prober(CONV)
     lost = prober.probe(0)
     assert prober.rtt_us(10) is None
-    prober.hear(answer(prober.probe(PROBE_US), CONV, 0), PROBE_US + 5_000)
+    prober.take_echo(answer(prober.probe(PROBE_US), CONV, 0), PROBE_US + 5_000)
     assert prober.rtt_us(PROBE_US + STALE_US) == 5_000
     assert prober.rtt_us(PROBE_US + STALE_US + 6_000) is None
     for turn in range(MOST_WAITING):
         prober.probe(turn * PROBE_US)
-    prober.hear(answer(lost, CONV, 0), 70 * PROBE_US)
+    prober.take_echo(answer(lost, CONV, 0), 70 * PROBE_US)
     assert prober.rtt_us(70 * PROBE_US) is None
 
 
@@ -95,7 +95,7 @@ def test_numbers_wrap() -> None:
     prober = Prober(CONV)
     for turn in range(70_000):
         now_us = turn * 1_000
-        prober.hear(answer(prober.probe(now_us), CONV, 0), now_us + 77)
+        prober.take_echo(answer(prober.probe(now_us), CONV, 0), now_us + 77)
         assert prober.rtt_us(now_us + 77) == 77
 
 
@@ -103,14 +103,14 @@ def test_numbers_wrap() -> None:
 def test_a_held_time_that_cannot_be(held_us: float) -> None:
     """Clocks are set; what comes of it is no round trip, or a right one."""
     prober = Prober(CONV)
-    prober.hear(answer(prober.probe(0), CONV, held_us), 500)
+    prober.take_echo(answer(prober.probe(0), CONV, held_us), 500)
     assert prober.rtt_us(500) in (None, 500)
 
 
 def test_a_round_trip_that_cannot_be() -> None:
     prober = Prober(CONV)
-    prober.hear(answer(prober.probe(10_000), CONV, 0), 9_000)
-    prober.hear(answer(prober.probe(20_000), CONV, 0), 20_001 + LONGEST_RTT_US)
+    prober.take_echo(answer(prober.probe(10_000), CONV, 0), 9_000)
+    prober.take_echo(answer(prober.probe(20_000), CONV, 0), 20_001 + LONGEST_RTT_US)
     assert prober.rtt_us(20_000) is None
 
 
@@ -124,7 +124,7 @@ def test_a_stranger_gets_no_answer(said: bytes) -> None:
     assert answer(said, 0, 0) == b""
     prober = Prober(CONV)
     prober.probe(0)
-    prober.hear(said, 10)
+    prober.take_echo(said, 10)
     if said[:5] != CONV.to_bytes(4, "little") + b"\x02":
         assert prober.rtt_us(10) is None
 

@@ -30,7 +30,7 @@ for sent in (batch, short, batch):
         received = receiver.receive()
         got += [bytes(datagram) for datagram in received[0]] if received else []
     assert got == [bytes(datagram) for datagram in sent], len(got)
-print("fragmented", sender.segments)
+print("fragmented", sender.uses_gso)
 if ":" not in host:
     probe = socket.socket(fileno=sender.fileno())
     probe.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER = IP_PMTUDISC_DO

@@ -19,7 +19,7 @@ import iperfpy.protocols.udp.reader as inbox_module
 from iperfpy.protocols.datagrams.arrival_time import SO_TIMESTAMPNS, TIMESPEC
 from iperfpy.protocols.datagrams.datagram_socket import SOL_UDP, UDP_GRO, UDP_SEGMENT, offload_of
 from iperfpy.protocols.udp.packets import NARROW_BYTES, Outgoing
-from iperfpy.protocols.udp.reader import DatagramReader, Said
+from iperfpy.protocols.udp.reader import DatagramReader, ShortDatagram
 from iperfpy.protocols.udp.reception import Reception, Tally
 
 
@@ -32,9 +32,9 @@ class Pair:
     reception: Reception
     inbox: DatagramReader
 
-    def settle(self, datagrams: int) -> list[Said]:
+    def settle(self, datagrams: int) -> list[ShortDatagram]:
         """Until so many have been counted or heard; what was heard."""
-        heard: list[Said] = []
+        heard: list[ShortDatagram] = []
         deadline = time.monotonic() + 5
         while self.reception.tally.datagrams + len(heard) < datagrams and time.monotonic() < deadline:
             if (said := self.inbox.take()) is not None:
@@ -90,7 +90,7 @@ def test_runs_and_single_datagrams(pair: Pair, coalesces: bool, wide: bool, bloc
     chance = random.Random(block_bytes)
     lost = received = 0
     for turn in range(60):
-        count = min(chance.choice((1, 1, 2, 7, 40)), outgoing.longest_run)
+        count = min(chance.choice((1, 1, 2, 7, 40)), outgoing.batch_size)
         before = outgoing.sent
         skip = chance.choice((0, 0, 0, 1)) if turn else 0
         send(pair, outgoing, count, segment=coalesces, skip=skip)
@@ -143,7 +143,7 @@ def test_what_is_too_short_is_heard_and_not_counted(pair: Pair, size: int) -> No
     said = pair.inbox.take()
     assert said is not None
     assert said.data == bytes(range(size))
-    assert 0.015e6 < said.held_us < 30e6
+    assert 0.015e6 < said.age_us < 30e6
     assert pair.reception.tally == Tally()
 
 

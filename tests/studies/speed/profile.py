@@ -61,9 +61,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "iperfpy.protocols.kcp.packet_ring:",
         "iperfpy.protocols.kcp.rtt_estimator:",
     ),
-    "recovery": (
-        "iperfpy.protocols.kcp.loss_recovery.",
-    ),
+    "recovery": ("iperfpy.protocols.kcp.loss_recovery.",),
     "BBR": (
         "iperfpy.protocols.congestion.bbr.",
         "iperfpy.protocols.congestion.filters:",

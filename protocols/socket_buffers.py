@@ -1,0 +1,62 @@
+"""Sizes and contents of the kernel's socket buffers, for TCP and UDP.
+
+The sizes are chosen elsewhere, and applied here with `set_buffer_size`:
+
+    tcp/tuning.py      the user's -w, both directions
+    udp/channel.py     the user's -w, both directions; else a receive buffer
+    kcp/stream_warnings.py BufferSizes   the user's -w; else as much as the windows need
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+
+LINUX = sys.platform.startswith("linux")
+SO_FORCE = {socket.SO_SNDBUF: 32, socket.SO_RCVBUF: 33}
+"""SO_SNDBUFFORCE and SO_RCVBUFFORCE of Linux: a privileged process may exceed the limits of the system."""
+SIZE_LIMITS = {socket.SO_SNDBUF: "net.core.wmem_max", socket.SO_RCVBUF: "net.core.rmem_max"}
+"""The sysctl that limits the size for everyone else."""
+
+
+def set_buffer_size(sock: socket.socket, option: int, wanted_bytes: int) -> tuple[int, str]:
+    """Ask for a buffer, beyond the system's limit where this process may.
+
+    Parameters
+    ----------
+    option : socket.SO_SNDBUF or socket.SO_RCVBUF
+
+    Returns
+    -------
+    tuple of (int, str)
+        Bytes that the kernel gave, in the caller's terms, and its reason if those are fewer.
+    """
+    refusal = "it gave less"
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, option, wanted_bytes)
+        if LINUX and buffer_size(sock, option) < wanted_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, SO_FORCE[option], wanted_bytes)
+    except OSError as error:
+        refusal = error.strerror or refusal
+    return buffer_size(sock, option), refusal
+
+
+def buffer_size(sock: socket.socket, option: int) -> int:
+    """Bytes of a buffer without the kernel's own share: Linux doubles what was asked for its bookkeeping."""
+    given = sock.getsockopt(socket.SOL_SOCKET, option)
+    return given // 2 if LINUX else given
+
+
+def queued_bytes(sock: socket.socket) -> int:
+    """Bytes in the send queue (TIOCOUTQ): for TCP those that the peer has not acknowledged, for UDP those not
+    transmitted, with the kernel's bookkeeping. 0 if the system does not tell."""
+    try:
+        # Not on Windows, and only needed at the end of a test.
+        import fcntl
+        import termios
+
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+    except (ImportError, OSError):
+        return 0
+    return int(struct.unpack("=i", answer)[0])
