@@ -129,24 +129,27 @@ def broken(fault: type[Faulty]) -> Subject:
     return Subject(transport, TcpSettings(), deadline_s=2.0, prompt_s=0.3)
 
 
+RECORDS = conformance.records_hold_every_metric_and_counters_never_fall
+
+
 @pytest.mark.parametrize(
-    ("fault", "check"),
+    ("fault", "check", "sentence"),
     [
-        (CountsTooMuch, conformance.forward_bulk_is_counted_exactly),
-        (CountsTooMuch, conformance.close_twice_and_counters_stay),
-        (SendsTooLittle, conformance.reverse_bulk_is_counted_exactly),
-        (DrainsNothing, conformance.forward_bulk_is_counted_exactly),
-        (ForgetsAMetric, conformance.records_hold_every_metric_and_counters_never_fall),
-        (CountsBackwards, conformance.records_hold_every_metric_and_counters_never_fall),
-        (ZeroForUnknown, conformance.records_hold_every_metric_and_counters_never_fall),
-        (IgnoresClose, conformance.close_ends_a_blocked_send),
-        (IgnoresClose, conformance.a_stopped_load_ends_send),
-        (ClosesSlowly, conformance.close_ends_a_waiting_receive),
-        (WrongPeer, conformance.addresses_of_both_ends_agree),
+        (CountsTooMuch, conformance.forward_bulk_is_counted_exactly, "counted 3000001 of 3000000 bytes"),
+        (CountsTooMuch, conformance.close_twice_and_counters_stay, "counted 100001 of 100000 bytes"),
+        (SendsTooLittle, conformance.reverse_bulk_is_counted_exactly, "counted 2984000 of 3000000 bytes"),
+        (DrainsNothing, conformance.forward_bulk_is_counted_exactly, "counted 0 of 3000000 bytes"),
+        (ForgetsAMetric, RECORDS, "of the sender lacks rtt_us"),
+        (CountsBackwards, RECORDS, "segments_sent fell from 999999 to 999998"),
+        (ZeroForUnknown, RECORDS, "congestion is 0"),
+        (IgnoresClose, conformance.close_ends_a_blocked_send, r"send\(\) of a closed channel did not end"),
+        (IgnoresClose, conformance.a_stopped_load_ends_send, "a load that has stopped did not end"),
+        (ClosesSlowly, conformance.close_ends_a_waiting_receive, r"close\(\) of the receiver did not end"),
+        (WrongPeer, conformance.addresses_of_both_ends_agree, r"its peer says \('127.0.0.9', 9\)"),
     ],
 )
-def test_a_fault_is_found(fault: type[Faulty], check: Check) -> None:
-    with pytest.raises(AssertionError, match=r"\w"):
+def test_a_fault_is_found(fault: type[Faulty], check: Check, sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence):
         check(broken(fault))
 
 
