@@ -1,10 +1,10 @@
-"""iperf3's passwords: a token in the parameters that only the holder of the private key can read.
+"""iperf3's passwords: a token in the parameters that only the owner of the private key can read.
 
     token    base64(RSA("user: NAME\\npwd:  PASSWORD\\nts:   SECONDS"))
     users    NAME,sha256hex("{NAME}PASSWORD")      one per line, # begins a comment
 
-The padding is OAEP with SHA-1, as iperf3 has it since 3.17, or PKCS #1 v1.5 for older ones. The token proves
-who asks for a test, and when; nothing else is protected by it. `cryptography` is imported only when used.
+The padding is OAEP with SHA-1, as in iperf3 since 3.17, or PKCS #1 v1.5 for older ones. The token proves the
+user and the time of a request; it protects nothing else. `cryptography` is imported only when used.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def private_key(pem: bytes) -> RSAPrivateKey:
 
 
 def users_of(text: str) -> dict[str, str]:
-    """Name -> hash, from the lines of a file of users. Raises `KeyFileError`."""
+    """Name -> SHA-256 in hex, from the lines of a file of users. Raises `KeyFileError`."""
     users = {}
     for number, line in enumerate(text.splitlines(), 1):
         name, comma, digest = line.partition("#")[0].strip().rpartition(",")
@@ -75,7 +75,7 @@ def users_of(text: str) -> dict[str, str]:
 
 
 def make_token(user: str, password: str, key: RSAPublicKey, unix_s: int, *, pkcs1: bool = False) -> str:
-    """The parameter `authtoken`. Raises `PlanError` when the key is too short for it."""
+    """The parameter `authtoken`. Raises `PlanError` if the key is too short for it."""
     plain = f"user: {user}\npwd:  {password}\nts:   {unix_s}".encode()
     try:
         sealed: bytes = key.encrypt(plain, _padding(pkcs1))
@@ -93,10 +93,14 @@ def check_token(
     *,
     pkcs1: bool = False,
 ) -> str:
-    """The name of the user. Raises `PlanError` with iperf3's number; it does not say what of it was wrong."""
+    """The name of the user whose password is right. Raises `PlanError`.
+
+    The error does not tell a wrong name from a wrong password.
+    """
     if not isinstance(token, str):
         raise PlanError("this server requires a user name and a password", ErrorNumber.AUTHENTICATION)
     user, password, made_s = _opened(token, key, pkcs1)
+    # An unknown user gets the same answer as a wrong password.
     known = users.get(user, "")
     digest = hashlib.sha256(f"{{{user}}}{password}".encode()).hexdigest()
     if not hmac.compare_digest(digest, known):

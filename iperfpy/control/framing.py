@@ -1,6 +1,6 @@
 """iperf3's control channel, as bytes: no socket, no clock, no state of the test.
 
-    cookie     37 bytes: 36 characters and a NUL, sent once by whoever connects
+    cookie     37 bytes: 36 characters and a NUL, sent once by the end that connects
     state      one signed byte
     error      the state -2, then two int32: i_errno and errno (older servers stop after the first)
     document   uint32 length, then that many bytes of JSON, always an object
@@ -8,8 +8,8 @@
 
 Rules of this file. `Decoder.feed` takes any number of bytes; `Decoder.take` gives the next message
 of the kind that the session expects, or None until it is whole. A length is checked before a byte of
-the body is kept. What cannot be a message raises `ProtocolError`, whose text names the sender as
-`Decoder` was told to call it; nothing else is raised for any input.
+the body is kept. Bytes that cannot be a message raise `ProtocolError`, whose text names the sender;
+nothing else is raised for any input.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ COOKIE_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 PARAMETERS_LIMIT_BYTES = 8192
 HELLO_LIMIT_BYTES = 64 * 1024
 SERVER_OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
-"""For the report of a stock server, which sends all of it, and sometimes to a client that did not ask."""
+"""Limit for the report of a stock server, which sends all of it, at times to a client that did not ask."""
 SENTENCE_LIMIT_BYTES = 4096
 DEPTH_LIMIT = 100
-"""Levels of arrays and objects in a document. Nobody needs ten."""
+"""Levels of arrays and objects in a document. None of ours has ten."""
 
 
 def results_limit_bytes(streams: int) -> int:
@@ -71,7 +71,7 @@ _STATES = frozenset(int(state) for state in State)
 
 
 class Expect(enum.Enum):
-    """What kind of message comes next; the session knows, the bytes do not say."""
+    """The kind of the next message, which the session knows and the bytes do not tell."""
 
     COOKIE = "a cookie"
     STATE = "a state"
@@ -80,7 +80,7 @@ class Expect(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """The 36 characters by which a test is known."""
+    """The 36 characters that identify a test."""
 
     text: str
 
@@ -95,7 +95,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """iperf3's numbers for what went wrong at the server; `errno` is None when the server is old."""
+    """iperf3's numbers for an error at the server; `errno` is None from an old server."""
 
     i_errno: int
     errno: int | None
@@ -110,7 +110,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The other end closed the connection; `inside` says that it did so in the middle of a message."""
+    """The peer closed the connection; `inside` is True if it did so in the middle of a message."""
 
     inside: bool
 
@@ -148,7 +148,7 @@ def decode_cookie(raw: bytes, sender: str = "the client") -> Cookie:
     """The cookie in 37 bytes: printable ASCII, then at least one NUL."""
     text = raw.rstrip(b"\0")
     if len(raw) != COOKIE_BYTES or not 0 < len(text) < COOKIE_BYTES or not _printable(text):
-        raise ProtocolError(f"{sender} does not speak iperf3's protocol: what it sent first is not a cookie")
+        raise ProtocolError(f"{sender} does not speak iperf3's protocol: its first bytes are no cookie")
     return Cookie(text.decode("ascii"))
 
 
@@ -158,16 +158,21 @@ class Decoder:
     Parameters
     ----------
     sender : str
-        How to call the other end in errors: "the client" or "the server".
+        Name of the peer in errors: "the client" or "the server".
     extended : bool
-        Whether extension states are messages (True) or errors.
+        True: extension states are messages; False: they are errors.
+
+    Attributes
+    ----------
+    document_limit : longest document accepted, bytes
+    extension_limits : longest document accepted with an extension state, bytes
     """
 
     def __init__(self, sender: str, *, extended: bool = False) -> None:
         self.sender = sender
         self.extended = extended
-        self.limits: dict[State | None, int] = {
-            None: PARAMETERS_LIMIT_BYTES,
+        self.document_limit = PARAMETERS_LIMIT_BYTES
+        self.extension_limits = {
             State.HELLO: HELLO_LIMIT_BYTES,
             State.STATS: stats_limit_bytes(1),
             State.SENTENCE: SENTENCE_LIMIT_BYTES,
@@ -176,24 +181,27 @@ class Decoder:
         self._ended = False
 
     def feed(self, data: bytes) -> None:
-        """Take what arrived."""
+        """Append arrived bytes."""
         self._buffer += data
 
     def feed_eof(self) -> None:
-        """The other end will send no more."""
+        """Note that the peer will send no more."""
         self._ended = True
 
     def take(self, expect: Expect, instead: frozenset[State] = frozenset()) -> Message | None:
-        """The next message, or None when more bytes are needed.
+        """The next message, or None if more bytes are needed.
 
-        `instead`: states that may come where a document is expected. The first byte tells them apart:
-        it is 0 in every length that is allowed, and 0 is no state.
+        Parameters
+        ----------
+        expect : kind of the next message
+        instead : states that may come where a document is expected
 
         Raises
         ------
         ProtocolError
-            When what arrived cannot be what is expected.
+            The bytes cannot be the expected message.
         """
+        # The first byte tells a state from a document: it is 0 in every allowed length, and 0 is no state.
         if expect is Expect.DOCUMENT and self._buffer and _signed(self._buffer[0]) in instead:
             expect = Expect.STATE
         message = self._READERS[expect](self)
@@ -216,7 +224,7 @@ class Decoder:
         if value < FIRST_EXTENSION:
             del self._buffer[:1]
             return Signal(State(value))
-        body = self._body(1, self.limits[State(value)])
+        body = self._body(1, self.extension_limits[State(value)])
         return None if body is None else Signal(State(value), body)
 
     def _server_error(self) -> Message | None:
@@ -231,11 +239,11 @@ class Decoder:
         return None
 
     def _document(self) -> Message | None:
-        body = self._body(0, self.limits[None])
+        body = self._body(0, self.document_limit)
         return None if body is None else Document(body)
 
     def _body(self, offset: int, limit: int) -> Mapping[str, Any] | None:
-        """The object at `offset`, removed from the buffer with all that is before it."""
+        """The object at `offset`; it leaves the buffer with everything before it."""
         if len(self._buffer) > offset and self._buffer[offset]:
             self._wrong(f"announced a message of 16 MiB or more (allowed: {limit} bytes)")
         if len(self._buffer) < offset + 4:
@@ -279,7 +287,7 @@ def _signed(byte: int) -> int:
 
 
 def _deeper_than(body: Mapping[str, Any], levels: int) -> bool:
-    """Whether an array or object in `body` has so many others around it. Whoever shows it is recursive."""
+    """True if arrays and objects are nested deeper than that: reports are written recursively."""
     layer: list[Any] = [body]
     for _ in range(levels):
         inside = [each.values() if isinstance(each, Mapping) else each for each in layer]

@@ -1,10 +1,10 @@
-"""What the parameters say: a `Plan` as iperf3's JSON, and back.
+"""The parameters document: a `Plan` as iperf3's JSON, and back.
 
-Two rules of iperf3's readers shape what is written here: a flag counts when its key is present,
-whatever its value, so a flag that is off is left out; a number must be a number, so nothing is quoted.
+Two rules of iperf3's readers shape the document. A flag counts when its key is present, whatever its value,
+so a flag that is off is left out. A number must be a number, so nothing is quoted.
 
-What iperf3 has no key for travels under one key of our own, which a stock server never sees because
-it is sent only to a server that greeted us as iperfpy:
+Fields without a key in iperf3 travel under one key of our own. A stock server never sees it: it is sent only
+to a server that sent an iperfpy greeting.
 
     "iperfpy": {"transport": "kcp", "settings": {...}, "duration_us": n, "omit_us": n,
                 "interval_us": n, "conv": [u32, ...]}
@@ -54,7 +54,7 @@ OWN_NUMBERS = {
     "omit_us": ("the omitted time in microseconds", LIMITS["omit_us"].i_errno),
     "interval_us": ("the report interval in microseconds", LIMITS["interval_us"].i_errno),
 }
-"""The same for the keys of our extension."""
+"""Key of our extension -> its meaning, and iperf3's i_errno."""
 
 SETTINGS_LIMITS = {
     "window": Limit("the socket buffer", 0, 512 * 1024 * 1024, ErrorNumber.SOCKET_BUFFER, "bytes"),
@@ -65,7 +65,7 @@ SETTINGS_LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asked for. `convs`: one per stream, or empty from a stock client."""
+    """A client's request. `convs`: one per stream, or empty from a stock client."""
 
     plan: Plan
     transport: Transport
@@ -116,6 +116,7 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
         "pacing_timer": plan.pacing_timer_us,
         "client_version": f"iperfpy {__version__}",
     }
+    # iperf3 takes every flag that is present for one that is on.
     optional = {
         "reverse": plan.direction is Direction.REVERSE,
         "bidirectional": plan.direction is Direction.BIDIRECTIONAL,
@@ -147,12 +148,18 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
 def decode_parameters(
     body: Mapping[str, Any], transports: Mapping[str, Transport], interval_us: int = SECOND_US
 ) -> Request:
-    """What the client asks for. `interval_us` is the report interval when the client does not say.
+    """The request in a parameters document.
+
+    Parameters
+    ----------
+    body : the document
+    transports : name -> transport, of this server
+    interval_us : report interval for a client that names none
 
     Raises
     ------
     PlanError
-        When a parameter is out of range or of the wrong type, with iperf3's number for it.
+        A parameter is out of range or of the wrong type; `i_errno` is iperf3's number for it.
     """
     own = body.get(EXTENSION, {})
     if not isinstance(own, Mapping):
@@ -162,6 +169,7 @@ def decode_parameters(
         if (value := _whole_number(body, key, limit.what, limit.i_errno)) is not None:
             limit.check(value)
     settings = _settings(transport, body, own)
+    # A value of our extension goes before iperf3's, which is rounded to whole seconds.
     numbers = {key: _number(body, key) for key in NUMBERS}
     timed = not numbers["num"] and not numbers["blockcount"]
     plan = Plan(
@@ -199,7 +207,7 @@ def check_size(plan: Plan, transport: Transport) -> None:
 
 
 def clean(text: str) -> str:
-    """Text from a peer, fit for a terminal: what is not printable is replaced."""
+    """Text from a peer, fit for a terminal: unprintable characters are replaced."""
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
@@ -218,7 +226,8 @@ def integer(value: object) -> int | None:
 def _choose(
     body: Mapping[str, Any], own: Mapping[str, Any], transports: Mapping[str, Transport]
 ) -> Transport:
-    """The transport that the client names: in our words, in iperf3's, or by saying nothing (tcp)."""
+    """The transport that the client names: in our extension, by an iperf3 key, or by neither (tcp)."""
+    # Our name goes first: a transport with an iperf3 key is written in both ways.
     name = own.get("transport")
     if isinstance(name, str):
         if name in transports:

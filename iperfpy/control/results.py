@@ -1,14 +1,14 @@
-"""What one end tells the other about what it measured: iperf3's results, and our interval figures.
+"""The figures that two ends exchange: iperf3's results, and the interval figures of two iperfpy.
 
     results   iperf3's shape, exchanged once at the end; between two iperfpy with the whole samples under
               the key "iperfpy"
     stats     {"sequence": n, "finished": bool, "streams": [sample, ...]}, once per interval and direction
     sample    {"id": n, "start_us": n, "end_us": n, "bytes": n, "omitted": bool, "values": {key: value}}
 
-A metric meets iperf3's results by `Metric.iperf3`, the name that iperf3's own report gives to the same
-number; the table `RESULT_KEYS` says how that report's names and units become those of the results. Counts of
-datagrams there begin with the first one that was sent, and what of them is of the omitted stretch (-O) stands
-beside them; iperf3 before 3.14 leaves that out, and takes its own count for the other end's.
+A metric finds its place in iperf3's results by `Metric.iperf3`, the name of the same number in iperf3's
+report; the table `RESULT_KEYS` maps that report's names and units to those of the results. iperf3's datagram
+counts include the omitted period (-O) and carry `omitted_*` counts to subtract. iperf3 before 3.14 sends no
+`omitted_*`; the local counts are used instead.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ RESULT_KEYS: Mapping[str, tuple[str, float, str]] = {
     "lost_packets": ("errors", 1, "omitted_errors"),
     "jitter_ms": ("jitter", 1e-3, ""),
 }
-"""Name in iperf3's report -> name in its results, the factor from the one unit to the other, and the name
-of the part of the figure that is of the omitted stretch."""
+"""Name in iperf3's report -> (name in its results, factor from the report's unit to that of the results, name
+of the count of the omitted period, or empty)."""
 
 UNAVAILABLE: Mapping[str, int] = {"retransmits": -1, "packets": 0, "errors": 0, "jitter": 0}
 CPU_KEYS = {"cpu_util_total": "total", "cpu_util_user": "user", "cpu_util_system": "system"}
@@ -39,12 +39,12 @@ OUTPUT_TEXT, OUTPUT_JSON = "server_output_text", "server_output_json"
 TEXT_LIMIT = 256
 
 Omitted = Mapping[int, Mapping[str, int]]
-"""Stream -> `omitted_packets`, `omitted_errors`: what one end counted in the omitted stretch."""
+"""Stream id -> `omitted_packets`, `omitted_errors`: one end's counts of the omitted period."""
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The other end's view of the whole test. `cpu_percent`: total, user, system; `samples` by stream."""
+    """The peer's figures of the whole test. `cpu_percent`: total, user, system; `samples` by stream id."""
 
     cpu_percent: Mapping[str, float]
     samples: Mapping[int, Sample]
@@ -54,7 +54,7 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The other end's view of one interval. `finished`: its senders have sent all they were asked to."""
+    """The peer's figures of one interval. `finished`: its senders have sent the whole amount."""
 
     sequence: int
     finished: bool
@@ -71,8 +71,17 @@ def encode_results(
     server_output: ServerOutput = "",
     omitted: Omitted = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """The results document of this end. `cpu_percent` has the keys of `CpuMeter.percent`; `congestion` is the
-    congestion control of a TCP stream."""
+    """The results document of this end.
+
+    Parameters
+    ----------
+    totals : samples of the whole test
+    cpu_percent : keys of `CpuMeter.percent`
+    congestion : congestion control of a TCP stream
+    extended : True for an iperfpy peer, which gets the whole samples, too
+    server_output : this server's report, for a client that asked for it
+    omitted : this end's counts of the omitted period
+    """
     samples = tuple(totals)
     body: dict[str, Any] = {
         key: float(cpu_percent.get(f"host_{part}", 0.0)) for key, part in CPU_KEYS.items()
@@ -97,13 +106,13 @@ def decode_results(
     sender: str,
     omitted: Omitted = MappingProxyType({}),
 ) -> Results:
-    """The results that the other end sent.
+    """The results in a document of the peer.
 
     Parameters
     ----------
-    sides : stream id -> which end of that stream the other end is.
-    sender : how to call the other end in errors.
-    omitted : what this end counted, for an other end that does not say.
+    sides : stream id -> the end of that stream that the peer is
+    sender : name of the peer in errors
+    omitted : this end's counts of the omitted period, for a peer that sends none
     """
     streams = body.get("streams")
     if not isinstance(streams, list) or not all(isinstance(stream, Mapping) for stream in streams):
@@ -113,7 +122,7 @@ def decode_results(
         sample = _from_iperf3(stream, transport.metrics, sides, sender, omitted)
         samples[sample.stream] = sample
     own = body.get(EXTENSION)
-    if isinstance(own, Mapping):
+    if isinstance(own, Mapping):  # whole samples, exact to a microsecond: they replace iperf3's figures
         samples |= _samples(own, transport.metrics, sides, sender)
     cpu = {part: _figure(body.get(key)) for key, part in CPU_KEYS.items()}
     congestion = body.get("congestion_used")
@@ -134,7 +143,7 @@ def encode_stats(sequence: int, samples: Iterable[Sample], *, finished: bool) ->
 def decode_stats(
     body: Mapping[str, Any], transport: Transport, sides: Mapping[int, Side], sender: str
 ) -> Stats:
-    """What `encode_stats` made at the other end. Raises `ProtocolError`."""
+    """The interval figures in a document of the peer. Raises `ProtocolError`."""
     sequence = integer(body.get("sequence"))
     if sequence is None or sequence < 0:
         raise ProtocolError(f"{sender} sent interval figures without a number")
@@ -143,7 +152,7 @@ def decode_stats(
 
 
 def encode_sample(sample: Sample) -> dict[str, Any]:
-    """A sample as a JSON object; what is not available is left out."""
+    """A sample as a JSON object; figures that are not available are left out."""
     body: dict[str, Any] = {
         "id": sample.stream,
         "start_us": sample.start_us,
@@ -157,7 +166,7 @@ def encode_sample(sample: Sample) -> dict[str, Any]:
 
 
 def decode_sample(body: object, metrics: Sequence[Metric], sides: Mapping[int, Side], sender: str) -> Sample:
-    """A sample that the other end took. Only figures that the transport declares are kept."""
+    """A sample of the peer. Only figures that the transport declares are kept."""
     if not isinstance(body, Mapping):
         raise ProtocolError(f"{sender} sent a sample that is not an object")
     stream = _stream_id(body, sides, sender)
@@ -172,7 +181,7 @@ def decode_sample(body: object, metrics: Sequence[Metric], sides: Mapping[int, S
 
 
 def _server_output(body: Mapping[str, Any]) -> ServerOutput:
-    """The server's report, asked for or not: an iperf3 server remembers an earlier client's wish."""
+    """The server's report, requested or not: an iperf3 server may still serve an earlier client's request."""
     document, text = body.get(OUTPUT_JSON), body.get(OUTPUT_TEXT)
     if isinstance(document, Mapping):
         return document
@@ -190,7 +199,7 @@ def _samples(
 
 
 def omitted_counts(metrics: Sequence[Metric], counted: Mapping[str, Value]) -> dict[str, int]:
-    """The part of the results that is of the omitted stretch, from the counts of that."""
+    """The counts of the omitted period, under the keys of the results."""
     keys = ((metric.key, RESULT_KEYS[metric.iperf3][2]) for metric in metrics if metric.iperf3 in RESULT_KEYS)
     return {theirs: value for ours, theirs in keys if theirs and isinstance(value := counted.get(ours), int)}
 
@@ -216,6 +225,7 @@ def _from_iperf3(
 ) -> Sample:
     stream = _stream_id(body, sides, sender)
     side = sides[stream]
+    # The peer's own counts of the omitted period, if it sends them, replace this end's.
     body = {**omitted.get(stream, {}), **body}
     values: dict[str, Value] = {}
     for metric in metrics:
@@ -230,7 +240,7 @@ def _from_iperf3(
 
 
 def _available(value: object, factor: float) -> Value:
-    """The figure in the metric's own unit; a negative one means not available."""
+    """The figure in the metric's own unit, None if it is negative: iperf3 means not available."""
     whole = integer(value)
     number = _figure(value) if whole is None else whole
     if number is None or number < 0:
@@ -239,7 +249,7 @@ def _available(value: object, factor: float) -> Value:
 
 
 def _without(value: Value, omitted: Value) -> Value:
-    """A count without its omitted part, as far as that makes sense."""
+    """A count less its omitted part, if both are numbers."""
     if not isinstance(value, int | float) or not isinstance(omitted, int | float):
         return value
     return max(0, value - omitted)
@@ -280,7 +290,8 @@ def _figure(value: object) -> float | int | None:
 
 
 def _has_retransmits(transport: Transport, samples: Sequence[Sample]) -> int:
-    """1 or 0 when this end sends and can or cannot count retransmissions, -1 when it only receives."""
+    """iperf3's flag: 1 if this end sends and can count retransmissions, 0 if it cannot, -1 if it only
+    receives."""
     sent = [sample for sample in samples if sample.side is Side.SENDER]
     keys = [metric.key for metric in transport.metrics if metric.iperf3 == "retransmits"]
     if not sent:

@@ -1,7 +1,8 @@
-"""Who may say what when: the two state machines of a control connection. No socket, no clock.
+"""The two state machines of a control connection: which end may send what, and when. No socket, no clock.
 
     client                                        server
     START             --cookie-->                 START (the cookie has been read)
+    CONNECTED
     GREETED           <--HELLO--                  GREETED     only for a cookie that starts "iperfpy-"
     PARAMETERS_DUE    <--PARAM_EXCHANGE--         AWAITS_PARAMETERS
     AWAITS_STREAMS    --parameters-->             PARAMETERS_KNOWN
@@ -15,11 +16,13 @@
     DISPLAYED         <--DISPLAY_RESULTS--        DISPLAYED
     DONE              --IPERF_DONE-->             DONE
 
-The tables `CLIENT` and `SERVER` are the whole of it: phase -> input -> next phase. An input is a `State`
-that arrived, an `Event` (something else that arrived) or a `Send` (what this end wants to say). What a
-table does not have is refused before anything changes: with `ProtocolError` when the other end did it,
-with `RuntimeError` when we did. In a phase of `OVER`, what arrives is ignored: servers are known to send
-a stray error after the end of a good test.
+A stock server goes from START to AWAITS_PARAMETERS at once, and its client from CONNECTED to PARAMETERS_DUE.
+
+The tables `CLIENT` and `SERVER` hold every rule: phase -> input -> next phase. An input is a `State` that
+arrived, an `Event` (something else that arrived) or a `Send` (a message of this end). An input that the
+table does not have is refused before anything changes: with `ProtocolError` if the peer sent it, with
+`RuntimeError` if this end did. In a phase of `OVER` all arrivals are ignored: servers are known to send a
+stray error after the end of a good test.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from iperfpy.errors import ProtocolError
 
 
 class Phase(enum.Enum):
-    """Where a control connection is; the text completes "while ..."."""
+    """The phase of a control connection; the text completes "while ..."."""
 
     START = "the connection was being opened"
     CONNECTED = "a greeting was expected"
@@ -55,24 +58,24 @@ class Phase(enum.Enum):
     REPLIED = "the results had been sent"
     DISPLAYED = "the end of the test was expected"
     DONE = "the test was over"
-    TERMINATED = "the test had been called off"
+    TERMINATED = "the test had been ended"
     FAILED = "the test had failed"
     BROKEN = "nothing more was expected"
 
 
 OVER = frozenset({Phase.DONE, Phase.TERMINATED, Phase.FAILED, Phase.BROKEN})
-"""Nothing that arrives matters any more. BROKEN: the other end said what it must not; it may be told so."""
+"""Phases in which arrivals are ignored. BROKEN: the peer broke the protocol, and may still be told so."""
 
 
 class Event(enum.Enum):
-    """Inputs that arrive and are not a state byte."""
+    """Arrivals other than a state byte."""
 
     DOCUMENT = "a document"
     CLOSED = "the end of the connection"
 
 
 class Send(enum.Enum):
-    """Inputs of this end. Those that share their name with a `State` are that state byte."""
+    """Messages of this end. Those that share their name with a `State` are that state byte."""
 
     COOKIE = "the cookie"
     PARAMETERS = "the parameters"
@@ -96,56 +99,56 @@ class Send(enum.Enum):
 Input = State | Event | Send
 Table = Mapping[Phase, Mapping[Input, Phase]]
 
-_CALLED_OFF_BY_SERVER: Mapping[Input, Phase] = {
+_ENDED_BY_SERVER: Mapping[Input, Phase] = {
     State.SERVER_TERMINATE: Phase.TERMINATED,
     State.SENTENCE: Phase.FAILED,
     State.SERVER_ERROR: Phase.FAILED,
     State.ACCESS_DENIED: Phase.FAILED,
     Event.CLOSED: Phase.FAILED,
 }
-_EITHER_CALLS_OFF: Mapping[Input, Phase] = {
-    **_CALLED_OFF_BY_SERVER,
+_ENDED_BY_EITHER: Mapping[Input, Phase] = {
+    **_ENDED_BY_SERVER,
     Send.CLIENT_TERMINATE: Phase.TERMINATED,  # but not where a stock server waits for a document
 }
 
 CLIENT: Table = {
     Phase.START: {Send.COOKIE: Phase.CONNECTED},
     Phase.CONNECTED: {
-        **_EITHER_CALLS_OFF,
+        **_ENDED_BY_EITHER,
         State.HELLO: Phase.GREETED,
         State.PARAM_EXCHANGE: Phase.PARAMETERS_DUE,
     },
-    Phase.GREETED: {**_EITHER_CALLS_OFF, State.PARAM_EXCHANGE: Phase.PARAMETERS_DUE},
-    Phase.PARAMETERS_DUE: {**_CALLED_OFF_BY_SERVER, Send.PARAMETERS: Phase.AWAITS_STREAMS},
-    Phase.AWAITS_STREAMS: {**_EITHER_CALLS_OFF, State.CREATE_STREAMS: Phase.CREATING},
-    Phase.CREATING: {**_EITHER_CALLS_OFF, State.TEST_START: Phase.STARTING},
-    Phase.STARTING: {**_EITHER_CALLS_OFF, State.TEST_RUNNING: Phase.RUNNING},
+    Phase.GREETED: {**_ENDED_BY_EITHER, State.PARAM_EXCHANGE: Phase.PARAMETERS_DUE},
+    Phase.PARAMETERS_DUE: {**_ENDED_BY_SERVER, Send.PARAMETERS: Phase.AWAITS_STREAMS},
+    Phase.AWAITS_STREAMS: {**_ENDED_BY_EITHER, State.CREATE_STREAMS: Phase.CREATING},
+    Phase.CREATING: {**_ENDED_BY_EITHER, State.TEST_START: Phase.STARTING},
+    Phase.STARTING: {**_ENDED_BY_EITHER, State.TEST_RUNNING: Phase.RUNNING},
     Phase.RUNNING: {
-        **_EITHER_CALLS_OFF,
+        **_ENDED_BY_EITHER,
         State.STATS: Phase.RUNNING,
         Send.STATS: Phase.RUNNING,
         Send.TEST_END: Phase.ENDING,
     },
     Phase.ENDING: {
-        **_EITHER_CALLS_OFF,
+        **_ENDED_BY_EITHER,
         State.STATS: Phase.ENDING,
         State.EXCHANGE_RESULTS: Phase.RESULTS_DUE,
     },
     Phase.RESULTS_DUE: {
-        **_CALLED_OFF_BY_SERVER,
+        **_ENDED_BY_SERVER,
         Send.STATS: Phase.RESULTS_DUE,
         Send.RESULTS: Phase.AWAITS_RESULTS,
     },
-    Phase.AWAITS_RESULTS: {**_EITHER_CALLS_OFF, Event.DOCUMENT: Phase.RESULTS_KNOWN},
-    Phase.RESULTS_KNOWN: {**_EITHER_CALLS_OFF, State.DISPLAY_RESULTS: Phase.DISPLAYED},
-    Phase.DISPLAYED: {**_EITHER_CALLS_OFF, Event.CLOSED: Phase.DONE, Send.IPERF_DONE: Phase.DONE},
+    Phase.AWAITS_RESULTS: {**_ENDED_BY_EITHER, Event.DOCUMENT: Phase.RESULTS_KNOWN},
+    Phase.RESULTS_KNOWN: {**_ENDED_BY_EITHER, State.DISPLAY_RESULTS: Phase.DISPLAYED},
+    Phase.DISPLAYED: {**_ENDED_BY_EITHER, Event.CLOSED: Phase.DONE, Send.IPERF_DONE: Phase.DONE},
     Phase.DONE: {},
     Phase.TERMINATED: {},
     Phase.FAILED: {},
     Phase.BROKEN: {Send.CLIENT_TERMINATE: Phase.TERMINATED},
 }
 
-_CALLED_OFF_BY_CLIENT: Mapping[Input, Phase] = {
+_ENDED_BY_CLIENT: Mapping[Input, Phase] = {
     State.CLIENT_TERMINATE: Phase.TERMINATED,
     Event.CLOSED: Phase.FAILED,
     Send.FAILURE: Phase.FAILED,
@@ -154,35 +157,35 @@ _CALLED_OFF_BY_CLIENT: Mapping[Input, Phase] = {
 
 SERVER: Table = {
     Phase.START: {
-        **_CALLED_OFF_BY_CLIENT,
+        **_ENDED_BY_CLIENT,
         Send.ACCESS_DENIED: Phase.FAILED,
         Send.HELLO: Phase.GREETED,
         Send.PARAM_EXCHANGE: Phase.AWAITS_PARAMETERS,
     },
-    Phase.GREETED: {**_CALLED_OFF_BY_CLIENT, Send.PARAM_EXCHANGE: Phase.AWAITS_PARAMETERS},
-    Phase.AWAITS_PARAMETERS: {**_CALLED_OFF_BY_CLIENT, Event.DOCUMENT: Phase.PARAMETERS_KNOWN},
-    Phase.PARAMETERS_KNOWN: {**_CALLED_OFF_BY_CLIENT, Send.CREATE_STREAMS: Phase.CREATING},
-    Phase.CREATING: {**_CALLED_OFF_BY_CLIENT, Send.TEST_START: Phase.STARTING},
-    Phase.STARTING: {**_CALLED_OFF_BY_CLIENT, Send.TEST_RUNNING: Phase.RUNNING},
+    Phase.GREETED: {**_ENDED_BY_CLIENT, Send.PARAM_EXCHANGE: Phase.AWAITS_PARAMETERS},
+    Phase.AWAITS_PARAMETERS: {**_ENDED_BY_CLIENT, Event.DOCUMENT: Phase.PARAMETERS_KNOWN},
+    Phase.PARAMETERS_KNOWN: {**_ENDED_BY_CLIENT, Send.CREATE_STREAMS: Phase.CREATING},
+    Phase.CREATING: {**_ENDED_BY_CLIENT, Send.TEST_START: Phase.STARTING},
+    Phase.STARTING: {**_ENDED_BY_CLIENT, Send.TEST_RUNNING: Phase.RUNNING},
     Phase.RUNNING: {
-        **_CALLED_OFF_BY_CLIENT,
+        **_ENDED_BY_CLIENT,
         State.STATS: Phase.RUNNING,
         Send.STATS: Phase.RUNNING,
         State.TEST_END: Phase.ENDED,
     },
     Phase.ENDED: {
-        **_CALLED_OFF_BY_CLIENT,
+        **_ENDED_BY_CLIENT,
         Send.STATS: Phase.ENDED,
         Send.EXCHANGE_RESULTS: Phase.AWAITS_RESULTS,
     },
     Phase.AWAITS_RESULTS: {
-        **_CALLED_OFF_BY_CLIENT,
+        **_ENDED_BY_CLIENT,
         State.STATS: Phase.AWAITS_RESULTS,
         Event.DOCUMENT: Phase.RESULTS_KNOWN,
     },
-    Phase.RESULTS_KNOWN: {**_CALLED_OFF_BY_CLIENT, Send.RESULTS: Phase.REPLIED},
-    Phase.REPLIED: {**_CALLED_OFF_BY_CLIENT, Send.DISPLAY_RESULTS: Phase.DISPLAYED},
-    Phase.DISPLAYED: {**_CALLED_OFF_BY_CLIENT, Event.CLOSED: Phase.DONE, State.IPERF_DONE: Phase.DONE},
+    Phase.RESULTS_KNOWN: {**_ENDED_BY_CLIENT, Send.RESULTS: Phase.REPLIED},
+    Phase.REPLIED: {**_ENDED_BY_CLIENT, Send.DISPLAY_RESULTS: Phase.DISPLAYED},
+    Phase.DISPLAYED: {**_ENDED_BY_CLIENT, Event.CLOSED: Phase.DONE, State.IPERF_DONE: Phase.DONE},
     Phase.DONE: {},
     Phase.TERMINATED: {},
     Phase.FAILED: {},
@@ -191,10 +194,16 @@ SERVER: Table = {
 
 
 class Session:
-    """One end of a control connection: bytes in, messages out; what to say in, bytes out.
+    """One end of a control connection: received bytes to messages, messages of this end to bytes.
 
-    Made by `client_session` and `server_session`. `phase` is where it is; `extended` says whether the
-    other end is known to be iperfpy, which is when extension messages may be sent.
+    Made by `client_session` and `server_session`.
+
+    Attributes
+    ----------
+    phase : the present phase
+    cookie : identifier of the test
+    peer : name of the other end in errors: "the client" or "the server"
+    extended : True once the peer is known to be iperfpy, so that it understands extension messages
     """
 
     def __init__(self, table: Table, peer: str, cookie: str, *, extended: bool) -> None:
@@ -206,13 +215,13 @@ class Session:
         self._decoder = Decoder(peer, extended=cookie.startswith(COOKIE_PREFIX))
 
     def allow_streams(self, streams: int) -> None:
-        """Set the bounds of what the other end may send for a test of that many data streams."""
+        """Set the limits of the peer's documents for a test of that many data streams."""
         output_bytes = framing.SERVER_OUTPUT_LIMIT_BYTES if self._table is CLIENT else 0
-        self._decoder.limits[None] = framing.results_limit_bytes(streams) + output_bytes
-        self._decoder.limits[State.STATS] = framing.stats_limit_bytes(streams)
+        self._decoder.document_limit = framing.results_limit_bytes(streams) + output_bytes
+        self._decoder.extension_limits[State.STATS] = framing.stats_limit_bytes(streams)
 
     def can(self, send: Send) -> bool:
-        """Whether `send` would be accepted now."""
+        """True if `send` is allowed now."""
         return send in self._table[self.phase]
 
     def receive(self, data: bytes) -> list[Message]:
@@ -221,8 +230,9 @@ class Session:
         Raises
         ------
         ProtocolError
-            When the other end may not say this now. The session then is BROKEN.
+            The peer may not send this now. The session then is BROKEN.
         """
+        # One message at a time: each decides which kind of message the next bytes are.
         if data:
             self._decoder.feed(data)
         else:
@@ -236,7 +246,7 @@ class Session:
         return messages
 
     def send(self, send: Send, body: Mapping[str, Any] | None = None) -> bytes:
-        """The bytes that say it. Raises `RuntimeError` when this is not the moment."""
+        """The bytes of a message. Raises `RuntimeError` if it is not allowed now."""
         following = self._table[self.phase].get(send)
         if following is None:
             raise RuntimeError(f"{send.value} cannot be sent while {self.phase.value}")
@@ -286,17 +296,17 @@ class Session:
 
     def _encode_failure(self, body: Mapping[str, Any]) -> bytes:
         sentence = {"text": str(body.get("text", ""))[:1000]}
-        told = framing.encode_extension(State.SENTENCE, sentence) if self.extended else b""
-        return told + framing.encode_server_error(int(body.get("i_errno", 0)))
+        explanation = framing.encode_extension(State.SENTENCE, sentence) if self.extended else b""
+        return explanation + framing.encode_server_error(int(body.get("i_errno", 0)))
 
 
 def client_session(cookie: str) -> Session:
-    """The client's end. It learns from the server's greeting whether that is iperfpy."""
+    """The client's end. The server's greeting, if there is one, shows that it is iperfpy."""
     return Session(CLIENT, "the server", cookie, extended=False)
 
 
 def server_session(cookie: str) -> Session:
-    """The server's end, once the cookie has been read: it says whether the client is iperfpy."""
+    """The server's end, once the cookie has been read, which shows if the client is iperfpy."""
     return Session(SERVER, "the client", cookie, extended=cookie.startswith(COOKIE_PREFIX))
 
 

@@ -1,11 +1,13 @@
-"""The listening socket of a server: who is it that connects?
+"""The listening socket of a server: it tells data streams from new clients.
 
-Every connection is accepted at once and gets a short time to present 37 bytes, in a task of its own, so
-that a silent one holds up nobody. A cookie that a test expects makes it a data stream of that test, any
-other a new client; what is no cookie gets a refusal (`ff`) and is closed.
+    connection --37 bytes--> cookie of a running test     a data stream of that test
+                             any other cookie             a new client
+                             no cookie                    refused (`ff`) and closed
 
-Streams are known by their order alone. Cookies may arrive in another order than connections, so a data
-stream waits for earlier connections of the same host whose cookie is not there yet, but not for long.
+Every connection is accepted at once and read by a task of its own, so that a silent one delays no other.
+
+Streams are identified by their order alone. Cookies may arrive in another order than connections, so a data
+stream waits for earlier connections of the same host whose cookie is still missing, but not for long.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from iperfpy.protocols.contract import SocketAddress
 from iperfpy.runtime.socket_options import limit_unacknowledged
 from iperfpy.runtime.sockets import close_gently
 
-HELD_UP_S = 1.0
-"""How long an earlier connection without a cookie may hold up a later one of the same host."""
+ORDER_WAIT_S = 1.0
+"""Longest time that a connection without a cookie delays a later one of the same host."""
 UNKNOWN_LIMIT = 512
-"""Connections that have not said who they are; more are closed at once."""
+"""Connections whose cookie is still missing; more are closed at once."""
 PAUSE_S = 0.1
-"""After the system refused to accept, for want of descriptors: time to get some back."""
+"""Pause after the system had no descriptor for a new connection: time to get some back."""
 
 OnClient = Callable[[socket.socket, SocketAddress, str], None]
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Arrivals:
-    """The data streams that a test expects, and those that came."""
+    """The data streams that a test still expects, and those that have arrived."""
 
     expected: int
     queue: asyncio.Queue[socket.socket] = field(default_factory=asyncio.Queue)
@@ -47,7 +49,7 @@ class Arrivals:
 
 @dataclass(slots=True, eq=False)
 class _Connection:
-    """Accepted; `cookie` None: has not said who it is."""
+    """An accepted connection; `cookie` is None until it has arrived."""
 
     sock: socket.socket
     host: str
@@ -62,7 +64,7 @@ class Acceptor:
     ----------
     on_client : called with (socket, address, cookie) of each control connection, which it then owns.
     cookie_s : the deadline for the cookie.
-    options : what is wanted of every connection.
+    options : socket options of every connection.
     """
 
     def __init__(
@@ -87,12 +89,12 @@ class Acceptor:
         return address
 
     def expect(self, cookie: str, streams: int) -> asyncio.Queue[socket.socket]:
-        """From now on, that many connections with this cookie go to the queue, in order."""
+        """A queue that gets the next `streams` connections with this cookie, in order."""
         arrivals = self._tests[cookie] = Arrivals(streams)
         return arrivals.queue
 
     def forget(self, cookie: str) -> None:
-        """The test is over; connections that it did not take are closed."""
+        """Expect no more connections of a test, and close those that it did not take."""
         arrivals = self._tests.pop(cookie, None)
         while arrivals is not None and not arrivals.queue.empty():
             arrivals.queue.get_nowait().close()
@@ -102,7 +104,7 @@ class Acceptor:
         while True:
             try:
                 sock, address = await self._loop.sock_accept(self._listener)
-            except OSError as error:
+            except OSError as error:  # most likely the process has no descriptor left
                 log.warning("cannot accept a connection: %s", error)
                 await asyncio.sleep(PAUSE_S)
                 continue
@@ -114,7 +116,7 @@ class Acceptor:
             task.add_done_callback(self._asking.discard)
 
     async def close(self) -> None:
-        """Close the listener and every connection that nobody has taken over."""
+        """Close the listener and every connection that no test has taken."""
         for task in tuple(self._asking):
             task.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)
@@ -123,7 +125,7 @@ class Acceptor:
         self._listener.close()
 
     async def _ask(self, sock: socket.socket, address: SocketAddress) -> None:
-        """Read the cookie and hand the connection to whom it concerns."""
+        """Read the cookie and hand the connection to its test, or to the server as a new client."""
         sock.setblocking(False)
         with contextlib.suppress(PlanError):  # Multipath TCP knows no such limit
             limit_unacknowledged(sock, self._options)
@@ -135,8 +137,9 @@ class Acceptor:
             async with asyncio.timeout(self._cookie_s):
                 cookie = decode_cookie(await self._read_cookie(sock)).text
             if cookie in self._tests:
+                # It stays in the queue until no earlier connection can come before it.
                 connection.cookie, kept = cookie, True
-                self._loop.call_later(HELD_UP_S, self._release, connection.host)
+                self._loop.call_later(ORDER_WAIT_S, self._release, connection.host)
             else:
                 queue.remove(connection)
                 kept = True
@@ -162,16 +165,16 @@ class Acceptor:
         return cookie
 
     def _release(self, host: str) -> None:
-        """Deliver the data streams of a host that no earlier connection holds up any more."""
+        """Deliver the data streams of a host that wait for no earlier connection any more."""
         queue = self._order.get(host)
         if queue is None:
             return
-        patient = self._loop.time() - HELD_UP_S
+        waited_since_s = self._loop.time() - ORDER_WAIT_S
         for connection in tuple(queue):
             if connection.cookie is not None:
                 queue.remove(connection)
                 self._deliver(connection.sock, connection.cookie)
-            elif connection.accepted_s > patient:
+            elif connection.accepted_s > waited_since_s:
                 break
         if not queue:
             del self._order[host]

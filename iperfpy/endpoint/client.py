@@ -122,7 +122,7 @@ class _Client:
     def _check_server(self, greeted: Greeted, transport: Transport) -> None:
         """Raise `PlanError` if this server cannot run the test; nothing has been asked of it yet."""
         host = self._options.host
-        if greeted.hello is None:
+        if greeted.hello is None:  # a stock iperf3 sends no greeting
             if not transport.iperf3.key:
                 needs = f"which cannot run {transport.name}: that needs iperfpy at both ends"
                 raise PlanError(f"{host} runs a stock iperf3 server, {needs}")
@@ -141,6 +141,7 @@ class _Client:
     async def _agree(self, greeted: Greeted, transport: Transport) -> None:
         """Send the parameters, and open the data streams when the server is ready for them."""
         connection, deadlines = greeted.connection, self._deadlines
+        # Only an iperfpy server identifies streams by conversation number; a stock one goes by their order.
         convs = make_convs(self._plan) if greeted.hello else ()
         body = encode_parameters(self._plan, transport, convs or None)
         connection.session.allow_streams(self._plan.stream_count)
@@ -172,7 +173,7 @@ class _Client:
     ) -> None:
         async def connect() -> None:
             channel = await transport.connect(stream, self._plan.settings, port)
-            # Kept at once: an error below must not leave a channel that nobody closes.
+            # Kept at once: an error below must not leave an open channel behind.
             self._opened.append(OpenStream.of(stream, channel))
             self._opened[-1] = with_file(self._opened[-1], self._options.file)
             mark_descriptor(channel.fileno(), self._plan)

@@ -66,6 +66,7 @@ class ClosingReport:
         error : the error that ended the test early, or None
         peer_totals : the peer's figures added up from its intervals, for want of its results
         """
+        # The peer's results are exact; its intervals added up are the next best, should they be missing.
         known = peer_totals if self._results is None else self._results.samples
         rows = tuple(self._row(total, known.get(total.stream)) for total in self.totals or ())
         results = self._results

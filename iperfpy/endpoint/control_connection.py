@@ -211,6 +211,7 @@ class ControlConnection:
     def _final_error(self, message: Message) -> IperfpyError | None:
         """The error with which this message ends the test, or None."""
         peer = self.session.peer
+        # A sentence (SENTENCE) goes before the number of SERVER_ERROR, so it is the one that is raised.
         if isinstance(message, ServerError):
             return PeerError(server_error_sentence(message.i_errno))
         if isinstance(message, Closed):

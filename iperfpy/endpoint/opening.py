@@ -73,6 +73,7 @@ async def open_control(options: ClientOptions, deadlines: Deadlines, scope: Abor
     seconds = options.connect_timeout_us / 1e6
     late = f"the name {options.host} was not resolved within {seconds:g} s"
     addresses = await scope.wait(resolve(options.host, options.port, options.family), seconds, late)
+    # A refusal is repeated for a moment only: the listener of a stock server is closed between two tests.
     give_up_us = now_us() + round(deadlines.retry_s * 1e6)
     while True:
         attempt = _Attempt(options, deadlines, scope.nested())
@@ -99,7 +100,7 @@ class _Attempt:
         try:
             for family, address in addresses:
                 local = await resolve_local(self._options.bind, family) if self._options.bind else None
-                try:
+                try:  # the next address may be reachable over another family
                     sock = await self._connect(family, address, local)
                 except (ConnectError, LateError) as error:
                     failure = error
@@ -151,6 +152,7 @@ class _Attempt:
                 await connection.signal(self._deadlines.reply_s, State.PARAM_EXCHANGE)
         except (IperfpyError, asyncio.CancelledError) as error:
             await self._give_up(connection)
+            # A connection that is closed without a word was refused by a server between two tests.
             if isinstance(error, PeerError) and not connection.has_heard:
                 text = f"the server at {self._where} closed the connection at once"
                 raise _RefusedError(text) from error

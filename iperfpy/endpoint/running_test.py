@@ -51,6 +51,7 @@ class RunningTest:
         self._sinks = sinks
         self._lifecycle = Lifecycle(test.role, peer_is_iperfpy=test.peer_is_iperfpy)
         self._figures = IntervalFigures(test.connection, test.transport, test.peer_sides, started_us)
+        # A stock peer sends no interval figures: its rows have nothing to wait for.
         self._rows = RowPairing(
             test.directions,
             test.transport.metrics,

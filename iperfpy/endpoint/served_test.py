@@ -169,6 +169,7 @@ class ServedTest:
         body = await connection.document(self._deadlines.reply_s, "its parameters")
         self._authorize(body)
         request = decode_parameters(body, transports(), self._host.options.interval_us)
+        # `_authorize` came first: a client that may not use this server learns nothing about its limits.
         if self._host.options.file:
             check_file(request.plan, request.transport)
         self._admit(request.plan)
@@ -189,6 +190,7 @@ class ServedTest:
         try:
             users = users_of(Path(wanted.users_path).read_text())
         except (OSError, ValueError, KeyFileError) as error:
+            # The client is refused like one with a wrong password; the log has the reason.
             log.error("cannot read the users in %s: %s", wanted.users_path, error)
             users = {}
         try:
@@ -247,7 +249,7 @@ class ServedTest:
                 channel = await request.transport.accept(stream, settings, port)
             except OSError as error:
                 raise PathError(f"stream {stream.id}: {error.strerror or error}") from error
-            # Kept at once: an error below must not leave a channel that nobody closes.
+            # Kept at once: an error below must not leave an open channel behind.
             self._opened.append(OpenStream.of(stream, channel))
             self._opened[-1] = with_file(self._opened[-1], self._host.options.file)
             mark_descriptor(channel.fileno(), request.plan)

@@ -1,4 +1,4 @@
-"""Time and the event loop: the only place that knows uvloop."""
+"""The clock and the event loop: the only module that imports uvloop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` on a fresh event loop, uvloop's where it is installed."""
+    """Run `main` on a new event loop, uvloop's if it is installed."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
 
 
 async def sleep_until(when_us: int) -> int:
-    """Sleep until the clock has reached `when_us`; returns what it shows then. Yields at least once."""
+    """Sleep until the clock has reached `when_us`, and return its reading. Yields at least once."""
     remaining_us = when_us - now_us()
     await asyncio.sleep(max(0, remaining_us) / 1e6)
     now = now_us()

@@ -1,9 +1,9 @@
-"""What a user may ask of sockets, whatever the transport: marks, the kernel's pacing, a device, timeouts.
+"""Socket options that a user may set for any transport: marks, the kernel's pacing, a device, timeouts.
 
     mark       -S, --dscp, --fq-rate: every data socket of a test, at both ends
-    prepare    --bind-dev, -L, --snd-timeout, --cntl-ka: before a socket is bound, at the end that asked
+    prepare    --bind-dev, -L, --snd-timeout, --cntl-ka: before a socket is bound, at the user's end
 
-Raises `PlanError`, one sentence, where this system cannot do what was asked.
+All functions raise `PlanError` if this system cannot set the option.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _GET, _ANYBODY, _CREATE = 0, 255, 1
 
 
 def mark(sock: socket.socket, plan: Plan) -> None:
-    """The type of service and the kernel's pacing of one data socket."""
+    """Set the type of service and the kernel's pacing of one data socket."""
     if plan.tos:
         set_tos(sock, plan.tos)
     if plan.fq_rate_bps:
@@ -36,7 +36,7 @@ def mark(sock: socket.socket, plan: Plan) -> None:
 
 
 def mark_descriptor(fd: int, plan: Plan) -> None:
-    """The same, for a socket that belongs to a channel."""
+    """Mark a socket that belongs to a channel."""
     if plan.tos or plan.fq_rate_bps:
         sock = socket.socket(fileno=fd)
         try:
@@ -46,7 +46,7 @@ def mark_descriptor(fd: int, plan: Plan) -> None:
 
 
 def set_tos(sock: socket.socket, tos: int) -> None:
-    """The byte of the IP header: type of service of IPv4, traffic class of IPv6."""
+    """Set the byte of the IP header: type of service of IPv4, traffic class of IPv6."""
     with _asked("-S", ErrorNumber.SET_TYPE_OF_SERVICE):
         if sock.family == socket.AF_INET6 and not _speaks_ipv4(sock):
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
@@ -55,7 +55,7 @@ def set_tos(sock: socket.socket, tos: int) -> None:
 
 
 def _speaks_ipv4(sock: socket.socket) -> bool:
-    """Whether the peer of a dual-stack socket is an IPv4 one."""
+    """True if the peer of a dual-stack socket uses IPv4."""
     try:
         return str(sock.getpeername()[0]).startswith(MAPPED)
     except OSError:  # not connected yet
@@ -63,8 +63,10 @@ def _speaks_ipv4(sock: socket.socket) -> bool:
 
 
 def prepare(sock: socket.socket, options: SocketOptions, remote: SocketAddress | None = None) -> None:
-    """A socket that is neither bound nor connected. `remote`: where it will connect to, with the flow label
-    that it will use."""
+    """Set the options of a socket that is neither bound nor connected.
+
+    `remote` is the address that it will connect to, with the flow label that it will use.
+    """
     if options.device:
         bind_device(sock, options.device)
     if sock.type == socket.SOCK_STREAM:
@@ -74,7 +76,7 @@ def prepare(sock: socket.socket, options: SocketOptions, remote: SocketAddress |
 
 
 def limit_unacknowledged(sock: socket.socket, options: SocketOptions) -> None:
-    """How long TCP waits for an acknowledgement (RFC 5482) before it gives up."""
+    """Set the time after which TCP gives up waiting for an acknowledgement (RFC 5482)."""
     if options.send_timeout_us:
         with _asked("--snd-timeout"):
             milliseconds = max(1, options.send_timeout_us // 1000)
@@ -82,17 +84,17 @@ def limit_unacknowledged(sock: socket.socket, options: SocketOptions) -> None:
 
 
 def bind_device(sock: socket.socket, device: str) -> None:
-    """Only through this network interface."""
+    """Let the socket use this network interface only."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
     except PermissionError as error:
         raise PlanError(f"binding to the interface {device} needs privileges here") from error
     except (OSError, AttributeError) as error:
-        raise PlanError(f"cannot bind to the interface {device}: there is none of that name") from error
+        raise PlanError(f"no interface named {device}") from error
 
 
 def keep_alive(sock: socket.socket, options: SocketOptions) -> None:
-    """Probes on an idle control connection, so that a dead one is noticed and a NAT remembers it."""
+    """Let TCP probe an idle control connection, so that a dead one is noticed and a NAT keeps it."""
     if options.keepalive is None:
         return
     with _asked("--cntl-ka"):
@@ -104,7 +106,7 @@ def keep_alive(sock: socket.socket, options: SocketOptions) -> None:
 
 
 def lease_flow_label(sock: socket.socket, remote: SocketAddress) -> None:
-    """Linux sends a label only to whoever has asked for it (RFC 6437 leaves the choice to the source)."""
+    """Lease the flow label of `remote`, as Linux requires of a sender (RFC 6437 leaves it to the source)."""
     address = socket.inet_pton(socket.AF_INET6, str(remote[0]).partition("%")[0])
     label = int(remote[2]).to_bytes(4, "big")
     request = _FLOW_LABEL_REQUEST.pack(address, label, _GET, _ANYBODY, _CREATE, 0, 0, 0)
@@ -118,5 +120,5 @@ def _asked(flag: str, i_errno: ErrorNumber = ErrorNumber.SET_UP_STREAM) -> Itera
     try:
         yield
     except (OSError, AttributeError) as error:
-        why = getattr(error, "strerror", None) or "it does not know it"
+        why = getattr(error, "strerror", None) or "it does not have this option"
         raise PlanError(f"this system refuses {flag}: {why}", i_errno) from error

@@ -1,4 +1,4 @@
-"""Sockets and addresses: resolving, listening, connecting. All sockets here are non-blocking TCP."""
+"""Sockets and addresses: resolve, bind, listen, close. All sockets here are non-blocking TCP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DISCARD_READS, DISCARD_BYTES = 16, 64 * 1024
 
 
 def is_ipv6(address: SocketAddress) -> bool:
-    """Whether the address has IPv6's form."""
+    """True if the address has IPv6's form."""
     return ":" in str(address[0])
 
 
@@ -28,12 +28,12 @@ def any_address(family: int) -> SocketAddress:
 
 
 async def resolve(host: str, port: int, family: int) -> list[tuple[int, SocketAddress]]:
-    """(family, address) of a host, in the order to try them.
+    """The addresses of a host as (family, address), in the order to try them.
 
     Raises
     ------
     ConnectError
-        When the name means nothing, or nothing of that family.
+        The name has no address, or none of that family.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -57,16 +57,18 @@ async def resolve_local(host: str, family: int) -> SocketAddress:
 
 
 def new_socket(family: int, protocol: int = 0) -> socket.socket:
-    """A non-blocking TCP socket, or one of another stream `protocol`. Raises OSError."""
+    """A non-blocking TCP socket, or one of another stream protocol. Raises OSError."""
     sock = socket.socket(family, socket.SOCK_STREAM, protocol)
-    if protocol:  # the event loop asks the resolver about a socket's protocol, which knows few
+    if protocol:
+        # asyncio resolves (type, proto) through getaddrinfo, which does not know MPTCP: wrap the descriptor
+        # again with proto 0.
         sock = socket.socket(family, socket.SOCK_STREAM, 0, fileno=sock.detach())
     sock.setblocking(False)
     return sock
 
 
 def bind(sock: socket.socket, local: SocketAddress) -> None:
-    """Bind a client's socket. Raises `PlanError` naming the address."""
+    """Bind a client's socket. Raises `PlanError`, which names the address."""
     if local[1]:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -76,13 +78,16 @@ def bind(sock: socket.socket, local: SocketAddress) -> None:
 
 
 def set_no_delay(sock: socket.socket) -> None:
-    """Small control messages leave at once."""
+    """Switch Nagle's algorithm off: control messages are small and must leave at once."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def close_gently(sock: socket.socket) -> None:
-    """Close a non-blocking socket so that what was said last arrives: closed with something unread, the
-    kernel would answer with a reset, which can overtake it. Reads a bounded amount, and never waits."""
+    """Close a non-blocking socket so that its last message arrives.
+
+    A socket that is closed with unread data makes the kernel send a reset, which can overtake the message.
+    So this reads first: a bounded amount, without waiting.
+    """
     try:
         for _ in range(DISCARD_READS):
             if not sock.recv(DISCARD_BYTES):
@@ -93,7 +98,7 @@ def close_gently(sock: socket.socket) -> None:
 
 
 def segment_size(sock: socket.socket) -> int | None:
-    """The MSS of a connected socket, in bytes, where the platform tells."""
+    """The maximum segment size of a connected socket, bytes; None if the platform does not tell."""
     try:
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) or None
     except (OSError, AttributeError):
@@ -102,7 +107,7 @@ def segment_size(sock: socket.socket) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class SocketFacts:
-    """What the system says about an open socket; None, or empty, where it does not."""
+    """The system's data about an open socket; None, or empty, if it has none."""
 
     mss_bytes: int | None
     send_buffer_bytes: int | None
@@ -111,7 +116,7 @@ class SocketFacts:
 
 
 def socket_facts(descriptor: int) -> SocketFacts:
-    """The facts of a socket that belongs to somebody else, which stays as it is."""
+    """Facts about a socket that belongs to a channel, which is left as it is."""
     try:
         sock = socket.socket(fileno=os.dup(descriptor))
     except OSError:
@@ -133,13 +138,14 @@ def _option(sock: socket.socket, name: int) -> int | None:
 
 
 async def listen(options: ServerOptions) -> socket.socket:
-    """A listening socket: of both families unless an address or a family was asked for.
+    """A listening socket, of both families unless the options name an address or a family.
 
     Raises
     ------
     ListenError
-        With one sentence: the port is in use, the address is not ours, permission is missing.
+        The port is in use, the address is not this machine's, or permission is missing.
     """
+    # The error names the port even if the address is what was wrong: the user knows the server by it.
     where = f"port {options.port}" + (f" of {options.bind}" if options.bind else "")
     try:
         family, address, dual = await _listening_address(options)
@@ -151,7 +157,7 @@ async def listen(options: ServerOptions) -> socket.socket:
 
 
 async def _listening_address(options: ServerOptions) -> tuple[int, SocketAddress, bool]:
-    """(family, address, whether IPv4 peers are welcome on an IPv6 socket)."""
+    """(family, address, True if an IPv6 socket also takes IPv4 clients)."""
     if options.bind:
         family, address = (await resolve(options.bind, options.port, options.family))[0]
         return family, address, address[0] == "::" and not options.family
@@ -178,7 +184,7 @@ def _listen_at(family: int, address: SocketAddress, dual: bool, device: str) -> 
 
 
 def _new_listener(family: int) -> socket.socket:
-    """A socket whose connections speak Multipath TCP to clients that do, and plain TCP to all others."""
+    """A socket whose connections use Multipath TCP with clients that offer it, else plain TCP."""
     try:
         return new_socket(family, tcp_info.IPPROTO_MPTCP)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a transport may ask of this program: `ClientPort` and `ServerPort` on real sockets."""
+"""The program as transports see it: `ClientPort` and `ServerPort` over real sockets."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class NetworkClientPort:
     Parameters
     ----------
     remote : SocketAddress
-        The server, as the control connection reached it.
+        The server's address of the control connection.
     cookie : str
-        What each TCP data connection presents first.
+        The first bytes of each TCP data connection.
     bind, client_port
         -B, resolved, port 0, or None; --cport, the first stream's local port, or 0.
     prepare

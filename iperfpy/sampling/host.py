@@ -1,4 +1,4 @@
-"""This machine: its name, and what a test costs it, processor time of this process over wall time."""
+"""This machine: its name, and the processor time of this process over wall time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the load does to the path's round trips, as every transport's sender measures them.
+"""Round-trip times of the path without load and under it, as every transport's sender measures them.
 
     idle            before the test, on the control connection: its shortest round trip (TCP_INFO, min_rtt)
     loaded          while data flows, by the flow that carries it: the sender's `rtt_us`, of all streams
@@ -17,16 +17,16 @@ from iperfpy.protocols.metrics import Side, number
 from iperfpy.records import Latency, Row
 
 RTT_KEY = "rtt_us"
-"""What a transport calls its round-trip time."""
+"""Key of the metric that is a transport's round-trip time."""
 
 
 def latency(idle_us: float | None, rows: Iterable[Row]) -> Latency:
-    """Of a whole test. A stream whose sender knows no round trip counts for nothing.
+    """The latency of a whole test. Streams whose sender measures no round-trip time are left out.
 
     Parameters
     ----------
-    idle_us : None where the system does not say
-    rows : one per stream, over the whole test
+    idle_us : round-trip time before the test, None if the system does not measure it
+    rows : one per stream, of the whole test
     """
     senders = [sample.values for row in rows if (sample := row.of(Side.SENDER)) is not None]
     lows, means, highs = (

@@ -1,13 +1,13 @@
-"""Pairs what this end measured with what the other end did, interval by interval.
+"""Pairs this end's samples with the peer's, interval by interval.
 
-Both ends tick on the same schedule, so the k-th interval here goes with the k-th there. A row is held until
+Both ends tick on the same schedule, so the k-th interval here goes with the k-th there. A row waits until
 
-    the other end's part is there, or has been waited for long enough, and
-    it is certain that no runt follows: the last interval, when it is shorter than a tenth of the others,
-    joins the one before.
+    the peer's part has arrived, or the wait for it is over, and
+    it is certain that no runt follows: a last interval shorter than a tenth of the others is added to the
+    one before.
 
-What the other end measured after our last interval (the test ends there half a round trip later) is added
-to the last row, so that the rows of a stream add up to its total.
+The test ends at the peer half a round trip later than here. The peer's samples after our last interval are
+added to the last row, so that the rows of a stream add up to its total.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from iperfpy.protocols.metrics import Metric
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.sums import across, merge
 
-LONGEST_RUNT_HOLD_US = 1_000_000
+LONGEST_RUNT_WAIT_US = 1_000_000
 
 Emit = Callable[[tuple[Row, ...]], None]
 
 
 @dataclass(slots=True)
-class _Held:
-    """An interval that has not been reported. `last` is the number of its last tick."""
+class _Waiting:
+    """An interval that is not reported yet: the ticks `first` to `last`, inclusive."""
 
     first: int
     last: int
@@ -41,7 +41,13 @@ class RowPairing:
     Parameters
     ----------
     directions : stream id -> direction of its payload
-    wait_us : how long a row waits for the other end's part; 0: there will be none
+    interval_us : report interval
+    wait_us : longest wait for the peer's part of a row; 0: there will be none
+    emit : called with the rows of one interval, one per stream
+
+    Attributes
+    ----------
+    peer_totals : stream id -> the peer's samples of the measured period added up
     """
 
     def __init__(
@@ -57,7 +63,7 @@ class RowPairing:
         self._runt_us = interval_us // 10
         self._wait_us = wait_us
         self._emit = emit
-        self._held: list[_Held] = []
+        self._waiting: list[_Waiting] = []
         self._ticks = 0
         self._peer: dict[int, Mapping[int, Sample]] = {}
         self._peer_ticks = 0
@@ -65,24 +71,25 @@ class RowPairing:
         self.peer_totals: dict[int, Sample] = {}
 
     def own(self, samples: tuple[Sample, ...], now_us: int) -> None:
-        """The next interval at this end."""
-        self._held.append(_Held(self._ticks, self._ticks, samples, now_us))
+        """Take this end's samples of the next interval."""
+        self._waiting.append(_Waiting(self._ticks, self._ticks, samples, now_us))
         self._ticks += 1
         self.release(now_us)
 
     def own_last(self, samples: tuple[Sample, ...], now_us: int) -> None:
-        """The interval that ended with the test; it may be a runt, or empty."""
+        """Take this end's samples of the interval that ended with the test; it may be a runt, or empty."""
         length_us = max(sample.end_us - sample.start_us for sample in samples)
-        if self._held and length_us < self._runt_us and not self._held[-1].samples[0].omitted:
-            before = self._held[-1]
+        # A runt joins the interval before, but not across the end of the omitted period.
+        if self._waiting and length_us < self._runt_us and not self._waiting[-1].samples[0].omitted:
+            before = self._waiting[-1]
             before.last = self._ticks
             before.samples = tuple(map(self._merge, before.samples, samples))
         elif length_us > 0:
-            self._held.append(_Held(self._ticks, self._ticks, samples, now_us))
+            self._waiting.append(_Waiting(self._ticks, self._ticks, samples, now_us))
         self._ticks += 1
 
     def peer(self, samples: Mapping[int, Sample], now_us: int) -> None:
-        """The next interval at the other end."""
+        """Take the peer's samples of the next interval."""
         if self._peer_ticks >= self._emitted:
             self._peer[self._peer_ticks] = samples
         self._peer_ticks += 1
@@ -93,28 +100,28 @@ class RowPairing:
         self.release(now_us)
 
     def release(self, now_us: int) -> None:
-        """Report what need not be held any longer."""
-        while self._held and self._ready(self._held[0], now_us):
-            self._report(self._held.pop(0))
+        """Report the rows that need not wait any longer."""
+        while self._waiting and self._ready(self._waiting[0], now_us):
+            self._report(self._waiting.pop(0))
 
     def release_all(self) -> None:
-        """Report everything: the test is over."""
-        if self._held:
-            self._held[-1].last = max(self._held[-1].last, self._peer_ticks - 1)
-        for held in self._held:
-            self._report(held)
-        self._held.clear()
+        """Report all rows: the test is over."""
+        if self._waiting:
+            self._waiting[-1].last = max(self._waiting[-1].last, self._peer_ticks - 1)
+        for row in self._waiting:
+            self._report(row)
+        self._waiting.clear()
 
-    def _ready(self, held: _Held, now_us: int) -> bool:
-        age_us = now_us - held.since_us
-        if held is self._held[-1] and age_us < min(self._runt_us, LONGEST_RUNT_HOLD_US):
+    def _ready(self, row: _Waiting, now_us: int) -> bool:
+        age_us = now_us - row.since_us
+        if row is self._waiting[-1] and age_us < min(self._runt_us, LONGEST_RUNT_WAIT_US):
             return False
-        return self._peer_ticks > held.last or age_us >= self._wait_us
+        return self._peer_ticks > row.last or age_us >= self._wait_us
 
-    def _report(self, held: _Held) -> None:
-        parts = [self._peer.pop(tick, {}) for tick in range(held.first, held.last + 1)]
-        self._emitted = held.last + 1
-        self._emit(tuple(self._row(sample, parts) for sample in held.samples))
+    def _report(self, row: _Waiting) -> None:
+        parts = [self._peer.pop(tick, {}) for tick in range(row.first, row.last + 1)]
+        self._emitted = row.last + 1
+        self._emit(tuple(self._row(sample, parts) for sample in row.samples))
 
     def _row(self, sample: Sample, parts: Sequence[Mapping[int, Sample]]) -> Row:
         peer = None

@@ -1,16 +1,16 @@
-"""Adds samples up: streams of one moment into a sum, stretches of one stream into a longer one.
+"""Adds samples up: streams of one interval into a sum, stretches of one stream into a longer one.
 
-How a figure is added follows from how its metric is declared:
+The declaration of a metric decides how its figures are added:
 
     counter                 added
     ratio, across, missing  computed anew from the added counters, never averaged
     gauge of a time or %    mean over the streams that have it
     gauge of a rate         added over streams
-    gauge that is a text    what all streams agree on
+    gauge that is a text    the text, if all streams have the same
     any other gauge         None over several streams: two windows are not one window
     spread of a gauge       the outermost minimum and maximum, the mean of the means
 
-Over time (`merge`) a gauge is what it was at the end, and a spread covers both stretches.
+Over time (`merge`) a gauge keeps its value at the end, and a spread covers both stretches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _AVERAGED = (Unit.MICROSECONDS, Unit.PERCENT)
 def total(rows: Sequence[Row], metrics: Sequence[Metric] = ()) -> Row:
     """The sum over the streams of one direction: a `Row` with `stream` 0.
 
-    The peer's part is there only when every row has one. Figures that no metric describes are left out.
+    The peer's part is None unless every row has one. Figures that no metric describes are left out.
     Raises ValueError without rows.
     """
     if not rows:
@@ -44,7 +44,7 @@ def total(rows: Sequence[Row], metrics: Sequence[Metric] = ()) -> Row:
 
 
 def across(row: Row, metrics: Sequence[Metric]) -> Row:
-    """The row with the figures that need a counter of either end, as far as both are known."""
+    """The row with the figures that need a counter of each end, if both are known."""
     sender, receiver = row.of(Side.SENDER), row.of(Side.RECEIVER)
     if sender is None or receiver is None:
         return row
@@ -58,7 +58,8 @@ def across(row: Row, metrics: Sequence[Metric]) -> Row:
 
 
 def _between(metric: Metric, sender: Mapping[str, Value], receiver: Mapping[str, Value]) -> float | None:
-    """The intervals of two ends are not the same moments: more may arrive in one than was sent in it."""
+    """One figure across both ends. Their intervals are not the same moments: more may arrive in one than was
+    sent in it, so a missing share is never below 0."""
     part, whole = number(receiver.get(metric.numerator)), number(sender.get(metric.denominator))
     if part is None or not whole:
         return None
@@ -67,7 +68,7 @@ def _between(metric: Metric, sender: Mapping[str, Value], receiver: Mapping[str,
 
 
 def by_direction(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows in groups of one direction each, in order of appearance: what `total` may be asked for."""
+    """The rows in groups of one direction each, in order of appearance; `total` takes one group."""
     groups: dict[Direction, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.direction, []).append(row)
@@ -75,11 +76,11 @@ def by_direction(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def merge(a: Sample, b: Sample, metrics: Sequence[Metric] = ()) -> Sample:
-    """Two stretches of one stream, `a` the earlier, as one: how a runt interval joins its neighbour.
+    """Two stretches of one stream as one, `a` the earlier; so a runt interval joins its neighbour.
 
     Figures that no metric describes keep their later value.
     """
-    values = dict(b.values)
+    values = dict(b.values)  # a gauge keeps its later value
     ours = [metric for metric in metrics if metric.side is b.side]
     for metric in ours:
         if metric.kind is Kind.COUNTER:
@@ -96,6 +97,7 @@ def _over_streams(samples: Sequence[Sample], metrics: Sequence[Metric]) -> Sampl
     records = [sample.values for sample in samples]
     ours = [metric for metric in metrics if metric.side is first.side]
     values: dict[str, Value] = {}
+    # Ratios are computed anew from the sums, after the loop: an average of ratios would be wrong.
     for metric in ours:
         figures = [record.get(metric.key) for record in records]
         if metric.kind is Kind.COUNTER:
@@ -132,7 +134,7 @@ def _gauge(unit: Unit, figures: Sequence[Value]) -> Value:
 
 
 def _spread(key: str, records: Sequence[Mapping[str, Value]], weights: Sequence[int]) -> dict[str, Value]:
-    """The outermost minimum and maximum, and the mean of the means by weight, where there are any."""
+    """The outermost minimum and maximum, and the weighted mean of the means; None without any."""
     lows, means, highs = (
         [
             (number(record.get(f"{key}_{name}")), weight)
@@ -140,6 +142,7 @@ def _spread(key: str, records: Sequence[Mapping[str, Value]], weights: Sequence[
         ]
         for name in SPREADS
     )
+    # A long stretch counts for more than a short one; streams of one interval count alike.
     weighed = [(mean, weight) for mean, weight in means if mean is not None]
     weight_sum = sum(weight for _, weight in weighed)
     return {

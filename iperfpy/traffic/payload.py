@@ -1,8 +1,8 @@
-"""What a sender sends: blocks of payload, at a rate, until an end.
+"""The payload of a sender: blocks, at a rate, until an end.
 
     Budget   bytes that all streams of one direction share (-n, -k): handed out exactly, never more
-    Pace     one stream's rate (-b): says when the next bytes may go
-    Payload     both, as the transport asks for them; `iperfpy.protocols.contract.Load`
+    Pace     one stream's rate (-b): the time at which the next bytes may go
+    Payload  both, in the form that a transport reads; implements `iperfpy.protocols.contract.Load`
 
 `wait_us` and `take` are called from one thread per stream, `begin` and `stop` from the event loop's:
 a budget has a lock, and everything else is either written by one thread or a flag.
@@ -24,19 +24,20 @@ if TYPE_CHECKING:
 
 FOREVER = -1
 LONGEST_WAIT_US = 50_000
-"""No wait is longer, so that whoever sleeps through it notices `stop` soon."""
+"""Longest wait: a sending thread that sleeps notices `stop` after that time at the latest."""
 
 SLICE_BYTES = 12_500
 SHORTEST_SLICE_US, LONGEST_SLICE_US = 1_000, 10_000
 SMALLEST_SLICE_BYTES = 1_400
-"""A paced block goes out in slices of about so many bytes, which make so few wake-ups that a slow rate costs
-next to nothing: 10 ms at 10 Mb/s. From 100 Mb/s on a slice is the shortest that event loops sleep, so that a
-second's figure is exact to a thousandth. None is smaller than about one packet."""
+"""A paced block goes out in slices of about `SLICE_BYTES`, one per 10 ms at 10 Mb/s: a slow rate needs few
+wake-ups. From 100 Mb/s on a slice lasts 1 ms, the shortest sleep of an event loop, so that the figure of
+a second is exact to a thousandth. None is smaller than about one packet."""
 WHOLE_SLICE_US = 250
-"""Blocks that cannot be cut go out in bursts of at most this much time, or one at a time."""
+"""Datagrams, which cannot be cut, go out in bursts of at most this duration, or one at a time."""
 
 STALL_US = 20_000
-"""How far behind its schedule a pace may catch up; more is forgotten, so that a stall makes no burst."""
+"""Longest backlog that pacing makes up after a stall; anything older is dropped, so that a stall is not
+followed by a burst."""
 
 
 class Budget:
@@ -45,7 +46,7 @@ class Budget:
     Parameters
     ----------
     total_bytes : int
-        0: unlimited. The budget counts from `begin` on; before, everything is granted (-O).
+        0: unlimited. The budget counts from `begin` on; before that, in the omitted period, all is granted.
     """
 
     def __init__(self, total_bytes: int) -> None:
@@ -55,17 +56,12 @@ class Budget:
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """What is granted from now on counts."""
+        """Begin to count."""
         with self._lock:
             self._limited = self._total > 0
 
-    @property
-    def spent(self) -> bool:
-        return self._limited and self._left == 0
-
     def claim(self, size_bytes: int, unit_bytes: int = 1) -> int:
-        """At most `size_bytes`, as much as is left; 0 when nothing is. What is left is rounded up to whole
-        units."""
+        """Take up to `size_bytes` from the rest, which is rounded up to whole units; 0 if nothing is left."""
         if not self._total:
             return size_bytes
         with self._lock:
@@ -77,14 +73,14 @@ class Budget:
 
 
 class Pace:
-    """When the next bytes of a stream may go.
+    """The times at which the next bytes of a stream may go.
 
     Parameters
     ----------
     rate_bps : int
         Payload bits per second, above 0.
     burst_bytes : int
-        Sent back to back before the pace waits (`-b rate/blocks`); 0 for a smooth flow.
+        Bytes sent back to back before the pace waits (`-b rate/blocks`); 0 for a smooth flow.
     """
 
     def __init__(self, rate_bps: int, burst_bytes: int = 0) -> None:
@@ -104,7 +100,7 @@ class Pace:
         return max(0, min(LONGEST_WAIT_US, int(self._next_us - now_us + 0.999)))
 
     def spend(self, size_bytes: int) -> None:
-        """That much has gone."""
+        """Note that `size_bytes` were sent."""
         if self._next_us is not None:
             self._next_us += size_bytes * self._us_per_byte
         if self._burst_bytes:
@@ -127,7 +123,7 @@ class Payload:
     bulk_bytes : int
         Without a rate, offer so much at once even if a block is shorter (`Transport.bulk_bytes`).
     payload : callable
-        Gives so many bytes to send again and again, read-only.
+        Returns a read-only block of a given size, which is sent again and again.
     """
 
     def __init__(
@@ -157,7 +153,7 @@ class Payload:
 
     @classmethod
     def of(cls, plan: Plan, transport: Transport, budget: Budget) -> Payload:
-        """What one sender of this test sends. A block length of the user's own is kept to the letter."""
+        """The payload of one sender of this test. A block length that the user chose is kept exactly."""
         usual = plan.block_bytes == transport.block_bytes(plan.settings)
         bulk_bytes = transport.bulk_bytes if usual else 0
         return cls(
@@ -172,12 +168,13 @@ class Payload:
         )
 
     def read_from(self, file: RawIOBase) -> None:
-        """Send what the file holds, once, in place of the same payload again and again."""
+        """Send the content of the file, once, in place of generated payload."""
         self._file = file
         self._block = memoryview(bytearray(len(self._block)))
 
     def wait_us(self, now_us: int) -> int:
-        """0: call `take` now. Positive: ask again after that time. -1: there is no more."""
+        """Microseconds until `take` may be called: 0 now, -1 never, because there is no more payload."""
+        # The budget is asked last: a slice that it grants must be sent.
         if self._stopped:
             return FOREVER
         if self._pace is not None:
@@ -198,18 +195,13 @@ class Payload:
         return self._block[:size]
 
     def stop(self) -> None:
-        """No more from now on."""
+        """Offer no more payload."""
         self._stopped = True
-
-    @property
-    def exhausted(self) -> bool:
-        """All that was asked for has been handed out (never, without a budget)."""
-        return self._budget.spent
 
 
 @lru_cache(maxsize=4)
 def _payload(transport: Transport, settings: Settings, size_bytes: int) -> memoryview:
-    """Read-only: the streams of a test share it, and the processor's cache."""
+    """One read-only block for all streams of a test, so that they share the processor's cache."""
     return memoryview(transport.payload(settings, size_bytes))
 
 

@@ -1,18 +1,19 @@
-"""When the intervals of a test end. Pure: times in, times out."""
+"""The times at which the intervals of a test end. Pure: times in, times out."""
 
 from __future__ import annotations
 
 
 class Schedule:
-    """The ends of the intervals, of the omitted stretch first and of the measured one then.
+    """The ends of the intervals: of the omitted period first, then of the measured one.
 
-    Boundaries are multiples of the interval from the stretch's start, so that lateness does not add up. A
+    Boundaries are multiples of the interval from the period's start, so that lateness does not add up. A
     boundary that would leave a runt (less than a tenth of the interval) before a known end is left out.
 
     Parameters
     ----------
-    interval_us : 0: only the ends of the stretches
-    duration_us : 0: the end is not known here
+    interval_us : 0: only the ends of the periods
+    omit_us : length of the omitted period
+    duration_us : length of the measured period, 0 if its end is not known here
     """
 
     def __init__(self, started_us: int, interval_us: int, omit_us: int, duration_us: int) -> None:
@@ -23,7 +24,7 @@ class Schedule:
         self._count = 0
 
     def begin(self, now_us: int) -> None:
-        """Everything is that much later than it was laid out: the first data came only now."""
+        """Move the whole schedule: the first data came at `now_us`."""
         later_us, self._start_us = now_us - self._start_us, now_us
         if self.omit_end_us is not None:
             self.omit_end_us += later_us
@@ -32,17 +33,17 @@ class Schedule:
 
     @property
     def started_us(self) -> int:
-        """When the present stretch began."""
+        """Start of the present period."""
         return self._start_us
 
     @property
     def omitting(self) -> bool:
-        """Whether the omitted stretch is not over."""
+        """True until the omitted period is over."""
         return self.omit_end_us is not None
 
     @property
     def next_us(self) -> int | None:
-        """When the next tick is due; None: only when the test ends."""
+        """Time of the next tick, None if only the end of the test is left."""
         stretch_end = self.omit_end_us if self.omitting else self.end_us
         if self._interval_us:
             boundary = self._start_us + (self._count + 1) * self._interval_us
@@ -51,7 +52,7 @@ class Schedule:
         return self.omit_end_us
 
     def ticked(self, now_us: int) -> bool:
-        """A tick was taken. True: it ended the omitted stretch, and times begin again at `now_us`."""
+        """Note a tick. True if it ended the omitted period: times begin again at `now_us`."""
         if self.omit_end_us is not None and now_us >= self.omit_end_us:
             if self.end_us is not None:
                 self.end_us += now_us - self.omit_end_us

@@ -147,7 +147,7 @@ def test_length_is_refused_before_the_body_is_kept() -> None:
 
 def test_limits_can_be_raised() -> None:
     decoder = Decoder("the server")
-    decoder.limits[None] = framing.results_limit_bytes(1)
+    decoder.document_limit = framing.results_limit_bytes(1)
     body = {"text": "x" * 20_000}
     decoder.feed(framing.encode_document(body))
     assert decoder.take(Expect.DOCUMENT) == Document(body)

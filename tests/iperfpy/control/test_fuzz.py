@@ -116,7 +116,7 @@ def travelled(body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The document as the other end gets it, or None when its JSON is refused."""
     text = json.dumps(body).encode()
     decoder = Decoder("the peer")
-    decoder.limits[None] = 1 << 20
+    decoder.document_limit = 1 << 20
     decoder.feed(struct.pack(">I", len(text)) + text)
     message, _ = attempt(lambda: decoder.take(Expect.DOCUMENT))
     return dict(message.body) if isinstance(message, Document) else None
