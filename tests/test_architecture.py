@@ -6,6 +6,7 @@ so does an entry that no finding has any more.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 from iperfpy.protocols.registry import transports
 from tests.architecture import (
+    ROOT,
     Module,
     busy_constructors,
     crowded_classes,
@@ -200,6 +202,15 @@ def test_the_rules_reach_every_package() -> None:
     names = {module.name for module in MODULES}
     for package in {*SANS_IO, *MAY_IMPORT, *BINDINGS, *NAME_TRANSPORTS} - TO_COME:
         assert any(within(name, package) for name in names), package
+
+
+def test_the_map_of_the_program_names_files_that_exist() -> None:
+    """`iperfpy/README.md` answers questions with paths below its folder."""
+    folder = ROOT / "iperfpy"
+    named = re.findall(r"`([a-z_/0-9]+\.py)`", (folder / "README.md").read_text())
+    assert len(named) > 20
+    missing = [path for path in named if not list(folder.glob(path if "/" in path else f"**/{path}"))]
+    assert missing == ["tests/test_architecture.py"]
 
 
 # -- each check rejects a small example

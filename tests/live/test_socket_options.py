@@ -118,7 +118,7 @@ async def test_the_interface_of_a_server(name: str) -> None:
 
 async def test_an_interface_that_is_not_there() -> None:
     async with serving() as server:
-        with pytest.raises(PlanError, match="^no interface named no-such0$"):
+        with pytest.raises(PlanError, match=r"^no interface named no-such0$"):
             await measure_into(Recorder(), server.port, plan_for(), sockets=SocketOptions(device="no-such0"))
 
 
