@@ -1,6 +1,6 @@
-"""Transports: what carries the bytes.
+"""Transports: they carry the bytes of a test. README.md beside this file is the map.
 
-Nothing below this package imports `iperfpy`. Importing the package, its contract,
-its settings and the declarations of the transports pulls in neither numpy nor asyncio's
-event loops: a command line must be able to list every flag in a few milliseconds.
+No module of this package imports the rest of `iperfpy`. The contract, the settings and the
+declarations of the transports import neither numpy nor asyncio: a command line must be able
+to list every flag in a few milliseconds.
 """

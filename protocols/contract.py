@@ -1,9 +1,9 @@
-"""What a transport is, and what it may ask of the program that runs it.
+"""The contract between a transport and the program that runs it.
 
 A transport is one object (`Transport`) that declares a `Settings` dataclass and its
 `Metric`s, and makes one `Channel` per data stream: by `connect` at the client, by `accept`
 at the server. A channel carries bytes in one direction at a time and keeps cumulative
-counters; who subtracts and prints them is not its business.
+counters. The program subtracts and reports them.
 
     client:  transport.connect(stream, settings, ClientPort)  -> Channel
     server:  transport.accept(stream, settings, ServerPort)   -> Channel
@@ -37,10 +37,9 @@ T = TypeVar("T")
 class Stream:
     """One data stream of a test, as both ends know it.
 
-    `id` is iperf3's (1, 3, 4, 5, ...), `index` counts from 0, `conv` is an unguessable 32-bit
-    number agreed over the control channel, `sends` says whether this end is the sender. `conv` 0: the
-    other end is a stock iperf3, which agrees on none. `block_bytes` is the test's block length (-l),
-    0 when whoever opens the stream has none in mind.
+    `id` is iperf3's (1, 3, 4, 5, ...) and `index` counts from 0. `conv` is an unguessable 32-bit number that
+    both ends agreed on over the control connection; 0 if the other end is a stock iperf3, which has none.
+    `sends` is True at the sender. `block_bytes` is the test's block length (-l), or 0: the transport's own.
     """
 
     id: int
@@ -51,10 +50,10 @@ class Stream:
 
 
 class Load(Protocol):
-    """What a sender sends: blocks, a rate, an end. Called from one thread per channel."""
+    """The payload of one sender, with its pace and its end. Called from one thread per channel."""
 
     def wait_us(self, now_us: int) -> int:
-        """Microseconds until the next block may go: 0 now, -1 never (finished or stopped)."""
+        """Microseconds until the next block may be sent: 0 now, -1 never (finished or stopped)."""
 
     def take(self) -> memoryview:
         """The next block, never empty; call only after `wait_us` returned 0."""
@@ -64,7 +63,8 @@ class Channel(ABC):
     """One data stream at one end, open. Every method but `send` runs on the event loop's thread."""
 
     first_data_us: int | None = None
-    """When the first payload came, on the monotonic clock; None before, or where nobody takes note."""
+    """Arrival of the first payload, by the monotonic clock. None until then, or if the transport does not
+    record it."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -80,12 +80,13 @@ class Channel(ABC):
 
     @abstractmethod
     def counters(self) -> dict[str, Value]:
-        """The record now: `bytes` (payload this end vouches for: acknowledged or at least out of the
-        local queue when sending, delivered in order when receiving) and the metrics of this side."""
+        """The present record: `bytes` and the metrics of this side. `bytes` is payload: of a sender, as far
+        as it was acknowledged or at least left the local queue; of a receiver, as far as it was delivered in
+        order. Counters never fall, and stay after `close`."""
 
     def warnings(self) -> tuple[str, ...]:
-        """What keeps this end from showing all that the path carries, a sentence each: asked when the data
-        starts to flow, and once more when the test is over."""
+        """Reasons why this end may measure less than the path carries, one sentence each. The program asks
+        when the data starts to flow, and again after the test."""
         return ()
 
     @abstractmethod
@@ -98,13 +99,15 @@ class Channel(ABC):
         """Receive and count until the peer closes or `close` is called."""
 
     def keep(self, write: Callable[[memoryview], None]) -> None:
-        """Before `receive`: call `write` with the payload, in order; the view is valid during the call only,
-        and an error that it raises ends the stream. Raises `SettingsError` where nobody looks at payload."""
-        raise SettingsError("this transport does not hand on what it receives: it cannot fill a file (-F)")
+        """Make `receive` call `write` with the payload, in order. Called before `receive`. The view is valid
+        during the call only, and an error that `write` raises ends the stream. Raises `SettingsError` if the
+        transport cannot."""
+        raise SettingsError("this transport cannot write received data to a file (-F)")
 
     @abstractmethod
     async def drain(self) -> None:
-        """Wait until all that `send` accepted has been acknowledged; the caller sets the deadline."""
+        """Wait until the peer has acknowledged all payload that `send` accepted; the caller sets the
+        deadline."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -135,7 +138,7 @@ class ClientPort(Protocol):
     ) -> socket.socket:
         """A non-blocking TCP connection to the server that has presented this test's cookie.
         `prepare` sees the socket before it is bound and connected. `protocol`: of the socket, 0 is TCP.
-        Raises OSError when this system does not have that protocol."""
+        Raises OSError if this system does not have that protocol."""
 
 
 class ServerPort(Protocol):
@@ -210,7 +213,7 @@ class Transport(ABC):
     """A protocol that can be measured. Instances hold no state; every stream gets a `Channel`."""
 
     name: ClassVar[str]
-    """What `--proto` takes."""
+    """The name for `--proto`, and of the entry point."""
     summary: ClassVar[str]
     """One line for the help."""
     prefix: ClassVar[str]
@@ -227,7 +230,7 @@ class Transport(ABC):
     own_udp_port: ClassVar[bool] = False
     """True if the server opens a UDP port for this transport alone and announces it to the client."""
     rate_bps: ClassVar[int] = 0
-    """The rate (-b) when the user gives none; 0: unlimited."""
+    """The rate (-b) unless the user gives one, bits per second; 0: unlimited."""
     block_limits: ClassVar[tuple[int, int]] = (1, 1024 * 1024)
     """The shortest and the longest block (-l), bytes."""
     blocks_per_take: ClassVar[int] = 1
@@ -251,10 +254,13 @@ class Transport(ABC):
 
     @abstractmethod
     def block_bytes(self, settings: Settings) -> int:
-        """The block length (-l) when the user gives none."""
+        """The block length (-l) unless the user gives one, bytes."""
 
     @abstractmethod
-    async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel: ...
+    async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
+        """Open the client's end of `stream`. Waits without limit: the caller sets the deadline."""
 
     @abstractmethod
-    async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel: ...
+    async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
+        """Open the server's end of `stream`. Before its first wait, the transport must be ready for the
+        client, which connects right after."""

@@ -1,4 +1,4 @@
-"""Everything a transport raises on purpose.
+"""The errors that transports raise on purpose.
 
 TransportError            one sentence, for a person
 ├── SettingsError         the user's or the peer's setting is out of range
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 
 class TransportError(Exception):
-    """A transport could not do what was asked; the text is one sentence for a person."""
+    """A transport could not carry out a request; the text is one sentence for a person."""
 
 
 class SettingsError(TransportError):

@@ -15,14 +15,14 @@ Counters = Mapping[str, Value]
 
 
 class Side(enum.Enum):
-    """Which end of a stream owns a number, or which end of it we are."""
+    """An end of a stream: the one that owns a number, or the one that this program is."""
 
     SENDER = "sender"
     RECEIVER = "receiver"
 
 
 class Unit(enum.Enum):
-    """What a number counts; it decides how a table formats it and what a CSV header is called."""
+    """The unit of a number; it decides the format in a table and the CSV header."""
 
     COUNT = ""
     BYTES = "bytes"
@@ -33,13 +33,13 @@ class Unit(enum.Enum):
 
 
 class Kind(enum.Enum):
-    """How an interval's figure follows from the records at its two ends."""
+    """The rule by which an interval's figure follows from the records at its beginning and its end."""
 
     COUNTER = "counter"  # the later minus the earlier
     GAUGE = "gauge"  # the later
     RATIO = "ratio"  # difference of `numerator` over difference of `denominator`; not in the record
     ACROSS = "across"  # the receiver's `numerator` over the sender's `denominator`, where both are known
-    MISSING = "missing"  # what the receiver's `numerator` falls short of the sender's `denominator`, of that
+    MISSING = "missing"  # share of the sender's `denominator` by which the receiver's `numerator` is smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Metric:
     `key` carries its unit unless it is a plain count (`rtt_us`, `lost_percent`). RATIO metrics are
     computed from two COUNTER metrics of the same record, times 100 when the unit is PERCENT; they
     are None when the denominator did not move. ACROSS and MISSING metrics take one counter from each
-    end, and belong in the report of either; what is on its way when an interval ends counts in the next.
+    end, and belong in the report of either; data in flight when an interval ends counts in the next one.
     A gauge with `spread` is polled within the interval, and its minimum, mean and maximum are reported beside
-    its last value. `iperf3` names the key under which iperf3's own JSON has the same number, when it has
-    one; `iperf3_scale` times ours is theirs.
+    its last value. `iperf3` names the key under which iperf3's own JSON has the same number, if it has it;
+    iperf3's number is ours times `iperf3_scale`.
     """
 
     key: str

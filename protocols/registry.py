@@ -8,7 +8,7 @@ The registry is the list of choices; there is no other.
     unusable()            name -> reason, the plug-ins that could not
     transport("quic")     one of them, or a `SettingsError` with the reason
 
-A plug-in that cannot be loaded concerns only those who ask for it by name.
+A plug-in that cannot be loaded does not affect tests of other transports.
 """
 
 from __future__ import annotations

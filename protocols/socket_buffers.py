@@ -43,7 +43,7 @@ def set_buffer_size(sock: socket.socket, option: int, wanted_bytes: int) -> tupl
 
 
 def buffer_size(sock: socket.socket, option: int) -> int:
-    """Bytes of a buffer without the kernel's own share: Linux doubles what was asked for its bookkeeping."""
+    """Bytes of a buffer without the kernel's share: Linux doubles the request, for its bookkeeping."""
     given = sock.getsockopt(socket.SOL_SOCKET, option)
     return given // 2 if LINUX else given
 

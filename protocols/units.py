@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([a-z]*)", re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _DURATIONS_US = {"": SECOND_US, "ms": 1_000, "s": SECOND_US, "m": 60_000_000, "h": 3_600_000_000}
 _LARGEST = 1 << 62
-"""Nothing a person measures is larger, and it still fits the signed 64 bits of a peer's counter."""
+"""The largest value accepted: it fits the signed 64 bits of a peer's counter."""
 
 RATE_LETTERS = "kmgtKMGT"
 """iperf3's -f: bits in powers of 1000, or bytes in powers of 1024."""
@@ -52,7 +52,7 @@ def parse_rate_and_burst(text: str) -> tuple[int, int]:
 
 
 def format_number(value: float) -> str:
-    """Four places, as iperf3 has them: 9.87, 98.7, 987."""
+    """A number in four places, as in iperf3: 9.87, 98.7, 987."""
     if value < 9.995:
         return f"{value:4.2f}"
     return f"{value:4.1f}" if value < 99.95 else f"{value:4.0f}"
@@ -74,14 +74,14 @@ def format_rate(bits_per_second: float, letter: str = "") -> str:
 
 
 def rate_unit(letter: str) -> str:
-    """What `letter` stands for, spelled: `m` is Mbit/s, `M` is MiB/s."""
+    """The unit of `letter`: `m` is Mbit/s, `M` is MiB/s."""
     if letter in ("k", "m", "g", "t"):
         return {"k": "kbit/s", "m": "Mbit/s", "g": "Gbit/s", "t": "Tbit/s"}[letter]
     return f"{size_unit(_POWERS[letter.lower()])}/s"
 
 
 def bits_per_rate_unit(letter: str) -> int:
-    """How many bits one unit of `letter` holds: 10^6 for `m`, 8 * 2^20 for `M`."""
+    """Bits in one unit of `letter`: 10^6 for `m`, 8 * 2^20 for `M`."""
     power = _POWERS[letter.lower()]
     return int(1000**power) if letter.islower() else int(8 * 1024**power)
 
@@ -96,23 +96,23 @@ def letter_power(letter: str) -> int:
     return _POWERS[letter.lower()]
 
 
-def _scaled(text: str, base: int, what: str, suffixes: str, units: Sequence[str]) -> int:
-    """`units`: what may follow the letter and changes nothing."""
-    number, suffix = _split(text, what, suffixes)
+def _scaled(text: str, base: int, kind: str, suffixes: str, units: Sequence[str]) -> int:
+    """The number times its power of `base`. `units`: names of the unit that may follow the letter."""
+    number, suffix = _split(text, kind, suffixes)
     unit = next((unit for unit in units if suffix[1:] == unit), "")
     suffix = suffix.removesuffix(unit)
     if suffix not in _POWERS:
-        _reject(text, what, suffixes)
+        _reject(text, kind, suffixes)
     return _bounded(text, number * base ** _POWERS[suffix])
 
 
-def _split(text: str, what: str, suffixes: str) -> tuple[float, str]:
+def _split(text: str, kind: str, suffixes: str) -> tuple[float, str]:
     trimmed = text.strip().lower()
     if trimmed.startswith("-"):
         raise SettingsError(f"{text!r} is negative")
     found = _NUMBER.fullmatch(trimmed)
     if found is None or len(trimmed) > 40:
-        _reject(text, what, suffixes)
+        _reject(text, kind, suffixes)
     return float(found[1]), found[2]
 
 
@@ -122,8 +122,8 @@ def _bounded(text: str, value: float) -> int:
     return round(value)
 
 
-def _reject(text: str, what: str, suffixes: str) -> NoReturn:
-    raise SettingsError(f"{text!r} is not {what}: expected a number, optionally followed by {suffixes}")
+def _reject(text: str, kind: str, suffixes: str) -> NoReturn:
+    raise SettingsError(f"{text!r} is not {kind}: expected a number, optionally followed by {suffixes}")
 
 
 def _reduced(value: float, base: int) -> tuple[float, int]:

@@ -6,8 +6,8 @@
     worker.stop()                   event loop    shuts the socket down: a blocked call returns
     await worker.ended()            event loop    the thread has let go of the socket, which may be closed
 
-An `OSError` of `work` becomes the `TransportError` that `translated` makes of it, or nothing while stopping:
-shutting the socket down is what caused it. Other errors are passed on as they are.
+An `OSError` of `work` becomes the `TransportError` that `translated` makes of it. While stopping it is
+ignored: the shutdown of the socket caused it. Other errors are passed on unchanged.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ one sender share that socket unless one of them takes it over (`take_socket`). A
 all datagrams of its sender.
 
 A dropped datagram is neither answered nor kept. A wake-up of the event loop reads at most
-`BATCHES_PER_WAKE` batches. Nobody reads the port while no session is announced, so that a flood ends in the
+`BATCHES_PER_WAKE` batches. The port is not read while no session is announced, so that a flood ends in the
 kernel.
 """
 
@@ -294,7 +294,7 @@ class SharedPort:
 
 async def _fetched(future: asyncio.Future[Session]) -> Session:
     """The session of `future`. A session that came in the same turn of the event loop in which its waiter was
-    cancelled is closed: nobody else would."""
+    cancelled is closed here: its waiter no longer can."""
     try:
         return await future
     except asyncio.CancelledError:

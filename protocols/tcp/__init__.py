@@ -1,4 +1,7 @@
-"""TCP as the operating system has it: the yardstick for everything else."""
+"""TCP of the operating system: the yardstick for all other transports.
+
+This module only declares; sockets and threads come with the first stream (channel.py, tuning.py).
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,13 @@ if TYPE_CHECKING:
     from socket import socket
 
 BULK_BYTES = 1 << 20
-"""Of one `send` or `recv`. Measured on loopback: 128 KiB, a block, is a quarter slower, 4 MiB no faster."""
+"""Bytes per `send` or `recv`. Measured on loopback: a block of 128 KiB is a quarter slower, 4 MiB is no
+faster."""
 
 
 @dataclass(frozen=True, slots=True)
 class TcpSettings(Settings):
-    """What a user may say about a TCP stream; wire keys are iperf3's."""
+    """The user's choices for TCP streams; wire keys are iperf3's."""
 
     window: int | None = option(
         None,
@@ -51,12 +55,12 @@ class TcpSettings(Settings):
         False, help="send with sendfile instead of copying", flags=("-Z", "--zerocopy"), wire_as_number=True
     )
     skip_rx_copy: bool = option(
-        False, help="discard what is received, uncopied", flags=("--skip-rx-copy",), wire_as_number=True
+        False, help="discard received data without copying it", flags=("--skip-rx-copy",), wire_as_number=True
     )
     repeating_payload: bool = option(
-        False, help="carry 0123456789, not noise", flags=("--repeating-payload",), wire_as_number=True
+        False, help="send 0123456789, not random bytes", flags=("--repeating-payload",), wire_as_number=True
     )
-    mptcp: bool = option(False, help="Multipath TCP, where both systems have it", flags=("-m", "--mptcp"))
+    mptcp: bool = option(False, help="use Multipath TCP, if both systems have it", flags=("-m", "--mptcp"))
 
     def check_file(self) -> None:
         if self.zerocopy:
@@ -76,13 +80,13 @@ class Tcp(Transport):
     iperf3 = Iperf3Mapping("tcp", socket_buffer="window", mss="mss")
     bulk_bytes = (
         BULK_BYTES if sys.platform.startswith("linux") else 0
-    )  # elsewhere nobody counts within a call
+    )  # elsewhere no TCP_INFO counts the bytes within a blocked call
     metrics = (
         Metric("rtt_us", "Smoothed round-trip time", _US, _GAUGE, title="RTT", spread=True, iperf3="rtt"),
-        Metric("retransmits", "Segments transmitted again", title="Retrans", iperf3="retransmits"),
+        Metric("retransmits", "Segments retransmitted", title="Retrans", iperf3="retransmits"),
         Metric(
             "retrans_percent",
-            "Of all data segments transmitted",
+            "Retransmissions, of all data segments transmitted",
             Unit.PERCENT,
             Kind.RATIO,
             title="Retrans(%)",
@@ -98,14 +102,14 @@ class Tcp(Transport):
             spread=True,
             iperf3="snd_cwnd",
         ),
-        Metric("segments_sent", "Data segments transmitted, first transmissions and again"),
-        Metric("retransmitted_bytes", "Payload transmitted again", _BYTES),
-        Metric("lost_segments", "Segments in flight that the kernel takes for lost", kind=_GAUGE),
+        Metric("segments_sent", "Data segments transmitted, retransmissions included"),
+        Metric("retransmitted_bytes", "Payload retransmitted", _BYTES),
+        Metric("lost_segments", "Segments in flight that the kernel considers lost", kind=_GAUGE),
         Metric("reorder", "Reordering events seen", iperf3="reorder"),
         Metric("rttvar_us", "Variation of the round-trip time", _US, _GAUGE, iperf3="rttvar"),
         Metric("min_rtt_us", "Shortest round-trip time in the kernel's window", _US, _GAUGE),
         Metric(
-            "snd_wnd_bytes", "What the peer's window takes", _BYTES, _GAUGE, spread=True, iperf3="snd_wnd"
+            "snd_wnd_bytes", "Window that the peer advertises", _BYTES, _GAUGE, spread=True, iperf3="snd_wnd"
         ),
         Metric("pmtu_bytes", "Path MTU", _BYTES, _GAUGE, iperf3="pmtu"),
         Metric(
@@ -114,19 +118,19 @@ class Tcp(Transport):
             Unit.BITS_PER_SECOND,
             _GAUGE,
         ),
-        Metric("notsent_bytes", "In the send queue, not transmitted yet", _BYTES, _GAUGE),
+        Metric("notsent_bytes", "Bytes in the send queue, not transmitted yet", _BYTES, _GAUGE),
         Metric(
             "queue_us",
-            "How long the last byte of the send queue will wait, at the latest delivery rate",
+            "Waiting time of the last byte in the send queue, at the latest delivery rate",
             _US,
             _GAUGE,
             spread=True,
         ),
         Metric("busy_us", "Time with data to send", _US),
-        Metric("rwnd_limited_us", "Time held up by the peer's window", _US),
-        Metric("sndbuf_limited_us", "Time held up by the send buffer", _US),
+        Metric("rwnd_limited_us", "Time limited by the peer's window", _US),
+        Metric("sndbuf_limited_us", "Time limited by the send buffer", _US),
         Metric("congestion", "Congestion control algorithm", Unit.TEXT, _GAUGE),
-        Metric("rcv_rtt_us", "Round-trip time as the receiver guesses it", _US, _GAUGE, Side.RECEIVER),
+        Metric("rcv_rtt_us", "Round-trip time as estimated by the receiver", _US, _GAUGE, Side.RECEIVER),
         Metric("segments_received", "Data segments received", side=Side.RECEIVER),
         Metric("out_of_order", "Segments received ahead of a gap", side=Side.RECEIVER),
     )

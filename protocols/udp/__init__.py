@@ -1,7 +1,13 @@
-"""UDP as iperf3 measures it: numbered, stamped datagrams; nobody acknowledges anything.
+"""UDP as iperf3 measures it: numbered, stamped datagrams without acknowledgements.
 
-This module only declares; numpy and sockets come with the first stream. What datagram transports stand on
-(batches, sockets with offload, the server's port) is in batch.py, socket.py, path.py and hub.py.
+    association.py   the two sockets of a stream find each other
+    channel.py       one stream: a thread that sends (sender.py) or receives (reader.py)
+    packets.py       iperf3's headers, written and read in batches
+    reception.py     loss, order and jitter at the receiver
+    echo.py          round-trip times, between two iperfpy
+
+This module only declares; numpy and sockets come with the first stream. Batches, sockets with offload and the
+server's port are in protocols/datagrams.
 """
 
 from __future__ import annotations
@@ -17,12 +23,12 @@ from iperfpy.protocols.settings import Settings, option
 DEFAULT_BLOCK_BYTES = 1400
 """Fits an Ethernet frame over IPv4 and IPv6, with room for a tunnel's header."""
 LONGEST_BLOCK_BYTES = 65_507
-_RUN_BYTES = 65_507
+_BATCH_BYTES = 65_507
 
 
 @dataclass(frozen=True, slots=True)
 class UdpSettings(Settings):
-    """What a user may say about a UDP stream; wire keys are iperf3's."""
+    """The user's choices for UDP streams; wire keys are iperf3's."""
 
     window: int | None = option(
         None,
@@ -39,7 +45,7 @@ class UdpSettings(Settings):
         wire="udp_counters_64bit",
         wire_as_number=True,
     )
-    gsro: bool = option(False, help="GSO and GRO at an iperf3 server, too", flags=("--gsro",))
+    gsro: bool = option(False, help="ask an iperf3 server for GSO and GRO, too", flags=("--gsro",))
     dont_fragment: bool = option(
         False,
         help="forbid IP fragmentation: a longer -l is an error",
@@ -47,9 +53,11 @@ class UdpSettings(Settings):
         wire_as_number=True,
     )
     repeating_payload: bool = option(
-        False, help="carry 0123456789, not noise", flags=("--repeating-payload",), wire_as_number=True
+        False, help="send 0123456789, not random bytes", flags=("--repeating-payload",), wire_as_number=True
     )
-    no_rtt: bool = option(False, help="no echoes among the data, so no round-trip time", flags=("--no-rtt",))
+    no_rtt: bool = option(
+        False, help="measure no round-trip time: no echoes among the data", flags=("--no-rtt",)
+    )
 
     @property
     def header_bytes(self) -> int:
@@ -95,21 +103,21 @@ class Udp(Transport):
         ),
         Metric(
             "lost_datagrams",
-            "Numbers that were skipped, less those that came late",
+            "Numbers that are missing: skipped, less those that came late",
             side=_RECEIVER,
             title="Lost",
             iperf3="lost_packets",
         ),
         Metric(
             "datagrams_numbered",
-            "By how much the highest number seen has grown: what was sent, as far as the receiver knows",
+            "Growth of the highest number seen: datagrams sent, as far as the receiver knows",
             side=_RECEIVER,
             title="Total",
             iperf3="packets",
         ),
         Metric(
             "loss_percent",
-            "Of the datagrams sent, as far as the receiver knows",
+            "Lost datagrams, of those sent, as far as the receiver knows",
             Unit.PERCENT,
             Kind.RATIO,
             _RECEIVER,
@@ -120,13 +128,13 @@ class Udp(Transport):
         ),
         Metric(
             "late_datagrams",
-            "Came after one with a higher number",
+            "Datagrams that came after one with a higher number",
             side=_RECEIVER,
             iperf3="out_of_order",
         ),
-        Metric("duplicate_datagrams", "Came again", side=_RECEIVER),
-        Metric("datagrams_received", "Came at all, duplicates included", side=_RECEIVER),
-        Metric("filtered_datagrams", "Sent, and refused by a packet filter of this machine"),
+        Metric("duplicate_datagrams", "Datagrams that came again", side=_RECEIVER),
+        Metric("datagrams_received", "Datagrams that came, duplicates included", side=_RECEIVER),
+        Metric("filtered_datagrams", "Datagrams sent, and dropped by a packet filter of this machine"),
     )
 
     def block_bytes(self, settings: Settings) -> int:
@@ -134,11 +142,11 @@ class Udp(Transport):
 
     def iperf3_parameters(self, settings: Settings, block_bytes: int) -> dict[str, Any]:
         wire = settings.to_wire()
-        wire.pop("no_rtt", None)  # nobody but an iperfpy answers echoes, and it reads its own settings
+        wire.pop("no_rtt", None)  # only iperfpy answers echoes, and it reads its own settings
         if wire.pop("gsro", False):
-            run_bytes = _RUN_BYTES // block_bytes * block_bytes
-            wire |= {"gso": 1, "gso_dg_size": block_bytes, "gso_bf_size": run_bytes}
-            wire |= {"gro": 1, "gro_bf_size": _RUN_BYTES}
+            batch_bytes = _BATCH_BYTES // block_bytes * block_bytes
+            wire |= {"gso": 1, "gso_dg_size": block_bytes, "gso_bf_size": batch_bytes}
+            wire |= {"gro": 1, "gro_bf_size": _BATCH_BYTES}
         return wire
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
@@ -153,7 +161,7 @@ class Udp(Transport):
 
 
 def own(settings: Settings) -> UdpSettings:
-    """`settings` as the type that it must be."""
+    """`settings` as `UdpSettings`. Raises `SettingsError` for those of another transport."""
     if not isinstance(settings, UdpSettings):
         raise SettingsError(f"UDP needs UdpSettings, not {type(settings).__name__}")
     return settings

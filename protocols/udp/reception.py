@@ -45,7 +45,7 @@ class Tally:
 
 
 class Reception:
-    """Counts what arrives on one stream. One thread adds; any may read `tally`."""
+    """Counts the arriving datagrams of one stream. One thread adds; any thread may read `tally`."""
 
     def __init__(self, *, wide: bool = False) -> None:
         self._bits = NUMBER_BITS if wide else 32

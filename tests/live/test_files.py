@@ -77,7 +77,7 @@ async def test_kcp_sends_a_file_and_fills_none(name: str, sent: Path, tmp_path: 
     async with serving() as server:
         report = await measure(server.port, plan, file=str(sent))
         assert report.end_rows[0].local.bytes == len(CONTENT)
-        with pytest.raises(PlanError, match="does not hand on what it receives"):
+        with pytest.raises(PlanError, match="cannot write received data to a file"):
             await measure(
                 server.port, replace(plan, direction=Direction.REVERSE), file=str(tmp_path / "filled")
             )
