@@ -220,6 +220,7 @@ class SharedPort:
         delivered: dict[Session, None],
     ) -> None:
         """Deliver each datagram of `batch` to its session, and add those sessions to `delivered`."""
+        # A datagram that was queued here before its peer's socket was connected has the same owner.
         peer = self._peers.get((remote, local))
         if peer is not None and peer.owner is not None:
             peer.owner.deliver(batch)
@@ -258,6 +259,7 @@ class SharedPort:
             return None
         try:
             peer = self._peers.get((remote, local)) or self._connect_peer(remote, local)
+            # A socket that a session took over, or that a session without a conv owns, cannot be shared.
             if peer.taken or (conv == _NO_CONV and peer.sessions):
                 raise PeerError(f"{remote[0]} opens two streams from its UDP port {remote[1]}")
         except TransportError as error:
@@ -469,6 +471,7 @@ def _by_conversation(batch: DatagramBatch) -> Iterator[tuple[int, DatagramBatch]
     if stride < CONV_BYTES or named == 0:
         yield _NO_CONV, batch
         return
+    # All convs as one column: a batch of 180 datagrams with one conv, the usual case, costs one comparison.
     convs = np.ndarray((named,), "<u4", data, strides=(stride,))
     starts = [0, *(np.flatnonzero(convs[1:] != convs[:-1]) + 1).tolist()]
     for start, end in zip(starts, [*starts[1:], named], strict=True):

@@ -98,6 +98,7 @@ class TcpChannel(Channel):
             "retransmitted_bytes": now.bytes_retrans,
             "lost_segments": now.lost,
             "reorder": now.reord_seen,
+            # Before the first sample the kernel gives an initial variation, which measures nothing.
             "rttvar_us": now.rttvar_us if now.rtt_us is not None else None,
             "min_rtt_us": now.min_rtt_us,
             "snd_wnd_bytes": now.snd_wnd,
@@ -151,6 +152,7 @@ class TcpChannel(Channel):
                     stopping.wait(wait_us / 1e6)
                     continue
                 block = load.take()
+                # Before the send, which may block for seconds: `_left_queue` counts up to this bound.
                 self._offered = self._accepted + len(block)
                 while len(block):
                     sent = send(block)

@@ -40,6 +40,7 @@ def check_here(settings: TcpSettings, *, sends: bool) -> None:
             socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP if settings.mptcp else 0
         ) as sock:
             if settings.congestion is not None and sends:
+                # On a socket that is never connected: the kernel is the only one that knows what it has.
                 choose_congestion(sock, settings.congestion)
     except OSError as error:
         raise SettingsError(
@@ -57,6 +58,7 @@ def before_connect(sock: socket.socket, settings: TcpSettings, *, sends: bool = 
         When this machine does not know the congestion control, or refuses a value.
     """
     if settings.mss is not None:
+        # The handshake announces the segment size, so it cannot be set later.
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, settings.mss)
         except OSError as error:

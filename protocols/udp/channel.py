@@ -63,6 +63,7 @@ async def accept(stream: Stream, settings: UdpSettings, port: ServerPort) -> Cha
     else:
         path = await shared.accept_from(str(port.client[0]), association.ANSWERS.__contains__)
     try:
+        # A stock client does not repeat its call, and would take a second answer for data.
         call = association.conv_call(stream.conv) if stream.conv else b""
         channel = UdpChannel(path, stream, settings, call)
         channel.start()
@@ -111,6 +112,7 @@ class UdpChannel(Channel):
         if self._settings.dont_fragment:
             _forbid_fragments(self._sock)
         if self._sender is not None:
+            # Stamps of the replies: a busy event loop must not lengthen the round-trip time.
             ask_for_stamps(self._sock)
             self._loop.add_reader(self._sock.fileno(), self._read_replies)
         else:

@@ -85,6 +85,7 @@ def answer(datagram: bytes, conv: int, delay_us: float) -> bytes:
     """
     if not conv or len(datagram) != ECHO_BYTES:
         return b""
+    # A datagram of another stream, or an echo, gets no answer: two ends must not answer each other for ever.
     named, kind, number_bytes, _ = _FORMAT.unpack(datagram)
     if named != conv or kind != _PROBE:
         return b""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy.protocols.datagrams import datagram_socket as udp_socket
+from iperfpy.protocols import socket_buffers
 from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.tcp.channel import TcpChannel
 from tests.iperfpy.support import measure, plan_for, serving
@@ -26,8 +26,7 @@ def unprivileged(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("this system has no net.core.rmem_max")
     if max(int(path.read_text()) for path in LIMITS.values()) >= NEEDED:
         pytest.skip("the buffers of this machine may be as large as the window")
-    for option in ("SO_SNDBUFFORCE", "SO_RCVBUFFORCE"):
-        monkeypatch.setattr(udp_socket, option, 0x7FFF)
+    monkeypatch.setattr(socket_buffers, "SO_FORCE", dict.fromkeys(socket_buffers.SO_FORCE, 0x7FFF))
 
 
 @pytest.mark.usefixtures("unprivileged")
