@@ -1,4 +1,4 @@
-"""One dataclass is the flags, the wire form and the record; whatever reaches it is checked."""
+"""One dataclass is the flags, the wire form and the record; every value is checked."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Either(Settings):
 FIELDS = {field.name: field for field in setting_fields(Example)}
 
 
-def test_only_what_differs_from_the_defaults_travels_under_its_wire_name() -> None:
+def test_only_fields_off_their_defaults_travel_under_their_wire_names() -> None:
     assert Example().to_wire() == {}
     assert Example(send_window=5, checksum=True).to_wire() == {"window": 5, "checksum": True}
 
@@ -68,7 +68,7 @@ def test_a_record_has_every_field() -> None:
         checksum=st.booleans(),
     )
 )
-def test_the_peer_gets_what_was_sent(settings: Example) -> None:
+def test_the_peer_receives_equal_settings(settings: Example) -> None:
     assert Example.from_wire(settings.to_wire()) == settings
 
 
@@ -92,7 +92,7 @@ def test_a_newer_peers_keys_are_ignored() -> None:
         ({"checksum": {}}, r"checksum: expected bool, got \{\}"),
     ],
 )
-def test_what_a_peer_sends_is_checked(received: dict[str, Any], sentence: str) -> None:
+def test_values_of_a_peer_are_checked(received: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsError, match=f"^{sentence}$"):
         Example.from_wire(received)
 
@@ -135,7 +135,7 @@ def test_a_flag_that_iperf3_sends_as_a_number() -> None:
         Annotated.from_wire({"number": 2})
 
 
-def test_an_unknown_transport_is_told_the_known_ones() -> None:
+def test_the_error_for_an_unknown_transport_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match=r"unknown transport 'x' \(known: tcp, "):
         transport("x")
 

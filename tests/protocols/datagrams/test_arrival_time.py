@@ -1,4 +1,4 @@
-"""The kernel's stamps as times of the monotonic clock, and what a wall clock that is set may do to them."""
+"""The kernel's stamps as times of the monotonic clock, also while the wall clock is set."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_stamp_apart_from_other_messages() -> None:
 
 @pytest.mark.live
 def test_runs_have_a_stamp_where_it_was_asked_for() -> None:
-    """With and without a run that the kernel has put together."""
+    """With and without a GRO batch."""
     receiver = DatagramSocket.bound(("127.0.0.1", 0))
     with receiver, DatagramSocket.connected(receiver.local_address) as sender:
         if not arrival_time.ask_for_stamps(receiver.raw):

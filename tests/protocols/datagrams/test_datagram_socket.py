@@ -1,4 +1,4 @@
-"""DatagramSocket over loopback: what goes in comes out, with and without the kernel's offload."""
+"""DatagramSocket over loopback: all datagrams arrive unchanged, with and without the kernel's offload."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_more_than_one_call_can_carry_is_split(local: SocketAddress, offload: bo
         assert receive_all(receiver, 150) == [bytes(datagram) for datagram in batch]
 
 
-def test_an_unconnected_socket_answers_whom_it_heard(local: SocketAddress, offload: bool) -> None:
+def test_an_unconnected_socket_answers_the_sender(local: SocketAddress, offload: bool) -> None:
     with (
         DatagramSocket.bound(local, offload=offload) as server,
         DatagramSocket.connected(server.local_address, offload=offload) as client,
@@ -139,7 +139,7 @@ def test_full_send_buffer_takes_part_and_the_rest_goes_later() -> None:
         assert sender.send(DatagramBatch(batch.data[taken * 1000 :], 1000, 1, 1000)) == 1
 
 
-def test_refusal_is_counted_and_told_once(local: SocketAddress, offload: bool) -> None:
+def test_a_refusal_is_counted_and_reported_once(local: SocketAddress, offload: bool) -> None:
     with DatagramSocket.bound(local) as gone:
         address = gone.local_address
     with DatagramSocket.connected(address, offload=offload) as sender:
@@ -171,7 +171,7 @@ def test_environment_switches_offload_off(monkeypatch: pytest.MonkeyPatch) -> No
         assert sock.uses_gso == offload_of(socket.AF_INET)[0]
 
 
-def test_size_buffers_says_what_was_given() -> None:
+def test_size_buffers_returns_the_granted_sizes() -> None:
     with DatagramSocket.bound(("127.0.0.1", 0)) as sock:
         send, receive = sock.size_buffers(100_000)
         assert (send, receive) == (100_000, 100_000)

@@ -1,4 +1,4 @@
-"""What TCP does beyond the conformance checks: its options, its counts on a slow path, its ends."""
+"""TCP beyond the conformance checks: options, counts on a slow path, ends."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_options_reach_the_socket() -> None:
         assert tcp_info.congestion_control_of(sock) == "cubic"
 
 
-async def test_the_client_is_told_which_congestion_controls_there_are() -> None:
+async def test_an_unknown_congestion_control_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match=r"'nonsense' is not available here \(available: .*cubic"):
         async with loopback_pairs(Tcp(), TcpSettings(congestion="nonsense"), False):
             pass
@@ -113,7 +113,7 @@ def test_wire_form_is_iperf3s() -> None:
 @pytest.mark.parametrize(
     "received", [{"MSS": 99_999}, {"window": -1}, {"zerocopy": "yes"}, {"nodelay": 1}, {"congestion": 5}]
 )
-def test_what_a_peer_may_not_say(received: dict[str, object]) -> None:
+def test_bad_values_of_a_peer_are_errors(received: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
         TcpSettings.from_wire(received)
 
@@ -196,8 +196,8 @@ async def test_drain_towards_a_dead_peer_says_so() -> None:
             await channel.drain()
 
 
-async def test_close_discards_what_is_queued() -> None:
-    """The path must be free for the next test at once: the peer gets what had arrived, and a reset."""
+async def test_close_discards_the_send_queue() -> None:
+    """The path must be free for the next test at once: the peer gets the data that arrived, and a reset."""
     async with pair() as (channel, peer):
         await channel.send(BlockLoad(60_000, 60_000))
         await channel.close()

@@ -24,7 +24,7 @@ DEFAULT = UdpSettings()
 
 
 class LossyPath(asyncio.DatagramProtocol):
-    """A NAT on the way: what comes from inside leaves from a port of its own, what comes from outside goes
+    """A NAT on the way: datagrams from inside leave from a port of its own, datagrams from outside go
     to whoever sent last from inside, and is thrown away when nobody has. `drop(from_inside, data)` says
     what is lost."""
 
@@ -73,7 +73,7 @@ class _Back(asyncio.DatagramProtocol):
 
 
 class _Behind(LoopbackClient):
-    """A client port whose server is reached over a path."""
+    """A client port that reaches its server over a path."""
 
     def __init__(self, server: LoopbackServer, remote: SocketAddress) -> None:
         super().__init__(server)
@@ -149,7 +149,7 @@ def losing(count: int, *, inside: bool) -> Callable[[bool, bytes], bool]:
 
 @pytest.mark.parametrize("server_sends", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("inside", [True, False], ids=["calls", "answers"])
-async def test_lost_first_datagrams_are_said_again(
+async def test_lost_first_datagrams_are_repeated(
     server: LoopbackServer, server_sends: bool, inside: bool
 ) -> None:
     """Also through a NAT in reverse, where nothing gets in before something went out."""
@@ -246,8 +246,8 @@ async def test_duplicates_on_the_way_are_duplicates(server: LoopbackServer) -> N
 
 
 @pytest.mark.parametrize("pause_us", [0, 5_000])
-async def test_nobody_listens_any_more(server: LoopbackServer, pause_us: int) -> None:
-    """Whichever of the sender's two threads hears of it."""
+async def test_a_receiver_that_is_gone_ends_the_stream(server: LoopbackServer, pause_us: int) -> None:
+    """Either of the sender's two threads may get the error."""
     client, accepted = await ends(server, server.local, server_sends=False)
     await accepted.close()
     server.shared(SharedPort.open).close()
@@ -257,7 +257,7 @@ async def test_nobody_listens_any_more(server: LoopbackServer, pause_us: int) ->
     await client.close()
 
 
-async def test_nobody_listens() -> None:
+async def test_a_closed_port_is_an_error() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as free, socket.socket(type=socket.SOCK_DGRAM) as caller:
         free.bind(("127.0.0.1", 0))
         caller.connect(free.getsockname())
@@ -269,7 +269,7 @@ async def test_nobody_listens() -> None:
 
 
 @given(st.binary(max_size=30), st.binary(min_size=4, max_size=4))
-def test_a_question_that_is_not_the_call_gets_no_answer(said: bytes, call: bytes) -> None:
+def test_only_a_repeated_call_is_answered_again(said: bytes, call: bytes) -> None:
     """And the call itself exactly itself back."""
     asker, answerer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with asker, answerer:

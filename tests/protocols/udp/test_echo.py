@@ -21,7 +21,7 @@ from iperfpy.protocols.udp.packets import NARROW_BYTES
 CONV = 0x89ABCDEF
 
 
-def test_a_round_trip_without_what_the_program_held_it_for() -> None:
+def test_the_delay_within_the_program_is_no_part_of_the_round_trip() -> None:
     prober = Prober(CONV)
     probe = prober.probe(1_000_000)
     prober.take_echo(answer(probe, CONV, delay_us=7_000), arrived_us=1_047_500)
@@ -78,7 +78,7 @@ def test_a_probe_that_waited_for_room_left_later() -> None:
     assert prober.rtt_us(33_000) == 2_000
 
 
-def test_what_is_lost_leaves_no_round_trip_behind() -> None:
+def test_a_lost_probe_gives_no_round_trip() -> None:
     prober = Prober(CONV)
     lost = prober.probe(0)
     assert prober.rtt_us(10) is None
@@ -101,7 +101,7 @@ def test_numbers_wrap() -> None:
 
 @pytest.mark.parametrize("held_us", [-5.0, 1e12])
 def test_a_held_time_that_cannot_be(held_us: float) -> None:
-    """Clocks are set; what comes of it is no round trip, or a right one."""
+    """After a clock was set there is no round trip, or a correct one."""
     prober = Prober(CONV)
     prober.take_echo(answer(prober.probe(0), CONV, held_us), 500)
     assert prober.rtt_us(500) in (None, 500)
@@ -115,7 +115,7 @@ def test_a_round_trip_that_cannot_be() -> None:
 
 
 @given(st.one_of(st.binary(max_size=20), st.binary(min_size=ECHO_BYTES, max_size=ECHO_BYTES)))
-def test_a_stranger_gets_no_answer(said: bytes) -> None:
+def test_a_datagram_of_another_stream_gets_no_answer(said: bytes) -> None:
     """Nothing but a probe of the stream is answered, and with no more than was asked."""
     told = answer(said, CONV, 0)
     own = said[:5] == CONV.to_bytes(4, "little") + b"\x01" and len(said) == ECHO_BYTES
@@ -130,6 +130,6 @@ def test_a_stranger_gets_no_answer(said: bytes) -> None:
 
 
 @given(st.binary(min_size=6, max_size=6))
-def test_a_probe_is_answered_whatever_else_it_says(rest: bytes) -> None:
+def test_a_probe_is_answered_with_any_content_of_its_other_fields(rest: bytes) -> None:
     probe = CONV.to_bytes(4, "little") + b"\x01" + rest
     assert answer(probe, CONV, 3)[5:7] == rest[:2]

@@ -42,7 +42,7 @@ def test_the_bytes_of_iperf3_with_64_bits() -> None:
 
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("block_bytes", [16, 1400, 9000, 65_507])
-def test_numbers_follow_each_other_whatever_left(block_bytes: int, wide: bool) -> None:
+def test_numbers_are_successive_after_any_partial_send(block_bytes: int, wide: bool) -> None:
     """Runs are taken in part, not at all, and past the end of the buffer."""
     outgoing = Outgoing(block_bytes, wide=wide)
     expected = 1
@@ -62,12 +62,12 @@ def test_numbers_follow_each_other_whatever_left(block_bytes: int, wide: bool) -
 
 
 @pytest.mark.parametrize("block_bytes", [11, 65_508])
-def test_what_is_no_datagram(block_bytes: int) -> None:
+def test_block_lengths_that_no_datagram_can_have(block_bytes: int) -> None:
     with pytest.raises(ValueError, match=f"a datagram has 12 to 65507 bytes, not {block_bytes}"):
         Outgoing(block_bytes)
 
 
-def test_noise_is_not_compressible_and_the_rest_is_what_was_asked_for() -> None:
+def test_the_filler_is_random_bytes_or_the_repeated_digits() -> None:
     noise = bytes(Outgoing(1400).stamp(40, 0))
     assert len(zlib.compress(noise)) > 0.9 * len(noise)
     counted = bytes(Outgoing(1400, repeating=True).stamp(40, 0))
@@ -91,14 +91,14 @@ def test_headers_are_read_as_they_were_written(
 
 
 @given(st.integers(0, 5000), st.integers(16, 1500), st.booleans())
-def test_how_many_are_whole(size: int, stride: int, wide: bool) -> None:
+def test_the_count_of_datagrams_with_a_whole_header(size: int, stride: int, wide: bool) -> None:
     header_bytes = WIDE_BYTES if wide else NARROW_BYTES
     lengths = [min(stride, size - start) for start in range(0, size, stride)]
     complete = [length for length in lengths if length >= header_bytes]
     assert whole(size, stride, wide=wide) == (len(complete), sum(complete))
 
 
-def test_columns_see_what_comes_into_the_buffer() -> None:
+def test_columns_are_views_of_the_buffer() -> None:
     buffer = bytearray(4096)
     columns = Columns(buffer, 2 * 100 + 50, 100)
     assert (columns.count, columns.size) == (3, 250)

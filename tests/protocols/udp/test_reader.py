@@ -1,4 +1,4 @@
-"""What a socket received becomes the right figures: runs, single datagrams, all lengths, and garbage."""
+"""Received datagrams become the right figures: batches, single datagrams, all lengths, and garbage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Pair:
     inbox: DatagramReader
 
     def settle(self, datagrams: int) -> list[ShortDatagram]:
-        """Until so many have been counted or heard; what was heard."""
+        """Read until so many have been counted or returned. Gives the returned ones."""
         heard: list[ShortDatagram] = []
         deadline = time.monotonic() + 5
         while self.reception.tally.datagrams + len(heard) < datagrams and time.monotonic() < deadline:
@@ -109,7 +109,7 @@ def test_runs_and_single_datagrams(pair: Pair, coalesces: bool, wide: bool, bloc
 
 
 def test_every_way_of_reading_gives_the_same_jitter(pair: Pair, coalesces: bool, wide: bool) -> None:
-    """A run that is counted at once, and one that is looked at datagram by datagram because a number in it
+    """A batch that is counted at once, and one that is read datagram by datagram because a number in it
     is missing, differ in nothing else."""
     outgoing = Outgoing(500, wide=wide)
     for _ in range(20):
@@ -121,7 +121,7 @@ def test_every_way_of_reading_gives_the_same_jitter(pair: Pair, coalesces: bool,
 
 
 def test_the_kernels_time_counts_and_not_the_readers(pair: Pair, wide: bool) -> None:
-    """Datagrams that wait in the socket while nobody reads arrived when they arrived."""
+    """Datagrams that wait in the socket keep their time of arrival."""
     outgoing = Outgoing(200, wide=wide)
     for _ in range(20):
         send(pair, outgoing, 1, segment=False)
@@ -137,7 +137,7 @@ def test_the_kernels_time_counts_and_not_the_readers(pair: Pair, wide: bool) -> 
 
 
 @pytest.mark.parametrize("size", [0, 1, 4, 11])
-def test_what_is_too_short_is_heard_and_not_counted(pair: Pair, size: int) -> None:
+def test_a_short_datagram_is_returned_and_not_counted(pair: Pair, size: int) -> None:
     pair.sender.send(bytes(range(size)))
     time.sleep(0.02)
     said = pair.inbox.take()
@@ -147,8 +147,10 @@ def test_what_is_too_short_is_heard_and_not_counted(pair: Pair, size: int) -> No
     assert pair.reception.tally == Tally()
 
 
-def test_what_ends_a_run_is_heard(pair: Pair, coalesces: bool, wide: bool) -> None:
-    """The kernel puts a shorter datagram behind a run: data, if it has a header, else something said."""
+def test_a_short_datagram_at_the_end_of_a_gro_batch_is_returned(
+    pair: Pair, coalesces: bool, wide: bool
+) -> None:
+    """The kernel puts a shorter datagram behind a batch: data if it has a header, else a short datagram."""
     if not coalesces:
         pytest.skip("only where the kernel makes runs")
     outgoing = Outgoing(300, wide=wide)
@@ -165,8 +167,8 @@ def test_what_ends_a_run_is_heard(pair: Pair, coalesces: bool, wide: bool) -> No
 
 @given(st.lists(st.binary(max_size=80), min_size=1, max_size=20))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_garbage_is_counted_or_heard(pair: Pair, garbage: list[bytes]) -> None:
-    """Whatever the peer sends: nothing raises, every whole header is a datagram, the rest is said."""
+def test_garbage_is_counted_or_returned(pair: Pair, garbage: list[bytes]) -> None:
+    """No datagram of the peer raises; one with a whole header is counted, the rest is returned."""
     reception = Reception()
     inbox = DatagramReader(pair.receiver, reception, wide=False)
     pair.sender.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
@@ -235,7 +237,7 @@ def test_jitter_of_a_known_pattern_by_the_kernels_stamps(
 
 @pytest.mark.parametrize("step_us", [-3_600e6, 250_000.0, 86_400e6])
 def test_a_wall_clock_that_is_set_is_no_jitter(monkeypatch: pytest.MonkeyPatch, step_us: float) -> None:
-    """It is noticed some datagrams later, and what they seemed to differ by is taken back."""
+    """The step is noticed some datagrams later, and their apparent jitter is taken back."""
     offset = [WALL_US]
     monkeypatch.setattr(inbox_module, "wall_minus_monotonic_us", lambda: offset[0])
     sent_us = [5_000_000 + 1_000 * turn for turn in range(1000)]

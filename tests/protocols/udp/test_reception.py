@@ -13,7 +13,7 @@ BLOCK_BYTES = 100
 
 
 class OneByOne:
-    """iperf3's receiver as its documentation has it, with one rule more: what came before is a duplicate."""
+    """iperf3's receiver by its documentation, with one rule more: a number seen before is a duplicate."""
 
     def __init__(self) -> None:
         self.highest = self.lost = self.late = self.duplicates = self.count = 0
@@ -137,7 +137,7 @@ def test_a_number_of_32_bits_wraps() -> None:
     assert (tally.highest, tally.lost, tally.late) == (reached + 42, lost, 1)
 
 
-def test_the_wrap_within_a_run() -> None:
+def test_numbers_wrap_within_a_batch() -> None:
     reception = Reception()
     for number in (2**31 - 1, 2**32 - 20):
         add(reception, [number], [0.0])
@@ -147,7 +147,7 @@ def test_the_wrap_within_a_run() -> None:
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_whole_runs_are_lost(wide: bool) -> None:
+def test_whole_batches_are_lost(wide: bool) -> None:
     """As a reader that is too slow sees it, more often than is remembered as it comes; then some come late,
     and some again."""
     reception, count = Reception(wide=wide), 46
@@ -166,7 +166,7 @@ def test_whole_runs_are_lost(wide: bool) -> None:
     assert tally.lost == lost - tally.late
 
 
-def test_a_strangers_leap_does_not_hide_what_goes_on() -> None:
+def test_a_forged_high_number_does_not_hide_later_losses() -> None:
     reception = Reception(wide=True)
     assert add_run(reception, 1, 40, 0.0, wide=True)
     forged = np.array([2**62 - 5, 7, 9], np.int64).astype(">u8").tobytes()
@@ -182,7 +182,7 @@ def test_a_duplicate_makes_up_for_no_loss() -> None:
     assert (tally.lost, tally.late, tally.duplicates, tally.datagrams) == (1, 0, 3, 6)
 
 
-def test_what_came_before_a_long_run_is_still_known() -> None:
+def test_numbers_before_a_long_batch_are_still_known() -> None:
     reception = Reception()
     assert add_run(reception, 1, 1000, 0.0)
     add(reception, [1002, 700, 1001], [0.0] * 3)
@@ -204,7 +204,7 @@ numbers_of_a_stranger = st.lists(st.integers(0, 2**62 - 1), min_size=1, max_size
 
 @given(numbers_of_a_stranger, st.booleans())
 def test_no_number_does_harm(numbers: list[int], wide: bool) -> None:
-    """Whatever stands in the header: counts stay counts, and the next runs are counted as well."""
+    """With any content of the header, counts stay counts, and the next batches are counted as well."""
     reception = Reception(wide=wide)
     for part in (numbers[:5], numbers[5:]):
         if part:
@@ -223,7 +223,7 @@ def test_no_number_does_harm(numbers: list[int], wide: bool) -> None:
 def virtual_path(
     count: int, loss: float, delays_us: np.ndarray[tuple[int], np.dtype[np.float64]], seed: int
 ) -> tuple[Reception, int, int]:
-    """Datagrams every 250 us over a path that loses and delays; what was sent, and what was dropped before
+    """Datagrams every 250 us over a path that loses and delays; those sent, and those dropped before
     the last one that arrived."""
     chance = np.random.default_rng(seed)
     numbers = np.arange(1, count + 1)
@@ -240,8 +240,8 @@ def virtual_path(
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.001, 0.01, 0.05, 0.3])
-def test_path_loss_is_what_the_path_lost(loss: float) -> None:
-    """Also where it reorders: what is lost behind the last arrival is all that a receiver cannot know."""
+def test_reported_loss_equals_the_loss_of_the_path(loss: float) -> None:
+    """Also with reordering: only losses behind the last arrival are unknown to a receiver."""
     count = 40_000
     delays_us = 20_000 + np.random.default_rng(3).exponential(400, count)
     reception, sent, dropped = virtual_path(count, loss, delays_us, seed=5)

@@ -31,13 +31,13 @@ def test_gsro_in_the_words_of_3_21(block_bytes: int, run_bytes: int) -> None:
     assert asked == {**gso, "gro": 1, "gro_bf_size": 65_507}
 
 
-def test_what_only_an_iperfpy_understands() -> None:
+def test_settings_that_only_iperfpy_understands_stay_out_of_iperf3s_parameters() -> None:
     settings = UdpSettings(no_rtt=True)
     assert UDP.iperf3_parameters(settings, 1400) == {}
     assert UdpSettings.from_wire(settings.to_wire()) == settings
 
 
-def test_what_iperf3_3_21_sends_is_read() -> None:
+def test_the_parameters_of_iperf3_3_21_are_read() -> None:
     off = {"gso": 0, "gso_dg_size": 0, "gso_bf_size": 65_507, "gro": 0, "gro_bf_size": 65_507}
     assert UdpSettings.from_wire({**off, "pacing_timer": 1000}) == UdpSettings()
 
