@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from iperfpy.control.plan_limits import SHORTEST_INTERVAL_US
 from iperfpy.control.results import Stats, decode_stats, encode_stats
 from iperfpy.control.session import Send
 from iperfpy.endpoint.control_connection import ControlConnection
@@ -18,9 +19,7 @@ from iperfpy.protocols.metrics import Side
 from iperfpy.records import Sample
 
 EXTRA_DOCUMENTS = 20
-SHORTEST_INTERVAL_US = 100_000
-"""A peer sends at most one document per `SHORTEST_INTERVAL_US`, and `EXTRA_DOCUMENTS` beyond that, because
-several may be delayed and then arrive together."""
+"""Documents allowed beyond one per `SHORTEST_INTERVAL_US`: several may be delayed and then arrive together."""
 
 
 class IntervalFigures:

@@ -1,0 +1,1 @@
+"""From cumulative counters to samples, rows and sums; pure, except `host.py`."""

@@ -1,4 +1,4 @@
-"""A server in this process, and a sink that remembers."""
+"""A server in this process, a sink that records, and peers driven by hand."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Recorder:
 
     @property
     def sentence(self) -> str:
-        """How the test ended early."""
+        """The sentence that ended the test early."""
         return self.errors[0] if self.errors else self.ended.interrupted if self.ended else "nothing was told"
 
 
@@ -147,7 +147,7 @@ def plan_for(name: str = "tcp", **changes: Any) -> Plan:
 
 
 async def measure(port: int, plan: Plan, deadlines: Deadlines | None = None, **options: Any) -> Recorder:
-    """Run a client against `port`, and what it reported. Raises what `run_client` raises."""
+    """The report of a client against `port`. Raises the errors of `run_client`."""
     recorder = Recorder()
     await measure_into(recorder, port, plan, deadlines, **options)
     return recorder
@@ -156,7 +156,7 @@ async def measure(port: int, plan: Plan, deadlines: Deadlines | None = None, **o
 async def measure_into(
     recorder: Recorder, port: int, plan: Plan, deadlines: Deadlines | None = None, **options: Any
 ) -> None:
-    """The same, for tests that look at the report of a test that fails."""
+    """Run a client with this recorder, which also gets the report of a test that fails."""
     client = ClientOptions(**{"host": "127.0.0.1", "port": port, **options})
     await run_client(plan, client, [recorder], deadlines=deadlines)
 
@@ -166,7 +166,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @asynccontextmanager
 async def scripted(handler: Handler) -> AsyncIterator[int]:
-    """A server that does exactly what `handler` says with every connection; gives its port."""
+    """A server that runs `handler` for every connection; yields its port."""
     handling: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -192,7 +192,7 @@ async def scripted(handler: Handler) -> AsyncIterator[int]:
 
 
 class Peer:
-    """A control connection spoken by hand: what a stock iperf3, or somebody else, might send."""
+    """A control connection driven by hand, as a stock iperf3 or a hostile peer might do."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -239,7 +239,7 @@ class Peer:
 
 
 class Relay:
-    """Stands between a client and a server, and can cut or silence every connection: the network fails."""
+    """A network between a client and a server that can cut or silence every connection."""
 
     def __init__(self, server_port: int) -> None:
         self.port = 0
@@ -253,7 +253,7 @@ class Relay:
             writer.transport.abort()
 
     def freeze(self) -> None:
-        """Carry nothing any more."""
+        """Carry nothing from now on."""
         self._frozen = True
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

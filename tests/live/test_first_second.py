@@ -1,4 +1,4 @@
-"""What a sender shows of its first second is what the path carried, not what its buffers took."""
+"""A sender's figure of its first second is the payload that the path carried, not the fill of its buffers."""
 
 from __future__ import annotations
 

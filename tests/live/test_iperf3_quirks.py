@@ -1,4 +1,4 @@
-"""What versions of iperf3 do that their protocol does not say, one test for each.
+"""Behaviour of iperf3 versions that their protocol does not describe, one test for each.
 
 The bytes were recorded from iperf3 3.12 where it does that; what only other versions do is written down from
 what they are known to send.
@@ -73,7 +73,7 @@ class StockServer:
         await writer.drain()
 
     async def test(self, **changes: Any) -> Recorder:
-        """What our client reports of a test with it."""
+        """The report of our client about a test with it."""
         async with scripted(self.handle) as port:
             return await measure(port, plan_for(**changes), HURRIED)
 
@@ -250,7 +250,7 @@ async def q09_a_stranger_while_streams_are_opened() -> None:
 
 
 async def q10_the_sender_counts_more_than_the_receiver() -> None:
-    """What was on its way at TEST_END has been sent and never received: both figures are kept as they are."""
+    """Data in flight at TEST_END was sent and never received: both figures are kept."""
     report = await StockServer().test()
     row = report.end_rows[0]
     assert row.peer is not None
@@ -298,5 +298,5 @@ QUIRKS: tuple[Callable[[], Awaitable[None]], ...] = (
 
 
 @pytest.mark.parametrize("quirk", QUIRKS, ids=lambda quirk: quirk.__name__)
-async def test_quirk(quirk: Callable[[], Awaitable[None]]) -> None:
+async def test_a_quirk_of_a_stock_peer(quirk: Callable[[], Awaitable[None]]) -> None:
     await quirk()

@@ -1,4 +1,4 @@
-"""What only a path of the kernel's own shows: a NAT on the way, marks in packets."""
+"""Tests that need a path through the kernel: a NAT on the way, marks in packets."""
 
 from __future__ import annotations
 

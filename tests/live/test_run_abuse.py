@@ -1,4 +1,4 @@
-"""What strangers may send to a server: none of it crashes it, hangs it, or disturbs a test that runs."""
+"""Hostile and mistaken clients: none of them crashes a server, hangs it, or disturbs a running test."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def raw(port: int, data: bytes, *, one_by_one: bool = False, finish: bool 
 
 
 async def refused_parameters(port: int, change: dict[str, Any], cookie: str = "x" * 36) -> bytes:
-    """What a server answers to these parameters, after PARAM_EXCHANGE."""
+    """The answer of a server to these parameters, after PARAM_EXCHANGE."""
     peer = await Peer.connected(port, cookie)
     if cookie == OURS:
         assert await peer.state() == State.HELLO
@@ -184,7 +184,7 @@ async def test_a_slow_client_is_served_one_byte_at_a_time() -> None:
         await server.settled()
 
 
-async def test_what_comes_after_the_time_is_over_does_not_count() -> None:
+async def test_data_after_the_planned_end_does_not_count() -> None:
     """On a path that loses, the word of the end may come seconds late, and the last data, too."""
     async with serving() as server:
         peer = await Peer.connected(server.port)

@@ -100,12 +100,12 @@ async def test_unknown_host() -> None:
     assert sentence.startswith("cannot find the host xxx")
 
 
-async def test_a_host_of_the_other_family() -> None:
+async def test_a_host_without_an_address_of_the_family() -> None:
     sentence, _ = await fails(ConnectError, 5201, host="::1", family=socket.AF_INET)
     assert sentence.startswith("cannot find the host ::1 (IPv4)")
 
 
-async def test_a_listener_that_comes_back_is_found() -> None:
+async def test_a_listener_that_reopens_is_found() -> None:
     """A stock server closes its listener after every test and opens it anew."""
     with closed_port() as port:
         pass
@@ -116,7 +116,7 @@ async def test_a_listener_that_comes_back_is_found() -> None:
         await running
 
 
-async def test_a_first_connection_that_is_reset_is_tried_again() -> None:
+async def test_a_reset_first_connection_is_retried() -> None:
     served = 0
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -144,7 +144,7 @@ async def test_busy_server() -> None:
     assert sentence == "the server is busy running a test, or refuses this one"
 
 
-async def test_something_else_listens_there() -> None:
+async def test_a_server_of_another_protocol() -> None:
     async with scripted(script(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
         sentence, _ = await fails(ProtocolError, port)
     assert sentence.startswith("the server sent the unknown state")
@@ -205,7 +205,7 @@ async def test_port_in_use() -> None:
     assert str(raised.value) == f"cannot listen on port {server.port} of 127.0.0.1: the port is in use"
 
 
-async def test_an_address_that_is_not_ours() -> None:
+async def test_an_address_of_another_machine() -> None:
     with pytest.raises(ListenError, match="the address is not one of this machine"):
         async with serving(bind="192.0.2.1"):
             pass
@@ -222,7 +222,7 @@ async def test_unknown_congestion_control() -> None:
     assert sentence.startswith("congestion control 'nonesuch' is not available here")
 
 
-async def test_a_plan_that_no_server_would_accept() -> None:
+async def test_a_plan_out_of_range_is_refused_by_the_client() -> None:
     async with serving() as server:
         sentence, _ = await fails(PlanError, server.port, plan_for(parallel=200))
     assert sentence == "the number of streams must be between 1 and 128, not 200"
@@ -348,7 +348,7 @@ async def test_a_server_that_goes_silent_at_the_end() -> None:
     assert recorder.intervals
 
 
-async def test_a_sink_that_fails_is_not_hidden() -> None:
+async def test_an_error_of_a_sink_is_raised() -> None:
     class Broken(Recorder):
         def interval(self, rows: object) -> None:
             raise ZeroDivisionError("a fault of this program")

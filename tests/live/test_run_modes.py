@@ -1,4 +1,4 @@
-"""Whole tests between two iperfpy in one process, over 127.0.0.1: what is reported, at both ends."""
+"""Whole tests between two iperfpy in one process, over 127.0.0.1, with the reports of both ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sent(row: Row) -> int:
 
 
 def shortest(seconds: float, row: Row) -> float:
-    """What is left of so long a test at this end: a receiver's times begin with the first data."""
+    """The shortest measured time of a test at this end: a receiver's time begins with the first data."""
     return seconds if row.local.side is Side.SENDER else seconds / 2
 
 

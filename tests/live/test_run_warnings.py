@@ -1,4 +1,4 @@
-"""What keeps a test from showing all that the path carries is said at its start, or at its end."""
+"""Conditions that limit a result are reported as warnings, at the start or at the end of the test."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ async def test_a_buffer_smaller_than_the_window_names_the_sysctl() -> None:
         assert report.ended.warnings == ()
 
 
-async def test_a_buffer_that_holds_the_window_needs_no_word() -> None:
+async def test_a_buffer_that_holds_the_window_gives_no_warning() -> None:
     async with serving() as server:
         client = await measure(server.port, plan_for("kcp", settings=KcpSettings(sndwnd=16, rcvwnd=16)))
     assert client.started is not None
     assert client.started.warnings == ()
 
 
-async def test_a_warning_that_comes_up_during_the_test_is_told_at_its_end(
+async def test_a_warning_that_arises_during_the_test_is_reported_at_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told = chain([("slow",)] * 2, repeat(("slow", "the window was full")))

@@ -19,7 +19,7 @@ LIMIT = r"^the server says: this server's limit for all its tests together is 20
 
 
 async def refusal(port: int, **asked: object) -> tuple[int, int]:
-    """What a stock client with these parameters hears: the state, and the error's number."""
+    """The answer to a stock client with these parameters: the state, and the error's number."""
     peer = await Peer.connected(port)
     assert await peer.state() == State.PARAM_EXCHANGE
     peer.tell(PARAMETERS | asked)
@@ -28,7 +28,7 @@ async def refusal(port: int, **asked: object) -> tuple[int, int]:
     return state, int.from_bytes(rest[:4], "big")
 
 
-async def test_a_rate_above_the_limit_is_refused_before_it_starts() -> None:
+async def test_a_rate_over_the_limit_is_refused_before_the_test() -> None:
     async with serving(rate_limit_bps=20_000_000) as server:
         with pytest.raises(PeerError, match=LIMIT):
             await measure(server.port, plan_for(rate_bps=11_000_000, parallel=2))
@@ -38,7 +38,7 @@ async def test_a_rate_above_the_limit_is_refused_before_it_starts() -> None:
 
 
 @pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
-async def test_a_test_that_goes_too_fast_is_called_off(direction: Direction) -> None:
+async def test_a_test_over_the_rate_limit_is_aborted(direction: Direction) -> None:
     async with serving(rate_limit_bps=20_000_000, rate_window_us=500_000) as server:
         within = asyncio.create_task(
             measure(server.port, plan_for(duration_us=2_000_000, rate_bps=10_000_000))
@@ -52,7 +52,7 @@ async def test_a_test_that_goes_too_fast_is_called_off(direction: Direction) -> 
     }
 
 
-async def test_a_test_that_would_take_too_long_is_refused() -> None:
+async def test_a_test_over_the_duration_limit_is_refused() -> None:
     async with serving(longest_us=1_000_000) as server:
         with pytest.raises(PeerError, match=r"runs tests of at most 1 s \(-t and -O together\)"):
             await measure(server.port, plan_for(duration_us=900_000, omit_us=200_000))
@@ -61,7 +61,7 @@ async def test_a_test_that_would_take_too_long_is_refused() -> None:
         await measure(server.port, plan_for(duration_us=300_000))
 
 
-async def test_a_busy_server_says_for_how_long() -> None:
+async def test_a_busy_server_tells_when_to_try_again() -> None:
     async with serving(max_tests=1) as server:
         first = asyncio.create_task(measure(server.port, plan_for(duration_us=3_000_000)))
         await server.started()
@@ -82,7 +82,7 @@ async def test_a_server_for_one_test_does_not_wait_for_ever() -> None:
     assert not server.tests
 
 
-async def test_a_test_that_came_in_time_is_not_cut_short() -> None:
+async def test_an_admitted_test_is_not_cut_short_by_the_idle_limit() -> None:
     async with serving(one_off=True, idle_us=400_000) as server:
         report = await measure(server.port, plan_for(duration_us=900_000))
         assert server.task is not None

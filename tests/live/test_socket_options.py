@@ -1,4 +1,4 @@
-"""What the user asks of sockets is what the kernel says of them, at the end that it concerns."""
+"""Socket options of the user, read back from the kernel at the end that they concern."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def number(level: int, option: int) -> Question:
 
 
 async def answers(question: Question, name: str, host: str = "127.0.0.1", **asked: Any) -> list[list[Any]]:
-    """What the client's and the server's data sockets answer in a short test of the transport."""
+    """The answers of the client's and the server's data sockets in a short test of the transport."""
     client, at_server = Asking(question), Asking(question)
     options = {key: asked.pop(key) for key in ("flow_label", "sockets") if key in asked}
     async with serving(bind=host, **asked.pop("server", {})) as server:
@@ -79,7 +79,7 @@ async def test_the_type_of_service_towards_ipv4_on_a_socket_of_both_families() -
 
 
 @pytest.mark.parametrize("name", transports())
-async def test_the_kernels_pacing(name: str) -> None:
+async def test_the_kernels_pacing_is_set(name: str) -> None:
     def rate(sock: socket.socket) -> int:
         raw = sock.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 8)
         return int(struct.unpack("@L", raw)[0])
@@ -122,7 +122,7 @@ async def test_an_interface_that_is_not_there() -> None:
             await measure_into(Recorder(), server.port, plan_for(), sockets=SocketOptions(device="no-such0"))
 
 
-async def test_how_long_sent_data_may_stay_unacknowledged() -> None:
+async def test_the_timeout_of_unacknowledged_data() -> None:
     question = number(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     wish = SocketOptions(send_timeout_us=7_000_000)
     assert await answers(question, "tcp", sockets=wish) == [[7000], [0]]
@@ -138,13 +138,13 @@ async def frozen(server: Server, direction: Direction, wish: SocketOptions) -> N
 
 
 @pytest.mark.parametrize("direction", [Direction.REVERSE, Direction.BIDIRECTIONAL])
-async def test_a_client_that_receives_nothing_gives_up(direction: Direction) -> None:
+async def test_a_client_that_receives_nothing_times_out(direction: Direction) -> None:
     async with serving() as server:
         with pytest.raises(LateError, match=r"^no data has come for 0.3 s$"):
             await frozen(server, direction, SocketOptions(receive_timeout_us=300_000))
 
 
-async def test_a_server_that_receives_nothing_gives_up() -> None:
+async def test_a_server_that_receives_nothing_times_out() -> None:
     async with serving(sockets=SocketOptions(receive_timeout_us=300_000)) as server:
         client = asyncio.create_task(frozen(server, Direction.FORWARD, SocketOptions()))
         await server.started()
@@ -154,7 +154,7 @@ async def test_a_server_that_receives_nothing_gives_up() -> None:
     assert server.tests[0].sentence == "no data has come for 0.3 s"
 
 
-async def test_a_server_that_does_not_answer_is_given_up() -> None:
+async def test_a_silent_server_ends_the_connection_attempt() -> None:
     """Its backlog is full: Linux drops what comes then."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, contextlib.ExitStack() as stack:
         for _ in range(3):

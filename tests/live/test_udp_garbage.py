@@ -36,7 +36,7 @@ def garbage(chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE], ids=lambda one: one.value)
 @pytest.mark.parametrize("name", ["udp", "kcp"])
-async def test_strangers_among_a_test(name: str, direction: Direction) -> None:
+async def test_foreign_datagrams_do_not_disturb_a_test(name: str, direction: Direction) -> None:
     chance, strangers = (
         random.Random(direction.value),
         [socket.socket(type=socket.SOCK_DGRAM) for _ in range(3)],

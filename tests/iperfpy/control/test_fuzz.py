@@ -1,4 +1,4 @@
-"""What a hostile peer may put on the control channel: one sentence or a bounded record, nothing else.
+"""Messages of a hostile peer on the control channel end in one sentence or a bounded record.
 
 Documents are taken from a real conversation and damaged, so that most of what is generated gets far into the
 parsers; what survives them is shown in every format.
@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 
 
 def attempt(call: Callable[[], Result]) -> tuple[Result | None, IperfpyError | None]:
-    """What it gives, or the error that a person is shown; anything else is a fault of ours."""
+    """The result, or the error for the user; any other exception is a fault of this program."""
     try:
         return call(), None
     except IperfpyError as error:
@@ -108,7 +108,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def depth(value: Any) -> int:
-    """How deep the deepest value stands in it."""
+    """The depth of the deepest value."""
     return max(map(len, paths(value)))
 
 
@@ -179,7 +179,7 @@ def test_no_length_makes_a_decoder_keep_more_than_it_may(length: int, start: byt
 def test_a_session_survives_any_bytes_in_any_phase(
     make: Callable[[str], Any], cookie: str, chunks: list[bytes]
 ) -> None:
-    """Whatever arrives, the session goes on, is over, or is broken with a sentence about the other end."""
+    """After any bytes the session goes on, is over, or is broken with a sentence about the peer."""
     for phase in Phase:
         session = make(cookie)
         if phase not in session._table:
@@ -226,7 +226,7 @@ def test_any_parameters_make_a_plan_within_bounds_or_a_refusal(body: dict[str, A
 
 
 @given(st.one_of(damaged(encode_hello(NAMES)), st.dictionaries(texts, values)))
-def test_any_greeting(body: dict[str, Any]) -> None:
+def test_any_greeting_is_read_or_refused(body: dict[str, Any]) -> None:
     hello, _ = attempt(lambda: decode_hello(body))
     assert hello is None or all(name.isprintable() for name in (hello.version, *hello.transports))
 

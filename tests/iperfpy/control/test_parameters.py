@@ -110,7 +110,7 @@ def test_flags_are_present_only_when_on_and_true() -> None:
         replace(KNOWN, omit_us=2_000_000),
     ],
 )
-def test_a_plan_survives_iperf3s_words(plan: Plan) -> None:
+def test_a_plan_survives_iperf3s_keys(plan: Plan) -> None:
     body = encode_parameters(plan, TRANSPORTS["known"], None)
     assert EXTENSION not in body
     assert decode(body) == Request(plan, TRANSPORTS["known"])
@@ -126,20 +126,20 @@ def test_a_plan_survives_iperf3s_words(plan: Plan) -> None:
         replace(OWN, direction=Direction.BIDIRECTIONAL, parallel=2),
     ],
 )
-def test_a_plan_survives_our_words(plan: Plan) -> None:
+def test_a_plan_survives_our_extension(plan: Plan) -> None:
     convs = tuple(range(1, plan.stream_count + 1))
     transport = TRANSPORTS[plan.transport]
     body = encode_parameters(plan, transport, convs)
     assert decode(body) == Request(plan, transport, convs)
 
 
-def test_our_transport_has_no_word_of_iperf3s() -> None:
+def test_a_transport_without_an_iperf3_key_travels_in_our_extension() -> None:
     body = encode_parameters(OWN, TRANSPORTS["own"], (1,))
     assert not {"tcp", "udp", "sctp", "mtu"} & set(body)
     assert body[EXTENSION]["transport"] == "own"
 
 
-def test_what_a_stock_client_leaves_out() -> None:
+def test_parameters_that_a_stock_client_omits_have_defaults() -> None:
     plan = decode({}).plan
     assert plan == Plan("known", KnownSettings(), duration_us=10_000_000, block_bytes=131072)
 
@@ -162,7 +162,7 @@ def test_a_whole_float_is_a_number() -> None:
     )
 
 
-def test_bytes_win_over_time() -> None:
+def test_an_amount_goes_before_a_duration() -> None:
     plan = decode({**STOCK, "num": 5, "blockcount": 7}).plan
     assert (plan.duration_us, plan.total_bytes, plan.total_blocks) == (0, 5, 0)
 
@@ -206,7 +206,7 @@ def test_bytes_win_over_time() -> None:
         ({EXTENSION: {"transport": "own", "conv": [1], "duration_us": -1}}, 5),
     ],
 )
-def test_what_is_out_of_range_has_iperf3s_number(change: dict[str, Any], i_errno: int) -> None:
+def test_a_value_out_of_range_has_iperf3s_number(change: dict[str, Any], i_errno: int) -> None:
     with pytest.raises(PlanError) as raised:
         decode({**STOCK, **change})
     assert raised.value.i_errno == i_errno
@@ -218,7 +218,7 @@ def test_equal_convs_are_refused() -> None:
         decode({**STOCK, "parallel": 2, EXTENSION: {"transport": "own", "conv": [3, 3]}})
 
 
-def test_a_title_cannot_steer_a_terminal() -> None:
+def test_control_characters_of_a_title_are_replaced() -> None:
     assert decode({**STOCK, "title": "a\x1b[2J\nb\ud800é"}).plan.title == "a�[2J�b�é"
     assert decode({**STOCK, "title": 5}).plan.title == ""
 

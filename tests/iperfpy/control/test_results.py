@@ -165,7 +165,7 @@ def test_only_declared_figures_are_kept() -> None:
     assert values["congestion"] == "b�" + "x" * 254
 
 
-def test_omitted_travels() -> None:
+def test_the_omitted_mark_travels() -> None:
     sample = Sample(1, Side.SENDER, 0, 5, 5, {}, omitted=True)
     assert decode_sample(encode_sample(sample), (), SIDES, "x") == sample
 
@@ -211,6 +211,6 @@ def test_the_servers_report_travels_with_its_results(output: ServerOutput) -> No
 
 
 @pytest.mark.parametrize("output", [{"server_output_text": 5}, {"server_output_json": []}, {}])
-def test_what_is_no_report_is_none(output: dict[str, Any]) -> None:
+def test_a_server_output_of_another_type_is_ignored(output: dict[str, Any]) -> None:
     body = encode_results(TRANSPORT, [GOT], CPU, extended=False) | output
     assert decode_results(body, TRANSPORT, SIDES, "the server").server_output == ""

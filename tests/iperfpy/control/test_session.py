@@ -63,7 +63,7 @@ def test_tables_are_closed(table: Table) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_nothing_is_silent_where_the_other_end_may_vanish(table: Table) -> None:
+def test_every_phase_notices_a_closed_connection(table: Table) -> None:
     waiting = set(table) - OVER - ({Phase.START} if table is CLIENT else set())
     assert all(Event.CLOSED in table[phase] for phase in waiting)
 
@@ -174,7 +174,7 @@ def test_a_client_learns_from_the_greeting() -> None:
     assert client.extended
 
 
-def test_a_client_towards_a_stock_server_may_not_say_stats() -> None:
+def test_a_client_of_a_stock_server_cannot_send_stats() -> None:
     client = client_session(OURS)
     client.phase = Phase.RUNNING
     with pytest.raises(RuntimeError, match="stock"):

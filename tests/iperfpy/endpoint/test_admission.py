@@ -35,7 +35,7 @@ def plan(**changes: Any) -> Plan:
         ({"rate_bps": 30, "parallel": 2, "direction": Direction.BIDIRECTIONAL}, {"rate_limit_bps": 100}, 27),
     ],
 )
-def test_a_test_is_let_in_or_refused(changes: dict[str, Any], limits: dict[str, Any], i_errno: int) -> None:
+def test_a_test_is_admitted_or_refused(changes: dict[str, Any], limits: dict[str, Any], i_errno: int) -> None:
     """While another one asks for 40 bit/s."""
     running = [plan(rate_bps=20, parallel=2)]
     if not i_errno:
@@ -46,7 +46,7 @@ def test_a_test_is_let_in_or_refused(changes: dict[str, Any], limits: dict[str, 
     assert caught.value.i_errno == i_errno
 
 
-def test_the_fastest_test_is_called_off_when_the_window_is_full() -> None:
+def test_the_fastest_test_is_named_when_the_window_is_full() -> None:
     total: TotalRate[str] = TotalRate(8_000_000, 2 * SECOND_US)
     assert total.observe(0, {}) is None
     assert total.observe(SECOND_US, {"slow": 500_000, "fast": 5_000_000}) is None
@@ -62,7 +62,7 @@ def test_a_burst_within_the_average_is_allowed() -> None:
         assert total.observe(second * SECOND_US, {"one": moved}) is None
 
 
-def test_a_test_that_began_within_the_window_counts_whole() -> None:
+def test_a_test_that_began_within_the_window_counts_in_full() -> None:
     total: TotalRate[str] = TotalRate(8_000_000, SECOND_US)
     assert total.observe(0, {"old": 10**9}) is None
     assert total.observe(SECOND_US, {"old": 10**9, "new": 1_000_001}) == "new"

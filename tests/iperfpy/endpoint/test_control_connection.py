@@ -85,14 +85,14 @@ async def test_early_figures_are_limited(pair: Pair) -> None:
     assert isinstance(pair.scope.error, ProtocolError)
 
 
-async def test_figures_that_cannot_be_end_the_test(pair: Pair) -> None:
+async def test_figures_that_the_listener_refuses_end_the_test(pair: Pair) -> None:
     pair.connection.attach(Recorder(ProtocolError("the server sent nonsense")))
     pair.there.send(stats(0))
     with pytest.raises(ProtocolError, match="nonsense"):
         await pair.connection.signal(1, State.EXCHANGE_RESULTS)
 
 
-async def test_what_is_waited_for_and_when_it_came(pair: Pair) -> None:
+async def test_states_reach_the_listener_and_the_waiting_test(pair: Pair) -> None:
     listener = Recorder()
     pair.connection.attach(listener)
     pair.connection.send(Send.TEST_END)
@@ -117,13 +117,13 @@ async def test_what_is_waited_for_and_when_it_came(pair: Pair) -> None:
         (b"\x0e", ProtocolError),
     ],
 )
-async def test_what_ends_a_test(pair: Pair, data: bytes, kind: type[Exception]) -> None:
+async def test_messages_that_end_a_test(pair: Pair, data: bytes, kind: type[Exception]) -> None:
     pair.there.send(data)
     with pytest.raises(kind, match=r"^the server [\w ]"):
         await pair.connection.signal(1, State.EXCHANGE_RESULTS)
 
 
-async def test_the_other_end_vanishes(pair: Pair) -> None:
+async def test_a_peer_that_closes_ends_the_test(pair: Pair) -> None:
     pair.there.close()
     with pytest.raises(PeerError, match="closed the control connection unexpectedly"):
         await pair.connection.signal(1, State.EXCHANGE_RESULTS)
@@ -140,7 +140,7 @@ async def test_a_peer_that_does_not_read(pair: Pair, monkeypatch: pytest.MonkeyP
         await asyncio.wait_for(pair.connection.flush(), 0.01)
 
 
-async def test_what_did_not_fit_leaves_in_order_when_there_is_room(pair: Pair) -> None:
+async def test_unsent_messages_leave_in_order_when_there_is_room(pair: Pair) -> None:
     for number in range(100):
         pair.connection.send(Send.STATS, {"n": number, "text": "x" * 10_000})
     flushing = asyncio.create_task(pair.connection.flush())
@@ -163,7 +163,7 @@ def taken(decoder: framing.Decoder) -> Iterator[framing.Signal]:
         yield message
 
 
-async def test_nothing_can_be_said_once_it_is_closed(pair: Pair) -> None:
+async def test_nothing_can_be_sent_on_a_closed_connection(pair: Pair) -> None:
     assert pair.connection.can(Send.TEST_END)
     pair.connection.close()
     pair.connection.close()

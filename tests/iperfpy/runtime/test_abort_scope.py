@@ -1,4 +1,4 @@
-"""Waits that end: by result, by deadline, by the end of the test."""
+"""Waits end by their result, at their deadline, or with the test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_deadline() -> None:
         await AbortScope().wait(forever(), 0.01, "too late")
 
 
-async def test_called_off_meanwhile_cancels_and_releases() -> None:
+async def test_an_abort_during_a_wait_cancels_the_awaited_task() -> None:
     scope, released = AbortScope(), asyncio.Event()
 
     async def holding() -> None:
@@ -43,7 +43,7 @@ async def test_called_off_meanwhile_cancels_and_releases() -> None:
     assert released.is_set()
 
 
-async def test_called_off_before() -> None:
+async def test_an_earlier_abort_ends_a_wait_at_once() -> None:
     scope = AbortScope()
     scope.abort(PeerError("first"))
     scope.abort(PathError("second"))
@@ -51,7 +51,7 @@ async def test_called_off_before() -> None:
         await scope.wait(give(5), 1, "late")
 
 
-async def test_a_better_explanation_wins() -> None:
+async def test_an_abort_goes_before_a_delayed_one() -> None:
     scope = AbortScope()
     scope.abort_later(0.02, PathError("reset"))
     scope.abort(PeerError("the server has terminated"))
@@ -60,14 +60,14 @@ async def test_a_better_explanation_wins() -> None:
     scope.close()
 
 
-async def test_the_only_explanation_comes_in_the_end() -> None:
+async def test_a_delayed_abort_raises_its_error_in_the_end() -> None:
     scope = AbortScope()
     scope.abort_later(0.01, PathError("reset"))
     with pytest.raises(PathError, match="reset"):
         await scope.wait(forever(), 1, "late")
 
 
-async def test_a_doubt_is_known_until_it_is_certain() -> None:
+async def test_a_pending_abort_shows_as_aborting() -> None:
     scope = AbortScope()
     assert not scope.aborting
     scope.abort_later(0.01, PathError("reset"))

@@ -1,4 +1,4 @@
-"""A signal ends a test in good order; a second one, meant as such, does not wait for that."""
+"""The first signal ends a test in an orderly way; a second one cancels it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ async def arrive(count: int) -> list[str]:
     return heard
 
 
-async def test_the_first_signal_is_told_by_name() -> None:
+async def test_the_first_signal_is_reported_by_name() -> None:
     assert await arrive(1) == ["Interrupt(2)"]
 
 
-async def test_one_wish_that_arrives_twice_is_one_wish() -> None:
+async def test_a_duplicate_signal_is_ignored() -> None:
     assert await arrive(2) == ["Interrupt(2)"]
 
 
-async def test_a_second_wish_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_second_signal_cancels_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "DUPLICATE_SIGNAL_S", 0.0)
     waiting = asyncio.create_task(arrive(3))
     with pytest.raises(asyncio.CancelledError):

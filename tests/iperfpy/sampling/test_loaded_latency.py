@@ -49,7 +49,7 @@ def test_of_several_streams_whichever_end_sends() -> None:
 
 
 @pytest.mark.parametrize("values", [None, {}, {"rtt_us": None, "rtt_us_mean": None}])
-def test_a_stream_without_round_trips_counts_for_nothing(values: Mapping[str, Value] | None) -> None:
+def test_a_stream_without_round_trips_is_left_out(values: Mapping[str, Value] | None) -> None:
     assert latency(None, [row(1, values)]) == Latency()
     assert latency(None, [row(1, values)]).responsiveness_rpm is None
     assert latency(9, [row(1, values), row(3, spread(1, 2, 3))]) == Latency(9, 1, 2, 3)

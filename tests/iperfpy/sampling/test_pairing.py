@@ -29,7 +29,7 @@ class Report:
         return [(row.local.bytes, row.peer.bytes if row.peer else None) for row in self.rows]
 
 
-def test_a_row_waits_for_the_other_end() -> None:
+def test_a_row_waits_for_the_peer() -> None:
     report = Report()
     report.of.own(own(0, I, 10), I)
     report.of.release(I + 500_000)
@@ -40,7 +40,7 @@ def test_a_row_waits_for_the_other_end() -> None:
     assert report.rows[0].of(Side.SENDER) is report.rows[0].peer
 
 
-def test_but_not_for_ever() -> None:
+def test_a_row_is_emitted_after_the_wait_expires() -> None:
     report = Report()
     report.of.own(own(0, I, 10), I)
     report.of.release(2 * I)
@@ -53,7 +53,7 @@ def test_but_not_for_ever() -> None:
     assert report.of.peer_totals[1].values["again"] == 2
 
 
-def test_the_other_end_may_be_first() -> None:
+def test_the_peers_part_may_arrive_first() -> None:
     report = Report()
     report.of.peer(peer(0, I, 11), I - 5)
     report.of.own(own(0, I, 10), I)
@@ -61,7 +61,7 @@ def test_the_other_end_may_be_first() -> None:
     assert report.pairs == [(10, 11)]
 
 
-def test_without_figures_from_the_other_end_only_a_runt_is_waited_for() -> None:
+def test_without_figures_of_the_peer_only_a_runt_is_awaited() -> None:
     report = Report(wait_us=0)
     report.of.own(own(0, I, 10), I)
     report.of.release(I + 99_999)
@@ -89,7 +89,7 @@ def test_a_longer_last_interval_is_a_row() -> None:
     assert report.pairs == [(10, None), (3, None)]
 
 
-def test_what_the_other_end_measured_afterwards_belongs_to_the_last_row() -> None:
+def test_later_samples_of_the_peer_join_the_last_row() -> None:
     report = Report()
     report.of.own(own(0, I, 10), I)
     report.of.own_last(own(I, 2 * I, 10), 2 * I)

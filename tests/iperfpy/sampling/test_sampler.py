@@ -1,4 +1,4 @@
-"""What a sampler subtracts, what it looks at in between, and when time begins."""
+"""A sampler subtracts counters, reads gauges between ticks, and lets time begin with the data."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_only_percentages_are_times_100() -> None:
     assert sampler.tick(6_000_000).values["wait_us"] == 0.25
 
 
-def test_what_the_platform_does_not_count_is_none_not_zero() -> None:
+def test_an_unavailable_counter_is_none_not_zero() -> None:
     channel = Channel(retransmits=None)
     sampler = sampler_of(channel)
     channel.advance(sent=10)
@@ -146,7 +146,7 @@ def test_intervals_add_up_to_the_total(steps: list[tuple[int, int]]) -> None:
     assert sum(int(sample.values["sent"] or 0) for sample in samples) == whole.values["sent"]
 
 
-def test_time_begins_with_the_first_data_which_counts() -> None:
+def test_time_begins_with_the_first_data() -> None:
     channel = Channel()
     sampler = sampler_of(channel)
     channel.advance(bytes=100)

@@ -70,7 +70,7 @@ def test_a_sum_spans_all_its_streams() -> None:
     assert whole.bits_per_second == 8e6
 
 
-def test_the_other_end_is_summed_only_when_every_stream_knows_it() -> None:
+def test_the_peer_is_summed_only_if_every_stream_knows_it() -> None:
     here = [sent(1, 10), sent(3, 10)]
     there = [Sample(s.stream, Side.RECEIVER, 0, 1_000_000, 9, {"duplicates": 2}) for s in here]
     both = total([Row(s.stream, s, peer) for s, peer in zip(here, there, strict=True)], METRICS)

@@ -48,7 +48,7 @@ def test_payload_does_not_compress_to_nothing() -> None:
     assert len(set(load.take().tobytes())) > 100
 
 
-def test_digits_where_they_are_asked_for() -> None:
+def test_a_payload_of_digits_on_request() -> None:
     settings = TcpSettings(repeating_payload=True)
     load = Payload.of(Plan("tcp", settings, block_bytes=25), Tcp(), Budget(0))
     load.wait_us(0)
@@ -123,7 +123,7 @@ def test_slow_pace_does_not_spin() -> None:
     assert 0 < load.wait_us(2_000_000) <= LONGEST_WAIT_US
 
 
-def test_a_stall_makes_no_burst() -> None:
+def test_a_stall_is_not_followed_by_a_burst() -> None:
     pace = Pace(8_000_000)  # a byte per microsecond
     assert pace.wait_us(0) == 0
     pace.spend(1000)

@@ -1,4 +1,4 @@
-"""When intervals end."""
+"""The times at which intervals end."""
 
 from __future__ import annotations
 
