@@ -19,7 +19,7 @@ from iperfpy.protocols.metrics import Side
 from iperfpy.records import Sample
 
 EXTRA_DOCUMENTS = 20
-"""Documents allowed beyond one per `SHORTEST_INTERVAL_US`: several may be delayed and then arrive together."""
+"""Documents allowed beyond one per `SHORTEST_INTERVAL_US`: delayed ones may arrive together."""
 
 
 class IntervalFigures:

@@ -1,0 +1,171 @@
+"""The measured time of one end, and the progress that it is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, cast
+
+import pytest
+
+from iperfpy.errors import LateError, PathError
+from iperfpy.plan import Direction, Plan, Role
+from iperfpy.protocols.contract import Stream
+from iperfpy.protocols.settings import Settings
+from iperfpy.runtime.abort_scope import AbortScope
+from iperfpy.runtime.deadlines import Deadlines
+from iperfpy.traffic.counting_time import CountingTime
+from iperfpy.traffic.ending import EndRule
+from iperfpy.traffic.poll_times import END_POLL_US, PollTimes
+from iperfpy.traffic.progress_watch import ProgressWatch
+
+SECOND_US = 1_000_000
+DEADLINES = Deadlines(stall_s=5.0, receive_s=3.0)
+
+
+@dataclass
+class Moving:
+    """The counters of a stream."""
+
+    moved_bytes: int = 0
+
+
+@dataclass
+class Carried:
+    """A stream while it is measured."""
+
+    stream: Stream
+    is_done: bool = False
+    snapshots: Moving = field(default_factory=Moving)
+
+
+def carried(*, sends: bool) -> Carried:
+    return Carried(Stream(id=1, index=0, conv=0, sends=sends))
+
+
+def watch_over(*streams: Carried, ends_by_amount: bool = False) -> tuple[ProgressWatch, AbortScope]:
+    scope = AbortScope()
+    watched = cast("Any", streams)
+    return ProgressWatch(watched, 0, scope, DEADLINES, ends_by_amount=ends_by_amount), scope
+
+
+def time_of(role: Role, *, only_receives: bool, **changes: Any) -> CountingTime:
+    settings = {"duration_us": 10 * SECOND_US, "direction": Direction.FORWARD, **changes}
+    plan = Plan("any", Settings(), **settings)
+    rule = EndRule.of(role, plan, peer_is_iperfpy=True)
+    return CountingTime(plan, rule, 0, only_receives=only_receives)
+
+
+async def test_a_sender_ends_when_it_learns_of_the_end() -> None:
+    sender = carried(sends=True)
+    progress, _ = watch_over(sender)
+    time = time_of(Role.CLIENT, only_receives=False)
+    time.end(10_400_000, progress, 0)
+    assert time.ended_us == 10_400_000
+
+
+async def test_a_receiver_without_late_data_ends_at_the_planned_time() -> None:
+    receiver = carried(sends=False)
+    progress, _ = watch_over(receiver)
+    receiver.snapshots.moved_bytes = 1000
+    progress.check(9_800_000, peer_finished=False)
+    time = time_of(Role.SERVER, only_receives=True)
+    time.end(10_400_000, progress, 1000)
+    assert time.ended_us == 10 * SECOND_US
+
+
+async def test_a_receiver_with_late_data_ends_with_it() -> None:
+    receiver = carried(sends=False)
+    progress, _ = watch_over(receiver)
+    receiver.snapshots.moved_bytes = 1000
+    progress.check(9_800_000, peer_finished=False)
+    late = time_of(Role.SERVER, only_receives=True)
+    late.end(10_400_000, progress, 1001)
+    assert late.ended_us == 10_400_000
+    receiver.snapshots.moved_bytes = 2000
+    progress.check(10_200_000, peer_finished=False)
+    seen = time_of(Role.SERVER, only_receives=True)
+    seen.end(10_400_000, progress, 2000)
+    assert seen.ended_us == 10_200_000
+
+
+async def test_a_receiver_never_ends_before_its_last_tick() -> None:
+    receiver = carried(sends=False)
+    progress, _ = watch_over(receiver)
+    receiver.snapshots.moved_bytes = 1000
+    progress.check(4_000_000, peer_finished=False)
+    time = time_of(Role.SERVER, only_receives=True, duration_us=0, total_bytes=1000)
+    time.ticked_us = 5_000_000
+    time.end(7_000_000, progress, 1000)
+    assert time.ended_us == 5_000_000
+
+
+async def test_only_a_server_that_receives_for_a_time_has_a_time_to_stop() -> None:
+    assert time_of(Role.SERVER, only_receives=True).stops_us == 10 * SECOND_US
+    assert time_of(Role.CLIENT, only_receives=False).stops_us is None
+    omitting = time_of(Role.SERVER, only_receives=True, omit_us=SECOND_US)
+    assert omitting.stops_us is None
+    moved = time_of(Role.SERVER, only_receives=True)
+    moved.begin(300_000)
+    assert moved.stops_us == 10_300_000
+    ended = time_of(Role.SERVER, only_receives=True)
+    ended.ended_us = 10_300_000
+    assert ended.stops_us is None
+    assert ended.tick_due_us is None
+
+
+async def test_a_stall_aborts_the_test() -> None:
+    sender = carried(sends=True)
+    progress, scope = watch_over(sender)
+    sender.snapshots.moved_bytes = 10
+    progress.check(SECOND_US, peer_finished=False)
+    progress.check(6 * SECOND_US, peer_finished=False)
+    assert scope.error is None
+    progress.check(6 * SECOND_US + 1, peer_finished=False)
+    assert isinstance(scope.error, PathError)
+    assert str(scope.error) == "no data has moved for 5 s"
+
+
+async def test_a_receiver_that_gets_nothing_aborts_while_the_other_direction_moves() -> None:
+    sender, receiver = carried(sends=True), carried(sends=False)
+    progress, scope = watch_over(sender, receiver)
+    for second in range(1, 5):
+        sender.snapshots.moved_bytes += 10
+        progress.check(second * SECOND_US, peer_finished=False)
+    assert isinstance(scope.error, LateError)
+    assert str(scope.error) == "no data has come for 3 s"
+
+
+@pytest.mark.parametrize("peer_finished", [False, True])
+async def test_nothing_is_expected_of_a_peer_that_has_sent_everything(peer_finished: bool) -> None:
+    receiver = carried(sends=False)
+    progress, scope = watch_over(receiver)
+    progress.check(4 * SECOND_US, peer_finished=peer_finished)
+    assert (scope.error is None) is peer_finished
+
+
+async def test_a_sender_that_has_sent_its_amount_waits_without_this_limit() -> None:
+    sender = carried(sends=True)
+    progress, scope = watch_over(sender, ends_by_amount=True)
+    sender.is_done = True
+    for second in range(0, 60, 4):
+        progress.check(second * SECOND_US, peer_finished=False)
+    assert scope.error is None
+
+
+def test_pauses_between_polls_vary_around_their_mean() -> None:
+    polls = PollTimes(Plan("any", Settings()), 1, only_receives=False)
+    times = [0]
+    for _ in range(200):
+        times.append(polls.next_us(times[-1], omitting=False))
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert 37_500 <= min(pauses) < 38_500
+    assert 61_500 < max(pauses) <= 62_500
+    assert sum(pauses) / len(pauses) == pytest.approx(50_000, rel=0.01)
+
+
+def test_a_receiver_of_an_amount_looks_often_once_the_omitted_period_is_over() -> None:
+    plan = Plan("any", Settings(), duration_us=0, total_bytes=1000)
+    polls = PollTimes(plan, 1, only_receives=True)
+    assert polls.next_us(0, omitting=False) <= 1.25 * END_POLL_US
+    assert polls.next_us(0, omitting=True) >= 0.75 * 50_000
