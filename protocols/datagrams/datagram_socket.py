@@ -194,8 +194,7 @@ class DatagramSocket:
         Returns
         -------
         int
-            Datagrams that the kernel took. Fewer than `batch.count`: the send buffer is full; send the rest
-            later.
+            Datagrams that the kernel took; fewer than `batch.count` if the send buffer is full.
 
         Raises
         ------

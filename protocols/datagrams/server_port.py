@@ -243,7 +243,7 @@ class SharedPort:
         queue = self._expected_hosts.get(plain_host(remote[0])) if self._expected_hosts else None
         if not queue:
             return None
-        first = bytes(part.head(1).data[: part.stride if part.count > 1 else part.last_size])
+        first = bytes(part.data[: part.stride if part.count > 1 else part.last_size])
         return next((each for each in queue if not each.future.done() and each.opens(first)), None)
 
     def _admit(
@@ -265,8 +265,7 @@ class SharedPort:
         except TransportError as error:
             future.set_exception(error)
             return None
-        opening = bytes(part.data[:CONV_BYTES]) if part.size >= CONV_BYTES else bytes(part.data[: part.size])
-        session = Session(conv, peer, opening)
+        session = Session(conv, peer, bytes(part.data[: min(CONV_BYTES, part.size)]))
         if conv == _NO_CONV:
             peer.owner = session
         else:

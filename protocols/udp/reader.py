@@ -79,6 +79,7 @@ class DatagramReader:
         self._takes += 1
         if self._stamped and not self._takes % CLOCK_EVERY:
             arrived_us += self._follow_clock()
+        # The quick way first: a sender in a steady state repeats one shape, whose columns are kept.
         columns = self._columns.get((size, stride))
         if columns is None:
             if stride < self._header_bytes:
@@ -99,6 +100,7 @@ class DatagramReader:
                 read = self._read(self._room(len(arrivals_us) * stride), _MORE)
             except _NOTHING:
                 break
+            # A datagram of another size, or a GRO batch, cannot join the column: it is counted after it.
             if read[:2] != (stride, stride):
                 odd = read
                 break

@@ -111,6 +111,7 @@ class Reception:
         if _follow(numbers, (highest + 1) & ((1 << self._bits) - 1)):
             highest += count
         else:
+            # Only now are the stretches without a gap marked: a duplicate may be of one of them.
             self._mark_solid(highest)
             numbers = self._unwrapped(numbers, highest)
             highest, lost, new_late, new_duplicates = self._sort(numbers, highest, lost)
@@ -174,6 +175,7 @@ class Reception:
         """
         reached = np.maximum.accumulate(np.concatenate(([highest], numbers)))
         ahead = numbers > reached[:-1]
+        # iperf3 takes a duplicate for a late datagram, which would make up for a loss.
         again = ~ahead & self._seen_before(numbers)
         steps = np.where(ahead, numbers - reached[:-1] - 1, np.where(again, 0, -1))
         sums = lost + np.cumsum(steps)

@@ -65,7 +65,7 @@ class Demultiplexer:
 
 @dataclass(eq=False)
 class PlainChannel(Channel):
-    """Numbered by nothing, acknowledged by nobody: bytes that left, bytes that came."""
+    """Datagrams without numbers and acknowledgements. Counts the bytes that left or came."""
 
     sock: socket.socket
     conv: int

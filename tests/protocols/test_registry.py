@@ -1,4 +1,4 @@
-"""Plug-ins are found by their entry points; one that cannot be loaded concerns nobody else."""
+"""Plug-ins are found by their entry points; one that cannot be loaded leaves the others alone."""
 
 from __future__ import annotations
 

@@ -24,9 +24,8 @@ DEFAULT = UdpSettings()
 
 
 class LossyPath(asyncio.DatagramProtocol):
-    """A NAT on the way: datagrams from inside leave from a port of its own, datagrams from outside go
-    to whoever sent last from inside, and is thrown away when nobody has. `drop(from_inside, data)` says
-    what is lost."""
+    """A NAT on the way: datagrams from inside leave from a port of its own; datagrams from outside go to the
+    last sender inside, and are dropped without one. `drop(from_inside, data)` is true for lost datagrams."""
 
     def __init__(self, server: SocketAddress, drop: Callable[[bool, bytes], bool]) -> None:
         self._server, self._drop = server, drop
