@@ -41,7 +41,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """The users whom a server serves.
+    """The users that a server admits.
 
     Parameters
     ----------

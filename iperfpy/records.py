@@ -95,7 +95,7 @@ class ConnectedStream:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The facts of a test whose data begins to flow.
+    """The facts of a test when its data begins to flow.
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ def check_token(
     *,
     pkcs1: bool = False,
 ) -> str:
-    """The name of the user whose password is right. Raises `PlanError`.
+    """The name of the user, once the password is found to be right. Raises `PlanError`.
 
     The error does not tell a wrong name from a wrong password.
     """

@@ -8,8 +8,8 @@
 
 Rules of this file. `Decoder.feed` takes any number of bytes; `Decoder.take` gives the next message
 of the kind that the session expects, or None until it is whole. A length is checked before a byte of
-the body is kept. Bytes that cannot be a message raise `ProtocolError`, whose text names the sender;
-nothing else is raised for any input.
+the body is kept. Bytes that cannot be a message raise `ProtocolError`, with the sender in its text; nothing
+else is raised for any input.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 Every connection is accepted at once and read by a task of its own, so that a silent one delays no other.
 
 Streams are identified by their order alone. Cookies may arrive in another order than connections, so a data
-stream waits for earlier connections of the same host whose cookie is still missing, but not for long.
+stream waits for earlier connections of the same host without a cookie, but not for long.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from iperfpy.runtime.sockets import close_gently
 ORDER_WAIT_S = 1.0
 """Longest time that a connection without a cookie delays a later one of the same host."""
 UNKNOWN_LIMIT = 512
-"""Connections whose cookie is still missing; more are closed at once."""
+"""Connections without a cookie yet; more are closed at once."""
 PAUSE_S = 0.1
 """Pause after the system had no descriptor for a new connection: time to get some back."""
 

@@ -1,4 +1,4 @@
-"""A test on which both ends have agreed and whose streams are open: everything that is fixed about it."""
+"""A test on which both ends have agreed, with its open streams: everything that is fixed about it."""
 
 from __future__ import annotations
 

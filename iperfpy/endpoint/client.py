@@ -6,7 +6,7 @@
     exchange   TEST_END, results both ways, IPERF_DONE
 
 The sinks get `start` when data begins to flow, then `interval`s, then `end`. A test that fails on the way
-ends with `end`, too, whose `interrupted` is the sentence. A test that failed before data flowed gives them
+ends with `end`, too, with the sentence as `interrupted`. A test that failed before data flowed gives them
 `error` instead.
 """
 

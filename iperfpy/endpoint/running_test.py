@@ -1,4 +1,4 @@
-r"""A test whose data flows, at one end: it measures, reports, and exchanges figures with the peer.
+r"""One end of a test while data flows: it measures, reports, and exchanges figures with the peer.
 
     transfer --samples--> rows (own and the peer's) --> sinks
                  \-----> interval figures --> peer

@@ -305,7 +305,7 @@ class ServedTest:
             return
         await connection.flush_within(self._deadlines.farewell_s)
         if self._test is not None and not connection.session.extended:
-            # An iperf3 whose data connection breaks before it has read the reason gives that as the reason.
+            # An iperf3 that loses a data connection before it has read the reason reports the loss instead.
             await asyncio.sleep(self._deadlines.verdict_s)
 
     def _tell_sinks(self, error: IperfpyError) -> None:

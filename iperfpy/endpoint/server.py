@@ -36,7 +36,7 @@ from iperfpy.runtime.sockets import close_gently, listen
 from iperfpy.runtime.transport_ports import SharedListeners
 
 CLIENTS_LIMIT = 256
-"""Clients at once, including those whose test is not admitted yet; more are refused as busy."""
+"""Clients at once, including those before their admission; more are refused as busy."""
 WATCH_S = 0.25
 """Pause between looks at the rate of all tests, if it is limited."""
 STOP_S = 5.0
@@ -65,7 +65,7 @@ async def run_server(
     options : where to listen, and the limits
     make_sinks : called once per test that starts; its sinks are closed when that test is over
     on_listening : called with the port once clients can connect
-    make_server_output : called once per test whose client asks for this server's report; None: none is sent
+    make_server_output : called once per client that asks for this server's report; None: none is sent
     scope : `scope.abort(InterruptError(...))` stops the server
     deadlines : for tests of this program
 

@@ -184,7 +184,7 @@ def _listen_at(family: int, address: SocketAddress, dual: bool, device: str) -> 
 
 
 def _new_listener(family: int) -> socket.socket:
-    """A socket whose connections use Multipath TCP with clients that offer it, else plain TCP."""
+    """A socket for connections over Multipath TCP with clients that offer it, else over plain TCP."""
     try:
         return new_socket(family, tcp_info.IPPROTO_MPTCP)
     except OSError:

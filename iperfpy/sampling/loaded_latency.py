@@ -21,7 +21,7 @@ RTT_KEY = "rtt_us"
 
 
 def latency(idle_us: float | None, rows: Iterable[Row]) -> Latency:
-    """The latency of a whole test. Streams whose sender measures no round-trip time are left out.
+    """The latency of a whole test. Streams without a round-trip time of their sender are left out.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ class Sampler:
     side : the end of the stream that measures; only metrics of that side are computed
     channel : anything with `counters()`
     metrics : of the transport
-    started_us : start of the test, on the clock whose readings the methods get
+    started_us : start of the test, on the clock of `now_us`
     opening : counters from which the first sample counts; None: those of now
 
     Attributes

@@ -1,4 +1,4 @@
-"""Streams whose channels are open, before and while they are measured."""
+"""Streams with open channels, before and while they are measured."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from iperfpy.plan import Plan
 POLLS_PER_INTERVAL = 20
 SHORTEST_POLL_US, LONGEST_POLL_US = 10_000, 100_000
 END_POLL_US, END_POLL_PER_STREAM_US = 5_000, 1_000
-"""Longest pause of a receiver whose data may end at any moment."""
+"""Longest pause of a receiver while its data may end at any moment."""
 GOLDEN = (5**0.5 - 1) / 2
 """Pauses vary by multiples of the golden ratio, modulo 1, which spread evenly. Equal pauses could lock onto a
 paced sender and always sample the same point of a burst."""
