@@ -1,4 +1,4 @@
-"""A server in this process, a sink that records, and peers driven by hand."""
+"""Servers, peers and relays inside the test process, and a sink that records."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HURRIED = Deadlines(
     drain_s=0.5,
     verdict_s=0.1,
 )
-"""For tests in which a deadline is expected to pass."""
+"""Short deadlines, for tests in which one is expected to pass."""
 
 
 class Recorder:
@@ -46,15 +46,15 @@ class Recorder:
     def start(self, start: RunStarted) -> None:
         assert self.started is None
         self.started = start
-        self._perhaps_call()
+        self._call_if_due()
 
     def interval(self, rows: tuple[Row, ...]) -> None:
         assert self.started is not None
         assert self.ended is None
         self.intervals.append(rows)
-        self._perhaps_call()
+        self._call_if_due()
 
-    def _perhaps_call(self) -> None:
+    def _call_if_due(self) -> None:
         if self._call is not None and len(self.intervals) == self._after:
             asyncio.get_running_loop().call_later(0.02, self._call)
 
@@ -77,8 +77,10 @@ class Recorder:
 
     @property
     def sentence(self) -> str:
-        """The sentence that ended the test early."""
-        return self.errors[0] if self.errors else self.ended.interrupted if self.ended else "nothing was told"
+        """Error or interruption that ended the test early."""
+        return (
+            self.errors[0] if self.errors else self.ended.interrupted if self.ended else "no end was reported"
+        )
 
 
 async def until(ready: Callable[[], bool]) -> None:
@@ -102,11 +104,11 @@ class Server:
         return [self.tests[-1]]
 
     async def settled(self) -> None:
-        """Until every test that started has been closed."""
+        """Wait until every test that started has been closed."""
         await until(lambda: all(test.closed for test in self.tests))
 
     async def started(self) -> None:
-        """Until a test has started."""
+        """Wait until a test has started."""
         await until(lambda: any(test.started for test in self.tests))
 
 
@@ -120,6 +122,7 @@ async def serving(deadlines: Deadlines | None = None, **options: Any) -> AsyncIt
         server.port = port
         listening.set()
 
+    # The server may fail before it listens; then its error is raised instead of waiting for the port.
     settings = ServerOptions(**{"port": 0, "bind": "127.0.0.1", **options})
     server.task = asyncio.create_task(
         run_server(settings, server.make_sinks, on_listening=on_listening, deadlines=deadlines)
@@ -147,7 +150,7 @@ def plan_for(name: str = "tcp", **changes: Any) -> Plan:
 
 
 async def measure(port: int, plan: Plan, deadlines: Deadlines | None = None, **options: Any) -> Recorder:
-    """The report of a client against `port`. Raises the errors of `run_client`."""
+    """Run a client against `port` and return its recorder; raise the errors of `run_client`."""
     recorder = Recorder()
     await measure_into(recorder, port, plan, deadlines, **options)
     return recorder
@@ -156,7 +159,7 @@ async def measure(port: int, plan: Plan, deadlines: Deadlines | None = None, **o
 async def measure_into(
     recorder: Recorder, port: int, plan: Plan, deadlines: Deadlines | None = None, **options: Any
 ) -> None:
-    """Run a client with this recorder, which also gets the report of a test that fails."""
+    """Run a client with the given recorder, so that the report of a failed test can be examined."""
     client = ClientOptions(**{"host": "127.0.0.1", "port": port, **options})
     await run_client(plan, client, [recorder], deadlines=deadlines)
 
@@ -166,7 +169,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @asynccontextmanager
 async def scripted(handler: Handler) -> AsyncIterator[int]:
-    """A server that runs `handler` for every connection; yields its port."""
+    """Serve every connection by `handler`; the port is yielded."""
     handling: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -181,6 +184,7 @@ async def scripted(handler: Handler) -> AsyncIterator[int]:
             handling.discard(task)
             writer.close()
 
+    # Handlers that still wait are cancelled at the end: a closed server does not end its connections.
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
@@ -192,7 +196,7 @@ async def scripted(handler: Handler) -> AsyncIterator[int]:
 
 
 class Peer:
-    """A control connection driven by hand, as a stock iperf3 or a hostile peer might do."""
+    """The peer's end of a control connection, whose messages the test chooses."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -212,7 +216,7 @@ class Peer:
         self.writer.write(framing.encode_document(body))
 
     async def state(self) -> int:
-        """The next byte, signed."""
+        """Receive the next byte, as a signed integer."""
         async with asyncio.timeout(5):
             return int(struct.unpack(">b", await self.reader.readexactly(1))[0])
 
@@ -222,7 +226,7 @@ class Peer:
             return await self.reader.readexactly(length)
 
     async def rest(self) -> bytes:
-        """Everything until the other end closes."""
+        """Receive everything until the other end closes."""
         async with asyncio.timeout(5):
             try:
                 return await self.reader.read()
@@ -239,7 +243,7 @@ class Peer:
 
 
 class Relay:
-    """A network between a client and a server that can cut or silence every connection."""
+    """A relay between client and server that can reset or silence its connections, as a failing path does."""
 
     def __init__(self, server_port: int) -> None:
         self.port = 0
@@ -248,20 +252,20 @@ class Relay:
         self._writers: list[asyncio.StreamWriter] = []
 
     def cut(self) -> None:
-        """Reset everything."""
+        """Reset every connection."""
         for writer in self._writers:
             writer.transport.abort()
 
     def freeze(self) -> None:
-        """Carry nothing from now on."""
+        """Stop forwarding without closing a connection."""
         self._frozen = True
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back, there = await asyncio.open_connection("127.0.0.1", self._server_port)
-        self._writers += [writer, there]
-        await asyncio.gather(self._carry(reader, there), self._carry(back, writer))
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        self._writers += [writer, to_server]
+        await asyncio.gather(self._forward(reader, to_server), self._forward(from_server, writer))
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
                 if self._frozen:

@@ -1,4 +1,4 @@
-"""The control channel's bytes: every case is also fed one byte at a time."""
+"""Encoding and decoding of control messages; every case is also fed one byte at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def take_all(
     extended: bool = False,
     instead: frozenset[State] = frozenset(),
 ) -> list[Message]:
-    """Every message in `data`, fed in chunks (0: all at once)."""
+    """Return every message in `data`, fed in chunks of `chunk` bytes (0: all at once)."""
+    # Taken after every chunk: a message must be complete with its last byte.
     decoder = Decoder("the client", extended=extended)
     found: list[Message] = []
     size = chunk or max(1, len(data))
@@ -65,12 +66,12 @@ def take_all(
         (b'\0\0\0\x05\n{ }\n', Expect.DOCUMENT, [Document({})]),
     ],
 )  # fmt: skip
-def test_messages(data: bytes, expect: Expect, messages: list[Message], chunk: int) -> None:
+def test_each_message_is_decoded(data: bytes, expect: Expect, messages: list[Message], chunk: int) -> None:
     assert take_all(data, expect, chunk=chunk) == messages
 
 
 @pytest.mark.parametrize("chunk", [0, 1])
-def test_extension_carries_a_document(chunk: int) -> None:
+def test_an_extension_state_carries_a_document(chunk: int) -> None:
     data = framing.encode_extension(State.STATS, {"a": [1, None]}) + b"\x0d"
     assert take_all(data, Expect.STATE, chunk=chunk, extended=True) == [
         Signal(State.STATS, {"a": [1, None]}),
@@ -78,24 +79,24 @@ def test_extension_carries_a_document(chunk: int) -> None:
     ]
 
 
-def test_extension_from_a_stock_peer_is_unknown() -> None:
+def test_an_extension_state_from_a_stock_peer_is_refused() -> None:
     with pytest.raises(ProtocolError, match="the client sent the unknown state 65"):
         take_all(framing.encode_extension(State.STATS, {}), Expect.STATE)
 
 
 @pytest.mark.parametrize("chunk", [0, 1])
-def test_old_server_closes_after_the_first_number(chunk: int) -> None:
+def test_a_server_error_with_one_number_ends_with_the_connection(chunk: int) -> None:
     found = take_all(b"\xfe\0\0\0\x8e", Expect.STATE, chunk=chunk, eof=True)
     assert found == [ServerError(142, None)]
 
 
 @pytest.mark.parametrize(("data", "inside"), [(b"", False), (b"\xfe\0\0", True), (b"\0\0\0\x09{", True)])
-def test_closed(data: bytes, inside: bool) -> None:
+def test_a_closed_connection_says_if_a_message_was_cut_off(data: bytes, inside: bool) -> None:
     expect = Expect.STATE if data.startswith(b"\xfe") else Expect.DOCUMENT
     assert take_all(data, expect, eof=True) == [Closed(inside)]
 
 
-def test_state_instead_of_a_document() -> None:
+def test_only_an_allowed_state_may_replace_a_document() -> None:
     instead = frozenset({State.CLIENT_TERMINATE})
     assert take_all(b"\x0c", Expect.DOCUMENT, instead=instead) == [Signal(State.CLIENT_TERMINATE)]
     with pytest.raises(ProtocolError):
@@ -119,7 +120,7 @@ def test_state_instead_of_a_document() -> None:
         (struct.pack(">I", 6006) + b'{"a":' + b"9" * 6000 + b"}", "not JSON"),
     ],
 )
-def test_bad_documents(data: bytes, complaint: str, chunk: int) -> None:
+def test_a_malformed_document_is_refused(data: bytes, complaint: str, chunk: int) -> None:
     with pytest.raises(ProtocolError, match=f"the client .*{complaint}"):
         take_all(data, Expect.DOCUMENT, chunk=chunk)
 
@@ -127,25 +128,25 @@ def test_bad_documents(data: bytes, complaint: str, chunk: int) -> None:
 @pytest.mark.parametrize(
     "raw", [b"\0" * 37, b"x" * 37, b"GET / HTTP/1.1\r\nHost: example\r\nAccept:", b"\xff" * 36 + b"\0"]
 )
-def test_bad_cookies(raw: bytes) -> None:
+def test_a_malformed_cookie_is_refused(raw: bytes) -> None:
     with pytest.raises(ProtocolError, match="does not speak iperf3's protocol"):
         framing.decode_cookie(raw)
 
 
 @pytest.mark.parametrize("value", [0, 3, 17, 63, 0x80])
-def test_unknown_states(value: int) -> None:
+def test_an_unknown_state_is_refused(value: int) -> None:
     with pytest.raises(ProtocolError, match="unknown state"):
         take_all(bytes([value]), Expect.STATE, extended=True)
 
 
-def test_length_is_refused_before_the_body_is_kept() -> None:
+def test_a_length_above_the_limit_is_refused_before_the_body_arrives() -> None:
     decoder = Decoder("the server")
     decoder.feed(struct.pack(">I", framing.PARAMETERS_LIMIT_BYTES + 1))
     with pytest.raises(ProtocolError, match="the server announced"):
         decoder.take(Expect.DOCUMENT)
 
 
-def test_limits_can_be_raised() -> None:
+def test_a_raised_limit_admits_a_longer_document() -> None:
     decoder = Decoder("the server")
     decoder.document_limit = framing.results_limit_bytes(1)
     body = {"text": "x" * 20_000}
@@ -153,14 +154,14 @@ def test_limits_can_be_raised() -> None:
     assert decoder.take(Expect.DOCUMENT) == Document(body)
 
 
-def test_encoding_is_iperf3s() -> None:
+def test_encoded_bytes_are_iperf3s() -> None:
     assert framing.encode_cookie(COOKIE) == COOKIE.encode() + b"\0"
     assert framing.encode_state(State.ACCESS_DENIED) == b"\xff"
     assert framing.encode_server_error(7, 9) == bytes.fromhex("fe 00000007 00000009")
     assert framing.encode_document({"tcp": True, "omit": 0}) == b'\0\0\0\x15{"tcp":true,"omit":0}'
 
 
-def test_numbers_that_json_has_not_become_null() -> None:
+def test_infinity_and_nan_are_encoded_as_null() -> None:
     data = framing.encode_document({"a": float("inf"), "b": [float("nan"), 1.5]})
     assert json.loads(data[4:]) == {"a": None, "b": [None, 1.5]}
 

@@ -1,7 +1,7 @@
-"""Messages of a hostile peer on the control channel end in one sentence or a bounded record.
+"""Arbitrary input on the control connection: the outcome is a bounded record or an error of one sentence.
 
-Documents are taken from a real conversation and damaged, so that most of what is generated gets far into the
-parsers; what survives them is shown in every format.
+Valid documents are damaged, so that most of the generated input passes the first checks of the parsers.
+Records that pass every check are shown in every report format.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 
 
 def attempt(call: Callable[[], Result]) -> tuple[Result | None, IperfpyError | None]:
-    """The result, or the error for the user; any other exception is a fault of this program."""
+    """Return the result of `call`, or the error that the user would see; other exceptions fail the test."""
     try:
         return call(), None
     except IperfpyError as error:
@@ -70,7 +70,7 @@ values = st.recursive(
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where something stands in a document."""
+    """Return the path of keys and indexes to each value of a document."""
     if isinstance(value, dict):
         return [path, *(found for key in value for found in paths(value[key], (*path, key)))]
     if isinstance(value, list):
@@ -82,15 +82,16 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def damaged(draw: st.DrawFn, document: Mapping[str, Any]) -> dict[str, Any]:
     """The document with up to three of its parts replaced, removed or repeated."""
     body: dict[str, Any] = copy.deepcopy(dict(document))
+    # Paths are listed again for each change: the one before may have removed a whole branch.
     for _ in range(draw(st.integers(1, 3))):
         where = draw(st.sampled_from([path for path in paths(body) if path]))
         inner: Any = body
         for key in where[:-1]:
             inner = inner[key]
-        what = draw(st.sampled_from(["replace", "remove", "add"]))
-        if what == "remove":
+        change = draw(st.sampled_from(["replace", "remove", "add"]))
+        if change == "remove":
             del inner[where[-1]]
-        elif what == "add" and isinstance(inner, list):
+        elif change == "add" and isinstance(inner, list):
             inner.append(copy.deepcopy(inner[where[-1]]))
         else:
             inner[where[-1]] = draw(values)
@@ -100,7 +101,7 @@ def damaged(draw: st.DrawFn, document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """An object in an object in an object."""
+    """Return as many objects, each inside the one before."""
     body: dict[str, Any] = {}
     for _ in range(levels):
         body = {"more": body}
@@ -108,12 +109,12 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def depth(value: Any) -> int:
-    """The depth of the deepest value."""
+    """Return the length of the longest path in the value."""
     return max(map(len, paths(value)))
 
 
-def travelled(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The document as the other end gets it, or None when its JSON is refused."""
+def transferred(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the document as the peer decodes it, or None if its JSON is refused."""
     text = json.dumps(body).encode()
     decoder = Decoder("the peer")
     decoder.document_limit = 1 << 20
@@ -163,7 +164,7 @@ def test_any_json_text_is_a_document_or_one_sentence(literal: str, shape: str) -
 
 
 @given(st.integers(0, 2**32 - 1), st.binary(max_size=64))
-def test_no_length_makes_a_decoder_keep_more_than_it_may(length: int, start: bytes) -> None:
+def test_a_length_outside_the_limits_is_refused(length: int, start: bytes) -> None:
     decoder = Decoder("the client")
     decoder.feed(struct.pack(">I", length) + start)
     message, error = attempt(lambda: decoder.take(Expect.DOCUMENT))
@@ -179,7 +180,8 @@ def test_no_length_makes_a_decoder_keep_more_than_it_may(length: int, start: byt
 def test_a_session_survives_any_bytes_in_any_phase(
     make: Callable[[str], Any], cookie: str, chunks: list[bytes]
 ) -> None:
-    """After any bytes the session goes on, is over, or is broken with a sentence about the peer."""
+    """The session continues, is over, or is broken with an error that names the peer."""
+    # Phases are set directly: no generated input would reach the late ones.
     for phase in Phase:
         session = make(cookie)
         if phase not in session._table:
@@ -205,7 +207,7 @@ PLANS = [
 @given(st.sampled_from(PLANS).flatmap(damaged))
 @settings(max_examples=300)
 def test_any_parameters_make_a_plan_within_bounds_or_a_refusal(body: dict[str, Any]) -> None:
-    received = travelled(body)
+    received = transferred(body)
     if received is None:
         return
     request, error = attempt(lambda: decode_parameters(received, transports()))
@@ -226,18 +228,18 @@ def test_any_parameters_make_a_plan_within_bounds_or_a_refusal(body: dict[str, A
 
 
 @given(st.one_of(damaged(encode_hello(NAMES)), st.dictionaries(texts, values)))
-def test_any_greeting_is_read_or_refused(body: dict[str, Any]) -> None:
+def test_any_greeting_is_printable_or_refused(body: dict[str, Any]) -> None:
     hello, _ = attempt(lambda: decode_hello(body))
     assert hello is None or all(name.isprintable() for name in (hello.version, *hello.transports))
 
 
-# ---------------------------------------------------------------------- results, and what is shown of them
+# ---------------------------------------------------------------------- results, and their reports
 
 
-def shown_in_every_format(
+def show_in_every_format(
     name: str, known: Mapping[int, Sample], extra: Mapping[str, Any], folder: Path
 ) -> None:
-    """A client's reports of a test whose other end said that."""
+    """Write a client's reports of a test whose peer sent these samples, in every format."""
     transport = transports()[name]
     own = {1: sample(name, 1, Side.RECEIVER), 3: sample(name, 3, Side.SENDER)}
     rows = tuple(Row(stream, own[stream], known.get(stream), Direction.FORWARD) for stream in own)
@@ -247,6 +249,7 @@ def shown_in_every_format(
     scene = Scene(replace(start, plan=plan, transport=transport), (rows[:1],), end)
     out = io.StringIO()
     scene.play(JsonSink(out))
+    # The document is valid JSON only without NaN and infinity.
     document = json.loads(out.getvalue(), parse_constant=lambda text: pytest.fail(text))
     assert len(document["end"]["streams"]) == 2
     table = io.StringIO()
@@ -269,8 +272,9 @@ def test_any_results_can_be_shown_or_are_refused(
     good = encode_results(
         transports()[name], samples(name), cpu, "bbr", extended=extended, server_output="text"
     )
+    # Damage alone rarely nests a document as deep as the limit.
     deep = st.sampled_from([{}, {"server_output_json": nested(90)}, {"server_output_json": nested(400)}])
-    received = travelled(data.draw(damaged(good)) | data.draw(deep))
+    received = transferred(data.draw(damaged(good)) | data.draw(deep))
     if received is None:
         return
     results, error = attempt(lambda: decode_results(received, transports()[name], SIDES, "the server"))
@@ -281,7 +285,7 @@ def test_any_results_can_be_shown_or_are_refused(
     assert len(results.congestion) <= TEXT_LIMIT
     assert all(0 <= one.bytes < 2**63 for one in results.samples.values())
     extra = {"cpu": {f"remote_{part}": value for part, value in results.cpu_percent.items()}}
-    shown_in_every_format(name, results.samples, extra | {"output": results.server_output}, tmp_path)
+    show_in_every_format(name, results.samples, extra | {"output": results.server_output}, tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -290,7 +294,7 @@ def test_any_results_can_be_shown_or_are_refused(
 def test_any_interval_figures_can_be_shown_or_are_refused(
     name: str, tmp_path: Path, data: st.DataObject
 ) -> None:
-    received = travelled(data.draw(damaged(encode_stats(0, samples(name), finished=False))))
+    received = transferred(data.draw(damaged(encode_stats(0, samples(name), finished=False))))
     if received is None:
         return
     stats, error = attempt(lambda: decode_stats(received, transports()[name], SIDES, "the server"))
@@ -298,11 +302,11 @@ def test_any_interval_figures_can_be_shown_or_are_refused(
         assert str(error).startswith("the server sent")
         return
     assert 0 <= stats.sequence < 2**63
-    shown_in_every_format(name, stats.samples, {"cpu": {}, "output": ""}, tmp_path)
+    show_in_every_format(name, stats.samples, {"cpu": {}, "output": ""}, tmp_path)
 
 
-def test_levels_that_can_be_read_can_be_shown(tmp_path: Path) -> None:
-    assert travelled({"server_output_json": nested(framing.DEPTH_LIMIT)}) is None
-    body = travelled({"server_output_json": nested(framing.DEPTH_LIMIT - 2)})
+def test_the_deepest_accepted_document_can_be_shown(tmp_path: Path) -> None:
+    assert transferred({"server_output_json": nested(framing.DEPTH_LIMIT)}) is None
+    body = transferred({"server_output_json": nested(framing.DEPTH_LIMIT - 2)})
     assert body is not None
-    shown_in_every_format("tcp", {}, {"cpu": {}, "output": body["server_output_json"]}, tmp_path)
+    show_in_every_format("tcp", {}, {"cpu": {}, "output": body["server_output_json"]}, tmp_path)

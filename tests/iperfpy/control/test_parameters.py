@@ -1,4 +1,4 @@
-"""Plans as iperf3's parameters, and what other people's parameters mean."""
+"""Plans encoded as iperf3's parameters, and the decoding of parameters from any peer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from iperfpy.protocols.settings import Settings, option
 
 @dataclass(frozen=True, slots=True)
 class KnownSettings(Settings):
-    """Settings that iperf3 has keys for."""
+    """Settings for which iperf3 has keys."""
 
     window: int | None = option(None, help="buffer", minimum=1, maximum=2**29)
     nodelay: bool = option(False, help="no Nagle")
@@ -38,7 +38,7 @@ class KnownSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class OwnSettings(Settings):
-    """Settings that iperf3 knows nothing about."""
+    """Settings without keys in iperf3."""
 
     mtu: int = option(1400, help="datagram", minimum=64, maximum=9000)
     fast: bool = option(True, help="quick")
@@ -81,7 +81,7 @@ def decode(body: dict[str, Any]) -> Request:
     return decode_parameters(body, TRANSPORTS)
 
 
-def test_the_minimal_document_is_iperf3s() -> None:
+def test_a_default_plan_has_only_iperf3s_keys() -> None:
     body = encode_parameters(KNOWN, TRANSPORTS["known"], None)
     assert body.pop("client_version").startswith("iperfpy ")
     assert body == {**STOCK, "pacing_timer": 1000}
@@ -110,7 +110,7 @@ def test_flags_are_present_only_when_on_and_true() -> None:
         replace(KNOWN, omit_us=2_000_000),
     ],
 )
-def test_a_plan_survives_iperf3s_keys(plan: Plan) -> None:
+def test_a_plan_round_trips_through_iperf3s_keys(plan: Plan) -> None:
     body = encode_parameters(plan, TRANSPORTS["known"], None)
     assert EXTENSION not in body
     assert decode(body) == Request(plan, TRANSPORTS["known"])
@@ -126,43 +126,43 @@ def test_a_plan_survives_iperf3s_keys(plan: Plan) -> None:
         replace(OWN, direction=Direction.BIDIRECTIONAL, parallel=2),
     ],
 )
-def test_a_plan_survives_our_extension(plan: Plan) -> None:
+def test_a_plan_round_trips_through_the_extension(plan: Plan) -> None:
     convs = tuple(range(1, plan.stream_count + 1))
     transport = TRANSPORTS[plan.transport]
     body = encode_parameters(plan, transport, convs)
     assert decode(body) == Request(plan, transport, convs)
 
 
-def test_a_transport_without_an_iperf3_key_travels_in_our_extension() -> None:
+def test_a_transport_unknown_to_iperf3_uses_only_the_extension() -> None:
     body = encode_parameters(OWN, TRANSPORTS["own"], (1,))
     assert not {"tcp", "udp", "sctp", "mtu"} & set(body)
     assert body[EXTENSION]["transport"] == "own"
 
 
-def test_parameters_that_a_stock_client_omits_have_defaults() -> None:
+def test_missing_parameters_get_iperf3s_defaults() -> None:
     plan = decode({}).plan
     assert plan == Plan("known", KnownSettings(), duration_us=10_000_000, block_bytes=131072)
 
 
 @pytest.mark.parametrize("value", [True, False])
-def test_a_flag_counts_when_present(value: bool) -> None:
+def test_a_present_flag_counts_even_if_false(value: bool) -> None:
     plan = decode({**STOCK, "reverse": value, "nodelay": value}).plan
     assert plan.direction is Direction.REVERSE
     assert plan.settings == KnownSettings(nodelay=True)
 
 
-def test_a_number_is_no_flag() -> None:
+def test_a_number_does_not_set_a_flag() -> None:
     plan = decode({**STOCK, "tcp": 1, "reverse": 1}).plan
     assert (plan.transport, plan.direction) == ("known", Direction.FORWARD)
 
 
-def test_a_whole_float_is_a_number() -> None:
+def test_a_float_without_fraction_is_an_integer() -> None:
     assert decode({**STOCK, "parallel": 2.0, "window": 4096.0}).plan == Plan(
         "known", KnownSettings(window=4096), parallel=2
     )
 
 
-def test_an_amount_goes_before_a_duration() -> None:
+def test_a_byte_count_overrides_time_and_block_count() -> None:
     plan = decode({**STOCK, "num": 5, "blockcount": 7}).plan
     assert (plan.duration_us, plan.total_bytes, plan.total_blocks) == (0, 5, 0)
 
@@ -206,7 +206,9 @@ def test_an_amount_goes_before_a_duration() -> None:
         ({EXTENSION: {"transport": "own", "conv": [1], "duration_us": -1}}, 5),
     ],
 )
-def test_a_value_out_of_range_has_iperf3s_number(change: dict[str, Any], i_errno: int) -> None:
+def test_a_value_out_of_range_is_refused_with_iperf3s_error_number(
+    change: dict[str, Any], i_errno: int
+) -> None:
     with pytest.raises(PlanError) as raised:
         decode({**STOCK, **change})
     assert raised.value.i_errno == i_errno
@@ -218,7 +220,7 @@ def test_equal_convs_are_refused() -> None:
         decode({**STOCK, "parallel": 2, EXTENSION: {"transport": "own", "conv": [3, 3]}})
 
 
-def test_control_characters_of_a_title_are_replaced() -> None:
+def test_control_characters_in_a_title_are_replaced() -> None:
     assert decode({**STOCK, "title": "a\x1b[2J\nb\ud800é"}).plan.title == "a�[2J�b�é"
     assert decode({**STOCK, "title": 5}).plan.title == ""
 
@@ -248,17 +250,18 @@ def test_a_plan_is_checked_before_it_is_sent() -> None:
         {"rate_bps": 2**63 - 1},
     ],
 )
-def test_both_ends_judge_a_plan_alike(change: dict[str, Any]) -> None:
-    """The client, before it sends the plan, and the server, when it reads it: the same error, or none."""
+def test_client_and_server_check_a_plan_alike(change: dict[str, Any]) -> None:
+    """The client's check before sending and the server's check when decoding give the same error, or none."""
     plan, transport = replace(OWN, **change), TRANSPORTS["own"]
     convs = range(1, plan.stream_count + 1)
+    # One case is within the limits, so that two checks that refuse everything would not pass.
     verdicts = []
-    for judge in (
+    for check in (
         lambda: check_plan(plan, transport),
         lambda: decode(encode_parameters(plan, transport, convs)),
     ):
         try:
-            judge()
+            check()
         except PlanError as error:
             verdicts.append((str(error), error.i_errno))
         else:
@@ -267,7 +270,7 @@ def test_both_ends_judge_a_plan_alike(change: dict[str, Any]) -> None:
     assert bool(verdicts[0][0]) is (change != {"rate_bps": 2**63 - 1})
 
 
-def test_greeting() -> None:
+def test_a_greeting_lists_the_transports_of_the_server() -> None:
     hello = decode_hello(encode_hello(["tcp", "kcp"]))
     assert hello.transports == ("tcp", "kcp")
     for body in ({}, {"transports": "tcp"}, {"transports": [1]}):
@@ -292,9 +295,9 @@ def test_greeting() -> None:
         (1e300, None),
     ],
 )
-def test_integers_as_iperf3_prints_them(value: object, expected: int | None) -> None:
+def test_integers_are_read_as_iperf3_prints_them(value: object, expected: int | None) -> None:
     assert integer(value) == expected
 
 
-def test_clean_keeps_what_can_be_printed() -> None:
+def test_clean_keeps_printable_characters() -> None:
     assert clean("Grüße 漢字") == "Grüße 漢字"

@@ -1,4 +1,4 @@
-"""Results in iperf3's shape, interval figures in ours, and what a hostile peer may put in them."""
+"""Results in iperf3's format, interval figures in the extension's, and refusal of impossible values."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ GOT = Sample(3, Side.RECEIVER, 0, 1_500_000, 900, {"jitter_ms": 0.5, "gone": 3})
 SIDES = {1: Side.SENDER, 3: Side.RECEIVER}
 
 
-def test_results_of_a_sender_are_iperf3s() -> None:
+def test_a_senders_results_have_iperf3s_keys() -> None:
     body = encode_results(TRANSPORT, [SENT], CPU, "bbr", extended=False)
+    # iperf3 reads the datagram counts of every stream, even of TCP.
     assert body == {
         "cpu_util_total": 12.5,
         "cpu_util_user": 2.5,
@@ -71,7 +72,7 @@ def test_results_of_a_sender_are_iperf3s() -> None:
     }
 
 
-def test_results_of_a_receiver() -> None:
+def test_a_receivers_results_carry_losses_and_jitter() -> None:
     body = encode_results(TRANSPORT, [GOT], CPU, extended=False)
     assert body["sender_has_retransmits"] == -1
     assert "congestion_used" not in body
@@ -79,7 +80,7 @@ def test_results_of_a_receiver() -> None:
     assert (stream["retransmits"], stream["errors"], stream["jitter"]) == (-1, 3, 0.0005)
 
 
-def test_a_sender_that_cannot_count_says_so() -> None:
+def test_a_sender_without_a_retransmission_count_reports_minus_one() -> None:
     sample = Sample(1, Side.SENDER, 0, 1, 0, {"again": None})
     body = encode_results(TRANSPORT, [sample], {}, extended=False)
     assert body["sender_has_retransmits"] == 0
@@ -87,7 +88,7 @@ def test_a_sender_that_cannot_count_says_so() -> None:
 
 
 @pytest.mark.parametrize("extended", [False, True])
-def test_results_come_back(extended: bool) -> None:
+def test_results_round_trip(extended: bool) -> None:
     body = encode_results(TRANSPORT, [SENT, GOT], CPU, "bbr", extended=extended)
     results = decode_results(body, TRANSPORT, SIDES, "the server")
     assert results.cpu_percent == {"total": 12.5, "user": 2.5, "system": 10.0}
@@ -102,22 +103,23 @@ def test_results_come_back(extended: bool) -> None:
         assert "rtt_us" not in results.samples[1].values
 
 
-def test_datagrams_are_counted_from_the_first_one_with_the_omitted_ones_beside() -> None:
-    """iperf3 subtracts: what the other end says, since 3.14, or what it has counted itself."""
+def test_datagram_counts_include_the_omitted_period_and_carry_its_counts() -> None:
+    """The decoder subtracts the peer's `omitted_*` counts, or local ones: iperf3 before 3.14 sends none."""
     sample = Sample(3, Side.RECEIVER, 0, 1_000_000, 900, {"gone": 3, "seen": 90})
+    # Both ends count from the first datagram, but only the measured ones are reported.
     omitted = {3: omitted_counts(Numbered.metrics, {"gone": 4, "seen": 60, "rtt_us": 1.5})}
     body = encode_results(Numbered(), [sample], CPU, extended=False, omitted=omitted)
     (stream,) = body["streams"]
     assert (stream["errors"], stream["omitted_errors"]) == (7, 4)
     assert (stream["packets"], stream["omitted_packets"]) == (150, 60)
-    told = decode_results(body, Numbered(), SIDES, "the server", {3: {"omitted_packets": 1}})
-    assert told.samples[3].values == {"jitter_ms": 0, "gone": 3, "seen": 90}
+    decoded = decode_results(body, Numbered(), SIDES, "the server", {3: {"omitted_packets": 1}})
+    assert decoded.samples[3].values == {"jitter_ms": 0, "gone": 3, "seen": 90}
     del stream["omitted_errors"], stream["omitted_packets"]
-    guessed = decode_results(body, Numbered(), SIDES, "the server", {3: {"omitted_packets": 58}})
-    assert guessed.samples[3].values == {"jitter_ms": 0, "gone": 7, "seen": 92}
+    from_local_counts = decode_results(body, Numbered(), SIDES, "the server", {3: {"omitted_packets": 58}})
+    assert from_local_counts.samples[3].values == {"jitter_ms": 0, "gone": 7, "seen": 92}
 
 
-def test_minus_one_as_old_servers_print_it_is_not_available() -> None:
+def test_an_unsigned_minus_one_means_not_available() -> None:
     stream = {"id": 1, "bytes": 5, "retransmits": 18446744073709551615, "end_time": 1.0}
     results = decode_results({"streams": [stream]}, TRANSPORT, SIDES, "the server")
     assert results.samples[1].values["again"] is None
@@ -139,12 +141,12 @@ def test_minus_one_as_old_servers_print_it_is_not_available() -> None:
         {"streams": [], "iperfpy": {}},
     ],
 )
-def test_results_that_cannot_be(body: dict[str, Any]) -> None:
+def test_impossible_results_are_refused(body: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError, match=r"^the server sent "):
         decode_results(body, TRANSPORT, SIDES, "the server")
 
 
-def test_stats_come_back() -> None:
+def test_stats_round_trip() -> None:
     body = encode_stats(4, [SENT, GOT], finished=True)
     assert decode_stats(body, TRANSPORT, SIDES, "x") == Stats(4, True, {1: SENT, 3: GOT})
 
@@ -165,7 +167,7 @@ def test_only_declared_figures_are_kept() -> None:
     assert values["congestion"] == "b�" + "x" * 254
 
 
-def test_the_omitted_mark_travels() -> None:
+def test_the_omitted_flag_round_trips() -> None:
     sample = Sample(1, Side.SENDER, 0, 5, 5, {}, omitted=True)
     assert decode_sample(encode_sample(sample), (), SIDES, "x") == sample
 
@@ -181,7 +183,7 @@ def test_the_omitted_mark_travels() -> None:
         {"values": [1]},
     ],
 )
-def test_samples_that_cannot_be(change: dict[str, Any]) -> None:
+def test_impossible_samples_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError, match=r"^the client sent "):
         decode_sample({**encode_sample(SENT), **change}, TRANSPORT.metrics, SIDES, "the client")
 
@@ -197,7 +199,7 @@ def test_samples_that_cannot_be(change: dict[str, Any]) -> None:
         {"sequence": 0, "streams": [1]},
     ],
 )
-def test_stats_that_cannot_be(body: dict[str, Any]) -> None:
+def test_impossible_stats_are_refused(body: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError, match=r"^the client sent "):
         decode_stats(body, TRANSPORT, SIDES, "the client")
 
@@ -205,12 +207,12 @@ def test_stats_that_cannot_be(body: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "output", ["a table\nof two lines\n", {"start": {}, "end": {"sum_sent": {"bytes": 1}}}]
 )
-def test_the_servers_report_travels_with_its_results(output: ServerOutput) -> None:
+def test_the_server_report_is_sent_with_the_results(output: ServerOutput) -> None:
     body = encode_results(TRANSPORT, [GOT], CPU, extended=False, server_output=output)
     assert decode_results(body, TRANSPORT, SIDES, "the server").server_output == output
 
 
 @pytest.mark.parametrize("output", [{"server_output_text": 5}, {"server_output_json": []}, {}])
-def test_a_server_output_of_another_type_is_ignored(output: dict[str, Any]) -> None:
+def test_a_server_report_of_another_type_is_dropped(output: dict[str, Any]) -> None:
     body = encode_results(TRANSPORT, [GOT], CPU, extended=False) | output
     assert decode_results(body, TRANSPORT, SIDES, "the server").server_output == ""

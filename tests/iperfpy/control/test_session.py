@@ -1,4 +1,4 @@
-"""The two state machines: every phase crossed with every input, and whole dialogues."""
+"""State machines of client and server: every phase with every input, and complete sessions."""
 
 from __future__ import annotations
 
@@ -56,20 +56,21 @@ def reachable(table: Table) -> set[Phase]:
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_tables_are_closed(table: Table) -> None:
+def test_all_phases_are_reachable_and_only_final_ones_have_no_exit(table: Table) -> None:
     assert reachable(table) == set(table) - {Phase.BROKEN}
     assert all(not table[phase] for phase in OVER - {Phase.BROKEN})
     assert all(table[phase] for phase in set(table) - OVER)
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_every_phase_notices_a_closed_connection(table: Table) -> None:
+def test_every_waiting_phase_handles_a_closed_connection(table: Table) -> None:
     waiting = set(table) - OVER - ({Phase.START} if table is CLIENT else set())
     assert all(Event.CLOSED in table[phase] for phase in waiting)
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_document_phases_expect_nothing_that_looks_like_a_length(table: Table) -> None:
+def test_states_expected_with_a_document_cannot_be_its_length(table: Table) -> None:
+    # The first byte of a length below 16 MiB is 0; every state that may come instead has another value.
     for phase in table:
         states = {each for each in table[phase] if isinstance(each, State)}
         assert 0 not in states
@@ -87,7 +88,7 @@ def test_document_phases_expect_nothing_that_looks_like_a_length(table: Table) -
 @pytest.mark.parametrize(
     ("name", "phase", "send"), [(n, p, s) for n, t in TABLES.items() for p, s in product(t, Send)]
 )
-def test_every_phase_with_every_send(name: str, phase: Phase, send: Send) -> None:
+def test_a_message_is_sent_only_in_the_phases_of_the_table(name: str, phase: Phase, send: Send) -> None:
     table = TABLES[name]
     session = session_in(table, phase)
     following = table[phase].get(send)
@@ -104,7 +105,7 @@ def test_every_phase_with_every_send(name: str, phase: Phase, send: Send) -> Non
 @pytest.mark.parametrize(
     ("name", "phase", "given"), [(n, p, r) for n, t in TABLES.items() for p, r in product(t, RECEIVED)]
 )
-def test_every_phase_with_everything_that_may_arrive(name: str, phase: Phase, given: Input) -> None:
+def test_input_outside_the_table_breaks_the_session(name: str, phase: Phase, given: Input) -> None:
     table = TABLES[name]
     session = session_in(table, phase)
     following = table[phase].get(given)
@@ -125,30 +126,31 @@ def states(messages: list[Message]) -> list[State]:
 
 
 @pytest.mark.parametrize("chunk", [0, 1])
-def test_a_whole_test_between_stock_peers(chunk: int) -> None:
-    """The sequence that iperf3 puts on the wire, byte for byte."""
+def test_a_complete_stock_session_has_iperf3s_bytes(chunk: int) -> None:
+    """The bytes of both ends are the ones that iperf3 sends, in the same order."""
     client, server = client_session(STOCK), server_session(STOCK)
 
-    def say(sender: Session, receiver: Session, *sends: Send) -> list[Message]:
+    def transfer(sender: Session, receiver: Session, *sends: Send) -> list[Message]:
         data = b"".join(sender.send(send, {"n": 1}) for send in sends)
         wire.append(data)
         size = chunk or len(data)
         return [m for at in range(0, len(data), size) for m in receiver.receive(data[at : at + size])]
 
+    # In the order of the protocol: parameters, streams, test, results.
     wire: list[bytes] = []
     assert client.send(Send.COOKIE) == STOCK.encode() + b"\0"
-    assert states(say(server, client, Send.PARAM_EXCHANGE)) == [State.PARAM_EXCHANGE]
-    assert say(client, server, Send.PARAMETERS) == [Document({"n": 1})]
-    say(server, client, Send.CREATE_STREAMS)
-    assert states(say(server, client, Send.TEST_START, Send.TEST_RUNNING)) == [
+    assert states(transfer(server, client, Send.PARAM_EXCHANGE)) == [State.PARAM_EXCHANGE]
+    assert transfer(client, server, Send.PARAMETERS) == [Document({"n": 1})]
+    transfer(server, client, Send.CREATE_STREAMS)
+    assert states(transfer(server, client, Send.TEST_START, Send.TEST_RUNNING)) == [
         State.TEST_START,
         State.TEST_RUNNING,
     ]
-    say(client, server, Send.TEST_END)
-    say(server, client, Send.EXCHANGE_RESULTS)
-    assert say(client, server, Send.RESULTS) == [Document({"n": 1})]
-    assert len(say(server, client, Send.RESULTS, Send.DISPLAY_RESULTS)) == 2
-    say(client, server, Send.IPERF_DONE)
+    transfer(client, server, Send.TEST_END)
+    transfer(server, client, Send.EXCHANGE_RESULTS)
+    assert transfer(client, server, Send.RESULTS) == [Document({"n": 1})]
+    assert len(transfer(server, client, Send.RESULTS, Send.DISPLAY_RESULTS)) == 2
+    transfer(client, server, Send.IPERF_DONE)
     assert (client.phase, server.phase) == (Phase.DONE, Phase.DONE)
     document = b'\0\0\0\x07{"n":1}'
     assert b"".join(wire) == b"\x09" + document + b"\x0a\x01\x02\x04\x0d" + document * 2 + b"\x0e\x10"
@@ -165,7 +167,7 @@ def test_a_stock_peer_never_receives_an_extension() -> None:
     assert server.send(Send.FAILURE, {"text": "no", "i_errno": 7}) == bytes.fromhex("fe 00000007 00000000")
 
 
-def test_a_client_learns_from_the_greeting() -> None:
+def test_a_client_uses_extensions_after_the_greeting() -> None:
     client, server = client_session(OURS), server_session(OURS)
     client.send(Send.COOKIE)
     data = server.send(Send.HELLO, {"transports": []}) + server.send(Send.PARAM_EXCHANGE)
@@ -174,14 +176,14 @@ def test_a_client_learns_from_the_greeting() -> None:
     assert client.extended
 
 
-def test_a_client_of_a_stock_server_cannot_send_stats() -> None:
+def test_a_client_cannot_send_stats_to_a_stock_server() -> None:
     client = client_session(OURS)
     client.phase = Phase.RUNNING
     with pytest.raises(RuntimeError, match="stock"):
         client.send(Send.STATS, {})
 
 
-def test_failure_is_a_sentence_then_a_number() -> None:
+def test_a_failure_is_sent_as_a_sentence_then_a_number() -> None:
     client, server = client_session(OURS), server_session(OURS)
     client.send(Send.COOKIE)
     client.receive(server.send(Send.HELLO, {}))
@@ -190,25 +192,25 @@ def test_failure_is_a_sentence_then_a_number() -> None:
     assert client.phase is Phase.FAILED
 
 
-def test_old_server_error_needs_the_end_of_the_connection() -> None:
+def test_a_server_error_without_errno_is_read_when_the_connection_ends() -> None:
     client = client_session(STOCK)
     client.send(Send.COOKIE)
     assert client.receive(b"\xfe\0\0\0\x8e") == []
     assert client.receive(b"") == [ServerError(142, None)]
 
 
-def test_server_error_where_results_are_expected() -> None:
+def test_a_server_error_is_accepted_instead_of_results() -> None:
     client = session_in(CLIENT, Phase.AWAITS_RESULTS)
     assert client.receive(framing.encode_server_error(144)) == [ServerError(144, 0)]
 
 
-def test_closed_in_the_middle_of_a_message() -> None:
+def test_a_connection_closed_inside_a_message_is_reported_as_such() -> None:
     server = session_in(SERVER, Phase.AWAITS_PARAMETERS)
     server.receive(b"\0\0\0\x20{")
     assert server.receive(b"") == [Closed(inside=True)]
 
 
-def test_four_gigabytes_are_refused_at_once_and_the_peer_is_told() -> None:
+def test_an_announced_4_gib_is_refused_at_once_and_the_peer_gets_a_failure() -> None:
     server = session_in(SERVER, Phase.AWAITS_PARAMETERS)
     with pytest.raises(ProtocolError, match="announced a message of 16 MiB or more"):
         server.receive(b"\xff\xff\xff\xff")
@@ -218,8 +220,9 @@ def test_four_gigabytes_are_refused_at_once_and_the_peer_is_told() -> None:
     )
 
 
-def test_only_a_client_takes_a_long_report_with_the_results() -> None:
-    """A server's report may be long; a client has none to send."""
+def test_only_a_client_accepts_results_with_a_long_report() -> None:
+    """A server may send its report with the results; a client has none."""
+    # Only the announced length is sent: it is checked before the body arrives.
     longest = framing.results_limit_bytes(1)
     for session, phase, allowed in (
         (client_session(STOCK), Phase.AWAITS_RESULTS, True),

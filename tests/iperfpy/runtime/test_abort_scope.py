@@ -1,4 +1,4 @@
-"""Waits end by their result, at their deadline, or with the test."""
+"""Waits that end with a result, at a deadline, or when the scope is aborted."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ async def give(value: int) -> int:
     return value
 
 
-async def test_result() -> None:
+async def test_a_wait_returns_the_result() -> None:
     assert await AbortScope().wait(give(5), 1, "late") == 5
 
 
-async def test_deadline() -> None:
+async def test_a_wait_past_its_deadline_raises_late_error() -> None:
     with pytest.raises(LateError, match="too late"):
         await AbortScope().wait(forever(), 0.01, "too late")
 
@@ -31,7 +31,7 @@ async def test_deadline() -> None:
 async def test_an_abort_during_a_wait_cancels_the_awaited_task() -> None:
     scope, released = AbortScope(), asyncio.Event()
 
-    async def holding() -> None:
+    async def wait_and_release() -> None:
         try:
             await forever()
         finally:
@@ -39,11 +39,11 @@ async def test_an_abort_during_a_wait_cancels_the_awaited_task() -> None:
 
     asyncio.get_running_loop().call_soon(scope.abort, PeerError("gone"))
     with pytest.raises(PeerError, match="gone"):
-        await scope.wait(holding(), None, "")
+        await scope.wait(wait_and_release(), None, "")
     assert released.is_set()
 
 
-async def test_an_earlier_abort_ends_a_wait_at_once() -> None:
+async def test_a_wait_in_an_aborted_scope_raises_the_first_error() -> None:
     scope = AbortScope()
     scope.abort(PeerError("first"))
     scope.abort(PathError("second"))
@@ -51,7 +51,7 @@ async def test_an_earlier_abort_ends_a_wait_at_once() -> None:
         await scope.wait(give(5), 1, "late")
 
 
-async def test_an_abort_goes_before_a_delayed_one() -> None:
+async def test_an_abort_replaces_a_pending_delayed_abort() -> None:
     scope = AbortScope()
     scope.abort_later(0.02, PathError("reset"))
     scope.abort(PeerError("the server has terminated"))
@@ -60,14 +60,14 @@ async def test_an_abort_goes_before_a_delayed_one() -> None:
     scope.close()
 
 
-async def test_a_delayed_abort_raises_its_error_in_the_end() -> None:
+async def test_a_delayed_abort_takes_effect_after_its_delay() -> None:
     scope = AbortScope()
     scope.abort_later(0.01, PathError("reset"))
     with pytest.raises(PathError, match="reset"):
         await scope.wait(forever(), 1, "late")
 
 
-async def test_a_pending_abort_shows_as_aborting() -> None:
+async def test_a_pending_delayed_abort_is_visible_before_it_takes_effect() -> None:
     scope = AbortScope()
     assert not scope.aborting
     scope.abort_later(0.01, PathError("reset"))
@@ -85,7 +85,7 @@ async def test_waiting_for_an_abort_can_be_cancelled_and_repeated() -> None:
         await scope.until_aborted()
 
 
-async def test_an_abort_reaches_the_nested_scope_and_not_the_outer_one() -> None:
+async def test_an_abort_reaches_nested_scopes_and_not_the_outer_one() -> None:
     outer = AbortScope()
     one, other = outer.nested(), outer.nested()
     one.abort(PathError("one attempt failed"))

@@ -1,4 +1,4 @@
-"""Processor time: something was spent, and the parts add up."""
+"""Processor time of the process: user and system time add up to the total."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from iperfpy.sampling.host import CpuMeter
 
 
-def test_work_is_seen_and_the_parts_add_up() -> None:
+def test_processor_time_is_measured_and_its_parts_add_up() -> None:
     meter = CpuMeter()
     sum(number * number for number in range(300_000))
     percent = meter.percent()

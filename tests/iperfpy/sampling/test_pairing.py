@@ -1,4 +1,4 @@
-"""Pairing own intervals with the other end's."""
+"""Pairing of local intervals with those of the peer."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ def peer(start: int, end: int, size: int, *, omitted: bool = False) -> dict[int,
 
 
 class Report:
+    """A pairing with the rows that it has emitted."""
+
     def __init__(self, wait_us: int = I) -> None:
         self.rows: list[Row] = []
-        self.of = RowPairing({1: Direction.REVERSE}, METRICS, I, wait_us, lambda rows: self.rows.extend(rows))
+        self.pairing = RowPairing(
+            {1: Direction.REVERSE}, METRICS, I, wait_us, lambda rows: self.rows.extend(rows)
+        )
 
     @property
     def pairs(self) -> list[tuple[int, int | None]]:
         return [(row.local.bytes, row.peer.bytes if row.peer else None) for row in self.rows]
 
 
-def test_a_row_waits_for_the_peer() -> None:
+def test_a_row_waits_for_the_peers_interval() -> None:
     report = Report()
-    report.of.own(own(0, I, 10), I)
-    report.of.release(I + 500_000)
+    report.pairing.own(own(0, I, 10), I)
+    report.pairing.release(I + 500_000)
     assert report.rows == []
-    report.of.peer(peer(0, I, 11), I + 600_000)
+    report.pairing.peer(peer(0, I, 11), I + 600_000)
     assert report.pairs == [(10, 11)]
     assert report.rows[0].direction is Direction.REVERSE
     assert report.rows[0].of(Side.SENDER) is report.rows[0].peer
@@ -42,76 +46,76 @@ def test_a_row_waits_for_the_peer() -> None:
 
 def test_a_row_is_emitted_after_the_wait_expires() -> None:
     report = Report()
-    report.of.own(own(0, I, 10), I)
-    report.of.release(2 * I)
+    report.pairing.own(own(0, I, 10), I)
+    report.pairing.release(2 * I)
     assert report.pairs == [(10, None)]
-    report.of.peer(peer(0, I, 11), 2 * I + 1)  # too late for its row, not for the total
-    report.of.own(own(I, 2 * I, 20), 2 * I)
-    report.of.peer(peer(I, 2 * I, 21), 2 * I + 200_000)
+    report.pairing.peer(peer(0, I, 11), 2 * I + 1)  # too late for its row; the totals still include it
+    report.pairing.own(own(I, 2 * I, 20), 2 * I)
+    report.pairing.peer(peer(I, 2 * I, 21), 2 * I + 200_000)
     assert report.pairs == [(10, None), (20, 21)]
-    assert report.of.peer_totals[1].bytes == 32
-    assert report.of.peer_totals[1].values["again"] == 2
+    assert report.pairing.peer_totals[1].bytes == 32
+    assert report.pairing.peer_totals[1].values["again"] == 2
 
 
-def test_the_peers_part_may_arrive_first() -> None:
+def test_the_peers_interval_may_arrive_first() -> None:
     report = Report()
-    report.of.peer(peer(0, I, 11), I - 5)
-    report.of.own(own(0, I, 10), I)
-    report.of.release(I + 100_000)
+    report.pairing.peer(peer(0, I, 11), I - 5)
+    report.pairing.own(own(0, I, 10), I)
+    report.pairing.release(I + 100_000)
     assert report.pairs == [(10, 11)]
 
 
-def test_without_figures_of_the_peer_only_a_runt_is_awaited() -> None:
+def test_without_peer_figures_a_row_waits_only_for_a_runt() -> None:
     report = Report(wait_us=0)
-    report.of.own(own(0, I, 10), I)
-    report.of.release(I + 99_999)
+    report.pairing.own(own(0, I, 10), I)
+    report.pairing.release(I + 99_999)
     assert report.rows == []
-    report.of.release(I + 100_000)
+    report.pairing.release(I + 100_000)
     assert report.pairs == [(10, None)]
 
 
-def test_a_runt_joins_the_row_before() -> None:
+def test_a_runt_is_merged_into_the_row_before() -> None:
     report = Report()
-    report.of.own(own(0, I, 10), I)
-    report.of.peer(peer(0, I, 11), I)
-    report.of.own_last(own(I, I + 50_000, 3), I + 50_000)
-    report.of.peer(peer(I, I + 70_000, 2), I + 60_000)
-    report.of.release_all()
+    report.pairing.own(own(0, I, 10), I)
+    report.pairing.peer(peer(0, I, 11), I)
+    report.pairing.own_last(own(I, I + 50_000, 3), I + 50_000)
+    report.pairing.peer(peer(I, I + 70_000, 2), I + 60_000)
+    report.pairing.release_all()
     assert report.pairs == [(13, 13)]
     assert (report.rows[0].local.start_us, report.rows[0].local.end_us) == (0, I + 50_000)
 
 
-def test_a_longer_last_interval_is_a_row() -> None:
+def test_a_longer_last_interval_is_a_row_of_its_own() -> None:
     report = Report()
-    report.of.own(own(0, I, 10), I)
-    report.of.own_last(own(I, I + 150_000, 3), I + 150_000)
-    report.of.release_all()
+    report.pairing.own(own(0, I, 10), I)
+    report.pairing.own_last(own(I, I + 150_000, 3), I + 150_000)
+    report.pairing.release_all()
     assert report.pairs == [(10, None), (3, None)]
 
 
-def test_later_samples_of_the_peer_join_the_last_row() -> None:
+def test_later_intervals_of_the_peer_are_merged_into_the_last_row() -> None:
     report = Report()
-    report.of.own(own(0, I, 10), I)
-    report.of.own_last(own(I, 2 * I, 10), 2 * I)
+    report.pairing.own(own(0, I, 10), I)
+    report.pairing.own_last(own(I, 2 * I, 10), 2 * I)
     for start, size in ((0, 9), (I, 9), (2 * I, 2)):
-        report.of.peer(peer(start, start + I, size), 2 * I)
-    report.of.release_all()
+        report.pairing.peer(peer(start, start + I, size), 2 * I)
+    report.pairing.release_all()
     assert report.pairs == [(10, 9), (10, 11)]
 
 
 def test_a_short_test_is_one_row() -> None:
     report = Report()
-    report.of.own_last(own(0, 50_000, 3), 50_000)
-    report.of.release_all()
+    report.pairing.own_last(own(0, 50_000, 3), 50_000)
+    report.pairing.release_all()
     assert report.pairs == [(3, None)]
 
 
-def test_omitted_and_measured_are_not_mixed() -> None:
+def test_a_runt_is_not_merged_into_an_omitted_row() -> None:
     report = Report()
-    report.of.own(own(0, I, 10, omitted=True), I)
-    report.of.peer(peer(0, I, 9, omitted=True), I)
-    report.of.own_last(own(0, 50_000, 3), I + 50_000)
-    report.of.peer(peer(0, 60_000, 4), I + 60_000)
-    report.of.release_all()
+    report.pairing.own(own(0, I, 10, omitted=True), I)
+    report.pairing.peer(peer(0, I, 9, omitted=True), I)
+    report.pairing.own_last(own(0, 50_000, 3), I + 50_000)
+    report.pairing.peer(peer(0, 60_000, 4), I + 60_000)
+    report.pairing.release_all()
     assert report.pairs == [(10, 9), (3, 4)]
-    assert report.of.peer_totals[1].bytes == 4
+    assert report.pairing.peer_totals[1].bytes == 4

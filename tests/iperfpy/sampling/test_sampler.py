@@ -1,4 +1,4 @@
-"""A sampler subtracts counters, reads gauges between ticks, and lets time begin with the data."""
+"""Interval samples: differences of counters, polled gauges, and the beginning of the measured time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS = (
 
 
 class Channel:
-    """A record that the test writes."""
+    """A channel whose counters are set by the test."""
 
     def __init__(self, **record: Value) -> None:
         self.record: dict[str, Value] = {"bytes": 0, "retransmits": 0, "sent": 0, **record}
@@ -40,7 +40,7 @@ def sampler_of(channel: Channel, side: Side = Side.SENDER, at_us: int = 5_000_00
     return Sampler(3, side, channel, METRICS, at_us)
 
 
-def test_an_interval_is_the_later_record_minus_the_earlier() -> None:
+def test_an_interval_is_the_difference_of_two_snapshots() -> None:
     channel = Channel(bytes=700, retransmits=7, sent=70)
     sampler = sampler_of(channel)
     channel.advance(bytes=1000, retransmits=1, sent=4)
@@ -54,7 +54,7 @@ def test_an_interval_is_the_later_record_minus_the_earlier() -> None:
     assert second.values["retrans_percent"] == 0.0
 
 
-def test_the_total_is_not_disturbed_by_ticks_nor_disturbs_them() -> None:
+def test_ticks_and_totals_do_not_affect_each_other() -> None:
     channel = Channel()
     sampler = sampler_of(channel)
     channel.advance(bytes=10, sent=1)
@@ -65,7 +65,8 @@ def test_the_total_is_not_disturbed_by_ticks_nor_disturbs_them() -> None:
     assert sampler.total(8_000_000).end_us == 3_000_000
 
 
-def test_after_the_omitted_stretch_time_and_totals_begin_again() -> None:
+def test_time_and_totals_restart_after_the_omitted_period() -> None:
+    # The RTT of the omitted period must not be the maximum of the whole.
     channel = Channel(rtt_us=900)
     sampler = sampler_of(channel)
     channel.advance(bytes=10, retransmits=5, sent=10)
@@ -89,14 +90,14 @@ def test_a_ratio_without_a_denominator_is_not_available() -> None:
     assert sample.values["retransmits"] == 0
 
 
-def test_only_percentages_are_times_100() -> None:
+def test_only_percentages_are_multiplied_by_100() -> None:
     channel = Channel()
     sampler = sampler_of(channel)
     channel.advance(retransmits=1, sent=4)
     assert sampler.tick(6_000_000).values["wait_us"] == 0.25
 
 
-def test_an_unavailable_counter_is_none_not_zero() -> None:
+def test_a_counter_that_the_platform_lacks_is_none_and_not_zero() -> None:
     channel = Channel(retransmits=None)
     sampler = sampler_of(channel)
     channel.advance(sent=10)
@@ -146,7 +147,7 @@ def test_intervals_add_up_to_the_total(steps: list[tuple[int, int]]) -> None:
     assert sum(int(sample.values["sent"] or 0) for sample in samples) == whole.values["sent"]
 
 
-def test_time_begins_with_the_first_data() -> None:
+def test_time_begins_with_the_first_data_whose_bytes_count() -> None:
     channel = Channel()
     sampler = sampler_of(channel)
     channel.advance(bytes=100)

@@ -1,4 +1,4 @@
-"""Sums over streams and joins over time: counters add, ratios are computed anew, gauges follow their unit."""
+"""Sums over streams and merges over time: counters are added, ratios recomputed, gauges combined by unit."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_ratio_of_a_sum_is_not_a_mean_of_ratios() -> None:
     assert whole.values["retrans_percent"] == pytest.approx(2.0)
 
 
-def test_gauges_over_streams_follow_their_unit() -> None:
+def test_gauges_of_streams_are_combined_by_their_unit() -> None:
     whole = sum_of(
         sent(1, 1, 0, 10**6, pacing=1e6, window_bytes=10, congestion="bbr", **spread(10, 20, 30)),
         sent(3, 1, 0, 10**6, pacing=3e6, window_bytes=10, congestion="bbr", **spread(5, 40, 60)),
@@ -70,7 +70,7 @@ def test_a_sum_spans_all_its_streams() -> None:
     assert whole.bits_per_second == 8e6
 
 
-def test_the_peer_is_summed_only_if_every_stream_knows_it() -> None:
+def test_the_peer_is_summed_only_if_every_stream_has_its_sample() -> None:
     here = [sent(1, 10), sent(3, 10)]
     there = [Sample(s.stream, Side.RECEIVER, 0, 1_000_000, 9, {"duplicates": 2}) for s in here]
     both = total([Row(s.stream, s, peer) for s, peer in zip(here, there, strict=True)], METRICS)
@@ -85,12 +85,12 @@ def test_directions_are_summed_apart() -> None:
     assert [[row.stream for row in group] for group in by_direction(rows)] == [[1, 4], [3]]
 
 
-def test_a_sum_of_nothing_is_refused() -> None:
+def test_a_sum_of_no_rows_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one row"):
         total([])
 
 
-def test_a_runt_joins_the_interval_before_it() -> None:
+def test_a_runt_is_merged_into_the_interval_before_it() -> None:
     joined = merge(
         sent(1, 1000, 0, 900_000, retransmits=1, sent=9, **spread(10, 20, 30)),
         sent(1, 100, 900_000, 1_000_000, retransmits=1, sent=1, **spread(15, 120, 200)),
@@ -131,15 +131,17 @@ ACROSS = (
 )
 
 
-def both_ends(stream: int, departed: int, again: int, came: int, twice: int, *, here: Side) -> Row:
-    sender = sent(stream, 1, datagrams_sent=departed, retransmits=again)
-    values = {"datagrams_received": came, "duplicates": twice}
+def both_ends(
+    stream: int, datagrams: int, retransmits: int, received: int, duplicates: int, *, here: Side
+) -> Row:
+    sender = sent(stream, 1, datagrams_sent=datagrams, retransmits=retransmits)
+    values = {"datagrams_received": received, "duplicates": duplicates}
     receiver = Sample(stream, Side.RECEIVER, 0, 1_000_000, 1, values)
     return Row(stream, sender, receiver) if here is Side.SENDER else Row(stream, receiver, sender)
 
 
 @pytest.mark.parametrize("here", Side)
-def test_a_figure_of_both_ends_is_the_same_at_either(here: Side) -> None:
+def test_a_figure_of_both_ends_is_the_same_at_each(here: Side) -> None:
     row = across(both_ends(1, 200, 8, 190, 2, here=here), ACROSS)
     sender, receiver = row.of(Side.SENDER), row.of(Side.RECEIVER)
     assert row.local.side is here
@@ -153,15 +155,15 @@ def test_a_figure_of_both_ends_is_the_same_at_either(here: Side) -> None:
 def test_a_figure_of_both_ends_needs_both() -> None:
     alone = Row(1, sent(1, 1, datagrams_sent=5))
     assert across(alone, ACROSS) == alone
-    silent = across(both_ends(1, 0, 0, 0, 0, here=Side.SENDER), ACROSS)
-    assert silent.local.values["path_loss_percent"] is None
+    without_datagrams = across(both_ends(1, 0, 0, 0, 0, here=Side.SENDER), ACROSS)
+    assert without_datagrams.local.values["path_loss_percent"] is None
 
 
-def test_more_arrived_than_was_sent_in_the_interval_is_no_loss() -> None:
+def test_more_arrivals_than_transmissions_in_an_interval_are_no_loss() -> None:
     row = across(both_ends(1, 100, 0, 103, 0, here=Side.SENDER), ACROSS)
     assert row.local.values["path_loss_percent"] == 0.0
 
 
-def test_a_sum_has_the_figure_of_the_sums() -> None:
+def test_path_loss_of_a_sum_is_computed_from_the_summed_counters() -> None:
     rows = [both_ends(1, 100, 0, 100, 0, here=Side.SENDER), both_ends(3, 300, 4, 260, 1, here=Side.SENDER)]
     assert total(rows, ACROSS).local.values["path_loss_percent"] == pytest.approx(10.0)

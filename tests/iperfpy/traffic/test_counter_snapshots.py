@@ -22,7 +22,7 @@ def snapshots_of(channel: Counting) -> CounterSnapshots:
     return CounterSnapshots(cast("Channel", channel))
 
 
-def test_the_opening_stays_and_now_goes_on() -> None:
+def test_the_opening_snapshot_stays_while_counters_advance() -> None:
     channel = Counting(bytes=5)
     snapshots = snapshots_of(channel)
     assert not snapshots.has_moved

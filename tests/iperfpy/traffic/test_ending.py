@@ -1,4 +1,4 @@
-"""The tables of a test's end: complete, and consistent with what each end can know."""
+"""Tables of the rules that end a test: complete, and consistent with the knowledge of each end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_tables_have_every_case_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(("condition", "direction"), list(product(EndCondition, Direction)))
-def test_the_client_decides_and_the_server_waits_for_it(
+def test_the_client_decides_and_the_server_waits_for_test_end(
     condition: EndCondition, direction: Direction
 ) -> None:
     client = END[Role.CLIENT, condition, direction]
@@ -49,7 +49,7 @@ def test_the_client_decides_and_the_server_waits_for_it(
 
 
 @pytest.mark.parametrize("direction", Direction)
-def test_an_amount_ends_where_it_is_received(direction: Direction) -> None:
+def test_an_amount_is_complete_at_its_receiver(direction: Direction) -> None:
     server_receives = direction is not Direction.REVERSE
     assert (EndEvent.SETTLED in END[Role.SERVER, EndCondition.AMOUNT, direction]) is server_receives
     client = END[Role.CLIENT, EndCondition.AMOUNT, direction]

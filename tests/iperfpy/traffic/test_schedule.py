@@ -1,4 +1,4 @@
-"""The times at which intervals end."""
+"""Boundaries of the intervals and of the test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ S = 1_000_000
 
 
 def ticks(schedule: Schedule, late_us: int = 0, limit: int = 100) -> list[tuple[int, bool]]:
-    """(time, whether the omitted stretch ended) of every tick until the test would end."""
+    """Return (time, True if the omitted period ended) of every tick until the end of the test."""
     found: list[tuple[int, bool]] = []
     while (due := schedule.next_us) is not None and len(found) < limit:
         found.append((due + late_us, schedule.ticked(due + late_us)))
@@ -31,11 +31,13 @@ def ticks(schedule: Schedule, late_us: int = 0, limit: int = 100) -> list[tuple[
         (5 * S, S, S, [S]),
     ],
 )
-def test_boundaries(interval: int, omit: int, duration: int, expected: list[int]) -> None:
+def test_intervals_end_at_the_expected_boundaries(
+    interval: int, omit: int, duration: int, expected: list[int]
+) -> None:
     assert [at for at, _ in ticks(Schedule(0, interval, omit, duration))] == expected
 
 
-def test_the_end_of_the_omitted_stretch_restarts_everything() -> None:
+def test_the_end_of_the_omitted_period_restarts_the_schedule() -> None:
     schedule = Schedule(100, S, 2 * S, 5 * S)
     assert schedule.omitting
     assert ticks(schedule, late_us=7, limit=2) == [(S + 107, False), (2 * S + 107, True)]
@@ -44,7 +46,7 @@ def test_the_end_of_the_omitted_stretch_restarts_everything() -> None:
     assert schedule.end_us == 7 * S + 107
 
 
-def test_lateness_does_not_add_up() -> None:
+def test_late_ticks_do_not_accumulate_delay() -> None:
     assert [at for at, _ in ticks(Schedule(0, S, 0, 0), late_us=300, limit=3)] == [
         S + 300,
         2 * S + 300,
@@ -58,7 +60,7 @@ def test_missed_intervals_are_skipped() -> None:
     assert schedule.next_us == 6 * S
 
 
-def test_unknown_end_ticks_for_ever() -> None:
+def test_a_schedule_without_end_ticks_without_limit() -> None:
     assert len(ticks(Schedule(0, S, 0, 0), limit=50)) == 50
 
 
