@@ -1,18 +1,18 @@
-"""What a congestion controller hears and says.
+"""The seam between engine and congestion control: records in, a window and a pacing rate out.
 
-The engine does the accounting once (delivered, lost, in flight, a rate sample per acknowledgement)
-and a controller only decides. Windows, flights and losses are counted in segments, rates in
-segments per second, time in microseconds: every data segment of a KCP stream fills a datagram,
-so a segment is the unit that the path sees.
+The engine accounts for delivery once (delivered, lost, in flight, a rate sample per acknowledgement), and a
+controller only decides. Windows, flights and losses are counted in segments, rates in segments per second,
+time in microseconds. Every full data segment of a KCP stream fills a datagram, so a segment is the unit that
+the path sees.
 
     engine.transmit -> controller.on_sent(now_us, segments, in_flight)
     engine.receive  -> controller.on_ack(Ack)           once per batch of acknowledgements
-    recovery        -> controller.on_loss(Loss)         once per detection, before the next transmit
+    recovery        -> controller.on_loss(Loss)         once per detection, before the next transmission
                        controller.on_timeout(now_us)    the retransmission timer expired
-    the engine asks -> controller.window, .pacing_rate, .burst    before it sends anything
+    before it sends, the engine reads                   controller.window, .pacing_rate, .burst
 
-Records are made once and changed by nobody; they are not frozen, for that makes them three times as dear, and
-there are several to every batch of acknowledgements.
+Treat the records as immutable. They are not frozen, because a frozen dataclass takes three times as long to
+create, and there are several per batch of acknowledgements.
 """
 
 from __future__ import annotations
@@ -23,24 +23,29 @@ from typing import ClassVar, Protocol
 
 UNLIMITED = float("inf")
 FOUND_LATE_RTTS = 0.125
-"""How much longer than a round trip what the path lost counts as in flight: recovery waits so long for what
-was overtaken (RFC 9002, 6.1.2), and a controller that fills the path makes room for it."""
+"""Round trips by which a loss is found later than an acknowledgement would have come: recovery waits that
+long for reordered segments (RFC 9002, 6.1.2). Lost segments count as in flight until then, and a controller
+that fills the path makes room for them."""
 
 
 @dataclass(slots=True)
 class Flight:
-    """What the estimator needs at acknowledgement time, written down at transmission time
-    (draft-cheng-iccrg-delivery-rate-estimation, section 3.2). One per transmitted batch.
+    """The record of one transmitted batch: totals at that moment, for the rate sample of its acknowledgement
+    (draft-cheng-iccrg-delivery-rate-estimation, section 3.2).
 
-    `stamp_us` is unique per flight and is what the peer echoes. `delivered` and `lost` are the totals at
-    that moment, `delivered_us` the time of the last delivery then, `first_sent_us` the send time of the
-    flight that was most recently acknowledged then, `in_flight` the segments in flight including this batch.
-    `app_limited`, `window_limited`: what was in flight was bounded by what the application wrote, or by the
-    send or receive window, so that what it delivers may be less than the path could.
-
-    `sent` counts the transmissions so far, this batch included; `newest_sent` is the `sent` of the newest
-    flight acknowledged at that moment (0 before any). Their difference at acknowledgement time is what
-    left between two acknowledged transmissions: what the path carried, whatever it lost of it later.
+    Attributes
+    ----------
+    stamp_us : unique per flight; the peer echoes it
+    first_sent_us : send time of the flight that was acknowledged last before this one left
+    delivered, lost : totals when it left
+    delivered_us : time of the last delivery before it left
+    in_flight : segments in flight, this batch included
+    app_limited, window_limited : True if the application's writes, or the send or receive window, limited
+        the segments in flight: their delivery may be slower than the path allows
+    sent : transmissions so far, this batch included
+    newest_sent : the `sent` of the newest flight acknowledged when this one left, 0 before any. The
+        difference `sent - newest_sent` is what left between two acknowledged transmissions: the load that the
+        path carried, whatever it lost of it later
     """
 
     stamp_us: int
@@ -56,23 +61,28 @@ class Flight:
 
     @property
     def limited(self) -> bool:
-        """Did something else than the path and the controller bound what is in flight?"""
+        """True if neither the path nor the controller limited the segments in flight."""
         return self.app_limited or self.window_limited
 
 
 @dataclass(slots=True)
 class Ack:
-    """One batch of acknowledgements, after the engine's accounting.
+    """One batch of acknowledgements, with the totals after it.
 
-    `acked`: segments newly acknowledged by it. `delivered`, `lost`: totals after it (`lost` counts every
-    transmission marked lost; a mark found wrong is taken back, so it may fall). `lost_runs`: in how many runs
-    of consecutive transmissions these were lost, in total (as many as `lost` where that is not followed).
-    `in_flight`: after it. `rtt_us`: sample of the newest transmission acknowledged, None when it
-    gave none. `min_rtt_us` is not given: how long to remember is the controller's decision.
-    `flight`: of the newest transmission acknowledged, None when unknown; `interval_us`: the longer of its
-    send and ack stretches (0: no rate sample); `delivery_rate`: segments per second over it (0.0: none);
-    `advanced`: how far the
-    cumulative acknowledgement moved, in segments.
+    Attributes
+    ----------
+    acked : segments newly acknowledged by it
+    delivered : segments acknowledged so far
+    lost : transmissions marked lost so far; it may fall, since a loss found spurious is taken back
+    in_flight : segments in flight
+    rtt_us : RTT sample of the newest transmission acknowledged, None if it gave none. There is no minimum:
+        how long to remember one is the controller's decision
+    flight : of the newest transmission acknowledged, None if unknown
+    interval_us : the longer of its send and ack stretches; 0: no rate sample
+    delivery_rate : segments per second over that interval; 0.0: no rate sample
+    lost_runs : runs of consecutive transmissions that were lost so far; as many as were marked lost if
+        recovery does not follow runs
+    advanced : segments by which the cumulative ACK moved
     """
 
     now_us: int
@@ -90,7 +100,11 @@ class Ack:
 
 @dataclass(slots=True)
 class Loss:
-    """Transmissions just marked lost. `flight`: of the newest of them."""
+    """Transmissions just marked lost, `segments` of them.
+
+    `flight` is that of the newest of them, None if recovery does not know it; `in_flight` and `delivered` are
+    the totals after the detection.
+    """
 
     now_us: int
     segments: int
@@ -100,7 +114,7 @@ class Loss:
 
 
 class CongestionControl(Protocol):
-    """A controller. It reads no clock and no random source (`seed` is an argument where one is needed)."""
+    """A controller. It reads no clock and no random source; one that needs chance takes a seed."""
 
     name: ClassVar[str]
 
@@ -117,10 +131,14 @@ class CongestionControl(Protocol):
         """Most segments to release back to back (the send quantum); at least 1."""
 
     def on_sent(self, now_us: int, segments: int, in_flight: int) -> None:
-        """`in_flight` is after the transmission."""
+        """Data segments left; `in_flight` counts them in."""
 
-    def on_ack(self, ack: Ack) -> None: ...
-    def on_loss(self, loss: Loss) -> None: ...
+    def on_ack(self, ack: Ack) -> None:
+        """Segments were newly acknowledged."""
+
+    def on_loss(self, loss: Loss) -> None:
+        """Transmissions were marked lost. Comes before the `on_ack` of the acknowledgement that showed it."""
+
     def on_timeout(self, now_us: int) -> None:
         """Nothing was acknowledged for a whole retransmission timeout."""
 
@@ -128,6 +146,6 @@ class CongestionControl(Protocol):
         """Transmission resumes with nothing in flight, after the application had nothing to send."""
 
     def state(self) -> Mapping[str, float | int | str | None]:
-        """For reports: at least phase, bandwidth_segments_per_s, min_rtt_us, noise_percent,
-        pacing_segments_per_s, window_segments, inflight_bound_segments; None where a controller has no
+        """Gauges for reports: at least phase, bandwidth_segments_per_s, min_rtt_us, noise_percent,
+        pacing_segments_per_s, window_segments and inflight_bound_segments, each None if a controller has no
         such thing."""

@@ -12,8 +12,8 @@ from collections import deque
 class WindowedMax:
     """The greatest value of the times `now - window + 1 .. now`.
 
-    An old value is forgotten by `update` and by `advance`; the last one known survives an empty
-    window, because having no news is no reason to believe in zero. Before the first sample: 0.0.
+    `update` and `advance` forget old values, except that the last value known survives an empty window: no
+    news is no reason to believe in zero. Before the first sample the maximum is 0.0.
     """
 
     __slots__ = ("_falling", "value", "window")
@@ -24,7 +24,7 @@ class WindowedMax:
         self._falling: deque[tuple[int, float]] = deque()
 
     def update(self, now: int, value: float) -> float:
-        """Take a sample and return the maximum."""
+        """Take a sample; returns the maximum."""
         falling = self._falling
         while falling and falling[-1][1] <= value:
             falling.pop()
@@ -33,7 +33,7 @@ class WindowedMax:
         return self.advance(now)
 
     def advance(self, now: int) -> float:
-        """Let time pass and return the maximum."""
+        """Let time pass; returns the maximum."""
         falling = self._falling
         while len(falling) > 1 and falling[0][0] <= now - self.window:
             falling.popleft()
@@ -41,5 +41,6 @@ class WindowedMax:
         return self.value
 
     def clear(self) -> None:
+        """Forget everything."""
         self._falling.clear()
         self.value = 0.0

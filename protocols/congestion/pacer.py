@@ -1,8 +1,8 @@
-"""When the next segments may leave: a token bucket that knows neither clock nor controller.
+"""Pacing: a token bucket that knows neither clock nor controller.
 
-draft-ietf-ccwg-bbr section 5.6.2 schedules every quantum at `next_send_time`; a bucket of `burst`
-segments says the same and survives late timers: what a late wake-up missed may follow at once,
-up to `slack_us` of it, and no more. An idle sender therefore never earns a burst.
+draft-ietf-ccwg-bbr section 5.6.2 schedules every quantum at `next_send_time`. A bucket of `burst` segments
+does the same and tolerates late timers: segments that a late wake-up missed may follow at once, up to
+`slack_us` worth of them and no more. An idle sender therefore never earns a burst.
 
     pacer.allowance(now_us, rate, burst) -> segments that may go now
     pacer.spend(segments)                   after they went
@@ -47,12 +47,12 @@ class Pacer:
             depth = burst + rate * self._slack_us / 1e6
             self._tokens = min(self._tokens + earned, depth)
         self._updated_us = now_us
-        # A release computed in whole microseconds may be a hair early; that hair is not a segment.
+        # A release time is in whole microseconds, so a fraction of a segment may be missing.
         whole = self._tokens + 1e-3
         return int(whole) if whole >= burst else 0
 
     def spend(self, segments: int) -> None:
-        """`segments` were released. Overdrafts (a probe that had to go) are paid back by waiting."""
+        """Take tokens for segments that left. An overdraft (a probe that had to go) is paid back by waiting."""
         self._tokens -= segments
 
     def release_us(self, rate: float, burst: int) -> int | None:

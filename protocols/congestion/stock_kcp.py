@@ -1,9 +1,9 @@
 """The congestion control of stock KCP (nc=0), as ikcp and kcp-go have it.
 
-It counts inputs, not bytes: every input that moves the cumulative acknowledgement opens the window by one
-segment below `ssthresh`, and above it by about 1/window + 1/16. A fast resend halves it, a timeout shuts
-it. There is no pacing. On long paths it crawls (KCP users switch it off); it is here so that `kcp`
-measures what people deploy.
+It counts inputs, not bytes: every input that moves the cumulative ACK opens the window by one segment below
+`ssthresh`, and above it by about 1/window + 1/16. A fast retransmission halves it, a timeout sets it to one.
+There is no pacing. On long paths it grows too slowly to be useful, and KCP users switch it off; it is here so
+that `kcp` measures what people deploy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _GROWTH = 1 / 16
 class StockCongestionControl:
     """Parameters
     ----------
-    resend : the fast resend threshold; after a fast resend the window is half the flight plus it
+    resend : the fast retransmit threshold; after one the window is half of the segments in flight plus this
     """
 
     name: ClassVar[str] = "classic"
@@ -47,7 +47,7 @@ class StockCongestionControl:
         if not ack.advanced:
             return
         if self._window < self._threshold:
-            self._window += 1
+            self._window += 1  # slow start
             self._credit += 1.0
             return
         self._credit = max(self._credit, 1.0)
@@ -56,8 +56,11 @@ class StockCongestionControl:
             self._window = ceil(self._credit)
 
     def on_loss(self, loss: Loss) -> None:
-        """A fast or early resend. What a timeout resends is reported too, after `on_timeout`: it shut
-        the window already, and stock KCP lets that have the last word."""
+        """Halve the threshold on a fast or early retransmission.
+
+        Retransmissions by timeout are reported, too, after `on_timeout`. That has set the window already,
+        and stock KCP leaves it so.
+        """
         if self._timed_out:
             self._timed_out = False
             return
@@ -70,7 +73,7 @@ class StockCongestionControl:
         self._timed_out = True
 
     def on_idle(self, now_us: int) -> None:
-        """Stock KCP keeps its window over silence."""
+        """Do nothing: stock KCP keeps its window while idle."""
 
     def _open(self, window: int) -> None:
         self._window, self._credit = window, float(window)

@@ -65,8 +65,6 @@ class DeliveryAccounting:
             newest_us = self._implied_by_una(acks)
             if newest_us is None and (each := self._known(acks, now_us)) is not None:
                 newest_us = int(each[1].max())
-        elif una == sending.una:
-            return  # no news: the usual case where data flows towards us only
         if una > sending.nxt:
             self._counts.foreign += 1
             return

@@ -119,7 +119,8 @@ class Engine:
             # A segment restored by forward error correction would skip the window, and the RTT sample of
             # `acknowledge`: it tells neither, because it did not arrive now.
             self.peer_window = arrived.wnd
-            self.delivery.acknowledge(arrived.una, arrived.acks, now_us)
+            if arrived.acks is not None or arrived.una != self.sending.una:
+                self.delivery.acknowledge(arrived.una, arrived.acks, now_us)
 
     # --------------------------------------------------------------- data out
 

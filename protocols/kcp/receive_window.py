@@ -49,26 +49,21 @@ class ReceiveWindow:
         Returns which of them to acknowledge, (n,), or None if they came in order and left no gap: then one
         ACK for the last of them is enough.
         """
-        if pushes.sn is None and self.insert_run(pushes.first, pushes.rows):
-            return None
         in_order = not self.stored and pushes.first == self.nxt
+        if in_order and pushes.sn is None:
+            rows = pushes.rows
+            count, size = rows.shape
+            if count <= self.limit and 0 < size <= self.mss:
+                # The usual case: consecutive segments, and the first of them is the next in order.
+                self.nxt += count
+                if self.nxt > self.high:
+                    self.high = self.nxt
+                self._hand_on(rows, count)
+                return None
         accepted = self.insert(pushes.numbers(), pushes.rows)
         if in_order and not self.stored and self.nxt == pushes.last + 1:
             return None
         return accepted
-
-    def insert_run(self, first: int, rows: Bytes) -> bool:
-        """Take consecutive segments of one size if the first is the next in order and they fit.
-
-        Returns False, and does nothing, if not: `insert` them.
-        """
-        count, size = rows.shape
-        if first != self.nxt or self.stored or count > self.limit or not 0 < size <= self.mss:
-            return False
-        self.nxt += count
-        self.high = max(self.high, self.nxt)
-        self._hand_on(rows, count)
-        return True
 
     def insert(self, numbers: Int64s, rows: Bytes) -> NDArray[np.bool_]:
         """Take segments of one size in any order: serial numbers (n,), payloads (n, size).

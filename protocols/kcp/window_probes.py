@@ -41,5 +41,7 @@ class WindowProbes:
             self.ask()
             self._wait_us = min(self._wait_us * 3 // 2, LONGEST_US)
             self.at_us = now_us + self._wait_us
-        due, self._due = self._due, set()
+        due = self._due
+        if due:
+            self._due = set()
         return due

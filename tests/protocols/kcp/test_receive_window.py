@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from iperfpy.protocols.kcp.inbound import Pushes
 from iperfpy.protocols.kcp.receive_window import ReceiveWindow
 from iperfpy.protocols.kcp.wire import Bytes, Int64s
 from tests.protocols.kcp.ends import Sink, examples
@@ -76,12 +77,14 @@ def test_it_does_what_a_dictionary_does(script: list[tuple[list[int], int]], lim
         array, rows = _rows(numbers, size)
         run = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         arrived = [model.insert(number, _payload(number, size), edge) for number in numbers]
-        before = window.segments
-        if run and window.insert_run(numbers[0], rows):
-            assert all(arrived)
-            assert window.segments == before + len(numbers)
+        # A run has no column of numbers.
+        accepted = window.take(Pushes(numbers[0], numbers[-1], 0, rows, None if run else array))
+        if accepted is None:
+            # One ACK, for the last: una must cover every other segment that arrived.
+            assert window.nxt == numbers[-1] + 1
+            assert all(number < window.nxt for number, known in zip(numbers, arrived, strict=True) if known)
         else:
-            assert window.insert(array, rows).tolist() == arrived
+            assert accepted.tolist() == arrived
         assert window.nxt == model.nxt
         assert window.stored == len(model.held)
         assert window.high == max([model.nxt, *(number + 1 for number in model.held)])
@@ -102,7 +105,7 @@ def test_what_comes_in_order_is_handed_on_as_it_lies() -> None:
     seen: list[bool] = []
     _, rows = _rows(list(range(64)), MSS)
     window = ReceiveWindow(MSS, 100, lambda payload: seen.append(np.shares_memory(payload, rows)))
-    assert window.insert_run(0, rows)
+    assert window.take(Pushes(0, 63, 0, rows)) is None
     window.insert(np.arange(62, 66), rows[:4])
     assert seen == [True, True]
 
