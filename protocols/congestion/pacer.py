@@ -52,7 +52,7 @@ class Pacer:
         return int(whole) if whole >= burst else 0
 
     def spend(self, segments: int) -> None:
-        """Take tokens for segments that left. An overdraft (a probe that had to go) is paid back by waiting."""
+        """Take tokens for segments that left. A probe may overdraw, and is paid back by waiting."""
         self._tokens -= segments
 
     def release_us(self, rate: float, burst: int) -> int | None:

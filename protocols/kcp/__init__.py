@@ -33,7 +33,7 @@ class _KcpTransport(Transport):
 
 
 class Kcp(_KcpTransport):
-    """Stock KCP: what kcptun and kcp-go put on the wire."""
+    """Stock KCP, as kcptun and kcp-go deploy it."""
 
     name = "kcp"
     summary = "KCP as deployed: fixed windows, counted ACKs, no pacing"

@@ -164,7 +164,7 @@ class KcpChannel(Channel):
                 future.set_result(None)
             else:
                 future.set_exception(error)
-                future.exception()  # retrieved: asyncio must not log one that nobody awaits
+                future.exception()  # retrieved: asyncio must not log one that is not awaited
 
     # -- the event loop
 

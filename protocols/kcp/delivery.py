@@ -66,12 +66,14 @@ class DeliveryAccounting:
             if newest_us is None and (each := self._known(acks, now_us)) is not None:
                 newest_us = int(each[1].max())
         if una > sending.nxt:
+            # Not from our peer, or garbled: none of it can be trusted.
             self._counts.foreign += 1
             return
         acked, flight, rtt_us = 0, None, None
         if each is not None:
             acked = self._mark(*each, now_us)
         if newest_us is not None:
+            # Before `_report`, where loss detection goes by the newest arrival and by the RTT.
             flight, rtt_us = self._sample(newest_us, now_us)
         una_before = sending.una
         segments, lost = sending.advance(una)

@@ -54,7 +54,7 @@ class Engine:
     ----------
     sending, receiving : the two windows
     delivery, recovery, control, rtt : accounting, loss recovery, congestion control, round-trip time
-    counts, limits : counters, and time by what limited sending
+    counts, limits : counters, and time by limit of the sender
     peer_window : segments that the peer accepts above una, as it said last
     """
 
@@ -128,8 +128,8 @@ class Engine:
         """Bytes that `write` would take now.
 
         Without congestion control the send window limits a writer. With stock KCP's it is the congestion
-        window, in flight and queued together. For kcp-bbr it is only what waits for the pacer: two bursts,
-        or as much as leaves within `_QUEUE_S`.
+        window, in flight and queued together. For kcp-bbr only the data that waits for the
+        pacer counts: two bursts, or as much as leaves within `_QUEUE_S`.
         """
         return self.sending.room_bytes(self._admissible())
 
@@ -182,6 +182,7 @@ class Engine:
             self._send_acks()
         self._send_probes(now_us)
         limit = self.limits.current
+        # Stock KCP with `write_delay` sends data at ticks only; ACKs and probes have left above.
         if ticking or not self.options.write_delay:
             limit = self._send_data(now_us, writer_waits)
         self._ticks.awaited = self._awaits_tick
@@ -290,6 +291,7 @@ class Engine:
         control, sending = self.control, self.sending
         waiting = sending.queued > 0 or self.recovery.pending
         full = waiting and room <= 0
+        # The pacer counts as the limit only while the congestion window has room.
         if control is not None and waiting and budget > 0 and paced <= 0:
             self._paced_until = self._pacer.release_us(control.pacing_rate, control.burst)
             return SenderLimit.PACING

@@ -19,7 +19,7 @@ class Counts:
     lost, early, fast : retransmissions by cause, as kcp-go names them (see `Cause`)
     queued_segments, queue_us : first transmissions, and the time between write and that, summed over them
     acks_sent, acks_received : ACK segments
-    foreign : datagrams or segments that are not KCP of this conversation, or acknowledge what was never sent
+    foreign : datagrams or segments that are not KCP of this conversation, or acknowledge a segment never sent
     """
 
     datagrams_sent: int = 0

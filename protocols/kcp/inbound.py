@@ -162,7 +162,7 @@ def decode(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> tuple[lis
 
 
 def _segment(header: Header, data: Bytes, offset: int, next_sn: int, una: int) -> Arrived:
-    """The record of one segment whose payload starts at `offset`."""
+    """The record of one segment; its payload starts at `offset`."""
     _, cmd, _, wnd, ts, sn, una_low, size = header
     if una_low != una & MASK:
         una = expand(una_low, una)
@@ -202,6 +202,7 @@ def _pushes(batch: DatagramBatch, header: Header, next_sn: int, una: int) -> Arr
     that of the first one."""
     stride, count = batch.stride, batch.count
     conv, _, _, wnd, _, sn, una_low, size = header
+    # Empty segments, and runs longer than the constants above, are read one by one.
     if not 2 <= count <= _LONGEST_RUN or not 0 < size == stride - HEADER_BYTES:
         return None
     rows = batch.data[: count * stride].reshape(count, stride)[:, HEADER_BYTES:]
@@ -212,6 +213,7 @@ def _pushes(batch: DatagramBatch, header: Header, next_sn: int, una: int) -> Arr
         first = expand(sn, next_sn)
         pushes = Pushes(first, first + count - 1, int(words[-2]) & MASK, rows, None, headers)
         return Arrived(expand(una_low, una), wnd, pushes)
+    # No run, or with a gap: still one record, if only serial numbers, stamps, una and wnd differ.
     fields = np.frombuffer(headers, FIELDS)
     if (fields["conv"] != conv).any() or (fields["cmd"] != PUSH).any() or (fields["len"] != size).any():
         return None

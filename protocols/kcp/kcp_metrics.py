@@ -39,7 +39,7 @@ METRICS = (
         "Resent early: passed by an ACK with nothing new to send; a tail probe; the hole of a full window",
     ),
     Metric("fast", "Segments resent because enough ACKs, or an ACK sent late enough, passed them"),
-    Metric("spurious", "Retransmissions whose original had arrived"),
+    Metric("spurious", "Retransmissions of segments that had arrived"),
     Metric(
         "spurious_percent",
         "Of all retransmissions",
@@ -91,7 +91,7 @@ METRICS = (
     ),
     Metric(
         "duplicates_percent",
-        "Data segments that arrived again, of all retransmissions: what spurious_percent estimates",
+        "Data segments that arrived again, of all retransmissions: the true value of spurious_percent",
         _PERCENT,
         Kind.ACROSS,
         numerator="duplicates",
@@ -173,6 +173,7 @@ def congestion_record(state: Mapping[str, float | int | str | None], bits: int) 
         value = state.get(key)
         return value * bits if isinstance(value, (int, float)) else None
 
+    # Bytes and bits of whole datagrams: the path carries KCP's headers, too.
     bound = state.get("inflight_bound_segments")
     return {
         "bbr_phase": state.get("phase"),

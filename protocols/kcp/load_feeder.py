@@ -59,6 +59,7 @@ class LoadFeeder:
             if self._rest is None:
                 wait_us = load.wait_us(now_us)
                 if wait_us < 0:
+                    # The load has ended: its last segment need not wait to be filled.
                     self._load = None
                     engine.uncork()
                     return False

@@ -39,6 +39,7 @@ def stock(
         lambda window, _: StockRecovery(
             window, nodelay=bool(tuning.nodelay), interval_us=options.tick_us, resend=tuning.resend
         ),
+        # nc=1 is "no congestion control": the windows alone limit.
         None if tuning.nc else StockCongestionControl(tuning.resend),
         deliver,
     )
@@ -58,7 +59,7 @@ def with_bbr(
         send_window=settings.sndwnd,
         receive_window=settings.rcvwnd,
         nagle=not settings.push,
-        ack_repeats=3,
+        ack_repeats=3,  # our own receivers understand; a stock sender would count repeats as duplicate ACKs
         first_sn=first_sn,
         longest_batch=longest_batch,
     )

@@ -74,6 +74,7 @@ class ReceiveWindow:
         if rows.shape[1] > self.mss:
             self.refused += len(numbers)
             return np.zeros(len(numbers), np.bool_)
+        # A refused segment must not be acknowledged: its sender would forget it, and the stream would stop.
         within: NDArray[np.bool_] = numbers < self.nxt + self.limit
         wanted = within & (numbers >= self.nxt)
         if self.stored:
@@ -158,6 +159,7 @@ class ReceiveWindow:
             held = numbers[self._present[numbers & (self._capacity - 1)]]
             rows = held & (self._capacity - 1)
             old = self._rows, self._sizes, rows
+        # A row depends on the capacity, so every stored segment moves.
         self._capacity = max(_SMALLEST, 1 << (need - 1).bit_length())
         self._rows: Bytes = np.empty((self._capacity, self.mss), np.uint8)
         self._sizes: NDArray[np.int64] = np.zeros(self._capacity, np.int64)

@@ -116,6 +116,7 @@ class SendWindow:
             source, numbers = source[taken:], numbers[stop - start :]
         self.end += count
         if len(source):
+            # The last segment is not full: it may still grow until it is transmitted.
             self.ring.put((self.end - 1) & self.mask, 0, source)
             self.tail_fill = len(source)
             self.shorts += 1
@@ -168,6 +169,7 @@ class SendWindow:
         held &= ~self.state.acked[numbers & self.mask]
         at = np.flatnonzero(held)
         fresh: Int64s = numbers[at]
+        # Sorting is needed only if datagrams of ACKs overtook one another, or repeat some.
         if len(fresh) > 1 and not (fresh[1:] > fresh[:-1]).all():
             fresh, first = np.unique(fresh, return_index=True)
             at = at[first]
@@ -178,7 +180,7 @@ class SendWindow:
         return fresh, at
 
     def find_spurious(self, numbers: Int64s, echoes_us: Int64s) -> tuple[Int64s, Int64s]:
-        """Find segments whose echo names an earlier transmission than their last, which was spurious.
+        """Find spurious retransmissions: the echo names an earlier transmission of the segment than its last.
 
         Serial numbers and echoes (n,) in, (m,) out. A segment is reported once and never again, and for as
         long as its row is not used anew, also after una passed it.

@@ -6,7 +6,7 @@ from __future__ import annotations
 class TickClock:
     """Ticks at a fixed distance, as a flush loop that never stops would have them.
 
-    Nobody wakes an engine for ticks at which there is nothing to do. Such ticks pass in silence, and data
+    An engine is not called for ticks at which there is nothing to do. Such ticks pass in silence, and data
     that comes after them waits for the next one on the grid.
 
     Attributes

@@ -35,6 +35,7 @@ class WindowProbes:
         if not closed:
             self.at_us = None
         elif self.at_us is None:
+            # Stock KCP does not ask at once: ACKs under way may bring a new window.
             self._wait_us = FIRST_US
             self.at_us = now_us + self._wait_us
         elif now_us >= self.at_us:

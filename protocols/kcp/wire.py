@@ -41,7 +41,7 @@ FIELDS = np.dtype(
 
 
 def expand(low: int, reference: int) -> int:
-    """The integer nearest to `reference` whose low 32 bits are `low`."""
+    """The integer nearest to `reference` that has these low 32 bits."""
     return reference + ((low - reference + 0x8000_0000) & MASK) - 0x8000_0000
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from kcp.extension import KCP
 
 from iperfpy.protocols.kcp.engine import Engine
-from tests.protocols.kcp.ends import Fixed, RecoveryFactory, batches, classic, engine
+from tests.protocols.kcp.ends import Fixed, RecoveryFactory, batches, engine, stock_recovery
 
 CONV = 0x1122_3344
 TICK_MS = 10
@@ -32,12 +32,12 @@ MESSAGE_BYTES = 16_000
 NOTHING = hashlib.sha256().hexdigest()
 _NAMES = {81: "PUSH", 82: "ACK", 83: "WASK", 84: "WINS"}
 _LAYOUT = struct.Struct("<IBBHIIII")
-RECOVERIES = ("classic", "rack")
+RECOVERIES = ("stock", "rack")
 
 
 def _recovery(name: str) -> tuple[RecoveryFactory | None, Fixed | None]:
-    if name == "classic":
-        return classic(interval_us=TICK_MS * 1000), None
+    if name == "stock":
+        return stock_recovery(interval_us=TICK_MS * 1000), None
     return None, Fixed(WINDOW, rate=20_000.0, burst=16)
 
 

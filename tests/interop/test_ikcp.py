@@ -57,7 +57,7 @@ def test_stamps_wrap_on_the_way(recovery: str) -> None:
 def test_messages_of_any_size(message_bytes: int) -> None:
     """One byte to a segment, a segment exactly, 73 fragments."""
     total = min(TOTAL // 2, 3_000 * message_bytes)
-    result = Exchange("classic", down=total, seed=7, message_bytes=message_bytes).run()
+    result = Exchange("stock", down=total, seed=7, message_bytes=message_bytes).run()
     assert result.intact
     assert result.bytes == total
 
@@ -69,7 +69,7 @@ def test_thirty_percent_loss() -> None:
 
 def test_another_conversation_is_not_mixed_in() -> None:
     """The C library's answer to data with a foreign conv is to refuse it; ours is to count it."""
-    exchange = Exchange("classic", down=50_000, seed=9, loss=0.0)
+    exchange = Exchange("stock", down=50_000, seed=9, loss=0.0)
     exchange.ours.receive([(CONV + 1).to_bytes(4, "little") + bytes(20)], 0)
     result = exchange.run()
     assert result.intact

@@ -20,7 +20,7 @@ from iperfpy.protocols.kcp.receive_window import Deliver
 from tests.interop.conftest import peer, wait_until
 from tests.interop.free_port import free_port
 from tests.interop.kcptun_link import FIN, LARGEST_FRAME, PSH, SYN, Frames, Loop, frame
-from tests.protocols.kcp.ends import Fixed, classic
+from tests.protocols.kcp.ends import Fixed, stock_recovery
 
 pytestmark = [pytest.mark.interop, pytest.mark.live]
 
@@ -34,8 +34,8 @@ OPTIONS = [
 
 def _engine(recovery: str, conv: int, deliver: Deliver) -> Engine:
     options = EngineOptions(mtu=1_330, send_window=WINDOW, receive_window=WINDOW, nagle=False)
-    if recovery == "classic":
-        return Engine(conv, options, classic(), None, deliver)
+    if recovery == "stock":
+        return Engine(conv, options, stock_recovery(), None, deliver)
     return Engine(conv, options, Rack, Fixed(256, rate=40_000.0, burst=16), deliver)
 
 
@@ -86,7 +86,7 @@ class Echo(threading.Thread):
                 connection.sendall(data)
 
 
-@pytest.mark.parametrize("recovery", ["classic", "rack"])
+@pytest.mark.parametrize("recovery", ["stock", "rack"])
 def test_we_are_the_client_of_a_kcptun_server(
     recovery: str, kcptun: Callable[[str, list[str]], None], udp: socket.socket
 ) -> None:
@@ -112,7 +112,7 @@ def test_we_are_the_client_of_a_kcptun_server(
     assert one.counts.foreign == 0
 
 
-@pytest.mark.parametrize("recovery", ["classic", "rack"])
+@pytest.mark.parametrize("recovery", ["stock", "rack"])
 def test_we_are_the_server_of_a_kcptun_client(
     recovery: str, kcptun: Callable[[str, list[str]], None], udp: socket.socket
 ) -> None:

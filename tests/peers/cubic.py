@@ -49,6 +49,7 @@ class Cubic:
             self._window += ack.acked
             return
         if self._epoch_us is None:
+            # A new cubic epoch begins with the first ACK after a reduction (4.2).
             self._epoch_us = ack.now_us
             self._top = max(self._top, self._window)
             self._reach_s = ((self._top - self._window) / CUBE) ** (1 / 3)

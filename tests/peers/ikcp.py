@@ -1,8 +1,8 @@
 """The C implementation of KCP (skywind3000/kcp, by way of its Python binding) as an endpoint.
 
 Used as its users use it: `update` every `interval` ms, which is when anything leaves, and told the time
-before each datagram that comes in. The binding has no counters, so what leaves and arrives is counted here:
-a PUSH whose serial number left before is a retransmission, one that arrived before was not needed.
+before each datagram that comes in. The binding has no counters, so segments are counted here:
+a PUSH that left before is a retransmission, and one that arrived before was spurious.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LEAST_WINDOW = 128  # the library takes no smaller receive window
 
 
 class Tally:
-    """What one end sent and received, counted from the segments on the wire."""
+    """Segments sent and received by one end, counted on the wire."""
 
     def __init__(self) -> None:
         self.segments = 0
@@ -33,14 +33,14 @@ class Tally:
         self.received = 0
         """Data segments that arrived, every copy."""
         self.repeated = 0
-        """Of those, copies of what had arrived before: their retransmission was not needed."""
+        """Of those, copies of segments that had arrived before: spurious retransmissions."""
         self.delivered_bytes = 0
         """Payload in order."""
         self._next_sn = 0
         self._seen: set[int] = set()
 
     def left(self, datagram: bytes) -> None:
-        """Count what leaves."""
+        """Count the segments of a datagram that leaves."""
         for cmd, sn in _segments(datagram):
             if cmd == _PUSH:
                 self.segments += 1
@@ -48,7 +48,7 @@ class Tally:
                 self._next_sn = max(self._next_sn, sn + 1)
 
     def arrived(self, datagram: bytes) -> None:
-        """Count what comes in."""
+        """Count the segments of a datagram that arrives."""
         for cmd, sn in _segments(datagram):
             if cmd == _PUSH:
                 self.received += 1
@@ -113,7 +113,7 @@ class Ikcp:
     # -- as the application sees it
 
     def writable(self) -> int:
-        """Whole segments that may be queued: one send window beyond what is in flight."""
+        """Whole segments that may be queued: one send window beyond the segments in flight."""
         return max(0, 2 * self._send_window - self._kcp.get_outbound_packets()) * MSS
 
     def write(self, data: memoryview, now_us: int) -> int:
@@ -141,7 +141,7 @@ class Ikcp:
         return grouped(out)
 
     def _tick(self, now_us: int) -> None:
-        """Tell the library the time. It flushes at every tick, those included at which nobody woke us."""
+        """Tell the library the time. It flushes at every tick, even those at which nothing called."""
         while self._tick_us <= now_us:
             self._kcp.update(self._tick_us // 1_000)
             self._tick_us += self._interval_us

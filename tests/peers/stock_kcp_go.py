@@ -1,9 +1,9 @@
-"""The two stock implementations of KCP as one model with switches, one segment at a time.
+"""A model of the two stock implementations of KCP, with switches, one segment at a time.
 
 skywind3000/kcp ("ikcp", C) and xtaci/kcp-go read the same wire and differ in a dozen rules. Each is a field
-of `Rules`, so that what a difference does to a path can be measured by turning it alone. `IKCP` sends the
-same bytes at the same time as the C library (tested); `KCP_GO` is what `classic` follows. Written for
-clearness: plain dictionaries, milliseconds, no congestion control (nc=1, as nearly everybody runs it).
+of `Rules`, so that its effect on a path can be measured by turning it alone. `IKCP` sends the same bytes at
+the same time as the C library (tested); our `StockRecovery` follows `KCP_GO`. The model is written for
+clarity: plain dictionaries, milliseconds, no congestion control (nc=1, as nearly every user runs it).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _BLOCK = 48  # segments that the application writes at a time
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Where the two differ; the defaults are kcp-go's.
+    """The differences between the two; the defaults are kcp-go's.
 
-    each_ack : every ACK passes the segments below it; ikcp: only the highest of a datagram
+    each_ack : every ACK passes the segments below it; ikcp: only the highest of a datagram does
     by_stamp : an ACK passes only segments sent no later than the stamp it echoes
-    early : a flush that admits nothing new resends whatever was passed at all
+    early : a flush that admits nothing new resends every segment that was passed at all
     fast_limit : a segment sent more often than this is not resent fast any more; 0 for no limit
     timeout_first : a segment both passed and expired counts as expired, and stays passed
     backoff_own : an expired timer grows by its own value (half of it with nodelay), not by the path's RTO
@@ -36,11 +36,11 @@ class Rules:
     sample_each : every ACK gives an RTT sample; kcp-go: the last of a datagram
     damped : samples below the usual range move the variation by 1/32 only, and all rounding is down
     ack_all : every PUSH is acknowledged by itself; kcp-go: those below una are not, but for the last
-    acked_slides : the window starts at the first segment not acknowledged, not at what una says
+    acked_slides : the window starts at the first segment not acknowledged, not at una
     at_once : a window that moved is flushed at once, and so are ACKs; ikcp: ticks only
     nearest : the clock also ticks when the nearest timer expires
     unread : ACKs leave before the application has read, and the window they tell is smaller by that
-    first_window : segments that a peer is taken to accept before it has said
+    first_window : segments that a peer is assumed to accept until it advertises its window
     """
 
     each_ack: bool = True
@@ -117,8 +117,55 @@ class RttMs:
         self.rto_ms = min(max(self._floor_ms, rto), _LONGEST_RTO_MS)
 
 
+class Reassembly:
+    """The receiving half: segments in order, and the window that is advertised.
+
+    Attributes
+    ----------
+    next_sn : next serial number in order
+    unread : segments in order that the application has not read: they take room in the advertised window
+    acks : (sn, stamp) of segments to acknowledge
+    tell : True if the window was full and is open again
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.next_sn = self.unread = 0
+        self.acks: list[tuple[int, int]] = []
+        self.tell = False
+        self._limit = limit
+        self._stored: set[int] = set()
+
+    def insert(self, sn: int, stamp_ms: int) -> int:
+        """Take a segment, unless it is beyond the window; returns how many are in order now, and were not."""
+        if sn >= self.next_sn + self._limit:
+            return 0
+        self.acks.append((sn, stamp_ms))
+        if sn >= self.next_sn:
+            self._stored.add(sn)
+        first = self.next_sn
+        while self.next_sn in self._stored:
+            self._stored.remove(self.next_sn)
+            self.next_sn += 1
+        self.unread += self.next_sn - first
+        return self.next_sn - first
+
+    def read(self) -> None:
+        """Let the application take all that is in order."""
+        self.tell = self.tell or self.unread >= self._limit
+        self.unread = 0
+
+    def window(self, rules: Rules) -> int:
+        """The window to advertise."""
+        return min(self._limit, 65_535) - (self.unread if rules.unread else 0)
+
+
 class Stock:
-    """Parameters as `Ikcp`'s, and the rules."""
+    """One end by these rules; parameters as `Ikcp`'s.
+
+    Attributes
+    ----------
+    lost, fast, early : retransmissions by cause, as kcp-go counts them
+    """
 
     def __init__(
         self, conv: int, tuning: Tuning, send_window: int, receive_window: int, rules: Rules = KCP_GO
@@ -127,16 +174,12 @@ class Stock:
         self.lost = self.fast = self.early = 0
         self.rtt = RttMs(tuning, rules.damped)
         self._conv, self._tuning = conv, tuning
-        self._send_window, self._receive_window = send_window, receive_window
+        self._send_window = send_window
         self._peer_window = rules.first_window
         self._una = self._next_sn = 0
         self._flight: dict[int, Sent] = {}  # ascending
         self._queued = 0
-        self._rcv_next = 0
-        self._stored: set[int] = set()
-        self._unread = 0  # in order, and not yet with the application: takes room in the window advertised
-        self._acks: list[tuple[int, int]] = []
-        self._tell = False  # the window was full and is open again
+        self._receiving = Reassembly(receive_window)
         self._tick_ms = 0
         self._written = False
         self._out: list[bytes] = []
@@ -164,8 +207,7 @@ class Stock:
             datagram = view.tobytes()
             self.tally.arrived(datagram)
             self._input(datagram, now_us // 1_000)
-            self._tell = self._tell or self._unread >= self._receive_window
-            self._unread = 0
+            self._receiving.read()
 
     def transmit(self, now_us: int) -> list[DatagramBatch]:
         now = now_us // 1_000
@@ -177,7 +219,7 @@ class Stock:
         return grouped(out)
 
     def _tick(self, now: int) -> None:
-        """Flush at every tick up to now, those included at which nobody woke us."""
+        """Flush at every tick up to now, even those at which nothing called."""
         while self._tick_ms <= now:
             nearest_ms = self._flush(self._tick_ms)
             self._tick_ms += nearest_ms if self.rules.nearest else self._tuning.interval
@@ -197,9 +239,8 @@ class Stock:
             if cmd == ACK:
                 self._acknowledge(sn, ts, now)
                 acked.append((sn, ts))
-            elif cmd == PUSH and sn < self._rcv_next + self._receive_window:
-                self._acks.append((sn, ts))
-                self._insert(sn, length)
+            elif cmd == PUSH:
+                self.tally.delivered_bytes += length * self._receiving.insert(sn, ts)
         if acked and not self.rules.each_ack:
             self._pass(*max(reversed(acked), key=lambda ack: ack[0]))  # the first of equals
         if acked and not self.rules.sample_each:
@@ -237,36 +278,29 @@ class Stock:
             if sent.stamp_ms <= ts or not self.rules.by_stamp:
                 sent.passed += 1
 
-    def _insert(self, sn: int, length: int) -> None:
-        if sn >= self._rcv_next:
-            self._stored.add(sn)
-        while self._rcv_next in self._stored:
-            self._stored.remove(self._rcv_next)
-            self._rcv_next += 1
-            self._unread += 1
-            self.tally.delivered_bytes += length
-
     # -- out
 
     def _flush_acks(self, tell: bool = False) -> None:
+        receiving = self._receiving
         packed, stamp, number = b"", 0, 0
-        for i, (sn, ts) in enumerate(self._acks):
-            if self.rules.ack_all or sn >= self._rcv_next or i == len(self._acks) - 1:
+        for i, (sn, ts) in enumerate(receiving.acks):
+            if self.rules.ack_all or sn >= receiving.next_sn or i == len(receiving.acks) - 1:
                 if len(packed) + HEADER_BYTES > MTU:
                     self._leave(packed)
                     packed = b""
                 packed += self._header(ACK, ts, sn, 0)
                 stamp, number = ts, sn
         if tell:
-            packed += self._header(WINS, stamp, number, 0)  # what the last ACK left in the header
+            packed += self._header(WINS, stamp, number, 0)  # with the fields of the last ACK
         if packed:
             self._leave(packed)
-        self._acks = []
+        receiving.acks = []
 
     def _flush(self, now: int) -> int:
-        """Send what is due; returns ms to the nearest timer, `interval` at most."""
-        self._flush_acks(self._tell)
-        self._tell = False
+        """Send everything due; returns ms to the nearest timer, `interval` at most."""
+        self._flush_acks(self._receiving.tell)
+        self._receiving.tell = False
+        # All new segments enter the flight first, so that `early` knows whether any is admitted.
         window = min(self._send_window, self._peer_window)
         admitted = max(0, min(self._queued, self._una + window - self._next_sn))
         for sn in range(self._next_sn, self._next_sn + admitted):
@@ -290,6 +324,7 @@ class Stock:
             return True
         if rules.timeout_first and now >= sent.resend_ms:
             return self._expire(sent, now)
+        # The order of the causes is part of the rules: it decides which counter grows.
         limited = 0 < rules.fast_limit < sent.transmissions
         if 0 < resend <= sent.passed and not limited:
             self.fast += 1
@@ -320,8 +355,8 @@ class Stock:
         sent.rto_ms, sent.resend_ms = rto_ms, now + rto_ms + margin_ms
 
     def _header(self, cmd: int, ts: int, sn: int, length: int) -> bytes:
-        window = min(self._receive_window, 65_535) - (self._unread if self.rules.unread else 0)
-        return _LAYOUT.pack(self._conv, cmd, 0, window, ts, sn, self._rcv_next, length)
+        window = self._receiving.window(self.rules)
+        return _LAYOUT.pack(self._conv, cmd, 0, window, ts, sn, self._receiving.next_sn, length)
 
     def _leave(self, datagram: bytes) -> None:
         self.tally.left(datagram)

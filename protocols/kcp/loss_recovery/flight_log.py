@@ -22,7 +22,7 @@ class Entry:
     numbers: Int64s | None = None
 
     def missing(self, window: SendWindow) -> Int64s:
-        """Segments whose last transmission this is, and that are neither acknowledged nor given up."""
+        """Segments that were not sent again since, and are neither acknowledged nor given up."""
         if self.numbers is None:
             numbers = window.outstanding(self.first, self.last)
         else:
@@ -44,6 +44,7 @@ class Entry:
 
         Returns the number of runs, and whether the last transmission of this entry was lost.
         """
+        # Places in the order of transmission: a retransmitted batch may have gaps between serial numbers.
         if self.numbers is None:
             places, count = missing - self.first, self.last - self.first
         else:

@@ -1,7 +1,7 @@
 """Loss recovery as stock KCP does it: a timer per segment, counted ACKs, no order in time.
 
 The two stock implementations, skywind3000/kcp ("ikcp") and xtaci/kcp-go, differ. This follows kcp-go 5.6,
-which is what kcptun and iperf-go put on the wire:
+the version that kcptun and iperf-go run:
 
 * Every ACK counts, repeats included, for segments stamped no later than its echo (ikcp: only the highest ACK
   of each datagram, whatever it echoes).
@@ -213,7 +213,7 @@ class StockRecovery:
         self._expect(_whole_ms(now_us) + int(np.min(timeouts_us)))
 
     def _expired(self, now_us: int) -> Int64s:
-        """Segments whose timer ran out, rearmed with backoff. This searches the whole window, and is called
+        """Segments with an expired timer, rearmed with backoff. This searches the whole window, and is called
         again only when the earliest timer that is left runs out."""
         window, state = self._window, self._window.state
         numbers = window.outstanding(window.una, window.nxt)

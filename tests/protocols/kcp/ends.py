@@ -28,7 +28,7 @@ _LAYOUT = struct.Struct("<IBBHIIII")
 
 
 def examples(count: int, steps: int = 50) -> settings:
-    """The same `count` examples in every run; IPERFPY_EXAMPLES=10 tries ten times as many, new ones."""
+    """Try `count` examples, equal in every run; IPERFPY_EXAMPLES=10 tries ten times as many, new ones."""
     return settings(
         max_examples=count * (_TIMES or 1),
         stateful_step_count=steps,
@@ -51,7 +51,7 @@ class Seg(NamedTuple):
 
 
 class Fixed:
-    """Congestion control that grants what it was told to, and notes what it hears."""
+    """Congestion control with a fixed grant, which keeps every record that it gets."""
 
     name: ClassVar[str] = "fixed"
 
@@ -83,7 +83,7 @@ class Fixed:
         return {}
 
 
-def classic(*, nodelay: bool = True, interval_us: int = 10_000, resend: int = 2) -> RecoveryFactory:
+def stock_recovery(*, nodelay: bool = True, interval_us: int = 10_000, resend: int = 2) -> RecoveryFactory:
     """Stock recovery, as `profiles.stock` makes it."""
     return lambda window, _: StockRecovery(window, nodelay=nodelay, interval_us=interval_us, resend=resend)
 
@@ -184,7 +184,7 @@ def numbers_of(sent: Iterable[DatagramBatch]) -> list[int]:
     return [segment.sn for segment in segments_of(sent) if segment.cmd == PUSH]
 
 
-# --------------------------------------------------------------------------- what must always hold
+# --------------------------------------------------------------------------- invariants
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ class Half:
         self.engine.receive(batch(b"".join(acks)), now_us)
 
     def wait(self, until_us: int) -> list[tuple[int, list[int]]]:
-        """Transmit at every deadline up to then: what left, and when."""
+        """Transmit at every deadline up to then; returns the times, and the serial numbers that left."""
         left = []
         while (at_us := self.engine.deadline_us()) is not None and at_us <= until_us:
             if sent := self.transmit(at_us):

@@ -1,10 +1,10 @@
-"""Is `classic` stock KCP? The C library, the model of it, the model of kcp-go and our engine, one after the
-other over the same simulated paths, with the same seeds and settings.
+"""Comparison of our stock KCP with others: the C library, the model of it, the model of kcp-go and our
+engine, one after the other over the same simulated paths, with the same seeds and settings.
 
     python -m tests.protocols.kcp.equivalence         # the table; about four minutes
 
 The chain: the model with ikcp's rules sends what the C library sends, byte for byte (tested). With kcp-go's
-rules it differs from that in what `Rules` lists, each taken from kcp-go 5.6. `classic` is compared with
+rules it differs by the fields of `Rules`, each taken from kcp-go 5.6. Our engine is compared with
 those. Two of them belong to the ends' applications and not to recovery, and are levelled for all: the reader
 takes everything at once (`unread`), and the peer's window is known before the first flight, as the
 association of a stream tells it (`first_window`).
@@ -61,8 +61,8 @@ LONG = Route("20 Mb/s, 60 ms, buffer 1 BDP, window 128", 20e6, 60_000, 1, 128)
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What an end delivered and sent, summed over seeds. `causes`: lost, early, fast; None where nobody
-    counts them."""
+    """Bytes delivered and segments sent by an end, summed over seeds. `causes`: lost, early, fast; None if
+    the end does not count them."""
 
     seconds: float
     delivered_bytes: int
@@ -120,7 +120,7 @@ ENDS: dict[str, Callable[[Tuning, int], End]] = {
     "ikcp (C)": c_library,
     "model, ikcp": model(IKCP),
     "model, kcp-go": model(LEVELLED),
-    "classic": ours,
+    "ours": ours,
 }
 
 
@@ -170,7 +170,7 @@ def table() -> Iterator[str]:
     head = f"{'mode':7}{'loss':>5}  "
     for name in ENDS:
         head += f"{name:>13} {'resent':>7}"
-    head += f"{'':4}classic against kcp-go: goodput, resent; its lost/early/fast"
+    head += f"{'':4}ours against kcp-go: goodput, resent; its lost/early/fast"
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for route in (SHORT, LONG):
             yield f"\n{route.name}; Mb/s, and resent per 100 segments sent; {len(SEEDS)} seeds of 20 s"

@@ -1,8 +1,8 @@
 """Two engines and a bad path between them, in virtual time; the invariants are checked at every step.
 
-The path does what datagrams suffer, including what receive offload does to them (merging runs into one
-batch) and what stock peers do (several segments in one datagram). Corruption is of the kind that a receiver
-can see: KCP has no checksum, a changed serial number is a changed serial number.
+The path loses, delays, repeats and corrupts datagrams, merges runs into one batch as receive offload does,
+and joins two in one datagram as stock peers do. Corruption is of the kind that a receiver can see: KCP has no
+checksum, and a changed serial number is only another serial number.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Way:
 
 @dataclass
 class Stream:
-    """One direction's data: what is written, and the check of what is delivered, byte by byte."""
+    """The data of one direction: it is written in chunks, and checked byte by byte when it is delivered."""
 
     total: int
     seed: int
@@ -63,7 +63,7 @@ class Stream:
         self._digest.update(block)
 
     def feed(self, one: Engine, now_us: int) -> bool:
-        """Write what may be written; True if something was."""
+        """Write as much as the engine takes; returns True if that was anything."""
         before = self.written
         while self.written < self.total and now_us >= self.next_us:
             block = self._data[self.written : min(self.total, self.written + self.chunk)]
@@ -78,7 +78,7 @@ class Stream:
         return self.written > before
 
     def due_us(self, now_us: int) -> int | None:
-        """When the next write is due; one that is overdue waits for the engine, not for the clock."""
+        """The time of the next write; one that is overdue waits for the engine, not for the clock."""
         return self.next_us if self.written < self.total and self.next_us > now_us else None
 
     @property
@@ -87,7 +87,7 @@ class Stream:
 
 
 class _Way:
-    """A direction's state: its randomness and what is under way."""
+    """The state of one direction: its random source and the datagrams under way."""
 
     def __init__(self, way: Way, rng: random.Random, start_us: int) -> None:
         self.way, self.rng, self.start_us = way, rng, start_us
@@ -143,7 +143,7 @@ class Exchange:
     """Runs `left` and `right` until all streams are delivered and acknowledged.
 
     there, back : the path from left to right, and from right to left
-    data : what left writes, and what right writes
+    data : the stream that left writes, and the one that right writes
     """
 
     def __init__(
@@ -184,12 +184,13 @@ class Exchange:
             assert self.now_us - self.start_us < limit_us, "the transfer does not end"
 
     def drain(self) -> None:
-        """Let everything that is still under way arrive, and what it provokes."""
+        """Let all datagrams under way arrive, and their answers."""
         while self.ways[0].flying or self.ways[1].flying:
             self._step()
 
     def _step(self) -> None:
         self.steps += 1
+        # Both ends hear before either sends, as hosts do whose packets cross.
         for one, way in zip(self.ends, reversed(self.ways), strict=True):
             for arrived in way.arrive(self.now_us):
                 one.receive(arrived, self.now_us)
@@ -206,5 +207,5 @@ class Exchange:
         wishes = [one.deadline_us() for one in self.ends]
         wishes += [way.due_us() for way in self.ways] + [stream.due_us(self.now_us) for stream in self.data]
         times = [at for at in wishes if at is not None]
-        assert times or self.over, "everybody waits for ever"
+        assert times or self.over, "both ends wait for ever"
         self.now_us = max(self.now_us + 1, min(times, default=0))

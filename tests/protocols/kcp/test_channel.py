@@ -100,7 +100,7 @@ async def channel(path: NotedPath) -> AsyncIterator[KcpChannel]:
 async def test_a_turn_of_the_loop_is_bounded_until_the_window_is_full(
     path: NotedPath, channel: KcpChannel
 ) -> None:
-    most = BYTES_PER_WAKE * 1.2  # what is written is payload, and written in blocks
+    most = BYTES_PER_WAKE * 1.2  # the bound is for payload, and it is written in blocks
     assert 0 < max([await path.turn() for _ in range(20)]) <= most
     assert sum(path.turns) == SETTINGS.sndwnd * MTU
     assert channel.counters()["limited_by"] == "send window"

@@ -1,4 +1,4 @@
-"""What an engine sends, when, and what it makes of what it hears."""
+"""The transmissions of an engine, their times, and its reactions to arrivals."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.protocols.kcp.ends import (
     Sink,
     ack,
     batch,
-    classic,
     datagrams_of,
     engine,
     parse,
     push,
     seg,
     segments_of,
+    stock_recovery,
 )
 
 MSS = Half.MSS
@@ -68,7 +68,7 @@ def test_a_short_segment_that_fills_up_leaves() -> None:
     assert half.send(0.25, NOW_US + 2) == [1]
 
 
-def test_a_tail_waits_for_a_writer_that_has_more() -> None:
+def test_a_corked_tail_waits_for_its_writer() -> None:
     """Nothing is in flight: without the cork the tail would leave alone."""
     half = Half()
     half.engine.cork()
@@ -111,7 +111,7 @@ def test_rows_of_many_sizes_leave_in_one_transmission() -> None:
     written = 0
     for size in (1.5, 2, 0.25, 3):
         half.write(size, NOW_US)
-        half.engine.sending.tail_fill = 0  # as if what was written had been sent short
+        half.engine.sending.tail_fill = 0  # as if this segment had been sent short
         written += round(size * MSS)
     sent = half.engine.transmit(NOW_US)
     sizes = [len(datagram) - 24 for datagram in datagrams_of(sent)]
@@ -127,10 +127,11 @@ def test_rows_of_many_sizes_leave_in_one_transmission() -> None:
 
 def test_a_closed_window_is_probed_ever_more_slowly() -> None:
     """500 ms, growing by half, up to two minutes."""
-    one = engine(classic())
+    one = engine(stock_recovery())
     _hears(one, NOW_US, seg(WINS, wnd=0))
     one.write(memoryview(bytes(5_000)), NOW_US)
     assert _commands(one, NOW_US) == []
+    # Fifteen minutes of silence: long enough for the two-minute limit.
     asked = []
     while NOW_US + 900_000_000 > (at_us := one.deadline_us() or 0) > 0:
         if said := _commands(one, at_us):
@@ -143,7 +144,7 @@ def test_a_closed_window_is_probed_ever_more_slowly() -> None:
 
 
 def test_a_window_that_opens_lets_data_go_and_ends_the_probing() -> None:
-    one = engine(classic())
+    one = engine(stock_recovery())
     _hears(one, NOW_US, seg(WINS, wnd=0))
     one.write(memoryview(bytes(1_376 * 5)), NOW_US)
     one.transmit(NOW_US)
@@ -156,8 +157,8 @@ def test_a_window_that_opens_lets_data_go_and_ends_the_probing() -> None:
     assert one.deadline_us() == NOW_US + 610_000 + 500_000  # from the start again
 
 
-@pytest.mark.parametrize("recovery", [None, classic()])
-def test_what_is_in_flight_is_sent_again_whatever_the_window(recovery: Any) -> None:
+@pytest.mark.parametrize("recovery", [None, stock_recovery()])
+def test_segments_in_flight_are_sent_again_in_spite_of_a_closed_window(recovery: Any) -> None:
     half = Half(recovery)
     half.send(3, NOW_US)
     _hears(half.engine, NOW_US + 10, seg(WINS, wnd=0))
@@ -208,7 +209,7 @@ def test_a_probe_associates_two_ends_before_any_data() -> None:
 # ------------------------------------------------------------------------------ acknowledgements
 
 
-def test_what_comes_in_order_is_acknowledged_with_one_segment() -> None:
+def test_segments_in_order_are_acknowledged_with_one_ack() -> None:
     one = engine(mtu=100)
     one.receive(batch(*(push(n, bytes(40), ts=n // 3) for n in range(9))), NOW_US)
     (told,) = segments_of(one.transmit(NOW_US))
@@ -223,7 +224,7 @@ def test_a_run_of_several_stamps_that_does_not_fit_is_acknowledged_each_with_its
     assert [(segment.sn, segment.ts) for segment in told] == [(5, 105), (6, 106), (7, 107)]
 
 
-def test_what_comes_early_or_again_is_acknowledged_each() -> None:
+def test_early_and_repeated_segments_are_acknowledged_one_by_one() -> None:
     one = engine(mtu=100)
     _hears(one, NOW_US, *(push(n, bytes(40), ts=100 + n) for n in (0, 2, 4, 2)))
     told = segments_of(one.transmit(NOW_US))
@@ -265,7 +266,7 @@ def test_data_waits_for_the_tick_if_told_to() -> None:
 
 
 @pytest.mark.parametrize(("limit", "told"), [(1, 1), (300, 300), (65_535, 65_535), (70_000, 65_535)])
-def test_the_window_advertised_is_what_may_come(limit: int, told: int) -> None:
+def test_the_advertised_window_is_the_receive_window(limit: int, told: int) -> None:
     one = engine(receive_window=limit)
     _hears(one, NOW_US, push(0, b"abc"))
     (segment,) = segments_of(one.transmit(NOW_US))
@@ -277,13 +278,13 @@ def _early(one: Engine, *numbers: int) -> list[int]:
     return [segment.sn for segment in segments_of(one.transmit(NOW_US))]
 
 
-def test_acks_are_repeated_towards_those_who_understand() -> None:
+def test_acks_are_repeated_towards_peers_that_understand() -> None:
     one = engine(ack_repeats=2, mtu=100)
     assert _early(one, 5) == [5]
     assert _early(one, 7) == [5, 7]
     assert _early(one, 9, 11) == [5, 7, 9, 11]
     assert _early(one, 13) == [7, 9, 11, 13]
-    # What una covers by now needs no repeating.
+    # ACKs that una covers by now need no repeating.
     said = _early(one, *range(9))
     assert not {5, 7} & set(said[:-9])
     assert {9, 11, 13} & set(said)
@@ -294,11 +295,11 @@ def test_acks_are_not_repeated_towards_stock_kcp() -> None:
     assert [_early(one, 5), _early(one, 7), _early(one, 9)] == [[5], [7], [9]]
 
 
-# ----------------------------------------------------------------------------- what cannot be true
+# ------------------------------------------------------------- acknowledgements that cannot be true
 
 
-@pytest.mark.parametrize("recovery", [None, classic()])
-def test_an_ack_for_what_was_never_sent_is_counted_and_ignored(recovery: Any) -> None:
+@pytest.mark.parametrize("recovery", [None, stock_recovery()])
+def test_an_ack_for_a_segment_never_sent_is_counted_and_ignored(recovery: Any) -> None:
     half = Half(recovery)
     half.send(3, NOW_US)
     stamp = half.stamps[0][0]
@@ -312,9 +313,9 @@ def test_an_ack_for_what_was_never_sent_is_counted_and_ignored(recovery: Any) ->
     assert half.engine.rtt.samples == 1
 
 
-@pytest.mark.parametrize("recovery", [None, classic()])
+@pytest.mark.parametrize("recovery", [None, stock_recovery()])
 @pytest.mark.parametrize("una", [4, 2_000_000_000])
-def test_a_una_beyond_what_was_sent_is_counted_and_ignored(recovery: Any, una: int) -> None:
+def test_a_una_beyond_the_last_segment_sent_is_counted_and_ignored(recovery: Any, una: int) -> None:
     half = Half(recovery)
     half.send(3, NOW_US)
     _hears(half.engine, NOW_US + 1_000, seg(WINS, una=una), ack(1, half.stamps[1][0], una))
@@ -385,8 +386,8 @@ def test_limits_have_names() -> None:
     assert _limit(half) is SenderLimit.SEND_WINDOW
 
 
-def test_a_writer_that_has_more_is_not_what_limits() -> None:
-    """It stopped to let others have the loop: what is in flight measures the path."""
+def test_a_writer_that_waits_is_not_the_limit() -> None:
+    """It stopped to let others have the loop: the segments in flight measure the path."""
     control = Fixed(100)
     half = Half(control=control)
     half.write(3, NOW_US)
@@ -406,7 +407,7 @@ def test_a_writer_that_has_more_is_not_what_limits() -> None:
     [((8, 100), SenderLimit.SEND_WINDOW, True), ((100, 8), SenderLimit.CONGESTION_WINDOW, False)],
     ids=["send window", "congestion window"],
 )
-def test_what_leaves_while_a_window_of_kcp_is_full_is_told_so(
+def test_flights_sent_while_a_kcp_window_is_full_are_marked(
     windows: tuple[int, int], limit: SenderLimit, limited: bool
 ) -> None:
     """Until more is delivered than was in flight then: samples of that may be less than the path could do."""
@@ -429,7 +430,7 @@ def test_what_leaves_while_a_window_of_kcp_is_full_is_told_so(
     assert [flight.window_limited for flight in flights] == [False, limited, limited, False]
 
 
-def test_pacing_spreads_what_the_window_allows() -> None:
+def test_pacing_spreads_segments_over_time() -> None:
     control = Fixed(1_000, rate=1_000.0, burst=4)
     half = Half(control=control)
     half.write(8, NOW_US)
@@ -475,7 +476,7 @@ def test_waiting_before_the_first_transmission_is_measured() -> None:
     assert half.counts.queue_us == 2 * 300 + 2 * 40_300
 
 
-def test_a_pause_of_the_application_is_told() -> None:
+def test_a_pause_of_the_application_is_reported() -> None:
     control = Fixed(100)
     half = Half(control=control)
     half.send(2, NOW_US)

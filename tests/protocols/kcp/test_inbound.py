@@ -66,7 +66,7 @@ def test_message_fragments_are_a_byte_stream_too() -> None:
 
 
 @pytest.mark.parametrize("change", ["gap", "repeat", "una", "wnd", "order"])
-def test_what_is_not_a_run_has_a_column_of_numbers(change: str) -> None:
+def test_segments_that_are_no_run_have_a_column_of_numbers(change: str) -> None:
     datagrams = _run(10, 5)
     if change == "gap":
         datagrams[3] = _run(14, 1)[0]
@@ -96,7 +96,7 @@ def test_what_is_not_a_run_has_a_column_of_numbers(change: str) -> None:
     ],
 )
 @pytest.mark.parametrize("at", [0, 1, 4])
-def test_a_stranger_spoils_the_shape_and_nothing_else(strange: bytes, records: int, at: int) -> None:
+def test_a_foreign_datagram_spoils_the_shape_and_nothing_else(strange: bytes, records: int, at: int) -> None:
     """The others come one by one; `records` of the strange datagram are segments of ours."""
     datagrams = _run(0, 5)
     datagrams[at] = strange
@@ -110,7 +110,7 @@ def test_a_stranger_spoils_the_shape_and_nothing_else(strange: bytes, records: i
 
 
 @pytest.mark.parametrize("count", [7, FEW, FEW + 1, 60])
-def test_acks_are_recognised_whatever_their_grouping(count: int) -> None:
+def test_acks_are_recognised_in_any_grouping(count: int) -> None:
     segments = [ack(10 + i, 100 + i, una=10, wnd=50 + i) for i in range(count)]
     thirds = [b"".join(segments[at : at + 3]) for at in range(0, count, 3)]
     for whole in (batch(*thirds), batch(*segments), batch(b"".join(segments))):
@@ -145,7 +145,7 @@ def test_a_una_that_is_old_stays_so() -> None:
     ("strange", "foreign"),
     [(ack(1, 1, conv=9), 1), (seg(WASK), 0), (ack(1, 1, length=1), 1), (ack(1, 1)[:23], 1)],
 )
-def test_acks_with_a_stranger_are_not_only_acks(strange: bytes, foreign: int) -> None:
+def test_acks_with_another_segment_are_read_one_by_one(strange: bytes, foreign: int) -> None:
     arrived, strangers = decode(batch(ack(0, 0) + strange), CONV, 0, 0)
     assert strangers == foreign
     assert [each.acks is not None for each in arrived] == [True] + [False] * (not foreign)
@@ -197,7 +197,7 @@ def test_a_batch_too_short_for_a_header_is_foreign(size: int) -> None:
         (b"x" * 23, 0),
     ],
 )
-def test_what_comes_before_a_fault_stands(datagram: bytes, good: int) -> None:
+def test_segments_before_a_fault_count(datagram: bytes, good: int) -> None:
     records, foreign = decode(batch(datagram), CONV, 0, 0)
     assert len(records) == good
     assert foreign == (good != 2)

@@ -22,7 +22,7 @@ def _spaced(count: int, control: Fixed | None = None) -> Half:
 
 
 def _back(number: int) -> int:
-    """When the ACK of a segment of `_spaced` comes."""
+    """The arrival time of the ACK for a segment of `_spaced`."""
     return START_US + number * 1_000 + RTT_US
 
 
@@ -37,7 +37,7 @@ def _settled(rounds: int = 40, rtt_us: int = RTT_US) -> tuple[Half, int]:
     return half, now_us
 
 
-# ------------------------------------------------------------------------------ what is lost
+# ------------------------------------------------------------------------------ losses
 
 
 def test_a_loss_is_found_by_time_not_by_counting() -> None:
@@ -62,7 +62,7 @@ def test_the_reordering_window_may_also_run_out_by_the_clock() -> None:
     assert half.counts.fast == 1
 
 
-def test_the_clock_is_asked_for_what_is_missing_and_not_for_what_is_not() -> None:
+def test_the_deadline_follows_missing_segments_only() -> None:
     """Segments 3 and 20 are missing, and the ACKs of all others have come."""
     half = _spaced(26)
     for number in (*range(3), *range(4, 7)):
@@ -75,7 +75,7 @@ def test_the_clock_is_asked_for_what_is_missing_and_not_for_what_is_not() -> Non
 
 
 def test_a_lost_retransmission_is_found_the_same_way() -> None:
-    """However often, without a timeout: each resend is judged by what was sent after it."""
+    """However often, without a timeout: later transmissions show that each retransmission is lost."""
     half, now_us = _settled()
     lost = 40
     half.send(1, now_us)
@@ -112,8 +112,8 @@ def _unlucky(times: int, window: int) -> tuple[Half, int]:
 
 
 def test_the_hole_that_holds_a_full_window_is_sent_again_every_half_round_trip() -> None:
-    """Nothing new could tell whether it is lost. All copies count as one in flight; once it arrives, nothing
-    was lost but what was found lost, and one copy was in vain."""
+    """Nothing new could show that it is lost. All copies count as one in flight. Once it arrives, no further
+    loss is counted, and one copy was spurious."""
     half, now_us = _unlucky(4, window=32)
     assert half.send(1, now_us) == [31]
     assert half.wait(now_us + RTT_US - 1) == [(now_us + RTT_US // 2, [0])]
@@ -127,7 +127,7 @@ def test_the_hole_that_holds_a_full_window_is_sent_again_every_half_round_trip()
     assert half.engine.deadline_us() is None
 
 
-def test_a_hole_long_overdue_follows_what_fills_the_window() -> None:
+def test_a_hole_long_overdue_follows_the_data_that_fills_the_window() -> None:
     half, now_us = _unlucky(4, window=32)
     now_us += RTT_US
     assert half.send(1, now_us) == [31]
@@ -141,7 +141,7 @@ def test_no_other_hole_is_sent_before_it_is_found_lost(times: int, window: int) 
     assert half.wait(now_us + RTT_US) == []
 
 
-def test_where_nothing_answers_the_hole_is_left_to_the_timer() -> None:
+def test_without_any_answer_the_hole_is_left_to_the_timer() -> None:
     half, now_us = _unlucky(4, window=32)
     half.send(1, now_us)
     left = half.wait(now_us + 10_000_000)
@@ -155,10 +155,10 @@ def test_where_nothing_answers_the_hole_is_left_to_the_timer() -> None:
     [({3}, 1), ({3, 4, 5}, 1), ({3, 5, 7}, 3), ({3, 4, 6, 7, 8, 20}, 3), ({3, 4, 5, 6, 7, 8, 9, 12}, 2)],
 )
 @pytest.mark.parametrize("together", [1, 4])
-def test_losses_are_told_as_runs_of_consecutive_transmissions(
+def test_losses_are_reported_as_runs_of_consecutive_transmissions(
     lost: set[int], runs: int, together: int
 ) -> None:
-    """Whether they left one by one or four at a time, and however the news of them comes in."""
+    """The count is the same if they left four at a time, and does not depend on how the ACKs come in."""
     control = Fixed()
     half = Half(control=control)
     for number in range(0, 40, together):
@@ -189,7 +189,7 @@ def test_thirty_percent_loss_needs_no_timeout_while_data_flows(seed: int) -> Non
 # ------------------------------------------------------------------------- the reordering window
 
 
-def test_it_grows_to_what_was_seen_and_forgets() -> None:
+def test_it_grows_to_the_displacement_seen_and_forgets() -> None:
     half, now_us = _settled()
     assert half.recovery.reordering.width_us == REORDERING_US
     start_us = now_us
@@ -228,7 +228,7 @@ def test_displacement_within_the_window_is_no_loss() -> None:
     assert half.counts.fast == 0
 
 
-def test_it_never_exceeds_srtt() -> None:
+def test_the_reordering_window_never_exceeds_srtt() -> None:
     """Or a path that reorders by seconds, or one garbled echo, would leave nothing but timeouts."""
     half, now_us = _settled()
     half.send(2, now_us)
@@ -295,8 +295,8 @@ def test_new_data_serves_as_the_probe() -> None:
 
 
 def test_before_the_first_round_trip_the_probe_comes_after_200_ms() -> None:
-    """All of the first ten may be lost, and a timeout knows of it after a second only. What answers the probe
-    proves the ten lost."""
+    """All of the first ten may be lost, and a timeout would take a second. The answer to the probe proves
+    that the ten are lost."""
     half = Half(control=Fixed(10, burst=16))
     half.write(40, START_US)
     assert half.transmit(START_US) == list(range(10))
@@ -350,12 +350,12 @@ def test_after_an_outage_the_path_is_found_within_the_longest_timeout() -> None:
     exchange.run(8_000_000 + LARGEST_TIMEOUT_US + 2 * RTT_US + 1_600_000)
     assert stream.intact
     assert control.timeouts
-    # What follows the outage is not backed off any more.
+    # The data after the outage is not backed off any more.
     assert half.recovery.timer.backoff == 0
 
 
-def test_a_timeout_spares_what_left_just_now() -> None:
-    """RFC 8985, 6.3: only the first segment, and what is older than a round trip and the window."""
+def test_a_timeout_spares_recent_transmissions() -> None:
+    """RFC 8985, 6.3: only the first segment is lost, and those older than a round trip and the window."""
     half, now_us = _settled()
     half.send(2, now_us)
     half.wait(now_us + 2 * RTT_US)  # the probe
@@ -370,7 +370,7 @@ def test_a_timeout_spares_what_left_just_now() -> None:
 # ------------------------------------------------------------------------------------ the books
 
 
-def test_spurious_is_what_echoes_an_older_stamp() -> None:
+def test_an_echo_of_an_older_stamp_counts_as_spurious() -> None:
     half = _spaced(40)
     for number in range(4, 36):
         half.acked(_back(number), number, una=0)
@@ -413,7 +413,7 @@ def test_a_first_transmission_is_never_spurious() -> None:
     assert half.recovery.spurious == 0
 
 
-def test_what_arrives_while_it_waits_to_be_sent_again_is_taken_back() -> None:
+def test_a_loss_that_arrives_before_its_retransmission_is_taken_back() -> None:
     control = Fixed(64)
     half = _spaced(30, control=control)
     control.window = 1
@@ -429,7 +429,7 @@ def test_what_arrives_while_it_waits_to_be_sent_again_is_taken_back() -> None:
     half.engine.receive(batch(ack(1, half.stamps[1][-1], una=30)), now_us + 20)
     assert half.recovery.in_flight == 0
     assert half.recovery.spurious == 0
-    assert half.recovery.spurious_losses == 3  # 1 by its ACK, 3 by una; nobody knows about 0
+    assert half.recovery.spurious_losses == 3  # 1 by its ACK, 3 by una; about 0 nothing is known
     assert half.transmit(now_us + 30) == []
     assert half.engine.deadline_us() is None
     assert max(len(stamps) for number, stamps in half.stamps.items() if number) == 1
@@ -442,6 +442,7 @@ def test_an_arrival_proves_one_transmission_not_two() -> None:
         half.acked(_back(number), number, una=0)
         half.transmit(_back(number))
     assert len(half.stamps[0]) == 2
+    # The retransmission of 0 is given up as well: 40 left 20 ms after it, and arrives.
     control_free_us = half.stamps[0][-1]
     half.send(1, control_free_us + 20_000)
     half.engine.receive(batch(ack(40, half.stamps[40][-1], una=0)), control_free_us + 20_000 + RTT_US)
@@ -462,7 +463,7 @@ def test_a_stamp_that_was_never_sent_is_no_sample(echo: int) -> None:
     assert half.engine.sending.una == 1
 
 
-def test_the_log_does_not_grow_for_ever() -> None:
+def test_the_flight_log_is_trimmed() -> None:
     half = Half()
     for number in range(2_000):
         half.send(1, number * 100)

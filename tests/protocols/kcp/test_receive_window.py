@@ -68,7 +68,7 @@ _BATCHES = st.tuples(
 @example(script=[([0, 2, 1, 3], MSS)], limit=16, first=0)
 @example(script=[([800], MSS), ([*range(40)], MSS)], limit=1_000, first=0)
 @examples(250)
-def test_it_does_what_a_dictionary_does(script: list[tuple[list[int], int]], limit: int, first: int) -> None:
+def test_it_agrees_with_a_dictionary(script: list[tuple[list[int], int]], limit: int, first: int) -> None:
     sink, model = Sink(), Model(limit, first)
     window = ReceiveWindow(MSS, limit, sink, first)
     for offsets, size in script:
@@ -100,8 +100,8 @@ def test_it_does_what_a_dictionary_does(script: list[tuple[list[int], int]], lim
     assert window.stored == 0
 
 
-def test_what_comes_in_order_is_handed_on_as_it_lies() -> None:
-    """No copy: the rows delivered are views of the batch."""
+def test_payload_in_order_is_handed_on_without_a_copy() -> None:
+    """The rows delivered are views of the batch."""
     seen: list[bool] = []
     _, rows = _rows(list(range(64)), MSS)
     window = ReceiveWindow(MSS, 100, lambda payload: seen.append(np.shares_memory(payload, rows)))
@@ -111,7 +111,7 @@ def test_what_comes_in_order_is_handed_on_as_it_lies() -> None:
 
 
 @pytest.mark.parametrize("limit", [256, 257, 5_000])
-def test_memory_grows_with_what_is_early_only(limit: int) -> None:
+def test_memory_grows_with_early_segments_only(limit: int) -> None:
     sink = Sink()
     window = ReceiveWindow(MSS, limit, sink)
     for first in range(0, 512, 64):

@@ -1,4 +1,4 @@
-"""What may become of a segment under time-ordered recovery, as a table, and random paths that walk it."""
+"""The states of a segment under time-ordered recovery, as a table, and random paths that walk it."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ PROBED = {
     (State.LOST, Event.PROBE): State.RESENT,
     (State.LOST_AGAIN, Event.PROBE): State.RESENT,
 }
-"""What a probe may do beside that; `test_rack` makes it happen, paths hardly do."""
+"""Further steps by a probe: `test_rack` makes them happen, random paths hardly do."""
 
 
 class Watched(Rack):
-    """Rack that keeps the state of every segment by what it is told and what it decides."""
+    """Rack that follows the state of every segment through its calls and decisions."""
 
     def __init__(self, window: SendWindow, rtt: RttEstimator) -> None:
         super().__init__(window, rtt)
@@ -113,7 +113,7 @@ def _walk(seed: int) -> Watched:
     right = engine(None, None, streams[0].deliver, mtu=300)
     exchange = Exchange(left, right, there, back, streams, seed=seed)
     exchange.run()
-    exchange.drain()
+    exchange.drain()  # late echoes may still show that a retransmission was spurious
     recovery = left.recovery
     assert isinstance(recovery, Watched)
     assert not any(map(recovery._open, recovery.where))

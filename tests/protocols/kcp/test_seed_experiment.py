@@ -27,7 +27,7 @@ def test_up_as_reported() -> None:
 
 
 def test_down_as_reported() -> None:
-    """8.1 Mb/s, 121 % retransmitted; and why: the policer drops what the window sends above its rate."""
+    """8.1 Mb/s, 121 % retransmitted, because the policer drops the part of a window above its rate."""
     kcp = _outcome(DOWN, "kcp")
     assert kcp.goodput_mbps == pytest.approx(8.1, rel=0.1)
     assert kcp.retransmitted == pytest.approx(121, rel=0.1)
@@ -37,8 +37,8 @@ def test_down_as_reported() -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_what_to_do(path: str) -> None:
-    """kcp-bbr delivers more, sends again what was dropped and no more, and never waits for a timeout."""
+def test_kcp_bbr_on_the_same_path(path: str) -> None:
+    """kcp-bbr delivers more, sends again only dropped segments, and never waits for a timeout."""
     kcp, bbr = _outcome(path, "kcp"), _outcome(path, "kcp-bbr")
     assert bbr.goodput_mbps > 1.15 * kcp.goodput_mbps
     assert bbr.lost == 0
@@ -49,8 +49,8 @@ def test_what_to_do(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_the_sender_knows_what_was_in_vain(path: str) -> None:
-    """What `spurious` reports is what happened, but for what the last round trip has not told yet."""
+def test_the_sender_knows_its_spurious_retransmissions(path: str) -> None:
+    """`spurious` agrees with the path's own count, but for the last round trip, not answered yet."""
     kcp = _outcome(path, "kcp")
     assert kcp.spurious is not None
     assert kcp.reported == pytest.approx(kcp.spurious, abs=2)

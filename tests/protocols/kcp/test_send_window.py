@@ -195,6 +195,7 @@ def test_growing_keeps_the_state_of_every_segment(name: str) -> None:
     window = SendWindow(CONV, MTU, 4_096, first)
     window.write(memoryview(bytes(250 * MSS)), 4_096, 0)
     window.stamp_new(first, first + 250, 1, 0, 0)
+    # A different value per segment, so that a row that moved wrongly shows.
     rows = np.arange(first, first + 250) & window.mask
     state: np.ndarray[Any, Any] = getattr(window.state, name)
     state[rows] = np.arange(250) % 2 if state.dtype == bool else np.arange(250)

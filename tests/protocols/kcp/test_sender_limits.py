@@ -1,4 +1,4 @@
-"""What held the sender, for how long; and the sentence when it was KCP's own window."""
+"""The time by limit of the sender, and the warning if the limit is KCP's own window."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECOND = 1_000_000
 
 
 def _run(sender: Engine, receiver: Engine, application: Application, path: Path) -> dict[SenderLimit, float]:
-    """Share of five seconds for which each thing held the sender."""
+    """The share of five seconds for which each limit held."""
     simulation = Simulation(1)
     back = simulation.link(Path(delay_us=path.delay_us))
     simulation.flow(sender, receiver, simulation.link(path), back, application)
@@ -31,7 +31,7 @@ def _run(sender: Engine, receiver: Engine, application: Application, path: Path)
     return {limit: us / (5 * SECOND) for limit, us in held.items()}
 
 
-def test_time_goes_to_what_was_noted_last() -> None:
+def test_time_is_charged_to_the_limit_noted_last() -> None:
     limits = SenderLimits()
     assert set(limits.until(77).values()) == {0}
     limits.note(SenderLimit.PACING, 1_000)
@@ -59,25 +59,25 @@ def test_a_record_has_every_counter_and_gauge_that_is_declared() -> None:
 PATH = Path(20e6, bdp_bytes(20e6, 100_000), 50_000)
 
 
-def test_a_small_window_holds() -> None:
+def test_a_small_send_window_limits() -> None:
     settings = KcpSettings(sndwnd=32, rcvwnd=128)
     sender = stock(1, settings)
     assert _run(sender, stock(1, settings), Bulk(sender), PATH)[SenderLimit.SEND_WINDOW] > 0.99
 
 
-def test_the_peers_window_holds() -> None:
+def test_the_peers_window_limits() -> None:
     sender = stock(1, KcpSettings(sndwnd=128, rcvwnd=128))
     receiver = stock(1, KcpSettings(sndwnd=128, rcvwnd=32))
     assert _run(sender, receiver, Bulk(sender), PATH)[SenderLimit.RECEIVE_WINDOW] > 0.9
 
 
-def test_the_application_holds() -> None:
+def test_the_application_limits() -> None:
     sender, receiver = (with_bbr(1, KcpBbrSettings()) for _ in range(2))
     assert _run(sender, receiver, Paced(sender, 1e6), PATH)[SenderLimit.APPLICATION] > 0.9
 
 
-def test_pacing_holds_what_the_path_holds() -> None:
-    """A controller that found the path waits for its pace, and now and then for its window."""
+def test_a_bulk_sender_is_limited_by_pacing() -> None:
+    """A controller that knows the path waits for its pace, and now and then for its window."""
     sender, receiver = (with_bbr(1, KcpBbrSettings()) for _ in range(2))
     held = _run(sender, receiver, Bulk(sender), PATH)
     assert held[SenderLimit.PACING] + held[SenderLimit.CONGESTION_WINDOW] > 0.95
@@ -85,7 +85,7 @@ def test_pacing_holds_what_the_path_holds() -> None:
 
 
 @pytest.mark.parametrize(("window", "says"), [(MAX_WINDOW, True), (MAX_WINDOW - 1, False)])
-def test_the_widest_window_is_warned_of_when_it_binds(window: int, says: bool) -> None:
+def test_the_widest_window_is_warned_of_when_it_limits(window: int, says: bool) -> None:
     control = Fixed(1 << 20)
     half = Half(control=control, send_window=window, receive_window=MAX_WINDOW)
     one = half.engine
@@ -99,7 +99,7 @@ def test_the_widest_window_is_warned_of_when_it_binds(window: int, says: bool) -
     assert all(f"{MAX_WINDOW} segments" in sentence and "100 %" in sentence for sentence in said)
 
 
-def test_a_window_that_does_not_bind_needs_no_word() -> None:
+def test_a_window_that_does_not_limit_is_not_warned_of() -> None:
     half = Half(control=Fixed(1 << 20), send_window=MAX_WINDOW, receive_window=MAX_WINDOW)
     half.send(100, 0)
     assert window_warning(half.engine, SECOND) == ()

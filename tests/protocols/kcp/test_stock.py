@@ -8,14 +8,14 @@ import pytest
 
 from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.wire import Int64s
-from tests.protocols.kcp.ends import Fixed, Half, ack, batch, classic
+from tests.protocols.kcp.ends import Fixed, Half, ack, batch, stock_recovery
 
 TICK_US = 10_000
 START_US = 1_000_000
 
 
 def _half(control: Fixed | None = None, tuning: dict[str, Any] | None = None, **options: Any) -> Half:
-    half = Half(classic(interval_us=TICK_US, **(tuning or {})), control, nagle=False, **options)
+    half = Half(stock_recovery(interval_us=TICK_US, **(tuning or {})), control, nagle=False, **options)
     half.transmit(START_US - 1)  # ticks are counted from here
     return half
 
@@ -52,7 +52,7 @@ def test_every_segment_passed_counts_every_ack() -> None:
     assert _causes(half) == (0, 1, 3)
 
 
-def test_an_ack_that_says_what_was_known_counts_too() -> None:
+def test_a_repeated_ack_counts_too() -> None:
     half = _half(tuning={"resend": 3})
     half.send(6, START_US)
     for turn in range(3):
@@ -62,7 +62,7 @@ def test_an_ack_that_says_what_was_known_counts_too() -> None:
     assert _causes(half) == (0, 0, 3)
 
 
-def test_what_was_passed_waits_for_a_flush() -> None:
+def test_a_passed_segment_waits_for_a_flush() -> None:
     """kcp-go flushes at ticks and when una moves; an ACK above a hole only counts."""
     half = _half()
     half.send(10, START_US)
@@ -81,8 +81,8 @@ def test_resend_0_is_never_fast() -> None:
     assert half.counts.fast == 0
 
 
-def test_an_ack_for_what_left_earlier_says_nothing_of_a_resend() -> None:
-    """kcp-go counts an ACK only for segments stamped no later than what it echoes."""
+def test_an_ack_for_an_earlier_transmission_does_not_pass_a_retransmission() -> None:
+    """kcp-go counts an ACK only for segments stamped no later than its echo."""
     half = _half()
     half.send(10, START_US)
     half.acked(START_US + 50, 0, 2, 3, una=1)
@@ -142,7 +142,7 @@ def test_not_early_while_there_is_something_new() -> None:
 
 
 def test_a_tail_held_by_nagle_is_nothing_new() -> None:
-    half = Half(classic(interval_us=TICK_US, resend=3), nagle=True)
+    half = Half(stock_recovery(interval_us=TICK_US, resend=3), nagle=True)
     half.transmit(START_US - 1)
     half.send(5, START_US)
     assert half.send(0.5, START_US + 10) == []
@@ -152,7 +152,7 @@ def test_a_tail_held_by_nagle_is_nothing_new() -> None:
     assert half.counts.early == 1
 
 
-def test_a_segment_nobody_passed_is_not_early() -> None:
+def test_a_segment_that_was_not_passed_is_not_early() -> None:
     half = _half()
     half.send(5, START_US)
     half.acked(START_US + 50, 0, una=1)
@@ -233,7 +233,7 @@ def test_a_fast_resend_sets_the_timer_anew() -> None:
     assert left == (now_us + 20_000 + timeout_us, [0])
 
 
-def test_only_what_expired_is_sent_again() -> None:
+def test_only_expired_segments_are_sent_again() -> None:
     half = _half()
     half.send(3, START_US)
     half.send(3, START_US + 150_000)
@@ -244,7 +244,7 @@ def test_only_what_expired_is_sent_again() -> None:
 # --------------------------------------------------------------------------------- the books
 
 
-def test_what_leaves_again_goes_beside_the_windows() -> None:
+def test_retransmissions_ignore_the_windows() -> None:
     """Stock KCP's resends are limited by nothing; new data is."""
     control = Fixed(5)
     half = _half(control)
@@ -258,7 +258,7 @@ def test_what_leaves_again_goes_beside_the_windows() -> None:
     assert half.recovery.in_flight == 2
 
 
-def test_a_timeout_is_told_to_the_controller_once() -> None:
+def test_a_timeout_is_reported_to_the_controller_once() -> None:
     control = Fixed(64)
     half = _half(control)
     half.send(5, START_US)
@@ -267,7 +267,7 @@ def test_a_timeout_is_told_to_the_controller_once() -> None:
     assert [loss.segments for loss in control.losses] == [5]
 
 
-def test_spurious_is_what_echoes_an_older_stamp() -> None:
+def test_an_echo_of_an_older_stamp_counts_as_spurious() -> None:
     half = _half()
     half.send(4, START_US)
     half.wait(START_US + 200_000)
@@ -304,7 +304,7 @@ def test_the_cost_of_an_ack_does_not_depend_on_the_window(monkeypatch: pytest.Mo
         assert max(looked) <= 40
 
 
-def test_holes_do_not_pile_up() -> None:
+def test_closed_holes_are_forgotten() -> None:
     half = _half()
     for number in range(0, 400, 2):
         half.send(2, START_US + number)

@@ -1,4 +1,4 @@
-"""`classic` behaves like stock KCP: see equivalence.py for the chain of comparisons, and for the table."""
+"""Our stock KCP behaves like kcp-go: see equivalence.py for the chain of comparisons, and for the table."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class Recorded:
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("mode", COMPARED)
 @pytest.mark.parametrize("route", [SHORT, LONG], ids=["short", "long"])
-def test_the_model_sends_what_the_c_library_sends(route: Route, mode: str, loss: float) -> None:
-    """The same bytes at the same microsecond, both ways."""
+def test_the_model_sends_the_bytes_of_the_c_library(route: Route, mode: str, loss: float) -> None:
+    """Both send the same bytes at the same microsecond, in both directions."""
     digests = []
     for make in (c_library, model(IKCP)):
         ends = tuple(Recorded(make(MODES[mode], route.window)) for _ in range(2))
@@ -78,7 +78,7 @@ def test_the_model_sends_what_the_c_library_sends(route: Route, mode: str, loss:
     assert digests[0] == digests[1]
 
 
-def test_the_digest_would_notice() -> None:
+def test_the_digest_tells_one_millisecond() -> None:
     """A millisecond in the timeout is another wire."""
     digests = set()
     for tuning in (MODES["normal"], MODES["normal"]._replace(interval=41)):
@@ -90,11 +90,11 @@ def test_the_digest_would_notice() -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("mode", COMPARED)
-def test_classic_does_what_kcp_go_does(mode: str, loss: float) -> None:
+def test_our_stock_engine_performs_as_kcp_go(mode: str, loss: float) -> None:
     """Goodput and retransmissions within 10 %, four seeds together."""
     seconds = SECONDS[mode] if loss else 3.0
     theirs, mine = (
-        pooled(name, mode, SHORT, loss, (1, 2, 3, 4), seconds) for name in ("model, kcp-go", "classic")
+        pooled(name, mode, SHORT, loss, (1, 2, 3, 4), seconds) for name in ("model, kcp-go", "ours")
     )
     assert theirs.segments > 9_000
     assert bool(theirs.resent) == bool(loss)
@@ -103,7 +103,7 @@ def test_classic_does_what_kcp_go_does(mode: str, loss: float) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"nodelay": 1, "interval": 10}, {"interval": 160}])
-def test_ten_per_cent_tells_stock_from_what_is_not(changed: dict[str, int]) -> None:
+def test_ten_per_cent_tells_stock_from_other_tunings(changed: dict[str, int]) -> None:
     """One knob turned, and the comparison fails."""
     tuning = MODES["normal"]
     as_it_is, as_it_is_not = (
