@@ -1,6 +1,6 @@
-"""Tests as a report hears of them: a transport with the seed's columns, and four little histories.
+"""Records of five small tests, for reports: a transport with many columns, and every kind of row.
 
-`python -m tests.iperfpy.report.scenes` writes the golden tables anew.
+`python -m tests.iperfpy.report.scenes` writes the golden tables again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SceneSettings(Settings):
 
 
 class SceneTransport(Transport):
-    """A transport of declarations, which opens no channel."""
+    """A transport with settings and metrics, which opens no channel."""
 
     name = "scene"
     summary = "for tests of reports"
@@ -93,6 +93,7 @@ def sender(
     stream: int, start: float, end: float, megabytes: float, lost: int = 0, rtt_us: int = 165_000
 ) -> Sample:
     """A sender's sample: 1376-byte segments, `lost` of them retransmitted by timeout."""
+    # Ratios are None if nothing was sent, as a sampler gives them.
     payload = int(megabytes * 1024 * 1024)
     segments = payload // 1376 + lost
     values: dict[str, Value] = {
@@ -123,6 +124,7 @@ def receiver(stream: int, start: float, end: float, megabytes: float) -> Sample:
 def start_of(
     direction: Direction = Direction.FORWARD, role: Role = Role.CLIENT, streams: int = 1
 ) -> RunStarted:
+    # Stream numbers are iperf3's: 1, then 3, 4, and so on; the client sends on the first half.
     transport = SceneTransport()
     plan = Plan("scene", SceneSettings(), direction, duration_us=2_000_000, parallel=streams)
     count = streams * (2 if direction is Direction.BIDIRECTIONAL else 1)
@@ -184,6 +186,7 @@ def parallel_interrupted() -> Scene:
 def bidirectional() -> Scene:
     """Both ends send; a tag on each line names its direction."""
 
+    # Rows are the client's: its own sample comes first in both directions.
     def rows(start: float, end: float) -> tuple[Row, Row]:
         return (
             Row(1, sender(1, start, end, 10 * (end - start)), receiver(1, start, end, 9 * (end - start))),

@@ -1,4 +1,4 @@
-"""docs/columns.md is true: it explains every column of the table, and every key that it names exists."""
+"""docs/columns.md explains every column of the table, and every key that it names exists."""
 
 from __future__ import annotations
 

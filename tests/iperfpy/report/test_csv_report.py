@@ -1,4 +1,4 @@
-"""CSV: typed rows, whole rows, and a warning for rows that were lost."""
+"""CSV reports: types of rows, complete rows, and a warning if rows are lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ from tests.iperfpy.report.scenes import (
 FULL = Path("/dev/full")
 
 
-def played(scene: Scene, path: Path) -> list[dict[str, str]]:
+def rows_of(scene: Scene, path: Path) -> list[dict[str, str]]:
+    """Write the scene to a CSV, with a fixed date and quarters of a second as the monotonic clock."""
     ticks = iter(range(1000))
     warnings: list[str] = []
     sink = CsvSink(
@@ -43,13 +44,14 @@ def played(scene: Scene, path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_a_row_per_stream_and_interval_and_a_typed_summary(tmp_path: Path) -> None:
-    rows = played(parallel_interrupted(), tmp_path / "x.csv")
+def test_there_is_a_row_per_stream_and_interval_and_a_typed_summary(tmp_path: Path) -> None:
+    rows = rows_of(parallel_interrupted(), tmp_path / "x.csv")
     assert [(row["type"], row["stream"]) for row in rows] == [
         *[("interval", "1"), ("interval", "3")] * 2,
         *[("summary", "1"), ("summary", "3"), ("sum", "sum")],
         ("error", ""),
     ]
+    # Rows of all types have the same columns; only an error row has a sentence, and no figures.
     figures = sum(len(metric.keys) for metric in SceneTransport.metrics)
     assert len(rows[0]) == len(BASE) + figures + len(LATENCY) + 1
     assert {row["error"] for row in rows[:-1]} == {""}
@@ -77,9 +79,10 @@ def test_an_error_after_the_start_is_a_row(tmp_path: Path) -> None:
     assert (row["type"], row["error"]) == ("error", "the other end is gone, it seems")
 
 
-def test_the_common_columns_of_a_row(tmp_path: Path) -> None:
-    first = played(forward(), tmp_path / "x.csv")[0]
+def test_every_row_has_the_common_columns(tmp_path: Path) -> None:
+    first = rows_of(forward(), tmp_path / "x.csv")[0]
     assert datetime.fromisoformat(first["time"]).utcoffset() == timedelta(0)
+    # The monotonic clock of the test begins with 0.
     assert first["time"] == "2026-11-22T17:15:00.250+00:00"
     assert {key: first[key] for key in BASE if key not in ("time",)} == {
         "type": "interval",
@@ -100,7 +103,7 @@ def test_the_common_columns_of_a_row(tmp_path: Path) -> None:
 
 
 def test_both_ends_have_a_summary_and_a_sum(tmp_path: Path) -> None:
-    rows = [row for row in played(forward(), tmp_path / "x.csv") if row["type"] != "interval"]
+    rows = [row for row in rows_of(forward(), tmp_path / "x.csv") if row["type"] != "interval"]
     assert [(row["type"], row["side"], row["bytes"]) for row in rows] == [
         *[("summary", "sender", "3911188"), ("summary", "receiver", "3670016")],
         *[("sum", "sender", "3911188"), ("sum", "receiver", "3670016")],
@@ -109,14 +112,14 @@ def test_both_ends_have_a_summary_and_a_sum(tmp_path: Path) -> None:
 
 
 def test_a_missing_figure_is_empty_and_a_zero_is_zero(tmp_path: Path) -> None:
-    rows = played(reverse_omit(), tmp_path / "x.csv")
+    rows = rows_of(reverse_omit(), tmp_path / "x.csv")
     assert [row["omitted"] for row in rows[:3]] == ["1", "0", "0"]
     assert (rows[1]["retransmits"], rows[1]["early_percent"], rows[2]["retransmits"]) == ("200", "0", "")
-    assert played(forward(), tmp_path / "y.csv")[1]["lost_percent"] == ""
+    assert rows_of(forward(), tmp_path / "y.csv")[1]["lost_percent"] == ""
 
 
 def test_a_bidirectional_test_has_a_sum_for_each_direction(tmp_path: Path) -> None:
-    rows = [row for row in played(bidirectional(), tmp_path / "x.csv") if row["type"] == "sum"]
+    rows = [row for row in rows_of(bidirectional(), tmp_path / "x.csv") if row["type"] == "sum"]
     assert [(row["direction"], row["side"]) for row in rows] == [
         *[("forward", "sender"), ("forward", "receiver")],
         *[("reverse", "sender"), ("reverse", "receiver")],
@@ -133,7 +136,8 @@ def test_every_row_is_in_the_file_when_its_interval_ends(tmp_path: Path) -> None
     sink.close()
 
 
-def test_a_killed_process_leaves_whole_rows(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_complete_rows(tmp_path: Path) -> None:
+    # SIGKILL runs no handler: only what was written after each interval is left.
     script = f"""
 import os, signal
 from pathlib import Path
@@ -151,7 +155,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert len(list(csv.DictReader(text.splitlines()))) == 2
 
 
-def test_a_file_is_replaced_with_the_first_row(tmp_path: Path) -> None:
+def test_an_old_file_is_replaced_by_the_first_row(tmp_path: Path) -> None:
     path = tmp_path / "old.csv"
     path.write_text("yesterday\n")
     CsvFile(path).close()
@@ -184,12 +188,13 @@ def test_a_row_that_does_not_fit_is_removed_again(tmp_path: Path, monkeypatch: p
     file, write = CsvFile(tmp_path / "x.csv"), os.write
     assert file.row(["first"])
 
-    def full(descriptor: int, data: bytes) -> int:
+    # The first write is short, as on a disk that is nearly full; the next one fails.
+    def write_until_full(descriptor: int, data: bytes) -> int:
         if len(data) < 20:
             raise OSError(28, "No space left on device")
         return write(descriptor, data[:10])
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "write", write_until_full)
     assert not file.row(["second row, longer than"])
     monkeypatch.undo()
     assert not file.row(["third"])
@@ -235,11 +240,11 @@ def test_only_gauges_have_a_spread() -> None:
         (10.0, "10"),
     ],
 )
-def test_fields(value: int | float | str | None, text: str) -> None:
+def test_a_field_is_empty_if_unknown_and_short_otherwise(value: int | float | str | None, text: str) -> None:
     assert field(value) == text
 
 
-def test_reasons_name_the_file_and_not_the_number() -> None:
+def test_the_reason_of_an_os_error_names_the_file_and_no_number() -> None:
     assert system_reason(PermissionError(13, "Permission denied", "/x")) == "/x: Permission denied"
     assert system_reason(OSError("odd")) == "odd"
 
@@ -247,6 +252,7 @@ def test_reasons_name_the_file_and_not_the_number() -> None:
 def test_a_report_that_cannot_be_written_does_not_end_the_test() -> None:
     lost: list[OSError] = []
 
+    # After the first failure the sink is not called again, although the test goes on.
     class Broken(CsvSink):
         calls = 0
 

@@ -1,4 +1,4 @@
-"""JSON: iperf3's keys where iperf3's readers look for them, ours beside, and always a document."""
+"""JSON reports: iperf3's keys at their places, iperfpy's keys beside them, and a document of every test."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ def events(scene: Scene) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-def test_the_keys_that_readers_of_iperf3_expect() -> None:
-    told = document(forward())
-    assert list(told) == ["start", "intervals", "end"]
-    assert told["start"]["connected"][0] == {
+def test_a_document_has_iperf3s_keys_at_their_places() -> None:
+    # Programs that read iperf3's JSON look for these keys.
+    report = document(forward())
+    assert list(report) == ["start", "intervals", "end"]
+    assert report["start"]["connected"][0] == {
         "socket": 4,
         "local_host": "10.0.0.1",
         "local_port": 40000,
@@ -57,20 +58,21 @@ def test_the_keys_that_readers_of_iperf3_expect() -> None:
         "stream": 1,
         "sends": True,
     }
-    assert told["start"]["connecting_to"] == {"host": "10.0.0.2", "port": 5201}
-    assert told["start"]["timestamp"]["timesecs"] == 1_795_367_700
-    assert told["start"]["test_start"]["num_streams"] == 1
-    assert (told["start"]["test_start"]["duration"], told["start"]["test_start"]["reverse"]) == (2, 0)
-    assert told["end"]["sum_sent"]["bytes"] == int(3.73 * 1024 * 1024)
-    assert told["end"]["sum_received"]["bits_per_second"] == pytest.approx(3.5 * 1024 * 1024 * 8 / 2.01)
-    assert told["end"]["cpu_utilization_percent"]["remote_system"] == 8.0
-    assert told["end"]["sender_tcp_congestion"] == "bbr"
+    assert report["start"]["connecting_to"] == {"host": "10.0.0.2", "port": 5201}
+    assert report["start"]["timestamp"]["timesecs"] == 1_795_367_700
+    assert report["start"]["test_start"]["num_streams"] == 1
+    assert (report["start"]["test_start"]["duration"], report["start"]["test_start"]["reverse"]) == (2, 0)
+    assert report["end"]["sum_sent"]["bytes"] == int(3.73 * 1024 * 1024)
+    assert report["end"]["sum_received"]["bits_per_second"] == pytest.approx(3.5 * 1024 * 1024 * 8 / 2.01)
+    assert report["end"]["cpu_utilization_percent"]["remote_system"] == 8.0
+    assert report["end"]["sender_tcp_congestion"] == "bbr"
 
 
-def test_a_figure_appears_under_iperf3s_name_and_under_ours() -> None:
+def test_a_figure_has_iperf3s_key_and_iperfpys() -> None:
     stream = document(forward())["intervals"][0]["streams"][0]
     assert (stream["socket"], stream["sender"], stream["omitted"]) == (4, True, False)
     assert stream["seconds"] == pytest.approx(1.0003)
+    # iperf3 calls the RTT `rtt`; the own key carries the unit.
     assert (stream["retransmits"], stream["rtt"], stream["rtt_us"], stream["max_rtt"]) == (
         11,
         165_000,
@@ -92,57 +94,59 @@ def test_a_missing_figure_is_null_and_not_zero() -> None:
     assert "rtt" not in unknown
 
 
-def test_a_reversed_test_carries_the_senders_figures() -> None:
-    told = document(reverse_omit())
-    assert told["intervals"][0]["sum"]["omitted"] is True
-    assert told["intervals"][1]["streams"][0]["retransmits"] == 200
-    assert told["intervals"][1]["streams"][0]["sender"] is False
-    assert told["end"]["streams"][0]["sender"]["retransmits"] == 200
-    assert "retransmits" not in told["end"]["sum_received"]
-    assert told["start"]["warnings"] == ["the server has no bbr"]
+def test_a_reversed_test_has_the_senders_figures() -> None:
+    report = document(reverse_omit())
+    assert report["intervals"][0]["sum"]["omitted"] is True
+    assert report["intervals"][1]["streams"][0]["retransmits"] == 200
+    assert report["intervals"][1]["streams"][0]["sender"] is False
+    assert report["end"]["streams"][0]["sender"]["retransmits"] == 200
+    assert "retransmits" not in report["end"]["sum_received"]
+    assert report["start"]["warnings"] == ["the server has no bbr"]
 
 
 def test_warnings_of_a_running_test_are_at_its_end() -> None:
-    told = document(parallel_interrupted())
-    assert told["start"]["warnings"] == []
-    assert told["end"]["warnings"] == ["the window was full"]
+    report = document(parallel_interrupted())
+    assert report["start"]["warnings"] == []
+    assert report["end"]["warnings"] == ["the window was full"]
     assert "warnings" not in document(reverse_omit())["end"]
 
 
 def test_sums_are_kept_apart_by_direction() -> None:
-    told = document(bidirectional())
-    assert set(told["intervals"][0]) == {"streams", "sum", "sum_bidir_reverse"}
-    assert told["end"]["sum_sent"]["side"] == "sender"
-    assert told["end"]["sum_received_bidir_reverse"]["bits_per_second"] == pytest.approx(5 * 8 * 1024 * 1024)
+    report = document(bidirectional())
+    assert set(report["intervals"][0]) == {"streams", "sum", "sum_bidir_reverse"}
+    assert report["end"]["sum_sent"]["side"] == "sender"
+    assert report["end"]["sum_received_bidir_reverse"]["bits_per_second"] == pytest.approx(
+        5 * 8 * 1024 * 1024
+    )
 
 
-def test_an_interrupted_test_is_a_whole_document_with_an_error() -> None:
-    told = document(parallel_interrupted())
-    assert told["error"] == "interrupt - the client was stopped by SIGINT"
-    assert told["end"]["sum_sent"]["bytes"] == 20 * 1024 * 1024
-    assert "sum_received" not in told["end"]
-    assert set(told["end"]["streams"][0]) == {"sender"}
+def test_an_interrupted_test_gives_a_complete_document_with_an_error() -> None:
+    report = document(parallel_interrupted())
+    assert report["error"] == "interrupt - the client was stopped by SIGINT"
+    assert report["end"]["sum_sent"]["bytes"] == 20 * 1024 * 1024
+    assert "sum_received" not in report["end"]
+    assert set(report["end"]["streams"][0]) == {"sender"}
 
 
-def test_a_test_that_never_began_gives_a_document() -> None:
+def test_a_test_that_never_started_gives_a_document() -> None:
     out = io.StringIO()
     sink = JsonSink(out)
     sink.error("unable to connect")
     sink.close()
     sink.close()
-    told = json.loads(out.getvalue())
-    assert told["start"].keys() == {"connected", "version", "system_info"}
-    assert (told["intervals"], told["end"], told["error"]) == ([], {}, "unable to connect")
+    report = json.loads(out.getvalue())
+    assert report["start"].keys() == {"connected", "version", "system_info"}
+    assert (report["intervals"], report["end"], report["error"]) == ([], {}, "unable to connect")
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_the_stream_of_events_has_the_content_of_the_document(name: str) -> None:
-    told, lines = document(SCENES[name]()), events(SCENES[name]())
-    assert lines[0] == {"event": "start", "data": told["start"]}
-    assert [line["data"] for line in lines if line["event"] == "interval"] == told["intervals"]
-    assert lines[-1] == {"event": "end", "data": told["end"]}
+def test_the_event_stream_has_the_content_of_the_document(name: str) -> None:
+    report, lines = document(SCENES[name]()), events(SCENES[name]())
+    assert lines[0] == {"event": "start", "data": report["start"]}
+    assert [line["data"] for line in lines if line["event"] == "interval"] == report["intervals"]
+    assert lines[-1] == {"event": "end", "data": report["end"]}
     assert [line["data"] for line in lines if line["event"] == "error"] == (
-        [told["error"]] if "error" in told else []
+        [report["error"]] if "error" in report else []
     )
 
 
@@ -152,14 +156,14 @@ def test_a_failure_is_an_event() -> None:
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["error", "end"]
 
 
-def test_a_peers_nan_and_infinity_become_null() -> None:
+def test_nan_and_infinity_of_a_peer_become_null() -> None:
     scene = forward()
     odd = sender(1, 0, 1, 1)
     values = {**odd.values, "rtt_us": float("nan"), "retransmits": float("inf")}
     row = Row(1, type(odd)(1, odd.side, 0, 1_000_000, 5, values))
-    told = document(Scene(scene.start, ((row,),), RunEnded((row,), {})))
-    assert told["intervals"][0]["streams"][0]["rtt_us"] is None
-    assert told["intervals"][0]["streams"][0]["retransmits"] is None
+    report = document(Scene(scene.start, ((row,),), RunEnded((row,), {})))
+    assert report["intervals"][0]["streams"][0]["rtt_us"] is None
+    assert report["intervals"][0]["streams"][0]["retransmits"] is None
 
 
 # ---------------------------------------------------------------------- the schema
@@ -195,14 +199,14 @@ def test_a_document_follows_the_schema(scene: Callable[[], Scene]) -> None:
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
 )
 def test_the_schema_rejects_a_damaged_document(path: tuple[str | int, ...], value: object) -> None:
-    told = document(forward())
-    inner: Any = told
-    VALIDATOR.validate(told)
+    report = document(forward())
+    inner: Any = report
+    VALIDATOR.validate(report)
     for key in path[:-1]:
         inner = inner[key]
     inner[path[-1]] = value
     with pytest.raises(ValidationError):
-        VALIDATOR.validate(told)
+        VALIDATOR.validate(report)
 
 
 # ---------------------------------------------------------------------- transports whose ends iperf3 merges
@@ -250,7 +254,7 @@ def datagrams(
     return document(Scene(start, (tuple(rows),), RunEnded(tuple(rows), BOTH_CPU)))
 
 
-def test_both_ends_of_a_datagram_stream_in_one_object() -> None:
+def test_both_ends_of_a_datagram_stream_are_in_one_object() -> None:
     end = datagrams()["end"]
     udp = end["streams"][0]["udp"]
     assert (udp["bytes"], udp["packets"], udp["lost_packets"], udp["lost_percent"]) == (100_000, 100, 5, 5.0)

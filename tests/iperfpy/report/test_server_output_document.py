@@ -1,4 +1,4 @@
-"""The report that a server keeps for its client: the same as it prints, and never too long."""
+"""The report that a server sends to its client: equal to the printed one, and limited in length."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from iperfpy.report.terminal import TextSink, Wording
 from tests.iperfpy.report.scenes import Scene, forward, server
 
 
-def shown(scene: Scene) -> str:
+def text_of(scene: Scene) -> str:
     out = io.StringIO()
     scene.play(TextSink(PlainScreen(out), out, scene.wording))
     return out.getvalue()
 
 
-def test_the_kept_report_is_the_printed_one() -> None:
+def test_the_server_output_is_the_printed_report() -> None:
     sink = server_output_sink(Wording(), as_json=False)
     server().play(sink)
     assert sink.output() == server().text()
@@ -40,7 +40,8 @@ def test_the_kept_report_is_the_printed_one() -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_long_test_loses_intervals_and_not_its_end(as_json: bool) -> None:
+def test_the_server_output_of_a_long_test_omits_intervals_and_keeps_the_end(as_json: bool) -> None:
+    # More intervals than either limit holds.
     scene = server()
     count = 12_000 if as_json else 2 * TEXT_LIMIT // 60
     sink = server_output_sink(Wording(), as_json=as_json)
@@ -60,8 +61,9 @@ def test_a_long_test_loses_intervals_and_not_its_end(as_json: bool) -> None:
 
 def test_the_client_shows_the_server_report_in_every_format() -> None:
     scene = forward()
+    # Text first, then JSON. Neither may carry control characters of the server to the terminal.
     text = replace(scene, end=replace(scene.end, server_output="one\ntwo \x1b[31m\udc80\n"))
-    assert shown(text).splitlines()[-6:] == ["", "Server output:", "one", "two ?[31m?", "", "iperfpy Done."]
+    assert text_of(text).splitlines()[-6:] == ["", "Server output:", "one", "two ?[31m?", "", "iperfpy Done."]
     out = io.StringIO()
     text.play(JsonSink(out))
     assert json.loads(out.getvalue())["server_output_text"] == text.end.server_output
@@ -69,7 +71,7 @@ def test_the_client_shows_the_server_report_in_every_format() -> None:
     kept = ServerOutputDocument()
     server().play(kept)
     nested = replace(scene, end=replace(scene.end, server_output=kept.output()))
-    assert '  "intervals": [' in shown(nested).splitlines()
+    assert '  "intervals": [' in text_of(nested).splitlines()
     lines = io.StringIO()
     nested.play(JsonStreamSink(lines))
     events = [json.loads(line) for line in lines.getvalue().splitlines()]
@@ -77,9 +79,9 @@ def test_the_client_shows_the_server_report_in_every_format() -> None:
     assert events[-2]["data"] == kept.output()
 
 
-def test_without_a_server_report_no_line_mentions_it() -> None:
+def test_no_report_mentions_a_server_report_that_is_absent() -> None:
     scene = forward()
-    assert "Server output" not in shown(scene)
+    assert "Server output" not in text_of(scene)
     out = io.StringIO()
     JsonSink(out).end(RunEnded((), {}))
     scene.play(JsonSink(out))

@@ -1,4 +1,4 @@
-"""Sums in the JSON are the sums of their parts, whatever was counted, and a rate is bytes over seconds."""
+"""Sums in the JSON equal the sums of their parts for arbitrary counts, and a rate is bytes over seconds."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ intervals = st.lists(st.lists(counted, min_size=STREAMS, max_size=STREAMS), min_
 
 
 def sample(stream: int, start_us: int, end_us: int, figures: tuple[int, int, int]) -> Sample:
-    size, again, sent = figures
-    return Sample(stream, Side.SENDER, start_us, end_us, size, {"retransmits": again, "sent": sent})
+    size, retransmits, sent = figures
+    return Sample(stream, Side.SENDER, start_us, end_us, size, {"retransmits": retransmits, "sent": sent})
 
 
-def told(table: list[list[tuple[int, int, int]]], lengths_us: list[int]) -> dict[str, Any]:
-    """The document of a test with these counts, per interval and stream."""
+def document_of(table: list[list[tuple[int, int, int]]], lengths_us: list[int]) -> dict[str, Any]:
+    """Return the document of a test with these counts, per interval and stream."""
+    # Streams have the numbers 1, 2, 3 here; no sum depends on them.
     starts = [sum(lengths_us[:index]) for index in range(len(table) + 1)]
     rows = [
         tuple(
@@ -39,8 +40,8 @@ def told(table: list[list[tuple[int, int, int]]], lengths_us: list[int]) -> dict
     ]
     whole = []
     for index in range(STREAMS):
-        size, again, sent = (sum(streams[index][part] for streams in table) for part in range(3))
-        whole.append(Row(index + 1, sample(index + 1, 0, starts[-1], (size, again, sent))))
+        size, retransmits, sent = (sum(streams[index][part] for streams in table) for part in range(3))
+        whole.append(Row(index + 1, sample(index + 1, 0, starts[-1], (size, retransmits, sent))))
     out = io.StringIO()
     scene = Scene(start_of(Direction.FORWARD, streams=STREAMS), tuple(rows), RunEnded(tuple(whole), BOTH_CPU))
     scene.play(JsonSink(out))
@@ -53,13 +54,14 @@ def told(table: list[list[tuple[int, int, int]]], lengths_us: list[int]) -> dict
 def test_streams_add_up_to_sums_and_intervals_to_totals(
     table: list[list[tuple[int, int, int]]], lengths_us: list[int]
 ) -> None:
-    document = told(table, lengths_us[: len(table)])
+    document = document_of(table, lengths_us[: len(table)])
     end = document["end"]
     for key in ("bytes", "retransmits", "sent"):
         for interval in document["intervals"]:
             assert interval["sum"][key] == sum(stream[key] for stream in interval["streams"])
         assert end["sum_sent"][key] == sum(stream["sender"][key] for stream in end["streams"])
         assert end["sum_sent"][key] == sum(interval["sum"][key] for interval in document["intervals"])
+    # Rates are floats: equal up to rounding.
     figures = [one["sum"] for one in document["intervals"]] + [end["sum_sent"]]
     for one in (*figures, *(stream["sender"] for stream in end["streams"])):
         assert one["bits_per_second"] == pytest.approx(one["bytes"] * 8 / one["seconds"], rel=1e-15)

@@ -1,4 +1,4 @@
-"""The text report: golden files, and properties that no golden file can show."""
+"""Text reports: golden files, and properties that golden files cannot show."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 @pytest.mark.parametrize(("path", "text"), list(golden()), ids=lambda value: getattr(value, "stem", ""))
 def test_tables_match_the_golden_files(path: Path, text: str) -> None:
-    """To accept a change: python -m tests.iperfpy.report.scenes"""
+    """Accept a change by: python -m tests.iperfpy.report.scenes"""
     assert text == path.read_text()
 
 
@@ -62,7 +62,7 @@ def test_a_verbose_report_begins_with_the_version_and_the_machine() -> None:
     assert connecting == "Connecting to host server.example, port 5201"
 
 
-def test_both_directions_have_the_same_columns() -> None:
+def test_tables_of_both_directions_have_the_same_columns() -> None:
     header = [
         next(line for line in scene().text().splitlines() if line.startswith("[ ID]"))
         for scene in (forward, reverse_omit)
@@ -126,6 +126,7 @@ def test_every_style_that_a_cell_names_exists() -> None:
 def test_every_line_is_flushed() -> None:
     """A pipe gets an interval when it ends, not when a buffer is full."""
 
+    # A StringIO needs no flush, so this one records the text of the last one.
     class Pipe(io.StringIO):
         flushed = ""
 
@@ -140,7 +141,7 @@ def test_every_line_is_flushed() -> None:
     assert "31.28" in pipe.flushed
 
 
-def test_control_characters_of_another_machine_are_replaced() -> None:
+def test_control_characters_of_the_peer_are_replaced() -> None:
     out = io.StringIO()
     PlainScreen(out).line(("a\x1b[2Jb\rc\nd\x9be\u202ef", ""))
     assert out.getvalue() == "a?[2Jb?c?d?e?f\n"
@@ -172,7 +173,9 @@ def test_a_column_announces_its_unit_once() -> None:
         (Unit.TEXT, "UP", "UP"),
     ],
 )
-def test_cells(unit: Unit, value: int | float | str | None, text: str) -> None:
+def test_a_cell_shows_its_value_in_the_unit_of_the_column(
+    unit: Unit, value: int | float | str | None, text: str
+) -> None:
     assert format_value(unit, value) == text
 
 
@@ -184,6 +187,7 @@ def test_small_numbers_keep_their_digits() -> None:
         "1.00",
         "29.81",
     ]
+    # The last two values are on either side of a change of digits.
     assert [milliseconds(us) for us in (31, 999, 4720, 9994, 9996)] == [
         "0.031",
         "0.999",
@@ -193,7 +197,7 @@ def test_small_numbers_keep_their_digits() -> None:
     ]
 
 
-def test_the_letter_of_the_rate_also_decides_the_size() -> None:
+def test_the_letter_of_the_rate_also_sets_the_unit_of_the_transfer() -> None:
     titles = {letter: [c.title for c in columns_for((), letter)[1:]] for letter in ("", "k", "G")}
     assert titles == {
         "": ["Transfer(MiB)", "Bandwidth(Mbit/s)"],
@@ -202,7 +206,7 @@ def test_the_letter_of_the_rate_also_decides_the_size() -> None:
     }
 
 
-def test_a_title_stands_before_every_line() -> None:
+def test_every_line_begins_with_the_title() -> None:
     scene, out = forward(), io.StringIO()
     scene.play(TextSink(PlainScreen(out), io.StringIO(), Wording(title="lab")))
     assert all(line.startswith("lab:") for line in out.getvalue().splitlines())

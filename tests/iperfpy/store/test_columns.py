@@ -1,4 +1,4 @@
-"""Figures of a run by name: columns over its intervals, and totals of the whole test."""
+"""Figures of a run by name: columns over its intervals, and totals of the test."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_a_column_has_a_number_for_every_interval() -> None:
 def test_a_figure_that_was_not_measured_is_nan() -> None:
     run = run_of(forward())
     assert np.isnan(run.column("lost_percent")).tolist() == [False, True]
-    assert np.isnan(run.column("duplicates")).all()  # the receiver's, which is unknown here
+    assert np.isnan(run.column("duplicates")).all()  # counted by the receiver, which sent no samples
     assert np.isnan(run.column("bytes", side=Side.RECEIVER)).all()
 
 
-def test_a_text_is_an_object_and_omitted_a_bool() -> None:
+def test_a_text_column_has_dtype_object_and_omitted_is_bool() -> None:
     run = run_of(reverse_omit())
     assert run.column("algorithm").tolist() == ["bbr", "bbr", None]
     omitted = run.column("omitted")
@@ -54,7 +54,7 @@ def test_a_text_is_an_object_and_omitted_a_bool() -> None:
     assert omitted.tolist() == [True, False, False]
 
 
-def test_bytes_and_times_are_of_this_end_or_of_the_one_that_is_named() -> None:
+def test_bytes_are_those_of_this_end_unless_a_side_is_given() -> None:
     run = run_of(reverse_omit())
     assert run.column("bytes").tolist() == [int(2.0 * MIB), int(2.5 * MIB), int(2.5 * MIB)]
     sent = run.column("bytes", side=Side.SENDER)
@@ -62,7 +62,7 @@ def test_bytes_and_times_are_of_this_end_or_of_the_one_that_is_named() -> None:
     assert np.isnan(sent[2])
 
 
-def test_a_column_of_one_stream_or_of_the_sum() -> None:
+def test_a_column_is_of_the_sum_or_of_one_stream() -> None:
     run = run_of(parallel_interrupted())
     assert run.column("retransmits").tolist() == [2, 4]
     assert run.column("retransmits", stream=1).tolist() == [2, 1]
@@ -70,21 +70,21 @@ def test_a_column_of_one_stream_or_of_the_sum() -> None:
     assert np.isnan(run.column("retransmits", stream=9)).all()
 
 
-def test_a_column_of_one_direction() -> None:
+def test_a_column_is_of_one_direction() -> None:
     run = run_of(bidirectional())
     assert run.column("bytes").tolist() == [10 * MIB, 10 * MIB]
     assert run.column("bytes", direction=Direction.REVERSE).tolist() == [5 * MIB, 5 * MIB]
     assert run.column("retransmits", direction=Direction.REVERSE).tolist() == [40, 40]
 
 
-def test_totals_are_the_receivers_where_it_is_known() -> None:
+def test_a_total_is_the_receivers_if_it_is_known() -> None:
     run = run_of(forward())
     assert run.total("bytes") == int(3.5 * MIB)
     assert run.total("bytes", side=Side.SENDER) == int(3.73 * MIB)
     assert run.bits_per_second == pytest.approx(int(3.5 * MIB) * 8 / 2.01)
     assert run.total("retransmits") == 11
     interrupted = run_of(parallel_interrupted())
-    assert interrupted.total("bytes") == 20 * MIB  # the sender's: the results never came
+    assert interrupted.total("bytes") == 20 * MIB  # the sender's, because no results arrived
     assert interrupted.total("bytes", stream=3) == 11 * MIB
     assert math.isnan(interrupted.total("bytes", stream=2))
     assert run_of(bidirectional()).total("bytes", direction=Direction.REVERSE) == 10 * MIB
@@ -105,7 +105,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
             assert isinstance(run.total(name), (int, float))
 
 
-def test_a_run_without_intervals_or_end() -> None:
+def test_a_run_without_intervals_or_end_has_empty_columns() -> None:
     run = Run(error="cannot connect")
     assert run.column("bytes").shape == (0,)
     assert math.isnan(run.total("bytes"))
@@ -113,7 +113,7 @@ def test_a_run_without_intervals_or_end() -> None:
     assert (run.failed, run.complete) == (True, False)
 
 
-def test_both_ends_facts() -> None:
+def test_a_run_has_addresses_and_processor_times_of_both_ends() -> None:
     run = run_of(forward())
     assert run.client.addresses == (("10.0.0.1", 40000),)
     assert run.server.addresses == (("10.0.0.2", 5201),)
@@ -128,7 +128,7 @@ def test_both_ends_facts() -> None:
     assert at_server.client.cpu_percent == {}
 
 
-def test_an_interval_gives_its_figures() -> None:
+def test_an_interval_has_figures_by_name() -> None:
     first, second = run_of(bidirectional()).intervals
     assert (first.start, first.end, first.seconds, first.omitted) == (0, 1, 1, False)
     assert first.bits_per_second == 80 * MIB

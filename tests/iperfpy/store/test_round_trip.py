@@ -1,4 +1,4 @@
-"""Run -> document -> Run: the same records and the same document, for every kind of test."""
+"""Run -> document -> Run: records and document stay equal, for every kind of test."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ def through_json(run: Run, **arguments: Any) -> Run:
     return Run.from_document(json.loads(json.dumps(run.document(), allow_nan=False)), **arguments)
 
 
-def known(sample: Sample | None) -> Sample | None:
-    """The sample without the keys of figures that were not available: absent and None mean the same."""
+def available(sample: Sample | None) -> Sample | None:
+    """Return the sample without figures that are None: an absent figure and None are equivalent."""
     if sample is None:
         return None
     return replace(sample, values={key: one for key, one in sample.values.items() if one is not None})
 
 
-def known_rows(rows: tuple[Row, ...]) -> list[Row]:
-    return [replace(row, local=known(row.local) or row.local, peer=known(row.peer)) for row in rows]
+def available_rows(rows: tuple[Row, ...]) -> list[Row]:
+    return [replace(row, local=available(row.local) or row.local, peer=available(row.peer)) for row in rows]
 
 
 def assert_round_trip(run: Run, **arguments: Any) -> Run:
-    """The run that is read back has the records of the first, and writes the same document."""
+    """Read the run back from its document, compare records and document, and return it."""
     again = through_json(run, **arguments)
     assert again.document() == run.document()
     assert (again.error, again.failed, again.complete) == (run.error, run.failed, run.complete)
-    assert [known_rows(one.rows) for one in again.intervals] == [
-        known_rows(one.rows) for one in run.intervals
+    assert [available_rows(one.rows) for one in again.intervals] == [
+        available_rows(one.rows) for one in run.intervals
     ]
-    assert known_rows(again.rows) == known_rows(run.rows)
+    assert available_rows(again.rows) == available_rows(run.rows)
     if run.started is None or again.started is None:
         assert run.started is again.started
         return again
@@ -70,7 +70,7 @@ def assert_round_trip(run: Run, **arguments: Any) -> Run:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_a_scene(name: str) -> None:
+def test_records_of_a_scene_round_trip(name: str) -> None:
     assert_round_trip(run_of(SCENES[name]()), transport=SceneTransport())
 
 
@@ -89,7 +89,8 @@ def test_the_document_of_a_run_is_the_one_that_is_printed(name: str) -> None:
     assert run_of(SCENES[name]()).document() == json.loads(out.getvalue())
 
 
-def test_every_parameter_of_a_plan() -> None:
+def test_every_parameter_of_a_plan_round_trips() -> None:
+    # Values differ from their defaults, so that a key that is lost is noticed.
     scene = forward()
     plan = replace(
         scene.start.plan,
@@ -113,7 +114,7 @@ def test_every_parameter_of_a_plan() -> None:
 
 
 @pytest.mark.parametrize("output", ["the server's table", {"start": {}, "end": {}}])
-def test_the_servers_own_report(output: Any) -> None:
+def test_the_server_report_round_trips(output: Any) -> None:
     scene = forward()
     plan = replace(scene.start.plan, get_server_output=True)
     start, end = replace(scene.start, plan=plan), replace(scene.end, server_output=output)
@@ -121,13 +122,13 @@ def test_the_servers_own_report(output: Any) -> None:
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 1000, 7))
-def test_the_time_of_a_run_to_the_millisecond(milliseconds: int) -> None:
+def test_the_time_of_a_run_round_trips_to_the_millisecond(milliseconds: int) -> None:
     scene = forward()
     start = replace(scene.start, unix_time=1_795_367_700 + milliseconds / 1000)
     assert_round_trip(run_of(replace(scene, start=start)), transport=SceneTransport())
 
 
-def test_a_figure_that_is_no_number_becomes_unavailable() -> None:
+def test_a_figure_that_is_nan_becomes_unavailable() -> None:
     scene = forward()
     row = scene.end.rows[0]
     odd = replace(row, local=replace(row.local, values={**row.local.values, "rtt_us": float("nan")}))
@@ -159,8 +160,8 @@ def test_replaying_a_run_gives_a_report_every_record() -> None:
     ],
     ids=str,
 )
-async def test_a_measured_run(transport: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    """Both ends' runs, through a file."""
+async def test_a_measured_run_round_trips(transport: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    """The runs of both ends are saved to a file and read back."""
     served: list[Run] = []
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     server = asyncio.create_task(
@@ -185,7 +186,7 @@ async def test_a_measured_run(transport: str, changes: dict[str, Any], tmp_path:
 
 @pytest.mark.live
 @pytest.mark.parametrize("transport", list(iperfpy.transports()))
-async def test_an_interrupted_run(transport: str) -> None:
+async def test_an_interrupted_run_round_trips(transport: str) -> None:
     async with (
         serving() as server,
         iperfpy.watch(HOST, port=server.port, transport=transport, seconds=60, interval=0.1) as test,
@@ -198,7 +199,7 @@ async def test_an_interrupted_run(transport: str) -> None:
 
 
 @pytest.mark.live
-async def test_a_failed_run() -> None:
+async def test_a_failed_run_round_trips() -> None:
     """The server stops in the middle of the test."""
     async with serving() as server, iperfpy.watch(HOST, port=server.port, seconds=60, interval=0.1) as test:
         await until(lambda: len(test.run.intervals) > 1)
@@ -213,7 +214,7 @@ async def test_a_failed_run() -> None:
     assert (again.failed, again.error) == (True, str(caught.value))
 
 
-async def test_a_run_that_never_started() -> None:
+async def test_a_run_that_never_started_round_trips() -> None:
     with pytest.raises(iperfpy.ConnectError) as caught:
         await iperfpy.measure_async(HOST, port=1)
     again = assert_round_trip(caught.value.run)
@@ -235,13 +236,13 @@ async def test_a_run_that_never_started() -> None:
         ),
     ],
 )
-def test_a_document_that_cannot_be_read(document: Any, sentence: str) -> None:
+def test_an_unreadable_document_is_refused_with_its_reason(document: Any, sentence: str) -> None:
     with pytest.raises(iperfpy.DocumentError, match=sentence):
         Run.from_document(document)
 
 
 @pytest.mark.parametrize("part", ["intervals", "end"])
-def test_a_damaged_document(part: str) -> None:
+def test_a_damaged_document_is_refused_with_its_part(part: str) -> None:
     document = run_of(forward()).document()
     entry = document["end"] if part == "end" else document["intervals"][0]
     del entry["streams"]
@@ -249,7 +250,7 @@ def test_a_damaged_document(part: str) -> None:
         Run.from_document(document, SceneTransport())
 
 
-def test_a_file_that_is_no_document(tmp_path: Path) -> None:
+def test_a_file_without_a_document_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[ ID] Interval")
     with pytest.raises(iperfpy.DocumentError, match=r"x\.json is not JSON"):
         Run.load(tmp_path / "x.json")
@@ -257,7 +258,7 @@ def test_a_file_that_is_no_document(tmp_path: Path) -> None:
         Run.load(tmp_path / "y.json")
 
 
-def test_settings_of_another_version_are_left_out() -> None:
+def test_unknown_settings_of_another_version_are_ignored() -> None:
     run = run_of(forward())
     document = run.document()
     document["start"]["settings"]["from_the_future"] = 1
