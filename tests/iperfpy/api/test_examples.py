@@ -1,4 +1,4 @@
-"""The examples run as they stand, the guides show them, and docs/python-api.md has every public name."""
+"""The examples run, the guides show them unchanged, and docs/python-api.md has every public name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAGE = (ROOT / "docs" / "python-api.md").read_text()
 GUIDES = PAGE + (ROOT / "docs" / "simulator.md").read_text()
 
-SHOWN = {
+OUTPUT = {
     "measure_one": r"\d+ Mbit/s, \d\.\d\d % sent again\nRTT of each interval, us: \[.*\]\n",
     "simulate_congestion_control": (
         r"random loss 0%: \d+\.\d Mb/s, \d\.\d\d% dropped, \d+ ms in the queue\n"
@@ -27,16 +27,16 @@ SHOWN = {
     "two_at_once": r"kcp-bbr forward: \d+ Mbit/s\ntcp reverse: \d+ Mbit/s\n",
     "watch_intervals": r"(.* s +\d+\.\d Mbit/s\n)+\d+ intervals; ten million bytes have been carried\n",
 }
-"""Example -> its output."""
+"""Example -> pattern of its output."""
 
 
-def test_every_example_is_run_here() -> None:
-    assert {path.stem for path in EXAMPLES} == set(SHOWN)
+def test_every_example_has_a_test() -> None:
+    assert {path.stem for path in EXAMPLES} == set(OUTPUT)
 
 
 @pytest.mark.live
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs(path: Path, tmp_path: Path) -> None:
+def test_an_example_runs_and_prints_the_expected_lines(path: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(path)],
         cwd=tmp_path,
@@ -47,11 +47,11 @@ def test_an_example_runs(path: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(SHOWN[path.stem], done.stdout)
+    assert re.fullmatch(OUTPUT[path.stem], done.stdout)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_a_guide_shows_an_example_as_it_is(path: Path) -> None:
+def test_a_guide_shows_every_example_unchanged(path: Path) -> None:
     code = path.read_text().partition('"""\n\n')[2]
     assert f"```python\n{code}```" in GUIDES
 

@@ -9,20 +9,20 @@ import iperfpy
 
 
 def loaded_by(statement: str) -> set[str]:
-    """The modules that a fresh interpreter has loaded after a statement, without those of its own start."""
+    """Return the modules that a fresh interpreter loads for a statement, without those of its own start."""
     script = f"import sys; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
-def test_the_import_loads_no_module_that_takes_long() -> None:
+def test_the_import_loads_no_slow_module() -> None:
     heavy = {"numpy", "rich", "asyncio", "uvloop", "click", "socket"}
     loaded = loaded_by("import iperfpy")
     assert not loaded & heavy
     assert {name for name in loaded if name.startswith("iperfpy")} == {"iperfpy"}
 
 
-def test_numpy_and_rich_are_not_loaded_with_the_functions() -> None:
+def test_the_functions_load_neither_numpy_nor_rich() -> None:
     assert not loaded_by("import iperfpy; iperfpy.measure, iperfpy.Run, iperfpy.LocalServer") & {
         "numpy",
         "rich",
@@ -33,16 +33,18 @@ def test_numpy_and_rich_are_not_loaded_with_the_functions() -> None:
 def test_the_time_of_the_import_is_shown() -> None:
     script = "import time; a = time.perf_counter(); import iperfpy; print(1e3 * (time.perf_counter() - a))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    print(f"import iperfpy: {float(done.stdout):.1f} ms")  # shown with -s, never judged
+    print(
+        f"import iperfpy: {float(done.stdout):.1f} ms"
+    )  # information for a run with -s; no test asserts a time
 
 
-def test_every_public_name_is_found_and_is_listed() -> None:
+def test_every_public_name_can_be_imported_and_is_listed() -> None:
     for name in iperfpy.__all__:
         assert getattr(iperfpy, name) is not None
         assert name in dir(iperfpy)
 
 
-def test_every_name_that_can_be_found_is_public() -> None:
+def test_every_importable_name_is_public() -> None:
     lazy = {name for names in iperfpy._MODULES.values() for name in names}
     assert lazy | {"__version__"} == set(iperfpy.__all__)
 

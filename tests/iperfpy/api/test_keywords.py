@@ -1,4 +1,4 @@
-"""Keywords become the plan and the options that the same flags make on the command line."""
+"""Keywords give the same plan and options as the corresponding flags of the command line."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def parse(words: list[str]) -> Request:
     ids=str,
 )
 def test_a_keyword_means_what_the_flag_means(keywords: dict[str, Any], flags: str) -> None:
-    asked = parse(["-c", "192.0.2.7", *flags.split()])
-    assert request_of("192.0.2.7", None, keywords) == (asked.plan, asked.client)
+    expected = parse(["-c", "192.0.2.7", *flags.split()])
+    assert request_of("192.0.2.7", None, keywords) == (expected.plan, expected.client)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_keyword_of_a_server_means_what_the_flag_means(keywords: dict[str, Any
     assert server_options(None, keywords) == parse(["-s", *flags.split()]).server
 
 
-def test_a_file_ends_the_test(tmp_path: Path) -> None:
+def test_a_file_ends_the_test_as_with_the_flag(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"12345")
     path = str(tmp_path / "x")
     for keywords, flags in (
@@ -84,8 +84,8 @@ def test_a_file_ends_the_test(tmp_path: Path) -> None:
         ({"file": path, "reverse": True}, ("-R",)),
         ({"file": tmp_path / "x", "blocks": 2}, ("-k", "2")),
     ):
-        asked = parse(["-c", "192.0.2.7", "-F", path, *flags])
-        assert request_of("192.0.2.7", None, keywords) == (asked.plan, asked.client)
+        expected = parse(["-c", "192.0.2.7", "-F", path, *flags])
+        assert request_of("192.0.2.7", None, keywords) == (expected.plan, expected.client)
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def test_a_file_ends_the_test(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_value_that_cannot_be(keywords: dict[str, Any], sentence: str) -> None:
+def test_an_impossible_value_is_a_plan_error(keywords: dict[str, Any], sentence: str) -> None:
     with pytest.raises(PlanError, match=sentence):
         request_of("192.0.2.7", None, keywords)
 
 
-def test_a_ready_plan_and_ready_options_take_no_keyword_of_theirs() -> None:
+def test_a_keyword_beside_a_ready_plan_or_ready_options_is_a_type_error() -> None:
     plan = Plan("tcp", transport("tcp").settings())
     options = ClientOptions("192.0.2.7", port=1)
     assert request_of(options, plan, {}) == (plan, options)
@@ -137,13 +137,13 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
         server_options(None, {"reverse": True})
 
 
-def test_settings_may_be_ready() -> None:
+def test_settings_may_be_an_object() -> None:
     for name, one in transports().items():
         ready = one.settings()
         assert request_of("h", None, {"transport": name, "settings": ready})[0].settings is ready
 
 
-def test_the_parts_share_no_keyword() -> None:
+def test_the_groups_of_keywords_are_disjoint() -> None:
     assert not set(PlanKeywords.__annotations__) & set(ConnectionKeywords.__annotations__)
     both = set(PlanKeywords.__annotations__) | set(ConnectionKeywords.__annotations__)
     assert set(MeasureKeywords.__annotations__) == both

@@ -32,7 +32,7 @@ def server() -> Iterator[iperfpy.LocalServer]:
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("transport", list(iperfpy.transports()))
-def test_one_call_measures(server: iperfpy.LocalServer, transport: str, reverse: bool) -> None:
+def test_one_call_returns_a_complete_run(server: iperfpy.LocalServer, transport: str, reverse: bool) -> None:
     run = iperfpy.measure(HOST, port=server.port, transport=transport, reverse=reverse, **SHORT)
     assert run.complete
     assert (run.transport, run.plan.direction.value) == (transport, "reverse" if reverse else "forward")
@@ -44,12 +44,12 @@ def test_one_call_measures(server: iperfpy.LocalServer, transport: str, reverse:
     assert run.client.cpu_percent.keys() == run.server.cpu_percent.keys() == {"total", "user", "system"}
 
 
-def test_settings_are_a_mapping(server: iperfpy.LocalServer) -> None:
+def test_settings_may_be_a_mapping(server: iperfpy.LocalServer) -> None:
     run = iperfpy.measure(HOST, port=server.port, transport="kcp", settings={"mode": "fast3"}, **SHORT)
     assert run.settings["mode"] == "fast3"
 
 
-def test_a_ready_plan_and_ready_options(server: iperfpy.LocalServer) -> None:
+def test_measure_takes_a_ready_plan_and_ready_options(server: iperfpy.LocalServer) -> None:
     transport = iperfpy.transports()["tcp"]
     plan = iperfpy.Plan("tcp", transport.settings(), duration_us=300_000, interval_us=0, parallel=2)
     run = iperfpy.measure(iperfpy.ClientOptions(HOST, server.port), plan)
@@ -57,23 +57,23 @@ def test_a_ready_plan_and_ready_options(server: iperfpy.LocalServer) -> None:
     assert [row.stream for row in run.rows] == [1, 3]
 
 
-def test_intervals_come_by_callback(server: iperfpy.LocalServer) -> None:
+def test_the_callback_gets_every_interval(server: iperfpy.LocalServer) -> None:
     seen: list[iperfpy.Interval] = []
     run = iperfpy.measure(HOST, port=server.port, on_interval=seen.append, **SHORT)
     assert tuple(seen) == run.intervals
 
 
 def test_an_exception_of_the_callback_ends_the_test_and_is_raised(server: iperfpy.LocalServer) -> None:
-    def refuse(interval: iperfpy.Interval) -> None:
+    def fail(interval: iperfpy.Interval) -> None:
         raise ZeroDivisionError("the caller's own")
 
     began = time.monotonic()
     with pytest.raises(ZeroDivisionError, match="own"):
-        iperfpy.measure(HOST, port=server.port, seconds=60, interval=0.1, on_interval=refuse)
+        iperfpy.measure(HOST, port=server.port, seconds=60, interval=0.1, on_interval=fail)
     assert time.monotonic() - began < 30
 
 
-def test_sinks_are_given_the_records_and_are_closed(server: iperfpy.LocalServer) -> None:
+def test_sinks_get_the_records_and_are_closed(server: iperfpy.LocalServer) -> None:
     sink = Recorder()
     run = iperfpy.measure(HOST, port=server.port, sinks=[sink], **SHORT)
     assert sink.ended is not None
@@ -81,7 +81,7 @@ def test_sinks_are_given_the_records_and_are_closed(server: iperfpy.LocalServer)
     assert sink.closed
 
 
-def test_a_failure_is_raised_and_has_the_run() -> None:
+def test_a_failure_is_raised_with_the_run() -> None:
     with pytest.raises(iperfpy.ConnectError, match="refused") as caught:
         iperfpy.measure(HOST, port=1, **SHORT)
     assert isinstance(caught.value.run, iperfpy.Run)
@@ -91,7 +91,7 @@ def test_a_failure_is_raised_and_has_the_run() -> None:
 
 
 @pytest.mark.parametrize("name", ["measure", "serve"])
-async def test_a_blocking_call_in_a_running_loop_names_the_awaitable_one(name: str) -> None:
+async def test_a_blocking_call_in_a_running_loop_suggests_the_async_one(name: str) -> None:
     arguments = ("127.0.0.1",) if name == "measure" else ()
     with pytest.raises(RuntimeError, match=rf"await iperfpy\.{name}_async\("):
         getattr(iperfpy, name)(*arguments)
@@ -112,7 +112,7 @@ async def test_two_tests_run_at_once() -> None:
         running: list[int] = []
         overlapping: list[int] = []
 
-        # The server is in this loop: it knows which of its tests run at the same moment.
+        # The server runs in this loop, so its recorders show which tests run at the same time.
         def count(interval: iperfpy.Interval) -> None:
             overlapping.append(len([test for test in server.tests if test.started and not test.ended]))
             running.append(1)
@@ -128,12 +128,12 @@ async def test_two_tests_run_at_once() -> None:
 
 
 async def test_cancelling_ends_both_ends() -> None:
-    """The server is told, is free again, and runs the next test."""
+    """The server learns of it, is free again, and runs the next test."""
     async with serving(max_tests=1) as server:
         measuring = asyncio.create_task(
             iperfpy.measure_async(HOST, port=server.port, seconds=60, interval=0.1)
         )
-        # In the middle of the data, where an end that is not told would wait for more.
+        # In the middle of the data, when an uninformed server would wait for more.
         await until(lambda: bool(server.tests) and len(server.tests[0].intervals) > 1)
         measuring.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -145,7 +145,7 @@ async def test_cancelling_ends_both_ends() -> None:
         assert (await iperfpy.measure_async(HOST, port=server.port, **SHORT)).complete
 
 
-async def test_cancelling_before_the_test_has_started() -> None:
+async def test_cancelling_before_the_start_leaves_the_server_free() -> None:
     async with serving() as server:
         measuring = asyncio.create_task(iperfpy.measure_async(HOST, port=server.port, seconds=60))
         await asyncio.sleep(0)
@@ -155,7 +155,7 @@ async def test_cancelling_before_the_test_has_started() -> None:
         assert (await iperfpy.measure_async(HOST, port=server.port, **SHORT)).complete
 
 
-async def test_intervals_are_iterated_as_they_happen() -> None:
+async def test_intervals_are_iterated_while_the_test_runs() -> None:
     async with serving() as server:
         async with iperfpy.watch(HOST, port=server.port, **SHORT) as test:
             seen: list[iperfpy.Interval] = []
@@ -192,14 +192,14 @@ async def test_a_test_can_be_stopped_early() -> None:
         assert run.total("bytes", side=iperfpy.Side.SENDER)
 
 
-async def test_a_deadline_on_waiting_is_none_on_the_test() -> None:
+async def test_a_timeout_of_waiting_does_not_end_the_test() -> None:
     async with serving() as server, iperfpy.watch(HOST, port=server.port, **SHORT) as test:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(test.finished(), 0.01)
         assert (await test.finished()).complete
 
 
-async def test_a_test_runs_once_and_inside_its_block() -> None:
+async def test_a_test_runs_only_once_and_only_inside_its_block() -> None:
     test = iperfpy.watch(HOST, port=1)
     with pytest.raises(RuntimeError, match="inside `async with`"):
         test.stop()
@@ -226,12 +226,12 @@ async def test_a_failing_test_raises_at_the_end_of_its_block() -> None:
         await block.__aexit__(None, None, None)
 
 
-def test_ctrl_c_ends_both_ends_and_is_a_keyboard_interrupt() -> None:
-    """As in a script at a terminal: SIGINT to the process that measures."""
+def test_ctrl_c_ends_both_ends_and_raises_keyboard_interrupt() -> None:
+    """A client process gets SIGINT, as from a terminal."""
 
     async def measured_until_interrupted() -> str:
         async with serving() as server:
-            # A process of its own: a signal to this one would end the tests.
+            # In another process, because a signal to this one would end the tests.
             arguments = f"{HOST!r}, port={server.port}, seconds=60, interval=0.1"
             script = f"import iperfpy; iperfpy.measure({arguments})"
             client = await asyncio.create_subprocess_exec(
@@ -251,16 +251,17 @@ def test_ctrl_c_ends_both_ends_and_is_a_keyboard_interrupt() -> None:
 def test_nothing_is_printed_and_no_signal_handler_is_set(
     server: iperfpy.LocalServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    # Handlers are compared while the test runs: they could be restored at its end.
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     async def measured() -> set[object]:
         handlers = {number: signal.getsignal(number) for number in numbers}
         changed: set[object] = set()
 
-        def look(interval: iperfpy.Interval) -> None:
+        def compare_handlers(interval: iperfpy.Interval) -> None:
             changed.update(number for number in numbers if signal.getsignal(number) != handlers[number])
 
-        await iperfpy.measure_async(HOST, port=server.port, on_interval=look, **SHORT)
+        await iperfpy.measure_async(HOST, port=server.port, on_interval=compare_handlers, **SHORT)
         return changed
 
     assert event_loop.run(measured()) == set()

@@ -22,7 +22,8 @@ HOST = "127.0.0.1"
 SHORT: dict[str, Any] = {"seconds": 0.3, "interval": 0.1}
 
 
-async def test_a_server_tells_its_port_and_its_runs_and_can_be_cancelled() -> None:
+async def test_a_server_reports_its_port_and_its_runs_and_can_be_cancelled() -> None:
+    # Port 0: only `on_listening` says which port the kernel chose.
     runs: list[iperfpy.Run] = []
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
@@ -40,7 +41,7 @@ async def test_a_server_tells_its_port_and_its_runs_and_can_be_cancelled() -> No
     assert served.total("bytes") == run.total("bytes")
 
 
-async def test_cancelling_a_server_tells_its_clients() -> None:
+async def test_cancelling_a_server_informs_its_clients() -> None:
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     runs: list[iperfpy.Run] = []
     serving = asyncio.create_task(
@@ -59,23 +60,23 @@ async def test_cancelling_a_server_tells_its_clients() -> None:
 async def test_an_exception_of_a_callback_stops_the_server_and_is_raised() -> None:
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    def refuse(run: iperfpy.Run) -> None:
+    def fail(run: iperfpy.Run) -> None:
         raise ZeroDivisionError("the caller's own")
 
     serving = asyncio.create_task(
-        iperfpy.serve_async(port=0, bind=HOST, on_listening=port.set_result, on_run=refuse)
+        iperfpy.serve_async(port=0, bind=HOST, on_listening=port.set_result, on_run=fail)
     )
     await iperfpy.measure_async(HOST, port=await port, **SHORT)
     with pytest.raises(ZeroDivisionError, match="own"):
         await serving
 
 
-async def test_a_port_that_is_in_use() -> None:
+async def test_a_port_in_use_is_a_listen_error() -> None:
     with socket.create_server((HOST, 0)) as taken, pytest.raises(iperfpy.ListenError, match="in use"):
         await iperfpy.serve_async(port=taken.getsockname()[1], bind=HOST)
 
 
-def test_serving_blocks_until_the_one_test_is_over() -> None:
+def test_serving_one_test_blocks_until_it_is_over() -> None:
     ports: list[int] = []
     clients: list[subprocess.Popen[bytes]] = []
 
@@ -90,7 +91,8 @@ def test_serving_blocks_until_the_one_test_is_over() -> None:
     assert [run.complete for run in runs] == [True]
 
 
-async def test_ctrl_c_stops_a_blocking_server_and_tells_its_clients() -> None:
+async def test_ctrl_c_stops_a_blocking_server_and_informs_its_clients() -> None:
+    # In another process, because a signal to this one would end the tests.
     arguments = f"port=0, bind={HOST!r}, on_listening=lambda port: print(port, flush=True)"
     script = f"import iperfpy; iperfpy.serve({arguments})"
     server = await asyncio.create_subprocess_exec(
@@ -123,12 +125,12 @@ def test_a_local_server_ends_with_its_block() -> None:
     server.stop()
 
 
-async def test_a_local_server_in_an_event_loop() -> None:
+async def test_a_local_server_runs_beside_an_event_loop() -> None:
     async with iperfpy.LocalServer() as server:
         assert (await iperfpy.measure_async(server.host, port=server.port, **SHORT)).complete
 
 
-async def test_leaving_the_block_tells_the_client_of_a_running_test() -> None:
+async def test_leaving_the_block_informs_the_client_of_a_running_test() -> None:
     async with iperfpy.LocalServer() as server:
         measuring = asyncio.create_task(
             iperfpy.measure_async(server.host, port=server.port, seconds=60, interval=0.1)
@@ -138,7 +140,7 @@ async def test_leaving_the_block_tells_the_client_of_a_running_test() -> None:
         await measuring
 
 
-def test_a_local_server_can_be_used_again() -> None:
+def test_a_local_server_can_be_started_again() -> None:
     server = iperfpy.LocalServer()
     for _ in range(2):
         with server:
@@ -146,7 +148,7 @@ def test_a_local_server_can_be_used_again() -> None:
 
 
 def test_a_forked_child_does_not_keep_the_server_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has a copy of the pipe that would tell the server to stop by its end."""
+    """The child keeps the pipe to the server open, so its end cannot be the signal to stop: a line is."""
     monkeypatch.setattr(local_server, "STOP_DEADLINE_S", 3600.0)
     with (
         iperfpy.LocalServer() as server,
@@ -160,14 +162,14 @@ def test_a_forked_child_does_not_keep_the_server_alive(monkeypatch: pytest.Monke
 
 
 def writing_end(server: iperfpy.LocalServer) -> int:
-    """The descriptor of the pipe to the server process."""
+    """Return the descriptor of the pipe to the server process."""
     process = server._process
     assert process is not None
     assert process.stdin is not None
     return process.stdin.fileno()
 
 
-def test_a_local_server_that_cannot_listen() -> None:
+def test_a_local_server_that_cannot_listen_raises_listen_error() -> None:
     with socket.create_server((HOST, 0)) as taken:
         server = iperfpy.LocalServer(port=taken.getsockname()[1])
         with pytest.raises(iperfpy.ListenError, match=r"cannot listen on port \d+ of 127.0.0.1: the port is"):
@@ -176,7 +178,7 @@ def test_a_local_server_that_cannot_listen() -> None:
         iperfpy.LocalServer(host="192.0.2.1").start()
 
 
-def test_a_server_process_that_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_process_that_does_not_answer_raises_listen_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_server, "LISTEN_DEADLINE_S", 0.0)
     with pytest.raises(iperfpy.ListenError, match="the server process did not start"):
         iperfpy.LocalServer().start()
@@ -193,11 +195,11 @@ def test_the_server_does_not_outlive_the_process_that_started_it() -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
-    asyncio.run(until(lambda: not _runs(pid)))
+    asyncio.run(until(lambda: not _is_running(pid)))
 
 
-def _runs(pid: int) -> bool:
-    """False once the process has ended, even if no parent has fetched its status."""
+def _is_running(pid: int) -> bool:
+    """Return False once the process has ended, even if no parent has read its exit status."""
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0] != "Z"

@@ -1,4 +1,4 @@
-"""The table that ends the demo, with runs that failed and on terminals that are narrow."""
+"""The table at the end of the demo, with failed runs and on narrow terminals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.iperfpy.report.scenes import SceneTransport, receiver, sender
 
 
 class Bare(SceneTransport):
-    """Shares one column with the other transport, and has one of its own."""
+    """A transport that shares two figures with the other one, and has one of its own."""
 
     name = "bare"
     metrics = (
@@ -41,16 +41,16 @@ def results() -> list[Result]:
     return [measured, bare, failed]
 
 
-def lines(room: int | None) -> list[str]:
-    return ["".join(text for text, _ in spans).rstrip() for spans in comparison(results(), room)]
+def lines(width: int | None) -> list[str]:
+    return ["".join(text for text, _ in spans).rstrip() for spans in comparison(results(), width)]
 
 
-def test_the_comparison_has_the_columns_of_two_transports() -> None:
+def test_the_comparison_has_the_columns_that_two_transports_share() -> None:
     titles = [column.title for column in shared_columns([SceneTransport(), Bare(), Bare()])]
     assert titles == ["Bandwidth(Mbit/s)", "RTT(ms)", "Retrans"]
 
 
-def test_the_receivers_bandwidth_stands_beside_the_senders_figures() -> None:
+def test_a_row_has_the_receivers_bandwidth_and_the_senders_figures() -> None:
     assert [line.split() for line in lines(None)] == [
         ["Transport", "Direction", "Bandwidth(Mbit/s)", "RTT(ms)", "Retrans", "CSV"],
         ["scene", "forward", "12.58", "165.5", "11", "results/a.csv"],
@@ -60,10 +60,10 @@ def test_the_receivers_bandwidth_stands_beside_the_senders_figures() -> None:
     ]
 
 
-def test_in_a_narrow_table_the_files_stand_below() -> None:
-    told = lines(60)
-    assert max(map(len, told)) <= 60
-    assert told[-4:-1] == ["results/a.csv", "results/b.csv", "results/c.csv"]
+def test_a_narrow_table_lists_the_files_below() -> None:
+    table = lines(60)
+    assert max(map(len, table)) <= 60
+    assert table[-4:-1] == ["results/a.csv", "results/b.csv", "results/c.csv"]
 
 
 @pytest.mark.parametrize(("trouble", "status"), [("", 0), ("the path died", 1)])

@@ -1,4 +1,4 @@
-"""The program describes itself: --explain, completion, the manual page."""
+"""Descriptions that the program prints: --explain, completion, the manual page."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ PROGRAM = [sys.executable, "-m", "iperfpy"]
 @pytest.mark.parametrize("name", transports())
 def test_every_figure_is_explained(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--explain", "--proto", name]) == 0
-    told = capsys.readouterr().out
-    assert max(map(len, told.splitlines())) <= 80
-    words = " ".join(told.split())
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 80
+    words = " ".join(output.split())
     for metric in transport(name).metrics:
         assert metric.doc in words
         assert metric.key in words
     assert all(title in words for title in ("Interval(s)", "Transfer(MiB)", "Bandwidth(Mbit/s)"))
 
 
-def test_the_explanation_has_the_units_that_were_asked_for() -> None:
+def test_the_explanation_has_the_requested_units() -> None:
     text = "\n".join(explanation(transport("tcp"), "G"))
     assert "Transfer(GiB)" in text
     assert "Bandwidth(GiB/s)" in text
 
 
 def completions(words: str) -> list[str]:
-    """The words that bash would propose for the last word, which may be empty."""
-    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_IPERFPY_COMPLETE": "bash_complete"}
-    done = subprocess.run(PROGRAM, env=os.environ | asked, capture_output=True, text=True, check=True)
+    """Return the words that bash proposes for the last word, which may be empty."""
+    request = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_IPERFPY_COMPLETE": "bash_complete"}
+    done = subprocess.run(PROGRAM, env=os.environ | request, capture_output=True, text=True, check=True)
     return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
 
@@ -58,12 +58,12 @@ def completions(words: str) -> list[str]:
         ("iperfpy de", ["demo"]),
     ],
 )
-def test_a_shell_gets_the_words_that_fit(words: str, proposed: list[str]) -> None:
+def test_a_shell_gets_the_matching_words(words: str, proposed: list[str]) -> None:
     assert completions(words) == proposed
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_gets_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_completion_script_is_valid_in_its_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
     assert f"_IPERFPY_COMPLETE={shell}_complete" in script
@@ -79,7 +79,7 @@ PRESS_TAB = {
         _iperfpy_completion iperfpy
         echo "${COMPREPLY[@]}"
     """,
-    # What the completion system of an interactive zsh would do with the answer: show it.
+    # Stubs for zsh's completion system, which only an interactive shell has: they print the answer.
     "zsh": """
         compdef() { registered="$*" }
         compadd() { echo ${(P)@[-1]} }
@@ -99,6 +99,7 @@ PRESS_TAB = {
 @pytest.mark.parametrize("shell", PRESS_TAB)
 def test_a_real_shell_completes(shell: str, tmp_path: Path) -> None:
     """The shell runs the program of this tree as `iperfpy`."""
+    # HOME is an empty folder, because start-up files may define completions of their own.
     where = peer(shell)
     program = tmp_path / "iperfpy"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m iperfpy "$@"\n')
@@ -128,7 +129,7 @@ def test_an_unknown_shell_is_an_error(words: list[str], capsys: pytest.CaptureFi
 
 
 def test_the_committed_manual_is_up_to_date() -> None:
-    """To renew it: python -m iperfpy.cli.manual > iperfpy/iperfpy.1"""
+    """Renew it by: python -m iperfpy.cli.manual > iperfpy/iperfpy.1"""
     assert files("iperfpy").joinpath("iperfpy.1").read_text() == page()
 
 

@@ -1,4 +1,4 @@
-"""The program as a shell runs it: exit status, one sentence, and reports that are whole."""
+"""The program as a shell runs it: exit status, errors of one sentence, and complete reports."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[str]:
-    """A server on a free port of loopback, in a process of its own."""
+    """Start a server in another process, on a free port of loopback."""
     with LocalServer() as server:
         yield str(server.port)
 
@@ -72,7 +72,7 @@ class ShortWrites(io.RawIOBase):
 
 def test_nothing_is_lost_to_short_writes_of_an_unbuffered_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = ShortWrites()
-    # What PYTHONUNBUFFERED makes of standard output.
+    # Standard output as PYTHONUNBUFFERED makes it.
     unbuffered = io.TextIOWrapper(cast("BinaryIO", raw), write_through=True)
     monkeypatch.setattr(sys, "stdout", unbuffered)
     assert main(["--version"]) == 0
@@ -81,26 +81,26 @@ def test_nothing_is_lost_to_short_writes_of_an_unbuffered_stdout(monkeypatch: py
 
 def test_no_arguments_show_the_usage_and_fail(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("Usage: iperfpy -s")
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("Usage: iperfpy -s")
 
 
 @pytest.mark.parametrize("flag", ["-v", "--version"])
-def test_version(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([flag]) == 0
     assert capsys.readouterr().out == f"iperfpy {__version__}\n"
 
 
-def told(flag: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def help_lines(flag: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
     assert main([flag]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     return lines
 
 
-def test_the_help_is_two_screens_with_the_name_of_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = told("--help", capsys)
+def test_the_help_fits_two_screens_and_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = help_lines("--help", capsys)
     assert len(lines) <= 48
     text = "\n".join(lines)
     assert all(f"{name}: " in text for name in transports())
@@ -110,8 +110,8 @@ def test_the_help_is_two_screens_with_the_name_of_every_flag(capsys: pytest.Capt
     assert "-sw" not in text
 
 
-def test_the_whole_help_describes_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    text = " ".join(" ".join(told("--help-all", capsys)).split())
+def test_the_complete_help_describes_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(" ".join(help_lines("--help-all", capsys)).split())
     for option in CommandLine(transports()).command.params:
         assert isinstance(option, Flag)
         assert option.help
@@ -124,22 +124,22 @@ def test_the_whole_help_describes_every_flag(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("words", [["-c", "h", "-b", "5X"], ["-t", "5"], ["--frobnicate-it"], ["-s", "-R"]])
 def test_a_wrong_command_line_is_one_sentence(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert re.fullmatch(r"iperfpy: parameter error - [^\n]+\n", told.err)
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert re.fullmatch(r"iperfpy: parameter error - [^\n]+\n", output.err)
 
 
-def test_a_wrong_command_line_is_an_error_in_the_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_is_also_an_error_in_the_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-c", "h", "-b", "5X", "-J"]) == 1
     assert "'5X' is not a rate" in json.loads(capsys.readouterr().out)["error"]
     assert main(["-c", "h", "-b", "5X", "--json-stream"]) == 1
-    told, end = map(json.loads, capsys.readouterr().out.splitlines())
-    assert told["event"] == "error"
-    assert "'5X' is not a rate" in told["data"]
+    output, end = map(json.loads, capsys.readouterr().out.splitlines())
+    assert output["event"] == "error"
+    assert "'5X' is not a rate" in output["data"]
     assert end == {"event": "end", "data": {}}
 
 
-def test_the_schema_of_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_printed_json_schema_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json-schema"]) == 0
     Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))
 
@@ -182,7 +182,7 @@ def test_a_refused_connection_is_one_sentence_and_leaves_no_csv(tmp_path: Path) 
 
 
 @pytest.mark.live
-def test_a_refused_connection_in_json(tmp_path: Path) -> None:
+def test_a_refused_connection_is_an_error_in_the_json(tmp_path: Path) -> None:
     done = run(["-c", "127.0.0.1", "-p", "1", "-J"], tmp_path)
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"].endswith("connection refused")
@@ -191,11 +191,11 @@ def test_a_refused_connection_in_json(tmp_path: Path) -> None:
 
 @pytest.mark.live
 @pytest.mark.parametrize("name", transports())
-@pytest.mark.parametrize("way", [(), ("-R",)])
-def test_a_test_of_every_transport_both_ways(
-    name: str, way: tuple[str, ...], port: str, tmp_path: Path
+@pytest.mark.parametrize("direction", [(), ("-R",)])
+def test_every_transport_measures_in_both_directions(
+    name: str, direction: tuple[str, ...], port: str, tmp_path: Path
 ) -> None:
-    flags = ["-p", port, "--proto", name, "-t", "0.6", "-i", "0.2", "-b", "40M", "-l", "16K", *way]
+    flags = ["-p", port, "--proto", name, "-t", "0.6", "-i", "0.2", "-b", "40M", "-l", "16K", *direction]
     done = run(["-c", "127.0.0.1", *flags, "--csv"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -208,28 +208,29 @@ def test_a_test_of_every_transport_both_ways(
         "receiver",
     ]
     (path,) = (tmp_path / "results").iterdir()
-    assert re.fullmatch(rf"\d+-\d+-{name}-{'reverse' if way else 'forward'}\.csv", path.name)
+    assert re.fullmatch(rf"\d+-\d+-{name}-{'reverse' if direction else 'forward'}\.csv", path.name)
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [row["type"] for row in rows][-4:] == ["summary", "summary", "sum", "sum"]
     intervals = [row for row in rows if row["type"] == "interval"]
     assert 2 <= len(intervals) <= 3
+    # Counters of the sender are in the client's rows even if the server sends.
     of_sender = (m for m in transport(name).metrics if m.side is Side.SENDER and m.kind is Kind.COUNTER)
     key = next(of_sender).key
     assert all(row[key] for row in intervals), "the sender's figures are there in both directions"
 
 
 @pytest.mark.live
-def test_json_of_a_parallel_reversed_test(port: str, tmp_path: Path) -> None:
+def test_json_has_every_stream_of_a_parallel_reversed_test(port: str, tmp_path: Path) -> None:
     done = run(["-c", "127.0.0.1", "-p", port, "-R", "-P", "2", "-n", "2M", "-J"], tmp_path)
-    told = json.loads(done.stdout)
+    output = json.loads(done.stdout)
     assert done.returncode == 0
-    assert "error" not in told
-    assert told["end"]["sum_received"]["bytes"] >= 2 << 20
-    assert [stream["receiver"]["stream"] for stream in told["end"]["streams"]] == [1, 3]
+    assert "error" not in output
+    assert output["end"]["sum_received"]["bytes"] >= 2 << 20
+    assert [stream["receiver"]["stream"] for stream in output["end"]["streams"]] == [1, 3]
 
 
 @pytest.mark.live
-def test_a_json_stream_with_the_whole_document_after_it(port: str, tmp_path: Path) -> None:
+def test_a_json_stream_may_be_followed_by_the_complete_document(port: str, tmp_path: Path) -> None:
     done = run(["-c", "127.0.0.1", "-p", port, "-n", "2M", "--json-stream-full-output"], tmp_path)
     head, brace, rest = done.stdout.partition("\n{\n")
     events = [json.loads(line) for line in head.splitlines()]
@@ -240,7 +241,7 @@ def test_a_json_stream_with_the_whole_document_after_it(port: str, tmp_path: Pat
 
 @pytest.mark.live
 @needs_full
-def test_a_full_disk_loses_the_csv_and_not_the_test(port: str, tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_csv_and_not_the_test(port: str, tmp_path: Path) -> None:
     done = run(["-c", "127.0.0.1", "-p", port, "-t", "0.3", "-b", "10M", "--csv", str(FULL)], tmp_path)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "iperfpy Done."
@@ -269,13 +270,14 @@ def test_a_closed_pipe_ends_the_test(port: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.live
-def test_a_signal_leaves_a_summary_a_whole_csv_and_status_0(port: str, tmp_path: Path) -> None:
+def test_a_signal_leaves_a_summary_a_complete_csv_and_status_0(port: str, tmp_path: Path) -> None:
     command = [*PROGRAM, "-c", "127.0.0.1", "-p", port, "-t", "0", "-i", "0.2", "-b", "10M", "--csv", "x.csv"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as client:
         assert client.stdout is not None
+        # Interrupt after two intervals, so that the CSV has rows of them.
         for _ in range(2):
             while not re.match(r"\[  1\] +\d", line := client.stdout.readline()):
                 assert line, "the client has ended"
@@ -291,7 +293,7 @@ def test_a_signal_leaves_a_summary_a_whole_csv_and_status_0(port: str, tmp_path:
 
 @pytest.mark.live
 @pytest.mark.slow
-def test_the_demo_measures_everything_and_compares(tmp_path: Path) -> None:
+def test_the_demo_measures_every_transport_and_compares(tmp_path: Path) -> None:
     done = run(["demo", "-t", "0.5"], tmp_path, timeout_s=120)
     assert (done.returncode, done.stderr) == (0, "")
     table = done.stdout.split("===== All runs")[1].splitlines()[2:]
@@ -307,30 +309,31 @@ def test_the_demo_measures_everything_and_compares(tmp_path: Path) -> None:
 def test_one_ctrl_c_without_a_handler_is_not_reported_as_two(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Windows has no signal handlers in an event loop: one Ctrl-C is a KeyboardInterrupt."""
+    """Event loops of Windows have no signal handlers: a single Ctrl-C is a KeyboardInterrupt."""
 
     def interrupt(words: Sequence[str]) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("iperfpy.cli.commands.run.main", interrupt)
     assert main(["-c", "127.0.0.1"]) == 130
-    told = capsys.readouterr().err
-    assert told == "iperfpy: interrupt - Ctrl-C; stopped without a clean shutdown\n"
+    output = capsys.readouterr().err
+    assert output == "iperfpy: interrupt - Ctrl-C; stopped without a clean shutdown\n"
 
 
 def test_the_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = told("--help", capsys)
+    lines = help_lines("--help", capsys)
     for name, command in COMMANDS.items():
         assert any(f"iperfpy {name} " in line and command.summary in line for line in lines)
         assert callable(importlib.import_module(command.module).main)
 
 
 @pytest.mark.live
-def test_a_signal_ends_the_demo_with_the_table_of_what_was_measured(tmp_path: Path) -> None:
+def test_a_signal_ends_the_demo_with_the_table_of_the_measured_runs(tmp_path: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(
         [*PROGRAM, "demo", "-t", "60"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True
     ) as demo:
+        # The first interval of the first run: no other run has been measured.
         assert demo.stdout is not None
         while not re.match(r"\[  1\] +\d", line := demo.stdout.readline()):
             assert line, "the demo has ended"

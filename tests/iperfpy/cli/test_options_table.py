@@ -1,4 +1,4 @@
-"""docs/options.md is true: it has every option of iperf3, and the program treats each as the table says."""
+"""docs/options.md has every option of iperf3, and the program treats each one as the table says."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ LINE = CommandLine(transports())
 
 
 def command(line: Line, name: str) -> list[str]:
-    """A command line with this option, in the role that has it and with a transport that knows it."""
+    """Return a command line with this option, in its role and with a transport that has it."""
     value = VALUES.get(line.names[0], "")
     words = [name + value] if value.startswith("=") else [name, *([value] if value else [])]
     role = ["-s"] if line.role == "Server" else ["-c", "localhost"]
@@ -122,14 +122,14 @@ def test_the_table_has_every_option_of_3_21() -> None:
 
 
 @pytest.mark.interop
-def test_the_table_has_every_option_of_the_iperf3_that_is_here() -> None:
+def test_the_table_has_every_option_of_the_installed_iperf3() -> None:
     program = shutil.which("iperf3")
     if program is None:
         pytest.skip("iperf3 is not installed")
-    told = subprocess.run([program, "--help"], capture_output=True, text=True, check=False).stdout
+    output = subprocess.run([program, "--help"], capture_output=True, text=True, check=False).stdout
     options = {
         name
-        for text in told.splitlines()
+        for text in output.splitlines()
         if (heads := re.match(r" +(-.*?)(  |$| [#<\[])", text))
         for name in re.findall(r"(?<![\w-])--?[A-Za-z0-9][\w-]*", heads[1])
     }
@@ -171,6 +171,6 @@ def test_a_refused_option_gives_the_reason_of_the_table(
     line: Line, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["-c", "localhost", name, "5"]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err == f"iperfpy: parameter error - {name} is not supported: {line.how}\n"
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == f"iperfpy: parameter error - {name} is not supported: {line.how}\n"

@@ -1,4 +1,4 @@
-"""The reports of a test, and the consequences when one of them fails."""
+"""The reports of a test, and the consequences of a failing report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_concurrent_tests_of_a_server_have_titles(capsys: pytest.CaptureFixture[
     assert [line.startswith("test 2:  ") for line in starts] == [True, False, False]
 
 
-def test_every_test_of_a_server_has_a_csv_of_its_own(tmp_path: Path) -> None:
+def test_every_test_of_a_server_has_its_own_csv(tmp_path: Path) -> None:
     outputs = Outputs(OutputOptions(json_stream=True, csv=str(tmp_path / "x.csv")))
     for _ in range(2):
         for sink in outputs.server_sinks():

@@ -1,4 +1,4 @@
-"""A command line becomes a request, or one sentence with the reason."""
+"""Parsing of a command line: the result is a request, or an error of one sentence."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def refusal(words: str) -> str:
     return str(caught.value)
 
 
-def test_iperf3s_defaults() -> None:
+def test_defaults_are_iperf3s() -> None:
     request = parsed("-c 192.0.2.7")
     assert request.plan == Plan("plain", PlainSettings(), block_bytes=4096)
     assert request.client is not None
@@ -95,13 +95,14 @@ def test_iperf3s_defaults() -> None:
     assert request.output.csv is None
 
 
-def test_every_client_flag_arrives() -> None:
+def test_every_client_flag_reaches_the_request() -> None:
     request = parsed(
         "-c h -p 5999 --proto fancy -R -t 30s -i 0.5 -l 8K -P 4 -b 10M/8 -O 2 -B 127.0.0.1 --cport 6000 -6"
         " -f K -T lab -J --csv out.csv --connect-timeout 250 -V"
     )
-    asked, client, output = request.plan, request.client, request.output
-    assert asked == Plan(
+    parsed_plan, client, output = request.plan, request.client, request.output
+    # No value is a default, so that a flag that has no effect is noticed.
+    assert parsed_plan == Plan(
         "fancy",
         FancySettings(),
         Direction.REVERSE,
@@ -134,17 +135,17 @@ def test_every_client_flag_arrives() -> None:
         ("-n 1.5gib", (0, 3 << 29, 0)),
     ],
 )
-def test_one_end_condition(words: str, ends: tuple[int, int, int]) -> None:
-    asked = plan(words)
-    assert (asked.duration_us, asked.total_bytes, asked.total_blocks) == ends
+def test_a_test_has_one_end_condition(words: str, ends: tuple[int, int, int]) -> None:
+    parsed_plan = plan(words)
+    assert (parsed_plan.duration_us, parsed_plan.total_bytes, parsed_plan.total_blocks) == ends
 
 
 @pytest.mark.parametrize("words", ["-b 1.5G", "-b 1500M", "-b 1.5Gbit", "-b 1500Mbps", "-b 1500000000"])
-def test_a_rate_in_any_of_its_spellings(words: str) -> None:
+def test_a_rate_has_several_spellings(words: str) -> None:
     assert plan(words).rate_bps == 1_500_000_000
 
 
-def test_a_server_takes_its_own_flags() -> None:
+def test_server_flags_reach_the_request() -> None:
     request = parsed("-s -p 5300 -B ::1 -1 -i 2 -J")
     assert request.server is not None
     assert (request.server.port, request.server.bind, request.server.one_off) == (5300, "::1", True)
@@ -179,24 +180,28 @@ def test_a_csv_may_have_a_name() -> None:
         ("--dscp lowdelay", 0x10),
     ],
 )
-def test_type_of_service_as_in_iperf3(words: str, tos: int) -> None:
+def test_the_type_of_service_is_read_as_in_iperf3(words: str, tos: int) -> None:
     assert plan(words).tos == tos
 
 
-def test_socket_options() -> None:
+def test_socket_options_reach_the_request() -> None:
     words = "--rcv-timeout 500 --snd-timeout 2000 --cntl-ka=10/2/3 -B 192.0.2.1%eth1 -L 0x1f"
     client = parsed(f"-c h {words} --fq-rate 1.5M --pacing-timer 5000 --extra-data x").client
     assert client is not None
     assert (client.bind, client.flow_label) == ("192.0.2.1", 31)
     assert client.sockets == SocketOptions("eth1", 2_000_000, 500_000, (10, 2, 3))
-    asked = plan("--fq-rate 1.5M --pacing-timer 5000 --extra-data x")
-    assert (asked.fq_rate_bps, asked.pacing_timer_us, asked.extra_data) == (1_500_000, 5000, "x")
+    parsed_plan = plan("--fq-rate 1.5M --pacing-timer 5000 --extra-data x")
+    assert (parsed_plan.fq_rate_bps, parsed_plan.pacing_timer_us, parsed_plan.extra_data) == (
+        1_500_000,
+        5000,
+        "x",
+    )
     server = parsed("-s --bind-dev lo --rcv-timeout 700 --cntl-ka").server
     assert server is not None
     assert server.sockets == SocketOptions("lo", 0, 700_000, (0, 0, 0))
 
 
-def test_server_limits() -> None:
+def test_server_limits_reach_the_request() -> None:
     words = "--server-bitrate-limit 10M/3 --server-max-duration 60 --idle-timeout 7 --max-tests 2"
     server = parsed(f"-s {words} -1").server
     assert server is not None
@@ -208,7 +213,7 @@ def test_server_limits() -> None:
     assert (usual.longest_us, usual.idle_us, usual.max_tests) == (0, 0, 64)
 
 
-def test_process_options() -> None:
+def test_process_options_reach_the_request() -> None:
     request = parsed("-s -D -I x.pid --logfile x.log -A 1 --timestamps --forceflush")
     assert request.process == ProcessOptions(True, "x.pid", "x.log", 1)
     assert request.output.timestamps == "%c "
@@ -276,7 +281,7 @@ def test_an_ambiguous_abbreviation_is_unknown() -> None:
     assert refusal("-c h --sct").startswith("unknown option --sct")
 
 
-def test_letters_can_be_joined() -> None:
+def test_one_letter_flags_can_be_joined() -> None:
     request = parsed("-Rc host -VJ")
     assert request.plan is not None
     assert request.plan.direction is Direction.REVERSE
@@ -284,20 +289,24 @@ def test_letters_can_be_joined() -> None:
     assert request.output.json
 
 
-def test_generated_flags_reach_the_transports_settings() -> None:
-    asked = plan("--proto fancy --fancy-mtu 1200 --fancy-mode normal --fancy-tick 20 --fancy-cap 2M -w 1M")
-    assert asked.settings == FancySettings(mtu=1200, mode="normal", tick=20, cap=2_000_000, window=1 << 20)
+def test_generated_flags_reach_the_settings_of_the_transport() -> None:
+    parsed_plan = plan(
+        "--proto fancy --fancy-mtu 1200 --fancy-mode normal --fancy-tick 20 --fancy-cap 2M -w 1M"
+    )
+    assert parsed_plan.settings == FancySettings(
+        mtu=1200, mode="normal", tick=20, cap=2_000_000, window=1 << 20
+    )
     assert plan("--proto fancy --no-fancy-checksum").settings == FancySettings(checksum=False)
     assert plan("--proto fancy --fancy-tick 1s").settings == FancySettings(tick=1000)
     assert plan("-N -C bbr").settings == PlainSettings(nodelay=True, algorithm="bbr")
 
 
 @pytest.mark.parametrize("words", ["-proto fancy -sw 64", "-proto=fancy -sw=64", "--proto fancy --sndwnd 64"])
-def test_other_spellings_are_understood(words: str) -> None:
+def test_alternative_spellings_are_accepted(words: str) -> None:
     assert plan(words).settings == FancySettings(send_window=64)
 
 
-def test_other_spellings_do_not_touch_other_words() -> None:
+def test_alternative_spellings_leave_other_words_alone() -> None:
     assert rewritten(["-s", "-w", "5", "x-sw"], {"-sw": "--x"}) == ["-s", "-w", "5", "x-sw"]
 
 
@@ -372,7 +381,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("words", REFUSALS)
 def test_bad_input_is_one_sentence(words: str) -> None:
-    """click's own sentences quote an option in some versions and not in others."""
+    """Quotes and case are ignored: some versions of click quote an option in their errors, others do not."""
     assert refusal(words).lower().replace("'", "") == REFUSALS[words].lower().replace("'", "")
 
 
@@ -388,20 +397,20 @@ WORDS = st.one_of(
 @given(st.lists(WORDS, max_size=8))
 @settings(max_examples=300, deadline=None)
 def test_any_words_make_a_request_or_one_sentence(words: list[str]) -> None:
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told):
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
         try:
             request_of(LINE.parse(words))
         except ParameterError as error:
             complain(str(error))
-    assert len(told.getvalue().splitlines()) <= 1
+    assert len(errors.getvalue().splitlines()) <= 1
 
 
 def test_a_mistyped_flag_gets_a_suggestion() -> None:
     assert "did you mean --reverse" in refusal("-c h --revrse")
 
 
-def test_a_transport_cannot_take_a_flag_of_ours() -> None:
+def test_a_transport_that_declares_a_flag_of_the_program_is_left_out() -> None:
     @dataclass(frozen=True, slots=True)
     class Greedy(Settings):
         time: int = option(1, help="", flags=("-t", "--ticks"))
@@ -417,7 +426,7 @@ def test_a_transport_cannot_take_a_flag_of_ours() -> None:
         line.parse(["-c", "h", "--proto", "taker"])
 
 
-def test_a_flag_that_selects_a_transport_is_taken() -> None:
+def test_a_flag_that_selects_a_transport_cannot_be_declared_twice() -> None:
     class First(Plain):
         name, flags = "first", ("-x",)
 
@@ -431,7 +440,7 @@ def test_a_flag_that_selects_a_transport_is_taken() -> None:
     assert plan.transport == "first"
 
 
-def test_a_flag_means_a_value_to_all_transports_or_to_none() -> None:
+def test_a_flag_takes_a_value_in_all_transports_or_in_none() -> None:
     @dataclass(frozen=True, slots=True)
     class Other(Settings):
         window: bool = option(False, help="", flags=("-w",))

@@ -1,4 +1,4 @@
-"""The set-up of the process: log file, PID file, daemon, processor."""
+"""Set-up of the process: log file, PID file, daemon, processor affinity."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def test_a_daemon_serves_and_cleans_up(tmp_path: Path) -> None:
     begun = run([*flags, "--timestamps=at %H "], tmp_path)
     pid, log = tmp_path / "server.pid", tmp_path / "server.log"
     assert (begun.returncode, begun.stdout, begun.stderr) == (0, "", "")
+    # From here on the daemon must be stopped, whatever fails.
     number = int(pid.read_text())
     try:
         assert os.getsid(number) not in (os.getsid(0), number)
@@ -80,7 +81,7 @@ def test_a_log_file_gets_the_output_and_the_errors(tmp_path: Path) -> None:
     assert log.read_text() == f"earlier\nConnecting to host 127.0.0.1, port 1\n{sentence}"
 
 
-def test_a_log_file_that_cannot_be_written(tmp_path: Path) -> None:
+def test_an_unwritable_log_file_is_a_start_error(tmp_path: Path) -> None:
     before = sys.stdout
     with (
         pytest.raises(StartError, match=r"^cannot write the log file \S+: No such file or directory$"),
@@ -101,7 +102,7 @@ def test_a_stale_pid_file_is_replaced_and_removed(stale: str, tmp_path: Path) ->
     assert not path.exists()
 
 
-def test_the_pid_file_of_a_running_process_stays(tmp_path: Path) -> None:
+def test_the_pid_file_of_a_running_process_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     path.write_text(f"{os.getpid()}\n")
     with pytest.raises(StartError, match="which is running"), pid_file(str(path)):
@@ -109,7 +110,7 @@ def test_the_pid_file_of_a_running_process_stays(tmp_path: Path) -> None:
     assert path.read_text() == f"{os.getpid()}\n"
 
 
-def test_a_pid_file_that_cannot_be_written(tmp_path: Path) -> None:
+def test_an_unwritable_pid_file_is_a_start_error(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="cannot write the PID file"), pid_file(str(tmp_path / "no" / "x")):
         raise AssertionError("there is no such folder")
 
@@ -137,9 +138,10 @@ def test_debug_prints_the_control_messages(tmp_path: Path) -> None:
         text=True,
     ) as server:
         assert server.stdout is not None
+        # The port is open only after this line.
         while "listening" not in server.stdout.readline():
             pass
         run(["-c", "127.0.0.1", "-p", port, "-n", "100K"], tmp_path)
-        _, told = server.communicate(timeout=20)
-    assert "to the client: PARAM_EXCHANGE" in told
-    assert "TEST_END" in told
+        _, errors = server.communicate(timeout=20)
+    assert "to the client: PARAM_EXCHANGE" in errors
+    assert "TEST_END" in errors

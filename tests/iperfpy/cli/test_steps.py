@@ -1,4 +1,4 @@
-"""The five steps of a test, in their order: parse, request, check, open, run."""
+"""The five steps of a test in their order: parse, request, check, open, run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STEPS = ("command_line.py", "request.py", "preflight.py", "outputs.py", "client.
 
 
 def steps_entered(words: list[str]) -> list[str]:
-    """The files of the steps in the order in which the program entered them; stays in one file count once."""
+    """Return the files of the steps in the order in which they were entered; repeated entries count once."""
     entered: list[str] = []
 
     def watch(frame: FrameType, event: str, argument: object) -> None:
