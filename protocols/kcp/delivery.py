@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from iperfpy.protocols.congestion.congestion_control import Ack, CongestionControl, Flight, Loss
 from iperfpy.protocols.kcp.engine_counts import Counts
-from iperfpy.protocols.kcp.inbound import Acks
+from iperfpy.protocols.kcp.inbound import Acks, ack_columns
 from iperfpy.protocols.kcp.loss_recovery.recovery import Recovery
 from iperfpy.protocols.kcp.rtt_estimator import RttEstimator
 from iperfpy.protocols.kcp.send_window import SendWindow
@@ -61,7 +61,7 @@ class DeliveryAccounting:
         sending, recovery = self._sending, self._recovery
         each, newest_us = None, None
         if acks is not None:
-            self._counts.acks_received += acks.count
+            self._counts.acks_received += len(acks)
             newest_us = self._implied_by_una(acks)
             if newest_us is None and (each := self._known(acks, now_us)) is not None:
                 newest_us = int(each[1].max())
@@ -92,14 +92,14 @@ class DeliveryAccounting:
         none is late, and no segment above una is acknowledged yet.
         """
         sending = self._sending
-        if acks.headers is None or sending.sacked:
+        if sending.sacked or not isinstance(acks, list):
             return None
         first, in_flight = sending.una, sending.nxt - sending.una
         sent_us, mask = sending.state.sent_us, sending.mask
         reached = highest = 0  # counted from `first`
         # An ACK alone may be late: it then gives no RTT sample, and nothing else depends on its order.
-        newest_us = self.newest_us if len(acks.headers) > 1 else -1
-        for _, _, _, _, ts, sn, una, _ in acks.headers:
+        newest_us = self.newest_us if len(acks) > 1 else -1
+        for _, _, _, _, ts, sn, una, _ in acks:
             number, una = sn - first & MASK, una - first & MASK
             if number >= in_flight or not reached <= una <= in_flight:
                 return None
@@ -114,11 +114,11 @@ class DeliveryAccounting:
     def _known(self, acks: Acks, now_us: int) -> tuple[Int64s, Int64s] | None:
         """Serial numbers and echoes of the ACKs for segments that were sent, (n,) each; None if there is
         none. The others count as foreign."""
-        numbers, echoes_us = acks.columns(self._sending.una, now_us)
+        numbers, echoes_us = ack_columns(acks, self._sending.una, now_us)
         sent = numbers < self._sending.nxt
         if not sent.all():
             numbers, echoes_us = numbers[sent], echoes_us[sent]
-            self._counts.foreign += acks.count - len(numbers)
+            self._counts.foreign += len(acks) - len(numbers)
         return (numbers, echoes_us) if len(numbers) else None
 
     def _mark(self, numbers: Int64s, echoes_us: Int64s, now_us: int) -> int:

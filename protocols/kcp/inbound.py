@@ -2,9 +2,9 @@
 
     shape of the batch                             record                              read with
     ---------------------------------------------  ----------------------------------  ---------
-    one datagram with one segment                  `Pushes`, `Acks`, or only una, wnd  struct
-    up to FEW ACK segments, in any grouping        `Acks` with their headers           struct
-    more ACK segments                              `Acks` with columns                 numpy
+    one datagram with one segment                  `Pushes`, `acks`, or only una, wnd  struct
+    up to FEW ACK segments, in any grouping        `acks`, a list of headers           struct
+    more ACK segments                              `acks`, an array of headers         numpy
     a run: PUSH segments of one size, a datagram   `Pushes`, consecutive               numpy, by one
       each, equal but for a rising serial number                                       comparison
     PUSH segments of one size, a datagram each     `Pushes` with a column of serial    numpy
@@ -15,7 +15,7 @@
 
 The shape is a matter of speed only, never of meaning: a batch that is handed over whole, a datagram at a
 time or a segment at a time leaves an engine in one and the same state (tests/protocols/kcp/test_shapes.py;
-test_few_acks.py compares headers with columns). Below about 16 headers `struct` is faster than numpy.
+test_few_acks.py compares list and array). Below about 16 headers `struct` is faster than numpy.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ FEW = 24
 
 Header = tuple[int, ...]
 """(conv, cmd, frg, wnd, ts, sn, una, len), as `wire.HEADER` unpacks it."""
+
+Acks = list[Header] | NDArray[np.void]
+"""ACK segments: at most `FEW` as a list of headers, more as an array of `wire.FIELDS`."""
 
 # A header as three words: (conv cmd frg wnd), (ts sn), (una len). In a run of new segments the first and the
 # third are all equal, and the upper half of the second counts up. So less the count, and without the stamps,
@@ -91,25 +94,6 @@ class Pushes:
 
 
 @dataclass(slots=True)
-class Acks:
-    """ACK segments, n of them: either `headers` (n of them) or `fields` (n,) has them."""
-
-    count: int
-    headers: list[Header] | None = None
-    fields: NDArray[np.void] | None = None
-
-    def columns(self, una: int, now_us: int) -> tuple[Int64s, Int64s]:
-        """Serial numbers, near `una`, and the stamps echoed, near `now_us`: int64 (n,) each."""
-        if self.headers is not None:
-            sn = np.array([header[5] for header in self.headers], np.uint32)
-            ts = np.array([header[4] for header in self.headers], np.uint32)
-        else:
-            assert self.fields is not None
-            sn, ts = self.fields["sn"], self.fields["ts"]
-        return expand_all(sn, una), expand_all(ts, now_us)
-
-
-@dataclass(slots=True)
 class Arrived:
     """The content of one batch, or of one segment in a batch that mixes kinds.
 
@@ -125,6 +109,16 @@ class Arrived:
     pushes: Pushes | None = None
     acks: Acks | None = None
     asks: bool = False
+
+
+def ack_columns(acks: Acks, una: int, now_us: int) -> tuple[Int64s, Int64s]:
+    """Serial numbers, near `una`, and the stamps echoed, near `now_us`: int64 (n,) each."""
+    if isinstance(acks, list):
+        sn = np.array([header[5] for header in acks], np.uint32)
+        ts = np.array([header[4] for header in acks], np.uint32)
+    else:
+        sn, ts = acks["sn"], acks["ts"]
+    return expand_all(sn, una), expand_all(ts, now_us)
 
 
 def decode(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> tuple[list[Arrived], int]:
@@ -170,7 +164,7 @@ def _segment(header: Header, data: Bytes, offset: int, next_sn: int, una: int) -
         number = next_sn if sn == next_sn & MASK else expand(sn, next_sn)
         return Arrived(una, wnd, Pushes(number, number, ts, data[None, offset : offset + size]))
     if cmd == ACK:
-        return Arrived(una, wnd, None, Acks(1, [header]))
+        return Arrived(una, wnd, None, [header])
     return Arrived(una, wnd, None, None, cmd == WASK)
 
 
@@ -181,20 +175,21 @@ def _acks(batch: DatagramBatch, conv: int, una: int) -> Arrived | None:
         return None
     if size <= FEW * HEADER_BYTES:
         headers: list[Header] = list(HEADER.iter_unpack(batch.data.data[:size]))
-        # As `expand` for each una, but only the furthest grows back.
-        lowest, furthest = una - 0x8000_0000, 0
+        furthest = 0
         for their_conv, cmd, _, _, _, _, una_low, length in headers:
             if cmd != ACK or their_conv != conv or length:
                 return None
-            ahead = una_low - lowest & MASK
-            if ahead > furthest:
-                furthest = ahead
-        return Arrived(lowest + furthest, headers[-1][3], acks=Acks(len(headers), headers))
+            if una_low > furthest:
+                furthest = una_low
+        if furthest < 0x8000_0000:
+            return Arrived(expand(furthest, una), headers[-1][3], None, headers)
+        # Others may have wrapped, and be further: compare them as integers.
+        return Arrived(max(expand(header[6], una) for header in headers), headers[-1][3], None, headers)
     fields = np.ndarray((size // HEADER_BYTES,), FIELDS, batch.data)
     if (fields["cmd"] != ACK).any() or (fields["conv"] != conv).any() or fields["len"].any():
         return None
     reached = int(expand_all(fields["una"], una).max())
-    return Arrived(reached, int(fields["wnd"][-1]), acks=Acks(len(fields), fields=fields))
+    return Arrived(reached, int(fields["wnd"][-1]), None, fields)
 
 
 def _pushes(batch: DatagramBatch, header: Header, next_sn: int, una: int) -> Arrived | None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iperfpy.protocols.kcp import wire
-from iperfpy.protocols.kcp.inbound import decode
+from iperfpy.protocols.kcp.inbound import ack_columns, decode
 from tests.protocols.kcp.ends import ACK, PUSH, WASK, batch, engine
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kcp" / "segments.txt"
@@ -53,7 +53,7 @@ def test_vectors_are_read(vector: Vector) -> None:
         assert arrived.pushes.rows.tobytes() == vector.payload
         assert (arrived.pushes.first, arrived.pushes.last_ts) == (vector.sn, vector.ts)
     if arrived.acks is not None:
-        numbers, echoes = arrived.acks.columns(vector.sn, vector.ts)
+        numbers, echoes = ack_columns(arrived.acks, vector.sn, vector.ts)
         assert (numbers.tolist(), echoes.tolist()) == ([vector.sn], [vector.ts])
     assert foreign == 0
 
