@@ -109,7 +109,7 @@ def import_circles(modules: Iterable[Module]) -> list[str]:
     """Groups of modules that import each other while they are imported."""
     known = {module.name: module for module in modules}
     graph = {name: _imported_modules(module, known) for name, module in known.items()}
-    # A module without imports that are left is in no circle: take such modules away until none goes.
+    # A module that imports none of the remaining ones, or that none of them imports, is in no circle.
     left = set(graph)
     while outside := {name for name in left if not graph[name] & left}:
         left -= outside
@@ -209,6 +209,7 @@ def busy_constructors(module: Module) -> list[str]:
 
 
 def _started_by(node: ast.ClassDef, first: str) -> set[str]:
+    # Follow calls of own methods from the constructor on; each method is looked at once.
     methods = {each.name: each for each in node.body if isinstance(each, FUNCTIONS)}
     seen: set[str] = set()
     ahead, started = [first], set()
@@ -238,10 +239,10 @@ def _calls(function: ast.AST) -> Iterator[ast.Call]:
         yield from _calls(node)
 
 
-# -- chance, transports
+# -- random numbers, transports
 
 
-def unseeded_chance(module: Module) -> list[str]:
+def unseeded_random(module: Module) -> list[str]:
     """Uses of `random` other than `random.Random(seed)`: a simulated run must be repeatable."""
     if any(within(name, "random") and name != "random" for name in module.imports()):
         return [f"{module.name}: imports from random"]
@@ -268,7 +269,7 @@ def named_transports(module: Module, names: Collection[str]) -> list[str]:
 
 
 def findings(check: Callable[[Module], list[str]], modules: Iterable[Module]) -> list[str]:
-    """Everything that the check finds in the modules."""
+    """Return all findings of the check in the modules."""
     return [found for module in modules for found in check(module)]
 
 

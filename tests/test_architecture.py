@@ -1,4 +1,4 @@
-"""The rules of the source tree: who may import whom, what an engine may not touch, names and sizes.
+"""The rules of the source tree: allowed imports, engines without I/O, names and sizes.
 
 `KNOWN` lists the places that still break a rule. It only shrinks: a finding that it does not list fails, and
 so does an entry that no finding has any more.
@@ -30,7 +30,7 @@ from tests.architecture import (
     repeated_names,
     standard_names,
     unexpected,
-    unseeded_chance,
+    unseeded_random,
     within,
 )
 
@@ -83,14 +83,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "iperfpy.__main__": {"iperfpy.cli.main"},
     "iperfpy.cli": {"iperfpy"},
 }
-"""Package -> what it may import of this project, beside itself. The most exact entry decides.
+"""Package -> packages of this project that it may import, beside itself. The most exact entry decides.
 
 The entry `iperfpy` is the package itself, whose imports are lazy, and every module that no other entry
 names. Nothing but the command line, and `python -m iperfpy`, imports the command line.
 """
 
 TO_COME = {f"{P}.quic", "iperfpy.experiments", "iperfpy.lab"}
-"""Packages whose rule stands before their first file."""
+"""Packages that have a rule, and no file yet."""
 
 CLOCKS_AND_SOCKETS = {
     *("asyncio", "socket", "select", "selectors", "time", "secrets", "threading", "uvloop"),
@@ -102,7 +102,7 @@ BINDINGS = {f"{P}.kcp", f"{P}.kcp.channel", "iperfpy.sampling.host"}
 """Modules of those packages whose task is to join an engine to sockets, or to ask the machine."""
 
 NAME_TRANSPORTS = {"iperfpy.control.parameters", "iperfpy.measure_keywords"}
-"""Modules in which "tcp" stands: as a key of iperf3's parameters, and as the default of a test."""
+"""Modules that contain "tcp": as a key of iperf3's parameters, and as the default of a test."""
 
 NAMES_TWICE = {"channel", "settings", "errors"}
 """Module names that mean the same in every package that has one."""
@@ -112,7 +112,7 @@ ENTRY_POINTS = {"__main__"}
 LONGEST_FILE, LONGEST_FUNCTION, MOST_ATTRIBUTES = 600, 60, 20
 
 KNOWN: dict[str, set[str]] = {}
-"""Rule -> beginnings of the findings that are still to be mended."""
+"""Rule -> beginnings of the findings that are not yet repaired."""
 
 
 def check(rule: str, found: list[str]) -> None:
@@ -149,7 +149,7 @@ def test_only_the_event_loop_imports_uvloop() -> None:
     assert importers == ["iperfpy.runtime.event_loop imports uvloop"]
 
 
-def test_an_engine_has_no_clock_socket_or_chance() -> None:
+def test_an_engine_has_no_clock_or_socket() -> None:
     engines = [
         module
         for module in MODULES
@@ -162,11 +162,11 @@ def test_an_engine_has_no_clock_socket_or_chance() -> None:
     assert not readers
 
 
-def test_chance_comes_from_a_seed() -> None:
-    assert not findings(unseeded_chance, MODULES)
+def test_random_numbers_come_from_a_seed() -> None:
+    assert not findings(unseeded_random, MODULES)
 
 
-def test_the_program_names_no_transport() -> None:
+def test_the_program_contains_no_name_of_a_transport() -> None:
     """No branch can depend on a transport that is never named."""
     names = set(transports())
     program = [
@@ -188,23 +188,23 @@ def test_no_module_has_a_name_of_the_standard_library() -> None:
     assert not standard_names(MODULES, ENTRY_POINTS)
 
 
-def test_files_and_functions_can_be_read() -> None:
+def test_files_and_functions_are_short() -> None:
     assert not findings(lambda module: long_files(module, LONGEST_FILE), MODULES)
     assert not findings(lambda module: long_functions(module, LONGEST_FUNCTION), MODULES)
 
 
-def test_classes_are_not_crowded() -> None:
+def test_classes_have_few_attributes() -> None:
     check("attributes", findings(lambda module: crowded_classes(module, MOST_ATTRIBUTES), MODULES))
 
 
-def test_the_rules_reach_every_package() -> None:
+def test_every_rule_applies_to_an_existing_package() -> None:
     """A rule for a package that is gone would check nothing."""
     names = {module.name for module in MODULES}
     for package in {*SANS_IO, *MAY_IMPORT, *BINDINGS, *NAME_TRANSPORTS} - TO_COME:
         assert any(within(name, package) for name in names), package
 
 
-def test_the_map_of_the_program_names_files_that_exist() -> None:
+def test_the_map_of_the_program_names_existing_files() -> None:
     """`iperfpy/README.md` answers questions with paths below its folder."""
     folder = ROOT / "iperfpy"
     named = re.findall(r"`([a-z_/0-9]+\.py)`", (folder / "README.md").read_text())
@@ -237,9 +237,9 @@ BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
         "x",
         "class A:\n def __init__(self):\n  self.go()\n def go(self):\n  loop.add_reader(0, f)",
     ),
-    (unseeded_chance, "x", "import random\nrandom.random()"),
-    (unseeded_chance, "x", "import random\nrandom.Random()"),
-    (unseeded_chance, "x", "from random import choice"),
+    (unseeded_random, "x", "import random\nrandom.random()"),
+    (unseeded_random, "x", "import random\nrandom.Random()"),
+    (unseeded_random, "x", "from random import choice"),
     (lambda m: named_transports(m, {"kcp"}), "x", "if name == 'kcp': pass"),
 ]
 
@@ -257,7 +257,7 @@ GOOD: list[tuple[Callable[[Module], list[str]], str, str]] = [
         "",
     ),
     (busy_constructors, "x", "class A:\n    def __init__(self):\n        self.f = lambda: create_task(1)"),
-    (unseeded_chance, "x", "import random\nrandom.Random(7).random()"),
+    (unseeded_random, "x", "import random\nrandom.Random(7).random()"),
 ]
 
 
@@ -271,7 +271,7 @@ def test_a_check_accepts_its_example(rule: Callable[[Module], list[str]], name: 
     assert not rule(Module(name, text))
 
 
-def test_a_listed_finding_that_is_gone_is_reported() -> None:
+def test_a_listed_finding_that_is_no_longer_found_is_reported() -> None:
     assert unexpected(["a.B: 21 attributes"], {"a.B", "a.C"}) == ([], ["a.C"])
     assert unexpected(["a.B: 21 attributes"], set()) == (["a.B: 21 attributes"], [])
 
@@ -280,7 +280,7 @@ def test_a_listed_finding_that_is_gone_is_reported() -> None:
 
 
 def loaded_after(arguments: list[str]) -> set[str]:
-    """The modules in a fresh interpreter after the program ran with these arguments."""
+    """Return the modules in a fresh interpreter after the program ran with these arguments."""
     script = (
         f"import sys; from iperfpy.cli.main import main; main({arguments!r}); "
         "sys.stderr.write(' '.join(sys.modules))"
@@ -293,7 +293,7 @@ def loaded_after(arguments: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("argument", ["--help", "-h", "--version", "-v"])
-def test_help_and_version_answer_at_once(argument: str) -> None:
+def test_help_and_version_load_no_slow_module(argument: str) -> None:
     heavy = {
         *("numpy", "rich", "asyncio", "uvloop"),
         *(f"{P}.kcp.engine", f"{P}.datagrams.datagram_socket"),
@@ -302,13 +302,13 @@ def test_help_and_version_answer_at_once(argument: str) -> None:
 
 
 @pytest.mark.parametrize("argument", ["--version", "-v"])
-def test_version_is_answered_without_the_flags(argument: str) -> None:
+def test_the_version_is_printed_without_loading_the_flags(argument: str) -> None:
     assert not loaded_after([argument]) & {
         *("click", "iperfpy.cli.command_line", "iperfpy.plan", f"{P}.registry"),
     }
 
 
-def test_every_registered_transport_is_the_one_that_it_says_it_is() -> None:
+def test_every_transport_is_registered_under_its_own_name() -> None:
     for name, transport in transports().items():
         assert transport.name == name
         keys = [metric.key for metric in transport.metrics]

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def seen_once(files: list[Path]) -> set[Path]:
-    """The real paths of `files`; fails if two of them are one file."""
+    """Return the real paths of `files`; fail if two of them are the same file."""
     real = Counter(path.resolve() for path in files)
     assert {path: count for path, count in real.items() if count > 1} == {}
     return set(real)

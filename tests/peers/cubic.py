@@ -1,7 +1,7 @@
-"""A competitor: CUBIC (RFC 9438) as a controller of our own engine, for tests of coexistence.
+"""CUBIC (RFC 9438) as a controller of iperfpy's own engine, for tests of flows that share a path.
 
 Slow start, cubic growth with fast convergence and the Reno-friendly region, one reduction per round trip of
-losses, one segment after a timeout. No pacing: it sends when acknowledged, as most TCP does.
+losses, one segment after a timeout. An ACK releases new segments at once: there is no pacing, as in most TCP.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SMALLEST = 2.0
 
 
 class Cubic:
-    """`CongestionControl`."""
+    """A `CongestionControl`, see `iperfpy.protocols.congestion`."""
 
     name: ClassVar[str] = "cubic"
     pacing_rate = UNLIMITED
@@ -37,7 +37,7 @@ class Cubic:
         return int(self._window)
 
     def on_sent(self, now_us: int, segments: int, in_flight: int) -> None:
-        """Nothing follows from sending."""
+        """CUBIC does not react to transmissions."""
 
     def on_idle(self, now_us: int) -> None:
         self._epoch_us = None
@@ -62,7 +62,7 @@ class Cubic:
         self._window = max(self._window, self._estimate)
 
     def on_loss(self, loss: Loss) -> None:
-        """Section 4.6, once for all that was in flight."""
+        """Reduce the window (4.6), once for all segments in flight."""
         if loss.flight is not None and loss.flight.delivered < self._reduced_delivered:
             return
         self._reduced_delivered = loss.delivered

@@ -1,5 +1,7 @@
-"""A part of the grid small enough to run every time, checked against what the simulator saw; and the grid's
-own arithmetic. All of it: `make sim`."""
+"""A small part of the study of paths, checked against the simulator's own counts, and the study's arithmetic.
+
+`make sim` runs the whole study.
+"""
 
 from __future__ import annotations
 
@@ -73,9 +75,9 @@ def test_the_path_is_filled_and_the_engine_reports_what_happened(case: Case) -> 
     resent = counts.fast + counts.early + counts.lost
     assert counts.segments_sent == truth.sent
     assert truth.delivered == receiving.segments + receiving.stored + receiving.duplicates + receiving.refused
-    # What was sent again was dropped, or arrives twice, or its first copy is still on the way.
+    # The first copy of a retransmitted segment was dropped, arrives as well, or is still on the way.
     assert resent - truth.dropped <= receiving.duplicates + truth.on_the_way
-    # The sender calls no retransmission unneeded whose first copy did not arrive.
+    # A retransmission counts as spurious only if the first copy arrived.
     assert recovery.spurious <= receiving.duplicates + truth.on_the_way
     assert counts.segments_sent - resent == watched.sender.sending.nxt
 
@@ -96,17 +98,19 @@ def test_two_flows_share_a_bottleneck() -> None:
     assert values["shared_goodput"] >= 0.93
 
 
-def test_jitter_hides_neither_the_noise_nor_the_path() -> None:
-    """20 ms of it and 10 % of loss: most round-trip times lie far above the least, with no queue at all."""
+def test_jitter_does_not_hide_the_loss_floor_or_the_bandwidth() -> None:
+    """With 20 ms of jitter and 10 % loss most RTTs lie far above the minimum, although no queue exists."""
     forward, backward = link(20e6, RTT_MS, 1.0, loss=0.1, jitter_us=20_000.0)
     stretch = single(forward, backward, seed=1, seconds=8.0).between(4.0, 8.0)
     assert stretch.goodput_bits_per_s > 0.75 * 20e6 * 0.9 * PAYLOAD_SHARE
     assert stretch.last.state["noise_percent"] == pytest.approx(10.0, abs=2.0)
 
 
-def test_whoever_comes_to_a_full_queue_does_not_take_its_losses_for_noise() -> None:
-    """Eight flows within 0.35 s: the later ones never see the queue empty, and the losses of all their
-    STARTUPs are independent of what they do themselves."""
+def test_a_flow_that_joins_a_full_queue_does_not_add_its_losses_to_the_floor() -> None:
+    """Eight flows start within 0.35 s.
+
+    The later ones never see an empty queue, and their losses during STARTUP do not depend on their own rate.
+    """
     eight = replace(_case("fair"), forward=link(20e6, RTT_MS, 1.0)[0], seconds=8.0)
     flows = together(eight, 1, [bbr_engine] * 8, [0.05 * number for number in range(8)])
     late = [one.state["noise_percent"] for flow in flows for one in flow.snapshots if one.now_us >= 4_000_000]
@@ -114,31 +118,34 @@ def test_whoever_comes_to_a_full_queue_does_not_take_its_losses_for_noise() -> N
     assert all(isinstance(noise, float) and noise <= 10.0 for noise in late)
 
 
-def test_flows_that_start_together_find_the_path_behind_their_queue() -> None:
-    """Eight of them and a buffer of five BDP: most never saw it empty, and no one alone can empty it."""
+def test_flows_that_start_together_find_the_minimum_rtt_behind_their_queue() -> None:
+    """Eight flows in a buffer of five BDP: most never saw it empty, and no single flow can empty it."""
     eight = replace(_case("fair"), forward=link(20e6, RTT_MS, 5.0)[0], seconds=12.0)
     flows = together(eight, 1, [bbr_engine] * 8, [0.1 * number for number in range(8)])
     found_us = [flow.snapshots[-1].state["min_rtt_us"] for flow in flows]
     assert all(isinstance(us, int) and us < 1.25 * RTT_MS * 1e3 for us in found_us)
 
 
-def test_the_start_does_not_stay_in_the_queue_of_a_long_path() -> None:
-    """Ten BDP of buffer and 300 ms: three rounds without growth would be rounds of 850 ms."""
+def test_the_queue_of_startup_drains_on_a_long_path() -> None:
+    """With a buffer of ten BDP and an RTT of 300 ms, three rounds without growth would last 850 ms each."""
     forward, backward = link(20e6, 300.0, 10.0)
     watched = single(forward, backward, seed=1, seconds=8.0)
     assert watched.between(3.0, 7.0).mean_rtt_us < 1.6 * 300e3
 
 
-def test_bursts_as_long_as_the_window_are_no_congestion() -> None:
-    """5 Mb/s and 170 ms are 73 segments. One burst of 50 took two thirds of the bandwidth."""
+def test_bursts_as_long_as_the_window_do_not_lower_the_goodput() -> None:
+    """5 Mb/s and 170 ms are 73 segments in flight; a burst loses up to 50 of them."""
     case = next(case for case in all_cases() if case.name == "5 Mb/s 170 ms 1 BDP, 5 % in bursts of 20")
     figures = steady(single(case.forward, case.backward, seed=7, seconds=case.seconds), case)
     assert figures["goodput"] * 0.95 / (1 - figures["dropped"]) >= 0.93
 
 
 @pytest.mark.parametrize("rtt_ms", [20.0, 100.0])
-def test_an_application_gets_what_it_asks_for_of_a_lossy_path(rtt_ms: float) -> None:
-    """A fourth of the path. It makes no queue, so all that is lost might be another's full one."""
+def test_an_application_gets_its_rate_on_a_lossy_path(rtt_ms: float) -> None:
+    """The application uses a quarter of the path.
+
+    It builds no queue, so the losses could be those of a queue that other flows keep full.
+    """
     forward, backward = link(20e6, rtt_ms, 1.0, loss=0.3)
     simulation, sender, receiver = Simulation(1), bbr_engine(1), bbr_engine(1)
     there, back = simulation.link(forward), simulation.link(backward)
@@ -149,9 +156,11 @@ def test_an_application_gets_what_it_asks_for_of_a_lossy_path(rtt_ms: float) -> 
 
 
 @pytest.mark.parametrize("loss", [0.2, 0.3])
-def test_a_window_that_is_the_bound_does_not_hide_the_path(loss: float) -> None:
-    """256 segments where 175 are in flight, and what waits for repairs. What such a window lets through says
-    nothing about the bandwidth, and it makes no queue."""
+def test_the_bandwidth_is_found_although_the_window_limits_the_sender(loss: float) -> None:
+    """A window of 256 segments holds 175 in flight and those that wait for retransmission.
+
+    The delivery rate of such a sender says nothing about the bandwidth, and it builds no queue.
+    """
     forward, backward = link(20e6, 100.0, 10.0, loss=loss)
     settings = KcpBbrSettings(sndwnd=256, rcvwnd=256)
     watched = single(forward, backward, 1, 12.0, make=lambda number: with_bbr(number, settings))
@@ -160,7 +169,7 @@ def test_a_window_that_is_the_bound_does_not_hide_the_path(loss: float) -> None:
     assert all(isinstance(bandwidth, float) and bandwidth > 0.6 * carried for bandwidth in known)
 
 
-def test_the_grid_is_whole_and_its_order_is_fixed() -> None:
+def test_the_grid_has_every_case_in_a_fixed_order() -> None:
     cases = all_cases()
     assert len({case.name for case in cases}) == len(cases)
     assert sum(case.line in GRID for case in cases) == 4 * 4 * 3 * 8
@@ -171,27 +180,27 @@ def test_the_grid_is_whole_and_its_order_is_fixed() -> None:
     assert {case.forward.rate_bits_per_s for case in all_cases(RATES[:1]) if case.line in GRID} == {5e6}
 
 
-def test_a_window_of_65535_segments_bounds_long_fat_paths() -> None:
+def test_a_window_of_65535_segments_limits_long_fat_paths() -> None:
     assert window_share(20e6, 60e3, 0.1) == 1.0
     assert window_share(500e6, 300e3, 0.0) == 1.0
     assert 0.5 < window_share(500e6, 300e3, 0.3) < 0.7
-    # In one round trip of thirteen some segment needs four repairs and so six round trips; five fit.
+    # In one round trip of 13 some segment needs four retransmissions, so six round trips; five fit.
     assert 0.9 < window_share(500e6, 300e3, 0.05) < 0.97
     assert lossy(500e6, 300, 1, 0.3).limit_bits_per_s < 500e6 * 0.7 * PAYLOAD_SHARE
-    # Where it alone decides: the unluckiest of a window needs 9 to 13 repairs at 40 % loss.
+    # If only the window limits: at 40 % loss one segment of a window needs 9 to 13 retransmissions.
     for rate in (500e6, 2_000e6):
         windows_per_s = lossy(rate, 300, 1, 0.4).limit_bits_per_s / (8 * MSS * WINDOW)
         assert 1 + 9 * REPAIR_RTTS < 1 / windows_per_s / 0.3 < 1 + 13 * REPAIR_RTTS
 
 
-def test_jains_index() -> None:
+def test_jains_index_is_1_for_equal_rates() -> None:
     assert jain([1.0, 1.0, 1.0]) == 1.0
     assert jain([1.0, 0.0]) == 0.5
     assert jain([0.0, 0.0]) == 0.0
 
 
 def _snapshots(rates: list[float], rtt_us: int) -> list[Snapshot]:
-    """One every 100 ms; `rates` in bits per second between them."""
+    """Return snapshots every 100 ms, with these rates in bits per second between them."""
     made, received = [], 0
     for at, rate in enumerate([*rates, 0.0]):
         made.append(Snapshot(at * 100_000, 0, received, 0, 0, 0, at * rtt_us, at, Truth()))
@@ -204,11 +213,13 @@ def _snapshots(rates: list[float], rtt_us: int) -> list[Snapshot]:
     [
         ([8e6] * 40, 50_000, 0.0),
         ([4e6] * 10 + [8e6] * 90, 50_000, 1.0),
-        ([8e6] * 40, 90_000, 4.0),  # the rate is there, but behind a queue
-        ([8e6] * 20 + [1e6] * 20, 50_000, 4.0),  # it did not last
+        ([8e6] * 40, 90_000, 4.0),  # the rate is reached, but behind a queue
+        ([8e6] * 20 + [1e6] * 20, 50_000, 4.0),  # the rate does not last
     ],
 )
-def test_settling(rates: list[float], rtt_us: int, settled_s: float) -> None:
+def test_a_flow_has_settled_once_its_rate_lasts_without_a_queue(
+    rates: list[float], rtt_us: int, settled_s: float
+) -> None:
     found = settling(_snapshots(rates, rtt_us), Stage(0.0, 8e6, 50e3), len(rates) / 10)
     assert found == pytest.approx(settled_s, abs=0.11)
 
@@ -230,12 +241,12 @@ def _outcomes(line: str, metric: str, *values: float) -> list[Outcome]:
         ((), Verdict.MISSING, 0),
     ],
 )
-def test_the_worst_run_decides(values: tuple[float, ...], verdict: Verdict, failing: int) -> None:
+def test_the_worst_run_decides_the_verdict(values: tuple[float, ...], verdict: Verdict, failing: int) -> None:
     judged = judge(FLOOR, _outcomes("loss", "goodput", *values) + _outcomes("rival", "share", 9.0))
     assert (judged.verdict, judged.failing, judged.runs) == (verdict, failing, len(values))
 
 
-def test_a_range_fails_on_either_side() -> None:
+def test_a_range_is_missed_on_either_side() -> None:
     judged = judge(SHARE, _outcomes("rival", "share", 0.3, 1.0, 1.9))
     assert judged.verdict is Verdict.BELOW
     assert judged.worst == ((0.3, "path 0, seed 1"), (1.9, "path 2, seed 1"))
@@ -243,14 +254,14 @@ def test_a_range_fails_on_either_side() -> None:
     assert "| 0.300 to 1.900 |" in table([judged]).markdown()
 
 
-def test_processes_share_the_simulations_and_change_nothing() -> None:
+def test_several_processes_give_the_same_outcomes() -> None:
     case = replace(_case("loss", loss=0.01), seconds=5.2)
     jobs = [(case, seed) for seed in (1, 2, 3)]
     shared = sorted(run_all(iter(jobs), processes=2), key=lambda outcome: outcome.seed)
     assert shared == list(run_all(iter(jobs), processes=1))
 
 
-def test_a_stopped_run_is_taken_up_again(tmp_path: File) -> None:
+def test_a_stopped_run_is_continued_from_its_record(tmp_path: File) -> None:
     path = tmp_path / "sim.jsonl"
     outcomes = _outcomes("loss", "goodput", 0.9, 0.95)
     for outcome in outcomes:

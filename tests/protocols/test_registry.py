@@ -13,7 +13,7 @@ from iperfpy.protocols import registry
 from tests.interop.free_port import free_port
 
 IMPORTS_NOTHING = "import no_such_module_anywhere\n"
-LEAVES = "raise SystemExit('this plug-in wants another Python')\n"
+EXITS = "raise SystemExit('this plug-in wants another Python')\n"
 WRONG_SETTING = """
 from dataclasses import dataclass
 from iperfpy.protocols.settings import Settings, option
@@ -37,7 +37,7 @@ NO_TRANSPORT = "class Mine:\n    pass\n"
 
 CASES = {
     "an import that fails": (IMPORTS_NOTHING, "No module named 'no_such_module_anywhere'"),
-    "a module that exits": (LEAVES, "this plug-in wants another Python"),
+    "a module that exits": (EXITS, "this plug-in wants another Python"),
     "a setting of another type": (
         WRONG_SETTING,
         "a setting must be bool, int or str: weight: <class 'float'>",
@@ -76,7 +76,7 @@ def test_a_broken_plugin_is_left_out_with_one_warning(tmp_path: Path, module: st
     help_text = iperfpy(environment, "--help")
     assert (help_text.returncode, help_text.stderr) == (0, f"iperfpy: warning - {sentence}\n")
     assert "--proto NAME" in help_text.stdout
-    # Nothing listens at port 1: the test over TCP fails for that, not for the plug-in.
+    # Nothing listens at port 1: the test over TCP fails because of that, not because of the plug-in.
     test = iperfpy(environment, "-c", "127.0.0.1", "-p", "1")
     assert test.stderr.startswith(f"iperfpy: warning - {sentence}\n")
     assert "connection refused" in test.stderr
@@ -94,7 +94,7 @@ def test_asking_for_a_broken_plugin_is_an_error_with_its_cause(
     )
 
 
-def test_a_plugin_does_not_replace_a_transport_of_ours(tmp_path: Path) -> None:
+def test_a_plugin_does_not_replace_a_built_in_transport(tmp_path: Path) -> None:
     module = "from iperfpy.protocols.tcp import Tcp\n\nclass Mine(Tcp):\n    summary = 'not ours'\n"
     done = iperfpy(installed(tmp_path, module, "tcp"), "--help")
     assert done.returncode == 0

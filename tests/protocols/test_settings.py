@@ -1,4 +1,4 @@
-"""One dataclass is the flags, the wire form and the record; every value is checked."""
+"""Settings: one dataclass gives the flags, the wire form and the record, and checks every value."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Either(Settings):
 FIELDS = {field.name: field for field in setting_fields(Example)}
 
 
-def test_only_fields_off_their_defaults_travel_under_their_wire_names() -> None:
+def test_only_values_that_differ_from_the_default_are_sent() -> None:
     assert Example().to_wire() == {}
     assert Example(send_window=5, checksum=True).to_wire() == {"window": 5, "checksum": True}
 
@@ -92,23 +92,23 @@ def test_a_newer_peers_keys_are_ignored() -> None:
         ({"checksum": {}}, r"checksum: expected bool, got \{\}"),
     ],
 )
-def test_values_of_a_peer_are_checked(received: dict[str, Any], sentence: str) -> None:
+def test_a_value_of_the_peer_is_checked(received: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsError, match=f"^{sentence}$"):
         Example.from_wire(received)
 
 
-def test_the_user_is_checked_as_the_peer_is() -> None:
+def test_a_value_of_the_user_is_checked() -> None:
     with pytest.raises(SettingsError, match="between 64 and 9000"):
         Example(mtu=10)
 
 
-def test_unset_is_allowed_only_where_it_is_the_default() -> None:
+def test_none_is_allowed_only_if_it_is_the_default() -> None:
     assert Example(send_window=None).send_window is None
     with pytest.raises(SettingsError):
         Example(mode=None)  # type: ignore[arg-type]  # what a wrong type does is the point
 
 
-def test_flags_are_generated_or_given() -> None:
+def test_a_flag_is_generated_unless_it_is_declared() -> None:
     assert FIELDS["send_window"].flags("kcp") == ("--kcp-send-window",)
     assert FIELDS["checksum"].flags("kcp") == ("-S", "--checksum")
     assert FIELDS["mtu"].option.unit == "bytes"
@@ -119,14 +119,14 @@ def test_types_are_read_from_the_annotations() -> None:
     assert [field.kind for field in setting_fields(Annotated)] == [str, str, int, bool]
 
 
-def test_a_setting_of_another_type_is_a_fault_of_the_class() -> None:
+def test_a_setting_of_another_type_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="a setting must be bool, int or str: weight: <class 'float'>"):
         setting_fields(Weighted)
     with pytest.raises(TypeError, match="a setting must be bool, int or str: either"):
         setting_fields(Either)
 
 
-def test_a_flag_that_iperf3_sends_as_a_number() -> None:
+def test_a_boolean_may_be_sent_as_a_number() -> None:
     assert Annotated(number=True).to_wire() == {"number": 1}
     assert type(Annotated(number=True).to_wire()["number"]) is int
     assert Annotated.from_wire({"number": 1}) == Annotated(number=True)
@@ -141,7 +141,7 @@ def test_the_error_for_an_unknown_transport_lists_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("name", transports())
-def test_defaults_of_every_transport_are_within_its_own_rules(name: str) -> None:
+def test_the_defaults_of_every_transport_are_valid(name: str) -> None:
     settings = transport(name).settings()
     assert settings.to_wire() == {}
     assert transport(name).block_bytes(settings) > 0

@@ -13,7 +13,7 @@ def test_the_controller_follows_its_golden_trajectory(case: Case) -> None:
     assert trajectory(case) == file_of(case).read_text(encoding="utf-8")
 
 
-def test_every_case_has_a_file_in_which_the_window_moves() -> None:
+def test_the_window_changes_in_every_trajectory() -> None:
     assert {file.stem for file in FOLDER.iterdir()} == {case.name for case in CASES}
     for case in CASES:
         lines = file_of(case).read_text(encoding="utf-8").splitlines()

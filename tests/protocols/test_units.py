@@ -1,4 +1,4 @@
-"""Rates are 1000-based, sizes 1024-based, and everything else is refused with one sentence."""
+"""Parsing and formatting of rates (powers of 1000), sizes (powers of 1024) and durations."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_sizes_are_powers_of_1024(text: str, size: int) -> None:
         ("1h", 3.6e9),
     ],
 )
-def test_durations(text: str, us: float) -> None:
+def test_durations_are_in_seconds_unless_a_unit_is_given(text: str, us: float) -> None:
     assert parse_duration_us(text) == us
 
 
@@ -78,13 +78,13 @@ def test_a_wrong_unit_is_one_sentence_that_quotes_it(parse: object, text: str) -
 
 
 @pytest.mark.parametrize("parse", [parse_rate, parse_size, parse_duration_us, parse_rate_and_burst])
-def test_negative_numbers_are_named_as_such(parse: object) -> None:
+def test_the_error_for_a_negative_number_says_so(parse: object) -> None:
     assert callable(parse)
     with pytest.raises(SettingsError, match="'-5M' is negative"):
         parse("-5M")
 
 
-def test_numbers_that_no_counter_holds_are_refused() -> None:
+def test_numbers_beyond_64_bits_are_refused() -> None:
     with pytest.raises(SettingsError, match="too large"):
         parse_size("99999999T")
 
@@ -101,7 +101,7 @@ def test_a_rate_may_carry_a_burst() -> None:
     ("value", "text"),
     [(0.0, "0.00"), (9.994, "9.99"), (9.996, "10.0"), (99.94, "99.9"), (99.96, " 100"), (987.4, " 987")],
 )
-def test_four_places(value: float, text: str) -> None:
+def test_numbers_are_shown_in_four_characters(value: float, text: str) -> None:
     assert format_number(value) == text
 
 

@@ -70,7 +70,7 @@ class Recorder:
     def __init__(self, control: CongestionControl) -> None:
         self.lines: list[str] = []
         self._control = control
-        self._begun_at = 0
+        self._round_start = 0
 
     @property
     def window(self) -> int:
@@ -89,9 +89,9 @@ class Recorder:
 
     def on_ack(self, ack: Ack) -> None:
         self._control.on_ack(ack)
-        if ack.flight is not None and ack.flight.delivered >= self._begun_at:
-            self._begun_at = ack.delivered
-            self._note(ack)
+        if ack.flight is not None and ack.flight.delivered >= self._round_start:
+            self._round_start = ack.delivered
+            self._record(ack)
 
     def on_loss(self, loss: Loss) -> None:
         self._control.on_loss(loss)
@@ -105,7 +105,7 @@ class Recorder:
     def state(self) -> Mapping[str, float | int | str | None]:
         return self._control.state()
 
-    def _note(self, ack: Ack) -> None:
+    def _record(self, ack: Ack) -> None:
         state = self._control.state()
         rate, noise = self._control.pacing_rate, float(state["noise_percent"] or 0.0)
         self.lines.append(
@@ -116,6 +116,7 @@ class Recorder:
 
 def trajectory(case: Case) -> str:
     """Simulate a case and return the text of its file."""
+    # The recorder takes the place of the controller, so that the engine's calls pass through it.
     sender, receiver = bbr_engine(SEED), bbr_engine(SEED)
     assert sender.control is not None
     recorder = Recorder(sender.control)

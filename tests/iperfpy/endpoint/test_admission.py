@@ -1,4 +1,4 @@
-"""Which tests a server refuses, and which it calls off."""
+"""Tests that a server refuses at the start, and tests that it ends because of the total rate."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def plan(**changes: Any) -> Plan:
     ],
 )
 def test_a_test_is_admitted_or_refused(changes: dict[str, Any], limits: dict[str, Any], i_errno: int) -> None:
-    """While another one asks for 40 bit/s."""
+    """Another test with a rate of 40 bit/s is running."""
     running = [plan(rate_bps=20, parallel=2)]
     if not i_errno:
         check_limits(plan(**changes), ServerOptions(**limits), running)
@@ -46,7 +46,7 @@ def test_a_test_is_admitted_or_refused(changes: dict[str, Any], limits: dict[str
     assert caught.value.i_errno == i_errno
 
 
-def test_the_fastest_test_is_named_when_the_window_is_full() -> None:
+def test_the_fastest_test_is_chosen_when_the_average_exceeds_the_limit() -> None:
     total: TotalRate[str] = TotalRate(8_000_000, 2 * SECOND_US)
     assert total.observe(0, {}) is None
     assert total.observe(SECOND_US, {"slow": 500_000, "fast": 5_000_000}) is None

@@ -19,7 +19,7 @@ from iperfpy.runtime.abort_scope import AbortScope
 
 
 class Recorder:
-    """A listener that keeps everything; it raises the error that a test gives it."""
+    """A listener that keeps all states and documents; `on_stats` raises the given error."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.states: list[State] = []
@@ -36,12 +36,12 @@ class Recorder:
 
 
 class Pair:
-    """A control connection whose test runs, and the socket of the other end."""
+    """The control connection of a running test, and the peer's socket."""
 
     def __init__(self) -> None:
-        here, self.there = socket.socketpair()
+        here, self.peer_socket = socket.socketpair()
         here.setblocking(False)
-        self.there.setblocking(False)
+        self.peer_socket.setblocking(False)
         self.scope = AbortScope()
         session = Session(CLIENT, "the server", "iperfpy-" + "a" * 28, extended=True)
         session.phase = Phase.RUNNING
@@ -50,7 +50,7 @@ class Pair:
 
     def close(self) -> None:
         self.connection.close()
-        self.there.close()
+        self.peer_socket.close()
 
 
 @pytest.fixture
@@ -64,30 +64,31 @@ def stats(*numbers: int) -> bytes:
     return b"".join(framing.encode_extension(State.STATS, {"n": number}) for number in numbers)
 
 
-async def turns(count: int = 5) -> None:
+async def run_loop(count: int = 5) -> None:
+    """Let the event loop run its callbacks, including those that they schedule."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def test_figures_that_arrive_before_a_listener_are_kept(pair: Pair) -> None:
     listener = Recorder()
-    pair.there.send(stats(0, 1))
-    await turns()
+    pair.peer_socket.send(stats(0, 1))
+    await run_loop()
     pair.connection.attach(listener)
-    pair.there.send(stats(2))
-    await turns()
+    pair.peer_socket.send(stats(2))
+    await run_loop()
     assert listener.documents == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
 async def test_early_figures_are_limited(pair: Pair) -> None:
-    pair.there.send(stats(*range(control_connection.EARLY_STATS_LIMIT + 1)))
-    await turns()
+    pair.peer_socket.send(stats(*range(control_connection.EARLY_STATS_LIMIT + 1)))
+    await run_loop()
     assert isinstance(pair.scope.error, ProtocolError)
 
 
 async def test_figures_that_the_listener_refuses_end_the_test(pair: Pair) -> None:
     pair.connection.attach(Recorder(ProtocolError("the server sent nonsense")))
-    pair.there.send(stats(0))
+    pair.peer_socket.send(stats(0))
     with pytest.raises(ProtocolError, match="nonsense"):
         await pair.connection.signal(1, State.EXCHANGE_RESULTS)
 
@@ -96,13 +97,13 @@ async def test_states_reach_the_listener_and_the_waiting_test(pair: Pair) -> Non
     listener = Recorder()
     pair.connection.attach(listener)
     pair.connection.send(Send.TEST_END)
-    assert pair.there.recv(10) == b"\x04"
-    pair.there.send(b"\x0d")
+    assert pair.peer_socket.recv(10) == b"\x04"
+    pair.peer_socket.send(b"\x0d")
     assert (await pair.connection.signal(1, State.EXCHANGE_RESULTS)).state is State.EXCHANGE_RESULTS
     assert listener.states == [State.EXCHANGE_RESULTS]
     assert pair.connection.arrived_us[State.EXCHANGE_RESULTS] > 0
     pair.connection.send(Send.RESULTS, {"a": 1})
-    pair.there.send(framing.encode_document({"b": 2}))
+    pair.peer_socket.send(framing.encode_document({"b": 2}))
     assert await pair.connection.document(1, "its results") == {"b": 2}
 
 
@@ -117,19 +118,21 @@ async def test_states_reach_the_listener_and_the_waiting_test(pair: Pair) -> Non
         (b"\x0e", ProtocolError),
     ],
 )
-async def test_messages_that_end_a_test(pair: Pair, data: bytes, kind: type[Exception]) -> None:
-    pair.there.send(data)
+async def test_a_message_that_ends_a_test_raises_its_error(
+    pair: Pair, data: bytes, kind: type[Exception]
+) -> None:
+    pair.peer_socket.send(data)
     with pytest.raises(kind, match=r"^the server [\w ]"):
         await pair.connection.signal(1, State.EXCHANGE_RESULTS)
 
 
 async def test_a_peer_that_closes_ends_the_test(pair: Pair) -> None:
-    pair.there.close()
+    pair.peer_socket.close()
     with pytest.raises(PeerError, match="closed the control connection unexpectedly"):
         await pair.connection.signal(1, State.EXCHANGE_RESULTS)
 
 
-async def test_a_peer_that_does_not_read(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_does_not_read_is_a_late_error(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control_connection, "UNSENT_LIMIT_BYTES", 100_000)
     for _ in range(100):
         pair.connection.send(Send.STATS, {"text": "x" * 10_000})
@@ -140,25 +143,26 @@ async def test_a_peer_that_does_not_read(pair: Pair, monkeypatch: pytest.MonkeyP
         await asyncio.wait_for(pair.connection.flush(), 0.01)
 
 
-async def test_unsent_messages_leave_in_order_when_there_is_room(pair: Pair) -> None:
+async def test_unsent_messages_leave_in_order_when_the_peer_reads(pair: Pair) -> None:
     for number in range(100):
         pair.connection.send(Send.STATS, {"n": number, "text": "x" * 10_000})
+    # A megabyte fills the socket buffers: most messages wait until the peer reads.
     flushing = asyncio.create_task(pair.connection.flush())
     received = bytearray()
     while not flushing.done() or len(received) < 1_000_000:
         try:
-            received += pair.there.recv(65536)
+            received += pair.peer_socket.recv(65536)
         except BlockingIOError:
             if flushing.done():
                 break
         await asyncio.sleep(0)
     decoder = framing.Decoder("x", extended=True)
     decoder.feed(bytes(received))
-    numbers = [message.document["n"] for message in taken(decoder) if message.document]
+    numbers = [message.document["n"] for message in take_all(decoder) if message.document]
     assert numbers == list(range(100))
 
 
-def taken(decoder: framing.Decoder) -> Iterator[framing.Signal]:
+def take_all(decoder: framing.Decoder) -> Iterator[framing.Signal]:
     while isinstance(message := decoder.take(framing.Expect.STATE), framing.Signal):
         yield message
 

@@ -1,4 +1,4 @@
-"""The order of a running test's steps: every stage is crossed with every step."""
+"""The order of the steps of a running test: every stage with every step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDS = list(product(Role, (True, False)))
 
 
 @pytest.mark.parametrize(("role", "extended"), ENDS)
-def test_the_whole_order_is_allowed(role: Role, extended: bool) -> None:
+def test_the_complete_order_is_allowed(role: Role, extended: bool) -> None:
     lifecycle = Lifecycle(role, peer_is_iperfpy=extended)
     for step in ORDERS[role, extended]:
         lifecycle.take(step)
@@ -38,7 +38,7 @@ def test_the_whole_order_is_allowed(role: Role, extended: bool) -> None:
 
 @pytest.mark.parametrize(("role", "extended"), ENDS)
 def test_no_step_can_be_left_out(role: Role, extended: bool) -> None:
-    """But the server's report, which only some clients ask for."""
+    """The exception is the server's report, which only some clients request."""
     order = ORDERS[role, extended]
     for left_out in range(len(order) - 1):
         if order[left_out] is Step.SHOW_OUTPUT:

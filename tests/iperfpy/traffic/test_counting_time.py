@@ -1,4 +1,4 @@
-"""The measured time of one end, and the progress that it is judged by."""
+"""The measured time of one end, the watch over its progress, and the times of polls."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Carried:
     snapshots: Moving = field(default_factory=Moving)
 
 
-def carried(*, sends: bool) -> Carried:
+def make_stream(*, sends: bool) -> Carried:
     return Carried(Stream(id=1, index=0, conv=0, sends=sends))
 
 
@@ -57,7 +57,7 @@ def time_of(role: Role, *, only_receives: bool, **changes: Any) -> CountingTime:
 
 
 async def test_a_sender_ends_when_it_learns_of_the_end() -> None:
-    sender = carried(sends=True)
+    sender = make_stream(sends=True)
     progress, _ = watch_over(sender)
     time = time_of(Role.CLIENT, only_receives=False)
     time.end(10_400_000, progress, 0)
@@ -65,7 +65,7 @@ async def test_a_sender_ends_when_it_learns_of_the_end() -> None:
 
 
 async def test_a_receiver_without_late_data_ends_at_the_planned_time() -> None:
-    receiver = carried(sends=False)
+    receiver = make_stream(sends=False)
     progress, _ = watch_over(receiver)
     receiver.snapshots.moved_bytes = 1000
     progress.check(9_800_000, peer_finished=False)
@@ -75,7 +75,7 @@ async def test_a_receiver_without_late_data_ends_at_the_planned_time() -> None:
 
 
 async def test_a_receiver_with_late_data_ends_with_it() -> None:
-    receiver = carried(sends=False)
+    receiver = make_stream(sends=False)
     progress, _ = watch_over(receiver)
     receiver.snapshots.moved_bytes = 1000
     progress.check(9_800_000, peer_finished=False)
@@ -90,7 +90,7 @@ async def test_a_receiver_with_late_data_ends_with_it() -> None:
 
 
 async def test_a_receiver_never_ends_before_its_last_tick() -> None:
-    receiver = carried(sends=False)
+    receiver = make_stream(sends=False)
     progress, _ = watch_over(receiver)
     receiver.snapshots.moved_bytes = 1000
     progress.check(4_000_000, peer_finished=False)
@@ -100,7 +100,7 @@ async def test_a_receiver_never_ends_before_its_last_tick() -> None:
     assert time.ended_us == 5_000_000
 
 
-async def test_only_a_server_that_receives_for_a_time_has_a_time_to_stop() -> None:
+async def test_only_a_server_that_receives_for_a_duration_stops_by_its_clock() -> None:
     assert time_of(Role.SERVER, only_receives=True).stops_us == 10 * SECOND_US
     assert time_of(Role.CLIENT, only_receives=False).stops_us is None
     omitting = time_of(Role.SERVER, only_receives=True, omit_us=SECOND_US)
@@ -115,7 +115,7 @@ async def test_only_a_server_that_receives_for_a_time_has_a_time_to_stop() -> No
 
 
 async def test_a_stall_aborts_the_test() -> None:
-    sender = carried(sends=True)
+    sender = make_stream(sends=True)
     progress, scope = watch_over(sender)
     sender.snapshots.moved_bytes = 10
     progress.check(SECOND_US, peer_finished=False)
@@ -127,7 +127,7 @@ async def test_a_stall_aborts_the_test() -> None:
 
 
 async def test_a_receiver_that_gets_nothing_aborts_while_the_other_direction_moves() -> None:
-    sender, receiver = carried(sends=True), carried(sends=False)
+    sender, receiver = make_stream(sends=True), make_stream(sends=False)
     progress, scope = watch_over(sender, receiver)
     for second in range(1, 5):
         sender.snapshots.moved_bytes += 10
@@ -137,15 +137,15 @@ async def test_a_receiver_that_gets_nothing_aborts_while_the_other_direction_mov
 
 
 @pytest.mark.parametrize("peer_finished", [False, True])
-async def test_nothing_is_expected_of_a_peer_that_has_sent_everything(peer_finished: bool) -> None:
-    receiver = carried(sends=False)
+async def test_a_receiver_waits_for_no_data_of_a_peer_that_has_finished(peer_finished: bool) -> None:
+    receiver = make_stream(sends=False)
     progress, scope = watch_over(receiver)
     progress.check(4 * SECOND_US, peer_finished=peer_finished)
     assert (scope.error is None) is peer_finished
 
 
-async def test_a_sender_that_has_sent_its_amount_waits_without_this_limit() -> None:
-    sender = carried(sends=True)
+async def test_a_sender_that_has_sent_its_amount_is_not_aborted_by_a_stall() -> None:
+    sender = make_stream(sends=True)
     progress, scope = watch_over(sender, ends_by_amount=True)
     sender.is_done = True
     for second in range(0, 60, 4):
@@ -164,7 +164,7 @@ def test_pauses_between_polls_vary_around_their_mean() -> None:
     assert sum(pauses) / len(pauses) == pytest.approx(50_000, rel=0.01)
 
 
-def test_a_receiver_of_an_amount_looks_often_once_the_omitted_period_is_over() -> None:
+def test_a_receiver_of_an_amount_polls_often_after_the_omitted_period() -> None:
     plan = Plan("any", Settings(), duration_us=0, total_bytes=1000)
     polls = PollTimes(plan, 1, only_receives=True)
     assert polls.next_us(0, omitting=False) <= 1.25 * END_POLL_US

@@ -1,4 +1,4 @@
-"""The windowed maximum against their definition, over random sequences."""
+"""The windowed maximum against its definition, over random sequences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iperfpy.protocols.congestion.filters import WindowedMax
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("window", [1, 2, 10])
-def test_matches_the_definition(seed: int, window: int) -> None:
+def test_the_maximum_matches_its_definition(seed: int, window: int) -> None:
     rng = random.Random(seed)
     greatest = WindowedMax(window)
     seen: list[tuple[int, float]] = []
@@ -33,7 +33,7 @@ def test_the_last_value_survives_an_empty_window() -> None:
     assert greatest.advance(100) == 4.0
 
 
-def test_zero_before_the_first_sample_and_after_clear() -> None:
+def test_the_maximum_is_zero_before_the_first_sample_and_after_clear() -> None:
     greatest = WindowedMax(3)
     assert greatest.value == 0.0
     greatest.update(0, 7.0)

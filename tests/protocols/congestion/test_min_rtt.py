@@ -18,7 +18,7 @@ from iperfpy.protocols.congestion.bbr.queue_evidence import QueueDrain, QueueSig
 SECOND = 1_000_000
 
 
-def _fed(*samples_ms: float) -> tuple[MinRtt, int]:
+def _after_rounds(*samples_ms: float) -> tuple[MinRtt, int]:
     """Estimator after one round of 100 ms per value, all samples of a round being equal; and the time."""
     min_rtt, now_us = MinRtt(), 0
     for sample_ms in samples_ms:
@@ -42,20 +42,20 @@ def test_nothing_is_stale_before_the_first_sample() -> None:
 
 
 def test_a_queue_that_drains_confirms_the_minimum() -> None:
-    min_rtt, now_us = _fed(*[60, 70] * 60, 60)
+    min_rtt, now_us = _after_rounds(*[60, 70] * 60, 60)
     assert min_rtt.queue.seen
     assert not min_rtt.stale(now_us + PROBE_RTT_INTERVAL_US)
 
 
 def test_samples_far_above_the_minimum_make_it_stale() -> None:
-    min_rtt, now_us = _fed(60, *[70] * 50)
+    min_rtt, now_us = _after_rounds(60, *[70] * 50)
     assert not min_rtt.queue.seen
     assert min_rtt.stale(now_us + 100_000)
 
 
 def test_samples_that_never_leave_the_minimum_only_put_probe_rtt_off() -> None:
     """The path may be policed and have no queue, or other flows may keep its queue full."""
-    min_rtt, now_us = _fed(*[60, 61] * 40)
+    min_rtt, now_us = _after_rounds(*[60, 61] * 40)
     assert not min_rtt.queue.seen
     assert not min_rtt.stale(now_us)
     assert not min_rtt.stale(MIN_RTT_FILTER_US)  # not yet the next multiple of five seconds
@@ -64,14 +64,14 @@ def test_samples_that_never_leave_the_minimum_only_put_probe_rtt_off() -> None:
 
 def test_the_first_round_with_a_queue_confirms_the_minimum_until_then() -> None:
     """A STARTUP of seven seconds is not interrupted by its own first queue."""
-    min_rtt, now_us = _fed(*[60] * 70, *[80] * 2)
+    min_rtt, now_us = _after_rounds(*[60] * 70, *[80] * 2)
     assert not min_rtt.stale(now_us)
     min_rtt.update(80_000, now_us + PROBE_RTT_INTERVAL_US)
     assert min_rtt.stale(now_us + PROBE_RTT_INTERVAL_US)
 
 
 def test_a_shorter_path_drops_the_evidence_about_the_queue() -> None:
-    min_rtt, _ = _fed(60, 70, 60)
+    min_rtt, _ = _after_rounds(60, 70, 60)
     assert min_rtt.queue.seen
     min_rtt.update(59_000, SECOND)
     assert min_rtt.queue.seen
@@ -90,7 +90,7 @@ def test_a_minimum_that_falls_by_more_than_the_tolerance_means_a_shorter_path() 
 
 def test_only_a_round_with_a_mean_near_the_minimum_shows_an_empty_queue() -> None:
     """A single sample may come near the minimum in a queue that other flows keep full."""
-    min_rtt, now_us = _fed(90, 120)
+    min_rtt, now_us = _after_rounds(90, 120)
     _round(min_rtt, now_us, 90, *[120] * 19)
     assert not min_rtt.queue.seen
     _round(min_rtt, now_us, *[92] * 20, self_queued=True)
@@ -101,7 +101,7 @@ def test_only_a_round_with_a_mean_near_the_minimum_shows_an_empty_queue() -> Non
 
 def test_jitter_is_not_taken_for_a_queue() -> None:
     """Most samples between 60 and 80 ms lie far above the minimum, although the queue is empty."""
-    min_rtt, now_us = _fed()
+    min_rtt, now_us = _after_rounds()
     for _ in range(30):
         now_us += 100_000
         _round(min_rtt, now_us, *range(60, 80))
@@ -115,8 +115,8 @@ def test_jitter_is_not_taken_for_a_queue() -> None:
     assert not min_rtt.queue_empty
 
 
-def test_idleness_confirms_the_minimum() -> None:
-    min_rtt, now_us = _fed(60, *[70] * 50)
+def test_idle_time_confirms_the_minimum() -> None:
+    min_rtt, now_us = _after_rounds(60, *[70] * 50)
     now_us += 100_000
     assert min_rtt.stale(now_us)
     min_rtt.confirm(now_us)
@@ -156,7 +156,7 @@ def test_signs_of_a_queue_in_the_means_of_rounds(
 def test_a_round_with_nothing_but_queued_samples_fills_the_queue(
     least_ms: int, samples_ms: list[int], *, fills: bool
 ) -> None:
-    min_rtt, now_us = _fed(least_ms)
+    min_rtt, now_us = _after_rounds(least_ms)
     for sample_ms in samples_ms:
         min_rtt.update(1_000 * sample_ms, now_us + 1)
     assert min_rtt.queue_fills == fills
@@ -183,7 +183,7 @@ def test_a_sudden_queue_starts_probe_rtt_after_two_rounds_and_four_round_trips(
     queued_ms: float, rounds: int
 ) -> None:
     """The round trips are those of the minimum; rounds are as long as the queue is deep."""
-    min_rtt, now_us = _fed(*[60, 70] * 60, 60, *[queued_ms] * (rounds - 1))
+    min_rtt, now_us = _after_rounds(*[60, 70] * 60, 60, *[queued_ms] * (rounds - 1))
     assert not min_rtt.stale(now_us)
     _round(min_rtt, now_us + 100_000, *[queued_ms] * 20)
     assert min_rtt.stale(now_us + 100_000)
@@ -207,13 +207,13 @@ def _queued_then_probed(min_rtt: MinRtt, now_us: int, before_ms: float, measured
 
 
 def test_a_probe_behind_a_queue_does_not_replace_a_minimum_met_lately() -> None:
-    min_rtt, now_us = _fed(60, 200, 60, *[200] * 10)
+    min_rtt, now_us = _after_rounds(60, 200, 60, *[200] * 10)
     _end_probe(min_rtt, 110_000, now_us + 200_000, losing=False)
     assert min_rtt.us == 60_000
 
 
 def test_a_probe_on_a_longer_path_replaces_the_minimum_at_once() -> None:
-    min_rtt, now_us = _fed(60, 70, 60, *[200] * 10)
+    min_rtt, now_us = _after_rounds(60, 70, 60, *[200] * 10)
     _end_probe(min_rtt, 199_000, now_us + 200_000, losing=False)
     assert min_rtt.us == 199_000
     assert not min_rtt.queue.seen
@@ -221,7 +221,7 @@ def test_a_probe_on_a_longer_path_replaces_the_minimum_at_once() -> None:
 
 def test_a_full_queue_of_other_flows_is_not_taken_for_a_longer_path() -> None:
     """Emptying this flow's share changes nothing, but there are losses. The value is accepted in the end."""
-    min_rtt, now_us = _fed(60, 70, 60, *[200] * 10)
+    min_rtt, now_us = _after_rounds(60, 70, 60, *[200] * 10)
     for waited_us, accepted_us in ((0, 60_000), (3 * MIN_RTT_FILTER_US, 199_000)):
         _end_probe(min_rtt, 199_000, now_us + waited_us + 200_000, losing=True)
         assert min_rtt.us == accepted_us
@@ -229,13 +229,13 @@ def test_a_full_queue_of_other_flows_is_not_taken_for_a_longer_path() -> None:
 
 def test_a_probe_that_drains_this_flows_queue_refutes_the_bandwidth() -> None:
     """The round-trip time fell, so the flow had sent more than the path delivers."""
-    min_rtt, now_us = _fed(60, 70, 60, *[200] * 10)
+    min_rtt, now_us = _after_rounds(60, 70, 60, *[200] * 10)
     assert _end_probe(min_rtt, 61_000, now_us + 200_000, losing=False)
     assert min_rtt.us == 60_000
 
 
 def test_a_probe_without_a_sample_changes_nothing_but_its_time() -> None:
-    min_rtt, now_us = _fed(60, *[70] * 50)
+    min_rtt, now_us = _after_rounds(60, *[70] * 50)
     now_us += 100_000
     assert min_rtt.stale(now_us)
     assert not min_rtt.end_probe(70_000.0, inf, now_us, losing=False)
@@ -245,7 +245,7 @@ def test_a_probe_without_a_sample_changes_nothing_but_its_time() -> None:
 
 def test_a_path_is_contested_after_two_probes_with_a_deep_queue_of_other_flows() -> None:
     """It stays contested although the high value becomes the minimum."""
-    min_rtt, now_us = _fed(60)
+    min_rtt, now_us = _after_rounds(60)
     assert _queued_then_probed(min_rtt, now_us, before_ms=300, measured_ms=200)
     assert not min_rtt.contention.contested
     assert not _queued_then_probed(min_rtt, now_us + MIN_RTT_FILTER_US, before_ms=300, measured_ms=200)
@@ -260,7 +260,7 @@ def test_a_path_is_contested_after_two_probes_with_a_deep_queue_of_other_flows()
 
 def test_a_shallow_queue_or_a_longer_path_is_not_contested() -> None:
     for before_ms, measured_ms in ((160, 140), (200, 199)):
-        min_rtt, now_us = _fed(60)
+        min_rtt, now_us = _after_rounds(60)
         for probe in range(4):
             _queued_then_probed(min_rtt, now_us + probe * MIN_RTT_FILTER_US, before_ms, measured_ms)
             assert not min_rtt.contention.contested
@@ -270,7 +270,7 @@ def test_a_shallow_queue_or_a_longer_path_is_not_contested() -> None:
 def test_a_contested_path_is_probed_at_multiples_of_five_seconds_only(
     measured_ms: float, *, contested: bool
 ) -> None:
-    min_rtt, _ = _fed(60)
+    min_rtt, _ = _after_rounds(60)
     for at_us in (2_000_000, 7_000_000):
         _queued_then_probed(min_rtt, at_us, before_ms=300, measured_ms=measured_ms)
     assert min_rtt.contention.contested == contested
@@ -285,7 +285,7 @@ def test_a_contested_path_is_probed_at_multiples_of_five_seconds_only(
 
 @pytest.mark.parametrize(("queued_ms", "segments"), [(60, 30), (80, MINIMUM_WINDOW)])
 def test_probe_rtt_keeps_half_of_the_bdp_only_without_a_queue(queued_ms: float, segments: int) -> None:
-    min_rtt, _ = _fed(60, queued_ms)
+    min_rtt, _ = _after_rounds(60, queued_ms)
     bandwidth, probe = MaxBandwidth(), ProbeRtt()
     bandwidth.sample(1_000.0, 0)
     probe.enter(min_rtt.last_round_us, bandwidth.value)

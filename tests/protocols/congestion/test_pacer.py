@@ -1,4 +1,4 @@
-"""The token bucket: rate, quantum, late timers, idleness."""
+"""The token bucket of pacing: rate, quantum, late timers, idle time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from iperfpy.protocols.congestion.pacer import Pacer
 
 
 def drive(pacer: Pacer, rate: float, burst: int, seconds: float, late_us: int = 0) -> int:
-    """Release whatever is allowed, whenever it is due (plus `late_us`), and count it."""
+    """Release the allowed segments at each deadline, `late_us` late, and return their number."""
     now, released = 0, 0
     while now < seconds * 1e6:
         count = pacer.allowance(now, rate, burst)
@@ -22,22 +22,22 @@ def drive(pacer: Pacer, rate: float, burst: int, seconds: float, late_us: int = 
 
 @pytest.mark.parametrize("rate", [3.0, 437.0, 43_700.0, 1e6])
 @pytest.mark.parametrize("burst", [1, 2, 46])
-def test_keeps_the_rate(rate: float, burst: int) -> None:
+def test_the_pacer_keeps_its_rate(rate: float, burst: int) -> None:
     released = drive(Pacer(), rate, burst, 4.0)
     assert released == pytest.approx(4.0 * rate, rel=0.002, abs=burst + 1)
 
 
-def test_late_timers_cost_no_rate() -> None:
+def test_late_timers_do_not_lower_the_rate() -> None:
     assert drive(Pacer(slack_us=2_000), 8_700.0, 4, 2.0, late_us=1_500) == pytest.approx(17_400, rel=0.005)
 
 
-def test_idleness_earns_no_burst() -> None:
+def test_idle_time_does_not_allow_a_burst() -> None:
     pacer = Pacer(slack_us=2_000)
     pacer.spend(pacer.allowance(0, 1_000.0, 2))
     assert pacer.allowance(60_000_000, 1_000.0, 2) == 4
 
 
-def test_waits_for_a_whole_quantum() -> None:
+def test_the_pacer_waits_for_a_complete_quantum() -> None:
     pacer = Pacer()
     pacer.spend(pacer.allowance(0, 10_000.0, 10))
     assert pacer.release_us(10_000.0, 10) == 1_000
@@ -47,7 +47,7 @@ def test_waits_for_a_whole_quantum() -> None:
     assert pacer.release_us(10_000.0, 10) is None
 
 
-def test_an_overdraft_is_paid_back() -> None:
+def test_segments_sent_beyond_the_allowance_delay_the_next() -> None:
     pacer = Pacer()
     pacer.allowance(0, 1_000.0, 1)
     pacer.spend(11)
@@ -55,7 +55,7 @@ def test_an_overdraft_is_paid_back() -> None:
     assert pacer.release_us(1_000.0, 1) == 11_000
 
 
-def test_unlimited_never_waits() -> None:
+def test_an_unlimited_pacer_never_waits() -> None:
     pacer = Pacer()
     assert pacer.allowance(0, UNLIMITED, 1) > 1_000_000
     pacer.spend(500_000)
