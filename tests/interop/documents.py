@@ -115,4 +115,4 @@ def all_runs(programs: Mapping[str, Sequence[str]], folder: Path) -> dict[tuple[
     ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         runs = pool.map(lambda one: run(programs[one[3]], programs[one[4]], one[2], folder), wanted)
-        return {(mode, pair): told for (mode, pair, *_), told in zip(wanted, runs, strict=True)}
+        return {(mode, pair): output for (mode, pair, *_), output in zip(wanted, runs, strict=True)}

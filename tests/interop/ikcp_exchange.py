@@ -219,7 +219,7 @@ class Exchange:
             receive_window=WINDOW,
         )
         self.ours = Ours(one, self._sources[0])
-        self.theirs = CLibrary(self._sources[1], self._sinks[0], message_bytes)
+        self.c_library = CLibrary(self._sources[1], self._sinks[0], message_bytes)
         self._rng, self._loss, self._delay_us = random.Random(seed), loss, delay_us
         self._flying: list[tuple[int, int, str, bytes]] = []
         self._now_us = self._start_us = start_us
@@ -247,12 +247,12 @@ class Exchange:
         return here
 
     def _step(self) -> None:
-        for_us, for_them = self._arrived()
+        for_us, to_library = self._arrived()
         self.ours.receive(for_us, self._now_us)
-        self.theirs.receive(for_them)
+        self.c_library.receive(to_library)
         self._send("them", self.ours.transmit(self._now_us))
-        self._send("us", self.theirs.transmit(self._now_us))
-        times = [self.theirs.due_us(self._now_us), self.ours.engine.deadline_us()]
+        self._send("us", self.c_library.transmit(self._now_us))
+        times = [self.c_library.due_us(self._now_us), self.ours.engine.deadline_us()]
         times += [self._flying[0][0]] if self._flying else []
         self._now_us = max(self._now_us + 1, min(at for at in times if at is not None))
 
@@ -264,7 +264,7 @@ class Exchange:
         TimeoutError
             The exchange takes more than `limit_us` of virtual time.
         """
-        while not (self.ours.idle and self.theirs.idle):
+        while not (self.ours.idle and self.c_library.idle):
             self._step()
             if self._now_us - self._start_us > limit_us:
                 raise TimeoutError(f"not over after {limit_us / 1e6:.0f} s of virtual time")

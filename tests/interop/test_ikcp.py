@@ -13,7 +13,7 @@ TOTAL = 2_500_000
 
 
 @pytest.mark.parametrize("recovery", RECOVERIES)
-def test_the_c_library_receives_what_we_send(recovery: str) -> None:
+def test_the_c_library_receives_all_data_of_the_engine(recovery: str) -> None:
     result = Exchange(recovery, up=TOTAL, seed=3).run()
     assert result.intact
     assert result.bytes == TOTAL
@@ -25,7 +25,7 @@ def test_the_c_library_receives_what_we_send(recovery: str) -> None:
 
 
 @pytest.mark.parametrize("recovery", RECOVERIES)
-def test_we_receive_what_the_c_library_sends(recovery: str) -> None:
+def test_the_engine_receives_all_data_of_the_c_library(recovery: str) -> None:
     """The C library in message mode counts fragments down; our engine treats them as a stream."""
     result = Exchange(recovery, down=TOTAL, seed=4, trace=20).run()
     assert result.intact
@@ -36,7 +36,7 @@ def test_we_receive_what_the_c_library_sends(recovery: str) -> None:
 
 
 @pytest.mark.parametrize("recovery", RECOVERIES)
-def test_both_directions_at_once(recovery: str) -> None:
+def test_data_is_exchanged_in_both_directions_at_once(recovery: str) -> None:
     """In this case acknowledgements and data share datagrams."""
     result = Exchange(recovery, up=TOTAL // 2, down=TOTAL // 2, seed=5).run()
     assert result.intact
@@ -45,7 +45,7 @@ def test_both_directions_at_once(recovery: str) -> None:
 
 
 @pytest.mark.parametrize("recovery", RECOVERIES)
-def test_stamps_wrap_on_the_way(recovery: str) -> None:
+def test_a_transfer_survives_the_wrap_of_time_stamps(recovery: str) -> None:
     """Microsecond stamps pass 2^32 within the transfer; the C library only echoes them."""
     result = Exchange(recovery, up=TOTAL // 2, seed=6, start_us=(1 << 32) - 100_000).run()
     assert result.intact
@@ -54,7 +54,7 @@ def test_stamps_wrap_on_the_way(recovery: str) -> None:
 
 
 @pytest.mark.parametrize("message_bytes", [1, 1_376, 100_000])
-def test_messages_of_any_size(message_bytes: int) -> None:
+def test_messages_of_any_size_arrive(message_bytes: int) -> None:
     """One byte to a segment, a segment exactly, 73 fragments."""
     total = min(TOTAL // 2, 3_000 * message_bytes)
     result = Exchange("stock", down=total, seed=7, message_bytes=message_bytes).run()
@@ -62,12 +62,12 @@ def test_messages_of_any_size(message_bytes: int) -> None:
     assert result.bytes == total
 
 
-def test_thirty_percent_loss() -> None:
+def test_an_exchange_completes_at_thirty_percent_loss() -> None:
     result = Exchange("rack", up=600_000, seed=8, loss=0.3).run()
     assert result.intact
 
 
-def test_another_conversation_is_not_mixed_in() -> None:
+def test_data_of_another_conversation_is_rejected() -> None:
     """The C library's answer to data with a foreign conv is to refuse it; ours is to count it."""
     exchange = Exchange("stock", down=50_000, seed=9, loss=0.0)
     exchange.ours.receive([(CONV + 1).to_bytes(4, "little") + bytes(20)], 0)

@@ -48,7 +48,7 @@ def check_sane(report: Recorder, *, streams: list[int]) -> None:
 # ---------------------------------------------------------------------- our client, its server
 
 
-async def test_forward(iperf3_server: int) -> None:
+async def test_an_iperfpy_client_sends_to_an_iperf3_server(iperf3_server: int) -> None:
     report = await measure(iperf3_server, plan_for(**SECOND))
     check_sane(report, streams=[1])
     assert len(report.intervals) == 2
@@ -56,7 +56,7 @@ async def test_forward(iperf3_server: int) -> None:
     assert report.end_rows[0].local.values["retransmits"] is not None
 
 
-async def test_reverse(iperf3_server: int) -> None:
+async def test_an_iperfpy_client_receives_from_an_iperf3_server(iperf3_server: int) -> None:
     report = await measure(iperf3_server, plan_for(**SECOND, direction=Direction.REVERSE))
     check_sane(report, streams=[1])
     sent = sample_of(report.end_rows[0], Side.SENDER)
@@ -64,7 +64,7 @@ async def test_reverse(iperf3_server: int) -> None:
     assert sent.values["retransmits"] >= 0
 
 
-async def test_bidirectional(iperf3_server: int) -> None:
+async def test_an_iperfpy_client_sends_and_receives_at_once(iperf3_server: int) -> None:
     plan = plan_for(**SECOND, direction=Direction.BIDIRECTIONAL, parallel=2)
     report = await measure(iperf3_server, plan)
     check_sane(report, streams=[1, 3, 4, 5])
@@ -78,24 +78,24 @@ async def test_bidirectional(iperf3_server: int) -> None:
     assert "retransmits" not in received.values
 
 
-async def test_parallel(iperf3_server: int) -> None:
+async def test_an_iperfpy_client_opens_parallel_streams(iperf3_server: int) -> None:
     check_sane(await measure(iperf3_server, plan_for(**SECOND, parallel=4)), streams=[1, 3, 4, 5])
 
 
-async def test_bytes_all_arrive(iperf3_server: int) -> None:
+async def test_an_iperf3_server_receives_all_bytes(iperf3_server: int) -> None:
     report = await measure(iperf3_server, plan_for(total_bytes=20_000_003))
     row = report.end_rows[0]
     assert sample_of(row, Side.SENDER).bytes == 20_000_003
     assert sample_of(row, Side.RECEIVER).bytes == 20_000_003
 
 
-async def test_bytes_in_reverse(iperf3_server: int) -> None:
+async def test_an_iperf3_server_sends_the_requested_bytes(iperf3_server: int) -> None:
     plan = plan_for(total_bytes=20_000_000, direction=Direction.REVERSE)
     report = await measure(iperf3_server, plan)
     assert sample_of(report.end_rows[0], Side.RECEIVER).bytes >= 20_000_000
 
 
-async def test_omit(iperf3_server: int) -> None:
+async def test_an_iperf3_server_omits_the_same_period(iperf3_server: int) -> None:
     plan = plan_for(**SECOND, omit_us=1_000_000)
     report = await measure(iperf3_server, plan)
     check_sane(report, streams=[1])
@@ -103,28 +103,28 @@ async def test_omit(iperf3_server: int) -> None:
     assert sample_of(report.end_rows[0], Side.RECEIVER).seconds < 1.4
 
 
-async def test_rate_and_options(iperf3_server: int) -> None:
+async def test_an_iperf3_server_takes_the_rate_and_the_socket_options(iperf3_server: int) -> None:
     plan = plan_for(**SECOND, rate_bps=40_000_000, direction=Direction.REVERSE, title="a title")
     plan = replace(plan, settings=replace(plan.settings, nodelay=True, mss=1000, window=262144))  # type: ignore[call-arg]  # TCP has them
     report = await measure(iperf3_server, plan)
     assert 3_000_000 < report.end_rows[0].local.bytes < 6_000_000
 
 
-async def test_one_test_right_after_the_other(iperf3_server: int) -> None:
+async def test_an_iperf3_server_runs_a_second_test_at_once(iperf3_server: int) -> None:
     """iperf3 reopens its listener after every test, and refuses connections for a moment."""
     for _ in range(4):
         await measure(iperf3_server, plan_for(total_bytes=1_000_000))
 
 
 @pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
-async def test_our_transports_need_our_server(iperf3_server: int, name: str) -> None:
+async def test_an_iperf3_server_refuses_the_transports_of_iperfpy(iperf3_server: int, name: str) -> None:
     with pytest.raises(PlanError, match=f"runs a stock iperf3 server, which cannot run {name}"):
         await measure(iperf3_server, plan_for(name))
     await asyncio.sleep(0.2)
     check_sane(await measure(iperf3_server, plan_for(**SECOND)), streams=[1])
 
 
-def test_the_command_itself(iperf3_server: int) -> None:
+def test_the_command_measures_with_an_iperf3_server(iperf3_server: int) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "iperfpy", "-c", "127.0.0.1", "-p", str(iperf3_server), "-t", "1", "-J"],
         capture_output=True,
@@ -181,7 +181,7 @@ def check_agreement(document: dict[str, Any], report: Recorder) -> None:
         (("-t", "1", "--get-server-output", "--repeating-payload"), [1], {"forward"}),
     ],
 )
-async def test_its_client(
+async def test_an_iperf3_client_measures_with_an_iperfpy_server(
     iperf3: str, flags: tuple[str, ...], streams: list[int], directions: set[str]
 ) -> None:
     async with serving() as server:
@@ -191,7 +191,7 @@ async def test_its_client(
     assert {row.direction.value for row in report.end_rows} == directions
 
 
-async def test_its_client_is_told_of_our_retransmissions(iperf3: str) -> None:
+async def test_an_iperf3_client_gets_the_retransmissions_of_an_iperfpy_server(iperf3: str) -> None:
     async with serving() as server:
         document, report = await client_of(iperf3, server, "-t", "1", "-R")
     ours = report.end_rows[0].local.values["retransmits"]
@@ -199,7 +199,7 @@ async def test_its_client_is_told_of_our_retransmissions(iperf3: str) -> None:
     assert document["end"]["sender_tcp_congestion"] == report.end_rows[0].local.values["congestion"]
 
 
-async def test_its_client_counts_bytes(iperf3: str) -> None:
+async def test_an_iperfpy_server_receives_all_bytes_of_an_iperf3_client(iperf3: str) -> None:
     """No sent byte is missing: our end reads all arrived data before it closes."""
     async with serving() as server:
         document, report = await client_of(iperf3, server, "-n", "50M")
@@ -208,13 +208,13 @@ async def test_its_client_counts_bytes(iperf3: str) -> None:
     assert report.end_rows[0].local.bytes == sent
 
 
-async def test_its_client_counts_bytes_in_reverse(iperf3: str) -> None:
+async def test_an_iperf3_client_receives_all_bytes_of_an_iperfpy_server(iperf3: str) -> None:
     async with serving() as server:
         document, _ = await client_of(iperf3, server, "-n", "50M", "-R")
     assert document["end"]["sum_received"]["bytes"] >= 50 * 1024 * 1024
 
 
-async def test_two_of_its_clients_at_once(iperf3: str) -> None:
+async def test_two_iperf3_clients_measure_at_once(iperf3: str) -> None:
     async with serving() as server:
         (first, _), (second, _) = await asyncio.gather(
             client_of(iperf3, server, "-t", "1"), client_of(iperf3, server, "-t", "1", "-R")
@@ -223,7 +223,7 @@ async def test_two_of_its_clients_at_once(iperf3: str) -> None:
     assert second["end"]["sum_received"]["bytes"] > 0
 
 
-async def test_a_protocol_that_we_do_not_have(iperf3: str) -> None:
+async def test_an_iperf3_client_is_refused_a_protocol_that_iperfpy_lacks(iperf3: str) -> None:
     """An old server would start a TCP test instead."""
     async with serving() as server:
         process = await asyncio.create_subprocess_exec(
@@ -239,7 +239,7 @@ async def test_a_protocol_that_we_do_not_have(iperf3: str) -> None:
         assert document["end"]["sum_received"]["bytes"] > 0
 
 
-async def test_its_client_is_stopped(iperf3: str) -> None:
+async def test_a_stopped_iperf3_client_ends_the_test(iperf3: str) -> None:
     async with serving() as server:
         process = await asyncio.create_subprocess_exec(
             *(iperf3, "-c", "127.0.0.1", "-p", str(server.port), "-t", "30"),

@@ -83,26 +83,28 @@ def guarded_iperf3(iperf3: str, keys: Keys, tmp_path: Path) -> Iterator[int]:
     process.wait(5)
 
 
-async def test_our_client_at_its_server(guarded_iperf3: int, keys: Keys) -> None:
+async def test_an_iperf3_server_accepts_the_password_of_an_iperfpy_client(
+    guarded_iperf3: int, keys: Keys
+) -> None:
     """iperf3 before 3.17 supports the old padding only."""
     report = await measure(guarded_iperf3, plan_for(**SHORT), credentials=keys.client(pkcs1=True))
     assert report.end_rows[0].local.bytes > 0
 
 
 @pytest.mark.parametrize("password", ["wrong", ""])
-async def test_our_client_is_told_that_its_server_refuses(
+async def test_an_iperfpy_client_reports_the_refusal_of_an_iperf3_server(
     guarded_iperf3: int, keys: Keys, password: str
 ) -> None:
     with pytest.raises(PeerError, match="requires a user name and a password, or refused them"):
         await measure(guarded_iperf3, plan_for(), credentials=keys.client(password, pkcs1=True))
 
 
-async def test_a_client_without_a_password(guarded_iperf3: int) -> None:
+async def test_an_iperf3_server_refuses_a_client_without_a_password(guarded_iperf3: int) -> None:
     with pytest.raises(PeerError, match="requires a user name and a password, or refused them"):
         await measure(guarded_iperf3, plan_for())
 
 
-async def its_client(iperf3: str, port: int, keys: Keys, password: str) -> dict[str, Any]:
+async def iperf3_client(iperf3: str, port: int, keys: Keys, password: str) -> dict[str, Any]:
     """Run iperf3 with this password; give its JSON."""
     process = await asyncio.create_subprocess_exec(
         *(iperf3, "-c", "127.0.0.1", "-p", str(port), "-J", "-t", "1", "--username", "mario"),
@@ -113,21 +115,21 @@ async def its_client(iperf3: str, port: int, keys: Keys, password: str) -> dict[
     )
     async with asyncio.timeout(20):
         output, _ = await process.communicate()
-    told: dict[str, Any] = json.loads(output)
-    return told
+    document: dict[str, Any] = json.loads(output)
+    return document
 
 
-async def test_its_client_at_our_server(iperf3: str, keys: Keys) -> None:
+async def test_an_iperfpy_server_checks_the_password_of_an_iperf3_client(iperf3: str, keys: Keys) -> None:
     async with serving(authorization=keys.server(pkcs1=True)) as server:
-        refused = await its_client(iperf3, server.port, keys, "wrong")
-        measured = await its_client(iperf3, server.port, keys, "rossi")
+        refused = await iperf3_client(iperf3, server.port, keys, "wrong")
+        measured = await iperf3_client(iperf3, server.port, keys, "rossi")
     assert "authorization failed" in refused["error"]
     assert measured["end"]["sum_received"]["bytes"] > 0
     assert len(server.tests) == 1
 
 
 @pytest.mark.parametrize("pkcs1", [False, True])
-async def test_our_client_at_our_server(keys: Keys, pkcs1: bool) -> None:
+async def test_an_iperfpy_server_checks_the_password_of_an_iperfpy_client(keys: Keys, pkcs1: bool) -> None:
     async with serving(one_off=True, authorization=keys.server(pkcs1=pkcs1)) as server:
         with pytest.raises(PeerError, match="does not know this user name and password"):
             await measure(server.port, plan_for(), credentials=keys.client("wrong", pkcs1=pkcs1))
@@ -139,7 +141,7 @@ async def test_our_client_at_our_server(keys: Keys, pkcs1: bool) -> None:
     assert len(server.tests) == 1
 
 
-def test_what_openssl_seals_with_oaep_we_open(keys: Keys) -> None:
+def test_a_token_that_openssl_encrypts_with_oaep_is_decrypted(keys: Keys) -> None:
     """Encrypt with the padding of iperf3 since 3.17, by the library that it uses."""
     plain = f"user: mario\npwd:  rossi\nts:   {int(time.time())}".encode()
     sealed = subprocess.run(
@@ -173,7 +175,7 @@ def command(*flags: str, password: str | None = "rossi") -> subprocess.Completed
     )
 
 
-def test_the_command_itself(guarded_iperf3: int, keys: Keys) -> None:
+def test_the_command_takes_the_password_from_the_environment(guarded_iperf3: int, keys: Keys) -> None:
     who = ("--username", "mario", "--rsa-public-key-path", str(keys.public), "--use-pkcs1-padding")
     done = command("-c", "127.0.0.1", "-p", str(guarded_iperf3), "-n", "1M", *who)
     assert (done.returncode, done.stderr) == (0, "")
@@ -201,9 +203,7 @@ def test_the_command_itself(guarded_iperf3: int, keys: Keys) -> None:
         ),
     ],
 )
-def test_files_are_looked_at_before_anything_happens(
-    flags: tuple[str, ...], sentence: str, keys: Keys
-) -> None:
+def test_key_files_are_checked_before_connecting(flags: tuple[str, ...], sentence: str, keys: Keys) -> None:
     names = {"private": keys.private, "public": keys.public, "users": keys.users}
     done = command(*(flag.format(**names) for flag in flags))
     assert done.returncode == 1

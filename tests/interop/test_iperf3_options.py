@@ -36,7 +36,7 @@ def at(document: Json, path: str) -> Any:
 # ---------------------------------------------------------------------- our client, its server
 
 
-def ours_at_theirs(iperf3: str, folder: Path, *flags: str, host: str = "127.0.0.1") -> tuple[Json, Json]:
+def run_iperfpy_client(iperf3: str, folder: Path, *flags: str, host: str = "127.0.0.1") -> tuple[Json, Json]:
     """Run our command against an iperf3 server for one test; give the JSON of both."""
     port, log = free_port(), folder / "server.json"
     with log.open("w") as output:
@@ -101,10 +101,10 @@ def _listens(port: int) -> bool:
         ("-u -b 10M/10 -l 500", {"start.test_start.blksize": 500}),
     ],
 )
-def test_its_server_sees_what_we_ask_for(
+def test_an_iperf3_server_gets_every_option(
     iperf3: str, flags: str, seen: dict[str, object], tmp_path: Path
 ) -> None:
-    ours, theirs = ours_at_theirs(iperf3, tmp_path, "-t", "0.5", *flags.split())
+    ours, theirs = run_iperfpy_client(iperf3, tmp_path, "-t", "0.5", *flags.split())
     assert {path: at(theirs, path) for path in seen} == seen
     assert "error" not in ours
     assert "error" not in theirs
@@ -112,23 +112,25 @@ def test_its_server_sees_what_we_ask_for(
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 @pytest.mark.parametrize("flags", ["-6", "-6 -R", "-6 -u", "-6 -S 0x28 -L 0x12345"])
-def test_its_server_over_ipv6(iperf3: str, flags: str, tmp_path: Path) -> None:
-    ours, theirs = ours_at_theirs(iperf3, tmp_path, "-t", "0.5", *flags.split(), host="::1")
+def test_an_iperf3_server_is_reached_over_ipv6(iperf3: str, flags: str, tmp_path: Path) -> None:
+    ours, theirs = run_iperfpy_client(iperf3, tmp_path, "-t", "0.5", *flags.split(), host="::1")
     assert ours["start"]["connected"][0]["remote_host"] == "::1"
     assert theirs["start"]["connected"][0]["remote_host"] == "::1"
     assert ours["end"]["streams"][0]
 
 
-def test_the_kernel_paces_what_its_server_receives(iperf3: str, tmp_path: Path) -> None:
-    _, theirs = ours_at_theirs(iperf3, tmp_path, "-t", "1", "--fq-rate", "100M")
+def test_the_kernel_paces_the_data_to_an_iperf3_server(iperf3: str, tmp_path: Path) -> None:
+    _, theirs = run_iperfpy_client(iperf3, tmp_path, "-t", "1", "--fq-rate", "100M")
     assert 30e6 < theirs["end"]["sum_received"]["bits_per_second"] < 150e6
 
 
 @pytest.mark.parametrize(
     ("flags", "count"), [("-n 5M", 5 << 20), ("-k 40 -l 100K", 40 * 102400), ("-n 1M -P 4", 1 << 20)]
 )
-def test_its_server_receives_all_of_it(iperf3: str, flags: str, count: int, tmp_path: Path) -> None:
-    ours, theirs = ours_at_theirs(iperf3, tmp_path, *flags.split())
+def test_an_iperf3_server_receives_the_requested_amount(
+    iperf3: str, flags: str, count: int, tmp_path: Path
+) -> None:
+    ours, theirs = run_iperfpy_client(iperf3, tmp_path, *flags.split())
     assert ours["end"]["sum_sent"]["bytes"] == count
     assert ours["end"]["sum_received"]["bytes"] == count
     assert theirs["end"]["sum_received"]["bytes"] == count
@@ -140,10 +142,12 @@ def test_its_server_receives_all_of_it(iperf3: str, flags: str, count: int, tmp_
 @pytest.mark.parametrize(
     ("flags", "streams"), [("", 1), ("-P 3", 3), ("-P 2 --bidir", 4), ("-P 2 -R", 2), ("-u -P 2", 2)]
 )
-def test_local_ports_count_up(iperf3: str, flags: str, streams: int, tmp_path: Path) -> None:
+def test_local_ports_of_streams_are_consecutive(
+    iperf3: str, flags: str, streams: int, tmp_path: Path
+) -> None:
     """Stream i uses PORT + i, even if some streams receive."""
     ports = list(free_ports(streams))
-    ours, theirs = ours_at_theirs(iperf3, tmp_path, "-t", "0.5", "--cport", str(ports[0]), *flags.split())
+    ours, theirs = run_iperfpy_client(iperf3, tmp_path, "-t", "0.5", "--cport", str(ports[0]), *flags.split())
     assert [one["local_port"] for one in ours["start"]["connected"]] == ports
     assert [one["remote_port"] for one in theirs["start"]["connected"]] == ports
 
@@ -151,7 +155,7 @@ def test_local_ports_count_up(iperf3: str, flags: str, streams: int, tmp_path: P
 # ---------------------------------------------------------------------- its client, our server
 
 
-async def theirs_at_ours(iperf3: str, server: Server, *flags: str) -> Json:
+async def run_iperf3_client(iperf3: str, server: Server, *flags: str) -> Json:
     """Run iperf3's client; give its JSON."""
     process = await asyncio.create_subprocess_exec(
         *(iperf3, "-c", "127.0.0.1", "-p", str(server.port), "-J", *flags),
@@ -190,12 +194,12 @@ async def theirs_at_ours(iperf3: str, server: Server, *flags: str) -> Json:
         ("-R --rcv-timeout 5000", lambda plan: plan.direction is Direction.REVERSE),
     ],
 )
-async def test_our_server_sees_what_its_client_asks_for(
+async def test_an_iperfpy_server_gets_every_option_of_an_iperf3_client(
     iperf3: str, flags: str, seen: Callable[[Plan], bool]
 ) -> None:
     ends = () if {"-n", "-k"} & set(flags.split()) else ("-t", "1")
     async with serving() as server:
-        document = await theirs_at_ours(iperf3, server, *ends, *flags.split())
+        document = await run_iperf3_client(iperf3, server, *ends, *flags.split())
     assert "error" not in document
     assert document["end"]["sum_received"]["bytes"] > 0
     started = server.tests[0].started
@@ -203,10 +207,10 @@ async def test_our_server_sees_what_its_client_asks_for(
     assert seen(started.plan)
 
 
-async def test_its_client_from_an_address_and_a_port_of_its_own(iperf3: str) -> None:
+async def test_an_iperf3_client_may_bind_its_address_and_port(iperf3: str) -> None:
     port = free_port()
     async with serving() as server:
-        await theirs_at_ours(iperf3, server, "-t", "1", "-B", "127.0.0.2", "--cport", str(port))
+        await run_iperf3_client(iperf3, server, "-t", "1", "-B", "127.0.0.2", "--cport", str(port))
     started = server.tests[0].started
     assert started is not None
     assert started.peer[0] == "127.0.0.2"
@@ -221,13 +225,15 @@ async def test_its_client_from_an_address_and_a_port_of_its_own(iperf3: str) -> 
         ({"rate_limit_bps": 10_000_000, "rate_window_us": 500_000}, "-t 10 -R"),
     ],
 )
-async def test_its_client_is_told_of_our_limit(iperf3: str, limits: Json, flags: str) -> None:
+async def test_an_iperf3_client_reports_the_limit_of_an_iperfpy_server(
+    iperf3: str, limits: Json, flags: str
+) -> None:
     async with serving(**limits) as server:
-        document = await theirs_at_ours(iperf3, server, *flags.split())
+        document = await run_iperf3_client(iperf3, server, *flags.split())
     assert "total required bandwidth is larger than server limit" in document["error"]
 
 
-def test_our_server_for_one_test_ends_after_its_client(iperf3: str, tmp_path: Path) -> None:
+def test_an_iperfpy_server_for_one_test_ends_after_an_iperf3_client(iperf3: str, tmp_path: Path) -> None:
     port = str(free_port())
     with subprocess.Popen(
         [sys.executable, "-m", "iperfpy", "-s", "-1", "-p", port, "-B", "127.0.0.1"],
@@ -244,7 +250,7 @@ def test_our_server_for_one_test_ends_after_its_client(iperf3: str, tmp_path: Pa
         assert server.wait(10) == 0
 
 
-def test_its_client_sends_a_file_to_our_command(iperf3: str, tmp_path: Path) -> None:
+def test_an_iperf3_client_sends_a_file_to_an_iperfpy_server(iperf3: str, tmp_path: Path) -> None:
     sent, filled, port = tmp_path / "sent", tmp_path / "filled", str(free_port())
     sent.write_bytes(os.urandom(2_000_001))
     with subprocess.Popen(
@@ -265,8 +271,8 @@ def test_its_client_sends_a_file_to_our_command(iperf3: str, tmp_path: Path) -> 
     assert filled.read_bytes() == sent.read_bytes()
 
 
-def test_our_command_sends_a_file_to_its_server(iperf3: str, tmp_path: Path) -> None:
+def test_an_iperfpy_client_sends_a_file_to_an_iperf3_server(iperf3: str, tmp_path: Path) -> None:
     sent = tmp_path / "sent"
     sent.write_bytes(os.urandom(2_000_001))
-    ours, theirs = ours_at_theirs(iperf3, tmp_path, "-F", str(sent))
+    ours, theirs = run_iperfpy_client(iperf3, tmp_path, "-F", str(sent))
     assert ours["end"]["sum_sent"]["bytes"] == theirs["end"]["sum_received"]["bytes"] == 2_000_001

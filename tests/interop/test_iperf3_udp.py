@@ -103,7 +103,7 @@ directed = pytest.mark.parametrize(
 
 @directed
 @named
-async def test_with_its_server(
+async def test_udp_options_hold_with_an_iperf3_server(
     iperf3_server: int, settings: dict[str, Any], changes: dict[str, Any], direction: Direction
 ) -> None:
     plan = udp_plan(settings, **{**BLOCKS, **changes}, direction=direction)
@@ -113,7 +113,7 @@ async def test_with_its_server(
 @pytest.mark.parametrize("settings", [{}, WIDE], ids=["32 bits", "64 bits"])
 @pytest.mark.parametrize("parallel", [1, 4, 16])
 @pytest.mark.parametrize("direction", Direction, ids=lambda one: one.value)
-async def test_every_direction_with_its_server(
+async def test_udp_measures_in_every_direction_with_an_iperf3_server(
     iperf3_server: int, direction: Direction, parallel: int, settings: dict[str, Any]
 ) -> None:
     total = 100 * parallel
@@ -133,7 +133,9 @@ async def test_every_direction_with_its_server(
 
 
 @directed
-async def test_intervals_and_rate_with_its_server(iperf3_server: int, direction: Direction) -> None:
+async def test_udp_has_intervals_and_a_rate_with_an_iperf3_server(
+    iperf3_server: int, direction: Direction
+) -> None:
     plan = udp_plan(**SECOND, direction=direction)
     report = await measure(iperf3_server, plan)
     check(report, plan)
@@ -145,7 +147,7 @@ async def test_intervals_and_rate_with_its_server(iperf3_server: int, direction:
     assert sent.values.get("rtt_us") is None
 
 
-async def test_bytes_are_whole_datagrams_with_its_server(iperf3_server: int) -> None:
+async def test_an_amount_is_rounded_up_to_datagrams_as_in_iperf3(iperf3_server: int) -> None:
     """-n is rounded up to a datagram, as iperf3 does it."""
     plan = udp_plan(total_bytes=100_001, **RATE)
     report = await measure(iperf3_server, plan)
@@ -154,7 +156,7 @@ async def test_bytes_are_whole_datagrams_with_its_server(iperf3_server: int) -> 
 
 
 @directed
-async def test_omit_with_its_server(iperf3_server: int, direction: Direction) -> None:
+async def test_udp_omits_a_period_with_an_iperf3_server(iperf3_server: int, direction: Direction) -> None:
     """iperf3 3.12 numbers omitted datagrams too, and does not report their number."""
     plan = udp_plan(**SECOND, omit_us=1_000_000, direction=direction)
     report = await measure(iperf3_server, plan)
@@ -166,7 +168,7 @@ async def test_omit_with_its_server(iperf3_server: int, direction: Direction) ->
     assert [count(sent, "datagrams_sent"), count(received, "datagrams_numbered")] == [datagrams] * 2
 
 
-async def test_one_udp_test_right_after_the_other(iperf3_server: int) -> None:
+async def test_an_iperf3_server_runs_a_second_udp_test_at_once(iperf3_server: int) -> None:
     """Retry until the server is free: for a moment after a test, iperf3 refuses the next."""
     plan, measured = udp_plan(**BLOCKS), 0
     async with asyncio.timeout(120):
@@ -212,7 +214,7 @@ MANY = (*FEW[:-1], "3200")
 """Blocks of all streams together: 0.4 s, so that the last stream has begun before the first are done."""
 
 
-@pytest.mark.parametrize("way", [(), ("-R",), ("--bidir",)], ids=["forward", "reverse", "both"])
+@pytest.mark.parametrize("direction", [(), ("-R",), ("--bidir",)], ids=["forward", "reverse", "both"])
 @pytest.mark.parametrize(
     ("flags", "parallel"),
     [
@@ -234,12 +236,12 @@ MANY = (*FEW[:-1], "3200")
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-async def test_with_its_client(
-    iperf3: str, flags: tuple[str, ...], parallel: int, way: tuple[str, ...]
+async def test_an_iperf3_client_measures_udp_with_an_iperfpy_server(
+    iperf3: str, flags: tuple[str, ...], parallel: int, direction: tuple[str, ...]
 ) -> None:
     async with serving() as server:
-        document, report = await client_of(iperf3, server, "-u", *flags, *way)
-    streams = parallel * (2 if way == ("--bidir",) else 1)
+        document, report = await client_of(iperf3, server, "-u", *flags, *direction)
+    streams = parallel * (2 if direction == ("--bidir",) else 1)
     assert [row.stream for row in report.end_rows] == [1, *range(3, 2 + streams)]
     block_bytes = int(flags[flags.index("-l") + 1])
     for row in report.end_rows:
@@ -247,19 +249,21 @@ async def test_with_its_client(
     check_agreement(document, report)
 
 
-@pytest.mark.parametrize("way", [(), ("-R",)], ids=["forward", "reverse"])
-async def test_its_client_omits(iperf3: str, way: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("direction", [(), ("-R",)], ids=["forward", "reverse"])
+async def test_an_iperf3_client_omits_datagrams_of_an_iperfpy_server(
+    iperf3: str, direction: tuple[str, ...]
+) -> None:
     """iperf3 subtracts the omitted datagrams from the counts that we report."""
     async with serving() as server:
         flags = ("-u", "-b", "10M", "-l", "1000", "-t", "1", "-O", "1")
-        document, report = await client_of(iperf3, server, *flags, *way)
+        document, report = await client_of(iperf3, server, *flags, *direction)
     for end in ("sum_sent", "sum_received"):
         assert document["end"][end]["bytes"] == pytest.approx(1_250_000, rel=OMIT_SLACK)
         assert document["end"][end]["packets"] == pytest.approx(1250, rel=OMIT_SLACK)
     assert sample_of(report.end_rows[0], Side.RECEIVER).bytes == pytest.approx(1_250_000, rel=OMIT_SLACK)
 
 
-async def test_two_of_its_udp_clients_at_once(iperf3: str) -> None:
+async def test_two_iperf3_clients_measure_udp_at_once(iperf3: str) -> None:
     async with serving() as server:
         (first, _), (second, _) = await asyncio.gather(
             client_of(iperf3, server, "-u", *K), client_of(iperf3, server, "-u", *K, "-R")
@@ -267,7 +271,7 @@ async def test_two_of_its_udp_clients_at_once(iperf3: str) -> None:
     assert {len(figures(document)) for document in (first, second)} == {1}
 
 
-async def test_its_client_reads_its_loss_from_us(iperf3: str) -> None:
+async def test_an_iperf3_client_shows_the_loss_that_an_iperfpy_server_reports(iperf3: str) -> None:
     """The sender has no rate limit and outruns the receiver; both reports must show the same losses."""
     async with serving() as server:
         document, report = await client_of(iperf3, server, "-u", "-b", "0", "-l", "1400", "-t", "1")
@@ -278,7 +282,7 @@ async def test_its_client_reads_its_loss_from_us(iperf3: str) -> None:
 # ---------------------------------------------------------------------- the same traffic, two receivers
 
 
-async def test_both_receivers_say_the_same_of_the_same_traffic(iperf3: str, iperf3_server: int) -> None:
+async def test_both_receivers_count_alike_for_the_same_traffic(iperf3: str, iperf3_server: int) -> None:
     """Datagrams of an iperf3 client reach an iperf3 server and our receiver over one path that drops,
     reorders and delays. Counts are equal; jitter is close, because the two programs are woken at slightly
     different times."""

@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Run]
     return all_runs(programs, tmp_path_factory.mktemp("json"))
 
 
-def told(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> Run:
+def require_run(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> Run:
     if (mode, pair) not in runs:
         peer("iperf3")
     return runs[mode, pair]
@@ -72,19 +72,19 @@ def kind(value: object) -> str:
 
 @pytest.mark.parametrize("pair", WITH_OURS)
 @pytest.mark.parametrize("mode", MODES)
-def test_nothing_of_iperf3s_is_missing_or_of_another_type(
+def test_every_key_of_iperf3_is_present_with_its_type(
     runs: dict[tuple[str, str], Run], mode: str, pair: str
 ) -> None:
-    reference, run = told(runs, mode, "iperf3 and iperf3"), told(runs, mode, pair)
+    reference, run = require_run(runs, mode, "iperf3 and iperf3"), require_run(runs, mode, pair)
     for role in run.ours:
         assert list(differences(getattr(reference, role), getattr(run, role))) == []
 
 
-def test_what_was_asked_for_is_told_as_iperf3_tells_it(runs: dict[tuple[str, str], Run]) -> None:
+def test_the_parameters_of_a_test_are_shown_as_iperf3_shows_them(runs: dict[tuple[str, str], Run]) -> None:
     """Apart from measured values, both programs print the same for the same command line."""
     for mode in MODES:
-        theirs = told(runs, mode, "iperf3 and iperf3").client["start"]
-        ours = told(runs, mode, "ours and iperf3").client["start"]
+        theirs = require_run(runs, mode, "iperf3 and iperf3").client["start"]
+        ours = require_run(runs, mode, "ours and iperf3").client["start"]
         assert theirs["test_start"].items() <= ours["test_start"].items()
         for key in ("target_bitrate", "sock_bufsize", "tcp_mss"):
             assert theirs.get(key) == ours.get(key)
@@ -103,9 +103,9 @@ SINCE_3_12 = {
 """Keys of 3.21 that 3.12 does not print."""
 
 
-def test_the_keys_of_later_versions_are_there(runs: dict[tuple[str, str], Run]) -> None:
+def test_the_keys_of_later_iperf3_versions_are_present(runs: dict[tuple[str, str], Run]) -> None:
     for path, keys in SINCE_3_12.items():
-        inner: Any = told(runs, "tcp", "ours and ours").client
+        inner: Any = require_run(runs, "tcp", "ours and ours").client
         for key in path.split("."):
             inner = inner[int(key)] if key.isdigit() else inner[key]
         assert all(type(inner.get(key)) in (int, float) for key in keys), path
@@ -116,10 +116,12 @@ def test_the_keys_of_later_versions_are_there(runs: dict[tuple[str, str], Run]) 
 
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("mode", MODES | OURS_ALONE)
-def test_the_schema_holds_for_both(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> None:
+def test_the_schema_accepts_the_documents_of_both_programs(
+    runs: dict[tuple[str, str], Run], mode: str, pair: str
+) -> None:
     if mode in OURS_ALONE and pair != "ours and ours":
         return
-    run = told(runs, mode, pair)
+    run = require_run(runs, mode, pair)
     VALIDATOR.validate(run.client)
     VALIDATOR.validate(run.server)
 
@@ -173,17 +175,17 @@ def check_sums(document: Json) -> None:
 
 @pytest.mark.parametrize("pair", WITH_OURS)
 @pytest.mark.parametrize("mode", MODES | OURS_ALONE)
-def test_sums_are_the_sums_of_their_parts(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> None:
+def test_every_sum_is_the_sum_of_its_parts(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> None:
     if mode in OURS_ALONE and pair != "ours and ours":
         return
-    for document in told(runs, mode, pair).documents_of_ours():
+    for document in require_run(runs, mode, pair).documents_of_ours():
         check_sums(document)
 
 
 @pytest.mark.parametrize("mode", MODES | OURS_ALONE)
 def test_the_intervals_of_every_counter_add_up(runs: dict[tuple[str, str], Run], mode: str) -> None:
     """The sums of the peer's figures, which arrive over the control connection, are checked too."""
-    for document in told(runs, mode, "ours and ours").documents_of_ours():
+    for document in require_run(runs, mode, "ours and ours").documents_of_ours():
         metrics = transport(document["start"]["transport"]).metrics
         counters = [metric for metric in metrics if metric.kind is Kind.COUNTER]
         measured = [row for one in document["intervals"] for row in one["streams"] if not row["omitted"]]
@@ -199,9 +201,9 @@ def test_the_intervals_of_every_counter_add_up(runs: dict[tuple[str, str], Run],
 
 
 @pytest.mark.parametrize("mode", MODES | OURS_ALONE)
-def test_both_ends_tell_the_same_story(runs: dict[tuple[str, str], Run], mode: str) -> None:
+def test_client_and_server_agree_on_every_figure(runs: dict[tuple[str, str], Run], mode: str) -> None:
     """Between two iperfpy, client and server agree on every figure of `end` but their roles."""
-    run = told(runs, mode, "ours and ours")
+    run = require_run(runs, mode, "ours and ours")
     names = [name for name in run.client["end"] if name.startswith("sum")]
     assert names == [name for name in run.server["end"] if name.startswith("sum")]
     for name in names:
@@ -215,8 +217,10 @@ def test_both_ends_tell_the_same_story(runs: dict[tuple[str, str], Run], mode: s
 
 @pytest.mark.parametrize("pair", WITH_OURS)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_parser_for_iperf3_reads_ours(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> None:
-    reference, run = told(runs, mode, "iperf3 and iperf3"), told(runs, mode, pair)
+def test_a_parser_for_iperf3_reads_a_document_of_iperfpy(
+    runs: dict[tuple[str, str], Run], mode: str, pair: str
+) -> None:
+    reference, run = require_run(runs, mode, "iperf3 and iperf3"), require_run(runs, mode, pair)
     for role in sorted(run.ours):
         document = getattr(run, role)
         theirs, ours = Parsed(json.dumps(getattr(reference, role))), Parsed(json.dumps(document))
@@ -249,10 +253,12 @@ def test_a_parser_for_iperf3_reads_ours(runs: dict[tuple[str, str], Run], mode: 
 
 @pytest.mark.parametrize("pair", WITH_OURS)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_stricter_parser_reads_ours(runs: dict[tuple[str, str], Run], mode: str, pair: str) -> None:
+def test_a_stricter_parser_reads_a_document_of_iperfpy(
+    runs: dict[tuple[str, str], Run], mode: str, pair: str
+) -> None:
     """The parser needs to know, for every figure, which end observed it."""
     library = pytest.importorskip("iperf3_lib.result", reason="iperf3-lib needs Python 3.12")
-    reference, run = told(runs, mode, "iperf3 and iperf3"), told(runs, mode, pair)
+    reference, run = require_run(runs, mode, "iperf3 and iperf3"), require_run(runs, mode, pair)
     for role in sorted(run.ours):
         document = getattr(run, role)
         theirs, ours = (library.result_from_iperf_json(one) for one in (getattr(reference, role), document))
@@ -268,7 +274,7 @@ def test_a_stricter_parser_reads_ours(runs: dict[tuple[str, str], Run], mode: st
 # ---------------------------------------------------------------------- a test that fails
 
 
-def failing(*flags: str) -> Json:
+def failing_iperfpy(*flags: str) -> Json:
     done = subprocess.run([*OURS, *flags, "-J"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
     (sentence,) = done.stderr.splitlines()
@@ -278,7 +284,7 @@ def failing(*flags: str) -> Json:
     return dict(document)
 
 
-def theirs_failing(iperf3: str, *flags: str) -> Json:
+def failing_iperf3(iperf3: str, *flags: str) -> Json:
     """Its exit status is 0 in 3.12 and 1 in 3.21."""
     done = subprocess.run([iperf3, *flags, "-J"], capture_output=True, text=True, timeout=30, check=False)
     document = json.loads(done.stdout)
@@ -287,27 +293,29 @@ def theirs_failing(iperf3: str, *flags: str) -> Json:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
-def test_a_server_that_is_not_there(iperf3: str, host: str) -> None:
+def test_a_missing_server_gives_a_document_like_iperf3s(iperf3: str, host: str) -> None:
     flags = ("-c", host, "-p", str(free_port()))
-    ours, theirs = failing(*flags), theirs_failing(iperf3, *flags)
+    ours, theirs = failing_iperfpy(*flags), failing_iperf3(iperf3, *flags)
     assert list(differences(theirs, ours)) == []
     assert Parsed(json.dumps(ours)).error == ours["error"]
 
 
-def test_a_server_that_is_busy(iperf3: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_busy_server_gives_a_document_like_iperf3s(
+    iperf3: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     with iperf3_serving(iperf3, tmp_path_factory.mktemp("busy") / "log.txt") as port:
         flags = ("-c", "127.0.0.1", "-p", str(port))
         command = [iperf3, *flags, "-t", "20", "-b", "1M", "--forceflush"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
             assert first.stdout is not None
             assert "Connecting" in first.stdout.readline()
-            ours, theirs = failing(*flags), theirs_failing(iperf3, *flags)
+            ours, theirs = failing_iperfpy(*flags), failing_iperf3(iperf3, *flags)
             first.terminate()
     assert list(differences(theirs, ours)) == []
     assert "busy" in ours["error"]
 
 
-def test_json_lines_come_as_they_happen_and_follow_the_schema(iperf3_server: int) -> None:
+def test_json_lines_are_printed_during_the_test_and_follow_the_schema(iperf3_server: int) -> None:
     lines = Draft202012Validator({"$ref": "urn:iperfpy:report#/$defs/event", "$defs": {"whole": SCHEMA}})
     command = [*OURS, "-c", "127.0.0.1", "-p", str(iperf3_server), "-t", "20", "-i", "0.2", "--json-stream"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as client:

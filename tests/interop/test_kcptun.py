@@ -87,7 +87,7 @@ class Echo(threading.Thread):
 
 
 @pytest.mark.parametrize("recovery", ["stock", "rack"])
-def test_we_are_the_client_of_a_kcptun_server(
+def test_the_engine_is_the_client_of_a_kcptun_server(
     recovery: str, kcptun: Callable[[str, list[str]], None], udp: socket.socket
 ) -> None:
     """kcp-go acknowledges our data to the last segment, and sends it back: 2 MB each way."""
@@ -113,7 +113,7 @@ def test_we_are_the_client_of_a_kcptun_server(
 
 
 @pytest.mark.parametrize("recovery", ["stock", "rack"])
-def test_we_are_the_server_of_a_kcptun_client(
+def test_the_engine_is_the_server_of_a_kcptun_client(
     recovery: str, kcptun: Callable[[str, list[str]], None], udp: socket.socket
 ) -> None:
     """kcp-go chooses the conv and sends first; we send as many bytes back."""

@@ -66,7 +66,7 @@ def client(program: Sequence[str], port: int, *flags: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("flags", [(), ("-R",), ("-u", "-b", "10M")], ids=["forward", "reverse", "udp"])
-def test_as_text(
+def test_the_client_shows_the_servers_text(
     programs: tuple[Sequence[str], Sequence[str]], flags: tuple[str, ...], tmp_path: Path
 ) -> None:
     with server(programs[1], tmp_path / "log") as port:
@@ -77,12 +77,14 @@ def test_as_text(
     assert "server_output_json" not in document
 
 
-def test_as_json(programs: tuple[Sequence[str], Sequence[str]], tmp_path: Path) -> None:
+def test_the_client_includes_the_servers_document(
+    programs: tuple[Sequence[str], Sequence[str]], tmp_path: Path
+) -> None:
     """The server's figure is the receiver's, and the client shows the same figure."""
     with server(programs[1], tmp_path / "log", "-J") as port:
         document = client(programs[0], port)
-    told = document["server_output_json"]
-    assert told["start"]["accepted_connection"]["host"] == "127.0.0.1"
-    assert told["start"]["cookie"] == document["start"]["cookie"]
-    assert told["end"]["sum_received"]["bytes"] == document["end"]["sum_received"]["bytes"] > 0
+    report = document["server_output_json"]
+    assert report["start"]["accepted_connection"]["host"] == "127.0.0.1"
+    assert report["start"]["cookie"] == document["start"]["cookie"]
+    assert report["end"]["sum_received"]["bytes"] == document["end"]["sum_received"]["bytes"] > 0
     assert "server_output_text" not in document
