@@ -209,10 +209,10 @@ class Peer:
         peer.writer.write(framing.encode_cookie(cookie))
         return peer
 
-    def say(self, *states: State) -> None:
+    def send_states(self, *states: State) -> None:
         self.writer.write(b"".join(framing.encode_state(state) for state in states))
 
-    def tell(self, body: dict[str, Any]) -> None:
+    def send_document(self, body: dict[str, Any]) -> None:
         self.writer.write(framing.encode_document(body))
 
     async def state(self) -> int:

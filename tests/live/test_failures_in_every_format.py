@@ -1,4 +1,4 @@
-"""A test that fails on its way: said in every format, after everything that was measured, and status 1."""
+"""A running test that fails: every format has the measured intervals and the error, and the status is 1."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.live
 SCHEMA = json.loads((resources.files("iperfpy") / "report" / "schema.json").read_text())
 
 
-def failed(folder: Path, *flags: str) -> tuple[str, str, list[dict[str, str]]]:
-    """Standard output, the sentence on standard error and the CSV of a client whose server was killed."""
+def run_until_killed(folder: Path, *flags: str) -> tuple[str, str, list[dict[str, str]]]:
+    """Run a client whose server is killed; return standard output, the error and the rows of the CSV."""
     path = folder / "rows.csv"
     with LocalServer() as server:
         command = [sys.executable, "-m", "iperfpy", "-c", server.host, "-p", str(server.port), "-b", "5M"]
@@ -33,6 +33,7 @@ def failed(folder: Path, *flags: str) -> tuple[str, str, list[dict[str, str]]]:
             stderr=subprocess.PIPE,
             text=True,
         ) as client:
+            # Three rows below the header, so that there are intervals to report.
             wait_until(lambda: path.exists() and path.read_text().count("\n") > 3, "no rows", 20)
             os.kill(server.pid, signal.SIGKILL)
             out, errors = client.communicate(timeout=20)
@@ -43,18 +44,24 @@ def failed(folder: Path, *flags: str) -> tuple[str, str, list[dict[str, str]]]:
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-@pytest.mark.parametrize("form", ["text", "-J", "--json-stream"])
-def test_a_server_that_dies(form: str, direction: str, tmp_path: Path) -> None:
-    flags = [*([] if form == "text" else [form]), *(["-R"] if direction == "reverse" else [])]
-    out, sentence, rows = failed(tmp_path, *flags)
+@pytest.mark.parametrize("output_format", ["text", "-J", "--json-stream"])
+def test_a_killed_server_leaves_a_report_with_the_error(
+    output_format: str, direction: str, tmp_path: Path
+) -> None:
+    flags = [
+        *([] if output_format == "text" else [output_format]),
+        *(["-R"] if direction == "reverse" else []),
+    ]
+    out, sentence, rows = run_until_killed(tmp_path, *flags)
     intervals = [row for row in rows if row["type"] == "interval"]
     assert (rows[-1]["type"], rows[-1]["error"]) == ("error", sentence)
     assert {row["direction"] for row in rows} == {direction}
     assert {row["role"] for row in rows} == {"client"}
-    if form == "text":
+    # The CSV has the intervals that were measured; the other formats must have as many.
+    if output_format == "text":
         assert sum(line.startswith("[  1]   0.") for line in out.splitlines()) > 2
         assert "iperfpy Done." not in out
-    elif form == "-J":
+    elif output_format == "-J":
         document = json.loads(out)
         Draft202012Validator(SCHEMA).validate(document)
         assert document["error"] == sentence

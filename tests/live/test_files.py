@@ -1,4 +1,4 @@
-"""-F: what one end reads is what the other end writes."""
+"""Files (-F): the content read by the sender is the content written by the receiver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTENT = os.urandom(3_000_001)
 
 
 def fill(path: Path) -> None:
-    """With more than what will come."""
+    """Write more than the test sends, so that old content would be noticed."""
     path.write_bytes(b"what was there before" * 200_000)
 
 
@@ -55,7 +55,7 @@ async def test_a_server_sends_a_file_and_then_nothing(sent: Path, tmp_path: Path
     assert report.end_rows[0].local.bytes == len(CONTENT)
 
 
-async def test_a_short_file_ends_before_the_bytes_that_were_asked_for(sent: Path) -> None:
+async def test_a_short_file_ends_before_the_requested_bytes(sent: Path) -> None:
     async with serving() as server:
         report = await measure(server.port, plan_for(total_bytes=2 * len(CONTENT)), file=str(sent))
     assert report.end_rows[0].local.bytes == len(CONTENT)
@@ -72,7 +72,7 @@ async def test_a_long_file_ends_when_the_time_is_over(sent: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
-async def test_kcp_sends_a_file_and_fills_none(name: str, sent: Path, tmp_path: Path) -> None:
+async def test_kcp_can_send_a_file_and_cannot_write_one(name: str, sent: Path, tmp_path: Path) -> None:
     plan = plan_for(name, total_bytes=len(CONTENT))
     async with serving() as server:
         report = await measure(server.port, plan, file=str(sent))
@@ -98,7 +98,9 @@ async def test_kcp_sends_a_file_and_fills_none(name: str, sent: Path, tmp_path: 
         ),
     ],
 )
-async def test_tests_that_a_file_does_not_fit(changes: dict[str, Any], sentence: str, sent: Path) -> None:
+async def test_a_file_is_refused_with_options_that_exclude_it(
+    changes: dict[str, Any], sentence: str, sent: Path
+) -> None:
     plan = replace(plan_for(), **changes)
     async with serving(file=str(sent)) as server:
         with pytest.raises(PlanError, match=sentence):
@@ -108,7 +110,7 @@ async def test_tests_that_a_file_does_not_fit(changes: dict[str, Any], sentence:
     assert content_of(sent) == CONTENT
 
 
-async def test_files_that_are_not_there(tmp_path: Path) -> None:
+async def test_a_missing_file_or_folder_is_an_error(tmp_path: Path) -> None:
     async with serving() as server:
         with pytest.raises(PlanError, match=r"^cannot read the file \S+missing: No such file"):
             await measure(server.port, plan_for(), file=str(tmp_path / "missing"))

@@ -18,7 +18,9 @@ IN_THE_QUEUE = 2 * QUEUE_MS / 1000
     [("tcp", ("-w", "4M")), ("kcp", ()), ("kcp-bbr", ())],
     ids=["tcp", "kcp", "kcp-bbr"],
 )
-def test_the_first_interval_of_an_upload_is_no_burst(transport: str, flags: tuple[str, ...]) -> None:
+def test_the_first_interval_of_an_upload_has_no_more_than_the_path_carries(
+    transport: str, flags: tuple[str, ...]
+) -> None:
     if reason := why_not():
         pytest.skip(reason)
     slow = PathSpec("20 Mb/s", rate_mbit=RATE_MBIT, queue_ms=QUEUE_MS)

@@ -1,7 +1,7 @@
 """Behaviour of iperf3 versions that their protocol does not describe, one test for each.
 
-The bytes were recorded from iperf3 3.12 where it does that; what only other versions do is written down from
-what they are known to send.
+Messages of iperf3 3.12 were recorded; messages of other versions are written by hand, as these versions are
+known to send them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PARAMETERS_OF_3_12 = (
 
 @dataclass
 class StockServer:
-    """An iperf3 server as far as one TCP test needs it. It says `results` and, at the end, `afterwards`."""
+    """An iperf3 server as far as one TCP test needs it. It sends `results` and, at the end, `afterwards`."""
 
     results: bytes = RESULTS_OF_3_12
     afterwards: bytes = b""
@@ -50,6 +50,7 @@ class StockServer:
     opened: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The first connection is the control connection; data of all others is discarded.
         self.connections += 1
         await reader.readexactly(framing.COOKIE_BYTES)
         if self.connections > 1:
@@ -58,28 +59,28 @@ class StockServer:
                 continue
             return
         peer = Peer(reader, writer)
-        peer.say(State.PARAM_EXCHANGE)
+        peer.send_states(State.PARAM_EXCHANGE)
         self.parameters = json.loads(await peer.document())
-        peer.say(State.CREATE_STREAMS)
+        peer.send_states(State.CREATE_STREAMS)
         await self.opened.wait()
-        peer.say(State.TEST_START, State.TEST_RUNNING)
+        peer.send_states(State.TEST_START, State.TEST_RUNNING)
         assert await peer.state() == State.TEST_END
-        peer.say(State.EXCHANGE_RESULTS)
+        peer.send_states(State.EXCHANGE_RESULTS)
         await peer.document()
         writer.write(struct.pack(">I", len(self.results)) + self.results)
-        peer.say(State.DISPLAY_RESULTS)
+        peer.send_states(State.DISPLAY_RESULTS)
         assert await peer.state() == State.IPERF_DONE
         writer.write(self.afterwards)
         await writer.drain()
 
     async def test(self, **changes: Any) -> Recorder:
-        """The report of our client about a test with it."""
+        """Measure with this server, and return the client's report."""
         async with scripted(self.handle) as port:
             return await measure(port, plan_for(**changes), HURRIED)
 
 
 def parameters(**changes: Any) -> dict[str, Any]:
-    """Of 3.12, with changes."""
+    """Return the parameters of iperf3 3.12, with changes."""
     return {**json.loads(PARAMETERS_OF_3_12), **changes}
 
 
@@ -88,7 +89,7 @@ def plan_from(body: dict[str, Any]) -> Plan:
 
 
 async def q01_a_flag_counts_by_its_presence() -> None:
-    """3.12 and 3.21 take "reverse": false for reverse. We never send a flag that is off, and read it so."""
+    """iperf3 3.12 and 3.21 read "reverse": false as reverse; iperfpy does too, and sends no false flag."""
     assert plan_from(parameters(reverse=False)).direction is Direction.REVERSE
     assert plan_from(parameters(bidirectional=False)).direction is Direction.BIDIRECTIONAL
     for known in transports().values():
@@ -99,7 +100,7 @@ async def q01_a_flag_counts_by_its_presence() -> None:
 
 
 async def q02_types_are_checked() -> None:
-    """Since 3.18 a number is no flag, and a flag no number: "tcp": 1 is as if it were not there."""
+    """Since 3.18 iperf3 checks types: it ignores a number in place of a flag, such as "tcp": 1."""
     assert plan_from({"udp": 1, "len": 1000}).transport == "tcp"
     server = StockServer()
     await server.test(direction=Direction.FORWARD, rate_bps=1_000_000)
@@ -109,7 +110,7 @@ async def q02_types_are_checked() -> None:
 
 
 async def q03_minus_one_is_printed_unsigned() -> None:
-    """3.12 and 3.13: recorded results, whose receiver knows of no retransmissions."""
+    """iperf3 3.12 and 3.13 print -1 as an unsigned number: the receiver knows no retransmissions."""
     chosen = transport("tcp")
     results = decode_results(json.loads(RESULTS_OF_3_12), chosen, {1: Side.SENDER}, "the server")
     assert results.samples[1].values["retransmits"] is None
@@ -120,35 +121,37 @@ async def q03_minus_one_is_printed_unsigned() -> None:
     assert peer.bytes == 126_000
 
 
-async def q04_a_stray_error_after_the_end() -> None:
-    """3.21: SERVER_ERROR 205 after IPERF_DONE, from a thread that wrote to a closed socket."""
+async def q04_an_error_after_the_end_is_ignored() -> None:
+    """iperf3 3.21 sends SERVER_ERROR 205 after IPERF_DONE if a thread wrote to a closed socket."""
     for errno in (0x09, 0x6B):
         report = await StockServer(afterwards=framing.encode_server_error(205, errno)).test()
         assert report.ended is not None
         assert report.ended.interrupted == ""
 
 
-async def q05_output_that_nobody_asked_for() -> None:
-    """A server keeps `get_server_output` from one client's test to the next client's."""
+async def q05_server_output_without_a_request_is_ignored() -> None:
+    """An iperf3 server keeps `get_server_output` of one client for the test of the next."""
     body = json.loads(RESULTS_OF_3_12)
     both: tuple[dict[str, Any], ...] = (
         {"server_output_text": "x" * 5_000_000},
         {"server_output_json": {"start": {}}},
     )
-    for unasked in both:
-        report = await StockServer(json.dumps(body | unasked).encode()).test()
+    for unrequested in both:
+        report = await StockServer(json.dumps(body | unrequested).encode()).test()
         assert report.ended is not None
         assert (report.ended.interrupted, report.ended.server_output) == ("", "")
-    asked = await StockServer(json.dumps(body | {"server_output_text": "its table"}).encode()).test(
+    requested = await StockServer(json.dumps(body | {"server_output_text": "its table"}).encode()).test(
         get_server_output=True
     )
-    assert asked.ended is not None
-    assert asked.ended.server_output == "its table"
+    assert requested.ended is not None
+    assert requested.ended.server_output == "its table"
 
 
-async def q06_no_listener_between_two_tests() -> None:
-    """iperf3 refuses or resets a connection right after a test: a client of ours tries again for a moment
-    (test_run_failures.py), and our own listener stays open."""
+async def q06_the_listener_stays_open_between_tests() -> None:
+    """iperf3 refuses or resets connections for a moment after a test; a server of iperfpy accepts them.
+
+    test_run_failures.py shows that a client of iperfpy tries again.
+    """
     async with serving() as server:
         for _ in range(25):
             await measure(server.port, plan_for(total_bytes=10_000))
@@ -197,12 +200,12 @@ PARAMETERS_BY_VERSION: dict[str, dict[str, Any]] = {
 }
 
 
-async def q07_keys_come_and_go_with_versions() -> None:
+async def q07_keys_of_every_version_are_read() -> None:
     for version, body in RESULTS_BY_VERSION.items():
         report = await StockServer(json.dumps(body).encode()).test()
         row = report.end_rows[0]
         assert row.peer is not None, version
-        # Before 3.2 nobody says how long the other end measured; it is taken to be as long as ours.
+        # Before 3.2 the results have no times: the peer is assumed to have measured as long as this end.
         assert row.peer.end_us == (row.local.end_us if version == "3.0" else 300_000)
     for version, body in PARAMETERS_BY_VERSION.items():
         assert plan_from(body).duration_us == 5_000_000, version
@@ -210,9 +213,11 @@ async def q07_keys_come_and_go_with_versions() -> None:
     assert plan_from(PARAMETERS_BY_VERSION["3.21, UDP"]).transport == "udp"
 
 
-async def q08_somebody_else_calls() -> None:
-    """An iperf2 client, which sends data at once, and a port scan, which sends nothing, hold up a stock
-    server. Ours serves others meanwhile, and lets go of them."""
+async def q08_connections_of_other_programs_do_not_block() -> None:
+    """An iperf2 client sends data at once, a port scan sends nothing; either one blocks an iperf3 server.
+
+    A server of iperfpy serves others meanwhile, and closes both connections.
+    """
     async with serving(HURRIED) as server:
         silent = Peer(*await asyncio.open_connection("127.0.0.1", server.port))
         iperf2 = Peer(*await asyncio.open_connection("127.0.0.1", server.port))
@@ -225,13 +230,16 @@ async def q08_somebody_else_calls() -> None:
         await iperf2.close()
 
 
-async def q09_a_stranger_while_streams_are_opened() -> None:
-    """A stock server takes every connection for a stream then, and refuses what is none: the client whose
-    stream is refused says so. Ours knows streams by their cookie: a stranger is another client."""
+async def q09_another_client_while_streams_are_opened() -> None:
+    """An iperf3 server takes any connection as a stream at that time, and may refuse the real stream.
+
+    The client reports that refusal. A server of iperfpy knows streams by their cookie, so a connection with
+    another cookie is another client.
+    """
     async with serving() as server:
         first = await Peer.connected(server.port, "a" * 36)
         assert await first.state() == State.PARAM_EXCHANGE
-        first.tell(parameters(time=1))
+        first.send_document(parameters(time=1))
         assert await first.state() == State.CREATE_STREAMS
         second = await Peer.connected(server.port, "b" * 36)
         assert await second.state() == State.PARAM_EXCHANGE
@@ -258,8 +266,8 @@ async def q10_the_sender_counts_more_than_the_receiver() -> None:
     assert (row.of(Side.SENDER), row.of(Side.RECEIVER)) == (row.local, row.peer)
 
 
-async def q11_addresses_of_both_families() -> None:
-    """A socket that takes both families names an IPv4 peer ::ffff:a.b.c.d; nobody wants to read that."""
+async def q11_addresses_of_a_dual_stack_socket() -> None:
+    """A dual-stack socket names an IPv4 peer ::ffff:a.b.c.d; reports show the IPv4 address."""
     async with serving(bind="::") as server:
         await measure(server.port, plan_for(total_bytes=10_000))
         await server.settled()
@@ -270,8 +278,8 @@ async def q11_addresses_of_both_families() -> None:
     assert {one.remote[0] for one in started.connected} == {"127.0.0.1"}
 
 
-async def q12_old_servers_believe_anything() -> None:
-    """No release up to 3.21 checks ranges. A client of ours checks before it asks, and our server always."""
+async def q12_ranges_are_checked_at_both_ends() -> None:
+    """iperf3 servers up to 3.21 check no ranges. iperfpy checks them at the client and at the server."""
     with pytest.raises(PlanError, match="between 1 and 128"):
         check_plan(plan_for(parallel=129), transport("tcp"))
     for change, i_errno in (
@@ -283,17 +291,25 @@ async def q12_old_servers_believe_anything() -> None:
         async with serving() as server:
             peer = await Peer.connected(server.port)
             assert await peer.state() == State.PARAM_EXCHANGE
-            peer.tell(parameters(**change))
+            peer.send_document(parameters(**change))
             assert await peer.rest() == framing.encode_server_error(i_errno)
             await peer.close()
 
 
 QUIRKS: tuple[Callable[[], Awaitable[None]], ...] = (
     *(q01_a_flag_counts_by_its_presence, q02_types_are_checked, q03_minus_one_is_printed_unsigned),
-    *(q04_a_stray_error_after_the_end, q05_output_that_nobody_asked_for, q06_no_listener_between_two_tests),
-    *(q07_keys_come_and_go_with_versions, q08_somebody_else_calls, q09_a_stranger_while_streams_are_opened),
-    *(q10_the_sender_counts_more_than_the_receiver, q11_addresses_of_both_families),
-    q12_old_servers_believe_anything,
+    *(
+        q04_an_error_after_the_end_is_ignored,
+        q05_server_output_without_a_request_is_ignored,
+        q06_the_listener_stays_open_between_tests,
+    ),
+    *(
+        q07_keys_of_every_version_are_read,
+        q08_connections_of_other_programs_do_not_block,
+        q09_another_client_while_streams_are_opened,
+    ),
+    *(q10_the_sender_counts_more_than_the_receiver, q11_addresses_of_a_dual_stack_socket),
+    q12_ranges_are_checked_at_both_ends,
 )
 
 

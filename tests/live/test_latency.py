@@ -1,4 +1,4 @@
-"""Every transport's test tells its round trips, idle and loaded, whichever end sends."""
+"""Idle and loaded round-trip times of every transport, in every direction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.live
 
 @pytest.mark.parametrize("direction", Direction, ids=lambda one: one.value)
 @pytest.mark.parametrize("name", list(transports()))
-async def test_idle_and_loaded(name: str, direction: Direction) -> None:
+async def test_both_ends_report_idle_and_loaded_rtt(name: str, direction: Direction) -> None:
     async with serving() as server:
         plan = plan_for(name, direction=direction, rate_bps=20_000_000)
         report = await measure(server.port, plan)
@@ -24,19 +24,20 @@ async def test_idle_and_loaded(name: str, direction: Direction) -> None:
         there = server.tests[0].ended
     assert report.ended is not None
     assert there is not None
-    for told in (report.ended.latency, there.latency):
-        assert told.idle_rtt_us is not None
-        assert 0 < told.idle_rtt_us < 1e6
-        assert told.loaded_rtt_us_min is not None
-        assert told.loaded_rtt_us is not None
-        assert told.loaded_rtt_us_max is not None
-        assert 0 < told.loaded_rtt_us_min <= told.loaded_rtt_us <= told.loaded_rtt_us_max
-        assert told.responsiveness_rpm == pytest.approx(60e6 / told.loaded_rtt_us)
+    for latency in (report.ended.latency, there.latency):
+        assert latency.idle_rtt_us is not None
+        assert 0 < latency.idle_rtt_us < 1e6
+        assert latency.loaded_rtt_us_min is not None
+        assert latency.loaded_rtt_us is not None
+        assert latency.loaded_rtt_us_max is not None
+        assert 0 < latency.loaded_rtt_us_min <= latency.loaded_rtt_us <= latency.loaded_rtt_us_max
+        assert latency.responsiveness_rpm == pytest.approx(60e6 / latency.loaded_rtt_us)
+    # Each end takes its own samples, so the values are only similar.
     assert report.ended.latency.loaded_rtt_us == pytest.approx(there.latency.loaded_rtt_us, rel=0.5)
 
 
-async def test_no_rtt() -> None:
-    """Without echoes there is no loaded round trip; the control connection's is known all the same."""
+async def test_without_echoes_only_the_idle_rtt_is_known() -> None:
+    """Without echoes the loaded RTT is unknown; the idle RTT comes from the control connection."""
     async with serving() as server:
         plan = plan_for("udp", rate_bps=1_000_000)
         plan = replace(plan, settings=replace(own(plan.settings), no_rtt=True))

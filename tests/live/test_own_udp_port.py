@@ -1,4 +1,4 @@
-"""A transport with a UDP port of its own beside those that share the server's."""
+"""A transport with its own UDP port, beside transports that share the server's port."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ BLOCK_BYTES = 1000
 
 
 class Demultiplexer:
-    """The plug-in's port at the server: a datagram begins with its stream's conv, big endian. The first one,
-    without payload, opens the stream."""
+    """The plug-in's port at the server.
+
+    A datagram begins with the conv of its stream, big endian. The first one has no payload and opens it.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -65,7 +67,7 @@ class Demultiplexer:
 
 @dataclass(eq=False)
 class PlainChannel(Channel):
-    """Datagrams without numbers and acknowledgements. Counts the bytes that left or came."""
+    """Datagrams without sequence numbers or ACKs; the counter has the bytes sent or received."""
 
     sock: socket.socket
     conv: int
@@ -88,8 +90,8 @@ class PlainChannel(Channel):
         return self.remote
 
     def counters(self) -> dict[str, Value]:
-        came = self.shared.received.get(self.conv, 0) if self.shared else self.counted
-        return {"bytes": self.sent or came}
+        received = self.shared.received.get(self.conv, 0) if self.shared else self.counted
+        return {"bytes": self.sent or received}
 
     async def send(self, load: Load) -> None:
         while not self.closed:
@@ -121,7 +123,7 @@ class PlainChannel(Channel):
             self.closed = True
             self.counters()
             if self.shared is None:
-                await asyncio.sleep(0.06)  # `receive` lets go of the socket
+                await asyncio.sleep(0.06)  # until `receive` no longer waits on the socket
                 self.sock.close()
 
 
@@ -158,7 +160,7 @@ class Plain(Transport):
 
 
 @pytest.fixture(autouse=True)
-def known(monkeypatch: pytest.MonkeyPatch) -> None:
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     both = {**transports(), "plain": Plain()}
     for module in ("iperfpy.endpoint.served_test", "iperfpy.protocols.registry"):
         monkeypatch.setattr(f"{module}.transports", lambda: both)
@@ -181,25 +183,25 @@ def kcp() -> Plan:
     return Plan("kcp", chosen.settings(), block_bytes=30_000, duration_us=400_000, rate_bps=20_000_000)
 
 
-async def moved(port: int, plan: Plan) -> int:
-    """Bytes that the receivers counted."""
+async def run_test(port: int, plan: Plan) -> int:
+    """Run a test, and return the bytes that the receivers counted."""
     received = [row.of(Side.RECEIVER) for row in (await measure(port, plan)).end_rows]
     return sum(sample.bytes for sample in received if sample is not None)
 
 
-async def test_one_after_the_other() -> None:
+async def test_tests_of_both_kinds_of_port_run_in_turn() -> None:
     async with serving() as server:
         for plan in (plain(), kcp(), plain(Direction.REVERSE), kcp(), plain()):
-            assert await moved(server.port, plan) > 50_000
+            assert await run_test(server.port, plan) > 50_000
 
 
-async def test_at_the_same_time() -> None:
+async def test_tests_of_both_kinds_of_port_run_at_once() -> None:
     async with serving() as server:
         plans = (plain(), kcp(), plain(), kcp())
-        assert min(await asyncio.gather(*(moved(server.port, plan) for plan in plans))) > 50_000
+        assert min(await asyncio.gather(*(run_test(server.port, plan) for plan in plans))) > 50_000
 
 
-async def test_a_port_of_a_plugin_leaves_the_greeting_of_others_alone() -> None:
+async def test_the_greeting_has_udp_ports_only_if_a_transport_has_its_own() -> None:
     assert set(encode_hello(["tcp"], {})) == {"version", "transports"}
     greeting = encode_hello(["plain"], {"plain": 4000})
     assert greeting["udp_ports"] == {"plain": 4000}
@@ -209,7 +211,7 @@ async def test_a_port_of_a_plugin_leaves_the_greeting_of_others_alone() -> None:
             decode_hello({**greeting, "udp_ports": ports})
 
 
-async def test_a_server_without_the_port_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_cannot_open_the_port_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> socket.socket:
         raise PathError("no more ports")
 
@@ -220,6 +222,6 @@ async def test_a_server_without_the_port_says_so(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_the_loopback_pair_has_the_port_too(host: str) -> None:
+async def test_the_loopback_pair_opens_the_port(host: str) -> None:
     async with loopback_pair(Plain(), Settings(), host=host) as pair:
         await pair.carry(100_000)

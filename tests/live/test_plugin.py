@@ -1,4 +1,4 @@
-"""A transport in a package of its own, installed beside iperfpy: its flag, its columns, both directions."""
+"""A transport in a separate package, installed beside iperfpy: its flag, its columns, both directions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Machine:
         )
 
     def python(self, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-        """Run Python in `folder`, which has nothing of this project's settings."""
+        """Run Python in `folder`, so that no settings of this project apply."""
         return subprocess.run(
             [sys.executable, *arguments],
             env=self.environment,
@@ -58,7 +58,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """The example, built and installed by pip into a folder of its own, without a network."""
+    """Build the example and install it with pip into a new folder, without network access."""
     source = tmp_path_factory.mktemp("source") / "example_transport"
     target = tmp_path_factory.mktemp("site")
     shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("__pycache__"))
@@ -109,7 +109,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("direction", [[], ["-R"]], ids=["forward", "reverse"])
-def test_its_column_and_its_flag(machine: Machine, tmp_path: Path, direction: list[str]) -> None:
+def test_the_flag_takes_effect_and_the_column_is_shown(
+    machine: Machine, tmp_path: Path, direction: list[str]
+) -> None:
     """Three chunks make a block: the count says which chunk length the sender had, at either end."""
     saved = tmp_path / "echo.csv"
     size = ["-n", "600000", "-l", "30000", "--echo-chunk", "10000"]
@@ -127,7 +129,7 @@ def test_its_column_and_its_flag(machine: Machine, tmp_path: Path, direction: li
     assert int(receiver["reads"]) >= 60
 
 
-def test_its_setting_and_its_metrics_are_in_the_json(machine: Machine) -> None:
+def test_the_setting_and_the_metrics_are_in_the_json(machine: Machine) -> None:
     done = machine.client("--proto", "echo", "-R", "-n", "100K", "--echo-chunk", "4K", "-J")
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(done.stdout)
@@ -135,7 +137,7 @@ def test_its_setting_and_its_metrics_are_in_the_json(machine: Machine) -> None:
     assert document["end"]["streams"][0]["sender"]["chunks"] == 25
 
 
-def test_it_is_among_the_choices(installed: Machine) -> None:
+def test_the_transport_is_among_the_choices(installed: Machine) -> None:
     told = installed.iperfpy("--help").stdout
     assert "--echo-chunk" in told
     assert "echo" in next(line for line in told.splitlines() if "--proto NAME" in line)
@@ -170,7 +172,7 @@ def test_the_tests_of_the_guide_run_without_options_and_plugins(installed: Machi
     assert re.search(r"^\d\d passed", done.stdout, re.MULTILINE), done.stdout
 
 
-def test_the_guide_shows_the_package_as_it_is() -> None:
+def test_the_guide_shows_the_package_unchanged() -> None:
     declaration = (EXAMPLE / "iperfpy_echo" / "__init__.py").read_text()
     assert f"```python\n{declaration}```" in GUIDE
     entry_point = re.search(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
@@ -178,14 +180,14 @@ def test_the_guide_shows_the_package_as_it_is() -> None:
     assert entry_point[1] in (EXAMPLE / "pyproject.toml").read_text()
 
 
-def test_its_setting_is_checked_before_anything_else(installed: Machine) -> None:
+def test_the_setting_is_checked_before_connecting(installed: Machine) -> None:
     done = installed.iperfpy("-c", "127.0.0.1", "-p", "1", "--proto", "echo", "--echo-chunk", "0")
     assert done.returncode != 0
     assert "echo-chunk" in done.stderr or "chunk must be" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_without_the_package_it_is_unknown() -> None:
+def test_the_transport_is_unknown_without_the_package() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "iperfpy", "-c", "127.0.0.1", "--proto", "echo"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Hostile and mistaken clients: none of them crashes a server, hangs it, or disturbs a running test."""
+"""Hostile and faulty clients: none of them crashes a server, blocks it, or disturbs a running test."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ OURS = "iperfpy-" + "a" * 28
 STOCK_PLAN = {"tcp": True, "omit": 0, "time": 1, "num": 0, "blockcount": 0, "parallel": 1, "len": 1000}
 
 
-async def raw(port: int, data: bytes, *, one_by_one: bool = False, finish: bool = True) -> bytes:
-    """Send that, and what comes back until the server closes."""
+async def exchange_bytes(port: int, data: bytes, *, one_by_one: bool = False, finish: bool = True) -> bytes:
+    """Send the data, and return everything received until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     peer = Peer(reader, writer)
     try:
@@ -43,55 +43,56 @@ async def raw(port: int, data: bytes, *, one_by_one: bool = False, finish: bool 
 
 
 async def refused_parameters(port: int, change: dict[str, Any], cookie: str = "x" * 36) -> bytes:
-    """The answer of a server to these parameters, after PARAM_EXCHANGE."""
+    """Send these parameters, and return the answer that follows PARAM_EXCHANGE."""
     peer = await Peer.connected(port, cookie)
     if cookie == OURS:
         assert await peer.state() == State.HELLO
         assert "kcp" in json.loads(await peer.document())["transports"]
     assert await peer.state() == State.PARAM_EXCHANGE
-    peer.tell({**STOCK_PLAN, **change})
+    peer.send_document({**STOCK_PLAN, **change})
     rest = await peer.rest()
     await peer.close()
     return rest
 
 
-async def works(server: Server) -> None:
-    """The server still serves."""
+async def check_serves(server: Server) -> None:
+    """Check that the server serves a test."""
     report = await measure(server.port, plan_for(total_bytes=100_000))
     assert report.end_rows[0].peer is not None
     assert report.end_rows[0].peer.bytes == 100_000
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_random_bytes(seed: int) -> None:
+async def test_random_bytes_are_refused_and_the_server_serves(seed: int) -> None:
     noise = random.Random(seed)
     async with serving(HURRIED) as server:
         for size in (1, 36, 37, 38, 1000, 100_000):
-            answer = await raw(server.port, noise.randbytes(size))
-            assert len(answer) <= 1  # nothing amplifies
-        await works(server)
+            answer = await exchange_bytes(server.port, noise.randbytes(size))
+            assert len(answer) <= 1  # the answer is not longer than the request
+        await check_serves(server)
 
 
-async def test_a_port_scan_a_browser_and_a_silent_one() -> None:
+async def test_a_port_scan_a_browser_and_a_silent_client_do_not_block() -> None:
     async with serving(HURRIED) as server:
-        assert await raw(server.port, b"") == b""
+        assert await exchange_bytes(server.port, b"") == b""
         assert (
-            await raw(server.port, b"GET / HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n\r\n") == b"\xff"
+            await exchange_bytes(server.port, b"GET / HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n\r\n")
+            == b"\xff"
         )
-        silent = asyncio.create_task(raw(server.port, b"", finish=False))
-        await works(server)
+        silent = asyncio.create_task(exchange_bytes(server.port, b"", finish=False))
+        await check_serves(server)
         assert await silent == b""
 
 
-async def test_random_bytes_after_a_good_cookie() -> None:
+async def test_random_bytes_after_a_valid_cookie_are_refused() -> None:
     noise = random.Random(5)
     async with serving(HURRIED) as server:
         for _ in range(20):
             data = framing.encode_cookie("n" * 36) + noise.randbytes(200)
-            answer = await raw(server.port, data)
+            answer = await exchange_bytes(server.port, data)
             assert answer[:1] == b"\x09"
             assert len(answer) <= 10
-        await works(server)
+        await check_serves(server)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +108,12 @@ async def test_random_bytes_after_a_good_cookie() -> None:
     ],
 )
 @pytest.mark.parametrize("one_by_one", [False, True])
-async def test_bad_parameter_messages(message: bytes, i_errno: int, one_by_one: bool) -> None:
+async def test_a_malformed_parameter_message_is_refused(
+    message: bytes, i_errno: int, one_by_one: bool
+) -> None:
     if one_by_one and len(message) > 100:
         message = message[:4] + b"[" * 50
-        i_errno = 144  # the rest never comes
+        i_errno = 144  # the rest is never sent
     async with serving(HURRIED) as server:
         peer = await Peer.connected(server.port)
         assert await peer.state() == State.PARAM_EXCHANGE
@@ -120,7 +123,7 @@ async def test_bad_parameter_messages(message: bytes, i_errno: int, one_by_one: 
         # Later bytes meet a closed connection, whose reset may overtake the answer.
         assert await peer.rest() in (framing.encode_server_error(i_errno), b"" if one_by_one else None)
         await peer.close()
-        await works(server)
+        await check_serves(server)
 
 
 @pytest.mark.parametrize(
@@ -134,26 +137,29 @@ async def test_bad_parameter_messages(message: bytes, i_errno: int, one_by_one: 
         ({"window": 2**40}, 8),
     ],
 )
-async def test_parameters_out_of_range(change: dict[str, Any], i_errno: int) -> None:
+async def test_parameters_out_of_range_are_refused_with_a_reason(
+    change: dict[str, Any], i_errno: int
+) -> None:
     async with serving(HURRIED) as server:
         assert await refused_parameters(server.port, change) == framing.encode_server_error(i_errno)
-        told = await refused_parameters(server.port, change, OURS)
-        assert told.endswith(framing.encode_server_error(i_errno))
-        assert told[:1] == bytes([State.SENTENCE])
-        sentence = json.loads(told[5:-9])["text"]
+        answer = await refused_parameters(server.port, change, OURS)
+        assert answer.endswith(framing.encode_server_error(i_errno))
+        assert answer[:1] == bytes([State.SENTENCE])
+        sentence = json.loads(answer[5:-9])["text"]
         assert "must be" in sentence or "does not know" in sentence
         assert server.tests == []
 
 
-async def test_streams_that_are_never_opened() -> None:
+async def test_a_client_that_opens_no_stream_is_refused() -> None:
     async with serving(HURRIED) as server:
         assert await refused_parameters(server.port, {}) == b"\x0a" + framing.encode_server_error(144)
-        await works(server)
+        await check_serves(server)
 
 
-async def test_a_slow_client_is_served_one_byte_at_a_time() -> None:
+async def test_a_client_that_sends_single_bytes_is_served() -> None:
     async with serving() as server:
         peer = await Peer.connected(server.port)
+        # Parameters and cookie are split into single bytes, each in a packet of its own.
         peer.writer.transport.set_write_buffer_limits(0)
         data = framing.encode_document(STOCK_PLAN)
         assert await peer.state() == State.PARAM_EXCHANGE
@@ -170,14 +176,14 @@ async def test_a_slow_client_is_served_one_byte_at_a_time() -> None:
         stream.write(b"x" * 5000)
         await stream.drain()
         await asyncio.sleep(0.1)
-        peer.say(State.TEST_END)
+        peer.send_states(State.TEST_END)
         assert await peer.state() == State.EXCHANGE_RESULTS
-        peer.tell({"cpu_util_total": 1, "streams": [{"id": 1, "bytes": 5000, "retransmits": -1}]})
+        peer.send_document({"cpu_util_total": 1, "streams": [{"id": 1, "bytes": 5000, "retransmits": -1}]})
         results = json.loads(await peer.document())
         assert results["streams"][0]["bytes"] == 5000
         assert "iperfpy" not in results
         assert await peer.state() == State.DISPLAY_RESULTS
-        peer.say(State.IPERF_DONE)
+        peer.send_states(State.IPERF_DONE)
         assert await peer.rest() == b""
         stream.close()
         await peer.close()
@@ -185,21 +191,22 @@ async def test_a_slow_client_is_served_one_byte_at_a_time() -> None:
 
 
 async def test_data_after_the_planned_end_does_not_count() -> None:
-    """On a path that loses, the word of the end may come seconds late, and the last data, too."""
+    """On a lossy path TEST_END and the last data may arrive seconds late."""
     async with serving() as server:
         peer = await Peer.connected(server.port)
         assert await peer.state() == State.PARAM_EXCHANGE
-        peer.tell(STOCK_PLAN)
+        peer.send_document(STOCK_PLAN)
         assert await peer.state() == State.CREATE_STREAMS
         stream = await Peer.connected(server.port)
         assert [await peer.state(), await peer.state()] == [State.TEST_START, State.TEST_RUNNING]
+        # A second of data was planned; 3000 bytes follow a second after that.
         stream.writer.write(b"x" * 5000)
         await asyncio.sleep(2)
         stream.writer.write(b"x" * 3000)
         await asyncio.sleep(0.5)
-        peer.say(State.TEST_END)
+        peer.send_states(State.TEST_END)
         assert await peer.state() == State.EXCHANGE_RESULTS
-        peer.tell({"cpu_util_total": 1, "streams": [{"id": 1, "bytes": 8000, "retransmits": -1}]})
+        peer.send_document({"cpu_util_total": 1, "streams": [{"id": 1, "bytes": 8000, "retransmits": -1}]})
         (result,) = json.loads(await peer.document())["streams"]
         await stream.close()
         await peer.close()
@@ -209,11 +216,11 @@ async def test_data_after_the_planned_end_does_not_count() -> None:
     assert sum(row.local.bytes for (row,) in server.tests[0].intervals) == 5000
 
 
-async def test_a_connection_too_many_is_refused() -> None:
+async def test_a_connection_beyond_the_streams_is_refused() -> None:
     async with serving(HURRIED) as server:
         control = await Peer.connected(server.port)
         assert await control.state() == State.PARAM_EXCHANGE
-        control.tell({**STOCK_PLAN, "reverse": True})
+        control.send_document({**STOCK_PLAN, "reverse": True})
         assert await control.state() == State.CREATE_STREAMS
         first = await Peer.connected(server.port)
         assert await control.state() == State.TEST_START
@@ -235,16 +242,16 @@ async def test_a_second_client_with_the_same_cookie_is_refused() -> None:
 
 
 async def half_open(port: int) -> None:
-    """Connects, says part of a cookie, and waits."""
-    await raw(port, b"abc", finish=False)
+    """Connect, send part of a cookie, and wait."""
+    await exchange_bytes(port, b"abc", finish=False)
 
 
 async def four_gigabytes(port: int) -> None:
-    await raw(port, framing.encode_cookie("f" * 36) + b"\xff\xff\xff\xff" + b"x" * 10_000)
+    await exchange_bytes(port, framing.encode_cookie("f" * 36) + b"\xff\xff\xff\xff" + b"x" * 10_000)
 
 
 async def an_array(port: int) -> None:
-    await raw(port, framing.encode_cookie("j" * 36) + struct.pack(">I", 2) + b"[]")
+    await exchange_bytes(port, framing.encode_cookie("j" * 36) + struct.pack(">I", 2) + b"[]")
 
 
 async def wrong_parameters(port: int) -> None:
@@ -252,11 +259,11 @@ async def wrong_parameters(port: int) -> None:
 
 
 async def noise(port: int) -> None:
-    await raw(port, random.Random(1).randbytes(50_000))
+    await exchange_bytes(port, random.Random(1).randbytes(50_000))
 
 
 async def datagrams(port: int) -> None:
-    """Nobody's: not answered."""
+    """Send datagrams without a session; none is answered."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sock.connect(("127.0.0.1", port))
@@ -299,7 +306,7 @@ async def test_a_running_test_is_not_disturbed(
         {},
     ],
 )
-async def test_interval_figures_that_cannot_be(stats: dict[str, Any]) -> None:
+async def test_impossible_interval_figures_end_the_test(stats: dict[str, Any]) -> None:
     async with serving(HURRIED) as server:
         control = await running_control(server)
         control.writer.write(framing.encode_extension(State.STATS, stats))
@@ -309,7 +316,7 @@ async def test_interval_figures_that_cannot_be(stats: dict[str, Any]) -> None:
         assert server.tests[0].sentence.startswith("the client sent ")
 
 
-async def test_a_flood_of_interval_figures() -> None:
+async def test_too_many_interval_figures_end_the_test() -> None:
     async with serving(HURRIED) as server:
         control = await running_control(server)
         for sequence in range(200):
@@ -322,13 +329,14 @@ async def test_a_flood_of_interval_figures() -> None:
 
 
 async def running_control(server: Server) -> Peer:
-    """The control connection of an iperfpy client whose test runs, forward, one stream."""
+    """Start a forward test of one stream as an iperfpy client, and return its control connection."""
     control = await Peer.connected(server.port, OURS)
     assert await control.state() == State.HELLO
     await control.document()
     assert await control.state() == State.PARAM_EXCHANGE
+    # interval_us is 0: the only interval figures are those that the calling test sends.
     own = {"transport": "tcp", "conv": [7], "interval_us": 0, "duration_us": 5_000_000}
-    control.tell({**STOCK_PLAN, "iperfpy": own})
+    control.send_document({**STOCK_PLAN, "iperfpy": own})
     assert await control.state() == State.CREATE_STREAMS
     _, stream = await asyncio.open_connection("127.0.0.1", server.port)
     stream.write(framing.encode_cookie(OURS))
@@ -338,21 +346,22 @@ async def running_control(server: Server) -> Peer:
     return control
 
 
-async def test_many_half_open_connections() -> None:
+async def test_many_half_open_connections_do_not_block() -> None:
     async with serving() as server:
         sockets = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
-        await works(server)
+        await check_serves(server)
         for sock in sockets:
             sock.close()
 
 
 async def test_a_late_cookie_does_not_change_the_order_of_streams() -> None:
-    """Bidirectional: the first stream is the client's to send on, whatever cookie comes first."""
+    """The client of a bidirectional test sends on the first stream, even if the second cookie comes first."""
     async with serving() as server:
         control = await Peer.connected(server.port)
         assert await control.state() == State.PARAM_EXCHANGE
-        control.tell({**STOCK_PLAN, "bidirectional": True})
+        control.send_document({**STOCK_PLAN, "bidirectional": True})
         assert await control.state() == State.CREATE_STREAMS
+        # The first stream connects first, and sends its cookie last.
         first = Peer(*await asyncio.open_connection("127.0.0.1", server.port))
         second = await Peer.connected(server.port)
         await asyncio.sleep(0.1)
@@ -360,7 +369,7 @@ async def test_a_late_cookie_does_not_change_the_order_of_streams() -> None:
         assert [await control.state(), await control.state()] == [State.TEST_START, State.TEST_RUNNING]
         async with asyncio.timeout(5):
             assert await second.reader.read(100)
-        control.say(State.CLIENT_TERMINATE)
+        control.send_states(State.CLIENT_TERMINATE)
         for peer in (first, second, control):
             await peer.close()
         await server.settled()

@@ -1,4 +1,4 @@
-"""Tests that cannot succeed: one sentence each, in time, at both ends, and nothing measured is lost."""
+"""Tests that fail: each ends in time with one sentence at both ends, and measured intervals are kept."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ async def fails(
     recorder: Recorder | None = None,
     **options: object,
 ) -> tuple[str, Recorder]:
-    """Run a client that must fail that way; gives the sentence and what it reported."""
+    """Run a client that must fail with this error; return the sentence and the client's recorder."""
+    # The exception and the report must have the same sentence.
     recorder = recorder or Recorder()
     with pytest.raises(kind) as raised:
         await measure_into(recorder, port, plan or plan_for(), HURRIED, **options)
@@ -65,14 +66,14 @@ async def fails(
 
 @contextlib.contextmanager
 def closed_port() -> Iterator[int]:
-    """A port on which nobody listens, and nobody else will."""
+    """Yield a port that is bound and does not listen, so that no other program can listen on it."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
 
 
 def script(*steps: bytes | State, silent: bool = False) -> Handler:
-    """A server that reads the cookie, says all that, and closes, or stays silent."""
+    """Make a server that reads the cookie, sends the steps, and closes or stays silent."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(37)
@@ -89,24 +90,24 @@ def script(*steps: bytes | State, silent: bool = False) -> Handler:
 # ---------------------------------------------------------------------- before the test starts
 
 
-async def test_refused_port() -> None:
+async def test_a_refused_connection_is_an_error() -> None:
     with closed_port() as port:
         sentence, _ = await fails(ConnectError, port)
     assert sentence == f"cannot connect to 127.0.0.1 port {port}: connection refused"
 
 
-async def test_unknown_host() -> None:
+async def test_an_unknown_host_is_an_error() -> None:
     sentence, _ = await fails(ConnectError, 5201, host="x" * 70)
     assert sentence.startswith("cannot find the host xxx")
 
 
-async def test_a_host_without_an_address_of_the_family() -> None:
+async def test_a_host_without_an_address_of_the_family_is_an_error() -> None:
     sentence, _ = await fails(ConnectError, 5201, host="::1", family=socket.AF_INET)
     assert sentence.startswith("cannot find the host ::1 (IPv4)")
 
 
 async def test_a_listener_that_reopens_is_found() -> None:
-    """A stock server closes its listener after every test and opens it anew."""
+    """A stock server closes its listener after every test and opens it again."""
     with closed_port() as port:
         pass
     recorder = Recorder()
@@ -132,19 +133,19 @@ async def test_a_reset_first_connection_is_retried() -> None:
     assert sentence == f"the server at 127.0.0.1 port {port} closed the connection at once"
 
 
-async def test_silent_server() -> None:
+async def test_a_silent_server_is_a_late_error() -> None:
     async with scripted(script(silent=True)) as port:
         sentence, _ = await fails(LateError, port)
     assert sentence == "the server did not send HELLO or PARAM_EXCHANGE within 1 s"
 
 
-async def test_busy_server() -> None:
+async def test_a_busy_server_is_an_error() -> None:
     async with scripted(script(State.ACCESS_DENIED)) as port:
         sentence, _ = await fails(PeerError, port)
     assert sentence == "the server is busy running a test, or refuses this one"
 
 
-async def test_a_server_of_another_protocol() -> None:
+async def test_a_server_of_another_protocol_is_an_error() -> None:
     async with scripted(script(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
         sentence, _ = await fails(ProtocolError, port)
     assert sentence.startswith("the server sent the unknown state")
@@ -160,11 +161,11 @@ async def test_a_server_of_another_protocol() -> None:
         (b"\x0b", "the server has terminated"),
     ],
 )
-async def test_server_error_after_the_parameters(answer: bytes, sentence: str) -> None:
+async def test_an_error_of_the_server_after_the_parameters_is_reported(answer: bytes, sentence: str) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
         await reader.readexactly(37)
-        peer.say(State.PARAM_EXCHANGE)
+        peer.send_states(State.PARAM_EXCHANGE)
         await peer.document()
         writer.write(answer)
 
@@ -173,31 +174,32 @@ async def test_server_error_after_the_parameters(answer: bytes, sentence: str) -
 
 
 @pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
-async def test_a_stock_server_does_not_know_our_transports(name: str) -> None:
-    heard = b""
+async def test_a_stock_server_cannot_run_the_transports_of_iperfpy(name: str) -> None:
+    received_after_cookie = b""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal heard
+        nonlocal received_after_cookie
         await reader.readexactly(37)
         writer.write(b"\x09")
-        heard = await reader.read()
+        received_after_cookie = await reader.read()
 
+    # The client learns from the missing greeting that the server is a stock one, before it sends parameters.
     async with scripted(handler) as port:
         sentence, recorder = await fails(PlanError, port, plan_for(name))
     needs = "that needs iperfpy at both ends"
     assert sentence == f"127.0.0.1 runs a stock iperf3 server, which cannot run {name}: {needs}"
-    assert heard == b""
+    assert received_after_cookie == b""
     assert recorder.started is None
 
 
-async def test_an_iperfpy_server_without_this_transport() -> None:
+async def test_a_server_without_the_transport_is_an_error() -> None:
     greeting = framing.encode_extension(State.HELLO, {"version": "9", "transports": ["tcp", "udp"]})
     async with scripted(script(greeting, State.PARAM_EXCHANGE, silent=True)) as port:
         sentence, _ = await fails(PlanError, port, plan_for("kcp"))
     assert sentence == "the server 127.0.0.1 does not know the transport kcp (it has: tcp, udp)"
 
 
-async def test_port_in_use() -> None:
+async def test_a_port_in_use_is_a_listen_error() -> None:
     async with serving() as server:
         with pytest.raises(ListenError) as raised:
             async with serving(port=server.port):
@@ -205,7 +207,7 @@ async def test_port_in_use() -> None:
     assert str(raised.value) == f"cannot listen on port {server.port} of 127.0.0.1: the port is in use"
 
 
-async def test_an_address_of_another_machine() -> None:
+async def test_binding_to_an_address_of_another_machine_is_an_error() -> None:
     with pytest.raises(ListenError, match="the address is not one of this machine"):
         async with serving(bind="192.0.2.1"):
             pass
@@ -214,7 +216,7 @@ async def test_an_address_of_another_machine() -> None:
     assert sentence == "cannot bind to 192.0.2.1 port 0: the address is not one of this machine"
 
 
-async def test_unknown_congestion_control() -> None:
+async def test_an_unknown_congestion_control_is_an_error() -> None:
     plan = plan_for()
     plan = replace(plan, settings=replace(plan.settings, congestion="nonesuch"))  # type: ignore[call-arg]  # TCP has it
     async with serving(HURRIED) as server:
@@ -229,7 +231,7 @@ async def test_a_plan_out_of_range_is_refused_by_the_client() -> None:
 
 
 class Unready(Transport):
-    """A transport whose server end fails, or never comes."""
+    """A transport whose server end raises an error or never completes."""
 
     name = "unready"
     summary = prefix = ""
@@ -244,13 +246,13 @@ class Unready(Transport):
 
     async def connect(self, stream: Stream, settings: Settings, port: object) -> Channel:
         await asyncio.sleep(60)
-        raise AssertionError("nobody waits so long")
+        raise AssertionError("a deadline should have passed")
 
     async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
         if self.error is not None:
             raise self.error
         await asyncio.sleep(60)
-        raise AssertionError("nobody waits so long")
+        raise AssertionError("a deadline should have passed")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +264,7 @@ class Unready(Transport):
         (ZeroDivisionError(), PeerError, "the server says: the server failed for a fault of its own"),
     ],
 )
-async def test_a_transport_that_cannot_open(
+async def test_an_error_while_streams_open_reaches_the_client(
     monkeypatch: pytest.MonkeyPatch,
     error: Exception | None,
     kind: type[IperfpyError],
@@ -280,7 +282,7 @@ async def test_a_transport_that_cannot_open(
 
 
 @pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
-async def test_connections_cut_in_the_middle(direction: Direction) -> None:
+async def test_reset_connections_end_a_test_with_its_figures(direction: Direction) -> None:
     plan = plan_for(duration_us=LONG, direction=direction)
     async with serving(HURRIED) as server, relayed(server.port) as relay:
         sentence, recorder = await fails(PeerError, relay.port, plan, Recorder(relay.cut))
@@ -294,53 +296,54 @@ async def test_connections_cut_in_the_middle(direction: Direction) -> None:
 
 
 @pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
-async def test_a_network_that_goes_silent(direction: Direction) -> None:
-    hurried = replace(HURRIED, silence_s=0.5)
+async def test_a_silent_path_ends_a_test_with_its_figures(direction: Direction) -> None:
+    deadlines = replace(HURRIED, silence_s=0.5)
     plan = plan_for(duration_us=LONG, direction=direction)
-    async with serving(hurried) as server, relayed(server.port) as relay:
+    async with serving(deadlines) as server, relayed(server.port) as relay:
         recorder = Recorder(relay.freeze)
         with pytest.raises(LateError, match=r"^the server has said nothing for "):
-            await measure_into(recorder, relay.port, plan, hurried)
+            await measure_into(recorder, relay.port, plan, deadlines)
         assert recorder.end_rows[0].local.bytes > 0
         await server.settled()
         assert server.tests[0].sentence.startswith("the client has said nothing for ")
 
 
-async def test_data_that_stops_flowing() -> None:
-    """No interval figures here (-i 0): the stall is noticed by itself."""
-    hurried = replace(HURRIED, stall_s=0.4)
+async def test_a_stall_of_the_data_ends_a_test() -> None:
+    """Without intervals (-i 0) the stall is noticed all the same."""
+    deadlines = replace(HURRIED, stall_s=0.4)
     plan = plan_for(duration_us=LONG, interval_us=0, direction=Direction.REVERSE)
     async with serving(replace(HURRIED, stall_s=5)) as server, relayed(server.port) as relay:
         recorder = Recorder(relay.freeze, after=0)
         with pytest.raises(PathError, match=r"no data has moved for 0\.4 s"):
-            await measure_into(recorder, relay.port, plan, hurried)
+            await measure_into(recorder, relay.port, plan, deadlines)
 
 
-class SilentAtTheEnd:
-    """Runs a test as a stock server would, until TEST_END, and then says nothing."""
+class SilentAfterTestEnd:
+    """A stock server that sends nothing after TEST_END."""
 
     def __init__(self) -> None:
         self.cookies: set[bytes] = set()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
+        # A known cookie belongs to a stream, whose data is discarded.
         cookie = await reader.readexactly(37)
         if cookie in self.cookies:
             while await reader.read(65536):
                 pass
             return
         self.cookies.add(cookie)
-        peer.say(State.PARAM_EXCHANGE)
+        peer.send_states(State.PARAM_EXCHANGE)
         await peer.document()
-        peer.say(State.CREATE_STREAMS)
+        peer.send_states(State.CREATE_STREAMS)
         await asyncio.sleep(0.1)
-        peer.say(State.TEST_START, State.TEST_RUNNING)
+        peer.send_states(State.TEST_START, State.TEST_RUNNING)
         await peer.state()
         await asyncio.sleep(60)
 
 
-async def test_a_server_that_goes_silent_at_the_end() -> None:
-    async with scripted(SilentAtTheEnd().handle) as port:
+async def test_a_server_that_is_silent_after_test_end_is_a_late_error() -> None:
+    async with scripted(SilentAfterTestEnd().handle) as port:
         sentence, recorder = await fails(LateError, port)
     assert sentence == "the server did not send EXCHANGE_RESULTS within 1.5 s"
     assert recorder.end_rows[0].local.bytes > 0
@@ -348,7 +351,7 @@ async def test_a_server_that_goes_silent_at_the_end() -> None:
     assert recorder.intervals
 
 
-async def test_an_error_of_a_sink_is_raised() -> None:
+async def test_an_exception_of_a_sink_is_raised() -> None:
     class Broken(Recorder):
         def interval(self, rows: object) -> None:
             raise ZeroDivisionError("a fault of this program")

@@ -1,4 +1,4 @@
-"""Whole tests between two iperfpy in one process, over 127.0.0.1, with the reports of both ends."""
+"""Complete tests between a client and a server in one process over 127.0.0.1, with the reports of both."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def sent(row: Row) -> int:
     return sample.bytes
 
 
-def shortest(seconds: float, row: Row) -> float:
-    """The shortest measured time of a test at this end: a receiver's time begins with the first data."""
+def least_seconds(seconds: float, row: Row) -> float:
+    """Return the least measured time of a test at this end: a receiver's time begins with the first data."""
     return seconds if row.local.side is Side.SENDER else seconds / 2
 
 
-def known(sample: Sample | None) -> Sample:
-    """The sample without the figures that are not available: those do not travel."""
+def available(sample: Sample | None) -> Sample:
+    """Return the sample without figures that are None: those are not sent to the peer."""
     assert sample is not None
     return replace(sample, values={key: value for key, value in sample.values.items() if value is not None})
 
 
 async def run(server: Server, *args: object, **kwargs: object) -> tuple[Recorder, Recorder]:
-    """A test; gives the client's report and the server's."""
+    """Run a test, and return the recorders of client and server."""
     client = await measure(server.port, *args, **kwargs)  # type: ignore[arg-type]  # passed on as given
     await server.settled()
     return client, server.tests[-1]
@@ -54,7 +54,7 @@ async def run(server: Server, *args: object, **kwargs: object) -> tuple[Recorder
 
 @pytest.mark.parametrize("name", TRANSPORTS)
 @pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
-async def test_timed(name: str, direction: Direction) -> None:
+async def test_a_test_of_a_duration_has_figures_of_both_ends(name: str, direction: Direction) -> None:
     async with serving() as server:
         client, there = await run(server, plan_for(name, direction=direction))
     for report in (client, there):
@@ -63,19 +63,19 @@ async def test_timed(name: str, direction: Direction) -> None:
         assert report.started.plan == client.started.plan if client.started else False
         (row,) = report.end_rows
         assert row.direction is direction
-        assert row.local.seconds >= shortest(0.3, row)
+        assert row.local.seconds >= least_seconds(0.3, row)
         assert row.peer is not None
         assert received(row) > 0
         assert sent(row) > 0
         assert report.ended is not None
         assert {"host_total", "remote_total"} <= set(report.ended.cpu_percent)
         assert report.ended.interrupted == ""
-    assert known(client.end_rows[0].local) == known(there.end_rows[0].peer)
-    assert known(client.end_rows[0].peer) == known(there.end_rows[0].local)
+    assert available(client.end_rows[0].local) == available(there.end_rows[0].peer)
+    assert available(client.end_rows[0].peer) == available(there.end_rows[0].local)
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
-async def test_the_senders_figures_come_live_in_reverse(name: str) -> None:
+async def test_the_senders_figures_arrive_during_a_reverse_test(name: str) -> None:
     async with serving() as server:
         client, _ = await run(server, plan_for(name, direction=Direction.REVERSE, duration_us=500_000))
     assert 3 <= len(client.intervals) <= 5  # a busy machine may miss one
@@ -100,7 +100,7 @@ async def test_rows_add_up_to_the_total_and_leave_no_gap() -> None:
     assert sum(peer.bytes for peer in peers if peer) == client.end_rows[0].peer.bytes
 
 
-async def test_bidirectional_with_parallel_streams() -> None:
+async def test_a_bidirectional_test_may_have_parallel_streams() -> None:
     async with serving() as server:
         client, there = await run(server, plan_for(direction=Direction.BIDIRECTIONAL, parallel=2))
     assert [row.stream for row in client.end_rows] == [1, 3, 4, 5]
@@ -115,7 +115,7 @@ async def test_bidirectional_with_parallel_streams() -> None:
 
 @pytest.mark.parametrize("name", TRANSPORTS)
 @pytest.mark.parametrize("direction", list(Direction))
-async def test_bytes_arrive_to_the_last_one(name: str, direction: Direction) -> None:
+async def test_all_requested_bytes_arrive(name: str, direction: Direction) -> None:
     plan = plan_for(name, total_bytes=3_000_007, direction=direction, parallel=2)
     async with serving() as server:
         client, there = await run(server, plan)
@@ -126,7 +126,7 @@ async def test_bytes_arrive_to_the_last_one(name: str, direction: Direction) -> 
             assert sum(map(received, rows)) == 3_000_007
 
 
-async def test_blocks() -> None:
+async def test_a_number_of_blocks_is_sent_exactly() -> None:
     async with serving() as server:
         client, _ = await run(server, plan_for(total_blocks=50, block_bytes=1000))
     assert received(client.end_rows[0]) == 50_000
@@ -141,7 +141,7 @@ async def test_a_short_test_is_one_row() -> None:
 
 
 @pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
-async def test_omitted_stretch_is_shown_and_not_counted(direction: Direction) -> None:
+async def test_the_omitted_period_is_shown_and_not_counted(direction: Direction) -> None:
     plan = plan_for(omit_us=200_000, duration_us=300_000, direction=direction)
     async with serving() as server:
         client, there = await run(server, plan)
@@ -152,7 +152,7 @@ async def test_omitted_stretch_is_shown_and_not_counted(direction: Direction) ->
     assert measured[0].start_us == 0
     assert sum(sample.bytes for sample in measured) == client.end_rows[0].local.bytes
     for report in (client, there):
-        assert report.end_rows[0].local.seconds >= shortest(0.3, report.end_rows[0])
+        assert report.end_rows[0].local.seconds >= least_seconds(0.3, report.end_rows[0])
 
 
 async def test_omitted_bytes_do_not_count_towards_the_end() -> None:
@@ -162,7 +162,7 @@ async def test_omitted_bytes_do_not_count_towards_the_end() -> None:
     assert received(client.end_rows[0]) >= 200_000
 
 
-async def test_rate() -> None:
+async def test_a_rate_limits_the_sender() -> None:
     plan = plan_for(duration_us=600_000, rate_bps=8_000_000, parallel=2)
     async with serving() as server:
         client, _ = await run(server, plan)
@@ -171,14 +171,14 @@ async def test_rate() -> None:
         assert received(row) > 8_000_000 * 0.3 / 8
 
 
-async def test_no_interval_rows() -> None:
+async def test_interval_0_gives_no_interval_rows() -> None:
     async with serving() as server:
         client, there = await run(server, plan_for(interval_us=0))
     assert client.intervals == there.intervals == []
     assert client.end_rows[0].peer is not None
 
 
-async def test_several_clients_at_once() -> None:
+async def test_several_clients_measure_at_once() -> None:
     async with serving() as server:
         plans = [plan_for(name) for name in TRANSPORTS] + [plan_for(direction=Direction.REVERSE)]
         reports = await asyncio.gather(*(measure(server.port, plan) for plan in plans))
@@ -194,7 +194,7 @@ async def test_the_listener_stays_open_between_tests() -> None:
     assert len(server.tests) == 10
 
 
-async def test_one_test_only() -> None:
+async def test_a_server_for_one_test_ends_after_it() -> None:
     async with serving(one_off=True) as server:
         undecided = await Peer.connected(server.port)
         assert await undecided.state() == State.PARAM_EXCHANGE
@@ -202,7 +202,7 @@ async def test_one_test_only() -> None:
         await server.started()
         with pytest.raises(PeerError, match="busy"):
             await measure(server.port, plan_for())
-        undecided.tell({"tcp": True})
+        undecided.send_document({"tcp": True})
         assert await undecided.rest() == encode_server_error(121)
         await undecided.close()
         await running
@@ -210,12 +210,12 @@ async def test_one_test_only() -> None:
         assert await server.task
 
 
-async def test_one_test_only_and_that_one_fails() -> None:
+async def test_a_server_for_one_test_ends_after_a_failed_one() -> None:
     async with serving(one_off=True) as server:
         idle = await Peer.connected(server.port)  # must not keep the server from ending
         control = await Peer.connected(server.port, "c" * 36)
         assert await control.state() == State.PARAM_EXCHANGE
-        control.tell({"tcp": True})
+        control.send_document({"tcp": True})
         assert await control.state() == State.CREATE_STREAMS
         await control.close()
         assert server.task is not None
@@ -227,7 +227,7 @@ async def test_one_test_only_and_that_one_fails() -> None:
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
-async def test_chosen_local_address_and_ports(name: str) -> None:
+async def test_the_local_address_and_ports_can_be_chosen(name: str) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.2", 0))
         port = probe.getsockname()[1]
@@ -243,7 +243,7 @@ async def test_chosen_local_address_and_ports(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRANSPORTS)
 @pytest.mark.parametrize("host", ["::1", "127.0.0.1"])
-async def test_a_dual_stack_server(name: str, host: str) -> None:
+async def test_a_dual_stack_server_serves_both_families(name: str, host: str) -> None:
     async with serving(bind="") as server:
         client, there = await run(server, plan_for(name), host=host)
     assert there.started is not None
@@ -264,7 +264,7 @@ async def test_settings_reach_the_server() -> None:
 @pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
 @pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
 async def test_figures_of_both_ends_are_in_every_row(name: str, direction: Direction) -> None:
-    """Path loss by the counters of both ends, and what held the sender: as long as it sent."""
+    """Rows have the path loss by the counters of both ends, and the sender's times by limiting factor."""
     async with serving() as server:
         client, there = await run(server, plan_for(name, direction=direction))
     for report in (client, there):
@@ -272,25 +272,27 @@ async def test_figures_of_both_ends_are_in_every_row(name: str, direction: Direc
         assert sender is not None
         assert receiver is not None
         counted = [sender.values["datagrams_sent"], receiver.values["datagrams_received"]]
-        departed, arrived = (int(count or 0) for count in counted)
-        expected = 100 * max(0.0, 1 - arrived / departed)
+        sent_count, received_count = (int(count or 0) for count in counted)
+        expected = 100 * max(0.0, 1 - received_count / sent_count)
         assert sender.values["path_loss_percent"] == pytest.approx(expected)
-        held = [value for key, value in sender.values.items() if key.endswith("_limited_us")]
-        assert len(held) == 6
-        assert sum(int(us or 0) for us in held) <= 1.2e6 * sender.seconds + 50_000
+        # Every moment of the sender has one limiting factor; counters are read at different moments.
+        limited_us = [value for key, value in sender.values.items() if key.endswith("_limited_us")]
+        assert len(limited_us) == 6
+        assert sum(int(us or 0) for us in limited_us) <= 1.2e6 * sender.seconds + 50_000
 
 
 @pytest.mark.parametrize("first_opens", [True, False], ids=["opens", "stays silent"])
 async def test_stock_udp_clients_of_one_host_open_their_streams_in_turn(first_opens: bool) -> None:
-    """Their datagrams name no test: of two that may open at once, each could get the other's stream."""
+    """Datagrams of stock clients name no test, so a server lets only one client of a host open at a time."""
     parameters = {"udp": True, "time": 1, "parallel": 1, "len": 1000, "bandwidth": 1_000_000}
+    # Any answered call opens a UDP stream.
     call, answer = next(iter(association.ANSWERS.items()))
     async with serving(replace(HURRIED, streams_s=0.6)) as server:
         first, second = [await Peer.connected(server.port, letter * 36) for letter in "ab"]
         assert [await peer.state() for peer in (first, second)] == [State.PARAM_EXCHANGE] * 2
-        first.tell(parameters)
+        first.send_document(parameters)
         assert await first.state() == State.CREATE_STREAMS
-        second.tell(parameters)
+        second.send_document(parameters)
         following = asyncio.create_task(second.state())
         with socket.socket(type=socket.SOCK_DGRAM) as stream:
             stream.setblocking(False)

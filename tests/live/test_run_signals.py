@@ -1,4 +1,4 @@
-"""Signals at either end, on the command itself: the other end is told, and what was measured is kept."""
+"""Signals to the command at either end: the peer learns of it, and measured intervals are kept."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.interop.free_port import free_port
 pytestmark = pytest.mark.live
 
 SECOND_ROW = r"^\[ +1\] +0\.[1-9]\d*-"
-"""The second interval, whenever exactly a busy machine took it."""
+"""Row of the second interval, whose exact start depends on the load of the machine."""
 
 
 class Program:
-    """A running iperfpy."""
+    """A running process of iperfpy."""
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Program:
         self.process.send_signal(number)
 
     def finish(self) -> tuple[int, str, str]:
-        """Exit status, the rest of standard output, standard error."""
+        """Return the exit status, the rest of standard output, and standard error."""
         output, errors = self.process.communicate(timeout=15)
         return self.process.returncode, output, errors
 
@@ -70,7 +70,7 @@ def running(*arguments: str) -> Iterator[Program]:
 
 @contextmanager
 def serving(*arguments: str) -> Iterator[tuple[Program, str]]:
-    """A server on a free port, and that port."""
+    """Run a server on a free port, and yield it with the port."""
     port = str(free_port())
     with running("-s", "-p", port, "-B", "127.0.0.1", *arguments) as server:
         server.wait_for(f"listening on {port}")
@@ -87,7 +87,7 @@ def bytes_in(document: dict[str, Any], key: str) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("proto", ["tcp", "kcp-bbr"])
-def test_a_stopped_client(number: signal.Signals, proto: str) -> None:
+def test_a_stopped_client_reports_and_informs_the_server(number: signal.Signals, proto: str) -> None:
     with serving() as (server, port), running(*client_of(port, "--proto", proto)) as client:
         client.wait_for(SECOND_ROW)
         client.send(number)
@@ -105,7 +105,7 @@ def test_a_stopped_client(number: signal.Signals, proto: str) -> None:
 
 @pytest.mark.parametrize("direction", [(), ("-R",)])
 @pytest.mark.parametrize("proto", ["tcp", "kcp"])
-def test_a_stopped_server(proto: str, direction: tuple[str, ...]) -> None:
+def test_a_stopped_server_informs_its_clients(proto: str, direction: tuple[str, ...]) -> None:
     with serving() as (server, port):
         arguments = client_of(port, "--proto", proto, "--json-stream", *direction)
         with running(*arguments) as client, running(*client_of(port)) as other:
@@ -118,16 +118,17 @@ def test_a_stopped_server(proto: str, direction: tuple[str, ...]) -> None:
             assert status == 1
             assert other.finish()[0] == 1
         events = [json.loads(line) for line in output.splitlines()]
+        # Without the server's results, the sums come from the interval figures.
         end = next(event["data"] for event in events if event["event"] == "end")
         assert end["sum_received"]["bytes"] > 0
         assert end["sum_sent"]["bytes"] > 0
-        said = [event["data"] for event in events if event["event"] == "error"]
-        assert len(said) == 1
-        assert "the server has terminated" in said[0]
+        reasons = [event["data"] for event in events if event["event"] == "error"]
+        assert len(reasons) == 1
+        assert "the server has terminated" in reasons[0]
         assert errors == "" or "the server has terminated" in errors
 
 
-def test_a_client_killed_outright_leaves_the_server_serving() -> None:
+def test_a_killed_client_leaves_the_server_serving() -> None:
     with serving() as (server, port):
         with running(*client_of(port)) as client:
             client.wait_for(SECOND_ROW)
@@ -137,7 +138,7 @@ def test_a_client_killed_outright_leaves_the_server_serving() -> None:
             assert client.finish()[0] == 0
 
 
-def test_a_server_killed_outright() -> None:
+def test_a_killed_server_leaves_the_client_with_its_report() -> None:
     with serving() as (server, port), running(*client_of(port, "-R")) as client:
         client.wait_for(SECOND_ROW)
         server.process.kill()

@@ -21,7 +21,7 @@ NEEDED = WINDOW * 1400
 
 @pytest.fixture
 def unprivileged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a user who may not exceed the limits: the kernel refuses the options that do."""
+    """Make the kernel refuse the options that exceed the limits, as it does for an unprivileged user."""
     if not all(path.exists() for path in LIMITS.values()):
         pytest.skip("this system has no net.core.rmem_max")
     if max(int(path.read_text()) for path in LIMITS.values()) >= NEEDED:
@@ -54,8 +54,9 @@ async def test_a_buffer_that_holds_the_window_gives_no_warning() -> None:
 async def test_a_warning_that_arises_during_the_test_is_reported_at_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = chain([("slow",)] * 2, repeat(("slow", "the window was full")))
-    monkeypatch.setattr(TcpChannel, "warnings", lambda channel: next(told) if is_client(channel) else ())
+    warnings = chain([("slow",)] * 2, repeat(("slow", "the window was full")))
+    monkeypatch.setattr(TcpChannel, "warnings", lambda channel: next(warnings) if is_client(channel) else ())
+    # Both channels are in this process: only the client's has the warning.
     async with serving() as server:
 
         def is_client(channel: TcpChannel) -> bool:

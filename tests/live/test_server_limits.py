@@ -1,4 +1,4 @@
-"""A server that allows only so much says so, to each client in its own words."""
+"""Limits of a server: iperfpy clients get a sentence, stock clients the error number."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PARAMETERS = {"tcp": True, "omit": 0, "time": 10, "num": 0, "blockcount": 0, "pa
 LIMIT = r"^the server says: this server's limit for all its tests together is 20.0 Mbit/s$"
 
 
-async def refusal(port: int, **asked: object) -> tuple[int, int]:
-    """The answer to a stock client with these parameters: the state, and the error's number."""
+async def refusal(port: int, **changes: object) -> tuple[int, int]:
+    """Return the answer to a stock client with these parameters: the state and the error number."""
     peer = await Peer.connected(port)
     assert await peer.state() == State.PARAM_EXCHANGE
-    peer.tell(PARAMETERS | asked)
+    peer.send_document(PARAMETERS | changes)
     state, rest = await peer.state(), await peer.rest()
     await peer.close()
     return state, int.from_bytes(rest[:4], "big")
@@ -61,20 +61,20 @@ async def test_a_test_over_the_duration_limit_is_refused() -> None:
         await measure(server.port, plan_for(duration_us=300_000))
 
 
-async def test_a_busy_server_tells_when_to_try_again() -> None:
+async def test_a_busy_server_says_when_to_try_again() -> None:
     async with serving(max_tests=1) as server:
         first = asyncio.create_task(measure(server.port, plan_for(duration_us=3_000_000)))
         await server.started()
         with pytest.raises(PeerError, match=r"is busy running a test: try again in about [23] s$"):
             await measure(server.port, plan_for())
-        stranger = await Peer.connected(server.port)
-        assert await stranger.state() == State.ACCESS_DENIED
-        await stranger.close()
+        stock = await Peer.connected(server.port)
+        assert await stock.state() == State.ACCESS_DENIED
+        await stock.close()
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
 
 
-async def test_a_server_for_one_test_does_not_wait_for_ever() -> None:
+async def test_a_server_for_one_test_ends_after_the_idle_timeout() -> None:
     async with serving(one_off=True, idle_us=200_000) as server:
         assert server.task is not None
         async with asyncio.timeout(5):
@@ -82,7 +82,7 @@ async def test_a_server_for_one_test_does_not_wait_for_ever() -> None:
     assert not server.tests
 
 
-async def test_an_admitted_test_is_not_cut_short_by_the_idle_limit() -> None:
+async def test_the_idle_timeout_does_not_end_a_running_test() -> None:
     async with serving(one_off=True, idle_us=400_000) as server:
         report = await measure(server.port, plan_for(duration_us=900_000))
         assert server.task is not None

@@ -1,4 +1,4 @@
-"""A server's UDP port in the open: who sends to it without a session gets no byte back, and disturbs none."""
+"""The UDP port of a server: datagrams without a session are not answered and disturb no test."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ pytestmark = pytest.mark.live
 WORDS = [*association.ANSWERS, *association.ANSWERS.values(), b"", b"\0" * 4, b"\xff" * 11]
 
 
-def garbage(chance: random.Random) -> bytes:
-    """Calls of every iperf3, probes and echoes of streams that are not there, data, and noise."""
-    conv = chance.randbytes(4)
+def garbage(rng: random.Random) -> bytes:
+    """Draw a call of some iperf3, a probe or echo of a missing stream, data, or random bytes."""
+    conv = rng.randbytes(4)
     probe = echo.Prober(int.from_bytes(conv, "little")).probe(0)
-    return chance.choice(
+    return rng.choice(
         [
-            chance.choice(WORDS),
+            rng.choice(WORDS),
             conv,
             probe,
             echo.answer(probe, int.from_bytes(conv, "little"), 1),
-            chance.randbytes(chance.randrange(64)),
-            chance.randbytes(chance.choice((1400, 8000))),
+            rng.randbytes(rng.randrange(64)),
+            rng.randbytes(rng.choice((1400, 8000))),
         ]
     )
 
@@ -37,21 +37,21 @@ def garbage(chance: random.Random) -> bytes:
 @pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE], ids=lambda one: one.value)
 @pytest.mark.parametrize("name", ["udp", "kcp"])
 async def test_foreign_datagrams_do_not_disturb_a_test(name: str, direction: Direction) -> None:
-    chance, strangers = (
+    rng, senders = (
         random.Random(direction.value),
         [socket.socket(type=socket.SOCK_DGRAM) for _ in range(3)],
     )
     async with serving() as server:
-        for stranger in strangers:
-            stranger.setblocking(False)
-            stranger.connect(("127.0.0.1", server.port))
+        for sender in senders:
+            sender.setblocking(False)
+            sender.connect(("127.0.0.1", server.port))
 
         async def disturb() -> int:
             sent = 0
             while True:
-                for stranger in strangers:
+                for sender in senders:
                     try:
-                        stranger.send(garbage(chance))
+                        sender.send(garbage(rng))
                         sent += 1
                     except ConnectionRefusedError:
                         continue  # before the first UDP test there is no port
@@ -68,7 +68,7 @@ async def test_foreign_datagrams_do_not_disturb_a_test(name: str, direction: Dir
             for key in ("duplicate_datagrams", "late_datagrams"):
                 assert received.values.get(key, 0) == 0
         disturbing.cancel()
-        for stranger in strangers:
+        for sender in senders:
             with pytest.raises((BlockingIOError, ConnectionRefusedError)):
-                stranger.recv(2000)
-            stranger.close()
+                sender.recv(2000)
+            sender.close()
