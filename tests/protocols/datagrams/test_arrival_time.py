@@ -1,4 +1,4 @@
-"""The kernel's stamps as times of the monotonic clock, also while the wall clock is set."""
+"""Conversion of the kernel's time stamps to the monotonic clock, even if the wall clock is set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STAMP = TIMESPEC.pack(1_000_049, 995_000_000)
 
 @pytest.fixture
 def ahead_us(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """By how much the wall clock is ahead of the monotonic one."""
+    """Return the time by which the wall clock is ahead of the monotonic one, us."""
     ahead_us = [1_000_000 * 1e6]
     monkeypatch.setattr(arrival_time, "wall_minus_monotonic_us", lambda: ahead_us[0])
     return ahead_us
@@ -39,7 +39,7 @@ def test_a_stamp_is_a_time_of_the_monotonic_clock(ahead_us: list[float]) -> None
 
 @pytest.mark.parametrize("set_by_us", [-1_000_000, 1_000_000])
 def test_a_wall_clock_that_was_set(set_by_us: int, ahead_us: list[float]) -> None:
-    """Until that is noticed, arrivals are as late as they are looked at; then they are right again."""
+    """Until the change is noticed, arrival times are those of reading; afterwards they are correct."""
     clock = ArrivalClock()
     clock.arrived_us(STAMP, NOW_US)
     ahead_us[0] += set_by_us
@@ -60,13 +60,14 @@ def test_the_stamp_apart_from_other_messages() -> None:
 
 
 @pytest.mark.live
-def test_runs_have_a_stamp_where_it_was_asked_for() -> None:
-    """With and without a GRO batch."""
+def test_runs_have_a_stamp_if_it_was_requested() -> None:
+    """Stamps arrive with and without a GRO batch."""
     receiver = DatagramSocket.bound(("127.0.0.1", 0))
     with receiver, DatagramSocket.connected(receiver.local_address) as sender:
         if not arrival_time.ask_for_stamps(receiver.raw):
             pytest.skip("this system does not stamp")
         receiver.stamped = True
+        # The conversion from the wall clock may be a millisecond off.
         for count in (1, 8):
             before_us = time.monotonic_ns() // 1000
             assert sender.send(DatagramBatch.of(np.zeros(1000 * count, np.uint8), 1000)) == count

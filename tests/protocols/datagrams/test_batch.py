@@ -11,7 +11,7 @@ STRIDE = 10
 
 
 def _batch(count: int, last_size: int) -> DatagramBatch:
-    """In a buffer that is longer than the batch, as receive buffers are."""
+    """Make a batch in a buffer that is longer than the batch, as receive buffers are."""
     data = np.arange((count - 1) * STRIDE + last_size + 7, dtype=np.uint8)
     return DatagramBatch(data, STRIDE, count, last_size)
 

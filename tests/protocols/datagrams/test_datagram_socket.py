@@ -34,7 +34,7 @@ def random_batch(count: int, stride: int, last_size: int, seed: int = 7) -> Data
 
 
 def receive_all(sock: DatagramSocket, datagrams: int) -> list[bytes]:
-    """Exactly `datagrams` datagrams, or as many as came before a second of silence."""
+    """Receive `datagrams` datagrams, or those that arrive before a second of silence."""
     got: list[bytes] = []
     while len(got) < datagrams and select.select([sock], [], [], 1.0)[0]:
         while (received := sock.receive()) is not None:
@@ -91,19 +91,20 @@ def test_an_unconnected_socket_answers_the_sender(local: SocketAddress, offload:
         assert receive_all(client, 5) == [bytes(datagram) for datagram in random_batch(5, 60, 10, seed=1)]
 
 
-def test_nothing_waiting_is_none() -> None:
+def test_an_empty_queue_gives_none() -> None:
     with DatagramSocket.bound(("127.0.0.1", 0)) as sock:
         assert sock.receive() is None
         assert sock.emptied
         assert sock.receive_at() is None
 
 
-def test_it_knows_when_nothing_more_waits() -> None:
-    """Datagrams of one size are gathered to the end of the queue; those of another size wait for later."""
+def test_emptied_is_true_once_the_queue_is_empty() -> None:
+    """Datagrams of one size are read together; those of another size stay for the next call."""
     with (
         DatagramSocket.bound(("127.0.0.1", 0)) as receiver,
         DatagramSocket.connected(receiver.local_address) as sender,
     ):
+        # Datagrams of 60 bytes follow the first run, so the queue is empty only after the second call.
         for count, stride in ((3, 50), (2, 60)):
             sender.send(random_batch(count, stride, stride))
         select.select([receiver], [], [], 1.0)
@@ -127,8 +128,8 @@ def test_an_empty_datagram_is_one_datagram() -> None:
         assert (received[0].count, received[0].size) == (1, 0)
 
 
-def test_full_send_buffer_takes_part_and_the_rest_goes_later() -> None:
-    """A UNIX pair stands for a UDP socket whose buffer is full: loopback UDP never fills one."""
+def test_a_full_send_buffer_takes_a_part_and_the_rest_is_sent_later() -> None:
+    """A UNIX socket pair replaces a UDP socket with a full buffer, because loopback never fills one."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with theirs, DatagramSocket(ours, offload=False) as sender:
         batch = random_batch(2000, 1000, 1000)
@@ -162,7 +163,7 @@ def test_a_datagram_beyond_udp_names_the_mtu(local: SocketAddress) -> None:
         sender.send(random_batch(1, 65_530, 65_530))
 
 
-def test_environment_switches_offload_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_switches_offload_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPERFPY_NO_OFFLOAD", "1")
     with DatagramSocket.bound(("127.0.0.1", 0)) as sock:
         assert not sock.uses_gso
@@ -192,7 +193,7 @@ def test_an_address_of_another_machine_cannot_be_bound() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
-def test_receive_at_tells_the_destination(host: str) -> None:
+def test_receive_at_returns_the_destination(host: str) -> None:
     with DatagramSocket.bound(("0.0.0.0", 0)) as server:
         server.report_destination()
         port = server.local_address[1]

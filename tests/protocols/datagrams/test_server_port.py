@@ -1,4 +1,4 @@
-"""The server's port: announced sessions are found, everything else is thrown away."""
+"""The server's port: datagrams reach their announced session, all others are dropped."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def address_of(shared: SharedPort) -> SocketAddress:
 
 
 def datagrams(conv: int, *bodies: bytes) -> DatagramBatch:
-    """One batch of equal datagrams that begin with `conv`."""
+    """Return a batch of datagrams of equal size that begin with `conv`."""
     packed = b"".join(struct.pack("<I", conv) + body for body in bodies)
     return DatagramBatch.of(np.frombuffer(packed, np.uint8), 4 + len(bodies[0]))
 
 
 class Listener:
-    """Keeps the datagrams of a path."""
+    """A receiver that keeps the datagrams of a path."""
 
     def __init__(self, path: DatagramPath) -> None:
         self.received: list[bytes] = []
@@ -82,7 +82,7 @@ async def path_to(shared: SharedPort, port: int = 0) -> AsyncIterator[ConnectedP
         path.close()
 
 
-async def within(future: asyncio.Future[Session]) -> Session:
+async def wait_for(future: asyncio.Future[Session]) -> Session:
     async with asyncio.timeout(5):
         return await future
 
@@ -93,11 +93,12 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_an_announced_session_is_found_and_answers(shared: SharedPort) -> None:
+async def test_an_announced_session_receives_and_sends(shared: SharedPort) -> None:
     future = shared.expect(0xDEADBEEF)
     async with path_to(shared) as client:
         client.send(datagrams(0xDEADBEEF, b"one", b"two"))
-        server = await within(future)
+        server = await wait_for(future)
+        # The first datagrams arrived before the session had a receiver.
         listener = Listener(server)
         assert await listener.until(2) == [b"\xef\xbe\xad\xdeone", b"\xef\xbe\xad\xdetwo"]
         assert server.remote_address[:2] == client.local_address[:2]
@@ -112,32 +113,32 @@ async def test_an_announced_session_is_found_and_answers(shared: SharedPort) -> 
 
 async def test_datagrams_without_an_announcement_are_dropped_and_not_answered(shared4: SharedPort) -> None:
     shared4.expect(1)
-    async with path_to(shared4) as stranger:
-        listener = Listener(stranger)
-        stranger.send(datagrams(2, b"junk", b"junk", b"junk"))
-        stranger.send(DatagramBatch.of(np.zeros(3, np.uint8), 3))
+    async with path_to(shared4) as other:
+        listener = Listener(other)
+        other.send(datagrams(2, b"junk", b"junk", b"junk"))
+        other.send(DatagramBatch.of(np.zeros(3, np.uint8), 3))
         await until(lambda: shared4.dropped == 4)
         await asyncio.sleep(0.05)
         assert listener.received == []
-        stranger.check()  # not even by ICMP
+        other.check()  # not even by ICMP
 
 
 async def test_the_port_is_not_read_while_no_session_is_announced(shared4: SharedPort) -> None:
-    async with path_to(shared4) as stranger:
-        stranger.send(datagrams(2, b"junk"))
+    async with path_to(shared4) as other:
+        other.send(datagrams(2, b"junk"))
         await asyncio.sleep(0.05)
         assert shared4.dropped == 0
         future = shared4.expect(3)
         await until(lambda: shared4.dropped == 1)
-        stranger.send(datagrams(3, b"mine"))
-        assert await Listener(await within(future)).until(1)
+        other.send(datagrams(3, b"mine"))
+        assert await Listener(await wait_for(future)).until(1)
 
 
 async def test_a_session_of_one_sender_cannot_be_joined_by_another(shared4: SharedPort) -> None:
     future = shared4.expect(5)
     async with path_to(shared4) as client, path_to(shared4) as intruder:
         client.send(datagrams(5, b"hello"))
-        listener = Listener(await within(future))
+        listener = Listener(await wait_for(future))
         await listener.until(1)
         shared4.expect(6)  # keeps the port read
         intruder.send(datagrams(5, b"enemy"))
@@ -149,14 +150,14 @@ async def test_a_port_used_again_gets_a_new_session(shared4: SharedPort) -> None
     first = shared4.expect(10)
     async with path_to(shared4) as client:
         client.send(datagrams(10, b"old"))
-        old = Listener(await within(first))
+        old = Listener(await wait_for(first))
         await old.until(1)
         port = client.local_address[1]
     second = shared4.expect(11)
     async with path_to(shared4, port) as client:
         client.send(datagrams(10, b"ghost"))
         client.send(datagrams(11, b"new"))
-        new = Listener(await within(second))
+        new = Listener(await wait_for(second))
         assert await new.until(1) == [struct.pack("<I", 11) + b"new"]
         assert struct.pack("<I", 11) + b"new" not in old.received
 
@@ -165,12 +166,12 @@ async def test_a_late_datagram_of_a_closed_session_is_dropped(shared4: SharedPor
     first = shared4.expect(10)
     async with path_to(shared4) as client:
         client.send(datagrams(10, b"old"))
-        session = await within(first)
+        session = await wait_for(first)
         session.close()
         second = shared4.expect(11)
         client.send(datagrams(10, b"ghost"))
         client.send(datagrams(11, b"fresh"))
-        listener = Listener(await within(second))
+        listener = Listener(await wait_for(second))
         assert await listener.until(1) == [struct.pack("<I", 11) + b"fresh"]
         assert shared4.dropped == 1
 
@@ -179,9 +180,9 @@ async def test_two_sessions_of_one_port_are_kept_apart(shared4: SharedPort) -> N
     first, second = shared4.expect(20), shared4.expect(21)
     async with path_to(shared4) as client:
         client.send(datagrams(20, b"a"))
-        one = Listener(await within(first))
+        one = Listener(await wait_for(first))
         client.send(datagrams(21, b"b"))
-        two = Listener(await within(second))
+        two = Listener(await wait_for(second))
         mixed = b"".join(struct.pack("<I", conv) + b"xyz" for conv in (20, 20, 21, 20, 21, 99))
         client.send(DatagramBatch.of(np.frombuffer(mixed, np.uint8), 7))
         assert await one.until(4) == [struct.pack("<I", 20) + b for b in (b"a", b"xyz", b"xyz", b"xyz")]
@@ -194,7 +195,7 @@ async def test_one_of_two_sessions_outlives_the_other(shared4: SharedPort) -> No
     async with path_to(shared4) as client:
         client.send(datagrams(20, b"a"))
         client.send(datagrams(21, b"a"))
-        one, two = await within(first), await within(second)
+        one, two = await wait_for(first), await wait_for(second)
         listener = Listener(two)
         one.close()
         client.send(datagrams(21, b"b"))
@@ -207,12 +208,12 @@ async def test_datagrams_before_the_receiver_are_kept_in_order(shared4: SharedPo
     async with path_to(shared4) as client:
         for number in range(20):
             client.send(datagrams(30, bytes([number])))
-        listener = Listener(await within(future))
-        assert listener.received == []  # never from within set_receiver
+        listener = Listener(await wait_for(future))
+        assert listener.received == []  # never from wait_for set_receiver
         assert [datagram[4] for datagram in await listener.until(20)] == list(range(20))
 
 
-async def test_a_withdrawn_announcement_is_no_longer_met(shared4: SharedPort) -> None:
+async def test_datagrams_of_a_withdrawn_announcement_are_dropped(shared4: SharedPort) -> None:
     shared4.expect(40).cancel()
     await asyncio.sleep(0)
     keeper = shared4.expect(41)
@@ -223,7 +224,7 @@ async def test_a_withdrawn_announcement_is_no_longer_met(shared4: SharedPort) ->
     shared4.expect(40)  # and may be announced again
 
 
-async def test_a_session_that_comes_while_its_waiter_is_cancelled_is_closed(shared4: SharedPort) -> None:
+async def test_a_session_whose_waiter_is_cancelled_is_closed(shared4: SharedPort) -> None:
     waiting = asyncio.get_running_loop().create_task(shared4.accept(42))
     await asyncio.sleep(0)
     async with path_to(shared4) as client:
@@ -236,7 +237,7 @@ async def test_a_session_that_comes_while_its_waiter_is_cancelled_is_closed(shar
         shared4.expect(42)
 
 
-async def test_an_accept_that_is_cancelled_takes_the_announcement_back(shared4: SharedPort) -> None:
+async def test_a_cancelled_accept_withdraws_the_announcement(shared4: SharedPort) -> None:
     waiting = asyncio.get_running_loop().create_task(shared4.accept(42))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -261,7 +262,7 @@ async def test_a_session_without_a_conv_owns_all_datagrams_of_its_sender(shared4
     async with path_to(shared4) as client:
         client.send(plain_batch(b"hello there"))
         client.send(plain_batch(b"a", b"b"))
-        session = await within(future)
+        session = await wait_for(future)
         assert (session.conv, session.opening) == (-1, b"hell")
         listener = Listener(session)
         client.send(plain_batch(b"another one", b"another two", b"and 3"))
@@ -274,11 +275,11 @@ async def test_a_session_without_a_conv_owns_all_datagrams_of_its_sender(shared4
 
 async def test_sessions_with_and_without_a_conv_share_the_port(shared4: SharedPort) -> None:
     without, with_conv = shared4.expect_from("127.0.0.1", opens), shared4.expect(7)
-    async with path_to(shared4) as first, path_to(shared4) as second, path_to(shared4) as stranger:
-        stranger.send(plain_batch(b"not the opening"))
+    async with path_to(shared4) as first, path_to(shared4) as second, path_to(shared4) as other:
+        other.send(plain_batch(b"not the opening"))
         second.send(datagrams(7, b"kcp"))
         first.send(plain_batch(b"hello"))
-        one, two = Listener(await within(without)), Listener(await within(with_conv))
+        one, two = Listener(await wait_for(without)), Listener(await wait_for(with_conv))
         first.send(datagrams(7, b"looks like the other"))
         assert (await one.until(2))[1].endswith(b"looks like the other")
         assert await two.until(1) == [struct.pack("<I", 7) + b"kcp"]
@@ -289,13 +290,13 @@ async def test_a_sender_may_open_a_new_session_after_the_old_one_is_closed(share
     future = shared4.expect_from("127.0.0.1", opens)
     async with path_to(shared4) as client:
         client.send(plain_batch(b"hello"))
-        (await within(future)).close()
+        (await wait_for(future)).close()
         again = shared4.expect_from("127.0.0.1", opens)
         client.send(plain_batch(b"hello again"))
-        assert await Listener(await within(again)).until(1) == [b"hello again"]
+        assert await Listener(await wait_for(again)).until(1) == [b"hello again"]
 
 
-async def test_another_host_does_not_open_it(shared4: SharedPort) -> None:
+async def test_a_datagram_of_another_host_does_not_open_a_session(shared4: SharedPort) -> None:
     shared4.expect_from("192.0.2.7", opens)
     async with path_to(shared4) as client:
         client.send(plain_batch(b"hello"))
@@ -318,7 +319,7 @@ async def test_a_closed_port_can_be_opened_again(shared4: SharedPort) -> None:
     waiting = shared4.expect(61)
     async with path_to(shared4) as client:
         client.send(datagrams(60, b"x"))
-        await within(future)
+        await wait_for(future)
         address = shared4.local_address
         shared4.close()
         shared4.close()
@@ -326,8 +327,8 @@ async def test_a_closed_port_can_be_opened_again(shared4: SharedPort) -> None:
         SharedPort.open(address).close()
 
 
-async def test_a_flood_leaves_the_loop_to_others(shared4: SharedPort) -> None:
-    """However much waits, one wake-up of the loop reads a bounded part of it."""
+async def test_a_flood_does_not_block_the_loop(shared4: SharedPort) -> None:
+    """One wake-up of the loop reads a limited part of the waiting datagrams."""
     future = shared4.expect(70)
     async with path_to(shared4) as client, path_to(shared4) as attacker:
         for _ in range(300):
@@ -337,14 +338,14 @@ async def test_a_flood_leaves_the_loop_to_others(shared4: SharedPort) -> None:
         assert shared4.dropped < 100
         await until(lambda: shared4.dropped > 200)
         client.send(datagrams(70, b"mine"))
-        assert await Listener(await within(future)).until(1)
+        assert await Listener(await wait_for(future)).until(1)
 
 
-async def test_drained_comes_once_per_wake_up(shared4: SharedPort) -> None:
+async def test_drained_is_called_once_per_wake_up(shared4: SharedPort) -> None:
     future = shared4.expect(80)
     async with path_to(shared4) as client:
         client.send(datagrams(80, b"x"))
-        listener = Listener(await within(future))
+        listener = Listener(await wait_for(future))
         await listener.until(1)
         wakes = listener.wakes
         for _ in range(8):
@@ -353,13 +354,14 @@ async def test_drained_comes_once_per_wake_up(shared4: SharedPort) -> None:
         assert listener.wakes == wakes + 1
 
 
-async def test_no_callback_after_close(shared4: SharedPort) -> None:
+async def test_there_is_no_callback_after_close(shared4: SharedPort) -> None:
     future = shared4.expect(90)
     async with path_to(shared4) as client:
         client.send(datagrams(90, b"x"))
-        server = await within(future)
+        server = await wait_for(future)
         received: list[int] = []
 
+        # Closing inside the callback must also suppress the second one, for the drained queue.
         def on_batch(batch: DatagramBatch) -> None:
             received.append(batch.count)
             server.close()

@@ -1,4 +1,4 @@
-"""TCP beyond the conformance checks: options, counts on a slow path, ends."""
+"""TCP beyond the conformance checks: options, counters on a slow path, closing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SENDS = Stream(1, 0, 0, sends=True)
 
 @asynccontextmanager
 async def pair() -> AsyncIterator[tuple[TcpChannel, socket.socket]]:
-    """A sending channel, and the bare socket at the other end with a small receive buffer."""
+    """Open a sending channel, and the peer's socket with a small receive buffer."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         listener.bind(("127.0.0.1", 0))
@@ -54,13 +54,13 @@ async def pair() -> AsyncIterator[tuple[TcpChannel, socket.socket]]:
     ],
     ids=["zerocopy", "skip_rx_copy", "small"],
 )
-async def test_every_way_of_carrying_counts_exactly(settings: TcpSettings) -> None:
+async def test_every_method_of_sending_and_receiving_counts_exactly(settings: TcpSettings) -> None:
     async with loopback_pairs(Tcp(), settings, False, True) as pairs:
         for pair in pairs:
             await pair.carry(3_000_001, BlockLoad(3_000_001, 70_000))
 
 
-def test_options_reach_the_socket() -> None:
+def test_settings_are_applied_to_the_socket() -> None:
     with socket.socket() as sock:
         tuning.before_connect(sock, TcpSettings(window=100_000, nodelay=True, mss=600, congestion="cubic"))
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -82,7 +82,7 @@ def test_a_server_without_that_congestion_control_warns(caplog: pytest.LogCaptur
     assert re.search(rf"'nonsense' is not available here .*; using {default}", caplog.text)
 
 
-def test_a_buffer_that_the_kernel_will_not_give_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_buffer_that_the_kernel_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stingy(socket.socket):
         def setsockopt(self, *arguments: object) -> None:
             if arguments[1] in socket_buffers.SO_FORCE.values():
@@ -92,10 +92,11 @@ def test_a_buffer_that_the_kernel_will_not_give_is_an_error(monkeypatch: pytest.
         tuning.before_connect(sock, TcpSettings(window=512 * 1024 * 1024))
 
 
-def test_wire_form_is_iperf3s() -> None:
+def test_the_wire_form_is_iperf3s() -> None:
     settings = TcpSettings(
         window=1 << 20, mss=1400, nodelay=True, congestion="bbr", zerocopy=True, skip_rx_copy=True
     )
+    # iperf3 sends zerocopy and skip_rx_copy as numbers.
     wire = settings.to_wire()
     assert wire == {
         "window": 1 << 20,
@@ -113,7 +114,7 @@ def test_wire_form_is_iperf3s() -> None:
 @pytest.mark.parametrize(
     "received", [{"MSS": 99_999}, {"window": -1}, {"zerocopy": "yes"}, {"nodelay": 1}, {"congestion": 5}]
 )
-def test_bad_values_of_a_peer_are_errors(received: dict[str, object]) -> None:
+def test_invalid_values_of_a_peer_are_errors(received: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
         TcpSettings.from_wire(received)
 
@@ -121,26 +122,27 @@ def test_bad_values_of_a_peer_are_errors(received: dict[str, object]) -> None:
 # ---------------------------------------------------------------------- counts
 
 
-async def test_bytes_leave_the_queue_before_they_count() -> None:
+async def test_bytes_are_counted_when_they_leave_the_queue() -> None:
     async with pair() as (channel, peer):
         load = BlockLoad(0, 128 * 1024)
         sending = asyncio.create_task(channel.send(load))
         await until(lambda: (tcp_info.read(channel._sock).notsent_bytes or 0) > 0)
         await asyncio.sleep(0.05)
         counted = bytes_of(channel)
-        told = tcp_info.read(channel._sock)
-        assert told.notsent_bytes
-        assert counted == told.first_sent_bytes
+        info = tcp_info.read(channel._sock)
+        assert info.notsent_bytes
+        assert counted == info.first_sent_bytes
         assert counted < load.taken
         peer.close()
         with pytest.raises(PeerError, match="closed the connection"):
             await sending
 
 
-async def test_one_blocked_block_is_counted_as_it_leaves() -> None:
-    """A block larger than all buffers: `send` sits in one system call while the peer takes it bit by bit."""
+async def test_a_blocked_block_is_counted_while_it_leaves() -> None:
+    """A block larger than all buffers keeps `send` in one system call while the peer reads parts of it."""
     async with pair() as (channel, peer):
         sending = asyncio.create_task(channel.send(BlockLoad(2_000_000, 2_000_000)))
+        # `_accepted` stays 0 while the call blocks: the counter comes from the kernel.
         counts, taken = [], 0
         peer.setblocking(False)
         while taken < 1_500_000:
@@ -157,7 +159,7 @@ async def test_one_blocked_block_is_counted_as_it_leaves() -> None:
         assert bytes_of(channel) == 2_000_000
 
 
-async def test_without_tcp_info_cells_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_figures_are_none_without_tcp_info(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_info, "read", lambda sock: tcp_info.TcpInfo())
     async with loopback_pairs(Tcp(), TcpSettings(), False) as (pair,):
         await pair.carry(1_000_000)
@@ -167,7 +169,7 @@ async def test_without_tcp_info_cells_are_empty(monkeypatch: pytest.MonkeyPatch)
         assert set(record.values()) == {None}
 
 
-async def test_the_congestion_control_is_on_record() -> None:
+async def test_the_congestion_control_is_reported() -> None:
     async with loopback_pairs(Tcp(), TcpSettings(congestion="reno"), False, True) as pairs:
         assert [pair.sender.counters()["congestion"] for pair in pairs] == ["reno", "reno"]
 
@@ -188,7 +190,7 @@ async def test_drain_waits_for_the_peer() -> None:
         assert bytes_of(channel) == 60_000
 
 
-async def test_drain_towards_a_dead_peer_says_so() -> None:
+async def test_draining_towards_a_dead_peer_is_an_error() -> None:
     async with pair() as (channel, peer):
         await channel.send(BlockLoad(60_000, 60_000))
         peer.close()
@@ -197,7 +199,7 @@ async def test_drain_towards_a_dead_peer_says_so() -> None:
 
 
 async def test_close_discards_the_send_queue() -> None:
-    """The path must be free for the next test at once: the peer gets the data that arrived, and a reset."""
+    """A reset discards the queue, so that no old data delays the next test."""
     async with pair() as (channel, peer):
         await channel.send(BlockLoad(60_000, 60_000))
         await channel.close()
@@ -217,7 +219,7 @@ def _received_before_reset(peer: socket.socket) -> int:
     raise AssertionError("the connection ended without a reset")
 
 
-async def test_close_after_drain_is_an_ordinary_end() -> None:
+async def test_closing_after_draining_does_not_reset() -> None:
     async with pair() as (channel, peer):
         await channel.send(BlockLoad(2000, 2000))
         await channel.drain()
@@ -239,7 +241,7 @@ async def test_receive_ends_when_the_peer_resets() -> None:
     await channel.close()
 
 
-async def test_a_peer_that_left_before_the_first_look() -> None:
+async def test_a_peer_that_resets_before_the_channel_exists_is_an_error() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     client = socket.create_connection(listener.getsockname())
     accepted, _ = listener.accept()
@@ -251,7 +253,7 @@ async def test_a_peer_that_left_before_the_first_look() -> None:
         TcpChannel(client, TcpSettings(), sends=True)
 
 
-def test_declaring_imports_nothing_heavy() -> None:
+def test_the_declaration_imports_no_slow_module() -> None:
     script = (
         "import sys, iperfpy.protocols.tcp; "
         "heavy = {'numpy', 'asyncio', 'rich', 'iperfpy.protocols.tcp.channel'}; "

@@ -1,4 +1,4 @@
-"""struct tcp_info as kernels of several ages give it."""
+"""struct tcp_info of several kernel versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def word(offset: int, size: int) -> int:
     return int.from_bytes(FULL[offset : offset + size], sys.byteorder)
 
 
-def test_fields_are_read_where_the_header_has_them() -> None:
+def test_fields_are_read_at_the_offsets_of_the_header() -> None:
     """Offsets from include/uapi/linux/tcp.h, counted by hand."""
     parsed = tcp_info.parse(FULL)
     assert parsed.state == 0
@@ -39,13 +39,13 @@ def test_fields_are_read_where_the_header_has_them() -> None:
         (230, "rcv_ooopack", "snd_wnd"),  # cut in the middle of a field
     ],
 )
-def test_an_older_kernel_gives_less(length: int, known: str, unknown: str) -> None:
+def test_fields_that_an_older_kernel_lacks_are_none(length: int, known: str, unknown: str) -> None:
     parsed = tcp_info.parse(FULL[:length])
     assert getattr(parsed, known) is not None
     assert getattr(parsed, unknown) is None
 
 
-def test_nothing_is_none_never_zero() -> None:
+def test_an_empty_structure_gives_none_and_not_zero() -> None:
     parsed = tcp_info.parse(b"")
     assert parsed == tcp_info.TcpInfo()
     assert parsed.cwnd_bytes is None
@@ -53,7 +53,7 @@ def test_nothing_is_none_never_zero() -> None:
     assert parsed.queue_us is None
 
 
-def test_no_sample_yet_is_none() -> None:
+def test_an_rtt_without_a_sample_is_none() -> None:
     raw = bytearray(232)
     struct.pack_into("=I", raw, 148, 0xFFFF_FFFF)
     parsed = tcp_info.parse(bytes(raw))
@@ -62,7 +62,7 @@ def test_no_sample_yet_is_none() -> None:
     assert parsed.total_retrans == 0
 
 
-def test_derived_figures() -> None:
+def test_figures_are_derived_from_the_fields() -> None:
     figures = tcp_info.TcpInfo(
         snd_cwnd=10,
         snd_mss=1448,
@@ -77,20 +77,20 @@ def test_derived_figures() -> None:
     assert tcp_info.TcpInfo(notsent_bytes=5, delivery_rate=0).queue_us is None
 
 
-def test_another_system_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_systems_give_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with socket.socket() as sock:
         assert tcp_info.read(sock) == tcp_info.TcpInfo()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="TCP_INFO is Linux's here")
-def test_a_connection_of_this_kernel() -> None:
+def test_this_kernel_fills_the_structure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as server:
             client.sendall(b"x" * 10_000)
             assert len(server.recv(10_000, socket.MSG_WAITALL)) == 10_000
-            told = tcp_info.read(client)
-        assert told.state == 1  # TCP_ESTABLISHED
-        assert told.first_sent_bytes == 10_000
-        assert told.rtt_us is not None
-        assert told.pmtu is not None
+            info = tcp_info.read(client)
+        assert info.state == 1  # TCP_ESTABLISHED
+        assert info.first_sent_bytes == 10_000
+        assert info.rtt_us is not None
+        assert info.pmtu is not None

@@ -1,4 +1,4 @@
-"""How the two sockets of a stream find each other: retried, answered once per question, deaf to garbage."""
+"""The handshake of a UDP stream: repeated calls, one answer for each call, and datagrams that are ignored."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ DEFAULT = UdpSettings()
 
 
 class LossyPath(asyncio.DatagramProtocol):
-    """A NAT on the way: datagrams from inside leave from a port of its own; datagrams from outside go to the
-    last sender inside, and are dropped without one. `drop(from_inside, data)` is true for lost datagrams."""
+    """A path with a NAT: datagrams from inside leave from its own port.
+
+    Datagrams from outside go to the last sender inside, and are dropped if there is none.
+    `drop(from_inside, data)` is True for datagrams that the path loses.
+    """
 
     def __init__(self, server: SocketAddress, drop: Callable[[bool, bytes], bool]) -> None:
         self._server, self._drop = server, drop
@@ -35,13 +38,13 @@ class LossyPath(asyncio.DatagramProtocol):
         self.carried: list[tuple[bool, bytes]] = []
 
     async def open(self) -> SocketAddress:
-        """Where the client finds it."""
+        """Address at which the client reaches the path."""
         loop = asyncio.get_running_loop()
         self._inside, _ = await loop.create_datagram_endpoint(
             lambda: self, local_addr=(self._server[0], 0), family=socket.AF_INET
         )
         self._outside, _ = await loop.create_datagram_endpoint(
-            lambda: _Back(self._from_outside), remote_addr=self._server[:2], family=socket.AF_INET
+            lambda: _Return(self._from_outside), remote_addr=self._server[:2], family=socket.AF_INET
         )
         address: SocketAddress = self._inside.get_extra_info("sockname")
         return address
@@ -63,15 +66,15 @@ class LossyPath(asyncio.DatagramProtocol):
                 end.close()
 
 
-class _Back(asyncio.DatagramProtocol):
-    def __init__(self, heard: Callable[[bytes], None]) -> None:
-        self._heard = heard
+class _Return(asyncio.DatagramProtocol):
+    def __init__(self, received: Callable[[bytes], None]) -> None:
+        self._received = received
 
     def datagram_received(self, data: bytes, addr: SocketAddress) -> None:
-        self._heard(data)
+        self._received(data)
 
 
-class _Behind(LoopbackClient):
+class _BehindPath(LoopbackClient):
     """A client port that reaches its server over a path."""
 
     def __init__(self, server: LoopbackServer, remote: SocketAddress) -> None:
@@ -84,7 +87,7 @@ class _Behind(LoopbackClient):
 
 
 class Blocks:
-    """A load of `total` datagrams, one every `pause_us`."""
+    """A payload of `total` datagrams, one every `pause_us`."""
 
     def __init__(self, total: int, pause_us: int) -> None:
         self._left, self._pause_us = total, pause_us
@@ -103,7 +106,7 @@ class Blocks:
         return memoryview(bytes(BLOCK_BYTES))
 
 
-async def ends(
+async def open_stream(
     server: LoopbackServer,
     remote: SocketAddress,
     *,
@@ -111,19 +114,19 @@ async def ends(
     settings: UdpSettings = DEFAULT,
     stock: bool = False,
 ) -> tuple[Channel, Channel]:
-    """(client's, server's) end of one stream."""
+    """Open one stream, and return the channels of client and server."""
     conv = 0 if stock else 1 + secrets.randbelow(2**32 - 1)
     there = Stream(1, 0, conv, sends=server_sends, block_bytes=BLOCK_BYTES)
     here = Stream(1, 0, conv, sends=not server_sends, block_bytes=BLOCK_BYTES)
     accepting = asyncio.create_task(UDP.accept(there, settings, server))
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
-        client = await UDP.connect(here, settings, _Behind(server, remote))
+        client = await UDP.connect(here, settings, _BehindPath(server, remote))
         return client, await accepting
 
 
-async def came(receiver: Channel, datagrams: int) -> None:
-    """Until so many have been received."""
+async def wait_received(receiver: Channel, datagrams: int) -> None:
+    """Wait until this number of datagrams has been received."""
     await until(lambda: int(receiver.counters()["datagrams_received"] or 0) >= datagrams)
 
 
@@ -133,8 +136,8 @@ async def server() -> AsyncIterator[LoopbackServer]:
         yield opened
 
 
-def losing(count: int, *, inside: bool) -> Callable[[bool, bytes], bool]:
-    """The first `count` datagrams of one direction are lost."""
+def drop_first(count: int, *, inside: bool) -> Callable[[bool, bytes], bool]:
+    """Return a function that drops the first `count` datagrams of one direction."""
     left = [count]
 
     def drop(from_inside: bool, data: bytes) -> bool:
@@ -151,19 +154,20 @@ def losing(count: int, *, inside: bool) -> Callable[[bool, bytes], bool]:
 async def test_lost_first_datagrams_are_repeated(
     server: LoopbackServer, server_sends: bool, inside: bool
 ) -> None:
-    """Also through a NAT in reverse, where nothing gets in before something went out."""
-    path = LossyPath(server.local, losing(2, inside=inside))
-    client, accepted = await ends(server, await path.open(), server_sends=server_sends)
+    """In reverse too, although a NAT admits nothing before the client has sent something."""
+    path = LossyPath(server.local, drop_first(2, inside=inside))
+    client, accepted = await open_stream(server, await path.open(), server_sends=server_sends)
     sender, receiver = (accepted, client) if server_sends else (client, accepted)
     try:
         async with asyncio.timeout(10):
             await sender.send(Blocks(200, 1000))
-            await came(receiver, 200)
+            await wait_received(receiver, 200)
         assert receiver.counters()["bytes"] == 200 * BLOCK_BYTES
         assert receiver.counters()["lost_datagrams"] == 0
         rtt_us = sender.counters()["rtt_us"]
         assert isinstance(rtt_us, float)
         assert 0 < rtt_us < 2e6
+        # Two calls, or their answers, were lost: the third one got through.
         calls = [data for from_inside, data in path.carried if from_inside and len(data) == 4]
         answers = [data for from_inside, data in path.carried if not from_inside and len(data) == 4]
         assert len(calls) == 3
@@ -175,21 +179,22 @@ async def test_lost_first_datagrams_are_repeated(
         path.close()
 
 
-async def test_a_loss_of_the_answer_costs_no_figure(server: LoopbackServer) -> None:
-    """In reverse the data may come before the answer does; the repeated call disturbs nothing."""
+async def test_a_lost_answer_changes_no_figure(server: LoopbackServer) -> None:
+    """In reverse data may arrive before the answer; the repeated call changes no figure."""
     path = LossyPath(server.local, lambda from_inside, data: not from_inside and len(data) == 4)
+    # Every answer is lost, so that the client connects by the data alone.
     remote = await path.open()
     conv = 77
     there = Stream(1, 0, conv, sends=True, block_bytes=BLOCK_BYTES)
     accepting = asyncio.create_task(UDP.accept(there, UdpSettings(), server))
     await asyncio.sleep(0)
     here = Stream(1, 0, conv, sends=False, block_bytes=BLOCK_BYTES)
-    connecting = asyncio.create_task(UDP.connect(here, UdpSettings(), _Behind(server, remote)))
+    connecting = asyncio.create_task(UDP.connect(here, UdpSettings(), _BehindPath(server, remote)))
     async with asyncio.timeout(10):
         accepted = await accepting
         await accepted.send(Blocks(100, 1000))
         client = await connecting
-        await came(client, 100)
+        await wait_received(client, 100)
     assert client.counters()["lost_datagrams"] == 0
     assert client.counters()["duplicate_datagrams"] == 0
     await client.close()
@@ -198,9 +203,9 @@ async def test_a_loss_of_the_answer_costs_no_figure(server: LoopbackServer) -> N
 
 
 @pytest.mark.parametrize("server_sends", [False, True], ids=["forward", "reverse"])
-async def test_no_echo_where_none_is_wanted(server: LoopbackServer, server_sends: bool) -> None:
+async def test_no_probe_is_sent_with_no_rtt(server: LoopbackServer, server_sends: bool) -> None:
     path = LossyPath(server.local, lambda from_inside, data: False)
-    client, accepted = await ends(
+    client, accepted = await open_stream(
         server, await path.open(), server_sends=server_sends, settings=UdpSettings(no_rtt=True)
     )
     sender = accepted if server_sends else client
@@ -215,7 +220,7 @@ async def test_no_echo_where_none_is_wanted(server: LoopbackServer, server_sends
 
 async def test_a_stock_peer_is_never_probed(server: LoopbackServer) -> None:
     path = LossyPath(server.local, lambda from_inside, data: False)
-    client, accepted = await ends(server, await path.open(), server_sends=True, stock=True)
+    client, accepted = await open_stream(server, await path.open(), server_sends=True, stock=True)
     async with asyncio.timeout(10):
         await accepted.send(Blocks(300, 1000))
     assert accepted.counters()["rtt_us"] is None
@@ -225,7 +230,7 @@ async def test_a_stock_peer_is_never_probed(server: LoopbackServer) -> None:
     path.close()
 
 
-async def test_duplicates_on_the_way_are_duplicates(server: LoopbackServer) -> None:
+async def test_duplicates_made_by_the_path_are_counted(server: LoopbackServer) -> None:
     class Doubling(LossyPath):
         def datagram_received(self, data: bytes, addr: SocketAddress) -> None:
             super().datagram_received(data, addr)
@@ -233,10 +238,10 @@ async def test_duplicates_on_the_way_are_duplicates(server: LoopbackServer) -> N
                 super().datagram_received(data, addr)
 
     path = Doubling(server.local, lambda from_inside, data: False)
-    client, accepted = await ends(server, await path.open(), server_sends=False)
+    client, accepted = await open_stream(server, await path.open(), server_sends=False)
     async with asyncio.timeout(10):
         await client.send(Blocks(100, 500))
-        await came(accepted, 200)
+        await wait_received(accepted, 200)
     record = accepted.counters()
     assert (record["duplicate_datagrams"], record["lost_datagrams"], record["late_datagrams"]) == (100, 0, 0)
     await client.close()
@@ -245,9 +250,9 @@ async def test_duplicates_on_the_way_are_duplicates(server: LoopbackServer) -> N
 
 
 @pytest.mark.parametrize("pause_us", [0, 5_000])
-async def test_a_receiver_that_is_gone_ends_the_stream(server: LoopbackServer, pause_us: int) -> None:
-    """Either of the sender's two threads may get the error."""
-    client, accepted = await ends(server, server.local, server_sends=False)
+async def test_a_closed_receiver_ends_the_stream(server: LoopbackServer, pause_us: int) -> None:
+    """The error may arise in either of the sender's two threads."""
+    client, accepted = await open_stream(server, server.local, server_sends=False)
     await accepted.close()
     server.shared(SharedPort.open).close()
     async with asyncio.timeout(10):
@@ -268,12 +273,12 @@ async def test_a_closed_port_is_an_error() -> None:
 
 
 @given(st.binary(max_size=30), st.binary(min_size=4, max_size=4))
-def test_only_a_repeated_call_is_answered_again(said: bytes, call: bytes) -> None:
-    """And the call itself exactly itself back."""
+def test_only_a_repeated_call_is_answered_again(datagram: bytes, call: bytes) -> None:
+    """The answer equals the call."""
     asker, answerer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with asker, answerer:
         asker.setblocking(False)
-        for message, answers in ((said, said == call), (call, True)):
+        for message, answers in ((datagram, datagram == call), (call, True)):
             association.answer_again(answerer, message, call)
             association.answer_again(answerer, message, b"")
             try:
@@ -285,16 +290,17 @@ def test_only_a_repeated_call_is_answered_again(said: bytes, call: bytes) -> Non
                 asker.recv(100)
 
 
-async def test_garbage_is_no_answer() -> None:
-    """Short datagrams that are not the answer are thrown away; the first real one is not."""
-    heard: list[bytes] = []
+async def test_other_short_datagrams_are_not_taken_for_an_answer() -> None:
+    """Short datagrams other than the answer are discarded."""
+    received: list[bytes] = []
 
+    # The answer comes only after the third call, each time behind other datagrams.
     class Server(asyncio.DatagramProtocol):
         def datagram_received(self, data: bytes, addr: SocketAddress) -> None:
-            heard.append(data)
+            received.append(data)
             for garbage in (b"", b"\0", b"abc", b"nope", bytes(4)):
                 opened.sendto(garbage, addr)
-            if len(heard) == 3:
+            if len(received) == 3:
                 opened.sendto(data, addr)
 
     loop = asyncio.get_running_loop()
@@ -305,4 +311,4 @@ async def test_garbage_is_no_answer() -> None:
         async with asyncio.timeout(10):
             await association.call(caller, 0x01020304)
     opened.close()
-    assert heard == [bytes.fromhex("04030201")] * 3
+    assert received == [bytes.fromhex("04030201")] * 3

@@ -1,4 +1,4 @@
-"""Round trips among the data: measured right, answered only where they belong, and never with more bytes."""
+"""RTT probes between the data: measured correctly, answered only in their stream, and never amplified."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_delay_within_the_program_is_no_part_of_the_round_trip() -> None:
 
 
 def test_the_bytes() -> None:
-    """Longer than a call, shorter than a header: neither is taken for one."""
+    """An echo is longer than a call and shorter than a header, so it is not taken for either."""
     prober = Prober(CONV)
     probe = prober.probe(0)
     echo = answer(probe, CONV, 0x01020304)
@@ -101,13 +101,13 @@ def test_numbers_wrap() -> None:
 
 @pytest.mark.parametrize("held_us", [-5.0, 1e12])
 def test_a_held_time_that_cannot_be(held_us: float) -> None:
-    """After a clock was set there is no round trip, or a correct one."""
+    """After a clock was set the RTT is unknown or correct."""
     prober = Prober(CONV)
     prober.take_echo(answer(prober.probe(0), CONV, held_us), 500)
     assert prober.rtt_us(500) in (None, 500)
 
 
-def test_a_round_trip_that_cannot_be() -> None:
+def test_an_impossible_round_trip_is_ignored() -> None:
     prober = Prober(CONV)
     prober.take_echo(answer(prober.probe(10_000), CONV, 0), 9_000)
     prober.take_echo(answer(prober.probe(20_000), CONV, 0), 20_001 + LONGEST_RTT_US)
@@ -115,17 +115,17 @@ def test_a_round_trip_that_cannot_be() -> None:
 
 
 @given(st.one_of(st.binary(max_size=20), st.binary(min_size=ECHO_BYTES, max_size=ECHO_BYTES)))
-def test_a_datagram_of_another_stream_gets_no_answer(said: bytes) -> None:
-    """Nothing but a probe of the stream is answered, and with no more than was asked."""
-    told = answer(said, CONV, 0)
-    own = said[:5] == CONV.to_bytes(4, "little") + b"\x01" and len(said) == ECHO_BYTES
-    assert bool(told) == own
-    assert len(told) <= len(said)
-    assert answer(said, 0, 0) == b""
+def test_a_datagram_of_another_stream_gets_no_answer(datagram: bytes) -> None:
+    """Only a probe of the stream is answered, and the answer is not longer."""
+    echo = answer(datagram, CONV, 0)
+    own = datagram[:5] == CONV.to_bytes(4, "little") + b"\x01" and len(datagram) == ECHO_BYTES
+    assert bool(echo) == own
+    assert len(echo) <= len(datagram)
+    assert answer(datagram, 0, 0) == b""
     prober = Prober(CONV)
     prober.probe(0)
-    prober.take_echo(said, 10)
-    if said[:5] != CONV.to_bytes(4, "little") + b"\x02":
+    prober.take_echo(datagram, 10)
+    if datagram[:5] != CONV.to_bytes(4, "little") + b"\x02":
         assert prober.rtt_us(10) is None
 
 

@@ -56,8 +56,8 @@ def in_namespace(mtu: int, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.live
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_longer_than_the_mtu(host: str) -> None:
-    """IP fragments them, as it does without offload; told not to, the error names the MTU."""
+def test_datagrams_longer_than_the_mtu_are_fragmented_or_refused(host: str) -> None:
+    """IP fragments the datagrams, as it does without offload; if it must not, the error names the MTU."""
     if not (shutil.which("unshare") and shutil.which("ip")) or in_namespace(1300, "true").returncode:
         pytest.skip("needs the right to make a network namespace, and `ip`")
     done = in_namespace(1300, sys.executable, "-c", SCRIPT, host)
@@ -100,15 +100,17 @@ for way in (Direction.FORWARD, Direction.REVERSE):
 
 @pytest.mark.live
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_a_stream_longer_than_the_mtu(host: str) -> None:
-    """One datagram at a time and many at once, in both directions: fragmented, or refused with a sentence,
-    also when the test would have been over before that was known."""
+def test_streams_of_datagrams_longer_than_the_mtu_are_fragmented_or_refused(host: str) -> None:
+    """Streams of single datagrams and of batches, in both directions, are fragmented or refused.
+
+    The refusal is reported even if the test would have ended before it was known.
+    """
     if not (shutil.which("unshare") and shutil.which("ip")) or in_namespace(1300, "true").returncode:
         pytest.skip("needs the right to make a network namespace, and `ip`")
     done = in_namespace(1300, sys.executable, "-c", STREAM, host)
     assert done.returncode == 0, done.stderr
-    told = done.stdout.splitlines()
+    lines = done.stdout.splitlines()
     sentence = "a datagram of 1400 bytes does not fit the path: choose a shorter block (-l)"
-    assert len(told) == 8
-    assert told[::2] == ["fragmented"] * 4
-    assert all(line.endswith(sentence) for line in told[1::2]), told
+    assert len(lines) == 8
+    assert lines[::2] == ["fragmented"] * 4
+    assert all(line.endswith(sentence) for line in lines[1::2]), lines

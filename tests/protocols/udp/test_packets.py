@@ -1,4 +1,4 @@
-"""iperf3's datagrams, byte for byte, as they are made and as they are read."""
+"""Encoding and decoding of iperf3's datagrams, byte for byte."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def parsed(datagram: bytes, *, wide: bool) -> tuple[int, int, int]:
     return fields
 
 
-def test_the_bytes_of_iperf3() -> None:
-    """As a stock 3.12 sends it: 00 00 09 03  00 05 e3 c3  00 00 00 01, then filler."""
+def test_a_32_bit_header_has_iperf3s_bytes() -> None:
+    """A datagram of iperf3 3.12: 00 00 09 03  00 05 e3 c3  00 00 00 01, then filler."""
     outgoing = Outgoing(64, repeating=True)
     assert bytes(outgoing.stamp(1, NOW_US))[:20] == bytes.fromhex("000009030005e3c300000001") + b"23456789"
 
 
-def test_the_bytes_of_iperf3_with_64_bits() -> None:
+def test_a_64_bit_header_has_iperf3s_bytes() -> None:
     outgoing = Outgoing(32, wide=True, repeating=True)
     header = bytes.fromhex("000009030005e3c30000000000000001")
     assert bytes(outgoing.stamp(1, NOW_US)) == header + b"6789012345678901"
@@ -43,7 +43,7 @@ def test_the_bytes_of_iperf3_with_64_bits() -> None:
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("block_bytes", [16, 1400, 9000, 65_507])
 def test_numbers_are_successive_after_any_partial_send(block_bytes: int, wide: bool) -> None:
-    """Runs are taken in part, not at all, and past the end of the buffer."""
+    """The kernel takes a part of a run, all of it or nothing, beyond the end of the buffer too."""
     outgoing = Outgoing(block_bytes, wide=wide)
     expected = 1
     for turn in range(600):
@@ -62,7 +62,7 @@ def test_numbers_are_successive_after_any_partial_send(block_bytes: int, wide: b
 
 
 @pytest.mark.parametrize("block_bytes", [11, 65_508])
-def test_block_lengths_that_no_datagram_can_have(block_bytes: int) -> None:
+def test_a_block_length_outside_a_datagram_is_refused(block_bytes: int) -> None:
     with pytest.raises(ValueError, match=f"a datagram has 12 to 65507 bytes, not {block_bytes}"):
         Outgoing(block_bytes)
 
@@ -91,7 +91,7 @@ def test_headers_are_read_as_they_were_written(
 
 
 @given(st.integers(0, 5000), st.integers(16, 1500), st.booleans())
-def test_the_count_of_datagrams_with_a_whole_header(size: int, stride: int, wide: bool) -> None:
+def test_only_datagrams_with_a_complete_header_are_counted(size: int, stride: int, wide: bool) -> None:
     header_bytes = WIDE_BYTES if wide else NARROW_BYTES
     lengths = [min(stride, size - start) for start in range(0, size, stride)]
     complete = [length for length in lengths if length >= header_bytes]

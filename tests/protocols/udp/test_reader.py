@@ -1,4 +1,4 @@
-"""Received datagrams become the right figures: batches, single datagrams, all lengths, and garbage."""
+"""Reading of datagrams: batches, single datagrams, every length, and arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from iperfpy.protocols.udp.reception import Reception, Tally
 
 @dataclass
 class Pair:
-    """A socket that sends and an inbox that has read nothing yet."""
+    """A sending socket, and a reader that has read nothing yet."""
 
     sender: socket.socket
     receiver: socket.socket
@@ -33,13 +33,13 @@ class Pair:
     inbox: DatagramReader
 
     def settle(self, datagrams: int) -> list[ShortDatagram]:
-        """Read until so many have been counted or returned. Gives the returned ones."""
-        heard: list[ShortDatagram] = []
+        """Read until this number of datagrams has been counted or returned; return the latter."""
+        returned: list[ShortDatagram] = []
         deadline = time.monotonic() + 5
-        while self.reception.tally.datagrams + len(heard) < datagrams and time.monotonic() < deadline:
-            if (said := self.inbox.take()) is not None:
-                heard.append(said)
-        return heard
+        while self.reception.tally.datagrams + len(returned) < datagrams and time.monotonic() < deadline:
+            if (short_datagram := self.inbox.take()) is not None:
+                returned.append(short_datagram)
+        return returned
 
 
 @pytest.fixture(params=["coalescing", "plain"])
@@ -85,14 +85,16 @@ def send(pair: Pair, outgoing: Outgoing, count: int, *, segment: bool, skip: int
 
 
 @pytest.mark.parametrize("block_bytes", [16, 100, 1400, 8000])
-def test_runs_and_single_datagrams(pair: Pair, coalesces: bool, wide: bool, block_bytes: int) -> None:
+def test_runs_and_single_datagrams_are_counted_alike(
+    pair: Pair, coalesces: bool, wide: bool, block_bytes: int
+) -> None:
     outgoing = Outgoing(block_bytes, wide=wide)
-    chance = random.Random(block_bytes)
+    rng = random.Random(block_bytes)
     lost = received = 0
     for turn in range(60):
-        count = min(chance.choice((1, 1, 2, 7, 40)), outgoing.batch_size)
+        count = min(rng.choice((1, 1, 2, 7, 40)), outgoing.batch_size)
         before = outgoing.sent
-        skip = chance.choice((0, 0, 0, 1)) if turn else 0
+        skip = rng.choice((0, 0, 0, 1)) if turn else 0
         send(pair, outgoing, count, segment=coalesces, skip=skip)
         taken = outgoing.sent - before
         lost += min(skip, taken)
@@ -109,8 +111,7 @@ def test_runs_and_single_datagrams(pair: Pair, coalesces: bool, wide: bool, bloc
 
 
 def test_every_way_of_reading_gives_the_same_jitter(pair: Pair, coalesces: bool, wide: bool) -> None:
-    """A batch that is counted at once, and one that is read datagram by datagram because a number in it
-    is missing, differ in nothing else."""
+    """A complete batch is counted at once, a batch with a gap datagram by datagram; the jitter is equal."""
     outgoing = Outgoing(500, wide=wide)
     for _ in range(20):
         send(pair, outgoing, 20, segment=coalesces)
@@ -120,13 +121,13 @@ def test_every_way_of_reading_gives_the_same_jitter(pair: Pair, coalesces: bool,
     assert 0 <= jitter_us < 1e6
 
 
-def test_the_kernels_time_counts_and_not_the_readers(pair: Pair, wide: bool) -> None:
+def test_arrival_times_are_the_kernels_and_not_the_readers(pair: Pair, wide: bool) -> None:
     """Datagrams that wait in the socket keep their time of arrival."""
     outgoing = Outgoing(200, wide=wide)
     for _ in range(20):
         send(pair, outgoing, 1, segment=False)
     pair.settle(20)
-    time.sleep(0.3)  # what the kernel's stamps must make invisible
+    time.sleep(0.3)  # a delay of the reader, which the kernel's stamps exclude
     calm_us = pair.reception.tally.jitter_us
     for _ in range(20):
         send(pair, outgoing, 1, segment=False)
@@ -140,10 +141,10 @@ def test_the_kernels_time_counts_and_not_the_readers(pair: Pair, wide: bool) -> 
 def test_a_short_datagram_is_returned_and_not_counted(pair: Pair, size: int) -> None:
     pair.sender.send(bytes(range(size)))
     time.sleep(0.02)
-    said = pair.inbox.take()
-    assert said is not None
-    assert said.data == bytes(range(size))
-    assert 0.015e6 < said.age_us < 30e6
+    short_datagram = pair.inbox.take()
+    assert short_datagram is not None
+    assert short_datagram.data == bytes(range(size))
+    assert 0.015e6 < short_datagram.age_us < 30e6
     assert pair.reception.tally == Tally()
 
 
@@ -155,39 +156,40 @@ def test_a_short_datagram_at_the_end_of_a_gro_batch_is_returned(
         pytest.skip("only where the kernel makes runs")
     outgoing = Outgoing(300, wide=wide)
     pair.sender.setsockopt(SOL_UDP, UDP_SEGMENT, 300)
-    heard = []
+    returned = []
     for runs in (1, 3):
         pair.sender.send(bytes(outgoing.stamp(runs, 5)) + b"hello there")
         outgoing.advance(runs)
-        heard.append(pair.inbox.take())
-    assert [said.data for said in heard if said] == [b"hello there"] * 2
+        returned.append(pair.inbox.take())
+    assert [short_datagram.data for short_datagram in returned if short_datagram] == [b"hello there"] * 2
     assert pair.reception.tally.datagrams == 4
     assert pair.reception.tally.bytes == 1200
 
 
 @given(st.lists(st.binary(max_size=80), min_size=1, max_size=20))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_garbage_is_counted_or_returned(pair: Pair, garbage: list[bytes]) -> None:
+def test_any_datagram_is_counted_or_returned(pair: Pair, garbage: list[bytes]) -> None:
     """No datagram of the peer raises; one with a whole header is counted, the rest is returned."""
     reception = Reception()
     inbox = DatagramReader(pair.receiver, reception, wide=False)
     pair.sender.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
     for datagram in garbage:
         pair.sender.send(datagram)
+    # Datagrams of every length arrive; the reader separates them by the length of the header.
     counted = [datagram for datagram in garbage if len(datagram) >= NARROW_BYTES]
     short = [datagram for datagram in garbage if len(datagram) < NARROW_BYTES]
     pair.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 1))
     taken = [inbox.take() for _ in range(len(garbage) + 2)]
-    heard = [said.data for said in taken if said is not None]
+    returned = [short_datagram.data for short_datagram in taken if short_datagram is not None]
     tally = reception.tally
     assert tally.datagrams == len(counted)
     assert tally.bytes == sum(map(len, counted))
-    assert heard == short
+    assert returned == short
     assert 0 <= tally.lost <= tally.highest
 
 
-def test_a_flood_of_lengths_is_not_remembered(pair: Pair) -> None:
-    """Every length has its columns, but only so many are kept."""
+def test_the_cache_of_lengths_is_limited(pair: Pair) -> None:
+    """The views of a length are cached, for a limited number of lengths."""
     count = 0
     for size in range(20, 1020):
         pair.sender.send(os.urandom(size))
@@ -199,7 +201,7 @@ def test_a_flood_of_lengths_is_not_remembered(pair: Pair) -> None:
 
 
 class Scripted(socket.socket):
-    """Hands over datagrams of iperf3's with the kernel's stamps, in virtual time."""
+    """A socket that returns datagrams of iperf3 with stamps of the kernel, in virtual time."""
 
     def __init__(self, numbers: list[int], sent_us: list[int], stamps_us: list[float]) -> None:
         super().__init__(type=socket.SOCK_DGRAM)
@@ -219,10 +221,10 @@ WALL_US = 1_700_000_000_000_000.0
 
 
 @pytest.mark.parametrize("jitter_us", [40, 1_000, 15_000])
-def test_jitter_of_a_known_pattern_by_the_kernels_stamps(
+def test_the_jitter_of_a_known_pattern_follows_the_kernels_stamps(
     monkeypatch: pytest.MonkeyPatch, jitter_us: int
 ) -> None:
-    """Every second datagram is late by so much; the reader's own pace plays no part."""
+    """Every second datagram is late by `jitter_us`; the pace of the reader has no effect."""
     monkeypatch.setattr(inbox_module, "wall_minus_monotonic_us", lambda: WALL_US)
     sent_us = [5_000_000 + 1_000 * turn for turn in range(1000)]
     stamps_us = [WALL_US + at + 7_000 + (jitter_us if turn % 2 else 0) for turn, at in enumerate(sent_us)]
@@ -236,8 +238,8 @@ def test_jitter_of_a_known_pattern_by_the_kernels_stamps(
 
 
 @pytest.mark.parametrize("step_us", [-3_600e6, 250_000.0, 86_400e6])
-def test_a_wall_clock_that_is_set_is_no_jitter(monkeypatch: pytest.MonkeyPatch, step_us: float) -> None:
-    """The step is noticed some datagrams later, and their apparent jitter is taken back."""
+def test_setting_the_wall_clock_causes_no_jitter(monkeypatch: pytest.MonkeyPatch, step_us: float) -> None:
+    """The step is noticed some datagrams later, and the jitter that it caused is removed."""
     offset = [WALL_US]
     monkeypatch.setattr(inbox_module, "wall_minus_monotonic_us", lambda: offset[0])
     sent_us = [5_000_000 + 1_000 * turn for turn in range(1000)]
@@ -245,6 +247,7 @@ def test_a_wall_clock_that_is_set_is_no_jitter(monkeypatch: pytest.MonkeyPatch, 
         WALL_US + at + 7_000 + (step_us if turn >= 500 else 0) + (100 if turn % 2 else 0)
         for turn, at in enumerate(sent_us)
     ]
+    # Besides the step, every second datagram is 100 us late.
     with Scripted(list(range(1, 1001)), sent_us, stamps_us) as sock:
         reception = Reception()
         inbox = DatagramReader(sock, reception, wide=False)

@@ -1,4 +1,4 @@
-"""A receiver's figures against the rules they come from, datagram by datagram, and against known patterns."""
+"""Figures of a receiver against their definition, datagram by datagram, and against known patterns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCK_BYTES = 100
 
 
 class OneByOne:
-    """iperf3's receiver by its documentation, with one rule more: a number seen before is a duplicate."""
+    """A model of iperf3's receiver by its documentation, which also counts duplicates."""
 
     def __init__(self) -> None:
         self.highest = self.lost = self.late = self.duplicates = self.count = 0
@@ -38,7 +38,7 @@ class OneByOne:
 
 
 def add(reception: Reception, numbers: list[int], transits_us: list[float], *, wide: bool = False) -> None:
-    """As the wire has the numbers."""
+    """Return the numbers as the wire carries them."""
     mask = (1 << 62) - 1 if wide else (1 << 32) - 1
     wire = np.array([number & mask for number in numbers], np.int64)
     reception.add(wire, np.array(transits_us, np.float64), BLOCK_BYTES * len(numbers))
@@ -69,7 +69,9 @@ arrivals = st.lists(
 
 
 @given(arrivals, st.booleans())
-def test_any_order_in_any_runs(runs: list[list[tuple[int, float]]], wide: bool) -> None:
+def test_any_order_of_numbers_gives_the_figures_of_the_definition(
+    runs: list[list[tuple[int, float]]], wide: bool
+) -> None:
     reception, expected = Reception(wide=wide), OneByOne()
     for run in runs:
         add(reception, [number for number, _ in run], [transit for _, transit in run], wide=wide)
@@ -89,16 +91,17 @@ steps = st.lists(
 
 
 @given(steps, st.booleans())
-def test_the_quick_way_is_the_same_way(steps: list[tuple[str, int]], wide: bool) -> None:
-    """Runs without a gap, mixed with gaps and repetitions."""
+def test_counting_a_run_at_once_gives_the_same_figures(steps: list[tuple[str, int]], wide: bool) -> None:
+    """Runs without a gap, mixed with gaps and repeated numbers."""
     reception, expected = Reception(wide=wide), OneByOne()
     following = 1
-    for index, (what, size) in enumerate(steps):
+    for index, (kind, size) in enumerate(steps):
         transit_us = 1000.0 + 37 * index % 11
-        if what == "gap":
+        if kind == "gap":
             following += size
             continue
-        first = max(1, following - size) if what == "again" else following
+        # A run is counted at once only if all of its numbers are new.
+        first = max(1, following - size) if kind == "again" else following
         numbers = list(range(first, first + size))
         quick = add_run(reception, first, size, transit_us, wide=wide)
         assert quick == (first > expected.highest)
@@ -111,7 +114,7 @@ def test_the_quick_way_is_the_same_way(steps: list[tuple[str, int]], wide: bool)
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_more_than_was_written_down_ahead(wide: bool) -> None:
+def test_runs_beyond_the_prepared_range_are_counted(wide: bool) -> None:
     reception = Reception(wide=wide)
     first = 1
     while first < 3 * AHEAD:
@@ -147,9 +150,11 @@ def test_numbers_wrap_within_a_batch() -> None:
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_whole_batches_are_lost(wide: bool) -> None:
-    """As a reader that is too slow sees it, more often than is remembered as it comes; then some come late,
-    and some again."""
+def test_lost_batches_are_counted_and_corrected_by_late_arrivals(wide: bool) -> None:
+    """A slow reader misses every second batch, more batches than are stored as runs.
+
+    Afterwards some of the missing numbers arrive, and some numbers a second time.
+    """
     reception, count = Reception(wide=wide), 46
     for turn in range(MOST_SOLID + 200):
         assert add_run(reception, 1 + 2 * count * turn, count, 0.0, wide=wide)
@@ -175,14 +180,14 @@ def test_a_forged_high_number_does_not_hide_later_losses() -> None:
     assert (reception.tally.highest, reception.tally.lost) == (80, 0)
 
 
-def test_a_duplicate_makes_up_for_no_loss() -> None:
+def test_a_duplicate_does_not_reduce_the_losses() -> None:
     reception = Reception()
     add(reception, [1, 2, 4, 4, 2, 1], [0.0] * 6)
     tally = reception.tally
     assert (tally.lost, tally.late, tally.duplicates, tally.datagrams) == (1, 0, 3, 6)
 
 
-def test_numbers_before_a_long_batch_are_still_known() -> None:
+def test_duplicates_from_before_a_long_batch_are_recognised() -> None:
     reception = Reception()
     assert add_run(reception, 1, 1000, 0.0)
     add(reception, [1002, 700, 1001], [0.0] * 3)
@@ -190,8 +195,8 @@ def test_numbers_before_a_long_batch_are_still_known() -> None:
     assert (tally.lost, tally.late, tally.duplicates) == (0, 1, 1)
 
 
-def test_older_than_the_window_counts_as_late() -> None:
-    """Nothing is known of it any more, and memory is bounded."""
+def test_a_number_older_than_the_window_counts_as_late() -> None:
+    """The receiver stores a limited range of numbers, so an older one may be a duplicate or late."""
     reception = Reception()
     add(reception, [1, WINDOW + 10], [0.0] * 2)
     add(reception, [1, WINDOW + 10], [0.0] * 2)
@@ -203,8 +208,8 @@ numbers_of_a_stranger = st.lists(st.integers(0, 2**62 - 1), min_size=1, max_size
 
 
 @given(numbers_of_a_stranger, st.booleans())
-def test_no_number_does_harm(numbers: list[int], wide: bool) -> None:
-    """With any content of the header, counts stay counts, and the next batches are counted as well."""
+def test_arbitrary_numbers_leave_valid_counters(numbers: list[int], wide: bool) -> None:
+    """With any header content the counters stay valid, and the following batches are counted."""
     reception = Reception(wide=wide)
     for part in (numbers[:5], numbers[5:]):
         if part:
@@ -223,8 +228,10 @@ def test_no_number_does_harm(numbers: list[int], wide: bool) -> None:
 def virtual_path(
     count: int, loss: float, delays_us: np.ndarray[tuple[int], np.dtype[np.float64]], seed: int
 ) -> tuple[Reception, int, int]:
-    """Datagrams every 250 us over a path that loses and delays; those sent, and those dropped before
-    the last one that arrived."""
+    """Send a datagram every 250 us over a path that drops and delays.
+
+    Returns the number of datagrams sent, and of those dropped before the last arrival.
+    """
     chance = np.random.default_rng(seed)
     numbers = np.arange(1, count + 1)
     arrives = chance.random(count) >= loss
@@ -241,7 +248,7 @@ def virtual_path(
 
 @pytest.mark.parametrize("loss", [0.0, 0.001, 0.01, 0.05, 0.3])
 def test_reported_loss_equals_the_loss_of_the_path(loss: float) -> None:
-    """Also with reordering: only losses behind the last arrival are unknown to a receiver."""
+    """With reordering too; a receiver does not know losses after the last arrival."""
     count = 40_000
     delays_us = 20_000 + np.random.default_rng(3).exponential(400, count)
     reception, sent, dropped = virtual_path(count, loss, delays_us, seed=5)
@@ -252,8 +259,8 @@ def test_reported_loss_equals_the_loss_of_the_path(loss: float) -> None:
 
 
 @pytest.mark.parametrize("spread_us", [50.0, 1_000.0, 20_000.0])
-def test_jitter_of_two_alternating_delays(spread_us: float) -> None:
-    """Every difference is the same, so the jitter is that (RFC 1889, A.8)."""
+def test_the_jitter_of_two_alternating_delays_is_their_difference(spread_us: float) -> None:
+    """All differences are equal, so the jitter is that difference (RFC 1889, A.8)."""
     count = 2_000
     delays_us = 30_000 + np.where(np.arange(count) % 2, spread_us, 0.0)
     reception = Reception()
@@ -263,9 +270,11 @@ def test_jitter_of_two_alternating_delays(spread_us: float) -> None:
 
 
 @pytest.mark.parametrize("width_us", [100.0, 3_000.0])
-def test_jitter_of_uniform_delays(width_us: float) -> None:
-    """The mean difference of two uniform delays is a third of their width; the gauge, read every 16th
-    datagram as a report reads it, is that on average."""
+def test_the_jitter_of_uniform_delays_is_a_third_of_their_width(width_us: float) -> None:
+    """The mean difference of two uniform delays is a third of their width.
+
+    The jitter, read after every 16th datagram, has that mean.
+    """
     count = 40_000
     delays_us = 30_000 + np.random.default_rng(11).uniform(0, width_us, count)
     reception = Reception()

@@ -1,4 +1,4 @@
-"""UDP's settings as iperf3's parameters have them."""
+"""UDP's settings in iperf3's parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_flags_that_iperf3_sends_as_numbers() -> None:
 
 @pytest.mark.parametrize(("block_bytes", "run_bytes"), [(1400, 46 * 1400), (65_507, 65_507), (16, 4094 * 16)])
 def test_gsro_in_the_words_of_3_21(block_bytes: int, run_bytes: int) -> None:
-    """A buffer of whole datagrams for the sender, one of the longest for the receiver."""
+    """The sender's buffer holds complete datagrams, the receiver's the longest datagram."""
     asked = UDP.iperf3_parameters(UdpSettings(gsro=True), block_bytes)
     gso = {"gso": 1, "gso_dg_size": block_bytes, "gso_bf_size": run_bytes}
     assert asked == {**gso, "gro": 1, "gro_bf_size": 65_507}
