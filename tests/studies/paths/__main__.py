@@ -38,16 +38,18 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m tests.studies.paths", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--seeds", type=int, default=3, help="seeds per case, from 1 (3)")
-    parser.add_argument("--only", action="append", choices=LINES, help="this line; may be repeated")
+    parser.add_argument("--only", action="append", choices=LINES, help="run this line only (may be repeated)")
     parser.add_argument("--rates", type=float, nargs="+", default=[rate / 1e6 for rate in RATES], help="Mb/s")
-    parser.add_argument("--most", type=int, help="cases per line")
+    parser.add_argument("--most", type=int, help="highest number of cases per line")
     parser.add_argument("--quick", action="store_true", help=f"--most {_QUICK} --seeds 1")
-    parser.add_argument("--minutes", type=float, help="start no simulation after so long")
+    parser.add_argument("--minutes", type=float, help="start no simulation after this time")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder (results)")
-    parser.add_argument("--name", default=f"sim-{datetime.now(UTC):%Y-%m-%d}", help="of the files")
-    parser.add_argument("--show", action="store_true", help="run nothing: the table of what is there")
-    parser.add_argument("--fresh", action="store_true", help="forget what is there")
+    parser.add_argument("--name", default=f"sim-{datetime.now(UTC):%Y-%m-%d}", help="name of the files")
+    parser.add_argument(
+        "--show", action="store_true", help="show the table of recorded runs, and run nothing"
+    )
+    parser.add_argument("--fresh", action="store_true", help="discard recorded runs")
     return parser
 
 
@@ -75,7 +77,7 @@ def simulate(options: argparse.Namespace, wanted: Sequence[tuple[Case, int]]) ->
     done = {(one.name, one.seed): one for one in map(_outcome, record.read_lines(path))}
     left = [(case, seed) for case, seed in wanted if (case.name, seed) not in done and not options.show]
     before = sum((case.name, seed) in done for case, seed in wanted)
-    print(f"{len(wanted)} simulations, {before} of them done before", flush=True)
+    print(f"{len(wanted)} simulations, {before} of them recorded before", flush=True)
     until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
     in_time = takewhile(lambda _: time.monotonic() < until, left)
     for outcome in run_all(in_time, options.processes):
@@ -95,7 +97,7 @@ def main() -> None:
     print(text(rows))
     bound = sorted({case.name for case, _ in wanted if case.window_share < 1.0})
     if bound:
-        print(f"limited by KCP's window, and judged by what it allows: {len(bound)} of the paths")
+        print(f"paths limited by KCP's window, and judged by the rate that it allows: {len(bound)}")
     where = options.out / options.name
     head = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

@@ -188,7 +188,7 @@ def _steps() -> Iterator[Case]:
 _SHARED = ((20e6, 60.0), (100e6, 20.0))
 
 
-def _company() -> Iterator[Case]:
+def _shared_paths() -> Iterator[Case]:
     for (rate, rtt_ms), flows in product(_SHARED, (2, 4, 8)):
         forward, backward = link(rate, rtt_ms, 1.0)
         name = f"{_path(rate, rtt_ms, 1.0)}, {flows} flows"
@@ -215,7 +215,7 @@ def all_cases(rates: Sequence[float] = RATES) -> list[Case]:
         *_lossy_acks(),
         *_reordering(),
         *_steps(),
-        *_company(),
+        *_shared_paths(),
     ]
     random.Random(_SHUFFLE).shuffle(cases)
     return cases

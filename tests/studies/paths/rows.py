@@ -11,7 +11,7 @@ from tests.studies.paths.run import Outcome
 from tests.studies.paths.targets import Judged, Target, Verdict
 from tests.studies.table import Table
 
-HEADINGS = ("what", "at least", "aim", "worst", "median", "runs", "below", "verdict")
+HEADINGS = ("target", "at least", "aim", "worst", "median", "runs", "below", "verdict")
 
 
 def figure(value: float, unit: str) -> str:
@@ -33,12 +33,12 @@ def bound(bounds: tuple[float, float], target: Target) -> str:
 def cells(judged: Judged) -> tuple[str, ...]:
     """Build a row. `below` counts the runs that miss `at least`."""
     target = judged.target
-    asked = (target.what, bound(target.limit, target), bound(target.aim, target))
+    requirement = (target.what, bound(target.limit, target), bound(target.aim, target))
     if judged.verdict is Verdict.MISSING:
-        return (*asked, "", "", "0", "", judged.verdict.value)
+        return (*requirement, "", "", "0", "", judged.verdict.value)
     worst = " to ".join(figure(value, target.unit) for value, _ in judged.worst)
     middle = figure(judged.middle, target.unit)
-    return (*asked, worst, middle, str(judged.runs), str(judged.failing), judged.verdict.value)
+    return (*requirement, worst, middle, str(judged.runs), str(judged.failing), judged.verdict.value)
 
 
 def table(rows: Sequence[Judged]) -> Table:

@@ -101,7 +101,7 @@ def _within(value: float, bounds: tuple[float, float]) -> bool:
     return bounds[0] <= value <= bounds[1]
 
 
-def _speaks_of(target: Target, outcome: Outcome) -> bool:
+def _applies_to(target: Target, outcome: Outcome) -> bool:
     if target.metric == "rtt":  # The RTT is not judged with a buffer of a tenth of a BDP.
         return outcome.line in GRID and " 0.1 BDP" not in outcome.name
     return outcome.line in target.lines
@@ -109,7 +109,7 @@ def _speaks_of(target: Target, outcome: Outcome) -> bool:
 
 def judge(target: Target, outcomes: Iterable[Outcome]) -> Judged:
     """Judge a target; the worst of all cases and seeds decides."""
-    chosen = [outcome for outcome in outcomes if _speaks_of(target, outcome)]
+    chosen = [outcome for outcome in outcomes if _applies_to(target, outcome)]
     if not chosen:
         return Judged(target, 0, 0.0, 0.0, 0.0, "", "", 0, Verdict.MISSING)
     ranked = sorted((one.values[target.metric], f"{one.name}, seed {one.seed}") for one in chosen)

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{row.key:24}{row.what}")
         return 0
     if not groups:
-        print(f"nothing is called {' or '.join(options.only)}: see --list", file=sys.stderr)
+        print(f"no row is named {' or '.join(options.only)}: see --list", file=sys.stderr)
         return 1
     if not sys.platform.startswith("linux"):
         print("the benchmark reads /proc: it runs on Linux only", file=sys.stderr)
@@ -48,8 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, groups: Sequence[Group], out: Path) -> int:
     began, around = datetime.now().astimezone(), surroundings()
     if around["load_average"] > BUSY_LOAD:
-        _say(f"others use this machine (load average {around['load_average']:.1f}): believe the ratios only")
-    measured = [measure(group, options.rounds, options.seconds, _say) for group in groups]
+        _print_error(
+            f"the machine is busy (load average {around['load_average']:.1f}): only ratios are valid"
+        )
+    measured = [measure(group, options.rounds, options.seconds, _print_error) for group in groups]
     head = {
         "date": began.isoformat(timespec="seconds"),
         "command": _command(options),
@@ -76,12 +78,12 @@ def _report(base: Path, head: dict[str, Any], measured: Sequence[Measured], mach
     results = [result for one in measured for result in one.results()]
     rounds = f"{head['rounds']} round{'s' if head['rounds'] != 1 else ''}"
     title = f"{machine}; {rounds} of {head['seconds']:g} s, medians"
-    said = rows.remarks(measured)
+    notes = rows.remarks(measured)
     record.write_json(base.with_suffix(".json"), rows.document(head, measured))
     record.write_csv(base.with_suffix(".csv"), map(rows.values, results), rows.COLUMNS)
-    base.with_suffix(".md").write_text(rows.page(head, results, said))
+    base.with_suffix(".md").write_text(rows.page(head, results, notes))
     rows.table(results, title).show()
-    for sentence in said:
+    for sentence in notes:
         print(sentence)
     written = [base.with_suffix(end) for end in (".json", ".csv", ".md")]
     try:
@@ -92,7 +94,7 @@ def _report(base: Path, head: dict[str, Any], measured: Sequence[Measured], mach
     print("written:", ", ".join(str(path) for path in written))
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -109,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY",
         help="rows to measure, as --list names them: kcp, kcp/stock, '*/cpu' (may be repeated)",
     )
-    parser.add_argument("--out", default=str(RESULTS), help="where the record goes [results/]")
-    parser.add_argument("--list", action="store_true", help="name the rows and stop")
+    parser.add_argument("--out", default=str(RESULTS), help="folder of the record [results/]")
+    parser.add_argument("--list", action="store_true", help="list the rows and exit")
     return parser
 
 

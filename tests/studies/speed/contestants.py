@@ -143,8 +143,8 @@ class Module:
 
     def measure(self, seconds: float) -> Figures:
         with started([sys.executable, "-m", *self.arguments]) as program:
-            said = parse(program.wait(120.0).output, self.name)
-        return {key: float(value) for key, value in said.items()}
+            report = parse(program.wait(120.0).output, self.name)
+        return {key: float(value) for key, value in report.items()}
 
 
 @dataclass
@@ -176,9 +176,9 @@ def parse(text: str, name: str) -> dict[str, Any]:
         The output is not a JSON object.
     """
     try:
-        said = json.loads(text)
+        report = json.loads(text)
     except json.JSONDecodeError as error:
         raise RunError(f"{name} printed no JSON: {text[:80]!r}") from error
-    if not isinstance(said, dict):
+    if not isinstance(report, dict):
         raise RunError(f"{name} printed no JSON object")
-    return said
+    return report

@@ -88,7 +88,7 @@ def c_engine(window: int, segments: int) -> dict[str, float]:
     ]
     wires: list[list[bytes]] = [[], []]
     for end, wire in zip(ends, wires, strict=True):
-        end.include_outbound_handler(_keeper(wire))
+        end.include_outbound_handler(_collector(wire))
     block, received, now_ms = bytes(MTU - 24), 0, 0
     before = time.thread_time_ns()
     while received < segments:
@@ -107,18 +107,18 @@ def c_engine(window: int, segments: int) -> dict[str, float]:
     return {"us_per_segment_both": both, "bits_per_s": 8e6 * (MTU - 24) / both}
 
 
-def _keeper(wire: list[bytes]) -> Callable[[object, bytes], None]:
+def _collector(wire: list[bytes]) -> Callable[[object, bytes], None]:
     return lambda _, data: wire.append(bytes(data))
 
 
 def main(arguments: list[str]) -> None:
-    what, *rest = arguments
-    if what == "c":
+    kind, *rest = arguments
+    if kind == "c":
         figures = c_engine(int(rest[0]), int(rest[1]))
-    elif what == "memory":
+    elif kind == "memory":
         figures = memory(rest[0], int(rest[1]))
     else:
-        figures = ours(rest[0], int(rest[1]), int(rest[2]), LOSS if what == "lossy" else 0.0)
+        figures = ours(rest[0], int(rest[1]), int(rest[2]), LOSS if kind == "lossy" else 0.0)
     print(json.dumps(figures))
 
 

@@ -78,9 +78,9 @@ class MemoryPath:
         first = self.acknowledged
         while self.acknowledged - first < segments:
             self.now_us += self._step
-            self._hear_acks()
+            self._deliver_acks()
             self._send()
-            self._hear_data()
+            self._deliver_data()
         self.costs.segments = self.acknowledged - first
         return self.costs
 
@@ -118,15 +118,15 @@ class MemoryPath:
         self._scratch[: len(data), :HEADER_BYTES] = data
         return DatagramBatch(self._scratch.reshape(-1)[: len(data) * stride], stride, len(data), stride)
 
-    def _hear_data(self) -> None:
-        heard = False
+    def _deliver_data(self) -> None:
+        delivered = False
         while self._data and self._data[0][0] <= self.now_us:
             batch = self._arrive(self._data.popleft()[1])
             before = time.thread_time_ns()
             self.receiver.receive(batch, self.now_us)
             self.costs.receive += time.thread_time_ns() - before
-            heard = True
-        if not heard:
+            delivered = True
+        if not delivered:
             return
         before = time.thread_time_ns()
         batches = self.receiver.transmit(self.now_us)
@@ -135,7 +135,7 @@ class MemoryPath:
             arrives_us = self.now_us + self.window - self.window // 2
             self._acks.append((arrives_us, (batch.data.copy(), batch.stride)))
 
-    def _hear_acks(self) -> None:
+    def _deliver_acks(self) -> None:
         while self._acks and self._acks[0][0] <= self.now_us:
             batch = self._arrive(self._acks.popleft()[1])
             before = time.thread_time_ns()

@@ -87,8 +87,8 @@ class Program:
         wall_s = time.monotonic() - self._began
         self._process.returncode = os.waitstatus_to_exitcode(status)
         if self._process.returncode:
-            said = (self._text(self._err) or self._text(self._out)).strip().splitlines()
-            reason = said[-1] if said else "no word"
+            output_lines = (self._text(self._err) or self._text(self._out)).strip().splitlines()
+            reason = output_lines[-1] if output_lines else "no output"
             raise RunError(f"{self.name} ended with status {self._process.returncode}: {reason}")
         return Ended(self._text(self._out), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, wall_s)
 

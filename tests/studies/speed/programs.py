@@ -102,15 +102,15 @@ def of_run(text: str, name: str) -> Received:
 
 def of_iperf3_json(text: str, name: str) -> Received:
     """Read the receiver's count from iperf3's JSON, and the rate error of the sender's seconds."""
-    said = parse(text, name)
+    document = parse(text, name)
     try:
-        total = said["end"]["sum_received"]
+        total = document["end"]["sum_received"]
         counted = Received(float(total["bytes"]), float(total["seconds"]))
-        target = float(said.get("start", {}).get("test_start", {}).get("target_bitrate") or 0)
-        sums: list[dict[str, Any]] = [interval["sum"] for interval in said.get("intervals", ())]
+        target = float(document.get("start", {}).get("test_start", {}).get("target_bitrate") or 0)
+        sums: list[dict[str, Any]] = [interval["sum"] for interval in document.get("intervals", ())]
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{name}: {said.get('error') or 'the JSON has no sum of what was received'}"
+            f"{name}: {document.get('error') or 'the JSON has no sum of the received data'}"
         ) from error
     whole = [float(one["bits_per_second"]) for one in sums if one["seconds"] > 0.5]
     if target and whole:
@@ -152,8 +152,8 @@ def _help(program: str) -> str:
 
 def of_counts(text: str, name: str) -> Received:
     """Read the JSON {"bytes", "seconds"} of a sink of this package."""
-    said = parse(text, name)
-    return Received(float(said["bytes"]), float(said["seconds"]))
+    document = parse(text, name)
+    return Received(float(document["bytes"]), float(document["seconds"]))
 
 
 def ceiling(name: str, env: dict[str, str] | None = None) -> Pair:

@@ -10,7 +10,7 @@ from tests.studies.speed.run import Measured
 from tests.studies.speed.summary import Result, Row, Spread, Verdict
 from tests.studies.table import Table
 
-HEADINGS = ("what", "ours", "theirs", "ratio", "target", "aim", "")
+HEADINGS = ("measurement", "ours", "theirs", "ratio", "target", "aim", "")
 COLUMNS = (
     *("key", "what", "figure", "ours", "ours_median", "ours_min", "ours_max"),
     *("theirs", "theirs_median", "theirs_min", "theirs_max"),
@@ -88,7 +88,7 @@ def _cells(result: Result) -> tuple[str, ...]:
     )
 
 
-def page(head: Mapping[str, Any], results: Sequence[Result], said: Sequence[str]) -> str:
+def page(head: Mapping[str, Any], results: Sequence[Result], notes: Sequence[str]) -> str:
     """Write the Markdown page of a run: machine, versions, command, table, remarks."""
     around = head["surroundings"]
     versions = {"Python": around["python"], **around["packages"], **around["debian"]}
@@ -104,7 +104,7 @@ def page(head: Mapping[str, Any], results: Sequence[Result], said: Sequence[str]
         "Medians, with the smallest and the largest below them; a ratio's spread is that of single rounds.",
         "",
     ]
-    remarks_below = ["", *(f"- {sentence}" for sentence in said), ""]
+    remarks_below = ["", *(f"- {sentence}" for sentence in notes), ""]
     return "\n".join(lines) + "\n" + table(results).markdown() + "\n".join(remarks_below)
 
 
@@ -113,7 +113,7 @@ def remarks(measured: Sequence[Measured]) -> list[str]:
     missing = dict.fromkeys(reason for one in measured for reason in one.missing)
     return [
         *(f"not measured: {reason}" for reason in missing),
-        *(f"{one.group.title}, {name}: {said}" for one in measured for name, said in one.remarks.items()),
+        *(f"{one.group.title}, {name}: {remark}" for one in measured for name, remark in one.remarks.items()),
         *(f"failed: {failure}" for one in measured for failure in one.failures),
         *(
             f"{name}: {stalled:.0f} runs stalled and were repeated"

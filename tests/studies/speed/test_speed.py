@@ -36,7 +36,7 @@ def rounds(figure: str, a: list[float], b: list[float]) -> dict[str, list[Figure
     return {"a": [{figure: value} for value in a], "b": [{figure: value} for value in b]}
 
 
-def test_a_ratio_is_one_of_medians_and_its_spread_one_of_rounds() -> None:
+def test_a_ratio_is_of_medians_and_its_spread_of_single_rounds() -> None:
     found = result(MORE, rounds("bits_per_s", [10, 30, 20], [10, 10, 5]))
     assert found.judged == 2.0
     assert found.ratio_spread == (1.0, 4.0)
@@ -56,7 +56,9 @@ def test_a_ratio_is_one_of_medians_and_its_spread_one_of_rounds() -> None:
         (LESS, 1.0, Verdict.BELOW, 0.5),
     ],
 )
-def test_which_way_is_better(row: Row, ours: float, verdict: Verdict, score: float) -> None:
+def test_a_verdict_depends_on_the_direction_that_is_better(
+    row: Row, ours: float, verdict: Verdict, score: float
+) -> None:
     found = result(row, rounds(row.figure, [ours], [1.0]))
     assert found.verdict is verdict
     assert found.score == pytest.approx(score)
@@ -67,7 +69,7 @@ def test_a_row_without_a_peer_is_judged_by_its_own_figure() -> None:
     assert (found.judged, found.verdict) == (75.0, Verdict.AIM)
 
 
-def test_what_is_missing_is_not_a_number() -> None:
+def test_a_missing_figure_gives_no_number() -> None:
     failed: dict[str, list[Figures | None]] = {
         "a": [None, {"bits_per_s": 8.0}],
         "b": [{"bits_per_s": 2.0}, None],
@@ -93,10 +95,10 @@ class Scripted:
 
     def measure(self, seconds: float) -> Figures:
         self.order.append(self.name)
-        said = self.script.pop(0)
-        if isinstance(said, str):
-            raise RunError(said)
-        return {"bits_per_s": said}
+        answer = self.script.pop(0)
+        if isinstance(answer, str):
+            raise RunError(answer)
+        return {"bits_per_s": answer}
 
 
 def test_contestants_take_turns_and_a_failure_costs_one_run() -> None:
@@ -117,7 +119,7 @@ def test_a_group_may_take_fewer_rounds() -> None:
 
 
 class Stalling(KcpGo):
-    """Stands in for kcp-go with a pair of prescribed output."""
+    """A replacement of kcp-go whose output is prescribed."""
 
     def __init__(self, script: list[float | str]) -> None:
         super().__init__("kcp-go")
@@ -140,7 +142,7 @@ def test_runs_that_stalled_are_repeated_and_counted() -> None:
         Stalling(["fell over"]).measure(1.0)
 
 
-def test_the_worst_bin_of_a_second() -> None:
+def test_the_worst_bin_of_a_second_is_found() -> None:
     exact = int(SMOOTH_BPS / 8 * BIN_S)
     even = [(0.0, 0), *((place * BIN_S + BIN_S / 2, exact) for place in range(2 * BINS + 1))]
     assert worst_bin_percent(even, 1.0) == pytest.approx(0, abs=1e-6)
@@ -164,13 +166,14 @@ def test_datagrams_to_a_port_are_captured_with_their_sizes() -> None:
         started(["python3", "-c", script, "-p", str(port)]) as client,
     ):
         sink.bind(("127.0.0.1", port))
+        # 1000 bytes every 2 ms are 4 Mb/s, and the study expects 50.
         bins = Bins(4.0)
         bins(client, client)
     assert {size for _, size in bins._arrivals} == {1000}
     assert bins.figures()["worst_bin_percent"] > 50  # 4 Mb/s are not 50
 
 
-def test_a_missing_peer_is_named_and_the_rest_is_measured() -> None:
+def test_a_missing_peer_is_reported_and_the_others_are_measured() -> None:
     a, b = Scripted("a", [4.0]), Scripted("b", [], "b is missing: apt-get install b")
     done = measure(Group("one", (a, b), (MORE,)), 1, 1.0, lambda text: None)
     assert done.missing == ["b is missing: apt-get install b"]
@@ -179,7 +182,7 @@ def test_a_missing_peer_is_named_and_the_rest_is_measured() -> None:
     assert found.ours is not None
 
 
-def test_choosing_rows_chooses_who_is_needed() -> None:
+def test_chosen_rows_keep_only_their_contestants() -> None:
     (group,) = chosen(("kcp/ceiling",))
     assert [row.key for row in group.rows] == ["kcp/ceiling"]
     assert {one.name for one in group.contestants} == {"kcp", "bare datagrams"}
@@ -196,7 +199,7 @@ def test_every_row_names_contestants_of_its_group() -> None:
             assert {row.ours, row.theirs or row.ours} <= set(names)
 
 
-def test_the_receivers_count_and_the_worst_second() -> None:
+def test_an_iperf3_report_gives_the_receivers_count_and_the_worst_second() -> None:
     text = json.dumps(
         {
             "start": {"test_start": {"target_bitrate": 1000}},
@@ -208,12 +211,13 @@ def test_the_receivers_count_and_the_worst_second() -> None:
             "end": {"sum_received": {"bytes": 250, "seconds": 2.0}},
         }
     )
+    # The last interval is a tenth of a second, so it is not the worst one.
     counted = of_iperf3_json(text, "x")
     assert (counted.bytes, counted.seconds) == (250, 2.0)
     assert counted.figures == {"rate_error_percent": pytest.approx(2.0)}
 
 
-def test_our_own_report_is_read_as_a_run() -> None:
+def test_a_report_of_iperfpy_gives_the_receivers_count_and_the_worst_second() -> None:
     transport = transports()["tcp"]
     plan = Plan("tcp", transport.settings(), rate_bps=1000)
     started = RunStarted(plan, transport, Role.CLIENT, ("127.0.0.1", 5201), True, "cookie", (), 0.0)
@@ -238,7 +242,7 @@ def test_a_report_without_figures_is_a_failed_run(read: Callable[[str, str], Rec
         parse("[1]", "x")
 
 
-def test_a_process_is_charged_for_what_it_took() -> None:
+def test_the_processor_time_and_memory_of_a_process_are_measured() -> None:
     with started(["python3", "-c", "x = b'x' * 80_000_000; print('said')"]) as program:
         ended = program.wait(20)
     assert ended.output == "said\n"
@@ -253,14 +257,14 @@ def test_a_process_is_charged_for_what_it_took() -> None:
         ("import time; time.sleep(60)", "did not end"),
     ],
 )
-def test_a_program_that_fails_is_one_sentence(script: str, sentence: str) -> None:
+def test_a_failed_program_is_an_error_of_one_sentence(script: str, sentence: str) -> None:
     with started(["python3", "-c", script]) as program, pytest.raises(RunError, match=sentence):
         program.wait(1.0 if "sleep" in script else 20.0)
     assert not program.running()
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_a_server_is_awaited_without_being_touched(protocol: str) -> None:
+def test_a_server_is_awaited_without_connecting_to_it(protocol: str) -> None:
     port, kind = free_port(), {"tcp": "SOCK_STREAM", "udp": "SOCK_DGRAM"}[protocol]
     script = (
         f"import socket, time; s = socket.socket(type=socket.{kind}); s.bind(('127.0.0.1', {port})); "
@@ -277,10 +281,10 @@ def test_a_server_is_awaited_without_being_touched(protocol: str) -> None:
 def test_a_short_benchmark_leaves_its_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--only", "version", "--rounds", "1", "--out", str(tmp_path)]) == 0
     (record,) = tmp_path.glob("bench-*.json")
-    said = json.loads(record.read_text())
-    assert said["rounds"] == 1
-    assert said["surroundings"]["kernel"]
-    assert said["groups"][0]["runs"]["iperfpy --version"][0]["wall_ms"] > 0
+    answer = json.loads(record.read_text())
+    assert answer["rounds"] == 1
+    assert answer["surroundings"]["kernel"]
+    assert answer["groups"][0]["runs"]["iperfpy --version"][0]["wall_ms"] > 0
     with record.with_suffix(".csv").open() as file:
         (line,) = csv.DictReader(file)
     assert line["key"] == "version"
@@ -290,11 +294,12 @@ def test_a_short_benchmark_leaves_its_record(tmp_path: Path, capsys: pytest.Capt
     page = record.with_suffix(".md").read_text()
     assert "    python -m tests.studies.speed --only version --rounds 1 --seconds 2\n" in page
     assert "| ≤ 150 ms | ≤ 80 ms |" in page
+    # A record is published: it must not name folders of this machine.
     for kept in tmp_path.glob("bench-*.*"):
         assert str(tmp_path).encode() not in kept.read_bytes()
 
 
-def test_a_picture_of_what_was_judged(tmp_path: Path) -> None:
+def test_the_judged_rows_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from tests.studies.speed import bars
 
@@ -306,12 +311,12 @@ def test_a_picture_of_what_was_judged(tmp_path: Path) -> None:
     assert not bars.draw(tmp_path / "y.png", [result(MORE, {})], "nothing was measured")
 
 
-def test_a_wrong_choice_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_row_is_an_error_of_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--only", "no-such-row"]) == 1
     assert "no-such-row" in capsys.readouterr().err
 
 
-def test_a_program_can_be_asked_for_its_time_while_it_runs() -> None:
+def test_the_processor_time_is_known_while_a_program_runs() -> None:
     program = Program(["python3", "-c", "while True: pass"])
     try:
         wait_for_cpu(program)
@@ -329,7 +334,7 @@ def wait_for_cpu(program: Program) -> None:
 
 
 @pytest.mark.parametrize("way", [*ways.WAYS[-6:], *ways.WAYS[7:12]], ids=lambda way: way.name)
-def test_every_way_carries_and_counts(way: ways.Way) -> None:
+def test_every_way_of_sending_is_measured(way: ways.Way) -> None:
     cost = ways.run(way, 0.05)
     assert cost.bits_per_s > 0
     assert cost.sends_per_mib > 0

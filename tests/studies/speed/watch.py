@@ -26,7 +26,7 @@ class Meter:
         began, before = time.monotonic(), (client.cpu_s(), server.cpu_s())
         time.sleep(self._span_s)
         if not client.running():
-            raise RunError(f"{client.name} ended too soon to be watched")
+            raise RunError(f"{client.name} ended before its figures were taken")
         after, span_s = (client.cpu_s(), server.cpu_s()), time.monotonic() - began
         self._shares = (100 * (after[0] - before[0]) / span_s, 100 * (after[1] - before[1]) / span_s)
 

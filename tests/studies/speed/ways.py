@@ -233,9 +233,9 @@ def _child(work: Callable[[], dict[str, float]]) -> tuple[int, int]:
 def _result(child: tuple[int, int]) -> dict[str, float]:
     pid, reading = child
     with open(reading, "rb") as pipe:
-        said = pipe.read()
+        answer = pipe.read()
     os.waitpid(pid, 0)
-    result: dict[str, float] = json.loads(said)
+    result: dict[str, float] = json.loads(answer)
     return result
 
 

@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     base = Path(options.out) / f"truth-{began:%Y%m%d-%H%M%S}"
     write(base, began, lines, {"measured_again": again, "failures": failures})
     wrong = [line for line in lines if not line.holds]
-    print(f"{len(lines)} lines, {len(wrong)} do not hold; written: {base}.csv, {base}.json")
+    print(f"{len(lines)} figures compared, {len(wrong)} differ; written: {base}.csv, {base}.json")
     return 1 if wrong or failures else 0
 
 
@@ -148,10 +148,10 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="TEXT",
-        help="cases whose name contains this, as --list prints them (may be repeated)",
+        help="run cases whose name contains TEXT, as --list prints them (may be repeated)",
     )
-    parser.add_argument("--out", default=str(RESULTS), help="where the record goes [results/]")
-    parser.add_argument("--list", action="store_true", help="name the cases and stop")
+    parser.add_argument("--out", default=str(RESULTS), help="folder of the record [results/]")
+    parser.add_argument("--list", action="store_true", help="list the cases and exit")
     return parser
 
 

@@ -85,8 +85,8 @@ class Wire:
     smoothing: float = 1 / 8
     until_us: float | None = None
 
-    def again_among(self, transmissions: int) -> int:
-        """Count the repeats among the first `count` transmissions."""
+    def repeats_among(self, transmissions: int) -> int:
+        """Count the repeats among the first `transmissions`."""
         return int(np.count_nonzero(self.again[:transmissions]))
 
     def mean_srtt_us(self, end_us: float) -> float:
@@ -109,15 +109,17 @@ def _rows(points: Sequence[tuple[float, float]]) -> Floats:
 def counted_until_us(receiver: Sequence[Packet], *, reverse: bool) -> float | None:
     """Find the receiver's first message after the end of the test: it has finished counting by then. A server
     sends EXCHANGE_RESULTS itself; a client receives it, and answers."""
-    said = [
+    control_messages = [
         (packet.us, packet.out, packet.body[4 * (packet.body[12] >> 4) :])
         for packet in receiver
         if packet.protocol == TCP
     ]
-    over = next((us for us, out, payload in said if payload == EXCHANGE_RESULTS and out != reverse), None)
+    over = next(
+        (us for us, out, payload in control_messages if payload == EXCHANGE_RESULTS and out != reverse), None
+    )
     if over is None or not reverse:
         return over
-    return next((us for us, out, payload in said if us > over and out and payload), None)
+    return next((us for us, out, payload in control_messages if us > over and out and payload), None)
 
 
 # ---------------------------------------------------------------------- KCP

@@ -152,8 +152,8 @@ def _run(case: Case, made: Path3) -> tuple[dict[str, Any], dict[str, Any]]:
         _await_listener(server, made.server)
         client = stack.enter_context(_started(ask))
         stack.callback(client.kill)
-        said = [_document(case, each) for each in (client, server)]
-    return said[0], said[1]
+        documents = [_document(case, each) for each in (client, server)]
+    return documents[0], documents[1]
 
 
 def _started(argv: Sequence[str]) -> subprocess.Popen[str]:
@@ -166,8 +166,8 @@ def _document(case: Case, process: subprocess.Popen[str]) -> dict[str, Any]:
     except subprocess.TimeoutExpired as error:
         raise CaseError(f"{case.name}: a program did not end") from error
     if process.returncode:
-        said = complaint.strip().splitlines() or ["no word"]
-        raise CaseError(f"{case.name}: status {process.returncode}: {said[-1]}")
+        errors = complaint.strip().splitlines() or ["no output"]
+        raise CaseError(f"{case.name}: status {process.returncode}: {errors[-1]}")
     document: dict[str, Any] = json.loads(output)
     return document
 

@@ -108,12 +108,12 @@ def _transmissions(outcome: Outcome, sender: _Clock, receiver: _Clock) -> Iterat
     if not outcome.sender.has("segments_sent"):
         return
     yield Line(name, "segments_sent", sent, total("segments_sent"), SHARE * sent)
-    again = wire.again_among(round(total("segments_sent")))
+    again = wire.repeats_among(round(total("segments_sent")))
     exact = outcome.case.transport != "tcp"
     allowed = 0 if exact else max(1, TCP_SHARE * again)
     yield Line(name, "retransmits", again, total("retransmits"), allowed)
     ends = zip(outcome.sender.counted("segments_sent"), outcome.sender.counted("retransmits"), strict=True)
-    off = max(abs(retransmits - wire.again_among(round(sent))) for sent, retransmits in ends)
+    off = max(abs(retransmits - wire.repeats_among(round(sent))) for sent, retransmits in ends)
     yield Line(name, "retransmits up to interval ends, furthest off", 0, off, allowed)
     share = 100.0 * again / max(1, total("segments_sent"))
     points = PERCENT_POINTS if exact else max(PERCENT_POINTS, TCP_SHARE * share)

@@ -78,8 +78,8 @@ def run(*argv: str) -> None:
     """Run a program; raise `PathError` with the last line of its output if it fails."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
-        raise PathError(f"{' '.join(argv)}: {said[-1]}")
+        messages = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
+        raise PathError(f"{' '.join(argv)}: {messages[-1]}")
 
 
 @contextmanager

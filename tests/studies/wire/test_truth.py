@@ -38,7 +38,7 @@ def tcp_packet(us: float, *, out: bool, sequence: int, size: int, ack: int = 0, 
     return Packet(us, out, TCP, ports, header + bytes(size))
 
 
-def test_kcp_transmissions_acknowledgements_and_delivery() -> None:
+def test_kcp_transmissions_acks_and_delivery_are_read_from_packets() -> None:
     push, ack = 81, 82
     sender = [
         kcp_packet(0, out=True, segments=[(push, 1, 0, 0, 100), (push, 1, 1, 0, 100)]),
@@ -50,15 +50,16 @@ def test_kcp_transmissions_acknowledgements_and_delivery() -> None:
         kcp_packet(4 * MS, out=False, segments=[(push, 1, 1, 0, 100)]),
         kcp_packet(9 * MS, out=False, segments=[(push, 2, 0, 0, 100)]),
     ]
+    # Segment 0 is lost and retransmitted; the ACKs name both numbers.
     wire = accounts.kcp(sender, receiver)
-    assert [wire.again_among(count) for count in (2, 3)] == [0, 1]
+    assert [wire.repeats_among(count) for count in (2, 3)] == [0, 1]
     assert list(wire.vouched.total) == [100, 200]
     assert (list(wire.delivered.us), list(wire.delivered.total)) == ([9 * MS], [200])
     assert wire.rtt.tolist() == [[10 * MS, 10 * MS], [15 * MS, 10 * MS]]
     assert wire.lost_percent == pytest.approx(100 / 3)
 
 
-def test_tcp_sequence_numbers_that_wrap_after_the_cookie() -> None:
+def test_tcp_sequence_numbers_may_wrap_after_the_cookie() -> None:
     first = 0xFFFF_FFFF - COOKIE_BYTES - 1000  # so that the second segment crosses 2^32
 
     def segment(us: float, at: int, *, out: bool) -> Packet:
@@ -90,7 +91,7 @@ def test_tcp_sequence_numbers_that_wrap_after_the_cookie() -> None:
     assert not len(wire.rtt)  # A retransmitted segment gives no sample.
 
 
-def test_udp_loss_and_jitter() -> None:
+def test_udp_loss_and_jitter_are_read_from_packets() -> None:
     def datagram(us: float, number: int, *, out: bool) -> Packet:
         return Packet(us, out, UDP, (9, 5201), bytes(8) + struct.pack("!III", 0, 0, number) + bytes(88))
 
@@ -107,24 +108,23 @@ def test_udp_loss_and_jitter() -> None:
 
 
 @pytest.mark.parametrize(("reverse", "until_us"), [(False, 30.0), (True, 50.0)])
-def test_until_when_a_receiver_counts(reverse: bool, until_us: float) -> None:
-    """The server's one byte that asks for results: sent by the server, or received and answered by the
-    client."""
+def test_a_receiver_counts_until_results_are_requested(reverse: bool, until_us: float) -> None:
+    """The end is EXCHANGE_RESULTS: sent by a receiving server, or answered by a receiving client."""
 
-    def said(us: float, payload: bytes, *, by_us: bool) -> Packet:
-        made = tcp_packet(us, out=by_us, sequence=1, size=0)
+    def control_packet(us: float, payload: bytes, *, sent_here: bool) -> Packet:
+        made = tcp_packet(us, out=sent_here, sequence=1, size=0)
         return replace(made, body=made.body + payload)
 
-    talk = [
-        *(said(10, b"\x01", by_us=not reverse), said(20, b"\x04", by_us=reverse)),
-        *(said(30, b"\x0d", by_us=not reverse), said(40, b"", by_us=reverse)),
-        said(50, b"\x00\x00", by_us=reverse),
+    packets = [
+        *(control_packet(10, b"\x01", sent_here=not reverse), control_packet(20, b"\x04", sent_here=reverse)),
+        *(control_packet(30, b"\x0d", sent_here=not reverse), control_packet(40, b"", sent_here=reverse)),
+        control_packet(50, b"\x00\x00", sent_here=reverse),
     ]
-    assert accounts.counted_until_us(talk, reverse=reverse) == until_us
-    assert accounts.counted_until_us(talk[:2], reverse=reverse) is None
+    assert accounts.counted_until_us(packets, reverse=reverse) == until_us
+    assert accounts.counted_until_us(packets[:2], reverse=reverse) is None
 
 
-def test_the_time_in_which_a_total_stood() -> None:
+def test_a_curve_gives_the_interval_of_a_total() -> None:
     curve = Curve(np.array([10.0, 20.0, 30.0]), np.array([100.0, 200.0, 300.0]))
     assert curve.when(200).tolist() == [20, 30]
     assert curve.when(250).tolist() == [20, 30]
@@ -132,7 +132,7 @@ def test_the_time_in_which_a_total_stood() -> None:
     assert [curve.at(us) for us in (9, 10, 29)] == [0, 100, 200]
 
 
-def test_a_figure_that_is_off_or_missing_does_not_hold() -> None:
+def test_a_wrong_or_missing_figure_does_not_hold() -> None:
     assert Line("", "", 100, 100.5, 0.5).holds
     assert not Line("", "", 100, 100.6, 0.5).holds
     assert not Line("", "", 100, None, 0.5).holds
@@ -141,7 +141,7 @@ def test_a_figure_that_is_off_or_missing_does_not_hold() -> None:
 
 @pytest.mark.live
 @pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
-def test_what_was_on_its_way_at_the_end_is_not_lost(name: str) -> None:
+def test_segments_in_flight_at_the_end_are_not_counted_as_lost(name: str) -> None:
     """The client stops a round trip after the server sent the last packet: 4 % of this second."""
     if reason := why_not():
         pytest.skip(reason)
@@ -164,7 +164,7 @@ def test_what_was_on_its_way_at_the_end_is_not_lost(name: str) -> None:
     ],
     ids=lambda case: case.name,
 )
-def test_counts_are_those_of_the_wire(case: Case) -> None:
+def test_the_report_agrees_with_the_captured_packets(case: Case) -> None:
     """Run in real namespaces, if this machine allows them."""
     if reason := why_not():
         pytest.skip(reason)
