@@ -138,9 +138,9 @@ def test_the_setting_and_the_metrics_are_in_the_json(machine: Machine) -> None:
 
 
 def test_the_transport_is_among_the_choices(installed: Machine) -> None:
-    told = installed.iperfpy("--help").stdout
-    assert "--echo-chunk" in told
-    assert "echo" in next(line for line in told.splitlines() if "--proto NAME" in line)
+    help_text = installed.iperfpy("--help").stdout
+    assert "--echo-chunk" in help_text
+    assert "echo" in next(line for line in help_text.splitlines() if "--proto NAME" in line)
     unknown = installed.iperfpy("-c", "127.0.0.1", "--proto", "nonsense")
     assert unknown.returncode != 0
     assert "echo" in unknown.stderr

@@ -1,8 +1,8 @@
 """The C implementation of KCP (skywind3000/kcp, by way of its Python binding) as an endpoint.
 
-Used as its users use it: `update` every `interval` ms, which is when anything leaves, and told the time
-before each datagram that comes in. The binding has no counters, so segments are counted here:
-a PUSH that left before is a retransmission, and one that arrived before was spurious.
+As in programs that use it, `update` is called every `interval` ms, at which time datagrams leave, and before
+each received datagram. The binding has no counters, so segments are counted here: a PUSH sent before is a
+retransmission, and a PUSH received before was spurious.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _segments(datagram: bytes) -> list[tuple[int, int]]:
 
 
 def grouped(datagrams: Sequence[bytes]) -> list[DatagramBatch]:
-    """Neighbours of one size as one batch, in order."""
+    """Group consecutive datagrams of equal size into batches, in order."""
     batches, at = [], 0
     while at < len(datagrams):
         until = at + 1
@@ -101,19 +101,19 @@ class Ikcp:
             send_window_size=send_window,
             receive_window_size=receive_window,
         )
-        self._kcp.include_outbound_handler(self._keep)
+        self._kcp.include_outbound_handler(self._collect)
         self._send_window, self._interval_us = send_window, tuning.interval * 1_000
         self._tick_us = 0
         self._out: list[bytes] = []
 
-    def _keep(self, _: KCP, datagram: bytes) -> None:
+    def _collect(self, _: KCP, datagram: bytes) -> None:
         self.tally.left(datagram)
         self._out.append(datagram)
 
     # -- as the application sees it
 
     def writable(self) -> int:
-        """Whole segments that may be queued: one send window beyond the segments in flight."""
+        """Payload bytes that may be queued: one send window beyond the segments in flight."""
         return max(0, 2 * self._send_window - self._kcp.get_outbound_packets()) * MSS
 
     def write(self, data: memoryview, now_us: int) -> int:
@@ -141,7 +141,7 @@ class Ikcp:
         return grouped(out)
 
     def _tick(self, now_us: int) -> None:
-        """Tell the library the time. It flushes at every tick, even those at which nothing called."""
+        """Give the library the time. It flushes at every tick, even if nothing was called at that time."""
         while self._tick_us <= now_us:
             self._kcp.update(self._tick_us // 1_000)
             self._tick_us += self._interval_us

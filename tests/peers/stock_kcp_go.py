@@ -31,7 +31,7 @@ class Rules:
     fast_limit : a segment sent more often than this is not resent fast any more; 0 for no limit
     timeout_first : a segment both passed and expired counts as expired, and stays passed
     backoff_own : an expired timer grows by its own value (half of it with nodelay), not by the path's RTO
-    rearm : a fast resend takes the path's RTO anew
+    rearm : a fast resend takes the path's present RTO
     margin : without nodelay the first timer is an eighth longer
     sample_each : every ACK gives an RTT sample; kcp-go: the last of a datagram
     damped : samples below the usual range move the variation by 1/32 only, and all rounding is down
@@ -39,7 +39,7 @@ class Rules:
     acked_slides : the window starts at the first segment not acknowledged, not at una
     at_once : a window that moved is flushed at once, and so are ACKs; ikcp: ticks only
     nearest : the clock also ticks when the nearest timer expires
-    unread : ACKs leave before the application has read, and the window they tell is smaller by that
+    unread : ACKs leave before the application has read, and advertise a window without the unread segments
     first_window : segments that a peer is assumed to accept until it advertises its window
     """
 
@@ -94,7 +94,7 @@ class Sent:
 
 
 class RttMs:
-    """Both implementations' integer arithmetic."""
+    """RTT estimation of both implementations, in their integer arithmetic."""
 
     def __init__(self, tuning: Tuning, damped: bool) -> None:
         self._floor_ms, self._interval_ms = 30 if tuning.nodelay else 100, tuning.interval
@@ -125,18 +125,18 @@ class Reassembly:
     next_sn : next serial number in order
     unread : segments in order that the application has not read: they take room in the advertised window
     acks : (sn, stamp) of segments to acknowledge
-    tell : True if the window was full and is open again
+    reopened : True if the window was full and is open again
     """
 
     def __init__(self, limit: int) -> None:
         self.next_sn = self.unread = 0
         self.acks: list[tuple[int, int]] = []
-        self.tell = False
+        self.reopened = False
         self._limit = limit
         self._stored: set[int] = set()
 
     def insert(self, sn: int, stamp_ms: int) -> int:
-        """Take a segment, unless it is beyond the window; returns how many are in order now, and were not."""
+        """Take a segment, unless it is beyond the window; return how many segments came into order."""
         if sn >= self.next_sn + self._limit:
             return 0
         self.acks.append((sn, stamp_ms))
@@ -150,17 +150,17 @@ class Reassembly:
         return self.next_sn - first
 
     def read(self) -> None:
-        """Let the application take all that is in order."""
-        self.tell = self.tell or self.unread >= self._limit
+        """Let the application read all segments in order."""
+        self.reopened = self.reopened or self.unread >= self._limit
         self.unread = 0
 
     def window(self, rules: Rules) -> int:
-        """The window to advertise."""
+        """Return the window to advertise."""
         return min(self._limit, 65_535) - (self.unread if rules.unread else 0)
 
 
 class Stock:
-    """One end by these rules; parameters as `Ikcp`'s.
+    """One end that follows the rules; the other parameters are those of `Ikcp`.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ class Stock:
     # -- as the application sees it
 
     def writable(self) -> int:
-        """ikcp is kept supplied; kcp-go's writers wait until less than a window waits, and write a block."""
+        """Payload bytes accepted now; writers of kcp-go wait for less than a window, and write a block."""
         waiting = self._queued + (len(self._flight) if self.rules.acked_slides else self._next_sn - self._una)
         if self.rules.at_once:
             return _BLOCK * MSS if waiting < min(self._send_window, self._peer_window) else 0
@@ -219,7 +219,7 @@ class Stock:
         return grouped(out)
 
     def _tick(self, now: int) -> None:
-        """Flush at every tick up to now, even those at which nothing called."""
+        """Flush at every tick up to now, even if nothing was called at that time."""
         while self._tick_ms <= now:
             nearest_ms = self._flush(self._tick_ms)
             self._tick_ms += nearest_ms if self.rules.nearest else self._tuning.interval
@@ -280,26 +280,26 @@ class Stock:
 
     # -- out
 
-    def _flush_acks(self, tell: bool = False) -> None:
+    def _flush_acks(self, reopened: bool = False) -> None:
         receiving = self._receiving
         packed, stamp, number = b"", 0, 0
         for i, (sn, ts) in enumerate(receiving.acks):
             if self.rules.ack_all or sn >= receiving.next_sn or i == len(receiving.acks) - 1:
                 if len(packed) + HEADER_BYTES > MTU:
-                    self._leave(packed)
+                    self._emit(packed)
                     packed = b""
                 packed += self._header(ACK, ts, sn, 0)
                 stamp, number = ts, sn
-        if tell:
+        if reopened:
             packed += self._header(WINS, stamp, number, 0)  # with the fields of the last ACK
         if packed:
-            self._leave(packed)
+            self._emit(packed)
         receiving.acks = []
 
     def _flush(self, now: int) -> int:
         """Send everything due; returns ms to the nearest timer, `interval` at most."""
-        self._flush_acks(self._receiving.tell)
-        self._receiving.tell = False
+        self._flush_acks(self._receiving.reopened)
+        self._receiving.reopened = False
         # All new segments enter the flight first, so that `early` knows whether any is admitted.
         window = min(self._send_window, self._peer_window)
         admitted = max(0, min(self._queued, self._una + window - self._next_sn))
@@ -311,7 +311,7 @@ class Stock:
         for sn, sent in self._flight.items():
             if self._due(sent, now, admitted):
                 sent.stamp_ms, sent.transmissions = now, sent.transmissions + 1
-                self._leave(self._header(PUSH, now, sn, MSS) + bytes(MSS))
+                self._emit(self._header(PUSH, now, sn, MSS) + bytes(MSS))
             if 0 < sent.resend_ms - now < nearest_ms:
                 nearest_ms = sent.resend_ms - now
         return nearest_ms
@@ -358,6 +358,6 @@ class Stock:
         window = self._receiving.window(self.rules)
         return _LAYOUT.pack(self._conv, cmd, 0, window, ts, sn, self._receiving.next_sn, length)
 
-    def _leave(self, datagram: bytes) -> None:
+    def _emit(self, datagram: bytes) -> None:
         self.tally.left(datagram)
         self._out.append(datagram)

@@ -97,7 +97,7 @@ def engine(
     deliver: Deliver | None = None,
     **options: Any,
 ) -> Engine:
-    """An engine; `Rack` unless told otherwise."""
+    """Make an engine, with `Rack` unless another recovery is given."""
     return Engine(CONV, EngineOptions(**options), recovery or Rack, control, deliver)
 
 
@@ -189,7 +189,7 @@ def numbers_of(sent: Iterable[DatagramBatch]) -> list[int]:
 
 @dataclass(frozen=True)
 class Recount:
-    """The send window counted anew from its arrays."""
+    """The send window, counted again from its arrays."""
 
     in_flight: int
     sacked: int

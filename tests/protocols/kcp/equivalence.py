@@ -148,9 +148,11 @@ def between(sender: End, receiver: End, route: Route, loss: float, seed: int, se
         return Figures(seconds, receiver.receiving.bytes, counts.segments_sent, sum(causes), causes)
     assert isinstance(sender, Ikcp | Stock)
     assert isinstance(receiver, Ikcp | Stock)
-    told = (sender.lost, sender.early, sender.fast) if isinstance(sender, Stock) else None
+    retransmissions = (sender.lost, sender.early, sender.fast) if isinstance(sender, Stock) else None
     tally = sender.tally
-    return Figures(seconds, receiver.tally.delivered_bytes, tally.segments, tally.retransmitted, told)
+    return Figures(
+        seconds, receiver.tally.delivered_bytes, tally.segments, tally.retransmitted, retransmissions
+    )
 
 
 def pooled(name: str, mode: str, route: Route, loss: float, seeds: Iterable[int], seconds: float) -> Figures:

@@ -134,8 +134,8 @@ def test_a_closed_window_is_probed_ever_more_slowly() -> None:
     # Fifteen minutes of silence: long enough for the two-minute limit.
     asked = []
     while NOW_US + 900_000_000 > (at_us := one.deadline_us() or 0) > 0:
-        if said := _commands(one, at_us):
-            assert said == [WASK]
+        if repeated := _commands(one, at_us):
+            assert repeated == [WASK]
             asked.append(at_us)
     gaps = [later - earlier for earlier, later in zip([NOW_US, *asked], asked, strict=False)]
     assert gaps[:5] == [500_000, 750_000, 1_125_000, 1_687_500, 2_531_250]
@@ -143,7 +143,7 @@ def test_a_closed_window_is_probed_ever_more_slowly() -> None:
     assert gaps == sorted(gaps)
 
 
-def test_a_window_that_opens_lets_data_go_and_ends_the_probing() -> None:
+def test_an_opened_window_releases_data_and_ends_probing() -> None:
     one = engine(stock_recovery())
     _hears(one, NOW_US, seg(WINS, wnd=0))
     one.write(memoryview(bytes(1_376 * 5)), NOW_US)
@@ -158,7 +158,7 @@ def test_a_window_that_opens_lets_data_go_and_ends_the_probing() -> None:
 
 
 @pytest.mark.parametrize("recovery", [None, stock_recovery()])
-def test_segments_in_flight_are_sent_again_in_spite_of_a_closed_window(recovery: Any) -> None:
+def test_segments_in_flight_are_retransmitted_into_a_closed_window(recovery: Any) -> None:
     half = Half(recovery)
     half.send(3, NOW_US)
     _hears(half.engine, NOW_US + 10, seg(WINS, wnd=0))
@@ -183,8 +183,8 @@ def test_a_window_probe_is_answered_once() -> None:
     _hears(one, NOW_US, push(0, b"abc"))
     one.transmit(NOW_US)
     _hears(one, NOW_US, seg(WASK) + seg(WASK), seg(WASK))
-    (told,) = segments_of(one.transmit(NOW_US))
-    assert (told.cmd, told.wnd, told.una, told.payload) == (WINS, 77, 1, b"")
+    (segment,) = segments_of(one.transmit(NOW_US))
+    assert (segment.cmd, segment.wnd, segment.una, segment.payload) == (WINS, 77, 1, b"")
     assert _commands(one, NOW_US + 1) == []
 
 
@@ -212,23 +212,23 @@ def test_a_probe_associates_two_ends_before_any_data() -> None:
 def test_segments_in_order_are_acknowledged_with_one_ack() -> None:
     one = engine(mtu=100)
     one.receive(batch(*(push(n, bytes(40), ts=n // 3) for n in range(9))), NOW_US)
-    (told,) = segments_of(one.transmit(NOW_US))
-    assert (told.cmd, told.sn, told.ts, told.una) == (ACK, 8, 2, 9)
+    (segment,) = segments_of(one.transmit(NOW_US))
+    assert (segment.cmd, segment.sn, segment.ts, segment.una) == (ACK, 8, 2, 9)
     assert one.counts.acks_sent == 1
 
 
-def test_a_run_of_several_stamps_that_does_not_fit_is_acknowledged_each_with_its_own() -> None:
+def test_a_run_whose_stamps_do_not_fit_is_acknowledged_segment_by_segment() -> None:
     one = engine(mtu=100)
     one.receive(batch(*(push(n, bytes(40), ts=100 + n) for n in (5, 6, 7))), NOW_US)
-    told = segments_of(one.transmit(NOW_US))
-    assert [(segment.sn, segment.ts) for segment in told] == [(5, 105), (6, 106), (7, 107)]
+    segments = segments_of(one.transmit(NOW_US))
+    assert [(segment.sn, segment.ts) for segment in segments] == [(5, 105), (6, 106), (7, 107)]
 
 
 def test_early_and_repeated_segments_are_acknowledged_one_by_one() -> None:
     one = engine(mtu=100)
     _hears(one, NOW_US, *(push(n, bytes(40), ts=100 + n) for n in (0, 2, 4, 2)))
-    told = segments_of(one.transmit(NOW_US))
-    assert [(segment.sn, segment.ts, segment.una) for segment in told] == [
+    segments = segments_of(one.transmit(NOW_US))
+    assert [(segment.sn, segment.ts, segment.una) for segment in segments] == [
         (2, 102, 1),
         (4, 104, 1),
         (2, 102, 1),
@@ -236,7 +236,7 @@ def test_early_and_repeated_segments_are_acknowledged_one_by_one() -> None:
     ]
 
 
-def test_acks_fill_datagrams_and_no_more() -> None:
+def test_acks_fill_datagrams() -> None:
     one = engine(mtu=1_400)
     one.receive(batch(*(push(n, bytes(40)) for n in range(1, 61))), NOW_US)
     one.receive(batch(*(push(n, bytes(40)) for n in range(61, 121))), NOW_US)
@@ -251,13 +251,13 @@ def test_delayed_acks_wait_for_the_tick_and_leave_together() -> None:
         _hears(one, NOW_US + 1_000 * at, push(at, bytes(40)), push(at + 10, bytes(40)))
         assert _commands(one, NOW_US + 1_000 * at) == []
         assert one.deadline_us() == NOW_US + 10_000
-    told = segments_of(one.transmit(NOW_US + 10_000))
-    assert [segment.sn for segment in told] == [10, 1, 11, 2, 12, 3, 13, 4, 14, 0]
-    assert {segment.una for segment in told} == {5}
+    segments = segments_of(one.transmit(NOW_US + 10_000))
+    assert [segment.sn for segment in segments] == [10, 1, 11, 2, 12, 3, 13, 4, 14, 0]
+    assert {segment.una for segment in segments} == {5}
     assert one.deadline_us() is None
 
 
-def test_data_waits_for_the_tick_if_told_to() -> None:
+def test_data_waits_for_the_tick_if_the_option_is_set() -> None:
     half = Half(write_delay=True, tick_us=10_000)
     half.transmit(NOW_US)
     assert half.send(2, NOW_US + 1_000) == []
@@ -265,12 +265,12 @@ def test_data_waits_for_the_tick_if_told_to() -> None:
     assert half.transmit(NOW_US + 10_000) == [0, 1]
 
 
-@pytest.mark.parametrize(("limit", "told"), [(1, 1), (300, 300), (65_535, 65_535), (70_000, 65_535)])
-def test_the_advertised_window_is_the_receive_window(limit: int, told: int) -> None:
+@pytest.mark.parametrize(("limit", "advertised"), [(1, 1), (300, 300), (65_535, 65_535), (70_000, 65_535)])
+def test_the_advertised_window_is_the_receive_window(limit: int, advertised: int) -> None:
     one = engine(receive_window=limit)
     _hears(one, NOW_US, push(0, b"abc"))
     (segment,) = segments_of(one.transmit(NOW_US))
-    assert segment.wnd == told
+    assert segment.wnd == advertised
 
 
 def _early(one: Engine, *numbers: int) -> list[int]:
@@ -278,16 +278,16 @@ def _early(one: Engine, *numbers: int) -> list[int]:
     return [segment.sn for segment in segments_of(one.transmit(NOW_US))]
 
 
-def test_acks_are_repeated_towards_peers_that_understand() -> None:
+def test_acks_are_repeated_towards_iperfpy() -> None:
     one = engine(ack_repeats=2, mtu=100)
     assert _early(one, 5) == [5]
     assert _early(one, 7) == [5, 7]
     assert _early(one, 9, 11) == [5, 7, 9, 11]
     assert _early(one, 13) == [7, 9, 11, 13]
     # ACKs that una covers by now need no repeating.
-    said = _early(one, *range(9))
-    assert not {5, 7} & set(said[:-9])
-    assert {9, 11, 13} & set(said)
+    repeated = _early(one, *range(9))
+    assert not {5, 7} & set(repeated[:-9])
+    assert {9, 11, 13} & set(repeated)
 
 
 def test_acks_are_not_repeated_towards_stock_kcp() -> None:
@@ -325,7 +325,7 @@ def test_a_una_beyond_the_last_segment_sent_is_counted_and_ignored(recovery: Any
     assert half.engine.sending.una == 3
 
 
-def test_an_old_una_takes_nothing_back() -> None:
+def test_an_old_una_changes_nothing() -> None:
     half = Half()
     half.send(5, NOW_US)
     half.acked(NOW_US + 1_000, 3, una=4)
@@ -350,7 +350,7 @@ def test_an_acknowledgement_counts_once() -> None:
 # ------------------------------------------------------------------- the accounting for controllers
 
 
-def test_a_steady_path_gives_its_rate() -> None:
+def test_rate_samples_equal_the_rate_of_a_steady_path() -> None:
     """A segment a millisecond, 40 ms of path: 1000 segments per second, RTT 40 ms."""
     control = Fixed(40)
     half = Half(control=control)
@@ -369,7 +369,7 @@ def test_a_steady_path_gives_its_rate() -> None:
     assert [one.in_flight for one in control.acks] == [39] * 361 + [*range(38, -1, -1)]
 
 
-def test_limits_have_names() -> None:
+def test_the_limit_of_the_sender_is_named() -> None:
     control = Fixed(4, rate=1_000.0, burst=2)
     half = Half(control=control, send_window=6)
     half.send(1, NOW_US)
@@ -447,7 +447,7 @@ def test_pacing_spreads_segments_over_time() -> None:
     assert max(len(numbers) for _, numbers in left) <= 6
 
 
-def test_no_pacing_deadline_outlives_its_data() -> None:
+def test_a_pacing_deadline_ends_with_its_data() -> None:
     """Given up, held back by the pacer, and then it arrives after all: nothing is left to wake for."""
     control = Fixed(64)
     half = Half(control=control)

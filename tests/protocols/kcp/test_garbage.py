@@ -63,8 +63,8 @@ def _counts_hold(one: Engine) -> None:
     honest=st.booleans(),
 )
 @examples(150)
-def test_bytes_of_any_kind(kind: str, data: bytes, stride: int, honest: bool) -> None:
-    """Also as a run whose stride is larger than all there is."""
+def test_arbitrary_bytes_do_not_harm_an_engine(kind: str, data: bytes, stride: int, honest: bool) -> None:
+    """The stride of a run may also be larger than the data."""
     one = _engine(kind)
     if honest:
         data = CONV.to_bytes(4, "little") + data
@@ -76,7 +76,7 @@ def test_bytes_of_any_kind(kind: str, data: bytes, stride: int, honest: bool) ->
 
 
 @pytest.mark.parametrize("size", range(30))
-def test_runts(size: int) -> None:
+def test_datagrams_shorter_than_a_header_are_foreign(size: int) -> None:
     for cmd in (PUSH, ACK, WASK, WINS, 0):
         one = _engine("rack")
         data = np.frombuffer(seg(cmd, bytes(10))[:size], np.uint8)
@@ -117,7 +117,7 @@ def _mutated(rng: random.Random, one: Engine) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nearly_right_datagrams(kind: str) -> None:
+def test_nearly_valid_datagrams_do_not_harm_an_engine(kind: str) -> None:
     """Thousands of them, in runs, while the engine goes on sending. IPERFPY_KCP_GARBAGE=100000 for more."""
     rng = random.Random(kind)
     one, now_us, seen = _engine(kind), 1_000, 0
@@ -147,8 +147,8 @@ def test_probes_are_not_amplified(kind: str) -> None:
     one = _engine(kind)
     for _ in range(1_000):
         one.receive(batches([seg(WASK)])[0], 10)
-    (told,) = [out for out in one.transmit(10) if out.data[4] == WINS]
-    assert told.size == 24
+    (answer,) = [out for out in one.transmit(10) if out.data[4] == WINS]
+    assert answer.size == 24
 
 
 @pytest.mark.parametrize("kind", KINDS)

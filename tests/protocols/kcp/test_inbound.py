@@ -137,7 +137,7 @@ def test_the_furthest_una_counts(unas: list[int], times: int) -> None:
     assert _one(pushes, una=near).una == furthest
 
 
-def test_a_una_that_is_old_stays_so() -> None:
+def test_an_old_una_is_ignored() -> None:
     assert _one(batch(ack(1, 1, una=3)), una=WRAP + 8).una == WRAP + 3
 
 

@@ -127,7 +127,7 @@ def test_the_hole_that_holds_a_full_window_is_sent_again_every_half_round_trip()
     assert half.engine.deadline_us() is None
 
 
-def test_a_hole_long_overdue_follows_the_data_that_fills_the_window() -> None:
+def test_a_hole_long_overdue_is_resent_after_the_data_that_fills_the_window() -> None:
     half, now_us = _unlucky(4, window=32)
     now_us += RTT_US
     assert half.send(1, now_us) == [31]
@@ -189,7 +189,7 @@ def test_thirty_percent_loss_needs_no_timeout_while_data_flows(seed: int) -> Non
 # ------------------------------------------------------------------------- the reordering window
 
 
-def test_it_grows_to_the_displacement_seen_and_forgets() -> None:
+def test_the_reordering_window_grows_to_the_displacement_and_shrinks_again() -> None:
     half, now_us = _settled()
     assert half.recovery.reordering.width_us == REORDERING_US
     start_us = now_us
@@ -338,7 +338,7 @@ def test_an_outage_backs_off_to_a_second_and_no_further() -> None:
     assert half.counts.early == 1
 
 
-def test_after_an_outage_the_path_is_found_within_the_longest_timeout() -> None:
+def test_data_flows_again_within_the_longest_timeout_after_an_outage() -> None:
     way = Way(delay_us=RTT_US // 2, outages=((500_000, 8_000_000),))
     stream = Stream(400_000, 1, chunk=1_000, gap_us=4_000)
     control = Fixed(64)
@@ -413,7 +413,7 @@ def test_a_first_transmission_is_never_spurious() -> None:
     assert half.recovery.spurious == 0
 
 
-def test_a_loss_that_arrives_before_its_retransmission_is_taken_back() -> None:
+def test_a_loss_that_arrives_before_its_retransmission_is_undone() -> None:
     control = Fixed(64)
     half = _spaced(30, control=control)
     control.window = 1

@@ -19,7 +19,7 @@ def _outcome(path: str, transport: str) -> Outcome:
     return run(path, transport)
 
 
-def test_up_as_reported() -> None:
+def test_the_simulated_upload_resembles_the_report() -> None:
     """17.7 Mb/s, 25 % lost; and why: the queue that it fills makes its timers run out."""
     kcp = _outcome(UP, "kcp")
     assert kcp.goodput_mbps == pytest.approx(17.7, rel=0.1)
@@ -29,7 +29,7 @@ def test_up_as_reported() -> None:
     assert kcp.lost > 2 * kcp.dropped
 
 
-def test_down_as_reported() -> None:
+def test_the_simulated_download_resembles_the_report() -> None:
     """8.1 Mb/s, 121 % retransmitted, because the policer drops the part of a window above its rate."""
     kcp = _outcome(DOWN, "kcp")
     assert kcp.goodput_mbps == pytest.approx(8.1, rel=0.1)

@@ -85,7 +85,7 @@ def test_a_bulk_sender_is_limited_by_pacing() -> None:
 
 
 @pytest.mark.parametrize(("window", "says"), [(MAX_WINDOW, True), (MAX_WINDOW - 1, False)])
-def test_the_widest_window_is_warned_of_when_it_limits(window: int, says: bool) -> None:
+def test_a_warning_says_that_the_largest_window_limits(window: int, says: bool) -> None:
     control = Fixed(1 << 20)
     half = Half(control=control, send_window=window, receive_window=MAX_WINDOW)
     one = half.engine
@@ -99,7 +99,7 @@ def test_the_widest_window_is_warned_of_when_it_limits(window: int, says: bool) 
     assert all(f"{MAX_WINDOW} segments" in sentence and "100 %" in sentence for sentence in said)
 
 
-def test_a_window_that_does_not_limit_is_not_warned_of() -> None:
+def test_no_warning_is_given_for_a_window_that_does_not_limit() -> None:
     half = Half(control=Fixed(1 << 20), send_window=MAX_WINDOW, receive_window=MAX_WINDOW)
     half.send(100, 0)
     assert window_warning(half.engine, SECOND) == ()
@@ -113,10 +113,10 @@ def test_the_congestion_state_is_reported_in_full() -> None:
     shallow = Path(10e6, bdp_bytes(10e6, 40_000, 0.25), 20_000)  # eight datagrams
     watched = single(shallow, Path(delay_us=20_000), seed=1, seconds=10)
     assert watched.sender.control is not None
-    told = congestion_record(watched.sender.control.state(), 8 * MTU)
+    record = congestion_record(watched.sender.control.state(), 8 * MTU)
     own = {metric.key for metric in KcpBbr.metrics} - {metric.key for metric in METRICS}
-    assert own == set(told)
-    bound, bandwidth = told["inflight_bound_bytes"], told["bandwidth_bits_per_second"]
+    assert own == set(record)
+    bound, bandwidth = record["inflight_bound_bytes"], record["bandwidth_bits_per_second"]
     assert isinstance(bound, float)
     assert isinstance(bandwidth, float)
     assert 0.5 < bound / bdp_bytes(10e6, 40_000) < 3

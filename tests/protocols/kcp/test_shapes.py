@@ -85,19 +85,19 @@ _WINDOWS = st.tuples(st.integers(-4, SENT), st.integers(0, 80))
 
 
 def _segment(kind: str, first: Any, second: Any, una: int, wnd: int) -> bytes:
-    told = {"una": (FIRST + una) & MASK, "wnd": wnd}
+    fields = {"una": (FIRST + una) & MASK, "wnd": wnd}
     number = FIRST + int(first)
     if kind == "push":
-        return push(number & MASK, _payload(number, second), ts=77 + int(first), **told)
+        return push(number & MASK, _payload(number, second), ts=77 + int(first), **fields)
     if kind == "ack":
-        return ack(number & MASK, {"first": STAMP_US, "again": AGAIN_US, "never": 5}[second], **told)
+        return ack(number & MASK, {"first": STAMP_US, "again": AGAIN_US, "never": 5}[second], **fields)
     if kind == "ask":
-        return seg(first, **told)
+        return seg(first, **fields)
     return {
         "foreign": push(FIRST & MASK, b"stranger", conv=CONV ^ 0x100),
-        "command": seg(99, b"", **told),
+        "command": seg(99, b"", **fields),
         "long": push(FIRST & MASK, b"liar", length=4_000_000_000),
-        "truncated": seg(ACK, b"", **told)[:11],
+        "truncated": seg(ACK, b"", **fields)[:11],
     }[kind]
 
 

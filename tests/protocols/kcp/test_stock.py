@@ -29,7 +29,7 @@ def _causes(half: Half) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("resend", [1, 2, 3])
-def test_fast_after_that_many_passing_acks(resend: int) -> None:
+def test_a_fast_resend_follows_the_given_number_of_passing_acks(resend: int) -> None:
     half = _half(tuning={"resend": resend})
     half.send(10, START_US)
     half.write(100, START_US)  # there is always something new: no early retransmit
@@ -73,7 +73,7 @@ def test_a_passed_segment_waits_for_a_flush() -> None:
     assert _causes(half) == (0, 0, 1)
 
 
-def test_resend_0_is_never_fast() -> None:
+def test_resend_0_disables_fast_resends() -> None:
     half = _half(tuning={"resend": 0})
     half.send(20, START_US)
     half.acked(START_US + 50, *range(1, 20))
@@ -110,7 +110,7 @@ def test_fast_resends_are_not_limited_in_number() -> None:
 # ------------------------------------------------------------------------------------- early
 
 
-def test_early_at_a_tick_that_admits_nothing_new() -> None:
+def test_an_early_resend_happens_at_a_tick_without_new_data() -> None:
     half = _half(tuning={"resend": 3})
     half.send(5, START_US)
     half.acked(START_US + 50, 1)
@@ -121,7 +121,7 @@ def test_early_at_a_tick_that_admits_nothing_new() -> None:
     assert _causes(half) == (0, 1, 0)
 
 
-def test_early_when_una_moves_and_nothing_new_leaves() -> None:
+def test_an_early_resend_happens_when_una_moves_without_new_data() -> None:
     half = _half(tuning={"resend": 3})
     half.send(5, START_US)
     half.acked(START_US + 50, 2)
@@ -131,7 +131,7 @@ def test_early_when_una_moves_and_nothing_new_leaves() -> None:
     assert _causes(half) == (0, 1, 0)
 
 
-def test_not_early_while_there_is_something_new() -> None:
+def test_there_is_no_early_resend_while_new_data_leaves() -> None:
     half = _half(tuning={"resend": 3}, send_window=64)
     half.send(5, START_US)
     half.acked(START_US + 50, 1)
@@ -141,7 +141,7 @@ def test_not_early_while_there_is_something_new() -> None:
     assert half.counts.early == 0
 
 
-def test_a_tail_held_by_nagle_is_nothing_new() -> None:
+def test_a_tail_that_nagle_delays_is_not_new_data() -> None:
     half = Half(stock_recovery(interval_us=TICK_US, resend=3), nagle=True)
     half.transmit(START_US - 1)
     half.send(5, START_US)
@@ -167,7 +167,7 @@ def test_a_segment_that_was_not_passed_is_not_early() -> None:
     ("nodelay", "after_ms"),
     [(True, [200, 500, 900, 1_400, 2_000]), (False, [200, 600, 1_200, 2_000, 3_000])],
 )
-def test_backoff(nodelay: bool, after_ms: list[int]) -> None:
+def test_the_timeout_backs_off(nodelay: bool, after_ms: list[int]) -> None:
     """Before any sample the timeout is 200 ms; each expiry adds half of it, or the whole."""
     half = _half(tuning={"nodelay": nodelay})
     half.send(1, START_US)
@@ -217,7 +217,7 @@ def test_the_timeout_is_a_minute_at_most() -> None:
     assert max(gaps) <= 60_000_000
 
 
-def test_a_fast_resend_sets_the_timer_anew() -> None:
+def test_a_fast_resend_restarts_the_timer() -> None:
     """Though the timer had backed off far: or a fast resend that is lost waits for the old one."""
     half = _half()
     half.send(1, START_US)
@@ -233,7 +233,7 @@ def test_a_fast_resend_sets_the_timer_anew() -> None:
     assert left == (now_us + 20_000 + timeout_us, [0])
 
 
-def test_only_expired_segments_are_sent_again() -> None:
+def test_only_expired_segments_are_retransmitted() -> None:
     half = _half()
     half.send(3, START_US)
     half.send(3, START_US + 150_000)
@@ -304,7 +304,7 @@ def test_the_cost_of_an_ack_does_not_depend_on_the_window(monkeypatch: pytest.Mo
         assert max(looked) <= 40
 
 
-def test_closed_holes_are_forgotten() -> None:
+def test_state_of_closed_holes_is_discarded() -> None:
     half = _half()
     for number in range(0, 400, 2):
         half.send(2, START_US + number)
