@@ -44,6 +44,7 @@ picture: $(VENV)/.installed
 	$(BIN)/python -m tests.studies.wire.picture docs/reverse.svg
 
 # The grid of simulated paths: make sim ARGS="--quick", ARGS="--only policer", ARGS="--minutes 30"
+# BBR without each of its mechanisms: make sim ARGS="--ablation --cheap --most 8 --name ablation-2026-11-29"
 sim: $(VENV)/.bench-installed
 	$(BIN)/python -m tests.studies.paths $(ARGS)
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path as File
@@ -256,7 +255,7 @@ def test_a_range_is_missed_on_either_side() -> None:
 
 def test_several_processes_give_the_same_outcomes() -> None:
     case = replace(_case("loss", loss=0.01), seconds=5.2)
-    jobs = [(case, seed) for seed in (1, 2, 3)]
+    jobs = [(case, seed, "") for seed in (1, 2, 3)]
     shared = sorted(run_all(iter(jobs), processes=2), key=lambda outcome: outcome.seed)
     assert shared == list(run_all(iter(jobs), processes=1))
 
@@ -265,7 +264,7 @@ def test_a_stopped_run_is_continued_from_its_record(tmp_path: File) -> None:
     path = tmp_path / "sim.jsonl"
     outcomes = _outcomes("loss", "goodput", 0.9, 0.95)
     for outcome in outcomes:
-        record.append_line(path, dataclasses.asdict(outcome))
+        record.append_line(path, outcome.fields())
     with path.open("a") as file:
         file.write('{"line": "loss", "na')
     assert [Outcome(**line) for line in record.read_lines(path)] == outcomes

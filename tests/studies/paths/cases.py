@@ -221,6 +221,16 @@ def all_cases(rates: Sequence[float] = RATES) -> list[Case]:
     return cases
 
 
+def cheapest_first(cases: Sequence[Case]) -> list[Case]:
+    """Sort the cases by the bytes that their paths carry, which are what a simulation takes its time for."""
+
+    def size(case: Case) -> float:
+        rate = case.forward.rate_bits_per_s or case.forward.police_bits_per_s or 0.0
+        return rate * case.seconds * case.flows
+
+    return sorted(cases, key=size)
+
+
 def thinned(cases: Sequence[Case], most: int) -> list[Case]:
     """Keep the first `most` cases of each line."""
     seen: dict[str, int] = {}

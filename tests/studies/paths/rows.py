@@ -60,10 +60,11 @@ def _worst(row: Judged) -> str:
 
 def values(outcome: Outcome) -> dict[str, Any]:
     """Give one simulation as a row of the CSV file."""
-    return {"line": outcome.line, "case": outcome.name, "seed": outcome.seed, **outcome.values}
+    off = {"without": outcome.without} if outcome.without else {}
+    return {"line": outcome.line, "case": outcome.name, "seed": outcome.seed, **off, **outcome.values}
 
 
 def document(head: Mapping[str, Any], rows: Sequence[Judged], outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Build the JSON document: the head, the table and every simulation."""
     judged = [{**dataclasses.asdict(row), "verdict": row.verdict.value} for row in rows]
-    return {**head, "table": judged, "runs": [dataclasses.asdict(outcome) for outcome in outcomes]}
+    return {**head, "table": judged, "runs": [outcome.fields() for outcome in outcomes]}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
+from typing import Any, TypeVar
 
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.profiles import stock
@@ -14,9 +15,12 @@ from iperfpy.protocols.simulator.application import Bulk
 from iperfpy.protocols.simulator.path import wire_bytes
 from iperfpy.protocols.simulator.simulation import Simulation
 from tests.peers.cubic import Cubic
+from tests.studies.paths.ablation import without
 from tests.studies.paths.cases import Case, Kind, Stage
 from tests.studies.paths.watched import SECOND, Snapshot, Watched, bbr_engine, single, watch
 
+J = TypeVar("J")
+R = TypeVar("R")
 SETTLED_S = 5.0
 LATE_S = 15.0
 FAIR = 0.95
@@ -29,17 +33,26 @@ _QUEUED = 1.25
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Figures of one simulation: shares of 1, times in seconds or round trips, depending on the kind of
-    case."""
+    case. `without`: the mechanism of BBR that was off (ablation.py), if any."""
 
     line: str
     name: str
     seed: int
     values: dict[str, float]
+    without: str = ""
+
+    def fields(self) -> dict[str, Any]:
+        """Give the fields for a file; `without` only if a mechanism was off."""
+        found = asdict(self)
+        if not self.without:
+            del found["without"]
+        return found
 
 
-def run(case: Case, seed: int) -> Outcome:
-    """Run one simulation."""
-    return Outcome(case.line, case.name, seed, _RUNNERS[case.kind](case, seed))
+def run(case: Case, seed: int, off: str = "") -> Outcome:
+    """Run one simulation. `off`: key of the mechanism of BBR that is switched off for it."""
+    with without(off):
+        return Outcome(case.line, case.name, seed, _RUNNERS[case.kind](case, seed), off)
 
 
 def _solo(case: Case, seed: int) -> dict[str, float]:
@@ -205,18 +218,28 @@ _RUNNERS: dict[Kind, Callable[[Case, int], dict[str, float]]] = {
 }
 
 
-def _run(job: tuple[Case, int]) -> Outcome:
+Job = tuple[Case, int, str]
+"""A case, a seed, and the key of the mechanism that is off, or an empty string."""
+
+
+def _run(job: Job) -> Outcome:
     return run(*job)
 
 
-def run_all(jobs: Iterator[tuple[Case, int]], processes: int) -> Iterator[Outcome]:
-    """Run the jobs in `processes` processes, and yield outcomes as they finish. Jobs are taken one by one."""
+def run_all(jobs: Iterator[Job], processes: int) -> Iterator[Outcome]:
+    """Run the jobs in `processes` processes, and yield outcomes as they finish."""
+    return spread(jobs, processes, _run)
+
+
+def spread(jobs: Iterator[J], processes: int, work: Callable[[J], R]) -> Iterator[R]:
+    """Do the work for every job in `processes` processes, and yield results as they finish. Jobs are taken
+    one by one."""
     if processes == 1:
-        yield from map(_run, jobs)
+        yield from map(work, jobs)
         return
     with ProcessPoolExecutor(processes) as pool:
-        running = {pool.submit(_run, job) for job in islice(jobs, processes)}
+        running = {pool.submit(work, job) for job in islice(jobs, processes)}
         while running:
             finished, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(_run, job) for job in islice(jobs, len(finished))}
+            running |= {pool.submit(work, job) for job in islice(jobs, len(finished))}
             yield from (future.result() for future in finished)

@@ -107,6 +107,11 @@ def _applies_to(target: Target, outcome: Outcome) -> bool:
     return outcome.line in target.lines
 
 
+def fails(target: Target, outcome: Outcome) -> bool:
+    """True if the target applies to this run and the run does not reach it."""
+    return _applies_to(target, outcome) and not _within(outcome.values[target.metric], target.limit)
+
+
 def judge(target: Target, outcomes: Iterable[Outcome]) -> Judged:
     """Judge a target; the worst of all cases and seeds decides."""
     chosen = [outcome for outcome in outcomes if _applies_to(target, outcome)]
