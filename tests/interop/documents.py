@@ -84,6 +84,7 @@ def run(client: Sequence[str], server: Sequence[str], flags: Sequence[str], fold
         serving = subprocess.Popen(
             [*server, "-s", "-1", "-J", "-B", "127.0.0.1", "-p", str(port)], stdout=output, stderr=complaints
         )
+    # The server runs one test, so it ends by itself and its JSON is complete.
     try:
         wait_until(lambda: listens(port), f"no server listens: {errors.read_text()}", 60)
         command = [*client, "-c", "127.0.0.1", "-p", str(port), "-J", *flags]

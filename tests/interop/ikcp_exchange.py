@@ -142,8 +142,8 @@ class Ours:
     def transmit(self, now_us: int) -> list[bytes]:
         sent: list[bytes] = []
         while True:
-            room = self.engine.writable()
-            block = self._source.peek(min(room, 1 << 17)) if room else b""
+            writable = self.engine.writable()
+            block = self._source.peek(min(writable, 1 << 17)) if writable else b""
             self._source.take(self.engine.write(memoryview(block), now_us))
             batches_out = self.engine.transmit(now_us)
             sent += [datagram.tobytes() for one in batches_out for datagram in one]
@@ -264,6 +264,7 @@ class Exchange:
         TimeoutError
             The exchange takes more than `limit_us` of virtual time.
         """
+        # An end is idle when all its data has been acknowledged.
         while not (self.ours.idle and self.c_library.idle):
             self._step()
             if self._now_us - self._start_us > limit_us:

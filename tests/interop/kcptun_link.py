@@ -60,6 +60,7 @@ class Frames:
         while len(data) - at >= _FRAME.size:
             version, command, length, stream = _FRAME.unpack_from(data, at)
             assert version == 1
+            # A frame may be split over deliveries: keep its beginning for the next one.
             if len(data) - at - _FRAME.size < length:
                 break
             body = data[at + _FRAME.size : at + _FRAME.size + length]

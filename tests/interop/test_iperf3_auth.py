@@ -144,7 +144,7 @@ async def test_an_iperfpy_server_checks_the_password_of_an_iperfpy_client(keys: 
 def test_a_token_that_openssl_encrypts_with_oaep_is_decrypted(keys: Keys) -> None:
     """Encrypt with the padding of iperf3 since 3.17, by the library that it uses."""
     plain = f"user: mario\npwd:  rossi\nts:   {int(time.time())}".encode()
-    sealed = subprocess.run(
+    encrypted = subprocess.run(
         [
             *(peer("openssl"), "pkeyutl", "-encrypt", "-pubin", "-inkey", str(keys.public)),
             *("-pkeyopt", "rsa_padding_mode:oaep"),
@@ -153,7 +153,8 @@ def test_a_token_that_openssl_encrypts_with_oaep_is_decrypted(keys: Keys) -> Non
         capture_output=True,
         check=True,
     ).stdout
-    encoded = subprocess.run(["base64", "-w", "0"], input=sealed, capture_output=True, check=True).stdout
+    # A token is base64 without line breaks.
+    encoded = subprocess.run(["base64", "-w", "0"], input=encrypted, capture_output=True, check=True).stdout
     users = {"mario": hashlib.sha256(b"{mario}rossi").hexdigest()}
     key = private_key(keys.private.read_bytes())
     assert check_token(encoded.decode(), key, users, int(time.time()), 10) == "mario"

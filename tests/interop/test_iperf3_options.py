@@ -45,6 +45,7 @@ def run_iperfpy_client(iperf3: str, folder: Path, *flags: str, host: str = "127.
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    # With -1 iperf3 ends after the test, so its JSON is complete.
     try:
         wait_until(lambda: _listens(port), "iperf3 did not listen")
         done = subprocess.run(

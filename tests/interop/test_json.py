@@ -56,6 +56,7 @@ def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
             else:
                 yield from differences(value, ours[key], f"{path}.{key}")
     elif isinstance(theirs, list) and isinstance(ours, list):
+        # Two runs may differ by an interval; further intervals are compared with the last one.
         if path != ".intervals" and len(theirs) != len(ours):
             yield f"{path} has {len(ours)} elements, not {len(theirs)}"
         for index, value in enumerate(ours):
@@ -160,6 +161,7 @@ def check_sums(document: Json) -> None:
             check_sum(interval["sum" + suffix[direction]], rows)
             for figures in (*rows, interval["sum" + suffix[direction]]):
                 check_rate(figures)
+    # A row of an interval has the figures of one side; the totals have both.
     measured = [row for one in document["intervals"] for row in one["streams"] if not row["omitted"]]
     for side, name in (("sender", "sum_sent"), ("receiver", "sum_received")):
         for direction, rows in groups([one[side] for one in document["end"]["streams"]]).items():
@@ -194,6 +196,7 @@ def test_the_intervals_of_every_counter_add_up(runs: dict[tuple[str, str], Run],
             rows = [row for row in measured if row["stream"] == stream["sender"]["stream"]]
             for metric in counters:
                 parts = [row[metric.key] for row in rows]
+                # An interval without the peer's figures has None, so that counter cannot add up.
                 if rows and None not in parts:
                     assert sum(parts) == stream[metric.side.value][metric.key], metric.key
                     checked += 1
@@ -237,6 +240,7 @@ def test_a_parser_for_iperf3_reads_a_document_of_iperfpy(
             "reverse",
         ):
             assert getattr(ours, key) == getattr(theirs, key)
+        # The parser derives its figures from the sums of the document.
         end = document["end"]
         if ours.protocol == "TCP":
             assert (ours.sent_bytes, ours.received_bytes) == (
@@ -320,6 +324,7 @@ def test_json_lines_are_printed_during_the_test_and_follow_the_schema(iperf3_ser
     command = [*OURS, "-c", "127.0.0.1", "-p", str(iperf3_server), "-t", "20", "-i", "0.2", "--json-stream"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as client:
         assert client.stdout is not None
+        # A test of 20 s: three lines can be read now only if they are flushed at once.
         events = [json.loads(client.stdout.readline()) for _ in range(3)]
         assert client.poll() is None, "the test is still running: these lines were not held back"
         client.terminate()

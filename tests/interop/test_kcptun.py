@@ -101,6 +101,7 @@ def test_the_engine_is_the_client_of_a_kcptun_server(
     loop.connect(port)
     loop.write(frame(SYN, 3) + _frames(data, 3))
     loop.run(lambda: frames.bytes >= TOTAL and loop.acknowledged)
+    # kcptun closes the TCP connection after FIN, which ends the echo server.
     loop.write(frame(FIN, 3))
     loop.run(lambda: loop.acknowledged)
     echo.join(5)

@@ -196,7 +196,7 @@ async def scripted(handler: Handler) -> AsyncIterator[int]:
 
 
 class Peer:
-    """The peer's end of a control connection, whose messages the test chooses."""
+    """The peer's end of a control connection; the test chooses the messages."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -204,7 +204,7 @@ class Peer:
 
     @classmethod
     async def connected(cls, port: int, cookie: str = "s" * 36) -> Peer:
-        """A client's control connection whose cookie was sent."""
+        """Connect as a client, and send the cookie."""
         peer = cls(*await asyncio.open_connection("127.0.0.1", port))
         peer.writer.write(framing.encode_cookie(cookie))
         return peer

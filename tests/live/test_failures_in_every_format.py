@@ -23,7 +23,7 @@ SCHEMA = json.loads((resources.files("iperfpy") / "report" / "schema.json").read
 
 
 def run_until_killed(folder: Path, *flags: str) -> tuple[str, str, list[dict[str, str]]]:
-    """Run a client whose server is killed; return standard output, the error and the rows of the CSV."""
+    """Kill the server of a running client; return standard output, the error and the rows of the CSV."""
     path = folder / "rows.csv"
     with LocalServer() as server:
         command = [sys.executable, "-m", "iperfpy", "-c", server.host, "-p", str(server.port), "-b", "5M"]

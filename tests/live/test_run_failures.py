@@ -231,7 +231,7 @@ async def test_a_plan_out_of_range_is_refused_by_the_client() -> None:
 
 
 class Unready(Transport):
-    """A transport whose server end raises an error or never completes."""
+    """A transport that raises an error at the server, or never completes there."""
 
     name = "unready"
     summary = prefix = ""

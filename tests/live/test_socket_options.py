@@ -130,7 +130,7 @@ async def test_the_timeout_of_unacknowledged_data() -> None:
 
 
 async def measure_until_silent(server: Server, direction: Direction, socket_options: SocketOptions) -> None:
-    """Run a test whose path goes silent after the first interval."""
+    """Run a test over a path that goes silent after the first interval."""
     async with relayed(server.port) as relay:
         recorder = Recorder(relay.freeze, after=1)
         plan = plan_for(duration_us=20_000_000, direction=direction)

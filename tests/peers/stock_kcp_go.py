@@ -123,7 +123,7 @@ class Reassembly:
     Attributes
     ----------
     next_sn : next serial number in order
-    unread : segments in order that the application has not read: they take room in the advertised window
+    unread : segments in order that the application has not read: they reduce the advertised window
     acks : (sn, stamp) of segments to acknowledge
     reopened : True if the window was full and is open again
     """

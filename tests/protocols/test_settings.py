@@ -24,7 +24,7 @@ class Example(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Annotated(Settings):
-    """Types whose text contains the name of another type."""
+    """Types with the name of another type in their text."""
 
     format: Literal["print"] = option("print", help="its text holds the word int")
     boolean: Literal["bool"] | None = option(None, help="its text holds the word bool")
@@ -105,7 +105,7 @@ def test_a_value_of_the_user_is_checked() -> None:
 def test_none_is_allowed_only_if_it_is_the_default() -> None:
     assert Example(send_window=None).send_window is None
     with pytest.raises(SettingsError):
-        Example(mode=None)  # type: ignore[arg-type]  # what a wrong type does is the point
+        Example(mode=None)  # type: ignore[arg-type]  # the wrong type is under test
 
 
 def test_a_flag_is_generated_unless_it_is_declared() -> None:

@@ -56,7 +56,7 @@ def port() -> Iterator[str]:
 
 
 class ShortWrites(io.RawIOBase):
-    """A file whose writes are short, as those of a pipe may be."""
+    """A file with short writes, as a pipe may have them."""
 
     def __init__(self) -> None:
         self.taken = b""

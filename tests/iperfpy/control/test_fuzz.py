@@ -239,7 +239,7 @@ def test_any_greeting_is_printable_or_refused(body: dict[str, Any]) -> None:
 def show_in_every_format(
     name: str, known: Mapping[int, Sample], extra: Mapping[str, Any], folder: Path
 ) -> None:
-    """Write a client's reports of a test whose peer sent these samples, in every format."""
+    """Write a client's reports, in every format, of a test with these samples of the peer."""
     transport = transports()[name]
     own = {1: sample(name, 1, Side.RECEIVER), 3: sample(name, 3, Side.SENDER)}
     rows = tuple(Row(stream, own[stream], known.get(stream), Direction.FORWARD) for stream in own)

@@ -24,7 +24,7 @@ LOADED = "8.71 ms loaded (4.20 to 19.3); responsiveness 6889 RPM"
 
 
 def row(stream: int, values: Mapping[str, Value] | None, *, sends: bool = True) -> Row:
-    """Return the row of a stream whose sender measured `values`; None: there is no sample of the sender."""
+    """Return the row of a stream with these values of its sender; None: there is no sample of the sender."""
     receiver = Sample(stream, Side.RECEIVER, 0, 1_000_000, 10)
     if values is None:
         return Row(stream, receiver)

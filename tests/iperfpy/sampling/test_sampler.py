@@ -21,7 +21,7 @@ METRICS = (
 
 
 class Channel:
-    """A channel whose counters are set by the test."""
+    """A channel with counters that the test sets."""
 
     def __init__(self, **record: Value) -> None:
         self.record: dict[str, Value] = {"bytes": 0, "retransmits": 0, "sent": 0, **record}

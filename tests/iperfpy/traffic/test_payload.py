@@ -72,6 +72,7 @@ def test_budget_is_shared_exactly_between_threads() -> None:
         while payloads[index].wait_us(0) == 0:
             sent[index] += len(payloads[index].take())
 
+    # Blocks of 997 bytes do not divide the budget: some thread must get the exact rest.
     threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
     for thread in threads:
         thread.start()
@@ -201,6 +202,7 @@ def test_datagrams_at_a_rate_are_even(rate_bps: int, block_bytes: int, late_us: 
     assert all(size % block_bytes == 0 for _, size in taken)
     filled = bins(taken, 1_050_000, 100)
     wanted = rate_bps / 8 / 100
+    # A bin may differ by a block, and by the bytes of 250 us and of the delay.
     slack = block_bytes + rate_bps / 8e6 * (250 + late_us)
     assert max(abs(size - wanted) for size in filled) <= slack
     if slack < 0.2 * wanted:

@@ -67,9 +67,9 @@ class Stream:
         before = self.written
         while self.written < self.total and now_us >= self.next_us:
             block = self._data[self.written : min(self.total, self.written + self.chunk)]
-            room = one.writable()
+            writable = one.writable()
             taken = one.write(memoryview(block), now_us)
-            assert taken == min(room, len(block))
+            assert taken == min(writable, len(block))
             self.written += taken
             if self.gap_us and taken:
                 self.next_us = now_us + self.gap_us
@@ -207,5 +207,5 @@ class Exchange:
         wishes = [one.deadline_us() for one in self.ends]
         wishes += [way.due_us() for way in self.ways] + [stream.due_us(self.now_us) for stream in self.data]
         times = [at for at in wishes if at is not None]
-        assert times or self.over, "both ends wait for ever"
+        assert times or self.over, "neither end has a deadline"
         self.now_us = max(self.now_us + 1, min(times, default=0))

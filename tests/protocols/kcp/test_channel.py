@@ -22,15 +22,15 @@ SETTINGS = KcpSettings(sndwnd=20_000, rcvwnd=20_000, mtu=MTU)
 
 
 class NotedPath:
-    """A `DatagramPath` without a network: `room` datagrams fit, and `turns` has the bytes sent between two
-    turns of the event loop."""
+    """A `DatagramPath` without a network: `capacity` datagrams fit, and `turns` has the bytes sent in each
+    turn of the event loop."""
 
     stamp = b""
     local_address: SocketAddress = ("127.0.0.1", 1)
     remote_address: SocketAddress = ("127.0.0.1", 2)
 
     def __init__(self) -> None:
-        self.room = 1 << 30
+        self.capacity = 1 << 30
         self.turns = [0]
         self.waiting: list[Callable[[], None]] = []
         self.on_drained: OnDrained = lambda: None
@@ -39,8 +39,8 @@ class NotedPath:
         self.on_drained = on_drained
 
     def send(self, batch: DatagramBatch) -> int:
-        taken = min(self.room, batch.count)
-        self.room -= taken
+        taken = min(self.capacity, batch.count)
+        self.capacity -= taken
         self.turns[-1] += taken * batch.stride
         return taken
 
@@ -118,12 +118,12 @@ async def test_acknowledgements_that_come_meanwhile_do_not_multiply_the_turns(
 
 
 async def test_a_full_socket_is_waited_for_once(path: NotedPath, channel: KcpChannel) -> None:
-    path.room = 10
+    path.capacity = 10
     for _ in range(3):
         await path.turn()
         path.on_drained()
     assert len(path.waiting) == 1
-    path.room = 1 << 30
+    path.capacity = 1 << 30
     path.waiting.pop()()
     for _ in range(20):
         await path.turn()

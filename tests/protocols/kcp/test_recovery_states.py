@@ -35,7 +35,7 @@ class State(enum.Enum):
 class Event(enum.Enum):
     OVERDUE = "something sent later arrived (RFC 8985, 6.2)"
     TIMEOUT = "nothing did for too long (RFC 6298, 5.4)"
-    SENT = "there was room for it"
+    SENT = "the window admitted it"
     PROBE = "it was the tail when a probe was due (RFC 8985, 7.3), or held up a full window for long"
     ACK = "it was acknowledged, by itself or by una"
     OLD_ECHO = "an earlier stamp of it was echoed"

@@ -60,11 +60,11 @@ class Against(RuleBasedStateMachine):
         self.now_us += 3
         data = bytes((self.byte + at) & 255 for at in range(size))
         tail = self._open_tail()
-        room = max(0, min(most, self.limit - (self.end - self.una))) * MSS
-        room += MSS - len(tail.payload) if tail else 0
-        assert self.window.room_bytes(most) == room
+        free_bytes = max(0, min(most, self.limit - (self.end - self.una))) * MSS
+        free_bytes += MSS - len(tail.payload) if tail else 0
+        assert self.window.room_bytes(most) == free_bytes
         taken = self.window.write(memoryview(data), most, self.now_us)
-        assert taken == min(size, room)
+        assert taken == min(size, free_bytes)
         data = data[:taken]
         self.byte += taken
         if tail and data:

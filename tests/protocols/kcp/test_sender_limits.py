@@ -89,8 +89,8 @@ def test_a_warning_says_that_the_largest_window_limits(window: int, says: bool) 
     control = Fixed(1 << 20)
     half = Half(control=control, send_window=window, receive_window=MAX_WINDOW)
     one = half.engine
-    while room := one.writable():
-        one.write(memoryview(bytes(room)), 0)
+    while size := one.writable():
+        one.write(memoryview(bytes(size)), 0)
         one.transmit(0)
     assert one.sending.nxt == window
     assert window_warning(one, 0) == ()

@@ -28,7 +28,7 @@ def test_the_delay_within_the_program_is_no_part_of_the_round_trip() -> None:
     assert prober.rtt_us(1_050_000) == 40_500
 
 
-def test_the_bytes() -> None:
+def test_probes_and_echoes_have_the_specified_bytes() -> None:
     """An echo is longer than a call and shorter than a header, so it is not taken for either."""
     prober = Prober(CONV)
     probe = prober.probe(0)
@@ -91,7 +91,7 @@ def test_a_lost_probe_gives_no_round_trip() -> None:
     assert prober.rtt_us(70 * PROBE_US) is None
 
 
-def test_numbers_wrap() -> None:
+def test_sequence_numbers_of_probes_wrap() -> None:
     prober = Prober(CONV)
     for turn in range(70_000):
         now_us = turn * 1_000

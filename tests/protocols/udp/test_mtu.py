@@ -1,4 +1,4 @@
-"""Datagrams longer than the interface's MTU, in a network namespace whose loopback has a small one."""
+"""Datagrams longer than the interface's MTU, in a network namespace with a small MTU of loopback."""
 
 from __future__ import annotations
 

@@ -81,8 +81,8 @@ def window_share(rate: float, rtt_us: float, loss: float) -> float:
     A segment occupies the window from its first transmission until it and all segments before it have
     arrived. Repairs take 1.25 round trips each, as with the reordering window of RFC 8985; a sender that
     detects losses sooner may exceed this share. The segment with most losses delays its whole window, so
-    numbers of losses are drawn at random, and segments are sent window by window as repairs make room. Times
-    are in round trips.
+    numbers of losses are drawn at random, and segments are sent window by window as repairs free the window.
+    Times are in round trips.
     """
     bdp = rate * rtt_us / 8e6 / wire_bytes(1_400)
     delivered = bdp * (1 - loss)

@@ -83,7 +83,7 @@ def _segments(batches: Sequence[DatagramBatch]) -> Iterator[tuple[int, int]]:
 
 
 class Tapped:
-    """An endpoint whose traffic a `Wire` records."""
+    """An endpoint with a `Wire` that records its traffic."""
 
     def __init__(self, engine: Engine, wire: Wire) -> None:
         self._engine, self._wire = engine, wire

@@ -55,8 +55,11 @@ def ours(name: str, window: int, segments: int, loss: float = 0.0) -> dict[str, 
 
 
 def memory(name: str, window: int) -> dict[str, float]:
-    """Measure the peak memory of a process whose sender fills its window, with every module of the program
-    loaded. The receiver is in the same process, but buffers nothing, because everything arrives in order."""
+    """Measure the peak memory of a process in which a sender fills its window.
+
+    Every module of the program is loaded. The receiver is in the same process, but buffers nothing, because
+    all segments arrive in order.
+    """
     import iperfpy.api
     import iperfpy.cli.outputs  # noqa: F401  loaded for its size
 

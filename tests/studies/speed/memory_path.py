@@ -86,9 +86,9 @@ class MemoryPath:
 
     def _send(self) -> None:
         before = time.thread_time_ns()
-        room = self.sender.writable()
-        if room > 0:
-            self.sender.write(self._block[:room], self.now_us)
+        writable = self.sender.writable()
+        if writable > 0:
+            self.sender.write(self._block[:writable], self.now_us)
         written = time.thread_time_ns()
         batches = self.sender.transmit(self.now_us)
         self.costs.write += written - before

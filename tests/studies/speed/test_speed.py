@@ -119,7 +119,7 @@ def test_a_group_may_take_fewer_rounds() -> None:
 
 
 class Stalling(KcpGo):
-    """A replacement of kcp-go whose output is prescribed."""
+    """A replacement of kcp-go with prescribed output."""
 
     def __init__(self, script: list[float | str]) -> None:
         super().__init__("kcp-go")

@@ -1,7 +1,7 @@
 """Capture of a network device, packet by packet, with the kernel's time stamps.
 
-An AF_PACKET socket has room for a whole run and is read afterwards, so the capture takes no processor time
-while the test runs.
+An AF_PACKET socket holds the packets of a whole run and is read afterwards, so the capture takes no processor
+time while the test runs.
 """
 
 from __future__ import annotations
