@@ -32,6 +32,7 @@ def draw(path: Path, results: Sequence[Result], title: str) -> bool:
         places = range(len(scored))
         scores = [score for _, score in scored]
         colours = [COLOURS[result.verdict] for result, _ in scored]
+        # Bars start at 1, the target, so that a missed target extends to the left.
         axes.barh(places, [score - 1 for score in scores], left=1.0, height=0.62, color=colours)
         axes.set_yticks(places, [result.row.what for result, _ in scored], fontsize=8)
         axes.set_ylim(len(scored) - 0.4, -0.6)

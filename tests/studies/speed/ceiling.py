@@ -33,6 +33,7 @@ def serve(port: int) -> dict[str, float]:
         sock.size_buffers(BUFFER_BYTES)
         poll = select.poll()
         poll.register(sock.fileno(), select.POLLIN)
+        # The sender may still be starting, so the first wait is longer.
         wait_s = PATIENCE_S
         while poll.poll(wait_s * 1000):
             while (received := sock.receive()) is not None:
@@ -57,6 +58,7 @@ def send(port: int, seconds: float) -> dict[str, float]:
             taken = sock.send(batch)
             sent += taken * MTU
             if taken < count:
+                # The socket buffer is full: wait until the kernel has sent a part of it.
                 poll.poll(1000)
             now = time.monotonic()
             if now - began >= seconds:

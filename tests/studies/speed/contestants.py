@@ -107,6 +107,7 @@ class Pair:
         counted = self.received(both)
         if counted.bytes <= 0 or counted.seconds <= 0:
             raise RunError(f"{self.name}: the receiver counted nothing")
+        # With -R the server sends.
         sender = both.server if self.reverse else both.client
         return {
             "bits_per_s": counted.bytes * 8 / counted.seconds,

@@ -96,6 +96,7 @@ def c_engine(window: int, segments: int) -> dict[str, float]:
     before = time.thread_time_ns()
     while received < segments:
         now_ms += 10
+        # Keep one window queued, as a bulk sender does.
         while ends[0].get_outbound_packets() < window:
             ends[0].enqueue(block)
         for sending, receiving in ((0, 1), (1, 0)):

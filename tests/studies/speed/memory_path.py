@@ -122,6 +122,7 @@ class MemoryPath:
         delivered = False
         while self._data and self._data[0][0] <= self.now_us:
             batch = self._arrive(self._data.popleft()[1])
+            # Only calls of the engine are timed, not the copies that the path makes.
             before = time.thread_time_ns()
             self.receiver.receive(batch, self.now_us)
             self.costs.receive += time.thread_time_ns() - before

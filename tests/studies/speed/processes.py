@@ -83,6 +83,7 @@ class Program:
                 raise RunError(f"{self.name} did not end within {timeout_s:.0f} s")
         finally:
             os.close(pidfd)
+        # wait4 also returns processor time and peak memory, which Popen.wait discards.
         _, status, usage = os.wait4(self.pid, 0)
         wall_s = time.monotonic() - self._began
         self._process.returncode = os.waitstatus_to_exitcode(status)
@@ -146,6 +147,7 @@ def wait_listening(server: Program, protocol: str, port: int, timeout_s: float =
     until = time.monotonic() + timeout_s
     while not _is_listening(protocol, port):
         if not server.running():
+            # Raises the server's own error if its status is not 0.
             server.wait(0)
             raise RunError(f"{server.name} ended before it opened port {port}")
         if time.monotonic() > until:
@@ -191,6 +193,7 @@ def run_both(
     """Run a server and a client on a port of their own. `during(server, client)` observes them while they
     run."""
     port = free_port()
+    # The server ends by itself after one test.
     with started(serve(port), env) as server:
         wait_listening(server, protocol, port)
         with started(send(port), env) as client:

@@ -158,6 +158,7 @@ def profile(transport: str, length_s: float) -> tuple[float, dict[str, Figures]]
             flags = ("-c", HOST, "-p", str(port), "-J", "--proto", transport, *duration(length_s))
             return command("send", *flags)
 
+        # Each end runs under the sampler, which writes a file at its end.
         both = run_both(serve, send, "tcp", {}, length_s + 30.0)
         units = of_run(both.client.output, transport).bytes / UNIT_BYTES
         return units, {end: json.loads(Path(file).read_text()) for end, file in files.items()}

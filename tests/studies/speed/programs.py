@@ -112,6 +112,7 @@ def of_iperf3_json(text: str, name: str) -> Received:
         raise RunError(
             f"{name}: {document.get('error') or 'the JSON has no sum of the received data'}"
         ) from error
+    # A last interval of a fraction of a second says nothing about the rate.
     whole = [float(one["bits_per_second"]) for one in sums if one["seconds"] > 0.5]
     if target and whole:
         worst = max(abs(rate - target) for rate in whole)
@@ -218,6 +219,7 @@ class KcpGo:
 
     def prepare(self, seconds: float, figures: Set[str]) -> str:
         best = 0.0
+        # The best setting depends on the machine: try all, and measure with the fastest.
         for setting in GO_SETTINGS:
             pair = self._pair(setting)
             for _ in range(TRIALS):
@@ -281,6 +283,7 @@ def built_kcpgo() -> str:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError:
+        # The cache folder cannot be written, so the program is built for this run only.
         target = Path(tempfile.mkdtemp(prefix="iperfpy-bench-"), "kcpgo")
     if not target.exists() or target.stat().st_mtime < GO_SOURCE.stat().st_mtime:
         env = {**os.environ, "GOPATH": "/usr/share/gocode", "GO111MODULE": "off"}

@@ -104,6 +104,7 @@ def worst_bin_percent(arrivals: Sequence[tuple[float, int]], settle_s: float) ->
     """
     if not arrivals or arrivals[-1][0] - arrivals[0][0] < settle_s + BINS * BIN_S:
         raise RunError("too little was captured")
+    # The sender needs `settle_s` to reach its rate.
     began = arrivals[0][0] + settle_s
     sizes = [0] * BINS
     for when, size in arrivals:

@@ -196,6 +196,7 @@ def run(way: Way, seconds: float) -> Cost:
         receiving = _child(lambda: _account(listener.accept()[0], way, 0))
         sending = _child(lambda: _account(socket.create_connection(address), way, time.monotonic() + seconds))
         sent, received = _result(sending), _result(receiving)
+    # Payload is the receiver's count: the sender's includes bytes left in its buffer.
     gb, mib = received["bytes"] / 1e9, received["bytes"] / MIB
     return Cost(
         received["bytes"] * 8 / sent["wall_s"],

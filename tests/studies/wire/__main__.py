@@ -92,6 +92,7 @@ def _lines(case: Case, again: list[str]) -> list[Line]:
                 raise
             again.append(f"{case.name}: {error}")
             continue
+        # A busy machine can disturb a run: only a difference that repeats counts.
         wrong = [line for line in lines if not line.holds]
         if not wrong or attempt == ATTEMPTS:
             return lines

@@ -204,6 +204,7 @@ def _kcp_acknowledged(
             continue
         newest = -1.0
         for command, stamp, number, una, _ in _kcp_segments(packet):
+            # A cumulative ACK covers every number below it; `known` has those acknowledged before.
             fresh = set(range(below, una)) - known
             below = max(below, una)
             if command == KCP_ACK and number in sizes and number not in known:
@@ -249,6 +250,7 @@ def tcp(sender: Sequence[Packet], receiver: Sequence[Packet], *, reverse: bool) 
     came, _ = _tcp_data(receiver, ports, skip, out=False)
     again, sent_once, highest = [], [], 0
     for us, _, last in left:
+        # A segment is a repeat if its last byte was sent before.
         again.append(last <= highest)
         highest = max(highest, last)
         sent_once.append((us, highest))
@@ -273,6 +275,7 @@ def _tcp_data(
         if packet.protocol != TCP or packet.ports != ports or packet.out != out:
             continue
         sequence = int.from_bytes(packet.body[4:8], "big")
+        # The SYN takes a sequence number, and the skipped bytes follow it.
         if packet.body[13] & SYN:
             base = (sequence + 1 + skip) & 0xFFFF_FFFF
             continue
@@ -295,6 +298,7 @@ def _tcp_round_trips(
     firsts: dict[int, float] = {}
     repeated: set[int] = set()
     for us, _, last in left:
+        # A segment is identified by its end; a repeated one gives no sample (Karn's rule).
         repeated.add(last) if last in firsts else firsts.setdefault(last, us)
     ends = sorted(firsts)
     covered, reached, rtt = set[int](), 0, []
@@ -351,6 +355,7 @@ def udp(sender: Sequence[Packet], receiver: Sequence[Packet], block_bytes: int) 
         before = transit
         varied.append(jitter_us)
     numbers = {number for _, number in came}
+    # Datagrams after the last arrival may be in flight, so they are not counted as lost.
     reached = sum(number <= last for _, number in left)
     return Wire(
         np.array([us for us, _ in left]),
@@ -377,6 +382,7 @@ def _udp_round_trips(sender: Sequence[Packet], receiver: Sequence[Packet]) -> Fl
                 if packet.protocol == UDP and packet.out == out and _is_echo(packet, kind):
                     times[packet.body[13:15], sign * kind] = packet.us
     found = []
+    # Probe sent (-1) and received (1), echo sent (2) and received (-2).
     for number in {number for number, _ in times}:
         left, reached, answered, back = (times.get((number, kind)) for kind in (-1, 1, 2, -2))
         if left is not None and reached is not None and answered is not None and back is not None:

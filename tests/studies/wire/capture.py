@@ -61,6 +61,7 @@ class Tap:
         CaptureError
             The kernel dropped packets, or its counters of the device disagree.
         """
+        # Reading the kernel's statistics resets them.
         received, dropped = _STATISTICS.unpack(self.sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
         if dropped:
             raise CaptureError(f"the capture of {self.device} missed {dropped} packets")

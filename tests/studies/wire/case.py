@@ -111,6 +111,7 @@ def measure(case: Case) -> Outcome:
             stack.enter_context(tap(made.server, made.server_device)),
         )
         documents = _run(case, made)
+        # Packets in flight at the end of the test must reach the capture too.
         time.sleep(LAST_PACKETS_S + 4e-3 * case.path.delay_ms)
         at_client, at_server = (each.packets() for each in taps)
     sent, arrived = (at_server, at_client) if case.reverse else (at_client, at_server)

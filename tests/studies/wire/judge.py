@@ -47,6 +47,7 @@ class Line:
 def judge(outcome: Outcome) -> list[Line]:
     """Compare every column of one case."""
     name, wire, case = outcome.case.name, outcome.wire, outcome.case
+    # A test of an amount (-n) has no requested time.
     planned_us = 0.0 if "-n" in case.flags else case.seconds * 1e6
     sender = _Clock(outcome.sender, wire.vouched, float(wire.sent_us[0]))
     receiver = _Clock(outcome.receiver, wire.delivered, float(wire.arrived_us[0]))
@@ -122,6 +123,7 @@ def _transmissions(outcome: Outcome, sender: _Clock, receiver: _Clock) -> Iterat
     came = got.total("segments_received") + (got.total("duplicates") if got.has("duplicates") else 0)
     ends_us = (receiver.end_us, _until_us(outcome, receiver, "receiver"))
     least, most = np.searchsorted(wire.arrived_us, ends_us, "right")
+    # Arrivals between the end of the time and the end of the test may be counted or not.
     arrived = float(np.clip(came, least, most))
     yield Line(name, "segments received, duplicates too", arrived, came, SHARE * arrived)
 
@@ -173,6 +175,7 @@ def _losses(outcome: Outcome) -> Iterator[Line]:
 def _sums(outcome: Outcome) -> Iterator[Line]:
     """Compare the sums over intervals, and each end's copy of the other end's figures."""
     name = outcome.case.name
+    # Both values come from the reports, so no difference is allowed.
     for side, report in (("sender", outcome.sender), ("receiver", outcome.receiver)):
         parts = float(report.intervals("bytes").sum())
         yield Line(name, f"{side} bytes, sum of intervals", parts, report.total("bytes"), 0)
@@ -193,6 +196,7 @@ def _sums(outcome: Outcome) -> Iterator[Line]:
 def stream_sums(name: str, documents: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
     """Compare the sums over parallel streams, in both documents and both directions of a bidirectional
     test."""
+    # Both values come from one report, so no difference is allowed.
     for role, document in zip(("client", "server"), documents, strict=True):
         streams = document["end"]["streams"]
         for suffix, direction in _directions(document):

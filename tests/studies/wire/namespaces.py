@@ -65,12 +65,13 @@ def why_not() -> str:
             return f"{program} is missing: apt-get install {package}"
     if not Path("/dev/net/tun").exists():
         return "this kernel has no TUN devices: /dev/net/tun is missing"
+    # Even root may lack the right, in a container for example, so try it.
     probe = f"iperfpy-{os.getpid()}-probe"
     try:
         run("ip", "netns", "add", probe)
         run("ip", "netns", "del", probe)
     except PathError as error:
-        return f"network namespaces are not to be had here: {error}"
+        return f"network namespaces cannot be made here: {error}"
     return ""
 
 
@@ -127,6 +128,7 @@ def path(spec: PathSpec, *, reverse: bool) -> Iterator[Path3]:
     """
     stem = f"iperfpy-{os.getpid()}"
     made = Path3(f"{stem}-c", f"{stem}-r", f"{stem}-s")
+    # Everything made so far is removed if a later step fails.
     with ExitStack() as stack:
         for namespace in (made.client, made.router, made.server):
             run("ip", "netns", "add", namespace)

@@ -61,6 +61,7 @@ def _run(made: Path3) -> tuple[int, str]:
         client = subprocess.Popen(
             made.command(made.client, (*program, *COMMAND)), stdout=far, stderr=far, env=environment
         )
+        # Only the client holds the terminal now, so reading ends with it.
         os.close(far)
         screen = _read(near)
         return client.wait(30), screen.replace(SERVER, "SERVER")
