@@ -2,7 +2,7 @@
 
 They lie outside the range from which the kernel takes the ports of connections: a port within it may go to
 the next connection of any program before the program under test binds it. Each worker of pytest-xdist draws
-from a slice of its own.
+from a slice of its own, and no port twice: a port that was drawn stays free until its program has started.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import random
 import socket
+import threading
 from pathlib import Path
 
 WORKERS = 16
 """Slices; workers beyond that share one."""
+_drawn: set[int] = set()
+_lock = threading.Lock()
 
 
 def free_port() -> int:
@@ -26,8 +29,11 @@ def free_ports(count: int) -> range:
     ports = _slice()
     while True:
         first = random.choice(ports[: 1 - count or None])
-        if all(_is_free(port) for port in range(first, first + count)):
-            return range(first, first + count)
+        wanted = range(first, first + count)
+        with _lock:
+            if _drawn.isdisjoint(wanted) and all(_is_free(port) for port in wanted):
+                _drawn.update(wanted)
+                return wanted
 
 
 def _slice() -> range:

@@ -21,7 +21,7 @@ from tests.interop.conftest import iperf3_serving, peer
 from tests.interop.documents import MODES, OURS_ALONE, PAIRS, Json, Run, all_runs
 from tests.interop.free_port import free_port
 
-pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.xdist_group("documents")]
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 OURS = [sys.executable, "-m", "iperfpy"]
 SCHEMA = json.loads((resources.files("iperfpy") / "report" / "schema.json").read_text())

@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "tests" / "example_transport"
 GUIDE = (ROOT / "docs" / "writing-a-transport.md").read_text()
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("plugin")]
+pytestmark = pytest.mark.live
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ import enum
 import random
 from functools import cache
 
-import pytest
-
 from iperfpy.protocols.congestion.congestion_control import Flight
 from iperfpy.protocols.kcp.loss_recovery.rack import Rack
 from iperfpy.protocols.kcp.loss_recovery.recovery import Cause, Resend
@@ -16,9 +14,6 @@ from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.wire import Int64s
 from tests.protocols.kcp.ends import Fixed, engine
 from tests.protocols.kcp.exchange import Exchange, Stream, Way
-
-# The tests share one set of runs, computed once per worker.
-pytestmark = pytest.mark.xdist_group("recovery-states")
 
 WALKS = 60
 

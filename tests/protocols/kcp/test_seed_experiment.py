@@ -8,9 +8,6 @@ import pytest
 
 from tests.studies.paths.seed import HEADING, PATHS, Outcome, row, run
 
-# The tests share one set of runs, computed once per worker.
-pytestmark = pytest.mark.xdist_group("seed")
-
 UP, DOWN = "up, 24 Mb/s with a queue", "down, policed to 20 Mb/s"
 
 

@@ -333,6 +333,7 @@ def wait_for_cpu(program: Program) -> None:
     raise AssertionError("a busy program took no time")
 
 
+@pytest.mark.alone  # 50 ms of traffic: a busy machine may not schedule the sender at all in that time
 @pytest.mark.parametrize("way", [*ways.WAYS[-6:], *ways.WAYS[7:12]], ids=lambda way: way.name)
 def test_every_way_of_sending_is_measured(way: ways.Way) -> None:
     cost = ways.run(way, 0.05)
