@@ -92,6 +92,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
 def ablation_jobs(options: argparse.Namespace) -> list[Job]:
     """List the simulations without mechanisms: the first case of every line without each mechanism, then the
     second cases, so that a stopped run has tried every mechanism about equally often."""
+    # The rank of a case is its place within its line.
     ranks: dict[str, int] = {}
     by_rank: dict[int, list[Case]] = {}
     for case in chosen(options):

@@ -110,6 +110,7 @@ def _carried(patch: Patch) -> None:
     on_ack = controller.on_ack
     current: list[bbr.Bbr] = []
 
+    # `AckAggregation` does not know its controller, so the controller of the ACK is remembered.
     def remember(self: bbr.Bbr, ack: Ack) -> None:
         current[:] = [self]
         on_ack(self, ack)
@@ -150,6 +151,7 @@ def _refute(patch: Patch) -> None:
     model, response = max_bandwidth.MaxBandwidth, congestion_response.CongestionResponse
     sample, advance, start_probe = model.sample, model.advance, response.start_probe
 
+    # The bound is an entry of the instance, which has no such attribute: no other switch can meet it.
     def bounded(self: max_bandwidth.MaxBandwidth) -> None:
         self.value = min(self._filter.value, vars(self).get("short_term", inf))
 

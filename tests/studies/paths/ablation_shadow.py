@@ -148,6 +148,7 @@ def run_with_shadows(job: tuple[Case, int], keys: Iterable[str] = MECHANISMS) ->
     equal = set(keys)
     patch = Patch()
     try:
+        # The engine's profile is the one place that makes controllers.
         patch.put(profiles, "Bbr", lambda seed: Shadowed(equal, seed))
         outcome = run(*job)
     finally:

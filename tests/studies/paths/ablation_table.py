@@ -68,6 +68,7 @@ def effects(key: str, outcomes: Iterable[Outcome], baseline: Sequence[Outcome]) 
     known = {(one.name, one.seed): one for one in baseline}
     off = [one for one in outcomes if one.without == key and (one.name, one.seed) in known]
     on = [known[one.name, one.seed] for one in off]
+    # A single seed is one draw, so all seeds of these cases are the measure of chance.
     names = {one.name for one in off}
     on_all_seeds = [one for one in baseline if one.name in names]
     found = []
@@ -138,6 +139,7 @@ def summary(keys: Sequence[str], outcomes: Sequence[Outcome], baseline: Sequence
     for key in keys:
         ours = [one for one in outcomes if one.without == key]
         found = effects(key, outcomes, baseline)
+        # A case may fall below several targets, and counts once.
         fallen = {case for effect in found for case in effect.fallen}
         mechanism = MECHANISMS[key]
         lines = lines_that_move(key, outcomes, baseline)
