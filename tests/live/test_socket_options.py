@@ -58,19 +58,19 @@ async def values_of(read: Reader, name: str, host: str = "127.0.0.1", **changes:
 
 
 @pytest.mark.parametrize("name", transports())
-async def test_the_type_of_service_of_both_ends(name: str) -> None:
+async def test_the_type_of_service_is_set_at_both_ends(name: str) -> None:
     read = option_reader(socket.IPPROTO_IP, socket.IP_TOS)
     assert await values_of(read, name, tos=0xB8, direction=Direction.BIDIRECTIONAL) == [[0xB8] * 2] * 2
     assert await values_of(read, name) == [[0], [0]]
 
 
 @pytest.mark.parametrize("name", transports())
-async def test_the_traffic_class_of_ipv6(name: str) -> None:
+async def test_the_traffic_class_of_ipv6_is_set_at_both_ends(name: str) -> None:
     read = option_reader(socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
     assert await values_of(read, name, host="::1", tos=0x28) == [[0x28], [0x28]]
 
 
-async def test_the_type_of_service_towards_ipv4_on_a_socket_of_both_families() -> None:
+async def test_a_dual_stack_socket_has_the_type_of_service_towards_ipv4() -> None:
     recorder = SocketReader(option_reader(socket.IPPROTO_IP, socket.IP_TOS))
     async with serving(bind="") as server:
         server.recorders.append(recorder)
@@ -104,13 +104,13 @@ def interface(sock: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("name", transports())
-async def test_the_interface_of_a_client(name: str) -> None:
+async def test_a_client_binds_to_its_interface(name: str) -> None:
     client, _ = await values_of(interface, name, sockets=SocketOptions(device="lo"))
     assert client == [b"lo"]
 
 
 @pytest.mark.parametrize("name", transports())
-async def test_the_interface_of_a_server(name: str) -> None:
+async def test_a_server_binds_to_its_interface(name: str) -> None:
     socket_options = SocketOptions(device="lo")
     client, server = await values_of(interface, name, server={"sockets": socket_options})
     assert (client, server) == ([b""], [b"lo"])
@@ -122,7 +122,7 @@ async def test_a_missing_interface_is_an_error() -> None:
             await measure_into(Recorder(), server.port, plan_for(), sockets=SocketOptions(device="no-such0"))
 
 
-async def test_the_timeout_of_unacknowledged_data() -> None:
+async def test_the_timeout_of_unacknowledged_data_is_set_at_its_end() -> None:
     read = option_reader(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     socket_options = SocketOptions(send_timeout_us=7_000_000)
     assert await values_of(read, "tcp", sockets=socket_options) == [[7000], [0]]

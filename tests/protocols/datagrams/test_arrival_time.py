@@ -38,20 +38,19 @@ def test_a_stamp_is_a_time_of_the_monotonic_clock(ahead_us: list[float]) -> None
 
 
 @pytest.mark.parametrize("set_by_us", [-1_000_000, 1_000_000])
-def test_a_wall_clock_that_was_set(set_by_us: int, ahead_us: list[float]) -> None:
+def test_setting_the_wall_clock_is_noticed(set_by_us: int, ahead_us: list[float]) -> None:
     """Until the change is noticed, arrival times are those of reading; afterwards they are correct."""
     clock = ArrivalClock()
     clock.arrived_us(STAMP, NOW_US)
     ahead_us[0] += set_by_us
     later = TIMESPEC.pack(1_000_049 + set_by_us // 1_000_000, 996_000_000)
     assert clock.arrived_us(later, NOW_US) == NOW_US
-    assert (
-        clock.arrived_us(later, NOW_US + COMPARE_EVERY_US) == NOW_US + COMPARE_EVERY_US
-    )  # so late is no reader
+    # No reader is that late, so the time of reading counts.
+    assert clock.arrived_us(later, NOW_US + COMPARE_EVERY_US) == NOW_US + COMPARE_EVERY_US
     assert clock.arrived_us(later, NOW_US + LATEST_US - 4_000) == NOW_US - 4_000
 
 
-def test_the_stamp_apart_from_other_messages() -> None:
+def test_the_stamp_is_separated_from_other_messages() -> None:
     size = (SOL_UDP, UDP_GRO, b"\x78\x05\0\0")
     stamp = (socket.SOL_SOCKET, SO_TIMESTAMPNS, STAMP)
     assert split_off_stamp([stamp, size]) == (STAMP, [size])

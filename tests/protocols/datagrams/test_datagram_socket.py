@@ -66,7 +66,7 @@ def test_datagrams_keep_their_borders(
         assert receive_all(receiver, count) == [bytes(datagram) for datagram in batch]
 
 
-def test_more_than_one_call_can_carry_is_split(local: SocketAddress, offload: bool) -> None:
+def test_a_batch_too_large_for_one_call_is_split(local: SocketAddress, offload: bool) -> None:
     batch = random_batch(150, 1000, 400)  # more than 64 datagrams, more than 65,507 bytes
     with (
         DatagramSocket.bound(local, offload=offload) as receiver,

@@ -39,7 +39,7 @@ def _limit(half: Half) -> SenderLimit:
     return half.engine.limited_by
 
 
-def _hears(one: Engine, now_us: int, *segments: bytes) -> None:
+def _receive(one: Engine, now_us: int, *segments: bytes) -> None:
     for segment in segments:
         one.receive(batch(segment), now_us)
 
@@ -96,7 +96,7 @@ def test_short_segments_have_datagrams_of_their_own_size() -> None:
         one.write(memoryview(data[start : start + size]), NOW_US)
         one.receive(batch(seg(WINS, wnd=0)), NOW_US)  # keep it all in the ring
         start += size
-    _hears(one, NOW_US, seg(WINS, wnd=100))
+    _receive(one, NOW_US, seg(WINS, wnd=100))
     sent = one.transmit(NOW_US)
     assert [len(datagram) for datagram in datagrams_of(sent)] == [100, 100, 100, 26]
     for merged in sent:
@@ -128,7 +128,7 @@ def test_rows_of_many_sizes_leave_in_one_transmission() -> None:
 def test_a_closed_window_is_probed_ever_more_slowly() -> None:
     """500 ms, growing by half, up to two minutes."""
     one = engine(stock_recovery())
-    _hears(one, NOW_US, seg(WINS, wnd=0))
+    _receive(one, NOW_US, seg(WINS, wnd=0))
     one.write(memoryview(bytes(5_000)), NOW_US)
     assert _commands(one, NOW_US) == []
     # Fifteen minutes of silence: long enough for the two-minute limit.
@@ -145,14 +145,16 @@ def test_a_closed_window_is_probed_ever_more_slowly() -> None:
 
 def test_an_opened_window_releases_data_and_ends_probing() -> None:
     one = engine(stock_recovery())
-    _hears(one, NOW_US, seg(WINS, wnd=0))
+    _receive(one, NOW_US, seg(WINS, wnd=0))
     one.write(memoryview(bytes(1_376 * 5)), NOW_US)
     one.transmit(NOW_US)
     assert one.deadline_us() == NOW_US + 500_000
-    _hears(one, NOW_US + 600_000, seg(WINS, wnd=3))
+    _receive(one, NOW_US + 600_000, seg(WINS, wnd=3))
     assert _commands(one, NOW_US + 600_000) == [PUSH] * 3
     assert one.limited_by is SenderLimit.RECEIVE_WINDOW
-    _hears(one, NOW_US + 610_000, *(ack(n, (NOW_US + 600_000) & 0xFFFF_FFFF, n + 1, wnd=0) for n in range(3)))
+    _receive(
+        one, NOW_US + 610_000, *(ack(n, (NOW_US + 600_000) & 0xFFFF_FFFF, n + 1, wnd=0) for n in range(3))
+    )
     assert _commands(one, NOW_US + 610_000) == []
     assert one.deadline_us() == NOW_US + 610_000 + 500_000  # from the start again
 
@@ -161,7 +163,7 @@ def test_an_opened_window_releases_data_and_ends_probing() -> None:
 def test_segments_in_flight_are_retransmitted_into_a_closed_window(recovery: Any) -> None:
     half = Half(recovery)
     half.send(3, NOW_US)
-    _hears(half.engine, NOW_US + 10, seg(WINS, wnd=0))
+    _receive(half.engine, NOW_US + 10, seg(WINS, wnd=0))
     left = half.wait(NOW_US + 3_000_000)
     assert {number for _, numbers in left for number in numbers} == {0, 1, 2}
 
@@ -180,17 +182,17 @@ def test_new_data_keeps_within_the_peers_window() -> None:
 
 def test_a_window_probe_is_answered_once() -> None:
     one = engine(receive_window=77)
-    _hears(one, NOW_US, push(0, b"abc"))
+    _receive(one, NOW_US, push(0, b"abc"))
     one.transmit(NOW_US)
-    _hears(one, NOW_US, seg(WASK) + seg(WASK), seg(WASK))
+    _receive(one, NOW_US, seg(WASK) + seg(WASK), seg(WASK))
     (segment,) = segments_of(one.transmit(NOW_US))
     assert (segment.cmd, segment.wnd, segment.una, segment.payload) == (WINS, 77, 1, b"")
     assert _commands(one, NOW_US + 1) == []
 
 
-def test_an_answer_is_not_answered() -> None:
+def test_an_answer_to_a_window_probe_is_not_answered() -> None:
     one = engine()
-    _hears(one, NOW_US, seg(WINS))
+    _receive(one, NOW_US, seg(WINS))
     assert _commands(one, NOW_US) == []
 
 
@@ -226,7 +228,7 @@ def test_a_run_whose_stamps_do_not_fit_is_acknowledged_segment_by_segment() -> N
 
 def test_early_and_repeated_segments_are_acknowledged_one_by_one() -> None:
     one = engine(mtu=100)
-    _hears(one, NOW_US, *(push(n, bytes(40), ts=100 + n) for n in (0, 2, 4, 2)))
+    _receive(one, NOW_US, *(push(n, bytes(40), ts=100 + n) for n in (0, 2, 4, 2)))
     segments = segments_of(one.transmit(NOW_US))
     assert [(segment.sn, segment.ts, segment.una) for segment in segments] == [
         (2, 102, 1),
@@ -248,7 +250,7 @@ def test_delayed_acks_wait_for_the_tick_and_leave_together() -> None:
     one = engine(tick_us=10_000, ack_nodelay=False, mtu=100)
     one.transmit(NOW_US)
     for at in range(5):
-        _hears(one, NOW_US + 1_000 * at, push(at, bytes(40)), push(at + 10, bytes(40)))
+        _receive(one, NOW_US + 1_000 * at, push(at, bytes(40)), push(at + 10, bytes(40)))
         assert _commands(one, NOW_US + 1_000 * at) == []
         assert one.deadline_us() == NOW_US + 10_000
     segments = segments_of(one.transmit(NOW_US + 10_000))
@@ -268,13 +270,13 @@ def test_data_waits_for_the_tick_if_the_option_is_set() -> None:
 @pytest.mark.parametrize(("limit", "advertised"), [(1, 1), (300, 300), (65_535, 65_535), (70_000, 65_535)])
 def test_the_advertised_window_is_the_receive_window(limit: int, advertised: int) -> None:
     one = engine(receive_window=limit)
-    _hears(one, NOW_US, push(0, b"abc"))
+    _receive(one, NOW_US, push(0, b"abc"))
     (segment,) = segments_of(one.transmit(NOW_US))
     assert segment.wnd == advertised
 
 
 def _early(one: Engine, *numbers: int) -> list[int]:
-    _hears(one, NOW_US, *(push(n, bytes(40), ts=n) for n in numbers))
+    _receive(one, NOW_US, *(push(n, bytes(40), ts=n) for n in numbers))
     return [segment.sn for segment in segments_of(one.transmit(NOW_US))]
 
 
@@ -303,7 +305,7 @@ def test_an_ack_for_a_segment_never_sent_is_counted_and_ignored(recovery: Any) -
     half = Half(recovery)
     half.send(3, NOW_US)
     stamp = half.stamps[0][0]
-    _hears(half.engine, NOW_US + 1_000, ack(3, stamp, 0), ack(2_000_000_000, stamp, 0) + ack(9, stamp, 0))
+    _receive(half.engine, NOW_US + 1_000, ack(3, stamp, 0), ack(2_000_000_000, stamp, 0) + ack(9, stamp, 0))
     assert half.counts.foreign == 3
     assert half.engine.sending.sacked == 0
     assert half.engine.rtt.samples == 0
@@ -318,7 +320,7 @@ def test_an_ack_for_a_segment_never_sent_is_counted_and_ignored(recovery: Any) -
 def test_a_una_beyond_the_last_segment_sent_is_counted_and_ignored(recovery: Any, una: int) -> None:
     half = Half(recovery)
     half.send(3, NOW_US)
-    _hears(half.engine, NOW_US + 1_000, seg(WINS, una=una), ack(1, half.stamps[1][0], una))
+    _receive(half.engine, NOW_US + 1_000, seg(WINS, una=una), ack(1, half.stamps[1][0], una))
     assert half.counts.foreign == 2
     assert (half.engine.sending.una, half.engine.sending.sacked) == (0, 0)
     half.acked(NOW_US + 2_000, 2, una=3)

@@ -152,7 +152,7 @@ def test_acks_with_another_segment_are_read_one_by_one(strange: bytes, foreign: 
 
 
 @pytest.mark.parametrize("cmd", [WASK, WINS])
-def test_a_window_probe_alone(cmd: int) -> None:
+def test_a_window_probe_alone_is_recognised(cmd: int) -> None:
     arrived = _one(batch(seg(cmd, una=4, wnd=9)), una=3)
     assert arrived == Arrived(4, 9, None, None, cmd == WASK)
 

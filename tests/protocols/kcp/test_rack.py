@@ -95,9 +95,11 @@ def test_a_lost_retransmission_is_found_the_same_way() -> None:
     assert half.engine.sending.una == half.engine.sending.end
 
 
-def _unlucky(times: int, window: int) -> tuple[Half, int]:
-    """Segment 0 has left `times` times in vain, the last time now; all that left after it, up to a window of
-    32 at most, has arrived."""
+def _repeatedly_lost(times: int, window: int) -> tuple[Half, int]:
+    """Return a sender that has transmitted segment 0 `times` times, the last time now, and lost all of these.
+
+    All later segments, up to a window of 32, have arrived.
+    """
     half, now_us = Half(send_window=window), START_US
     half.send(1, now_us)
     for time in range(1, times):
@@ -114,7 +116,7 @@ def _unlucky(times: int, window: int) -> tuple[Half, int]:
 def test_the_hole_that_holds_a_full_window_is_sent_again_every_half_round_trip() -> None:
     """Nothing new could show that it is lost. All copies count as one in flight. Once it arrives, no further
     loss is counted, and one copy was spurious."""
-    half, now_us = _unlucky(4, window=32)
+    half, now_us = _repeatedly_lost(4, window=32)
     assert half.send(1, now_us) == [31]
     assert half.wait(now_us + RTT_US - 1) == [(now_us + RTT_US // 2, [0])]
     half.acked(now_us + RTT_US, 31, una=0)
@@ -128,7 +130,7 @@ def test_the_hole_that_holds_a_full_window_is_sent_again_every_half_round_trip()
 
 
 def test_a_hole_long_overdue_is_resent_after_the_data_that_fills_the_window() -> None:
-    half, now_us = _unlucky(4, window=32)
+    half, now_us = _repeatedly_lost(4, window=32)
     now_us += RTT_US
     assert half.send(1, now_us) == [31]
     assert half.wait(now_us + 10) == [(now_us + 1, [0])]
@@ -136,13 +138,13 @@ def test_a_hole_long_overdue_is_resent_after_the_data_that_fills_the_window() ->
 
 @pytest.mark.parametrize(("times", "window"), [(3, 32), (4, 33)], ids=["lost twice", "a window not full"])
 def test_no_other_hole_is_sent_before_it_is_found_lost(times: int, window: int) -> None:
-    half, now_us = _unlucky(times, window)
+    half, now_us = _repeatedly_lost(times, window)
     half.send(1, now_us)
     assert half.wait(now_us + RTT_US) == []
 
 
 def test_without_any_answer_the_hole_is_left_to_the_timer() -> None:
-    half, now_us = _unlucky(4, window=32)
+    half, now_us = _repeatedly_lost(4, window=32)
     half.send(1, now_us)
     left = half.wait(now_us + 10_000_000)
     timeouts = [at_us for at_us, numbers in left if numbers == [0, 31]]

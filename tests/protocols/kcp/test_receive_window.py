@@ -68,7 +68,9 @@ _BATCHES = st.tuples(
 @example(script=[([0, 2, 1, 3], MSS)], limit=16, first=0)
 @example(script=[([800], MSS), ([*range(40)], MSS)], limit=1_000, first=0)
 @examples(250)
-def test_it_agrees_with_a_dictionary(script: list[tuple[list[int], int]], limit: int, first: int) -> None:
+def test_the_receive_window_agrees_with_a_model_of_dictionaries(
+    script: list[tuple[list[int], int]], limit: int, first: int
+) -> None:
     sink, model = Sink(), Model(limit, first)
     window = ReceiveWindow(MSS, limit, sink, first)
     for offsets, size in script:

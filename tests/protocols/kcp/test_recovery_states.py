@@ -126,10 +126,10 @@ def _steps() -> frozenset[tuple[State, Event]]:
     return frozenset(step for seed in range(WALKS) for step in _walk(seed).steps)
 
 
-def test_no_path_leads_outside_the_table() -> None:
+def test_no_transition_is_outside_the_table() -> None:
     assert _steps() <= (TABLE | PROBED).keys()
 
 
-def test_every_row_of_the_table_is_walked() -> None:
+def test_every_row_of_the_table_is_used() -> None:
     missing = TABLE.keys() - _steps()
     assert not missing, f"never seen: {missing}"

@@ -37,7 +37,7 @@ def test_the_simulated_download_resembles_the_report() -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_kcp_bbr_on_the_same_path(path: str) -> None:
+def test_kcp_bbr_delivers_more_and_retransmits_less_on_the_same_path(path: str) -> None:
     """kcp-bbr delivers more, sends again only dropped segments, and never waits for a timeout."""
     kcp, bbr = _outcome(path, "kcp"), _outcome(path, "kcp-bbr")
     assert bbr.goodput_mbps > 1.15 * kcp.goodput_mbps

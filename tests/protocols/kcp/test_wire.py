@@ -45,7 +45,7 @@ def _vectors() -> list[Vector]:
 
 
 @pytest.mark.parametrize("vector", _vectors(), ids=lambda vector: vector.name)
-def test_vectors_are_read(vector: Vector) -> None:
+def test_the_vectors_are_decoded(vector: Vector) -> None:
     (arrived,), foreign = decode(batch(vector.data), vector.conv, vector.sn, vector.una)
     assert (arrived.una, arrived.wnd, arrived.asks) == (vector.una, vector.wnd, vector.cmd == WASK)
     assert (arrived.pushes is not None, arrived.acks is not None) == (vector.cmd == PUSH, vector.cmd == ACK)
@@ -59,7 +59,7 @@ def test_vectors_are_read(vector: Vector) -> None:
 
 
 @pytest.mark.parametrize("vector", [v for v in _vectors() if not v.payload and v.cmd != PUSH])
-def test_vectors_are_written(vector: Vector) -> None:
+def test_the_vectors_are_encoded(vector: Vector) -> None:
     made = wire.control_segment(vector.conv, vector.cmd, vector.wnd, vector.una, vector.ts, vector.sn)
     assert made == vector.data
     if vector.cmd == ACK:
@@ -80,7 +80,7 @@ def test_an_engine_writes_the_push_vector() -> None:
 
 
 @given(reference=st.integers(0, 1 << 62), offset=st.integers(-(1 << 31), (1 << 31) - 1))
-def test_numbers_grow_back(reference: int, offset: int) -> None:
+def test_truncated_numbers_are_expanded_near_a_reference(reference: int, offset: int) -> None:
     wanted = reference + offset
     low = wanted & wire.MASK
     assert wire.expand(low, reference) == wanted
@@ -88,7 +88,7 @@ def test_numbers_grow_back(reference: int, offset: int) -> None:
 
 
 @given(lows=st.lists(U32, min_size=1, max_size=50), reference=st.integers(0, 1 << 62))
-def test_arrays_grow_back_as_numbers_do(lows: list[int], reference: int) -> None:
+def test_arrays_are_expanded_as_numbers_are(lows: list[int], reference: int) -> None:
     many = wire.expand_all(np.array(lows, np.uint32), reference)
     assert many.tolist() == [wire.expand(low, reference) for low in lows]
     assert all((number & wire.MASK) == low for number, low in zip(many.tolist(), lows, strict=True))

@@ -226,6 +226,6 @@ def test_an_endpoint_with_an_expired_deadline_that_does_nothing_is_named() -> No
         simulation.run(1_000_000)
 
 
-def test_bandwidth_delay_product() -> None:
+def test_the_bandwidth_delay_product_is_in_bytes() -> None:
     assert bdp_bytes(20e6, 170_000) == 425_000
     assert bdp_bytes(20e6, 170_000, 0.1) == 42_500

@@ -38,16 +38,16 @@ def test_probes_and_echoes_have_the_specified_bytes() -> None:
     assert CALL_BYTES < ECHO_BYTES == len(probe) == len(echo) < NARROW_BYTES
 
 
-def test_probes_are_few() -> None:
-    prober, asked = Prober(CONV), 0
+def test_probes_are_sent_at_the_interval() -> None:
+    prober, probes = Prober(CONV), 0
     for now_us in range(0, 10_000_000, 700):
         if now_us >= prober.next_us:
             prober.probe(now_us)
-            asked += 1
-    assert asked == pytest.approx(10_000_000 / PROBE_US, rel=0.02)
+            probes += 1
+    assert probes == pytest.approx(10_000_000 / PROBE_US, rel=0.02)
 
 
-def test_an_echo_counts_once_and_only_if_it_was_asked_for() -> None:
+def test_an_echo_counts_once_and_only_for_a_sent_probe() -> None:
     prober, stranger = Prober(CONV), Prober(CONV)
     probe = prober.probe(1_000)
     echo = answer(probe, CONV, 0)
@@ -100,7 +100,7 @@ def test_sequence_numbers_of_probes_wrap() -> None:
 
 
 @pytest.mark.parametrize("held_us", [-5.0, 1e12])
-def test_a_held_time_that_cannot_be(held_us: float) -> None:
+def test_an_impossible_delay_of_the_answer_gives_no_wrong_rtt(held_us: float) -> None:
     """After a clock was set the RTT is unknown or correct."""
     prober = Prober(CONV)
     prober.take_echo(answer(prober.probe(0), CONV, held_us), 500)

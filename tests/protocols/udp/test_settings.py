@@ -24,14 +24,14 @@ def test_flags_that_iperf3_sends_as_numbers() -> None:
 
 
 @pytest.mark.parametrize(("block_bytes", "run_bytes"), [(1400, 46 * 1400), (65_507, 65_507), (16, 4094 * 16)])
-def test_gsro_in_the_words_of_3_21(block_bytes: int, run_bytes: int) -> None:
+def test_gsro_is_sent_with_iperf3_3_21s_parameters(block_bytes: int, run_bytes: int) -> None:
     """The sender's buffer holds complete datagrams, the receiver's the longest datagram."""
-    asked = UDP.iperf3_parameters(UdpSettings(gsro=True), block_bytes)
+    parameters = UDP.iperf3_parameters(UdpSettings(gsro=True), block_bytes)
     gso = {"gso": 1, "gso_dg_size": block_bytes, "gso_bf_size": run_bytes}
-    assert asked == {**gso, "gro": 1, "gro_bf_size": 65_507}
+    assert parameters == {**gso, "gro": 1, "gro_bf_size": 65_507}
 
 
-def test_settings_that_only_iperfpy_understands_stay_out_of_iperf3s_parameters() -> None:
+def test_settings_unknown_to_iperf3_are_not_in_its_parameters() -> None:
     settings = UdpSettings(no_rtt=True)
     assert UDP.iperf3_parameters(settings, 1400) == {}
     assert UdpSettings.from_wire(settings.to_wire()) == settings
@@ -43,7 +43,7 @@ def test_the_parameters_of_iperf3_3_21_are_read() -> None:
 
 
 @pytest.mark.parametrize("value", ["1", 2, None, [1]])
-def test_a_flag_that_is_none(value: object) -> None:
+def test_an_invalid_flag_of_a_peer_is_refused(value: object) -> None:
     with pytest.raises(SettingsError):
         UdpSettings.from_wire({"udp_counters_64bit": value})
 
