@@ -24,7 +24,7 @@ from tests.studies.wire.namespaces import SERVER, Path3, PathSpec, path, why_not
 STORY = PathSpec("170 ms, policed to 20 Mb/s", rate_mbit=100, delay_ms=85, police_mbit=20)
 COMMAND = ("-c", SERVER, "--proto", "kcp-bbr", "-R")
 SHOWN = "iperfpy -c SERVER --proto kcp-bbr -R"
-COLUMNS, LINES = 112, 40
+COLUMNS, LINES = 120, 40
 LISTEN_S = 2.0
 
 
