@@ -222,9 +222,12 @@ class LiveTest:
             error.run = self.run
             raise
         finally:
-            for sink in self._sinks:
-                sink.close()
-            self._arrivals.put_nowait(None)
+            # An exception in one `close` must neither leave the later sinks open nor keep the iteration from
+            # ending. The stack calls in reverse order.
+            with contextlib.ExitStack() as closing:
+                closing.callback(self._arrivals.put_nowait, None)
+                for sink in reversed(self._sinks):
+                    closing.callback(sink.close)
 
     def _arrived(self, interval: Interval) -> None:
         self._arrivals.put_nowait(interval)

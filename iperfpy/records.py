@@ -1,6 +1,6 @@
 """The records that a running test gives to its reports.
 
-Channel.counters() --Sampler--> Sample (one end, one stream, one stretch of time)
+Channel.counters() --Sampler--> Sample (one end, one stream, one period of time)
 own Sample + the peer's Sample (over the control channel) --> Row --> every Sink
 """
 
@@ -26,10 +26,10 @@ class Sample:
     side : the end of the stream that measured
     start_us, end_us : measured times since the test started at that end (since the end of the omitted
         period, once that is over)
-    bytes : payload in that stretch
+    bytes : payload in that period
     values : by `Metric.key`; counters as differences, gauges as their last value and, for a gauge with
         `spread`, also `<key>_min`, `<key>_mean`, `<key>_max`. Absent or None: not available
-    omitted : True if the stretch belongs to the omitted period (-O)
+    omitted : True if the sample belongs to the omitted period (-O)
     """
 
     stream: int
@@ -42,12 +42,12 @@ class Sample:
 
     @property
     def seconds(self) -> float:
-        """Length of the stretch, seconds."""
+        """Length of the period, seconds."""
         return (self.end_us - self.start_us) / 1e6
 
     @property
     def bits_per_second(self) -> float:
-        """Payload bits per measured second; 0.0 over an empty stretch."""
+        """Payload bits per measured second; 0.0 over an empty period."""
         return self.bytes * 8 / self.seconds if self.end_us > self.start_us else 0.0
 
 
@@ -55,7 +55,7 @@ class Sample:
 class Row:
     """One line of a report: an interval or the whole test, of one stream or of all (`stream` 0).
 
-    `local` is this end's sample, and `peer` the peer's sample of the same stretch, or None while it is not
+    `local` is this end's sample, and `peer` the peer's sample of the same period, or None while it is not
     known. `direction` is FORWARD or REVERSE, also in a bidirectional test.
     """
 

@@ -90,7 +90,7 @@ names. Nothing but the command line, and `python -m iperfpy`, imports the comman
 """
 
 TO_COME = {f"{P}.quic", "iperfpy.experiments", "iperfpy.lab"}
-"""Packages that have a rule, and no file yet."""
+"""Packages without a file yet. They have a rule because the layout already fixes what they may import."""
 
 CLOCKS_AND_SOCKETS = {
     *("asyncio", "socket", "select", "selectors", "time", "secrets", "threading", "uvloop"),

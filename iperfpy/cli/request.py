@@ -1,4 +1,4 @@
-"""Step 2, request: parsed options become a `Plan` and options, if they do not exclude each other."""
+"""Step 2, request: parsed options become a `Plan` and options, after a check for conflicts."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _check_role(parsed: ParsedOptions) -> None:
 
 
 _FOREIGN = {
-    Role.CLIENT: "the clients of a server (-s) describe the tests",
+    Role.CLIENT: "with -s, each client chooses its test",
     Role.SERVER: "a client (-c) does not have it",
 }
 """Role -> the reason why the other role has none of its options."""

@@ -123,7 +123,7 @@ class RunningTest:
             return
         self._transfer.finish(stop_sending=self.rule.stops_senders)
         self._closing.stop()
-        if not (self.rule.counts_late and self._transfer.compared):
+        if not (self.rule.counts_late and self._transfer.keys_compared_across_ends):
             self._sum_up()
 
     def count_late(self) -> None:

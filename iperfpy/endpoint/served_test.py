@@ -1,6 +1,6 @@
 """One client at the server, from its cookie to its end; its failure is its own.
 
-    greet       HELLO to an iperfpy, then PARAM_EXCHANGE
+    greet       HELLO to an iperfpy client, then PARAM_EXCHANGE
     agree       parameters, user name and password, limits; then the data streams
     measure     until the client says TEST_END
     exchange    results both ways, DISPLAY_RESULTS, IPERF_DONE
@@ -106,21 +106,23 @@ class ServedTest:
     was_measured : True once it has ended well
     """
 
-    def __init__(self, host: ServerContext, sock: socket.socket, address: SocketAddress, cookie: str) -> None:
+    def __init__(
+        self, server: ServerContext, sock: socket.socket, address: SocketAddress, cookie: str
+    ) -> None:
         self.scope = AbortScope()
         self.cookie = cookie
         self.plan: Plan | None = None
         self.ends_us: int | None = None
         self.was_measured = False
-        self._host = host
-        self._deadlines = host.deadlines
+        self._server = server
+        self._deadlines = server.deadlines
         self._address = address
         self._sinks: Sequence[Sink] = ()
         self._output: ServerOutputSink | None = None
         self._test: RunningTest | None = None
         self._opened: list[OpenStream] = []
         set_no_delay(sock)
-        keep_alive(sock, host.options.sockets)
+        keep_alive(sock, server.options.sockets)
         self._tcp_mss = segment_size(sock)
         self._connection = ControlConnection(sock, server_session(cookie), self.scope)
 
@@ -140,7 +142,7 @@ class ServedTest:
             await self._tell_client(error)
             self._tell_sinks(error)
         except Exception:  # a fault of this program: the client is told, and the server logs it
-            await self._tell_client(IperfpyError("the server failed for a fault of its own"))
+            await self._tell_client(IperfpyError("the server failed because of an internal error"))
             raise
         finally:
             await self._close()
@@ -168,9 +170,9 @@ class ServedTest:
         connection.send(Send.PARAM_EXCHANGE)
         body = await connection.document(self._deadlines.reply_s, "its parameters")
         self._authorize(body)
-        request = decode_parameters(body, transports(), self._host.options.interval_us)
+        request = decode_parameters(body, transports(), self._server.options.interval_us)
         # `_authorize` came first: a client that may not use this server learns nothing about its limits.
-        if self._host.options.file:
+        if self._server.options.file:
             check_file(request.plan, request.transport)
         self._admit(request.plan)
         connection.session.allow_streams(request.plan.stream_count)
@@ -179,12 +181,12 @@ class ServedTest:
 
     def _own_udp_ports(self) -> dict[str, int]:
         """The UDP ports of transports that do not share the server's, by name; none for built-in ones."""
-        wanted = partial(prepare, options=self._host.options.sockets)
-        return self._host.shared.own_udp_ports(transports().values(), self._host.acceptor.local, wanted)
+        wanted = partial(prepare, options=self._server.options.sockets)
+        return self._server.shared.own_udp_ports(transports().values(), self._server.acceptor.local, wanted)
 
     def _authorize(self, body: Mapping[str, Any]) -> None:
         """Raise `PlanError` unless the client proves that it may use this server."""
-        wanted = self._host.options.authorization
+        wanted = self._server.options.authorization
         if wanted is None:
             return
         try:
@@ -205,9 +207,9 @@ class ServedTest:
 
     def _admit(self, plan: Plan) -> None:
         """Raise `PlanError` if the server does not run this test; from here on it counts as running."""
-        self._host.check_admission(plan)
+        self._server.check_admission(plan)
         self.plan = plan
-        self._host.apply_affinity()
+        self._server.apply_affinity()
         if plan.duration_us:
             self.ends_us = now_us() + plan.duration_us + plan.omit_us
 
@@ -217,19 +219,19 @@ class ServedTest:
         The datagrams of a stock client name no test. So of one host, or of one NAT, one such test at a time
         opens its streams.
         """
-        host, seconds = self._host, self._deadlines.streams_s * max(1, request.plan.stream_count // 8)
+        server, seconds = self._server, self._deadlines.streams_s * max(1, request.plan.stream_count // 8)
         async with contextlib.AsyncExitStack() as stack:
             if request.transport.datagrams and not request.convs:
                 try:
                     async with asyncio.timeout(2 * seconds):  # the test that holds the lock has `seconds`
-                        await stack.enter_async_context(host.opening_lock(self._address[0]))
+                        await stack.enter_async_context(server.opening_lock(self._address[0]))
                 except TimeoutError as error:
                     text = "timed out waiting for another client from the same host to open its streams"
                     raise LateError(text) from error
-            queue = host.acceptor.expect(self.cookie, request.plan.stream_count)
-            wanted = partial(prepare, options=host.options.sockets)
+            queue = server.acceptor.expect(self.cookie, request.plan.stream_count)
+            wanted = partial(prepare, options=server.options.sockets)
             port = NetworkServerPort(
-                host.acceptor.local, self._address, queue, host.shared, wanted, request.plan.transport
+                server.acceptor.local, self._address, queue, server.shared, wanted, request.plan.transport
             )
             accepting = asyncio.create_task(self._accept_all(request, port))
             # One iteration of the loop lets the transport announce its first session before the client acts.
@@ -251,14 +253,14 @@ class ServedTest:
                 raise PathError(f"stream {stream.id}: {error.strerror or error}") from error
             # Kept at once: an error below must not leave an open channel behind.
             self._opened.append(OpenStream.of(stream, channel))
-            self._opened[-1] = with_file(self._opened[-1], self._host.options.file)
+            self._opened[-1] = with_file(self._opened[-1], self._server.options.file)
             mark_descriptor(channel.fileno(), request.plan)
 
     def _make_sinks(self, plan: Plan) -> Sequence[Sink]:
         """This server's own reports, and the one that the client asked for."""
-        self._sinks = self._host.make_sinks()
-        if plan.get_server_output and self._host.make_server_output is not None:
-            self._output = self._host.make_server_output()
+        self._sinks = self._server.make_sinks()
+        if plan.get_server_output and self._server.make_server_output is not None:
+            self._output = self._server.make_server_output()
             return (*self._sinks, self._output)
         return self._sinks
 
@@ -268,13 +270,13 @@ class ServedTest:
         """Wait for the end of the test, which may have stopped counting before TEST_END."""
         for event in test.rule.events:
             if event is EndEvent.TEST_END:
-                await self._connection.signal(self._longest_s(plan), State.TEST_END)
+                await self._connection.signal(self._test_end_deadline_s(plan), State.TEST_END)
             else:
                 await self.scope.wait(test.happened(event), None, "")
         test.stop()
 
-    def _longest_s(self, plan: Plan) -> float | None:
-        """Time limit for TEST_END, after which the client has forgotten this test."""
+    def _test_end_deadline_s(self, plan: Plan) -> float | None:
+        """Deadline for TEST_END; after it the client is considered gone. None: no limit."""
         if not plan.duration_us:
             return None
         return (plan.duration_us + plan.omit_us) / 1e6 + self._deadlines.grace_s
@@ -317,7 +319,7 @@ class ServedTest:
 
     async def _close(self) -> None:
         self.scope.close()
-        self._host.acceptor.forget(self.cookie)
+        self._server.acceptor.forget(self.cookie)
         if self._test is not None:
             await self._test.close_streams()
         for each in self._opened:

@@ -2,8 +2,8 @@
 
 begin(now)     the first data has arrived: time counts from here
 poll(now)      between ticks: read the gauges, which makes minimum, mean and maximum meaningful
-tick(now)      a Sample of the stretch since the last tick
-total(now)     a Sample of the stretch since the start, or since the end of the omitted period
+tick(now)      a Sample of the period since the last tick
+total(now)     a Sample of the period since the start, or since the end of the omitted period
 restart(now)   the omitted period is over: times and totals begin again at 0; `omitted` has its counts
 """
 
@@ -48,8 +48,8 @@ class Spread:
         return {f"{key}_{name}": figure for name, figure in zip(SPREADS, figures, strict=True)}
 
 
-class _Stretch:
-    """The counters at the start of a stretch of time, and the gauges read since."""
+class _Period:
+    """The counters at the start of a period, and the gauges read since."""
 
     __slots__ = ("record", "spreads", "start_us")
 
@@ -111,8 +111,8 @@ class Sampler:
 
     def _begin_at(self, now_us: int, record: Counters) -> None:
         self._zero_us = now_us
-        self._whole = _Stretch(record, now_us, self._spread_keys)
-        self._interval = _Stretch(record, now_us, self._spread_keys)
+        self._whole = _Period(record, now_us, self._spread_keys)
+        self._interval = _Period(record, now_us, self._spread_keys)
 
     def begin(self, now_us: int) -> None:
         """Let `now_us` be the new 0 and keep all counts: the first data has arrived, and the wait for it is
@@ -128,7 +128,7 @@ class Sampler:
         """The sample since the last tick; the next one begins at `now_us`."""
         record = self._read_gauges()
         sample = self._sample(self._interval, record, now_us, omitted)
-        self._interval = _Stretch(record, now_us, self._spread_keys)
+        self._interval = _Period(record, now_us, self._spread_keys)
         return sample
 
     def total(self, now_us: int) -> Sample:
@@ -142,7 +142,7 @@ class Sampler:
         self._interval.read_gauges(record)
         return record
 
-    def _sample(self, since: _Stretch, record: Counters, now_us: int, omitted: bool) -> Sample:
+    def _sample(self, since: _Period, record: Counters, now_us: int, omitted: bool) -> Sample:
         payload = difference(record.get("bytes"), since.record.get("bytes"))
         return Sample(
             stream=self.stream_id,
@@ -154,7 +154,7 @@ class Sampler:
             omitted=omitted,
         )
 
-    def _values(self, since: _Stretch, record: Counters) -> dict[str, Value]:
+    def _values(self, since: _Period, record: Counters) -> dict[str, Value]:
         values: dict[str, Value] = {}
         for metric in self._metrics:
             if metric.kind is Kind.COUNTER:

@@ -1,4 +1,4 @@
-"""Adds samples up: streams of one interval into a sum, stretches of one stream into a longer one.
+"""Adds samples up: streams of one interval into a sum, periods of one stream into a longer one.
 
 The declaration of a metric decides how its figures are added:
 
@@ -10,7 +10,7 @@ The declaration of a metric decides how its figures are added:
     any other gauge         None over several streams: two windows are not one window
     spread of a gauge       the outermost minimum and maximum, the mean of the means
 
-Over time (`merge`) a gauge keeps its value at the end, and a spread covers both stretches.
+Over time (`merge`) a gauge keeps its value at the end, and a spread covers both periods.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def by_direction(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def merge(a: Sample, b: Sample, metrics: Sequence[Metric] = ()) -> Sample:
-    """Two stretches of one stream as one, `a` the earlier; so a runt interval joins its neighbour.
+    """Join two successive periods of one stream, `a` the earlier; so a runt interval joins its neighbour.
 
     Figures that no metric describes keep their later value.
     """
@@ -142,7 +142,7 @@ def _spread(key: str, records: Sequence[Mapping[str, Value]], weights: Sequence[
         ]
         for name in SPREADS
     )
-    # A long stretch counts for more than a short one; streams of one interval count alike.
+    # A long period counts for more than a short one; streams of one interval count alike.
     weighed = [(mean, weight) for mean, weight in means if mean is not None]
     weight_sum = sum(weight for _, weight in weighed)
     return {

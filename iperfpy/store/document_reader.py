@@ -195,18 +195,18 @@ def _summary_row(start: RunStarted, entry: Json) -> Row:
     return Row(first["stream"], local, next(iter(samples.values()), None), Direction(first["direction"]))
 
 
-def _sample(metrics: Sequence[Metric], side: Side, stretch: Json, figures: Json) -> Sample:
-    """Read a sample: its times and bytes from `stretch`, its metrics from `figures`."""
+def _sample(metrics: Sequence[Metric], side: Side, period: Json, figures: Json) -> Sample:
+    """Read a sample: its times and bytes from `period`, its metrics from `figures`."""
     keys = [key for metric in metrics if metric.side is side for key in metric.keys]
     values: dict[str, Value] = {key: figures[key] for key in keys if key in figures}
     return Sample(
         stream=figures["stream"],
         side=side,
-        start_us=_us(stretch["start"]),
-        end_us=_us(stretch["end"]),
-        bytes=stretch["bytes"],
+        start_us=_us(period["start"]),
+        end_us=_us(period["end"]),
+        bytes=period["bytes"],
         values=values,
-        omitted=stretch.get("omitted", False),
+        omitted=period.get("omitted", False),
     )
 
 

@@ -44,10 +44,10 @@ class Schedule:
     @property
     def next_us(self) -> int | None:
         """Time of the next tick, None if only the end of the test is left."""
-        stretch_end = self.omit_end_us if self.omitting else self.end_us
+        period_end = self.omit_end_us if self.omitting else self.end_us
         if self._interval_us:
             boundary = self._start_us + (self._count + 1) * self._interval_us
-            if stretch_end is None or boundary <= stretch_end - self._interval_us // 10:
+            if period_end is None or boundary <= period_end - self._interval_us // 10:
                 return boundary
         return self.omit_end_us
 

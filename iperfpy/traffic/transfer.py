@@ -60,7 +60,8 @@ class Transfer:
     Attributes
     ----------
     streams : the streams while they are measured
-    compared : keys of the receiver's counters that figures of both ends compare
+    keys_compared_across_ends : keys of the receiver's counters from which, with the sender's, the figures
+        of both ends are computed
     peer_finished : True once the peer has sent the whole amount
     """
 
@@ -78,7 +79,7 @@ class Transfer:
     ) -> None:
         self.peer_finished = False
         self.cpu = CpuMeter()
-        self.compared = frozenset(
+        self.keys_compared_across_ends = frozenset(
             metric.numerator for metric in transport.metrics if metric.kind in (Kind.ACROSS, Kind.MISSING)
         )
         self._plan = plan
@@ -175,7 +176,7 @@ class Transfer:
         It is no part of the payload carried in the measured time, but it is not lost, either.
         """
         for each in self._receiving:
-            each.snapshots.refresh(self.compared)
+            each.snapshots.refresh(self.keys_compared_across_ends)
 
     def samples(self) -> tuple[tuple[Sample, ...], tuple[Sample, ...], int]:
         """Once finished: samples of the last interval and of the whole test, and the time of the end."""

@@ -261,7 +261,7 @@ class Unready(Transport):
         (None, LateError, "the server did not answer on stream 1 within 1.5 s"),
         (TransportPathError("the port is taken"), PeerError, "the server says: the port is taken"),
         (OSError(13, "not allowed"), PeerError, "the server says: stream 1: not allowed"),
-        (ZeroDivisionError(), PeerError, "the server says: the server failed for a fault of its own"),
+        (ZeroDivisionError(), PeerError, "the server says: the server failed because of an internal error"),
     ],
 )
 async def test_an_error_while_streams_open_reaches_the_client(

@@ -218,6 +218,25 @@ async def test_a_failing_test_raises_from_its_iteration() -> None:
             await anext(aiter(test))
 
 
+async def test_an_exception_of_a_closing_sink_ends_the_iteration_and_closes_the_others() -> None:
+    class Failing(Recorder):
+        def close(self) -> None:
+            raise ZeroDivisionError("the caller's own")
+
+    async def exhaust(test: iperfpy.LiveTest) -> None:
+        async for _ in test:
+            pass
+
+    later = Recorder()
+    async with serving() as server:
+        async with iperfpy.watch(HOST, port=server.port, sinks=[Failing(), later], **SHORT) as test:
+            with pytest.raises(ZeroDivisionError, match="own"):
+                # The limit is there for an iteration that does not end; the test itself takes 0.3 s.
+                await asyncio.wait_for(exhaust(test), 30)
+        assert test.run.complete
+    assert later.closed
+
+
 async def test_a_failing_test_raises_at_the_end_of_its_block() -> None:
     block = iperfpy.watch(HOST, port=1)
     await block.__aenter__()
