@@ -18,7 +18,9 @@ _GROWTH = 1 / 16
 
 
 class StockCongestionControl:
-    """Parameters
+    """`CongestionControl` of stock KCP.
+
+    Parameters
     ----------
     resend : the fast retransmit threshold; after one the window is half of the segments in flight plus this
     """

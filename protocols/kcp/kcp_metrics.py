@@ -122,7 +122,7 @@ BBR_METRICS = (
         _GAUGE,
     ),
     Metric("bbr_min_rtt_us", "BBR's windowed minimum of the round-trip time", _US, _GAUGE),
-    Metric("noise_percent", "Loss that the path shows while it is not overdriven", _PERCENT, _GAUGE),
+    Metric("noise_percent", "Loss that the path shows while it is not overloaded", _PERCENT, _GAUGE),
 )
 
 

@@ -10,7 +10,7 @@ from iperfpy.protocols.congestion.filters import WindowedMax
 EXTRA_ACKED_ROUNDS = 10
 """BBR.ExtraAckedFilterLen."""
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 MAX_AGGREGATION_US = 10_000
 """Longest time, beyond a round trip, for which held-back ACKs count as aggregation: event loops are late by

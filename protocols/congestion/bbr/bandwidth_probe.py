@@ -10,7 +10,7 @@ from iperfpy.protocols.congestion.congestion_control import Flight
 UP_GROWTH = 1.25
 """Growth of the bandwidth that is a new baseline for UP."""
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 QUEUE_EXIT_GROWTH = 1.1
 """Growth of the bandwidth that allows UP to go on although the round-trip time rises."""

@@ -73,7 +73,7 @@ from iperfpy.protocols.congestion.congestion_control import Ack, Flight, Loss
 INITIAL_WINDOW = 10
 """Segments (RFC 6928)."""
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 MAX_LEARNING_ROUNDS = 6.0
 """Longest DOWN that waits for enough transmissions to measure the loss floor."""
@@ -257,7 +257,7 @@ class Bbr:
         """BBRUpdateCongestionSignals (5.5.10.3), once per round."""
         tally, now_us = self.response.end_round(ack), ack.now_us
         if self.phase is Phase.STARTUP:
-            # A round with a queue may have overdriven the path, at whatever rate the path delivers later.
+            # A round with a queue may have overloaded the path, at whatever rate the path delivers later.
             if self.min_rtt.near(self.min_rtt.last_round_us):
                 self.loss_floor.startup.add_round(self._samples.send_rate, tally.sent, tally.lost)
             self.loss_floor.note_delivery_rate(self._samples.best_delivery_rate, now_us)

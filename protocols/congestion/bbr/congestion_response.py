@@ -1,7 +1,7 @@
 """The response of the bandwidth estimate to losses above the loss floor (draft 5.5.10.3).
 
     on_ack          losses into blocks (recent_losses.py)
-    end_round       losses of the round, losses since a queue stands
+    end_round       losses of the round, losses since a standing queue formed
     recent_excess   the last round trips lost too much?   -> reduce_bandwidth         outside of probes
     probe_excess    the last round trip lost too much?    -> reduce_after_probe       in UP
     on_cruise_round the whole CRUISE lost too much?       -> a reduction by the excess
@@ -20,7 +20,7 @@ evaluated separately. The next probe makes all reductions of a CRUISE final.
 
 Losses count under two conditions. They are compared with the rate at which they were sent, so after a change
 of rate nothing is evaluated until the segments sent before it are resolved. And if there is no queue, losses
-in longer runs than an overdriven path produces are bursts and do not count.
+in longer runs than an overloaded path produces are bursts and do not count.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from iperfpy.protocols.congestion.bbr.min_rtt import MinRtt
 from iperfpy.protocols.congestion.bbr.recent_losses import MAX_CONGESTION_RUN, RecentLosses
 from iperfpy.protocols.congestion.congestion_control import Ack
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 CRUISE_TOLERANCE = 0.005
-"""Loss above the floor that a whole CRUISE may show. It is small because the cost of yielding too much is
-equally small."""
+"""Loss above the floor that a whole CRUISE may show. It may be small, because yielding by so
+little costs little."""
 UNPROVEN_FACTOR = 1.2
 """Factor by which UP may exceed the rate at which losses without a queue ended an earlier UP, until a whole
 CRUISE has shown that the path carries it: a policer's token bucket lets any rate through for a while."""
@@ -193,7 +193,7 @@ class CongestionResponse:
 
     @property
     def losing_in_queue(self) -> bool:
-        """True if, since a queue stands, more was lost than the loss floor known before explains."""
+        """True if, since a standing queue formed, more was lost than the loss floor before it explains."""
         return self._queued.excessive
 
     # -- policers
@@ -307,8 +307,9 @@ class CongestionResponse:
     def _reduction_helped(self, since: LossTally) -> bool | None:
         """Evaluate the last reduction by the losses since.
 
-        Sent `less`, a path that is full delivers as much as before, so its loss rate falls. A path that loses
-        of its own accord keeps its loss rate. The middle between the two expected loss rates decides.
+        If only the share `less` is sent, a full path still delivers as much, so its loss rate falls. A path
+        that loses of its own accord keeps its loss rate. The middle between the two expected loss rates
+        decides.
 
         Returns
         -------

@@ -28,7 +28,7 @@ INITIAL_RTT_US = 1_000
 UP_EXTRA_WINDOW = 2
 """Segments added to the window in UP (BBRQuantizationBudget, 5.5.8)."""
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 MIN_QUANTUM_US, QUANTA_PER_RTT = 250.0, 40
 """Shorter quanta on short paths, which keep the queue of a shallow buffer shallow."""

@@ -18,7 +18,7 @@ BETA = 0.7
 HEADROOM = 0.15
 """BBR.Headroom: share of the bound that is left to other flows."""
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 FIRST_GROWTH_SHARE = 32
 """The bound grows by the window divided by this in the first round of a probe. The draft begins with one

@@ -17,7 +17,7 @@ from typing import TypeVar
 from iperfpy.protocols.congestion.bbr.loss_tally import LossTally
 from iperfpy.protocols.congestion.bbr.phases import OfferedLoad
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 EPOCH_US = 500_000
 """Phases of the same load that begin within this time of an epoch's start belong to that epoch."""

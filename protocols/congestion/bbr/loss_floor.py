@@ -1,4 +1,4 @@
-"""The loss floor: the share of transmissions that the path loses although it is not overdriven.
+"""The loss floor: the share of transmissions that the path loses although it is not overloaded.
 
 Minimum round-trip time, maximum delivery rate and minimum loss rate are estimated by the same idea: the least
 round-trip time of a window is the path's delay, the greatest delivery rate its bandwidth, and the least loss
@@ -19,13 +19,13 @@ Rules, each with its reason:
 * Transmissions below capacity (DOWN, DRAIN, PROBE_RTT, and rounds of STARTUP that were slower than the path)
   are the base. Their epochs are pooled, from the least lossy one up, until the next is significantly worse:
   the minimum of a window, with chance taken out. An epoch in which the bandwidth was overestimated, so that
-  the path was overdriven after all, thereby stays out.
+  the path was overloaded after all, thereby stays out.
 * Transmissions at capacity (CRUISE, REFILL) are pooled in the same way. They are the majority and make the
   estimate precise. Their weight falls with the distance of their loss rate from the base, in standard errors:
-  a sender that overdrives a policer would otherwise take the policer's drops for the path's own loss, at any
+  a sender that overloads a policer would otherwise take the policer's drops for the path's own loss, at any
   rate. With the weight, the estimate falls whenever the sender slows down and loses less.
 * Transmissions that met a queue are not counted (loss_epochs.py). If the queue has been seen to build and
-  drain, overdriving would therefore show as a queue, and losses at capacity keep their weight up to a greater
+  drain, an overload would therefore show as a queue, and losses at capacity keep their weight up to a greater
   distance.
 * The estimate is capped as long as no queue has been seen to drain: see `MAX_FLOOR_NO_DRAIN`.
 """
@@ -46,12 +46,12 @@ from iperfpy.protocols.congestion.bbr.startup_losses import StartupLosses
 LOSS_THRESHOLD = 0.02
 """BBR.LossThresh: loss above the floor that is not yet congestion."""
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 WINDOW_US = 10_000_000
 """Length of the window: as long as the minimum round-trip time's."""
 SIGNIFICANT_ERRORS = 3.0
-"""Standard errors between two loss rates that are not chance."""
+"""Standard errors beyond which two loss rates count as different."""
 IGNORED_ERRORS, IGNORED_ERRORS_DRAINED = 2.5, 6.0
 """Standard errors above the base at which losses at capacity have no weight: before and after a queue was
 seen to drain."""
@@ -69,7 +69,7 @@ or many flows keep a full queue, and a newcomer's losses at the top of it look l
 MAX_FLOOR_LIMITED = 0.3
 """The same limit in STARTUP, and for senders that the application or a window of KCP limits. Such a sender
 builds no queue and may never see one drain. STARTUP grows by 1.97 per round trip at 2.77 times the bandwidth;
-on a path with 40 % loss and a limit of 0.1 it would grow by 1.51 and take half as long again."""
+on a path with 40 % loss and a limit of 0.1 it would grow by 1.51 and take two thirds longer."""
 MAX_FLOOR_SUPPORTED, SUPPORTING_SAMPLE = 0.4, 200
 """That limit once this many transmissions below capacity support the estimate: a flow that doubles its rate
 again and again and loses no larger share is not in a full queue."""
@@ -174,7 +174,7 @@ class LossFloor:
         return MAX_FLOOR_SUPPORTED if self._below.sent >= SUPPORTING_SAMPLE else MAX_FLOOR_LIMITED
 
     def _lowest(self, epochs: Iterable[LossTally]) -> LossTally:
-        """Pool the least lossy epochs, as many as chance alone may tell apart."""
+        """Pool the least lossy epochs, as long as they differ only by chance."""
         pool = LossTally()
         used = [epoch for epoch in epochs if epoch.sent > 0]
         if not any(epoch.lost for epoch in used):  # the usual case: no sorting needed

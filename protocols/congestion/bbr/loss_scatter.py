@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from iperfpy.protocols.congestion.bbr.loss_tally import LossTally
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 SCATTER_SAMPLE = 100
 """Transmissions per sample: a single loss is then 1 %."""

@@ -6,7 +6,7 @@ from math import sqrt
 
 from iperfpy.protocols.congestion.congestion_control import Ack
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 MIN_LOSS_SAMPLE = 20
 """Transmissions below which a loss rate is not evaluated: one loss more or less changes it by 5 %."""

@@ -17,7 +17,7 @@ from iperfpy.protocols.congestion.filters import WindowedMax
 FILTER_CYCLES = 2
 """BBR.MaxBwFilterLen."""
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 FEW_SAMPLES = 3
 """Samples of a round up to which the mean of the last round is more reliable."""

@@ -40,7 +40,7 @@ PROBE_RTT_INTERVAL_US = 5_000_000
 MIN_RTT_FILTER_US = 10_000_000
 """BBR.MinRTTFilterLen."""
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 PROBE_RTT_INTERVAL_ROUNDS = 32
 """The interval on long paths, in round trips: STARTUP, DRAIN and the first probe take that long before there

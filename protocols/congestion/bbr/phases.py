@@ -92,11 +92,13 @@ class PhaseGains:
 _BELOW, _AT = OfferedLoad.BELOW_CAPACITY, OfferedLoad.AT_CAPACITY
 
 PHASES: dict[Phase, PhaseGains] = {
-    # draft: pacing 2.77 (BBR.StartupPacingGain). ours, measured: window 2.77 instead of 2
+    # draft: pacing 2.77 (BBR.StartupPacingGain)
+    # not in the draft; chosen by simulation: window 2.77 instead of 2
     Phase.STARTUP: PhaseGains(2.77, 2.77, Bound.NONE, True, OfferedLoad.UNKNOWN),
     # draft
     Phase.DRAIN: PhaseGains(0.5, 2.0, Bound.NONE, False, _BELOW),
-    # draft: window. ours, measured: pacing 0.75 instead of 0.90
+    # draft: window
+    # not in the draft; chosen by simulation: pacing 0.75 instead of 0.90
     Phase.DOWN: PhaseGains(0.75, 2.0, Bound.WHOLE, False, _BELOW),
     # draft
     Phase.CRUISE: PhaseGains(1.0, 2.0, Bound.HEADROOM, False, _AT),

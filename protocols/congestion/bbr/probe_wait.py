@@ -13,7 +13,7 @@ MIN_WAIT_US, MAX_WAIT_US = 2_000_000, 3_000_000
 MAX_WAIT_ROUNDS = 63
 """Most rounds between two probes, for coexistence with Reno on paths with a large BDP."""
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 FIRST_WAIT_US, FIRST_WAIT_RTTS = 300_000.0, 3
 """Wait for the first probe, whichever is longer. STARTUP may underestimate the bandwidth of a lossy path,

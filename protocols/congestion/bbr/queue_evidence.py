@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from math import inf
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 DEEP_QUEUE_FACTOR = 2.5
 """PROBE_RTT sees a deep queue if its round-trip time exceeds this many times the path's. Flows that run this

@@ -1,6 +1,6 @@
 """The losses of about the last round trip, without the bursts among them.
 
-Observation: an overdriven path loses evenly. A full queue or an empty token bucket drops every fifth segment,
+Observation: an overloaded path loses evenly. A full queue or an empty token bucket drops every fifth segment,
 all the time, when the sender exceeds the rate by a fourth. A burst (a fading radio, a rerouted link) drops
 twenty segments in a row and then none.
 
@@ -17,7 +17,7 @@ from collections import deque
 
 from iperfpy.protocols.congestion.bbr.loss_tally import LossTally
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 MIN_BLOCKS = 8
 """Blocks that a loss rate is taken from, at least: half of them is then a sample of four."""

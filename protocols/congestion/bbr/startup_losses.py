@@ -11,7 +11,7 @@ from collections import deque
 from iperfpy.protocols.congestion.bbr.loss_epochs import Epoch
 from iperfpy.protocols.congestion.bbr.phases import OfferedLoad
 
-# ours, measured
+# not in the draft; chosen by simulation
 
 MAX_STARTUP_ROUNDS = 32
 """Rounds kept; STARTUP rarely has more."""

@@ -37,7 +37,7 @@ def test_a_burst_queues_for_its_service_times() -> None:
     assert flow.forward.truth.longest_us == pytest.approx(4_000.0)
 
 
-def test_an_overdriven_link_delivers_its_rate_and_drops_the_rest() -> None:
+def test_an_overloaded_link_delivers_its_rate_and_drops_the_rest() -> None:
     path = Path(rate_bits_per_s=8e6, buffer_bytes=20_000)
     flow, catcher = run(path, Emitter(SIZE, 500), 10.0)
     truth = flow.forward.truth
