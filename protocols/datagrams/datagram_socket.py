@@ -7,8 +7,8 @@ Both are probed once per process and address family. Without them (another syste
 `offload=False`, or the environment variable IPERFPY_NO_OFFLOAD) the same methods move one datagram per system
 call. `udp/sender.py` sends GSO batches as well, of one size that it sets as a socket option.
 
-An ICMP error about an earlier datagram, or a verdict of a local packet filter, raises nothing here: it is
-counted, and `check` reports it.
+An ICMP error about an earlier datagram raises nothing here: it is counted, and `check` reports it. A datagram
+that this machine drops (packet filter, full queue) counts as sent, as if the path had lost it.
 """
 
 from __future__ import annotations
@@ -76,9 +76,8 @@ class DatagramSocket:
     ----------
     stamped, stamp : bool, bytes
         True if the kernel stamps arrivals (arrival_time.py), and the stamp of the batch read last.
-    refused, unreachable, dropped : int
-        Calls that reported a closed port at the peer, no route, or a local verdict (packet filter, full
-        queue) about earlier datagrams.
+    refused, unreachable : int
+        Calls that reported a closed port at the peer, or no route, about earlier datagrams.
     emptied : bool
         True if the last `receive` emptied the queue: calling it again now would be in vain.
     """
@@ -99,7 +98,7 @@ class DatagramSocket:
         self.stamped, self.stamp = False, b""
         self._view = np.frombuffer(self._buffer, np.uint8)
         self.emptied = False
-        self.refused = self.unreachable = self.dropped = 0
+        self.refused = self.unreachable = 0
         self.local_address: SocketAddress = sock.getsockname()
         self.remote_address: SocketAddress | None = None
         self._reported = (0, 0)  # (refused, unreachable) at the last `check`
@@ -257,7 +256,6 @@ class DatagramSocket:
             if code == errno.EAGAIN:
                 return code
             if code in _DROPPED:
-                self.dropped += 1
                 return 0
             self._count(code)
         return 0 if code in _REFUSED or code in _UNREACHABLE else code

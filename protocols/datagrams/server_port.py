@@ -4,8 +4,8 @@
     session = await shared.accept(conv)                 both ends agreed on `conv`, a random 32-bit number
     session = await shared.accept_from(host, opens)     the client knows no conv; `opens(first datagram)`
 
-A session is a `DatagramPath` (peer_path.py); its first datagram has come, and is the first that its
-receiver gets.
+A session is a `DatagramPath` (peer_path.py). It exists once its first datagram has arrived; the receiver gets
+that datagram first.
 
     datagram -> shared socket -> session of (sender, conv)?         deliver
                               -> announced conv?                    admit: connected socket, new session
@@ -220,11 +220,11 @@ class SharedPort:
         delivered: dict[Session, None],
     ) -> None:
         """Deliver each datagram of `batch` to its session, and add those sessions to `delivered`."""
-        # A datagram that was queued here before its peer's socket was connected has the same owner.
+        # A session without a conv also gets the datagrams queued here before its socket was connected.
         peer = self._peers.get((remote, local))
-        if peer is not None and peer.owner is not None:
-            peer.owner.deliver(batch)
-            delivered[peer.owner] = None
+        if peer is not None and peer.convless_session is not None:
+            peer.convless_session.deliver(batch)
+            delivered[peer.convless_session] = None
             return
         for conv, part in _by_conversation(batch):
             session = self._sessions.get(conv)
@@ -260,14 +260,14 @@ class SharedPort:
         try:
             peer = self._peers.get((remote, local)) or self._connect_peer(remote, local)
             # A socket that a session took over, or that a session without a conv owns, cannot be shared.
-            if peer.taken or (conv == _NO_CONV and peer.sessions):
+            if peer.socket_taken or (conv == _NO_CONV and peer.sessions):
                 raise PeerError(f"{remote[0]} opens two streams from its UDP port {remote[1]}")
         except TransportError as error:
             future.set_exception(error)
             return None
         session = Session(conv, peer, bytes(part.data[: min(CONV_BYTES, part.size)]))
         if conv == _NO_CONV:
-            peer.owner = session
+            peer.convless_session = session
         else:
             self._sessions[conv] = peer.sessions[conv] = session
         future.set_result(session)
@@ -283,12 +283,12 @@ class SharedPort:
     def forget(self, session: Session) -> None:
         """Forget a closed session, and close its peer's socket with the last one."""
         peer = session.peer
-        if peer.owner is session:
-            peer.owner = None
+        if peer.convless_session is session:
+            peer.convless_session = None
         else:
             self._sessions.pop(session.conv, None)
             peer.sessions.pop(session.conv, None)
-        if not peer.sessions and peer.owner is None:
+        if not peer.sessions and peer.convless_session is None:
             self._peers.pop(peer.addresses, None)
             peer.pump.close()
 
@@ -310,8 +310,8 @@ class _Peer:
     Attributes
     ----------
     sessions : the sessions with a conv, by conv
-    owner : the session without a conv, which gets every datagram of this sender
-    taken : True once a session took the socket over
+    convless_session : the session without a conv, which gets every datagram of this sender
+    socket_taken : True once a session took the socket over
     """
 
     def __init__(
@@ -322,8 +322,8 @@ class _Peer:
         self.pump = Pump(sock)
         self.addresses = addresses
         self.sessions: dict[int, Session] = {}
-        self.owner: Session | None = None
-        self.taken = False
+        self.convless_session: Session | None = None
+        self.socket_taken = False
 
     def read_waiting(self) -> None:
         """Deliver the datagrams that wait in the socket, a bounded number of batches."""
@@ -335,7 +335,7 @@ class _Peer:
                 break
             batch, sender = received
             # Between bind and connect the socket got datagrams of every sender.
-            session = self._only(batch) if sender == remote else None
+            session = self._sole_session(batch) if sender == remote else None
             if session is not None:
                 session.deliver(batch)
                 delivered[session] = None
@@ -347,18 +347,19 @@ class _Peer:
             session.drained()
         self.pump.settle()
 
-    def _only(self, batch: DatagramBatch) -> Session | None:
+    def _sole_session(self, batch: DatagramBatch) -> Session | None:
         """The one session that `batch` can belong to, found without a look at every datagram."""
-        if self.owner is not None:
-            return self.owner
+        if self.convless_session is not None:
+            return self.convless_session
         if len(self.sessions) != 1 or self.shared.is_expecting() or batch.size < CONV_BYTES:
             return None
         return self.sessions.get(_CONV.unpack_from(batch.data.data)[0])
 
     def close(self) -> None:
         """Close every session, and with the last one the socket."""
-        for session in [*self.sessions.values(), *([self.owner] if self.owner is not None else [])]:
-            session.close()
+        for session in [*self.sessions.values(), self.convless_session]:
+            if session is not None:
+                session.close()
 
 
 class Session:
@@ -384,7 +385,7 @@ class Session:
         """Pass `batch` to the receiver, or keep a copy until there is one."""
         if self._on_batch is not None and not self._backlog:
             self._on_batch(batch)
-        elif not (self._closed or self.peer.taken) and len(self._backlog) < BACKLOG_BATCHES:
+        elif not (self._closed or self.peer.socket_taken) and len(self._backlog) < BACKLOG_BATCHES:
             copy = batch.data[: batch.size].copy()
             self._backlog.append(DatagramBatch(copy, batch.stride, batch.count, batch.last_size))
 
@@ -417,7 +418,7 @@ class Session:
         peer, delivered = self.peer, dict[Session, None]()
         if len(peer.sessions) > 1:
             raise PeerError(f"{self.remote_address[0]} opens two streams from one UDP port")
-        peer.taken = True
+        peer.socket_taken = True
         self._backlog.clear()
         # Between bind and connect the socket got datagrams of every sender: those go to their sessions.
         for batch, sender in iter(peer.socket.receive, None):
