@@ -22,10 +22,11 @@ from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
 from iperfpy.protocols.datagrams.server_port import shared_udp
 from iperfpy.protocols.errors import PathError, TransportError
 from iperfpy.protocols.kcp import kcp_metrics, profiles
+from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.load_feeder import LoadFeeder
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
-from iperfpy.protocols.kcp.stream_warnings import BufferSizes, window_warning
+from iperfpy.protocols.kcp.stream_warnings import window_warning
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.settings import Settings
 

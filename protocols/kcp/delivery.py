@@ -21,7 +21,9 @@ _LONGEST_RTT_US = 60_000_000
 
 
 class DeliveryAccounting:
-    """Attributes
+    """Counts segments delivered and lost, and makes a rate sample per acknowledgement.
+
+    Attributes
     ----------
     control : congestion control, or None
     delivered : segments acknowledged, each once
@@ -85,7 +87,7 @@ class DeliveryAccounting:
             self._report(acked, sending.una - una_before, flight, rtt_us, now_us)
 
     def _implied_by_una(self, acks: Acks) -> int | None:
-        """The newest echo of ACKs that say no more than the una that came with them; None if they may.
+        """The newest echo of ACKs that una already implies; None if an ACK may tell more.
 
         Without a loss a receiver acknowledges each run with one ACK, and una covers it. Then no array is
         needed. So it is if each ACK is for a segment below una and for that segment's last transmission,

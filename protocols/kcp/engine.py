@@ -20,7 +20,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp import wire
 from iperfpy.protocols.kcp.delivery import DeliveryAccounting
 from iperfpy.protocols.kcp.engine_counts import Counts
-from iperfpy.protocols.kcp.engine_options import EngineOptions
+from iperfpy.protocols.kcp.engine_options import MAX_WINDOW, EngineOptions
 from iperfpy.protocols.kcp.inbound import decode
 from iperfpy.protocols.kcp.loss_recovery.recovery import Cause, Recovery, Resend
 from iperfpy.protocols.kcp.outbound import Outbound
@@ -43,7 +43,9 @@ a fifth of the rate was lost."""
 
 
 class Engine:
-    """Parameters
+    """One end of a conversation: two windows, loss recovery, congestion control and pacing.
+
+    Parameters
     ----------
     conv : conversation number, equal at both ends
     recovery : makes the loss recovery, given the send window and the RTT estimator
@@ -116,8 +118,8 @@ class Engine:
                 self._acks.owe(pushes, self.receiving.take(pushes))
             if arrived.asks:
                 self._probes.answer()
-            # A segment restored by forward error correction would skip the window, and the RTT sample of
-            # `acknowledge`: it tells neither, because it did not arrive now.
+            # FEC (forward error correction) does not exist here. If added, a rebuilt segment must update
+            # neither peer_window nor the RTT: its fields are stale.
             self.peer_window = arrived.wnd
             if arrived.acks is not None or arrived.una != self.sending.una:
                 self.delivery.acknowledge(arrived.una, arrived.acks, now_us)
@@ -128,8 +130,8 @@ class Engine:
         """Bytes that `write` would take now.
 
         Without congestion control the send window limits a writer. With stock KCP's it is the congestion
-        window, in flight and queued together. For kcp-bbr only the data that waits for the
-        pacer counts: two bursts, or as much as leaves within `_QUEUE_S`.
+        window, which bounds in-flight plus queued data. For kcp-bbr only the data that waits for the pacer
+        counts: two bursts, or as much as leaves within `_QUEUE_S`.
         """
         return self.sending.room_bytes(self._admissible())
 
@@ -315,7 +317,7 @@ class Engine:
     @property
     def _advertised(self) -> int:
         """The receive window that our segments announce, as far as 16 bits say."""
-        return min(self.receiving.limit, wire.MAX_WINDOW)
+        return min(self.receiving.limit, MAX_WINDOW)
 
     def _send_acks(self) -> None:
         repeat = self.options.ack_repeats > 0 and self.receiving.stored > 0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_WINDOW = 65_535
+"""Widest window, segments: the window field of the header has 16 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:

@@ -13,7 +13,9 @@ next, cost 16 streams of kcp-bbr a quarter more processor time."""
 
 
 class LoadFeeder:
-    """Attributes
+    """Writes the blocks of a load into an engine.
+
+    Attributes
     ----------
     due_us : time at which the load has its next block, None if it has one now or there is no load
     """

@@ -16,7 +16,9 @@ from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 
 
 class Outbound:
-    """Parameters
+    """Collects the datagrams of a transmission into batches.
+
+    Parameters
     ----------
     longest_batch : most datagrams per batch; None: as many as a kernel takes in one send
     """

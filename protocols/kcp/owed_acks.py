@@ -13,7 +13,9 @@ from iperfpy.protocols.kcp.wire import Bytes, Int64s
 
 
 class OwedAcks:
-    """Parameters
+    """ACKs that leave with the next transmission.
+
+    Parameters
     ----------
     repeats : how many later ACK datagrams repeat the ACKs of segments that arrived out of order
     """

@@ -21,7 +21,9 @@ Deliver = Callable[[Bytes], None]
 
 
 class ReceiveWindow:
-    """Parameters
+    """Puts arrived segments in order, and stores those above a gap.
+
+    Parameters
     ----------
     mss : most payload bytes of a segment
     limit : segments at and above nxt that are accepted, at most 65,535

@@ -23,7 +23,9 @@ _SMALLEST = 256
 
 
 class SendWindow:
-    """Parameters
+    """Holds written data, as segments, until the peer acknowledges it.
+
+    Parameters
     ----------
     conv : conversation number, 32 bits
     mtu : bytes per datagram, header included

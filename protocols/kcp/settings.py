@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from iperfpy.protocols.kcp.engine_options import MAX_WINDOW
 from iperfpy.protocols.settings import Settings, option
-
-MAX_WINDOW = 65_535
-"""Segments: the window field has 16 bits."""
 
 
 class Tuning(NamedTuple):

@@ -8,7 +8,9 @@ FIRST_US, LONGEST_US = 500_000, 120_000_000
 
 
 class WindowProbes:
-    """Attributes
+    """Window probes and answers that leave with the next transmission, and the timer of repeated probes.
+
+    Attributes
     ----------
     at_us : time of the next question while the peer's window is closed and data waits; else None
     """

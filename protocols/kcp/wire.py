@@ -22,8 +22,6 @@ HEADER_BYTES = 24
 PUSH, ACK, WASK, WINS = 81, 82, 83, 84
 COMMANDS = frozenset((PUSH, ACK, WASK, WINS))
 MASK = 0xFFFF_FFFF
-MAX_WINDOW = 0xFFFF
-"""The window field has 16 bits: no more segments than this can be in flight."""
 
 HEADER = struct.Struct("<IBBHIIII")
 FIELDS = np.dtype(

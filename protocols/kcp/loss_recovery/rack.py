@@ -65,11 +65,11 @@ class Rack:
         self.timer = RecoveryTimer(rtt)
         self._window, self._rtt = window, rtt
         self._log = FlightLog()
-        self._missing_us = -1  # the entry at the log's head misses something, if this is its stamp
+        self._waiting_entry_us = -1  # stamp of the log's head entry if that is known to miss segments
         self._newest_us = 0  # newest stamp known to have arrived
         self._newest_rtt_us = 0
         self._pending: deque[Resend] = deque()
-        self._asked_us = -1
+        self._last_due_us = -1  # time of the last call of `due`
         self._probes: dict[int, int] = {}
         """Serial number -> stamp of its tail loss probe: the transmission before it was not given up."""
 
@@ -154,13 +154,15 @@ class Rack:
             entry, stamp_us, lost_last = log.entries[head], stamps[head], False
             if entry.last > una:
                 # Not overdue: stop, unless it may be passed because it misses nothing. That is looked up
-                # once per entry (`_missing_us`), and only below the newest stamp that arrived.
-                if stamp_us > limit_us and (stamp_us >= self._newest_us or stamp_us == self._missing_us):
+                # once per entry (`_waiting_entry_us`), and only below the newest stamp that arrived.
+                if stamp_us > limit_us and (
+                    stamp_us >= self._newest_us or stamp_us == self._waiting_entry_us
+                ):
                     break
                 missing = entry.missing(self._window)
                 if len(missing):
                     if stamp_us > limit_us:
-                        self._missing_us = stamp_us
+                        self._waiting_entry_us = stamp_us
                         break
                     self._give_up(missing, Cause.FAST)
                     new, lost_last = entry.runs(missing, after_loss)
@@ -192,7 +194,7 @@ class Rack:
                 chosen.append(Resend(numbers, resend.cause))
         if repeat_us is not None and now_us >= repeat_us:
             chosen.append(Resend(np.array([window.una]), Cause.EARLY))
-        self._asked_us = now_us
+        self._last_due_us = now_us
         return chosen
 
     def _repeat_at_us(self) -> int | None:
@@ -207,7 +209,7 @@ class Rack:
         if state.transmissions[row] < OFTEN_LOST or state.lost[row]:
             return None
         after_us = int(state.sent_us[row]) + int(self._rtt.minimum_us * REPEAT_RTTS)
-        return max(after_us, self._asked_us + 1)
+        return max(after_us, self._last_due_us + 1)
 
     @property
     def pending(self) -> bool:
