@@ -1,6 +1,6 @@
 """iperf3's error numbers, as in its `iperf_api.h`, each with a sentence that says whose fault it is.
 
-A server sends one of them with SERVER_ERROR. Between two iperfpy the sentence itself travels before it.
+A server sends one of them with SERVER_ERROR. With iperfpy at both ends, the sentence itself precedes it.
 """
 
 from __future__ import annotations

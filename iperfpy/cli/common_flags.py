@@ -18,7 +18,7 @@ from iperfpy.plan import Role
 from iperfpy.protocols.units import RATE_LETTERS, SECOND_US
 
 BOTH, SERVER, CLIENT = "Server or client", "Server", "Client"
-NETWORK, PASSWORD, OUTPUT = "Client, network", "Passwords (pip install iperfpy[auth])", "Output"
+NETWORK, PASSWORD, OUTPUT = "Client, network", "Passwords (need the extra 'auth')", "Output"
 
 PORT = Parsed("PORT", integer("a port", 1, 65535))
 TEST_SECONDS = Parsed("SEC", duration("-t", 0, LIMITS["duration_us"].maximum))
@@ -90,8 +90,8 @@ def _server_flags() -> list[click.Option]:
         ),
         flag(
             ["rate_limit", "--server-bitrate-limit"],
-            "total bit/s of all tests, averaged over 5 s (or /SEC)",
-            Parsed("RATE", values.rate_and_seconds),
+            "total bit/s of all tests, averaged over SEC [5]",
+            Parsed("RATE[/SEC]", values.rate_and_seconds),
             rare=True,
         ),
         flag(
@@ -138,15 +138,15 @@ def _client_flags(
         ),
         flag(
             ["block_bytes", "-l", "--length"],
-            "length of a block in bytes [by --proto]",
+            "length of a block in bytes [depends on --proto]",
             BLOCK_BYTES,
             rare=True,
         ),
         flag(["parallel", "-P", "--parallel"], "number of parallel streams [1]", STREAMS, default=1),
         flag(
             ["rate", "-b", "--bitrate", "--bandwidth"],
-            "bit/s per stream, 0: unlimited [by --proto]",
-            Parsed("RATE[/N]", values.rate_and_burst),
+            "bit/s per stream, 0: no limit [depends on --proto]",
+            Parsed("RATE[/BURST]", values.rate_and_burst),
         ),
         flag(
             ["omit", "-O", "--omit"], "omit the first seconds from the results [0]", OMIT_SECONDS, default=0
@@ -245,8 +245,8 @@ def _shared_flags() -> list[click.Option]:
         flag(["pid_file", "-I", "--pidfile"], "write the process ID to FILE", FILE, rare=True),
         flag(
             ["keepalive", "--cntl-ka"],
-            "TCP keepalive on the control connection: idle s, interval s, count",
-            Parsed("[I/I/N]", values.keepalive),
+            "TCP keepalive on the control connection, times in seconds",
+            Parsed("[IDLE/INTERVAL/COUNT]", values.keepalive),
             is_flag=False,
             flag_value="",
             rare=True,
@@ -264,7 +264,7 @@ def _password_flags() -> list[click.Option]:
         flag(
             Role.CLIENT,
             ["username", "--username"],
-            "user name; the password is prompted for",
+            "user name; the password comes from IPERF3_PASSWORD or a prompt",
             Parsed("NAME", str),
             rare=True,
         ),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-MISSING = "passwords need a package that is not installed: pip install 'iperfpy[auth]'"
+MISSING = "passwords need a package that is not installed: install iperfpy with the extra 'auth'"
 _TOKEN = re.compile(r"user: (.*)\npwd:  (.*)\nts:   (\d{1,18})\0?", re.DOTALL)
 
 

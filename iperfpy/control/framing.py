@@ -4,7 +4,7 @@
     state      one signed byte
     error      the state -2, then two int32: i_errno and errno (older servers stop after the first)
     document   uint32 length, then that many bytes of JSON, always an object
-    extension  a state from 64 up, then a document; only between two iperfpy
+    extension  a state from 64 up, then a document; only with iperfpy at both ends
 
 Rules of this file. `Decoder.feed` takes any number of bytes; `Decoder.take` gives the next message
 of the kind that the session expects, or None until it is whole. A length is checked before a byte of

@@ -1,7 +1,7 @@
-"""The figures that two ends exchange: iperf3's results, and the interval figures of two iperfpy.
+"""The figures that two ends exchange: iperf3's results, and the interval figures of iperfpy.
 
-    results   iperf3's shape, exchanged once at the end; between two iperfpy with the whole samples under
-              the key "iperfpy"
+    results   iperf3's shape, exchanged once at the end; with iperfpy at both ends, with the whole samples
+              under the key "iperfpy"
     stats     {"sequence": n, "finished": bool, "streams": [sample, ...]}, once per interval and direction
     sample    {"id": n, "start_us": n, "end_us": n, "bytes": n, "omitted": bool, "values": {key: value}}
 

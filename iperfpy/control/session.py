@@ -80,7 +80,7 @@ class Send(enum.Enum):
     COOKIE = "the cookie"
     PARAMETERS = "the parameters"
     RESULTS = "the results"
-    FAILURE = "a sentence (to an iperfpy) and SERVER_ERROR"
+    FAILURE = "a sentence (to an iperfpy client) and SERVER_ERROR"
     HELLO = "HELLO"
     PARAM_EXCHANGE = "PARAM_EXCHANGE"
     CREATE_STREAMS = "CREATE_STREAMS"

@@ -1,4 +1,4 @@
-"""The figures of an interval, exchanged between two iperfpy while data flows.
+"""The figures of an interval, exchanged while data flows, with iperfpy at both ends.
 
 Each end sends one document per interval, numbered from 0. The other end checks that it comes at a plausible
 pace, and treats a long silence as the loss of the peer.
@@ -63,7 +63,7 @@ class IntervalFigures:
         return stats
 
     def check_silence(self, now_us: int, interval_us: int, limit_s: float) -> None:
-        """Raise `LateError` if an iperfpy has sent no figures for `limit_s` beyond two intervals."""
+        """Raise `LateError` if an iperfpy peer has sent no figures for `limit_s` beyond two intervals."""
         session = self._connection.session
         silent_s = (now_us - self._received_us - 2 * interval_us) / 1e6
         if session.extended and interval_us and silent_s > limit_s:

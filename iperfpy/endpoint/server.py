@@ -179,7 +179,7 @@ class _Server:
 
     def _on_client(self, sock: socket.socket, address: SocketAddress, cookie: str) -> None:
         known = any(test.cookie == cookie for test in self._tests.values())
-        # A stock client cannot be told when to try again; an iperfpy hears it after its parameters.
+        # A stock client cannot be told when to try again; an iperfpy client is told after its parameters.
         busy = self._is_busy() and not cookie.startswith(COOKIE_PREFIX)
         if known or len(self._tests) >= CLIENTS_LIMIT or busy or self._finished.done():
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The table's columns: three that every test has, and one for every metric that declares a title.
+"""The terminal table's columns: three that every test has, and one for every metric that declares a title.
 
     Metric --_metric_column--> Column;  Row --> Line;  Column.cell(Line) --> the text of one cell
 

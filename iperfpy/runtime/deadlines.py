@@ -19,7 +19,7 @@ class Deadlines:
     retry_s: float = 1.0  # a refused server may be opening its listener again
     stall_s: float = 120.0  # no byte of payload on any stream
     receive_s: float = 120.0  # no byte of payload received although some is expected (--rcv-timeout)
-    silence_s: float = 30.0  # no interval figures from an iperfpy, beyond two intervals
+    silence_s: float = 30.0  # no interval figures from an iperfpy peer, beyond two intervals
     drain_s: float = 10.0  # no byte acknowledged after the last was written
     grace_s: float = 40.0  # the server's wait for TEST_END beyond the planned end
     verdict_s: float = 0.5  # after a data stream failed, for the reason to arrive on the control channel

@@ -28,11 +28,18 @@ METRICS = (
         "rtt_us", "Smoothed round-trip time (RFC 6298)", _US, _GAUGE, title="RTT", spread=True, iperf3="rtt"
     ),
     Metric("retransmits", "Data segments transmitted again", title="Retrans", iperf3="retransmits"),
-    _share("retrans_percent", "Retrans(%)", "retransmits", "Of all data segments transmitted"),
-    _share("lost_percent", "Lost(%)", "lost", "Resent by timeout, of all data segments transmitted"),
-    _share("early_percent", "Early(%)", "early", "Resent early, of all data segments transmitted"),
-    _share("fast_percent", "Fast(%)", "fast", "Resent fast, of all data segments transmitted"),
-    Metric(_SENT, "Data segments transmitted, first transmissions and again"),
+    _share(
+        "retrans_percent",
+        "Retrans(%)",
+        "retransmits",
+        "Retransmissions, as a share of all data segments transmitted",
+    ),
+    _share(
+        "lost_percent", "Lost(%)", "lost", "Resent by timeout, as a share of all data segments transmitted"
+    ),
+    _share("early_percent", "Early(%)", "early", "Resent early, as a share of all data segments transmitted"),
+    _share("fast_percent", "Fast(%)", "fast", "Resent fast, as a share of all data segments transmitted"),
+    Metric(_SENT, "Data segments transmitted, including retransmissions"),
     Metric("lost", "Segments resent because their timer ran out"),
     Metric(
         "early",
@@ -42,7 +49,7 @@ METRICS = (
     Metric("spurious", "Retransmissions of segments that had arrived"),
     Metric(
         "spurious_percent",
-        "Of all retransmissions",
+        "Spurious retransmissions, as a share of all retransmissions",
         _PERCENT,
         _RATIO,
         numerator="spurious",
@@ -70,7 +77,7 @@ METRICS = (
         numerator="queue_us_sum",
         denominator="queue_segments",
     ),
-    Metric("limited_by", "Limit of the sender at the end of the interval", Unit.TEXT, _GAUGE),
+    Metric("limited_by", "Limit that keeps the sender from sending more", Unit.TEXT, _GAUGE),
     *(
         Metric(f"{limit.key}_limited_us", f"Time for which the sender was limited by {limit.phrase}", _US)
         for limit in SenderLimit
@@ -83,7 +90,7 @@ METRICS = (
     ),
     Metric(
         "path_loss_percent",
-        "Datagrams that the receiver did not get, of those sent, by the counters of both ends",
+        "Datagrams that the receiver did not get, as a share of those sent, by the counters of both ends",
         _PERCENT,
         Kind.MISSING,
         numerator="datagrams_received",
@@ -91,7 +98,7 @@ METRICS = (
     ),
     Metric(
         "duplicates_percent",
-        "Data segments that arrived again, of all retransmissions: the true value of spurious_percent",
+        "Data segments that arrived again, as a share of all retransmissions; spurious_percent estimates it",
         _PERCENT,
         Kind.ACROSS,
         numerator="duplicates",

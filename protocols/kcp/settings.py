@@ -60,7 +60,7 @@ class SharedSettings(Settings):
 class KcpSettings(SharedSettings):
     """Stock KCP. Those of the four tunings that are not given follow `mode`."""
 
-    mode: str = option("fast3", help="preset of the tunings", choices=tuple(MODES))
+    mode: str = option("fast3", help="preset for the four options below", choices=tuple(MODES))
     nodelay: int | None = option(None, help="1: shorter timeouts, slower backoff", minimum=0, maximum=1)
     interval: int | None = option(
         None, help="tick, ms", aliases=("-flush",), minimum=1, maximum=5000, unit="milliseconds"

@@ -86,7 +86,7 @@ class Tcp(Transport):
         Metric("retransmits", "Segments retransmitted", title="Retrans", iperf3="retransmits"),
         Metric(
             "retrans_percent",
-            "Retransmissions, of all data segments transmitted",
+            "Retransmissions, as a share of all data segments transmitted",
             Unit.PERCENT,
             Kind.RATIO,
             title="Retrans(%)",

@@ -4,7 +4,7 @@
     channel.py       one stream: a thread that sends (sender.py) or receives (reader.py)
     packets.py       iperf3's headers, written and read in batches
     reception.py     loss, order and jitter at the receiver
-    echo.py          round-trip times, between two iperfpy
+    echo.py          round-trip times, with iperfpy at both ends
 
 This module only declares; numpy and sockets come with the first stream. Batches, sockets with offload and the
 server's port are in protocols/datagrams.
@@ -48,7 +48,7 @@ class UdpSettings(Settings):
     gsro: bool = option(False, help="ask an iperf3 server for GSO and GRO, too", flags=("--gsro",))
     dont_fragment: bool = option(
         False,
-        help="forbid IP fragmentation: a longer -l is an error",
+        help="forbid IP fragmentation: -l above the path MTU is an error",
         flags=("--dont-fragment",),
         wire_as_number=True,
     )
@@ -85,7 +85,7 @@ class Udp(Transport):
         Metric("datagrams_sent", "Datagrams handed to the network", title="Sent", iperf3="packets"),
         Metric(
             "rtt_us",
-            "Round-trip time of the latest echo, ten per second, between two iperfpy",
+            "Round-trip time of the latest echo, ten per second, with iperfpy at both ends",
             Unit.MICROSECONDS,
             _GAUGE,
             title="RTT",

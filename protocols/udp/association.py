@@ -9,9 +9,9 @@ depend on the version and on the byte order of the machine:
     36 37 38 39      39 38 37 36        3.12 to 3.16 where the byte order is big-endian
     07 5b cd 15      3a de 68 b1        3.11 and before, there
 
-Between two iperfpy the four bytes are the stream's conv, little endian. The server answers each call with the
-same bytes, and the client repeats the call until something comes. Any datagram of the server confirms the
-association, data too: data may overtake the answer.
+With iperfpy at both ends, the four bytes are the stream's conv, little endian. The server answers each call
+with the same bytes, and the client repeats the call until something comes. Any datagram of the server
+confirms the association, data too: data may overtake the answer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MOST_REFUSALS = 5
 
 
 def conv_call(conv: int) -> bytes:
-    """The call, and its answer, between two iperfpy."""
+    """The call, and its answer, with iperfpy at both ends."""
     return conv.to_bytes(CALL_BYTES, "little")
 
 

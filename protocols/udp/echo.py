@@ -1,4 +1,4 @@
-"""Round trips inside a UDP stream, between two iperfpy: a few probes per second, among the data.
+"""Round trips inside a UDP stream, with iperfpy at both ends: a few probes per second, among the data.
 
     offset 0   u32 little-endian   the stream's conv
            4   u8                  1: probe, 2: its echo

@@ -205,7 +205,7 @@ def test_the_intervals_of_every_counter_add_up(runs: dict[tuple[str, str], Run],
 
 @pytest.mark.parametrize("mode", MODES | OURS_ALONE)
 def test_client_and_server_agree_on_every_figure(runs: dict[tuple[str, str], Run], mode: str) -> None:
-    """Between two iperfpy, client and server agree on every figure of `end` but their roles."""
+    """With iperfpy at both ends, client and server agree on every figure of `end` but their roles."""
     run = require_run(runs, mode, "ours and ours")
     names = [name for name in run.client["end"] if name.startswith("sum")]
     assert names == [name for name in run.server["end"] if name.startswith("sum")]

@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the client or the server that the words describe, or answer a question. Returns the exit status:
-    0 only if everything was measured and every report was written."""
+    """Run the client or the server that the words describe, or answer a question.
+
+    Returns
+    -------
+    int
+        The exit status. 0: measured and reported, or stopped early by one signal; 1: failed; 130: interrupted
+        twice.
+    """
     json = json_form(words)
     try:
         line = CommandLine(transports())
