@@ -151,7 +151,7 @@ def _refute(patch: Patch) -> None:
     model, response = max_bandwidth.MaxBandwidth, congestion_response.CongestionResponse
     sample, advance, start_probe = model.sample, model.advance, response.start_probe
 
-    # The bound is an entry of the instance, which has no such attribute: no other switch can meet it.
+    # The bound lives in the dict of the instance, since the class has no attribute for it.
     def bounded(self: max_bandwidth.MaxBandwidth) -> None:
         self.value = min(self._filter.value, vars(self).get("short_term", inf))
 
