@@ -121,6 +121,7 @@ def simulate(options: argparse.Namespace, wanted: Sequence[Job]) -> list[Outcome
     """Run the simulations that the record lacks; return all of `wanted` that are in the record then."""
     path = options.out / f"{options.name}.jsonl"
     done = {(one.name, one.seed, one.without): one for one in outcomes_in(path)}
+    # The same case may be wanted twice, for instance by a repeated --without; it runs once.
     names = {(case.name, seed, off): (case, seed, off) for case, seed, off in wanted}
     left = [job for name, job in names.items() if name not in done and not options.show]
     print(

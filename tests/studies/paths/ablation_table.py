@@ -97,6 +97,7 @@ def lines_that_move(key: str, outcomes: Iterable[Outcome], baseline: Sequence[Ou
     ours = [one for one in outcomes if one.without == key]
     moving = {}
     for line in sorted({one.line for one in ours}):
+        # Line by line, because the worst figure of one line would hide the moves of the others.
         found = effects(key, [run for run in ours if run.line == line], baseline)
         moved = [one for one in found if one.moved]
         if moved:
@@ -105,7 +106,7 @@ def lines_that_move(key: str, outcomes: Iterable[Outcome], baseline: Sequence[Ou
 
 
 def unchanged(outcomes: Iterable[Outcome], baseline: Iterable[Outcome]) -> int:
-    """Count the runs whose figures equal the record's: the mechanism did not act, or without effect."""
+    """Count the runs with the figures of the record: the mechanism did not act, or without effect."""
     known = {(one.name, one.seed): one.values for one in baseline}
     return sum(one.values == known.get((one.name, one.seed)) for one in outcomes)
 

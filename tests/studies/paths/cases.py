@@ -222,7 +222,7 @@ def all_cases(rates: Sequence[float] = RATES) -> list[Case]:
 
 
 def cheapest_first(cases: Sequence[Case]) -> list[Case]:
-    """Sort the cases by the bytes that their paths carry, which are what a simulation takes its time for."""
+    """Sort the cases by the bytes that their paths carry, which decide the time of a simulation."""
 
     def size(case: Case) -> float:
         rate = case.forward.rate_bits_per_s or case.forward.police_bits_per_s or 0.0
