@@ -16,9 +16,9 @@ test: lint types
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not alone'
 	$(BIN)/python -m pytest -q -m alone
 
-# Lint, types and the tests in virtual time: no sockets of other programs, no waiting.
+# Lint, types, and the tests in virtual time that take less than some seconds: no other programs, no waiting.
 check: lint types
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not live and not interop and not slow and not alone'
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not live and not interop and not slow and not alone'
 
 # Builds sdist and wheel, installs the wheel alone and runs it from an empty folder.
 wheel-check: $(VENV)/.dev-installed

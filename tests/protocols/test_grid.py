@@ -81,6 +81,7 @@ def test_the_path_is_filled_and_the_engine_reports_what_happened(case: Case) -> 
     assert counts.segments_sent - resent == watched.sender.sending.nxt
 
 
+@pytest.mark.slow
 def test_two_flows_share_a_bottleneck() -> None:
     case = next(case for case in all_cases() if case.line == "fair" and case.flows == 2)
     forward, backward = link(8e6, 30.0, 1.0)
@@ -105,6 +106,7 @@ def test_jitter_does_not_hide_the_loss_floor_or_the_bandwidth() -> None:
     assert stretch.last.state["noise_percent"] == pytest.approx(10.0, abs=2.0)
 
 
+@pytest.mark.slow
 def test_a_flow_that_joins_a_full_queue_does_not_add_its_losses_to_the_floor() -> None:
     """Eight flows start within 0.35 s.
 
@@ -117,6 +119,7 @@ def test_a_flow_that_joins_a_full_queue_does_not_add_its_losses_to_the_floor() -
     assert all(isinstance(noise, float) and noise <= 10.0 for noise in late)
 
 
+@pytest.mark.slow
 def test_flows_that_start_together_find_the_minimum_rtt_behind_their_queue() -> None:
     """Eight flows in a buffer of five BDP: most never saw it empty, and no single flow can empty it."""
     eight = replace(_case("fair"), forward=link(20e6, RTT_MS, 5.0)[0], seconds=12.0)

@@ -11,11 +11,15 @@ import random
 from functools import cache
 from typing import Any
 
+import pytest
+
 from iperfpy.protocols.congestion.bbr import Bbr
 from iperfpy.protocols.congestion.bbr.phases import TRANSITIONS, Phase, PhaseEvent
 from iperfpy.protocols.kcp.profiles import with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings
 from iperfpy.protocols.simulator import Bulk, Change, Paced, Path, Simulation, bdp_bytes
+
+pytestmark = pytest.mark.slow
 
 Move = tuple[Phase, Phase]
 Step = tuple[Phase, PhaseEvent]

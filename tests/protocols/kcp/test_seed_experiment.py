@@ -8,6 +8,8 @@ import pytest
 
 from tests.studies.paths.seed import HEADING, PATHS, Outcome, row, run
 
+pytestmark = pytest.mark.slow
+
 UP, DOWN = "up, 24 Mb/s with a queue", "down, policed to 20 Mb/s"
 
 
