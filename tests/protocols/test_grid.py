@@ -98,6 +98,7 @@ def test_two_flows_share_a_bottleneck() -> None:
     assert values["shared_goodput"] >= 0.93
 
 
+@pytest.mark.slow
 def test_jitter_does_not_hide_the_loss_floor_or_the_bandwidth() -> None:
     """With 20 ms of jitter and 10 % loss most RTTs lie far above the minimum, although no queue exists."""
     forward, backward = link(20e6, RTT_MS, 1.0, loss=0.1, jitter_us=20_000.0)
@@ -135,6 +136,7 @@ def test_the_queue_of_startup_drains_on_a_long_path() -> None:
     assert watched.between(3.0, 7.0).mean_rtt_us < 1.6 * 300e3
 
 
+@pytest.mark.slow
 def test_bursts_as_long_as_the_window_do_not_lower_the_goodput() -> None:
     """5 Mb/s and 170 ms are 73 segments in flight; a burst loses up to 50 of them."""
     case = next(case for case in all_cases() if case.name == "5 Mb/s 170 ms 1 BDP, 5 % in bursts of 20")
@@ -143,6 +145,7 @@ def test_bursts_as_long_as_the_window_do_not_lower_the_goodput() -> None:
 
 
 @pytest.mark.parametrize("rtt_ms", [20.0, 100.0])
+@pytest.mark.slow
 def test_an_application_gets_its_rate_on_a_lossy_path(rtt_ms: float) -> None:
     """The application uses a quarter of the path.
 
@@ -158,6 +161,7 @@ def test_an_application_gets_its_rate_on_a_lossy_path(rtt_ms: float) -> None:
 
 
 @pytest.mark.parametrize("loss", [0.2, 0.3])
+@pytest.mark.slow
 def test_the_bandwidth_is_found_although_the_window_limits_the_sender(loss: float) -> None:
     """A window of 256 segments holds 175 in flight and those that wait for retransmission.
 

@@ -64,6 +64,7 @@ def _first() -> tuple[Outcome, list[Outcome]]:
     return run_with_shadows((SHORT[0], 1))
 
 
+@pytest.mark.slow
 def test_every_switch_changes_a_short_simulation() -> None:
     unchanged = {one.without for one in _first()[1]}
     for case in SHORT[1:]:
