@@ -124,7 +124,11 @@ def test_the_flag_takes_effect_and_the_column_is_shown(
     rows = rows_of(saved)
     sender = next(row for row in rows if (row["type"], row["side"]) == ("summary", "sender"))
     receiver = next(row for row in rows if (row["type"], row["side"]) == ("summary", "receiver"))
-    assert (sender["chunks"], sender["bytes"], sender["unechoed_bytes"]) == ("60", "600000", "0")
+    assert sender["chunks"] == "60"
+    # A client that receives ends the test with its last byte, perhaps before the server has read all echoes.
+    assert int(sender["bytes"]) + int(sender["unechoed_bytes"]) == 600_000
+    if not direction:
+        assert sender["unechoed_bytes"] == "0"
     assert receiver["bytes"] == "600000"
     assert int(receiver["reads"]) >= 60
 
