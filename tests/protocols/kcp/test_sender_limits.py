@@ -77,6 +77,7 @@ def test_the_application_limits() -> None:
     assert _run(sender, receiver, Paced(sender, 1e6), PATH)[SenderLimit.APPLICATION] > 0.9
 
 
+@pytest.mark.slow
 def test_a_bulk_sender_is_limited_by_pacing() -> None:
     """A controller that knows the path waits for its pace, and now and then for its window."""
     sender, receiver = (with_bbr(1, KcpBbrSettings()) for _ in range(2))
