@@ -119,10 +119,12 @@ class Acceptor:
         """Close the listener and every connection that no test has taken."""
         for task in tuple(self._asking):
             task.cancel()
-        await asyncio.gather(*self._asking, return_exceptions=True)
-        for cookie in tuple(self._tests):
-            self.forget(cookie)
-        self._listener.close()
+        try:
+            await asyncio.gather(*self._asking, return_exceptions=True)
+        finally:
+            for cookie in tuple(self._tests):
+                self.forget(cookie)
+            self._listener.close()
 
     async def _ask(self, sock: socket.socket, address: SocketAddress) -> None:
         """Read the cookie and hand the connection to its test, or to the server as a new client."""

@@ -261,11 +261,13 @@ class _Client:
 
     async def close(self) -> None:
         """Release everything."""
-        if self._greeted is not None:
-            self._greeted.scope.close()
-        if self._test is not None:
-            await self._test.close_streams()
-        for each in self._opened:
-            await each.close()
-        if self._greeted is not None:
-            self._greeted.connection.close()
+        # The stack takes its steps, last one first, also if one fails or this task is cancelled meanwhile.
+        async with contextlib.AsyncExitStack() as steps:
+            if self._greeted is not None:
+                steps.callback(self._greeted.connection.close)
+            for each in reversed(self._opened):
+                steps.push_async_callback(each.close)
+            if self._test is not None:
+                steps.push_async_callback(self._test.close_streams)
+            if self._greeted is not None:
+                steps.callback(self._greeted.scope.close)

@@ -317,16 +317,22 @@ class ServedTest:
         for sink in self._sinks:
             sink.error(str(error))
 
+    def disconnect(self) -> None:
+        """Close the control connection. Idempotent."""
+        self._connection.close()
+
     async def _close(self) -> None:
         self.scope.close()
         self._server.acceptor.forget(self.cookie)
-        if self._test is not None:
-            await self._test.close_streams()
-        for each in self._opened:
-            await each.close()
-        self._connection.close()
-        for sink in self._sinks:
-            sink.close()
+        # The stack takes its steps, last one first, also if one fails or this task is cancelled meanwhile.
+        async with contextlib.AsyncExitStack() as steps:
+            for sink in reversed(self._sinks):
+                steps.callback(sink.close)
+            steps.callback(self.disconnect)
+            for each in reversed(self._opened):
+                steps.push_async_callback(each.close)
+            if self._test is not None:
+                steps.push_async_callback(self._test.close_streams)
 
 
 def error_number(error: IperfpyError) -> int:

@@ -143,16 +143,21 @@ class _Server:
         """End every test that is left, and close everything."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.interrupt(InterruptError("the server has stopped"))
-        if self._tests:
-            await asyncio.wait(tuple(self._tests), timeout=STOP_S)
-        # Tests that need longer than that are cut off.
+        # The stack takes its steps, last one first, also if this task is cancelled again while it waits.
+        async with contextlib.AsyncExitStack() as steps:
+            steps.push_async_callback(self.shared.close)
+            steps.push_async_callback(self.acceptor.close)
+            steps.push_async_callback(self._cut_off_tests)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self.interrupt(InterruptError("the server has stopped"))
+            if self._tests:
+                await asyncio.wait(tuple(self._tests), timeout=STOP_S)
+
+    async def _cut_off_tests(self) -> None:
+        """Cancel the tests that have not ended by themselves."""
         for task in tuple(self._tests):
             task.cancel()
         await asyncio.gather(*self._tests, return_exceptions=True)
-        await self.acceptor.close()
-        await self.shared.close()
 
     async def _watch_rate(self) -> None:
         """Abort the fastest test whenever all of them together are too fast."""
@@ -193,6 +198,7 @@ class _Server:
 
     def _test_ended(self, task: asyncio.Task[None]) -> None:
         test = self._tests.pop(task)
+        test.disconnect()  # a task that is cancelled before its first step has closed nothing
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("a test failed for a fault of this program", exc_info=error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import socket
@@ -145,13 +146,19 @@ class SharedListeners:
 
     async def close(self) -> None:
         """Close all objects, then the UDP sockets under them."""
-        while self._opened:
-            _, opened = self._opened.popitem()
-            closing = opened.close()
-            if inspect.isawaitable(closing):
-                await closing
-        while self._own_udp:
-            self._own_udp.popitem()[1].close()
+        # The stack takes its steps, last one first, also if one fails or this task is cancelled meanwhile.
+        async with contextlib.AsyncExitStack() as steps:
+            while self._own_udp:
+                steps.callback(self._own_udp.popitem()[1].close)
+            while self._opened:
+                steps.push_async_callback(_close, self._opened.popitem()[1])
+
+
+async def _close(opened: Any) -> None:
+    """Close an object whose `close` may be a coroutine function."""
+    closing = opened.close()
+    if inspect.isawaitable(closing):
+        await closing
 
 
 class NetworkServerPort:

@@ -39,9 +39,11 @@ class OpenStream:
 
     async def close(self) -> None:
         """Close the channel and the file."""
-        await self.channel.close()
-        if self.file is not None:
-            self.file.close()
+        try:
+            await self.channel.close()
+        finally:
+            if self.file is not None:
+                self.file.close()
 
 
 async def first_arrival_us(streams: Sequence[OpenStream], limit_s: float) -> int | None:

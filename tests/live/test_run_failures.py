@@ -28,6 +28,7 @@ from iperfpy.protocols.contract import Channel, ServerPort, Stream, Transport
 from iperfpy.protocols.errors import PathError as TransportPathError
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings
+from iperfpy.records import RunEnded
 from tests.iperfpy.support import (
     HURRIED,
     Handler,
@@ -361,3 +362,27 @@ async def test_an_exception_of_a_sink_is_raised() -> None:
             await measure_into(Broken(), server.port, plan_for(duration_us=LONG))
         await server.settled()
         assert server.tests[0].sentence == "the client closed the control connection unexpectedly"
+
+
+async def test_a_server_that_is_cancelled_again_while_it_stops_frees_its_port() -> None:
+    class CancelsAgain(Recorder):
+        """Cancels the server at the end of its test, for whose task the server still waits."""
+
+        def end(self, end: RunEnded) -> None:
+            super().end(end)
+            assert server.task is not None
+            server.task.cancel()
+
+    async with serving() as server:
+        server.recorders.append(CancelsAgain())
+        measuring = asyncio.create_task(measure_into(Recorder(), server.port, plan_for(duration_us=LONG)))
+        await server.started()
+        assert server.task is not None
+        server.task.cancel()
+        # The results keep the server's frames alive, and with them a listener that was not closed.
+        results = await asyncio.gather(server.task, measuring, return_exceptions=True)
+        assert isinstance(results[0], asyncio.CancelledError)
+        with socket.socket() as again:
+            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ended connections do not count
+            again.bind(("127.0.0.1", server.port))
+            again.listen()
