@@ -239,6 +239,19 @@ def _calls(function: ast.AST) -> Iterator[ast.Call]:
         yield from _calls(node)
 
 
+# -- sockets on the event loop
+
+
+def loop_watchers(module: Module) -> list[str]:
+    """Uses of the event loop's own callbacks for a descriptor."""
+    names = {"add_reader", "add_writer", "remove_reader", "remove_writer"}
+    return [
+        f"{module.name}:{node.lineno}: {node.attr}"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and node.attr in names
+    ]
+
+
 # -- random numbers, transports
 
 

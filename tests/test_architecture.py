@@ -24,6 +24,7 @@ from tests.architecture import (
     import_circles,
     long_files,
     long_functions,
+    loop_watchers,
     named_transports,
     outside_imports,
     product,
@@ -38,7 +39,7 @@ MODULES = product()
 
 P = "iperfpy.protocols"
 BASE = {f"{P}.{name}" for name in ("contract", "addresses", "metrics", "settings", "errors", "units")}
-SOCKET_WORK = {f"{P}.{name}" for name in ("clock", "socket_buffers", "worker_thread")}
+SOCKET_WORK = {f"{P}.{name}" for name in ("clock", "socket_buffers", "socket_watch", "worker_thread")}
 RECORDS = {f"iperfpy.{name}" for name in ("plan", "options", "records", "errors", "error_numbers")} | {P}
 API = ("iperfpy.api", "iperfpy.measure_keywords", "iperfpy.local_server")
 
@@ -51,8 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     f"{P}.worker_thread": BASE,
     f"{P}.clock": set(),
     f"{P}.socket_buffers": set(),
+    f"{P}.socket_watch": BASE,
     f"{P}.congestion": BASE,
-    f"{P}.datagrams": {*BASE, f"{P}.clock", f"{P}.socket_buffers"},
+    f"{P}.datagrams": {*BASE, f"{P}.clock", f"{P}.socket_buffers", f"{P}.socket_watch"},
     f"{P}.tcp": {*BASE, *SOCKET_WORK, f"{P}.tcp_info"},
     f"{P}.udp": {*BASE, *SOCKET_WORK, f"{P}.datagrams"},
     f"{P}.kcp": {*BASE, f"{P}.clock", f"{P}.congestion", f"{P}.datagrams"},
@@ -149,6 +151,13 @@ def test_only_the_event_loop_imports_uvloop() -> None:
     assert importers == ["iperfpy.runtime.event_loop imports uvloop"]
 
 
+def test_one_module_registers_sockets_with_the_event_loop() -> None:
+    """uvloop never calls a reader again after an error of its socket, which only `socket_watch` knows."""
+    others = [module for module in MODULES if module.name != f"{P}.socket_watch"]
+    assert len(others) == len(MODULES) - 1
+    assert not findings(loop_watchers, others)
+
+
 def test_an_engine_has_no_clock_or_socket() -> None:
     engines = [
         module
@@ -237,6 +246,8 @@ BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
         "x",
         "class A:\n def __init__(self):\n  self.go()\n def go(self):\n  loop.add_reader(0, f)",
     ),
+    (loop_watchers, "x", "loop.add_reader(3, f)"),
+    (loop_watchers, "x", "class A:\n    def f(self):\n        watch = self.loop.add_writer"),
     (unseeded_random, "x", "import random\nrandom.random()"),
     (unseeded_random, "x", "import random\nrandom.Random()"),
     (unseeded_random, "x", "from random import choice"),

@@ -29,10 +29,13 @@ from iperfpy.errors import (
     PeerError,
     PeerTerminatedError,
     ProtocolError,
+    from_transport,
     system_reason,
 )
 from iperfpy.protocols import tcp_info
 from iperfpy.protocols.clock import now_us
+from iperfpy.protocols.errors import TransportError
+from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.sockets import close_gently
 
@@ -78,7 +81,7 @@ class ControlConnection:
         self._early_stats: list[Mapping[str, Any]] = []
         self._scope = scope
         self._sock = sock
-        self._loop = asyncio.get_running_loop()
+        self._watch = SocketWatch(sock.fileno())
         self._arrived: asyncio.Queue[Signal | Document] = asyncio.Queue()
         self._unsent = bytearray()
         self._sent = asyncio.Event()
@@ -87,7 +90,10 @@ class ControlConnection:
 
     def start(self) -> None:
         """Begin to read."""
-        self._loop.add_reader(self._sock, self._read)
+        try:
+            self._watch.read(self._read)
+        except TransportError as error:
+            self._scope.abort(from_transport(error))
 
     def attach(self, listener: Listener) -> None:
         """From now on, give states and interval figures to the listener; first the figures that arrived
@@ -147,8 +153,7 @@ class ControlConnection:
         """Close the socket. Idempotent."""
         if not self._closed:
             self._closed = self._broken = True
-            self._loop.remove_reader(self._sock)
-            self._loop.remove_writer(self._sock)
+            self._watch.close()
             close_gently(self._sock)
 
     async def _next(self, seconds: float | None, what: str) -> Signal | Document:
@@ -173,10 +178,10 @@ class ControlConnection:
             self._dispatch(message)
         # A closed socket stays readable: the loop would call again and again.
         if not data or self.session.phase in OVER:
-            self._loop.remove_reader(self._sock)
+            self._watch.pause()
 
     def _stop_reading(self, error: IperfpyError) -> None:
-        self._loop.remove_reader(self._sock)
+        self._watch.pause()
         self._scope.abort(error)
 
     def _dispatch(self, message: Message) -> None:
@@ -239,7 +244,7 @@ class ControlConnection:
             self._unsent.clear()  # reading reports the state of the connection
         if self._unsent:
             self._sent.clear()
-            self._loop.add_writer(self._sock, self._write)
+            self._watch.write_once(self._write)
         else:
             self._sent.set()
-            self._loop.remove_writer(self._sock)
+            self._watch.forget_writer()

@@ -22,6 +22,7 @@ from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.arrival_time import ask_for_stamps
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.socket_watch import SocketWatch
 
 BATCHES_PER_WAKE = 4
 """Most gathered batches per wake-up: about a megabyte."""
@@ -82,21 +83,22 @@ class Pump:
     def __init__(self, sock: DatagramSocket) -> None:
         self.socket = sock
         self._loop = asyncio.get_running_loop()
+        self._watch = SocketWatch(sock.fileno())
         self._waiters: list[Callable[[], None]] = []
         self._reader: Callable[[], None] | None = None
         self.closed = False
 
     def read(self, reader: Callable[[], None]) -> None:
-        """Call `reader()` whenever a datagram waits."""
+        """Call `reader()` whenever a datagram or an error waits. Raises `TransportError` when the process has
+        no descriptor left."""
         if not self.closed:
+            self._watch.read(reader)
             self._reader = reader
-            self._loop.add_reader(self.socket.fileno(), reader)
 
     def pause(self) -> None:
         """Leave arriving datagrams in the kernel until `read` is called again."""
-        if self._reader is not None:
-            self._reader = None
-            self._loop.remove_reader(self.socket.fileno())
+        self._reader = None
+        self._watch.pause()
 
     def settle(self) -> None:
         """End a wake-up: call the reader again soon if the socket has read ahead, which the event loop cannot
@@ -112,11 +114,10 @@ class Pump:
         if self.closed:
             return
         if not self._waiters:
-            self._loop.add_writer(self.socket.fileno(), self._writable)
+            self._watch.write_once(self._writable)
         self._waiters.append(callback)
 
     def _writable(self) -> None:
-        self._loop.remove_writer(self.socket.fileno())
         waiters, self._waiters = self._waiters, []
         for callback in waiters:
             callback()
@@ -124,10 +125,9 @@ class Pump:
     def close(self) -> None:
         if self.closed:
             return
-        self.pause()
-        if self._waiters:
-            self._loop.remove_writer(self.socket.fileno())
-            self._waiters.clear()
+        self._reader = None
+        self._watch.close()
+        self._waiters.clear()
         self.closed = True
         self.socket.close()
 

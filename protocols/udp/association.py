@@ -22,6 +22,7 @@ import socket
 from collections.abc import Collection, Mapping
 
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.socket_watch import SocketWatch
 
 CALL_BYTES = 4
 CALL = bytes.fromhex("39383736")
@@ -102,12 +103,13 @@ class _Exchange:
         self._sock = sock
         self._answers = answers
         self._loop = asyncio.get_running_loop()
+        self._watch = SocketWatch(sock.fileno())
         self.answered: asyncio.Future[None] = self._loop.create_future()
         self._changed: asyncio.Future[None] = self._loop.create_future()
 
     def start(self) -> None:
         """Begin to read the socket."""
-        self._loop.add_reader(self._sock.fileno(), self._read)
+        self._watch.read(self._read)
 
     def changed(self) -> asyncio.Future[None]:
         """A future for the next event: an answer, or a refusal since the last call of this method."""
@@ -126,7 +128,7 @@ class _Exchange:
 
     def close(self) -> None:
         """Stop reading the socket."""
-        self._loop.remove_reader(self._sock.fileno())
+        self._watch.close()
         if self.answered.done() and not self.answered.cancelled():
             self.answered.exception()  # marked as retrieved: a cancelled `call` does not ask for it
 
@@ -142,7 +144,7 @@ class _Exchange:
             self._take_error(error)
             return
         if len(datagram) > CALL_BYTES or datagram in self._answers:
-            self._loop.remove_reader(self._sock.fileno())
+            self._watch.pause()
             self._end(None)
 
     def _take_error(self, error: OSError) -> None:

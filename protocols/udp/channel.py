@@ -25,6 +25,7 @@ from iperfpy.protocols.datagrams.server_port import shared_udp
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.socket_buffers import queued_bytes
+from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.protocols.udp import DEFAULT_BLOCK_BYTES, UdpSettings, association, echo
 from iperfpy.protocols.udp.reader import DatagramReader
 from iperfpy.protocols.udp.reception import Reception
@@ -90,7 +91,7 @@ class UdpChannel(Channel):
         self._call = call
         self._conv = 0 if settings.no_rtt else stream.conv
         self._block_bytes = stream.block_bytes or DEFAULT_BLOCK_BYTES
-        self._loop = asyncio.get_running_loop()
+        self._watch = SocketWatch(self._sock.fileno())
         self._worker = WorkerThread(self._sock, "udp", self._translated)
         self._final: dict[str, Value] | None = None
         self._local, self._remote = path.local_address, path.remote_address
@@ -114,7 +115,7 @@ class UdpChannel(Channel):
         if self._sender is not None:
             # Stamps of the replies: a busy event loop must not lengthen the round-trip time.
             ask_for_stamps(self._sock)
-            self._loop.add_reader(self._sock.fileno(), self._read_replies)
+            self._watch.read(self._read_replies)
         else:
             _make_blocking(self._sock)
             self._worker.start(self._receive_all)
@@ -234,7 +235,7 @@ class UdpChannel(Channel):
         if self._final is not None:
             return
         self._final = self.counters()
-        self._loop.remove_reader(self._sock.fileno())
+        self._watch.close()
         self._worker.stop()
         try:
             await self._worker.ended()

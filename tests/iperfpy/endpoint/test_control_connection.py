@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+import uvloop
 
 from iperfpy.control import framing
 from iperfpy.control.framing import State
@@ -172,3 +174,28 @@ async def test_nothing_can_be_sent_on_a_closed_connection(pair: Pair) -> None:
     pair.connection.close()
     pair.connection.close()
     assert not pair.connection.can(Send.TEST_END)
+
+
+def test_a_reset_that_arrived_together_with_data_ends_the_test_at_once() -> None:
+    """uvloop calls a reader of its own once in that case, so that a peer that is gone keeps its place."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            peer = socket.create_connection(listener.getsockname())
+            here, _ = listener.accept()
+            here.setblocking(False)
+        scope = AbortScope()
+        session = Session(CLIENT, "the server", "iperfpy-" + "a" * 28, extended=True)
+        session.phase = Phase.RUNNING
+        connection = ControlConnection(here, session, scope)
+        connection.start()
+        peer.send(stats(0))
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        with pytest.raises(PeerError, match="control connection"):
+            await scope.wait(asyncio.Event().wait(), 10, "the reset was not noticed")
+        connection.close()
+
+    for loop in (asyncio.new_event_loop, uvloop.new_event_loop):
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(main())
