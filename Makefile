@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 # Most tests with real sockets wait more than they compute: twice the processors keep them busy.
 WORKERS ?= 4
 
+# The tests start some hundred programs, each of which would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check wheel-check lint types bench truth picture sim seed setup clean
 .DELETE_ON_ERROR:
 
@@ -13,7 +16,7 @@ demo: $(VENV)/.installed
 
 # Everything. Tests that need the machine to themselves follow the others, one at a time.
 test: lint types
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not alone'
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not alone'
 	$(BIN)/python -m pytest -q -m alone
 
 # Lint, types, and the tests in virtual time that take less than some seconds: no other programs, no waiting.

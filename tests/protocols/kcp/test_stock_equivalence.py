@@ -25,7 +25,7 @@ from tests.protocols.kcp.equivalence import (
     pooled,
 )
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 WITHIN = 0.1
 SECONDS = {"fast3": 7.0, "normal": 14.0}
