@@ -77,6 +77,7 @@ METRICS = (
         numerator="queue_us_sum",
         denominator="queue_segments",
     ),
+    Metric("congestion", "Congestion control algorithm, `none` without any", Unit.TEXT, _GAUGE),
     Metric("limited_by", "Limit that keeps the sender from sending more", Unit.TEXT, _GAUGE),
     *(
         Metric(f"{limit.key}_limited_us", f"Time for which the sender was limited by {limit.phrase}", _US)
@@ -156,6 +157,7 @@ def record(engine: Engine, now_us: int) -> dict[str, Value]:
         "unacked_segments": sending.nxt - sending.una,
         "queue_us_sum": counts.queue_us,
         "queue_segments": counts.queued_segments,
+        "congestion": engine.control.name if engine.control else "none",
         "limited_by": engine.limited_by.label,
         **{f"{limit.key}_limited_us": us for limit, us in engine.limits.until(now_us).items()},
         "datagrams_sent": counts.datagrams_sent,
