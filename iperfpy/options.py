@@ -130,7 +130,8 @@ class OutputOptions:
     json : one JSON document at the end (-J)
     json_stream : one JSON object per line as the test goes on
     json_full : with `json_stream`, the whole document after the lines
-    csv : path of the CSV file; empty: a generated name under results/; None: no CSV
+    csv : path of the CSV file; empty: a generated name under results/; "-": standard output; None: no CSV
+    csv_overwrite : replace the rows that the file has, instead of adding to them
     rate_format : unit of rates, one of k m g t K M G T; empty: adaptive
     timestamps : strftime format of a prefix to every line, or empty
     """
@@ -139,6 +140,7 @@ class OutputOptions:
     json_stream: bool = False
     json_full: bool = False
     csv: str | None = None
+    csv_overwrite: bool = False
     rate_format: str = ""
     verbose: bool = False
     interval_us: int = 1_000_000

@@ -329,11 +329,12 @@ def _output_flags() -> list[click.Option]:
         ),
         flag(
             ["csv", "--csv"],
-            "a CSV row per stream and interval [results/...]",
+            "add CSV rows to FILE (-: stdout) [results/...]",
             Parsed("[FILE]", str),
             is_flag=False,
             flag_value="",
         ),
+        flag(["csv_overwrite", "--csv-overwrite"], "replace the rows that the CSV has", rare=True),
         flag(["verbose", "-V", "--verbose"], "also show settings, CPU time and all figures"),
         flag(["log_file", "--logfile"], "append the output and the errors to FILE", FILE, rare=True),
         flag(

@@ -81,7 +81,8 @@ class GroupedCommand(click.Command):
         for head, options in groups.items():
             if listed := [option for option in options if option in common]:
                 lines += [f"{head}:", *_lines(listed, column)]
-        others = [option for option in every if option.rare]
+        named = OTHERS.replace(",", " ").split()
+        others = [option for option in every if option.rare and not set(option.opts) & set(named)]
         width = max(map(len, self.transports), default=0)
         lines += [OTHERS, *_names(others, "  ")]
         # A flag that several transports share is listed behind each of their names.

@@ -1,7 +1,7 @@
 """Step 4, open: the reports that a command writes, and the consequences when one of them cannot be written.
 
     a report that cannot be opened     `StartError` before anything is measured
-    a CSV that takes no more rows      one warning; the test goes on; the exit status is 1
+    a CSV that takes no more rows      one warning per test; the test goes on; the exit status is 1
     standard output, a full disk       one warning; the test goes on; the exit status is 1
     standard output, a closed pipe     the report has no reader: a client stops; the exit status is 1
 
@@ -22,12 +22,17 @@ from iperfpy.errors import IperfpyError, StartError, system_reason
 from iperfpy.options import ClientOptions, OutputOptions
 from iperfpy.plan import Plan
 from iperfpy.records import ServerOutputSink, Sink
-from iperfpy.report.csv_report import CsvFile, CsvSink, open_default
+from iperfpy.report.csv_columns import header
+from iperfpy.report.csv_file import CsvFile, CsvStream, RowWriter, open_generated
+from iperfpy.report.csv_report import CsvSink
 from iperfpy.report.guarded_sink import GuardedSink
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
-from iperfpy.report.screen import Screen, screen_for
+from iperfpy.report.screen import NoScreen, Screen, screen_for
 from iperfpy.report.server_output import server_output_sink
 from iperfpy.report.terminal import TextSink, Wording, program_lines
+
+STDOUT = "-"
+"""The name of the CSV that stands for standard output."""
 
 
 def json_of(output: OutputOptions) -> str:
@@ -39,7 +44,7 @@ def json_of(output: OutputOptions) -> str:
 
 class Outputs:
     """Makes the sinks of a command's tests. `failed` is True once one of them lost a part of its report;
-    `csv_path` is the CSV of the latest client's test, or None.
+    `csv_path` is the file of the latest CSV, or None.
 
     Parameters
     ----------
@@ -58,6 +63,7 @@ class Outputs:
         self.csv_path: Path | None = None
         self._tests = 0
         self._running: set[int] = set()
+        self._rows: RowWriter | None = None
 
     @contextlib.contextmanager
     def client_sinks(self, plan: Plan, server: ClientOptions | None = None) -> Iterator[list[Sink]]:
@@ -67,21 +73,26 @@ class Outputs:
         Raises `StartError` when the CSV cannot be opened.
         """
         # The CSV comes first: without it nothing is printed.
-        csv = self._open_csv(plan)
-        shown = GuardedSink(self._shown(plan.title, server), self.stdout_failed)
-        sinks: list[Sink] = [shown, *self._whole_document()]
-        if csv is not None:
-            sinks.append(CsvSink(lambda plan: csv, self.warn))
-        try:
-            yield sinks
-        finally:
-            for sink in sinks:
-                sink.close()
-            if csv is not None:
-                csv.close()
+        with self._csv(f"{plan.transport}-{plan.direction.value}") as rows:
+            shown = GuardedSink(self._shown(plan.title, server), self.stdout_failed)
+            sinks: list[Sink] = [shown, *self._whole_document()]
+            if rows is not None:
+                sinks.append(self._csv_sink(rows, CsvSink(rows, (plan, server) if server else None)))
+            try:
+                yield sinks
+            finally:
+                for sink in sinks:
+                    sink.close()
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """Have the server's CSV open: one file for all its tests. Raises `StartError`."""
+        with self._csv("server") as self._rows:
+            yield
+        self._rows = None
 
     def server_sinks(self) -> list[Sink]:
-        """The sinks of one test of a server. Each test has a CSV of its own, opened when it starts."""
+        """The sinks of one test of a server."""
         self._tests += 1
         number = self._tests
         self._running.add(number)
@@ -91,8 +102,8 @@ class Outputs:
             self._shown(title, None), self.stdout_failed, lambda: self._running.discard(number)
         )
         sinks: list[Sink] = [shown, *self._whole_document()]
-        if self._output.csv is not None:
-            sinks.append(CsvSink(lambda plan: self._open_numbered(plan, number), self.warn))
+        if self._rows is not None:
+            sinks.append(self._csv_sink(self._rows, CsvSink(self._rows)))
         return sinks
 
     def server_output(self) -> ServerOutputSink:
@@ -100,14 +111,8 @@ class Outputs:
         wording = Wording(self._output.rate_format, "", self._output.verbose)
         return server_output_sink(wording, as_json=bool(json_of(self._output)))
 
-    def check_csv(self) -> None:
-        """Raise `StartError` unless the CSV of a server's first test can be opened."""
-        if self._output.csv:
-            with _csv_errors():
-                CsvFile(Path(self._output.csv)).close()
-
     def listening(self, port: int) -> None:
-        """Print the server's port, as iperf3 does, unless the report is JSON."""
+        """Print the server's port, as iperf3 does, unless standard output is JSON or CSV."""
         if json_of(self._output):
             return
         rule = "-" * 59
@@ -142,6 +147,8 @@ class Outputs:
 
     @property
     def _screen(self) -> Screen:
+        if self._output.csv == STDOUT:
+            return NoScreen()
         return self._fixed_screen or screen_for(sys.stdout, self._output.timestamps)
 
     def _shown(self, title: str, server: ClientOptions | None) -> Sink:
@@ -165,27 +172,31 @@ class Outputs:
         """The document that follows the lines of a JSON stream (--json-stream-full-output)."""
         return [GuardedSink(JsonSink(sys.stdout), self.stdout_failed)] if self._output.json_full else []
 
-    def _open_csv(self, plan: Plan) -> CsvFile | None:
-        """The client's CSV, None if there is none. An empty name stands for one under results/."""
+    @contextlib.contextmanager
+    def _csv(self, name: str) -> Iterator[RowWriter | None]:
+        """The open CSV, None if the user wants none. An empty path: a new one under results/."""
         path = self._output.csv
-        if path is None:
-            return None
-        with _csv_errors():
-            file = CsvFile(Path(path)) if path else open_default(plan, time.time())
+        if path is None or path == STDOUT:
+            yield None if path is None else CsvStream(sys.stdout, header())
+            return
+        try:
+            if path:
+                file = CsvFile(Path(path), header(), replace=self._output.csv_overwrite)
+            else:
+                file = open_generated(name, header(), time.time())
+        except OSError as error:
+            raise StartError(f"cannot write the CSV: {system_reason(error)}") from error
         self.csv_path = file.path
-        return file
+        try:
+            yield file
+        finally:
+            file.close()
 
-    def _open_numbered(self, plan: Plan, test_number: int) -> CsvFile:
-        """The CSV of a server's test: NAME.csv, NAME-2.csv ... Raises OSError, which `CsvSink` warns of."""
-        path = Path(self._output.csv or "")
-        if not self._output.csv:
-            return open_default(plan, time.time())
-        return CsvFile(path if test_number == 1 else path.with_stem(f"{path.stem}-{test_number}"))
+    def _csv_sink(self, rows: RowWriter, sink: CsvSink) -> Sink:
+        """The sink, guarded: rows that cannot be written end the CSV of this test, and not the test."""
 
+        def lost(error: OSError) -> None:
+            reason = system_reason(error)
+            self.warn(f"no more rows of this test go to {rows.name}: {reason}; the test continues")
 
-@contextlib.contextmanager
-def _csv_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StartError(f"cannot write the CSV: {system_reason(error)}") from error
+        return GuardedSink(sink, self.stdout_failed if self._output.csv == STDOUT else lost)

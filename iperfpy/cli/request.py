@@ -242,13 +242,27 @@ def _family(parsed: ParsedOptions) -> int:
 
 
 def _output(parsed: ParsedOptions) -> OutputOptions:
+    _check_csv(parsed)
     return OutputOptions(
         json=parsed["json"],
         json_stream=parsed["json_stream"] or parsed["json_full"],
         json_full=parsed["json_full"],
         csv=parsed["csv"],
+        csv_overwrite=parsed["csv_overwrite"],
         rate_format=parsed["letter"] or "",
         verbose=parsed["verbose"],
         timestamps=parsed["timestamps"] or "",
         interval_us=parsed["interval"],
     )
+
+
+def _check_csv(parsed: ParsedOptions) -> None:
+    """Raise `ParameterError` if another flag leaves the CSV no place."""
+    if parsed["csv_overwrite"] and parsed["csv"] in (None, "", "-"):
+        raise ParameterError("--csv-overwrite needs the file that it replaces: --csv FILE")
+    if parsed["csv"] == "-":
+        names = ("json", "json_stream", "json_full", "log_file", "daemon")
+        taken = next((name for name in names if parsed[name]), "")
+        if taken:
+            flag = next(one.opts[0] for one in parsed.command.params if one.name == taken)
+            raise ParameterError(f"--csv - and {flag} exclude each other: both use standard output")

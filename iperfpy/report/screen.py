@@ -57,6 +57,15 @@ class PlainScreen:
         self._stream.flush()
 
 
+class NoScreen:
+    """Prints nothing: standard output has another use."""
+
+    width: int | None = None
+
+    def line(self, *spans: Span) -> None:
+        """Drop the line."""
+
+
 class StampedScreen:
     """Starts every line of another screen with the local time, in a format of strftime."""
 

@@ -139,8 +139,6 @@ def _server(options: ServerOptions, output: OutputOptions, on_ready: Callable[[]
     outputs = Outputs(output)
     if output.verbose:
         logging.basicConfig(level=logging.INFO, format="iperfpy: %(message)s")
-    # A CSV that cannot be written is reported now, not when the first client comes.
-    outputs.check_csv()
 
     def listening(port: int) -> None:
         outputs.listening(port)
@@ -155,8 +153,10 @@ def _server(options: ServerOptions, output: OutputOptions, on_ready: Callable[[]
             scope=scope,
         )
 
-    try:
-        status = DONE if event_loop.run(until_signalled(Role.SERVER, serving)) else FAILED
-    except asyncio.CancelledError:
-        status = interrupted("interrupted twice")
+    # A CSV that cannot be written is reported now, not when the first client comes.
+    with outputs.serving():
+        try:
+            status = DONE if event_loop.run(until_signalled(Role.SERVER, serving)) else FAILED
+        except asyncio.CancelledError:
+            status = interrupted("interrupted twice")
     return status or int(outputs.failed)

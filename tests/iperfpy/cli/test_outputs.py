@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from iperfpy.cli.outputs import Outputs
 from iperfpy.options import ClientOptions, OutputOptions
-from tests.iperfpy.report.scenes import forward, server
+from tests.iperfpy.report.scenes import forward, parallel_interrupted, server
 
 
 def test_concurrent_tests_of_a_server_have_titles(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,14 +27,60 @@ def test_concurrent_tests_of_a_server_have_titles(capsys: pytest.CaptureFixture[
     assert [line.startswith("test 2:  ") for line in starts] == [True, False, False]
 
 
-def test_every_test_of_a_server_has_its_own_csv(tmp_path: Path) -> None:
-    outputs = Outputs(OutputOptions(json_stream=True, csv=str(tmp_path / "x.csv")))
-    for _ in range(2):
-        for sink in outputs.server_sinks():
-            sink.start(server().start)
-            sink.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x-2.csv", "x.csv"]
+def test_all_tests_of_a_server_share_one_csv(tmp_path: Path) -> None:
+    path, scene = tmp_path / "x.csv", server()
+    outputs = Outputs(OutputOptions(json_stream=True, csv=str(path)))
+    with outputs.serving():
+        both = [outputs.server_sinks()[-1] for _ in range(2)]
+        for number, sink in enumerate(both):
+            sink.start(replace(scene.start, cookie=f"test {number}"))
+        for sink in both:
+            sink.interval(scene.intervals[0])
+        for sink in both:
+            sink.end(scene.end)
+    with path.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(row["type"], row["test_id"]) for row in rows] == [
+        *[("interval", "test 0"), ("interval", "test 1")],
+        *[(kind, f"test {number}") for number in range(2) for kind in ("summary", "sum")],
+    ]
     assert not outputs.failed
+
+
+def test_a_full_disk_ends_the_csv_of_one_test_and_not_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, scene = tmp_path / "x.csv", server()
+    outputs = Outputs(OutputOptions(csv=str(path)))
+    with outputs.serving():
+        first, second = (outputs.server_sinks()[-1] for _ in range(2))
+        first.start(scene.start)
+        with monkeypatch.context() as full:
+            full.setattr("os.write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            first.interval(scene.intervals[0])
+            first.interval(scene.intervals[0])
+        second.start(replace(scene.start, cookie="second"))
+        second.interval(scene.intervals[0])
+        first.end(scene.end)
+    assert outputs.failed
+    assert capsys.readouterr().err == (
+        f"iperfpy: warning - no more rows of this test go to {path}: No space left on device; "
+        "the test continues\n"
+    )
+    assert [line.split(",")[3] for line in path.read_text().splitlines()] == ["test_id", "second"]
+
+
+def test_rows_on_standard_output_replace_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    scene = parallel_interrupted()
+    with Outputs(OutputOptions(csv="-")).client_sinks(scene.start.plan, ClientOptions("h")) as sinks:
+        for sink in sinks:
+            scene.play(sink)
+    out, errors = capsys.readouterr()
+    assert [line.split(",")[0] for line in out.splitlines()] == [
+        *["type", "interval", "interval", "interval", "interval"],
+        *["summary", "summary", "sum", "error"],
+    ]
+    assert errors.splitlines()[-1] == "iperfpy: interrupt - the client was stopped by SIGINT"
 
 
 def test_a_closed_pipe_stops_a_client_and_not_a_server(monkeypatch: pytest.MonkeyPatch) -> None:

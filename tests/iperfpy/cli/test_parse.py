@@ -158,6 +158,8 @@ def test_a_csv_may_have_a_name() -> None:
     assert parsed("-c h --csv -R").output.csv == ""
     assert parsed("-c h --csv x.csv").output.csv == "x.csv"
     assert parsed("-c h --csv=x.csv").output.csv == "x.csv"
+    assert parsed("-s --csv -").output.csv == "-"
+    assert parsed("-s --csv x.csv --csv-overwrite").output.csv_overwrite
 
 
 @pytest.mark.parametrize(
@@ -404,6 +406,22 @@ def test_any_words_make_a_request_or_one_sentence(words: list[str]) -> None:
         except ParameterError as error:
             complain(str(error))
     assert len(errors.getvalue().splitlines()) <= 1
+
+
+@pytest.mark.parametrize("flag", ["-J", "--json-stream", "--json-stream-full-output", "--logfile x", "-D"])
+def test_a_csv_on_standard_output_excludes_other_uses_of_it(flag: str) -> None:
+    role = "-s" if flag == "-D" else "-c h"
+    name = flag.split()[0]
+    assert refusal(f"{role} --csv - {flag}") == (
+        f"--csv - and {name} exclude each other: both use standard output"
+    )
+
+
+@pytest.mark.parametrize("csv", ["", "--csv", "--csv -"])
+def test_a_file_to_replace_has_a_name(csv: str) -> None:
+    assert refusal(f"-c h --csv-overwrite {csv}") == (
+        "--csv-overwrite needs the file that it replaces: --csv FILE"
+    )
 
 
 def test_a_mistyped_flag_gets_a_suggestion() -> None:

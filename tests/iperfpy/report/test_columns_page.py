@@ -1,4 +1,7 @@
-"""docs/columns.md explains every column of the table, and every key that it names exists."""
+"""docs/columns.md explains every column of the table and of the CSV, and every key that it names exists.
+
+`python -m tests.iperfpy.report.test_columns_page` writes the page's list of figures again.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,54 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy.protocols.registry import transports
+from iperfpy.protocols.metrics import Metric
+from iperfpy.protocols.registry import BUILT_IN, built_in_transports, transports
 from iperfpy.records import Latency
 from iperfpy.report.columns import columns_for
-from iperfpy.report.csv_report import BASE
+from iperfpy.report.csv_columns import header
 
-PAGE = (Path(__file__).parents[3] / "docs" / "columns.md").read_text()
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")]
-    for line in PAGE.splitlines()
-    if line.startswith("| ") and not line.startswith(("| column", "| key"))
-]
+PATH = Path(__file__).parents[3] / "docs" / "columns.md"
+PAGE = PATH.read_text()
+CSV = PAGE.partition("\n## CSV\n")[2].partition("\n## JSON\n")[0]
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of every line of a table, without heads."""
+    lines = (line for line in text.splitlines() if line.startswith("| "))
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if not line.startswith(("| column", "| key"))
+    ]
+
+
+def keys_in(cell: str) -> list[str]:
+    return re.findall(r"`([a-z][a-z_]*)`", cell)
+
+
+BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
+
+
+def figures() -> str:
+    """The figures of the built-in transports: keys, transports, the end that measures, meaning."""
+    owners: dict[str, list[str]] = {}
+    declared: dict[str, Metric] = {}
+    for name, one in built_in_transports().items():
+        for metric in one.metrics:
+            owners.setdefault(metric.key, []).append(name)
+            declared.setdefault(metric.key, metric)
+    lines = ["| column | transports | end | meaning |", "|---|---|---|---|"]
+    for key, metric in declared.items():
+        spread = any(m.spread for one in built_in_transports().values() for m in one.metrics if m.key == key)
+        names = f"`{key}`, and its `_min`, `_mean`, `_max`" if spread else f"`{key}`"
+        by = "all" if len(owners[key]) == len(BUILT_IN) else ", ".join(owners[key])
+        lines.append(f"| {names} | {by} | {metric.side.value} | {metric.doc.replace('|', '/')} |")
+    return "\n".join(lines) + "\n"
 
 
 @pytest.mark.parametrize("name", transports())
 def test_every_column_of_a_table_is_on_the_page(name: str) -> None:
-    explained = {title.partition("(")[0] for row in ROWS for title in re.split(r", ", row[0])}
+    explained = {title.partition("(")[0] for row in table_rows(PAGE) for title in re.split(r", ", row[0])}
     for column in columns_for(transports()[name].metrics):
         assert column.words[0] in explained
         assert all(f"`{key}`" in PAGE for key in column.keys.split(", "))
@@ -30,7 +65,25 @@ def test_every_column_of_a_table_is_on_the_page(name: str) -> None:
 
 def test_every_key_on_the_page_exists() -> None:
     known = {key for one in transports().values() for metric in one.metrics for key in metric.keys}
-    known |= {*BASE, *Latency().record()}
-    named = {key for row in ROWS for cell in row[:2] for key in re.findall(r"`([a-z_]+)`", cell)}
-    assert len(named) > 20
+    known |= {*header(), *Latency().record()}
+    # In the first tables the key stands in one of two columns, in those of the CSV in the first.
+    cells = [cell for row in table_rows(PAGE.replace(CSV, "")) for cell in row[:2]]
+    cells += [row[0] for row in table_rows(CSV)]
+    named = {key for cell in cells for key in keys_in(cell)}
+    assert len(named) > 80
     assert named <= known
+
+
+def test_the_list_of_figures_is_that_of_the_transports() -> None:
+    assert PAGE.partition(BEGIN)[2].partition(END)[0] == figures()
+
+
+def test_every_column_of_the_csv_is_explained() -> None:
+    explained = {key for row in table_rows(CSV) for key in keys_in(row[0])}
+    spread = {f"{key}{end}" for key in explained for end in ("_min", "_mean", "_max")}
+    assert set(header()) <= explained | spread
+
+
+if __name__ == "__main__":
+    head, _, rest = PAGE.partition(BEGIN)
+    PATH.write_text(f"{head}{BEGIN}{figures()}{END}{rest.partition(END)[2]}")

@@ -1,47 +1,70 @@
-"""CSV reports: types of rows, complete rows, and a warning if rows are lost."""
+"""CSV reports: types of rows, their columns, and the figures of both ends in one row."""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
-import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from iperfpy.errors import system_reason
-from iperfpy.plan import Direction, Plan
-from iperfpy.protocols.metrics import Kind, Metric
-from iperfpy.report.csv_report import BASE, LATENCY, CsvFile, CsvSink, field, open_default
+from iperfpy.options import ClientOptions
+from iperfpy.protocols.metrics import Kind, Metric, Side
+from iperfpy.protocols.registry import BUILT_IN, transports
+from iperfpy.records import Row, RunEnded, Sample
+from iperfpy.report.csv_columns import ABOUT, PLUGIN, cells, field, header
+from iperfpy.report.csv_file import CsvFile
+from iperfpy.report.csv_report import CsvSink
 from iperfpy.report.guarded_sink import GuardedSink
 from tests.iperfpy.report.scenes import (
     Scene,
-    SceneSettings,
-    SceneTransport,
     bidirectional,
     forward,
     parallel_interrupted,
     reverse_omit,
+    server,
+    start_of,
 )
-
-FULL = Path("/dev/full")
 
 
 def rows_of(scene: Scene, path: Path) -> list[dict[str, str]]:
     """Write the scene to a CSV, with a fixed date and quarters of a second as the monotonic clock."""
     ticks = iter(range(1000))
-    warnings: list[str] = []
-    sink = CsvSink(
-        lambda plan: CsvFile(path), warnings.append, lambda: 1_795_367_700.25, lambda: next(ticks) / 4
-    )
-    scene.play(sink)
-    assert warnings == []
+    file = CsvFile(path, header())
+    scene.play(CsvSink(file, None, lambda: 1_795_367_700.25, lambda: next(ticks) / 4))
+    file.close()
+    return read(path)
+
+
+def read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def filled(row: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in row.items() if value}
+
+
+def of_transport(name: str) -> Scene:
+    """A test of that transport, in which every figure of the sender is 1 and of the receiver 2."""
+    one = transports()[name]
+
+    def sample(side: Side) -> Sample:
+        values = {key: 1 + (side is Side.RECEIVER) for m in one.metrics if m.side is side for key in m.keys}
+        return Sample(1, side, 0, 1_000_000, 125, values)
+
+    row = Row(1, sample(Side.SENDER), sample(Side.RECEIVER))
+    start = start_of()
+    plan = replace(start.plan, transport=name, settings=one.settings())
+    return Scene(replace(start, plan=plan, transport=one), ((row,),), RunEnded((row,), {}))
 
 
 def test_there_is_a_row_per_stream_and_interval_and_a_typed_summary(tmp_path: Path) -> None:
@@ -51,89 +74,136 @@ def test_there_is_a_row_per_stream_and_interval_and_a_typed_summary(tmp_path: Pa
         *[("summary", "1"), ("summary", "3"), ("sum", "sum")],
         ("error", ""),
     ]
-    # Rows of all types have the same columns; only an error row has a sentence, and no figures.
-    figures = sum(len(metric.keys) for metric in SceneTransport.metrics)
-    assert len(rows[0]) == len(BASE) + figures + len(LATENCY) + 1
     assert {row["error"] for row in rows[:-1]} == {""}
-    assert set(rows[-1].values()) == {
-        *("error", "2026-11-22T17:15:00.250+00:00", "1.750000", "client", "forward", "scene", ""),
-        rows[-1]["error"],
+    assert (
+        [row["warnings"] for row in rows if row["warnings"]]
+        == [rows[-2]["warnings"]]
+        == ["the window was full"]
+    )
+    # An error's row names the test, and has no figures.
+    assert filled(rows[-1]) == {
+        "type": "error",
+        "time": "2026-11-22T17:15:00.250+00:00",
+        "monotonic_s": "1.750000",
+        "test_id": "iperfpy-cookie",
+        "role": "client",
+        "host": "10.0.0.2",
+        "port": "5201",
+        "transport": "scene",
+        "direction": "forward",
+        "streams": "2",
+        "error": "the client was stopped by SIGINT",
     }
-    assert rows[-1]["error"] == "the client was stopped by SIGINT"
 
 
-def test_an_error_before_the_start_leaves_the_file_alone(tmp_path: Path) -> None:
-    sink = CsvSink(lambda plan: pytest.fail("opened"), pytest.fail)
-    sink.error("cannot connect")
-    sink.close()
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_transport_has_the_same_columns(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    rows_of(of_transport("kcp-bbr"), path)
+    rows = rows_of(of_transport(name), path)
+    lines = path.read_text().splitlines()
+    assert lines[0].split(",") == list(header())
+    assert sum(line.startswith("type,") for line in lines) == 1
+    # Every figure of this transport is in the one row of the result; the others are empty.
+    last = filled(rows[-1])
+    expected = {key for metric in transports()[name].metrics for key in metric.keys}
+    assert expected == set(last) - (set(ABOUT) - expected)
+    assert (last["type"], last["sender_bytes"], last["receiver_bits_per_second"]) == ("sum", "125", "1000")
 
 
-def test_an_error_after_the_start_is_a_row(tmp_path: Path) -> None:
-    path, scene = tmp_path / "x.csv", forward()
-    sink = CsvSink(lambda plan: CsvFile(path), pytest.fail)
-    sink.start(scene.start)
-    sink.error("the other end is gone, it seems")
-    sink.close()
-    with path.open(newline="") as stream:
-        (row,) = csv.DictReader(stream)
-    assert (row["type"], row["error"]) == ("error", "the other end is gone, it seems")
+def test_a_plug_in_changes_no_column(tmp_path: Path) -> None:
+    row = rows_of(forward(), tmp_path / "x.csv")[-1]
+    figures = json.loads(row.pop(PLUGIN))
+    assert (figures["retransmits"], figures["duplicates"], figures["algorithm"]) == (11, 3, "bbr")
+    assert (row["retransmits"], row["rtt_us"]) == ("", "")
+    assert header()[-1] == PLUGIN
+
+
+def test_a_cell_without_a_column_is_a_fault() -> None:
+    with pytest.raises(KeyError, match="nonsense"):
+        cells({"nonsense": 1})
+
+
+def test_a_test_that_did_not_start_is_a_row_with_its_server(tmp_path: Path) -> None:
+    path, plan = tmp_path / "x.csv", replace(forward().start.plan, title="=night")
+    sink = CsvSink(CsvFile(path, header()), (plan, ClientOptions("far.example", 5300)))
+    sink.error("cannot connect\nto it")
+    (row,) = read(path)
+    assert (row["type"], row["error"]) == ("error", "cannot connect?to it")
+    assert (row["host"], row["port"], row["role"]) == ("far.example", "5300", "client")
+    assert (row["transport"], row["test_id"]) == ("scene", "")
 
 
 def test_every_row_has_the_common_columns(tmp_path: Path) -> None:
     first = rows_of(forward(), tmp_path / "x.csv")[0]
     assert datetime.fromisoformat(first["time"]).utcoffset() == timedelta(0)
     # The monotonic clock of the test begins with 0.
-    assert first["time"] == "2026-11-22T17:15:00.250+00:00"
-    assert {key: first[key] for key in BASE if key not in ("time",)} == {
+    assert {key: first[key] for key in ABOUT} == {
         "type": "interval",
+        "time": "2026-11-22T17:15:00.250+00:00",
         "monotonic_s": "0.000000",
+        "test_id": "iperfpy-cookie",
         "role": "client",
-        "side": "sender",
-        "direction": "forward",
+        "host": "10.0.0.2",
+        "port": "5201",
+        "title": "",
         "transport": "scene",
+        "direction": "forward",
+        "congestion": "",
+        "streams": "1",
         "stream": "1",
+        "side": "sender",
         "start": "0.000000",
         "end": "1.000300",
         "bytes": "3911188",
         "bits_per_second": "31280120",
         "omitted": "0",
+        "sender_bytes": "3911188",
+        "sender_bits_per_second": "31280120",
+        "receiver_bytes": "",
+        "receiver_bits_per_second": "",
     }
-    assert (first["retransmits"], first["sent"], first["retrans_percent"]) == ("11", "2853", "0.385559")
-    assert (first["rtt_us"], first["rtt_us_min"], first["rtt_us_mean"]) == ("165000", "164000", "165500")
 
 
-def test_both_ends_have_a_summary_and_a_sum(tmp_path: Path) -> None:
+def test_a_result_is_one_row_with_the_figures_of_both_ends(tmp_path: Path) -> None:
     rows = [row for row in rows_of(forward(), tmp_path / "x.csv") if row["type"] != "interval"]
-    assert [(row["type"], row["side"], row["bytes"]) for row in rows] == [
-        *[("summary", "sender", "3911188"), ("summary", "receiver", "3670016")],
-        *[("sum", "sender", "3911188"), ("sum", "receiver", "3670016")],
+    assert [(row["type"], row["side"], row["bytes"], row["sender_bytes"]) for row in rows] == [
+        ("summary", "receiver", "3670016", "3911188"),
+        ("sum", "receiver", "3670016", "3911188"),
     ]
-    assert (rows[0]["duplicates"], rows[1]["duplicates"], rows[1]["retransmits"]) == ("", "3", "")
+    # A stock peer names its congestion control once, in its results.
+    assert [row["congestion"] for row in rows] == ["bbr", "bbr"]
+    # Without the receiver's figures, the sender's are the result.
+    (*_, last, _) = rows_of(parallel_interrupted(), tmp_path / "y.csv")
+    assert (last["type"], last["side"], last["receiver_bytes"]) == ("sum", "sender", "")
+    assert rows_of(server(), tmp_path / "z.csv")[-1]["sender_bytes"] == ""
 
 
 def test_a_missing_figure_is_empty_and_a_zero_is_zero(tmp_path: Path) -> None:
     rows = rows_of(reverse_omit(), tmp_path / "x.csv")
     assert [row["omitted"] for row in rows[:3]] == ["1", "0", "0"]
-    assert (rows[1]["retransmits"], rows[1]["early_percent"], rows[2]["retransmits"]) == ("200", "0", "")
-    assert rows_of(forward(), tmp_path / "y.csv")[1]["lost_percent"] == ""
+    assert [row["sender_bytes"] for row in rows[1:3]] == ["2621440", ""]
+    scene = of_transport("tcp")
+    quiet = replace(scene.intervals[0][0].local, bytes=0, values={"retransmits": 0, "rtt_us": None})
+    row = rows_of(replace(scene, intervals=((Row(1, quiet),),)), tmp_path / "y.csv")[0]
+    assert (row["bytes"], row["retransmits"], row["rtt_us"]) == ("0", "0", "")
 
 
 def test_a_bidirectional_test_has_a_sum_for_each_direction(tmp_path: Path) -> None:
     rows = [row for row in rows_of(bidirectional(), tmp_path / "x.csv") if row["type"] == "sum"]
     assert [(row["direction"], row["side"]) for row in rows] == [
-        *[("forward", "sender"), ("forward", "receiver")],
-        *[("reverse", "sender"), ("reverse", "receiver")],
+        ("forward", "receiver"),
+        ("reverse", "receiver"),
     ]
 
 
 def test_every_row_is_in_the_file_when_its_interval_ends(tmp_path: Path) -> None:
     path, scene = tmp_path / "x.csv", forward()
-    sink = CsvSink(lambda plan: CsvFile(path), pytest.fail)
+    sink = CsvSink(CsvFile(path, header()))
     sink.start(scene.start)
-    assert path.read_text().count("\n") == 1
+    assert path.read_text() == ""
     sink.interval(scene.intervals[0])
     assert path.read_text().count("\n") == 2
-    sink.close()
 
 
 def test_a_killed_process_leaves_complete_rows(tmp_path: Path) -> None:
@@ -141,83 +211,20 @@ def test_a_killed_process_leaves_complete_rows(tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
-from iperfpy.report.csv_report import CsvFile, CsvSink
+from iperfpy.report.csv_columns import header
+from iperfpy.report.csv_file import CsvFile
+from iperfpy.report.csv_report import CsvSink
 from tests.iperfpy.report.scenes import parallel_interrupted
 scene = parallel_interrupted()
-sink = CsvSink(lambda plan: CsvFile(Path({str(tmp_path / "x.csv")!r})), print)
+sink = CsvSink(CsvFile(Path({str(tmp_path / "x.csv")!r}), header()))
 sink.start(scene.start)
 sink.interval(scene.intervals[0])
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == -9
-    text = (tmp_path / "x.csv").read_text()
-    assert text.endswith("\n")
-    assert len(list(csv.DictReader(text.splitlines()))) == 2
-
-
-def test_an_old_file_is_replaced_by_the_first_row(tmp_path: Path) -> None:
-    path = tmp_path / "old.csv"
-    path.write_text("yesterday\n")
-    CsvFile(path).close()
-    assert path.read_text() == "yesterday\n"
-    file = CsvFile(path)
-    file.row(["today"])
-    file.close()
-    assert path.read_text() == "today\n"
-
-
-def test_a_new_file_without_rows_is_removed(tmp_path: Path) -> None:
-    file = CsvFile(tmp_path / "new.csv")
-    assert file.path.exists()
-    file.close()
-    file.close()
-    assert not file.path.exists()
-
-
-@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
-def test_a_full_disk_is_one_warning_and_the_test_goes_on() -> None:
-    warnings: list[str] = []
-    sink = CsvSink(lambda plan: CsvFile(FULL), warnings.append)
-    forward().play(sink)
-    assert sink.failed
-    assert warnings == ["no more rows go to /dev/full: No space left on device; the test continues"]
-
-
-def test_a_row_that_does_not_fit_is_removed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk is full after ten bytes of the second row."""
-    file, write = CsvFile(tmp_path / "x.csv"), os.write
-    assert file.row(["first"])
-
-    # The first write is short, as on a disk that is nearly full; the next one fails.
-    def write_until_full(descriptor: int, data: bytes) -> int:
-        if len(data) < 20:
-            raise OSError(28, "No space left on device")
-        return write(descriptor, data[:10])
-
-    monkeypatch.setattr(os, "write", write_until_full)
-    assert not file.row(["second row, longer than"])
-    monkeypatch.undo()
-    assert not file.row(["third"])
-    file.close()
-    assert (tmp_path / "x.csv").read_text() == "first\n"
-
-
-def test_a_file_that_cannot_be_opened_is_a_warning(tmp_path: Path) -> None:
-    warnings: list[str] = []
-    sink = CsvSink(lambda plan: CsvFile(tmp_path), warnings.append)
-    forward().play(sink)
-    assert sink.failed
-    assert warnings == [f"no rows are written: {tmp_path}: Is a directory; the test continues"]
-
-
-def test_a_default_name_has_time_transport_and_direction(tmp_path: Path) -> None:
-    plan = Plan("scene", SceneSettings(), Direction.REVERSE)
-    files = [open_default(plan, 1_795_367_700, tmp_path / "results") for _ in range(3)]
-    names = [file.path.name for file in files]
-    assert re.fullmatch(r"\d{8}-\d{6}-scene-reverse\.csv", names[0])
-    assert names[1:] == [names[0].replace(".csv", f"-{number}.csv") for number in (2, 3)]
-    for file in files:
-        file.close()
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60, env=os.environ)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "x.csv").read_text().endswith("\n")
+    assert len(read(tmp_path / "x.csv")) == 2
 
 
 def test_only_gauges_have_a_spread() -> None:
@@ -249,7 +256,7 @@ def test_the_reason_of_an_os_error_names_the_file_and_no_number() -> None:
     assert system_reason(OSError("odd")) == "odd"
 
 
-def test_a_report_that_cannot_be_written_does_not_end_the_test() -> None:
+def test_a_report_that_cannot_be_written_does_not_end_the_test(tmp_path: Path) -> None:
     lost: list[OSError] = []
 
     # After the first failure the sink is not called again, although the test goes on.
@@ -264,5 +271,5 @@ def test_a_report_that_cannot_be_written_does_not_end_the_test() -> None:
             Broken.calls += 1
 
     record: Callable[[OSError], None] = lost.append
-    forward().play(GuardedSink(Broken(lambda plan: pytest.fail("never"), print), record))
+    forward().play(GuardedSink(Broken(CsvFile(tmp_path / "x.csv", header())), record))
     assert (Broken.calls, [error.errno for error in lost]) == (1, [32])
