@@ -4,20 +4,23 @@
     a CSV that takes no more rows      one warning per test; the test goes on; the exit status is 1
     standard output, a full disk       one warning; the test goes on; the exit status is 1
     standard output, a closed pipe     the report has no reader: a client stops; the exit status is 1
+    standard output that nobody reads  the test goes on; rows of the table are left out, which is said
 
 Every command takes its reports from here: `client_sinks` for a test, `server_sinks` for a server's tests.
+All of them write in threads of their own (report/output_thread.py), and `finish` waits for these.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, complain, silence_stdout
+from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, abandon, complain, silence_stdout
 from iperfpy.errors import IperfpyError, StartError, system_reason
 from iperfpy.options import ClientOptions, OutputOptions
 from iperfpy.plan import Plan
@@ -27,6 +30,7 @@ from iperfpy.report.csv_file import CsvFile, CsvStream, RowWriter, open_generate
 from iperfpy.report.csv_report import CsvSink
 from iperfpy.report.guarded_sink import GuardedSink
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
+from iperfpy.report.output_thread import FILE_ROWS, TERMINAL_ROWS, OutputThread, QueuedLog, QueuedSink
 from iperfpy.report.screen import NoScreen, Screen, screen_for
 from iperfpy.report.server_output import server_output_sink
 from iperfpy.report.terminal import TextSink, Wording, program_lines
@@ -42,40 +46,50 @@ def json_of(output: OutputOptions) -> str:
     return JSON_DOCUMENT if output.json else ""
 
 
+NO_READER = "the reader of standard output has closed it"
+"""Reason of a test that stops because its report has no reader."""
+SERVER_FINISH_S = 2.0
+"""Longest wait of a stopped server for the reader of its standard output."""
+
+
 class Outputs:
-    """Makes the sinks of a command's tests. `failed` is True once one of them lost a part of its report;
-    `csv_path` is the file of the latest CSV, or None.
+    """Makes the sinks of a command's tests.
 
     Parameters
     ----------
     output : the user's choice of reports
-    stop : called when standard output is a pipe that its reader closed; None: the command goes on
     screen : receives the report for people; None: one that suits standard output
+
+    Attributes
+    ----------
+    failed : True once a part of a report was lost
+    csv_path : the file of the latest CSV, or None
+    stop : called, in any thread, when standard output is a pipe that its reader closed; None: the command
+        goes on
     """
 
-    def __init__(
-        self, output: OutputOptions, stop: Callable[[], None] | None = None, screen: Screen | None = None
-    ) -> None:
+    def __init__(self, output: OutputOptions, screen: Screen | None = None) -> None:
         self._output = output
-        self._stop = stop
         self._fixed_screen = screen
         self.failed = False
         self.csv_path: Path | None = None
+        self.stop: Callable[[], None] | None = None
         self._tests = 0
         self._running: set[int] = set()
         self._rows: RowWriter | None = None
+        self._terminal, self._files = OutputThread("terminal"), OutputThread("csv")
+        self._log = OutputThread("log")
 
     @contextlib.contextmanager
     def client_sinks(self, plan: Plan, server: ClientOptions | None = None) -> Iterator[list[Sink]]:
-        """The sinks of one test, open; they are closed with the context.
+        """The sinks of one test, open; they are closed, and everything is written, with the context.
 
         `server`: the one that a first line names, before anything can fail with it. None: no such line.
         Raises `StartError` when the CSV cannot be opened.
         """
         # The CSV comes first: without it nothing is printed.
         with self._csv(f"{plan.transport}-{plan.direction.value}") as rows:
-            shown = GuardedSink(self._shown(plan.title, server), self.stdout_failed)
-            sinks: list[Sink] = [shown, *self._whole_document()]
+            sinks = self._shown(plan.title, server)
             if rows is not None:
                 sinks.append(self._csv_sink(rows, CsvSink(rows, (plan, server) if server else None)))
             try:
@@ -83,12 +97,19 @@ class Outputs:
             finally:
                 for sink in sinks:
                     sink.close()
+                self.finish()
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
-        """Have the server's CSV open: one file for all its tests. Raises `StartError`."""
+        """Have the server's CSV open, one file for all its tests, and write everything at the end. Raises
+        `StartError`."""
         with self._csv("server") as self._rows:
-            yield
+            try:
+                yield
+            except BaseException:  # a server that is told to stop waits for no reader
+                self.finish(SERVER_FINISH_S)
+                raise
+            self.finish()
         self._rows = None
 
     def server_sinks(self) -> list[Sink]:
@@ -98,13 +119,31 @@ class Outputs:
         self._running.add(number)
         # The lines of tests that run at the same time are told apart by a title; the first has none.
         title = f"test {number}" if len(self._running) > 1 else ""
-        shown = GuardedSink(
-            self._shown(title, None), self.stdout_failed, lambda: self._running.discard(number)
-        )
-        sinks: list[Sink] = [shown, *self._whole_document()]
+        sinks = self._shown(title, None, lambda: self._running.discard(number))
         if self._rows is not None:
             sinks.append(self._csv_sink(self._rows, CsvSink(self._rows)))
         return sinks
+
+    def finish(self, limit_s: float | None = None) -> None:
+        """Wait until everything is written, at most `limit_s` for each place: a place whose reader has not
+        read by then is given up. A Ctrl-C gives standard output up at once."""
+        try:
+            stuck = [thread for thread in (self._files, self._terminal) if not thread.finish(limit_s)]
+        except KeyboardInterrupt:
+            abandon("stdout")
+            raise
+        if stuck:
+            self.failed = True
+            abandon("stdout")
+            # In the thread of the log: standard error may have no reader, either.
+            self._log.put(lambda: self.warn("the report was not read to its end"))
+        if not self._log.finish(limit_s):
+            abandon("stderr")
+
+    def log_to_stderr(self, level: int) -> None:
+        """Write log lines of this level and above on standard error, without waiting for its reader."""
+        handler = QueuedLog(sys.stderr, self._log)
+        logging.basicConfig(level=level, format="iperfpy: %(message)s", handlers=[handler])
 
     def server_output(self) -> ServerOutputSink:
         """A sink that keeps a test's report for the client that asked for it, in this server's form."""
@@ -115,13 +154,17 @@ class Outputs:
         """Print the server's port, as iperf3 does, unless standard output is JSON or CSV."""
         if json_of(self._output):
             return
-        rule = "-" * 59
+        rule, screen = "-" * 59, self._screen
         program = program_lines() if self._output.verbose else ()
-        try:
-            for text in (*program, rule, f"Server listening on {port}", rule):
-                self._screen.line((text, ""))
-        except OSError as error:
-            self.stdout_failed(error)
+
+        def write() -> None:
+            try:
+                for text in (*program, rule, f"Server listening on {port}", rule):
+                    screen.line((text, ""))
+            except OSError as error:
+                self.stdout_failed(error)
+
+        self._terminal.put(write)
 
     def warn(self, sentence: str) -> None:
         """Print a warning about a lost part of a report; the exit status will be 1."""
@@ -129,12 +172,15 @@ class Outputs:
         with contextlib.suppress(OSError):  # standard error is gone as well: no place is left for the warning
             print(f"iperfpy: warning - {sentence}", file=sys.stderr, flush=True)
 
-    def stdout_failed(self, error: OSError) -> None:
+    def stdout_failed(self, error: Exception) -> None:
         """Standard output can no longer be written: warn, or stop if its reader closed the pipe."""
         self.failed = True
+        if not isinstance(error, OSError):
+            self._report_fault("the report", error)
+            return
         silence_stdout()
-        if error.errno == errno.EPIPE and self._stop is not None:
-            self._stop()
+        if error.errno == errno.EPIPE and self.stop is not None:
+            self.stop()
             return
         self.warn(f"the report can no longer be written: {system_reason(error)}")
 
@@ -151,12 +197,17 @@ class Outputs:
             return NoScreen()
         return self._fixed_screen or screen_for(sys.stdout, self._output.timestamps)
 
-    def _shown(self, title: str, server: ClientOptions | None) -> Sink:
-        """The sink of standard output. `server`: the one that the text's first line names."""
+    def _shown(
+        self, title: str, server: ClientOptions | None, closed: Callable[[], None] = lambda: None
+    ) -> list[Sink]:
+        """The sinks of standard output. `server`: the one that the text's first line names. `closed`: called
+        when the test closes the first sink."""
         if self._output.json_stream:
-            return JsonStreamSink(sys.stdout)
+            shown = self._json_sink(JsonStreamSink(sys.stdout), closed)
+            # The document that follows the lines (--json-stream-full-output).
+            return [shown, self._json_sink(JsonSink(sys.stdout))] if self._output.json_full else [shown]
         if self._output.json:
-            return JsonSink(sys.stdout)
+            return [self._json_sink(JsonSink(sys.stdout), closed)]
         wording = Wording(self._output.rate_format, title, self._output.verbose)
         sink = TextSink(self._screen, sys.stderr, wording)
         # This line precedes the guard around the sink, so its failure is handled here.
@@ -166,11 +217,33 @@ class Outputs:
             except OSError as error:
                 self.warn(f"the report cannot be written: {system_reason(error)}")
                 silence_stdout()
-        return sink
+        guarded = GuardedSink(sink, self.stdout_failed)
 
-    def _whole_document(self) -> list[Sink]:
-        """The document that follows the lines of a JSON stream (--json-stream-full-output)."""
-        return [GuardedSink(JsonSink(sys.stdout), self.stdout_failed)] if self._output.json_full else []
+        def left_out(count: int) -> None:
+            guarded.attempt(lambda: sink.left_out(count))
+
+        return [QueuedSink(guarded, self._terminal, TERMINAL_ROWS, left_out, closed)]
+
+    def _json_sink(self, sink: Sink, closed: Callable[[], None] = lambda: None) -> Sink:
+        return self._queued(sink, self._terminal, self.stdout_failed, closed)
+
+    def _queued(
+        self,
+        sink: Sink,
+        thread: OutputThread,
+        lost: Callable[[Exception], None],
+        closed: Callable[[], None] = lambda: None,
+    ) -> Sink:
+        """A sink for programs to read, whose rows all wait to be written."""
+        return QueuedSink(GuardedSink(sink, lost), thread, FILE_ROWS, self._rows_lost, closed)
+
+    def _rows_lost(self, count: int) -> None:
+        self.warn(f"{count} intervals are missing in the report: it was not written in time")
+
+    def _report_fault(self, which: str, error: Exception) -> None:
+        """Warn of an exception in a report, which is a fault of this program; -d shows where."""
+        logging.getLogger(__name__).debug("fault in %s", which, exc_info=error)
+        self.warn(f"{which} has a fault: {type(error).__name__}: {error}")
 
     @contextlib.contextmanager
     def _csv(self, name: str) -> Iterator[RowWriter | None]:
@@ -195,8 +268,13 @@ class Outputs:
     def _csv_sink(self, rows: RowWriter, sink: CsvSink) -> Sink:
         """The sink, guarded: rows that cannot be written end the CSV of this test, and not the test."""
 
-        def lost(error: OSError) -> None:
+        def lost(error: Exception) -> None:
+            if not isinstance(error, OSError):
+                self._report_fault("the CSV", error)
+                return
             reason = system_reason(error)
             self.warn(f"no more rows of this test go to {rows.name}: {reason}; the test continues")
 
-        return GuardedSink(sink, self.stdout_failed if self._output.csv == STDOUT else lost)
+        if self._output.csv == STDOUT:
+            return self._queued(sink, self._terminal, self.stdout_failed)
+        return self._queued(sink, self._files, lost)

@@ -8,46 +8,40 @@ from iperfpy.records import Row, RunEnded, RunStarted, Sink
 
 
 class GuardedSink:
-    """Passes every record to a sink until that sink fails to write.
-
-    Only OSError is caught (a full disk, a closed pipe): any other exception is a fault of this program.
+    """Passes every record to a sink until that sink fails. No method raises.
 
     Parameters
     ----------
     sink : the sink that writes
-    lost : called once, with the error of the first write that failed
-    closed : called when the sink is closed
+    lost : called once, with the first exception: an OSError of a full disk or a closed pipe, or a fault
     """
 
-    def __init__(
-        self, sink: Sink, lost: Callable[[OSError], None], closed: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, sink: Sink, lost: Callable[[Exception], None]) -> None:
         self._sink = sink
         self._lost = lost
-        self._closed = closed
         self._working = True
 
     def start(self, start: RunStarted) -> None:
-        self._try(lambda: self._sink.start(start))
+        self.attempt(lambda: self._sink.start(start))
 
     def interval(self, rows: tuple[Row, ...]) -> None:
-        self._try(lambda: self._sink.interval(rows))
+        self.attempt(lambda: self._sink.interval(rows))
 
     def end(self, end: RunEnded) -> None:
-        self._try(lambda: self._sink.end(end))
+        self.attempt(lambda: self._sink.end(end))
 
     def error(self, message: str) -> None:
-        self._try(lambda: self._sink.error(message))
+        self.attempt(lambda: self._sink.error(message))
 
     def close(self) -> None:
-        self._try(self._sink.close)
-        self._closed()
+        self.attempt(self._sink.close)
 
-    def _try(self, write: Callable[[], None]) -> None:
+    def attempt(self, write: Callable[[], None]) -> None:
+        """Call `write()`, unless the sink has failed before."""
         if not self._working:
             return
         try:
             write()
-        except OSError as error:
+        except Exception as error:
             self._working = False
             self._lost(error)

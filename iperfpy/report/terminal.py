@@ -96,6 +96,11 @@ class TextSink:
         for group in self._sums(rows):
             self._row(Line(group, group.local), "(omitted)" if group.local.omitted else "")
 
+    def left_out(self, count: int) -> None:
+        """Say that so many intervals are missing here; they are part of the summary."""
+        noun = "interval" if count == 1 else "intervals"
+        self._say(f"({count} {noun} left out: the output was not read in time)")
+
     def end(self, end: RunEnded) -> None:
         self._say(SEPARATOR)
         self._header()

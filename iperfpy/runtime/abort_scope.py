@@ -9,6 +9,7 @@ The first `abort` decides. Its error is raised by the waits in progress and by a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 from typing import NoReturn, TypeVar
 
@@ -43,6 +44,11 @@ class AbortScope:
         if not self._aborted.done():
             self._aborted.set_exception(error)
             self._aborted.exception()  # marks it as retrieved: asyncio logs it otherwise if no wait follows
+
+    def abort_threadsafe(self, error: BaseException) -> None:
+        """`abort` in the event loop's thread, from any other; without effect once the loop is closed."""
+        with contextlib.suppress(RuntimeError):
+            self._aborted.get_loop().call_soon_threadsafe(self.abort, error)
 
     def abort_later(self, seconds: float, error: IperfpyError) -> None:
         """Abort after `seconds`, which gives a better explanation the time to arrive."""

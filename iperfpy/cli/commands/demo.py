@@ -8,7 +8,7 @@ comparison    the last table: a line per Result
 from __future__ import annotations
 
 import asyncio
-import signal
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import click
 
 from iperfpy.api import LiveTest, watch
 from iperfpy.cli.exit_status import FAILED, complain, interrupted
-from iperfpy.cli.outputs import Outputs
+from iperfpy.cli.outputs import NO_READER, Outputs
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Parsed, duration
 from iperfpy.errors import IperfpyError, system_reason
@@ -95,14 +95,12 @@ class Demo:
             duration_us=self.duration_us,
             block_bytes=transport.block_bytes(settings),
         )
-        outputs = Outputs(
-            OutputOptions(csv=""), stop=lambda: signal.raise_signal(signal.SIGINT), screen=self.screen
-        )
+        outputs = Outputs(OutputOptions(csv=""), screen=self.screen)
         with outputs.client_sinks(plan) as sinks:
             result.csv = outputs.csv_path or result.csv
             test = watch(ClientOptions(HOST, self.port), plan, sinks=sinks)
             try:
-                result.take(event_loop.run(measured(test)))
+                result.take(event_loop.run(measured(test, outputs)))
             except IperfpyError as error:
                 result.take(error.run)
         if outputs.failed and not result.trouble:
@@ -159,8 +157,16 @@ def _cells(result: Result, layout: Layout) -> Iterator[Span]:
             yield layout.cell(own[column.title], Line(result.row, sample, summary=True))
 
 
-async def measured(test: LiveTest) -> Run:
-    """Run a test to its end, or until the first signal. The second signal cancels this function's task."""
+async def measured(test: LiveTest, outputs: Outputs) -> Run:
+    """Run a test to its end, or until the first signal or the end of its output's reader. The second signal
+    cancels this function's task."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the test is over
+            loop.call_soon_threadsafe(test.stop, NO_READER)
+
+    outputs.stop = stop
     async with test:
         with Signals(lambda name: test.stop(f"the client has terminated by signal {name}")):
             return await test.finished()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -82,40 +81,41 @@ def _set_up(request: Request) -> int:
         return on_ready  # this is the parent of the daemon
     with pid_file(process.pid_file):
         run_on(process.cpu)
-        if process.debug:
-            logging.basicConfig(level=logging.DEBUG, format="iperfpy: %(message)s")
+        level = logging.DEBUG if process.debug else logging.WARNING
         if request.server is not None:
-            return _server(request.server, request.output, on_ready)
+            return _server(request.server, request.output, level, on_ready)
         assert request.plan is not None, "a request is for a client or for a server"
         assert request.client is not None, "a client has a plan and options"
-        return _client(request.plan, request.client, request.output)
+        return _client(request.plan, request.client, request.output, level)
 
 
 def _ignore() -> None:
     """A server that is no daemon has no parent that waits until it listens."""
 
 
-def _client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int:
+def _client(plan: Plan, options: ClientOptions, output: OutputOptions, log_level: int) -> int:
     """Check the plan, open the reports, measure. Raises `IperfpyError` before the reports are open."""
     import asyncio
 
-    from iperfpy.cli.outputs import Outputs
+    from iperfpy.cli.outputs import NO_READER, Outputs
     from iperfpy.endpoint.client import run_client
     from iperfpy.endpoint.preflight import check_here
     from iperfpy.runtime import event_loop
     from iperfpy.runtime.signals import until_signalled
 
     transport = check_here(plan, options)
-    outputs = Outputs(output, stop=lambda: signal.raise_signal(signal.SIGINT))
+    outputs = Outputs(output)
+    outputs.log_to_stderr(log_level)
     with outputs.client_sinks(plan, options) as sinks:
         if outputs.failed:
             return FAILED  # a test that cannot be reported need not be run
-        running = until_signalled(
-            Role.CLIENT,
-            lambda scope: run_client(plan, options, sinks, transport=transport, scope=scope),
-        )
+
+        def measuring(scope: AbortScope) -> Awaitable[None]:
+            outputs.stop = lambda: scope.abort_threadsafe(InterruptError(NO_READER))
+            return run_client(plan, options, sinks, transport=transport, scope=scope)
+
         try:
-            event_loop.run(running)
+            event_loop.run(until_signalled(Role.CLIENT, measuring))
             status = DONE
         except InterruptError as error:
             status = error.exit_status
@@ -127,7 +127,9 @@ def _client(plan: Plan, options: ClientOptions, output: OutputOptions) -> int:
     return status or int(outputs.failed)
 
 
-def _server(options: ServerOptions, output: OutputOptions, on_ready: Callable[[], None]) -> int:
+def _server(
+    options: ServerOptions, output: OutputOptions, log_level: int, on_ready: Callable[[], None]
+) -> int:
     """Serve until told to stop, or for one test (-1). Raises `IperfpyError`."""
     import asyncio
 
@@ -137,8 +139,7 @@ def _server(options: ServerOptions, output: OutputOptions, on_ready: Callable[[]
     from iperfpy.runtime.signals import until_signalled
 
     outputs = Outputs(output)
-    if output.verbose:
-        logging.basicConfig(level=logging.INFO, format="iperfpy: %(message)s")
+    outputs.log_to_stderr(min(log_level, logging.INFO) if output.verbose else log_level)
 
     def listening(port: int) -> None:
         outputs.listening(port)
@@ -154,9 +155,11 @@ def _server(options: ServerOptions, output: OutputOptions, on_ready: Callable[[]
         )
 
     # A CSV that cannot be written is reported now, not when the first client comes.
-    with outputs.serving():
-        try:
+    try:
+        with outputs.serving():
             status = DONE if event_loop.run(until_signalled(Role.SERVER, serving)) else FAILED
-        except asyncio.CancelledError:
-            status = interrupted("interrupted twice")
+    except InterruptError as error:
+        status = error.exit_status
+    except asyncio.CancelledError:
+        status = interrupted("interrupted twice")
     return status or int(outputs.failed)

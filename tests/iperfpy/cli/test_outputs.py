@@ -23,6 +23,7 @@ def test_concurrent_tests_of_a_server_have_titles(capsys: pytest.CaptureFixture[
     second.close()
     (third,) = outputs.server_sinks()
     third.start(server().start)
+    outputs.finish()
     starts = [line for line in capsys.readouterr().out.splitlines() if "Accepted" in line]
     assert [line.startswith("test 2:  ") for line in starts] == [True, False, False]
 
@@ -87,7 +88,8 @@ def test_a_closed_pipe_stops_a_client_and_not_a_server(monkeypatch: pytest.Monke
     stopped: list[str] = []
     monkeypatch.setattr("iperfpy.cli.outputs.silence_stdout", lambda: None)
     for stop in (None, lambda: stopped.append("client")):
-        outputs = Outputs(OutputOptions(), stop)
+        outputs = Outputs(OutputOptions())
+        outputs.stop = stop
         outputs.stdout_failed(BrokenPipeError(errno.EPIPE, "Broken pipe"))
         assert outputs.failed
     assert stopped == ["client"]

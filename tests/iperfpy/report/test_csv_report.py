@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -257,7 +256,7 @@ def test_the_reason_of_an_os_error_names_the_file_and_no_number() -> None:
 
 
 def test_a_report_that_cannot_be_written_does_not_end_the_test(tmp_path: Path) -> None:
-    lost: list[OSError] = []
+    lost: list[Exception] = []
 
     # After the first failure the sink is not called again, although the test goes on.
     class Broken(CsvSink):
@@ -270,6 +269,5 @@ def test_a_report_that_cannot_be_written_does_not_end_the_test(tmp_path: Path) -
         def interval(self, rows: object) -> None:
             Broken.calls += 1
 
-    record: Callable[[OSError], None] = lost.append
-    forward().play(GuardedSink(Broken(CsvFile(tmp_path / "x.csv", header())), record))
-    assert (Broken.calls, [error.errno for error in lost]) == (1, [32])
+    forward().play(GuardedSink(Broken(CsvFile(tmp_path / "x.csv", header())), lost.append))
+    assert (Broken.calls, [type(error) for error in lost]) == (1, [BrokenPipeError])

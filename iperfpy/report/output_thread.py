@@ -1,0 +1,164 @@
+"""A thread that writes: a pipe without a reader, or a slow disk, never holds up the event loop that measures.
+
+    loop      QueuedSink.interval(rows) --put--> queue        never waits
+    thread    queue --> GuardedSink --> TextSink, CsvSink ...  may wait in a write
+    main      finish()                                        waits until everything is written
+
+There is one thread for each destination: a CSV file grows although nobody reads standard output.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import TextIO
+
+from iperfpy.records import Row, RunEnded, RunStarted, Sink
+
+TERMINAL_ROWS = 4096
+"""Rows of a table that may wait; more are left out."""
+FILE_ROWS = 65_536
+"""Rows of a CSV or a JSON stream that may wait, about 200 MB; more are lost."""
+LOG_LINES = 1024
+"""Lines of a log that may wait; more are left out."""
+
+Job = Callable[[], None]
+
+
+class OutputThread:
+    """Calls functions in the order in which they were put, in a thread that starts with the first one.
+
+    Parameters
+    ----------
+    name : of the thread
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def put(self, job: Job) -> None:
+        """Call `job()` soon, in the thread. It must not raise. Raises `RuntimeError` if the system has no
+        thread to spare."""
+        if self._thread is None:
+            # A daemon: a program that is told to leave at once must not wait for a reader.
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
+        self._jobs.put(job)
+
+    def finish(self, limit_s: float | None = None) -> bool:
+        """Wait until all functions were called, and end the thread. A later `put` starts another one.
+
+        Returns False if the thread still waits in a write after `limit_s`.
+        """
+        thread = self._thread
+        if thread is None:
+            return True
+        self._jobs.put(None)
+        thread.join(limit_s)
+        self._thread = None
+        return not thread.is_alive()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+
+class QueuedSink:
+    """Passes a test's records to a sink in an `OutputThread`.
+
+    Intervals that find the queue full are left out; the start, the end and an error never are.
+
+    Parameters
+    ----------
+    sink : called in the thread; it must not raise
+    rows_limit : number of rows that may wait
+    left_out : called in the thread with the number of intervals that were left out, before the next record
+    closed : called on the event loop's thread when the test closes the sink
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        thread: OutputThread,
+        rows_limit: int,
+        left_out: Callable[[int], None],
+        closed: Job = lambda: None,
+    ) -> None:
+        self._sink = sink
+        self._thread = thread
+        self._rows_limit = rows_limit
+        self._tell_left_out = left_out
+        self._closed = closed
+        self._queued_rows = 0  # written by the event loop's thread only
+        self._written_rows = 0  # written by the output's thread only
+        self._left_out = 0
+
+    def start(self, start: RunStarted) -> None:
+        self._put(lambda: self._sink.start(start))
+
+    def interval(self, rows: tuple[Row, ...]) -> None:
+        waiting = self._queued_rows - self._written_rows
+        if waiting and waiting + len(rows) > self._rows_limit:
+            self._left_out += 1
+            return
+        self._queued_rows += len(rows)
+        self._put(lambda: self._write(rows))
+
+    def end(self, end: RunEnded) -> None:
+        self._put(lambda: self._sink.end(end))
+
+    def error(self, message: str) -> None:
+        self._put(lambda: self._sink.error(message))
+
+    def close(self) -> None:
+        self._put(self._sink.close)
+        self._closed()
+
+    def _put(self, job: Job) -> None:
+        if self._left_out:
+            count, self._left_out = self._left_out, 0
+            self._thread.put(lambda: self._tell_left_out(count))
+        self._thread.put(job)
+
+    def _write(self, rows: tuple[Row, ...]) -> None:
+        self._sink.interval(rows)
+        self._written_rows += len(rows)
+
+
+class QueuedLog(logging.Handler):
+    """Writes log lines in an `OutputThread`; lines that find the queue full are left out and counted."""
+
+    def __init__(self, stream: TextIO, thread: OutputThread, lines_limit: int = LOG_LINES) -> None:
+        super().__init__()
+        self._stream = stream
+        self._thread = thread
+        self._lines_limit = lines_limit
+        self._queued = self._written = self._left_out = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # `Handler.handle` holds the handler's lock: threads of transports log as well.
+        try:
+            if self._queued - self._written >= self._lines_limit:
+                self._left_out += 1
+                return
+            text = self.format(record)
+            if self._left_out:
+                text = f"({self._left_out} lines left out: the log was not read in time)\n{text}"
+                self._left_out = 0
+            self._queued += 1
+            self._thread.put(lambda: self._write(text))
+        except Exception:
+            self.handleError(record)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass
+        self._written += 1

@@ -1,0 +1,76 @@
+"""Standard output is a pipe that nobody reads: nothing else of the program waits for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iperfpy.local_server import LocalServer
+from tests.interop.conftest import wait_until
+from tests.interop.free_port import free_port
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="the pipe cannot be made small here"),
+]
+
+PROGRAM = [sys.executable, "-m", "iperfpy"]
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """The writing end of a pipe of 4 KiB, which 40 lines of a table fill."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    yield writing
+    os.close(reading)
+    os.close(writing)
+
+
+def client(port: str) -> list[str]:
+    """A client whose test prints 110 lines at either end."""
+    return [*PROGRAM, "-c", "127.0.0.1", "-p", port, "-P", "9", "-b", "1M", "-t", "1", "-i", "0.1"]
+
+
+def test_a_server_whose_output_is_not_read_serves_and_stops(unread: int) -> None:
+    port = str(free_port())
+    with subprocess.Popen(
+        [*PROGRAM, "-s", "-B", "127.0.0.1", "-p", port, "-i", "0.1"],
+        stdout=unread,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        for _ in range(2):
+            done = subprocess.run(client(port), capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+        server.terminate()
+        _, errors = server.communicate(timeout=20)
+    assert server.returncode == 1
+    assert errors == "iperfpy: warning - the report was not read to its end\n"
+
+
+def test_a_client_whose_output_is_not_read_measures_and_ends_by_a_signal(unread: int, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    with (
+        LocalServer() as server,
+        subprocess.Popen(
+            [*client(str(server.port)), "--csv", str(path)], stdout=unread, stderr=subprocess.PIPE, text=True
+        ) as measuring,
+    ):
+        # The test is over, and the table still waits for a reader.
+        wait_until(lambda: path.exists() and "sum" in path.read_text(), "no summary", 30)
+        with pytest.raises(subprocess.TimeoutExpired):
+            measuring.wait(0.5)
+        measuring.send_signal(signal.SIGINT)
+        _, errors = measuring.communicate(timeout=20)
+    assert measuring.returncode == 130
+    assert errors == "iperfpy: interrupt - Ctrl-C; stopped without a clean shutdown\n"
+    intervals = [line for line in path.read_text().splitlines() if line.startswith("interval,")]
+    assert len(intervals) >= 9 * 9
