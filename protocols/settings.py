@@ -33,6 +33,7 @@ class Option:
     not shown. `wire` is the field's key in the parameters sent to the peer (its name when
     empty); `wire_as_number` sends a boolean as 1, as iperf3 does for some of its flags.
     `unit` "bytes" accepts 1024-based suffixes, "bits_per_second" 1000-based ones.
+    `at_server`: a server takes the flag as well, although it needs none.
     """
 
     help: str
@@ -44,6 +45,7 @@ class Option:
     unit: Unit = ""
     wire: str = ""
     wire_as_number: bool = False
+    at_server: bool = False
 
 
 def option(
@@ -58,11 +60,21 @@ def option(
     unit: Unit = "",
     wire: str = "",
     wire_as_number: bool = False,
+    at_server: bool = False,
 ) -> Any:
     """Declare a dataclass field that is also a flag. `default` None means "not set, the other end or
     the kernel decides"; the field's type then is `int | None` or `str | None`."""
     declared = Option(
-        help, tuple(flags), tuple(aliases), minimum, maximum, tuple(choices), unit, wire, wire_as_number
+        help,
+        tuple(flags),
+        tuple(aliases),
+        minimum,
+        maximum,
+        tuple(choices),
+        unit,
+        wire,
+        wire_as_number,
+        at_server,
     )
     return dataclasses.field(default=default, metadata={"option": declared})
 
@@ -80,6 +92,11 @@ class Setting:
     def wire_key(self) -> str:
         """The field's key in the parameters sent to the peer."""
         return self.option.wire or self.name
+
+    @property
+    def zero_is_unset(self) -> bool:
+        """True if 0 stands for "not set", as in iperf3: the field may be unset, and 0 is no value of it."""
+        return self.kind is int and self.default is None and (self.option.minimum or 0) > 0
 
     def flags(self, prefix: str) -> tuple[str, ...]:
         """The flags shown for the field: its own, or `--<prefix>-<name>`."""
@@ -107,6 +124,8 @@ class Setting:
         """The value for a JSON value from the peer, not checked yet."""
         if self.option.wire_as_number and received in (0, 1):
             return bool(received)
+        if self.zero_is_unset and type(received) is int and received == 0:
+            return None
         return received
 
 

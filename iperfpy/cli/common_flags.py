@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from iperfpy.cli import value_types as values
-from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, size
+from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, or_zero, size
 from iperfpy.control.plan_limits import LIMITS, SHORTEST_INTERVAL_US
 from iperfpy.plan import Role
 from iperfpy.protocols.units import RATE_LETTERS, SECOND_US
@@ -24,13 +24,13 @@ PORT = Parsed("PORT", integer("a port", 1, 65535))
 TEST_SECONDS = Parsed("SEC", duration("-t", 0, LIMITS["duration_us"].maximum))
 OMIT_SECONDS = Parsed("SEC", duration("-O", 0, LIMITS["omit_us"].maximum))
 INTERVAL_SECONDS = Parsed("SEC", duration("-i", SHORTEST_INTERVAL_US, LIMITS["interval_us"].maximum))
-MILLISECONDS = Parsed("MS", integer("a timeout", 1, 86_400_000))
+MILLISECONDS = Parsed("MS", or_zero(0, integer("a timeout", 1, 86_400_000)))
 RECEIVE_MILLISECONDS = Parsed("MS", integer("a timeout", 100, 86_400_000))
 SERVER_SECONDS = Parsed("SEC", integer("a time", 1, 86_400))
-STREAMS = Parsed("N", integer("the number of streams", 1, LIMITS["parallel"].maximum))
-TOTAL_BYTES = Parsed("BYTES", size("-n", 1, 1 << 62))
-BLOCK_BYTES = Parsed("LEN", size("-l", 1, LIMITS["block_bytes"].maximum))
-BLOCKS = Parsed("BLOCKS", size("-k", 1, 1 << 62))
+STREAMS = Parsed("N", or_zero(1, integer("the number of streams", 1, LIMITS["parallel"].maximum)))
+TOTAL_BYTES = Parsed("BYTES", or_zero(0, size("-n", 1, 1 << 62)))
+BLOCK_BYTES = Parsed("LEN", or_zero(0, size("-l", 1, LIMITS["block_bytes"].maximum)))
+BLOCKS = Parsed("BLOCKS", or_zero(0, size("-k", 1, 1 << 62, "blocks")))
 TEXT = Parsed("TEXT", str)
 AFFINITY = Parsed("N[,M]", values.affinity)
 COUNT = Parsed("N", integer("a number of tests", 1, 250))
@@ -97,7 +97,7 @@ def _server_flags() -> list[click.Option]:
         flag(
             ["longest", "--server-max-duration"],
             "longest test allowed, -O included",
-            SERVER_SECONDS,
+            Parsed("SEC", or_zero(0, integer("a time", 1, 86_400))),
             rare=True,
         ),
         flag(
@@ -162,8 +162,16 @@ def _network_flags() -> list[click.Option]:
         return _flag(NETWORK, Role.CLIENT, names, help, kind, **more)
 
     # All of these are the client's: the server learns TOS and the pacing from the parameters of the test.
+    # As with iperf3, a server may have --cport in its command line all the same.
     return [
-        flag(["client_port", "--cport"], "local data port; stream i uses PORT + i", PORT, rare=True),
+        _flag(
+            NETWORK,
+            None,
+            ["client_port", "--cport"],
+            "local data port; stream i uses PORT + i",
+            PORT,
+            rare=True,
+        ),
         flag(
             ["connect_timeout", "--connect-timeout"],
             "give up connecting after MS [5000]",
@@ -194,7 +202,7 @@ def _network_flags() -> list[click.Option]:
         flag(
             ["pacing_timer", "--pacing-timer"],
             "sent to old iperf3 servers, else unused [1000]",
-            Parsed("US", size("--pacing-timer", 1, 1 << 31)),
+            Parsed("US", or_zero(1000, size("--pacing-timer", 1, 1 << 31, "microseconds"))),
             default=1000,
             rare=True,
         ),

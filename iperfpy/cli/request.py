@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass, replace
 
 from iperfpy.cli.parsed_options import ParsedOptions
-from iperfpy.cli.transport_flags import settings_of
+from iperfpy.cli.transport_flags import ignored_flags, settings_of
 from iperfpy.errors import ParameterError
 from iperfpy.options import (
     Authorization,
@@ -24,13 +24,15 @@ from iperfpy.protocols.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A client's test, if `plan` and `client` are set, or a server."""
+    """A client's test, if `plan` and `client` are set, or a server. `warnings`: a sentence for each flag that
+    is accepted and has no effect."""
 
     output: OutputOptions
     process: ProcessOptions
     server: ServerOptions | None = None
     plan: Plan | None = None
     client: ClientOptions | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def request_of(parsed: ParsedOptions) -> Request:
@@ -41,11 +43,24 @@ def request_of(parsed: ParsedOptions) -> Request:
         if parsed["server"]:
             if _affinity(parsed)[1] is not None:
                 raise ParameterError("-A N,M is for a client; a server (-s) takes one processor: -A N")
-            return Request(output, process, server=_server(parsed))
+            return Request(output, process, server=_server(parsed), warnings=_without_effect(parsed))
         _check_combination(parsed)
-        return Request(output, process, plan=_plan(parsed), client=_client(parsed))
+        plan, client = _plan(parsed), _client(parsed)
+        return Request(output, process, plan=plan, client=client, warnings=_without_effect(parsed))
     except SettingsError as error:
         raise ParameterError(str(error)) from None
+
+
+def _ignored(parsed: ParsedOptions) -> list[str]:
+    return ignored_flags(parsed.transport, parsed.transports, parsed.shared, parsed.values)
+
+
+def _without_effect(parsed: ParsedOptions) -> tuple[str, ...]:
+    """A sentence for each flag that was typed, is allowed, and has no effect."""
+    if parsed["server"]:
+        return ("--cport has no effect at a server (-s)",) if parsed["client_port"] else ()
+    name = parsed.transport.name
+    return tuple(f"{flag} has no effect with --proto {name}" for flag in _ignored(parsed))
 
 
 def _process(parsed: ParsedOptions) -> ProcessOptions:
@@ -165,8 +180,9 @@ _FOREIGN = {
 
 def _check_combination(parsed: ParsedOptions) -> None:
     """Raise `ParameterError` if client flags exclude each other, by iperf3's rules."""
-    ends = [name for name in ("duration", "total_bytes", "total_blocks") if parsed[name] is not None]
-    if len(ends) > 1:
+    # 0 bytes or blocks stand for no such condition, and `-t 0` for a test that only the user ends.
+    ends = [parsed["duration"] is not None, bool(parsed["total_bytes"]), bool(parsed["total_blocks"])]
+    if sum(ends) > 1:
         raise ParameterError("only one test end condition (-t, -n, -k) may be specified")
     if parsed["reverse"] and parsed["bidir"]:
         raise ParameterError("cannot be both reverse (-R) and bidirectional (--bidir)")
@@ -182,7 +198,7 @@ def _plan(parsed: ParsedOptions) -> Plan:
     if parsed["tos"] is not None and parsed["dscp"] is not None:
         raise ParameterError("only one of -S and --dscp may be specified: they are the same byte")
     transport = parsed.transport
-    settings = settings_of(transport, parsed.shared, parsed.values)
+    settings = settings_of(transport, parsed.shared, parsed.values, _ignored(parsed))
     total_bytes, total_blocks = parsed["total_bytes"] or _file_bytes(parsed), parsed["total_blocks"] or 0
     # One condition ends a test: an amount of data, or the duration, where 0 stands for "until interrupted".
     duration_us = 10_000_000 if parsed["duration"] is None else parsed["duration"]
@@ -212,7 +228,7 @@ def _plan(parsed: ParsedOptions) -> Plan:
 
 def _file_bytes(parsed: ParsedOptions) -> int:
     """Size of the file to send (-F), because its end ends the test; 0 if none is sent."""
-    if not _sends_file(parsed) or parsed["total_blocks"] is not None:
+    if not _sends_file(parsed) or parsed["total_blocks"]:
         return 0
     try:
         size = os.stat(parsed["file"]).st_size

@@ -114,15 +114,14 @@ def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
     owners = tuple(shared.fields)
     every = len(owners) == len(transports)
     heading = "With every --proto" if every else f"With --proto {' or '.join(owners)}"
+    role = None if any(field.option.at_server for field in shared.fields.values()) else Role.CLIENT
     # None marks a flag that was not typed: the transport's own default then holds, on or off.
     if one.kind is bool:
         if shared.off:
             names[-1] += f"/{shared.off}"
-        return Flag(heading, names, help, role=Role.CLIENT, transports=owners, is_flag=True, default=None)
+        return Flag(heading, names, help, role=role, transports=owners, is_flag=True, default=None)
     setting = Parsed("setting", str, one.option.choices)
-    return Flag(
-        heading, names, help, role=Role.CLIENT, transports=owners, type=setting, metavar=_metavar(one)
-    )
+    return Flag(heading, names, help, role=role, transports=owners, type=setting, metavar=_metavar(one))
 
 
 def _metavar(one: Setting) -> str:
@@ -147,8 +146,36 @@ def _shown(value: object) -> str:
     return "on" if value is True else str(value)
 
 
-def settings_of(transport: Transport, shared: Sequence[SharedFlag], typed: Mapping[str, Any]) -> Settings:
+def ignored_flags(
+    transport: Transport,
+    transports: Mapping[str, Transport],
+    shared: Sequence[SharedFlag],
+    typed: Mapping[str, Any],
+) -> list[str]:
+    """The typed flags that have no effect on the transport and are no error, as with iperf3.
+
+    Between iperf3's own transports, a flag of one is allowed with the other: `--gsro` without `-u`.
+    """
+    if not transport.iperf3.key:
+        return []
+    return [
+        one.flags[-1]
+        for one in shared
+        if typed.get(one.parameter) is not None
+        and transport.name not in one.fields
+        and any(transports[name].iperf3.key for name in one.fields)
+    ]
+
+
+def settings_of(
+    transport: Transport,
+    shared: Sequence[SharedFlag],
+    typed: Mapping[str, Any],
+    ignored: Sequence[str] = (),
+) -> Settings:
     """The transport's settings from the parsed values (by `SharedFlag.parameter`, None: not typed).
+
+    `ignored`: the flags to leave out, from `ignored_flags`.
 
     Raises
     ------
@@ -158,15 +185,18 @@ def settings_of(transport: Transport, shared: Sequence[SharedFlag], typed: Mappi
     values: dict[str, Any] = {}
     for one in shared:
         value = typed.get(one.parameter)
-        if value is None:
+        if value is None or one.flags[-1] in ignored:
             continue
         if transport.name not in one.fields:
             raise SettingsError(f"{one.flags[0]} does not apply to --proto {transport.name}")
         target = one.fields[transport.name]
         # Settings check themselves, but their sentence does not know the flag: so each value is checked here.
         try:
-            values[target.name] = _parsed(target, value)
-            target.check(values[target.name])
+            parsed = _parsed(target, value)
+            if target.zero_is_unset and parsed == 0:
+                continue
+            values[target.name] = parsed
+            target.check(parsed)
         except SettingsError as error:
             raise SettingsError(f"{error} ({one.flags[0]})") from None
     return transport.settings(**values)

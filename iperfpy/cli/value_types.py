@@ -108,16 +108,31 @@ def duration(what: str, low_us: int, high_us: int, zero: bool = True) -> Callabl
     return parse
 
 
-def size(what: str, low: int, high: int) -> Callable[[str], int]:
-    """A parser for sizes, giving bytes."""
+def size(what: str, low: int, high: int, unit: str = "bytes") -> Callable[[str], int]:
+    """A parser for numbers with iperf3's 1024-based suffixes; `unit` names their unit in errors."""
 
     def parse(text: str) -> int:
-        value = parse_size(text)
+        try:
+            value = parse_size(text)
+        except SettingsError:
+            if unit == "bytes":
+                raise
+            raise SettingsError(f"{text!r} is not a number of {unit}") from None
         if not low <= value <= high:
-            raise SettingsError(f"{what} must be between {low} and {high} bytes, not {text}")
+            raise SettingsError(f"{what} must be between {low} and {high} {unit}, not {text}")
         return value
 
     return parse
+
+
+def or_zero(default: int, parse: Callable[[str], int]) -> Callable[[str], int]:
+    """A parser that takes 0 for the default, as iperf3 does: programs that call it pass 0 for "not set"."""
+
+    def parse_or_default(text: str) -> int:
+        digits = text.strip()
+        return default if digits and not digits.strip("0") else parse(text)
+
+    return parse_or_default
 
 
 def rate_and_burst(text: str) -> tuple[int, int]:

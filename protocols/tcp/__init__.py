@@ -60,7 +60,9 @@ class TcpSettings(Settings):
     repeating_payload: bool = option(
         False, help="send 0123456789, not random bytes", flags=("--repeating-payload",), wire_as_number=True
     )
-    mptcp: bool = option(False, help="use Multipath TCP, if both systems have it", flags=("-m", "--mptcp"))
+    mptcp: bool = option(
+        False, help="use Multipath TCP, if both systems have it", flags=("-m", "--mptcp"), at_server=True
+    )
 
     def check_file(self) -> None:
         if self.zerocopy:

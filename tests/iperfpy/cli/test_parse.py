@@ -312,6 +312,54 @@ def test_alternative_spellings_leave_other_words_alone() -> None:
     assert rewritten(["-s", "-w", "5", "x-sw"], {"-sw": "--x"}) == ["-s", "-w", "5", "x-sw"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("-w 0", "-l 0", "-P 0", "-n 0", "-k 0", "-n 0 -k 0", "-P 00", "--proto plain -w 0K"),
+        *("--connect-timeout 0", "--snd-timeout 0", "--pacing-timer 0", "--fq-rate 0", "-O 0", "-S 0"),
+    ],
+)
+def test_0_means_the_default(words: str) -> None:
+    """Programs that call iperf3 pass 0 for "not set"."""
+    assert parsed(f"-c h {words}") == parsed("-c h")
+
+
+def test_0_bytes_or_blocks_are_no_end_condition() -> None:
+    assert plan("-n 0 -t 5") == plan("-t 5")
+    assert plan("-k 0 -n 1M") == plan("-n 1M")
+
+
+@pytest.mark.parametrize("words", ["--server-max-duration 0", "--server-bitrate-limit 0", "--snd-timeout 0"])
+def test_0_means_no_limit_at_a_server(words: str) -> None:
+    assert parsed(f"-s {words}") == parsed("-s")
+
+
+REAL = CommandLine(transports())
+
+
+@pytest.mark.parametrize(
+    ("words", "warnings"),
+    [
+        ("-c h --gsro", ("--gsro has no effect with --proto tcp",)),
+        ("-c h --udp-counters-64bit", ("--udp-counters-64bit has no effect with --proto tcp",)),
+        ("-c h --dont-fragment -R", ("--dont-fragment has no effect with --proto tcp",)),
+        ("-c h -u -M 1000", ("--set-mss has no effect with --proto udp",)),
+        ("-c h -u --skip-rx-copy", ("--skip-rx-copy has no effect with --proto udp",)),
+        ("-c h -u --gsro -w 100K", ()),
+        ("-s -m", ()),
+        ("-s --cport 5000", ("--cport has no effect at a server (-s)",)),
+    ],
+)
+def test_a_flag_without_effect_in_iperf3_is_a_warning(words: str, warnings: tuple[str, ...]) -> None:
+    """A service file or a script that works with iperf3 works here."""
+    assert request_of(REAL.parse(words.split())).warnings == warnings
+
+
+def test_a_flag_of_iperf3_is_an_error_with_another_transport() -> None:
+    with pytest.raises(ParameterError, match="--gsro does not apply to --proto kcp"):
+        request_of(REAL.parse(["-c", "h", "--proto", "kcp", "--gsro"]))
+
+
 REFUSALS = {
     "-t 5": "must either be a client (-c) or a server (-s)",
     "-s -c h": "cannot be both a server (-s) and a client (-c)",
@@ -345,17 +393,19 @@ REFUSALS = {
     "-c h -t x": "'x' is not a duration: expected a number, optionally followed by ms, s, m or h (-t)",
     "-c h -O 601": "-O must be between 0 and 600 seconds, not 601",
     "-c h -i 0.01": "-i must be between 0.1 and 60 seconds, not 0.01",
-    "-c h -P 0": "the number of streams must be between 1 and 128, not 0 (-P)",
     "-c h -P 129": "the number of streams must be between 1 and 128, not 129 (-P)",
     "-c h -P -1": "the number of streams must be between 1 and 128, not -1 (-P)",
     "-c h -P 1.5": "'1.5' is not the number of streams: expected a whole number from 1 to 128 (-P)",
     "-c h -l 2M": "-l must be between 1 and 1048576 bytes, not 2M",
-    "-c h -l 0": "-l must be between 1 and 1048576 bytes, not 0",
     "-c h -n -1": "'-1' is negative (-n)",
     "-c h -p 70000": "a port must be between 1 and 65535, not 70000 (-p)",
     "-c h --cport 65535 -P 2": "--cport 65535 leaves no room for 2 streams below 65536",
     "-c h -f x": "'x' is not a unit: expected one of k, m, g, t, K, M, G, T (-f)",
-    "-c h --connect-timeout 0": "a timeout must be between 1 and 86400000, not 0 (--connect-timeout)",
+    "-c h --connect-timeout -1": "a timeout must be between 1 and 86400000, not -1 (--connect-timeout)",
+    "-c h --pacing-timer 3G": "--pacing-timer must be between 1 and 2147483648 microseconds, not 3G",
+    "-c h --pacing-timer 1s": "'1s' is not a number of microseconds (--pacing-timer)",
+    "-c h -k -1": "'-1' is not a number of blocks (-k)",
+    "-c h -n 0 -t 1 -k 5": "only one test end condition (-t, -n, -k) may be specified",
     "-c h -S 256": "a type of service must be between 0 and 255, not 256 (-S)",
     "-c h -S ef": "'ef' is not a type of service: expected a number from 0 to 255 (-S)",
     "-c h -S 09": "'09' is not a type of service: expected a number from 0 to 255 (-S)",
