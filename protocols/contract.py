@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
@@ -242,6 +242,10 @@ class Transport(ABC):
     def iperf3_parameters(self, settings: Settings, block_bytes: int) -> dict[str, Any]:
         """The top-level parameters for this transport in iperf3's words, beside `iperf3.key`."""
         return settings.to_wire()
+
+    def iperf3_settings(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings in a stock client's top-level parameters, by wire key; other keys are ignored."""
+        return parameters
 
     def check(self, settings: Settings, *, sends: bool) -> None:
         """Raise `SettingsError` if this machine cannot be the client of such a test. The client calls it

@@ -244,7 +244,7 @@ def _choose(
 def _settings(transport: Transport, body: Mapping[str, Any], own: Mapping[str, Any]) -> Settings:
     asked = own.get("settings")
     if asked is None:
-        asked = _iperf3_settings(transport.settings, body) if transport.iperf3.key else {}
+        asked = _iperf3_settings(transport, body) if transport.iperf3.key else {}
     if not isinstance(asked, Mapping):
         raise PlanError("the transport's settings must be an object")
     try:
@@ -253,14 +253,15 @@ def _settings(transport: Transport, body: Mapping[str, Any], own: Mapping[str, A
         raise PlanError(clean(str(error))) from error
 
 
-def _iperf3_settings(settings: type[Settings], body: Mapping[str, Any]) -> dict[str, Any]:
+def _iperf3_settings(transport: Transport, body: Mapping[str, Any]) -> dict[str, Any]:
     """The top-level parameters that are settings, read as iperf3 reads them: a flag is on when present."""
     found: dict[str, Any] = {}
-    for setting in setting_fields(settings):
+    parameters = transport.iperf3_settings(body)
+    for setting in setting_fields(transport.settings):
         key = setting.wire_key
-        if key not in body:
+        if key not in parameters:
             continue
-        kind, value = setting.kind, body[key]
+        kind, value = setting.kind, parameters[key]
         if kind is bool:
             found[key] = True
         else:

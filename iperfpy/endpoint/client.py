@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
+from typing import Any
 
 from iperfpy.control.authentication import make_token, public_key
 from iperfpy.control.framing import State
@@ -28,7 +29,7 @@ from iperfpy.endpoint.opening import Greeted, open_control
 from iperfpy.endpoint.preflight import check_here
 from iperfpy.endpoint.running_test import RunningTest
 from iperfpy.endpoint.streams import make_convs, make_streams
-from iperfpy.errors import InterruptError, IperfpyError, PlanError, from_transport
+from iperfpy.errors import InterruptError, IperfpyError, PeerError, PlanError, from_transport
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, EndCondition, Plan, Role
 from iperfpy.protocols.clock import now_us
@@ -156,7 +157,7 @@ class _Client:
             greeted.hello.udp_ports.get(transport.name, 0) if greeted.hello else 0,
         )
         for stream in make_streams(self._plan, convs, role=Role.CLIENT):
-            await self._open_stream(transport, stream, port, greeted.scope)
+            await self._open_stream(transport, stream, port, greeted)
         await connection.signal(deadlines.streams_s, State.TEST_START)
 
     def _token(self) -> dict[str, str]:
@@ -169,7 +170,7 @@ class _Client:
         return {"authtoken": token}
 
     async def _open_stream(
-        self, transport: Transport, stream: Stream, port: NetworkClientPort, scope: AbortScope
+        self, transport: Transport, stream: Stream, port: NetworkClientPort, greeted: Greeted
     ) -> None:
         async def connect() -> None:
             channel = await transport.connect(stream, self._plan.settings, port)
@@ -181,9 +182,41 @@ class _Client:
         seconds = self._deadlines.streams_s
         try:
             late = f"the server did not answer on stream {stream.id} within {seconds:g} s"
-            await scope.wait(connect(), seconds, late)
+            opening = connect()
+            if greeted.hello is None:
+                opening = self._before_begin(opening, stream, greeted.connection)
+            await greeted.scope.wait(opening, seconds, late)
         except TransportError as error:
             raise from_transport(error, f"stream {stream.id}") from error
+
+    async def _before_begin(
+        self, opening: Coroutine[Any, Any, None], stream: Stream, connection: ControlConnection
+    ) -> None:
+        """Open a stream of a stock server, which must not begin the test much earlier.
+
+        iperf3 before 3.7 does not know --bidir: it waits for half of the streams, and answers on no other.
+        Raises `PeerError`.
+        """
+        task = asyncio.ensure_future(opening)
+        begun = asyncio.ensure_future(connection.arrival(State.TEST_START).wait())
+        try:
+            await asyncio.wait({task, begun}, return_when=asyncio.FIRST_COMPLETED)
+            # The answer on the last stream and TEST_START leave the server together, on different ways.
+            if not task.done():
+                await asyncio.wait({task}, timeout=self._deadlines.begun_s)
+            if not task.done():
+                raise PeerError(self._begun_without(stream))
+            task.result()
+        finally:
+            begun.cancel()
+            task.cancel()
+            await asyncio.gather(task, begun, return_exceptions=True)
+
+    def _begun_without(self, stream: Stream) -> str:
+        text = f"the server began the test without stream {stream.id}"
+        if self._plan.direction is Direction.BIDIRECTIONAL:
+            return f"{text}: an iperf3 older than 3.7 does not know --bidir; test without it, and with -R"
+        return f"{text}: its answer was lost; try again"
 
     # -- measure
 

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -77,6 +78,7 @@ class ControlConnection:
         self.session = session
         self.has_heard = False
         self.arrived_us: dict[State, int] = {}
+        self._arrivals: defaultdict[State, asyncio.Event] = defaultdict(asyncio.Event)
         self._listener: Listener | None = None
         self._early_stats: list[Mapping[str, Any]] = []
         self._scope = scope
@@ -145,6 +147,10 @@ class ControlConnection:
             raise ProtocolError(f"{self.session.peer} sent something else than {what}")
         return message.body
 
+    def arrival(self, state: State) -> asyncio.Event:
+        """The event that is set once the state has arrived; it can still be waited for with `signal`."""
+        return self._arrivals[state]
+
     def round_trip_us(self) -> int | None:
         """The shortest round-trip time of the connection so far, if the system measures it."""
         return tcp_info.read(self._sock).min_rtt_us
@@ -192,6 +198,7 @@ class ControlConnection:
                 self._give_stats(message.document or {})
                 return
             self.arrived_us[message.state] = now_us()
+            self._arrivals[message.state].set()
             if self._listener is not None:
                 self._listener.on_state(message.state)
         if isinstance(message, Closed) and self.session.phase is Phase.DONE:

@@ -12,6 +12,7 @@ server's port are in protocols/datagrams.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,6 +149,11 @@ class Udp(Transport):
             wire |= {"gso": 1, "gso_dg_size": block_bytes, "gso_bf_size": batch_bytes}
             wire |= {"gro": 1, "gro_bf_size": _BATCH_BYTES}
         return wire
+
+    def iperf3_settings(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        # A client of iperf3 3.21 or later always sends both numbers, and 1 only with --gsro.
+        asked = any(parameters.get(key) == 1 for key in ("gso", "gro"))
+        return {**parameters, "gsro": True} if asked else parameters
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
         from iperfpy.protocols.udp.channel import connect

@@ -36,6 +36,21 @@ ANSWERS: Mapping[bytes, bytes] = {
     }.items()
 }
 
+
+def is_stock_call(datagram: bytes) -> bool:
+    """True if the datagram can open a stream of a client without a conv.
+
+    iperf3's server reads four bytes and takes any. A longer datagram is refused here: it may be data of the
+    client's last test, still on its way.
+    """
+    return len(datagram) <= CALL_BYTES
+
+
+def stock_answer(call: bytes) -> bytes:
+    """The answer to a call without a conv; an unknown call gets the answer that clients since 3.12 expect."""
+    return ANSWERS.get(call, ANSWERS[CALL])
+
+
 FIRST_S, LONGEST_S = 0.1, 1.0
 STOCK_FIRST_S, STOCK_LONGEST_S = 2.0, 8.0
 """Retry only after 2 s: a stock server would count a repeated call as data, if only its answer was lost."""

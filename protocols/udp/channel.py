@@ -62,13 +62,13 @@ async def accept(stream: Stream, settings: UdpSettings, port: ServerPort) -> Cha
     if stream.conv:
         path = await shared.accept(stream.conv)
     else:
-        path = await shared.accept_from(str(port.client[0]), association.ANSWERS.__contains__)
+        path = await shared.accept_from(str(port.client[0]), association.is_stock_call)
     try:
         # A stock client does not repeat its call, and would take a second answer for data.
         call = association.conv_call(stream.conv) if stream.conv else b""
         channel = UdpChannel(path, stream, settings, call)
         channel.start()
-        channel.answer(call or association.ANSWERS[path.opening])
+        channel.answer(call or association.stock_answer(path.opening))
     except BaseException:
         path.close()
         raise

@@ -23,6 +23,7 @@ HURRIED = Deadlines(
     cookie_s=0.8,
     reply_s=1.0,
     streams_s=1.5,
+    begun_s=0.1,
     results_s=1.5,
     farewell_s=0.3,
     retry_s=0.2,

@@ -126,11 +126,25 @@ def test_a_malformed_document_is_refused(data: bytes, complaint: str, chunk: int
 
 
 @pytest.mark.parametrize(
-    "raw", [b"\0" * 37, b"x" * 37, b"GET / HTTP/1.1\r\nHost: example\r\nAccept:", b"\xff" * 36 + b"\0"]
+    "raw", [b"GET / HTTP/1.1\r\nHost: example\r\nAccept:", b"\x16\x03\x01" + bytes(34), b"x" * 36, b"x" * 38]
 )
-def test_a_malformed_cookie_is_refused(raw: bytes) -> None:
+def test_the_first_bytes_of_another_protocol_are_refused(raw: bytes) -> None:
     with pytest.raises(ProtocolError, match="does not speak iperf3's protocol"):
         framing.decode_cookie(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"x" * 37, "x" * 37),
+        (b"a cookie with spaces".ljust(37, b"\0"), "a cookie with spaces"),
+        (b"host.1\0" + b"rest" * 7 + b"\0\0", "host.1"),
+        (b"\0" * 37, ""),
+        (b"\xe9" * 36 + b"\0", "\xe9" * 36),
+    ],
+)
+def test_a_cookie_is_read_as_iperf3_reads_it(raw: bytes, text: str) -> None:
+    assert framing.decode_cookie(raw).text == text
 
 
 @pytest.mark.parametrize("value", [0, 3, 17, 63, 0x80])

@@ -23,6 +23,7 @@ from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.metrics import Metric
+from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings, option
 
 
@@ -149,6 +150,21 @@ def test_a_present_flag_counts_even_if_false(value: bool) -> None:
     plan = decode({**STOCK, "reverse": value, "nodelay": value}).plan
     assert plan.direction is Direction.REVERSE
     assert plan.settings == KnownSettings(nodelay=True)
+
+
+@pytest.mark.parametrize(("gso", "gro", "asked"), [(0, 0, False), (1, 0, True), (0, 1, True), (1, 1, True)])
+def test_a_stock_client_may_ask_for_offload(gso: int, gro: int, asked: bool) -> None:
+    """A client of iperf3 since 3.21 always sends the numbers of --gsro."""
+    body = {"udp": True, "len": 1448, "gso": gso, "gso_dg_size": 1448, "gro": gro, "gro_bf_size": 65507}
+    request = decode_parameters(body, transports())
+    assert request.transport.iperf3.options(request.plan.settings).offload is asked
+
+
+@pytest.mark.parametrize("key", ["window", "MSS"])
+def test_a_0_from_a_stock_client_is_no_setting(key: str) -> None:
+    """0 stands for "not set" in iperf3's parameters."""
+    settings = decode_parameters({"tcp": True, key: 0}, transports()).plan.settings
+    assert settings == transports()["tcp"].settings()
 
 
 def test_a_number_does_not_set_a_flag() -> None:
