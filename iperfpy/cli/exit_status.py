@@ -13,8 +13,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from iperfpy.report.screen import printable
+
+if TYPE_CHECKING:
+    from iperfpy.plan import Plan
 
 DONE = 0
 FAILED = 1
@@ -30,18 +34,25 @@ def json_form(words: Sequence[str]) -> str:
     return JSON_DOCUMENT if "-J" in words or "--json" in words else ""
 
 
-def complain(message: str, json: str = "", kind: str = "error") -> int:
+def complain(message: str, json: str = "", kind: str = "error", plan: Plan | None = None) -> int:
     """Print one sentence on standard error, and write it as `error` into the JSON form that `json` names.
-    Returns the exit status."""
+
+    `plan`: the test that failed, if it is known. Returns the exit status.
+    """
     # The sentence may quote a word that the user typed, or a peer's text: it stays one line.
     print(f"iperfpy: {kind} - {printable(message)}", file=sys.stderr)
     if json:
-        from iperfpy.report.json_report import JsonSink, JsonStreamSink
-
-        sink = JsonStreamSink(sys.stdout) if json == JSON_STREAM else JsonSink(sys.stdout)
-        sink.error(message)
-        sink.close()
+        write_error(message, json, plan)
     return FAILED
+
+
+def write_error(message: str, json: str, plan: Plan | None = None) -> None:
+    """Write the JSON form that `json` names, for a test that did not start."""
+    from iperfpy.report.json_report import JsonSink, JsonStreamSink
+
+    sink = JsonStreamSink(sys.stdout) if json == JSON_STREAM else JsonSink(sys.stdout, plan)
+    sink.error(message)
+    sink.close()
 
 
 def warn(message: str) -> None:

@@ -20,20 +20,22 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, abandon, complain, silence_stdout
-from iperfpy.errors import IperfpyError, StartError, system_reason
+from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, abandon, complain, silence_stdout, write_error
+from iperfpy.errors import InterruptError, IperfpyError, StartError, system_reason
 from iperfpy.options import ClientOptions, OutputOptions
 from iperfpy.plan import Plan
 from iperfpy.records import ServerOutputSink, Sink
 from iperfpy.report.csv_columns import header
 from iperfpy.report.csv_file import CsvFile, CsvStream, RowWriter, open_generated
 from iperfpy.report.csv_report import CsvSink
+from iperfpy.report.end_watch import EndWatch
 from iperfpy.report.guarded_sink import GuardedSink
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
 from iperfpy.report.output_thread import FILE_ROWS, TERMINAL_ROWS, OutputThread, QueuedLog, QueuedSink
 from iperfpy.report.screen import NoScreen, Screen, screen_for
 from iperfpy.report.server_output import server_output_sink
 from iperfpy.report.terminal import TextSink, Wording, program_lines
+from iperfpy.store.iperf3_document import INTERRUPTED
 
 STDOUT = "-"
 """The name of the CSV that stands for standard output."""
@@ -77,6 +79,7 @@ class Outputs:
         self._tests = 0
         self._running: set[int] = set()
         self._rows: RowWriter | None = None
+        self._last_end = ""
         self._terminal, self._files = OutputThread("terminal"), OutputThread("csv")
         self._log = OutputThread("log")
 
@@ -89,7 +92,7 @@ class Outputs:
         """
         # The CSV comes first: without it nothing is printed.
         with self._csv(f"{plan.transport}-{plan.direction.value}") as rows:
-            sinks = self._shown(plan.title, server)
+            sinks = self._shown(plan.title, server, plan=plan)
             if rows is not None:
                 sinks.append(self._csv_sink(rows, CsvSink(rows, (plan, server) if server else None)))
             try:
@@ -120,6 +123,8 @@ class Outputs:
         # The lines of tests that run at the same time are told apart by a title; the first has none.
         title = f"test {number}" if len(self._running) > 1 else ""
         sinks = self._shown(title, None, lambda: self._running.discard(number))
+        if json_of(self._output):
+            sinks[0] = EndWatch(sinks[0], self._note_end)
         if self._rows is not None:
             sinks.append(self._csv_sink(self._rows, CsvSink(self._rows)))
         return sinks
@@ -184,6 +189,16 @@ class Outputs:
             return
         self.warn(f"the report can no longer be written: {system_reason(error)}")
 
+    def interrupted(self, error: InterruptError) -> None:
+        """Write the JSON of a server that was stopped while it ran no test, as iperf3 does."""
+        form = json_of(self._output)
+        # A test that the signal ended has told of it in a document of its own.
+        if form and self._last_end != str(error):
+            write_error(f"{INTERRUPTED}{error}", form)
+
+    def _note_end(self, sentence: str) -> None:
+        self._last_end = sentence
+
     def repeat_for_people(self, error: IperfpyError) -> None:
         """Print an error on standard error if the sinks wrote it only as JSON."""
         if json_of(self._output):
@@ -198,16 +213,20 @@ class Outputs:
         return self._fixed_screen or screen_for(sys.stdout, self._output.timestamps)
 
     def _shown(
-        self, title: str, server: ClientOptions | None, closed: Callable[[], None] = lambda: None
+        self,
+        title: str,
+        server: ClientOptions | None,
+        closed: Callable[[], None] = lambda: None,
+        plan: Plan | None = None,
     ) -> list[Sink]:
         """The sinks of standard output. `server`: the one that the text's first line names. `closed`: called
-        when the test closes the first sink."""
+        when the test closes the first sink. `plan`: the test, where it is known before it starts."""
         if self._output.json_stream:
             shown = self._json_sink(JsonStreamSink(sys.stdout), closed)
             # The document that follows the lines (--json-stream-full-output).
-            return [shown, self._json_sink(JsonSink(sys.stdout))] if self._output.json_full else [shown]
+            return [shown, self._json_sink(JsonSink(sys.stdout, plan))] if self._output.json_full else [shown]
         if self._output.json:
-            return [self._json_sink(JsonSink(sys.stdout), closed)]
+            return [self._json_sink(JsonSink(sys.stdout, plan), closed)]
         wording = Wording(self._output.rate_format, title, self._output.verbose)
         sink = TextSink(self._screen, sys.stderr, wording)
         # This line precedes the guard around the sink, so its failure is handled here.

@@ -180,5 +180,9 @@ class RunningTest:
         self._sum_up()
         self._rows.release_all()
         end = self._closing.record(error, self._rows.peer_totals)
+        # Without a report interval (-i 0) the whole test is one, as in iperf3.
+        whole = end.rows if not self._plan.interval_us and any(row.local.end_us for row in end.rows) else ()
         for sink in sinks:
+            if whole:
+                sink.interval(whole)
             sink.end(end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
+from iperfpy.plan import Plan
 from iperfpy.records import Row, RunEnded, RunStarted
 from iperfpy.store.iperf3_document import (
     Iperf3Document,
@@ -17,10 +18,13 @@ from iperfpy.store.iperf3_document import (
 
 
 class JsonSink(Iperf3Document):
-    """Writes iperf3's document once, in `close`, also after a test that failed."""
+    """Writes iperf3's document once, in `close`, also after a test that failed.
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
+    `plan`: the test, if it is known before it starts.
+    """
+
+    def __init__(self, stream: TextIO, plan: Plan | None = None) -> None:
+        super().__init__(plan=plan)
         self._stream = stream
         self._written = False
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iperfpy import __version__
-from iperfpy.plan import Direction, Role
+from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Unit, Value
@@ -38,24 +38,24 @@ class Iperf3Document:
     Parameters
     ----------
     version, system_info : of the program that measured; empty: this program on this machine
+    plan : the test, so that its texts are in the document even if it never starts; None: not known yet
 
     Attributes
     ----------
     document : the document so far; JSON values only
     """
 
-    def __init__(self, version: str = "", system_info: str = "") -> None:
+    def __init__(self, version: str = "", system_info: str = "", plan: Plan | None = None) -> None:
         self._program = {"version": version, "system_info": system_info} if version else {}
         self._start: RunStarted | None = None
         self.document: Json = {"start": program_object() | self._program, "intervals": [], "end": {}}
+        if plan is not None:
+            self.document |= _texts_of(plan)
 
     def start(self, start: RunStarted) -> None:
         self._start = start
         self.document["start"] = start_object(start) | self._program
-        if start.plan.title:
-            self.document["title"] = start.plan.title
-        if start.plan.extra_data:
-            self.document["extra_data"] = start.plan.extra_data
+        self.document |= _texts_of(start.plan)
 
     def interval(self, rows: tuple[Row, ...]) -> None:
         if self._start is not None:
@@ -70,6 +70,12 @@ class Iperf3Document:
 
     def error(self, message: str) -> None:
         self.document["error"] = message
+
+
+def _texts_of(plan: Plan) -> Json:
+    """The user's texts, as far as there are any (-T, --extra-data)."""
+    texts = {"title": plan.title, "extra_data": plan.extra_data}
+    return {key: text for key, text in texts.items() if text}
 
 
 def error_of(end: RunEnded) -> str:
@@ -330,9 +336,18 @@ def _ours(start: RunStarted, row: Row, sample: Sample) -> Json:
 
 
 def _own_names(metrics: Sequence[Metric], side: Side, sample: Sample | None) -> Json:
-    """Every figure of one end under our key, null where it is not available."""
+    """Every figure of one end under our key, null where it is not available.
+
+    A key that iperf3 has as well is left out instead: its readers add such a figure up where they find it.
+    """
     values: Mapping[str, Value] = sample.values if sample is not None else {}
-    return {key: values.get(key) for metric in metrics if metric.side is side for key in metric.keys}
+    return {
+        key: values.get(key)
+        for metric in metrics
+        if metric.side is side
+        for key in metric.keys
+        if key != metric.iperf3 or values.get(key) is not None
+    }
 
 
 def _iperf3_names(start: RunStarted, side: Side, sample: Sample | None, *, summary: bool = False) -> Json:

@@ -171,11 +171,13 @@ async def test_a_rate_limits_the_sender() -> None:
         assert received(row) > 8_000_000 * 0.3 / 8
 
 
-async def test_interval_0_gives_no_interval_rows() -> None:
+@pytest.mark.parametrize("omit_us", [0, 200_000])
+async def test_interval_0_makes_the_whole_test_one_interval(omit_us: int) -> None:
     async with serving() as server:
-        client, there = await run(server, plan_for(interval_us=0))
-    assert client.intervals == there.intervals == []
-    assert client.end_rows[0].peer is not None
+        client, there = await run(server, plan_for(interval_us=0, omit_us=omit_us, parallel=2))
+    for report in (client, there):
+        assert report.intervals == [report.end_rows]
+        assert all(row.peer is not None for row in report.end_rows)
 
 
 async def test_several_clients_measure_at_once() -> None:

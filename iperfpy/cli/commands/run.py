@@ -44,10 +44,12 @@ def main(words: Sequence[str]) -> int:
         request = request_of(parsed)
     except ParameterError as error:
         return complain(str(error), json, "parameter error")
+    for sentence in request.warnings:
+        warn(sentence)
     try:
         return _run(request, json)
     except StartError as error:
-        return complain(str(error), json)
+        return complain(str(error), json, plan=request.plan)
 
 
 def _warn_of_unusable_plugins(words: Sequence[str], reasons: Mapping[str, str]) -> None:
@@ -68,7 +70,7 @@ def _run(request: Request, json: str) -> int:
         try:
             return _set_up(request)
         except IperfpyError as error:  # reported in here, so that the log file has it, too
-            return complain(str(error), json) if error.exit_status else DONE
+            return complain(str(error), json, plan=request.plan) if error.exit_status else DONE
 
 
 def _set_up(request: Request) -> int:
@@ -159,6 +161,7 @@ def _server(
         with outputs.serving():
             status = DONE if event_loop.run(until_signalled(Role.SERVER, serving)) else FAILED
     except InterruptError as error:
+        outputs.interrupted(error)
         status = error.exit_status
     except asyncio.CancelledError:
         status = interrupted("interrupted twice")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from iperfpy.cli.outputs import Outputs
+from iperfpy.errors import InterruptError
 from iperfpy.options import ClientOptions, OutputOptions
 from tests.iperfpy.report.scenes import forward, parallel_interrupted, server
 
@@ -82,6 +84,31 @@ def test_rows_on_standard_output_replace_the_table(capsys: pytest.CaptureFixture
         *["summary", "summary", "sum", "error"],
     ]
     assert errors.splitlines()[-1] == "iperfpy: interrupt - the client was stopped by SIGINT"
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_stopped_server_writes_one_document(told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """A running test tells of the signal in its own document; without one there is a further document."""
+    outputs, error = Outputs(OutputOptions(json=True)), InterruptError("the server has terminated")
+    for sink in outputs.server_sinks():
+        scene = server()
+        sink.start(scene.start)
+        sink.end(replace(scene.end, interrupted=str(error) if told else ""))
+        sink.close()
+    outputs.finish()
+    outputs.interrupted(error)
+    documents = capsys.readouterr().out.rstrip().replace("}\n{", "}\0{").split("\0")
+    assert len(documents) == (1 if told else 2)
+    assert json.loads(documents[-1])["error"] == "interrupt - the server has terminated"
+
+
+def test_a_failed_client_keeps_its_texts_in_the_document(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = replace(forward().start.plan, title="a title", extra_data="some text")
+    with Outputs(OutputOptions(json=True)).client_sinks(plan, ClientOptions("h")) as (sink,):
+        sink.error("no server")
+    report = json.loads(capsys.readouterr().out)
+    texts = (report["title"], report["extra_data"], report["error"])
+    assert texts == ("a title", "some text", "no server")
 
 
 def test_a_closed_pipe_stops_a_client_and_not_a_server(monkeypatch: pytest.MonkeyPatch) -> None:

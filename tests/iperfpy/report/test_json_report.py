@@ -90,8 +90,17 @@ def test_a_missing_figure_is_null_and_not_zero() -> None:
     idle = document(forward())["intervals"][1]["sum"]
     assert (idle["retransmits"], idle["lost_percent"]) == (0, None)
     unknown = document(reverse_omit())["intervals"][2]["streams"][0]
-    assert unknown["retransmits"] is None
+    assert unknown["rtt_us"] is None
     assert "rtt" not in unknown
+
+
+def test_a_missing_figure_is_absent_under_a_name_that_both_programs_use() -> None:
+    """Readers of iperf3's output add up `entry.get("retransmits", 0)`."""
+    intervals = document(reverse_omit())["intervals"]
+    entries = [entry for one in intervals for entry in (*one["streams"], one["sum"])]
+    assert not [entry for entry in entries if entry.get("retransmits", 0) is None]
+    assert "retransmits" not in intervals[2]["streams"][0]
+    assert sum(entry.get("retransmits", 0) for entry in entries) > 0
 
 
 def test_a_reversed_test_has_the_senders_figures() -> None:
