@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 from iperfpy.protocols.settings import Settings
 
+DEFAULT_DURATION_US = 10_000_000
+UNSIZED_BYTES = 1 << 62
+"""`Plan.total_bytes` of a pipe or a device that is sent (-F): more than any test carries, so that its end, or
+the user's time limit, ends the test."""
+
 
 class Role(enum.Enum):
     """The part that one end plays on the control connection."""
@@ -59,7 +64,7 @@ class Plan:
     transport: str
     settings: Settings
     direction: Direction = Direction.FORWARD
-    duration_us: int = 10_000_000
+    duration_us: int = DEFAULT_DURATION_US
     total_bytes: int = 0
     total_blocks: int = 0
     omit_us: int = 0

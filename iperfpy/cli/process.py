@@ -94,6 +94,9 @@ def _running(file: Path) -> int:
     except (FileNotFoundError, ValueError):
         return 0
     try:
+        # A container's program is process 1 each time: the file is that of its last life.
+        if number == os.getpid():
+            return 0
         if number > 0:
             os.kill(number, 0)
     except PermissionError:

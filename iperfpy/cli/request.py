@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from dataclasses import dataclass, replace
 
 from iperfpy.cli.parsed_options import ParsedOptions
@@ -18,7 +19,7 @@ from iperfpy.options import (
     ServerOptions,
     SocketOptions,
 )
-from iperfpy.plan import Direction, Plan, Role
+from iperfpy.plan import DEFAULT_DURATION_US, UNSIZED_BYTES, Direction, Plan, Role
 from iperfpy.protocols.errors import SettingsError
 
 
@@ -45,8 +46,9 @@ def request_of(parsed: ParsedOptions) -> Request:
                 raise ParameterError("-A N,M is for a client; a server (-s) takes one processor: -A N")
             return Request(output, process, server=_server(parsed), warnings=_without_effect(parsed))
         _check_combination(parsed)
-        plan, client = _plan(parsed), _client(parsed)
-        return Request(output, process, plan=plan, client=client, warnings=_without_effect(parsed))
+        plan = _plan(parsed)
+        client, warnings = _client(parsed, plan), _without_effect(parsed)
+        return Request(output, process, plan=plan, client=client, warnings=warnings)
     except SettingsError as error:
         raise ParameterError(str(error)) from None
 
@@ -100,7 +102,7 @@ def _server(parsed: ParsedOptions) -> ServerOptions:
     )
 
 
-def _client(parsed: ParsedOptions) -> ClientOptions:
+def _client(parsed: ParsedOptions, plan: Plan) -> ClientOptions:
     bind, sockets = _sockets(parsed, parsed["bind"])
     host, device = host_and_device(parsed["client"])
     if device:
@@ -116,7 +118,7 @@ def _client(parsed: ParsedOptions) -> ClientOptions:
         credentials=_credentials(parsed),
         file=parsed["file"] or "",
         # The end of a file ends the test, as the plan says; -t then only limits how long that may take.
-        longest_us=(parsed["duration"] or 0) if _sends_file(parsed) else 0,
+        longest_us=_longest_us(parsed, plan.total_bytes),
         sockets=sockets,
     )
 
@@ -201,7 +203,7 @@ def _plan(parsed: ParsedOptions) -> Plan:
     settings = settings_of(transport, parsed.shared, parsed.values, _ignored(parsed))
     total_bytes, total_blocks = parsed["total_bytes"] or _file_bytes(parsed), parsed["total_blocks"] or 0
     # One condition ends a test: an amount of data, or the duration, where 0 stands for "until interrupted".
-    duration_us = 10_000_000 if parsed["duration"] is None else parsed["duration"]
+    duration_us = DEFAULT_DURATION_US if parsed["duration"] is None else parsed["duration"]
     rate, burst = parsed["rate"] or (transport.rate_bps, 0)
     return Plan(
         transport=transport.name,
@@ -227,16 +229,33 @@ def _plan(parsed: ParsedOptions) -> Plan:
 
 
 def _file_bytes(parsed: ParsedOptions) -> int:
-    """Size of the file to send (-F), because its end ends the test; 0 if none is sent."""
+    """The amount of data that the end of a file (-F) limits, 0 if none is sent: its size, or `UNSIZED_BYTES`
+    of a pipe or a device, which only its end, or the time (-t), limits."""
     if not _sends_file(parsed) or parsed["total_blocks"]:
         return 0
     try:
-        size = os.stat(parsed["file"]).st_size
+        facts = os.stat(parsed["file"])
+        if not stat.S_ISREG(facts.st_mode):
+            return UNSIZED_BYTES
+        if facts.st_size:
+            return facts.st_size
+        # The system's own files, such as those of /proc, have content and no size.
+        with open(parsed["file"], "rb") as file:
+            if file.read(1):
+                return UNSIZED_BYTES
     except OSError as error:
         raise ParameterError(f"cannot read the file {parsed['file']}: {error.strerror}") from error
-    if not size:
-        raise ParameterError(f"the file {parsed['file']} is empty")
-    return size
+    raise ParameterError(f"the file {parsed['file']} is empty")
+
+
+def _longest_us(parsed: ParsedOptions, total_bytes: int) -> int:
+    """Time limit of a test that sends a file, 0 for none: -t, and its default if the file has no size."""
+    if not _sends_file(parsed):
+        return 0
+    if parsed["duration"] is None:
+        return DEFAULT_DURATION_US if total_bytes == UNSIZED_BYTES else 0
+    duration_us: int = parsed["duration"]
+    return duration_us
 
 
 def _sends_file(parsed: ParsedOptions) -> bool:

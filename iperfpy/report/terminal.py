@@ -14,7 +14,7 @@ from typing import TextIO
 
 from iperfpy import __version__
 from iperfpy.options import ClientOptions
-from iperfpy.plan import Direction, Role
+from iperfpy.plan import UNSIZED_BYTES, Direction, Role
 from iperfpy.protocols.metrics import Metric, Side
 from iperfpy.protocols.units import format_rate, format_size
 from iperfpy.records import Latency, Row, RunEnded, RunStarted
@@ -251,7 +251,9 @@ def describe(start: RunStarted) -> str:
     plan = start.plan
     parts = [f"protocol {plan.transport}", f"{plan.parallel} stream{'s' if plan.parallel > 1 else ''}"]
     parts.append(f"{plan.block_bytes}-byte blocks")
-    if plan.total_bytes:
+    if plan.total_bytes == UNSIZED_BYTES:
+        parts.append("until the file ends")
+    elif plan.total_bytes:
         parts.append(f"{format_size(plan.total_bytes)} to send")
     elif plan.total_blocks:
         parts.append(f"{plan.total_blocks} blocks to send")

@@ -1,10 +1,18 @@
 """A file in place of generated payload (-F): the sender reads it, the receiver writes it.
 
-One file goes over one stream; its end is the end of the payload.
+One file goes over one stream; its end is the end of the payload. A pipe or a device has no size: it is read
+as it comes, until its end or the end of the test.
+
+A file that is written belongs to one test at a time, and so does a pipe that is read: a lock keeps other
+tests out, those of other programs, too.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import select
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from io import FileIO
@@ -15,6 +23,13 @@ from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Stream, Transport
 from iperfpy.protocols.errors import PathError, SettingsError, TransportError
 from iperfpy.traffic.open_stream import OpenStream
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 
 def check_file(plan: Plan, transport: Transport) -> None:
@@ -54,11 +69,65 @@ def with_file(opened: OpenStream, path: str) -> OpenStream:
 
 def open_file(path: str, stream: Stream) -> FileIO:
     """The file, open to be sent, or emptied to be filled. Raises `PlanError`."""
+    verb = "read" if stream.sends else "write"
     try:
-        return FileIO(path, "r" if stream.sends else "w")
+        return _opened(path, os.O_RDONLY if stream.sends else os.O_WRONLY | os.O_CREAT)
+    except BlockingIOError as error:
+        text = f"the file {path} is in use by another test: try again when that has ended"
+        raise PlanError(text, ErrorNumber.ACCESS_DENIED) from error
     except OSError as error:
-        verb = "read" if stream.sends else "write"
-        raise PlanError(f"cannot {verb} the file {path}: {error.strerror}", ErrorNumber.FILE) from error
+        no_reader = error.errno == errno.ENXIO and not stream.sends
+        reason = "no program reads this pipe" if no_reader else error.strerror
+        raise PlanError(f"cannot {verb} the file {path}: {reason}", ErrorNumber.FILE) from error
+
+
+def _opened(path: str, flags: int) -> FileIO:
+    """Open the file without waiting. Raises OSError; BlockingIOError if another test has it."""
+
+    # A pipe without a writer is opened at once: the event loop never waits for another program.
+    def opener(name: str, _: int) -> int:
+        return os.open(name, flags | NONBLOCK | getattr(os, "O_BINARY", 0), 0o666)
+
+    file = FileIO(path, "r" if flags == os.O_RDONLY else "w", opener=opener)
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+        pipe, regular = stat.S_ISFIFO(mode), stat.S_ISREG(mode)
+        # A device such as /dev/zero or /dev/null serves any number of tests, and so does a file that is read.
+        if fcntl is not None and (pipe or (regular and file.writable())):
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if file.writable():
+            if regular:
+                file.truncate(0)
+            os.set_blocking(file.fileno(), True)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+class FileSource:
+    """Reads payload from a file without waiting for it."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        # Only a pipe, a terminal or a socket may have nothing yet; an empty pipe is not at its end before it
+        # had a writer, which only poll tells.
+        waits = not stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        self._poll = select.poll() if waits and hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(file.fileno(), select.POLLIN)
+
+    def read_into(self, block: memoryview) -> int | None:
+        """Fill the start of the block; give the number of bytes, 0 at the end, or None if there are none yet.
+
+        Raises `PathError` if the file cannot be read.
+        """
+        try:
+            if self._poll is not None and not self._poll.poll(0):
+                return None
+            return self._file.readinto(block)
+        except OSError as error:
+            raise PathError(f"cannot read the file {self._file.name}: {error.strerror}") from error
 
 
 def writer(file: FileIO) -> Callable[[memoryview], None]:

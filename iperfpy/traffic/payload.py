@@ -14,8 +14,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import lru_cache, partial
-from io import RawIOBase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from iperfpy.plan import Plan
@@ -34,6 +33,9 @@ wake-ups. From 100 Mb/s on a slice lasts 1 ms, the shortest sleep of an event lo
 a second is exact to a thousandth. None is smaller than about one packet."""
 WHOLE_SLICE_US = 250
 """Datagrams, which cannot be cut, go out in bursts of at most this duration, or one at a time."""
+
+FILE_WAIT_US = 1_000
+"""Pause before a pipe that had nothing to read is asked again."""
 
 STALL_US = 20_000
 """Longest backlog that pacing makes up after a stall; anything older is dropped, so that a stall is not
@@ -107,6 +109,13 @@ class Pace:
             self._in_burst += size_bytes
 
 
+class Source(Protocol):
+    """A file that is sent."""
+
+    def read_into(self, block: memoryview) -> int | None:
+        """Fill the start of the block; give the number of bytes, 0 at the end, None if none are there yet."""
+
+
 class Payload:
     """One stream's payload. Implements `iperfpy.protocols.contract.Load`.
 
@@ -147,8 +156,8 @@ class Payload:
             at_once = block_bytes if rate_bps else max(block_bytes, bulk_bytes)
             self._slice_bytes = _slice_bytes(at_once, rate_bps, burst_blocks)
         self._block = payload(max(block_bytes, self._slice_bytes))
-        self._file: RawIOBase | None = None
-        self._granted = 0
+        self._file: Source | None = None
+        self._claimed = self._granted = 0
         self._stopped = False
 
     @classmethod
@@ -167,7 +176,7 @@ class Payload:
             partial(_payload, transport, plan.settings),
         )
 
-    def read_from(self, file: RawIOBase) -> None:
+    def read_from(self, file: Source) -> None:
         """Send the content of the file, once, in place of generated payload."""
         self._file = file
         self._block = memoryview(bytearray(len(self._block)))
@@ -182,9 +191,14 @@ class Payload:
             if wait:
                 return wait
         if not self._granted:
-            self._granted = self._budget.claim(self._slice_bytes, self._unit_bytes)
-            if self._file is not None:
-                self._granted = self._file.readinto(self._block[: self._granted]) or 0
+            self._claimed = self._claimed or self._budget.claim(self._slice_bytes, self._unit_bytes)
+            granted = self._claimed
+            if self._file is not None and granted:
+                read = self._file.read_into(self._block[:granted])
+                if read is None:
+                    return FILE_WAIT_US
+                granted = read  # a pipe gives less than a slice: the rest of the claim is for the next one
+            self._granted, self._claimed = granted, self._claimed - granted
         return 0 if self._granted else FOREVER
 
     def take(self) -> memoryview:

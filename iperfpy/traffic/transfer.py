@@ -28,6 +28,7 @@ from iperfpy.runtime.event_loop import sleep_until
 from iperfpy.sampling.host import CpuMeter
 from iperfpy.traffic.counting_time import CountingTime
 from iperfpy.traffic.ending import EndRule
+from iperfpy.traffic.file_payload import FileSource
 from iperfpy.traffic.measured_stream import MeasuredStream
 from iperfpy.traffic.open_stream import OpenStream, becomes_true, first_data_us
 from iperfpy.traffic.payload import Budget, Payload
@@ -103,7 +104,7 @@ class Transfer:
     def _measured(self, opened: OpenStream, transport: Transport, started_us: int) -> MeasuredStream:
         payload = Payload.of(self._plan, transport, self._budget) if opened.stream.sends else None
         if payload is not None and opened.file is not None:
-            payload.read_from(opened.file)
+            payload.read_from(FileSource(opened.file))
         return MeasuredStream(opened, transport.metrics, started_us, payload)
 
     def start(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,9 @@ from typing import Any
 import pytest
 
 from iperfpy.errors import PathError, PeerError, PlanError
-from iperfpy.plan import Direction
+from iperfpy.plan import UNSIZED_BYTES, Direction
 from iperfpy.protocols.registry import transport
+from iperfpy.traffic.open_stream import becomes_true
 from tests.iperfpy.support import measure, plan_for, serving
 
 pytestmark = pytest.mark.live
@@ -53,6 +57,86 @@ async def test_a_server_sends_a_file_and_then_nothing(sent: Path, tmp_path: Path
         report = await measure(server.port, plan, file=str(filled))
     assert content_of(filled) == CONTENT
     assert report.end_rows[0].local.bytes == len(CONTENT)
+
+
+@pytest.mark.parametrize("name", ["tcp", "kcp-bbr"])
+@pytest.mark.parametrize("limit_bytes", [UNSIZED_BYTES, 2_000_000])
+async def test_a_named_pipe_is_read_until_its_end(name: str, limit_bytes: int, tmp_path: Path) -> None:
+    pipe, filled = tmp_path / "pipe", tmp_path / "filled"
+    os.mkfifo(pipe)
+    tcp = name == "tcp"
+
+    def write() -> None:
+        # The test is under way before the pipe has a writer, and again before the second half comes.
+        with contextlib.suppress(BrokenPipeError), pipe.open("wb", buffering=0) as file:
+            file.write(CONTENT[:1_000_001])
+            resume.wait(10)
+            file.write(CONTENT[1_000_001:])
+
+    resume, writer = threading.Event(), threading.Thread(target=write)
+    async with serving(file=str(filled) if tcp else "") as server:
+        measuring = asyncio.create_task(
+            measure(server.port, plan_for(name, total_bytes=limit_bytes), file=str(pipe))
+        )
+        await asyncio.sleep(0.2)
+        writer.start()
+        await asyncio.sleep(0.2)
+        resume.set()
+        report = await measuring
+        await server.settled()
+    writer.join(10)
+    assert not writer.is_alive()
+    expected = CONTENT[:limit_bytes]
+    assert report.end_rows[0].local.bytes == len(expected)
+    assert not tcp or content_of(filled) == expected
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
+@pytest.mark.parametrize("name", ["tcp", "kcp-bbr"])
+async def test_a_device_is_read_until_the_time_is_over(name: str, device: str) -> None:
+    plan = plan_for(name, total_bytes=UNSIZED_BYTES, rate_bps=50_000_000)
+    async with serving() as server:
+        report = await measure(server.port, plan, file=device, longest_us=200_000)
+    assert report.sentence == ""
+    assert report.end_rows[0].local.bytes > 0
+
+
+async def test_two_tests_never_write_one_file_at_once(tmp_path: Path) -> None:
+    filled, pipe, plan = tmp_path / "filled", tmp_path / "pipe", plan_for(total_bytes=len(CONTENT))
+    os.mkfifo(pipe)
+    busy = rf"the file {filled} is in use by another test: try again when that has ended"
+    async with serving(file=str(filled)) as server:
+        # The first test waits for its pipe.
+        first = asyncio.create_task(measure(server.port, plan, file=str(pipe)))
+        assert await becomes_true(filled.exists, 10_000_000)
+        with pytest.raises(PeerError, match=busy):
+            await measure(server.port, plan)
+        # A client that would fill it meets the same lock.
+        reverse = replace(plan, direction=Direction.REVERSE)
+        with pytest.raises(PlanError, match=busy):
+            await measure(server.port, reverse, file=str(filled))
+        await asyncio.to_thread(pipe.write_bytes, CONTENT)
+        await first
+        await server.settled()
+        assert content_of(filled) == CONTENT
+        # The next test finds the file free, and replaces its content.
+        await measure(server.port, replace(plan, total_bytes=1000))
+        await server.settled()
+    assert len(content_of(filled)) == 1000
+
+
+async def test_a_device_takes_the_payload_of_several_tests() -> None:
+    async with serving(file="/dev/null") as server:
+        plan = plan_for(total_bytes=1_000_000, rate_bps=20_000_000)
+        await asyncio.gather(measure(server.port, plan), measure(server.port, plan))
+
+
+async def test_a_pipe_without_a_reader_is_refused_and_holds_up_nobody(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    async with serving(file=str(pipe)) as server:
+        with pytest.raises(PeerError, match=r"cannot write the file .*: no program reads this pipe"):
+            await measure(server.port, plan_for(total_bytes=1000))
 
 
 async def test_a_short_file_ends_before_the_requested_bytes(sent: Path) -> None:

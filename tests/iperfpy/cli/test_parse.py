@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from iperfpy.cli.request import Request, request_of
 from iperfpy.cli.transport_flags import rewritten
 from iperfpy.errors import ParameterError
 from iperfpy.options import ProcessOptions, SocketOptions
-from iperfpy.plan import Direction, Plan
+from iperfpy.plan import DEFAULT_DURATION_US, UNSIZED_BYTES, Direction, Plan
 from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings, option
@@ -238,6 +239,29 @@ def test_the_size_of_a_file_ends_the_test(tmp_path: Path) -> None:
     server = parsed(f"-s -F {path}").server
     assert server is not None
     assert server.file == str(path)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices here")
+@pytest.mark.parametrize(
+    ("flags", "longest_us", "total_bytes"),
+    [
+        ("", DEFAULT_DURATION_US, UNSIZED_BYTES),
+        ("-t 3", 3_000_000, UNSIZED_BYTES),
+        ("-t 0", 0, UNSIZED_BYTES),
+        ("-n 5000", 0, 5000),
+    ],
+)
+@pytest.mark.parametrize("path", ["/dev/zero", "/proc/self/status", "pipe"])
+def test_a_file_without_a_size_is_sent_until_its_end_or_for_the_time(
+    path: str, flags: str, longest_us: int, total_bytes: int, tmp_path: Path
+) -> None:
+    if path == "pipe":
+        path = str(tmp_path / path)
+        os.mkfifo(path)
+    request = parsed(f"-c h -F {path} {flags}")
+    assert request.plan is not None
+    assert request.client is not None
+    assert (request.plan.total_bytes, request.client.longest_us) == (total_bytes, longest_us)
 
 
 @pytest.mark.parametrize(

@@ -91,12 +91,15 @@ def test_an_unwritable_log_file_is_a_start_error(tmp_path: Path) -> None:
     assert sys.stdout is before
 
 
-@pytest.mark.parametrize("stale", ["", "not a number", "0", "-5", "999999999999999999999999", "{gone}\n"])
+@pytest.mark.parametrize(
+    "stale", ["", "not a number", "0", "-5", "999999999999999999999999", "{gone}\n", "{own}\n"]
+)
 def test_a_stale_pid_file_is_replaced_and_removed(stale: str, tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     path = tmp_path / "pid"
-    path.write_text(stale.format(gone=process.pid))
+    # A program in a container has the same number each time it is started.
+    path.write_text(stale.format(gone=process.pid, own=os.getpid()))
     with pid_file(str(path)):
         assert path.read_text() == f"{os.getpid()}\n"
     assert not path.exists()
@@ -104,10 +107,10 @@ def test_a_stale_pid_file_is_replaced_and_removed(stale: str, tmp_path: Path) ->
 
 def test_the_pid_file_of_a_running_process_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "pid"
-    path.write_text(f"{os.getpid()}\n")
+    path.write_text(f"{os.getppid()}\n")
     with pytest.raises(StartError, match="which is running"), pid_file(str(path)):
-        raise AssertionError("this process is running")
-    assert path.read_text() == f"{os.getpid()}\n"
+        raise AssertionError("that process is running")
+    assert path.read_text() == f"{os.getppid()}\n"
 
 
 def test_an_unwritable_pid_file_is_a_start_error(tmp_path: Path) -> None:

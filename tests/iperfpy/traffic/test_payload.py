@@ -10,6 +10,7 @@ import pytest
 from iperfpy.plan import Plan
 from iperfpy.protocols.tcp import BULK_BYTES, Tcp, TcpSettings
 from iperfpy.traffic.payload import (
+    FILE_WAIT_US,
     FOREVER,
     LONGEST_WAIT_US,
     SMALLEST_SLICE_BYTES,
@@ -34,6 +35,34 @@ def run_for(
         else:
             taken.append((now, len(payload.take())))
     return taken
+
+
+class Pieces:
+    """A pipe that gives these pieces; None: it has nothing yet."""
+
+    def __init__(self, *pieces: bytes | None) -> None:
+        self._pieces = list(pieces)
+
+    def read_into(self, block: memoryview) -> int | None:
+        piece = self._pieces.pop(0) if self._pieces else b""
+        if piece is None:
+            return None
+        block[: len(piece)] = piece
+        return len(piece)
+
+
+def test_a_pipe_is_read_as_it_comes_and_uses_its_whole_budget() -> None:
+    payload = Payload(8, Budget(10))
+    payload.read_from(Pieces(b"abc", None, b"de", b"fgh", b"ij"))
+    sent = b""
+    waits = []
+    while (wait := payload.wait_us(0)) != FOREVER:
+        if wait:
+            waits.append(wait)
+        else:
+            sent += payload.take().tobytes()
+    # A piece that is shorter than a block takes no more from the budget than it is long.
+    assert (sent, waits) == (b"abcdefghij", [FILE_WAIT_US])
 
 
 def test_without_rate_or_end_every_block_goes_at_once() -> None:
