@@ -62,6 +62,7 @@ def test_a_full_disk_ends_the_csv_of_one_test_and_not_of_the_next(
             full.setattr("os.write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
             first.interval(scene.intervals[0])
             first.interval(scene.intervals[0])
+            outputs.finish()
         second.start(replace(scene.start, cookie="second"))
         second.interval(scene.intervals[0])
         first.end(scene.end)
