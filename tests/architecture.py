@@ -292,3 +292,10 @@ def unexpected(found: Iterable[str], known: Collection[str]) -> tuple[list[str],
     new = [each for each in found if not any(each.startswith(one) for one in known)]
     gone = [one for one in known if not any(each.startswith(one) for each in found)]
     return new, gone
+
+
+def text_decoders(module: Module) -> list[str]:
+    """Calls that make text of bytes: `.decode()` and `json.loads()`."""
+    calls = [node.func for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
+    names = {call.attr for call in calls if isinstance(call, ast.Attribute)}
+    return [f"{module.name} calls {name}" for name in sorted(names & {"decode", "loads"})]

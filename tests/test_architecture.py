@@ -30,6 +30,7 @@ from tests.architecture import (
     product,
     repeated_names,
     standard_names,
+    text_decoders,
     unexpected,
     unseeded_random,
     within,
@@ -324,3 +325,16 @@ def test_every_transport_is_registered_under_its_own_name() -> None:
         assert transport.name == name
         keys = [metric.key for metric in transport.metrics]
         assert len(keys) == len(set(keys))
+
+
+FACE_THE_PEER = ("iperfpy.control", "iperfpy.endpoint", "iperfpy.traffic", "iperfpy.runtime")
+
+
+def test_a_peers_bytes_become_text_in_one_module() -> None:
+    """Text that goes round `peer_text` is not cleaned. A password's token is compared, and never shown."""
+    facing = [each for each in MODULES if any(within(each.name, folder) for folder in FACE_THE_PEER)]
+    assert findings(text_decoders, facing) == [
+        "iperfpy.control.authentication calls decode",
+        "iperfpy.control.peer_text calls decode",
+        "iperfpy.control.peer_text calls loads",
+    ]

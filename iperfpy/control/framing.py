@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import enum
 import json
-import math
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
+from iperfpy.control.peer_text import DocumentLimit, document_of, text_of
 from iperfpy.errors import ProtocolError
 from iperfpy.records import finite
 
@@ -32,18 +32,21 @@ HELLO_LIMIT_BYTES = 64 * 1024
 SERVER_OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
 """Limit for the report of a stock server, which sends all of it, at times to a client that did not ask."""
 SENTENCE_LIMIT_BYTES = 4096
-DEPTH_LIMIT = 100
-"""Levels of arrays and objects in a document. None of ours has ten."""
 
 
-def results_limit_bytes(streams: int) -> int:
-    """The longest results document accepted from a peer, for a test of that many streams."""
-    return 4 * 1024 * 1024 + 16 * 1024 * streams
+def figures_limit(streams: int, keys: int) -> DocumentLimit:
+    """The largest document of figures (results, or statistics of an interval) that a peer may send.
 
+    Parameters
+    ----------
+    streams : data streams of the test
+    keys : figures of one stream, as the transport declares them
 
-def stats_limit_bytes(streams: int) -> int:
-    """The longest document of one interval's figures accepted from a peer."""
-    return 64 * 1024 + 16 * 1024 * streams
+    A peer of another version may have as many figures again, and a stream three objects and twenty figures
+    more: iperf3's own.
+    """
+    values = 64 + 2 * keys
+    return DocumentLimit(16 * 1024 + 64 * values * streams, 64 + 8 * streams, 1024 + values * streams)
 
 
 class State(enum.IntEnum):
@@ -153,7 +156,7 @@ def decode_cookie(raw: bytes, sender: str = "the client") -> Cookie:
     text = raw.partition(b"\0")[0]
     if len(raw) != COOKIE_BYTES or any(byte < 0x20 or byte == 0x7F for byte in text):
         raise ProtocolError(f"{sender} does not speak iperf3's protocol: its first bytes are no cookie")
-    return Cookie(text.decode("latin-1"))
+    return Cookie(text_of(text, "latin-1"))
 
 
 class Decoder:
@@ -168,18 +171,18 @@ class Decoder:
 
     Attributes
     ----------
-    document_limit : longest document accepted, bytes
-    extension_limits : longest document accepted with an extension state, bytes
+    document_limit : largest document accepted
+    extension_limits : largest document accepted with an extension state
     """
 
     def __init__(self, sender: str, *, extended: bool = False) -> None:
         self.sender = sender
         self.extended = extended
-        self.document_limit = PARAMETERS_LIMIT_BYTES
+        self.document_limit = DocumentLimit.of_bytes(PARAMETERS_LIMIT_BYTES)
         self.extension_limits = {
-            State.HELLO: HELLO_LIMIT_BYTES,
-            State.STATS: stats_limit_bytes(1),
-            State.SENTENCE: SENTENCE_LIMIT_BYTES,
+            State.HELLO: DocumentLimit.of_bytes(HELLO_LIMIT_BYTES),
+            State.STATS: figures_limit(1, 0),
+            State.SENTENCE: DocumentLimit.of_bytes(SENTENCE_LIMIT_BYTES),
         }
         self._buffer = bytearray()
         self._ended = False
@@ -246,28 +249,22 @@ class Decoder:
         body = self._body(0, self.document_limit)
         return None if body is None else Document(body)
 
-    def _body(self, offset: int, limit: int) -> Mapping[str, Any] | None:
+    def _body(self, offset: int, limit: DocumentLimit) -> Mapping[str, Any] | None:
         """The object at `offset`; it leaves the buffer with everything before it."""
         if len(self._buffer) > offset and self._buffer[offset]:
-            self._wrong(f"announced a message of 16 MiB or more (allowed: {limit} bytes)")
+            self._wrong(f"announced a message of 16 MiB or more (allowed: {limit.size_bytes} bytes)")
         if len(self._buffer) < offset + 4:
             return None
         (length,) = struct.unpack_from(">I", self._buffer, offset)
-        if not 0 < length <= limit:
-            self._wrong(f"announced a message of {length} bytes (allowed: 1 to {limit})")
+        if not 0 < length <= limit.size_bytes:
+            self._wrong(f"announced a message of {length} bytes (allowed: 1 to {limit.size_bytes})")
         raw = self._exactly(offset + 4 + length)
-        return None if raw is None else self._parse(raw[offset + 4 :])
-
-    def _parse(self, raw: bytes) -> Mapping[str, Any]:
+        if raw is None:
+            return None
         try:
-            body = json.loads(raw.decode(), parse_constant=_no_constant, parse_float=_finite_number)
-        except (ValueError, RecursionError):
-            self._wrong("sent a message that is not JSON")
-        if not isinstance(body, dict):
-            self._wrong("sent JSON that is not an object")
-        if _deeper_than(body, DEPTH_LIMIT):
-            self._wrong(f"sent JSON with more than {DEPTH_LIMIT} levels")
-        return body
+            return document_of(raw[offset + 4 :], limit)
+        except ValueError as error:
+            self._wrong(f"sent {error}")
 
     def _exactly(self, count: int) -> bytes | None:
         if len(self._buffer) < count:
@@ -288,25 +285,3 @@ class Decoder:
 
 def _signed(byte: int) -> int:
     return byte - 256 if byte > 127 else byte
-
-
-def _deeper_than(body: Mapping[str, Any], levels: int) -> bool:
-    """True if arrays and objects are nested deeper than that: reports are written recursively."""
-    layer: list[Any] = [body]
-    for _ in range(levels):
-        inside = [each.values() if isinstance(each, Mapping) else each for each in layer]
-        layer = [one for values in inside for one in values if isinstance(one, (Mapping, list))]
-        if not layer:
-            return False
-    return True
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite_number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is out of range")
-    return number

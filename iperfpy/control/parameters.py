@@ -98,7 +98,7 @@ def decode_hello(body: Mapping[str, Any]) -> Hello:
         type(port) is int and 0 < port < 65536 for port in ports.values()
     ):
         raise ProtocolError("the server sent a greeting with UDP ports that are none")
-    return Hello(clean(str(body.get("version", ""))), tuple(clean(name) for name in names), dict(ports))
+    return Hello(str(body.get("version", "")), tuple(names), dict(ports))
 
 
 def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | None) -> dict[str, Any]:
@@ -206,13 +206,6 @@ def check_size(plan: Plan, transport: Transport) -> None:
         raise PlanError(f"the title and the extra data are too long ({PARAMETERS_LIMIT_BYTES} bytes at most)")
 
 
-def clean(text: str) -> str:
-    """Text from a peer, fit for a terminal: unprintable characters are replaced."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
-
-
 def integer(value: object) -> int | None:
     """A JSON number that is whole, as an int; None when it is not one. Values from 2^63 up are negative
     ones that iperf3 3.12 and 3.13 printed unsigned."""
@@ -232,7 +225,7 @@ def _choose(
     if isinstance(name, str):
         if name in transports:
             return transports[name]
-        raise PlanError(f"this server does not know the transport {clean(name)!r}", ErrorNumber.TRANSPORT)
+        raise PlanError(f"this server does not know the transport {name!r}", ErrorNumber.TRANSPORT)
     keys = {known.iperf3.key: known for known in transports.values() if known.iperf3.key}
     asked = [key for key in ("udp", "sctp", "tcp", *keys) if isinstance(body.get(key), bool)]
     key = asked[0] if asked else "tcp"
@@ -250,7 +243,7 @@ def _settings(transport: Transport, body: Mapping[str, Any], own: Mapping[str, A
     try:
         return transport.settings.from_wire(asked)
     except SettingsError as error:
-        raise PlanError(clean(str(error))) from error
+        raise PlanError(str(error)) from error
 
 
 def _iperf3_settings(transport: Transport, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -310,7 +303,7 @@ def _convs(own: Mapping[str, Any], count: int) -> tuple[int, ...]:
 
 def _text(body: Mapping[str, Any], key: str) -> str:
     value = body.get(key, "")
-    return clean(value) if isinstance(value, str) else ""
+    return value if isinstance(value, str) else ""
 
 
 def _whole_seconds(duration_us: int) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from iperfpy.control.parameters import EXTENSION, clean, integer
+from iperfpy.control.parameters import EXTENSION, integer
 from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import SPREADS, Metric, Side, Unit, Value, ratios
@@ -59,6 +59,11 @@ class Stats:
     sequence: int
     finished: bool
     samples: Mapping[int, Sample] = field(default_factory=dict)
+
+
+def key_count(metrics: Sequence[Metric]) -> int:
+    """Number of figures of one stream."""
+    return sum(len(metric.keys) for metric in metrics)
 
 
 def encode_results(
@@ -129,7 +134,7 @@ def decode_results(
     return Results(
         {part: value for part, value in cpu.items() if value is not None},
         samples,
-        clean(congestion[:TEXT_LIMIT]) if isinstance(congestion, str) else "",
+        congestion[:TEXT_LIMIT] if isinstance(congestion, str) else "",
         _server_output(body),
     )
 
@@ -262,7 +267,7 @@ def _known_values(values: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[
             value = values.get(key)
             if metric.unit is Unit.TEXT:
                 if isinstance(value, str):
-                    kept[key] = clean(value[:TEXT_LIMIT])
+                    kept[key] = value[:TEXT_LIMIT]
             elif _figure(value) is not None:
                 kept[key] = value
     return kept

@@ -214,11 +214,13 @@ class Session:
         self._table = table
         self._decoder = Decoder(peer, extended=cookie.startswith(COOKIE_PREFIX))
 
-    def allow_streams(self, streams: int) -> None:
-        """Set the limits of the peer's documents for a test of that many data streams."""
+    def allow_figures(self, streams: int, keys: int) -> None:
+        """Set the limits of the peer's documents for a test of that many data streams, each with `keys`
+        figures."""
+        limit = framing.figures_limit(streams, keys)
         output_bytes = framing.SERVER_OUTPUT_LIMIT_BYTES if self._table is CLIENT else 0
-        self._decoder.document_limit = framing.results_limit_bytes(streams) + output_bytes
-        self._decoder.extension_limits[State.STATS] = framing.stats_limit_bytes(streams)
+        self._decoder.document_limit = limit.plus_text(output_bytes)
+        self._decoder.extension_limits[State.STATS] = limit
 
     def can(self, send: Send) -> bool:
         """True if `send` is allowed now."""

@@ -4,10 +4,12 @@
                              any other cookie             a new client
                              no cookie                    refused (`ff`) and closed
 
-Every connection is accepted at once and read by a task of its own, so that a silent one delays no other.
+Every connection is accepted at once and read by a task of its own, so that a silent one delays no other. If
+too many have no cookie yet, the oldest of the source that has most is closed (places.py).
 
 Streams are identified by their order alone. Cookies may arrive in another order than connections, so a data
-stream waits for earlier connections of the same host without a cookie, but not for long.
+stream waits for earlier connections of the same host without a cookie, but not for long, and the last stream
+that a test expects does not wait.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from iperfpy.control.framing import COOKIE_BYTES, State, decode_cookie, encode_state
+from iperfpy.endpoint.places import Places, source_of
 from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.options import SocketOptions
 from iperfpy.protocols.addresses import plain
@@ -30,8 +33,8 @@ from iperfpy.runtime.sockets import close_gently
 
 ORDER_WAIT_S = 1.0
 """Longest time that a connection without a cookie delays a later one of the same host."""
-UNKNOWN_LIMIT = 512
-"""Connections without a cookie yet; more are closed at once."""
+UNKNOWN_LIMIT = 256
+"""Connections without a cookie yet."""
 PAUSE_S = 0.1
 """Pause after the system had no descriptor for a new connection: time to get some back."""
 
@@ -49,12 +52,25 @@ class Arrivals:
 
 @dataclass(slots=True, eq=False)
 class _Connection:
-    """An accepted connection; `cookie` is None until it has arrived."""
+    """An accepted connection.
+
+    Attributes
+    ----------
+    cookie : that of a running test, once it has arrived
+    is_taken : True if it became a client's control connection
+    task : reads the cookie
+    """
 
     sock: socket.socket
-    host: str
+    address: SocketAddress
     accepted_s: float
     cookie: str | None = None
+    is_taken: bool = False
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def host(self) -> str:
+        return str(self.address[0])
 
 
 class Acceptor:
@@ -81,7 +97,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._tests: dict[str, Arrivals] = {}
         self._order: dict[str, deque[_Connection]] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking: Places[_Connection] = Places(UNKNOWN_LIMIT)
 
     @property
     def local(self) -> SocketAddress:
@@ -108,54 +124,62 @@ class Acceptor:
                 log.warning("cannot accept a connection: %s", error)
                 await asyncio.sleep(PAUSE_S)
                 continue
-            if len(self._asking) >= UNKNOWN_LIMIT:
-                sock.close()
-                continue
-            task = self._loop.create_task(self._ask(sock, address))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            self._take(sock, address)
+
+    def _take(self, sock: socket.socket, address: SocketAddress) -> None:
+        """Read the connection's cookie in a task of its own; another one may have to go for it."""
+        connection = _Connection(sock, plain(address), self._loop.time())
+        self._order.setdefault(connection.host, deque()).append(connection)
+        # All of them are silent and none has patience: a place can always be made.
+        gone = self._asking.take(connection, source_of(connection.host), connection.accepted_s)
+        task = connection.task = self._loop.create_task(self._ask(connection))
+        task.add_done_callback(lambda _: self._asked(connection))
+        if gone is not None and gone.task is not None:
+            log.info("%s did not present a cookie before its place was needed", gone.host)
+            gone.task.cancel()
 
     async def close(self) -> None:
         """Close the listener and every connection that no test has taken."""
-        for task in tuple(self._asking):
+        tasks = [each.task for queue in self._order.values() for each in queue if each.task is not None]
+        for task in tasks:
             task.cancel()
         try:
-            await asyncio.gather(*self._asking, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             for cookie in tuple(self._tests):
                 self.forget(cookie)
             self._listener.close()
 
-    async def _ask(self, sock: socket.socket, address: SocketAddress) -> None:
+    async def _ask(self, connection: _Connection) -> None:
         """Read the cookie and hand the connection to its test, or to the server as a new client."""
-        sock.setblocking(False)
-        with contextlib.suppress(PlanError):  # Multipath TCP knows no such limit
-            limit_unacknowledged(sock, self._options)
-        connection = _Connection(sock, str(address[0]), self._loop.time())
-        queue = self._order.setdefault(connection.host, deque())
-        queue.append(connection)
-        kept = False
+        sock, host = connection.sock, connection.host
         try:
+            sock.setblocking(False)
+            with contextlib.suppress(PlanError):  # Multipath TCP knows no such limit
+                limit_unacknowledged(sock, self._options)
             async with asyncio.timeout(self._cookie_s):
                 cookie = decode_cookie(await self._read_cookie(sock)).text
             if cookie in self._tests:
                 # It stays in the queue until no earlier connection can come before it.
-                connection.cookie, kept = cookie, True
-                self._loop.call_later(ORDER_WAIT_S, self._release, connection.host)
+                connection.cookie = cookie
+                self._loop.call_later(ORDER_WAIT_S, self._release, host)
             else:
-                queue.remove(connection)
-                kept = True
-                self._on_client(sock, plain(address), cookie)
+                self._on_client(sock, connection.address, cookie)
+                connection.is_taken = True
         except ProtocolError as error:
-            log.info("%s: %s", plain(address)[0], error)
+            log.info("%s: %s", host, error)
             _refuse(sock)
         except (TimeoutError, OSError) as error:
-            log.info("%s did not present a cookie: %s", plain(address)[0], error)
-        finally:
-            if not kept:
-                queue.remove(connection)
-                close_gently(sock)
-            self._release(connection.host)
+            log.info("%s did not present a cookie: %s", host, error)
+
+    def _asked(self, connection: _Connection) -> None:
+        """Close a connection that nothing took: this runs even if `_ask` was cancelled before it began."""
+        self._asking.leave(connection)
+        if connection.cookie is None:
+            self._order[connection.host].remove(connection)
+            if not connection.is_taken:
+                close_gently(connection.sock)
+        self._release(connection.host)
 
     async def _read_cookie(self, sock: socket.socket) -> bytes:
         cookie = b""
@@ -171,15 +195,20 @@ class Acceptor:
         queue = self._order.get(host)
         if queue is None:
             return
-        waited_since_s = self._loop.time() - ORDER_WAIT_S
+        waited_since_s, waits = self._loop.time() - ORDER_WAIT_S, False
         for connection in tuple(queue):
-            if connection.cookie is not None:
+            if connection.cookie is None:
+                waits = waits or connection.accepted_s > waited_since_s
+            elif not waits or self._is_last(connection.cookie):
                 queue.remove(connection)
                 self._deliver(connection.sock, connection.cookie)
-            elif connection.accepted_s > waited_since_s:
-                break
         if not queue:
             del self._order[host]
+
+    def _is_last(self, cookie: str) -> bool:
+        """True if the order of a test's streams is known: it expects no more than this one."""
+        arrivals = self._tests.get(cookie)
+        return arrivals is None or arrivals.expected <= 1
 
     def _deliver(self, sock: socket.socket, cookie: str) -> None:
         arrivals = self._tests.get(cookie)

@@ -22,6 +22,7 @@ from typing import Any
 from iperfpy.control.authentication import make_token, public_key
 from iperfpy.control.framing import State
 from iperfpy.control.parameters import encode_parameters
+from iperfpy.control.results import key_count
 from iperfpy.control.session import Send
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.endpoint.control_connection import ControlConnection
@@ -145,7 +146,7 @@ class _Client:
         # Only an iperfpy server identifies streams by conversation number; a stock one goes by their order.
         convs = make_convs(self._plan) if greeted.hello else ()
         body = encode_parameters(self._plan, transport, convs or None)
-        connection.session.allow_streams(self._plan.stream_count)
+        connection.session.allow_figures(self._plan.stream_count, key_count(transport.metrics))
         connection.send(Send.PARAMETERS, body | self._token())
         await connection.signal(deadlines.reply_s, State.CREATE_STREAMS)
         port = NetworkClientPort(

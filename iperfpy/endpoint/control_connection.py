@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from iperfpy.control.framing import Closed, Document, Message, ServerError, Signal, State
-from iperfpy.control.parameters import clean
 from iperfpy.control.session import OVER, Phase, Send, Session
 from iperfpy.error_numbers import server_error_sentence
 from iperfpy.errors import (
@@ -108,9 +107,19 @@ class ControlConnection:
     # -- sending
 
     def send(self, send: Send, body: Mapping[str, Any] | None = None) -> None:
-        """Send a message, at once if the socket has room. Raises `RuntimeError` if the protocol does not
-        allow it now."""
+        """Send a message, at once if the socket has room.
+
+        Raises
+        ------
+        IperfpyError
+            The error of the scope, if a message of the peer has ended the session.
+        RuntimeError
+            The protocol does not allow it now: a fault of this program.
+        """
         log.debug("to %s: %s %s", self.session.peer, send.name, body or "")
+        if not self.session.can(send) and self._scope.error is not None:
+            # The peer broke off, or the protocol, before this end could take its next step: its fault.
+            raise self._scope.error
         was_waiting = bool(self._unsent)
         self._unsent += self.session.send(send, body)
         if not was_waiting:
@@ -236,7 +245,7 @@ class ControlConnection:
             return PeerError(f"{peer} is busy running a test, or refuses this one")
         if message.state is State.SENTENCE:
             text = (message.document or {}).get("text")
-            return PeerError(f"{peer} says: {clean(text) if isinstance(text, str) else 'no reason given'}")
+            return PeerError(f"{peer} says: {text if isinstance(text, str) else 'no reason given'}")
         return None
 
     # -- writing

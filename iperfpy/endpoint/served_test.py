@@ -22,11 +22,13 @@ from typing import Any, Protocol
 
 from iperfpy.control.authentication import check_token, private_key, users_of
 from iperfpy.control.framing import State
-from iperfpy.control.parameters import Request, clean, decode_parameters, encode_hello
+from iperfpy.control.parameters import Request, decode_parameters, encode_hello
+from iperfpy.control.results import key_count
 from iperfpy.control.session import Send, server_session
 from iperfpy.endpoint.acceptor import Acceptor
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.endpoint.control_connection import ControlConnection
+from iperfpy.endpoint.places import PasswordWaits, source_of
 from iperfpy.endpoint.running_test import RunningTest
 from iperfpy.endpoint.streams import make_streams
 from iperfpy.error_numbers import ErrorNumber
@@ -40,7 +42,7 @@ from iperfpy.errors import (
     ProtocolError,
     from_transport,
 )
-from iperfpy.options import ServerOptions
+from iperfpy.options import Authorization, ServerOptions
 from iperfpy.plan import Plan, Role
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
@@ -86,8 +88,15 @@ class ServerContext(Protocol):
     def make_server_output(self) -> Callable[[], ServerOutputSink] | None:
         """Makes the report for a client that asks for the server's."""
 
-    def check_admission(self, plan: Plan) -> None:
-        """Raise `PlanError` if the server runs no such test, or none now."""
+    @property
+    def password_waits(self) -> PasswordWaits:
+        """Waits of sources whose passwords were refused."""
+
+    def admit(self, test: ServedTest, plan: Plan) -> None:
+        """Give `test` a place. Raises `PlanError` if the server runs no such test, or none now."""
+
+    def has_opened(self, test: ServedTest) -> None:
+        """The streams of `test` are open: it keeps its place."""
 
     def apply_affinity(self) -> None:
         """Run on the processors that the clients of admitted tests ask for. Raises `PlanError`."""
@@ -104,6 +113,7 @@ class ServedTest:
     plan : the test, once it was admitted
     ends_us : its planned end, if it has one
     was_measured : True once it has ended well
+    lost_place : True once another test got its place
     """
 
     def __init__(
@@ -113,7 +123,7 @@ class ServedTest:
         self.cookie = cookie
         self.plan: Plan | None = None
         self.ends_us: int | None = None
-        self.was_measured = False
+        self.was_measured = self.lost_place = False
         self._server = server
         self._deadlines = server.deadlines
         self._address = address
@@ -131,6 +141,17 @@ class ServedTest:
         """Payload so far, both directions together."""
         return sum(each.snapshots.moved_bytes for each in self._opened)
 
+    @property
+    def host(self) -> str:
+        """The client's address."""
+        return str(self._address[0])
+
+    def lose_place(self) -> None:
+        """End the test, which has kept the server waiting: its place was needed."""
+        self.lost_place = True
+        text = "this server needed the place: the client has kept it waiting for longest"
+        self.scope.abort(PlanError(text, ErrorNumber.ACCESS_DENIED))
+
     async def serve(self) -> None:
         """Run the whole test. Its errors go to the client and to the sinks."""
         try:
@@ -138,7 +159,7 @@ class ServedTest:
             await self._run()
             self.was_measured = True
         except IperfpyError as error:
-            log.info("%s: %s", self._address[0], error)
+            self._log(error)
             await self._tell_client(error)
             self._tell_sinks(error)
         except Exception:  # a fault of this program: the client is told, and the server logs it
@@ -146,6 +167,14 @@ class ServedTest:
             raise
         finally:
             await self._close()
+
+    def _log(self, error: IperfpyError) -> None:
+        """Write one line. That of a refused password is always written, in a form that programs which block
+        addresses can find (docs/options.md)."""
+        if isinstance(error, PlanError) and error.i_errno == ErrorNumber.AUTHENTICATION:
+            log.warning("password refused, client %s: %s", self.host, error)
+        else:
+            log.info("%s: %s", self.host, error)
 
     async def _run(self) -> None:
         connection = self._connection
@@ -169,14 +198,15 @@ class ServedTest:
             connection.send(Send.HELLO, encode_hello(transports(), self._own_udp_ports()))
         connection.send(Send.PARAM_EXCHANGE)
         body = await connection.document(self._deadlines.reply_s, "its parameters")
-        self._authorize(body)
+        await self._authorize(body)
         request = decode_parameters(body, transports(), self._server.options.interval_us)
         # `_authorize` came first: a client that may not use this server learns nothing about its limits.
         if self._server.options.file:
             check_file(request.plan, request.transport)
         self._admit(request.plan)
-        connection.session.allow_streams(request.plan.stream_count)
+        connection.session.allow_figures(request.plan.stream_count, key_count(request.transport.metrics))
         await self._open_streams(request)
+        self._server.has_opened(self)
         return request
 
     def _own_udp_ports(self) -> dict[str, int]:
@@ -184,11 +214,32 @@ class ServedTest:
         wanted = partial(prepare, options=self._server.options.sockets)
         return self._server.shared.own_udp_ports(transports().values(), self._server.acceptor.local, wanted)
 
-    def _authorize(self, body: Mapping[str, Any]) -> None:
-        """Raise `PlanError` unless the client proves that it may use this server."""
+    async def _authorize(self, body: Mapping[str, Any]) -> None:
+        """Raise `PlanError` unless the client proves that it may use this server.
+
+        Passwords of a source that has had some refused are read one after the other, with pauses that
+        lengthen. Other sources do not wait.
+        """
         wanted = self._server.options.authorization
         if wanted is None:
             return
+        waits, source = self._server.password_waits, source_of(self.host)
+        wait_s = waits.reserve(source, now_us() / 1e6)
+        if wait_s is None:
+            text = "this server has refused many passwords of this address: try again later"
+            raise PlanError(text, ErrorNumber.AUTHENTICATION)
+        if wait_s:
+            await self.scope.wait(asyncio.sleep(wait_s), None, "")
+        try:
+            user = self._user_of(body, wanted)
+        except PlanError:
+            waits.refused(source, now_us() / 1e6)
+            raise
+        waits.accepted(source)
+        log.info("%s is %s", self.host, user)
+
+    def _user_of(self, body: Mapping[str, Any], wanted: Authorization) -> str:
+        """The user whose password the parameters have. Raises `PlanError`."""
         try:
             users = users_of(Path(wanted.users_path).read_text())
         except (OSError, ValueError, KeyFileError) as error:
@@ -202,12 +253,11 @@ class ServedTest:
             text = "this server cannot read passwords: its own key is unusable"
             raise PlanError(text, ErrorNumber.AUTHENTICATION) from error
         token, now_s = body.get("authtoken"), int(time.time())
-        user = check_token(token, key, users, now_s, wanted.skew_s, pkcs1=wanted.pkcs1)
-        log.info("%s is %s", self._address[0], clean(user))
+        return check_token(token, key, users, now_s, wanted.skew_s, pkcs1=wanted.pkcs1)
 
     def _admit(self, plan: Plan) -> None:
         """Raise `PlanError` if the server does not run this test; from here on it counts as running."""
-        self._server.check_admission(plan)
+        self._server.admit(self, plan)
         self.plan = plan
         self._server.apply_affinity()
         if plan.duration_us:

@@ -22,6 +22,7 @@ from iperfpy.control.framing import State, encode_state
 from iperfpy.control.parameters import COOKIE_PREFIX
 from iperfpy.endpoint.acceptor import Acceptor
 from iperfpy.endpoint.admission import ProcessorAffinity, TotalRate, check_limits, rate_exceeded
+from iperfpy.endpoint.places import SHARE, NoPlaceError, PasswordWaits, Places, source_of
 from iperfpy.endpoint.served_test import ServedTest
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import InterruptError, PlanError
@@ -36,7 +37,9 @@ from iperfpy.runtime.sockets import close_gently, listen
 from iperfpy.runtime.transport_ports import SharedListeners
 
 CLIENTS_LIMIT = 256
-"""Clients at once, including those before their admission; more are refused as busy."""
+"""Clients at once, including those before their admission."""
+PATIENCE_S = 2.0
+"""A test that opens its streams keeps its place so long, unless its source has more tests than others."""
 WATCH_S = 0.25
 """Pause between looks at the rate of all tests, if it is limited."""
 STOP_S = 5.0
@@ -112,6 +115,11 @@ class _Server:
         self._finished: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._tests: dict[asyncio.Task[None], ServedTest] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._clients: Places[ServedTest] = Places(CLIENTS_LIMIT)
+        self._places: Places[ServedTest] = Places(
+            1 if options.one_off else options.max_tests, SHARE, PATIENCE_S
+        )
+        self.password_waits = PasswordWaits()
         self._affinity = ProcessorAffinity()
         self._opening_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -184,14 +192,20 @@ class _Server:
 
     def _on_client(self, sock: socket.socket, address: SocketAddress, cookie: str) -> None:
         known = any(test.cookie == cookie for test in self._tests.values())
-        # A stock client cannot be told when to try again; an iperfpy client is told after its parameters.
-        busy = self._is_busy() and not cookie.startswith(COOKIE_PREFIX)
-        if known or len(self._tests) >= CLIENTS_LIMIT or busy or self._finished.done():
+        try:
+            if not cookie.startswith(COOKIE_PREFIX):
+                # A stock client cannot be told when to try again; an iperfpy client is, after its parameters.
+                self._places.find(source_of(address[0]), self._now_s())
+            if known or self._finished.done():
+                raise NoPlaceError(by_source=False)
+            test = ServedTest(self, sock, address, cookie)
+            self._make_room(self._clients, test)
+        except NoPlaceError:
+            log.info("%s is refused: this server is busy", address[0])
             with contextlib.suppress(OSError):
                 sock.send(encode_state(State.ACCESS_DENIED))
             close_gently(sock)
             return
-        test = ServedTest(self, sock, address, cookie)
         task = asyncio.create_task(test.serve())
         self._tests[task] = test
         task.add_done_callback(self._test_ended)
@@ -199,33 +213,52 @@ class _Server:
     def _test_ended(self, task: asyncio.Task[None]) -> None:
         test = self._tests.pop(task)
         test.disconnect()  # a task that is cancelled before its first step has closed nothing
+        self._clients.leave(test)
+        self._places.leave(test)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("a test failed for a fault of this program", exc_info=error)
         with contextlib.suppress(PlanError):  # these processors could be used before
             self.apply_affinity()
-        if self.options.one_off and test.plan is not None:
+        if self.options.one_off and test.plan is not None and not test.lost_place:
             self._finish(measured=test.was_measured)
 
     def _running(self) -> list[ServedTest]:
         """The tests that were admitted."""
-        return [test for test in self._tests.values() if test.plan is not None]
+        return [test for test in self._tests.values() if test.plan is not None and not test.lost_place]
 
-    def _is_busy(self) -> bool:
-        """True if no further test can be admitted now."""
-        return len(self._running()) >= (1 if self.options.one_off else self.options.max_tests)
+    def _make_room(self, places: Places[ServedTest], test: ServedTest) -> None:
+        """Give `test` a place, and end the silent test that loses its own. Raises `NoPlaceError`."""
+        gone = places.take(test, source_of(test.host), self._now_s())
+        if gone is not None:
+            self._clients.leave(gone)
+            self._places.leave(gone)
+            gone.lose_place()
+
+    @staticmethod
+    def _now_s() -> float:
+        return now_us() / 1e6
 
     # -- what a test needs, see `ServerContext`
 
-    def check_admission(self, plan: Plan) -> None:
-        """Raise `PlanError` if this server runs no such test, or none now."""
+    def admit(self, test: ServedTest, plan: Plan) -> None:
+        """Give `test` a place. Raises `PlanError` if this server runs no such test, or none now."""
         running = self._running()
-        if self._is_busy():
-            ends = [test.ends_us for test in running if test.ends_us is not None]
+        try:
+            self._places.find(source_of(test.host), self._now_s())
+            check_limits(plan, self.options, [one.plan for one in running if one.plan is not None])
+            self._make_room(self._places, test)
+        except NoPlaceError as full:
+            ends = [one.ends_us for one in running if one.ends_us is not None]
             left_s = max(1, round((min(ends, default=0) - now_us()) / 1e6))
             when = f": try again in about {left_s} s" if ends else ""
-            raise PlanError(f"this server is busy running a test{when}", ErrorNumber.ACCESS_DENIED)
-        check_limits(plan, self.options, [test.plan for test in running if test.plan is not None])
+            kind = "the most tests that it runs for one address" if full.by_source else "a test"
+            raise PlanError(f"this server is busy running {kind}{when}", ErrorNumber.ACCESS_DENIED) from full
+        self._clients.settle(test)
+
+    def has_opened(self, test: ServedTest) -> None:
+        """The streams of `test` are open: it keeps its place."""
+        self._places.settle(test)
 
     def apply_affinity(self) -> None:
         """Run on the processors that the clients of running tests ask for. Raises `PlanError`."""

@@ -61,5 +61,11 @@ def field(value: Value) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, str):
-        return printable(value)
+        return text_cell(printable(value))
     return f"{value:.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def text_cell(text: str) -> str:
+    """A cell of text, which may come from the peer. An apostrophe keeps a spreadsheet from running it as a
+    formula (OWASP, "CSV injection")."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

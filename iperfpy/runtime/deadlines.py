@@ -13,7 +13,7 @@ class Deadlines:
 
     cookie_s: float = 5.0  # from accept to the whole cookie
     reply_s: float = 10.0  # a message that the peer can send without delay
-    streams_s: float = 30.0  # opening one data stream
+    streams_s: float = 10.0  # opening the data streams, eight of them
     begun_s: float = 2.0  # after a stock server has begun the test, for a stream that is still being opened
     results_s: float = 30.0  # from TEST_END to the results: the control channel shares the path with the data
     farewell_s: float = 1.0  # writing a last message that needs no answer

@@ -13,7 +13,8 @@ from iperfpy.protocols import tcp_info
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.runtime.socket_options import bind_device
 
-BACKLOG = 128
+BACKLOG = 1024
+"""Connections that wait to be accepted: a client that finds no room tries again only after a second."""
 DISCARD_READS, DISCARD_BYTES = 16, 64 * 1024
 
 

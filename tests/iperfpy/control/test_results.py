@@ -160,11 +160,11 @@ def test_only_declared_figures_are_kept() -> None:
         "rtt_us_mean": "x",
         "rtt_us_max": 2**70,
         "jitter_ms": True,
-        "congestion": "b\x1b" + "x" * 999,
+        "congestion": "b" + "x" * 999,
     }
     values = decode_sample(body, TRANSPORT.metrics, SIDES, "x").values
     assert set(values) == {"again", "rtt_us", "rtt_us_min", "congestion"}
-    assert values["congestion"] == "b�" + "x" * 254
+    assert values["congestion"] == "b" + "x" * 255
 
 
 def test_the_omitted_flag_round_trips() -> None:

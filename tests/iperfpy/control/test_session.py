@@ -223,12 +223,12 @@ def test_an_announced_4_gib_is_refused_at_once_and_the_peer_gets_a_failure() -> 
 def test_only_a_client_accepts_results_with_a_long_report() -> None:
     """A server may send its report with the results; a client has none."""
     # Only the announced length is sent: it is checked before the body arrives.
-    longest = framing.results_limit_bytes(1)
+    longest = framing.figures_limit(1, 40).size_bytes
     for session, phase, allowed in (
         (client_session(STOCK), Phase.AWAITS_RESULTS, True),
         (server_session(STOCK), Phase.AWAITS_RESULTS, False),
     ):
-        session.allow_streams(1)
+        session.allow_figures(1, 40)
         session.phase = phase
         announced = struct.pack(">I", longest + 1)
         if allowed:

@@ -13,7 +13,7 @@ import uvloop
 
 from iperfpy.control import framing
 from iperfpy.control.framing import State
-from iperfpy.control.session import CLIENT, Phase, Send, Session
+from iperfpy.control.session import CLIENT, Phase, Send, Session, server_session
 from iperfpy.endpoint import control_connection
 from iperfpy.endpoint.control_connection import ControlConnection
 from iperfpy.errors import LateError, PeerError, PeerTerminatedError, ProtocolError
@@ -199,3 +199,53 @@ def test_a_reset_that_arrived_together_with_data_ends_the_test_at_once() -> None
     for loop in (asyncio.new_event_loop, uvloop.new_event_loop):
         with asyncio.Runner(loop_factory=loop) as runner:
             runner.run(main())
+
+
+EARLY = {
+    "TEST_END": bytes([State.TEST_END]),
+    "IPERF_DONE": bytes([State.IPERF_DONE]),
+    "a document": framing.encode_document({"streams": []}),
+    "parameters and TEST_END": framing.encode_document({"tcp": True}) + bytes([State.TEST_END]),
+    "parameters twice": framing.encode_document({"tcp": True}) * 2,
+    "everything": framing.encode_document({"tcp": True})
+    + bytes([State.TEST_END])
+    + framing.encode_document({"streams": []})
+    + bytes([State.IPERF_DONE]),
+    "the end of the connection": b"",
+    "CLIENT_TERMINATE": bytes([State.CLIENT_TERMINATE]),
+}
+SERVERS_STEPS = {
+    Phase.START: Send.PARAM_EXCHANGE,
+    Phase.GREETED: Send.PARAM_EXCHANGE,
+    Phase.PARAMETERS_KNOWN: Send.CREATE_STREAMS,
+    Phase.CREATING: Send.TEST_START,
+    Phase.STARTING: Send.TEST_RUNNING,
+    Phase.RESULTS_KNOWN: Send.RESULTS,
+    Phase.REPLIED: Send.DISPLAY_RESULTS,
+}
+
+
+@pytest.mark.parametrize("phase", SERVERS_STEPS, ids=lambda phase: phase.name)
+@pytest.mark.parametrize("data", EARLY.values(), ids=EARLY.keys())
+async def test_bytes_that_come_too_early_are_the_clients_fault(phase: Phase, data: bytes) -> None:
+    """The server takes its next step after the bytes have arrived: the step raises the client's error."""
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    session, scope = server_session("iperfpy-" + "a" * 28), AbortScope()
+    session.phase = phase
+    connection = ControlConnection(here, session, scope)
+    connection.start()
+    there.send(data)
+    if not data:
+        there.close()
+    await run_loop()
+
+    async def next_step() -> None:
+        connection.send(SERVERS_STEPS[phase])
+        await connection.signal(1, State.IPERF_DONE)
+
+    with pytest.raises((ProtocolError, PeerError), match=r"^the client ") as caught:
+        await next_step()
+    assert scope.error is caught.value
+    connection.close()
+    there.close()

@@ -271,3 +271,13 @@ def test_a_report_that_cannot_be_written_does_not_end_the_test(tmp_path: Path) -
 
     forward().play(GuardedSink(Broken(CsvFile(tmp_path / "x.csv", header())), lost.append))
     assert (Broken.calls, [type(error) for error in lost]) == (1, [BrokenPipeError])
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", '=HYPERLINK("http://example.org")'])
+def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
+    assert f"'{text}" in cells({"title": text})
+    assert f"'{text}" in cells({"error": text})
+
+
+def test_numbers_and_other_text_get_none() -> None:
+    assert [field(value) for value in (-1, -1.5, "cubic", "a=b", "")] == ["-1", "-1.5", "cubic", "a=b", ""]
