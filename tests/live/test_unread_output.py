@@ -47,11 +47,14 @@ def test_a_server_whose_output_is_not_read_serves_and_stops(unread: int) -> None
         stderr=subprocess.PIPE,
         text=True,
     ) as server:
-        for _ in range(2):
-            done = subprocess.run(client(port), capture_output=True, text=True, timeout=60, check=False)
-            assert (done.returncode, done.stderr) == (0, "")
-        server.terminate()
-        _, errors = server.communicate(timeout=20)
+        try:
+            for _ in range(2):
+                done = subprocess.run(client(port), capture_output=True, text=True, timeout=60, check=False)
+                assert (done.returncode, done.stderr) == (0, "")
+            server.terminate()
+            _, errors = server.communicate(timeout=20)
+        finally:
+            server.kill()
     assert server.returncode == 1
     assert errors == "iperfpy: warning - the report was not read to its end\n"
 
@@ -65,11 +68,14 @@ def test_a_client_whose_output_is_not_read_measures_and_ends_by_a_signal(unread:
         ) as measuring,
     ):
         # The test is over, and the table still waits for a reader.
-        wait_until(lambda: path.exists() and "sum" in path.read_text(), "no summary", 30)
-        with pytest.raises(subprocess.TimeoutExpired):
-            measuring.wait(0.5)
-        measuring.send_signal(signal.SIGINT)
-        _, errors = measuring.communicate(timeout=20)
+        try:
+            wait_until(lambda: path.exists() and "\nsum," in path.read_text(), "no summary", 30)
+            with pytest.raises(subprocess.TimeoutExpired):
+                measuring.wait(1)
+            measuring.send_signal(signal.SIGINT)
+            _, errors = measuring.communicate(timeout=20)
+        finally:
+            measuring.kill()
     assert measuring.returncode == 130
     assert errors == "iperfpy: interrupt - Ctrl-C; stopped without a clean shutdown\n"
     intervals = [line for line in path.read_text().splitlines() if line.startswith("interval,")]
