@@ -66,6 +66,17 @@ class Channel(ABC):
     """Arrival of the first payload, by the monotonic clock. None until then, or if the transport does not
     record it."""
 
+    @property
+    def heard_us(self) -> int | None:
+        """Arrival of the latest datagram or segment of the peer, by the monotonic clock. None until then, or
+        if the transport does not record it: a receiver's payload is then the only sign of the peer."""
+        return None
+
+    def signs(self, since_us: int) -> tuple[str, ...]:
+        """Errors about this stream's path that were reported later than `since_us`, one predicate of the
+        peer's name each ("was reported to be unreachable")."""
+        return ()
+
     @abstractmethod
     def fileno(self) -> int:
         """The descriptor of the socket underneath, for setsockopt and the like."""
@@ -92,7 +103,8 @@ class Channel(ABC):
     @abstractmethod
     async def send(self, load: Load) -> None:
         """Carry blocks of `load` until it has no more. Returns when the last one was accepted.
-        Raises `TransportError` when the path or the peer ends it."""
+        Raises `TransportError` when the peer ends it. A silence of the path does not end it, nor does an
+        error about one datagram (path_events.py): the program decides how long a test waits."""
 
     @abstractmethod
     async def receive(self) -> None:

@@ -40,7 +40,9 @@ MODULES = product()
 
 P = "iperfpy.protocols"
 BASE = {f"{P}.{name}" for name in ("contract", "addresses", "metrics", "settings", "errors", "units")}
-SOCKET_WORK = {f"{P}.{name}" for name in ("clock", "socket_buffers", "socket_watch", "worker_thread")}
+SOCKET_WORK = {
+    f"{P}.{name}" for name in ("clock", "path_events", "socket_buffers", "socket_watch", "worker_thread")
+}
 RECORDS = {f"iperfpy.{name}" for name in ("plan", "options", "records", "errors", "error_numbers")} | {P}
 API = ("iperfpy.api", "iperfpy.measure_keywords", "iperfpy.local_server")
 
@@ -53,9 +55,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     f"{P}.worker_thread": BASE,
     f"{P}.clock": set(),
     f"{P}.socket_buffers": set(),
+    f"{P}.path_events": {f"{P}.clock"},
     f"{P}.socket_watch": BASE,
     f"{P}.congestion": BASE,
-    f"{P}.datagrams": {*BASE, f"{P}.clock", f"{P}.socket_buffers", f"{P}.socket_watch"},
+    f"{P}.datagrams": {*BASE, *(SOCKET_WORK - {f"{P}.worker_thread"})},
     f"{P}.tcp": {*BASE, *SOCKET_WORK, f"{P}.tcp_info"},
     f"{P}.udp": {*BASE, *SOCKET_WORK, f"{P}.datagrams"},
     f"{P}.kcp": {*BASE, f"{P}.clock", f"{P}.congestion", f"{P}.datagrams"},

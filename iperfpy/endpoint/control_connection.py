@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections import defaultdict
@@ -35,6 +36,7 @@ from iperfpy.errors import (
 from iperfpy.protocols import tcp_info
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.errors import TransportError
+from iperfpy.protocols.path_events import Consequence, Moment, connection_sign, consequence
 from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.sockets import close_gently
@@ -179,12 +181,13 @@ class ControlConnection:
         try:
             data = self._sock.recv(READ_BYTES)
             messages = self.session.receive(data)
-        except (BlockingIOError, InterruptedError):
-            return
         except ProtocolError as error:
             self._stop_reading(error)
             return
         except OSError as error:
+            sign = connection_sign(error.errno or errno.EIO)
+            if consequence(sign, Moment.RUNNING) is Consequence.RETRY:
+                return
             self._broken = True
             text = f"the control connection to {self.session.peer} broke: {system_reason(error)}"
             self._stop_reading(PeerError(text))

@@ -7,8 +7,9 @@ Both are probed once per process and address family. Without them (another syste
 `offload=False`, or the environment variable IPERFPY_NO_OFFLOAD) the same methods move one datagram per system
 call. `udp/sender.py` sends GSO batches as well, of one size that it sets as a socket option.
 
-An ICMP error about an earlier datagram raises nothing here: it is counted, and `check` reports it. A datagram
-that this machine drops (packet filter, full queue) counts as sent, as if the path had lost it.
+An error about one datagram raises nothing here: it is counted in `events` (path_events.py), and `check`
+raises it for a caller that has not heard its peer yet. A datagram that this machine drops (no route, packet
+filter, full queue) counts as sent, as if the path had lost it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.arrival_time import split_off_stamp
 from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, Sign, consequence, datagram_sign
 from iperfpy.protocols.socket_buffers import set_buffer_size
 
 SOL_UDP = 17
@@ -50,9 +52,10 @@ _ANCILLARY_BYTES = 128 if hasattr(socket, "CMSG_SPACE") else 0
 """Room for a segment size, a time stamp and a struct in6_pktinfo."""
 _SEGMENT = struct.Struct("=H")
 
-_REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
-_UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENOPROTOOPT}
-_DROPPED = {errno.EPERM, errno.EACCES, errno.ENOBUFS}  # a packet filter or a full queue on this machine
+MOST_ERRORS = 64
+"""Errors that one `receive` takes in place of datagrams, so that an error that lasts cannot hold the loop."""
+_LOST = {Sign.REFUSED, Sign.UNREACHABLE, Sign.FILTERED, Sign.NO_ROOM}
+"""Signs after which a datagram counts as sent, however many the call had: no other size would help."""
 
 
 @cache
@@ -76,8 +79,8 @@ class DatagramSocket:
     ----------
     stamped, stamp : bool, bytes
         True if the kernel stamps arrivals (arrival_time.py), and the stamp of the batch read last.
-    refused, unreachable : int
-        Calls that reported a closed port at the peer, or no route, about earlier datagrams.
+    events : PathEvents
+        The errors that the kernel reported about datagrams.
     emptied : bool
         True if the last `receive` emptied the queue: calling it again now would be in vain.
     """
@@ -98,10 +101,9 @@ class DatagramSocket:
         self.stamped, self.stamp = False, b""
         self._view = np.frombuffer(self._buffer, np.uint8)
         self.emptied = False
-        self.refused = self.unreachable = 0
+        self.events = PathEvents()
         self.local_address: SocketAddress = sock.getsockname()
         self.remote_address: SocketAddress | None = None
-        self._reported = (0, 0)  # (refused, unreachable) at the last `check`
 
     @classmethod
     def connected(
@@ -217,10 +219,14 @@ class DatagramSocket:
             if code == errno.EAGAIN:
                 return start // stride
             if code:
-                # EIO: a device that cannot checksum. Else longer than the interface's MTU, where IP may still
-                # fragment single datagrams.
-                self._gso_bytes = 0 if code == errno.EIO else min(self._gso_bytes, stride - 1)
-                return self._send_each(batch, start // stride, address)
+                first = start // stride
+                # A datagram alone tells a batch that was refused from an error that any datagram meets.
+                alone = self._sendmsg(view[start : min(start + stride, size)], (), address)
+                if alone != code:
+                    # EIO: a device that cannot checksum. Else longer than the interface's MTU, where IP may
+                    # still fragment single datagrams.
+                    self._gso_bytes = 0 if code == errno.EIO else min(self._gso_bytes, stride - 1)
+                return self._send_each(batch, first + (not alone), address)
         return batch.count
 
     def _send_each(self, batch: DatagramBatch, first: int, address: SocketAddress | None) -> int:
@@ -234,37 +240,33 @@ class DatagramSocket:
                 raise PathError(
                     f"a datagram of {len(piece)} bytes does not fit the path: choose a smaller MTU"
                 )
-            if code:
+            if code and consequence(self.events.note(code), Moment.RUNNING) is Consequence.END:
                 raise PathError(f"UDP to {self._peer_name()} failed: {os.strerror(code)}")
         return batch.count
 
     def _sendmsg(
         self, piece: memoryview, ancillary: Iterable[tuple[int, int, bytes]], address: SocketAddress | None
     ) -> int:
-        """Call `sendmsg`. Returns 0 if the kernel took the piece or a packet filter dropped it, else the
+        """Call `sendmsg`. Returns 0 if the kernel took the piece or lost it by a sign of `_LOST`, else the
         errno."""
-        code = 0
+        earlier = 0
         # The kernel reports an ICMP error about an earlier datagram once, in place of sending this one. A
         # second attempt tells it from an error about this datagram.
         for _ in range(2):
+            code = 0
             try:
                 self._sock.sendmsg((piece,), ancillary, 0, address)
             except OSError as error:
                 code = error.errno or errno.EIO
-            else:
-                return 0
-            if code == errno.EAGAIN:
+            if code in (0, errno.EAGAIN):
+                if earlier:
+                    self.events.note(earlier)
                 return code
-            if code in _DROPPED:
-                return 0
-            self._count(code)
-        return 0 if code in _REFUSED or code in _UNREACHABLE else code
-
-    def _count(self, code: int) -> None:
-        if code in _REFUSED:
-            self.refused += 1
-        elif code in _UNREACHABLE:
-            self.unreachable += 1
+            earlier = code
+        if datagram_sign(code) in _LOST:
+            self.events.note(code)
+            return 0
+        return code
 
     # ------------------------------------------------------------------ receiving
 
@@ -303,7 +305,7 @@ class DatagramSocket:
         """Call `recvmsg` with the buffer from `offset` on: (bytes, size of its datagrams, sender)."""
         into = self._into if not offset else [memoryview(self._buffer)[offset : offset + GRO_BYTES]]
         # Until a datagram or nothing comes: each error is reported once and takes the place of a datagram.
-        while True:
+        for _ in range(MOST_ERRORS):
             try:
                 size, ancillary, _, address = self._sock.recvmsg_into(into, _ANCILLARY_BYTES)
             except BlockingIOError:
@@ -315,6 +317,7 @@ class DatagramSocket:
             if self.stamped:
                 self.stamp, ancillary = split_off_stamp(ancillary)
             return size, int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else size, address
+        return None
 
     def _take_read_ahead(self) -> tuple[int, int, SocketAddress] | None:
         """The datagrams that ended the batch before them, moved to the beginning of the buffer."""
@@ -334,7 +337,7 @@ class DatagramSocket:
 
     def receive_at(self) -> tuple[DatagramBatch, SocketAddress, SocketAddress] | None:
         """The next batch as `receive` gives it, not gathered, and the local address that it was sent to."""
-        while True:
+        for _ in range(MOST_ERRORS):
             # As in `_read`: an error about earlier datagrams is counted, and the next read tried.
             try:
                 size, ancillary, _, address = self._sock.recvmsg_into(self._into, _ANCILLARY_BYTES)
@@ -350,34 +353,31 @@ class DatagramSocket:
                 else:
                     local = _destination(level, kind, value, local)
             return DatagramBatch.of(self._view[:size], stride), address, local
+        return None
 
     def _note_received(self, error: OSError) -> None:
         """Count an error that `recvmsg` reported about earlier datagrams; raise it if it is another one."""
-        code = error.errno or errno.EIO
-        self._count(code)
-        if code not in _REFUSED and code not in _UNREACHABLE and code != errno.EMSGSIZE:
+        sign = self.events.note(error.errno or errno.EIO)
+        if consequence(sign, Moment.RUNNING) is Consequence.END:
             raise PathError(f"UDP from {self._peer_name()} failed: {error.strerror}") from error
 
     # ------------------------------------------------------------------ the rest
 
     def check(self) -> None:
-        """Raise the error that the path has reported since the last call, if any.
+        """Raise the error that the path has reported, for a caller that has not heard its peer yet.
 
         Raises
         ------
         PeerError
             The peer's machine answered that nothing listens there.
         PathError
-            There is no route to it.
+            The peer cannot be reached.
         """
-        refused, before = self.refused, self._reported
-        self._reported = (refused, self.unreachable)
-        if self._reported == before:
-            return
-        # A refusal comes from the peer itself: it says more than a missing route.
-        if refused > before[0]:
+        sign = self.events.ending_attempt()
+        if sign is Sign.REFUSED:
             raise PeerError(f"{self._peer_name()} refuses UDP datagrams: nothing listens there")
-        raise PathError(f"there is no route for UDP to {self._peer_name()}")
+        if sign is not None:
+            raise PathError(f"UDP does not reach {self._peer_name()}: it {sign.value}")
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         """Ask for `size_bytes` of send and receive buffer.

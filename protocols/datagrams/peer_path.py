@@ -22,6 +22,7 @@ from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.arrival_time import ask_for_stamps
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.path_events import PathEvents
 from iperfpy.protocols.socket_watch import SocketWatch
 
 BATCHES_PER_WAKE = 4
@@ -47,8 +48,12 @@ class DatagramPath(Protocol):
         """Call `callback()` once, when the send buffer has room again."""
 
     def check(self) -> None:
-        """Raise `PeerError` or `PathError` if, since the last call, the peer's machine has refused datagrams
-        or the network had no route for them."""
+        """Raise `PeerError` or `PathError` if the peer's machine has refused datagrams or the network had no
+        route for them. Only for a caller that has not heard its peer yet."""
+
+    @property
+    def events(self) -> PathEvents:
+        """The errors that the kernel reported about datagrams."""
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         """Ask for socket buffers. Returns the (send, receive) bytes that the kernel gave."""
@@ -187,6 +192,10 @@ class ConnectedPath:
 
     def check(self) -> None:
         self._socket.check()
+
+    @property
+    def events(self) -> PathEvents:
+        return self._socket.events
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         return self._socket.size_buffers(size_bytes)

@@ -41,6 +41,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, OnBatch, OnDrained, Pump
 from iperfpy.protocols.errors import PeerError, TransportError
+from iperfpy.protocols.path_events import PathEvents
 
 CONV_BYTES = 4
 BACKLOG_BATCHES = 64
@@ -433,6 +434,10 @@ class Session:
 
     def check(self) -> None:
         self.peer.socket.check()
+
+    @property
+    def events(self) -> PathEvents:
+        return self.peer.socket.events
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         return self.peer.socket.size_buffers(size_bytes)

@@ -15,12 +15,13 @@ import asyncio
 from collections.abc import Callable
 
 from iperfpy.protocols import clock
+from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.arrival_time import ArrivalClock
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
 from iperfpy.protocols.datagrams.server_port import shared_udp
-from iperfpy.protocols.errors import PathError, TransportError
+from iperfpy.protocols.errors import PathError
 from iperfpy.protocols.kcp import kcp_metrics, profiles
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.engine import Engine
@@ -31,8 +32,6 @@ from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.settings import Settings
 
 ASSOCIATE_FIRST_S, ASSOCIATE_LONGEST_S = 0.1, 1.0
-DEAD_AFTER_US = 30_000_000
-"""The path counts as dead when data is in flight and nothing is acknowledged for this time."""
 LONGEST_BATCH = 1 << 16
 """Datagrams: all that leaves at once is one batch, or two where the ring begins anew; the socket cuts it."""
 _SHORTEST_TIMER_US = 1_000
@@ -77,7 +76,6 @@ class KcpChannel(Channel):
         self._loop = asyncio.get_running_loop()
         self._feeder = LoadFeeder(engine)
         self._timer = _Timer(self._loop, self._on_timer)
-        self._progress = _Progress(engine)
         self._arrivals = _Arrivals(engine, path)
         self._buffers = BufferSizes.of(engine.options, settings.socket_buffer, sends=sends)
         self._buffer_granted = self._buffers.needed  # until `start` asks
@@ -89,6 +87,7 @@ class KcpChannel(Channel):
         self._answered: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._closed = False
+        self._heard_us: int | None = None
 
     # -- set-up and end
 
@@ -107,8 +106,12 @@ class KcpChannel(Channel):
             self._pump()
             events = [self._over, self._answered]
             await asyncio.wait(events, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-            if self._closed:
+            if self._over.done():
+                self._over.result()  # raises the error that ended the stream, if one did
                 raise PathError("the stream was closed before the server answered")
+            # Only here: once the server has answered, an error about a datagram is an event of the path.
+            if not self._answered.done():
+                self._path.check()
             wait_s = min(wait_s * 1.5, ASSOCIATE_LONGEST_S)
 
     async def close(self) -> None:
@@ -140,7 +143,6 @@ class KcpChannel(Channel):
         if self._closed:
             return self._over.result()  # raises the error that ended the stream, if one did
         self._feeder.begin(load)
-        self._progress.restart(clock.now_us())
         self._sent = self._loop.create_future()
         self._pump()
         return await self._sent
@@ -173,6 +175,7 @@ class KcpChannel(Channel):
         try:
             now_us = self._arrivals.time_us(clock.now_us())
             self.engine.receive(batch, now_us)
+            self._heard_us = now_us
             if self.first_data_us is None and self._has_data():
                 self.first_data_us = now_us
             self._finish(self._answered)
@@ -235,12 +238,6 @@ class KcpChannel(Channel):
         self._pump()
 
     def _on_timer(self) -> None:
-        try:
-            self._path.check()
-            self._progress.check(clock.now_us())
-        except TransportError as error:
-            self._fail(error)
-            return
         self._pump()
 
     def _fail(self, error: Exception) -> None:
@@ -253,9 +250,18 @@ class KcpChannel(Channel):
     # -- figures
 
     def warnings(self) -> tuple[str, ...]:
-        """A socket buffer smaller than the window needs, and KCP's widest window if it limited the sender."""
+        """A socket buffer smaller than the window needs, KCP's widest window if it limited the sender, and
+        errors about datagrams."""
         buffer = self._buffers.warning(self._buffer_granted, sends=self._sends)
-        return (*buffer, *window_warning(self.engine, clock.now_us()))
+        events = self._path.events.warnings(str(plain(self.remote_address)[0]))
+        return (*buffer, *window_warning(self.engine, clock.now_us()), *events)
+
+    @property
+    def heard_us(self) -> int | None:
+        return self._heard_us
+
+    def signs(self, since_us: int) -> tuple[str, ...]:
+        return tuple(sign.value for sign in self._path.events.since(since_us))
 
     def counters(self) -> dict[str, Value]:
         return kcp_metrics.record(self.engine, clock.now_us())
@@ -292,28 +298,6 @@ class _Timer:
         """Call back no more."""
         if self._handle is not None:
             self._handle.cancel()
-
-
-class _Progress:
-    """Watches that data in flight is acknowledged."""
-
-    __slots__ = ("_acked", "_sending", "_since_us")
-
-    def __init__(self, engine: Engine) -> None:
-        self._sending = engine.sending
-        self._acked = self._since_us = 0
-
-    def restart(self, now_us: int) -> None:
-        """Count the time without progress from now on."""
-        self._acked, self._since_us = self._sending.bytes_acked, now_us
-
-    def check(self, now_us: int) -> None:
-        """Raise `PathError` if there was no progress for `DEAD_AFTER_US`."""
-        sending = self._sending
-        if sending.bytes_acked != self._acked or sending.una == sending.nxt:
-            self.restart(now_us)
-        elif now_us - self._since_us > DEAD_AFTER_US:
-            raise PathError(f"the path died: no acknowledgement for {DEAD_AFTER_US // 1_000_000} s")
 
 
 class _Arrivals:

@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Collection, Mapping
 
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.path_events import Consequence, Moment, Sign, consequence, datagram_sign
 from iperfpy.protocols.socket_watch import SocketWatch
 
 CALL_BYTES = 4
@@ -163,11 +165,12 @@ class _Exchange:
             self._end(None)
 
     def _take_error(self, error: OSError) -> None:
-        if isinstance(error, ConnectionRefusedError | ConnectionResetError):
+        sign = datagram_sign(error.errno or errno.EIO)
+        if sign is Sign.REFUSED:
             self.refused += 1
             if not self._changed.done():
                 self._changed.set_result(None)
-        else:
+        elif consequence(sign, Moment.OPENING) is Consequence.END:
             self._end(PathError(f"cannot reach {_name(self._sock)} over UDP: {error.strerror}"))
 
     def _end(self, error: TransportError | None) -> None:

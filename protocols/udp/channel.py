@@ -17,12 +17,13 @@ import os
 import socket
 import struct
 
+from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.arrival_time import arrived_us, ask_for_stamps
 from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
 from iperfpy.protocols.datagrams.server_port import shared_udp
-from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.errors import PathError, TransportError
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.socket_buffers import queued_bytes
 from iperfpy.protocols.socket_watch import SocketWatch
@@ -39,7 +40,6 @@ LONGEST_BLOCK_S = 0.25
 DRAIN_POLL_S = 0.002
 READS_PER_WAKE, ANCILLARY_BYTES = 8, 128
 
-_REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
 
 
@@ -97,9 +97,12 @@ class UdpChannel(Channel):
         self._local, self._remote = path.local_address, path.remote_address
         self._reception = Reception(wide=settings.wide_counters)
         self._sender: DatagramSender | None = None
+        self._heard_us: int | None = None
         if stream.sends:
             gso = self._socket.uses_gso
-            self._sender = DatagramSender(self._sock, self._block_bytes, settings, conv=self._conv, gso=gso)
+            self._sender = DatagramSender(
+                self._sock, self._block_bytes, settings, self._socket.events, conv=self._conv, gso=gso
+            )
 
     def start(self) -> None:
         """Prepare the socket, then listen for replies if this end sends, else receive.
@@ -142,6 +145,17 @@ class UdpChannel(Channel):
     def remote_address(self) -> SocketAddress:
         return self._remote
 
+    @property
+    def heard_us(self) -> int | None:
+        return self._heard_us
+
+    def signs(self, since_us: int) -> tuple[str, ...]:
+        return tuple(sign.value for sign in self._socket.events.since(since_us))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Errors about datagrams."""
+        return self._socket.events.warnings(str(plain(self._remote)[0]))
+
     # ------------------------------------------------------------------ counters
 
     def counters(self) -> dict[str, Value]:
@@ -182,10 +196,12 @@ class UdpChannel(Channel):
                 datagram, ancillary, _, _ = self._sock.recvmsg(
                     echo.ECHO_BYTES + 1, ANCILLARY_BYTES, NOT_WAITING
                 )
-            except OSError as error:  # nothing more waits, or an error about an earlier datagram
-                if error.errno in _REFUSED:
-                    self._sender.note_refusal(error)
+            except BlockingIOError:
                 return
+            except OSError as error:  # about an earlier datagram
+                self._socket.events.note(error.errno or errno.EIO)
+                continue
+            self._heard_us = now_us()
             self._sender.take_reply(datagram, arrived_us(ancillary))
             association.answer_again(self._sock, datagram, self._call)
 
@@ -195,7 +211,9 @@ class UdpChannel(Channel):
         await self._worker.finished()
 
     def _receive_all(self) -> None:
-        reader = DatagramReader(self._sock, self._reception, wide=self._settings.wide_counters)
+        reader = DatagramReader(
+            self._sock, self._reception, self._socket.events, wide=self._settings.wide_counters
+        )
         while not self._worker.stopping.is_set():
             if short := reader.take():
                 self._answer_short(short.data, short.age_us)
@@ -215,14 +233,11 @@ class UdpChannel(Channel):
                 self._sock.send(answer, NOT_WAITING)
 
     def _translated(self, error: OSError) -> TransportError:
-        name = f"{self._remote[0]} port {self._remote[1]}"
-        if error.errno in _REFUSED:
-            return PeerError(f"{name} refuses UDP datagrams: nothing listens there any more")
         if error.errno == errno.EMSGSIZE:
             return PathError(
                 f"a datagram of {self._block_bytes} bytes does not fit the path: choose a shorter block (-l)"
             )
-        return PathError(f"UDP to {name} failed: {error.strerror}")
+        return PathError(f"UDP to {self._remote[0]} port {self._remote[1]} failed: {error.strerror}")
 
     # ------------------------------------------------------------------ ending
 

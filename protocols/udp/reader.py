@@ -6,6 +6,7 @@ counted at once. The kernel's arrival stamps (Linux) keep a busy reader from loo
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import sys
@@ -22,6 +23,7 @@ from iperfpy.protocols.datagrams.arrival_time import (
     wall_minus_monotonic_us,
 )
 from iperfpy.protocols.datagrams.datagram_socket import GRO_BYTES, SOL_UDP, UDP_GRO
+from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, consequence
 from iperfpy.protocols.udp.packets import NARROW_BYTES, WIDE_BYTES, Columns, headers, whole
 from iperfpy.protocols.udp.reception import Reception
 
@@ -33,8 +35,6 @@ CLOCK_EVERY = 64
 STEP_US = 50_000
 """The wall clock was set if it has moved by this much against the monotonic clock."""
 
-_NOTHING = (BlockingIOError, TimeoutError, ConnectionRefusedError, ConnectionResetError)
-"""Errors of a read without a datagram: none waits, or an answer of this end was refused."""
 _MORE = getattr(socket, "MSG_DONTWAIT", 0)
 _SENT = struct.Struct(">II")
 _ANCILLARY_BYTES = 128
@@ -54,9 +54,10 @@ class DatagramReader:
     one by one are read behind each other, and counted together.
     """
 
-    def __init__(self, sock: socket.socket, reception: Reception, *, wide: bool) -> None:
+    def __init__(self, sock: socket.socket, reception: Reception, events: PathEvents, *, wide: bool) -> None:
         self._recvmsg_into = sock.recvmsg_into
         self._reception = reception
+        self._events = events
         self._wide = wide
         self._header_bytes = WIDE_BYTES if wide else NARROW_BYTES
         self._buffer = bytearray(BUFFER_BYTES)
@@ -71,10 +72,11 @@ class DatagramReader:
     def take(self) -> ShortDatagram | None:
         """Wait for datagrams and count them: one GRO batch, or those that came one by one. Returns a datagram
         that is too short to be counted, if any (one of several), else None; None also when none came for a
-        while."""
+        while. Raises `OSError` if the socket cannot be used on."""
         try:
             size, stride, arrived_us = self._read(self._begin, 0)
-        except _NOTHING:
+        except OSError as error:
+            self._note(error)
             return None
         self._takes += 1
         if self._stamped and not self._takes % CLOCK_EVERY:
@@ -98,7 +100,8 @@ class DatagramReader:
         while _MORE and len(arrivals_us) < MOST_SINGLES and len(arrivals_us) * stride <= LAST_ROOM:
             try:
                 read = self._read(self._room(len(arrivals_us) * stride), _MORE)
-            except _NOTHING:
+            except OSError as error:
+                self._note(error)
                 break
             # A datagram of another size, or a GRO batch, cannot join the column: it is counted after it.
             if read[:2] != (stride, stride):
@@ -111,6 +114,13 @@ class DatagramReader:
         elif not self._count_alike(self._columns_of(stride, stride), arrived_us):
             self._count(0, stride, stride, arrived_us)
         return self._count(end, *odd) if odd else None
+
+    def _note(self, error: OSError) -> None:
+        """Count an error about an answer of this end; nothing for a read without a datagram."""
+        if isinstance(error, BlockingIOError | TimeoutError | InterruptedError):
+            return
+        if consequence(self._events.note(error.errno or errno.EIO), Moment.RUNNING) is Consequence.END:
+            raise error
 
     def _read(self, into: list[memoryview], flags: int) -> tuple[int, int, float]:
         """Call `recvmsg`: (bytes, size of its datagrams, arrival)."""

@@ -2,7 +2,7 @@
 takes.
 
     thread       send_all: load -> credit (bytes) -> GSO batch -> socket; now and then a probe
-    event loop   take_reply: echoes give the round-trip time; note_refusal: nothing listens any more
+    event loop   take_reply: echoes give the round-trip time
 
 A *GSO batch* is a buffer of equal datagrams that the kernel splits on the way out (UDP_SEGMENT). The sender
 sets the segment size once, as a socket option. `DatagramSocket._send_gso_batch` sends batches of changing
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ import time
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Load
 from iperfpy.protocols.datagrams.datagram_socket import SOL_UDP, UDP_SEGMENT
+from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, Sign, consequence, datagram_sign
 from iperfpy.protocols.udp import UdpSettings, echo
 from iperfpy.protocols.udp.packets import Outgoing
 
@@ -27,9 +29,11 @@ NAP_US = 2_000
 """Shorter waits are slept through; longer ones end when the channel is closed."""
 DEVICE_FULL_S = 0.000_1
 """Pause after ENOBUFS before retrying."""
+UNREACHABLE_S = 0.002
+"""Pause before a datagram that could not leave (no route) is tried again. It counts as sent only when it has
+left: a sender without a rate would count millions that the kernel never took."""
 
 _GSO_REFUSED = {errno.EINVAL, errno.EIO, errno.EMSGSIZE}
-_FILTERED = {errno.EPERM, errno.EACCES}
 NOT_WAITING = getattr(socket, "MSG_DONTWAIT", 0)
 
 
@@ -43,7 +47,14 @@ class DatagramSender:
     """
 
     def __init__(
-        self, sock: socket.socket, block_bytes: int, settings: UdpSettings, *, conv: int, gso: bool
+        self,
+        sock: socket.socket,
+        block_bytes: int,
+        settings: UdpSettings,
+        events: PathEvents,
+        *,
+        conv: int,
+        gso: bool,
     ) -> None:
         self._sock = sock
         self._outgoing = Outgoing(
@@ -53,7 +64,7 @@ class DatagramSender:
         self._prober = echo.Prober(conv) if conv else None
         self._may_use_gso = gso
         self._uses_gso = False
-        self._refusal: OSError | None = None  # noted by the event loop's thread, raised in the other
+        self._events = events
         self._last_bytes = 0  # length of the shorter datagram at the end
         self.filtered = 0
 
@@ -80,23 +91,16 @@ class DatagramSender:
         if self._prober is not None:
             self._prober.take_echo(datagram, arrived_us)
 
-    def note_refusal(self, error: OSError) -> None:
-        """Make `send_all` raise `error`, which the socket reported for an earlier datagram."""
-        self._refusal = error
-
     # ------------------------------------------------------------------ the sending thread
 
     def send_all(self, load: Load, stopping: threading.Event) -> None:
         """Send whole datagrams until the load ends or `stopping` is set; at the load's end a shorter one for
         the rest, if the rest holds a header. Raises `OSError`."""
-        self._refusal = None
         outgoing, prober = self._outgoing, self._prober
         count, block_bytes = self._batch_size(), outgoing.block_bytes
         credit, batch_bytes = 0, count * block_bytes
         while not stopping.is_set():
             wait_us, now = 0, time.monotonic_ns() // 1000  # inlined: once per batch
-            if self._refusal is not None:
-                raise self._refusal
             if prober is not None and now >= prober.next_us:
                 self._send_probe(prober, now)
             # A paced load gives less than a batch at a time: gather until it makes the sender wait.
@@ -140,7 +144,7 @@ class DatagramSender:
         try:
             self._sock.send(view)
         except OSError as error:
-            count = self._lost_after(error, count)
+            count = self._lost_after(error, view, count)
         outgoing.advance(count)
         return count
 
@@ -149,9 +153,14 @@ class DatagramSender:
         if size < self._header_bytes:
             return
         view = self._outgoing.stamp(1, now_us())[:size]
-        with contextlib.suppress(BlockingIOError):
-            self._sock.send(view)
-            self._last_bytes = size
+        # The second attempt is for an error about an earlier datagram, which took the place of sending.
+        for _ in range(2):
+            code = self._error_of(view)
+            if not code:
+                self._last_bytes = size
+            if not code or datagram_sign(code) is Sign.NO_ROOM:
+                return
+            self._events.note(code)
 
     def _send_probe(self, prober: echo.Prober, now: int) -> None:
         """Ask for an echo. A wait for room in the socket is not part of the round trip."""
@@ -164,18 +173,47 @@ class DatagramSender:
                 self._sock.send(probe)
                 prober.delayed(now_us())
 
-    def _lost_after(self, error: OSError, count: int) -> int:
-        """The number of datagrams, of `count`, that are gone after `send` failed; 0: try them again. Raises
-        the errors that end the stream."""
+    def _lost_after(self, error: OSError, view: memoryview, count: int) -> int:
+        """The number of datagrams in `view`, of `count`, that left or are gone after `send` failed; 0: try
+        them again. Raises `OSError` if the table of path_events.py says that the stream ends."""
         code = error.errno or errno.EIO
-        if code in _FILTERED:  # a packet filter of this machine
+        sign = datagram_sign(code)
+        if sign is Sign.FILTERED:  # a packet filter of this machine
+            self._events.note(code)
             self.filtered += count
             return count
-        if code == errno.ENOBUFS:  # the device's queue is full
-            time.sleep(DEVICE_FULL_S)
-        elif self._uses_gso and code in _GSO_REFUSED:
-            # Longer than the interface's MTU: without GSO, IP may still fragment.
+        if sign is Sign.NO_ROOM:
+            if code == errno.ENOBUFS:  # the device's queue is full
+                time.sleep(DEVICE_FULL_S)
+            return 0
+        # The kernel reports an error about an earlier datagram once, in place of sending these.
+        again = self._error_of(view)
+        if not again:
+            self._events.note(code)
+            return count
+        if self._uses_gso and again in _GSO_REFUSED:
+            # A datagram alone tells a batch that was refused, because its datagrams are longer than the
+            # interface's MTU where IP may still fragment one, from an error that any datagram meets.
             self._set_segment_bytes(0)
-        elif code not in (errno.EAGAIN, errno.EINTR):
-            raise error
+            alone = self._error_of(view[: self._outgoing.block_bytes])
+            if not alone:
+                return 1
+            if alone != errno.EMSGSIZE:
+                self._set_segment_bytes(self._outgoing.block_bytes)
+            again = alone
+        sign = datagram_sign(again)
+        if sign is Sign.NO_ROOM:
+            return 0
+        self._events.note(again)
+        if consequence(sign, Moment.RUNNING) in (Consequence.END, Consequence.RESIZE):
+            raise OSError(again, os.strerror(again))
+        time.sleep(UNREACHABLE_S)
+        return 0
+
+    def _error_of(self, view: memoryview) -> int:
+        """Send `view`. Returns 0 if it left, else the errno."""
+        try:
+            self._sock.send(view)
+        except OSError as error:
+            return error.errno or errno.EIO
         return 0

@@ -10,6 +10,7 @@ import struct
 from typing import Self
 
 from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.path_events import PathEvents
 from iperfpy.protocols.udp.reader import DatagramReader
 from iperfpy.protocols.udp.reception import Reception, Tally
 from tests.interop.free_port import free_port
@@ -46,7 +47,7 @@ class Tap:
         self._ours = _udp(("127.0.0.1", 0))
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self._show = _udp(None, self._ours.getsockname())
-        self._inbox = DatagramReader(self._ours, self._reception, wide=False)
+        self._inbox = DatagramReader(self._ours, self._reception, PathEvents(), wide=False)
         self._client: SocketAddress | None = None
         loop.add_reader(self._near, self._from_client)
         loop.add_reader(self._far, self._from_server)

@@ -12,6 +12,7 @@ from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket, offload_of
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.path_events import Sign
 
 LOOPBACK: dict[str, SocketAddress] = {"IPv4": ("127.0.0.1", 0), "IPv6": ("::1", 0, 0, 0)}
 
@@ -140,7 +141,7 @@ def test_a_full_send_buffer_takes_a_part_and_the_rest_is_sent_later() -> None:
         assert sender.send(DatagramBatch(batch.data[taken * 1000 :], 1000, 1, 1000)) == 1
 
 
-def test_a_refusal_is_counted_and_reported_once(local: SocketAddress, offload: bool) -> None:
+def test_a_refusal_is_counted_and_raised_by_check(local: SocketAddress, offload: bool) -> None:
     with DatagramSocket.bound(local) as gone:
         address = gone.local_address
     with DatagramSocket.connected(address, offload=offload) as sender:
@@ -148,10 +149,9 @@ def test_a_refusal_is_counted_and_reported_once(local: SocketAddress, offload: b
         for _ in range(4):
             assert sender.send(random_batch(4, 100, 100)) == 4
         sender.receive()
-        assert sender.refused > 0
+        assert sender.events.counts.keys() == {Sign.REFUSED}
         with pytest.raises(PeerError, match="refuses UDP"):
             sender.check()
-        sender.check()
 
 
 def test_a_datagram_beyond_udp_names_the_mtu(local: SocketAddress) -> None:

@@ -16,6 +16,7 @@ from iperfpy.protocols.kcp import profiles
 from iperfpy.protocols.kcp.channel import KcpChannel
 from iperfpy.protocols.kcp.load_feeder import BYTES_PER_WAKE
 from iperfpy.protocols.kcp.settings import KcpSettings
+from iperfpy.protocols.path_events import PathEvents
 
 CONV, MTU = 7, 1400
 SETTINGS = KcpSettings(sndwnd=20_000, rcvwnd=20_000, mtu=MTU)
@@ -32,6 +33,7 @@ class NotedPath:
     def __init__(self) -> None:
         self.capacity = 1 << 30
         self.turns = [0]
+        self.events = PathEvents()
         self.waiting: list[Callable[[], None]] = []
         self.on_drained: OnDrained = lambda: None
 

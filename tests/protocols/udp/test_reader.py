@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import iperfpy.protocols.udp.reader as inbox_module
 from iperfpy.protocols.datagrams.arrival_time import SO_TIMESTAMPNS, TIMESPEC
 from iperfpy.protocols.datagrams.datagram_socket import SOL_UDP, UDP_GRO, UDP_SEGMENT, offload_of
+from iperfpy.protocols.path_events import PathEvents
 from iperfpy.protocols.udp.packets import NARROW_BYTES, Outgoing
 from iperfpy.protocols.udp.reader import DatagramReader, ShortDatagram
 from iperfpy.protocols.udp.reception import Reception, Tally
@@ -67,7 +68,7 @@ def pair(coalesces: bool, wide: bool) -> Iterator[Pair]:
             receiver.setsockopt(SOL_UDP, UDP_GRO, 1)
         sender.connect(receiver.getsockname())
         reception = Reception(wide=wide)
-        yield Pair(sender, receiver, reception, DatagramReader(receiver, reception, wide=wide))
+        yield Pair(sender, receiver, reception, DatagramReader(receiver, reception, PathEvents(), wide=wide))
 
 
 def send(pair: Pair, outgoing: Outgoing, count: int, *, segment: bool, skip: int = 0) -> None:
@@ -171,7 +172,7 @@ def test_a_short_datagram_at_the_end_of_a_gro_batch_is_returned(
 def test_any_datagram_is_counted_or_returned(pair: Pair, garbage: list[bytes]) -> None:
     """No datagram of the peer raises; one with a whole header is counted, the rest is returned."""
     reception = Reception()
-    inbox = DatagramReader(pair.receiver, reception, wide=False)
+    inbox = DatagramReader(pair.receiver, reception, PathEvents(), wide=False)
     pair.sender.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
     for datagram in garbage:
         pair.sender.send(datagram)
@@ -230,7 +231,7 @@ def test_the_jitter_of_a_known_pattern_follows_the_kernels_stamps(
     stamps_us = [WALL_US + at + 7_000 + (jitter_us if turn % 2 else 0) for turn, at in enumerate(sent_us)]
     with Scripted(list(range(1, 1001)), sent_us, stamps_us) as sock:
         reception = Reception()
-        inbox = DatagramReader(sock, reception, wide=False)
+        inbox = DatagramReader(sock, reception, PathEvents(), wide=False)
         for _ in range(1000):
             inbox.take()
     assert reception.tally.jitter_us == pytest.approx(jitter_us, rel=0.01)
@@ -250,7 +251,7 @@ def test_setting_the_wall_clock_causes_no_jitter(monkeypatch: pytest.MonkeyPatch
     # Besides the step, every second datagram is 100 us late.
     with Scripted(list(range(1, 1001)), sent_us, stamps_us) as sock:
         reception = Reception()
-        inbox = DatagramReader(sock, reception, wide=False)
+        inbox = DatagramReader(sock, reception, PathEvents(), wide=False)
         for turn in range(1000):
             offset[0] = WALL_US + (step_us if turn >= 500 else 0)
             inbox.take()
