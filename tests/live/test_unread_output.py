@@ -59,6 +59,16 @@ def test_a_server_whose_output_is_not_read_serves_and_stops(unread: int) -> None
     assert errors == "iperfpy: warning - the report was not read to its end\n"
 
 
+def interrupted(process: subprocess.Popen[str]) -> bool:
+    """Send one Ctrl-C; True if the process has ended. The handler of the test may take the first one."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(1)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 def test_a_client_whose_output_is_not_read_measures_and_ends_by_a_signal(unread: int, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     with (
@@ -71,8 +81,8 @@ def test_a_client_whose_output_is_not_read_measures_and_ends_by_a_signal(unread:
         try:
             wait_until(lambda: path.exists() and "\nsum," in path.read_text(), "no summary", 30)
             with pytest.raises(subprocess.TimeoutExpired):
-                measuring.wait(1)
-            measuring.send_signal(signal.SIGINT)
+                measuring.wait(0.5)
+            wait_until(lambda: interrupted(measuring), "a Ctrl-C did not end the client", 30)
             _, errors = measuring.communicate(timeout=20)
         finally:
             measuring.kill()
