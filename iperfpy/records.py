@@ -15,6 +15,9 @@ from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.metrics import Side, Value
 
+SHORTEST_MEASURED_US = 10_000
+"""Shortest period that has a rate: its ends are known to about a millisecond, as event loops wake up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -46,9 +49,10 @@ class Sample:
         return (self.end_us - self.start_us) / 1e6
 
     @property
-    def bits_per_second(self) -> float:
-        """Payload bits per measured second; 0.0 over an empty period."""
-        return self.bytes * 8 / self.seconds if self.end_us > self.start_us else 0.0
+    def bits_per_second(self) -> float | None:
+        """Payload bits per measured second; None over a period shorter than `SHORTEST_MEASURED_US`."""
+        measured = self.end_us - self.start_us >= SHORTEST_MEASURED_US
+        return self.bytes * 8 / self.seconds if measured else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,7 @@ class RunEnded:
     rows : one per stream, with the sender's and the receiver's figures of the whole measured period
     cpu_percent : keys host_total, host_user, host_system and, if the peer sent its results, remote_*;
         per cent of one core
-    interrupted : the sentence that ended the test early, or empty
+    interrupted : the sentence that ended the test early, or says why it measured nothing; or empty
     failed : True if that was a failure; False if the user of this end stopped the test
     extra : further keys of iperf3's document, such as `sender_tcp_congestion`
     warnings : the ones that `RunStarted` did not have

@@ -95,6 +95,11 @@ class Channel(ABC):
         as it was acknowledged or at least left the local queue; of a receiver, as far as it was delivered in
         order. Counters never fall, and stay after `close`."""
 
+    def held_bytes(self) -> int:
+        """Payload that has arrived and is not in `bytes` yet, because it waits for a missing part. When the
+        omitted period ends (-O), the program counts it as received in that period."""
+        return 0
+
     def warnings(self) -> tuple[str, ...]:
         """Reasons why this end may measure less than the path carries, one sentence each. The program asks
         when the data starts to flow, and again after the test."""
@@ -221,6 +226,35 @@ class Iperf3Mapping:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Counters of both ends that count the same units, each named by the key of a COUNTER metric.
+
+    A transport that may lose data declares one. After the test the program compares the two ends: a receiver
+    does not know of units that were lost after the last arrival, the sender's count shows them.
+
+    Parameters
+    ----------
+    unit : plural noun for one unit, such as "datagrams"
+    sent : counter of the sender: units that left
+    known : counter of the receiver: units that it knows to have been sent, by the numbers in them
+    missing : counter of the receiver: units of `known` that did not arrive
+    received, repeated : counters of the receiver: arrivals, and those of a unit that had arrived before
+    """
+
+    unit: str
+    sent: str
+    known: str
+    missing: str
+    received: str
+    repeated: str
+
+    @property
+    def receiver_keys(self) -> frozenset[str]:
+        """The counters of the receiver."""
+        return frozenset((self.known, self.missing, self.received, self.repeated))
+
+
 class Transport(ABC):
     """A protocol that can be measured. Instances hold no state; every stream gets a `Channel`."""
 
@@ -237,6 +271,8 @@ class Transport(ABC):
     """Flags that select this transport beside `--proto NAME`."""
     reliable: ClassVar[bool] = True
     """True if all data that was sent arrives, once and in order."""
+    delivery: ClassVar[Delivery | None] = None
+    """The counters by which both ends are compared; None if `bytes` alone tell what arrived."""
     datagrams: ClassVar[bool] = False
     """True if a block is a datagram and never cut; False: a load is a stream of bytes, cut anywhere."""
     own_udp_port: ClassVar[bool] = False

@@ -39,7 +39,8 @@ class Kind(enum.Enum):
     GAUGE = "gauge"  # the later
     RATIO = "ratio"  # difference of `numerator` over difference of `denominator`; not in the record
     ACROSS = "across"  # the receiver's `numerator` over the sender's `denominator`, where both are known
-    MISSING = "missing"  # share of the sender's `denominator` by which the receiver's `numerator` is smaller
+    MISSING = "missing"  # share of the sender's `denominator` by which the receiver's `numerator`, less its
+    # `repeated`, is smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Metric:
     computed from two COUNTER metrics of the same record, times 100 when the unit is PERCENT; they
     are None when the denominator did not move. ACROSS and MISSING metrics take one counter from each
     end, and belong in the report of either; data in flight when an interval ends counts in the next one.
+    `repeated` names the receiver's counter of those units of a MISSING metric's numerator that arrived again.
     A gauge with `spread` is polled within the interval, and its minimum, mean and maximum are reported beside
     its last value. `iperf3` names the key under which iperf3's own JSON has the same number, if it has it;
     iperf3's number is ours times `iperf3_scale`.
@@ -63,6 +65,7 @@ class Metric:
     title: str = ""
     numerator: str = ""
     denominator: str = ""
+    repeated: str = ""
     spread: bool = False
     iperf3: str = ""
     iperf3_scale: float = 1.0

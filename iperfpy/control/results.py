@@ -35,6 +35,8 @@ of the count of the omitted period, or empty)."""
 
 UNAVAILABLE: Mapping[str, int] = {"retransmits": -1, "packets": 0, "errors": 0, "jitter": 0}
 CPU_KEYS = {"cpu_util_total": "total", "cpu_util_user": "user", "cpu_util_system": "system"}
+COUNTED_LATE = "counted_late"
+"""Key of the extension. Absent from iperfpy 0.1.0, whose counters are of the moment at which it stops."""
 OUTPUT_TEXT, OUTPUT_JSON = "server_output_text", "server_output_json"
 TEXT_LIMIT = 256
 
@@ -44,17 +46,29 @@ Omitted = Mapping[int, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The peer's figures of the whole test. `cpu_percent`: total, user, system; `samples` by stream id."""
+    """The peer's figures of the whole test.
+
+    Parameters
+    ----------
+    cpu_percent : total, user, system
+    samples : by stream id
+    omitted : stream id -> counts of the omitted period by metric key, as far as the peer sends them
+    counted_late : True if an iperfpy peer read the counters that both ends compare after all senders had
+        stopped
+    """
 
     cpu_percent: Mapping[str, float]
     samples: Mapping[int, Sample]
     congestion: str = ""
     server_output: ServerOutput = ""
+    omitted: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    counted_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The peer's figures of one interval. `finished`: its senders have sent the whole amount."""
+    """The peer's figures of one interval. `finished`: its senders have sent the whole amount; the document
+    that says so first has no samples and is of no interval."""
 
     sequence: int
     finished: bool
@@ -100,7 +114,10 @@ def encode_results(
         _iperf3_stream(transport.metrics, sample, omitted.get(sample.stream, {})) for sample in samples
     ]
     if extended:
-        body[EXTENSION] = {"streams": [encode_sample(sample) for sample in samples]}
+        body[EXTENSION] = {
+            "streams": [encode_sample(sample) for sample in samples],
+            COUNTED_LATE: True,
+        }
     return body
 
 
@@ -122,10 +139,10 @@ def decode_results(
     streams = body.get("streams")
     if not isinstance(streams, list) or not all(isinstance(stream, Mapping) for stream in streams):
         raise ProtocolError(f"{sender} sent results without a list of streams")
-    samples = {}
+    samples, by_id = {}, {}
     for stream in streams:
         sample = _from_iperf3(stream, transport.metrics, sides, sender, omitted)
-        samples[sample.stream] = sample
+        samples[sample.stream], by_id[sample.stream] = sample, stream
     own = body.get(EXTENSION)
     if isinstance(own, Mapping):  # whole samples, exact to a microsecond: they replace iperf3's figures
         samples |= _samples(own, transport.metrics, sides, sender)
@@ -136,6 +153,8 @@ def decode_results(
         samples,
         congestion[:TEXT_LIMIT] if isinstance(congestion, str) else "",
         _server_output(body),
+        {sample: _omitted_of(stream, transport.metrics, sides[sample]) for sample, stream in by_id.items()},
+        isinstance(own, Mapping) and own.get(COUNTED_LATE) is True,
     )
 
 
@@ -207,6 +226,17 @@ def omitted_counts(metrics: Sequence[Metric], counted: Mapping[str, Value]) -> d
     """The counts of the omitted period, under the keys of the results."""
     keys = ((metric.key, RESULT_KEYS[metric.iperf3][2]) for metric in metrics if metric.iperf3 in RESULT_KEYS)
     return {theirs: value for ours, theirs in keys if theirs and isinstance(value := counted.get(ours), int)}
+
+
+def _omitted_of(body: Mapping[str, Any], metrics: Sequence[Metric], side: Side) -> dict[str, int]:
+    """A peer's counts of the omitted period, by the keys of its metrics."""
+    keys = (
+        (metric.key, RESULT_KEYS[metric.iperf3][2])
+        for metric in metrics
+        if metric.side is side and metric.iperf3 in RESULT_KEYS
+    )
+    counts = ((ours, integer(body.get(theirs))) for ours, theirs in keys if theirs)
+    return {ours: count for ours, count in counts if count is not None and count >= 0}
 
 
 def _iperf3_stream(metrics: Sequence[Metric], sample: Sample, omitted: Mapping[str, int]) -> dict[str, Any]:

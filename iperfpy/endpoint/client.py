@@ -78,13 +78,17 @@ async def run_client(
         After the sinks got its sentence: the test failed, or the server was stopped.
     InterruptError
         The error with which `scope` was aborted.
+    PathError
+        Also after a test that ended as planned or by that abort, but measured nothing.
     """
     limits = (deadlines or Deadlines()).with_options(options.sockets)
     client = _Client(plan, options, sinks, limits)
     try:
         await client.run(transport or check_here(plan, options), scope or AbortScope())
     except IperfpyError as error:
-        await client.leave(error)
+        told = await client.leave(error)
+        if told is not error:
+            raise told from error
         raise
     except asyncio.CancelledError as cancelled:
         await client.leave(InterruptError(str(cancelled) or "the test was cancelled"))
@@ -261,9 +265,7 @@ class _Client:
     async def _exchange(self, test: RunningTest, connection: ControlConnection) -> None:
         deadlines = self._deadlines
         await connection.signal(deadlines.results_s, State.EXCHANGE_RESULTS)
-        if connection.session.extended:
-            test.count_late()
-        await test.close_streams()
+        await test.end_streams()
         connection.send(Send.RESULTS, test.results())
         test.take_results(await connection.document(deadlines.results_s, "its results"))
         await connection.signal(deadlines.results_s, State.DISPLAY_RESULTS)
@@ -274,8 +276,9 @@ class _Client:
 
     # -- the end
 
-    async def leave(self, error: IperfpyError) -> None:
-        """Tell the server that the test is over, then the sinks the reason."""
+    async def leave(self, error: IperfpyError) -> IperfpyError:
+        """Tell the server that the test is over, then the sinks the reason. Returns the error that they got,
+        which is a failure if a user stopped a test in which nothing had arrived."""
         if self._test is not None:
             self._test.stop()
         connection = self._greeted.connection if self._greeted is not None else None
@@ -284,14 +287,15 @@ class _Client:
                 connection.send(Send.CLIENT_TERMINATE)
                 await connection.flush_within(self._deadlines.farewell_s)
         finally:  # a cancelled wait does not take the reason from the sinks
-            self._tell_sinks(error)
+            told = self._tell_sinks(error)
+        return told
 
-    def _tell_sinks(self, error: IperfpyError) -> None:
+    def _tell_sinks(self, error: IperfpyError) -> IperfpyError:
         if self._test is not None:
-            self._test.fail(error)
-            return
+            return self._test.fail(error)
         for sink in self._sinks:
             sink.error(str(error))
+        return error
 
     async def close(self) -> None:
         """Release everything."""

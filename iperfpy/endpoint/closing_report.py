@@ -1,4 +1,7 @@
-"""The figures of the whole test: this end's, the peer's, and the record that reports get of both."""
+"""The figures of the whole test: this end's, the peer's, and the record that reports get of both.
+
+No record leaves without the verdict of `sampling.result_gate`.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,12 @@ from typing import Any
 from iperfpy.control.results import Results, decode_results, encode_results, omitted_counts
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.errors import InterruptError, IperfpyError
+from iperfpy.plan import Role
+from iperfpy.protocols.metrics import Counters, Side
 from iperfpy.records import Row, RunEnded, Sample, ServerOutput
 from iperfpy.runtime.sockets import socket_facts
 from iperfpy.sampling.loaded_latency import latency
-from iperfpy.sampling.sums import across
+from iperfpy.sampling.result_gate import Ended, Totals, judge
 from iperfpy.traffic.transfer import Transfer
 
 
@@ -69,16 +74,23 @@ class ClosingReport:
         # The peer's results are exact; its intervals added up are the next best, should they be missing.
         known = peer_totals if self._results is None else self._results.samples
         rows = tuple(self._row(total, known.get(total.stream)) for total in self.totals or ())
+        verdict = judge(
+            Totals(rows, self._omitted_at_both(), self._compared()),
+            self._test.plan,
+            self._test.transport,
+            _way_of(error),
+        )
         results = self._results
+        new = (one for one in self._test.warnings() if one not in self._started_with)
         return RunEnded(
-            rows=rows,
+            rows=verdict.rows,
             cpu_percent=self._cpu_of_both(),
-            interrupted=str(error or ""),
-            failed=error is not None and not isinstance(error, InterruptError),
+            interrupted=_sentence(error, verdict.failure),
+            failed=_way_of(error) is Ended.FAILED or bool(verdict.failure),
             extra=self._congestion_of_both(),
-            warnings=tuple(one for one in self._test.warnings() if one not in self._started_with),
+            warnings=(*new, *verdict.warnings),
             server_output=results.server_output if results and self._test.plan.get_server_output else "",
-            latency=latency(self._idle_rtt_us, rows),
+            latency=latency(self._idle_rtt_us, verdict.rows),
         )
 
     def _omitted(self) -> dict[int, dict[str, int]]:
@@ -88,6 +100,32 @@ class ClosingReport:
             each.stream.id: omitted_counts(metrics, each.sampler.omitted) for each in self._transfer.streams
         }
 
+    def _omitted_at_both(self) -> dict[tuple[int, Side], Counters]:
+        """Both ends' counts of the omitted period, by metric key."""
+        sides, theirs = self._test.peer_sides, self._results.omitted if self._results else {}
+        own = {(one.stream.id, one.sampler.side): one.sampler.omitted for one in self._transfer.streams}
+        return {**own, **{(stream, sides[stream]): counts for stream, counts in theirs.items()}}
+
+    def _compared(self) -> frozenset[int]:
+        """Streams whose counters both ends read when nothing was under way any more.
+
+        This end counts late. An iperfpy peer says if it does; a stock server closes its streams before it
+        sends results, and was given time to read; a stock client stops reading before it says so.
+        """
+        test, results = self._test, self._results
+        if results is None:
+            return frozenset()
+        if test.peer_is_iperfpy:
+            trusted = set(Side) if results.counted_late else set()
+        else:
+            trusted = set(Side) if test.role is Role.CLIENT else {Side.SENDER}
+        return frozenset(
+            stream
+            for stream, side in test.peer_sides.items()
+            # Before 3.14, iperf3 does not tell which of its counts are of the omitted period.
+            if side in trusted and (not test.plan.omit_us or results.omitted.get(stream))
+        )
+
     def _row(self, total: Sample, peer: Sample | None) -> Row:
         if peer is not None and not peer.end_us:  # an iperf3 before 3.2 does not send its measured time
             peer = replace(peer, end_us=total.end_us)
@@ -95,7 +133,7 @@ class ClosingReport:
             # A stock peer measures until it hears of the end.
             peer = replace(peer, end_us=max(1, peer.end_us - self.peer_overrun_us))
         direction = self._test.directions[total.stream]
-        return across(Row(total.stream, total, peer, direction), self._test.transport.metrics)
+        return Row(total.stream, total, peer, direction)
 
     def _cpu_of_both(self) -> dict[str, float]:
         percent = dict(self._cpu_percent)
@@ -112,3 +150,17 @@ class ClosingReport:
             f"{other}_tcp_congestion": self._results.congestion if self._results else "",
         }
         return {key: value for key, value in used.items() if value}
+
+
+def _way_of(error: IperfpyError | None) -> Ended:
+    """The way in which the test ended, by the error that ended it early."""
+    if error is None:
+        return Ended.PLANNED
+    return Ended.INTERRUPTED if isinstance(error, InterruptError) else Ended.FAILED
+
+
+def _sentence(error: IperfpyError | None, failure: str) -> str:
+    """The sentence of the end. That nothing was measured matters more than the signal that ended it."""
+    if error is None:
+        return failure
+    return f"{failure} ({error})" if failure else str(error)

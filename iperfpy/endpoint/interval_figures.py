@@ -43,13 +43,20 @@ class IntervalFigures:
         self._peer_sides = peer_sides
         self._started_us = self._received_us = started_us
         self._sent = self._received = 0
+        self._finished = False
 
     def send(self, samples: Sequence[Sample]) -> None:
         """Send the samples of one interval, if the peer is iperfpy and the test runs."""
         session = self._connection.session
         if session.extended and self._connection.can(Send.STATS):
-            self._connection.send(Send.STATS, encode_stats(self._sent, samples, finished=False))
+            self._connection.send(Send.STATS, encode_stats(self._sent, samples, finished=self._finished))
             self._sent += 1
+
+    def finish(self) -> None:
+        """Say that this end has sent the whole amount: at once, in a document of no interval, and in every
+        later one."""
+        self._finished = True
+        self.send(())
 
     def receive(self, document: Mapping[str, Any], now_us: int) -> Stats:
         """The peer's figures of one interval. Raises `ProtocolError`."""

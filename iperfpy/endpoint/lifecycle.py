@@ -1,12 +1,12 @@
 """The steps of a running test, and the only order in which they may be taken.
 
-    client    START  STOP  [COUNT_LATE]  SEND_RESULTS  TAKE_RESULTS  CONCLUDE
-    server    START  STOP  TAKE_RESULTS  [SHOW_OUTPUT]  SEND_RESULTS  CONCLUDE
+    client    START  STOP  COUNT_LATE  SEND_RESULTS  TAKE_RESULTS  CONCLUDE
+    server    START  STOP  TAKE_RESULTS  COUNT_LATE  [SHOW_OUTPUT]  SEND_RESULTS  CONCLUDE
     any       FAIL   at any time after START, and nothing after it
 
-The orders differ because the client says that the test is over and sends its results first. COUNT_LATE
-belongs to a client of an iperfpy server only: a stock one does not say when it has stopped. STOP may be
-repeated, because the end of the time and an error may come together.
+The orders differ because the client says that the test is over and sends its results first. Both count late
+once the peer has said that it stopped: the server by EXCHANGE_RESULTS, the client by its results. STOP may
+be repeated, because the end of the time and an error may come together.
 
 The tables are checked at run time. A step out of order is a fault of this program and raises RuntimeError.
 """
@@ -68,40 +68,26 @@ CLIENT = _table(
         Stage.EXCHANGED: {Step.CONCLUDE: Stage.OVER},
     }
 )
-CLIENT_OF_STOCK = _table(
-    {
-        Stage.READY: {Step.START: Stage.RUNNING},
-        Stage.RUNNING: {Step.STOP: Stage.STOPPED},
-        Stage.STOPPED: {Step.SEND_RESULTS: Stage.SENT},
-        Stage.SENT: {Step.TAKE_RESULTS: Stage.EXCHANGED},
-        Stage.EXCHANGED: {Step.CONCLUDE: Stage.OVER},
-    }
-)
 SERVER = _table(
     {
         Stage.READY: {Step.START: Stage.RUNNING},
         Stage.RUNNING: {Step.STOP: Stage.STOPPED},
         Stage.STOPPED: {Step.TAKE_RESULTS: Stage.INFORMED},
-        Stage.INFORMED: {Step.SHOW_OUTPUT: Stage.INFORMED, Step.SEND_RESULTS: Stage.EXCHANGED},
+        Stage.INFORMED: {Step.COUNT_LATE: Stage.COUNTED},
+        Stage.COUNTED: {Step.SHOW_OUTPUT: Stage.COUNTED, Step.SEND_RESULTS: Stage.EXCHANGED},
         Stage.EXCHANGED: {Step.CONCLUDE: Stage.OVER},
     }
 )
 
-TABLES: Mapping[tuple[Role, bool], Table] = {
-    (Role.CLIENT, True): CLIENT,
-    (Role.CLIENT, False): CLIENT_OF_STOCK,
-    (Role.SERVER, True): SERVER,
-    (Role.SERVER, False): SERVER,
-}
-"""(role of this end, True if the peer is iperfpy) -> table."""
+TABLES: Mapping[Role, Table] = {Role.CLIENT: CLIENT, Role.SERVER: SERVER}
 
 
 class Lifecycle:
     """The stage of one test."""
 
-    def __init__(self, role: Role, *, peer_is_iperfpy: bool) -> None:
+    def __init__(self, role: Role) -> None:
         self.stage = Stage.READY
-        self._table = TABLES[role, peer_is_iperfpy]
+        self._table = TABLES[role]
 
     def take(self, step: Step) -> Stage:
         """Go on by this step, and return the stage before it. Raises `RuntimeError` if it is out of order."""

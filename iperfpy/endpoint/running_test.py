@@ -9,6 +9,8 @@ r"""One end of a test while data flows: it measures, reports, and exchanges figu
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,9 +19,10 @@ from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.endpoint.closing_report import ClosingReport
 from iperfpy.endpoint.interval_figures import IntervalFigures
 from iperfpy.endpoint.lifecycle import Lifecycle, Stage, Step
-from iperfpy.errors import IperfpyError
+from iperfpy.errors import InterruptError, IperfpyError, PathError
+from iperfpy.plan import Role
 from iperfpy.protocols.clock import now_us
-from iperfpy.records import Row, Sample, ServerOutput, ServerOutputSink, Sink
+from iperfpy.records import Row, RunEnded, Sample, ServerOutput, ServerOutputSink, Sink
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.sampling.pairing import RowPairing
@@ -43,13 +46,18 @@ class RunningTest:
         deadlines: Deadlines,
         sinks: Sequence[Sink],
     ) -> None:
-        self.rule = EndRule.of(test.role, test.plan, peer_is_iperfpy=test.peer_is_iperfpy)
+        self.rule = EndRule.of(
+            test.role,
+            test.plan,
+            peer_is_iperfpy=test.peer_is_iperfpy,
+            may_lose=test.transport.delivery is not None,
+        )
         self._test = test
         self._plan = test.plan
         self._scope = scope
         self._deadlines = deadlines
         self._sinks = sinks
-        self._lifecycle = Lifecycle(test.role, peer_is_iperfpy=test.peer_is_iperfpy)
+        self._lifecycle = Lifecycle(test.role)
         self._figures = IntervalFigures(test.connection, test.transport, test.peer_sides, started_us)
         # A stock peer sends no interval figures: its rows have nothing to wait for.
         self._rows = RowPairing(
@@ -71,12 +79,21 @@ class RunningTest:
             self._on_poll,
         )
         self._closing = ClosingReport(test, self._transfer)
+        self._telling: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Let data flow, and listen to the peer's figures."""
         self._lifecycle.take(Step.START)
         self._transfer.start()
         self._test.connection.attach(self)
+        if self.rule.tells_finished:
+            self._telling = asyncio.create_task(self._tell_finished())
+
+    async def _tell_finished(self) -> None:
+        """Tell the peer when this end has sent the whole amount: it cannot know how much was lost."""
+        with contextlib.suppress(IperfpyError):  # a stream that fails is reported by the stream
+            await self._transfer.all_sent()
+            self._figures.finish()
 
     # -- while data flows
 
@@ -89,8 +106,9 @@ class RunningTest:
         """Take the peer's figures of one interval."""
         now = now_us()
         stats = self._figures.receive(document, now)
-        self._transfer.peer_finished = stats.finished
-        self._rows.peer(stats.samples, now)
+        self._transfer.peer_finished |= stats.finished
+        if stats.samples or not stats.finished:
+            self._rows.peer(stats.samples, now)
 
     def _on_tick(self, samples: tuple[Sample, ...], now: int) -> None:
         self._figures.send(samples)
@@ -123,14 +141,21 @@ class RunningTest:
             return
         self._transfer.finish(stop_sending=self.rule.stops_senders)
         self._closing.stop()
-        if not (self.rule.counts_late and self._transfer.keys_compared_across_ends):
+        waits = self._test.role is Role.CLIENT and self.rule.counts_late
+        # A server's last interval has to leave before its client may send results.
+        if not (waits and self._transfer.keys_compared_across_ends):
             self._sum_up()
 
-    def count_late(self) -> None:
-        """Count again what arrived late: an iperfpy peer has stopped as well, and said so."""
+    async def end_streams(self) -> None:
+        """The peer has stopped as well: read what has arrived, close the streams, count what was late."""
+        if self.rule.counts_late:
+            await self._transfer.late_arrived()
+        await self.close_streams()
         self._lifecycle.take(Step.COUNT_LATE)
-        self._transfer.count_late()
+        if self.rule.counts_late:
+            self._transfer.count_late()
         self._sum_up()
+        self._closing.totals = self._transfer.totals()
 
     def results(self, server_output: ServerOutput = "") -> dict[str, Any]:
         """The results document of this end, with the report that the client asked for."""
@@ -150,15 +175,20 @@ class RunningTest:
         return sink.output()
 
     def conclude(self) -> None:
-        """Give the sinks everything that is left."""
+        """Give the sinks everything that is left. Raises `PathError` if the test measured nothing."""
         self._lifecycle.take(Step.CONCLUDE)
-        self._tell_end(self._sinks, None)
+        end = self._tell_end(self._sinks, None)
+        if end.failed:
+            raise PathError(end.interrupted)
 
-    def fail(self, error: IperfpyError) -> None:
-        """Give the sinks everything that is left, and the error that ended the test early."""
+    def fail(self, error: IperfpyError) -> IperfpyError:
+        """Give the sinks everything that is left, and the error that ended the test early. Returns the error
+        to raise: that one, or a `PathError` if a user stopped a test in which nothing had arrived."""
         self.stop()
-        if self._lifecycle.take(Step.FAIL) is not Stage.OVER:
-            self._tell_end(self._sinks, error)
+        if self._lifecycle.take(Step.FAIL) is Stage.OVER:
+            return error
+        end = self._tell_end(self._sinks, error)
+        return PathError(end.interrupted) if end.failed and isinstance(error, InterruptError) else error
 
     def note_peer_overrun(self, overrun_us: int) -> None:
         """A stock peer went on measuring for that time after this end had stopped."""
@@ -166,17 +196,22 @@ class RunningTest:
 
     async def close_streams(self) -> None:
         """Close all channels and end all tasks. Idempotent."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
         await self._transfer.close()
 
     def _sum_up(self) -> None:
+        """Take the figures of the last interval and of the whole test, once."""
         if self._closing.totals is not None:
             return
-        last, self._closing.totals, now = self._transfer.samples()
+        last, now = self._transfer.last_interval()
+        self._closing.totals = self._transfer.totals()
         if self._plan.interval_us:
             self._figures.send(last)
             self._rows.own_last(last, now)
 
-    def _tell_end(self, sinks: Sequence[Sink], error: IperfpyError | None) -> None:
+    def _tell_end(self, sinks: Sequence[Sink], error: IperfpyError | None) -> RunEnded:
         self._sum_up()
         self._rows.release_all()
         end = self._closing.record(error, self._rows.peer_totals)
@@ -186,3 +221,4 @@ class RunningTest:
             if whole:
                 sink.interval(whole)
             sink.end(end)
+        return end

@@ -336,7 +336,7 @@ class ServedTest:
         connection.send(Send.EXCHANGE_RESULTS)
         test.take_results(await connection.document(deadlines.results_s, "its results"))
         # Not before: until it has seen EXCHANGE_RESULTS, an iperf3 that receives takes a reset for a failure.
-        await test.close_streams()
+        await test.end_streams()
         output = test.show_output(self._output) if self._output is not None else ""
         connection.send(Send.RESULTS, test.results(output))
         connection.send(Send.DISPLAY_RESULTS)

@@ -114,10 +114,10 @@ def _base_columns(letter: str) -> tuple[Column, Column, Column]:
         _column(
             f"Bandwidth({rate_unit(letter)})",
             9,
-            lambda line: decimal(line.sample.bits_per_second / rate),
+            lambda line: _rate(line.sample.bits_per_second, rate),
             lambda line: "rate",
             keys="bits_per_second",
-            doc="Transfer divided by the measured time",
+            doc="Transfer divided by the measured time; not available below 0.01 s",
         ),
     )
 
@@ -133,6 +133,10 @@ def _column(
 ) -> Column:
     column = Column(title, max(len(title), 7), narrow, cell, style, keys=keys, doc=doc)
     return replace(column, narrow=max(narrow, *map(len, column.words)))
+
+
+def _rate(bits_per_second: float | None, unit: float) -> str:
+    return NOT_AVAILABLE if bits_per_second is None else decimal(bits_per_second / unit)
 
 
 def _interval(line: Line) -> str:

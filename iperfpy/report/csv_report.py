@@ -88,14 +88,14 @@ class CsvSink:
             "start": f"{of.start_us / 1e6:.6f}",
             "end": f"{of.end_us / 1e6:.6f}",
             "bytes": of.bytes,
-            "bits_per_second": round(of.bits_per_second),
+            "bits_per_second": _rate(of),
             "omitted": int(of.omitted),
         }
         for side in Side:
             known = row.of(side)
             if known is not None:
                 figures[f"{side.value}_bytes"] = known.bytes
-                figures[f"{side.value}_bits_per_second"] = round(known.bits_per_second)
+                figures[f"{side.value}_bits_per_second"] = _rate(known)
         return figures | self._metrics(row)
 
     def _metrics(self, row: Row) -> dict[str, Value]:
@@ -150,6 +150,11 @@ def _about_plan(plan: Plan) -> dict[str, Value]:
         "direction": plan.direction.value,
         "streams": plan.parallel,
     }
+
+
+def _rate(sample: Sample) -> int | None:
+    rate = sample.bits_per_second
+    return None if rate is None else round(rate)
 
 
 def _headline(row: Row) -> Sample:

@@ -63,6 +63,7 @@ def _between(metric: Metric, sender: Mapping[str, Value], receiver: Mapping[str,
     part, whole = number(receiver.get(metric.numerator)), number(sender.get(metric.denominator))
     if part is None or not whole:
         return None
+    part -= number(receiver.get(metric.repeated)) or 0
     share = part / whole if metric.kind is Kind.ACROSS else max(0.0, 1.0 - part / whole)
     return share * (100.0 if metric.unit is Unit.PERCENT else 1.0)
 

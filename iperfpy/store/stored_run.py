@@ -79,8 +79,9 @@ class Interval:
 
     @property
     def bits_per_second(self) -> float:
-        """Payload rate of the first direction, as this end counted it, all streams together."""
-        return self.sums[0].local.bits_per_second
+        """Payload rate of the first direction, as this end counted it, all streams together; NaN if the
+        interval was too short for a rate."""
+        return _number(self.sums[0].local.bits_per_second)
 
     @property
     def omitted(self) -> bool:
@@ -214,10 +215,10 @@ class Run:
     def bits_per_second(self) -> float:
         """Payload rate over the whole test, as the receiver counted it.
 
-        As the sender counted it if the receiver's count is not known; 0.0 without a summary. Of a
-        bidirectional test: the direction from client to server.
+        As the sender counted it if the receiver's count is not known; NaN without a summary, or if the time
+        was too short for a rate. Of a bidirectional test: the direction from client to server.
         """
-        return self.total("bits_per_second") if self.rows else 0.0
+        return self.total("bits_per_second") if self.rows else math.nan
 
     @property
     def figures(self) -> tuple[str, ...]:

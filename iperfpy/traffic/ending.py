@@ -1,12 +1,14 @@
 """The end of a test: which event ends it, at which end, for which kind of test. Pure tables.
 
 Client and server never decide alike: the client watches the clock, or the payload, and says TEST_END; the
-server waits for that message. Three things make the tables longer than that:
+server waits for that message. Four things make the tables longer than that:
 
 - Payload may still be on its way when TEST_END arrives. A server that receives a fixed amount (-n, -k)
   waits until nothing more arrives; one that receives for a fixed time (-t) does not count the late part.
 - TEST_END itself may be lost and come seconds late. So a server that only receives for a fixed time stops
   counting by its own clock.
+- A receiver cannot see that the last datagrams were lost. So both ends of a transport that may lose data
+  count again after the senders have stopped, and compare.
 - A stock iperf3 that receives reads whole blocks until it has seen EXCHANGE_RESULTS: half a block would
   leave it waiting for ever. So a server goes on sending to it, uncounted, after the end.
 """
@@ -97,12 +99,14 @@ class EndRule:
     ----------
     events : to wait for, one after the other, before this end stops counting
     knows_end : the planned end is this end's to decide, so intervals are laid out before it
+    tells_finished : this end tells the peer, which cannot know it, when it has sent the whole amount
     stops_by_clock : this end stops counting at the planned time by itself
     limits_senders, stops_senders, lets_peer_read, counts_late : see `PeerRule`
     """
 
     events: tuple[EndEvent, ...]
     knows_end: bool
+    tells_finished: bool
     stops_by_clock: bool
     limits_senders: bool
     stops_senders: bool
@@ -110,18 +114,21 @@ class EndRule:
     counts_late: bool
 
     @classmethod
-    def of(cls, role: Role, plan: Plan, *, peer_is_iperfpy: bool) -> EndRule:
-        """The rule for this end of the test."""
+    def of(cls, role: Role, plan: Plan, *, peer_is_iperfpy: bool, may_lose: bool = False) -> EndRule:
+        """The rule for this end of the test. `may_lose`: the transport declares a `Delivery`."""
         key, peer = (role, plan.ends_by, plan.direction), PEER[role, peer_is_iperfpy]
         is_client = role is Role.CLIENT
-        fixed_amount_sent = plan.ends_by is EndCondition.AMOUNT and plan.direction is not Direction.REVERSE
+        by_amount = plan.ends_by is EndCondition.AMOUNT
+        sends = plan.direction is not (Direction.REVERSE if is_client else Direction.FORWARD)
+        # With an omitted period a server does not know when the measured one begins at the client.
+        limits_senders = peer.limits_senders and (is_client or not plan.omit_us)
         return cls(
             events=END[key],
             knows_end=is_client,
             stops_by_clock=key in STOPS_BY_CLOCK,
-            # With an omitted period a server does not know when the measured one begins at the client.
-            limits_senders=peer.limits_senders and (is_client or not plan.omit_us),
+            tells_finished=by_amount and sends and limits_senders and not is_client and peer_is_iperfpy,
+            limits_senders=limits_senders,
             stops_senders=peer.stops_senders,
-            lets_peer_read=peer.lets_peer_read and fixed_amount_sent,
-            counts_late=peer.counts_late and plan.direction is not Direction.FORWARD,
+            lets_peer_read=peer.lets_peer_read and sends and (by_amount or may_lose),
+            counts_late=may_lose or (peer.counts_late and plan.direction is not Direction.FORWARD),
         )

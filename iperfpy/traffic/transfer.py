@@ -4,7 +4,8 @@
               counts from the first data: what passes before belongs to the control channel
     tick      every interval: a sample of each stream -> rows, and to the peer
     finish    senders and all counters stop at one moment
-    samples   the last interval and the whole test
+    count_late            the counters that both ends compare, again
+    last_interval, totals the last interval and the whole test
     close     channels are closed, tasks ended
 
 `ending.py` says which event ends a test at which end. A data stream that breaks aborts the test, but leaves
@@ -14,6 +15,7 @@ the control channel a moment to give the reason.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 
 from iperfpy.errors import IperfpyError
@@ -38,6 +40,8 @@ from iperfpy.traffic.progress_watch import ProgressWatch
 RECEIVED_POLL_S = 0.005
 SETTLED_POLLS = 20
 """Polls without a new byte after which no more is expected."""
+LATE_POLLS = 4
+"""The same once the peer has stopped, and said so behind its last datagram: a reader may still be behind."""
 SETTLE_LIMIT_POLLS = 400
 FIRST_DATA_LIMIT_US = 2_000_000
 """A longer silence before the first data is part of the measurement."""
@@ -80,9 +84,10 @@ class Transfer:
     ) -> None:
         self.peer_finished = False
         self.cpu = CpuMeter()
+        self._delivery = transport.delivery
         self.keys_compared_across_ends = frozenset(
             metric.numerator for metric in transport.metrics if metric.kind in (Kind.ACROSS, Kind.MISSING)
-        )
+        ) | (transport.delivery.receiver_keys if transport.delivery else frozenset())
         self._plan = plan
         self._scope = scope
         self._deadlines = deadlines
@@ -138,20 +143,25 @@ class Transfer:
     async def all_received(self) -> None:
         """Wait until this end has received the whole amount, or the peer has sent all of it."""
         await self._measuring.wait()
-        while True:
-            if self.peer_finished or self._received_bytes() >= self._plan.amount_bytes:
+        while self._received_bytes() < self._plan.amount_bytes:
+            if self.peer_finished:  # its message may overtake the last data
+                await self.settled()
                 return
             await asyncio.sleep(RECEIVED_POLL_S)
 
     async def settled(self) -> None:
         """The peer has sent the whole amount: wait until it is here, or nothing more arrives."""
-        seen, polls_left = -1, SETTLED_POLLS
+        await self._quiet(SETTLED_POLLS, self._received_bytes, self._plan.amount_bytes)
+
+    async def _quiet(self, polls: int, arrived: Callable[[], int], enough: float = math.inf) -> None:
+        """Wait until `arrived()` is `enough`, or has not grown for so many polls, but not without end."""
+        seen, polls_left = -1, polls
         for _ in range(SETTLE_LIMIT_POLLS):
-            received = self._received_bytes()
-            polls_left = polls_left - 1 if received == seen else SETTLED_POLLS
-            if not polls_left or received >= self._plan.amount_bytes:
+            now = arrived()
+            polls_left = polls_left - 1 if now == seen else polls
+            if not polls_left or now >= enough:
                 return
-            seen = received
+            seen = now
             await asyncio.sleep(RECEIVED_POLL_S)
 
     def _received_bytes(self) -> int:
@@ -171,21 +181,40 @@ class Transfer:
         if stop_sending:
             self._stop_sending()
 
+    async def late_arrived(self) -> None:
+        """The peer has stopped sending: wait until no datagram waits unread, if data may be lost at all.
+
+        A reader that was behind would else count as loss what has arrived.
+        """
+        if self._delivery is not None and self._receiving:
+            await self._quiet(LATE_POLLS, lambda: sum(each.snapshots.moved_bytes for each in self._receiving))
+
     def count_late(self) -> None:
         """Count again what arrived since this end stopped, for figures that compare both ends.
 
-        It is no part of the payload carried in the measured time, but it is not lost, either.
+        It is no part of the payload carried in the measured time, but it is not lost, either. A sender whose
+        last datagrams left after it stopped counting takes them into account.
         """
         for each in self._receiving:
             each.snapshots.refresh(self.keys_compared_across_ends)
+        if self._delivery is not None:
+            for each in self._sending:
+                each.snapshots.refresh({self._delivery.sent, "bytes"})
 
-    def samples(self) -> tuple[tuple[Sample, ...], tuple[Sample, ...], int]:
-        """Once finished: samples of the last interval and of the whole test, and the time of the end."""
+    def last_interval(self) -> tuple[tuple[Sample, ...], int]:
+        """Once finished: samples of the last interval, and the time of the end."""
+        now, omitting = self._ended_us(), self._time.schedule.omitting
+        return tuple(each.sampler.tick(now, omitting) for each in self.streams), now
+
+    def totals(self) -> tuple[Sample, ...]:
+        """Once finished: samples of the whole test."""
+        now = self._ended_us()
+        return tuple(each.sampler.total(now) for each in self.streams)
+
+    def _ended_us(self) -> int:
         if self._time.ended_us is None:
             raise RuntimeError("this transfer is not finished")
-        now, omitting = self._time.ended_us, self._time.schedule.omitting
-        last = tuple(each.sampler.tick(now, omitting) for each in self.streams)
-        return last, tuple(each.sampler.total(now) for each in self.streams), now
+        return self._time.ended_us
 
     async def close(self) -> None:
         """Close all channels and end all tasks. Idempotent."""

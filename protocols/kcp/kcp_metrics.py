@@ -91,7 +91,7 @@ METRICS = (
     ),
     Metric(
         "path_loss_percent",
-        "Datagrams that the receiver did not get, as a share of those sent, by the counters of both ends",
+        "Datagrams that did not arrive, as a share of those sent, by the counters of both ends",
         _PERCENT,
         Kind.MISSING,
         numerator="datagrams_received",

@@ -132,6 +132,11 @@ async def metrics_are_declared_consistently(subject: Subject) -> None:
                 ends = (metric.numerator, Side.RECEIVER), (metric.denominator, Side.SENDER)
                 owned = {(m.key, m.side) for m in metrics if m.kind is Kind.COUNTER}
                 expect(owned >= set(ends), f"{metric.key}: an operand is no counter of its end")
+    delivery = subject.transport.delivery
+    if delivery is not None:
+        named = {(key, Side.RECEIVER) for key in delivery.receiver_keys} | {(delivery.sent, Side.SENDER)}
+        owned = {(m.key, m.side) for m in metrics if m.kind is Kind.COUNTER}
+        expect(owned >= named, "`delivery` names a key that is no counter of its end")
     for setting in setting_fields(type(subject.settings)):
         for flag in setting.flags(subject.transport.prefix):
             expect(flag.startswith("-"), f"flag {flag!r} of setting {setting.name} does not begin with -")

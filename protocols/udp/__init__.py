@@ -16,7 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
+from iperfpy.protocols.contract import (
+    Channel,
+    ClientPort,
+    Delivery,
+    Iperf3Mapping,
+    ServerPort,
+    Stream,
+    Transport,
+)
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
 from iperfpy.protocols.settings import Settings, option
@@ -78,6 +86,14 @@ class Udp(Transport):
     iperf3 = Iperf3Mapping("udp", merged_as="udp", socket_buffer="window", offload="gsro")
     flags = ("-u", "--udp")
     reliable = False
+    delivery = Delivery(
+        "datagrams",
+        sent="datagrams_sent",
+        known="datagrams_numbered",
+        missing="lost_datagrams",
+        received="datagrams_received",
+        repeated="duplicate_datagrams",
+    )
     datagrams = True
     rate_bps = 1024 * 1024
     block_limits = (16, LONGEST_BLOCK_BYTES)
@@ -104,21 +120,24 @@ class Udp(Transport):
         ),
         Metric(
             "lost_datagrams",
-            "Numbers that are missing: skipped, less those that came late",
+            "Datagrams that did not arrive: numbers skipped, less those that came late; in the summary also "
+            "those sent after the last arrival",
             side=_RECEIVER,
             title="Lost",
             iperf3="lost_packets",
         ),
         Metric(
             "datagrams_numbered",
-            "Growth of the highest number seen: datagrams sent, as far as the receiver knows",
+            "Datagrams sent, as far as the receiver knows: growth of the highest number seen; in the summary "
+            "by the counters of both ends",
             side=_RECEIVER,
             title="Total",
             iperf3="packets",
         ),
         Metric(
             "loss_percent",
-            "Lost datagrams, of those sent, as far as the receiver knows",
+            "Lost datagrams, as a share of those sent, as far as the receiver knows; in the summary by the "
+            "counters of both ends",
             Unit.PERCENT,
             Kind.RATIO,
             _RECEIVER,
@@ -136,6 +155,15 @@ class Udp(Transport):
         Metric("duplicate_datagrams", "Datagrams that came again", side=_RECEIVER),
         Metric("datagrams_received", "Datagrams that came, duplicates included", side=_RECEIVER),
         Metric("filtered_datagrams", "Datagrams sent, and dropped by a packet filter of this machine"),
+        Metric(
+            "path_loss_percent",
+            "Datagrams that did not arrive, as a share of those sent, by the counters of both ends",
+            Unit.PERCENT,
+            Kind.MISSING,
+            numerator="datagrams_received",
+            denominator="datagrams_sent",
+            repeated="duplicate_datagrams",
+        ),
     )
 
     def block_bytes(self, settings: Settings) -> int:

@@ -159,8 +159,9 @@ class UdpChannel(Channel):
     # ------------------------------------------------------------------ counters
 
     def counters(self) -> dict[str, Value]:
-        if self._final is not None:
-            return dict(self._final)
+        return self._counted() if self._final is None else dict(self._final)
+
+    def _counted(self) -> dict[str, Value]:
         if self._sender is not None:
             return {
                 "bytes": self._sender.payload_bytes,
@@ -254,6 +255,8 @@ class UdpChannel(Channel):
         self._worker.stop()
         try:
             await self._worker.ended()
+            # The thread may have moved a last batch before it saw that it should stop.
+            self._final = self._counted()
         finally:
             self._path.close()
 

@@ -2,59 +2,50 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 
-from iperfpy.endpoint.lifecycle import CLIENT, CLIENT_OF_STOCK, SERVER, Lifecycle, Stage, Step, Table
+from iperfpy.endpoint.lifecycle import CLIENT, SERVER, Lifecycle, Stage, Step, Table
 from iperfpy.plan import Role
 
 ORDERS = {
-    (Role.CLIENT, True): [
+    Role.CLIENT: [
         *(Step.START, Step.STOP, Step.COUNT_LATE),
         *(Step.SEND_RESULTS, Step.TAKE_RESULTS, Step.CONCLUDE),
     ],
-    (Role.CLIENT, False): [
-        *(Step.START, Step.STOP, Step.SEND_RESULTS, Step.TAKE_RESULTS, Step.CONCLUDE),
-    ],
-    (Role.SERVER, True): [
-        *(Step.START, Step.STOP, Step.TAKE_RESULTS),
+    Role.SERVER: [
+        *(Step.START, Step.STOP, Step.TAKE_RESULTS, Step.COUNT_LATE),
         *(Step.SHOW_OUTPUT, Step.SEND_RESULTS, Step.CONCLUDE),
     ],
-    (Role.SERVER, False): [
-        *(Step.START, Step.STOP, Step.TAKE_RESULTS, Step.SEND_RESULTS, Step.CONCLUDE),
-    ],
 }
-ENDS = list(product(Role, (True, False)))
 
 
-@pytest.mark.parametrize(("role", "extended"), ENDS)
-def test_the_complete_order_is_allowed(role: Role, extended: bool) -> None:
-    lifecycle = Lifecycle(role, peer_is_iperfpy=extended)
-    for step in ORDERS[role, extended]:
+@pytest.mark.parametrize("role", Role)
+def test_the_complete_order_is_allowed(role: Role) -> None:
+    lifecycle = Lifecycle(role)
+    for step in ORDERS[role]:
         lifecycle.take(step)
     assert lifecycle.stage is Stage.OVER
 
 
-@pytest.mark.parametrize(("role", "extended"), ENDS)
-def test_no_step_can_be_left_out(role: Role, extended: bool) -> None:
+@pytest.mark.parametrize("role", Role)
+def test_no_step_can_be_left_out(role: Role) -> None:
     """The exception is the server's report, which only some clients request."""
-    order = ORDERS[role, extended]
+    order = ORDERS[role]
     for left_out in range(len(order) - 1):
         if order[left_out] is Step.SHOW_OUTPUT:
             continue
-        lifecycle = Lifecycle(role, peer_is_iperfpy=extended)
+        lifecycle = Lifecycle(role)
         for step in order[:left_out]:
             lifecycle.take(step)
         with pytest.raises(RuntimeError, match="out of order"):
             lifecycle.take(order[left_out + 1])
 
 
-@pytest.mark.parametrize(("role", "extended"), ENDS)
-def test_a_test_can_fail_at_every_stage_and_nothing_follows(role: Role, extended: bool) -> None:
-    order = ORDERS[role, extended]
+@pytest.mark.parametrize("role", Role)
+def test_a_test_can_fail_at_every_stage_and_nothing_follows(role: Role) -> None:
+    order = ORDERS[role]
     for length in range(1, len(order)):
-        lifecycle = Lifecycle(role, peer_is_iperfpy=extended)
+        lifecycle = Lifecycle(role)
         for step in order[:length]:
             lifecycle.take(step)
         lifecycle.take(Step.STOP)
@@ -65,7 +56,7 @@ def test_a_test_can_fail_at_every_stage_and_nothing_follows(role: Role, extended
                 lifecycle.take(step)
 
 
-@pytest.mark.parametrize("table", [CLIENT, CLIENT_OF_STOCK, SERVER])
+@pytest.mark.parametrize("table", [CLIENT, SERVER])
 def test_every_stage_leads_to_the_end(table: Table) -> None:
     """From every stage that can be reached, CONCLUDE can be reached."""
     reached, ahead = {Stage.READY}, [Stage.READY]
@@ -80,7 +71,7 @@ def test_every_stage_leads_to_the_end(table: Table) -> None:
 
 
 def test_stopping_twice_stops_once() -> None:
-    lifecycle = Lifecycle(Role.SERVER, peer_is_iperfpy=True)
+    lifecycle = Lifecycle(Role.SERVER)
     lifecycle.take(Step.START)
     assert lifecycle.take(Step.STOP) is Stage.RUNNING
     assert lifecycle.take(Step.STOP) is Stage.STOPPED

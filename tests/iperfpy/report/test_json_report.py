@@ -198,7 +198,7 @@ def test_a_document_follows_the_schema(scene: Callable[[], Scene]) -> None:
         (("intervals", 0, "streams", 0, "bytes"), 1.5),
         (("intervals", 0, "streams", 0, "omitted"), 0),
         (("intervals", 0, "streams", 0, "rtt"), None),
-        (("end", "sum_received", "bits_per_second"), None),
+        (("end", "sum_received", "bits_per_second"), "fast"),
         (("end", "streams", 0, "sender", "seconds"), -1),
         (("end", "sum_sent"), None),
         (("end", "cpu_utilization_percent", "host_user"), None),

@@ -24,9 +24,16 @@ def plan_of(condition: EndCondition, direction: Direction, omit_us: int = 0) -> 
 
 
 def rule(
-    role: Role, condition: EndCondition, direction: Direction, *, stock: bool = False, omit_us: int = 0
+    role: Role,
+    condition: EndCondition,
+    direction: Direction,
+    *,
+    stock: bool = False,
+    omit_us: int = 0,
+    may_lose: bool = False,
 ) -> EndRule:
-    return EndRule.of(role, plan_of(condition, direction, omit_us), peer_is_iperfpy=not stock)
+    plan = plan_of(condition, direction, omit_us)
+    return EndRule.of(role, plan, peer_is_iperfpy=not stock, may_lose=may_lose)
 
 
 def test_the_tables_have_every_case_and_no_other() -> None:
@@ -88,3 +95,27 @@ def test_only_a_client_that_receives_from_an_iperfpy_counts_late_arrivals(direct
     assert rule(Role.CLIENT, EndCondition.TIME, direction).counts_late is receives
     assert not rule(Role.CLIENT, EndCondition.TIME, direction, stock=True).counts_late
     assert not rule(Role.SERVER, EndCondition.TIME, direction).counts_late
+
+
+@pytest.mark.parametrize(("role", "condition", "direction"), CASES)
+def test_both_ends_count_again_what_may_be_lost(
+    role: Role, condition: EndCondition, direction: Direction
+) -> None:
+    assert rule(role, condition, direction, may_lose=True).counts_late
+    stock = rule(role, condition, direction, stock=True, may_lose=True)
+    assert stock.counts_late
+    client_sends = role is Role.CLIENT and direction is not Direction.REVERSE
+    assert stock.lets_peer_read is client_sends
+
+
+@pytest.mark.parametrize(("role", "condition", "direction"), CASES)
+def test_a_server_tells_when_it_has_sent_the_whole_amount(
+    role: Role, condition: EndCondition, direction: Direction
+) -> None:
+    """Its client cannot know that the rest was lost. A stock client is not told, and is sent more instead."""
+    server_sends_amount = (
+        role is Role.SERVER and condition is EndCondition.AMOUNT and direction is not Direction.FORWARD
+    )
+    assert rule(role, condition, direction).tells_finished is server_sends_amount
+    assert not rule(role, condition, direction, stock=True).tells_finished
+    assert not rule(role, condition, direction, omit_us=1).tells_finished

@@ -9,7 +9,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
+from iperfpy.protocols.contract import (
+    Channel,
+    ClientPort,
+    Delivery,
+    Load,
+    ServerPort,
+    SocketAddress,
+    Stream,
+)
 from iperfpy.protocols.metrics import Kind, Metric, Value
 from iperfpy.protocols.settings import Settings
 from iperfpy.protocols.tcp import Tcp, TcpSettings
@@ -192,6 +200,13 @@ def test_an_incomplete_declaration_is_found(declaration: dict[str, object], sent
 def test_inconsistent_metrics_are_found(metrics: tuple[Metric, ...], sentence: str) -> None:
     transport = type("Inconsistent", (Tcp,), {"metrics": metrics})()
     with pytest.raises(AssertionError, match=sentence):
+        conformance.metrics_are_declared_consistently(Subject(transport, TcpSettings()))
+
+
+def test_a_delivery_of_undeclared_counters_is_found() -> None:
+    delivery = Delivery("units", "segments_sent", "known", "missing", "segments_received", "repeated")
+    transport = type("Undeclared", (Tcp,), {"delivery": delivery})()
+    with pytest.raises(AssertionError, match="`delivery` names a key"):
         conformance.metrics_are_declared_consistently(Subject(transport, TcpSettings()))
 
 

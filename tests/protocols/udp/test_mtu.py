@@ -88,7 +88,7 @@ async def main(rate_bps, forbidden, way):
             print(error)
             return
     received = report.end_rows[0].of(Side.RECEIVER)
-    assert received.bytes == 1400 * received.values["datagrams_received"] > 0
+    assert 0 < received.bytes <= 1400 * received.values["datagrams_received"]  # late ones are not in bytes
     print("fragmented")
 
 for way in (Direction.FORWARD, Direction.REVERSE):

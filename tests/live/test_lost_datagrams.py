@@ -1,0 +1,203 @@
+"""Losses at the end of a UDP test, over a relay inside the process that drops what a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from iperfpy.endpoint.client import run_client
+from iperfpy.errors import InterruptError, PathError
+from iperfpy.options import ClientOptions
+from iperfpy.plan import Direction, Plan
+from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.metrics import Side
+from iperfpy.runtime.abort_scope import AbortScope
+from tests.iperfpy.support import HURRIED, Recorder, Relay, measure, measure_into, plan_for, serving
+
+pytestmark = pytest.mark.live
+
+SHORTEST_DATA_BYTES = 100
+"""Shorter datagrams are calls and echoes, which pass."""
+
+Drops = Callable[[int], bool]
+"""Called with the number of data datagrams of a stream's direction before this one; True: it is lost."""
+
+
+class DatagramRelay(Relay):
+    """Carries a test's control connection, and its datagrams except those that are dropped."""
+
+    def __init__(self, server_port: int, to_server: Drops, to_client: Drops) -> None:
+        super().__init__(server_port)
+        self._drops = {True: to_server, False: to_client}
+        self._near = socket.socket(type=socket.SOCK_DGRAM)
+        self._far: dict[SocketAddress, socket.socket] = {}
+        self._counts: dict[tuple[SocketAddress, bool], int] = {}
+
+    def open(self) -> None:
+        """Listen on the UDP port of the same number as the TCP port."""
+        self._near.setblocking(False)
+        self._near.bind(("127.0.0.1", self.port))
+        asyncio.get_running_loop().add_reader(self._near, self._from_clients)
+
+    def close(self) -> None:
+        for sock in (self._near, *self._far.values()):
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
+
+    def _from_clients(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, client = self._near.recvfrom(65536)
+                far = self._far_of(client)
+                if not self._is_lost(client, data, forward=True):
+                    far.send(data)
+
+    def _far_of(self, client: SocketAddress) -> socket.socket:
+        """The socket that stands for this client's at the server."""
+        if client not in self._far:
+            far = self._far[client] = socket.socket(type=socket.SOCK_DGRAM)
+            far.setblocking(False)
+            far.connect(("127.0.0.1", self._server_port))
+            asyncio.get_running_loop().add_reader(far, lambda: self._from_server(far, client))
+        return self._far[client]
+
+    def _from_server(self, far: socket.socket, client: SocketAddress) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+            while True:
+                data = far.recv(65536)
+                if not self._is_lost(client, data, forward=False):
+                    self._near.sendto(data, client)
+
+    def _is_lost(self, client: SocketAddress, data: bytes, *, forward: bool) -> bool:
+        if len(data) < SHORTEST_DATA_BYTES:
+            return False
+        before = self._counts.get((client, forward), 0)
+        self._counts[client, forward] = before + 1
+        return self._drops[forward](before)
+
+
+def none(number: int) -> bool:
+    return False
+
+
+def every(number: int) -> bool:
+    return True
+
+
+def tail(number: int) -> bool:
+    """All but the first ten, and one of those."""
+    return number >= 10 or number == 4
+
+
+@asynccontextmanager
+async def lossy(to_server: Drops = none, to_client: Drops = none) -> AsyncIterator[int]:
+    """A server behind a relay; the relay's port."""
+    async with serving() as server:
+        relay = DatagramRelay(server.port, to_server, to_client)
+        listener = await asyncio.start_server(relay.handle, "127.0.0.1", 0)
+        relay.port = listener.sockets[0].getsockname()[1]
+        relay.open()
+        try:
+            yield relay.port
+        finally:
+            relay.cut()
+            relay.close()
+            listener.close()
+
+
+def udp_plan(**changes: Any) -> Plan:
+    return plan_for("udp", **{"rate_bps": 1_000_000, "block_bytes": 500, **changes})
+
+
+def check(report: Recorder, direction: Direction) -> None:
+    """Check that nine datagrams of every stream in that direction arrived, and all others are lost."""
+    assert report.ended is not None
+    rows = [row for row in report.end_rows if row.direction is direction]
+    assert rows
+    for row in rows:
+        sent, received = row.of(Side.SENDER), row.of(Side.RECEIVER)
+        assert sent is not None
+        assert received is not None
+        count = sent.values["datagrams_sent"]
+        assert isinstance(count, int)
+        assert count > 20
+        assert received.values["datagrams_received"] == 9
+        assert received.values["datagrams_numbered"] == count
+        assert received.values["lost_datagrams"] == count - 9
+        assert received.values["loss_percent"] == pytest.approx(100 * (count - 9) / count)
+        assert sent.values["path_loss_percent"] == pytest.approx(100 * (count - 9) / count)
+        assert any(f"stream {row.stream}: the last {count - 10}" in one for one in report.ended.warnings)
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+@pytest.mark.parametrize("direction", Direction)
+async def test_a_lost_end_is_counted(direction: Direction, parallel: int) -> None:
+    async with lossy(tail, tail) as port:
+        report = await measure(port, udp_plan(direction=direction, parallel=parallel))
+    assert report.ended is not None
+    assert not report.ended.failed
+    for one in (Direction.FORWARD, Direction.REVERSE):
+        if direction in (one, Direction.BIDIRECTIONAL):
+            check(report, one)
+
+
+@pytest.mark.parametrize("direction", Direction)
+async def test_a_lost_end_is_counted_after_an_omitted_period(direction: Direction) -> None:
+    def lost(number: int) -> bool:
+        return number >= 40 or number == 4
+
+    async with lossy(lost, lost) as port:
+        report = await measure(port, udp_plan(direction=direction, omit_us=100_000))
+    for row in report.end_rows:
+        received = row.of(Side.RECEIVER)
+        assert received is not None
+        numbered, missing = received.values["datagrams_numbered"], received.values["lost_datagrams"]
+        assert isinstance(numbered, int)
+        assert isinstance(missing, int)
+        assert numbered - missing == received.values["datagrams_received"]
+        assert missing > 20
+
+
+@pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
+async def test_a_test_in_which_nothing_arrives_fails(direction: Direction) -> None:
+    async with lossy(every, every) as port:
+        report = Recorder()
+        with pytest.raises(PathError, match=r"stream 1: none of the \d+ datagrams that the"):
+            await measure_into(report, port, udp_plan(direction=direction))
+    assert report.ended is not None
+    assert report.ended.failed
+    received = report.end_rows[0].of(Side.RECEIVER)
+    assert received is not None
+    assert received.values["loss_percent"] == 100
+
+
+async def test_an_interrupted_test_in_which_nothing_arrived_fails() -> None:
+    scope = AbortScope()
+    report = Recorder(lambda: scope.abort(InterruptError("the user had enough")))
+    async with lossy(every) as port:
+        client = ClientOptions(host="127.0.0.1", port=port)
+        with pytest.raises(PathError, match=r"none of the \d+ datagrams .* \(the user had enough\)"):
+            await run_client(udp_plan(duration_us=0), client, [report], scope=scope)
+    assert report.ended is not None
+    assert report.ended.failed
+
+
+@pytest.mark.parametrize("interval_us", [100_000, 0])
+async def test_a_receiver_hears_that_an_amount_was_sent_although_a_part_of_it_is_lost(
+    interval_us: int,
+) -> None:
+    """Without that it would wait until its own limit passes, which is an error."""
+    plan = udp_plan(direction=Direction.REVERSE, total_bytes=50 * 500, interval_us=interval_us)
+    async with lossy(to_client=lambda number: number == 30 or number >= 48) as port:
+        report = await measure(port, plan, replace(HURRIED, receive_s=5.0))
+    received = report.end_rows[0].of(Side.RECEIVER)
+    assert received is not None
+    assert (received.values["lost_datagrams"], received.values["datagrams_numbered"]) == (3, 50)
+    assert received.bytes == 47 * 500
