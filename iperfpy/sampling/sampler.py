@@ -4,7 +4,8 @@ begin(now)     the first data has arrived: time counts from here
 poll(now)      between ticks: read the gauges, which makes minimum, mean and maximum meaningful
 tick(now)      a Sample of the period since the last tick
 total(now)     a Sample of the period since the start, or since the end of the omitted period
-restart(now)   the omitted period is over: times and totals begin again at 0; `omitted` has its counts
+restart(now)   the omitted period is over: times and totals begin again at 0; `omitted` has its counts, and
+               payload that waits behind a hole belongs to it
 """
 
 from __future__ import annotations
@@ -97,11 +98,15 @@ class Sampler:
         self._metrics = [metric for metric in metrics if metric.side is side]
         self._spread_keys = [m.key for m in self._metrics if m.kind is Kind.GAUGE and m.spread]
         self.omitted: Mapping[str, Value] = {}
+        self._least_bytes = 0
         self._begin_at(started_us, dict(channel.counters() if opening is None else opening))
 
-    def restart(self, now_us: int) -> None:
-        """Begin again: `now_us` is the new 0, and the counts until now go to `omitted`."""
-        record = dict(self._channel.counters())
+    def restart(self, now_us: int, held_bytes: int = 0) -> None:
+        """Begin again: `now_us` is the new 0, and the counts until now go to `omitted`. `held_bytes`: payload
+        that has arrived and will be counted only when a hole before it is filled."""
+        # Else a hole that is filled in the first measured interval makes the path look faster than it is.
+        self._least_bytes = int(number(self._channel.counters().get("bytes")) or 0) + held_bytes
+        record = self._read()
         self.omitted = {
             metric.key: difference(record.get(metric.key), self._whole.record.get(metric.key))
             for metric in self._metrics
@@ -136,8 +141,14 @@ class Sampler:
         record = self._read_gauges()
         return self._sample(self._whole, record, now_us, omitted=False)
 
-    def _read_gauges(self) -> Counters:
+    def _read(self) -> Counters:
+        """The channel's record. `bytes` is no less than what had arrived when the omitted period ended."""
         record = dict(self._channel.counters())
+        record["bytes"] = max(int(number(record.get("bytes")) or 0), self._least_bytes)
+        return record
+
+    def _read_gauges(self) -> Counters:
+        record = self._read()
         self._whole.read_gauges(record)
         self._interval.read_gauges(record)
         return record

@@ -44,6 +44,11 @@ class CounterSnapshots:
         return self.now() if self.frozen is None else self.frozen
 
     @property
+    def held_bytes(self) -> int:
+        """Payload that has arrived and waits for a missing part."""
+        return self._channel.held_bytes()
+
+    @property
     def payload_bytes(self) -> int:
         """Payload that reports show, since the channel was opened."""
         return payload_bytes(self.counters())

@@ -44,7 +44,7 @@ class MeasuredStream:
     @property
     def measured_bytes(self) -> int:
         """Payload since the measured period began."""
-        return self.snapshots.payload_bytes - self._omitted_bytes
+        return max(0, self.snapshots.payload_bytes - self._omitted_bytes)
 
     @property
     def is_done(self) -> bool:
@@ -52,9 +52,11 @@ class MeasuredStream:
         return self._carrying is not None and self._carrying.done()
 
     def begin_measured_period(self, now_us: int) -> None:
-        """The omitted period is over: times and counts begin again."""
-        self._omitted_bytes = self.snapshots.payload_bytes
-        self.sampler.restart(now_us)
+        """The omitted period is over: times and counts begin again. Payload that has arrived by now is part
+        of that period, also if it waits behind a hole and is delivered later."""
+        held_bytes = self.snapshots.held_bytes
+        self._omitted_bytes = self.snapshots.payload_bytes + held_bytes
+        self.sampler.restart(now_us, held_bytes)
 
     def stop_sending(self) -> None:
         """Offer the channel no more payload."""

@@ -249,6 +249,9 @@ class KcpChannel(Channel):
 
     # -- figures
 
+    def held_bytes(self) -> int:
+        return self.engine.receiving.stored_bytes
+
     def warnings(self) -> tuple[str, ...]:
         """A socket buffer smaller than the window needs, KCP's widest window if it limited the sender, and
         errors about datagrams."""

@@ -45,6 +45,11 @@ class ReceiveWindow:
         self.stored = self.bytes = self.segments = self.duplicates = self.refused = 0
         self._capacity = 0
 
+    @property
+    def stored_bytes(self) -> int:
+        """Payload of the segments held above `nxt`."""
+        return int(self._sizes[self._present].sum()) if self.stored else 0
+
     def take(self, pushes: Pushes) -> NDArray[np.bool_] | None:
         """Take the segments of a record.
 

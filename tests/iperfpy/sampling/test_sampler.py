@@ -156,3 +156,39 @@ def test_time_begins_with_the_first_data_whose_bytes_count() -> None:
     sample = sampler.tick(6_170_000)
     assert (sample.start_us, sample.end_us, sample.bytes) == (0, 1_000_000, 1000)
     assert sampler.total(6_170_000).seconds == 1.0
+
+
+def test_payload_that_waits_behind_a_hole_is_part_of_the_omitted_period() -> None:
+    """500 bytes are delivered and 300 wait when that period ends; the hole is filled a second later."""
+    channel = Channel(bytes=500)
+    sampler = sampler_of(channel, Side.RECEIVER)
+    sampler.restart(6_000_000, held_bytes=300)
+    waiting = sampler.tick(6_500_000)
+    channel.advance(bytes=100 + 300 + 50)
+    filled = sampler.tick(7_000_000)
+    channel.advance(bytes=70)
+    after = sampler.tick(7_500_000)
+    assert (waiting.bytes, filled.bytes, after.bytes) == (0, 150, 70)
+    assert sampler.total(7_500_000).bytes == 220
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1), st.data())
+def test_no_more_is_received_than_arrived_in_the_measured_period(
+    steps: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """In every step some payload arrives, and any part of what is held is delivered."""
+    channel, held, arrived = Channel(), 0, 0
+    sampler = sampler_of(channel, Side.RECEIVER)
+    omitted = data.draw(st.integers(0, len(steps)))
+    shown = 0
+    for at, (arriving, most) in enumerate(steps):
+        if at == omitted:
+            sampler.restart(6_000_000, held)
+            arrived, shown = 0, 0
+        delivered = min(held + arriving, most)
+        held += arriving - delivered
+        arrived += arriving
+        channel.advance(bytes=delivered)
+        shown += sampler.tick(6_000_001 + at).bytes
+        assert 0 <= shown <= arrived
+    assert sampler.total(7_000_000).bytes <= arrived

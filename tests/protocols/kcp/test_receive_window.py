@@ -89,6 +89,7 @@ def test_the_receive_window_agrees_with_a_model_of_dictionaries(
             assert accepted.tolist() == arrived
         assert window.nxt == model.nxt
         assert window.stored == len(model.held)
+        assert window.stored_bytes == sum(map(len, model.held.values()))
         assert window.high == max([model.nxt, *(number + 1 for number in model.held)])
         assert (window.duplicates, window.refused) == (model.duplicates, model.refused)
         assert sink.data == model.data
