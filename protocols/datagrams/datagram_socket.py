@@ -160,8 +160,8 @@ class DatagramSocket:
         self.local_address = self._sock.getsockname()
 
     def share_port(self) -> None:
-        """Let other sockets of this process bind the same port from now on."""
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        """Let other sockets of this user bind the same port from now on."""
+        share_port(self._sock)
 
     @property
     def uses_gso(self) -> bool:
@@ -416,7 +416,7 @@ def udp_socket(
     prepare: Callable[[socket.socket], None] | None = None,
 ) -> socket.socket:
     """Make a UDP socket, bound to `local` if given. `prepare` sees it before it is bound; with `reuse` it
-    shares its port with other sockets.
+    shares its port with other sockets of this user.
 
     Raises
     ------
@@ -433,7 +433,7 @@ def udp_socket(
             both = local is None or str(local[0]) == "::" or str(local[0]).startswith(MAPPED)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
         if reuse:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            share_port(sock)
         if local is not None:
             sock.bind(local)
     except OSError as error:
@@ -442,6 +442,15 @@ def udp_socket(
         wanted = f"UDP port {local[1]} of {local[0]}" if local is not None else "a UDP socket"
         raise TransportError(f"cannot use {wanted}: {error.strerror}") from error
     return sock
+
+
+def share_port(sock: socket.socket) -> None:
+    """Let sockets of this user, and of no other, share the port of `sock`, with the same option set.
+
+    With SO_REUSEADDR, which looks alike, Linux lets every user of the machine bind the port of a UDP socket,
+    and gives him its datagrams. Systems without SO_REUSEPORT have only that.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", socket.SO_REUSEADDR), 1)
 
 
 def _destination(level: int, kind: int, value: bytes, local: SocketAddress) -> SocketAddress:
