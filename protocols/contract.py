@@ -40,6 +40,7 @@ class Stream:
     `id` is iperf3's (1, 3, 4, 5, ...) and `index` counts from 0. `conv` is an unguessable 32-bit number that
     both ends agreed on over the control connection; 0 if the other end is a stock iperf3, which has none.
     `sends` is True at the sender. `block_bytes` is the test's block length (-l), or 0: the transport's own.
+    `proves` is True if both ends know the proof of the client's UDP address (datagrams/address_proof.py).
     """
 
     id: int
@@ -47,6 +48,7 @@ class Stream:
     conv: int
     sends: bool
     block_bytes: int = 0
+    proves: bool = False
 
 
 class Load(Protocol):
@@ -162,8 +164,8 @@ class ServerPort(Protocol):
     """Services of the program for a transport at the server, for one test.
 
     The server owns its port number, in TCP and in UDP: no transport binds it. A transport takes TCP
-    connections with `connection`, shares the UDP port with `datagrams.server_port.shared_udp(port)`, or
-    declares `Transport.own_udp_port` and gets a UDP port of its own with `own_udp`.
+    connections with `connection`, shares the UDP port with `datagrams.server_port.accept_path(stream, port)`,
+    or declares `Transport.own_udp_port` and gets a UDP port of its own with `own_udp`.
     """
 
     @property
@@ -173,6 +175,12 @@ class ServerPort(Protocol):
     @property
     def client(self) -> SocketAddress:
         """The client's address and the port of its control connection."""
+
+    def proven(self, address: SocketAddress) -> bool:
+        """True if datagrams may be sent to `address`: its host is the one of the control connection, whose
+        address TCP's handshake has proven. A source address can be forged, so a transport with a UDP port of
+        its own asks before it sends anything. If the answer is False and the stream does not open, the
+        program names the address to the user. On the shared port, `accept_path` asks."""
 
     def prepare(self, sock: socket.socket) -> None:
         """Apply the socket options of the server's user (an interface). A transport calls it with every data

@@ -158,6 +158,11 @@ class PathEvents:
         self.last_us[sign] = now_us()
         return sign
 
+    def forget(self) -> None:
+        """Begin anew: the peer has been heard."""
+        self.counts.clear()
+        self.last_us.clear()
+
     def ending_attempt(self) -> Sign | None:
         """The noted sign that ends an attempt to reach a peer which was not heard yet; None without one. An
         answer of the peer's machine goes before other signs."""

@@ -7,7 +7,10 @@ Fields without a key in iperf3 travel under one key of our own. A stock server n
 to a server that sent an iperfpy greeting.
 
     "iperfpy": {"transport": "kcp", "settings": {...}, "duration_us": n, "omit_us": n,
-                "interval_us": n, "conv": [u32, ...]}
+                "interval_us": n, "conv": [u32, ...], "features": ["udp-address-proof", ...]}
+
+`features` names what a program has beyond the first iperfpy. Either end sends its own, the server in its
+greeting, and a feature is used if both have it: an end without it is as old as one that knows none.
 
 A transport with a key in iperf3 (`Transport.iperf3.key`) is also written in iperf3's own words: that key,
 and its settings as top-level parameters. No transport is named in this file.
@@ -32,6 +35,10 @@ from iperfpy.protocols.units import SECOND_US
 
 EXTENSION = "iperfpy"
 COOKIE_PREFIX = "iperfpy-"
+ADDRESS_PROOF = "udp-address-proof"
+"""The client proves the UDP addresses of its streams, see protocols/datagrams/address_proof.py."""
+FEATURES = (ADDRESS_PROOF,)
+"""The features of this program."""
 
 NUMBERS = {
     "omit": ("the omitted time in seconds", LIMITS["omit_us"].i_errno),
@@ -65,26 +72,32 @@ SETTINGS_LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A client's request. `convs`: one per stream, or empty from a stock client."""
+    """A client's request. `convs`: one per stream, or empty from a stock client. `features`: the client's."""
 
     plan: Plan
     transport: Transport
     convs: tuple[int, ...] = ()
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
     """The greeting of an iperfpy server to an iperfpy client. `udp_ports`: name -> port number, for each
-    transport that has a UDP port of its own (`Transport.own_udp_port`)."""
+    transport that has a UDP port of its own (`Transport.own_udp_port`). `features`: the server's."""
 
     version: str
     transports: tuple[str, ...]
     udp_ports: Mapping[str, int] = field(default_factory=dict)
+    features: frozenset[str] = frozenset()
 
 
 def encode_hello(transports: Iterable[str], udp_ports: Mapping[str, int] | None = None) -> dict[str, Any]:
     """The server's greeting. Without `udp_ports`, its key is left out."""
-    body: dict[str, Any] = {"version": __version__, "transports": list(transports)}
+    body: dict[str, Any] = {
+        "version": __version__,
+        "transports": list(transports),
+        "features": list(FEATURES),
+    }
     return body | ({"udp_ports": dict(udp_ports)} if udp_ports else {})
 
 
@@ -98,7 +111,7 @@ def decode_hello(body: Mapping[str, Any]) -> Hello:
         type(port) is int and 0 < port < 65536 for port in ports.values()
     ):
         raise ProtocolError("the server sent a greeting with UDP ports that are none")
-    return Hello(str(body.get("version", "")), tuple(names), dict(ports))
+    return Hello(str(body.get("version", "")), tuple(names), dict(ports), _features(body))
 
 
 def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | None) -> dict[str, Any]:
@@ -141,6 +154,7 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
             "omit_us": plan.omit_us,
             "interval_us": plan.interval_us,
             "conv": list(convs),
+            "features": list(FEATURES),
         }
     return body
 
@@ -194,7 +208,7 @@ def decode_parameters(
         get_server_output=integer(body.get("get_server_output")) is not None,
     )
     check_plan(plan, transport)
-    return Request(plan, transport, _convs(own, plan.stream_count) if own else ())
+    return Request(plan, transport, _convs(own, plan.stream_count) if own else (), _features(own))
 
 
 def check_size(plan: Plan, transport: Transport) -> None:
@@ -299,6 +313,14 @@ def _convs(own: Mapping[str, Any], count: int) -> tuple[int, ...]:
     if not all(type(conv) is int and 0 < conv < 2**32 for conv in convs):
         raise PlanError("a conversation number must be between 1 and 4294967295")
     return tuple(convs)
+
+
+def _features(body: Mapping[str, Any]) -> frozenset[str]:
+    """The features that the other end names and this program knows; an older iperfpy names none."""
+    named = body.get("features")
+    return frozenset(FEATURES).intersection(
+        name for name in (named if isinstance(named, list) else ()) if isinstance(name, str)
+    )
 
 
 def _text(body: Mapping[str, Any], key: str) -> str:

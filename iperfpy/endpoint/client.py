@@ -21,7 +21,7 @@ from typing import Any
 
 from iperfpy.control.authentication import make_token, public_key
 from iperfpy.control.framing import State
-from iperfpy.control.parameters import encode_parameters
+from iperfpy.control.parameters import ADDRESS_PROOF, encode_parameters
 from iperfpy.control.results import key_count
 from iperfpy.control.session import Send
 from iperfpy.endpoint.agreed_test import AgreedTest
@@ -161,7 +161,8 @@ class _Client:
             partial(prepare, options=self._options.sockets, remote=greeted.remote),
             greeted.hello.udp_ports.get(transport.name, 0) if greeted.hello else 0,
         )
-        for stream in make_streams(self._plan, convs, role=Role.CLIENT):
+        proves = greeted.hello is not None and ADDRESS_PROOF in greeted.hello.features
+        for stream in make_streams(self._plan, convs, role=Role.CLIENT, proves=proves):
             await self._open_stream(transport, stream, port, greeted)
         await connection.signal(deadlines.streams_s, State.TEST_START)
 

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from iperfpy.control.authentication import check_token, private_key, users_of
 from iperfpy.control.framing import State
-from iperfpy.control.parameters import Request, decode_parameters, encode_hello
+from iperfpy.control.parameters import ADDRESS_PROOF, Request, decode_parameters, encode_hello
 from iperfpy.control.results import key_count
 from iperfpy.control.session import Send, server_session
 from iperfpy.endpoint.acceptor import Acceptor
@@ -44,6 +44,7 @@ from iperfpy.errors import (
 )
 from iperfpy.options import Authorization, ServerOptions
 from iperfpy.plan import Plan, Role
+from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.errors import TransportError
@@ -291,12 +292,21 @@ class ServedTest:
             try:
                 late = f"the client did not open its data streams within {seconds:g} s"
                 await self.scope.wait(accepting, seconds, late)
+            except LateError as error:
+                if not (stranger := port.stranger):
+                    raise
+                raise LateError(
+                    f"{error}: its UDP datagrams came from {stranger}, and its control connection from"
+                    f" {plain_host(self._address[0])}. A client that cannot prove a UDP address must use one"
+                    " address for both: try -B at the client, or this version of iperfpy there"
+                ) from error
             except TransportError as error:
                 raise from_transport(error) from error
 
     async def _accept_all(self, request: Request, port: NetworkServerPort) -> None:
         settings = request.plan.settings
-        for stream in make_streams(request.plan, request.convs, role=Role.SERVER):
+        proves = ADDRESS_PROOF in request.features
+        for stream in make_streams(request.plan, request.convs, role=Role.SERVER, proves=proves):
             try:
                 channel = await request.transport.accept(stream, settings, port)
             except OSError as error:

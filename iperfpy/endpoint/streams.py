@@ -22,10 +22,11 @@ def make_convs(plan: Plan) -> tuple[int, ...]:
     return tuple(convs)
 
 
-def make_streams(plan: Plan, convs: Sequence[int], *, role: Role) -> tuple[Stream, ...]:
+def make_streams(plan: Plan, convs: Sequence[int], *, role: Role, proves: bool = False) -> tuple[Stream, ...]:
     """The streams in the order in which they are opened, as the end of that role sees them.
 
-    Those that the client sends on come first. `convs` is empty if the peer is a stock iperf3.
+    Those that the client sends on come first. `convs` is empty if the peer is a stock iperf3. `proves`: both
+    ends know the proof of a UDP address.
     """
     forward = 0 if plan.direction is Direction.REVERSE else plan.parallel
     return tuple(
@@ -35,6 +36,7 @@ def make_streams(plan: Plan, convs: Sequence[int], *, role: Role) -> tuple[Strea
             conv=convs[index] if convs else 0,
             sends=(index < forward) == (role is Role.CLIENT),
             block_bytes=plan.block_bytes,
+            proves=proves,
         )
         for index in range(plan.stream_count)
     )

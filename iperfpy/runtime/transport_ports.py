@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from iperfpy.control.framing import encode_cookie
 from iperfpy.errors import system_reason
-from iperfpy.protocols.addresses import family_of, with_port
+from iperfpy.protocols.addresses import family_of, plain_host, with_port
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.errors import PathError, SettingsError, TransportError
 from iperfpy.runtime.sockets import any_address, bind, new_socket
@@ -170,6 +170,11 @@ class NetworkServerPort:
         The address that the server listens on, and the client's end of the test's control connection.
     transport : str
         The name of the test's transport.
+
+    Attributes
+    ----------
+    stranger : str
+        The host that `proven` refused last; empty: none.
     """
 
     def __init__(
@@ -187,6 +192,7 @@ class NetworkServerPort:
         self._client = client
         self._arrivals = arrivals
         self._shared = shared
+        self.stranger = ""
 
     @property
     def local(self) -> SocketAddress:
@@ -195,6 +201,12 @@ class NetworkServerPort:
     @property
     def client(self) -> SocketAddress:
         return self._client
+
+    def proven(self, address: SocketAddress) -> bool:
+        if plain_host(address[0]) == plain_host(self._client[0]):
+            return True
+        self.stranger = plain_host(address[0])
+        return False
 
     def prepare(self, sock: socket.socket) -> None:
         self._prepare(sock)

@@ -56,6 +56,7 @@ MOST_ERRORS = 64
 """Errors that one `receive` takes in place of datagrams, so that an error that lasts cannot hold the loop."""
 _LOST = {Sign.REFUSED, Sign.UNREACHABLE, Sign.FILTERED, Sign.NO_ROOM}
 """Signs after which a datagram counts as sent, however many the call had: no other size would help."""
+_NOT_WAITING = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 @cache
@@ -159,6 +160,20 @@ class DatagramSocket:
         self.remote_address = remote
         self.local_address = self._sock.getsockname()
 
+    def reconnect(self, remote: SocketAddress) -> None:
+        """Exchange datagrams with `remote` in place of the peer. Options, buffers and descriptor stay.
+
+        Raises
+        ------
+        PathError
+            When there is no route to `remote`: the socket keeps its peer.
+        """
+        try:
+            self._sock.connect(remote)
+        except OSError as error:
+            raise PathError(f"cannot reach {remote[0]} over UDP: {error.strerror}") from error
+        self.remote_address = remote
+
     def share_port(self) -> None:
         """Let other sockets of this user bind the same port from now on."""
         share_port(self._sock)
@@ -243,6 +258,24 @@ class DatagramSocket:
             if code and consequence(self.events.note(code), Moment.RUNNING) is Consequence.END:
                 raise PathError(f"UDP to {self._peer_name()} failed: {os.strerror(code)}")
         return batch.count
+
+    def send_now(
+        self, datagram: bytes, remote: SocketAddress | None = None, local: SocketAddress | None = None
+    ) -> None:
+        """Send one short datagram if there is room for it, also on a blocking socket; errors are counted.
+
+        Parameters
+        ----------
+        remote : None: the peer of a connected socket
+        local : the source address; None: the socket's, or the one that the kernel chooses
+        """
+        ancillary = _source(local) if local is not None else ()
+        try:
+            self._sock.sendmsg((datagram,), ancillary, _NOT_WAITING, remote)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.events.note(error.errno or errno.EIO)
 
     def _sendmsg(
         self, piece: memoryview, ancillary: Iterable[tuple[int, int, bytes]], address: SocketAddress | None
@@ -451,6 +484,18 @@ def share_port(sock: socket.socket) -> None:
     and gives him its datagrams. Systems without SO_REUSEPORT have only that.
     """
     sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", socket.SO_REUSEADDR), 1)
+
+
+def _source(local: SocketAddress) -> tuple[tuple[int, int, bytes], ...]:
+    """Ancillary data that makes a datagram leave from the address `local`: a struct in_pktinfo, or an
+    in6_pktinfo. `_destination` reads them."""
+    if family_of(local) == socket.AF_INET6:
+        scope = local[3] if len(local) > 3 else 0
+        packed = socket.inet_pton(socket.AF_INET6, str(local[0])) + int(scope).to_bytes(4, sys.byteorder)
+        return ((socket.IPPROTO_IPV6, IPV6_PKTINFO, packed),)
+    # ipi_ifindex, ipi_spec_dst (the source of a datagram that is sent), ipi_addr
+    packed = bytes(4) + socket.inet_aton(str(local[0])) + bytes(4)
+    return ((socket.IPPROTO_IP, IP_PKTINFO, packed),)
 
 
 def _destination(level: int, kind: int, value: bytes, local: SocketAddress) -> SocketAddress:

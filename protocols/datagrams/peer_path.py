@@ -1,7 +1,7 @@
 """Datagrams to and from one peer, by callback, at either end: the base of a datagram transport.
 
-    client:  path = ConnectedPath.open(port.remote, port.local(stream), prepare=port.prepare)
-    server:  path = await shared_udp(port).accept(stream.conv)                     (server_port.py)
+    client:  path = await open_path(stream, port)
+    server:  path = await accept_path(stream, port)                                (server_port.py)
     both:    path.set_receiver(on_batch, on_drained)
              path.send(batch)            if it does not take all: path.wait_writable(try_again)
              path.close()
@@ -9,6 +9,10 @@
 A wake-up of the event loop reads a bounded number of batches: `on_batch` gets each, and `on_drained` is
 called once after the last. That is the moment to transmit: acknowledgements of the whole wake-up leave
 together. A busy socket delays the others by at most `BATCHES_PER_WAKE` batches.
+
+`open_path` proves the client's address to the server, and the path goes on answering its challenges until it
+is closed (address_proof.py). A transport sees nothing of it. Only one that takes the socket must pass
+datagrams of `PROOF_BYTES` to `answer_challenge`.
 """
 
 from __future__ import annotations
@@ -18,15 +22,27 @@ import socket
 from collections.abc import Callable
 from typing import Protocol, Self
 
-from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.contract import ClientPort, SocketAddress, Stream
+from iperfpy.protocols.datagrams.address_proof import (
+    FIRST_S,
+    LONGEST_S,
+    PROOF_BYTES,
+    REPEAT_S,
+    Prover,
+    split_last,
+)
 from iperfpy.protocols.datagrams.arrival_time import ask_for_stamps
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.path_events import PathEvents
 from iperfpy.protocols.socket_watch import SocketWatch
 
 BATCHES_PER_WAKE = 4
 """Most gathered batches per wake-up: about a megabyte."""
+
+MOST_ERRORS = 5
+"""Errors about openings after which the server cannot be reached."""
 
 OnBatch = Callable[[DatagramBatch], None]
 OnDrained = Callable[[], None]
@@ -76,6 +92,10 @@ class DatagramPath(Protocol):
     def take_socket(self) -> DatagramSocket:
         """Give the socket to a caller that sends and receives by itself, in place of `set_receiver`. `close`
         still closes it."""
+
+    def answer_challenge(self, datagram: bytes) -> bytes:
+        """The answer to a datagram that was read from a socket taken over; empty if that is no challenge of
+        this stream. Any thread may call this."""
 
     def close(self) -> None:
         """Close the socket; no callback comes after this. Idempotent."""
@@ -137,6 +157,27 @@ class Pump:
         self.socket.close()
 
 
+async def open_path(stream: Stream, port: ClientPort) -> ConnectedPath:
+    """Open the client's path of `stream`. If the server asks for it, its address has been proven on return.
+    Waits without limit: the caller sets the deadline.
+
+    Raises
+    ------
+    TransportError
+        When the local address is not available, or the server's machine refuses datagrams.
+    PathError
+        When there is no route to the server.
+    """
+    path = ConnectedPath.open(port.remote, port.local(stream), prepare=port.prepare)
+    if stream.proves:
+        try:
+            await path.prove(stream.conv)
+        except BaseException:
+            path.close()
+            raise
+    return path
+
+
 class ConnectedPath:
     """The client's `DatagramPath`: one socket of its own, connected to the server."""
 
@@ -146,6 +187,8 @@ class ConnectedPath:
         self._pump = Pump(sock)
         self._on_batch: OnBatch | None = None
         self._on_drained: OnDrained | None = None
+        self._prover: Prover | None = None
+        self._repeating: asyncio.TimerHandle | None = None
         self.send = sock.send  # the hot path: no frame of its own
 
     @classmethod
@@ -161,6 +204,65 @@ class ConnectedPath:
         `DatagramSocket.connected`."""
         return cls(DatagramSocket.connected(remote, local, offload=offload, prepare=prepare), remote)
 
+    # ------------------------------------------------------------------ the proof of the address
+
+    async def prove(self, conv: int) -> None:
+        """Send openings until the server's first challenge has been answered, then repeat them until `close`.
+
+        Raises
+        ------
+        TransportError
+            When the server's machine refuses them, or the socket fails.
+        """
+        self._prover = Prover(conv)
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pump.read(lambda: self._answer_first(answered))
+        try:
+            wait_s = FIRST_S
+            while not answered.done():
+                self._socket.send_now(self._prover.opening)
+                await asyncio.wait([answered], timeout=wait_s)
+                if not answered.done() and sum(self.events.counts.values()) >= MOST_ERRORS:
+                    self._socket.check()
+                wait_s = min(1.5 * wait_s, LONGEST_S)
+            answered.result()
+        finally:
+            self._pump.pause()
+        self.events.forget()  # the server has been heard: errors from before say nothing about the test
+        self._repeating = asyncio.get_running_loop().call_later(REPEAT_S, self._repeat)
+
+    def _answer_first(self, answered: asyncio.Future[None]) -> None:
+        """Read as far as the first challenge: what comes behind it is the transport's."""
+        try:
+            while not answered.done() and (received := self._socket.receive_at()) is not None:
+                for datagram in received[0]:
+                    if proof := self.answer_challenge(bytes(datagram)):
+                        self._socket.send_now(proof)
+                        self._pump.pause()
+                        answered.set_result(None)
+                        break
+        except TransportError as error:
+            self._pump.pause()
+            answered.set_exception(error)
+
+    def _repeat(self) -> None:
+        assert self._prover is not None
+        self._socket.send_now(self._prover.opening)
+        self._repeating = asyncio.get_running_loop().call_later(REPEAT_S, self._repeat)
+
+    def answer_challenge(self, datagram: bytes) -> bytes:
+        return self._prover.answer(datagram) if self._prover is not None else b""
+
+    def _without_challenges(self, batch: DatagramBatch, prover: Prover) -> DatagramBatch | None:
+        """Answer the challenges in `batch`; the rest of it, or None."""
+        rest, taken = split_last(batch, prover.opening[:4])
+        for datagram in taken:
+            if proof := prover.answer(datagram):
+                self._socket.send_now(proof)
+        return rest
+
+    # ------------------------------------------------------------------ receiving
+
     def set_receiver(self, on_batch: OnBatch, on_drained: OnDrained) -> None:
         self._on_batch, self._on_drained = on_batch, on_drained
         self._pump.read(self._read_waiting)
@@ -175,7 +277,11 @@ class ConnectedPath:
                 if not batches:
                     return
                 break
-            on_batch(received[0])
+            batch: DatagramBatch | None = received[0]
+            if received[0].last_size == PROOF_BYTES and self._prover is not None:
+                batch = self._without_challenges(received[0], self._prover)
+            if batch is not None:
+                on_batch(batch)
             if pump.closed:  # the receiver may close the path from its callback
                 return
             if self._socket.emptied:
@@ -219,4 +325,6 @@ class ConnectedPath:
         return self._remote
 
     def close(self) -> None:
+        if self._repeating is not None:
+            self._repeating.cancel()
         self._pump.close()

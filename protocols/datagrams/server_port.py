@@ -1,14 +1,16 @@
 """The server's UDP port: finds the session of each datagram, and opens sessions that were announced.
 
-    shared = shared_udp(port)                           opened once per server, whichever transport asks first
-    session = await shared.accept(conv)                 both ends agreed on `conv`, a random 32-bit number
-    session = await shared.accept_from(host, opens)     the client knows no conv; `opens(first datagram)`
+    session = await accept_path(stream, port)            the stream has a conv, a random 32-bit number
+    session = await accept_path(stream, port, opens)     without a conv: `opens(first datagram)` tells it
 
-A session is a `DatagramPath` (peer_path.py). It exists once its first datagram has arrived; the receiver gets
-that datagram first.
+A session is a `DatagramPath` (peer_path.py). It exists once the client's address has been proven, or its
+first datagram has come from the host of the control connection; the receiver gets that datagram first. To any
+other address nothing but challenges is sent (address_proof.py), for every transport that uses this port.
 
     datagram -> shared socket -> session of (sender, conv)?         deliver
-                              -> announced conv?                    admit: connected socket, new session
+                              -> proof of an announced conv?        admit: connected socket, new session
+                              -> proof of a session's conv?         move: connect its socket to the sender
+                              -> announced or session's conv?       challenge
                               -> announced host, `opens` says yes?  admit: connected socket, new session
                               -> else                               drop
 
@@ -16,34 +18,35 @@ The conv is the first four bytes of a datagram, little endian, as in KCP. `admit
 to the same port and to the local address of the datagram, and connects it to the sender. From then on the
 kernel separates the senders, and answers leave from the address that the client used. Sessions with a conv of
 one sender share that socket unless one of them takes it over (`take_socket`). A session without a conv owns
-all datagrams of its sender.
+all datagrams of its sender. A client that cannot prove its address (`Stream.proves` is False) is admitted by
+its first datagram, from its own host only.
 
 A dropped datagram is neither answered nor kept. A wake-up of the event loop reads at most
-`BATCHES_PER_WAKE` batches. The port is not read while no session is announced, so that a flood ends in the
-kernel.
+`BATCHES_PER_WAKE` batches. While no session is announced, the port is read for sessions that move, with a
+limit (idle_reads.py); without such sessions it is not read, so that a flood ends in the kernel.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
-import numpy as np
-
 from iperfpy.protocols.addresses import plain_host
-from iperfpy.protocols.contract import ServerPort, SocketAddress
+from iperfpy.protocols.contract import ServerPort, SocketAddress, Stream
+from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES, Addresses, Verifier, split_last, tag_of
 from iperfpy.protocols.datagrams.arrival_time import ask_for_stamps
 from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.datagrams.conversations import CONV_BYTES, NO_CONV, by_conversation
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.datagrams.idle_reads import IdleReads
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, OnBatch, OnDrained, Pump
-from iperfpy.protocols.errors import PeerError, TransportError
+from iperfpy.protocols.errors import PathError, PeerError, TransportError
 from iperfpy.protocols.path_events import PathEvents
 
-CONV_BYTES = 4
 BACKLOG_BATCHES = 64
 """Most batches kept for a session without a receiver; further ones are lost, as on any path."""
 LINGER_WAKES = 64
@@ -54,26 +57,55 @@ Prepare = Callable[[socket.socket], None]
 Opens = Callable[[bytes], bool]
 """True if the datagram is the first of the announced session."""
 _CONV = struct.Struct("<I")
-_NO_CONV = -1
+log = logging.getLogger(__name__)
 
 
-def shared_udp(port: ServerPort) -> SharedPort:
-    """The server's one UDP port, at the address and port number of its TCP listener.
+async def accept_path(stream: Stream, port: ServerPort, opens: Opens | None = None) -> Session:
+    """Wait for the client's end of `stream` on the server's one UDP port, at the address and port number of
+    its TCP listener. Waits without limit: the caller sets the deadline.
 
-    The server owns it: it is opened by the first transport that asks, serves all transports and tests, and
-    is closed with the server. No transport binds this port number by other means; one that cannot share it
-    declares `Transport.own_udp_port`.
+    The server owns that port: it is opened by the first transport that asks, serves all transports and tests,
+    and is closed with the server. No transport binds this port number by other means; one that cannot share
+    it declares `Transport.own_udp_port`.
+
+    Parameters
+    ----------
+    opens : for a stream without a conv: True if a datagram is its first
+
+    Raises
+    ------
+    TransportError
+        When another program has the port, or the conv is in use.
     """
     shared = port.shared(SharedPort.open)
     shared.prepare(port.prepare)
-    return shared
+    client = ClientEnd(plain_host(port.client[0]), stream.proves, port.proven)
+    if stream.conv or opens is None:
+        return await _fetched(shared.expect(stream.conv, client))
+    return await _fetched(shared.expect_from(client, opens))
+
+
+class ClientEnd(NamedTuple):
+    """The client of an announced session, as its control connection knows it.
+
+    host : the address of the control connection, without a port
+    proves : True if the client proves the address of its datagrams
+    refused : told of another host from which the session would have been opened
+    """
+
+    host: str
+    proves: bool = False
+    refused: Callable[[SocketAddress], object] = lambda address: None
 
 
 class _Announcement(NamedTuple):
-    """A session without a conv that a host is going to open."""
+    """A session that is awaited: by its conv, with or without a proof, or by its first datagram (`opens`)."""
 
-    opens: Opens
+    conv: int
+    client: ClientEnd
     future: asyncio.Future[Session]
+    verifier: Verifier | None = None
+    opens: Opens | None = None
 
 
 class SharedPort:
@@ -89,11 +121,12 @@ class SharedPort:
         self._socket = sock
         self._offload = offload
         self._pump = Pump(sock)
-        self._expected: dict[int, asyncio.Future[Session]] = {}
-        self._expected_hosts: dict[str, deque[_Announcement]] = {}
-        self._peers: dict[tuple[SocketAddress, SocketAddress], _Peer] = {}
+        self._expected: dict[int, _Announcement] = {}
+        self._expected_first: list[_Announcement] = []
+        self._peers: dict[Addresses, _Peer] = {}
         self._sessions: dict[int, Session] = {}
         self._linger = 0
+        self._idle = IdleReads()
         self._prepare: Prepare | None = None
         self.dropped = 0
 
@@ -124,17 +157,7 @@ class SharedPort:
 
     # ------------------------------------------------------------------ announcing
 
-    async def accept(self, conv: int) -> Session:
-        """Announce `conv` and wait for its session; cancelling takes the announcement back. Raises as
-        `expect`."""
-        return await _fetched(self.expect(conv))
-
-    async def accept_from(self, host: str, opens: Opens) -> Session:
-        """Announce a session without a conv and wait for it, as `expect_from`; cancelling takes the
-        announcement back."""
-        return await _fetched(self.expect_from(host, opens))
-
-    def expect(self, conv: int) -> asyncio.Future[Session]:
+    def expect(self, conv: int, client: ClientEnd) -> asyncio.Future[Session]:
         """Announce a session by its conv. Cancel the future to take the announcement back.
 
         Raises
@@ -145,41 +168,36 @@ class SharedPort:
         if conv in self._expected or conv in self._sessions:
             raise PeerError(f"conversation {conv:#010x} is in use")
         future = self._announce()
-        self._expected[conv] = future
+        verifier = Verifier(conv) if client.proves else None
+        self._expected[conv] = _Announcement(conv, client, future, verifier)
         future.add_done_callback(lambda done: self._withdraw(conv) if done.cancelled() else None)
         return future
 
-    def expect_from(self, host: str, opens: Opens) -> asyncio.Future[Session]:
-        """Announce a session without a conv. It begins with a datagram from `host` for which `opens` is true
-        and that belongs to no other session; of several announcements for one host, the first wins."""
+    def expect_from(self, client: ClientEnd, opens: Opens) -> asyncio.Future[Session]:
+        """Announce a session without a conv. It begins with a datagram from the client's host for which
+        `opens` is true and that belongs to no other session; of several announcements for one host, the first
+        wins."""
         future = self._announce()
-        queue = self._expected_hosts.setdefault(plain_host(host), deque())
-        queue.append(_Announcement(opens, future))
+        self._expected_first.append(_Announcement(NO_CONV, client, future, opens=opens))
         future.add_done_callback(lambda _: self._forget_answered())
         return future
 
     def _announce(self) -> asyncio.Future[Session]:
-        if not self.is_expecting():
-            self._pump.read(self._read_waiting)
+        self._pump.read(self._read_waiting)
         return asyncio.get_running_loop().create_future()
 
     def _forget_answered(self) -> None:
-        """Drop the announcements by host that were met or cancelled."""
-        for host, queue in list(self._expected_hosts.items()):
-            waiting = deque(announcement for announcement in queue if not announcement.future.done())
-            if waiting:
-                self._expected_hosts[host] = waiting
-            else:
-                del self._expected_hosts[host]
+        """Drop the announcements without a conv that were met or cancelled."""
+        self._expected_first = [each for each in self._expected_first if not each.future.done()]
         self._pause_if_idle()
 
     def close(self) -> None:
         """Close the port and every session. Idempotent."""
-        by_host = [each.future for queue in self._expected_hosts.values() for each in queue]
-        for future in [*self._expected.values(), *by_host]:
-            future.cancel()
+        for announcement in [*self._expected.values(), *self._expected_first]:
+            announcement.future.cancel()
         self._expected.clear()
-        self._expected_hosts.clear()
+        self._expected_first.clear()
+        self._idle.cancel()
         for peer in list(self._peers.values()):
             peer.close()
         self._pump.close()
@@ -189,29 +207,36 @@ class SharedPort:
         self._pause_if_idle()
 
     def _pause_if_idle(self) -> None:
-        if self._linger <= 0 and not self.is_expecting():
+        if self._linger <= 0 and not self.is_expecting() and not self._sessions:
+            self._idle.cancel()
             self._pump.pause()
 
     def is_expecting(self) -> bool:
         """True if a session is announced and has not come."""
-        return bool(self._expected or self._expected_hosts)
+        return bool(self._expected or self._expected_first)
 
     # ------------------------------------------------------------------ receiving
 
     def _read_waiting(self) -> None:
         delivered: dict[Session, None] = {}
-        self._linger = LINGER_WAKES if self.is_expecting() else self._linger - 1
+        expecting, batches = self.is_expecting(), 0
+        self._linger = LINGER_WAKES if expecting else self._linger - 1
         for _ in range(BATCHES_PER_WAKE):
             received = self._socket.receive_at()
             if received is None:
                 self._linger = min(self._linger, 0)
                 break
+            batches += 1
             self.route(*received, delivered)
             if self._pump.closed:  # a receiver may close the server from its callback
                 return
         for session in delivered:
             session.drained()
         self._pause_if_idle()
+        # With sessions that may move and nothing announced, strangers' datagrams must cost the tests little.
+        if not expecting and self._sessions and self._idle.spend(batches):
+            self._pump.pause()
+            self._idle.rest(lambda: self._pump.read(self._read_waiting))
 
     def route(
         self,
@@ -227,47 +252,113 @@ class SharedPort:
             peer.convless_session.deliver(batch)
             delivered[peer.convless_session] = None
             return
-        for conv, part in _by_conversation(batch):
-            session = self._sessions.get(conv)
-            if session is None and conv in self._expected:
-                session = self._admit(self._expected.pop(conv), conv, part, remote, local)
-            elif session is None and (announcement := self._announced_by(remote, part)) is not None:
-                session = self._admit(announcement.future, _NO_CONV, part, remote, local)
-            if session is None or session.peer.addresses != (remote, local):
+        for conv, part in by_conversation(batch):
+            session = self._session_of(conv, part, (remote, local))
+            if session is None:
                 self.dropped += part.count
             else:
                 session.deliver(part)
                 delivered[session] = None
 
-    def _announced_by(self, remote: SocketAddress, part: DatagramBatch) -> _Announcement | None:
-        """The announcement that the first datagram of `part` opens."""
-        queue = self._expected_hosts.get(plain_host(remote[0])) if self._expected_hosts else None
-        if not queue:
+    def _session_of(self, conv: int, part: DatagramBatch, addresses: Addresses) -> Session | None:
+        """The session that gets `part`; None: it is dropped, perhaps after a challenge to its sender."""
+        session = self._sessions.get(conv)
+        if session is not None and session.peer.addresses == addresses:
+            return session
+        if part.last_size == PROOF_BYTES and (owner := self._owner(tag_of(conv))) is not None:
+            self._take_proof(owner, part, addresses)
+            return None
+        if (owner := self._owner(conv)) is None:
+            announcement = self._opened_by(part, addresses[0])
+        elif owner.verifier is not None:
+            self._challenge(owner.verifier, part, addresses)
+            return None
+        else:
+            announcement = owner if isinstance(owner, _Announcement) else None
+            if announcement is not None and plain_host(addresses[0][0]) != announcement.client.host:
+                announcement.client.refused(addresses[0])
+                return None
+        if announcement is None:
+            return None
+        return self._admit(announcement, bytes(part.data[: min(CONV_BYTES, part.size)]), addresses)
+
+    def _owner(self, conv: int) -> _Announcement | Session | None:
+        """The announcement or the session of that conv."""
+        return self._expected.get(conv) or self._sessions.get(conv)
+
+    def _opened_by(self, part: DatagramBatch, remote: SocketAddress) -> _Announcement | None:
+        """The announcement without a conv that the first datagram of `part` opens."""
+        if not self._expected_first:
             return None
         first = bytes(part.data[: part.stride if part.count > 1 else part.last_size])
-        return next((each for each in queue if not each.future.done() and each.opens(first)), None)
+        opened = [
+            each
+            for each in self._expected_first
+            if not each.future.done() and each.opens is not None and each.opens(first)
+        ]
+        host = plain_host(remote[0])
+        found = next((each for each in opened if each.client.host == host), None)
+        if found is None:
+            for each in opened:
+                each.client.refused(remote)
+        return found
 
-    def _admit(
-        self,
-        future: asyncio.Future[Session],
-        conv: int,
-        part: DatagramBatch,
-        remote: SocketAddress,
-        local: SocketAddress,
-    ) -> Session | None:
-        """Open the announced session of `future`; None if that cannot be: `future` then has the error."""
+    # ------------------------------------------------------------------ addresses that prove themselves
+
+    def _challenge(self, verifier: Verifier, part: DatagramBatch, addresses: Addresses) -> None:
+        """Answer datagrams from an address that is not proven: with one challenge, and never a longer one."""
+        if part.size >= PROOF_BYTES:
+            remote, local = addresses
+            self._socket.send_now(verifier.challenge(addresses), remote, local)
+
+    def _take_proof(self, owner: _Announcement | Session, part: DatagramBatch, addresses: Addresses) -> None:
+        """Admit or move the session whose proof is in `part`, or challenge its sender."""
+        verifier = owner.verifier
+        if verifier is None or (isinstance(owner, Session) and owner.peer.addresses == addresses):
+            return
+        if not any(verifier.accepts(bytes(datagram), addresses) for datagram in part):
+            self._challenge(verifier, part, addresses)
+        elif isinstance(owner, Session):
+            self._move(owner.peer, addresses)
+        else:
+            self._admit(owner, b"", addresses)
+
+    def _move(self, peer: _Peer, addresses: Addresses) -> None:
+        """Connect the socket of `peer` to its new, proven address. The socket stays: with its options, and
+        with the thread that may wait in it."""
+        # An address that another stream has, or another local one, would need another socket.
+        if addresses in self._peers or addresses[1] != peer.addresses[1]:
+            return
+        try:
+            peer.socket.reconnect(addresses[0])
+        except PathError:
+            return
+        log.info(
+            "a client's UDP address changed from %s to %s", *map(_name, (peer.addresses[0], addresses[0]))
+        )
+        del self._peers[peer.addresses]
+        peer.addresses = addresses
+        self._peers[addresses] = peer
+
+    # ------------------------------------------------------------------ sessions
+
+    def _admit(self, announcement: _Announcement, opening: bytes, addresses: Addresses) -> Session | None:
+        """Open an announced session; None if that cannot be: its future then has the error."""
+        conv, _, future, verifier, _ = announcement
+        self._expected.pop(conv, None)
         if future.done():
             return None
+        remote = addresses[0]
         try:
-            peer = self._peers.get((remote, local)) or self._connect_peer(remote, local)
+            peer = self._peers.get(addresses) or self._connect_peer(*addresses)
             # A socket that a session took over, or that a session without a conv owns, cannot be shared.
-            if peer.socket_taken or (conv == _NO_CONV and peer.sessions):
+            if peer.socket_taken or (conv == NO_CONV and peer.sessions):
                 raise PeerError(f"{remote[0]} opens two streams from its UDP port {remote[1]}")
         except TransportError as error:
             future.set_exception(error)
             return None
-        session = Session(conv, peer, bytes(part.data[: min(CONV_BYTES, part.size)]))
-        if conv == _NO_CONV:
+        session = Session(conv, peer, opening, verifier)
+        if conv == NO_CONV:
             peer.convless_session = session
         else:
             self._sessions[conv] = peer.sessions[conv] = session
@@ -292,6 +383,7 @@ class SharedPort:
         if not peer.sessions and peer.convless_session is None:
             self._peers.pop(peer.addresses, None)
             peer.pump.close()
+        self._pause_if_idle()
 
 
 async def _fetched(future: asyncio.Future[Session]) -> Session:
@@ -315,9 +407,7 @@ class _Peer:
     socket_taken : True once a session took the socket over
     """
 
-    def __init__(
-        self, shared: SharedPort, sock: DatagramSocket, addresses: tuple[SocketAddress, SocketAddress]
-    ) -> None:
+    def __init__(self, shared: SharedPort, sock: DatagramSocket, addresses: Addresses) -> None:
         self.shared = shared
         self.socket = sock
         self.pump = Pump(sock)
@@ -338,7 +428,7 @@ class _Peer:
             # Between bind and connect the socket got datagrams of every sender.
             session = self._sole_session(batch) if sender == remote else None
             if session is not None:
-                session.deliver(batch)
+                session.deliver(batch if batch.last_size != PROOF_BYTES else session.without_openings(batch))
                 delivered[session] = None
             else:
                 shared.route(batch, sender, local, delivered)
@@ -369,13 +459,15 @@ class Session:
     Attributes
     ----------
     conv : the conversation number, -1 for a session without one
-    opening : the first four bytes of the first datagram
+    opening : the first four bytes of the datagram that opened it; empty if that was a proof
+    verifier : checks proofs of further addresses; None: the session does not move
     """
 
-    def __init__(self, conv: int, peer: _Peer, opening: bytes) -> None:
+    def __init__(self, conv: int, peer: _Peer, opening: bytes, verifier: Verifier | None = None) -> None:
         self.conv = conv
         self.peer = peer
         self.opening = opening
+        self.verifier = verifier
         self.send = peer.socket.send  # the hot path: no frame of its own
         self._on_batch: OnBatch | None = None
         self._on_drained: OnDrained | None = None
@@ -389,6 +481,11 @@ class Session:
         elif not (self._closed or self.peer.socket_taken) and len(self._backlog) < BACKLOG_BATCHES:
             copy = batch.data[: batch.size].copy()
             self._backlog.append(DatagramBatch(copy, batch.stride, batch.count, batch.last_size))
+
+    def without_openings(self, batch: DatagramBatch) -> DatagramBatch:
+        """The batch, which begins with a datagram of the transport, without an opening at its end."""
+        rest, _ = split_last(batch, tag_of(self.conv).to_bytes(CONV_BYTES, "little"))
+        return rest or batch
 
     def drained(self) -> None:
         """Tell the receiver that the batches of this wake-up have been delivered."""
@@ -442,6 +539,9 @@ class Session:
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         return self.peer.socket.size_buffers(size_bytes)
 
+    def answer_challenge(self, datagram: bytes) -> bytes:
+        return b""  # the server challenges, and is not challenged
+
     def stamp_arrivals(self) -> None:
         self.peer.socket.stamped = ask_for_stamps(self.peer.socket.raw)
 
@@ -468,19 +568,5 @@ class Session:
             self.peer.shared.forget(self)
 
 
-def _by_conversation(batch: DatagramBatch) -> Iterator[tuple[int, DatagramBatch]]:
-    """Split `batch` into views of neighbours with equal conv, in order. Datagrams too short for a conv have
-    the conv -1."""
-    stride, count, data = batch.stride, batch.count, batch.data
-    named = count if batch.last_size >= CONV_BYTES else count - 1
-    if stride < CONV_BYTES or named == 0:
-        yield _NO_CONV, batch
-        return
-    # All convs as one column: a batch of 180 datagrams with one conv, the usual case, costs one comparison.
-    convs = np.ndarray((named,), "<u4", data, strides=(stride,))
-    starts = [0, *(np.flatnonzero(convs[1:] != convs[:-1]) + 1).tolist()]
-    for start, end in zip(starts, [*starts[1:], named], strict=True):
-        last = batch.last_size if end == count else stride
-        yield int(convs[start]), DatagramBatch(data[start * stride :], stride, end - start, last)
-    if named < count:
-        yield _NO_CONV, DatagramBatch(data[named * stride :], stride, 1, batch.last_size)
+def _name(address: SocketAddress) -> str:
+    return f"{plain_host(address[0])} port {address[1]}"

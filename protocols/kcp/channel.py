@@ -19,8 +19,8 @@ from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.arrival_time import ArrivalClock
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
-from iperfpy.protocols.datagrams.server_port import shared_udp
+from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
+from iperfpy.protocols.datagrams.server_port import accept_path
 from iperfpy.protocols.errors import PathError
 from iperfpy.protocols.kcp import kcp_metrics, profiles
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
@@ -40,7 +40,7 @@ _SHORTEST_TIMER_US = 1_000
 
 async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Channel:
     """The client's end, associated. Waits without limit: the caller sets the deadline."""
-    path = ConnectedPath.open(port.remote, port.local(stream), prepare=port.prepare)
+    path = await open_path(stream, port)
     channel = KcpChannel(_engine(stream, settings), path, settings, sends=stream.sends)
     try:
         channel.start()
@@ -53,7 +53,7 @@ async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Chann
 
 async def accept(stream: Stream, settings: Settings, port: ServerPort) -> Channel:
     """The server's end, once the client's first datagram has come."""
-    path = await shared_udp(port).accept(stream.conv)
+    path = await accept_path(stream, port)
     channel = KcpChannel(_engine(stream, settings), path, settings, sends=stream.sends)
     channel.start()
     return channel

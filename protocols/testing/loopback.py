@@ -6,7 +6,8 @@
 
 `LoopbackServer` and `LoopbackClient` stand in for iperfpy: they are the `ServerPort` that `Transport.accept`
 receives, and the `ClientPort` that `Transport.connect` receives. `loopback_pair` opens both ends of one
-stream, and XX
+stream, and closes them:
+
     client end   transport.connect(stream, settings, LoopbackClient)  --+
                                                                         +-- LoopbackPair(sender, receiver)
     server end   transport.accept(stream, settings, LoopbackServer)   --+
@@ -75,6 +76,9 @@ class LoopbackServer:
     @property
     def client(self) -> SocketAddress:
         return self.local  # the clients of this server run on the same machine, at the same address
+
+    def proven(self, address: SocketAddress) -> bool:
+        return bool(address[0] == self.client[0])
 
     def prepare(self, sock: socket.socket) -> None:
         """Leave the socket as it is: no option of a user applies here."""
@@ -339,8 +343,8 @@ async def loopback_streams(
                     # Both ends agree on the number of the stream and on a random conv, as over a control
                     # connection.
                     conv = secrets.randbits(32)
-                    ours = Stream(index + 1, index, conv, sends=not backwards)
-                    theirs = Stream(index + 1, index, conv, sends=backwards)
+                    ours = Stream(index + 1, index, conv, sends=not backwards, proves=True)
+                    theirs = Stream(index + 1, index, conv, sends=backwards, proves=True)
                     client = LoopbackClient(server, own_udp=transport.own_udp_port)
                     accepted, connected = await _both(
                         transport.accept(theirs, settings, server),

@@ -20,8 +20,9 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
+from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
 from iperfpy.protocols.path_events import Consequence, Moment, Sign, consequence, datagram_sign
 from iperfpy.protocols.socket_watch import SocketWatch
@@ -66,13 +67,16 @@ def conv_call(conv: int) -> bytes:
     return conv.to_bytes(CALL_BYTES, "little")
 
 
-async def call(sock: socket.socket, conv: int) -> None:
+async def call(
+    sock: socket.socket, conv: int, answer_challenge: Callable[[bytes], bytes] = lambda datagram: b""
+) -> None:
     """Call the server until it answers; the caller sets the deadline.
 
     Parameters
     ----------
     sock : connected and non-blocking. Data that arrives is left in it.
     conv : 0 for a stock server.
+    answer_challenge : makes the answer to a challenge of the server, empty if a datagram is none
 
     Raises
     ------
@@ -84,7 +88,7 @@ async def call(sock: socket.socket, conv: int) -> None:
     message = conv_call(conv) if conv else CALL
     answers = {message} if conv else frozenset(ANSWERS.values())
     wait_s, longest_s = (FIRST_S, LONGEST_S) if conv else (STOCK_FIRST_S, STOCK_LONGEST_S)
-    exchange = _Exchange(sock, answers)
+    exchange = _Exchange(sock, answers, answer_challenge)
     exchange.start()
     try:
         refused = 0
@@ -115,10 +119,13 @@ class _Exchange:
     refused : calls that the server's machine refused
     """
 
-    def __init__(self, sock: socket.socket, answers: Collection[bytes]) -> None:
+    def __init__(
+        self, sock: socket.socket, answers: Collection[bytes], answer_challenge: Callable[[bytes], bytes]
+    ) -> None:
         self.refused = 0
         self._sock = sock
         self._answers = answers
+        self._answer_challenge = answer_challenge
         self._loop = asyncio.get_running_loop()
         self._watch = SocketWatch(sock.fileno())
         self.answered: asyncio.Future[None] = self._loop.create_future()
@@ -151,10 +158,15 @@ class _Exchange:
 
     def _read(self) -> None:
         try:
-            # Data stays in the socket for the channel; only an answer is taken out of it.
-            datagram = self._sock.recv(CALL_BYTES + 1, socket.MSG_PEEK)
-            if len(datagram) <= CALL_BYTES:
+            # Data stays in the socket for the channel; answers and challenges are taken out of it.
+            datagram = self._sock.recv(PROOF_BYTES + 1, socket.MSG_PEEK)
+            # GRO may have joined several challenges: the first is enough, and the others leave with it.
+            proof = self._answer_challenge(datagram[:PROOF_BYTES])
+            if proof or len(datagram) <= CALL_BYTES:
                 self._sock.recv(CALL_BYTES)
+            if proof:
+                self._sock.send(proof)
+                return
         except BlockingIOError:
             return
         except OSError as error:

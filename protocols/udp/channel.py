@@ -21,8 +21,8 @@ from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.arrival_time import arrived_us, ask_for_stamps
-from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
-from iperfpy.protocols.datagrams.server_port import shared_udp
+from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
+from iperfpy.protocols.datagrams.server_port import accept_path
 from iperfpy.protocols.errors import PathError, TransportError
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.socket_buffers import queued_bytes
@@ -45,9 +45,9 @@ IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
 
 async def connect(stream: Stream, settings: UdpSettings, port: ClientPort) -> Channel:
     """Open the client's end, associated. Waits without limit: the caller sets the deadline."""
-    path = ConnectedPath.open(port.remote, port.local(stream), prepare=port.prepare)
+    path = await open_path(stream, port)
     try:
-        await association.call(path.take_socket().raw, stream.conv)
+        await association.call(path.take_socket().raw, stream.conv, path.answer_challenge)
         channel = UdpChannel(path, stream, settings)
         channel.start()
     except BaseException:
@@ -58,11 +58,7 @@ async def connect(stream: Stream, settings: UdpSettings, port: ClientPort) -> Ch
 
 async def accept(stream: Stream, settings: UdpSettings, port: ServerPort) -> Channel:
     """Open the server's end: wait for the client's first datagram, and answer it."""
-    shared = shared_udp(port)
-    if stream.conv:
-        path = await shared.accept(stream.conv)
-    else:
-        path = await shared.accept_from(str(port.client[0]), association.is_stock_call)
+    path = await accept_path(stream, port, association.is_stock_call)
     try:
         # A stock client does not repeat its call, and would take a second answer for data.
         call = association.conv_call(stream.conv) if stream.conv else b""
@@ -94,7 +90,6 @@ class UdpChannel(Channel):
         self._watch = SocketWatch(self._sock.fileno())
         self._worker = WorkerThread(self._sock, "udp", self._translated)
         self._final: dict[str, Value] | None = None
-        self._local, self._remote = path.local_address, path.remote_address
         self._reception = Reception(wide=settings.wide_counters)
         self._sender: DatagramSender | None = None
         self._heard_us: int | None = None
@@ -139,11 +134,11 @@ class UdpChannel(Channel):
 
     @property
     def local_address(self) -> SocketAddress:
-        return self._local
+        return self._path.local_address
 
     @property
     def remote_address(self) -> SocketAddress:
-        return self._remote
+        return self._path.remote_address
 
     @property
     def heard_us(self) -> int | None:
@@ -154,7 +149,7 @@ class UdpChannel(Channel):
 
     def warnings(self) -> tuple[str, ...]:
         """Errors about datagrams."""
-        return self._socket.events.warnings(str(plain(self._remote)[0]))
+        return self._socket.events.warnings(str(plain(self.remote_address)[0]))
 
     # ------------------------------------------------------------------ counters
 
@@ -204,7 +199,7 @@ class UdpChannel(Channel):
                 continue
             self._heard_us = now_us()
             self._sender.take_reply(datagram, arrived_us(ancillary))
-            association.answer_again(self._sock, datagram, self._call)
+            self._answer_control(datagram)
 
     # ------------------------------------------------------------------ receiving
 
@@ -228,17 +223,24 @@ class UdpChannel(Channel):
 
     def _answer_short(self, datagram: bytes, age_us: float) -> None:
         """Answer a repeated call, whose answer was lost, or a probe; ignore anything else."""
-        association.answer_again(self._sock, datagram, self._call)
+        self._answer_control(datagram)
         if answer := echo.answer(datagram, self._conv, age_us):
             with contextlib.suppress(OSError):
                 self._sock.send(answer, NOT_WAITING)
+
+    def _answer_control(self, datagram: bytes) -> None:
+        """Answer a repeated call, or a challenge to the address of this end."""
+        association.answer_again(self._sock, datagram, self._call)
+        if proof := self._path.answer_challenge(datagram):
+            self._socket.send_now(proof)
 
     def _translated(self, error: OSError) -> TransportError:
         if error.errno == errno.EMSGSIZE:
             return PathError(
                 f"a datagram of {self._block_bytes} bytes does not fit the path: choose a shorter block (-l)"
             )
-        return PathError(f"UDP to {self._remote[0]} port {self._remote[1]} failed: {error.strerror}")
+        host, port = self.remote_address[:2]
+        return PathError(f"UDP to {host} port {port} failed: {error.strerror}")
 
     # ------------------------------------------------------------------ ending
 

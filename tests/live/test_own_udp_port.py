@@ -156,6 +156,8 @@ class Plain(Transport):
         shared = port.own_udp(Demultiplexer.open)
         future = shared.channels[stream.conv] = asyncio.get_running_loop().create_future()
         remote = await asyncio.wait_for(future, 5)
+        if not port.proven(remote):
+            raise PathError(f"datagrams of the stream come from {remote[0]}, which is not proven")
         return PlainChannel(shared.sock, stream.conv, remote, shared)
 
 
@@ -202,7 +204,7 @@ async def test_tests_of_both_kinds_of_port_run_at_once() -> None:
 
 
 async def test_the_greeting_has_udp_ports_only_if_a_transport_has_its_own() -> None:
-    assert set(encode_hello(["tcp"], {})) == {"version", "transports"}
+    assert set(encode_hello(["tcp"], {})) == {"version", "transports", "features"}
     greeting = encode_hello(["plain"], {"plain": 4000})
     assert greeting["udp_ports"] == {"plain": 4000}
     assert decode_hello(greeting).udp_ports == {"plain": 4000}

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 import pytest
 
-from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.contract import SocketAddress, Stream
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
-from iperfpy.protocols.datagrams.server_port import Session, SharedPort
+from iperfpy.protocols.datagrams.server_port import ClientEnd, Session, SharedPort, accept_path
 from iperfpy.protocols.errors import PeerError, TransportError
+from iperfpy.protocols.testing.loopback import LoopbackServer
 
 
 @pytest.fixture(params=["IPv4", "IPv6", "both", "any"])
@@ -40,6 +41,11 @@ async def shared4() -> AsyncIterator[SharedPort]:
 def address_of(shared: SharedPort) -> SocketAddress:
     host, port, *rest = shared.local_address
     return ({"::": "::1", "0.0.0.0": "127.0.0.1"}.get(host, host), port, *rest)
+
+
+def announce(shared: SharedPort, conv: int, *, proves: bool = False) -> asyncio.Future[Session]:
+    """Announce a session of a client that runs here."""
+    return shared.expect(conv, ClientEnd(address_of(shared)[0], proves))
 
 
 def datagrams(conv: int, *bodies: bytes) -> DatagramBatch:
@@ -94,7 +100,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_an_announced_session_receives_and_sends(shared: SharedPort) -> None:
-    future = shared.expect(0xDEADBEEF)
+    future = announce(shared, 0xDEADBEEF)
     async with path_to(shared) as client:
         client.send(datagrams(0xDEADBEEF, b"one", b"two"))
         server = await wait_for(future)
@@ -112,7 +118,7 @@ async def test_an_announced_session_receives_and_sends(shared: SharedPort) -> No
 
 
 async def test_datagrams_without_an_announcement_are_dropped_and_not_answered(shared4: SharedPort) -> None:
-    shared4.expect(1)
+    announce(shared4, 1)
     async with path_to(shared4) as other:
         listener = Listener(other)
         other.send(datagrams(2, b"junk", b"junk", b"junk"))
@@ -128,32 +134,32 @@ async def test_the_port_is_not_read_while_no_session_is_announced(shared4: Share
         other.send(datagrams(2, b"junk"))
         await asyncio.sleep(0.05)
         assert shared4.dropped == 0
-        future = shared4.expect(3)
+        future = announce(shared4, 3)
         await until(lambda: shared4.dropped == 1)
         other.send(datagrams(3, b"mine"))
         assert await Listener(await wait_for(future)).until(1)
 
 
 async def test_a_session_of_one_sender_cannot_be_joined_by_another(shared4: SharedPort) -> None:
-    future = shared4.expect(5)
+    future = announce(shared4, 5)
     async with path_to(shared4) as client, path_to(shared4) as intruder:
         client.send(datagrams(5, b"hello"))
         listener = Listener(await wait_for(future))
         await listener.until(1)
-        shared4.expect(6)  # keeps the port read
+        announce(shared4, 6)  # keeps the port read
         intruder.send(datagrams(5, b"enemy"))
         await until(lambda: shared4.dropped == 1)
         assert len(listener.received) == 1
 
 
 async def test_a_port_used_again_gets_a_new_session(shared4: SharedPort) -> None:
-    first = shared4.expect(10)
+    first = announce(shared4, 10)
     async with path_to(shared4) as client:
         client.send(datagrams(10, b"old"))
         old = Listener(await wait_for(first))
         await old.until(1)
         port = client.local_address[1]
-    second = shared4.expect(11)
+    second = announce(shared4, 11)
     async with path_to(shared4, port) as client:
         client.send(datagrams(10, b"ghost"))
         client.send(datagrams(11, b"new"))
@@ -163,12 +169,12 @@ async def test_a_port_used_again_gets_a_new_session(shared4: SharedPort) -> None
 
 
 async def test_a_late_datagram_of_a_closed_session_is_dropped(shared4: SharedPort) -> None:
-    first = shared4.expect(10)
+    first = announce(shared4, 10)
     async with path_to(shared4) as client:
         client.send(datagrams(10, b"old"))
         session = await wait_for(first)
         session.close()
-        second = shared4.expect(11)
+        second = announce(shared4, 11)
         client.send(datagrams(10, b"ghost"))
         client.send(datagrams(11, b"fresh"))
         listener = Listener(await wait_for(second))
@@ -177,7 +183,7 @@ async def test_a_late_datagram_of_a_closed_session_is_dropped(shared4: SharedPor
 
 
 async def test_two_sessions_of_one_port_are_kept_apart(shared4: SharedPort) -> None:
-    first, second = shared4.expect(20), shared4.expect(21)
+    first, second = announce(shared4, 20), announce(shared4, 21)
     async with path_to(shared4) as client:
         client.send(datagrams(20, b"a"))
         one = Listener(await wait_for(first))
@@ -191,7 +197,7 @@ async def test_two_sessions_of_one_port_are_kept_apart(shared4: SharedPort) -> N
 
 
 async def test_one_of_two_sessions_outlives_the_other(shared4: SharedPort) -> None:
-    first, second = shared4.expect(20), shared4.expect(21)
+    first, second = announce(shared4, 20), announce(shared4, 21)
     async with path_to(shared4) as client:
         client.send(datagrams(20, b"a"))
         client.send(datagrams(21, b"a"))
@@ -204,7 +210,7 @@ async def test_one_of_two_sessions_outlives_the_other(shared4: SharedPort) -> No
 
 
 async def test_datagrams_before_the_receiver_are_kept_in_order(shared4: SharedPort) -> None:
-    future = shared4.expect(30)
+    future = announce(shared4, 30)
     async with path_to(shared4) as client:
         for number in range(20):
             client.send(datagrams(30, bytes([number])))
@@ -214,36 +220,42 @@ async def test_datagrams_before_the_receiver_are_kept_in_order(shared4: SharedPo
 
 
 async def test_datagrams_of_a_withdrawn_announcement_are_dropped(shared4: SharedPort) -> None:
-    shared4.expect(40).cancel()
+    announce(shared4, 40).cancel()
     await asyncio.sleep(0)
-    keeper = shared4.expect(41)
+    keeper = announce(shared4, 41)
     async with path_to(shared4) as client:
         client.send(datagrams(40, b"late"))
         await until(lambda: shared4.dropped == 1)
     assert not keeper.done()
-    shared4.expect(40)  # and may be announced again
+    announce(shared4, 40)  # and may be announced again
 
 
-async def test_a_session_whose_waiter_is_cancelled_is_closed(shared4: SharedPort) -> None:
-    waiting = asyncio.get_running_loop().create_task(shared4.accept(42))
-    await asyncio.sleep(0)
-    async with path_to(shared4) as client:
-        client.send(datagrams(42, b"x"))
-        # The datagram is read and the waiter cancelled in one turn of the loop.
-        await until(lambda: bool(shared4._sessions))
+STREAM = Stream(1, 0, 42, sends=False)
+
+
+async def test_a_session_whose_waiter_is_cancelled_is_closed() -> None:
+    with LoopbackServer() as server:
+        shared = server.shared(SharedPort.open)
+        waiting = asyncio.get_running_loop().create_task(accept_path(STREAM, server))
+        await asyncio.sleep(0)
+        async with path_to(shared) as client:
+            client.send(datagrams(42, b"x"))
+            # The datagram is read and the waiter cancelled in one turn of the loop.
+            await until(lambda: bool(shared._sessions))
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                (await waiting).close()
+            announce(shared, 42)
+
+
+async def test_a_cancelled_accept_withdraws_the_announcement() -> None:
+    with LoopbackServer() as server:
+        waiting = asyncio.get_running_loop().create_task(accept_path(STREAM, server))
+        await asyncio.sleep(0)
         waiting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            (await waiting).close()
-        shared4.expect(42)
-
-
-async def test_a_cancelled_accept_withdraws_the_announcement(shared4: SharedPort) -> None:
-    waiting = asyncio.get_running_loop().create_task(shared4.accept(42))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    shared4.expect(42)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        announce(server.shared(SharedPort.open), 42)
 
 
 # ---------------------------------------------------------------------- sessions without a conv
@@ -258,7 +270,7 @@ def plain_batch(*datagrams: bytes) -> DatagramBatch:
 
 
 async def test_a_session_without_a_conv_owns_all_datagrams_of_its_sender(shared4: SharedPort) -> None:
-    future = shared4.expect_from("127.0.0.1", opens)
+    future = shared4.expect_from(ClientEnd("127.0.0.1"), opens)
     async with path_to(shared4) as client:
         client.send(plain_batch(b"hello there"))
         client.send(plain_batch(b"a", b"b"))
@@ -274,7 +286,7 @@ async def test_a_session_without_a_conv_owns_all_datagrams_of_its_sender(shared4
 
 
 async def test_sessions_with_and_without_a_conv_share_the_port(shared4: SharedPort) -> None:
-    without, with_conv = shared4.expect_from("127.0.0.1", opens), shared4.expect(7)
+    without, with_conv = shared4.expect_from(ClientEnd("127.0.0.1"), opens), announce(shared4, 7)
     async with path_to(shared4) as first, path_to(shared4) as second, path_to(shared4) as other:
         other.send(plain_batch(b"not the opening"))
         second.send(datagrams(7, b"kcp"))
@@ -287,26 +299,26 @@ async def test_sessions_with_and_without_a_conv_share_the_port(shared4: SharedPo
 
 
 async def test_a_sender_may_open_a_new_session_after_the_old_one_is_closed(shared4: SharedPort) -> None:
-    future = shared4.expect_from("127.0.0.1", opens)
+    future = shared4.expect_from(ClientEnd("127.0.0.1"), opens)
     async with path_to(shared4) as client:
         client.send(plain_batch(b"hello"))
         (await wait_for(future)).close()
-        again = shared4.expect_from("127.0.0.1", opens)
+        again = shared4.expect_from(ClientEnd("127.0.0.1"), opens)
         client.send(plain_batch(b"hello again"))
         assert await Listener(await wait_for(again)).until(1) == [b"hello again"]
 
 
 async def test_a_datagram_of_another_host_does_not_open_a_session(shared4: SharedPort) -> None:
-    shared4.expect_from("192.0.2.7", opens)
+    shared4.expect_from(ClientEnd("192.0.2.7"), opens)
     async with path_to(shared4) as client:
         client.send(plain_batch(b"hello"))
         await until(lambda: shared4.dropped == 1)
 
 
 async def test_a_conv_is_announced_once(shared4: SharedPort) -> None:
-    shared4.expect(50)
+    announce(shared4, 50)
     with pytest.raises(PeerError, match="in use"):
-        shared4.expect(50)
+        announce(shared4, 50)
 
 
 async def test_a_second_server_on_the_port_is_an_error(shared4: SharedPort) -> None:
@@ -315,8 +327,8 @@ async def test_a_second_server_on_the_port_is_an_error(shared4: SharedPort) -> N
 
 
 async def test_a_closed_port_can_be_opened_again(shared4: SharedPort) -> None:
-    future = shared4.expect(60)
-    waiting = shared4.expect(61)
+    future = announce(shared4, 60)
+    waiting = announce(shared4, 61)
     async with path_to(shared4) as client:
         client.send(datagrams(60, b"x"))
         await wait_for(future)
@@ -329,7 +341,7 @@ async def test_a_closed_port_can_be_opened_again(shared4: SharedPort) -> None:
 
 async def test_a_flood_does_not_block_the_loop(shared4: SharedPort) -> None:
     """One wake-up of the loop reads a limited part of the waiting datagrams."""
-    future = shared4.expect(70)
+    future = announce(shared4, 70)
     async with path_to(shared4) as client, path_to(shared4) as attacker:
         for _ in range(300):
             attacker.send(datagrams(1, b"junk"))
@@ -342,7 +354,7 @@ async def test_a_flood_does_not_block_the_loop(shared4: SharedPort) -> None:
 
 
 async def test_drained_is_called_once_per_wake_up(shared4: SharedPort) -> None:
-    future = shared4.expect(80)
+    future = announce(shared4, 80)
     async with path_to(shared4) as client:
         client.send(datagrams(80, b"x"))
         listener = Listener(await wait_for(future))
@@ -355,7 +367,7 @@ async def test_drained_is_called_once_per_wake_up(shared4: SharedPort) -> None:
 
 
 async def test_there_is_no_callback_after_close(shared4: SharedPort) -> None:
-    future = shared4.expect(90)
+    future = announce(shared4, 90)
     async with path_to(shared4) as client:
         client.send(datagrams(90, b"x"))
         server = await wait_for(future)

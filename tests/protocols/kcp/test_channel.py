@@ -62,6 +62,9 @@ class NotedPath:
     def take_socket(self) -> DatagramSocket:
         raise NotImplementedError  # a KCP channel sends through the path, never through its socket
 
+    def answer_challenge(self, datagram: bytes) -> bytes:
+        return b""
+
     def close(self) -> None: ...
 
     async def turn(self) -> int:
