@@ -59,7 +59,7 @@ class DeliveryAccounting:
     # -- acknowledgements
 
     def acknowledge(self, una: int, acks: Acks | None, now_us: int) -> None:
-        """Take a cumulative ACK, and the ACK segments that came with it, if any."""
+        """Take a cumulative ACK, at most `nxt`, and the ACK segments that came with it, if any."""
         sending, recovery = self._sending, self._recovery
         each, newest_us = None, None
         if acks is not None:
@@ -67,10 +67,6 @@ class DeliveryAccounting:
             newest_us = self._implied_by_una(acks)
             if newest_us is None and (each := self._known(acks, now_us)) is not None:
                 newest_us = int(each[1].max())
-        if una > sending.nxt:
-            # Not from our peer, or garbled: none of it can be trusted.
-            self._counts.foreign += 1
-            return
         acked, flight, rtt_us = 0, None, None
         if each is not None:
             acked = self._mark(*each, now_us)
@@ -115,12 +111,12 @@ class DeliveryAccounting:
 
     def _known(self, acks: Acks, now_us: int) -> tuple[Int64s, Int64s] | None:
         """Serial numbers and echoes of the ACKs for segments that were sent, (n,) each; None if there is
-        none. The others count as foreign."""
+        none. The others count as impossible."""
         numbers, echoes_us = ack_columns(acks, self._sending.una, now_us)
         sent = numbers < self._sending.nxt
         if not sent.all():
             numbers, echoes_us = numbers[sent], echoes_us[sent]
-            self._counts.foreign += len(acks) - len(numbers)
+            self._counts.impossible += len(acks) - len(numbers)
         return (numbers, echoes_us) if len(numbers) else None
 
     def _mark(self, numbers: Int64s, echoes_us: Int64s, now_us: int) -> int:

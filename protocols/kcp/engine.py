@@ -21,7 +21,7 @@ from iperfpy.protocols.kcp import wire
 from iperfpy.protocols.kcp.delivery import DeliveryAccounting
 from iperfpy.protocols.kcp.engine_counts import Counts
 from iperfpy.protocols.kcp.engine_options import MAX_WINDOW, EngineOptions
-from iperfpy.protocols.kcp.inbound import decode
+from iperfpy.protocols.kcp.inbound import Arrived, decode, decode_each
 from iperfpy.protocols.kcp.loss_recovery.recovery import Cause, Recovery, Resend
 from iperfpy.protocols.kcp.outbound import Outbound
 from iperfpy.protocols.kcp.owed_acks import OwedAcks
@@ -31,9 +31,11 @@ from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.sender_limits import SenderLimit, SenderLimits
 from iperfpy.protocols.kcp.tick_clock import TickClock
 from iperfpy.protocols.kcp.window_probes import WindowProbes
-from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes
+from iperfpy.protocols.kcp.wire import HEADER_BYTES
 
 _UNBOUNDED = 1 << 30
+_BYTES_PER_WORK = 2048
+"""Bytes that take about as long as one record. Thousands of ACKs may be one record."""
 _QUEUE_S, _MOST_QUEUED = 0.002, 4096
 """Data that may wait for the pacer: two milliseconds' worth, which one turn of an event loop releases."""
 _LATE_TIMER_US = 8_000
@@ -50,7 +52,7 @@ class Engine:
     conv : conversation number, equal at both ends
     recovery : makes the loss recovery, given the send window and the RTT estimator
     control : congestion control, None for stock KCP's nc=1: only the windows limit
-    deliver : takes payload in order; default discards it
+    deliver : takes payload in order; default: payload is counted and not kept
 
     Attributes
     ----------
@@ -72,7 +74,7 @@ class Engine:
         self.rtt = RttEstimator()
         self.sending = SendWindow(conv, options.mtu, options.send_window, options.first_sn)
         mss = self.sending.mss
-        self.receiving = ReceiveWindow(mss, options.receive_window, deliver or _discard, options.first_sn)
+        self.receiving = ReceiveWindow(mss, options.receive_window, deliver, options.first_sn)
         self.recovery = recovery(self.sending, self.rtt)
         self.counts = Counts()
         self.delivery = DeliveryAccounting(self.sending, self.recovery, self.rtt, control, self.counts)
@@ -95,7 +97,7 @@ class Engine:
 
     def receive(self, batch: DatagramBatch, now_us: int) -> None:
         """Take note of datagrams that arrived. Nothing in them can raise: datagrams that are not KCP of this
-        conversation are counted and dropped.
+        conversation are counted and dropped, and so are segments that acknowledge a segment never sent.
 
             record of `decode`    goes to
             -------------------   ------------------------------------------------------------------
@@ -112,6 +114,8 @@ class Engine:
         counts.wire_bytes_received += batch.size
         records, foreign = decode(batch, self.conv, self.receiving.nxt, self.sending.una)
         counts.foreign += foreign
+        if any(arrived.una > self.sending.nxt for arrived in records):
+            records = self._possible(batch)
         for arrived in records:
             pushes = arrived.pushes
             if pushes is not None:
@@ -123,6 +127,16 @@ class Engine:
             self.peer_window = arrived.wnd
             if arrived.acks is not None or arrived.una != self.sending.una:
                 self.delivery.acknowledge(arrived.una, arrived.acks, now_us)
+        counts.work += len(records) + batch.size // _BYTES_PER_WORK
+
+    def _possible(self, batch: DatagramBatch) -> list[Arrived]:
+        """The segments of a batch, each a record, without those whose una was never sent: not from our peer,
+        or garbled, so that nothing in them can be trusted."""
+        records = decode_each(batch, self.conv, self.receiving.nxt, self.sending.una)
+        possible = [arrived for arrived in records if arrived.una <= self.sending.nxt]
+        self.counts.impossible += len(records) - len(possible)
+        self.counts.work += len(records)
+        return possible
 
     # --------------------------------------------------------------- data out
 
@@ -357,7 +371,3 @@ class Engine:
         """True if there is something to do at the next tick."""
         data = self.options.write_delay and self.sending.end > self.sending.una
         return data or (self._acks.owed and not self.options.ack_nodelay)
-
-
-def _discard(payload: Bytes) -> None:
-    """Ignore payload that has been counted."""

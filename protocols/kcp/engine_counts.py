@@ -19,7 +19,9 @@ class Counts:
     lost, early, fast : retransmissions by cause, as kcp-go names them (see `Cause`)
     queued_segments, queue_us : first transmissions, and the time between write and that, summed over them
     acks_sent, acks_received : ACK segments
-    foreign : datagrams or segments that are not KCP of this conversation, or acknowledge a segment never sent
+    foreign : datagrams that are not KCP of this conversation, or not as far as their end
+    impossible : segments that acknowledge a segment never sent
+    work : records of arrived datagrams, about 5 us each, and one more for each 2 KiB
     """
 
     datagrams_sent: int = 0
@@ -35,6 +37,8 @@ class Counts:
     acks_sent: int = 0
     acks_received: int = 0
     foreign: int = 0
+    impossible: int = 0
+    work: int = 0
 
     @property
     def retransmitted(self) -> int:

@@ -155,6 +155,14 @@ def decode(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> tuple[lis
     return records, sum(_walk(datagram, conv, next_sn, una, records) for datagram in batch)
 
 
+def decode_each(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> list[Arrived]:
+    """As `decode`, a record per segment whatever the shape of the batch."""
+    records: list[Arrived] = []
+    for datagram in batch:
+        _walk(datagram, conv, next_sn, una, records)
+    return records
+
+
 def _segment(header: Header, data: Bytes, offset: int, next_sn: int, una: int) -> Arrived:
     """The record of one segment; its payload starts at `offset`."""
     _, cmd, _, wnd, ts, sn, una_low, size = header

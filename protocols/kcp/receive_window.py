@@ -1,7 +1,8 @@
 """The receive window: puts segments in order and stores those that came early.
 
-Payload in order is handed on as views of the datagrams that it came in, and never stored. Only segments
-above a gap are copied, into a ring of payload rows that grows as it is needed.
+Payload in order is handed on as views of the datagrams that it came in, and never stored. Of segments above a
+gap, the sizes are kept, two bytes for each number that the ring spans, and their payload only if it is handed
+on: the peer chooses the gaps, the window and the largest segment, and must not choose the memory.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class ReceiveWindow:
     ----------
     mss : most payload bytes of a segment
     limit : segments at and above nxt that are accepted, at most 65,535
-    deliver : called with payload as it becomes in order
+    deliver : called with payload as it becomes in order; None: payload is counted and not kept
 
     Attributes
     ----------
@@ -39,11 +40,19 @@ class ReceiveWindow:
     refused : segments beyond the window, or larger than the mss
     """
 
-    def __init__(self, mss: int, limit: int, deliver: Deliver, first_sn: int = 0) -> None:
+    def __init__(self, mss: int, limit: int, deliver: Deliver | None = None, first_sn: int = 0) -> None:
         self.mss, self.limit, self._deliver = mss, limit, deliver
         self.nxt = self.high = first_sn
         self.stored = self.bytes = self.segments = self.duplicates = self.refused = 0
         self._capacity = 0
+        # One more than the size of a stored segment by row, 0 where none is: 16 bits hold any UDP payload.
+        self._sizes: NDArray[np.uint16] = np.zeros(0, np.uint16)
+        self._payloads: dict[int, bytes] = {}
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held: the ring of sizes, and the payload above a gap."""
+        return self._sizes.nbytes + sum(map(len, self._payloads.values()))
 
     @property
     def stored_bytes(self) -> int:
@@ -85,7 +94,7 @@ class ReceiveWindow:
         within: NDArray[np.bool_] = numbers < self.nxt + self.limit
         wanted = within & (numbers >= self.nxt)
         if self.stored:
-            known = self._present[numbers & (self._capacity - 1)]
+            known = self._sizes[numbers & (self._capacity - 1)] > 0
             wanted &= ~known | (numbers >= self.nxt + self._capacity)
         self.refused += len(numbers) - int(np.count_nonzero(within))
         kept = numbers[wanted]
@@ -116,18 +125,17 @@ class ReceiveWindow:
         need = int(numbers[-1]) + 1 - self.nxt
         if need > self._capacity:
             self._grow(need)
-        at = numbers & (self._capacity - 1)
-        size = rows.shape[1]
-        self._rows[at, :size] = rows[chosen]
-        self._sizes[at] = size
-        self._present[at] = True
+        self._sizes[numbers & (self._capacity - 1)] = rows.shape[1] + 1
         self.stored += len(numbers)
+        if self._deliver is not None:
+            for number, row in zip(numbers.tolist(), chosen.tolist(), strict=True):
+                self._payloads[number] = rows[row].tobytes()
 
     def _held_from_nxt(self) -> int:
         """Number of segments in the ring from nxt on, up to the first gap."""
         count, start, total = self.high - self.nxt, self.nxt & (self._capacity - 1), 0
         for begin, end in self._pieces(start, count):
-            piece = self._present[begin:end]
+            piece = self._sizes[begin:end] > 0
             stop = int(np.argmin(piece))
             if not piece[stop]:
                 return total + stop
@@ -140,42 +148,32 @@ class ReceiveWindow:
         return [(start, self._capacity), (0, start + count - self._capacity)]
 
     def _drain(self) -> None:
+        """Count the stored segments that have become in order, and hand their payload on."""
         count = self._held_from_nxt()
-        start = self.nxt & (self._capacity - 1)
+        first, start = self.nxt, self.nxt & (self._capacity - 1)
+        for begin, end in self._pieces(start, count):
+            self.bytes += int(self._sizes[begin:end].sum(dtype=np.int64)) - (end - begin)
+            self._sizes[begin:end] = 0
         self.nxt += count
         self.stored -= count
-        for begin, end in self._pieces(start, count):
-            self._present[begin:end] = False
-            sizes = self._sizes[begin:end]
-            if (sizes == sizes[0]).all():
-                self._hand_on(self._rows[begin:end, : sizes[0]], end - begin)
-            else:
-                for row, size in zip(self._rows[begin:end], sizes, strict=True):
-                    self._hand_on(row[:size], 1)
+        self.segments += count
+        if self._deliver is not None:
+            for number in range(first, first + count):
+                self._deliver(np.frombuffer(self._payloads.pop(number), np.uint8))
 
     def _hand_on(self, payload: Bytes, segments: int) -> None:
         self.segments += segments
         self.bytes += payload.size
-        self._deliver(payload)
+        if self._deliver is not None:
+            self._deliver(payload)
 
     def _grow(self, need: int) -> None:
-        held: Int64s = np.empty(0, np.int64)
-        old = None
-        if self._capacity:
-            numbers = np.arange(self.nxt, self.nxt + self._capacity)
-            held = numbers[self._present[numbers & (self._capacity - 1)]]
-            rows = held & (self._capacity - 1)
-            old = self._rows, self._sizes, rows
-        # A row depends on the capacity, so every stored segment moves.
+        sizes, capacity = self._sizes, self._capacity
         self._capacity = max(_SMALLEST, 1 << (need - 1).bit_length())
-        self._rows: Bytes = np.empty((self._capacity, self.mss), np.uint8)
-        self._sizes: NDArray[np.int64] = np.zeros(self._capacity, np.int64)
-        self._present: NDArray[np.bool_] = np.zeros(self._capacity, np.bool_)
-        if old is not None:
-            at = held & (self._capacity - 1)
-            self._rows[at] = old[0][old[2]]
-            self._sizes[at] = old[1][old[2]]
-            self._present[at] = True
+        self._sizes = np.zeros(self._capacity, np.uint16)
+        # A row depends on the capacity, so every stored segment moves.
+        numbers = np.arange(self.nxt, self.nxt + capacity)
+        self._sizes[numbers & (self._capacity - 1)] = sizes[numbers & (capacity - 1)]
 
 
 def _select(rows: Bytes, chosen: NDArray[np.intp]) -> Bytes:

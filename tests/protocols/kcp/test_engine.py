@@ -306,7 +306,7 @@ def test_an_ack_for_a_segment_never_sent_is_counted_and_ignored(recovery: Any) -
     half.send(3, NOW_US)
     stamp = half.stamps[0][0]
     _receive(half.engine, NOW_US + 1_000, ack(3, stamp, 0), ack(2_000_000_000, stamp, 0) + ack(9, stamp, 0))
-    assert half.counts.foreign == 3
+    assert half.counts.impossible == 3
     assert half.engine.sending.sacked == 0
     assert half.engine.rtt.samples == 0
     half.transmit(NOW_US + 1_000)
@@ -321,10 +321,26 @@ def test_a_una_beyond_the_last_segment_sent_is_counted_and_ignored(recovery: Any
     half = Half(recovery)
     half.send(3, NOW_US)
     _receive(half.engine, NOW_US + 1_000, seg(WINS, una=una), ack(1, half.stamps[1][0], una))
-    assert half.counts.foreign == 2
+    assert (half.counts.impossible, half.counts.foreign) == (2, 0)
     assert (half.engine.sending.una, half.engine.sending.sacked) == (0, 0)
     half.acked(NOW_US + 2_000, 2, una=3)
     assert half.engine.sending.una == 3
+
+
+@pytest.mark.parametrize("cmd", [PUSH, ACK, WASK, WINS])
+def test_nothing_of_a_segment_with_an_impossible_una_is_taken(cmd: int) -> None:
+    """Neither its window, nor its payload, nor its question: only what comes with it in other segments."""
+    half = Half()
+    half.send(3, NOW_US)
+    before = half.engine.peer_window
+    false = seg(cmd, sn=0, una=4, wnd=7, payload=int(cmd == PUSH))
+    _receive(half.engine, NOW_US + 1_000, false, seg(PUSH, sn=1, una=1, wnd=9, payload=1))
+    assert before != 9
+    assert half.engine.peer_window == 9
+    assert (half.engine.sending.una, half.counts.impossible) == (1, 1)
+    assert (half.engine.receiving.nxt, half.engine.receiving.stored) == (0, 1)
+    _receive(half.engine, NOW_US + 1_000, false)
+    assert half.engine.peer_window == 9
 
 
 def test_an_old_una_changes_nothing() -> None:

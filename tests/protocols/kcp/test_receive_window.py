@@ -125,3 +125,32 @@ def test_memory_grows_with_early_segments_only(limit: int) -> None:
     assert window.stored == len(early)
     window.insert(*_rows([512], MSS))
     assert sink.data == b"".join(_payload(number, MSS) for number in range(512 + limit))
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_memory_follows_the_segments_and_not_the_window_times_the_largest_one(step: int) -> None:
+    """One byte in each segment, all above a gap, for the widest window and the largest datagrams."""
+    window = ReceiveWindow(65_507 - 24, 65_535)
+    numbers = np.arange(1, 65_535, step)
+    window.insert(numbers, np.zeros((len(numbers), 1), np.uint8))
+    assert window.stored == len(numbers)
+    assert window.memory_bytes <= 2 * 65_536
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_payload_is_kept_byte_by_byte_if_it_is_handed_on(size: int) -> None:
+    window = ReceiveWindow(65_507 - 24, 65_535, Sink())
+    numbers = np.arange(1, 5_000, 2)
+    window.insert(numbers, np.zeros((len(numbers), size), np.uint8))
+    assert window.memory_bytes <= 2 * 8192 + size * len(numbers)
+    window.insert(np.arange(0, 5_000, 2), np.zeros((2_500, size), np.uint8))
+    assert (window.stored, window.bytes) == (0, size * 5_000)
+    assert window.memory_bytes <= 2 * 8192
+
+
+def test_the_largest_segment_is_counted() -> None:
+    window = ReceiveWindow(65_483, 10)
+    window.insert(np.array([1]), np.zeros((1, 65_483), np.uint8))
+    window.insert(np.array([2]), np.zeros((1, 0), np.uint8))
+    window.insert(np.array([0]), np.zeros((1, 1), np.uint8))
+    assert (window.bytes, window.segments, window.stored) == (65_484, 3, 0)

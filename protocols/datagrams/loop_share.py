@@ -1,0 +1,103 @@
+"""A share of the event loop's time for each test: deficit round robin, with work in place of bytes.
+
+    wake-up of a socket --> share.run(read)      in debt?  no: read, and charge the work
+                                                           yes: wait for a turn
+    each turn of the loop: the test that waits longest pays a quantum; if that clears its debt, one of its
+    sockets reads, and it goes behind the others
+
+Shreedhar and Varghese, "Efficient Fair Queueing Using Deficit Round Robin" (1995), with a debt in place of a
+deficit, because the work of a read is known only after it. Only one test in debt is served in a turn of the
+loop, so one that is not waits for one read at most, however many tests and sockets a client floods. A test in
+debt has all the time that no other test needs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from weakref import WeakValueDictionary
+
+QUANTUM = 512
+"""Work that a test pays in a turn: about 3 ms of segments that are handled one by one, or 1 MiB in runs."""
+
+Read = Callable[[], int]
+"""Reads a socket once; returns the work that it was."""
+
+
+class Shares:
+    """The shares of a server's tests.
+
+    Parameters
+    ----------
+    call_soon : calls a function in the next turn of the event loop
+    """
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self._call_soon = call_soon
+        self._shares: WeakValueDictionary[Hashable, Share] = WeakValueDictionary()
+        self._in_debt: deque[Share] = deque()
+
+    def of(self, test: Hashable) -> Share:
+        """The share of a test. It lasts as long as somebody keeps it."""
+        share = self._shares.get(test)
+        if share is None:
+            share = self._shares[test] = Share(self)
+        return share
+
+    def indebted(self, share: Share) -> None:
+        """Serve `share` in turns from now on, until it has paid."""
+        self._in_debt.append(share)
+        if len(self._in_debt) == 1:
+            self._call_soon(self._turn)
+
+    def _turn(self) -> None:
+        share = self._in_debt.popleft()
+        share.debt -= QUANTUM
+        if share.debt <= 0:
+            share.serve()
+        if share.debt > 0 or share.waiting:
+            self._in_debt.append(share)
+        else:
+            share.debt, share.in_turns = 0, False
+        if self._in_debt:
+            self._call_soon(self._turn)
+
+
+class Share:
+    """One test's share.
+
+    Attributes
+    ----------
+    debt : work that was done and is not paid
+    in_turns : True while the test reads only in its turns
+    waiting : sockets that wait for a turn, each with its reader
+    """
+
+    def __init__(self, shares: Shares) -> None:
+        self._shares = shares
+        self.debt = 0
+        self.in_turns = False
+        self.waiting: dict[object, Read] = {}
+
+    def run(self, socket: object, read: Read) -> None:
+        """Read the socket now, or in one of the test's turns."""
+        if self.in_turns:
+            self.waiting[socket] = read
+            return
+        self._charge(read())
+
+    def serve(self) -> None:
+        """Let the socket that waits longest read."""
+        if self.waiting:
+            socket = next(iter(self.waiting))
+            self._charge(self.waiting.pop(socket)())
+
+    def forget(self, socket: object) -> None:
+        """The socket is closed."""
+        self.waiting.pop(socket, None)
+
+    def _charge(self, work: int) -> None:
+        self.debt += work
+        if self.debt > QUANTUM and not self.in_turns:
+            self.in_turns = True
+            self._shares.indebted(self)
