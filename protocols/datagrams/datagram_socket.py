@@ -303,19 +303,19 @@ class DatagramSocket:
 
     # ------------------------------------------------------------------ receiving
 
-    def receive(self) -> tuple[DatagramBatch, SocketAddress] | None:
+    def receive(self, *, gather: bool = True) -> tuple[DatagramBatch, SocketAddress] | None:
         """The next datagrams of one size and one sender, or None if none waits. The batch is a view of one
         buffer, which the next call overwrites.
 
-        Neighbouring reads of one size are gathered, so that the caller gets large batches with and without
-        GRO.
+        With `gather`, neighbouring reads of one size are gathered, so that the caller gets large batches with
+        and without GRO.
         """
         self.emptied = False
         first = self._take_read_ahead() or self._read(0)
         if first is None:
             return None
         size, stride, address = first
-        while stride > 0 and size % stride == 0 and size <= RECEIVE_BYTES - GRO_BYTES:
+        while gather and stride > 0 and size % stride == 0 and size <= RECEIVE_BYTES - GRO_BYTES:
             more = self._read(size) if size < MOST_GATHERED * stride else None
             if more is None:
                 break

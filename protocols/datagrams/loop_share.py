@@ -1,7 +1,7 @@
 """A share of the event loop's time for each test: deficit round robin, with work in place of bytes.
 
-    wake-up of a socket --> share.run(read)      in debt?  no: read, and charge the work
-                                                           yes: wait for a turn
+    wake-up of a socket --> share.run(read)      read now; in debt: wait for a turn
+    receiver            --> share.charge(work)   the work that its datagrams were
     each turn of the loop: the test that waits longest pays a quantum; if that clears its debt, one of its
     sockets reads, and it goes behind the others
 
@@ -19,9 +19,6 @@ from weakref import WeakValueDictionary
 
 QUANTUM = 512
 """Work that a test pays in a turn: about 3 ms of segments that are handled one by one, or 1 MiB in runs."""
-
-Read = Callable[[], int]
-"""Reads a socket once; returns the work that it was."""
 
 
 class Shares:
@@ -71,32 +68,38 @@ class Share:
     debt : work that was done and is not paid
     in_turns : True while the test reads only in its turns
     waiting : sockets that wait for a turn, each with its reader
+    is_spent : True if the test has done all the work of a turn
     """
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
         self.debt = 0
         self.in_turns = False
-        self.waiting: dict[object, Read] = {}
+        self.waiting: dict[object, Callable[[], None]] = {}
 
-    def run(self, socket: object, read: Read) -> None:
+    @property
+    def is_spent(self) -> bool:
+        return self.debt > QUANTUM
+
+    def run(self, socket: object, read: Callable[[], None]) -> None:
         """Read the socket now, or in one of the test's turns."""
         if self.in_turns:
             self.waiting[socket] = read
-            return
-        self._charge(read())
+        else:
+            read()
 
     def serve(self) -> None:
         """Let the socket that waits longest read."""
         if self.waiting:
             socket = next(iter(self.waiting))
-            self._charge(self.waiting.pop(socket)())
+            self.waiting.pop(socket)()
 
     def forget(self, socket: object) -> None:
         """The socket is closed."""
         self.waiting.pop(socket, None)
 
-    def _charge(self, work: int) -> None:
+    def charge(self, work: int) -> None:
+        """Datagrams of the test were that much work (`protocols.kcp.engine_counts.Counts.work`)."""
         self.debt += work
         if self.debt > QUANTUM and not self.in_turns:
             self.in_turns = True

@@ -71,6 +71,10 @@ class DatagramPath(Protocol):
     def events(self) -> PathEvents:
         """The errors that the kernel reported about datagrams."""
 
+    def charge(self, work: int) -> None:
+        """Tell how much work the datagrams of the present batch were, in units of about 5 us. A server gives
+        each test a share of its time by that (loop_share.py)."""
+
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         """Ask for socket buffers. Returns the (send, receive) bytes that the kernel gave."""
 
@@ -302,6 +306,9 @@ class ConnectedPath:
     @property
     def events(self) -> PathEvents:
         return self._socket.events
+
+    def charge(self, work: int) -> None:
+        """A client has one test: nobody waits for its time."""
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         return self._socket.size_buffers(size_bytes)

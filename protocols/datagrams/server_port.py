@@ -32,7 +32,7 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple, Self
 
 from iperfpy.protocols.addresses import plain_host
@@ -43,6 +43,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.conversations import CONV_BYTES, NO_CONV, by_conversation
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.idle_reads import IdleReads
+from iperfpy.protocols.datagrams.loop_share import Share, Shares
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, OnBatch, OnDrained, Pump
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
 from iperfpy.protocols.path_events import PathEvents
@@ -57,6 +58,9 @@ Prepare = Callable[[socket.socket], None]
 Opens = Callable[[bytes], bool]
 """True if the datagram is the first of the announced session."""
 _CONV = struct.Struct("<I")
+DENSE = 1 / 256
+"""Work per byte from which on a socket is read without gathering: a read of 256 KiB in tiny segments would
+hold up every other test."""
 log = logging.getLogger(__name__)
 
 
@@ -79,7 +83,7 @@ async def accept_path(stream: Stream, port: ServerPort, opens: Opens | None = No
     """
     shared = port.shared(SharedPort.open)
     shared.prepare(port.prepare)
-    client = ClientEnd(plain_host(port.client[0]), stream.proves, port.proven)
+    client = ClientEnd(plain_host(port.client[0]), stream.proves, port.proven, port.client)
     if stream.conv or opens is None:
         return await _fetched(shared.expect(stream.conv, client))
     return await _fetched(shared.expect_from(client, opens))
@@ -91,11 +95,13 @@ class ClientEnd(NamedTuple):
     host : the address of the control connection, without a port
     proves : True if the client proves the address of its datagrams
     refused : told of another host from which the session would have been opened
+    test : identifies the test, whose sessions share the event loop's time (loop_share.py)
     """
 
     host: str
     proves: bool = False
     refused: Callable[[SocketAddress], object] = lambda address: None
+    test: Hashable = None
 
 
 class _Announcement(NamedTuple):
@@ -127,6 +133,7 @@ class SharedPort:
         self._sessions: dict[int, Session] = {}
         self._linger = 0
         self._idle = IdleReads()
+        self._shares = Shares(asyncio.get_running_loop().call_soon)
         self._prepare: Prepare | None = None
         self.dropped = 0
 
@@ -344,13 +351,14 @@ class SharedPort:
 
     def _admit(self, announcement: _Announcement, opening: bytes, addresses: Addresses) -> Session | None:
         """Open an announced session; None if that cannot be: its future then has the error."""
-        conv, _, future, verifier, _ = announcement
+        conv, client, future, verifier, _ = announcement
         self._expected.pop(conv, None)
         if future.done():
             return None
         remote = addresses[0]
         try:
-            peer = self._peers.get(addresses) or self._connect_peer(*addresses)
+            share = self._shares.of(client.test if client.test is not None else addresses)
+            peer = self._peers.get(addresses) or self._connect_peer(*addresses, share)
             # A socket that a session took over, or that a session without a conv owns, cannot be shared.
             if peer.socket_taken or (conv == NO_CONV and peer.sessions):
                 raise PeerError(f"{remote[0]} opens two streams from its UDP port {remote[1]}")
@@ -365,11 +373,11 @@ class SharedPort:
         future.set_result(session)
         return session
 
-    def _connect_peer(self, remote: SocketAddress, local: SocketAddress) -> _Peer:
+    def _connect_peer(self, remote: SocketAddress, local: SocketAddress, share: Share) -> _Peer:
         sock = DatagramSocket.connected(
             remote, local, reuse=True, offload=self._offload, prepare=self._prepare
         )
-        peer = self._peers[remote, local] = _Peer(self, sock, (remote, local))
+        peer = self._peers[remote, local] = _Peer(self, sock, (remote, local), share)
         return peer
 
     def forget(self, session: Session) -> None:
@@ -382,6 +390,7 @@ class SharedPort:
             peer.sessions.pop(session.conv, None)
         if not peer.sessions and peer.convless_session is None:
             self._peers.pop(peer.addresses, None)
+            peer.share.forget(peer)
             peer.pump.close()
         self._pause_if_idle()
 
@@ -405,9 +414,12 @@ class _Peer:
     sessions : the sessions with a conv, by conv
     convless_session : the session without a conv, which gets every datagram of this sender
     socket_taken : True once a session took the socket over
+    share : the test's share of the event loop's time
     """
 
-    def __init__(self, shared: SharedPort, sock: DatagramSocket, addresses: Addresses) -> None:
+    def __init__(self, shared: SharedPort, sock: DatagramSocket, addresses: Addresses, share: Share) -> None:
+        self.share = share
+        self._is_dense = False  # True if what was read last was much work for its size
         self.shared = shared
         self.socket = sock
         self.pump = Pump(sock)
@@ -417,13 +429,20 @@ class _Peer:
         self.socket_taken = False
 
     def read_waiting(self) -> None:
-        """Deliver the datagrams that wait in the socket, a bounded number of batches."""
-        shared, (remote, local) = self.shared, self.addresses
+        """Deliver the datagrams that wait in the socket, now or in a turn of the test."""
+        self.share.run(self, self._read)
+
+    def _read(self) -> None:
+        """Deliver a bounded number of batches, and no more than is one turn's work."""
+        share, shared, (remote, local) = self.share, self.shared, self.addresses
         delivered: dict[Session, None] = {}
         for _ in range(BATCHES_PER_WAKE):
-            received = self.socket.receive()
+            if self.pump.closed or share.is_spent:
+                break
+            received = self.socket.receive(gather=not self._is_dense)
             if received is None:
                 break
+            before = share.debt
             batch, sender = received
             # Between bind and connect the socket got datagrams of every sender.
             session = self._sole_session(batch) if sender == remote else None
@@ -432,6 +451,7 @@ class _Peer:
                 delivered[session] = None
             else:
                 shared.route(batch, sender, local, delivered)
+            self._is_dense = share.debt - before > DENSE * batch.size
             if self.pump.closed or self.socket.emptied:
                 break
         for session in delivered:
@@ -535,6 +555,9 @@ class Session:
     @property
     def events(self) -> PathEvents:
         return self.peer.socket.events
+
+    def charge(self, work: int) -> None:
+        self.peer.share.charge(work)
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         return self.peer.socket.size_buffers(size_bytes)

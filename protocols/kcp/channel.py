@@ -174,7 +174,9 @@ class KcpChannel(Channel):
     def _on_batch(self, batch: DatagramBatch) -> None:
         try:
             now_us = self._arrivals.time_us(clock.now_us())
+            before = self.engine.counts.work
             self.engine.receive(batch, now_us)
+            self._path.charge(self.engine.counts.work - before)
             self._heard_us = now_us
             if self.first_data_us is None and self._has_data():
                 self.first_data_us = now_us

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class OwedAcks:
     def __init__(self, conv: int, repeats: int) -> None:
         self._conv = conv
         self._last: tuple[int, int] | None = None
-        self._parts: list[tuple[Int64s, Int64s]] = []
+        self._parts: list[tuple[Int64s | list[int], Int64s | list[int]]] = []
         self._recent: deque[tuple[Int64s, Int64s]] = deque(maxlen=max(1, repeats))
 
     @property
@@ -41,8 +42,21 @@ class OwedAcks:
         """
         if accepted is None:
             self._last = (pushes.last, pushes.last_ts)
+        elif len(accepted) == 1:
+            if accepted[0]:
+                self._owe_one(pushes.first, pushes.last_ts)
         elif accepted.any():
             self._parts.append((pushes.numbers()[accepted], pushes.stamps()[accepted]))
+
+    def _owe_one(self, number: int, stamp: int) -> None:
+        """Owe an ACK for one segment: single ones are gathered in lists, which become arrays later."""
+        if not self._parts or not isinstance(self._parts[-1][0], list):
+            self._parts.append(([], []))
+        numbers, stamps = self._parts[-1]
+        assert isinstance(numbers, list)
+        assert isinstance(stamps, list)
+        numbers.append(number)
+        stamps.append(stamp)
 
     def take(self, wnd: int, una: int, *, repeat: bool) -> Bytes:
         """The ACK segments owed, back to back; call if `owed`. `repeat`: also the recent ones above `una`."""
@@ -65,5 +79,6 @@ class OwedAcks:
         return wire.ack_segments(self._conv, wnd, una, *owed)
 
 
-def _joined(parts: list[tuple[Int64s, Int64s]]) -> tuple[Int64s, Int64s]:
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+def _joined(parts: Sequence[tuple[Int64s | list[int], Int64s | list[int]]]) -> tuple[Int64s, Int64s]:
+    numbers, stamps = zip(*parts, strict=True)
+    return np.concatenate(numbers, dtype=np.int64), np.concatenate(stamps, dtype=np.int64)

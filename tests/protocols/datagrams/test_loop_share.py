@@ -38,12 +38,11 @@ class Socket:
         self.share, self.queued, self.work, self.reads = share, queued, work, 0
         loop.sockets.append(self)
 
-    def read(self) -> int:
-        if not self.queued:
-            return 0
-        self.queued -= 1
-        self.reads += 1
-        return self.work
+    def read(self) -> None:
+        if self.queued:
+            self.queued -= 1
+            self.reads += 1
+            self.share.charge(self.work)
 
 
 def test_a_test_that_does_little_reads_in_every_turn() -> None:

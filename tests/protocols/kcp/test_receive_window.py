@@ -154,3 +154,17 @@ def test_the_largest_segment_is_counted() -> None:
     window.insert(np.array([2]), np.zeros((1, 0), np.uint8))
     window.insert(np.array([0]), np.zeros((1, 1), np.uint8))
     assert (window.bytes, window.segments, window.stored) == (65_484, 3, 0)
+
+
+@pytest.mark.parametrize("sizes", [[1], [0, 1, MSS, MSS + 1]])
+def test_segments_one_by_one_and_in_batches_leave_the_same_window(sizes: list[int]) -> None:
+    random = np.random.default_rng(1)
+    one, batched = (ReceiveWindow(MSS, 300, Sink()) for _ in range(2))
+    for at in range(3000):
+        number, size = one.nxt + int(random.integers(-3, 310)) // 2, sizes[at % len(sizes)]
+        numbers, rows = _rows([number], size)
+        single = one.take(Pushes(number, number, 0, rows))
+        array = batched.insert(numbers, rows)
+        assert bool(array[0]) == (single is None or bool(single[0]))
+        state = ("nxt", "high", "stored", "bytes", "segments", "duplicates", "refused", "stored_bytes")
+        assert [getattr(one, name) for name in state] == [getattr(batched, name) for name in state]
