@@ -95,7 +95,8 @@ class Channel(ABC):
     def counters(self) -> dict[str, Value]:
         """The present record: `bytes` and the metrics of this side. `bytes` is payload: of a sender, as far
         as it was acknowledged or at least left the local queue; of a receiver, as far as it was delivered in
-        order. Counters never fall, and stay after `close`."""
+        order. It begins at 0, as the counters of `Transport.delivery` do. Counters never fall, and stay after
+        `close`."""
 
     def held_bytes(self) -> int:
         """Payload that has arrived and is not in `bytes` yet, because it waits for a missing part. When the

@@ -181,7 +181,7 @@ class _Client:
         async def connect() -> None:
             channel = await transport.connect(stream, self._plan.settings, port)
             # Kept at once: an error below must not leave an open channel behind.
-            self._opened.append(OpenStream.of(stream, channel))
+            self._opened.append(OpenStream.of(stream, channel, transport))
             self._opened[-1] = with_file(self._opened[-1], self._options.file)
             mark_descriptor(channel.fileno(), self._plan)
 

@@ -146,6 +146,11 @@ class RunningTest:
         if not (waits and self._transfer.keys_compared_across_ends):
             self._sum_up()
 
+    async def stopped_sending(self) -> None:
+        """Wait until this end's senders, which have been stopped, are idle."""
+        if self.rule.stops_senders:
+            await self._transfer.senders_stopped()
+
     async def end_streams(self) -> None:
         """The peer has stopped as well: read what has arrived, close the streams, count what was late."""
         if self.rule.counts_late:

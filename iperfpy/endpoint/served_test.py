@@ -312,7 +312,7 @@ class ServedTest:
             except OSError as error:
                 raise PathError(f"stream {stream.id}: {error.strerror or error}") from error
             # Kept at once: an error below must not leave an open channel behind.
-            self._opened.append(OpenStream.of(stream, channel))
+            self._opened.append(OpenStream.of(stream, channel, request.transport))
             self._opened[-1] = with_file(self._opened[-1], self._server.options.file)
             mark_descriptor(channel.fileno(), request.plan)
 
@@ -343,6 +343,7 @@ class ServedTest:
 
     async def _exchange(self, test: RunningTest) -> None:
         connection, deadlines = self._connection, self._deadlines
+        await test.stopped_sending()
         connection.send(Send.EXCHANGE_RESULTS)
         test.take_results(await connection.document(deadlines.results_s, "its results"))
         # Not before: until it has seen EXCHANGE_RESULTS, an iperf3 that receives takes a reset for a failure.

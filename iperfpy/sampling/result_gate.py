@@ -239,14 +239,20 @@ def _unmeasured(rows: tuple[Row, ...], plan: Plan, ended: Ended) -> Iterator[str
     what it was asked to, and its rate is empty."""
     if ended is not Ended.PLANNED or plan.ends_by is not EndCondition.TIME:
         return
+    if plan.duration_us < SHORTEST_MEASURED_US:
+        # The ends stop when they get to it, each at another time: their figures are not of one period.
+        yield _too_short("the test was to last", plan.duration_us / 1e6)
     for row in rows:
         receiver = row.of(Side.RECEIVER)
         if receiver is not None and receiver.bits_per_second is None:
-            needed, took = SHORTEST_MEASURED_US / 1e6, receiver.seconds
-            yield (
-                f"stream {row.stream}: the {_end(row, Side.RECEIVER)} received for {took:g} s, too"
-                f" short for a rate: choose a -t of at least {needed:g} s"
+            yield _too_short(
+                f"stream {row.stream}: the {_end(row, Side.RECEIVER)} received for", receiver.seconds
             )
+
+
+def _too_short(what: str, seconds: float) -> str:
+    needed = SHORTEST_MEASURED_US / 1e6
+    return f"{what} {seconds:g} s, too short for a rate: choose a -t of at least {needed:g} s"
 
 
 def _end(row: Row, side: Side) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from iperfpy.protocols.contract import Channel
+from iperfpy.protocols.contract import Channel, Delivery
 from iperfpy.protocols.metrics import Counters, Value
 
 
@@ -17,13 +17,17 @@ class CounterSnapshots:
 
     Attributes
     ----------
-    opening : counters when the channel was opened
+    opening : counters when the channel was opened. Payload and the counters of `delivery` are 0: a thread of
+        the channel may have counted the first data before this end looked at it
     frozen : counters when `freeze` was called, None before
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, delivery: Delivery | None = None) -> None:
         self._channel = channel
-        self.opening: Counters = channel.counters()
+        begin_at_zero = {"bytes"} if delivery is None else {"bytes", delivery.sent, *delivery.receiver_keys}
+        self.opening: Counters = {
+            key: 0 if key in begin_at_zero else value for key, value in channel.counters().items()
+        }
         self.frozen: dict[str, Value] | None = None
 
     def now(self) -> dict[str, Value]:

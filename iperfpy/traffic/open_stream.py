@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import FileIO
 
 from iperfpy.protocols.clock import now_us
-from iperfpy.protocols.contract import Channel, Stream
+from iperfpy.protocols.contract import Channel, Stream, Transport
 from iperfpy.protocols.metrics import Side
 from iperfpy.traffic.counter_snapshots import CounterSnapshots
 
@@ -28,9 +28,9 @@ class OpenStream:
     file: FileIO | None = None
 
     @classmethod
-    def of(cls, stream: Stream, channel: Channel) -> OpenStream:
-        """The stream over a channel that has just been opened."""
-        return cls(stream, channel, CounterSnapshots(channel))
+    def of(cls, stream: Stream, channel: Channel, transport: Transport) -> OpenStream:
+        """The stream over a channel that the transport has just opened."""
+        return cls(stream, channel, CounterSnapshots(channel, transport.delivery))
 
     @property
     def side(self) -> Side:

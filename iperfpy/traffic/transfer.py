@@ -15,6 +15,7 @@ the control channel a moment to give the reason.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 
@@ -45,6 +46,8 @@ LATE_POLLS = 4
 SETTLE_LIMIT_POLLS = 400
 FIRST_DATA_LIMIT_US = 2_000_000
 """A longer silence before the first data is part of the measurement."""
+STOP_S = 0.5
+"""Longest wait for a sender that is blocked in a call."""
 CLOSE_S = 3.0
 
 OnTick = Callable[[tuple[Sample, ...], int], None]
@@ -180,6 +183,16 @@ class Transfer:
             self._time.end(now_us(), self._progress, total_bytes)
         if stop_sending:
             self._stop_sending()
+
+    async def senders_stopped(self) -> None:
+        """Wait until senders that were told to stop have sent their last datagram, if data may be lost.
+
+        The receiver takes what comes before the message that this end has stopped for all that was sent.
+        """
+        if self._delivery is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    await asyncio.gather(*(each.sent() for each in self._sending))
 
     async def late_arrived(self) -> None:
         """The peer has stopped sending: wait until no datagram waits unread, if data may be lost at all.

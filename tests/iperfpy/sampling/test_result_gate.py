@@ -191,6 +191,13 @@ def test_a_time_that_is_too_short_for_a_rate_fails() -> None:
     assert received.bits_per_second is None
 
 
+def test_a_planned_time_that_is_too_short_for_a_rate_fails() -> None:
+    """An end that was busy may stop a little later, and seem to have measured something."""
+    assert verdict(udp_row(1, 1, 0), on=plan(duration_us=1000)).failure == (
+        "the test was to last 0.001 s, too short for a rate: choose a -t of at least 0.01 s"
+    )
+
+
 def test_a_fixed_amount_needs_no_rate() -> None:
     assert not verdict(tcp_row(5, 5, received_us=0), of=TCP, on=AMOUNT).failure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from iperfpy.protocols.contract import Channel
+from iperfpy.protocols.contract import Channel, Delivery
 from iperfpy.traffic.counter_snapshots import CounterSnapshots
 
 
@@ -23,13 +23,22 @@ def snapshots_of(channel: Counting) -> CounterSnapshots:
 
 
 def test_the_opening_snapshot_stays_while_counters_advance() -> None:
-    channel = Counting(bytes=5)
+    channel = Counting(bytes=0, segments=5)
     snapshots = snapshots_of(channel)
     assert not snapshots.has_moved
-    channel.record["bytes"] = 9
-    assert snapshots.opening["bytes"] == 5
+    channel.record |= {"bytes": 9, "segments": 6}
+    assert snapshots.opening == {"bytes": 0, "segments": 5}
     assert snapshots.now()["bytes"] == snapshots.counters()["bytes"] == snapshots.payload_bytes == 9
     assert snapshots.has_moved
+
+
+def test_data_that_came_before_the_first_look_is_part_of_the_test() -> None:
+    """A thread of the channel counts from the moment at which the stream is open."""
+    delivery = Delivery("units", "sent", "known", "missing", "received", "repeated")
+    channel = Counting(bytes=700, received=7, known=8, missing=1, repeated=0, segments=3)
+    snapshots = CounterSnapshots(cast("Channel", channel), delivery)
+    assert snapshots.has_moved
+    assert {key for key, value in snapshots.opening.items() if value} == {"segments"}
 
 
 def test_reports_show_the_frozen_counters() -> None:
