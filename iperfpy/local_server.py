@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from iperfpy.errors import IperfpyError, ListenError
+from iperfpy.protocols.threads import start_thread
 
 LISTEN_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 10.0
@@ -147,7 +148,7 @@ async def _serve(host: str, port: int, max_tests: int) -> None:
         os.read(0, 1)
         loop.call_soon_threadsafe(serving.cancel)
 
-    threading.Thread(target=wait_for_stop, daemon=True).start()
+    start_thread(wait_for_stop, "wait-for-stop")
     await serve_async(
         port=port, bind=host, max_tests=max_tests, on_listening=lambda port: print(port, flush=True)
     )

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable
 
 from iperfpy.protocols.errors import TransportError
+from iperfpy.protocols.threads import start_thread
 
 
 class WorkerThread:
@@ -40,11 +41,12 @@ class WorkerThread:
         self._result: asyncio.Future[None] | None = None
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run `work()` in a thread, unless the worker has been stopped."""
+        """Run `work()` in a thread, unless the worker has been stopped. Raises `TransportError` if the system
+        has no thread to spare."""
         if self.stopping.is_set():
             return
         loop = asyncio.get_running_loop()
-        result = self._result = loop.create_future()
+        result = loop.create_future()
 
         def finish(error: BaseException | None) -> None:
             if result.done():
@@ -67,8 +69,11 @@ class WorkerThread:
             with contextlib.suppress(RuntimeError):  # the loop was closed before the thread ended
                 loop.call_soon_threadsafe(finish, error)
 
-        # A daemon: a program that leaves without closing its channels must not hang.
-        threading.Thread(target=run, name=f"{self._name}-{self._sock.fileno()}", daemon=True).start()
+        try:
+            start_thread(run, f"{self._name}-{self._sock.fileno()}")
+        except OSError as error:
+            raise TransportError(str(error.strerror)) from error
+        self._result = result  # only now: `ended` waits for it
 
     async def finished(self) -> None:
         """Wait until the work started last has returned, and raise its error. Cancelling stops the thread."""

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -64,17 +63,3 @@ def interrupted(how: str) -> int:
     """Report a stop without a clean shutdown. Returns the exit status."""
     print(f"iperfpy: interrupt - {how}; stopped without a clean shutdown", file=sys.stderr)
     return INTERRUPTED
-
-
-def silence_stdout() -> None:
-    """Redirect standard output to /dev/null once it can no longer be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def abandon(name: str) -> None:
-    """Leave a standard stream ("stdout", "stderr") to a thread that waits in a write to it.
-
-    That thread holds the lock of the stream's buffer, and an interpreter that flushes the stream at its end
-    would abort.
-    """
-    setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - it lasts as long as the process

@@ -19,32 +19,34 @@ commands/; `iperfpy --version` is answered here, before any flag is loaded, beca
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import sys
 from collections.abc import Sequence
 
 from iperfpy import __version__
+from iperfpy.cli import standard_streams
 from iperfpy.cli.commands import COMMANDS, COMPLETION_VARIABLE, DEFAULT
-from iperfpy.cli.exit_status import FAILED, complain, interrupted, silence_stdout
+from iperfpy.cli.exit_status import FAILED, complain, interrupted, json_form
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    if sys.stdout is None:  # the program was started with standard output closed
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-    _buffer_stdout()
+    standard_streams.prepare()
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        status = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        status = _dispatch(words)
         sys.stdout.flush()
     except KeyboardInterrupt:
         # Without signal handlers (before a test runs, and on Windows) one Ctrl-C arrives as this exception.
         return interrupted("Ctrl-C")
-    except BrokenPipeError:
-        silence_stdout()
-        return FAILED
     except OSError as error:
-        silence_stdout()
+        if not standard_streams.is_failed_stdout(error):
+            from iperfpy.errors import system_reason  # not needed for a version
+
+            return complain(f"the system refused: {system_reason(error)}", json_form(words))
+        standard_streams.silence_stdout()
+        if isinstance(error, BrokenPipeError):
+            return FAILED
         return complain(f"cannot write to standard output: {error.strerror}")
     return status
 
@@ -61,15 +63,3 @@ def _dispatch(words: list[str]) -> int:
     module = importlib.import_module(command.module if command else DEFAULT)
     status: int = module.main(words[1:] if command else words)
     return status
-
-
-def _buffer_stdout() -> None:
-    """Put a buffer under standard output if there is none.
-
-    With PYTHONUNBUFFERED the text layer stands on the bare file and drops the rest of a short write, so a
-    long document into a pipe would end at 64 KiB. Every report is flushed all the same.
-    """
-    raw = sys.stdout.buffer
-    if isinstance(raw, io.RawIOBase):
-        whole = io.BufferedWriter(raw)
-        sys.stdout = io.TextIOWrapper(whole, sys.stdout.encoding, sys.stdout.errors, line_buffering=True)

@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, abandon, complain, silence_stdout, write_error
+from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, complain, write_error
+from iperfpy.cli.standard_streams import abandon, silence_stdout
 from iperfpy.errors import InterruptError, IperfpyError, StartError, system_reason
 from iperfpy.options import ClientOptions, OutputOptions
 from iperfpy.plan import Plan

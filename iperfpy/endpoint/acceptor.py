@@ -28,6 +28,7 @@ from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.options import SocketOptions
 from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import SocketAddress
+from iperfpy.runtime.descriptors import SpareDescriptor
 from iperfpy.runtime.socket_options import limit_unacknowledged
 from iperfpy.runtime.sockets import close_gently
 
@@ -98,6 +99,7 @@ class Acceptor:
         self._tests: dict[str, Arrivals] = {}
         self._order: dict[str, deque[_Connection]] = {}
         self._asking: Places[_Connection] = Places(UNKNOWN_LIMIT)
+        self._spare = SpareDescriptor()
 
     @property
     def local(self) -> SocketAddress:
@@ -117,13 +119,15 @@ class Acceptor:
 
     async def run(self) -> None:
         """Accept until cancelled."""
+        self._spare.keep()
         while True:
             try:
                 sock, address = await self._loop.sock_accept(self._listener)
-            except OSError as error:  # most likely the process has no descriptor left
-                log.warning("cannot accept a connection: %s", error)
+            except OSError as error:
+                self._spare.refuse(self._listener, error, encode_state(State.ACCESS_DENIED))
                 await asyncio.sleep(PAUSE_S)
                 continue
+            self._spare.accepted()
             self._take(sock, address)
 
     def _take(self, sock: socket.socket, address: SocketAddress) -> None:
@@ -149,6 +153,7 @@ class Acceptor:
             for cookie in tuple(self._tests):
                 self.forget(cookie)
             self._listener.close()
+            self._spare.release()
 
     async def _ask(self, connection: _Connection) -> None:
         """Read the cookie and hand the connection to its test, or to the server as a new client."""

@@ -25,6 +25,7 @@ from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.socket_options import keep_alive, prepare
 from iperfpy.runtime.sockets import (
     bind,
+    connect,
     is_ipv6,
     new_socket,
     resolve,
@@ -72,7 +73,8 @@ async def open_control(options: ClientOptions, deadlines: Deadlines, scope: Abor
     """
     seconds = options.connect_timeout_us / 1e6
     late = f"the name {options.host} was not resolved within {seconds:g} s"
-    addresses = await scope.wait(resolve(options.host, options.port, options.family), seconds, late)
+    resolving = resolve(options.host, options.port, options.family, options.sockets.device)
+    addresses = await scope.wait(resolving, seconds, late)
     # A refusal is repeated for a moment only: the listener of a stock server is closed between two tests.
     give_up_us = now_us() + round(deadlines.retry_s * 1e6)
     while True:
@@ -99,7 +101,7 @@ class _Attempt:
         failure: IperfpyError = ConnectError(f"{self._options.host} has no address")
         try:
             for family, address in addresses:
-                local = await resolve_local(self._options.bind, family) if self._options.bind else None
+                local = await self._local(family)
                 try:  # the next address may be reachable over another family
                     sock = await self._connect(family, address, local)
                 except (ConnectError, LateError) as error:
@@ -112,20 +114,27 @@ class _Attempt:
         self._scope.close()
         raise failure
 
+    async def _local(self, family: int) -> SocketAddress | None:
+        """The local address that -B names, port 0; None without -B."""
+        options = self._options
+        return await resolve_local(options.bind, family, options.sockets.device) if options.bind else None
+
     async def _connect(
         self, family: int, address: SocketAddress, local: SocketAddress | None
     ) -> socket.socket:
         seconds = self._options.connect_timeout_us / 1e6
         late = f"cannot connect to {self._where}: no answer within {seconds:g} s"
-        sock = new_socket(family)
+        try:
+            sock = new_socket(family)
+        except OSError as error:
+            raise ConnectError(f"cannot open a socket: {system_reason(error)}") from error
         try:
             set_no_delay(sock)
             prepare(sock, self._options.sockets)
             keep_alive(sock, self._options.sockets)
             if local is not None:
                 bind(sock, local)
-            connecting = asyncio.get_running_loop().sock_connect(sock, address)
-            await self._scope.wait(connecting, seconds, late)
+            await self._scope.wait(connect(sock, address), seconds, late)
         except OSError as error:
             sock.close()
             is_refusal = isinstance(error, ConnectionRefusedError | ConnectionResetError)

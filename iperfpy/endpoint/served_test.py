@@ -52,6 +52,7 @@ from iperfpy.protocols.registry import transports
 from iperfpy.records import ServerOutputSink, Sink
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
+from iperfpy.runtime.descriptors import check_streams
 from iperfpy.runtime.socket_options import keep_alive, mark_descriptor, prepare
 from iperfpy.runtime.sockets import segment_size, set_no_delay
 from iperfpy.runtime.transport_ports import NetworkServerPort, SharedListeners
@@ -258,6 +259,7 @@ class ServedTest:
 
     def _admit(self, plan: Plan) -> None:
         """Raise `PlanError` if the server does not run this test; from here on it counts as running."""
+        check_streams(plan.stream_count)
         self._server.admit(self, plan)
         self.plan = plan
         self._server.apply_affinity()

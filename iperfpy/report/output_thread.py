@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import TextIO
 
+from iperfpy.protocols.threads import start_thread
 from iperfpy.records import Row, RunEnded, RunStarted, Sink
 
 TERMINAL_ROWS = 4096
@@ -41,13 +42,10 @@ class OutputThread:
         self._thread: threading.Thread | None = None
 
     def put(self, job: Job) -> None:
-        """Call `job()` soon, in the thread. It must not raise. Raises `RuntimeError` if the system has no
+        """Call `job()` soon, in the thread. It must not raise. Raises OSError if the system has no
         thread to spare."""
         if self._thread is None:
-            # A daemon: a program that is told to leave at once must not wait for a reader.
-            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            thread.start()
-            self._thread = thread
+            self._thread = start_thread(self._run, self._name)
         self._jobs.put(job)
 
     def finish(self, limit_s: float | None = None) -> bool:

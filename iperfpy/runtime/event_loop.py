@@ -6,13 +6,26 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from iperfpy.errors import StartError
 from iperfpy.protocols.clock import now_us
+from iperfpy.runtime.descriptors import check_start
 
 T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` on a new event loop, uvloop's if it is installed."""
+    """Run `main` on a new event loop, uvloop's if it is installed.
+
+    Raises
+    ------
+    StartError
+        The process may open too few files and sockets for any test.
+    """
+    try:
+        check_start()
+    except StartError:
+        main.close()
+        raise
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from iperfpy.errors import ConnectError, ListenError, PlanError, system_reason
 from iperfpy.options import ServerOptions
 from iperfpy.protocols import tcp_info
 from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.socket_watch import SocketWatch
+from iperfpy.runtime.name_lookup import look_up
 from iperfpy.runtime.socket_options import bind_device
 
 BACKLOG = 1024
 """Connections that wait to be accepted: a client that finds no room tries again only after a second."""
+LINK_LOCAL = ("fe8", "fe9", "fea", "feb")  # fe80::/10, RFC 4291
 DISCARD_READS, DISCARD_BYTES = 16, 64 * 1024
 
 
@@ -28,28 +32,42 @@ def any_address(family: int) -> SocketAddress:
     return ("::", 0, 0, 0) if family == socket.AF_INET6 else ("0.0.0.0", 0)
 
 
-async def resolve(host: str, port: int, family: int) -> list[tuple[int, SocketAddress]]:
-    """The addresses of a host as (family, address), in the order to try them.
+async def resolve(host: str, port: int, family: int, device: str = "") -> list[tuple[int, SocketAddress]]:
+    """The addresses of a host as (family, address), in the order to try them. A link-local IPv6 address that
+    names no interface gets the one of `device`.
 
     Raises
     ------
     ConnectError
         The name has no address, or none of that family.
+    PlanError
+        A link-local address comes without an interface.
     """
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        return [(found, _scoped(address, device)) for found, address in await look_up(host, port, family)]
     except (OSError, UnicodeError) as error:
         raise ConnectError(
             f"cannot find the host {host}{_of_family(family)}: {system_reason(error)}"
         ) from error
-    return [(int(each[0]), each[4]) for each in found]
 
 
-async def resolve_local(host: str, family: int) -> SocketAddress:
+def _scoped(address: SocketAddress, device: str) -> SocketAddress:
+    """The address with the scope that a link-local one needs. Raises `PlanError` if there is none."""
+    if not is_ipv6(address) or address[3] or not str(address[0]).startswith(LINK_LOCAL):
+        return address
+    if not device:
+        example = f"{address[0]}%eth0"
+        raise PlanError(f"{address[0]} is valid on one link only: name its interface, as in {example}")
+    try:
+        return (address[0], address[1], address[2], socket.if_nametoindex(device))
+    except OSError as error:
+        raise PlanError(f"no interface named {device}") from error
+
+
+async def resolve_local(host: str, family: int, device: str = "") -> SocketAddress:
     """The local address that `-B host` names, port 0. Raises `PlanError`."""
     try:
-        found = await resolve(host, 0, family)
+        found = await resolve(host, 0, family, device)
     except ConnectError as error:
         raise PlanError(
             f"cannot bind to {host}: it is no address{_of_family(family)} of this machine"
@@ -66,6 +84,24 @@ def new_socket(family: int, protocol: int = 0) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM, 0, fileno=sock.detach())
     sock.setblocking(False)
     return sock
+
+
+async def connect(sock: socket.socket, remote: SocketAddress) -> None:
+    """Connect a non-blocking socket; the caller sets the deadline. Raises OSError.
+
+    The event loop's own `sock_connect` would lose the scope of a link-local address under uvloop.
+    """
+    code = sock.connect_ex(remote)
+    if code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+        watch, answered = SocketWatch(sock.fileno()), asyncio.Event()
+        try:
+            watch.write_once(answered.set)
+            await answered.wait()
+        finally:
+            watch.close()
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 def bind(sock: socket.socket, local: SocketAddress) -> None:
@@ -153,14 +189,16 @@ async def listen(options: ServerOptions) -> socket.socket:
         return _listen_at(family, address, dual, options.sockets.device)
     except OSError as error:
         raise ListenError(f"cannot listen on {where}: {system_reason(error)}") from error
-    except ConnectError as error:
+    except (ConnectError, PlanError) as error:
         raise ListenError(f"cannot listen on {where}: {error}") from error
 
 
 async def _listening_address(options: ServerOptions) -> tuple[int, SocketAddress, bool]:
     """(family, address, True if an IPv6 socket also takes IPv4 clients)."""
     if options.bind:
-        family, address = (await resolve(options.bind, options.port, options.family))[0]
+        family, address = (await resolve(options.bind, options.port, options.family, options.sockets.device))[
+            0
+        ]
         return family, address, address[0] == "::" and not options.family
     if options.family == socket.AF_INET or not _has_ipv6():
         return socket.AF_INET, ("0.0.0.0", options.port), False
@@ -168,7 +206,9 @@ async def _listening_address(options: ServerOptions) -> tuple[int, SocketAddress
 
 
 def _listen_at(family: int, address: SocketAddress, dual: bool, device: str) -> socket.socket:
-    sock = _new_listener(family)
+    # A Multipath TCP socket does not tell the scope of its address, which the UDP port is opened with.
+    has_scope = family == socket.AF_INET6 and address[3]
+    sock = new_socket(family) if has_scope else _new_listener(family)
     try:
         if device:
             bind_device(sock, device)  # accepted sockets inherit it

@@ -15,7 +15,7 @@ from iperfpy.errors import system_reason
 from iperfpy.protocols.addresses import family_of, plain_host, with_port
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.errors import PathError, SettingsError, TransportError
-from iperfpy.runtime.sockets import any_address, bind, new_socket
+from iperfpy.runtime.sockets import any_address, bind, connect, new_socket
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -77,7 +77,12 @@ class NetworkClientPort:
         self, stream: Stream, prepare: Callable[[socket.socket], None] | None = None, protocol: int = 0
     ) -> socket.socket:
         loop = asyncio.get_running_loop()
-        sock = new_socket(self._family, protocol)
+        try:
+            sock = new_socket(self._family, protocol)
+        except OSError as error:
+            if protocol:  # the transport knows what it means that there is no such protocol
+                raise
+            raise PathError(f"cannot open a socket: {system_reason(error)}") from error
         try:
             self.prepare(sock)
             if prepare is not None:
@@ -85,7 +90,7 @@ class NetworkClientPort:
             local = self.local(stream)
             if local is not None:
                 bind(sock, local)
-            await loop.sock_connect(sock, self._remote)
+            await connect(sock, self._remote)
             await loop.sock_sendall(sock, encode_cookie(self._cookie))
         except OSError as error:
             sock.close()

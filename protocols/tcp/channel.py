@@ -15,10 +15,9 @@ import errno
 import os
 import socket
 import struct
-import tempfile
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from iperfpy.protocols import tcp_info
 from iperfpy.protocols.clock import now_us
@@ -216,7 +215,7 @@ class _SendFile:
         self._socket_fd = sock.fileno()
 
     def __enter__(self) -> _SendFile:
-        self._file = tempfile.TemporaryFile()
+        self._file = _nameless_file()
         self._size = 0
         return self
 
@@ -230,3 +229,12 @@ class _SendFile:
             self._file.flush()
             self._size = len(block)
         return os.sendfile(self._socket_fd, self._file.fileno(), 0, len(block))
+
+
+def _nameless_file() -> IO[bytes]:
+    """A temporary file: in memory where the system has that, because no folder may be writable."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("iperfpy"), "w+b")
+    import tempfile  # slow to import, and seldom needed
+
+    return tempfile.TemporaryFile()

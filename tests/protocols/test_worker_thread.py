@@ -87,3 +87,16 @@ async def test_a_stopped_worker_starts_nothing(ends: tuple[socket.socket, socket
     await worker.finished()
     await worker.ended()
     assert seen == []
+
+
+async def test_a_thread_that_cannot_start_is_an_error_and_nothing_waits_for_it(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more_threads(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more_threads)
+    worker = WorkerThread(ends[0], "test", translated)
+    with pytest.raises(TransportError, match=r"^this process may start no more threads"):
+        await worker.run(lambda: None)
+    await worker.ended()

@@ -76,7 +76,10 @@ def _run(request: Request, json: str) -> int:
 def _set_up(request: Request) -> int:
     """Set up the process, then be the client or the server. Raises `IperfpyError`."""
     from iperfpy.cli.process import daemonize, pid_file, run_on
+    from iperfpy.runtime import descriptors
 
+    descriptors.raise_limit()
+    descriptors.check_start()
     process = request.process
     on_ready = daemonize() if process.daemon else _ignore
     if isinstance(on_ready, int):

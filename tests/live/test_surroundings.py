@@ -1,0 +1,184 @@
+"""The real program, started in odd surroundings: closed descriptors, small limits, no folder to write to."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iperfpy.local_server import LocalServer
+from tests.interop.free_port import free_port
+
+pytestmark = pytest.mark.live
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = f"{sys.executable} -m iperfpy"
+SHORT = "-t 0.2 -b 5M"
+
+
+def shell(
+    script: str, *, wrapper: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a script of the shell from the root of the tree."""
+    return subprocess.run(
+        [*wrapper, "bash", "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def can(*wrapper: str, script: str = "true") -> bool:
+    """True if this machine runs the script in such a namespace."""
+    return bool(shutil.which(wrapper[0])) and shell(script, wrapper=wrapper).returncode == 0
+
+
+def received_bytes(output: str) -> int:
+    document: Any = json.loads(output)
+    assert "error" not in document
+    return int(document["end"]["sum_received"]["bytes"])
+
+
+# ---------------------------------------------------------------------- descriptors 0 to 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+@pytest.mark.parametrize("transport", ["tcp", "kcp"])
+def test_a_client_measures_with_closed_descriptors(closed: str, transport: str) -> None:
+    with LocalServer() as server:
+        done = shell(f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} --proto {transport} -J {closed}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert received_bytes(done.stdout) > 0
+
+
+def test_a_client_measures_without_any_standard_descriptor(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    with LocalServer() as server:
+        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} --csv {path}"
+        done = shell(f"{line} <&- >&- 2>&-")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "summary" in path.read_text()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_server_serves_with_closed_descriptors(closed: str) -> None:
+    port = free_port()
+    done = shell(
+        f"""{PROGRAM} -s -1 -B 127.0.0.1 -p {port} 1>&2 {closed} & server=$!
+        {PROGRAM} -c 127.0.0.1 -p {port} {SHORT} --proto kcp -J && wait $server"""
+    )
+    assert done.returncode == 0, done.stderr
+    assert received_bytes(done.stdout) > 0
+
+
+def test_an_error_never_goes_to_standard_output() -> None:
+    done = shell(f"{PROGRAM} --no-such-flag 2>&-")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_title_that_the_encoding_lacks_is_printed_with_replacements() -> None:
+    with LocalServer() as server:
+        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -T 'Größe'"
+        done = shell(line, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Gr??e:  Connecting")
+
+
+# ---------------------------------------------------------------------- limits
+
+
+@pytest.mark.parametrize("limit", [6, 9, 14])
+def test_too_few_descriptors_for_any_test_are_an_error_with_its_cause(limit: int) -> None:
+    done = shell(f"ulimit -n {limit}; exec {PROGRAM} -c 127.0.0.1 -p 1 -J")
+    sentence = "this process may open no more files and sockets (see ulimit -n): it needs 16 and can have"
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"iperfpy: error - {sentence}")
+    assert json.loads(done.stdout)["error"].startswith(sentence)
+
+
+def test_the_limit_of_descriptors_is_raised_as_far_as_it_goes() -> None:
+    with LocalServer() as server:
+        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -P 16 -J"
+        done = shell(f"ulimit -S -n 20; exec {line}")
+    assert done.returncode == 0, done.stderr
+    assert received_bytes(done.stdout) > 0
+
+
+def test_a_client_without_descriptors_for_its_streams_says_so() -> None:
+    with LocalServer() as server:
+        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -P 16 -J"
+        done = shell(f"ulimit -n 20; exec {line}")
+    assert done.returncode == 1
+    assert "may open no more files and sockets" in json.loads(done.stdout)["error"]
+
+
+def test_a_server_without_descriptors_refuses_and_goes_on() -> None:
+    port = free_port()
+    line = f"{PROGRAM} -c 127.0.0.1 -p {port} {SHORT} -J"
+    done = shell(
+        f"""(ulimit -n 24; exec {PROGRAM} -s -B 127.0.0.1 -p {port} >/dev/null 2>&1) & server=$!
+        {line} -P 16; echo "status $?" >&2
+        {line}; echo "status $?" >&2
+        kill $server"""
+    )
+    refused, measured = done.stdout.split("\n}\n")[:2]
+    assert "descriptors left" in json.loads(refused + "\n}")["error"]
+    assert received_bytes(measured + "\n}") > 0
+    assert [line for line in done.stderr.splitlines() if line.startswith("status")] == [
+        "status 1",
+        "status 0",
+    ]
+
+
+# ---------------------------------------------------------------------- folders, process number, links
+
+
+def test_zero_copy_needs_no_temporary_folder() -> None:
+    if not can("unshare", "-rm"):
+        pytest.skip("this machine has no mount namespaces")
+    with LocalServer() as server:
+        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -Z -J"
+        read_only = "; ".join(f"mount -t tmpfs -o ro none {each}" for each in ("/dev/shm", "/var/tmp"))
+        # The current folder is the last one that would be tried; PYTHONPATH has the program.
+        done = shell(f"{read_only}; cd /proc; TMPDIR=/proc exec {line}", wrapper=("unshare", "-rm"))
+    assert done.returncode == 0, done.stderr
+    assert received_bytes(done.stdout) > 0
+
+
+def test_the_program_may_be_process_1() -> None:
+    wrapper = ("unshare", "-rpf", "--mount-proc")
+    if not can(*wrapper):
+        pytest.skip("this machine has no process namespaces")
+    with LocalServer() as server:
+        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -J"
+        done = shell(f"exec {line}", wrapper=wrapper)
+    assert done.returncode == 0, done.stderr
+    assert received_bytes(done.stdout) > 0
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp", "kcp"])
+@pytest.mark.parametrize("bound", [True, False])
+def test_a_link_local_address_keeps_its_scope(transport: str, bound: bool) -> None:
+    wrapper = ("unshare", "-rn")
+    if not can(*wrapper, script="ip link add link0 type veth peer name link1"):
+        pytest.skip("this machine has no network namespaces")
+    server = "-B fe80::1%link0" if bound else ""
+    client = "-c fe80::1%link0 -B fe80::1%link0" if bound else "-c fe80::1 --bind-dev link0"
+    done = shell(
+        f"""ip link add link0 type veth peer name link1 && ip link set lo up && ip link set link0 up
+        ip link set link1 up; ip address add fe80::1/64 dev link0 nodad
+        {PROGRAM} -s -1 {server} >/dev/null & server=$!
+        {PROGRAM} {client} {SHORT} --proto {transport} -J && wait $server""",
+        wrapper=wrapper,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert received_bytes(done.stdout) > 0
