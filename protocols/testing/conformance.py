@@ -25,6 +25,7 @@ from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
 from iperfpy.protocols.settings import Settings, setting_fields
+from iperfpy.protocols.testing.forged_opening import forged_opening
 from iperfpy.protocols.testing.loopback import (
     DEADLINE_S,
     PROMPT_S,
@@ -420,6 +421,23 @@ async def a_vanished_sender_is_survived(subject: Subject) -> None:
 
 
 # ---------------------------------------------------------------------- addresses
+
+
+@check
+async def nothing_is_sent_to_an_address_that_is_not_proven(subject: Subject) -> None:
+    """Ask `ServerPort.proven` before the first datagram: the source address of the client's may be forged.
+
+    Only a transport with a UDP port of its own is asked to; on the port that all share, `accept_path` asks.
+    """
+    if not subject.transport.own_udp_port:
+        return
+    sent, received = await forged_opening(
+        subject.transport, subject.settings, subject.host, subject.deadline_s, subject.prompt_s
+    )
+    expect(
+        received <= sent,
+        f"{received} bytes went to an address that ServerPort.proven() refuses, for {sent} that came from it",
+    )
 
 
 @check

@@ -58,14 +58,20 @@ class _Closable(Protocol):
 
 
 class LoopbackServer:
-    """A `ServerPort` with a listening socket of its own. It closes connections with a wrong cookie."""
+    """A `ServerPort` with a listening socket of its own. It closes connections with a wrong cookie.
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    Parameters
+    ----------
+    client_host : the address of the control connection, if its clients are to seem to be elsewhere
+    """
+
+    def __init__(self, host: str = "127.0.0.1", client_host: str = "") -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family)
         self._listener.setblocking(False)
         self._shared: dict[Any, _Closable] = {}
         self._own_udp: socket.socket | None = None
+        self._client_host = client_host
         self.cookie = secrets.token_hex(18).encode() + b"\0"
 
     @property
@@ -75,7 +81,9 @@ class LoopbackServer:
 
     @property
     def client(self) -> SocketAddress:
-        return self.local  # the clients of this server run on the same machine, at the same address
+        # The clients of this server run on the same machine, at the same address.
+        host, *rest = self.local
+        return (self._client_host or host, *rest)
 
     def proven(self, address: SocketAddress) -> bool:
         return bool(address[0] == self.client[0])

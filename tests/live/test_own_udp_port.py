@@ -26,6 +26,8 @@ from iperfpy.protocols.errors import PathError
 from iperfpy.protocols.metrics import Side, Value
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings
+from iperfpy.protocols.testing import conformance
+from iperfpy.protocols.testing.conformance import Subject
 from iperfpy.protocols.testing.loopback import loopback_pair
 from tests.iperfpy.support import measure, serving
 
@@ -221,6 +223,17 @@ async def test_a_server_that_cannot_open_the_port_is_an_error(monkeypatch: pytes
     async with serving() as server:
         with pytest.raises(PlanError, match=r"the server 127\.0\.0\.1 has no UDP port for plain"):
             await measure(server.port, plain())
+
+
+def test_the_kit_finds_a_transport_that_sends_to_an_unproven_address() -> None:
+    class Careless(Plain):
+        async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
+            port.proven = lambda address: True  # type: ignore[method-assign]  # as if it had not asked
+            return await super().accept(stream, settings, port)
+
+    conformance.nothing_is_sent_to_an_address_that_is_not_proven(Subject(Plain(), Settings()))
+    with pytest.raises(AssertionError, match=r"bytes went to an address that ServerPort\.proven\(\) refuses"):
+        conformance.nothing_is_sent_to_an_address_that_is_not_proven(Subject(Careless(), Settings()))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

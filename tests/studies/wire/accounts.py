@@ -26,6 +26,7 @@ EXCHANGE_RESULTS = b"\x0d"
 KCP_PUSH, KCP_ACK = 81, 82
 SYN, ACK = 0x02, 0x10
 UDP_ECHO_BYTES, UDP_PROBE, UDP_ECHO = 11, 1, 2
+PROOF_BYTES = 10
 _KCP = struct.Struct("<IBBHIIII")
 _UDP_DATA = struct.Struct("!III")
 
@@ -127,7 +128,7 @@ def counted_until_us(receiver: Sequence[Packet], *, reverse: bool) -> float | No
 
 def kcp(sender: Sequence[Packet], receiver: Sequence[Packet]) -> Wire:
     """Account for a KCP stream from the packets at the sender's and the receiver's device."""
-    left = [packet for packet in sender if packet.protocol == UDP and packet.out]
+    left = [packet for packet in sender if _is_kcp(packet) and packet.out]
     sent: list[tuple[float, int]] = []
     sizes: dict[int, int] = {}
     stamped: dict[
@@ -159,11 +160,14 @@ def kcp(sender: Sequence[Packet], receiver: Sequence[Packet]) -> Wire:
         np.array([us for us, _, _ in arrivals]),
         100.0 * lost / max(1, len(sent)),
         at_sender=_datagrams(left, "sent"),
-        at_receiver=_datagrams(
-            [each for each in receiver if each.protocol == UDP and not each.out], "received"
-        )
+        at_receiver=_datagrams([each for each in receiver if _is_kcp(each) and not each.out], "received")
         | {"acks_sent": _kcp_acks(receiver)},
     )
+
+
+def _is_kcp(packet: Packet) -> bool:
+    """True if the packet is a datagram of KCP, and not of the proof of the client's address."""
+    return packet.protocol == UDP and len(packet.body) != 8 + PROOF_BYTES
 
 
 def _datagrams(packets: Sequence[Packet], name: str) -> dict[str, Curve]:
