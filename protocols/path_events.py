@@ -42,6 +42,7 @@ class Sign(enum.Enum):
     TOO_LONG = "is behind a path that refuses datagrams of this length"
     NO_ROOM = "could not be sent to for want of room in a queue"
     OTHER = "could not be sent to"
+    MOVED = "went on from another UDP port, as behind a NAT that gave it a new one"
     CLOSED = "closed the connection"
     GIVEN_UP = "acknowledged nothing until the kernel gave the connection up"
     UNUSABLE = "could not be sent to: the socket is closed"
@@ -77,6 +78,8 @@ CONSEQUENCES: Mapping[Sign, Consequences] = {
     Sign.TOO_LONG: Consequences(_RESIZE, _RESIZE, _RESIZE),
     Sign.NO_ROOM: Consequences(_RETRY, _RETRY, _RETRY),
     Sign.OTHER: Consequences(_END, _COUNT, _COUNT),
+    # Not before the new address has proven itself (datagrams/address_proof.py).
+    Sign.MOVED: Consequences(_COUNT, _COUNT, _COUNT),
     # A connection that is over cannot be used on, and no datagram of it is meant.
     Sign.CLOSED: Consequences(_END, _END, _END),
     Sign.GIVEN_UP: Consequences(_END, _END, _END),
@@ -154,9 +157,13 @@ class PathEvents:
     def note(self, code: int) -> Sign:
         """Count the sign that the errno `code` of a UDP socket is, and return it."""
         sign = datagram_sign(code)
+        self.add(sign)
+        return sign
+
+    def add(self, sign: Sign) -> None:
+        """Count a sign."""
         self.counts[sign] = self.counts.get(sign, 0) + 1
         self.last_us[sign] = now_us()
-        return sign
 
     def forget(self) -> None:
         """Begin anew: the peer has been heard."""

@@ -25,8 +25,8 @@ long as a challenge. The session keeps its old address until the proof of the ne
 datagram of the three needs no timer of its own: the next opening begins anew.
 
 Both ends do this if both have the feature "udp-address-proof". From another client (a stock iperf3, an older
-iperfpy) a stream's first datagram must come from the host of the control connection, whose address TCP's
-handshake has proven.
+iperfpy) a stream's first datagram must come from the host of the control connection: TCP's handshake has
+proven that address.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Prover:
 
     def answer(self, datagram: bytes | memoryview) -> bytes:
         """Make the proof that a challenge of this stream asks for; empty if `datagram` is none."""
-        # Only its own stream's: a client must not return datagrams that somebody else made the server send.
+        # Only its own stream's: a client must not return datagrams that an attacker made the server send.
         is_challenge = (
             len(datagram) == PROOF_BYTES and datagram[:4] == self.opening[:4] and datagram != self.opening
         )

@@ -46,7 +46,7 @@ from iperfpy.protocols.datagrams.idle_reads import IdleReads
 from iperfpy.protocols.datagrams.loop_share import Share, Shares
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, OnBatch, OnDrained, Pump
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
-from iperfpy.protocols.path_events import PathEvents
+from iperfpy.protocols.path_events import PathEvents, Sign
 
 BACKLOG_BATCHES = 64
 """Most batches kept for a session without a receiver; further ones are lost, as on any path."""
@@ -272,15 +272,18 @@ class SharedPort:
         session = self._sessions.get(conv)
         if session is not None and session.peer.addresses == addresses:
             return session
+        # Here come datagrams that open a session, those of a client that has moved, and strangers'.
         if part.last_size == PROOF_BYTES and (owner := self._owner(tag_of(conv))) is not None:
             self._take_proof(owner, part, addresses)
             return None
         if (owner := self._owner(conv)) is None:
             announcement = self._opened_by(part, addresses[0])
         elif owner.verifier is not None:
+            # Nothing is taken from the address yet: the client sends again what is lost by that.
             self._challenge(owner.verifier, part, addresses)
             return None
         else:
+            # A client without proofs: its session stays where it is.
             announcement = owner if isinstance(owner, _Announcement) else None
             if announcement is not None and plain_host(addresses[0][0]) != announcement.client.host:
                 announcement.client.refused(addresses[0])
@@ -303,6 +306,7 @@ class SharedPort:
             for each in self._expected_first
             if not each.future.done() and each.opens is not None and each.opens(first)
         ]
+        # Of the waiting tests, only those of the sender's host can be meant.
         host = plain_host(remote[0])
         found = next((each for each in opened if each.client.host == host), None)
         if found is None:
@@ -319,7 +323,7 @@ class SharedPort:
             self._socket.send_now(verifier.challenge(addresses), remote, local)
 
     def _take_proof(self, owner: _Announcement | Session, part: DatagramBatch, addresses: Addresses) -> None:
-        """Admit or move the session whose proof is in `part`, or challenge its sender."""
+        """Admit or move the session that a proof in `part` belongs to, or challenge the sender."""
         verifier = owner.verifier
         if verifier is None or (isinstance(owner, Session) and owner.peer.addresses == addresses):
             return
@@ -345,6 +349,7 @@ class SharedPort:
         )
         del self._peers[peer.addresses]
         peer.addresses = addresses
+        peer.socket.events.add(Sign.MOVED)
         self._peers[addresses] = peer
 
     # ------------------------------------------------------------------ sessions

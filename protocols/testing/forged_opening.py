@@ -1,4 +1,4 @@
-"""A client whose datagrams bear a forged source address, to count the server's answers to it.
+"""A client with a forged source address, to count the server's answers to it.
 
 client --> Forger --> the transport's own UDP port        its source address is the forger's
            Forger <-- the transport's own UDP port        counted, and not passed on: a victim does not answer
@@ -148,7 +148,7 @@ async def _open_and_send(
         await asyncio.gather(*sending, return_exceptions=True)
         for end in ends:
             if isinstance(end, Channel):
-                await promptly(end.close(), "close() of a stream that nobody answers", prompt_s)
+                await promptly(end.close(), "close() of a stream without an answer", prompt_s)
     for end in ends:
         # A transport may refuse the stream; another error is its fault.
         if isinstance(end, Exception) and not isinstance(end, TransportError):

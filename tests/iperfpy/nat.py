@@ -39,11 +39,14 @@ class Nat:
         self.port = port
         self._inside = self._socket("127.0.0.1", port, self._from_inside)
 
-    def rebind(self) -> None:
+    def rebind(self, *, refuse: bool = False) -> None:
         """Forget all mappings: the next datagram of each client port leaves from a new one, and nothing comes
-        in by an old one."""
+        in by an old one. `refuse`: datagrams to that are answered by ICMP."""
         for sock in self._outside.values():
             self._watches[sock].pause()
+            if refuse:
+                self._watches.pop(sock).close()
+                sock.close()
         self._outside.clear()
 
     def close(self) -> None:

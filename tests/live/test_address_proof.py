@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -107,17 +108,23 @@ async def through(nat: Nat, name: str, direction: Direction = Direction.FORWARD,
     return [sample.bytes for sample in received if sample is not None]
 
 
+@pytest.mark.parametrize("refuse", [False, True], ids=["silent", "refusing"])
 @pytest.mark.parametrize("direction", BOTH_WAYS)
 @pytest.mark.parametrize("name", ["udp", "kcp", "kcp-bbr"])
-async def test_a_stream_goes_on_when_the_nat_gives_it_another_port(name: str, direction: Direction) -> None:
-    """The old mapping is shut. Without a move, a third of the data arrives at most."""
+async def test_a_stream_goes_on_when_the_nat_gives_it_another_port(
+    name: str, direction: Direction, refuse: bool
+) -> None:
+    """The old mapping is shut. Without a move, a fifth of the data arrives at most."""
     async with serving() as server, behind_nat(server.port) as nat:
         running = asyncio.create_task(through(nat, name, direction, parallel=2))
         await server.started()
-        asyncio.get_running_loop().call_later(0.3, nat.rebind)
+        asyncio.get_running_loop().call_later(0.1, partial(nat.rebind, refuse=refuse))
         received = await running
+        await server.settled()
+        assert server.tests[0].ended is not None
+        assert sum("another UDP port" in each for each in server.tests[0].ended.warnings) == 1
         assert len(received) == (4 if direction is Direction.BIDIRECTIONAL else 2)
-        assert min(received) > 600_000 * 0.5
+        assert min(received) > 600_000 / 3
         assert nat.mappings == 2 * len(received)
 
 
@@ -128,7 +135,7 @@ async def test_udp_without_round_trips_moves_too() -> None:
         await server.started()
         nat.rebind()
         (received,) = await running
-        assert received > 600_000 * 0.5
+        assert received > 600_000 / 3
 
 
 @pytest.mark.parametrize("lost", [True, False], ids=["from the client", "from the server"])
@@ -158,7 +165,7 @@ async def test_a_proven_client_may_use_another_address_than_its_control_connecti
     async with serving() as server, behind_nat(server.port, "127.0.0.2") as nat:
         for direction in BOTH_WAYS[:2]:
             (received,) = await through(nat, name, direction)
-            assert received > 600_000 * 0.5
+            assert received > 600_000 / 3
 
 
 async def test_a_stream_keeps_its_address_until_the_new_one_has_proven_itself() -> None:
@@ -190,4 +197,4 @@ async def test_a_stream_keeps_its_address_until_the_new_one_has_proven_itself() 
                 except BlockingIOError:
                     pass
         assert 0 < received <= sent
-        assert sum(await running) > 600_000 * 0.8
+        assert sum(await running) > 600_000 / 2
