@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from iperfpy.errors import (
         ConnectError,
         DocumentError,
+        FaultError,
         InterruptError,
         IperfpyError,
         LateError,
@@ -47,6 +48,7 @@ __all__ = [
     "Direction",
     "DocumentError",
     "End",
+    "FaultError",
     "InterruptError",
     "Interval",
     "IperfpyError",
@@ -83,7 +85,8 @@ __all__ = [
 _MODULES = {
     "api": ("LiveTest", "measure", "measure_async", "serve", "serve_async", "watch"),
     "errors": (
-        *("ConnectError", "DocumentError", "InterruptError", "IperfpyError", "LateError", "ListenError"),
+        *("ConnectError", "DocumentError", "FaultError", "InterruptError", "IperfpyError", "LateError"),
+        "ListenError",
         *("PathError", "PeerError", "PeerTerminatedError", "PlanError", "ProtocolError"),
     ),
     "local_server": ("LocalServer",),

@@ -12,6 +12,7 @@ IperfpyError                a test, or the program, cannot go on; exit status 1
 ├── ProtocolError           the peer broke the control protocol
 ├── PathError               a data stream failed, or carried nothing for too long
 ├── LateError               the peer did not answer in time
+├── FaultError              a transport, or this program, has a fault: an exception that is none of these
 ├── DocumentError           a stored run cannot be read back
 └── InterruptError          the user stopped this end; exit status 0, as in iperf3 since 3.19
 
@@ -27,6 +28,9 @@ from typing import Any, ClassVar
 
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.protocols import errors as transport_errors
+
+LONGEST_CAUSE = 300
+"""Characters of a foreign exception that a sentence quotes."""
 
 
 class IperfpyError(Exception):
@@ -91,6 +95,11 @@ class LateError(IperfpyError):
     """The peer did not answer before a deadline."""
 
 
+class FaultError(IperfpyError):
+    """A transport, or this program, raised an exception that it does not raise on purpose; `__cause__` is
+    that exception."""
+
+
 class DocumentError(IperfpyError):
     """A stored run cannot be read: the file, its JSON, or a record in it."""
 
@@ -99,6 +108,34 @@ class InterruptError(IperfpyError):
     """The user stopped this end: by a signal, or by cancelling the test."""
 
     exit_status = 0
+
+
+def fault_of(error: BaseException, culprit: str = "this program", where: str = "") -> FaultError:
+    """The error for an exception that nobody raised on purpose. `culprit`: the part that raised it; `where`
+    ("stream 1") is put before the sentence."""
+    try:
+        text = str(error)
+    except Exception:  # an exception with a fault of its own
+        text = ""
+    # One line of a length that fits into a message to the peer.
+    text = "".join(character if character.isprintable() else " " for character in text)[:LONGEST_CAUSE]
+    cause = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    sentence = f"{culprit} has a fault: {cause} (-d shows where)"
+    fault = FaultError(f"{where}: {sentence}" if where else sentence)
+    fault.__cause__ = error
+    return fault
+
+
+def from_exception(error: BaseException, culprit: str, where: str = "") -> IperfpyError:
+    """The error of a test for any exception of one of its parts. `culprit`, `where`: see `fault_of`."""
+    if isinstance(error, IperfpyError):
+        return error
+    if isinstance(error, transport_errors.TransportError):
+        return from_transport(error, where)
+    if isinstance(error, OSError):
+        text = error.strerror or str(error) or type(error).__name__
+        return PathError(f"{where}: {text}" if where else text)
+    return fault_of(error, culprit, where)
 
 
 def from_transport(error: transport_errors.TransportError, where: str = "") -> IperfpyError:

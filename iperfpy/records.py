@@ -6,8 +6,9 @@ own Sample + the peer's Sample (over the control channel) --> Row --> every Sink
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -203,6 +204,13 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """No further call follows."""
+
+
+def tell_all(sinks: Iterable[Sink], tell: Callable[[Sink], None]) -> None:
+    """Call `tell` with every sink, also if it raises for one of them, and raise the first exception then."""
+    with contextlib.ExitStack() as calls:
+        for sink in reversed(tuple(sinks)):  # the stack calls in reverse order
+            calls.callback(tell, sink)
 
 
 class ServerOutputSink(Sink, Protocol):

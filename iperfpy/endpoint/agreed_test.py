@@ -11,7 +11,7 @@ from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.metrics import Side
-from iperfpy.records import ConnectedStream, RunStarted, Sink
+from iperfpy.records import ConnectedStream, RunStarted, Sink, tell_all
 from iperfpy.runtime.sockets import socket_facts
 from iperfpy.traffic.open_stream import OpenStream
 
@@ -54,6 +54,15 @@ class AgreedTest:
         """The channels' warnings, each sentence once."""
         return tuple(dict.fromkeys(text for each in self.streams for text in each.channel.warnings()))
 
+    def raise_fault(self) -> None:
+        """Raise the first fault of a channel, after each was asked for its figures once more: no test with a
+        fault ends as measured."""
+        self.warnings()
+        for each in self.streams:
+            each.snapshots.now()
+            if each.channel.fault is not None:
+                raise each.channel.fault
+
     def announce(self, sinks: Sequence[Sink], peer: SocketAddress, tcp_mss: int | None) -> None:
         """Tell the sinks that data is about to flow.
 
@@ -74,8 +83,7 @@ class AgreedTest:
             tcp_mss=tcp_mss,
             warnings=self.warnings(),
         )
-        for sink in sinks:
-            sink.start(start)
+        tell_all(sinks, lambda sink: sink.start(start))
 
 
 def _connected(opened: OpenStream) -> ConnectedStream:

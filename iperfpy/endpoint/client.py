@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Coroutine, Sequence
 from functools import partial
@@ -30,19 +31,21 @@ from iperfpy.endpoint.opening import Greeted, open_control
 from iperfpy.endpoint.preflight import check_here
 from iperfpy.endpoint.running_test import RunningTest
 from iperfpy.endpoint.streams import make_convs, make_streams
-from iperfpy.errors import InterruptError, IperfpyError, PeerError, PlanError, from_transport
+from iperfpy.errors import InterruptError, IperfpyError, PeerError, PlanError, fault_of
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, EndCondition, Plan, Role
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Stream, Transport
-from iperfpy.protocols.errors import TransportError
-from iperfpy.records import Sink
+from iperfpy.records import Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.socket_options import mark_descriptor, prepare
 from iperfpy.runtime.transport_ports import NetworkClientPort
 from iperfpy.traffic.file_payload import with_file
-from iperfpy.traffic.open_stream import OpenStream, first_arrival_us
+from iperfpy.traffic.guarded_channel import guarding
+from iperfpy.traffic.open_stream import OpenStream, first_arrival_us, where
+
+log = logging.getLogger(__name__)
 
 STOCK_READ_S = 0.1
 """Time for a stock server to read what it has acknowledged, see `traffic.ending.PeerRule.lets_peer_read`."""
@@ -92,6 +95,11 @@ async def run_client(
         raise
     except asyncio.CancelledError as cancelled:
         await client.leave(InterruptError(str(cancelled) or "the test was cancelled"))
+        raise
+    except Exception as error:
+        # A sink's, which its owner knows, or a fault of this program: raised unchanged.
+        log.debug("fault in the test", exc_info=error)
+        await client.leave(fault_of(error))
         raise
     finally:
         await client.close()
@@ -179,21 +187,19 @@ class _Client:
         self, transport: Transport, stream: Stream, port: NetworkClientPort, greeted: Greeted
     ) -> None:
         async def connect() -> None:
-            channel = await transport.connect(stream, self._plan.settings, port)
+            with guarding(transport.name, where(stream)):
+                channel = await transport.connect(stream, self._plan.settings, port)
             # Kept at once: an error below must not leave an open channel behind.
-            self._opened.append(OpenStream.of(stream, channel, transport))
+            self._opened.append(OpenStream.of(stream, channel, transport, greeted.scope.abort))
             self._opened[-1] = with_file(self._opened[-1], self._options.file)
-            mark_descriptor(channel.fileno(), self._plan)
+            mark_descriptor(self._opened[-1].channel.fileno(), self._plan)
 
         seconds = self._deadlines.streams_s
-        try:
-            late = f"the server did not answer on stream {stream.id} within {seconds:g} s"
-            opening = connect()
-            if greeted.hello is None:
-                opening = self._before_begin(opening, stream, greeted.connection)
-            await greeted.scope.wait(opening, seconds, late)
-        except TransportError as error:
-            raise from_transport(error, f"stream {stream.id}") from error
+        late = f"the server did not answer on {where(stream)} within {seconds:g} s"
+        opening = connect()
+        if greeted.hello is None:
+            opening = self._before_begin(opening, stream, greeted.connection)
+        await greeted.scope.wait(opening, seconds, late)
 
     async def _before_begin(
         self, opening: Coroutine[Any, Any, None], stream: Stream, connection: ControlConnection
@@ -280,10 +286,10 @@ class _Client:
     async def leave(self, error: IperfpyError) -> IperfpyError:
         """Tell the server that the test is over, then the sinks the reason. Returns the error that they got,
         which is a failure if a user stopped a test in which nothing had arrived."""
-        if self._test is not None:
-            self._test.stop()
         connection = self._greeted.connection if self._greeted is not None else None
         try:
+            if self._test is not None:
+                self._test.stop()
             if connection is not None and connection.can(Send.CLIENT_TERMINATE):
                 connection.send(Send.CLIENT_TERMINATE)
                 await connection.flush_within(self._deadlines.farewell_s)
@@ -294,8 +300,7 @@ class _Client:
     def _tell_sinks(self, error: IperfpyError) -> IperfpyError:
         if self._test is not None:
             return self._test.fail(error)
-        for sink in self._sinks:
-            sink.error(str(error))
+        tell_all(self._sinks, lambda sink: sink.error(str(error)))
         return error
 
     async def close(self) -> None:

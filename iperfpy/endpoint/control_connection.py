@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 class Listener(Protocol):
     """The part of a running test that hears messages in the callback in which they arrive.
 
-    An `IperfpyError` that a method raises ends the test.
+    An exception that a method raises ends the test.
     """
 
     def on_state(self, state: State) -> None:
@@ -178,6 +178,14 @@ class ControlConnection:
         return await self._scope.wait(self._arrived.get(), seconds, late)
 
     def _read(self) -> None:
+        # The event loop would only log an exception, and the test would go on without this message.
+        try:
+            self._receive()
+        except Exception as error:
+            self._watch.pause()
+            self._scope.abort(error)
+
+    def _receive(self) -> None:
         try:
             data = self._sock.recv(READ_BYTES)
             messages = self.session.receive(data)
@@ -227,10 +235,7 @@ class ControlConnection:
             if len(self._early_stats) > EARLY_STATS_LIMIT:
                 self._scope.abort(ProtocolError(f"{self.session.peer} sent interval figures too early"))
             return
-        try:
-            self._listener.on_stats(document)
-        except IperfpyError as error:
-            self._scope.abort(error)
+        self._listener.on_stats(document)
 
     def _final_error(self, message: Message) -> IperfpyError | None:
         """The error with which this message ends the test, or None."""

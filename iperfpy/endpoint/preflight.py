@@ -12,6 +12,7 @@ from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.traffic.file_payload import check_file
+from iperfpy.traffic.guarded_channel import guarding
 
 
 def check_here(plan: Plan, options: ClientOptions) -> Transport:
@@ -24,9 +25,10 @@ def check_here(plan: Plan, options: ClientOptions) -> Transport:
     """
     try:
         transport = transport_named(plan.transport)
-        transport.check(plan.settings, sends=plan.direction is not Direction.REVERSE)
     except TransportError as error:
         raise from_transport(error) from error
+    with guarding(transport.name):
+        transport.check(plan.settings, sends=plan.direction is not Direction.REVERSE)
     if options.file:
         check_file(plan, transport)
     check_plan(plan, transport)

@@ -22,7 +22,7 @@ from iperfpy.endpoint.lifecycle import Lifecycle, Stage, Step
 from iperfpy.errors import InterruptError, IperfpyError, PathError
 from iperfpy.plan import Role
 from iperfpy.protocols.clock import now_us
-from iperfpy.records import Row, RunEnded, Sample, ServerOutput, ServerOutputSink, Sink
+from iperfpy.records import Row, RunEnded, Sample, ServerOutput, ServerOutputSink, Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.sampling.pairing import RowPairing
@@ -119,8 +119,7 @@ class RunningTest:
         self._figures.check_silence(now, self._plan.interval_us, self._deadlines.silence_s)
 
     def _emit(self, rows: tuple[Row, ...]) -> None:
-        for sink in self._sinks:
-            sink.interval(rows)
+        tell_all(self._sinks, lambda sink: sink.interval(rows))
 
     # -- the end
 
@@ -164,6 +163,7 @@ class RunningTest:
 
     def results(self, server_output: ServerOutput = "") -> dict[str, Any]:
         """The results document of this end, with the report that the client asked for."""
+        self._test.raise_fault()  # before the peer can take the test for measured
         self._lifecycle.take(Step.SEND_RESULTS)
         return self._closing.results_document(server_output)
 
@@ -181,6 +181,7 @@ class RunningTest:
 
     def conclude(self) -> None:
         """Give the sinks everything that is left. Raises `PathError` if the test measured nothing."""
+        self._test.raise_fault()
         self._lifecycle.take(Step.CONCLUDE)
         end = self._tell_end(self._sinks, None)
         if end.failed:
@@ -217,13 +218,17 @@ class RunningTest:
             self._rows.own_last(last, now)
 
     def _tell_end(self, sinks: Sequence[Sink], error: IperfpyError | None) -> RunEnded:
-        self._sum_up()
-        self._rows.release_all()
-        end = self._closing.record(error, self._rows.peer_totals)
+        try:
+            self._sum_up()
+            self._rows.release_all()
+            end = self._closing.record(error, self._rows.peer_totals)
+        except Exception:
+            if error is not None:  # nothing can be summed up: the reason at least is told
+                tell_all(sinks, lambda sink: sink.error(str(error)))
+            raise
         # Without a report interval (-i 0) the whole test is one, as in iperf3.
         whole = end.rows if not self._plan.interval_us and any(row.local.end_us for row in end.rows) else ()
-        for sink in sinks:
-            if whole:
-                sink.interval(whole)
-            sink.end(end)
+        if whole:
+            tell_all(sinks, lambda sink: sink.interval(whole))
+        tell_all(sinks, lambda sink: sink.end(end))
         return end

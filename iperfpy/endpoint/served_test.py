@@ -33,6 +33,7 @@ from iperfpy.endpoint.running_test import RunningTest
 from iperfpy.endpoint.streams import make_streams
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import (
+    FaultError,
     InterruptError,
     IperfpyError,
     KeyFileError,
@@ -40,16 +41,15 @@ from iperfpy.errors import (
     PathError,
     PlanError,
     ProtocolError,
-    from_transport,
+    fault_of,
 )
 from iperfpy.options import Authorization, ServerOptions
 from iperfpy.plan import Plan, Role
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
-from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.registry import transports
-from iperfpy.records import ServerOutputSink, Sink
+from iperfpy.records import ServerOutputSink, Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.descriptors import check_streams
@@ -58,7 +58,8 @@ from iperfpy.runtime.sockets import segment_size, set_no_delay
 from iperfpy.runtime.transport_ports import NetworkServerPort, SharedListeners
 from iperfpy.traffic.ending import EndEvent
 from iperfpy.traffic.file_payload import check_file, with_file
-from iperfpy.traffic.open_stream import OpenStream
+from iperfpy.traffic.guarded_channel import guarding
+from iperfpy.traffic.open_stream import OpenStream, where
 
 log = logging.getLogger(__name__)
 
@@ -160,21 +161,24 @@ class ServedTest:
             self._connection.start()
             await self._run()
             self.was_measured = True
-        except IperfpyError as error:
-            self._log(error)
-            await self._tell_client(error)
-            self._tell_sinks(error)
-        except Exception:  # a fault of this program: the client is told, and the server logs it
-            await self._tell_client(IperfpyError("the server failed because of an internal error"))
-            raise
+        except Exception as error:
+            known = error if isinstance(error, IperfpyError) else fault_of(error, "this server")
+            self._log(known)
+            try:
+                await self._tell_client(known)
+            finally:
+                self._tell_sinks(known)
         finally:
             await self._close()
 
     def _log(self, error: IperfpyError) -> None:
         """Write one line. That of a refused password is always written, in a form that programs which block
-        addresses can find (docs/options.md)."""
+        addresses can find (docs/options.md), and so is that of a fault."""
         if isinstance(error, PlanError) and error.i_errno == ErrorNumber.AUTHENTICATION:
             log.warning("password refused, client %s: %s", self.host, error)
+        elif isinstance(error, FaultError):
+            log.error("%s: %s", self.host, error)
+            log.debug("where the fault is", exc_info=error.__cause__)
         else:
             log.info("%s: %s", self.host, error)
 
@@ -289,10 +293,11 @@ class ServedTest:
             accepting = asyncio.create_task(self._accept_all(request, port))
             # One iteration of the loop lets the transport announce its first session before the client acts.
             await asyncio.sleep(0)
-            if not accepting.done():
+            # A transport may need nothing of the client: then the streams are open by now.
+            if not accepting.done() or accepting.exception() is None:
                 self._connection.send(Send.CREATE_STREAMS)
+            late = f"the client did not open its data streams within {seconds:g} s"
             try:
-                late = f"the client did not open its data streams within {seconds:g} s"
                 await self.scope.wait(accepting, seconds, late)
             except LateError as error:
                 if not (stranger := port.stranger):
@@ -302,21 +307,17 @@ class ServedTest:
                     f" {plain_host(self._address[0])}. A client that cannot prove a UDP address must use one"
                     " address for both: try -B at the client, or this version of iperfpy there"
                 ) from error
-            except TransportError as error:
-                raise from_transport(error) from error
 
     async def _accept_all(self, request: Request, port: NetworkServerPort) -> None:
         settings = request.plan.settings
         proves = ADDRESS_PROOF in request.features
         for stream in make_streams(request.plan, request.convs, role=Role.SERVER, proves=proves):
-            try:
+            with guarding(request.transport.name, where(stream)):
                 channel = await request.transport.accept(stream, settings, port)
-            except OSError as error:
-                raise PathError(f"stream {stream.id}: {error.strerror or error}") from error
             # Kept at once: an error below must not leave an open channel behind.
-            self._opened.append(OpenStream.of(stream, channel, request.transport))
+            self._opened.append(OpenStream.of(stream, channel, request.transport, self.scope.abort))
             self._opened[-1] = with_file(self._opened[-1], self._server.options.file)
-            mark_descriptor(channel.fileno(), request.plan)
+            mark_descriptor(self._opened[-1].channel.fileno(), request.plan)
 
     def _make_sinks(self, plan: Plan) -> Sequence[Sink]:
         """This server's own reports, and the one that the client asked for."""
@@ -377,8 +378,7 @@ class ServedTest:
         if self._test is not None:
             self._test.fail(error)
             return
-        for sink in self._sinks:
-            sink.error(str(error))
+        tell_all(self._sinks, lambda sink: sink.error(str(error)))
 
     def disconnect(self) -> None:
         """Close the control connection. Idempotent."""
@@ -406,6 +406,7 @@ def error_number(error: IperfpyError) -> int:
         ProtocolError: ErrorNumber.MESSAGE,
         LateError: ErrorNumber.NO_DATA,
         PathError: ErrorNumber.READ_STREAM,
+        FaultError: ErrorNumber.READ_STREAM,
     }
     known = (number for kind, number in numbers.items() if isinstance(error, kind))
     return next(known, ErrorNumber.SET_UP_STREAM)

@@ -25,7 +25,7 @@ from iperfpy.endpoint.admission import ProcessorAffinity, TotalRate, check_limit
 from iperfpy.endpoint.places import SHARE, NoPlaceError, PasswordWaits, Places, source_of
 from iperfpy.endpoint.served_test import ServedTest
 from iperfpy.error_numbers import ErrorNumber
-from iperfpy.errors import InterruptError, PlanError
+from iperfpy.errors import InterruptError, PlanError, fault_of
 from iperfpy.options import ServerOptions
 from iperfpy.plan import Plan
 from iperfpy.protocols.clock import now_us
@@ -217,7 +217,8 @@ class _Server:
         self._places.leave(test)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("a test failed for a fault of this program", exc_info=error)
+            log.error("%s: %s", test.host, fault_of(error, "this server"))
+            log.debug("where the fault is", exc_info=error)
         with contextlib.suppress(PlanError):  # these processors could be used before
             self.apply_affinity()
         if self.options.one_off and test.plan is not None and not test.lost_place:

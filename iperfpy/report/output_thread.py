@@ -42,10 +42,14 @@ class OutputThread:
         self._thread: threading.Thread | None = None
 
     def put(self, job: Job) -> None:
-        """Call `job()` soon, in the thread. It must not raise. Raises OSError if the system has no
-        thread to spare."""
+        """Call `job()` soon, in the thread, or at once if the system has no thread to spare. It must not
+        raise."""
         if self._thread is None:
-            self._thread = start_thread(self._run, self._name)
+            try:
+                self._thread = start_thread(self._run, self._name)
+            except OSError:
+                job()
+                return
         self._jobs.put(job)
 
     def finish(self, limit_s: float | None = None) -> bool:

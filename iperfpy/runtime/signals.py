@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from iperfpy.errors import InterruptError
+from iperfpy.errors import FaultError, InterruptError, fault_of
 from iperfpy.plan import Role
 from iperfpy.runtime.abort_scope import AbortScope
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 OnSignal = Callable[[str], None]
 
 DUPLICATE_SIGNAL_S = 0.5
@@ -33,8 +35,37 @@ async def until_signalled(role: Role, main: Callable[[AbortScope], Awaitable[T]]
     def interrupt(name: str) -> None:
         scope.abort(InterruptError(f"the {role.value} has terminated by signal {name}"))
 
-    with Signals(interrupt):
+    def failed(fault: FaultError) -> None:
+        # A server cannot tell whose test it is, and goes on.
+        if role is Role.CLIENT:
+            scope.abort(fault)
+        else:
+            log.error("%s", fault)
+
+    with Signals(interrupt), failing_callbacks(failed):
         return await main(scope)
+
+
+@contextlib.contextmanager
+def failing_callbacks(failed: Callable[[FaultError], None]) -> Iterator[None]:
+    """Call `failed` if a callback of the event loop raises an exception. asyncio only logs it, and a test
+    whose data a transport carries in callbacks would end as one without data."""
+    loop = asyncio.get_running_loop()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if "handle" not in context or not isinstance(error, Exception):
+            loop.default_exception_handler(context)
+            return
+        log.debug("%s", context.get("message"), exc_info=error)
+        failed(fault_of(error, "a callback of a transport, or of this program,"))
+
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(handle)
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(before)
 
 
 class Signals:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from iperfpy.control.framing import encode_cookie
-from iperfpy.errors import system_reason
+from iperfpy.errors import fault_of, system_reason
 from iperfpy.protocols.addresses import family_of, plain_host, with_port
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.errors import PathError, SettingsError, TransportError
@@ -160,10 +160,15 @@ class SharedListeners:
 
 
 async def _close(opened: Any) -> None:
-    """Close an object whose `close` may be a coroutine function."""
-    closing = opened.close()
-    if inspect.isawaitable(closing):
-        await closing
+    """Close an object whose `close` may be a coroutine function. A fault of it is logged: the server ends as
+    it would without."""
+    try:
+        closing = opened.close()
+        if inspect.isawaitable(closing):
+            await closing
+    except Exception as error:
+        log.error("%s", fault_of(error, f"{type(opened).__name__}, an object of a transport,"))
+        log.debug("where the fault is", exc_info=error)
 
 
 class NetworkServerPort:

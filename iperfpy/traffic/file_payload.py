@@ -18,10 +18,10 @@ from dataclasses import replace
 from io import FileIO
 
 from iperfpy.error_numbers import ErrorNumber
-from iperfpy.errors import PlanError
+from iperfpy.errors import IperfpyError, PlanError
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Stream, Transport
-from iperfpy.protocols.errors import PathError, SettingsError, TransportError
+from iperfpy.protocols.errors import PathError, SettingsError
 from iperfpy.traffic.open_stream import OpenStream
 
 try:
@@ -52,8 +52,7 @@ def with_file(opened: OpenStream, path: str) -> OpenStream:
     ------
     PlanError
         The file cannot be opened.
-    SettingsError
-        The transport cannot hand over received payload.
+        Or the transport cannot hand over received payload.
     """
     if not path:
         return opened
@@ -61,7 +60,7 @@ def with_file(opened: OpenStream, path: str) -> OpenStream:
     if not opened.stream.sends:
         try:
             opened.channel.keep(writer(file))
-        except TransportError:
+        except IperfpyError:
             file.close()
             raise
     return replace(opened, file=file)

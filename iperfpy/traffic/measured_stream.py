@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from iperfpy.errors import IperfpyError, PathError, PeerError, from_transport
-from iperfpy.protocols.contract import Channel, Stream
-from iperfpy.protocols.errors import TransportError
+from iperfpy.errors import IperfpyError, PeerError, fault_of
+from iperfpy.protocols.contract import Stream
 from iperfpy.protocols.metrics import Metric
 from iperfpy.sampling.sampler import Sampler
-from iperfpy.traffic.open_stream import OpenStream
+from iperfpy.traffic.open_stream import OpenStream, where
 from iperfpy.traffic.payload import Payload
 
 OnFailure = Callable[[IperfpyError], None]
@@ -28,7 +27,7 @@ class MeasuredStream:
         self, opened: OpenStream, metrics: Sequence[Metric], started_us: int, payload: Payload | None
     ) -> None:
         self.stream: Stream = opened.stream
-        self.channel: Channel = opened.channel
+        self.channel = opened.channel
         self.snapshots = opened.snapshots
         self.sampler = Sampler(
             opened.stream.id, opened.side, opened.snapshots, metrics, started_us, opened.snapshots.opening
@@ -36,6 +35,7 @@ class MeasuredStream:
         self._payload = payload
         self._omitted_bytes = 0
         self._carrying: asyncio.Task[None] | None = None
+        self._is_ending = False
 
     def start(self, on_failure: OnFailure) -> None:
         """Begin to carry payload. `on_failure` is called if the stream fails or ends early."""
@@ -79,20 +79,16 @@ class MeasuredStream:
                 await asyncio.wait([draining], timeout=limit_s)
             if draining.done():
                 draining.result()
-        except TransportError as failure:
-            raise from_transport(failure, self._where) from failure
         finally:
             draining.cancel()
 
-    async def end(self) -> None:
-        """Cancel the task and wait for its end."""
+    async def end(self, limit_s: float) -> None:
+        """Cancel the task and wait for its end, at most `limit_s`: a transport may not let itself be
+        cancelled."""
+        self._is_ending = True
         if self._carrying is not None:
             self._carrying.cancel()
-            await asyncio.gather(self._carrying, return_exceptions=True)
-
-    @property
-    def _where(self) -> str:
-        return f"stream {self.stream.id}"
+            await asyncio.wait([self._carrying], timeout=limit_s)
 
     async def _carry(self, on_failure: OnFailure) -> None:
         try:
@@ -100,8 +96,11 @@ class MeasuredStream:
                 await self.channel.send(self._payload)
                 return
             await self.channel.receive()
-            on_failure(PeerError(f"{self._where}: the other end closed it before the test was over"))
-        except TransportError as failure:
-            on_failure(from_transport(failure, self._where))
-        except OSError as failure:
-            on_failure(PathError(f"{self._where}: {failure.strerror or failure}"))
+            text = f"{where(self.stream)}: the other end closed it before the test was over"
+            on_failure(PeerError(text))
+        except IperfpyError as failure:
+            on_failure(failure)
+        except BaseException as error:  # what the guard lets pass: a cancellation, Ctrl-C
+            if not self._is_ending:
+                on_failure(fault_of(error, where=where(self.stream)))
+            raise

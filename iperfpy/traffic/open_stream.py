@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import FileIO
 
+from iperfpy.errors import FaultError
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, Stream, Transport
 from iperfpy.protocols.metrics import Side
 from iperfpy.traffic.counter_snapshots import CounterSnapshots
+from iperfpy.traffic.guarded_channel import GuardedChannel
 
 FIRST_DATA_POLL_S = 0.001
 
@@ -23,14 +25,17 @@ class OpenStream:
     """
 
     stream: Stream
-    channel: Channel
+    channel: GuardedChannel
     snapshots: CounterSnapshots
     file: FileIO | None = None
 
     @classmethod
-    def of(cls, stream: Stream, channel: Channel, transport: Transport) -> OpenStream:
-        """The stream over a channel that the transport has just opened."""
-        return cls(stream, channel, CounterSnapshots(channel, transport.delivery))
+    def of(
+        cls, stream: Stream, channel: Channel, transport: Transport, on_fault: Callable[[FaultError], None]
+    ) -> OpenStream:
+        """The stream over a channel that the transport has just opened. `on_fault`: see `GuardedChannel`."""
+        guarded = GuardedChannel(channel, transport.name, where(stream), on_fault)
+        return cls(stream, guarded, CounterSnapshots(guarded, transport.delivery))
 
     @property
     def side(self) -> Side:
@@ -44,6 +49,11 @@ class OpenStream:
         finally:
             if self.file is not None:
                 self.file.close()
+
+
+def where(stream: Stream) -> str:
+    """The stream's name in sentences."""
+    return f"stream {stream.id}"
 
 
 async def first_arrival_us(streams: Sequence[OpenStream], limit_s: float) -> int | None:

@@ -19,7 +19,7 @@ import contextlib
 import math
 from collections.abc import Callable, Sequence
 
-from iperfpy.errors import IperfpyError
+from iperfpy.errors import FaultError, IperfpyError
 from iperfpy.plan import Plan
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Transport
@@ -32,8 +32,9 @@ from iperfpy.sampling.host import CpuMeter
 from iperfpy.traffic.counting_time import CountingTime
 from iperfpy.traffic.ending import EndRule
 from iperfpy.traffic.file_payload import FileSource
+from iperfpy.traffic.guarded_channel import CLOSE_S, guarding
 from iperfpy.traffic.measured_stream import MeasuredStream
-from iperfpy.traffic.open_stream import OpenStream, becomes_true, first_data_us
+from iperfpy.traffic.open_stream import OpenStream, becomes_true, first_data_us, where
 from iperfpy.traffic.payload import Budget, Payload
 from iperfpy.traffic.poll_times import PollTimes
 from iperfpy.traffic.progress_watch import ProgressWatch
@@ -48,7 +49,6 @@ FIRST_DATA_LIMIT_US = 2_000_000
 """A longer silence before the first data is part of the measurement."""
 STOP_S = 0.5
 """Longest wait for a sender that is blocked in a call."""
-CLOSE_S = 3.0
 
 OnTick = Callable[[tuple[Sample, ...], int], None]
 OnPoll = Callable[[int], None]
@@ -110,7 +110,10 @@ class Transfer:
         self._ticking: asyncio.Task[None] | None = None
 
     def _measured(self, opened: OpenStream, transport: Transport, started_us: int) -> MeasuredStream:
-        payload = Payload.of(self._plan, transport, self._budget) if opened.stream.sends else None
+        payload = None
+        if opened.stream.sends:
+            with guarding(transport.name, where(opened.stream)):  # it asks the transport for content
+                payload = Payload.of(self._plan, transport, self._budget)
         if payload is not None and opened.file is not None:
             payload.read_from(FileSource(opened.file))
         return MeasuredStream(opened, transport.metrics, started_us, payload)
@@ -125,7 +128,9 @@ class Transfer:
         self._ticking.add_done_callback(self._tick_ended)
 
     def _stream_failed(self, error: IperfpyError) -> None:
-        if not self._is_over:
+        if isinstance(error, FaultError):
+            self._scope.abort(error)  # at once: the peer has no better explanation
+        elif not self._is_over:
             self._scope.abort_later(self._deadlines.verdict_s, error)
 
     # -- events that an end waits for, see `ending.EndEvent`
@@ -235,10 +240,10 @@ class Transfer:
         self._cancel_ticking()
         self._stop_sending()
         closing = [asyncio.create_task(each.channel.close()) for each in self.streams]
-        await asyncio.wait(closing, timeout=CLOSE_S)
+        await asyncio.wait(closing)  # each has a deadline of its own
         if self._ticking is not None:
             await asyncio.gather(self._ticking, return_exceptions=True)
-        await asyncio.gather(*(each.end() for each in self.streams))
+        await asyncio.gather(*(each.end(CLOSE_S) for each in self.streams))
         for task in closing:
             task.cancel()
         await asyncio.gather(*closing, return_exceptions=True)

@@ -211,12 +211,11 @@ class KcpChannel(Channel):
                 if self._again is None:
                     self._again = self._loop.call_soon(self._go_on)
                 return
+            if self._drained is not None and self._is_drained():
+                self._finish(self._drained)
+            self._timer.arm(now_us, self.engine.deadline_us(), self._feeder.due_us)
         except Exception as error:
             self._fail(error)
-            return
-        if self._drained is not None and self._is_drained():
-            self._finish(self._drained)
-        self._timer.arm(now_us, self.engine.deadline_us(), self._feeder.due_us)
 
     def _go_on(self) -> None:
         self._again = None

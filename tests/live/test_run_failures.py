@@ -260,9 +260,14 @@ class Unready(Transport):
     ("error", "kind", "sentence"),
     [
         (None, LateError, "the server did not answer on stream 1 within 1.5 s"),
-        (TransportPathError("the port is taken"), PeerError, "the server says: the port is taken"),
+        (TransportPathError("the port is taken"), PeerError, "the server says: stream 1: the port is taken"),
         (OSError(13, "not allowed"), PeerError, "the server says: stream 1: not allowed"),
-        (ZeroDivisionError(), PeerError, "the server says: the server failed because of an internal error"),
+        (
+            ZeroDivisionError(),
+            PeerError,
+            "the server says: stream 1: the transport unready has a fault: ZeroDivisionError"
+            " (-d shows where)",
+        ),
     ],
 )
 async def test_an_error_while_streams_open_reaches_the_client(
@@ -361,7 +366,7 @@ async def test_an_exception_of_a_sink_is_raised() -> None:
         with pytest.raises(ZeroDivisionError):
             await measure_into(Broken(), server.port, plan_for(duration_us=LONG))
         await server.settled()
-        assert server.tests[0].sentence == "the client closed the control connection unexpectedly"
+        assert server.tests[0].sentence == "the client has terminated"
 
 
 async def test_a_server_that_is_cancelled_again_while_it_stops_frees_its_port() -> None:

@@ -11,7 +11,7 @@ from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form, warn
 from iperfpy.cli.help import answer, usage
 from iperfpy.cli.request import Request, request_of
-from iperfpy.errors import InterruptError, IperfpyError, ParameterError, StartError
+from iperfpy.errors import InterruptError, IperfpyError, ParameterError, StartError, fault_of
 from iperfpy.options import ClientOptions, OutputOptions, ServerOptions
 from iperfpy.plan import Plan, Role
 from iperfpy.protocols.registry import transports, unusable
@@ -129,6 +129,9 @@ def _client(plan: Plan, options: ClientOptions, output: OutputOptions, log_level
             outputs.repeat_for_people(error)
         except asyncio.CancelledError:  # the second signal cancels the task that runs the test
             status = interrupted("interrupted twice")
+        except Exception as error:  # a fault of this program, which the sinks have told already
+            status = FAILED
+            outputs.repeat_for_people(fault_of(error))
     return status or int(outputs.failed)
 
 

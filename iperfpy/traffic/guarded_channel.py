@@ -1,0 +1,201 @@
+"""The border between the program and a transport: no exception of a transport passes it unnamed.
+
+    guarding(name, where)    what a transport raises becomes an `IperfpyError` that names stream and cause
+    GuardedChannel           a channel whose calls are all made so
+
+An exception that a transport raises on purpose keeps its sentence. Any other one is a fault (`FaultError`),
+and ends the test at once. `CancelledError` is a fault unless this program has cancelled the task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from iperfpy.errors import FaultError, IperfpyError, fault_of, from_exception
+from iperfpy.protocols.contract import Channel, Load, SocketAddress
+from iperfpy.protocols.metrics import Value, number
+
+CLOSE_S = 3.0
+"""Longest time for a channel to close."""
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def guarding(transport: str, where: str = "") -> Iterator[None]:
+    """A context around calls of a transport.
+
+    Parameters
+    ----------
+    transport : its name
+    where : the stream ("stream 1"), or empty
+
+    Raises
+    ------
+    IperfpyError
+        For every exception, except a cancellation that this program asked for, and KeyboardInterrupt.
+    """
+    try:
+        yield
+    except (IperfpyError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            raise
+        known = from_exception(error, culprit(transport), where)
+        if isinstance(known, FaultError):
+            log.debug("%s", known, exc_info=error)
+        raise known from error
+
+
+def culprit(transport: str) -> str:
+    """The name of a transport in the sentence of its fault."""
+    return f"the transport {transport}"
+
+
+def _is_cancelled() -> bool:
+    """True if somebody has cancelled the present task."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs: nothing was cancelled
+        return False
+    return task is not None and task.cancelling() > 0
+
+
+class GuardedChannel(Channel):
+    """A transport's channel, as the rest of the program sees it.
+
+    Calls that act (`send`, `receive`, `drain`, `keep`) raise `IperfpyError` only. Calls that ask, and
+    `close`, raise nothing, so that a test with a fault can still report everything it has measured: they give
+    the latest known answer.
+
+    Parameters
+    ----------
+    transport : its name
+    where : the stream, in sentences
+    on_fault : called with each fault, in the call that has it
+
+    Attributes
+    ----------
+    fault : the first fault, None while there is none
+    """
+
+    def __init__(
+        self, channel: Channel, transport: str, where: str, on_fault: Callable[[FaultError], None]
+    ) -> None:
+        self._channel = channel
+        self._transport = transport
+        self._where = where
+        self._on_fault = on_fault
+        self.fault: FaultError | None = None
+        self._counters: dict[str, Value] = {"bytes": 0}
+        self._is_closed = False
+
+    # -- calls that ask
+
+    def fileno(self) -> int:
+        return self._answer(self._channel.fileno, -1)
+
+    @property
+    def local_address(self) -> SocketAddress:
+        return self._answer(lambda: self._channel.local_address, ("", 0))
+
+    @property
+    def remote_address(self) -> SocketAddress:
+        return self._answer(lambda: self._channel.remote_address, ("", 0))
+
+    @property
+    def first_data_us(self) -> int | None:  # type: ignore[override]  # a plain attribute of other channels
+        return self._answer(lambda: self._channel.first_data_us, None)
+
+    @property
+    def heard_us(self) -> int | None:
+        return self._answer(lambda: self._channel.heard_us, None)
+
+    def signs(self, since_us: int) -> tuple[str, ...]:
+        return self._answer(lambda: tuple(map(str, self._channel.signs(since_us))), ())
+
+    def warnings(self) -> tuple[str, ...]:
+        return self._answer(lambda: tuple(map(str, self._channel.warnings())), ())
+
+    def held_bytes(self) -> int:
+        return self._answer(lambda: int(self._channel.held_bytes()), 0)
+
+    def counters(self) -> dict[str, Value]:
+        self._counters = self._answer(self._record, self._counters)
+        return dict(self._counters)
+
+    def _record(self) -> dict[str, Value]:
+        record = dict(self._channel.counters())
+        if number(record.get("bytes")) is None:
+            raise TypeError(f"counters() has no number under 'bytes', but {record.get('bytes')!r}")
+        return record
+
+    # -- calls that act
+
+    async def send(self, load: Load) -> None:
+        with self._guarding():
+            await self._channel.send(load)
+
+    async def receive(self) -> None:
+        with self._guarding():
+            await self._channel.receive()
+
+    async def drain(self) -> None:
+        with self._guarding():
+            await self._channel.drain()
+
+    def keep(self, write: Callable[[memoryview], None]) -> None:
+        with self._guarding():
+            self._channel.keep(write)
+
+    async def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        # A task, because a transport may not let itself be cancelled, as `asyncio.timeout` would do.
+        closing = asyncio.create_task(self._close())
+        try:
+            await asyncio.wait([closing], timeout=CLOSE_S)
+            if not closing.done():
+                late = RuntimeError(f"close() did not return within {CLOSE_S:g} s")
+                self.note(fault_of(late, culprit(self._transport), self._where))
+        finally:
+            closing.cancel()
+
+    async def _close(self) -> None:
+        # Errors of the path do not matter any more. A fault is noted.
+        with contextlib.suppress(IperfpyError), self._guarding():
+            await self._channel.close()
+
+    # -- faults
+
+    def note(self, fault: FaultError) -> None:
+        """Take note of a fault of this channel, and report it."""
+        self.fault = self.fault or fault
+        self._on_fault(fault)
+
+    def _answer(self, ask: Callable[[], T], otherwise: T) -> T:
+        try:
+            with self._guarding():
+                return ask()
+        except FaultError:
+            return otherwise
+        except IperfpyError as error:
+            # A question has no error that belongs to the path: it is a fault as well.
+            self.note(FaultError(str(error)))
+            return otherwise
+
+    @contextlib.contextmanager
+    def _guarding(self) -> Iterator[None]:
+        try:
+            with guarding(self._transport, self._where):
+                yield
+        except FaultError as fault:
+            self.note(fault)
+            raise
