@@ -27,12 +27,16 @@ _FIELDS: dict[str, tuple[int, int]] = {  # name: (offset, size) in bytes
     "state": (0, 1),
     "snd_mss": (16, 4),
     "lost": (32, 4),
+    "last_data_recv_ms": (52, 4),
+    "last_ack_recv_ms": (56, 4),
     "pmtu": (60, 4),
     "rtt_us": (68, 4),
     "rttvar_us": (72, 4),
     "snd_cwnd": (80, 4),
     "rcv_rtt_us": (92, 4),
     "total_retrans": (100, 4),
+    "bytes_acked": (120, 8),
+    "bytes_received": (128, 8),
     "notsent_bytes": (144, 4),
     "min_rtt_us": (148, 4),
     "data_segs_in": (152, 4),
@@ -58,12 +62,16 @@ class TcpInfo:
     state: int | None = None
     snd_mss: int | None = None
     lost: int | None = None
+    last_data_recv_ms: int | None = None
+    last_ack_recv_ms: int | None = None
     pmtu: int | None = None
     rtt_us: int | None = None
     rttvar_us: int | None = None
     snd_cwnd: int | None = None
     rcv_rtt_us: int | None = None
     total_retrans: int | None = None
+    bytes_acked: int | None = None
+    bytes_received: int | None = None
     notsent_bytes: int | None = None
     min_rtt_us: int | None = None
     data_segs_in: int | None = None
@@ -90,6 +98,12 @@ class TcpInfo:
         if self.bytes_sent is None or self.bytes_retrans is None:
             return None
         return self.bytes_sent - self.bytes_retrans
+
+    @property
+    def last_recv_us(self) -> int:
+        """Time since the peer's last segment, in whole milliseconds of the kernel; 0 if it is not known."""
+        ages_ms = [age for age in (self.last_data_recv_ms, self.last_ack_recv_ms) if age is not None]
+        return 1_000 * min(ages_ms, default=0)
 
     @property
     def queue_us(self) -> int | None:

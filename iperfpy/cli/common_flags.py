@@ -233,7 +233,7 @@ def _shared_flags() -> list[click.Option]:
         flag(["ipv6", "-6", "--version6"], "IPv6 only", rare=True),
         flag(
             ["receive_timeout", "--rcv-timeout"],
-            "end a test that receives no data for MS [120000]",
+            "end a test that receives no data for MS [120000 with -n, -k, -t 0]",
             RECEIVE_MILLISECONDS,
             rare=True,
         ),

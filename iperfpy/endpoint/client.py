@@ -270,15 +270,15 @@ class _Client:
     # -- exchange
 
     async def _exchange(self, test: RunningTest, connection: ControlConnection) -> None:
-        deadlines = self._deadlines
-        await connection.signal(deadlines.results_s, State.EXCHANGE_RESULTS)
+        patience = test.patience()
+        await connection.signal(patience, State.EXCHANGE_RESULTS)
         await test.end_streams()
         connection.send(Send.RESULTS, test.results())
-        test.take_results(await connection.document(deadlines.results_s, "its results"))
-        await connection.signal(deadlines.results_s, State.DISPLAY_RESULTS)
+        test.take_results(await connection.document(patience, "its results"))
+        await connection.signal(patience, State.DISPLAY_RESULTS)
         if connection.can(Send.IPERF_DONE):
             connection.send(Send.IPERF_DONE)
-        await connection.flush_within(deadlines.farewell_s)
+        await connection.flush_within(self._deadlines.farewell_s)
         test.conclude()
 
     # -- the end

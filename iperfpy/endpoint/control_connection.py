@@ -39,6 +39,7 @@ from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.path_events import Consequence, Moment, connection_sign, consequence
 from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.runtime.abort_scope import AbortScope
+from iperfpy.runtime.hearing import Patience
 from iperfpy.runtime.sockets import close_gently
 
 READ_BYTES = 64 * 1024
@@ -72,6 +73,7 @@ class ControlConnection:
     Attributes
     ----------
     has_heard : True once the peer has sent a message
+    heard_us : time at which anything last arrived, None before
     arrived_us : time of the last arrival of each state
     """
 
@@ -90,6 +92,7 @@ class ControlConnection:
         self._sent = asyncio.Event()
         self._sent.set()
         self._closed = self._broken = False
+        self.heard_us: int | None = None
 
     def start(self) -> None:
         """Begin to read."""
@@ -144,16 +147,16 @@ class ControlConnection:
 
     # -- receiving
 
-    async def signal(self, seconds: float | None, *states: State) -> Signal:
+    async def signal(self, limit: float | Patience | None, *states: State) -> Signal:
         """Wait for the next state, which must be one of `states`."""
-        message = await self._next(seconds, " or ".join(state.name for state in states))
+        message = await self._next(limit, " or ".join(state.name for state in states))
         if not isinstance(message, Signal) or message.state not in states:
             raise ProtocolError(f"{self.session.peer} sent something else than {states[0].name}")
         return message
 
-    async def document(self, seconds: float | None, what: str) -> Mapping[str, Any]:
+    async def document(self, limit: float | Patience | None, what: str) -> Mapping[str, Any]:
         """Wait for the next document; `what` names it in errors."""
-        message = await self._next(seconds, what)
+        message = await self._next(limit, what)
         if not isinstance(message, Document):
             raise ProtocolError(f"{self.session.peer} sent something else than {what}")
         return message.body
@@ -173,9 +176,11 @@ class ControlConnection:
             self._watch.close()
             close_gently(self._sock)
 
-    async def _next(self, seconds: float | None, what: str) -> Signal | Document:
-        late = f"{self.session.peer} did not send {what} within {seconds or 0:g} s"
-        return await self._scope.wait(self._arrived.get(), seconds, late)
+    async def _next(self, limit: float | Patience | None, what: str) -> Signal | Document:
+        awaited = f"{self.session.peer} did not send {what}"
+        if isinstance(limit, Patience):
+            return await self._scope.wait(self._arrived.get(), limit.left_s, lambda: limit.sentence(awaited))
+        return await self._scope.wait(self._arrived.get(), limit, f"{awaited} within {limit or 0:g} s")
 
     def _read(self) -> None:
         # The event loop would only log an exception, and the test would go on without this message.
@@ -200,6 +205,7 @@ class ControlConnection:
             text = f"the control connection to {self.session.peer} broke: {system_reason(error)}"
             self._stop_reading(PeerError(text))
             return
+        self.heard_us = now_us()
         for message in messages:
             self._dispatch(message)
         # A closed socket stays readable: the loop would call again and again.

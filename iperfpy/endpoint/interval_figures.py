@@ -1,7 +1,7 @@
 """The figures of an interval, exchanged while data flows, with iperfpy at both ends.
 
 Each end sends one document per interval, numbered from 0. The other end checks that it comes at a plausible
-pace, and treats a long silence as the loss of the peer.
+pace.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from iperfpy.control.plan_limits import SHORTEST_INTERVAL_US
 from iperfpy.control.results import Stats, decode_stats, encode_stats
 from iperfpy.control.session import Send
 from iperfpy.endpoint.control_connection import ControlConnection
-from iperfpy.errors import LateError, ProtocolError
+from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Side
 from iperfpy.records import Sample
@@ -41,7 +41,7 @@ class IntervalFigures:
         self._connection = connection
         self._transport = transport
         self._peer_sides = peer_sides
-        self._started_us = self._received_us = started_us
+        self._started_us = started_us
         self._sent = self._received = 0
         self._finished = False
 
@@ -66,12 +66,4 @@ class IntervalFigures:
         if stats.sequence != self._received or stats.sequence > allowed:
             raise ProtocolError(f"{peer} sent interval figures out of turn")
         self._received += 1
-        self._received_us = now_us
         return stats
-
-    def check_silence(self, now_us: int, interval_us: int, limit_s: float) -> None:
-        """Raise `LateError` if an iperfpy peer has sent no figures for `limit_s` beyond two intervals."""
-        session = self._connection.session
-        silent_s = (now_us - self._received_us - 2 * interval_us) / 1e6
-        if session.extended and interval_us and silent_s > limit_s:
-            raise LateError(f"{session.peer} has said nothing for {silent_s:.0f} s")

@@ -19,12 +19,13 @@ from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.endpoint.closing_report import ClosingReport
 from iperfpy.endpoint.interval_figures import IntervalFigures
 from iperfpy.endpoint.lifecycle import Lifecycle, Stage, Step
-from iperfpy.errors import InterruptError, IperfpyError, PathError
+from iperfpy.errors import InterruptError, IperfpyError, LateError, PathError
 from iperfpy.plan import Role
 from iperfpy.protocols.clock import now_us
 from iperfpy.records import Row, RunEnded, Sample, ServerOutput, ServerOutputSink, Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
+from iperfpy.runtime.hearing import Hearing, Patience
 from iperfpy.sampling.pairing import RowPairing
 from iperfpy.traffic.ending import EndEvent, EndRule
 from iperfpy.traffic.transfer import Transfer
@@ -80,6 +81,10 @@ class RunningTest:
         )
         self._closing = ClosingReport(test, self._transfer)
         self._telling: asyncio.Task[None] | None = None
+        self._planned_end_us = started_us + test.plan.omit_us + test.plan.duration_us
+        self._hearing = Hearing(
+            test.peer, self._heard_us, lambda: self._transfer.began_us, self._transfer.signs
+        )
 
     def start(self) -> None:
         """Let data flow, and listen to the peer's figures."""
@@ -116,7 +121,20 @@ class RunningTest:
 
     def _on_poll(self, now: int) -> None:
         self._rows.release(now)
-        self._figures.check_silence(now, self._plan.interval_us, self._deadlines.silence_s)
+        # An iperfpy peer sends figures; without a planned end, only their absence tells that it is gone.
+        if self._test.peer_is_iperfpy and self._plan.interval_us and not self._plan.duration_us:
+            limit_us = self._deadlines.stall_s * 1e6 + 2 * self._plan.interval_us
+            if now - self._hearing.last_us() > limit_us:
+                raise LateError(self._hearing.sentence())
+
+    def _heard_us(self) -> int | None:
+        known = (self._test.connection.heard_us, self._transfer.heard_us())
+        return max((at_us for at_us in known if at_us is not None), default=None)
+
+    def patience(self, *, after_planned_end: bool = False) -> Patience:
+        """The limit of a wait for the peer's last messages: from now on, or from the planned end on."""
+        end_us = self._planned_end_us if after_planned_end else now_us()
+        return Patience(self._hearing, end_us, self._deadlines.quiet_s, self._deadlines.results_s)
 
     def _emit(self, rows: tuple[Row, ...]) -> None:
         tell_all(self._sinks, lambda sink: sink.interval(rows))

@@ -333,28 +333,24 @@ class ServedTest:
         """Wait for the end of the test, which may have stopped counting before TEST_END."""
         for event in test.rule.events:
             if event is EndEvent.TEST_END:
-                await self._connection.signal(self._test_end_deadline_s(plan), State.TEST_END)
+                # Without a planned end, the test itself notices that nothing moves any more.
+                limit = test.patience(after_planned_end=True) if plan.duration_us else None
+                await self._connection.signal(limit, State.TEST_END)
             else:
                 await self.scope.wait(test.happened(event), None, "")
         test.stop()
 
-    def _test_end_deadline_s(self, plan: Plan) -> float | None:
-        """Deadline for TEST_END; after it the client is considered gone. None: no limit."""
-        if not plan.duration_us:
-            return None
-        return (plan.duration_us + plan.omit_us) / 1e6 + self._deadlines.grace_s
-
     async def _exchange(self, test: RunningTest) -> None:
-        connection, deadlines = self._connection, self._deadlines
+        connection, patience = self._connection, test.patience()
         await test.stopped_sending()
         connection.send(Send.EXCHANGE_RESULTS)
-        test.take_results(await connection.document(deadlines.results_s, "its results"))
+        test.take_results(await connection.document(patience, "its results"))
         # Not before: until it has seen EXCHANGE_RESULTS, an iperf3 that receives takes a reset for a failure.
         await test.end_streams()
         output = test.show_output(self._output) if self._output is not None else ""
         connection.send(Send.RESULTS, test.results(output))
         connection.send(Send.DISPLAY_RESULTS)
-        await connection.signal(deadlines.results_s, State.IPERF_DONE)
+        await connection.signal(patience, State.IPERF_DONE)
         test.conclude()
 
     # -- the end

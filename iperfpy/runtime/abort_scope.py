@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
 from iperfpy.errors import IperfpyError, LateError
@@ -60,13 +60,19 @@ class AbortScope:
         """True once an abort was asked for, even if its time has not come."""
         return self._later is not None or self._aborted.done()
 
-    async def wait(self, awaitable: Awaitable[T], seconds: float | None, late: str) -> T:
+    async def wait(
+        self,
+        awaitable: Awaitable[T],
+        seconds: float | Callable[[], float] | None,
+        late: str | Callable[[], str],
+    ) -> T:
         """The result of `awaitable`, which is cancelled if this raises.
 
         Parameters
         ----------
-        seconds : None: no deadline of its own; only the result or an abort ends the wait
-        late : sentence of the error at the deadline
+        seconds : None: no deadline of its own; only the result or an abort ends the wait. A function gives
+            the seconds that are left, and is asked again when they are over: 0 or less ends the wait
+        late : sentence of the error at the deadline, or a function that gives it then
 
         Raises
         ------
@@ -78,12 +84,15 @@ class AbortScope:
         task = asyncio.ensure_future(awaitable)
         try:
             waiting: set[asyncio.Future[T] | asyncio.Future[None]] = {task, self._aborted}
-            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            left_s = seconds() if callable(seconds) else seconds
+            done, _ = await asyncio.wait(waiting, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            while not done and callable(seconds) and (left_s := seconds()) > 0:
+                done, _ = await asyncio.wait(waiting, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             # An abort goes before a result: the test is over, even if this part of it succeeded.
             if self._aborted.done():
                 self._aborted.result()
             if not task.done():
-                raise LateError(late)
+                raise LateError(late() if callable(late) else late)
             return task.result()
         finally:
             await _cancel(task)

@@ -15,14 +15,13 @@ class Deadlines:
     reply_s: float = 10.0  # a message that the peer can send without delay
     streams_s: float = 10.0  # opening the data streams, eight of them
     begun_s: float = 2.0  # after a stock server has begun the test, for a stream that is still being opened
-    results_s: float = 30.0  # from TEST_END to the results: the control channel shares the path with the data
+    quiet_s: float = 10.0  # no sign of the peer, from the planned end until its results are here
+    results_s: float = 120.0  # from the planned end to the results, however much arrives meanwhile
     farewell_s: float = 1.0  # writing a last message that needs no answer
     retry_s: float = 1.0  # a refused server may be opening its listener again
-    stall_s: float = 120.0  # no byte of payload on any stream
-    receive_s: float = 120.0  # no byte of payload received although some is expected (--rcv-timeout)
-    silence_s: float = 30.0  # no interval figures from an iperfpy peer, beyond two intervals
+    stall_s: float = 120.0  # no payload, or no sign of the peer, in a test without a planned end
+    receive_s: float | None = None  # no payload received although some is expected (--rcv-timeout)
     drain_s: float = 10.0  # no byte acknowledged after the last was written
-    grace_s: float = 40.0  # the server's wait for TEST_END beyond the planned end
     verdict_s: float = 0.5  # after a data stream failed, for the reason to arrive on the control channel
     row_s: float = 2.0  # a row waits for the peer's figures
 

@@ -1,4 +1,8 @@
-"""Watches whether payload moves, and aborts a test in which it has stopped."""
+"""Watches whether payload moves, and aborts a test without a planned end in which it has stopped.
+
+In a test with a planned end a silence is rows of zeros until then, unless the user set a limit
+(--rcv-timeout).
+"""
 
 from __future__ import annotations
 
@@ -27,28 +31,38 @@ class ProgressWatch:
         deadlines: Deadlines,
         *,
         ends_by_amount: bool,
+        has_planned_end: bool,
     ) -> None:
         self._streams = streams
         self._receiving = [each for each in streams if not each.stream.sends]
         self._sending = [each for each in streams if each.stream.sends]
         self._scope = scope
-        self._deadlines = deadlines
+        self._stall_s = None if has_planned_end else deadlines.stall_s
+        self._receive_s = self._stall_s if deadlines.receive_s is None else deadlines.receive_s
         self._ends_by_amount = ends_by_amount
         self.moved_bytes, self.moved_us = 0, started_us
-        self._received_bytes, self._received_us = 0, started_us
+        self._received_bytes, self._awaited_us = 0, started_us
+        self._heard_us: int | None = None
 
     def check(self, now_us: int, *, peer_finished: bool) -> None:
         """Abort the test if nothing has moved, or arrived, for too long."""
         moved_bytes = sum(each.snapshots.moved_bytes for each in self._streams)
         if moved_bytes != self.moved_bytes or self._nothing_is_due():
             self.moved_bytes, self.moved_us = moved_bytes, now_us
-        elif now_us - self.moved_us > self._deadlines.stall_s * 1e6:
-            self._scope.abort(PathError(f"no data has moved for {self._deadlines.stall_s:g} s"))
+        elif self._stall_s is not None and now_us - self.moved_us > self._stall_s * 1e6:
+            self._scope.abort(PathError(f"no data has moved for {self._stall_s:g} s"))
+        heard_us = self.heard_us(now_us) or 0
+        if not self._receiving or peer_finished:
+            self._awaited_us = now_us
+        elif self._receive_s is not None and now_us - max(heard_us, self._awaited_us) > self._receive_s * 1e6:
+            self._scope.abort(LateError(f"no data has come for {self._receive_s:g} s"))
+
+    def heard_us(self, now_us: int) -> int | None:
+        """Time of the last look, this one included, that found new payload of the peer; None if none has."""
         received_bytes = sum(each.snapshots.moved_bytes for each in self._receiving)
-        if received_bytes != self._received_bytes or not self._receiving or peer_finished:
-            self._received_bytes, self._received_us = received_bytes, now_us
-        elif now_us - self._received_us > self._deadlines.receive_s * 1e6:
-            self._scope.abort(LateError(f"no data has come for {self._deadlines.receive_s:g} s"))
+        if received_bytes != self._received_bytes:
+            self._received_bytes, self._heard_us = received_bytes, now_us
+        return self._heard_us
 
     def _nothing_is_due(self) -> bool:
         """True if this end has sent the whole amount and receives nothing: waiting for the last

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 
 from iperfpy.errors import FaultError, IperfpyError
 from iperfpy.plan import Plan
+from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Kind
@@ -102,7 +103,12 @@ class Transfer:
         self._receiving = [each for each in self.streams if not each.stream.sends]
         self._time = CountingTime(plan, rule, started_us, only_receives=not self._sending)
         self._progress = ProgressWatch(
-            self.streams, started_us, scope, deadlines, ends_by_amount=bool(plan.amount_bytes)
+            self.streams,
+            started_us,
+            scope,
+            deadlines,
+            ends_by_amount=bool(plan.amount_bytes),
+            has_planned_end=bool(plan.duration_us),
         )
         self._polls = PollTimes(plan, len(self.streams), only_receives=not self._sending)
         self._measuring = asyncio.Event()
@@ -175,6 +181,28 @@ class Transfer:
     def _received_bytes(self) -> int:
         """Payload received in the measured period, all streams together."""
         return sum(each.measured_bytes for each in self._receiving)
+
+    @property
+    def began_us(self) -> int:
+        """Time from which the present period counts."""
+        return self._time.schedule.started_us
+
+    def heard_us(self) -> int | None:
+        """Time at which anything of the peer last arrived on a stream; None if nothing has."""
+        known = [each.channel.heard_us for each in self.streams]
+        return max(
+            (at_us for at_us in (*known, self._progress.heard_us(now_us())) if at_us is not None),
+            default=None,
+        )
+
+    def signs(self, since_us: int) -> tuple[str, ...]:
+        """The errors of the paths of streams that were reported later than `since_us`, each once."""
+        found = (
+            f"{plain(each.channel.remote_address)[0]} {sign}"
+            for each in self.streams
+            for sign in each.channel.signs(since_us)
+        )
+        return tuple(dict.fromkeys(found))
 
     # -- the end
 

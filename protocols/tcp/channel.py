@@ -62,6 +62,8 @@ class TcpChannel(Channel):
         self._offered = 0  # `_accepted` before the present block, and that whole block
         self._left_queue_bytes = 0  # the largest figure reported: it must not fall
         self._final: dict[str, Value] | None = None
+        self._heard_us: int | None = None
+        self._heard_bytes = 0  # payload of the peer, and own payload that it acknowledged, at that time
         before = tcp_info.read(sock)
         self._before = (before.first_sent_bytes or 0) + (before.notsent_bytes or 0)
 
@@ -75,6 +77,16 @@ class TcpChannel(Channel):
     @property
     def remote_address(self) -> SocketAddress:
         return self._remote
+
+    @property
+    def heard_us(self) -> int | None:
+        # Only progress counts: the kernel of a peer that hangs goes on to answer window probes.
+        if self._final is None:
+            info = tcp_info.read(self._sock)
+            progress = (info.bytes_acked or 0) + (info.bytes_received or 0)
+            if progress != self._heard_bytes:
+                self._heard_bytes, self._heard_us = progress, now_us() - info.last_recv_us
+        return self._heard_us
 
     # ------------------------------------------------------------------ counters
 

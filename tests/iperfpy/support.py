@@ -24,7 +24,8 @@ HURRIED = Deadlines(
     reply_s=1.0,
     streams_s=1.5,
     begun_s=0.1,
-    results_s=1.5,
+    quiet_s=1.5,
+    results_s=5.0,
     farewell_s=0.3,
     retry_s=0.2,
     drain_s=0.5,
@@ -268,9 +269,12 @@ class Relay:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while data := await reader.read(65536):
-                if self._frozen:
+            while True:
+                data = await reader.read(65536)
+                if self._frozen:  # neither data nor the end of a connection passes
                     await asyncio.sleep(60)
+                if not data:
+                    break
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:

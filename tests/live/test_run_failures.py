@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from iperfpy.errors import (
     IperfpyError,
     LateError,
     ListenError,
-    PathError,
     PeerError,
     PlanError,
     ProtocolError,
@@ -301,29 +301,6 @@ async def test_reset_connections_end_a_test_with_its_figures(direction: Directio
     assert server.tests[0].end_rows[0].peer is not None
 
 
-@pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
-async def test_a_silent_path_ends_a_test_with_its_figures(direction: Direction) -> None:
-    deadlines = replace(HURRIED, silence_s=0.5)
-    plan = plan_for(duration_us=LONG, direction=direction)
-    async with serving(deadlines) as server, relayed(server.port) as relay:
-        recorder = Recorder(relay.freeze)
-        with pytest.raises(LateError, match=r"^the server has said nothing for "):
-            await measure_into(recorder, relay.port, plan, deadlines)
-        assert recorder.end_rows[0].local.bytes > 0
-        await server.settled()
-        assert server.tests[0].sentence.startswith("the client has said nothing for ")
-
-
-async def test_a_stall_of_the_data_ends_a_test() -> None:
-    """Without intervals (-i 0) the stall is noticed all the same."""
-    deadlines = replace(HURRIED, stall_s=0.4)
-    plan = plan_for(duration_us=LONG, interval_us=0, direction=Direction.REVERSE)
-    async with serving(replace(HURRIED, stall_s=5)) as server, relayed(server.port) as relay:
-        recorder = Recorder(relay.freeze, after=0)
-        with pytest.raises(PathError, match=r"no data has moved for 0\.4 s"):
-            await measure_into(recorder, relay.port, plan, deadlines)
-
-
 class SilentAfterTestEnd:
     """A stock server that sends nothing after TEST_END."""
 
@@ -351,7 +328,7 @@ class SilentAfterTestEnd:
 async def test_a_server_that_is_silent_after_test_end_is_a_late_error() -> None:
     async with scripted(SilentAfterTestEnd().handle) as port:
         sentence, recorder = await fails(LateError, port)
-    assert sentence == "the server did not send EXCHANGE_RESULTS within 1.5 s"
+    assert re.fullmatch(r"nothing has come from the server since 0\.\d s into the test", sentence)
     assert recorder.end_rows[0].local.bytes > 0
     assert recorder.end_rows[0].peer is None
     assert recorder.intervals

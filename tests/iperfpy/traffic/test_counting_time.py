@@ -43,10 +43,18 @@ def make_stream(*, sends: bool) -> Carried:
     return Carried(Stream(id=1, index=0, conv=0, sends=sends))
 
 
-def watch_over(*streams: Carried, ends_by_amount: bool = False) -> tuple[ProgressWatch, AbortScope]:
+def watch_over(
+    *streams: Carried,
+    ends_by_amount: bool = False,
+    has_planned_end: bool = False,
+    deadlines: Deadlines = DEADLINES,
+) -> tuple[ProgressWatch, AbortScope]:
     scope = AbortScope()
     watched = cast("Any", streams)
-    return ProgressWatch(watched, 0, scope, DEADLINES, ends_by_amount=ends_by_amount), scope
+    watch = ProgressWatch(
+        watched, 0, scope, deadlines, ends_by_amount=ends_by_amount, has_planned_end=has_planned_end
+    )
+    return watch, scope
 
 
 def time_of(role: Role, *, only_receives: bool, **changes: Any) -> CountingTime:
@@ -133,6 +141,40 @@ async def test_a_receiver_that_gets_nothing_aborts_while_the_other_direction_mov
         sender.snapshots.moved_bytes += 10
         progress.check(second * SECOND_US, peer_finished=False)
     assert isinstance(scope.error, LateError)
+    assert str(scope.error) == "no data has come for 3 s"
+
+
+@pytest.mark.parametrize("sends", [False, True])
+async def test_a_silence_before_the_planned_end_aborts_nothing(sends: bool) -> None:
+    progress, scope = watch_over(make_stream(sends=sends), has_planned_end=True, deadlines=Deadlines())
+    progress.check(10_000 * SECOND_US, peer_finished=False)
+    assert scope.error is None
+
+
+async def test_the_limit_of_the_user_holds_before_the_planned_end() -> None:
+    progress, scope = watch_over(make_stream(sends=False), has_planned_end=True)
+    progress.check(3 * SECOND_US + 1, peer_finished=False)
+    assert str(scope.error) == "no data has come for 3 s"
+
+
+async def test_without_a_planned_end_120_s_without_payload_abort_the_test() -> None:
+    for receive_only in (False, True):
+        progress, scope = watch_over(make_stream(sends=not receive_only), deadlines=Deadlines())
+        progress.check(120 * SECOND_US, peer_finished=False)
+        assert scope.error is None
+        progress.check(120 * SECOND_US + 1, peer_finished=False)
+        assert "for 120 s" in str(scope.error)
+
+
+async def test_payload_that_was_looked_at_twice_counts_as_heard() -> None:
+    receiver = make_stream(sends=False)
+    progress, scope = watch_over(receiver)
+    assert progress.heard_us(SECOND_US) is None
+    receiver.snapshots.moved_bytes = 1
+    assert progress.heard_us(2 * SECOND_US) == 2 * SECOND_US
+    progress.check(5 * SECOND_US, peer_finished=False)
+    assert scope.error is None
+    progress.check(5 * SECOND_US + 1, peer_finished=False)
     assert str(scope.error) == "no data has come for 3 s"
 
 
