@@ -121,6 +121,10 @@ class ServerOptions:
     sockets: SocketOptions = SocketOptions()
 
 
+OWN_TEXT, IPERF3_TEXT = "iperfpy", "iperf3"
+"""The forms of the text report (--text)."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
     """The reports that the command line writes.
@@ -134,6 +138,7 @@ class OutputOptions:
     csv_overwrite : replace the rows that the file has, instead of adding to them
     rate_format : unit of rates, one of k m g t K M G T; empty: adaptive
     timestamps : strftime format of a prefix to every line, or empty
+    text : form of the text report, `OWN_TEXT` or `IPERF3_TEXT`
     """
 
     json: bool = False
@@ -145,6 +150,7 @@ class OutputOptions:
     verbose: bool = False
     interval_us: int = 1_000_000
     timestamps: str = ""
+    text: str = OWN_TEXT
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from iperfpy.cli import value_types as values
+from iperfpy.cli.exit_status import TEXT_VARIABLE
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, or_zero, size
 from iperfpy.control.plan_limits import LIMITS, SHORTEST_INTERVAL_US
+from iperfpy.options import IPERF3_TEXT, OWN_TEXT
 from iperfpy.plan import Role
 from iperfpy.protocols.units import RATE_LETTERS, SECOND_US
 
@@ -35,6 +37,9 @@ TEXT = Parsed("TEXT", str)
 AFFINITY = Parsed("N[,M]", values.affinity)
 COUNT = Parsed("N", integer("a number of tests", 1, 250))
 FILE = Parsed("FILE", named("a file name"))
+TEXT_FORM_NAMES = (OWN_TEXT, IPERF3_TEXT)
+TEXT_FORM = Parsed("FORM", values.one_of("a form of text", TEXT_FORM_NAMES), TEXT_FORM_NAMES)
+TEXT_FORM_HELP = f"form of the text: {OWN_TEXT} or {IPERF3_TEXT} [{TEXT_VARIABLE}, or {OWN_TEXT}]"
 
 
 def base_flags(
@@ -323,11 +328,7 @@ def _output_flags() -> list[click.Option]:
             INTERVAL_SECONDS,
             default=SECOND_US,
         ),
-        flag(
-            ["letter", "-f", "--format"],
-            "k m g t: kbit/s .., K M G T: KiB/s .. [m]",
-            letter,
-        ),
+        flag(["letter", "-f", "--format"], "k m g t: kbit/s .., K M G T: KiB/s .. [m]", letter),
         flag(["json", "-J", "--json"], "one JSON document at the end, with iperf3's keys"),
         flag(["json_stream", "--json-stream"], "a line of JSON for every event as it happens"),
         flag(
@@ -343,6 +344,7 @@ def _output_flags() -> list[click.Option]:
             flag_value="",
         ),
         flag(["csv_overwrite", "--csv-overwrite"], "replace the rows that the CSV has", rare=True),
+        flag(["text", "--text"], TEXT_FORM_HELP, TEXT_FORM, rare=True),
         flag(["verbose", "-V", "--verbose"], "also show settings, CPU time and all figures"),
         flag(["log_file", "--logfile"], "append the output and the errors to FILE", FILE, rare=True),
         flag(

@@ -10,10 +10,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from iperfpy.options import IPERF3_TEXT
 from iperfpy.report.screen import printable
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ FAILED = 1
 INTERRUPTED = 130
 
 JSON_DOCUMENT, JSON_STREAM = "document", "stream"
+TEXT_VARIABLE = "IPERFPY_TEXT"
+"""Environment variable with the form of the text, for users who do not choose it with --text."""
 
 
 def json_form(words: Sequence[str]) -> str:
@@ -33,13 +38,28 @@ def json_form(words: Sequence[str]) -> str:
     return JSON_DOCUMENT if "-J" in words or "--json" in words else ""
 
 
-def complain(message: str, json: str = "", kind: str = "error", plan: Plan | None = None) -> int:
+def text_form(words: Sequence[str]) -> str:
+    """The form of the text that a command line asks for, as far as an unparsed command line tells."""
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
+        if word == "--text" or word.startswith("--text="):
+            return word.partition("=")[2] or following
+    return os.environ.get(TEXT_VARIABLE, "")
+
+
+def complain(
+    message: str, json: str = "", kind: str = "error", plan: Plan | None = None, text: str = ""
+) -> int:
     """Print one sentence on standard error, and write it as `error` into the JSON form that `json` names.
 
-    `plan`: the test that failed, if it is known. Returns the exit status.
+    `plan`: the test that failed, if it is known. `text`: the form of the text. Returns the exit status.
     """
     # The sentence may quote a word that the user typed, or a peer's text: it stays one line.
-    print(f"iperfpy: {kind} - {printable(message)}", file=sys.stderr)
+    if text == IPERF3_TEXT:
+        from iperfpy.report.iperf3_lines import complaint
+
+        print("\n".join(map(printable, complaint(message, kind))), file=sys.stderr)
+    else:
+        print(f"iperfpy: {kind} - {printable(message)}", file=sys.stderr)
     if json:
         write_error(message, json, plan)
     return FAILED

@@ -17,15 +17,16 @@ import errno
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, complain, write_error
 from iperfpy.cli.standard_streams import abandon, silence_stdout
 from iperfpy.errors import InterruptError, IperfpyError, StartError, system_reason
-from iperfpy.options import ClientOptions, OutputOptions
+from iperfpy.options import IPERF3_TEXT, ClientOptions, OutputOptions
 from iperfpy.plan import Plan
 from iperfpy.records import ServerOutputSink, Sink
+from iperfpy.report import iperf3_lines
 from iperfpy.report.csv_columns import header
 from iperfpy.report.csv_file import CsvFile, CsvStream, RowWriter, open_generated
 from iperfpy.report.csv_report import CsvSink
@@ -33,9 +34,10 @@ from iperfpy.report.end_watch import EndWatch
 from iperfpy.report.guarded_sink import GuardedSink
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
 from iperfpy.report.output_thread import FILE_ROWS, TERMINAL_ROWS, OutputThread, QueuedLog, QueuedSink
-from iperfpy.report.screen import NoScreen, Screen, screen_for
+from iperfpy.report.screen import NoScreen, Screen
 from iperfpy.report.server_output import server_output_sink
-from iperfpy.report.terminal import TextSink, Wording, program_lines
+from iperfpy.report.terminal import Wording
+from iperfpy.report.text_forms import TEXT_FORMS
 from iperfpy.store.iperf3_document import INTERRUPTED
 
 STDOUT = "-"
@@ -77,10 +79,12 @@ class Outputs:
         self.failed = False
         self.csv_path: Path | None = None
         self.stop: Callable[[], None] | None = None
+        self._form = TEXT_FORMS[output.text]
         self._tests = 0
         self._running: set[int] = set()
+        self._port: int | None = None
         self._rows: RowWriter | None = None
-        self._last_end = ""
+        self._stopped_by = ""
         self._terminal, self._files = OutputThread("terminal"), OutputThread("csv")
         self._log = OutputThread("log")
 
@@ -123,9 +127,8 @@ class Outputs:
         self._running.add(number)
         # The lines of tests that run at the same time are told apart by a title; the first has none.
         title = f"test {number}" if len(self._running) > 1 else ""
-        sinks = self._shown(title, None, lambda: self._running.discard(number))
-        if json_of(self._output):
-            sinks[0] = EndWatch(sinks[0], self._note_end)
+        sinks = self._shown(title, None, lambda: self._test_closed(number))
+        sinks[0] = EndWatch(sinks[0], self._note_stop)
         if self._rows is not None:
             sinks.append(self._csv_sink(self._rows, CsvSink(self._rows)))
         return sinks
@@ -154,18 +157,33 @@ class Outputs:
     def server_output(self) -> ServerOutputSink:
         """A sink that keeps a test's report for the client that asked for it, in this server's form."""
         wording = Wording(self._output.rate_format, "", self._output.verbose)
-        return server_output_sink(wording, as_json=bool(json_of(self._output)))
+        return server_output_sink(None if json_of(self._output) else self._form, wording)
 
-    def listening(self, port: int) -> None:
-        """Print the server's port, as iperf3 does, unless standard output is JSON or CSV."""
+    def listening(self, port: int, *, again: bool = False) -> None:
+        """Print the server's port, as iperf3 does, unless standard output is JSON or CSV.
+
+        `again`: the server goes on listening after a test.
+        """
         if json_of(self._output):
             return
-        rule, screen = "-" * 59, self._screen
-        program = program_lines() if self._output.verbose else ()
+        if again and self._form.tells_of_each_wait:
+            self._port = port
+        program = self._form.program() if self._output.verbose else ()
+        self._print((*program, *self._form.listening(port, self._tests + 1)))
+
+    def _test_closed(self, number: int) -> None:
+        self._running.discard(number)
+        # A server that is being stopped waits for no further test.
+        if self._port is not None and not self._stopped_by:
+            self._print(self._form.listening(self._port, self._tests + 1))
+
+    def _print(self, texts: Sequence[str]) -> None:
+        """Print lines on standard output, in its thread."""
+        screen = self._screen
 
         def write() -> None:
             try:
-                for text in (*program, rule, f"Server listening on {port}", rule):
+                for text in texts:
                     screen.line((text, ""))
             except OSError as error:
                 self.stdout_failed(error)
@@ -191,14 +209,18 @@ class Outputs:
         self.warn(f"the report can no longer be written: {system_reason(error)}")
 
     def interrupted(self, error: InterruptError) -> None:
-        """Write the JSON of a server that was stopped while it ran no test, as iperf3 does."""
-        form = json_of(self._output)
-        # A test that the signal ended has told of it in a document of its own.
-        if form and self._last_end != str(error):
+        """Tell of the end of a server that was stopped while it ran no test, as iperf3 does: in the JSON, or
+        in iperf3's text."""
+        # A test that the signal ended has told of it in its own report.
+        if self._stopped_by == str(error):
+            return
+        if form := json_of(self._output):
             write_error(f"{INTERRUPTED}{error}", form)
+        elif self._output.text == IPERF3_TEXT:
+            print(f"{iperf3_lines.PROGRAM}: {INTERRUPTED}{error}", file=sys.stderr)
 
-    def _note_end(self, sentence: str) -> None:
-        self._last_end = sentence
+    def _note_stop(self, sentence: str) -> None:
+        self._stopped_by = sentence
 
     def repeat_for_people(self, error: IperfpyError) -> None:
         """Print an error on standard error if the sinks wrote it only as JSON."""
@@ -211,7 +233,7 @@ class Outputs:
     def _screen(self) -> Screen:
         if self._output.csv == STDOUT:
             return NoScreen()
-        return self._fixed_screen or screen_for(sys.stdout, self._output.timestamps)
+        return self._fixed_screen or self._form.screen(sys.stdout, self._output.timestamps)
 
     def _shown(
         self,
@@ -229,7 +251,7 @@ class Outputs:
         if self._output.json:
             return [self._json_sink(JsonSink(sys.stdout, plan), closed)]
         wording = Wording(self._output.rate_format, title, self._output.verbose)
-        sink = TextSink(self._screen, sys.stderr, wording)
+        sink = self._form.report(self._screen, sys.stderr, wording, self._output.timestamps)
         # This line precedes the guard around the sink, so its failure is handled here.
         if server is not None:
             try:

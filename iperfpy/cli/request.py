@@ -7,10 +7,13 @@ import socket
 import stat
 from dataclasses import dataclass, replace
 
+from iperfpy.cli.common_flags import TEXT_FORM_NAMES
+from iperfpy.cli.exit_status import TEXT_VARIABLE
 from iperfpy.cli.parsed_options import ParsedOptions
 from iperfpy.cli.transport_flags import ignored_flags, settings_of
 from iperfpy.errors import ParameterError
 from iperfpy.options import (
+    OWN_TEXT,
     Authorization,
     ClientOptions,
     Credentials,
@@ -288,7 +291,17 @@ def _output(parsed: ParsedOptions) -> OutputOptions:
         verbose=parsed["verbose"],
         timestamps=parsed["timestamps"] or "",
         interval_us=parsed["interval"],
+        text=_text_form(parsed),
     )
+
+
+def _text_form(parsed: ParsedOptions) -> str:
+    """The form of the text, by --text or else by the environment."""
+    form: str = parsed["text"] or os.environ.get(TEXT_VARIABLE, "") or OWN_TEXT
+    if form not in TEXT_FORM_NAMES:
+        names = " or ".join(TEXT_FORM_NAMES)
+        raise ParameterError(f"the environment variable {TEXT_VARIABLE} must be {names}, not {form!r}")
+    return form
 
 
 def _check_csv(parsed: ParsedOptions) -> None:

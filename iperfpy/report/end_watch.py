@@ -1,4 +1,4 @@
-"""A watch on the end of a test, for the report of the server's own end."""
+"""A watch on the end of a server's test: the report of the server's own end depends on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from iperfpy.records import Row, RunEnded, RunStarted, Sink
 
 
 class EndWatch:
-    """Passes every record to a sink, and the sentence of an early end (or an empty one) to `note` as well."""
+    """Passes every record to a sink.
+
+    `note` gets the sentence with which the user of this end stopped the test, or an empty one at any other
+    end.
+    """
 
     def __init__(self, sink: Sink, note: Callable[[str], None]) -> None:
         self._sink = sink
@@ -21,11 +25,11 @@ class EndWatch:
         self._sink.interval(rows)
 
     def end(self, end: RunEnded) -> None:
-        self._note(end.interrupted)
+        self._note("" if end.failed else end.interrupted)
         self._sink.end(end)
 
     def error(self, message: str) -> None:
-        self._note(message)
+        self._note("")
         self._sink.error(message)
 
     def close(self) -> None:

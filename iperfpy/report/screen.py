@@ -42,18 +42,20 @@ class Screen(Protocol):
 
 
 class PlainScreen:
-    """Writes plain text, and flushes every line."""
+    """Writes plain text, and flushes every line. `exact`: blanks at the end of a line are kept."""
 
-    def __init__(self, stream: TextIO, width: int | None = None) -> None:
+    def __init__(self, stream: TextIO, width: int | None = None, *, exact: bool = False) -> None:
         self._stream = stream
         self._width = width
+        self._exact = exact
 
     @property
     def width(self) -> int | None:
         return self._width
 
     def line(self, *spans: Span) -> None:
-        self._stream.write(printable("".join(text for text, _ in spans)).rstrip() + "\n")
+        text = printable("".join(text for text, _ in spans))
+        self._stream.write((text if self._exact else text.rstrip()) + "\n")
         self._stream.flush()
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 import io
 import json
 
-from iperfpy.records import Row, RunEnded, ServerOutput, ServerOutputSink
+from iperfpy.records import Row, RunEnded, RunStarted, ServerOutput, ServerOutputSink
 from iperfpy.report.json_report import JsonSink
-from iperfpy.report.screen import PlainScreen
-from iperfpy.report.terminal import TextSink, Wording
+from iperfpy.report.terminal import Wording
+from iperfpy.report.text_forms import TextForm
 
 INTERVALS_LIMIT_BYTES, TEXT_LIMIT = 6 << 20, 1 << 20
 
 
-def server_output_sink(wording: Wording, *, as_json: bool) -> ServerOutputSink:
-    """A sink that keeps this server's report in the form in which the server prints it."""
-    return ServerOutputDocument() if as_json else ServerOutputText(wording)
+def server_output_sink(form: TextForm | None, wording: Wording) -> ServerOutputSink:
+    """A sink that keeps this server's report as it prints it: in a form of text, or as JSON (None)."""
+    return ServerOutputDocument() if form is None else ServerOutputText(form, wording)
 
 
 class ServerOutputDocument(JsonSink):
@@ -46,22 +46,31 @@ class ServerOutputDocument(JsonSink):
         return self.document
 
 
-class ServerOutputText(TextSink):
-    """Keeps the table, as it would stand in a file."""
+class ServerOutputText:
+    """Keeps the text, as it would stand in a file."""
 
-    def __init__(self, wording: Wording) -> None:
+    def __init__(self, form: TextForm, wording: Wording) -> None:
         self._text = _BoundedText()
-        super().__init__(PlainScreen(self._text), self._text, wording)
+        self._report = form.report(form.screen(self._text, ""), self._text, wording)
+
+    def start(self, start: RunStarted) -> None:
+        self._report.start(start)
 
     def interval(self, rows: tuple[Row, ...]) -> None:
         self._text.full = self._text.tell() > TEXT_LIMIT
-        super().interval(rows)
+        self._report.interval(rows)
 
     def end(self, end: RunEnded) -> None:
         if self._text.full:
             self._text.full = False
             self._text.write("(intervals left out)\n")
-        super().end(end)
+        self._report.end(end)
+
+    def error(self, message: str) -> None:
+        self._report.error(message)
+
+    def close(self) -> None:
+        self._report.close()
 
     def output(self) -> ServerOutput:
         return self._text.getvalue()

@@ -28,8 +28,8 @@ def peer(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def iperf3() -> str:
-    """Path of iperf3."""
-    return peer("iperf3")
+    """Path of iperf3: the one that IPERFPY_IPERF3 names, or the installed one."""
+    return os.environ.get("IPERFPY_IPERF3") or peer("iperf3")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form, warn
+from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form, text_form, warn
 from iperfpy.cli.help import answer, usage
 from iperfpy.cli.request import Request, request_of
 from iperfpy.errors import InterruptError, IperfpyError, ParameterError, StartError, fault_of
@@ -29,7 +29,7 @@ def main(words: Sequence[str]) -> int:
         The exit status. 0: measured and reported, or stopped early by one signal; 1: failed; 130: interrupted
         twice.
     """
-    json = json_form(words)
+    json, text_of_words = json_form(words), text_form(words)
     try:
         line = CommandLine(transports())
         if not words:
@@ -43,13 +43,13 @@ def main(words: Sequence[str]) -> int:
             return DONE
         request = request_of(parsed)
     except ParameterError as error:
-        return complain(str(error), json, "parameter error")
+        return complain(str(error), json, "parameter error", text=text_of_words)
     for sentence in request.warnings:
         warn(sentence)
     try:
         return _run(request, json)
     except StartError as error:
-        return complain(str(error), json, plan=request.plan)
+        return complain(str(error), json, plan=request.plan, text=request.output.text)
 
 
 def _warn_of_unusable_plugins(words: Sequence[str], reasons: Mapping[str, str]) -> None:
@@ -70,7 +70,9 @@ def _run(request: Request, json: str) -> int:
         try:
             return _set_up(request)
         except IperfpyError as error:  # reported in here, so that the log file has it, too
-            return complain(str(error), json, plan=request.plan) if error.exit_status else DONE
+            if not error.exit_status:
+                return DONE
+            return complain(str(error), json, plan=request.plan, text=request.output.text)
 
 
 def _set_up(request: Request) -> int:
@@ -150,7 +152,7 @@ def _server(
     outputs.log_to_stderr(min(log_level, logging.INFO) if output.verbose else log_level)
 
     def listening(port: int) -> None:
-        outputs.listening(port)
+        outputs.listening(port, again=not options.one_off)
         on_ready()
 
     def serving(scope: AbortScope) -> Awaitable[bool]:

@@ -348,6 +348,26 @@ def test_0_means_the_default(words: str) -> None:
     assert parsed(f"-c h {words}") == parsed("-c h")
 
 
+@pytest.mark.parametrize(
+    ("words", "variable", "form"),
+    [
+        *(("", "", "iperfpy"), ("", "iperf3", "iperf3"), ("--text iperf3", "", "iperf3")),
+        *(("--text iperfpy", "iperf3", "iperfpy"), ("--text iperf3", "nonsense", "iperf3")),
+    ],
+)
+def test_the_form_of_the_text_comes_from_a_flag_or_the_environment(
+    words: str, variable: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPERFPY_TEXT", variable)
+    assert parsed(f"-c h {words}").output.text == parsed(f"-s {words}").output.text == form
+
+
+def test_an_unknown_form_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPERFPY_TEXT", "iperf2")
+    expected = "the environment variable IPERFPY_TEXT must be iperfpy or iperf3, not 'iperf2'"
+    assert refusal("-c h") == expected
+
+
 def test_0_bytes_or_blocks_are_no_end_condition() -> None:
     assert plan("-n 0 -t 5") == plan("-t 5")
     assert plan("-k 0 -n 1M") == plan("-n 1M")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from iperfpy.options import IPERF3_TEXT
 from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import Channel, ClientPort, ServerPort, Stream, Transport
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
@@ -18,6 +19,7 @@ from iperfpy.protocols.settings import Settings, option
 from iperfpy.records import ConnectedStream, Row, RunEnded, RunStarted, Sample, Sink
 from iperfpy.report.screen import PlainScreen
 from iperfpy.report.terminal import TextSink, Wording
+from iperfpy.report.text_forms import TEXT_FORMS
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 NARROW = (80, 100, 120)
@@ -81,6 +83,13 @@ class Scene:
             sink.interval(rows)
         sink.end(self.end)
         sink.close()
+
+    def iperf3_text(self) -> str:
+        """The text in iperf3's form, as `text`."""
+        out, errors = io.StringIO(), io.StringIO()
+        form = TEXT_FORMS[IPERF3_TEXT]
+        self.play(form.report(form.screen(out, ""), errors, self.wording))
+        return out.getvalue() + (f"--- stderr ---\n{errors.getvalue()}" if errors.getvalue() else "")
 
     def text(self, width: int | None = None) -> str:
         """The text on a pipe, or on a terminal of this width: standard output, then standard error."""
@@ -220,6 +229,7 @@ def golden() -> Iterator[tuple[Path, str]]:
     """Each golden file and the text that it should have."""
     for name, scene in SCENES.items():
         yield GOLDEN / f"{name}.txt", scene().text()
+        yield GOLDEN / f"iperf3-{name}.txt", scene().iperf3_text()
     for width in NARROW:
         yield GOLDEN / f"forward-{width}-columns.txt", forward().text(width)
 

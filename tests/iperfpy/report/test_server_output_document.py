@@ -10,6 +10,7 @@ import pytest
 
 from iperfpy.control.framing import encode_document
 from iperfpy.endpoint.control_connection import UNSENT_LIMIT_BYTES
+from iperfpy.options import IPERF3_TEXT, OWN_TEXT
 from iperfpy.records import RunEnded
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
 from iperfpy.report.screen import PlainScreen
@@ -20,6 +21,7 @@ from iperfpy.report.server_output import (
     server_output_sink,
 )
 from iperfpy.report.terminal import TextSink, Wording
+from iperfpy.report.text_forms import TEXT_FORMS
 from tests.iperfpy.report.scenes import Scene, forward, server
 
 
@@ -30,10 +32,13 @@ def text_of(scene: Scene) -> str:
 
 
 def test_the_server_output_is_the_printed_report() -> None:
-    sink = server_output_sink(Wording(), as_json=False)
+    sink = server_output_sink(TEXT_FORMS[OWN_TEXT], Wording())
     server().play(sink)
     assert sink.output() == server().text()
-    document, out = server_output_sink(Wording(), as_json=True), io.StringIO()
+    sink = server_output_sink(TEXT_FORMS[IPERF3_TEXT], Wording())
+    server().play(sink)
+    assert sink.output() == server().iperf3_text()
+    document, out = server_output_sink(None, Wording()), io.StringIO()
     server().play(document)
     server().play(JsonSink(out))
     assert document.output() == json.loads(out.getvalue())
@@ -44,7 +49,7 @@ def test_the_server_output_of_a_long_test_omits_intervals_and_keeps_the_end(as_j
     # More intervals than either limit holds.
     scene = server()
     count = 12_000 if as_json else 2 * TEXT_LIMIT // 60
-    sink = server_output_sink(Wording(), as_json=as_json)
+    sink = server_output_sink(None if as_json else TEXT_FORMS[OWN_TEXT], Wording())
     Scene(scene.start, scene.intervals * count, scene.end).play(sink)
     kept = sink.output()
     if isinstance(kept, str):
