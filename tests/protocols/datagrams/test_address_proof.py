@@ -167,6 +167,35 @@ async def test_without_a_proof_a_stream_does_not_open(shared: SharedPort, sender
     assert not future.done()
 
 
+@pytest.mark.parametrize(
+    ("server", "called"),
+    [
+        ("0.0.0.0", "127.0.0.3"),
+        ("::", "127.0.0.3"),
+        ("::", "::1"),
+        ("127.0.0.3", "127.0.0.3"),
+        ("::1", "::1"),
+    ],
+)
+async def test_challenges_and_data_leave_from_the_address_that_the_client_called(
+    server: str, called: str
+) -> None:
+    """A client's socket is connected, and takes nothing from another address of the server."""
+    shared = SharedPort.open((server, 0, 0, 0) if ":" in server else (server, 0))
+    port = shared.local_address[1]
+    path = ConnectedPath.open((called, port, 0, 0) if ":" in called else (called, port))
+    future = shared.expect(CONV, PROVES)
+    async with asyncio.timeout(10):
+        await path.prove(CONV)
+        session = await future
+        received: list[bytes] = []
+        path.set_receiver(lambda batch: received.extend(bytes(each) for each in batch), lambda: None)
+        session.send(batch(b"data"))
+        await until_count(received, 1)
+    path.close()
+    shared.close()
+
+
 @pytest.mark.parametrize("known", ["announced", "open"])
 async def test_an_unproven_address_gets_at_most_the_bytes_that_it_sent(
     shared: SharedPort, senders: list[Sender], known: str
