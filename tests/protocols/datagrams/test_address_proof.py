@@ -24,7 +24,8 @@ from iperfpy.protocols.datagrams.address_proof import (
 )
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, ConnectedPath, open_path
-from iperfpy.protocols.datagrams.server_port import ClientEnd, Session, SharedPort
+from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort
+from iperfpy.protocols.datagrams.server_session import Session
 from iperfpy.protocols.errors import PeerError
 from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer
 

@@ -13,7 +13,8 @@ import pytest
 from iperfpy.protocols.contract import SocketAddress, Stream
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
-from iperfpy.protocols.datagrams.server_port import ClientEnd, Session, SharedPort, accept_path
+from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort, accept_path
+from iperfpy.protocols.datagrams.server_session import Session
 from iperfpy.protocols.errors import PeerError, TransportError
 from iperfpy.protocols.testing.loopback import LoopbackServer
 
