@@ -2,13 +2,13 @@
 
 A sender's time ends when this end learns that the test is over. A receiver's time ends earlier if nothing
 arrived in the last part of it: the message that the test is over may have been delayed, and waiting for it is
-no part of what the path carried.
+no part of what the path carried. Neither is the time in which an end waits whether more arrives (`SETTLED`).
 """
 
 from __future__ import annotations
 
 from iperfpy.plan import Plan
-from iperfpy.traffic.ending import EndRule
+from iperfpy.traffic.ending import EndEvent, EndRule
 from iperfpy.traffic.progress_watch import ProgressWatch
 from iperfpy.traffic.schedule import Schedule
 
@@ -33,6 +33,7 @@ class CountingTime:
         self.ended_us: int | None = None
         self._duration_us = plan.duration_us
         self._stops_by_clock = rule.stops_by_clock
+        self._settles = EndEvent.SETTLED in rule.events
 
     def begin(self, now_us: int) -> None:
         """The first data has arrived: count time from here."""
@@ -56,7 +57,7 @@ class CountingTime:
         self.ended_us = now_us
         # Data that arrived since the last check moves the end up to now.
         idle = total_bytes == progress.moved_bytes and total_bytes > 0
-        if self.only_receives and idle:
+        if (self.only_receives or self._settles) and idle:
             self.ended_us = min(now_us, max(progress.moved_us, self._planned_end_us, self.ticked_us))
 
     @property

@@ -69,24 +69,22 @@ class PeerRule:
 
     Parameters
     ----------
-    limits_senders : this end's senders stop by themselves when the amount (-n, -k) is sent
     stops_senders : this end's senders stop at the end of the test, not only when streams are closed
     lets_peer_read : before TEST_END, wait for the peer to read what it has acknowledged: a stock server
         closes its data sockets on TEST_END without reading what has arrived
     counts_late : after the end, count again what arrived meanwhile, for figures that compare both ends
     """
 
-    limits_senders: bool
     stops_senders: bool
     lets_peer_read: bool
     counts_late: bool
 
 
 PEER: Mapping[tuple[Role, bool], PeerRule] = {
-    (_CLIENT, True): PeerRule(True, stops_senders=True, lets_peer_read=False, counts_late=True),
-    (_CLIENT, False): PeerRule(True, stops_senders=True, lets_peer_read=True, counts_late=False),
-    (_SERVER, True): PeerRule(True, stops_senders=True, lets_peer_read=False, counts_late=False),
-    (_SERVER, False): PeerRule(False, stops_senders=False, lets_peer_read=False, counts_late=False),
+    (_CLIENT, True): PeerRule(stops_senders=True, lets_peer_read=False, counts_late=True),
+    (_CLIENT, False): PeerRule(stops_senders=True, lets_peer_read=True, counts_late=False),
+    (_SERVER, True): PeerRule(stops_senders=True, lets_peer_read=False, counts_late=False),
+    (_SERVER, False): PeerRule(stops_senders=False, lets_peer_read=False, counts_late=False),
 }
 """(role of this end, True if the peer is iperfpy) -> rule."""
 
@@ -101,7 +99,9 @@ class EndRule:
     knows_end : the planned end is this end's to decide, so intervals are laid out before it
     tells_finished : this end tells the peer, which cannot know it, when it has sent the whole amount
     stops_by_clock : this end stops counting at the planned time by itself
-    limits_senders, stops_senders, lets_peer_read, counts_late : see `PeerRule`
+    limits_senders : this end's senders stop by themselves when the amount (-n, -k) is sent
+    whole_blocks : the amount is rounded up to whole blocks of each stream: a stock receiver counts no others
+    stops_senders, lets_peer_read, counts_late : see `PeerRule`
     """
 
     events: tuple[EndEvent, ...]
@@ -109,6 +109,7 @@ class EndRule:
     tells_finished: bool
     stops_by_clock: bool
     limits_senders: bool
+    whole_blocks: bool
     stops_senders: bool
     lets_peer_read: bool
     counts_late: bool
@@ -121,13 +122,16 @@ class EndRule:
         by_amount = plan.ends_by is EndCondition.AMOUNT
         sends = plan.direction is not (Direction.REVERSE if is_client else Direction.FORWARD)
         # With an omitted period a server does not know when the measured one begins at the client.
-        limits_senders = peer.limits_senders and (is_client or not plan.omit_us)
+        limits_senders = is_client or not plan.omit_us
+        # A stock client ends the test when the amount has arrived: if datagrams were lost, that takes more.
+        limits_senders = limits_senders and (is_client or peer_is_iperfpy or not may_lose)
         return cls(
             events=END[key],
             knows_end=is_client,
             stops_by_clock=key in STOPS_BY_CLOCK,
             tells_finished=by_amount and sends and limits_senders and not is_client and peer_is_iperfpy,
             limits_senders=limits_senders,
+            whole_blocks=not peer_is_iperfpy,
             stops_senders=peer.stops_senders,
             lets_peer_read=peer.lets_peer_read and sends and (by_amount or may_lose),
             counts_late=may_lose or (peer.counts_late and plan.direction is not Direction.FORWARD),

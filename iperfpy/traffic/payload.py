@@ -131,6 +131,8 @@ class Payload:
         True: blocks are never cut, and `take` returns at most that many (`Transport.blocks_per_take`).
     bulk_bytes : int
         Without a rate, offer so much at once even if a block is shorter (`Transport.bulk_bytes`).
+    whole_blocks : bool
+        Take whole blocks from the budget, although they go out in slices.
     payload : callable
         Returns a read-only block of a given size, which is sent again and again.
     """
@@ -145,23 +147,26 @@ class Payload:
         blocks_per_take: int = 1,
         bulk_bytes: int = 0,
         payload: Callable[[int], memoryview] = lambda size: memoryview(os.urandom(size)),
+        whole_blocks: bool = False,
     ) -> None:
         self._budget = budget
         self._pace = Pace(rate_bps, burst_blocks * block_bytes) if rate_bps else None
-        self._unit_bytes = block_bytes if datagrams else 1
+        self._unit_bytes = block_bytes if datagrams or whole_blocks else 1
         if datagrams:
             blocks = _slice_blocks(block_bytes, rate_bps, burst_blocks, blocks_per_take)
             self._slice_bytes = block_bytes * blocks
         else:
             at_once = block_bytes if rate_bps else max(block_bytes, bulk_bytes)
             self._slice_bytes = _slice_bytes(at_once, rate_bps, burst_blocks)
+        # Several slices may make a block: what is claimed is always whole units.
+        self._claim_bytes = -(-self._slice_bytes // self._unit_bytes) * self._unit_bytes
         self._block = payload(max(block_bytes, self._slice_bytes))
         self._file: Source | None = None
         self._claimed = self._granted = 0
         self._stopped = False
 
     @classmethod
-    def of(cls, plan: Plan, transport: Transport, budget: Budget) -> Payload:
+    def of(cls, plan: Plan, transport: Transport, budget: Budget, *, whole_blocks: bool = False) -> Payload:
         """The payload of one sender of this test. A block length that the user chose is kept exactly."""
         usual = plan.block_bytes == transport.block_bytes(plan.settings)
         bulk_bytes = transport.bulk_bytes if usual else 0
@@ -174,6 +179,7 @@ class Payload:
             transport.blocks_per_take,
             bulk_bytes,
             partial(_payload, transport, plan.settings),
+            whole_blocks,
         )
 
     def read_from(self, file: Source) -> None:
@@ -191,8 +197,8 @@ class Payload:
             if wait:
                 return wait
         if not self._granted:
-            self._claimed = self._claimed or self._budget.claim(self._slice_bytes, self._unit_bytes)
-            granted = self._claimed
+            self._claimed = self._claimed or self._budget.claim(self._claim_bytes, self._unit_bytes)
+            granted = min(self._claimed, self._slice_bytes)
             if self._file is not None and granted:
                 read = self._file.read_into(self._block[:granted])
                 if read is None:

@@ -97,6 +97,7 @@ class Transfer:
         self._deadlines = deadlines
         self._on_tick = on_tick
         self._on_poll = on_poll
+        self._whole_blocks = rule.whole_blocks
         self._budget = Budget(plan.amount_bytes if rule.limits_senders else 0)
         self.streams = tuple(self._measured(each, transport, started_us) for each in streams)
         self._sending = [each for each in self.streams if each.stream.sends]
@@ -119,7 +120,7 @@ class Transfer:
         payload = None
         if opened.stream.sends:
             with guarding(transport.name, where(opened.stream)):  # it asks the transport for content
-                payload = Payload.of(self._plan, transport, self._budget)
+                payload = Payload.of(self._plan, transport, self._budget, whole_blocks=self._whole_blocks)
         if payload is not None and opened.file is not None:
             payload.read_from(FileSource(opened.file))
         return MeasuredStream(opened, transport.metrics, started_us, payload)

@@ -84,10 +84,12 @@ async def test_an_iperfpy_client_opens_parallel_streams(iperf3_server: int) -> N
 
 
 async def test_an_iperf3_server_receives_all_bytes(iperf3_server: int) -> None:
+    """It counts whole blocks, so it gets no others."""
+    whole = 153 * 131_072
     report = await measure(iperf3_server, plan_for(total_bytes=20_000_003))
     row = report.end_rows[0]
-    assert sample_of(row, Side.SENDER).bytes == 20_000_003
-    assert sample_of(row, Side.RECEIVER).bytes == 20_000_003
+    assert sample_of(row, Side.SENDER).bytes == whole
+    assert sample_of(row, Side.RECEIVER).bytes == whole
 
 
 async def test_an_iperf3_server_sends_the_requested_bytes(iperf3_server: int) -> None:
@@ -209,10 +211,38 @@ async def test_an_iperfpy_server_receives_all_bytes_of_an_iperf3_client(iperf3: 
     assert report.end_rows[0].local.bytes == sent
 
 
-async def test_an_iperf3_client_receives_all_bytes_of_an_iperfpy_server(iperf3: str) -> None:
+@pytest.mark.parametrize(
+    ("flags", "blocks"),
+    [
+        (("-n", "50M", "-R"), 400),
+        (("-n", "3000000", "-R"), 23),
+        (("-n", "10M", "-R", "-P", "4"), 80),
+        (("-n", "2M", "-R", "-b", "100M"), 16),
+    ],
+)
+async def test_an_iperf3_client_gets_the_amount_of_an_iperfpy_server_and_no_more(
+    iperf3: str, flags: tuple[str, ...], blocks: int
+) -> None:
+    """Newer ones look once a second whether the amount has come: a server that goes on sends gigabytes."""
     async with serving() as server:
-        document, _ = await client_of(iperf3, server, "-n", "50M", "-R")
-    assert document["end"]["sum_received"]["bytes"] >= 50 * 1024 * 1024
+        document, report = await client_of(iperf3, server, *flags)
+    assert document["end"]["sum_received"]["bytes"] == blocks * 131_072
+    assert sum(sample_of(row, Side.SENDER).bytes for row in report.end_rows) == blocks * 131_072
+
+
+async def test_an_iperf3_client_gets_no_more_than_its_blocks(iperf3: str) -> None:
+    """The client counts a block for each read, also for a short one, and so ends a little early."""
+    async with serving() as server:
+        _, report = await client_of(iperf3, server, "-k", "50", "-R")
+    assert 0 < sample_of(report.end_rows[0], Side.SENDER).bytes <= 50 * 131_072
+
+
+async def test_each_direction_of_an_iperf3_client_has_the_amount_as_its_limit(iperf3: str) -> None:
+    """The client ends the test as soon as one direction has carried it."""
+    async with serving() as server:
+        _, report = await client_of(iperf3, server, "-n", "10M", "--bidir")
+    sent = [row.local.bytes for row in report.end_rows if row.local.side is Side.SENDER]
+    assert 0 < sum(sent) <= 80 * 131_072
 
 
 async def test_two_iperf3_clients_measure_at_once(iperf3: str) -> None:

@@ -72,11 +72,21 @@ def test_only_a_server_that_only_receives_stops_by_its_clock(
     assert rule(role, condition, direction).stops_by_clock is expected
 
 
-def test_a_server_goes_on_sending_to_a_stock_client_without_limit() -> None:
-    stock = rule(Role.SERVER, EndCondition.AMOUNT, Direction.REVERSE, stock=True)
-    assert (stock.stops_senders, stock.limits_senders) == (False, False)
-    ours = rule(Role.SERVER, EndCondition.AMOUNT, Direction.REVERSE)
-    assert (ours.stops_senders, ours.limits_senders) == (True, True)
+@pytest.mark.parametrize("direction", [Direction.REVERSE, Direction.BIDIRECTIONAL])
+def test_a_server_sends_a_stock_client_more_than_the_amount_only_if_it_may_be_lost(
+    direction: Direction,
+) -> None:
+    """Such a client ends the test when the amount has arrived, and would wait for lost datagrams for ever."""
+    stock = rule(Role.SERVER, EndCondition.AMOUNT, direction, stock=True)
+    assert (stock.stops_senders, stock.limits_senders, stock.whole_blocks) == (False, True, True)
+    lossy = rule(Role.SERVER, EndCondition.AMOUNT, direction, stock=True, may_lose=True)
+    assert (lossy.stops_senders, lossy.limits_senders) == (False, False)
+    for may_lose in (False, True):
+        ours = rule(Role.SERVER, EndCondition.AMOUNT, direction, may_lose=may_lose)
+        assert (ours.stops_senders, ours.limits_senders, ours.whole_blocks) == (True, True, False)
+
+
+def test_a_server_does_not_know_the_amount_after_an_omitted_period() -> None:
     assert not rule(Role.SERVER, EndCondition.AMOUNT, Direction.REVERSE, omit_us=1).limits_senders
     assert rule(Role.CLIENT, EndCondition.AMOUNT, Direction.FORWARD, omit_us=1).limits_senders
 

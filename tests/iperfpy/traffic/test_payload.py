@@ -110,6 +110,23 @@ def test_budget_is_shared_exactly_between_threads() -> None:
     assert sum(sent) == 1_000_003
 
 
+@pytest.mark.parametrize("rate_bps", [0, 50_000_000])
+@pytest.mark.parametrize("total_bytes", [3_000_000, 131_072, 1])
+def test_a_stock_peer_gets_whole_blocks_of_every_stream(total_bytes: int, rate_bps: int) -> None:
+    """Its receiver leaves a part of a block out, or waits for the rest of it."""
+    block, budget = 131_072, Budget(total_bytes)
+    budget.begin()
+    streams = [Payload(block, budget, rate_bps, bulk_bytes=4 * block, whole_blocks=True) for _ in range(3)]
+    sent = [0, 0, 0]
+    for now_us in range(0, 2_000_000, 500):
+        for number, payload in enumerate(streams):
+            if payload.wait_us(now_us) == 0:
+                sent[number] += len(payload.take())
+    assert [one % block for one in sent] == [0, 0, 0]
+    assert sum(sent) == -(-total_bytes // block) * block
+    assert all(payload.wait_us(2_000_000) in (-1, *range(1, 60_000)) for payload in streams)
+
+
 def test_budget_counts_only_after_the_omitted_period() -> None:
     budget = Budget(1500)
     payload = Payload(1000, budget)
