@@ -111,7 +111,8 @@ _DATAGRAM_SIGNS: Mapping[int, Sign] = {
     **dict.fromkeys(_codes("EPERM", "EACCES"), Sign.FILTERED),
     **dict.fromkeys(_codes("EMSGSIZE"), Sign.TOO_LONG),
     **dict.fromkeys(_NO_ROOM, Sign.NO_ROOM),
-    **dict.fromkeys(_UNUSABLE, Sign.UNUSABLE),
+    # EPIPE: this end has shut the socket down
+    **dict.fromkeys(_UNUSABLE | _codes("EPIPE", "ESHUTDOWN"), Sign.UNUSABLE),
 }
 
 _CONNECTION_SIGNS: Mapping[int, Sign] = {
