@@ -467,6 +467,8 @@ def udp_socket(
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
         if reuse:
             share_port(sock)
+        elif hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows: else another user may bind the port as well
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         if local is not None:
             sock.bind(local)
     except OSError as error:
@@ -477,13 +479,18 @@ def udp_socket(
     return sock
 
 
+def can_share_ports() -> bool:
+    """True if this system can share a UDP port among the sockets of one user alone (see port_relay.py)."""
+    return hasattr(socket, "SO_REUSEPORT")
+
+
 def share_port(sock: socket.socket) -> None:
     """Let sockets of this user, and of no other, share the port of `sock`, with the same option set.
 
-    With SO_REUSEADDR, which looks alike, Linux lets every user of the machine bind the port of a UDP socket,
-    and gives him its datagrams. Systems without SO_REUSEPORT have only that.
+    SO_REUSEADDR looks alike, and lets every user of the machine bind the port of a UDP socket and take its
+    datagrams: Linux does not compare the users then, and Windows never does.
     """
-    sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", socket.SO_REUSEADDR), 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def _source(local: SocketAddress) -> tuple[tuple[int, int, bytes], ...]:

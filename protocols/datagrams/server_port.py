@@ -39,10 +39,11 @@ from iperfpy.protocols.contract import ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES, Addresses, Verifier, tag_of
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.conversations import CONV_BYTES, NO_CONV, by_conversation
-from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket, can_share_ports
 from iperfpy.protocols.datagrams.idle_reads import IdleReads
 from iperfpy.protocols.datagrams.loop_share import Share, Shares
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, Pump
+from iperfpy.protocols.datagrams.port_relay import PortRelay
 from iperfpy.protocols.datagrams.server_session import Peer, Session
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
 from iperfpy.protocols.path_events import Sign
@@ -140,7 +141,9 @@ class SharedPort:
             When another program has the port, or the address is not this machine's.
         """
         sock = DatagramSocket.bound(local, reuse=False, offload=offload)
-        sock.share_port()  # after the bind: with the option set before, a second server would go unnoticed
+        # After the bind: with the option set before, a second server would go unnoticed.
+        if can_share_ports():
+            sock.share_port()
         sock.report_destination()
         return cls(sock, offload=offload)
 
@@ -207,7 +210,8 @@ class SharedPort:
         self._pause_if_idle()
 
     def _pause_if_idle(self) -> None:
-        if self._linger <= 0 and not self.is_expecting() and not self._sessions:
+        needed = self._sessions or (self._peers and not can_share_ports())
+        if self._linger <= 0 and not self.is_expecting() and not needed:
             self._idle.cancel()
             self._pump.pause()
 
@@ -234,7 +238,7 @@ class SharedPort:
             session.drained()
         self._pause_if_idle()
         # With sessions that may move and nothing announced, strangers' datagrams must cost the tests little.
-        if not expecting and self._sessions and self._idle.spend(batches):
+        if not expecting and self._sessions and can_share_ports() and self._idle.spend(batches):
             self._pump.pause()
             self._idle.rest(lambda: self._pump.read(self._read_waiting))
 
@@ -248,6 +252,9 @@ class SharedPort:
         """Deliver each datagram of `batch` to its session, and add those sessions to `delivered`."""
         # A session without a conv also gets the datagrams queued here before its socket was connected.
         peer = self._peers.get((remote, local))
+        if peer is not None and peer.socket_taken and peer.relay is not None:
+            peer.relay.forward(batch)
+            return
         if peer is not None and peer.convless_session is not None:
             peer.convless_session.deliver(batch)
             delivered[peer.convless_session] = None
@@ -334,7 +341,7 @@ class SharedPort:
         if addresses in self._peers or addresses[1] != peer.addresses[1]:
             return
         try:
-            peer.socket.reconnect(addresses[0])
+            peer.redirect(addresses[0])
         except PathError:
             return
         log.info(
@@ -372,10 +379,16 @@ class SharedPort:
         return session
 
     def _connect_peer(self, remote: SocketAddress, local: SocketAddress, share: Share) -> Peer:
-        sock = DatagramSocket.connected(
-            remote, local, reuse=True, offload=self._offload, prepare=self._prepare
-        )
-        peer = self._peers[remote, local] = Peer(self, sock, (remote, local), share)
+        if can_share_ports():
+            relay = None
+            sock = DatagramSocket.connected(
+                remote, local, reuse=True, offload=self._offload, prepare=self._prepare
+            )
+        else:
+            relay = PortRelay(self._socket, remote)
+            relay.open()
+            sock = relay.inner
+        peer = self._peers[remote, local] = Peer(self, sock, (remote, local), share, relay)
         return peer
 
     def forget(self, session: Session) -> None:
@@ -389,7 +402,7 @@ class SharedPort:
         if not peer.sessions and peer.convless_session is None:
             self._peers.pop(peer.addresses, None)
             peer.share.forget(peer)
-            peer.pump.close()
+            peer.release()
         self._pause_if_idle()
 
 

@@ -21,6 +21,7 @@ from iperfpy.protocols.datagrams.conversations import CONV_BYTES
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.loop_share import Share
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, OnBatch, OnDrained, Pump
+from iperfpy.protocols.datagrams.port_relay import PortRelay
 from iperfpy.protocols.errors import PeerError
 from iperfpy.protocols.path_events import PathEvents
 
@@ -60,10 +61,19 @@ class Peer:
     convless_session : the session without a conv, which gets every datagram of this sender
     socket_taken : True once a session took the socket over
     share : the test's share of the event loop's time
+    relay : carries datagrams between the port and the socket, where the port cannot be shared; else None
     """
 
-    def __init__(self, shared: Hub, sock: DatagramSocket, addresses: Addresses, share: Share) -> None:
+    def __init__(
+        self,
+        shared: Hub,
+        sock: DatagramSocket,
+        addresses: Addresses,
+        share: Share,
+        relay: PortRelay | None = None,
+    ) -> None:
         self.share = share
+        self.relay = relay
         self._is_dense = False  # True if what was read last was much work for its size
         self.shared = shared
         self.socket = sock
@@ -110,6 +120,19 @@ class Peer:
         if len(self.sessions) != 1 or self.shared.is_expecting() or batch.size < CONV_BYTES:
             return None
         return self.sessions.get(_CONV.unpack_from(batch.data.data)[0])
+
+    def redirect(self, remote: SocketAddress) -> None:
+        """Exchange datagrams with `remote` from now on. Raises `PathError` without a route to it."""
+        if self.relay is None:
+            self.socket.reconnect(remote)
+        else:
+            self.relay.remote = remote
+
+    def release(self) -> None:
+        """Close the socket."""
+        self.pump.close()
+        if self.relay is not None:
+            self.relay.close()
 
     def close(self) -> None:
         """Close every session, and with the last one the socket."""
@@ -222,7 +245,7 @@ class Session:
 
     @property
     def local_address(self) -> SocketAddress:
-        return self.peer.socket.local_address
+        return self.peer.addresses[1] if self.peer.relay is not None else self.peer.socket.local_address
 
     @property
     def remote_address(self) -> SocketAddress:

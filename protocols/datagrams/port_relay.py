@@ -1,0 +1,67 @@
+"""A socket for one sender on a system that cannot share the server's port among sockets of one user alone.
+
+    sender --> shared port --> forward --> outer --> inner --> the session's own reads
+    sender <-- shared port <------------- outer <-- inner <-- the session's own sends
+
+Windows shares a port with every user or with none (SO_EXCLUSIVEADDRUSE), so that the server's port has one
+socket there. `inner` and `outer` are a connected pair on loopback: a session uses `inner` like a socket of
+its own, with a thread if it has one. Only a session that took its socket over gets arriving datagrams by this
+way; to others the port delivers them. Each datagram passes the kernel twice, and options of `inner`, such as
+the type of service, do not reach the network.
+"""
+
+from __future__ import annotations
+
+from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, Pump
+from iperfpy.protocols.errors import TransportError
+
+LOOPBACK: SocketAddress = ("127.0.0.1", 0)
+
+
+class PortRelay:
+    """Carries the datagrams of one session between the server's port and a pair of sockets.
+
+    Parameters
+    ----------
+    shared : the socket of the server's port
+    remote : the sender; to be changed when it moves
+
+    Attributes
+    ----------
+    inner : for the session, which closes it
+    """
+
+    def __init__(self, shared: DatagramSocket, remote: SocketAddress) -> None:
+        self.remote = remote
+        self._shared = shared
+        self.inner = DatagramSocket.bound(LOOPBACK, reuse=False)
+        outer = DatagramSocket.bound(LOOPBACK, reuse=False)
+        self.inner.connect(outer.local_address)
+        outer.connect(self.inner.local_address)
+        self._pump = Pump(outer)
+
+    def open(self) -> None:
+        """Carry what the session sends from now on."""
+        self._pump.read(self._send_waiting)
+
+    def forward(self, batch: DatagramBatch) -> None:
+        """Give the session datagrams of the sender; without room they are lost, as on any path."""
+        self._pump.socket.send(batch)
+
+    def _send_waiting(self) -> None:
+        for _ in range(BATCHES_PER_WAKE):
+            received = self._pump.socket.receive()
+            if received is None:
+                return
+            try:
+                self._shared.send(received[0], self.remote)
+            except TransportError:
+                continue  # counted among the events of the port
+        self._pump.settle()
+
+    def close(self) -> None:
+        """Carry nothing any more."""
+        self._pump.close()
