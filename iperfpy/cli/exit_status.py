@@ -51,17 +51,23 @@ def complain(
 ) -> int:
     """Print one sentence on standard error, and write it as `error` into the JSON form that `json` names.
 
-    `plan`: the test that failed, if it is known. `text`: the form of the text. Returns the exit status.
+    A JSON stream has it once, as an event on standard output. `plan`: the test that failed, if it is known.
+    `text`: the form of the text. Returns the exit status.
     """
     # The sentence may quote a word that the user typed, or a peer's text: it stays one line.
     if text == IPERF3_TEXT:
         from iperfpy.report.iperf3_lines import complaint
 
         print("\n".join(map(printable, complaint(message, kind))), file=sys.stderr)
-    else:
+    elif json != JSON_STREAM:
         print(f"iperfpy: {kind} - {printable(message)}", file=sys.stderr)
-    if json:
-        write_error(message, json, plan)
+    try:
+        if json:
+            write_error(message, json, plan)
+    except OSError:
+        if json == JSON_STREAM:
+            on_stderr(kind, message, json)
+        raise
     return FAILED
 
 
@@ -74,12 +80,22 @@ def write_error(message: str, json: str, plan: Plan | None = None) -> None:
     sink.close()
 
 
-def warn(message: str) -> None:
+def warn(message: str, json: str = "") -> None:
     """Print one warning on standard error."""
-    print(f"iperfpy: warning - {printable(message)}", file=sys.stderr)
+    on_stderr("warning", message, json)
 
 
-def interrupted(how: str) -> int:
+def interrupted(how: str, json: str = "") -> int:
     """Report a stop without a clean shutdown. Returns the exit status."""
-    print(f"iperfpy: interrupt - {how}; stopped without a clean shutdown", file=sys.stderr)
+    on_stderr("interrupt", f"{how}; stopped without a clean shutdown", json)
     return INTERRUPTED
+
+
+def on_stderr(kind: str, message: str, json: str) -> None:
+    """Print a line on standard error: of a JSON stream an event, so that both streams may be one (2>&1)."""
+    line = f"iperfpy: {kind} - {printable(message)}"
+    if json == JSON_STREAM:
+        from iperfpy.report.json_report import event_line
+
+        line = event_line(kind, message)
+    print(line, file=sys.stderr, flush=True)

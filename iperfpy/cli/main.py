@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from iperfpy import __version__
 from iperfpy.cli import standard_streams
 from iperfpy.cli.commands import COMMANDS, COMPLETION_VARIABLE, DEFAULT
-from iperfpy.cli.exit_status import FAILED, complain, interrupted, json_form
+from iperfpy.cli.exit_status import FAILED, complain, interrupted, json_form, on_stderr
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,16 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         # Without signal handlers (before a test runs, and on Windows) one Ctrl-C arrives as this exception.
-        return interrupted("Ctrl-C")
+        return interrupted("Ctrl-C", json_form(words))
     except OSError as error:
         if not standard_streams.is_failed_stdout(error):
             from iperfpy.errors import system_reason  # not needed for a version
 
             return complain(f"the system refused: {system_reason(error)}", json_form(words))
         standard_streams.silence_stdout()
-        if isinstance(error, BrokenPipeError):
-            return FAILED
-        return complain(f"cannot write to standard output: {error.strerror}")
+        if not isinstance(error, BrokenPipeError):
+            on_stderr("error", f"cannot write to standard output: {error.strerror}", json_form(words))
+        return FAILED
     return status
 
 

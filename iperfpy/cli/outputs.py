@@ -20,8 +20,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, complain, write_error
+from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, on_stderr, warn, write_error
+from iperfpy.cli.log_format import formatter
 from iperfpy.cli.standard_streams import abandon, silence_stdout
+from iperfpy.endpoint.refusal_log import SERVICE
 from iperfpy.errors import InterruptError, IperfpyError, StartError, system_reason
 from iperfpy.options import IPERF3_TEXT, ClientOptions, OutputOptions
 from iperfpy.plan import Plan
@@ -85,6 +87,7 @@ class Outputs:
         self._port: int | None = None
         self._rows: RowWriter | None = None
         self._stopped_by = ""
+        self._stdout_lost = False
         self._terminal, self._files = OutputThread("terminal"), OutputThread("csv")
         self._log = OutputThread("log")
 
@@ -149,10 +152,14 @@ class Outputs:
         if not self._log.finish(limit_s):
             abandon("stderr")
 
-    def log_to_stderr(self, level: int) -> None:
-        """Write log lines of this level and above on standard error, without waiting for its reader."""
+    def log_to_stderr(self, level: int, *, server: bool = False) -> None:
+        """Write log lines of this level and above on standard error, without waiting for its reader; a
+        `server` always has the lines of its tests and refusals."""
         handler = QueuedLog(sys.stderr, self._log)
-        logging.basicConfig(level=level, format="iperfpy: %(message)s", handlers=[handler])
+        handler.setFormatter(formatter(server=server, json_stream=self._output.json_stream))
+        logging.basicConfig(level=level, handlers=[handler])
+        if server:
+            SERVICE.setLevel(logging.INFO)
 
     def server_output(self) -> ServerOutputSink:
         """A sink that keeps a test's report for the client that asked for it, in this server's form."""
@@ -194,11 +201,11 @@ class Outputs:
         """Print a warning about a lost part of a report; the exit status will be 1."""
         self.failed = True
         with contextlib.suppress(OSError):  # standard error is gone as well: no place is left for the warning
-            print(f"iperfpy: warning - {sentence}", file=sys.stderr, flush=True)
+            warn(sentence, json_of(self._output))
 
     def stdout_failed(self, error: Exception) -> None:
         """Standard output can no longer be written: warn, or stop if its reader closed the pipe."""
-        self.failed = True
+        self.failed = self._stdout_lost = True
         if not isinstance(error, OSError):
             self._report_fault("the report", error)
             return
@@ -223,9 +230,11 @@ class Outputs:
         self._stopped_by = sentence
 
     def repeat_for_people(self, error: IperfpyError) -> None:
-        """Print an error on standard error if the sinks wrote it only as JSON."""
-        if json_of(self._output):
-            complain(str(error))
+        """Print an error on standard error if the sinks wrote it only as JSON. A JSON stream has it already,
+        unless it could not be written."""
+        form = json_of(self._output)
+        if form == JSON_DOCUMENT or (form and self._stdout_lost):
+            on_stderr("error", str(error), form)
 
     # -- the pieces
 

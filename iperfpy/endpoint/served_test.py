@@ -29,6 +29,7 @@ from iperfpy.endpoint.acceptor import Acceptor
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.endpoint.control_connection import ControlConnection
 from iperfpy.endpoint.places import PasswordWaits, source_of
+from iperfpy.endpoint.refusal_log import RefusalLog
 from iperfpy.endpoint.running_test import RunningTest
 from iperfpy.endpoint.streams import make_streams
 from iperfpy.error_numbers import ErrorNumber
@@ -94,6 +95,10 @@ class ServerContext(Protocol):
     @property
     def password_waits(self) -> PasswordWaits:
         """Waits of sources whose passwords were refused."""
+
+    @property
+    def refusals(self) -> RefusalLog:
+        """Writes the log lines of clients that are turned away."""
 
     def admit(self, test: ServedTest, plan: Plan) -> None:
         """Give `test` a place. Raises `PlanError` if the server runs no such test, or none now."""
@@ -172,13 +177,16 @@ class ServedTest:
             await self._close()
 
     def _log(self, error: IperfpyError) -> None:
-        """Write one line. That of a refused password is always written, in a form that programs which block
-        addresses can find (docs/options.md), and so is that of a fault."""
+        """Log an error. A refused password has a form that programs which block addresses can find
+        (docs/options.md). The line of a test whose data has flowed comes from the sinks."""
         if isinstance(error, PlanError) and error.i_errno == ErrorNumber.AUTHENTICATION:
+            self._server.refusals.count += 1
             log.warning("password refused, client %s: %s", self.host, error)
         elif isinstance(error, FaultError):
             log.error("%s: %s", self.host, error)
             log.debug("where the fault is", exc_info=error.__cause__)
+        elif self._test is None and (self.plan is not None or isinstance(error, PlanError)):
+            self._server.refusals.refused(self._address, str(error))
         else:
             log.info("%s: %s", self.host, error)
 

@@ -5,8 +5,8 @@
     test       served_test.py: greeting, parameters, streams, measurement, results
     stop       every client is told, and every test ends
 
-A test makes its sinks when its data begins to flow, and closes them. A client that fails earlier leaves
-nothing to report: it is logged, at level INFO, because anybody can make a server write such lines.
+A test makes its sinks when its data begins to flow, and closes them. A client that is turned away earlier
+leaves nothing to report: it has a line in the log (refusal_log.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from iperfpy.control.parameters import COOKIE_PREFIX
 from iperfpy.endpoint.acceptor import Acceptor
 from iperfpy.endpoint.admission import ProcessorAffinity, TotalRate, check_limits, rate_exceeded
 from iperfpy.endpoint.places import SHARE, NoPlaceError, PasswordWaits, Places, source_of
+from iperfpy.endpoint.refusal_log import SERVICE, RefusalLog
 from iperfpy.endpoint.served_test import ServedTest
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import InterruptError, PlanError, fault_of
@@ -86,17 +87,28 @@ async def run_server(
     outer = scope or AbortScope()
     limits = (deadlines or Deadlines()).with_options(options.sockets)
     server = _Server(options, make_sinks, make_server_output, limits, await listen(options))
+    reason = "it was told to stop"
     try:
-        return await outer.wait(server.run(on_listening), None, "")
+        measured = await outer.wait(server.run(on_listening), None, "")
+        reason = server.reason
+        return measured
     except InterruptError as error:
+        reason = str(error)
         server.interrupt(error)
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
         raise
     finally:
         await server.close()
+        SERVICE.info("%s", server.farewell(reason))
 
 
 class _Server:
-    """The state that all tests share. Is a `served_test.ServerContext`."""
+    """The state that all tests share. Is a `served_test.ServerContext`.
+
+    `reason` is the sentence that explains the end of a server that was to serve one test.
+    """
 
     def __init__(
         self,
@@ -120,6 +132,9 @@ class _Server:
             1 if options.one_off else options.max_tests, SHARE, PATIENCE_S
         )
         self.password_waits = PasswordWaits()
+        self.refusals = RefusalLog()
+        self.reason = ""
+        self._served = 0
         self._affinity = ProcessorAffinity()
         self._opening_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -146,6 +161,11 @@ class _Server:
         """End every test with this error."""
         for test in self._tests.values():
             test.scope.abort(error)
+
+    def farewell(self, reason: str) -> str:
+        """The last line of the log."""
+        counts = f"{self._served} tests, {self.refusals.count} clients refused"
+        return f"the server has ended: {reason}; {counts}"
 
     async def close(self) -> None:
         """End every test that is left, and close everything."""
@@ -180,12 +200,12 @@ class _Server:
     def _give_up(self) -> None:
         """End a one-off server to which no client came in time. A running test will end it otherwise."""
         if not self._running():
-            log.info("no client has come within %g s", self.options.idle_us / 1e6)
-            self._finish(measured=True)
+            self._finish(f"no client has come within {self.options.idle_us / 1e6:g} s", measured=True)
 
-    def _finish(self, *, measured: bool) -> None:
+    def _finish(self, reason: str, *, measured: bool) -> None:
         """Stop serving."""
         if not self._finished.done():
+            self.reason = reason
             self._finished.set_result(measured)
 
     # -- clients
@@ -201,7 +221,7 @@ class _Server:
             test = ServedTest(self, sock, address, cookie)
             self._make_room(self._clients, test)
         except NoPlaceError:
-            log.info("%s is refused: this server is busy", address[0])
+            self.refusals.refused(address, "this server is busy")
             with contextlib.suppress(OSError):
                 sock.send(encode_state(State.ACCESS_DENIED))
             close_gently(sock)
@@ -221,8 +241,9 @@ class _Server:
             log.debug("where the fault is", exc_info=error)
         with contextlib.suppress(PlanError):  # these processors could be used before
             self.apply_affinity()
+        self._served += test.plan is not None
         if self.options.one_off and test.plan is not None and not test.lost_place:
-            self._finish(measured=test.was_measured)
+            self._finish("its one test is over", measured=test.was_measured)
 
     def _running(self) -> list[ServedTest]:
         """The tests that were admitted."""

@@ -66,6 +66,10 @@ class JsonStreamSink:
         """Every line has been written."""
 
     def _event(self, event: str, data: Any) -> None:
-        line = json.dumps({"event": event, "data": data}, separators=(",", ":"), allow_nan=False)
-        self._stream.write(line + "\n")
+        self._stream.write(event_line(event, data) + "\n")
         self._stream.flush()
+
+
+def event_line(event: str, data: Any) -> str:
+    """One line of a JSON stream, without its end."""
+    return json.dumps({"event": event, "data": data}, separators=(",", ":"), allow_nan=False)

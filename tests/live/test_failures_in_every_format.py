@@ -23,7 +23,7 @@ SCHEMA = json.loads((resources.files("iperfpy") / "report" / "schema.json").read
 
 
 def run_until_killed(folder: Path, *flags: str) -> tuple[str, str, list[dict[str, str]]]:
-    """Kill the server of a running client; return standard output, the error and the rows of the CSV."""
+    """Kill the server of a running client; return standard output, standard error and the rows of the CSV."""
     path = folder / "rows.csv"
     with LocalServer() as server:
         command = [sys.executable, "-m", "iperfpy", "-c", server.host, "-p", str(server.port), "-b", "5M"]
@@ -38,9 +38,8 @@ def run_until_killed(folder: Path, *flags: str) -> tuple[str, str, list[dict[str
             os.kill(server.pid, signal.SIGKILL)
             out, errors = client.communicate(timeout=20)
     assert client.returncode == 1
-    (line,) = errors.splitlines()
     with path.open(newline="") as stream:
-        return out, line.removeprefix("iperfpy: error - "), list(csv.DictReader(stream))
+        return out, errors, list(csv.DictReader(stream))
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
@@ -52,9 +51,13 @@ def test_a_killed_server_leaves_a_report_with_the_error(
         *([] if output_format == "text" else [output_format]),
         *(["-R"] if direction == "reverse" else []),
     ]
-    out, sentence, rows = run_until_killed(tmp_path, *flags)
+    out, errors, rows = run_until_killed(tmp_path, *flags)
+    sentence = rows[-1]["error"]
+    # A JSON stream has the error on standard output alone, so that 2>&1 gives JSON, too.
+    assert errors == ("" if output_format == "--json-stream" else f"iperfpy: error - {sentence}\n")
     intervals = [row for row in rows if row["type"] == "interval"]
-    assert (rows[-1]["type"], rows[-1]["error"]) == ("error", sentence)
+    assert rows[-1]["type"] == "error"
+    assert sentence
     assert {row["direction"] for row in rows} == {direction}
     assert {row["role"] for row in rows} == {"client"}
     # The CSV has the intervals that were measured; the other formats must have as many.

@@ -35,7 +35,7 @@ def main(words: Sequence[str]) -> int:
         if not words:
             print(f"{usage()}\n\nTry 'iperfpy --help' for the options.", file=sys.stderr)
             return FAILED
-        _warn_of_unusable_plugins(words, {**unusable(), **line.unusable})
+        _warn_of_unusable_plugins(words, {**unusable(), **line.unusable}, json)
         parsed = line.parse(words)
         text = answer(parsed)
         if text is not None:
@@ -45,20 +45,20 @@ def main(words: Sequence[str]) -> int:
     except ParameterError as error:
         return complain(str(error), json, "parameter error", text=text_of_words)
     for sentence in request.warnings:
-        warn(sentence)
+        warn(sentence, json)
     try:
         return _run(request, json)
     except StartError as error:
         return complain(str(error), json, plan=request.plan, text=request.output.text)
 
 
-def _warn_of_unusable_plugins(words: Sequence[str], reasons: Mapping[str, str]) -> None:
+def _warn_of_unusable_plugins(words: Sequence[str], reasons: Mapping[str, str], json: str) -> None:
     """Name each plug-in that cannot be loaded, except one that the words ask for: that one is an error, with
     the same sentence."""
     asked = {word.removeprefix("--proto=") for word in words}
     for name, sentence in reasons.items():
         if name not in asked:
-            warn(sentence)
+            warn(sentence, json)
 
 
 def _run(request: Request, json: str) -> int:
@@ -104,7 +104,7 @@ def _client(plan: Plan, options: ClientOptions, output: OutputOptions, log_level
     """Check the plan, open the reports, measure. Raises `IperfpyError` before the reports are open."""
     import asyncio
 
-    from iperfpy.cli.outputs import NO_READER, Outputs
+    from iperfpy.cli.outputs import NO_READER, Outputs, json_of
     from iperfpy.endpoint.client import run_client
     from iperfpy.endpoint.preflight import check_here
     from iperfpy.runtime import event_loop
@@ -130,7 +130,7 @@ def _client(plan: Plan, options: ClientOptions, output: OutputOptions, log_level
             status = error.exit_status
             outputs.repeat_for_people(error)
         except asyncio.CancelledError:  # the second signal cancels the task that runs the test
-            status = interrupted("interrupted twice")
+            status = interrupted("interrupted twice", json_of(output))
         except Exception as error:  # a fault of this program, which the sinks have told already
             status = FAILED
             outputs.repeat_for_people(fault_of(error))
@@ -143,13 +143,13 @@ def _server(
     """Serve until told to stop, or for one test (-1). Raises `IperfpyError`."""
     import asyncio
 
-    from iperfpy.cli.outputs import Outputs
+    from iperfpy.cli.outputs import Outputs, json_of
     from iperfpy.endpoint.server import run_server
     from iperfpy.runtime import event_loop
     from iperfpy.runtime.signals import until_signalled
 
     outputs = Outputs(output)
-    outputs.log_to_stderr(min(log_level, logging.INFO) if output.verbose else log_level)
+    outputs.log_to_stderr(min(log_level, logging.INFO) if output.verbose else log_level, server=True)
 
     def listening(port: int) -> None:
         outputs.listening(port, again=not options.one_off)
@@ -172,5 +172,5 @@ def _server(
         outputs.interrupted(error)
         status = error.exit_status
     except asyncio.CancelledError:
-        status = interrupted("interrupted twice")
+        status = interrupted("interrupted twice", json_of(output))
     return status or int(outputs.failed)

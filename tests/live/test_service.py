@@ -1,0 +1,135 @@
+"""A server as a service: its log, its files under rotation, and a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from iperfpy.errors import PeerError
+from tests.interop.conftest import wait_until
+from tests.interop.free_port import free_port
+from tests.iperfpy.support import measure, plan_for
+
+pytestmark = pytest.mark.live
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+PROGRAM = [sys.executable, "-m", "iperfpy"]
+ROOT = Path(__file__).parents[2]
+
+
+class Service:
+    """A server in a process of its own, without a terminal."""
+
+    def __init__(self, folder: Path, *flags: str, prepare: Callable[[], None] | None = None) -> None:
+        self.port = free_port()
+        self.log = folder / "log"
+        with self.log.open("w") as errors:
+            self.process = subprocess.Popen(
+                [*PROGRAM, "-s", "-B", "127.0.0.1", "-p", str(self.port), *flags],
+                cwd=folder,
+                env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+                preexec_fn=prepare,
+            )
+
+    def lines(self) -> list[str]:
+        """The log so far."""
+        return self.log.read_text().splitlines()
+
+    def has(self, text: str) -> None:
+        """Wait until the log has a line with this text."""
+        wait_until(lambda: text in self.log.read_text(), f"no line with {text!r}", 20)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+
+@contextmanager
+def service(folder: Path, *flags: str, prepare: Callable[[], None] | None = None) -> Iterator[Service]:
+    made = Service(folder, *flags, prepare=prepare)
+    try:
+        assert made.process.stdout is not None
+        while "listening" not in (line := made.process.stdout.readline()):
+            assert line, made.lines()
+        yield made
+    finally:
+        made.process.kill()
+        made.process.communicate()
+
+
+async def test_the_log_has_a_line_for_each_test_each_refusal_and_the_end(tmp_path: Path) -> None:
+    with service(tmp_path, "--max-tests", "1", "--server-max-duration", "5") as server:
+        await measure(server.port, plan_for(duration_us=200_000))
+        with pytest.raises(PeerError, match="at most 5 s"):
+            await measure(server.port, plan_for(duration_us=6_000_000))
+        server.has("refused")
+        assert server.stop() == 0
+    patterns = [
+        r"127\.0\.0\.1 port \d+: tcp forward, 0\.\d s, [\d.]+ Mbit/s, loss -: measured",
+        r"refused 127\.0\.0\.1 port \d+: this server runs tests of at most 5 s .*",
+        r"the server has ended: the server has terminated by signal Terminated\(15\); "
+        r"1 tests, 1 clients refused",
+    ]
+    lines = server.lines()
+    assert len(lines) == len(patterns), lines
+    for line, pattern in zip(lines, patterns, strict=True):
+        assert re.fullmatch(f"{TIME} iperfpy: {pattern}", line), line
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["-c", "127.0.0.1", "-p", "1"],
+        ["-c", "127.0.0.1", "-p", "1", "--gsro", "--csv", "/dev/full"],
+        ["-c", "127.0.0.1", "-t", "much"],
+        ["-c", "127.0.0.1", "-p", "1", "--csv", "missing/x.csv"],
+        ["-s", "-B", "192.0.2.1"],
+    ],
+    ids=["refused", "warnings", "parameter", "csv", "server"],
+)
+def test_a_json_stream_that_fails_is_json_on_both_streams(flags: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*PROGRAM, *flags, "--json-stream"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["event"] for event in events].count("error") == 1
+    assert {"error", "end"} <= {event["event"] for event in events} <= {"error", "end", "warning", "log"}
+
+
+async def test_a_full_disk_ends_the_rows_of_each_test_and_the_server_lives(tmp_path: Path) -> None:
+    """No file may be longer than 16 KiB: the system refuses the write as if the disk were full."""
+
+    def prepare() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, 16 << 10))
+
+    # Standard error is a file, too, and it stops growing.
+    with service(tmp_path, "--csv", "x.csv", prepare=prepare) as server:
+        plan = plan_for(total_bytes=10_000)
+        await asyncio.gather(*(measure(server.port, plan) for _ in range(64)))
+        await measure(server.port, plan)
+        server.has("no more rows of this test go to x.csv: File too large; the test continues")
+        assert server.stop() == 1
+    rows = (tmp_path / "x.csv").read_text()
+    assert rows.endswith("\n")
+    assert len({line.count(",") for line in rows.splitlines()}) == 1
