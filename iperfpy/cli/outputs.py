@@ -18,6 +18,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, on_stderr, warn, write_error
@@ -160,6 +161,23 @@ class Outputs:
         logging.basicConfig(level=level, handlers=[handler])
         if server:
             SERVICE.setLevel(logging.INFO)
+
+    def reopen(self, reopen_log: Callable[[], None]) -> None:
+        """Open the server's files again, after a rotation moved them away: the CSV and, by `reopen_log`,
+        the log file. One that cannot be opened stays as it is, and the log says why."""
+
+        def attempt(reopen: Callable[[], None], what: str) -> None:
+            try:
+                reopen()
+            except (OSError, StartError) as error:
+                SERVICE.warning("%s goes on with the old file: %s", what, system_reason(error))
+            else:
+                SERVICE.info("%s goes on in a file that was opened again", what)
+
+        # Each file is opened in the thread that writes it.
+        self._terminal.put(lambda: attempt(reopen_log, "the log"))
+        if isinstance(self._rows, CsvFile):
+            self._files.put(partial(attempt, self._rows.reopen, "the CSV"))
 
     def server_output(self) -> ServerOutputSink:
         """A sink that keeps a test's report for the client that asked for it, in this server's form."""

@@ -13,30 +13,58 @@ from typing import IO, cast
 from iperfpy.errors import StartError
 
 
-@contextlib.contextmanager
-def logging_to(path: str) -> Iterator[None]:
-    """Append standard output to a file, and errors to it as well (`--logfile`). Empty path: no log file.
+class LogFile:
+    """The file in place of standard output (`--logfile`). Without a path it does nothing."""
 
-    Raises
-    ------
-    StartError
-        When the file cannot be written.
-    """
-    if not path:
-        yield
-        return
-    before = sys.stdout, sys.stderr
-    # The stack closes the file; a plain `with open` would also turn the body's own OSError into a StartError.
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(open(path, "a", encoding="utf-8", buffering=1))
-        except OSError as error:
-            raise StartError(f"cannot write the log file {path}: {error.strerror}") from error
-        sys.stdout, sys.stderr = file, cast("IO[str]", _Tee(before[1], file))
-        try:
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._stream: IO[str] | None = None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Append standard output to the file, and errors to it as well, while the context lasts.
+
+        Raises
+        ------
+        StartError
+            When the file cannot be written.
+        """
+        if not self._path:
             yield
-        finally:
-            sys.stdout, sys.stderr = before
+            return
+        before = sys.stdout, sys.stderr
+        # The stack closes the file; a plain `with open` would turn the body's own OSError into a StartError.
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(open(self._path, "a", encoding="utf-8", buffering=1))
+            except OSError as error:
+                raise StartError(f"cannot write the log file {self._path}: {error.strerror}") from error
+            self._stream = sys.stdout = file
+            sys.stderr = cast("IO[str]", _Tee(before[1], file))
+            try:
+                yield
+            finally:
+                self._stream = None
+                sys.stdout, sys.stderr = before
+
+    def reopen(self) -> None:
+        """Open the path again, after a rotation moved the file away. After an OSError the old file stays."""
+        if self._stream is None:
+            return
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        replacement = os.open(self._path, flags, 0o666)
+        # The reports hold the stream: it keeps its descriptor, which now leads to the new file.
+        os.dup2(replacement, self._stream.fileno(), inheritable=False)
+        os.close(replacement)
+
+
+def has_terminal() -> bool:
+    """True if the process has a controlling terminal, whose end is a reason to end."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return False
+    return True
 
 
 class _Tee(io.TextIOBase):

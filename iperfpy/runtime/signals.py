@@ -1,4 +1,4 @@
-"""Signals that end a program in an orderly way: SIGINT, SIGTERM, SIGHUP.
+"""Signals that end a program in an orderly way: SIGINT, SIGTERM, SIGHUP; or SIGHUP for a service's files.
 
 Only the command line uses them. `run_client` and `run_server` install no handler.
 """
@@ -27,9 +27,11 @@ DUPLICATE_SIGNAL_S = 0.5
 a second Ctrl-C."""
 
 
-async def until_signalled(role: Role, main: Callable[[AbortScope], Awaitable[T]]) -> T:
+async def until_signalled(
+    role: Role, main: Callable[[AbortScope], Awaitable[T]], on_hangup: Callable[[], None] | None = None
+) -> T:
     """The result of `main(scope)`. The first signal aborts the scope with an `InterruptError`, the second
-    cancels the task that called this function."""
+    cancels the task that called this function. `on_hangup`: see `Signals`."""
     scope = AbortScope()
 
     def interrupt(name: str) -> None:
@@ -42,7 +44,7 @@ async def until_signalled(role: Role, main: Callable[[AbortScope], Awaitable[T]]
         else:
             log.error("%s", fault)
 
-    with Signals(interrupt), failing_callbacks(failed):
+    with Signals(interrupt, on_hangup), failing_callbacks(failed):
         return await main(scope)
 
 
@@ -74,10 +76,16 @@ class Signals:
     The second one cancels the task that entered the context: the user does not want to wait for a clean
     shutdown. A signal that the parent process had ignored (nohup) stays ignored. Outside the main thread
     the context has no effect.
+
+    Parameters
+    ----------
+    on_signal : called with the name of the first signal
+    on_hangup : called for every SIGHUP, which then ends nothing; None: it is a signal like the others
     """
 
-    def __init__(self, on_signal: OnSignal) -> None:
+    def __init__(self, on_signal: OnSignal, on_hangup: Callable[[], None] | None = None) -> None:
         self._on_signal = on_signal
+        self._on_hangup = on_hangup
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._handled: list[signal.Signals] = []
@@ -100,6 +108,9 @@ class Signals:
             self._loop.remove_signal_handler(number)
 
     def _arrived(self, number: signal.Signals) -> None:
+        if self._on_hangup is not None and number is signal.SIGHUP:
+            self._on_hangup()
+            return
         now_s = self._loop.time()
         if self._first_s is None:
             self._first_s = now_s

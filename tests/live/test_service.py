@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -37,12 +40,17 @@ class Service:
                 [*PROGRAM, "-s", "-B", "127.0.0.1", "-p", str(self.port), *flags],
                 cwd=folder,
                 env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-                stdout=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
                 stderr=errors,
-                text=True,
                 start_new_session=True,
                 preexec_fn=prepare,
             )
+
+    def listens(self) -> bool:
+        """True once clients can connect."""
+        assert self.process.poll() is None, self.lines()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def lines(self) -> list[str]:
         """The log so far."""
@@ -61,13 +69,11 @@ class Service:
 def service(folder: Path, *flags: str, prepare: Callable[[], None] | None = None) -> Iterator[Service]:
     made = Service(folder, *flags, prepare=prepare)
     try:
-        assert made.process.stdout is not None
-        while "listening" not in (line := made.process.stdout.readline()):
-            assert line, made.lines()
+        wait_until(made.listens, "the server does not listen", 20)
         yield made
     finally:
         made.process.kill()
-        made.process.communicate()
+        made.process.wait()
 
 
 async def test_the_log_has_a_line_for_each_test_each_refusal_and_the_end(tmp_path: Path) -> None:
@@ -87,6 +93,55 @@ async def test_the_log_has_a_line_for_each_test_each_refusal_and_the_end(tmp_pat
     assert len(lines) == len(patterns), lines
     for line, pattern in zip(lines, patterns, strict=True):
         assert re.fullmatch(f"{TIME} iperfpy: {pattern}", line), line
+
+
+async def test_a_hangup_reopens_log_and_csv_of_a_server_without_a_terminal(tmp_path: Path) -> None:
+    log, rows = tmp_path / "s.log", tmp_path / "x.csv"
+    with service(tmp_path, "--csv", "x.csv", "--logfile", "s.log") as server:
+        await measure(server.port, plan_for(total_bytes=1000))
+        wait_until(lambda: "\nsum," in rows.read_text(), "no rows", 20)
+        log.rename(tmp_path / "s.log.1")
+        rows.rename(tmp_path / "x.csv.1")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: log.exists() and rows.exists(), "no new files", 20)
+        await measure(server.port, plan_for(total_bytes=1000))
+        wait_until(lambda: "\nsum," in rows.read_text(), "no rows in the new file", 20)
+        # A file that cannot be followed stays, and the log says so.
+        rows.rename(tmp_path / "x.csv.2")
+        rows.write_text("of another program\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "the CSV goes on with the old file" in log.read_text(), "no warning", 20)
+        assert server.stop() == 0
+    assert rows.read_text() == "of another program\n"
+    assert (tmp_path / "x.csv.1").read_text().splitlines()[0] == (
+        (tmp_path / "x.csv.2").read_text().splitlines()[0]
+    )
+    text = log.read_text()
+    assert text.count("Accepted connection") == 1
+    assert "the server has ended" in text.splitlines()[-1]
+
+
+def test_a_hangup_ends_a_server_whose_terminal_goes_away(tmp_path: Path) -> None:
+    port, (leader, follower) = free_port(), pty.openpty()
+    # In a session of its own, the server takes the terminal that it opens first.
+    take = f"import os; os.close(os.open({os.ttyname(follower)!r}, os.O_RDWR)); "
+    run = "from iperfpy.cli.main import main; raise SystemExit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", take + run, "-s", "-B", "127.0.0.1", "-p", str(port)],
+        env={"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as server:
+        assert server.stdout is not None
+        while "listening" not in (line := server.stdout.readline()):
+            assert line
+        os.close(follower)
+        os.close(leader)
+        _, errors = server.communicate(timeout=20)
+    assert server.returncode == 0
+    assert "terminated by signal Hangup(1)" in errors
 
 
 @pytest.mark.parametrize(

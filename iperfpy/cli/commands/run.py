@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from iperfpy.cli.command_line import CommandLine
@@ -17,6 +18,7 @@ from iperfpy.plan import Plan, Role
 from iperfpy.protocols.registry import transports, unusable
 
 if TYPE_CHECKING:
+    from iperfpy.cli.process import LogFile
     from iperfpy.runtime.abort_scope import AbortScope
 
 
@@ -64,18 +66,19 @@ def _warn_of_unusable_plugins(words: Sequence[str], reasons: Mapping[str, str], 
 def _run(request: Request, json: str) -> int:
     """Run the request and report its errors. Raises `StartError` if the log file cannot be opened."""
     # Help and parse errors do not need what a test needs: these imports stay out of their way.
-    from iperfpy.cli.process import logging_to
+    from iperfpy.cli.process import LogFile
 
-    with logging_to(request.process.log_file):
+    log_file = LogFile(request.process.log_file)
+    with log_file.opened():
         try:
-            return _set_up(request)
+            return _set_up(request, log_file)
         except IperfpyError as error:  # reported in here, so that the log file has it, too
             if not error.exit_status:
                 return DONE
             return complain(str(error), json, plan=request.plan, text=request.output.text)
 
 
-def _set_up(request: Request) -> int:
+def _set_up(request: Request, log_file: LogFile) -> int:
     """Set up the process, then be the client or the server. Raises `IperfpyError`."""
     from iperfpy.cli.process import daemonize, pid_file, run_on
     from iperfpy.runtime import descriptors
@@ -90,7 +93,7 @@ def _set_up(request: Request) -> int:
         run_on(process.cpu)
         level = logging.DEBUG if process.debug else logging.WARNING
         if request.server is not None:
-            return _server(request.server, request.output, level, on_ready)
+            return _server(request.server, request.output, level, on_ready, log_file)
         assert request.plan is not None, "a request is for a client or for a server"
         assert request.client is not None, "a client has a plan and options"
         return _client(request.plan, request.client, request.output, level)
@@ -138,12 +141,17 @@ def _client(plan: Plan, options: ClientOptions, output: OutputOptions, log_level
 
 
 def _server(
-    options: ServerOptions, output: OutputOptions, log_level: int, on_ready: Callable[[], None]
+    options: ServerOptions,
+    output: OutputOptions,
+    log_level: int,
+    on_ready: Callable[[], None],
+    log_file: LogFile,
 ) -> int:
     """Serve until told to stop, or for one test (-1). Raises `IperfpyError`."""
     import asyncio
 
     from iperfpy.cli.outputs import Outputs, json_of
+    from iperfpy.cli.process import has_terminal
     from iperfpy.endpoint.server import run_server
     from iperfpy.runtime import event_loop
     from iperfpy.runtime.signals import until_signalled
@@ -164,10 +172,13 @@ def _server(
             scope=scope,
         )
 
+    # The end of its terminal ends a server; for one without a terminal the signal means a rotation of files.
+    on_hangup = None if has_terminal() else partial(outputs.reopen, log_file.reopen)
     # A CSV that cannot be written is reported now, not when the first client comes.
     try:
         with outputs.serving():
-            status = DONE if event_loop.run(until_signalled(Role.SERVER, serving)) else FAILED
+            running = until_signalled(Role.SERVER, serving, on_hangup)
+            status = DONE if event_loop.run(running) else FAILED
     except InterruptError as error:
         outputs.interrupted(error)
         status = error.exit_status

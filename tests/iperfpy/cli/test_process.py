@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy.cli.process import logging_to, pid_file, run_on
+from iperfpy.cli.process import LogFile, pid_file, run_on
 from iperfpy.errors import StartError
 from tests.interop.free_port import free_port
 
@@ -67,8 +67,14 @@ def test_a_daemon_serves_and_cleans_up(tmp_path: Path) -> None:
         os.kill(number, signal.SIGTERM)
     wait_until(lambda: not pid.exists())
     lines = log.read_text().splitlines()
-    assert all(re.match(r"at \d\d ", line) for line in lines)
+    # The lines of the service have their own time.
+    served = [line for line in lines if re.match(r"\d{4}-\d\d-\d\dT", line)]
+    assert all(re.match(r"at \d\d ", line) for line in lines if line not in served)
     assert f"Server listening on {port}" in lines[1]
+    assert [line.rpartition(": ")[2].partition(";")[0] for line in served] == [
+        "measured",
+        "the server has terminated by signal Terminated(15)",
+    ]
     assert (tmp_path / "client.log").read_text().endswith("iperfpy Done.\n")
 
 
@@ -85,7 +91,7 @@ def test_an_unwritable_log_file_is_a_start_error(tmp_path: Path) -> None:
     before = sys.stdout
     with (
         pytest.raises(StartError, match=r"^cannot write the log file \S+: No such file or directory$"),
-        logging_to(str(tmp_path / "missing" / "log")),
+        LogFile(str(tmp_path / "missing" / "log")).opened(),
     ):
         raise AssertionError("there is no such folder")
     assert sys.stdout is before
