@@ -2,7 +2,7 @@
 
     a report that cannot be opened     `StartError` before anything is measured
     a CSV that takes no more rows      one warning per test; the test goes on; the exit status is 1
-    standard output, a full disk       one warning; the test goes on; the exit status is 1
+    standard output, a full disk       one warning per test; the test goes on; the exit status is 1
     standard output, a closed pipe     the report has no reader: a client stops; the exit status is 1
     standard output that nobody reads  the test goes on; rows of the table are left out, which is said
 
@@ -227,7 +227,8 @@ class Outputs:
         if not isinstance(error, OSError):
             self._report_fault("the report", error)
             return
-        silence_stdout()
+        if error.errno == errno.EPIPE or self.stop is not None:
+            silence_stdout()  # but a full disk may have room again for the next test of a server
         if error.errno == errno.EPIPE and self.stop is not None:
             self.stop()
             return

@@ -33,19 +33,20 @@ class LogFile:
             yield
             return
         before = sys.stdout, sys.stderr
-        # The stack closes the file; a plain `with open` would turn the body's own OSError into a StartError.
-        with contextlib.ExitStack() as stack:
-            try:
-                file = stack.enter_context(open(self._path, "a", encoding="utf-8", buffering=1))
-            except OSError as error:
-                raise StartError(f"cannot write the log file {self._path}: {error.strerror}") from error
-            self._stream = sys.stdout = file
-            sys.stderr = cast("IO[str]", _Tee(before[1], file))
-            try:
-                yield
-            finally:
-                self._stream = None
-                sys.stdout, sys.stderr = before
+        try:
+            file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise StartError(f"cannot write the log file {self._path}: {error.strerror}") from error
+        self._stream = sys.stdout = file
+        sys.stderr = cast("IO[str]", _Tee(before[1], file))
+        try:
+            yield
+        finally:
+            self._stream = None
+            sys.stdout, sys.stderr = before
+            # Lines that a full disk did not take were told of when they were written.
+            with contextlib.suppress(OSError):
+                file.close()
 
     def reopen(self) -> None:
         """Open the path again, after a rotation moved the file away. After an OSError the old file stays."""

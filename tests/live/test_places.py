@@ -86,7 +86,9 @@ async def test_a_client_that_breaks_off_is_one_line_of_the_log(caplog: pytest.Lo
             await peer.rest()
             await peer.close()
         await asyncio.sleep(0.1)
-    assert [record.getMessage() for record in caplog.records if record.name.startswith("iperfpy")] == [
+    assert [
+        record.getMessage() for record in caplog.records if record.name.startswith("iperfpy.endpoint")
+    ] == [
         "127.0.0.1: the client closed the control connection unexpectedly",
         "127.0.0.1: the client sent TEST_END while the parameters were being checked",
     ]

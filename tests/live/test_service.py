@@ -172,19 +172,27 @@ def test_a_json_stream_that_fails_is_json_on_both_streams(flags: list[str], tmp_
     assert {"error", "end"} <= {event["event"] for event in events} <= {"error", "end", "warning", "log"}
 
 
-async def test_a_full_disk_ends_the_rows_of_each_test_and_the_server_lives(tmp_path: Path) -> None:
+async def test_a_full_disk_ends_the_reports_of_each_test_and_the_server_lives(tmp_path: Path) -> None:
     """No file may be longer than 16 KiB: the system refuses the write as if the disk were full."""
 
     def prepare() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, 16 << 10))
 
-    # Standard error is a file, too, and it stops growing.
-    with service(tmp_path, "--csv", "x.csv", prepare=prepare) as server:
+    rows, log = tmp_path / "x.csv", tmp_path / "s.log"
+    # One address may run half of the tests.
+    flags = ["--csv", "x.csv", "--logfile", "s.log", "--max-tests", "128", "-V"]
+    with service(tmp_path, *flags, prepare=prepare) as server:
         plan = plan_for(total_bytes=10_000)
         await asyncio.gather(*(measure(server.port, plan) for _ in range(64)))
-        await measure(server.port, plan)
         server.has("no more rows of this test go to x.csv: File too large; the test continues")
+        server.has("the report can no longer be written: File too large")
+        whole = rows.read_text()
+        # There is room again, and the next test is in the files.
+        for path in (rows, log):
+            os.truncate(path, 0)
+        await measure(server.port, plan)
+        wait_until(lambda: "\nsum," in rows.read_text(), "no rows", 20)
+        wait_until(lambda: "receiver" in log.read_text(), "no report", 20)
         assert server.stop() == 1
-    rows = (tmp_path / "x.csv").read_text()
-    assert rows.endswith("\n")
-    assert len({line.count(",") for line in rows.splitlines()}) == 1
+    assert whole.endswith("\n")
+    assert len({line.count(",") for line in whole.splitlines()}) == 1

@@ -152,7 +152,9 @@ def _server(
 
     from iperfpy.cli.outputs import Outputs, json_of
     from iperfpy.cli.process import has_terminal
+    from iperfpy.endpoint.refusal_log import SERVICE
     from iperfpy.endpoint.server import run_server
+    from iperfpy.report.service_log import ServiceLogSink
     from iperfpy.runtime import event_loop
     from iperfpy.runtime.signals import until_signalled
 
@@ -166,7 +168,7 @@ def _server(
     def serving(scope: AbortScope) -> Awaitable[bool]:
         return run_server(
             options,
-            outputs.server_sinks,
+            lambda: [*outputs.server_sinks(), ServiceLogSink(SERVICE.info)],
             on_listening=listening,
             make_server_output=outputs.server_output,
             scope=scope,

@@ -155,8 +155,10 @@ def test_a_fault_in_a_report_is_one_warning_and_status_1(
     scene.play(sink)
     outputs.finish()
     assert outputs.failed
+    sentence = "the report has a fault: KeyError: 'no such column'"
+    event = f'{{"event":"warning","data":"{sentence}"}}'
     assert capsys.readouterr().err == (
-        "iperfpy: warning - the report has a fault: KeyError: 'no such column'\n"
+        f"{event}\n" if form == "json_stream" else f"iperfpy: warning - {sentence}\n"
     )
 
 
