@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
@@ -58,9 +59,10 @@ def complain(
     if text == IPERF3_TEXT:
         from iperfpy.report.iperf3_lines import complaint
 
-        print("\n".join(map(printable, complaint(message, kind))), file=sys.stderr)
+        with contextlib.suppress(OSError):  # as in `on_stderr`
+            print("\n".join(map(printable, complaint(message, kind))), file=sys.stderr, flush=True)
     elif json != JSON_STREAM:
-        print(f"iperfpy: {kind} - {printable(message)}", file=sys.stderr)
+        on_stderr(kind, message)
     try:
         if json:
             write_error(message, json, plan)
@@ -91,11 +93,12 @@ def interrupted(how: str, json: str = "") -> int:
     return INTERRUPTED
 
 
-def on_stderr(kind: str, message: str, json: str) -> None:
+def on_stderr(kind: str, message: str, json: str = "") -> None:
     """Print a line on standard error: of a JSON stream an event, so that both streams may be one (2>&1)."""
     line = f"iperfpy: {kind} - {printable(message)}"
     if json == JSON_STREAM:
         from iperfpy.report.json_report import event_line
 
         line = event_line(kind, message)
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # standard error is gone or full: no place is left for the line
+        print(line, file=sys.stderr, flush=True)

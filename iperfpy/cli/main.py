@@ -32,7 +32,13 @@ from iperfpy.cli.exit_status import FAILED, complain, interrupted, json_form, on
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
     standard_streams.prepare()
-    words = list(sys.argv[1:] if argv is None else argv)
+    status = _run(list(sys.argv[1:] if argv is None else argv))
+    standard_streams.settle_stderr()
+    return status
+
+
+def _run(words: list[str]) -> int:
+    """Run the words; explain on standard error if standard output cannot be written."""
     try:
         status = _dispatch(words)
         sys.stdout.flush()

@@ -218,8 +218,7 @@ class Outputs:
     def warn(self, sentence: str) -> None:
         """Print a warning about a lost part of a report; the exit status will be 1."""
         self.failed = True
-        with contextlib.suppress(OSError):  # standard error is gone as well: no place is left for the warning
-            warn(sentence, json_of(self._output))
+        warn(sentence, json_of(self._output))
 
     def stdout_failed(self, error: Exception) -> None:
         """Standard output can no longer be written: warn, or stop if its reader closed the pipe."""

@@ -44,6 +44,15 @@ def silence_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def settle_stderr() -> None:
+    """Give up lines that standard error does not take, as on a full disk: the interpreter would flush them at
+    its end, fail, and change the exit status to 120."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 def abandon(name: str) -> None:
     """Leave a standard stream ("stdout", "stderr") to a thread that waits in a write to it.
 

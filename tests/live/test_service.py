@@ -172,6 +172,16 @@ def test_a_json_stream_that_fails_is_json_on_both_streams(flags: list[str], tmp_
     assert {"error", "end"} <= {event["event"] for event in events} <= {"error", "end", "warning", "log"}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("flags", [["-c", "127.0.0.1", "-p", "1"], ["-c"], ["-c", "h", "--gsro", "-t", "x"]])
+def test_a_full_standard_error_changes_no_exit_status(flags: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*PROGRAM, *flags], cwd=ROOT, stdout=subprocess.PIPE, stderr=full, timeout=30, check=False
+        )
+    assert done.returncode == 1
+
+
 async def test_a_full_disk_ends_the_reports_of_each_test_and_the_server_lives(tmp_path: Path) -> None:
     """No file may be longer than 16 KiB: the system refuses the write as if the disk were full."""
 
