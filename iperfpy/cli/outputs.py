@@ -155,11 +155,11 @@ class Outputs:
 
     def log_to_stderr(self, level: int, *, server: bool = False) -> None:
         """Write log lines of this level and above on standard error, without waiting for its reader; a
-        `server` always has the lines of its tests and refusals."""
+        `server` always has the lines of its tests and refusals, except in iperf3's text."""
         handler = QueuedLog(sys.stderr, self._log)
         handler.setFormatter(formatter(server=server, json_stream=self._output.json_stream))
         logging.basicConfig(level=level, handlers=[handler])
-        if server:
+        if server and self._output.text != IPERF3_TEXT:  # iperf3 has no such lines
             SERVICE.setLevel(logging.INFO)
 
     def reopen(self, reopen_log: Callable[[], None]) -> None:
