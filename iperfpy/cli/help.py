@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from iperfpy.cli.parsed_options import ParsedOptions
 
-OTHERS = "Others (iperfpy --help-all, or man iperfpy, describes them):"
+OTHERS = "Others, besides -h (iperfpy --help-all, or man iperfpy, describes them):"
 EXAMPLES = """\
 Examples:
   iperfpy -c 192.0.2.7                            TCP to it, 10 seconds
