@@ -10,7 +10,8 @@ server waits for that message. Four things make the tables longer than that:
 - A receiver cannot see that the last datagrams were lost. So both ends of a transport that may lose data
   count again after the senders have stopped, and compare.
 - A stock iperf3 that receives reads whole blocks until it has seen EXCHANGE_RESULTS: half a block would
-  leave it waiting for ever. So a server goes on sending to it, uncounted, after the end.
+  leave it waiting for ever. So a server goes on sending to it, uncounted, after the end; also one that had
+  sent the whole amount, because a client that counts blocks may have counted half ones.
 """
 
 from __future__ import annotations

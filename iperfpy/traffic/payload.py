@@ -34,6 +34,9 @@ a second is exact to a thousandth. None is smaller than about one packet."""
 WHOLE_SLICE_US = 250
 """Datagrams, which cannot be cut, go out in bursts of at most this duration, or one at a time."""
 
+HELD_WAIT_US = 5_000
+"""Pause before a sender asks a spent budget again that may be lifted."""
+
 FILE_WAIT_US = 1_000
 """Pause before a pipe that had nothing to read is asked again."""
 
@@ -49,9 +52,17 @@ class Budget:
     ----------
     total_bytes : int
         0: unlimited. The budget counts from `begin` on; before that, in the omitted period, all is granted.
+    may_be_lifted : bool
+        Senders wait at its end, because `lift` may let them go on; else they have finished.
+
+    Attributes
+    ----------
+    spent_wait_us : int
+        `Load.wait_us` of a sender that gets nothing.
     """
 
-    def __init__(self, total_bytes: int) -> None:
+    def __init__(self, total_bytes: int, *, may_be_lifted: bool = False) -> None:
+        self.spent_wait_us = HELD_WAIT_US if may_be_lifted else FOREVER
         self._left = total_bytes
         self._limited = False
         self._total = total_bytes
@@ -61,6 +72,11 @@ class Budget:
         """Begin to count."""
         with self._lock:
             self._limited = self._total > 0
+
+    def lift(self) -> None:
+        """Grant everything from now on."""
+        with self._lock:
+            self._limited, self._total = False, 0
 
     def claim(self, size_bytes: int, unit_bytes: int = 1) -> int:
         """Take up to `size_bytes` from the rest, which is rounded up to whole units; 0 if nothing is left."""
@@ -198,8 +214,10 @@ class Payload:
                 return wait
         if not self._granted:
             self._claimed = self._claimed or self._budget.claim(self._claim_bytes, self._unit_bytes)
+            if not self._claimed:
+                return self._budget.spent_wait_us
             granted = min(self._claimed, self._slice_bytes)
-            if self._file is not None and granted:
+            if self._file is not None:
                 read = self._file.read_into(self._block[:granted])
                 if read is None:
                     return FILE_WAIT_US

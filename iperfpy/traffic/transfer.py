@@ -98,7 +98,9 @@ class Transfer:
         self._on_tick = on_tick
         self._on_poll = on_poll
         self._whole_blocks = rule.whole_blocks
-        self._budget = Budget(plan.amount_bytes if rule.limits_senders else 0)
+        self._budget = Budget(
+            plan.amount_bytes if rule.limits_senders else 0, may_be_lifted=not rule.stops_senders
+        )
         self.streams = tuple(self._measured(each, transport, started_us) for each in streams)
         self._sending = [each for each in self.streams if each.stream.sends]
         self._receiving = [each for each in self.streams if not each.stream.sends]
@@ -217,6 +219,8 @@ class Transfer:
             self._time.end(now_us(), self._progress, total_bytes)
         if stop_sending:
             self._stop_sending()
+        else:
+            self._budget.lift()
 
     async def senders_stopped(self) -> None:
         """Wait until senders that were told to stop have sent their last datagram, if data may be lost.

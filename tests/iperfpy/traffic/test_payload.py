@@ -127,6 +127,19 @@ def test_a_stock_peer_gets_whole_blocks_of_every_stream(total_bytes: int, rate_b
     assert all(payload.wait_us(2_000_000) in (-1, *range(1, 60_000)) for payload in streams)
 
 
+def test_a_spent_budget_holds_its_senders_until_it_is_lifted() -> None:
+    """A stock client reads whole blocks after the end, which it may have cut before."""
+    budget = Budget(2000, may_be_lifted=True)
+    budget.begin()
+    payload = Payload(1000, budget, whole_blocks=True)
+    assert [len(payload.take()) for _ in range(2) if payload.wait_us(0) == 0] == [1000, 1000]
+    assert payload.wait_us(1) > 0
+    budget.lift()
+    assert payload.wait_us(2) == 0
+    payload.stop()
+    assert payload.wait_us(3) == -1
+
+
 def test_budget_counts_only_after_the_omitted_period() -> None:
     budget = Budget(1500)
     payload = Payload(1000, budget)
