@@ -8,7 +8,7 @@ WORKERS ?= 4
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check wheel-check lint types bench truth picture sim seed setup clean
+.PHONY: demo test check wheel-check lint types bench truth picture sim fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -51,6 +51,10 @@ picture: $(VENV)/.installed
 sim: $(VENV)/.bench-installed
 	$(BIN)/python -m tests.studies.paths $(ARGS)
 
+# Coverage-guided fuzzing of every decoder, 5 minutes each: make fuzz ARGS="--only kcp-rack --seconds 60"
+fuzz: $(VENV)/.fuzz-installed
+	$(BIN)/python -m tests.studies.fuzz $(ARGS)
+
 # The report that the project began with, in the simulator: kcp and kcp-bbr, up and down
 seed: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.studies.paths.seed
@@ -70,6 +74,10 @@ $(VENV)/.dev-installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.bench-installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $(VENV)/.installed $@
+
+$(VENV)/.fuzz-installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
 	touch $(VENV)/.installed $@
 
 clean:

@@ -18,14 +18,17 @@ from iperfpy.errors import DocumentError
 from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.errors import TransportError
-from iperfpy.protocols.metrics import Metric, Side, Value
+from iperfpy.protocols.metrics import Metric, Side
 from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.protocols.settings import Settings
 from iperfpy.records import ConnectedStream, Latency, Row, RunEnded, RunStarted, Sample, ServerOutput
+from iperfpy.store.document_part import Part
 from iperfpy.store.iperf3_document import INTERRUPTED
 
 Json = Mapping[str, Any]
 
+DAMAGE = (KeyError, TypeError, ValueError)
+"""Raised by `Part`, by enumerations, and by the records, for a value that is missing or of another kind."""
 SUMS = ("sum", "sum_sent", "sum_received")
 END_KEYS = {
     "streams",
@@ -57,10 +60,11 @@ def read_start(document: Json, transport: Transport | None) -> RunStarted | None
     if "settings" not in start:
         raise DocumentError(f"{start['version']} wrote this document, without the records of iperfpy")
     try:
-        return _start(document, start, transport or transport_named(start["transport"]))
+        read = Part(start)
+        return _start(Part(document), read, transport or transport_named(read.text("transport")))
     except TransportError as error:
         raise DocumentError(f"cannot read the settings of the run: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE as error:
         raise _damaged("start", error) from error
 
 
@@ -68,32 +72,33 @@ def read_intervals(document: Json, start: RunStarted) -> list[tuple[Row, ...]]:
     """The rows of every interval, one per stream. Raises `DocumentError`."""
     try:
         return [
-            tuple(_interval_row(start, entry) for entry in interval["streams"])
-            for interval in document.get("intervals", ())
+            tuple(_interval_row(start, entry) for entry in interval.parts("streams"))
+            for interval in Part(document).parts("intervals", ())
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE as error:
         raise _damaged("intervals", error) from error
 
 
 def read_end(document: Json, start: RunStarted) -> RunEnded | None:
     """The record of a test's end, or None if the document has none. Raises `DocumentError`."""
-    end = document.get("end")
-    if not end:
+    if not document.get("end"):
         return None
     # The prefix tells a test that its user ended from one that failed.
     error = str(document.get("error", ""))
     try:
+        end = Part(document).part("end")
+        cpu = end.part("cpu_utilization_percent")
         return RunEnded(
-            rows=tuple(_summary_row(start, entry) for entry in end["streams"]),
-            cpu_percent=dict(end["cpu_utilization_percent"]),
+            rows=tuple(_summary_row(start, entry) for entry in end.parts("streams")),
+            cpu_percent={name: cpu.number(name) for name in cpu.values},
             interrupted=error.removeprefix(INTERRUPTED),
             failed=bool(error) and not error.startswith(INTERRUPTED),
-            extra={key: value for key, value in end.items() if key not in END_KEYS},
-            warnings=tuple(end.get("warnings", ())),
-            server_output=_server_output(document),
-            latency=_latency(end["latency"]),
+            extra={key: value for key, value in end.values.items() if key not in END_KEYS},
+            warnings=end.texts("warnings", ()),
+            server_output=_server_output(Part(document)),
+            latency=_latency(end.part("latency")),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as wrong:
+    except DAMAGE as wrong:
         raise _damaged("end", wrong) from wrong
 
 
@@ -101,123 +106,126 @@ def _damaged(part: str, error: Exception) -> DocumentError:
     return DocumentError(f"the {part} of the run cannot be read: {type(error).__name__} {error}")
 
 
-def _start(document: Json, start: Json, transport: Transport) -> RunStarted:
+def _start(document: Part, start: Part, transport: Transport) -> RunStarted:
     plan = _plan(document, start, transport)
-    role = Role(start["role"])
-    peer = start["connecting_to" if role is Role.CLIENT else "accepted_connection"]
+    role = Role(start.text("role"))
+    peer = start.part("connecting_to" if role is Role.CLIENT else "accepted_connection")
     return RunStarted(
         plan=plan,
         transport=transport,
         role=role,
-        peer=(peer["host"], peer["port"]),
-        peer_is_iperfpy=bool(start["peer_is_iperfpy"]),
-        cookie=str(start["cookie"]),
+        peer=(peer.text("host"), peer.whole("port")),
+        peer_is_iperfpy=start.flag("peer_is_iperfpy"),
+        cookie=start.text("cookie"),
         connected=_connected(start, plan),
         # Half a millisecond later, so that the truncation to milliseconds gives the stored number again.
-        unix_time=(start["timestamp"]["timemillisecs"] + 0.5) / 1000,
-        warnings=tuple(start["warnings"]),
+        unix_time=(start.part("timestamp").whole("timemillisecs") + 0.5) / 1000,
+        warnings=start.texts("warnings"),
     )
 
 
-def _plan(document: Json, start: Json, transport: Transport) -> Plan:
-    asked = start["test_start"]
+def _plan(document: Part, start: Part, transport: Transport) -> Plan:
+    asked = start.part("test_start")
     return Plan(
         transport=transport.name,
-        settings=_settings(transport.settings, start["settings"]),
-        direction=Direction(start["direction"]),
-        duration_us=_us(asked["duration"]),
-        total_bytes=asked["bytes"],
-        total_blocks=asked["blocks"],
-        omit_us=_us(asked["omit"]),
-        parallel=asked["num_streams"],
-        block_bytes=asked["blksize"],
-        rate_bps=asked["target_bitrate"],
+        settings=_settings(transport.settings, start.part("settings")),
+        direction=Direction(start.text("direction")),
+        duration_us=asked.microseconds("duration"),
+        total_bytes=asked.whole("bytes"),
+        total_blocks=asked.whole("blocks"),
+        omit_us=asked.microseconds("omit"),
+        parallel=asked.whole("num_streams"),
+        block_bytes=asked.whole("blksize"),
+        rate_bps=asked.whole("target_bitrate"),
         # Our keys have defaults here: documents of earlier versions do not have them.
-        burst_blocks=start.get("burst_blocks", 0),
-        interval_us=_us(asked["interval"]),
-        title=document.get("title", ""),
-        extra_data=document.get("extra_data", ""),
+        burst_blocks=start.whole("burst_blocks", 0),
+        interval_us=asked.microseconds("interval"),
+        title=document.text("title", ""),
+        extra_data=document.text("extra_data", ""),
         get_server_output=bool(_server_output(document)),
-        tos=asked["tos"],
-        fq_rate_bps=start["fq_rate"],
-        pacing_timer_us=start.get("pacing_timer_us", 1000),
-        server_cpu=start.get("server_cpu"),
+        tos=asked.whole("tos"),
+        fq_rate_bps=start.whole("fq_rate"),
+        pacing_timer_us=start.whole("pacing_timer_us", 1000),
+        server_cpu=start.whole_or_none("server_cpu"),
     )
 
 
-def _settings(kind: type[Settings], stored: Json) -> Settings:
+def _settings(kind: type[Settings], stored: Part) -> Settings:
     """The settings of a run; those that this version does not know are left out."""
     known = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{name: value for name, value in stored.items() if name in known})
+    return kind(**{name: value for name, value in stored.values.items() if name in known})
 
 
-def _connected(start: Json, plan: Plan) -> tuple[ConnectedStream, ...]:
+def _connected(start: Part, plan: Plan) -> tuple[ConnectedStream, ...]:
     """The data streams. Buffers and segment size are stored for the first one only."""
     return tuple(
         ConnectedStream(
-            stream=Stream(entry["stream"], index, 0, entry["sends"], plan.block_bytes),
-            socket=entry["socket"],
+            stream=Stream(entry.whole("stream"), index, 0, entry.flag("sends"), plan.block_bytes),
+            socket=entry.whole("socket"),
             local=_address(entry, "local"),
             remote=_address(entry, "remote"),
             # Conversation numbers are not stored: they keep strangers out of a KCP session.
-            mss_bytes=None if index else start.get("tcp_mss", start.get("tcp_mss_default")),
-            send_buffer_bytes=None if index else start["sndbuf_actual"] or None,
-            receive_buffer_bytes=None if index else start["rcvbuf_actual"] or None,
+            mss_bytes=None if index else start.whole_or_none("tcp_mss", "tcp_mss_default"),
+            send_buffer_bytes=None if index else start.whole_or_none("sndbuf_actual") or None,
+            receive_buffer_bytes=None if index else start.whole_or_none("rcvbuf_actual") or None,
         )
-        for index, entry in enumerate(start["connected"])
+        for index, entry in enumerate(start.parts("connected"))
     )
 
 
-def _address(entry: Json, end: str) -> SocketAddress:
-    return (entry[f"{end}_host"], entry[f"{end}_port"])
+def _address(entry: Part, end: str) -> SocketAddress:
+    return (entry.text(f"{end}_host"), entry.whole(f"{end}_port"))
 
 
-def _interval_row(start: RunStarted, entry: Json) -> Row:
+def _interval_row(start: RunStarted, entry: Part) -> Row:
     """A row of one stream. The entry has the figures of both ends under keys that only one of them uses."""
-    own = Side(entry["side"])
+    own = Side(entry.text("side"))
     other = Side.RECEIVER if own is Side.SENDER else Side.SENDER
-    peer = entry.get("peer")
+    has_peer = entry.values.get("peer") is not None
     return Row(
-        stream=entry["stream"],
+        stream=entry.whole("stream"),
         local=_sample(start.transport.metrics, own, entry, entry),
-        peer=None if peer is None else _sample(start.transport.metrics, other, peer, entry),
-        direction=Direction(entry["direction"]),
+        peer=_sample(start.transport.metrics, other, entry.part("peer"), entry) if has_peer else None,
+        direction=Direction(entry.text("direction")),
     )
 
 
-def _summary_row(start: RunStarted, entry: Json) -> Row:
+def _summary_row(start: RunStarted, entry: Part) -> Row:
     """A row of the whole test. At least one end's object is there; `sender` in it names the local end."""
-    ends = {side: entry[side.value] for side in Side if side.value in entry}
+    ends = {side: entry.part(side.value) for side in Side if side.value in entry.values}
+    if not ends:
+        raise ValueError("a stream has neither a sender nor a receiver")
     first = next(iter(ends.values()))
-    own = Side.SENDER if first["sender"] else Side.RECEIVER
+    own = Side.SENDER if first.flag("sender") else Side.RECEIVER
     samples = {side: _sample(start.transport.metrics, side, one, one) for side, one in ends.items()}
     local = samples.pop(own)
-    return Row(first["stream"], local, next(iter(samples.values()), None), Direction(first["direction"]))
-
-
-def _sample(metrics: Sequence[Metric], side: Side, period: Json, figures: Json) -> Sample:
-    """Read a sample: its times and bytes from `period`, its metrics from `figures`."""
-    keys = [key for metric in metrics if metric.side is side for key in metric.keys]
-    values: dict[str, Value] = {key: figures[key] for key in keys if key in figures}
-    return Sample(
-        stream=figures["stream"],
-        side=side,
-        start_us=_us(period["start"]),
-        end_us=_us(period["end"]),
-        bytes=period["bytes"],
-        values=values,
-        omitted=period.get("omitted", False),
+    return Row(
+        first.whole("stream"), local, next(iter(samples.values()), None), Direction(first.text("direction"))
     )
 
 
-def _latency(stored: Json) -> Latency:
-    return Latency(**{field.name: stored.get(field.name) for field in dataclasses.fields(Latency)})
+def _sample(metrics: Sequence[Metric], side: Side, period: Part, figures: Part) -> Sample:
+    """Read a sample: its times and bytes from `period`, its metrics from `figures`."""
+    keys = [key for metric in metrics if metric.side is side for key in metric.keys]
+    return Sample(
+        stream=figures.whole("stream"),
+        side=side,
+        start_us=period.microseconds("start"),
+        end_us=period.microseconds("end"),
+        bytes=period.whole("bytes"),
+        values={key: figures.figure(key) for key in keys if key in figures.values},
+        omitted=period.flag("omitted", False),
+    )
 
 
-def _server_output(document: Json) -> ServerOutput:
-    output: ServerOutput = document.get("server_output_text") or document.get("server_output_json") or ""
-    return output
+def _latency(stored: Part) -> Latency:
+    return Latency(**{field.name: stored.number_or_none(field.name) for field in dataclasses.fields(Latency)})
 
 
-def _us(seconds: float) -> int:
-    return round(seconds * 1e6)
+def _server_output(document: Part) -> ServerOutput:
+    """The report of the server: text, or a document."""
+    if document.values.get("server_output_text"):
+        return document.text("server_output_text")
+    if document.values.get("server_output_json"):
+        return dict(document.part("server_output_json").values)
+    return ""

@@ -1,0 +1,118 @@
+"""Fuzz every decoder and record how many inputs each took.
+
+    python -m tests.studies.fuzz                       # 5 minutes each
+    python -m tests.studies.fuzz --only kcp-rack --seconds 60
+    python -m tests.studies.fuzz --inputs 10000000 --name fuzz-2026-11-29      # counted with earlier runs
+
+An input that makes a harness raise is kept in results/, its traceback printed, and the status is 1. The
+corpus in this folder grows by --keep: by the inputs that reach new code, as few and as short as do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.studies import record
+from tests.studies.fuzz.harnesses import HARNESSES
+from tests.studies.machine import RESULTS, surroundings
+
+CORPUS = Path(__file__).parent / "corpus"
+LONGEST_BYTES = 4096
+"""Longest input: several datagrams, or a whole document."""
+_DONE = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
+_COVERED = re.compile(r"cov: (\d+)")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.studies.fuzz", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", choices=list(HARNESSES), help="may be repeated")
+    parser.add_argument("--seconds", type=int, default=300, help="time of each harness (300)")
+    parser.add_argument("--inputs", type=int, help="inputs of each harness, with those of earlier runs")
+    parser.add_argument("--name", help="name of the record (fuzz-<date>)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record (results)")
+    parser.add_argument("--keep", action="store_true", help="add inputs that reach new code to the corpus")
+    return parser
+
+
+def fuzz(name: str, options: Sequence[str], folders: Sequence[Path]) -> tuple[int, str]:
+    """Run one harness; the exit status and what libFuzzer printed."""
+    command = [sys.executable, "-m", "tests.studies.fuzz.one", name]
+    done = subprocess.run(
+        [*command, f"-max_len={LONGEST_BYTES}", "-print_final_stats=1", *options, *map(str, folders)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def write_seeds(name: str, folder: Path) -> None:
+    """Write the valid inputs of a harness as files."""
+    for seed in HARNESSES[name].seeds():
+        (folder / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
+
+
+def keep(name: str, found: Path) -> None:
+    """Merge what was found into the corpus of the tree: as few inputs as reach the same code."""
+    kept = CORPUS / name
+    kept.mkdir(parents=True, exist_ok=True)
+    fuzz(name, ["-merge=1"], [kept, found])
+
+
+def run_harness(name: str, options: argparse.Namespace, path: Path, already: int) -> bool:
+    """Fuzz one decoder and append a line to the record. True if no input was found that makes it raise."""
+    limits = [f"-max_total_time={options.seconds}"]
+    if options.inputs:
+        limits.append(f"-runs={max(0, options.inputs - already)}")
+    crashes = options.out / f"{options.name}-"
+    with tempfile.TemporaryDirectory() as scratch:
+        found, seeds = Path(scratch, "found"), Path(scratch, "seeds")
+        found.mkdir()
+        seeds.mkdir()
+        write_seeds(name, seeds)
+        corpus = [each for each in (CORPUS / name,) if each.exists()]
+        began_s = time.monotonic()
+        status, output = fuzz(name, [*limits, f"-artifact_prefix={crashes}"], [found, seeds, *corpus])
+        seconds = time.monotonic() - began_s
+        if options.keep and not status:
+            shutil.copytree(seeds, found, dirs_exist_ok=True)
+            keep(name, found)
+    executed, covered = _DONE.search(output), _COVERED.findall(output)
+    inputs = int(executed.group(1)) if executed else 0
+    line = {"harness": name, "inputs": inputs, "seconds": round(seconds, 1), "failed": bool(status)}
+    record.append_line(path, line | {"edges": int(covered[-1]) if covered else None})
+    print(f"{name:16} {inputs:>12,} inputs in {seconds:.0f} s, {already + inputs:,} in all", flush=True)
+    if status:
+        print(output[-3000:], flush=True)
+    return not status and inputs > 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fuzz the chosen decoders; 1 if one of them raised, or took no input."""
+    options = parser().parse_args(arguments)
+    options.name = options.name or f"fuzz-{datetime.now(UTC):%Y-%m-%d}"
+    options.out.mkdir(exist_ok=True)
+    path = options.out / f"{options.name}.jsonl"
+    counted = dict.fromkeys(HARNESSES, 0)
+    for line in record.read_lines(path):
+        counted[line["harness"]] = counted.get(line["harness"], 0) + line["inputs"]
+    print(surroundings(), flush=True)
+    names = options.only or list(HARNESSES)
+    held = [run_harness(name, options, path, counted[name]) for name in names]
+    return 0 if all(held) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

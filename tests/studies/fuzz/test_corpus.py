@@ -1,0 +1,45 @@
+"""The harnesses hold for their seeds, for the corpus in the tree, and for damaged copies of both."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.studies.fuzz.__main__ import CORPUS
+from tests.studies.fuzz.harnesses import HARNESSES
+
+DAMAGED = 40
+
+
+@pytest.mark.parametrize("name", HARNESSES)
+def test_a_harness_takes_its_corpus(name: str) -> None:
+    harness, chance = HARNESSES[name], random.Random(name)
+    kept = sorted((CORPUS / name).iterdir()) if (CORPUS / name).exists() else []
+    inputs = [*harness.seeds(), *(path.read_bytes() for path in kept)]
+    for data in inputs:
+        harness.run(data)
+    for _ in range(DAMAGED):
+        damaged = bytearray(chance.choice(inputs))
+        for _ in range(chance.randint(1, 4)):
+            damaged[chance.randrange(len(damaged))] = chance.choice(
+                [0, 1, 127, 128, 255, chance.randrange(256)]
+            )
+        harness.run(bytes(damaged))
+
+
+def test_the_kcp_seeds_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A harness that feeds nothing would hold as well."""
+    from iperfpy.protocols.kcp.engine import Engine
+
+    received: list[int] = []
+    receive = Engine.receive
+
+    def counted(self: Engine, batch: object, now_us: int) -> None:
+        receive(self, batch, now_us)  # type: ignore[arg-type]
+        received.append(self.sending.una)
+
+    monkeypatch.setattr(Engine, "receive", counted)
+    for data in HARNESSES["kcp-rack"].seeds():
+        HARNESSES["kcp-rack"].run(data)
+    assert max(received) > 0
