@@ -47,14 +47,15 @@ class Kind(enum.Enum):
 class Metric:
     """One figure that a transport measures: a CSV column, a JSON key and, with `title`, a table column.
 
-    `key` carries its unit unless it is a plain count (`rtt_us`, `lost_percent`). RATIO metrics are
+    `key` carries its unit unless it is a plain count (`rtt_us`, `loss_percent`). RATIO metrics are
     computed from two COUNTER metrics of the same record, times 100 when the unit is PERCENT; they
     are None when the denominator did not move. ACROSS and MISSING metrics take one counter from each
     end, and belong in the report of either; data in flight when an interval ends counts in the next one.
     `repeated` names the receiver's counter of those units of a MISSING metric's numerator that arrived again.
     A gauge with `spread` is polled within the interval, and its minimum, mean and maximum are reported beside
     its last value. `iperf3` names the key under which iperf3's own JSON has the same number, if it has it;
-    iperf3's number is ours times `iperf3_scale`.
+    iperf3's number is ours times `iperf3_scale`. `wire` is the name in the figures that both ends exchange,
+    if it differs from the key, because an earlier version of the other end knows the figure by that name.
     """
 
     key: str
@@ -69,12 +70,21 @@ class Metric:
     spread: bool = False
     iperf3: str = ""
     iperf3_scale: float = 1.0
+    wire: str = ""
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The key and, for a gauge with `spread`, the keys of its minimum, mean and maximum."""
+        return self._with_spread(self.key)
+
+    @property
+    def wire_keys(self) -> tuple[str, ...]:
+        """The names of `keys`, in that order, in the figures that both ends exchange."""
+        return self._with_spread(self.wire or self.key)
+
+    def _with_spread(self, key: str) -> tuple[str, ...]:
         spread = self.spread and self.kind is Kind.GAUGE
-        return (self.key, *(f"{self.key}_{name}" for name in SPREADS if spread))
+        return (key, *(f"{key}_{name}" for name in SPREADS if spread))
 
 
 SPREADS = ("min", "mean", "max")

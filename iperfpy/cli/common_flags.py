@@ -134,7 +134,11 @@ def _client_flags(
         flag(["reverse", "-R", "--reverse"], "the server sends"),
         flag(["bidir", "--bidir"], "both ends send"),
         flag(["duration", "-t", "--time"], "duration of the test, 0: until interrupted [10]", TEST_SECONDS),
-        flag(["total_bytes", "-n", "--bytes"], "end the test after this much data", TOTAL_BYTES),
+        flag(
+            ["total_bytes", "-n", "--bytes"],
+            "end the test after this much data (udp: in whole datagrams)",
+            TOTAL_BYTES,
+        ),
         flag(
             ["total_blocks", "-k", "--blockcount"],
             "end the test after this many blocks",

@@ -21,7 +21,7 @@ from typing import Any
 from iperfpy.control.parameters import EXTENSION, integer
 from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
-from iperfpy.protocols.metrics import SPREADS, Metric, Side, Unit, Value, ratios
+from iperfpy.protocols.metrics import Metric, Side, Unit, Value, ratios
 from iperfpy.records import Sample, ServerOutput
 
 RESULT_KEYS: Mapping[str, tuple[str, float, str]] = {
@@ -115,7 +115,7 @@ def encode_results(
     ]
     if extended:
         body[EXTENSION] = {
-            "streams": [encode_sample(sample) for sample in samples],
+            "streams": [encode_sample(sample, transport.metrics) for sample in samples],
             COUNTED_LATE: True,
         }
     return body
@@ -158,9 +158,11 @@ def decode_results(
     )
 
 
-def encode_stats(sequence: int, samples: Iterable[Sample], *, finished: bool) -> dict[str, Any]:
-    """One interval of every stream."""
-    streams = [encode_sample(sample) for sample in samples]
+def encode_stats(
+    sequence: int, samples: Iterable[Sample], metrics: Sequence[Metric] = (), *, finished: bool
+) -> dict[str, Any]:
+    """One interval of every stream. `metrics`: of the transport, for their names on the wire."""
+    streams = [encode_sample(sample, metrics) for sample in samples]
     return {"sequence": sequence, "finished": finished, "streams": streams}
 
 
@@ -175,14 +177,15 @@ def decode_stats(
     return Stats(sequence, body.get("finished") is True, samples)
 
 
-def encode_sample(sample: Sample) -> dict[str, Any]:
+def encode_sample(sample: Sample, metrics: Sequence[Metric] = ()) -> dict[str, Any]:
     """A sample as a JSON object; figures that are not available are left out."""
+    names = {key: name for metric in metrics for key, name in zip(metric.keys, metric.wire_keys, strict=True)}
     body: dict[str, Any] = {
         "id": sample.stream,
         "start_us": sample.start_us,
         "end_us": sample.end_us,
         "bytes": sample.bytes,
-        "values": {key: value for key, value in sample.values.items() if value is not None},
+        "values": {names.get(key, key): value for key, value in sample.values.items() if value is not None},
     }
     if sample.omitted:
         body["omitted"] = True
@@ -293,8 +296,8 @@ def _without(value: Value, omitted: Value) -> Value:
 def _known_values(values: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[str, Value]:
     kept: dict[str, Value] = {}
     for metric in metrics:
-        for key in (metric.key, *(f"{metric.key}_{name}" for name in SPREADS if metric.spread)):
-            value = values.get(key)
+        for key, name in zip(metric.keys, metric.wire_keys, strict=True):
+            value = values.get(name)
             if metric.unit is Unit.TEXT:
                 if isinstance(value, str):
                     kept[key] = value[:TEXT_LIMIT]

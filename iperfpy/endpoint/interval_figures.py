@@ -49,7 +49,10 @@ class IntervalFigures:
         """Send the samples of one interval, if the peer is iperfpy and the test runs."""
         session = self._connection.session
         if session.extended and self._connection.can(Send.STATS):
-            self._connection.send(Send.STATS, encode_stats(self._sent, samples, finished=self._finished))
+            self._connection.send(
+                Send.STATS,
+                encode_stats(self._sent, samples, self._transport.metrics, finished=self._finished),
+            )
             self._sent += 1
 
     def finish(self) -> None:

@@ -40,8 +40,10 @@ class Line:
         if not self.summary:
             sample = self.row.of(metric.side)
             return sample.values.get(metric.key) if sample else None
+        value = self.sample.values.get(metric.key)
         mean = self.sample.values.get(f"{metric.key}_mean") if metric.spread else None
-        return self.sample.values.get(metric.key) if mean is None else mean
+        # Windows of several streams have no sum, and no mean stands for one in any format.
+        return value if value is None or mean is None else mean
 
     def shows(self, side: Side) -> bool:
         """True if the line shows figures of that end."""

@@ -19,8 +19,8 @@ _US, _BYTES, _PERCENT = Unit.MICROSECONDS, Unit.BYTES, Unit.PERCENT
 _GAUGE, _RATIO = Kind.GAUGE, Kind.RATIO
 
 
-def _share(key: str, title: str, of: str, doc: str) -> Metric:
-    return Metric(key, doc, _PERCENT, _RATIO, title=title, numerator=of, denominator=_SENT)
+def _share(key: str, title: str, of: str, doc: str, wire: str = "") -> Metric:
+    return Metric(key, doc, _PERCENT, _RATIO, title=title, numerator=of, denominator=_SENT, wire=wire)
 
 
 METRICS = (
@@ -35,12 +35,16 @@ METRICS = (
         "Retransmissions, as a share of all data segments transmitted",
     ),
     _share(
-        "lost_percent", "Lost(%)", "lost", "Resent by timeout, as a share of all data segments transmitted"
+        "timeout_percent",
+        "RTO(%)",
+        "timeouts",
+        "Resent by timeout (RTO), as a share of all data segments transmitted",
+        wire="lost_percent",
     ),
     _share("early_percent", "Early(%)", "early", "Resent early, as a share of all data segments transmitted"),
     _share("fast_percent", "Fast(%)", "fast", "Resent fast, as a share of all data segments transmitted"),
     Metric(_SENT, "Data segments transmitted, including retransmissions"),
-    Metric("lost", "Segments resent because their timer ran out"),
+    Metric("timeouts", "Segments resent because their timer (RTO) ran out", wire="lost"),
     Metric(
         "early",
         "Resent early: passed by an ACK with nothing new to send; a tail probe; the hole of a full window",
@@ -147,7 +151,7 @@ def record(engine: Engine, now_us: int) -> dict[str, Value]:
         "min_rtt_us": rtt.minimum_us if known else None,
         "retransmits": counts.retransmitted,
         "segments_sent": counts.segments_sent,
-        "lost": counts.lost,
+        "timeouts": counts.lost,
         "early": counts.early,
         "fast": counts.fast,
         "spurious": engine.recovery.spurious,

@@ -216,3 +216,16 @@ def test_the_server_report_is_sent_with_the_results(output: ServerOutput) -> Non
 def test_a_server_report_of_another_type_is_dropped(output: dict[str, Any]) -> None:
     body = encode_results(TRANSPORT, [GOT], CPU, extended=False) | output
     assert decode_results(body, TRANSPORT, SIDES, "the server").server_output == ""
+
+
+def test_a_metric_may_have_another_name_on_the_wire() -> None:
+    """An iperfpy at the other end may know an earlier name."""
+    renamed = (
+        Metric("timeouts", "", wire="lost"),
+        Metric("delay_us", "", Unit.MICROSECONDS, Kind.GAUGE, spread=True, wire="rtt_us"),
+    )
+    values = {"timeouts": 3, "delay_us": 9, "delay_us_min": 1, "delay_us_mean": 5, "delay_us_max": 9}
+    sample = Sample(1, Side.SENDER, 0, 2_000_000, 1000, values)
+    body = encode_sample(sample, renamed)
+    assert set(body["values"]) == {"lost", "rtt_us", "rtt_us_min", "rtt_us_mean", "rtt_us_max"}
+    assert decode_sample(body, renamed, SIDES, "x") == sample

@@ -182,8 +182,8 @@ def _sums(outcome: Outcome) -> Iterator[Line]:
         last = float(report.intervals("end")[-1])
         yield Line(name, f"{side} end of the last interval", last, report.total("end"), 1e-6)
     total = outcome.sender.total
-    if outcome.sender.has("lost"):
-        causes = total("lost") + total("early") + total("fast")
+    if outcome.sender.has("timeouts"):
+        causes = total("timeouts") + total("early") + total("fast")
         yield Line(name, "lost + early + fast", causes, total("retransmits"), 0)
     if outcome.sender.has("retransmits"):
         parts = float(outcome.sender.intervals("retransmits").sum())
