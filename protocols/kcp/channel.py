@@ -27,7 +27,8 @@ from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.load_feeder import LoadFeeder
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
-from iperfpy.protocols.kcp.stream_warnings import window_warning
+from iperfpy.protocols.kcp.stream_warnings import memory_warning, window_warning
+from iperfpy.protocols.memory_budget import MemoryBudget, MemoryBudgets
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.settings import Settings
 
@@ -54,16 +55,18 @@ async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Chann
 async def accept(stream: Stream, settings: Settings, port: ServerPort) -> Channel:
     """The server's end, once the client's first datagram has come."""
     path = await accept_path(stream, port)
-    channel = KcpChannel(_engine(stream, settings), path, settings, sends=stream.sends)
+    # Of what a client asks of a server, this much memory is one test's.
+    memory = port.shared(MemoryBudgets.open).of(port.client)
+    channel = KcpChannel(_engine(stream, settings, memory), path, settings, sends=stream.sends)
     channel.start()
     return channel
 
 
-def _engine(stream: Stream, settings: Settings) -> Engine:
+def _engine(stream: Stream, settings: Settings, memory: MemoryBudget | None = None) -> Engine:
     if isinstance(settings, KcpBbrSettings):
-        return profiles.with_bbr(stream.conv, settings, longest_batch=LONGEST_BATCH)
+        return profiles.with_bbr(stream.conv, settings, longest_batch=LONGEST_BATCH, memory=memory)
     assert isinstance(settings, KcpSettings)
-    return profiles.stock(stream.conv, settings, longest_batch=LONGEST_BATCH)
+    return profiles.stock(stream.conv, settings, longest_batch=LONGEST_BATCH, memory=memory)
 
 
 class KcpChannel(Channel):
@@ -121,7 +124,7 @@ class KcpChannel(Channel):
         self._timer.cancel()
         if self._again is not None:
             self._again.cancel()
-        self._path.close()
+        self._release()
         self._finish(self._sent)
         self._finish(self._drained)
         self._finish(self._over)
@@ -244,9 +247,15 @@ class KcpChannel(Channel):
     def _fail(self, error: Exception) -> None:
         """End the stream; every call in progress raises `error`."""
         self._closed = True
-        self._path.close()
+        self._release()
         for future in (self._sent, self._drained, self._over):
             self._finish(future, error)
+
+    def _release(self) -> None:
+        """Close the path and free the windows now: the channel itself may wait for the garbage collector."""
+        self._path.close()
+        self._unsent.clear()
+        self.engine.release()
 
     # -- figures
 
@@ -258,7 +267,8 @@ class KcpChannel(Channel):
         errors about datagrams."""
         buffer = self._buffers.warning(self._buffer_granted, sends=self._sends)
         events = self._path.events.warnings(str(plain(self.remote_address)[0]))
-        return (*buffer, *window_warning(self.engine, clock.now_us()), *events)
+        windows = (*window_warning(self.engine, clock.now_us()), *memory_warning(self.engine))
+        return (*buffer, *windows, *events)
 
     @property
     def heard_us(self) -> int | None:

@@ -72,7 +72,7 @@ class Engine:
     ) -> None:
         self.conv, self.options = conv, options
         self.rtt = RttEstimator()
-        self.sending = SendWindow(conv, options.mtu, options.send_window, options.first_sn)
+        self.sending = SendWindow(conv, options.mtu, options.send_window, options.first_sn, options.memory)
         mss = self.sending.mss
         self.receiving = ReceiveWindow(mss, options.receive_window, deliver, options.first_sn)
         self.recovery = recovery(self.sending, self.rtt)
@@ -88,6 +88,10 @@ class Engine:
         self._ticks = TickClock(options.tick_us)
         self._probes = WindowProbes()
         self._outbound = Outbound(self.sending, options.longest_batch)
+
+    def release(self) -> None:
+        """Give memory back: the conversation is over. Counters stay."""
+        self.sending.release()
 
     def steer(self, control: CongestionControl | None) -> None:
         """Set the congestion control; only before anything was sent."""

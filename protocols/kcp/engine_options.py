@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from iperfpy.protocols.memory_budget import MemoryBudget
+
 MAX_WINDOW = 65_535
 """Widest window, segments: the window field of the header has 16 bits."""
 
@@ -23,6 +25,7 @@ class EngineOptions:
     first_sn : first serial number of both ends: 0 for stock peers
     longest_batch : most datagrams of a batch that `transmit` returns; None: as many as a kernel takes in one
         segmentation-offload send
+    memory : grants the bytes of the send window; None: as many as the window needs
     """
 
     mtu: int = 1400
@@ -35,3 +38,4 @@ class EngineOptions:
     ack_repeats: int = 0
     first_sn: int = 0
     longest_batch: int | None = None
+    memory: MemoryBudget | None = None

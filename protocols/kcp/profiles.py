@@ -10,6 +10,7 @@ from iperfpy.protocols.kcp.loss_recovery.rack import Rack
 from iperfpy.protocols.kcp.loss_recovery.stock import StockRecovery
 from iperfpy.protocols.kcp.receive_window import Deliver
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
+from iperfpy.protocols.memory_budget import MemoryBudget
 
 
 def stock(
@@ -18,6 +19,7 @@ def stock(
     deliver: Deliver | None = None,
     first_sn: int = 0,
     longest_batch: int | None = None,
+    memory: MemoryBudget | None = None,
 ) -> Engine:
     """KCP as it is deployed: counted ACKs, a timer per segment, and its own congestion control if nc is off.
     Parameters as `Engine`'s and `EngineOptions`'."""
@@ -32,6 +34,7 @@ def stock(
         nagle=not settings.push,
         first_sn=first_sn,
         longest_batch=longest_batch,
+        memory=memory,
     )
     return Engine(
         conv,
@@ -51,6 +54,7 @@ def with_bbr(
     deliver: Deliver | None = None,
     first_sn: int = 0,
     longest_batch: int | None = None,
+    memory: MemoryBudget | None = None,
 ) -> Engine:
     """KCP with time-ordered recovery, BBR and pacing. The conversation number seeds BBR's random waits.
     Parameters as `Engine`'s and `EngineOptions`'."""
@@ -62,5 +66,6 @@ def with_bbr(
         ack_repeats=3,  # our own receivers understand; a stock sender would count repeats as duplicate ACKs
         first_sn=first_sn,
         longest_batch=longest_batch,
+        memory=memory,
     )
     return Engine(conv, options, Rack, Bbr(seed=conv), deliver)

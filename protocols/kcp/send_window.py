@@ -18,8 +18,12 @@ from numpy.typing import NDArray
 from iperfpy.protocols.kcp import wire
 from iperfpy.protocols.kcp.packet_ring import PacketRing, SegmentStates
 from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
+from iperfpy.protocols.memory_budget import MemoryBudget
 
 _SMALLEST = 256
+_SMALLEST_KEPT = 2
+_STATE_BYTES = 32
+"""Bytes of a segment's state (`SegmentStates`)."""
 
 
 class SendWindow:
@@ -31,6 +35,7 @@ class SendWindow:
     mtu : bytes per datagram, header included
     limit : most segments that may be held; memory grows towards it by doubling, as it is needed
     first_sn : serial number of the first segment (0 for stock peers)
+    memory : grants the bytes of the rings beyond the smallest; if it refuses, `limit` is what they hold
 
     Attributes
     ----------
@@ -43,7 +48,10 @@ class SendWindow:
     ring, state : memory by row, `capacity` rows, a power of two; `mask` is capacity - 1
     """
 
-    def __init__(self, conv: int, mtu: int, limit: int, first_sn: int = 0) -> None:
+    def __init__(
+        self, conv: int, mtu: int, limit: int, first_sn: int = 0, memory: MemoryBudget | None = None
+    ) -> None:
+        self._memory, self._granted_bytes = memory, 0
         self.mtu, self.mss = mtu, mtu - HEADER_BYTES
         self.limit = limit
         self.una = self.nxt = self.end = first_sn
@@ -71,6 +79,25 @@ class SendWindow:
             self.ring.copy_rows(ring, start, to, count)
             self.state.copy_rows(state, start, to, count)
             number += count
+
+    def _ask_memory(self, segments: int) -> None:
+        """Ask for the memory of a ring of so many segments; if it is refused, lower `limit` to a ring that is
+        granted, or to the one at hand."""
+        wanted = _power_of_two(segments)
+        while self._memory is not None and wanted > max(self.capacity, _SMALLEST):
+            more = wanted * (self.mtu + _STATE_BYTES) - self._granted_bytes
+            if more <= 0 or self._memory.take(more):
+                self._granted_bytes += max(0, more)
+                return
+            wanted //= 2
+            self.limit = wanted
+
+    def release(self) -> None:
+        """Give the memory back: the conversation is over, and nothing in it is sent again. Counters stay."""
+        self._allocate(_SMALLEST_KEPT)
+        if self._memory is not None:
+            self._memory.give(self._granted_bytes)
+            self._granted_bytes = 0
 
     def _begin_lap(self) -> None:
         """Once per lap, shrink a ring that was never more than an eighth full."""
@@ -101,6 +128,10 @@ class SendWindow:
     def write(self, data: memoryview, segments: int, now_us: int) -> int:
         """Queue bytes of `data`, starting at most `segments` new segments; returns how many were taken."""
         size = min(len(data), self.room_bytes(segments))
+        held = self.end - self.una + -(-size // self.mss)
+        if held > self.capacity:
+            self._ask_memory(held)
+            size = min(size, self.room_bytes(segments))
         if size <= 0:
             return 0
         source = np.frombuffer(data, np.uint8, size)

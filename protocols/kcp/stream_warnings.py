@@ -1,4 +1,4 @@
-"""Warning of a stream if KCP's widest window keeps it from showing all that the path carries."""
+"""Warnings of a stream that a window keeps from showing all that the path carries."""
 
 from __future__ import annotations
 
@@ -22,4 +22,14 @@ def window_warning(engine: Engine, now_us: int) -> tuple[str, ...]:
     return (
         f"KCP's window of {MAX_WINDOW} segments limited the sender for {100 * share:.0f} % of the time: "
         "this path carries more than one stream can have in flight (-P uses several)",
+    )
+
+
+def memory_warning(engine: Engine) -> tuple[str, ...]:
+    """A sentence if this end's memory budget made the send window smaller than was asked for."""
+    if engine.sending.limit >= engine.options.send_window:
+        return ()
+    return (
+        f"the memory for one test limits the send window to {engine.sending.limit} segments "
+        f"of the {engine.options.send_window} that were asked for",
     )
