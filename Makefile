@@ -8,7 +8,7 @@ WORKERS ?= 4
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check wheel-check lint types bench truth picture sim fuzz seed setup clean
+.PHONY: demo test check wheel-check lint types bench truth picture sim abuse fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -54,6 +54,11 @@ sim: $(VENV)/.bench-installed
 # Coverage-guided fuzzing of every decoder, 5 minutes each: make fuzz ARGS="--only kcp-rack --seconds 60"
 fuzz: $(VENV)/.fuzz-installed
 	$(BIN)/python -m tests.studies.fuzz $(ARGS)
+
+# Attacks on a server beside honest tests, two minutes or more; as root other work disturbs it less.
+# make abuse ARGS="--seconds 60 --only kcp"
+abuse: $(VENV)/.dev-installed
+	$(BIN)/python -m tests.studies.abuse $(ARGS)
 
 # The report that the project began with, in the simulator: kcp and kcp-bbr, up and down
 seed: $(VENV)/.dev-installed

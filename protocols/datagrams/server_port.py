@@ -48,6 +48,8 @@ from iperfpy.protocols.datagrams.server_session import Peer, Session
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
 from iperfpy.protocols.path_events import Sign
 
+MANY = 8
+"""Datagrams in a batch from which on strangers' are sorted out before each is looked at."""
 LINGER_WAKES = 64
 """Keep reading the shared port for this many wake-ups after the last expected session arrived: its first
 datagrams may still be queued here, from before its own socket existed."""
@@ -259,13 +261,21 @@ class SharedPort:
             peer.convless_session.deliver(batch)
             delivered[peer.convless_session] = None
             return
-        for conv, part in by_conversation(batch):
+        for conv, part in by_conversation(batch, self._known(batch)):
             session = self._session_of(conv, part, (remote, local))
-            if session is None:
-                self.dropped += part.count
-            else:
+            if session is not None:
                 session.deliver(part)
                 delivered[session] = None
+                self.dropped -= part.count
+        self.dropped += batch.count
+
+    def _known(self, batch: DatagramBatch) -> set[int] | None:
+        """The first words of datagrams that belong to a stream, for a batch that may be many strangers';
+        None: each datagram has to be looked at."""
+        if self._expected_first or batch.count < MANY:
+            return None
+        convs = {*self._expected, *self._sessions}
+        return convs | {tag_of(conv) for conv in convs}
 
     def _session_of(self, conv: int, part: DatagramBatch, addresses: Addresses) -> Session | None:
         """The session that gets `part`; None: it is dropped, perhaps after a challenge to its sender."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -392,3 +393,26 @@ async def test_wait_writable_calls_once(shared4: SharedPort) -> None:
         await until(lambda: bool(calls))
         await asyncio.sleep(0.02)
         assert calls == [1]
+
+
+async def test_one_stream_is_found_among_a_batch_of_strangers(
+    shared4: SharedPort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each datagram of a flood cost as much as a session's whole batch: most are not looked at any more."""
+    looked_at: list[int] = []
+    session_of = SharedPort._session_of
+
+    def counted(port: SharedPort, conv: int, *more: Any) -> Any:
+        looked_at.append(conv)
+        return session_of(port, conv, *more)
+
+    monkeypatch.setattr(SharedPort, "_session_of", counted)
+    future = announce(shared4, 7)
+    words = np.arange(1000, 2000, dtype="<u4")
+    words[500] = 7
+    data = np.zeros((1000, 8), np.uint8)
+    data[:, :4] = words[:, None].view(np.uint8)
+    shared4.route(DatagramBatch.of(data.reshape(-1), 8), ("127.0.0.1", 9), address_of(shared4), {})
+    assert looked_at == [7]
+    assert shared4.dropped == 999
+    assert (await wait_for(future)).conv == 7

@@ -132,17 +132,24 @@ def documents(server: Server, source: str, seconds: float) -> int:
 
 
 def early(server: Server, source: str, seconds: float) -> int:
-    """A cookie and the end of the connection; everything that a client ever says in one piece."""
+    """A cookie and the end of the connection; messages of a later phase, in one piece or too soon."""
     done = 0
     for _ in paced(50, seconds):
         try:
             with Client(server, source, ours=bool(done % 2), patience_s=1.0) as client:
-                client.send(client.cookie)
-                if done % 4 >= 2:
-                    client.send(document({"tcp": True, "parallel": 1, "len": 1000}), TEST_END, document({}))
+                if done % 4 == 3:
+                    client.agree()
+                    client.open_tcp()
+                    client.send(TEST_END, document({"streams": []}))
+                elif done % 4 == 2:
+                    parameters = document({"tcp": True, "parallel": 1, "len": 1000})
+                    client.send(client.cookie, parameters)
+                    client.send(TEST_END, document({}))
+                else:
+                    client.send(client.cookie)
             done += 1
-        except OSError:
-            continue
+        except (OSError, RefusedError):
+            done += 1
     return done
 
 
