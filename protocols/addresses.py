@@ -20,6 +20,11 @@ def plain(address: SocketAddress) -> SocketAddress:
     return (plain_host(address[0]), *address[1:])
 
 
+def named(address: SocketAddress) -> str:
+    """The address in a sentence, "192.0.2.1 port 5201"; every sentence with a host and a port asks here."""
+    return f"{plain_host(address[0])} port {address[1]}"
+
+
 def with_port(address: SocketAddress, port: int) -> SocketAddress:
     """The same host with another port."""
     return (address[0], port, *address[2:])

@@ -281,6 +281,22 @@ def named_transports(module: Module, names: Collection[str]) -> list[str]:
     ]
 
 
+def spelt_addresses(module: Module) -> list[str]:
+    """f-strings with values on both sides of " port ": host and port, which `addresses.named` should give."""
+    found = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.JoinedStr):
+            for before, text, after in zip(node.values, node.values[1:], node.values[2:], strict=False):
+                parts = (before, after)
+                if (
+                    isinstance(text, ast.Constant)
+                    and text.value == " port "
+                    and all(isinstance(part, ast.FormattedValue) for part in parts)
+                ):
+                    found.append(f"{module.name}:{node.lineno}")
+    return found
+
+
 def findings(check: Callable[[Module], list[str]], modules: Iterable[Module]) -> list[str]:
     """Return all findings of the check in the modules."""
     return [found for module in modules for found in check(module)]

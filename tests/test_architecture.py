@@ -29,6 +29,7 @@ from tests.architecture import (
     outside_imports,
     product,
     repeated_names,
+    spelt_addresses,
     standard_names,
     text_decoders,
     unexpected,
@@ -195,6 +196,13 @@ def test_no_constructor_starts_anything() -> None:
     check("constructors", findings(busy_constructors, MODULES))
 
 
+def test_a_sentence_gets_its_address_in_one_place() -> None:
+    """A dual-stack socket gives IPv4 addresses a prefix that no user knows. A client names its server by the
+    user's own words."""
+    own_words = {f"{P}.addresses", "iperfpy.endpoint.opening"}
+    assert not findings(spelt_addresses, [module for module in MODULES if module.name not in own_words])
+
+
 def test_every_module_name_occurs_once() -> None:
     check("names", repeated_names(MODULES, NAMES_TWICE | ENTRY_POINTS))
 
@@ -254,6 +262,7 @@ BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     ),
     (loop_watchers, "x", "loop.add_reader(3, f)"),
     (loop_watchers, "x", "class A:\n    def f(self):\n        watch = self.loop.add_writer"),
+    (spelt_addresses, "x", "f'no answer of {a[0]} port {a[1]}'"),
     (unseeded_random, "x", "import random\nrandom.random()"),
     (unseeded_random, "x", "import random\nrandom.Random()"),
     (unseeded_random, "x", "from random import choice"),
@@ -274,6 +283,7 @@ GOOD: list[tuple[Callable[[Module], list[str]], str, str]] = [
         "",
     ),
     (busy_constructors, "x", "class A:\n    def __init__(self):\n        self.f = lambda: create_task(1)"),
+    (spelt_addresses, "x", "f'no answer of {named(a)}, port {number} of the list'"),
     (unseeded_random, "x", "import random\nrandom.Random(7).random()"),
 ]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from iperfpy.protocols.addresses import named
+
 VERSION = "iperf 3.21"
 """The program whose text this is, in the first line of a verbose report."""
 PROGRAM = "iperf3"
@@ -109,7 +111,7 @@ def target(bits_per_second: int) -> str:
 
 def connected(number: int, local: tuple[str, int], remote: tuple[str, int]) -> str:
     """The addresses of one stream."""
-    return f"[{number:>3}] local {local[0]} port {local[1]} connected to {remote[0]} port {remote[1]}"
+    return f"[{number:>3}] local {named(local)} connected to {named(remote)}"
 
 
 def starting(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from iperfpy.protocols.addresses import named
 from iperfpy.protocols.metrics import Side, Value
 from iperfpy.records import Row, RunEnded, RunStarted
 from iperfpy.report.columns import NOT_AVAILABLE, decimal
 from iperfpy.sampling.sums import by_direction, total
-from iperfpy.store.iperf3_document import host_of
 
 LOSSES = ("path_loss_percent", "loss_percent")
 """Keys under which transports report the share of datagrams that the path lost, the best first."""
@@ -63,7 +63,7 @@ def line(start: RunStarted, end: RunEnded) -> str:
     result = "measured"
     if end.interrupted:
         result = f"{'failed' if end.failed else 'interrupted'}: {end.interrupted}"
-    return f"{host_of(start.peer)} port {start.peer[1]}: {', '.join(parts)}: {result}"
+    return f"{named(start.peer)}: {', '.join(parts)}: {result}"
 
 
 def _loss(row: Row) -> str:

@@ -15,6 +15,7 @@ from typing import TextIO
 from iperfpy import __version__
 from iperfpy.options import ClientOptions
 from iperfpy.plan import UNSIZED_BYTES, Direction, Role
+from iperfpy.protocols.addresses import named
 from iperfpy.protocols.metrics import Metric, Side
 from iperfpy.protocols.units import format_rate, format_size
 from iperfpy.records import Latency, Row, RunEnded, RunStarted
@@ -231,10 +232,7 @@ def banner(start: RunStarted, verbose: bool) -> Iterator[str]:
             yield f"      TCP MSS: {start.tcp_mss} (control connection)"
     # iperf3 prints the streams in this form, and scripts look for it.
     for one in start.connected:
-        yield (
-            f"[{one.stream.id:>3}] local {host_of(one.local)} port {one.local[1]} "
-            f"connected to {host_of(one.remote)} port {one.remote[1]}"
-        )
+        yield (f"[{one.stream.id:>3}] local {named(one.local)} connected to {named(one.remote)}")
     if plan.rate_bps:
         yield f"Target rate: {format_rate(plan.rate_bps)} per stream"
     if verbose:

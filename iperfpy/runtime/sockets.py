@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from iperfpy.errors import ConnectError, ListenError, PlanError, system_reason
 from iperfpy.options import ServerOptions
 from iperfpy.protocols import tcp_info
+from iperfpy.protocols.addresses import named
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.runtime.name_lookup import look_up
@@ -111,7 +112,7 @@ def bind(sock: socket.socket, local: SocketAddress) -> None:
     try:
         sock.bind(local)
     except OSError as error:
-        raise PlanError(f"cannot bind to {local[0]} port {local[1]}: {system_reason(error)}") from error
+        raise PlanError(f"cannot bind to {named(local)}: {system_reason(error)}") from error
 
 
 def set_no_delay(sock: socket.socket) -> None:

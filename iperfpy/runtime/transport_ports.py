@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from iperfpy.control.framing import encode_cookie
 from iperfpy.errors import fault_of, system_reason
-from iperfpy.protocols.addresses import family_of, plain_host, with_port
+from iperfpy.protocols.addresses import family_of, named, plain_host, with_port
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.errors import PathError, SettingsError, TransportError
 from iperfpy.runtime.sockets import any_address, bind, connect, new_socket
@@ -94,8 +94,7 @@ class NetworkClientPort:
             await loop.sock_sendall(sock, encode_cookie(self._cookie))
         except OSError as error:
             sock.close()
-            host, port = self._remote[:2]
-            raise PathError(f"cannot connect to {host} port {port}: {system_reason(error)}") from error
+            raise PathError(f"cannot connect to {named(self._remote)}: {system_reason(error)}") from error
         except BaseException:
             sock.close()
             raise

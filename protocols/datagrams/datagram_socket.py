@@ -26,7 +26,7 @@ from typing import Self
 
 import numpy as np
 
-from iperfpy.protocols.addresses import MAPPED, family_of
+from iperfpy.protocols.addresses import MAPPED, family_of, named
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.arrival_time import split_off_stamp
 from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
@@ -431,7 +431,7 @@ class DatagramSocket:
         return set_buffer_size(self._sock, socket.SO_RCVBUF, size_bytes)[0]
 
     def _peer_name(self) -> str:
-        return f"{self.remote_address[0]} port {self.remote_address[1]}" if self.remote_address else "peers"
+        return named(self.remote_address) if self.remote_address else "peers"
 
 
 def _accepts(sock: socket.socket, option: int, value: int) -> bool:

@@ -34,7 +34,7 @@ import socket
 from collections.abc import Callable, Hashable
 from typing import NamedTuple, Self
 
-from iperfpy.protocols.addresses import plain_host
+from iperfpy.protocols.addresses import named, plain_host
 from iperfpy.protocols.contract import ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES, Addresses, Verifier, tag_of
 from iperfpy.protocols.datagrams.batch import DatagramBatch
@@ -355,7 +355,7 @@ class SharedPort:
         except PathError:
             return
         log.info(
-            "a client's UDP address changed from %s to %s", *map(_name, (peer.addresses[0], addresses[0]))
+            "a client's UDP address changed from %s to %s", *map(named, (peer.addresses[0], addresses[0]))
         )
         del self._peers[peer.addresses]
         peer.addresses = addresses
@@ -425,7 +425,3 @@ async def _fetched(future: asyncio.Future[Session]) -> Session:
         if future.done() and not future.cancelled() and future.exception() is None:
             future.result().close()
         raise
-
-
-def _name(address: SocketAddress) -> str:
-    return f"{plain_host(address[0])} port {address[1]}"

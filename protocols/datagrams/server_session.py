@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
+from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES, Addresses, Verifier, split_last, tag_of
 from iperfpy.protocols.datagrams.arrival_time import ask_for_stamps
@@ -203,7 +204,7 @@ class Session:
         """
         peer, delivered = self.peer, dict[Session, None]()
         if len(peer.sessions) > 1:
-            raise PeerError(f"{self.remote_address[0]} opens two streams from one UDP port")
+            raise PeerError(f"{plain_host(self.remote_address[0])} opens two streams from one UDP port")
         peer.socket_taken = True
         self._backlog.clear()
         # Between bind and connect the socket got datagrams of every sender: those go to their sessions.

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
 from iperfpy.protocols import tcp_info
+from iperfpy.protocols.addresses import named
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, Load, SocketAddress
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
@@ -187,7 +188,7 @@ class TcpChannel(Channel):
             return
 
     def _translated(self, error: OSError) -> TransportError:
-        name = f"{self._remote[0]} port {self._remote[1]}"
+        name = named(self._remote)
         if error.errno in _PEER_GONE:
             return PeerError(f"{name} closed the connection")
         return PathError(f"the connection to {name} failed: {error.strerror}")
@@ -199,9 +200,7 @@ class TcpChannel(Channel):
         began_s = time.monotonic()
         while not self._worker.stopping.is_set() and queued_bytes(self._sock):
             if tcp_info.read(self._sock).state == tcp_info.CLOSED:
-                raise PeerError(
-                    f"{self._remote[0]} port {self._remote[1]} closed the connection with data on the way"
-                )
+                raise PeerError(f"{named(self._remote)} closed the connection with data on the way")
             waited_s = time.monotonic() - began_s
             await asyncio.sleep(min(shortest_s + DRAIN_GROWTH * waited_s, longest_s))
 

@@ -22,6 +22,7 @@ import errno
 import socket
 from collections.abc import Callable, Collection, Mapping
 
+from iperfpy.protocols.addresses import named
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES
 from iperfpy.protocols.errors import PathError, PeerError, TransportError
 from iperfpy.protocols.path_events import Consequence, Moment, Sign, consequence, datagram_sign
@@ -201,6 +202,5 @@ def answer_again(sock: socket.socket, datagram: bytes | memoryview, call: bytes)
 
 def _name(sock: socket.socket) -> str:
     with contextlib.suppress(OSError):
-        host, port = sock.getpeername()[:2]
-        return f"{host} port {port}"
+        return named(sock.getpeername())
     return "the server"

@@ -17,7 +17,7 @@ import os
 import socket
 import struct
 
-from iperfpy.protocols.addresses import plain
+from iperfpy.protocols.addresses import named, plain
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.arrival_time import arrived_us, ask_for_stamps
@@ -239,8 +239,7 @@ class UdpChannel(Channel):
             return PathError(
                 f"a datagram of {self._block_bytes} bytes does not fit the path: choose a shorter block (-l)"
             )
-        host, port = self.remote_address[:2]
-        return PathError(f"UDP to {host} port {port} failed: {error.strerror}")
+        return PathError(f"UDP to {named(self.remote_address)} failed: {error.strerror}")
 
     # ------------------------------------------------------------------ ending
 
