@@ -26,6 +26,7 @@ from iperfpy.protocols.errors import PathError
 from iperfpy.protocols.metrics import Side, Value
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings
+from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.protocols.testing import conformance
 from iperfpy.protocols.testing.conformance import Subject
 from iperfpy.protocols.testing.loopback import loopback_pair
@@ -47,7 +48,8 @@ class Demultiplexer:
         self.sock = sock
         self.channels: dict[int, asyncio.Future[SocketAddress]] = {}
         self.received: dict[int, int] = {}
-        asyncio.get_running_loop().add_reader(sock.fileno(), self._read)
+        self._watch = SocketWatch(sock.fileno())
+        self._watch.read(self._read)
 
     @classmethod
     def open(cls, sock: socket.socket) -> Demultiplexer:
@@ -64,7 +66,7 @@ class Demultiplexer:
                     future.set_result(address)
 
     def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self.sock.fileno())
+        self._watch.close()
 
 
 @dataclass(eq=False)
