@@ -282,20 +282,33 @@ class DatagramSocket:
     ) -> int:
         """Call `sendmsg`. Returns 0 if the kernel took the piece or lost it by a sign of `_LOST`, else the
         errno."""
-        earlier = 0
-        # The kernel reports an ICMP error about an earlier datagram once, in place of sending this one. A
-        # second attempt tells it from an error about this datagram.
-        for _ in range(2):
-            code = 0
-            try:
-                self._sock.sendmsg((piece,), ancillary, 0, address)
-            except OSError as error:
-                code = error.errno or errno.EIO
-            if code in (0, errno.EAGAIN):
-                if earlier:
-                    self.events.note(earlier)
-                return code
-            earlier = code
+        try:
+            self._sock.sendmsg((piece,), ancillary, 0, address)
+        except OSError as error:
+            code = error.errno or errno.EIO
+            return code if code == errno.EAGAIN else self._send_again(code, piece, ancillary, address)
+        return 0
+
+    def _send_again(
+        self,
+        earlier: int,
+        piece: memoryview,
+        ancillary: Iterable[tuple[int, int, bytes]],
+        address: SocketAddress | None,
+    ) -> int:
+        """Try once more after the errno `earlier`; returns as `_sendmsg`.
+
+        The kernel reports an ICMP error about an earlier datagram once, in place of sending this one. The
+        second attempt tells it from an error about this datagram.
+        """
+        code = 0
+        try:
+            self._sock.sendmsg((piece,), ancillary, 0, address)
+        except OSError as error:
+            code = error.errno or errno.EIO
+        if code in (0, errno.EAGAIN):
+            self.events.note(earlier)
+            return code
         if datagram_sign(code) in _LOST:
             self.events.note(code)
             return 0
