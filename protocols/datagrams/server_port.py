@@ -23,7 +23,7 @@ its first datagram, from its own host only.
 
 A dropped datagram is neither answered nor kept. A wake-up of the event loop reads at most
 `BATCHES_PER_WAKE` batches. While no session is announced, the port is read for sessions that move, with a
-limit (idle_reads.py); without such sessions it is not read, so that a flood ends in the kernel.
+limit for strangers (idle_reads.py); without sessions it is not read, so that a flood ends in the kernel.
 """
 
 from __future__ import annotations
@@ -225,14 +225,16 @@ class SharedPort:
 
     def _read_waiting(self) -> None:
         delivered: dict[Session, None] = {}
-        expecting, batches = self.is_expecting(), 0
+        expecting, strange_batches = self.is_expecting(), 0
+        # All data of a client that has moved comes here until its proof does, with the proof among it.
+        known_hosts = {remote[0] for remote, _ in self._peers}
         self._linger = LINGER_WAKES if expecting else self._linger - 1
         for _ in range(BATCHES_PER_WAKE):
             received = self._socket.receive_at()
             if received is None:
                 self._linger = min(self._linger, 0)
                 break
-            batches += 1
+            strange_batches += received[1][0] not in known_hosts
             self.route(*received, delivered)
             if self._pump.closed:  # a receiver may close the server from its callback
                 return
@@ -240,7 +242,7 @@ class SharedPort:
             session.drained()
         self._pause_if_idle()
         # With sessions that may move and nothing announced, strangers' datagrams must cost the tests little.
-        if not expecting and self._sessions and can_share_ports() and self._idle.spend(batches):
+        if not expecting and self._sessions and can_share_ports() and self._idle.spend(strange_batches):
             self._pump.pause()
             self._idle.rest(lambda: self._pump.read(self._read_waiting))
 

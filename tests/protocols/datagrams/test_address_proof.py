@@ -280,6 +280,21 @@ async def test_strangers_cost_a_server_with_running_tests_a_bounded_number_of_re
     assert CONV + 1 in shared._sessions
 
 
+async def test_a_client_that_moves_is_read_without_that_limit(
+    shared: SharedPort, senders: list[Sender], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data comes to the port until it has proven its new address, without a conv in UDP."""
+    monkeypatch.setattr("iperfpy.protocols.datagrams.idle_reads.IDLE_S", 3600.0)
+    monkeypatch.setattr("iperfpy.protocols.datagrams.idle_reads.IDLE_BATCHES", 16)
+    future = shared.expect(CONV, PROVES)
+    await senders[0].prove()
+    for _ in range(4):
+        await senders[1].ask(*[b"data of iperf3's form"] * 40)
+    (challenge,) = await senders[1].ask(OPENING)
+    await senders[1].ask(challenge)
+    assert future.result().remote_address == senders[1].address
+
+
 async def test_the_port_is_not_read_when_the_last_session_has_ended(
     shared: SharedPort, senders: list[Sender]
 ) -> None:
