@@ -136,3 +136,19 @@ async def test_a_full_socket_is_waited_for_once(path: NotedPath, channel: KcpCha
         await path.turn()
     assert sum(path.turns) == SETTINGS.sndwnd * MTU
     assert not path.waiting
+
+
+async def test_a_silence_of_minutes_ends_no_stream(
+    path: NotedPath, channel: KcpChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program decides how long a test waits for its peer; the engine goes on to retransmit."""
+    while await path.turn():  # until the window is full: afterwards only the timer sends
+        pass
+    receiving = asyncio.create_task(channel.receive())
+    later = iter(range(60_000_000, 1 << 62, 60_000_000))
+    monkeypatch.setattr(clock, "now_us", lambda: next(later))
+    async with asyncio.timeout(10):
+        while not channel.counters()["retransmits"]:  # noqa: ASYNC110 - by the channel's timer
+            await asyncio.sleep(0.01)
+    assert not receiving.done()
+    receiving.cancel()
