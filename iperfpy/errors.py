@@ -143,7 +143,7 @@ def from_transport(error: transport_errors.TransportError, where: str = "") -> I
     text = f"{where}: {error}" if where else str(error)
     if isinstance(error, transport_errors.SettingsError):
         return PlanError(text)
-    if isinstance(error, transport_errors.PeerError):
+    if isinstance(error, transport_errors.StreamPeerError):
         return PeerError(text)
     return PathError(text)
 

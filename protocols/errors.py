@@ -2,11 +2,15 @@
 
 TransportError            one sentence, for a person
 ├── SettingsError         the user's or the peer's setting is out of range
-├── PeerError             the other end broke the protocol, or refused
-└── PathError             the path died, or nothing answered in time
+├── StreamPeerError       the other end of the stream broke the protocol, or refused
+└── StreamPathError       the stream's path died, or nothing answered in time
+
+The program makes the error of a test out of them (`iperfpy.errors.from_transport`).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class TransportError(Exception):
@@ -17,9 +21,19 @@ class SettingsError(TransportError):
     """A setting is unknown, of the wrong type or out of range."""
 
 
-class PeerError(TransportError):
-    """The other end broke the protocol, or refused."""
+class StreamPeerError(TransportError):
+    """The other end of the stream broke the protocol, or refused."""
 
 
-class PathError(TransportError):
+class StreamPathError(TransportError):
     """Nothing arrived in time, or the path refuses our datagrams."""
+
+
+_FORMER_NAMES = {"PeerError": StreamPeerError, "PathError": StreamPathError}
+
+
+def __getattr__(name: str) -> Any:
+    """The classes under their former names, which plug-ins may still import."""
+    if name in _FORMER_NAMES:
+        return _FORMER_NAMES[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
+from iperfpy import errors
+from iperfpy.protocols import errors as transport_errors
 from iperfpy.protocols.registry import transports
 from tests.architecture import (
     ROOT,
@@ -201,6 +203,14 @@ def test_a_sentence_gets_its_address_in_one_place() -> None:
     user's own words."""
     own_words = {f"{P}.addresses", "iperfpy.endpoint.opening"}
     assert not findings(spelt_addresses, [module for module in MODULES if module.name not in own_words])
+
+
+def test_an_error_of_a_transport_has_another_name_than_one_of_a_test() -> None:
+    program, transports_own = (
+        {name for name, value in vars(module).items() if isinstance(value, type) and name.endswith("Error")}
+        for module in (errors, transport_errors)
+    )
+    assert not program & transports_own
 
 
 def test_every_module_name_occurs_once() -> None:

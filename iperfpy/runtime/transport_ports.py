@@ -14,7 +14,7 @@ from iperfpy.control.framing import encode_cookie
 from iperfpy.errors import fault_of, system_reason
 from iperfpy.protocols.addresses import family_of, named, plain_host, with_port
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
-from iperfpy.protocols.errors import PathError, SettingsError, TransportError
+from iperfpy.protocols.errors import SettingsError, StreamPathError, TransportError
 from iperfpy.runtime.sockets import any_address, bind, connect, new_socket
 
 S = TypeVar("S")
@@ -82,7 +82,7 @@ class NetworkClientPort:
         except OSError as error:
             if protocol:  # the transport knows what it means that there is no such protocol
                 raise
-            raise PathError(f"cannot open a socket: {system_reason(error)}") from error
+            raise StreamPathError(f"cannot open a socket: {system_reason(error)}") from error
         try:
             self.prepare(sock)
             if prepare is not None:
@@ -94,7 +94,9 @@ class NetworkClientPort:
             await loop.sock_sendall(sock, encode_cookie(self._cookie))
         except OSError as error:
             sock.close()
-            raise PathError(f"cannot connect to {named(self._remote)}: {system_reason(error)}") from error
+            raise StreamPathError(
+                f"cannot connect to {named(self._remote)}: {system_reason(error)}"
+            ) from error
         except BaseException:
             sock.close()
             raise

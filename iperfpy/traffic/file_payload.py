@@ -21,7 +21,7 @@ from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import IperfpyError, PlanError
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Stream, Transport
-from iperfpy.protocols.errors import PathError, SettingsError
+from iperfpy.protocols.errors import SettingsError, StreamPathError
 from iperfpy.traffic.open_stream import OpenStream
 
 try:
@@ -119,14 +119,14 @@ class FileSource:
     def read_into(self, block: memoryview) -> int | None:
         """Fill the start of the block; give the number of bytes, 0 at the end, or None if there are none yet.
 
-        Raises `PathError` if the file cannot be read.
+        Raises `StreamPathError` if the file cannot be read.
         """
         try:
             if self._poll is not None and not self._poll.poll(0):
                 return None
             return self._file.readinto(block)
         except OSError as error:
-            raise PathError(f"cannot read the file {self._file.name}: {error.strerror}") from error
+            raise StreamPathError(f"cannot read the file {self._file.name}: {error.strerror}") from error
 
 
 def writer(file: FileIO) -> Callable[[memoryview], None]:
@@ -138,6 +138,6 @@ def writer(file: FileIO) -> Callable[[memoryview], None]:
             while len(rest):  # an unbuffered file may take only a part
                 rest = rest[file.write(rest) :]
         except OSError as error:
-            raise PathError(f"cannot write the file {file.name}: {error.strerror}") from error
+            raise StreamPathError(f"cannot write the file {file.name}: {error.strerror}") from error
 
     return write

@@ -26,11 +26,11 @@ from typing import Self
 
 import numpy as np
 
-from iperfpy.protocols.addresses import MAPPED, family_of, named
+from iperfpy.protocols.addresses import MAPPED, family_of, named, plain_host
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.arrival_time import split_off_stamp
 from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
-from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, Sign, consequence, datagram_sign
 from iperfpy.protocols.socket_buffers import set_buffer_size
 
@@ -123,7 +123,7 @@ class DatagramSocket:
         ------
         TransportError
             When `local` is not available.
-        PathError
+        StreamPathError
             When there is no route to `remote`.
         """
         sock = udp_socket(family_of(remote), local, reuse, prepare)
@@ -149,14 +149,16 @@ class DatagramSocket:
 
         Raises
         ------
-        PathError
+        StreamPathError
             When there is no route to `remote`.
         """
         try:
             self._sock.connect(remote)
         except OSError as error:
             self._sock.close()
-            raise PathError(f"cannot reach {remote[0]} over UDP: {error.strerror}") from error
+            raise StreamPathError(
+                f"cannot reach {plain_host(remote[0])} over UDP: {error.strerror}"
+            ) from error
         self.remote_address = remote
         self.local_address = self._sock.getsockname()
 
@@ -165,13 +167,15 @@ class DatagramSocket:
 
         Raises
         ------
-        PathError
+        StreamPathError
             When there is no route to `remote`: the socket keeps its peer.
         """
         try:
             self._sock.connect(remote)
         except OSError as error:
-            raise PathError(f"cannot reach {remote[0]} over UDP: {error.strerror}") from error
+            raise StreamPathError(
+                f"cannot reach {plain_host(remote[0])} over UDP: {error.strerror}"
+            ) from error
         self.remote_address = remote
 
     def share_port(self) -> None:
@@ -214,7 +218,7 @@ class DatagramSocket:
 
         Raises
         ------
-        PathError
+        StreamPathError
             When a datagram is longer than the path or the protocol carries.
         """
         stride = batch.stride
@@ -252,11 +256,11 @@ class DatagramSocket:
             if code == errno.EAGAIN:
                 return index
             if code == errno.EMSGSIZE:
-                raise PathError(
+                raise StreamPathError(
                     f"a datagram of {len(piece)} bytes does not fit the path: choose a smaller MTU"
                 )
             if code and consequence(self.events.note(code), Moment.RUNNING) is Consequence.END:
-                raise PathError(f"UDP to {self._peer_name()} failed: {os.strerror(code)}")
+                raise StreamPathError(f"UDP to {self._peer_name()} failed: {os.strerror(code)}")
         return batch.count
 
     def send_now(
@@ -405,7 +409,7 @@ class DatagramSocket:
         """Count an error that `recvmsg` reported about earlier datagrams; raise it if it is another one."""
         sign = self.events.note(error.errno or errno.EIO)
         if consequence(sign, Moment.RUNNING) is Consequence.END:
-            raise PathError(f"UDP from {self._peer_name()} failed: {error.strerror}") from error
+            raise StreamPathError(f"UDP from {self._peer_name()} failed: {error.strerror}") from error
 
     # ------------------------------------------------------------------ the rest
 
@@ -414,16 +418,16 @@ class DatagramSocket:
 
         Raises
         ------
-        PeerError
+        StreamPeerError
             The peer's machine answered that nothing listens there.
-        PathError
+        StreamPathError
             The peer cannot be reached.
         """
         sign = self.events.ending_attempt()
         if sign is Sign.REFUSED:
-            raise PeerError(f"{self._peer_name()} refuses UDP datagrams: nothing listens there")
+            raise StreamPeerError(f"{self._peer_name()} refuses UDP datagrams: nothing listens there")
         if sign is not None:
-            raise PathError(f"UDP does not reach {self._peer_name()}: it {sign.value}")
+            raise StreamPathError(f"UDP does not reach {self._peer_name()}: it {sign.value}")
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         """Ask for `size_bytes` of send and receive buffer.

@@ -58,14 +58,14 @@ class DatagramPath(Protocol):
 
     def send(self, batch: DatagramBatch) -> int:
         """Send `batch`. Returns the datagrams taken, fewer than `batch.count` if the send buffer is full.
-        Raises `PathError` when a datagram is longer than the path carries."""
+        Raises `StreamPathError` when a datagram is longer than the path carries."""
 
     def wait_writable(self, callback: Callable[[], None]) -> None:
         """Call `callback()` once, when the send buffer has room again."""
 
     def check(self) -> None:
-        """Raise `PeerError` or `PathError` if the peer's machine has refused datagrams or the network had no
-        route for them. Only for a caller that has not heard its peer yet."""
+        """Raise `StreamPeerError` or `StreamPathError` if the peer's machine has refused datagrams or the
+        network had no route for them. Only for a caller that has not heard its peer yet."""
 
     @property
     def events(self) -> PathEvents:
@@ -169,7 +169,7 @@ async def open_path(stream: Stream, port: ClientPort) -> ConnectedPath:
     ------
     TransportError
         When the local address is not available, or the server's machine refuses datagrams.
-    PathError
+    StreamPathError
         When there is no route to the server.
     """
     path = ConnectedPath.open(port.remote, port.local(stream), prepare=port.prepare)

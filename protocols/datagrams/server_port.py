@@ -45,7 +45,7 @@ from iperfpy.protocols.datagrams.loop_share import Share, Shares
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, Pump
 from iperfpy.protocols.datagrams.port_relay import PortRelay
 from iperfpy.protocols.datagrams.server_session import Peer, Session
-from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.path_events import Sign
 
 MANY = 8
@@ -167,11 +167,11 @@ class SharedPort:
 
         Raises
         ------
-        PeerError
+        StreamPeerError
             When `conv` is in use.
         """
         if conv in self._expected or conv in self._sessions:
-            raise PeerError(f"conversation {conv:#010x} is in use")
+            raise StreamPeerError(f"conversation {conv:#010x} is in use")
         future = self._announce()
         verifier = Verifier(conv) if client.proves else None
         self._expected[conv] = _Announcement(conv, client, future, verifier)
@@ -354,7 +354,7 @@ class SharedPort:
             return
         try:
             peer.redirect(addresses[0])
-        except PathError:
+        except StreamPathError:
             return
         log.info(
             "a client's UDP address changed from %s to %s", *map(named, (peer.addresses[0], addresses[0]))
@@ -378,7 +378,9 @@ class SharedPort:
             peer = self._peers.get(addresses) or self._connect_peer(*addresses, share)
             # A socket that a session took over, or that a session without a conv owns, cannot be shared.
             if peer.socket_taken or (conv == NO_CONV and peer.sessions):
-                raise PeerError(f"{remote[0]} opens two streams from its UDP port {remote[1]}")
+                raise StreamPeerError(
+                    f"{plain_host(remote[0])} opens two streams from its UDP port {remote[1]}"
+                )
         except TransportError as error:
             future.set_exception(error)
             return None

@@ -23,7 +23,7 @@ from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.loop_share import Share
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, OnBatch, OnDrained, Pump
 from iperfpy.protocols.datagrams.port_relay import PortRelay
-from iperfpy.protocols.errors import PeerError
+from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.path_events import PathEvents
 
 BACKLOG_BATCHES = 64
@@ -123,7 +123,7 @@ class Peer:
         return self.sessions.get(_CONV.unpack_from(batch.data.data)[0])
 
     def redirect(self, remote: SocketAddress) -> None:
-        """Exchange datagrams with `remote` from now on. Raises `PathError` without a route to it."""
+        """Exchange datagrams with `remote` from now on. Raises `StreamPathError` without a route to it."""
         if self.relay is None:
             self.socket.reconnect(remote)
         else:
@@ -199,12 +199,12 @@ class Session:
 
         Raises
         ------
-        PeerError
+        StreamPeerError
             When another session has the same sender.
         """
         peer, delivered = self.peer, dict[Session, None]()
         if len(peer.sessions) > 1:
-            raise PeerError(f"{plain_host(self.remote_address[0])} opens two streams from one UDP port")
+            raise StreamPeerError(f"{plain_host(self.remote_address[0])} opens two streams from one UDP port")
         peer.socket_taken = True
         self._backlog.clear()
         # Between bind and connect the socket got datagrams of every sender: those go to their sessions.

@@ -21,7 +21,7 @@ from iperfpy.protocols.datagrams.arrival_time import ArrivalClock
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
-from iperfpy.protocols.errors import PathError
+from iperfpy.protocols.errors import StreamPathError
 from iperfpy.protocols.kcp import kcp_metrics, profiles
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.engine import Engine
@@ -111,7 +111,7 @@ class KcpChannel(Channel):
             await asyncio.wait(events, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if self._over.done():
                 self._over.result()  # raises the error that ended the stream, if one did
-                raise PathError("the stream was closed before the server answered")
+                raise StreamPathError("the stream was closed before the server answered")
             # Only here: once the server has answered, an error about a datagram is an event of the path.
             if not self._answered.done():
                 self._path.check()

@@ -23,7 +23,7 @@ from iperfpy.protocols import tcp_info
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, Load, SocketAddress
-from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.socket_buffers import queued_bytes
 from iperfpy.protocols.tcp import BULK_BYTES
@@ -55,7 +55,7 @@ class TcpChannel(Channel):
         try:
             self._remote: SocketAddress = sock.getpeername()
         except OSError as error:
-            raise PeerError("the peer closed a data connection at once") from error
+            raise StreamPeerError("the peer closed a data connection at once") from error
         self._congestion = tcp_info.congestion_control_of(sock)
         self._keep: Callable[[memoryview], None] | None = None
         self._worker = WorkerThread(sock, "tcp", self._translated)
@@ -190,8 +190,8 @@ class TcpChannel(Channel):
     def _translated(self, error: OSError) -> TransportError:
         name = named(self._remote)
         if error.errno in _PEER_GONE:
-            return PeerError(f"{name} closed the connection")
-        return PathError(f"the connection to {name} failed: {error.strerror}")
+            return StreamPeerError(f"{name} closed the connection")
+        return StreamPathError(f"the connection to {name} failed: {error.strerror}")
 
     # ------------------------------------------------------------------ ending
 
@@ -200,7 +200,7 @@ class TcpChannel(Channel):
         began_s = time.monotonic()
         while not self._worker.stopping.is_set() and queued_bytes(self._sock):
             if tcp_info.read(self._sock).state == tcp_info.CLOSED:
-                raise PeerError(f"{named(self._remote)} closed the connection with data on the way")
+                raise StreamPeerError(f"{named(self._remote)} closed the connection with data on the way")
             waited_s = time.monotonic() - began_s
             await asyncio.sleep(min(shortest_s + DRAIN_GROWTH * waited_s, longest_s))
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES
-from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.path_events import Consequence, Moment, Sign, consequence, datagram_sign
 from iperfpy.protocols.socket_watch import SocketWatch
 
@@ -81,9 +81,9 @@ async def call(
 
     Raises
     ------
-    PeerError
+    StreamPeerError
         Nothing listens there.
-    PathError
+    StreamPathError
         There is no route to it.
     """
     message = conv_call(conv) if conv else CALL
@@ -104,7 +104,7 @@ async def call(
             # A refused call has not been received: it may be repeated soon, even to a stock server.
             refused = exchange.refused
             if refused >= MOST_REFUSALS:
-                raise PeerError(f"{_name(sock)} refuses UDP datagrams: nothing listens there")
+                raise StreamPeerError(f"{_name(sock)} refuses UDP datagrams: nothing listens there")
             await asyncio.sleep(REFUSED_PAUSE_S)
         exchange.answered.result()
     finally:
@@ -184,7 +184,7 @@ class _Exchange:
             if not self._changed.done():
                 self._changed.set_result(None)
         elif consequence(sign, Moment.OPENING) is Consequence.END:
-            self._end(PathError(f"cannot reach {_name(self._sock)} over UDP: {error.strerror}"))
+            self._end(StreamPathError(f"cannot reach {_name(self._sock)} over UDP: {error.strerror}"))
 
     def _end(self, error: TransportError | None) -> None:
         if not self.answered.done():

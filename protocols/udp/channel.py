@@ -23,7 +23,7 @@ from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, So
 from iperfpy.protocols.datagrams.arrival_time import arrived_us, ask_for_stamps
 from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
-from iperfpy.protocols.errors import PathError, TransportError
+from iperfpy.protocols.errors import StreamPathError, TransportError
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.socket_buffers import queued_bytes
 from iperfpy.protocols.socket_watch import SocketWatch
@@ -236,10 +236,10 @@ class UdpChannel(Channel):
 
     def _translated(self, error: OSError) -> TransportError:
         if error.errno == errno.EMSGSIZE:
-            return PathError(
+            return StreamPathError(
                 f"a datagram of {self._block_bytes} bytes does not fit the path: choose a shorter block (-l)"
             )
-        return PathError(f"UDP to {named(self.remote_address)} failed: {error.strerror}")
+        return StreamPathError(f"UDP to {named(self.remote_address)} failed: {error.strerror}")
 
     # ------------------------------------------------------------------ ending
 

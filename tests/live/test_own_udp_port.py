@@ -22,7 +22,7 @@ from iperfpy.protocols.contract import (
     Stream,
     Transport,
 )
-from iperfpy.protocols.errors import PathError
+from iperfpy.protocols.errors import StreamPathError
 from iperfpy.protocols.metrics import Side, Value
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings
@@ -161,7 +161,7 @@ class Plain(Transport):
         future = shared.channels[stream.conv] = asyncio.get_running_loop().create_future()
         remote = await asyncio.wait_for(future, 5)
         if not port.proven(remote):
-            raise PathError(f"datagrams of the stream come from {remote[0]}, which is not proven")
+            raise StreamPathError(f"datagrams of the stream come from {remote[0]}, which is not proven")
         return PlainChannel(shared.sock, stream.conv, remote, shared)
 
 
@@ -219,7 +219,7 @@ async def test_the_greeting_has_udp_ports_only_if_a_transport_has_its_own() -> N
 
 async def test_a_server_that_cannot_open_the_port_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> socket.socket:
-        raise PathError("no more ports")
+        raise StreamPathError("no more ports")
 
     monkeypatch.setattr("iperfpy.protocols.datagrams.datagram_socket.udp_socket", refuse)
     async with serving() as server:

@@ -25,7 +25,7 @@ from iperfpy.errors import (
 )
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Channel, ServerPort, Stream, Transport
-from iperfpy.protocols.errors import PathError as TransportPathError
+from iperfpy.protocols.errors import StreamPathError
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings
 from iperfpy.records import RunEnded
@@ -260,7 +260,7 @@ class Unready(Transport):
     ("error", "kind", "sentence"),
     [
         (None, LateError, "the server did not answer on stream 1 within 1.5 s"),
-        (TransportPathError("the port is taken"), PeerError, "the server says: stream 1: the port is taken"),
+        (StreamPathError("the port is taken"), PeerError, "the server says: stream 1: the port is taken"),
         (OSError(13, "not allowed"), PeerError, "the server says: stream 1: not allowed"),
         (
             ZeroDivisionError(),

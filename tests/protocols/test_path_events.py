@@ -12,7 +12,7 @@ import pytest
 from iperfpy.protocols import path_events
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import MOST_ERRORS, DatagramSocket
-from iperfpy.protocols.errors import PathError, PeerError
+from iperfpy.protocols.errors import StreamPathError, StreamPeerError
 from iperfpy.protocols.path_events import (
     CONSEQUENCES,
     Consequence,
@@ -153,10 +153,10 @@ def test_an_error_about_an_earlier_datagram_does_not_lose_the_next() -> None:
 
 def test_a_socket_that_cannot_be_used_raises() -> None:
     sock, _ = broken(errno.EBADF, errno.EBADF)
-    with pytest.raises(PathError, match="Bad file"):
+    with pytest.raises(StreamPathError, match="Bad file"):
         sock.send(batch(1))
     sock, _ = broken(errno.EBADF)
-    with pytest.raises(PathError, match="Bad file"):
+    with pytest.raises(StreamPathError, match="Bad file"):
         sock.receive()
 
 
@@ -169,10 +169,10 @@ def test_an_error_that_lasts_does_not_hold_the_reader() -> None:
 @pytest.mark.parametrize(
     ("codes", "error"),
     [
-        ([errno.ECONNREFUSED], PeerError),
-        ([errno.ENETUNREACH], PathError),
-        ([errno.EINVAL], PathError),
-        ([errno.ENETUNREACH, errno.ECONNREFUSED], PeerError),
+        ([errno.ECONNREFUSED], StreamPeerError),
+        ([errno.ENETUNREACH], StreamPathError),
+        ([errno.EINVAL], StreamPathError),
+        ([errno.ENETUNREACH, errno.ECONNREFUSED], StreamPeerError),
     ],
 )
 def test_check_raises_for_a_caller_that_has_not_heard_its_peer(

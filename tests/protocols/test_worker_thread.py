@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from iperfpy.protocols.errors import PathError, TransportError
+from iperfpy.protocols.errors import StreamPathError, TransportError
 from iperfpy.protocols.worker_thread import WorkerThread
 
 
 def translated(error: OSError) -> TransportError:
-    return PathError(f"errno {error.errno}")
+    return StreamPathError(f"errno {error.errno}")
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ async def test_a_socket_error_is_translated(ends: tuple[socket.socket, socket.so
         raise OSError(errno.EHOSTUNREACH, "unreachable")
 
     worker = WorkerThread(ends[0], "test", translated)
-    with pytest.raises(PathError, match=f"^errno {errno.EHOSTUNREACH}$"):
+    with pytest.raises(StreamPathError, match=f"^errno {errno.EHOSTUNREACH}$"):
         await worker.run(work)
     await worker.ended()
 

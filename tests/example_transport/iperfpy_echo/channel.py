@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Self
 
 from iperfpy.protocols.contract import Channel, Load, SocketAddress
-from iperfpy.protocols.errors import PeerError
+from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.metrics import Value
 
 _COUNT = struct.Struct(">Q")
@@ -89,7 +89,7 @@ class EchoChannel(Channel):
             except ConnectionError as error:
                 # After `close` the connection is aborted, and this is the expected end.
                 if not self._closed.is_set():
-                    raise PeerError("the peer closed the echo stream") from error
+                    raise StreamPeerError("the peer closed the echo stream") from error
             if self._closed.is_set():
                 return
 
@@ -112,7 +112,7 @@ class EchoChannel(Channel):
     async def drain(self) -> None:
         while self._confirmed < self._written and not self._closed.is_set():
             if self._reading_echoes is not None and self._reading_echoes.done():
-                raise PeerError("the peer closed the echo stream before it had echoed everything")
+                raise StreamPeerError("the peer closed the echo stream before it had echoed everything")
             self._echoed.clear()
             await self._echoed.wait()
 

@@ -26,7 +26,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, ConnectedPath, open_path
 from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort
 from iperfpy.protocols.datagrams.server_session import Session
-from iperfpy.protocols.errors import PeerError
+from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer
 
 CONV = 0xDEADBEEF
@@ -338,7 +338,7 @@ async def test_openings_that_are_refused_are_an_error() -> None:
         remote = free.getsockname()
     path = ConnectedPath.open(remote)
     async with asyncio.timeout(10):
-        with pytest.raises(PeerError, match=r"127\.0\.0\.1 port \d+ refuses UDP datagrams"):
+        with pytest.raises(StreamPeerError, match=r"127\.0\.0\.1 port \d+ refuses UDP datagrams"):
             await path.prove(CONV)
     path.close()
 

@@ -11,7 +11,7 @@ import pytest
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket, offload_of
-from iperfpy.protocols.errors import PathError, PeerError, TransportError
+from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.path_events import Sign
 
 LOOPBACK: dict[str, SocketAddress] = {"IPv4": ("127.0.0.1", 0), "IPv6": ("::1", 0, 0, 0)}
@@ -150,7 +150,7 @@ def test_a_refusal_is_counted_and_raised_by_check(local: SocketAddress, offload:
             assert sender.send(random_batch(4, 100, 100)) == 4
         sender.receive()
         assert sender.events.counts.keys() == {Sign.REFUSED}
-        with pytest.raises(PeerError, match="refuses UDP"):
+        with pytest.raises(StreamPeerError, match="refuses UDP"):
             sender.check()
 
 
@@ -158,7 +158,7 @@ def test_a_datagram_beyond_udp_names_the_mtu(local: SocketAddress) -> None:
     with (
         DatagramSocket.bound(local) as receiver,
         DatagramSocket.connected(receiver.local_address) as sender,
-        pytest.raises(PathError, match="MTU"),
+        pytest.raises(StreamPathError, match="MTU"),
     ):
         sender.send(random_batch(1, 65_530, 65_530))
 

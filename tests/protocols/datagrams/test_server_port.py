@@ -16,7 +16,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import ConnectedPath, DatagramPath
 from iperfpy.protocols.datagrams.server_port import ClientEnd, SharedPort, accept_path
 from iperfpy.protocols.datagrams.server_session import Session
-from iperfpy.protocols.errors import PeerError, TransportError
+from iperfpy.protocols.errors import StreamPeerError, TransportError
 from iperfpy.protocols.testing.loopback import LoopbackServer
 
 
@@ -319,7 +319,7 @@ async def test_a_datagram_of_another_host_does_not_open_a_session(shared4: Share
 
 async def test_a_conv_is_announced_once(shared4: SharedPort) -> None:
     announce(shared4, 50)
-    with pytest.raises(PeerError, match="in use"):
+    with pytest.raises(StreamPeerError, match="in use"):
         announce(shared4, 50)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from iperfpy.protocols import socket_buffers, tcp_info
 from iperfpy.protocols.contract import Stream
-from iperfpy.protocols.errors import PeerError, SettingsError, TransportError
+from iperfpy.protocols.errors import SettingsError, StreamPeerError, TransportError
 from iperfpy.protocols.tcp import Tcp, TcpSettings, tuning
 from iperfpy.protocols.tcp.channel import TcpChannel
 from iperfpy.protocols.testing.loopback import BlockLoad, bytes_of, loopback_pairs, promptly, until
@@ -134,7 +134,7 @@ async def test_bytes_are_counted_when_they_leave_the_queue() -> None:
         assert counted == info.first_sent_bytes
         assert counted < load.taken
         peer.close()
-        with pytest.raises(PeerError, match="closed the connection"):
+        with pytest.raises(StreamPeerError, match="closed the connection"):
             await sending
 
 
@@ -194,7 +194,7 @@ async def test_draining_towards_a_dead_peer_is_an_error() -> None:
     async with pair() as (channel, peer):
         await channel.send(BlockLoad(60_000, 60_000))
         peer.close()
-        with pytest.raises(PeerError, match="closed the connection"):
+        with pytest.raises(StreamPeerError, match="closed the connection"):
             await channel.drain()
 
 
@@ -249,7 +249,7 @@ async def test_a_peer_that_resets_before_the_channel_exists_is_an_error() -> Non
     accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     accepted.close()
     await until(lambda: tcp_info.read(client).state == tcp_info.CLOSED)
-    with client, pytest.raises(PeerError, match="at once"):
+    with client, pytest.raises(StreamPeerError, match="at once"):
         TcpChannel(client, TcpSettings(), sends=True)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from iperfpy.protocols.contract import Channel, SocketAddress, Stream
 from iperfpy.protocols.datagrams.server_port import SharedPort
-from iperfpy.protocols.errors import PeerError
+from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.registry import transport
 from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer, until
 from iperfpy.protocols.udp import UdpSettings, association
@@ -271,7 +271,9 @@ async def test_a_closed_port_is_an_error() -> None:
         free.close()
         caller.setblocking(False)
         async with asyncio.timeout(10):
-            with pytest.raises(PeerError, match=r"127\.0\.0\.1 port \d+ refuses UDP datagrams: nothing"):
+            with pytest.raises(
+                StreamPeerError, match=r"127\.0\.0\.1 port \d+ refuses UDP datagrams: nothing"
+            ):
                 await association.call(caller, 5)
 
 

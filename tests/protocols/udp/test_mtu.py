@@ -13,7 +13,7 @@ import select
 import socket
 import sys
 import numpy as np
-from iperfpy.protocols.errors import PathError
+from iperfpy.protocols.errors import StreamPathError
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 
@@ -38,7 +38,7 @@ if ":" not in host:
     assert sender.send(short) == short.count
     try:
         sender.send(batch)
-    except PathError as error:
+    except StreamPathError as error:
         print(error)
 """
 
