@@ -81,7 +81,9 @@ def judge(totals: Totals, plan: Plan, transport: Transport, ended: Ended) -> Ver
 def _with_tail(row: Row, delivery: Delivery, totals: Totals, transport: Transport) -> Row:
     """The row whose receiver also knows of the units that were lost after its last arrival."""
     tail, receiver = _tail(row, delivery, totals), row.of(Side.RECEIVER)
-    if tail <= 0 or row.stream not in totals.compared or receiver is None:
+    # Whenever the receiver stopped: if it knows of none, none arrived.
+    certain = row.stream in totals.compared or not _whole(row, Side.RECEIVER, delivery.known, totals)
+    if tail <= 0 or not certain or receiver is None:
         return row
     values: dict[str, Value] = dict(receiver.values)
     for key in (delivery.known, delivery.missing):

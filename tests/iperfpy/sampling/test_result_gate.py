@@ -136,6 +136,10 @@ def test_a_receiver_that_stopped_earlier_is_not_compared() -> None:
     assert "235 of 358 datagrams are in no figure of the server" in judged.warnings[0]
 
 
+def test_a_receiver_that_knows_of_nothing_is_compared_whenever_it_stopped() -> None:
+    assert losses(verdict(udp_row(90, 0, 0), compared=False).rows[0]) == (90, 90, 100)
+
+
 def test_an_interrupted_test_is_not_compared() -> None:
     judged = verdict(udp_row(358, 123, 0), ended=Ended.INTERRUPTED)
     assert losses(judged.rows[0])[:2] == (0, 123)
