@@ -1,0 +1,70 @@
+"""Losses at the end of a UDP test with a stock iperf3, whose results tell what was sent and what arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from iperfpy.errors import PathError
+from iperfpy.plan import Direction
+from iperfpy.protocols.metrics import Side
+from tests.interop.conftest import iperf3_serving
+from tests.iperfpy.datagram_relay import relayed_datagrams
+from tests.iperfpy.support import Recorder, measure, measure_into, plan_for, serving
+
+pytestmark = pytest.mark.interop
+
+UDP = plan_for("udp", rate_bps=1_000_000, block_bytes=500)
+
+
+def tail(number: int) -> bool:
+    """All but the first ten, and one of those."""
+    return number >= 10 or number == 4
+
+
+def check_lost_end(report: Recorder) -> None:
+    (row,) = report.end_rows
+    sent, received = row.of(Side.SENDER), row.of(Side.RECEIVER)
+    assert sent is not None
+    assert received is not None
+    count = sent.values["datagrams_sent"]
+    assert isinstance(count, int)
+    assert count > 11
+    assert received.values["datagrams_numbered"] == count
+    assert received.values["lost_datagrams"] == count - 9
+    assert report.ended is not None
+    assert any(f"the last {count - 10}" in one for one in report.ended.warnings)
+
+
+@pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
+async def test_a_lost_end_is_counted_with_an_iperf3_server(
+    iperf3: str, tmp_path: Path, direction: Direction
+) -> None:
+    plan = plan_for("udp", rate_bps=1_000_000, block_bytes=500, direction=direction)
+    with iperf3_serving(iperf3, tmp_path / "log") as server_port:
+        async with relayed_datagrams(server_port, tail, tail) as port:
+            check_lost_end(await measure(port, plan))
+
+
+async def test_a_test_in_which_nothing_arrives_at_an_iperf3_server_fails(iperf3: str, tmp_path: Path) -> None:
+    report = Recorder()
+    with iperf3_serving(iperf3, tmp_path / "log") as server_port:
+        async with relayed_datagrams(server_port, lambda number: True) as port:
+            with pytest.raises(PathError, match=r"none of the \d+ datagrams that the client sent"):
+                await measure_into(report, port, UDP)
+
+
+async def test_a_lost_end_is_counted_for_an_iperf3_client(iperf3: str) -> None:
+    """Its own report shows the losses of our results; the server's compares both ends."""
+    async with serving() as server, relayed_datagrams(server.port, tail) as port:
+        words = ("-c", "127.0.0.1", "-p", str(port), "-u", "-b", "1M", "-l", "500", "-t", "1", "-J")
+        client = await asyncio.create_subprocess_exec(
+            iperf3, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        output, _ = await client.communicate()
+        await server.settled()
+        assert "error" not in json.loads(output)
+        check_lost_end(server.tests[0])
