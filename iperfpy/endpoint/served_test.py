@@ -145,6 +145,11 @@ class ServedTest:
         self._connection = ControlConnection(sock, server_session(cookie), self.scope)
 
     @property
+    def has_run(self) -> bool:
+        """True once data may have flowed."""
+        return self._test is not None
+
+    @property
     def moved_bytes(self) -> int:
         """Payload so far, both directions together."""
         return sum(each.snapshots.moved_bytes for each in self._opened)

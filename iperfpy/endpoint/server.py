@@ -241,7 +241,7 @@ class _Server:
             log.debug("where the fault is", exc_info=error)
         with contextlib.suppress(PlanError):  # these processors could be used before
             self.apply_affinity()
-        self._served += test.plan is not None
+        self._served += test.has_run
         if self.options.one_off and test.plan is not None and not test.lost_place:
             self._finish("its one test is over", measured=test.was_measured)
 

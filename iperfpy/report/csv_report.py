@@ -79,7 +79,7 @@ class CsvSink:
         """Every row has been written."""
 
     def _figures(self, kind: str, row: Row, of: Sample) -> dict[str, Value]:
-        """The columns of a row whose times and bytes are those of one sample."""
+        """The columns of a row; its times and bytes are those of one sample."""
         figures: dict[str, Value] = {
             "type": kind,
             "direction": row.direction.value,
@@ -91,6 +91,7 @@ class CsvSink:
             "bits_per_second": _rate(of),
             "omitted": int(of.omitted),
         }
+        # A result is read from one row, so both ends stand in it, as far as they are known.
         for side in Side:
             known = row.of(side)
             if known is not None:
@@ -139,7 +140,7 @@ def _about(start: RunStarted) -> dict[str, Value]:
 
 
 def _about_client(plan: Plan, options: ClientOptions) -> dict[str, Value]:
-    """The same of a client whose test has not started: it has no identifier yet."""
+    """Those columns of a client's test that has not started: it has no identifier yet."""
     return {"role": Role.CLIENT.value, "host": options.host, "port": options.port, **_about_plan(plan)}
 
 

@@ -55,6 +55,7 @@ def line(start: RunStarted, end: RunEnded) -> str:
         f"{start.plan.transport} {start.plan.direction.value}",
         f"{max((sample.seconds for sample in samples), default=0.0):.1f} s",
     ]
+    # A direction is named only where there are two of them.
     for row, sample in zip(sums, samples, strict=True):
         way = f"{row.direction.value} " if len(sums) > 1 else ""
         bps = sample.bits_per_second
