@@ -136,7 +136,7 @@ def _client_flags(
         flag(["duration", "-t", "--time"], "duration of the test, 0: until interrupted [10]", TEST_SECONDS),
         flag(
             ["total_bytes", "-n", "--bytes"],
-            "end the test after this much data (udp: in whole datagrams)",
+            "end after this much data (udp: whole datagrams)",
             TOTAL_BYTES,
         ),
         flag(
