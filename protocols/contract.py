@@ -146,6 +146,10 @@ class ClientPort(Protocol):
         """The server's address and the UDP port of this transport: the port that the server announced for it
         (`Transport.own_udp_port`), else that of `remote`."""
 
+    @property
+    def packet_bytes(self) -> int | None:
+        """Bytes of the longest IP packet of the control connection, by its segment size; None: not known."""
+
     def local(self, stream: Stream) -> SocketAddress | None:
         """The address to bind this stream's socket to (-B, --cport), or None."""
 
@@ -182,6 +186,10 @@ class ServerPort(Protocol):
         address TCP's handshake has proven. A source address can be forged, so a transport with a UDP port of
         its own asks before it sends anything. If the answer is False and the stream does not open, the
         program names the address to the user. On the shared port, `accept_path` asks."""
+
+    @property
+    def packet_bytes(self) -> int | None:
+        """Bytes of the longest IP packet of the control connection, by its segment size; None: not known."""
 
     def prepare(self, sock: socket.socket) -> None:
         """Apply the socket options of the server's user (an interface). A transport calls it with every data
@@ -308,6 +316,11 @@ class Transport(ABC):
         """Raise `SettingsError` if this machine cannot be the client of such a test. The client calls it
         before it connects; `sends`: True if the client sends on any stream."""
         return
+
+    def remarks(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
+        """Sentences that the sender's figures of the whole test, at either end, ask for: the program prints
+        them as warnings."""
+        return ()
 
     def payload(self, settings: Settings, size_bytes: int) -> bytes:
         """The payload that a stream repeats: random bytes unless a setting asks for other content."""

@@ -166,6 +166,11 @@ class PathEvents:
         self.counts[sign] = self.counts.get(sign, 0) + 1
         self.last_us[sign] = now_us()
 
+    @property
+    def too_long(self) -> int:
+        """Reports of this machine, or of ICMP messages, that a datagram was too long."""
+        return self.counts.get(Sign.TOO_LONG, 0)
+
     def forget(self) -> None:
         """Begin anew: the peer has been heard."""
         self.counts.clear()

@@ -22,9 +22,12 @@ CLOSED = 7
 _LENGTH = 256
 _FORMATS = {1: struct.Struct("=B"), 4: struct.Struct("=I"), 8: struct.Struct("=Q")}
 _NO_MIN_RTT = 0xFFFF_FFFF
+_OPTION_STAMPS = 1
+"""TCPI_OPT_TIMESTAMPS."""
 
 _FIELDS: dict[str, tuple[int, int]] = {  # name: (offset, size) in bytes
     "state": (0, 1),
+    "options": (5, 1),
     "snd_mss": (16, 4),
     "lost": (32, 4),
     "last_data_recv_ms": (52, 4),
@@ -60,6 +63,7 @@ class TcpInfo:
     """
 
     state: int | None = None
+    options: int | None = None
     snd_mss: int | None = None
     lost: int | None = None
     last_data_recv_ms: int | None = None
@@ -85,6 +89,11 @@ class TcpInfo:
     reord_seen: int | None = None
     rcv_ooopack: int | None = None
     snd_wnd: int | None = None
+
+    @property
+    def uses_stamps(self) -> bool:
+        """True if every segment has a time stamp (RFC 7323)."""
+        return bool((self.options or 0) & _OPTION_STAMPS)
 
     @property
     def cwnd_bytes(self) -> int | None:

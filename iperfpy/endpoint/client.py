@@ -168,6 +168,7 @@ class _Client:
             self._options.client_port,
             partial(prepare, options=self._options.sockets, remote=greeted.remote),
             greeted.hello.udp_ports.get(transport.name, 0) if greeted.hello else 0,
+            greeted.packet_bytes,
         )
         proves = greeted.hello is not None and ADDRESS_PROOF in greeted.hello.features
         for stream in make_streams(self._plan, convs, role=Role.CLIENT, proves=proves):

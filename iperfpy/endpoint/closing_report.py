@@ -5,7 +5,7 @@ No record leaves without the verdict of `sampling.result_gate`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,10 +88,16 @@ class ClosingReport:
             interrupted=_sentence(error, verdict.failure),
             failed=_way_of(error) is Ended.FAILED or bool(verdict.failure),
             extra=self._congestion_of_both(),
-            warnings=(*new, *verdict.warnings),
+            warnings=(*new, *self._remarks(rows), *verdict.warnings),
             server_output=results.server_output if results and self._test.plan.get_server_output else "",
             latency=latency(self._idle_rtt_us, verdict.rows),
         )
+
+    def _remarks(self, rows: Sequence[Row]) -> tuple[str, ...]:
+        """The transport's sentences about the senders' figures, each once."""
+        senders = (sender for row in rows if (sender := row.of(Side.SENDER)) is not None)
+        remarks = (text for each in senders for text in self._test.transport.remarks(each.values))
+        return tuple(dict.fromkeys(remarks))
 
     def _omitted(self) -> dict[int, dict[str, int]]:
         """Stream id -> this end's counts of the omitted period, under the keys of the results."""

@@ -17,6 +17,7 @@ import contextlib
 import errno
 import logging
 import socket
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -45,6 +46,11 @@ from iperfpy.runtime.sockets import close_gently
 READ_BYTES = 64 * 1024
 EARLY_STATS_LIMIT = 64
 UNSENT_LIMIT_BYTES = 8 * 1024 * 1024
+SEGMENT_BYTES = 1_200
+"""Payload per segment: with all headers it fits the 1,280 bytes that every IPv6 link carries. TCP itself
+would fill its segments, and be stuck where the path drops the longest ones without a word."""
+END_OF_SEGMENT = socket.MSG_EOR if sys.platform.startswith("linux") else 0
+"""Makes Linux (4.7 and later) join no later bytes to the segment, not even when it is retransmitted."""
 
 log = logging.getLogger(__name__)
 
@@ -265,9 +271,11 @@ class ControlConnection:
     # -- writing
 
     def _write(self) -> None:
-        """Send as much as the socket takes; a writer callback sends the rest."""
+        """Send as much as the socket takes, in short segments; a writer callback sends the rest."""
         try:
-            del self._unsent[: self._sock.send(self._unsent)]
+            while self._unsent:
+                taken = self._sock.send(self._unsent[:SEGMENT_BYTES], END_OF_SEGMENT)
+                del self._unsent[:taken]
         except (BlockingIOError, InterruptedError):
             pass  # no room: the callback comes when there is some
         except OSError:

@@ -28,6 +28,7 @@ from iperfpy.runtime.sockets import (
     connect,
     is_ipv6,
     new_socket,
+    packet_size,
     resolve,
     resolve_local,
     segment_size,
@@ -49,6 +50,7 @@ class Greeted:
     local : the local address of -B, port 0, or None
     hello : the server's greeting; None: a stock server, which sends none
     tcp_mss : maximum segment size of the connection, bytes
+    packet_bytes : its longest IP packet
     """
 
     connection: ControlConnection
@@ -57,6 +59,7 @@ class Greeted:
     local: SocketAddress | None
     hello: Hello | None
     tcp_mss: int | None
+    packet_bytes: int | None
 
 
 class _RefusedError(ConnectError):
@@ -149,7 +152,7 @@ class _Attempt:
         self, sock: socket.socket, address: SocketAddress, local: SocketAddress | None
     ) -> Greeted:
         """Present the cookie, and read as far as PARAM_EXCHANGE."""
-        tcp_mss, hello = segment_size(sock), None
+        tcp_mss, packet_bytes, hello = segment_size(sock), packet_size(sock), None
         connection = ControlConnection(sock, client_session(_make_cookie()), self._scope)
         connection.start()
         try:
@@ -166,7 +169,7 @@ class _Attempt:
                 text = f"the server at {self._where} closed the connection at once"
                 raise _RefusedError(text) from error
             raise
-        return Greeted(connection, self._scope, remote, local, hello, tcp_mss)
+        return Greeted(connection, self._scope, remote, local, hello, tcp_mss, packet_bytes)
 
     async def _give_up(self, connection: ControlConnection) -> None:
         """Tell the server that this client leaves, and close."""

@@ -55,7 +55,7 @@ from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.descriptors import check_streams
 from iperfpy.runtime.socket_options import keep_alive, mark_descriptor, prepare
-from iperfpy.runtime.sockets import segment_size, set_no_delay
+from iperfpy.runtime.sockets import packet_size, segment_size, set_no_delay
 from iperfpy.runtime.transport_ports import NetworkServerPort, SharedListeners
 from iperfpy.traffic.ending import EndEvent
 from iperfpy.traffic.file_payload import check_file, with_file
@@ -141,7 +141,7 @@ class ServedTest:
         self._opened: list[OpenStream] = []
         set_no_delay(sock)
         keep_alive(sock, server.options.sockets)
-        self._tcp_mss = segment_size(sock)
+        self._tcp_mss, self._packet_bytes = segment_size(sock), packet_size(sock)
         self._connection = ControlConnection(sock, server_session(cookie), self.scope)
 
     @property
@@ -301,7 +301,13 @@ class ServedTest:
             queue = server.acceptor.expect(self.cookie, request.plan.stream_count)
             wanted = partial(prepare, options=server.options.sockets)
             port = NetworkServerPort(
-                server.acceptor.local, self._address, queue, server.shared, wanted, request.plan.transport
+                server.acceptor.local,
+                self._address,
+                queue,
+                server.shared,
+                wanted,
+                request.plan.transport,
+                self._packet_bytes,
             )
             accepting = asyncio.create_task(self._accept_all(request, port))
             # One iteration of the loop lets the transport announce its first session before the client acts.

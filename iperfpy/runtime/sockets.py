@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from iperfpy.errors import ConnectError, ListenError, PlanError, system_reason
 from iperfpy.options import ServerOptions
 from iperfpy.protocols import tcp_info
-from iperfpy.protocols.addresses import named
+from iperfpy.protocols.addresses import MAPPED, named
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.runtime.name_lookup import look_up
@@ -21,6 +21,7 @@ BACKLOG = 1024
 """Connections that wait to be accepted: a client that finds no room tries again only after a second."""
 LINK_LOCAL = ("fe8", "fe9", "fea", "feb")  # fe80::/10, RFC 4291
 DISCARD_READS, DISCARD_BYTES = 16, 64 * 1024
+IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, TCP_HEADER_BYTES, TCP_STAMPS_BYTES = 20, 40, 20, 12
 
 
 def is_ipv6(address: SocketAddress) -> bool:
@@ -141,6 +142,21 @@ def segment_size(sock: socket.socket) -> int | None:
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) or None
     except (OSError, AttributeError):
         return None
+
+
+def packet_size(sock: socket.socket) -> int | None:
+    """Bytes of the longest IP packet of a TCP connection: its segment size, and the headers with the options
+    in use; None if the platform does not tell."""
+    segment = segment_size(sock)
+    if segment is None:
+        return None
+    try:
+        plain = sock.family == socket.AF_INET or str(sock.getpeername()[0]).startswith(MAPPED)
+    except OSError:
+        return None
+    # The kernel leaves the room of the time stamps, which every segment has, out of the segment size.
+    stamps = TCP_STAMPS_BYTES if tcp_info.read(sock).uses_stamps else 0
+    return segment + stamps + TCP_HEADER_BYTES + (IPV4_HEADER_BYTES if plain else IPV6_HEADER_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

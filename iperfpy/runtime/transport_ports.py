@@ -37,6 +37,8 @@ class NetworkClientPort:
         Applies the user's socket options to a data socket, before it is bound.
     udp_port
         The UDP port that the server announced for the test's transport alone, or 0.
+    packet_bytes
+        Of the control connection, see `ClientPort.packet_bytes`.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class NetworkClientPort:
         client_port: int = 0,
         prepare: Callable[[socket.socket], None] = lambda sock: None,
         udp_port: int = 0,
+        packet_bytes: int | None = None,
     ) -> None:
+        self._packet_bytes = packet_bytes
         self._remote = remote
         self._udp_port = udp_port or remote[1]
         self._cookie = cookie
@@ -59,6 +63,10 @@ class NetworkClientPort:
     @property
     def remote(self) -> SocketAddress:
         return self._remote
+
+    @property
+    def packet_bytes(self) -> int | None:
+        return self._packet_bytes
 
     @property
     def remote_udp(self) -> SocketAddress:
@@ -181,6 +189,8 @@ class NetworkServerPort:
         The address that the server listens on, and the client's end of the test's control connection.
     transport : str
         The name of the test's transport.
+    packet_bytes : int or None
+        Of the control connection, see `ServerPort.packet_bytes`.
 
     Attributes
     ----------
@@ -196,7 +206,9 @@ class NetworkServerPort:
         shared: SharedListeners,
         prepare: Callable[[socket.socket], None] = lambda sock: None,
         transport: str = "",
+        packet_bytes: int | None = None,
     ) -> None:
+        self._packet_bytes = packet_bytes
         self._prepare = prepare
         self._transport = transport
         self._local = local
@@ -218,6 +230,10 @@ class NetworkServerPort:
             return True
         self.stranger = plain_host(address[0])
         return False
+
+    @property
+    def packet_bytes(self) -> int | None:
+        return self._packet_bytes
 
     def prepare(self, sock: socket.socket) -> None:
         self._prepare(sock)

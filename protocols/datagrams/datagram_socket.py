@@ -30,6 +30,7 @@ from iperfpy.protocols.addresses import MAPPED, family_of, named, plain_host
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.arrival_time import split_off_stamp
 from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
+from iperfpy.protocols.datagrams.path_mtu import DatagramSizes
 from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, Sign, consequence, datagram_sign
 from iperfpy.protocols.socket_buffers import set_buffer_size
@@ -82,6 +83,8 @@ class DatagramSocket:
         True if the kernel stamps arrivals (arrival_time.py), and the stamp of the batch read last.
     events : PathEvents
         The errors that the kernel reported about datagrams.
+    sizes : DatagramSizes
+        The kernel's part in finding the size of datagrams.
     emptied : bool
         True if the last `receive` emptied the queue: calling it again now would be in vain.
     """
@@ -103,6 +106,7 @@ class DatagramSocket:
         self._view = np.frombuffer(self._buffer, np.uint8)
         self.emptied = False
         self.events = PathEvents()
+        self.sizes = DatagramSizes(sock)
         self.local_address: SocketAddress = sock.getsockname()
         self.remote_address: SocketAddress | None = None
 
@@ -255,7 +259,7 @@ class DatagramSocket:
             code = self._sendmsg(piece, (), address)
             if code == errno.EAGAIN:
                 return index
-            if code == errno.EMSGSIZE:
+            if code == errno.EMSGSIZE and not self.sizes.probing:
                 raise StreamPathError(
                     f"a datagram of {len(piece)} bytes does not fit the path: choose a smaller MTU"
                 )

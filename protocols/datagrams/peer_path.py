@@ -34,6 +34,7 @@ from iperfpy.protocols.datagrams.address_proof import (
 from iperfpy.protocols.datagrams.arrival_time import ask_for_stamps
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.datagrams.path_mtu import DatagramSizes
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.path_events import PathEvents
 from iperfpy.protocols.socket_watch import SocketWatch
@@ -74,6 +75,10 @@ class DatagramPath(Protocol):
     def charge(self, work: int) -> None:
         """Tell how much work the datagrams of the present batch were, in units of about 5 us. A server gives
         each test a share of its time by that (loop_share.py)."""
+
+    @property
+    def sizes(self) -> DatagramSizes:
+        """The kernel's part in finding the size of datagrams."""
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         """Ask for socket buffers. Returns the (send, receive) bytes that the kernel gave."""
@@ -309,6 +314,10 @@ class ConnectedPath:
 
     def charge(self, work: int) -> None:
         """A client has one test: nobody waits for its time."""
+
+    @property
+    def sizes(self) -> DatagramSizes:
+        return self._socket.sizes
 
     def size_buffers(self, size_bytes: int) -> tuple[int, int]:
         return self._socket.size_buffers(size_bytes)

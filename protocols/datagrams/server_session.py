@@ -21,6 +21,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.conversations import CONV_BYTES
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.loop_share import Share
+from iperfpy.protocols.datagrams.path_mtu import DatagramSizes
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, OnBatch, OnDrained, Pump
 from iperfpy.protocols.datagrams.port_relay import PortRelay
 from iperfpy.protocols.errors import StreamPeerError
@@ -224,6 +225,10 @@ class Session:
     @property
     def events(self) -> PathEvents:
         return self.peer.socket.events
+
+    @property
+    def sizes(self) -> DatagramSizes:
+        return self.peer.socket.sizes
 
     def charge(self, work: int) -> None:
         self.peer.share.charge(work)

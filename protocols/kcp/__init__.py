@@ -5,10 +5,16 @@ This module only declares; numpy and sockets come with the first stream.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.kcp.kcp_metrics import BBR_METRICS, METRICS
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
+from iperfpy.protocols.metrics import Value, number
 from iperfpy.protocols.settings import Settings
+
+DEFAULT_MTU = 1_400
+"""Bytes of a datagram on a path that carries it, and is not made for jumbo frames (`size_search.USUAL`)."""
 
 
 class _KcpTransport(Transport):
@@ -18,8 +24,16 @@ class _KcpTransport(Transport):
     def block_bytes(self, settings: Settings) -> int:
         """Two runs of full segments: a block that ends within a segment costs the next one a copy."""
         assert isinstance(settings, SharedSettings)
-        run = min(64, 65_507 // settings.mtu)
-        return 2 * run * (settings.mtu - 24)
+        mtu = settings.mtu or DEFAULT_MTU
+        run = min(64, 65_507 // mtu)
+        return 2 * run * (mtu - 24)
+
+    def remarks(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
+        """Name datagrams that were too long for the path."""
+        began, now = number(sender.get("mtu_start_bytes")), number(sender.get("mtu_bytes"))
+        if began is None or now is None or now >= began:
+            return ()
+        return (f"the path does not carry datagrams of {began:,} bytes: {now:,} bytes were used in the end",)
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
         from iperfpy.protocols.kcp import channel

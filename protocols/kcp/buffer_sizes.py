@@ -26,8 +26,9 @@ class BufferSizes(NamedTuple):
         if given is not None:
             return cls(given, given)
         window = options.send_window if sends else options.receive_window
-        asked = 2 * max(options.send_window, options.receive_window) * options.mtu
-        needed = min(window * options.mtu, _LARGEST_BUFFER)
+        mtu = options.mtu if options.sizes is None else options.sizes.largest
+        asked = 2 * max(options.send_window, options.receive_window) * mtu
+        needed = min(window * mtu, _LARGEST_BUFFER)
         return cls(needed, min(max(asked, _SMALLEST_BUFFER), _LARGEST_BUFFER))
 
     def warning(self, granted: int, *, sends: bool) -> tuple[str, ...]:

@@ -21,11 +21,12 @@ from iperfpy.protocols.datagrams.arrival_time import ArrivalClock
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
-from iperfpy.protocols.errors import StreamPathError
+from iperfpy.protocols.errors import StreamPathError, TransportError
 from iperfpy.protocols.kcp import kcp_metrics, profiles
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.load_feeder import LoadFeeder
+from iperfpy.protocols.kcp.path_size import PathSize, size_range
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
 from iperfpy.protocols.kcp.stream_warnings import memory_warning, window_warning
 from iperfpy.protocols.memory_budget import MemoryBudget, MemoryBudgets
@@ -42,10 +43,11 @@ _SHORTEST_TIMER_US = 1_000
 async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Channel:
     """The client's end, associated. Waits without limit: the caller sets the deadline."""
     path = await open_path(stream, port)
-    channel = KcpChannel(_engine(stream, settings), path, settings, sends=stream.sends)
+    channel = _channel(stream, settings, path, port.packet_bytes)
     try:
         channel.start()
         await channel.associate()
+        channel.follow_size()
     except BaseException:
         await channel.close()
         raise
@@ -57,16 +59,28 @@ async def accept(stream: Stream, settings: Settings, port: ServerPort) -> Channe
     path = await accept_path(stream, port)
     # Of what a client asks of a server, this much memory is one test's.
     memory = port.shared(MemoryBudgets.open).of(port.client)
-    channel = KcpChannel(_engine(stream, settings, memory), path, settings, sends=stream.sends)
+    channel = _channel(stream, settings, path, port.packet_bytes, memory)
     channel.start()
+    channel.follow_size()
     return channel
 
 
-def _engine(stream: Stream, settings: Settings, memory: MemoryBudget | None = None) -> Engine:
+def _channel(
+    stream: Stream,
+    settings: Settings,
+    path: DatagramPath,
+    packet_bytes: int | None,
+    memory: MemoryBudget | None = None,
+) -> KcpChannel:
+    assert isinstance(settings, SharedSettings)
+    path.sizes.probe()
+    sizes, longest = size_range(path, settings, packet_bytes), LONGEST_BATCH
     if isinstance(settings, KcpBbrSettings):
-        return profiles.with_bbr(stream.conv, settings, longest_batch=LONGEST_BATCH, memory=memory)
-    assert isinstance(settings, KcpSettings)
-    return profiles.stock(stream.conv, settings, longest_batch=LONGEST_BATCH, memory=memory)
+        engine = profiles.with_bbr(stream.conv, settings, longest_batch=longest, memory=memory, sizes=sizes)
+    else:
+        assert isinstance(settings, KcpSettings)
+        engine = profiles.stock(stream.conv, settings, longest_batch=longest, memory=memory, sizes=sizes)
+    return KcpChannel(engine, path, settings, sends=stream.sends)
 
 
 class KcpChannel(Channel):
@@ -78,6 +92,7 @@ class KcpChannel(Channel):
         self._path, self._sends = path, sends
         self._loop = asyncio.get_running_loop()
         self._feeder = LoadFeeder(engine)
+        self._size = PathSize(engine, path)
         self._timer = _Timer(self._loop, self._on_timer)
         self._arrivals = _Arrivals(engine, path)
         self._buffers = BufferSizes.of(engine.options, settings.socket_buffer, sends=sends)
@@ -100,6 +115,12 @@ class KcpChannel(Channel):
         if self._sends:
             self._path.stamp_arrivals()
         self._path.set_receiver(self._on_batch, self._on_drained)
+
+    def follow_size(self) -> None:
+        """Search for the size of datagrams if this end sends; the peer must be there."""
+        if self._sends:
+            self.engine.search_size(clock.now_us())
+            self._pump()
 
     async def associate(self) -> None:
         """Probe until the server answers."""
@@ -145,7 +166,7 @@ class KcpChannel(Channel):
     async def send(self, load: Load) -> None:
         if self._closed:
             return self._over.result()  # raises the error that ended the stream, if one did
-        self._feeder.begin(load)
+        self._size.waiting = load
         self._sent = self._loop.create_future()
         self._pump()
         return await self._sent
@@ -161,7 +182,11 @@ class KcpChannel(Channel):
         await self._drained
 
     def _is_drained(self) -> bool:
-        return not self._feeder.has_rest and self.engine.sending.una == self.engine.sending.end
+        return (
+            self._size.waiting is None
+            and not self._feeder.has_rest
+            and self.engine.sending.una == self.engine.sending.end
+        )
 
     @staticmethod
     def _finish(future: asyncio.Future[None] | None, error: Exception | None = None) -> None:
@@ -204,12 +229,15 @@ class KcpChannel(Channel):
         try:
             if self._unsent and not self._emit():
                 return
+            if (load := self._size.released()) is not None:
+                self._feeder.begin(load)
             more = self._feeder.feed(clock.now_us())
-            if self._feeder.ended:
+            if self._feeder.ended and self._size.waiting is None:
                 self._finish(self._sent)
             now_us = clock.now_us()  # filling takes a while, which is no part of a round trip
             self._unsent = self.engine.transmit(now_us, writer_waits=more)
-            if self._unsent and self._emit() and self._feeder.has_block:
+            begins = self._size.waiting is not None and self._size.is_known
+            if begins or (self._unsent and self._emit() and self._feeder.has_block):
                 # The engine may take more, now that this has left.
                 if self._again is None:
                     self._again = self._loop.call_soon(self._go_on)
@@ -242,6 +270,11 @@ class KcpChannel(Channel):
         self._pump()
 
     def _on_timer(self) -> None:
+        try:
+            self._size.check(clock.now_us())
+        except TransportError as error:
+            self._fail(error)
+            return
         self._pump()
 
     def _fail(self, error: Exception) -> None:

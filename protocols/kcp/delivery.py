@@ -50,6 +50,8 @@ class DeliveryAccounting:
         self._sending, self._recovery, self._rtt, self._counts = sending, recovery, rtt, counts
         self._delivered_us = self._first_sent_us = 0
         self._newest_sent = self._lost_runs = 0
+        self._known_from_us = 0  # flights before are of another size of segments
+        self._old_end: int | None = None  # one past the last segment of another size
 
     @property
     def lost(self) -> int:
@@ -75,6 +77,8 @@ class DeliveryAccounting:
             flight, rtt_us = self._sample(newest_us, now_us)
         una_before = sending.una
         segments, lost = sending.advance(una)
+        if self._old_end is not None and sending.una >= self._old_end:
+            self._known_from_us, self._old_end = self.stamp_us + 1, None
         if segments:
             acked += segments
             recovery.advanced(segments, lost, now_us)
@@ -149,6 +153,8 @@ class DeliveryAccounting:
         self.newest_us = stamp_us
         rtt_us = max(1, now_us - stamp_us)
         self._rtt.update(rtt_us)
+        if stamp_us < self._known_from_us or self._old_end is not None:
+            flight = None
         return flight, rtt_us
 
     def _report(
@@ -212,9 +218,8 @@ class DeliveryAccounting:
         if recovery.in_flight == 0:
             # draft-cheng-iccrg-delivery-rate-estimation, 3.2: a new stretch begins.
             self._first_sent_us = self._delivered_us = now_us
-        self.stamp_us = max(now_us, self.stamp_us + 1)
         return Flight(
-            stamp_us=self.stamp_us,
+            stamp_us=self.next_stamp(now_us),
             first_sent_us=self._first_sent_us,
             delivered=self.delivered,
             delivered_us=self._delivered_us,
@@ -225,6 +230,27 @@ class DeliveryAccounting:
             newest_sent=self._newest_sent,
             window_limited=self.window_limited_until > 0,
         )
+
+    def next_stamp(self, now_us: int) -> int:
+        """A stamp for something that leaves now: the time, made unique."""
+        self.stamp_us = max(now_us, self.stamp_us + 1)
+        return self.stamp_us
+
+    def path_changed(self, lost: int, *, shrinks: bool) -> None:
+        """Segments have another size from now on: begin all sums anew, for a controller that knows nothing.
+
+        Parameters
+        ----------
+        lost : transmissions given up because they were too long; congestion control does not hear of them
+        shrinks : True if the new size is the smaller one. Else deliveries of short segments would pass for a
+            high rate of long ones, and no sample is made before the last short one has arrived
+        """
+        self.delivered = self._lost_runs = 0
+        self.marked_lost = self._recovery.spurious_losses
+        self.app_limited_until = self.window_limited_until = 0
+        self._newest_sent = self._counts.segments_sent
+        self._known_from_us = self.stamp_us + 1
+        self._old_end = None if shrinks else self._sending.nxt
 
     def limited_by_application(self) -> None:
         """Samples of all that is in flight now measure the application, not the path."""

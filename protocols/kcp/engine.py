@@ -21,14 +21,17 @@ from iperfpy.protocols.kcp import wire
 from iperfpy.protocols.kcp.delivery import DeliveryAccounting
 from iperfpy.protocols.kcp.engine_counts import Counts
 from iperfpy.protocols.kcp.engine_options import MAX_WINDOW, EngineOptions
-from iperfpy.protocols.kcp.inbound import Arrived, decode, decode_each
+from iperfpy.protocols.kcp.inbound import Acks, Arrived, Pushes, decode, decode_each, without_stamps
 from iperfpy.protocols.kcp.loss_recovery.recovery import Cause, Recovery, Resend
 from iperfpy.protocols.kcp.outbound import Outbound
 from iperfpy.protocols.kcp.owed_acks import OwedAcks
+from iperfpy.protocols.kcp.parts import Part
 from iperfpy.protocols.kcp.receive_window import Deliver, ReceiveWindow
 from iperfpy.protocols.kcp.rtt_estimator import RttEstimator
 from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.sender_limits import SenderLimit, SenderLimits
+from iperfpy.protocols.kcp.size_range import BASE
+from iperfpy.protocols.kcp.size_search import SizeSearch
 from iperfpy.protocols.kcp.tick_clock import TickClock
 from iperfpy.protocols.kcp.window_probes import WindowProbes
 from iperfpy.protocols.kcp.wire import HEADER_BYTES
@@ -53,6 +56,7 @@ class Engine:
     recovery : makes the loss recovery, given the send window and the RTT estimator
     control : congestion control, None for stock KCP's nc=1: only the windows limit
     deliver : takes payload in order; default: payload is counted and not kept
+    renew : makes a controller for a path that has changed (`EngineOptions.sizes`)
 
     Attributes
     ----------
@@ -60,6 +64,7 @@ class Engine:
     delivery, recovery, control, rtt : accounting, loss recovery, congestion control, round-trip time
     counts, limits : counters, and time by limit of the sender
     peer_window : segments that the peer accepts above una, as it said last
+    sizes : follows the size of datagrams that the path carries, or None
     """
 
     def __init__(
@@ -69,11 +74,15 @@ class Engine:
         recovery: Callable[[SendWindow, RttEstimator], Recovery],
         control: CongestionControl | None = None,
         deliver: Deliver | None = None,
+        renew: Callable[[], CongestionControl] | None = None,
     ) -> None:
         self.conv, self.options = conv, options
         self.rtt = RttEstimator()
-        self.sending = SendWindow(conv, options.mtu, options.send_window, options.first_sn, options.memory)
-        mss = self.sending.mss
+        self.sizes = SizeSearch(options.sizes) if options.sizes is not None else None
+        self._renew = renew
+        mtu = options.mtu if self.sizes is None else self.sizes.size
+        self.sending = SendWindow(conv, mtu, options.send_window, options.first_sn, options.memory)
+        mss = options.accepted_mtu - HEADER_BYTES
         self.receiving = ReceiveWindow(mss, options.receive_window, deliver, options.first_sn)
         self.recovery = recovery(self.sending, self.rtt)
         self.counts = Counts()
@@ -122,15 +131,22 @@ class Engine:
             records = self._possible(batch)
         for arrived in records:
             pushes = arrived.pushes
-            if pushes is not None:
+            if pushes is not None and not arrived.probe:
                 self._acks.owe(pushes, self.receiving.take(pushes))
+            elif pushes is not None or arrived.part is not None:
+                self._take_odd(arrived)
             if arrived.asks:
                 self._probes.answer()
+            if arrived.takes_parts:
+                self._outbound.splits = True
             # FEC (forward error correction) does not exist here. If added, a rebuilt segment must update
             # neither peer_window nor the RTT: its fields are stale.
             self.peer_window = arrived.wnd
-            if arrived.acks is not None or arrived.una != self.sending.una:
-                self.delivery.acknowledge(arrived.una, arrived.acks, now_us)
+            acks = arrived.acks
+            if acks is not None and self.sizes is not None and self.sizes.awaits:
+                acks = self._without_echoes(acks, now_us)
+            if acks is not None or arrived.una != self.sending.una:
+                self.delivery.acknowledge(arrived.una, acks, now_us)
         counts.work += len(records) + batch.size // _BYTES_PER_WORK
 
     def _possible(self, batch: DatagramBatch) -> list[Arrived]:
@@ -141,6 +157,34 @@ class Engine:
         self.counts.impossible += len(records) - len(possible)
         self.counts.work += len(records)
         return possible
+
+    def _take_odd(self, arrived: Arrived) -> None:
+        """Take a probe of the path, which is only acknowledged, or a part of a segment."""
+        pushes, receiving = arrived.pushes, self.receiving
+        if pushes is None:
+            assert arrived.part is not None
+            pushes = self._joined(arrived.part)
+            if pushes is not None:
+                self._acks.owe(pushes, receiving.take(pushes))
+        elif pushes.rows.shape[1] <= receiving.mss:  # the ACK says that a segment of this size is accepted
+            self._acks.owe(pushes, np.ones(1, np.bool_))
+
+    def _joined(self, part: Part) -> Pushes | None:
+        """The segment that a part completes, or repeats; None if more of it is missing."""
+        receiving = self.receiving
+        payload = part.payload
+        if part.sn >= receiving.nxt:
+            whole = receiving.parts.join(part, receiving.nxt, receiving.limit, receiving.mss)
+            if whole is None:
+                return None
+            payload = whole
+        return Pushes(part.sn, part.sn, part.ts, payload[None, :])
+
+    def _without_echoes(self, acks: Acks, now_us: int) -> Acks | None:
+        """The ACKs that do not echo a probe of the path; those that do are told to the search."""
+        assert self.sizes is not None
+        echoed = [ts for ts in self.sizes.awaited_among(acks) if self.sizes.echoed(ts, now_us) is not None]
+        return without_stamps(acks, echoed) if echoed else acks
 
     # --------------------------------------------------------------- data out
 
@@ -201,6 +245,8 @@ class Engine:
         if self._acks.owed and (self.options.ack_nodelay or ticking):
             self._send_acks()
         self._send_probes(now_us)
+        if self.sizes is not None and now_us >= self.sizes.at_us:
+            self._follow_size(self.sizes, now_us)
         limit = self.limits.current
         # Stock KCP with `write_delay` sends data at ticks only; ACKs and probes have left above.
         if ticking or not self.options.write_delay:
@@ -341,7 +387,12 @@ class Engine:
         repeat = self.options.ack_repeats > 0 and self.receiving.stored > 0
         data = self._acks.take(self._advertised, self.receiving.nxt, repeat=repeat)
         self.counts.acks_sent += len(data) // HEADER_BYTES
-        self._outbound.loose(data, self.options.mtu // HEADER_BYTES * HEADER_BYTES)
+        self._outbound.loose(data, self._ack_bytes // HEADER_BYTES * HEADER_BYTES)
+
+    @property
+    def _ack_bytes(self) -> int:
+        """The longest datagram of ACKs: no search covers this direction unless data goes there."""
+        return self.options.mtu if self.sizes is None else min(self.sizes.size, BASE)
 
     def probe(self) -> None:
         """Ask the peer for its window with the next transmission: stock KCP's WASK. It is answered with WINS
@@ -351,8 +402,53 @@ class Engine:
     def _send_probes(self, now_us: int) -> None:
         closed = self.peer_window == 0 and self.sending.queued > 0
         for cmd in self._probes.due(now_us, closed):
-            segment = wire.control_segment(self.conv, cmd, self._advertised, self.receiving.nxt)
+            says = wire.TAKES_PARTS if cmd == wire.WINS and self.sizes is not None else 0
+            segment = wire.control_segment(self.conv, cmd, self._advertised, self.receiving.nxt, frg=says)
             self._outbound.loose(np.frombuffer(segment, np.uint8), HEADER_BYTES)
+
+    # ------------------------------------------------------- size of datagrams
+
+    @property
+    def peer_takes_parts(self) -> bool:
+        """True if the peer joins segments that come in parts."""
+        return self._outbound.splits
+
+    def search_size(self, now_us: int) -> None:
+        """Search for the size of datagrams that the path carries, before the first data: `sizes.opened` says
+        when it is known. The peer's answer to the window probe tells whether it joins parts."""
+        if self.sizes is not None:
+            self._probes.ask()
+            self.sizes.begin(now_us)
+
+    def _follow_size(self, sizes: SizeSearch, now_us: int) -> None:
+        """Send the probes that are due, and take the size that they proved."""
+        sending = self.sending
+        outstanding, srtt_us = sending.nxt - sending.una, int(self.rtt.srtt_us)
+        for size in sizes.poll(now_us, self.delivery.delivered, outstanding, srtt_us):
+            stamp = self.delivery.next_stamp(now_us) & wire.MASK
+            # The segment below una has arrived: at the beginning it is one before the first.
+            probe = wire.probe_segment(
+                self.conv, self._advertised, self.receiving.nxt, stamp, sending.una - 1, size
+            )
+            self._outbound.loose(probe, size)
+            sizes.sent(size, stamp, now_us)
+        if sizes.size != sending.mtu:
+            self._take_size(sizes, now_us)
+
+    def _take_size(self, sizes: SizeSearch, now_us: int) -> None:
+        """Cut new segments to another size. The congestion control starts anew: a path of another size is
+        another path, and all that it knows is in segments of the old size."""
+        sending = self.sending
+        shrinks = sizes.size < sending.mtu
+        sending.set_mtu(sizes.size)
+        if sending.nxt == sending.una and not self.counts.segments_sent:
+            return
+        # RFC 8899, section 3, item 7: these losses are not congestion.
+        lost = self.recovery.path_changed(now_us) if shrinks else 0
+        self.delivery.path_changed(lost, shrinks=shrinks)
+        if self._renew is not None:
+            self.steer(self._renew())
+            self._pacer = Pacer(_LATE_TIMER_US)
 
     # ------------------------------------------------------------------- time
 
@@ -368,6 +464,9 @@ class Engine:
             at_us = probe_us
         if self._awaits_tick and (at_us is None or tick_us < at_us):
             at_us = tick_us
+        sizes = self.sizes
+        if sizes is not None and (sizes.busy or self.sending.nxt > self.sending.una):
+            at_us = sizes.at_us if at_us is None else min(at_us, sizes.at_us)
         return at_us
 
     @property

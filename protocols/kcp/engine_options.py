@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from iperfpy.protocols.kcp.size_range import SizeRange
 from iperfpy.protocols.memory_budget import MemoryBudget
 
 MAX_WINDOW = 65_535
@@ -16,7 +17,8 @@ class EngineOptions:
 
     Attributes
     ----------
-    mtu : bytes per datagram, KCP header included
+    mtu : bytes per datagram at the beginning, KCP header included
+    sizes : the sizes of datagrams that the path may carry: the engine follows them. None: the mtu holds
     send_window, receive_window : segments
     tick_us : stock KCP's interval. ACKs wait for a tick unless `ack_nodelay`, data does if `write_delay`
     nagle : a segment that is not full waits while anything is in flight (RFC 896)
@@ -39,3 +41,9 @@ class EngineOptions:
     first_sn: int = 0
     longest_batch: int | None = None
     memory: MemoryBudget | None = None
+    sizes: SizeRange | None = None
+
+    @property
+    def accepted_mtu(self) -> int:
+        """The longest datagram that is taken from the peer."""
+        return self.mtu if self.sizes is None else self.sizes.accepted

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.parts import Part, read_part
 from iperfpy.protocols.kcp.wire import (
     ACK,
     COMMANDS,
@@ -33,8 +34,12 @@ from iperfpy.protocols.kcp.wire import (
     HEADER,
     HEADER_BYTES,
     MASK,
+    PART,
+    PROBE,
     PUSH,
+    TAKES_PARTS,
     WASK,
+    WINS,
     Bytes,
     Int64s,
     expand,
@@ -102,6 +107,9 @@ class Arrived:
     una : the furthest cumulative ACK (datagrams may overtake one another)
     wnd : the peer's receive window in segments, as the last segment says
     asks : True if the peer asks for our window (WASK)
+    part : a part of a segment, or None
+    probe : True if `pushes` is a probe of the path: to be acknowledged and not to be counted
+    takes_parts : True if the peer says that it joins parts
     """
 
     una: int
@@ -109,6 +117,9 @@ class Arrived:
     pushes: Pushes | None = None
     acks: Acks | None = None
     asks: bool = False
+    part: Part | None = None
+    probe: bool = False
+    takes_parts: bool = False
 
 
 def ack_columns(acks: Acks, una: int, now_us: int) -> tuple[Int64s, Int64s]:
@@ -119,6 +130,14 @@ def ack_columns(acks: Acks, una: int, now_us: int) -> tuple[Int64s, Int64s]:
     else:
         sn, ts = acks["sn"], acks["ts"]
     return expand_all(sn, una), expand_all(ts, now_us)
+
+
+def without_stamps(acks: Acks, stamps: list[int]) -> Acks | None:
+    """The ACKs that echo none of these stamps, 32 bits each; None if none is left."""
+    if isinstance(acks, list):
+        return [header for header in acks if header[4] not in stamps] or None
+    kept = acks[~np.isin(acks["ts"], stamps)]
+    return kept if len(kept) else None
 
 
 def decode(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> tuple[list[Arrived], int]:
@@ -165,15 +184,18 @@ def decode_each(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> list
 
 def _segment(header: Header, data: Bytes, offset: int, next_sn: int, una: int) -> Arrived:
     """The record of one segment; its payload starts at `offset`."""
-    _, cmd, _, wnd, ts, sn, una_low, size = header
+    _, cmd, frg, wnd, ts, sn, una_low, size = header
     if una_low != una & MASK:
         una = expand(una_low, una)
     if cmd == PUSH:
         number = next_sn if sn == next_sn & MASK else expand(sn, next_sn)
-        return Arrived(una, wnd, Pushes(number, number, ts, data[None, offset : offset + size]))
+        pushes = Pushes(number, number, ts, data[None, offset : offset + size])
+        return Arrived(una, wnd, pushes, probe=frg == PROBE and number < next_sn)
     if cmd == ACK:
         return Arrived(una, wnd, None, [header])
-    return Arrived(una, wnd, None, None, cmd == WASK)
+    if cmd == PART:
+        return Arrived(una, wnd, part=read_part(expand(sn, next_sn), ts, data[offset : offset + size]))
+    return Arrived(una, wnd, None, None, cmd == WASK, takes_parts=cmd == WINS and frg == TAKES_PARTS)
 
 
 def _acks(batch: DatagramBatch, conv: int, una: int) -> Arrived | None:
@@ -204,9 +226,9 @@ def _pushes(batch: DatagramBatch, header: Header, next_sn: int, una: int) -> Arr
     """The record of full datagrams that hold one PUSH segment each; None if one of them does not. `header`:
     that of the first one."""
     stride, count = batch.stride, batch.count
-    conv, _, _, wnd, _, sn, una_low, size = header
-    # Empty segments, and runs longer than the constants above, are read one by one.
-    if not 2 <= count <= _LONGEST_RUN or not 0 < size == stride - HEADER_BYTES:
+    conv, _, frg, wnd, _, sn, una_low, size = header
+    # Empty segments, probes, and runs longer than the constants above are read one by one.
+    if not 2 <= count <= _LONGEST_RUN or not 0 < size == stride - HEADER_BYTES or frg == PROBE:
         return None
     rows = batch.data[: count * stride].reshape(count, stride)[:, HEADER_BYTES:]
     headers = np.ndarray((count,), _HEADER, batch.data, 0, (stride,)).tobytes()

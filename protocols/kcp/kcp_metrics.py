@@ -69,6 +69,13 @@ METRICS = (
         iperf3="snd_cwnd",
     ),
     Metric("snd_wnd_bytes", "Receive window that the peer advertises", _BYTES, _GAUGE, iperf3="snd_wnd"),
+    Metric(
+        "mtu_start_bytes",
+        "UDP payload of a full datagram, as the control connection's segment size suggests it",
+        _BYTES,
+        _GAUGE,
+    ),
+    Metric("mtu_bytes", "UDP payload of a full datagram now, as the path carries it", _BYTES, _GAUGE),
     Metric("in_flight_bytes", "Transmitted and neither acknowledged nor given up", _BYTES, _GAUGE),
     Metric("unacked_segments", "From the first unacknowledged segment to the next new one", kind=_GAUGE),
     Metric("queue_us_sum", "Time between write and first transmission, summed over segments", _US),
@@ -157,6 +164,8 @@ def record(engine: Engine, now_us: int) -> dict[str, Value]:
         "spurious": engine.recovery.spurious,
         "snd_cwnd_bytes": window * mss,
         "snd_wnd_bytes": engine.peer_window * mss,
+        "mtu_start_bytes": engine.options.mtu if engine.sizes is None else engine.sizes.range.first,
+        "mtu_bytes": sending.mtu,
         "in_flight_bytes": engine.recovery.in_flight * mss,
         "unacked_segments": sending.nxt - sending.una,
         "queue_us_sum": counts.queue_us,
@@ -175,7 +184,7 @@ def record(engine: Engine, now_us: int) -> dict[str, Value]:
         "acks_sent": counts.acks_sent,
     }
     if engine.control is not None:
-        figures |= congestion_record(engine.control.state(), 8 * engine.options.mtu)
+        figures |= congestion_record(engine.control.state(), 8 * sending.mtu)
     return figures
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
+from iperfpy.protocols.kcp.parts import split
 from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 
@@ -21,12 +22,21 @@ class Outbound:
     Parameters
     ----------
     longest_batch : most datagrams per batch; None: as many as a kernel takes in one send
+
+    Attributes
+    ----------
+    splits : True if segments longer than a datagram leave in parts (parts.py), else whole
     """
 
     def __init__(self, sending: SendWindow, longest_batch: int | None) -> None:
-        self._sending, self._mtu = sending, sending.mtu
-        self._longest = longest_batch or min(MAX_DATAGRAMS, MAX_BYTES // sending.mtu)
+        self.splits = False
+        self._sending = sending
+        self._longest_batch = longest_batch
         self._out: list[DatagramBatch] = []
+
+    @property
+    def _longest(self) -> int:
+        return self._longest_batch or min(MAX_DATAGRAMS, MAX_BYTES // self._sending.mtu)
 
     def take(self) -> list[DatagramBatch]:
         """The batches added since the last call. They are views of the ring, and valid until it changes."""
@@ -36,10 +46,13 @@ class Outbound:
     def new(self, first: int, last: int) -> None:
         """Add the segments [first, last), for the first time."""
         for start, stop in self._sending.pieces(first, last):
-            self._add_rows(start, stop)
+            if self._sending.ring.width == self._sending.mtu:
+                self._add_rows(start, stop)
+            else:
+                self._add_uneven(np.arange(start, stop))
 
     def _add_rows(self, start: int, stop: int) -> None:
-        sending, mtu = self._sending, self._mtu
+        sending, mtu, longest = self._sending, self._sending.mtu, self._longest
         cuts = [stop]
         if sending.shorts:
             # Segmentation offload allows only the last datagram of a batch to be shorter: cut after each.
@@ -50,7 +63,7 @@ class Outbound:
         flat = sending.ring.packets.reshape(-1)
         for cut in cuts:
             while start < cut:
-                end = min(cut, start + self._longest)
+                end = min(cut, start + longest)
                 last = HEADER_BYTES + int(sending.ring.length[end - 1]) if sending.shorts else mtu
                 data = flat[start * mtu : (end - 1) * mtu + last]
                 self._out.append(DatagramBatch(data, mtu if end - start > 1 else last, end - start, last))
@@ -58,8 +71,11 @@ class Outbound:
 
     def again(self, rows: Int64s) -> None:
         """Add the segments in these rows of the ring, (n,), as copies."""
-        sending, mtu = self._sending, self._mtu
+        sending, mtu = self._sending, self._sending.mtu
         packets, lengths = sending.ring.packets, sending.ring.length
+        if sending.ring.width != mtu:
+            self._add_uneven(rows)
+            return
         if sending.shorts and (lengths[rows] != sending.mss).any():
             for row in rows.tolist():
                 data = packets[row, : HEADER_BYTES + int(lengths[row])].copy()
@@ -68,6 +84,20 @@ class Outbound:
         for at in range(0, len(rows), self._longest):
             copied = packets[rows[at : at + self._longest]].reshape(-1)
             self._out.append(DatagramBatch(copied, mtu, len(copied) // mtu, mtu))
+
+    def _add_uneven(self, rows: Int64s) -> None:
+        """Add the segments in these rows, (n,), while the ring has rows longer than a datagram: copies, by
+        length. Segments that are longer themselves leave in parts."""
+        sending = self._sending
+        packets, lengths = sending.ring.packets, sending.ring.length[rows]
+        for length in np.unique(lengths).tolist():
+            alike, size = rows[lengths == length], HEADER_BYTES + length
+            if size > sending.mtu and self.splits:
+                self._out += split(packets, alike, length, sending.mtu)
+                continue
+            for at in range(0, len(alike), self._longest):
+                copied = packets[alike[at : at + self._longest], :size].reshape(-1)
+                self._out.append(DatagramBatch(copied, size, len(copied) // size, size))
 
     def loose(self, data: Bytes, stride: int) -> None:
         """Add segments without payload, back to back in `data`, `stride` bytes per datagram."""

@@ -17,36 +17,42 @@ class PacketRing:
 
     Attributes
     ----------
-    packets : uint8 (capacity, mtu)
+    packets : uint8 (capacity, width): a row holds one datagram, and may be longer than it
     length : uint32 (capacity,), payload bytes of each row
     """
 
     __slots__ = ("_ack", "_conv", "_leading", "_sn", "_ts", "_wnd", "length", "packets")
 
-    def __init__(self, conv: int, capacity: int, mtu: int) -> None:
+    def __init__(self, conv: int, capacity: int, width: int) -> None:
         self._conv = conv
-        self.packets: Bytes = np.empty((capacity, mtu), np.uint8)
-        fields = np.ndarray((capacity,), wire.FIELDS, self.packets, 0, (mtu,))
+        self.packets: Bytes = np.empty((capacity, width), np.uint8)
+        fields = np.ndarray((capacity,), wire.FIELDS, self.packets, 0, (width,))
         self._ts, self._sn, self._wnd = fields["ts"], fields["sn"], fields["wnd"]
         self._ack, self.length = fields["una"], fields["len"]
         # conv, cmd, frg and wnd as one word: equal in all rows of a run
-        self._leading = np.ndarray((capacity,), "<u8", self.packets, 0, (mtu,))
+        self._leading = np.ndarray((capacity,), "<u8", self.packets, 0, (width,))
+
+    @property
+    def width(self) -> int:
+        """Bytes of a row."""
+        width: int = self.packets.shape[1]
+        return width
 
     def copy_rows(self, old: PacketRing, start: int, to: int, count: int) -> None:
         """Take over `count` rows of another ring, from row `start` on, to row `to` on."""
-        self.packets[to : to + count] = old.packets[start : start + count]
+        width = min(self.packets.shape[1], old.packets.shape[1])
+        self.packets[to : to + count, :width] = old.packets[start : start + count, :width]
 
-    def fill(self, start: int, stop: int, numbers: Int64s, payload: Bytes) -> int:
-        """Begin rows [start, stop) with serial numbers (n,); full payloads go to the first of them.
+    def fill(self, start: int, stop: int, numbers: Int64s, payload: Bytes, mss: int) -> int:
+        """Begin rows [start, stop) with serial numbers (n,); full payloads, `mss` bytes, go to the first.
 
         Returns the bytes taken: a rest of `payload` that fills no row is left to `put`.
         """
-        mss: int = self.packets.shape[1] - HEADER_BYTES
         self._sn[start:stop] = numbers
         self.length[start:stop] = mss
         whole = min(stop - start, len(payload) // mss)
         rows = payload[: whole * mss].reshape(whole, mss)
-        self.packets[start : start + whole, HEADER_BYTES:] = rows
+        self.packets[start : start + whole, HEADER_BYTES : HEADER_BYTES + mss] = rows
         return whole * mss
 
     def put(self, row: int, at: int, payload: Bytes) -> None:

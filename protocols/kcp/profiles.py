@@ -10,6 +10,7 @@ from iperfpy.protocols.kcp.loss_recovery.rack import Rack
 from iperfpy.protocols.kcp.loss_recovery.stock import StockRecovery
 from iperfpy.protocols.kcp.receive_window import Deliver
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
+from iperfpy.protocols.kcp.size_range import USUAL, SizeRange
 from iperfpy.protocols.memory_budget import MemoryBudget
 
 
@@ -20,12 +21,13 @@ def stock(
     first_sn: int = 0,
     longest_batch: int | None = None,
     memory: MemoryBudget | None = None,
+    sizes: SizeRange | None = None,
 ) -> Engine:
     """KCP as it is deployed: counted ACKs, a timer per segment, and its own congestion control if nc is off.
     Parameters as `Engine`'s and `EngineOptions`'."""
     tuning = settings.tuning
     options = EngineOptions(
-        mtu=settings.mtu,
+        mtu=settings.mtu or USUAL,
         send_window=settings.sndwnd,
         receive_window=settings.rcvwnd,
         tick_us=tuning.interval * 1000,
@@ -35,7 +37,12 @@ def stock(
         first_sn=first_sn,
         longest_batch=longest_batch,
         memory=memory,
+        sizes=sizes,
     )
+
+    def renew() -> StockCongestionControl:
+        return StockCongestionControl(tuning.resend)
+
     return Engine(
         conv,
         options,
@@ -43,8 +50,9 @@ def stock(
             window, nodelay=bool(tuning.nodelay), interval_us=options.tick_us, resend=tuning.resend
         ),
         # nc=1 is "no congestion control": the windows alone limit.
-        None if tuning.nc else StockCongestionControl(tuning.resend),
+        None if tuning.nc else renew(),
         deliver,
+        None if tuning.nc else renew,
     )
 
 
@@ -55,11 +63,12 @@ def with_bbr(
     first_sn: int = 0,
     longest_batch: int | None = None,
     memory: MemoryBudget | None = None,
+    sizes: SizeRange | None = None,
 ) -> Engine:
     """KCP with time-ordered recovery, BBR and pacing. The conversation number seeds BBR's random waits.
     Parameters as `Engine`'s and `EngineOptions`'."""
     options = EngineOptions(
-        mtu=settings.mtu,
+        mtu=settings.mtu or USUAL,
         send_window=settings.sndwnd,
         receive_window=settings.rcvwnd,
         nagle=not settings.push,
@@ -67,5 +76,6 @@ def with_bbr(
         first_sn=first_sn,
         longest_batch=longest_batch,
         memory=memory,
+        sizes=sizes,
     )
-    return Engine(conv, options, Rack, Bbr(seed=conv), deliver)
+    return Engine(conv, options, Rack, Bbr(seed=conv), deliver, lambda: Bbr(seed=conv))

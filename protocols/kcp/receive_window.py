@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.kcp.inbound import Pushes
+from iperfpy.protocols.kcp.parts import PartialSegments
 from iperfpy.protocols.kcp.wire import Bytes, Int64s
 
 _SMALLEST = 256
@@ -39,6 +40,7 @@ class ReceiveWindow:
     bytes, segments : payload and segments accepted and in order, each once
     duplicates : segments that had arrived before
     refused : segments beyond the window, or larger than the mss
+    parts : joins segments that come in parts
     """
 
     def __init__(self, mss: int, limit: int, deliver: Deliver | None = None, first_sn: int = 0) -> None:
@@ -49,11 +51,12 @@ class ReceiveWindow:
         # One more than the size of a stored segment by row, 0 where none is: 16 bits hold any UDP payload.
         self._sizes: NDArray[np.uint16] = np.zeros(0, np.uint16)
         self._payloads: dict[int, bytes] = {}
+        self.parts = PartialSegments()
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes held: the ring of sizes, and the payload above a gap."""
-        return self._sizes.nbytes + sum(map(len, self._payloads.values()))
+        """Bytes held: the ring of sizes, the payload above a gap, and parts of segments."""
+        return self._sizes.nbytes + sum(map(len, self._payloads.values())) + self.parts.held_bytes
 
     @property
     def stored_bytes(self) -> int:

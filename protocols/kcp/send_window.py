@@ -32,7 +32,7 @@ class SendWindow:
     Parameters
     ----------
     conv : conversation number, 32 bits
-    mtu : bytes per datagram, header included
+    mtu : bytes per datagram, header included; `set_mtu` changes it for new segments
     limit : most segments that may be held; memory grows towards it by doubling, as it is needed
     first_sn : serial number of the first segment (0 for stock peers)
     memory : grants the bytes of the rings beyond the smallest; if it refuses, `limit` is what they hold
@@ -40,10 +40,11 @@ class SendWindow:
     Attributes
     ----------
     una, nxt, end : serial numbers, see above
-    mss : payload bytes of a full segment
+    mss : payload bytes of a full datagram
     sacked : segments acknowledged above una
     bytes_acked : payload acknowledged, each byte once, that above una included
-    shorts : rows in [una, end) that are not full
+    shorts : rows in [una, end) that are not full: shorter, or cut before the size changed
+    longs_end : one past the last segment that may be longer than the mss
     tail_fill : bytes in the last row while it is not full and not sent; else 0
     ring, state : memory by row, `capacity` rows, a power of two; `mask` is capacity - 1
     """
@@ -52,26 +53,32 @@ class SendWindow:
         self, conv: int, mtu: int, limit: int, first_sn: int = 0, memory: MemoryBudget | None = None
     ) -> None:
         self._memory, self._granted_bytes = memory, 0
-        self.mtu, self.mss = mtu, mtu - HEADER_BYTES
+        self.mss = mtu - HEADER_BYTES
         self.limit = limit
-        self.una = self.nxt = self.end = first_sn
+        self.una = self.nxt = self.end = self.longs_end = first_sn
         self.sacked = self.bytes_acked = self.shorts = self.tail_fill = 0
         self._conv = conv
         self._peak = 0  # most segments held on this lap of the ring
         self._lap_ends = first_sn
         self._waiting = WriteTimes()
-        self._allocate(min(_SMALLEST, _power_of_two(limit)))
+        self._allocate(min(_SMALLEST, _power_of_two(limit)), mtu)
+
+    @property
+    def mtu(self) -> int:
+        """Bytes of a full datagram."""
+        return self.mss + HEADER_BYTES
 
     # -- memory
 
-    def _allocate(self, capacity: int) -> None:
+    def _allocate(self, capacity: int, width: int) -> None:
+        """Make rings of `capacity` rows of `width` bytes."""
         self.capacity, self.mask = capacity, capacity - 1
-        self.ring = PacketRing(self._conv, capacity, self.mtu)
+        self.ring = PacketRing(self._conv, capacity, width)
         self.state = SegmentStates(capacity)
 
-    def _resize(self, segments: int) -> None:
+    def _resize(self, segments: int, width: int) -> None:
         ring, state, capacity = self.ring, self.state, self.capacity
-        self._allocate(max(_SMALLEST, _power_of_two(segments)))
+        self._allocate(max(_SMALLEST, _power_of_two(segments)), width)
         number = self.una
         while number < self.end:  # in slices: an index array would copy everything once more
             start, to = number & (capacity - 1), number & self.mask
@@ -94,17 +101,39 @@ class SendWindow:
 
     def release(self) -> None:
         """Give the memory back: the conversation is over, and nothing in it is sent again. Counters stay."""
-        self._allocate(_SMALLEST_KEPT)
+        self._allocate(_SMALLEST_KEPT, self.mtu)
         if self._memory is not None:
             self._memory.give(self._granted_bytes)
             self._granted_bytes = 0
 
     def _begin_lap(self) -> None:
-        """Once per lap, shrink a ring that was never more than an eighth full."""
-        if max(_SMALLEST, self._peak) * 8 <= self.capacity:
-            self._resize(self._peak * 2)
+        """Once per lap, shrink a ring that was never more than an eighth full. Rows are as long as a datagram
+        again once all longer segments have left."""
+        width = self.ring.width
+        if width != self.mtu and self.una >= self.longs_end:
+            self._resize(max(self._peak, self.end - self.una), self.mtu)
+        elif max(_SMALLEST, self._peak) * 8 <= self.capacity:
+            self._resize(self._peak * 2, width)
         self._peak = self.end - self.una
         self._lap_ends = self.una + self.capacity
+
+    def set_mtu(self, mtu: int) -> None:
+        """Cut new segments to datagrams of `mtu` bytes; those that are written keep their length."""
+        lengths = self._lengths()
+        self.mss = mtu - HEADER_BYTES
+        longest = int(lengths.max()) + HEADER_BYTES if len(lengths) else 0
+        self.longs_end = self.end if longest > mtu else self.una
+        self._resize(max(self._peak, self.end - self.una), max(mtu, longest))
+        self._lap_ends = min(self._lap_ends, self.longs_end)  # then rows may be shorter
+        self.shorts = int(np.count_nonzero(lengths != self.mss))
+        last = int(lengths[-1]) if self.nxt < self.end else self.mss
+        self.tail_fill = last if last < self.mss else 0
+
+    def _lengths(self) -> Int64s:
+        """Payload bytes of the segments in [una, end), (n,)."""
+        rows = np.arange(self.una, self.end) & self.mask
+        lengths: Int64s = self.ring.length[rows].astype(np.int64)
+        return lengths
 
     def pieces(self, first: int, last: int) -> list[tuple[int, int]]:
         """The rows of serial numbers [first, last) as one or two (start, stop) ranges."""
@@ -141,11 +170,11 @@ class SendWindow:
         if not count:
             return size
         if self.end + count - self.una > self.capacity:
-            self._resize(self.end + count - self.una)
+            self._resize(self.end + count - self.una, self.ring.width)
         self._peak = max(self._peak, self.end + count - self.una)
         numbers = np.arange(self.end, self.end + count) & wire.MASK
         for start, stop in self.pieces(self.end, self.end + count):
-            taken = self.ring.fill(start, stop, numbers[: stop - start], source)
+            taken = self.ring.fill(start, stop, numbers[: stop - start], source, self.mss)
             source, numbers = source[taken:], numbers[stop - start :]
         self.end += count
         if len(source):

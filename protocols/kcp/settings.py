@@ -44,7 +44,9 @@ class SharedSettings(Settings):
 
     sndwnd: int = _window(2048, 1, "send", "-sw")
     rcvwnd: int = _window(2048, 1, "receive", "-rw")
-    mtu: int = option(1400, help="UDP payload bytes per datagram", minimum=64, maximum=65_507)
+    mtu: int | None = option(
+        None, help="UDP payload bytes per datagram [as the path carries]", minimum=64, maximum=65_507
+    )
     socket_buffer: int | None = option(
         None,
         help="socket buffers, bytes",

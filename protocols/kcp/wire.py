@@ -20,7 +20,14 @@ Bytes = NDArray[np.uint8]
 
 HEADER_BYTES = 24
 PUSH, ACK, WASK, WINS = 81, 82, 83, 84
-COMMANDS = frozenset((PUSH, ACK, WASK, WINS))
+PART = 85
+"""Not of stock KCP: part of a segment (parts.py), only to a peer that announced `TAKES_PARTS`."""
+COMMANDS = frozenset((PUSH, ACK, WASK, WINS, PART))
+TAKES_PARTS = 1
+"""The field frg of a WINS whose sender joins parts. Stock KCP ignores frg there, and sends 0."""
+PROBE = 255
+"""The field frg of a PUSH that only probes the path (size_search.py). Stock KCP ignores it, as it drops the
+payload of a segment that has arrived before."""
 MASK = 0xFFFF_FFFF
 
 HEADER = struct.Struct("<IBBHIIII")
@@ -51,9 +58,19 @@ def expand_all(low: NDArray[np.uint32], reference: int) -> Int64s:
     return wide
 
 
-def control_segment(conv: int, cmd: int, wnd: int, una: int, ts: int = 0, sn: int = 0) -> bytes:
+def control_segment(conv: int, cmd: int, wnd: int, una: int, ts: int = 0, sn: int = 0, frg: int = 0) -> bytes:
     """One segment without payload."""
-    return HEADER.pack(conv, cmd, 0, wnd, ts & MASK, sn & MASK, una & MASK, 0)
+    return HEADER.pack(conv, cmd, frg, wnd, ts & MASK, sn & MASK, una & MASK, 0)
+
+
+def probe_segment(conv: int, wnd: int, una: int, ts: int, sn: int, size: int) -> Bytes:
+    """A datagram of `size` bytes that a KCP peer acknowledges and ignores otherwise: a PUSH of a segment `sn`
+    that has arrived before. uint8 (size,), zeros after the header."""
+    out = np.zeros(size, np.uint8)
+    length = size - HEADER_BYTES
+    header = HEADER.pack(conv, PUSH, PROBE, wnd, ts & MASK, sn & MASK, una & MASK, length)
+    out[:HEADER_BYTES] = np.frombuffer(header, np.uint8)
+    return out
 
 
 def ack_segments(conv: int, wnd: int, una: int, sn: Int64s, ts: Int64s) -> Bytes:

@@ -1,6 +1,6 @@
 """One direction of a path, shared by any number of flows.
 
-    arrival -> policer -> [loss before] -> queue and serialiser -> [loss behind]
+    arrival -> length -> policer -> [loss before] -> queue and serialiser -> [loss behind]
             -> duplication, corruption -> delay, jitter, detour -> inbox
 
 All times are computed when a batch enters the link, in microseconds as floats: a first-in first-out queue
@@ -89,6 +89,9 @@ class Link:
         truth.sent_bytes += rows.size
         if self.path.down:
             truth.outage += len(rows)
+            return
+        if self.path.maxlen is not None and rows.shape[1] > self.path.maxlen:
+            truth.too_long += len(rows)
             return
         if self.path.police_bits_per_s:
             rows = self._police(now_us, rows, truth)

@@ -71,6 +71,7 @@ class Path:
     duplicate : share sent twice
     corrupt : share delivered with one byte changed (an error that a checksum missed)
     reorder, reorder_us : share that is delayed by up to `reorder_us` more, uniform from 0, and so overtaken
+    maxlen : longest UDP payload that passes; a longer datagram is dropped without a word; None for no limit
     down : True during an outage, which drops every datagram
     changes : values that other fields take later
     """
@@ -89,6 +90,7 @@ class Path:
     corrupt: float = 0.0
     reorder: float = 0.0
     reorder_us: float = 0.0
+    maxlen: int | None = None
     down: bool = False
     changes: tuple[Change, ...] = field(default=())
 

@@ -80,6 +80,10 @@ class LoopbackServer:
         return address
 
     @property
+    def packet_bytes(self) -> int | None:
+        return None
+
+    @property
     def client(self) -> SocketAddress:
         # The clients of this server run on the same machine, at the same address.
         host, *rest = self.local
@@ -150,6 +154,10 @@ class LoopbackClient:
     @property
     def remote(self) -> SocketAddress:
         return self._server.local
+
+    @property
+    def packet_bytes(self) -> int | None:
+        return None
 
     @property
     def remote_udp(self) -> SocketAddress:

@@ -230,6 +230,14 @@ class Rack:
         self.timer.expired(now_us)
         return Detected(len(numbers), min(1, len(numbers)), newest, timeout=True)
 
+    def path_changed(self, now_us: int) -> int:
+        window, state = self._window, self._window.state
+        numbers = window.outstanding(window.una, window.nxt)
+        numbers = numbers[~state.lost[numbers & window.mask]]
+        self._give_up(numbers, Cause.TIMEOUT)
+        self.timer.progressed(now_us)
+        return len(numbers)
+
     def probe_due(self, now_us: int) -> bool:
         if self.timer.probing or self.in_flight <= 0 or now_us < self.timer.probe_at_us():
             return False

@@ -102,6 +102,10 @@ class Recovery(Protocol):
     def probe_due(self, now_us: int) -> bool:
         """True if one segment should leave regardless of windows, to provoke an acknowledgement."""
 
+    def path_changed(self, now_us: int) -> int:
+        """The path carries no datagram as long as those in flight: give all of them up, and forget earlier
+        timeouts. Returns how many. `detect` does not report them."""
+
     @property
     def pending(self) -> bool:
         """True if segments given up for lost wait to be sent again."""

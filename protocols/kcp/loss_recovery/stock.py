@@ -225,6 +225,12 @@ class StockRecovery:
         self._earliest_us = int(state.resend_us[rows].min()) if len(rows) else None
         return expired
 
+    def path_changed(self, now_us: int) -> int:
+        """Let every timer run out now."""
+        numbers = self._window.outstanding(self._window.una, self._window.nxt)
+        self._rearm(numbers, now_us - self._timeout_us(), self._timeout_us())
+        return 0
+
     def _expect(self, at_us: int) -> None:
         self._earliest_us = at_us if self._earliest_us is None else min(self._earliest_us, at_us)
 

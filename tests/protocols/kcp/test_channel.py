@@ -11,6 +11,7 @@ from iperfpy.protocols import clock
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.datagrams.path_mtu import DatagramSizes
 from iperfpy.protocols.datagrams.peer_path import OnBatch, OnDrained
 from iperfpy.protocols.kcp import profiles
 from iperfpy.protocols.kcp.channel import KcpChannel
@@ -52,6 +53,10 @@ class NotedPath:
     def stamp_arrivals(self) -> None: ...
 
     def charge(self, work: int) -> None: ...
+
+    @property
+    def sizes(self) -> DatagramSizes:
+        raise NotImplementedError  # the engine here has a fixed size
 
     def check(self) -> None: ...
 

@@ -103,7 +103,7 @@ def _mutated(rng: random.Random, one: Engine) -> bytes:
                     push(number, bytes(rng.choice((76, 76, 10, 0))), ts=stamp, **fields),
                     ack(number, stamp, fields["una"], wnd=fields["wnd"]),
                     ack(number, stamp, fields["una"]) * rng.randrange(1, 4),
-                    seg(rng.choice((WASK, WINS, 80, 85)), **fields),
+                    seg(rng.choice((WASK, WINS, 80, 85, 86)), **fields),
                 )
             )
         )

@@ -193,7 +193,7 @@ def test_a_batch_too_short_for_a_header_is_foreign(size: int) -> None:
         (push(1, b"ab") + push(2, b"c", length=MASK), 1),
         (push(1, b"ab") + push(2, b"c", conv=CONV ^ 1) + push(3, b"d"), 1),
         (push(1, b"ab") + seg(80) + push(3, b"d"), 1),
-        (push(1, b"ab") + seg(85), 1),
+        (push(1, b"ab") + seg(86), 1),
         (b"x" * 23, 0),
     ],
 )

@@ -1,0 +1,65 @@
+"""The sizes of datagrams that a path may carry, and the candidates of a search (size_search.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SMALLEST, BASE, USUAL = 548, 1_200, 1_400
+"""UDP payload bytes: of a 576-byte IPv4 packet, the least that every host takes; RFC 8899's BASE_PLPMTU; and
+the default of deployed KCP, which is kept where the path carries more but is not made for jumbo frames."""
+JUMBO_PACKET = 9_000
+LARGEST_LINK = 9_216
+"""Packet bytes. An interface that takes more is no link but memory (loopback has 65,536)."""
+ETHERNET_PACKET = 1_500
+PACKETS = (4_470, 2_304, 1_500, 1_420, 1_400, 1_380, 1_360, 1_340, 1_320, 1_300, 1_280)
+"""Packet sizes that paths are known to carry: SONET, Wi-Fi, Ethernet, WireGuard; 20 bytes apart between the
+other tunnels down to the least of IPv6."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRange:
+    """The sizes of one path, in UDP payload bytes.
+
+    Attributes
+    ----------
+    first : proven before the first data leaves, if it passes
+    largest : end of the search; `first` if there is nothing to gain
+    accepted : largest datagram that this end takes from the peer
+    header_bytes : of IP and UDP
+    fixed : True if the user chose the size (`first`): it never changes, and a black hole is only named
+    """
+
+    first: int = USUAL
+    largest: int = USUAL
+    accepted: int = JUMBO_PACKET - 28
+    header_bytes: int = 28
+    fixed: bool = False
+
+    @classmethod
+    def of(cls, packet_bytes: int | None, *, ipv6: bool) -> SizeRange:
+        """The range of a path that starts with an interface, and ends with a peer, for packets of
+        `packet_bytes`; None: not known."""
+        header_bytes = cls.headers(ipv6=ipv6)
+        first = largest = USUAL
+        if packet_bytes is not None:
+            first = min(USUAL, max(SMALLEST, packet_bytes - header_bytes))
+            largest = first
+            if ETHERNET_PACKET < packet_bytes <= LARGEST_LINK:
+                largest = min(packet_bytes, JUMBO_PACKET) - header_bytes
+        return cls(first, largest, JUMBO_PACKET - 28, header_bytes)
+
+    @classmethod
+    def of_user(cls, size: int, *, ipv6: bool) -> SizeRange:
+        """The one size that the user chose."""
+        return cls(size, size, size, cls.headers(ipv6=ipv6), fixed=True)
+
+    @staticmethod
+    def headers(*, ipv6: bool) -> int:
+        """Bytes of IP and UDP headers."""
+        return 48 if ipv6 else 28
+
+    def between(self, low: int, high: int) -> list[int]:
+        """Candidate sizes above `low` and up to `high`, descending."""
+        known = [packet - self.header_bytes for packet in PACKETS]
+        sizes = {self.largest, self.first, *known, BASE, 1_000, SMALLEST}
+        return sorted((size for size in sizes if low < size <= high), reverse=True)
