@@ -39,7 +39,8 @@ class Service:
             self.process = subprocess.Popen(
                 [*PROGRAM, "-s", "-B", "127.0.0.1", "-p", str(self.port), *flags],
                 cwd=folder,
-                env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+                # A limit on the length of files would cut the files that hold compiled modules.
+                env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 start_new_session=True,
