@@ -68,7 +68,7 @@ def interrupted(process: subprocess.Popen[str]) -> bool:
     """Send one Ctrl-C; True if the process has ended. The handler of the test may take the first one."""
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(1)
+        process.wait(8)
     except subprocess.TimeoutExpired:
         return False
     return True
