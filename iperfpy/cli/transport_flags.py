@@ -36,7 +36,12 @@ class SharedFlag:
     @property
     def parameter(self) -> str:
         """click's parameter name, with a prefix: a field may have the name of one of our own parameters."""
-        return "setting_" + max(self.flags, key=len).lstrip("-").replace("-", "_")
+        return "setting_" + self.name.lstrip("-").replace("-", "_")
+
+    @property
+    def name(self) -> str:
+        """The longest spelling, for sentences about the flag."""
+        return max(self.flags, key=len)
 
     @property
     def declared(self) -> Setting:
@@ -47,7 +52,7 @@ class SharedFlag:
     def off(self) -> str:
         """`--no-...` if a boolean is on by default in one of the transports, else empty."""
         on = any(one.default is True for one in self.fields.values())
-        return "--no-" + max(self.flags, key=len).lstrip("-") if on else ""
+        return "--no-" + self.name.lstrip("-") if on else ""
 
 
 def without_conflicts(
@@ -159,7 +164,7 @@ def ignored_flags(
     if not transport.iperf3.key:
         return []
     return [
-        one.flags[-1]
+        one.name
         for one in shared
         if typed.get(one.parameter) is not None
         and transport.name not in one.fields
@@ -185,7 +190,7 @@ def settings_of(
     values: dict[str, Any] = {}
     for one in shared:
         value = typed.get(one.parameter)
-        if value is None or one.flags[-1] in ignored:
+        if value is None or one.name in ignored:
             continue
         if transport.name not in one.fields:
             raise SettingsError(f"{one.flags[0]} does not apply to --proto {transport.name}")

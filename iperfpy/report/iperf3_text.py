@@ -129,6 +129,7 @@ class _Form:
             yield lines.datagram_size(plan.block_bytes)
         if verbose:
             yield lines.time_line(time_of(start.unix_time))
+        # iperf3 prints these two once the server has answered, and its server without the direction.
         host, port = host_of(start.peer), start.peer[1]
         yield lines.connecting(host, port) if client else lines.accepted(host, port)
         if client and plan.direction is Direction.REVERSE:
@@ -194,6 +195,7 @@ class _Form:
                 sent = self._count(sample, "packets")
                 return self._line(row, sample, lines.sent_tail(sent, note, roles=self._both_ways))
             return self._line(row, sample, self._received(sample, note))
+        # The columns are those that this sender knows: none on a system without TCP_INFO, no window in a sum.
         retransmits = self._figure(sample, "retransmits")
         window = self._figure(sample, "snd_cwnd")
         if retransmits is None:

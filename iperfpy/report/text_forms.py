@@ -18,10 +18,10 @@ class TextReport(Sink, Protocol):
     """A sink that prints a test for people."""
 
     def connecting(self, options: ClientOptions) -> None:
-        """A client is about to connect."""
+        """Print the lines before the client connects."""
 
     def left_out(self, count: int) -> None:
-        """So many intervals were not printed, because the output was not read in time."""
+        """Print that `count` intervals are missing, because the output was not read in time."""
 
 
 class TextForm(ABC):
