@@ -310,6 +310,7 @@ class ServedTest:
                 self._packet_bytes,
             )
             accepting = asyncio.create_task(self._accept_all(request, port))
+            stack.callback(accepting.cancel)  # if the next step fails, nothing else would end it
             # One iteration of the loop lets the transport announce its first session before the client acts.
             await asyncio.sleep(0)
             # A transport may need nothing of the client: then the streams are open by now.

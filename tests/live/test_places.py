@@ -6,12 +6,15 @@ import asyncio
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from iperfpy.control import framing
 from iperfpy.control.framing import State
+from iperfpy.control.session import Send
 from iperfpy.endpoint import acceptor, server
+from iperfpy.endpoint.control_connection import ControlConnection
 from iperfpy.errors import PeerError
 from iperfpy.options import Authorization
 from tests.iperfpy.support import HURRIED, Peer, measure, plan_for, serving
@@ -113,3 +116,25 @@ async def test_each_refused_password_is_one_line_with_the_address(
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
         "password refused, client 127.0.0.1: this server requires a user name and a password"
     ] * 2
+
+
+async def test_a_client_that_goes_away_before_its_streams_leaves_no_task_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of the connection may arrive in the turn in which the server asks for the streams."""
+    send = ControlConnection.send
+
+    def gone(self: ControlConnection, message: Send, *more: Any) -> None:
+        if message is Send.CREATE_STREAMS:
+            raise PeerError("the client closed the control connection unexpectedly")
+        send(self, message, *more)
+
+    monkeypatch.setattr(ControlConnection, "send", gone)
+    async with serving(HURRIED) as running:
+        peer = await Peer.connected(running.port)
+        assert await peer.state() == State.PARAM_EXCHANGE
+        peer.send_document(PARAMETERS)
+        await peer.rest()
+        await peer.close()
+        left = [task for task in asyncio.all_tasks() if "_accept_all" in repr(task.get_coro())]
+    assert left == []
