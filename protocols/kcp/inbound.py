@@ -9,6 +9,8 @@
       each, equal but for a rising serial number                                       comparison
     PUSH segments of one size, a datagram each     `Pushes` with a column of serial    numpy
       (gaps, repeats, any order)                     numbers
+    either, with as many segments in each          as above                            numpy
+      datagram as fill it
     any of these, then one shorter datagram        the record of the uniform part,     as above, then
                                                      then one per segment of the last  struct
     anything else                                  one record per segment, in order    struct
@@ -163,7 +165,7 @@ def decode(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> tuple[lis
         if cmd == ACK:
             arrived = _acks(batch, conv, una)
         elif cmd == PUSH and batch.last_size == batch.stride:
-            arrived = _pushes(batch, header, next_sn, una)
+            arrived = _pushes(_unpacked(batch, header[7]), header, next_sn, una)
         if arrived is not None:
             return [arrived], 0
     if count > 1 and batch.last_size < batch.stride:
@@ -220,6 +222,14 @@ def _acks(batch: DatagramBatch, conv: int, una: int) -> Arrived | None:
         return None
     reached = int(expand_all(fields["una"], una).max())
     return Arrived(reached, int(fields["wnd"][-1]), None, fields)
+
+
+def _unpacked(batch: DatagramBatch, payload: int) -> DatagramBatch:
+    """The segments of datagrams that are full of segments of one size, as if each had come by itself."""
+    size = HEADER_BYTES + payload
+    if payload == 0 or size >= batch.stride or batch.stride % size:
+        return batch
+    return DatagramBatch(batch.data, size, batch.size // size, size)
 
 
 def _pushes(batch: DatagramBatch, header: Header, next_sn: int, una: int) -> Arrived | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.kcp.inbound import FEW, Acks, Arrived, Pushes, ack_columns, decode
+from iperfpy.protocols.kcp.inbound import FEW, Acks, Arrived, Pushes, ack_columns, decode, decode_each
 from iperfpy.protocols.kcp.wire import MASK
 from tests.protocols.kcp.ends import CONV, WASK, WINS, ack, batch, parse, push, seg
 
@@ -201,3 +201,26 @@ def test_segments_before_a_fault_count(datagram: bytes, good: int) -> None:
     records, foreign = decode(batch(datagram), CONV, 0, 0)
     assert len(records) == good
     assert foreign == (good != 2)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("datagrams", [1, 5])
+def test_datagrams_full_of_small_segments_are_one_record(step: int, datagrams: int) -> None:
+    """Segments of one byte took as long as whole datagrams, and came sixty times as often."""
+    numbers = [*range(0, 56 * datagrams * step, step)]
+    pushes = [push(number, b"x") for number in numbers]
+    packed = [b"".join(pushes[at : at + 56]) for at in range(0, len(pushes), 56)]
+    arrived = _one(batch(*packed))
+    assert arrived.pushes is not None
+    assert arrived.pushes.numbers().tolist() == numbers
+    assert arrived.pushes.rows.shape == (len(numbers), 1)
+    records = decode_each(batch(*packed), CONV, 0, 0)
+    assert [each.pushes.first for each in records if each.pushes is not None] == numbers
+
+
+def test_a_strange_segment_among_small_ones_is_read_one_by_one() -> None:
+    pieces = [push(number, b"x") for number in range(8)]
+    strange = pieces[3][:4] + bytes([WASK]) + pieces[3][5:]
+    records, foreign = decode(batch(b"".join([*pieces[:3], strange, *pieces[4:]])), CONV, 0, 0)
+    assert [each.pushes is not None for each in records] == [number != 3 for number in range(8)]
+    assert foreign == 0
