@@ -40,8 +40,13 @@ def size(value: float) -> str:
     return f"{_scaled(value, 1024)}Bytes"
 
 
-def rate(bits_per_second: float, letter: str = "") -> str:
-    """`9.95 Mbits/sec`. `letter`: iperf3's -f, empty: the unit is chosen by the value."""
+def rate(bits_per_second: float | None, letter: str = "") -> str:
+    """`9.95 Mbits/sec`, or `   - bits/sec` if it was not measured.
+
+    `letter`: iperf3's -f, empty: the unit is chosen by the value.
+    """
+    if bits_per_second is None:
+        return f"{'-':>4} bits/sec"
     if not letter:
         return f"{_scaled(bits_per_second, 1000)}bits/sec"
     power = _PREFIXES.index(letter.upper())

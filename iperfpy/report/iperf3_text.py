@@ -278,7 +278,7 @@ class _Form:
 
     def _line(self, row: Row, sample: Sample, tail: str) -> str:
         label = lines.label(self._numbers.get(row.stream, 0), self._role(row))
-        rate = lines.rate(sample.bits_per_second or 0.0, self._wording.rate_letter)
+        rate = lines.rate(sample.bits_per_second, self._wording.rate_letter)
         size = lines.size(sample.bytes)
         return lines.row(label, sample.start_us / 1e6, sample.end_us / 1e6, size, rate, tail)
 

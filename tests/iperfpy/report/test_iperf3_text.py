@@ -60,6 +60,14 @@ def test_a_rate_has_the_unit_of_f(letter: str, text: str) -> None:
     assert iperf3_lines.rate(10_479_000, letter) == text
 
 
+def test_a_rate_that_was_not_measured_is_no_number() -> None:
+    start, sample = start_of(), Sample(1, Side.SENDER, 0, 1, 1000)
+    row = Row(1, sample)
+    text = Scene(start, ((row,),), RunEnded((row,), CPU)).iperf3_text()
+    assert "[  5]   0.00-0.00   sec  1000 Bytes     - bits/sec                  " in text.splitlines()
+    assert iperf3_lines.rate(None, "M") == "   - bits/sec"
+
+
 def idiom(command: str, text: str) -> list[str]:
     """The output of a shell command that reads the text."""
     if shutil.which("awk") is None or shutil.which("grep") is None:
