@@ -140,6 +140,7 @@ def plan_of(keywords: Mapping[str, Any]) -> Plan:
         omit_us=_us("omit", keywords.get("omit", 0)),
         parallel=keywords.get("parallel", 1),
         block_bytes=keywords.get("block_bytes") or transport.block_bytes(settings),
+        fits_path=not keywords.get("block_bytes"),
         rate_bps=_whole("rate", keywords.get("rate", transport.rate_bps)),
         burst_blocks=keywords.get("burst_blocks", 0),
         interval_us=_us("interval", keywords.get("interval", 1)),

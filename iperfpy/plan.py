@@ -50,6 +50,8 @@ class Plan:
     omit_us : time at the start that is left out of the results (-O)
     parallel : number of streams per direction
     block_bytes : length of a block (-l), a datagram's payload for a datagram transport
+    fits_path : True if that length is the transport's own, which the client shortens where datagrams of it
+        would not fit the path
     rate_bps : payload bits per second per stream (-b), 0: unlimited
     burst_blocks : blocks sent back to back at that rate (`-b n/m`), 0: none
     interval_us : report interval (-i), 0: report the whole test only
@@ -80,6 +82,7 @@ class Plan:
     fq_rate_bps: int = 0
     pacing_timer_us: int = 1000
     server_cpu: int | None = None
+    fits_path: bool = False
 
     @property
     def ends_by(self) -> EndCondition:

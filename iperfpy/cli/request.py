@@ -218,6 +218,7 @@ def _plan(parsed: ParsedOptions) -> Plan:
         omit_us=parsed["omit"],
         parallel=parsed["parallel"],
         block_bytes=parsed["block_bytes"] or transport.block_bytes(settings),
+        fits_path=not parsed["block_bytes"],
         rate_bps=rate,
         burst_blocks=burst,
         interval_us=parsed["interval"],

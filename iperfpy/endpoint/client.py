@@ -17,6 +17,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,12 +35,14 @@ from iperfpy.endpoint.streams import make_convs, make_streams
 from iperfpy.errors import InterruptError, IperfpyError, PeerError, PlanError, fault_of
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, EndCondition, Plan, Role
+from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.clock import now_us
-from iperfpy.protocols.contract import Stream, Transport
+from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.records import Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.socket_options import mark_descriptor, prepare
+from iperfpy.runtime.sockets import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, UDP_HEADER_BYTES, is_ipv6
 from iperfpy.runtime.transport_ports import NetworkClientPort
 from iperfpy.traffic.file_payload import with_file
 from iperfpy.traffic.guarded_channel import guarding
@@ -123,6 +126,7 @@ class _Client:
         """Run the whole test. Raises `IperfpyError`."""
         greeted = self._greeted = await open_control(self._options, self._deadlines, scope)
         self._check_server(greeted, transport)
+        self._plan = fitted(self._plan, transport, greeted.remote, greeted.packet_bytes)
         await self._agree(greeted, transport)
         connection = greeted.connection
         test = AgreedTest(Role.CLIENT, self._plan, transport, self._opened, connection)
@@ -316,3 +320,13 @@ class _Client:
                 steps.push_async_callback(self._test.close_streams)
             if self._greeted is not None:
                 steps.callback(self._greeted.scope.close)
+
+
+def fitted(plan: Plan, transport: Transport, remote: SocketAddress, packet_bytes: int | None) -> Plan:
+    """The plan with datagrams that fit into `packet_bytes`, the longest packet of the control connection,
+    unless the user chose their length. None: that is not known."""
+    if not (plan.fits_path and transport.datagrams) or packet_bytes is None:
+        return plan
+    longest = packet_bytes - UDP_HEADER_BYTES
+    longest -= IPV6_HEADER_BYTES if is_ipv6(plain(remote)) else IPV4_HEADER_BYTES
+    return replace(plan, block_bytes=max(transport.block_limits[0], min(plan.block_bytes, longest)))

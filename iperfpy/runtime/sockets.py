@@ -21,7 +21,7 @@ BACKLOG = 1024
 """Connections that wait to be accepted: a client that finds no room tries again only after a second."""
 LINK_LOCAL = ("fe8", "fe9", "fea", "feb")  # fe80::/10, RFC 4291
 DISCARD_READS, DISCARD_BYTES = 16, 64 * 1024
-IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, TCP_HEADER_BYTES, TCP_STAMPS_BYTES = 20, 40, 20, 12
+IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, UDP_HEADER_BYTES, TCP_HEADER_BYTES, TCP_STAMPS_BYTES = 20, 40, 8, 20, 12
 
 
 def is_ipv6(address: SocketAddress) -> bool:

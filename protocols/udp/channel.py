@@ -21,6 +21,7 @@ from iperfpy.protocols.addresses import named, plain
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.arrival_time import arrived_us, ask_for_stamps
+from iperfpy.protocols.datagrams.path_mtu import forbid_fragments
 from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
 from iperfpy.protocols.errors import StreamPathError, TransportError
@@ -39,8 +40,6 @@ LONGEST_BLOCK_S = 0.25
 """Longest time that the thread is blocked in one call, should nothing else wake it."""
 DRAIN_POLL_S = 0.002
 READS_PER_WAKE, ANCILLARY_BYTES = 8, 128
-
-IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
 
 
 async def connect(stream: Stream, settings: UdpSettings, port: ClientPort) -> Channel:
@@ -90,6 +89,7 @@ class UdpChannel(Channel):
         self._watch = SocketWatch(self._sock.fileno())
         self._worker = WorkerThread(self._sock, "udp", self._translated)
         self._final: dict[str, Value] | None = None
+        self._longest_bytes: int | None = None  # that leaves in one packet, as far as the kernel knows
         self._reception = Reception(wide=settings.wide_counters)
         self._sender: DatagramSender | None = None
         self._heard_us: int | None = None
@@ -108,8 +108,8 @@ class UdpChannel(Channel):
             When the kernel does not give the buffer of -w, or cannot forbid fragments.
         """
         self._apply_window()
-        if self._settings.dont_fragment:
-            _forbid_fragments(self._sock)
+        if self._settings.dont_fragment and not forbid_fragments(self._sock):
+            raise TransportError("fragments cannot be forbidden here")
         if self._sender is not None:
             # Stamps of the replies: a busy event loop must not lengthen the round-trip time.
             ask_for_stamps(self._sock)
@@ -148,8 +148,22 @@ class UdpChannel(Channel):
         return tuple(sign.value for sign in self._socket.events.since(since_us))
 
     def warnings(self) -> tuple[str, ...]:
-        """Errors about datagrams."""
-        return self._socket.events.warnings(str(plain(self.remote_address)[0]))
+        """Errors about datagrams, and datagrams that travel in fragments."""
+        self._note_longest()
+        events = self._socket.events.warnings(str(plain(self.remote_address)[0]))
+        longest = self._longest_bytes
+        if longest is None or self._block_bytes <= longest:
+            return events
+        return (
+            *events,
+            f"datagrams of {self._block_bytes:,} bytes travel in fragments: one packet of this path carries "
+            f"{longest:,} bytes (-l {longest})",
+        )
+
+    def _note_longest(self) -> None:
+        """Ask the kernel for the longest datagram that it does not fragment, while the socket is open."""
+        if self._final is None and not self._settings.dont_fragment:
+            self._longest_bytes = self._socket.sizes.longest()
 
     # ------------------------------------------------------------------ counters
 
@@ -251,6 +265,7 @@ class UdpChannel(Channel):
     async def close(self) -> None:
         if self._final is not None:
             return
+        self._note_longest()
         self._final = self.counters()
         self._watch.close()
         self._worker.stop()
@@ -272,15 +287,3 @@ def _make_blocking(sock: socket.socket) -> None:
     limit = struct.pack("ll", 0, int(LONGEST_BLOCK_S * 1e6))  # struct timeval
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-
-
-def _forbid_fragments(sock: socket.socket) -> None:
-    """Forbid IP fragmentation. Raises `TransportError` if the system cannot."""
-    if sock.family == socket.AF_INET6:
-        level, option = socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER
-    else:
-        level, option = socket.IPPROTO_IP, IP_MTU_DISCOVER
-    try:
-        sock.setsockopt(level, option, PMTUDISC_DO)
-    except OSError as error:
-        raise TransportError(f"fragments cannot be forbidden here: {error.strerror}") from error

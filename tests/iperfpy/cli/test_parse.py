@@ -88,7 +88,7 @@ def refusal(words: str) -> str:
 
 def test_defaults_are_iperf3s() -> None:
     request = parsed("-c 192.0.2.7")
-    assert request.plan == Plan("plain", PlainSettings(), block_bytes=4096)
+    assert request.plan == Plan("plain", PlainSettings(), block_bytes=4096, fits_path=True)
     assert request.client is not None
     assert (request.client.host, request.client.port, request.client.family) == ("192.0.2.7", 5201, 0)
     assert request.plan is not None
