@@ -13,7 +13,8 @@ from iperfpy.protocols.congestion.congestion_control import Ack, CongestionContr
 from iperfpy.protocols.kcp.engine_counts import Counts
 from iperfpy.protocols.kcp.inbound import Acks, ack_columns
 from iperfpy.protocols.kcp.loss_recovery.recovery import Recovery
-from iperfpy.protocols.kcp.rtt_estimator import RttEstimator
+from iperfpy.protocols.kcp.retransmission_log import RetransmissionLog
+from iperfpy.protocols.kcp.rtt_estimator import MeanRtt, RttEstimator
 from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.wire import MASK, Int64s
 
@@ -30,6 +31,8 @@ class DeliveryAccounting:
     marked_lost : transmissions given up for lost, those included that turned out to have arrived
     stamp_us : stamp of the newest transmission; unique, so that its echo names it
     newest_us : the newest stamp that was echoed
+    resent : the segments that were sent more than once
+    mean_rtt : round-trip time over all acknowledged segments, for reports
     app_limited_until : rate samples measure the application until this many segments are delivered; 0: they
         measure the path
     window_limited_until : likewise for the send or receive window
@@ -48,6 +51,7 @@ class DeliveryAccounting:
         self.app_limited_until = self.window_limited_until = 0
         self.newest_us = -1
         self._sending, self._recovery, self._rtt, self._counts = sending, recovery, rtt, counts
+        self.mean_rtt, self.resent = MeanRtt(), RetransmissionLog(sending.limit)
         self._delivered_us = self._first_sent_us = 0
         self._newest_sent = self._lost_runs = 0
         self._known_from_us = 0  # flights before are of another size of segments
@@ -76,6 +80,11 @@ class DeliveryAccounting:
             # Before `_report`, where loss detection goes by the newest arrival and by the RTT.
             flight, rtt_us = self._sample(newest_us, now_us)
         una_before = sending.una
+        if not acked and not sending.sacked and una > una_before:
+            # All of them are acknowledged now, and they left in this order: the mean of the ends is theirs.
+            sent_us, mask = sending.state.sent_us, sending.mask
+            middle_us = (int(sent_us[una_before & mask]) + int(sent_us[una - 1 & mask])) / 2
+            self.mean_rtt.update(now_us - middle_us, una - una_before)
         segments, lost = sending.advance(una)
         if self._old_end is not None and sending.una >= self._old_end:
             self._known_from_us, self._old_end = self.stamp_us + 1, None
@@ -129,9 +138,10 @@ class DeliveryAccounting:
         fresh, at = self._sending.mark(numbers)
         if len(fresh):
             recovery.acknowledged(fresh, echoes_us[at], now_us)
+            self.mean_rtt.update(now_us - float(echoes_us[at].mean()), len(fresh))
         recovery.acks_arrived(numbers, echoes_us)
         if self._counts.retransmitted:
-            spurious, echoes = self._sending.find_spurious(numbers, echoes_us)
+            spurious, echoes = self.resent.spurious(numbers, echoes_us)
             if len(spurious):
                 recovery.found_spurious(spurious, echoes)
         return len(fresh)

@@ -334,6 +334,7 @@ class Engine:
         flight = self.delivery.flight(len(numbers), now_us)
         una, wnd = self.receiving.nxt, self._advertised
         rows = self.sending.stamp_again(numbers, flight.stamp_us, una, wnd)
+        self.delivery.resent.sent_again(numbers, flight.stamp_us)
         self.recovery.resent(resend, flight)
         self.counts.count_resend(resend.cause, len(numbers))
         self._outbound.again(rows)

@@ -25,7 +25,13 @@ def _share(key: str, title: str, of: str, doc: str, wire: str = "") -> Metric:
 
 METRICS = (
     Metric(
-        "rtt_us", "Smoothed round-trip time (RFC 6298)", _US, _GAUGE, title="RTT", spread=True, iperf3="rtt"
+        "rtt_us",
+        "Smoothed round-trip time of all acknowledged segments",
+        _US,
+        _GAUGE,
+        title="RTT",
+        spread=True,
+        iperf3="rtt",
     ),
     Metric("retransmits", "Data segments transmitted again", title="Retrans", iperf3="retransmits"),
     _share(
@@ -153,7 +159,7 @@ def record(engine: Engine, now_us: int) -> dict[str, Value]:
     window = engine.control.window if engine.control else sending.limit
     figures: dict[str, Value] = {
         "bytes": sending.bytes_acked or receiving.bytes,
-        "rtt_us": round(rtt.srtt_us) if known else None,
+        "rtt_us": round(engine.delivery.mean_rtt.value_us) or None,
         "rttvar_us": round(rtt.variation_us) if known else None,
         "min_rtt_us": rtt.minimum_us if known else None,
         "retransmits": counts.retransmitted,

@@ -50,3 +50,30 @@ class RttEstimator:
         if self.samples == 0:
             return initial_us
         return max(floor_us, int(self.srtt_us + max(granularity_us, 4 * self.variation_us)))
+
+
+class MeanRtt:
+    """The mean RTT of acknowledged segments, smoothed with RFC 6298's weight per segment.
+
+    `RttEstimator` takes the newest segment of an acknowledgement, as a timeout needs it. If a link delivers
+    acknowledgements in lumps, the newest segment is the one that waited least; where segments travel two
+    ways, it is one of the shorter way. The mean over all of them is the figure for people.
+
+    Attributes
+    ----------
+    value_us : microseconds, 0 until the first sample
+    """
+
+    __slots__ = ("value_us",)
+
+    def __init__(self) -> None:
+        self.value_us = 0.0
+
+    def update(self, sample_us: float, segments: int) -> None:
+        """Take the mean RTT of so many segments that were acknowledged together. Their order does not count:
+        n samples of this value move the mean by 1 - (7/8)^n of the difference."""
+        sample_us = max(1.0, sample_us)
+        if not self.value_us:
+            self.value_us = sample_us
+        else:
+            self.value_us += (1.0 - 0.875**segments) * (sample_us - self.value_us)

@@ -241,22 +241,6 @@ class SendWindow:
         self.bytes_acked += int(self.ring.length[rows].sum()) if self.shorts else len(fresh) * self.mss
         return fresh, at
 
-    def find_spurious(self, numbers: Int64s, echoes_us: Int64s) -> tuple[Int64s, Int64s]:
-        """Find spurious retransmissions: the echo names an earlier transmission of the segment than its last.
-
-        Serial numbers and echoes (n,) in, (m,) out. A segment is reported once and never again, and for as
-        long as its row is not used anew, also after una passed it.
-        """
-        state = self.state
-        known = (numbers < self.nxt) & (numbers >= self.end - self.capacity)
-        rows = numbers & self.mask
-        known &= (state.transmissions[rows] > 1) & (echoes_us < state.sent_us[rows])
-        at = np.flatnonzero(known)
-        if len(at):
-            at = at[np.unique(numbers[at], return_index=True)[1]]
-            state.transmissions[numbers[at] & self.mask] = 1  # reported
-        return numbers[at], echoes_us[at]
-
     def advance(self, una: int) -> tuple[int, int]:
         """Take a cumulative ACK: everything below `una` has arrived.
 

@@ -5,8 +5,8 @@ two implementations: `StockRecovery` (stock.py), which counts ACKs and has a tim
 (rack.py), which goes by the order of transmissions in time. Recovery alone writes `lost`, `resend_us`,
 `rto_us` and `fastack` of the send window's segment states.
 
-Spurious retransmissions are found outside: `DeliveryAccounting` (delivery.py) asks `SendWindow.find_spurious`
-for them, and reports them with `found_spurious`.
+Spurious retransmissions are found outside: `DeliveryAccounting` (delivery.py) asks its
+`RetransmissionLog` for them, and reports them with `found_spurious`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,86 @@
+"""The RTT of reports is that of all acknowledged segments, and retransmissions in vain are all found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from iperfpy.protocols.kcp.kcp_metrics import record
+from iperfpy.protocols.kcp.retransmission_log import RetransmissionLog
+from iperfpy.protocols.kcp.rtt_estimator import MeanRtt
+from tests.protocols.kcp.ends import Half
+
+START_US, GAP_US, RTT_US = 1_000_000, 1_000, 5_000
+LUMP = 20
+
+
+def _report(half: Half, now_us: int) -> int:
+    value = record(half.engine, now_us)["rtt_us"]
+    assert isinstance(value, int)
+    return value
+
+
+@pytest.mark.parametrize("each", [True, False], ids=["an ACK each", "cumulative ACKs"])
+def test_acknowledgements_in_lumps_count_all_their_segments(each: bool) -> None:
+    """A link holds acknowledgements back and delivers twenty at once: the newest waited least."""
+    half = Half()
+    for lump in range(5):
+        first, began_us = lump * LUMP, START_US + lump * LUMP * GAP_US
+        for number in range(LUMP):
+            half.send(1, began_us + number * GAP_US)
+        now_us = began_us + (LUMP - 1) * GAP_US + RTT_US
+        numbers = range(first, first + LUMP) if each else (first + LUMP - 1,)
+        half.acked(now_us, *numbers, una=first + LUMP)
+    mean_us = RTT_US + (LUMP - 1) * GAP_US / 2
+    assert _report(half, now_us) == pytest.approx(mean_us, rel=0.01)
+    assert half.engine.rtt.srtt_us == pytest.approx(RTT_US, rel=0.01)  # the newest stamps
+
+
+def test_segments_of_the_longer_way_count() -> None:
+    """Every second segment takes 80 ms instead of 20: each is acknowledged when it arrives, out of order."""
+    half, short_us, long_us = Half(), 20_000, 80_000
+    arrivals = sorted(
+        (START_US + number * GAP_US + (long_us if number % 2 else short_us), number) for number in range(400)
+    )
+    sent = 0
+    seen: set[int] = set()
+    for now_us, number in arrivals:
+        while sent < 400 and START_US + sent * GAP_US <= now_us:
+            half.write(1, START_US + sent * GAP_US)
+            half.transmit(START_US + sent * GAP_US)
+            sent += 1
+        seen.add(number)
+        una = next(each for each in range(401) if each not in seen)
+        half.acked(now_us, number, una=una, copy=0)
+        if 100 * GAP_US < now_us - START_US < 300 * GAP_US:
+            assert short_us < _report(half, now_us) < long_us
+    assert _report(half, now_us) == pytest.approx(long_us, rel=0.05)  # the last ones all took the longer way
+
+
+def test_the_mean_does_not_depend_on_the_size_of_the_lumps() -> None:
+    one, other = MeanRtt(), MeanRtt()
+    for _ in range(8):
+        one.update(10_000, 1)
+    other.update(10_000, 8)
+    for _ in range(8):
+        one.update(30_000, 1)
+    other.update(30_000, 8)
+    assert one.value_us == pytest.approx(other.value_us)
+
+
+def test_a_needless_copy_is_found_after_its_row_was_used_again() -> None:
+    """The acknowledgement of the original comes late: una has passed, and the row holds another segment."""
+    log, one = RetransmissionLog(64), np.array([5])
+    log.sent_again(one, 2_000)
+    assert len(log.spurious(np.array([5]), np.array([2_000]))[0]) == 0  # the copy itself
+    log.sent_again(np.array([5 + 64, 5 + 128]), 3_000)  # later segments in the same row of a window of 64
+    assert log.spurious(np.array([5, 5]), np.array([1_000, 1_000]))[0].tolist() == [5]
+    assert len(log.spurious(one, np.array([1_000]))[0]) == 0  # a repeated ACK
+
+
+def test_every_needless_copy_of_a_segment_counts() -> None:
+    log, one = RetransmissionLog(64), np.array([5])
+    log.sent_again(one, 2_000)
+    log.sent_again(one, 3_000)
+    found = [len(log.spurious(one, np.array([stamp_us]))[0]) for stamp_us in (1_000, 2_000, 3_000)]
+    assert found == [1, 1, 0]
