@@ -59,11 +59,15 @@ class Server:
             stderr=self._errors,
             preexec_fn=lambda: place(0, HIGH),
         )
+
+    def answers(self) -> bool:
+        """Wait for the first test; False if there is none."""
         until_s = time.monotonic() + 20
         while newcomer_delay_s((SERVER, self.port), HONEST, 1.0) >= 1.0:
             if time.monotonic() > until_s or self.process.poll() is not None:
-                raise SystemExit("the server did not start")
+                return False
             time.sleep(0.1)
+        return True
 
     @property
     def tracebacks(self) -> int:
@@ -157,7 +161,7 @@ def measure(program: Path, name: str, seconds: float) -> Row:
     """Run one attack on a server of its own, after a time without it."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        server = Server(program, folder)
+        server = started(program, folder)
         stack.callback(stop, server.process)
         honest = {each: Honest(program, server.port, each, seconds + QUIET_S + 60) for each in TRANSPORTS}
         for each in honest.values():
@@ -170,6 +174,16 @@ def measure(program: Path, name: str, seconds: float) -> Row:
             during = watch(server, honest, seconds)
         harm = attacker.stdout.read() if attacker.stdout is not None else ""
         return Row(name, before, during, int(harm or 0))
+
+
+def started(program: Path, folder: Path) -> Server:
+    """A server that answers. Another program may take its port first: then it gets another one."""
+    for _ in range(3):
+        server = Server(program, folder)
+        if server.answers():
+            return server
+        stop(server.process)
+    raise SystemExit("could not measure: the server did not start")
 
 
 @contextlib.contextmanager
