@@ -265,6 +265,8 @@ async def test_an_iperf3_client_is_refused_a_protocol_that_iperfpy_lacks(iperf3:
         async with asyncio.timeout(10):
             output, _ = await process.communicate()
         assert process.returncode == 1
+        if b"unrecognized option" in output:
+            pytest.skip("this iperf3 was built without SCTP")
         assert b"protocol does not exist" in output
         document, _ = await client_of(iperf3, server, "-t", "1")
         assert document["end"]["sum_received"]["bytes"] > 0
