@@ -10,8 +10,6 @@ The program makes the error of a test out of them (`iperfpy.errors.from_transpor
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class TransportError(Exception):
     """A transport could not carry out a request; the text is one sentence for a person."""
@@ -27,13 +25,3 @@ class StreamPeerError(TransportError):
 
 class StreamPathError(TransportError):
     """Nothing arrived in time, or the path refuses our datagrams."""
-
-
-_FORMER_NAMES = {"PeerError": StreamPeerError, "PathError": StreamPathError}
-
-
-def __getattr__(name: str) -> Any:
-    """The classes under their former names, which plug-ins may still import."""
-    if name in _FORMER_NAMES:
-        return _FORMER_NAMES[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
