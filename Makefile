@@ -8,7 +8,7 @@ WORKERS ?= 4
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check wheel-check lint types bench truth picture sim abuse fuzz seed setup clean
+.PHONY: demo test check wheel-check lint types bench truth mtu picture sim abuse fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -41,6 +41,10 @@ bench: $(VENV)/.bench-installed
 # as root: report against wire, over network namespaces. make truth ARGS="--only kcp-bbr"
 truth: $(VENV)/.installed
 	$(BIN)/python -m tests.studies.wire $(ARGS)
+
+# as root: the size of datagrams on paths that are narrow in the middle. make mtu ARGS="--only 1280"
+mtu: $(VENV)/.bench-installed
+	$(BIN)/python -m tests.studies.mtu $(ARGS)
 
 # as root: the README's picture, from the program's own output over a path between namespaces
 picture: $(VENV)/.installed
