@@ -23,7 +23,7 @@ from tests.studies.wire.capture import TCP, UDP, Packet
 Floats = NDArray[np.float64]
 COOKIE_BYTES = 37
 EXCHANGE_RESULTS = b"\x0d"
-KCP_PUSH, KCP_ACK = 81, 82
+KCP_PUSH, KCP_ACK, KCP_PROBE = 81, 82, 255
 SYN, ACK = 0x02, 0x10
 UDP_ECHO_BYTES, UDP_PROBE, UDP_ECHO = 11, 1, 2
 PROOF_BYTES = 10
@@ -191,9 +191,10 @@ def _kcp_segments(packet: Packet) -> Iterator[tuple[int, int, int, int, int]]:
     """Give (command, stamp, number, first unacknowledged, length) of each segment."""
     at, body = 8, packet.body
     while at + _KCP.size <= len(body):
-        _, command, _, _, stamp, number, una, size = _KCP.unpack_from(body, at)
+        _, command, fragment, _, stamp, number, una, size = _KCP.unpack_from(body, at)
         at += _KCP.size + size
-        yield command, stamp, number, una, size
+        if command != KCP_PUSH or fragment != KCP_PROBE:  # a probe of the path is no data
+            yield command, stamp, number, una, size
 
 
 def _kcp_acknowledged(
