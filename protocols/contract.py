@@ -105,7 +105,7 @@ class Channel(ABC):
 
     def warnings(self) -> tuple[str, ...]:
         """Reasons why this end may measure less than the path carries, one sentence each. The program asks
-        when the data starts to flow, and again after the test."""
+        when the data starts to flow, and again when this end stops counting."""
         return ()
 
     @abstractmethod

@@ -36,6 +36,7 @@ class ClosingReport:
         self._test = test
         self._transfer = transfer
         self._started_with = test.warnings()
+        self._warnings: tuple[str, ...] = ()
         self._idle_rtt_us = test.connection.round_trip_us()  # read before data flows
         self._cpu_percent: Mapping[str, float] = {}
         self._congestion = ""
@@ -45,6 +46,8 @@ class ClosingReport:
         """Read the figures that are of the moment at which this end stops."""
         self._cpu_percent = self._transfer.cpu.percent()
         self._congestion = socket_facts(self._test.streams[0].channel.fileno()).congestion
+        # Later errors are of the end itself: the peer may have closed its sockets before this end does.
+        self._warnings = tuple(one for one in self._test.warnings() if one not in self._started_with)
 
     def results_document(self, server_output: ServerOutput) -> dict[str, Any]:
         """This end's results for the peer, with the report that a client asked for."""
@@ -81,14 +84,13 @@ class ClosingReport:
             _way_of(error),
         )
         results = self._results
-        new = (one for one in self._test.warnings() if one not in self._started_with)
         return RunEnded(
             rows=verdict.rows,
             cpu_percent=self._cpu_of_both(),
             interrupted=_sentence(error, verdict.failure),
             failed=_way_of(error) is Ended.FAILED or bool(verdict.failure),
             extra=self._congestion_of_both(),
-            warnings=(*new, *self._remarks(rows), *verdict.warnings),
+            warnings=(*self._warnings, *self._remarks(rows), *verdict.warnings),
             server_output=results.server_output if results and self._test.plan.get_server_output else "",
             latency=latency(self._idle_rtt_us, verdict.rows),
         )

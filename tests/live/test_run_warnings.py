@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 
+from iperfpy.endpoint.running_test import RunningTest
 from iperfpy.protocols import socket_buffers
+from iperfpy.protocols.kcp.channel import KcpChannel
 from iperfpy.protocols.kcp.settings import KcpSettings
+from iperfpy.protocols.path_events import PathEvents
 from iperfpy.protocols.tcp.channel import TcpChannel
 from tests.iperfpy.support import measure, plan_for, serving
 
@@ -67,3 +71,30 @@ async def test_a_warning_that_arises_during_the_test_is_reported_at_its_end(
     assert client.started.warnings == ("slow",)
     assert client.ended is not None
     assert client.ended.warnings == ("the window was full",)
+
+
+@pytest.mark.parametrize("meanwhile", [True, False])
+async def test_errors_of_the_path_are_warnings_until_this_end_stops_counting(
+    monkeypatch: pytest.MonkeyPatch, meanwhile: bool
+) -> None:
+    """A peer that has closed its socket at the end of the test refuses the datagrams that follow."""
+    paths: list[PathEvents] = []
+    opened, verb = KcpChannel.start, RunningTest.stop if meanwhile else RunningTest.close_streams
+
+    def start(channel: KcpChannel) -> None:
+        paths.append(channel._path.events)
+        opened(channel)
+
+    def after_an_error(test: RunningTest) -> object:
+        for events in paths:
+            events.note(errno.ECONNREFUSED)
+        return verb(test)
+
+    monkeypatch.setattr(KcpChannel, "start", start)
+    monkeypatch.setattr(RunningTest, verb.__name__, after_an_error)
+    async with serving() as server:
+        client = await measure(server.port, plan_for("kcp"))
+        await server.settled()
+    for report in (client, server.tests[0]):
+        assert report.ended is not None
+        assert any("ICMP port unreachable" in text for text in report.ended.warnings) is meanwhile
