@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from iperfpy.control.framing import Closed, Document, Message, ServerError, Signal, State
+from iperfpy.control.plan_limits import SHORTEST_INTERVAL_US
 from iperfpy.control.session import OVER, Phase, Send, Session
 from iperfpy.error_numbers import server_error_sentence
 from iperfpy.errors import (
@@ -44,13 +45,16 @@ from iperfpy.runtime.hearing import Patience
 from iperfpy.runtime.sockets import close_gently
 
 READ_BYTES = 64 * 1024
-EARLY_STATS_LIMIT = 64
 UNSENT_LIMIT_BYTES = 8 * 1024 * 1024
 SEGMENT_BYTES = 1_200
 """Payload per segment: with all headers it fits the 1,280 bytes that every IPv6 link carries. TCP itself
 would fill its segments, and be stuck where the path drops the longest ones without a word."""
 END_OF_SEGMENT = socket.MSG_EOR if sys.platform.startswith("linux") else 0
 """Makes Linux (4.7 and later) join no later bytes to the segment, not even when it is retransmitted."""
+
+EXTRA_FIGURES = 20
+"""Documents of interval figures allowed beyond one per `SHORTEST_INTERVAL_US` of the connection's age.
+Delayed ones arrive together, and this end may learn late that data flows: only the age is certain."""
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +94,8 @@ class ControlConnection:
         self._arrivals: defaultdict[State, asyncio.Event] = defaultdict(asyncio.Event)
         self._listener: Listener | None = None
         self._early_stats: list[Mapping[str, Any]] = []
+        self._opened_us = now_us()
+        self._figures = 0
         self._scope = scope
         self._sock = sock
         self._watch = SocketWatch(sock.fileno())
@@ -113,7 +119,7 @@ class ControlConnection:
         self._listener = listener
         early, self._early_stats = self._early_stats, []
         for document in early:
-            self._give_stats(document)
+            listener.on_stats(document)
 
     # -- sending
 
@@ -242,12 +248,15 @@ class ControlConnection:
             self._arrived.put_nowait(message)
 
     def _give_stats(self, document: Mapping[str, Any]) -> None:
+        # The pace is the peer's alone: a loop that stood still reads many documents at once.
+        self._figures += 1
+        allowed = EXTRA_FIGURES + (now_us() - self._opened_us) // SHORTEST_INTERVAL_US
+        if self._figures > allowed:
+            raise ProtocolError(f"{self.session.peer} sent interval figures faster than one per 0.1 s")
         if self._listener is None:
             self._early_stats.append(document)
-            if len(self._early_stats) > EARLY_STATS_LIMIT:
-                self._scope.abort(ProtocolError(f"{self.session.peer} sent interval figures too early"))
-            return
-        self._listener.on_stats(document)
+        else:
+            self._listener.on_stats(document)
 
     def _final_error(self, message: Message) -> IperfpyError | None:
         """The error with which this message ends the test, or None."""

@@ -1,7 +1,7 @@
 """The figures of an interval, exchanged while data flows, with iperfpy at both ends.
 
-Each end sends one document per interval, numbered from 0. The other end checks that it comes at a plausible
-pace.
+Each end sends one document per interval, numbered from 0. `ControlConnection` checks that they come at a
+plausible pace.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iperfpy.control.plan_limits import SHORTEST_INTERVAL_US
 from iperfpy.control.results import Stats, decode_stats, encode_stats
 from iperfpy.control.session import Send
 from iperfpy.endpoint.control_connection import ControlConnection
@@ -18,9 +17,6 @@ from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Side
 from iperfpy.records import Sample
 
-EXTRA_DOCUMENTS = 20
-"""Documents allowed beyond one per `SHORTEST_INTERVAL_US`: delayed ones may arrive together."""
-
 
 class IntervalFigures:
     """Sends this end's figures and receives the peer's.
@@ -28,7 +24,6 @@ class IntervalFigures:
     Parameters
     ----------
     peer_sides : stream id -> the end of that stream that the peer is
-    started_us : time from which the peer may have sent figures
     """
 
     def __init__(
@@ -36,12 +31,10 @@ class IntervalFigures:
         connection: ControlConnection,
         transport: Transport,
         peer_sides: Mapping[int, Side],
-        started_us: int,
     ) -> None:
         self._connection = connection
         self._transport = transport
         self._peer_sides = peer_sides
-        self._started_us = started_us
         self._sent = self._received = 0
         self._finished = False
 
@@ -61,12 +54,11 @@ class IntervalFigures:
         self._finished = True
         self.send(())
 
-    def receive(self, document: Mapping[str, Any], now_us: int) -> Stats:
+    def receive(self, document: Mapping[str, Any]) -> Stats:
         """The peer's figures of one interval. Raises `ProtocolError`."""
         peer = self._connection.session.peer
         stats = decode_stats(document, self._transport, self._peer_sides, peer)
-        allowed = EXTRA_DOCUMENTS + (now_us - self._started_us) // SHORTEST_INTERVAL_US
-        if stats.sequence != self._received or stats.sequence > allowed:
+        if stats.sequence != self._received:
             raise ProtocolError(f"{peer} sent interval figures out of turn")
         self._received += 1
         return stats

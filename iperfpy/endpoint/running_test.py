@@ -59,7 +59,7 @@ class RunningTest:
         self._deadlines = deadlines
         self._sinks = sinks
         self._lifecycle = Lifecycle(test.role)
-        self._figures = IntervalFigures(test.connection, test.transport, test.peer_sides, started_us)
+        self._figures = IntervalFigures(test.connection, test.transport, test.peer_sides)
         # A stock peer sends no interval figures: its rows have nothing to wait for.
         self._rows = RowPairing(
             test.directions,
@@ -109,11 +109,10 @@ class RunningTest:
 
     def on_stats(self, document: Mapping[str, Any]) -> None:
         """Take the peer's figures of one interval."""
-        now = now_us()
-        stats = self._figures.receive(document, now)
+        stats = self._figures.receive(document)
         self._transfer.peer_finished |= stats.finished
         if stats.samples or not stats.finished:
-            self._rows.peer(stats.samples, now)
+            self._rows.peer(stats.samples, now_us())
 
     def _on_tick(self, samples: tuple[Sample, ...], now: int) -> None:
         self._figures.send(samples)

@@ -325,7 +325,7 @@ async def test_too_many_interval_figures_end_the_test() -> None:
         assert (await control.rest()).endswith(framing.encode_server_error(110))
         await control.close()
         await server.settled()
-        assert server.tests[0].sentence == "the client sent interval figures out of turn"
+        assert server.tests[0].sentence == "the client sent interval figures faster than one per 0.1 s"
 
 
 async def running_control(server: Server) -> Peer:

@@ -17,6 +17,7 @@ from iperfpy.control.session import CLIENT, Phase, Send, Session, server_session
 from iperfpy.endpoint import control_connection
 from iperfpy.endpoint.control_connection import ControlConnection
 from iperfpy.errors import LateError, PeerError, PeerTerminatedError, ProtocolError
+from iperfpy.protocols.clock import now_us
 from iperfpy.runtime.abort_scope import AbortScope
 
 
@@ -82,10 +83,29 @@ async def test_figures_that_arrive_before_a_listener_are_kept(pair: Pair) -> Non
     assert listener.documents == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
-async def test_early_figures_are_limited(pair: Pair) -> None:
-    pair.peer_socket.send(stats(*range(control_connection.EARLY_STATS_LIMIT + 1)))
+@pytest.mark.parametrize("listens", [True, False])
+async def test_figures_are_limited_to_a_pace(pair: Pair, listens: bool) -> None:
+    listener = Recorder()
+    if listens:
+        pair.connection.attach(listener)
+    pair.peer_socket.send(stats(*range(control_connection.EXTRA_FIGURES + 3)))
     await run_loop()
     assert isinstance(pair.scope.error, ProtocolError)
+    assert "faster than one per 0.1 s" in str(pair.scope.error)
+
+
+async def test_figures_of_a_long_standstill_may_arrive_together(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process, or an outage, while the test begins: the peer has sent figures for 30 s."""
+    at_us = now_us() + 30_000_000
+    monkeypatch.setattr(control_connection, "now_us", lambda: at_us)
+    pair.peer_socket.send(stats(*range(300)))
+    await run_loop()
+    listener = Recorder()
+    pair.connection.attach(listener)
+    assert pair.scope.error is None
+    assert len(listener.documents) == 300
 
 
 async def test_figures_that_the_listener_refuses_end_the_test(pair: Pair) -> None:
