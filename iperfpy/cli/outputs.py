@@ -88,7 +88,7 @@ class Outputs:
         self._port: int | None = None
         self._rows: RowWriter | None = None
         self._stopped_by = ""
-        self._stdout_lost = False
+        self._stdout_lost = self._logs_tests = False
         self._terminal, self._files = OutputThread("terminal"), OutputThread("csv")
         self._log = OutputThread("log")
 
@@ -159,7 +159,8 @@ class Outputs:
         handler = QueuedLog(sys.stderr, self._log)
         handler.setFormatter(formatter(server=server, json_stream=self._output.json_stream))
         logging.basicConfig(level=level, handlers=[handler])
-        if server and self._output.text != IPERF3_TEXT:  # iperf3 has no such lines
+        self._logs_tests = server and self._output.text != IPERF3_TEXT  # iperf3 has no such lines
+        if self._logs_tests:
             SERVICE.setLevel(logging.INFO)
 
     def reopen(self, reopen_log: Callable[[], None]) -> None:
@@ -277,7 +278,7 @@ class Outputs:
             return [shown, self._json_sink(JsonSink(sys.stdout, plan))] if self._output.json_full else [shown]
         if self._output.json:
             return [self._json_sink(JsonSink(sys.stdout, plan), closed)]
-        wording = Wording(self._output.rate_format, title, self._output.verbose)
+        wording = Wording(self._output.rate_format, title, self._output.verbose, self._logs_tests)
         sink = self._form.report(self._screen, sys.stderr, wording, self._output.timestamps)
         # This line precedes the guard around the sink, so its failure is handled here.
         if server is not None:

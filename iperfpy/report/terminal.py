@@ -47,11 +47,13 @@ class Wording:
     rate_letter : iperf3's -f, or empty
     title : printed before every line, or empty
     verbose : True if all figures are shown (-V)
+    logged : True if a log has a line for every test and every refusal: it says how the test ended
     """
 
     rate_letter: str = ""
     title: str = ""
     verbose: bool = False
+    logged: bool = False
 
 
 class TextSink:
@@ -115,14 +117,15 @@ class TextSink:
         for text in server_output_lines(end):
             self._say(text)
         # As with iperf3, a client ends with "Done" only if the test was measured to its end.
-        if end.interrupted:
+        if end.interrupted and not self._wording.logged:
             self._errors.line((f"iperfpy: {ended_by(end)}", ""))
-        elif self._started.role is Role.CLIENT:
+        elif not end.interrupted and self._started.role is Role.CLIENT:
             self._say("")
             self._say("iperfpy Done.")
 
     def error(self, message: str) -> None:
-        self._errors.line((f"iperfpy: error - {message}", ""))
+        if not self._wording.logged:
+            self._errors.line((f"iperfpy: error - {message}", ""))
 
     def close(self) -> None:
         """Every line has been printed."""

@@ -210,3 +210,16 @@ def test_every_line_begins_with_the_title() -> None:
     scene, out = forward(), io.StringIO()
     scene.play(TextSink(PlainScreen(out), io.StringIO(), Wording(title="lab")))
     assert all(line.startswith("lab:") for line in out.getvalue().splitlines())
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_a_log_and_the_report_do_not_both_give_the_reason(logged: bool) -> None:
+    errors = io.StringIO()
+    sink = TextSink(PlainScreen(io.StringIO()), errors, Wording(logged=logged))
+    scene = SCENES["parallel-interrupted"]()
+    scene.play(sink)
+    assert scene.end.interrupted
+    sink.error("refused")
+    assert (
+        errors.getvalue().count(scene.end.interrupted) == errors.getvalue().count("refused") == (not logged)
+    )
