@@ -21,7 +21,6 @@ class Deadlines:
     retry_s: float = 1.0  # a refused server may be opening its listener again
     stall_s: float = 120.0  # no payload, or no sign of the peer, in a test without a planned end
     receive_s: float | None = None  # no payload received although some is expected (--rcv-timeout)
-    drain_s: float = 10.0  # no byte acknowledged after the last was written
     verdict_s: float = 0.5  # after a data stream failed, for the reason to arrive on the control channel
     row_s: float = 2.0  # a row waits for the peer's figures
 

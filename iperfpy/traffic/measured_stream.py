@@ -35,7 +35,7 @@ class MeasuredStream:
         self._payload = payload
         self._omitted_bytes = 0
         self._carrying: asyncio.Task[None] | None = None
-        self._is_ending = False
+        self._is_ending = self._is_acknowledged = False
 
     def start(self, on_failure: OnFailure) -> None:
         """Begin to carry payload. `on_failure` is called if the stream fails or ends early."""
@@ -47,9 +47,14 @@ class MeasuredStream:
         return max(0, self.snapshots.payload_bytes - self._omitted_bytes)
 
     @property
-    def is_done(self) -> bool:
-        """True if this end will send or receive no more."""
+    def has_sent(self) -> bool:
+        """True if the channel has accepted everything that this end sends."""
         return self._carrying is not None and self._carrying.done()
+
+    @property
+    def is_done(self) -> bool:
+        """True if this end has sent everything, and all of it was acknowledged."""
+        return self._is_acknowledged
 
     def begin_measured_period(self, now_us: int) -> None:
         """The omitted period is over: times and counts begin again. Payload that has arrived by now is part
@@ -68,19 +73,10 @@ class MeasuredStream:
         if self._carrying is not None:
             await asyncio.shield(self._carrying)
 
-    async def acknowledged(self, limit_s: float) -> None:
-        """Wait until all that was accepted is acknowledged, or nothing more is within `limit_s`."""
-        draining = asyncio.ensure_future(self.channel.drain())
-        try:
-            seen = -1
-            # Progress extends the wait: a slow path may take many times `limit_s` to empty its queue.
-            while not draining.done() and self.snapshots.payload_bytes != seen:
-                seen = self.snapshots.payload_bytes
-                await asyncio.wait([draining], timeout=limit_s)
-            if draining.done():
-                draining.result()
-        finally:
-            draining.cancel()
+    async def acknowledged(self) -> None:
+        """Wait until all that was accepted is acknowledged; `ProgressWatch` has the limit."""
+        await self.channel.drain()
+        self._is_acknowledged = True
 
     async def end(self, limit_s: float) -> None:
         """Cancel the task and wait for its end, at most `limit_s`: a transport may not let itself be

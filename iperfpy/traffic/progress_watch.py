@@ -50,7 +50,7 @@ class ProgressWatch:
         if moved_bytes != self.moved_bytes or self._nothing_is_due():
             self.moved_bytes, self.moved_us = moved_bytes, now_us
         elif self._stall_s is not None and now_us - self.moved_us > self._stall_s * 1e6:
-            self._scope.abort(PathError(f"no data has moved for {self._stall_s:g} s"))
+            self._scope.abort(PathError(f"{self._stalled()} for {self._stall_s:g} s"))
         heard_us = self.heard_us(now_us) or 0
         if not self._receiving or peer_finished:
             self._awaited_us = now_us
@@ -65,6 +65,11 @@ class ProgressWatch:
         return self._heard_us
 
     def _nothing_is_due(self) -> bool:
-        """True if this end has sent the whole amount and receives nothing: waiting for the last
-        acknowledgement has a limit of its own."""
+        """True if the whole amount that this end sends was acknowledged, and it receives nothing."""
         return self._ends_by_amount and not self._receiving and all(each.is_done for each in self._sending)
+
+    def _stalled(self) -> str:
+        """The part of the sentence that says what has stopped."""
+        if self._ends_by_amount and not self._receiving and all(each.has_sent for each in self._sending):
+            return "the last data was sent, and nothing of it was acknowledged"
+        return "no data has moved"

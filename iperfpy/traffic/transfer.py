@@ -152,10 +152,9 @@ class Transfer:
         await sleep_until(self._time.schedule.end_us)
 
     async def all_sent(self) -> None:
-        """Wait until every sender of this end has sent its payload, and it was acknowledged or nothing has
-        been for too long."""
+        """Wait until every sender of this end has sent its payload, and all of it was acknowledged."""
         await asyncio.gather(*(each.sent() for each in self._sending))
-        await asyncio.gather(*(each.acknowledged(self._deadlines.drain_s) for each in self._sending))
+        await asyncio.gather(*(each.acknowledged() for each in self._sending))
 
     async def all_received(self) -> None:
         """Wait until this end has received the whole amount, or the peer has sent all of it."""
@@ -217,6 +216,9 @@ class Transfer:
             self._freeze()
             total_bytes = sum(each.snapshots.payload_bytes for each in self.streams)
             self._time.end(now_us(), self._progress, total_bytes)
+        else:
+            # This end has stopped by its clock. Data that the sender had sent by then came meanwhile.
+            self.count_late()
         if stop_sending:
             self._stop_sending()
         else:

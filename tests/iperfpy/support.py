@@ -28,7 +28,6 @@ HURRIED = Deadlines(
     results_s=5.0,
     farewell_s=0.3,
     retry_s=0.2,
-    drain_s=0.5,
     verdict_s=0.1,
 )
 """Short deadlines, for tests in which one is expected to pass."""

@@ -15,6 +15,7 @@ from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side
 from iperfpy.protocols.udp import association
 from iperfpy.records import Row, Sample
+from iperfpy.traffic.transfer import Transfer
 from tests.iperfpy.support import HURRIED, Peer, Recorder, Server, measure, plan_for, serving
 
 pytestmark = pytest.mark.live
@@ -310,3 +311,26 @@ async def test_stock_udp_clients_of_one_host_open_their_streams_in_turn(first_op
             assert await following == State.CREATE_STREAMS
         for peer in (first, second):
             await peer.close()
+
+
+@pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
+async def test_datagrams_after_the_planned_end_are_not_lost(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server stops by its clock. A client that stops later has sent, and counted, more until then."""
+    time_over = Transfer.time_over
+
+    async def late(transfer: Transfer) -> None:
+        await time_over(transfer)
+        await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(Transfer, "time_over", late)
+    async with serving() as server:
+        report = await measure(server.port, plan_for(name, rate_bps=20_000_000))
+        await server.settled()
+    for rows in (report.end_rows, server.tests[0].end_rows):
+        receiver = rows[0].of(Side.RECEIVER)
+        assert receiver is not None
+        assert receiver.seconds < 0.39
+        known = [one.values.get("path_loss_percent") for one in (rows[0].local, rows[0].peer) if one]
+        assert [value for value in known if value is not None] == [0.0]

@@ -15,6 +15,7 @@ from iperfpy.plan import Direction
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.registry import transports
 from iperfpy.runtime.deadlines import Deadlines
+from iperfpy.traffic.guarded_channel import GuardedChannel
 from tests.iperfpy.support import HURRIED, Recorder, Relay, measure_into, plan_for, relayed, serving
 
 pytestmark = pytest.mark.live
@@ -126,3 +127,21 @@ async def test_a_stall_of_the_data_ends_a_test_without_a_planned_end() -> None:
         recorder = Recorder(relay.freeze, after=0)
         with pytest.raises(PathError, match=r"no data has moved for 0\.4 s"):
             await measure_into(recorder, relay.port, plan, deadlines)
+
+
+@pytest.mark.parametrize("name", sorted(transports()))
+async def test_an_amount_whose_end_is_not_acknowledged_is_no_result(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def drain(channel: GuardedChannel) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(GuardedChannel, "drain", drain)
+    deadlines, recorder = replace(HURRIED, stall_s=0.4), Recorder()
+    plan = plan_for(name, total_bytes=100_000, rate_bps=0)
+    async with serving(replace(HURRIED, stall_s=5)) as server:
+        with pytest.raises(PathError, match=r"nothing of it was acknowledged for 0\.4 s"):
+            await measure_into(recorder, server.port, plan, deadlines)
+        await server.settled()
+    assert recorder.ended is not None
+    assert recorder.ended.failed

@@ -36,6 +36,7 @@ class Carried:
 
     stream: Stream
     is_done: bool = False
+    has_sent: bool = False
     snapshots: Moving = field(default_factory=Moving)
 
 
@@ -193,6 +194,17 @@ async def test_a_sender_that_has_sent_its_amount_is_not_aborted_by_a_stall() -> 
     for second in range(0, 60, 4):
         progress.check(second * SECOND_US, peer_finished=False)
     assert scope.error is None
+
+
+async def test_a_sender_whose_last_data_is_not_acknowledged_is_aborted() -> None:
+    sender = make_stream(sends=True)
+    progress, scope = watch_over(sender, ends_by_amount=True)
+    sender.has_sent = True
+    progress.check(5 * SECOND_US, peer_finished=False)
+    assert scope.error is None
+    progress.check(6 * SECOND_US, peer_finished=False)
+    assert isinstance(scope.error, PathError)
+    assert str(scope.error) == "the last data was sent, and nothing of it was acknowledged for 5 s"
 
 
 def test_pauses_between_polls_vary_around_their_mean() -> None:
