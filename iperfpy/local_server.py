@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from iperfpy.errors import IperfpyError, ListenError
+from iperfpy.protocols.operating_system import apart_from_terminal
 from iperfpy.protocols.threads import start_thread
 
 LISTEN_DEADLINE_S = 20.0
@@ -81,7 +82,7 @@ class LocalServer:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
-            start_new_session=True,  # Ctrl-C in a terminal is for this process, which stops the server
+            **apart_from_terminal(),  # Ctrl-C is for this process, which stops the server
         )
         answer = self._answer(self._process)
         if not answer.isdigit():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
+from iperfpy.protocols.operating_system import monotonic_ns
 
 
 def now_us() -> int:
     """Microseconds of the monotonic clock."""
-    return time.monotonic_ns() // 1000
+    return monotonic_ns() // 1000

@@ -11,13 +11,8 @@ from __future__ import annotations
 
 import socket
 import struct
-import sys
 
-LINUX = sys.platform.startswith("linux")
-SO_FORCE = {socket.SO_SNDBUF: 32, socket.SO_RCVBUF: 33}
-"""SO_SNDBUFFORCE and SO_RCVBUFFORCE of Linux: a privileged process may exceed the limits of the system."""
-SIZE_LIMITS = {socket.SO_SNDBUF: "net.core.wmem_max", socket.SO_RCVBUF: "net.core.rmem_max"}
-"""The sysctl that limits the size for everyone else."""
+from iperfpy.protocols.operating_system import DOUBLED_BUFFERS, SO_FORCE
 
 
 def set_buffer_size(sock: socket.socket, option: int, wanted_bytes: int) -> tuple[int, str]:
@@ -35,7 +30,7 @@ def set_buffer_size(sock: socket.socket, option: int, wanted_bytes: int) -> tupl
     refusal = "it gave less"
     try:
         sock.setsockopt(socket.SOL_SOCKET, option, wanted_bytes)
-        if LINUX and buffer_size(sock, option) < wanted_bytes:
+        if buffer_size(sock, option) < wanted_bytes:
             sock.setsockopt(socket.SOL_SOCKET, SO_FORCE[option], wanted_bytes)
     except OSError as error:
         refusal = error.strerror or refusal
@@ -45,7 +40,7 @@ def set_buffer_size(sock: socket.socket, option: int, wanted_bytes: int) -> tupl
 def buffer_size(sock: socket.socket, option: int) -> int:
     """Bytes of a buffer without the kernel's share: Linux doubles the request, for its bookkeeping."""
     given = sock.getsockopt(socket.SOL_SOCKET, option)
-    return given // 2 if LINUX else given
+    return given // 2 if DOUBLED_BUFFERS else given
 
 
 def queued_bytes(sock: socket.socket) -> int:

@@ -18,11 +18,11 @@ registered for one call only, so that a stopped handle does no harm.
 from __future__ import annotations
 
 import asyncio
-import os
 import select
 from collections.abc import Callable
 
 from iperfpy.protocols.errors import TransportError
+from iperfpy.protocols.operating_system import error_text
 
 
 class SocketWatch:
@@ -49,9 +49,14 @@ class SocketWatch:
         Raises
         ------
         TransportError
-            When the process has no descriptor left.
+            When the process has no descriptor left, or the event loop cannot watch sockets.
         """
-        self._loop.add_reader(self._read_descriptor(), reader)
+        try:
+            self._loop.add_reader(self._read_descriptor(), reader)
+        except NotImplementedError as error:
+            raise TransportError(
+                "the event loop cannot watch sockets: on Windows, run it with asyncio.SelectorEventLoop"
+            ) from error
         self._reads = True
 
     def pause(self) -> None:
@@ -98,7 +103,7 @@ class SocketWatch:
                 self._relay.register(self._descriptor, select.EPOLLIN)
             except OSError as error:
                 raise TransportError(
-                    f"cannot watch a socket: {error.strerror or os.strerror(error.errno or 0)}"
+                    f"cannot watch a socket: {error.strerror or error_text(error.errno or 0)}"
                 ) from error
         return self._relay.fileno()
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import socket
 import struct
-import sys
 from dataclasses import dataclass, fields
 
-IPPROTO_MPTCP = 262
-"""Protocol number of Multipath TCP sockets; Python 3.11 has no name for it on every system."""
-TCP_CONGESTION = getattr(socket, "TCP_CONGESTION", None)
-TCP_INFO = 11
+from iperfpy.protocols.operating_system import TCP_CONGESTION, TCP_INFO
+
 CLOSED = 7
 """tcpi_state of a connection that is over (TCP_CLOSE)."""
 
@@ -124,8 +121,6 @@ class TcpInfo:
 
 def read(sock: socket.socket) -> TcpInfo:
     """The state of a connection; all None if the system does not tell."""
-    if not sys.platform.startswith("linux"):
-        return TcpInfo()
     try:
         return parse(sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, _LENGTH))
     except OSError:
@@ -134,11 +129,9 @@ def read(sock: socket.socket) -> TcpInfo:
 
 def congestion_control_of(sock: socket.socket) -> str | None:
     """The congestion control algorithm of a TCP socket; None if the system does not tell."""
-    if TCP_CONGESTION is None:
-        return None
     try:
         raw = sock.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
-    except OSError:  # a socket of another protocol
+    except OSError:  # a socket of another protocol, or a system without the option
         return None
     return raw.split(b"\0", 1)[0].decode("ascii", "replace") or None
 

@@ -7,6 +7,7 @@ example that it must reject.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -250,6 +251,49 @@ def loop_watchers(module: Module) -> list[str]:
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Attribute) and node.attr in names
     ]
+
+
+# -- systems
+
+SYSTEM_QUESTIONS = {("sys", "platform"), ("os", "name"), ("platform", "system"), ("os", "kill")}
+SYSTEM_OPTION = re.compile(r"_?(?!.*_(HEADERS|BYTES)$)(IP|IPV6|SO|SOL|TCP|UDP|MSG|PMTUDISC)_[A-Z0-9_]+")
+SYSTEM_CALLS = {"recvmsg", "recvmsg_into", "sendmsg"}
+EVERYWHERE = {"TCP_NODELAY", "TCP_MAXSEG", "IP_TOS", "MSG_PEEK", "SOL_SOCKET"} | {
+    *("SO_SNDBUF", "SO_RCVBUF", "SO_ERROR", "SO_LINGER", "SO_KEEPALIVE"),
+    *("IPV6_V6ONLY", "IPV6_TCLASS"),
+}
+"""Names of socket options that `socket` has, with one meaning, on every system that the program runs on."""
+
+
+def system_differences(module: Module) -> list[str]:
+    """Places that depend on the system: questions for its name, numbers of its headers, names and methods
+    that `socket` has on some systems only."""
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            is_option = node.value.id == "socket" and SYSTEM_OPTION.fullmatch(node.attr)
+            if (node.value.id, node.attr) in SYSTEM_QUESTIONS or (is_option and node.attr not in EVERYWHERE):
+                found.append((node.lineno, f"{node.value.id}.{node.attr}"))
+        if isinstance(node, ast.Attribute) and node.attr in SYSTEM_CALLS:
+            found.append((node.lineno, node.attr))
+        if (
+            isinstance(node, ast.Name)
+            and isinstance(node.ctx, ast.Store)
+            and SYSTEM_OPTION.fullmatch(node.id)
+        ):
+            found.append((node.lineno, f"{node.id} ="))
+        if isinstance(node, ast.Call) and _asks_socket(node):
+            found.append((node.lineno, f"{ast.unparse(node)}"))
+    return [f"{module.name}:{line}: {text}" for line, text in found]
+
+
+def _asks_socket(call: ast.Call) -> bool:
+    """True for `hasattr(socket, ...)`, `getattr(socket, ...)`, and an option given as a number."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name in ("hasattr", "getattr"):
+        return ast.unparse(call.args[0]) in ("socket", "socket.socket")
+    numbers = [arg for arg in call.args[:2] if isinstance(arg, ast.Constant)]
+    return name in ("setsockopt", "getsockopt") and bool(numbers)
 
 
 # -- random numbers, transports

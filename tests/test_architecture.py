@@ -33,6 +33,7 @@ from tests.architecture import (
     repeated_names,
     spelt_addresses,
     standard_names,
+    system_differences,
     text_decoders,
     unexpected,
     unseeded_random,
@@ -44,7 +45,10 @@ MODULES = product()
 P = "iperfpy.protocols"
 BASE = {f"{P}.{name}" for name in ("contract", "addresses", "metrics", "settings", "errors", "units")}
 SOCKET_WORK = {
-    f"{P}.{name}" for name in ("clock", "path_events", "socket_buffers", "socket_watch", "worker_thread")
+    f"{P}.{name}"
+    for name in (
+        *("clock", "operating_system", "path_events", "socket_buffers", "socket_watch", "worker_thread"),
+    )
 }
 RECORDS = {f"iperfpy.{name}" for name in ("plan", "options", "records", "errors", "error_numbers")} | {P}
 API = ("iperfpy.api", "iperfpy.measure_keywords", "iperfpy.local_server")
@@ -54,19 +58,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(BASE, BASE),
     P: set(),
     f"{P}.registry": BASE,
-    f"{P}.tcp_info": BASE,
+    f"{P}.operating_system": set(),
+    f"{P}.tcp_info": {*BASE, f"{P}.operating_system"},
     f"{P}.threads": set(),
     f"{P}.worker_thread": {*BASE, f"{P}.threads"},
-    f"{P}.clock": set(),
-    f"{P}.socket_buffers": set(),
+    f"{P}.clock": {f"{P}.operating_system"},
+    f"{P}.socket_buffers": {f"{P}.operating_system"},
     f"{P}.path_events": {f"{P}.clock"},
-    f"{P}.socket_watch": BASE,
+    f"{P}.socket_watch": {*BASE, f"{P}.operating_system"},
     f"{P}.congestion": BASE,
     f"{P}.datagrams": {*BASE, *(SOCKET_WORK - {f"{P}.worker_thread"})},
     f"{P}.tcp": {*BASE, *SOCKET_WORK, f"{P}.tcp_info"},
     f"{P}.udp": {*BASE, *SOCKET_WORK, f"{P}.datagrams"},
     f"{P}.memory_budget": set(),
-    f"{P}.kcp": {*BASE, f"{P}.clock", f"{P}.memory_budget", f"{P}.congestion", f"{P}.datagrams"},
+    f"{P}.kcp": {
+        *BASE,
+        *(
+            f"{P}.{name}"
+            for name in ("clock", "operating_system", "memory_budget", "congestion", "datagrams")
+        ),
+    },
     f"{P}.quic": {*BASE, f"{P}.datagrams"},
     f"{P}.simulator": {*BASE, f"{P}.congestion", f"{P}.datagrams", f"{P}.kcp"},
     f"{P}.testing": {P},
@@ -165,6 +176,13 @@ def test_one_module_registers_sockets_with_the_event_loop() -> None:
     others = [module for module in MODULES if module.name != f"{P}.socket_watch"]
     assert len(others) == len(MODULES) - 1
     assert not findings(loop_watchers, others)
+
+
+def test_one_module_knows_how_systems_differ() -> None:
+    """An option's number elsewhere would be right on one system, and mean something else on another."""
+    others = [module for module in MODULES if module.name != f"{P}.operating_system"]
+    assert len(others) == len(MODULES) - 1
+    assert not findings(system_differences, others)
 
 
 def test_an_engine_has_no_clock_or_socket() -> None:
@@ -273,6 +291,14 @@ BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (loop_watchers, "x", "loop.add_reader(3, f)"),
     (loop_watchers, "x", "class A:\n    def f(self):\n        watch = self.loop.add_writer"),
     (spelt_addresses, "x", "f'no answer of {a[0]} port {a[1]}'"),
+    (system_differences, "x", "if sys.platform.startswith('linux'): pass"),
+    (system_differences, "x", "os.kill(number, 0)"),
+    (system_differences, "x", "UDP_GRO = 104"),
+    (system_differences, "x", "IP_MTU_DISCOVER, PMTUDISC_DO = 10, 2"),
+    (system_differences, "x", "sock.setsockopt(socket.IPPROTO_IP, 8, 1)"),
+    (system_differences, "x", "sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)"),
+    (system_differences, "x", "flag = getattr(socket, 'MSG_DONTWAIT', 0)"),
+    (system_differences, "x", "size, ancillary, _, _ = sock.recvmsg_into(into, 128)"),
     (unseeded_random, "x", "import random\nrandom.random()"),
     (unseeded_random, "x", "import random\nrandom.Random()"),
     (unseeded_random, "x", "from random import choice"),
@@ -295,6 +321,8 @@ GOOD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (busy_constructors, "x", "class A:\n    def __init__(self):\n        self.f = lambda: create_task(1)"),
     (spelt_addresses, "x", "f'no answer of {named(a)}, port {number} of the list'"),
     (unseeded_random, "x", "import random\nrandom.Random(7).random()"),
+    (system_differences, "x", "from y import UDP_GRO\nsock.setsockopt(SOL_UDP, UDP_GRO, 1)"),
+    (system_differences, "x", "sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)"),
 ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from iperfpy.errors import StartError
+from iperfpy.protocols.operating_system import is_running
 
 
 class LogFile:
@@ -122,17 +123,10 @@ def _running(file: Path) -> int:
         number = int(file.read_text().strip("\0\n "))
     except (FileNotFoundError, ValueError):
         return 0
-    try:
-        # A container's program is process 1 each time: the file is that of its last life.
-        if number == os.getpid():
-            return 0
-        if number > 0:
-            os.kill(number, 0)
-    except PermissionError:
-        return number  # it runs as another user
-    except (ProcessLookupError, OverflowError):
+    # A container's program is process 1 each time: the file is that of its last life.
+    if number <= 0 or number == os.getpid():
         return 0
-    return max(0, number)
+    return number if is_running(number) else 0
 
 
 def daemonize() -> Callable[[], None] | int:

@@ -17,7 +17,6 @@ import contextlib
 import errno
 import logging
 import socket
-import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -38,6 +37,7 @@ from iperfpy.errors import (
 from iperfpy.protocols import tcp_info
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.errors import TransportError
+from iperfpy.protocols.operating_system import END_OF_SEGMENT
 from iperfpy.protocols.path_events import Consequence, Moment, connection_sign, consequence
 from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.runtime.abort_scope import AbortScope
@@ -49,8 +49,6 @@ UNSENT_LIMIT_BYTES = 8 * 1024 * 1024
 SEGMENT_BYTES = 1_200
 """Payload per segment: with all headers it fits the 1,280 bytes that every IPv6 link carries. TCP itself
 would fill its segments, and be stuck where the path drops the longest ones without a word."""
-END_OF_SEGMENT = socket.MSG_EOR if sys.platform.startswith("linux") else 0
-"""Makes Linux (4.7 and later) join no later bytes to the segment, not even when it is retransmitted."""
 
 EXTRA_FIGURES = 20
 """Documents of interval figures allowed beyond one per `SHORTEST_INTERVAL_US` of the connection's age.

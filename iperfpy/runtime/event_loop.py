@@ -39,9 +39,11 @@ async def sleep_until(when_us: int) -> int:
     return now if now >= when_us else await sleep_until(when_us)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's loop, or the one of asyncio that watches sockets: on Windows the default loop does not."""
     try:
         import uvloop
     except ImportError:
-        return None
-    return uvloop.new_event_loop
+        return asyncio.SelectorEventLoop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 from iperfpy.errors import FaultError, InterruptError, fault_of
 from iperfpy.plan import Role
+from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.runtime.abort_scope import AbortScope
 
 T = TypeVar("T")
@@ -89,23 +91,40 @@ class Signals:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._handled: list[signal.Signals] = []
+        self._before: dict[signal.Signals, Any] = {}
+        self._alarm: SignalAlarm | None = None
         self._first_s: float | None = None
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        names = ("SIGINT", "SIGTERM", "SIGHUP")
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # SIGBREAK: Ctrl-Break of Windows
         for number in (signal.Signals[name] for name in names if name in signal.Signals.__members__):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C stays KeyboardInterrupt
+                try:
                     self._loop.add_signal_handler(number, self._arrived, number)
+                except NotImplementedError:
+                    self._before[number] = signal.signal(number, self._interrupted)
+                else:
                     self._handled.append(number)
+        if self._before:
+            self._alarm = SignalAlarm()
+            self._alarm.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number in self._handled:
             self._loop.remove_signal_handler(number)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._alarm is not None:
+            self._alarm.close()
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        """The handler where the event loop has none (Windows). It runs between two steps of the loop, or in
+        the middle of one."""
+        self._loop.call_soon_threadsafe(self._arrived, signal.Signals(number))
 
     def _arrived(self, number: signal.Signals) -> None:
         if self._on_hangup is not None and number is signal.SIGHUP:
@@ -117,3 +136,34 @@ class Signals:
             self._on_signal(f"{signal.strsignal(number)}({int(number)})")
         elif self._task is not None and now_s - self._first_s > DUPLICATE_SIGNAL_S:
             self._task.cancel()
+
+
+class SignalAlarm:
+    """Wakes the event loop when a signal arrives, so that Python can call its handler.
+
+    The interpreter calls a handler between two of its instructions, and `select` of Windows sleeps on through
+    a Ctrl-C. For each signal it writes a byte to a socket, which the event loop watches.
+    """
+
+    def __init__(self) -> None:
+        self._reading, self._writing = socket.socketpair()
+        self._watch = SocketWatch(self._reading.fileno())
+        self._before = -1
+
+    def start(self) -> None:
+        """Begin to wake the loop. Runs in the main thread, as `close` does."""
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
+        self._before = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        self._watch.read(self._discard)
+
+    def close(self) -> None:
+        """Leave signals as they were before `start`."""
+        signal.set_wakeup_fd(self._before)
+        self._watch.close()
+        self._reading.close()
+        self._writing.close()
+
+    def _discard(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._reading.recv(64)

@@ -19,9 +19,18 @@ from iperfpy.options import SocketOptions
 from iperfpy.plan import Plan
 from iperfpy.protocols.addresses import MAPPED
 from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.operating_system import (
+    ABSENT,
+    IPV6_FLOWINFO_SEND,
+    IPV6_FLOWLABEL_MGR,
+    SO_BINDTODEVICE,
+    SO_MAX_PACING_RATE,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_USER_TIMEOUT,
+)
 
-SO_MAX_PACING_RATE = 47
-IPV6_FLOWLABEL_MGR, IPV6_FLOWINFO_SEND = 32, 33
 _FLOW_LABEL_REQUEST = struct.Struct("=16s 4s B B H H H I")  # struct in6_flowlabel_req, linux/in6.h
 _GET, _ANYBODY, _CREATE = 0, 255, 1
 
@@ -80,13 +89,15 @@ def limit_unacknowledged(sock: socket.socket, options: SocketOptions) -> None:
     if options.send_timeout_us:
         with _asked("--snd-timeout"):
             milliseconds = max(1, options.send_timeout_us // 1000)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, milliseconds)
 
 
 def bind_device(sock: socket.socket, device: str) -> None:
     """Let the socket use this network interface only."""
+    if SO_BINDTODEVICE == ABSENT:
+        raise PlanError("this system cannot bind a socket to an interface (--bind-dev)")
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
+        sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode() + b"\0")
     except PermissionError as error:
         raise PlanError(f"binding to the interface {device} needs privileges here") from error
     except (OSError, AttributeError) as error:
@@ -99,7 +110,7 @@ def keep_alive(sock: socket.socket, options: SocketOptions) -> None:
         return
     with _asked("--cntl-ka"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        names = (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT)
         for name, value in zip(names, options.keepalive, strict=True):
             if value:
                 sock.setsockopt(socket.IPPROTO_TCP, name, value)

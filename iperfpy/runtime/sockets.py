@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from iperfpy.options import ServerOptions
 from iperfpy.protocols import tcp_info
 from iperfpy.protocols.addresses import MAPPED, named
 from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.operating_system import IPPROTO_MPTCP, error_text, rebind_soon
 from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.runtime.name_lookup import look_up
 from iperfpy.runtime.socket_options import bind_device
@@ -103,13 +103,13 @@ async def connect(sock: socket.socket, remote: SocketAddress) -> None:
             watch.close()
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
-        raise OSError(code, os.strerror(code))
+        raise OSError(code, error_text(code))
 
 
 def bind(sock: socket.socket, local: SocketAddress) -> None:
     """Bind a client's socket. Raises `PlanError`, which names the address."""
     if local[1]:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        rebind_soon(sock)
     try:
         sock.bind(local)
     except OSError as error:
@@ -172,16 +172,18 @@ class SocketFacts:
 def socket_facts(descriptor: int) -> SocketFacts:
     """Facts about a socket that belongs to a channel, which is left as it is."""
     try:
-        sock = socket.socket(fileno=os.dup(descriptor))
+        sock = socket.socket(fileno=descriptor)
     except OSError:
         return SocketFacts(None, None, None, "")
-    with sock:
+    try:
         return SocketFacts(
             segment_size(sock),
             _option(sock, socket.SO_SNDBUF),
             _option(sock, socket.SO_RCVBUF),
             tcp_info.congestion_control_of(sock) or "",
         )
+    finally:
+        sock.detach()
 
 
 def _option(sock: socket.socket, name: int) -> int | None:
@@ -229,8 +231,7 @@ def _listen_at(family: int, address: SocketAddress, dual: bool, device: str) -> 
     try:
         if device:
             bind_device(sock, device)  # accepted sockets inherit it
-        if os.name == "posix":  # elsewhere the option would let two servers share a port
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        rebind_soon(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
         sock.bind(address)
@@ -244,7 +245,7 @@ def _listen_at(family: int, address: SocketAddress, dual: bool, device: str) -> 
 def _new_listener(family: int) -> socket.socket:
     """A socket for connections over Multipath TCP with clients that offer it, else over plain TCP."""
     try:
-        return new_socket(family, tcp_info.IPPROTO_MPTCP)
+        return new_socket(family, IPPROTO_MPTCP)
     except OSError:
         return new_socket(family)
 

@@ -97,7 +97,8 @@ def _opened(path: str, flags: int) -> FileIO:
         if file.writable():
             if regular:
                 file.truncate(0)
-            os.set_blocking(file.fileno(), True)
+            if NONBLOCK:
+                os.set_blocking(file.fileno(), True)
     except BaseException:
         file.close()
         raise

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import socket
 import struct
-import sys
 import time
 from collections.abc import Iterable
 
-SO_TIMESTAMPNS = 35
-"""The number on nearly every architecture; on the others no stamp comes back."""
+from iperfpy.protocols.operating_system import SO_TIMESTAMPNS, Ancillary, monotonic_ns
+
 TIMESPEC = struct.Struct("@ll")
 """The stamp: seconds and nanoseconds."""
 COMPARISONS = 3
@@ -26,8 +25,6 @@ LATEST_US = 50_000
 
 def ask_for_stamps(sock: socket.socket) -> bool:
     """Ask the kernel to stamp the datagrams of `sock`. True if it does."""
-    if not sys.platform.startswith("linux"):
-        return False
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     except OSError:
@@ -44,9 +41,9 @@ def wall_minus_monotonic_us() -> float:
 def _compare_clocks() -> tuple[int, int]:
     """(duration of the comparison, difference) in nanoseconds. An interruption between the two readings shows
     as a long duration."""
-    before = time.monotonic_ns()
+    before = monotonic_ns()
     wall = time.time_ns()
-    after = time.monotonic_ns()
+    after = monotonic_ns()
     return after - before, wall - (before + after) // 2
 
 
@@ -57,10 +54,7 @@ def arrived_us(ancillary: Iterable[tuple[int, int, bytes]]) -> float:
         if kind == SO_TIMESTAMPNS and len(value) == TIMESPEC.size:
             seconds, rest_ns = TIMESPEC.unpack(value)
             return float(seconds * 1e6 + rest_ns / 1e3 - wall_minus_monotonic_us())
-    return time.monotonic_ns() / 1e3
-
-
-Ancillary = list[tuple[int, int, bytes]]
+    return monotonic_ns() / 1e3
 
 
 def split_off_stamp(ancillary: Ancillary) -> tuple[bytes, Ancillary]:

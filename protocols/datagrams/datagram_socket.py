@@ -14,6 +14,7 @@ filter, full queue) counts as sent, as if the path had lost it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -32,15 +33,27 @@ from iperfpy.protocols.datagrams.arrival_time import split_off_stamp
 from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
 from iperfpy.protocols.datagrams.path_mtu import DatagramSizes
 from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
+from iperfpy.protocols.operating_system import (
+    ABSENT,
+    ANCILLARY_BYTES,
+    IP_PKTINFO,
+    IP_RECVDSTADDR,
+    IP_RECVPKTINFO,
+    IPV6_PKTINFO,
+    IPV6_RECVPKTINFO,
+    NOT_WAITING,
+    SOL_UDP,
+    UDP_GRO,
+    UDP_SEGMENT,
+    error_text,
+    keep_port,
+    local_name,
+    receive_into,
+    send_message,
+    share_port,
+)
 from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, Sign, consequence, datagram_sign
 from iperfpy.protocols.socket_buffers import set_buffer_size
-
-SOL_UDP = 17
-UDP_SEGMENT = 103
-UDP_GRO = 104
-IP_PKTINFO = 8
-IPV6_RECVPKTINFO = 49
-IPV6_PKTINFO = 50
 
 GRO_BYTES = 65_536
 """Room for one GRO batch: it never exceeds the length field of IP, 65,535 bytes."""
@@ -49,22 +62,17 @@ RECEIVE_BYTES = 4 * GRO_BYTES
 MOST_GATHERED = 1024
 """Datagrams in a batch beyond which no more are gathered."""
 
-_ANCILLARY_BYTES = 128 if hasattr(socket, "CMSG_SPACE") else 0
-"""Room for a segment size, a time stamp and a struct in6_pktinfo."""
 _SEGMENT = struct.Struct("=H")
 
 MOST_ERRORS = 64
 """Errors that one `receive` takes in place of datagrams, so that an error that lasts cannot hold the loop."""
 _LOST = {Sign.REFUSED, Sign.UNREACHABLE, Sign.FILTERED, Sign.NO_ROOM}
 """Signs after which a datagram counts as sent, however many the call had: no other size would help."""
-_NOT_WAITING = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 @cache
 def offload_of(family: int) -> tuple[bool, bool]:
     """(GSO, GRO): True where the kernel has it for an address family. It is asked once."""
-    if not sys.platform.startswith("linux"):
-        return False, False
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         return _accepts(probe, UDP_SEGMENT, 0), _accepts(probe, UDP_GRO, 1)
 
@@ -85,6 +93,8 @@ class DatagramSocket:
         The errors that the kernel reported about datagrams.
     sizes : DatagramSizes
         The kernel's part in finding the size of datagrams.
+    reports_destination : bool
+        True if the kernel reports the local address that each datagram was sent to.
     emptied : bool
         True if the last `receive` emptied the queue: calling it again now would be in vain.
     """
@@ -92,6 +102,7 @@ class DatagramSocket:
     def __init__(self, sock: socket.socket, *, offload: bool = True) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._receive_into, self._send_message = receive_into(sock), send_message(sock)
         gso, gro = offload_of(sock.family) if offload and not offload_forbidden() else (False, False)
         if gro:
             sock.setsockopt(SOL_UDP, UDP_GRO, 1)
@@ -107,7 +118,8 @@ class DatagramSocket:
         self.emptied = False
         self.events = PathEvents()
         self.sizes = DatagramSizes(sock)
-        self.local_address: SocketAddress = sock.getsockname()
+        self.reports_destination = False
+        self.local_address: SocketAddress = local_name(sock)
         self.remote_address: SocketAddress | None = None
 
     @classmethod
@@ -239,7 +251,7 @@ class DatagramSocket:
         chunk_bytes = min(MAX_DATAGRAMS, MAX_BYTES // stride) * stride
         for start in range(0, size, chunk_bytes):
             code = self._sendmsg(view[start : min(start + chunk_bytes, size)], ancillary, address)
-            if code == errno.EAGAIN:
+            if code == errno.EWOULDBLOCK:
                 return start // stride
             if code:
                 first = start // stride
@@ -257,14 +269,14 @@ class DatagramSocket:
         for index in range(first, batch.count):
             piece = view[index * stride : min((index + 1) * stride, size)]
             code = self._sendmsg(piece, (), address)
-            if code == errno.EAGAIN:
+            if code == errno.EWOULDBLOCK:
                 return index
             if code == errno.EMSGSIZE and not self.sizes.probing:
                 raise StreamPathError(
                     f"a datagram of {len(piece)} bytes does not fit the path: choose a smaller MTU"
                 )
             if code and consequence(self.events.note(code), Moment.RUNNING) is Consequence.END:
-                raise StreamPathError(f"UDP to {self._peer_name()} failed: {os.strerror(code)}")
+                raise StreamPathError(f"UDP to {self._peer_name()} failed: {error_text(code)}")
         return batch.count
 
     def send_now(
@@ -279,7 +291,7 @@ class DatagramSocket:
         """
         ancillary = _source(local) if local is not None else ()
         try:
-            self._sock.sendmsg((datagram,), ancillary, _NOT_WAITING, remote)
+            self._send_message((datagram,), ancillary, NOT_WAITING, remote)
         except BlockingIOError:
             return
         except OSError as error:
@@ -291,10 +303,10 @@ class DatagramSocket:
         """Call `sendmsg`. Returns 0 if the kernel took the piece or lost it by a sign of `_LOST`, else the
         errno."""
         try:
-            self._sock.sendmsg((piece,), ancillary, 0, address)
+            self._send_message((piece,), ancillary, 0, address)
         except OSError as error:
             code = error.errno or errno.EIO
-            return code if code == errno.EAGAIN else self._send_again(code, piece, ancillary, address)
+            return code if code == errno.EWOULDBLOCK else self._send_again(code, piece, ancillary, address)
         return 0
 
     def _send_again(
@@ -311,10 +323,10 @@ class DatagramSocket:
         """
         code = 0
         try:
-            self._sock.sendmsg((piece,), ancillary, 0, address)
+            self._send_message((piece,), ancillary, 0, address)
         except OSError as error:
             code = error.errno or errno.EIO
-        if code in (0, errno.EAGAIN):
+        if code in (0, errno.EWOULDBLOCK):
             self.events.note(earlier)
             return code
         if datagram_sign(code) in _LOST:
@@ -361,7 +373,7 @@ class DatagramSocket:
         # Until a datagram or nothing comes: each error is reported once and takes the place of a datagram.
         for _ in range(MOST_ERRORS):
             try:
-                size, ancillary, _, address = self._sock.recvmsg_into(into, _ANCILLARY_BYTES)
+                size, ancillary, _, address = self._receive_into(into, ANCILLARY_BYTES)
             except BlockingIOError:
                 self.emptied = True
                 return None
@@ -383,18 +395,25 @@ class DatagramSocket:
         return size, stride, address
 
     def report_destination(self) -> None:
-        """Make the kernel report the local address that each datagram was sent to, for `receive_at`."""
-        if self._sock.family == socket.AF_INET6:
-            self._sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
-        else:
-            self._sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        """Make the kernel report the local address that each datagram was sent to, for `receive_at`. A system
+        that cannot is asked in vain: the address of the socket then stands for it."""
+        is_ipv6 = self._sock.family == socket.AF_INET6
+        level = socket.IPPROTO_IPV6 if is_ipv6 else socket.IPPROTO_IP
+        for option in (IPV6_RECVPKTINFO,) if is_ipv6 else (IP_RECVPKTINFO, IP_RECVDSTADDR):
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(level, option, 1)
+                self.reports_destination = True
 
     def receive_at(self) -> tuple[DatagramBatch, SocketAddress, SocketAddress] | None:
-        """The next batch as `receive` gives it, not gathered, and the local address that it was sent to."""
+        """The next batch as `receive` gives it, and the local address that it was sent to. It is gathered if
+        the kernel does not report that address."""
+        if not self.reports_destination:
+            received = self.receive()
+            return None if received is None else (*received, self.local_address)
         for _ in range(MOST_ERRORS):
             # As in `_read`: an error about earlier datagrams is counted, and the next read tried.
             try:
-                size, ancillary, _, address = self._sock.recvmsg_into(self._into, _ANCILLARY_BYTES)
+                size, ancillary, _, address = self._receive_into(self._into, ANCILLARY_BYTES)
             except BlockingIOError:
                 return None
             except OSError as error:
@@ -488,8 +507,8 @@ def udp_socket(
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
         if reuse:
             share_port(sock)
-        elif hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows: else another user may bind the port as well
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            keep_port(sock)
         if local is not None:
             sock.bind(local)
     except OSError as error:
@@ -500,27 +519,17 @@ def udp_socket(
     return sock
 
 
-def can_share_ports() -> bool:
-    """True if this system can share a UDP port among the sockets of one user alone (see port_relay.py)."""
-    return hasattr(socket, "SO_REUSEPORT")
-
-
-def share_port(sock: socket.socket) -> None:
-    """Let sockets of this user, and of no other, share the port of `sock`, with the same option set.
-
-    SO_REUSEADDR looks alike, and lets every user of the machine bind the port of a UDP socket and take its
-    datagrams: Linux does not compare the users then, and Windows never does.
-    """
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-
-
 def _source(local: SocketAddress) -> tuple[tuple[int, int, bytes], ...]:
     """Ancillary data that makes a datagram leave from the address `local`: a struct in_pktinfo, or an
     in6_pktinfo. `_destination` reads them."""
     if family_of(local) == socket.AF_INET6:
         scope = local[3] if len(local) > 3 else 0
         packed = socket.inet_pton(socket.AF_INET6, str(local[0])) + int(scope).to_bytes(4, sys.byteorder)
-        return ((socket.IPPROTO_IPV6, IPV6_PKTINFO, packed),)
+        return ((socket.IPPROTO_IPV6, IPV6_PKTINFO, packed),) if IPV6_PKTINFO != ABSENT else ()
+    if IP_RECVDSTADDR != ABSENT:  # FreeBSD's IP_SENDSRCADDR has the same number
+        return ((socket.IPPROTO_IP, IP_RECVDSTADDR, socket.inet_aton(str(local[0]))),)
+    if IP_PKTINFO == ABSENT:
+        return ()
     # ipi_ifindex, ipi_spec_dst (the source of a datagram that is sent), ipi_addr
     packed = bytes(4) + socket.inet_aton(str(local[0])) + bytes(4)
     return ((socket.IPPROTO_IP, IP_PKTINFO, packed),)
@@ -528,6 +537,8 @@ def _source(local: SocketAddress) -> tuple[tuple[int, int, bytes], ...]:
 
 def _destination(level: int, kind: int, value: bytes, local: SocketAddress) -> SocketAddress:
     """`local` with the address in an in_pktinfo {ifindex, spec_dst, addr} or in6_pktinfo {addr, ifindex}."""
+    if (level, kind) == (socket.IPPROTO_IP, IP_RECVDSTADDR):
+        return (socket.inet_ntop(socket.AF_INET, value[:4]), local[1])
     if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
         return (socket.inet_ntop(socket.AF_INET, value[8:12]), local[1])
     if (level, kind) == (socket.IPPROTO_IPV6, IPV6_PKTINFO):

@@ -1,22 +1,29 @@
 """The kernel's part in finding the size of datagrams: whole packets only, and what it knows of the path.
 
     probe_sizes(sock)       packets are never fragmented, and the path MTU that the kernel believes is ignored
-                            (IP_PMTUDISC_PROBE, see RFC 8899 section 4): only an interface refuses one
+                            (IP_PROBE_SIZES, see RFC 8899 section 4): only an interface refuses one
     forbid_fragments(sock)  packets are never fragmented
     allow_fragments(sock)   packets may be fragmented on the way
     packet_bytes(sock)      longest packet to the peer: of the interface, or as an ICMP message said
 
-Linux numbers; elsewhere nothing is known, and a socket is left as it is.
+On Linux. Elsewhere probing is the same as forbidding, and the kernel does not tell what it knows.
 """
 
 from __future__ import annotations
 
 import socket
-import sys
 
-IP_MTU_DISCOVER, IP_MTU = 10, 14
-IPV6_MTU_DISCOVER, IPV6_MTU = 23, 24
-PMTUDISC_DONT, PMTUDISC_DO, PMTUDISC_PROBE = 0, 2, 3
+from iperfpy.protocols.addresses import MAPPED
+from iperfpy.protocols.operating_system import (
+    ALLOW_FRAGMENTS,
+    FORBID_FRAGMENTS,
+    IP_FRAGMENTS,
+    IP_MTU,
+    IPV6_FRAGMENTS,
+    IPV6_MTU,
+    PROBE_SIZES,
+)
+
 IPV4_HEADERS, IPV6_HEADERS = 28, 48
 """Bytes of IP and UDP headers."""
 
@@ -52,27 +59,25 @@ class DatagramSizes:
 
 def probe_sizes(sock: socket.socket) -> bool:
     """Send whole packets only, as long as the interface takes them. False if the system cannot."""
-    return _discover(sock, PMTUDISC_PROBE)
+    return _discover(sock, PROBE_SIZES)
 
 
 def forbid_fragments(sock: socket.socket) -> bool:
     """Send whole packets only, at most of the path MTU that the kernel knows. False if the system cannot."""
-    return _discover(sock, PMTUDISC_DO)
+    return _discover(sock, FORBID_FRAGMENTS)
 
 
 def allow_fragments(sock: socket.socket) -> bool:
     """Let packets be fragmented. False if the system cannot."""
-    return _discover(sock, PMTUDISC_DONT)
+    return _discover(sock, ALLOW_FRAGMENTS)
 
 
 def packet_bytes(sock: socket.socket) -> int | None:
     """Bytes of the longest packet to the peer of a connected socket; None if the system does not tell."""
-    if not sys.platform.startswith("linux"):
-        return None
     plain = is_ipv4(sock)
     try:
         return sock.getsockopt(*(socket.IPPROTO_IP, IP_MTU) if plain else (socket.IPPROTO_IPV6, IPV6_MTU))
-    except OSError:  # not connected
+    except OSError:  # not connected, or the system does not tell
         return None
 
 
@@ -86,21 +91,19 @@ def is_ipv4(sock: socket.socket) -> bool:
     if sock.family == socket.AF_INET:
         return True
     try:
-        return str(sock.getpeername()[0]).startswith("::ffff:")
+        return str(sock.getpeername()[0]).startswith(MAPPED)
     except OSError:
         return False
 
 
 def _discover(sock: socket.socket, mode: int) -> bool:
     """Set the mode of path MTU discovery for packets of either family."""
-    if not sys.platform.startswith("linux"):
-        return False
     try:
         if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, mode)
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FRAGMENTS, mode)
         # An IPv6 socket also has this option, for its IPv4 peers.
         if sock.family == socket.AF_INET or is_ipv4(sock):
-            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, mode)
+            sock.setsockopt(socket.IPPROTO_IP, IP_FRAGMENTS, mode)
     except OSError:
         return False
     return True

@@ -1,13 +1,14 @@
 """A socket for one sender on a system that cannot share the server's port among sockets of one user alone.
 
-    sender --> shared port --> forward --> outer --> inner --> the session's own reads
-    sender <-- shared port <------------- outer <-- inner <-- the session's own sends
+    sender --> shared port --> deliver                         a session that is called back
+    sender <-- shared port <-- send
+    sender --> shared port --> forward --> outer --> inner     a session that took its socket, and reads it
+    sender <-- shared port <-------------- outer <-- inner     what it sends by itself
 
 Windows shares a port with every user or with none (SO_EXCLUSIVEADDRUSE), so that the server's port has one
-socket there. `inner` and `outer` are a connected pair on loopback: a session uses `inner` like a socket of
-its own, with a thread if it has one. Only a session that took its socket over gets arriving datagrams by this
-way; to others the port delivers them. Each datagram passes the kernel twice, and options of `inner`, such as
-the type of service, do not reach the network.
+socket there. `inner` and `outer` are a connected pair on loopback: a session that took its socket over uses
+`inner` like a socket of its own, with a thread if it has one, and each of its datagrams passes the kernel
+twice. Options of `inner`, such as the type of service, do not reach the network.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, Pump
 from iperfpy.protocols.errors import TransportError
 
+RELAY_BYTES = 4 << 20
+"""Socket buffers of `outer`. The usual ones of Windows hold 45 datagrams."""
 LOOPBACK: SocketAddress = ("127.0.0.1", 0)
 
 
@@ -42,10 +45,15 @@ class PortRelay:
         self.inner.connect(outer.local_address)
         outer.connect(self.inner.local_address)
         self._pump = Pump(outer)
+        outer.size_buffers(RELAY_BYTES)
 
     def open(self) -> None:
         """Carry what the session sends from now on."""
         self._pump.read(self._send_waiting)
+
+    def send(self, batch: DatagramBatch) -> int:
+        """Send from the port, for a session without a thread; as `DatagramSocket.send`."""
+        return self._shared.send(batch, self.remote)
 
     def forward(self, batch: DatagramBatch) -> None:
         """Give the session datagrams of the sender; without room they are lost, as on any path."""

@@ -39,13 +39,14 @@ from iperfpy.protocols.contract import ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES, Addresses, Verifier, tag_of
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.conversations import CONV_BYTES, NO_CONV, by_conversation
-from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket, can_share_ports
+from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.idle_reads import IdleReads
 from iperfpy.protocols.datagrams.loop_share import Share, Shares
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, Pump
 from iperfpy.protocols.datagrams.port_relay import PortRelay
 from iperfpy.protocols.datagrams.server_session import Peer, Session
 from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
+from iperfpy.protocols.operating_system import can_share_ports
 from iperfpy.protocols.path_events import Sign
 
 MANY = 8
@@ -53,6 +54,9 @@ MANY = 8
 LINGER_WAKES = 64
 """Keep reading the shared port for this many wake-ups after the last expected session arrived: its first
 datagrams may still be queued here, from before its own socket existed."""
+
+ONE_SOCKET_BYTES = 16 << 20
+"""Socket buffers of a port that all sessions use; otherwise each has a socket of its own."""
 
 Prepare = Callable[[socket.socket], None]
 Opens = Callable[[bytes], bool]
@@ -146,6 +150,8 @@ class SharedPort:
         # After the bind: with the option set before, a second server would go unnoticed.
         if can_share_ports():
             sock.share_port()
+        else:
+            sock.size_buffers(ONE_SOCKET_BYTES)
         sock.report_destination()
         return cls(sock, offload=offload)
 
@@ -217,6 +223,10 @@ class SharedPort:
             self._idle.cancel()
             self._pump.pause()
 
+    def wait_writable(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` once, when the port's socket has room."""
+        self._pump.wait_writable(callback)
+
     def is_expecting(self) -> bool:
         """True if a session is announced and has not come."""
         return bool(self._expected or self._expected_first)
@@ -240,6 +250,7 @@ class SharedPort:
                 return
         for session in delivered:
             session.drained()
+        self._pump.settle()
         self._pause_if_idle()
         # With sessions that may move and nothing announced, strangers' datagrams must cost the tests little.
         if not expecting and self._sessions and can_share_ports() and self._idle.spend(strange_batches):

@@ -50,6 +50,9 @@ class Hub(Protocol):
     def is_expecting(self) -> bool:
         """True if a session is announced and has not come."""
 
+    def wait_writable(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` once, when the port has room."""
+
     def forget(self, session: Session) -> None:
         """Forget a closed session."""
 
@@ -84,6 +87,13 @@ class Peer:
         self.sessions: dict[int, Session] = {}
         self.convless_session: Session | None = None
         self.socket_taken = False
+
+    def wait_writable(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` once, when the socket that sends has room."""
+        if self.relay is None:
+            self.pump.wait_writable(callback)
+        else:
+            self.shared.wait_writable(callback)
 
     def read_waiting(self) -> None:
         """Deliver the datagrams that wait in the socket, now or in a turn of the test."""
@@ -158,7 +168,8 @@ class Session:
         self.peer = peer
         self.opening = opening
         self.verifier = verifier
-        self.send = peer.socket.send  # the hot path: no frame of its own
+        # The hot path: no frame of its own.
+        self.send = peer.socket.send if peer.relay is None else peer.relay.send
         self._on_batch: OnBatch | None = None
         self._on_drained: OnDrained | None = None
         self._backlog: list[DatagramBatch] = []
@@ -217,7 +228,7 @@ class Session:
         return peer.socket
 
     def wait_writable(self, callback: Callable[[], None]) -> None:
-        self.peer.pump.wait_writable(lambda: None if self._closed else callback())
+        self.peer.wait_writable(lambda: None if self._closed else callback())
 
     def check(self) -> None:
         self.peer.socket.check()

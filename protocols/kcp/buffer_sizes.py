@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import NamedTuple
 
 from iperfpy.protocols.kcp.engine_options import EngineOptions
+from iperfpy.protocols.operating_system import RECEIVE_BUFFER_LIMIT, SEND_BUFFER_LIMIT
 
 _SMALLEST_BUFFER, _LARGEST_BUFFER = 4 << 20, 64 << 20
 
@@ -35,8 +35,8 @@ class BufferSizes(NamedTuple):
         """A sentence if the kernel granted less than is needed."""
         if granted >= self.needed:
             return ()
-        name, limit = ("send", "net.core.wmem_max") if sends else ("receive", "net.core.rmem_max")
-        remedy = f": sysctl -w {limit}={self.needed}" if sys.platform.startswith("linux") else ""
+        name, limit = ("send", SEND_BUFFER_LIMIT) if sends else ("receive", RECEIVE_BUFFER_LIMIT)
+        remedy = f": sysctl -w {limit}={self.needed}" if limit else ""
         return (
             f"the system limits the socket's {name} buffer to {granted} bytes, "
             f"the window needs {self.needed}{remedy}",

@@ -5,7 +5,6 @@ This module only declares; sockets and threads come with the first stream (chann
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
+from iperfpy.protocols.operating_system import HAS_TCP_INFO
 from iperfpy.protocols.settings import Settings, option
 
 if TYPE_CHECKING:
@@ -80,9 +80,7 @@ class Tcp(Transport):
     prefix = "tcp"
     settings = TcpSettings
     iperf3 = Iperf3Mapping("tcp", socket_buffer="window", mss="mss")
-    bulk_bytes = (
-        BULK_BYTES if sys.platform.startswith("linux") else 0
-    )  # elsewhere no TCP_INFO counts the bytes within a blocked call
+    bulk_bytes = BULK_BYTES if HAS_TCP_INFO else 0
     metrics = (
         Metric("rtt_us", "Smoothed round-trip time", _US, _GAUGE, title="RTT", spread=True, iperf3="rtt"),
         Metric("retransmits", "Segments retransmitted", title="Retrans", iperf3="retransmits"),
@@ -151,9 +149,9 @@ class Tcp(Transport):
         check_here(_own(settings), sends=sends)
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
+        from iperfpy.protocols.operating_system import IPPROTO_MPTCP
         from iperfpy.protocols.tcp.channel import TcpChannel
         from iperfpy.protocols.tcp.tuning import before_connect
-        from iperfpy.protocols.tcp_info import IPPROTO_MPTCP
 
         chosen = _own(settings)
         sock = await port.connection(

@@ -14,7 +14,6 @@ import contextlib
 import errno
 import os
 import socket
-import struct
 import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
@@ -25,6 +24,7 @@ from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, Load, SocketAddress
 from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.metrics import Value
+from iperfpy.protocols.operating_system import MSG_TRUNC, RESET_ON_CLOSE, block_until_shut_down
 from iperfpy.protocols.socket_buffers import queued_bytes
 from iperfpy.protocols.tcp import BULK_BYTES
 from iperfpy.protocols.worker_thread import WorkerThread
@@ -38,7 +38,6 @@ DRAIN_GROWTH = 1 / 16
 """Each pause is this fraction of the time waited so far, so the end of the drain is noticed at most 1/16
 late."""
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger {onoff, seconds}
 _PEER_GONE = {errno.ECONNRESET, errno.EPIPE, errno.ESHUTDOWN}
 
 
@@ -46,11 +45,11 @@ class TcpChannel(Channel):
     """One TCP connection, sending or receiving."""
 
     def __init__(self, sock: socket.socket, settings: TcpSettings, *, sends: bool) -> None:
-        sock.setblocking(True)  # for the thread; the event loop never reads or writes it
+        block_until_shut_down(sock)  # for the thread; the event loop never reads or writes it
         self._sock = sock
         self._sends = sends
         self._zerocopy = settings.zerocopy and hasattr(os, "sendfile")
-        self._receive_flags = getattr(socket, "MSG_TRUNC", 0) if settings.skip_rx_copy else 0
+        self._receive_flags = MSG_TRUNC if settings.skip_rx_copy else 0
         self._local: SocketAddress = sock.getsockname()
         try:
             self._remote: SocketAddress = sock.getpeername()
@@ -84,7 +83,8 @@ class TcpChannel(Channel):
         # Only progress counts: the kernel of a peer that hangs goes on to answer window probes.
         if self._final is None:
             info = tcp_info.read(self._sock)
-            progress = (info.bytes_acked or 0) + (info.bytes_received or 0)
+            # Without TCP_INFO, bytes that the kernel took or gave: it takes no more than a buffer in silence.
+            progress = (info.bytes_acked or 0) + (info.bytes_received or 0) or self._accepted
             if progress != self._heard_bytes:
                 self._heard_bytes, self._heard_us = progress, now_us() - info.last_recv_us
         return self._heard_us
@@ -167,7 +167,12 @@ class TcpChannel(Channel):
                 # Before the send, which may block for seconds: `_left_queue` counts up to this bound.
                 self._offered = self._accepted + len(block)
                 while len(block):
-                    sent = send(block)
+                    try:
+                        sent = send(block)
+                    except TimeoutError as error:
+                        if error.errno is not None or stopping.is_set():
+                            raise
+                        continue
                     self._accepted += sent
                     block = block[sent:]
 
@@ -179,7 +184,15 @@ class TcpChannel(Channel):
         buffer, keep = bytearray(BULK_BYTES), self._keep
         view, receive_into, flags = memoryview(buffer), self._sock.recv_into, self._receive_flags
         try:
-            while size := receive_into(buffer, BULK_BYTES, flags):
+            while True:
+                try:
+                    size = receive_into(buffer, BULK_BYTES, flags)
+                except TimeoutError as error:
+                    if error.errno is not None or self._worker.stopping.is_set():
+                        raise
+                    continue
+                if not size:
+                    return
                 self._accepted += size
                 if keep is not None:
                     keep(view[:size])
@@ -210,7 +223,7 @@ class TcpChannel(Channel):
         self._final = self.counters()
         if self._sends and queued_bytes(self._sock):
             # A close without `drain` ends the test: the queued data must not load the path any longer.
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._worker.stop()
         try:
             await self._worker.ended()

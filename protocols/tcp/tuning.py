@@ -16,8 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iperfpy.protocols.errors import SettingsError, TransportError
-from iperfpy.protocols.socket_buffers import SIZE_LIMITS, set_buffer_size
-from iperfpy.protocols.tcp_info import IPPROTO_MPTCP, TCP_CONGESTION, congestion_control_of
+from iperfpy.protocols.operating_system import (
+    ABSENT,
+    IPPROTO_MPTCP,
+    RECEIVE_BUFFER_LIMIT,
+    SEND_BUFFER_LIMIT,
+    TCP_CONGESTION,
+)
+from iperfpy.protocols.socket_buffers import set_buffer_size
+from iperfpy.protocols.tcp_info import congestion_control_of
 
 if TYPE_CHECKING:
     from iperfpy.protocols.tcp import TcpSettings
@@ -95,7 +102,7 @@ def choose_congestion(sock: socket.socket, name: str) -> None:
     SettingsError
         When it is not available here; the text lists those that are.
     """
-    if TCP_CONGESTION is None:
+    if TCP_CONGESTION == ABSENT:
         raise SettingsError(f"congestion control {name!r} cannot be chosen on this system")
     try:
         sock.setsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, name.encode())
@@ -122,12 +129,12 @@ def _common(sock: socket.socket, settings: TcpSettings) -> None:
 def _apply_window(sock: socket.socket, window_bytes: int) -> None:
     """Size both socket buffers by -w. A smaller buffer would measure something else than the user asked for:
     it is an error, as in iperf3."""
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+    for option, limit in ((socket.SO_SNDBUF, SEND_BUFFER_LIMIT), (socket.SO_RCVBUF, RECEIVE_BUFFER_LIMIT)):
         given, refusal = set_buffer_size(sock, option, window_bytes)
         if given < window_bytes:
             raise TransportError(
-                f"the kernel allows a socket buffer of {given} bytes, not {window_bytes} ({refusal};"
-                f" see sysctl {SIZE_LIMITS[option]})"
+                f"the kernel allows a socket buffer of {given} bytes, not {window_bytes} ({refusal}"
+                + (f"; see sysctl {limit})" if limit else ")")
             )
 
 

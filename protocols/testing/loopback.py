@@ -29,6 +29,7 @@ from iperfpy.protocols.addresses import family_of
 from iperfpy.protocols.contract import Channel, SocketAddress, Stream, Transport
 from iperfpy.protocols.datagrams.datagram_socket import udp_socket
 from iperfpy.protocols.errors import TransportError
+from iperfpy.protocols.operating_system import rebind_soon
 from iperfpy.protocols.settings import Settings
 
 T = TypeVar("T")
@@ -182,8 +183,7 @@ class LoopbackClient:
             local = self.local(stream)
             if local is not None:
                 # A connection of an earlier test may still be in TIME_WAIT on this port.
-                with suppress(AttributeError):
-                    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                rebind_soon(made)
                 made.bind(local)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(made, self.remote)

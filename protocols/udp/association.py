@@ -29,6 +29,7 @@ from iperfpy.protocols.path_events import Consequence, Moment, Sign, consequence
 from iperfpy.protocols.socket_watch import SocketWatch
 
 CALL_BYTES = 4
+LONGEST_BYTES = 65_536
 CALL = bytes.fromhex("39383736")
 ANSWERS: Mapping[bytes, bytes] = {
     bytes.fromhex(call): bytes.fromhex(answer)
@@ -160,11 +161,12 @@ class _Exchange:
     def _read(self) -> None:
         try:
             # Data stays in the socket for the channel; answers and challenges are taken out of it.
-            datagram = self._sock.recv(PROOF_BYTES + 1, socket.MSG_PEEK)
+            # With room for any: Windows makes an error of a datagram that is longer.
+            datagram = self._sock.recv(LONGEST_BYTES, socket.MSG_PEEK)
             # GRO may have joined several challenges: the first is enough, and the others leave with it.
             proof = self._answer_challenge(datagram[:PROOF_BYTES])
             if proof or len(datagram) <= CALL_BYTES:
-                self._sock.recv(CALL_BYTES)
+                self._sock.recv(LONGEST_BYTES)
             if proof:
                 self._sock.send(proof)
                 return

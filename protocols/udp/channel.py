@@ -13,9 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
-import socket
-import struct
 
 from iperfpy.protocols.addresses import named, plain
 from iperfpy.protocols.clock import now_us
@@ -26,12 +23,20 @@ from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
 from iperfpy.protocols.errors import StreamPathError, TransportError
 from iperfpy.protocols.metrics import Value
+from iperfpy.protocols.operating_system import (
+    ANCILLARY_BYTES,
+    NOT_WAITING,
+    RECEIVE_BUFFER_LIMIT,
+    SEND_BUFFER_LIMIT,
+    block_at_most,
+    receive_into,
+)
 from iperfpy.protocols.socket_buffers import queued_bytes
 from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.protocols.udp import DEFAULT_BLOCK_BYTES, UdpSettings, association, echo
 from iperfpy.protocols.udp.reader import DatagramReader
 from iperfpy.protocols.udp.reception import Reception
-from iperfpy.protocols.udp.sender import NOT_WAITING, DatagramSender
+from iperfpy.protocols.udp.sender import DatagramSender
 from iperfpy.protocols.worker_thread import WorkerThread
 
 RECEIVE_BUFFER_BYTES = 4 << 20
@@ -39,7 +44,10 @@ RECEIVE_BUFFER_BYTES = 4 << 20
 LONGEST_BLOCK_S = 0.25
 """Longest time that the thread is blocked in one call, should nothing else wake it."""
 DRAIN_POLL_S = 0.002
-READS_PER_WAKE, ANCILLARY_BYTES = 8, 128
+REPLY_BYTES = 65_536
+"""Room for a reply. Windows makes an error of a datagram that is longer than the room for it."""
+READS_PER_WAKE = 8 if NOT_WAITING else 1
+"""Replies that the event loop reads at a time: one where a second read could wait."""
 
 
 async def connect(stream: Stream, settings: UdpSettings, port: ClientPort) -> Channel:
@@ -87,6 +95,8 @@ class UdpChannel(Channel):
         self._conv = 0 if settings.no_rtt else stream.conv
         self._block_bytes = stream.block_bytes or DEFAULT_BLOCK_BYTES
         self._watch = SocketWatch(self._sock.fileno())
+        self._receive_into = receive_into(self._sock)
+        self._reply = memoryview(bytearray(REPLY_BYTES))
         self._worker = WorkerThread(self._sock, "udp", self._translated)
         self._final: dict[str, Value] | None = None
         self._longest_bytes: int | None = None  # that leaves in one packet, as far as the kernel knows
@@ -109,13 +119,13 @@ class UdpChannel(Channel):
         """
         self._apply_window()
         if self._settings.dont_fragment and not forbid_fragments(self._sock):
-            raise TransportError("fragments cannot be forbidden here")
+            raise TransportError("this system cannot forbid fragments")
         if self._sender is not None:
             # Stamps of the replies: a busy event loop must not lengthen the round-trip time.
             ask_for_stamps(self._sock)
             self._watch.read(self._read_replies)
         else:
-            _make_blocking(self._sock)
+            block_at_most(self._sock, LONGEST_BLOCK_S)
             self._worker.start(self._receive_all)
 
     def _apply_window(self) -> None:
@@ -124,9 +134,10 @@ class UdpChannel(Channel):
         if wanted is None:
             self._socket.size_receive_buffer(RECEIVE_BUFFER_BYTES)
         elif (given := min(self._socket.size_buffers(wanted))) < wanted:
+            limits = f"{RECEIVE_BUFFER_LIMIT} and {SEND_BUFFER_LIMIT}"
             raise TransportError(
                 f"the kernel allows a socket buffer of {given} bytes, not {wanted}"
-                " (see sysctl net.core.rmem_max and net.core.wmem_max)"
+                f"{f' (see sysctl {limits})' if SEND_BUFFER_LIMIT else ''}"
             )
 
     def fileno(self) -> int:
@@ -195,7 +206,7 @@ class UdpChannel(Channel):
         sender, worker = self._sender, self._worker
         assert sender is not None, "this end receives"
         if not worker.stopping.is_set():
-            _make_blocking(self._sock)
+            block_at_most(self._sock, LONGEST_BLOCK_S)
             await worker.run(lambda: sender.send_all(load, worker.stopping))
 
     def _read_replies(self) -> None:
@@ -203,14 +214,13 @@ class UdpChannel(Channel):
         assert self._sender is not None, "only an end that sends listens for replies"
         for _ in range(READS_PER_WAKE):
             try:
-                datagram, ancillary, _, _ = self._sock.recvmsg(
-                    echo.ECHO_BYTES + 1, ANCILLARY_BYTES, NOT_WAITING
-                )
+                size, ancillary, _, _ = self._receive_into([self._reply], ANCILLARY_BYTES, NOT_WAITING)
             except BlockingIOError:
                 return
             except OSError as error:  # about an earlier datagram
                 self._socket.events.note(error.errno or errno.EIO)
                 continue
+            datagram = bytes(self._reply[:size])
             self._heard_us = now_us()
             self._sender.take_reply(datagram, arrived_us(ancillary))
             self._answer_control(datagram)
@@ -275,15 +285,3 @@ class UdpChannel(Channel):
             self._final = self._counted()
         finally:
             self._path.close()
-
-
-def _make_blocking(sock: socket.socket) -> None:
-    """Make calls on the socket wait, but not longer than `LONGEST_BLOCK_S`."""
-    if os.name != "posix":
-        sock.settimeout(LONGEST_BLOCK_S)
-        return
-    # The kernel's own timeouts: with Python's the socket would be non-blocking, with a poll before each call.
-    sock.setblocking(True)
-    limit = struct.pack("ll", 0, int(LONGEST_BLOCK_S * 1e6))  # struct timeval
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

@@ -10,19 +10,26 @@ import errno
 import socket
 import struct
 import sys
-import time
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.datagrams.arrival_time import (
-    SO_TIMESTAMPNS,
     TIMESPEC,
     ask_for_stamps,
     wall_minus_monotonic_us,
 )
-from iperfpy.protocols.datagrams.datagram_socket import GRO_BYTES, SOL_UDP, UDP_GRO
+from iperfpy.protocols.datagrams.datagram_socket import GRO_BYTES
+from iperfpy.protocols.operating_system import (
+    ANCILLARY_BYTES,
+    NOT_WAITING,
+    SO_TIMESTAMPNS,
+    SOL_UDP,
+    UDP_GRO,
+    monotonic_ns,
+    receive_into,
+)
 from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, consequence
 from iperfpy.protocols.udp.packets import NARROW_BYTES, WIDE_BYTES, Columns, headers, whole
 from iperfpy.protocols.udp.reception import Reception
@@ -35,9 +42,7 @@ CLOCK_EVERY = 64
 STEP_US = 50_000
 """The wall clock was set if it has moved by this much against the monotonic clock."""
 
-_MORE = getattr(socket, "MSG_DONTWAIT", 0)
 _SENT = struct.Struct(">II")
-_ANCILLARY_BYTES = 128
 
 
 class ShortDatagram(NamedTuple):
@@ -55,7 +60,7 @@ class DatagramReader:
     """
 
     def __init__(self, sock: socket.socket, reception: Reception, events: PathEvents, *, wide: bool) -> None:
-        self._recvmsg_into = sock.recvmsg_into
+        self._receive_into = receive_into(sock)
         self._reception = reception
         self._events = events
         self._wide = wide
@@ -97,9 +102,9 @@ class DatagramReader:
     def _take_singles(self, stride: int, arrived_us: float) -> ShortDatagram | None:
         """Count the datagram of `stride` bytes that was read, with those of its size that wait behind it."""
         arrivals_us, odd = [arrived_us], None
-        while _MORE and len(arrivals_us) < MOST_SINGLES and len(arrivals_us) * stride <= LAST_ROOM:
+        while NOT_WAITING and len(arrivals_us) < MOST_SINGLES and len(arrivals_us) * stride <= LAST_ROOM:
             try:
-                read = self._read(self._room(len(arrivals_us) * stride), _MORE)
+                read = self._read(self._room(len(arrivals_us) * stride), NOT_WAITING)
             except OSError as error:
                 self._note(error)
                 break
@@ -124,7 +129,7 @@ class DatagramReader:
 
     def _read(self, into: list[memoryview], flags: int) -> tuple[int, int, float]:
         """Call `recvmsg`: (bytes, size of its datagrams, arrival)."""
-        size, ancillary, _, _ = self._recvmsg_into(into, _ANCILLARY_BYTES, flags)
+        size, ancillary, _, _ = self._receive_into(into, ANCILLARY_BYTES, flags)
         stride, arrived_us = size, 0.0
         for level, kind, value in ancillary:
             if level == SOL_UDP and kind == UDP_GRO:
@@ -132,10 +137,10 @@ class DatagramReader:
             elif kind == SO_TIMESTAMPNS and len(value) == TIMESPEC.size:
                 seconds, rest_ns = TIMESPEC.unpack(value)
                 arrived_us = seconds * 1e6 + rest_ns / 1e3 - self._clock_us
-        return size, stride, arrived_us or time.monotonic_ns() / 1e3
+        return size, stride, arrived_us or monotonic_ns() / 1e3
 
     def _room(self, offset: int) -> list[memoryview]:
-        """The buffer from `offset` on, as `recvmsg_into` takes it; the usual ones are kept."""
+        """The buffer from `offset` on, as `receive_into` takes it; the usual ones are kept."""
         room = self._into.get(offset)
         if room is None:
             room = [self._view[offset : offset + GRO_BYTES]]
@@ -175,9 +180,7 @@ class DatagramReader:
         if self._stamped:
             # The round-trip time needs the clocks' difference of now, not that of the last look.
             arrived_us += self._clock_us - wall_minus_monotonic_us()
-        return ShortDatagram(
-            bytes(self._view[offset : offset + size]), time.monotonic_ns() / 1e3 - arrived_us
-        )
+        return ShortDatagram(bytes(self._view[offset : offset + size]), monotonic_ns() / 1e3 - arrived_us)
 
     def _columns_of(self, size: int, stride: int) -> Columns:
         columns = self._columns.get((size, stride))

@@ -13,14 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import threading
 import time
 
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Load
-from iperfpy.protocols.datagrams.datagram_socket import SOL_UDP, UDP_SEGMENT
+from iperfpy.protocols.operating_system import (
+    NOT_WAITING,
+    SOL_UDP,
+    UDP_SEGMENT,
+    error_text,
+    monotonic_ns,
+)
 from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, Sign, consequence, datagram_sign
 from iperfpy.protocols.udp import UdpSettings, echo
 from iperfpy.protocols.udp.packets import Outgoing
@@ -34,7 +39,6 @@ UNREACHABLE_S = 0.002
 left: a sender without a rate would count millions that the kernel never took."""
 
 _GSO_REFUSED = {errno.EINVAL, errno.EIO, errno.EMSGSIZE}
-NOT_WAITING = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class DatagramSender:
@@ -100,7 +104,7 @@ class DatagramSender:
         count, block_bytes = self._batch_size(), outgoing.block_bytes
         credit, batch_bytes = 0, count * block_bytes
         while not stopping.is_set():
-            wait_us, now = 0, time.monotonic_ns() // 1000  # inlined: once per batch
+            wait_us, now = 0, monotonic_ns() // 1000  # inlined: once per batch
             if prober is not None and now >= prober.next_us:
                 self._send_probe(prober, now)
             # A paced load gives less than a batch at a time: gather until it makes the sender wait.
@@ -206,7 +210,7 @@ class DatagramSender:
             return 0
         self._events.note(again)
         if consequence(sign, Moment.RUNNING) in (Consequence.END, Consequence.RESIZE):
-            raise OSError(again, os.strerror(again))
+            raise OSError(again, error_text(again))
         time.sleep(UNREACHABLE_S)
         return 0
 

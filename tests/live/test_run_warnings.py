@@ -12,6 +12,7 @@ from iperfpy.endpoint.running_test import RunningTest
 from iperfpy.protocols import socket_buffers
 from iperfpy.protocols.kcp.channel import KcpChannel
 from iperfpy.protocols.kcp.settings import KcpSettings
+from iperfpy.protocols.operating_system import SO_FORCE
 from iperfpy.protocols.path_events import PathEvents
 from iperfpy.protocols.tcp.channel import TcpChannel
 from tests.iperfpy.support import measure, plan_for, serving
@@ -30,7 +31,7 @@ def unprivileged(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("this system has no net.core.rmem_max")
     if max(int(path.read_text()) for path in LIMITS.values()) >= NEEDED:
         pytest.skip("the buffers of this machine may be as large as the window")
-    monkeypatch.setattr(socket_buffers, "SO_FORCE", dict.fromkeys(socket_buffers.SO_FORCE, 0x7FFF))
+    monkeypatch.setattr(socket_buffers, "SO_FORCE", dict.fromkeys(SO_FORCE, 0x7FFF))
 
 
 @pytest.mark.usefixtures("unprivileged")

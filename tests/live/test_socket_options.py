@@ -15,10 +15,10 @@ import pytest
 from iperfpy.errors import LateError, PlanError
 from iperfpy.options import SocketOptions
 from iperfpy.plan import Direction
+from iperfpy.protocols.operating_system import IPPROTO_MPTCP, SO_MAX_PACING_RATE
 from iperfpy.protocols.registry import transport, transports
-from iperfpy.protocols.tcp_info import IPPROTO_MPTCP
 from iperfpy.records import RunStarted
-from iperfpy.runtime.socket_options import SO_MAX_PACING_RATE, keep_alive
+from iperfpy.runtime.socket_options import keep_alive
 from tests.iperfpy.support import Recorder, Server, measure_into, plan_for, relayed, serving
 
 pytestmark = pytest.mark.live

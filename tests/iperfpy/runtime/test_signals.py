@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 
 import pytest
 
@@ -34,3 +35,33 @@ async def test_a_second_signal_cancels_the_task(monkeypatch: pytest.MonkeyPatch)
     waiting = asyncio.create_task(raise_signals(3))
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+class BareLoop(asyncio.SelectorEventLoop):
+    """An event loop without signal handlers, as on Windows."""
+
+    def add_signal_handler(self, sig: int, callback: object, *args: object) -> None:
+        raise NotImplementedError
+
+
+def test_a_loop_without_signal_handlers_is_woken_by_a_signal() -> None:
+    """The handler is Python's, and `select` returns at once: the loop has nothing else to do for a minute."""
+
+    async def main() -> list[str]:
+        reported: list[str] = []
+        arrived = asyncio.Event()
+
+        def report(name: str) -> None:
+            reported.append(name)
+            arrived.set()
+
+        with Signals(report):
+            threading.Timer(0.05, signal.raise_signal, (signal.SIGINT,)).start()
+            async with asyncio.timeout(60):
+                await arrived.wait()
+        return reported
+
+    before = signal.getsignal(signal.SIGINT)
+    with asyncio.Runner(loop_factory=BareLoop) as runner:
+        assert runner.run(main()) == ["Interrupt(2)"]
+    assert signal.getsignal(signal.SIGINT) is before

@@ -12,13 +12,13 @@ from iperfpy.protocols.datagrams import arrival_time
 from iperfpy.protocols.datagrams.arrival_time import (
     COMPARE_EVERY_US,
     LATEST_US,
-    SO_TIMESTAMPNS,
     TIMESPEC,
     ArrivalClock,
     split_off_stamp,
 )
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.datagrams.datagram_socket import SOL_UDP, UDP_GRO, DatagramSocket
+from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.operating_system import SO_TIMESTAMPNS, SOL_UDP, UDP_GRO
 
 NOW_US = 50_000_000
 STAMP = TIMESPEC.pack(1_000_049, 995_000_000)

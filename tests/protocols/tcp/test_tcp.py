@@ -17,6 +17,7 @@ import pytest
 from iperfpy.protocols import socket_buffers, tcp_info
 from iperfpy.protocols.contract import Stream
 from iperfpy.protocols.errors import SettingsError, StreamPeerError, TransportError
+from iperfpy.protocols.operating_system import SO_FORCE
 from iperfpy.protocols.tcp import Tcp, TcpSettings, tuning
 from iperfpy.protocols.tcp.channel import TcpChannel
 from iperfpy.protocols.testing.loopback import BlockLoad, bytes_of, loopback_pairs, promptly, until
@@ -85,7 +86,7 @@ def test_a_server_without_that_congestion_control_warns(caplog: pytest.LogCaptur
 def test_a_buffer_that_the_kernel_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stingy(socket.socket):
         def setsockopt(self, *arguments: object) -> None:
-            if arguments[1] in socket_buffers.SO_FORCE.values():
+            if arguments[1] in SO_FORCE.values():
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     with Stingy() as sock, pytest.raises(TransportError, match=r"not 536870912 .*net\.core\.wmem_max"):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from iperfpy.protocols import tcp_info
+from iperfpy.protocols.operating_system import ABSENT
 
 FULL = bytes(range(256))
 
@@ -78,7 +79,7 @@ def test_figures_are_derived_from_the_fields() -> None:
 
 
 def test_other_systems_give_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(tcp_info, "TCP_INFO", ABSENT)
     with socket.socket() as sock:
         assert tcp_info.read(sock) == tcp_info.TcpInfo()
 

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import iperfpy.protocols.udp.reader as inbox_module
-from iperfpy.protocols.datagrams.arrival_time import SO_TIMESTAMPNS, TIMESPEC
-from iperfpy.protocols.datagrams.datagram_socket import SOL_UDP, UDP_GRO, UDP_SEGMENT, offload_of
+from iperfpy.protocols.datagrams.arrival_time import TIMESPEC
+from iperfpy.protocols.datagrams.datagram_socket import offload_of
+from iperfpy.protocols.operating_system import SO_TIMESTAMPNS, SOL_UDP, UDP_GRO, UDP_SEGMENT
 from iperfpy.protocols.path_events import PathEvents
 from iperfpy.protocols.udp.packets import NARROW_BYTES, Outgoing
 from iperfpy.protocols.udp.reader import DatagramReader, ShortDatagram
