@@ -1,6 +1,7 @@
 """Pairs this end's samples with the peer's, interval by interval.
 
-Both ends tick on the same schedule, so the k-th interval here goes with the k-th there. A row waits until
+Both ends tick on the same schedule, so an interval here goes with those there that end at the same boundary,
+or at one that this end has skipped: an end that stands still skips boundaries. A row waits until
 
     the peer's part has arrived, or the wait for it is over, and
     it is certain that no runt follows: a last interval shorter than a tenth of the others is added to the
@@ -25,12 +26,16 @@ LONGEST_RUNT_WAIT_US = 1_000_000
 Emit = Callable[[tuple[Row, ...]], None]
 
 
+Position = tuple[bool, int]
+"""True in the measured period, False in the omitted one; and the boundary of the schedule, from its start on."""
+_BEGIN: Position = (False, 0)
+
+
 @dataclass(slots=True)
 class _Waiting:
-    """An interval that is not reported yet: the ticks `first` to `last`, inclusive."""
+    """An interval that is not reported yet; it ends at `last`."""
 
-    first: int
-    last: int
+    last: Position
     samples: tuple[Sample, ...]
     since_us: int
 
@@ -60,39 +65,39 @@ class RowPairing:
     ) -> None:
         self._directions = directions
         self._metrics = metrics
+        self._interval_us = interval_us
         self._runt_us = interval_us // 10
         self._wait_us = wait_us
         self._emit = emit
         self._waiting: list[_Waiting] = []
-        self._ticks = 0
-        self._peer: dict[int, Mapping[int, Sample]] = {}
-        self._peer_ticks = 0
-        self._emitted = 0
+        self._own_last = self._peer_last = self._emitted = _BEGIN
+        self._peer: dict[Position, Mapping[int, Sample]] = {}
         self.peer_totals: dict[int, Sample] = {}
 
     def own(self, samples: tuple[Sample, ...], now_us: int) -> None:
         """Take this end's samples of the next interval."""
-        self._waiting.append(_Waiting(self._ticks, self._ticks, samples, now_us))
-        self._ticks += 1
+        self._own_last = self._position(self._own_last, samples[0])
+        self._waiting.append(_Waiting(self._own_last, samples, now_us))
         self.release(now_us)
 
     def own_last(self, samples: tuple[Sample, ...], now_us: int) -> None:
         """Take this end's samples of the interval that ended with the test; it may be a runt, or empty."""
+        self._own_last = self._position(self._own_last, samples[0])
         length_us = max(sample.end_us - sample.start_us for sample in samples)
         # A runt joins the interval before, but not across the end of the omitted period.
         if self._waiting and length_us < self._runt_us and not self._waiting[-1].samples[0].omitted:
             before = self._waiting[-1]
-            before.last = self._ticks
+            before.last = self._own_last
             before.samples = tuple(map(self._merge, before.samples, samples))
         elif length_us > 0:
-            self._waiting.append(_Waiting(self._ticks, self._ticks, samples, now_us))
-        self._ticks += 1
+            self._waiting.append(_Waiting(self._own_last, samples, now_us))
 
     def peer(self, samples: Mapping[int, Sample], now_us: int) -> None:
         """Take the peer's samples of the next interval."""
-        if self._peer_ticks >= self._emitted:
-            self._peer[self._peer_ticks] = samples
-        self._peer_ticks += 1
+        if samples:
+            self._peer_last = self._position(self._peer_last, next(iter(samples.values())))
+            if self._peer_last > self._emitted:
+                self._peer[self._peer_last] = samples
         for stream, sample in samples.items():
             if not sample.omitted:
                 before = self.peer_totals.get(stream)
@@ -107,7 +112,7 @@ class RowPairing:
     def release_all(self) -> None:
         """Report all rows: the test is over."""
         if self._waiting:
-            self._waiting[-1].last = max(self._waiting[-1].last, self._peer_ticks - 1)
+            self._waiting[-1].last = max(self._waiting[-1].last, self._peer_last)
         for row in self._waiting:
             self._report(row)
         self._waiting.clear()
@@ -116,12 +121,17 @@ class RowPairing:
         age_us = now_us - row.since_us
         if row is self._waiting[-1] and age_us < min(self._runt_us, LONGEST_RUNT_WAIT_US):
             return False
-        return self._peer_ticks > row.last or age_us >= self._wait_us
+        return self._peer_last >= row.last or age_us >= self._wait_us
 
     def _report(self, row: _Waiting) -> None:
-        parts = [self._peer.pop(tick, {}) for tick in range(row.first, row.last + 1)]
-        self._emitted = row.last + 1
+        parts = [self._peer.pop(position) for position in sorted(self._peer) if position <= row.last]
+        self._emitted = row.last
         self._emit(tuple(self._row(sample, parts) for sample in row.samples))
+
+    def _position(self, before: Position, sample: Sample) -> Position:
+        """The position at which the sample's interval ends, later than `before`. A tick is never early."""
+        measured, passed = not sample.omitted, sample.end_us // max(1, self._interval_us)
+        return measured, max(passed, before[1] + 1) if measured is before[0] else passed
 
     def _row(self, sample: Sample, parts: Sequence[Mapping[int, Sample]]) -> Row:
         peer = None

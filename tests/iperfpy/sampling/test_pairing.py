@@ -119,3 +119,26 @@ def test_a_runt_is_not_merged_into_an_omitted_row() -> None:
     report.pairing.release_all()
     assert report.pairs == [(10, 9), (3, 4)]
     assert report.pairing.peer_totals[1].bytes == 4
+
+
+def test_a_peer_that_stood_still_is_paired_by_time_again() -> None:
+    """It skips the boundaries that it has missed; its figures until then are in the row in which it goes on."""
+    report = Report(wait_us=2 * I)
+    told = {1: [(0, I, 1)], 5: [(I, 4_200_000, 40), (4_200_000, 5 * I, 5)], 6: [(5 * I, 6 * I, 6)]}
+    for second in range(1, 7):
+        for start_us, end_us, size in told.get(second, ()):
+            report.pairing.peer(peer(start_us, end_us, size), end_us)
+        report.pairing.own(own((second - 1) * I, second * I, 10), second * I)
+    report.pairing.release_all()
+    assert report.pairs == [(10, 1), (10, None), (10, None), (10, 40), (10, 5), (10, 6)]
+
+
+def test_an_end_that_stood_still_takes_all_that_the_peer_has_told_meanwhile() -> None:
+    report = Report()
+    report.pairing.own(own(0, I, 10), I)
+    for second in range(1, 6):
+        report.pairing.peer(peer((second - 1) * I, second * I, second), 4_200_000)
+    report.pairing.own(own(I, 4_200_000, 32), 4_200_000)
+    report.pairing.own(own(4_200_000, 5 * I, 8), 5 * I)
+    report.pairing.release_all()
+    assert report.pairs == [(10, 1), (32, 2 + 3 + 4), (8, 5)]
