@@ -35,9 +35,10 @@ def sent(row: Row) -> int:
     return sample.bytes
 
 
-def least_seconds(seconds: float, row: Row) -> float:
-    """Return the least measured time of a test at this end: a receiver's time begins with the first data."""
-    return seconds if row.local.side is Side.SENDER else seconds / 2
+def check_seconds(seconds: float, row: Row) -> None:
+    """Check the measured time at this end. A receiver's begins with the first data, which may come late."""
+    assert row.local.seconds >= (seconds if row.local.side is Side.SENDER else 0)
+    assert row.local.seconds > 0
 
 
 def available(sample: Sample | None) -> Sample:
@@ -64,7 +65,7 @@ async def test_a_test_of_a_duration_has_figures_of_both_ends(name: str, directio
         assert report.started.plan == client.started.plan if client.started else False
         (row,) = report.end_rows
         assert row.direction is direction
-        assert row.local.seconds >= least_seconds(0.3, row)
+        check_seconds(0.3, row)
         assert row.peer is not None
         assert received(row) > 0
         assert sent(row) > 0
@@ -153,7 +154,7 @@ async def test_the_omitted_period_is_shown_and_not_counted(direction: Direction)
     assert measured[0].start_us == 0
     assert sum(sample.bytes for sample in measured) == client.end_rows[0].local.bytes
     for report in (client, there):
-        assert report.end_rows[0].local.seconds >= least_seconds(0.3, report.end_rows[0])
+        check_seconds(0.3, report.end_rows[0])
 
 
 async def test_omitted_bytes_do_not_count_towards_the_end() -> None:
@@ -222,7 +223,7 @@ async def test_a_server_for_one_test_ends_after_a_failed_one() -> None:
         assert await control.state() == State.CREATE_STREAMS
         await control.close()
         assert server.task is not None
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             assert await server.task is False
         assert await idle.state() == State.PARAM_EXCHANGE
         assert await idle.rest() == b"\x0b"
