@@ -1,4 +1,4 @@
-"""From the keywords of `measure` and `serve` to a `Plan` and options.
+"""From the keywords of `measure` and `serve` to a `Plan` and options. The command line makes keywords, too.
 
 A keyword has the meaning and the default of the iperf3 option beside it. Times are seconds, rates are payload
 bits per second, sizes are bytes; the records beneath count microseconds.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
@@ -21,7 +22,7 @@ from iperfpy.options import (
     ServerOptions,
     SocketOptions,
 )
-from iperfpy.plan import Direction, Plan
+from iperfpy.plan import DEFAULT_DURATION_US, UNSIZED_BYTES, Direction, Plan
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.registry import transport as transport_named
@@ -117,19 +118,18 @@ def request_of(
         options = host
     else:
         options = client_options(host, keywords)
-    return plan or plan_of(keywords), options
+    return plan or plan_of(_transport(keywords.get("transport", "tcp")), keywords), options
 
 
-def plan_of(keywords: Mapping[str, Any]) -> Plan:
-    """The test that the keywords describe. Raises `PlanError`."""
-    transport = _transport(keywords.get("transport", "tcp"))
+def plan_of(transport: Transport, keywords: Mapping[str, Any]) -> Plan:
+    """The test that the keywords describe, over the transport that they name. Raises `PlanError`."""
     settings = _settings(transport, keywords.get("settings", {}))
     total_bytes, blocks = keywords.get("total_bytes", 0), keywords.get("blocks", 0)
     # Only a duration that the caller gave counts: the default gives way to the others.
     if sum(bool(end) for end in (keywords.get("seconds"), total_bytes, blocks)) > 1:
         raise PlanError("only one of seconds, total_bytes and blocks can end a test")
-    if _sends_file(keywords) and not blocks and not total_bytes:
-        total_bytes = _file_bytes(keywords["file"])
+    if not blocks and not total_bytes:
+        total_bytes = _file_bytes(keywords)
     return Plan(
         transport=transport.name,
         settings=settings,
@@ -156,8 +156,6 @@ def plan_of(keywords: Mapping[str, Any]) -> Plan:
 
 def client_options(host: str, keywords: Mapping[str, Any]) -> ClientOptions:
     """The client's own options. Raises `PlanError`."""
-    # A file's end is the end of its test, unless `seconds` is shorter.
-    longest = keywords.get("seconds", 0) if _sends_file(keywords) else 0
     return ClientOptions(
         host=host,
         port=_port(keywords.get("port", DEFAULT_PORT), lowest=1),
@@ -168,7 +166,7 @@ def client_options(host: str, keywords: Mapping[str, Any]) -> ClientOptions:
         flow_label=keywords.get("flow_label", 0),
         credentials=keywords.get("credentials"),
         file=os.fspath(keywords.get("file", "")),
-        longest_us=_us("seconds", longest),
+        longest_us=_longest_us(keywords),
         sockets=_socket_options(keywords),
     )
 
@@ -242,14 +240,36 @@ def _sends_file(keywords: Mapping[str, Any]) -> bool:
     return bool(keywords.get("file")) and not (keywords.get("reverse") or keywords.get("bidirectional"))
 
 
-def _file_bytes(path: str | os.PathLike[str]) -> int:
+def _file_bytes(keywords: Mapping[str, Any]) -> int:
+    """The amount of data that the end of a file limits, 0 if none is sent: its size, or `UNSIZED_BYTES` of a
+    pipe or a device, which only its end, or the time, limits."""
+    if not _sends_file(keywords):
+        return 0
+    path = os.fspath(keywords["file"])
     try:
-        size = os.stat(path).st_size
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode):
+            return UNSIZED_BYTES
+        if facts.st_size:
+            return facts.st_size
+        # The system's own files, such as those of /proc, have content and no size.
+        with open(path, "rb") as file:
+            if file.read(1):
+                return UNSIZED_BYTES
     except OSError as error:
-        raise PlanError(f"cannot read the file {os.fspath(path)}: {error.strerror}") from error
-    if not size:
-        raise PlanError(f"the file {os.fspath(path)} is empty")
-    return size
+        raise PlanError(f"cannot read the file {path}: {error.strerror}") from error
+    raise PlanError(f"the file {path} is empty")
+
+
+def _longest_us(keywords: Mapping[str, Any]) -> int:
+    """Time limit of a test that the end of a file ends, 0 for none: `seconds`, and its default if the file
+    has no size. Where an amount was given, that ends the test."""
+    if not _sends_file(keywords):
+        return 0
+    if keywords.get("seconds") is not None:
+        return _us("seconds", keywords["seconds"])
+    given = keywords.get("blocks") or keywords.get("total_bytes")
+    return DEFAULT_DURATION_US if not given and _file_bytes(keywords) == UNSIZED_BYTES else 0
 
 
 def _family(family: int | None) -> int:

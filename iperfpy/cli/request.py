@@ -1,17 +1,26 @@
-"""Step 2, request: parsed options become a `Plan` and options, after a check for conflicts."""
+"""Step 2, request: parsed options become keywords, after a check for conflicts, and those a plan and options.
+
+`measure_keywords.py` gives keywords their meaning, so that the command line and the Python interface agree.
+"""
 
 from __future__ import annotations
 
 import os
-import socket
-import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from iperfpy.cli.common_flags import TEXT_FORM_NAMES
 from iperfpy.cli.exit_status import TEXT_VARIABLE
 from iperfpy.cli.parsed_options import ParsedOptions
 from iperfpy.cli.transport_flags import ignored_flags, settings_of
-from iperfpy.errors import ParameterError
+from iperfpy.errors import ParameterError, PlanError
+from iperfpy.measure_keywords import (
+    ConnectionKeywords,
+    PlanKeywords,
+    ServeKeywords,
+    client_options,
+    plan_of,
+    server_options,
+)
 from iperfpy.options import (
     OWN_TEXT,
     Authorization,
@@ -20,10 +29,10 @@ from iperfpy.options import (
     OutputOptions,
     ProcessOptions,
     ServerOptions,
-    SocketOptions,
 )
-from iperfpy.plan import DEFAULT_DURATION_US, UNSIZED_BYTES, Direction, Plan, Role
+from iperfpy.plan import Plan, Role
 from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.units import SECOND_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +58,14 @@ def request_of(parsed: ParsedOptions) -> Request:
                 raise ParameterError("-A N,M is for a client; a server (-s) takes one processor: -A N")
             return Request(output, process, server=_server(parsed), warnings=_without_effect(parsed))
         _check_combination(parsed)
-        plan = _plan(parsed)
-        client, warnings = _client(parsed, plan), _without_effect(parsed)
+        keywords = _plan_keywords(parsed)
+        plan, client = (
+            plan_of(parsed.transport, {**keywords, "file": parsed["file"]}),
+            _client(parsed, keywords),
+        )
+        warnings = _without_effect(parsed)
         return Request(output, process, plan=plan, client=client, warnings=warnings)
-    except SettingsError as error:
+    except (PlanError, SettingsError) as error:
         raise ParameterError(str(error)) from None
 
 
@@ -86,44 +99,46 @@ def _affinity(parsed: ParsedOptions) -> tuple[int | None, int | None]:
 
 def _server(parsed: ParsedOptions) -> ServerOptions:
     rate, seconds = parsed["rate_limit"] or (0, 5)
-    bind, sockets = _sockets(parsed, parsed["bind"])
+    bind, device = _bind(parsed)
     # A limit of 0 is no limit: click's None for a flag that was not typed becomes one.
-    return ServerOptions(
-        port=parsed["port"],
-        bind=bind,
-        family=_family(parsed),
-        one_off=parsed["one_off"],
-        interval_us=parsed["interval"],
-        max_tests=parsed["max_tests"],
-        rate_limit_bps=rate,
-        rate_window_us=seconds * 1_000_000,
-        longest_us=(parsed["longest"] or 0) * 1_000_000,
-        idle_us=(parsed["idle"] or 0) * 1_000_000,
-        authorization=_authorization(parsed),
-        file=parsed["file"] or "",
-        sockets=sockets,
-    )
+    keywords: ServeKeywords = {
+        "port": parsed["port"],
+        "bind": bind,
+        "family": _family(parsed),
+        "one_off": parsed["one_off"],
+        "interval": parsed["interval"] / SECOND_US,
+        "max_tests": parsed["max_tests"],
+        "rate_limit": rate,
+        "rate_limit_seconds": seconds,
+        "longest": parsed["longest"] or 0,
+        "idle_timeout": parsed["idle"] or 0,
+        "authorization": _authorization(parsed),
+        "file": parsed["file"] or "",
+        "device": device,
+        "receive_timeout": (parsed["receive_timeout"] or 0) / 1000,
+        "keepalive": parsed["keepalive"],
+    }
+    return server_options(None, keywords)
 
 
-def _client(parsed: ParsedOptions, plan: Plan) -> ClientOptions:
-    bind, sockets = _sockets(parsed, parsed["bind"])
-    host, device = host_and_device(parsed["client"])
-    if device:
-        sockets = replace(sockets, device=device)
-    return ClientOptions(
-        host=host,
-        port=parsed["port"],
-        bind=bind,
-        client_port=parsed["client_port"] or 0,
-        family=_family(parsed),
-        connect_timeout_us=(parsed["connect_timeout"] or 5000) * 1000,
-        flow_label=parsed["flow_label"] or 0,
-        credentials=_credentials(parsed),
-        file=parsed["file"] or "",
-        # The end of a file ends the test, as the plan says; -t then only limits how long that may take.
-        longest_us=_longest_us(parsed, plan.total_bytes),
-        sockets=sockets,
-    )
+def _client(parsed: ParsedOptions, plan_keywords: PlanKeywords) -> ClientOptions:
+    bind, device = _bind(parsed)
+    host, host_device = host_and_device(parsed["client"])
+    keywords: ConnectionKeywords = {
+        "port": parsed["port"],
+        "bind": bind,
+        "client_port": parsed["client_port"] or 0,
+        "family": _family(parsed),
+        "connect_timeout": (parsed["connect_timeout"] or 5000) / 1000,
+        "flow_label": parsed["flow_label"] or 0,
+        "credentials": _credentials(parsed),
+        "file": parsed["file"] or "",
+        "device": host_device or device,
+        "send_timeout": (parsed["send_timeout"] or 0) / 1000,
+        "receive_timeout": (parsed["receive_timeout"] or 0) / 1000,
+        "keepalive": parsed["keepalive"],
+    }
+    return client_options(host, {**plan_keywords, **keywords})
 
 
 def _credentials(parsed: ParsedOptions) -> Credentials | None:
@@ -145,17 +160,12 @@ def _authorization(parsed: ParsedOptions) -> Authorization | None:
     return authorization_of(key, users, skew_s=parsed["skew"], pkcs1=parsed["pkcs1"])
 
 
-def _sockets(parsed: ParsedOptions, bind: str | None) -> tuple[str, SocketOptions]:
-    """The address of -B, and the options of this end's sockets."""
-    address, device = host_and_device(bind or "")
+def _bind(parsed: ParsedOptions) -> tuple[str, str]:
+    """The address of -B, and the interface of -B or --bind-dev."""
+    address, device = host_and_device(parsed["bind"] or "")
     if device and parsed["device"] and device != parsed["device"]:
         raise ParameterError(f"-B names the interface {device}, and --bind-dev {parsed['device']}")
-    return address, SocketOptions(
-        device=parsed["device"] or device,
-        send_timeout_us=(parsed["send_timeout"] or 0) * 1000,
-        receive_timeout_us=(parsed["receive_timeout"] or 0) * 1000,
-        keepalive=parsed["keepalive"],
-    )
+    return address, parsed["device"] or device
 
 
 def host_and_device(text: str) -> tuple[str, str]:
@@ -198,86 +208,42 @@ def _check_combination(parsed: ParsedOptions) -> None:
         )
 
 
-def _plan(parsed: ParsedOptions) -> Plan:
-    """The test that the options describe."""
+def _plan_keywords(parsed: ParsedOptions) -> PlanKeywords:
+    """The keywords that describe the test."""
     if parsed["tos"] is not None and parsed["dscp"] is not None:
         raise ParameterError("only one of -S and --dscp may be specified: they are the same byte")
     transport = parsed.transport
-    settings = settings_of(transport, parsed.shared, parsed.values, _ignored(parsed))
-    total_bytes, total_blocks = parsed["total_bytes"] or _file_bytes(parsed), parsed["total_blocks"] or 0
-    # One condition ends a test: an amount of data, or the duration, where 0 stands for "until interrupted".
-    duration_us = DEFAULT_DURATION_US if parsed["duration"] is None else parsed["duration"]
     rate, burst = parsed["rate"] or (transport.rate_bps, 0)
-    return Plan(
-        transport=transport.name,
-        settings=settings,
-        direction=_direction(parsed),
-        duration_us=0 if total_bytes or total_blocks else duration_us,
-        total_bytes=total_bytes,
-        total_blocks=total_blocks,
-        omit_us=parsed["omit"],
-        parallel=parsed["parallel"],
-        block_bytes=parsed["block_bytes"] or transport.block_bytes(settings),
-        fits_path=not parsed["block_bytes"],
-        rate_bps=rate,
-        burst_blocks=burst,
-        interval_us=parsed["interval"],
-        title=parsed["title"] or "",
-        extra_data=parsed["extra_data"] or "",
-        tos=parsed["tos"] or parsed["dscp"] or 0,
-        fq_rate_bps=parsed["fq_rate"] or 0,
-        pacing_timer_us=parsed["pacing_timer"],
-        server_cpu=_affinity(parsed)[1],
-        get_server_output=parsed["get_server_output"],
-    )
+    keywords: PlanKeywords = {
+        "settings": settings_of(transport, parsed.shared, parsed.values, _ignored(parsed)),
+        "reverse": parsed["reverse"],
+        "bidirectional": parsed["bidir"],
+        "total_bytes": parsed["total_bytes"] or 0,
+        "blocks": parsed["total_blocks"] or 0,
+        "omit": parsed["omit"] / SECOND_US,
+        "parallel": parsed["parallel"],
+        "block_bytes": parsed["block_bytes"] or 0,
+        "rate": rate,
+        "burst_blocks": burst,
+        "interval": parsed["interval"] / SECOND_US,
+        "title": parsed["title"] or "",
+        "extra_data": parsed["extra_data"] or "",
+        "tos": parsed["tos"] or parsed["dscp"] or 0,
+        "fq_rate": parsed["fq_rate"] or 0,
+        "pacing_timer_us": parsed["pacing_timer"],
+        "get_server_output": parsed["get_server_output"],
+    }
+    if parsed["duration"] is not None:
+        keywords["seconds"] = parsed["duration"] / SECOND_US
+    if (cpu := _affinity(parsed)[1]) is not None:
+        keywords["server_cpu"] = cpu
+    return keywords
 
 
-def _file_bytes(parsed: ParsedOptions) -> int:
-    """The amount of data that the end of a file (-F) limits, 0 if none is sent: its size, or `UNSIZED_BYTES`
-    of a pipe or a device, which only its end, or the time (-t), limits."""
-    if not _sends_file(parsed) or parsed["total_blocks"]:
-        return 0
-    try:
-        facts = os.stat(parsed["file"])
-        if not stat.S_ISREG(facts.st_mode):
-            return UNSIZED_BYTES
-        if facts.st_size:
-            return facts.st_size
-        # The system's own files, such as those of /proc, have content and no size.
-        with open(parsed["file"], "rb") as file:
-            if file.read(1):
-                return UNSIZED_BYTES
-    except OSError as error:
-        raise ParameterError(f"cannot read the file {parsed['file']}: {error.strerror}") from error
-    raise ParameterError(f"the file {parsed['file']} is empty")
-
-
-def _longest_us(parsed: ParsedOptions, total_bytes: int) -> int:
-    """Time limit of a test that sends a file, 0 for none: -t, and its default if the file has no size."""
-    if not _sends_file(parsed):
-        return 0
-    if parsed["duration"] is None:
-        return DEFAULT_DURATION_US if total_bytes == UNSIZED_BYTES else 0
-    duration_us: int = parsed["duration"]
-    return duration_us
-
-
-def _sends_file(parsed: ParsedOptions) -> bool:
-    return bool(parsed["file"]) and not parsed["reverse"] and not parsed["bidir"]
-
-
-def _direction(parsed: ParsedOptions) -> Direction:
-    if parsed["bidir"]:
-        return Direction.BIDIRECTIONAL
-    return Direction.REVERSE if parsed["reverse"] else Direction.FORWARD
-
-
-def _family(parsed: ParsedOptions) -> int:
+def _family(parsed: ParsedOptions) -> int | None:
     if parsed["ipv4"] and parsed["ipv6"]:
         raise ParameterError("only one address family (-4, -6) may be specified")
-    if parsed["ipv4"]:
-        return int(socket.AF_INET)
-    return int(socket.AF_INET6) if parsed["ipv6"] else 0
+    return 4 if parsed["ipv4"] else 6 if parsed["ipv6"] else None
 
 
 def _output(parsed: ParsedOptions) -> OutputOptions:

@@ -21,7 +21,7 @@ from iperfpy.measure_keywords import (
     server_options,
 )
 from iperfpy.options import ClientOptions, ServerOptions
-from iperfpy.plan import Plan
+from iperfpy.plan import UNSIZED_BYTES, Plan
 from iperfpy.protocols.registry import transport, transports
 
 
@@ -86,6 +86,22 @@ def test_a_file_ends_the_test_as_with_the_flag(tmp_path: Path) -> None:
     ):
         expected = parse(["-c", "192.0.2.7", "-F", path, *flags])
         assert request_of("192.0.2.7", None, keywords) == (expected.plan, expected.client)
+    (tmp_path / "x").write_bytes(b"")
+    with pytest.raises(PlanError, match=r"the file .*x is empty"):
+        request_of("192.0.2.7", None, {"file": path})
+
+
+@pytest.mark.parametrize(
+    ("keywords", "longest_us"),
+    [({}, 10_000_000), ({"seconds": 3}, 3_000_000), ({"total_bytes": 1 << 20}, 0), ({"blocks": 2}, 0)],
+    ids=str,
+)
+def test_a_file_without_a_size_is_sent_for_the_time_of_a_test(
+    keywords: dict[str, Any], longest_us: int
+) -> None:
+    plan, options = request_of("192.0.2.7", None, {"file": "/dev/zero", **keywords})
+    assert options.longest_us == longest_us
+    assert (plan.total_bytes == UNSIZED_BYTES) is not ({"total_bytes", "blocks"} & set(keywords) != set())
 
 
 @pytest.mark.parametrize(
@@ -106,7 +122,6 @@ def test_a_file_ends_the_test_as_with_the_flag(tmp_path: Path) -> None:
         ({"client_port": 65536}, "between 0 and 65535"),
         ({"family": int(socket.AF_INET6)}, "family must be 4, 6 or None"),
         ({"file": "/nonexistent/file"}, "cannot read the file /nonexistent/file: No such file"),
-        ({"file": "/dev/null"}, "the file /dev/null is empty"),
     ],
     ids=str,
 )
