@@ -27,7 +27,7 @@ Emit = Callable[[tuple[Row, ...]], None]
 
 
 Position = tuple[bool, int]
-"""True in the measured period, False in the omitted one; and the boundary of the schedule, from its start on."""
+"""True in the measured period, False in the omitted one; and the number of the boundary in that period."""
 _BEGIN: Position = (False, 0)
 
 

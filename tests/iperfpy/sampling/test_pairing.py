@@ -122,7 +122,7 @@ def test_a_runt_is_not_merged_into_an_omitted_row() -> None:
 
 
 def test_a_peer_that_stood_still_is_paired_by_time_again() -> None:
-    """It skips the boundaries that it has missed; its figures until then are in the row in which it goes on."""
+    """It skips the boundaries that it has missed; its figures until then are in the row where it goes on."""
     report = Report(wait_us=2 * I)
     told = {1: [(0, I, 1)], 5: [(I, 4_200_000, 40), (4_200_000, 5 * I, 5)], 6: [(5 * I, 6 * I, 6)]}
     for second in range(1, 7):
