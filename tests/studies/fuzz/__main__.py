@@ -5,7 +5,7 @@
     python -m tests.studies.fuzz --inputs 10000000 --name fuzz-2026-11-29      # counted with earlier runs
 
 An input that makes a harness raise is kept in results/, its traceback printed, and the status is 1. The
-corpus in this folder grows by --keep: by the inputs that reach new code, as few and as short as do.
+corpus in this folder grows by --keep: by the shortest of the inputs that reached new code.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from tests.studies.fuzz.harnesses import HARNESSES
 from tests.studies.machine import RESULTS, surroundings
 
 CORPUS = Path(__file__).parent / "corpus"
+MOST_KEPT = 40
+"""Most inputs of a harness in the corpus."""
 LONGEST_BYTES = 4096
 """Longest input: several datagrams, or a whole document."""
 _DONE = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
@@ -65,10 +67,12 @@ def write_seeds(name: str, folder: Path) -> None:
 
 
 def keep(name: str, found: Path) -> None:
-    """Merge what was found into the corpus of the tree: as few inputs as reach the same code."""
+    """Add the shortest inputs that reached new code to the corpus of the tree."""
     kept = CORPUS / name
     kept.mkdir(parents=True, exist_ok=True)
-    fuzz(name, ["-merge=1"], [kept, found])
+    shortest = sorted(found.iterdir(), key=lambda path: (path.stat().st_size, path.name))
+    for path in shortest[: max(0, MOST_KEPT - len(list(kept.iterdir())))]:
+        shutil.copy(path, kept / path.name)
 
 
 def run_harness(name: str, options: argparse.Namespace, path: Path, already: int) -> bool:
@@ -87,7 +91,6 @@ def run_harness(name: str, options: argparse.Namespace, path: Path, already: int
         status, output = fuzz(name, [*limits, f"-artifact_prefix={crashes}"], [found, seeds, *corpus])
         seconds = time.monotonic() - began_s
         if options.keep and not status:
-            shutil.copytree(seeds, found, dirs_exist_ok=True)
             keep(name, found)
     executed, covered = _DONE.search(output), _COVERED.findall(output)
     inputs = int(executed.group(1)) if executed else 0
