@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
@@ -41,7 +42,7 @@ from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.records import Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
-from iperfpy.runtime.socket_options import mark_descriptor, prepare
+from iperfpy.runtime.socket_options import mark, mark_descriptor, prepare
 from iperfpy.runtime.sockets import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, UDP_HEADER_BYTES, is_ipv6
 from iperfpy.runtime.transport_ports import NetworkClientPort
 from iperfpy.traffic.file_payload import with_file
@@ -170,7 +171,7 @@ class _Client:
             connection.session.cookie,
             greeted.local,
             self._options.client_port,
-            partial(prepare, options=self._options.sockets, remote=greeted.remote),
+            partial(self._prepare, remote=greeted.remote),
             greeted.hello.udp_ports.get(transport.name, 0) if greeted.hello else 0,
             greeted.packet_bytes,
         )
@@ -187,6 +188,11 @@ class _Client:
         key, now_s = public_key(credentials.public_key_pem), int(time.time())
         token = make_token(credentials.user, credentials.password, key, now_s, pkcs1=credentials.pkcs1)
         return {"authtoken": token}
+
+    def _prepare(self, sock: socket.socket, remote: SocketAddress) -> None:
+        """Set the user's options of a data socket, and its marks: the first datagram has them, too."""
+        prepare(sock, self._options.sockets, remote)
+        mark(sock, self._plan)
 
     async def _open_stream(
         self, transport: Transport, stream: Stream, port: NetworkClientPort, greeted: Greeted

@@ -47,7 +47,7 @@ async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Chann
     try:
         channel.start()
         await channel.associate()
-        channel.follow_size()
+        channel.follow_size_soon()
     except BaseException:
         await channel.close()
         raise
@@ -61,7 +61,7 @@ async def accept(stream: Stream, settings: Settings, port: ServerPort) -> Channe
     memory = port.shared(MemoryBudgets.open).of(port.client)
     channel = _channel(stream, settings, path, port.packet_bytes, memory)
     channel.start()
-    channel.follow_size()
+    channel.follow_size_soon()
     return channel
 
 
@@ -116,11 +116,22 @@ class KcpChannel(Channel):
             self._path.stamp_arrivals()
         self._path.set_receiver(self._on_batch, self._on_drained)
 
-    def follow_size(self) -> None:
-        """Search for the size of datagrams if this end sends; the peer must be there."""
+    def follow_size_soon(self) -> None:
+        """Search for the size of datagrams if this end sends; the peer must be there.
+
+        Probes leave in the next turn of the event loop: the program first marks the socket (-S, --dscp).
+        """
         if self._sends:
+            self._again = self._loop.call_soon(self._follow_size)
+
+    def _follow_size(self) -> None:
+        self._again = None
+        try:
             self.engine.search_size(clock.now_us())
-            self._pump()
+        except Exception as error:
+            self._fail(error)
+            return
+        self._pump()
 
     async def associate(self) -> None:
         """Probe until the server answers."""

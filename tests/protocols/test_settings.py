@@ -85,7 +85,7 @@ def test_a_newer_peers_keys_are_ignored() -> None:
         ({"mtu": True}, "mtu: expected int, got True"),
         ({"mtu": 1400.0}, "mtu: expected int, got 1400.0"),
         ({"mtu": None}, "mtu: expected int, got None"),
-        ({"window": 0}, "send_window must be at least 1, not 0"),
+        ({"window": -1}, "send_window must be at least 1, not -1"),
         ({"mode": "slow"}, "mode must be one of normal, fast, not 'slow'"),
         ({"mode": ["fast"]}, r"mode: expected str, got \['fast'\]"),
         ({"checksum": 1}, "checksum: expected bool, got 1"),

@@ -33,7 +33,7 @@ class OwnUdp:
         return remote
 
     def shared(self, open: Callable[[SocketAddress], Any]) -> Any:
-        return self._port.own_udp(open_own)
+        return self._port.own_udp(open_own) if open == SharedPort.open else self._port.shared(open)
 
 
 def open_own(sock: socket.socket) -> SharedPort:
