@@ -252,7 +252,7 @@ class Transfer:
             each.snapshots.refresh(self.keys_compared_across_ends)
         if self._delivery is not None:
             for each in self._sending:
-                each.snapshots.refresh({self._delivery.sent, "bytes"})
+                each.snapshots.refresh({self._delivery.sent})
 
     def last_interval(self) -> tuple[tuple[Sample, ...], int]:
         """Once finished: samples of the last interval, and the time of the end."""
