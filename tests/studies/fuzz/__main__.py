@@ -5,7 +5,7 @@
     python -m tests.studies.fuzz --inputs 10000000 --name fuzz-2026-11-29      # counted with earlier runs
 
 An input that makes a harness raise is kept in results/, its traceback printed, and the status is 1. The
-corpus in this folder grows by --keep: by the shortest of the inputs that reached new code.
+corpus in this folder is replaced by --keep: by some of the inputs that reached new code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.studies.fuzz.harnesses import HARNESSES
 from tests.studies.machine import RESULTS, surroundings
 
 CORPUS = Path(__file__).parent / "corpus"
-MOST_KEPT = 40
+MOST_KEPT = 15
 """Most inputs of a harness in the corpus."""
 LONGEST_BYTES = 4096
 """Longest input: several datagrams, or a whole document."""
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--inputs", type=int, help="inputs of each harness, with those of earlier runs")
     parser.add_argument("--name", help="name of the record (fuzz-<date>)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record (results)")
-    parser.add_argument("--keep", action="store_true", help="add inputs that reach new code to the corpus")
+    parser.add_argument("--keep", action="store_true", help="make a corpus of inputs that reach new code")
     return parser
 
 
@@ -67,11 +67,12 @@ def write_seeds(name: str, folder: Path) -> None:
 
 
 def keep(name: str, found: Path) -> None:
-    """Add the shortest inputs that reached new code to the corpus of the tree."""
+    """Replace the corpus of the tree by inputs that reached new code: some of every length."""
     kept = CORPUS / name
-    kept.mkdir(parents=True, exist_ok=True)
-    shortest = sorted(found.iterdir(), key=lambda path: (path.stat().st_size, path.name))
-    for path in shortest[: max(0, MOST_KEPT - len(list(kept.iterdir())))]:
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    by_length = sorted(found.iterdir(), key=lambda path: (path.stat().st_size, path.name))
+    for path in by_length[:: max(1, -(-len(by_length) // MOST_KEPT))]:
         shutil.copy(path, kept / path.name)
 
 
