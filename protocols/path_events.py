@@ -23,6 +23,9 @@ from typing import NamedTuple
 
 from iperfpy.protocols.clock import now_us
 
+LAST_MOMENTS_US = 1_000_000
+"""Time within which the message that ends a test follows the first datagram to a closed port."""
+
 
 class Moment(enum.Enum):
     """Part of a test."""
@@ -146,13 +149,14 @@ class PathEvents:
     Attributes
     ----------
     counts : how often each sign was given
-    last_us : time of the last one of each, by the monotonic clock
+    first_us, last_us : time of the first and of the last one of each, by the monotonic clock
     """
 
-    __slots__ = ("counts", "last_us")
+    __slots__ = ("counts", "first_us", "last_us")
 
     def __init__(self) -> None:
         self.counts: dict[Sign, int] = {}
+        self.first_us: dict[Sign, int] = {}
         self.last_us: dict[Sign, int] = {}
 
     def note(self, code: int) -> Sign:
@@ -164,7 +168,8 @@ class PathEvents:
     def add(self, sign: Sign) -> None:
         """Count a sign."""
         self.counts[sign] = self.counts.get(sign, 0) + 1
-        self.last_us[sign] = now_us()
+        self.last_us[sign] = at_us = now_us()
+        self.first_us.setdefault(sign, at_us)
 
     @property
     def too_long(self) -> int:
@@ -174,6 +179,7 @@ class PathEvents:
     def forget(self) -> None:
         """Begin anew: the peer has been heard."""
         self.counts.clear()
+        self.first_us.clear()
         self.last_us.clear()
 
     def ending_attempt(self) -> Sign | None:
@@ -189,11 +195,13 @@ class PathEvents:
         )
 
     def warnings(self, peer: str) -> tuple[str, ...]:
-        """One sentence per sign that was counted."""
+        """One sentence per sign that was counted. A peer that has ended the test has closed its port, and its
+        ICMP messages may come before its message of the end: refusals that have just begun are of the end."""
+        ends_us = now_us() - LAST_MOMENTS_US
         return tuple(
             f"{peer} {sign.value}, {'once' if count == 1 else f'{count} times'}"
             for sign, count in list(self.counts.items())
-            if _of_path(sign)
+            if _of_path(sign) and not (sign is Sign.REFUSED and self.first_us[sign] > ends_us)
         )
 
 

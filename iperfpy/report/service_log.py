@@ -1,4 +1,4 @@
-"""One log line for each test of a server.
+"""One log line for each test of a server, and one for each of its warnings.
 
 192.0.2.7 port 40112: tcp forward, 10.0 s, 941.20 Mbit/s, loss -: measured
 192.0.2.7 port 40118: udp bidirectional, 3.2 s, forward 9.80 Mbit/s, loss 0.20 %, reverse 10.00 Mbit/s, ...
@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.metrics import Side, Value
@@ -32,12 +32,14 @@ class ServiceLogSink:
 
     def start(self, start: RunStarted) -> None:
         self._start = start
+        self._warn(start, start.warnings)
 
     def interval(self, rows: tuple[Row, ...]) -> None:
         """The line has the whole test only."""
 
     def end(self, end: RunEnded) -> None:
         if self._start is not None:
+            self._warn(self._start, end.warnings)
             self._write(line(self._start, end))
 
     def error(self, message: str) -> None:
@@ -45,6 +47,10 @@ class ServiceLogSink:
 
     def close(self) -> None:
         """The line has been written."""
+
+    def _warn(self, start: RunStarted, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            self._write(f"{named(start.peer)}: warning: {warning}")
 
 
 def line(start: RunStarted, end: RunEnded) -> str:

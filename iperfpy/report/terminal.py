@@ -47,7 +47,7 @@ class Wording:
     rate_letter : iperf3's -f, or empty
     title : printed before every line, or empty
     verbose : True if all figures are shown (-V)
-    logged : True if a log has a line for every test and every refusal: it says how the test ended
+    logged : True if a log has lines for every test and every refusal: its warnings, and how it ended
     """
 
     rate_letter: str = ""
@@ -137,7 +137,7 @@ class TextSink:
         return self._start
 
     def _print_warnings(self, warnings: Sequence[str]) -> None:
-        for warning in warnings:
+        for warning in () if self._wording.logged else warnings:
             self._errors.line((f"iperfpy: warning - {warning}", ""))
 
     def _say(self, text: str) -> None:

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Metric
 from iperfpy.records import Row, Sample
-from iperfpy.sampling.sums import across, merge
+from iperfpy.sampling.sums import across, merge, without_across
 
 LONGEST_RUNT_WAIT_US = 1_000_000
+MOST_UNEQUAL = 2
+"""Ratio of the lengths of two samples up to which they are compared: a tick may be late."""
 
 Emit = Callable[[tuple[Row, ...]], None]
 
@@ -139,7 +141,16 @@ class RowPairing:
             found = part.get(sample.stream)
             if found is not None and (peer is None or found.omitted == peer.omitted):
                 peer = found if peer is None else self._merge(peer, found)
-        return across(Row(sample.stream, sample, peer, self._directions[sample.stream]), self._metrics)
+        row = Row(sample.stream, sample, peer, self._directions[sample.stream])
+        # An end that stood still gives one sample of several intervals: what it counted is not of this one.
+        compare = across if peer is None or _alike(sample, peer) else without_across
+        return compare(row, self._metrics)
 
     def _merge(self, earlier: Sample, later: Sample) -> Sample:
         return merge(earlier, later, self._metrics)
+
+
+def _alike(a: Sample, b: Sample) -> bool:
+    """True if the two periods have about the same length."""
+    lengths = (a.end_us - a.start_us, b.end_us - b.start_us)
+    return max(lengths) <= MOST_UNEQUAL * min(lengths)

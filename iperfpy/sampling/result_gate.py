@@ -18,7 +18,7 @@ from iperfpy.plan import Direction, EndCondition, Plan
 from iperfpy.protocols.contract import Delivery, Transport
 from iperfpy.protocols.metrics import Counters, Kind, Side, Value, number, ratios
 from iperfpy.records import SHORTEST_MEASURED_US, Row, Sample
-from iperfpy.sampling.sums import across, by_direction
+from iperfpy.sampling.sums import across, by_direction, without_across
 
 NOTABLE_TAIL = 0.1
 """Share of the units sent from which a loss at the end gets a warning: the path may have died."""
@@ -67,7 +67,9 @@ def judge(totals: Totals, plan: Plan, transport: Transport, ended: Ended) -> Ver
     delivery = transport.delivery
     if delivery is not None and ended is Ended.PLANNED:
         counted = tuple(_with_tail(row, delivery, totals, transport) for row in counted)
-    rows = tuple(across(_with_means(row, transport), transport.metrics) for row in counted)
+    # Without the peer's results, its figures end with its last interval, and this end's later.
+    compare = across if ended is Ended.PLANNED else without_across
+    rows = tuple(compare(_with_means(row, transport), transport.metrics) for row in counted)
     if ended is Ended.FAILED:  # its error says more than figures of an unfinished test
         return Verdict(rows)
     warnings = tuple(_contradictions(totals, delivery)) if ended is Ended.PLANNED else ()

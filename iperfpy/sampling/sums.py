@@ -23,13 +23,14 @@ from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Unit, Value, 
 from iperfpy.records import Row, Sample
 
 _AVERAGED = (Unit.MICROSECONDS, Unit.PERCENT)
+_ACROSS = (Kind.ACROSS, Kind.MISSING)
 
 
 def total(rows: Sequence[Row], metrics: Sequence[Metric] = ()) -> Row:
     """The sum over the streams of one direction: a `Row` with `stream` 0.
 
-    The peer's part is None unless every row has one. Figures that no metric describes are left out.
-    Raises ValueError without rows.
+    The peer's part is None unless every row has one. Figures that no metric describes are left out, and so is
+    a figure across both ends that was withheld from the rows. Raises ValueError without rows.
     """
     if not rows:
         raise ValueError("a sum needs at least one row")
@@ -40,7 +41,27 @@ def total(rows: Sequence[Row], metrics: Sequence[Metric] = ()) -> Row:
         peer=_over_streams(peers, metrics) if len(peers) == len(rows) else None,
         direction=rows[0].direction,
     )
-    return across(together, metrics)
+    compared = [one for one in metrics if one.kind in _ACROSS and not _is_withheld(one, rows)]
+    return without_across(across(together, compared), [one for one in metrics if one not in compared])
+
+
+def _is_withheld(metric: Metric, rows: Sequence[Row]) -> bool:
+    """True if every row has an empty figure of this metric, which was not computed."""
+    ends = [row.of(metric.side) for row in rows]
+    return all(end is not None and end.values.get(metric.key, 0) is None for end in ends)
+
+
+def without_across(row: Row, metrics: Sequence[Metric]) -> Row:
+    """The row with empty figures in place of those that compare both ends, which are not of one period."""
+    withheld = [metric for metric in metrics if metric.kind in _ACROSS]
+
+    def blanked(sample: Sample) -> Sample:
+        blank = {metric.key: None for metric in withheld if metric.side is sample.side}
+        return replace(sample, values={**sample.values, **blank})
+
+    if not withheld or row.peer is None:
+        return row
+    return replace(row, local=blanked(row.local), peer=blanked(row.peer))
 
 
 def across(row: Row, metrics: Sequence[Metric]) -> Row:
@@ -50,7 +71,7 @@ def across(row: Row, metrics: Sequence[Metric]) -> Row:
         return row
     figures: dict[Side, dict[str, Value]] = {Side.SENDER: {}, Side.RECEIVER: {}}
     for metric in metrics:
-        if metric.kind in (Kind.ACROSS, Kind.MISSING):
+        if metric.kind in _ACROSS:
             figures[metric.side][metric.key] = _between(metric, sender.values, receiver.values)
     ends = {end.side: replace(end, values={**end.values, **figures[end.side]}) for end in (sender, receiver)}
     other = Side.RECEIVER if row.local.side is Side.SENDER else Side.SENDER

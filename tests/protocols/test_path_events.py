@@ -79,7 +79,7 @@ def test_a_read_in_vain_of_a_connection_is_repeated() -> None:
 
 
 def test_events_tell_what_was_seen_since_the_peer_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    events, times = PathEvents(), iter([10, 20, 30, 40])
+    events, times = PathEvents(), iter([10, 20, 30, 40, 2_000_000])
     monkeypatch.setattr(path_events, "now_us", lambda: next(times))
     for code in (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EAGAIN, errno.ENETUNREACH):
         events.note(code)
@@ -90,6 +90,20 @@ def test_events_tell_what_was_seen_since_the_peer_was_heard(monkeypatch: pytest.
     assert refused.startswith("192.0.2.1 was reported to have closed this UDP port")
     assert refused.endswith(", once")
     assert unreachable.endswith(", 2 times")
+
+
+def test_refusals_that_begin_in_the_last_moments_are_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that has ended the test has closed its port, and its message of the end comes after."""
+    at_us = 5_000_000
+    monkeypatch.setattr(path_events, "now_us", lambda: at_us)
+    events = PathEvents()
+    events.note(errno.ECONNREFUSED)
+    events.note(errno.ENETUNREACH)
+    assert [text for text in events.warnings("192.0.2.1") if "closed this UDP port" in text] == []
+    assert len(events.warnings("192.0.2.1")) == 1
+    at_us += path_events.LAST_MOMENTS_US
+    events.note(errno.ECONNREFUSED)
+    assert len(events.warnings("192.0.2.1")) == 2
 
 
 # -- a datagram socket

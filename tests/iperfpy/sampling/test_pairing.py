@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from iperfpy.plan import Direction
-from iperfpy.protocols.metrics import Metric, Side
+from iperfpy.protocols.metrics import Kind, Metric, Side
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.pairing import RowPairing
+from iperfpy.sampling.sums import total
 
 METRICS = (Metric("again", "retransmissions"),)
 I = 1_000_000  # noqa: E741 - the interval, everywhere below
@@ -142,3 +143,17 @@ def test_an_end_that_stood_still_takes_all_that_the_peer_has_told_meanwhile() ->
     report.pairing.own(own(4_200_000, 5 * I, 8), 5 * I)
     report.pairing.release_all()
     assert report.pairs == [(10, 1), (32, 2 + 3 + 4), (8, 5)]
+
+
+def test_figures_of_unlike_periods_are_not_compared() -> None:
+    """An end that stood still tells in one sample of all that it has counted since."""
+    share = Metric("share", "arrived", kind=Kind.ACROSS, numerator="got", denominator="sent")
+    metrics = (Metric("sent", "sent"), Metric("got", "arrived", side=Side.RECEIVER), share)
+    rows: list[Row] = []
+    pairing = RowPairing({1: Direction.REVERSE}, metrics, I, I, rows.extend)
+    for start_us, end_us in ((0, I), (I, 4 * I)):
+        pairing.peer({1: Sample(1, Side.SENDER, start_us, end_us, 0, {"sent": 100})}, end_us)
+        pairing.own((Sample(1, Side.RECEIVER, end_us - I, end_us, 0, {"got": 50}),), end_us)
+    pairing.release_all()
+    for reported in (rows, [total([row], metrics) for row in rows]):
+        assert [row.peer.values["share"] for row in reported if row.peer] == [0.5, None]

@@ -17,6 +17,7 @@ from iperfpy.protocols.metrics import Counters, Side
 from iperfpy.protocols.registry import transport
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.result_gate import Ended, Totals, Verdict, judge
+from iperfpy.sampling.sums import total
 
 UDP, TCP = transport("udp"), transport("tcp")
 SECOND_US = 1_000_000
@@ -80,6 +81,15 @@ def losses(row: Row) -> tuple[Any, ...]:
 
 
 # -- losses after the last arrival
+
+
+@pytest.mark.parametrize("ended", [Ended.INTERRUPTED, Ended.FAILED])
+def test_without_results_the_ends_are_not_compared(ended: Ended) -> None:
+    """The peer's figures end with its last interval: what this end has counted since is no loss."""
+    row = verdict(udp_row(179, 90, 0, received_us=1 * SECOND_US), ended=ended).rows[0]
+    assert losses(row) == (0, 90, 0)
+    for known in (row, total([row], UDP.metrics)):
+        assert known.local.values["path_loss_percent"] is None
 
 
 def test_datagrams_after_the_last_arrival_are_lost() -> None:
