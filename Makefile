@@ -8,7 +8,7 @@ WORKERS ?= 4
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check wheel-check lint types bench truth mtu picture sim abuse fuzz seed setup clean
+.PHONY: demo test check wheel-check lint types bench truth mtu windows portable picture sim abuse fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -67,6 +67,17 @@ abuse: $(VENV)/.dev-installed
 # The report that the project began with, in the simulator: kcp and kcp-bbr, up and down
 seed: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.studies.paths.seed
+
+# The program under a real Windows interpreter, which Wine runs: behaviour and speed.
+# make windows ARGS="--no-speed"
+windows: $(VENV)/.installed
+	$(BIN)/python -m tests.studies.windows $(ARGS)
+
+# The tests that any system must pass, without Linux's features, then the speed of KCP without them.
+portable: $(VENV)/.dev-installed
+	PYTHONPATH=tests/portable $(BIN)/python -m pytest -q -n $(WORKERS) -m 'not linux and not interop and not alone' \
+	  tests/protocols tests/iperfpy tests/live
+	$(BIN)/python -m tests.studies.portable $(ARGS)
 
 setup: $(VENV)/.dev-installed
 

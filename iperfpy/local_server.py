@@ -144,9 +144,14 @@ async def _serve(host: str, port: int, max_tests: int) -> None:
     serving = asyncio.current_task()
     assert serving is not None, "a coroutine that runs has a task"
 
+    # Windows lets nobody ask for the type of a handle while another thread reads from it, and each C library
+    # that comes with a module asks for that of standard input: so that is another handle from now on.
+    stopping = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+
     def wait_for_stop() -> None:
         # Not sys.stdin: its lock, held at the end of the interpreter, would abort the process.
-        os.read(0, 1)
+        os.read(stopping, 1)
         loop.call_soon_threadsafe(serving.cancel)
 
     start_thread(wait_for_stop, "wait-for-stop")

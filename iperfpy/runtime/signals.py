@@ -127,7 +127,7 @@ class Signals:
         self._loop.call_soon_threadsafe(self._arrived, signal.Signals(number))
 
     def _arrived(self, number: signal.Signals) -> None:
-        if self._on_hangup is not None and number is signal.SIGHUP:
+        if self._on_hangup is not None and number.name == "SIGHUP":
             self._on_hangup()
             return
         now_s = self._loop.time()

@@ -1,0 +1,1 @@
+"""The program under a real Windows interpreter, which Wine runs."""
