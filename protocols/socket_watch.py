@@ -24,6 +24,8 @@ from collections.abc import Callable
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.operating_system import error_text
 
+CANNOT_WATCH = "this event loop cannot watch sockets: on Windows, run it with asyncio.SelectorEventLoop"
+
 
 class SocketWatch:
     """The callbacks of one socket. Needs a running event loop, and is used on its thread only.
@@ -54,9 +56,7 @@ class SocketWatch:
         try:
             self._loop.add_reader(self._read_descriptor(), reader)
         except NotImplementedError as error:
-            raise TransportError(
-                "the event loop cannot watch sockets: on Windows, run it with asyncio.SelectorEventLoop"
-            ) from error
+            raise TransportError(CANNOT_WATCH) from error
         self._reads = True
 
     def pause(self) -> None:
@@ -69,7 +69,10 @@ class SocketWatch:
         """Call `writer()` once, when the socket has room or an error to report; it replaces an earlier
         writer that has not been called."""
         if self._writer is None:
-            self._loop.add_writer(self._descriptor, self._write)
+            try:
+                self._loop.add_writer(self._descriptor, self._write)
+            except NotImplementedError as error:
+                raise TransportError(CANNOT_WATCH) from error
         self._writer = writer
 
     def forget_writer(self) -> None:

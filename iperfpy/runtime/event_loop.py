@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from iperfpy.errors import StartError
 from iperfpy.protocols.clock import now_us
+from iperfpy.protocols.operating_system import fine_timers, monotonic_ns
 from iperfpy.runtime.descriptors import check_start
 
 T = TypeVar("T")
@@ -26,8 +27,20 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     except StartError:
         main.close()
         raise
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with fine_timers(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
+
+
+class FineLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop with the clock of all measurements. Its own has steps of 15.6 ms on Windows, and runs a
+    callback at once that is due within such a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock_resolution = 1e-6
+
+    def time(self) -> float:
+        return monotonic_ns() / 1e9
 
 
 async def sleep_until(when_us: int) -> int:
@@ -44,6 +57,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
     except ImportError:
-        return asyncio.SelectorEventLoop
+        return FineLoop
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory

@@ -14,6 +14,10 @@ import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 
+# The interpreter's own build configuration is found by the platform's name.
+os.environ["_PYTHON_SYSCONFIGDATA_NAME"] = "_".join(
+    ("_sysconfigdata", sys.abiflags, sys.platform, getattr(sys.implementation, "_multiarch", ""))
+)
 sys.platform = "another-system"
 
 for module, names in {
