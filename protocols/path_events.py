@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -152,16 +153,19 @@ class PathEvents:
     first_us, last_us : time of the first and of the last one of each, by the monotonic clock
     """
 
-    __slots__ = ("counts", "first_us", "last_us")
+    __slots__ = ("_other", "counts", "first_us", "last_us")
 
     def __init__(self) -> None:
         self.counts: dict[Sign, int] = {}
         self.first_us: dict[Sign, int] = {}
+        self._other = 0
         self.last_us: dict[Sign, int] = {}
 
     def note(self, code: int) -> Sign:
         """Count the sign that the errno `code` of a UDP socket is, and return it."""
         sign = datagram_sign(code)
+        if sign is Sign.OTHER:
+            self._other = code
         self.add(sign)
         return sign
 
@@ -199,10 +203,14 @@ class PathEvents:
         ICMP messages may come before its message of the end: refusals that have just begun are of the end."""
         ends_us = now_us() - LAST_MOMENTS_US
         return tuple(
-            f"{peer} {sign.value}, {'once' if count == 1 else f'{count} times'}"
+            f"{peer} {sign.value}{self._cause(sign)}, {'once' if count == 1 else f'{count} times'}"
             for sign, count in list(self.counts.items())
             if _of_path(sign) and not (sign is Sign.REFUSED and self.first_us[sign] > ends_us)
         )
+
+    def _cause(self, sign: Sign) -> str:
+        """The system's text of the latest error, for the one sign that stands for several."""
+        return f" ({os.strerror(self._other)})" if sign is Sign.OTHER and self._other else ""
 
 
 def _of_path(sign: Sign) -> bool:

@@ -33,7 +33,7 @@ from iperfpy.endpoint.opening import Greeted, open_control
 from iperfpy.endpoint.preflight import check_here
 from iperfpy.endpoint.running_test import RunningTest
 from iperfpy.endpoint.streams import make_convs, make_streams
-from iperfpy.errors import InterruptError, IperfpyError, PeerError, PlanError, fault_of
+from iperfpy.errors import InterruptError, IperfpyError, PathError, PeerError, PlanError, fault_of
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, EndCondition, Plan, Role
 from iperfpy.protocols.addresses import plain
@@ -86,7 +86,8 @@ async def run_client(
     InterruptError
         The error with which `scope` was aborted.
     PathError
-        Also after a test that ended as planned or by that abort, but measured nothing.
+        Also after a test that ended as planned or by that abort, but measured nothing; an abort before data
+        flowed is one.
     """
     limits = (deadlines or Deadlines()).with_options(options.sockets)
     client = _Client(plan, options, sinks, limits)
@@ -311,6 +312,8 @@ class _Client:
     def _tell_sinks(self, error: IperfpyError) -> IperfpyError:
         if self._test is not None:
             return self._test.fail(error)
+        if isinstance(error, InterruptError):  # as in a test whose data has flowed, of which nothing arrived
+            error = PathError(f"nothing was measured: {error}")
         tell_all(self._sinks, lambda sink: sink.error(str(error)))
         return error
 

@@ -164,8 +164,8 @@ class _Server:
 
     def farewell(self, reason: str) -> str:
         """The last line of the log."""
-        counts = f"{self._served} tests, {self.refusals.count} clients refused"
-        return f"the server has ended: {reason}; {counts}"
+        tests, clients = counted(self._served, "test"), counted(self.refusals.count, "client")
+        return f"the server has ended: {reason}; {tests}, {clients} refused"
 
     async def close(self) -> None:
         """End every test that is left, and close everything."""
@@ -290,3 +290,8 @@ class _Server:
     def opening_lock(self, host: str) -> asyncio.Lock:
         """The lock of a client's host, see `ServedTest._open_streams`. It lasts while a test refers to it."""
         return self._opening_locks.setdefault(host, asyncio.Lock())
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 test`, `2 tests`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from iperfpy.errors import ConnectError, ListenError, PlanError, system_reason
 from iperfpy.options import ServerOptions
 from iperfpy.protocols import tcp_info
-from iperfpy.protocols.addresses import MAPPED, named
+from iperfpy.protocols.addresses import MAPPED, named, plain_host
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.operating_system import IPPROTO_MPTCP, error_text, rebind_soon
 from iperfpy.protocols.socket_watch import SocketWatch
@@ -113,7 +113,8 @@ def bind(sock: socket.socket, local: SocketAddress) -> None:
     try:
         sock.bind(local)
     except OSError as error:
-        raise PlanError(f"cannot bind to {named(local)}: {system_reason(error)}") from error
+        where = named(local) if local[1] else plain_host(local[0])
+        raise PlanError(f"cannot bind to {where}: {system_reason(error)}") from error
 
 
 def set_no_delay(sock: socket.socket) -> None:

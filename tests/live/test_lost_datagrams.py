@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from iperfpy.control.framing import COOKIE_BYTES
 from iperfpy.endpoint.client import run_client
 from iperfpy.errors import InterruptError, PathError
 from iperfpy.options import ClientOptions
@@ -16,7 +18,7 @@ from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.metrics import Side
 from iperfpy.runtime.abort_scope import AbortScope
 from tests.iperfpy.datagram_relay import Drops, none, relayed_datagrams
-from tests.iperfpy.support import HURRIED, Recorder, measure, measure_into, plan_for, serving
+from tests.iperfpy.support import HURRIED, Recorder, measure, measure_into, plan_for, scripted, serving
 
 pytestmark = pytest.mark.live
 
@@ -112,6 +114,20 @@ async def test_an_interrupted_test_in_which_nothing_arrived_fails() -> None:
             await run_client(udp_plan(duration_us=0), client, [report], scope=scope)
     assert report.ended is not None
     assert report.ended.failed
+
+
+async def test_a_test_that_is_interrupted_before_data_flows_fails() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(COOKIE_BYTES)
+        scope.abort(InterruptError("the user had enough"))
+        await reader.read()
+
+    scope, report = AbortScope(), Recorder()
+    async with scripted(silent) as port:
+        client = ClientOptions(host="127.0.0.1", port=port)
+        with pytest.raises(PathError, match=r"^nothing was measured: the user had enough$"):
+            await run_client(udp_plan(), client, [report], scope=scope)
+    assert report.errors == ["nothing was measured: the user had enough"]
 
 
 @pytest.mark.parametrize("interval_us", [100_000, 0])

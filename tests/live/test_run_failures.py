@@ -214,7 +214,7 @@ async def test_binding_to_an_address_of_another_machine_is_an_error() -> None:
             pass
     async with serving() as server:
         sentence, _ = await fails(PlanError, server.port, bind="192.0.2.1")
-    assert sentence == "cannot bind to 192.0.2.1 port 0: the address is not one of this machine"
+    assert sentence == "cannot bind to 192.0.2.1: the address is not one of this machine"
 
 
 async def test_an_unknown_congestion_control_is_an_error() -> None:

@@ -88,7 +88,7 @@ async def test_the_log_has_a_line_for_each_test_each_refusal_and_the_end(tmp_pat
         r"127\.0\.0\.1 port \d+: tcp forward, 0\.\d s, [\d.]+ Mbit/s, loss -: measured",
         r"refused 127\.0\.0\.1 port \d+: this server runs tests of at most 5 s .*",
         r"the server has ended: the server has terminated by signal Terminated\(15\); "
-        r"1 tests, 1 clients refused",
+        r"1 test, 1 client refused",
     ]
     lines = server.lines()
     assert len(lines) == len(patterns), lines

@@ -92,6 +92,12 @@ def test_events_tell_what_was_seen_since_the_peer_was_heard(monkeypatch: pytest.
     assert unreachable.endswith(", 2 times")
 
 
+def test_an_error_without_a_sentence_is_told_in_the_words_of_the_system() -> None:
+    events = PathEvents()
+    events.note(errno.EINVAL)
+    assert events.warnings("192.0.2.1") == ("192.0.2.1 could not be sent to (Invalid argument), once",)
+
+
 def test_refusals_that_begin_in_the_last_moments_are_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that has ended the test has closed its port, and its message of the end comes after."""
     at_us = 5_000_000

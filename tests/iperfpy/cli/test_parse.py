@@ -445,7 +445,8 @@ REFUSALS = {
     "-c h -p 70000": "a port must be between 1 and 65535, not 70000 (-p)",
     "-c h --cport 65535 -P 2": "--cport 65535 leaves no room for 2 streams below 65536",
     "-c h -f x": "'x' is not a unit: expected one of k, m, g, t, K, M, G, T (-f)",
-    "-c h --connect-timeout -1": "a timeout must be between 1 and 86400000, not -1 (--connect-timeout)",
+    "-c h --connect-timeout -1": "a timeout in milliseconds must be between 1 and 86400000, not -1"
+    " (--connect-timeout)",
     "-c h --pacing-timer 3G": "--pacing-timer must be between 1 and 2147483648 microseconds, not 3G",
     "-c h --pacing-timer 1s": "'1s' is not a number of microseconds (--pacing-timer)",
     "-c h -k -1": "'-1' is not a number of blocks (-k)",
@@ -459,7 +460,8 @@ REFUSALS = {
     "-c h -S 8 --dscp ef": "only one of -S and --dscp may be specified: they are the same byte",
     "-c h -L 0x100000": "a flow label must be between 0 and 1048575, not 0x100000 (-L)",
     "-c h -L 0": "a flow label must be between 1 and 1048575, not 0 (-L)",
-    "-c h --rcv-timeout 99": "a timeout must be between 100 and 86400000, not 99 (--rcv-timeout)",
+    "-c h --rcv-timeout 99": "a timeout in milliseconds must be between 100 and 86400000, not 99"
+    " (--rcv-timeout)",
     "-c h --cntl-ka=1/2/3/4": "'1/2/3/4' is not idle/interval/count (--cntl-ka)",
     "-c h -B 192.0.2.1%a --bind-dev b": "-B names the interface a, and --bind-dev b",
     "-s -S 8": "-S is a client option: with -s, each client chooses its test",
