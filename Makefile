@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Most tests with real sockets wait more than they compute: twice the processors keep them busy.
 WORKERS ?= 4
+# Tests of what a system may lack: sockets, the server's port, a whole test with each transport.
+PORTABLE := tests/protocols/datagrams tests/protocols/test_operating_system.py tests/iperfpy/api
 
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -75,8 +77,7 @@ windows: $(VENV)/.installed
 
 # The tests that any system must pass, without Linux's features, then the speed of KCP without them.
 portable: $(VENV)/.dev-installed
-	PYTHONPATH=tests/portable $(BIN)/python -m pytest -q -n $(WORKERS) -m 'not linux and not interop and not alone' \
-	  tests/protocols tests/iperfpy tests/live
+	PYTHONPATH=tests/portable $(BIN)/python -m pytest -q -n $(WORKERS) -m 'not linux and not slow' $(PORTABLE)
 	$(BIN)/python -m tests.studies.portable $(ARGS)
 
 setup: $(VENV)/.dev-installed

@@ -45,6 +45,7 @@ from iperfpy.protocols.operating_system import (
     SOL_UDP,
     UDP_GRO,
     UDP_SEGMENT,
+    can_share_ports,
     error_text,
     keep_port,
     local_name,
@@ -489,7 +490,7 @@ def udp_socket(
     prepare: Callable[[socket.socket], None] | None = None,
 ) -> socket.socket:
     """Make a UDP socket, bound to `local` if given. `prepare` sees it before it is bound; with `reuse` it
-    shares its port with other sockets of this user.
+    shares its port with other sockets of this user, where the system has that.
 
     Raises
     ------
@@ -505,7 +506,7 @@ def udp_socket(
             # One socket for both families where the address does not choose one.
             both = local is None or str(local[0]) == "::" or str(local[0]).startswith(MAPPED)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
-        if reuse:
+        if reuse and can_share_ports():
             share_port(sock)
         else:
             keep_port(sock)

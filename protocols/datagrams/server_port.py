@@ -295,6 +295,9 @@ class SharedPort:
         session = self._sessions.get(conv)
         if session is not None and session.peer.addresses == addresses:
             return session
+        # A part before this one may have opened a session that owns all datagrams of the sender.
+        if (peer := self._peers.get(addresses)) is not None and peer.convless_session is not None:
+            return peer.convless_session
         # Here come datagrams that open a session, those of a client that has moved, and strangers'.
         if part.last_size == PROOF_BYTES and (owner := self._owner(tag_of(conv))) is not None:
             self._take_proof(owner, part, addresses)

@@ -32,6 +32,7 @@ def module_on(platform: str, monkeypatch: pytest.MonkeyPatch, name: str = "posix
     return module
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize(
     ("platform", "expected"),
     [

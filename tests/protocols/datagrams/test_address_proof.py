@@ -171,6 +171,7 @@ async def test_without_a_proof_a_stream_does_not_open(shared: SharedPort, sender
     assert not future.done()
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize(
     ("server", "called"),
     [
@@ -264,6 +265,7 @@ async def test_a_session_of_a_client_without_proofs_does_not_move(
     assert future.result().remote_address == senders[0].address
 
 
+@pytest.mark.linux
 async def test_strangers_cost_a_server_with_running_tests_a_bounded_number_of_reads(
     shared: SharedPort, senders: list[Sender], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,6 +172,7 @@ def test_the_environment_switches_offload_off(monkeypatch: pytest.MonkeyPatch) -
         assert sock.uses_gso == offload_of(socket.AF_INET)[0]
 
 
+@pytest.mark.linux
 def test_size_buffers_returns_the_granted_sizes() -> None:
     with DatagramSocket.bound(("127.0.0.1", 0)) as sock:
         send, receive = sock.size_buffers(100_000)
@@ -192,6 +193,7 @@ def test_an_address_of_another_machine_cannot_be_bound() -> None:
         DatagramSocket.connected(("127.0.0.1", 9), ("192.0.2.1", 0))
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
 def test_receive_at_returns_the_destination(host: str) -> None:
     with DatagramSocket.bound(("0.0.0.0", 0)) as server:

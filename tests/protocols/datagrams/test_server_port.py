@@ -101,6 +101,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+@pytest.mark.linux
 async def test_an_announced_session_receives_and_sends(shared: SharedPort) -> None:
     future = announce(shared, 0xDEADBEEF)
     async with path_to(shared) as client:
@@ -341,6 +342,7 @@ async def test_a_closed_port_can_be_opened_again(shared4: SharedPort) -> None:
         SharedPort.open(address).close()
 
 
+@pytest.mark.linux
 async def test_a_flood_does_not_block_the_loop(shared4: SharedPort) -> None:
     """One wake-up of the loop reads a limited part of the waiting datagrams."""
     future = announce(shared4, 70)
