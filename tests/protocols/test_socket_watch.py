@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.socket_watch import SocketWatch
 from tests.iperfpy.support import until
 
@@ -165,3 +166,25 @@ def test_a_closed_watch_leaves_no_descriptor_behind(run: Callable[[Any], None]) 
             assert epoll_descriptors() <= before
 
     run(main())
+
+
+class Blind(asyncio.SelectorEventLoop):
+    """An event loop that watches no sockets, as the default one of Windows."""
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
+        raise NotImplementedError
+
+    add_writer = add_reader
+
+
+def test_a_loop_that_cannot_watch_is_named() -> None:
+    async def main(sock: socket.socket) -> None:
+        watch = SocketWatch(sock.fileno())
+        for ask in (watch.read, watch.write_once):
+            with pytest.raises(TransportError, match=r"asyncio\.SelectorEventLoop"):
+                ask(lambda: None)
+        watch.close()
+
+    blind = asyncio.Runner(loop_factory=Blind)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, blind as runner:
+        runner.run(main(sock))
