@@ -33,6 +33,8 @@ class _KcpTransport(Transport):
         began, now = number(sender.get("mtu_start_bytes")), number(sender.get("mtu_bytes"))
         if began is None or now is None or now >= began:
             return ()
+        if number(sender.get("rtt_us")) is None:  # no ACK has come: nothing says that shorter ones pass
+            return (f"none of the datagrams of {now:,} bytes or more was acknowledged",)
         return (f"the path does not carry datagrams of {began:,} bytes: {now:,} bytes were used in the end",)
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
