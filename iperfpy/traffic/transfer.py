@@ -307,14 +307,15 @@ class Transfer:
             poll_due_us = self._polls.next_us(now_us(), omitting=self._time.schedule.omitting)
             moments = (poll_due_us, tick_due_us, self._time.stops_us)
             now = await sleep_until(min(at_us for at_us in moments if at_us is not None))
+            if self._time.stops_us is not None and now >= self._time.stops_us:
+                # Before the last interval is read: the whole test must not know of more than its intervals.
+                self._freeze()
+                self._time.ended_us = now
             if tick_due_us is not None and now >= tick_due_us:
                 self._tick(now)
             else:
                 for each in self.streams:
                     each.sampler.poll(now)
-            if self._time.stops_us is not None and now >= self._time.stops_us:
-                self._freeze()
-                self._time.ended_us = now
             self._progress.check(now, peer_finished=self.peer_finished)
             self._on_poll(now)
 

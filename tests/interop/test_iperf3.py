@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from iperfpy.errors import PlanError
+from iperfpy.errors import PeerError, PlanError
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side
 from iperfpy.records import Row, Sample
@@ -114,9 +115,14 @@ async def test_an_iperf3_server_takes_the_rate_and_the_socket_options(iperf3_ser
 
 
 async def test_an_iperf3_server_runs_a_second_test_at_once(iperf3_server: int) -> None:
-    """iperf3 reopens its listener after every test, and refuses connections for a moment."""
-    for _ in range(4):
-        await measure(iperf3_server, plan_for(total_bytes=1_000_000))
+    """iperf3 reopens its listener after every test, and refuses connections for a moment. On a busy machine it
+    may still be at the end of the test before, and say that it is busy."""
+    measured = 0
+    async with asyncio.timeout(60):
+        while measured < 4:
+            with contextlib.suppress(PeerError):
+                await measure(iperf3_server, plan_for(total_bytes=1_000_000))
+                measured += 1
 
 
 @pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])

@@ -118,8 +118,8 @@ async def through(nat: Nat, name: str, direction: Direction = Direction.FORWARD,
 async def test_a_stream_goes_on_when_the_nat_gives_it_another_port(
     name: str, direction: Direction, refuse: bool
 ) -> None:
-    """The old mapping is shut. Without a move, a tenth of the data arrives. KCP needs a while: its timeouts
-    double while nothing is answered."""
+    """The old mapping is shut. Without a move, a twentieth of the data arrives. KCP needs a while: its
+    timeouts double while nothing is answered."""
     async with serving() as server, behind_nat(server.port) as nat:
         running = asyncio.create_task(through(nat, name, direction, parallel=2, duration_us=2_000_000))
         await server.started()
@@ -129,7 +129,7 @@ async def test_a_stream_goes_on_when_the_nat_gives_it_another_port(
         assert server.tests[0].ended is not None
         assert sum("another UDP port" in each for each in server.tests[0].ended.warnings) == 1
         assert len(received) == (4 if direction is Direction.BIDIRECTIONAL else 2)
-        assert min(received) > 1_000_000 / 4
+        assert min(received) > 1_000_000 / 8
         assert nat.mappings == 2 * len(received)
 
 
