@@ -115,7 +115,7 @@ async def test_an_iperf3_server_takes_the_rate_and_the_socket_options(iperf3_ser
 
 
 async def test_an_iperf3_server_runs_a_second_test_at_once(iperf3_server: int) -> None:
-    """iperf3 reopens its listener after every test, and refuses connections for a moment. On a busy machine it
+    """iperf3 reopens its listener after a test, and refuses connections for a moment. On a busy machine it
     may still be at the end of the test before, and say that it is busy."""
     measured = 0
     async with asyncio.timeout(60):
