@@ -35,6 +35,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write the document; infinities and NaN become null, because JSON has neither."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # a folder that is missing must not cost the figures
     path.write_text(json.dumps(_finite(document), indent=1) + "\n")
 
 
