@@ -23,6 +23,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]  # Windows has no such module
+
 LINUX = sys.platform.startswith("linux")
 MACOS = sys.platform == "darwin"
 FREEBSD = sys.platform.startswith("freebsd")
@@ -245,6 +250,20 @@ def error_text(code: int) -> str:
 
         return ctypes.FormatError(code).strip()
     return os.strerror(code)
+
+
+def lock_file(descriptor: int, *, wait: bool) -> None:
+    """Keep other processes, and other descriptors of this one, from locking a file until it is closed or
+    unlocked. Nothing where the system has no such lock (Windows). Raises OSError: the file system has none,
+    or another one holds it and `wait` is False."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def unlock_file(descriptor: int) -> None:
+    """End `lock_file`. Raises OSError."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def is_running(process: int) -> bool:

@@ -55,7 +55,7 @@ class SocketWatch:
         """
         try:
             self._loop.add_reader(self._read_descriptor(), reader)
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # Windows' default event loop
             raise TransportError(CANNOT_WATCH) from error
         self._reads = True
 
@@ -71,7 +71,7 @@ class SocketWatch:
         if self._writer is None:
             try:
                 self._loop.add_writer(self._descriptor, self._write)
-            except NotImplementedError as error:
+            except NotImplementedError as error:  # Windows' default event loop
                 raise TransportError(CANNOT_WATCH) from error
         self._writer = writer
 

@@ -239,7 +239,7 @@ class RunningTest:
             self._sum_up()
             self._rows.release_all()
             end = self._closing.record(error, self._rows.peer_totals)
-        except Exception:
+        except Exception:  # a fault of this program: raised again below, after the reason was told
             if error is not None:  # nothing can be summed up: the reason at least is told
                 tell_all(sinks, lambda sink: sink.error(str(error)))
             raise

@@ -21,11 +21,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from iperfpy.errors import StartError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from iperfpy.protocols.operating_system import lock_file, unlock_file
 
 RESULTS = Path("results")
 TAIL_BYTES = 1 << 16
@@ -187,17 +183,14 @@ class CsvFile:
         """Keep other processes from adding rows: two of them would both write the header."""
         if self._descriptor < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.name)
-        if fcntl is None:
-            yield
-            return
         # A file system without locks, and a pipe, are written without one.
         with contextlib.suppress(OSError):
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            lock_file(self._descriptor, wait=True)
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                unlock_file(self._descriptor)
 
 
 def generated_path(name: str, unix_time: float, folder: Path = RESULTS) -> Iterator[Path]:

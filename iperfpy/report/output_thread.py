@@ -154,7 +154,7 @@ class QueuedLog(logging.Handler):
                 self._left_out = 0
             self._queued += 1
             self._thread.put(lambda: self._write(text))
-        except Exception:
+        except Exception:  # as `logging` asks of a handler: a log line never ends the caller
             self.handleError(record)
 
     def _write(self, text: str) -> None:

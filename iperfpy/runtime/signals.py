@@ -103,7 +103,7 @@ class Signals:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 try:
                     self._loop.add_signal_handler(number, self._arrived, number)
-                except NotImplementedError:
+                except NotImplementedError:  # the event loops of Windows
                     self._before[number] = signal.signal(number, self._interrupted)
                 else:
                     self._handled.append(number)

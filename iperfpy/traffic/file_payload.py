@@ -22,12 +22,8 @@ from iperfpy.errors import IperfpyError, PlanError
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Stream, Transport
 from iperfpy.protocols.errors import SettingsError, StreamPathError
+from iperfpy.protocols.operating_system import lock_file
 from iperfpy.traffic.open_stream import OpenStream
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
@@ -92,8 +88,8 @@ def _opened(path: str, flags: int) -> FileIO:
         mode = os.fstat(file.fileno()).st_mode
         pipe, regular = stat.S_ISFIFO(mode), stat.S_ISREG(mode)
         # A device such as /dev/zero or /dev/null serves any number of tests, and so does a file that is read.
-        if fcntl is not None and (pipe or (regular and file.writable())):
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if pipe or (regular and file.writable()):
+            lock_file(file.fileno(), wait=False)
         if file.writable():
             if regular:
                 file.truncate(0)

@@ -21,7 +21,7 @@ from iperfpy.protocols.datagrams.arrival_time import ArrivalClock
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
-from iperfpy.protocols.errors import StreamPathError, TransportError
+from iperfpy.protocols.errors import StreamPathError
 from iperfpy.protocols.kcp import kcp_metrics, profiles
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.engine import Engine
@@ -283,7 +283,7 @@ class KcpChannel(Channel):
     def _on_timer(self) -> None:
         try:
             self._size.check(clock.now_us())
-        except TransportError as error:
+        except Exception as error:  # also a fault of ours: it ends this stream
             self._fail(error)
             return
         self._pump()

@@ -51,7 +51,7 @@ class DeliveryAccounting:
         self.app_limited_until = self.window_limited_until = 0
         self.newest_us = -1
         self._sending, self._recovery, self._rtt, self._counts = sending, recovery, rtt, counts
-        self.mean_rtt, self.resent = MeanRtt(), RetransmissionLog(sending.limit)
+        self.mean_rtt, self.resent = MeanRtt(), RetransmissionLog()
         self._delivered_us = self._first_sent_us = 0
         self._newest_sent = self._lost_runs = 0
         self._known_from_us = 0  # flights before are of another size of segments

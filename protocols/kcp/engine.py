@@ -101,6 +101,7 @@ class Engine:
     def release(self) -> None:
         """Give memory back: the conversation is over. Counters stay."""
         self.sending.release()
+        self.delivery.resent.release()
 
     def steer(self, control: CongestionControl | None) -> None:
         """Set the congestion control; only before anything was sent."""
@@ -334,7 +335,7 @@ class Engine:
         flight = self.delivery.flight(len(numbers), now_us)
         una, wnd = self.receiving.nxt, self._advertised
         rows = self.sending.stamp_again(numbers, flight.stamp_us, una, wnd)
-        self.delivery.resent.sent_again(numbers, flight.stamp_us)
+        self.delivery.resent.sent_again(numbers, flight.stamp_us, self.sending.capacity)
         self.recovery.resent(resend, flight)
         self.counts.count_resend(resend.cause, len(numbers))
         self._outbound.again(rows)

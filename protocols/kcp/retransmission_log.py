@@ -15,30 +15,40 @@ class RetransmissionLog:
     """Finds the acknowledgements that show a retransmission to have been needless.
 
     The rows of the send window cannot tell: a row is used anew as soon as its segment is acknowledged, while
-    the acknowledgement of the other copy is still on its way.
-
-    Parameters
-    ----------
-    window : longest send window, segments
+    the acknowledgement of the other copy is still on its way. The log has 96 bytes for each row, once one was
+    sent again: a path without loss needs none.
     """
 
-    __slots__ = ("_counted_us", "_last_us", "_mask", "_numbers")
+    __slots__ = ("_counted_us", "_last_us", "_numbers")
 
-    def __init__(self, window: int) -> None:
-        self._mask = (1 << (_WINDOWS * window - 1).bit_length()) - 1
+    def __init__(self) -> None:
         self._numbers = self._last_us = self._counted_us = np.zeros(0, np.int64)
 
-    def sent_again(self, numbers: Int64s, stamp_us: int) -> None:
-        """Note that these segments, (n,), leave again with this stamp."""
-        if not len(self._numbers):  # a path without loss needs no memory for it
-            size = self._mask + 1
-            self._numbers, self._last_us, self._counted_us = (
-                np.full(size, _NEVER, np.int64) for _ in range(3)
-            )
+    @property
+    def _mask(self) -> int:
+        return len(self._numbers) - 1
+
+    def sent_again(self, numbers: Int64s, stamp_us: int, capacity: int) -> None:
+        """Note that these segments, (n,), leave again with this stamp. `capacity`: rows of the send window, a
+        power of two; its memory is what a peer can ask for, so the log grows with it and not beyond."""
+        if len(self._numbers) < _WINDOWS * capacity:
+            self._grow(_WINDOWS * capacity)
         rows = numbers & self._mask
         self._counted_us[rows[self._numbers[rows] != numbers]] = _NEVER
         self._numbers[rows] = numbers
         self._last_us[rows] = stamp_us
+
+    def release(self) -> None:
+        """Give the memory back."""
+        self._numbers = self._last_us = self._counted_us = np.zeros(0, np.int64)
+
+    def _grow(self, size: int) -> None:
+        numbers, last_us, counted_us = self._numbers, self._last_us, self._counted_us
+        self._numbers, self._last_us, self._counted_us = (np.full(size, _NEVER, np.int64) for _ in range(3))
+        held = np.flatnonzero(numbers != _NEVER)
+        rows = numbers[held] & self._mask
+        self._numbers[rows], self._last_us[rows] = numbers[held], last_us[held]
+        self._counted_us[rows] = counted_us[held]
 
     def spurious(self, numbers: Int64s, echoes_us: Int64s) -> tuple[Int64s, Int64s]:
         """The acknowledgements that name an earlier transmission of a segment than its last: that copy had

@@ -70,17 +70,30 @@ def test_the_mean_does_not_depend_on_the_size_of_the_lumps() -> None:
 
 def test_a_needless_copy_is_found_after_its_row_was_used_again() -> None:
     """The acknowledgement of the original comes late: una has passed, and the row holds another segment."""
-    log, one = RetransmissionLog(64), np.array([5])
-    log.sent_again(one, 2_000)
+    log, one = RetransmissionLog(), np.array([5])
+    log.sent_again(one, 2_000, 64)
     assert len(log.spurious(np.array([5]), np.array([2_000]))[0]) == 0  # the copy itself
-    log.sent_again(np.array([5 + 64, 5 + 128]), 3_000)  # later segments in the same row of a window of 64
+    log.sent_again(np.array([5 + 64, 5 + 128]), 3_000, 64)  # later segments in the same row of a window of 64
     assert log.spurious(np.array([5, 5]), np.array([1_000, 1_000]))[0].tolist() == [5]
     assert len(log.spurious(one, np.array([1_000]))[0]) == 0  # a repeated ACK
 
 
 def test_every_needless_copy_of_a_segment_counts() -> None:
-    log, one = RetransmissionLog(64), np.array([5])
-    log.sent_again(one, 2_000)
-    log.sent_again(one, 3_000)
+    log, one = RetransmissionLog(), np.array([5])
+    log.sent_again(one, 2_000, 64)
+    log.sent_again(one, 3_000, 64)
     found = [len(log.spurious(one, np.array([stamp_us]))[0]) for stamp_us in (1_000, 2_000, 3_000)]
     assert found == [1, 1, 0]
+
+
+def test_a_log_that_grows_forgets_nothing_and_follows_the_window() -> None:
+    """Its memory is that of the window in use: a peer that asks for the widest one gets none for it."""
+    log, one = RetransmissionLog(), np.array([5])
+    assert len(log._numbers) == 0
+    log.sent_again(one, 2_000, 64)
+    log.sent_again(np.array([700]), 3_000, 512)
+    assert len(log._numbers) == 4 * 512
+    assert log.spurious(np.array([5, 700]), np.array([1_000, 1_000]))[0].tolist() == [5, 700]
+    log.release()
+    assert len(log._numbers) == 0
+    assert len(log.spurious(one, np.array([1_500]))[0]) == 0
