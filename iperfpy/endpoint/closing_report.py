@@ -17,7 +17,7 @@ from iperfpy.protocols.metrics import Counters, Side
 from iperfpy.records import Row, RunEnded, Sample, ServerOutput
 from iperfpy.runtime.sockets import socket_facts
 from iperfpy.sampling.loaded_latency import latency
-from iperfpy.sampling.result_gate import Ended, Totals, judge
+from iperfpy.sampling.result_gate import Ended, Totals, completed, judge
 from iperfpy.traffic.transfer import Transfer
 
 
@@ -50,13 +50,22 @@ class ClosingReport:
         self._warnings = tuple(one for one in self._test.warnings() if one not in self._started_with)
 
     def results_document(self, server_output: ServerOutput) -> dict[str, Any]:
-        """This end's results for the peer, with the report that a client asked for."""
+        """This end's results for the peer, with the report that a client asked for.
+
+        A stock client shows them as they are. So a server, which knows the client's results by now, gives it
+        the figures of its own record, with the losses that only the sender's count shows. An iperfpy peer
+        gets the counts: it completes them itself, and the difference tells it of a path that died.
+        """
+        test = self._test
+        totals = self.totals or ()
+        if not test.peer_is_iperfpy:
+            totals = tuple(row.local for row in completed(self._of_both({}), test.transport))
         return encode_results(
-            self._test.transport,
-            self.totals or (),
+            test.transport,
+            totals,
             self._cpu_percent,
             self._congestion,
-            extended=self._test.peer_is_iperfpy,
+            extended=test.peer_is_iperfpy,
             server_output=server_output,
             omitted=self._omitted(),
         )
@@ -74,15 +83,8 @@ class ClosingReport:
         error : the error that ended the test early, or None
         peer_totals : the peer's figures added up from its intervals, for want of its results
         """
-        # The peer's results are exact; its intervals added up are the next best, should they be missing.
-        known = peer_totals if self._results is None else self._results.samples
-        rows = tuple(self._row(total, known.get(total.stream)) for total in self.totals or ())
-        verdict = judge(
-            Totals(rows, self._omitted_at_both(), self._compared()),
-            self._test.plan,
-            self._test.transport,
-            _way_of(error),
-        )
+        totals = self._of_both(peer_totals)
+        verdict = judge(totals, self._test.plan, self._test.transport, _way_of(error))
         results = self._results
         return RunEnded(
             rows=verdict.rows,
@@ -90,10 +92,17 @@ class ClosingReport:
             interrupted=_sentence(error, verdict.failure),
             failed=_way_of(error) is Ended.FAILED or bool(verdict.failure),
             extra=self._congestion_of_both(),
-            warnings=(*self._warnings, *self._remarks(rows), *verdict.warnings),
+            warnings=(*self._warnings, *self._remarks(totals.rows), *verdict.warnings),
             server_output=results.server_output if results and self._test.plan.get_server_output else "",
             latency=latency(self._idle_rtt_us, verdict.rows),
         )
+
+    def _of_both(self, peer_totals: Mapping[int, Sample]) -> Totals:
+        """The figures of both ends, as far as they are known by now."""
+        # The peer's results are exact; its intervals added up are the next best, should they be missing.
+        known = peer_totals if self._results is None else self._results.samples
+        rows = tuple(self._row(total, known.get(total.stream)) for total in self.totals or ())
+        return Totals(rows, self._omitted_at_both(), self._compared())
 
     def _remarks(self, rows: Sequence[Row]) -> tuple[str, ...]:
         """The transport's sentences about the senders' figures, each once."""

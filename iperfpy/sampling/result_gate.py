@@ -63,10 +63,8 @@ class Verdict:
 
 def judge(totals: Totals, plan: Plan, transport: Transport, ended: Ended) -> Verdict:
     """The verdict on a test that ended in that way."""
-    counted = totals.rows
     delivery = transport.delivery
-    if delivery is not None and ended is Ended.PLANNED:
-        counted = tuple(_with_tail(row, delivery, totals, transport) for row in counted)
+    counted = completed(totals, transport) if ended is Ended.PLANNED else totals.rows
     # Without the peer's results, its figures end with its last interval, and this end's later.
     compare = across if ended is Ended.PLANNED else without_across
     rows = tuple(compare(_with_means(row, transport), transport.metrics) for row in counted)
@@ -78,6 +76,15 @@ def judge(totals: Totals, plan: Plan, transport: Transport, ended: Ended) -> Ver
 
 
 # -- complete
+
+
+def completed(totals: Totals, transport: Transport) -> tuple[Row, ...]:
+    """The rows whose receivers also know of the units that were lost after their last arrival. Without the
+    sender's figures a row stays as it is."""
+    delivery = transport.delivery
+    if delivery is None:
+        return totals.rows
+    return tuple(_with_tail(row, delivery, totals, transport) for row in totals.rows)
 
 
 def _with_tail(row: Row, delivery: Delivery, totals: Totals, transport: Transport) -> Row:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from iperfpy.errors import PathError
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side
+from iperfpy.records import Row
 from tests.interop.conftest import iperf3_serving
 from tests.iperfpy.datagram_relay import relayed_datagrams
 from tests.iperfpy.support import Recorder, measure, measure_into, plan_for, serving
@@ -25,8 +27,7 @@ def tail(number: int) -> bool:
     return number >= 10 or number == 4
 
 
-def check_lost_end(report: Recorder) -> None:
-    (row,) = report.end_rows
+def check_lost_end(report: Recorder, row: Row) -> None:
     sent, received = row.of(Side.SENDER), row.of(Side.RECEIVER)
     assert sent is not None
     assert received is not None
@@ -46,7 +47,9 @@ async def test_a_lost_end_is_counted_with_an_iperf3_server(
     plan = plan_for("udp", rate_bps=1_000_000, block_bytes=500, direction=direction)
     with iperf3_serving(iperf3, tmp_path / "log") as server_port:
         async with relayed_datagrams(server_port, tail, tail) as port:
-            check_lost_end(await measure(port, plan))
+            report = await measure(port, plan)
+    (row,) = report.end_rows
+    check_lost_end(report, row)
 
 
 async def test_a_test_in_which_nothing_arrives_at_an_iperf3_server_fails(iperf3: str, tmp_path: Path) -> None:
@@ -57,14 +60,26 @@ async def test_a_test_in_which_nothing_arrives_at_an_iperf3_server_fails(iperf3:
                 await measure_into(report, port, UDP)
 
 
-async def test_a_lost_end_is_counted_for_an_iperf3_client(iperf3: str) -> None:
-    """Its own report shows the losses of our results; the server's compares both ends."""
+@pytest.mark.parametrize("more", [(), ("-P", "2"), ("--bidir",)], ids=" ".join)
+async def test_a_lost_end_is_counted_for_an_iperf3_client(iperf3: str, more: tuple[str, ...]) -> None:
+    """Both reports show the same losses: the server completes its counts by the client's, then sends them."""
     async with serving() as server, relayed_datagrams(server.port, tail) as port:
-        words = ("-c", "127.0.0.1", "-p", str(port), "-u", "-b", "1M", "-l", "500", "-t", "1", "-J")
+        words = ("-c", "127.0.0.1", "-p", str(port), "-u", "-b", "1M", "-l", "500", "-t", "1", "-J", *more)
         client = await asyncio.create_subprocess_exec(
             iperf3, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
         output, _ = await client.communicate()
         await server.settled()
-        assert "error" not in json.loads(output)
-        check_lost_end(server.tests[0])
+    document = json.loads(output)
+    assert "error" not in document
+    report = server.tests[0]
+    received = [row for row in report.end_rows if row.direction is Direction.FORWARD]
+    assert len(received) == (2 if "-P" in more else 1)
+    shown = {stream["udp"]["lost_packets"] for stream in document["end"]["streams"] if _is_sent(stream)}
+    for row in received:
+        check_lost_end(report, row)
+        assert row.local.values["lost_datagrams"] in shown
+
+
+def _is_sent(stream: dict[str, Any]) -> bool:
+    return bool(stream["udp"]["sender"])

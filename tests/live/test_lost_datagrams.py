@@ -66,13 +66,16 @@ def check(report: Recorder, direction: Direction) -> None:
 @pytest.mark.parametrize("parallel", [1, 2])
 @pytest.mark.parametrize("direction", Direction)
 async def test_a_lost_end_is_counted(direction: Direction, parallel: int) -> None:
-    async with lossy(tail, tail) as port:
-        report = await measure(port, udp_plan(direction=direction, parallel=parallel))
+    async with serving() as server:
+        async with relayed_datagrams(server.port, tail, tail) as port:
+            report = await measure(port, udp_plan(direction=direction, parallel=parallel))
+        await server.settled()
     assert report.ended is not None
     assert not report.ended.failed
     for one in (Direction.FORWARD, Direction.REVERSE):
         if direction in (one, Direction.BIDIRECTIONAL):
             check(report, one)
+            check(server.tests[0], one)
 
 
 @pytest.mark.parametrize("direction", Direction)
