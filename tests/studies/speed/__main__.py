@@ -1,6 +1,7 @@
 """Benchmark: the transports and their peers in one run, taking turns.
 
-    make bench                                   everything, five rounds: about twelve minutes
+    make bench                                   everything, five rounds: about twenty minutes
+    make bench ARGS="--only streams"             from 1 to 128 streams, beside iperf3: about eight minutes
     python -m tests.studies.speed --only kcp --rounds 3 --seconds 2
     python -m tests.studies.speed --list
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     groups = chosen(tuple(options.only))
     if options.list:
         for row in (row for group in groups for row in group.rows):
-            print(f"{row.key:24}{row.what}")
+            print(f"{row.key:28}{row.what}")
         return 0
     if not groups:
         print(f"no row is named {' or '.join(options.only)}: see --list", file=sys.stderr)

@@ -19,6 +19,11 @@ NO_OFFLOAD = {"IPERFPY_NO_OFFLOAD": "1"}
 SHORT_WINDOW, LONG_WINDOW = 512, 65_000
 SHORTEST_WATCHED_S = 4.0
 FEW_ROUNDS = 3
+STREAM_COUNTS = (1, 4, 16, 64, 128)
+KEPT = 0.8
+"""Share of a transport's best total that it keeps with any number of streams."""
+FAIR = 0.9
+"""Jain's index of the streams of one test: (sum x)^2 / (n sum x^2)."""
 _BARE, _BARE_PLAIN = "bare datagrams", "bare datagrams, no offload"
 
 
@@ -37,7 +42,7 @@ class Group:
         """Keep the rows that the patterns name, and the contestants that they need; None if no row is
         left."""
         rows = tuple(row for row in self.rows if _named(row.key, patterns))
-        needed = {name for row in rows for name in (row.ours, row.theirs)}
+        needed = {name for row in rows for name in row.contestants}
         contestants = tuple(one for one in self.contestants if one.name in needed)
         return dataclasses.replace(self, contestants=contestants, rows=rows) if rows else None
 
@@ -227,6 +232,42 @@ def kcp() -> Group:
     )
 
 
+def streams() -> list[Group]:
+    """Total rate as the number of streams grows, beside iperf3 or beside the best number of streams."""
+    udp = ("-b", "0", "-l", str(MTU))
+    return [
+        _beside_iperf3("tcp", ("--proto", "tcp"), ()),
+        *([_beside_iperf3("udp", ("--proto", "udp", *udp), ("-u", *udp))] if "udp" in transports() else []),
+        _beside_best("kcp"),
+        _beside_best("kcp-bbr"),
+    ]
+
+
+def _beside_iperf3(name: str, mine: tuple[str, ...], theirs: tuple[str, ...]) -> Group:
+    contestants: list[Contestant] = []
+    rows: list[Row] = []
+    for count in STREAM_COUNTS:
+        many, peer = f"{name} -P {count}", f"iperf3 {name} -P {count}"
+        contestants += [ours(many, *mine, "-P", str(count)), iperf3(peer, *theirs, "-P", str(count))]
+        what = f"{name} -P {count}, total received"
+        rows.append(Row(f"streams/{name}-{count}", what, "bits_per_s", many, peer, 1.0))
+    return Group(f"Streams, {name}", tuple(contestants), tuple(rows))
+
+
+def _beside_best(name: str) -> Group:
+    names = {count: f"{name} -P {count}" for count in STREAM_COUNTS}
+    rows: list[Row] = []
+    for count, many in names.items():
+        what = f"{name} -P {count}, total, against its best"
+        best = tuple(names.values())
+        rows.append(Row(f"streams/{name}-{count}", what, "bits_per_s", many, limit=KEPT, best_of=best))
+        if count > 1:
+            what = f"{name} -P {count}, fairness between its streams"
+            rows.append(Row(f"streams/{name}-{count}-fair", what, "fairness", many, limit=FAIR))
+    contestants = (ours(many, "--proto", name, "-P", str(count)) for count, many in names.items())
+    return Group(f"Streams, {name}", tuple(contestants), tuple(rows))
+
+
 def engines() -> Group:
     """Cost against window: the same path in memory, once short and once long."""
     segments = 100_000
@@ -324,6 +365,7 @@ GROUPS: tuple[Callable[[], list[Group]], ...] = (
     lambda: [tcp_without_copies(name) for name in congestion_controls()[:1]],
     lambda: [udp(), smooth()] if "udp" in transports() else [],
     lambda: [kcp()],
+    streams,
     lambda: [c_engine(), engines(), memory()],
     lambda: [steady()],
 )

@@ -2,14 +2,19 @@
 
 Figures are plain numbers under these names:
 
-    bits_per_s      payload that the receiver counted bytes seconds   the same, in parts cpu_s
-    processor time of both ends, start and end included whole_cpu_s_per_gb  the same per 10^9 payload bytes
-    cpu_s_per_gb    the same without what an empty test costs, per 10^9 payload bytes peak_bytes      peak
-    memory of the sender wall_ms         from start to end of a command rate_error_percent
-    worst second of a rate-limited test sender_cpu_percent receiver_cpu_percent     of one core, while a test
-    runs worst_bin_percent                           deviation of the worst 10 ms of a second from the
-    requested rate us_per_segment_...                          engines alone (`engines.py`) stalled_runs
-    runs before this one that stalled and were repeated
+    bits_per_s           payload that the receiver counted
+    bytes, seconds       the same, in parts
+    cpu_s                processor time of both ends, start and end included
+    whole_cpu_s_per_gb   the same per 10^9 payload bytes
+    cpu_s_per_gb         the same without the cost of an empty test, per 10^9 payload bytes
+    peak_bytes           peak memory of the sender
+    wall_ms              from start to end of a command
+    fairness             Jain's index of the bytes of the streams: 1 if all carried as many
+    rate_error_percent   worst second of a rate-limited test
+    sender_cpu_percent, receiver_cpu_percent   of one core, while a test runs
+    worst_bin_percent    deviation of the worst 10 ms of a second from the requested rate
+    us_per_segment_...   engines alone (engines.py)
+    stalled_runs         runs before this one that stalled and were repeated
 """
 
 from __future__ import annotations

@@ -93,11 +93,19 @@ def of_run(text: str, name: str) -> Received:
     if not run.complete:
         raise RunError(f"{name}: {run.error}")
     counted = Received(run.total("bytes"), run.total("seconds"))
+    if run.plan.parallel > 1:
+        counted.figures["fairness"] = jain([run.total("bytes", stream=row.stream) for row in run.rows])
     seconds = run.column("bits_per_second")[run.column("seconds") > 0.5]
     if run.plan.rate_bps and len(seconds):
         worst = float(abs(seconds - run.plan.rate_bps).max())
         counted.figures["rate_error_percent"] = 100 * worst / run.plan.rate_bps
     return counted
+
+
+def jain(shares: Sequence[float]) -> float:
+    """Jain's fairness index, (sum x)^2 / (n sum x^2): 1 for equal shares, 1/n for one that has all."""
+    squares = sum(share * share for share in shares)
+    return sum(shares) ** 2 / (len(shares) * squares) if squares else 0.0
 
 
 def of_iperf3_json(text: str, name: str) -> Received:

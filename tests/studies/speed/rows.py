@@ -22,6 +22,7 @@ UNITS = {
     "whole_cpu_s_per_gb": (1.0, "s/GB"),
     "peak_bytes": (1e-6, "MB"),
     "wall_ms": (1.0, "ms"),
+    "fairness": (1.0, "of 1"),
     "rate_error_percent": (1.0, "%"),
     "worst_bin_percent": (1.0, "%"),
     "sender_cpu_percent": (1.0, "%"),

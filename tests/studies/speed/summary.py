@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import statistics
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ class Row:
 
     `figure`: which figure of the contestants `ours` and `theirs` (see contestants.py). With `theirs` the
     ratio ours/theirs is judged, without it the figure itself. `limit` is the target (a minimum, or a maximum
-    if less is better), `aim` a better value to strive for; None: the row is only reported.
+    if less is better), `aim` a better value to strive for; None: the row is only reported. `best_of`:
+    contestants of which the one with the best median takes the place of `theirs`.
     """
 
     key: str
@@ -28,6 +30,24 @@ class Row:
     limit: float | None = None
     aim: float | None = None
     less_is_better: bool = False
+    best_of: tuple[str, ...] = ()
+
+    @property
+    def contestants(self) -> set[str]:
+        """The contestants that this row needs."""
+        return {self.ours, *self.best_of, *([self.theirs] if self.theirs else [])}
+
+    def against_best(self, rounds: Mapping[str, Rounds]) -> Row:
+        """The row with `theirs` chosen among `best_of`, as far as these have figures."""
+        medians = {
+            name: spread.median
+            for name in self.best_of
+            if (spread := Spread.of(_known(rounds.get(name, ()), self.figure)))
+        }
+        if not medians:
+            return self
+        choose = min if self.less_is_better else max
+        return dataclasses.replace(self, theirs=choose(medians, key=medians.__getitem__))
 
 
 class Verdict(enum.Enum):
@@ -73,13 +93,14 @@ class Result:
 
 def result(row: Row, rounds: Mapping[str, Rounds]) -> Result:
     """Compute a row from the rounds of each contestant."""
+    row = row.against_best(rounds)
     ours = _values(rounds.get(row.ours, ()), row.figure)
-    mine = Spread.of([value for value in ours if value is not None])
+    mine = Spread.of(_known(rounds.get(row.ours, ()), row.figure))
     if row.theirs is None:
         judged = mine.median if mine else None
         return Result(row, mine, None, judged, None, _verdict(row, judged))
     theirs = _values(rounds.get(row.theirs, ()), row.figure)
-    other = Spread.of([value for value in theirs if value is not None])
+    other = Spread.of(_known(rounds.get(row.theirs, ()), row.figure))
     ratios = [a / b for a, b in zip(ours, theirs, strict=False) if a is not None and b]
     ratio = mine.median / other.median if mine and other and other.median else None
     spread = (min(ratios), max(ratios)) if ratios else None
@@ -88,6 +109,10 @@ def result(row: Row, rounds: Mapping[str, Rounds]) -> Result:
 
 def _values(rounds: Rounds, figure: str) -> list[float | None]:
     return [figures.get(figure) if figures is not None else None for figures in rounds]
+
+
+def _known(rounds: Rounds, figure: str) -> list[float]:
+    return [value for value in _values(rounds, figure) if value is not None]
 
 
 def _verdict(row: Row, judged: float | None) -> Verdict:

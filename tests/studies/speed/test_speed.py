@@ -20,7 +20,7 @@ from tests.studies.speed.__main__ import main
 from tests.studies.speed.cases import Group, chosen
 from tests.studies.speed.contestants import Figures, Received, parse
 from tests.studies.speed.processes import Program, RunError, free_port, started, wait_listening
-from tests.studies.speed.programs import KcpGo, of_iperf3_json, of_run
+from tests.studies.speed.programs import KcpGo, jain, of_iperf3_json, of_run
 from tests.studies.speed.rows import remarks
 from tests.studies.speed.run import Measured, measure
 from tests.studies.speed.summary import Row, Verdict, result
@@ -79,6 +79,26 @@ def test_a_missing_figure_gives_no_number() -> None:
     assert found.ratio_spread is None  # no round in which both ran
     assert result(MORE, {"a": failed["a"]}).verdict is Verdict.ABSENT
     assert result(MORE, {}).ours is None
+
+
+def test_a_row_is_judged_against_the_best_of_several_medians() -> None:
+    row = Row("x/kept", "keeps its rate", "bits_per_s", "few", limit=0.8, best_of=("few", "some", "many"))
+    runs: dict[str, list[Figures | None]] = {
+        "few": [{"bits_per_s": rate} for rate in (6.0, 7.0, 50.0)],
+        "some": [{"bits_per_s": 10.0}, None, {"bits_per_s": 10.0}],
+        "many": [None, None, None],
+    }
+    found = result(row, runs)
+    assert (found.row.theirs, found.judged, found.verdict) == ("some", 0.7, Verdict.BELOW)
+    assert result(replace(row, ours="some"), runs).judged == 1.0
+    assert result(replace(row, less_is_better=True), runs).row.theirs == "few"
+    assert result(row, {}).verdict is Verdict.ABSENT
+
+
+def test_shares_of_streams_make_an_index_of_fairness() -> None:
+    assert jain([5, 5, 5, 5]) == 1.0
+    assert jain([8, 0, 0, 0]) == 0.25
+    assert jain([0, 0]) == 0.0
 
 
 class Scripted:
@@ -191,12 +211,17 @@ def test_chosen_rows_keep_only_their_contestants() -> None:
     assert len(keys) == len(set(keys))
 
 
+def test_a_row_against_the_best_keeps_all_of_which_one_may_be_it() -> None:
+    (group,) = chosen(("streams/kcp-16",))
+    assert [one.name for one in group.contestants] == [f"kcp -P {count}" for count in (1, 4, 16, 64, 128)]
+
+
 def test_every_row_names_contestants_of_its_group() -> None:
     for group in chosen():
         names = [one.name for one in group.contestants]
         assert len(names) == len(set(names))
         for row in group.rows:
-            assert {row.ours, row.theirs or row.ours} <= set(names)
+            assert row.contestants <= set(names)
 
 
 def test_an_iperf3_report_gives_the_receivers_count_and_the_worst_second() -> None:
