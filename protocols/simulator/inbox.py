@@ -9,6 +9,7 @@ at high rates in groups.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import deque
 from math import inf
 
@@ -22,30 +23,63 @@ Rows = NDArray[np.uint8]
 Times = NDArray[np.float64]
 
 
+def stretched(times_us: Times, now_us: float, factor: float) -> Times:
+    """A copy in which the time from now to each later time is multiplied by `factor`."""
+    return np.where(times_us > now_us, now_us + (times_us - now_us) * factor, times_us)
+
+
 class DatagramRun:
     """Datagrams of one size that left the bottleneck one after another.
 
     rows : (n, size) uint8, one datagram per row
     departs : (n,) float64, microseconds: the end of each datagram's service
-    exits : (n,) float64, microseconds: the arrival of each, ascending
+    earliest : (n,) float64, microseconds: the arrival of each if it were alone on its way
+    exits : (n,) float64, microseconds: the arrival of each, ascending. The inbox derives it from `earliest`.
     """
 
-    __slots__ = ("at", "departs", "exits", "next_us", "rows", "truth")
+    __slots__ = ("at", "departs", "earliest", "exits", "last_us", "next_us", "rows", "truth")
 
-    def __init__(self, rows: Rows, departs: Times, exits: Times, truth: Truth) -> None:
-        self.rows, self.departs, self.exits, self.truth = rows, departs, exits, truth
+    def __init__(self, rows: Rows, departs: Times, earliest: Times, truth: Truth) -> None:
+        self.rows, self.departs, self.earliest, self.truth = rows, departs, earliest, truth
         self.at = 0
-        self.next_us = float(exits[0])
+
+    def arrive(self, exits: Times) -> None:
+        """Set the arrivals of all datagrams."""
+        self.exits = exits
+        self.next_us, self.last_us = float(exits[self.at]), float(exits[-1])
 
     def up_to(self, now_us: float) -> tuple[int, int]:
         """Take the datagrams that have arrived by now; return their first row and the row after the last."""
         start = self.at
-        if self.exits[-1] <= now_us:
+        if self.last_us <= now_us:
             self.at, self.next_us = len(self.exits), inf
         else:
             self.at = int(np.searchsorted(self.exits, now_us, "right"))
             self.next_us = float(self.exits[self.at])
         return start, self.at
+
+    def keep_behind(self, latest_us: float) -> None:
+        """Let each datagram that has not arrived yet arrive after `latest_us` and after those before it."""
+        exits = np.maximum(np.maximum.accumulate(self.earliest[self.at :]), latest_us)
+        self.arrive(np.concatenate((self.exits[: self.at], exits)) if self.at else exits)
+
+    def sort(self) -> None:
+        """Put the datagrams that have not arrived yet into the order in which they arrive when none waits."""
+        if len(self.earliest) > 1:
+            order = self.at + np.argsort(self.earliest[self.at :], kind="stable")
+            self.rows, self.departs, self.earliest = (
+                self.rows[order],
+                self.departs[order],
+                self.earliest[order],
+            )
+        self.at = 0
+        self.arrive(self.earliest)
+
+    def stretch(self, now_us: float, factor: float) -> None:
+        """Follow a change of rate, which moves the departures after `now_us`. The inbox orders them then."""
+        departs = stretched(self.departs, now_us, factor)
+        self.earliest = self.earliest + (departs - self.departs)
+        self.departs = departs
 
 
 class Inbox:
@@ -53,55 +87,93 @@ class Inbox:
 
     def __init__(self, coalesce_us: float) -> None:
         self.coalesce_us = coalesce_us
-        self.latest_us = 0.0
-        """Arrival of the last datagram that keeps its place in the order."""
         self._runs: deque[DatagramRun] = deque()
-        self._reordered: list[tuple[float, int, Rows, Truth]] = []
-        self._reordered_count = 0
+        self._loose: list[tuple[float, int, DatagramRun]] = []
+        """Heap of runs that keep no order: the next arrival of each, a number that no two share, the run."""
+        self._loose_count = 0
         self._interrupted_us = -inf
 
-    def add(self, run: DatagramRun) -> None:
-        """Add datagrams that keep their order: none may arrive before those added earlier."""
+    def add(self, run: DatagramRun, ascending: bool = True) -> None:
+        """Add datagrams that keep their order: each arrives no earlier than those added before it.
+
+        ascending : False if the run's `earliest` may fall from one datagram to the next
+        """
+        # The latest arrival is read from the runs on the way, which a change of rate moves, and kept nowhere.
+        # A run that is gone has arrived, and holds nothing back.
+        latest_us = self._runs[-1].last_us if self._runs else 0.0
+        if ascending and run.earliest[0] >= latest_us:
+            run.arrive(run.earliest)
+        else:
+            run.keep_behind(latest_us)
         self._runs.append(run)
 
-    def add_reordered(self, exit_us: float, row: Rows, truth: Truth) -> None:
-        """Add one datagram that may arrive before those added earlier."""
-        self._reordered_count += 1
-        heapq.heappush(self._reordered, (exit_us, self._reordered_count, row, truth))
+    def add_loose(self, run: DatagramRun) -> None:
+        """Add datagrams that may arrive before those added earlier, and before one another."""
+        run.sort()
+        self._push_loose(run)
+
+    def _push_loose(self, run: DatagramRun) -> None:
+        self._loose_count += 1
+        heapq.heappush(self._loose, (run.next_us, self._loose_count, run))
+
+    def order(self) -> None:
+        """Derive all arrivals again, after departures have moved."""
+        latest_us = 0.0
+        for run in self._runs:
+            run.keep_behind(latest_us)
+            latest_us = run.last_us
+        loose, self._loose = [run for _, _, run in sorted(self._loose)], []
+        for run in loose:
+            self.add_loose(run)
 
     def due_us(self) -> float:
         """Time of the next interrupt, microseconds; infinity if no datagram is on the way."""
         first = self._runs[0].next_us if self._runs else inf
-        if self._reordered and self._reordered[0][0] < first:
-            first = self._reordered[0][0]
+        if self._loose and self._loose[0][0] < first:
+            first = self._loose[0][0]
         earliest = self._interrupted_us + self.coalesce_us
         return first if first > earliest else earliest
 
     def take(self, now_us: float) -> list[DatagramBatch]:
         """Take all datagrams that have arrived by now, in order of arrival."""
         self._interrupted_us = now_us
-        pieces: list[tuple[float, Rows, Truth]] = []
-        reordered, runs = self._reordered, self._runs
-        while reordered and reordered[0][0] <= now_us:
-            at, _, row, truth = heapq.heappop(reordered)
-            pieces.append((at, row, truth))
-        # Without reordered datagrams the runs are in order already, and are delivered uncut.
+        pieces: list[tuple[Times, Rows]] = []
+        loose, runs = self._loose, self._runs
+        while loose and loose[0][0] <= now_us:
+            run = heapq.heappop(loose)[2]
+            pieces.append(_piece(run, now_us))
+            if run.next_us < inf:
+                self._push_loose(run)
+        # Without loose datagrams the runs are in order already.
         mixed = bool(pieces)
         while runs and runs[0].next_us <= now_us:
             run = runs[0]
-            start, stop = run.up_to(now_us)
+            pieces.append(_piece(run, now_us))
             if run.next_us == inf:
                 runs.popleft()
-            if mixed:
-                pieces += [(run.exits[i], run.rows[i : i + 1], run.truth) for i in range(start, stop)]
-            else:
-                pieces.append((0.0, run.rows[start:stop], run.truth))
-        if mixed:
-            pieces.sort(key=lambda piece: piece[0])
-        for _, rows, truth in pieces:
-            truth.delivered += len(rows)
-            truth.delivered_bytes += rows.size
-        return _merge([rows for _, rows, _ in pieces])
+        return _merge(_by_arrival(pieces) if mixed and len(pieces) > 1 else [rows for _, rows in pieces])
+
+
+def _piece(run: DatagramRun, now_us: float) -> tuple[Times, Rows]:
+    """Take the datagrams of a run that have arrived by now, and count them; return their times and rows."""
+    start, stop = run.up_to(now_us)
+    rows = run.rows[start:stop]
+    run.truth.delivered += len(rows)
+    run.truth.delivered_bytes += rows.size
+    return run.exits[start:stop], rows
+
+
+def _by_arrival(pieces: list[tuple[Times, Rows]]) -> list[Rows]:
+    """The datagrams of all pieces in order of arrival, neighbours of equal size in one array."""
+    order = np.argsort(np.concatenate([exits for exits, _ in pieces]), kind="stable")
+    width = max(rows.shape[1] for _, rows in pieces)
+    if all(rows.shape[1] == width for _, rows in pieces):
+        return [np.concatenate([rows for _, rows in pieces])[order]]
+    # Rows of several sizes have no common array: each stands in that of its size.
+    table = np.concatenate([np.pad(rows, ((0, 0), (0, width - rows.shape[1]))) for _, rows in pieces])[order]
+    sizes = np.concatenate([np.full(len(rows), rows.shape[1]) for _, rows in pieces])[order]
+    bounds = [0, *(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(sizes)]
+    return [table[a:b, : sizes[a]] for a, b in itertools.pairwise(bounds)]
 
 
 def _merge(pieces: list[Rows]) -> list[DatagramBatch]:

@@ -3,24 +3,23 @@
     arrival -> length -> policer -> [loss before] -> queue and serialiser -> [loss behind]
             -> duplication, corruption -> delay, jitter, detour -> inbox
 
-All times are computed when a batch enters the link, in microseconds as floats: a first-in first-out queue
-needs no events of its own. A change of rate moves the departures of the datagrams that are still queued.
+All times are computed when a batch enters the link, in microseconds as floats. `bottleneck.py` holds the
+queue, `inbox.py` the order of arrival.
 """
 
 from __future__ import annotations
-
-from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.simulator.bottleneck import Admitted, Bottleneck
 from iperfpy.protocols.simulator.inbox import DatagramRun, Inbox, Rows, Times
 from iperfpy.protocols.simulator.loss import GilbertElliott, Uniform
 from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
 from iperfpy.protocols.simulator.truth import Truth
 
-_UP_TO = np.arange(1, 4_097, dtype=np.float64)
+_NONE: Times = np.empty(0)
 
 
 class Link:
@@ -36,8 +35,7 @@ class Link:
         self._loss, self._delays, self._faults = Uniform(loss), Uniform(delays), faults
         self._bursts_rng = bursts
         self._bursts = GilbertElliott(path.bursts, bursts) if path.bursts else None
-        self._busy_us = 0.0
-        self._queue: deque[DatagramRun] = deque()
+        self._bottleneck = Bottleneck()
         self._tokens = float(path.bucket_bytes)
         self._filled_us = 0.0
 
@@ -45,23 +43,14 @@ class Link:
 
     def backlog_bytes(self, now_us: float) -> float:
         """Bytes in the queue, including the rest of the datagram in service."""
-        rate = self.path.rate_bits_per_s
-        return max(0.0, self._busy_us - now_us) * rate / 8e6 if rate else 0.0
+        return self._bottleneck.backlog_bytes(now_us, self.path.rate_bits_per_s)
 
     def change(self, now_us: float, path: Path) -> None:
         """Take the properties of `path` from now on; queued datagrams are served at its rate."""
         before, after = self.path.rate_bits_per_s, path.rate_bits_per_s
         if before and before != after:
-            # Remaining waiting times scale with the service time; without a bottleneck they end now.
-            factor = before / after if after else 0.0
-            for run in self._queue:
-                waiting = run.departs > now_us
-                moved = (run.departs[waiting] - now_us) * (factor - 1.0)
-                run.departs[waiting] += moved
-                run.exits[waiting] += moved
-                if run.at < len(run.exits):
-                    run.next_us = float(run.exits[run.at])
-            self._busy_us = now_us + max(0.0, self._busy_us - now_us) * factor
+            # Remaining times scale with the service time; without a bottleneck they end now.
+            self._bottleneck.change(now_us, before / after if after else 0.0)
         if path.police_bits_per_s and not self.path.police_bits_per_s:
             self._tokens, self._filled_us = float(path.bucket_bytes), now_us
         if path.bursts != self.path.bursts:
@@ -97,7 +86,7 @@ class Link:
             rows = self._police(now_us, rows, truth)
         if self.path.loss_before:
             rows = rows[self._surviving(len(rows), truth)]
-        departs = self._enqueue(now_us, rows, truth)
+        departs, admitted = self._pass_bottleneck(now_us, rows, truth)
         rows = rows[: len(departs)]
         # The rows are copied in both branches: the sender may reuse its buffer when `carry` returns.
         if not self.path.loss_before and (self.path.loss or self._bursts):
@@ -105,8 +94,19 @@ class Link:
             rows, departs = rows[keep], departs[keep]
         else:
             rows = rows.copy()
-        if len(rows):
-            self._deliver(rows, departs, inbox, truth, detour_us)
+        if not len(rows):
+            return
+        runs = self._deliver(rows, departs, inbox, truth, detour_us)
+        if admitted is not None:
+            admitted.runs, admitted.inbox = runs, inbox
+
+    def _pass_bottleneck(self, now_us: float, rows: Rows, truth: Truth) -> tuple[Times, Admitted | None]:
+        """Departure times of the first datagrams, as many as find room, and their place in the queue."""
+        if not self.path.rate_bits_per_s or not len(rows):
+            return np.full(len(rows), now_us), None
+        size = rows.shape[1] + OVERHEAD_BYTES
+        admitted = self._bottleneck.enter(now_us, len(rows), size, self.path, truth)
+        return (_NONE, None) if admitted is None else (admitted.departs, admitted)
 
     def _police(self, now_us: float, rows: Rows, truth: Truth) -> Rows:
         """Drop the datagrams that exceed the token bucket; none waits (Flach et al., SIGCOMM 2016)."""
@@ -129,59 +129,33 @@ class Link:
         truth.lost += count - int(np.count_nonzero(keep))
         return keep
 
-    def _enqueue(self, now_us: float, rows: Rows, truth: Truth) -> Times:
-        """Departure times of the first datagrams, as many as find room; the rest of them is dropped."""
-        rate, count = self.path.rate_bits_per_s, len(rows)
-        if not rate or not count:
-            return np.full(count, now_us)
-        size = rows.shape[1] + OVERHEAD_BYTES
-        while self._queue and self._queue[0].departs[-1] <= now_us:
-            self._queue.popleft()
-        service_us = size * 8e6 / rate
-        wait_us = max(0.0, self._busy_us - now_us)
-        if self.path.buffer_bytes is not None:
-            # An idle link accepts one datagram even if it is larger than the buffer.
-            room = int((self.path.buffer_bytes - wait_us * rate / 8e6) / size + 1e-9)
-            taken = min(count, max(room, 0 if wait_us else 1))
-            truth.overflowed += count - taken
-            count = taken
-        departs: Times = _UP_TO[:count] * service_us + (now_us + wait_us)
-        if count:
-            self._busy_us = float(departs[-1])
-            truth.queued += count
-            truth.queued_us += count * wait_us + service_us * count * (count - 1) / 2
-            truth.longest_us = max(truth.longest_us, wait_us + (count - 1) * service_us)
-        return departs
-
-    def _deliver(self, rows: Rows, departs: Times, inbox: Inbox, truth: Truth, detour_us: float) -> None:
-        """Add faults, delay, jitter and reordering to datagrams that left the queue."""
-        path = self.path
-        exits = departs + (path.delay_us + detour_us)
+    def _deliver(
+        self, rows: Rows, departs: Times, inbox: Inbox, truth: Truth, detour_us: float
+    ) -> list[DatagramRun]:
+        """Add faults, delay, jitter and reordering to datagrams that left the queue; return their runs."""
+        path, runs = self.path, []
+        earliest = departs + (path.delay_us + detour_us)
         if path.duplicate or path.corrupt:
-            rows, departs, exits = self._fault(rows, departs, exits, truth)
+            rows, departs, earliest = self._fault(rows, departs, earliest, truth)
         if path.jitter_us:
-            exits = exits + self._delays.take(len(exits)) * path.jitter_us
-        reordered: NDArray[np.bool_] | None = None
+            earliest = earliest + self._delays.take(len(earliest)) * path.jitter_us
+        loose: NDArray[np.bool_] | None = None
         if path.reorder:
-            reordered = self._delays.take(len(exits)) < path.reorder
-            exits = exits + np.where(reordered, self._delays.take(len(exits)) * path.reorder_us, 0.0)
+            loose = self._delays.take(len(earliest)) < path.reorder
+            earliest = earliest + np.where(loose, self._delays.take(len(earliest)) * path.reorder_us, 0.0)
         if path.jitter_us and path.jitter_reorders:
-            reordered = np.ones(len(exits), np.bool_)
-        if reordered is not None and reordered.any():
-            truth.reordered += int(np.count_nonzero(reordered))
-            for i in np.flatnonzero(reordered):
-                inbox.add_reordered(float(exits[i]), rows[i : i + 1], truth)
-            rows, departs, exits = rows[~reordered], departs[~reordered], exits[~reordered]
-        if not len(rows):
-            return
-        # Jitter and a delay that falls must not let a datagram overtake: it arrives with the one before.
-        if exits[0] < inbox.latest_us or path.jitter_us:
-            exits = np.maximum(np.maximum.accumulate(exits), inbox.latest_us)
-        inbox.latest_us = float(exits[-1])
-        run = DatagramRun(rows, departs, exits, truth)
-        inbox.add(run)
-        if path.rate_bits_per_s:
-            self._queue.append(run)
+            loose = np.ones(len(earliest), np.bool_)
+        if loose is not None and loose.any():
+            truth.reordered += int(np.count_nonzero(loose))
+            run = DatagramRun(rows[loose], departs[loose], earliest[loose], truth)
+            inbox.add_loose(run)
+            runs.append(run)
+            rows, departs, earliest = rows[~loose], departs[~loose], earliest[~loose]
+        if len(rows):
+            run = DatagramRun(rows, departs, earliest, truth)
+            inbox.add(run, ascending=not path.jitter_us)
+            runs.append(run)
+        return runs
 
     def _fault(self, rows: Rows, departs: Times, exits: Times, truth: Truth) -> tuple[Rows, Times, Times]:
         """Duplicate and corrupt some of the datagrams."""

@@ -127,6 +127,43 @@ def test_a_rate_step_moves_the_departures_of_queued_datagrams() -> None:
     assert np.diff(catcher.times_us)[11:].tolist() == [2_000] * 8
 
 
+RISE = (Change(100_500, {"rate_bits_per_s": 80e6}),)  # from 10 ms per datagram to 100 us
+
+
+@pytest.mark.parametrize("fields", [{}, {"delay_us": 3_000, "jitter_us": 50}], ids=["plain", "jitter"])
+def test_a_rate_rise_holds_back_nothing_that_is_sent_after_it(fields: dict[str, float]) -> None:
+    path = Path(rate_bits_per_s=0.8e6, changes=RISE).with_(**fields)
+    _, catcher = run(path, Emitter(SIZE, 200_000, burst=50, total=100), 0.9)
+    latest_us = sum(fields.values())
+    assert catcher.numbers == list(range(100))
+    # The first 10 take 10 ms each. The one in service has 95 % of its time left, and takes 1 % of that.
+    assert max(catcher.times_us[:50]) <= 100_500 + 95 + 39 * 100 + latest_us + 1
+    assert max(catcher.times_us[50:]) <= 200_000 + 50 * 100 + latest_us + 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"jitter_us": 50, "jitter_reorders": True}, {"reorder": 0.5, "reorder_us": 50}]
+)
+def test_a_rate_rise_moves_datagrams_that_keep_no_order(fields: dict[str, float]) -> None:
+    path = Path(rate_bits_per_s=0.8e6, changes=RISE).with_(**fields)
+    flow, catcher = run(path, Emitter(SIZE, 1_000_000, burst=50, total=50), 0.9)
+    assert sorted(catcher.numbers) == list(range(50))
+    assert flow.forward.truth.reordered > 0
+    assert max(catcher.times_us) <= 100_500 + 95 + 39 * 100 + 50 + 1
+
+
+@pytest.mark.parametrize("factor", [0.25, 8.0])
+def test_waiting_times_are_those_of_the_service_after_a_rate_change(factor: float) -> None:
+    changed_us, rate = 10_500, 8e6
+    path = Path(rate_bits_per_s=rate, changes=(Change(changed_us, {"rate_bits_per_s": rate * factor}),))
+    flow, catcher = run(path, Emitter(SIZE, 1_000_000, burst=20, total=20), 0.9)
+    # A datagram waits until the one before it has left.
+    waits = np.array([0, *catcher.times_us[:-1]])
+    truth = flow.forward.truth
+    assert truth.mean_queue_us == pytest.approx(waits.mean(), abs=1)
+    assert truth.longest_us == pytest.approx(waits.max(), abs=1)
+
+
 def test_an_outage_drops_every_datagram_until_it_ends() -> None:
     path = Path(delay_us=1, changes=(Change(300_000, {"down": True}), Change(500_000, {"down": False})))
     flow, catcher = run(path, Emitter(SIZE, 1_000), 1.0)
