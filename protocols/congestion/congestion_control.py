@@ -83,6 +83,8 @@ class Ack:
     lost_runs : runs of consecutive transmissions that were lost so far; as many as were marked lost if
         recovery does not follow runs
     advanced : segments by which the cumulative ACK moved
+    rtt_min_us, rtt_mean_us, rtt_samples : smallest and mean RTT of the segments newly acknowledged, and how
+        many segments gave one: those of which the acknowledged transmission is known. None if none did
     """
 
     now_us: int
@@ -96,6 +98,9 @@ class Ack:
     delivery_rate: float
     lost_runs: int
     advanced: int = 0
+    rtt_min_us: int | None = None
+    rtt_mean_us: float | None = None
+    rtt_samples: int = 0
 
 
 @dataclass(slots=True)

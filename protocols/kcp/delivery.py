@@ -9,12 +9,14 @@ Recovery and congestion control both need these sums; they are made here, once.
 
 from __future__ import annotations
 
+import numpy as np
+
 from iperfpy.protocols.congestion.congestion_control import Ack, CongestionControl, Flight, Loss
 from iperfpy.protocols.kcp.engine_counts import Counts
 from iperfpy.protocols.kcp.inbound import Acks, ack_columns
 from iperfpy.protocols.kcp.loss_recovery.recovery import Recovery
 from iperfpy.protocols.kcp.retransmission_log import RetransmissionLog
-from iperfpy.protocols.kcp.rtt_estimator import MeanRtt, RttEstimator
+from iperfpy.protocols.kcp.rtt_estimator import MeanRtt, RttEstimator, RttSamples
 from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.wire import MASK, Int64s
 
@@ -73,18 +75,17 @@ class DeliveryAccounting:
             newest_us = self._implied_by_una(acks)
             if newest_us is None and (each := self._known(acks, now_us)) is not None:
                 newest_us = int(each[1].max())
-        acked, flight, rtt_us = 0, None, None
+        acked, flight, rtt_us, samples = 0, None, None, None
         if each is not None:
-            acked = self._mark(*each, now_us)
+            acked, samples = self._mark(*each, now_us)
         if newest_us is not None:
             # Before `_report`, where loss detection goes by the newest arrival and by the RTT.
             flight, rtt_us = self._sample(newest_us, now_us)
         una_before = sending.una
         if not acked and not sending.sacked and una > una_before:
-            # All of them are acknowledged now, and they left in this order: the mean of the ends is theirs.
-            sent_us, mask = sending.state.sent_us, sending.mask
-            middle_us = (int(sent_us[una_before & mask]) + int(sent_us[una - 1 & mask])) / 2
-            self.mean_rtt.update(now_us - middle_us, una - una_before)
+            samples = self._covered(una, now_us)
+        if samples is not None:
+            self.mean_rtt.update(samples.mean_us, samples.segments)
         segments, lost = sending.advance(una)
         if self._old_end is not None and sending.una >= self._old_end:
             self._known_from_us, self._old_end = self.stamp_us + 1, None
@@ -93,7 +94,7 @@ class DeliveryAccounting:
             recovery.advanced(segments, lost, now_us)
         if acked:
             self.delivered += acked
-            self._report(acked, sending.una - una_before, flight, rtt_us, now_us)
+            self._report(acked, sending.una - una_before, flight, rtt_us, samples, now_us)
 
     def _implied_by_una(self, acks: Acks) -> int | None:
         """The newest echo of ACKs that una already implies; None if an ACK may tell more.
@@ -132,19 +133,33 @@ class DeliveryAccounting:
             self._counts.impossible += len(acks) - len(numbers)
         return (numbers, echoes_us) if len(numbers) else None
 
-    def _mark(self, numbers: Int64s, echoes_us: Int64s, now_us: int) -> int:
-        """Take ACKs one by one, (n,) each; returns how many segments they newly acknowledge."""
-        recovery = self._recovery
+    def _covered(self, una: int, now_us: int) -> RttSamples | None:
+        """Round-trip times of the segments below `una`, of which none has an ACK of its own. A segment that
+        was sent again gives no sample (Karn's rule: una does not tell which transmission arrived)."""
+        sending = self._sending
+        first, sent_us, mask = sending.una, sending.state.sent_us, sending.mask
+        if not self._counts.retransmitted:
+            # They left in this order: the mean of the ends is theirs.
+            oldest_us, newest_us = int(sent_us[first & mask]), int(sent_us[una - 1 & mask])
+            return RttSamples(una - first, now_us - (oldest_us + newest_us) / 2, now_us - newest_us)
+        rows = np.arange(first, una) & mask
+        return _samples(now_us - sent_us[rows[sending.state.transmissions[rows] == 1]])
+
+    def _mark(self, numbers: Int64s, echoes_us: Int64s, now_us: int) -> tuple[int, RttSamples | None]:
+        """Take ACKs one by one, (n,) each; returns how many segments they newly acknowledge, and their RTTs:
+        each echo names the transmission that arrived."""
+        recovery, samples = self._recovery, None
         fresh, at = self._sending.mark(numbers)
         if len(fresh):
-            recovery.acknowledged(fresh, echoes_us[at], now_us)
-            self.mean_rtt.update(now_us - float(echoes_us[at].mean()), len(fresh))
+            echoed_us = echoes_us[at]
+            recovery.acknowledged(fresh, echoed_us, now_us)
+            samples = _samples(now_us - echoed_us)
         recovery.acks_arrived(numbers, echoes_us)
         if self._counts.retransmitted:
             spurious, echoes = self.resent.spurious(numbers, echoes_us)
             if len(spurious):
                 recovery.found_spurious(spurious, echoes)
-        return len(fresh)
+        return len(fresh), samples
 
     def _sample(self, stamp_us: int, now_us: int) -> tuple[Flight | None, int | None]:
         """The flight that the newest echo of an acknowledgement names, and its RTT sample.
@@ -168,7 +183,13 @@ class DeliveryAccounting:
         return flight, rtt_us
 
     def _report(
-        self, acked: int, advanced: int, flight: Flight | None, rtt_us: int | None, now_us: int
+        self,
+        acked: int,
+        advanced: int,
+        flight: Flight | None,
+        rtt_us: int | None,
+        samples: RttSamples | None,
+        now_us: int,
     ) -> None:
         """Detect losses, then tell congestion control of the acknowledgement and its rate sample."""
         self._delivered_us = now_us
@@ -200,6 +221,9 @@ class DeliveryAccounting:
                     delivery_rate=rate,
                     lost_runs=self._lost_runs,
                     advanced=advanced,
+                    rtt_min_us=None if samples is None else max(1, samples.least_us),
+                    rtt_mean_us=None if samples is None else max(1.0, samples.mean_us),
+                    rtt_samples=0 if samples is None else samples.segments,
                 )
             )
 
@@ -269,3 +293,12 @@ class DeliveryAccounting:
     def limited_by_window(self) -> None:
         """Samples of all that is in flight now measure the send or receive window, not the path."""
         self.window_limited_until = max(1, self.delivered + self._recovery.in_flight)
+
+
+def _samples(rtts_us: Int64s) -> RttSamples | None:
+    """Sum up round-trip times, (n,), without impossible ones: an echo may be garbage."""
+    if len(rtts_us) and (rtts_us.min() < 0 or rtts_us.max() > _LONGEST_RTT_US):
+        rtts_us = rtts_us[(rtts_us >= 0) & (rtts_us <= _LONGEST_RTT_US)]
+    if not len(rtts_us):
+        return None
+    return RttSamples(len(rtts_us), float(rtts_us.mean()), int(rtts_us.min()))

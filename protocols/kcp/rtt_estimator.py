@@ -6,6 +6,16 @@ its own, with kcp-go's arithmetic in whole milliseconds.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+
+class RttSamples(NamedTuple):
+    """Round-trip times of segments that were acknowledged together: how many, their mean and the smallest."""
+
+    segments: int
+    mean_us: float
+    least_us: int
+
 
 class RttEstimator:
     """Smoothed RTT, its variation and its minimum; all 0 until the first sample.

@@ -8,7 +8,7 @@ import pytest
 from iperfpy.protocols.kcp.kcp_metrics import record
 from iperfpy.protocols.kcp.retransmission_log import RetransmissionLog
 from iperfpy.protocols.kcp.rtt_estimator import MeanRtt
-from tests.protocols.kcp.ends import Half
+from tests.protocols.kcp.ends import Fixed, Half
 
 START_US, GAP_US, RTT_US = 1_000_000, 1_000, 5_000
 LUMP = 20
@@ -34,6 +34,31 @@ def test_acknowledgements_in_lumps_count_all_their_segments(each: bool) -> None:
     mean_us = RTT_US + (LUMP - 1) * GAP_US / 2
     assert _report(half, now_us) == pytest.approx(mean_us, rel=0.01)
     assert half.engine.rtt.srtt_us == pytest.approx(RTT_US, rel=0.01)  # the newest stamps
+
+
+@pytest.mark.parametrize("each", [True, False], ids=["an ACK each", "cumulative ACKs"])
+def test_congestion_control_gets_the_spread_of_an_acknowledgement(each: bool) -> None:
+    control = Fixed()
+    half = Half(control=control)
+    for number in range(LUMP):
+        half.send(1, START_US + number * GAP_US)
+    now_us = START_US + (LUMP - 1) * GAP_US + RTT_US
+    half.acked(now_us, *(range(LUMP) if each else (LUMP - 1,)), una=LUMP)
+    (ack,) = control.acks
+    assert (ack.rtt_us, ack.rtt_min_us, ack.rtt_samples) == (RTT_US, RTT_US, LUMP)
+    assert ack.rtt_mean_us == RTT_US + (LUMP - 1) * GAP_US / 2
+
+
+def test_a_cumulative_ack_of_retransmissions_gives_no_sample() -> None:
+    """It does not tell which transmission arrived (Karn's rule). Segment 2 was sent once."""
+    control = Fixed()
+    half = Half(control=control)
+    half.send(3, START_US)
+    half.engine.sending.state.transmissions[:2] = 2
+    half.counts.fast = 2
+    half.acked(START_US + RTT_US, 2, una=3)
+    (ack,) = control.acks
+    assert (ack.acked, ack.rtt_samples, ack.rtt_mean_us) == (3, 1, RTT_US)
 
 
 def test_segments_of_the_longer_way_count() -> None:
