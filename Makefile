@@ -52,10 +52,13 @@ mtu: $(VENV)/.bench-installed
 picture: $(VENV)/.installed
 	$(BIN)/python -m tests.studies.wire.picture docs/reverse.svg
 
-# The grid of simulated paths: make sim ARGS="--quick", ARGS="--only policer", ARGS="--minutes 30"
+# The grid of simulated paths, then odd paths drawn at random. ARGS runs the grid alone, and ODD the odd paths.
+# make sim ARGS="--quick", ARGS="--only policer", ARGS="--minutes 30"
+# make sim ODD="--seeds 1:41 --cheap", ODD="--only kcp-bbr --worst 20"
 # BBR without each of its mechanisms: make sim ARGS="--ablation --cheap --most 8 --name ablation-2026-11-29"
 sim: $(VENV)/.bench-installed
-	$(BIN)/python -m tests.studies.paths $(ARGS)
+	$(if $(ODD),,$(BIN)/python -m tests.studies.paths $(ARGS))
+	$(if $(ARGS),,$(BIN)/python -m tests.studies.odd_paths $(ODD))
 
 # Coverage-guided fuzzing of every decoder, 5 minutes each: make fuzz ARGS="--only kcp-rack --seconds 60"
 fuzz: $(VENV)/.fuzz-installed
