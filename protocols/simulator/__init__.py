@@ -16,7 +16,17 @@ groups arrivals as the interrupt moderation of a network card does. docs/simulat
 
 from iperfpy.protocols.simulator.application import Application, Bulk, Paced, Silent
 from iperfpy.protocols.simulator.link import Link
-from iperfpy.protocols.simulator.path import Bursts, Change, Path, bdp_bytes, wire_bytes
+from iperfpy.protocols.simulator.path import (
+    Bursts,
+    Change,
+    CoDel,
+    Lumps,
+    Path,
+    RateWalk,
+    SecondWay,
+    bdp_bytes,
+    wire_bytes,
+)
 from iperfpy.protocols.simulator.simulation import Endpoint, Flow, Host, Port, Simulation
 from iperfpy.protocols.simulator.truth import Truth
 
@@ -25,13 +35,17 @@ __all__ = [
     "Bulk",
     "Bursts",
     "Change",
+    "CoDel",
     "Endpoint",
     "Flow",
     "Host",
     "Link",
+    "Lumps",
     "Paced",
     "Path",
     "Port",
+    "RateWalk",
+    "SecondWay",
     "Silent",
     "Simulation",
     "Truth",

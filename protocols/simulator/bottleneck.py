@@ -1,8 +1,9 @@
 """The queue and the serialiser of one direction of a path.
 
 The departure of each datagram is planned when the datagram enters, in microseconds as floats: a first-in
-first-out queue needs no events of its own. A change of rate plans the waiting datagrams anew, with all that
-follows from their departures: their arrivals, and the waiting times that `Truth` counts.
+first-out queue needs no events of its own, even if its rate walks. A change of rate plans the waiting
+datagrams anew, with all that follows from their departures: their arrivals, and the waiting times that
+`Truth` counts.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections import deque
 
 import numpy as np
 
-from iperfpy.protocols.simulator.inbox import DatagramRun, Inbox, Times, stretched
+from iperfpy.protocols.simulator.inbox import DatagramRun, Inbox, Moved, Times
 from iperfpy.protocols.simulator.path import Path
 from iperfpy.protocols.simulator.truth import Truth
+from iperfpy.protocols.simulator.walking_rate import WalkingRate
 
 _UP_TO = np.arange(1, 4_097, dtype=np.float64)
 
@@ -22,46 +24,68 @@ class Admitted:
     """Neighbours of one size that entered the queue together, and the runs that they became behind it.
 
     departs : (n,) float64, microseconds, ascending: the end of each datagram's service
+    begun_us : the beginning of the first one's service
     longest_us : the flow's longest wait among the datagrams that entered before these
     runs : the datagrams among them that the path did not lose, on their way to `inbox`
     """
 
-    __slots__ = ("_starts", "arrived_us", "departs", "inbox", "longest_us", "runs", "service_us", "truth")
+    __slots__ = ("_starts", "arrived_us", "begun_us", "departs", "inbox", "longest_us", "runs", "truth")
 
-    def __init__(self, departs: Times, arrived_us: float, service_us: float, truth: Truth) -> None:
-        self.departs, self.arrived_us, self.service_us, self.truth = departs, arrived_us, service_us, truth
+    def __init__(self, departs: Times, begun_us: float, arrived_us: float, truth: Truth) -> None:
+        self.departs, self.begun_us, self.arrived_us, self.truth = departs, begun_us, arrived_us, truth
         self.longest_us = truth.longest_us
         self.inbox: Inbox | None = None
         self.runs: list[DatagramRun] = []
         self._starts: Times | None = None
 
-    def stretch(self, now_us: float, factor: float) -> None:
-        """Multiply the time from now to every later event by `factor`, as a change of rate does."""
-        starts = self.departs - self.service_us if self._starts is None else self._starts
+    def move(self, moved: Moved) -> None:
+        """Follow a change of rate, which moves the times of all later events."""
+        starts = self._starts
+        if starts is None:
+            starts = np.concatenate(([self.begun_us], self.departs[:-1]))
         # The datagram in service has begun already: it departs at another time, but it has waited as long.
-        self._starts = stretched(starts, now_us, factor)
+        self._starts = moved(starts)
         self.truth.queued_us += float((self._starts - starts).sum())
-        self.departs = stretched(self.departs, now_us, factor)
+        self.departs = moved(self.departs)
         for run in self.runs:
-            run.stretch(now_us, factor)
+            run.move(moved)
 
     @property
     def longest_wait_us(self) -> float:
-        """The longest wait before service among these datagrams, after a call of `stretch`."""
+        """The longest wait before service among these datagrams, after a call of `move`."""
         assert self._starts is not None
         return float(self._starts[-1]) - self.arrived_us
 
 
 class Bottleneck:
-    """The queue of a link. Its datagrams may belong to several flows."""
+    """The queue of a link. Its datagrams may belong to several flows.
 
-    def __init__(self) -> None:
-        self._busy_us = 0.0
+    busy_us : end of the last planned service
+    walk : the variation of the rate, if there is one
+    """
+
+    def __init__(self, walk: WalkingRate | None) -> None:
+        self.busy_us = 0.0
+        self.walk = walk
         self._queue: deque[Admitted] = deque()
 
     def backlog_bytes(self, now_us: float, rate: float | None) -> float:
-        """Bytes in the queue, including the rest of the datagram in service."""
-        return max(0.0, self._busy_us - now_us) * rate / 8e6 if rate else 0.0
+        """Bytes of planned datagrams in the queue, including the rest of the datagram in service."""
+        if not rate or self.busy_us <= now_us:
+            return 0.0
+        if self.walk is None:
+            return (self.busy_us - now_us) * rate / 8e6
+        now, end = self.walk.given(np.array([now_us, self.busy_us])).tolist()
+        return float(end - now) * rate / 8e6
+
+    def departures(self, begin_us: float, count: int, service_us: float) -> Times:
+        """(count,) float64, microseconds: ends of the services that follow each other from `begin_us` on.
+
+        service_us : microseconds that each takes at the mean rate
+        """
+        if self.walk is None:
+            return _UP_TO[:count] * service_us + begin_us
+        return self.walk.times(self.walk.given(np.array([begin_us])) + _UP_TO[:count] * service_us)
 
     def enter(self, now_us: float, count: int, size: int, path: Path, truth: Truth) -> Admitted | None:
         """Queue the first datagrams, as many as find room, and drop the rest of them.
@@ -72,37 +96,67 @@ class Bottleneck:
         """
         rate = path.rate_bits_per_s
         assert rate
-        while self._queue and self._queue[0].departs[-1] <= now_us:
-            self._queue.popleft()
-        service_us = size * 8e6 / rate
-        wait_us = max(0.0, self._busy_us - now_us)
+        wait_us = max(0.0, self.busy_us - now_us)
         if path.buffer_bytes is not None:
-            # An idle link accepts one datagram even if it is larger than the buffer.
-            room = int((path.buffer_bytes - wait_us * rate / 8e6) / size + 1e-9)
-            taken = min(count, max(room, 0 if wait_us else 1))
-            truth.overflowed += count - taken
-            count = taken
+            backlog = self.backlog_bytes(now_us, rate)
+            count = room(count, size, path.buffer_bytes, backlog, wait_us == 0.0, truth)
         if not count:
             return None
-        departs: Times = _UP_TO[:count] * service_us + (now_us + wait_us)
-        admitted = Admitted(departs, now_us, service_us, truth)
+        departs = self.departures(now_us + wait_us, count, size * 8e6 / rate)
+        return self.admit(now_us, departs, now_us + wait_us, now_us, truth)
+
+    def admit(
+        self, now_us: float, departs: Times, begun_us: float, arrived_us: float, truth: Truth
+    ) -> Admitted:
+        """Plan departures, and count the waits before them."""
+        while self._queue and self._queue[0].departs[-1] <= now_us:
+            self._queue.popleft()
+        admitted = Admitted(departs, begun_us, arrived_us, truth)
         self._queue.append(admitted)
-        self._busy_us = float(departs[-1])
+        self.busy_us = float(departs[-1])
+        count, last_us = len(departs), begun_us
         truth.queued += count
-        truth.queued_us += count * wait_us + service_us * count * (count - 1) / 2
-        truth.longest_us = max(truth.longest_us, wait_us + (count - 1) * service_us)
+        truth.queued_us += begun_us - arrived_us
+        if count > 1:
+            last_us = float(departs[-2])
+            truth.queued_us += float(departs[:-1].sum()) - (count - 1) * arrived_us
+        truth.longest_us = max(truth.longest_us, last_us - arrived_us)
         return admitted
 
-    def change(self, now_us: float, factor: float) -> None:
-        """Plan the waiting datagrams anew: service takes `factor` times as long from now on."""
-        self._busy_us = now_us + max(0.0, self._busy_us - now_us) * factor
+    def change(self, now_us: float, factor: float, walk: WalkingRate | None) -> None:
+        """Plan the waiting datagrams anew: service takes `factor` times as long from now on.
+
+        walk : variation of the rate from now on
+        """
+        before, self.walk = self.walk, walk
+
+        def moved(times_us: Times) -> Times:
+            ahead = np.maximum(times_us, now_us)
+            if before is not None:
+                ahead = now_us + before.given(ahead) - before.given(np.array([now_us]))
+            ahead = now_us + (ahead - now_us) * factor
+            if walk is not None:
+                ahead = walk.times(ahead - now_us + walk.given(np.array([now_us])))
+            return np.where(times_us > now_us, ahead, times_us)
+
+        self.busy_us = float(moved(np.array([self.busy_us]))[0])
         waiting = [admitted for admitted in self._queue if admitted.departs[-1] > now_us]
         # Back to the longest wait that each flow had before the first datagram whose wait may change.
         for admitted in reversed(waiting):
             admitted.truth.longest_us = admitted.longest_us
         for admitted in waiting:
-            admitted.stretch(now_us, factor)
+            admitted.move(moved)
             admitted.longest_us = admitted.truth.longest_us
             admitted.truth.longest_us = max(admitted.truth.longest_us, admitted.longest_wait_us)
         for inbox in {admitted.inbox for admitted in waiting if admitted.inbox is not None}:
             inbox.order()
+
+
+def room(count: int, size: int, buffer_bytes: int, backlog: float, idle: bool, truth: Truth) -> int:
+    """Count and drop the datagrams that the buffer cannot hold; return the number of those that it can.
+
+    An idle link accepts one datagram even if it is larger than the buffer.
+    """
+    taken = min(count, max(int((buffer_bytes - backlog) / size + 1e-9), 1 if idle else 0))
+    truth.overflowed += count - taken
+    return taken

@@ -11,21 +11,20 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
+from collections.abc import Callable
 from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.datagrams.batch import MAX_BYTES, MAX_DATAGRAMS, DatagramBatch
+from iperfpy.protocols.simulator.release_moments import ReleaseMoments
 from iperfpy.protocols.simulator.truth import Truth
 
 Rows = NDArray[np.uint8]
 Times = NDArray[np.float64]
-
-
-def stretched(times_us: Times, now_us: float, factor: float) -> Times:
-    """A copy in which the time from now to each later time is multiplied by `factor`."""
-    return np.where(times_us > now_us, now_us + (times_us - now_us) * factor, times_us)
+Moved = Callable[[Times], Times]
+"""Times of events before a change of rate -> times of the same events after it."""
 
 
 class DatagramRun:
@@ -35,12 +34,16 @@ class DatagramRun:
     departs : (n,) float64, microseconds: the end of each datagram's service
     earliest : (n,) float64, microseconds: the arrival of each if it were alone on its way
     exits : (n,) float64, microseconds: the arrival of each, ascending. The inbox derives it from `earliest`.
+    moments : release moments of the path, or None if it keeps no datagram for them
     """
 
-    __slots__ = ("at", "departs", "earliest", "exits", "last_us", "next_us", "rows", "truth")
+    __slots__ = ("at", "departs", "earliest", "exits", "last_us", "moments", "next_us", "rows", "truth")
 
-    def __init__(self, rows: Rows, departs: Times, earliest: Times, truth: Truth) -> None:
+    def __init__(
+        self, rows: Rows, departs: Times, earliest: Times, truth: Truth, moments: ReleaseMoments | None
+    ) -> None:
         self.rows, self.departs, self.earliest, self.truth = rows, departs, earliest, truth
+        self.moments = moments
         self.at = 0
 
     def arrive(self, exits: Times) -> None:
@@ -61,23 +64,27 @@ class DatagramRun:
     def keep_behind(self, latest_us: float) -> None:
         """Let each datagram that has not arrived yet arrive after `latest_us` and after those before it."""
         exits = np.maximum(np.maximum.accumulate(self.earliest[self.at :]), latest_us)
+        if self.moments is not None:
+            exits = self.moments.after(exits)
         self.arrive(np.concatenate((self.exits[: self.at], exits)) if self.at else exits)
 
     def sort(self) -> None:
         """Put the datagrams that have not arrived yet into the order in which they arrive when none waits."""
-        if len(self.earliest) > 1:
-            order = self.at + np.argsort(self.earliest[self.at :], kind="stable")
+        exits = self.earliest if self.moments is None else self.moments.after(self.earliest)
+        if len(exits) > 1:
+            order = self.at + np.argsort(exits[self.at :], kind="stable")
             self.rows, self.departs, self.earliest = (
                 self.rows[order],
                 self.departs[order],
                 self.earliest[order],
             )
+            exits = exits[order]
         self.at = 0
-        self.arrive(self.earliest)
+        self.arrive(exits)
 
-    def stretch(self, now_us: float, factor: float) -> None:
-        """Follow a change of rate, which moves the departures after `now_us`. The inbox orders them then."""
-        departs = stretched(self.departs, now_us, factor)
+    def move(self, moved: Moved) -> None:
+        """Follow a change of rate, which moves later departures. The inbox orders the datagrams then."""
+        departs = moved(self.departs)
         self.earliest = self.earliest + (departs - self.departs)
         self.departs = departs
 
@@ -88,24 +95,27 @@ class Inbox:
     def __init__(self, coalesce_us: float) -> None:
         self.coalesce_us = coalesce_us
         self._runs: deque[DatagramRun] = deque()
+        self._second: deque[DatagramRun] = deque()
+        """Runs of the path's second way, which keeps its own order."""
         self._loose: list[tuple[float, int, DatagramRun]] = []
         """Heap of runs that keep no order: the next arrival of each, a number that no two share, the run."""
         self._loose_count = 0
         self._interrupted_us = -inf
 
-    def add(self, run: DatagramRun, ascending: bool = True) -> None:
-        """Add datagrams that keep their order: each arrives no earlier than those added before it.
+    def add(self, run: DatagramRun, ascending: bool = True, second_way: bool = False) -> None:
+        """Add datagrams that keep their order: each arrives no earlier than those added before to its way.
 
         ascending : False if the run's `earliest` may fall from one datagram to the next
         """
         # The latest arrival is read from the runs on the way, which a change of rate moves, and kept nowhere.
         # A run that is gone has arrived, and holds nothing back.
-        latest_us = self._runs[-1].last_us if self._runs else 0.0
-        if ascending and run.earliest[0] >= latest_us:
+        runs = self._second if second_way else self._runs
+        latest_us = runs[-1].last_us if runs else 0.0
+        if ascending and run.moments is None and run.earliest[0] >= latest_us:
             run.arrive(run.earliest)
         else:
             run.keep_behind(latest_us)
-        self._runs.append(run)
+        runs.append(run)
 
     def add_loose(self, run: DatagramRun) -> None:
         """Add datagrams that may arrive before those added earlier, and before one another."""
@@ -118,10 +128,11 @@ class Inbox:
 
     def order(self) -> None:
         """Derive all arrivals again, after departures have moved."""
-        latest_us = 0.0
-        for run in self._runs:
-            run.keep_behind(latest_us)
-            latest_us = run.last_us
+        for runs in (self._runs, self._second):
+            latest_us = 0.0
+            for run in runs:
+                run.keep_behind(latest_us)
+                latest_us = run.last_us
         loose, self._loose = [run for _, _, run in sorted(self._loose)], []
         for run in loose:
             self.add_loose(run)
@@ -129,6 +140,8 @@ class Inbox:
     def due_us(self) -> float:
         """Time of the next interrupt, microseconds; infinity if no datagram is on the way."""
         first = self._runs[0].next_us if self._runs else inf
+        if self._second and self._second[0].next_us < first:
+            first = self._second[0].next_us
         if self._loose and self._loose[0][0] < first:
             first = self._loose[0][0]
         earliest = self._interrupted_us + self.coalesce_us
@@ -138,20 +151,26 @@ class Inbox:
         """Take all datagrams that have arrived by now, in order of arrival."""
         self._interrupted_us = now_us
         pieces: list[tuple[Times, Rows]] = []
-        loose, runs = self._loose, self._runs
+        loose = self._loose
         while loose and loose[0][0] <= now_us:
             run = heapq.heappop(loose)[2]
             pieces.append(_piece(run, now_us))
             if run.next_us < inf:
                 self._push_loose(run)
-        # Without loose datagrams the runs are in order already.
+        _take_in_order(self._second, now_us, pieces)
+        # The runs of the first way alone are in order already.
         mixed = bool(pieces)
-        while runs and runs[0].next_us <= now_us:
-            run = runs[0]
-            pieces.append(_piece(run, now_us))
-            if run.next_us == inf:
-                runs.popleft()
+        _take_in_order(self._runs, now_us, pieces)
         return _merge(_by_arrival(pieces) if mixed and len(pieces) > 1 else [rows for _, rows in pieces])
+
+
+def _take_in_order(runs: deque[DatagramRun], now_us: float, pieces: list[tuple[Times, Rows]]) -> None:
+    """Append the datagrams of one way that have arrived by now to `pieces`."""
+    while runs and runs[0].next_us <= now_us:
+        run = runs[0]
+        pieces.append(_piece(run, now_us))
+        if run.next_us == inf:
+            runs.popleft()
 
 
 def _piece(run: DatagramRun, now_us: float) -> tuple[Times, Rows]:

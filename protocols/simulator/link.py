@@ -1,60 +1,92 @@
 """One direction of a path, shared by any number of flows.
 
     arrival -> length -> policer -> [loss before] -> queue and serialiser -> [loss behind]
-            -> duplication, corruption -> delay, jitter, detour -> inbox
+            -> duplication, corruption -> delay, jitter, detour -> second way, or lumps -> inbox
 
-All times are computed when a batch enters the link, in microseconds as floats. `bottleneck.py` holds the
-queue, `inbox.py` the order of arrival.
+`bottleneck.py` plans the departures when a batch enters the link; only a queue with CoDel (`codel_queue.py`)
+decides later. `inbox.py` keeps the order of arrival.
 """
 
 from __future__ import annotations
+
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.simulator.bottleneck import Admitted, Bottleneck
+from iperfpy.protocols.simulator.bottleneck import Admitted, Bottleneck, room
+from iperfpy.protocols.simulator.codel_queue import CoDelQueue, Waiting
 from iperfpy.protocols.simulator.inbox import DatagramRun, Inbox, Rows, Times
 from iperfpy.protocols.simulator.loss import GilbertElliott, Uniform
-from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
+from iperfpy.protocols.simulator.path import Path, wire_bytes
+from iperfpy.protocols.simulator.release_moments import ReleaseMoments
 from iperfpy.protocols.simulator.truth import Truth
+from iperfpy.protocols.simulator.walking_rate import WalkingRate
 
-_NONE: Times = np.empty(0)
+Mask = NDArray[np.bool_]
 
 
 class Link:
     """One direction of a path, with the state of its queue and of its policer.
 
-    Random loss, burst loss, faults (duplication and corruption) and delays each draw from a generator of
-    their own, so that enabling one does not change the draws of the others.
+    Random loss, burst loss, faults (duplication and corruption), delays, the second way, lumps and the walk
+    of the rate each draw from a generator of their own, so that enabling one does not change the draws of
+    the others.
     """
 
     def __init__(self, path: Path, seed: np.random.SeedSequence) -> None:
-        self.path = path
-        loss, bursts, faults, delays = (np.random.default_rng(child) for child in seed.spawn(4))
-        self._loss, self._delays, self._faults = Uniform(loss), Uniform(delays), faults
-        self._bursts_rng = bursts
-        self._bursts = GilbertElliott(path.bursts, bursts) if path.bursts else None
-        self._bottleneck = Bottleneck()
-        self._tokens = float(path.bucket_bytes)
+        self.path = Path()
+        # A new generator is appended: the draws of the others then stay as they are for a seed.
+        loss, self._bursts_rng, self._faults, delays, second, self._lumps_rng, self._walk_rng = (
+            np.random.default_rng(child) for child in seed.spawn(7)
+        )
+        self._loss, self._delays, self._second = Uniform(loss), Uniform(delays), Uniform(second)
+        self._second_parity = 0
+        self._bursts: GilbertElliott | None = None
+        self._moments: ReleaseMoments | None = None
+        self._bottleneck, self._codel = Bottleneck(None), CoDelQueue()
+        self._tokens = 0.0
         self._filled_us = 0.0
+        self.change(0.0, path)
 
     # -- state
 
     def backlog_bytes(self, now_us: float) -> float:
         """Bytes in the queue, including the rest of the datagram in service."""
-        return self._bottleneck.backlog_bytes(now_us, self.path.rate_bits_per_s)
+        return self._bottleneck.backlog_bytes(now_us, self.path.rate_bits_per_s) + self._codel.bytes
+
+    def due_us(self) -> float:
+        """Time at which `serve` must run next, microseconds; infinity if it need not.
+
+        No datagram on which the queue has not decided yet arrives before that time.
+        """
+        return self._bottleneck.busy_us + self.path.delay_us if self._codel else inf
+
+    def serve(self, now_us: float) -> None:
+        """Decide on the datagrams whose service has begun by now, in a queue with CoDel."""
+        self._serve(now_us, self.path)
 
     def change(self, now_us: float, path: Path) -> None:
         """Take the properties of `path` from now on; queued datagrams are served at its rate."""
-        before, after = self.path.rate_bits_per_s, path.rate_bits_per_s
-        if before and before != after:
+        old, rate = self.path, path.rate_bits_per_s
+        self._serve(now_us, old)
+        if self._codel and not (rate and path.codel):
+            # Without CoDel the departures of all that wait are planned, and then follow the change of rate.
+            self._serve(now_us, old.with_(codel=None))
+        before, walk = old.rate_bits_per_s, self._bottleneck.walk
+        if path.rate_walk != old.rate_walk:
+            walk = WalkingRate(path.rate_walk, self._walk_rng, now_us) if path.rate_walk else None
+        if before and (before != rate or walk is not self._bottleneck.walk):
             # Remaining times scale with the service time; without a bottleneck they end now.
-            self._bottleneck.change(now_us, before / after if after else 0.0)
-        if path.police_bits_per_s and not self.path.police_bits_per_s:
+            self._bottleneck.change(now_us, before / rate if rate else 0.0, walk)
+        self._bottleneck.walk = walk
+        if path.police_bits_per_s and not old.police_bits_per_s:
             self._tokens, self._filled_us = float(path.bucket_bytes), now_us
-        if path.bursts != self.path.bursts:
+        if path.bursts != old.bursts:
             self._bursts = GilbertElliott(path.bursts, self._bursts_rng) if path.bursts else None
+        if path.lumps != old.lumps:
+            self._moments = ReleaseMoments(path.lumps, self._lumps_rng, now_us) if path.lumps else None
         self.path = path
 
     # -- datagrams
@@ -74,43 +106,78 @@ class Link:
             self._carry(now_us, last, inbox, truth, detour_us)
 
     def _carry(self, now_us: float, rows: Rows, inbox: Inbox, truth: Truth, detour_us: float) -> None:
+        path = self.path
         truth.sent += len(rows)
         truth.sent_bytes += rows.size
-        if self.path.down:
+        if path.down:
             truth.outage += len(rows)
             return
-        if self.path.maxlen is not None and rows.shape[1] > self.path.maxlen:
+        if path.maxlen is not None and rows.shape[1] > path.maxlen:
             truth.too_long += len(rows)
             return
-        if self.path.police_bits_per_s:
+        if path.police_bits_per_s:
             rows = self._police(now_us, rows, truth)
-        if self.path.loss_before:
+        if path.loss_before:
             rows = rows[self._surviving(len(rows), truth)]
-        departs, admitted = self._pass_bottleneck(now_us, rows, truth)
-        rows = rows[: len(departs)]
+        if not len(rows):
+            return
+        if not path.rate_bits_per_s:
+            self._leave(rows, np.full(len(rows), now_us), None, inbox, truth, detour_us)
+        elif path.codel:
+            self._wait(now_us, rows, inbox, truth, detour_us)
+        else:
+            size = wire_bytes(rows.shape[1])
+            admitted = self._bottleneck.enter(now_us, len(rows), size, path, truth)
+            if admitted is not None:
+                departs = admitted.departs
+                self._leave(rows[: len(departs)], departs, admitted, inbox, truth, detour_us)
+
+    def _wait(self, now_us: float, rows: Rows, inbox: Inbox, truth: Truth, detour_us: float) -> None:
+        """Append to the queue with CoDel as many of the datagrams as find room."""
+        path = self.path
+        self._serve(now_us, path)
+        count = len(rows)
+        if path.buffer_bytes is not None:
+            size = wire_bytes(rows.shape[1])
+            idle = not self._codel and self._bottleneck.busy_us <= now_us
+            count = room(count, size, path.buffer_bytes, self.backlog_bytes(now_us), idle, truth)
+        if count:
+            self._codel.add(Waiting(rows[:count].copy(), now_us, inbox, truth, detour_us))
+            self._serve(now_us, path)
+
+    def _serve(self, now_us: float, path: Path) -> None:
+        if not self._codel:
+            return
+        rate = path.rate_bits_per_s
+        assert rate
+        for served in self._codel.serve(now_us, self._bottleneck, rate, path.codel):
+            group, admitted = served.group, served.admitted
+            self._leave(served.rows, admitted.departs, admitted, group.inbox, group.truth, group.detour_us)
+
+    def _leave(
+        self,
+        rows: Rows,
+        departs: Times,
+        admitted: Admitted | None,
+        inbox: Inbox,
+        truth: Truth,
+        detour_us: float,
+    ) -> None:
+        """Take datagrams behind the bottleneck: lose some of them, and deliver the others."""
         # The rows are copied in both branches: the sender may reuse its buffer when `carry` returns.
         if not self.path.loss_before and (self.path.loss or self._bursts):
             keep = self._surviving(len(rows), truth)
             rows, departs = rows[keep], departs[keep]
         else:
             rows = rows.copy()
-        if not len(rows):
-            return
-        runs = self._deliver(rows, departs, inbox, truth, detour_us)
-        if admitted is not None:
-            admitted.runs, admitted.inbox = runs, inbox
-
-    def _pass_bottleneck(self, now_us: float, rows: Rows, truth: Truth) -> tuple[Times, Admitted | None]:
-        """Departure times of the first datagrams, as many as find room, and their place in the queue."""
-        if not self.path.rate_bits_per_s or not len(rows):
-            return np.full(len(rows), now_us), None
-        size = rows.shape[1] + OVERHEAD_BYTES
-        admitted = self._bottleneck.enter(now_us, len(rows), size, self.path, truth)
-        return (_NONE, None) if admitted is None else (admitted.departs, admitted)
+        if len(rows):
+            runs = self._deliver(rows, departs, inbox, truth, detour_us)
+            if admitted is not None:
+                admitted.runs, admitted.inbox = runs, inbox
 
     def _police(self, now_us: float, rows: Rows, truth: Truth) -> Rows:
         """Drop the datagrams that exceed the token bucket; none waits (Flach et al., SIGCOMM 2016)."""
-        path, size = self.path, rows.shape[1] + OVERHEAD_BYTES
+        path, size = self.path, wire_bytes(rows.shape[1])
         assert path.police_bits_per_s is not None
         earned = (now_us - self._filled_us) * path.police_bits_per_s / 8e6
         self._tokens = min(float(path.bucket_bytes), self._tokens + earned)
@@ -121,7 +188,7 @@ class Link:
         truth.policed += len(rows) - passed
         return rows[:passed]
 
-    def _surviving(self, count: int, truth: Truth) -> NDArray[np.bool_]:
+    def _surviving(self, count: int, truth: Truth) -> Mask:
         """(count,) bool: False for each datagram that random loss or burst loss takes."""
         keep = self._loss.take(count) >= self.path.loss
         if self._bursts:
@@ -133,29 +200,58 @@ class Link:
         self, rows: Rows, departs: Times, inbox: Inbox, truth: Truth, detour_us: float
     ) -> list[DatagramRun]:
         """Add faults, delay, jitter and reordering to datagrams that left the queue; return their runs."""
-        path, runs = self.path, []
+        path = self.path
         earliest = departs + (path.delay_us + detour_us)
         if path.duplicate or path.corrupt:
             rows, departs, earliest = self._fault(rows, departs, earliest, truth)
         if path.jitter_us:
             earliest = earliest + self._delays.take(len(earliest)) * path.jitter_us
-        loose: NDArray[np.bool_] | None = None
+        loose: Mask | None = None
         if path.reorder:
             loose = self._delays.take(len(earliest)) < path.reorder
             earliest = earliest + np.where(loose, self._delays.take(len(earliest)) * path.reorder_us, 0.0)
         if path.jitter_us and path.jitter_reorders:
             loose = np.ones(len(earliest), np.bool_)
-        if loose is not None and loose.any():
-            truth.reordered += int(np.count_nonzero(loose))
-            run = DatagramRun(rows[loose], departs[loose], earliest[loose], truth)
-            inbox.add_loose(run)
-            runs.append(run)
-            rows, departs, earliest = rows[~loose], departs[~loose], earliest[~loose]
-        if len(rows):
-            run = DatagramRun(rows, departs, earliest, truth)
+        if loose is None and path.second_way is None:
+            run = DatagramRun(rows, departs, earliest, truth, self._moments)
             inbox.add(run, ascending=not path.jitter_us)
+            return [run]
+        return self._deliver_apart(rows, departs, earliest, loose, inbox, truth)
+
+    def _deliver_apart(
+        self, rows: Rows, departs: Times, earliest: Times, loose: Mask | None, inbox: Inbox, truth: Truth
+    ) -> list[DatagramRun]:
+        """Send datagrams of one batch by two ways, or without order; return a run for each kind."""
+        runs: list[DatagramRun] = []
+        second: Mask = np.zeros(len(rows), np.bool_)
+        if self.path.second_way is not None:
+            second = self._by_second_way(len(rows))
+            earliest = earliest + np.where(second, self.path.second_way.extra_us, 0.0)
+        if loose is None:
+            loose = np.zeros(len(rows), np.bool_)
+        truth.reordered += int(np.count_nonzero(loose | second))
+        for ordered, longer in ((False, False), (False, True), (True, False), (True, True)):
+            chosen = (loose != ordered) & (second == longer)
+            if not chosen.any():
+                continue
+            moments = None if longer else self._moments
+            run = DatagramRun(rows[chosen], departs[chosen], earliest[chosen], truth, moments)
+            if ordered:
+                inbox.add(run, ascending=not self.path.jitter_us, second_way=longer)
+            else:
+                inbox.add_loose(run)
             runs.append(run)
         return runs
+
+    def _by_second_way(self, count: int) -> Mask:
+        """(count,) bool: True for each datagram that takes the second way."""
+        assert self.path.second_way is not None
+        if self.path.second_way.share is not None:
+            return self._second.take(count) < self.path.second_way.share
+        numbers = self._second_parity + np.arange(count)
+        self._second_parity = (self._second_parity + count) % 2
+        every_second: Mask = numbers % 2 == 0
+        return every_second
 
     def _fault(self, rows: Rows, departs: Times, exits: Times, truth: Truth) -> tuple[Rows, Times, Times]:
         """Duplicate and corrupt some of the datagrams."""

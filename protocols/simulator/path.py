@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 OVERHEAD_BYTES = 28
@@ -19,6 +20,16 @@ def wire_bytes(payload: int) -> int:
 def bdp_bytes(rate_bits_per_s: float, rtt_us: float, factor: float = 1.0) -> int:
     """`factor` bandwidth-delay products, in bytes."""
     return int(factor * rate_bits_per_s * rtt_us / 8e6)
+
+
+LONGEST_US = 3_600e6
+"""Longest delay, period or interval of a path: an hour."""
+
+
+def _check(name: str, value: float, least: float, most: float) -> None:
+    """Raise `ValueError` unless the value lies between the two; NaN does not."""
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be between {least:g} and {most:g}, not {value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,74 @@ class Bursts:
 
 
 @dataclass(frozen=True, slots=True)
+class Lumps:
+    """Arrivals in lumps, as on Wi-Fi and cable: datagrams arrive only at release moments.
+
+    least_us, most_us : shortest and longest distance of two moments; each is uniform between the two
+    """
+
+    least_us: float
+    most_us: float
+
+    def __post_init__(self) -> None:
+        _check("least_us", self.least_us, 0.0, self.most_us)
+        _check("most_us", self.most_us, 100.0, 60e6)
+
+
+@dataclass(frozen=True, slots=True)
+class SecondWay:
+    """A longer way that some datagrams take. Each way keeps its order; the two overtake each other.
+
+    extra_us : additional delay of the second way
+    share : probability that a datagram takes the second way; None if every second datagram takes it
+    """
+
+    extra_us: float
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        _check("extra_us", self.extra_us, 0.0, LONGEST_US)
+        if self.share is not None:
+            _check("share", self.share, 0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class CoDel:
+    """Active queue management at the bottleneck (RFC 8289).
+
+    target_us : wait before service that the queue may keep
+    interval_us : time for which the wait must stay above it before the first drop
+    """
+
+    target_us: float = 5_000.0
+    interval_us: float = 100_000.0
+
+    def __post_init__(self) -> None:
+        _check("target_us", self.target_us, 1.0, LONGEST_US)
+        _check("interval_us", self.interval_us, 1.0, LONGEST_US)
+
+
+@dataclass(frozen=True, slots=True)
+class RateWalk:
+    """A rate that varies, as on a cellular link: `rate_bits_per_s` x exp(x), with a new x in each period.
+
+    x is a stationary AR(1) process. Its mean is such that the mean rate is `rate_bits_per_s`.
+
+    deviation : standard deviation of x
+    memory : correlation of x with x of the period before
+    """
+
+    period_us: float
+    deviation: float
+    memory: float
+
+    def __post_init__(self) -> None:
+        _check("period_us", self.period_us, 1_000.0, LONGEST_US)
+        _check("deviation", self.deviation, 0.0, 2.0)
+        _check("memory", self.memory, 0.0, 0.9999)
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """New values for some fields of a `Path`, from `at_us` on."""
 
@@ -65,6 +144,10 @@ class Path:
     delay_us : propagation delay, after the bottleneck
     jitter_us, jitter_reorders : additional delay, uniform between 0 and `jitter_us`; arrivals keep their
         order unless `jitter_reorders`
+    rate_walk : variation of the rate; it needs `rate_bits_per_s`
+    codel : active queue management; it needs `rate_bits_per_s`
+    second_way : a longer way that some datagrams take behind the bottleneck
+    lumps : release moments of the datagrams that do not take the second way, after delay and jitter
     loss, bursts : random loss, independent and in bursts, behind the queue; with `loss_before` ahead of the
         queue, where a lost datagram takes no capacity
     police_bits_per_s, bucket_bytes : a token-bucket policer ahead of everything, which drops excess datagrams
@@ -92,13 +175,19 @@ class Path:
     reorder_us: float = 0.0
     maxlen: int | None = None
     down: bool = False
+    lumps: Lumps | None = None
+    second_way: SecondWay | None = None
+    codel: CoDel | None = None
+    rate_walk: RateWalk | None = None
     changes: tuple[Change, ...] = field(default=())
 
     def __post_init__(self) -> None:
         for name in ("loss", "duplicate", "corrupt", "reorder"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
-        if self.rate_bits_per_s is not None and self.rate_bits_per_s <= 0:
+            _check(name, getattr(self, name), 0.0, 1.0)
+        for name in ("delay_us", "jitter_us", "reorder_us"):
+            _check(name, getattr(self, name), 0.0, LONGEST_US)
+        rate = self.rate_bits_per_s
+        if rate is not None and not 0 < rate < inf:
             raise ValueError("rate_bits_per_s must be above 0, or None; down=True makes an outage")
         if self.police_bits_per_s is not None and self.bucket_bytes <= 0:
             raise ValueError("a policer needs bucket_bytes")

@@ -123,6 +123,8 @@ class Simulation:
         self._hosts: list[Host] = []
         self._versions: list[int] = []
         self._due_us: list[float] = []
+        self._served_us: dict[Link, float] = {}
+        """Time of the next event of each link that must be served."""
         self._events: list[tuple[float, int, int, int | Callable[[int], None]]] = []
         self._count = 0
 
@@ -135,8 +137,26 @@ class Simulation:
 
     def _change(self, link: Link, fields: Mapping[str, Any], now_us: int) -> None:
         link.change(now_us, link.path.with_(**fields))
+        self._arrivals_changed(link)
+
+    def _serve(self, link: Link, due_us: float, now_us: int) -> None:
+        if self._served_us.get(link) != due_us:
+            return  # another event has taken the place of this one
+        del self._served_us[link]
+        link.serve(now_us)
+        self._arrivals_changed(link)
+
+    def _arrivals_changed(self, link: Link) -> None:
+        self._watch(link)
         for index in range(len(self._hosts)):
             self._schedule(index, self.now_us)
+
+    def _watch(self, link: Link) -> None:
+        """Keep an event at the time at which the link must be served, or before it."""
+        due_us = link.due_us()
+        if due_us < self._served_us.get(link, inf):
+            self._served_us[link] = due_us
+            self.at(ceil(max(due_us, self.now_us)), partial(self._serve, link, due_us))
 
     def flow(
         self,
@@ -199,7 +219,10 @@ class Simulation:
     def _wake(self, index: int, now_us: int) -> None:
         self.now_us = now_us
         self._due_us[index] = inf
-        self._hosts[index].wake(now_us)
+        host = self._hosts[index]
+        host.wake(now_us)
+        if host.port is not None:
+            self._watch(host.port.link)
         self._schedule(index, now_us + 1)
         arrival_us = self._hosts[index ^ 1].inbox.due_us()  # the other end changes by arrivals only
         if arrival_us < self._due_us[index ^ 1]:

@@ -13,8 +13,10 @@ class Truth:
     At any moment sent = delivered + dropped + on_the_way - duplicated.
 
     policed, overflowed, lost, outage : dropped by the policer, a full queue, random loss, an outage
+    codel : dropped by the active queue management
     too_long : dropped because it was longer than the path carries
-    duplicated, corrupted, reordered : delivered twice, with an error, after an additional delay
+    duplicated, corrupted, reordered : delivered twice, with an error, after an additional delay or on the
+        second way
     queued, queued_us : datagrams that the bottleneck served, and the sum of their waits before service
     longest_us : the longest waiting time so far
     """
@@ -28,6 +30,7 @@ class Truth:
     lost: int = 0
     outage: int = 0
     too_long: int = 0
+    codel: int = 0
     duplicated: int = 0
     corrupted: int = 0
     reordered: int = 0
@@ -38,7 +41,7 @@ class Truth:
     @property
     def dropped(self) -> int:
         """Datagrams dropped, by any cause."""
-        return self.policed + self.overflowed + self.lost + self.outage + self.too_long
+        return self.policed + self.overflowed + self.lost + self.outage + self.too_long + self.codel
 
     @property
     def on_the_way(self) -> int:

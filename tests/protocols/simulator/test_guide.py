@@ -31,7 +31,7 @@ def test_the_page_explains_every_field_of_a_path(name: str) -> None:
     assert len(row.split("|")[2].split()) >= 3
 
 
-@pytest.mark.parametrize("name", ["policed", "overflowed", "lost", "outage"])
+@pytest.mark.parametrize("name", ["policed", "overflowed", "codel", "lost", "outage", "too_long"])
 def test_the_page_names_every_cause_of_a_drop(name: str) -> None:
     assert f"`{name}`" in PAGE
     assert Truth(sent=1, **{name: 1}).dropped == 1
