@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.wire import FIELDS, HEADER_BYTES, PUSH
+from iperfpy.protocols.kcp.wire import FIELDS, HEADER, HEADER_BYTES, PUSH
 from iperfpy.protocols.simulator.application import Bulk, Silent
 from iperfpy.protocols.simulator.simulation import Simulation
 from iperfpy.protocols.simulator.truth import Truth
@@ -36,17 +36,27 @@ class FirstArrivals:
 
     def receive(self, batch: DatagramBatch, now_us: int) -> None:
         """Note the stamps of a batch, and hand it to the engine."""
-        if batch.stride >= HEADER_BYTES:
+        if batch.count == 1 and batch.size >= HEADER_BYTES:
+            # Most batches on slow paths; `struct` is faster than arrays for one header.
+            _, cmd, _, _, stamp_us, number, _, _ = HEADER.unpack_from(batch.data.data, 0)
+            if cmd == PUSH:
+                self._make_room(number)
+                if self.stamps_us[number] == _UNKNOWN:
+                    self.stamps_us[number] = stamp_us
+        elif batch.stride >= HEADER_BYTES:
             headers = np.ndarray((batch.count,), FIELDS, batch.data, 0, (batch.stride,))
             # Backwards, so that the first of two copies in one batch is noted last and stays.
             headers = headers[headers["cmd"] == PUSH][::-1]
             numbers = headers["sn"].astype(np.int64)
             if len(numbers):
-                while int(numbers.max()) >= len(self.stamps_us):
-                    self.stamps_us = np.append(self.stamps_us, np.full_like(self.stamps_us, _UNKNOWN))
+                self._make_room(int(numbers.max()))
                 new = self.stamps_us[numbers] == _UNKNOWN
                 self.stamps_us[numbers[new]] = headers["ts"][new]
         self.engine.receive(batch, now_us)
+
+    def _make_room(self, number: int) -> None:
+        while number >= len(self.stamps_us):
+            self.stamps_us = np.append(self.stamps_us, np.full_like(self.stamps_us, _UNKNOWN))
 
 
 class TrueRtt:

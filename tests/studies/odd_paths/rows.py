@@ -17,7 +17,9 @@ def targets(rows: Sequence[Judged]) -> Table:
     cells = [
         (
             row.target.what,
-            f"{'>=' if row.target.least else '<='} {row.target.bound:g}",
+            f"{'>=' if row.target.least else '<='} {bound:g}"
+            if (bound := row.target.bound) is not None
+            else "",
             f"{row.value:.3f}" if row.runs else "",
             str(row.runs),
             row.verdict,

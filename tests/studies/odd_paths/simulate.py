@@ -13,7 +13,7 @@ from tests.studies.odd_paths.contenders import CONTENDERS, plain_draft
 from tests.studies.odd_paths.drawing import OddPath
 from tests.studies.odd_paths.limits import Limit
 from tests.studies.odd_paths.observed import Look, observe
-from tests.studies.odd_paths.prober import own_rtt_us
+from tests.studies.odd_paths.prober import own_rtt_us, stream_rtt_us
 from tests.studies.odd_paths.settling import settlings
 
 
@@ -55,6 +55,7 @@ def run(job: Job) -> Outcome:
     limit = Limit(path)
     own_us = own_rtt_us(path)
     figures = record_of(looks, path, limit, own_us)
+    figures["rtt_stream"] = figures["rtt_us"] / max(own_us, stream_rtt_us(path) or 0.0)
     series = [(look.now_s, 8.0 * look.received) for look in looks]
     settled = [[one.at_s, one.after_s, one.allowed_s, one.reached] for one in settlings(path, limit, series)]
     figures["cost_s"] = time.process_time() - began

@@ -56,6 +56,11 @@ def rtt_factors(runs: Runs) -> list[float]:
     return [one.values["rtt"] for one in drawn(runs) if judged_rtt(one)]
 
 
+def stream_factors(runs: Runs) -> list[float]:
+    """Measure the mean RTT as a multiple of that of a stream without a queue (prober.py)."""
+    return [one.values["rtt_stream"] for one in drawn(runs) if judged_rtt(one)]
+
+
 def rtts_beside_draft(runs: Runs) -> list[float]:
     """Measure the mean RTT as a multiple of the draft's, where rates vary and both goodputs are equal."""
     found = []
@@ -117,13 +122,14 @@ class Target:
     """A bound on a statistic of a measure.
 
     statistic : "p10", "median", "p90", "most", or "share" of values outside of `beyond`
+    bound : None for a figure without a target
     beyond : for "share": values below it count (above it, if `above`)
     """
 
     what: str
     measure: Measure
     statistic: str
-    bound: float
+    bound: float | None
     least: bool
     beyond: float = 0.0
     above: bool = False
@@ -160,6 +166,8 @@ class Judged:
         if not self.runs:
             return "not run"
         target = self.target
+        if target.bound is None:
+            return ""
         met = self.value >= target.bound if target.least else self.value <= target.bound
         return "PASS" if met else "BELOW"
 
