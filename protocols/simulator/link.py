@@ -56,6 +56,12 @@ class Link:
         """Bytes in the queue, including the rest of the datagram in service."""
         return self._bottleneck.backlog_bytes(now_us, self.path.rate_bits_per_s) + self._codel.bytes
 
+    def served_us(self, times_us: Times) -> Times:
+        """Give the service, (n,) float64, that the bottleneck can have given by each time, (n,), microseconds
+        of service at the mean rate: the times themselves, unless the rate walks."""
+        walk = self._bottleneck.walk
+        return times_us if walk is None else walk.given(times_us)
+
     def due_us(self) -> float:
         """Time at which `serve` must run next, microseconds; infinity if it need not.
 

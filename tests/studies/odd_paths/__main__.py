@@ -26,7 +26,7 @@ from tests.studies import record
 from tests.studies.machine import surroundings
 from tests.studies.odd_paths import rows
 from tests.studies.odd_paths.contenders import CONTENDERS
-from tests.studies.odd_paths.drawing import KINDS, OddPath, draw, fixed_cases, kinds_of
+from tests.studies.odd_paths.drawing import KINDS, OddPath, draw, fixed_cases
 from tests.studies.odd_paths.simulate import Job, Outcome, run
 from tests.studies.odd_paths.verdicts import FIXED, OURS, TARGETS, Runs, by_path, judge
 from tests.studies.paths.run import spread
@@ -72,7 +72,7 @@ def chosen(options: argparse.Namespace) -> list[OddPath]:
     both = options.alone == options.pairs
     for seed in options.seeds:
         for pair, wanted in ((False, both or options.alone), (True, both or options.pairs)):
-            if wanted and set(kinds_of(seed, pair=pair)) <= set(KINDS):
+            if wanted:
                 paths.append(draw(seed, pair=pair))
     if options.kinds:
         paths = [path for path in paths if set(path.kinds) & set(options.kinds)]

@@ -25,9 +25,9 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
-from math import exp, inf, log, sqrt
+from math import exp, inf, log
 
-from iperfpy.protocols.simulator.path import Change, Path, bdp_bytes, wire_bytes
+from iperfpy.protocols.simulator.path import Change, Lumps, Path, RateWalk, SecondWay, bdp_bytes, wire_bytes
 
 RATES = (0.5e6, 1_000e6)
 RTTS_US = (2e3, 600e3)
@@ -100,8 +100,6 @@ class _Plan:
     rtts_us: Steps = field(default_factory=list)
     outages_s: list[tuple[float, float]] = field(default_factory=list)
     events_s: list[float] = field(default_factory=list)
-    walk: Steps = field(default_factory=lambda: [(0.0, 1.0)])
-    least_buffer: int = SMALLEST_BUFFER
     most_buffer: int | None = None
     extra_us: float = 0.0
     there: dict[str, object] = field(default_factory=dict)
@@ -183,20 +181,40 @@ def _jitter(plan: _Plan) -> None:
     plan.words.append(f"up to {spread / 1e3:.3g} ms of jitter {where}")
 
 
+def _lumps(plan: _Plan) -> None:
+    """G: datagrams released in lumps, on the way back or on both ways, as on Wi-Fi and cable."""
+    most = plan.between(3e3, 60e3)
+    least = most * plan.rng.choice((1.0, plan.rng.uniform(0.2, 1.0)))
+    ways = plan.rng.choice(((plan.back,), (plan.back,), (plan.there, plan.back)))
+    for way in ways:
+        way["lumps"] = Lumps(least, most)
+        # A datagram waits for half of the gap that it falls into, and longer gaps catch more datagrams.
+        plan.extra_us += (most**2 + most * least + least**2) / (most + least) / 3
+    where = "back" if len(ways) == 1 else "both ways"
+    plan.words.append(f"lumps every {least / 1e3:.3g} to {most / 1e3:.3g} ms {where}")
+
+
 def _rate_walk(plan: _Plan) -> None:
     """R: the logarithm of the rate is an autoregressive process of first order, as the rate of a mobile
     network; the buffer is large."""
-    period = plan.between(0.05, 0.2)
-    deviation, memory = plan.rng.uniform(0.2, 0.6), plan.rng.uniform(0.8, 0.98)
-    value, steps = plan.rng.gauss(0.0, deviation), []
-    for at in range(int(LONGEST_S / period) + 1):
-        steps.append((at * period, exp(value - deviation**2 / 2)))
-        value = memory * value + sqrt(1 - memory**2) * plan.rng.gauss(0.0, deviation)
-    plan.walk = steps
+    walk = RateWalk(plan.between(50e3, 200e3), plan.rng.uniform(0.2, 0.6), plan.rng.uniform(0.8, 0.98))
+    plan.there["rate_walk"] = walk
     plan.buffer_bdp = plan.between(2.0, 20.0)
-    plan.words.append(
-        f"rate walks every {1e3 * period:.3g} ms, deviation {deviation:.2f}, memory {memory:.2f}"
-    )
+    period = f"{walk.period_us / 1e3:.3g} ms"
+    plan.words.append(f"rate walks every {period}, deviation {walk.deviation:.2f}, memory {walk.memory:.2f}")
+
+
+def _second_way(plan: _Plan) -> None:
+    """W: two ways of different length, on the way there or on both."""
+    extra = min(100e3, max(2e3, plan.rtt_us * plan.between(0.3, 5.0)))
+    share = plan.rng.choice((None, None, plan.rng.uniform(0.05, 0.5)))
+    ways = plan.rng.choice(((plan.there,), (plan.there,), (plan.there, plan.back)))
+    for way in ways:
+        way["second_way"] = SecondWay(extra, share)
+        plan.extra_us += extra * (0.5 if share is None else share)
+    which = "every second datagram" if share is None else f"{100 * share:.0f} %"
+    where = "there" if len(ways) == 1 else "both ways"
+    plan.words.append(f"{which} {extra / 1e3:.3g} ms later {where}")
 
 
 def _handovers(plan: _Plan) -> None:
@@ -213,7 +231,7 @@ def _handovers(plan: _Plan) -> None:
     rate, rtt, words = plan.rate, plan.rtt_us, []
     while start < plan.seconds - 3.0:
         end = start + outage
-        rate = plan.rate * plan.between(0.5, 2.0)
+        rate = min(RATES[1], max(RATES[0], plan.rate * plan.between(0.5, 2.0)))
         rtt = plan.rtt_us * plan.between(0.6, 1.7)
         plan.outages_s.append((start, end))
         plan.rates.append((end, rate))
@@ -235,20 +253,19 @@ KINDS: dict[str, _Kind] = {
     "L": _loss,
     "A": _thin_way_back,
     "J": _jitter,
+    "G": _lumps,
     "R": _rate_walk,
     "S": _handovers,
+    "W": _second_way,
     "B": _buffer,
 }
 """Letter -> function that adds the kind to a plan."""
-_ORDER = "JRSBAL"
+_ORDER = "JGWRSBAL"
 """Kinds that lengthen the run come before those that place events in it."""
 
 
-LETTERS = "LAJGRSWB"
-
-
 def _shuffled_pairs() -> list[str]:
-    pairs = ["".join(pair) for pair in combinations(LETTERS, 2)]
+    pairs = ["".join(pair) for pair in combinations(KINDS, 2)]
     random.Random(1).shuffle(pairs)
     return pairs
 
@@ -258,7 +275,7 @@ PAIRS = _shuffled_pairs()
 
 def kinds_of(seed: int, *, pair: bool = False) -> str:
     """Give the letters of the kinds of a seed's path."""
-    return PAIRS[seed % len(PAIRS)] if pair else LETTERS[seed % len(LETTERS)]
+    return PAIRS[seed % len(PAIRS)] if pair else list(KINDS)[seed % len(KINDS)]
 
 
 def draw(seed: int, *, pair: bool = False) -> OddPath:
@@ -275,16 +292,16 @@ def draw(seed: int, *, pair: bool = False) -> OddPath:
 
 def _path(plan: _Plan, kinds: str, seed: int) -> OddPath:
     """Make the path of a finished plan: every change of any property is a `Change` of its direction."""
-    buffer = max(bdp_bytes(plan.rate, plan.mean_rtt_us, plan.buffer_bdp), plan.least_buffer * DATAGRAM)
+    buffer = max(bdp_bytes(plan.rate, plan.mean_rtt_us, plan.buffer_bdp), SMALLEST_BUFFER * DATAGRAM)
     if plan.most_buffer is not None:
         buffer = plan.most_buffer * DATAGRAM
     seconds = plan.seconds
-    times = {time for steps in (*plan.losses, plan.rates, plan.rtts_us, plan.walk) for time, _ in steps}
+    times = {time for steps in (*plan.losses, plan.rates, plan.rtts_us) for time, _ in steps}
     times |= {time for outage in plan.outages_s for time in outage}
 
     def there(at_s: float) -> dict[str, object]:
         return {
-            "rate_bits_per_s": _at(plan.rates, at_s) * _at(plan.walk, at_s),
+            "rate_bits_per_s": _at(plan.rates, at_s),
             "delay_us": _at(plan.rtts_us, at_s) / 2,
             "loss": plan.loss_at(at_s),
             "down": any(start <= at_s < end for start, end in plan.outages_s),

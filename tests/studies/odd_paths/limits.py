@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
+from iperfpy.protocols.simulator.simulation import Simulation
 from tests.studies.odd_paths.drawing import OddPath
 from tests.studies.paths.cases import window_share
 from tests.studies.paths.watched import PAYLOAD_SHARE, SECOND
@@ -14,25 +13,29 @@ from tests.studies.paths.watched import PAYLOAD_SHARE, SECOND
 class Limit:
     """The limit of one path as a function of time, bits per second of payload.
 
-    An outage counts as rate 0. Company counts with the rate that it leaves over. KCP's window of 65,535
-    segments caps the rate (`window_share`), by the path's largest mean RTT without a queue.
+    An outage counts as rate 0, and a rate that walks as the simulator's link made it. Company counts with the
+    rate that it leaves over. KCP's window of 65,535 segments caps the rate (`window_share`), by the path's
+    largest mean RTT without a queue.
     """
 
     def __init__(self, path: OddPath) -> None:
-        pieces: dict[float, float] = {0.0: 0.0}
+        pieces: dict[float, float] = {}
         way = path.forward
         for at_us, fields in ((0, {}), *((change.at_us, change.fields) for change in way.changes)):
             way = way.with_(**fields)
             rate = 0.0 if way.down else way.rate_bits_per_s or 0.0
-            pieces[at_us / SECOND] = rate * (1 - way.loss)
-        self._times, rates = list(pieces), list(pieces.values())
+            pieces[float(at_us)] = rate * (1 - way.loss)
         if path.company_bits_per_s:
-            self._times, rates = _beside_company(path, rates[0])
-        window = _share_of_window(path)
-        self._times.append(path.seconds)
-        self._sums = [0.0]
-        for (start, end), rate in zip(pairwise(self._times), rates, strict=True):
-            self._sums.append(self._sums[-1] + (end - start) * rate * PAYLOAD_SHARE * window)
+            pieces = _beside_company(path, pieces[0.0])
+        # Between neighbours of these times neither the mean rate nor the walking rate changes.
+        period_us = way.rate_walk.period_us if way.rate_walk else path.seconds * SECOND
+        ticks = np.arange(0.0, path.seconds * SECOND, period_us)
+        times_us = np.unique([*pieces, *ticks, path.seconds * SECOND])
+        starts, rates = np.array(list(pieces)), np.array(list(pieces.values()))
+        held = rates[np.searchsorted(starts, times_us[:-1], "right") - 1]
+        served_s = np.diff(Simulation(path.seed).link(path.forward).served_us(times_us)) / SECOND
+        self._times = times_us / SECOND
+        self._sums = np.append(0.0, np.cumsum(held * served_s * PAYLOAD_SHARE * _share_of_window(path)))
 
     def bits(self, from_s: float, to_s: float) -> float:
         """Payload that the path carries between two times, bits."""
@@ -50,8 +53,9 @@ def _share_of_window(path: OddPath) -> float:
     return window_share(path.forward.rate_bits_per_s or 0.0, path.mean_rtt_us, max(losses))
 
 
-def _beside_company(path: OddPath, rate: float) -> tuple[list[float], list[float]]:
-    """Give times and rates that are left over by company which is on for the first half of each period."""
+def _beside_company(path: OddPath, rate: float) -> dict[float, float]:
+    """Give the times, microseconds, and the rates that are left over by company which is on for the first
+    half of each period."""
     halves = int(2 * path.seconds / path.company_period_s)
-    times = [path.company_period_s / 2 * at for at in range(halves)]
-    return times, [rate - path.company_bits_per_s * (1 - at % 2) for at in range(halves)]
+    half_us = path.company_period_s / 2 * SECOND
+    return {half_us * at: rate - path.company_bits_per_s * (1 - at % 2) for at in range(halves)}

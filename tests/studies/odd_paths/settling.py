@@ -9,7 +9,9 @@ from itertools import pairwise
 from tests.studies.odd_paths.drawing import OddPath
 from tests.studies.odd_paths.limits import Limit
 
-REACHED = 0.9
+REACHED, KEPT = 0.9, 0.85
+"""Shares of the limit: of the rate that counts as settled, and of the mean rate from then until the next
+change. A rate that falls some seconds after the change is not settled before."""
 SOON_S, SOON_RTTS = 3.0, 15.0
 """Allowed after a change of loss, of delay, or a fall of the rate: the longer of the two."""
 RISE, RISE_S = 1.5, 6.0
@@ -40,8 +42,9 @@ Series = Sequence[tuple[float, float]]
 def settle(
     series: Series, limit_bits: Callable[[float, float], float], at_s: float, end_s: float, window_s: float
 ) -> float | None:
-    """Find the first window after the change at `at_s`, and before the next at `end_s`, whose arrivals are 90
-    % of the limit; give the time from the change to the start of the window, or None."""
+    """Find the first window between the change at `at_s` and the next at `end_s` whose arrivals are 90 % of
+    the limit, if those from its start to `end_s` are 85 %; give the time from the change to its start, or
+    None."""
     within = [one for one in series if at_s <= one[0] <= end_s]
     last = 0
     for first_s, bits in within:
@@ -50,7 +53,8 @@ def settle(
         if last == len(within):
             return None
         until_s, later_bits = within[last]
-        if later_bits - bits >= REACHED * limit_bits(first_s, until_s):
+        reached = later_bits - bits >= REACHED * limit_bits(first_s, until_s)
+        if reached and within[-1][1] - bits >= KEPT * limit_bits(first_s, within[-1][0]):
             return first_s - at_s
     return None
 

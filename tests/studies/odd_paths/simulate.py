@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from math import sqrt
 from statistics import fmean
 from typing import Any
@@ -67,6 +68,7 @@ def record_of(looks: list[Look], path: OddPath, limit: Limit, own_us: float) -> 
 
     goodput : share of the limit; limit : bits per second
     rtt_us, rtt_reported_us : mean over acknowledged segments, true and by the sender's gauge
+    rtt_stream : the true mean as a multiple of that of a stream without a queue (prober.py)
     own_rtt_us, rtt : the path's own mean RTT, and the true mean as a multiple of it
     spurious_reported, spurious : of the retransmissions; copies that were dropped count as the others
     noise_reported, noise, noise_error : random loss by the sender's gauge, the true one, two standard errors
@@ -90,7 +92,7 @@ def record_of(looks: list[Look], path: OddPath, limit: Limit, own_us: float) -> 
         "limit": allowed,
         "rtt": rtt_us / own_us,
         "rtt_us": rtt_us,
-        "rtt_reported_us": fmean(look.rtt_us for look in counted),
+        "rtt_reported_us": _reported_rtt_us(counted),
         "own_rtt_us": own_us,
         "bdp": path.bdp_segments,
         "dropped": truth.dropped_share,
@@ -101,3 +103,11 @@ def record_of(looks: list[Look], path: OddPath, limit: Limit, own_us: float) -> 
         "noise_reported": fmean(reported) if reported else 0.0,
         "noise_error": 2 * sqrt(noise * (1 - noise) / offered),
     }
+
+
+def _reported_rtt_us(looks: list[Look]) -> float:
+    """Give the mean of the sender's gauge, each value weighted by the segments acknowledged since the one
+    before: where the rate varies, a mean over time is another figure than one over segments."""
+    weights = [later.acked - earlier.acked for earlier, later in pairwise(looks)]
+    weighted = sum(look.rtt_us * weight for look, weight in zip(looks[1:], weights, strict=True))
+    return weighted / max(1, sum(weights))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from iperfpy.protocols.simulator.path import Change, Path, wire_bytes
+from iperfpy.protocols.simulator.path import Change, Path, RateWalk, wire_bytes
 from tests.studies.odd_paths.__main__ import chosen, parser, seeds
 from tests.studies.odd_paths.contenders import plain_draft
 from tests.studies.odd_paths.drawing import (
@@ -21,15 +21,17 @@ from tests.studies.odd_paths.drawing import (
     kinds_of,
 )
 from tests.studies.odd_paths.limits import Limit
+from tests.studies.odd_paths.observed import observe
 from tests.studies.odd_paths.prober import own_rtt_us, stream_rtt_us
 from tests.studies.odd_paths.settling import settle, settlings
 from tests.studies.odd_paths.simulate import Outcome, run
 from tests.studies.odd_paths.verdicts import TARGETS, by_path, judge
+from tests.studies.paths.run import cubic_engine
 from tests.studies.paths.test_ablation import _state
 from tests.studies.paths.watched import PAYLOAD_SHARE
 
-ALONE = [draw(seed) for seed in range(1, 250) if set(kinds_of(seed)) <= set(KINDS)]
-PAIRS = [draw(seed, pair=True) for seed in range(1, 120) if set(kinds_of(seed, pair=True)) <= set(KINDS)]
+ALONE = [draw(seed) for seed in range(1, 321)]
+PAIRS = [draw(seed, pair=True) for seed in range(1, 141)]
 
 
 def _fields(path: OddPath, name: str) -> list[object]:
@@ -89,7 +91,7 @@ def test_only_the_kinds_that_say_so_lose() -> None:
         if path.kinds == "L":
             assert losses[0] == 0.0
             assert 0.01 <= max(losses) <= 0.25  # type: ignore[type-var, operator]
-        elif path.kinds in "JRB":
+        elif path.kinds in "JGRWB":
             assert losses == [0.0]
 
 
@@ -104,6 +106,29 @@ def test_a_handover_is_an_outage_and_another_path() -> None:
     assert _fields(path, "down")[:3] == [False, True, False]
     assert len(set(_fields(path, "rate_bits_per_s"))) == len(path.events_s) + 1
     assert len(set(_fields(path, "delay_us"))) == len(path.events_s) + 1
+
+
+def test_lumps_second_ways_and_walks_have_their_ranges() -> None:
+    for path in ALONE:
+        lumps, way, walk = path.backward.lumps, path.forward.second_way, path.forward.rate_walk
+        assert (lumps is not None, way is not None, walk is not None) == tuple(
+            path.kinds == one for one in "GWR"
+        )
+        if lumps:
+            assert 0.2 * lumps.most_us <= lumps.least_us <= lumps.most_us
+            assert 3e3 <= lumps.most_us <= 60e3
+        if way:
+            assert 2e3 <= way.extra_us <= 100e3
+            assert way.share is None or 0.05 <= way.share <= 0.5
+
+
+@pytest.mark.parametrize("kind", "GW")
+def test_the_mean_rtt_of_the_drawing_is_the_measured_one(kind: str) -> None:
+    paths = [path for path in ALONE if path.kinds == kind][:4]
+    for path in (replace(path, seconds=max(15.0, 2 * path.settled_s)) for path in paths):
+        full_us = DATAGRAM * 8e6 / (path.forward.rate_bits_per_s or 1.0)
+        # A card waits up to half a millisecond for more datagrams.
+        assert own_rtt_us(path) == pytest.approx(path.mean_rtt_us + full_us, rel=0.05, abs=1e3)
 
 
 def _path(*changes: Change, rate: float = 10e6, **fields: object) -> OddPath:
@@ -122,6 +147,23 @@ def test_the_limit_is_the_integral_of_the_rate() -> None:
     assert limit.bits(5.0, 30.0) == pytest.approx(expected)
     assert limit.mean(15.0, 16.0) == 0.0
     assert limit.bits(9.0, 11.0) == pytest.approx(18e6 * PAYLOAD_SHARE)
+
+
+def test_the_limit_follows_a_rate_that_walks() -> None:
+    steady, walking = _path(), _path(rate_walk=RateWalk(100e3, 0.5, 0.9))
+    limit = Limit(walking)
+    means = [limit.mean(at / 10, (at + 1) / 10) for at in range(50, 300)]
+    assert max(means) > 2 * min(means)
+    assert sum(means) / len(means) == pytest.approx(limit.mean(5.0, 30.0))
+    assert limit.mean(5.0, 30.0) != pytest.approx(Limit(steady).mean(5.0, 30.0), rel=1e-3)
+
+
+def test_a_link_that_walks_carries_what_the_limit_says() -> None:
+    path = _path(rate=2e6, buffer_bytes=10**7, rate_walk=RateWalk(100e3, 0.5, 0.95))
+    # CUBIC loses nothing here, and fills the buffer: the queue never empties.
+    looks = observe(replace(path, seconds=12.0), cubic_engine)
+    carried = 8 * (looks[-1].received - looks[40].received)
+    assert carried == pytest.approx(Limit(path).bits(4.0, 12.0), rel=0.01)
 
 
 def test_the_window_of_kcp_caps_the_limit() -> None:
@@ -151,6 +193,14 @@ def test_settling_is_the_time_until_the_rate_is_near_the_limit() -> None:
     assert settle(series, flat, 4.0, 20.0, 0.5) == pytest.approx(2.0, abs=0.11)
     assert settle(series, flat, 8.0, 20.0, 0.5) == 0.0
     assert settle(_series([(0.0, 10.0), (4.0, 8.5)], 20.0), flat, 4.0, 20.0, 0.5) is None
+
+
+def test_a_rate_that_falls_after_the_change_is_not_settled() -> None:
+    flat = lambda start, end: 10.0 * (end - start)  # noqa: E731
+    series = _series([(0.0, 10.0), (5.0, 3.0), (9.0, 10.0)], 20.0)
+    after_s = settle(series, flat, 4.0, 20.0, 0.5)
+    assert after_s is not None
+    assert 1.0 < after_s < 5.1
 
 
 def test_a_rise_has_more_time_and_a_short_change_is_not_judged() -> None:
