@@ -124,6 +124,12 @@ class Channel(ABC):
         transport cannot."""
         raise SettingsError("this transport cannot write received data to a file (-F)")
 
+    def withdraw(self) -> None:
+        """The test is over: nothing that this end sends is needed any more. Send no payload from now on:
+        neither data that was accepted and has never left, nor again data that is on its way. It may be called
+        again, and after `close`. A transport that leaves this to its operating system has nothing to do."""
+        return
+
     @abstractmethod
     async def drain(self) -> None:
         """Wait until the peer has acknowledged all payload that `send` accepted; the caller sets the
@@ -319,7 +325,7 @@ class Transport(ABC):
 
     def remarks(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
         """Sentences that the sender's figures of the whole test, at either end, ask for: the program prints
-        them as warnings."""
+        them as warnings. `sender`: by metric key, and its payload under `bytes`."""
         return ()
 
     def payload(self, settings: Settings, size_bytes: int) -> bytes:

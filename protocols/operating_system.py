@@ -84,6 +84,8 @@ TCP_KEEPIDLE: int = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALI
 TCP_KEEPINTVL: int = getattr(socket, "TCP_KEEPINTVL", ABSENT)
 TCP_KEEPCNT: int = getattr(socket, "TCP_KEEPCNT", ABSENT)
 TCP_USER_TIMEOUT: int = getattr(socket, "TCP_USER_TIMEOUT", ABSENT)
+TCP_RTO_MAX_MS = _number(linux=44)
+"""Linux 6.15 and later; an older one refuses it."""
 IPPROTO_MPTCP = 262
 """The protocol number that IANA assigned to Multipath TCP. `socket` refuses it where it is not known."""
 SO_BINDTODEVICE: int = getattr(socket, "SO_BINDTODEVICE", ABSENT)

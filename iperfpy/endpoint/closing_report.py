@@ -107,7 +107,8 @@ class ClosingReport:
     def _remarks(self, rows: Sequence[Row]) -> tuple[str, ...]:
         """The transport's sentences about the senders' figures, each once."""
         senders = (sender for row in rows if (sender := row.of(Side.SENDER)) is not None)
-        remarks = (text for each in senders for text in self._test.transport.remarks(each.values))
+        remarks_of = self._test.transport.remarks
+        remarks = (text for each in senders for text in remarks_of({"bytes": each.bytes, **each.values}))
         return tuple(dict.fromkeys(remarks))
 
     def _omitted(self) -> dict[int, dict[str, int]]:

@@ -22,7 +22,7 @@ from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
-from iperfpy.runtime.socket_options import keep_alive, prepare
+from iperfpy.runtime.socket_options import keep_alive, prepare, retry_soon
 from iperfpy.runtime.sockets import (
     bind,
     connect,
@@ -152,6 +152,7 @@ class _Attempt:
         self, sock: socket.socket, address: SocketAddress, local: SocketAddress | None
     ) -> Greeted:
         """Present the cookie, and read as far as PARAM_EXCHANGE."""
+        retry_soon(sock, self._options.sockets)
         tcp_mss, packet_bytes, hello = segment_size(sock), packet_size(sock), None
         connection = ControlConnection(sock, client_session(_make_cookie()), self._scope)
         connection.start()

@@ -169,12 +169,11 @@ class RunningTest:
 
     async def end_streams(self) -> None:
         """The peer has stopped as well: read what has arrived, close the streams, count what was late."""
-        if self.rule.counts_late:
-            await self._transfer.late_arrived()
+        complete = await self._transfer.late_arrived() if self.rule.counts_late else True
         await self.close_streams()
         self._lifecycle.take(Step.COUNT_LATE)
         if self.rule.counts_late:
-            self._transfer.count_late()
+            self._transfer.count_late(complete=complete)
         self._sum_up()
         self._closing.totals = self._transfer.totals()
 

@@ -54,7 +54,7 @@ from iperfpy.records import ServerOutputSink, Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.descriptors import check_streams
-from iperfpy.runtime.socket_options import keep_alive, mark_descriptor, prepare
+from iperfpy.runtime.socket_options import keep_alive, mark_descriptor, prepare, retry_soon
 from iperfpy.runtime.sockets import packet_size, segment_size, set_no_delay
 from iperfpy.runtime.transport_ports import NetworkServerPort, SharedListeners
 from iperfpy.traffic.ending import EndEvent
@@ -141,6 +141,7 @@ class ServedTest:
         self._opened: list[OpenStream] = []
         set_no_delay(sock)
         keep_alive(sock, server.options.sockets)
+        retry_soon(sock, server.options.sockets)
         self._tcp_mss, self._packet_bytes = segment_size(sock), packet_size(sock)
         self._connection = ControlConnection(sock, server_session(cookie), self.scope)
 

@@ -2,8 +2,9 @@
 
     mark       -S, --dscp, --fq-rate: every data socket of a test, at both ends
     prepare    --bind-dev, -L, --snd-timeout, --cntl-ka: before a socket is bound, at the user's end
+    retry_soon the control connection, at both ends; not for the user to set
 
-All functions raise `PlanError` if this system cannot set the option.
+The others raise `PlanError` if this system cannot set the option.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ from iperfpy.protocols.operating_system import (
     TCP_KEEPCNT,
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
+    TCP_RTO_MAX_MS,
     TCP_USER_TIMEOUT,
 )
 
 _FLOW_LABEL_REQUEST = struct.Struct("=16s 4s B B H H H I")  # struct in6_flowlabel_req, linux/in6.h
+LONGEST_RETRY_MS = 2_000
+USUAL_TIMEOUT_MS = 924_600
+"""Linux's own: 15 retries whose distance doubles from 0.2 to 120 s (tcp_retries2)."""
 _GET, _ANYBODY, _CREATE = 0, 255, 1
 
 
@@ -114,6 +119,23 @@ def keep_alive(sock: socket.socket, options: SocketOptions) -> None:
         for name, value in zip(names, options.keepalive, strict=True):
             if value:
                 sock.setsockopt(socket.IPPROTO_TCP, name, value)
+
+
+def retry_soon(sock: socket.socket, options: SocketOptions) -> None:
+    """Let the kernel repeat an unacknowledged control message every `LONGEST_RETRY_MS`, where it can.
+
+    Its backoff doubles up to 120 s: after a test that has flooded the path, the end of the test would wait
+    for the next retry long after the path has become free. Only for a connected socket: a SYN would be given
+    up sooner.
+    """
+    # The kernel gives up after a number of retries, which now pass sooner: a time takes its place. A user who
+    # has chosen such a time, or keepalive, which it would replace, keeps the choice.
+    if TCP_RTO_MAX_MS == ABSENT or options.keepalive is not None:
+        return
+    with contextlib.suppress(OSError):  # an older kernel
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_RTO_MAX_MS, LONGEST_RETRY_MS)
+        if not options.send_timeout_us:
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, USUAL_TIMEOUT_MS)
 
 
 def lease_flow_label(sock: socket.socket, remote: SocketAddress) -> None:

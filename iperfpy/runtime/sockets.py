@@ -17,6 +17,7 @@ from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.runtime.name_lookup import look_up
 from iperfpy.runtime.socket_options import bind_device
 
+PORT_TRIES = 16
 BACKLOG = 1024
 """Connections that wait to be accepted: a client that finds no room tries again only after a second."""
 LINK_LOCAL = ("fe8", "fe9", "fea", "feb")  # fe80::/10, RFC 4291
@@ -206,6 +207,8 @@ async def listen(options: ServerOptions) -> socket.socket:
     where = f"port {options.port}" + (f" of {options.bind}" if options.bind else "")
     try:
         family, address, dual = await _listening_address(options)
+        if not options.port:
+            return _listen_anywhere(family, address, dual, options.sockets.device)
         return _listen_at(family, address, dual, options.sockets.device)
     except OSError as error:
         raise ListenError(f"cannot listen on {where}: {system_reason(error)}") from error
@@ -223,6 +226,22 @@ async def _listening_address(options: ServerOptions) -> tuple[int, SocketAddress
     if options.family == socket.AF_INET or not _has_ipv6():
         return socket.AF_INET, ("0.0.0.0", options.port), False
     return socket.AF_INET6, ("::", options.port, 0, 0), not options.family
+
+
+def _listen_anywhere(family: int, address: SocketAddress, dual: bool, device: str) -> socket.socket:
+    """A listening socket at a port that the system chose, and whose number no UDP socket has: the server
+    opens that UDP port when the first test needs it."""
+    for tries_left in reversed(range(PORT_TRIES)):
+        sock = _listen_at(family, address, dual, device)
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((address[0], sock.getsockname()[1], *address[2:]))
+            except OSError:
+                if tries_left:
+                    sock.close()
+                    continue
+        break
+    return sock
 
 
 def _listen_at(family: int, address: SocketAddress, dual: bool, device: str) -> socket.socket:

@@ -43,6 +43,11 @@ class CounterSnapshots:
         if self.frozen is not None:
             self.frozen |= {key: value for key, value in self.now().items() if key in keys}
 
+    def withhold(self, keys: Collection[str]) -> None:
+        """Let these frozen counters be unknown."""
+        if self.frozen is not None:
+            self.frozen |= dict.fromkeys(keys)
+
     def counters(self) -> Mapping[str, Value]:
         """The counters that reports show: the frozen ones once there are any, else those of now."""
         return self.now() if self.frozen is None else self.frozen

@@ -12,6 +12,10 @@ from iperfpy.traffic.ending import EndEvent, EndRule
 from iperfpy.traffic.progress_watch import ProgressWatch
 from iperfpy.traffic.schedule import Schedule
 
+SENDER_GRACE_US = 2_000_000
+"""Time after the planned end at which a sender stops by its own clock. TEST_END comes sooner, unless it waits
+behind what that sender has queued on the path."""
+
 
 class CountingTime:
     """Decides when this end has stopped counting.
@@ -33,6 +37,7 @@ class CountingTime:
         self.ended_us: int | None = None
         self._duration_us = plan.duration_us
         self._stops_by_clock = rule.stops_by_clock
+        self._senders_stop = rule.senders_stop_by_clock
         self._settles = EndEvent.SETTLED in rule.events
 
     def begin(self, now_us: int) -> None:
@@ -51,6 +56,13 @@ class CountingTime:
         if not self._stops_by_clock or self.schedule.omitting or self.ended_us is not None:
             return None
         return self._planned_end_us
+
+    @property
+    def senders_stop_us(self) -> int | None:
+        """Time at which this end's senders stop although nobody has told them, None if they never do."""
+        if not self._senders_stop or self.schedule.omitting:
+            return None
+        return self._planned_end_us + SENDER_GRACE_US
 
     def end(self, now_us: int, progress: ProgressWatch, total_bytes: int) -> None:
         """This end learnt that the test is over. `total_bytes`: all payload until now."""

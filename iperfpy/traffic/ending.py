@@ -1,12 +1,14 @@
 """The end of a test: which event ends it, at which end, for which kind of test. Pure tables.
 
 Client and server never decide alike: the client watches the clock, or the payload, and says TEST_END; the
-server waits for that message. Four things make the tables longer than that:
+server waits for that message. Five things make the tables longer than that:
 
 - Payload may still be on its way when TEST_END arrives. A server that receives a fixed amount (-n, -k)
   waits until nothing more arrives; one that receives for a fixed time (-t) does not count the late part.
 - TEST_END itself may be lost and come seconds late. So a server that only receives for a fixed time stops
   counting by its own clock.
+- Where the server sends, TEST_END or the acknowledgements that it needs to leave may wait behind the server's
+  own data. So its senders stop by their own clock, some time after the planned end; it goes on counting.
 - A receiver cannot see that the last datagrams were lost. So both ends of a transport that may lose data
   count again after the senders have stopped, and compare.
 - A stock iperf3 that receives reads whole blocks until it has seen EXCHANGE_RESULTS: half a block would
@@ -84,7 +86,7 @@ class PeerRule:
 PEER: Mapping[tuple[Role, bool], PeerRule] = {
     (_CLIENT, True): PeerRule(stops_senders=True, lets_peer_read=False, counts_late=True),
     (_CLIENT, False): PeerRule(stops_senders=True, lets_peer_read=True, counts_late=False),
-    (_SERVER, True): PeerRule(stops_senders=True, lets_peer_read=False, counts_late=False),
+    (_SERVER, True): PeerRule(stops_senders=True, lets_peer_read=False, counts_late=True),
     (_SERVER, False): PeerRule(stops_senders=False, lets_peer_read=False, counts_late=False),
 }
 """(role of this end, True if the peer is iperfpy) -> rule."""
@@ -100,6 +102,7 @@ class EndRule:
     knows_end : the planned end is this end's to decide, so intervals are laid out before it
     tells_finished : this end tells the peer, which cannot know it, when it has sent the whole amount
     stops_by_clock : this end stops counting at the planned time by itself
+    senders_stop_by_clock : this end's senders stop some time after the planned end, should TEST_END not come
     limits_senders : this end's senders stop by themselves when the amount (-n, -k) is sent
     whole_blocks : the amount is rounded up to whole blocks of each stream: a stock receiver counts no others
     stops_senders, lets_peer_read, counts_late : see `PeerRule`
@@ -109,6 +112,7 @@ class EndRule:
     knows_end: bool
     tells_finished: bool
     stops_by_clock: bool
+    senders_stop_by_clock: bool
     limits_senders: bool
     whole_blocks: bool
     stops_senders: bool
@@ -122,6 +126,7 @@ class EndRule:
         is_client = role is Role.CLIENT
         by_amount = plan.ends_by is EndCondition.AMOUNT
         sends = plan.direction is not (Direction.REVERSE if is_client else Direction.FORWARD)
+        receives = plan.direction is not (Direction.FORWARD if is_client else Direction.REVERSE)
         # With an omitted period a server does not know when the measured one begins at the client.
         limits_senders = is_client or not plan.omit_us
         # A stock client ends the test when the amount has arrived: if datagrams were lost, that takes more.
@@ -130,10 +135,11 @@ class EndRule:
             events=END[key],
             knows_end=is_client,
             stops_by_clock=key in STOPS_BY_CLOCK,
+            senders_stop_by_clock=not is_client and peer.stops_senders and plan.ends_by is EndCondition.TIME,
             tells_finished=by_amount and sends and limits_senders and not is_client and peer_is_iperfpy,
             limits_senders=limits_senders,
             whole_blocks=not peer_is_iperfpy,
             stops_senders=peer.stops_senders,
             lets_peer_read=peer.lets_peer_read and sends and (by_amount or may_lose),
-            counts_late=may_lose or (peer.counts_late and plan.direction is not Direction.FORWARD),
+            counts_late=may_lose or (peer.counts_late and receives),
         )

@@ -126,6 +126,9 @@ class GuardedChannel(Channel):
     def held_bytes(self) -> int:
         return self._answer(lambda: int(self._channel.held_bytes()), 0)
 
+    def withdraw(self) -> None:
+        self._answer(self._channel.withdraw, None)
+
     def counters(self) -> dict[str, Value]:
         self._counters = self._answer(self._record, self._counters)
         return dict(self._counters)

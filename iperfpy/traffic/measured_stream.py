@@ -68,6 +68,11 @@ class MeasuredStream:
         if self._payload is not None:
             self._payload.stop()
 
+    def withdraw(self) -> None:
+        """The test is over: let the channel send no payload, not even again."""
+        if self._payload is not None:
+            self.channel.withdraw()
+
     async def sent(self) -> None:
         """Wait until the channel has accepted all payload."""
         if self._carrying is not None:

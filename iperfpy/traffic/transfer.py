@@ -24,7 +24,7 @@ from iperfpy.plan import Plan
 from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Transport
-from iperfpy.protocols.metrics import Kind
+from iperfpy.protocols.metrics import Kind, number
 from iperfpy.records import Sample
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
@@ -169,16 +169,18 @@ class Transfer:
         """The peer has sent the whole amount: wait until it is here, or nothing more arrives."""
         await self._quiet(SETTLED_POLLS, self._received_bytes, self._plan.amount_bytes)
 
-    async def _quiet(self, polls: int, arrived: Callable[[], int], enough: float = math.inf) -> None:
-        """Wait until `arrived()` is `enough`, or has not grown for so many polls, but not without end."""
+    async def _quiet(self, polls: int, arrived: Callable[[], int], enough: float = math.inf) -> bool:
+        """Wait until `arrived()` is `enough`, or has not grown for so many polls, but not without end.
+        Returns False if the wait ended while it grew."""
         seen, polls_left = -1, polls
         for _ in range(SETTLE_LIMIT_POLLS):
             now = arrived()
             polls_left = polls_left - 1 if now == seen else polls
             if not polls_left or now >= enough:
-                return
+                return True
             seen = now
             await asyncio.sleep(RECEIVED_POLL_S)
+        return False
 
     def _received_bytes(self) -> int:
         """Payload received in the measured period, all streams together."""
@@ -220,7 +222,7 @@ class Transfer:
             # This end has stopped by its clock. Data that the sender had sent by then came meanwhile.
             self.count_late()
         if stop_sending:
-            self._stop_sending()
+            self._withdraw()
         else:
             self._budget.lift()
 
@@ -234,22 +236,38 @@ class Transfer:
                 async with asyncio.timeout(STOP_S):
                     await asyncio.gather(*(each.sent() for each in self._sending))
 
-    async def late_arrived(self) -> None:
-        """The peer has stopped sending: wait until no datagram waits unread, if data may be lost at all.
+    async def late_arrived(self) -> bool:
+        """The peer has stopped sending: wait until nothing more arrives that the compared counters count.
+        Returns False if the wait ended before.
 
-        A reader that was behind would else count as loss what has arrived.
+        They would else count as loss what a reader that is behind has not read yet, or what still waits in a
+        queue of the path, past which the peer's last message came.
         """
-        if self._delivery is not None and self._receiving:
-            await self._quiet(LATE_POLLS, lambda: sum(each.snapshots.moved_bytes for each in self._receiving))
+        if not (self.keys_compared_across_ends and self._receiving):
+            return True
+        return await self._quiet(LATE_POLLS, self._compared_arrivals)
 
-    def count_late(self) -> None:
+    def _compared_arrivals(self) -> int:
+        """The sum of the counters that both ends compare: it grows with every arrival."""
+        records = (each.snapshots.now() for each in self._receiving)
+        counts = (number(record.get(key)) for record in records for key in self.keys_compared_across_ends)
+        return int(sum(count for count in counts if count is not None))
+
+    def count_late(self, *, complete: bool = True) -> None:
         """Count again what arrived since this end stopped, for figures that compare both ends.
 
         It is no part of the payload carried in the measured time, but it is not lost, either. A sender whose
         last datagrams left after it stopped counting takes them into account.
+
+        Parameters
+        ----------
+        complete : False if data is still under way
         """
         for each in self._receiving:
             each.snapshots.refresh(self.keys_compared_across_ends)
+            if not complete and self._delivery is None:
+                # Data is still under way, and nothing tells how much: these figures compare nothing.
+                each.snapshots.withhold(self.keys_compared_across_ends)
         if self._delivery is not None:
             for each in self._sending:
                 each.snapshots.refresh({self._delivery.sent})
@@ -291,6 +309,12 @@ class Transfer:
         for each in self.streams:
             each.stop_sending()
 
+    def _withdraw(self) -> None:
+        """Stop sending at once: the messages of the end must not wait behind data that nobody counts."""
+        self._stop_sending()
+        for each in self._sending:
+            each.withdraw()
+
     def _cancel_ticking(self) -> None:
         if self._ticking is not None:
             self._ticking.cancel()
@@ -316,6 +340,8 @@ class Transfer:
             else:
                 for each in self.streams:
                     each.sampler.poll(now)
+            if self._time.senders_stop_us is not None and now >= self._time.senders_stop_us:
+                self._withdraw()  # again with each poll, which changes nothing
             self._progress.check(now, peer_finished=self.peer_finished)
             self._on_poll(now)
 

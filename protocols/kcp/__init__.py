@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.kcp.kcp_metrics import BBR_METRICS, METRICS
+from iperfpy.protocols.kcp.oversized_window import oversized_window
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
 from iperfpy.protocols.metrics import Value, number
 from iperfpy.protocols.settings import Settings
@@ -50,6 +51,9 @@ class _KcpTransport(Transport):
 
 class Kcp(_KcpTransport):
     """Stock KCP, as kcptun and kcp-go deploy it."""
+
+    def remarks(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
+        return (*super().remarks(sender), *oversized_window(sender))
 
     name = "kcp"
     summary = "KCP as deployed: fixed windows, counted ACKs, no pacing"

@@ -177,6 +177,8 @@ class KcpChannel(Channel):
     async def send(self, load: Load) -> None:
         if self._closed:
             return self._over.result()  # raises the error that ended the stream, if one did
+        if self.engine.withdrawn:
+            return None
         self._size.waiting = load
         self._sent = self._loop.create_future()
         self._pump()
@@ -184,6 +186,17 @@ class KcpChannel(Channel):
 
     async def receive(self) -> None:
         await asyncio.shield(self._over)
+
+    def withdraw(self) -> None:
+        if self._closed:
+            return
+        self.engine.withdraw()
+        self._feeder.drop()
+        self._size.waiting = None
+        # The socket has no room for these: they will never leave, and so they were not sent.
+        self.engine.counts.never_left(self._unsent)
+        self._unsent.clear()
+        self._finish(self._sent)
 
     async def drain(self) -> None:
         if self._is_drained() or self._closed:
@@ -322,7 +335,7 @@ class KcpChannel(Channel):
         return tuple(sign.value for sign in self._path.events.since(since_us))
 
     def counters(self) -> dict[str, Value]:
-        return kcp_metrics.record(self.engine, clock.now_us())
+        return kcp_metrics.record(self.engine, clock.now_us(), self._unsent)
 
 
 class _Timer:

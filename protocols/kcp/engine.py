@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 import numpy as np
 
@@ -41,6 +42,16 @@ _BYTES_PER_WORK = 2048
 """Bytes that take about as long as one record. Thousands of ACKs may be one record."""
 _QUEUE_S, _MOST_QUEUED = 0.002, 4096
 """Data that may wait for the pacer: two milliseconds' worth, which one turn of an event loop releases."""
+
+
+class _Writing(Enum):
+    """The state of an engine's writer."""
+
+    OPEN = "writes as it likes"
+    CORKED = "will fill the last segment soon"
+    WITHDRAWN = "wants nothing sent any more"
+
+
 _LATE_TIMER_US = 8_000
 """How late the timer of a busy machine may fire before its lateness costs rate: event loops sleep in whole
 milliseconds, and what they missed leaves at once. Measured on a shared 2-core machine at 20 Mb/s: with 1 ms
@@ -90,7 +101,7 @@ class Engine:
         self.steer(control)
         self.limits = SenderLimits()
         self.peer_window = options.receive_window  # until the peer says
-        self._corked = False
+        self._writing = _Writing.OPEN
         self._pacer = Pacer(_LATE_TIMER_US)
         self._paced_until: int | None = None
         self._acks = OwedAcks(conv, options.ack_repeats)
@@ -196,25 +207,38 @@ class Engine:
         window, which bounds in-flight plus queued data. For kcp-bbr only the data that waits for the pacer
         counts: two bursts, or as much as leaves within `_QUEUE_S`.
         """
-        return self.sending.room_bytes(self._admissible())
+        return 0 if self.withdrawn else self.sending.room_bytes(self._admissible())
 
     def write(self, data: memoryview, now_us: int) -> int:
         """Queue bytes; returns how many were taken, `writable()` at most."""
-        return self.sending.write(data, self._admissible(), now_us)
+        return 0 if self.withdrawn else self.sending.write(data, self._admissible(), now_us)
 
     def cork(self) -> None:
         """Hold back a last segment that is not full, because its writer will fill it soon. Segments that are
         not full leave all the same if `nagle` is off."""
-        self._corked = True
+        if not self.withdrawn:
+            self._writing = _Writing.CORKED
 
     def uncork(self) -> None:
         """Let the last segment go: its writer has no more."""
-        self._corked = False
+        if not self.withdrawn:
+            self._writing = _Writing.OPEN
 
     @property
     def corked(self) -> bool:
         """True between `cork` and `uncork`."""
-        return self._corked
+        return self._writing is _Writing.CORKED
+
+    def withdraw(self) -> None:
+        """Send no payload from now on: neither the queued data nor, again, that in flight. The path is not
+        probed either. ACKs go on, and arrivals are counted. There is no way back."""
+        self._writing = _Writing.WITHDRAWN
+        self._paced_until = None
+
+    @property
+    def withdrawn(self) -> bool:
+        """True from `withdraw` on."""
+        return self._writing is _Writing.WITHDRAWN
 
     @property
     def limited_by(self) -> SenderLimit:
@@ -246,12 +270,15 @@ class Engine:
         if self._acks.owed and (self.options.ack_nodelay or ticking):
             self._send_acks()
         self._send_probes(now_us)
-        if self.sizes is not None and now_us >= self.sizes.at_us:
-            self._follow_size(self.sizes, now_us)
         limit = self.limits.current
-        # Stock KCP with `write_delay` sends data at ticks only; ACKs and probes have left above.
-        if ticking or not self.options.write_delay:
-            limit = self._send_data(now_us, writer_waits)
+        if self.withdrawn:
+            limit = SenderLimit.APPLICATION
+        else:
+            if self.sizes is not None and now_us >= self.sizes.at_us:
+                self._follow_size(self.sizes, now_us)
+            # Stock KCP with `write_delay` sends data at ticks only; ACKs and probes have left above.
+            if ticking or not self.options.write_delay:
+                limit = self._send_data(now_us, writer_waits)
         self._ticks.awaited = self._awaits_tick
         self.limits.note(limit, now_us)
         out, counts = self._outbound.take(), self.counts
@@ -306,7 +333,7 @@ class Engine:
         sending = self.sending
         reaches_tail = bool(sending.tail_fill) and count > 0 and sending.nxt + count == sending.end
         return (
-            self.options.nagle and reaches_tail and (count > 1 or self._corked or self.recovery.in_flight > 0)
+            self.options.nagle and reaches_tail and (count > 1 or self.corked or self.recovery.in_flight > 0)
         )
 
     def _probe_path(self, now_us: int) -> int:
@@ -402,7 +429,7 @@ class Engine:
         self._probes.ask()
 
     def _send_probes(self, now_us: int) -> None:
-        closed = self.peer_window == 0 and self.sending.queued > 0
+        closed = self.peer_window == 0 and self.sending.queued > 0 and not self.withdrawn
         for cmd in self._probes.due(now_us, closed):
             says = wire.TAKES_PARTS if cmd == wire.WINS and self.sizes is not None else 0
             segment = wire.control_segment(self.conv, cmd, self._advertised, self.receiving.nxt, frg=says)
@@ -456,7 +483,8 @@ class Engine:
 
     def deadline_us(self) -> int | None:
         """The time to call `transmit` though nothing arrives or is written; None for never. May be past."""
-        at_us, paced_us, probe_us = self.recovery.deadline_us(), self._paced_until, self._probes.at_us
+        at_us = None if self.withdrawn else self.recovery.deadline_us()
+        paced_us, probe_us = self._paced_until, self._probes.at_us
         if paced_us is not None and (at_us is None or paced_us < at_us):
             at_us = paced_us
         tick_us = self._ticks.at_us
@@ -467,12 +495,12 @@ class Engine:
         if self._awaits_tick and (at_us is None or tick_us < at_us):
             at_us = tick_us
         sizes = self.sizes
-        if sizes is not None and (sizes.busy or self.sending.nxt > self.sending.una):
+        if sizes is not None and not self.withdrawn and (sizes.busy or self.sending.nxt > self.sending.una):
             at_us = sizes.at_us if at_us is None else min(at_us, sizes.at_us)
         return at_us
 
     @property
     def _awaits_tick(self) -> bool:
         """True if there is something to do at the next tick."""
-        data = self.options.write_delay and self.sending.end > self.sending.una
+        data = self.options.write_delay and self.sending.end > self.sending.una and not self.withdrawn
         return data or (self._acks.owed and not self.options.ack_nodelay)

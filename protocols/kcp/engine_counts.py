@@ -1,9 +1,11 @@
-"""Counters of an engine: plain integers that only grow."""
+"""Counters of an engine: plain integers, which grow."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp.loss_recovery.recovery import Cause
 
 
@@ -44,6 +46,12 @@ class Counts:
     def retransmitted(self) -> int:
         """Data segments transmitted again, whatever the cause."""
         return self.lost + self.early + self.fast
+
+    def never_left(self, batches: Iterable[DatagramBatch]) -> None:
+        """Take datagrams back that were counted as sent, and that no socket has taken."""
+        for batch in batches:
+            self.datagrams_sent -= batch.count
+            self.wire_bytes_sent -= batch.size
 
     def count_resend(self, cause: Cause, segments: int) -> None:
         """Add retransmissions to the counter of their cause."""

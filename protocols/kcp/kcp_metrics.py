@@ -5,13 +5,14 @@ This module imports neither numpy nor sockets: a transport's metrics are needed 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from iperfpy.protocols.kcp.sender_limits import SenderLimit
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
 
 if TYPE_CHECKING:
+    from iperfpy.protocols.datagrams.batch import DatagramBatch
     from iperfpy.protocols.kcp.engine import Engine
 
 _SENT = "segments_sent"
@@ -151,8 +152,9 @@ BBR_METRICS = (
 )
 
 
-def record(engine: Engine, now_us: int) -> dict[str, Value]:
-    """Every counter and gauge of an engine, by metric key; totals since it was made."""
+def record(engine: Engine, now_us: int, unsent: Sequence[DatagramBatch] = ()) -> dict[str, Value]:
+    """Every counter and gauge of an engine, by metric key; totals since it was made. `unsent`: datagrams that
+    it let go, and that wait for room in the socket."""
     counts, sending, receiving, rtt = engine.counts, engine.sending, engine.receiving, engine.rtt
     known = rtt.samples > 0
     mss = sending.mss
@@ -179,8 +181,8 @@ def record(engine: Engine, now_us: int) -> dict[str, Value]:
         "congestion": engine.control.name if engine.control else "none",
         "limited_by": engine.limited_by.label,
         **{f"{limit.key}_limited_us": us for limit, us in engine.limits.until(now_us).items()},
-        "datagrams_sent": counts.datagrams_sent,
-        "wire_bytes_sent": counts.wire_bytes_sent,
+        "datagrams_sent": counts.datagrams_sent - sum(batch.count for batch in unsent),
+        "wire_bytes_sent": counts.wire_bytes_sent - sum(batch.size for batch in unsent),
         "datagrams_received": counts.datagrams_received,
         "wire_bytes_received": counts.wire_bytes_received,
         # Segments above a gap have arrived, too, though their payload is not handed on yet.

@@ -36,6 +36,10 @@ class LoadFeeder:
         self._load = load
         self._engine.cork()
 
+    def drop(self) -> None:
+        """Forget the load, and the part of a block that waits to be written."""
+        self._load = self._rest = self.due_us = None
+
     @property
     def ended(self) -> bool:
         """True if there is no load, or it has no more blocks."""

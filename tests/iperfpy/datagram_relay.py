@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from iperfpy.protocols.contract import SocketAddress
+from tests.interop.free_port import free_port
 from tests.iperfpy.support import Relay
 
 SHORTEST_DATA_BYTES = 100
@@ -28,11 +29,13 @@ class DatagramRelay(Relay):
         self._far: dict[SocketAddress, socket.socket] = {}
         self._counts: dict[tuple[SocketAddress, bool], int] = {}
 
-    def open(self) -> None:
-        """Listen on the UDP port of the same number as the TCP port."""
+    async def listen(self) -> asyncio.Server:
+        """Listen on TCP and UDP ports of the same number; the caller closes the server, and calls `close`."""
+        self.port = free_port()
         self._near.setblocking(False)
         self._near.bind(("127.0.0.1", self.port))
         asyncio.get_running_loop().add_reader(self._near, self._from_clients)
+        return await asyncio.start_server(self.handle, "127.0.0.1", self.port)
 
     def close(self) -> None:
         for sock in (self._near, *self._far.values()):
@@ -82,9 +85,7 @@ async def relayed_datagrams(
 ) -> AsyncIterator[int]:
     """A relay to the server; its port."""
     relay = DatagramRelay(server_port, to_server, to_client)
-    listener = await asyncio.start_server(relay.handle, "127.0.0.1", 0)
-    relay.port = listener.sockets[0].getsockname()[1]
-    relay.open()
+    listener = await relay.listen()
     try:
         yield relay.port
     finally:

@@ -59,6 +59,8 @@ def test_some_frozen_counters_can_be_refreshed() -> None:
     channel.record |= {"bytes": 9, "lost": 3}
     snapshots.refresh({"lost"})
     assert snapshots.counters() == {"bytes": 5, "lost": 3}
+    snapshots.withhold({"lost"})
+    assert snapshots.counters() == {"bytes": 5, "lost": None}
 
 
 def test_a_channel_without_payload_counts_as_none() -> None:

@@ -14,7 +14,7 @@ from iperfpy.protocols.contract import Stream
 from iperfpy.protocols.settings import Settings
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
-from iperfpy.traffic.counting_time import CountingTime
+from iperfpy.traffic.counting_time import SENDER_GRACE_US, CountingTime
 from iperfpy.traffic.ending import EndRule
 from iperfpy.traffic.poll_times import END_POLL_US, PollTimes
 from iperfpy.traffic.progress_watch import ProgressWatch
@@ -121,6 +121,15 @@ async def test_only_a_server_that_receives_for_a_duration_stops_by_its_clock() -
     ended.ended_us = 10_300_000
     assert ended.stops_us is None
     assert ended.tick_due_us is None
+
+
+async def test_a_server_that_sends_for_a_duration_stops_sending_by_its_clock() -> None:
+    """Its client's TEST_END may wait behind what the server itself has queued on the path."""
+    reverse = {"direction": Direction.REVERSE}
+    planned = 10 * SECOND_US + SENDER_GRACE_US
+    assert time_of(Role.SERVER, only_receives=False, **reverse).senders_stop_us == planned
+    assert time_of(Role.CLIENT, only_receives=True, **reverse).senders_stop_us is None
+    assert time_of(Role.SERVER, only_receives=False, omit_us=SECOND_US, **reverse).senders_stop_us is None
 
 
 async def test_a_stall_aborts_the_test() -> None:

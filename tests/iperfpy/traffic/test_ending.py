@@ -100,11 +100,23 @@ def test_a_stock_server_gets_time_to_read_an_amount(condition: EndCondition, dir
 
 
 @pytest.mark.parametrize("direction", Direction)
-def test_only_a_client_that_receives_from_an_iperfpy_counts_late_arrivals(direction: Direction) -> None:
-    receives = direction is not Direction.FORWARD
-    assert rule(Role.CLIENT, EndCondition.TIME, direction).counts_late is receives
-    assert not rule(Role.CLIENT, EndCondition.TIME, direction, stock=True).counts_late
-    assert not rule(Role.SERVER, EndCondition.TIME, direction).counts_late
+@pytest.mark.parametrize("role", Role)
+def test_only_an_end_that_receives_from_an_iperfpy_counts_late_arrivals(
+    role: Role, direction: Direction
+) -> None:
+    receives = direction is not (Direction.FORWARD if role is Role.CLIENT else Direction.REVERSE)
+    assert rule(role, EndCondition.TIME, direction).counts_late is receives
+    assert not rule(role, EndCondition.TIME, direction, stock=True).counts_late
+
+
+@pytest.mark.parametrize(("role", "condition", "direction"), CASES)
+def test_only_senders_of_a_server_stop_by_its_clock_and_only_if_the_plan_has_a_time(
+    role: Role, condition: EndCondition, direction: Direction
+) -> None:
+    """A stock client is sent data until it has seen EXCHANGE_RESULTS."""
+    expected = role is Role.SERVER and condition is EndCondition.TIME
+    assert rule(role, condition, direction).senders_stop_by_clock is expected
+    assert not rule(role, condition, direction, stock=True).senders_stop_by_clock
 
 
 @pytest.mark.parametrize(("role", "condition", "direction"), CASES)

@@ -157,3 +157,21 @@ async def test_a_silence_of_minutes_ends_no_stream(
             await asyncio.sleep(0.01)
     assert not receiving.done()
     receiving.cancel()
+
+
+async def test_a_channel_that_withdraws_has_sent_as_many_datagrams_as_the_socket_took(
+    path: NotedPath, channel: KcpChannel
+) -> None:
+    path.capacity = 10
+    for _ in range(3):
+        await path.turn()
+        path.on_drained()
+    taken = sum(path.turns) // MTU
+    before = channel.counters()["datagrams_sent"]
+    channel.withdraw()
+    path.capacity = 1 << 30
+    path.waiting.pop()()
+    for _ in range(3):
+        path.on_drained()
+        await path.turn()
+    assert before == channel.counters()["datagrams_sent"] == taken == sum(path.turns) // MTU

@@ -27,3 +27,41 @@ def test_a_shorter_size_is_told_as_far_as_it_is_known(
     figures: dict[str, Value], sentences: tuple[str, ...]
 ) -> None:
     assert Kcp().remarks(figures) == sentences
+
+
+FLOODED: dict[str, Value] = {
+    "bytes": 690_000,
+    "congestion": "none",
+    "sndwnd_limited_us": 2_950_000,
+    "application_limited_us": 50_000,
+    "min_rtt_us": 51_000,
+    "snd_cwnd_bytes": 2048 * 1376,
+    "snd_wnd_bytes": 2048 * 1376,
+    "mtu_bytes": 1400,
+    "mtu_start_bytes": 1400,
+    "rtt_us": 2e6,
+}
+
+
+def test_a_window_of_many_times_the_path_is_told() -> None:
+    (sentence,) = Kcp().remarks(FLOODED)
+    assert sentence == (
+        "the send window is 240 times as large as this path (1.84 Mbit/s over 51 ms): the rest waits in"
+        " a queue, up to 12.3 s, or is lost and sent again; try --kcp-sndwnd 17, or kcp-bbr"
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"snd_cwnd_bytes": 3 * 11_730},  # three times the path
+        {"min_rtt_us": 4_000_000},  # a path that holds the window
+        {"bytes": 690_000_000},  # it drains in milliseconds
+        {"sndwnd_limited_us": 20_000},  # the window was not full
+        {"congestion": "kcp"},
+        {"min_rtt_us": None},
+        {"bytes": 0},
+    ],
+)
+def test_a_window_that_harms_nobody_is_not_told(change: dict[str, Value]) -> None:
+    assert Kcp().remarks({**FLOODED, **change}) == ()
