@@ -89,13 +89,15 @@ def outcomes_in(path: Path) -> list[Outcome]:
 def simulate(options: argparse.Namespace, paths: list[OddPath]) -> dict[tuple[str, str], Outcome]:
     """Run the simulations that the record lacks; return all of these paths that are known then."""
     file = options.out / f"{options.name}.jsonl"
+    # The record of the peers may have runs of an older version of the senders that are to run now.
     done = by_path(outcomes_in(options.peers)) if options.peers else {}
     if options.only:
         done = {key: one for key, one in done.items() if one.contender not in options.only}
     done |= by_path(outcomes_in(file))
     wanted: list[Job] = [(path, name) for path in paths for name in options.only or CONTENDERS]
-    left = [(path, name) for path, name in wanted if (path.name, name) not in done and not options.show]
+    left = [(path, name) for path, name in wanted if (path.name, name) not in done]
     print(f"{len(wanted)} simulations, {len(wanted) - len(left)} of them recorded before", flush=True)
+    left = [] if options.show else left
     until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
     in_time = takewhile(lambda _: time.monotonic() < until, left)
     for outcome in spread(in_time, options.processes, run):

@@ -141,6 +141,7 @@ class _Plan:
 def _loss(plan: _Plan) -> None:
     """L: random loss that begins in mid-test."""
     loss, shape = plan.between(0.01, 0.25), plan.rng.choice(("begins", "begins", "ends again", "waves"))
+    # The change comes early enough to be settled before the run ends, or before the next change.
     settled, room = plan.settled_s, plan.seconds - plan.settled_s
     start = settled + room * plan.rng.uniform(0.05, 0.4)
     if shape == "begins":
@@ -227,6 +228,7 @@ def _handovers(plan: _Plan) -> None:
     )
     plan.add_jitter(plan.there, plan.rtt_us * plan.rng.uniform(0.1, 0.3))
     plan.losses.append([(0.0, loss)])
+    # The time of the first one within its period is random, and the last one leaves time to settle.
     start = plan.settled_s + plan.rng.uniform(1.0, period - 4.0)
     rate, rtt, words = plan.rate, plan.rtt_us, []
     while start < plan.seconds - 3.0:

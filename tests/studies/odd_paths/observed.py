@@ -1,4 +1,4 @@
-"""One flow over an odd path, observed: what its sender reports beside what the simulator knows."""
+"""One flow over an odd path, observed: the figures of its sender beside those of the simulator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iperfpy.protocols.kcp.wire import FIELDS, HEADER, HEADER_BYTES, PUSH
 from iperfpy.protocols.simulator.application import Bulk, Silent
 from iperfpy.protocols.simulator.simulation import Simulation
 from iperfpy.protocols.simulator.truth import Truth
-from tests.studies.odd_paths.drawing import OddPath
+from tests.studies.odd_paths.drawing import DATAGRAM, OddPath
 from tests.studies.paths.watched import MSS, MTU, SECOND
 
 INTERVAL_US = 100_000
@@ -81,6 +81,8 @@ class TrueRtt:
         first = sending.una
         self.engine.receive(batch, now_us)
         una = sending.una
+        # Segments below una are new unless they had an ACK of their own before; those above una are looked
+        # up only if their number has grown, because a window may have thousands.
         if una > first:
             passed = np.arange(first, una)
             if self._known_above:
@@ -109,14 +111,14 @@ class Company:
     Nothing answers it: it is a second flow that does not react.
     """
 
-    def __init__(self, rate_bits_per_s: float, period_s: float, datagram_bytes: int) -> None:
+    def __init__(self, rate_bits_per_s: float, period_s: float) -> None:
         self._datagram = DatagramBatch.of(np.zeros(MTU, np.uint8), MTU)
-        self._each_us = datagram_bytes * 8e6 / rate_bits_per_s
+        self._each_us = DATAGRAM * 8e6 / rate_bits_per_s
         self._period_us = period_s * SECOND
         self._next_us = 0.0
 
     def receive(self, batch: DatagramBatch, now_us: int) -> None:
-        """Ignore what arrives."""
+        """Ignore answers: the sink sends none."""
 
     def transmit(self, now_us: int) -> Sequence[DatagramBatch]:
         """Send the datagrams that are due."""
@@ -131,6 +133,21 @@ class Company:
     def deadline_us(self) -> int:
         """The time of the next datagram."""
         return int(self._next_us) + 1
+
+
+class Sink:
+    """Takes datagrams and sends nothing."""
+
+    def receive(self, batch: DatagramBatch, now_us: int) -> None:
+        """Drop a batch."""
+
+    def transmit(self, now_us: int) -> Sequence[DatagramBatch]:
+        """Send nothing."""
+        return ()
+
+    def deadline_us(self) -> int | None:
+        """A sink has no timer."""
+        return None
 
 
 @dataclass(slots=True)
@@ -157,6 +174,7 @@ class Look:
 
 def observe(path: OddPath, make: Callable[[int], Engine]) -> list[Look]:
     """Run one flow of bulk data over the path, and look at it every 100 ms."""
+    # The prober and the limit make their links in this order, too: the same seed then gives the same draws.
     simulation = Simulation(path.seed)
     sender, receiver = make(path.seed), make(path.seed)
     arrivals = FirstArrivals(receiver)
@@ -164,9 +182,8 @@ def observe(path: OddPath, make: Callable[[int], Engine]) -> list[Look]:
     there, back = simulation.link(path.forward), simulation.link(path.backward)
     flow = simulation.flow(true_rtt, arrivals, there, back, Bulk(sender))
     if path.company_bits_per_s:
-        company = Company(path.company_bits_per_s, path.company_period_s, MTU + 28)
-        sink = Company(1.0, 1.0, 0)
-        simulation.flow(company, sink, there, back, Silent())
+        company = Company(path.company_bits_per_s, path.company_period_s)
+        simulation.flow(company, Sink(), there, back, Silent())
     looks: list[Look] = []
 
     def look(now_us: int) -> None:

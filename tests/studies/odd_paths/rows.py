@@ -35,6 +35,7 @@ def kinds(runs: Runs) -> Table:
     peers = [name for name in CONTENDERS if name != OURS]
     rows = []
     for title, names in groups(runs):
+        # A record that is not complete lacks some senders on some paths.
         mine = [runs[name, OURS] for name in names if (name, OURS) in runs]
         goodput = [one.values["goodput"] for one in mine]
         factors = [one.values["rtt"] for one in mine if judged_rtt(one)]
@@ -56,6 +57,7 @@ def _figure(value: float) -> str:
 
 def worst(runs: Runs, count: int) -> Table:
     """Build the table of the paths on which kcp-bbr is furthest below the limit."""
+    # Goodput decides; the RTT as a multiple of the path's own is shown beside it.
     mine = sorted(
         (one for one in runs.values() if one.contender == OURS), key=lambda one: one.values["goodput"]
     )

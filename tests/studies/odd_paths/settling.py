@@ -42,11 +42,10 @@ Series = Sequence[tuple[float, float]]
 def settle(
     series: Series, limit_bits: Callable[[float, float], float], at_s: float, end_s: float, window_s: float
 ) -> float | None:
-    """Find the first window between the change at `at_s` and the next at `end_s` whose arrivals are 90 % of
-    the limit, if those from its start to `end_s` are 85 %; give the time from the change to its start, or
-    None."""
+    """Find the first window between the change at `at_s` and the next at `end_s` with arrivals of 90 % of the
+    limit, and of 85 % from its start to `end_s`; give the time from the change to its start, or None."""
     within = [one for one in series if at_s <= one[0] <= end_s]
-    last = 0
+    last = 0  # index of the end of the window, which only moves on
     for first_s, bits in within:
         while last < len(within) and within[last][0] < first_s + window_s - 1e-9:
             last += 1

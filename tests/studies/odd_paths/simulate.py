@@ -80,8 +80,10 @@ def record_of(looks: list[Look], path: OddPath, limit: Limit, own_us: float) -> 
     rate = 8.0 * (last.received - first.received) / (last.now_s - first.now_s)
     rtt_us = (last.true_rtt_sum_us - first.true_rtt_sum_us) / max(1, last.acked - first.acked)
     truth = last.truth - first.truth
+    # A retransmission that is dropped shows no duplicate at the receiver, whether it was needed or not.
     resent = max(1, last.retransmitted - first.retransmitted)
     arriving = max(1e-9, 1.0 - truth.dropped_share)
+    # The sender learns the loss in the first half of the time.
     late = counted[len(counted) // 2 :]
     late_truth = late[-1].truth - late[0].truth
     offered = max(1, late_truth.delivered + late_truth.on_the_way + late_truth.lost)

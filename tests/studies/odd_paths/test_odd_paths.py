@@ -178,6 +178,16 @@ def test_company_takes_its_rate_from_the_limit_while_it_is_on() -> None:
     assert limit.mean(5.0, 60.0) == pytest.approx(37.5e6 * PAYLOAD_SHARE, rel=0.02)
 
 
+def test_company_takes_its_rate_from_the_flow() -> None:
+    path = replace(fixed_cases()[0], seconds=4.0)
+    slow = path.forward.with_(rate_bits_per_s=2e6, buffer_bytes=20_000)
+    looks = observe(replace(path, forward=slow, company_bits_per_s=1e6), cubic_engine)
+    received = [8 * look.received for look in looks]
+    on, off = received[30] - received[20], received[40] - received[30]
+    assert off == pytest.approx(2e6 * PAYLOAD_SHARE, rel=0.1)
+    assert 0.3 * off < on < 0.8 * off
+
+
 def _series(rates: list[tuple[float, float]], end_s: float) -> list[tuple[float, float]]:
     """Arrivals every 0.1 s at rates that begin at the given times."""
     series, bits = [], 0.0
