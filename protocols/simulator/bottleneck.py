@@ -9,6 +9,7 @@ datagrams anew, with all that follows from their departures: their arrivals, and
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Admitted:
         self.departs, self.begun_us, self.arrived_us, self.truth = departs, begun_us, arrived_us, truth
         self.longest_us = truth.longest_us
         self.inbox: Inbox | None = None
-        self.runs: list[DatagramRun] = []
+        self.runs: Sequence[DatagramRun] = ()
         self._starts: Times | None = None
 
     def move(self, moved: Moved) -> None:
@@ -68,6 +69,7 @@ class Bottleneck:
         self.busy_us = 0.0
         self.walk = walk
         self._queue: deque[Admitted] = deque()
+        self._planned = 0
 
     def backlog_bytes(self, now_us: float, rate: float | None) -> float:
         """Bytes of planned datagrams in the queue, including the rest of the datagram in service."""
@@ -77,6 +79,46 @@ class Bottleneck:
             return (self.busy_us - now_us) * rate / 8e6
         now, end = self.walk.given(np.array([now_us, self.busy_us])).tolist()
         return float(end - now) * rate / 8e6
+
+    def waiting(self, now_us: float) -> int:
+        """Number of planned datagrams in the queue, including the one in service."""
+        self._forget(now_us)
+        if not self._queue:
+            return 0
+        return self._planned - int(self._queue[0].departs.searchsorted(now_us, "right"))
+
+    def room(
+        self,
+        now_us: float,
+        count: int,
+        size: int,
+        path: Path,
+        truth: Truth,
+        ahead: int = 0,
+        ahead_bytes: float = 0.0,
+    ) -> int:
+        """Drop the datagrams for which the buffer has no room; return the number of the others.
+
+        count, size : datagrams that arrive together, and bytes of each on the path
+        ahead, ahead_bytes : datagrams in the buffer that are not planned yet
+        """
+        taken = count
+        if path.buffer_bytes is not None:
+            free = path.buffer_bytes - self.backlog_bytes(now_us, path.rate_bits_per_s) - ahead_bytes
+            # The small term undoes the rounding of sums of floats.
+            taken = int(free / size + 1e-9)
+        elif path.buffer_datagrams is not None:
+            taken = path.buffer_datagrams - self.waiting(now_us) - ahead
+        if taken < count:
+            # An idle link accepts one datagram even if it is larger than the buffer.
+            taken = max(taken, 0 if ahead or self.busy_us > now_us else 1)
+            truth.overflowed += count - taken
+            return taken
+        return count
+
+    def _forget(self, now_us: float) -> None:
+        while self._queue and self._queue[0].departs[-1] <= now_us:
+            self._planned -= len(self._queue.popleft().departs)
 
     def departures(self, begin_us: float, count: int, service_us: float) -> Times:
         """(count,) float64, microseconds: ends of the services that follow each other from `begin_us` on.
@@ -96,31 +138,46 @@ class Bottleneck:
         """
         rate = path.rate_bits_per_s
         assert rate
-        wait_us = max(0.0, self.busy_us - now_us)
-        if path.buffer_bytes is not None:
-            backlog = self.backlog_bytes(now_us, rate)
-            count = room(count, size, path.buffer_bytes, backlog, wait_us == 0.0, truth)
+        count = self.room(now_us, count, size, path, truth)
         if not count:
             return None
-        departs = self.departures(now_us + wait_us, count, size * 8e6 / rate)
-        return self.admit(now_us, departs, now_us + wait_us, now_us, truth)
+        wait_us = max(0.0, self.busy_us - now_us)
+        begin_us, service_us = now_us + wait_us, size * 8e6 / rate
+        departs = self.departures(begin_us, count, service_us)
+        if self.walk is not None:
+            return self.admit(now_us, departs, begin_us, now_us, truth)
+        # The waits are an arithmetic series.
+        truth.queued_us += count * wait_us + service_us * count * (count - 1) / 2
+        return self._plan(now_us, departs, begin_us, now_us, truth, wait_us + (count - 1) * service_us)
 
     def admit(
         self, now_us: float, departs: Times, begun_us: float, arrived_us: float, truth: Truth
     ) -> Admitted:
         """Plan departures, and count the waits before them."""
-        while self._queue and self._queue[0].departs[-1] <= now_us:
-            self._queue.popleft()
-        admitted = Admitted(departs, begun_us, arrived_us, truth)
-        self._queue.append(admitted)
-        self.busy_us = float(departs[-1])
         count, last_us = len(departs), begun_us
-        truth.queued += count
         truth.queued_us += begun_us - arrived_us
         if count > 1:
             last_us = float(departs[-2])
             truth.queued_us += float(departs[:-1].sum()) - (count - 1) * arrived_us
-        truth.longest_us = max(truth.longest_us, last_us - arrived_us)
+        return self._plan(now_us, departs, begun_us, arrived_us, truth, last_us - arrived_us)
+
+    def _plan(
+        self,
+        now_us: float,
+        departs: Times,
+        begun_us: float,
+        arrived_us: float,
+        truth: Truth,
+        longest_us: float,
+    ) -> Admitted:
+        self._forget(now_us)
+        self._planned += len(departs)
+        admitted = Admitted(departs, begun_us, arrived_us, truth)
+        self._queue.append(admitted)
+        self.busy_us = float(departs[-1])
+        truth.queued += len(departs)
+        if longest_us > truth.longest_us:
+            truth.longest_us = longest_us
         return admitted
 
     def change(self, now_us: float, factor: float, walk: WalkingRate | None) -> None:
@@ -141,7 +198,7 @@ class Bottleneck:
 
         self.busy_us = float(moved(np.array([self.busy_us]))[0])
         waiting = [admitted for admitted in self._queue if admitted.departs[-1] > now_us]
-        # Back to the longest wait that each flow had before the first datagram whose wait may change.
+        # Back to the longest wait that each flow had before the datagrams that now wait another time.
         for admitted in reversed(waiting):
             admitted.truth.longest_us = admitted.longest_us
         for admitted in waiting:
@@ -150,13 +207,3 @@ class Bottleneck:
             admitted.truth.longest_us = max(admitted.truth.longest_us, admitted.longest_wait_us)
         for inbox in {admitted.inbox for admitted in waiting if admitted.inbox is not None}:
             inbox.order()
-
-
-def room(count: int, size: int, buffer_bytes: int, backlog: float, idle: bool, truth: Truth) -> int:
-    """Count and drop the datagrams that the buffer cannot hold; return the number of those that it can.
-
-    An idle link accepts one datagram even if it is larger than the buffer.
-    """
-    taken = min(count, max(int((buffer_bytes - backlog) / size + 1e-9), 1 if idle else 0))
-    truth.overflowed += count - taken
-    return taken

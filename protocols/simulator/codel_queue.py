@@ -1,7 +1,7 @@
 """The queue of a bottleneck with CoDel (RFC 8289).
 
 CoDel decides when a datagram's service begins, from its wait and from the queue behind it. So the datagrams
-of this queue have no planned departure: `serve` decides on all of them whose service has begun by now. It
+of this queue have no planned departure: `serve` decides on all that have begun their service by now. It
 must be called before each arrival, and before any of them could reach the end of the path.
 """
 
@@ -91,6 +91,7 @@ class DropLaw:
             return True
         if not excessive:
             return False
+        # A queue that was good for a short time only is taken up with the drop rate that it had.
         more = self._count - self._last_count
         recent = now_us - self._next_us < _FORGET_INTERVALS * codel.interval_us
         self._count = self._last_count = more if more > 1 and recent else 1
@@ -121,10 +122,13 @@ class DropLaw:
 
 
 class CoDelQueue:
-    """Datagrams whose service has not begun. `bytes` is their sum on the path."""
+    """Datagrams before the beginning of their service.
+
+    count, bytes : their number, and their sum on the path
+    """
 
     def __init__(self) -> None:
-        self.bytes = 0
+        self.count = self.bytes = 0
         self._groups: deque[Waiting] = deque()
         self._law = DropLaw()
 
@@ -134,6 +138,7 @@ class CoDelQueue:
     def add(self, group: Waiting) -> None:
         """Append datagrams to the queue."""
         self._groups.append(group)
+        self.count += len(group.rows)
         self.bytes += len(group.rows) * wire_bytes(group.rows.shape[1])
 
     def serve(self, now_us: float, bottleneck: Bottleneck, rate: float, codel: CoDel | None) -> list[Served]:
@@ -145,6 +150,7 @@ class CoDelQueue:
         while self._groups and (bottleneck.busy_us <= now_us or codel is None):
             group = self._groups[0]
             count, size = len(group.rows), wire_bytes(group.rows.shape[1])
+            # A drop takes no service: the datagram behind it gets the place of the dropped one.
             begin_us = max(bottleneck.busy_us, group.arrived_us)
             departs = bottleneck.departures(begin_us, count, size * 8e6 / rate)
             starts = np.concatenate(([begin_us], departs[:-1]))
@@ -153,6 +159,7 @@ class CoDelQueue:
             else:
                 keep = self._judge(group, starts[: np.searchsorted(starts, now_us, "right")], size, codel)
             passed = int(np.count_nonzero(keep))
+            self.count -= len(keep)
             self.bytes -= len(keep) * size
             group.truth.codel += len(keep) - passed
             if passed:
@@ -166,9 +173,9 @@ class CoDelQueue:
         return served
 
     def _judge(self, group: Waiting, starts: Times, size: int, codel: CoDel) -> NDArray[np.bool_]:
-        """(m,) bool: False for each datagram that is dropped, of the first ones whose service has begun.
+        """(m,) bool: False for each datagram that is dropped, of the first ones.
 
-        starts : beginnings of services, for as many datagrams as pass
+        starts : beginnings of the services that are due, for as many datagrams as pass
         """
         law, count = self._law, len(group.rows)
         keep = np.ones(count, np.bool_)

@@ -57,7 +57,7 @@ class DatagramRun:
         if self.last_us <= now_us:
             self.at, self.next_us = len(self.exits), inf
         else:
-            self.at = int(np.searchsorted(self.exits, now_us, "right"))
+            self.at = int(self.exits.searchsorted(now_us, "right"))
             self.next_us = float(self.exits[self.at])
         return start, self.at
 
@@ -72,7 +72,7 @@ class DatagramRun:
         """Put the datagrams that have not arrived yet into the order in which they arrive when none waits."""
         exits = self.earliest if self.moments is None else self.moments.after(self.earliest)
         if len(exits) > 1:
-            order = self.at + np.argsort(exits[self.at :], kind="stable")
+            order = self.at + exits[self.at :].argsort(kind="stable")
             self.rows, self.departs, self.earliest = (
                 self.rows[order],
                 self.departs[order],
@@ -184,7 +184,7 @@ def _piece(run: DatagramRun, now_us: float) -> tuple[Times, Rows]:
 
 def _by_arrival(pieces: list[tuple[Times, Rows]]) -> list[Rows]:
     """The datagrams of all pieces in order of arrival, neighbours of equal size in one array."""
-    order = np.argsort(np.concatenate([exits for exits, _ in pieces]), kind="stable")
+    order = np.concatenate([exits for exits, _ in pieces]).argsort(kind="stable")
     width = max(rows.shape[1] for _, rows in pieces)
     if all(rows.shape[1] == width for _, rows in pieces):
         return [np.concatenate([rows for _, rows in pieces])[order]]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.simulator.bottleneck import Admitted, Bottleneck, room
+from iperfpy.protocols.simulator.bottleneck import Admitted, Bottleneck
 from iperfpy.protocols.simulator.codel_queue import CoDelQueue, Waiting
 from iperfpy.protocols.simulator.inbox import DatagramRun, Inbox, Rows, Times
 from iperfpy.protocols.simulator.loss import GilbertElliott, Uniform
@@ -25,6 +25,9 @@ from iperfpy.protocols.simulator.truth import Truth
 from iperfpy.protocols.simulator.walking_rate import WalkingRate
 
 Mask = NDArray[np.bool_]
+
+_LOOSE, _SECOND = np.int8(1), np.int8(2)
+"""Bits of the kind of a datagram: it keeps no order; it takes the second way."""
 
 
 class Link:
@@ -70,7 +73,7 @@ class Link:
         return self._bottleneck.busy_us + self.path.delay_us if self._codel else inf
 
     def serve(self, now_us: float) -> None:
-        """Decide on the datagrams whose service has begun by now, in a queue with CoDel."""
+        """Decide on the datagrams that have begun their service by now, in a queue with CoDel."""
         self._serve(now_us, self.path)
 
     def change(self, now_us: float, path: Path) -> None:
@@ -142,13 +145,10 @@ class Link:
         """Append to the queue with CoDel as many of the datagrams as find room."""
         path = self.path
         self._serve(now_us, path)
-        count = len(rows)
-        if path.buffer_bytes is not None:
-            size = wire_bytes(rows.shape[1])
-            idle = not self._codel and self._bottleneck.busy_us <= now_us
-            count = room(count, size, path.buffer_bytes, self.backlog_bytes(now_us), idle, truth)
+        codel, size = self._codel, wire_bytes(rows.shape[1])
+        count = self._bottleneck.room(now_us, len(rows), size, path, truth, codel.count, codel.bytes)
         if count:
-            self._codel.add(Waiting(rows[:count].copy(), now_us, inbox, truth, detour_us))
+            codel.add(Waiting(rows[:count].copy(), now_us, inbox, truth, detour_us))
             self._serve(now_us, path)
 
     def _serve(self, now_us: float, path: Path) -> None:
@@ -228,24 +228,27 @@ class Link:
         self, rows: Rows, departs: Times, earliest: Times, loose: Mask | None, inbox: Inbox, truth: Truth
     ) -> list[DatagramRun]:
         """Send datagrams of one batch by two ways, or without order; return a run for each kind."""
-        runs: list[DatagramRun] = []
-        second: Mask = np.zeros(len(rows), np.bool_)
+        kinds = np.zeros(len(rows), np.int8)
+        if loose is not None:
+            kinds += _LOOSE * loose
         if self.path.second_way is not None:
             second = self._by_second_way(len(rows))
-            earliest = earliest + np.where(second, self.path.second_way.extra_us, 0.0)
-        if loose is None:
-            loose = np.zeros(len(rows), np.bool_)
-        truth.reordered += int(np.count_nonzero(loose | second))
-        for ordered, longer in ((False, False), (False, True), (True, False), (True, True)):
-            chosen = (loose != ordered) & (second == longer)
-            if not chosen.any():
-                continue
-            moments = None if longer else self._moments
-            run = DatagramRun(rows[chosen], departs[chosen], earliest[chosen], truth, moments)
-            if ordered:
-                inbox.add(run, ascending=not self.path.jitter_us, second_way=longer)
-            else:
+            earliest = earliest + second * self.path.second_way.extra_us
+            kinds += _SECOND * second
+        truth.reordered += int(np.count_nonzero(kinds))
+        runs: list[DatagramRun] = []
+        # A small batch often has one kind, and is not cut then.
+        present = sorted(set(kinds.tolist()))
+        for kind in present:
+            part = (rows, departs, earliest)
+            if len(present) > 1:
+                chosen = kinds == kind
+                part = rows[chosen], departs[chosen], earliest[chosen]
+            run = DatagramRun(*part, truth, None if kind & _SECOND else self._moments)
+            if kind & _LOOSE:
                 inbox.add_loose(run)
+            else:
+                inbox.add(run, ascending=not self.path.jitter_us, second_way=bool(kind & _SECOND))
             runs.append(run)
         return runs
 

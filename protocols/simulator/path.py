@@ -141,6 +141,7 @@ class Path:
     rate_bits_per_s : rate of the bottleneck; None for no bottleneck
     buffer_bytes : tail-drop limit of its queue in bytes on the path, including the rest of the datagram in
         service; an idle link accepts a datagram of any size; None for no limit
+    buffer_datagrams : the same limit as a number of datagrams; at most one of the two is set
     delay_us : propagation delay, after the bottleneck
     jitter_us, jitter_reorders : additional delay, uniform between 0 and `jitter_us`; arrivals keep their
         order unless `jitter_reorders`
@@ -179,6 +180,7 @@ class Path:
     second_way: SecondWay | None = None
     codel: CoDel | None = None
     rate_walk: RateWalk | None = None
+    buffer_datagrams: int | None = None
     changes: tuple[Change, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -189,6 +191,8 @@ class Path:
         rate = self.rate_bits_per_s
         if rate is not None and not 0 < rate < inf:
             raise ValueError("rate_bits_per_s must be above 0, or None; down=True makes an outage")
+        if self.buffer_bytes is not None and self.buffer_datagrams is not None:
+            raise ValueError("buffer_bytes and buffer_datagrams must be set one at a time")
         if self.police_bits_per_s is not None and self.bucket_bytes <= 0:
             raise ValueError("a policer needs bucket_bytes")
 
