@@ -9,10 +9,11 @@ No other module calls `add_reader` or `add_writer` of an event loop, because uvl
 stops the poll handle of a descriptor for which epoll reports EPOLLERR, calls back once, and never again. One
 ICMP error about a datagram sets EPOLLERR, and so does a reset that arrives together with data.
 
-Under uvloop on Linux a reader is therefore called by way of an epoll descriptor that watches the socket
-alone. Such a descriptor is readable exactly while its socket has data, an error or the end to report, and has
-no error state of its own. The reader needs no system call for it: the kernel follows the chain. A writer is
-registered for one call only, so that a stopped handle does no harm.
+Under uvloop on Linux readers are therefore called by way of an epoll descriptor, one for all sockets of an
+event loop. It is readable exactly while one of its sockets has data, an error or the end to report, and has
+no error state of its own. A turn of the loop calls back once for all of them, which costs a test of many
+streams a fraction of a callback per socket. A writer is registered for one call only, so that a stopped
+handle does no harm.
 """
 
 from __future__ import annotations
@@ -20,11 +21,17 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
+from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 from iperfpy.protocols.errors import TransportError
-from iperfpy.protocols.operating_system import error_text
+from iperfpy.protocols.operating_system import error_text, monotonic_ns
 
 CANNOT_WATCH = "this event loop cannot watch sockets: on Windows, run it with asyncio.SelectorEventLoop"
+
+SLICE_NS = 2_000_000
+"""Time after which a turn of the loop calls no further reader: the rest follows in the next turn, so that
+timers and the control connection do not wait for all streams of a test."""
 
 
 class SocketWatch:
@@ -35,12 +42,11 @@ class SocketWatch:
     descriptor : of the socket, which stays open until `close` was called
     """
 
-    __slots__ = ("_descriptor", "_loop", "_reads", "_relay", "_writer")
+    __slots__ = ("_descriptor", "_loop", "_reads", "_writer")
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._loop = asyncio.get_running_loop()
-        self._relay: select.epoll | None = None
         self._reads = False
         self._writer: Callable[[], None] | None = None
 
@@ -54,7 +60,10 @@ class SocketWatch:
             When the process has no descriptor left, or the event loop cannot watch sockets.
         """
         try:
-            self._loop.add_reader(self._read_descriptor(), reader)
+            if _stops_at_errors(self._loop):
+                _Relay.of(self._loop).add(self._descriptor, reader)
+            else:
+                self._loop.add_reader(self._descriptor, reader)
         except NotImplementedError as error:  # Windows' default event loop
             raise TransportError(CANNOT_WATCH) from error
         self._reads = True
@@ -63,7 +72,10 @@ class SocketWatch:
         """Call the reader no more. Idempotent."""
         if self._reads:
             self._reads = False
-            self._loop.remove_reader(self._read_descriptor())
+            if _stops_at_errors(self._loop):
+                _Relay.of(self._loop).remove(self._descriptor)
+            else:
+                self._loop.remove_reader(self._descriptor)
 
     def write_once(self, writer: Callable[[], None]) -> None:
         """Call `writer()` once, when the socket has room or an error to report; it replaces an earlier
@@ -85,9 +97,6 @@ class SocketWatch:
         """End both callbacks. Idempotent; the socket may be closed afterwards."""
         self.pause()
         self.forget_writer()
-        if self._relay is not None:
-            self._relay.close()
-            self._relay = None
 
     def _write(self) -> None:
         writer = self._writer
@@ -96,19 +105,81 @@ class SocketWatch:
         if writer is not None:
             writer()
 
-    def _read_descriptor(self) -> int:
-        """The descriptor for the event loop: the socket's own, or an epoll that watches it."""
-        if not _stops_at_errors(self._loop):
-            return self._descriptor
-        if self._relay is None:
+
+class _Relay:
+    """The epoll descriptor through which one event loop hears all its sockets.
+
+    The kernel is asked for the ready sockets once per round. A round may take several turns of the loop, each
+    of `SLICE_NS`; no socket is called twice in a round.
+    """
+
+    _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, _Relay]] = WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._epoll: select.epoll | None = None
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._due: dict[int, None] = {}  # ready sockets of this round that are still to be called
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> _Relay:
+        """The relay of `loop`. It has a descriptor only while it has a socket."""
+        relay = cls._of_loops.get(loop)
+        if relay is None:
+            relay = cls._of_loops[loop] = cls(loop)
+        return relay
+
+    def add(self, descriptor: int, reader: Callable[[], None]) -> None:
+        """Call `reader()` whenever something waits in the socket; it replaces an earlier reader.
+
+        Raises
+        ------
+        TransportError
+            When the process has no descriptor left.
+        """
+        if descriptor not in self._readers:
             try:
-                self._relay = select.epoll(1)
-                self._relay.register(self._descriptor, select.EPOLLIN)
+                if self._epoll is None:
+                    self._epoll = select.epoll()
+                    self._loop.add_reader(self._epoll.fileno(), self._call_readers)
+                self._epoll.register(descriptor, select.EPOLLIN)
             except OSError as error:
+                self._close_if_unused()
                 raise TransportError(
                     f"cannot watch a socket: {error.strerror or error_text(error.errno or 0)}"
                 ) from error
-        return self._relay.fileno()
+        self._readers[descriptor] = reader
+
+    def remove(self, descriptor: int) -> None:
+        """Call its reader no more, also not in this turn."""
+        self._readers.pop(descriptor, None)
+        self._due.pop(descriptor, None)
+        if self._epoll is not None:
+            self._epoll.unregister(descriptor)
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._epoll is not None and not self._readers:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._epoll = None
+
+    def _call_readers(self) -> None:
+        due = self._due
+        if not due and self._epoll is not None:
+            due.update((descriptor, None) for descriptor, _ in self._epoll.poll(0))
+        until_ns = monotonic_ns() + SLICE_NS
+        while due:
+            descriptor = next(iter(due))
+            del due[descriptor]
+            try:
+                self._readers[descriptor]()
+            except Exception as error:  # as the event loop does: the other sockets are called all the same
+                context = {"message": f"Exception in the reader of {descriptor}", "exception": error}
+                self._loop.call_exception_handler(context)
+            if monotonic_ns() > until_ns:
+                # The sockets that are left have something to read, so the loop calls again in its next turn.
+                return
 
 
 def _stops_at_errors(loop: asyncio.AbstractEventLoop) -> bool:

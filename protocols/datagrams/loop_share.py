@@ -2,13 +2,13 @@
 
     wake-up of a socket --> share.run(read)      read now; in debt: wait for a turn
     receiver            --> share.charge(work)   the work that its datagrams were
-    each turn of the loop: the test that waits longest pays a quantum; if that clears its debt, one of its
-    sockets reads, and it goes behind the others
+    each turn of the loop: the test that waits longest pays a quantum; if that clears its debt, its sockets
+    read one after the other until it is in debt again, and it goes behind the others
 
 Shreedhar and Varghese, "Efficient Fair Queueing Using Deficit Round Robin" (1995), with a debt in place of a
 deficit, because the work of a read is known only after it. Only one test in debt is served in a turn of the
-loop, so one that is not waits for one read at most, however many tests and sockets a client floods. A test in
-debt has all the time that no other test needs.
+loop, so one that is not waits for a quantum and one read at most, however many tests and sockets a client
+floods. A test in debt has all the time that no other test needs.
 """
 
 from __future__ import annotations
@@ -50,8 +50,7 @@ class Shares:
     def _turn(self) -> None:
         share = self._in_debt.popleft()
         share.debt -= QUANTUM
-        if share.debt <= 0:
-            share.serve()
+        share.serve()
         if share.debt > 0 or share.waiting:
             self._in_debt.append(share)
         else:
@@ -89,8 +88,8 @@ class Share:
             read()
 
     def serve(self) -> None:
-        """Let the socket that waits longest read."""
-        if self.waiting:
+        """Let sockets read, that which waits longest first, until the test is in debt."""
+        while self.waiting and self.debt <= 0:
             socket = next(iter(self.waiting))
             self.waiting.pop(socket)()
 

@@ -57,6 +57,9 @@ class DatagramPath(Protocol):
         `on_drained()` once after the batches of a wake-up. Neither is called from within `set_receiver` or
         after `close`. A batch may hold datagrams of another conversation: check the conv of every one."""
 
+    def read_now(self) -> None:
+        """Read what waits, as a wake-up of the event loop does."""
+
     def send(self, batch: DatagramBatch) -> int:
         """Send `batch`. Returns the datagrams taken, fewer than `batch.count` if the send buffer is full.
         Raises `StreamPathError` when a datagram is longer than the path carries."""
@@ -275,6 +278,10 @@ class ConnectedPath:
     def set_receiver(self, on_batch: OnBatch, on_drained: OnDrained) -> None:
         self._on_batch, self._on_drained = on_batch, on_drained
         self._pump.read(self._read_waiting)
+
+    def read_now(self) -> None:
+        if self._on_batch is not None and not self._pump.closed:
+            self._read_waiting()
 
     def _read_waiting(self) -> None:
         on_batch, on_drained, pump = self._on_batch, self._on_drained, self._pump

@@ -97,7 +97,16 @@ class Peer:
 
     def read_waiting(self) -> None:
         """Deliver the datagrams that wait in the socket, now or in a turn of the test."""
-        self.share.run(self, self._read)
+        if self.share.in_turns:
+            # Not watched while it waits: it would wake the event loop in every turn until then.
+            self.pump.pause()
+            self.share.run(self, self._read_in_turn)
+        else:
+            self._read()
+
+    def _read_in_turn(self) -> None:
+        self.pump.read(self.read_waiting)
+        self._read()
 
     def _read(self) -> None:
         """Deliver a bounded number of batches, and no more than is one turn's work."""
@@ -198,6 +207,10 @@ class Session:
         self.peer.pump.read(self.peer.read_waiting)
         if self._backlog:
             asyncio.get_running_loop().call_soon(self._deliver_backlog)
+
+    def read_now(self) -> None:
+        if self._on_batch is not None and not self.peer.socket_taken:
+            self.peer.read_waiting()
 
     def _deliver_backlog(self) -> None:
         backlog, self._backlog = self._backlog, []

@@ -1,8 +1,9 @@
-"""KCP on a socket: the engine, a datagram path, one timer, and the event loop.
+"""KCP on a socket: the engine, a datagram path, and the rounds of the event loop.
 
-    load -> LoadFeeder -> engine.write        _pump: fill, transmit, hand to the socket, set the timer
+    load -> LoadFeeder -> engine.write        _pump: fill, transmit, hand to the socket, ask for a visit
     engine.transmit -> _emit -> path.send
     path -> _on_batch -> engine.receive       path -> _on_drained -> _pump: the socket is empty, answer
+    rounds -> visit -> path.read_now, _pump   in the next round, or at the deadline
 
 A stream is associated by a window probe (WASK) that carries its conv, repeated until it is answered (WINS).
 That is stock KCP on the wire, and the answer is no larger than the question. The control connection says when
@@ -12,7 +13,6 @@ a stream ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from iperfpy.protocols import clock
 from iperfpy.protocols.addresses import plain
@@ -21,6 +21,7 @@ from iperfpy.protocols.datagrams.arrival_time import ArrivalClock
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
+from iperfpy.protocols.datagrams.stream_rounds import Rounds
 from iperfpy.protocols.errors import StreamPathError
 from iperfpy.protocols.kcp import kcp_metrics, profiles
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
@@ -36,8 +37,6 @@ from iperfpy.protocols.settings import Settings
 ASSOCIATE_FIRST_S, ASSOCIATE_LONGEST_S = 0.1, 1.0
 LONGEST_BATCH = 1 << 16
 """Datagrams: all that leaves at once is one batch, or two where the ring begins anew; the socket cuts it."""
-_SHORTEST_TIMER_US = 1_000
-"""Event loops sleep in whole milliseconds; a shorter timer would make them spin until it is due."""
 
 
 async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Channel:
@@ -93,13 +92,13 @@ class KcpChannel(Channel):
         self._loop = asyncio.get_running_loop()
         self._feeder = LoadFeeder(engine)
         self._size = PathSize(engine, path)
-        self._timer = _Timer(self._loop, self._on_timer)
+        self._rounds = Rounds.of(self._loop)
         self._arrivals = _Arrivals(engine, path)
         self._buffers = BufferSizes.of(engine.options, settings.socket_buffer, sends=sends)
         self._buffer_granted = self._buffers.needed  # until `start` asks
         self._unsent: list[DatagramBatch] = []
         self._waits_for_room = False
-        self._again: asyncio.Handle | None = None
+        self._is_visited = False
         self._sent: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._answered: asyncio.Future[None] = self._loop.create_future()
@@ -122,16 +121,8 @@ class KcpChannel(Channel):
         Probes leave in the next turn of the event loop: the program first marks the socket (-S, --dscp).
         """
         if self._sends:
-            self._again = self._loop.call_soon(self._follow_size)
-
-    def _follow_size(self) -> None:
-        self._again = None
-        try:
-            self.engine.search_size(clock.now_us())
-        except Exception as error:
-            self._fail(error)
-            return
-        self._pump()
+            self._size.to_search = True
+            self._rounds.soon(self)
 
     async def associate(self) -> None:
         """Probe until the server answers."""
@@ -153,9 +144,6 @@ class KcpChannel(Channel):
         if self._closed:
             return
         self._closed = True
-        self._timer.cancel()
-        if self._again is not None:
-            self._again.cancel()
         self._release()
         self._finish(self._sent)
         self._finish(self._drained)
@@ -237,8 +225,8 @@ class KcpChannel(Channel):
             self._fail(error)
 
     def _on_drained(self) -> None:
-        # If `_again` is set, the next turn of the loop sends, once for all batches that have arrived.
-        if self._again is None:
+        # If a visit is to come, it sends, once for all batches that have arrived.
+        if not self._is_visited and not self._rounds.awaits(self):
             self._pump()
 
     def _has_data(self) -> bool:
@@ -255,26 +243,27 @@ class KcpChannel(Channel):
                 return
             if (load := self._size.released()) is not None:
                 self._feeder.begin(load)
-            more = self._feeder.feed(clock.now_us())
+                self._rounds.begin_sending(self)
+            more = self._feeder.feed(clock.now_us(), self._rounds.share_bytes)
             if self._feeder.ended and self._size.waiting is None:
+                self._rounds.end_sending(self)
                 self._finish(self._sent)
             now_us = clock.now_us()  # filling takes a while, which is no part of a round trip
             self._unsent = self.engine.transmit(now_us, writer_waits=more)
             begins = self._size.waiting is not None and self._size.is_known
             if begins or (self._unsent and self._emit() and self._feeder.has_block):
                 # The engine may take more, now that this has left.
-                if self._again is None:
-                    self._again = self._loop.call_soon(self._go_on)
+                self._rounds.soon(self)
                 return
             if self._drained is not None and self._is_drained():
                 self._finish(self._drained)
-            self._timer.arm(now_us, self.engine.deadline_us(), self._feeder.due_us)
+            deadline_us, due_us = self.engine.deadline_us(), self._feeder.due_us
+            if deadline_us is not None:
+                self._rounds.at(self, deadline_us if due_us is None else min(deadline_us, due_us))
+            elif due_us is not None:
+                self._rounds.at(self, due_us)
         except Exception as error:
             self._fail(error)
-
-    def _go_on(self) -> None:
-        self._again = None
-        self._pump()
 
     def _emit(self) -> bool:
         """Hand datagrams to the socket. Returns False if it is full: `_pump` goes on when it has room."""
@@ -293,8 +282,15 @@ class KcpChannel(Channel):
         self._waits_for_room = False
         self._pump()
 
-    def _on_timer(self) -> None:
+    def visit(self) -> None:
+        """Take what has arrived, then send what is due. Acknowledgements that wait in the socket must come
+        before a timer, which would take their segments for lost."""
         try:
+            self._is_visited = True
+            self._path.read_now()
+            self._is_visited = False
+            if self._closed:  # by what was read
+                return
             self._size.check(clock.now_us())
         except Exception as error:  # also a fault of ours: it ends this stream
             self._fail(error)
@@ -310,6 +306,7 @@ class KcpChannel(Channel):
 
     def _release(self) -> None:
         """Close the path and free the windows now: the channel itself may wait for the garbage collector."""
+        self._rounds.forget(self)
         self._path.close()
         self._unsent.clear()
         self.engine.release()
@@ -336,39 +333,6 @@ class KcpChannel(Channel):
 
     def counters(self) -> dict[str, Value]:
         return kcp_metrics.record(self.engine, clock.now_us(), self._unsent)
-
-
-class _Timer:
-    """One timer for several deadlines. A timer that is early enough stays, and its callback looks again."""
-
-    __slots__ = ("_at_us", "_callback", "_handle", "_loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-        self._loop, self._callback = loop, callback
-        self._handle: asyncio.TimerHandle | None = None
-        self._at_us = 0
-
-    def arm(self, now_us: int, *deadlines_us: int | None) -> None:
-        """Call back at the earliest of these deadlines, None for never."""
-        deadline_us = min((at_us for at_us in deadlines_us if at_us is not None), default=None)
-        if deadline_us is None:
-            return
-        if self._handle is not None:
-            if self._at_us <= deadline_us:
-                return
-            self._handle.cancel()
-        wait_us = max(_SHORTEST_TIMER_US, deadline_us - now_us)
-        self._at_us = now_us + wait_us
-        self._handle = self._loop.call_later(wait_us / 1e6, self._fire)
-
-    def _fire(self) -> None:
-        self._handle = None
-        self._callback()
-
-    def cancel(self) -> None:
-        """Call back no more."""
-        if self._handle is not None:
-            self._handle.cancel()
 
 
 class _Arrivals:

@@ -5,12 +5,6 @@ from __future__ import annotations
 from iperfpy.protocols.contract import Load
 from iperfpy.protocols.kcp.engine import Engine
 
-BYTES_PER_WAKE = 4 << 20
-"""Most bytes that a stream writes and sends before others get the event loop: other streams, this stream's
-acknowledgements, and the timers. Without a bound one turn of the loop took 250 ms with 16 streams of kcp-bbr;
-a bound of 1 MiB took a fifth of the rate, from one stream and from 16. Going on within the turn, not in the
-next, cost 16 streams of kcp-bbr a quarter more processor time."""
-
 
 class LoadFeeder:
     """Writes the blocks of a load into an engine.
@@ -20,7 +14,7 @@ class LoadFeeder:
     due_us : time at which the load has its next block, None if it has one now or there is no load
     """
 
-    __slots__ = ("_bytes_per_wake", "_engine", "_load", "_rest", "due_us")
+    __slots__ = ("_at_once", "_engine", "_load", "_rest", "due_us")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -28,8 +22,8 @@ class LoadFeeder:
         self._rest: memoryview | None = None  # of a block that did not fit
         self.due_us: int | None = None
         # If data leaves at ticks only, a tick must find a whole window.
-        window_bytes = engine.options.send_window * engine.options.mtu
-        self._bytes_per_wake = window_bytes if engine.options.write_delay else BYTES_PER_WAKE
+        options = engine.options
+        self._at_once = options.send_window * options.mtu if options.write_delay else 0
 
     def begin(self, load: Load) -> None:
         """Write blocks of `load` from now on. The last segment is corked until the load ends."""
@@ -55,9 +49,9 @@ class LoadFeeder:
         """True if a part of a block waits to be written."""
         return self._rest is not None
 
-    def feed(self, now_us: int) -> bool:
-        """Write as much as the engine and the bound allow; returns True if the bound stopped it."""
-        load, engine, left = self._load, self._engine, self._bytes_per_wake
+    def feed(self, now_us: int, most_bytes: int) -> bool:
+        """Write as much as the engine takes, about `most_bytes` at most; returns True if that stopped it."""
+        load, engine, left = self._load, self._engine, max(most_bytes, self._at_once)
         self.due_us = None
         while load is not None and (room := engine.writable()) > 0:
             if left <= 0:

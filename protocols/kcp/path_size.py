@@ -30,14 +30,16 @@ class PathSize:
     Attributes
     ----------
     waiting : the load that is sent once the size of the first data is known
+    to_search : True if the next `check` begins the search
     """
 
-    __slots__ = ("_engine", "_path", "_reports", "_shrinks", "waiting")
+    __slots__ = ("_engine", "_path", "_reports", "_shrinks", "to_search", "waiting")
 
     def __init__(self, engine: Engine, path: DatagramPath) -> None:
         self._engine, self._path = engine, path
         self._reports = self._shrinks = 0
         self.waiting: Load | None = None
+        self.to_search = False
 
     def released(self) -> Load | None:
         """The waiting load if it may begin now: it waits no longer."""
@@ -52,7 +54,11 @@ class PathSize:
         return self._engine.sizes is None or self._engine.sizes.opened
 
     def check(self, now_us: int) -> None:
-        """Pass the kernel's reports on. Raises `StreamPathError` if the size of the user does not pass."""
+        """Begin the search if it is time, and pass the kernel's reports on. Raises `StreamPathError` if the
+        size of the user does not pass."""
+        if self.to_search:
+            self.to_search = False
+            self._engine.search_size(now_us)
         sizes, path = self._engine.sizes, self._path
         if sizes is None:
             return

@@ -6,8 +6,9 @@ import asyncio
 import gc
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import uvloop
 
 from iperfpy.protocols.errors import TransportError
-from iperfpy.protocols.socket_watch import SocketWatch
+from iperfpy.protocols.socket_watch import SLICE_NS, SocketWatch
 from tests.iperfpy.support import until
 
 pytestmark = pytest.mark.live
@@ -138,6 +139,60 @@ def test_a_paused_reader_is_not_called_until_it_reads_again(run: Callable[[Any],
             reader.watch.read(reader)
             await until(lambda: reader.heard == [b"early"])
             reader.watch.close()
+            reader.watch.close()
+
+    run(main())
+
+
+def test_readers_of_many_sockets_take_turns_and_leave_the_loop_its_own(run: Callable[[Any], None]) -> None:
+    """A slow reader whose socket stays readable holds up neither the others nor the loop's callbacks."""
+
+    async def main() -> None:
+        loop, calls, order = asyncio.get_running_loop(), [0] * 8, []
+        with ExitStack() as stack:
+            watches = []
+            for index in range(len(calls)):
+                sock, peer = stack.enter_context(udp()), stack.enter_context(udp())
+                peer.sendto(b"never read", sock.getsockname())
+                watches.append(SocketWatch(sock.fileno()))
+
+                def read(index: int = index) -> None:
+                    time.sleep(SLICE_NS / 1e9)
+                    calls[index] += 1
+                    order.append(index)
+
+                watches[-1].read(read)
+            turns = 0
+            while sum(calls) < 80:
+                await asyncio.sleep(0)
+                turns += 1
+            for watch in watches:
+                watch.close()
+        assert max(calls) - min(calls) <= 1
+        if isinstance(loop, uvloop.Loop):
+            assert turns >= 60  # a slice each, and not all of them in one turn
+
+    run(main())
+
+
+def test_an_exception_of_a_reader_does_not_stop_the_others(run: Callable[[Any], None]) -> None:
+    async def main() -> None:
+        found: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: found.append(context["exception"])
+        )
+        with udp() as sock, udp() as other, udp() as peer:
+            watch, reader = SocketWatch(sock.fileno()), Reader(other)
+
+            def fail() -> None:
+                watch.close()
+                raise ValueError("a fault of the reader")
+
+            watch.read(fail)
+            reader.watch.read(reader)
+            for each in (sock, other):
+                peer.sendto(b"0", each.getsockname())
+            await until(lambda: reader.heard == [b"0"] and len(found) == 1)
             reader.watch.close()
 
     run(main())

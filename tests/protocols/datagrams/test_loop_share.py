@@ -84,6 +84,20 @@ def test_a_light_test_waits_for_one_heavy_read_at_most(tests: int, sockets: int)
     assert reads == pytest.approx(100, abs=tests)
 
 
+def test_a_turn_serves_as_many_small_reads_as_a_quantum_pays_for() -> None:
+    """Many streams with little each: a read per turn of the loop would cost more than the reads."""
+    loop = Loop()
+    share = loop.shares.of("one")
+    sockets = [Socket(loop, share, 10**6, QUANTUM // 16) for _ in range(128)]
+    loop.turn()
+    before = sum(socket.reads for socket in sockets)
+    for _ in range(100):
+        loop.turn()
+    reads = sum(socket.reads for socket in sockets) - before
+    assert reads == pytest.approx(100 * 16, rel=0.1)
+    assert max(socket.reads for socket in sockets) - min(socket.reads for socket in sockets) <= 2
+
+
 def test_tests_share_equally_whatever_their_sockets() -> None:
     loop = Loop()
     one = [Socket(loop, loop.shares.of("one"), 10**6, 5 * QUANTUM)]

@@ -13,9 +13,9 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.path_mtu import DatagramSizes
 from iperfpy.protocols.datagrams.peer_path import OnBatch, OnDrained
+from iperfpy.protocols.datagrams.stream_rounds import MOST_PER_VISIT
 from iperfpy.protocols.kcp import profiles
 from iperfpy.protocols.kcp.channel import KcpChannel
-from iperfpy.protocols.kcp.load_feeder import BYTES_PER_WAKE
 from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.path_events import PathEvents
 
@@ -36,6 +36,7 @@ class NotedPath:
         self.turns = [0]
         self.events = PathEvents()
         self.waiting: list[Callable[[], None]] = []
+        self.read_before: list[int] = []  # bytes sent in the turn before the socket was read in it
         self.on_drained: OnDrained = lambda: None
 
     def set_receiver(self, on_batch: OnBatch, on_drained: OnDrained) -> None:
@@ -46,6 +47,9 @@ class NotedPath:
         self.capacity -= taken
         self.turns[-1] += taken * batch.stride
         return taken
+
+    def read_now(self) -> None:
+        self.read_before.append(self.turns[-1])
 
     def wait_writable(self, callback: Callable[[], None]) -> None:
         self.waiting.append(callback)
@@ -112,7 +116,7 @@ async def channel(path: NotedPath) -> AsyncIterator[KcpChannel]:
 async def test_a_turn_of_the_loop_is_bounded_until_the_window_is_full(
     path: NotedPath, channel: KcpChannel
 ) -> None:
-    most = BYTES_PER_WAKE * 1.2  # the bound is for payload, and it is written in blocks
+    most = MOST_PER_VISIT * 1.2  # the bound is for payload, and it is written in blocks
     assert 0 < max([await path.turn() for _ in range(20)]) <= most
     assert sum(path.turns) == SETTINGS.sndwnd * MTU
     assert channel.counters()["limited_by"] == "send window"
@@ -125,8 +129,15 @@ async def test_acknowledgements_that_come_meanwhile_do_not_multiply_the_turns(
         path.on_drained()
     before = sum(path.turns)
     await path.turn()
-    assert sum(path.turns) - before <= BYTES_PER_WAKE * 1.2
+    assert sum(path.turns) - before <= MOST_PER_VISIT * 1.2
     assert channel.counters()["limited_by"] == "processor"
+
+
+async def test_a_visit_reads_the_socket_before_it_sends(path: NotedPath, channel: KcpChannel) -> None:
+    """An acknowledgement that waits there must reach loss recovery before a timer does."""
+    path.read_before.clear()
+    assert await path.turn() > 0
+    assert path.read_before == [0]
 
 
 async def test_a_full_socket_is_waited_for_once(path: NotedPath, channel: KcpChannel) -> None:

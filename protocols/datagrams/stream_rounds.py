@@ -1,0 +1,150 @@
+"""Visits to the streams of one event loop, in turns, and all their deadlines on one timer.
+
+    soon(stream)        stream.visit() in the next round
+    at(stream, us)      stream.visit() at that time
+    forget(stream)      no more visits
+
+A round visits each stream once that has asked for it, or whose time has come, in the order in which they
+asked. It goes on in the next turn of the loop after `SLICE_NS`, so that sockets and the control connection
+wait for a slice and not for all streams of a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from heapq import heappop, heappush
+from typing import ClassVar, Protocol
+from weakref import WeakKeyDictionary
+
+from iperfpy.protocols import clock
+from iperfpy.protocols.operating_system import monotonic_ns
+
+SLICE_NS = 2_000_000
+"""Time after which a turn of the loop visits no further stream."""
+SHORTEST_TIMER_US = 1_000
+"""Event loops sleep in whole milliseconds; a shorter timer would make them spin until it is due."""
+BYTES_PER_ROUND, LEAST_PER_VISIT, MOST_PER_VISIT = 32 << 20, 512 << 10, 4 << 20
+"""Bytes that all senders together write in a round, and bounds of the share of each. A round as large as the
+processor's cache is read by the receiver while it is still there: with 2 MiB each, 128 streams of kcp carried
+less than half. A visit has a cost of its own: with 256 KiB each, 16 streams carried two thirds."""
+
+
+class Visited(Protocol):
+    """A stream that is visited."""
+
+    def visit(self) -> None:
+        """Do what is due, a bounded amount at once. Raises nothing."""
+
+
+class Rounds:
+    """The visits to the streams of one event loop."""
+
+    _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Rounds]] = WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due: dict[Visited, None] = {}
+        self._turn: asyncio.Handle | None = None
+        self._times: dict[Visited, int] = {}
+        self._heap: list[tuple[int, int, Visited]] = []  # entries that `_times` does not confirm are void
+        self._entries = 0  # orders entries of one time
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_us = 0
+        self._senders: set[Visited] = set()
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> Rounds:
+        """The rounds of `loop`."""
+        rounds = cls._of_loops.get(loop)
+        if rounds is None:
+            rounds = cls._of_loops[loop] = cls(loop)
+        return rounds
+
+    # -- asking for visits
+
+    def soon(self, stream: Visited) -> None:
+        """Visit `stream` in the next round."""
+        self._due[stream] = None
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._visit_due)
+
+    def awaits(self, stream: Visited) -> bool:
+        """True if the next round visits `stream`."""
+        return stream in self._due
+
+    def at(self, stream: Visited, time_us: int) -> None:
+        """Visit `stream` at `time_us`, or earlier if it has asked for that: it asks again then."""
+        known_us = self._times.get(stream)
+        if known_us is not None and known_us <= time_us:
+            return
+        now_us = clock.now_us()
+        time_us = max(time_us, now_us + SHORTEST_TIMER_US)
+        self._times[stream] = time_us
+        self._entries += 1
+        heappush(self._heap, (time_us, self._entries, stream))
+        if self._timer is None or time_us < self._timer_us:
+            self._set_timer(time_us, now_us)
+
+    def forget(self, stream: Visited) -> None:
+        """Visit `stream` no more."""
+        self._senders.discard(stream)
+        self._due.pop(stream, None)
+        if self._times.pop(stream, None) is not None and not self._times:
+            self._heap.clear()
+            self._cancel_timer()
+
+    # -- shares of a round
+
+    def begin_sending(self, stream: Visited) -> None:
+        """Give `stream` a share of each round's bytes, until `forget` or `end_sending`."""
+        self._senders.add(stream)
+
+    def end_sending(self, stream: Visited) -> None:
+        """Let the other streams have its share."""
+        self._senders.discard(stream)
+
+    @property
+    def share_bytes(self) -> int:
+        """Bytes that a sender may write in a visit."""
+        share = BYTES_PER_ROUND // max(1, len(self._senders))
+        return min(max(share, LEAST_PER_VISIT), MOST_PER_VISIT)
+
+    # -- turns
+
+    def _set_timer(self, time_us: int, now_us: int) -> None:
+        self._cancel_timer()
+        self._timer_us = time_us
+        self._timer = self._loop.call_later((time_us - now_us) / 1e6, self._ring)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        heap, times, now_us = self._heap, self._times, clock.now_us()
+        while heap and (heap[0][0] <= now_us or times.get(heap[0][2]) != heap[0][0]):
+            time_us, _, stream = heappop(heap)
+            if times.get(stream) == time_us:  # else it has asked for an earlier time since, or is forgotten
+                del times[stream]
+                self._due[stream] = None
+        if heap:
+            self._set_timer(heap[0][0], now_us)
+        if self._due and self._turn is None:
+            self._visit_due()
+
+    def _visit_due(self) -> None:
+        self._turn = None
+        due, until_ns = self._due, monotonic_ns() + SLICE_NS
+        # A stream that asks again meanwhile is visited in the next round.
+        for _ in range(len(due)):
+            if not due:  # forgotten by another one's visit
+                break
+            stream = next(iter(due))
+            del due[stream]
+            stream.visit()
+            if monotonic_ns() > until_ns:
+                break
+        if due and self._turn is None:
+            self._turn = self._loop.call_soon(self._visit_due)
