@@ -41,6 +41,7 @@ class Stream:
     both ends agreed on over the control connection; 0 if the other end is a stock iperf3, which has none.
     `sends` is True at the sender. `block_bytes` is the test's block length (-l), or 0: the transport's own.
     `proves` is True if both ends know the proof of the client's UDP address (datagrams/address_proof.py).
+    `features` are those of the transport that both ends have (`Transport.features`).
     """
 
     id: int
@@ -49,6 +50,7 @@ class Stream:
     sends: bool
     block_bytes: int = 0
     proves: bool = False
+    features: frozenset[str] = frozenset()
 
 
 class Load(Protocol):
@@ -300,6 +302,10 @@ class Transport(ABC):
     """True if a block is a datagram and never cut; False: a load is a stream of bytes, cut anywhere."""
     own_udp_port: ClassVar[bool] = False
     """True if the server opens a UDP port for this transport alone and announces it to the client."""
+    features: ClassVar[tuple[str, ...]] = ()
+    """Names of additions to this transport's wire format since its first version, unique among all
+    transports. Either end names its own over the control connection; a stream uses those that both have
+    (`Stream.features`)."""
     rate_bps: ClassVar[int] = 0
     """The rate (-b) unless the user gives one, bits per second; 0: unlimited."""
     block_limits: ClassVar[tuple[int, int]] = (1, 1024 * 1024)

@@ -10,7 +10,8 @@ to a server that sent an iperfpy greeting.
                 "interval_us": n, "conv": [u32, ...], "features": ["udp-address-proof", ...]}
 
 `features` names what a program has beyond the first iperfpy. Either end sends its own, the server in its
-greeting, and a feature is used if both have it: an end without it is as old as one that knows none.
+greeting, and a feature is used if both have it: an end without it is as old as one that knows none. A
+transport has features of its own (`Transport.features`).
 
 A transport with a key in iperf3 (`Transport.iperf3.key`) is also written in iperf3's own words: that key,
 and its settings as top-level parameters. No transport is named in this file.
@@ -38,7 +39,7 @@ COOKIE_PREFIX = "iperfpy-"
 ADDRESS_PROOF = "udp-address-proof"
 """The client proves the UDP addresses of its streams, see protocols/datagrams/address_proof.py."""
 FEATURES = (ADDRESS_PROOF,)
-"""The features of this program."""
+"""The features of this program, beside those of its transports."""
 
 NUMBERS = {
     "omit": ("the omitted time in seconds", LIMITS["omit_us"].i_errno),
@@ -91,12 +92,14 @@ class Hello:
     features: frozenset[str] = frozenset()
 
 
-def encode_hello(transports: Iterable[str], udp_ports: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """The server's greeting. Without `udp_ports`, its key is left out."""
+def encode_hello(
+    transports: Iterable[str], udp_ports: Mapping[str, int] | None = None, features: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The server's greeting. Without `udp_ports`, its key is left out. `features`: those of transports."""
     body: dict[str, Any] = {
         "version": __version__,
         "transports": list(transports),
-        "features": list(FEATURES),
+        "features": [*FEATURES, *features],
     }
     return body | ({"udp_ports": dict(udp_ports)} if udp_ports else {})
 
@@ -154,7 +157,7 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
             "omit_us": plan.omit_us,
             "interval_us": plan.interval_us,
             "conv": list(convs),
-            "features": list(FEATURES),
+            "features": [*FEATURES, *transport.features],
         }
     return body
 
@@ -316,11 +319,10 @@ def _convs(own: Mapping[str, Any], count: int) -> tuple[int, ...]:
 
 
 def _features(body: Mapping[str, Any]) -> frozenset[str]:
-    """The features that the other end names and this program knows; an older iperfpy names none."""
+    """The features that the other end names, also those that this program does not know; an older iperfpy
+    names none."""
     named = body.get("features")
-    return frozenset(FEATURES).intersection(
-        name for name in (named if isinstance(named, list) else ()) if isinstance(name, str)
-    )
+    return frozenset(name for name in (named if isinstance(named, list) else ()) if isinstance(name, str))
 
 
 def _text(body: Mapping[str, Any], key: str) -> str:

@@ -176,8 +176,9 @@ class _Client:
             greeted.hello.udp_ports.get(transport.name, 0) if greeted.hello else 0,
             greeted.packet_bytes,
         )
-        proves = greeted.hello is not None and ADDRESS_PROOF in greeted.hello.features
-        for stream in make_streams(self._plan, convs, role=Role.CLIENT, proves=proves):
+        named = greeted.hello.features if greeted.hello is not None else frozenset[str]()
+        proves, both = ADDRESS_PROOF in named, named.intersection(transport.features)
+        for stream in make_streams(self._plan, convs, role=Role.CLIENT, proves=proves, features=both):
             await self._open_stream(transport, stream, port, greeted)
         await connection.signal(deadlines.streams_s, State.TEST_START)
 

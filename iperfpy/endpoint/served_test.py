@@ -215,7 +215,8 @@ class ServedTest:
         """Get the parameters, check them, and open the data streams."""
         connection = self._connection
         if connection.session.extended:
-            connection.send(Send.HELLO, encode_hello(transports(), self._own_udp_ports()))
+            features = sorted({name for each in transports().values() for name in each.features})
+            connection.send(Send.HELLO, encode_hello(transports(), self._own_udp_ports(), features))
         connection.send(Send.PARAM_EXCHANGE)
         body = await connection.document(self._deadlines.reply_s, "its parameters")
         await self._authorize(body)
@@ -331,8 +332,9 @@ class ServedTest:
 
     async def _accept_all(self, request: Request, port: NetworkServerPort) -> None:
         settings = request.plan.settings
-        proves = ADDRESS_PROOF in request.features
-        for stream in make_streams(request.plan, request.convs, role=Role.SERVER, proves=proves):
+        named, plan = request.features, request.plan
+        proves, both = ADDRESS_PROOF in named, named.intersection(request.transport.features)
+        for stream in make_streams(plan, request.convs, role=Role.SERVER, proves=proves, features=both):
             with guarding(request.transport.name, where(stream)):
                 channel = await request.transport.accept(stream, settings, port)
             # Kept at once: an error below must not leave an open channel behind.

@@ -22,11 +22,18 @@ def make_convs(plan: Plan) -> tuple[int, ...]:
     return tuple(convs)
 
 
-def make_streams(plan: Plan, convs: Sequence[int], *, role: Role, proves: bool = False) -> tuple[Stream, ...]:
+def make_streams(
+    plan: Plan,
+    convs: Sequence[int],
+    *,
+    role: Role,
+    proves: bool = False,
+    features: frozenset[str] = frozenset(),
+) -> tuple[Stream, ...]:
     """The streams in the order in which they are opened, as the end of that role sees them.
 
     Those that the client sends on come first. `convs` is empty if the peer is a stock iperf3. `proves`: both
-    ends know the proof of a UDP address.
+    ends know the proof of a UDP address. `features`: of the transport, as far as both ends have them.
     """
     forward = 0 if plan.direction is Direction.REVERSE else plan.parallel
     return tuple(
@@ -37,6 +44,7 @@ def make_streams(plan: Plan, convs: Sequence[int], *, role: Role, proves: bool =
             sends=(index < forward) == (role is Role.CLIENT),
             block_bytes=plan.block_bytes,
             proves=proves,
+            features=features,
         )
         for index in range(plan.stream_count)
     )

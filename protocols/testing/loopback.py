@@ -358,9 +358,9 @@ async def loopback_streams(
                 for index, (transport, settings, backwards) in enumerate(streams):
                     # Both ends agree on the number of the stream and on a random conv, as over a control
                     # connection.
-                    conv = secrets.randbits(32)
-                    ours = Stream(index + 1, index, conv, sends=not backwards, proves=True)
-                    theirs = Stream(index + 1, index, conv, sends=backwards, proves=True)
+                    conv, features = secrets.randbits(32), frozenset(transport.features)
+                    ours = Stream(index + 1, index, conv, sends=not backwards, proves=True, features=features)
+                    theirs = Stream(index + 1, index, conv, sends=backwards, proves=True, features=features)
                     client = LoopbackClient(server, own_udp=transport.own_udp_port)
                     accepted, connected = await _both(
                         transport.accept(theirs, settings, server),

@@ -131,7 +131,7 @@ def test_a_plan_round_trips_through_the_extension(plan: Plan) -> None:
     convs = tuple(range(1, plan.stream_count + 1))
     transport = TRANSPORTS[plan.transport]
     body = encode_parameters(plan, transport, convs)
-    assert decode(body) == Request(plan, transport, convs, frozenset(FEATURES))
+    assert decode(body) == Request(plan, transport, convs, frozenset((*FEATURES, *transport.features)))
 
 
 def test_a_transport_unknown_to_iperf3_uses_only_the_extension() -> None:
