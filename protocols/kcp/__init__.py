@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
+from iperfpy.protocols.kcp.engine_options import ACK_RANGES
 from iperfpy.protocols.kcp.kcp_metrics import BBR_METRICS, METRICS
 from iperfpy.protocols.kcp.oversized_window import oversized_window
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
@@ -68,3 +69,4 @@ class KcpBbr(_KcpTransport):
     summary = "KCP with BBR: pacing, time-ordered recovery, automatic windows"
     settings = KcpBbrSettings
     metrics = (*METRICS, *BBR_METRICS)
+    features = (ACK_RANGES,)

@@ -26,6 +26,7 @@ from iperfpy.protocols.errors import StreamPathError
 from iperfpy.protocols.kcp import kcp_metrics, profiles
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_options import ACK_RANGES
 from iperfpy.protocols.kcp.load_feeder import LoadFeeder
 from iperfpy.protocols.kcp.path_size import PathSize, size_range
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
@@ -75,7 +76,14 @@ def _channel(
     path.sizes.probe()
     sizes, longest = size_range(path, settings, packet_bytes), LONGEST_BATCH
     if isinstance(settings, KcpBbrSettings):
-        engine = profiles.with_bbr(stream.conv, settings, longest_batch=longest, memory=memory, sizes=sizes)
+        engine = profiles.with_bbr(
+            stream.conv,
+            settings,
+            longest_batch=longest,
+            memory=memory,
+            sizes=sizes,
+            ack_ranges=ACK_RANGES in stream.features,
+        )
     else:
         assert isinstance(settings, KcpSettings)
         engine = profiles.stock(stream.conv, settings, longest_batch=longest, memory=memory, sizes=sizes)

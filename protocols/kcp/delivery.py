@@ -9,18 +9,25 @@ Recovery and congestion control both need these sums; they are made here, once.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from iperfpy.protocols.congestion.congestion_control import Ack, CongestionControl, Flight, Loss
+from iperfpy.protocols.kcp.ack_ranges import AGE_US, LONGEST_AGE, RangeAck
 from iperfpy.protocols.kcp.engine_counts import Counts
 from iperfpy.protocols.kcp.inbound import Acks, ack_columns
 from iperfpy.protocols.kcp.loss_recovery.recovery import Recovery
+from iperfpy.protocols.kcp.range_rows import expand_rows, row_samples
 from iperfpy.protocols.kcp.retransmission_log import RetransmissionLog
 from iperfpy.protocols.kcp.rtt_estimator import MeanRtt, RttEstimator, RttSamples
 from iperfpy.protocols.kcp.send_window import SendWindow
-from iperfpy.protocols.kcp.wire import MASK, Int64s
+from iperfpy.protocols.kcp.way_back import WayBack
+from iperfpy.protocols.kcp.wire import MASK, Int64s, expand
 
 _LONGEST_RTT_US = 60_000_000
+SEGMENTS_PER_WORK = 256
+"""Segments of rows that take about as long as one record: a few bytes may name thousands."""
 
 
 class DeliveryAccounting:
@@ -34,6 +41,7 @@ class DeliveryAccounting:
     stamp_us : stamp of the newest transmission; unique, so that its echo names it
     newest_us : the newest stamp that was echoed
     resent : the segments that were sent more than once
+    way_back : the peer's acknowledgements in ranges
     mean_rtt : round-trip time over all acknowledged segments, for reports
     app_limited_until : rate samples measure the application until this many segments are delivered; 0: they
         measure the path
@@ -53,7 +61,7 @@ class DeliveryAccounting:
         self.app_limited_until = self.window_limited_until = 0
         self.newest_us = -1
         self._sending, self._recovery, self._rtt, self._counts = sending, recovery, rtt, counts
-        self.mean_rtt, self.resent = MeanRtt(), RetransmissionLog()
+        self.mean_rtt, self.resent, self.way_back = MeanRtt(), RetransmissionLog(), WayBack()
         self._delivered_us = self._first_sent_us = 0
         self._newest_sent = self._lost_runs = 0
         self._known_from_us = 0  # flights before are of another size of segments
@@ -68,7 +76,7 @@ class DeliveryAccounting:
 
     def acknowledge(self, una: int, acks: Acks | None, now_us: int) -> None:
         """Take a cumulative ACK, at most `nxt`, and the ACK segments that came with it, if any."""
-        sending, recovery = self._sending, self._recovery
+        sending = self._sending
         each, newest_us = None, None
         if acks is not None:
             self._counts.acks_received += len(acks)
@@ -86,6 +94,21 @@ class DeliveryAccounting:
             samples = self._covered(una, now_us)
         if samples is not None:
             self.mean_rtt.update(samples.mean_us, samples.segments)
+        self._advance(una, una_before, acked, flight, rtt_us, samples, now_us)
+
+    def _advance(
+        self,
+        una: int,
+        una_before: int,
+        acked: int,
+        flight: Flight | None,
+        rtt_us: int | None,
+        samples: RttSamples | None,
+        now_us: int,
+    ) -> None:
+        """Take the cumulative ACK of an acknowledgement that newly acknowledged `acked` segments above it."""
+        sending, recovery = self._sending, self._recovery
+        # Those above una are marked by now, so that only the others count as new here.
         segments, lost = sending.advance(una)
         if self._old_end is not None and sending.una >= self._old_end:
             self._known_from_us, self._old_end = self.stamp_us + 1, None
@@ -161,12 +184,14 @@ class DeliveryAccounting:
                 recovery.found_spurious(spurious, echoes)
         return len(fresh), samples
 
-    def _sample(self, stamp_us: int, now_us: int) -> tuple[Flight | None, int | None]:
-        """The flight that the newest echo of an acknowledgement names, and its RTT sample.
+    def _sample(self, stamp_us: int, now_us: int, held_us: int = 0) -> tuple[Flight | None, int | None]:
+        """The flight that the newest echo of an acknowledgement names, and its RTT sample, without the time
+        for which the peer held the acknowledgement back.
 
         An echo no newer than one seen before gives neither: that datagram was overtaken, or repeats an ACK.
         Stock KCP samples it all the same: its timeout follows every datagram of a burst, not only the first.
         """
+        now_us -= held_us
         if not 0 <= now_us - stamp_us <= _LONGEST_RTT_US:
             return None, None
         recovery = self._recovery
@@ -226,6 +251,106 @@ class DeliveryAccounting:
                     rtt_samples=0 if samples is None else samples.segments,
                 )
             )
+
+    # -- acknowledgements in ranges
+
+    def acknowledge_ranges(self, acks: list[tuple[int, RangeAck]], now_us: int) -> None:
+        """Take acknowledgements in ranges that arrived together, each with its cumulative ACK, at most
+        `nxt`."""
+        nxt, counts, way_back = self._sending.nxt, self._counts, self.way_back
+        possible = [(una, ack) for una, ack in acks if ack.is_possible(una, nxt)]
+        counts.acks_received += len(possible)
+        counts.impossible += len(acks) - len(possible)
+        repairs = [way_back.take(ack, now_us, self._rtt) for _, ack in possible]
+        if len(possible) > 1 and not any(repairs):
+            # None is missing between them, so that all together say what one would have said.
+            una, last = possible[-1]
+            rows = [row for _, ack in possible for row in ack.rows]
+            possible = [(una, replace(last, rows=rows))]
+        for at, (una, ack) in enumerate(possible):
+            self._acknowledge_range(una, ack, now_us, repairs=repairs[at])
+
+    def _acknowledge_range(self, una: int, ack: RangeAck, now_us: int, *, repairs: bool) -> None:
+        counts, una_before, acked = self._counts, self._sending.una, 0
+        samples = self._in_order(una, ack, now_us)
+        if samples is None:
+            counts.work += ack.segments // SEGMENTS_PER_WORK
+            acked, samples = self._mark_rows(ack, now_us)
+            if repairs and ack.ranges:
+                acked += self._mark_ranges(una, ack, now_us)
+        if samples is not None:
+            self.mean_rtt.update(samples.mean_us, samples.segments)
+        flight, rtt_us = None, None
+        if ack.age < LONGEST_AGE:
+            flight, rtt_us = self._sample(expand(ack.ts, now_us), now_us, ack.age * AGE_US)
+        self._advance(una, una_before, acked, flight, rtt_us, samples, now_us)
+
+    def _in_order(self, una: int, ack: RangeAck, now_us: int) -> RttSamples | None:
+        """The RTTs of rows that una covers from the first to the last, if none was sent again and nothing
+        above una is acknowledged: then no array is needed. None if it is not so."""
+        sending = self._sending
+        if sending.sacked or ack.ranges or una == sending.una:
+            return None
+        sent_us, mask = sending.state.sent_us, sending.mask
+        number, total_us, least_us = sending.una, 0.0, _LONGEST_RTT_US
+        for first, count, age, ts in ack.rows:
+            # A count with `REPEATED` exceeds una.
+            last = number + count - 1
+            if first != number & MASK or last >= una or age == LONGEST_AGE:
+                return None
+            echo_us = int(sent_us[last & mask])
+            if echo_us & MASK != ts:
+                return None
+            # They left in this order: the mean of the ends is theirs.
+            rtt_us = now_us - age * AGE_US - (int(sent_us[number & mask]) + echo_us) / 2
+            total_us += count * rtt_us
+            least_us = min(least_us, int(rtt_us))
+            number += count
+        if number != una or least_us < 0:
+            return None
+        if self._counts.retransmitted and any(
+            (sending.state.transmissions[start:stop] > 1).any()
+            for start, stop in sending.pieces(sending.una, una)
+        ):
+            return None
+        segments = una - sending.una
+        return RttSamples(segments, total_us / segments, least_us)
+
+    def _mark_rows(self, ack: RangeAck, now_us: int) -> tuple[int, RttSamples | None]:
+        """Take rows segment by segment; returns how many segments they newly acknowledge, and the RTTs."""
+        if not ack.rows:
+            return 0, None
+        sending, recovery = self._sending, self._recovery
+        rows = expand_rows(ack, sending.una, now_us)
+        numbers = rows.numbers
+        inside = numbers >= sending.una
+        # The stamp is that of the last segment. One before it left no later; if its last transmission did, an
+        # earlier one has arrived. Of segments below una, the window knows nothing.
+        sent_us = sending.state.sent_us[numbers & sending.mask]
+        echoes_us = np.where(inside & ~rows.is_last, np.minimum(sent_us, rows.stamps_us), rows.stamps_us)
+        fresh, at = sending.mark(numbers)
+        samples = None
+        if len(fresh):
+            recovery.acknowledged(fresh, echoes_us[at], now_us)
+            samples = row_samples(rows, echoes_us, at, now_us)
+        if self._counts.retransmitted:
+            spurious, echoes_us = self.resent.spurious(numbers, echoes_us, rows.repeated)
+            if len(spurious):
+                recovery.found_spurious(spurious, echoes_us)
+        return len(fresh), samples
+
+    def _mark_ranges(self, una: int, ack: RangeAck, now_us: int) -> int:
+        """Take the ranges of an acknowledgement, of which one before was lost; returns how many segments they
+        newly acknowledge. They do not tell which transmission arrived, nor when."""
+        sending = self._sending
+        held = np.concatenate([sending.outstanding(una + start, una + stop) for start, stop in ack.ranges])
+        if not len(held):
+            return 0
+        fresh, _ = sending.mark(held)
+        # No sign of reordering: they count as having arrived with the newest one.
+        echoes_us = np.maximum(sending.state.sent_us[fresh & sending.mask], self.newest_us)
+        self._recovery.acknowledged(fresh, echoes_us, now_us)
+        return len(fresh)
 
     # -- losses
 

@@ -19,6 +19,8 @@ from iperfpy.protocols.congestion.congestion_control import CongestionControl
 from iperfpy.protocols.congestion.pacer import Pacer
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp import wire
+from iperfpy.protocols.kcp.ack_ranges import INTERVALS_US, RangeAck
+from iperfpy.protocols.kcp.ack_timing import LONGEST_US, AckTiming
 from iperfpy.protocols.kcp.delivery import DeliveryAccounting
 from iperfpy.protocols.kcp.engine_counts import Counts
 from iperfpy.protocols.kcp.engine_options import MAX_WINDOW, EngineOptions
@@ -26,6 +28,7 @@ from iperfpy.protocols.kcp.inbound import Acks, Arrived, Pushes, decode, decode_
 from iperfpy.protocols.kcp.loss_recovery.recovery import Cause, Recovery, Resend
 from iperfpy.protocols.kcp.outbound import Outbound
 from iperfpy.protocols.kcp.owed_acks import OwedAcks
+from iperfpy.protocols.kcp.owed_ranges import OwedRanges
 from iperfpy.protocols.kcp.parts import Part
 from iperfpy.protocols.kcp.receive_window import Deliver, ReceiveWindow
 from iperfpy.protocols.kcp.rtt_estimator import RttEstimator
@@ -104,10 +107,20 @@ class Engine:
         self._writing = _Writing.OPEN
         self._pacer = Pacer(_LATE_TIMER_US)
         self._paced_until: int | None = None
-        self._acks = OwedAcks(conv, options.ack_repeats)
+        self._acks = self._owed_acks()
         self._ticks = TickClock(options.tick_us)
         self._probes = WindowProbes()
         self._outbound = Outbound(self.sending, options.longest_batch)
+
+    def _owed_acks(self) -> OwedAcks | OwedRanges:
+        options = self.options
+        if options.ack_ranges:
+            timing = AckTiming(options.ack_share, enough=4, spacing=0.5, asks=False)
+            return OwedRanges(self.conv, self.receiving, timing)
+        if options.ack_share:
+            timing = AckTiming(options.ack_share, enough=3, spacing=0.0, asks=True)
+            return OwedAcks(self.conv, options.ack_repeats, timing)
+        return OwedAcks(self.conv, options.ack_repeats)
 
     def release(self) -> None:
         """Give memory back: the conversation is over. Counters stay."""
@@ -129,7 +142,7 @@ class Engine:
             pushes                receive window -> payload to `deliver`, then ACKs owed
             asks                  window probes: an answer is owed
             wnd                   peer_window
-            una, acks             delivery accounting -> send window, recovery, RTT, congestion control
+            una, acks, ranges     delivery accounting -> send window, recovery, RTT, congestion control
 
         inbound.py has the table of the shapes in which datagrams come. All lead here, and how a batch is cut
         makes no difference (tests/protocols/kcp/test_shapes.py).
@@ -141,25 +154,35 @@ class Engine:
         counts.foreign += foreign
         if any(arrived.una > self.sending.nxt for arrived in records):
             records = self._possible(batch)
+        ranges: list[tuple[int, RangeAck]] = []
         for arrived in records:
             pushes = arrived.pushes
+            if arrived.malformed or (arrived.ranges is not None and not self.options.ack_ranges):
+                counts.impossible += 1
+                continue
             if pushes is not None and not arrived.probe:
-                self._acks.owe(pushes, self.receiving.take(pushes))
+                self._take(pushes, now_us)
             elif pushes is not None or arrived.part is not None:
-                self._take_odd(arrived)
+                self._take_odd(arrived, now_us)
             if arrived.asks:
                 self._probes.answer()
-            if arrived.takes_parts:
-                self._outbound.splits = True
+            if arrived.tells:
+                self._take_told(arrived, now_us)
             # FEC (forward error correction) does not exist here. If added, a rebuilt segment must update
             # neither peer_window nor the RTT: its fields are stale.
             self.peer_window = arrived.wnd
             acks = arrived.acks
             if acks is not None and self.sizes is not None and self.sizes.awaits:
                 acks = self._without_echoes(acks, now_us)
-            if acks is not None or arrived.una != self.sending.una:
+            if arrived.ranges is not None:
+                ranges.append((arrived.una, arrived.ranges))
+            elif acks is not None or arrived.una != self.sending.una:
                 self.delivery.acknowledge(arrived.una, acks, now_us)
+        if ranges:
+            self.delivery.acknowledge_ranges(ranges, now_us)
         counts.work += len(records) + batch.size // _BYTES_PER_WORK
+        if self._acks.timing is not None and not ranges:
+            self._acks.timing.heard(batch.count, batch.size)
 
     def _possible(self, batch: DatagramBatch) -> list[Arrived]:
         """The segments of a batch, each a record, without those whose una was never sent: not from our peer,
@@ -170,16 +193,40 @@ class Engine:
         self.counts.work += len(records)
         return possible
 
-    def _take_odd(self, arrived: Arrived) -> None:
+    def _take(self, pushes: Pushes, now_us: int) -> None:
+        """Take data segments, and note what to acknowledge and how soon."""
+        receiving, timing = self.receiving, self._acks.timing
+        high, duplicates = receiving.high, receiving.duplicates
+        self._acks.owe(pushes, receiving.take(pushes), now_us)
+        if timing is None:
+            return
+        if pushes.first != high or pushes.sn is not None:
+            timing.report()  # a new hole, or something below the highest
+        if receiving.duplicates != duplicates:
+            timing.repeated(now_us)
+        if self.options.ack_ranges:
+            if pushes.frg:
+                timing.interval_us = min(INTERVALS_US[pushes.frg], LONGEST_US)
+        elif timing.wants_to_ask(now_us):
+            self._probes.ask()
+
+    def _take_odd(self, arrived: Arrived, now_us: int) -> None:
         """Take a probe of the path, which is only acknowledged, or a part of a segment."""
-        pushes, receiving = arrived.pushes, self.receiving
+        pushes = arrived.pushes
         if pushes is None:
             assert arrived.part is not None
             pushes = self._joined(arrived.part)
             if pushes is not None:
-                self._acks.owe(pushes, receiving.take(pushes))
-        elif pushes.rows.shape[1] <= receiving.mss:  # the ACK says that a segment of this size is accepted
-            self._acks.owe(pushes, np.ones(1, np.bool_))
+                self._take(pushes, now_us)
+        elif pushes.rows.shape[1] <= self.receiving.mss:
+            self._acks.owe_probe(pushes, now_us)  # this says that a segment of this size is accepted
+
+    def _take_told(self, arrived: Arrived, now_us: int) -> None:
+        """Take the answer to a window probe."""
+        if arrived.takes_parts:
+            self._outbound.splits = True
+        if self._acks.timing is not None:
+            self._acks.timing.told(now_us)
 
     def _joined(self, part: Part) -> Pushes | None:
         """The segment that a part completes, or repeats; None if more of it is missing."""
@@ -267,8 +314,8 @@ class Engine:
         call.
         """
         ticking = self._ticks.ticks(now_us)
-        if self._acks.owed and (self.options.ack_nodelay or ticking):
-            self._send_acks()
+        if self._acks.owed and self._acks_are_due(now_us, ticking):
+            self._send_acks(now_us)
         self._send_probes(now_us)
         limit = self.limits.current
         if self.withdrawn:
@@ -352,7 +399,8 @@ class Engine:
         flight = self.delivery.flight(count, now_us)
         counts.queue_us += sending.waited_us(first, first + count, now_us)
         counts.queued_segments += count
-        sending.stamp_new(first, first + count, flight.stamp_us, self.receiving.nxt, self._advertised)
+        frg, una, wnd = self._asked_interval, self.receiving.nxt, self._advertised
+        sending.stamp_new(first, first + count, flight.stamp_us, una, wnd, frg)
         self.recovery.sent(first, first + count, flight)
         self._outbound.new(first, first + count)
         self._spend(count, now_us)
@@ -361,12 +409,17 @@ class Engine:
         numbers = resend.numbers
         flight = self.delivery.flight(len(numbers), now_us)
         una, wnd = self.receiving.nxt, self._advertised
-        rows = self.sending.stamp_again(numbers, flight.stamp_us, una, wnd)
+        rows = self.sending.stamp_again(numbers, flight.stamp_us, una, wnd, self._asked_interval)
         self.delivery.resent.sent_again(numbers, flight.stamp_us, self.sending.capacity)
         self.recovery.resent(resend, flight)
         self.counts.count_resend(resend.cause, len(numbers))
         self._outbound.again(rows)
         self._spend(len(numbers), now_us)
+
+    @property
+    def _asked_interval(self) -> int:
+        """The field frg of data segments: the acknowledgement interval that the peer shall keep."""
+        return self.delivery.way_back.interval_code(self.rtt.minimum_us) if self.options.ack_ranges else 0
 
     def _spend(self, segments: int, now_us: int) -> None:
         """Count data segments that leave, and charge them to pacer and congestion control."""
@@ -412,11 +465,19 @@ class Engine:
         """The receive window that our segments announce, as far as 16 bits say."""
         return min(self.receiving.limit, MAX_WINDOW)
 
-    def _send_acks(self) -> None:
-        repeat = self.options.ack_repeats > 0 and self.receiving.stored > 0
-        data = self._acks.take(self._advertised, self.receiving.nxt, repeat=repeat)
-        self.counts.acks_sent += len(data) // HEADER_BYTES
-        self._outbound.loose(data, self._ack_bytes // HEADER_BYTES * HEADER_BYTES)
+    def _acks_are_due(self, now_us: int, ticking: bool) -> bool:
+        timing = self._acks.timing
+        if timing is None:
+            return self.options.ack_nodelay or ticking
+        return timing.due_us() <= now_us
+
+    def _send_acks(self, now_us: int) -> None:
+        acks = self._acks
+        for data, stride, segments in acks.take(self._advertised, self.receiving, now_us, self._ack_bytes):
+            self.counts.acks_sent += segments
+            self._outbound.loose(data, stride)
+            if acks.timing is not None:
+                acks.timing.left(max(1, -(-len(data) // stride)), len(data), now_us)
 
     @property
     def _ack_bytes(self) -> int:
@@ -494,6 +555,10 @@ class Engine:
             at_us = probe_us
         if self._awaits_tick and (at_us is None or tick_us < at_us):
             at_us = tick_us
+        acks = self._acks
+        if acks.timing is not None and acks.owed:
+            ack_us = acks.timing.due_us()
+            at_us = ack_us if at_us is None else min(at_us, ack_us)
         sizes = self.sizes
         if sizes is not None and not self.withdrawn and (sizes.busy or self.sending.nxt > self.sending.una):
             at_us = sizes.at_us if at_us is None else min(at_us, sizes.at_us)
@@ -503,4 +568,4 @@ class Engine:
     def _awaits_tick(self) -> bool:
         """True if there is something to do at the next tick."""
         data = self.options.write_delay and self.sending.end > self.sending.una and not self.withdrawn
-        return data or (self._acks.owed and not self.options.ack_nodelay)
+        return data or (self._acks.timing is None and self._acks.owed and not self.options.ack_nodelay)

@@ -11,6 +11,10 @@ MAX_WINDOW = 65_535
 """Widest window, segments: the window field of the header has 16 bits."""
 
 
+ACK_RANGES = "kcp-ack-ranges"
+"""The feature by which two ends agree on acknowledgements in ranges (ack_ranges.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Options that hold for the whole conversation.
@@ -22,8 +26,12 @@ class EngineOptions:
     send_window, receive_window : segments
     tick_us : stock KCP's interval. ACKs wait for a tick unless `ack_nodelay`, data does if `write_delay`
     nagle : a segment that is not full waits while anything is in flight (RFC 896)
-    ack_repeats : how many later ACK datagrams repeat the ACKs of segments that arrived out of order. Only
-        for peers that do not count repeats as duplicate ACKs, as stock KCP does
+    ack_repeats : how many later ACK datagrams repeat the ACKs of segments that arrived out of order; if they
+        are timed, only while ACKs are being lost. Only for peers that do not count repeats as duplicate ACKs,
+        as stock KCP does
+    ack_share : acknowledgements are timed (ack_timing.py), and take at most this share of the bytes that
+        arrive; 0: they leave at once, or with a tick
+    ack_ranges : both ends know acknowledgements in ranges (ack_ranges.py), which replace ACK segments
     first_sn : first serial number of both ends: 0 for stock peers
     longest_batch : most datagrams of a batch that `transmit` returns; None: as many as a kernel takes in one
         segmentation-offload send
@@ -38,6 +46,8 @@ class EngineOptions:
     write_delay: bool = False
     nagle: bool = True
     ack_repeats: int = 0
+    ack_share: float = 0.0
+    ack_ranges: bool = False
     first_sn: int = 0
     longest_batch: int | None = None
     memory: MemoryBudget | None = None

@@ -11,6 +11,7 @@
       (gaps, repeats, any order)                     numbers
     either, with as many segments in each          as above                            numpy
       datagram as fill it
+    one acknowledgement in ranges                  `ranges`                            struct
     any of these, then one shorter datagram        the record of the uniform part,     as above, then
                                                      then one per segment of the last  struct
     anything else                                  one record per segment, in order    struct
@@ -28,9 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.ack_ranges import RangeAck, read_ranges
 from iperfpy.protocols.kcp.parts import Part, read_part
 from iperfpy.protocols.kcp.wire import (
     ACK,
+    ACK_RANGES,
     COMMANDS,
     FIELDS,
     HEADER,
@@ -79,6 +82,7 @@ class Pushes:
     rows : uint8 (n, size), the payloads: a view, valid as long as the batch is
     sn : int64 (n,), serial numbers; None if they are consecutive
     headers : the n headers side by side; empty if there is one segment only
+    frg : that field of the first header
     """
 
     first: int
@@ -87,6 +91,7 @@ class Pushes:
     rows: Bytes
     sn: Int64s | None = None
     headers: bytes = b""
+    frg: int = 0
 
     def numbers(self) -> Int64s:
         """Serial numbers in order of arrival, int64 (n,)."""
@@ -112,6 +117,9 @@ class Arrived:
     part : a part of a segment, or None
     probe : True if `pushes` is a probe of the path: to be acknowledged and not to be counted
     takes_parts : True if the peer says that it joins parts
+    ranges : an acknowledgement in ranges, or None
+    tells : True if the peer answers a window probe (WINS)
+    malformed : True if the segment contradicts itself: nothing in it may be used
     """
 
     una: int
@@ -122,6 +130,9 @@ class Arrived:
     part: Part | None = None
     probe: bool = False
     takes_parts: bool = False
+    ranges: RangeAck | None = None
+    tells: bool = False
+    malformed: bool = False
 
 
 def ack_columns(acks: Acks, una: int, now_us: int) -> tuple[Int64s, Int64s]:
@@ -191,13 +202,17 @@ def _segment(header: Header, data: Bytes, offset: int, next_sn: int, una: int) -
         una = expand(una_low, una)
     if cmd == PUSH:
         number = next_sn if sn == next_sn & MASK else expand(sn, next_sn)
-        pushes = Pushes(number, number, ts, data[None, offset : offset + size])
+        pushes = Pushes(number, number, ts, data[None, offset : offset + size], frg=frg)
         return Arrived(una, wnd, pushes, probe=frg == PROBE and number < next_sn)
     if cmd == ACK:
         return Arrived(una, wnd, None, [header])
     if cmd == PART:
         return Arrived(una, wnd, part=read_part(expand(sn, next_sn), ts, data[offset : offset + size]))
-    return Arrived(una, wnd, None, None, cmd == WASK, takes_parts=cmd == WINS and frg == TAKES_PARTS)
+    if cmd == ACK_RANGES:
+        ranges = read_ranges(ts, sn, frg, data[offset : offset + size])
+        return Arrived(una, wnd, ranges=ranges, malformed=ranges is None)
+    tells = cmd == WINS
+    return Arrived(una, wnd, None, None, cmd == WASK, takes_parts=tells and frg == TAKES_PARTS, tells=tells)
 
 
 def _acks(batch: DatagramBatch, conv: int, una: int) -> Arrived | None:
@@ -246,14 +261,14 @@ def _pushes(batch: DatagramBatch, header: Header, next_sn: int, una: int) -> Arr
     alike = ((words - _STEPS[: 3 * count]) & _BUT_TS[: 3 * count]).tobytes()
     if alike[HEADER_BYTES:] == alike[:-HEADER_BYTES]:
         first = expand(sn, next_sn)
-        pushes = Pushes(first, first + count - 1, int(words[-2]) & MASK, rows, None, headers)
+        pushes = Pushes(first, first + count - 1, int(words[-2]) & MASK, rows, None, headers, frg)
         return Arrived(expand(una_low, una), wnd, pushes)
     # No run, or with a gap: still one record, if only serial numbers, stamps, una and wnd differ.
     fields = np.frombuffer(headers, FIELDS)
     if (fields["conv"] != conv).any() or (fields["cmd"] != PUSH).any() or (fields["len"] != size).any():
         return None
     numbers = expand_all(fields["sn"], next_sn)
-    pushes = Pushes(int(numbers[0]), int(numbers[-1]), int(fields["ts"][-1]), rows, numbers, headers)
+    pushes = Pushes(int(numbers[0]), int(numbers[-1]), int(fields["ts"][-1]), rows, numbers, headers, frg)
     return Arrived(int(expand_all(fields["una"], una).max()), int(fields["wnd"][-1]), pushes)
 
 

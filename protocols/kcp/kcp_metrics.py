@@ -128,7 +128,7 @@ METRICS = (
     Metric("segments_received", "Data segments accepted, each once", side=Side.RECEIVER),
     Metric("duplicates", "Data segments that had arrived before", side=Side.RECEIVER),
     Metric("held_segments", "Data segments held for one that is missing", kind=_GAUGE, side=Side.RECEIVER),
-    Metric("acks_sent", "ACK segments", side=Side.RECEIVER),
+    Metric("acks_sent", "ACK segments, or acknowledgements in ranges", side=Side.RECEIVER),
 )
 """Of both KCP transports; the keys are those of `record`."""
 

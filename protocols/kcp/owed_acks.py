@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.kcp import wire
+from iperfpy.protocols.kcp.ack_timing import AckTiming
 from iperfpy.protocols.kcp.inbound import Pushes
-from iperfpy.protocols.kcp.wire import Bytes, Int64s
+from iperfpy.protocols.kcp.receive_window import ReceiveWindow
+from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
+
+MOST_OWED = 256
+"""Most single segments, and most batches of segments, that wait for the time at which their ACKs leave."""
+
+
+class Departure(NamedTuple):
+    """Datagrams of acknowledgements: bytes back to back, bytes of each datagram, number of segments."""
+
+    data: Bytes
+    stride: int
+    segments: int
 
 
 class OwedAcks:
-    """ACKs that leave with the next transmission.
+    """ACKs that leave with the next transmission, or when `timing` says.
 
     Parameters
     ----------
     repeats : how many later ACK datagrams repeat the ACKs of segments that arrived out of order
+    timing : decides when they leave; None: the engine does, as stock KCP
     """
 
-    def __init__(self, conv: int, repeats: int) -> None:
-        self._conv = conv
+    def __init__(self, conv: int, repeats: int, timing: AckTiming | None = None) -> None:
+        self._conv, self._repeats, self.timing = conv, repeats, timing
         self._last: tuple[int, int] | None = None
         self._parts: list[tuple[Int64s | list[int], Int64s | list[int]]] = []
         self._recent: deque[tuple[Int64s, Int64s]] = deque(maxlen=max(1, repeats))
@@ -32,7 +47,7 @@ class OwedAcks:
         """True if anything is to be acknowledged."""
         return self._last is not None or bool(self._parts)
 
-    def owe(self, pushes: Pushes, accepted: NDArray[np.bool_] | None) -> None:
+    def owe(self, pushes: Pushes, accepted: NDArray[np.bool_] | None, now_us: int) -> None:
         """Note segments that arrived.
 
         Parameters
@@ -47,6 +62,12 @@ class OwedAcks:
                 self._owe_one(pushes.first, pushes.last_ts)
         elif accepted.any():
             self._parts.append((pushes.numbers()[accepted], pushes.stamps()[accepted]))
+            if len(self._parts) >= MOST_OWED:
+                self._fill()
+
+    def _fill(self) -> None:
+        if self.timing is not None:
+            self.timing.fill()
 
     def _owe_one(self, number: int, stamp: int) -> None:
         """Owe an ACK for one segment: single ones are gathered in lists, which become arrays later."""
@@ -57,26 +78,41 @@ class OwedAcks:
         assert isinstance(stamps, list)
         numbers.append(number)
         stamps.append(stamp)
+        if len(numbers) >= MOST_OWED:
+            self._fill()
 
-    def take(self, wnd: int, una: int, *, repeat: bool) -> Bytes:
-        """The ACK segments owed, back to back; call if `owed`. `repeat`: also the recent ones above `una`."""
+    def owe_probe(self, pushes: Pushes, now_us: int) -> None:
+        """Note a probe of the path: its stamp is echoed at once."""
+        self.owe(pushes, np.ones(1, np.bool_), now_us)
+        if self.timing is not None:
+            self.timing.report()
+
+    def take(self, wnd: int, receiving: ReceiveWindow, now_us: int, longest: int) -> list[Departure]:
+        """The ACK segments owed; call if `owed`."""
+        repeat, timing = self._repeats > 0 and receiving.stored > 0, self.timing
         last, parts = self._last, self._parts
         self._last, self._parts = None, []
+        stride = longest // HEADER_BYTES * HEADER_BYTES
         if not parts:
             assert last is not None
             number, stamp = last
-            alone = wire.control_segment(self._conv, wire.ACK, wnd, una, stamp, number)
-            return np.frombuffer(alone, np.uint8)
+            alone = wire.control_segment(self._conv, wire.ACK, wnd, receiving.nxt, stamp, number)
+            return [Departure(np.frombuffer(alone, np.uint8), stride, 1)]
         if last is not None:
             parts.append((np.array(last[:1], np.int64), np.array(last[1:], np.int64)))
         owed = _joined(parts)
         if repeat:
             # A lost ACK would otherwise make the peer retransmit a segment that is here: una repairs only
             # the loss of ACKs below it.
-            again = [(sn[sn >= una], stamps[sn >= una]) for sn, stamps in self._recent]
+            una, recent = receiving.nxt, list(self._recent)
             self._recent.append(owed)
-            owed = _joined([*again, owed])
-        return wire.ack_segments(self._conv, wnd, una, *owed)
+            if timing is None or timing.is_losing(now_us):
+                again = [(sn[sn >= una], stamps[sn >= una]) for sn, stamps in recent]
+                owed = _joined([*again, owed])
+            if timing is not None:
+                most = max(len(self._recent[-1][0]), timing.spare_bytes // HEADER_BYTES)
+                owed = owed[0][-most:], owed[1][-most:]  # the latest
+        return [Departure(wire.ack_segments(self._conv, wnd, receiving.nxt, *owed), stride, len(owed[0]))]
 
 
 def _joined(parts: Sequence[tuple[Int64s | list[int], Int64s | list[int]]]) -> tuple[Int64s, Int64s]:

@@ -21,13 +21,13 @@ class PacketRing:
     length : uint32 (capacity,), payload bytes of each row
     """
 
-    __slots__ = ("_ack", "_conv", "_leading", "_sn", "_ts", "_wnd", "length", "packets")
+    __slots__ = ("_ack", "_conv", "_leading", "_sn", "_ts", "length", "packets")
 
     def __init__(self, conv: int, capacity: int, width: int) -> None:
         self._conv = conv
         self.packets: Bytes = np.empty((capacity, width), np.uint8)
         fields = np.ndarray((capacity,), wire.FIELDS, self.packets, 0, (width,))
-        self._ts, self._sn, self._wnd = fields["ts"], fields["sn"], fields["wnd"]
+        self._ts, self._sn = fields["ts"], fields["sn"]
         self._ack, self.length = fields["una"], fields["len"]
         # conv, cmd, frg and wnd as one word: equal in all rows of a run
         self._leading = np.ndarray((capacity,), "<u8", self.packets, 0, (width,))
@@ -61,17 +61,17 @@ class PacketRing:
         self.packets[row, at : at + len(payload)] = payload
         self.length[row] = at - HEADER_BYTES + len(payload)
 
-    def stamp(self, start: int, stop: int, stamp_us: int, una: int, wnd: int) -> None:
+    def stamp(self, start: int, stop: int, stamp_us: int, una: int, wnd: int, frg: int) -> None:
         """Complete the headers of rows [start, stop) for their first transmission."""
         self._ts[start:stop] = stamp_us & wire.MASK
         self._ack[start:stop] = una & wire.MASK
-        self._leading[start:stop] = self._conv | wire.PUSH << 32 | wnd << 48
+        self._leading[start:stop] = self._conv | wire.PUSH << 32 | frg << 40 | wnd << 48
 
-    def stamp_again(self, rows: Int64s, stamp_us: int, una: int, wnd: int) -> None:
+    def stamp_again(self, rows: Int64s, stamp_us: int, una: int, wnd: int, frg: int) -> None:
         """Renew the headers of these rows, (n,), for a retransmission."""
         self._ts[rows] = stamp_us & wire.MASK
         self._ack[rows] = una & wire.MASK
-        self._wnd[rows] = wnd
+        self._leading[rows] = self._conv | wire.PUSH << 32 | frg << 40 | wnd << 48
 
 
 class SegmentStates:

@@ -40,6 +40,8 @@ class ReceiveWindow:
     bytes, segments : payload and segments accepted and in order, each once
     duplicates : segments that had arrived before
     refused : segments beyond the window, or larger than the mss
+    repeated : bool (n,), which of the segments taken last had arrived before; not set by a `take` that
+        returned None
     parts : joins segments that come in parts
     """
 
@@ -52,6 +54,7 @@ class ReceiveWindow:
         self._sizes: NDArray[np.uint16] = np.zeros(0, np.uint16)
         self._payloads: dict[int, bytes] = {}
         self.parts = PartialSegments()
+        self.repeated: NDArray[np.bool_] = _REFUSED
 
     @property
     def memory_bytes(self) -> int:
@@ -92,11 +95,13 @@ class ReceiveWindow:
         """`insert` for one segment, without arrays: tiny segments with gaps would cost a sender nothing, and
         this end ten times as much. Returns True if it has arrived, now or before."""
         size, above = rows.shape[1], number - self.nxt
+        self.repeated = _REFUSED
         if size > self.mss or above >= self.limit:
             self.refused += 1
             return False
         if above < 0 or (above < self._capacity and self._sizes[number & (self._capacity - 1)]):
             self.duplicates += 1
+            self.repeated = _ACCEPTED
             return True
         self.high = max(self.high, number + 1)
         if above == 0:
@@ -121,7 +126,8 @@ class ReceiveWindow:
         """
         if rows.shape[1] > self.mss:
             self.refused += len(numbers)
-            return np.zeros(len(numbers), np.bool_)
+            self.repeated = np.zeros(len(numbers), np.bool_)
+            return self.repeated
         # A refused segment must not be acknowledged: its sender would forget it, and the stream would stop.
         within: NDArray[np.bool_] = numbers < self.nxt + self.limit
         wanted = within & (numbers >= self.nxt)
@@ -136,6 +142,8 @@ class ReceiveWindow:
         else:
             chosen = np.flatnonzero(wanted)
         self.duplicates += int(np.count_nonzero(within)) - len(kept)
+        self.repeated = within.copy()
+        self.repeated[chosen] = False
         if len(kept):
             self._accept(kept, rows, chosen)
         return within
@@ -162,6 +170,14 @@ class ReceiveWindow:
         if self._deliver is not None:
             for number, row in zip(numbers.tolist(), chosen.tolist(), strict=True):
                 self._payloads[number] = rows[row].tobytes()
+
+    def held_ranges(self) -> tuple[Int64s, Int64s]:
+        """The segments held above `nxt`, as ranges relative to it: starts and stops, ascending, (m,) each."""
+        start = self.nxt & (self._capacity - 1)
+        pieces = [self._sizes[begin:end] for begin, end in self._pieces(start, self.high - self.nxt)]
+        held = (np.concatenate(pieces) > 0).view(np.int8)
+        edges = np.flatnonzero(np.diff(held, prepend=0, append=0))
+        return edges[::2], edges[1::2]
 
     def _held_from_nxt(self) -> int:
         """Number of segments in the ring from nxt on, up to the first gap."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iperfpy.protocols.kcp.wire import Int64s
 
@@ -15,14 +16,14 @@ class RetransmissionLog:
     """Finds the acknowledgements that show a retransmission to have been needless.
 
     The rows of the send window cannot tell: a row is used anew as soon as its segment is acknowledged, while
-    the acknowledgement of the other copy is still on its way. The log has 96 bytes for each row, once one was
-    sent again: a path without loss needs none.
+    the acknowledgement of the other copy is still on its way. The log has 100 bytes for each row, once a
+    segment was sent again: a path without loss needs none.
     """
 
-    __slots__ = ("_counted_us", "_last_us", "_numbers")
+    __slots__ = ("_counted_us", "_landed", "_last_us", "_numbers")
 
     def __init__(self) -> None:
-        self._numbers = self._last_us = self._counted_us = np.zeros(0, np.int64)
+        self.release()
 
     @property
     def _mask(self) -> int:
@@ -36,27 +37,50 @@ class RetransmissionLog:
         rows = numbers & self._mask
         self._counted_us[rows[self._numbers[rows] != numbers]] = _NEVER
         self._numbers[rows] = numbers
-        self._last_us[rows] = stamp_us
+        self._last_us[rows], self._landed[rows] = stamp_us, False
 
     def release(self) -> None:
         """Give the memory back."""
         self._numbers = self._last_us = self._counted_us = np.zeros(0, np.int64)
+        self._landed = np.zeros(0, np.bool_)
 
     def _grow(self, size: int) -> None:
-        numbers, last_us, counted_us = self._numbers, self._last_us, self._counted_us
+        numbers, last_us, counted_us, landed = self._numbers, self._last_us, self._counted_us, self._landed
         self._numbers, self._last_us, self._counted_us = (np.full(size, _NEVER, np.int64) for _ in range(3))
+        self._landed = np.zeros(size, np.bool_)
         held = np.flatnonzero(numbers != _NEVER)
         rows = numbers[held] & self._mask
         self._numbers[rows], self._last_us[rows] = numbers[held], last_us[held]
-        self._counted_us[rows] = counted_us[held]
+        self._counted_us[rows], self._landed[rows] = counted_us[held], landed[held]
 
-    def spurious(self, numbers: Int64s, echoes_us: Int64s) -> tuple[Int64s, Int64s]:
-        """The acknowledgements that name an earlier transmission of a segment than its last: that copy had
-        arrived as well. Serial numbers and echoes (n,) in, (m,) out. A repeated ACK counts once."""
+    def spurious(
+        self, numbers: Int64s, echoes_us: Int64s, repeated: NDArray[np.bool_] | None = None
+    ) -> tuple[Int64s, Int64s]:
+        """The arrivals that show that one copy of a segment was enough: an earlier transmission than the last
+        arrived; or the last one did, and the receiver says that the segment was there already.
+
+        Parameters
+        ----------
+        numbers, echoes_us : (n,), segments, and the transmissions that arrived. A repeated ACK counts once
+        repeated : bool (n,), segments that had arrived before; None: the peer does not tell
+
+        Returns
+        -------
+        (numbers, echoes) : (m,), in place of a transmission that is not known, one just before the last
+        """
         if not len(self._numbers):
             return numbers[:0], echoes_us[:0]
         rows = numbers & self._mask
-        known = (self._numbers[rows] == numbers) & (echoes_us < self._last_us[rows])
+        logged, last_us = self._numbers[rows] == numbers, self._last_us[rows]
+        known = logged & (echoes_us < last_us)
+        if repeated is not None:
+            is_last = logged & (echoes_us == last_us)
+            # If the same transmission has arrived twice, the path made the copy.
+            self._landed[rows[is_last & ~repeated]] = True
+            vain = is_last & repeated & ~self._landed[rows]
+            echoes_us = echoes_us - vain
+            known |= vain & (self._counted_us[rows] == _NEVER)
+            self._landed[rows[is_last]] = True
         known &= echoes_us > self._counted_us[rows]  # so that a repeated ACK counts once
         at = np.flatnonzero(known)
         if len(at) > 1:

@@ -196,21 +196,21 @@ class SendWindow:
 
     # -- transmitting
 
-    def stamp_new(self, first: int, last: int, stamp_us: int, una: int, wnd: int) -> None:
+    def stamp_new(self, first: int, last: int, stamp_us: int, una: int, wnd: int, frg: int = 0) -> None:
         """Make [first, last) ready to leave for the first time; `nxt` becomes `last`."""
         state = self.state
         for start, stop in self.pieces(first, last):
-            self.ring.stamp(start, stop, stamp_us, una, wnd)
+            self.ring.stamp(start, stop, stamp_us, una, wnd, frg)
             state.sent_us[start:stop] = stamp_us
             state.transmissions[start:stop] = 1
         self.nxt = last
         if last == self.end:
             self.tail_fill = 0
 
-    def stamp_again(self, numbers: Int64s, stamp_us: int, una: int, wnd: int) -> Int64s:
+    def stamp_again(self, numbers: Int64s, stamp_us: int, una: int, wnd: int, frg: int = 0) -> Int64s:
         """Make segments (n,) ready to leave again; returns their rows (n,)."""
         rows: Int64s = numbers & self.mask
-        self.ring.stamp_again(rows, stamp_us, una, wnd)
+        self.ring.stamp_again(rows, stamp_us, una, wnd, frg)
         self.state.sent_us[rows] = stamp_us
         self.state.transmissions[rows] += 1
         return rows

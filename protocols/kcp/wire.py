@@ -22,7 +22,9 @@ HEADER_BYTES = 24
 PUSH, ACK, WASK, WINS = 81, 82, 83, 84
 PART = 85
 """Not of stock KCP: part of a segment (parts.py), only to a peer that announced `TAKES_PARTS`."""
-COMMANDS = frozenset((PUSH, ACK, WASK, WINS, PART))
+ACK_RANGES = 86
+"""Not of stock KCP: an acknowledgement in ranges (ack_ranges.py), only between ends that agreed on it."""
+COMMANDS = frozenset((PUSH, ACK, WASK, WINS, PART, ACK_RANGES))
 TAKES_PARTS = 1
 """The field frg of a WINS whose sender joins parts. Stock KCP ignores frg there, and sends 0."""
 PROBE = 255

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 Move = tuple[Phase, Phase]
 Step = tuple[Phase, PhaseEvent]
-WALKS = (*range(12), 24)
+WALKS = (*range(12), 23, 24)
 """Seeds. Losses end a REFILL only if the path changes at the right moment, as it does with the last seed."""
 
 

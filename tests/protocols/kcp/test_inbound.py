@@ -154,7 +154,7 @@ def test_acks_with_another_segment_are_read_one_by_one(strange: bytes, foreign: 
 @pytest.mark.parametrize("cmd", [WASK, WINS])
 def test_a_window_probe_alone_is_recognised(cmd: int) -> None:
     arrived = _one(batch(seg(cmd, una=4, wnd=9)), una=3)
-    assert arrived == Arrived(4, 9, None, None, cmd == WASK)
+    assert arrived == Arrived(4, 9, None, None, cmd == WASK, tells=cmd == WINS)
 
 
 @pytest.mark.parametrize("tail", [b"tail", b""])
@@ -193,7 +193,7 @@ def test_a_batch_too_short_for_a_header_is_foreign(size: int) -> None:
         (push(1, b"ab") + push(2, b"c", length=MASK), 1),
         (push(1, b"ab") + push(2, b"c", conv=CONV ^ 1) + push(3, b"d"), 1),
         (push(1, b"ab") + seg(80) + push(3, b"d"), 1),
-        (push(1, b"ab") + seg(86), 1),
+        (push(1, b"ab") + seg(87), 1),
         (b"x" * 23, 0),
     ],
 )

@@ -28,6 +28,7 @@ from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES, Prover, Verif
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.conversations import by_conversation
 from iperfpy.protocols.kcp import inbound
+from iperfpy.protocols.kcp.ack_ranges import REPEATED, RangeAck, Row, write_ranges
 from iperfpy.protocols.metrics import Side
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.udp import association
@@ -180,7 +181,7 @@ def _batches(data: bytes) -> list[DatagramBatch]:
     return [DatagramBatch(array, stride, count + bool(rest), rest or stride)]
 
 
-def _kcp_engine(data: bytes, *, stock: bool) -> None:
+def _kcp_engine(data: bytes, *, stock: bool, ranges: bool = False) -> None:
     """An engine with a window in flight receives the datagrams; its counts still add up."""
     one = engine(
         stock_recovery() if stock else None,
@@ -189,6 +190,8 @@ def _kcp_engine(data: bytes, *, stock: bool) -> None:
         send_window=32,
         receive_window=32,
         ack_repeats=0 if stock else 3,
+        ack_ranges=ranges,
+        ack_share=0.02 if ranges else 0.0,
     )
     one.write(memoryview(bytes(76 * 20)), 0)
     one.transmit(0)
@@ -209,6 +212,19 @@ def _kcp_seeds() -> list[bytes]:
     return [bytes([24]) + each for each in (*single, *runs, acks + push(2, b"c" * 76))]
 
 
+def _kcp_range_seeds() -> list[bytes]:
+    """Acknowledgements in ranges: in order, behind holes, of repeats, none; and data that asks for them."""
+
+    def made(una: int, rows: list[Row], pairs: list[tuple[int, int]], serial: int = 0) -> bytes:
+        return write_ranges(CONV, 128, una, RangeAck(19, una, 7, 0, serial, rows, pairs)).tobytes()
+
+    plain = made(4, [(0, 4, 2, 1)], [])
+    holes = made(2, [(3, 2, 2, 1), (6, 1, 1, 1)], [(1, 3), (4, 5)], serial=3)
+    again = made(5, [(1, 2 | REPEATED, 0, 1)], [], serial=4)
+    asking = push(0, b"a" * 76, frg=90) + plain
+    return [bytes([24]) + each for each in (plain, holes, again, made(0, [], []), plain + holes, asking)]
+
+
 def _kcp_decoder(data: bytes) -> None:
     """The quick shapes and the plain walk over a batch give the same segments."""
     for batch in _batches(data):
@@ -216,6 +232,7 @@ def _kcp_decoder(data: bytes) -> None:
         plain = inbound.decode_each(batch, CONV, 5, 5)
         assert _pushed(quick) == _pushed(plain)
         assert max((one.una for one in quick), default=0) == max((one.una for one in plain), default=0)
+        assert [one.ranges for one in quick if one.ranges] == [one.ranges for one in plain if one.ranges]
 
 
 def _pushed(records: list[inbound.Arrived]) -> list[tuple[int, bytes]]:
@@ -308,8 +325,11 @@ HARNESSES: Mapping[str, Harness] = {
     "figures": Harness(_figures, _figures_seeds),
     "greeting": Harness(_greeting, _greeting_seeds),
     "kcp-rack": Harness(lambda data: _kcp_engine(data, stock=False), _kcp_seeds),
+    "kcp-ranges": Harness(
+        lambda data: _kcp_engine(data, stock=False, ranges=True), lambda: [*_kcp_seeds(), *_kcp_range_seeds()]
+    ),
     "kcp-stock": Harness(lambda data: _kcp_engine(data, stock=True), _kcp_seeds),
-    "kcp-decoder": Harness(_kcp_decoder, _kcp_seeds),
+    "kcp-decoder": Harness(_kcp_decoder, lambda: [*_kcp_seeds(), *_kcp_range_seeds()]),
     "udp-data": Harness(_udp_data, _udp_seeds),
     "opening": Harness(_opening, _opening_seeds),
     "stored-run": Harness(_stored_run, _stored_run_seeds),

@@ -28,7 +28,8 @@ def test_a_harness_takes_its_corpus(name: str) -> None:
         harness.run(bytes(damaged))
 
 
-def test_the_kcp_seeds_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["kcp-rack", "kcp-ranges"])
+def test_the_kcp_seeds_reach_the_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A harness that feeds nothing would hold as well."""
     from iperfpy.protocols.kcp.engine import Engine
 
@@ -40,6 +41,6 @@ def test_the_kcp_seeds_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None
         received.append(self.sending.una)
 
     monkeypatch.setattr(Engine, "receive", counted)
-    for data in HARNESSES["kcp-rack"].seeds():
-        HARNESSES["kcp-rack"].run(data)
+    for data in HARNESSES[name].seeds():
+        HARNESSES[name].run(data)
     assert max(received) > 0

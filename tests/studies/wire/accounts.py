@@ -23,7 +23,7 @@ from tests.studies.wire.capture import TCP, UDP, Packet
 Floats = NDArray[np.float64]
 COOKIE_BYTES = 37
 EXCHANGE_RESULTS = b"\x0d"
-KCP_PUSH, KCP_ACK, KCP_PROBE = 81, 82, 255
+KCP_PUSH, KCP_ACK, KCP_ACK_RANGES, KCP_PROBE = 81, 82, 86, 255
 SYN, ACK = 0x02, 0x10
 UDP_ECHO_BYTES, UDP_PROBE, UDP_ECHO = 11, 1, 2
 PROOF_BYTES = 10
@@ -182,7 +182,8 @@ def _kcp_acks(receiver: Sequence[Packet]) -> Curve:
     points, total = [], 0
     for packet in receiver:
         if packet.protocol == UDP and packet.out:
-            total += sum(command == KCP_ACK for command, *_ in _kcp_segments(packet))
+            commands = [command for command, *_ in _kcp_segments(packet)]
+            total += commands.count(KCP_ACK) + commands.count(KCP_ACK_RANGES)
             points.append((packet.us, total))
     return Curve.of(points)
 
@@ -218,10 +219,40 @@ def _kcp_acknowledged(
                 newest = max(newest, stamped.get(stamp, -1.0))
             known |= fresh
             total += sum(sizes.get(each, 0) for each in fresh)
+        for stamp, held_us, numbers in _kcp_ranges(packet):
+            fresh = {number for number in numbers if number in sizes} - known
+            known |= fresh
+            total += sum(sizes[each] for each in fresh)
+            # The receiver held the acknowledgement back: that is no part of the round trip.
+            if stamp in stamped and held_us is not None:
+                newest = max(newest, stamped[stamp] + held_us)
         points.append((packet.us, total))
         if newest >= 0:
             rtt.append((packet.us, packet.us - newest))
     return Curve.of(points), _rows(rtt)
+
+
+def _kcp_ranges(packet: Packet) -> Iterator[tuple[int, float | None, set[int]]]:
+    """Give of each acknowledgement in ranges: the newest stamp, the time since it arrived, and the segments.
+
+    After the header: clock u32, age u16 in units of 2 us (65535: not known), serial u16; as many rows as
+    `fragment` says: first u32, count u16 (bit 15 is a flag), age u16, stamp u32; ranges above una: start u16,
+    stop u16.
+    """
+    at, body = 8, packet.body
+    while at + _KCP.size <= len(body):
+        _, command, rows, _, stamp, _, una, size = _KCP.unpack_from(body, at)
+        content = body[at + _KCP.size : at + _KCP.size + size]
+        at += _KCP.size + size
+        if command != KCP_ACK_RANGES:
+            continue
+        _, age, _ = struct.unpack_from("<IHH", content)
+        numbers: set[int] = set()
+        for first, count, _, _ in struct.iter_unpack("<IHHI", content[8 : 8 + 12 * rows]):
+            numbers.update(range(first, first + (count & 0x7FFF)))
+        for start, stop in struct.iter_unpack("<HH", content[8 + 12 * rows :]):
+            numbers.update(range(una + start, una + stop))
+        yield stamp, None if age == 0xFFFF else 2.0 * age, numbers
 
 
 def _in_order(pieces: Iterable[tuple[float, int, int, int]]) -> Curve:

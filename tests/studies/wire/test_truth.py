@@ -59,6 +59,27 @@ def test_kcp_transmissions_acks_and_delivery_are_read_from_packets() -> None:
     assert wire.lost_percent == pytest.approx(100 / 3)
 
 
+def test_acknowledgements_in_ranges_are_read_from_packets() -> None:
+    """Segments 0 and 3 are missing. The newest one waited 2 ms at the receiver."""
+    push = 81
+    row = struct.pack("<IHHI", 1, 2, 1200, 1) + struct.pack("<IHHI", 1, 0x8001, 1000, 1)
+    body = struct.pack("<IHH", 77, 1000, 9) + row + struct.pack("<HH", 4, 6)
+    ranges = struct.pack("<IBBHIIII", 7, 86, 2, 128, 2, 5, 0, len(body)) + body
+    sender = [
+        kcp_packet(0, out=True, segments=[(push, 1, number, 0, 100) for number in range(4)]),
+        kcp_packet(1 * MS, out=True, segments=[(push, 2, number, 0, 100) for number in (4, 5)]),
+        Packet(13 * MS, False, UDP, (5201, 5201), bytes(8) + ranges),
+    ]
+    receiver = [
+        *(kcp_packet(6 * MS, out=False, segments=[(push, 1, number, 0, 100)]) for number in (1, 2, 4, 5)),
+        Packet(9 * MS, True, UDP, (5201, 5201), bytes(8) + ranges),
+    ]
+    wire = accounts.kcp(sender, receiver)
+    assert list(wire.vouched.total) == [400]
+    assert wire.rtt.tolist() == [[13 * MS, 10 * MS]]
+    assert list(wire.at_receiver["acks_sent"].total) == [1]
+
+
 def test_tcp_sequence_numbers_may_wrap_after_the_cookie() -> None:
     first = 0xFFFF_FFFF - COOKIE_BYTES - 1000  # so that the second segment crosses 2^32
 
