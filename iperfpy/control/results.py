@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -179,7 +180,7 @@ def decode_stats(
 
 def encode_sample(sample: Sample, metrics: Sequence[Metric] = ()) -> dict[str, Any]:
     """A sample as a JSON object; figures that are not available are left out."""
-    names = {key: name for metric in metrics for key, name in zip(metric.keys, metric.wire_keys, strict=True)}
+    names = _wire_names(tuple(metrics))
     body: dict[str, Any] = {
         "id": sample.stream,
         "start_us": sample.start_us,
@@ -190,6 +191,18 @@ def encode_sample(sample: Sample, metrics: Sequence[Metric] = ()) -> dict[str, A
     if sample.omitted:
         body["omitted"] = True
     return body
+
+
+@lru_cache(maxsize=8)
+def _wire_names(metrics: tuple[Metric, ...]) -> dict[str, str]:
+    """The name on the wire of each key of these metrics. Kept: an interval asks for it once per stream."""
+    return {key: name for metric in metrics for key, name in zip(metric.keys, metric.wire_keys, strict=True)}
+
+
+@lru_cache(maxsize=8)
+def _texts(metrics: tuple[Metric, ...]) -> frozenset[str]:
+    """The keys of those of these metrics that are texts."""
+    return frozenset(key for metric in metrics if metric.unit is Unit.TEXT for key in metric.keys)
 
 
 def decode_sample(body: object, metrics: Sequence[Metric], sides: Mapping[int, Side], sender: str) -> Sample:
@@ -295,14 +308,14 @@ def _without(value: Value, omitted: Value) -> Value:
 
 def _known_values(values: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[str, Value]:
     kept: dict[str, Value] = {}
-    for metric in metrics:
-        for key, name in zip(metric.keys, metric.wire_keys, strict=True):
-            value = values.get(name)
-            if metric.unit is Unit.TEXT:
-                if isinstance(value, str):
-                    kept[key] = value[:TEXT_LIMIT]
-            elif _figure(value) is not None:
-                kept[key] = value
+    texts = _texts(tuple(metrics))
+    for key, name in _wire_names(tuple(metrics)).items():
+        value = values.get(name)
+        if key in texts:
+            if isinstance(value, str):
+                kept[key] = value[:TEXT_LIMIT]
+        elif _figure(value) is not None:
+            kept[key] = value
     return kept
 
 

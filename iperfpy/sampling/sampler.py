@@ -1,7 +1,7 @@
 """Turns cumulative counters into samples: one sampler per stream and end. The only place that subtracts.
 
 begin(now)     the first data has arrived: time counts from here
-poll(now)      between ticks: read the gauges, which makes minimum, mean and maximum meaningful
+poll(now, record)   between ticks: take the gauges, which makes minimum, mean and maximum meaningful
 tick(now)      a Sample of the period since the last tick
 total(now)     a Sample of the period since the start, or since the end of the omitted period
 restart(now)   the omitted period is over: times and totals begin again at 0; `omitted` has its counts, and
@@ -124,10 +124,11 @@ class Sampler:
         no part of the test."""
         self._zero_us = self._whole.start_us = self._interval.start_us = now_us
 
-    def poll(self, now_us: int) -> None:
-        """Read the gauges. Costs one `counters()`, or nothing if no gauge has a spread."""
+    def poll(self, now_us: int, record: Counters) -> None:
+        """Take the gauges of a record that was just read."""
         if self._spread_keys:
-            self._read_gauges()
+            self._whole.read_gauges(record)
+            self._interval.read_gauges(record)
 
     def tick(self, now_us: int, omitted: bool = False) -> Sample:
         """The sample since the last tick; the next one begins at `now_us`."""

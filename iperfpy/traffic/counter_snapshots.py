@@ -20,6 +20,7 @@ class CounterSnapshots:
     opening : counters when the channel was opened. Payload and the counters of `delivery` are 0: a thread of
         the channel may have counted the first data before this end looked at it
     frozen : counters when `freeze` was called, None before
+    seen_bytes : payload when the channel was last read, frozen or not
     """
 
     def __init__(self, channel: Channel, delivery: Delivery | None = None) -> None:
@@ -29,10 +30,18 @@ class CounterSnapshots:
             key: 0 if key in begin_at_zero else value for key, value in channel.counters().items()
         }
         self.frozen: dict[str, Value] | None = None
+        self.seen_bytes = 0
+
+    def look(self) -> Mapping[str, Value]:
+        """Read the channel, for `seen_bytes`. Returns the counters that reports show."""
+        record = self.now()
+        return record if self.frozen is None else self.frozen
 
     def now(self) -> dict[str, Value]:
         """The counters as they are, frozen or not."""
-        return self._channel.counters()
+        record = self._channel.counters()
+        self.seen_bytes = payload_bytes(record)
+        return record
 
     def freeze(self) -> None:
         """Keep the counters as they are now."""

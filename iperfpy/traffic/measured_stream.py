@@ -41,6 +41,10 @@ class MeasuredStream:
         """Begin to carry payload. `on_failure` is called if the stream fails or ends early."""
         self._carrying = asyncio.create_task(self._carry(on_failure))
 
+    def look(self, now_us: int) -> None:
+        """Read the counters once between two ticks."""
+        self.sampler.poll(now_us, self.snapshots.look())
+
     @property
     def measured_bytes(self) -> int:
         """Payload since the measured period began."""

@@ -6,8 +6,11 @@ from iperfpy.plan import Plan
 
 POLLS_PER_INTERVAL = 20
 SHORTEST_POLL_US, LONGEST_POLL_US = 10_000, 100_000
-END_POLL_US, END_POLL_PER_STREAM_US = 5_000, 1_000
+END_POLL_US = 5_000
 """Longest pause of a receiver while its data may end at any moment."""
+PER_STREAM_US = 1_000
+"""Shortest pause per stream. A look at a stream takes some 30 microseconds, so all looks take about 3 % of
+the time of one processor, however many streams a test has."""
 GOLDEN = (5**0.5 - 1) / 2
 """Pauses vary by multiples of the golden ratio, modulo 1, which spread evenly. Equal pauses could lock onto a
 paced sender and always sample the same point of a burst."""
@@ -19,10 +22,11 @@ class PollTimes:
     def __init__(self, plan: Plan, streams: int, *, only_receives: bool) -> None:
         interval_us = plan.interval_us or 1_000_000
         pause_us = min(max(interval_us // POLLS_PER_INTERVAL, SHORTEST_POLL_US), LONGEST_POLL_US)
+        pause_us = max(pause_us, PER_STREAM_US * streams)
         self._omitting_us = self._measuring_us = pause_us
         if only_receives and not plan.duration_us:
             # An amount ends the test: its end is known no more exactly than the last look.
-            self._measuring_us = min(pause_us, max(END_POLL_US, END_POLL_PER_STREAM_US * streams))
+            self._measuring_us = min(pause_us, max(END_POLL_US, PER_STREAM_US * streams))
         self._count = 0
 
     def next_us(self, now_us: int, *, omitting: bool) -> int:

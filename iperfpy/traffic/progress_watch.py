@@ -15,7 +15,8 @@ from iperfpy.traffic.measured_stream import MeasuredStream
 
 
 class ProgressWatch:
-    """Remembers when payload moved last: on any stream, and on those that this end receives.
+    """Remembers when payload moved last: on any stream, and on those that this end receives. It goes by the
+    last look at the counters of each stream (`CounterSnapshots.look`): reading them is not free.
 
     Attributes
     ----------
@@ -46,7 +47,7 @@ class ProgressWatch:
 
     def check(self, now_us: int, *, peer_finished: bool) -> None:
         """Abort the test if nothing has moved, or arrived, for too long."""
-        moved_bytes = sum(each.snapshots.moved_bytes for each in self._streams)
+        moved_bytes = sum(each.snapshots.seen_bytes for each in self._streams)
         if moved_bytes != self.moved_bytes or self._nothing_is_due():
             self.moved_bytes, self.moved_us = moved_bytes, now_us
         elif self._stall_s is not None and now_us - self.moved_us > self._stall_s * 1e6:
@@ -59,7 +60,7 @@ class ProgressWatch:
 
     def heard_us(self, now_us: int) -> int | None:
         """Time of the last look, this one included, that found new payload of the peer; None if none has."""
-        received_bytes = sum(each.snapshots.moved_bytes for each in self._receiving)
+        received_bytes = sum(each.snapshots.seen_bytes for each in self._receiving)
         if received_bytes != self._received_bytes:
             self._received_bytes, self._heard_us = received_bytes, now_us
         return self._heard_us

@@ -194,6 +194,8 @@ class Transfer:
     def heard_us(self) -> int | None:
         """Time at which anything of the peer last arrived on a stream; None if nothing has."""
         known = [each.channel.heard_us for each in self.streams]
+        for each in self._receiving:
+            each.snapshots.look()
         return max(
             (at_us for at_us in (*known, self._progress.heard_us(now_us())) if at_us is not None),
             default=None,
@@ -339,7 +341,7 @@ class Transfer:
                 self._tick(now)
             else:
                 for each in self.streams:
-                    each.sampler.poll(now)
+                    each.look(now)
             if self._time.senders_stop_us is not None and now >= self._time.senders_stop_us:
                 self._withdraw()  # again with each poll, which changes nothing
             self._progress.check(now, peer_finished=self.peer_finished)

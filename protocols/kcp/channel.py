@@ -177,7 +177,8 @@ class KcpChannel(Channel):
             return None
         self._size.waiting = load
         self._sent = self._loop.create_future()
-        self._pump()
+        self._rounds.begin_sending(self)
+        self._rounds.soon(self)  # all streams of a test begin in one turn: each then knows its share
         return await self._sent
 
     async def receive(self) -> None:
@@ -251,7 +252,6 @@ class KcpChannel(Channel):
                 return
             if (load := self._size.released()) is not None:
                 self._feeder.begin(load)
-                self._rounds.begin_sending(self)
             more = self._feeder.feed(clock.now_us(), self._rounds.share_bytes)
             if self._feeder.ended and self._size.waiting is None:
                 self._rounds.end_sending(self)

@@ -113,7 +113,7 @@ def test_a_spread_covers_the_polls_of_its_own_interval() -> None:
     sampler = sampler_of(channel)
     for rtt in (300, None, 200):
         channel.record["rtt_us"] = rtt
-        sampler.poll(5_100_000)
+        sampler.poll(5_100_000, channel.counters())
     first = sampler.tick(6_000_000).values
     channel.record["rtt_us"] = 50
     second = sampler.tick(7_000_000).values

@@ -50,6 +50,19 @@ def test_reports_show_the_frozen_counters() -> None:
     assert (snapshots.payload_bytes, snapshots.moved_bytes) == (5, 9)
 
 
+def test_every_read_of_the_channel_notes_its_payload() -> None:
+    channel = Counting(bytes=5)
+    snapshots = snapshots_of(channel)
+    for read in (snapshots.look, snapshots.now, snapshots.counters):
+        channel.record["bytes"] += 1
+        before = snapshots.seen_bytes
+        assert read()["bytes"] == snapshots.seen_bytes > before
+    snapshots.freeze()
+    channel.record["bytes"] = 20
+    assert snapshots.look() == {"bytes": 8}
+    assert snapshots.seen_bytes == 20
+
+
 def test_some_frozen_counters_can_be_refreshed() -> None:
     channel = Counting(bytes=5, lost=1)
     snapshots = snapshots_of(channel)

@@ -16,7 +16,7 @@ from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.traffic.counting_time import SENDER_GRACE_US, CountingTime
 from iperfpy.traffic.ending import EndRule
-from iperfpy.traffic.poll_times import END_POLL_US, PollTimes
+from iperfpy.traffic.poll_times import END_POLL_US, PER_STREAM_US, PollTimes
 from iperfpy.traffic.progress_watch import ProgressWatch
 
 SECOND_US = 1_000_000
@@ -27,7 +27,7 @@ DEADLINES = Deadlines(stall_s=5.0, receive_s=3.0)
 class Moving:
     """The counters of a stream."""
 
-    moved_bytes: int = 0
+    seen_bytes: int = 0
 
 
 @dataclass
@@ -76,7 +76,7 @@ async def test_a_sender_ends_when_it_learns_of_the_end() -> None:
 async def test_a_receiver_without_late_data_ends_at_the_planned_time() -> None:
     receiver = make_stream(sends=False)
     progress, _ = watch_over(receiver)
-    receiver.snapshots.moved_bytes = 1000
+    receiver.snapshots.seen_bytes = 1000
     progress.check(9_800_000, peer_finished=False)
     time = time_of(Role.SERVER, only_receives=True)
     time.end(10_400_000, progress, 1000)
@@ -86,12 +86,12 @@ async def test_a_receiver_without_late_data_ends_at_the_planned_time() -> None:
 async def test_a_receiver_with_late_data_ends_with_it() -> None:
     receiver = make_stream(sends=False)
     progress, _ = watch_over(receiver)
-    receiver.snapshots.moved_bytes = 1000
+    receiver.snapshots.seen_bytes = 1000
     progress.check(9_800_000, peer_finished=False)
     late = time_of(Role.SERVER, only_receives=True)
     late.end(10_400_000, progress, 1001)
     assert late.ended_us == 10_400_000
-    receiver.snapshots.moved_bytes = 2000
+    receiver.snapshots.seen_bytes = 2000
     progress.check(10_200_000, peer_finished=False)
     seen = time_of(Role.SERVER, only_receives=True)
     seen.end(10_400_000, progress, 2000)
@@ -101,7 +101,7 @@ async def test_a_receiver_with_late_data_ends_with_it() -> None:
 async def test_a_receiver_never_ends_before_its_last_tick() -> None:
     receiver = make_stream(sends=False)
     progress, _ = watch_over(receiver)
-    receiver.snapshots.moved_bytes = 1000
+    receiver.snapshots.seen_bytes = 1000
     progress.check(4_000_000, peer_finished=False)
     time = time_of(Role.SERVER, only_receives=True, duration_us=0, total_bytes=1000)
     time.ticked_us = 5_000_000
@@ -135,7 +135,7 @@ async def test_a_server_that_sends_for_a_duration_stops_sending_by_its_clock() -
 async def test_a_stall_aborts_the_test() -> None:
     sender = make_stream(sends=True)
     progress, scope = watch_over(sender)
-    sender.snapshots.moved_bytes = 10
+    sender.snapshots.seen_bytes = 10
     progress.check(SECOND_US, peer_finished=False)
     progress.check(6 * SECOND_US, peer_finished=False)
     assert scope.error is None
@@ -148,7 +148,7 @@ async def test_a_receiver_that_gets_nothing_aborts_while_the_other_direction_mov
     sender, receiver = make_stream(sends=True), make_stream(sends=False)
     progress, scope = watch_over(sender, receiver)
     for second in range(1, 5):
-        sender.snapshots.moved_bytes += 10
+        sender.snapshots.seen_bytes += 10
         progress.check(second * SECOND_US, peer_finished=False)
     assert isinstance(scope.error, LateError)
     assert str(scope.error) == "no data has come for 3 s"
@@ -180,7 +180,7 @@ async def test_payload_that_was_looked_at_twice_counts_as_heard() -> None:
     receiver = make_stream(sends=False)
     progress, scope = watch_over(receiver)
     assert progress.heard_us(SECOND_US) is None
-    receiver.snapshots.moved_bytes = 1
+    receiver.snapshots.seen_bytes = 1
     assert progress.heard_us(2 * SECOND_US) == 2 * SECOND_US
     progress.check(5 * SECOND_US, peer_finished=False)
     assert scope.error is None
@@ -225,6 +225,14 @@ def test_pauses_between_polls_vary_around_their_mean() -> None:
     assert 37_500 <= min(pauses) < 38_500
     assert 61_500 < max(pauses) <= 62_500
     assert sum(pauses) / len(pauses) == pytest.approx(50_000, rel=0.01)
+
+
+def test_many_streams_are_polled_less_often() -> None:
+    """The looks at 128 streams must not take more time than those at 50."""
+    timed, amount = Plan("any", Settings()), Plan("any", Settings(), duration_us=0, total_bytes=1000)
+    for plan in (timed, amount):
+        polls = PollTimes(plan, 128, only_receives=True)
+        assert polls.next_us(0, omitting=False) >= 0.75 * 128 * PER_STREAM_US
 
 
 def test_a_receiver_of_an_amount_polls_often_after_the_omitted_period() -> None:
