@@ -143,6 +143,21 @@ def test_a_lost_acknowledgement_is_repaired_by_the_ranges_of_the_next_one() -> N
     assert {parse(datagram)[0].sn for datagram in again} == {4, 12, 16}
 
 
+def test_what_only_ranges_tell_is_no_sign_of_reordering() -> None:
+    """Two acknowledgements later: newer transmissions are known to have arrived by then."""
+    pair = Pair()
+    pair.acknowledge(pair.arrive(pair.send(1, START_US), START_US + WAY_US), START_US + RTT_US)
+    width_us = pair.sender.recovery.reordering.width_us  # type: ignore[attr-defined]
+    pair.send(10, START_US + RTT_US)
+    pair.send(1, START_US + RTT_US + 9_000)
+    now_us = START_US + 2 * RTT_US + 9_000
+    stamp = pair.sender.delivery.stamp_us & 0xFFFF_FFFF
+    pair.acknowledge([range_ack(pair, 1, [(11, 1, 0, stamp)], [], serial=2)], now_us)
+    pair.acknowledge([range_ack(pair, 1, [], [(1, 11)], serial=3)], now_us)
+    assert pair.sender.sending.sacked == 10
+    assert pair.sender.recovery.reordering.width_us == width_us  # type: ignore[attr-defined]
+
+
 def test_a_needless_copy_is_found_by_the_stamp_of_the_original() -> None:
     """The original arrives late, after its copy has left."""
     pair = Pair()

@@ -103,6 +103,25 @@ def test_a_needless_copy_is_found_after_its_row_was_used_again() -> None:
     assert len(log.spurious(one, np.array([1_000]))[0]) == 0  # a repeated ACK
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_copy_that_the_path_made_is_not_needless(together: bool) -> None:
+    """The retransmission alone arrived, twice; the receiver says so of the second."""
+    log, numbers, echoes_us = RetransmissionLog(), np.array([5, 5]), np.array([2_000, 2_000])
+    log.sent_again(np.array([5]), 2_000, 64)
+    repeated = np.array([False, True])
+    cuts = [slice(0, 2)] if together else [slice(0, 1), slice(1, 2)]
+    found = [log.spurious(numbers[cut], echoes_us[cut], repeated[cut])[0].tolist() for cut in cuts]
+    assert not any(found)
+
+
+def test_a_copy_counts_if_the_receiver_had_the_segment_already() -> None:
+    """No acknowledgement of the original ever came. It counts once."""
+    log, number, echo_us = RetransmissionLog(), np.array([5]), np.array([2_000])
+    log.sent_again(number, 2_000, 64)
+    found = [log.spurious(number, echo_us, np.array([True])) for _ in range(2)]
+    assert [(numbers.tolist(), echoes.tolist()) for numbers, echoes in found] == [([5], [1_999]), ([], [])]
+
+
 def test_every_needless_copy_of_a_segment_counts() -> None:
     log, one = RetransmissionLog(), np.array([5])
     log.sent_again(one, 2_000, 64)
