@@ -10,7 +10,7 @@ PORTABLE := tests/protocols/datagrams tests/protocols/test_operating_system.py t
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check wheel-check lint types bench truth mtu windows portable picture sim abuse fuzz seed setup clean
+.PHONY: demo test check wheel-check lint types bench truth mtu odd-paths windows portable picture sim abuse fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -47,6 +47,11 @@ truth: $(VENV)/.installed
 # as root: the size of datagrams on paths that are narrow in the middle. make mtu ARGS="--only 1280"
 mtu: $(VENV)/.bench-installed
 	$(BIN)/python -m tests.studies.mtu $(ARGS)
+
+# as root: kcp-bbr beside the kernel's BBR on paths that people have. PATHSIM is the folder of an emulator that is
+# no part of this tree. make odd-paths PATHSIM=../pathsim ARGS="--only J --runs 1"
+odd-paths: $(VENV)/.installed
+	$(BIN)/python -m tests.studies.odd_real "$(PATHSIM)" $(ARGS)
 
 # as root: the README's picture, from the program's own output over a path between namespaces
 picture: $(VENV)/.installed
