@@ -100,6 +100,8 @@ class EndRule:
     ----------
     events : to wait for, one after the other, before this end stops counting
     knows_end : the planned end is this end's to decide, so intervals are laid out before it
+    silence_ends : a wait for the whole amount ends when nothing more arrives: a stock server does not say
+        when it has sent everything, and datagrams may be lost
     tells_finished : this end tells the peer, which cannot know it, when it has sent the whole amount
     stops_by_clock : this end stops counting at the planned time by itself
     senders_stop_by_clock : this end's senders stop some time after the planned end, should TEST_END not come
@@ -110,6 +112,7 @@ class EndRule:
 
     events: tuple[EndEvent, ...]
     knows_end: bool
+    silence_ends: bool
     tells_finished: bool
     stops_by_clock: bool
     senders_stop_by_clock: bool
@@ -136,6 +139,7 @@ class EndRule:
             knows_end=is_client,
             stops_by_clock=key in STOPS_BY_CLOCK,
             senders_stop_by_clock=not is_client and peer.stops_senders and plan.ends_by is EndCondition.TIME,
+            silence_ends=by_amount and is_client and may_lose and not peer_is_iperfpy,
             tells_finished=by_amount and sends and limits_senders and not is_client and peer_is_iperfpy,
             limits_senders=limits_senders,
             whole_blocks=not peer_is_iperfpy,

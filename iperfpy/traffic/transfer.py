@@ -97,7 +97,7 @@ class Transfer:
         self._deadlines = deadlines
         self._on_tick = on_tick
         self._on_poll = on_poll
-        self._whole_blocks = rule.whole_blocks
+        self._rule = rule
         self._budget = Budget(
             plan.amount_bytes if rule.limits_senders else 0, may_be_lifted=not rule.stops_senders
         )
@@ -122,7 +122,9 @@ class Transfer:
         payload = None
         if opened.stream.sends:
             with guarding(transport.name, where(opened.stream)):  # it asks the transport for content
-                payload = Payload.of(self._plan, transport, self._budget, whole_blocks=self._whole_blocks)
+                payload = Payload.of(
+                    self._plan, transport, self._budget, whole_blocks=self._rule.whole_blocks
+                )
         if payload is not None and opened.file is not None:
             payload.read_from(FileSource(opened.file))
         return MeasuredStream(opened, transport.metrics, started_us, payload)
@@ -157,11 +159,20 @@ class Transfer:
         await asyncio.gather(*(each.acknowledged() for each in self._sending))
 
     async def all_received(self) -> None:
-        """Wait until this end has received the whole amount, or the peer has sent all of it."""
+        """Wait until this end has received the whole amount, or the peer has sent all of it.
+
+        A stock server that sends in bursts sends nothing once it has sent the amount, and does not say so: if
+        some of it was lost, only the silence tells. It ends the wait as it ends any other wait for a peer.
+        """
         await self._measuring.wait()
-        while self._received_bytes() < self._plan.amount_bytes:
+        seen, since_us = 0, now_us()
+        while (received := self._received_bytes()) < self._plan.amount_bytes:
             if self.peer_finished:  # its message may overtake the last data
                 await self.settled()
+                return
+            if received != seen or not self._rule.silence_ends:
+                seen, since_us = received, now_us()
+            elif seen and now_us() - since_us > self._deadlines.quiet_s * 1e6:
                 return
             await asyncio.sleep(RECEIVED_POLL_S)
 

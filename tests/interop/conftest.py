@@ -15,6 +15,9 @@ import pytest
 
 from tests.interop.free_port import free_port
 
+PATIENCE_S = 120.0
+"""Longest wait for a program. A busy machine takes a while to start one; only a hanging one takes so long."""
+
 
 def peer(name: str) -> str:
     """Find the path of a program; skip or fail the calling test if it is not installed."""
@@ -57,7 +60,7 @@ def iperf3_serving(program: str, log: Path) -> Iterator[int]:
         process.wait(5)
 
 
-def wait_until(ready: Callable[[], bool], complaint: str, seconds: float = 5) -> None:
+def wait_until(ready: Callable[[], bool], complaint: str, seconds: float = PATIENCE_S) -> None:
     """Poll until `ready()` is true."""
     deadline = time.monotonic() + seconds
     while not ready():

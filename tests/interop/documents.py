@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.interop.conftest import wait_until
+from tests.interop.conftest import PATIENCE_S, wait_until
 from tests.interop.free_port import free_port
 
 Json = dict[str, Any]
@@ -86,11 +86,11 @@ def run(client: Sequence[str], server: Sequence[str], flags: Sequence[str], fold
         )
     # The server runs one test, so it ends by itself and its JSON is complete.
     try:
-        wait_until(lambda: listens(port), f"no server listens: {errors.read_text()}", 60)
+        wait_until(lambda: listens(port), f"no server listens: {errors.read_text()}")
         command = [*client, "-c", "127.0.0.1", "-p", str(port), "-J", *flags]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        serving.wait(10)
+        serving.wait(PATIENCE_S)
     finally:
         serving.kill()
         serving.wait(5)

@@ -16,6 +16,7 @@ from iperfpy.errors import PeerError, PlanError
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side
 from iperfpy.records import Row, Sample
+from tests.interop.conftest import PATIENCE_S
 from tests.iperfpy.support import Recorder, Server, measure, plan_for, serving
 
 pytestmark = pytest.mark.interop
@@ -118,7 +119,7 @@ async def test_an_iperf3_server_runs_a_second_test_at_once(iperf3_server: int) -
     """iperf3 reopens its listener after a test, and refuses connections for a moment. On a busy machine it
     may still be at the end of the test before, and say that it is busy."""
     measured = 0
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while measured < 4:
             with contextlib.suppress(PeerError):
                 await measure(iperf3_server, plan_for(total_bytes=1_000_000))
@@ -138,7 +139,7 @@ def test_the_command_measures_with_an_iperf3_server(iperf3_server: int) -> None:
         [sys.executable, "-m", "iperfpy", "-c", "127.0.0.1", "-p", str(iperf3_server), "-t", "1", "-J"],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -155,7 +156,7 @@ async def client_of(iperf3: str, server: Server, *flags: str) -> tuple[dict[str,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         output, _ = await process.communicate()
     document = json.loads(output)
     assert "error" not in document, document["error"]
@@ -268,7 +269,7 @@ async def test_an_iperf3_client_is_refused_a_protocol_that_iperfpy_lacks(iperf3:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             output, _ = await process.communicate()
         assert process.returncode == 1
         if b"unrecognized option" in output:

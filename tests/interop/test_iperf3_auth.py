@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from iperfpy.control.authentication import check_token, private_key
 from iperfpy.errors import PeerError
 from iperfpy.options import Authorization, Credentials
-from tests.interop.conftest import peer, wait_until
+from tests.interop.conftest import PATIENCE_S, peer, wait_until
 from tests.interop.free_port import free_port
 from tests.iperfpy.support import measure, plan_for, serving
 
@@ -113,7 +113,7 @@ async def iperf3_client(iperf3: str, port: int, keys: Keys, password: str) -> di
         stderr=subprocess.STDOUT,
         env=os.environ | {"IPERF3_PASSWORD": password},
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         output, _ = await process.communicate()
     document: dict[str, Any] = json.loads(output)
     return document
@@ -170,7 +170,7 @@ def command(*flags: str, password: str | None = "rossi") -> subprocess.Completed
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_S,
         check=False,
         start_new_session=True,
     )

@@ -16,7 +16,7 @@ import pytest
 
 from iperfpy.endpoint.client import STOCK_READ_S
 from iperfpy.plan import Direction, Plan
-from tests.interop.conftest import wait_until
+from tests.interop.conftest import PATIENCE_S, wait_until
 from tests.interop.free_port import free_port, free_ports
 from tests.iperfpy.support import Server, serving
 
@@ -52,7 +52,7 @@ def run_iperfpy_client(iperf3: str, folder: Path, *flags: str, host: str = "127.
             [sys.executable, "-m", "iperfpy", "-c", host, "-p", str(port), "-J", *flags],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
@@ -163,7 +163,7 @@ async def run_iperf3_client(iperf3: str, server: Server, *flags: str) -> Json:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         output, _ = await process.communicate()
     await server.settled()
     document: Json = json.loads(output)
@@ -245,7 +245,10 @@ def test_an_iperfpy_server_for_one_test_ends_after_an_iperf3_client(iperf3: str,
         while "listening" not in server.stdout.readline():
             pass
         done = subprocess.run(
-            [iperf3, "-c", "127.0.0.1", "-p", port, "-t", "1"], capture_output=True, timeout=20, check=False
+            [iperf3, "-c", "127.0.0.1", "-p", port, "-t", "1"],
+            capture_output=True,
+            timeout=PATIENCE_S,
+            check=False,
         )
         assert done.returncode == 0
         assert server.wait(10) == 0
@@ -265,7 +268,7 @@ def test_an_iperf3_client_sends_a_file_to_an_iperfpy_server(iperf3: str, tmp_pat
         subprocess.run(
             [iperf3, "-c", "127.0.0.1", "-p", port, "-F", str(sent)],
             capture_output=True,
-            timeout=20,
+            timeout=PATIENCE_S,
             check=True,
         )
         server.communicate(timeout=10)

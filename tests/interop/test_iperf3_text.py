@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import wait_until
+from tests.interop.conftest import PATIENCE_S, wait_until
 from tests.interop.documents import listens
 from tests.interop.free_port import free_port
 
@@ -72,9 +72,9 @@ def run(client: Sequence[str], server: Sequence[str], mode: str, folder: Path) -
             stderr=errors,
         )
     try:
-        wait_until(lambda: listens(port), f"no server listens: {complaints.read_text()}", 60)
+        wait_until(lambda: listens(port), f"no server listens: {complaints.read_text()}")
         command = [*client, "-c", "127.0.0.1", "-p", str(port), *flags]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         assert done.returncode == 0, done.stderr
         serving.wait(20)
     finally:

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 
 from iperfpy.protocols.metrics import Kind
 from iperfpy.protocols.registry import transport
-from tests.interop.conftest import iperf3_serving, peer
+from tests.interop.conftest import PATIENCE_S, iperf3_serving, peer
 from tests.interop.documents import MODES, OURS_ALONE, PAIRS, Json, Run, all_runs
 from tests.interop.free_port import free_port
 
@@ -289,7 +289,9 @@ def test_a_stricter_parser_reads_a_document_of_iperfpy(
 
 
 def failing_iperfpy(*flags: str) -> Json:
-    done = subprocess.run([*OURS, *flags, "-J"], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [*OURS, *flags, "-J"], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 1
     (sentence,) = done.stderr.splitlines()
     document = json.loads(done.stdout)
@@ -300,7 +302,9 @@ def failing_iperfpy(*flags: str) -> Json:
 
 def failing_iperf3(iperf3: str, *flags: str) -> Json:
     """Its exit status is 0 in 3.12 and 1 in 3.21."""
-    done = subprocess.run([iperf3, *flags, "-J"], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [iperf3, *flags, "-J"], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     document = json.loads(done.stdout)
     VALIDATOR.validate(document)
     return dict(document)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from iperfpy.errors import PathError
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side
 from iperfpy.records import Row
+from iperfpy.runtime.deadlines import Deadlines
 from tests.interop.conftest import iperf3_serving
 from tests.iperfpy.datagram_relay import relayed_datagrams
 from tests.iperfpy.support import Recorder, measure, measure_into, plan_for, serving
@@ -50,6 +52,32 @@ async def test_a_lost_end_is_counted_with_an_iperf3_server(
             report = await measure(port, plan)
     (row,) = report.end_rows
     check_lost_end(report, row)
+
+
+async def test_a_loss_in_bursts_of_an_iperf3_server_does_not_keep_the_client_waiting(
+    iperf3: str, tmp_path: Path
+) -> None:
+    """In bursts, a stock server stops at the amount and does not say so: the client stops waiting after a
+    silence."""
+    plan = plan_for(
+        "udp",
+        direction=Direction.REVERSE,
+        rate_bps=20_000_000,
+        burst_blocks=20,
+        block_bytes=1000,
+        total_blocks=200,
+    )
+    with iperf3_serving(iperf3, tmp_path / "log") as server_port:
+        async with relayed_datagrams(server_port, to_client=lambda number: number == 30) as port:
+            report = await measure(port, plan, replace(Deadlines(), quiet_s=2.0))
+    (row,) = report.end_rows
+    received = row.of(Side.RECEIVER)
+    assert received is not None
+    lost, numbered = received.values["lost_datagrams"], received.values["datagrams_numbered"]
+    assert isinstance(lost, int)
+    assert isinstance(numbered, int)
+    assert 0 < lost < numbered
+    assert received.bytes < 200_000
 
 
 async def test_a_test_in_which_nothing_arrives_at_an_iperf3_server_fails(iperf3: str, tmp_path: Path) -> None:

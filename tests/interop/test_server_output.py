@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.conftest import wait_until
+from tests.interop.conftest import PATIENCE_S, wait_until
 from tests.interop.free_port import free_port
 
 pytestmark = pytest.mark.interop
@@ -58,7 +58,7 @@ def listens(port: int) -> bool:
 
 def client(program: Sequence[str], port: int, *flags: str) -> dict[str, Any]:
     command = [*program, "-c", "127.0.0.1", "-p", str(port), "-t", "1", "-J", "--get-server-output", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(done.stdout)
     assert isinstance(document, dict)

@@ -131,6 +131,16 @@ def test_both_ends_count_again_what_may_be_lost(
 
 
 @pytest.mark.parametrize(("role", "condition", "direction"), CASES)
+def test_a_silence_ends_an_amount_that_a_stock_server_may_have_sent(
+    role: Role, condition: EndCondition, direction: Direction
+) -> None:
+    expected = role is Role.CLIENT and condition is EndCondition.AMOUNT
+    assert rule(role, condition, direction, stock=True, may_lose=True).silence_ends is expected
+    assert not rule(role, condition, direction, stock=True).silence_ends
+    assert not rule(role, condition, direction, may_lose=True).silence_ends
+
+
+@pytest.mark.parametrize(("role", "condition", "direction"), CASES)
 def test_a_server_tells_when_it_has_sent_the_whole_amount(
     role: Role, condition: EndCondition, direction: Direction
 ) -> None:
