@@ -25,7 +25,7 @@ from tests.studies.machine import RESULTS, surroundings
 from tests.studies.odd_real.emulator import missing
 from tests.studies.odd_real.odd_paths import OddPath, odd_paths
 from tests.studies.odd_real.one_run import measure
-from tests.studies.odd_real.verdict import CUBIC, KERNEL, OURS, Verdict, judge
+from tests.studies.odd_real.verdict import CUBIC, KERNEL, OURS, START_LOST, Verdict, judge
 from tests.studies.record import append_line, read_lines, write_csv, write_json
 from tests.studies.table import Table
 from tests.studies.wire.namespaces import PathError
@@ -164,7 +164,8 @@ def table_of(verdicts: list[Verdict]) -> Table:
         rates = [cell(value, digits) for value in (one.limit_mbit, one.ours, one.kernel, one.cubic)]
         shares = [cell(one.ratio, 2), cell(one.share, 2)]
         rtts = [cell(value, 1) for value in (one.ours_rtt_ms, one.kernel_rtt_ms, one.path.rtt_ms)]
-        lost = [f"first second {100 * one.lost:.1f} % lost"] if one.lost is not None else []
+        known = one.lost is not None and one.lost <= START_LOST  # a greater loss is among the misses
+        lost = [f"lost in the first second {100 * one.lost:.1f} %"] if known and one.lost is not None else []
         unclean = [f"{one.unclean} runs not clean"] if one.unclean else []
         said = "; ".join(dict.fromkeys((*one.misses, *lost, *unclean)))
         rows.append((one.path.name, *rates, *shares, *rtts, f"{one.word} {said}".strip()))
