@@ -30,7 +30,7 @@ INTERVAL_S = 0.001
 TRANSPORTS, ENDS = ("kcp", "kcp-bbr"), ("send", "receive")
 REST = "rest"
 PARTS: dict[str, tuple[str, ...]] = {
-    "sendmsg": ("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket._hand_over",),
+    "sendmsg": ("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket._sendmsg",),
     "recvmsg": ("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket._read",),
     "runs of datagrams": ("iperfpy.protocols.datagrams.",),
     "copy into the ring": (
@@ -73,7 +73,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "iperfpy.protocols.kcp.wire:",
     ),
     "engine, sending": ("iperfpy.protocols.kcp.",),
-    "channel": ("iperfpy.protocols.kcp.channel:",),
+    "channel": ("iperfpy.protocols.kcp.channel:", "iperfpy.protocols.datagrams.stream_rounds:"),
     "the load": ("iperfpy.traffic.payload:",),
 }
 """Part -> prefixes of its functions, as module:qualified.name; the longest matching prefix counts."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 
 from tests.studies.speed.profile import PARTS, REST, profile, seconds, table
@@ -9,11 +11,25 @@ from tests.studies.speed.profile import part_of as part
 
 
 def test_the_longest_matching_name_decides_the_part_of_a_function() -> None:
-    assert part("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket._hand_over") == "sendmsg"
+    assert part("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket._sendmsg") == "sendmsg"
     assert part("iperfpy.protocols.datagrams.datagram_socket:DatagramSocket.send") == "runs of datagrams"
     assert part("iperfpy.protocols.kcp.engine:Engine._send_acks") == "building ACKs"
     assert part("iperfpy.protocols.kcp.engine:Engine.transmit") == "engine, sending"
     assert part("asyncio.events:Handle._run") is None
+
+
+def test_every_part_names_something_that_exists() -> None:
+    """A name that the code has no more would silently count for another part."""
+    for prefix in (prefix for names in PARTS.values() for prefix in names):
+        module, _, name = prefix.partition(":")
+        if prefix.endswith("."):
+            importlib.import_module(prefix.removesuffix("."))
+            continue
+        found: object = importlib.import_module(module)
+        *owners, last = name.split(".")
+        for owner in owners:
+            found = getattr(found, owner)
+        assert any(each.startswith(last) for each in dir(found)), prefix
 
 
 def test_time_is_counted_from_the_first_sampled_part_to_the_last() -> None:
