@@ -3,7 +3,7 @@
     load -> LoadFeeder -> engine.write        _pump: fill, transmit, hand to the socket, ask for a visit
     engine.transmit -> _emit -> path.send
     path -> _on_batch -> engine.receive       path -> _on_drained -> _pump: the socket is empty, answer
-    rounds -> visit -> path.read_now, _pump   in the next round, or at the deadline
+    rounds -> visit -> _pump                  in the next round, or at the deadline
 
 A stream is associated by a window probe (WASK) that carries its conv, repeated until it is answered (WINS).
 That is stock KCP on the wire, and the answer is no larger than the question. The control connection says when
@@ -291,14 +291,17 @@ class KcpChannel(Channel):
         self._pump()
 
     def visit(self) -> None:
-        """Take what has arrived, then send what is due. Acknowledgements that wait in the socket must come
-        before a timer, which would take their segments for lost."""
+        """Send what is due. Acknowledgements in the socket come before a timer of loss recovery, which
+        would take their segments for lost. Without one they are left to the event loop, which reads more of
+        them at once."""
         try:
-            self._is_visited = True
-            self._path.read_now()
-            self._is_visited = False
-            if self._closed:  # by what was read
-                return
+            deadline_us = self.engine.recovery.deadline_us()
+            if deadline_us is not None and deadline_us <= clock.now_us():
+                self._is_visited = True
+                self._path.read_now()
+                self._is_visited = False
+                if self._closed:  # by what was read
+                    return
             self._size.check(clock.now_us())
         except Exception as error:  # also a fault of ours: it ends this stream
             self._fail(error)

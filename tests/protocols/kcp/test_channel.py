@@ -133,11 +133,16 @@ async def test_acknowledgements_that_come_meanwhile_do_not_multiply_the_turns(
     assert channel.counters()["limited_by"] == "processor"
 
 
-async def test_a_visit_reads_the_socket_before_it_sends(path: NotedPath, channel: KcpChannel) -> None:
-    """An acknowledgement that waits there must reach loss recovery before a timer does."""
-    path.read_before.clear()
+async def test_the_socket_is_read_before_a_timer_of_loss_recovery(
+    path: NotedPath, channel: KcpChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An acknowledgement that waits there must be taken before its segment is sent again."""
+    assert await path.turn() > 0
+    assert path.read_before == []  # no timer is due: the event loop reads
+    monkeypatch.setattr(clock, "now_us", lambda: 60_000_000)
     assert await path.turn() > 0
     assert path.read_before == [0]
+    assert channel.counters()["retransmits"]
 
 
 async def test_a_full_socket_is_waited_for_once(path: NotedPath, channel: KcpChannel) -> None:
