@@ -31,13 +31,14 @@ class ReorderingWindow:
     @property
     def width_us(self) -> int:
         """The time by which an older transmission may be acknowledged after a newer one before it is lost:
-        an eighth of the minimum RTT, or the displacement seen lately and a tenth, never more than srtt."""
-        base = int(self._rtt.minimum_us * FOUND_LATE_RTTS)
-        return min(max(base, self._displacement_us * 11 // 10), int(self._rtt.srtt_us) or base)
+        an eighth of the minimum RTT, or the displacement seen lately and a tenth."""
+        return max(int(self._rtt.minimum_us * FOUND_LATE_RTTS), self._displacement_us * 11 // 10)
 
     def displaced(self, by_us: int, now_us: int) -> None:
         """A transmission was acknowledged after one that left `by_us` later."""
-        by_us = min(by_us, int(self._rtt.srtt_us))  # the window ends there; an echo may be garbage
+        # RFC 8985 ends the window at srtt. On a path of two ways the longer one exceeds any mean, and a segment
+        # given up too early takes its own sample out of srtt.
+        by_us = min(by_us, LARGEST_TIMEOUT_US)
         if by_us >= self._displacement_us:
             self._displacement_us = by_us
             self._displaced_us = now_us
