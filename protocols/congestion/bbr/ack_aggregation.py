@@ -12,7 +12,7 @@ EXTRA_ACKED_ROUNDS = 10
 
 # not in the draft; chosen by simulation
 
-MAX_AGGREGATION_US = 10_000
+MAX_AGGREGATION_US = 100_000
 """Longest time, beyond a round trip, for which held-back ACKs count as aggregation: event loops are late by
 up to 8 ms, and a longer gap is an outage. The draft's only bound is the window, and with it a single stall
 would keep the allowance large."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iperfpy.protocols.congestion.bbr.min_rtt import MinRtt
+from iperfpy.protocols.congestion.bbr.path_delay import PathDelay
 from iperfpy.protocols.congestion.congestion_control import Flight
 
 # draft 5.3.1.2
@@ -47,8 +47,8 @@ class BandwidthProbe:
         self._bandwidth = bandwidth
         return True
 
-    def builds_queue(self, bandwidth: float, rtt_us: int, min_rtt: MinRtt) -> bool:
+    def builds_queue(self, bandwidth: float, rtt_us: float, delay: PathDelay) -> bool:
         """True if sending faster raised the round-trip time and not the bandwidth."""
         if bandwidth >= self._bandwidth * QUEUE_EXIT_GROWTH:
             return False
-        return rtt_us > self._base_rtt_us + max(min_rtt.us * QUEUE_EXIT_SHARE, min_rtt.tolerance_us)
+        return rtt_us > self._base_rtt_us + max(delay.level_us * QUEUE_EXIT_SHARE, delay.sample_tolerance_us)

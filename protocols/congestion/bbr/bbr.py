@@ -7,22 +7,23 @@ The order of the steps matters, since each uses the results of the steps above i
       |
       |  _recover                  after a timeout: restore the window, do not count the losses
       |  rounds.update             does this ACK start a round?
-      |  min_rtt.update            the RTT sample; on a shorter path, loss_floor.reset
+      |  delay.update              the RTT of the segments acknowledged
       |  _update_bandwidth         loss_floor.epochs    needs to know if this sample met a queue
       |                            max_bandwidth        needs the loss floor
       |  ack_aggregation.update    needs the bandwidth
       |
       |  _end_round                only if a round starts
       |    |  probe_wait.end_round
-      |    |  min_rtt.end_round          the least RTT of the round, and if the queue was empty in it
+      |    |  delay.end_round            the mean RTT of the round; on a shorter path, loss_floor.reset
+      |    |  _watch_queue               the rate that the path carried while a queue stood
       |    |  full_pipe.end_round        in probing phases: has the bandwidth stopped growing?
       |    |  _update_congestion_signals
       |    |    |  response.end_round       the losses of the round
       |    |    |  in STARTUP               loss_floor.startup: rounds that may turn out to be below capacity
-      |    |    |  in CRUISE                loss_floor.scatter, response.on_cruise_round
+      |    |    |  in CRUISE                loss_floor.scatter, response.cruise_excess
       |    |    |  loss_floor.update        the steps above have used the loss floor of the last round
-      |    |    |  _undo_explained          bounds and reductions that the new loss floor explains
-      |    |    |  response.recent_excess   the rest is congestion: leave STARTUP, or reduce
+      |    |    |  _undo_explained          a bound that the new loss floor explains
+      |    |    |  response.recent_excess   the rest: leave STARTUP, reduce, or examine in PROBE_RTT
       |    |  max_bandwidth.advance      once per cycle, in DOWN
       |    |  max_bandwidth.end_round, samples.end_round
       |
@@ -34,8 +35,8 @@ The order of the steps matters, since each uses the results of the steps above i
       v
     window, pacing_rate, burst
 
-The draft (5.2.3) updates min_rtt after the state machine. Here it comes first, because the loss floor counts
-only segments that met no queue.
+The draft (5.2.3) updates the round-trip time after the state machine. Here it comes first, because the loss
+floor counts only segments that met no queue.
 
 Sections refer to draft-ietf-ccwg-bbr-05. Differences from it are stated where they are implemented, here and
 in the other files of this folder. The main one is the meaning of bandwidth. The draft's bandwidth is the rate
@@ -55,17 +56,18 @@ from typing import ClassVar
 from iperfpy.protocols.congestion.bbr.ack_aggregation import AckAggregation
 from iperfpy.protocols.congestion.bbr.bandwidth_probe import BandwidthProbe
 from iperfpy.protocols.congestion.bbr.congestion_response import CongestionResponse
-from iperfpy.protocols.congestion.bbr.control_parameters import MINIMUM_WINDOW, ControlParameters
+from iperfpy.protocols.congestion.bbr.control_parameters import MINIMUM_WINDOW, SMALL_BURST, ControlParameters
 from iperfpy.protocols.congestion.bbr.full_pipe import FullPipe
 from iperfpy.protocols.congestion.bbr.inflight_bound import InflightBound
-from iperfpy.protocols.congestion.bbr.loss_floor import LossFloor
+from iperfpy.protocols.congestion.bbr.loss_floor import LOSS_THRESHOLD, LossFloor
 from iperfpy.protocols.congestion.bbr.loss_tally import RELIABLE_SAMPLE, LossTally
 from iperfpy.protocols.congestion.bbr.max_bandwidth import MaxBandwidth
-from iperfpy.protocols.congestion.bbr.min_rtt import MinRtt
+from iperfpy.protocols.congestion.bbr.path_delay import RAISED_FACTOR, PathDelay
 from iperfpy.protocols.congestion.bbr.phases import PHASES, TRANSITIONS, Phase, PhaseEvent
 from iperfpy.protocols.congestion.bbr.probe_rtt import ProbeRtt
 from iperfpy.protocols.congestion.bbr.probe_wait import ProbeWait
 from iperfpy.protocols.congestion.bbr.rounds import Rounds, RoundSamples
+from iperfpy.protocols.congestion.bbr.standing_queue import StandingQueue
 from iperfpy.protocols.congestion.congestion_control import Ack, Flight, Loss
 
 # draft 5.6.4.1
@@ -97,10 +99,10 @@ class Bbr:
     def __init__(self, seed: int = 0, initial_window: int = INITIAL_WINDOW) -> None:
         self.phase = Phase.STARTUP
         # the model
-        self.min_rtt, self.loss_floor, self.max_bandwidth = MinRtt(), LossFloor(), MaxBandwidth()
+        self.delay, self.loss_floor, self.max_bandwidth = PathDelay(), LossFloor(), MaxBandwidth()
         self.inflight_bound, self.ack_aggregation = InflightBound(), AckAggregation()
         self.full_pipe = FullPipe()
-        self.response = CongestionResponse(self.min_rtt, self.loss_floor, self.max_bandwidth)
+        self.response = CongestionResponse(self.delay, self.loss_floor, self.max_bandwidth)
         # the round, the cycle and the probe in progress
         self.rounds, self._samples = Rounds(), RoundSamples()
         self.probe_wait, self._probe, self._probe_rtt = ProbeWait(seed), BandwidthProbe(), ProbeRtt()
@@ -108,6 +110,7 @@ class Bbr:
         self._cycle_advanced = True  # the bandwidth filter has moved to the present cycle
         self._timed_out = False  # nothing was acknowledged since a timeout
         self._idle = False  # BBR.idle_restart
+        self._standing = StandingQueue()
         self._on_entry: dict[Phase, Callable[[int], None]] = {
             Phase.DRAIN: self._enter_drain,
             Phase.DOWN: self._enter_down,
@@ -117,7 +120,7 @@ class Bbr:
         }
         self.controls = ControlParameters(
             initial_window,
-            self.min_rtt,
+            self.delay,
             self.loss_floor,
             self.max_bandwidth,
             self.inflight_bound,
@@ -144,7 +147,7 @@ class Bbr:
         return {
             "phase": self.phase.value,
             "bandwidth_segments_per_s": self.max_bandwidth.value,
-            "min_rtt_us": int(self.min_rtt.us) or None,
+            "min_rtt_us": int(self.delay.least_us) or None,
             "noise_percent": 100.0 * self.loss_floor.estimate,
             "pacing_segments_per_s": self.pacing_rate,
             "window_segments": self.window,
@@ -156,6 +159,8 @@ class Bbr:
     def on_sent(self, now_us: int, segments: int, in_flight: int) -> None:
         if not self._samples.window_full:
             self._samples.window_full = in_flight >= self.window
+        if self.phase is Phase.PROBE_RTT:
+            self._probe_rtt.on_sent(segments, window_full=in_flight >= self.window)
 
     def on_idle(self, now_us: int) -> None:
         """BBRHandleRestartFromIdle (5.4.1)."""
@@ -164,7 +169,7 @@ class Bbr:
         if self.full_pipe.reached and self.phase is not Phase.PROBE_RTT:
             self.controls.restart_from_idle()
         elif self.phase is Phase.PROBE_RTT:
-            self._exit_probe_rtt_if_done(now_us)
+            self._exit_probe_rtt(now_us)
 
     def on_timeout(self, now_us: int) -> None:
         """BBROnEnterRTO (5.6.4.4). Losses of a silent path are neither loss floor nor congestion."""
@@ -179,22 +184,23 @@ class Bbr:
             return
         self._probe.lost_flight = loss.flight
         self.loss_floor.epochs.on_lost(loss.flight.stamp_us, loss.segments)
+        if self.phase is Phase.PROBE_RTT:
+            self._probe_rtt.on_lost(loss.flight.stamp_us, loss.segments)
 
     def on_ack(self, ack: Ack) -> None:
         """BBRUpdateOnACK (5.2.3). The file's head shows why the steps come in this order."""
         if self._timed_out:
             self._recover(ack)
         self.rounds.update(ack)
-        if ack.rtt_us is not None:
-            if not self.min_rtt.us:
-                self.controls.start(ack.rtt_us)
-            if self.min_rtt.update(ack.rtt_us, ack.now_us):
-                self.loss_floor.reset(ack.now_us)
+        if ack.rtt_mean_us is not None and ack.rtt_min_us is not None:
+            if not self.delay.level_us:
+                self.controls.start(ack.rtt_min_us)
+            self.delay.update(ack.rtt_mean_us, ack.rtt_min_us, ack.rtt_samples, ack.now_us)
         self._update_bandwidth(ack)
         # Only the delivered part of the bandwidth comes back as ACKs.
         delivery_rate = self.max_bandwidth.value * (1.0 - self.loss_floor.estimate)
         self.ack_aggregation.update(
-            ack, delivery_rate, self.controls.window, self.rounds.count, self.min_rtt.us
+            ack, delivery_rate, self.controls.window, self.rounds.count, self.delay.level_us
         )
         if self.rounds.started:
             self._end_round(ack)
@@ -210,7 +216,7 @@ class Bbr:
         """BBRUpdateMaxBw (5.5.5), the loss floor's count of deliveries, and the round's samples."""
         flight = ack.flight
         stamp_us = None if flight is None else flight.stamp_us
-        queued = not self.min_rtt.queue_empty
+        queued = not self.delay.queue_empty
         self.loss_floor.epochs.on_delivered(stamp_us, ack.acked, queued=queued)
         if flight is None:
             return
@@ -241,9 +247,13 @@ class Bbr:
         self._phase_rounds += 1
         self.probe_wait.end_round()
         probing = PHASES[self.phase].probing
-        self.min_rtt.end_round(self_queued=probing or self.phase is Phase.DRAIN)
+        if self.max_bandwidth.value:
+            self.delay.service_us = 1e6 / self.max_bandwidth.value
+        if self.delay.end_round(ack.now_us, self_queued=probing or self.phase is Phase.DRAIN):
+            self.loss_floor.reset(ack.now_us)
         if probing:
             self.full_pipe.end_round(self.max_bandwidth.round_best, ack.delivered)
+        self._watch_queue(ack)
         self._update_congestion_signals(ack)
         # The filter moves on when UP's samples have come back. A limited round delivers less for another
         # reason than the path's, so the maximum of the cycle before is still needed.
@@ -253,18 +263,27 @@ class Bbr:
         self.max_bandwidth.end_round()
         self._samples.end_round()
 
+    def _watch_queue(self, ack: Ack) -> None:
+        """Lower the bandwidth to the rate that the path carried while a queue stood (standing_queue.py)."""
+        rate = self._standing.end_round(ack, self.delay, self.loss_floor.estimate)
+        if rate and self.phase is not Phase.STARTUP and self.max_bandwidth.reduce(rate, ack.now_us):
+            self.response.change_rate(ack.now_us)
+            self.probe_wait.hasten()
+
     def _update_congestion_signals(self, ack: Ack) -> None:
         """BBRUpdateCongestionSignals (5.5.10.3), once per round."""
         tally, now_us = self.response.end_round(ack), ack.now_us
         if self.phase is Phase.STARTUP:
             # A round with a queue may have overloaded the path, at whatever rate the path delivers later.
-            if self.min_rtt.near(self.min_rtt.last_round_us):
+            if self.delay.near(self.delay.last_round_us):
                 self.loss_floor.startup.add_round(self._samples.send_rate, tally.sent, tally.lost)
             self.loss_floor.note_delivery_rate(self._samples.best_delivery_rate, now_us)
         elif self.phase is Phase.CRUISE and self._phase_rounds > 1:
             self.loss_floor.scatter.add(tally.lost, tally.sent)
-            self.response.on_cruise_round(tally, now_us)
-        self.loss_floor.update(now_us, self.min_rtt.queue.seen)
+            losses = self.response.cruise_excess(tally, now_us)
+            if losses is not None:
+                self._answer(losses, now_us)
+        self.loss_floor.update(now_us, self.delay.drained)
         self._undo_explained()
         recent = self.response.recent_excess(now_us, rounds=2)
         if recent is None:
@@ -272,16 +291,27 @@ class Bbr:
         if self.phase is Phase.STARTUP:
             self._check_startup_high_loss(recent)
         elif not PHASES[self.phase].probing:
-            self.response.reduce_bandwidth(recent, now_us)
+            self._answer(recent, now_us)
+
+    def _answer(self, losses: LossTally, now_us: int) -> None:
+        """Lower the bandwidth because of excess losses, or examine whether they are the path's own."""
+        if self.phase is Phase.PROBE_RTT:
+            return
+        # A queue proves congestion. A small excess costs less than its examination.
+        small = losses.loss_rate < self.loss_floor.estimate + LOSS_THRESHOLD
+        if small or not self.response.queue_empty:
+            self.response.reduce_bandwidth(losses, now_us)
+        elif self.delay.may_examine(now_us):
+            self._probe_rtt.suspect(losses, self.controls.burst)
+            self._happen(PhaseEvent.PROBE_RTT_DUE, now_us)
 
     def _undo_explained(self) -> None:
         """Undo the effects of losses that the present loss floor explains."""
         losses = self.inflight_bound.reducing_losses
         if losses is not None and not self.loss_floor.excessive(losses.lost, losses.sent):
             self.inflight_bound.remove()
-            if self.min_rtt.queue.seen:
+            if self.delay.drained:
                 self.probe_wait.skip_first_wait()
-        self.response.undo_explained()
 
     def _check_startup_high_loss(self, recent: LossTally) -> None:
         """BBRCheckStartupHighLoss (5.3.1.3).
@@ -290,7 +320,7 @@ class Bbr:
         standing queue or with rounds that do not grow, since losses alone may be the path's own.
         """
         flat_rounds = LOSS_EXIT_ROUNDS if self.loss_floor.known else LOSS_EXIT_ROUNDS_UNKNOWN
-        if self.min_rtt.queue_stands or self.full_pipe.flat_rounds >= flat_rounds:
+        if self.delay.queue_stands or self.full_pipe.flat_rounds >= flat_rounds:
             self.full_pipe.reached = True
             inflight = max(self.controls.bdp, self._samples.inflight_latest)
             self.inflight_bound.lower(inflight, 0.0, recent)
@@ -325,10 +355,12 @@ class Bbr:
     def _end_probe(self, flight: Flight, losses: LossTally, now_us: int) -> None:
         """BBRHandleInflightTooHigh (5.5.10.2): end the probe because of its losses."""
         self._probe.open = False
-        if not flight.app_limited:
+        if not flight.app_limited and not (self.response.queue_empty and self.controls.burst > SMALL_BURST):
             target = min(self.controls.bdp, self.controls.window)
             self.inflight_bound.lower(flight.in_flight, target, losses)
-        if self.phase is Phase.UP:
+        if self.response.queue_empty and self.controls.cut_burst(self.controls.burst):
+            pass  # smaller bursts may be enough
+        elif self.phase is Phase.UP:
             self.response.reduce_after_probe(losses, now_us)
         else:  # REFILL sends at the estimate, so the estimate is too high
             self.response.reduce_bandwidth(losses, now_us)
@@ -352,9 +384,9 @@ class Bbr:
         if self.full_pipe.now:
             return True
         # The queue is not evaluated before the first round of UP is over: its segments left before UP.
-        if self._phase_rounds < 1 or ack.rtt_us is None:
+        if self._phase_rounds < 1 or ack.rtt_mean_us is None:
             return False
-        return self._probe.builds_queue(best, ack.rtt_us, self.min_rtt)
+        return self._probe.builds_queue(best, ack.rtt_mean_us, self.delay)
 
     # -- the phases
 
@@ -366,19 +398,18 @@ class Bbr:
                 self._happen(PhaseEvent.PROBE_DUE, now_us)
         else:
             self._check_other_phase(ack, now_us)
-        # BBRCheckProbeRTT (5.3.4.3). Idleness has drained the queue, so PROBE_RTT is not needed after it.
-        if self.phase is not Phase.PROBE_RTT and self.min_rtt.stale(now_us):
-            if self._idle:
-                self.min_rtt.confirm(now_us)
-            else:
-                self._happen(PhaseEvent.MIN_RTT_STALE, now_us)
+        # BBRCheckProbeRTT (5.3.4.3)
         if self.phase is Phase.PROBE_RTT:
             self._hold_probe_rtt(ack)
+        elif self._idle:  # idleness has drained the queue
+            self.delay.confirm(now_us)
+        elif self.delay.stale(now_us) or self.delay.raised(now_us):
+            self._happen(PhaseEvent.PROBE_RTT_DUE, now_us)
 
     def _check_other_phase(self, ack: Ack, now_us: int) -> None:
         """Apply the events of all phases but CRUISE and PROBE_RTT."""
         pipe = self.full_pipe
-        full = pipe.reached or pipe.now or (pipe.flat_rounds > 0 and self.min_rtt.queue_fills)
+        full = pipe.reached or pipe.now or (pipe.flat_rounds > 0 and self.delay.queue_fills)
         if self.phase is Phase.STARTUP and full:
             pipe.reached = True
             self._happen(PhaseEvent.PIPE_FULL, now_us)
@@ -400,6 +431,7 @@ class Bbr:
         self.phase = target
         self._phase_rounds = 0
         self.response.start_phase()
+        self.delay.change_rate(now_us)
         self.loss_floor.epochs.change_load(PHASES[target].offered_load, now_us)
         if target in self._on_entry:
             self._on_entry[target](now_us)
@@ -413,7 +445,7 @@ class Bbr:
         """BBRStartProbeBW_DOWN (5.3.3.6)."""
         self._cycle_advanced = False
         self.response.change_rate(now_us)
-        self.probe_wait.start(now_us, self.controls.bdp, self.min_rtt.us, self.response.policed)
+        self.probe_wait.start(now_us, self.controls.bdp, self.delay.level_us, self.response.policed)
 
     def _enter_refill(self, now_us: int) -> None:
         """BBRStartProbeBW_REFILL (5.3.3.6)."""
@@ -425,14 +457,17 @@ class Bbr:
     def _enter_up(self, now_us: int) -> None:
         """BBRStartProbeBW_UP (5.3.3.6)."""
         self.inflight_bound.start_probe(self.controls.window)
-        self._probe.start_up(self.max_bandwidth.value, max(self.min_rtt.us, self.min_rtt.last_round_us))
+        self._probe.start_up(self.max_bandwidth.value, max(self.delay.level_us, self.delay.last_round_us))
         self.full_pipe.reset(self.max_bandwidth.value)
 
     def _enter_probe_rtt(self, now_us: int) -> None:
         """BBREnterProbeRTT (5.3.4.3)."""
         self.controls.save_window()
-        rtt_us = self.min_rtt.last_round_us or self.min_rtt.latest_us
-        self._probe_rtt.enter(rtt_us, self.max_bandwidth.latest_best)
+        self.response.change_rate(now_us)
+        self.rounds.restart()
+        by_clock = not self.delay.raised(now_us)
+        rtt_us, bandwidth = self.delay.last_round_us, self.max_bandwidth.latest_best
+        self._probe_rtt.start(now_us, rtt_us, bandwidth, by_clock=by_clock)
 
     def _check_drained(self, ack: Ack) -> None:
         """BBRCheckDrainDone (5.3.2) and BBRIsTimeToCruise (5.3.3.6).
@@ -440,13 +475,13 @@ class Bbr:
         A round-trip time near its minimum shows the same as an inflight below the BDP, without a model.
         """
         bdp = self.controls.bdp
-        drained = ack.in_flight <= max(bdp, MINIMUM_WINDOW) or self.min_rtt.near(self.min_rtt.latest_us)
+        drained = ack.in_flight <= max(bdp, MINIMUM_WINDOW) or self.delay.near(self.delay.latest_us)
         if self.phase is Phase.DOWN:
             # The loss floor of a lossy path is measured in DOWN, which takes a round at least. If the queue
             # was never seen to drain, nothing else tells the path's own loss from a policer's, and DOWN lasts
             # until it has enough transmissions.
             rounds = 1.0
-            if not self.min_rtt.queue.seen:
+            if not self.delay.drained:
                 rounds = max(1.0, min(MAX_LEARNING_ROUNDS, 2 * RELIABLE_SAMPLE / max(bdp, 1.0)))
             if self.loss_floor.lossy and self._phase_rounds < rounds:
                 return
@@ -464,31 +499,40 @@ class Bbr:
 
     def _hold_probe_rtt(self, ack: Ack) -> None:
         """BBRHandleProbeRTT (5.3.4.3)."""
-        probe = self._probe_rtt
-        if not probe.holding:
-            if ack.in_flight <= self.controls.probe_rtt_window:
-                probe.start_hold(ack.now_us)
-                self.rounds.restart(ack.delivered)
-            return
-        probe.note(ack.rtt_us, self.rounds.started)
-        if probe.round_over:
-            self._exit_probe_rtt_if_done(ack.now_us)
+        probe, floor = self._probe_rtt, self.loss_floor.estimate
+        rate = probe.on_ack(ack, self.delay, floor, round_started=self.rounds.started)
+        if rate:
+            self.max_bandwidth.reduce(rate, ack.now_us)
+        if probe.over:
+            self._exit_probe_rtt(ack.now_us)
 
-    def _exit_probe_rtt_if_done(self, now_us: int) -> None:
+    def _judge_losses(self, now_us: int) -> None:
+        """Compare the losses that led to PROBE_RTT with those in it (probe_rtt.py)."""
+        before, found = self._probe_rtt.suspects, self._probe_rtt.losses
+        if before is None or not found.sent:
+            return
+        if found.loss_rate > (before.loss_rate + self.loss_floor.estimate) / 2:
+            self.loss_floor.restart(found, now_us)
+            self.max_bandwidth.restore()
+        # Bursts, and not the rate, may have been too much for the path's buffer.
+        elif not self.controls.cut_burst(self._probe_rtt.suspected_burst):
+            self.response.reduce_by_excess(before, now_us)
+
+    def _exit_probe_rtt(self, now_us: int) -> None:
         """BBRCheckProbeRTTDone and BBRExitProbeRTT (5.3.4.4).
 
         The draft drops its short-term bounds here. A reduction is kept here: a pause does not refute losses,
         and behind a policer it fills the token bucket, which the old rate would empty again.
         """
-        probe, before_us = self._probe_rtt, self.min_rtt.us
-        if not probe.finished(now_us):
-            return
-        losing = self.response.losing_in_queue
-        if self.min_rtt.end_probe(probe.rtt_before_us, probe.rtt_us, now_us, losing=losing):
+        probe, before_us = self._probe_rtt, self.delay.level_us
+        if self.delay.end_probe(probe.measured, now_us, settled=probe.settled):
             # Behind a standing queue the path has delivered all that it can.
-            self.max_bandwidth.reduce(probe.bandwidth_before)
-        if self.min_rtt.us > before_us:
+            self.max_bandwidth.reduce(probe.bandwidth_before, now_us)
+        self._judge_losses(now_us)
+        if self.delay.level_us > before_us:
             self.inflight_bound.remove()  # it was measured on a shorter path
+        if self.delay.level_us > before_us * RAISED_FACTOR:
+            self.max_bandwidth.restore()  # the window of the shorter path was too small for the bandwidth
         self.controls.restore_window()
         self._enter_down(now_us)
         full = self.full_pipe.reached

@@ -1,22 +1,20 @@
 """The response of the bandwidth estimate to losses above the loss floor (draft 5.5.10.3).
 
     on_ack          losses into blocks (recent_losses.py)
-    end_round       losses of the round, losses since a standing queue formed
-    recent_excess   the last round trips lost too much?   -> reduce_bandwidth         outside of probes
-    probe_excess    the last round trip lost too much?    -> reduce_after_probe       in UP
-    on_cruise_round the whole CRUISE lost too much?       -> a reduction by the excess
+    end_round       losses of the round
+    recent_excess   the last round trips lost too much?   -> reduce_bandwidth, or PROBE_RTT; not in UP
+    cruise_excess   the whole CRUISE lost too much?       -> the same
+    probe_excess    the last round trip lost too much?    -> reduce_after_probe in UP
 
 Reductions. The path carries no more than the rate it delivered, or the rate that was sent less the excess
 losses. The draft bounds the bandwidth until the next REFILL and then trusts its filter again. Here a reduced
 estimate stays reduced until UP finds more. The rate that a policer's saved tokens let through once is
 therefore not sent again, and flows that share a full queue come down for good.
 
-Undoing a reduction. Losses above the floor may still be the path's own. A reduction is undone in two cases:
-the loss floor has been measured better and explains the losses; or less was sent for the rest of the CRUISE,
-about the same share was lost, and there was no queue. In the second case nothing is reduced until the next
-probe, except for losses above the highest plausible loss floor: when flows share a full queue and one of them
-sends less, it also goes on losing the same share. A reduction that helped is confirmed, and the next one is
-evaluated separately. The next probe makes all reductions of a CRUISE final.
+Whose losses. Losses with a queue are congestion, and so is a small excess, since yielding to it costs little.
+Other losses may be the path's own: PROBE_RTT examines them (probe_rtt.py, `Bbr._judge_losses`). If the path
+loses as much when less is sent, the loss floor is measured anew and the reductions since the last probe for
+bandwidth are undone. Else the bandwidth is lowered. The next probe makes all reductions final.
 
 Losses count under two conditions. They are compared with the rate at which they were sent, so after a change
 of rate nothing is evaluated until the segments sent before it are resolved. And if there is no queue, losses
@@ -29,13 +27,12 @@ from math import inf
 
 from iperfpy.protocols.congestion.bbr.loss_floor import LOSS_THRESHOLD, LossFloor
 from iperfpy.protocols.congestion.bbr.loss_tally import (
-    MIN_LOSS_SAMPLE,
     RELIABLE_SAMPLE,
     LossTally,
     LossTotals,
 )
-from iperfpy.protocols.congestion.bbr.max_bandwidth import MaxBandwidth, Reduction
-from iperfpy.protocols.congestion.bbr.min_rtt import MinRtt
+from iperfpy.protocols.congestion.bbr.max_bandwidth import MaxBandwidth
+from iperfpy.protocols.congestion.bbr.path_delay import PathDelay
 from iperfpy.protocols.congestion.bbr.recent_losses import MAX_CONGESTION_RUN, RecentLosses
 from iperfpy.protocols.congestion.congestion_control import Ack
 
@@ -47,15 +44,10 @@ little costs little."""
 UNPROVEN_FACTOR = 1.2
 """Factor by which UP may exceed the rate at which losses without a queue ended an earlier UP, until a whole
 CRUISE has shown that the path carries it: a policer's token bucket lets any rate through for a while."""
-MIN_REDUCTION = 0.02
-"""Share by which less must have been sent before the effect of a reduction can be evaluated."""
 RESOLVE_RTTS = 1 / 4
 """Losses are evaluated again once a segment is acknowledged that left this many round trips after a change of
 rate. Recovery waits an eighth of a round trip for a reordered segment, and longer on a path that reorders, so
 all segments sent before the change are resolved by then."""
-WORSENED_ERRORS = 2.0
-"""Standard errors by which the losses after a reduction must exceed those before it to show that it was made
-too early, before all of the loss was seen."""
 
 
 class CruiseLosses:
@@ -64,18 +56,13 @@ class CruiseLosses:
     Attributes
     ----------
     total : losses since the CRUISE began, or since the last reduction in it
-    previous : total of the phase before the present one
     """
 
     def __init__(self) -> None:
-        self.total, self.previous = LossTally(), LossTally()
-        self._rounds = 0
-
-    def start_phase(self) -> None:
-        self.previous = self.total
         self.restart()
 
     def restart(self) -> None:
+        """Begin anew."""
         self.total, self._rounds = LossTally(), 0
 
     def add_round(self, tally: LossTally) -> bool:
@@ -87,41 +74,21 @@ class CruiseLosses:
         return True
 
 
-class StandingQueueLosses:
-    """Losses since a queue began to stand."""
-
-    def __init__(self) -> None:
-        self._total = LossTally()
-        self._floor_before = 0.0  # the loss floor before the queue
-
-    def end_round(self, tally: LossTally, loss_floor: float, *, queue_stands: bool) -> None:
-        if queue_stands:
-            self._total.add(tally)
-        else:
-            self._total, self._floor_before = LossTally(), loss_floor
-
-    @property
-    def excessive(self) -> bool:
-        """True if more was lost than the loss floor known before the queue explains."""
-        return self._total.loss_rate > self._floor_before + LOSS_THRESHOLD
-
-
 class CongestionResponse:
     """Evaluates losses and lowers the bandwidth estimate.
 
-    `min_rtt` and `max_bandwidth` must have taken an ACK before it comes here, since losses are compared with
+    `delay` and `max_bandwidth` must have taken an ACK before it comes here, since losses are compared with
     their present values. bbr.py shows the order.
     """
 
-    def __init__(self, min_rtt: MinRtt, loss_floor: LossFloor, max_bandwidth: MaxBandwidth) -> None:
-        self._min_rtt, self._loss_floor, self._max_bandwidth = min_rtt, loss_floor, max_bandwidth
+    def __init__(self, delay: PathDelay, loss_floor: LossFloor, max_bandwidth: MaxBandwidth) -> None:
+        self._delay, self._loss_floor, self._max_bandwidth = delay, loss_floor, max_bandwidth
         self._recent, self._block_complete = RecentLosses(), False
         self._totals = LossTotals()  # at the end of the last round
-        self._cruise, self._queued = CruiseLosses(), StandingQueueLosses()
+        self._cruise = CruiseLosses()
         self._longest_run = MAX_CONGESTION_RUN
         self._rate_changed_us: int | None = None  # until the segments sent before are resolved
         # for UP behind a policer, segments per second
-        self._cruise_rate = 0.0  # sustained by the last CRUISE
         self._policed_rate = inf  # at which losses without a queue ended an UP
 
     # -- input
@@ -132,7 +99,7 @@ class CongestionResponse:
         self._longest_run = MAX_CONGESTION_RUN + burst
         if self._rate_changed_us is not None and ack.flight is not None:
             self._block_complete = False
-            if ack.flight.stamp_us < self._rate_changed_us + self._min_rtt.us * RESOLVE_RTTS:
+            if ack.flight.stamp_us < self._rate_changed_us + self._delay.level_us * RESOLVE_RTTS:
                 return
             self._rate_changed_us = None
             self._recent.restart(ack.delivered, ack.lost, ack.lost_runs)
@@ -140,9 +107,7 @@ class CongestionResponse:
 
     def end_round(self, ack: Ack) -> LossTally:
         """End a packet-timed round and return the transmissions resolved in it."""
-        tally = self._totals.advance(ack)
-        self._queued.end_round(tally, self._loss_floor.estimate, queue_stands=self._min_rtt.queue_stands)
-        return tally
+        return self._totals.advance(ack)
 
     def skip_losses(self, ack: Ack) -> None:
         """Do not count the losses up to this ACK: they belong to a timeout."""
@@ -151,7 +116,7 @@ class CongestionResponse:
 
     def start_phase(self) -> None:
         """Note that a phase begins."""
-        self._cruise.start_phase()
+        self._cruise.restart()
 
     def change_rate(self, now_us: int) -> None:
         """Note that the sending rate changes now."""
@@ -168,7 +133,7 @@ class CongestionResponse:
         """Return the losses of the last round trips if they are congestion, else None."""
         if self._rate_changed_us is not None:
             return None
-        recent = self._recent.since(now_us - rounds * int(self._min_rtt.us))
+        recent = self._recent.since(now_us - rounds * int(self._delay.level_us))
         return recent if recent and self._congestive(recent, LOSS_THRESHOLD) else None
 
     def probe_excess(self, now_us: int) -> tuple[bool, LossTally | None]:
@@ -181,38 +146,33 @@ class CongestionResponse:
         """
         if not self._block_complete:
             return False, None
-        recent = self._recent.since(now_us - int(self._min_rtt.us))
+        recent = self._recent.since(now_us - int(self._delay.level_us))
         if recent is None:
             return False, None
         return True, recent if self._congestive(recent, LOSS_THRESHOLD) else None
 
     def _congestive(self, tally: LossTally, tolerance: float) -> bool:
         """True if the losses exceed floor and tolerance and do not come in bursts."""
-        bursty = not self._min_rtt.queue_stands and tally.lost > self._longest_run * tally.runs
+        bursty = not self._delay.queue_stands and tally.lost > self._longest_run * tally.runs
         return not bursty and self._loss_floor.excessive(tally.lost, tally.sent, tolerance)
-
-    @property
-    def losing_in_queue(self) -> bool:
-        """True if, since a standing queue formed, more was lost than the loss floor before it explains."""
-        return self._queued.excessive
 
     # -- policers
 
     @property
-    def _queue_empty(self) -> bool:
+    def queue_empty(self) -> bool:
         """True if round-trip times show no queue.
 
         With excessive losses, this is the sign of a policer, which drops at once whatever exceeds its rate
         and leaves the round-trip time as it was (Flach et al., An Internet-Wide Analysis of Traffic Policing,
         SIGCOMM 2016, table 1).
         """
-        min_rtt = self._min_rtt
-        return min_rtt.near(max(min_rtt.latest_us, min_rtt.last_round_us))
+        delay = self._delay
+        return delay.near(max(delay.latest_us, delay.last_round_us))
 
     @property
     def policed(self) -> bool:
         """True if losses without a queue ended the last probe, and no queue stands now."""
-        return self._policed_rate < inf and not self._min_rtt.queue_stands
+        return self._policed_rate < inf and not self._delay.queue_stands
 
     @property
     def beyond_proven_rate(self) -> bool:
@@ -222,28 +182,19 @@ class CongestionResponse:
     # -- effect on the bandwidth
 
     def start_probe(self) -> None:
-        """Settle the reductions of the CRUISE that ends with REFILL: undo the last if it did not help, and
-        make the others final."""
-        cruise = self._cruise.previous
-        if self._reduction_helped(cruise) is False:
-            self._max_bandwidth.undo()
+        """Make the reductions of the CRUISE that ends with REFILL final."""
         self._max_bandwidth.commit()
-        bandwidth = self._max_bandwidth.value
-        # UP's losses do not lower the bandwidth below the rate that CRUISE has just sustained.
-        self._cruise_rate = bandwidth * (1.0 - max(0.0, cruise.loss_rate - self._loss_floor.estimate))
-        if bandwidth > self._policed_rate:
+        if self._max_bandwidth.value > self._policed_rate:
             self._policed_rate = inf  # CRUISE has proved more than the policer seemed to allow
 
-    def on_cruise_round(self, tally: LossTally, now_us: int) -> None:
+    def cruise_excess(self, tally: LossTally, now_us: int) -> LossTally | None:
         """Add a round of CRUISE: small excess losses over a long time show only in the sum."""
         if not self._cruise.add_round(tally):
-            return
+            return None
         total = self._cruise.total
         if total.sent < RELIABLE_SAMPLE or not self._congestive(total, CRUISE_TOLERANCE):
-            return
-        if self._may_reduce(total):
-            losses = self._worst_losses(total, tally, now_us)
-            self._reduce(self._rate_without_excess(losses), losses, CRUISE_TOLERANCE, now_us)
+            return None
+        return self._worst_losses(total, tally, now_us)
 
     def _worst_losses(self, total: LossTally, last: LossTally, now_us: int) -> LossTally:
         """Return the losses of the whole CRUISE, or of its end if more was lost there.
@@ -259,82 +210,32 @@ class CongestionResponse:
             worst = last
         return worst
 
-    def undo_explained(self) -> None:
-        """Undo reductions, the last one first, as long as the present loss floor explains their losses."""
-        reduction = self._max_bandwidth.last_reduction
-        while reduction is not None:
-            losses = reduction.losses
-            if self._loss_floor.excessive(losses.lost, losses.sent, reduction.tolerance):
-                return
-            self._max_bandwidth.undo()
-            reduction = self._max_bandwidth.last_reduction
-
     def reduce_bandwidth(self, recent: LossTally, now_us: int) -> None:
         """BBRAdaptLowerBoundsFromCongestion (5.5.10.3): lower the bandwidth to the rate delivered of late, or
         to the rate sent less the excess losses, whichever is greater."""
-        if self._may_reduce(recent):
-            rate = max(self._max_bandwidth.latest_mean, self._rate_without_excess(recent))
-            self._reduce(rate, recent, LOSS_THRESHOLD, now_us)
+        rate = max(self._max_bandwidth.latest_mean, self._rate_without_excess(recent))
+        self._reduce(rate, now_us)
+
+    def reduce_by_excess(self, losses: LossTally, now_us: int) -> None:
+        """Lower the bandwidth by the losses above the loss floor."""
+        self._reduce(self._rate_without_excess(losses), now_us)
 
     def reduce_after_probe(self, recent: LossTally, now_us: int) -> None:
         """Lower the bandwidth after an UP that lost too much without a queue.
 
-        The extra bandwidth that UP saw then came from a policer's saved tokens, not from the path. The rate
-        that CRUISE sustained before still holds. With a queue, UP's samples are real and nothing is lowered.
+        The extra bandwidth that UP saw then came from a policer's saved tokens, not from the path. With a
+        queue, UP's samples are real and nothing is lowered.
         """
-        if not self._queue_empty:
+        if not self.queue_empty:
             return
-        without_excess = self._rate_without_excess(recent)
-        rate = max(self._cruise_rate, self._max_bandwidth.latest_mean, without_excess)
-        self._reduce(rate, recent, LOSS_THRESHOLD, now_us)
+        self.reduce_bandwidth(recent, now_us)
         self._policed_rate = self._max_bandwidth.value
 
     def _rate_without_excess(self, losses: LossTally) -> float:
         """The bandwidth less the share of losses above the loss floor."""
         return self._max_bandwidth.value * (1.0 - (losses.loss_rate - self._loss_floor.estimate))
 
-    def _may_reduce(self, since: LossTally) -> bool:
-        """True unless the last reduction did not help.
-
-        A reduction that helped is confirmed here. Otherwise the next one would be merged with it, and
-        compared with the heavy losses of an UP long ago, any reduction would seem to have helped.
-        """
-        helped = self._reduction_helped(since)
-        if helped:
-            self._max_bandwidth.confirm()
-        return helped is not False
-
-    def _reduction_helped(self, since: LossTally) -> bool | None:
-        """Evaluate the last reduction by the losses since.
-
-        If only the share `less` is sent, a full path still delivers as much, so its loss rate falls. A path
-        that loses of its own accord keeps its loss rate. The middle between the two expected loss rates
-        decides.
-
-        Returns
-        -------
-        True if it helped, False if it did not, None if that cannot be said yet.
-        """
-        reduction = self._max_bandwidth.last_reduction
-        if reduction is None or since.sent < MIN_LOSS_SAMPLE:
-            return None
-        before = reduction.losses
-        less = since.sent_per_s / max(before.sent_per_s, 1e-9)
-        if less > 1.0 - MIN_REDUCTION:
-            return None  # something else limits the sender
-        if not self._loss_floor.excessive(since.lost, since.sent, reduction.tolerance):
-            return True
-        if since.loss_rate > before.loss_rate + WORSENED_ERRORS * before.error:
-            return None  # more is lost now than when the estimate was lowered: too early to say
-        if not self._loss_floor.plausible(since.lost, since.sent, self._min_rtt.queue.seen):
-            return None  # other flows may have taken the capacity that this one left
-        if_full = max(self._loss_floor.estimate, 1.0 - (1.0 - before.loss_rate) / less)
-        return since.loss_rate < (before.loss_rate + if_full) / 2
-
-    def _reduce(self, rate: float, losses: LossTally, tolerance: float, now_us: int) -> None:
+    def _reduce(self, rate: float, now_us: int) -> None:
         self._cruise.restart()
-        self._rate_changed_us = now_us
-        # A queue proves congestion. Without one, the reduction may still have to be undone.
-        proved = not self._min_rtt.near(self._min_rtt.last_round_us)
-        reduction = None if proved else Reduction(losses, tolerance, self._max_bandwidth.value)
-        self._max_bandwidth.reduce(rate, now_us, reduction)
+        if self._max_bandwidth.reduce(rate, now_us):
+            self._rate_changed_us = now_us

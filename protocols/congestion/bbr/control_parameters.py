@@ -8,7 +8,7 @@ from iperfpy.protocols.congestion.bbr.ack_aggregation import AckAggregation
 from iperfpy.protocols.congestion.bbr.inflight_bound import InflightBound
 from iperfpy.protocols.congestion.bbr.loss_floor import LossFloor
 from iperfpy.protocols.congestion.bbr.max_bandwidth import MaxBandwidth
-from iperfpy.protocols.congestion.bbr.min_rtt import MinRtt
+from iperfpy.protocols.congestion.bbr.path_delay import PathDelay
 from iperfpy.protocols.congestion.bbr.phases import PHASES, Bound, Phase
 from iperfpy.protocols.congestion.bbr.probe_rtt import ProbeRtt
 from iperfpy.protocols.congestion.congestion_control import FOUND_LATE_RTTS, Ack
@@ -45,6 +45,11 @@ additive increase makes shares equal over time (Chiu and Jain, 1989); the draft'
 their ratio."""
 
 
+SMALL_BURST, BURST_CUT = 2, 4
+"""Losses without a queue may mean that a burst was longer than the path's buffer. Bursts are then cut by this
+factor, before the bandwidth is lowered; a burst of two segments is small."""
+
+
 class ControlParameters:
     """Window, pacing rate and send quantum.
 
@@ -55,6 +60,7 @@ class ControlParameters:
     Attributes
     ----------
     window : most segments in flight (C.cwnd)
+    burst_limit : most segments that the path takes at once, as far as its losses have shown
     pacing_rate : segments per second (C.pacing_rate)
     burst : segments released at once (C.send_quantum); a single one at low rates, where the draft has two
     """
@@ -62,14 +68,14 @@ class ControlParameters:
     def __init__(
         self,
         initial_window: int,
-        min_rtt: MinRtt,
+        delay: PathDelay,
         loss_floor: LossFloor,
         max_bandwidth: MaxBandwidth,
         inflight_bound: InflightBound,
         ack_aggregation: AckAggregation,
         probe_rtt: ProbeRtt,
     ) -> None:
-        self._min_rtt, self._loss_floor, self._max_bandwidth = min_rtt, loss_floor, max_bandwidth
+        self._delay, self._loss_floor, self._max_bandwidth = delay, loss_floor, max_bandwidth
         self._inflight_bound, self._ack_aggregation = inflight_bound, ack_aggregation
         self._probe_rtt = probe_rtt
         self._initial_window = initial_window
@@ -77,13 +83,14 @@ class ControlParameters:
         self.window = float(initial_window)
         self.pacing_rate = PHASES[Phase.STARTUP].pacing_gain * initial_window * (1e6 / INITIAL_RTT_US)
         self.burst = 1
+        self.burst_limit = MAX_QUANTUM
 
     # -- volumes, in segments
 
     @property
     def bdp(self) -> float:
         """Bandwidth-delay product (BBR.bdp, 5.6.4.2); the initial window before the first sample."""
-        rtt_us = self._min_rtt.us
+        rtt_us = self._delay.level_us
         return self._max_bandwidth.value * rtt_us / 1e6 if rtt_us else float(self._initial_window)
 
     @property
@@ -92,17 +99,6 @@ class ControlParameters:
         # Lost segments count as in flight until recovery finds them, an eighth of a round trip late.
         found_late = 1.0 + FOUND_LATE_RTTS * self._loss_floor.estimate
         return self._inflight_bound.with_headroom(self.bdp * found_late + 2 * self.burst)
-
-    @property
-    def probe_rtt_window(self) -> float:
-        """Window in PROBE_RTT (BBRProbeRTTCwnd, 5.3.4.3): half the BDP if there was no queue before it.
-
-        With a standing queue min_rtt may include it; half of such a BDP would leave segments queued, so the
-        minimum window is used.
-        """
-        if not self._min_rtt.near(self._probe_rtt.rtt_before_us):
-            return MINIMUM_WINDOW
-        return max(MINIMUM_WINDOW, PHASES[Phase.PROBE_RTT].window_gain * self.bdp)
 
     # -- events
 
@@ -113,6 +109,18 @@ class ControlParameters:
     def restart_from_idle(self) -> None:
         """Pace at the bandwidth after idleness, as there is no queue (5.4.1)."""
         self.pacing_rate = self._max_bandwidth.value * PACING_MARGIN
+
+    def cut_burst(self, lost_burst: int) -> bool:
+        """Send smaller bursts than those that lost segments without a queue.
+
+        Returns
+        -------
+        False if they were small already.
+        """
+        if lost_burst <= SMALL_BURST:
+            return False
+        self.burst_limit = max(SMALL_BURST, lost_burst // BURST_CUT)
+        return True
 
     def save_window(self) -> None:
         """BBRSaveCwnd (5.6.4.4)."""
@@ -142,13 +150,14 @@ class ControlParameters:
         if rate > 0 and (pipe_was_full or rate > self.pacing_rate):
             self.pacing_rate = rate
         # BBRSetSendQuantum (5.6.3)
-        quantum_us = self._min_rtt.us / QUANTA_PER_RTT
+        quantum_us = self._delay.level_us / QUANTA_PER_RTT
         if quantum_us < MIN_QUANTUM_US:
             quantum_us = MIN_QUANTUM_US
         elif quantum_us > MAX_QUANTUM_US:
             quantum_us = MAX_QUANTUM_US
         burst = int(self.pacing_rate * quantum_us / 1e6)
-        self.burst = MAX_QUANTUM if burst > MAX_QUANTUM else burst or 1
+        most = self.burst_limit if phase is not Phase.PROBE_RTT else 1
+        self.burst = most if burst > most else burst or 1
         self._set_window(phase, bdp, ack, pipe_was_full)
 
     def _pacing_gain(self, phase: Phase, bdp: float) -> float:
@@ -158,12 +167,14 @@ class ControlParameters:
         keeps the best of many samples, so its error is upwards and builds a queue. A flow with few segments
         in the queue yields less. Flows do not yield to a contested queue: the flows that keep it never yield.
         """
-        gain, queue = PHASES[phase].pacing_gain, self._min_rtt.queue_share
-        if phase is Phase.CRUISE and queue and not self._min_rtt.contention.contested:
+        if phase is Phase.PROBE_RTT:
+            return self._probe_rtt.pacing_gain
+        gain, queue = PHASES[phase].pacing_gain, self._delay.queue_share
+        if phase is Phase.CRUISE and queue:
             own_share = min(1.0, max(MIN_CUT_SHARE, queue * bdp / FULL_CUT_QUEUE))
             return gain - min(MAX_PACING_CUT, queue) * own_share
         # A flow with a small share of the queue probes for a larger one.
-        if phase is Phase.UP and self._min_rtt.queue_stands and bdp:
+        if phase is Phase.UP and self._delay.queue_stands and bdp:
             return max(gain, min(MAX_UP_GAIN, 1.0 + UP_EXTRA_SEGMENTS / bdp))
         return gain
 
@@ -174,9 +185,6 @@ class ControlParameters:
         most = max(
             bdp * gains.window_gain + self._ack_aggregation.extra_acked, 2 * self.burst, MINIMUM_WINDOW
         )
-        if self._min_rtt.contention.contested:
-            # A deep queue of other flows holds back more than two BDP of this one's segments.
-            most = max(most, self._max_bandwidth.value * self._min_rtt.last_round_us / 1e6)
         if phase is Phase.UP:
             most += UP_EXTRA_WINDOW
         if pipe_was_full:
@@ -192,6 +200,4 @@ class ControlParameters:
                 window = min(window, longterm)
             elif gains.bound is Bound.HEADROOM:
                 window = min(window, self.bound_with_headroom)
-        if phase is Phase.PROBE_RTT:
-            window = min(window, self.probe_rtt_window)
         self.window = window if window > MINIMUM_WINDOW else MINIMUM_WINDOW

@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import sqrt
 
-from iperfpy.protocols.congestion.bbr.loss_epochs import LossEpochs
+from iperfpy.protocols.congestion.bbr.loss_epochs import Epoch, LossEpochs
 from iperfpy.protocols.congestion.bbr.loss_scatter import LossScatter
 from iperfpy.protocols.congestion.bbr.loss_tally import RELIABLE_SAMPLE, LossTally, standard_error
 from iperfpy.protocols.congestion.bbr.phases import OfferedLoad
@@ -93,6 +93,7 @@ class LossFloor:
     def __init__(self) -> None:
         self.estimate = 0.0
         self.epochs, self.startup, self.scatter = LossEpochs(), StartupLosses(), LossScatter()
+        self._examined = False  # sending less has shown that the path loses by itself
         self._error = 0.0  # possible error of the estimate, from chance
         self._below, self._at = LossTally(), LossTally()  # pools of the last update
         self._updated_us = self._limited_until_us = -UPDATE_INTERVAL_US
@@ -105,6 +106,15 @@ class LossFloor:
         self.startup.clear()
         self.estimate = self._error = 0.0
         self._below, self._at = LossTally(), LossTally()
+
+    def restart(self, losses: LossTally, now_us: int) -> None:
+        """Replace all evidence by the losses of PROBE_RTT: the path now loses as much whatever is sent."""
+        self.epochs.clear(now_us)
+        self.startup.clear()
+        self.epochs.add_below_capacity(Epoch(OfferedLoad.BELOW_CAPACITY, now_us, losses.sent, losses.lost))
+        self._examined = True
+        self._updated_us = now_us - UPDATE_INTERVAL_US
+        self.update(now_us, True)
 
     def note_limited(self, now_us: int) -> None:
         """Note that the application or a window of KCP limits the sender.
@@ -166,7 +176,7 @@ class LossFloor:
 
     def _limit(self, drain_seen: bool) -> float:
         """Upper limit of the estimate."""
-        if drain_seen:
+        if drain_seen or self._examined:
             return MAX_FLOOR
         limited = self._updated_us < self._limited_until_us
         if self.epochs.offered_load is not OfferedLoad.UNKNOWN and not limited:
@@ -198,10 +208,6 @@ class LossFloor:
         return (high.loss_rate - low.loss_rate) / sqrt(variance) if variance > 0 else 0.0
 
     # -- tests of a sample
-
-    def plausible(self, lost: int, sent: int, drain_seen: bool) -> bool:
-        """True if such a loss rate may be the path's own, whatever the present estimate is."""
-        return lost <= self._limit(drain_seen) * sent
 
     def excessive(self, lost: int, sent: int, tolerance: float = LOSS_THRESHOLD) -> bool:
         """True if a sample has more losses than floor, tolerance and chance explain.

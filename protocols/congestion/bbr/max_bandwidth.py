@@ -7,9 +7,6 @@ undone (congestion_response.py decides which).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from iperfpy.protocols.congestion.bbr.loss_tally import LossTally
 from iperfpy.protocols.congestion.filters import WindowedMax
 
 # draft 2.10
@@ -21,29 +18,6 @@ FILTER_CYCLES = 2
 
 FEW_SAMPLES = 3
 """Samples of a round up to which the mean of the last round is more reliable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reduction:
-    """A reduction of the estimate that may still be undone.
-
-    Parameters
-    ----------
-    losses : the losses that caused it
-    tolerance : loss above the loss floor that they exceeded
-    before : the estimate before it, segments per second
-    """
-
-    losses: LossTally
-    tolerance: float
-    before: float
-
-    def merged(self, later: Reduction) -> Reduction:
-        """Return both reductions as one."""
-        losses = LossTally()
-        losses.add(self.losses)
-        losses.add(later.losses)
-        return Reduction(losses, max(self.tolerance, later.tolerance), self.before)
 
 
 class MaxBandwidth:
@@ -60,8 +34,7 @@ class MaxBandwidth:
         self._filter = WindowedMax(FILTER_CYCLES)
         self._cycle = 0  # BBR.cycle_count
         self._reduced_us = -1
-        self._reductions: list[Reduction] = []  # those that may be undone, the last one at the end
-        self._confirmed = True  # the last reduction has helped
+        self._before = 0.0  # the estimate before the reductions that may be undone
         self.round_best = self._last_best = 0.0
         self._sum, self._count, self._last_mean = 0.0, 0, 0.0
 
@@ -106,43 +79,27 @@ class MaxBandwidth:
 
     # -- reductions
 
-    @property
-    def last_reduction(self) -> Reduction | None:
-        """The last reduction that may be undone."""
-        return self._reductions[-1] if self._reductions else None
-
-    def reduce(self, rate: float, now_us: int = -1, reduction: Reduction | None = None) -> None:
+    def reduce(self, rate: float, now_us: int) -> bool:
         """Lower the estimate to `rate`, whatever segments that left before `now_us` deliver.
 
-        Parameters
-        ----------
-        reduction : record to undo it by; None if the reduction is final
+        Returns
+        -------
+        False if the estimate is not above `rate`.
         """
         if not 0.0 < rate < self.value:
-            return
-        if reduction is None:
-            self.commit()
-        elif self._confirmed:
-            self._reductions.append(reduction)
-        else:
-            # The one before has not helped yet: they stand or fall together.
-            self._reductions.append(self._reductions.pop().merged(reduction))
-        self._confirmed = not self._reductions
+            return False
+        self._before = self._before or self.value
         self._filter.clear()
         self.value = self._filter.update(self._cycle, rate)
         self._reduced_us = now_us
-
-    def confirm(self) -> None:
-        """Note that the last reduction helped: the next one is evaluated separately."""
-        self._confirmed = True
-
-    def undo(self) -> None:
-        """Undo the last reduction."""
-        if self._reductions:
-            self.value = self._filter.update(self._cycle, self._reductions.pop().before)
-            self._confirmed = True
+        return True
 
     def commit(self) -> None:
-        """Make all reductions final."""
-        self._reductions.clear()
-        self._confirmed = True
+        """Make the reductions so far final."""
+        self._before = 0.0
+
+    def restore(self) -> None:
+        """Undo the reductions since the last `commit`."""
+        if self._before:
+            self.value = self._filter.update(self._cycle, self._before)
+        self._before = 0.0

@@ -47,7 +47,7 @@ class PhaseEvent(enum.Enum):
     PROBE_DUE = "the wait for the next bandwidth probe is over"
     ROUND_OVER = "one packet-timed round since the phase began"
     SATURATED = "sending faster brings a queue or losses instead of bandwidth"
-    MIN_RTT_STALE = "the minimum round-trip time was not confirmed for too long"
+    PROBE_RTT_DUE = "the round-trip time was not confirmed for too long, or a change is to be examined"
     MIN_RTT_MEASURED = "PROBE_RTT is over, and the pipe was full before"
     MIN_RTT_MEASURED_EARLY = "PROBE_RTT is over, and the pipe was never full"
 
@@ -104,7 +104,7 @@ PHASES: dict[Phase, PhaseGains] = {
     Phase.CRUISE: PhaseGains(1.0, 2.0, Bound.HEADROOM, False, _AT),
     Phase.REFILL: PhaseGains(1.0, 2.0, Bound.WHOLE, True, _AT),
     Phase.UP: PhaseGains(1.25, 2.25, Bound.WHOLE, True, OfferedLoad.ABOVE_CAPACITY),
-    Phase.PROBE_RTT: PhaseGains(1.0, 0.5, Bound.HEADROOM, False, _BELOW),
+    Phase.PROBE_RTT: PhaseGains(0.5, 2.0, Bound.HEADROOM, False, _BELOW),
 }
 
 TRANSITIONS: dict[tuple[Phase, PhaseEvent], Phase] = {
@@ -116,11 +116,11 @@ TRANSITIONS: dict[tuple[Phase, PhaseEvent], Phase] = {
     (Phase.REFILL, PhaseEvent.ROUND_OVER): Phase.UP,
     (Phase.REFILL, PhaseEvent.SATURATED): Phase.DOWN,
     (Phase.UP, PhaseEvent.SATURATED): Phase.DOWN,
-    (Phase.STARTUP, PhaseEvent.MIN_RTT_STALE): Phase.PROBE_RTT,
-    (Phase.DOWN, PhaseEvent.MIN_RTT_STALE): Phase.PROBE_RTT,
-    (Phase.CRUISE, PhaseEvent.MIN_RTT_STALE): Phase.PROBE_RTT,
-    (Phase.REFILL, PhaseEvent.MIN_RTT_STALE): Phase.PROBE_RTT,
-    (Phase.UP, PhaseEvent.MIN_RTT_STALE): Phase.PROBE_RTT,
+    (Phase.STARTUP, PhaseEvent.PROBE_RTT_DUE): Phase.PROBE_RTT,
+    (Phase.DOWN, PhaseEvent.PROBE_RTT_DUE): Phase.PROBE_RTT,
+    (Phase.CRUISE, PhaseEvent.PROBE_RTT_DUE): Phase.PROBE_RTT,
+    (Phase.REFILL, PhaseEvent.PROBE_RTT_DUE): Phase.PROBE_RTT,
+    (Phase.UP, PhaseEvent.PROBE_RTT_DUE): Phase.PROBE_RTT,
     (Phase.PROBE_RTT, PhaseEvent.MIN_RTT_MEASURED): Phase.CRUISE,
     (Phase.PROBE_RTT, PhaseEvent.MIN_RTT_MEASURED_EARLY): Phase.STARTUP,
 }

@@ -1,19 +1,43 @@
-"""PROBE_RTT: the window is reduced, and the round-trip time measured behind the drained queue (draft 5.3.4).
+"""PROBE_RTT: a stretch at half the bandwidth, which tells what is the path's own (draft 5.3.4).
 
-enter            remember the conditions before
-start_hold       in flight has come down to the reduced window
-note             least round-trip time while it is held there
-finished         200 ms and one round later, the probe is over
+What does not change when less is sent is the path's own; what does is ours. The draft's PROBE_RTT sends less
+to see the path's round-trip time behind this flow's queue. The same stretch answers the same question about
+losses and about the rate:
+
+    round-trip time    near the level; or no longer falling, even at a quarter of the bandwidth, and at least
+                       half of the increase remains: the path's. Else it was a queue of ours.
+    losses             as many as before: the path's. Fewer: ours (bbr.py compares them).
+    rate               if less arrives than half the bandwidth, the path carries less than was assumed; the
+                       bandwidth is lowered, and the stretch begins again.
+
+The draft reduces the window to half the BDP for 200 ms. Here the pace is halved: on a path whose delay varies
+a window is no measure of the sending rate. The stretch lasts until round-trip times settle. It ends with the
+first round that answers the question, unless it was due by the clock: flows of one host then send less for
+200 ms together.
 """
 
 from __future__ import annotations
 
-from math import inf
+from iperfpy.protocols.congestion.bbr.loss_tally import RELIABLE_SAMPLE, LossTally
+from iperfpy.protocols.congestion.bbr.path_delay import DelaySamples, PathDelay
+from iperfpy.protocols.congestion.bbr.phases import PHASES, Phase
+from iperfpy.protocols.congestion.congestion_control import Ack
 
 # draft 2.13
 
 PROBE_RTT_DURATION_US = 200_000
 """BBR.ProbeRTTDuration."""
+
+# not in the draft; chosen by simulation
+
+_PACING_GAIN = PHASES[Phase.PROBE_RTT].pacing_gain
+MAX_MEANS = 6
+"""Means after which PROBE_RTT ends without an answer: the queue belongs to other flows."""
+UNCHANGED_FACTOR = 0.95
+"""Round-trip times have settled if a round's mean is at least this share of the mean of the round before."""
+SATURATED_SHARE = 0.7
+"""Share of the segments sent below which the path carries less than was sent. Lumps of ACKs move a few tenths
+of a round from one round into the next."""
 
 
 class ProbeRtt:
@@ -21,41 +45,101 @@ class ProbeRtt:
 
     Attributes
     ----------
-    rtt_before_us : least round-trip time of the last round before it
+    pacing_gain : factor on the bandwidth, at present
+    over : True if it has lasted long enough
+    settled : True if the round-trip times of `measured` are the path's own
+    measured : round-trip times of the last round
+    losses : transmissions sent in it and resolved so far
     bandwidth_before : best bandwidth sample of the last two rounds before it, segments per second
-    rtt_us : least round-trip time during the hold; infinite before the first sample
-    round_over : True if a round has passed since the hold began (BBR.probe_rtt_round_done)
+    suspects : losses that it examines; None if it examines round-trip times only
+    suspected_burst : segments that were sent back to back when they were lost
     """
 
     def __init__(self) -> None:
-        self.rtt_before_us = 0.0
-        self.bandwidth_before = 0.0
-        self.rtt_us = inf
-        self.round_over = False
-        self._done_us: int | None = None  # BBR.probe_rtt_done_stamp
+        self.suspects: LossTally | None = None
+        self.suspected_burst, self._suspected = 0, False
+        self.start(0, 0.0, 0.0, by_clock=False)
 
-    def enter(self, rtt_us: float, bandwidth: float) -> None:
-        """BBREnterProbeRTT (5.3.4.3)."""
-        self.rtt_before_us, self.bandwidth_before = rtt_us, bandwidth
-        self._done_us = None
+    def suspect(self, losses: LossTally, burst: int) -> None:
+        """Examine these losses in the PROBE_RTT that begins next."""
+        self.suspects, self.suspected_burst, self._suspected = losses, burst, True
 
-    @property
-    def holding(self) -> bool:
-        """True if in flight has come down to the reduced window."""
-        return self._done_us is not None
+    def start(self, now_us: int, rtt_us: float, bandwidth: float, *, by_clock: bool) -> None:
+        """BBREnterProbeRTT (5.3.4.3).
 
-    def start_hold(self, now_us: int) -> None:
-        """Start the hold; samples from here on count."""
-        self._done_us = now_us + PROBE_RTT_DURATION_US
-        self.round_over = False
-        self.rtt_us = inf
+        Parameters
+        ----------
+        rtt_us : mean round-trip time before it
+        bandwidth : best bandwidth sample of the last two rounds, segments per second
+        by_clock : True if no increase of round-trip times is to be examined
+        """
+        if not self._suspected:
+            self.suspects = None
+        self._suspected = False
+        self.bandwidth_before = bandwidth
+        self.over = self.settled = False
+        self.measured, self.losses = DelaySamples(), LossTally()
+        self._since_us, self._before_us, self._last_mean_us = now_us, rtt_us, rtt_us
+        self._by_clock = by_clock and self.suspects is None
+        self._rounds, self._means, self.pacing_gain = 0, 0, _PACING_GAIN
+        self._start_round(now_us)
 
-    def note(self, rtt_us: int | None, round_started: bool) -> None:
-        """Take an ACK during the hold."""
-        if rtt_us is not None and rtt_us < self.rtt_us:
-            self.rtt_us = float(rtt_us)
-        self.round_over = self.round_over or round_started
+    def _start_round(self, now_us: int) -> None:
+        self._samples, self._round_us = DelaySamples(), now_us
+        self._sent = self._acked = 0
+        self._window_full = False
 
-    def finished(self, now_us: int) -> bool:
-        """True if the hold has lasted long enough."""
-        return self._done_us is not None and now_us > self._done_us
+    def on_sent(self, segments: int, *, window_full: bool) -> None:
+        """Count transmissions. `window_full`: the window, and not the pace, limits the sender."""
+        self._sent += segments
+        self._window_full = window_full
+
+    def on_lost(self, stamp_us: int, segments: int) -> None:
+        """Count losses. `stamp_us`: time of departure."""
+        if stamp_us > self._since_us:
+            self.losses.sent += segments
+            self.losses.lost += segments
+
+    def on_ack(self, ack: Ack, delay: PathDelay, loss_floor: float, *, round_started: bool) -> float:
+        """Take an ACK.
+
+        Returns
+        -------
+        The rate that the path carries, segments per second, if it is less than half the bandwidth; else 0.0
+        """
+        if ack.rtt_mean_us is not None:
+            self._samples.add(ack.rtt_mean_us, ack.rtt_samples)
+        if ack.flight is not None and ack.flight.stamp_us > self._since_us:
+            self.losses.sent += ack.acked
+        self._acked += ack.acked
+        return self._end_round(ack, delay, loss_floor) if round_started else 0.0
+
+    def _end_round(self, ack: Ack, delay: PathDelay, loss_floor: float) -> float:
+        self._rounds += 1
+        if self._rounds < 2:  # its segments left before PROBE_RTT
+            self._start_round(ack.now_us)
+            return 0.0
+        if not self._samples.suffices:
+            return 0.0
+        self._means += 1
+        self.over = self._means >= MAX_MEANS
+        self.measured, mean_us, carried = self._samples, self._samples.mean_us, 0.0
+        falling, self._last_mean_us = mean_us < UNCHANGED_FACTOR * self._last_mean_us, mean_us
+        self.settled = delay.mean_near(mean_us)
+        if not self.settled and not falling:
+            carried = self._acked / (1.0 - loss_floor)
+            # A full window hides the difference: it lets leave as much as arrives.
+            if self._window_full or carried < SATURATED_SHARE * self._sent:
+                self._rounds, self._means, self.over = 0, 0, False
+            else:
+                carried = 0.0
+                unchanged = mean_us - delay.level_us >= self._before_us - mean_us
+                # The rate may have fallen to just what is sent now, and then the queue stays as it is.
+                self.settled = unchanged and self.pacing_gain < _PACING_GAIN
+                self.pacing_gain = _PACING_GAIN / 2
+        lasted = not self._by_clock or ack.now_us - self._since_us > PROBE_RTT_DURATION_US
+        known = self.suspects is None or self.losses.sent >= RELIABLE_SAMPLE
+        self.over = self.over or (self.settled and lasted and known)
+        rate = carried * 1e6 / max(1, ack.now_us - self._round_us)
+        self._start_round(ack.now_us)
+        return rate

@@ -56,6 +56,10 @@ class ProbeWait:
         # With a BDP of a few segments, Reno's rounds would be too few to evaluate the losses of CRUISE.
         self._wait_rounds = int(min(max(bdp, RELIABLE_SAMPLE / max(bdp, 1.0)), MAX_WAIT_ROUNDS))
 
+    def hasten(self) -> None:
+        """Let the next wait be as short as the first."""
+        self._probed_before = False
+
     def skip_first_wait(self) -> None:
         """Let the first probe begin at once: the losses that ended STARTUP were below the loss floor."""
         if not self._probed_before:

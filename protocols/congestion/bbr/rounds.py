@@ -18,17 +18,19 @@ class Rounds:
         self.count = 0
         self.started = False
         self._next_delivered = 0  # BBR.next_round_delivered
+        self._delivered = 0  # C.delivered
 
     def update(self, ack: Ack) -> None:
         """BBRUpdateRound: check if `ack` ends the round in progress."""
+        self._delivered = ack.delivered
         self.started = ack.flight is not None and ack.flight.delivered >= self._next_delivered
         if self.started:
             self.count += 1
-            self.restart(ack.delivered)
+            self.restart()
 
-    def restart(self, delivered: int) -> None:
+    def restart(self) -> None:
         """BBRStartRound: let the round in progress end with the segments sent from now on."""
-        self._next_delivered = delivered
+        self._next_delivered = self._delivered
 
 
 class RoundSamples:

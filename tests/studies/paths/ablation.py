@@ -28,9 +28,8 @@ from iperfpy.protocols.congestion.bbr import (
     loss_floor,
     loss_scatter,
     max_bandwidth,
-    min_rtt,
+    path_delay,
     probe_wait,
-    queue_evidence,
     recent_losses,
 )
 from iperfpy.protocols.congestion.bbr.inflight_bound import BETA, HEADROOM
