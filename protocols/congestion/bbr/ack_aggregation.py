@@ -13,9 +13,9 @@ EXTRA_ACKED_ROUNDS = 10
 # not in the draft; chosen by simulation
 
 MAX_AGGREGATION_US = 100_000
-"""Longest time, beyond a round trip, for which held-back ACKs count as aggregation: event loops are late by
-up to 8 ms, and a longer gap is an outage. The draft's only bound is the window, and with it a single stall
-would keep the allowance large."""
+"""Longest time, beyond a round trip, for which held-back ACKs count as aggregation, as in Linux: Wi-Fi and
+DOCSIS release them every few tens of milliseconds. The draft's only bound is the window, and with it an
+outage would keep the allowance large."""
 
 
 class AckAggregation:

@@ -467,7 +467,7 @@ class Bbr:
         self.rounds.restart()
         by_clock = not self.delay.raised(now_us)
         rtt_us, bandwidth = self.delay.last_round_us, self.max_bandwidth.latest_best
-        self._probe_rtt.start(now_us, rtt_us, bandwidth, by_clock=by_clock)
+        self._probe_rtt.enter(now_us, rtt_us, bandwidth, by_clock=by_clock)
 
     def _check_drained(self, ack: Ack) -> None:
         """BBRCheckDrainDone (5.3.2) and BBRIsTimeToCruise (5.3.3.6).

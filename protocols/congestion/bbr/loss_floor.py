@@ -27,7 +27,10 @@ Rules, each with its reason:
 * Transmissions that met a queue are not counted (loss_epochs.py). If the queue has been seen to build and
   drain, an overload would therefore show as a queue, and losses at capacity keep their weight up to a greater
   distance.
-* The estimate is capped as long as no queue has been seen to drain: see `MAX_FLOOR_NO_DRAIN`.
+* If more than the floor is lost without a queue, PROBE_RTT sends less and compares (`Bbr._judge_losses`). If
+  as much is lost then, the path has changed, and the evidence before is dropped: `restart`.
+* The estimate is capped as long as neither a queue has been seen to drain nor losses were examined: see
+  `MAX_FLOOR_NO_DRAIN`.
 """
 
 from __future__ import annotations
@@ -146,7 +149,7 @@ class LossFloor:
 
         Parameters
         ----------
-        drain_seen : True if the queue has been seen to build and to drain (queue_evidence.py)
+        drain_seen : True if the queue has been seen to build and to drain (path_delay.py)
         """
         if now_us < self._updated_us + UPDATE_INTERVAL_US:
             return self.estimate

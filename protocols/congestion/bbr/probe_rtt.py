@@ -58,13 +58,13 @@ class ProbeRtt:
     def __init__(self) -> None:
         self.suspects: LossTally | None = None
         self.suspected_burst, self._suspected = 0, False
-        self.start(0, 0.0, 0.0, by_clock=False)
+        self.enter(0, 0.0, 0.0, by_clock=False)
 
     def suspect(self, losses: LossTally, burst: int) -> None:
         """Examine these losses in the PROBE_RTT that begins next."""
         self.suspects, self.suspected_burst, self._suspected = losses, burst, True
 
-    def start(self, now_us: int, rtt_us: float, bandwidth: float, *, by_clock: bool) -> None:
+    def enter(self, now_us: int, rtt_us: float, bandwidth: float, *, by_clock: bool) -> None:
         """BBREnterProbeRTT (5.3.4.3).
 
         Parameters

@@ -36,8 +36,8 @@ class ReorderingWindow:
 
     def displaced(self, by_us: int, now_us: int) -> None:
         """A transmission was acknowledged after one that left `by_us` later."""
-        # RFC 8985 ends the window at srtt. On a path of two ways the longer one exceeds any mean, and a segment
-        # given up too early takes its own sample out of srtt.
+        # RFC 8985 ends the window at srtt. On a path of two ways the longer one exceeds any mean, and a
+        # segment given up too early takes its own sample out of srtt.
         by_us = min(by_us, LARGEST_TIMEOUT_US)
         if by_us >= self._displacement_us:
             self._displacement_us = by_us
