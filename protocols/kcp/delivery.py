@@ -84,13 +84,14 @@ class DeliveryAccounting:
             if newest_us is None and (each := self._known(acks, now_us)) is not None:
                 newest_us = int(each[1].max())
         acked, flight, rtt_us, samples = 0, None, None, None
+        in_order = not sending.sacked and (each is None or int(each[0].max()) < una)
         if each is not None:
             acked, samples = self._mark(*each, now_us)
         if newest_us is not None:
             # Before `_report`, where loss detection goes by the newest arrival and by the RTT.
             flight, rtt_us = self._sample(newest_us, now_us)
         una_before = sending.una
-        if not acked and not sending.sacked and una > una_before:
+        if in_order and una > una_before:  # una says more than the ACKs of some of those segments
             samples = self._covered(una, now_us)
         if samples is not None:
             self.mean_rtt.update(samples.mean_us, samples.segments)

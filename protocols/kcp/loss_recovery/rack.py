@@ -61,6 +61,7 @@ class Rack:
 
     def __init__(self, window: SendWindow, rtt: RttEstimator) -> None:
         self.in_flight = self.spurious = self.spurious_losses = 0
+        self._given_up = 0
         self.reordering = ReorderingWindow(rtt)
         self.timer = RecoveryTimer(rtt)
         self._window, self._rtt = window, rtt
@@ -125,6 +126,8 @@ class Rack:
             # Whatever left before a probe was not given up when the probe replaced it.
             for number, echo_us in zip(numbers.tolist(), echoes_us.tolist(), strict=True):
                 self.spurious_losses -= echo_us < self._probes.get(number, 0)
+        # A peer may report more repeats than there were; the path's losses do not become negative.
+        self.spurious_losses = min(self.spurious_losses, self._given_up)
 
     def advanced(self, segments: int, lost: int, now_us: int) -> None:
         self.in_flight -= segments - lost
@@ -175,6 +178,7 @@ class Rack:
         if len(numbers):
             self._window.state.lost[numbers & self._window.mask] = True
             self.in_flight -= len(numbers)
+            self._given_up += len(numbers)
             self._pending.append(Resend(numbers, cause))
 
     def due(self, now_us: int, limit: int, admitting: int) -> list[Resend]:
