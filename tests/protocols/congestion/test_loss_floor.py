@@ -6,6 +6,7 @@ import pytest
 
 from iperfpy.protocols.congestion.bbr.loss_floor import WINDOW_US, LossFloor
 from iperfpy.protocols.congestion.bbr.loss_scatter import LossScatter
+from iperfpy.protocols.congestion.bbr.loss_tally import LossTally
 from iperfpy.protocols.congestion.bbr.phases import OfferedLoad
 
 SECOND = 1_000_000
@@ -79,12 +80,20 @@ def test_the_limit_is_higher_for_a_sender_limited_by_its_application_or_window()
     assert floor.update(now_us + WINDOW_US + SECOND, drain_seen=False) == 0.1
 
 
-def test_the_limit_decides_which_loss_rates_are_plausible() -> None:
-    floor, now_us = _alternating(0.0, 10, SECOND)
+def test_losses_as_frequent_when_less_is_sent_replace_the_evidence_and_the_limit() -> None:
+    """PROBE_RTT has shown that the path loses by itself, so no queue must be seen to drain."""
+    floor, now_us = _alternating(0.01, 20, SECOND)
     floor.update(now_us + SECOND, drain_seen=False)
-    assert floor.plausible(10, 100, drain_seen=False)
-    assert not floor.plausible(11, 100, drain_seen=False)
-    assert floor.plausible(60, 100, drain_seen=True)
+    floor.restart(LossTally(sent=400, lost=80), now_us + SECOND)
+    assert floor.estimate == pytest.approx(0.2, abs=0.03)
+    assert floor.update(now_us + 2 * SECOND, drain_seen=False) == pytest.approx(0.2, abs=0.03)
+    assert not floor.excessive(80, 400)
+    # The losses of half a minute ago count no more.
+    now_us += 2 * WINDOW_US
+    for load in (BELOW, AT) * 20:
+        now_us += SECOND // 2
+        _send(floor, load, now_us, 100, 0)
+    assert floor.update(now_us, drain_seen=False) < 0.02
 
 
 # -- epochs

@@ -230,20 +230,26 @@ def test_displacement_within_the_window_is_no_loss() -> None:
     assert half.counts.fast == 0
 
 
-def test_the_reordering_window_never_exceeds_srtt() -> None:
-    """Or a path that reorders by seconds, or one garbled echo, would leave nothing but timeouts."""
+@pytest.mark.parametrize(
+    ("displacement_us", "width_us"), [(60_000, 66_000), (30_000_000, 11 * LARGEST_TIMEOUT_US // 10)]
+)
+def test_the_reordering_window_may_exceed_srtt_and_ends_at_a_second(
+    displacement_us: int, width_us: int
+) -> None:
+    """The longer of two ways exceeds any mean. A garbled echo, or seconds of reordering, must not leave
+    nothing but timeouts, and are forgotten."""
     half, now_us = _settled()
     half.send(2, now_us)
     now_us += RTT_US
     half.acked(now_us, 41, una=40)
-    half.engine.receive(batch(ack(40, (now_us - 30_000_000) & 0xFFFF_FFFF, una=42)), now_us)
-    assert half.recovery.reordering.width_us <= half.engine.rtt.srtt_us
-    half.send(1, now_us + 20 * RTT_US)
-    half.acked(now_us + 21 * RTT_US, 42, una=43)
-    for number in range(43, 43 + 60):
-        half.send(1, now_us + number * RTT_US)
-        half.acked(now_us + (number + 1) * RTT_US, number, una=number + 1)
-        half.transmit(now_us + (number + 1) * RTT_US)
+    echo_us = (now_us - RTT_US - displacement_us) & 0xFFFF_FFFF
+    half.engine.receive(batch(ack(40, echo_us, una=42)), now_us)
+    assert half.recovery.reordering.width_us == pytest.approx(width_us, rel=0.01)
+    for number in range(42, 42 + 300):
+        half.send(1, now_us)
+        now_us += RTT_US
+        half.acked(now_us, number, una=number + 1)
+        half.transmit(now_us)
     assert half.recovery.reordering.width_us == REORDERING_US
 
 
