@@ -8,7 +8,8 @@ such switches. Each puts the rule of draft-ietf-ccwg-bbr-05 in the place of ours
 rule, nothing. The tests run every switch once, so a switch that no longer reaches its method fails there.
 
 Some mechanisms need others: without `floor` the carried rate equals the delivered rate, and without `refute`
-there are no reductions to undo, no sum over CRUISE, no ceiling and no least rate.
+there are no reductions to undo, no sum over CRUISE and no ceiling. `underdrive` leaves PROBE_RTT without the
+answers that `examine` asks for.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from iperfpy.protocols.congestion.bbr import (
     loss_scatter,
     max_bandwidth,
     path_delay,
+    probe_rtt,
     probe_wait,
     recent_losses,
 )
 from iperfpy.protocols.congestion.bbr.inflight_bound import BETA, HEADROOM
 from iperfpy.protocols.congestion.bbr.loss_tally import LossTally
+from iperfpy.protocols.congestion.bbr.path_delay import DelaySamples, PathDelay
 from iperfpy.protocols.congestion.bbr.phases import PHASES, Phase
 from iperfpy.protocols.congestion.congestion_control import Ack
 
@@ -117,8 +120,17 @@ def _carried(patch: Patch) -> None:
     def whole(self: ack_aggregation.AckAggregation, ack: Ack, _: float, *rest: Any) -> None:
         update(self, ack, current[0].max_bandwidth.value, *rest)
 
+    in_probe_rtt = probe_rtt.ProbeRtt.on_ack
+
+    def delivered(
+        self: probe_rtt.ProbeRtt, ack: Ack, delay: PathDelay, _: float, *, round_started: bool
+    ) -> float:
+        return in_probe_rtt(self, ack, delay, 0.0, round_started=round_started)
+
     parameters = control_parameters.ControlParameters
     patch.put(controller, "_update_bandwidth", _without_floor(controller._update_bandwidth))
+    patch.put(controller, "_watch_queue", _without_floor(controller._watch_queue))
+    patch.put(probe_rtt.ProbeRtt, "on_ack", delivered)
     patch.put(parameters, "_set_window", _without_floor(parameters._set_window))
     patch.put(controller, "on_ack", remember)
     patch.put(ack_aggregation.AckAggregation, "update", whole)
@@ -162,52 +174,44 @@ def _refute(patch: Patch) -> None:
         advance(self)
         bounded(self)
 
+    def bound(self: max_bandwidth.MaxBandwidth, rate: float, now_us: int) -> bool:
+        if not 0.0 < rate < self.value:
+            return False
+        vars(self)["short_term"] = rate
+        bounded(self)
+        return True
+
+    def unbound(self: max_bandwidth.MaxBandwidth) -> None:
+        vars(self).pop("short_term", None)
+        bounded(self)
+
     def lower(self: congestion_response.CongestionResponse, recent: LossTally, now_us: int) -> None:
         model = self._max_bandwidth
-        vars(model)["short_term"] = max(model.latest_best, BETA * model.value)
-        bounded(model)
+        model.reduce(max(model.latest_best, BETA * model.value), now_us)
 
     def reset(self: congestion_response.CongestionResponse) -> None:
-        vars(self._max_bandwidth).pop("short_term", None)
-        bounded(self._max_bandwidth)
+        unbound(self._max_bandwidth)
         start_probe(self)
 
     patch.put(model, "sample", bounded_sample)
     patch.put(model, "advance", bounded_advance)
-    patch.put(model, "reduce", _nothing)
+    patch.put(model, "reduce", bound)
+    patch.put(model, "restore", unbound)
     patch.put(response, "start_probe", reset)
     patch.put(response, "reduce_bandwidth", lower)
+    patch.put(response, "reduce_by_excess", lower)
     patch.put(response, "reduce_after_probe", _nothing)
-    patch.put(response, "on_cruise_round", _nothing)
-
-
-def _verdicts(patch: Patch) -> None:
-    reduce = max_bandwidth.MaxBandwidth.reduce
-    patch.put(
-        max_bandwidth.MaxBandwidth,
-        "reduce",
-        lambda self, rate, now_us=-1, reduction=None: reduce(self, rate, now_us),
-    )
+    patch.put(response, "cruise_excess", _nothing)
 
 
 def _cruise(patch: Patch) -> None:
-    patch.put(congestion_response.CongestionResponse, "on_cruise_round", _nothing)
+    patch.put(congestion_response.CongestionResponse, "cruise_excess", _nothing)
 
 
 def _ceiling(patch: Patch) -> None:
     """Let UP grow without a limit. The longer wait between probes behind a policer goes with the ceiling."""
     patch.put(congestion_response, "UNPROVEN_FACTOR", inf)
     patch.put(congestion_response.CongestionResponse, "policed", property(lambda self: False))
-
-
-def _least(patch: Patch) -> None:
-    start_probe = congestion_response.CongestionResponse.start_probe
-
-    def forgetful(self: congestion_response.CongestionResponse) -> None:
-        start_probe(self)
-        self._cruise_rate = 0.0
-
-    patch.put(congestion_response.CongestionResponse, "start_probe", forgetful)
 
 
 def _blocks(patch: Patch) -> None:
@@ -232,8 +236,63 @@ def _runs(patch: Patch) -> None:
     patch.put(congestion_response.CongestionResponse, "_congestive", congestive)
 
 
-def _contested(patch: Patch) -> None:
-    patch.put(queue_evidence, "CONTESTED_PROBES", _NEVER)
+def _level(patch: Patch) -> None:
+    """Take the least sample for the path's round-trip time, and the least one of each PROBE_RTT anew."""
+    delay = path_delay.PathDelay
+    set_level, end_probe = delay._set_level, delay.end_probe
+
+    def least(self: PathDelay) -> None:
+        set_level(self)
+        self.level_us, self.spread_us = self.least_us, 0.0
+
+    def end_at_least(self: PathDelay, measured: DelaySamples, now_us: int, *, settled: bool) -> bool:
+        own_queue = end_probe(self, measured, now_us, settled=settled)
+        if settled and measured.least_us < inf:
+            self.least_us = measured.least_us
+            least(self)
+        return own_queue
+
+    patch.put(delay, "_set_level", least)
+    patch.put(delay, "end_probe", end_at_least)
+
+
+def _underdrive(patch: Patch) -> None:
+    """Keep half a BDP in flight for 200 ms and a round, by the clock only (draft 5.3.4)."""
+
+    def hold(self: probe_rtt.ProbeRtt, ack: Ack, delay: PathDelay, _: float, *, round_started: bool) -> float:
+        self._rounds += round_started
+        if self._rounds < 2:  # the segments of the first round left before PROBE_RTT
+            self._round_us = ack.now_us
+            return 0.0
+        if ack.rtt_mean_us is not None:
+            self.measured.add(ack.rtt_mean_us, ack.rtt_samples)
+        if ack.flight is not None and ack.flight.stamp_us > self._since_us:
+            self.losses.sent += ack.acked
+        held_us = ack.now_us - self._round_us
+        self.settled = self.over = self._rounds > 2 and held_us > probe_rtt.PROBE_RTT_DURATION_US
+        return 0.0
+
+    patch.gains(Phase.PROBE_RTT, pacing_gain=1.0, window_gain=0.5)
+    patch.put(probe_rtt.ProbeRtt, "on_ack", hold)
+    patch.put(path_delay.PathDelay, "raised", lambda self, now_us: False)
+
+
+def _examine(patch: Patch) -> None:
+    def answer(self: bbr.Bbr, losses: LossTally, now_us: int) -> None:
+        if self.phase is not Phase.PROBE_RTT:
+            self.response.reduce_bandwidth(losses, now_us)
+
+    patch.put(bbr.Bbr, "_answer", answer)
+
+
+def _standing(patch: Patch) -> None:
+    patch.put(bbr.Bbr, "_watch_queue", _nothing)
+
+
+def _bursts_small(patch: Patch) -> None:
+    """Never cut bursts. Losses at the end of a probe then lower the inflight bound, whatever the burst."""
+    patch.put(control_parameters.ControlParameters, "cut_burst", lambda self, lost_burst: False)
+    patch.put(bbr, "SMALL_BURST", _NEVER)
 
 
 def _sharing(patch: Patch) -> None:
@@ -253,7 +312,7 @@ def _startup_window(patch: Patch) -> None:
 
 
 def _startup_queue(patch: Patch) -> None:
-    patch.put(min_rtt.MinRtt, "queue_fills", property(lambda self: False))
+    patch.put(path_delay.PathDelay, "queue_fills", property(lambda self: False))
 
 
 def _first_probe(patch: Patch) -> None:
@@ -264,6 +323,7 @@ def _first_probe(patch: Patch) -> None:
         self._probed_before = True
 
     patch.put(probe_wait.ProbeWait, "__init__", begun)
+    patch.put(probe_wait.ProbeWait, "hasten", _nothing)
 
 
 def _bound_raise(patch: Patch) -> None:
@@ -279,10 +339,6 @@ def _headroom(patch: Patch) -> None:
     patch.put(inflight_bound.InflightBound, "with_headroom", draft)
 
 
-def _lump(patch: Patch) -> None:
-    patch.put(ack_aggregation, "MAX_AGGREGATION_US", 1_000_000_000)
-
-
 MECHANISMS: dict[str, Mechanism] = {
     "carried": Mechanism("carried rate as bandwidth", "the delivery rate", _carried),
     "floor": Mechanism("loss floor", "a tolerance of 2 % for all loss", _floor),
@@ -290,13 +346,15 @@ MECHANISMS: dict[str, Mechanism] = {
     "caps": Mechanism("caps on an unproven loss floor", "one cap of 60 %", _caps),
     "burstiness": Mechanism("scatter in the tolerance", "losses scatter as independent ones", _burstiness),
     "refute": Mechanism("reductions of the bandwidth", "a short-term bound until REFILL", _refute),
-    "verdicts": Mechanism("reductions can be undone", "they stay until UP finds more", _verdicts),
     "cruise": Mechanism("sum of losses over CRUISE", "only the last two rounds count", _cruise),
     "ceiling": Mechanism("ceiling behind a policer", "no limit on UP, the usual wait", _ceiling),
-    "least": Mechanism("least rate after UP", "UP's losses may go below CRUISE's rate", _least),
     "blocks": Mechanism("bursts left out by blocks", "every block counts", _blocks),
     "runs": Mechanism("bursts left out by run length", "long runs count", _runs),
-    "contested": Mechanism("contested queues", "no queue counts as contested", _contested),
+    "level": Mechanism("mean round-trip time as level", "the least sample", _level),
+    "underdrive": Mechanism("PROBE_RTT at half the pace", "half a BDP for 200 ms, by the clock", _underdrive),
+    "examine": Mechanism("examination of losses", "they lower the bandwidth at once", _examine),
+    "standing": Mechanism("rate carried behind a queue", "the bandwidth filter alone", _standing),
+    "bursts-small": Mechanism("smaller bursts after losses", "bursts stay as they are", _bursts_small),
     "sharing": Mechanism("gains that follow the queue", "constant gains, 1.0 and 1.25", _sharing),
     "down": Mechanism("DOWN at 0.75", "0.90", _down),
     "startup-window": Mechanism("window gain 2.77 in STARTUP", "2.0", _startup_window),
@@ -304,7 +362,6 @@ MECHANISMS: dict[str, Mechanism] = {
     "first-probe": Mechanism("early first probe", "the usual wait of 2 to 3 s", _first_probe),
     "bound-raise": Mechanism("bound grows by shares of the window", "1, 2, 4 segments a round", _bound_raise),
     "headroom": Mechanism("headroom never below the BDP", "0.15 of the bound always", _headroom),
-    "lump": Mechanism("aggregation of 10 ms at most", "of a window at most", _lump),
 }
 """Key -> mechanism. The keys are the values of `--without` and the `without` of the record."""
 

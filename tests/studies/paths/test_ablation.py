@@ -20,13 +20,13 @@ from iperfpy.protocols.congestion.bbr import (
     loss_floor,
     loss_scatter,
     max_bandwidth,
-    min_rtt,
+    path_delay,
     phases,
     probe_rtt,
     probe_wait,
-    queue_evidence,
     recent_losses,
     rounds,
+    standing_queue,
     startup_losses,
 )
 from iperfpy.protocols.simulator.path import Path
@@ -40,8 +40,8 @@ from tests.studies.paths.run import Outcome, run
 
 MODULES = (
     *(ack_aggregation, bandwidth_probe, bbr, congestion_response, control_parameters, full_pipe),
-    *(inflight_bound, loss_epochs, loss_floor, loss_scatter, max_bandwidth, min_rtt, phases, probe_rtt),
-    *(probe_wait, queue_evidence, recent_losses, rounds, startup_losses),
+    *(inflight_bound, loss_epochs, loss_floor, loss_scatter, max_bandwidth, path_delay, phases),
+    *(probe_rtt, probe_wait, recent_losses, rounds, standing_queue, startup_losses),
 )
 
 
