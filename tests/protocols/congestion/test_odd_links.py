@@ -1,0 +1,93 @@
+"""kcp-bbr on paths that change or vary: losses that begin, a rate that falls, a longer way, jitter, lumps.
+
+The whole controller in simulated time, over 10 or 20 Mb/s. Each case measures a stretch after the event.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from iperfpy.protocols.simulator.path import Change, Lumps, Path, SecondWay, bdp_bytes
+from tests.studies.paths.watched import PAYLOAD_SHARE, Stretch, single
+
+RATE, RTT_US = 10e6, 40_000
+EVENT_S = 4
+SEED = 1
+
+
+def _link(rate: float = RATE, bdp: float = 2.0, **fields: object) -> Path:
+    buffer = bdp_bytes(rate, RTT_US, bdp)
+    return Path(rate_bits_per_s=rate, buffer_bytes=buffer, delay_us=RTT_US / 2).with_(**fields)
+
+
+def _event(**fields: object) -> tuple[Change, ...]:
+    return (Change(EVENT_S * 1_000_000, fields),)
+
+
+def _arrived(stretch: Stretch) -> float:
+    """Megabits per second at the receiver, in order or not, as a share of the payload's rate."""
+    received = stretch.last.received - stretch.first.received
+    return 8 * received / stretch.seconds / RATE / PAYLOAD_SHARE
+
+
+def _figure(stretch: Stretch, name: str) -> float:
+    value = stretch.last.state[name]
+    assert isinstance(value, (int, float))
+    return value
+
+
+def test_losses_that_begin_in_the_middle_are_learned_in_about_a_second() -> None:
+    """PROBE_RTT shows that the path loses as much when less is sent."""
+    watched = single(_link(changes=_event(loss=0.1)), Path(delay_us=RTT_US / 2), SEED, 8.0)
+    second = watched.between(EVENT_S + 1.0, EVENT_S + 1.5)
+    assert _figure(second, "noise_percent") == pytest.approx(10.0, abs=3.0)
+    assert _arrived(watched.between(EVENT_S + 1.5, 8.0)) > 0.9 * 0.9
+
+
+def test_jitter_in_order_leaves_the_rate() -> None:
+    """The round-trip time varies by the path's own, and by half of the mean."""
+    watched = single(_link(jitter_us=40_000.0), Path(delay_us=RTT_US / 2), SEED, 8.0)
+    assert _arrived(watched.between(3.0, 8.0)) > 0.9
+
+
+def test_a_rate_that_falls_to_a_fifth_leaves_no_lasting_queue() -> None:
+    watched = single(
+        _link(2 * RATE, 5.0, changes=_event(rate_bits_per_s=4e6)), Path(delay_us=RTT_US / 2), SEED, 9.0
+    )
+    late = watched.between(EVENT_S + 3.0, 9.0)
+    assert late.mean_rtt_us < 1.4 * RTT_US
+    assert _arrived(late) > 0.9 * 0.4
+
+
+def test_a_longer_path_is_learned_in_three_seconds() -> None:
+    watched = single(_link(changes=_event(delay_us=3 * RTT_US / 2)), Path(delay_us=RTT_US / 2), SEED, 9.0)
+    late = watched.between(EVENT_S + 3.0, 9.0)
+    assert _figure(late, "min_rtt_us") == pytest.approx(2 * RTT_US, rel=0.05)
+    assert _arrived(late) > 0.95
+
+
+def test_acknowledgements_in_lumps_of_30_ms_leave_the_rate() -> None:
+    watched = single(_link(bdp=1.0), Path(delay_us=RTT_US / 2, lumps=Lumps(30e3, 30e3)), SEED, 7.0)
+    late = watched.between(2.0, 7.0)
+    assert _arrived(late) > 0.95
+    assert late.mean_rtt_us < 2 * RTT_US
+
+
+def test_a_delay_that_moves_up_and_down_leaves_the_rate() -> None:
+    """Every half second by 5 ms, as a satellite's path does."""
+    changes = tuple(
+        Change(2_000_000 + at * 500_000, {"delay_us": RTT_US / 2 + at % 4 * 5e3}) for at in range(12)
+    )
+    watched = single(_link(changes=changes), Path(delay_us=RTT_US / 2), SEED, 8.0)
+    late = watched.between(3.0, 8.0)
+    assert _arrived(late) > 0.88
+    assert late.mean_rtt_us < 1.5 * RTT_US
+
+
+def test_two_ways_of_different_length_cost_no_needless_retransmission() -> None:
+    """Every second segment takes 60 ms more, beyond srtt. Two seconds are enough to learn it."""
+    watched = single(_link(second_way=SecondWay(60e3)), Path(delay_us=RTT_US / 2), SEED, 6.0)
+    late = watched.between(2.0, 6.0)
+    assert late.segments > 2_000
+    assert late.spurious == 0
+    assert _arrived(late) > 0.85
