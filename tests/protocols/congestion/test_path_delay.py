@@ -67,6 +67,15 @@ def test_a_mean_needs_segments_and_acks(acks: int, segments: int, *, suffices: b
     assert samples.suffices == suffices
 
 
+@pytest.mark.parametrize(("away_ms", "acks"), [(3, 8), (7.5, 19), (50, 32)])
+def test_samples_that_vary_more_need_more_acks(away_ms: float, acks: int) -> None:
+    samples, count = DelaySamples(), 0
+    while not samples.suffices:
+        samples.add(50_000 + (1 if count % 2 else -1) * away_ms * 1e3, 2)
+        count += 1
+    assert count == pytest.approx(acks, abs=1)
+
+
 def test_short_rounds_are_pooled_until_they_have_a_mean() -> None:
     delay, now_us = _after_rounds(60)
     for _ in range(4):
@@ -106,6 +115,16 @@ def test_the_level_falls_at_once() -> None:
     assert delay.level_us == 50_000
 
 
+def test_the_level_does_not_fall_right_after_a_change_of_the_rate() -> None:
+    """On a path of two ways, more segments of the shorter way arrive while the rate rises."""
+    delay, now_us = _after_rounds(*[60] * 10)
+    delay.change_rate(now_us)
+    assert not _round(delay, now_us + ROUND_US, *[40] * 20)
+    assert delay.level_us == 60_000
+    assert _round(delay, now_us + 2 * ROUND_US, *[40] * 20)
+    assert delay.level_us == 40_000
+
+
 def test_the_level_rises_if_no_round_of_two_intervals_came_near_it() -> None:
     delay, now_us = _after_rounds(60)
     risen_us = 0
@@ -128,7 +147,7 @@ def test_the_interval_of_a_long_path_is_longer() -> None:
 
 
 def test_a_level_that_falls_by_more_than_the_tolerance_means_a_shorter_path() -> None:
-    delay, now_us = _after_rounds(60)
+    delay, now_us = _after_rounds(60, 60)
     assert not _round(delay, now_us, *[59] * 20)
     assert _round(delay, now_us, *[40] * 20)
     assert not _round(delay, now_us, *[40] * 20)

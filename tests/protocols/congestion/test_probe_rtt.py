@@ -6,7 +6,7 @@ import pytest
 
 from iperfpy.protocols.congestion.bbr.loss_tally import RELIABLE_SAMPLE, LossTally
 from iperfpy.protocols.congestion.bbr.path_delay import PathDelay
-from iperfpy.protocols.congestion.bbr.probe_rtt import MAX_PROBE_ROUNDS, PROBE_RTT_DURATION_US, ProbeRtt
+from iperfpy.protocols.congestion.bbr.probe_rtt import MAX_MEANS, PROBE_RTT_DURATION_US, ProbeRtt
 from iperfpy.protocols.congestion.congestion_control import Ack, Flight
 
 LEVEL_US, ROUND_US = 60_000, 60_000
@@ -77,10 +77,26 @@ def test_the_paths_own_is_at_least_half_of_the_increase_that_remains(
     settled_ms: float, *, path: bool
 ) -> None:
     one = Probe(before_ms=200)
-    for _ in range(3):
+    for _ in range(4):
         one.round(settled_ms)
     assert one.probe.settled == path
     assert one.probe.over == path
+
+
+def test_round_trips_that_settle_high_are_seen_at_a_quarter_of_the_bandwidth_too() -> None:
+    """The rate may have fallen to just half of it, and then the queue stays as it is."""
+    one = Probe(before_ms=200)
+    assert one.probe.pacing_gain == 0.5
+    for _ in range(2):
+        one.round(200)
+    assert one.probe.pacing_gain == 0.25
+    one.round(110)
+    assert not one.probe.settled
+    one.round(61)
+    assert one.probe.settled
+    assert one.probe.measured.mean_us == 61_000
+    one.probe.start(one.now_us, 60_000, 1_000.0, by_clock=False)
+    assert one.probe.pacing_gain == 0.5
 
 
 def test_a_queue_of_other_flows_ends_it_without_an_answer() -> None:
@@ -88,7 +104,7 @@ def test_a_queue_of_other_flows_ends_it_without_an_answer() -> None:
     while not one.probe.over:
         one.round(100)
         rounds += 1
-    assert rounds == MAX_PROBE_ROUNDS
+    assert rounds == MAX_MEANS + 1
     assert not one.probe.settled
 
 

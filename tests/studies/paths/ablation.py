@@ -273,6 +273,7 @@ def _underdrive(patch: Patch) -> None:
         return 0.0
 
     patch.gains(Phase.PROBE_RTT, pacing_gain=1.0, window_gain=0.5)
+    patch.put(probe_rtt, "_PACING_GAIN", 1.0)
     patch.put(probe_rtt.ProbeRtt, "on_ack", hold)
     patch.put(path_delay.PathDelay, "raised", lambda self, now_us: False)
 
@@ -296,11 +297,10 @@ def _bursts_small(patch: Patch) -> None:
 
 
 def _sharing(patch: Patch) -> None:
-    patch.put(
-        control_parameters.ControlParameters,
-        "_pacing_gain",
-        lambda self, phase, bdp: PHASES[phase].pacing_gain,
-    )
+    def constant(self: control_parameters.ControlParameters, phase: Phase, bdp: float) -> float:
+        return self._probe_rtt.pacing_gain if phase is Phase.PROBE_RTT else PHASES[phase].pacing_gain
+
+    patch.put(control_parameters.ControlParameters, "_pacing_gain", constant)
 
 
 def _down(patch: Patch) -> None:
