@@ -55,7 +55,20 @@ def _rival(rtt_ms: float, seconds: float) -> Case:
     return Case("rival", "rival", forward, backward, rtt_ms * 1e3, 1e6, seconds, Kind.RIVAL, 2, "cubic")
 
 
-SHORT = (_policed(2e6, 20.0, 8.0), _policed(1.5e6, 40.0, 10.0), _rival(60.0, 20.0), _rival(40.0, 16.0))
+def _small_buffer(rate: float, rtt_ms: float, datagrams: int, seconds: float) -> Case:
+    forward = Path(rate, datagrams * 1_428, rtt_ms * 500)
+    return Case("loss", "a few datagrams", forward, Path(delay_us=rtt_ms * 500), rtt_ms * 1e3, rate, seconds)
+
+
+def _deep(rate: float, rtt_ms: float, seconds: float) -> Case:
+    forward, backward = link(rate, rtt_ms, 10.0)
+    return Case("loss", "deep buffer", forward, backward, rtt_ms * 1e3, rate, seconds)
+
+
+SHORT = (
+    *(_policed(2e6, 20.0, 8.0), _rival(60.0, 20.0), _small_buffer(2e6, 40.0, 7, 10.0)),
+    *(_small_buffer(40e6, 40.0, 4, 5.5), _deep(2e6, 300.0, 6.0)),
+)
 """Every mechanism acts in at least one of them."""
 
 
