@@ -25,7 +25,7 @@ class Probe:
         self.now_us = 1_000_000
         if suspects is not None:
             self.probe.suspect(suspects, 8)
-        self.probe.start(self.now_us, before_ms * 1e3, 1_000.0, by_clock=by_clock)
+        self.probe.enter(self.now_us, before_ms * 1e3, 1_000.0, by_clock=by_clock)
 
     def round(
         self,
@@ -95,7 +95,7 @@ def test_round_trips_that_settle_high_are_seen_at_a_quarter_of_the_bandwidth_too
     one.round(61)
     assert one.probe.settled
     assert one.probe.measured.mean_us == 61_000
-    one.probe.start(one.now_us, 60_000, 1_000.0, by_clock=False)
+    one.probe.enter(one.now_us, 60_000, 1_000.0, by_clock=False)
     assert one.probe.pacing_gain == 0.5
 
 
@@ -164,5 +164,5 @@ def test_losses_are_examined_until_there_are_enough_transmissions() -> None:
 def test_losses_are_suspected_for_one_stretch() -> None:
     one = Probe(suspects=LossTally(sent=400, lost=80), by_clock=True)
     assert one.probe.suspects is not None
-    one.probe.start(one.now_us, 60_000, 1_000.0, by_clock=True)
+    one.probe.enter(one.now_us, 60_000, 1_000.0, by_clock=True)
     assert one.probe.suspects is None
