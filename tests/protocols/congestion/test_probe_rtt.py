@@ -90,6 +90,7 @@ def test_round_trips_that_settle_high_are_seen_at_a_quarter_of_the_bandwidth_too
     for _ in range(2):
         one.round(200)
     assert one.probe.pacing_gain == 0.25
+    assert not one.probe.over
     one.round(110)
     assert not one.probe.settled
     one.round(61)
