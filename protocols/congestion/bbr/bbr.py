@@ -514,6 +514,7 @@ class Bbr:
         if found.loss_rate > (before.loss_rate + self.loss_floor.estimate) / 2:
             self.loss_floor.restart(found, now_us)
             self.max_bandwidth.restore()
+            self.probe_wait.hasten()
         # Bursts, and not the rate, may have been too much for the path's buffer.
         elif not self.controls.cut_burst(self._probe_rtt.suspected_burst):
             self.response.reduce_by_excess(before, now_us)

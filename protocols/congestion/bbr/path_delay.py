@@ -206,7 +206,7 @@ class PathDelay:
         self.latest_us = rtt_us
         self.smoothed_us += (rtt_us - self.smoothed_us) * SMOOTHING if self.smoothed_us else rtt_us
         self._round.add(rtt_us, segments)
-        if not self.least_us or least_us < self.least_us:
+        if least_us < self.least_us or not self.least_us:
             self.least_us = float(least_us)
         if not self.level_us:
             self.level_us = rtt_us
@@ -285,7 +285,8 @@ class PathDelay:
     @property
     def _interval_us(self) -> int:
         """Time between two PROBE_RTTs."""
-        return PROBE_RTT_INTERVAL_US * ceil(PROBE_RTT_INTERVAL_ROUNDS * self.level_us / PROBE_RTT_INTERVAL_US)
+        # By the least sample, since the level may hold a queue of several flows.
+        return PROBE_RTT_INTERVAL_US * ceil(PROBE_RTT_INTERVAL_ROUNDS * self.least_us / PROBE_RTT_INTERVAL_US)
 
     def stale(self, now_us: int) -> bool:
         """True if the level was not confirmed for too long (BBR.probe_rtt_expired)."""

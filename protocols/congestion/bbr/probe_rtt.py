@@ -125,7 +125,8 @@ class ProbeRtt:
         self.over = self._means >= MAX_MEANS
         self.measured, mean_us, carried = self._samples, self._samples.mean_us, 0.0
         falling, self._last_mean_us = mean_us < UNCHANGED_FACTOR * self._last_mean_us, mean_us
-        self.settled = delay.mean_near(mean_us)
+        # By the clock, flows that share a queue send less together: the level may hold that queue.
+        self.settled = delay.mean_near(mean_us) and not (self._by_clock and falling)
         if not self.settled and not falling:
             carried = self._acked / (1.0 - loss_floor)
             # A full window hides the difference: it lets leave as much as arrives.
