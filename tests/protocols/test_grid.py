@@ -123,8 +123,7 @@ def test_a_flow_that_joins_a_full_queue_does_not_add_its_losses_to_the_floor() -
 @pytest.mark.slow
 @pytest.mark.xfail(
     strict=True,
-    reason="each of eight flows takes the queue of the others for a longer path: sending less by itself hardly "
-    "changes it",
+    reason="each of eight flows takes the queue of the others for a longer path: it alone hardly changes it",
 )
 def test_flows_that_start_together_find_the_minimum_rtt_behind_their_queue() -> None:
     """Eight flows in a buffer of five BDP: most never saw it empty, and no single flow can empty it."""
