@@ -245,6 +245,9 @@ def _read_switch(text: str) -> bool:
     return {"0": False, "1": True}[text] if text in ("0", "1") else _refuse()
 
 
+_MOST_QUEUE = 10_000_000_000  # bytes
+
+
 def _refuse() -> Any:
     raise ValueError
 
@@ -256,7 +259,7 @@ def _read_queue(text: str) -> _Queue:
         return _Queue(bdp=_number(text[:-3], _PLAIN, 0, 1_000))
     if text.endswith("p"):
         return _Queue(packets=_whole(text[:-1], _SIZES, 1, 1e7))
-    return _Queue(bytes=_whole(text.removesuffix("B"), _SIZES, 0, 1e10))
+    return _Queue(bytes=_whole(text.removesuffix("B"), _SIZES, 0, _MOST_QUEUE))
 
 
 def _read_police(text: str) -> tuple[float, int] | None:
@@ -368,7 +371,8 @@ class _Way:
         # Without a bottleneck there is no queue, so the keys of the queue wait for an event that sets a rate.
         buffer_bytes = queue.bytes
         if queue.bdp is not None and rate is not None:
-            buffer_bytes = int(queue.bdp * Fraction(rate) * rtt_us / 8_000_000)
+            # Not above what a queue in bytes may be, so that the path has a description.
+            buffer_bytes = min(_MOST_QUEUE, int(queue.bdp * Fraction(rate) * rtt_us / 8_000_000))
         police, late = values["police"] or (None, 0), values["late"]
         return {
             "rate_bits_per_s": rate,

@@ -15,7 +15,7 @@ import pytest
 from iperf3 import TestResult as Parsed
 from jsonschema import Draft202012Validator
 
-from iperfpy.protocols.metrics import Kind
+from iperfpy.protocols.metrics import Kind, Side
 from iperfpy.protocols.registry import transport
 from tests.interop.conftest import PATIENCE_S, iperf3_serving, peer
 from tests.interop.documents import MODES, OURS_ALONE, PAIRS, Json, Run, all_runs
@@ -195,10 +195,12 @@ def test_the_intervals_of_every_counter_add_up(runs: dict[tuple[str, str], Run],
         chosen = transport(document["start"]["transport"])
         metrics, delivery = chosen.metrics, chosen.delivery
         counters = [metric for metric in metrics if metric.kind is Kind.COUNTER]
-        # Counts that both ends compare include, for the whole test, what was under way at its end.
+        # Counts that both ends compare, and a receiver's, include for the whole test the segments that were
+        # under way at its end.
         compared = {metric.numerator for metric in metrics if metric.kind in (Kind.ACROSS, Kind.MISSING)}
         if delivery is not None:
             compared |= {delivery.sent, *delivery.receiver_keys}
+        compared |= {metric.key for metric in counters if metric.side is Side.RECEIVER}
         measured = [row for one in document["intervals"] for row in one["streams"] if not row["omitted"]]
         checked = 0
         for stream in document["end"]["streams"]:

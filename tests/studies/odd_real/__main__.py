@@ -195,7 +195,7 @@ def main() -> int:
     table.show()
     where = options.out / options.name
     rows = [row(verdict) for verdict in verdicts]
-    write_json(where.with_suffix(".json"), {"command": sys.argv[1:], "machine": surroundings(), "rows": rows})
+    write_json(where.with_suffix(".json"), {"machine": surroundings(), "rows": rows})
     write_csv(where.with_suffix(".csv"), rows)
     where.with_suffix(".md").write_text(table.markdown())
     return 0

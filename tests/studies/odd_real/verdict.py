@@ -39,10 +39,10 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """PASS or BELOW; empty if nothing was measured."""
-        if self.ours is None:
-            return "BELOW" if self.misses else ""
-        return "BELOW" if self.misses else "PASS"
+        """PASS or BELOW; empty if one of the two was not measured and nothing else was missed."""
+        if self.misses:
+            return "BELOW"
+        return "" if self.ours is None or self.kernel is None else "PASS"
 
     @property
     def ratio(self) -> float | None:
