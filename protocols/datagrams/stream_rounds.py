@@ -23,10 +23,10 @@ SLICE_NS = 2_000_000
 """Time after which a turn of the loop visits no further stream."""
 SHORTEST_TIMER_US = 1_000
 """Event loops sleep in whole milliseconds; a shorter timer would make them spin until it is due."""
-BYTES_PER_ROUND, LEAST_PER_VISIT, MOST_PER_VISIT = 32 << 20, 512 << 10, 4 << 20
-"""Bytes that all senders together write in a round, and bounds of the share of each. A round as large as the
-processor's cache is read by the receiver while it is still there: with 2 MiB each, 128 streams of kcp carried
-less than half. A visit has a cost of its own: with 256 KiB each, 16 streams carried two thirds."""
+BYTES_PER_ROUND, LEAST_PER_VISIT, MOST_PER_VISIT = 128 << 20, 1 << 20, 4 << 20
+"""Bytes that all senders together write in a round, and bounds of the share of each. A visit has a cost of
+its own: with 32 MiB per round and 512 KiB per visit, 64 streams of kcp carried a quarter less. With 2 MiB per
+visit, 128 streams carried less than half: the receiver no longer found the round in the cache."""
 
 
 class Visited(Protocol):
