@@ -166,10 +166,9 @@ class Bbr:
         """BBRHandleRestartFromIdle (5.4.1)."""
         self._idle = True
         self.ack_aggregation.restart(now_us)
+        # In PROBE_RTT the pace stays low until it has measured: an empty path answers none of its questions.
         if self.full_pipe.reached and self.phase is not Phase.PROBE_RTT:
             self.controls.restart_from_idle()
-        elif self.phase is Phase.PROBE_RTT:
-            self._exit_probe_rtt(now_us)
 
     def on_timeout(self, now_us: int) -> None:
         """BBROnEnterRTO (5.6.4.4). Losses of a silent path are neither loss floor nor congestion."""

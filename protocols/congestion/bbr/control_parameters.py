@@ -163,9 +163,8 @@ class ControlParameters:
     def _pacing_gain(self, phase: Phase, bdp: float) -> float:
         """The phase's pacing gain, adapted to a standing queue in CRUISE and UP.
 
-        CRUISE subtracts the share of the queue that the last round never fell below: the bandwidth filter
-        keeps the best of many samples, so its error is upwards and builds a queue. A flow with few segments
-        in the queue yields less. Flows do not yield to a contested queue: the flows that keep it never yield.
+        CRUISE subtracts the share of the last round's mean queue: the bandwidth filter keeps the best of many
+        samples, so its error is upwards and builds a queue. A flow with few segments there yields less.
         """
         if phase is Phase.PROBE_RTT:
             return self._probe_rtt.pacing_gain
