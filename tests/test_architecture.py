@@ -43,7 +43,10 @@ from tests.architecture import (
 MODULES = product()
 
 P = "iperfpy.protocols"
-BASE = {f"{P}.{name}" for name in ("contract", "addresses", "metrics", "settings", "errors", "units")}
+BASE = {
+    f"{P}.{name}"
+    for name in ("contract", "addresses", "metrics", "path_evidence", "settings", "errors", "units")
+}
 SOCKET_WORK = {
     f"{P}.{name}"
     for name in (
@@ -90,16 +93,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the program, from below
     "iperfpy.control": RECORDS,
     "iperfpy.sampling": RECORDS,
+    "iperfpy.diagnosis": RECORDS,
     "iperfpy.runtime": {*RECORDS, "iperfpy.control.framing"},
     "iperfpy.traffic": {*RECORDS, "iperfpy.sampling", "iperfpy.runtime"},
     "iperfpy.endpoint": {
         *RECORDS,
-        *("iperfpy.control", "iperfpy.sampling", "iperfpy.runtime", "iperfpy.traffic"),
+        *("iperfpy.control", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.runtime", "iperfpy.traffic"),
     },
-    "iperfpy.store": {*RECORDS, "iperfpy.sampling"},
-    "iperfpy.report": {*RECORDS, "iperfpy.sampling", "iperfpy.store"},
+    "iperfpy.store": {*RECORDS, "iperfpy.sampling", "iperfpy.diagnosis"},
+    "iperfpy.report": {*RECORDS, "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.store"},
     **{name: {*RECORDS, *API, "iperfpy.endpoint", "iperfpy.store", "iperfpy.runtime"} for name in API},
-    "iperfpy.experiments": {*RECORDS, *API, "iperfpy", "iperfpy.store", "iperfpy.sampling"},
+    "iperfpy.experiments": {
+        *RECORDS,
+        *API,
+        *("iperfpy", "iperfpy.store", "iperfpy.sampling", "iperfpy.diagnosis"),
+    },
     "iperfpy.lab": {*RECORDS, "iperfpy.runtime", f"{P}.simulator"},
     "iperfpy": set(API) | {"iperfpy.store", "iperfpy.plan", "iperfpy.records", "iperfpy.errors"},
     "iperfpy.__main__": {"iperfpy.cli.main"},
