@@ -1,4 +1,4 @@
-"""iperf3's error numbers, as in its `iperf_api.h`, each with a sentence that says whose fault it is.
+"""iperf3's error numbers, as in its `iperf_api.h`, each with a sentence that names the side at fault.
 
 A server sends one of them with SERVER_ERROR. With iperfpy at both ends, the sentence itself precedes it.
 """

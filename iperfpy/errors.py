@@ -1,4 +1,4 @@
-"""The errors of this program. The text of each is a sentence for the user that says whose fault it is.
+"""The errors of this program. The text of each is a sentence for the user that names the side at fault.
 
 IperfpyError                a test, or the program, cannot go on; exit status 1
 ├── ParameterError          the command line cannot be understood, or contradicts itself

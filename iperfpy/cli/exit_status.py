@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 JSON_DOCUMENT, JSON_STREAM = "document", "stream"
 TEXT_VARIABLE = "IPERFPY_TEXT"
-"""Environment variable with the form of the text, for users who do not choose it with --text."""
+"""Environment variable with the form of the text, unless --text chooses it."""
 
 
 def json_form(words: Sequence[str]) -> str:

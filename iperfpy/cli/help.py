@@ -64,7 +64,7 @@ def answer(parsed: ParsedOptions) -> str | None:
 
 
 class GroupedCommand(click.Command):
-    """A command whose options are listed under the headings that they carry.
+    """A command that lists its options under the headings that they carry.
 
     `transports`: the names of the transports with settings among the options.
     """

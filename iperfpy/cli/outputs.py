@@ -4,7 +4,7 @@
     a CSV that takes no more rows      one warning per test; the test goes on; the exit status is 1
     standard output, a full disk       one warning per test; the test goes on; the exit status is 1
     standard output, a closed pipe     the report has no reader: a client stops; the exit status is 1
-    standard output that nobody reads  the test goes on; rows of the table are left out, which is said
+    standard output without a reader   the test goes on; rows of the table are left out, which is said
 
 Every command takes its reports from here: `client_sinks` for a test, `server_sinks` for a server's tests.
 All of them write in threads of their own (report/output_thread.py), and `finish` waits for these.
@@ -304,7 +304,7 @@ class Outputs:
         lost: Callable[[Exception], None],
         closed: Callable[[], None] = lambda: None,
     ) -> Sink:
-        """A sink for programs to read, whose rows all wait to be written."""
+        """A sink for programs to read: all its rows wait to be written."""
         return QueuedSink(GuardedSink(sink, lost), thread, FILE_ROWS, self._rows_lost, closed)
 
     def _rows_lost(self, count: int) -> None:

@@ -61,7 +61,7 @@ class LogFile:
 
 
 def has_terminal() -> bool:
-    """True if the process has a controlling terminal, whose end is a reason to end."""
+    """True if the process has a controlling terminal. It ends with that terminal."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR))
     except OSError:

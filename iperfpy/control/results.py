@@ -37,7 +37,7 @@ of the count of the omitted period, or empty)."""
 UNAVAILABLE: Mapping[str, int] = {"retransmits": -1, "packets": 0, "errors": 0, "jitter": 0}
 CPU_KEYS = {"cpu_util_total": "total", "cpu_util_user": "user", "cpu_util_system": "system"}
 COUNTED_LATE = "counted_late"
-"""Key of the extension. Absent from iperfpy 0.1.0, whose counters are of the moment at which it stops."""
+"""Key of the extension. Absent from iperfpy 0.1.0, which reads its counters when it stops."""
 OUTPUT_TEXT, OUTPUT_JSON = "server_output_text", "server_output_json"
 TEXT_LIMIT = 256
 

@@ -125,7 +125,7 @@ class ClosingReport:
         return {**own, **{(stream, sides[stream]): counts for stream, counts in theirs.items()}}
 
     def _compared(self) -> frozenset[int]:
-        """Streams whose counters both ends read when nothing was under way any more.
+        """Streams with counters that both ends read when nothing was under way any more.
 
         This end counts late. An iperfpy peer says if it does; a stock server closes its streams before it
         sends results, and was given time to read; a stock client stops reading before it says so.

@@ -1,7 +1,7 @@
 """Places of a server, and waits after refused passwords, both by source. No clock: times are arguments.
 
     Places          connections without a cookie, clients before their admission, admitted tests
-    PasswordWaits   a source whose password was refused waits before the next one is read
+    PasswordWaits   a source with a refused password waits before the next one is read
 
 A source is an IPv4 address, or the /64 network of an IPv6 address, which one machine has for itself.
 A place is *silent* until its holder has done what is expected of it next: presented its cookie, sent its
@@ -118,7 +118,7 @@ class Places(Generic[Holder]):
 
 
 class PasswordWaits:
-    """Waits of sources whose passwords were refused. They delay no other source."""
+    """Waits of sources with refused passwords. They delay no other source."""
 
     def __init__(self) -> None:
         self._refused: dict[str, tuple[int, float]] = {}  # (refusals, time from which the next is read)

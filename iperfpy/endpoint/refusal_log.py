@@ -23,7 +23,7 @@ SERVICE = logging.getLogger("iperfpy.service")
 BURST = 20
 LINES_PER_S = 1.0
 ADDRESSES = 1024
-"""Addresses whose lines are counted; the one that was refused longest ago is forgotten first."""
+"""Addresses with counted lines; the one that was refused longest ago is forgotten first."""
 
 
 @dataclass(slots=True)

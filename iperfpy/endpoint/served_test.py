@@ -94,7 +94,7 @@ class ServerContext(Protocol):
 
     @property
     def password_waits(self) -> PasswordWaits:
-        """Waits of sources whose passwords were refused."""
+        """Waits of sources with refused passwords."""
 
     @property
     def refusals(self) -> RefusalLog:
@@ -184,7 +184,7 @@ class ServedTest:
 
     def _log(self, error: IperfpyError) -> None:
         """Log an error. A refused password has a form that programs which block addresses can find
-        (docs/options.md). The line of a test whose data has flowed comes from the sinks."""
+        (docs/options.md). Once data has flowed, the sinks write the line of the test."""
         if isinstance(error, PlanError) and error.i_errno == ErrorNumber.AUTHENTICATION:
             self._server.refusals.count += 1
             log.warning("password refused, client %s: %s", self.host, error)
@@ -260,7 +260,7 @@ class ServedTest:
         log.info("%s is %s", self.host, user)
 
     def _user_of(self, body: Mapping[str, Any], wanted: Authorization) -> str:
-        """The user whose password the parameters have. Raises `PlanError`."""
+        """The user that the password of the parameters belongs to. Raises `PlanError`."""
         try:
             users = users_of(Path(wanted.users_path).read_text())
         except (OSError, ValueError, KeyFileError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from iperfpy.protocols.addresses import named
 
 VERSION = "iperf 3.21"
-"""The program whose text this is, in the first line of a verbose report."""
+"""The program that wrote the text, in the first line of a verbose report."""
 PROGRAM = "iperf3"
 """The name before an error."""
 RULE = "-" * 59
@@ -187,7 +187,7 @@ def out_of_order(role: str, start_s: float, end_s: float, datagrams: int) -> str
 
 
 def not_available(number: int, side: str) -> str:
-    """The summary of an end whose figures are not known."""
+    """The summary of an end without known figures."""
     return f"{label(number)} ({side} statistics not available)"
 
 

@@ -54,7 +54,7 @@ class ServiceLogSink:
 
 
 def line(start: RunStarted, end: RunEnded) -> str:
-    """The line of a test: who, transport, direction, seconds, rate, loss, result."""
+    """The line of a test: client, transport, direction, seconds, rate, loss, result."""
     sums = [total(group, start.transport.metrics) for group in by_direction(end.rows)]
     samples = [row.of(Side.RECEIVER) or row.local for row in sums]
     parts = [

@@ -40,7 +40,7 @@ async def until_signalled(
         scope.abort(InterruptError(f"the {role.value} has terminated by signal {name}"))
 
     def failed(fault: FaultError) -> None:
-        # A server cannot tell whose test it is, and goes on.
+        # A server cannot tell which test it belongs to, and goes on.
         if role is Role.CLIENT:
             scope.abort(fault)
         else:

@@ -36,7 +36,7 @@ from iperfpy.protocols.operating_system import (
 _FLOW_LABEL_REQUEST = struct.Struct("=16s 4s B B H H H I")  # struct in6_flowlabel_req, linux/in6.h
 LONGEST_RETRY_MS = 2_000
 USUAL_TIMEOUT_MS = 924_600
-"""Linux's own: 15 retries whose distance doubles from 0.2 to 120 s (tcp_retries2)."""
+"""Linux's own: 15 retries at distances that double from 0.2 to 120 s (tcp_retries2)."""
 _GET, _ANYBODY, _CREATE = 0, 255, 1
 
 

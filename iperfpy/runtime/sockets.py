@@ -229,7 +229,7 @@ async def _listening_address(options: ServerOptions) -> tuple[int, SocketAddress
 
 
 def _listen_anywhere(family: int, address: SocketAddress, dual: bool, device: str) -> socket.socket:
-    """A listening socket at a port that the system chose, and whose number no UDP socket has: the server
+    """A listening socket at a port that the system chose. No UDP socket has its number: the server
     opens that UDP port when the first test needs it."""
     for tries_left in reversed(range(PORT_TRIES)):
         sock = _listen_at(family, address, dual, device)

@@ -1,4 +1,4 @@
-"""One object of a stored JSON document, whose values are read by their type."""
+"""One object of a stored JSON document: its values are read by their type."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Part:
         return None if found is None else self.whole(found)
 
     def number(self, key: str) -> float:
-        """A number whose whole part has at most 64 bits: no infinity, and not NaN."""
+        """A number with a whole part of at most 64 bits: no infinity, and not NaN."""
         value: float = self._get(key, _NONE)
         if type(value) not in (int, float) or not -LARGEST <= value <= LARGEST:
             raise ValueError(f"{key} is {_shown(value)}")

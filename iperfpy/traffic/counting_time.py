@@ -59,7 +59,7 @@ class CountingTime:
 
     @property
     def senders_stop_us(self) -> int | None:
-        """Time at which this end's senders stop although nobody has told them, None if they never do."""
+        """Time at which this end's senders stop without being told, None if they never do."""
         if not self._senders_stop or self.schedule.omitting:
             return None
         return self._planned_end_us + SENDER_GRACE_US

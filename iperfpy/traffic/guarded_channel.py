@@ -1,7 +1,7 @@
 """The border between the program and a transport: no exception of a transport passes it unnamed.
 
     guarding(name, where)    what a transport raises becomes an `IperfpyError` that names stream and cause
-    GuardedChannel           a channel whose calls are all made so
+    GuardedChannel           a channel that makes all its calls so
 
 An exception that a transport raises on purpose keeps its sentence. Any other one is a fault (`FaultError`),
 and ends the test at once. `CancelledError` is a fault unless this program has cancelled the task.

@@ -323,7 +323,7 @@ class Transfer:
             each.stop_sending()
 
     def _withdraw(self) -> None:
-        """Stop sending at once: the messages of the end must not wait behind data that nobody counts."""
+        """Stop sending at once: the messages of the end must not wait behind data that is not counted."""
         self._stop_sending()
         for each in self._sending:
             each.withdraw()

@@ -1,7 +1,7 @@
 """Many datagrams in one buffer with a stride: a GSO batch on the way out, a GRO batch on the way in.
 
 `DatagramSocket` (datagram_socket.py) sends and receives these batches. udp/sender.py sends GSO batches of its
-own: plain buffers of equal datagrams, whose size it sets as a socket option.
+own: plain buffers of equal datagrams. Their size is a socket option.
 """
 
 from __future__ import annotations

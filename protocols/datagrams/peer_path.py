@@ -320,7 +320,7 @@ class ConnectedPath:
         return self._socket.events
 
     def charge(self, work: int) -> None:
-        """A client has one test: nobody waits for its time."""
+        """A client has one test, so no other test waits for its time."""
 
     @property
     def sizes(self) -> DatagramSizes:

@@ -26,7 +26,7 @@ ACK_RANGES = 86
 """Not of stock KCP: an acknowledgement in ranges (ack_ranges.py), only between ends that agreed on it."""
 COMMANDS = frozenset((PUSH, ACK, WASK, WINS, PART, ACK_RANGES))
 TAKES_PARTS = 1
-"""The field frg of a WINS whose sender joins parts. Stock KCP ignores frg there, and sends 0."""
+"""The field frg of a WINS from a peer that joins parts. Stock KCP ignores frg there, and sends 0."""
 PROBE = 255
 """The field frg of a PUSH that only probes the path (size_search.py). Stock KCP ignores it, as it drops the
 payload of a segment that has arrived before."""

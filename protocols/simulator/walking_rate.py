@@ -1,4 +1,4 @@
-"""A bottleneck whose rate walks: the service that it has given by each time."""
+"""A bottleneck with a rate that walks: the service that it has given by each time."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ PROBE_US = 100_000
 STALE_US = 2_000_000
 """Age at which a measured round trip is no longer reported."""
 MOST_WAITING = 64
-"""Probes whose echo is awaited: those of more than six seconds."""
+"""Probes that await their echo: those of more than six seconds."""
 LONGEST_RTT_US = 60_000_000
 _FORMAT = struct.Struct("<IB2s4s")
 _PROBE, _ECHO = 1, 2

@@ -10,7 +10,7 @@ losses and about the rate:
     rate               if less arrives than half the bandwidth, the path carries less than was assumed; the
                        bandwidth is lowered, and the stretch begins again.
 
-The draft reduces the window to half the BDP for 200 ms. Here the pace is halved: on a path whose delay varies
+The draft reduces the window to half the BDP for 200 ms. Here the pace is halved: on a path with varying delay
 a window is no measure of the sending rate. The stretch lasts until round-trip times settle. It ends with the
 first round that answers the question, unless it was due by the clock: flows of one host then send less for
 200 ms together.

@@ -3,7 +3,7 @@
 The bandwidth filter keeps the best of many samples. Where delay varies, the best sample is too good, and a
 queue remains. While a queue stands, the path is busy, and the mean rate of delivery is its rate.
 
-The greatest of the last stretches with a queue counts: on a path whose rate varies all the time, the least
+The greatest of the last stretches with a queue counts: on a path with a varying rate, the least
 would leave most of it unused.
 """
 
