@@ -20,7 +20,8 @@ class RunEvidence:
 
     Parameters
     ----------
-    transport : its name; `reliable` and `controlled` say if it repeats losses and adapts its rate
+    transport : its name; `reliable` and `controlled` say if it repeats losses and adapts its rate, and
+        `over_udp` if its packets are UDP datagrams
     streams : number of streams in this direction
     seconds : measured period
     bits_per_second : payload that arrived
@@ -30,6 +31,8 @@ class RunEvidence:
     cpu_percent : keys of `RunEnded.cpu_percent`, with `sender_` and `receiver_` instead of host_ and remote_
     idle_rtt_us : before the test
     block_bytes : payload of a datagram, or 0
+    window_flags : flags of the send and of the receive window, as advice names them; empty: none
+    kernel_drops : datagrams that the receiver's kernel dropped, None: not known
     """
 
     transport: str
@@ -46,6 +49,9 @@ class RunEvidence:
     cpu_percent: Mapping[str, float] = field(default_factory=dict)
     idle_rtt_us: float | None = None
     block_bytes: int = 0
+    over_udp: bool = True
+    window_flags: tuple[str, str] | tuple[()] = ()
+    kernel_drops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class Rung:
     rtt_us : p5, p50, p95, max of the echoes
     flight : by time, None if the receiver does not tell (a stock iperf3)
     late, duplicates : datagrams
+    loss_runs, lost_in_runs : runs of consecutive datagrams that were lost, and the datagrams in them; None:
+        the receiver does not tell
     kernel_drops : datagrams that the receiver's kernel dropped, None: not known
     """
 
@@ -73,6 +81,8 @@ class Rung:
     late: int = 0
     duplicates: int = 0
     kernel_drops: int | None = None
+    loss_runs: int | None = None
+    lost_in_runs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,7 @@ class IdlePath:
     Parameters
     ----------
     rtt_us : p5, p50, p95, max
+    echoes : number of echoes behind these
     mtu_bytes : longest IP packet that passes, None: not known
     mtu_hint_bytes : the one that the interface and the TCP connection announce
     """
@@ -89,6 +100,7 @@ class IdlePath:
     rtt_us: Mapping[str, float] = field(default_factory=dict)
     mtu_bytes: int | None = None
     mtu_hint_bytes: int | None = None
+    echoes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
