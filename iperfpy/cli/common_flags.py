@@ -85,7 +85,7 @@ def _server_flags() -> list[click.Option]:
     return [
         flag(["server", "-s", "--server"], "run as server"),
         flag(["one_off", "-1", "--one-off"], "exit after one test"),
-        flag(["daemon", "-D", "--daemon"], "run in the background"),
+        flag(["daemon", "-D", "--daemon"], "run in the background", rare=True),
         flag(
             ["max_tests", "--max-tests"],
             "maximum number of concurrent tests [64]",
@@ -332,7 +332,7 @@ def _output_flags() -> list[click.Option]:
             INTERVAL_SECONDS,
             default=SECOND_US,
         ),
-        flag(["letter", "-f", "--format"], "k m g t: kbit/s .., K M G T: KiB/s .. [m]", letter),
+        flag(["letter", "-f", "--format"], "k m g t: kbit/s .., K M G T: KiB/s .. [m]", letter, rare=True),
         flag(["json", "-J", "--json"], "one JSON document at the end, with iperf3's keys"),
         flag(["json_stream", "--json-stream"], "a line of JSON for every event as it happens"),
         flag(
