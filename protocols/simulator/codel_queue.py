@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from iperfpy.protocols.simulator.bottleneck import Admitted, Bottleneck
 from iperfpy.protocols.simulator.inbox import Inbox, Rows, Times
-from iperfpy.protocols.simulator.path import CoDel, wire_bytes
+from iperfpy.protocols.simulator.path import CoDel
 from iperfpy.protocols.simulator.truth import Truth
 
 MAX_PACKET_BYTES = 1_500
@@ -30,10 +30,12 @@ _FORGET_INTERVALS = 16
 class Waiting:
     """Datagrams of one size that arrived together, and their destination.
 
-    rows : (n, size) uint8, one datagram per row
+    rows : (n, bytes) uint8, one datagram per row
+    size : bytes of each on the path
     """
 
     rows: Rows
+    size: int
     arrived_us: float
     inbox: Inbox
     truth: Truth
@@ -139,7 +141,7 @@ class CoDelQueue:
         """Append datagrams to the queue."""
         self._groups.append(group)
         self.count += len(group.rows)
-        self.bytes += len(group.rows) * wire_bytes(group.rows.shape[1])
+        self.bytes += len(group.rows) * group.size
 
     def serve(self, now_us: float, bottleneck: Bottleneck, rate: float, codel: CoDel | None) -> list[Served]:
         """Begin the services that are due by now; those of `bottleneck` end before them.
@@ -149,7 +151,7 @@ class CoDelQueue:
         served = []
         while self._groups and (bottleneck.busy_us <= now_us or codel is None):
             group = self._groups[0]
-            count, size = len(group.rows), wire_bytes(group.rows.shape[1])
+            count, size = len(group.rows), group.size
             # A drop takes no service: the datagram behind it gets the place of the dropped one.
             begin_us = max(bottleneck.busy_us, group.arrived_us)
             departs = bottleneck.departures(begin_us, count, size * 8e6 / rate)

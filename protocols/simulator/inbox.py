@@ -149,6 +149,10 @@ class Inbox:
 
     def take(self, now_us: float) -> list[DatagramBatch]:
         """Take all datagrams that have arrived by now, in order of arrival."""
+        return _merge([rows for _, rows in self.take_rows(now_us)])
+
+    def take_rows(self, now_us: float) -> list[tuple[Times, Rows]]:
+        """The same as arrivals, (n,) microseconds, and rows, (n, bytes), of one size each."""
         self._interrupted_us = now_us
         pieces: list[tuple[Times, Rows]] = []
         loose = self._loose
@@ -161,7 +165,7 @@ class Inbox:
         # The runs of the first way alone are in order already.
         mixed = bool(pieces)
         _take_in_order(self._runs, now_us, pieces)
-        return _merge(_by_arrival(pieces) if mixed and len(pieces) > 1 else [rows for _, rows in pieces])
+        return _by_arrival(pieces) if mixed and len(pieces) > 1 else pieces
 
 
 def _take_in_order(runs: deque[DatagramRun], now_us: float, pieces: list[tuple[Times, Rows]]) -> None:
@@ -182,17 +186,19 @@ def _piece(run: DatagramRun, now_us: float) -> tuple[Times, Rows]:
     return run.exits[start:stop], rows
 
 
-def _by_arrival(pieces: list[tuple[Times, Rows]]) -> list[Rows]:
-    """The datagrams of all pieces in order of arrival, neighbours of equal size in one array."""
-    order = np.concatenate([exits for exits, _ in pieces]).argsort(kind="stable")
+def _by_arrival(pieces: list[tuple[Times, Rows]]) -> list[tuple[Times, Rows]]:
+    """The datagrams of all pieces in order of arrival, neighbours of equal size in one piece."""
+    exits = np.concatenate([exits for exits, _ in pieces])
+    order = exits.argsort(kind="stable")
+    exits = exits[order]
     width = max(rows.shape[1] for _, rows in pieces)
     if all(rows.shape[1] == width for _, rows in pieces):
-        return [np.concatenate([rows for _, rows in pieces])[order]]
+        return [(exits, np.concatenate([rows for _, rows in pieces])[order])]
     # Rows of several sizes have no common array: each stands in that of its size.
     table = np.concatenate([np.pad(rows, ((0, 0), (0, width - rows.shape[1]))) for _, rows in pieces])[order]
     sizes = np.concatenate([np.full(len(rows), rows.shape[1]) for _, rows in pieces])[order]
     bounds = [0, *(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(sizes)]
-    return [table[a:b, : sizes[a]] for a, b in itertools.pairwise(bounds)]
+    return [(exits[a:b], table[a:b, : sizes[a]]) for a, b in itertools.pairwise(bounds)]
 
 
 def _merge(pieces: list[Rows]) -> list[DatagramBatch]:

@@ -19,7 +19,7 @@ from iperfpy.protocols.simulator.bottleneck import Admitted, Bottleneck
 from iperfpy.protocols.simulator.codel_queue import CoDelQueue, Waiting
 from iperfpy.protocols.simulator.inbox import DatagramRun, Inbox, Rows, Times
 from iperfpy.protocols.simulator.loss import GilbertElliott, Uniform
-from iperfpy.protocols.simulator.path import Path, wire_bytes
+from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
 from iperfpy.protocols.simulator.release_moments import ReleaseMoments
 from iperfpy.protocols.simulator.truth import Truth
 from iperfpy.protocols.simulator.walking_rate import WalkingRate
@@ -36,10 +36,15 @@ class Link:
     Random loss, burst loss, faults (duplication and corruption), delays, the second way, lumps and the walk
     of the rate each draw from a generator of their own, so that enabling one does not change the draws of
     the others.
+
+    overhead_bytes : bytes on the path of each datagram beside those of its row. It is negative for rows with
+        a header that the path's sizes leave out, such as that of Ethernet.
     """
 
-    def __init__(self, path: Path, seed: np.random.SeedSequence) -> None:
-        self.path = Path()
+    def __init__(
+        self, path: Path, seed: np.random.SeedSequence, *, overhead_bytes: int = OVERHEAD_BYTES
+    ) -> None:
+        self.path, self._overhead_bytes = Path(), overhead_bytes
         # A new generator is appended: the draws of the others then stay as they are for a seed.
         loss, self._bursts_rng, self._faults, delays, second, self._lumps_rng, self._walk_rng = (
             np.random.default_rng(child) for child in seed.spawn(7)
@@ -109,23 +114,24 @@ class Link:
             count -= 1
         if count:
             rows = batch.data[: count * stride].reshape(count, stride)
-            self._carry(now_us, rows, inbox, truth, detour_us)
+            self.carry_rows(now_us, rows, inbox, truth, detour_us)
         if count < batch.count:
             last = batch.data[count * stride : count * stride + batch.last_size].reshape(1, -1)
-            self._carry(now_us, last, inbox, truth, detour_us)
+            self.carry_rows(now_us, last, inbox, truth, detour_us)
 
-    def _carry(self, now_us: float, rows: Rows, inbox: Inbox, truth: Truth, detour_us: float) -> None:
-        path = self.path
+    def carry_rows(self, now_us: float, rows: Rows, inbox: Inbox, truth: Truth, detour_us: float) -> None:
+        """Send datagrams of one size, (n, bytes) uint8, as `carry` does; the caller may reuse the array."""
+        path, size = self.path, rows.shape[1] + self._overhead_bytes
         truth.sent += len(rows)
         truth.sent_bytes += rows.size
         if path.down:
             truth.outage += len(rows)
             return
-        if path.maxlen is not None and rows.shape[1] > path.maxlen:
+        if path.maxlen is not None and size > path.maxlen + OVERHEAD_BYTES:
             truth.too_long += len(rows)
             return
         if path.police_bits_per_s:
-            rows = self._police(now_us, rows, truth)
+            rows = self._police(now_us, rows, size, truth)
         if path.loss_before:
             rows = rows[self._surviving(len(rows), truth)]
         if not len(rows):
@@ -133,22 +139,23 @@ class Link:
         if not path.rate_bits_per_s:
             self._leave(rows, np.full(len(rows), now_us), None, inbox, truth, detour_us)
         elif path.codel:
-            self._wait(now_us, rows, inbox, truth, detour_us)
+            self._wait(now_us, rows, size, inbox, truth, detour_us)
         else:
-            size = wire_bytes(rows.shape[1])
             admitted = self._bottleneck.enter(now_us, len(rows), size, path, truth)
             if admitted is not None:
                 departs = admitted.departs
                 self._leave(rows[: len(departs)], departs, admitted, inbox, truth, detour_us)
 
-    def _wait(self, now_us: float, rows: Rows, inbox: Inbox, truth: Truth, detour_us: float) -> None:
+    def _wait(
+        self, now_us: float, rows: Rows, size: int, inbox: Inbox, truth: Truth, detour_us: float
+    ) -> None:
         """Append to the queue with CoDel as many of the datagrams as find room."""
         path = self.path
         self._serve(now_us, path)
-        codel, size = self._codel, wire_bytes(rows.shape[1])
+        codel = self._codel
         count = self._bottleneck.room(now_us, len(rows), size, path, truth, codel.count, codel.bytes)
         if count:
-            codel.add(Waiting(rows[:count].copy(), now_us, inbox, truth, detour_us))
+            codel.add(Waiting(rows[:count].copy(), size, now_us, inbox, truth, detour_us))
             self._serve(now_us, path)
 
     def _serve(self, now_us: float, path: Path) -> None:
@@ -181,9 +188,9 @@ class Link:
             if admitted is not None:
                 admitted.runs, admitted.inbox = runs, inbox
 
-    def _police(self, now_us: float, rows: Rows, truth: Truth) -> Rows:
+    def _police(self, now_us: float, rows: Rows, size: int, truth: Truth) -> Rows:
         """Drop the datagrams that exceed the token bucket; none waits (Flach et al., SIGCOMM 2016)."""
-        path, size = self.path, wire_bytes(rows.shape[1])
+        path = self.path
         assert path.police_bits_per_s is not None
         earned = (now_us - self._filled_us) * path.police_bits_per_s / 8e6
         self._tokens = min(float(path.bucket_bytes), self._tokens + earned)
