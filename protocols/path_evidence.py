@@ -36,6 +36,8 @@ class FlightBins:
     delay_us : mean round-trip time of the packets of the bin that arrived, or, if `one_way`, mean one-way
         delay above the least one of the stream; NaN where nothing is known
     one_way : see `delay_us`
+    least_us : that least one-way delay, by the receiver's clock less the sender's. Their offset is unknown,
+        but constant: differences between streams of the same two ends are real. None: not known
     """
 
     start_us: int
@@ -46,6 +48,7 @@ class FlightBins:
     arrived_packets: Int64s
     delay_us: Floats
     one_way: bool = False
+    least_us: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,3 +133,13 @@ def _reduced(value: float, base: int) -> tuple[float, int]:
         value /= base
         power += 1
     return value, power
+
+
+def format_milliseconds(us: float) -> str:
+    """`142 ms`, `9.87 ms`: a duration in microseconds, three places."""
+    return f"{format_number(us / 1_000).strip()} ms"
+
+
+def format_percent(share: float) -> str:
+    """`1.25 %`: a share of 1, three places."""
+    return f"{format_number(100 * share).strip()} %"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iperfpy.diagnosis import one_run
+from iperfpy.diagnosis import one_run, path_model, reading
 from iperfpy.diagnosis.bufferbloat import Bufferbloat, grade
-from iperfpy.diagnosis.evidence import DirectionEvidence
-from iperfpy.diagnosis.finding import Cause, Confidence, Finding
+from iperfpy.diagnosis.evidence import DirectionEvidence, RunEvidence, Rung
+from iperfpy.diagnosis.finding import Cause, Finding
 from iperfpy.plan import Direction
-from iperfpy.protocols.units import format_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +36,66 @@ class DirectionDiagnosis:
     changed: str = ""
 
 
+_END_LIMITS = (
+    Cause.APPLICATION,
+    Cause.RECEIVE_WINDOW,
+    Cause.SEND_WINDOW,
+    Cause.SEND_BUFFER,
+    Cause.PROCESSOR,
+)
+_FULL_LOAD = 0.8
+"""Share of the path's rate that a load must reach before it is graded."""
+_CHANGED = 0.25
+"""Change of the rate or of the round-trip time from which on the path is said to have changed."""
+
+
 def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     """Conclude from all that was measured in one direction."""
-    arrived = [8.0 * rung.packet_bytes * rung.arrived / rung.seconds for rung in evidence.rungs]
+    model = path_model.fit(evidence)
     runs = [run for tests in evidence.rounds for run in tests]
-    carried = max((run.bits_per_second for run in runs), default=None)
-    capacity = max(arrived, default=None)
-    findings = tuple(
-        finding
-        for run in runs[-1:]
-        for finding in one_run.conclude(run)
-        if finding.cause is not Cause.UNKNOWN or capacity is None
-    )
-    if not findings and capacity is not None:
-        findings = (
-            Finding(
-                evidence.direction,
-                Cause.LINE,
-                Confidence.POSSIBLE,
-                f"the line: it carries {format_rate(capacity)}",
-            ),
-        )
+    path = reading.findings(model, evidence.direction)
+    ends = _ends(runs)
+    findings = [*ends, *path]
+    if not any(finding.cause is not Cause.UNKNOWN for finding in findings):
+        findings.insert(0, reading.line(model, evidence.direction))
+    capacity = model.capacity
+    loads = [rung for rung in evidence.rungs if _is_full(rung, capacity.rate)]
     return DirectionDiagnosis(
         evidence.direction,
-        capacity,
-        None,
-        carried,
-        findings,
-        grade(evidence.idle.rtt_us, [rung.rtt_us for rung in evidence.rungs], full_load=bool(arrived)),
+        capacity.rate,
+        capacity.error,
+        max((run.bits_per_second for run in runs if run.reliable), default=None),
+        tuple(findings),
+        grade(evidence.idle.rtt_us, [rung.rtt_us for rung in loads], full_load=bool(loads)),
+        tuple(_not_checked(evidence)),
     )
+
+
+def _is_full(rung: Rung, rate: float | None) -> bool:
+    return rate is not None and 8.0 * rung.packet_bytes * rung.arrived / rung.seconds >= _FULL_LOAD * rate
+
+
+def _ends(runs: list[RunEvidence]) -> list[Finding]:
+    """Limits of the two ends, of the tests that adapt their rate; each cause once, the clearest one."""
+    best: dict[Cause, Finding] = {}
+    for run in runs:
+        if not run.reliable:
+            continue
+        for finding in one_run.end_limits(run):
+            known = best.get(finding.cause)
+            if known is None or finding.evidence["share"] > known.evidence["share"]:  # type: ignore[operator]
+                best[finding.cause] = finding
+    return sorted(best.values(), key=lambda finding: -float(finding.evidence["share"]))
+
+
+def _not_checked(evidence: DirectionEvidence) -> list[str]:
+    missing = []
+    if evidence.idle.mtu_bytes is None:
+        missing.append("the longest packet that passes")
+    if not evidence.rungs:
+        missing.append("the rate ladder")
+    elif all(rung.flight is None for rung in evidence.rungs):
+        missing.append("a policer, a rate that varies: the receiver does not tell when datagrams arrived")
+    if not any(not run.over_udp for tests in evidence.rounds for run in tests):
+        missing.append("UDP beside TCP")
+    return missing

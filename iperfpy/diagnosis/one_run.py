@@ -21,7 +21,7 @@ _NOTICED, _MOST = 0.1, 0.5
 
 def conclude(run: RunEvidence) -> tuple[Finding, ...]:
     """Conclude from one test; the most limiting cause first, one `Cause.UNKNOWN` if nothing decides."""
-    findings = _limits(run)
+    findings = end_limits(run)
     if not findings:
         unknown = Finding(run.direction, Cause.UNKNOWN, Confidence.POSSIBLE, "no limit was recognised")
         findings = [unknown]
@@ -53,7 +53,8 @@ def limit_shares(run: RunEvidence) -> Mapping[str, float]:
     return {key: us / whole_us for key, us in total.items()}
 
 
-def _limits(run: RunEvidence) -> list[Finding]:
+def end_limits(run: RunEvidence) -> list[Finding]:
+    """Findings about the two ends, by the time for which each limited the sender."""
     shares = limit_shares(run)
     named = sorted(
         ((share, *_LIMITS[key]) for key, share in shares.items() if key in _LIMITS and share > _NOTICED),

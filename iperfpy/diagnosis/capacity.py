@@ -1,0 +1,176 @@
+"""The rate of a path from stretches of datagrams, and those of them that exceeded it.
+
+A stretch is overloaded if it loses more than the calm ones, or if its delay grew. What arrives of it then
+arrives at the rate of the path, less the loss behind the bottleneck. Arrivals are a line over time, fitted
+by least squares: variation of the delay moves single arrivals, and hardly the slope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iperfpy.diagnosis import random_loss
+from iperfpy.diagnosis.random_loss import RandomLoss
+from iperfpy.diagnosis.stretches import Stretch, bin_times, lost_packets, mean_delay
+from iperfpy.protocols.path_evidence import FlightBins
+
+Floats = NDArray[np.float64]
+
+_EXCESS, _EXCESS_SIGMA = 0.015, 4.0
+_RISE_US, _RISE_RTTS, _RISE_SIGMA, _RISE_PACKETS = 1.5e3, 0.04, 5.0, 3.0
+_CALM = 0.97
+"""Stretches up to this share of the rate count as calm."""
+_LEAST_ERROR = 0.003
+_SLOWEST_SHARE = 0.6
+"""Stretches up to this share of the highest arrival rate give the delay without load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overloaded:
+    """One stretch beyond the path's rate.
+
+    Parameters
+    ----------
+    onset_us : time from which on more is lost than the path's own loss
+    loses : True if more is lost than the path's own loss
+    rise_us, rise_error_us : mean delay after the onset less that without load
+    arriving : bits per second that arrived after the onset
+    """
+
+    stretch: Stretch
+    onset_us: float
+    loses: bool
+    rise_us: float
+    rise_error_us: float
+    arriving: float
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The rate of the path.
+
+    Parameters
+    ----------
+    rate, error : bits per second of IP packets and standard error; `rate` is None if nothing exceeded it
+    most_arrived : highest rate at which datagrams arrived
+    calm_delay_us : mean delay of calm stretches above the least one of each
+    """
+
+    rate: float | None
+    error: float | None
+    most_arrived: float
+    overloaded: tuple[Overloaded, ...]
+    loss: RandomLoss
+    calm: tuple[Stretch, ...]
+    calm_delay_us: float
+
+
+def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
+    """Find the overloaded stretches, the loss of the others, and the rate; `stretches`: slowest first."""
+    usable = [one for one in stretches if one.sent and one.flight is not None]
+    if not usable:
+        return Capacity(None, None, 0.0, (), random_loss.measure(stretches), tuple(stretches), 0.0)
+    most = max(one.offered * (1 - one.loss) for one in usable)
+    slow = [one for one in usable if one.offered <= _SLOWEST_SHARE * most] or usable[:1]
+    calm_delay_us, calm_error_us = _calm_delay(slow)
+    loss = random_loss.measure(slow)
+    overloaded: list[Overloaded] = []
+    rate: float | None = None
+    # The loss of the calm stretches decides which are overloaded, and these which are calm.
+    for _ in range(3):
+        overloaded = [
+            found
+            for one in usable
+            if one not in slow
+            and (found := _overload(one, loss, calm_delay_us, calm_error_us, base_rtt_us)) is not None
+        ]
+        rates = [one.arriving / (1 - loss.share) for one in overloaded]
+        rate = _combined(overloaded, rates)
+        beyond = [one.stretch for one in overloaded]
+        limit = _CALM * (rate if rate is not None else float("inf"))
+        calm = [one for one in usable if one not in beyond and one.offered <= limit] or slow
+        loss = random_loss.measure(calm)
+    error = None
+    if rate is not None:
+        rates = [one.arriving / (1 - loss.share) for one in overloaded]
+        spread = float(np.std(rates)) / sqrt(len(rates)) if len(rates) > 1 else 0.0
+        error = max(_LEAST_ERROR * rate, spread, rate * loss.error)
+    return Capacity(rate, error, most, tuple(overloaded), loss, tuple(calm), calm_delay_us)
+
+
+def _calm_delay(slow: Sequence[Stretch]) -> tuple[float, float]:
+    """Mean delay without load, over its least value, and the deviation between stretches."""
+    means = [mean_delay(one.flight)[0] for one in slow if one.flight is not None]
+    means = [mean for mean in means if mean == mean]
+    if not means:
+        return 0.0, 0.0
+    return float(np.mean(means)), float(np.std(means) / sqrt(len(means)))
+
+
+def _overload(
+    one: Stretch, loss: RandomLoss, calm_us: float, calm_error_us: float, base_rtt_us: float
+) -> Overloaded | None:
+    """Give the overload of a stretch; None if it has no more loss and no more delay than calm ones."""
+    flight = one.flight
+    assert flight is not None
+    spread = max(1.0, 2 * loss.mean_run - 1)
+    share_error = sqrt(max(loss.share, 1 / one.sent) * spread / one.sent + loss.error**2)
+    half = bin_times(flight) > one.seconds * 0.5e6
+    late_us, error_us, count = mean_delay(flight, half)
+    rise_us = late_us - calm_us if count else 0.0
+    error_us = sqrt(error_us**2 + calm_error_us**2) if count else float("inf")
+    packet_us = one.packet_bytes * 8e6 / max(one.offered, 1.0)
+    least_us = max(_RISE_US, _RISE_RTTS * base_rtt_us, _RISE_PACKETS * packet_us, _RISE_SIGMA * error_us)
+    loses = one.loss - loss.share > max(_EXCESS, _EXCESS_SIGMA * share_error)
+    if not loses and not rise_us > least_us:
+        return None
+    onset_us = onset(flight, loss.share) if loses else 0.1e6 * one.seconds
+    after = bin_times(flight) > onset_us
+    delay_us, error_us, count = mean_delay(flight, after)
+    arriving = arrival_rate(flight, onset_us)
+    if arriving is None or not count:
+        return None
+    error_us = sqrt(error_us**2 + calm_error_us**2)
+    return Overloaded(one, onset_us, loses, delay_us - calm_us, error_us, arriving)
+
+
+def onset(flight: FlightBins, share: float) -> float:
+    """Time from which on the loss exceeds `share`: the least of the cumulative sum of lost less expected
+    packets, at the share halfway between the loss before and that of the last third (Page's test)."""
+    lost, sent = lost_packets(flight), np.asarray(flight.sent_packets, np.float64)
+    third = len(sent) * 2 // 3
+    late = float(lost[third:].sum() / max(1.0, sent[third:].sum()))
+    between = (share + max(late, share + 0.01)) / 2
+    walk = np.cumsum(lost - between * sent)
+    at = int(walk.argmin())
+    # Before the first packet, the sum is 0.
+    return float(flight.start_us + (at + 1 if walk[at] < 0 else 0) * flight.width_us)
+
+
+def arrival_rate(flight: FlightBins, from_us: float) -> float | None:
+    """Bits per second at which the packets that left after `from_us` arrived; None for fewer than 10 bins."""
+    chosen = (flight.arrived_packets > 0) & (bin_times(flight) >= from_us) & ~np.isnan(flight.delay_us)
+    if np.count_nonzero(chosen) < 10:
+        return None
+    times = bin_times(flight)[chosen] + flight.delay_us[chosen]
+    sizes = np.asarray(flight.arrived_bytes[chosen], np.float64)
+    order = times.argsort(kind="stable")
+    times, sizes = times[order], sizes[order]
+    # The middle of each bin's bytes belongs to its time.
+    total = sizes.cumsum() - sizes / 2
+    centred = times - times.mean()
+    spread = float((centred**2).sum())
+    return float((centred * (total - total.mean())).sum() / spread * 8e6) if spread else None
+
+
+def _combined(overloaded: Sequence[Overloaded], rates: Sequence[float]) -> float | None:
+    """Mean of the rates, weighted by the time that each saw."""
+    if not overloaded:
+        return None
+    weights = [max(1.0, one.stretch.seconds * 1e6 - one.onset_us) for one in overloaded]
+    return float(np.average(rates, weights=weights))

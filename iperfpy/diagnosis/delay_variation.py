@@ -1,0 +1,83 @@
+"""Variation of the delay without load: lumps, or jitter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iperfpy.diagnosis.evidence import IdlePath
+from iperfpy.diagnosis.stretches import Stretch
+
+LEAST_MOMENTS = 20
+
+
+def lump_us(moments_us: NDArray[Any], interval_us: float = 0.0) -> float | None:
+    """Distance of the moments at which closely spaced packets arrive, in microseconds.
+
+    It is the median of the distances, each weighted by itself: the distance in which a random moment falls.
+    So packets that arrive together count as one moment, and short distances within a lump count little.
+
+    Parameters
+    ----------
+    moments_us : times of arrival, (n,), microseconds
+    interval_us : usual distance at which the packets left; pauses above 8 of them, and above 200 ms, are
+        left out, because nothing was sent then, or packets were lost
+
+    Returns None for fewer than `LEAST_MOMENTS` distances.
+    """
+    gaps = np.diff(np.sort(np.asarray(moments_us, np.float64)))
+    gaps = np.sort(gaps[(gaps > 0) & (gaps < max(8 * interval_us, 2e5))])
+    if len(gaps) < LEAST_MOMENTS:
+        return None
+    return float(gaps[np.searchsorted(gaps.cumsum(), gaps.sum() / 2)])
+
+
+_LEAST_US, _LEAST_RTTS = 2e3, 0.05
+"""Variation from which on jitter is named: 5th to 95th percentile of echoes without load."""
+_LUMPS = 0.85
+"""Distance of the moments of arrival over the variation's whole width: at least this for lumps. Order that is
+kept makes arrivals coincide, too, but at distances of 0.2 to 0.7 of the width."""
+_SPACINGS = 2.5
+"""Least width of the variation, in distances of the echoes: closer ones tell lumps from jitter."""
+_COVERED = 0.9
+"""Share of a uniform distribution between its 5th and 95th percentile."""
+
+
+@dataclass(frozen=True, slots=True)
+class DelayVariation:
+    """Variation of the delay without load.
+
+    Parameters
+    ----------
+    spread_us : 5th to 95th percentile of echoes that left far from each other
+    lump_us : distance of the moments of arrival, if arrivals are in lumps; else 0
+    present : True if the variation is worth naming
+    """
+
+    spread_us: float = 0.0
+    lump_us: float = 0.0
+    present: bool = False
+
+
+def measure(idle: IdlePath, calm: Sequence[Stretch], spacing_us: float = 5e3) -> DelayVariation:
+    """Measure the variation, and tell lumps from jitter.
+
+    calm : stretches far below the path's rate: their echoes are sparse, and order holds none of them back
+    spacing_us : distance of the echoes before the load
+    """
+    if not {"p5", "p95"} <= set(idle.rtt_us):
+        return DelayVariation()
+    dense_us = idle.rtt_us["p95"] - idle.rtt_us["p5"]
+    sparse = [one.rtt_us["p95"] - one.rtt_us["p5"] for one in calm if {"p5", "p95"} <= set(one.rtt_us)]
+    spread_us = float(np.median(sparse)) if sparse else dense_us
+    if dense_us < max(_LEAST_US, _LEAST_RTTS * idle.rtt_us["p5"]):
+        return DelayVariation(dense_us)
+    spread_us = max(spread_us, dense_us)
+    width_us = spread_us / _COVERED
+    lump = idle.lump_us or 0.0
+    lumps = width_us > _SPACINGS * spacing_us and lump > _LUMPS * width_us
+    return DelayVariation(spread_us, lump if lumps else 0.0, present=True)

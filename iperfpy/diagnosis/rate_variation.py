@@ -1,0 +1,71 @@
+"""Variation of a path's rate, from the arrivals of overloaded stretches while their queue stood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from iperfpy.diagnosis.capacity import Capacity
+from iperfpy.diagnosis.stretches import bin_times
+
+_SHORTEST_US = 1e5
+_FEWEST_PACKETS = 25
+FEWEST_WINDOWS = 8
+_NOTICED = 0.07
+"""Deviation over mean from which on a rate is said to vary."""
+_TIMES_CHANCE = 3.0
+"""Factor by which the variance exceeds that of chance: losses, single packets, jitter."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateVariation:
+    """The rate over windows of `window_us`.
+
+    Parameters
+    ----------
+    deviation : standard deviation over mean, chance taken off
+    present : True if it varies by more than chance explains
+    mean, error : bits per second and standard error
+    """
+
+    windows: int = 0
+    window_us: float = 0.0
+    deviation: float = 0.0
+    present: bool = False
+    mean: float = 0.0
+    error: float = 0.0
+
+
+def measure(capacity: Capacity, jitter_us: float, lump_us: float) -> RateVariation:
+    """Measure the variation. `jitter_us`: variation of the delay without load, 5th to 95th percentile."""
+    standing = [one for one in capacity.overloaded if one.rise_us > max(3 * one.rise_error_us, 5e3)]
+    if not standing or capacity.rate is None:
+        return RateVariation()
+    packet = max(one.stretch.packet_bytes for one in standing)
+    width_us = max(_SHORTEST_US, _FEWEST_PACKETS * packet * 8e6 / capacity.rate, 4 * lump_us)
+    rates: list[float] = []
+    for one in standing:
+        flight = one.stretch.flight
+        assert flight is not None
+        known = (flight.arrived_packets > 0) & ~np.isnan(flight.delay_us)
+        times = bin_times(flight)[known] + flight.delay_us[known]
+        first, last = times[0], times.max()
+        # A deep queue delivers long after the last packet left; all that counts.
+        edges = np.arange(first + 0.1e6, last, width_us)
+        counts, _ = np.histogram(times, edges, weights=flight.arrived_bytes[known])
+        rates += (counts * 8e6 / width_us).tolist()
+    if len(rates) < FEWEST_WINDOWS:
+        return RateVariation(len(rates), width_us)
+    mean, variance = float(np.mean(rates)), float(np.var(rates, ddof=1))
+    packets = mean * width_us / 8e6 / packet
+    share = capacity.loss.share
+    # Losses within a window, a packet more or less at its edges, and arrivals that jitter moves across them.
+    chance = share * max(1.0, 2 * capacity.loss.mean_run - 1) / packets + 0.5 / packets**2
+    chance += 2 * (jitter_us / 3.1 / width_us) ** 2
+    relative = variance / mean**2
+    deviation = max(0.0, relative - chance) ** 0.5
+    present = deviation > _NOTICED and relative > _TIMES_CHANCE * chance
+    return RateVariation(
+        len(rates), width_us, deviation, present, mean / (1 - share), (variance / len(rates)) ** 0.5
+    )

@@ -1,0 +1,310 @@
+"""The experiment on one drawn path, in virtual time: the evidence that `iperfpy diagnose` gathers.
+
+    idle echoes and sizes -> a bulk flow -> the ladder -> a bulk flow and bare datagrams
+
+All parts share the two links, so each finds the path as the one before left it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iperfpy.diagnosis import ladder
+from iperfpy.diagnosis.delay_variation import lump_us
+from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence, Rung
+from iperfpy.plan import Direction
+from iperfpy.protocols.kcp.kcp_metrics import record
+from iperfpy.protocols.kcp.profiles import with_bbr
+from iperfpy.protocols.kcp.sender_limits import SenderLimit
+from iperfpy.protocols.kcp.settings import KcpBbrSettings
+from iperfpy.protocols.path_evidence import MOST_BINS, FlightBins, PathEvidence
+from iperfpy.protocols.simulator.application import Bulk, Paced, Silent
+from iperfpy.protocols.simulator.simulation import Simulation
+from tests.studies.blind.datagram_flows import HEADERS, Collector, Echoes, Mirror, Stream, Tap
+from tests.studies.blind.drawing import MTU_HINT, BlindPath
+
+Int64s = NDArray[np.int64]
+SECOND = 1_000_000
+IDLE_S, IDLE_PER_S, RUNG_S, RUNG_PER_S = 2.5, 200.0, 1.5, 20.0
+BULK_S, BULK_RTTS, LONGEST_BULK_S = 4.0, 16.0, 6.0
+RAW_S, RAW_SHARE = 3.0, 0.9
+SIZES = (576, 1_280, 1_400, 1_420, 1_450, 1_480, 1_492, 1_500)
+_LIMIT_KEYS = {
+    SenderLimit.APPLICATION: "application",
+    SenderLimit.CONGESTION_WINDOW: "congestion-window",
+    SenderLimit.SEND_WINDOW: "send-window",
+    SenderLimit.RECEIVE_WINDOW: "receive-window",
+    SenderLimit.PACING: "pacing",
+    SenderLimit.PROCESSOR: "processor",
+}
+
+
+class Ended:
+    """An application that stops at a time."""
+
+    def __init__(self, application: Bulk, until_us: int) -> None:
+        self._application, self._until_us = application, until_us
+
+    def feed(self, now_us: int) -> int:
+        """Write until the end."""
+        return self._application.feed(now_us) if now_us < self._until_us else 0
+
+    def due_us(self) -> int | None:
+        """The time of the next write."""
+        due_us = self._application.due_us()
+        return due_us if due_us is None or due_us < self._until_us else None
+
+
+class Experiment:
+    """One path under measurement."""
+
+    def __init__(self, path: BlindPath) -> None:
+        self.path = path
+        self.simulation = Simulation(path.seed)
+        self.there, self.back = self.simulation.link(path.forward), self.simulation.link(path.backward)
+
+    @property
+    def now_us(self) -> int:
+        """Virtual time."""
+        return self.simulation.now_us
+
+    @property
+    def mean_rate(self) -> float:
+        """Mean rate that the path has had so far, bits per second: the one drawn, unless the rate walks."""
+        if "rate_walk" not in self.path.there:
+            return self.path.rate
+        now_us = np.array([float(self.now_us)])
+        return float(self.path.rate * self.there.served_us(now_us)[0] / self.now_us)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.simulation.run(self.now_us + int(seconds * SECOND))
+
+    def echoes(self, seconds: float, per_s: float, size: int = 36) -> Echoes:
+        """Start echoes."""
+        echoes = Echoes(self.now_us + 1_000, seconds, per_s, size)
+        self.simulation.flow(echoes, Mirror(), self.there, self.back, Silent(), start_us=self.now_us)
+        return echoes
+
+    def idle(self) -> IdlePath:
+        """Measure delay and MTU without load."""
+        echoes = self.echoes(IDLE_S, IDLE_PER_S)
+        self.wait(IDLE_S + 2 * self.path.rtt_us / 1e6 + 0.5)
+        # Three tries each; a size passes that came back once.
+        tried = {size: self.echoes(0.3, 10.0, size - HEADERS) for size in SIZES}
+        self.wait(0.5 + 2 * self.path.rtt_us / 1e6 + 0.5)
+        passed = [size for size, probe in tried.items() if probe.rtts_us]
+        mtu = max(passed, default=None)
+        return IdlePath(
+            percentiles(echoes.rtts_us),
+            mtu,
+            MTU_HINT,
+            len(echoes.rtts_us),
+            lump_us(np.array(echoes.answered_us), 1e6 / IDLE_PER_S),
+        )
+
+    def raw(self, rate: float, packet_bytes: int) -> RunEvidence:
+        """Send bare datagrams at a rate, as a test of its own."""
+        rung = self.rung(rate, packet_bytes, RAW_S)
+        payload = (packet_bytes - HEADERS) / packet_bytes
+        return RunEvidence(
+            transport="udp",
+            reliable=False,
+            controlled=False,
+            streams=1,
+            seconds=RAW_S,
+            bits_per_second=rung.arrived * packet_bytes * 8 / RAW_S * payload,
+            target_bits_per_second=rate * payload,
+            path=(
+                PathEvidence(
+                    flight=rung.flight,
+                    loss_runs=rung.loss_runs,
+                    lost_in_runs=rung.lost_in_runs,
+                    rtt_us=rung.rtt_us,
+                    displaced_packets=rung.late,
+                    packet_bytes=packet_bytes,
+                ),
+            ),
+            block_bytes=packet_bytes - HEADERS,
+        )
+
+    def rung(self, rate: float, packet_bytes: int, seconds: float = RUNG_S) -> Rung:
+        """Send datagrams at a rate beside echoes."""
+        start_us = self.now_us + 1_000
+        stream, collector = Stream(rate, packet_bytes, start_us, seconds), Collector()
+        self.simulation.flow(stream, collector, self.there, self.back, Silent(), start_us=self.now_us)
+        echoes = self.echoes(seconds, RUNG_PER_S)
+        self.wait(seconds)
+        rest_s = 0.3 + 2 * self.path.rtt_us / 1e6
+        self.wait(rest_s)
+        # The queue drains before the next one.
+        while self.there.backlog_bytes(self.now_us) > 0:
+            self.wait(0.1)
+        self.wait(self.path.rtt_us / 1e6)
+        sent_us = np.concatenate(stream.times)
+        numbers, times = collector.arrivals
+        first = np.unique(numbers, return_index=True)
+        arrived_us = np.full(len(sent_us), -1)
+        arrived_us[first[0]] = times[first[1]]
+        runs = lost_runs(arrived_us < 0)
+        fresh = numbers[np.sort(first[1])]
+        late = int((fresh < np.maximum.accumulate(fresh)).sum()) if len(fresh) else 0
+        return Rung(
+            len(sent_us) * packet_bytes * 8 / seconds,
+            packet_bytes,
+            seconds,
+            len(sent_us),
+            len(fresh),
+            percentiles(echoes.rtts_us),
+            bins(sent_us, arrived_us, np.full(len(sent_us), packet_bytes)),
+            late,
+            len(numbers) - len(fresh),
+            0,
+            *runs,
+        )
+
+    def bulk(self) -> RunEvidence:
+        """Send bulk data with kcp-bbr."""
+        path = self.path
+        seconds = min(LONGEST_BULK_S, max(BULK_S, BULK_RTTS * path.rtt_us / 1e6))
+        mtu = min(1_400, path.there.get("maxlen") or 1_400)
+        mine = KcpBbrSettings(mtu=mtu, sndwnd=path.send_window or KcpBbrSettings().sndwnd)
+        theirs = KcpBbrSettings(mtu=mtu, rcvwnd=path.receive_window or KcpBbrSettings().rcvwnd)
+        number = path.seed * 100 + len(self.simulation._hosts)
+        sender, receiver = with_bbr(number, mine), with_bbr(number, theirs)
+        left, right = Tap(sender), Tap(receiver)
+        until_us = self.now_us + int(seconds * SECOND)
+        source = Paced(sender, path.application, start_us=self.now_us) if path.application else Bulk(sender)
+        start_us = self.now_us
+        flow = self.simulation.flow(
+            left, right, self.there, self.back, Ended(source, until_us), start_us=start_us
+        )
+        self.wait(seconds)
+        received, limits = receiver.receiving.bytes, sender.limits.until(self.now_us)
+        counters: dict[str, Any] = record(sender, self.now_us)
+        theirs_counters = record(receiver, self.now_us)
+        bandwidth = counters["bandwidth_bits_per_second"]
+        noise = counters["noise_percent"]
+        self.wait(0.5 + 3 * path.rtt_us / 1e6)
+        while self.there.backlog_bytes(self.now_us) > 0:
+            self.wait(0.1)
+        del flow
+        evidence = flight_of(left, right, until_us - 2 * int(path.rtt_us))
+        return RunEvidence(
+            transport="kcp-bbr",
+            reliable=True,
+            controlled=True,
+            streams=1,
+            seconds=seconds,
+            bits_per_second=received * 8 / seconds,
+            direction=Direction.FORWARD,
+            sender=counters,
+            receiver=theirs_counters,
+            path=(
+                PathEvidence(
+                    **evidence,
+                    min_rtt_us=counters["min_rtt_us"],
+                    noise_share=noise / 100 if isinstance(noise, float) else None,
+                    lump_us=lump_us(np.array(left.heard_us)),
+                    rate_bits_per_s=bandwidth * (mtu + HEADERS) / mtu if bandwidth else None,
+                    limited_us={_LIMIT_KEYS[limit]: us for limit, us in limits.items()},
+                    packet_bytes=mtu + HEADERS,
+                ),
+            ),
+            window_flags=("--sndwnd", "--rcvwnd"),
+        )
+
+
+def gather(path: BlindPath) -> tuple[DirectionEvidence, float]:
+    """Run the whole experiment; give the evidence, and the mean rate that the path had meanwhile."""
+    experiment = Experiment(path)
+    idle = experiment.idle()
+    packet = min(idle.mtu_bytes or 1_500, 1_500)
+    rounds: list[tuple[RunEvidence, ...]] = [(experiment.bulk(),)]
+    estimate = ladder.estimate(rounds)
+    rungs: list[Rung] = []
+    due = list(ladder.rates(estimate, path.seed))
+    while due:
+        for rate in due:
+            experiment.wait(ladder.pause_s(rate, estimate))
+            rungs.append(experiment.rung(rate, packet))
+        due = list(ladder.further(rungs))
+    rounds.append((experiment.raw(RAW_SHARE * estimate, packet),))
+    evidence = DirectionEvidence(Direction.FORWARD, idle, tuple(rungs), tuple(rounds))
+    return evidence, experiment.mean_rate
+
+
+def percentiles(values: list[int]) -> dict[str, float]:
+    """p5, p50, p95 and max; empty for no values."""
+    if not values:
+        return {}
+    p5, p50, p95 = np.percentile(values, (5, 50, 95))
+    return {"p5": float(p5), "p50": float(p50), "p95": float(p95), "max": float(max(values))}
+
+
+def lost_runs(lost: NDArray[np.bool_]) -> tuple[int, int]:
+    """Runs of consecutive losses, and the losses in them."""
+    return int(lost[:1].sum() + (lost[1:] & ~lost[:-1]).sum()), int(lost.sum())
+
+
+def bins(sent_us: Int64s, arrived_us: Int64s, sizes: Int64s) -> FlightBins:
+    """Sort transmissions, (n,) each and -1 for a lost one, into bins with one-way delays."""
+    start_us, width_us = int(sent_us[0]), 1_000
+    while (sent_us[-1] - start_us) // width_us >= MOST_BINS:
+        width_us *= 2
+    at = (sent_us - start_us) // width_us
+    count = int(at[-1]) + 1
+    there = arrived_us >= 0
+
+    def total(mask: NDArray[np.bool_], weights: Int64s | None = None) -> NDArray[np.int64]:
+        return np.bincount(at[mask], None if weights is None else weights[mask], count).astype(np.int64)
+
+    every = np.ones(len(at), np.bool_)
+    delays = arrived_us - sent_us
+    least = int(delays[there].min()) if there.any() else 0
+    arrived = total(there)
+    sums = np.bincount(at[there], (delays - least)[there], count)
+    with np.errstate(invalid="ignore"):
+        mean = np.where(arrived > 0, sums / np.maximum(arrived, 1), np.nan)
+    return FlightBins(
+        0,
+        width_us,
+        total(every, sizes),
+        total(there, sizes),
+        total(every),
+        arrived,
+        mean,
+        one_way=True,
+        least_us=float(least),
+    )
+
+
+def flight_of(left: Tap, right: Tap, until_us: int) -> dict[str, Any]:
+    """Match the transmissions of a KCP flow with their arrivals."""
+    keys, sent_us, sizes = left.seen
+    arrived_keys, times, _ = right.seen
+    whole = sent_us < until_us
+    keys, sent_us, sizes = keys[whole], sent_us[whole], sizes[whole]
+    arrived_us = np.full(len(keys), -1)
+    if len(arrived_keys):
+        order = arrived_keys.argsort(kind="stable")
+        ordered = arrived_keys[order]
+        at = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+        found = ordered[at] == keys
+        arrived_us[found] = times[order[at[found]]]
+    runs, lost = lost_runs(arrived_us < 0)
+    there = arrived_us >= 0
+    delays = (arrived_us - sent_us)[there]
+    order = np.argsort(arrived_us[there], kind="stable")
+    sent_in_order = np.flatnonzero(there)[order]
+    late = int((sent_in_order < np.maximum.accumulate(sent_in_order)).sum()) if len(order) else 0
+    return {
+        "flight": bins(sent_us, arrived_us, sizes) if len(sent_us) else None,
+        "loss_runs": runs,
+        "lost_in_runs": lost,
+        "displaced_packets": late,
+        "rtt_us": percentiles(delays.tolist()),
+    }
