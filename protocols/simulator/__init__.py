@@ -27,6 +27,7 @@ from iperfpy.protocols.simulator.path import (
     bdp_bytes,
     wire_bytes,
 )
+from iperfpy.protocols.simulator.rate_trace import RateTrace
 from iperfpy.protocols.simulator.simulation import Endpoint, Flow, Host, Port, Simulation
 from iperfpy.protocols.simulator.truth import Truth
 
@@ -44,6 +45,7 @@ __all__ = [
     "Paced",
     "Path",
     "Port",
+    "RateTrace",
     "RateWalk",
     "SecondWay",
     "Silent",

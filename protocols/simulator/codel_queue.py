@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from iperfpy.protocols.simulator.bottleneck import Admitted, Bottleneck
 from iperfpy.protocols.simulator.inbox import Inbox, Rows, Times
-from iperfpy.protocols.simulator.path import CoDel
+from iperfpy.protocols.simulator.link_log import LinkLog
+from iperfpy.protocols.simulator.path import FULL_PACKET_BYTES, CoDel
 from iperfpy.protocols.simulator.truth import Truth
 
-MAX_PACKET_BYTES = 1_500
+MAX_PACKET_BYTES = FULL_PACKET_BYTES
 """CoDel drops nothing while no more than this is left in the queue."""
 _FORGET_INTERVALS = 16
 """A drop rate is taken up again if the queue was good for less than this many intervals."""
@@ -127,9 +128,11 @@ class CoDelQueue:
     """Datagrams before the beginning of their service.
 
     count, bytes : their number, and their sum on the path
+    log : takes the drops, if there is one
     """
 
     def __init__(self) -> None:
+        self.log: LinkLog | None = None
         self.count = self.bytes = 0
         self._groups: deque[Waiting] = deque()
         self._law = DropLaw()
@@ -143,19 +146,23 @@ class CoDelQueue:
         self.count += len(group.rows)
         self.bytes += len(group.rows) * group.size
 
-    def serve(self, now_us: float, bottleneck: Bottleneck, rate: float, codel: CoDel | None) -> list[Served]:
+    def start_us(self, bottleneck: Bottleneck) -> float:
+        """Time at which the next service begins; infinity if no datagram waits."""
+        return bottleneck.next_start_us(self._groups[0].arrived_us) if self._groups else inf
+
+    def serve(self, now_us: float, bottleneck: Bottleneck, codel: CoDel | None) -> list[Served]:
         """Begin the services that are due by now; those of `bottleneck` end before them.
 
         codel : None passes all datagrams that wait, due or not
         """
         served = []
-        while self._groups and (bottleneck.busy_us <= now_us or codel is None):
+        while self._groups and (self.start_us(bottleneck) <= now_us or codel is None):
             group = self._groups[0]
             count, size = len(group.rows), group.size
             # A drop takes no service: the datagram behind it gets the place of the dropped one.
-            begin_us = max(bottleneck.busy_us, group.arrived_us)
-            departs = bottleneck.departures(begin_us, count, size * 8e6 / rate)
-            starts = np.concatenate(([begin_us], departs[:-1]))
+            begin, served_bytes = bottleneck.begin(group.arrived_us), size + bottleneck.header_bytes
+            slots = bottleneck.ends(begin, count, served_bytes)
+            starts = bottleneck.start_us(np.concatenate(([begin], slots[:-1])))
             if codel is None:
                 keep = np.ones(count, np.bool_)
             else:
@@ -164,9 +171,12 @@ class CoDelQueue:
             self.count -= len(keep)
             self.bytes -= len(keep) * size
             group.truth.codel += len(keep) - passed
+            if self.log is not None and passed < len(keep):
+                self.log.dropped(now_us, len(keep) - passed, size)
             if passed:
-                departs = departs[:passed]
-                admitted = bottleneck.admit(now_us, departs, begin_us, group.arrived_us, group.truth)
+                admitted = bottleneck.admit(
+                    now_us, slots[:passed], begin, served_bytes, group.arrived_us, group.truth
+                )
                 served.append(Served(group, group.rows[: len(keep)][keep], admitted))
             if len(keep) == count:
                 self._groups.popleft()

@@ -23,26 +23,28 @@ from iperfpy.protocols.simulator.truth import Truth
 
 Rows = NDArray[np.uint8]
 Times = NDArray[np.float64]
-Moved = Callable[[Times], Times]
-"""Times of events before a change of rate -> times of the same events after it."""
+Slots = NDArray[np.float64]
+"""Positions in the service of a bottleneck (`bottleneck.py`)."""
+Moved = Callable[[Slots], tuple[Slots, Times]]
+"""Slots before a change of the bottleneck -> slots after it, and how much later the services end."""
 
 
 class DatagramRun:
     """Datagrams of one size that left the bottleneck one after another.
 
     rows : (n, size) uint8, one datagram per row
-    departs : (n,) float64, microseconds: the end of each datagram's service
+    slots : (n,) float64: the end of each datagram's service
     earliest : (n,) float64, microseconds: the arrival of each if it were alone on its way
     exits : (n,) float64, microseconds: the arrival of each, ascending. The inbox derives it from `earliest`.
     moments : release moments of the path, or None if it keeps no datagram for them
     """
 
-    __slots__ = ("at", "departs", "earliest", "exits", "last_us", "moments", "next_us", "rows", "truth")
+    __slots__ = ("at", "earliest", "exits", "last_us", "moments", "next_us", "rows", "slots", "truth")
 
     def __init__(
-        self, rows: Rows, departs: Times, earliest: Times, truth: Truth, moments: ReleaseMoments | None
+        self, rows: Rows, slots: Slots, earliest: Times, truth: Truth, moments: ReleaseMoments | None
     ) -> None:
-        self.rows, self.departs, self.earliest, self.truth = rows, departs, earliest, truth
+        self.rows, self.slots, self.earliest, self.truth = rows, slots, earliest, truth
         self.moments = moments
         self.at = 0
 
@@ -73,9 +75,9 @@ class DatagramRun:
         exits = self.earliest if self.moments is None else self.moments.after(self.earliest)
         if len(exits) > 1:
             order = self.at + exits[self.at :].argsort(kind="stable")
-            self.rows, self.departs, self.earliest = (
+            self.rows, self.slots, self.earliest = (
                 self.rows[order],
-                self.departs[order],
+                self.slots[order],
                 self.earliest[order],
             )
             exits = exits[order]
@@ -83,10 +85,10 @@ class DatagramRun:
         self.arrive(exits)
 
     def move(self, moved: Moved) -> None:
-        """Follow a change of rate, which moves later departures. The inbox orders the datagrams then."""
-        departs = moved(self.departs)
-        self.earliest = self.earliest + (departs - self.departs)
-        self.departs = departs
+        """Follow a change of the bottleneck, which moves later departures. The inbox orders the datagrams
+        then."""
+        self.slots, shifts = moved(self.slots)
+        self.earliest = self.earliest + shifts
 
 
 class Inbox:

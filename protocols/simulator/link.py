@@ -3,13 +3,12 @@
     arrival -> length -> policer -> [loss before] -> queue and serialiser -> [loss behind]
             -> duplication, corruption -> delay, jitter, detour -> second way, or lumps -> inbox
 
-`bottleneck.py` plans the departures when a batch enters the link; only a queue with CoDel (`codel_queue.py`)
-decides later. `inbox.py` keeps the order of arrival.
+`bottleneck.py` plans the departures when a batch enters the link, by a rate (`rate_bottleneck.py`) or by the
+opportunities of a trace (`trace_bottleneck.py`); only a queue with CoDel (`codel_queue.py`) decides later.
+`inbox.py` keeps the order of arrival, and `link_log.py` writes down what the queue does.
 """
 
 from __future__ import annotations
-
-from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +16,13 @@ from numpy.typing import NDArray
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.simulator.bottleneck import Admitted, Bottleneck
 from iperfpy.protocols.simulator.codel_queue import CoDelQueue, Waiting
-from iperfpy.protocols.simulator.inbox import DatagramRun, Inbox, Rows, Times
+from iperfpy.protocols.simulator.inbox import DatagramRun, Inbox, Rows, Slots, Times
+from iperfpy.protocols.simulator.link_log import LinkLog
 from iperfpy.protocols.simulator.loss import GilbertElliott, Uniform
-from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
+from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, CoDel, Path
+from iperfpy.protocols.simulator.rate_bottleneck import RateBottleneck
 from iperfpy.protocols.simulator.release_moments import ReleaseMoments
+from iperfpy.protocols.simulator.trace_bottleneck import TraceBottleneck
 from iperfpy.protocols.simulator.truth import Truth
 from iperfpy.protocols.simulator.walking_rate import WalkingRate
 
@@ -53,7 +55,10 @@ class Link:
         self._second_parity = 0
         self._bursts: GilbertElliott | None = None
         self._moments: ReleaseMoments | None = None
-        self._bottleneck, self._codel = Bottleneck(None), CoDelQueue()
+        self._bottleneck: Bottleneck = RateBottleneck(None, None)
+        self._codel = CoDelQueue()
+        self._walk: WalkingRate | None = None
+        self._log: LinkLog | None = None
         self._tokens = 0.0
         self._filled_us = 0.0
         self.change(0.0, path)
@@ -62,39 +67,41 @@ class Link:
 
     def backlog_bytes(self, now_us: float) -> float:
         """Bytes in the queue, including the rest of the datagram in service."""
-        return self._bottleneck.backlog_bytes(now_us, self.path.rate_bits_per_s) + self._codel.bytes
+        return self._bottleneck.backlog_bytes(now_us) + self._codel.bytes
 
     def served_us(self, times_us: Times) -> Times:
         """Give the service, (n,) float64, that the bottleneck can have given by each time, (n,), microseconds
-        of service at the mean rate: the times themselves, unless the rate walks."""
-        walk = self._bottleneck.walk
-        return times_us if walk is None else walk.given(times_us)
+        of service at the mean rate: the times themselves if the rate is constant."""
+        return self._bottleneck.served_us(times_us)
 
     def due_us(self) -> float:
         """Time at which `serve` must run next, microseconds; infinity if it need not.
 
         No datagram on which the queue has not decided yet arrives before that time.
         """
-        return self._bottleneck.busy_us + self.path.delay_us if self._codel else inf
+        return self._codel.start_us(self._bottleneck) + self.path.delay_us
 
     def serve(self, now_us: float) -> None:
         """Decide on the datagrams that have begun their service by now, in a queue with CoDel."""
-        self._serve(now_us, self.path)
+        self._serve(now_us, self.path.codel)
 
     def change(self, now_us: float, path: Path) -> None:
         """Take the properties of `path` from now on; queued datagrams are served at its rate."""
-        old, rate = self.path, path.rate_bits_per_s
-        self._serve(now_us, old)
-        if self._codel and not (rate and path.codel):
+        old = self.path
+        self._serve(now_us, old.codel)
+        if self._codel and not (path.codel and path.mean_bits_per_s):
             # Without CoDel the departures of all that wait are planned, and then follow the change of rate.
-            self._serve(now_us, old.with_(codel=None))
-        before, walk = old.rate_bits_per_s, self._bottleneck.walk
+            self._serve(now_us, None)
         if path.rate_walk != old.rate_walk:
             walk = WalkingRate(path.rate_walk, self._walk_rng, now_us) if path.rate_walk else None
-        if before and (before != rate or walk is not self._bottleneck.walk):
-            # Remaining times scale with the service time; without a bottleneck they end now.
-            self._bottleneck.change(now_us, before / rate if rate else 0.0, walk)
-        self._bottleneck.walk = walk
+        else:
+            walk = self._walk
+        rate, trace = path.rate_bits_per_s, path.trace
+        if (rate, trace) != (old.rate_bits_per_s, old.trace) or walk is not self._walk:
+            before = self._bottleneck
+            self._bottleneck = RateBottleneck(rate, walk) if trace is None else TraceBottleneck(trace, now_us)
+            self._bottleneck.take_over(before, now_us)
+        self._walk = walk
         if path.police_bits_per_s and not old.police_bits_per_s:
             self._tokens, self._filled_us = float(path.bucket_bytes), now_us
         if path.bursts != old.bursts:
@@ -102,6 +109,17 @@ class Link:
         if path.lumps != old.lumps:
             self._moments = ReleaseMoments(path.lumps, self._lumps_rng, now_us) if path.lumps else None
         self.path = path
+
+    def keep_log(self, log: LinkLog) -> None:
+        """Report arrivals, drops and departures of the queue to a log from now on."""
+        self._log = self._bottleneck.log = self._codel.log = log
+
+    def write_log(self, now_us: float) -> None:
+        """Write the events up to now into the log."""
+        if self._log is not None:
+            self._bottleneck.log_departures(now_us)
+            since_us = self._log.written_us
+            self._log.write(now_us, self._bottleneck.opportunities(since_us, now_us))
 
     # -- datagrams
 
@@ -136,41 +154,44 @@ class Link:
             rows = rows[self._surviving(len(rows), truth)]
         if not len(rows):
             return
-        if not path.rate_bits_per_s:
+        if not path.rate_bits_per_s and path.trace is None:
+            if self._log is not None:
+                self._log.passed(now_us, len(rows), size)
             self._leave(rows, np.full(len(rows), now_us), None, inbox, truth, detour_us)
         elif path.codel:
             self._wait(now_us, rows, size, inbox, truth, detour_us)
         else:
+            size += self._bottleneck.header_bytes
             admitted = self._bottleneck.enter(now_us, len(rows), size, path, truth)
             if admitted is not None:
-                departs = admitted.departs
-                self._leave(rows[: len(departs)], departs, admitted, inbox, truth, detour_us)
+                slots = admitted.slots
+                self._leave(rows[: len(slots)], slots, admitted, inbox, truth, detour_us)
+        if self._log is not None and self._log.full:
+            self.write_log(now_us)
 
     def _wait(
         self, now_us: float, rows: Rows, size: int, inbox: Inbox, truth: Truth, detour_us: float
     ) -> None:
         """Append to the queue with CoDel as many of the datagrams as find room."""
         path = self.path
-        self._serve(now_us, path)
-        codel = self._codel
-        count = self._bottleneck.room(now_us, len(rows), size, path, truth, codel.count, codel.bytes)
+        self._serve(now_us, path.codel)
+        codel, served = self._codel, size + self._bottleneck.header_bytes
+        count = self._bottleneck.room(now_us, len(rows), served, path, truth, codel.count, codel.bytes)
         if count:
             codel.add(Waiting(rows[:count].copy(), size, now_us, inbox, truth, detour_us))
-            self._serve(now_us, path)
+            self._serve(now_us, path.codel)
 
-    def _serve(self, now_us: float, path: Path) -> None:
+    def _serve(self, now_us: float, law: CoDel | None) -> None:
         if not self._codel:
             return
-        rate = path.rate_bits_per_s
-        assert rate
-        for served in self._codel.serve(now_us, self._bottleneck, rate, path.codel):
+        for served in self._codel.serve(now_us, self._bottleneck, law):
             group, admitted = served.group, served.admitted
-            self._leave(served.rows, admitted.departs, admitted, group.inbox, group.truth, group.detour_us)
+            self._leave(served.rows, admitted.slots, admitted, group.inbox, group.truth, group.detour_us)
 
     def _leave(
         self,
         rows: Rows,
-        departs: Times,
+        slots: Slots,
         admitted: Admitted | None,
         inbox: Inbox,
         truth: Truth,
@@ -180,11 +201,11 @@ class Link:
         # The rows are copied in both branches: the sender may reuse its buffer when `carry` returns.
         if not self.path.loss_before and (self.path.loss or self._bursts):
             keep = self._surviving(len(rows), truth)
-            rows, departs = rows[keep], departs[keep]
+            rows, slots = rows[keep], slots[keep]
         else:
             rows = rows.copy()
         if len(rows):
-            runs = self._deliver(rows, departs, inbox, truth, detour_us)
+            runs = self._deliver(rows, slots, inbox, truth, detour_us)
             if admitted is not None:
                 admitted.runs, admitted.inbox = runs, inbox
 
@@ -210,13 +231,13 @@ class Link:
         return keep
 
     def _deliver(
-        self, rows: Rows, departs: Times, inbox: Inbox, truth: Truth, detour_us: float
+        self, rows: Rows, slots: Slots, inbox: Inbox, truth: Truth, detour_us: float
     ) -> list[DatagramRun]:
         """Add faults, delay, jitter and reordering to datagrams that left the queue; return their runs."""
         path = self.path
-        earliest = departs + (path.delay_us + detour_us)
+        earliest = self._bottleneck.leave_us(slots) + (path.delay_us + detour_us)
         if path.duplicate or path.corrupt:
-            rows, departs, earliest = self._fault(rows, departs, earliest, truth)
+            rows, slots, earliest = self._fault(rows, slots, earliest, truth)
         if path.jitter_us:
             earliest = earliest + self._delays.take(len(earliest)) * path.jitter_us
         loose: Mask | None = None
@@ -226,13 +247,13 @@ class Link:
         if path.jitter_us and path.jitter_reorders:
             loose = np.ones(len(earliest), np.bool_)
         if loose is None and path.second_way is None:
-            run = DatagramRun(rows, departs, earliest, truth, self._moments)
+            run = DatagramRun(rows, slots, earliest, truth, self._moments)
             inbox.add(run, ascending=not path.jitter_us)
             return [run]
-        return self._deliver_apart(rows, departs, earliest, loose, inbox, truth)
+        return self._deliver_apart(rows, slots, earliest, loose, inbox, truth)
 
     def _deliver_apart(
-        self, rows: Rows, departs: Times, earliest: Times, loose: Mask | None, inbox: Inbox, truth: Truth
+        self, rows: Rows, slots: Slots, earliest: Times, loose: Mask | None, inbox: Inbox, truth: Truth
     ) -> list[DatagramRun]:
         """Send datagrams of one batch by two ways, or without order; return a run for each kind."""
         kinds = np.zeros(len(rows), np.int8)
@@ -247,10 +268,10 @@ class Link:
         # A small batch often has one kind, and is not cut then.
         present = sorted(set(kinds.tolist()))
         for kind in present:
-            part = (rows, departs, earliest)
+            part = (rows, slots, earliest)
             if len(present) > 1:
                 chosen = kinds == kind
-                part = rows[chosen], departs[chosen], earliest[chosen]
+                part = rows[chosen], slots[chosen], earliest[chosen]
             run = DatagramRun(*part, truth, None if kind & _SECOND else self._moments)
             if kind & _LOOSE:
                 inbox.add_loose(run)
@@ -269,16 +290,16 @@ class Link:
         every_second: Mask = numbers % 2 == 0
         return every_second
 
-    def _fault(self, rows: Rows, departs: Times, exits: Times, truth: Truth) -> tuple[Rows, Times, Times]:
+    def _fault(self, rows: Rows, slots: Slots, exits: Times, truth: Truth) -> tuple[Rows, Times, Times]:
         """Duplicate and corrupt some of the datagrams."""
         path = self.path
         if path.duplicate:
             twice = self._faults.random(len(rows)) < path.duplicate
             truth.duplicated += int(np.count_nonzero(twice))
             copies = 1 + twice.astype(np.int64)
-            rows, departs, exits = rows.repeat(copies, 0), departs.repeat(copies), exits.repeat(copies)
+            rows, slots, exits = rows.repeat(copies, 0), slots.repeat(copies), exits.repeat(copies)
         if path.corrupt:
             for i in np.flatnonzero(self._faults.random(len(rows)) < path.corrupt):
                 truth.corrupted += 1
                 rows[i, self._faults.integers(rows.shape[1])] ^= self._faults.integers(1, 256, dtype=np.uint8)
-        return rows, departs, exits
+        return rows, slots, exits

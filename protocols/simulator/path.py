@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from iperfpy.protocols.simulator.rate_trace import RateTrace
+
+FULL_PACKET_BYTES = 1_500
+"""IP packet of the usual size."""
 OVERHEAD_BYTES = 28
 """IPv4 and UDP headers, which a datagram carries on the path beside its payload."""
 
@@ -139,14 +143,16 @@ class Path:
     """One direction. A share is a probability per datagram; every draw depends on the simulation's seed.
 
     rate_bits_per_s : rate of the bottleneck; None for no bottleneck
+    trace : opportunities of the bottleneck, in place of a rate
     buffer_bytes : tail-drop limit of its queue in bytes on the path, including the rest of the datagram in
-        service; an idle link accepts a datagram of any size; None for no limit
+        service; an idle link accepts a datagram of any size; None for no limit. With `trace` it counts
+        as mahimahi does (`trace_bottleneck.py`)
     buffer_datagrams : the same limit as a number of datagrams; at most one of the two is set
     delay_us : propagation delay, after the bottleneck
     jitter_us, jitter_reorders : additional delay, uniform between 0 and `jitter_us`; arrivals keep their
         order unless `jitter_reorders`
     rate_walk : variation of the rate; it needs `rate_bits_per_s`
-    codel : active queue management; it needs `rate_bits_per_s`
+    codel : active queue management; it needs `rate_bits_per_s` or `trace`
     second_way : a longer way that some datagrams take behind the bottleneck
     lumps : release moments of the datagrams that do not take the second way, after delay and jitter
     loss, bursts : random loss, independent and in bursts, behind the queue; with `loss_before` ahead of the
@@ -181,6 +187,7 @@ class Path:
     codel: CoDel | None = None
     rate_walk: RateWalk | None = None
     buffer_datagrams: int | None = None
+    trace: RateTrace | None = None
     changes: tuple[Change, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -191,10 +198,17 @@ class Path:
         rate = self.rate_bits_per_s
         if rate is not None and not 0 < rate < inf:
             raise ValueError("rate_bits_per_s must be above 0, or None; down=True makes an outage")
+        if rate is not None and self.trace is not None:
+            raise ValueError("rate_bits_per_s and trace must be set one at a time")
         if self.buffer_bytes is not None and self.buffer_datagrams is not None:
             raise ValueError("buffer_bytes and buffer_datagrams must be set one at a time")
         if self.police_bits_per_s is not None and self.bucket_bytes <= 0:
             raise ValueError("a policer needs bucket_bytes")
+
+    @property
+    def mean_bits_per_s(self) -> float | None:
+        """Mean rate of the bottleneck; None without one."""
+        return self.rate_bits_per_s if self.trace is None else self.trace.mean_bits_per_s
 
     def with_(self, **fields: Any) -> Path:
         """A copy with other values for these fields."""

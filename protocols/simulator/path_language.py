@@ -1,11 +1,14 @@
 """The language that describes a path in one line: `parse` reads it, `describe` writes it.
 
     20M,delay=85ms,queue=1bdp,loss=1 down:rate=5M @5s:rate=10M @8s:down:loss=100
+    preset=pantheon-5,loss=1
+    trace=lte.down,delay=25ms,queue=300p
 
 Items are separated by commas or spaces. A bare value at the beginning is the rate. `up:` sends the items
 behind it towards the far end, as the client sends; `down:` the other way; `both:` both ways. Without a
 direction, `BOTH_WAYS` names the keys that hold both ways; the others hold towards the far end. `@5s:` lets
-the items behind it hold from that time on. docs/simulator.md has the table of the keys.
+the items behind it hold from that time on. `preset=NAME` stands for the items of a preset (`presets.py`) and
+sets all keys of both ways; items behind it override it. docs/simulator.md has the table of the keys.
 
 Names and meanings are those of common path emulators: k, M and G are powers of 1,000, a bare time is in
 milliseconds, shares are in per cent, and sizes are those of IP packets.
@@ -31,6 +34,10 @@ from iperfpy.protocols.simulator.path import (
     RateWalk,
     SecondWay,
 )
+from iperfpy.protocols.simulator.presets import PRESETS
+from iperfpy.protocols.simulator.rate_trace import RateTrace
+from iperfpy.protocols.simulator.trace_file import TraceError, read_trace
+from iperfpy.protocols.simulator.trace_models import FASTEST, MODELS, MOST_NUMBER, SLOWEST, generate
 
 LONGEST_TEXT = 65_536
 MOST_EVENTS = 1_000
@@ -51,6 +58,11 @@ _PLAIN = {"": Fraction(1)}
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)([A-Za-z%]*)", re.ASCII)
 _EVENT = re.compile(r"@([^:@]*):(.*)", re.DOTALL)
 _WAY = re.compile(r"(up|down|both):(.*)", re.DOTALL)
+_PRESET = "preset"
+_ONE_OF = {"rate": "trace", "trace": "rate"}
+"""Keys that describe the bottleneck, each of which takes the place of the other."""
+_ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
+_SEPARATOR = re.compile(r"[,\s]|%(?=[0-9A-Fa-f]{2})", re.ASCII)
 
 
 class PathError(ValueError):
@@ -74,7 +86,7 @@ def parse(text: str) -> tuple[Path, Path]:
     for at_us, items in sorted(stages.items()):
         for item in items:
             for way in item.ways:
-                ways[way].values[item.key] = item.value
+                ways[way].take(item.key, item.value)
         # The two ways share a round trip, from which `queue=1bdp` is worked out again after each event.
         rtt_us = ways["up"].values["delay"] + ways["down"].values["delay"]
         for way, state in ways.items():
@@ -155,7 +167,7 @@ def _items(text: str) -> Iterator[_Item]:
     if len(text) > LONGEST_TEXT:
         raise PathError(f"a path has at most {LONGEST_TEXT} characters, not {len(text)}")
     at_us, way, first = 0, "", True
-    seen: set[tuple[int, str, str]] = set()
+    seen: dict[tuple[int, str, str], Any] = {}
     for word in re.split(r"[,\s]+", text):
         rest = word
         # A time ends the direction that held before it, and a bare rate may follow either.
@@ -165,13 +177,35 @@ def _items(text: str) -> Iterator[_Item]:
             way, first, rest = direction[1], True, direction[2]
         if not rest:
             continue
+        if rest.startswith(f"{_PRESET}="):
+            if way or any(seen_us == at_us for seen_us, _, _ in seen):
+                raise PathError(f"{_shown(word)}: a preset sets all keys of both ways, so it comes first")
+            seen[at_us, way, _PRESET] = rest
+            first = False
+            yield from _preset(word, rest.partition("=")[2], at_us)
+            continue
         key, value = _item(word, rest, first)
         first = False
         if (at_us, way, key) in seen:
             raise PathError(f"{_shown(word)}: {key} is given twice")
-        seen.add((at_us, way, key))
+        if key in _ONE_OF and None not in (value, seen.get((at_us, way, _ONE_OF[key]))):
+            raise PathError(f"{_shown(word)}: {key} and {_ONE_OF[key]} exclude each other")
+        seen[at_us, way, key] = value
         both = way == "both" or (not way and key in BOTH_WAYS)
         yield _Item(at_us, WAYS if both else (way or "up",), key, value)
+
+
+def _preset(word: str, name: str, at_us: int) -> Iterator[_Item]:
+    """The items of a preset, behind those that set every key to its default."""
+    preset = PRESETS.get(name)
+    if preset is None:
+        close = difflib.get_close_matches(name[:_LONGEST_NUMBER], PRESETS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"the presets are {', '.join(PRESETS)}"
+        raise PathError(f"{_shown(word)}: there is no such preset; {hint}")
+    for key, one in KEYS.items():
+        yield _Item(at_us, WAYS, key, one.default)
+    for item in _items(preset.path):
+        yield _Item(at_us + item.at_us, item.ways, item.key, item.value)
 
 
 def _item(word: str, rest: str, first: bool) -> tuple[str, Any]:
@@ -183,11 +217,14 @@ def _item(word: str, rest: str, first: bool) -> tuple[str, Any]:
         name, text = "rate", rest
     key = KEYS.get(name)
     if key is None:
-        close = difflib.get_close_matches(name[:_LONGEST_NUMBER], KEYS, 1)
-        hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(KEYS)}"
+        names = [*KEYS, _PRESET]
+        close = difflib.get_close_matches(name[:_LONGEST_NUMBER], names, 1)
+        hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(names)}"
         raise PathError(f"{_shown(word)}: there is no such key; {hint}")
     try:
         return name, key.read(text)
+    except TraceError as error:
+        raise PathError(f"{name}={error}") from None
     except ValueError:
         raise PathError(f"{_shown(word)}: {name} is {key.accepted}") from None
 
@@ -300,6 +337,17 @@ def _read_walk(text: str) -> RateWalk:
     )
 
 
+def _read_trace(text: str) -> RateTrace | None:
+    model, _, parameters = text.partition(":")
+    if model in MODELS:
+        rate, *rest = _parts(parameters, 1, 2)
+        bits_per_s = float(_number(rate, _SIZES, SLOWEST, FASTEST))
+        number = _whole(rest[0], _PLAIN, 1, MOST_NUMBER) if rest else 1
+        return RateTrace(f"{model}:{_size(bits_per_s)}/{number}", generate(model, bits_per_s, number))
+    file = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    return read_trace(file) if file and "\0" not in file else _refuse()
+
+
 def _parts(text: str, least: int, most: int) -> list[str]:
     parts = text.split("/")
     return parts if least <= len(parts) <= most else _refuse()
@@ -318,6 +366,11 @@ _TIME = "from 0 to 60s (a bare number is in ms)"
 
 KEYS = {
     "rate": _Key(_read_rate, "bit/s from 1 to 1000G, such as 20M; 0 for no bottleneck", None),
+    "trace": _Key(
+        _or_off(_read_trace),
+        f"a file in mahimahi's format, plain, .gz or .xz, or {', '.join(MODELS)}:RATE[/NUMBER], or off",
+        None,
+    ),
     "queue": _Key(
         _read_queue, "bytes (425k), packets (300p), multiples of rate x both delays (1bdp) or off", _QUEUE
     ),
@@ -348,7 +401,7 @@ KEYS = {
     ),
     "outage": _Key(_read_switch, "1 while every datagram is dropped, or 0", False),
 }
-_NEED_A_RATE = ("queue", "codel", "walk")
+_NEED_A_BOTTLENECK = ("queue", "codel")
 
 
 @dataclass(slots=True)
@@ -358,26 +411,38 @@ class _Way:
     name: str
     values: dict[str, Any] = field(default_factory=lambda: {name: key.default for name, key in KEYS.items()})
     had_rate: bool = False
+    had_trace: bool = False
+
+    def take(self, key: str, value: Any) -> None:
+        """Set a key. A rate takes the place of a trace, and a trace of a rate."""
+        self.values[key] = value
+        if key in _ONE_OF and value is not None:
+            self.values[_ONE_OF[key]] = None
 
     def fields(self, rtt_us: Fraction) -> dict[str, Any]:
         """Fields of `Path`, with every name but `changes`."""
         values = self.values
-        delay, jitter, rate, queue = (values[key] for key in ("delay", "jitter", "rate", "queue"))
+        delay, jitter, rate, trace, queue = (
+            values[key] for key in ("delay", "jitter", "rate", "trace", "queue")
+        )
         if jitter > delay:
             raise PathError(
                 f"jitter={_time(float(jitter))} {self.name}: it is more than the delay, {_time(float(delay))}"
             )
         self.had_rate |= rate is not None
+        self.had_trace |= trace is not None
         # Without a bottleneck there is no queue, so the keys of the queue wait for an event that sets a rate.
+        mean = rate if trace is None else trace.mean_bits_per_s
         buffer_bytes = queue.bytes
-        if queue.bdp is not None and rate is not None:
+        if queue.bdp is not None and mean is not None:
             # Not above what a queue in bytes may be, so that the path has a description.
-            buffer_bytes = min(_MOST_QUEUE, int(queue.bdp * Fraction(rate) * rtt_us / 8_000_000))
+            buffer_bytes = min(_MOST_QUEUE, int(queue.bdp * Fraction(mean) * rtt_us / 8_000_000))
         police, late = values["police"] or (None, 0), values["late"]
         return {
             "rate_bits_per_s": rate,
-            "buffer_bytes": buffer_bytes if rate else None,
-            "buffer_datagrams": queue.packets if rate else None,
+            "trace": trace,
+            "buffer_bytes": buffer_bytes if mean else None,
+            "buffer_datagrams": queue.packets if mean else None,
             "delay_us": float(delay - jitter),
             "jitter_us": float(2 * jitter),
             "jitter_reorders": values["reorder"],
@@ -394,15 +459,18 @@ class _Way:
             "down": values["outage"],
             "lumps": values["agg"],
             "second_way": values["alt"],
-            "codel": values["codel"] if rate else None,
+            "codel": values["codel"] if mean else None,
             "rate_walk": values["walk"] if rate else None,
         }
 
     def check_rate(self) -> None:
         """Raise PathError if a key needs a bottleneck, and the way never has one."""
-        for key in _NEED_A_RATE:
-            if not self.had_rate and self.values[key] != KEYS[key].default:
+        changed = {key for key, value in self.values.items() if value != KEYS[key].default}
+        for key in _NEED_A_BOTTLENECK:
+            if key in changed and not self.had_rate and not self.had_trace:
                 raise PathError(f"{key} {self.name}: it needs a rate in that direction, such as rate=20M")
+        if "walk" in changed and not self.had_rate:
+            raise PathError(f"walk {self.name}: it needs a rate in that direction, such as rate=20M")
 
 
 # -- writing
@@ -412,7 +480,7 @@ def _texts(path: Path) -> dict[str, str]:
     """The text of every key for a path without changes."""
     # In a `Path` jitter only adds to the delay; in the language it varies around it.
     jitter = _exact(path.jitter_us) / 2
-    bottleneck = path.rate_bits_per_s is not None
+    bottleneck = path.mean_bits_per_s is not None
     queue = f"{_QUEUE.packets}p"
     if bottleneck and path.buffer_datagrams is None:
         queue = "off" if path.buffer_bytes is None else str(path.buffer_bytes)
@@ -420,6 +488,7 @@ def _texts(path: Path) -> dict[str, str]:
         queue = f"{path.buffer_datagrams}p"
     return {
         "rate": "0" if path.rate_bits_per_s is None else _size(path.rate_bits_per_s),
+        "trace": "off" if path.trace is None else _SEPARATOR.sub(_escaped, path.trace.name),
         "queue": queue,
         "delay": _time(_exact(path.delay_us) + jitter),
         "jitter": _time(jitter),
@@ -439,10 +508,14 @@ def _texts(path: Path) -> dict[str, str]:
         "codel": _joined(
             bottleneck and path.codel and [_time(path.codel.target_us), _time(path.codel.interval_us)]
         ),
-        "walk": _joined(bottleneck and path.rate_walk and _walk(path.rate_walk)),
+        "walk": _joined(path.rate_bits_per_s and path.rate_walk and _walk(path.rate_walk)),
         "maxlen": "off" if path.maxlen is None else str(path.maxlen + OVERHEAD_BYTES),
         "outage": str(int(path.down)),
     }
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"%{ord(found[0]):02X}"
 
 
 def _second_way(way: SecondWay) -> list[str]:

@@ -157,7 +157,7 @@ def test_a_queue_in_datagrams_holds_as_many_of_any_size() -> None:
         ("loss=101", r"^loss=101: loss is a share in per cent, from 0 to 100$"),
         ("20M,los=1", r"^los=1: there is no such key; did you mean loss\?$"),
         ("20M,gt=1/2", r"^gt=1/2: there is no such key; "),
-        ("xyzzy=1", r"the keys are rate, queue, delay, .*outage$"),
+        ("xyzzy=1", r"the keys are rate, trace, queue, delay, .*outage, preset$"),
         ("loss=1,20M", r"^20M: expected key=value; only the first value may be a bare rate$"),
         ("20X", r"^20X: rate is bit/s from 1 to 1000G, such as 20M; 0 for no bottleneck$"),
         ("rate=-5M", r"^rate=-5M: rate is bit/s"),
@@ -240,6 +240,11 @@ _size = st.one_of(
 _lumps = st.tuples(st.integers(0, 500), st.integers(1, 500)).map(lambda t: f"{min(t)}/{max(t)}")
 _VALUES = {
     "rate": _size,
+    "trace": st.one_of(
+        st.integers(1, 900).map(lambda n: f"constant:{n}k/{n % 7 + 1}"),
+        st.tuples(st.integers(1, 900), st.integers(1, 5)).map(lambda t: f"poisson:{t[0]}k/{t[1]}"),
+        st.just("off"),
+    ),
     "queue": st.one_of(
         st.integers(0, 10**9).map(str),
         st.integers(1, 5_000).map(lambda n: f"{n}p"),
@@ -264,9 +269,9 @@ _VALUES = {
     "outage": st.sampled_from("01"),
     "reorder": st.sampled_from("01"),
 }
-_ITEMS = st.lists(st.sampled_from(sorted(_VALUES)), unique=True).flatmap(
-    lambda keys: st.tuples(*(_VALUES[key].map(f"{key}={{}}".format) for key in keys)).map(",".join)
-)
+_ITEMS = st.lists(
+    st.sampled_from(sorted(_VALUES)), unique_by=lambda key: "rate" if key == "trace" else key
+).flatmap(lambda keys: st.tuples(*(_VALUES[key].map(f"{key}={{}}".format) for key in keys)).map(",".join))
 _STAGES = st.lists(
     st.tuples(st.integers(0, 100_000_000), st.sampled_from(("", "up:", "down:", "both:")), _ITEMS),
     max_size=5,
@@ -313,7 +318,11 @@ def test_garbage_gives_a_path_or_a_path_error(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_the_page_explains_every_key_and_its_examples_are_accepted(name: str) -> None:
+def test_the_page_explains_every_key_and_its_examples_are_accepted(
+    name: str, tmp_path: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    File("FILE").write_text("1\n")
     row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}="))
     for example in re.findall(r"`([^`]*)`", row.split("|")[1]):
         assert parse(f"up:20M down:20M both:delay=50ms @1s:{example}")

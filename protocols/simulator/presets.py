@@ -1,0 +1,79 @@
+"""Paths by name, for `preset=NAME` in the language of paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A path with a name.
+
+    path : its description in the language of paths, for both ways
+    title : the path in a few words
+    source : origin of the figures
+    synthetic : True if the path imitates a kind of network by a model
+    """
+
+    path: str
+    title: str
+    source: str
+    synthetic: bool = False
+
+
+_REPORT = "the report that the project began with (results/records/seed.md)"
+_PANTHEON = "Pantheon (Yan et al., 2018), src/scripts/experiments.yml of its observatory"
+
+
+def _reported() -> dict[str, Preset]:
+    """The two directions of the path of the first report, each towards the far end and as one path."""
+    up, down = "24M,queue=425k", "100M,queue=4M,police=20M/192k"
+    return {
+        "seed": Preset(f"delay=85ms up:{up} down:rate={down}", "170 ms: a queue up, a policer down", _REPORT),
+        "seed-up": Preset(f"{up},delay=85ms", "170 ms, 24 Mb/s with a queue", _REPORT),
+        "seed-down": Preset(f"{down},delay=85ms", "170 ms, policed to 20 Mb/s", _REPORT),
+    }
+
+
+def _pantheon() -> dict[str, Preset]:
+    """The 18 emulated scenarios of Pantheon, by their numbers. Its Poisson traces are generated anew."""
+    infinite = "down:queue=off"
+    measured = (
+        ("Nepal to AWS India", "poisson:0.57M", 28, "queue=14p,loss=4.77"),
+        ("Mexico, cellular, to AWS California", "poisson:2.64M", 88, "queue=130p"),
+        ("AWS Brazil to Colombia, cellular", "poisson:3.04M", 130, "queue=426p"),
+        ("India to AWS India", "constant:100.42M", 27, "queue=173p"),
+        ("AWS Korea to China", "constant:77.72M", 51, "queue=94p,loss=0.06"),
+        ("AWS California to Mexico", "constant:114.68M", 45, "queue=450p"),
+    )
+    paths = [
+        (title, f"delay={delay}ms up:trace={trace},{queue} {infinite},trace={trace}")
+        for title, trace, delay, queue in measured
+    ]
+    paths += [
+        (
+            f"{rate} Mb/s without a queue, {2 * delay} ms",
+            f"delay={delay}ms both:trace=constant:{rate}M,queue=1p",
+        )
+        for delay in (10, 50)
+        for rate in (12, 60, 108)
+    ]
+    paths += [
+        (title, f"delay=10ms up:trace=constant:12M,queue=off {infinite},trace=constant:{back}")
+        for title, back in (("1 ACK every 100 ms", "0.12M"), ("10 ACKs every 200 ms", "0.6M/10"))
+    ]
+    paths += [
+        (
+            f"12 Mb/s, queue of {title}",
+            f"delay=30ms up:trace=constant:12M,queue={size} {infinite},trace=constant:12M",
+        )
+        for title, size in (("BDP/10", "9k"), ("BDP/3", "30k"), ("BDP/2", "45k"), ("1 BDP", "90k"))
+    ]
+    return {
+        f"pantheon-{number}": Preset(path, title, f"{_PANTHEON}, scenario {number}")
+        for number, (title, path) in enumerate(paths, 1)
+    }
+
+
+PRESETS: Mapping[str, Preset] = {**_reported(), **_pantheon()}
