@@ -10,7 +10,7 @@ PORTABLE := tests/protocols/datagrams tests/protocols/test_operating_system.py t
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check wheel-check lint types bench truth mtu odd-paths windows portable picture sim abuse fuzz seed setup clean
+.PHONY: demo test check wheel-check lint types bench truth mtu odd-paths windows portable picture sim blind abuse fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -64,6 +64,10 @@ picture: $(VENV)/.installed
 sim: $(VENV)/.bench-installed
 	$(if $(ODD),,$(BIN)/python -m tests.studies.paths $(ARGS))
 	$(if $(ARGS),,$(BIN)/python -m tests.studies.odd_paths $(ODD))
+
+# Diagnosis of drawn paths whose causes are known. make blind ARGS="--seeds 1:51 --cheap --misses"
+blind: $(VENV)/.bench-installed
+	$(BIN)/python -m tests.studies.blind $(ARGS)
 
 # Coverage-guided fuzzing of every decoder, 5 minutes each: make fuzz ARGS="--only kcp-rack --seconds 60"
 fuzz: $(VENV)/.fuzz-installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from iperfpy.diagnosis.finding import Cause
 from iperfpy.protocols.units import format_rate
 
 BELOW_POLICER = 0.98
@@ -62,3 +63,22 @@ def for_jitter() -> tuple[str]:
 def for_lumps() -> tuple[str]:
     """Advice about arrivals in lumps."""
     return ("a window of the rate times the longest distance more than usual; kcp-bbr adds it",)
+
+
+def for_spurious() -> tuple[str]:
+    """Advice about retransmissions of packets that had arrived."""
+    return ("kcp-bbr, or calmer timers: kcp with --mode normal, or a window of one bandwidth-delay product",)
+
+
+def for_end(cause: Cause, segments: int | None, flags: tuple[str, ...]) -> str:
+    """Advice about a limit of one of the two ends. `flags`: of the send and the receive window."""
+    if cause in (Cause.SEND_WINDOW, Cause.RECEIVE_WINDOW) and flags:
+        flag = flags[cause is Cause.RECEIVE_WINDOW]
+        return f"{flag} {2 * segments}" if segments else f"a larger {flag}"
+    return {
+        Cause.APPLICATION: "nothing on the path: the application decides",
+        Cause.SEND_WINDOW: "a larger window (-w)",
+        Cause.RECEIVE_WINDOW: "a larger window at the receiver (-w, net.ipv4.tcp_rmem)",
+        Cause.SEND_BUFFER: "a larger send buffer (-w, net.ipv4.tcp_wmem)",
+        Cause.PROCESSOR: "larger blocks (-l), or fewer streams (-P)",
+    }[cause]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,11 @@ _RISE_US, _RISE_RTTS, _RISE_SIGMA, _RISE_PACKETS = 1.5e3, 0.04, 5.0, 3.0
 _CALM = 0.97
 """Stretches up to this share of the rate count as calm."""
 _LEAST_ERROR = 0.003
+_FEWEST_DELAYS = 20
+_DENSE = 0.6, 0.93
+"""Shares of the rate between which calm stretches give the delay without a queue."""
+_SPREAD_SHARE = 0.5
+"""A queue's delay must exceed this share of the variation without load: jitter adds up to half of it."""
 _SLOWEST_SHARE = 0.6
 """Stretches up to this share of the highest arrival rate give the delay without load."""
 
@@ -70,6 +76,14 @@ class Capacity:
     calm_delay_us: float
 
 
+class _Delay(NamedTuple):
+    """Delay without a queue: mean, its error, and the change of it that is no sign of a queue."""
+
+    calm_us: float
+    error_us: float
+    usual_us: float
+
+
 def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
     """Find the overloaded stretches, the loss of the others, and the rate; `stretches`: slowest first."""
     usable = [one for one in stretches if one.sent and one.flight is not None]
@@ -78,23 +92,24 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
     most = max(one.offered * (1 - one.loss) for one in usable)
     slow = [one for one in usable if one.offered <= _SLOWEST_SHARE * most] or usable[:1]
     calm_delay_us, calm_error_us = _calm_delay(slow)
+    spread_us = _spread(slow)
     loss = random_loss.measure(slow)
     overloaded: list[Overloaded] = []
     rate: float | None = None
     # The loss of the calm stretches decides which are overloaded, and these which are calm.
     for _ in range(3):
-        overloaded = [
-            found
-            for one in usable
-            if one not in slow
-            and (found := _overload(one, loss, calm_delay_us, calm_error_us, base_rtt_us)) is not None
-        ]
+        delay = _Delay(calm_delay_us, calm_error_us, max(_RISE_RTTS * base_rtt_us, _SPREAD_SHARE * spread_us))
+        tried = [_overload(one, loss, delay) for one in usable if one not in slow]
+        overloaded = [found for found in tried if found is not None]
         rates = [one.arriving / (1 - loss.share) for one in overloaded]
         rate = _combined(overloaded, rates)
         beyond = [one.stretch for one in overloaded]
         limit = _CALM * (rate if rate is not None else float("inf"))
         calm = [one for one in usable if one not in beyond and one.offered <= limit] or slow
         loss = random_loss.measure(calm)
+        # Jitter that keeps the order delays dense packets more: nearly as dense ones compare best.
+        dense = [one for one in calm if rate is not None and _DENSE[0] <= one.offered / rate <= _DENSE[1]]
+        calm_delay_us, calm_error_us = _calm_delay(dense or slow)
     error = None
     if rate is not None:
         rates = [one.arriving / (1 - loss.share) for one in overloaded]
@@ -112,9 +127,18 @@ def _calm_delay(slow: Sequence[Stretch]) -> tuple[float, float]:
     return float(np.mean(means)), float(np.std(means) / sqrt(len(means)))
 
 
-def _overload(
-    one: Stretch, loss: RandomLoss, calm_us: float, calm_error_us: float, base_rtt_us: float
-) -> Overloaded | None:
+def _spread(slow: Sequence[Stretch]) -> float:
+    """Variation of the delay without load, 5th to 95th percentile: the median of the stretches."""
+    spreads = []
+    for one in slow:
+        if one.flight is not None:
+            known = one.flight.delay_us[~np.isnan(one.flight.delay_us)]
+            if len(known) >= _FEWEST_DELAYS:
+                spreads.append(float(np.subtract(*np.percentile(known, (95, 5)))))
+    return float(np.median(spreads)) if spreads else 0.0
+
+
+def _overload(one: Stretch, loss: RandomLoss, delay: _Delay) -> Overloaded | None:
     """Give the overload of a stretch; None if it has no more loss and no more delay than calm ones."""
     flight = one.flight
     assert flight is not None
@@ -122,10 +146,10 @@ def _overload(
     share_error = sqrt(max(loss.share, 1 / one.sent) * spread / one.sent + loss.error**2)
     half = bin_times(flight) > one.seconds * 0.5e6
     late_us, error_us, count = mean_delay(flight, half)
-    rise_us = late_us - calm_us if count else 0.0
-    error_us = sqrt(error_us**2 + calm_error_us**2) if count else float("inf")
+    rise_us = late_us - delay.calm_us if count else 0.0
+    error_us = sqrt(error_us**2 + delay.error_us**2) if count else float("inf")
     packet_us = one.packet_bytes * 8e6 / max(one.offered, 1.0)
-    least_us = max(_RISE_US, _RISE_RTTS * base_rtt_us, _RISE_PACKETS * packet_us, _RISE_SIGMA * error_us)
+    least_us = max(_RISE_US, delay.usual_us, _RISE_PACKETS * packet_us, _RISE_SIGMA * error_us)
     loses = one.loss - loss.share > max(_EXCESS, _EXCESS_SIGMA * share_error)
     if not loses and not rise_us > least_us:
         return None
@@ -135,8 +159,8 @@ def _overload(
     arriving = arrival_rate(flight, onset_us)
     if arriving is None or not count:
         return None
-    error_us = sqrt(error_us**2 + calm_error_us**2)
-    return Overloaded(one, onset_us, loses, delay_us - calm_us, error_us, arriving)
+    error_us = sqrt(error_us**2 + delay.error_us**2)
+    return Overloaded(one, onset_us, loses, delay_us - delay.calm_us, error_us, arriving)
 
 
 def onset(flight: FlightBins, share: float) -> float:

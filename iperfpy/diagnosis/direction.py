@@ -58,12 +58,12 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     findings = [*ends, *path]
     if not any(finding.cause is not Cause.UNKNOWN for finding in findings):
         findings.insert(0, reading.line(model, evidence.direction))
-    capacity = model.capacity
-    loads = [rung for rung in evidence.rungs if _is_full(rung, capacity.rate)]
+    rate = model.rate_bits_per_s
+    loads = [rung for rung in evidence.rungs if _is_full(rung, rate)]
     return DirectionDiagnosis(
         evidence.direction,
-        capacity.rate,
-        capacity.error,
+        rate,
+        model.rate_error,
         max((run.bits_per_second for run in runs if run.reliable), default=None),
         tuple(findings),
         grade(evidence.idle.rtt_us, [rung.rtt_us for rung in loads], full_load=bool(loads)),

@@ -5,20 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import numpy as np
-
-from iperfpy.diagnosis.evidence import RunEvidence, Rung
+from iperfpy.diagnosis import path_model, rate_variation
+from iperfpy.diagnosis.evidence import DirectionEvidence, RunEvidence, Rung
+from iperfpy.plan import Direction
 
 SHARES = (0.10, 0.25, 0.50, 0.75, 0.90, 1.00, 1.10, 1.25)
-MOST_RUNGS = 13
+SECONDS = 1.5
+FEWEST_PACKETS, SHORTEST_PACKET = 400, 300
+"""Packets of the shortest rungs at the path's rate, and the shortest packet."""
+MOST_RUNGS = 14
 FILL_S = 1.0
 """Time without load in which a bucket fills: the bursts of most policers last less than a second."""
 _UP = 1.6
 """Factor to the next rung while the path carries all that is sent."""
-_FILL = 1.6
-"""Factor of the rung that fills a queue that 125 % of the rate did not fill in its time."""
-_CARRIED = 0.97
-_RISE_US, _RISE_SHARE = 5e3, 0.2
+_SATURATE, _SATURATED_S = 2.0, 4.5
+"""Rate of the rungs that measure a rate that varies, over its mean, and seconds of them."""
+_OVER = 1.08
+"""Rate of the highest rung over the path's, at least: less excess dates its losses badly."""
 
 
 def estimate(rounds: Sequence[Sequence[RunEvidence]]) -> float:
@@ -46,34 +49,28 @@ def pause_s(rate_bits_per_s: float, estimated_bits_per_s: float) -> float:
     return FILL_S if rate_bits_per_s > 0.95 * estimated_bits_per_s else 0.0
 
 
+def packet_bytes(rate_bits_per_s: float, longest_bytes: int) -> int:
+    """IP packet bytes of a rung: shorter packets at low rates, so that a share of them means something."""
+    fitting = int(rate_bits_per_s * SECONDS / 8 / FEWEST_PACKETS)
+    return min(longest_bytes, max(SHORTEST_PACKET, fitting))
+
+
 def further(rungs: Sequence[Rung]) -> tuple[float, ...]:
     """Rates of the rungs that are still missing; none if the highest one decides.
 
-    The highest rung decides if less arrives than was sent, by more than the loss of the lower rungs explains,
-    and if it shows where the rest is: dropped, and not only queued.
+    The highest rung decides if it loses more than the loss of the lower rungs explains.
+    If all arrives, it was below the path's rate, or a deep queue took the excess: in both cases a higher one
+    tells more. A rate that varies needs some seconds of overload until its mean is known.
     """
     if len(rungs) >= MOST_RUNGS or len(rungs) < 2:
         return ()
-    ordered = sorted(rungs, key=lambda rung: rung.offered_bits_per_s)
-    top, lower = ordered[-1], ordered[:-1]
-    shares = [rung.arrived / rung.sent for rung in lower if rung.sent]
-    usual = float(np.median(shares)) if shares else 1.0
-    if top.arrived / top.sent < _CARRIED * usual:
+    top = max(rung.offered_bits_per_s for rung in rungs)
+    model = path_model.fit(DirectionEvidence(Direction.FORWARD, rungs=tuple(rungs)))
+    rate = model.rate_bits_per_s
+    losing = [one.stretch.offered for one in model.capacity.overloaded if one.loses]
+    if rate is None or top not in losing or top < _OVER * rate:
+        return (_UP * top,)
+    if not model.rate.present:
         return ()
-    # All arrived, though later: a deep queue took the excess. A longer excess fills it.
-    if rises(top, ordered[0]):
-        return (_FILL * top.offered_bits_per_s,) if _tries(ordered) < 2 else ()
-    return (_UP * top.offered_bits_per_s,)
-
-
-def rises(rung: Rung, calm: Rung) -> bool:
-    """True if the round-trip times of a rung are above those of a calm one."""
-    if "p95" not in rung.rtt_us or "p95" not in calm.rtt_us:
-        return False
-    rise = rung.rtt_us["p95"] - calm.rtt_us["p95"]
-    return rise > max(_RISE_US, _RISE_SHARE * calm.rtt_us["p50"])
-
-
-def _tries(ordered: Sequence[Rung]) -> int:
-    """Rungs in which a queue grew."""
-    return sum(rises(rung, ordered[0]) for rung in ordered[len(SHARES) :])
+    saturated = [rung.seconds for rung in rungs if rung.offered_bits_per_s > rate_variation.SATURATES * rate]
+    return (_SATURATE * rate,) if sum(saturated) < _SATURATED_S else ()

@@ -1,11 +1,21 @@
-"""Conclusions from one ordinary test: what limited it, and what to try."""
+"""Conclusions from one ordinary test: what limited it, and what to try.
+
+One test is less than an experiment: nothing was varied. So a cause is named only if the record of this test
+decides, and `Cause.UNKNOWN` names the number that is missing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from iperfpy.diagnosis import advice, policer
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
+from iperfpy.diagnosis.path_model import FAIR_QUEUE_RTTS, FAIR_QUEUE_US
+from iperfpy.diagnosis.policer import PolicerTest
+from iperfpy.protocols.metrics import number
+from iperfpy.protocols.path_evidence import PathEvidence
+from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate, format_size
 
 _LIMITS = {
     "application": (Cause.APPLICATION, "the application, which had nothing to send"),
@@ -15,17 +25,46 @@ _LIMITS = {
     "processor": (Cause.PROCESSOR, "the sender's processor"),
 }
 """Keys of `PathEvidence.limited_us` -> cause, and its words."""
-_NOTICED, _MOST = 0.1, 0.5
-"""Shares of the time from which on a limit is named, and is the main one."""
+NOTICED, MOST = 0.1, 0.5
+"""Shares of the time from which on a limit is named, and is the main one (ndt7 has the first)."""
+_OWN_RATE = 0.97
+"""Share of the rate of -b from which on that rate is the limit."""
+_BUSY_PERCENT = 95.0
+_SPURIOUS, _FEWEST_RESENT = 0.3, 20
+_DISPLACED, _FEWEST_DISPLACED = 1e-3, 5
+_NOISE = 1e-3
+_VARIES = 0.15
+_SPREAD_US, _SPREAD_RTTS = 5e3, 0.1
+_ENDS = frozenset(cause for cause, _ in _LIMITS.values())
+_ORDER = (
+    *(Cause.POLICER, Cause.SPURIOUS, Cause.NOISE, Cause.BURSTS),
+    *(Cause.QUEUE, Cause.RATE_VARIES, Cause.MTU),
+)
+"""Limits of the path, the most limiting first."""
 
 
 def conclude(run: RunEvidence) -> tuple[Finding, ...]:
     """Conclude from one test; the most limiting cause first, one `Cause.UNKNOWN` if nothing decides."""
-    findings = end_limits(run)
+    path = _largest(run.path)
+    tests = [policer.detect(one.flight, one.min_rtt_us) for one in run.path if one.flight is not None]
+    test = max(tests, key=lambda one: (one.policed, one.losses), default=None)
+    read = [
+        _own_rate(run),
+        *end_limits(run),
+        _processor(run),
+        _policer(run, test),
+        _queue(run, path, test),
+        _spurious(run),
+        _noise(run, path, test),
+        _reordering(run),
+        _variation(run, path),
+        _rate_varies(run, path),
+        _mtu(run),
+    ]
+    findings = [finding for finding in read if finding is not None]
     if not findings:
-        unknown = Finding(run.direction, Cause.UNKNOWN, Confidence.POSSIBLE, "no limit was recognised")
-        findings = [unknown]
-    return tuple(findings)
+        findings = [_line(run, test)]
+    return tuple(sorted(findings, key=_rank))
 
 
 def limit_line(findings: Sequence[Finding]) -> str:
@@ -38,8 +77,8 @@ def limit_line(findings: Sequence[Finding]) -> str:
 
 def advice_line(findings: Sequence[Finding]) -> str:
     """Say in one line what to try; empty if there is nothing to try."""
-    advice = next((finding.advice for finding in findings if finding.advice), "")
-    return f"Try: {advice}" if advice else ""
+    words = next((finding.advice for finding in findings if finding.advice), "")
+    return f"Try: {words}" if words else ""
 
 
 def limit_shares(run: RunEvidence) -> Mapping[str, float]:
@@ -54,20 +93,301 @@ def limit_shares(run: RunEvidence) -> Mapping[str, float]:
 
 
 def end_limits(run: RunEvidence) -> list[Finding]:
-    """Findings about the two ends, by the time for which each limited the sender."""
-    shares = limit_shares(run)
+    """Findings about the two ends, by the time for which each limited the sender; the longest first."""
     named = sorted(
-        ((share, *_LIMITS[key]) for key, share in shares.items() if key in _LIMITS and share > _NOTICED),
+        (
+            (share, *_LIMITS[key])
+            for key, share in limit_shares(run).items()
+            if key in _LIMITS and share > NOTICED
+        ),
         reverse=True,
     )
-    return [
-        Finding(
-            run.direction,
-            cause,
-            Confidence.SURE if share > _MOST else Confidence.LIKELY,
-            words,
-            f"{share:.0%} of the time",
-            evidence={"share": round(share, 3)},
+    return [_end_limit(run, share, cause, words) for share, cause, words in named]
+
+
+def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Finding:
+    evidence: dict[str, float | int | str] = {"share": round(share, 3)}
+    because = f"{format_percent(share)} of the time"
+    path = _largest(run.path)
+    segments = _window_segments(run, path, cause)
+    if segments and path is not None and path.min_rtt_us:
+        ceiling = segments * (path.packet_bytes or 0) * 8e6 / path.min_rtt_us
+        evidence |= {"window_segments": segments, "ceiling_bits_per_s": round(ceiling)}
+        because += (
+            f"; {segments} segments per {format_milliseconds(path.min_rtt_us)} are {format_rate(ceiling)}"
         )
-        for share, cause, words in named
+    return Finding(
+        run.direction,
+        cause,
+        Confidence.SURE if share > MOST else Confidence.LIKELY,
+        words,
+        because,
+        advice.for_end(cause, segments, run.window_flags),
+        evidence=evidence,
+    )
+
+
+def _window_segments(run: RunEvidence, path: PathEvidence | None, cause: Cause) -> int | None:
+    """Segments of the window that limits; None if it is not known."""
+    key = {Cause.SEND_WINDOW: "snd_cwnd_bytes", Cause.RECEIVE_WINDOW: "snd_wnd_bytes"}.get(cause)
+    size = number(run.sender.get(key)) if key else None
+    mtu = number(run.sender.get("mtu_bytes"))
+    if not size or path is None:
+        return None
+    # KCP counts a segment's payload: its header is not in the window's bytes.
+    each = mtu - 24 if mtu and run.over_udp else path.packet_bytes
+    return round(size / each) if each else None
+
+
+def _own_rate(run: RunEvidence) -> Finding | None:
+    target = run.target_bits_per_second * max(1, run.streams)
+    if not target or run.bits_per_second < _OWN_RATE * target:
+        return None
+    return Finding(
+        run.direction,
+        Cause.APPLICATION,
+        Confidence.SURE,
+        f"the test's own rate, {format_rate(target)} (-b)",
+        "all of it arrived" if not run.reliable else "the path carried it",
+        "a higher -b, or -b 0",
+        evidence={"target_bits_per_s": round(target), "share": 1.0},
+    )
+
+
+def _processor(run: RunEvidence) -> Finding | None:
+    busiest = max(
+        (
+            (run.cpu_percent[f"{end}_total"], end)
+            for end in ("sender", "receiver")
+            if f"{end}_total" in run.cpu_percent
+        ),
+        default=(0.0, ""),
+    )
+    lost = _lost_datagrams(run)
+    dropped = run.kernel_drops or 0
+    if dropped and lost and dropped > lost / 2:
+        return Finding(
+            run.direction,
+            Cause.PROCESSOR,
+            Confidence.SURE,
+            f"the receiving machine: its kernel dropped {dropped} datagrams that had arrived",
+            f"{format_percent(dropped / lost)} of the losses",
+            "a larger socket buffer (-w), fewer streams, or a lower rate (-b)",
+            evidence={"kernel_drops": dropped, "share": 1.0},
+        )
+    if busiest[0] < _BUSY_PERCENT:
+        return None
+    return Finding(
+        run.direction,
+        Cause.PROCESSOR,
+        Confidence.LIKELY,
+        f"the {busiest[1]}'s processor: {busiest[0]:.0f} % of a core",
+        "",
+        "larger blocks (-l), or -Z; a path this fast needs more than one process",
+        evidence={"percent": round(busiest[0], 1), "share": busiest[0] / 100},
+    )
+
+
+def _lost_datagrams(run: RunEvidence) -> int:
+    for path in run.path:
+        if path.flight is not None and not run.reliable:
+            return int((path.flight.sent_packets - path.flight.arrived_packets).sum())
+    return 0
+
+
+def _policer(run: RunEvidence, test: PolicerTest | None) -> Finding | None:
+    if test is None or not test.policed:
+        return None
+    rate = test.rate_bits_per_s
+    return Finding(
+        run.direction,
+        Cause.POLICER,
+        Confidence.SURE,
+        f"a policer: {format_rate(rate)}, burst {format_size(test.burst_bytes)}, drops what exceeds it",
+        f"{policer.sentence(test)}, {test.losses} losses, the first after {test.first_loss_us / 1e6:.2f} s",
+        *advice.for_policer(rate),
+        evidence={
+            "rate_bits_per_s": round(rate),
+            "burst_bytes": round(test.burst_bytes),
+            "losses": test.losses,
+            "checks": test.passed,
+        },
+    )
+
+
+def _queue(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None) -> Finding | None:
+    if path is None or not path.min_rtt_us or "p95" not in path.rtt_us:
+        return None
+    rise = path.rtt_us["p95"] - path.min_rtt_us - (path.delay_spread_us or 0.0)
+    if rise <= max(FAIR_QUEUE_US, FAIR_QUEUE_RTTS * path.min_rtt_us):
+        return None
+    rate = path.rate_bits_per_s or run.bits_per_second
+    size = (path.rtt_us.get("max", path.rtt_us["p95"]) - path.min_rtt_us) * rate / 8e6
+    return Finding(
+        run.direction,
+        Cause.QUEUE,
+        Confidence.LIKELY,
+        f"the path, behind a queue that this test filled: {format_size(size)}"
+        f" ({format_milliseconds(rise)} at {format_rate(rate)})",
+        f"round-trip times rise from {format_milliseconds(path.min_rtt_us)}"
+        f" to {format_milliseconds(path.rtt_us['p95'])}",
+        *advice.for_queue(rate, path.min_rtt_us, managed=False),
+        evidence={"queue_bytes": round(size), "delay_us": round(rise), "rate_bits_per_s": round(rate)},
+    )
+
+
+def _spurious(run: RunEvidence) -> Finding | None:
+    resent, needless = number(run.sender.get("retransmits")), number(run.sender.get("spurious"))
+    if not resent or needless is None or resent < _FEWEST_RESENT or needless <= _SPURIOUS * resent:
+        return None
+    share = needless / resent
+    return Finding(
+        run.direction,
+        Cause.SPURIOUS,
+        Confidence.SURE,
+        f"retransmissions in vain: {format_percent(share)} of {resent} had arrived",
+        "the timers resend, not the path loses",
+        *advice.for_spurious(),
+        evidence={"share": round(share, 3), "retransmits": resent},
+    )
+
+
+def _noise(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None) -> Finding | None:
+    if path is None or path.noise_share is None or path.noise_share < _NOISE or (test and test.policed):
+        return None
+    if test is not None and test.losses < policer.FEWEST_SAMPLES:
+        return None
+    share = path.noise_share
+    return Finding(
+        run.direction,
+        Cause.NOISE,
+        Confidence.LIKELY,
+        f"random loss: {format_percent(share)} stay lost when less is sent",
+        "the path model of the sender",
+        *advice.for_loss(share),
+        evidence={"share": round(share, 5)},
+    )
+
+
+def _reordering(run: RunEvidence) -> Finding | None:
+    displaced = sum(path.displaced_packets or 0 for path in run.path)
+    packets = sum(int(path.flight.arrived_packets.sum()) for path in run.path if path.flight is not None)
+    if not packets or displaced < _FEWEST_DISPLACED or displaced < _DISPLACED * packets:
+        return None
+    share = displaced / packets
+    return Finding(
+        run.direction,
+        Cause.REORDERING,
+        Confidence.SURE,
+        f"reordering: {format_percent(share)} of the packets arrive after later ones",
+        f"{displaced} packets",
+        *advice.for_reordering(),
+        evidence={"share": round(share, 5), "late": displaced},
+    )
+
+
+def _variation(run: RunEvidence, path: PathEvidence | None) -> Finding | None:
+    if path is None or not path.min_rtt_us:
+        return None
+    least_us = max(_SPREAD_US, _SPREAD_RTTS * path.min_rtt_us)
+    spread, lump = path.delay_spread_us or 0.0, path.lump_us or 0.0
+    # Acknowledgements come once in some milliseconds anyway: lumps are those as wide as the variation.
+    if spread < least_us:
+        return None
+    if lump > least_us and lump > spread:
+        return Finding(
+            run.direction,
+            Cause.ACK_LUMPS,
+            Confidence.LIKELY,
+            f"acknowledgements in lumps, {format_milliseconds(lump)} apart",
+            "",
+            *advice.for_lumps(),
+            evidence={"lump_us": round(lump), "spread_us": round(spread)},
+        )
+    return Finding(
+        run.direction,
+        Cause.JITTER,
+        Confidence.LIKELY,
+        f"delay that varies by {format_milliseconds(spread)}, also when less is sent",
+        "",
+        *advice.for_jitter(),
+        evidence={"spread_us": round(spread)},
+    )
+
+
+def _rate_varies(run: RunEvidence, path: PathEvidence | None) -> Finding | None:
+    if path is None or (path.rate_deviation or 0.0) < _VARIES:
+        return None
+    deviation = path.rate_deviation or 0.0
+    return Finding(
+        run.direction,
+        Cause.RATE_VARIES,
+        Confidence.LIKELY,
+        f"a rate that varies: {format_percent(deviation)} deviation",
+        "rate of delivery over periods in which the sender kept the path busy",
+        *advice.for_rate_that_varies(),
+        evidence={"deviation": round(deviation, 3)},
+    )
+
+
+def _mtu(run: RunEvidence) -> Finding | None:
+    now, first = (number(run.sender.get(key)) for key in ("mtu_bytes", "mtu_start_bytes"))
+    if not run.over_udp or not now or not first or now >= first:
+        return None
+    return Finding(
+        run.direction,
+        Cause.MTU,
+        Confidence.LIKELY,
+        f"datagrams above {now:.0f} bytes vanish, though {first:.0f} were announced",
+        "the sender found the longest one that passes",
+        *advice.for_mtu(int(now) + 28),
+        evidence={"mtu_bytes": int(now) + 28, "announced_bytes": int(first) + 28},
+    )
+
+
+def _line(run: RunEvidence, test: PolicerTest | None) -> Finding:
+    """The path itself is the limit of a sender that adapts and lost little; else nothing decides."""
+    losses = test.losses if test is not None else 0
+    if run.controlled and test is not None and not losses:
+        return Finding(
+            run.direction,
+            Cause.LINE,
+            Confidence.LIKELY,
+            f"the path: {format_rate(run.bits_per_second)}, no sign of a queue, of loss or of a window",
+            evidence={"rate_bits_per_s": round(run.bits_per_second)},
+        )
+    missing = policer.sentence(test) if test is not None and losses else "this transport does not tell"
+    return Finding(
+        run.direction,
+        Cause.UNKNOWN,
+        Confidence.POSSIBLE,
+        missing,
+        "",
+        "iperfpy diagnose, which varies the rate",
+        evidence={"losses": losses, "losses_needed": policer.FEWEST_SAMPLES},
+    )
+
+
+def _rank(finding: Finding) -> tuple[int, int]:
+    """Sort: limits of the ends that hold most of the time, limits of the path, then properties of it."""
+    if finding.cause in _ENDS and float(finding.evidence.get("share", 0.0)) > MOST:
+        return 0, 0
+    order = [
+        Cause.POLICER,
+        Cause.SPURIOUS,
+        Cause.NOISE,
+        Cause.BURSTS,
+        Cause.QUEUE,
+        Cause.RATE_VARIES,
+        Cause.MTU,
     ]
+    return (1, order.index(finding.cause)) if finding.cause in order else (2, 0)
+
+
+def _largest(paths: Sequence[PathEvidence]) -> PathEvidence | None:
+    """The stream of which most is known: the one that sent most."""
+
+    def sent(path: PathEvidence) -> int:
+        return int(path.flight.sent_bytes.sum()) if path.flight is not None else 0
+
+    return max(paths, key=sent, default=None)

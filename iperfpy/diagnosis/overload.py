@@ -30,8 +30,11 @@ _OVER = 1.04
 _WAITS_LESS = 0.4
 """A bucket: packets waited less than this share of the time that a queue of its volume takes."""
 _SHORTEST_BUCKET_US = 6e3
+_RISE_US = 5e3
 _EARLY, _EARLY_SIGMA, _EARLY_LOSSES = 0.75, 4.0, 10
 _STANDING = 0.05
+_TAIL = 0.05
+"""Share of the losses that come early, at most, for tail drop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,11 @@ class Queue:
     managed: bool | None
 
 
-def bucket(capacity: Capacity) -> Bucket | None:
-    """Find a policer; None if there is no sign of one."""
+def bucket(capacity: Capacity, usual_us: float) -> Bucket | None:
+    """Find a policer; None if there is no sign of one.
+
+    usual_us : delay that is no sign of a queue
+    """
     rate, losing = capacity.rate, _losing(capacity)
     if rate is None or not losing:
         return None
@@ -86,6 +92,9 @@ def bucket(capacity: Capacity) -> Bucket | None:
     error_us = float(1 / np.sqrt(sum(weights)))
     wait_us = least * 8e6 / rate
     if wait_us < _SHORTEST_BUCKET_US or rise_us + 2 * error_us > _WAITS_LESS * wait_us:
+        return None
+    # Active management drops before its queue is full: the packets wait all the same.
+    if rise_us > max(usual_us, _RISE_US):
         return None
     return Bucket(best, least, most, losses, rise_us)
 
@@ -191,5 +200,11 @@ def _early(standing: Sequence[Overloaded], capacity: Capacity, jitter_us: float)
         expected += capacity.loss.share * float(flight.sent_packets[early].sum())
     excess = lost - expected
     spread = max(1.0, 2 * capacity.loss.mean_run - 1)
-    shown = excess >= _EARLY_LOSSES and excess > _EARLY_SIGMA * (max(expected, 1.0) * spread) ** 0.5
-    return max(0, round(excess)), shown
+    chance = (max(expected, 1.0) * spread) ** 0.5
+    all_losses = sum(_excess(one, capacity) for one in standing)
+    managed: bool | None = None
+    if excess >= _EARLY_LOSSES and excess > _EARLY_SIGMA * chance:
+        managed = True
+    elif all_losses >= FEWEST_LOSSES and excess < max(2.0, _TAIL * all_losses, 2 * chance):
+        managed = False
+    return max(0, round(excess)), managed

@@ -59,8 +59,13 @@ class PathModel:
 
     @property
     def rate_bits_per_s(self) -> float | None:
-        """Rate of IP packets that the path carries."""
-        return self.capacity.rate
+        """Rate of IP packets that the path carries; the mean of one that varies."""
+        return self.rate.mean if self.rate.present else self.capacity.rate
+
+    @property
+    def rate_error(self) -> float | None:
+        """Standard error of that rate."""
+        return self.rate.error if self.rate.present else self.capacity.error
 
     @property
     def bdp_bytes(self) -> float | None:
@@ -77,7 +82,7 @@ def fit(evidence: DirectionEvidence) -> PathModel:
     rate = capacity.rate
     far_below = [one for one in capacity.calm if rate is None or one.offered < _FAR_BELOW * rate]
     delay = delay_variation.measure(idle, far_below)
-    bucket = overload.bucket(capacity)
+    bucket = overload.bucket(capacity, max(0.1 * base_us, 0.3 * delay.spread_us))
     variation = RateVariation()
     queue = None
     if bucket is None:

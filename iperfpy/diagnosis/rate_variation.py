@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from iperfpy.diagnosis.capacity import Capacity
+from iperfpy.diagnosis.capacity import Capacity, Overloaded
 from iperfpy.diagnosis.stretches import bin_times
 
+SATURATES = 1.3
+"""Stretches of this many times the rate keep a queue even while a varying rate is high."""
 _SHORTEST_US = 1e5
 _FEWEST_PACKETS = 25
 FEWEST_WINDOWS = 8
@@ -44,17 +47,9 @@ def measure(capacity: Capacity, jitter_us: float, lump_us: float) -> RateVariati
         return RateVariation()
     packet = max(one.stretch.packet_bytes for one in standing)
     width_us = max(_SHORTEST_US, _FEWEST_PACKETS * packet * 8e6 / capacity.rate, 4 * lump_us)
-    rates: list[float] = []
-    for one in standing:
-        flight = one.stretch.flight
-        assert flight is not None
-        known = (flight.arrived_packets > 0) & ~np.isnan(flight.delay_us)
-        times = bin_times(flight)[known] + flight.delay_us[known]
-        first, last = times[0], times.max()
-        # A deep queue delivers long after the last packet left; all that counts.
-        edges = np.arange(first + 0.1e6, last, width_us)
-        counts, _ = np.histogram(times, edges, weights=flight.arrived_bytes[known])
-        rates += (counts * 8e6 / width_us).tolist()
+    # A slower stretch queues only while the rate is low: what it shows then is no mean.
+    saturated = [one for one in standing if one.stretch.offered > SATURATES * capacity.rate]
+    rates = _window_rates(saturated or standing, width_us)
     if len(rates) < FEWEST_WINDOWS:
         return RateVariation(len(rates), width_us)
     mean, variance = float(np.mean(rates)), float(np.var(rates, ddof=1))
@@ -69,3 +64,19 @@ def measure(capacity: Capacity, jitter_us: float, lump_us: float) -> RateVariati
     return RateVariation(
         len(rates), width_us, deviation, present, mean / (1 - share), (variance / len(rates)) ** 0.5
     )
+
+
+def _window_rates(standing: Sequence[Overloaded], width_us: float) -> list[float]:
+    """Bits per second that arrived in each window, while the queue stood."""
+    rates: list[float] = []
+    for one in standing:
+        flight = one.stretch.flight
+        assert flight is not None
+        known = (flight.arrived_packets > 0) & ~np.isnan(flight.delay_us)
+        times = bin_times(flight)[known] + flight.delay_us[known]
+        first, last = times[0], times.max()
+        # A deep queue delivers long after the last packet left; all that counts.
+        edges = np.arange(first + 0.1e6, last, width_us)
+        counts, _ = np.histogram(times, edges, weights=flight.arrived_bytes[known])
+        rates += (counts * 8e6 / width_us).tolist()
+    return rates

@@ -37,7 +37,7 @@ def line(model: PathModel, direction: Direction) -> Finding:
             f"the rate of the path is not known: it carried all that was sent, up to {most}",
             evidence={"most_arrived_bits_per_s": round(model.capacity.most_arrived)},
         )
-    error = model.capacity.error or 0.0
+    error = model.rate_error or 0.0
     return Finding(
         direction,
         Cause.LINE,
@@ -79,7 +79,7 @@ def _policer(model: PathModel, direction: Direction) -> Finding | None:
         *advice.for_policer(rate),
         evidence={
             "rate_bits_per_s": round(rate),
-            "error_bits_per_s": round(model.capacity.error or 0.0),
+            "error_bits_per_s": round(model.rate_error or 0.0),
             "burst_bytes": round(bucket.burst_bytes),
             "losses": bucket.losses,
             "delay_rise_us": round(bucket.rise_us),

@@ -230,7 +230,11 @@ def draw(seed: int) -> BlindPath:
             path.rate, path.rtt_us = path.between(*RATES), path.between(*RTTS_US)
     wait_us = path.rng.uniform(0.25, 0.7) * path.fair_us
     path.there["rate_bits_per_s"] = path.rate
-    path.there["buffer_bytes"] = max(8 * PACKET, int(path.rate * wait_us / 8e6))
+    least_us = 8 * path.packet_us
+    # Some datagrams must fit; a buffer of which nobody can say if it is deep is made deep.
+    if wait_us < least_us:
+        wait_us = least_us if least_us < 0.7 * path.fair_us else max(least_us, 1.4 * path.fair_us)
+    path.there["buffer_bytes"] = int(path.rate * wait_us / 8e6)
     for kind in path.kinds:
         KINDS[kind](path)
     path.truth.update(truth_of(path))

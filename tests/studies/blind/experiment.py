@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from iperfpy.diagnosis import ladder
 from iperfpy.diagnosis.delay_variation import lump_us
 from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence, Rung
+from iperfpy.diagnosis.rate_variation import SATURATES
 from iperfpy.plan import Direction
 from iperfpy.protocols.kcp.kcp_metrics import record
 from iperfpy.protocols.kcp.profiles import with_bbr
@@ -28,8 +29,9 @@ from tests.studies.blind.drawing import MTU_HINT, BlindPath
 
 Int64s = NDArray[np.int64]
 SECOND = 1_000_000
-IDLE_S, IDLE_PER_S, RUNG_S, RUNG_PER_S = 2.5, 200.0, 1.5, 20.0
-BULK_S, BULK_RTTS, LONGEST_BULK_S = 4.0, 16.0, 6.0
+IDLE_S, IDLE_PER_S, RUNG_S, RUNG_PER_S = 2.5, 200.0, ladder.SECONDS, 20.0
+BULK_S, BULK_RTTS, LONGEST_BULK_S = 3.0, 14.0, 5.0
+COALESCE_US = 1_000.0
 RAW_S, RAW_SHARE = 3.0, 0.9
 SIZES = (576, 1_280, 1_400, 1_420, 1_450, 1_480, 1_492, 1_500)
 _LIMIT_KEYS = {
@@ -63,7 +65,9 @@ class Experiment:
 
     def __init__(self, path: BlindPath) -> None:
         self.path = path
-        self.simulation = Simulation(path.seed)
+        self.simulation = Simulation(path.seed, COALESCE_US)
+        self.periods: list[tuple[float, int, int]] = []
+        """Rate, begin and end of each stretch."""
         self.there, self.back = self.simulation.link(path.forward), self.simulation.link(path.backward)
 
     @property
@@ -76,8 +80,11 @@ class Experiment:
         """Mean rate that the path has had so far, bits per second: the one drawn, unless the rate walks."""
         if "rate_walk" not in self.path.there:
             return self.path.rate
-        now_us = np.array([float(self.now_us)])
-        return float(self.path.rate * self.there.served_us(now_us)[0] / self.now_us)
+        # While it was overloaded: only then it could be measured.
+        spans = [span for rate, *span in self.periods if rate > SATURATES * self.path.rate]
+        edges = np.array(spans or [[0, self.now_us]], np.float64)
+        served = self.there.served_us(edges.ravel()).reshape(-1, 2)
+        return float(self.path.rate * np.diff(served).sum() / np.diff(edges).sum())
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
@@ -134,6 +141,7 @@ class Experiment:
     def rung(self, rate: float, packet_bytes: int, seconds: float = RUNG_S) -> Rung:
         """Send datagrams at a rate beside echoes."""
         start_us = self.now_us + 1_000
+        self.periods.append((rate, start_us, start_us + int(seconds * SECOND)))
         stream, collector = Stream(rate, packet_bytes, start_us, seconds), Collector()
         self.simulation.flow(stream, collector, self.there, self.back, Silent(), start_us=self.now_us)
         echoes = self.echoes(seconds, RUNG_PER_S)
@@ -219,12 +227,13 @@ class Experiment:
 
 
 def gather(path: BlindPath) -> tuple[DirectionEvidence, float]:
-    """Run the whole experiment; give the evidence, and the mean rate that the path had meanwhile."""
+    """Run the whole experiment; give the evidence, and the mean rate that the path had in its overload."""
     experiment = Experiment(path)
     idle = experiment.idle()
-    packet = min(idle.mtu_bytes or 1_500, 1_500)
+    longest = min(idle.mtu_bytes or 1_500, 1_500)
     rounds: list[tuple[RunEvidence, ...]] = [(experiment.bulk(),)]
     estimate = ladder.estimate(rounds)
+    packet = ladder.packet_bytes(estimate, longest)
     rungs: list[Rung] = []
     due = list(ladder.rates(estimate, path.seed))
     while due:

@@ -1,0 +1,106 @@
+"""Diagnose drawn paths whose causes are known, in the simulator, and print how often that was right.
+
+    python -m tests.studies.blind                                # seeds 1 to 300: an hour or more
+    python -m tests.studies.blind --seeds 1:51 --cheap           # fewer paths, the slowest first
+    python -m tests.studies.blind --show --name blind-DATE       # tables of a record
+    python -m tests.studies.blind --misses                       # and each path that went wrong
+
+Every finished path is kept in results/<name>.jsonl and not run again, unless --fresh is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import takewhile
+from pathlib import Path
+
+from tests.studies import record
+from tests.studies.blind import rows, verdicts
+from tests.studies.blind.drawing import draw
+from tests.studies.blind.outcome import Outcome, examine
+from tests.studies.machine import surroundings
+from tests.studies.paths.run import spread
+
+DEVELOP = range(1, 301)
+
+
+def seeds(text: str) -> range:
+    """Parse `FIRST:END`, END excluded, or a single seed."""
+    first, _, end = text.partition(":")
+    try:
+        return range(int(first), int(end) if end else int(first) + 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST:END") from None
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.studies.blind", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--seeds", type=seeds, default=DEVELOP, help="FIRST:END, END excluded (1:301)")
+    parser.add_argument("--cheap", action="store_true", help="run the slowest paths first: they cost least")
+    parser.add_argument("--minutes", type=float, help="start no simulation after this time")
+    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder (results)")
+    parser.add_argument("--name", default=f"blind-{datetime.now(UTC):%Y-%m-%d}", help="name of the files")
+    parser.add_argument("--show", action="store_true", help="show the tables of recorded paths and stop")
+    parser.add_argument("--misses", action="store_true", help="list each path that went wrong")
+    parser.add_argument("--fresh", action="store_true", help="discard recorded paths")
+    return parser
+
+
+def simulate(options: argparse.Namespace) -> list[Outcome]:
+    """Examine the paths that the record lacks; return all of these seeds that are known then."""
+    file = options.out / f"{options.name}.jsonl"
+    done = {line["seed"]: Outcome(**line) for line in record.read_lines(file)}
+    left = [] if options.show else [seed for seed in options.seeds if seed not in done]
+    print(f"{len(options.seeds)} paths, {len(left)} of them to do", flush=True)
+    if options.cheap:
+        left.sort(key=lambda seed: draw(seed).rate)
+    until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+    for outcome in spread(
+        takewhile(lambda _: time.monotonic() < until, iter(left)), options.processes, examine
+    ):
+        record.append_line(file, outcome.fields())
+        done[outcome.seed] = outcome
+        wrong = ", ".join(
+            [*(f"missed {c}" for c in outcome.missed), *(f"invented {c}" for c in outcome.invented)]
+        )
+        print(f"{outcome.cost_s:5.1f} s  {outcome.name[:80]}  {wrong}", flush=True)
+    return [done[seed] for seed in options.seeds if seed in done]
+
+
+def report(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
+    """Print the tables and write the files."""
+    tables = [rows.targets(outcomes), rows.confusion(outcomes), rows.figures(outcomes)]
+    print("\n" + "\n".join(table.text() for table in tables))
+    wrong = rows.misses(outcomes)
+    if options.misses:
+        print(wrong)
+    where = options.out / options.name
+    pages = [table.markdown() for table in tables]
+    where.with_suffix(".md").write_text("\n".join([*pages, "```", wrong, "```", ""]))
+    head = {"date": f"{datetime.now(UTC):%Y-%m-%d}", **surroundings(), "paths": len(outcomes)}
+    scores = [
+        {"cause": one.cause, "right": one.right, "invented": one.invented, "missed": one.missed}
+        for one in verdicts.scores(outcomes)
+    ]
+    record.write_json(where.with_suffix(".json"), {**head, "causes": scores})
+
+
+def main() -> None:
+    options = parser().parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.fresh:
+        (options.out / f"{options.name}.jsonl").unlink(missing_ok=True)
+    outcomes = simulate(options)
+    if outcomes:
+        report(options, outcomes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The experiment, the diagnosis and the truth of one path, as one record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from iperfpy.diagnosis import direction
+from iperfpy.diagnosis.direction import DirectionDiagnosis
+from iperfpy.diagnosis.evidence import DirectionEvidence
+from iperfpy.diagnosis.finding import Cause
+from tests.studies.blind.drawing import BlindPath, draw
+from tests.studies.blind.experiment import gather
+
+Figures = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is true of a path, and what the diagnosis found.
+
+    Parameters
+    ----------
+    truth, found : cause -> its figures
+    sentences : of the findings, in their order
+    true_rate : bits per second of IP packets, the mean over the experiment
+    capacity, capacity_error : of the diagnosis; None: it does not know
+    cost_s : processor seconds
+    """
+
+    seed: int
+    kinds: list[str]
+    name: str
+    truth: dict[str, Figures]
+    found: dict[str, Figures]
+    sentences: list[str]
+    true_rate: float
+    capacity: float | None
+    capacity_error: float | None
+    cost_s: float = 0.0
+    advice: dict[str, Any] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Any]:
+        """Give the fields for a file."""
+        return asdict(self)
+
+    @property
+    def missed(self) -> set[str]:
+        """Causes that are there and were not found."""
+        return set(self.truth) - set(self.found)
+
+    @property
+    def invented(self) -> set[str]:
+        """Causes that were found and are not there."""
+        return set(self.found) - set(self.truth) - {str(Cause.UNKNOWN)}
+
+
+def examine(seed: int) -> Outcome:
+    """Run the experiment on the path of a seed, and conclude from it."""
+    began = time.process_time()
+    path = draw(seed)
+    evidence, true_rate = gather(path)
+    return judge(path, evidence, true_rate, time.process_time() - began)
+
+
+def judge(path: BlindPath, evidence: DirectionEvidence, true_rate: float, cost_s: float) -> Outcome:
+    """Conclude from evidence, and keep the truth beside it."""
+    diagnosis: DirectionDiagnosis = direction.conclude(evidence)
+    return Outcome(
+        path.seed,
+        list(path.kinds),
+        path.name,
+        {str(cause): figures for cause, figures in path.truth.items()},
+        {str(finding.cause): dict(finding.evidence) for finding in diagnosis.findings},
+        [f"{finding.cause}: {finding.sentence} ({finding.because})" for finding in diagnosis.findings],
+        true_rate,
+        diagnosis.capacity_bits_per_s,
+        diagnosis.capacity_error_bits_per_s,
+        cost_s,
+    )
