@@ -25,6 +25,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.metrics import Metric, Value
+from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.settings import Settings
 
 SocketAddress = tuple[Any, ...]
@@ -104,6 +105,12 @@ class Channel(ABC):
         """Payload that has arrived and is not in `bytes` yet, because it waits for a missing part. When the
         omitted period ends (-O), the program counts it as received in that period."""
         return 0
+
+    def evidence(self) -> PathEvidence | None:
+        """This end's record of the path, from which the program concludes what limited the test. Optional:
+        None if the transport keeps no record. The program asks once, when this end stops counting, before
+        `close`; a record covers the whole stream, with the omitted period (-O)."""
+        return None
 
     def warnings(self) -> tuple[str, ...]:
         """Reasons why this end may measure less than the path carries, one sentence each. The program asks

@@ -50,6 +50,27 @@ class FlightBins:
     one_way: bool = False
     least_us: float | None = None
 
+    def fault(self) -> str:
+        """The rule that this record breaks, as a phrase; empty if it breaks none."""
+        columns = (
+            self.sent_bytes,
+            self.arrived_bytes,
+            self.sent_packets,
+            self.arrived_packets,
+            self.delay_us,
+        )
+        if len({values.shape for values in columns}) > 1 or self.delay_us.ndim != 1:
+            return "its arrays have different lengths"
+        if len(self.delay_us) > MOST_BINS:
+            return f"it has more than {MOST_BINS} bins"
+        if self.width_us <= 0:
+            return f"its bins are {self.width_us} us wide"
+        if any((values < 0).any() for values in columns):
+            return "a figure is negative"
+        if (self.arrived_packets > self.sent_packets).any():
+            return "more packets arrived than left"
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class PathEvidence:
@@ -72,7 +93,7 @@ class PathEvidence:
     displaced_packets, displacement_us : packets that arrived after later ones, and the 95th percentile of the
         time by which they were late
     limited_us : microseconds by limit of the sender, keys application, congestion-window, receive-window,
-        send-window, send-buffer, pacing
+        send-window, send-buffer, pacing, processor
     packet_bytes : IP packet bytes of a full packet
     """
 

@@ -45,7 +45,10 @@ MODULES = product()
 P = "iperfpy.protocols"
 BASE = {
     f"{P}.{name}"
-    for name in ("contract", "addresses", "metrics", "path_evidence", "settings", "errors", "units")
+    for name in (
+        *("contract", "addresses", "metrics", "path_evidence", "settings", "errors", "units"),
+        *("flight_recorder", "log_histogram"),
+    )
 }
 SOCKET_WORK = {
     f"{P}.{name}"

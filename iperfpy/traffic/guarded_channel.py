@@ -18,6 +18,7 @@ from typing import TypeVar
 from iperfpy.errors import FaultError, IperfpyError, fault_of, from_exception
 from iperfpy.protocols.contract import Channel, Load, SocketAddress
 from iperfpy.protocols.metrics import Value, number
+from iperfpy.protocols.path_evidence import PathEvidence
 
 CLOSE_S = 3.0
 """Longest time for a channel to close."""
@@ -125,6 +126,15 @@ class GuardedChannel(Channel):
 
     def held_bytes(self) -> int:
         return self._answer(lambda: int(self._channel.held_bytes()), 0)
+
+    def evidence(self) -> PathEvidence | None:
+        return self._answer(self._evidence, None)
+
+    def _evidence(self) -> PathEvidence | None:
+        evidence = self._channel.evidence()
+        if evidence is not None and not isinstance(evidence, PathEvidence):
+            raise TypeError(f"evidence() gave a {type(evidence).__name__}, not PathEvidence or None")
+        return evidence
 
     def withdraw(self) -> None:
         self._answer(self._channel.withdraw, None)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import socket
 
-from iperfpy.protocols.addresses import MAPPED
+from iperfpy.protocols.addresses import MAPPED, plain_host
+from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.operating_system import (
     ALLOW_FRAGMENTS,
     FORBID_FRAGMENTS,
@@ -107,3 +108,8 @@ def _discover(sock: socket.socket, mode: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def headers_to(address: SocketAddress) -> int:
+    """Bytes of the IP and UDP headers of a datagram to this address."""
+    return IPV6_HEADERS if ":" in plain_host(address[0]) else IPV4_HEADERS

@@ -19,6 +19,7 @@ from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.arrival_time import ArrivalClock
 from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.datagrams.path_mtu import headers_to
 from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
 from iperfpy.protocols.datagrams.stream_rounds import Rounds
@@ -27,12 +28,14 @@ from iperfpy.protocols.kcp import kcp_metrics, profiles
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.engine_options import ACK_RANGES
+from iperfpy.protocols.kcp.kcp_evidence import path_evidence
 from iperfpy.protocols.kcp.load_feeder import LoadFeeder
 from iperfpy.protocols.kcp.path_size import PathSize, size_range
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
 from iperfpy.protocols.kcp.stream_warnings import memory_warning, window_warning
 from iperfpy.protocols.memory_budget import MemoryBudget, MemoryBudgets
 from iperfpy.protocols.metrics import Value
+from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.settings import Settings
 
 ASSOCIATE_FIRST_S, ASSOCIATE_LONGEST_S = 0.1, 1.0
@@ -341,6 +344,9 @@ class KcpChannel(Channel):
 
     def signs(self, since_us: int) -> tuple[str, ...]:
         return tuple(sign.value for sign in self._path.events.since(since_us))
+
+    def evidence(self) -> PathEvidence | None:
+        return path_evidence(self.engine, clock.now_us(), headers_to(self.remote_address))
 
     def counters(self) -> dict[str, Value]:
         return kcp_metrics.record(self.engine, clock.now_us(), self._unsent)

@@ -18,14 +18,14 @@ from iperfpy.protocols.kcp.ack_ranges import AGE_US, LONGEST_AGE, RangeAck
 from iperfpy.protocols.kcp.engine_counts import Counts
 from iperfpy.protocols.kcp.inbound import Acks, ack_columns
 from iperfpy.protocols.kcp.loss_recovery.recovery import Recovery
-from iperfpy.protocols.kcp.range_rows import expand_rows, row_samples
-from iperfpy.protocols.kcp.retransmission_log import RetransmissionLog
+from iperfpy.protocols.kcp.path_record import PathRecord
+from iperfpy.protocols.kcp.range_rows import expand_rows, row_delays, row_samples
 from iperfpy.protocols.kcp.rtt_estimator import MeanRtt, RttEstimator, RttSamples
 from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.way_back import WayBack
 from iperfpy.protocols.kcp.wire import MASK, Int64s, expand
 
-_LONGEST_RTT_US = 60_000_000
+LONGEST_RTT_US = 60_000_000
 SEGMENTS_PER_WORK = 256
 """Segments of rows that take about as long as one record: a few bytes may name thousands."""
 
@@ -38,9 +38,10 @@ class DeliveryAccounting:
     control : congestion control, or None
     delivered : segments acknowledged, each once
     marked_lost : transmissions given up for lost, those included that turned out to have arrived
+    lost_runs : runs of consecutive transmissions that these formed
     stamp_us : stamp of the newest transmission; unique, so that its echo names it
     newest_us : the newest stamp that was echoed
-    resent : the segments that were sent more than once
+    record : the fate of all transmissions, and the segments that were sent more than once
     way_back : the peer's acknowledgements in ranges
     mean_rtt : round-trip time over all acknowledged segments, for reports
     app_limited_until : rate samples measure the application until this many segments are delivered; 0: they
@@ -61,9 +62,10 @@ class DeliveryAccounting:
         self.app_limited_until = self.window_limited_until = 0
         self.newest_us = -1
         self._sending, self._recovery, self._rtt, self._counts = sending, recovery, rtt, counts
-        self.mean_rtt, self.resent, self.way_back = MeanRtt(), RetransmissionLog(), WayBack()
+        self.mean_rtt, self.way_back = MeanRtt(), WayBack()
+        self.record = PathRecord(sending, rtt, counts)
         self._delivered_us = self._first_sent_us = 0
-        self._newest_sent = self._lost_runs = 0
+        self._newest_sent = self.lost_runs = 0
         self._known_from_us = 0  # flights before are of another size of segments
         self._old_end: int | None = None  # one past the last segment of another size
 
@@ -93,6 +95,8 @@ class DeliveryAccounting:
         una_before = sending.una
         if in_order and una > una_before:  # una says more than the ACKs of some of those segments
             samples = self._covered(una, now_us)
+        else:
+            self.record.covered(una, None)
         if samples is not None:
             self.mean_rtt.update(samples.mean_us, samples.segments)
         self._advance(una, una_before, acked, flight, rtt_us, samples, now_us)
@@ -165,9 +169,14 @@ class DeliveryAccounting:
         if not self._counts.retransmitted:
             # They left in this order: the mean of the ends is theirs.
             oldest_us, newest_us = int(sent_us[first & mask]), int(sent_us[una - 1 & mask])
-            return RttSamples(una - first, now_us - (oldest_us + newest_us) / 2, now_us - newest_us)
+            mean_us = now_us - (oldest_us + newest_us) / 2
+            samples = RttSamples(una - first, mean_us, now_us - newest_us)
+            self.record.covered_in_order(una, oldest_us, newest_us, samples)
+            return samples
         rows = np.arange(first, una) & mask
-        return _samples(now_us - sent_us[rows[sending.state.transmissions[rows] == 1]])
+        of_once = _samples(now_us - sent_us[rows[sending.state.transmissions[rows] == 1]])
+        self.record.covered(una, of_once)
+        return of_once
 
     def _mark(self, numbers: Int64s, echoes_us: Int64s, now_us: int) -> tuple[int, RttSamples | None]:
         """Take ACKs one by one, (n,) each; returns how many segments they newly acknowledge, and their RTTs:
@@ -177,10 +186,13 @@ class DeliveryAccounting:
         if len(fresh):
             echoed_us = echoes_us[at]
             recovery.acknowledged(fresh, echoed_us, now_us)
-            samples = _samples(now_us - echoed_us)
+            rtts_us = now_us - echoed_us
+            samples = _samples(rtts_us)
+            self.record.marked(fresh, echoed_us, rtts_us)
         recovery.acks_arrived(numbers, echoes_us)
         if self._counts.retransmitted:
-            spurious, echoes = self.resent.spurious(numbers, echoes_us)
+            self.record.copies(numbers, echoes_us, at)
+            spurious, echoes = self.record.resent.spurious(numbers, echoes_us)
             if len(spurious):
                 recovery.found_spurious(spurious, echoes)
         return len(fresh), samples
@@ -193,7 +205,7 @@ class DeliveryAccounting:
         Stock KCP samples it all the same: its timeout follows every datagram of a burst, not only the first.
         """
         now_us -= held_us
-        if not 0 <= now_us - stamp_us <= _LONGEST_RTT_US:
+        if not 0 <= now_us - stamp_us <= LONGEST_RTT_US:
             return None, None
         recovery = self._recovery
         if stamp_us <= self.newest_us and recovery.obeys_limits:
@@ -223,6 +235,8 @@ class DeliveryAccounting:
             self.app_limited_until = 0
         if self.delivered > self.window_limited_until:
             self.window_limited_until = 0
+        limited = self.app_limited_until > 0 or self.window_limited_until > 0
+        self.record.rates.acknowledged(self.delivered, now_us, limited=limited)
         self.detect(now_us)
         interval_us, rate = 0, 0.0
         if flight is not None:
@@ -245,7 +259,7 @@ class DeliveryAccounting:
                     flight=flight,
                     interval_us=interval_us,
                     delivery_rate=rate,
-                    lost_runs=self._lost_runs,
+                    lost_runs=self.lost_runs,
                     advanced=advanced,
                     rtt_min_us=None if samples is None else max(1, samples.least_us),
                     rtt_mean_us=None if samples is None else max(1.0, samples.mean_us),
@@ -279,6 +293,7 @@ class DeliveryAccounting:
             acked, samples = self._mark_rows(ack, now_us)
             if repairs and ack.ranges:
                 acked += self._mark_ranges(una, ack, now_us)
+            self.record.covered(una, None)
         if samples is not None:
             self.mean_rtt.update(samples.mean_us, samples.segments)
         flight, rtt_us = None, None
@@ -293,7 +308,7 @@ class DeliveryAccounting:
         if sending.sacked or ack.ranges or una == sending.una:
             return None
         sent_us, mask = sending.state.sent_us, sending.mask
-        number, total_us, least_us = sending.una, 0.0, _LONGEST_RTT_US
+        number, total_us, least_us = sending.una, 0.0, LONGEST_RTT_US
         for first, count, age, ts in ack.rows:
             # A count with `REPEATED` exceeds una.
             last = number + count - 1
@@ -315,7 +330,9 @@ class DeliveryAccounting:
         ):
             return None
         segments = una - sending.una
-        return RttSamples(segments, total_us / segments, least_us)
+        samples = RttSamples(segments, total_us / segments, least_us)
+        self.record.covered_in_order(una, int(sent_us[sending.una & mask]), echo_us, samples)
+        return samples
 
     def _mark_rows(self, ack: RangeAck, now_us: int) -> tuple[int, RttSamples | None]:
         """Take rows segment by segment; returns how many segments they newly acknowledge, and the RTTs."""
@@ -334,8 +351,10 @@ class DeliveryAccounting:
         if len(fresh):
             recovery.acknowledged(fresh, echoes_us[at], now_us)
             samples = row_samples(rows, echoes_us, at, now_us)
+            self.record.marked(fresh, echoes_us[at], row_delays(rows, echoes_us, at, now_us))
         if self._counts.retransmitted:
-            spurious, echoes_us = self.resent.spurious(numbers, echoes_us, rows.repeated)
+            self.record.copies(numbers, echoes_us, at)
+            spurious, echoes_us = self.record.resent.spurious(numbers, echoes_us, rows.repeated)
             if len(spurious):
                 recovery.found_spurious(spurious, echoes_us)
         return len(fresh), samples
@@ -348,6 +367,7 @@ class DeliveryAccounting:
         if not len(held):
             return 0
         fresh, _ = sending.mark(held)
+        self.record.repaired(fresh)
         # No sign of reordering: they count as having arrived with the newest one.
         echoes_us = np.maximum(sending.state.sent_us[fresh & sending.mask], self.newest_us)
         self._recovery.acknowledged(fresh, echoes_us, now_us)
@@ -361,7 +381,7 @@ class DeliveryAccounting:
         if found is None:
             return
         self.marked_lost += found.segments
-        self._lost_runs += found.runs
+        self.lost_runs += found.runs
         if self.control is None:
             return
         if found.timeout:
@@ -405,7 +425,7 @@ class DeliveryAccounting:
         shrinks : True if the new size is the smaller one. Else deliveries of short segments would pass for a
             high rate of long ones, and no sample is made before the last short one has arrived
         """
-        self.delivered = self._lost_runs = 0
+        self.delivered = self.lost_runs = 0
         self.marked_lost = self._recovery.spurious_losses
         self.app_limited_until = self.window_limited_until = 0
         self._newest_sent = self._counts.segments_sent
@@ -423,8 +443,8 @@ class DeliveryAccounting:
 
 def _samples(rtts_us: Int64s) -> RttSamples | None:
     """Sum up round-trip times, (n,), without impossible ones: an echo may be garbage."""
-    if len(rtts_us) and (rtts_us.min() < 0 or rtts_us.max() > _LONGEST_RTT_US):
-        rtts_us = rtts_us[(rtts_us >= 0) & (rtts_us <= _LONGEST_RTT_US)]
+    if len(rtts_us) and (rtts_us.min() < 0 or rtts_us.max() > LONGEST_RTT_US):
+        rtts_us = rtts_us[(rtts_us >= 0) & (rtts_us <= LONGEST_RTT_US)]
     if not len(rtts_us):
         return None
     return RttSamples(len(rtts_us), float(rtts_us.mean()), int(rtts_us.min()))

@@ -125,7 +125,7 @@ class Engine:
     def release(self) -> None:
         """Give memory back: the conversation is over. Counters stay."""
         self.sending.release()
-        self.delivery.resent.release()
+        self.delivery.record.resent.release()
 
     def steer(self, control: CongestionControl | None) -> None:
         """Set the congestion control; only before anything was sent."""
@@ -402,6 +402,7 @@ class Engine:
         frg, una, wnd = self._asked_interval, self.receiving.nxt, self._advertised
         sending.stamp_new(first, first + count, flight.stamp_us, una, wnd, frg)
         self.recovery.sent(first, first + count, flight)
+        self.delivery.record.left(first, first + count, flight.stamp_us)
         self._outbound.new(first, first + count)
         self._spend(count, now_us)
 
@@ -410,7 +411,7 @@ class Engine:
         flight = self.delivery.flight(len(numbers), now_us)
         una, wnd = self.receiving.nxt, self._advertised
         rows = self.sending.stamp_again(numbers, flight.stamp_us, una, wnd, self._asked_interval)
-        self.delivery.resent.sent_again(numbers, flight.stamp_us, self.sending.capacity)
+        self.delivery.record.left_again(numbers, rows, flight.stamp_us)
         self.recovery.resent(resend, flight)
         self.counts.count_resend(resend.cause, len(numbers))
         self._outbound.again(rows)

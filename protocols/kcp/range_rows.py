@@ -68,3 +68,11 @@ def row_samples(rows: Rows, echoes_us: Int64s, at: NDArray[np.intp], now_us: int
         return None
     mean_us = float((rtts_us[known] * counts[known]).sum()) / segments
     return RttSamples(segments, mean_us, int(rtts_us[known].min()))
+
+
+def row_delays(rows: Rows, echoes_us: Int64s, at: NDArray[np.intp], now_us: int) -> NDArray[np.float64]:
+    """Round-trip times of the segments at the places `at`, (m,), by the age of their row; NaN if the peer
+    held it back for too long."""
+    ages_us = rows.ages_us[rows.row[at]]
+    delays_us: NDArray[np.float64] = np.where(ages_us >= 0, now_us - echoes_us[at] - ages_us, np.nan)
+    return delays_us

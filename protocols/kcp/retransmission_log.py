@@ -16,11 +16,11 @@ class RetransmissionLog:
     """Finds the acknowledgements that show a retransmission to have been needless.
 
     The rows of the send window cannot tell: a row is used anew as soon as its segment is acknowledged, while
-    the acknowledgement of the other copy is still on its way. The log has 100 bytes for each row, once a
+    the acknowledgement of the other copy is still on its way. The log has 132 bytes for each row, once a
     segment was sent again: a path without loss needs none.
     """
 
-    __slots__ = ("_counted_us", "_landed", "_last_us", "_numbers")
+    __slots__ = ("_arrived_us", "_counted_us", "_landed", "_last_us", "_numbers")
 
     def __init__(self) -> None:
         self.release()
@@ -35,23 +35,67 @@ class RetransmissionLog:
         if len(self._numbers) < _WINDOWS * capacity:
             self._grow(_WINDOWS * capacity)
         rows = numbers & self._mask
-        self._counted_us[rows[self._numbers[rows] != numbers]] = _NEVER
+        others = rows[self._numbers[rows] != numbers]
+        self._counted_us[others] = self._arrived_us[others] = _NEVER
         self._numbers[rows] = numbers
         self._last_us[rows], self._landed[rows] = stamp_us, False
 
     def release(self) -> None:
         """Give the memory back."""
-        self._numbers = self._last_us = self._counted_us = np.zeros(0, np.int64)
+        self._numbers = self._last_us = self._counted_us = self._arrived_us = np.zeros(0, np.int64)
         self._landed = np.zeros(0, np.bool_)
 
     def _grow(self, size: int) -> None:
         numbers, last_us, counted_us, landed = self._numbers, self._last_us, self._counted_us, self._landed
-        self._numbers, self._last_us, self._counted_us = (np.full(size, _NEVER, np.int64) for _ in range(3))
+        arrived_us = self._arrived_us
+        self._numbers, self._last_us, self._counted_us, self._arrived_us = (
+            np.full(size, _NEVER, np.int64) for _ in range(4)
+        )
         self._landed = np.zeros(size, np.bool_)
         held = np.flatnonzero(numbers != _NEVER)
         rows = numbers[held] & self._mask
         self._numbers[rows], self._last_us[rows] = numbers[held], last_us[held]
         self._counted_us[rows], self._landed[rows] = counted_us[held], landed[held]
+        self._arrived_us[rows] = arrived_us[held]
+
+    def covered(self, numbers: Int64s) -> None:
+        """Segments, (n,), are acknowledged without an echo: their last transmission counts as arrived."""
+        if not len(self._numbers):
+            return
+        rows = numbers & self._mask
+        rows = rows[self._numbers[rows] == numbers]
+        self._arrived_us[rows] = self._last_us[rows]
+
+    def new_copies(self, numbers: Int64s, echoes_us: Int64s, at: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The acknowledgements that tell of another copy of a segment than those told before.
+
+        Parameters
+        ----------
+        numbers, echoes_us : (n,), segments, and the transmissions that arrived
+        at : (m,), places of segments that are newly acknowledged: these copies are known
+
+        Returns
+        -------
+        (k,), places of the others. Copies count in the order of their transmission.
+        """
+        if not len(self._numbers):
+            return at[:0]
+        rows = numbers & self._mask
+        logged = self._numbers[rows] == numbers
+        if not logged.any():
+            return at[:0]
+        all_fresh, at = len(at) == len(numbers), at[logged[at]]
+        self._arrived_us[rows[at]] = np.maximum(self._arrived_us[rows[at]], echoes_us[at])
+        if all_fresh:
+            return at[:0]
+        new = logged & (echoes_us > self._arrived_us[rows])
+        copies = np.flatnonzero(new)
+        if len(copies) > 1:
+            # The same copy may be acknowledged twice in one batch.
+            pairs = np.stack([numbers[copies], echoes_us[copies]])
+            copies = copies[np.unique(pairs, axis=1, return_index=True)[1]]
+        np.maximum.at(self._arrived_us, rows[copies], echoes_us[copies])
+        return copies
 
     def spurious(
         self, numbers: Int64s, echoes_us: Int64s, repeated: NDArray[np.bool_] | None = None

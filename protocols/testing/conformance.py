@@ -24,6 +24,7 @@ from typing import Any
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
+from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.settings import Settings, setting_fields
 from iperfpy.protocols.testing.forged_opening import forged_opening
 from iperfpy.protocols.testing.loopback import (
@@ -366,6 +367,23 @@ async def a_cancelled_send_lets_go(subject: Subject) -> None:
         ends = await asyncio.gather(sending, return_exceptions=True)
         expect(isinstance(ends[0], asyncio.CancelledError), f"a cancelled send() ended with {ends[0]!r}")
         await pair.promptly(pair.sender.close(), "close() after a cancelled send()")
+
+
+@check
+async def evidence_is_optional_and_consistent(subject: Subject) -> None:
+    """A channel may keep a record of the path (`Channel.evidence`). One that does must be consistent."""
+    async with subject.opened(False) as (pair,):
+        await pair.carry(100_000)
+        for channel in (pair.sender, pair.receiver):
+            evidence = channel.evidence()
+            expect(
+                evidence is None or isinstance(evidence, PathEvidence),
+                f"evidence() gave a {type(evidence).__name__}, not PathEvidence or None",
+            )
+            bins = None if evidence is None else evidence.flight
+            if bins is not None:
+                fault = bins.fault()
+                expect(not fault, f"evidence().flight: {fault}")
 
 
 @check

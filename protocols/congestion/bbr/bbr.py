@@ -152,7 +152,16 @@ class Bbr:
             "pacing_segments_per_s": self.pacing_rate,
             "window_segments": self.window,
             "inflight_bound_segments": longterm if longterm < inf else None,
+            "delay_spread_us": self.delay.upper_spread_us or None,
+            "lump_us": self._lump_us,
         }
+
+    @property
+    def _lump_us(self) -> float | None:
+        """Time for which acknowledgements are held back, by the segments that arrive at once beyond the
+        bandwidth; None before the bandwidth is known."""
+        bandwidth = self.max_bandwidth.value
+        return self.ack_aggregation.extra_acked * 1e6 / bandwidth if bandwidth else None
 
     # -- input
 

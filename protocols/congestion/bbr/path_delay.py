@@ -193,6 +193,11 @@ class PathDelay:
             return False
         return self._round.least_us > self.level_us + max(self.level_us * FILLING_SHARE, FILLING_MIN_US)
 
+    @property
+    def upper_spread_us(self) -> float:
+        """Mean of the upper half of the round-trip times without a queue, above the least one."""
+        return max(0.0, self.level_us + self.spread_us - self.least_us)
+
     # -- the estimate
 
     def update(self, rtt_us: float, least_us: float, segments: int, now_us: int) -> None:

@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from iperfpy.protocols.contract import (
@@ -19,6 +20,7 @@ from iperfpy.protocols.contract import (
     Stream,
 )
 from iperfpy.protocols.metrics import Kind, Metric, Value
+from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 from iperfpy.protocols.settings import Settings
 from iperfpy.protocols.tcp import Tcp, TcpSettings
 from iperfpy.protocols.testing import conformance
@@ -122,6 +124,17 @@ class WrongPeer(Faulty):
         return ("127.0.0.9", 9)
 
 
+class ImpossibleEvidence(Faulty):
+    def evidence(self) -> PathEvidence | None:
+        one = np.ones(3, np.int64)
+        return PathEvidence(FlightBins(0, 1_000, one, one, one, 2 * one, np.ones(3)))
+
+
+class EvidenceOfAnotherKind(Faulty):
+    def evidence(self) -> PathEvidence | None:
+        return {"loss_runs": 1}  # type: ignore[return-value]
+
+
 class FaultyTcp(Tcp):
     fault: ClassVar[type[Faulty]] = Faulty
 
@@ -137,6 +150,7 @@ def broken(fault: type[Faulty]) -> Subject:
     return Subject(transport, TcpSettings(), deadline_s=2.0, prompt_s=0.3)
 
 
+EVIDENCE = conformance.evidence_is_optional_and_consistent
 RECORDS = conformance.records_hold_every_metric_and_counters_never_fall
 
 
@@ -153,6 +167,8 @@ RECORDS = conformance.records_hold_every_metric_and_counters_never_fall
         (IgnoresClose, conformance.close_ends_a_blocked_send, r"send\(\) of a closed channel did not end"),
         (IgnoresClose, conformance.a_stopped_load_ends_send, "a load that has stopped did not end"),
         (ClosesSlowly, conformance.close_ends_a_waiting_receive, r"close\(\) of the receiver did not end"),
+        (ImpossibleEvidence, EVIDENCE, "more packets arrived than left"),
+        (EvidenceOfAnotherKind, EVIDENCE, "gave a dict, not PathEvidence"),
         (WrongPeer, conformance.addresses_of_both_ends_agree, r"its peer says \('127.0.0.9', 9\)"),
     ],
 )
