@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iperfpy.diagnosis import one_run, path_model, reading
+from iperfpy.diagnosis import one_run, path_model, reading, udp_differs
 from iperfpy.diagnosis.bufferbloat import Bufferbloat, grade
 from iperfpy.diagnosis.evidence import DirectionEvidence, RunEvidence, Rung
 from iperfpy.diagnosis.finding import Cause, Finding
+from iperfpy.diagnosis.path_model import PathModel
 from iperfpy.plan import Direction
+from iperfpy.protocols.units import format_milliseconds, format_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class DirectionDiagnosis:
     findings : the most limiting one first; `Cause.LINE` if there is no sign of anything
     bufferbloat : the grade, or the reason why there is none
     not_checked : phrases such as "MTU", each with its reason
+    alike : sentence about UDP beside TCP if both are treated alike; else empty
     changed : sentence about a path that was another one at the end; empty if it was not
     """
 
@@ -33,6 +36,7 @@ class DirectionDiagnosis:
     findings: tuple[Finding, ...]
     bufferbloat: Bufferbloat
     not_checked: tuple[str, ...] = ()
+    alike: str = ""
     changed: str = ""
 
 
@@ -45,7 +49,7 @@ _END_LIMITS = (
 )
 _FULL_LOAD = 0.8
 """Share of the path's rate that a load must reach before it is graded."""
-_CHANGED = 0.25
+_CHANGED, _CHANGED_US = 0.25, 5e3
 """Change of the rate or of the round-trip time from which on the path is said to have changed."""
 
 
@@ -55,7 +59,8 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     runs = [run for tests in evidence.rounds for run in tests]
     path = reading.findings(model, evidence.direction)
     ends = _ends(runs)
-    findings = [*ends, *path]
+    treatment = udp_differs.compare(evidence.rounds, evidence.direction)
+    findings = [*ends, *([treatment.finding] if treatment.finding else []), *path]
     if not any(finding.cause is not Cause.UNKNOWN for finding in findings):
         findings.insert(0, reading.line(model, evidence.direction))
     rate = model.rate_bits_per_s
@@ -67,7 +72,9 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
         max((run.bits_per_second for run in runs if run.reliable), default=None),
         tuple(findings),
         grade(evidence.idle.rtt_us, [rung.rtt_us for rung in loads], full_load=bool(loads)),
-        tuple(_not_checked(evidence)),
+        (*_not_checked(evidence), *([treatment.missing] if treatment.missing else [])),
+        treatment.alike,
+        _changed(evidence, model),
     )
 
 
@@ -96,6 +103,24 @@ def _not_checked(evidence: DirectionEvidence) -> list[str]:
         missing.append("the rate ladder")
     elif all(rung.flight is None for rung in evidence.rungs):
         missing.append("a policer, a rate that varies: the receiver does not tell when datagrams arrived")
-    if not any(not run.over_udp for tests in evidence.rounds for run in tests):
-        missing.append("UDP beside TCP")
     return missing
+
+
+def _changed(evidence: DirectionEvidence, model: PathModel) -> str:
+    """Compare the beginning with the end: round-trip times without load, and rates under overload."""
+    before_us = evidence.idle.rtt_us.get("p5")
+    after_us = min((rung.rtt_us["p5"] for rung in evidence.rungs if "p5" in rung.rtt_us), default=None)
+    if before_us and after_us:
+        difference_us = abs(after_us - before_us) - model.delay.spread_us
+        if difference_us > max(_CHANGED_US, _CHANGED * before_us):
+            return (
+                f"the path changed: its round-trip time was {format_milliseconds(before_us)} at first,"
+                f" and {format_milliseconds(after_us)} later"
+            )
+    rates = [one.arriving for one in model.capacity.overloaded if one.loses]
+    if len(rates) > 1 and not model.rate.present and max(rates) > (1 + _CHANGED) * min(rates):
+        return (
+            f"the path changed: it carried {format_rate(min(rates))} in one period of overload,"
+            f" and {format_rate(max(rates))} in another"
+        )
+    return ""

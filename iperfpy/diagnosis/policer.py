@@ -28,9 +28,15 @@ _ZERO_AT_LOSS, _ZERO_AT_PASS = 2.0, 0.75
 """Round trips of the rate within which the tokens at a loss, and at a pass, count as 0."""
 _LOSSES_OFF, _PASSES_OFF = 0.10, 0.03
 _INFLATED, _INFLATED_US, _LOSSES_INFLATED = 1.3, 20e3, 0.20
+_WAITED, _WAITED_US = 0.5, 5e3
+"""A queue of the burst's size would delay by burst / rate; more than half of that, and 5 ms, is one."""
 _TRIMMED = 2
 """Losses left out at either end in the second run."""
-CHECKS = 7
+CHECKS = 8
+_PER_STRETCH, _FEWEST_STRETCHES = 4, 4
+"""Losses per stretch of time in which prediction and losses are compared, and number of stretches."""
+_AS_CHANCE = 0.4
+"""Squared differences of losses and predictions over those of independent losses (Poisson), at most."""
 
 
 class Code(enum.StrEnum):
@@ -44,6 +50,7 @@ class Code(enum.StrEnum):
     LOSSES_OFF = "losses-with-tokens"
     PASSES_OFF = "passes-without-tokens"
     INFLATED = "inflated-delay"
+    RANDOM = "not-as-predicted"
     NO_DELAY = "delay-not-known"
 
 
@@ -118,11 +125,46 @@ def _detect(flight: FlightBins, min_rtt_us: float | None, trimmed: int) -> Polic
         median_us=median_us,
         before=before,
         start_us=float(times[first] - times[0]),
+        size=float(arrived[whole].sum() / max(1, passes)),
     )
     if before > LATEST_FIRST_LOSS and test[0] is not Code.FEW_LOSSES:
         test = (Code.LATE_LOSS, 1)
     code, checks = test
-    return PolicerTest(code, losses, passes, checks, rate, before, float(times[first] - times[0]))
+    first_us = float(times[first] - times[0])
+    burst = max(0.0, before - rate * first_us / 8e6)
+    if code in (Code.POLICED, Code.INFLATED):
+        # At a constant rate the queue stays full, and the percentile is inflated, too: the least is not.
+        rise_us = _median(rtts[whole], lost[whole]) - float(delays[known].min())
+        if rise_us > max(_WAITED_US, _WAITED * burst * 8e6 / rate):
+            code, checks = Code.INFLATED, CHECKS - 2
+    if code is Code.POLICED and not _predicts(flight, lost, first, rate, burst):
+        code, checks = Code.RANDOM, CHECKS - 1
+    return PolicerTest(code, losses, passes, checks, rate, burst, first_us)
+
+
+def _predicts(flight: FlightBins, lost: Floats, first: int, rate: float, burst: float) -> bool:
+    """Simulate the bucket from the first loss on, and compare its drops with the losses."""
+    sent = np.asarray(flight.sent_bytes[first:], np.float64)
+    size = float(sent.sum() / max(1, flight.sent_packets[first:].sum()))
+    gain, tokens, dropped = rate * flight.width_us / 8e6, 0.0, 0.0
+    drops = np.zeros(len(sent))
+    for at, leaving in enumerate(sent.tolist()):
+        tokens = min(burst, tokens + gain)
+        dropped = max(0.0, leaving - tokens)
+        tokens = max(0.0, tokens - leaving)
+        drops[at] = dropped / size
+    found = lost[first:]
+    # Stretches of equal predicted losses: as many losses as a fair comparison of counts needs.
+    total = found.sum()
+    count = int(total // _PER_STRETCH)
+    if count < _FEWEST_STRETCHES or not drops.sum():
+        return False
+    drops *= total / drops.sum()
+    edges = np.searchsorted(drops.cumsum(), np.linspace(0, total, count + 1)[1:-1])
+    expected = np.add.reduceat(drops, np.r_[0, edges])
+    actual = np.add.reduceat(found, np.r_[0, edges])
+    chance = float(expected.sum())
+    return float(((actual - expected) ** 2).sum()) < _AS_CHANCE * chance
 
 
 def _passed_before(arrived: Floats) -> Floats:
@@ -142,15 +184,21 @@ def _check(
     median_us: float,
     before: float,
     start_us: float,
+    size: float,
 ) -> tuple[Code, int]:
-    """Apply the checks in the paper's order; return the first that fails and the number passed before it."""
+    """Apply the checks in the paper's order; return the first that fails and the number passed before it.
+
+    tokens : of each bin, (n,) bytes. A packet that passed saw those before itself: half a packet more than
+        the mean of its bin
+    """
     zero = rate * median_us / 8e6
     if lost.sum() < FEWEST_SAMPLES or passed.sum() < FEWEST_SAMPLES or slices < FEWEST_SLICES:
         return Code.FEW_LOSSES, 0
     if before - rate * start_us / 8e6 < -_ZERO_AT_PASS * zero:
         return Code.NEGATIVE_FILL, 2
-    at_loss, at_pass = _median(tokens, lost), _median(tokens, passed)
-    if at_loss >= at_pass or np.average(tokens, weights=lost) >= np.average(tokens, weights=passed):
+    at_loss, at_pass = _median(tokens, lost), _median(tokens, passed) + size / 2
+    mean_at_pass = np.average(tokens, weights=passed) + size / 2
+    if at_loss >= at_pass or np.average(tokens, weights=lost) >= mean_at_pass:
         return Code.HIGHER_FILL, 3
     if lost[np.abs(tokens - at_loss) > _ZERO_AT_LOSS * zero].sum() > _LOSSES_OFF * lost.sum():
         return Code.LOSSES_OFF, 4
@@ -183,6 +231,7 @@ def sentence(test: PolicerTest) -> str:
         Code.LOSSES_OFF: "too many packets were lost while a bucket would have had tokens",
         Code.PASSES_OFF: "too many packets passed while a bucket would have been empty",
         Code.INFLATED: "round-trip times rose before the losses",
+        Code.RANDOM: "the losses do not come when a bucket would be empty",
         Code.NO_DELAY: "round-trip times are not known",
     }
     return f"no policer: {words[test.code]}"

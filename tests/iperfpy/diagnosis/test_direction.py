@@ -1,0 +1,145 @@
+"""Each property of a path becomes its own cause, and no other one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from iperfpy.diagnosis import direction as conclusions
+from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath
+from iperfpy.diagnosis.finding import Cause
+from iperfpy.plan import Direction
+from tests.iperfpy.diagnosis import synthetic
+from tests.iperfpy.diagnosis.synthetic import Path
+
+SWING = (1.5, 0.6, 1.2, 0.5, 1.4, 0.8, 1.0, 0.7, 1.3, 1.0)
+PATHS = {
+    "line": (Path(queue=5_000), {Cause.LINE}),
+    "queue": (Path(queue=60_000), {Cause.QUEUE}),
+    "early-drop": (Path(queue=200_000, early_drop=0.05), {Cause.QUEUE}),
+    "policer": (Path(rate=50e6, police=8e6, bucket=60_000, queue=20_000), {Cause.POLICER}),
+    "noise": (Path(queue=5_000, loss=0.03), {Cause.NOISE}),
+    "bursts": (Path(queue=5_000, loss=0.04, mean_burst=5.0), {Cause.BURSTS}),
+    "reordering": (Path(queue=5_000, late_share=0.02), {Cause.REORDERING}),
+    "jitter": (Path(queue=5_000, jitter_us=25e3), {Cause.JITTER}),
+    "lumps": (Path(queue=5_000, lump_us=25e3), {Cause.ACK_LUMPS}),
+    "rate-varies": (Path(queue=120_000, walk=SWING), {Cause.RATE_VARIES, Cause.QUEUE}),
+    "noise+queue": (Path(queue=60_000, loss=0.05), {Cause.NOISE, Cause.QUEUE}),
+    "noise+policer": (
+        Path(rate=50e6, police=8e6, bucket=60_000, queue=20_000, loss=0.05),
+        {Cause.NOISE, Cause.POLICER},
+    ),
+    "jitter+policer": (
+        Path(rate=50e6, police=8e6, bucket=60_000, queue=20_000, jitter_us=25e3),
+        {Cause.JITTER, Cause.POLICER},
+    ),
+    "jitter+queue": (Path(queue=60_000, jitter_us=25e3), {Cause.JITTER, Cause.QUEUE}),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_each_property_is_found_and_no_other(name: str) -> None:
+    path, causes = PATHS[name]
+    found = conclusions.conclude(synthetic.direction(path)).findings
+    assert {finding.cause for finding in found} == causes
+
+
+@pytest.mark.parametrize("name", [name for name in PATHS if "varies" not in name])
+def test_the_rate_is_within_three_per_cent(name: str) -> None:
+    path, _ = PATHS[name]
+    diagnosis = conclusions.conclude(synthetic.direction(path))
+    assert diagnosis.capacity_bits_per_s == pytest.approx(path.police or path.rate, rel=0.03)
+    assert diagnosis.capacity_error_bits_per_s is not None
+
+
+def found(path: Path, cause: Cause) -> dict[str, Any]:
+    findings = conclusions.conclude(synthetic.direction(path)).findings
+    (finding,) = [finding for finding in findings if finding.cause is cause]
+    assert finding.sentence
+    return dict(finding.evidence)
+
+
+def test_a_policer_has_its_rate_and_burst() -> None:
+    path = PATHS["policer"][0]
+    evidence = found(path, Cause.POLICER)
+    assert evidence["rate_bits_per_s"] == pytest.approx(path.police, rel=0.02)
+    assert evidence["burst_bytes"] == pytest.approx(path.bucket, rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["queue", "noise+queue", "jitter+queue"])
+def test_a_queue_has_its_size(name: str) -> None:
+    path = PATHS[name][0]
+    assert found(path, Cause.QUEUE)["queue_bytes"] == pytest.approx(path.queue, rel=0.15)
+
+
+def test_tail_drop_and_active_management_are_told_apart() -> None:
+    assert found(PATHS["queue"][0], Cause.QUEUE)["drops"] == "tail"
+    assert found(PATHS["early-drop"][0], Cause.QUEUE)["drops"] == "aqm"
+
+
+@pytest.mark.parametrize(("name", "cause"), [("noise", Cause.NOISE), ("bursts", Cause.BURSTS)])
+def test_random_loss_is_within_two_standard_errors(name: str, cause: Cause) -> None:
+    path = PATHS[name][0]
+    evidence = found(path, cause)
+    assert abs(evidence["share"] - path.loss) < max(0.003, 2 * evidence["error"])
+
+
+def test_a_few_losses_are_not_called_noise() -> None:
+    evidence = synthetic.direction(Path(queue=5_000))
+    rungs = list(evidence.rungs)
+    rungs[2] = replace(rungs[2], arrived=rungs[2].arrived - 3, loss_runs=3, lost_in_runs=3)
+    findings = conclusions.conclude(replace(evidence, rungs=tuple(rungs))).findings
+    unknown = [finding for finding in findings if finding.cause is Cause.UNKNOWN]
+    assert "too few" in unknown[0].sentence
+    assert unknown[0].evidence["losses"] == 3
+    assert Cause.NOISE not in {finding.cause for finding in findings}
+
+
+def test_losses_in_the_receivers_kernel_are_not_the_paths() -> None:
+    evidence = synthetic.direction(Path(queue=5_000))
+    rungs = tuple(
+        replace(rung, arrived=rung.arrived - 20, kernel_drops=20, loss_runs=None, lost_in_runs=None)
+        for rung in evidence.rungs
+    )
+    causes = {finding.cause for finding in conclusions.conclude(replace(evidence, rungs=rungs)).findings}
+    assert causes == {Cause.LINE}
+
+
+def test_a_size_that_does_not_pass_is_a_black_hole() -> None:
+    evidence = synthetic.direction(Path(queue=5_000))
+    narrow = replace(evidence, idle=replace(evidence.idle, mtu_bytes=1_420))
+    (finding,) = conclusions.conclude(narrow).findings
+    assert finding.cause is Cause.MTU
+    assert "1420" in finding.sentence
+    assert "1392" in finding.advice
+
+
+def test_a_path_that_carried_everything_has_no_known_rate() -> None:
+    diagnosis = conclusions.conclude(synthetic.direction(Path(rate=100e6), factors=(0.01, 0.02, 0.05)))
+    assert diagnosis.capacity_bits_per_s is None
+    assert diagnosis.findings[0].cause is Cause.UNKNOWN
+    assert not diagnosis.bufferbloat.letter
+    assert diagnosis.bufferbloat.reason
+
+
+def test_bufferbloat_is_graded_at_full_load_only() -> None:
+    diagnosis = conclusions.conclude(synthetic.direction(Path(queue=60_000)))
+    assert diagnosis.bufferbloat.letter == "B"
+    assert diagnosis.bufferbloat.increase_us == pytest.approx(48e3, rel=0.1)
+
+
+def test_without_a_ladder_it_is_said_to_be_missing() -> None:
+    diagnosis = conclusions.conclude(
+        DirectionEvidence(Direction.REVERSE, IdlePath({"p5": 1e4, "p50": 1e4, "p95": 1e4}))
+    )
+    assert "the rate ladder" in diagnosis.not_checked
+    assert diagnosis.findings[0].cause is Cause.UNKNOWN
+
+
+def test_a_longer_round_trip_at_the_end_is_a_change() -> None:
+    evidence = synthetic.direction(Path(queue=5_000))
+    idle = replace(evidence.idle, rtt_us={"p5": 20e3, "p50": 20e3, "p95": 20e3})
+    assert "changed" in conclusions.conclude(replace(evidence, idle=idle)).changed
+    assert not conclusions.conclude(evidence).changed

@@ -1,0 +1,115 @@
+"""Conclusions of one ordinary test."""
+
+from __future__ import annotations
+
+import pytest
+
+from iperfpy.diagnosis import one_run
+from iperfpy.diagnosis.finding import Cause, Confidence
+from iperfpy.protocols.path_evidence import PathEvidence
+from tests.iperfpy.diagnosis.synthetic import Path, limited, run, stream
+
+LINE = stream(Path(rate=50e6), 5e6)
+
+
+@pytest.mark.parametrize(
+    ("key", "cause"),
+    [
+        ("application", Cause.APPLICATION),
+        ("receive_window", Cause.RECEIVE_WINDOW),
+        ("send_window", Cause.SEND_WINDOW),
+        ("send_buffer", Cause.SEND_BUFFER),
+        ("processor", Cause.PROCESSOR),
+    ],
+)
+def test_the_limit_that_holds_most_of_the_time_is_named_first(key: str, cause: Cause) -> None:
+    findings = one_run.conclude(run(path=(limited(**{key: 0.7, "pacing": 0.3}),)))
+    assert findings[0].cause is cause
+    assert findings[0].confidence is Confidence.SURE
+    assert "70.0 % of the time" in one_run.limit_line(findings)
+    assert one_run.advice_line(findings).startswith("Try: ")
+
+
+def test_a_window_is_named_in_segments_with_its_ceiling_and_the_flag() -> None:
+    sender = {"snd_cwnd_bytes": 100 * 1_376, "mtu_bytes": 1_400}
+    findings = one_run.conclude(
+        run(path=(limited(send_window=0.9),), sender=sender, window_flags=("--sndwnd", "--rcvwnd"))
+    )
+    assert findings[0].evidence["window_segments"] == 100
+    assert findings[0].evidence["ceiling_bits_per_s"] == pytest.approx(100 * 1_428 * 8 / 0.05, rel=0.01)
+    assert "--sndwnd 200" in findings[0].advice
+
+
+def test_limits_below_a_tenth_of_the_time_are_not_named() -> None:
+    path = PathEvidence(flight=LINE, limited_us={"send-window": 900_000, "pacing": 9_100_000}, min_rtt_us=5e4)
+    assert one_run.conclude(run(path=(path,)))[0].cause is Cause.LINE
+
+
+def test_the_rate_of_the_test_is_the_limit_if_it_was_reached() -> None:
+    findings = one_run.conclude(run(target_bits_per_second=5e6, bits_per_second=9.9e6, streams=2))
+    assert findings[0].cause is Cause.APPLICATION
+    assert "-b" in findings[0].sentence
+    slower = one_run.conclude(run(target_bits_per_second=5e6, bits_per_second=9e6, streams=2))
+    assert slower[0].cause is not Cause.APPLICATION
+
+
+def test_datagrams_that_the_kernel_dropped_are_the_receivers_fault() -> None:
+    flight = stream(Path(rate=50e6, queue=100_000, loss=0.05), 5e6)
+    lost = int((flight.sent_packets - flight.arrived_packets).sum())
+    udp = {"reliable": False, "controlled": False, "path": (PathEvidence(flight=flight),)}
+    assert one_run.conclude(run(**udp, kernel_drops=lost - 5))[0].cause is Cause.PROCESSOR
+    assert one_run.conclude(run(**udp, kernel_drops=5))[0].cause is not Cause.PROCESSOR
+
+
+def test_a_full_processor_is_named_with_its_end() -> None:
+    findings = one_run.conclude(run(cpu_percent={"sender_total": 40.0, "receiver_total": 99.0}))
+    assert findings[0].cause is Cause.PROCESSOR
+    assert "receiver" in findings[0].sentence
+
+
+def test_a_policer_is_found_in_one_test() -> None:
+    flight = stream(Path(rate=50e6, police=4e6, bucket=50_000, queue=100_000, rtt_us=40e3), 5e6)
+    findings = one_run.conclude(run(path=(PathEvidence(flight=flight, min_rtt_us=40e3, noise_share=0.2),)))
+    assert [finding.cause for finding in findings] == [Cause.POLICER]
+    assert "8 of 8 checks" in one_run.limit_line(findings)
+
+
+def test_too_few_losses_are_not_explained() -> None:
+    flight = stream(Path(rate=50e6, queue=100_000, loss=0.002), 5e6)
+    findings = one_run.conclude(run(path=(PathEvidence(flight=flight, min_rtt_us=50e3, noise_share=0.002),)))
+    assert findings[0].cause is Cause.UNKNOWN
+    assert "too few to tell a policer (15 needed)" in one_run.limit_line(findings)
+
+
+def test_noise_needs_losses() -> None:
+    flight = stream(Path(rate=50e6, queue=100_000, loss=0.02), 5e6)
+    findings = one_run.conclude(run(path=(PathEvidence(flight=flight, min_rtt_us=50e3, noise_share=0.02),)))
+    assert findings[0].cause is Cause.NOISE
+    assert "2.00 %" in findings[0].sentence
+
+
+def test_a_filled_queue_is_named_with_its_delay() -> None:
+    rtts = {"p5": 50e3, "p50": 120e3, "p95": 150e3, "max": 160e3}
+    findings = one_run.conclude(run(path=(PathEvidence(flight=LINE, min_rtt_us=50e3, rtt_us=rtts),)))
+    assert findings[0].cause is Cause.QUEUE
+    assert findings[0].evidence["delay_us"] == 100_000
+    spread = PathEvidence(flight=LINE, min_rtt_us=50e3, rtt_us=rtts, delay_spread_us=95e3)
+    assert Cause.QUEUE not in {finding.cause for finding in one_run.conclude(run(path=(spread,)))}
+
+
+def test_retransmissions_in_vain_are_the_timers() -> None:
+    vain = {"retransmits": 100, "spurious": 71}
+    assert one_run.conclude(run(sender=vain))[0].cause is Cause.SPURIOUS
+    needed = {"retransmits": 100, "spurious": 20}
+    assert one_run.conclude(run(sender=needed))[0].cause is not Cause.SPURIOUS
+
+
+def test_a_transport_that_tells_nothing_leads_to_no_guess() -> None:
+    (finding,) = one_run.conclude(run(transport="tcp", over_udp=False))
+    assert finding.cause is Cause.UNKNOWN
+    assert "diagnose" in finding.advice
+
+
+def test_no_findings_make_a_line_all_the_same() -> None:
+    assert one_run.limit_line(()).startswith("Limited by: not known")
+    assert one_run.advice_line(()) == ""
