@@ -76,4 +76,52 @@ def _pantheon() -> dict[str, Preset]:
     }
 
 
-PRESETS: Mapping[str, Preset] = {**_reported(), **_pantheon()}
+def _synthetic() -> dict[str, Preset]:
+    """Kinds of access networks, by models and published figures: imitations, and not recordings."""
+    paths = {
+        "wifi-like": (
+            "delay=10ms both:codel=20ms/100ms,agg=1ms/6ms up:trace=wifi:45M/1 down:trace=wifi:45M/2",
+            "Wi-Fi while walking indoors: fades, frame aggregation",
+            "rate: Aydin, Fund, Panwar (CNERT 2023), traces 11; queue: CoDel of Linux's mac80211 "
+            "(Hoiland-Jorgensen et al., 2017); aggregation: the usual limit of a transmission is 6 ms",
+        ),
+        "lte-like": (
+            "delay=20ms both:queue=1M up:trace=lte:5.95M/1 down:trace=lte:5.03M/2",
+            "LTE in motion: fading, a deep queue",
+            "rate: traces Verizon-LTE-short of mahimahi; delay: Sprout (Winstein et al., 2013); queue: "
+            "Jiang et al. (2012)",
+        ),
+        "starlink-like": (
+            "delay=25ms both:jitter=5ms,ge=0.05/10 up:trace=starlink:17M/1,queue=130k "
+            "down:trace=starlink:178M/2,queue=1.1M",
+            "Starlink: another rate every 15 s, bursts of loss",
+            "rates, delay, loss: Michel et al. (2022); changes every 15 s: Mohan et al. (2024)",
+        ),
+        "cable": (
+            "delay=12ms up:10M,queue=256k,agg=2ms/8ms down:rate=200M,queue=2.5M",
+            "DOCSIS: request and grant upwards, a deep queue",
+            "delay and grants: White, Sundaresan, Briscoe, Low Latency DOCSIS (2019); queue: "
+            "Kreibich et al., Netalyzr (2010)",
+        ),
+        "dsl": (
+            "delay=15ms up:1M,queue=128k down:rate=16M,queue=256k",
+            "ADSL: a thin uplink with a second of queue",
+            "delay: FCC, Measuring Broadband America; queue: Kreibich et al., Netalyzr (2010)",
+        ),
+        "geo": (
+            "delay=325ms up:10M,queue=1bdp down:rate=50M,queue=1bdp",
+            "a geostationary satellite",
+            "rates and delay: draft-kuhn-quic-4-sat",
+        ),
+        "vpn": (
+            "delay=20ms both:rate=50M,queue=1bdp,jitter=1ms,maxlen=1420",
+            "a tunnel of WireGuard: packets of 1,420 bytes",
+            "size: WireGuard's default for tunnels over IPv6; the rest is an example",
+        ),
+    }
+    return {
+        name: Preset(path, title, source, synthetic=True) for name, (path, title, source) in paths.items()
+    }
+
+
+PRESETS: Mapping[str, Preset] = {**_reported(), **_pantheon(), **_synthetic()}

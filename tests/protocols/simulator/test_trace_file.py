@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from iperfpy.protocols.simulator import trace_file
 from iperfpy.protocols.simulator.path_language import PathError, describe, parse
 from iperfpy.protocols.simulator.trace_file import TraceError, read_trace, write_trace
+from iperfpy.protocols.simulator.trace_models import MODELS, generate
 
 LINES = b"0\n3\n3\n10\n"
 
@@ -172,7 +173,7 @@ def test_a_constant_trace_is_as_short_as_its_rate_allows(rate: str, stamps: list
 
 
 @pytest.mark.parametrize("rate", [1e3, 0.57e6, 100.42e6, 77.77777e6, 1e9])
-@pytest.mark.parametrize("model", ["constant", "poisson"])
+@pytest.mark.parametrize("model", MODELS)
 def test_generated_traces_have_their_rate(model: str, rate: float) -> None:
     trace = parse(f"trace={model}:{rate}")[0].trace
     assert trace is not None
@@ -184,6 +185,40 @@ def test_the_gaps_of_a_poisson_trace_vary_as_much_as_they_last() -> None:
     assert trace is not None
     gaps = np.diff(trace.stamps_ms)
     assert gaps.std() / gaps.mean() == pytest.approx(1.0, abs=0.05)
+
+
+def _statistics(model: str, rate: float, window_ms: int, lag: int) -> list[float]:
+    """Means over 20 seeds: variation, 5th and 95th percentile, autocorrelation; rates of mean 1."""
+    found = []
+    for seed in range(1, 21):
+        stamps = generate(model, rate, seed)
+        edges = np.arange(0, stamps[-1] // window_ms * window_ms + 1, window_ms)
+        counts = np.histogram(stamps, edges + 0.5)[0]
+        rates = counts / counts.mean()
+        correlation = np.corrcoef(rates[:-lag], rates[lag:])[0, 1]
+        found.append([rates.std(), *np.percentile(rates, (5, 95)), correlation])
+    means: list[float] = np.mean(found, axis=0).tolist()
+    return means
+
+
+def test_a_synthetic_trace_has_the_statistics_that_were_published() -> None:
+    variation, low, high, after_1_s = _statistics("lte", 5e6, 100, 10)
+    assert variation == pytest.approx(0.71, abs=0.1)
+    assert low == pytest.approx(0.14, abs=0.1)
+    assert high == pytest.approx(2.41, abs=0.3)
+    assert after_1_s == pytest.approx(0.69, abs=0.08)
+    variation, low, high, after_1_s = _statistics("wifi", 20e6, 1_000, 1)
+    assert variation == pytest.approx(0.28, abs=0.06)
+    assert low == pytest.approx(0.38, abs=0.16)
+    assert high == pytest.approx(1.33, abs=0.12)
+    assert after_1_s == pytest.approx(0.87, abs=0.06)
+
+
+def test_starlinks_rate_changes_every_15_s_behind_a_silence() -> None:
+    stamps = generate("starlink", 20e6, 3)
+    gaps = np.flatnonzero(np.diff(stamps) >= 50)
+    assert stamps[-1] == 300_000
+    assert (stamps[gaps] // 1_000 * 1_000).tolist() == [n * 15_000 for n in range(1, 20)]
 
 
 def test_opportunities_come_in_groups() -> None:
