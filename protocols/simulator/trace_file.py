@@ -12,7 +12,7 @@ import re
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, TextIO, cast
 
 import numpy as np
@@ -37,13 +37,8 @@ class TraceError(ValueError):
 
 def read_trace(file: str) -> RateTrace:
     """Read a trace; its name is that of the file. Raises TraceError."""
-    try:
+    with errors_of(file):
         stamps = _stamps(file)
-    except (EOFError, zlib.error, lzma.LZMAError) as error:
-        raise TraceError(f"{file}: the compressed file is damaged: {error}") from None
-    except OSError as error:
-        # gzip reports a damaged file as an OSError without a number.
-        raise TraceError(f"{file}: {error.strerror or error}") from None
     if not len(stamps):
         raise TraceError(f"{file}: the trace is empty; it needs one time in milliseconds per line")
     if not stamps[-1]:
@@ -59,11 +54,23 @@ def write_trace(stream: TextIO, stamps_ms: NDArray[np.int32]) -> None:
         stream.writelines(f"{stamp}\n" for stamp in stamps_ms[first : first + _CHUNK].tolist())
 
 
+@contextmanager
+def errors_of(file: str) -> Iterator[None]:
+    """Turn errors of the system, and of a compressed file, into a TraceError."""
+    try:
+        yield
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise TraceError(f"{file}: the compressed file is damaged: {error}") from None
+    except OSError as error:
+        # gzip reports a damaged file as an OSError without a number.
+        raise TraceError(f"{file}: {error.strerror or error}") from None
+
+
 def _stamps(file: str) -> NDArray[np.int32]:
     parts: list[NDArray[np.int32]] = []
     lines, latest = 0, 0
-    with _opened(file) as stream:
-        for text in _whole_lines(file, stream):
+    with opened(file) as stream:
+        for text in whole_lines(file, stream):
             if not _LINES.fullmatch(text):
                 raise TraceError(_wrong_line(file, text, lines))
             part = np.fromstring(text, np.int64, sep="\n")
@@ -75,7 +82,7 @@ def _stamps(file: str) -> NDArray[np.int32]:
     return np.concatenate(parts) if parts else np.empty(0, np.int32)
 
 
-def _opened(file: str) -> AbstractContextManager[BinaryIO]:
+def opened(file: str) -> AbstractContextManager[BinaryIO]:
     """Open a regular file; anything else may have no end, or never a beginning."""
     if not stat.S_ISREG(os.stat(file).st_mode):
         raise TraceError(f"{file}: it is not a regular file")
@@ -86,7 +93,7 @@ def _opened(file: str) -> AbstractContextManager[BinaryIO]:
     return cast(BinaryIO, lzma.open(file)) if magic == _XZ else open(file, "rb")
 
 
-def _whole_lines(file: str, stream: BinaryIO) -> Iterator[bytes]:
+def whole_lines(file: str, stream: BinaryIO) -> Iterator[bytes]:
     """Yield the text in pieces of whole lines, each ended by a line feed."""
     rest, total = b"", 0
     while chunk := stream.read(_CHUNK):

@@ -84,7 +84,7 @@ class Fading:
     depth: float | None = None
 
     def rates(self, count: int, rng: np.random.Generator) -> Floats:
-        """(count,) float64: rates of mean 1 or nearly so, one per `_STEP_MS`; their end joins the beginning."""
+        """(count,) float64: rates of mean 1 or nearly so, one per `_STEP_MS`; the end joins the beginning."""
         lags_s = np.minimum(np.arange(count), count - np.arange(count)) * _STEP_MS / 1_000
         covariance = self.slow_share * np.exp(-lags_s / self.slow_s)
         covariance += (1.0 - self.slow_share) * np.exp(-lags_s / self.fast_s)

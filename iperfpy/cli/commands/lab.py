@@ -14,7 +14,10 @@ from collections.abc import Sequence
 RUN = "iperfpy.cli.commands.lab_run"
 """The module that runs a program over a path."""
 
-SUBCOMMANDS: dict[str, str] = {}
+SUBCOMMANDS: dict[str, str] = {
+    "list": "iperfpy.cli.commands.lab_list",
+    "from-csv": "iperfpy.cli.commands.lab_from_csv",
+}
 """First word -> module with `main(words) -> exit status`, where `words` are the ones after it."""
 
 

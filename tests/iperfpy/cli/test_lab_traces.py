@@ -1,0 +1,76 @@
+"""`iperfpy lab list` and `iperfpy lab from-csv`, in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from iperfpy.cli.main import main
+from iperfpy.protocols.simulator.path_language import parse
+from iperfpy.protocols.simulator.presets import PRESETS
+
+
+def test_the_list_has_every_preset_with_its_path_and_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lab", "list"]) == 0
+    text = capsys.readouterr().out
+    for name, preset in PRESETS.items():
+        assert f"{name} " in text
+        assert preset.path in text
+        assert preset.source in text
+
+
+def test_the_list_as_json_is_read_as_paths(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lab", "list", "--json"]) == 0
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    assert found.keys() == PRESETS.keys()
+    for name, one in found.items():
+        assert parse(one["path"]) == parse(f"preset={name}")
+    assert found["geo"]["synthetic"]
+    assert not found["seed"]["synthetic"]
+
+
+def test_the_list_takes_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lab", "list", "vpn", "geo"]) == 0
+    assert capsys.readouterr().out.split()[0] == "vpn"
+    assert main(["lab", "list", "gea"]) == 1
+    assert "there is no such preset" in capsys.readouterr().err
+
+
+def test_a_table_becomes_a_trace_that_a_path_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, trace = tmp_path / "rates.csv", tmp_path / "rates.up"
+    table.write_text("ms,kbyte/s\n0,1500\n1000,0\n2000,3000\n")
+    words = ["lab", "from-csv", str(table), "--time", "ms", "--rate", "kbyte"]
+    assert main([*words, "-o", str(trace)]) == 0
+    found = parse(f"trace={trace}")[0].trace
+    assert found is not None
+    assert found.mean_bits_per_s == pytest.approx(12e6)
+    assert main(words) == 0
+    assert capsys.readouterr().out == trace.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "expected iperfpy lab from-csv FILE"),
+        (["/missing.csv"], "/missing.csv: No such file or directory"),
+        (["a", "b"], "unexpected"),
+        (["x", "--rate", "MB"], "'MB' is not one of"),
+        (["x", "--columns", "0", "1"], "0 is not in the range"),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_status_1(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lab", "from-csv", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_trace_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "rates.csv"
+    table.write_text("0,1\n1,1\n")
+    assert main(["lab", "from-csv", str(table), "-o", str(tmp_path / "no" / "such")]) == 1
+    assert "cannot write the trace to" in capsys.readouterr().err
