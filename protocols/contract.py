@@ -57,6 +57,10 @@ class Stream:
 class Load(Protocol):
     """The payload of one sender, with its pace and its end. Called from one thread per channel."""
 
+    @property
+    def may_block(self) -> bool:
+        """True if `wait_us` may wait for a disk: other streams should not be sent by the same thread."""
+
     def wait_us(self, now_us: int) -> int:
         """Microseconds until the next block may be sent: 0 now, -1 never (finished or stopped)."""
 

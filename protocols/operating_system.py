@@ -110,8 +110,6 @@ SEND_BUFFER_LIMIT, RECEIVE_BUFFER_LIMIT = _LIMITS if MACOS or FREEBSD or LINUX e
 
 # -- calls
 
-WAKE_S = 0.25
-"""Longest time that a call on a TCP socket waits on a system where a shutdown does not end it."""
 NOT_WAITING = int(getattr(socket, "MSG_DONTWAIT", 0))
 """Flag of a call that returns at once, also on a blocking socket; 0: there is no such flag."""
 
@@ -176,18 +174,6 @@ def block_at_most(sock: socket.socket, seconds: float) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
-def block_until_shut_down(sock: socket.socket) -> None:
-    """Make calls on a TCP socket wait for data or room, until another thread shuts the socket down.
-
-    On Windows a shutdown does not wake them: they raise a `TimeoutError` without an errno now and then, for
-    their thread to look whether it should stop.
-    """
-    if WINDOWS:
-        sock.settimeout(WAKE_S)
-    else:
-        sock.setblocking(True)
-
-
 RESET_ON_CLOSE = struct.pack("@hh" if WINDOWS else "@ii", 1, 0)
 """A struct linger {onoff, seconds} for SO_LINGER: the queued data is dropped, and the peer gets a reset."""
 
@@ -243,6 +229,13 @@ def fine_timers() -> Iterator[None]:
             multimedia.timeEndPeriod(1)
     else:
         yield
+
+
+def processors_here() -> frozenset[int]:
+    """Numbers of the processors that the calling thread, and the threads that it starts, may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
 
 
 def error_text(code: int) -> str:

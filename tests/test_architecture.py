@@ -54,8 +54,10 @@ SOCKET_WORK = {
     f"{P}.{name}"
     for name in (
         *("clock", "operating_system", "path_events", "socket_buffers", "socket_watch", "worker_thread"),
+        *("serving_thread", "stream_threads"),
     )
 }
+THREADS = {f"{P}.{name}" for name in ("worker_thread", "serving_thread", "stream_threads")}
 RECORDS = {f"iperfpy.{name}" for name in ("plan", "options", "records", "errors", "error_numbers")} | {P}
 API = ("iperfpy.api", "iperfpy.measure_keywords", "iperfpy.local_server")
 
@@ -68,12 +70,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     f"{P}.tcp_info": {*BASE, f"{P}.operating_system"},
     f"{P}.threads": set(),
     f"{P}.worker_thread": {*BASE, f"{P}.threads"},
+    f"{P}.serving_thread": {f"{P}.clock", f"{P}.threads"},
+    f"{P}.stream_threads": {*BASE, f"{P}.operating_system", f"{P}.serving_thread"},
     f"{P}.clock": {f"{P}.operating_system"},
     f"{P}.socket_buffers": {f"{P}.operating_system"},
     f"{P}.path_events": {f"{P}.clock"},
     f"{P}.socket_watch": {*BASE, f"{P}.operating_system"},
     f"{P}.congestion": BASE,
-    f"{P}.datagrams": {*BASE, *(SOCKET_WORK - {f"{P}.worker_thread"})},
+    f"{P}.datagrams": {*BASE, *(SOCKET_WORK - THREADS)},
     f"{P}.tcp": {*BASE, *SOCKET_WORK, f"{P}.tcp_info"},
     f"{P}.udp": {*BASE, *SOCKET_WORK, f"{P}.datagrams"},
     f"{P}.memory_budget": set(),

@@ -4,7 +4,7 @@
     Pace     one stream's rate (-b): the time at which the next bytes may go
     Payload  both, in the form that a transport reads; implements `iperfpy.protocols.contract.Load`
 
-`wait_us` and `take` are called from one thread per stream, `begin` and `stop` from the event loop's:
+`wait_us` and `take` are called from one thread, `begin` and `stop` from the event loop's:
 a budget has a lock, and everything else is either written by one thread or a flag.
 """
 
@@ -202,6 +202,11 @@ class Payload:
         """Send the content of the file, once, in place of generated payload."""
         self._file = file
         self._block = memoryview(bytearray(len(self._block)))
+
+    @property
+    def may_block(self) -> bool:
+        """True if a file is read, which may wait for a disk."""
+        return self._file is not None
 
     def wait_us(self, now_us: int) -> int:
         """Microseconds until `take` may be called: 0 now, -1 never, because there is no more payload."""

@@ -1,10 +1,10 @@
-"""A TCP stream driven by a thread of its own (worker_thread.py).
+"""A TCP stream, visited by a thread that serves several streams in turn (stream_threads.py).
 
     thread       load -> send(), sendfile() -> socket        or        socket -> recv_into() -> writer of -F
-    event loop   counters(): the thread's byte counts and the kernel's TCP_INFO; stop by shutting down
+    event loop   counters(): the thread's byte counts and the kernel's TCP_INFO
 
-The thread sits in blocking calls, where the interpreter lock is not held: a plain loop keeps up with C, and
-the event loop has no turn per block.
+The thread spends its time in system calls of up to 1 MiB, where the interpreter lock is not held: it keeps up
+with C, and the event loop has no turn per block.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import contextlib
 import errno
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 from iperfpy.protocols import tcp_info
@@ -24,10 +26,11 @@ from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, Load, SocketAddress
 from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.metrics import Value
-from iperfpy.protocols.operating_system import MSG_TRUNC, RESET_ON_CLOSE, block_until_shut_down
+from iperfpy.protocols.operating_system import MSG_TRUNC, RESET_ON_CLOSE
+from iperfpy.protocols.serving_thread import READ, WRITE
 from iperfpy.protocols.socket_buffers import queued_bytes
+from iperfpy.protocols.stream_threads import StreamWorker
 from iperfpy.protocols.tcp import BULK_BYTES
-from iperfpy.protocols.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
     from iperfpy.protocols.tcp import TcpSettings
@@ -38,6 +41,10 @@ DRAIN_GROWTH = 1 / 16
 """Each pause is this fraction of the time waited so far, so the end of the drain is noticed at most 1/16
 late."""
 
+VISIT_US = 2_000
+"""A visit of a sender ends after `BULK_BYTES`, or after this time if its blocks are short."""
+_NOTHING = memoryview(b"")
+
 _PEER_GONE = {errno.ECONNRESET, errno.EPIPE, errno.ESHUTDOWN}
 
 
@@ -45,7 +52,7 @@ class TcpChannel(Channel):
     """One TCP connection, sending or receiving."""
 
     def __init__(self, sock: socket.socket, settings: TcpSettings, *, sends: bool) -> None:
-        block_until_shut_down(sock)  # for the thread; the event loop never reads or writes it
+        sock.setblocking(False)
         self._sock = sock
         self._sends = sends
         self._zerocopy = settings.zerocopy and hasattr(os, "sendfile")
@@ -57,7 +64,8 @@ class TcpChannel(Channel):
             raise StreamPeerError("the peer closed a data connection at once") from error
         self._congestion = tcp_info.congestion_control_of(sock)
         self._keep: Callable[[memoryview], None] | None = None
-        self._worker = WorkerThread(sock, "tcp", self._translated)
+        self._worker = StreamWorker(sock, self._translated)
+        self._rest = _NOTHING  # of the present block, for which the kernel had no room yet
         self._accepted = 0  # bytes handed to the kernel, or taken from it
         self._offered = 0  # `_accepted` before the present block, and that whole block
         self._left_queue_bytes = 0  # the largest figure reported: it must not fall
@@ -135,8 +143,8 @@ class TcpChannel(Channel):
     def _left_queue(self, accepted: int, now: tcp_info.TcpInfo) -> int:
         """Bytes that have left the send queue.
 
-        On a slow path one blocked `send` outlasts many intervals. Only the kernel then knows how much of the
-        block it has taken: it is counted from TCP_INFO, at most up to the block's end.
+        The thread counts a `send` when it returns. A part of its bytes may have left before: the kernel knows
+        how many. They are counted from TCP_INFO, at most up to the end of the present block.
         """
         left = accepted - (now.notsent_bytes or 0)
         if now.first_sent_bytes is not None:
@@ -147,58 +155,57 @@ class TcpChannel(Channel):
     # ------------------------------------------------------------------ carrying
 
     async def send(self, load: Load) -> None:
-        await self._worker.run(lambda: self._send_all(load))
-
-    async def receive(self) -> None:
-        await self._worker.run(self._receive_all)
-
-    def _send_all(self, load: Load) -> None:
         with contextlib.ExitStack() as stack:
             send = stack.enter_context(_SendFile(self._sock)).send if self._zerocopy else self._sock.send
-            stopping = self._worker.stopping
-            while not stopping.is_set():
-                wait_us = load.wait_us(now_us())
-                if wait_us < 0:
-                    return
+            await self._worker.run(WRITE, partial(self._send_share, load, send), alone=load.may_block)
+
+    async def receive(self) -> None:
+        await self._worker.run(READ, self._receive_share, alone=self._keep is not None)
+
+    def _send_share(self, load: Load, send: Callable[[memoryview], int]) -> int:
+        """Send about `BULK_BYTES`, as far as there is room. Returns the time of the next visit."""
+        block, left_bytes = self._rest, BULK_BYTES
+        began_us = now = now_us()
+        while left_bytes > 0 and now - began_us < VISIT_US:
+            if not len(block):
+                wait_us = load.wait_us(now)
                 if wait_us:
-                    stopping.wait(wait_us / 1e6)
-                    continue
+                    return wait_us
                 block = load.take()
-                # Before the send, which may block for seconds: `_left_queue` counts up to this bound.
+                # Before the send, a part of which may leave at once: `_left_queue` counts up to this bound.
                 self._offered = self._accepted + len(block)
-                while len(block):
-                    try:
-                        sent = send(block)
-                    except TimeoutError as error:
-                        if error.errno is not None or stopping.is_set():
-                            raise
-                        continue
-                    self._accepted += sent
-                    block = block[sent:]
+            try:
+                sent = send(block)
+            except BlockingIOError:
+                sent = 0
+            self._accepted += sent
+            self._rest = block = block[sent:]
+            if len(block):
+                return 0  # no room
+            left_bytes -= sent
+            now = now_us()
+        return 0
 
     def keep(self, write: Callable[[memoryview], None]) -> None:
         self._keep = write
         self._receive_flags = 0  # MSG_TRUNC would discard the payload in the kernel
 
-    def _receive_all(self) -> None:
-        buffer, keep = bytearray(BULK_BYTES), self._keep
-        view, receive_into, flags = memoryview(buffer), self._sock.recv_into, self._receive_flags
+    def _receive_share(self) -> int:
+        """Read once, at most `BULK_BYTES`. Returns the time of the next visit."""
+        buffer = _incoming.buffer
         try:
-            while True:
-                try:
-                    size = receive_into(buffer, BULK_BYTES, flags)
-                except TimeoutError as error:
-                    if error.errno is not None or self._worker.stopping.is_set():
-                        raise
-                    continue
-                if not size:
-                    return
-                self._accepted += size
-                if keep is not None:
-                    keep(view[:size])
+            size = self._sock.recv_into(buffer, BULK_BYTES, self._receive_flags)
+        except BlockingIOError:
+            return 0
         except ConnectionResetError:
             # A peer that closes with unread data, or drops its send queue, ends the connection so.
-            return
+            return -1
+        if not size:
+            return -1
+        self._accepted += size
+        if self._keep is not None:
+            self._keep(memoryview(buffer)[:size])
+        return 0
 
     def _translated(self, error: OSError) -> TransportError:
         name = named(self._remote)
@@ -211,7 +218,7 @@ class TcpChannel(Channel):
     async def drain(self) -> None:
         shortest_s, longest_s = DRAIN_POLL_S
         began_s = time.monotonic()
-        while not self._worker.stopping.is_set() and queued_bytes(self._sock):
+        while not self._worker.is_stopping and queued_bytes(self._sock):
             if tcp_info.read(self._sock).state == tcp_info.CLOSED:
                 raise StreamPeerError(f"{named(self._remote)} closed the connection with data on the way")
             waited_s = time.monotonic() - began_s
@@ -229,6 +236,16 @@ class TcpChannel(Channel):
             await self._worker.ended()
         finally:
             self._sock.close()
+
+
+class _Incoming(threading.local):
+    """The buffer into which a thread reads, for all its streams: it stays in the processor's cache."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(BULK_BYTES)
+
+
+_incoming = _Incoming()
 
 
 class _SendFile:

@@ -79,6 +79,8 @@ class _Deceived(LoopbackClient):
 class _Endless:
     """A load of blocks without end, one per millisecond."""
 
+    may_block = False
+
     def __init__(self, block_bytes: int) -> None:
         self._block = memoryview(bytes(block_bytes))
         self._due_us = 0

@@ -200,6 +200,8 @@ class LoopbackClient:
 class BlockLoad:
     """A `Load` of `total` bytes (0: endless) that pauses for `pause_us` between blocks."""
 
+    may_block = False
+
     def __init__(self, total: int, block_bytes: int = BLOCK_BYTES, pause_us: int = 0) -> None:
         self._block = memoryview(secrets.token_bytes(block_bytes))
         self._total = total

@@ -88,6 +88,8 @@ class NotedPath:
 class Endless:
     """A load that always has a block."""
 
+    may_block = False
+
     def wait_us(self, now_us: int) -> int:
         return 0
 

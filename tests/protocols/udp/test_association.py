@@ -89,6 +89,8 @@ class _BehindPath(LoopbackClient):
 class Blocks:
     """A payload of `total` datagrams, one every `pause_us`."""
 
+    may_block = False
+
     def __init__(self, total: int, pause_us: int) -> None:
         self._left, self._pause_us = total, pause_us
         self._next_us: int | None = None

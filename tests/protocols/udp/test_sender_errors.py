@@ -41,6 +41,8 @@ class BrokenSocket:
 class Blocks:
     """A load of `BLOCKS` blocks without a pace."""
 
+    may_block = False
+
     def __init__(self) -> None:
         self.left = BLOCKS
 
