@@ -161,19 +161,6 @@ def local_name(sock: socket.socket) -> Any:
         return ("::", 0, 0, 0) if sock.family == socket.AF_INET6 else ("0.0.0.0", 0)
 
 
-def block_at_most(sock: socket.socket, seconds: float) -> None:
-    """Make calls on the socket wait for data or room, but not longer than `seconds`, a fraction of one."""
-    # Not `settimeout`: with Python's own timeouts the socket is non-blocking, with a poll before each call.
-    sock.setblocking(True)
-    if WINDOWS:
-        # A DWORD. Sending has no limit: it waits for this machine only, and a timeout would lose datagrams.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, int(seconds * 1e3))
-        return
-    limit = struct.pack("@ll", 0, int(seconds * 1e6))  # struct timeval
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-
-
 RESET_ON_CLOSE = struct.pack("@hh" if WINDOWS else "@ii", 1, 0)
 """A struct linger {onoff, seconds} for SO_LINGER: the queued data is dropped, and the peer gets a reset."""
 

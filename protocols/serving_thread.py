@@ -183,7 +183,7 @@ class ServingThread:
                 heapq.heappush(self._timers, (now_us() + wait_us, next(self._numbers), task))
             elif not task.is_watched:
                 self._watch(task)
-        except BaseException as error:  # for whoever waits for the stream, in another thread
+        except BaseException as error:  # the event loop raises it
             self._drop(task, error)
 
     def _watch(self, task: StreamTask) -> None:

@@ -53,11 +53,11 @@ BASE = {
 SOCKET_WORK = {
     f"{P}.{name}"
     for name in (
-        *("clock", "operating_system", "path_events", "socket_buffers", "socket_watch", "worker_thread"),
+        *("clock", "operating_system", "path_events", "socket_buffers", "socket_watch"),
         *("serving_thread", "stream_threads"),
     )
 }
-THREADS = {f"{P}.{name}" for name in ("worker_thread", "serving_thread", "stream_threads")}
+THREADS = {f"{P}.{name}" for name in ("serving_thread", "stream_threads")}
 RECORDS = {f"iperfpy.{name}" for name in ("plan", "options", "records", "errors", "error_numbers")} | {P}
 API = ("iperfpy.api", "iperfpy.measure_keywords", "iperfpy.local_server")
 
@@ -69,7 +69,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     f"{P}.operating_system": set(),
     f"{P}.tcp_info": {*BASE, f"{P}.operating_system"},
     f"{P}.threads": set(),
-    f"{P}.worker_thread": {*BASE, f"{P}.threads"},
     f"{P}.serving_thread": {f"{P}.clock", f"{P}.threads"},
     f"{P}.stream_threads": {*BASE, f"{P}.operating_system", f"{P}.serving_thread"},
     f"{P}.clock": {f"{P}.operating_system"},

@@ -1,11 +1,11 @@
-"""A UDP stream driven by a thread of its own (worker_thread.py).
+"""A UDP stream, visited by a thread that serves several streams in turn (stream_threads.py).
 
-    sends      thread: DatagramSender.send_all   load -> datagrams        event loop: replies (echoes, calls)
-    receives   thread: DatagramReader.take       datagrams -> Reception, and answers to calls and probes
+    sends      thread: DatagramSender.send_share   load -> datagrams      event loop: replies (echoes, calls)
+    receives   thread: DatagramReader.take         datagrams -> Reception, and answers to calls and probes
 
-The thread sits in blocking `send` or `recvmsg`, where the interpreter lock is not held, and moves up to 64
-datagrams per call. The event loop's thread reads counters. A receiver's thread runs from the moment the
-stream is open: the sender may begin before the receiving program knows that the test runs.
+The thread moves up to 64 datagrams per system call, in which the interpreter lock is not held. The event
+loop's thread reads counters. A receiver is visited from the moment the stream is open: the sender may begin
+before the receiving program knows that the test runs.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from iperfpy.protocols.operating_system import (
     NOT_WAITING,
     RECEIVE_BUFFER_LIMIT,
     SEND_BUFFER_LIMIT,
-    block_at_most,
     receive_into,
 )
+from iperfpy.protocols.serving_thread import READ, WRITE
 from iperfpy.protocols.socket_buffers import queued_bytes
 from iperfpy.protocols.socket_watch import SocketWatch
+from iperfpy.protocols.stream_threads import StreamWorker
 from iperfpy.protocols.udp import DEFAULT_BLOCK_BYTES, UdpSettings, association, echo
 from iperfpy.protocols.udp.reader import DatagramReader
 from iperfpy.protocols.udp.reception import Reception
 from iperfpy.protocols.udp.sender import DatagramSender
-from iperfpy.protocols.worker_thread import WorkerThread
 
 RECEIVE_BUFFER_BYTES = 4 << 20
 """Receive buffer without -w: datagrams that arrive while the reader is busy must not be lost."""
-LONGEST_BLOCK_S = 0.25
-"""Longest time that the thread is blocked in one call, should nothing else wake it."""
+TAKES_PER_VISIT = 16
+"""Batches that a visit of a receiver reads, 1 MiB at most, unless the socket is empty before."""
 DRAIN_POLL_S = 0.002
 REPLY_BYTES = 65_536
 """Room for a reply. Windows makes an error of a datagram that is longer than the room for it."""
-READS_PER_WAKE = 8 if NOT_WAITING else 1
-"""Replies that the event loop reads at a time: one where a second read could wait."""
+READS_PER_WAKE = 8
+"""Replies that the event loop reads at a time."""
 
 
 async def connect(stream: Stream, settings: UdpSettings, port: ClientPort) -> Channel:
@@ -97,10 +97,11 @@ class UdpChannel(Channel):
         self._watch = SocketWatch(self._sock.fileno())
         self._receive_into = receive_into(self._sock)
         self._reply = memoryview(bytearray(REPLY_BYTES))
-        self._worker = WorkerThread(self._sock, "udp", self._translated)
+        self._worker = StreamWorker(self._sock, self._translated)
         self._final: dict[str, Value] | None = None
         self._longest_bytes: int | None = None  # that leaves in one packet, as far as the kernel knows
         self._reception = Reception(wide=settings.wide_counters)
+        self._reader: DatagramReader | None = None
         self._sender: DatagramSender | None = None
         self._heard_us: int | None = None
         if stream.sends:
@@ -125,8 +126,9 @@ class UdpChannel(Channel):
             ask_for_stamps(self._sock)
             self._watch.read(self._read_replies)
         else:
-            block_at_most(self._sock, LONGEST_BLOCK_S)
-            self._worker.start(self._receive_all)
+            wide = self._settings.wide_counters
+            self._reader = DatagramReader(self._sock, self._reception, self._socket.events, wide=wide)
+            self._worker.start(READ, self._receive_share)
 
     def _apply_window(self) -> None:
         """Size the socket buffers by -w; without it, the receive buffer alone."""
@@ -203,11 +205,10 @@ class UdpChannel(Channel):
     # ------------------------------------------------------------------ sending
 
     async def send(self, load: Load) -> None:
-        sender, worker = self._sender, self._worker
-        assert sender is not None, "this end receives"
-        if not worker.stopping.is_set():
-            block_at_most(self._sock, LONGEST_BLOCK_S)
-            await worker.run(lambda: sender.send_all(load, worker.stopping))
+        assert self._sender is not None, "this end receives"
+        if not self._worker.is_stopping:
+            self._sender.begin(load)
+            await self._worker.run(WRITE, self._sender.send_share, alone=load.may_block)
 
     def _read_replies(self) -> None:
         """Read the receiver's datagrams: echoes, and calls that a client repeats until the data comes."""
@@ -230,15 +231,17 @@ class UdpChannel(Channel):
     async def receive(self) -> None:
         await self._worker.finished()
 
-    def _receive_all(self) -> None:
-        reader = DatagramReader(
-            self._sock, self._reception, self._socket.events, wide=self._settings.wide_counters
-        )
-        while not self._worker.stopping.is_set():
-            if short := reader.take():
+    def _receive_share(self) -> int:
+        """Read what waits, `TAKES_PER_VISIT` batches at most. Returns the time of the next visit."""
+        assert self._reader is not None, "this end sends"
+        for _ in range(TAKES_PER_VISIT):
+            if short := self._reader.take():
                 self._answer_short(short.data, short.age_us)
             elif self.first_data_us is None and self._reception.tally.datagrams:
                 self.first_data_us = now_us()
+            if self._reader.is_empty:
+                break
+        return 0
 
     def answer(self, message: bytes) -> None:
         """Confirm the association. If the confirmation is lost, the client asks again."""
@@ -269,7 +272,7 @@ class UdpChannel(Channel):
 
     async def drain(self) -> None:
         """Wait until this machine has transmitted everything: no receiver acknowledges anything."""
-        while not self._worker.stopping.is_set() and queued_bytes(self._sock):  # noqa: ASYNC110 - no event for it
+        while not self._worker.is_stopping and queued_bytes(self._sock):  # noqa: ASYNC110 - no event for it
             await asyncio.sleep(DRAIN_POLL_S)
 
     async def close(self) -> None:

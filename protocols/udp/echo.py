@@ -47,11 +47,11 @@ class Prober:
         self.next_us = now_us + PROBE_US
         return _FORMAT.pack(self._conv, _PROBE, number.to_bytes(2, "big"), bytes(4))
 
-    def delayed(self, now_us: int) -> None:
-        """Correct the departure of the last probe: it had to wait for room in the socket until now."""
-        number = self._count & 0xFFFF
-        if self._waiting[number % MOST_WAITING][0] == number:
-            self._waiting[number % MOST_WAITING] = (number, now_us)
+    def unsent(self) -> None:
+        """Make another probe due, because there was no room for the last one. The wait for room is no part of
+        the round trip."""
+        self._waiting[(self._count & 0xFFFF) % MOST_WAITING] = (-1, 0)
+        self.next_us = 0
 
     def take_echo(self, datagram: bytes, arrived_us: float) -> None:
         """Take a datagram of the other end; all but awaited echoes are ignored."""

@@ -1,6 +1,6 @@
 """Reads a socket into a `Reception`: batches of datagrams, each with the time at which it arrived.
 
-A blocking read is followed by as many more as wait already and fit the buffer, so that all of them are
+Datagrams that come one by one are read until the socket is empty or the buffer full, so that all of them are
 counted at once. The kernel's arrival stamps (Linux) keep a busy reader from looking like a path with jitter.
 """
 
@@ -53,10 +53,14 @@ class ShortDatagram(NamedTuple):
 
 
 class DatagramReader:
-    """Reads one blocking socket into a `Reception`.
+    """Reads one non-blocking socket into a `Reception`.
 
     A GRO batch is counted as soon as it is read, while it is in the processor's cache. Datagrams that come
     one by one are read behind each other, and counted together.
+
+    Attributes
+    ----------
+    is_empty : True if the last `take` found the socket empty in the end
     """
 
     def __init__(self, sock: socket.socket, reception: Reception, events: PathEvents, *, wide: bool) -> None:
@@ -73,11 +77,13 @@ class DatagramReader:
         self._clock_us = wall_minus_monotonic_us()
         self._stamped = ask_for_stamps(sock)
         self._takes = 0
+        self.is_empty = False
 
     def take(self) -> ShortDatagram | None:
-        """Wait for datagrams and count them: one GRO batch, or those that came one by one. Returns a datagram
-        that is too short to be counted, if any (one of several), else None; None also when none came for a
-        while. Raises `OSError` if the socket cannot be used on."""
+        """Count datagrams that wait: one GRO batch, or those that came one by one. Returns a datagram that is
+        too short to be counted, if any (one of several), else None. Raises `OSError` if the socket cannot be
+        used on."""
+        self.is_empty = False
         try:
             size, stride, arrived_us = self._read(self._begin, 0)
         except OSError as error:
@@ -102,7 +108,7 @@ class DatagramReader:
     def _take_singles(self, stride: int, arrived_us: float) -> ShortDatagram | None:
         """Count the datagram of `stride` bytes that was read, with those of its size that wait behind it."""
         arrivals_us, odd = [arrived_us], None
-        while NOT_WAITING and len(arrivals_us) < MOST_SINGLES and len(arrivals_us) * stride <= LAST_ROOM:
+        while len(arrivals_us) < MOST_SINGLES and len(arrivals_us) * stride <= LAST_ROOM:
             try:
                 read = self._read(self._room(len(arrivals_us) * stride), NOT_WAITING)
             except OSError as error:
@@ -123,6 +129,7 @@ class DatagramReader:
     def _note(self, error: OSError) -> None:
         """Count an error about an answer of this end; nothing for a read without a datagram."""
         if isinstance(error, BlockingIOError | TimeoutError | InterruptedError):
+            self.is_empty = True
             return
         if consequence(self._events.note(error.errno or errno.EIO), Moment.RUNNING) is Consequence.END:
             raise error

@@ -1,7 +1,7 @@
 """The sending end of a UDP stream: blocks of a load become numbered datagrams, as many per call as the kernel
 takes.
 
-    thread       send_all: load -> credit (bytes) -> GSO batch -> socket; now and then a probe
+    thread       send_share: load -> credit (bytes) -> GSO batch -> socket; now and then a probe
     event loop   take_reply: echoes give the round-trip time
 
 A *GSO batch* is a buffer of equal datagrams that the kernel splits on the way out (UDP_SEGMENT). The sender
@@ -11,16 +11,12 @@ segment size, with the size in each call.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
-import threading
-import time
 
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Load
 from iperfpy.protocols.operating_system import (
-    NOT_WAITING,
     SOL_UDP,
     UDP_SEGMENT,
     error_text,
@@ -30,22 +26,24 @@ from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, Sign,
 from iperfpy.protocols.udp import UdpSettings, echo
 from iperfpy.protocols.udp.packets import Outgoing
 
-NAP_US = 2_000
-"""Shorter waits are slept through; longer ones end when the channel is closed."""
-DEVICE_FULL_S = 0.000_1
-"""Pause after ENOBUFS before retrying."""
-UNREACHABLE_S = 0.002
+VISIT_BYTES, VISIT_US = 1 << 20, 2_000
+"""A visit ends after so many bytes or so much time, whichever comes first: other streams share the thread."""
+DEVICE_FULL_US = 100
+"""Pause after ENOBUFS before retrying: the socket reports that it has room."""
+UNREACHABLE_US = 2_000
 """Pause before a datagram that could not leave (no route) is tried again. It counts as sent only when it has
 left: a sender without a rate would count millions that the kernel never took."""
 
+_WAITS_FOR_ROOM = {errno.EAGAIN, errno.EWOULDBLOCK}
 _GSO_REFUSED = {errno.EINVAL, errno.EIO, errno.EMSGSIZE}
 
 
 class DatagramSender:
-    """Sends one stream. `send_all` runs in the channel's thread, all other methods on the event loop's.
+    """Sends one stream. `send_share` runs in a thread, all other public methods on the event loop's.
 
     Parameters
     ----------
+    sock : connected and non-blocking
     gso : True if the kernel may be given several datagrams at once
     conv : the stream's conv to measure round-trip times, or 0 not to
     """
@@ -69,6 +67,10 @@ class DatagramSender:
         self._may_use_gso = gso
         self._uses_gso = False
         self._events = events
+        self._load: Load | None = None
+        self._batch_datagrams = 1
+        self._credit_bytes = 0  # taken from the load, and not sent yet
+        self._pause_us = 0  # before the next attempt, after an error of the last one
         self._last_bytes = 0  # length of the shorter datagram at the end
         self.filtered = 0
 
@@ -97,30 +99,41 @@ class DatagramSender:
 
     # ------------------------------------------------------------------ the sending thread
 
-    def send_all(self, load: Load, stopping: threading.Event) -> None:
-        """Send whole datagrams until the load ends or `stopping` is set; at the load's end a shorter one for
-        the rest, if the rest holds a header. Raises `OSError`."""
-        outgoing, prober = self._outgoing, self._prober
-        count, block_bytes = self._batch_size(), outgoing.block_bytes
-        credit, batch_bytes = 0, count * block_bytes
-        while not stopping.is_set():
+    def begin(self, load: Load) -> None:
+        """Let the visits that follow send `load`."""
+        self._load = load
+        self._batch_datagrams = self._batch_size()
+
+    def send_share(self) -> int:
+        """Send whole datagrams of the load, about `VISIT_BYTES` of them; at the load's end a shorter one for
+        the rest, if the rest holds a header. Returns the time of the next visit. Raises `OSError`."""
+        load, prober, count = self._load, self._prober, self._batch_datagrams
+        block_bytes = self._outgoing.block_bytes
+        assert load is not None, "begin() comes first"
+        batch_bytes, left_bytes, began_us = count * block_bytes, VISIT_BYTES, 0
+        while left_bytes > 0:
             wait_us, now = 0, monotonic_ns() // 1000  # inlined: once per batch
-            if prober is not None and now >= prober.next_us:
-                self._send_probe(prober, now)
+            began_us = began_us or now
+            if prober is not None and now >= prober.next_us and not self._send_probe(prober, now):
+                return 0
             # A paced load gives less than a batch at a time: gather until it makes the sender wait.
-            while credit < batch_bytes and not wait_us:
+            while self._credit_bytes < batch_bytes and not wait_us:
                 wait_us = load.wait_us(now)
                 if not wait_us:
-                    credit += len(load.take())
-            if credit >= block_bytes:
-                credit -= block_bytes * self._send_batch(min(count, credit // block_bytes), now)
+                    self._credit_bytes += len(load.take())
+            if self._credit_bytes >= block_bytes:
+                sent_bytes = block_bytes * self._send_batch(
+                    min(count, self._credit_bytes // block_bytes), now
+                )
+                if not sent_bytes:
+                    return self._pause_us
+                self._credit_bytes -= sent_bytes
+                left_bytes -= sent_bytes if now - began_us < VISIT_US else VISIT_BYTES
             elif wait_us < 0:
-                self._send_last(credit)
-                return
-            elif wait_us < NAP_US:
-                time.sleep(wait_us / 1e6)
+                return -1 if self._send_last(self._credit_bytes) else self._pause_us
             else:
-                stopping.wait(wait_us / 1e6)
+                return wait_us
+        return 0
 
     def _batch_size(self) -> int:
         """Datagrams per GSO batch; 1 without GSO."""
@@ -152,34 +165,36 @@ class DatagramSender:
         outgoing.advance(count)
         return count
 
-    def _send_last(self, size: int) -> None:
-        """Send a shorter datagram for the last `size` bytes of the load."""
+    def _send_last(self, size: int) -> bool:
+        """Send a shorter datagram for the last `size` bytes of the load. False: there was no room for it."""
         if size < self._header_bytes:
-            return
+            return True
         view = self._outgoing.stamp(1, now_us())[:size]
         # The second attempt is for an error about an earlier datagram, which took the place of sending.
         for _ in range(2):
             code = self._error_of(view)
             if not code:
                 self._last_bytes = size
-            if not code or datagram_sign(code) is Sign.NO_ROOM:
-                return
+                return True
+            if datagram_sign(code) is Sign.NO_ROOM:
+                self._pause_us = _pause_us(code)
+                return False
             self._events.note(code)
+        return True
 
-    def _send_probe(self, prober: echo.Prober, now: int) -> None:
-        """Ask for an echo. A wait for room in the socket is not part of the round trip."""
-        probe = prober.probe(now)
-        # An error reports an earlier datagram, and the next data datagram meets it as well.
-        with contextlib.suppress(OSError):
-            try:
-                self._sock.send(probe, NOT_WAITING)
-            except BlockingIOError:
-                self._sock.send(probe)
-                prober.delayed(now_us())
+    def _send_probe(self, prober: echo.Prober, now: int) -> bool:
+        """Ask for an echo. False: there is no room, not for data either."""
+        code = self._error_of(prober.probe(now))
+        if code in _WAITS_FOR_ROOM:
+            prober.unsent()
+            return False
+        # Another error reports an earlier datagram, and the next data datagram meets it as well.
+        return True
 
     def _lost_after(self, error: OSError, view: memoryview, count: int) -> int:
         """The number of datagrams in `view`, of `count`, that left or are gone after `send` failed; 0: try
-        them again. Raises `OSError` if the table of path_events.py says that the stream ends."""
+        them again after `_pause_us`. Raises `OSError` if the table of path_events.py says that the stream
+        ends."""
         code = error.errno or errno.EIO
         sign = datagram_sign(code)
         if sign is Sign.FILTERED:  # a packet filter of this machine
@@ -187,8 +202,7 @@ class DatagramSender:
             self.filtered += count
             return count
         if sign is Sign.NO_ROOM:
-            if code == errno.ENOBUFS:  # the device's queue is full
-                time.sleep(DEVICE_FULL_S)
+            self._pause_us = _pause_us(code)
             return 0
         # The kernel reports an error about an earlier datagram once, in place of sending these.
         again = self._error_of(view)
@@ -207,17 +221,23 @@ class DatagramSender:
             again = alone
         sign = datagram_sign(again)
         if sign is Sign.NO_ROOM:
+            self._pause_us = _pause_us(again)
             return 0
         self._events.note(again)
         if consequence(sign, Moment.RUNNING) in (Consequence.END, Consequence.RESIZE):
             raise OSError(again, error_text(again))
-        time.sleep(UNREACHABLE_S)
+        self._pause_us = UNREACHABLE_US
         return 0
 
-    def _error_of(self, view: memoryview) -> int:
+    def _error_of(self, view: memoryview | bytes) -> int:
         """Send `view`. Returns 0 if it left, else the errno."""
         try:
             self._sock.send(view)
         except OSError as error:
             return error.errno or errno.EIO
         return 0
+
+
+def _pause_us(code: int) -> int:
+    """The pause after an error for want of room: 0 if the socket reports when it has room again."""
+    return 0 if code in _WAITS_FOR_ROOM else DEVICE_FULL_US

@@ -70,10 +70,14 @@ def test_echoes_come_in_any_order() -> None:
     assert prober.rtt_us(160_000) == 160_000
 
 
-def test_a_probe_that_waited_for_room_left_later() -> None:
+def test_a_probe_without_room_is_followed_by_another_one() -> None:
     prober = Prober(CONV)
-    probe = prober.probe(1_000)
-    prober.delayed(31_000)
+    unsent = prober.probe(1_000)
+    prober.unsent()
+    assert prober.next_us <= 1_000
+    probe = prober.probe(31_000)
+    prober.take_echo(answer(unsent, CONV, 0), 32_000)
+    assert prober.rtt_us(32_000) is None
     prober.take_echo(answer(probe, CONV, 0), 33_000)
     assert prober.rtt_us(33_000) == 2_000
 

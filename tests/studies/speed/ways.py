@@ -3,8 +3,8 @@
     python -m tests.studies.speed.ways                      about a minute
     python -m tests.studies.speed.ways --only loops --rounds 9
 
-Bare loops at both ends of a loopback connection, one process each, one second a run, in turns. `threads` is
-the way of protocols/tcp: blocking calls of 1 MiB in a thread of their own.
+Bare loops at both ends of a loopback connection, one process each, one second a run, in turns. `threads` has
+blocking calls in a thread; protocols/tcp has the same calls of 1 MiB, and waits for room or data before each.
 """
 
 from __future__ import annotations
