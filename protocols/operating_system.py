@@ -74,6 +74,9 @@ ALLOW_FRAGMENTS, FORBID_FRAGMENTS, PROBE_SIZES = (0, 2, 3) if LINUX else (0, 1, 
 """Values of that option. To probe is to forbid, and to ignore the path MTU that the kernel knows."""
 IP_MTU, IPV6_MTU = _number(linux=14), _number(linux=24)
 
+SOL_PACKET = _number(linux=263)
+"""Options of packet sockets, of linux/if_packet.h."""
+
 # -- TCP, and options of the user
 
 TCP_INFO = _number(linux=11)

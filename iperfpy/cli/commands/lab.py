@@ -1,7 +1,7 @@
 """`iperfpy lab`: the emulated paths, by the first word.
 
     lab PATH -- COMMAND...    lab_run.py     runs a program over a path
-    lab NAME ...              SUBCOMMANDS    what else there is to do with paths
+    lab NAME ...              SUBCOMMANDS    other tasks with paths
 
 No path begins with the name of a subcommand: a path begins with a rate, a key or a direction.
 """
