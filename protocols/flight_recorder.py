@@ -220,8 +220,10 @@ class FlightRecorder:
         sums = self._sums[:, :count].copy()
         with np.errstate(divide="ignore", invalid="ignore"):
             delay_us = np.where(sums[4] > 0, self._delay[:count] / sums[4], np.nan)
+        least_us = None
         if self._one_way and (sums[4] > 0).any():
-            delay_us -= np.nanmin(delay_us)
+            least_us = float(np.nanmin(delay_us))
+            delay_us -= least_us
         return FlightBins(
             start_us=0,
             width_us=self.width_us,
@@ -231,6 +233,7 @@ class FlightRecorder:
             arrived_packets=sums[2],
             delay_us=delay_us,
             one_way=self._one_way,
+            least_us=least_us,
         )
 
 
@@ -263,4 +266,5 @@ def with_fewer_bins(bins: FlightBins) -> FlightBins:
         added(bins.arrived_packets),
         delay_us,
         bins.one_way,
+        bins.least_us,
     )

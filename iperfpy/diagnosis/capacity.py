@@ -92,7 +92,7 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
     most = max(one.offered * (1 - one.loss) for one in usable)
     slow = [one for one in usable if one.offered <= _SLOWEST_SHARE * most] or usable[:1]
     calm_delay_us, calm_error_us = _calm_delay(slow)
-    spread_us = _spread(slow)
+    slow_us, spread_us = calm_delay_us, _spread(slow)
     loss = random_loss.measure(slow)
     overloaded: list[Overloaded] = []
     rate: float | None = None
@@ -108,7 +108,15 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
         calm = [one for one in usable if one not in beyond and one.offered <= limit] or slow
         loss = random_loss.measure(calm)
         # Jitter that keeps the order delays dense packets more: nearly as dense ones compare best.
-        dense = [one for one in calm if rate is not None and _DENSE[0] <= one.offered / rate <= _DENSE[1]]
+        # One with a longer delay had a queue: the rate was lower for a while.
+        most_us = slow_us + max(_RISE_US, _SPREAD_SHARE * spread_us)
+        dense = [
+            one
+            for one in calm
+            if rate is not None
+            and _DENSE[0] <= one.offered / rate <= _DENSE[1]
+            and _calm_delay([one])[0] <= most_us
+        ]
         calm_delay_us, calm_error_us = _calm_delay(dense or slow)
     error = None
     if rate is not None:

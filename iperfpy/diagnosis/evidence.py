@@ -32,6 +32,7 @@ class RunEvidence:
     idle_rtt_us : before the test
     block_bytes : payload of a datagram, or 0
     window_flags : flags of the send and of the receive window, as advice names them; empty: none
+    windows : send and receive window in segments, as the settings of the two ends have them; empty: not known
     kernel_drops : datagrams that the receiver's kernel dropped, None: not known
     """
 
@@ -51,6 +52,7 @@ class RunEvidence:
     block_bytes: int = 0
     over_udp: bool = True
     window_flags: tuple[str, str] | tuple[()] = ()
+    windows: tuple[int, int] | tuple[()] = ()
     kernel_drops: int | None = None
 
 

@@ -128,15 +128,14 @@ def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Find
 
 
 def _window_segments(run: RunEvidence, path: PathEvidence | None, cause: Cause) -> int | None:
-    """Segments of the window that limits; None if it is not known."""
-    key = {Cause.SEND_WINDOW: "snd_cwnd_bytes", Cause.RECEIVE_WINDOW: "snd_wnd_bytes"}.get(cause)
-    size = number(run.sender.get(key)) if key else None
-    mtu = number(run.sender.get("mtu_bytes"))
-    if not size or path is None:
+    """Segments of the window that limits: of the settings, or about what was in flight; None if unknown."""
+    if cause not in (Cause.SEND_WINDOW, Cause.RECEIVE_WINDOW):
         return None
-    # KCP counts a segment's payload: its header is not in the window's bytes.
-    each = mtu - 24 if mtu and run.over_udp else path.packet_bytes
-    return round(size / each) if each else None
+    if run.windows:
+        return run.windows[cause is Cause.RECEIVE_WINDOW]
+    if path is None or not path.packet_bytes or "p50" not in path.rtt_us:
+        return None
+    return round(run.bits_per_second * path.rtt_us["p50"] / 8e6 / path.packet_bytes) or None
 
 
 def _own_rate(run: RunEvidence) -> Finding | None:

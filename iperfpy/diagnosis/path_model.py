@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iperfpy.diagnosis import capacity as capacities
-from iperfpy.diagnosis import delay_variation, overload, rate_variation
+from iperfpy.diagnosis import delay_variation, overload, random_loss, rate_variation
 from iperfpy.diagnosis.capacity import Capacity
 from iperfpy.diagnosis.delay_variation import DelayVariation
 from iperfpy.diagnosis.evidence import DirectionEvidence
@@ -17,7 +17,8 @@ from iperfpy.diagnosis.stretches import Stretch, stretches
 FAIR_QUEUE_US, FAIR_QUEUE_RTTS = 5e3, 0.2
 """A full queue that adds no more than the larger of the two is a line's."""
 _LATE_SHARE, _FEWEST_LATE = 1e-3, 5
-_FAR_BELOW = 0.7
+_FAR_BELOW, _FAR_BELOW_MEAN = 0.7, 0.5
+"""Shares of the rate up to which stretches have no queue, if it is constant, and if it varies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,10 @@ def fit(evidence: DirectionEvidence) -> PathModel:
     queue = None
     if bucket is None:
         variation = rate_variation.measure(capacity, delay.spread_us, delay.lump_us)
+        if variation.present:
+            # A queue near the mean rate overflows while the rate is low: that is no random loss.
+            slow = [one for one in capacity.calm if one.offered < _FAR_BELOW_MEAN * variation.mean]
+            capacity = replace(capacity, loss=random_loss.measure(slow))
         queue = overload.queue(capacity, delay.spread_us, varies=variation.present)
     late = sum(one.late for one in found)
     arrived = sum(one.sent - one.lost for one in found)

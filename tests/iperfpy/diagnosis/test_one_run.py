@@ -31,9 +31,8 @@ def test_the_limit_that_holds_most_of_the_time_is_named_first(key: str, cause: C
 
 
 def test_a_window_is_named_in_segments_with_its_ceiling_and_the_flag() -> None:
-    sender = {"snd_cwnd_bytes": 100 * 1_376, "mtu_bytes": 1_400}
     findings = one_run.conclude(
-        run(path=(limited(send_window=0.9),), sender=sender, window_flags=("--sndwnd", "--rcvwnd"))
+        run(path=(limited(send_window=0.9),), windows=(100, 2_048), window_flags=("--sndwnd", "--rcvwnd"))
     )
     assert findings[0].evidence["window_segments"] == 100
     assert findings[0].evidence["ceiling_bits_per_s"] == pytest.approx(100 * 1_428 * 8 / 0.05, rel=0.01)

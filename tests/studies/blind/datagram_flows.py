@@ -1,4 +1,4 @@
-"""The datagram flows of the experiment: paced streams, echoes, and taps at both ends of a KCP flow."""
+"""The datagram flows of the experiment: paced streams and echoes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.wire import FIELDS, HEADER_BYTES, PUSH
 
 Int64s = NDArray[np.int64]
 _QUANTUM_US = 1_000
@@ -135,49 +133,3 @@ class Mirror:
     def deadline_us(self) -> int | None:
         """No timer."""
         return None
-
-
-class Tap:
-    """Wraps one end of a KCP flow and notes the data datagrams that it sends, or that it receives."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.deadline_us = engine.deadline_us
-        self._keys: list[Int64s] = []
-        self._times: list[Int64s] = []
-        self._sizes: list[Int64s] = []
-        self.heard_us: list[int] = []
-
-    def _note(self, batch: DatagramBatch, now_us: int) -> None:
-        count = batch.count - (batch.last_size < HEADER_BYTES)
-        if batch.stride < HEADER_BYTES or not count:
-            return
-        headers = np.ndarray(count, FIELDS, batch.data, strides=(batch.stride,))
-        sizes = np.full(count, batch.stride)
-        sizes[-1] = batch.last_size if count == batch.count else batch.stride
-        data = headers["cmd"] == PUSH
-        keys = headers["sn"].astype(np.int64) << 32 | headers["ts"]
-        self._keys.append(keys[data])
-        self._times.append(np.full(int(data.sum()), now_us))
-        self._sizes.append(sizes[data] + HEADERS)
-
-    def receive(self, batch: DatagramBatch, now_us: int) -> None:
-        """Note, and hand on."""
-        self._note(batch, now_us)
-        if not self.heard_us or self.heard_us[-1] != now_us:
-            self.heard_us.append(now_us)
-        self.engine.receive(batch, now_us)
-
-    def transmit(self, now_us: int) -> Sequence[DatagramBatch]:
-        """Send, and note."""
-        batches = self.engine.transmit(now_us)
-        for batch in batches:
-            self._note(batch, now_us)
-        return batches
-
-    @property
-    def seen(self) -> tuple[Int64s, Int64s, Int64s]:
-        """Keys, times in microseconds, and IP packet bytes, (n,) each."""
-        if not self._keys:
-            return (np.zeros(0, np.int64),) * 3
-        return np.concatenate(self._keys), np.concatenate(self._times), np.concatenate(self._sizes)

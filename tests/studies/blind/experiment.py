@@ -7,8 +7,6 @@ All parts share the two links, so each finds the path as the one before left it.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,14 +15,14 @@ from iperfpy.diagnosis.delay_variation import lump_us
 from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence, Rung
 from iperfpy.diagnosis.rate_variation import SATURATES
 from iperfpy.plan import Direction
+from iperfpy.protocols.kcp.kcp_evidence import path_evidence
 from iperfpy.protocols.kcp.kcp_metrics import record
 from iperfpy.protocols.kcp.profiles import with_bbr
-from iperfpy.protocols.kcp.sender_limits import SenderLimit
 from iperfpy.protocols.kcp.settings import KcpBbrSettings
 from iperfpy.protocols.path_evidence import MOST_BINS, FlightBins, PathEvidence
 from iperfpy.protocols.simulator.application import Bulk, Paced, Silent
 from iperfpy.protocols.simulator.simulation import Simulation
-from tests.studies.blind.datagram_flows import HEADERS, Collector, Echoes, Mirror, Stream, Tap
+from tests.studies.blind.datagram_flows import HEADERS, Collector, Echoes, Mirror, Stream
 from tests.studies.blind.drawing import MTU_HINT, BlindPath
 
 Int64s = NDArray[np.int64]
@@ -34,14 +32,6 @@ BULK_S, BULK_RTTS, LONGEST_BULK_S = 3.0, 14.0, 5.0
 COALESCE_US = 1_000.0
 RAW_S, RAW_SHARE = 3.0, 0.9
 SIZES = (576, 1_280, 1_400, 1_420, 1_450, 1_480, 1_492, 1_500)
-_LIMIT_KEYS = {
-    SenderLimit.APPLICATION: "application",
-    SenderLimit.CONGESTION_WINDOW: "congestion-window",
-    SenderLimit.SEND_WINDOW: "send-window",
-    SenderLimit.RECEIVE_WINDOW: "receive-window",
-    SenderLimit.PACING: "pacing",
-    SenderLimit.PROCESSOR: "processor",
-}
 
 
 class Ended:
@@ -149,8 +139,7 @@ class Experiment:
         rest_s = 0.3 + 2 * self.path.rtt_us / 1e6
         self.wait(rest_s)
         # The queue drains before the next one.
-        while self.there.backlog_bytes(self.now_us) > 0:
-            self.wait(0.1)
+        self.drain()
         self.wait(self.path.rtt_us / 1e6)
         sent_us = np.concatenate(stream.times)
         numbers, times = collector.arrivals
@@ -183,47 +172,34 @@ class Experiment:
         theirs = KcpBbrSettings(mtu=mtu, rcvwnd=path.receive_window or KcpBbrSettings().rcvwnd)
         number = path.seed * 100 + len(self.simulation._hosts)
         sender, receiver = with_bbr(number, mine), with_bbr(number, theirs)
-        left, right = Tap(sender), Tap(receiver)
-        until_us = self.now_us + int(seconds * SECOND)
-        source = Paced(sender, path.application, start_us=self.now_us) if path.application else Bulk(sender)
-        start_us = self.now_us
-        flow = self.simulation.flow(
-            left, right, self.there, self.back, Ended(source, until_us), start_us=start_us
-        )
+        start_us, until_us = self.now_us, self.now_us + int(seconds * SECOND)
+        source = Paced(sender, path.application, start_us=start_us) if path.application else Bulk(sender)
+        application = Ended(source, until_us)
+        self.simulation.flow(sender, receiver, self.there, self.back, application, start_us=start_us)
         self.wait(seconds)
-        received, limits = receiver.receiving.bytes, sender.limits.until(self.now_us)
-        counters: dict[str, Any] = record(sender, self.now_us)
-        theirs_counters = record(receiver, self.now_us)
-        bandwidth = counters["bandwidth_bits_per_second"]
-        noise = counters["noise_percent"]
-        self.wait(0.5 + 3 * path.rtt_us / 1e6)
-        while self.there.backlog_bytes(self.now_us) > 0:
-            self.wait(0.1)
-        del flow
-        evidence = flight_of(left, right, until_us - 2 * int(path.rtt_us))
-        return RunEvidence(
+        evidence = path_evidence(sender, self.now_us)
+        run = RunEvidence(
             transport="kcp-bbr",
             reliable=True,
             controlled=True,
             streams=1,
             seconds=seconds,
-            bits_per_second=received * 8 / seconds,
+            bits_per_second=receiver.receiving.bytes * 8 / seconds,
             direction=Direction.FORWARD,
-            sender=counters,
-            receiver=theirs_counters,
-            path=(
-                PathEvidence(
-                    **evidence,
-                    min_rtt_us=counters["min_rtt_us"],
-                    noise_share=noise / 100 if isinstance(noise, float) else None,
-                    lump_us=lump_us(np.array(left.heard_us)),
-                    rate_bits_per_s=bandwidth * (mtu + HEADERS) / mtu if bandwidth else None,
-                    limited_us={_LIMIT_KEYS[limit]: us for limit, us in limits.items()},
-                    packet_bytes=mtu + HEADERS,
-                ),
-            ),
+            sender=record(sender, self.now_us),
+            receiver=record(receiver, self.now_us),
+            path=() if evidence is None else (evidence,),
             window_flags=("--sndwnd", "--rcvwnd"),
+            windows=(mine.sndwnd, theirs.rcvwnd),
         )
+        self.wait(0.5 + 3 * path.rtt_us / 1e6)
+        self.drain()
+        return run
+
+    def drain(self) -> None:
+        """Wait until nothing is queued."""
+        while self.there.backlog_bytes(self.now_us) > 0:
+            self.wait(0.1)
 
 
 def gather(path: BlindPath) -> tuple[DirectionEvidence, float]:
@@ -289,31 +265,3 @@ def bins(sent_us: Int64s, arrived_us: Int64s, sizes: Int64s) -> FlightBins:
         one_way=True,
         least_us=float(least),
     )
-
-
-def flight_of(left: Tap, right: Tap, until_us: int) -> dict[str, Any]:
-    """Match the transmissions of a KCP flow with their arrivals."""
-    keys, sent_us, sizes = left.seen
-    arrived_keys, times, _ = right.seen
-    whole = sent_us < until_us
-    keys, sent_us, sizes = keys[whole], sent_us[whole], sizes[whole]
-    arrived_us = np.full(len(keys), -1)
-    if len(arrived_keys):
-        order = arrived_keys.argsort(kind="stable")
-        ordered = arrived_keys[order]
-        at = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
-        found = ordered[at] == keys
-        arrived_us[found] = times[order[at[found]]]
-    runs, lost = lost_runs(arrived_us < 0)
-    there = arrived_us >= 0
-    delays = (arrived_us - sent_us)[there]
-    order = np.argsort(arrived_us[there], kind="stable")
-    sent_in_order = np.flatnonzero(there)[order]
-    late = int((sent_in_order < np.maximum.accumulate(sent_in_order)).sum()) if len(order) else 0
-    return {
-        "flight": bins(sent_us, arrived_us, sizes) if len(sent_us) else None,
-        "loss_runs": runs,
-        "lost_in_runs": lost,
-        "displaced_packets": late,
-        "rtt_us": percentiles(delays.tolist()),
-    }
