@@ -16,6 +16,8 @@ TYPE_CHECKING = False  # type checkers take it for True; importing `typing` take
 
 if TYPE_CHECKING:
     from iperfpy.api import LiveTest, measure, measure_async, serve, serve_async, watch
+    from iperfpy.diagnosis.finding import Cause, Confidence, Finding
+    from iperfpy.diagnosis.path_report import PathReport
     from iperfpy.errors import (
         ConnectError,
         DocumentError,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         PlanError,
         ProtocolError,
     )
+    from iperfpy.experiments.path_check import diagnose, diagnose_async
     from iperfpy.local_server import LocalServer
     from iperfpy.options import Authorization, ClientOptions, Credentials, ServerOptions, SocketOptions
     from iperfpy.plan import Direction, Plan, Role
@@ -42,13 +45,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Authorization",
+    "Cause",
     "ClientOptions",
+    "Confidence",
     "ConnectError",
     "Credentials",
     "Direction",
     "DocumentError",
     "End",
     "FaultError",
+    "Finding",
     "InterruptError",
     "Interval",
     "IperfpyError",
@@ -58,6 +64,7 @@ __all__ = [
     "LiveTest",
     "LocalServer",
     "PathError",
+    "PathReport",
     "PeerError",
     "PeerTerminatedError",
     "Plan",
@@ -74,6 +81,8 @@ __all__ = [
     "Sink",
     "SocketOptions",
     "__version__",
+    "diagnose",
+    "diagnose_async",
     "measure",
     "measure_async",
     "serve",
@@ -84,11 +93,14 @@ __all__ = [
 
 _MODULES = {
     "api": ("LiveTest", "measure", "measure_async", "serve", "serve_async", "watch"),
+    "diagnosis.finding": ("Cause", "Confidence", "Finding"),
+    "diagnosis.path_report": ("PathReport",),
     "errors": (
         *("ConnectError", "DocumentError", "FaultError", "InterruptError", "IperfpyError", "LateError"),
         "ListenError",
         *("PathError", "PeerError", "PeerTerminatedError", "PlanError", "ProtocolError"),
     ),
+    "experiments.path_check": ("diagnose", "diagnose_async"),
     "local_server": ("LocalServer",),
     "options": ("Authorization", "ClientOptions", "Credentials", "ServerOptions", "SocketOptions"),
     "plan": ("Direction", "Plan", "Role"),

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from iperfpy.endpoint.client import run_client
 from iperfpy.endpoint.server import run_server
@@ -30,6 +30,8 @@ from iperfpy.runtime import event_loop
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.store.run_recorder import RunRecorder
 from iperfpy.store.stored_run import Interval, Run
+
+T = TypeVar("T")
 
 CANCELLED = "the test was cancelled"
 
@@ -76,8 +78,7 @@ def measure(
     KeyboardInterrupt
         After the test has been ended at both ends.
     """
-    _refuse_running_loop("measure", "measure_async")
-    return event_loop.run(measure_async(host, plan, on_interval=on_interval, sinks=sinks, **keywords))
+    return blocking("measure", measure_async(host, plan, on_interval=on_interval, sinks=sinks, **keywords))
 
 
 async def measure_async(
@@ -268,8 +269,7 @@ def serve(
     RuntimeError
         An event loop is running in this thread: use `serve_async`.
     """
-    _refuse_running_loop("serve", "serve_async")
-    event_loop.run(serve_async(options, on_listening=on_listening, on_run=on_run, **keywords))
+    blocking("serve", serve_async(options, on_listening=on_listening, on_run=on_run, **keywords))
 
 
 async def serve_async(
@@ -306,11 +306,14 @@ async def serve_async(
         raise failures[0]
 
 
-def _refuse_running_loop(name: str, awaitable: str) -> None:
+def blocking(name: str, call: Coroutine[Any, Any, T]) -> T:
+    """Run the coroutine of the function `name`_async on a fresh event loop. Raises RuntimeError inside a
+    running one, where only the awaitable form can be used."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return
+        return event_loop.run(call)
+    call.close()
     raise RuntimeError(
-        f"iperfpy.{name}() blocks, and an event loop is running: use `await iperfpy.{awaitable}(...)`"
+        f"iperfpy.{name}() blocks, and an event loop is running: use `await iperfpy.{name}_async(...)`"
     )

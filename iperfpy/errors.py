@@ -39,6 +39,8 @@ class IperfpyError(Exception):
     exit_status: ClassVar[int] = 1
     run: Any = None
     """The `iperfpy.Run` of the test that failed, as far as it got; None if no test is concerned."""
+    diagnosis: Any = None
+    """The `iperfpy.PathReport` of the diagnosis that failed, as far as it got; None if it was none."""
 
 
 class ParameterError(IperfpyError):

@@ -77,6 +77,20 @@ class MeasureKeywords(PlanKeywords, ConnectionKeywords, total=False):
     """The keywords of `measure`, `measure_async` and `watch`."""
 
 
+class DiagnoseKeywords(TypedDict, total=False):
+    """The keywords of `diagnose` and `diagnose_async`: the client's way to the server, and its marks."""
+
+    port: int  # -p [5201]
+    bind: str  # -B
+    family: int | None  # -4, -6: 4, 6 or None
+    connect_timeout: float  # --connect-timeout, seconds [5]
+    flow_label: int  # -L
+    credentials: Credentials | None  # --username, --rsa-public-key-path
+    device: str  # --bind-dev
+    keepalive: tuple[int, int, int] | None  # --cntl-ka: idle s, interval s, count
+    tos: int  # -S, --dscp
+
+
 class ServeKeywords(TypedDict, total=False):
     """The keywords of `serve` and `serve_async`."""
 
@@ -119,6 +133,16 @@ def request_of(
     else:
         options = client_options(host, keywords)
     return plan or plan_of(_transport(keywords.get("transport", "tcp")), keywords), options
+
+
+def diagnose_options(host: str | ClientOptions, keywords: Mapping[str, Any]) -> tuple[ClientOptions, int]:
+    """The options and the type of service that the arguments of `diagnose` mean. Raises as `request_of`."""
+    _refuse_unknown(keywords, DiagnoseKeywords.__annotations__)
+    tos = keywords.get("tos", 0)
+    if not isinstance(host, ClientOptions):
+        return client_options(host, keywords), tos
+    _refuse(keywords, ConnectionKeywords.__annotations__, "ready client options")
+    return host, tos
 
 
 def plan_of(transport: Transport, keywords: Mapping[str, Any]) -> Plan:

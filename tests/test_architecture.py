@@ -115,7 +115,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("iperfpy", "iperfpy.store", "iperfpy.sampling", "iperfpy.diagnosis"),
     },
     "iperfpy.lab": {*RECORDS, "iperfpy.runtime", f"{P}.simulator"},
-    "iperfpy": set(API) | {"iperfpy.store", "iperfpy.plan", "iperfpy.records", "iperfpy.errors"},
+    "iperfpy": {
+        *API,
+        *("iperfpy.store", "iperfpy.plan", "iperfpy.records", "iperfpy.errors"),
+        *("iperfpy.diagnosis", "iperfpy.experiments"),
+    },
     "iperfpy.__main__": {"iperfpy.cli.main"},
     "iperfpy.cli": {"iperfpy"},
 }
@@ -125,7 +129,7 @@ The entry `iperfpy` is the package itself, whose imports are lazy, and every mod
 names. Nothing but the command line, and `python -m iperfpy`, imports the command line.
 """
 
-TO_COME = {f"{P}.quic", "iperfpy.experiments"}
+TO_COME = {f"{P}.quic"}
 """Packages without a file yet. They have a rule because the layout already fixes what they may import."""
 
 CLOCKS_AND_SOCKETS = {
@@ -137,8 +141,13 @@ SANS_IO = (f"{P}.kcp", f"{P}.congestion", f"{P}.simulator", "iperfpy.control", "
 BINDINGS = {f"{P}.kcp", f"{P}.kcp.channel", "iperfpy.sampling.host"}
 """Modules of those packages whose task is to join an engine to sockets, or to ask the machine."""
 
-NAME_TRANSPORTS = {"iperfpy.control.parameters", "iperfpy.measure_keywords"}
-"""Modules that contain "tcp": as a key of iperf3's parameters, and as the default of a test."""
+NAME_TRANSPORTS = {
+    "iperfpy.control.parameters",
+    "iperfpy.measure_keywords",
+    "iperfpy.experiments.check_schedule",
+}
+"""Modules that contain "tcp": as a key of iperf3's parameters, as the default of a test, and as one of the
+transports that a diagnosis compares."""
 
 NAMES_TWICE = {"channel", "settings", "errors"}
 """Module names that mean the same in every package that has one."""

@@ -65,6 +65,23 @@ def base_flags(
     ]
 
 
+CONNECTION = (
+    *("port", "ipv4", "ipv6", "bind", "device", "connect_timeout", "flow_label", "keepalive"),
+    *("tos", "dscp", "username", "public_key", "pkcs1"),
+)
+"""Parameters of a client's way to its server, whatever it measures there."""
+REPORTS = ("letter", "json", "log_file", "debug", "help")
+"""Parameters of a report that is written once, at the end."""
+
+
+def chosen_flags(names: Sequence[str]) -> list[click.Option]:
+    """New options with these parameter names, for a subcommand, in the order of the help."""
+    own = [*_network_flags(), *_shared_flags(), *_password_flags(), *_output_flags()]
+    found = [option for option in own if option.name in names]
+    assert len(found) == len(names), "an option has another name"
+    return found
+
+
 def chooser(transport: str) -> str:
     """click's parameter name of the flags that select this transport (`-u`)."""
     return f"choose_{transport}".replace("-", "_")

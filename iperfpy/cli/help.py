@@ -114,6 +114,15 @@ class GroupedCommand(click.Command):
         return groups
 
 
+def command_help(command: GroupedCommand, arguments: str, summary: str) -> str:
+    """The help of a subcommand: all its options under their headings."""
+    groups = command.groups()
+    column = _column(option for options in groups.values() for option in options)
+    sections = ["\n".join((f"{head}:", *_lines(options, column))) for head, options in groups.items()]
+    text = "\n".join(textwrap.wrap(summary, WIDTH))
+    return "\n".join((f"Usage: {command.name} {arguments}", "", text, "", *sections))
+
+
 def spelled(option: click.Option) -> str:
     """`-t, --time SEC`. Shows at most two names, the short one first."""
     names = [*option.opts[:2], *option.secondary_opts]

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 
 from iperfpy import __version__
 from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.commands import diagnose
+from iperfpy.cli.common_flags import CONNECTION, REPORTS
 from iperfpy.cli.credentials import PASSWORD_VARIABLE
 from iperfpy.cli.help import EXAMPLES, forms, spelled
 from iperfpy.protocols.registry import built_in_transports
 
+SHARED = {*CONNECTION, *REPORTS}
 DESCRIPTION = (
     "iperfpy measures a network path: bandwidth, round-trip time, retransmissions and their causes, loss and"
     " jitter, for every interval of a test over TCP, UDP, KCP or KCP with BBR. One end runs as a server. The"
@@ -56,6 +59,7 @@ def _lines() -> Iterator[str]:
         yield f'.SS "{_text(heading)}"'
         for option in options:
             yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))
+    yield from _subcommand()
     yield from (".SH EXAMPLES", ".nf")
     yield from (_text(line) for line in EXAMPLES.splitlines() if line.startswith("  "))
     yield from (".fi", ".SH ENVIRONMENT")
@@ -69,6 +73,18 @@ def _lines() -> Iterator[str]:
         _text("the directory that --csv without a file name writes to"),
     )
     yield from (".SH SEE ALSO", ".BR iperf3 (1)")
+
+
+def _subcommand() -> Iterator[str]:
+    """The section of `iperfpy diagnose`: its own options in full, the shared ones by name."""
+    every = [option for options in diagnose.subcommand().groups().values() for option in options]
+    own = [option for option in every if option.name not in SHARED]
+    yield from (".SH DIAGNOSE", _text(diagnose.SUMMARY))
+    for option in own:
+        yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))
+    yield ".PP"
+    shared = ", ".join(min(option.opts, key=len) for option in every if option.name in SHARED)
+    yield _text(f"These options have the meaning above: {shared}.")
 
 
 def _text(text: str) -> str:

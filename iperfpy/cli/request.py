@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from iperfpy.cli.common_flags import TEXT_FORM_NAMES
 from iperfpy.cli.exit_status import TEXT_VARIABLE
@@ -122,26 +123,51 @@ def _server(parsed: ParsedOptions) -> ServerOptions:
 
 
 def _client(parsed: ParsedOptions, plan_keywords: PlanKeywords) -> ClientOptions:
-    bind, device = _bind(parsed)
-    host, host_device = host_and_device(parsed["client"])
+    host, connection = connection_of(parsed, parsed["client"])
     keywords: ConnectionKeywords = {
-        "port": parsed["port"],
-        "bind": bind,
+        **connection,
         "client_port": parsed["client_port"] or 0,
-        "family": _family(parsed),
-        "connect_timeout": (parsed["connect_timeout"] or 5000) / 1000,
-        "flow_label": parsed["flow_label"] or 0,
-        "credentials": _credentials(parsed),
         "file": parsed["file"] or "",
-        "device": host_device or device,
         "send_timeout": (parsed["send_timeout"] or 0) / 1000,
         "receive_timeout": (parsed["receive_timeout"] or 0) / 1000,
-        "keepalive": parsed["keepalive"],
     }
     return client_options(host, {**plan_keywords, **keywords})
 
 
-def _credentials(parsed: ParsedOptions) -> Credentials | None:
+class Values(Protocol):
+    """Values of options by parameter name."""
+
+    def __getitem__(self, name: str) -> Any: ...
+
+
+def connection_of(parsed: Values, words: str) -> tuple[str, ConnectionKeywords]:
+    """The server's host and the keywords of the way to it, from the flags of `common_flags.CONNECTION`.
+
+    `words`: the host as the user typed it, perhaps with an interface. Raises `ParameterError`.
+    """
+    bind, device = _bind(parsed)
+    host, host_device = host_and_device(words)
+    return host, {
+        "port": parsed["port"],
+        "bind": bind,
+        "family": _family(parsed),
+        "connect_timeout": (parsed["connect_timeout"] or 5000) / 1000,
+        "flow_label": parsed["flow_label"] or 0,
+        "credentials": _credentials(parsed),
+        "device": host_device or device,
+        "keepalive": parsed["keepalive"],
+    }
+
+
+def type_of_service(parsed: Values) -> int:
+    """The byte of -S or --dscp, 0 without either. Raises `ParameterError`."""
+    if parsed["tos"] is not None and parsed["dscp"] is not None:
+        raise ParameterError("only one of -S and --dscp may be specified: they are the same byte")
+    chosen: int = parsed["tos"] or parsed["dscp"] or 0
+    return chosen
+
+
+def _credentials(parsed: Values) -> Credentials | None:
     user, key = parsed["username"], parsed["public_key"]
     if not (user or key):
         return None
@@ -160,7 +186,7 @@ def _authorization(parsed: ParsedOptions) -> Authorization | None:
     return authorization_of(key, users, skew_s=parsed["skew"], pkcs1=parsed["pkcs1"])
 
 
-def _bind(parsed: ParsedOptions) -> tuple[str, str]:
+def _bind(parsed: Values) -> tuple[str, str]:
     """The address of -B, and the interface of -B or --bind-dev."""
     address, device = host_and_device(parsed["bind"] or "")
     if device and parsed["device"] and device != parsed["device"]:
@@ -210,8 +236,6 @@ def _check_combination(parsed: ParsedOptions) -> None:
 
 def _plan_keywords(parsed: ParsedOptions) -> PlanKeywords:
     """The keywords that describe the test."""
-    if parsed["tos"] is not None and parsed["dscp"] is not None:
-        raise ParameterError("only one of -S and --dscp may be specified: they are the same byte")
     transport = parsed.transport
     rate, burst = parsed["rate"] or (transport.rate_bps, 0)
     keywords: PlanKeywords = {
@@ -228,7 +252,7 @@ def _plan_keywords(parsed: ParsedOptions) -> PlanKeywords:
         "interval": parsed["interval"] / SECOND_US,
         "title": parsed["title"] or "",
         "extra_data": parsed["extra_data"] or "",
-        "tos": parsed["tos"] or parsed["dscp"] or 0,
+        "tos": type_of_service(parsed),
         "fq_rate": parsed["fq_rate"] or 0,
         "pacing_timer_us": parsed["pacing_timer"],
         "get_server_output": parsed["get_server_output"],
@@ -240,7 +264,7 @@ def _plan_keywords(parsed: ParsedOptions) -> PlanKeywords:
     return keywords
 
 
-def _family(parsed: ParsedOptions) -> int | None:
+def _family(parsed: Values) -> int | None:
     if parsed["ipv4"] and parsed["ipv6"]:
         raise ParameterError("only one address family (-4, -6) may be specified")
     return 4 if parsed["ipv4"] else 6 if parsed["ipv6"] else None

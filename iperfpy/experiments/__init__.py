@@ -1,0 +1,1 @@
+"""Several tests, one conclusion. Everything here returns records and prints nothing."""

@@ -1,0 +1,346 @@
+"""The tests of a diagnosis as data: which ones, how long, how many bytes. Pure functions.
+
+    opening        the idle path, then the first round of both directions: RTT and capacity are known then
+    remainder      per direction: the ladder of UDP rates, then the other rounds, interleaved
+
+A round is one test each of TCP, of KCP with BBR, and of UDP below TCP's rate; the orders A B C and A C B take
+turns, so that a path that changes steadily favours none. The ladder's rungs are shuffled for the same reason.
+
+The total time is fixed beforehand. Setting a test up and taking it down costs round trips (`Timing`), so a
+longer path leaves less for measuring, and below a least length the schedule has fewer tests instead of
+shorter ones (`FORMS`).
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from iperfpy.plan import Direction
+
+TCP, KCP, UDP = "tcp", "kcp-bbr", "udp"
+"""The transports of a round: the kernel's, the same kind of controller over UDP, and plain datagrams."""
+BULK = (TCP, KCP)
+
+DIRECTIONS = (Direction.FORWARD, Direction.REVERSE)
+
+LADDER = (0.10, 0.25, 0.50, 0.75, 0.90, 1.00, 1.10, 1.25)
+"""Rates of the rungs, as shares of the estimated capacity."""
+SHORT_LADDER = (0.25, 0.75, 0.90, 1.00, 1.25)
+
+BELOW_TCP = 0.9
+"""Rate of a round's UDP test, as a share of the rate of its TCP test."""
+
+LONG_RTT_S = 0.150
+"""Round-trip time above which a diagnosis takes twice as long."""
+
+
+class Part(enum.StrEnum):
+    """The purpose of a test."""
+
+    IDLE = "idle"
+    BULK = "bulk"
+    UDP = "udp"
+    RUNG = "rung"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One test of the schedule.
+
+    Parameters
+    ----------
+    part, direction, transport : see there
+    seconds : planned time of data
+    round : 1, 2, ...; 0: the test belongs to no round
+    share : rate as a share of the capacity (rungs), or of TCP's rate in the round (UDP); 0: no rate
+    limit_bytes : most bytes of IP packets that it may send, 0: no limit
+    """
+
+    part: Part
+    direction: Direction
+    transport: str
+    seconds: float
+    round: int = 0
+    share: float = 0.0
+    limit_bytes: int = 0
+
+    def load(self, capacity_bps: float) -> float:
+        """Bytes of IP packets that it is expected to send over a path of that capacity."""
+        return 0.0 if self.part is Part.IDLE else self.seconds * capacity_bps / 8 * (self.share or 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Time that one test takes beside its data: `round_trips` of the path, and `seconds` of both programs.
+
+    Measured between two programs of this version: connection, greeting, parameters and streams before the
+    data, the end, the results and the farewell after it.
+    """
+
+    round_trips: float = 6.0
+    seconds: float = 0.08
+
+    def overhead_s(self, rtt_s: float) -> float:
+        """Seconds of one test without its data."""
+        return self.round_trips * rtt_s + self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The lengths of a diagnosis, in seconds.
+
+    Parameters
+    ----------
+    total, total_long : whole diagnosis, and the same above `LONG_RTT_S`
+    idle : the idle path
+    rung, least_rung : a rung of the ladder, and the shortest one
+    bulk, least_bulk : a test of a round, and the shortest one
+    quick : True if one round and the short ladder are enough
+    """
+
+    total: float = 60.0
+    total_long: float = 120.0
+    idle: float = 1.5
+    rung: float = 1.5
+    least_rung: float = 0.5
+    bulk: float = 5.0
+    least_bulk: float = 0.8
+    quick: bool = False
+
+    def total_for(self, rtt_s: float) -> float:
+        """Seconds of the whole diagnosis on a path of that round-trip time."""
+        return self.total_long if rtt_s > LONG_RTT_S else self.total
+
+
+FULL = Scale()
+QUICK = Scale(total=20.0, total_long=20.0, idle=1.0, rung=1.0, least_rung=0.3, bulk=3.0, quick=True)
+
+RUNG_ROUND_TRIPS, BULK_ROUND_TRIPS = 4, 15
+"""Shortest tests in round trips: a rung's queue must fill, and a controller must leave its start."""
+LADDER_SHARE = 0.45
+"""Part of the time for data that the ladder gets, unless its rungs reach their full length before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The tests of one direction: the number of rounds, the ladder, the reliable transports of a round, and
+    True if a round has a test of UDP as well."""
+
+    rounds: int
+    ladder: tuple[float, ...]
+    bulk: tuple[str, ...] = BULK
+    udp: bool = True
+
+    @property
+    def round_tests(self) -> int:
+        """Number of tests of one round."""
+        return len(self.bulk) + self.udp
+
+    @property
+    def tests(self) -> int:
+        """Number of tests of one direction."""
+        return len(self.ladder) + self.rounds * self.round_tests
+
+
+FORMS = (
+    Form(3, LADDER),
+    Form(2, LADDER),
+    Form(2, SHORT_LADDER),
+    Form(1, SHORT_LADDER),
+    Form(1, (0.50, 0.90, 1.25)),
+    Form(1, (0.50, 0.90, 1.25), udp=False),
+    Form(1, (0.90, 1.25), (TCP,), udp=False),
+)
+QUICK_FORMS = FORMS[3:]
+"""Forms of a diagnosis, the best one first; the last one is used if none fits."""
+
+
+def usable(known: Sequence[str], *, quick: bool = False) -> list[Form]:
+    """The forms with the transports that are known, the best one first."""
+    every = QUICK_FORMS if quick else FORMS
+    return [replace(form, bulk=tuple(name for name in form.bulk if name in known)) for form in every]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """A form with the seconds of its tests."""
+
+    form: Form
+    rung: float
+    bulk: float
+
+
+def lengths(scale: Scale, rtt_s: float, timing: Timing, known: Sequence[str] = BULK) -> Lengths:
+    """The best form whose tests are long enough in the time of the scale.
+
+    Parameters
+    ----------
+    rtt_s : idle round-trip time
+    known : transports of the server; a form leaves the others out
+    """
+    least_rung = max(scale.least_rung, RUNG_ROUND_TRIPS * rtt_s)
+    least_bulk = max(scale.least_bulk, BULK_ROUND_TRIPS * rtt_s)
+    overhead_s = timing.overhead_s(rtt_s)
+    found = None
+    for form in usable(known, quick=scale.quick):
+        free_s = (scale.total_for(rtt_s) - scale.idle - overhead_s) / 2 - form.tests * overhead_s
+        round_tests, rungs = form.rounds * form.round_tests, len(form.ladder)
+        rung = min(scale.rung, LADDER_SHARE * free_s / rungs, (free_s - round_tests * least_bulk) / rungs)
+        rung = max(rung, least_rung)
+        bulk = min(max(scale.bulk, least_bulk), (free_s - rungs * rung) / round_tests)
+        found = Lengths(form, rung, bulk)
+        if bulk >= least_bulk:
+            return found
+    assert found is not None, "there is at least one form"
+    # Too long a path for the time: the least form, at its least lengths, takes longer than promised.
+    return replace(found, bulk=least_bulk)
+
+
+def replanned(planned: Lengths, left_s: float, overhead_s: float, scale: Scale, rtt_s: float) -> Lengths:
+    """The lengths for the rest of the time, when the first rounds have shown what a test costs.
+
+    Tests of a round keep their length, because rounds are compared; the ladder gets the rest.
+
+    Parameters
+    ----------
+    left_s : seconds from now to the promised end
+    overhead_s : measured, of one test
+    """
+    least = max(scale.least_rung, RUNG_ROUND_TRIPS * rtt_s)
+    rung = planned.rung
+    forms = [form for form in usable(planned.form.bulk) if form.tests <= planned.form.tests]
+    forms = [form for form in forms if form.bulk == planned.form.bulk]
+    for form in forms:
+        later = (form.rounds - 1) * form.round_tests
+        rest_s = left_s / 2 - (len(form.ladder) + later) * overhead_s - later * planned.bulk
+        rung = min(max(scale.rung, least), rest_s / len(form.ladder))
+        if rung >= least:
+            return Lengths(form, rung, planned.bulk)
+    return Lengths(forms[-1], max(rung, least), planned.bulk)
+
+
+def idle_step(scale: Scale, transport: str = UDP) -> Step:
+    """The test of the idle path: a few datagrams, and the echoes that the receiver sends back."""
+    return Step(Part.IDLE, Direction.FORWARD, transport, scale.idle)
+
+
+def round_steps(direction: Direction, number: int, planned: Lengths) -> list[Step]:
+    """The tests of a round, in order: TCP first, because the rate of UDP follows it."""
+    form, seconds = planned.form, planned.bulk
+    first, *others = (Step(Part.BULK, direction, name, seconds, number) for name in form.bulk)
+    udp = [Step(Part.UDP, direction, UDP, seconds, number, BELOW_TCP)] if form.udp else []
+    return [first, *others, *udp] if number % 2 else [first, *udp, *others]
+
+
+def opening(planned: Lengths) -> list[Step]:
+    """The first round of both directions."""
+    return [step for direction in DIRECTIONS for step in round_steps(direction, 1, planned)]
+
+
+def remainder(planned: Lengths, seed: int = 1) -> list[Step]:
+    """The tests after the first rounds. `seed` shuffles the ladders."""
+    steps: list[Step] = []
+    for direction in DIRECTIONS:
+        ladder = list(planned.form.ladder)
+        random.Random(seed + len(steps)).shuffle(ladder)
+        steps += [Step(Part.RUNG, direction, UDP, planned.rung, share=share) for share in ladder]
+        for number in range(2, planned.form.rounds + 1):
+            steps += round_steps(direction, number, planned)
+    return steps
+
+
+def seconds_of(steps: Sequence[Step], overhead_s: float) -> float:
+    """Seconds that the steps take, each with its overhead."""
+    return sum(step.seconds + overhead_s for step in steps)
+
+
+def bytes_of(steps: Iterable[Step], capacity_bps: dict[Direction, float]) -> float:
+    """Bytes of IP packets that the steps are expected to send."""
+    return sum(step.load(capacity_bps.get(step.direction, 0.0)) for step in steps)
+
+
+# -- the budget of bytes
+
+OPENING_SHARE = 0.5
+"""Part of the budget for the first rounds, whose tests may not need it: the capacity is not known yet."""
+LEAST_BUDGET_BYTES = 1_000_000
+SHORTEST_S = 0.3
+"""Length below which a test that the budget shortens is left out."""
+
+
+class Budget:
+    """Bytes of IP packets that a diagnosis may send. `total_bytes` 0: no limit.
+
+    Attributes
+    ----------
+    spent_bytes : sent so far
+    """
+
+    def __init__(self, total_bytes: int = 0) -> None:
+        self.total_bytes = total_bytes
+        self.spent_bytes = 0
+
+    @property
+    def left_bytes(self) -> int:
+        """Bytes that may still be sent; only with a limit."""
+        return max(0, self.total_bytes - self.spent_bytes)
+
+    @property
+    def spent(self) -> bool:
+        """True if nothing may be sent any more."""
+        return self.total_bytes > 0 and not self.left_bytes
+
+    def spend(self, size_bytes: int) -> None:
+        """Note that packets of `size_bytes` were sent."""
+        self.spent_bytes += size_bytes
+
+    def limited(self, step: Step) -> Step:
+        """The step, which may not send more than is left."""
+        if not self.total_bytes or step.part is Part.IDLE:
+            return step
+        return replace(step, limit_bytes=min(step.limit_bytes or self.left_bytes, self.left_bytes))
+
+
+def opening_within(steps: Sequence[Step], budget: Budget) -> list[Step]:
+    """The first rounds, each test with an equal share of `OPENING_SHARE` of the budget."""
+    if not budget.total_bytes:
+        return list(steps)
+    each = int(budget.left_bytes * OPENING_SHARE / max(1, len(steps)))
+    return [replace(step, limit_bytes=each) for step in steps]
+
+
+def remainder_within(
+    steps: Sequence[Step], budget: Budget, capacity_bps: dict[Direction, float]
+) -> tuple[list[Step], list[Step]]:
+    """The steps that the rest of the budget pays for, and the ones left out.
+
+    All steps are shortened alike. Where that makes them shorter than `SHORTEST_S`, whole rounds are left out,
+    the last one first, then the rungs above the capacity and the other ones from the highest rate down.
+    """
+    if not budget.total_bytes:
+        return list(steps), []
+    kept = list(steps)
+    out: list[Step] = []
+    while kept:
+        wanted = bytes_of(kept, capacity_bps)
+        factor = min(1.0, budget.left_bytes / wanted) if wanted else 1.0
+        if factor * min(step.seconds for step in kept) >= SHORTEST_S or factor == 1.0:
+            shortened = (replace(step, seconds=step.seconds * factor) for step in kept)
+            return [_with_limit(step, capacity_bps) for step in shortened], out
+        last = max((step.round for step in kept), default=0)
+        dropped = [step for step in kept if step.round == last] if last else [max(kept, key=_share)]
+        kept = [step for step in kept if step not in dropped]
+        out += dropped
+    return kept, out
+
+
+def _share(step: Step) -> float:
+    return step.share
+
+
+def _with_limit(step: Step, capacity_bps: dict[Direction, float]) -> Step:
+    """The step with a limit of its expected bytes, so that a faster one leaves the later ones theirs."""
+    return replace(step, limit_bytes=max(1, int(step.load(capacity_bps.get(step.direction, 0.0)))))

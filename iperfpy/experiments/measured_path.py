@@ -1,0 +1,136 @@
+"""The tests of a diagnosis that have been run, and what they say so far about the path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence
+from iperfpy.experiments import run_figures as figures
+from iperfpy.experiments.check_schedule import DIRECTIONS, TCP, Part, Step
+from iperfpy.plan import Direction
+from iperfpy.protocols.addresses import plain_host
+from iperfpy.protocols.metrics import number
+from iperfpy.protocols.registry import transport as transport_named
+from iperfpy.records import RunStarted
+from iperfpy.store.stored_run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A test that was run, to its end or not."""
+
+    step: Step
+    run: Run
+
+
+@dataclass(slots=True)
+class MeasuredPath:
+    """What is known of the path.
+
+    Parameters
+    ----------
+    outcomes : tests with figures, in order
+    blocked : (transport, direction) -> the sentence of a test whose data did not get through
+    """
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    blocked: dict[tuple[str, Direction], str] = field(default_factory=dict)
+
+    # -- the server
+
+    @property
+    def peer_is_iperfpy(self) -> bool | None:
+        """True if the server runs this program; None: no test has begun."""
+        return next((start.peer_is_iperfpy for start in self._started()), None)
+
+    @property
+    def address(self) -> str:
+        """The server's address; empty: no test has begun."""
+        remotes = (plain_host(one.remote[0]) for start in self._started() for one in start.connected)
+        return next(remotes, "")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The sentences of all tests, each once."""
+        return tuple(dict.fromkeys(text for one in self.outcomes for text in one.run.warnings))
+
+    def _started(self) -> list[RunStarted]:
+        return [one.run.started for one in self.outcomes if one.run.started is not None]
+
+    # -- the path
+
+    @property
+    def idle(self) -> IdlePath:
+        """The path before any load."""
+        idle = [one.run for one in self.outcomes if one.step.part is Part.IDLE]
+        others = [one.run for one in self.outcomes if one.step.part is not Part.IDLE]
+        return figures.idle_path(idle[0] if idle else None, others)
+
+    @property
+    def rtt_s(self) -> float:
+        """Median round-trip time of the idle path, 0 if it is not known."""
+        return self.idle.rtt_us.get("p50", 0.0) / 1e6
+
+    def capacities(self) -> Mapping[Direction, float]:
+        """IP bits per second of each direction, by its rounds; directions without any are left out."""
+        found = {}
+        for way in DIRECTIONS:
+            runs = [(one.run, way) for one in self.outcomes if one.step.direction is way and one.step.round]
+            if capacity := figures.capacity_bps(runs):
+                found[way] = capacity
+        return found
+
+    def tcp_bps(self, direction: Direction, round_number: int) -> float | None:
+        """IP bits per second of TCP in a round, None if it has none."""
+        for one in reversed(self.outcomes):
+            if (one.step.transport, one.step.direction, one.step.round) == (TCP, direction, round_number):
+                return figures.settled_bps(one.run, direction)
+        return None
+
+    def datagram_bytes(self) -> int | None:
+        """Bytes of UDP payload that KCP found to pass in both directions, None if it has not searched."""
+        found = [
+            int(size)
+            for one in self.outcomes
+            if (size := number(figures.sender_values(one.run, one.step.direction).get("mtu_bytes")))
+        ]
+        return min(found, default=None)
+
+    def payload_share(self, transport: str) -> float | None:
+        """Payload bytes for each byte of an IP packet, by the latest test of that transport but the idle one;
+        None if there was none."""
+        for one in reversed(self.outcomes):
+            if one.step.transport == transport and one.step.part is not Part.IDLE:
+                packets = figures.packets_of(one.run, one.step.direction)
+                return None if packets is None else 1 / packets.ratio
+        return None
+
+    def data_s(self) -> float:
+        """Seconds of data of all tests but the idle one."""
+        return sum(figures.measured_s(one.run) for one in self.outcomes if one.step.part is not Part.IDLE)
+
+    # -- the evidence
+
+    def evidence(self, way: Direction) -> DirectionEvidence | None:
+        """The measurements of one direction; None if nothing arrived."""
+        own = [one for one in self.outcomes if one.step.direction is way and one.step.part is not Part.IDLE]
+        if not any(figures.measured_s(one.run) and one.run.bits_per_second > 0 for one in own):
+            return None
+        ladder = [one for one in own if one.step.part is Part.RUNG]
+        rungs = [rung for one in ladder if (rung := figures.rung_of(one.run, way)) is not None]
+        rounds: dict[int, list[RunEvidence]] = {}
+        for one in own:
+            evidence = figures.evidence_of(one.run, way) if one.step.round else None
+            if evidence is not None:
+                rounds.setdefault(one.step.round, []).append(evidence)
+        # A transport that does not get through carried nothing in a round of its own.
+        for name, blocked in self.blocked:
+            if blocked is way and rounds:
+                rounds[max(rounds)].append(figures.nothing_arrived(transport_named(name), way))
+        return DirectionEvidence(
+            way,
+            self.idle,
+            tuple(sorted(rungs, key=lambda rung: rung.offered_bits_per_s)),
+            tuple(tuple(tests) for _, tests in sorted(rounds.items())),
+        )

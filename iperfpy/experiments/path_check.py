@@ -1,0 +1,427 @@
+"""The diagnosis of a path: runs the tests of a schedule one after the other, and concludes from them.
+
+    diagnose(host, ...)        blocks, gives a PathReport
+    diagnose_async(host, ...)  awaitable, gives a PathReport
+    PathCheck                  the run itself: `run`, `stop`, and the report at any time
+
+    check_schedule --Step--> step_plans --Plan--> api.watch --Run--> MeasuredPath --evidence--> diagnosis
+
+A transport that does not get through where another one does is a property of the path. Any other failure ends
+the diagnosis, and the report has everything that was measured before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Unpack
+
+from iperfpy import __version__
+from iperfpy.api import blocking, watch
+from iperfpy.diagnosis import both_ways
+from iperfpy.diagnosis import direction as one_way
+from iperfpy.diagnosis.path_report import DirectionReport, PathReport
+from iperfpy.errors import ConnectError, FaultError, IperfpyError, PeerError, PlanError, ProtocolError
+from iperfpy.experiments import check_schedule as schedule
+from iperfpy.experiments import run_figures as figures
+from iperfpy.experiments.check_schedule import Budget, Lengths, Part, Scale, Step, Timing
+from iperfpy.experiments.measured_path import MeasuredPath, Outcome
+from iperfpy.experiments.step_plans import Prepared, prepared
+from iperfpy.measure_keywords import DiagnoseKeywords, diagnose_options
+from iperfpy.options import ClientOptions
+from iperfpy.plan import Direction
+from iperfpy.protocols.clock import now_us
+from iperfpy.protocols.units import format_rate, format_size
+from iperfpy.sampling.host import system_info
+from iperfpy.store.stored_run import Interval, Run
+
+AGAIN_S, PATIENCE_S = 0.25, 4.0
+"""A server that is busy, or between two tests, is asked again each `AGAIN_S`, for `PATIENCE_S`."""
+UNTOLD_ATTEMPTS = 2
+"""Attempts after which the user is told: a stock server takes a moment to end a test."""
+ENDS_ALL = (ConnectError, PeerError, PlanError, ProtocolError, FaultError)
+"""Errors after which no other test can succeed either: none of them is about a data stream."""
+MOST_SILENT = 3
+"""Failures of a data stream in a row after which the path is taken for gone."""
+
+BUDGET_SPENT = "the budget of bytes is spent"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A moment of a diagnosis.
+
+    Parameters
+    ----------
+    step : the test that runs; None: a remark
+    text : the step, or the remark, in words
+    begins : True for the first event of a step, and for a remark
+    elapsed_s, total_s : seconds since the beginning, and the planned ones of the whole diagnosis
+    sent_bytes : bytes of IP packets sent so far
+    """
+
+    step: Step | None
+    text: str
+    begins: bool
+    elapsed_s: float
+    total_s: float
+    sent_bytes: int
+
+
+OnProgress = Callable[[Progress], None]
+"""Called at the start of each test, and about ten times per second while it runs. An exception ends the
+diagnosis, and is raised by the call that runs it."""
+
+
+def diagnose(
+    host: str | ClientOptions,
+    *,
+    quick: bool = False,
+    budget_bytes: int = 0,
+    on_progress: OnProgress | None = None,
+    **keywords: Unpack[DiagnoseKeywords],
+) -> PathReport:
+    """Find out what limits the path to a server, in both directions.
+
+    Parameters
+    ----------
+    host : str or ClientOptions
+        The server, or ready options that name it.
+    quick : bool
+        Take 20 seconds instead of 60 (120 above 150 ms of round-trip time).
+    budget_bytes : int
+        Most bytes of IP packets to send, both directions together; 0: no limit.
+    on_progress : callable, optional
+        Called with a `Progress` at the start of each test, and as it goes on.
+    **keywords
+        See `DiagnoseKeywords`: port, bind, family, credentials, ...
+
+    Returns
+    -------
+    PathReport
+        Findings of each direction with their evidence, and everything that was measured.
+
+    Raises
+    ------
+    IperfpyError
+        The server could not be reached, or a test failed. Its attribute `diagnosis` has the report of what
+        was measured until then.
+    RuntimeError
+        An event loop is running in this thread: use `diagnose_async`.
+    """
+    return blocking(
+        "diagnose",
+        diagnose_async(host, quick=quick, budget_bytes=budget_bytes, on_progress=on_progress, **keywords),
+    )
+
+
+async def diagnose_async(
+    host: str | ClientOptions,
+    *,
+    quick: bool = False,
+    budget_bytes: int = 0,
+    on_progress: OnProgress | None = None,
+    **keywords: Unpack[DiagnoseKeywords],
+) -> PathReport:
+    """Find out what limits the path; arguments, result and errors are those of `diagnose`.
+
+    Cancelling it ends the running test at both ends.
+    """
+    options, tos = diagnose_options(host, keywords)
+    scale = schedule.QUICK if quick else schedule.FULL
+    check = PathCheck(options, scale, budget_bytes=budget_bytes, tos=tos)
+    await check.run(on_progress)
+    report = check.report()
+    if check.error is not None:
+        check.error.diagnosis = report
+        raise check.error
+    return report
+
+
+class PathCheck:
+    """One diagnosis. `run` runs it, once; `report` may be called at any time.
+
+    Parameters
+    ----------
+    options : the server, and how to reach it
+    scale : the lengths of the tests
+    budget_bytes : most bytes of IP packets to send, 0: no limit
+    tos : type-of-service byte of every data socket
+    timing : cost of a test beside its data
+    seed : shuffles the ladders
+
+    Attributes
+    ----------
+    error : the error that ended the diagnosis early; None: none did, or the user stopped it
+    """
+
+    def __init__(
+        self,
+        options: ClientOptions,
+        scale: Scale = schedule.FULL,
+        *,
+        budget_bytes: int = 0,
+        tos: int = 0,
+        timing: Timing = Timing(),  # noqa: B008 - frozen
+        seed: int = 1,
+    ) -> None:
+        self.error: IperfpyError | None = None
+        self._options = options
+        self._scale = scale
+        self._budget = Budget(budget_bytes)
+        self._tos = tos
+        self._timing = timing
+        self._seed = seed
+        self._path = MeasuredPath()
+        self._not_checked: list[str] = []
+        self._stopped = ""
+        self._stop_test: Callable[[str], None] | None = None
+        self._tell: OnProgress | None = None
+        self._silent = 0
+        self._total_s = scale.total
+        self._unix_time, self._begun_us, self._ended_us = time.time(), now_us(), 0
+
+    # -- running
+
+    def stop(self, reason: str) -> None:
+        """End the diagnosis now. The report has what was measured, and `reason` as its error."""
+        self._stopped = self._stopped or reason
+        if self._stop_test is not None:
+            self._stop_test(reason)
+
+    async def run(self, on_progress: OnProgress | None = None) -> None:
+        """Run the diagnosis. It raises no error of a test: see `error`."""
+        self._tell = on_progress
+        self._unix_time, self._begun_us = time.time(), now_us()
+        try:
+            await self._measure()
+        finally:
+            self._ended_us = now_us()
+
+    async def _measure(self) -> None:
+        scale, path = self._scale, self._path
+        await self._tests([schedule.idle_step(scale)])
+        if not path.outcomes:  # datagrams do not get through: TCP tells of the idle path
+            await self._tests([schedule.idle_step(scale, schedule.TCP)])
+        if self._over or not path.outcomes:
+            return
+        rtt_s = path.rtt_s
+        self._total_s = scale.total_for(rtt_s)
+        planned = schedule.lengths(scale, rtt_s, self._timing, self._known())
+        if schedule.KCP not in planned.form.bulk and path.peer_is_iperfpy:
+            self._note(f"{schedule.KCP} (no time: tests over this path take long)")
+        self._remark(self._promise(rtt_s, planned))
+        begun_us = now_us()
+        first = schedule.opening_within(schedule.opening(planned), self._budget)
+        await self._tests(first)
+        # The first rounds have shown what a test costs beside its data.
+        overhead_s = max(0.0, ((now_us() - begun_us) / 1e6 - path.data_s()) / len(first))
+        left_s = self._total_s - self._elapsed_s()
+        await self._rest(schedule.replanned(planned, left_s, overhead_s, scale, rtt_s), overhead_s)
+
+    async def _rest(self, planned: Lengths, overhead_s: float) -> None:
+        """Run the ladders and the further rounds, as far as the budget pays for them."""
+        if self._over:
+            return
+        capacities = dict(self._path.capacities())
+        for way in schedule.DIRECTIONS:
+            if way not in capacities:
+                why = (
+                    "the budget of bytes ended each test before"
+                    if self._budget.total_bytes
+                    else "no test had"
+                )
+                self._note(f"{way.value} ({why} a rate)")
+        wanted = [one for one in schedule.remainder(planned, self._seed) if one.direction in capacities]
+        steps, left_out = schedule.remainder_within(wanted, self._budget, capacities)
+        self._note_left_out(left_out, planned)
+        self._total_s = self._elapsed_s() + schedule.seconds_of(steps, overhead_s)
+        if steps:
+            rates = ", ".join(f"{way.value} about {format_rate(rate)}" for way, rate in capacities.items())
+            size = format_size(schedule.bytes_of(steps, capacities))
+            left_s = self._total_s - self._elapsed_s()
+            self._remark(f"{rates}: {left_s:.0f} s more, which send about {size}")
+        await self._tests(steps, capacities)
+
+    async def _tests(self, steps: Sequence[Step], capacities: dict[Direction, float] | None = None) -> None:
+        """Run the steps until one ends everything."""
+        for planned in steps:
+            if self._over:
+                return
+            if self._budget.spent:
+                self._note(f"the rest ({BUDGET_SPENT})")
+                return
+            if (planned.transport, planned.direction) in self._path.blocked:
+                continue
+            step = self._budget.limited(planned)
+            test = prepared(step, self._path, capacities or {}, self._options, self._tos)
+            self._note(test.skipped or test.remark)
+            if not test.skipped:
+                self._progress(step, begins=True)
+                await self._test(step, test)
+
+    async def _test(self, step: Step, test: Prepared) -> None:
+        """Run one test; again if the server is busy for a moment in the middle of the diagnosis."""
+        give_up_us = now_us() + round(PATIENCE_S * 1e6)
+        for attempt in itertools.count(1):
+            if self._over:  # stopped between two tests, or during the pause
+                return
+            error = await self._attempt(step, test)
+            if error is None or self._over:
+                return
+            measured = error.run is not None and error.run.rows
+            again = isinstance(error, (ConnectError, PeerError)) and self._path.outcomes and not measured
+            if not again or now_us() >= give_up_us:
+                self._failed(step, error)
+                return
+            if attempt == UNTOLD_ATTEMPTS:
+                self._remark(f"{error}: trying again")
+            await asyncio.sleep(AGAIN_S)
+
+    async def _attempt(self, step: Step, test: Prepared) -> IperfpyError | None:
+        """Run one test once. Returns its error."""
+        count, failure = _SentBytes(), None
+        live = watch(test.options, test.plan)
+        try:
+            async with live:
+                self._stop_test = live.stop
+                async for interval in live:
+                    sent_bytes = count.take(live.run, interval)
+                    if step.limit_bytes and sent_bytes > step.limit_bytes:
+                        live.stop(BUDGET_SPENT)
+                    self._progress(step, begins=False, sent_bytes=sent_bytes)
+        except IperfpyError as error:
+            failure = error
+        finally:
+            self._stop_test = None
+            self._budget.spend(count.total(live.run))
+        if live.run.rows:
+            self._path.outcomes.append(Outcome(step, live.run))
+            self._silent = 0 if failure is None else self._silent
+        return failure
+
+    def _failed(self, step: Step, error: IperfpyError) -> None:
+        """Decide if the failure of a test ends the diagnosis."""
+        self._silent += 1
+        if isinstance(error, ENDS_ALL) or self._silent >= MOST_SILENT:
+            self.error = error
+            return
+        # A stream that could not be opened tells nothing of the directions.
+        unopened = error.run is None or error.run.started is None
+        for way in schedule.DIRECTIONS if unopened else (step.direction,):
+            self._path.blocked[step.transport, way] = str(error)
+        name = step.transport if unopened else f"{step.transport} {step.direction.value}"
+        self._note(f"{name} ({error})")
+
+    @property
+    def _over(self) -> bool:
+        return bool(self._stopped) or self.error is not None
+
+    def _known(self) -> tuple[str, ...]:
+        """The reliable transports that this server can run over this path."""
+        if (schedule.UDP, Direction.FORWARD) in self._path.blocked:  # KCP has the same fate
+            return (schedule.TCP,)
+        if self._path.peer_is_iperfpy:
+            return schedule.BULK
+        self._note(f"{schedule.KCP} (the server is a stock iperf3)")
+        self._note("round-trip times under UDP load (the server is a stock iperf3, which sends no echoes)")
+        return (schedule.TCP,)
+
+    # -- telling
+
+    def _elapsed_s(self) -> float:
+        return ((self._ended_us or now_us()) - self._begun_us) / 1e6
+
+    def _note(self, phrase: str) -> None:
+        """Add a phrase to the things that were not checked."""
+        if phrase and phrase not in self._not_checked:
+            self._not_checked.append(phrase)
+
+    def _note_left_out(self, steps: Sequence[Step], planned: Lengths) -> None:
+        rounds = {step.round for step in steps if step.round}
+        rungs = sum(not step.round for step in steps)
+        if rounds:
+            self._note(f"{len(rounds)} of {planned.form.rounds} rounds (the budget of bytes)")
+        if rungs:
+            self._note(f"{rungs} of {2 * len(planned.form.ladder)} rates of UDP (the budget of bytes)")
+
+    def _promise(self, rtt_s: float, planned: Lengths) -> str:
+        form = planned.form
+        rounds = f"{form.rounds} round{'s' if form.rounds > 1 else ''}"
+        return (
+            f"the round-trip time is {rtt_s * 1e3:.1f} ms: both directions take {self._total_s:.0f} s"
+            f" ({len(form.ladder)} rates of UDP, {rounds})"
+        )
+
+    def _remark(self, text: str) -> None:
+        self._event(None, text, begins=True)
+
+    def _progress(self, step: Step, *, begins: bool, sent_bytes: int = 0) -> None:
+        self._event(step, described(step), begins=begins, sent_bytes=sent_bytes)
+
+    def _event(self, step: Step | None, text: str, *, begins: bool, sent_bytes: int = 0) -> None:
+        if self._tell is not None:
+            sent_bytes += self._budget.spent_bytes
+            self._tell(Progress(step, text, begins, self._elapsed_s(), self._total_s, sent_bytes))
+
+    # -- the result
+
+    def report(self) -> PathReport:
+        """Conclude from what has been measured so far."""
+        path = self._path
+        directions = tuple(
+            DirectionReport(way, evidence, one_way.conclude(evidence))
+            for way in schedule.DIRECTIONS
+            if (evidence := path.evidence(way)) is not None
+        )
+        both = [one.diagnosis for one in directions]
+        return PathReport(
+            host=self._options.host,
+            port=self._options.port,
+            unix_time=self._unix_time,
+            seconds=self._elapsed_s(),
+            sent_bytes=self._budget.spent_bytes,
+            budget_bytes=self._budget.total_bytes,
+            quick=self._scale.quick,
+            version=f"iperfpy {__version__}",
+            system_info=system_info(),
+            peer_is_iperfpy=path.peer_is_iperfpy,
+            address=path.address,
+            idle=path.idle,
+            directions=directions,
+            both_ways=both_ways.conclude(*both) if len(both) == 2 else (),
+            not_checked=tuple(self._not_checked),
+            warnings=path.warnings,
+            error=self._stopped or str(self.error or ""),
+            stopped=bool(self._stopped),
+        )
+
+
+class _SentBytes:
+    """Bytes of IP packets of one test: by its intervals as they come, by its summary in the end."""
+
+    def __init__(self) -> None:
+        self._sent = 0
+
+    def take(self, run: Run, interval: Interval) -> int:
+        """Add an interval; the bytes so far."""
+        self._sent += figures.sent_bytes(run.started, interval.sums)
+        return self._sent
+
+    def total(self, run: Run) -> int:
+        """The bytes of the whole test."""
+        return max(self._sent, figures.sent_bytes(run.started, run.sums))
+
+
+def described(step: Step) -> str:
+    """A test in words, for its progress."""
+    if step.part is Part.IDLE:
+        return "idle path"
+    if step.part is Part.RUNG:
+        return f"{step.direction.value}: UDP at {step.share:.0%} of the estimate"
+    if step.part is Part.UDP:
+        return f"{step.direction.value}: round {step.round}, UDP at {step.share:.0%} of TCP's rate"
+    return f"{step.direction.value}: round {step.round}, {step.transport}"

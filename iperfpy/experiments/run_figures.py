@@ -1,0 +1,316 @@
+"""From the record of a test to the measurements of a diagnosis: packets, rates, evidence. Pure functions.
+
+A diagnosis counts IP packets, because a path does; a test counts payload. `Packets` converts between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from iperfpy.diagnosis.evidence import IdlePath, RunEvidence, Rung
+from iperfpy.plan import Direction, Role
+from iperfpy.protocols.addresses import plain
+from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.metrics import Side, Value, number
+from iperfpy.protocols.path_evidence import PathEvidence
+from iperfpy.records import Row, RunStarted
+from iperfpy.store.stored_run import Interval, Run
+
+UDP_HEADER_BYTES = 8
+IPV4_BYTES, IPV6_BYTES = 20, 40
+TCP_HEADER_BYTES = 32
+"""With the timestamps that every system sends."""
+KCP_HEADER_BYTES = 24
+USUAL_MSS = 1448
+
+SHORTEST_S = 0.1
+"""A test of less data than this has no rate: a burst into buffers is none of the path."""
+SETTLED_FROM = 0.4
+"""Part of a test after which its rate counts: before it, the sender searched for the rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """Sizes of the packets of one test.
+
+    Parameters
+    ----------
+    ip_bytes : IP header
+    payload_bytes, packet_bytes : payload of a full packet, and the whole IP packet
+    """
+
+    ip_bytes: int
+    payload_bytes: int
+    packet_bytes: int
+
+    @classmethod
+    def of(cls, started: RunStarted, sender: Mapping[str, Value]) -> Packets:
+        """The sizes of a test, by its connections and the sender's figures."""
+        first = started.connected[0] if started.connected else None
+        ip_bytes = IPV6_BYTES if first is not None and ":" in str(plain(first.remote)[0]) else IPV4_BYTES
+        if started.transport.datagrams:
+            block = started.plan.block_bytes
+            return cls(ip_bytes, block, block + UDP_HEADER_BYTES + ip_bytes)
+        mtu = number(sender.get("mtu_bytes"))
+        if mtu is not None:
+            packet = int(mtu) + UDP_HEADER_BYTES + ip_bytes
+            return cls(ip_bytes, int(mtu) - KCP_HEADER_BYTES, packet)
+        mss = (first.mss_bytes if first is not None else None) or started.tcp_mss or USUAL_MSS
+        return cls(ip_bytes, mss, mss + TCP_HEADER_BYTES + ip_bytes)
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of IP packets for each byte of payload."""
+        return self.packet_bytes / self.payload_bytes
+
+    def sent_bytes(self, row: Row) -> int:
+        """Bytes of the IP packets that the sender of the row has sent, retransmissions included.
+
+        By the receiver's count of payload where the sender's figures are not known.
+        """
+        sender = row.of(Side.SENDER)
+        if sender is None:
+            return round(row.local.bytes * self.ratio)
+        values = sender.values
+        datagrams = number(values.get("datagrams_sent"))
+        if datagrams is not None:
+            wire = number(values.get("wire_bytes_sent"))
+            payload = datagrams * self.payload_bytes if wire is None else wire
+            return round(payload + datagrams * (UDP_HEADER_BYTES + self.ip_bytes))
+        return round((sender.bytes + (number(values.get("retransmitted_bytes")) or 0)) * self.ratio)
+
+
+def sent_bytes(started: RunStarted | None, rows: Sequence[Row]) -> int:
+    """Bytes of the IP packets of the rows of a test; 0 if it has not started."""
+    if started is None:
+        return 0
+    sent = 0
+    for row in rows:
+        sender = row.of(Side.SENDER)
+        sent += Packets.of(started, sender.values if sender is not None else {}).sent_bytes(row)
+    return sent
+
+
+def sender_values(run: Run, direction: Direction) -> Mapping[str, Value]:
+    """The sender's figures of the whole test, empty if they are not known."""
+    row = _sum_of(run.sums, direction)
+    sample = row.of(Side.SENDER) if row is not None else None
+    return sample.values if sample is not None else {}
+
+
+def receiver_values(run: Run, direction: Direction) -> Mapping[str, Value]:
+    """The receiver's figures of the whole test, empty if they are not known."""
+    row = _sum_of(run.sums, direction)
+    sample = row.of(Side.RECEIVER) if row is not None else None
+    return sample.values if sample is not None else {}
+
+
+def packets_of(run: Run, direction: Direction) -> Packets | None:
+    """The sizes of the packets of a test; None if it did not start."""
+    if run.started is None:
+        return None
+    return Packets.of(run.started, sender_values(run, direction))
+
+
+def settled_bps(run: Run, direction: Direction) -> float | None:
+    """Rate of IP packets that arrived in the later part of a test; None if nothing was measured."""
+    packets = packets_of(run, direction)
+    if packets is None or not run.intervals:
+        return None
+    length = run.intervals[-1].end
+    if length < SHORTEST_S:
+        return None
+    kept = [one for one in run.intervals if one.start >= SETTLED_FROM * length] or list(run.intervals)
+    arrived = [sample for one in kept if (sample := _arrived(one, direction)) is not None]
+    seconds = sum(sample[1] for sample in arrived)
+    if seconds <= 0:
+        return None
+    return 8 * packets.ratio * sum(sample[0] for sample in arrived) / seconds
+
+
+def _arrived(interval: Interval, direction: Direction) -> tuple[int, float] | None:
+    """(payload bytes, seconds) of the receiver, or of this end if its count is not known."""
+    row = _sum_of(interval.sums, direction)
+    if row is None:
+        return None
+    sample = row.of(Side.RECEIVER) or row.local
+    return sample.bytes, sample.seconds
+
+
+def measured_s(run: Run) -> float:
+    """Seconds of data of a test."""
+    return max((row.local.seconds for row in run.rows), default=0.0)
+
+
+def capacity_bps(runs: Sequence[tuple[Run, Direction]]) -> float | None:
+    """Rate of IP packets that a direction carries, as its first round shows it.
+
+    The best settled rate of any test; the model of KCP's controller may add a quarter to it, because a short
+    test seldom fills a long path.
+    """
+    rates = [rate for run, direction in runs if (rate := settled_bps(run, direction))]
+    if not rates:
+        return None
+    best = max(rates)
+    models = []
+    for run, direction in runs:
+        packets = packets_of(run, direction)
+        model = number(sender_values(run, direction).get("bandwidth_bits_per_second"))
+        if packets is not None and model is not None:
+            payload = packets.packet_bytes - packets.ip_bytes - UDP_HEADER_BYTES
+            models.append(model * packets.packet_bytes / payload)
+    return max(best, min(max(models, default=0.0), 1.25 * best))
+
+
+# -- the records of a diagnosis
+
+
+def rung_of(run: Run, direction: Direction) -> Rung | None:
+    """The rung that a test of UDP was; None if nothing was measured."""
+    packets, row = packets_of(run, direction), _sum_of(run.sums, direction)
+    if packets is None or row is None or run.started is None:
+        return None
+    delivery = run.started.transport.delivery
+    assert delivery is not None, "a transport that may lose data says what it counts"
+    sender, receiver = sender_values(run, direction), receiver_values(run, direction)
+    received = int(number(receiver.get(delivery.received)) or 0)
+    repeated = int(number(receiver.get(delivery.repeated)) or 0)
+    known = int(number(receiver.get(delivery.known)) or 0)
+    missing = int(number(receiver.get(delivery.missing)) or 0)
+    sent = int(number(sender.get(delivery.sent)) or known)
+    # A stock receiver does not count arrivals: it counts those that are missing.
+    arrived = received - repeated if received else max(0, (known or sent) - missing)
+    sample = row.of(Side.SENDER) or row.local
+    seconds = sample.seconds
+    return Rung(
+        offered_bits_per_s=8 * packets.packet_bytes * sent / seconds if seconds > 0 else 0.0,
+        packet_bytes=packets.packet_bytes,
+        seconds=seconds,
+        sent=sent,
+        arrived=min(arrived, sent),
+        rtt_us=round_trips(run, direction),
+        late=int(number(receiver.get("late_datagrams")) or 0),
+        duplicates=repeated,
+    )
+
+
+def round_trips(run: Run, direction: Direction) -> Mapping[str, float]:
+    """Percentiles p5, p50, p95 and max of the sender's round-trip times; empty if it measured none."""
+    values = sorted(value for one in run.intervals if (value := one.figure("rtt_us", direction)) > 0)
+    if not values:
+        return {}
+    return percentiles(values)
+
+
+def percentiles(values: Sequence[float]) -> Mapping[str, float]:
+    """p5, p50, p95 and max of ascending values, by linear interpolation between the nearest two."""
+    last = len(values) - 1
+
+    def at(share: float) -> float:
+        below = int(share * last)
+        above = min(below + 1, last)
+        return values[below] + (values[above] - values[below]) * (share * last - below)
+
+    return {"p5": at(0.05), "p50": at(0.5), "p95": at(0.95), "max": values[-1]}
+
+
+def evidence_of(run: Run, direction: Direction, path: Sequence[PathEvidence] = ()) -> RunEvidence | None:
+    """The evidence of one direction of a test; None if nothing was measured, or not long enough."""
+    row = _sum_of(run.sums, direction)
+    if row is None or run.started is None or run.ended is None:
+        return None
+    transport, plan = run.started.transport, run.plan
+    sample = row.of(Side.RECEIVER) or row.local
+    if sample.seconds < SHORTEST_S:
+        return None
+    forward = direction is Direction.FORWARD
+    here = "sender_" if forward is (run.started.role is Role.CLIENT) else "receiver_"
+    there = "receiver_" if here == "sender_" else "sender_"
+    names = {"host_": here, "remote_": there}
+    return RunEvidence(
+        transport=transport.name,
+        reliable=transport.reliable,
+        controlled=transport.reliable,
+        streams=sum(one.direction is direction for one in run.rows),
+        seconds=sample.seconds,
+        bits_per_second=sample.bits_per_second or 0.0,
+        direction=direction,
+        target_bits_per_second=plan.rate_bps,
+        sender=_with_bytes(row, Side.SENDER),
+        receiver=_with_bytes(row, Side.RECEIVER),
+        path=tuple(path),
+        cpu_percent={
+            name + key.removeprefix(prefix): value
+            for key, value in run.ended.cpu_percent.items()
+            for prefix, name in names.items()
+            if key.startswith(prefix)
+        },
+        idle_rtt_us=run.latency.idle_rtt_us,
+        block_bytes=plan.block_bytes if transport.datagrams else 0,
+        over_udp=not transport.iperf3.key or transport.datagrams,
+    )
+
+
+def nothing_arrived(transport: Transport, direction: Direction) -> RunEvidence:
+    """The evidence of a test whose data did not get through, although that of another transport does."""
+    return RunEvidence(
+        transport=transport.name,
+        reliable=transport.reliable,
+        controlled=transport.reliable,
+        streams=1,
+        seconds=0.0,
+        bits_per_second=0.0,
+        direction=direction,
+        receiver={"bytes": 0, "loss_percent": 100.0},
+        over_udp=not transport.iperf3.key or transport.datagrams,
+    )
+
+
+def idle_path(run: Run | None, others: Sequence[Run]) -> IdlePath:
+    """The path before any load.
+
+    Parameters
+    ----------
+    run : the test of the idle path, None if there is none
+    others : further tests; each measured a round trip before its data, and the size of packets that passes
+    """
+    echoes = round_trips(run, Direction.FORWARD) if run is not None else {}
+    count = sum(one.figure("rtt_us") > 0 for one in run.intervals) if run is not None else 0
+    before = sorted(
+        rtt
+        for one in (run, *others)
+        if one is not None and (rtt := one.latency.idle_rtt_us) is not None and rtt > 0
+    )
+    rtt_us = echoes or (percentiles(before) if before else {})
+    hints, sizes = [], []
+    for one in others:
+        for row in one.sums:
+            hint, size = _sizes(one, row)
+            hints += [hint] if hint else []
+            sizes += [size] if size else []
+    return IdlePath(rtt_us, min(sizes, default=None), max(hints, default=None), count)
+
+
+def _sizes(run: Run, row: Row) -> tuple[int | None, int | None]:
+    """(longest packet that was announced, longest one that passed) of a test, as far as it knows them."""
+    sender = row.of(Side.SENDER)
+    if run.started is None or sender is None or not sender.bytes:
+        return None, None
+    packets = Packets.of(run.started, sender.values)
+    began, now = number(sender.values.get("mtu_start_bytes")), number(sender.values.get("mtu_bytes"))
+    if began is not None and now is not None:
+        headers = UDP_HEADER_BYTES + packets.ip_bytes
+        # A search that kept its first size found no limit: that is no longest packet.
+        return int(began) + headers, (int(now) + headers if now < began else None)
+    pmtu = number(sender.values.get("pmtu_bytes"))
+    return (int(pmtu), int(pmtu)) if pmtu else (None, None)
+
+
+def _with_bytes(row: Row, side: Side) -> Mapping[str, Value]:
+    sample = row.of(side)
+    return {} if sample is None else {"bytes": sample.bytes, **sample.values}
+
+
+def _sum_of(rows: Sequence[Row], direction: Direction) -> Row | None:
+    return next((row for row in rows if row.direction is direction), None)

@@ -1,0 +1,99 @@
+"""The JSON document of a diagnosis; `diagnosis_schema.json` describes it. Keys end with their unit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TextIO
+
+from iperfpy.diagnosis.evidence import IdlePath, RunEvidence, Rung
+from iperfpy.diagnosis.finding import Finding
+from iperfpy.diagnosis.path_report import DirectionReport, PathReport
+from iperfpy.protocols.path_evidence import PathEvidence
+from iperfpy.records import finite
+from iperfpy.store.iperf3_document import INTERRUPTED, time_of
+
+Json = dict[str, Any]
+
+BINS = ("flight",)
+"""Fields of the evidence that the document leaves out: thousands of numbers, for conclusions only."""
+
+
+def document(report: PathReport) -> Json:
+    """The whole diagnosis: JSON values only."""
+    whole: Json = {
+        "start": {
+            "version": report.version,
+            "system_info": report.system_info,
+            "timestamp": {"time": time_of(report.unix_time), "timesecs": int(report.unix_time)},
+            "connecting_to": {"host": report.host, "port": report.port},
+            "address": report.address,
+            "peer_is_iperfpy": report.peer_is_iperfpy,
+            "quick": report.quick,
+            "budget_bytes": report.budget_bytes,
+        },
+        "diagnosis": [_finding(one) for one in report.findings],
+        "idle": _idle(report.idle),
+        "directions": [_direction(one) for one in report.directions],
+        "end": {"seconds": report.seconds, "sent_bytes": report.sent_bytes},
+        "not_checked": list(report.not_checked),
+        "warnings": list(report.warnings),
+    }
+    if report.error:
+        whole["error"] = f"{INTERRUPTED}{report.error}" if report.stopped else report.error
+    made: Json = finite(whole)
+    return made
+
+
+def write(report: PathReport, stream: TextIO) -> None:
+    """Write the document and a line feed."""
+    stream.write(json.dumps(document(report), indent="\t", allow_nan=False) + "\n")
+    stream.flush()
+
+
+def _finding(one: Finding) -> Json:
+    return {
+        "direction": one.direction.value,
+        "cause": one.cause.value,
+        "confidence": one.confidence.value,
+        "evidence": dict(one.evidence),
+        "advice": one.advice,
+        "sentence": one.sentence,
+        "because": one.because,
+        "promise": one.promise,
+    }
+
+
+def _direction(one: DirectionReport) -> Json:
+    diagnosis, bloat = one.diagnosis, one.diagnosis.bufferbloat
+    return {
+        "direction": one.direction.value,
+        "capacity_bits_per_s": diagnosis.capacity_bits_per_s,
+        "capacity_error_bits_per_s": diagnosis.capacity_error_bits_per_s,
+        "carried_bits_per_s": diagnosis.carried_bits_per_s,
+        "bufferbloat": {
+            "letter": bloat.letter,
+            "increase_us": bloat.increase_us,
+            "reason": bloat.reason,
+        },
+        "changed": diagnosis.changed,
+        "not_checked": list(diagnosis.not_checked),
+        "rungs": [_record(rung) for rung in one.evidence.rungs],
+        "rounds": [[_run(run) for run in tests] for tests in one.evidence.rounds],
+    }
+
+
+def _idle(one: IdlePath) -> Json:
+    return _record(one)
+
+
+def _run(one: RunEvidence) -> Json:
+    path = [_record(each) for each in one.path]
+    return _record(one) | {"direction": one.direction.value, "path": path}
+
+
+def _record(one: IdlePath | Rung | RunEvidence | PathEvidence) -> Json:
+    """The fields of a record by name, without the bins."""
+    values = {item.name: getattr(one, item.name) for item in fields(one) if item.name not in BINS}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}

@@ -1,0 +1,223 @@
+"""`iperfpy diagnose`: its words, and the exit status of each end."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import resources
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from iperfpy.cli.commands import diagnose
+from iperfpy.cli.common_flags import CONNECTION, REPORTS, base_flags, chosen_flags
+from iperfpy.cli.main import main
+from iperfpy.diagnosis.path_report import PathReport
+from iperfpy.errors import ConnectError
+from iperfpy.experiments import check_schedule, path_check
+from iperfpy.experiments.path_check import PathCheck, Progress
+from iperfpy.options import ClientOptions
+from iperfpy.report.progress_lines import BarProgress, PlainProgress, progress_for
+from tests.iperfpy.report.diagnosis_scenes import nothing, whole
+
+SCHEMA = json.loads((resources.files("iperfpy") / "report" / "diagnosis_schema.json").read_text())
+
+
+class FakeCheck(PathCheck):
+    """A diagnosis that takes no time, with a result made by hand."""
+
+    made: list[FakeCheck]
+    result: PathReport
+
+    def __init__(self, options: ClientOptions, scale: check_schedule.Scale, **more: Any) -> None:
+        super().__init__(options, scale, **more)
+        self.options, self.scale, self.more = options, scale, more
+        FakeCheck.made.append(self)
+
+    async def run(self, on_progress: Callable[[Progress], None] | None = None) -> None:
+        assert on_progress is not None
+        on_progress(Progress(None, "a remark", True, 0.5, 60, 0))
+
+    def report(self) -> PathReport:
+        return FakeCheck.result
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeCheck.made, FakeCheck.result = [], whole()
+    monkeypatch.setattr(path_check, "PathCheck", FakeCheck)
+
+
+def test_the_report_goes_to_stdout_and_progress_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", "192.0.2.7"]) == 0
+    output = capsys.readouterr()
+    assert output.out.startswith("Path to 192.0.2.7")
+    assert output.err == "a remark\n"
+
+
+def test_options_of_the_connection_reach_the_tests() -> None:
+    words = ["-p", "5999", "-4", "-B", "127.0.0.1", "--connect-timeout", "700", "--dscp", "ef", "-L", "7"]
+    assert main(["diagnose", "--quick", "--budget", "10M", *words, "host%lo"]) == 0
+    made = FakeCheck.made[0]
+    assert (made.options.host, made.options.port, made.options.bind) == ("host", 5999, "127.0.0.1")
+    assert (made.options.connect_timeout_us, made.options.flow_label) == (700_000, 7)
+    assert made.options.sockets.device == "lo"
+    assert made.more == {"budget_bytes": 10 << 20, "tos": 0xB8}
+    assert made.scale is check_schedule.QUICK
+
+
+def test_without_quick_the_whole_schedule_runs() -> None:
+    assert main(["diagnose", "host"]) == 0
+    assert FakeCheck.made[0].scale is check_schedule.FULL
+    assert FakeCheck.made[0].more == {"budget_bytes": 0, "tos": 0}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "diagnose needs the server's name or address: iperfpy diagnose HOST"),
+        ([" "], "diagnose needs the server's name or address: iperfpy diagnose HOST"),
+        (["-R", "host"], "unknown option -R"),
+        (["host", "other"], "got unexpected extra argument (other)"),
+        (["host", "--budget", "1k"], "--budget must be between 1000000 and"),
+        (["host", "-4", "-6"], "only one address family (-4, -6) may be specified"),
+        (["host", "--dscp", "ef", "-S", "4"], "only one of -S and --dscp may be specified"),
+        (["host", "--username", "me"], "a password needs both --username and --rsa-public-key-path"),
+        (["host", "-p", "0"], "a port must be between 1 and 65535, not 0"),
+    ],
+)
+def test_bad_words_get_one_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["diagnose", *words]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"iperfpy: parameter error - {sentence}")
+    assert output.err.count("\n") == 1
+    assert not FakeCheck.made
+
+
+def test_bad_words_with_json_give_a_document_of_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", "-J", "host", "--budget", "x"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    Draft202012Validator(SCHEMA).validate(document)
+    assert document["error"].startswith("'x' is not a size")
+
+
+def test_the_document_follows_the_schema_that_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", "--json-schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == SCHEMA
+    assert main(["diagnose", "host", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    Draft202012Validator(SCHEMA).validate(document)
+    assert document["diagnosis"][0]["cause"] == "queue"
+
+
+def test_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", "-h"]) == 0
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 80
+    for word in ("--quick", "--budget", "--username", "--port", "-J, --json"):
+        assert word in output
+
+
+@pytest.mark.parametrize(
+    ("report", "status", "words"),
+    [
+        (nothing(), 1, "error - cannot connect to 192.0.2.7 port 5201: connection refused"),
+        (replace(nothing(), error="signal", stopped=True), 1, "interrupt - nothing was measured: signal"),
+        (replace(whole(), error="signal", stopped=True), 0, "interrupt - signal"),
+        (replace(whole(), error="the server left"), 1, "error - the server left"),
+        (replace(whole(), warnings=("a small buffer",)), 0, "warning - a small buffer"),
+    ],
+    ids=["nothing", "stopped-at-once", "stopped", "failed", "warned"],
+)
+def test_an_early_end_has_its_sentence_and_status(
+    report: PathReport, status: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    FakeCheck.result = report
+    assert main(["diagnose", "host"]) == status
+    output = capsys.readouterr()
+    assert f"iperfpy: {words}\n" in output.err
+    assert bool(output.out) == bool(report.directions)
+
+
+def test_a_log_file_gets_the_report_and_the_errors(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    FakeCheck.result = replace(whole(), error="the server left")
+    log = tmp_path / "log"
+    assert main(["diagnose", "host", "--logfile", str(log)]) == 1
+    assert capsys.readouterr().out == ""
+    text = log.read_text()
+    assert "Path to 192.0.2.7" in text
+    assert text.endswith("iperfpy: error - the server left\n")
+
+
+def test_a_log_file_that_cannot_be_written_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", "host", "--logfile", "/no/such/folder/log"]) == 1
+    assert "cannot write the log file" in capsys.readouterr().err
+    assert not FakeCheck.made
+
+
+def test_the_shared_flags_are_those_of_a_test() -> None:
+    every = {option.name: option for option in base_flags(["tcp"], {})}
+    for option in chosen_flags((*CONNECTION, *REPORTS)):
+        assert option.opts == every[option.name].opts
+
+
+def test_the_subcommand_takes_every_flag_that_it_says() -> None:
+    names = {option.name for option in diagnose.subcommand().params}
+    assert {"host", "quick", "budget", "json_schema", *CONNECTION, *REPORTS} == names
+
+
+# -- progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_pipe_gets_a_line_for_each_step_and_no_bar() -> None:
+    stream = io.StringIO()
+    view = progress_for(stream)
+    assert isinstance(view, PlainProgress)
+    with view:
+        view.step("idle path", 0.04, 60)
+        view.advance(0.5, 60)
+        view.remark("a remark\x1b")
+    assert stream.getvalue() == "  0.0 of 60 s: idle path\na remark?\n"
+
+
+def test_a_terminal_gets_a_bar_that_is_gone_afterwards() -> None:
+    stream = Terminal()
+    view = progress_for(stream)
+    assert isinstance(view, BarProgress)
+    with view:
+        view.step("forward: round 1, [tcp]", 15, 60)
+        view.advance(16, 60)
+        view.remark("the round-trip time is 3 ms")
+    text = stream.getvalue()
+    assert "44 s" in text
+    assert "forward: round 1, [tcp]" in text
+    assert "the round-trip time is 3 ms\n" in text
+
+
+def test_a_closed_standard_error_does_not_end_the_diagnosis() -> None:
+    stream = io.StringIO()
+    stream.close()
+    with PlainProgress(stream) as view:
+        view.step("idle path", 0.0, 60)
+
+
+def test_an_error_of_this_program_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def run(self: FakeCheck, on_progress: object) -> None:
+        raise ConnectError("no sockets are left")
+
+    monkeypatch.setattr(FakeCheck, "run", run)
+    assert main(["diagnose", "host"]) == 1
+    assert capsys.readouterr().err == "iperfpy: error - no sockets are left\n"

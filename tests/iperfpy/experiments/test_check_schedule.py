@@ -1,0 +1,185 @@
+"""The schedule of a diagnosis: within its time, within its bytes, and fair to each transport."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from iperfpy.experiments.check_schedule import (
+    BULK,
+    DIRECTIONS,
+    FULL,
+    LADDER,
+    QUICK,
+    SHORTEST_S,
+    TCP,
+    UDP,
+    Budget,
+    Form,
+    Part,
+    Scale,
+    Step,
+    Timing,
+    bytes_of,
+    idle_step,
+    lengths,
+    opening,
+    opening_within,
+    remainder,
+    remainder_within,
+    replanned,
+    seconds_of,
+    usable,
+)
+from iperfpy.plan import Direction
+
+TIMING = Timing()
+CAPACITY = {Direction.FORWARD: 20e6, Direction.REVERSE: 100e6}
+
+
+def whole(scale: Scale, rtt_s: float) -> tuple[list[Step], float]:
+    """Return every step of a diagnosis, and its seconds."""
+    planned = lengths(scale, rtt_s, TIMING)
+    steps = [idle_step(scale), *opening(planned), *remainder(planned)]
+    return steps, seconds_of(steps, TIMING.overhead_s(rtt_s))
+
+
+@pytest.mark.parametrize("rtt_ms", [0.1, 5, 20, 50, 100, 149, 151, 170, 250, 300, 600])
+def test_a_diagnosis_takes_the_promised_time(rtt_ms: float) -> None:
+    _, seconds = whole(FULL, rtt_ms / 1e3)
+    promised = 60 if rtt_ms <= 150 else 120
+    assert 0.8 * promised <= seconds <= promised + 0.01
+
+
+@pytest.mark.parametrize("rtt_ms", [0.1, 20, 50, 100, 150, 170])
+def test_a_quick_one_takes_twenty_seconds(rtt_ms: float) -> None:
+    _, seconds = whole(QUICK, rtt_ms / 1e3)
+    assert 16 <= seconds <= 20.01
+
+
+def test_a_path_that_is_too_long_for_the_time_gets_the_least_tests() -> None:
+    steps, seconds = whole(QUICK, 2.0)
+    assert seconds > 20
+    assert len(steps) == 1 + 2 * usable(BULK)[-1].tests
+
+
+@pytest.mark.parametrize("rtt_ms", [0.1, 50])
+def test_a_short_path_gets_the_whole_ladder_and_three_rounds(rtt_ms: float) -> None:
+    steps, _ = whole(FULL, rtt_ms / 1e3)
+    for way in DIRECTIONS:
+        own = [step for step in steps if step.direction is way]
+        assert sorted(step.share for step in own if step.part is Part.RUNG) == list(LADDER)
+        for number in (1, 2, 3):
+            tests = [step.transport for step in own if step.round == number]
+            assert sorted(tests) == sorted((*BULK, UDP))
+            assert tests[0] == TCP
+
+
+def test_every_test_is_long_enough_for_its_path() -> None:
+    for rtt_s in (0.0001, 0.05, 0.15, 0.17, 0.6):
+        steps, _ = whole(FULL, rtt_s)
+        assert min(step.seconds for step in steps if step.part is Part.RUNG) >= max(0.5, 4 * rtt_s)
+        assert min(step.seconds for step in steps if step.part is Part.BULK) >= max(0.8, 15 * rtt_s)
+
+
+def test_the_order_of_a_round_alternates() -> None:
+    steps, _ = whole(FULL, 0.02)
+    last = {step.round: step.transport for step in steps if step.direction is Direction.FORWARD}
+    assert last[1] == last[3] == UDP
+    assert last[2] == BULK[1]
+
+
+def test_the_ladder_is_shuffled_by_its_seed_alone() -> None:
+    planned = lengths(FULL, 0.02, TIMING)
+    one, same, other = (
+        [step.share for step in remainder(planned, seed) if step.part is Part.RUNG] for seed in (1, 1, 2)
+    )
+    assert one == same != other
+    assert one[:8] not in (sorted(one[:8]), sorted(one[:8], reverse=True))
+
+
+def test_a_server_without_kcp_gets_rounds_without_it() -> None:
+    planned = lengths(FULL, 0.02, TIMING, (TCP,))
+    assert {step.transport for step in [*opening(planned), *remainder(planned)]} == {TCP, UDP}
+
+
+def test_a_slow_start_shortens_the_ladder_and_keeps_the_length_of_a_round() -> None:
+    planned = lengths(FULL, 0.02, TIMING)
+    late = replanned(planned, 30.0, 0.4, FULL, 0.02)
+    assert late.bulk == planned.bulk
+    assert late.form.tests < planned.form.tests or late.rung < planned.rung
+    overdue = replanned(planned, -5.0, 0.4, FULL, 0.02)
+    assert overdue.rung == FULL.least_rung
+
+
+# -- the budget
+
+
+def planned_within(total_bytes: int) -> tuple[list[Step], list[Step], Budget]:
+    budget = Budget(total_bytes)
+    kept, out = remainder_within(remainder(lengths(FULL, 0.02, TIMING)), budget, CAPACITY)
+    return kept, out, budget
+
+
+def test_without_a_budget_nothing_is_limited() -> None:
+    kept, out, budget = planned_within(0)
+    assert not out
+    assert not any(step.limit_bytes for step in kept)
+    assert budget.limited(kept[0]) == kept[0]
+    assert not budget.spent
+
+
+@pytest.mark.parametrize("total_bytes", [10_000_000, 30_000_000, 100_000_000, 10_000_000_000])
+def test_the_limits_of_all_steps_fit_into_the_budget(total_bytes: int) -> None:
+    kept, out, _ = planned_within(total_bytes)
+    assert kept
+    assert sum(step.limit_bytes for step in kept) <= total_bytes
+    assert all(step.seconds >= SHORTEST_S for step in kept)
+    assert bool(out) == (total_bytes < 100_000_000)
+
+
+def test_a_small_budget_leaves_out_rounds_before_rungs() -> None:
+    kept, out, _ = planned_within(30_000_000)
+    assert {step.round for step in out} <= {2, 3}
+    assert all(step.part is Part.RUNG or step.round == 2 for step in kept)
+
+
+def test_a_tiny_budget_leaves_out_everything() -> None:
+    kept, out, _ = planned_within(1_000)
+    assert not kept
+    assert len(out) == len(remainder(lengths(FULL, 0.02, TIMING)))
+
+
+def test_the_first_rounds_get_a_part_of_the_budget() -> None:
+    budget = Budget(6_000_000)
+    steps = opening_within(opening(lengths(FULL, 0.02, TIMING)), budget)
+    assert {step.limit_bytes for step in steps} == {500_000}
+
+
+def test_a_step_may_not_send_more_than_is_left() -> None:
+    budget = Budget(1_000_000)
+    step = Step(Part.BULK, Direction.FORWARD, TCP, 1.0, 1, limit_bytes=600_000)
+    assert budget.limited(step).limit_bytes == 600_000
+    budget.spend(700_000)
+    assert budget.limited(step).limit_bytes == 300_000
+    assert budget.limited(replace(step, limit_bytes=0)).limit_bytes == 300_000
+    budget.spend(400_000)
+    assert budget.spent
+    assert budget.left_bytes == 0
+
+
+def test_expected_bytes_follow_rate_and_time() -> None:
+    steps = [
+        Step(Part.RUNG, Direction.FORWARD, UDP, 2.0, share=0.5),
+        Step(Part.BULK, Direction.REVERSE, TCP, 1.0, 1),
+        Step(Part.IDLE, Direction.FORWARD, UDP, 5.0),
+    ]
+    assert bytes_of(steps, CAPACITY) == 2.0 * 10e6 / 8 + 100e6 / 8
+
+
+def test_forms_get_smaller() -> None:
+    assert [form.tests for form in usable(BULK)] == sorted(
+        (form.tests for form in usable(BULK)), reverse=True
+    )
+    assert Form(2, (0.5, 1.0), (TCP,), udp=False).tests == 4
