@@ -6,6 +6,8 @@
     python -m tests.studies.odd_paths --alone --kinds J G         # paths that have one of these kinds
     python -m tests.studies.odd_paths --minutes 30              # stop after that; the same command continues
     python -m tests.studies.odd_paths --show --worst 20           # tables of recorded runs
+    python -m tests.studies.odd_paths --presets                   # every preset of `iperfpy lab list`
+    python -m tests.studies.odd_paths --path preset=geo,loss=1    # a path in the language of paths
 
 Neighbouring seeds have all kinds in turn, and paths of one kind and of two alternate, so a run that is
 stopped covers the kinds evenly. Every finished simulation is kept in results/<name>.jsonl and not run again,
@@ -27,6 +29,7 @@ from tests.studies.machine import surroundings
 from tests.studies.odd_paths import rows
 from tests.studies.odd_paths.contenders import CONTENDERS
 from tests.studies.odd_paths.drawing import KINDS, OddPath, draw, fixed_cases
+from tests.studies.odd_paths.named import given, presets
 from tests.studies.odd_paths.simulate import Job, Outcome, run
 from tests.studies.odd_paths.verdicts import FIXED, OURS, TARGETS, Runs, by_path, judge
 from tests.studies.paths.run import spread
@@ -51,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--alone", action="store_true", help="paths of one kind only")
     parser.add_argument("--pairs", action="store_true", help="paths of two kinds only")
     parser.add_argument("--kinds", nargs="+", choices=[*KINDS, *FIXED], help="paths with one of these kinds")
+    parser.add_argument("--path", action="append", type=given, metavar="TEXT", help="this path instead")
+    parser.add_argument("--presets", action="store_true", help="the presets instead, for 20 s each")
     parser.add_argument("--only", action="append", choices=list(CONTENDERS), help="run this sender only")
     parser.add_argument("--peers", type=Path, help="take the other senders' runs from this record")
     parser.add_argument("--cheap", action="store_true", help="run the paths that take the least time first")
@@ -68,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
 
 def chosen(options: argparse.Namespace) -> list[OddPath]:
     """List the paths that the options select, in an order that covers all kinds evenly."""
+    if options.path or options.presets:
+        paths = (options.path or []) + (presets() if options.presets else [])
+        return cheapest(paths) if options.cheap else paths
     paths = [] if options.pairs else fixed_cases()
     both = options.alone == options.pairs
     for seed in options.seeds:
@@ -76,9 +84,12 @@ def chosen(options: argparse.Namespace) -> list[OddPath]:
                 paths.append(draw(seed, pair=pair))
     if options.kinds:
         paths = [path for path in paths if set(path.kinds) & set(options.kinds)]
-    if options.cheap:
-        paths.sort(key=lambda path: (path.forward.rate_bits_per_s or 0.0) * path.seconds)
-    return paths
+    return cheapest(paths) if options.cheap else paths
+
+
+def cheapest(paths: list[OddPath]) -> list[OddPath]:
+    """Sort paths by the time that their simulation takes, the least first."""
+    return sorted(paths, key=lambda path: (path.forward.mean_bits_per_s or 0.0) * path.seconds)
 
 
 def outcomes_in(path: Path) -> list[Outcome]:
@@ -115,8 +126,9 @@ def simulate(options: argparse.Namespace, paths: list[OddPath]) -> dict[tuple[st
 
 def report(options: argparse.Namespace, runs: Runs) -> None:
     """Print the tables and write the files."""
-    judged = [judge(target, runs) for target in TARGETS]
-    tables = [rows.targets(judged), rows.kinds(runs)]
+    named = options.path or options.presets
+    judged = [] if named else [judge(target, runs) for target in TARGETS]
+    tables = [rows.given(runs)] if named else [rows.targets(judged), rows.kinds(runs)]
     if options.worst:
         tables.append(rows.worst(runs, options.worst))
     print("\n" + "\n".join(table.text() for table in tables))

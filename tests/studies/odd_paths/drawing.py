@@ -44,7 +44,7 @@ SETTLED_S, SETTLED_RTTS = 5.0, 20.0
 class OddPath:
     """A drawn path. Times in seconds from the start of the run.
 
-    kinds : one letter per kind; "C" and "D" are the two fixed cases
+    kinds : one letter per kind; "C" and "D" are the two fixed cases, "P" a path that was given as a text
     rtt_us : least RTT without a queue at the start, microseconds
     mean_rtt_us : mean RTT without a queue, the largest over the run; lengths of time in round trips use it
     events_s : times of changes of loss, rate or delay in the time that counts; after an outage its end
@@ -71,7 +71,7 @@ class OddPath:
     @property
     def bdp_segments(self) -> float:
         """Bandwidth-delay product of the start, in full datagrams, by the least RTT."""
-        return (self.forward.rate_bits_per_s or 0.0) * self.rtt_us / 8e6 / DATAGRAM
+        return (self.forward.mean_bits_per_s or 0.0) * self.rtt_us / 8e6 / DATAGRAM
 
 
 Steps = list[tuple[float, float]]

@@ -102,8 +102,8 @@ def own_rtt_us(path: OddPath) -> float:
 
     A full datagram takes longer to serialise than a probe; the difference is added.
     """
-    rate = path.forward.rate_bits_per_s or 0.0
-    thinnest = min(rate, path.backward.rate_bits_per_s or rate)
+    rate = path.forward.mean_bits_per_s or 0.0
+    thinnest = min(rate, path.backward.mean_bits_per_s or rate)
     interval_us = 1e6 * (path.seconds - path.settled_s) / PROBES
     # On a slow path so many probes would be a load.
     interval_us = max(interval_us, wire_bytes(SIZE) * 8e6 / thinnest / _LARGEST_LOAD)
@@ -118,7 +118,7 @@ def stream_rtt_us(path: OddPath) -> float | None:
     spread_us = path.forward.jitter_us + path.backward.jitter_us
     if not spread_us:
         return None
-    rate = path.forward.rate_bits_per_s or 0.0
+    rate = path.forward.mean_bits_per_s or 0.0
     interval_us = max(DATAGRAM * 8e6 / rate / _STREAM_LOAD, spread_us / _MOST_PER_SPREAD)
     lead_us = spread_us + path.mean_rtt_us  # until the jitter has its full effect
     from_us = path.settled_s * SECOND

@@ -71,6 +71,27 @@ def worst(runs: Runs, count: int) -> Table:
     return Table((*(f"{name} (RTT)" for name in CONTENDERS), "path"), rows)
 
 
+def given(runs: Runs) -> Table:
+    """Build the table of paths that were given as texts: goodput as a share of the limit, and RTT as a
+    multiple of the path's own, of every contender."""
+    names = list(dict.fromkeys(name for name, _ in runs))
+    contenders = [one for one in CONTENDERS if any((name, one) in runs for name in names)]
+    cells = []
+    for name in names:
+        found = [runs.get((name, contender)) for contender in contenders]
+        known = next(one.values for one in found if one is not None)
+        row = [name, f"{known['limit'] / 1e6:.2f}", f"{known['own_rtt_us'] / 1e3:.0f}"]
+        for one in found:
+            row += (
+                [f"{one.values['goodput']:.2f}", f"{one.values['rtt']:.2f}", f"{one.values['dropped']:.1%}"]
+                if one
+                else ["", "", ""]
+            )
+        cells.append(row)
+    headings = [head for one in contenders for head in (one, "RTT", "dropped")]
+    return Table(("path", "limit, Mb/s", "own RTT, ms", *headings), cells)
+
+
 def values(outcome: Outcome) -> dict[str, Any]:
     """Give one run as a row of the CSV file."""
     settled = [after for _, after, _, _ in outcome.settled]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 
 import pytest
 
 from iperfpy.protocols.simulator.path import Change, Path, RateWalk, wire_bytes
+from tests.studies.odd_paths import rows
 from tests.studies.odd_paths.__main__ import chosen, parser, seeds
 from tests.studies.odd_paths.contenders import plain_draft
 from tests.studies.odd_paths.drawing import (
@@ -21,6 +23,7 @@ from tests.studies.odd_paths.drawing import (
     kinds_of,
 )
 from tests.studies.odd_paths.limits import Limit
+from tests.studies.odd_paths.named import given, presets
 from tests.studies.odd_paths.observed import observe
 from tests.studies.odd_paths.prober import own_rtt_us, stream_rtt_us
 from tests.studies.odd_paths.settling import settle, settlings
@@ -297,3 +300,50 @@ def test_options_choose_paths() -> None:
     sizes = [(path.forward.rate_bits_per_s or 0.0) * path.seconds for path in pairs]
     assert all(len(path.kinds) == 2 for path in pairs)
     assert sizes == sorted(sizes)
+
+
+# -- paths that are given
+
+
+def test_a_trace_has_the_limit_of_its_opportunities() -> None:
+    path = given("trace=constant:12M,delay=20ms,queue=1bdp")
+    # 1,376 bytes of payload in 1,432 of an opportunity of 1,504, one per millisecond.
+    expected = 1_376 / 1_432 * 1_504 * 8 * 1_000
+    assert Limit(path).mean(5.0, 15.0) == pytest.approx(expected, rel=1e-4)
+    assert own_rtt_us(path) == pytest.approx(41_000, abs=1_000)
+
+
+def test_a_policer_and_bursts_of_loss_are_part_of_the_limit() -> None:
+    assert Limit(given("preset=seed-down")).mean(5.0, 15.0) == pytest.approx(20e6 * PAYLOAD_SHARE)
+    bursts = Limit(given("10M,delay=20ms,ge=1/9,loss=10")).mean(5.0, 15.0)
+    assert bursts == pytest.approx(10e6 * PAYLOAD_SHARE * 0.9 * 0.9)
+
+
+def test_data_may_flow_the_other_way() -> None:
+    up, down = given("preset=dsl"), given("preset=dsl", down=True)
+    assert (down.forward, down.backward) == (up.backward, up.forward)
+    assert down.name != up.name
+
+
+def test_presets_run_in_both_directions_where_both_are_paths() -> None:
+    names = [path.name for path in presets()]
+    assert len(names) == len(set(names))
+    assert {"pantheon-1", "seed", "seed, down", "seed-up", "dsl, down", "vpn"} < set(names)
+    assert not {"pantheon-1, down", "seed-up, down", "vpn, down"} & set(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("20M,los=1", "did you mean loss"), ("delay=5ms", "needs a rate or a trace")]
+)
+def test_a_text_that_is_no_path_is_refused(text: str, message: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=message):
+        given(text)
+
+
+def test_a_given_path_runs_and_stands_in_a_table() -> None:
+    path = given("trace=lte:1M/3,delay=5ms,queue=100p down:rate=1M,agg=5ms")
+    outcome = run((path, "cubic"))
+    assert outcome.values["goodput"] > 0.3
+    (row,) = rows.given({outcome.key: outcome}).rows
+    assert row[0] == path.name
+    assert row[3] == f"{outcome.values['goodput']:.2f}"
