@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from iperfpy.lab.relay import Direction, Relay
 from iperfpy.lab.run_report import RunReport
 from iperfpy.lab.way import Way
 from iperfpy.lab.world import ENDS, MTU, make_world
+from iperfpy.protocols.simulator.link_log import LinkLog, queue_text
 from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
 
 TIMED_OUT = 124
@@ -38,6 +39,8 @@ _LOOK_S = 0.1
 _FROM_PROCESS = 0
 """The kernel's SI_USER; a terminal's signal has another code."""
 LONGEST_MTU = 65_535
+UPLINK_AND_DOWNLINK = ("uplink", "downlink")
+"""Names of the ways in the logs, as mahimahi has them."""
 
 
 class LabError(Exception):
@@ -55,6 +58,7 @@ class Plan:
     text : the path in the user's words
     paths : both ways of it
     timeout_s : the command is ended after that time; infinity for never
+    logs : an empty stream per way for its log in mahimahi's format, or None
     """
 
     text: str
@@ -62,6 +66,7 @@ class Plan:
     job: Job
     seed: int = 1
     timeout_s: float = inf
+    logs: tuple[TextIO | None, TextIO | None] = (None, None)
 
 
 def mtu_of(paths: tuple[Path, Path]) -> int:
@@ -98,6 +103,7 @@ def run(plan: Plan) -> RunReport:
         Way(path, seed, -HEADER_BYTES)
         for path, seed in zip(plan.paths, np.random.SeedSequence(plan.seed).spawn(2), strict=True)
     )
+    logs = [_log(plan, *each) for each in zip(ways, plan.paths, plan.logs, UPLINK_AND_DOWNLINK, strict=True)]
     sources = [ends[end][0] for end in ENDS]
     sinks = [ends[end][1] for end in reversed(ENDS)]
     directions = [Direction.of(*each) for each in zip(ways, sources, sinks, strict=True)]
@@ -112,6 +118,8 @@ def run(plan: Plan) -> RunReport:
     if course.failure is not None:
         raise course.failure
     assert course.status is not None
+    for way in ways:
+        way.write_log(course.ended_us)
     truths = (ways[0].truth, ways[1].truth)
     seconds = course.ended_us / 1e6
     return RunReport(
@@ -123,11 +131,27 @@ def run(plan: Plan) -> RunReport:
         HEADER_BYTES,
         relay.late,
         relay.why_unclean(world.lost()),
+        tuple(log.error for log in logs if log is not None and log.error is not None),
     )
+
+
+def _log(plan: Plan, way: Way, path: Path, stream: TextIO | None, name: str) -> LinkLog | None:
+    """Let a way keep a log if the plan has a stream for it."""
+    if stream is None:
+        return None
+    init_ms = time.time_ns() // 1_000_000
+    log = LinkLog(stream, name, plan.text, queue_text(path), file=stream.name, init_ms=init_ms)
+    way.keep_log(log)
+    return log
 
 
 def _turn(relay: Relay, course: _Course, sources: list[Any]) -> None:
     """Wait until something is due, and do it."""
+    if not course.started:
+        # The time of the path begins with the command, and never goes back: until then the path stands still.
+        if select.select([course.control], [], [], _LOOK_S)[0]:
+            course.hear()
+        return
     if rest_us := relay.rest_us():
         time.sleep(rest_us / 1e6)
     wait_s = min(_LOOK_S, max(0.0, (relay.due_us() - course.clock.now_us()) / 1e6))
@@ -171,6 +195,7 @@ class _Course:
 
     status : of the command, once it has ended
     failure : the reason why there is no status
+    started : True from the beginning of the command on
     """
 
     control: socket.socket
@@ -179,7 +204,7 @@ class _Course:
     status: int | None = None
     failure: LabError | None = None
     ended_us: float = 0.0
-    _started: bool = False
+    started: bool = False
     _closed: bool = False
     _expired: bool = False
     _warned_us: float = field(default=inf)
@@ -188,13 +213,13 @@ class _Course:
         """Pass signals on, keep the deadline; False once the keeper has ended."""
         for number, from_process in _signals():
             # The command hears a terminal itself, once it runs.
-            if self._started and from_process:
+            if self.started and from_process:
                 self._send(number)
-            elif not self._started:
+            elif not self.started:
                 self.failure = LabError(f"stopped by {signal.Signals(number).name}", 128 + number)
                 return False
         now_us = self.clock.now_us()
-        if self._started and self.status is None and now_us > self.timeout_s * 1e6 and not self._expired:
+        if self.started and self.status is None and now_us > self.timeout_s * 1e6 and not self._expired:
             self._expired, self._warned_us = True, now_us
             self._send(signal.SIGTERM)
         if self.status is None and now_us > self._warned_us + GOODBYE_S * 1e6:
@@ -213,7 +238,7 @@ class _Course:
         message = json.loads(data)
         if message["event"] == "started":
             self.clock.restart()
-            self._started = True
+            self.started = True
         elif message["event"] == "ended":
             self.status = TIMED_OUT if self._expired else int(message["status"])
             self.ended_us = self.clock.now_us()

@@ -27,6 +27,7 @@ class RunReport:
 
     header_bytes : bytes of a row that are no part of the packet
     unclean : the reason why this machine did not keep to the path; empty if it did
+    log_errors : the reasons why logs are not complete
     """
 
     path: str
@@ -37,6 +38,7 @@ class RunReport:
     header_bytes: int
     late: Lateness
     unclean: str
+    log_errors: tuple[OSError, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The report as plain values. Counts are of packets, bytes of IP packets, times in microseconds."""

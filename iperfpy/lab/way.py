@@ -12,6 +12,7 @@ import numpy as np
 
 from iperfpy.protocols.simulator.inbox import Inbox, Rows
 from iperfpy.protocols.simulator.link import Link
+from iperfpy.protocols.simulator.link_log import LinkLog
 from iperfpy.protocols.simulator.path import Change, Path
 from iperfpy.protocols.simulator.truth import Truth
 
@@ -67,6 +68,14 @@ class Way:
         event_us = self._changes[0].at_us if self._changes else inf
         arrival_us = min((inbox.due_us() for inbox in self._inboxes), default=inf)
         return min(event_us, self._link.due_us(), arrival_us)
+
+    def keep_log(self, log: LinkLog) -> None:
+        """Write the events of the queue into a log from now on."""
+        self._link.keep_log(log)
+
+    def write_log(self, now_us: float) -> None:
+        """Write the events up to now that the log has not written yet."""
+        self._link.write_log(max(self._reached_us, now_us))
 
     def _reach(self, until_us: float) -> None:
         """Apply the events until a time, each at its own."""

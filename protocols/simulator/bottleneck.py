@@ -259,9 +259,8 @@ class Bottleneck(ABC):
         return moved
 
     def take_over(self, before: Bottleneck, now_us: float) -> None:
-        """Serve the datagrams that wait in another bottleneck, which this one replaces now."""
-        # Departures until now are those of the old service, so the log takes them first.
-        before.log_departures(now_us)
+        """Serve the datagrams that wait in another bottleneck, which this one replaces now. A log must have
+        taken the departures until now before, because their slots move."""
         before._forget(now_us)
         moved = self.moves_from(before, now_us)
         self.log = before.log

@@ -98,6 +98,8 @@ class Link:
             walk = self._walk
         rate, trace = path.rate_bits_per_s, path.trace
         if (rate, trace) != (old.rate_bits_per_s, old.trace) or walk is not self._walk:
+            # The opportunities and departures until now are those of the old service.
+            self.write_log(now_us)
             before = self._bottleneck
             self._bottleneck = RateBottleneck(rate, walk) if trace is None else TraceBottleneck(trace, now_us)
             self._bottleneck.take_over(before, now_us)

@@ -14,14 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
+from operator import itemgetter
 from typing import TextIO
 
 from iperfpy.protocols.simulator.path import Path
 from iperfpy.protocols.simulator.rate_trace import OPPORTUNITY_BYTES, TRACE_HEADER_BYTES
 
-_MOST_PENDING = 8_192
-"""Events that are kept for sorting: each batch of departures is known later than the arrivals after it."""
-_OPPORTUNITY, _DEPARTURE, _ARRIVAL, _DROP = range(4)
+_MOST_PENDING = 1_024
+"""Events that are kept for sorting: each batch of departures is known later than the arrivals after it. Few,
+because writing them holds a relay up, 1 us or more each."""
+_OPPORTUNITY, _DEPARTURE, _ARRIVAL, _DROP, _PASSAGE = range(5)
+"""Kinds of events, in the order of those at one time: nothing departs at the time of its arrival, except by
+`_PASSAGE`, where there is no queue."""
 
 
 def queue_text(path: Path) -> str:
@@ -66,6 +70,8 @@ class LinkLog:
         self.error: OSError | None = None
         self._stream, self._start_us = stream, start_us
         self._events: list[tuple[float, int, str]] = []
+        # A path may stand on several lines; a line of the header does not.
+        description, file = " ".join(description.split()), " ".join(file.split())
         self._write(
             f"# mahimahi mm-link ({name}) [{description}] > {file or '-'}\n"
             f"# command line: iperfpy lab {description}\n# queue: {queue}\n"
@@ -94,14 +100,13 @@ class LinkLog:
     def passed(self, now_us: float, count: int, size: int) -> None:
         """Take datagrams that meet no queue."""
         self.arrived(now_us, count, size)
-        self.departed([now_us] * count, now_us, size)
+        self._events += [(now_us, _PASSAGE, f"- {size + TRACE_HEADER_BYTES} 0")] * count
 
     def write(self, now_us: float, opportunities_us: Iterable[float]) -> None:
         """Write the events up to now, and the opportunities since the call before, in the order of time."""
         line = f"# {OPPORTUNITY_BYTES}"
         self._events += [(float(time_us), _OPPORTUNITY, line) for time_us in opportunities_us]
-        # By the kind, too: an opportunity serves nothing that arrives at its own time.
-        self._events.sort(key=lambda event: event[:2])
+        self._events.sort(key=itemgetter(0, 1))
         self._write("".join(f"{self._ms(time_us)} {text}\n" for time_us, _, text in self._events))
         self._events.clear()
         self.written_us = now_us

@@ -476,3 +476,30 @@ def test_a_path_that_cannot_be_starts_nothing(me: User, tmp_path: Path) -> None:
         "in ms)\n"
     )
     assert not (tmp_path / "ran").exists()
+
+
+# -- logs
+
+
+def test_the_logs_are_those_of_mahimahi_and_count_what_the_report_counts(
+    user: User, open_folder: Path
+) -> None:
+    up, down = open_folder / "up.log", open_folder / "down.log"
+    words = ("--json", "--log-up", str(up), "--log-down", str(down), "trace=constant:12M,queue=9p down:1M")
+    done = user.runs(*words, "--server", user.server(COLLECT), "--", *user.script(SCATTER))
+    assert done.returncode == 0, done.stderr
+    for file, name, queue in ((up, "near_to_far", "[packets=9]"), (down, "far_to_near", "[packets=1000]")):
+        lines, counts = file.read_text().splitlines(), report(done)[name]
+        events = [line.split() for line in lines if not line.startswith("# ")]
+        assert lines[2] == f"# queue: droptail {queue}"
+        assert len([event for event in events if event[1] == "+"]) == counts["sent"]
+        assert sum(int(event[2]) for event in events if event[1] == "d") == counts["overflowed"]
+
+
+def test_a_log_that_cannot_be_written_is_said(me: User, tmp_path: Path) -> None:
+    done = me.runs("20M", "--log-up", str(tmp_path / "no" / "such"), "--", "echo", "begun")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot write the log: " in done.stderr
+    done = me.runs("20M", "--log-down", "/dev/full", "--", "true")
+    assert done.returncode == 0
+    assert "a log is not complete: No space left on device" in done.stderr

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from math import inf
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -37,6 +37,8 @@ _SECONDS = Parsed("SEC", duration("time", 1_000, 7 * _DAY_US, zero=False))
 @click.option("-t", "--timeout", type=_SECONDS, help="end the command then, with status 124")
 @click.option("--json", "as_json", is_flag=True, help="write the counters as one line of JSON")
 @click.option("--report", default="", metavar="FILE", help="write the counters to FILE [standard error]")
+@click.option("--log-up", default="", metavar="FILE", help="log of the queue upwards, as mahimahi's mm-link")
+@click.option("--log-down", default="", metavar="FILE", help="the same of the queue downwards")
 @click.option("-h", "--help", "help", is_flag=True, help="print this help and exit")
 @click.pass_context
 def command(context: click.Context, /, path: Sequence[str], **options: Any) -> dict[str, Any] | None:
@@ -85,7 +87,11 @@ def _run(options: dict[str, Any], paths: Any, programme: Sequence[str]) -> int:
     except OSError as error:
         return complain(f"cannot write the report: {system_reason(error)}")
     try:
-        result = run(Plan(options["path"], paths, job, options["seed"], timeout_s))
+        logs = _opened(options["log_up"]), _opened(options["log_down"])
+    except OSError as error:
+        return complain(f"cannot write the log: {system_reason(error)}")
+    try:
+        result = run(Plan(options["path"], paths, job, options["seed"], timeout_s, logs))
     except ForbiddenError as error:
         return complain(str(error))
     except LabError as error:
@@ -97,4 +103,20 @@ def _run(options: dict[str, Any], paths: Any, programme: Sequence[str]) -> int:
         print("\n".join(result.lines()), file=report, flush=True)
         if result.unclean and options["report"]:
             warn(f"the run is not clean: {result.unclean}")
+    for reason in (*result.log_errors, *filter(None, map(_closed, logs))):
+        warn(f"a log is not complete: {system_reason(reason)}")
     return result.status
+
+
+def _opened(file: str) -> TextIO | None:
+    return open(file, "w", encoding="utf-8", errors="backslashreplace") if file else None
+
+
+def _closed(stream: TextIO | None) -> OSError | None:
+    """Write the rest of a stream; return the error if that fails."""
+    try:
+        if stream is not None:
+            stream.close()
+    except OSError as error:
+        return error
+    return None
