@@ -145,9 +145,10 @@ NAME_TRANSPORTS = {
     "iperfpy.control.parameters",
     "iperfpy.measure_keywords",
     "iperfpy.experiments.check_schedule",
+    "iperfpy.diagnosis.advice",
 }
 """Modules that contain "tcp": as a key of iperf3's parameters, as the default of a test, and as one of the
-transports that a diagnosis compares."""
+transports that a diagnosis compares; and the one that recommends a transport."""
 
 NAMES_TWICE = {"channel", "settings", "errors"}
 """Module names that mean the same in every package that has one."""

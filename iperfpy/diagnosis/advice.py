@@ -2,13 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import ceil
+
 from iperfpy.diagnosis.finding import Cause
+from iperfpy.diagnosis.path_model import PathModel
 from iperfpy.protocols.units import format_rate
 
 BELOW_POLICER = 0.98
 """Share of a policer's rate at which a paced sender loses nothing."""
-_HEADERS = 28
-"""IPv4 and UDP."""
+_HEADERS, _SEGMENT_HEADER = 28, 24
+"""IPv4 and UDP; KCP."""
+_EFFICIENCY = 0.95
+"""Share of the rate, less random loss, that kcp-bbr carries after its start (`make sim`: 0.94 to 0.98)."""
+_WINDOW_BDP = 2.5
+"""Bandwidth-delay products of the recommended window: two of the controller, and losses that are repaired."""
+_USUAL_DATAGRAM, _USUAL_WINDOW = 1_400, 2_048
+BETTER = 1.1
+"""Factor from which on an improvement is promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """Settings for a path, and the rate that they lead to.
+
+    Parameters
+    ----------
+    transport : name of the transport
+    window : segments of both windows, at least
+    pace_bits_per_s : rate of IP packets for a sender that is paced by hand; None: not known
+    datagram_bytes : UDP payload of a full datagram
+    expected_bits_per_s : payload rate that follows from the model of the path; None: it does not tell
+    """
+
+    transport: str
+    window: int
+    pace_bits_per_s: float | None
+    datagram_bytes: int
+    expected_bits_per_s: float | None
+
+    def promise(self, carried_bits_per_s: float | None) -> float | None:
+        """Factor over a test that carried this payload rate; None if nothing better is to be expected."""
+        if not self.expected_bits_per_s or not carried_bits_per_s:
+            return None
+        factor = self.expected_bits_per_s / carried_bits_per_s
+        return factor if factor >= BETTER else None
+
+
+def recommend(model: PathModel) -> Recommendation:
+    """Derive settings from the model of a path."""
+    longest = model.mtu_bytes - _HEADERS if model.mtu_bytes else _USUAL_DATAGRAM
+    datagram = min(_USUAL_DATAGRAM, longest)
+    bdp, rate, loss = model.bdp_bytes, model.rate_bits_per_s, model.loss
+    lost = loss.share if loss.present else 0.0
+    window = _USUAL_WINDOW
+    if bdp is not None:
+        window = max(window, ceil(_WINDOW_BDP * bdp / (1 - lost) / (datagram + _HEADERS)))
+    expected = None
+    # A controller follows a rate that varies with a delay: how well depends on the periods.
+    if rate is not None and not model.rate.present:
+        payload = (datagram - _SEGMENT_HEADER) / (datagram + _HEADERS)
+        expected = _EFFICIENCY * rate * (1 - lost) * payload
+    pace = None if rate is None else BELOW_POLICER * rate
+    return Recommendation("kcp-bbr", window, pace, datagram, expected)
 
 
 def for_mtu(mtu_bytes: int) -> tuple[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from iperfpy.diagnosis import one_run, path_model, reading, udp_differs
+from iperfpy.diagnosis import advice, one_run, path_model, reading, udp_differs
+from iperfpy.diagnosis.advice import Recommendation
 from iperfpy.diagnosis.bufferbloat import Bufferbloat, grade
 from iperfpy.diagnosis.evidence import DirectionEvidence, RunEvidence, Rung
 from iperfpy.diagnosis.finding import Cause, Finding
@@ -25,6 +26,7 @@ class DirectionDiagnosis:
     findings : the most limiting one first; `Cause.LINE` if there is no sign of anything
     bufferbloat : the grade, or the reason why there is none
     not_checked : phrases such as "MTU", each with its reason
+    recommendation : settings for this path, from the model of it
     alike : sentence about UDP beside TCP if both are treated alike; else empty
     changed : sentence about a path that was another one at the end; empty if it was not
     """
@@ -35,6 +37,7 @@ class DirectionDiagnosis:
     carried_bits_per_s: float | None
     findings: tuple[Finding, ...]
     bufferbloat: Bufferbloat
+    recommendation: Recommendation
     not_checked: tuple[str, ...] = ()
     alike: str = ""
     changed: str = ""
@@ -60,6 +63,9 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     path = reading.findings(model, evidence.direction)
     ends = _ends(runs)
     treatment = udp_differs.compare(evidence.rounds, evidence.direction)
+    recommended = advice.recommend(model)
+    carried = max((run.bits_per_second for run in runs if run.reliable), default=None)
+    ends = [_promised(finding, recommended, carried) for finding in ends]
     findings = [*ends, *([treatment.finding] if treatment.finding else []), *path]
     if not any(finding.cause is not Cause.UNKNOWN for finding in findings):
         findings.insert(0, reading.line(model, evidence.direction))
@@ -69,9 +75,10 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
         evidence.direction,
         rate,
         model.rate_error,
-        max((run.bits_per_second for run in runs if run.reliable), default=None),
+        carried,
         tuple(findings),
         grade(evidence.idle.rtt_us, [rung.rtt_us for rung in loads], full_load=bool(loads)),
+        recommended,
         (*_not_checked(evidence), *([treatment.missing] if treatment.missing else [])),
         treatment.alike,
         _changed(evidence, model),
@@ -93,6 +100,19 @@ def _ends(runs: list[RunEvidence]) -> list[Finding]:
             if known is None or finding.evidence["share"] > known.evidence["share"]:  # type: ignore[operator]
                 best[finding.cause] = finding
     return sorted(best.values(), key=lambda finding: -float(finding.evidence["share"]))
+
+
+def _promised(finding: Finding, recommended: Recommendation, carried: float | None) -> Finding:
+    """Add the window that the path needs, and the factor that it promises, to a finding about a window."""
+    factor = recommended.promise(carried)
+    if finding.cause not in (Cause.SEND_WINDOW, Cause.RECEIVE_WINDOW) or factor is None:
+        return finding
+    flag = finding.advice.split()[0] if finding.advice.startswith("--") else "a window of"
+    return replace(
+        finding,
+        advice=f"{flag} {recommended.window} segments: {factor:.2g} times the rate",
+        promise=factor,
+    )
 
 
 def _not_checked(evidence: DirectionEvidence) -> list[str]:

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder (results)")
     parser.add_argument("--name", default=f"blind-{datetime.now(UTC):%Y-%m-%d}", help="name of the files")
     parser.add_argument("--show", action="store_true", help="show the tables of recorded paths and stop")
+    parser.add_argument("--advice", action="store_true", help="try the advice on each path, too")
     parser.add_argument("--misses", action="store_true", help="list each path that went wrong")
     parser.add_argument("--fresh", action="store_true", help="discard recorded paths")
     return parser
@@ -63,7 +65,9 @@ def simulate(options: argparse.Namespace) -> list[Outcome]:
         left.sort(key=lambda seed: draw(seed).rate)
     until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
     for outcome in spread(
-        takewhile(lambda _: time.monotonic() < until, iter(left)), options.processes, examine
+        takewhile(lambda _: time.monotonic() < until, iter(left)),
+        options.processes,
+        partial(examine, prove=options.advice),
     ):
         record.append_line(file, outcome.fields())
         done[outcome.seed] = outcome
@@ -77,6 +81,8 @@ def simulate(options: argparse.Namespace) -> list[Outcome]:
 def report(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
     """Print the tables and write the files."""
     tables = [rows.targets(outcomes), rows.confusion(outcomes), rows.figures(outcomes)]
+    if any(one.advice for one in outcomes):
+        tables.append(rows.advice(outcomes))
     print("\n" + "\n".join(table.text() for table in tables))
     wrong = rows.misses(outcomes)
     if options.misses:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from iperfpy.diagnosis import direction
 from iperfpy.diagnosis.direction import DirectionDiagnosis
-from iperfpy.diagnosis.evidence import DirectionEvidence
 from iperfpy.diagnosis.finding import Cause
+from tests.studies.blind.advice_trial import put_to_proof
 from tests.studies.blind.drawing import BlindPath, draw
 from tests.studies.blind.experiment import gather
 
@@ -28,6 +28,7 @@ class Outcome:
     true_rate : bits per second of IP packets, the mean over the experiment
     capacity, capacity_error : of the diagnosis; None: it does not know
     cost_s : processor seconds
+    advice : settings and rates of the proof of the advice; empty: it was not tried
     """
 
     seed: int
@@ -57,17 +58,21 @@ class Outcome:
         return set(self.found) - set(self.truth) - {str(Cause.UNKNOWN)}
 
 
-def examine(seed: int) -> Outcome:
-    """Run the experiment on the path of a seed, and conclude from it."""
+def examine(seed: int, *, prove: bool = False) -> Outcome:
+    """Run the experiment on the path of a seed, and conclude from it; `prove` tries the advice, too."""
     began = time.process_time()
     path = draw(seed)
     evidence, true_rate = gather(path)
-    return judge(path, evidence, true_rate, time.process_time() - began)
+    diagnosis = direction.conclude(evidence)
+    outcome = judge(path, diagnosis, true_rate)
+    if prove:
+        trial = put_to_proof(path, diagnosis.recommendation)
+        outcome = replace(outcome, advice={**asdict(diagnosis.recommendation), **asdict(trial)})
+    return replace(outcome, cost_s=time.process_time() - began)
 
 
-def judge(path: BlindPath, evidence: DirectionEvidence, true_rate: float, cost_s: float) -> Outcome:
-    """Conclude from evidence, and keep the truth beside it."""
-    diagnosis: DirectionDiagnosis = direction.conclude(evidence)
+def judge(path: BlindPath, diagnosis: DirectionDiagnosis, true_rate: float) -> Outcome:
+    """Put the truth beside a diagnosis."""
     return Outcome(
         path.seed,
         list(path.kinds),
@@ -78,5 +83,4 @@ def judge(path: BlindPath, evidence: DirectionEvidence, true_rate: float, cost_s
         true_rate,
         diagnosis.capacity_bits_per_s,
         diagnosis.capacity_error_bits_per_s,
-        cost_s,
     )

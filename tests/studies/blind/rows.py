@@ -75,6 +75,32 @@ def targets(outcomes: Sequence[Outcome]) -> Table:
     return Table(("target", "bound", "figure", "verdict"), judged)
 
 
+def advice(outcomes: Sequence[Outcome]) -> Table:
+    """Build the table of the proof of the advice, by kind of path."""
+    trials = [(one, verdicts.trial(one)) for one in outcomes if one.advice]
+    kinds = sorted({"+".join(one.kinds) if len(one.kinds) < 2 else "pairs" for one, _ in trials})
+    rows = []
+    for kind in ("", *kinds):
+        these = [
+            trial
+            for one, trial in trials
+            if not kind or kind == ("pairs" if len(one.kinds) > 1 else "+".join(one.kinds))
+        ]
+        promised = [trial for trial in these if trial.promise is not None]
+        gains = sorted(trial.advised / trial.before for trial in these if trial.before)
+        rows.append(
+            (
+                kind or "all",
+                str(len(these)),
+                f"{sum(trial.as_good for trial in these)}/{len(these)}",
+                f"{sum(trial.kept for trial in promised)}/{len(promised)}",
+                f"{gains[len(gains) // 2]:.2f}" if gains else "",
+            )
+        )
+    headings = ("paths", "count", "at least as good", "promise kept within 10 %", "median factor")
+    return Table(headings, rows)
+
+
 def misses(outcomes: Sequence[Outcome]) -> str:
     """List every path with a cause missed or invented, or a figure that is off, with its findings."""
     lines = []
@@ -85,12 +111,14 @@ def misses(outcomes: Sequence[Outcome]) -> str:
             for error in errors_of([one])
             if not error.met
         ]
-        if not (one.missed or one.invented or off):
+        bad = verdicts.advice_faults(one)
+        if not (one.missed or one.invented or off or bad):
             continue
         lines.append(one.name)
         lines += [f"    missed {cause}" for cause in sorted(one.missed)]
         lines += [f"    invented {cause}" for cause in sorted(one.invented)]
         lines += [f"    {words}" for words in off]
+        lines += [f"    advice: {words}" for words in bad]
         lines += [f"        {sentence}" for sentence in one.sentences]
     return "\n".join(lines) + "\n" if lines else ""
 

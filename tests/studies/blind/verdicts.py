@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from iperfpy.diagnosis.finding import Cause
+from tests.studies.blind.advice_trial import Trial
 from tests.studies.blind.outcome import Outcome
 
 RATE_VARIES, QUEUE, POLICER = str(Cause.RATE_VARIES), str(Cause.QUEUE), str(Cause.POLICER)
@@ -144,3 +145,18 @@ def cannot_tell(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def false_policers(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Paths without a policer that were said to have one."""
     return [one for one in outcomes if POLICER in one.invented]
+
+
+def trial(outcome: Outcome) -> Trial:
+    """Give the proof of the advice of a path that has one."""
+    return Trial(*(outcome.advice[field.name] for field in fields(Trial)))
+
+
+def advice_faults(outcome: Outcome) -> list[str]:
+    """Say where the advice did harm, or did not keep its promise; nothing if it was not tried."""
+    if not outcome.advice:
+        return []
+    one = trial(outcome)
+    rates = f"{one.before / 1e6:.2f} Mb/s before, {one.advised / 1e6:.2f} with it"
+    faults = [] if one.as_good else [f"worse: {rates}"]
+    return faults if one.kept else [*faults, f"promised {one.promise:.2f} times the rate: {rates}"]
