@@ -33,6 +33,8 @@ _SHORTEST_BUCKET_US = 6e3
 _RISE_US = 5e3
 _EARLY, _EARLY_SIGMA, _EARLY_LOSSES = 0.75, 4.0, 10
 _STANDING = 0.05
+_MANAGED_SHARE = 0.005
+"""Share of packets that active management drops while the queue grows, about."""
 _TAIL = 0.05
 """Share of the losses that come early, at most, for tail drop."""
 
@@ -185,7 +187,7 @@ def _early(standing: Sequence[Overloaded], capacity: Capacity, jitter_us: float)
     full_us = max(one.rise_us for one in standing)
     if jitter_us > 0.3 * full_us:
         return 0, None
-    lost = expected = 0.0
+    lost = sent = 0.0
     for one in standing:
         flight = one.stretch.flight
         assert flight is not None
@@ -197,7 +199,8 @@ def _early(standing: Sequence[Overloaded], capacity: Capacity, jitter_us: float)
         # Full is also the largest delay of this stretch's own, once it loses all that exceeds the rate.
         early = (delays > _STANDING * full_us) & (delays < _EARLY * full_us)
         lost += float(lost_packets(flight)[early].sum())
-        expected += capacity.loss.share * float(flight.sent_packets[early].sum())
+        sent += float(flight.sent_packets[early].sum())
+    expected = capacity.loss.share * sent
     excess = lost - expected
     spread = max(1.0, 2 * capacity.loss.mean_run - 1)
     chance = (max(expected, 1.0) * spread) ** 0.5
@@ -205,6 +208,8 @@ def _early(standing: Sequence[Overloaded], capacity: Capacity, jitter_us: float)
     managed: bool | None = None
     if excess >= _EARLY_LOSSES and excess > _EARLY_SIGMA * chance:
         managed = True
+    elif _EARLY_SIGMA * chance > max(_EARLY_LOSSES, _MANAGED_SHARE * sent):
+        managed = None  # random loss hides what active management drops
     elif all_losses >= FEWEST_LOSSES and excess < max(2.0, _TAIL * all_losses, 2 * chance):
         managed = False
     return max(0, round(excess)), managed

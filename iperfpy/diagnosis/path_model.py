@@ -78,7 +78,7 @@ class PathModel:
 def fit(evidence: DirectionEvidence) -> PathModel:
     """Fit the model to the ladder, the tests of bare datagrams, and the idle path."""
     idle, found = evidence.idle, stretches(evidence)
-    base_us = idle.rtt_us.get("p5", _least_rtt(found))
+    base_us = min((us for us in (idle.rtt_us.get("p5"), _least_rtt(found)) if us), default=0.0)
     capacity = capacities.measure(found, base_us)
     rate = capacity.rate
     far_below = [one for one in capacity.calm if rate is None or one.offered < _FAR_BELOW * rate]

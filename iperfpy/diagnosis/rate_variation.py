@@ -18,7 +18,10 @@ FEWEST_WINDOWS = 8
 _NOTICED = 0.07
 """Deviation over mean from which on a rate is said to vary."""
 _TIMES_CHANCE = 3.0
-"""Factor by which the variance exceeds that of chance: losses, single packets, jitter."""
+"""Factor by which the variance exceeds that of chance: losses, single packets, jitter. Twice it if losses
+come in bursts, whose lengths vary more."""
+_CHANCE = 0.1
+"""Deviation that random loss may cause in a window, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,10 @@ def measure(capacity: Capacity, jitter_us: float, lump_us: float) -> RateVariati
     if not standing or capacity.rate is None:
         return RateVariation()
     packet = max(one.stretch.packet_bytes for one in standing)
-    width_us = max(_SHORTEST_US, _FEWEST_PACKETS * packet * 8e6 / capacity.rate, 4 * lump_us)
+    share, spread = capacity.loss.share, max(1.0, 2 * capacity.loss.mean_run - 1)
+    # Long enough that random loss varies the arrivals of a window by a tenth at most.
+    fewest = max(_FEWEST_PACKETS, share * spread / _CHANCE**2)
+    width_us = max(_SHORTEST_US, fewest * packet * 8e6 / capacity.rate, 4 * lump_us)
     # A slower stretch queues only while the rate is low: what it shows then is no mean.
     saturated = [one for one in standing if one.stretch.offered > SATURATES * capacity.rate]
     rates = _window_rates(saturated or standing, width_us)
@@ -54,13 +60,13 @@ def measure(capacity: Capacity, jitter_us: float, lump_us: float) -> RateVariati
         return RateVariation(len(rates), width_us)
     mean, variance = float(np.mean(rates)), float(np.var(rates, ddof=1))
     packets = mean * width_us / 8e6 / packet
-    share = capacity.loss.share
     # Losses within a window, a packet more or less at its edges, and arrivals that jitter moves across them.
-    chance = share * max(1.0, 2 * capacity.loss.mean_run - 1) / packets + 0.5 / packets**2
+    chance = share * spread / packets + 0.5 / packets**2
     chance += 2 * (jitter_us / 3.1 / width_us) ** 2
     relative = variance / mean**2
     deviation = max(0.0, relative - chance) ** 0.5
-    present = deviation > _NOTICED and relative > _TIMES_CHANCE * chance
+    times = _TIMES_CHANCE if spread < 2 else 2 * _TIMES_CHANCE
+    present = deviation > _NOTICED and relative > times * chance
     return RateVariation(
         len(rates), width_us, deviation, present, mean / (1 - share), (variance / len(rates)) ** 0.5
     )

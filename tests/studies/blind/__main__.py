@@ -15,14 +15,13 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
 from tests.studies import record
 from tests.studies.blind import rows, verdicts
 from tests.studies.blind.drawing import draw
-from tests.studies.blind.outcome import Outcome, examine
+from tests.studies.blind.outcome import Outcome, examine, prove
 from tests.studies.machine import surroundings
 from tests.studies.paths.run import spread
 
@@ -64,24 +63,27 @@ def simulate(options: argparse.Namespace) -> list[Outcome]:
     if options.cheap:
         left.sort(key=lambda seed: draw(seed).rate)
     until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
-    for outcome in spread(
-        takewhile(lambda _: time.monotonic() < until, iter(left)),
-        options.processes,
-        partial(examine, prove=options.advice),
-    ):
+    for outcome in spread(takewhile(lambda _: time.monotonic() < until, left), options.processes, examine):
         record.append_line(file, outcome.fields())
         done[outcome.seed] = outcome
-        wrong = ", ".join(
-            [*(f"missed {c}" for c in outcome.missed), *(f"invented {c}" for c in outcome.invented)]
-        )
-        print(f"{outcome.cost_s:5.1f} s  {outcome.name[:80]}  {wrong}", flush=True)
+        wrong = [f"missed {c}" for c in outcome.missed] + [f"invented {c}" for c in outcome.invented]
+        print(f"{outcome.cost_s:5.1f} s  {outcome.name[:80]}  {', '.join(wrong)}", flush=True)
+    known = [done[seed] for seed in options.seeds if seed in done]
+    if options.advice and not options.show:
+        untried = [one for one in known if not one.trial]
+        tried = takewhile(lambda _: time.monotonic() < until, untried)
+        for outcome in spread(tried, options.processes, prove):
+            record.append_line(file, outcome.fields())  # the last line of a seed counts
+            done[outcome.seed] = outcome
+            faults = "; ".join(verdicts.advice_faults(outcome))
+            print(f"advice  {outcome.name[:80]}  {faults or 'kept'}", flush=True)
     return [done[seed] for seed in options.seeds if seed in done]
 
 
 def report(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
     """Print the tables and write the files."""
     tables = [rows.targets(outcomes), rows.confusion(outcomes), rows.figures(outcomes)]
-    if any(one.advice for one in outcomes):
+    if any(one.trial for one in outcomes):
         tables.append(rows.advice(outcomes))
     print("\n" + "\n".join(table.text() for table in tables))
     wrong = rows.misses(outcomes)

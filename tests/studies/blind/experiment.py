@@ -28,7 +28,7 @@ from tests.studies.blind.drawing import MTU_HINT, BlindPath
 Int64s = NDArray[np.int64]
 SECOND = 1_000_000
 IDLE_S, IDLE_PER_S, RUNG_S, RUNG_PER_S = 2.5, 200.0, ladder.SECONDS, 20.0
-BULK_S, BULK_RTTS, LONGEST_BULK_S = 3.0, 14.0, 5.0
+BULK_S, BULK_RTTS, LONGEST_BULK_S = 4.0, 20.0, 6.0
 COALESCE_US = 1_000.0
 RAW_S, RAW_SHARE = 3.0, 0.9
 SIZES = (576, 1_280, 1_400, 1_420, 1_450, 1_480, 1_492, 1_500)

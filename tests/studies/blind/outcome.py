@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from iperfpy.diagnosis import direction
+from iperfpy.diagnosis.advice import Recommendation
 from iperfpy.diagnosis.direction import DirectionDiagnosis
 from iperfpy.diagnosis.finding import Cause
 from tests.studies.blind.advice_trial import put_to_proof
@@ -28,7 +29,8 @@ class Outcome:
     true_rate : bits per second of IP packets, the mean over the experiment
     capacity, capacity_error : of the diagnosis; None: it does not know
     cost_s : processor seconds
-    advice : settings and rates of the proof of the advice; empty: it was not tried
+    recommended : settings, see `advice.Recommendation`
+    trial : rates of the proof of the advice, see `Trial`; empty: it was not tried
     """
 
     seed: int
@@ -41,7 +43,8 @@ class Outcome:
     capacity: float | None
     capacity_error: float | None
     cost_s: float = 0.0
-    advice: dict[str, Any] = field(default_factory=dict)
+    recommended: dict[str, Any] = field(default_factory=dict)
+    trial: dict[str, Any] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
         """Give the fields for a file."""
@@ -58,17 +61,19 @@ class Outcome:
         return set(self.found) - set(self.truth) - {str(Cause.UNKNOWN)}
 
 
-def examine(seed: int, *, prove: bool = False) -> Outcome:
-    """Run the experiment on the path of a seed, and conclude from it; `prove` tries the advice, too."""
+def examine(seed: int) -> Outcome:
+    """Run the experiment on the path of a seed, and conclude from it."""
     began = time.process_time()
     path = draw(seed)
     evidence, true_rate = gather(path)
-    diagnosis = direction.conclude(evidence)
-    outcome = judge(path, diagnosis, true_rate)
-    if prove:
-        trial = put_to_proof(path, diagnosis.recommendation)
-        outcome = replace(outcome, advice={**asdict(diagnosis.recommendation), **asdict(trial)})
+    outcome = judge(path, direction.conclude(evidence), true_rate)
     return replace(outcome, cost_s=time.process_time() - began)
+
+
+def prove(outcome: Outcome) -> Outcome:
+    """Try the advice on the path."""
+    trial = put_to_proof(draw(outcome.seed), Recommendation(**outcome.recommended))
+    return replace(outcome, trial=asdict(trial))
 
 
 def judge(path: BlindPath, diagnosis: DirectionDiagnosis, true_rate: float) -> Outcome:
@@ -83,4 +88,5 @@ def judge(path: BlindPath, diagnosis: DirectionDiagnosis, true_rate: float) -> O
         true_rate,
         diagnosis.capacity_bits_per_s,
         diagnosis.capacity_error_bits_per_s,
+        recommended=asdict(diagnosis.recommendation),
     )

@@ -77,7 +77,7 @@ def targets(outcomes: Sequence[Outcome]) -> Table:
 
 def advice(outcomes: Sequence[Outcome]) -> Table:
     """Build the table of the proof of the advice, by kind of path."""
-    trials = [(one, verdicts.trial(one)) for one in outcomes if one.advice]
+    trials = [(one, verdicts.trial(one)) for one in outcomes if one.trial]
     kinds = sorted({"+".join(one.kinds) if len(one.kinds) < 2 else "pairs" for one, _ in trials})
     rows = []
     for kind in ("", *kinds):

@@ -149,12 +149,12 @@ def false_policers(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def trial(outcome: Outcome) -> Trial:
     """Give the proof of the advice of a path that has one."""
-    return Trial(*(outcome.advice[field.name] for field in fields(Trial)))
+    return Trial(*(outcome.trial[field.name] for field in fields(Trial)))
 
 
 def advice_faults(outcome: Outcome) -> list[str]:
     """Say where the advice did harm, or did not keep its promise; nothing if it was not tried."""
-    if not outcome.advice:
+    if not outcome.trial:
         return []
     one = trial(outcome)
     rates = f"{one.before / 1e6:.2f} Mb/s before, {one.advised / 1e6:.2f} with it"
