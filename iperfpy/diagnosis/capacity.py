@@ -27,6 +27,8 @@ _RISE_US, _RISE_RTTS, _RISE_SIGMA, _RISE_PACKETS = 1.5e3, 0.04, 5.0, 3.0
 _CALM = 0.97
 """Stretches up to this share of the rate count as calm."""
 _LEAST_ERROR = 0.003
+_COUNTED_ERROR = 0.05
+"""Standard error of a rate by sums alone."""
 _FEWEST_DELAYS = 20
 _DENSE = 0.6, 0.93
 """Shares of the rate between which calm stretches give the delay without a queue."""
@@ -76,6 +78,32 @@ class Capacity:
     calm_delay_us: float
 
 
+def _by_counts(stretches: Sequence[Stretch]) -> Capacity:
+    """The rate by sums alone, from a receiver that does not tell when datagrams arrived.
+
+    The queue's content counts as carried then, so the fastest stretches count: it is least of them.
+    """
+    if not stretches:
+        return Capacity(None, None, 0.0, (), RandomLoss(), (), 0.0)
+    most = max(one.offered * (1 - one.loss) for one in stretches)
+    slow = [one for one in stretches if one.offered <= _SLOWEST_SHARE * most] or list(stretches[:1])
+    loss = random_loss.measure(slow)
+    losing = [one for one in stretches if one not in slow and one.loss - loss.share > _lost_more(one, loss)]
+    if not losing:
+        return Capacity(None, None, most, (), random_loss.measure(stretches), tuple(stretches), 0.0)
+    calm = [one for one in stretches if one.offered < losing[0].offered]
+    loss = random_loss.measure(calm)
+    rate = float(np.median([one.offered * (1 - one.loss) for one in losing[-2:]])) / (1 - loss.share)
+    return Capacity(rate, _COUNTED_ERROR * rate, most, (), loss, tuple(calm), 0.0)
+
+
+def _lost_more(one: Stretch, loss: RandomLoss) -> float:
+    """Share above the path's own loss from which on a stretch is said to lose more."""
+    spread = max(1.0, 2 * loss.mean_run - 1)
+    share_error = sqrt(max(loss.share, 1 / one.sent) * spread / one.sent + loss.error**2)
+    return max(_EXCESS, _EXCESS_SIGMA * share_error)
+
+
 class _Delay(NamedTuple):
     """Delay without a queue: mean, its error, and the change of it that is no sign of a queue."""
 
@@ -88,7 +116,7 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
     """Find the overloaded stretches, the loss of the others, and the rate; `stretches`: slowest first."""
     usable = [one for one in stretches if one.sent and one.flight is not None]
     if not usable:
-        return Capacity(None, None, 0.0, (), random_loss.measure(stretches), tuple(stretches), 0.0)
+        return _by_counts([one for one in stretches if one.sent])
     most = max(one.offered * (1 - one.loss) for one in usable)
     slow = [one for one in usable if one.offered <= _SLOWEST_SHARE * most] or usable[:1]
     calm_delay_us, calm_error_us = _calm_delay(slow)
@@ -150,15 +178,13 @@ def _overload(one: Stretch, loss: RandomLoss, delay: _Delay) -> Overloaded | Non
     """Give the overload of a stretch; None if it has no more loss and no more delay than calm ones."""
     flight = one.flight
     assert flight is not None
-    spread = max(1.0, 2 * loss.mean_run - 1)
-    share_error = sqrt(max(loss.share, 1 / one.sent) * spread / one.sent + loss.error**2)
     half = bin_times(flight) > one.seconds * 0.5e6
     late_us, error_us, count = mean_delay(flight, half)
     rise_us = late_us - delay.calm_us if count else 0.0
     error_us = sqrt(error_us**2 + delay.error_us**2) if count else float("inf")
     packet_us = one.packet_bytes * 8e6 / max(one.offered, 1.0)
     least_us = max(_RISE_US, delay.usual_us, _RISE_PACKETS * packet_us, _RISE_SIGMA * error_us)
-    loses = one.loss - loss.share > max(_EXCESS, _EXCESS_SIGMA * share_error)
+    loses = one.loss - loss.share > _lost_more(one, loss)
     if not loses and not rise_us > least_us:
         return None
     onset_us = onset(flight, loss.share) if loses else 0.1e6 * one.seconds

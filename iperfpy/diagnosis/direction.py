@@ -37,10 +37,10 @@ class DirectionDiagnosis:
     carried_bits_per_s: float | None
     findings: tuple[Finding, ...]
     bufferbloat: Bufferbloat
-    recommendation: Recommendation
     not_checked: tuple[str, ...] = ()
     alike: str = ""
     changed: str = ""
+    recommendation: Recommendation | None = None
 
 
 _END_LIMITS = (
@@ -78,10 +78,10 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
         carried,
         tuple(findings),
         grade(evidence.idle.rtt_us, [rung.rtt_us for rung in loads], full_load=bool(loads)),
-        recommended,
         (*_not_checked(evidence), *([treatment.missing] if treatment.missing else [])),
         treatment.alike,
         _changed(evidence, model),
+        recommended,
     )
 
 

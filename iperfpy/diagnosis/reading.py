@@ -38,10 +38,11 @@ def line(model: PathModel, direction: Direction) -> Finding:
             evidence={"most_arrived_bits_per_s": round(model.capacity.most_arrived)},
         )
     error = model.rate_error or 0.0
+    timed = bool(model.capacity.overloaded)
     return Finding(
         direction,
         Cause.LINE,
-        Confidence.SURE,
+        Confidence.SURE if timed else Confidence.POSSIBLE,
         f"the line: {format_rate(rate)}, no sign of anything else",
         "no loss below that rate, no queue beyond the usual, delay without variation",
         evidence={"rate_bits_per_s": round(rate), "error_bits_per_s": round(error)},

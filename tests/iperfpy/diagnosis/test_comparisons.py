@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from iperfpy.diagnosis import both_ways, bufferbloat, ladder, udp_differs
-from iperfpy.diagnosis.advice import Recommendation
 from iperfpy.diagnosis.direction import DirectionDiagnosis
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
@@ -71,9 +70,7 @@ def test_two_rounds_are_too_few() -> None:
 def diagnosis(direction: Direction, rate: float | None, cause: Cause = Cause.LINE) -> DirectionDiagnosis:
     finding = Finding(direction, cause, Confidence.SURE, "")
     error = None if rate is None else 0.01 * rate
-    recommended = Recommendation("kcp-bbr", 2_048, None, 1_400, None)
-    grade = bufferbloat.Bufferbloat()
-    return DirectionDiagnosis(direction, rate, error, None, (finding,), grade, recommended)
+    return DirectionDiagnosis(direction, rate, error, None, (finding,), bufferbloat.Bufferbloat())
 
 
 def test_asymmetry_names_both_limits_and_their_causes() -> None:

@@ -143,3 +143,12 @@ def test_a_longer_round_trip_at_the_end_is_a_change() -> None:
     idle = replace(evidence.idle, rtt_us={"p5": 20e3, "p50": 20e3, "p95": 20e3})
     assert "changed" in conclusions.conclude(replace(evidence, idle=idle)).changed
     assert not conclusions.conclude(evidence).changed
+
+
+def test_a_stock_receiver_tells_the_rate_but_no_policer() -> None:
+    evidence = synthetic.direction(PATHS["policer"][0])
+    counted = tuple(replace(rung, flight=None, rtt_us={}) for rung in evidence.rungs)
+    diagnosis = conclusions.conclude(replace(evidence, rungs=counted))
+    assert diagnosis.capacity_bits_per_s == pytest.approx(8e6, rel=0.1)
+    assert {finding.cause for finding in diagnosis.findings} == {Cause.LINE}
+    assert any("a policer" in words for words in diagnosis.not_checked)

@@ -78,6 +78,7 @@ def prove(outcome: Outcome) -> Outcome:
 
 def judge(path: BlindPath, diagnosis: DirectionDiagnosis, true_rate: float) -> Outcome:
     """Put the truth beside a diagnosis."""
+    recommended = diagnosis.recommendation
     return Outcome(
         path.seed,
         list(path.kinds),
@@ -88,5 +89,5 @@ def judge(path: BlindPath, diagnosis: DirectionDiagnosis, true_rate: float) -> O
         true_rate,
         diagnosis.capacity_bits_per_s,
         diagnosis.capacity_error_bits_per_s,
-        recommended=asdict(diagnosis.recommendation),
+        recommended=asdict(recommended) if recommended else {},
     )
