@@ -11,5 +11,6 @@
       |    '- way.py             one direction: the simulator's `Link` in real time
       '- run_report.py     the counters at the end
 
-`datagram_relay.py` is the relay of `--relay`, for systems that forbid namespaces. docs/lab.md is the guide.
+`relay_session.py` is a run with `--relay`, for systems that forbid namespaces: `datagram_relay.py` carries
+UDP over the path, and `byte_relay.py` passes TCP through. docs/lab.md is the guide.
 """

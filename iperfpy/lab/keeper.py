@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 from iperfpy.errors import system_reason
 from iperfpy.lab import linux_calls
+from iperfpy.lab.lab_error import NOT_EXECUTABLE, NOT_FOUND
 from iperfpy.lab.world import IPV4, IPV6, World
 
 MESSAGE_BYTES = 4_096
@@ -34,8 +35,6 @@ LOOK_S = 0.02
 """Time between two looks for the server's sockets."""
 GOODBYE_S = 2.0
 """Time that a server has to end after SIGTERM."""
-NOT_FOUND, NOT_EXECUTABLE = 127, 126
-"""Statuses of a shell for a command that does not exist, or cannot be run."""
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
 _KEPT = (linux_calls.CAP_NET_BIND_SERVICE, linux_calls.CAP_NET_ADMIN, linux_calls.CAP_NET_RAW)
 """Capabilities of the command over its own end: tcpdump, ping, low ports, any congestion control."""

@@ -7,7 +7,6 @@ that another process sends to `iperfpy lab` is passed on to the command.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import select
@@ -24,31 +23,20 @@ import numpy as np
 from iperfpy.lab import linux_calls
 from iperfpy.lab.frame_ring import HEADER_BYTES
 from iperfpy.lab.keeper import GOODBYE_S, MESSAGE_BYTES, TERMINAL_SIGNALS, Job, Keeper
+from iperfpy.lab.lab_error import KILLED, TIMED_OUT, LabError, LabTime
+from iperfpy.lab.preference import prefer_this_process
 from iperfpy.lab.relay import Direction, Relay
 from iperfpy.lab.run_report import RunReport
 from iperfpy.lab.way import Way
+from iperfpy.lab.way_log import keep_logs
 from iperfpy.lab.world import ENDS, MTU, make_world
-from iperfpy.protocols.simulator.link_log import LinkLog, queue_text
 from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
 
-TIMED_OUT = 124
-"""Status of timeout(1) for a command that took too long."""
-KILLED = 137
 _LOOK_S = 0.1
 """Longest time until a signal is noticed."""
 _FROM_PROCESS = 0
 """The kernel's SI_USER; a terminal's signal has another code."""
 LONGEST_MTU = 65_535
-UPLINK_AND_DOWNLINK = ("uplink", "downlink")
-"""Names of the ways in the logs, as mahimahi has them."""
-
-
-class LabError(Exception):
-    """A run that did not begin, or broke off; the status is that of the program."""
-
-    def __init__(self, reason: str, status: int = 1) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +85,15 @@ def run(plan: Plan) -> RunReport:
         Keeper(theirs, world, plan.job, dispositions).run()
     theirs.close()
     signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
-    _prefer()
-    clock = _Clock()
+    with contextlib.suppress(OSError):
+        linux_calls.wake_punctually()
+    prefer_this_process()
+    clock = LabTime()
     ways = tuple(
         Way(path, seed, -HEADER_BYTES)
         for path, seed in zip(plan.paths, np.random.SeedSequence(plan.seed).spawn(2), strict=True)
     )
-    logs = [_log(plan, *each) for each in zip(ways, plan.paths, plan.logs, UPLINK_AND_DOWNLINK, strict=True)]
+    logs = keep_logs(ways, plan.paths, plan.logs, plan.text)
     sources = [ends[end][0] for end in ENDS]
     sinks = [ends[end][1] for end in reversed(ENDS)]
     directions = [Direction.of(*each) for each in zip(ways, sources, sinks, strict=True)]
@@ -131,24 +121,14 @@ def run(plan: Plan) -> RunReport:
         HEADER_BYTES,
         relay.late,
         relay.why_unclean(world.lost()),
-        tuple(log.error for log in logs if log is not None and log.error is not None),
+        tuple(log.error for log in logs if log.error is not None),
     )
-
-
-def _log(plan: Plan, way: Way, path: Path, stream: TextIO | None, name: str) -> LinkLog | None:
-    """Let a way keep a log if the plan has a stream for it."""
-    if stream is None:
-        return None
-    init_ms = time.time_ns() // 1_000_000
-    log = LinkLog(stream, name, plan.text, queue_text(path), file=stream.name, init_ms=init_ms)
-    way.keep_log(log)
-    return log
 
 
 def _turn(relay: Relay, course: _Course, sources: list[Any]) -> None:
     """Wait until something is due, and do it."""
     if not course.started:
-        # The time of the path begins with the command, and never goes back: until then the path stands still.
+        # The path stands still until the command begins.
         if select.select([course.control], [], [], _LOOK_S)[0]:
             course.hear()
         return
@@ -161,34 +141,6 @@ def _turn(relay: Relay, course: _Course, sources: list[Any]) -> None:
     relay.turn()
 
 
-def _prefer() -> None:
-    """Let the relay go before other work of the machine, as far as this user may; children do not inherit."""
-    with contextlib.suppress(OSError):
-        linux_calls.wake_punctually()
-    try:
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, -20)
-    # A collection would hold all packets up; the relay makes no circles of objects.
-    gc.collect()
-    gc.disable()
-
-
-class _Clock:
-    """Microseconds since the command began."""
-
-    def __init__(self) -> None:
-        self._zero_ns = time.monotonic_ns()
-
-    def restart(self) -> None:
-        """Set the clock to 0."""
-        self._zero_ns = time.monotonic_ns()
-
-    def now_us(self) -> float:
-        return (time.monotonic_ns() - self._zero_ns) / 1e3
-
-
 @dataclass(slots=True)
 class _Course:
     """The state of a run, by the messages of its keeper.
@@ -199,7 +151,7 @@ class _Course:
     """
 
     control: socket.socket
-    clock: _Clock
+    clock: LabTime
     timeout_s: float
     status: int | None = None
     failure: LabError | None = None
@@ -237,7 +189,7 @@ class _Course:
             return
         message = json.loads(data)
         if message["event"] == "started":
-            self.clock.restart()
+            self.clock.begin()
             self.started = True
         elif message["event"] == "ended":
             self.status = TIMED_OUT if self._expired else int(message["status"])

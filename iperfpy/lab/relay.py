@@ -106,10 +106,18 @@ class Relay:
 
         lost : packets that the devices around the relay dropped
         """
-        late_us = self.late.quantile_us(0.99)
-        if late_us > UNCLEAN_US:
-            return f"packets left {late_us / 1e3:.1f} ms late (p99)"
-        if missed := sum(one.source.dropped() for one in self._directions):
-            return f"this machine lost {missed} packets before the path"
-        lost += self.refused
-        return f"this machine lost {lost} packets behind the path" if lost else ""
+        return unclean(self.late, sum(one.source.dropped() for one in self._directions), self.refused + lost)
+
+
+def unclean(late: Lateness, before: int, behind: int) -> str:
+    """The reason why this machine did not keep to the path; empty if it did.
+
+    before, behind : packets that it lost before they entered the path, and after they left it
+    """
+    late_us = late.quantile_us(0.99)
+    if late_us > UNCLEAN_US:
+        return f"packets left {late_us / 1e3:.1f} ms late (p99)"
+    for count, place in ((before, "before"), (behind, "behind")):
+        if count:
+            return f"this machine lost {count} packet{'s' * (count > 1)} {place} the path"
+    return ""

@@ -10,6 +10,7 @@ from math import inf
 
 import numpy as np
 
+from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.simulator.inbox import Inbox, Rows
 from iperfpy.protocols.simulator.link import Link
 from iperfpy.protocols.simulator.link_log import LinkLog
@@ -56,6 +57,11 @@ class Way:
         """
         self._reach(arrived_us)
         self._link.carry_rows(self._reached_us, rows, inbox, self.truth, 0.0)
+
+    def carry_batch(self, arrived_us: float, batch: DatagramBatch, inbox: Inbox) -> None:
+        """Send a batch to `inbox`, as `carry` does."""
+        self._reach(arrived_us)
+        self._link.carry(self._reached_us, batch, inbox, self.truth, 0.0)
 
     def advance(self, now_us: float) -> None:
         """Let everything happen that is due by now; all arrivals until now are known."""

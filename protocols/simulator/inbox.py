@@ -151,7 +151,7 @@ class Inbox:
 
     def take(self, now_us: float) -> list[DatagramBatch]:
         """Take all datagrams that have arrived by now, in order of arrival."""
-        return _merge([rows for _, rows in self.take_rows(now_us)])
+        return merged([rows for _, rows in self.take_rows(now_us)])
 
     def take_rows(self, now_us: float) -> list[tuple[Times, Rows]]:
         """The same as arrivals, (n,) microseconds, and rows, (n, bytes), of one size each."""
@@ -203,7 +203,7 @@ def _by_arrival(pieces: list[tuple[Times, Rows]]) -> list[tuple[Times, Rows]]:
     return [(exits[a:b], table[a:b, : sizes[a]]) for a, b in itertools.pairwise(bounds)]
 
 
-def _merge(pieces: list[Rows]) -> list[DatagramBatch]:
+def merged(pieces: list[Rows]) -> list[DatagramBatch]:
     """Merge neighbours of equal size into batches no larger than those of the kernel."""
     batches: list[DatagramBatch] = []
     at = 0

@@ -464,7 +464,8 @@ def test_a_setting_that_forbids_namespaces_is_named(me: User) -> None:
     assert done.returncode == 1
     assert done.stderr == (
         "iperfpy: error - this system forbids namespaces by the setting user.max_net_namespaces = 0; an "
-        "administrator allows them by sudo sysctl -w user.max_net_namespaces=10000\n"
+        "administrator allows them by sudo sysctl -w user.max_net_namespaces=10000; for UDP, --relay "
+        "HOST:PORT needs no namespaces\n"
     )
 
 

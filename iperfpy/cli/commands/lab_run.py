@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -14,9 +14,15 @@ from iperfpy.cli.exit_status import complain, on_stderr, warn
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Parsed, duration, integer
 from iperfpy.errors import ParameterError, system_reason
+from iperfpy.protocols.addresses import named
 from iperfpy.protocols.simulator.path_language import PathError, parse
 from iperfpy.protocols.units import SECOND_US
 
+if TYPE_CHECKING:
+    from iperfpy.lab.run_report import RunReport
+
+Logs = tuple[TextIO | None, TextIO | None]
+INSTEAD = "for UDP, --relay HOST:PORT needs no namespaces"
 USAGE = "iperfpy lab [options] PATH -- COMMAND [ARGUMENT...]"
 _DAY_US = 86_400 * SECOND_US
 _SECONDS = Parsed("SEC", duration("time", 1_000, 7 * _DAY_US, zero=False))
@@ -39,6 +45,10 @@ _SECONDS = Parsed("SEC", duration("time", 1_000, 7 * _DAY_US, zero=False))
 @click.option("--report", default="", metavar="FILE", help="write the counters to FILE [standard error]")
 @click.option("--log-up", default="", metavar="FILE", help="log of the queue upwards, as mahimahi's mm-link")
 @click.option("--log-down", default="", metavar="FILE", help="the same of the queue downwards")
+@click.option(
+    "--relay", metavar="HOST:PORT", help="without namespaces: relay the UDP of a server at HOST:PORT"
+)
+@click.option("--listen", metavar="[HOST:]PORT", help="address of the relay [127.0.0.1, a free port]")
 @click.option("-h", "--help", "help", is_flag=True, help="print this help and exit")
 @click.pass_context
 def command(context: click.Context, /, path: Sequence[str], **options: Any) -> dict[str, Any] | None:
@@ -61,51 +71,107 @@ def main(words: Sequence[str]) -> int:
         options = command.main(own, prog_name="iperfpy lab", standalone_mode=False)
         if not isinstance(options, dict):
             return 0
+        _check(options, programme)
         paths = parse(options["path"])
-        if not options["path"] or not programme:
-            raise ParameterError(f"a path and a command are needed: {USAGE}")
+        relay = _address(options["relay"], "--relay") if options["relay"] else None
+        listen = _address(options["listen"] or "0", "--listen", host="127.0.0.1")
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
     except (ParameterError, PathError) as error:
         return complain(str(error), kind="parameter error")
-    return _run(options, paths, programme)
-
-
-def _run(options: dict[str, Any], paths: Any, programme: Sequence[str]) -> int:
-    # These imports stay out of the way of help and of wrong words.
-    from iperfpy.lab.keeper import Job
-    from iperfpy.lab.lab_session import LabError, Plan, run
-    from iperfpy.lab.world import ForbiddenError
-
-    job = Job(
-        programme, options["server"], options["server_output"], patience_s=options["server_wait"] / SECOND_US
-    )
-    timeout_s = options["timeout"] / SECOND_US if options["timeout"] else inf
     try:
         # Opened first: a report that cannot be written need not be measured.
         report = open(options["report"], "w") if options["report"] else sys.stderr  # noqa: SIM115
     except OSError as error:
         return complain(f"cannot write the report: {system_reason(error)}")
+    # These imports stay out of the way of help and of wrong words.
+    from iperfpy.lab.lab_error import LabError
+
     try:
         logs = _opened(options["log_up"]), _opened(options["log_down"])
     except OSError as error:
         return complain(f"cannot write the log: {system_reason(error)}")
     try:
-        result = run(Plan(options["path"], paths, job, options["seed"], timeout_s, logs))
-    except ForbiddenError as error:
-        return complain(str(error))
+        if relay is not None:
+            result = _relay(options, paths, programme, logs, relay, listen)
+        else:
+            result = _run(options, paths, programme, logs)
     except LabError as error:
         on_stderr("error", str(error))
         return error.status
-    if options["as_json"]:
-        print(json.dumps(result.document()), file=report, flush=True)
-    else:
-        print("\n".join(result.lines()), file=report, flush=True)
-        if result.unclean and options["report"]:
-            warn(f"the run is not clean: {result.unclean}")
+    _write(result, options, report)
     for reason in (*result.log_errors, *filter(None, map(_closed, logs))):
         warn(f"a log is not complete: {system_reason(reason)}")
     return result.status
+
+
+def _check(options: Mapping[str, Any], programme: Sequence[str]) -> None:
+    if not options["path"] or not (programme or options["relay"]):
+        raise ParameterError(f"a path and a command are needed: {USAGE}")
+    if options["relay"] and options["server"]:
+        raise ParameterError("--server runs at the far end, which --relay does not have: start it by itself")
+    if options["listen"] and not options["relay"]:
+        raise ParameterError("--listen is the address of a relay: give --relay HOST:PORT")
+
+
+def _address(text: str, flag: str, host: str = "") -> tuple[str, int]:
+    """The host and the port in HOST:PORT or [HOST]:PORT; with a default host also in PORT."""
+    before, _, digits = text.rpartition(":")
+    name = before[1:-1] if before.startswith("[") and before.endswith("]") else before
+    if not (digits.isascii() and digits.isdigit() and int(digits[:6]) <= 65_535 and (name or host)):
+        raise ParameterError(f"{text!r} is no address such as 192.0.2.7:5201 ({flag})")
+    return name or host, int(digits)
+
+
+def _timeout_s(options: Mapping[str, Any]) -> float:
+    return options["timeout"] / SECOND_US if options["timeout"] else inf
+
+
+def _run(options: Mapping[str, Any], paths: Any, programme: Sequence[str], logs: Logs) -> RunReport:
+    """Run over namespaces. Raises LabError."""
+    from iperfpy.lab.keeper import Job
+    from iperfpy.lab.lab_error import LabError
+    from iperfpy.lab.world import ForbiddenError
+
+    try:
+        from iperfpy.lab.lab_session import Plan, run
+    except ImportError as error:
+        raise LabError(f"network namespaces need Linux; {INSTEAD}") from error
+
+    patience_s = options["server_wait"] / SECOND_US
+    job = Job(programme, options["server"], options["server_output"], patience_s)
+    try:
+        return run(Plan(options["path"], paths, job, options["seed"], _timeout_s(options), logs))
+    except ForbiddenError as error:
+        raise LabError(f"{error}; {INSTEAD}") from error
+
+
+def _relay(
+    options: Mapping[str, Any],
+    paths: Any,
+    programme: Sequence[str],
+    logs: Logs,
+    server: tuple[str, int],
+    listen: tuple[str, int],
+) -> RunReport:
+    """Run a relay in front of a server. Raises LabError."""
+    from iperfpy.lab.relay_session import RelayPlan, run
+
+    def listening(address: Any) -> None:
+        print(f"lab: relay at {named(address)}", file=sys.stderr, flush=True)
+
+    plan = RelayPlan(
+        options["path"], paths, server, listen, programme, options["seed"], _timeout_s(options), logs
+    )
+    return run(plan, listening)
+
+
+def _write(result: RunReport, options: Mapping[str, Any], report: TextIO) -> None:
+    """Write the counters where the user wants them."""
+    lines = [json.dumps(result.document())] if options["as_json"] else result.lines()
+    print("\n".join(lines), file=report, flush=True)
+    if result.unclean and options["report"]:
+        warn(f"the run is not clean: {result.unclean}")
 
 
 def _opened(file: str) -> TextIO | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from iperfpy.lab import lab_session
 from iperfpy.lab.frame_ring import HEADER_BYTES
+from iperfpy.lab.lab_error import LabTime
 from iperfpy.lab.way import Way
 from iperfpy.protocols.simulator.link_log import LinkLog
 from iperfpy.protocols.simulator.path_language import parse
@@ -34,11 +35,9 @@ class Turns:
 
 
 def test_the_path_stands_still_until_the_command_begins() -> None:
-    """The clock begins again with the command, and the time of a path never goes back: a path that had turned
-    during the wait for the server would keep the first packets for as long as that wait was."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        course, relay = lab_session._Course(ours, lab_session._Clock(), inf), Turns()
+        course, relay = lab_session._Course(ours, LabTime(), inf), Turns()
         sources: list[Any] = []
         lab_session._turn(relay, course, sources)  # type: ignore[arg-type]
         assert relay.turns == 0

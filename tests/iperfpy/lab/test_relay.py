@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from iperfpy.lab.frame_ring import HEADER_BYTES
+from iperfpy.lab.lab_error import LabTime
 from iperfpy.lab.relay import TURN_US, UNCLEAN_US, Direction, Relay
 from iperfpy.lab.way import Way
 from iperfpy.protocols.simulator import Silent, Simulation, Truth
@@ -169,7 +170,20 @@ def test_packets_that_the_machine_lost_make_a_run_unclean() -> None:
     relay.turn()
     clock.now += relay.due_us()
     relay.turn()
-    assert relay.why_unclean() == "this machine lost 1 packets behind the path"
+    assert relay.why_unclean() == "this machine lost 1 packet behind the path"
+
+
+def test_the_path_stands_still_until_the_command_begins() -> None:
+    time = LabTime()
+    relay = Relay(directions("20M @1us:outage=1", Clock(), [Script(0), Script(0)]), time.now_us)
+    for _ in range(3):
+        relay.turn()
+        assert relay.due_us() == 1.0
+    time.begin()
+    while not time.now_us():
+        pass
+    relay.turn()
+    assert relay.due_us() == inf
 
 
 def test_an_idle_relay_waits_for_the_next_event() -> None:
