@@ -18,6 +18,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from iperfpy.diagnosis import ladder
 from iperfpy.plan import Direction
 
 TCP, KCP, UDP = "tcp", "kcp-bbr", "udp"
@@ -26,7 +27,7 @@ BULK = (TCP, KCP)
 
 DIRECTIONS = (Direction.FORWARD, Direction.REVERSE)
 
-LADDER = (0.10, 0.25, 0.50, 0.75, 0.90, 1.00, 1.10, 1.25)
+LADDER = ladder.SHARES
 """Rates of the rungs, as shares of the estimated capacity."""
 SHORT_LADDER = (0.25, 0.75, 0.90, 1.00, 1.25)
 
@@ -57,6 +58,7 @@ class Step:
     round : 1, 2, ...; 0: the test belongs to no round
     share : rate as a share of the capacity (rungs), or of TCP's rate in the round (UDP); 0: no rate
     limit_bytes : most bytes of IP packets that it may send, 0: no limit
+    pause_s : seconds without load before the data, setting the test up included
     """
 
     part: Part
@@ -66,6 +68,7 @@ class Step:
     round: int = 0
     share: float = 0.0
     limit_bytes: int = 0
+    pause_s: float = 0.0
 
     def load(self, capacity_bps: float) -> float:
         """Bytes of IP packets that it is expected to send over a path of that capacity."""
@@ -88,6 +91,11 @@ class Timing:
         return self.round_trips * rtt_s + self.seconds
 
 
+def cost_s(step: Step, overhead_s: float) -> float:
+    """Seconds that the step takes with its pause, and `overhead_s` for setting it up and ending it."""
+    return step.seconds + max(overhead_s, step.pause_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """The lengths of a diagnosis, in seconds.
@@ -97,6 +105,9 @@ class Scale:
     total, total_long : whole diagnosis, and the same above `LONG_RTT_S`
     idle : the idle path
     rung, least_rung : a rung of the ladder, and the shortest one
+    pause : longest pause before a rung that overloads the path
+    further, most_further : rungs that each direction has time for beyond those of the ladder, and the most
+        that it gets if there is time
     bulk, least_bulk : a test of a round, and the shortest one
     quick : True if one round and the short ladder are enough
     """
@@ -106,6 +117,9 @@ class Scale:
     idle: float = 1.5
     rung: float = 1.5
     least_rung: float = 0.5
+    pause: float = 1.0
+    further: int = 1
+    most_further: int = 6
     bulk: float = 5.0
     least_bulk: float = 0.8
     quick: bool = False
@@ -116,7 +130,18 @@ class Scale:
 
 
 FULL = Scale()
-QUICK = Scale(total=20.0, total_long=20.0, idle=1.0, rung=1.0, least_rung=0.3, bulk=3.0, quick=True)
+QUICK = Scale(
+    total=20.0,
+    total_long=20.0,
+    idle=1.0,
+    rung=1.0,
+    least_rung=0.3,
+    pause=0.4,
+    further=0,
+    most_further=2,
+    bulk=3.0,
+    quick=True,
+)
 
 RUNG_ROUND_TRIPS, BULK_ROUND_TRIPS = 4, 15
 """Shortest tests in round trips: a rung's queue must fill, and a controller must leave its start."""
@@ -147,7 +172,7 @@ class Form:
 
 FORMS = (
     Form(3, LADDER),
-    Form(2, LADDER),
+    Form(3, SHORT_LADDER),
     Form(2, SHORT_LADDER),
     Form(1, SHORT_LADDER),
     Form(1, (0.50, 0.90, 1.25)),
@@ -173,6 +198,19 @@ class Lengths:
     bulk: float
 
 
+def rung_step(scale: Scale, direction: Direction, share: float, seconds: float) -> Step:
+    """One rate of the ladder; a pause before it fills the buckets that it is to overload."""
+    pause_s = min(scale.pause, ladder.pause_s(share, 1.0))
+    return Step(Part.RUNG, direction, UDP, seconds, share=share, pause_s=pause_s)
+
+
+def _ladder_cost_s(form: Form, scale: Scale, overhead_s: float) -> float:
+    """Seconds that the rungs of one direction take beside their data, with the reserve for further ones."""
+    steps = [rung_step(scale, Direction.FORWARD, share, 0.0) for share in form.ladder]
+    steps += [rung_step(scale, Direction.FORWARD, max(LADDER), 0.0)] * scale.further
+    return sum(cost_s(step, overhead_s) for step in steps)
+
+
 def lengths(scale: Scale, rtt_s: float, timing: Timing, known: Sequence[str] = BULK) -> Lengths:
     """The best form whose tests are long enough in the time of the scale.
 
@@ -186,8 +224,9 @@ def lengths(scale: Scale, rtt_s: float, timing: Timing, known: Sequence[str] = B
     overhead_s = timing.overhead_s(rtt_s)
     found = None
     for form in usable(known, quick=scale.quick):
-        free_s = (scale.total_for(rtt_s) - scale.idle - overhead_s) / 2 - form.tests * overhead_s
-        round_tests, rungs = form.rounds * form.round_tests, len(form.ladder)
+        round_tests, rungs = form.rounds * form.round_tests, len(form.ladder) + scale.further
+        free_s = (scale.total_for(rtt_s) - scale.idle - overhead_s) / 2
+        free_s -= round_tests * overhead_s + _ladder_cost_s(form, scale, overhead_s)
         rung = min(scale.rung, LADDER_SHARE * free_s / rungs, (free_s - round_tests * least_bulk) / rungs)
         rung = max(rung, least_rung)
         bulk = min(max(scale.bulk, least_bulk), (free_s - rungs * rung) / round_tests)
@@ -215,8 +254,8 @@ def replanned(planned: Lengths, left_s: float, overhead_s: float, scale: Scale, 
     forms = [form for form in forms if form.bulk == planned.form.bulk]
     for form in forms:
         later = (form.rounds - 1) * form.round_tests
-        rest_s = left_s / 2 - (len(form.ladder) + later) * overhead_s - later * planned.bulk
-        rung = min(max(scale.rung, least), rest_s / len(form.ladder))
+        rest_s = left_s / 2 - _ladder_cost_s(form, scale, overhead_s) - later * (overhead_s + planned.bulk)
+        rung = min(max(scale.rung, least), rest_s / (len(form.ladder) + scale.further))
         if rung >= least:
             return Lengths(form, rung, planned.bulk)
     return Lengths(forms[-1], max(rung, least), planned.bulk)
@@ -240,21 +279,22 @@ def opening(planned: Lengths) -> list[Step]:
     return [step for direction in DIRECTIONS for step in round_steps(direction, 1, planned)]
 
 
-def remainder(planned: Lengths, seed: int = 1) -> list[Step]:
-    """The tests after the first rounds. `seed` shuffles the ladders."""
+def remainder(planned: Lengths, scale: Scale, seed: int = 1) -> list[Step]:
+    """The tests after the first rounds, by direction: the ladder, then the rounds. `seed` shuffles the
+    ladders."""
     steps: list[Step] = []
     for direction in DIRECTIONS:
-        ladder = list(planned.form.ladder)
-        random.Random(seed + len(steps)).shuffle(ladder)
-        steps += [Step(Part.RUNG, direction, UDP, planned.rung, share=share) for share in ladder]
+        shares = list(planned.form.ladder)
+        random.Random(seed + len(steps)).shuffle(shares)
+        steps += [rung_step(scale, direction, share, planned.rung) for share in shares]
         for number in range(2, planned.form.rounds + 1):
             steps += round_steps(direction, number, planned)
     return steps
 
 
 def seconds_of(steps: Sequence[Step], overhead_s: float) -> float:
-    """Seconds that the steps take, each with its overhead."""
-    return sum(step.seconds + overhead_s for step in steps)
+    """Seconds that the steps take, each with its pause and its overhead."""
+    return sum(cost_s(step, overhead_s) for step in steps)
 
 
 def bytes_of(steps: Iterable[Step], capacity_bps: dict[Direction, float]) -> float:

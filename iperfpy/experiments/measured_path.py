@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence
+from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence, Rung
 from iperfpy.experiments import run_figures as figures
 from iperfpy.experiments.check_schedule import DIRECTIONS, TCP, Part, Step
 from iperfpy.plan import Direction
@@ -14,6 +14,9 @@ from iperfpy.protocols.metrics import number
 from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.records import RunStarted
 from iperfpy.store.stored_run import Run
+
+REACHED = 0.9
+"""Share of its rate that a sender reaches unless the machine is too slow for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,12 @@ class MeasuredPath:
         """The server's address; empty: no test has begun."""
         remotes = (plain_host(one.remote[0]) for start in self._started() for one in start.connected)
         return next(remotes, "")
+
+    @property
+    def header_bytes(self) -> int:
+        """Bytes of the IP and UDP headers of a datagram to the server."""
+        ip_bytes = figures.IPV6_BYTES if ":" in self.address else figures.IPV4_BYTES
+        return ip_bytes + figures.UDP_HEADER_BYTES
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -110,6 +119,18 @@ class MeasuredPath:
         """Seconds of data of all tests but the idle one."""
         return sum(figures.measured_s(one.run) for one in self.outcomes if one.step.part is not Part.IDLE)
 
+    def rungs(self, way: Direction) -> list[tuple[Step, Rung]]:
+        """The rungs of the ladder so far, each with its step."""
+        own = [one for one in self.outcomes if one.step.part is Part.RUNG and one.step.direction is way]
+        return [(one.step, rung) for one in own if (rung := figures.rung_of(one.run, way)) is not None]
+
+    def sender_is_slow(self, way: Direction, capacity_bps: float) -> bool:
+        """True if the sender did not reach the highest rate of the ladder: a higher one would be the same."""
+        wanted, rung = max(self.rungs(way), key=lambda one: one[0].share, default=(None, None))
+        if wanted is None or rung is None:
+            return False
+        return rung.offered_bits_per_s < REACHED * wanted.share * capacity_bps
+
     # -- the evidence
 
     def evidence(self, way: Direction) -> DirectionEvidence | None:
@@ -117,8 +138,7 @@ class MeasuredPath:
         own = [one for one in self.outcomes if one.step.direction is way and one.step.part is not Part.IDLE]
         if not any(figures.measured_s(one.run) and one.run.bits_per_second > 0 for one in own):
             return None
-        ladder = [one for one in own if one.step.part is Part.RUNG]
-        rungs = [rung for one in ladder if (rung := figures.rung_of(one.run, way)) is not None]
+        rungs = [rung for _, rung in self.rungs(way)]
         rounds: dict[int, list[RunEvidence]] = {}
         for one in own:
             evidence = figures.evidence_of(one.run, way) if one.step.round else None

@@ -13,6 +13,7 @@ the diagnosis, and the report has everything that was measured before.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -21,10 +22,18 @@ from typing import Unpack
 
 from iperfpy import __version__
 from iperfpy.api import blocking, watch
-from iperfpy.diagnosis import both_ways
+from iperfpy.diagnosis import both_ways, ladder
 from iperfpy.diagnosis import direction as one_way
 from iperfpy.diagnosis.path_report import DirectionReport, PathReport
-from iperfpy.errors import ConnectError, FaultError, IperfpyError, PeerError, PlanError, ProtocolError
+from iperfpy.errors import (
+    ConnectError,
+    FaultError,
+    IperfpyError,
+    PathError,
+    PeerError,
+    PlanError,
+    ProtocolError,
+)
 from iperfpy.experiments import check_schedule as schedule
 from iperfpy.experiments import run_figures as figures
 from iperfpy.experiments.check_schedule import Budget, Lengths, Part, Scale, Step, Timing
@@ -46,6 +55,9 @@ ENDS_ALL = (ConnectError, PeerError, PlanError, ProtocolError, FaultError)
 """Errors after which no other test can succeed either: none of them is about a data stream."""
 MOST_SILENT = 3
 """Failures of a data stream in a row after which the path is taken for gone."""
+
+OVERTIME = 1.1
+"""Further rungs, which decide what the ladder did not, may take the diagnosis to so much of its time."""
 
 BUDGET_SPENT = "the budget of bytes is spent"
 
@@ -177,7 +189,7 @@ class PathCheck:
         self._seed = seed
         self._path = MeasuredPath()
         self._not_checked: list[str] = []
-        self._stopped = ""
+        self._stopped, self._ended = "", asyncio.Event()
         self._stop_test: Callable[[str], None] | None = None
         self._tell: OnProgress | None = None
         self._silent = 0
@@ -189,6 +201,7 @@ class PathCheck:
     def stop(self, reason: str) -> None:
         """End the diagnosis now. The report has what was measured, and `reason` as its error."""
         self._stopped = self._stopped or reason
+        self._ended.set()
         if self._stop_test is not None:
             self._stop_test(reason)
 
@@ -229,13 +242,10 @@ class PathCheck:
         capacities = dict(self._path.capacities())
         for way in schedule.DIRECTIONS:
             if way not in capacities:
-                why = (
-                    "the budget of bytes ended each test before"
-                    if self._budget.total_bytes
-                    else "no test had"
-                )
-                self._note(f"{way.value} ({why} a rate)")
-        wanted = [one for one in schedule.remainder(planned, self._seed) if one.direction in capacities]
+                limit = ", within the budget of bytes" if self._budget.total_bytes else ""
+                self._note(f"{way.value} (no test was long enough for a rate{limit})")
+        every = schedule.remainder(planned, self._scale, self._seed)
+        wanted = [one for one in every if one.direction in capacities]
         steps, left_out = schedule.remainder_within(wanted, self._budget, capacities)
         self._note_left_out(left_out, planned)
         self._total_s = self._elapsed_s() + schedule.seconds_of(steps, overhead_s)
@@ -244,7 +254,42 @@ class PathCheck:
             size = format_size(schedule.bytes_of(steps, capacities))
             left_s = self._total_s - self._elapsed_s()
             self._remark(f"{rates}: {left_s:.0f} s more, which send about {size}")
-        await self._tests(steps, capacities)
+        while steps and not self._over:
+            step = steps.pop(0)
+            await self._tests([step], capacities)
+            # After the last rung of a direction, there may be one that is still missing.
+            last = not any(one.part is Part.RUNG and one.direction is step.direction for one in steps)
+            if step.part is Part.RUNG and last:
+                missing = self._missing(step, capacities, steps, overhead_s)
+                steps[:0] = missing
+                self._total_s += schedule.seconds_of(missing, overhead_s)
+
+    def _missing(
+        self, last: Step, capacities: dict[Direction, float], rest: Sequence[Step], overhead_s: float
+    ) -> list[Step]:
+        """Further rungs that the ladder asks for, if there is time and a budget for them.
+
+        Parameters
+        ----------
+        last : latest rung of the direction
+        rest : steps that are still to come
+        """
+        way, capacity = last.direction, capacities[last.direction]
+        rungs = self._path.rungs(way)
+        extra = len(rungs) - len({step.share for step, _ in rungs if step.share <= max(schedule.LADDER)})
+        if self._over or extra >= self._scale.most_further or self._path.sender_is_slow(way, capacity):
+            return []
+        rates = ladder.further([rung for _, rung in rungs])
+        steps = [schedule.rung_step(self._scale, way, rate / capacity, last.seconds) for rate in rates]
+        left_s = self._scale.total_for(self._path.rtt_s) * OVERTIME - self._elapsed_s()
+        left_bytes = self._budget.left_bytes - schedule.bytes_of(rest, capacities)
+        if schedule.seconds_of([*steps, *rest], overhead_s) > left_s:
+            self._note(f"{way.value}: UDP at {format_rate(rates[0])} (no time)")
+            return []
+        if self._budget.total_bytes and schedule.bytes_of(steps, capacities) > left_bytes:
+            self._note(f"{way.value}: UDP at {format_rate(rates[0])} (the budget of bytes)")
+            return []
+        return steps
 
     async def _tests(self, steps: Sequence[Step], capacities: dict[Direction, float] | None = None) -> None:
         """Run the steps until one ends everything."""
@@ -261,6 +306,8 @@ class PathCheck:
             self._note(test.skipped or test.remark)
             if not test.skipped:
                 self._progress(step, begins=True)
+                # The path has been idle since the data of the last test; setting this one up takes time, too.
+                await self._pause(step.pause_s - self._timing.overhead_s(self._path.rtt_s))
                 await self._test(step, test)
 
     async def _test(self, step: Step, test: Prepared) -> None:
@@ -272,14 +319,25 @@ class PathCheck:
             error = await self._attempt(step, test)
             if error is None or self._over:
                 return
-            measured = error.run is not None and error.run.rows
-            again = isinstance(error, (ConnectError, PeerError)) and self._path.outcomes and not measured
-            if not again or now_us() >= give_up_us:
+            if not self._is_worth_another(error, attempt) or now_us() >= give_up_us:
                 self._failed(step, error)
                 return
             if attempt == UNTOLD_ATTEMPTS:
                 self._remark(f"{error}: trying again")
-            await asyncio.sleep(AGAIN_S)
+            await self._pause(AGAIN_S)
+
+    def _is_worth_another(self, error: IperfpyError, attempt: int) -> bool:
+        """True if the same test may succeed now: a server was busy, or no data of an open stream arrived."""
+        run = error.run
+        if isinstance(error, (ConnectError, PeerError)):
+            return bool(self._path.outcomes) and not (run is not None and run.rows)
+        return isinstance(error, PathError) and attempt == 1 and run is not None and run.started is not None
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, or until the diagnosis is stopped."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._ended.wait()
 
     async def _attempt(self, step: Step, test: Prepared) -> IperfpyError | None:
         """Run one test once. Returns its error."""

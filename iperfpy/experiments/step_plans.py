@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from iperfpy.diagnosis import ladder
 from iperfpy.experiments import check_schedule as schedule
 from iperfpy.experiments.check_schedule import Part, Step
 from iperfpy.experiments.measured_path import MeasuredPath
@@ -55,7 +56,10 @@ def prepared(
     transport = transport_named(step.transport)
     settings, remark = _settings(step)
     rate_bps = _rate_bps(step, path, capacities)
+    block_bytes = _block_bytes(step, path, settings, capacities.get(step.direction, 0.0))
     share = path.payload_share(step.transport) or USUAL_SHARE
+    if transport.datagrams:
+        share = block_bytes / (block_bytes + path.header_bytes)
     seconds = step.seconds
     if rate_bps and step.limit_bytes:
         seconds = min(seconds, step.limit_bytes * 8 / rate_bps)
@@ -64,7 +68,7 @@ def prepared(
         settings,
         step.direction,
         duration_us=max(1, round(seconds * 1e6)),
-        block_bytes=_block_bytes(step, path, settings),
+        block_bytes=block_bytes,
         fits_path=True,
         rate_bps=max(1, round(rate_bps * share)) if rate_bps else 0,
         interval_us=INTERVAL_US,
@@ -96,13 +100,19 @@ def _settings(step: Step) -> tuple[Settings, str]:
     return chosen, ""
 
 
-def _block_bytes(step: Step, path: MeasuredPath, settings: Settings) -> int:
-    """Short datagrams on the idle path, which any path carries; later ones as long as KCP found to pass."""
+def _block_bytes(step: Step, path: MeasuredPath, settings: Settings, capacity_bps: float) -> int:
+    """Short datagrams on the idle path, which any path carries; later ones as long as KCP found to pass, and
+    shorter where a rung would have too few."""
     transport = transport_named(step.transport)
     usual = transport.block_bytes(settings)
     if not transport.datagrams:
         return usual
-    return IDLE_BLOCK_BYTES if step.part is Part.IDLE else min(usual, path.datagram_bytes() or usual)
+    if step.part is Part.IDLE:
+        return IDLE_BLOCK_BYTES
+    longest = min(usual, path.datagram_bytes() or usual)
+    if not capacity_bps:
+        return longest
+    return ladder.packet_bytes(capacity_bps, longest + path.header_bytes) - path.header_bytes
 
 
 def _rate_bps(step: Step, path: MeasuredPath, capacities: Mapping[Direction, float]) -> float | None:

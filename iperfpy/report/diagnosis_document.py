@@ -77,6 +77,7 @@ def _direction(one: DirectionReport) -> Json:
             "increase_us": bloat.increase_us,
             "reason": bloat.reason,
         },
+        "alike": diagnosis.alike,
         "changed": diagnosis.changed,
         "not_checked": list(diagnosis.not_checked),
         "rungs": [_record(rung) for rung in one.evidence.rungs],

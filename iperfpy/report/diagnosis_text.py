@@ -48,9 +48,7 @@ def lines(report: PathReport, width: int | None = None, letter: str = "") -> Ite
     if bloat := _bufferbloat(report):
         yield from _folded([("bufferbloat ", "")], bloat, "", width)
     for one in report.directions:
-        if comparison := one.comparison:
-            alike = not any(found.cause is Cause.DATAGRAMS_DIFFER for found in one.diagnosis.findings)
-            text = _compared(comparison, alike=alike, letter=letter)
+        if text := _beside(one, letter):
             yield from _folded([(f"{WAYS[one.direction]}: ", "")], text, "", width)
     for one in report.directions:
         if one.diagnosis.changed:
@@ -126,15 +124,23 @@ def _bufferbloat(report: PathReport) -> str:
     return "; ".join([*([text] if text else []), *reasons])
 
 
-def _compared(one: Comparison, *, alike: bool, letter: str) -> str:
-    """The transports of the rounds beside each other. `alike`: nothing tells them apart."""
+def _beside(one: DirectionReport, letter: str) -> str:
+    """UDP beside TCP: the conclusion that both are treated alike, or the figures without a conclusion. Empty
+    if there are none, and if a finding says that they differ."""
+    if one.diagnosis.alike:
+        return one.diagnosis.alike
+    comparison = one.comparison
+    differ = any(found.cause is Cause.DATAGRAMS_DIFFER for found in one.diagnosis.findings)
+    return "" if comparison is None or differ else f"UDP beside TCP: {_figures(comparison, letter)}"
+
+
+def _figures(one: Comparison, letter: str) -> str:
     parts = [f"{name} {format_rate(rate, letter)}" for name, rate in one.bits_per_second.items()]
     if one.datagrams:
         loss = "was not answered" if one.loss is None else f"loses {one.loss:.1%}"
         parts.append(f"{one.datagrams} at {format_rate(one.offered_bits_per_s, letter)} {loss}")
     rounds = f"{one.rounds} round{'s' if one.rounds != 1 else ''}"
-    verdict = "no sign that UDP and TCP are treated differently" if alike else "UDP beside TCP"
-    return f"{verdict} ({', '.join(parts)}; {rounds})"
+    return f"{', '.join(parts)}; {rounds}"
 
 
 def _not_checked(report: PathReport) -> list[str]:

@@ -13,7 +13,16 @@ from iperfpy.report.diagnosis_text import lines
 pytestmark = pytest.mark.interop
 
 TINY = Scale(
-    total=60, total_long=60, idle=0.3, rung=0.2, least_rung=0.15, bulk=0.4, least_bulk=0.3, quick=True
+    total=60,
+    total_long=60,
+    idle=0.3,
+    rung=0.2,
+    least_rung=0.15,
+    bulk=0.4,
+    least_bulk=0.3,
+    most_further=0,
+    pause=0.0,
+    quick=True,
 )
 
 

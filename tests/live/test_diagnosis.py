@@ -29,7 +29,16 @@ from iperfpy.report.diagnosis_document import document
 pytestmark = pytest.mark.live
 
 TINY = Scale(
-    total=60, total_long=60, idle=0.3, rung=0.15, least_rung=0.1, bulk=0.25, least_bulk=0.15, quick=True
+    total=60,
+    total_long=60,
+    idle=0.3,
+    rung=0.15,
+    least_rung=0.1,
+    bulk=0.25,
+    least_bulk=0.15,
+    most_further=0,
+    pause=0.0,
+    quick=True,
 )
 """So much time that the lengths do not depend on it, nor on a busy machine."""
 SCHEMA = json.loads((resources.files("iperfpy") / "report" / "diagnosis_schema.json").read_text())
@@ -135,7 +144,7 @@ async def test_cancelling_it_ends_the_test_at_the_server() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        run = await iperfpy.measure_async(server.host, port=server.port, seconds=0.2)
+        run = await iperfpy.measure_async(server.host, port=server.port, total_bytes=1000)
         assert run.complete
 
 

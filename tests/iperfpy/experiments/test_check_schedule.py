@@ -22,6 +22,7 @@ from iperfpy.experiments.check_schedule import (
     Step,
     Timing,
     bytes_of,
+    cost_s,
     idle_step,
     lengths,
     opening,
@@ -41,7 +42,7 @@ CAPACITY = {Direction.FORWARD: 20e6, Direction.REVERSE: 100e6}
 def whole(scale: Scale, rtt_s: float) -> tuple[list[Step], float]:
     """Return every step of a diagnosis, and its seconds."""
     planned = lengths(scale, rtt_s, TIMING)
-    steps = [idle_step(scale), *opening(planned), *remainder(planned)]
+    steps = [idle_step(scale), *opening(planned), *remainder(planned, scale)]
     return steps, seconds_of(steps, TIMING.overhead_s(rtt_s))
 
 
@@ -49,7 +50,7 @@ def whole(scale: Scale, rtt_s: float) -> tuple[list[Step], float]:
 def test_a_diagnosis_takes_the_promised_time(rtt_ms: float) -> None:
     _, seconds = whole(FULL, rtt_ms / 1e3)
     promised = 60 if rtt_ms <= 150 else 120
-    assert 0.8 * promised <= seconds <= promised + 0.01
+    assert 0.7 * promised <= seconds <= promised + 0.01
 
 
 @pytest.mark.parametrize("rtt_ms", [0.1, 20, 50, 100, 150, 170])
@@ -83,6 +84,20 @@ def test_every_test_is_long_enough_for_its_path() -> None:
         assert min(step.seconds for step in steps if step.part is Part.BULK) >= max(0.8, 15 * rtt_s)
 
 
+def test_a_rung_that_overloads_the_path_comes_after_a_pause() -> None:
+    steps, _ = whole(FULL, 0.02)
+    for step in steps:
+        assert step.pause_s == (1.0 if step.part is Part.RUNG and step.share > 0.95 else 0.0)
+    assert cost_s(steps[0], 0.2) == steps[0].seconds + 0.2
+    assert cost_s(replace(steps[0], pause_s=1.0), 0.2) == steps[0].seconds + 1.0
+
+
+def test_there_is_time_for_a_further_rung_of_each_direction() -> None:
+    steps, seconds = whole(FULL, 0.02)
+    further = next(step for step in steps if step.pause_s)
+    assert seconds + 2 * cost_s(further, TIMING.overhead_s(0.02)) <= 60.01
+
+
 def test_the_order_of_a_round_alternates() -> None:
     steps, _ = whole(FULL, 0.02)
     last = {step.round: step.transport for step in steps if step.direction is Direction.FORWARD}
@@ -93,7 +108,8 @@ def test_the_order_of_a_round_alternates() -> None:
 def test_the_ladder_is_shuffled_by_its_seed_alone() -> None:
     planned = lengths(FULL, 0.02, TIMING)
     one, same, other = (
-        [step.share for step in remainder(planned, seed) if step.part is Part.RUNG] for seed in (1, 1, 2)
+        [step.share for step in remainder(planned, FULL, seed) if step.part is Part.RUNG]
+        for seed in (1, 1, 2)
     )
     assert one == same != other
     assert one[:8] not in (sorted(one[:8]), sorted(one[:8], reverse=True))
@@ -101,7 +117,7 @@ def test_the_ladder_is_shuffled_by_its_seed_alone() -> None:
 
 def test_a_server_without_kcp_gets_rounds_without_it() -> None:
     planned = lengths(FULL, 0.02, TIMING, (TCP,))
-    assert {step.transport for step in [*opening(planned), *remainder(planned)]} == {TCP, UDP}
+    assert {step.transport for step in [*opening(planned), *remainder(planned, FULL)]} == {TCP, UDP}
 
 
 def test_a_slow_start_shortens_the_ladder_and_keeps_the_length_of_a_round() -> None:
@@ -118,7 +134,7 @@ def test_a_slow_start_shortens_the_ladder_and_keeps_the_length_of_a_round() -> N
 
 def planned_within(total_bytes: int) -> tuple[list[Step], list[Step], Budget]:
     budget = Budget(total_bytes)
-    kept, out = remainder_within(remainder(lengths(FULL, 0.02, TIMING)), budget, CAPACITY)
+    kept, out = remainder_within(remainder(lengths(FULL, 0.02, TIMING), FULL), budget, CAPACITY)
     return kept, out, budget
 
 
@@ -148,7 +164,7 @@ def test_a_small_budget_leaves_out_rounds_before_rungs() -> None:
 def test_a_tiny_budget_leaves_out_everything() -> None:
     kept, out, _ = planned_within(1_000)
     assert not kept
-    assert len(out) == len(remainder(lengths(FULL, 0.02, TIMING)))
+    assert len(out) == len(remainder(lengths(FULL, 0.02, TIMING), FULL))
 
 
 def test_the_first_rounds_get_a_part_of_the_budget() -> None:

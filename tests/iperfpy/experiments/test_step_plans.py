@@ -57,11 +57,11 @@ def test_a_budget_shortens_a_rung_and_leaves_out_one_without_time() -> None:
 
 def test_udp_in_a_round_goes_by_the_rate_of_tcp() -> None:
     plan = planned(ROUND_UDP, measured(bits=10e6)).plan
-    assert plan.rate_bps == pytest.approx(9e6 * 0.95, rel=0.01)
+    assert plan.rate_bps == pytest.approx(9e6 * 1400 / 1428, rel=1e-3)
 
 
 def test_without_tcp_in_the_round_it_goes_by_the_capacity() -> None:
-    assert planned(ROUND_UDP).plan.rate_bps == pytest.approx(18e6 * 0.95)
+    assert planned(ROUND_UDP).plan.rate_bps == pytest.approx(18e6 * 1400 / 1428)
     assert prepared(ROUND_UDP, MeasuredPath(), {}, OPTIONS, 0).skipped == "udp forward (no rate to go by)"
 
 
@@ -71,6 +71,12 @@ def test_datagrams_are_short_on_the_idle_path_and_later_as_long_as_kcp_found_to_
     searched = run_of(started("kcp-bbr"), row({"mtu_bytes": 1252}, {}))
     path = MeasuredPath([Outcome(replace(BULK, transport="kcp-bbr"), searched)])
     assert planned(RUNG, path).plan.block_bytes == 1252
+
+
+def test_a_slow_path_gets_shorter_datagrams() -> None:
+    slow = prepared(RUNG, MeasuredPath(), {FORWARD: 1e6}, OPTIONS, 0).plan
+    assert slow.block_bytes == 468 - 28  # IP packets of which 400 take a rung at the path's rate
+    assert slow.rate_bps == round(0.5e6 * 440 / 468)
 
 
 def test_a_machine_without_the_wanted_control_uses_its_own_and_says_so(
