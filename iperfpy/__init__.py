@@ -16,6 +16,7 @@ TYPE_CHECKING = False  # type checkers take it for True; importing `typing` take
 
 if TYPE_CHECKING:
     from iperfpy.api import LiveTest, measure, measure_async, serve, serve_async, watch
+    from iperfpy.diagnosis.evidence import RunEvidence
     from iperfpy.diagnosis.finding import Cause, Confidence, Finding
     from iperfpy.diagnosis.path_report import PathReport
     from iperfpy.errors import (
@@ -74,6 +75,7 @@ __all__ = [
     "Row",
     "Run",
     "RunEnded",
+    "RunEvidence",
     "RunStarted",
     "Sample",
     "ServerOptions",
@@ -93,6 +95,7 @@ __all__ = [
 
 _MODULES = {
     "api": ("LiveTest", "measure", "measure_async", "serve", "serve_async", "watch"),
+    "diagnosis.evidence": ("RunEvidence",),
     "diagnosis.finding": ("Cause", "Confidence", "Finding"),
     "diagnosis.path_report": ("PathReport",),
     "errors": (

@@ -139,6 +139,7 @@ class OutputOptions:
     rate_format : unit of rates, one of k m g t K M G T; empty: adaptive
     timestamps : strftime format of a prefix to every line, or empty
     text : form of the text report, `OWN_TEXT` or `IPERF3_TEXT`
+    verdict : say in the text what limited each test, and what to try
     """
 
     json: bool = False
@@ -151,6 +152,7 @@ class OutputOptions:
     interval_us: int = 1_000_000
     timestamps: str = ""
     text: str = OWN_TEXT
+    verdict: bool = True
 
 
 @dataclass(frozen=True, slots=True)

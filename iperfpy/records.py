@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from iperfpy.diagnosis.evidence import RunEvidence
+from iperfpy.diagnosis.finding import Finding
 from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.metrics import Side, Value
@@ -170,6 +172,8 @@ class RunEnded:
     extra : further keys of iperf3's document, such as `sender_tcp_congestion`
     warnings : the ones that `RunStarted` did not have
     server_output : the server's own report, if the plan asked for it
+    findings : conclusions about what limited the test, of each direction the most important one first
+    evidence : the measurements that they come from, one per direction. No document stores them
     """
 
     rows: tuple[Row, ...]
@@ -180,6 +184,8 @@ class RunEnded:
     warnings: tuple[str, ...] = ()
     server_output: ServerOutput = ""
     latency: Latency = Latency()
+    findings: tuple[Finding, ...] = ()
+    evidence: tuple[RunEvidence, ...] = field(default=(), compare=False, repr=False)
 
 
 class Sink(Protocol):

@@ -317,6 +317,10 @@ class Transport(ABC):
     """Names of additions to this transport's wire format since its first version, unique among all
     transports. Either end names its own over the control connection; a stream uses those that both have
     (`Stream.features`)."""
+    over_udp: ClassVar[bool] = False
+    """True if its packets are UDP datagrams. Networks may treat these unlike TCP."""
+    window_flags: ClassVar[tuple[str, str] | tuple[()]] = ()
+    """The flags of the send and of the receive window, for advice; empty: it has none."""
     rate_bps: ClassVar[int] = 0
     """The rate (-b) unless the user gives one, bits per second; 0: unlimited."""
     block_limits: ClassVar[tuple[int, int]] = (1, 1024 * 1024)

@@ -8,7 +8,7 @@ packets that left in it, the part of them that arrived, and their delay.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class PathEvidence:
     limited_us : microseconds by limit of the sender, keys application, congestion-window, receive-window,
         send-window, send-buffer, pacing, processor
     packet_bytes : IP packet bytes of a full packet
+    extra : further numbers: `kernel_drops`, datagrams that arrived and for which the socket had no room
     """
 
     flight: FlightBins | None = None
@@ -112,3 +113,17 @@ class PathEvidence:
     limited_us: Mapping[str, int] = field(default_factory=dict)
     packet_bytes: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def merged(one: PathEvidence | None, other: PathEvidence | None) -> PathEvidence | None:
+    """The record of one stream by both its ends: each figure of `one`, else that of `other`."""
+    if one is None or other is None:
+        return one or other
+
+    def chosen(name: str) -> Any:
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if isinstance(mine, Mapping):
+            return {**theirs, **mine}
+        return theirs if mine is None else mine
+
+    return PathEvidence(**{each.name: chosen(each.name) for each in fields(PathEvidence)})

@@ -95,11 +95,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "iperfpy.errors": {P, "iperfpy.error_numbers"},
     "iperfpy.options": set(),
     "iperfpy.plan": {P},
-    "iperfpy.records": {P, "iperfpy.plan"},
+    "iperfpy.records": {P, "iperfpy.plan", "iperfpy.diagnosis.evidence", "iperfpy.diagnosis.finding"},
     # the program, from below
     "iperfpy.control": RECORDS,
     "iperfpy.sampling": RECORDS,
-    "iperfpy.diagnosis": RECORDS,
+    "iperfpy.diagnosis": {P, "iperfpy.plan"},
     "iperfpy.runtime": {*RECORDS, "iperfpy.control.framing"},
     "iperfpy.traffic": {*RECORDS, "iperfpy.sampling", "iperfpy.runtime"},
     "iperfpy.endpoint": {

@@ -367,6 +367,7 @@ def _output_flags() -> list[click.Option]:
         flag(["csv_overwrite", "--csv-overwrite"], "replace the rows that the CSV has", rare=True),
         flag(["text", "--text"], TEXT_FORM_HELP, TEXT_FORM, rare=True),
         flag(["verbose", "-V", "--verbose"], "also show settings, CPU time and all figures"),
+        flag(["no_verdict", "--no-verdict"], "do not say what limited the test, and what to try", rare=True),
         flag(["log_file", "--logfile"], "append the output and the errors to FILE", FILE, rare=True),
         flag(
             ["timestamps", "--timestamps"],

@@ -182,7 +182,7 @@ class Outputs:
 
     def server_output(self) -> ServerOutputSink:
         """A sink that keeps a test's report for the client that asked for it, in this server's form."""
-        wording = Wording(self._output.rate_format, "", self._output.verbose)
+        wording = self._wording()
         return server_output_sink(None if json_of(self._output) else self._form, wording)
 
     def listening(self, port: int, *, again: bool = False) -> None:
@@ -263,6 +263,10 @@ class Outputs:
             return NoScreen()
         return self._fixed_screen or self._form.screen(sys.stdout, self._output.timestamps)
 
+    def _wording(self, title: str = "", *, logged: bool = False) -> Wording:
+        chosen = self._output
+        return Wording(chosen.rate_format, title, chosen.verbose, logged, chosen.verdict)
+
     def _shown(
         self,
         title: str,
@@ -278,7 +282,7 @@ class Outputs:
             return [shown, self._json_sink(JsonSink(sys.stdout, plan))] if self._output.json_full else [shown]
         if self._output.json:
             return [self._json_sink(JsonSink(sys.stdout, plan), closed)]
-        wording = Wording(self._output.rate_format, title, self._output.verbose, self._logs_tests)
+        wording = self._wording(title, logged=self._logs_tests)
         sink = self._form.report(self._screen, sys.stderr, wording, self._output.timestamps)
         # This line precedes the guard around the sink, so its failure is handled here.
         if server is not None:

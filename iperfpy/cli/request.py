@@ -280,6 +280,7 @@ def _output(parsed: ParsedOptions) -> OutputOptions:
         csv_overwrite=parsed["csv_overwrite"],
         rate_format=parsed["letter"] or "",
         verbose=parsed["verbose"],
+        verdict=not parsed["no_verdict"],
         timestamps=parsed["timestamps"] or "",
         interval_us=parsed["interval"],
         text=_text_form(parsed),

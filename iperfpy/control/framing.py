@@ -32,6 +32,8 @@ HELLO_LIMIT_BYTES = 64 * 1024
 SERVER_OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
 """Limit for the report of a stock server, which sends all of it, at times to a client that did not ask."""
 SENTENCE_LIMIT_BYTES = 4096
+EVIDENCE_LIMIT_BYTES = 512 * 1024
+"""Limit for the records of the path in results, which are mostly text (evidence_codec.py)."""
 
 
 def figures_limit(streams: int, keys: int) -> DocumentLimit:

@@ -38,7 +38,9 @@ EXTENSION = "iperfpy"
 COOKIE_PREFIX = "iperfpy-"
 ADDRESS_PROOF = "udp-address-proof"
 """The client proves the UDP addresses of its streams, see protocols/datagrams/address_proof.py."""
-FEATURES = (ADDRESS_PROOF,)
+PATH_EVIDENCE = "path-evidence"
+"""Results carry each end's record of the path, see evidence_codec.py."""
+FEATURES = (ADDRESS_PROOF, PATH_EVIDENCE)
 """The features of this program, beside those of its transports."""
 
 NUMBERS = {

@@ -23,6 +23,7 @@ from iperfpy.control.parameters import EXTENSION, integer
 from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Metric, Side, Unit, Value, ratios
+from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.records import Sample, ServerOutput
 
 RESULT_KEYS: Mapping[str, tuple[str, float, str]] = {
@@ -38,6 +39,8 @@ UNAVAILABLE: Mapping[str, int] = {"retransmits": -1, "packets": 0, "errors": 0, 
 CPU_KEYS = {"cpu_util_total": "total", "cpu_util_user": "user", "cpu_util_system": "system"}
 COUNTED_LATE = "counted_late"
 """Key of the extension. Absent from iperfpy 0.1.0, which reads its counters when it stops."""
+EVIDENCE = "evidence"
+"""Key of the extension: each end's record of the path, if both have the feature `PATH_EVIDENCE`."""
 OUTPUT_TEXT, OUTPUT_JSON = "server_output_text", "server_output_json"
 TEXT_LIMIT = 256
 
@@ -56,6 +59,7 @@ class Results:
     omitted : stream id -> counts of the omitted period by metric key, as far as the peer sends them
     counted_late : True if an iperfpy peer read the counters that both ends compare after all senders had
         stopped
+    evidence : stream id -> the peer's record of the path
     """
 
     cpu_percent: Mapping[str, float]
@@ -64,6 +68,7 @@ class Results:
     server_output: ServerOutput = ""
     omitted: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     counted_late: bool = False
+    evidence: Mapping[int, PathEvidence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ def encode_results(
     extended: bool,
     server_output: ServerOutput = "",
     omitted: Omitted = MappingProxyType({}),
+    evidence: Mapping[int, PathEvidence] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The results document of this end.
 
@@ -101,6 +107,7 @@ def encode_results(
     extended : True for an iperfpy peer, which gets the whole samples, too
     server_output : this server's report, for a client that asked for it
     omitted : this end's counts of the omitted period
+    evidence : stream id -> this end's record of the path, for a peer that has the feature
     """
     samples = tuple(totals)
     body: dict[str, Any] = {
@@ -118,6 +125,7 @@ def encode_results(
         body[EXTENSION] = {
             "streams": [encode_sample(sample, transport.metrics) for sample in samples],
             COUNTED_LATE: True,
+            **_evidence(evidence),
         }
     return body
 
@@ -156,7 +164,26 @@ def decode_results(
         _server_output(body),
         {sample: _omitted_of(stream, transport.metrics, sides[sample]) for sample, stream in by_id.items()},
         isinstance(own, Mapping) and own.get(COUNTED_LATE) is True,
+        _peers_evidence(own, sides),
     )
+
+
+def _evidence(evidence: Mapping[int, PathEvidence]) -> dict[str, Any]:
+    """The records of the path under their key, if there are any."""
+    if not evidence:
+        return {}
+    from iperfpy.control.evidence_codec import encode_evidence  # numpy: not for every import of this module
+
+    return {EVIDENCE: encode_evidence(evidence)}
+
+
+def _peers_evidence(own: object, sides: Mapping[int, Side]) -> Mapping[int, PathEvidence]:
+    """The records in a peer's extension; empty if it sent none."""
+    if not isinstance(own, Mapping) or EVIDENCE not in own:
+        return {}
+    from iperfpy.control.evidence_codec import decode_evidence
+
+    return decode_evidence(own[EVIDENCE], sides)
 
 
 def encode_stats(

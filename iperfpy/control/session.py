@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from iperfpy.control import framing
@@ -219,7 +220,9 @@ class Session:
         figures."""
         limit = framing.figures_limit(streams, keys)
         output_bytes = framing.SERVER_OUTPUT_LIMIT_BYTES if self._table is CLIENT else 0
-        self._decoder.document_limit = limit.plus_text(output_bytes)
+        evidence_bytes = framing.EVIDENCE_LIMIT_BYTES if self.extended else 0
+        results = replace(limit, size_bytes=limit.size_bytes + evidence_bytes)
+        self._decoder.document_limit = results.plus_text(output_bytes)
         self._decoder.extension_limits[State.STATS] = limit
 
     def can(self, send: Send) -> bool:

@@ -18,13 +18,14 @@ from iperfpy.traffic.open_stream import OpenStream
 
 @dataclass(frozen=True, slots=True)
 class AgreedTest:
-    """The test as one end sees it. `streams` are in stream order."""
+    """The test as one end sees it. `streams` are in stream order, `features` those that the peer names."""
 
     role: Role
     plan: Plan
     transport: Transport
     streams: Sequence[OpenStream]
     connection: ControlConnection
+    features: frozenset[str] = frozenset()
 
     @property
     def peer(self) -> str:

@@ -131,7 +131,8 @@ class _Client:
         self._plan = fitted(self._plan, transport, greeted.remote, greeted.packet_bytes)
         await self._agree(greeted, transport)
         connection = greeted.connection
-        test = AgreedTest(Role.CLIENT, self._plan, transport, self._opened, connection)
+        named = greeted.hello.features if greeted.hello is not None else frozenset[str]()
+        test = AgreedTest(Role.CLIENT, self._plan, transport, self._opened, connection, named)
         test.announce(self._sinks, (self._options.host, self._options.port), greeted.tcp_mss)
         started_us = await self._started_us(connection)
         self._test = RunningTest(test, started_us, greeted.scope, self._deadlines, self._sinks)

@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from iperfpy.control.parameters import PATH_EVIDENCE
 from iperfpy.control.results import Results, decode_results, encode_results, omitted_counts
+from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.endpoint.agreed_test import AgreedTest
+from iperfpy.endpoint.verdict import evidence_of, findings_of
 from iperfpy.errors import InterruptError, IperfpyError
 from iperfpy.plan import Role
 from iperfpy.protocols.metrics import Counters, Side
+from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.records import Row, RunEnded, Sample, ServerOutput
 from iperfpy.runtime.sockets import socket_facts
 from iperfpy.sampling.loaded_latency import latency
@@ -41,6 +45,7 @@ class ClosingReport:
         self._cpu_percent: Mapping[str, float] = {}
         self._congestion = ""
         self._results: Results | None = None
+        self._evidence: Mapping[int, PathEvidence] = {}
 
     def stop(self) -> None:
         """Read the figures that are of the moment at which this end stops."""
@@ -48,6 +53,11 @@ class ClosingReport:
         self._congestion = socket_facts(self._test.streams[0].channel.fileno()).congestion
         # Later errors are of the end itself: the peer may have closed its sockets before this end does.
         self._warnings = tuple(one for one in self._test.warnings() if one not in self._started_with)
+        self._evidence = {
+            each.stream.id: evidence
+            for each in self._test.streams
+            if (evidence := each.channel.evidence()) is not None
+        }
 
     def results_document(self, server_output: ServerOutput) -> dict[str, Any]:
         """This end's results for the peer, with the report that a client asked for.
@@ -68,6 +78,7 @@ class ClosingReport:
             extended=test.peer_is_iperfpy,
             server_output=server_output,
             omitted=self._omitted(),
+            evidence=self._evidence if PATH_EVIDENCE in test.features else {},
         )
 
     def take_results(self, body: Mapping[str, Any]) -> None:
@@ -85,17 +96,28 @@ class ClosingReport:
         """
         totals = self._of_both(peer_totals)
         verdict = judge(totals, self._test.plan, self._test.transport, _way_of(error))
-        results = self._results
+        results, cpu_percent = self._results, self._cpu_of_both()
+        failed = _way_of(error) is Ended.FAILED or bool(verdict.failure)
+        # Of a test that failed, figures may be missing: they prove nothing.
+        evidence = () if failed else self._evidence_of_both(verdict.rows, cpu_percent)
         return RunEnded(
             rows=verdict.rows,
-            cpu_percent=self._cpu_of_both(),
+            cpu_percent=cpu_percent,
             interrupted=_sentence(error, verdict.failure),
-            failed=_way_of(error) is Ended.FAILED or bool(verdict.failure),
+            failed=failed,
             extra=self._congestion_of_both(),
             warnings=(*self._warnings, *self._remarks(totals.rows), *verdict.warnings),
             server_output=results.server_output if results and self._test.plan.get_server_output else "",
             latency=latency(self._idle_rtt_us, verdict.rows),
+            findings=findings_of(evidence),
+            evidence=evidence,
         )
+
+    def _evidence_of_both(
+        self, rows: Sequence[Row], cpu_percent: Mapping[str, float]
+    ) -> tuple[RunEvidence, ...]:
+        peers = self._results.evidence if self._results is not None else {}
+        return evidence_of(self._test, rows, self._evidence, peers, cpu_percent, self._idle_rtt_us)
 
     def _of_both(self, peer_totals: Mapping[int, Sample]) -> Totals:
         """The figures of both ends, as far as they are known by now."""

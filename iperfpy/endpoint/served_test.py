@@ -200,7 +200,9 @@ class ServedTest:
         connection = self._connection
         request = await self._agree()
         sinks = self._make_sinks(request.plan)
-        test = AgreedTest(Role.SERVER, request.plan, request.transport, self._opened, connection)
+        test = AgreedTest(
+            Role.SERVER, request.plan, request.transport, self._opened, connection, request.features
+        )
         connection.send(Send.TEST_START)
         test.announce(sinks, self._address, self._tcp_mss)
         connection.send(Send.TEST_RUNNING)

@@ -9,6 +9,7 @@ from iperfpy.plan import Plan
 from iperfpy.records import Row, RunEnded, RunStarted
 from iperfpy.store.iperf3_document import (
     Iperf3Document,
+    diagnosis_of,
     end_object,
     error_of,
     interval_object,
@@ -51,7 +52,7 @@ class JsonStreamSink:
             self._event("interval", interval_object(self._start, rows))
 
     def end(self, end: RunEnded) -> None:
-        for event, output in server_output_of(end).items():
+        for event, output in (*server_output_of(end).items(), *diagnosis_of(end).items()):
             self._event(event, output)
         if end.interrupted:
             self._event("error", error_of(end))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from iperfpy import __version__
+from iperfpy.diagnosis.one_run import advice_line, limit_line
 from iperfpy.options import ClientOptions
 from iperfpy.plan import UNSIZED_BYTES, Direction, Role
 from iperfpy.protocols.addresses import named
@@ -48,12 +49,14 @@ class Wording:
     title : printed before every line, or empty
     verbose : True if all figures are shown (-V)
     logged : True if a log has lines for every test and every refusal: its warnings, and how it ended
+    verdict : True if two lines say what limited the test, and what to try
     """
 
     rate_letter: str = ""
     title: str = ""
     verbose: bool = False
     logged: bool = False
+    verdict: bool = True
 
 
 class TextSink:
@@ -111,6 +114,8 @@ class TextSink:
             self._summary(row)
         if text := latency_line(end.latency):
             self._say(text)
+        if self._wording.verdict:
+            self._conclusions(end)
         if self._wording.verbose:
             self._particulars(end)
         self._print_warnings(end.warnings)
@@ -176,8 +181,12 @@ class TextSink:
     def _role_tag(self, row: Row) -> str:
         if not self._bidirectional:
             return ""
-        way = "TX" if row.local.side is Side.SENDER else "RX"
-        return f"[{way}-{self._started.role.value[0].upper()}]"
+        return self._direction_tag(row.direction)
+
+    def _direction_tag(self, direction: Direction) -> str:
+        role = self._started.role
+        way = "TX" if (direction is Direction.FORWARD) == (role is Role.CLIENT) else "RX"
+        return f"[{way}-{role.value[0].upper()}]"
 
     @property
     def _bidirectional(self) -> bool:
@@ -187,6 +196,15 @@ class TextSink:
         """One sum per direction, when there is more than one stream to add up."""
         metrics = self._started.transport.metrics
         return [total(group, metrics) for group in by_direction(rows) if len(group) > 1]
+
+    def _conclusions(self, end: RunEnded) -> None:
+        """Print what limited each direction, and what to try."""
+        for direction in (Direction.FORWARD, Direction.REVERSE):
+            found = [one for one in end.findings if one.direction is direction]
+            tag = f"{self._direction_tag(direction)} " if self._bidirectional else ""
+            for text in (limit_line(found), advice_line(found)) if found else ():
+                if text:
+                    self._say(f"{tag}{text}")
 
     def _particulars(self, end: RunEnded) -> None:
         """Print the figures without a column: other metrics, processor time, further facts of the test."""

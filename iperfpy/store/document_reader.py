@@ -23,6 +23,7 @@ from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.protocols.settings import Settings
 from iperfpy.records import ConnectedStream, Latency, Row, RunEnded, RunStarted, Sample, ServerOutput
 from iperfpy.store.document_part import Part
+from iperfpy.store.finding_object import read_finding
 from iperfpy.store.iperf3_document import INTERRUPTED
 
 Json = Mapping[str, Any]
@@ -97,6 +98,7 @@ def read_end(document: Json, start: RunStarted) -> RunEnded | None:
             warnings=end.texts("warnings", ()),
             server_output=_server_output(Part(document)),
             latency=_latency(end.part("latency")),
+            findings=tuple(read_finding(one) for one in Part(document).parts("diagnosis", ())),
         )
     except DAMAGE as wrong:
         raise _damaged("end", wrong) from wrong

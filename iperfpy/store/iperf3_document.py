@@ -22,6 +22,7 @@ from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Unit, Value
 from iperfpy.records import ConnectedStream, Row, RunEnded, RunStarted, Sample, finite
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
+from iperfpy.store.finding_object import finding_object
 
 Json = dict[str, Any]
 
@@ -64,7 +65,7 @@ class Iperf3Document:
     def end(self, end: RunEnded) -> None:
         if self._start is not None:
             self.document["end"] = end_object(self._start, end)
-        self.document |= server_output_of(end)
+        self.document |= server_output_of(end) | diagnosis_of(end)
         if end.interrupted:
             self.document["error"] = error_of(end)
 
@@ -76,6 +77,12 @@ def _texts_of(plan: Plan) -> Json:
     """The user's texts, as far as there are any (-T, --extra-data)."""
     texts = {"title": plan.title, "extra_data": plan.extra_data}
     return {key: text for key, text in texts.items() if text}
+
+
+def diagnosis_of(end: RunEnded) -> Json:
+    """The conclusions about what limited the test under our key, or an empty object if there are none."""
+    found: Json = finite({"diagnosis": [finding_object(one) for one in end.findings]})
+    return found if end.findings else {}
 
 
 def error_of(end: RunEnded) -> str:

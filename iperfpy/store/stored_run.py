@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from iperfpy import __version__
+from iperfpy.diagnosis.evidence import RunEvidence
+from iperfpy.diagnosis.finding import Finding
 from iperfpy.errors import DocumentError
 from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Transport
@@ -187,6 +189,18 @@ class Run:
     def latency(self) -> Latency:
         """Round-trip times before the test and under its load."""
         return self.ended.latency if self.ended is not None else Latency()
+
+    @property
+    def diagnosis(self) -> tuple[Finding, ...]:
+        """What limited the test, and what to try: of each direction the most important finding first. Empty
+        if the test failed, or if the document is of an earlier version."""
+        return self.ended.findings if self.ended is not None else ()
+
+    @property
+    def evidence(self) -> tuple[RunEvidence, ...]:
+        """The measurements behind `diagnosis`, one per direction: packets by time, and limits of the sender.
+        Documents do not store them: empty in a run that was read from one."""
+        return self.ended.evidence if self.ended is not None else ()
 
     @property
     def client(self) -> End:

@@ -86,6 +86,7 @@ class Udp(Transport):
     iperf3 = Iperf3Mapping("udp", merged_as="udp", socket_buffer="window", offload="gsro")
     flags = ("-u", "--udp")
     reliable = False
+    over_udp = True
     delivery = Delivery(
         "datagrams",
         sent="datagrams_sent",

@@ -1,0 +1,109 @@
+"""The conclusions of one test: what limited it, from the figures and the path records of both ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from iperfpy.diagnosis.evidence import RunEvidence
+from iperfpy.diagnosis.finding import Finding
+from iperfpy.endpoint.agreed_test import AgreedTest
+from iperfpy.protocols.metrics import Side, Value
+from iperfpy.protocols.path_evidence import PathEvidence, merged
+from iperfpy.records import Row, Sample
+from iperfpy.sampling.sums import by_direction, total
+
+log = logging.getLogger(__name__)
+
+
+def evidence_of(
+    test: AgreedTest,
+    rows: Sequence[Row],
+    own: Mapping[int, PathEvidence],
+    peers: Mapping[int, PathEvidence],
+    cpu_percent: Mapping[str, float],
+    idle_rtt_us: float | None,
+) -> tuple[RunEvidence, ...]:
+    """The measurements of each direction.
+
+    Parameters
+    ----------
+    rows : one per stream, of the whole test
+    own, peers : stream id -> record of the path, of this end and of the peer
+    cpu_percent : keys of `RunEnded.cpu_percent`
+    """
+    paths = {
+        stream: path
+        for stream in {**own, **peers}
+        if (path := merged(own.get(stream), peers.get(stream))) is not None
+    }
+    return tuple(
+        _direction(test, group, paths, cpu_percent, idle_rtt_us) for group in by_direction(rows) if group
+    )
+
+
+def findings_of(evidence: Sequence[RunEvidence]) -> tuple[Finding, ...]:
+    """The conclusions of all directions, each direction's in order. A fault in them costs no figure of the
+    test: it is logged, and that direction has none."""
+    from iperfpy.diagnosis.one_run import conclude  # numpy: not for every import of this module
+
+    findings: list[Finding] = []
+    for run in evidence:
+        try:
+            findings += conclude(run)
+        except Exception as error:
+            log.error("no conclusion for %s: %s: %s", run.direction.value, type(error).__name__, error)
+            log.debug("where the fault is", exc_info=error)
+    return tuple(findings)
+
+
+def _direction(
+    test: AgreedTest,
+    rows: Sequence[Row],
+    paths: Mapping[int, PathEvidence],
+    cpu_percent: Mapping[str, float],
+    idle_rtt_us: float | None,
+) -> RunEvidence:
+    transport, plan = test.transport, test.plan
+    whole = total(rows, transport.metrics)
+    sender, receiver = whole.of(Side.SENDER), whole.of(Side.RECEIVER)
+    measured = receiver or sender or whole.local
+    records = tuple(paths[row.stream] for row in rows if row.stream in paths)
+    drops = [path.extra["kernel_drops"] for path in records if "kernel_drops" in path.extra]
+    figures = _figures(sender)
+    return RunEvidence(
+        transport=transport.name,
+        reliable=transport.reliable,
+        # A transport that repeats losses and names no congestion control has one, as far as is known.
+        controlled=transport.reliable and figures.get("congestion") != "none",
+        streams=len(rows),
+        seconds=measured.seconds,
+        bits_per_second=measured.bits_per_second or 0.0,
+        direction=whole.direction,
+        target_bits_per_second=float(plan.rate_bps),
+        sender=figures,
+        receiver=_figures(receiver),
+        path=records,
+        cpu_percent=_cpu(whole.local.side, cpu_percent),
+        idle_rtt_us=idle_rtt_us,
+        block_bytes=plan.block_bytes if transport.datagrams else 0,
+        over_udp=transport.over_udp,
+        window_flags=transport.window_flags,
+        kernel_drops=int(sum(drops)) if drops else None,
+    )
+
+
+def _figures(sample: Sample | None) -> Mapping[str, Value]:
+    return {} if sample is None else {"bytes": sample.bytes, **sample.values}
+
+
+def _cpu(local: Side, percent: Mapping[str, float]) -> dict[str, float]:
+    """Processor time by end of the stream. With both directions at once, both ends are both."""
+    other = Side.RECEIVER if local is Side.SENDER else Side.SENDER
+    ends = {"host_": f"{local.value}_", "remote_": f"{other.value}_"}
+    return {
+        key.replace(prefix, end, 1): value
+        for key, value in percent.items()
+        for prefix, end in ends.items()
+        if key.startswith(prefix)
+    }

@@ -1,0 +1,80 @@
+"""What limited a test, over real sockets: both ends conclude from the records of both."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from iperfpy.control import parameters
+from iperfpy.control.session import Session
+from iperfpy.diagnosis.finding import Cause
+from iperfpy.plan import Direction
+from iperfpy.records import RunEnded
+from tests.iperfpy.support import measure, plan_for, serving
+
+pytestmark = pytest.mark.live
+
+
+async def _both_ends(name: str, direction: Direction, **fields: Any) -> tuple[RunEnded, RunEnded]:
+    async with serving() as server:
+        report = await measure(server.port, plan_for(name, direction=direction, **fields))
+        await server.settled()
+        there = server.tests[0].ended
+    assert report.ended is not None
+    assert there is not None
+    return report.ended, there
+
+
+@pytest.mark.parametrize("direction", Direction, ids=lambda one: one.value)
+@pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
+async def test_both_ends_conclude_from_the_records_of_both(name: str, direction: Direction) -> None:
+    ends = await _both_ends(name, direction, rate_bps=20_000_000)
+    wanted = [Direction.FORWARD, Direction.REVERSE] if direction is Direction.BIDIRECTIONAL else [direction]
+    for end in ends:
+        assert [run.direction for run in end.evidence] == wanted
+        assert {one.direction for one in end.findings} == set(wanted)
+        for run in end.evidence:
+            (path,) = run.path
+            assert path.flight is not None
+            assert int(path.flight.arrived_packets.sum()) > 0
+            # The test's own rate was the limit, and nothing was in its way.
+            first = next(one for one in end.findings if one.direction is run.direction)
+            assert first.cause is Cause.APPLICATION
+    client, server = ends
+    for ours, theirs in zip(client.evidence, server.evidence, strict=True):
+        mine, its = ours.path[0].flight, theirs.path[0].flight
+        assert mine is not None
+        assert its is not None
+        assert int(mine.sent_packets.sum()) == int(its.sent_packets.sum())
+
+
+async def test_a_peer_without_the_feature_never_sees_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older iperfpy names other features: no document has the key."""
+    monkeypatch.setattr(parameters, "FEATURES", (parameters.ADDRESS_PROOF,))
+    sent: list[str] = []
+    original = Session.send
+
+    def spied(self: Session, send: Any, body: Any = None) -> bytes:
+        sent.append(json.dumps(body, default=str))
+        return original(self, send, body)
+
+    monkeypatch.setattr(Session, "send", spied)
+    client, server = await _both_ends("kcp", Direction.FORWARD, rate_bps=20_000_000)
+    assert any("counted_late" in text for text in sent)
+    assert not [text for text in sent if "evidence" in text]
+    # The sender's end has its own record.
+    assert client.evidence[0].path[0].flight is not None
+    assert server.evidence[0].path == ()
+
+
+async def test_a_fault_in_a_conclusion_costs_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(run: object) -> Any:
+        raise ZeroDivisionError("no packets")
+
+    monkeypatch.setattr("iperfpy.diagnosis.one_run.conclude", faulty)
+    client, _ = await _both_ends("tcp", Direction.FORWARD, rate_bps=20_000_000)
+    assert client.findings == ()
+    assert client.rows[0].local.bytes > 0
+    assert not client.failed
