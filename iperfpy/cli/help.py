@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 OTHERS = "Others, besides -h (iperfpy --help-all, or man iperfpy, describes them):"
 EXAMPLES = """\
 Examples:
-  iperfpy -c 192.0.2.7                            TCP to it, 10 seconds
   iperfpy -c 192.0.2.7 --proto kcp-bbr -R --csv   KCP+BBR from it, and a CSV
   iperfpy -c 192.0.2.7 -P 4 -O 2 -t 30s -J        4 streams, first 2 s left out
 Sizes (-n -k -l -w) are powers of 1024, rates (-b) of 1000; times: 30s, 2m, 0.5."""
