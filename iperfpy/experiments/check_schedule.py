@@ -306,6 +306,8 @@ def bytes_of(steps: Iterable[Step], capacity_bps: dict[Direction, float]) -> flo
 
 OPENING_SHARE = 0.5
 """Part of the budget for the first rounds, whose tests may not need it: the capacity is not known yet."""
+TELLING = (1.25, 0.50, 0.90, 1.00, 0.25, 0.75, 1.10, 0.10)
+"""Rungs in the order in which a small budget keeps them: an overload, then loss and delay without one."""
 LEAST_BUDGET_BYTES = 1_000_000
 SHORTEST_S = 0.3
 """Length below which a test that the budget shortens is left out."""
@@ -358,7 +360,7 @@ def remainder_within(
     """The steps that the rest of the budget pays for, and the ones left out.
 
     All steps are shortened alike. Where that makes them shorter than `SHORTEST_S`, whole rounds are left out,
-    the last one first, then the rungs above the capacity and the other ones from the highest rate down.
+    the last one first, then rungs of both directions, the least telling one first.
     """
     if not budget.total_bytes:
         return list(steps), []
@@ -371,14 +373,15 @@ def remainder_within(
             shortened = (replace(step, seconds=step.seconds * factor) for step in kept)
             return [_with_limit(step, capacity_bps) for step in shortened], out
         last = max((step.round for step in kept), default=0)
-        dropped = [step for step in kept if step.round == last] if last else [max(kept, key=_share)]
+        dropped = [step for step in kept if step.round == last] if last else [max(kept, key=_rank)]
         kept = [step for step in kept if step not in dropped]
         out += dropped
     return kept, out
 
 
-def _share(step: Step) -> float:
-    return step.share
+def _rank(step: Step) -> tuple[int, float]:
+    """Place of a rung in `TELLING`; of several in the same place, the one with more bytes is the last."""
+    return TELLING.index(step.share) if step.share in TELLING else len(TELLING), step.load(1.0)
 
 
 def _with_limit(step: Step, capacity_bps: dict[Direction, float]) -> Step:

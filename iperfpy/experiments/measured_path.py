@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence, Rung
 from iperfpy.experiments import run_figures as figures
-from iperfpy.experiments.check_schedule import DIRECTIONS, TCP, Part, Step
+from iperfpy.experiments.check_schedule import BULK, DIRECTIONS, Part, Step
 from iperfpy.plan import Direction
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.metrics import number
@@ -90,11 +90,15 @@ class MeasuredPath:
                 found[way] = capacity
         return found
 
-    def tcp_bps(self, direction: Direction, round_number: int) -> float | None:
-        """IP bits per second of TCP in a round, None if it has none."""
-        for one in reversed(self.outcomes):
-            if (one.step.transport, one.step.direction, one.step.round) == (TCP, direction, round_number):
-                return figures.settled_bps(one.run, direction)
+    def round_bps(self, direction: Direction, round_number: int) -> float | None:
+        """IP bits per second of TCP in a round, or of KCP if TCP has none; None if neither has."""
+        own = [
+            one for one in self.outcomes if (one.step.direction, one.step.round) == (direction, round_number)
+        ]
+        for name in BULK:
+            for one in own:
+                if one.step.transport == name and (rate := figures.settled_bps(one.run, direction)):
+                    return rate
         return None
 
     def datagram_bytes(self) -> int | None:

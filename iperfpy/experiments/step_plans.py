@@ -123,5 +123,5 @@ def _rate_bps(step: Step, path: MeasuredPath, capacities: Mapping[Direction, flo
         return IDLE_BPS
     basis = capacities.get(step.direction)
     if step.part is Part.UDP:
-        basis = path.tcp_bps(step.direction, step.round) or basis
+        basis = path.round_bps(step.direction, step.round) or basis
     return basis * step.share if basis else None

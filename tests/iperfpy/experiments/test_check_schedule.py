@@ -14,6 +14,7 @@ from iperfpy.experiments.check_schedule import (
     QUICK,
     SHORTEST_S,
     TCP,
+    TELLING,
     UDP,
     Budget,
     Form,
@@ -159,6 +160,14 @@ def test_a_small_budget_leaves_out_rounds_before_rungs() -> None:
     kept, out, _ = planned_within(30_000_000)
     assert {step.round for step in out} <= {2, 3}
     assert all(step.part is Part.RUNG or step.round == 2 for step in kept)
+
+
+def test_a_smaller_one_keeps_the_overload_and_the_rates_far_below() -> None:
+    kept, _, _ = planned_within(12_000_000)
+    for way in DIRECTIONS:
+        assert {1.25, 0.50} <= {step.share for step in kept if step.direction is way}
+    assert not any(step.share == 0.10 for step in kept)
+    assert set(TELLING) == set(LADDER)
 
 
 def test_a_tiny_budget_leaves_out_everything() -> None:
