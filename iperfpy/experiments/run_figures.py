@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iperfpy.diagnosis.evidence import IdlePath, RunEvidence, Rung
-from iperfpy.plan import Direction, Role
+from iperfpy.plan import Direction
 from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Side, Value, number
@@ -181,17 +181,24 @@ def rung_of(run: Run, direction: Direction) -> Rung | None:
     sent = int(number(sender.get(delivery.sent)) or known)
     # A stock receiver does not count arrivals: it counts those that are missing.
     arrived = received - repeated if received else max(0, (known or sent) - missing)
-    sample = row.of(Side.SENDER) or row.local
-    seconds = sample.seconds
+    seconds = (row.of(Side.SENDER) or row.local).seconds
+    evidence = next((one for one in run.evidence if one.direction is direction), None)
+    # One stream, so one record of the path; a stock receiver sends none.
+    path = evidence.path[0] if evidence is not None and evidence.path else PathEvidence()
+    late = number(receiver.get("late_datagrams"))
     return Rung(
         offered_bits_per_s=8 * packets.packet_bytes * sent / seconds if seconds > 0 else 0.0,
         packet_bytes=packets.packet_bytes,
         seconds=seconds,
         sent=sent,
         arrived=min(arrived, sent),
-        rtt_us=round_trips(run, direction),
-        late=int(number(receiver.get("late_datagrams")) or 0),
+        rtt_us=path.rtt_us or round_trips(run, direction),
+        flight=path.flight,
+        late=int(late if late is not None else path.displaced_packets or 0),
         duplicates=repeated,
+        kernel_drops=evidence.kernel_drops if evidence is not None else None,
+        loss_runs=path.loss_runs,
+        lost_in_runs=path.lost_in_runs,
     )
 
 
@@ -215,41 +222,10 @@ def percentiles(values: Sequence[float]) -> Mapping[str, float]:
     return {"p5": at(0.05), "p50": at(0.5), "p95": at(0.95), "max": values[-1]}
 
 
-def evidence_of(run: Run, direction: Direction, path: Sequence[PathEvidence] = ()) -> RunEvidence | None:
+def evidence_of(run: Run, direction: Direction) -> RunEvidence | None:
     """The evidence of one direction of a test; None if nothing was measured, or not long enough."""
-    row = _sum_of(run.sums, direction)
-    if row is None or run.started is None or run.ended is None:
-        return None
-    transport, plan = run.started.transport, run.plan
-    sample = row.of(Side.RECEIVER) or row.local
-    if sample.seconds < SHORTEST_S:
-        return None
-    forward = direction is Direction.FORWARD
-    here = "sender_" if forward is (run.started.role is Role.CLIENT) else "receiver_"
-    there = "receiver_" if here == "sender_" else "sender_"
-    names = {"host_": here, "remote_": there}
-    return RunEvidence(
-        transport=transport.name,
-        reliable=transport.reliable,
-        controlled=transport.reliable,
-        streams=sum(one.direction is direction for one in run.rows),
-        seconds=sample.seconds,
-        bits_per_second=sample.bits_per_second or 0.0,
-        direction=direction,
-        target_bits_per_second=plan.rate_bps,
-        sender=_with_bytes(row, Side.SENDER),
-        receiver=_with_bytes(row, Side.RECEIVER),
-        path=tuple(path),
-        cpu_percent={
-            name + key.removeprefix(prefix): value
-            for key, value in run.ended.cpu_percent.items()
-            for prefix, name in names.items()
-            if key.startswith(prefix)
-        },
-        idle_rtt_us=run.latency.idle_rtt_us,
-        block_bytes=plan.block_bytes if transport.datagrams else 0,
-        over_udp=not transport.iperf3.key or transport.datagrams,
-    )
+    found = next((one for one in run.evidence if one.direction is direction), None)
+    return None if found is None or found.seconds < SHORTEST_S else found
 
 
 def nothing_arrived(transport: Transport, direction: Direction) -> RunEvidence:
@@ -263,7 +239,7 @@ def nothing_arrived(transport: Transport, direction: Direction) -> RunEvidence:
         bits_per_second=0.0,
         direction=direction,
         receiver={"bytes": 0, "loss_percent": 100.0},
-        over_udp=not transport.iperf3.key or transport.datagrams,
+        over_udp=transport.over_udp,
     )
 
 
@@ -305,11 +281,6 @@ def _sizes(run: Run, row: Row) -> tuple[int | None, int | None]:
         return int(began) + headers, (int(now) + headers if now < began else None)
     pmtu = number(sender.values.get("pmtu_bytes"))
     return (int(pmtu), int(pmtu)) if pmtu else (None, None)
-
-
-def _with_bytes(row: Row, side: Side) -> Mapping[str, Value]:
-    sample = row.of(side)
-    return {} if sample is None else {"bytes": sample.bytes, **sample.values}
 
 
 def _sum_of(rows: Sequence[Row], direction: Direction) -> Row | None:

@@ -8,10 +8,10 @@ from dataclasses import fields
 from typing import Any, TextIO
 
 from iperfpy.diagnosis.evidence import IdlePath, RunEvidence, Rung
-from iperfpy.diagnosis.finding import Finding
 from iperfpy.diagnosis.path_report import DirectionReport, PathReport
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.records import finite
+from iperfpy.store.finding_object import finding_object
 from iperfpy.store.iperf3_document import INTERRUPTED, time_of
 
 Json = dict[str, Any]
@@ -33,7 +33,7 @@ def document(report: PathReport) -> Json:
             "quick": report.quick,
             "budget_bytes": report.budget_bytes,
         },
-        "diagnosis": [_finding(one) for one in report.findings],
+        "diagnosis": [finding_object(one) for one in report.findings],
         "idle": _idle(report.idle),
         "directions": [_direction(one) for one in report.directions],
         "end": {"seconds": report.seconds, "sent_bytes": report.sent_bytes},
@@ -50,19 +50,6 @@ def write(report: PathReport, stream: TextIO) -> None:
     """Write the document and a line feed."""
     stream.write(json.dumps(document(report), indent="\t", allow_nan=False) + "\n")
     stream.flush()
-
-
-def _finding(one: Finding) -> Json:
-    return {
-        "direction": one.direction.value,
-        "cause": one.cause.value,
-        "confidence": one.confidence.value,
-        "evidence": dict(one.evidence),
-        "advice": one.advice,
-        "sentence": one.sentence,
-        "because": one.because,
-        "promise": one.promise,
-    }
 
 
 def _direction(one: DirectionReport) -> Json:

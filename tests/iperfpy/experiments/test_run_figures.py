@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.experiments import run_figures
 from iperfpy.experiments.run_figures import Packets
 from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import Stream
 from iperfpy.protocols.metrics import Side, Value
+from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 from iperfpy.protocols.registry import transport
 from iperfpy.records import ConnectedStream, Latency, Row, RunEnded, RunStarted, Sample
 from iperfpy.store.stored_run import Interval, Run
@@ -128,17 +131,34 @@ def test_a_stock_receiver_tells_only_of_missing_datagrams() -> None:
     assert rung.rtt_us == {}
 
 
-def test_evidence_names_the_ends_by_their_side() -> None:
+def test_a_rung_has_the_receivers_record_of_the_path() -> None:
+    ones = np.ones(3, np.int64)
+    flight = FlightBins(0, 1000, ones, ones, ones, ones, np.zeros(3), one_way=True)
+    path = PathEvidence(flight, 7, 9, rtt_us={"p50": 3.0}, displaced_packets=2)
+    evidence = RunEvidence("udp", False, False, 1, 1.0, 1e6, path=(path,), block_bytes=1400, kernel_drops=4)
+    run = run_of(started("udp"), udp_total(datagrams_received=90))
+    assert run.ended is not None
+    rung = run_figures.rung_of(replace(run, ended=replace(run.ended, evidence=(evidence,))), FORWARD)
+    assert rung is not None
+    assert rung.flight is flight
+    assert (rung.loss_runs, rung.lost_in_runs, rung.late, rung.kernel_drops) == (7, 9, 2, 4)
+    assert rung.rtt_us == {"p50": 3.0}
+
+
+def test_evidence_is_that_of_the_direction_and_of_a_long_enough_test() -> None:
     run = run_of(started("tcp"), row({"bytes": 5}, {"bytes": 4}), rtt_us=7.0)
-    forward = run_figures.evidence_of(run, FORWARD)
-    assert forward is not None
-    assert forward.cpu_percent == {"sender_total": 10.0, "receiver_total": 20.0}
-    assert (forward.sender["bytes"], forward.receiver["bytes"], forward.idle_rtt_us) == (5, 4, 7.0)
-    assert not forward.over_udp
-    back = replace(run.rows[0], direction=Direction.REVERSE)
-    reverse = run_figures.evidence_of(run_of(started("tcp"), back), Direction.REVERSE)
-    assert reverse is not None
-    assert reverse.cpu_percent == {"receiver_total": 10.0, "sender_total": 20.0}
+    assert run.ended is not None
+    long = RunEvidence("tcp", True, True, 1, 1.0, 32.0)
+    made = replace(run, ended=replace(run.ended, evidence=(long,)))
+    assert run_figures.evidence_of(made, FORWARD) is long
+    assert run_figures.evidence_of(made, Direction.REVERSE) is None
+    short = replace(run, ended=replace(run.ended, evidence=(replace(long, seconds=0.02),)))
+    assert run_figures.evidence_of(short, FORWARD) is None
+
+
+def test_a_silent_transport_carried_nothing() -> None:
+    silent = run_figures.nothing_arrived(transport("udp"), FORWARD)
+    assert (silent.bits_per_second, silent.over_udp, silent.reliable) == (0.0, True, False)
 
 
 def test_the_idle_path_is_measured_by_echoes_or_else_by_handshakes() -> None:
