@@ -60,7 +60,7 @@ _EVENT = re.compile(r"@([^:@]*):(.*)", re.DOTALL)
 _WAY = re.compile(r"(up|down|both):(.*)", re.DOTALL)
 _PRESET = "preset"
 _ONE_OF = {"rate": "trace", "trace": "rate"}
-"""Keys that describe the bottleneck, each of which takes the place of the other."""
+"""Keys that describe the bottleneck; the later one takes the place of the other."""
 _ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
 _SEPARATOR = re.compile(r"[,\s]|%(?=[0-9A-Fa-f]{2})", re.ASCII)
 
@@ -167,7 +167,7 @@ def _items(text: str) -> Iterator[_Item]:
     if len(text) > LONGEST_TEXT:
         raise PathError(f"a path has at most {LONGEST_TEXT} characters, not {len(text)}")
     at_us, way, first = 0, "", True
-    seen: dict[tuple[int, str, str], Any] = {}
+    seen: set[tuple[int, str, str]] = set()
     for word in re.split(r"[,\s]+", text):
         rest = word
         # A time ends the direction that held before it, and a bare rate may follow either.
@@ -180,7 +180,7 @@ def _items(text: str) -> Iterator[_Item]:
         if rest.startswith(f"{_PRESET}="):
             if way or any(seen_us == at_us for seen_us, _, _ in seen):
                 raise PathError(f"{_shown(word)}: a preset sets all keys of both ways, so it comes first")
-            seen[at_us, way, _PRESET] = rest
+            seen.add((at_us, way, _PRESET))
             first = False
             yield from _preset(word, rest.partition("=")[2], at_us)
             continue
@@ -188,9 +188,7 @@ def _items(text: str) -> Iterator[_Item]:
         first = False
         if (at_us, way, key) in seen:
             raise PathError(f"{_shown(word)}: {key} is given twice")
-        if key in _ONE_OF and None not in (value, seen.get((at_us, way, _ONE_OF[key]))):
-            raise PathError(f"{_shown(word)}: {key} and {_ONE_OF[key]} exclude each other")
-        seen[at_us, way, key] = value
+        seen.add((at_us, way, key))
         both = way == "both" or (not way and key in BOTH_WAYS)
         yield _Item(at_us, WAYS if both else (way or "up",), key, value)
 

@@ -86,6 +86,9 @@ class TrueRtt:
         if una > first:
             passed = np.arange(first, una)
             if self._known_above:
+                # The segments with an ACK of their own may end before una.
+                while una > len(self._known):
+                    self._known = np.append(self._known, np.zeros_like(self._known))
                 counted = self._known[first:una]
                 self._known_above -= int(np.count_nonzero(counted))
                 passed = passed[~counted]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.simulator.path import Change, Path, RateWalk, wire_bytes
 from tests.studies.odd_paths import rows
 from tests.studies.odd_paths.__main__ import chosen, parser, seeds
@@ -24,7 +27,7 @@ from tests.studies.odd_paths.drawing import (
 )
 from tests.studies.odd_paths.limits import Limit
 from tests.studies.odd_paths.named import given, presets
-from tests.studies.odd_paths.observed import observe
+from tests.studies.odd_paths.observed import FirstArrivals, TrueRtt, observe
 from tests.studies.odd_paths.prober import own_rtt_us, stream_rtt_us
 from tests.studies.odd_paths.settling import settle, settlings
 from tests.studies.odd_paths.simulate import Outcome, run
@@ -347,3 +350,19 @@ def test_a_given_path_runs_and_stands_in_a_table() -> None:
     (row,) = rows.given({outcome.key: outcome}).rows
     assert row[0] == path.name
     assert row[3] == f"{outcome.values['goodput']:.2f}"
+
+
+def test_a_cumulative_ack_beyond_all_own_acks_counts_each_segment_once() -> None:
+    engine = cubic_engine(1)
+    arrivals = FirstArrivals(engine)
+    arrivals.stamps_us = np.zeros(8_192, np.int64)
+    true_rtt = TrueRtt(engine, arrivals)
+    sending = SimpleNamespace(una=4_000, nxt=5_000, sacked=0)
+
+    def acknowledge(batch: DatagramBatch, now_us: int) -> None:
+        sending.una = 5_000
+
+    true_rtt.engine = SimpleNamespace(sending=sending, receive=acknowledge)  # type: ignore[assignment]
+    true_rtt._known[4_010], true_rtt._known_above = True, 1
+    true_rtt.receive(DatagramBatch.of(np.zeros(24, np.uint8), 24), 10)
+    assert (true_rtt.segments, true_rtt.sum_us) == (999, 9_990)
