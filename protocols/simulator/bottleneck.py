@@ -111,6 +111,10 @@ class Bottleneck(ABC):
         """Departures of the datagrams whose services end at these slots."""
 
     @abstractmethod
+    def leaves_us(self, slot: float) -> float:
+        """Departure of one datagram, as `leave_us`."""
+
+    @abstractmethod
     def start_us(self, slots: Slots) -> Times:
         """Times at which the services begin that begin at these slots."""
 
@@ -218,10 +222,9 @@ class Bottleneck(ABC):
     ) -> Admitted:
         self._forget(now_us)
         self._planned += len(slots)
-        last_us = float(self.leave_us(slots[-1:])[0])
-        admitted = Admitted(slots, begin, size, arrived_us, last_us, truth)
-        self._queue.append(admitted)
         self.free = float(slots[-1])
+        admitted = Admitted(slots, begin, size, arrived_us, self.leaves_us(self.free), truth)
+        self._queue.append(admitted)
         truth.queued += len(slots)
         if longest_us > truth.longest_us:
             truth.longest_us = longest_us

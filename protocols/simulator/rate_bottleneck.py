@@ -38,6 +38,9 @@ class RateBottleneck(Bottleneck):
     def leave_us(self, slots: Slots) -> Times:
         return slots
 
+    def leaves_us(self, slot: float) -> float:
+        return slot
+
     def start_us(self, slots: Slots) -> Times:
         return slots
 

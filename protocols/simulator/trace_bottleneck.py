@@ -29,6 +29,7 @@ class TraceBottleneck(Bottleneck):
     def __init__(self, trace: RateTrace, start_us: float) -> None:
         super().__init__(0.0)
         self.trace, self._start_us = trace, start_us
+        self._looked_us, self._given = -1.0, 0.0
 
     def begin(self, arrived_us: float) -> float:
         return max(self.free, self.given(arrived_us))
@@ -39,11 +40,18 @@ class TraceBottleneck(Bottleneck):
     def leave_us(self, slots: Slots) -> Times:
         return self._start_us + self.trace.times_us((slots - 1) // OPPORTUNITY_BYTES)
 
+    def leaves_us(self, slot: float) -> float:
+        return self._start_us + self.trace.time_us(int(slot - 1) // OPPORTUNITY_BYTES)
+
     def start_us(self, slots: Slots) -> Times:
         return self._start_us + self.trace.times_us(slots // OPPORTUNITY_BYTES)
 
     def given(self, now_us: float) -> float:
-        return float(self.trace.count(now_us - self._start_us) * OPPORTUNITY_BYTES)
+        # One batch asks several times for the same moment.
+        if now_us != self._looked_us:
+            self._looked_us = now_us
+            self._given = float(self.trace.count(now_us - self._start_us) * OPPORTUNITY_BYTES)
+        return self._given
 
     def served_us(self, times_us: Times) -> Times:
         return self.trace.counts(times_us - self._start_us) * self.trace.mean_interval_us
