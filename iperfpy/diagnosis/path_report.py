@@ -1,10 +1,10 @@
-"""The result of a diagnosis: what was measured in each direction, and what follows from it.
+"""The result of a diagnosis: the measurements of each direction, and the conclusions from them.
 
 PathReport
   idle                  the path before any load
   directions[]          DirectionReport: evidence -> diagnosis
   both_ways             findings about the two directions together
-  error, stopped        a diagnosis that ended early has what it measured until then
+  error, stopped        a diagnosis that ended early has its measurements until then
 """
 
 from __future__ import annotations

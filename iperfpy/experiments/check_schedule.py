@@ -239,7 +239,7 @@ def lengths(scale: Scale, rtt_s: float, timing: Timing, known: Sequence[str] = B
 
 
 def replanned(planned: Lengths, left_s: float, overhead_s: float, scale: Scale, rtt_s: float) -> Lengths:
-    """The lengths for the rest of the time, when the first rounds have shown what a test costs.
+    """The lengths for the rest of the time, when the first rounds have shown the cost of a test.
 
     Tests of a round keep their length, because rounds are compared; the ladder gets the rest.
 
@@ -253,6 +253,7 @@ def replanned(planned: Lengths, left_s: float, overhead_s: float, scale: Scale, 
     forms = [form for form in usable(planned.form.bulk) if form.tests <= planned.form.tests]
     forms = [form for form in forms if form.bulk == planned.form.bulk]
     for form in forms:
+        # The first round is over; the ladder gets the time that the later rounds leave.
         later = (form.rounds - 1) * form.round_tests
         rest_s = left_s / 2 - _ladder_cost_s(form, scale, overhead_s) - later * (overhead_s + planned.bulk)
         rung = min(max(scale.rung, least), rest_s / (len(form.ladder) + scale.further))
@@ -372,6 +373,7 @@ def remainder_within(
         if factor * min(step.seconds for step in kept) >= SHORTEST_S or factor == 1.0:
             shortened = (replace(step, seconds=step.seconds * factor) for step in kept)
             return [_with_limit(step, capacity_bps) for step in shortened], out
+        # Rounds have numbers, rungs have none.
         last = max((step.round for step in kept), default=0)
         dropped = [step for step in kept if step.round == last] if last else [max(kept, key=_rank)]
         kept = [step for step in kept if step not in dropped]

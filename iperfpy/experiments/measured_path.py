@@ -1,4 +1,4 @@
-"""The tests of a diagnosis that have been run, and what they say so far about the path."""
+"""The tests of a diagnosis that have been run, and the figures of the path that they give so far."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class MeasuredPath:
-    """What is known of the path.
+    """The path, as far as it is known.
 
     Parameters
     ----------
@@ -61,8 +61,10 @@ class MeasuredPath:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The sentences of all tests, each once."""
-        return tuple(dict.fromkeys(text for one in self.outcomes for text in one.run.warnings))
+        """The sentences of TCP's and KCP's tests, each once. Those of datagrams are about the losses that a
+        diagnosis provokes."""
+        bulk = (one.run for one in self.outcomes if one.step.part is Part.BULK)
+        return tuple(dict.fromkeys(text for run in bulk for text in run.warnings))
 
     def _started(self) -> list[RunStarted]:
         return [one.run.started for one in self.outcomes if one.run.started is not None]

@@ -57,7 +57,7 @@ MOST_SILENT = 3
 """Failures of a data stream in a row after which the path is taken for gone."""
 
 OVERTIME = 1.1
-"""Further rungs, which decide what the ladder did not, may take the diagnosis to so much of its time."""
+"""Further rungs, asked for by an undecided ladder, may take the diagnosis to so much of its time."""
 
 BUDGET_SPENT = "the budget of bytes is spent"
 
@@ -96,7 +96,7 @@ def diagnose(
     on_progress: OnProgress | None = None,
     **keywords: Unpack[DiagnoseKeywords],
 ) -> PathReport:
-    """Find out what limits the path to a server, in both directions.
+    """Find the limits of the path to a server, in both directions.
 
     Parameters
     ----------
@@ -119,8 +119,8 @@ def diagnose(
     Raises
     ------
     IperfpyError
-        The server could not be reached, or a test failed. Its attribute `diagnosis` has the report of what
-        was measured until then.
+        The server could not be reached, or a test failed. Its attribute `diagnosis` has the report of
+        everything that was measured until then.
     RuntimeError
         An event loop is running in this thread: use `diagnose_async`.
     """
@@ -138,7 +138,7 @@ async def diagnose_async(
     on_progress: OnProgress | None = None,
     **keywords: Unpack[DiagnoseKeywords],
 ) -> PathReport:
-    """Find out what limits the path; arguments, result and errors are those of `diagnose`.
+    """Find the limits of a path; arguments, result and errors are those of `diagnose`.
 
     Cancelling it ends the running test at both ends.
     """
@@ -192,14 +192,14 @@ class PathCheck:
         self._stopped, self._ended = "", asyncio.Event()
         self._stop_test: Callable[[str], None] | None = None
         self._tell: OnProgress | None = None
-        self._silent = 0
+        self._streak: list[tuple[str, tuple[Direction, ...], str]] = []
         self._total_s = scale.total
         self._unix_time, self._begun_us, self._ended_us = time.time(), now_us(), 0
 
     # -- running
 
     def stop(self, reason: str) -> None:
-        """End the diagnosis now. The report has what was measured, and `reason` as its error."""
+        """End the diagnosis now. The report has all measurements until then, and `reason` as its error."""
         self._stopped = self._stopped or reason
         self._ended.set()
         if self._stop_test is not None:
@@ -230,7 +230,7 @@ class PathCheck:
         begun_us = now_us()
         first = schedule.opening_within(schedule.opening(planned), self._budget)
         await self._tests(first)
-        # The first rounds have shown what a test costs beside its data.
+        # The first rounds have shown the cost of a test beside its data.
         overhead_s = max(0.0, ((now_us() - begun_us) / 1e6 - path.data_s()) / len(first))
         left_s = self._total_s - self._elapsed_s()
         await self._rest(schedule.replanned(planned, left_s, overhead_s, scale, rtt_s), overhead_s)
@@ -279,6 +279,7 @@ class PathCheck:
         extra = len(rungs) - len({step.share for step, _ in rungs if step.share <= max(schedule.LADDER)})
         if self._over or extra >= self._scale.most_further or self._path.sender_is_slow(way, capacity):
             return []
+        # None if the highest rung decides: then nothing is missing.
         rates = ladder.further([rung for _, rung in rungs])
         steps = [schedule.rung_step(self._scale, way, rate / capacity, last.seconds) for rate in rates]
         left_s = self._scale.total_for(self._path.rtt_s) * OVERTIME - self._elapsed_s()
@@ -348,6 +349,7 @@ class PathCheck:
                 self._stop_test = live.stop
                 async for interval in live:
                     sent_bytes = count.take(live.run, interval)
+                    # An amount of payload limits the test already; this is for retransmissions.
                     if step.limit_bytes and sent_bytes > step.limit_bytes:
                         live.stop(BUDGET_SPENT)
                     self._progress(step, begins=False, sent_bytes=sent_bytes)
@@ -358,21 +360,33 @@ class PathCheck:
             self._budget.spend(count.total(live.run))
         if live.run.rows:
             self._path.outcomes.append(Outcome(step, live.run))
-            self._silent = 0 if failure is None else self._silent
+            if failure is None:
+                self._streak.clear()
         return failure
 
     def _failed(self, step: Step, error: IperfpyError) -> None:
         """Decide if the failure of a test ends the diagnosis."""
-        self._silent += 1
-        if isinstance(error, ENDS_ALL) or self._silent >= MOST_SILENT:
-            self.error = error
-            return
         # A stream that could not be opened tells nothing of the directions.
         unopened = error.run is None or error.run.started is None
-        for way in schedule.DIRECTIONS if unopened else (step.direction,):
-            self._path.blocked[step.transport, way] = str(error)
+        ways = schedule.DIRECTIONS if unopened else (step.direction,)
         name = step.transport if unopened else f"{step.transport} {step.direction.value}"
-        self._note(f"{name} ({error})")
+        self._streak.append((step.transport, ways, f"{name} ({error})"))
+        if isinstance(error, ENDS_ALL) or len(self._streak) >= MOST_SILENT:
+            self.error = error
+            self._forget_streak()
+            return
+        for way in ways:
+            self._path.blocked[step.transport, way] = str(error)
+        self._note(self._streak[-1][2])
+
+    def _forget_streak(self) -> None:
+        """Forget the failures before the one that ended the diagnosis: the path, or the server, was gone,
+        which is no difference between transports."""
+        for transport, ways, phrase in self._streak:
+            for way in ways:
+                self._path.blocked.pop((transport, way), None)
+            if phrase in self._not_checked:
+                self._not_checked.remove(phrase)
 
     @property
     def _over(self) -> bool:
@@ -428,7 +442,7 @@ class PathCheck:
     # -- the result
 
     def report(self) -> PathReport:
-        """Conclude from what has been measured so far."""
+        """Conclude from all measurements so far."""
         path = self._path
         directions = tuple(
             DirectionReport(way, evidence, one_way.conclude(evidence))

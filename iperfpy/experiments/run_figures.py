@@ -6,7 +6,7 @@ A diagnosis counts IP packets, because a path does; a test counts payload. `Pack
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iperfpy.diagnosis.evidence import IdlePath, RunEvidence, Rung
 from iperfpy.plan import Direction
@@ -153,6 +153,7 @@ def capacity_bps(runs: Sequence[tuple[Run, Direction]]) -> float | None:
     if not rates:
         return None
     best = max(rates)
+    # The controller's model counts UDP payload: the headers below it come on top.
     models = []
     for run, direction in runs:
         packets = packets_of(run, direction)
@@ -172,7 +173,7 @@ def rung_of(run: Run, direction: Direction) -> Rung | None:
     if packets is None or row is None or run.started is None:
         return None
     delivery = run.started.transport.delivery
-    assert delivery is not None, "a transport that may lose data says what it counts"
+    assert delivery is not None, "a transport that may lose data declares its counters"
     sender, receiver = sender_values(run, direction), receiver_values(run, direction)
     received = int(number(receiver.get(delivery.received)) or 0)
     repeated = int(number(receiver.get(delivery.repeated)) or 0)
@@ -223,9 +224,18 @@ def percentiles(values: Sequence[float]) -> Mapping[str, float]:
 
 
 def evidence_of(run: Run, direction: Direction) -> RunEvidence | None:
-    """The evidence of one direction of a test; None if nothing was measured, or not long enough."""
+    """The evidence of one direction of a test; None if nothing was measured, or not long enough.
+
+    Its rate is the settled one, if the transport adapts its rate: tests are short, and their start would
+    lower the rate on long paths.
+    """
     found = next((one for one in run.evidence if one.direction is direction), None)
-    return None if found is None or found.seconds < SHORTEST_S else found
+    if found is None or found.seconds < SHORTEST_S:
+        return None
+    settled, packets = settled_bps(run, direction), packets_of(run, direction)
+    if not found.reliable or settled is None or packets is None:
+        return found
+    return replace(found, bits_per_second=settled / packets.ratio)
 
 
 def nothing_arrived(transport: Transport, direction: Direction) -> RunEvidence:
@@ -259,6 +269,7 @@ def idle_path(run: Run | None, others: Sequence[Run]) -> IdlePath:
         if one is not None and (rtt := one.latency.idle_rtt_us) is not None and rtt > 0
     )
     rtt_us = echoes or (percentiles(before) if before else {})
+    # A packet passes if the narrowest test of all carried it; the announced size is the largest one.
     hints, sizes = [], []
     for one in others:
         for row in one.sums:

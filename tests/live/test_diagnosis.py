@@ -237,7 +237,11 @@ async def test_a_path_that_is_gone_ends_the_diagnosis(monkeypatch: pytest.Monkey
         await check.run()
     assert str(check.error) == "nothing arrived"
     assert len(begun) == 3 + path_check.MOST_SILENT
-    assert [one.direction for one in check.report().directions] == [Direction.FORWARD]
+    report = check.report()
+    assert [one.direction for one in report.directions] == [Direction.FORWARD]
+    # The path was gone: that is no difference between the transports.
+    assert [run.transport for run in report.directions[0].evidence.rounds[0]] == [TCP, KCP]
+    assert not any("nothing arrived" in phrase for phrase in report.not_checked)
 
 
 # -- the Python interface and the command

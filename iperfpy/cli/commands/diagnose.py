@@ -3,7 +3,7 @@
     words --flags--> ClientOptions --PathCheck--> PathReport --> text, or the document of -J
 
 Progress goes to standard error, the result to standard output. A diagnosis that ends early shows the
-conclusions from what it has measured; its exit status is 1, or 0 if one signal of the user ended it.
+conclusions from its measurements until then; its exit status is 1, or 0 if one signal of the user ended it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ARGUMENTS = "HOST [options]"
 SUMMARY = (
-    "Find out what limits the path to a server, in both directions, and what to do about it. HOST runs"
+    "Find the limits of the path to a server, in both directions, and their remedies. HOST runs"
     " `iperfpy -s`, or `iperf3 -s`, which can show less. It takes 60 s, or 120 s above a round-trip time of"
     " 150 ms, and as many bytes as the path carries in about half of that time."
 )

@@ -150,10 +150,22 @@ def test_evidence_is_that_of_the_direction_and_of_a_long_enough_test() -> None:
     assert run.ended is not None
     long = RunEvidence("tcp", True, True, 1, 1.0, 32.0)
     made = replace(run, ended=replace(run.ended, evidence=(long,)))
-    assert run_figures.evidence_of(made, FORWARD) is long
+    assert run_figures.evidence_of(made, FORWARD) == long
     assert run_figures.evidence_of(made, Direction.REVERSE) is None
     short = replace(run, ended=replace(run.ended, evidence=(replace(long, seconds=0.02),)))
     assert run_figures.evidence_of(short, FORWARD) is None
+
+
+def test_evidence_has_the_settled_rate_of_a_transport_that_adapts_it() -> None:
+    parts = [row({}, {"bytes": 0}, 0.0, 0.5), row({}, {"bytes": 14_480}, 0.5, 1.0)]
+    for name, rate in (("tcp", 8 * 28_960.0), ("udp", 8 * 14_480.0)):
+        reliable = name == "tcp"
+        found = RunEvidence(name, reliable, reliable, 1, 1.0, 8 * 14_480.0)
+        run = run_of(started(name), row({}, {"bytes": 14_480}), *parts)
+        assert run.ended is not None
+        made = run_figures.evidence_of(replace(run, ended=replace(run.ended, evidence=(found,))), FORWARD)
+        assert made is not None
+        assert made.bits_per_second == pytest.approx(rate)
 
 
 def test_a_silent_transport_carried_nothing() -> None:
