@@ -10,7 +10,7 @@ PORTABLE := tests/protocols/datagrams tests/protocols/test_operating_system.py t
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check wheel-check lint types bench truth mtu odd-paths windows portable picture sim blind abuse fuzz seed setup clean
+.PHONY: demo test check wheel-check lint types bench truth mtu odd-paths lab-check windows portable picture sim blind abuse fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -52,6 +52,11 @@ mtu: $(VENV)/.bench-installed
 # no part of this tree. make odd-paths PATHSIM=../pathsim ARGS="--only J --runs 1"
 odd-paths: $(VENV)/.installed
 	$(BIN)/python -m tests.studies.odd_real "$(PATHSIM)" $(ARGS)
+
+# as root: the lab beside the simulator and beside an emulator of another make, whose folder PATHSIM is.
+# make lab-check PATHSIM=../pathsim ARGS="--only loss --runs 1"
+lab-check: $(VENV)/.installed
+	$(BIN)/python -m tests.studies.lab_check "$(PATHSIM)" $(ARGS)
 
 # as root: the README's picture, from the program's own output over a path between namespaces
 picture: $(VENV)/.installed

@@ -11,7 +11,9 @@ def prefer_this_process() -> None:
     """Let this process go before other work, as far as its user may. Its children get their usual place."""
     # Each attribute is missing on some system, and each call is refused to some users.
     try:
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        # Above the programs of the run, which have the priority of this process.
+        priority = os.sched_param(os.sched_getparam(0).sched_priority + 1)
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, priority)
     except (AttributeError, OSError):
         with contextlib.suppress(AttributeError, OSError):
             os.setpriority(os.PRIO_PROCESS, 0, -20)
