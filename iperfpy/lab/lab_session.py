@@ -27,9 +27,9 @@ from iperfpy.lab.lab_error import KILLED, TIMED_OUT, LabError, LabTime
 from iperfpy.lab.preference import prefer_this_process
 from iperfpy.lab.relay import Direction, Relay
 from iperfpy.lab.run_report import RunReport
-from iperfpy.lab.way import Way
+from iperfpy.lab.way import MTU, Way
 from iperfpy.lab.way_log import keep_logs
-from iperfpy.lab.world import ENDS, MTU, make_world
+from iperfpy.lab.world import ENDS, make_world
 from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
 
 _LOOK_S = 0.1

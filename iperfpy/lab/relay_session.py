@@ -26,9 +26,8 @@ from iperfpy.lab.datagram_relay import BUFFER_BYTES, DatagramRelay
 from iperfpy.lab.lab_error import NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, LabError, LabTime
 from iperfpy.lab.preference import prefer_this_process
 from iperfpy.lab.run_report import RunReport
-from iperfpy.lab.way import Way
+from iperfpy.lab.way import MTU, Way
 from iperfpy.lab.way_log import keep_logs
-from iperfpy.lab.world import MTU
 from iperfpy.protocols.addresses import family_of
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket

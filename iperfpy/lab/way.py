@@ -17,6 +17,9 @@ from iperfpy.protocols.simulator.link_log import LinkLog
 from iperfpy.protocols.simulator.path import Change, Path
 from iperfpy.protocols.simulator.truth import Truth
 
+MTU = 1_500
+"""Bytes of the longest IP packet, unless the path says otherwise."""
+
 
 class Way:
     """Carries datagrams of one direction.

@@ -23,14 +23,13 @@ from iperfpy.lab import linux_calls, offloads
 from iperfpy.lab.frame_ring import HEADER_BYTES, FrameRing
 from iperfpy.lab.frame_sender import FrameSender
 from iperfpy.lab.route_messages import RouteSocket
-from iperfpy.protocols.operating_system import LINUX
+from iperfpy.lab.way import MTU
 
 DEVICE = "lab0"
 ENDS = ("near", "far")
 IPV4 = {"near": "10.77.0.1", "far": "10.77.0.2"}
 IPV6 = {"near": "fd77::1", "far": "fd77::2"}
 _HARDWARE = {"near": bytes.fromhex("0277004d0001"), "far": bytes.fromhex("0277004d0002")}
-MTU = 1_500
 
 _LIMITS = (
     ("kernel.apparmor_restrict_unprivileged_userns", "0", "sudo sysctl -w {}=0"),
@@ -95,8 +94,6 @@ def make_world(mtu: int = MTU) -> World:
     ForbiddenError
         The system does not allow it. The process may have left some of its namespaces, and should end.
     """
-    if not LINUX:
-        raise ForbiddenError("network namespaces need Linux")
     try:
         unprivileged = _leave()
         middle = _network()

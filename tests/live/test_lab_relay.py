@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from iperfpy.cli.main import main
 from iperfpy.lab.datagram_relay import overflows
 from iperfpy.local_server import LocalServer
 from tests.live.test_lab import ME
@@ -110,6 +111,21 @@ def test_wrong_words_are_one_sentence(words: list[str], sentence: str) -> None:
     done = ME.runs(PATH, *words, *(["--", "true"] if "--listen" in words else []))
     assert done.returncode == 1
     assert done.stderr.startswith(f"iperfpy: parameter error - {sentence}")
+
+
+def test_a_relay_needs_nothing_of_linux() -> None:
+    script = "import sys; import iperfpy.lab.relay_session; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "iperfpy.lab.datagram_relay" in loaded
+    assert not {"iperfpy.lab.linux_calls", "iperfpy.lab.world", "iperfpy.lab.keeper"} & set(loaded)
+
+
+def test_namespaces_need_linux(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("iperfpy.cli.commands.lab_run.LINUX", False)
+    assert main(["lab", PATH, "--", "true"]) == 1
+    sentence = "network namespaces need Linux; for UDP, --relay HOST:PORT needs no namespaces"
+    assert capsys.readouterr().err == f"iperfpy: error - {sentence}\n"
 
 
 def test_overflows_are_those_of_the_own_sockets(tmp_path: Path) -> None:

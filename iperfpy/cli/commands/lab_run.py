@@ -15,6 +15,7 @@ from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Parsed, duration, integer
 from iperfpy.errors import ParameterError, system_reason
 from iperfpy.protocols.addresses import named
+from iperfpy.protocols.operating_system import LINUX
 from iperfpy.protocols.simulator.path_language import PathError, parse
 from iperfpy.protocols.units import SECOND_US
 
@@ -129,14 +130,14 @@ def _timeout_s(options: Mapping[str, Any]) -> float:
 
 def _run(options: Mapping[str, Any], paths: Any, programme: Sequence[str], logs: Logs) -> RunReport:
     """Run over namespaces. Raises LabError."""
-    from iperfpy.lab.keeper import Job
     from iperfpy.lab.lab_error import LabError
-    from iperfpy.lab.world import ForbiddenError
 
-    try:
-        from iperfpy.lab.lab_session import Plan, run
-    except ImportError as error:
-        raise LabError(f"network namespaces need Linux; {INSTEAD}") from error
+    if not LINUX:
+        raise LabError(f"network namespaces need Linux; {INSTEAD}")
+    # Other systems lack parts of these modules.
+    from iperfpy.lab.keeper import Job
+    from iperfpy.lab.lab_session import Plan, run
+    from iperfpy.lab.world import ForbiddenError
 
     patience_s = options["server_wait"] / SECOND_US
     job = Job(programme, options["server"], options["server_output"], patience_s)
