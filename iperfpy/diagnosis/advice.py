@@ -1,4 +1,4 @@
-"""What to do about a cause: one line for the user. This module may name transports: advice must."""
+"""Advice about a cause, one line for the user. This module may name transports: advice must."""
 
 from __future__ import annotations
 

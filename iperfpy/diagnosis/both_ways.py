@@ -12,12 +12,12 @@ _RATIO = 1.25
 
 
 def conclude(forward: DirectionDiagnosis, reverse: DirectionDiagnosis) -> tuple[Finding, ...]:
-    """Compare the limits of the two directions: what each carries, not what a test reached."""
+    """Compare the limits of the two directions, not the rates that tests reached."""
     there, back = forward.capacity_bits_per_s, reverse.capacity_bits_per_s
     if not there or not back:
         return ()
     ratio = max(there, back) / min(there, back)
-    # The difference must exceed what the errors of the two limits explain.
+    # The difference must exceed the errors of the two limits.
     errors = (
         (forward.capacity_error_bits_per_s or 0.0) / there,
         (reverse.capacity_error_bits_per_s or 0.0) / back,

@@ -40,7 +40,7 @@ def grade(
     Parameters
     ----------
     idle_us, loaded_us : percentiles by the keys p50 and p95
-    full_load : True if a load reached 80 % of what the path carries
+    full_load : True if a load reached 80 % of the path's rate
     """
     if "p50" not in idle_us:
         return Bufferbloat(reason="the round-trip time before the load is not known")

@@ -1,7 +1,7 @@
 """The rate of a path from stretches of datagrams, and those of them that exceeded it.
 
-A stretch is overloaded if it loses more than the calm ones, or if its delay grew. What arrives of it then
-arrives at the rate of the path, less the loss behind the bottleneck. Arrivals are a line over time, fitted
+A stretch is overloaded if it loses more than the calm ones, or if its delay grew. Its datagrams then
+arrive at the rate of the path, less the loss behind the bottleneck. Arrivals are a line over time, fitted
 by least squares: variation of the delay moves single arrivals, and hardly the slope.
 """
 

@@ -52,7 +52,7 @@ class Finding:
     evidence : figures by name, the unit at the end of the name (`rate_bits_per_s`, `burst_bytes`, `share`)
     sentence : the cause with its numbers, such as "a policer: 20.0 Mb/s, burst 192 KB"
     because : the evidence in words, one line
-    advice : what to do, one line; empty: nothing to do
+    advice : one line; empty: nothing to do
     promise : factor by which the advice raises the rate, if it promises one
     """
 

@@ -1,4 +1,4 @@
-"""Conclusions from one ordinary test: what limited it, and what to try.
+"""Conclusions from one ordinary test: its limit, and the next thing to try.
 
 One test is less than an experiment: nothing was varied. So a cause is named only if the record of this test
 decides, and `Cause.UNKNOWN` names the number that is missing.
@@ -68,7 +68,7 @@ def conclude(run: RunEvidence) -> tuple[Finding, ...]:
 
 
 def limit_line(findings: Sequence[Finding]) -> str:
-    """Say in one line what limited the test."""
+    """Name the limit of the test in one line."""
     first = findings[0] if findings else None
     if first is None or first.cause is Cause.UNKNOWN:
         return f"Limited by: not known ({first.sentence if first else 'nothing was measured'})"
@@ -76,7 +76,7 @@ def limit_line(findings: Sequence[Finding]) -> str:
 
 
 def advice_line(findings: Sequence[Finding]) -> str:
-    """Say in one line what to try; empty if there is nothing to try."""
+    """Give the advice in one line; empty if there is none."""
     words = next((finding.advice for finding in findings if finding.advice), "")
     return f"Try: {words}" if words else ""
 
@@ -128,7 +128,7 @@ def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Find
 
 
 def _window_segments(run: RunEvidence, path: PathEvidence | None, cause: Cause) -> int | None:
-    """Segments of the window that limits: of the settings, or about what was in flight; None if unknown."""
+    """Segments of the window that limits: of the settings, or about the number in flight; None if unknown."""
     if cause not in (Cause.SEND_WINDOW, Cause.RECEIVE_WINDOW):
         return None
     if run.windows:

@@ -209,7 +209,7 @@ def _early(standing: Sequence[Overloaded], capacity: Capacity, jitter_us: float)
     if excess >= _EARLY_LOSSES and excess > _EARLY_SIGMA * chance:
         managed = True
     elif _EARLY_SIGMA * chance > max(_EARLY_LOSSES, _MANAGED_SHARE * sent):
-        managed = None  # random loss hides what active management drops
+        managed = None  # random loss hides the drops of active management
     elif all_losses >= FEWEST_LOSSES and excess < max(2.0, _TAIL * all_losses, 2 * chance):
         managed = False
     return max(0, round(excess)), managed

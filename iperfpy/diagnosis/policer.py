@@ -1,7 +1,7 @@
 """Detection of a token-bucket policer in the record of one stream.
 
 Flach et al., "An Internet-Wide Analysis of Traffic Policing", SIGCOMM 2016: steps and constants are those of
-their detector. It takes packets; this one takes bins, whose packets share the tokens of their bin's middle.
+their detector. It takes packets; this one takes bins, and all packets of a bin have the tokens of its middle.
 
 A policer drops a packet if and only if the bucket is empty. So the tokens, computed from the rate at which
 packets passed between the first loss and the last, are near 0 at every loss, and above at the others; and

@@ -19,7 +19,7 @@ _NOTICED = 0.07
 """Deviation over mean from which on a rate is said to vary."""
 _TIMES_CHANCE = 3.0
 """Factor by which the variance exceeds that of chance: losses, single packets, jitter. Twice it if losses
-come in bursts, whose lengths vary more."""
+come in bursts of varying lengths."""
 _CHANCE = 0.1
 """Deviation that random loss may cause in a window, at most."""
 
@@ -53,7 +53,7 @@ def measure(capacity: Capacity, jitter_us: float, lump_us: float) -> RateVariati
     # Long enough that random loss varies the arrivals of a window by a tenth at most.
     fewest = max(_FEWEST_PACKETS, share * spread / _CHANCE**2)
     width_us = max(_SHORTEST_US, fewest * packet * 8e6 / capacity.rate, 4 * lump_us)
-    # A slower stretch queues only while the rate is low: what it shows then is no mean.
+    # A slower stretch queues only while the rate is low: its rate then is no mean.
     saturated = [one for one in standing if one.stretch.offered > SATURATES * capacity.rate]
     rates = _window_rates(saturated or standing, width_us)
     if len(rates) < FEWEST_WINDOWS:

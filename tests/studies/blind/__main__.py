@@ -1,4 +1,4 @@
-"""Diagnose drawn paths whose causes are known, in the simulator, and print how often that was right.
+"""Diagnose drawn paths with known causes in the simulator, and print how often that was right.
 
     python -m tests.studies.blind                                # seeds 1 to 300: an hour or more
     python -m tests.studies.blind --seeds 1:51 --cheap           # fewer paths, the slowest first

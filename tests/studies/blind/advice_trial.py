@@ -1,4 +1,4 @@
-"""The advice put to the proof: stock KCP with the settings at hand, then what the diagnosis recommends."""
+"""The advice put to the proof: stock KCP with the settings at hand, then the recommended settings."""
 
 from __future__ import annotations
 

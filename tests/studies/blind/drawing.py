@@ -27,6 +27,8 @@ BULK_PACKET = 1_428
 FAIR_QUEUE_US, FAIR_QUEUE_RTTS = 5e3, 0.2
 """A queue that adds no more than the larger of the two is a line's."""
 MTU_HINT = 1_500
+SMALLEST_WINDOW = 16
+"""Of KCP, segments."""
 
 
 @dataclass(slots=True)
@@ -175,7 +177,7 @@ def _send_window(path: BlindPath) -> None:
 
 
 def _window(path: BlindPath) -> int:
-    return max(2, int(path.rng.uniform(0.25, 0.65) * path.bdp / BULK_PACKET))
+    return max(SMALLEST_WINDOW, int(path.rng.uniform(0.25, 0.65) * path.bdp / BULK_PACKET))
 
 
 def _application(path: BlindPath) -> None:
@@ -226,7 +228,7 @@ def draw(seed: int) -> BlindPath:
     path.rate, path.rtt_us = path.between(*RATES), path.between(*RTTS_US)
     if {"receive-window", "send-window"} & set(path.kinds):
         # A window below the bandwidth-delay product must have some segments.
-        while path.bdp < 12 * BULK_PACKET:
+        while path.bdp < 4 * SMALLEST_WINDOW * BULK_PACKET:
             path.rate, path.rtt_us = path.between(*RATES), path.between(*RTTS_US)
     wait_us = path.rng.uniform(0.25, 0.7) * path.fair_us
     path.there["rate_bits_per_s"] = path.rate

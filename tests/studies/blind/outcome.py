@@ -20,7 +20,7 @@ Figures = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is true of a path, and what the diagnosis found.
+    """The truth of a path, and the findings of its diagnosis.
 
     Parameters
     ----------

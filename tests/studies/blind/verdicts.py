@@ -85,7 +85,7 @@ def figure_errors(
 
 
 def queue_errors(outcomes: Sequence[Outcome]) -> list[Error]:
-    """Relative errors of the queue's size; a queue that was not filled must hold what was seen of it."""
+    """Relative errors of the queue's size; a queue that was not filled must hold the part that was seen."""
     errors = figure_errors(outcomes, QUEUE, "queue_bytes", "queue_bytes", 0.15)
     return [
         error if error.outcome.found[QUEUE]["full"] else Error(error.outcome, max(0.0, error.deviation), 0.15)
