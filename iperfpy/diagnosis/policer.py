@@ -115,6 +115,8 @@ def _detect(flight: FlightBins, min_rtt_us: float | None, trimmed: int) -> Polic
     median_us = float(np.median(np.repeat(rtts, np.minimum(flight.sent_packets, 100))))
     whole = slice(first, last + 1)
     passes = int(flight.arrived_packets[whole].sum())
+    first_us = float(times[first] - times[0])
+    burst = _burst(sent[:first], rate * flight.width_us / 8e6)
     test = _check(
         tokens=rate / 8e6 * (times[whole] - times[first]) - _passed_before(arrived[whole]),
         lost=lost[whole],
@@ -123,15 +125,12 @@ def _detect(flight: FlightBins, min_rtt_us: float | None, trimmed: int) -> Polic
         slices=np.unique(((times[whole] - times[first]) // median_us)[lost[whole] > 0]).size,
         rate=rate,
         median_us=median_us,
-        before=before,
-        start_us=float(times[first] - times[0]),
+        burst=burst,
         size=float(arrived[whole].sum() / max(1, passes)),
     )
     if before > LATEST_FIRST_LOSS and test[0] is not Code.FEW_LOSSES:
         test = (Code.LATE_LOSS, 1)
     code, checks = test
-    first_us = float(times[first] - times[0])
-    burst = max(0.0, before - rate * first_us / 8e6)
     if code in (Code.POLICED, Code.INFLATED):
         # At a constant rate the queue stays full, and the percentile is inflated, too: the least is not.
         rise_us = _median(rtts[whole], lost[whole]) - float(delays[known].min())
@@ -140,6 +139,16 @@ def _detect(flight: FlightBins, min_rtt_us: float | None, trimmed: int) -> Polic
     if code is Code.POLICED and not _predicts(flight, lost, first, rate, burst):
         code, checks = Code.RANDOM, CHECKS - 1
     return PolicerTest(code, losses, passes, checks, rate, burst, first_us)
+
+
+def _burst(sent: Floats, gain: float) -> float:
+    """Depth of a bucket that is empty after these bytes per bin, (n,), and was full at some time before.
+
+    gain : bytes that the rate adds per bin. A sender that was slower for a while left the bucket full: the
+        paper's intercept, from the first packet on, would be negative then.
+    """
+    used = np.concatenate(([0.0], (sent - gain).cumsum()))
+    return float(used[-1] - used.min())
 
 
 def _predicts(flight: FlightBins, lost: Floats, first: int, rate: float, burst: float) -> bool:
@@ -182,8 +191,7 @@ def _check(
     slices: int,
     rate: float,
     median_us: float,
-    before: float,
-    start_us: float,
+    burst: float,
     size: float,
 ) -> tuple[Code, int]:
     """Apply the checks in the paper's order; return the first that fails and the number passed before it.
@@ -194,7 +202,7 @@ def _check(
     zero = rate * median_us / 8e6
     if lost.sum() < FEWEST_SAMPLES or passed.sum() < FEWEST_SAMPLES or slices < FEWEST_SLICES:
         return Code.FEW_LOSSES, 0
-    if before - rate * start_us / 8e6 < -_ZERO_AT_PASS * zero:
+    if burst < size:
         return Code.NEGATIVE_FILL, 2
     at_loss, at_pass = _median(tokens, lost), _median(tokens, passed) + size / 2
     mean_at_pass = np.average(tokens, weights=passed) + size / 2
@@ -226,7 +234,7 @@ def sentence(test: PolicerTest) -> str:
         return f"{test.losses} losses: too few to tell a policer ({FEWEST_SAMPLES} needed)"
     words = {
         Code.LATE_LOSS: "the first loss came after 2 MB",
-        Code.NEGATIVE_FILL: "the bucket would have been empty before the first loss",
+        Code.NEGATIVE_FILL: "no burst passed before the first loss",
         Code.HIGHER_FILL: "packets were lost while a bucket would have had tokens",
         Code.LOSSES_OFF: "too many packets were lost while a bucket would have had tokens",
         Code.PASSES_OFF: "too many packets passed while a bucket would have been empty",
