@@ -90,8 +90,7 @@ class ServingThread:
             self._waker.setblocking(False)
             self._selector.register(self._wakes, READ)
             start_thread(self._run, name)
-            # From here on the thread closes them.
-            self._opened = opened.pop_all()
+            opened.pop_all()  # the thread closes them
 
     def add(self, task: StreamTask) -> None:
         """Serve `task` from now on; its first visit follows at once."""
@@ -124,7 +123,8 @@ class ServingThread:
                 self._visit_due()
                 self._follow_orders()
         finally:
-            self._opened.close()
+            for opened in (self._selector, self._wakes, self._waker):
+                opened.close()
 
     def _follow_orders(self) -> None:
         while self._orders:

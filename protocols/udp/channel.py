@@ -41,8 +41,9 @@ from iperfpy.protocols.udp.sender import DatagramSender
 
 RECEIVE_BUFFER_BYTES = 4 << 20
 """Receive buffer without -w: datagrams that arrive while the reader is busy must not be lost."""
-TAKES_PER_VISIT = 16
-"""Batches that a visit of a receiver reads, 1 MiB at most, unless the socket is empty before."""
+MOST_TAKES = 16
+"""Batches that a visit of a receiver reads at most, 1 MiB. It reads twice as many as the visit before, or one
+after a visit that found the socket empty: to read an empty socket costs as much as to wait for a batch."""
 DRAIN_POLL_S = 0.002
 REPLY_BYTES = 65_536
 """Room for a reply. Windows makes an error of a datagram that is longer than the room for it."""
@@ -102,6 +103,7 @@ class UdpChannel(Channel):
         self._longest_bytes: int | None = None  # that leaves in one packet, as far as the kernel knows
         self._reception = Reception(wide=settings.wide_counters)
         self._reader: DatagramReader | None = None
+        self._takes = 1  # of the next visit
         self._sender: DatagramSender | None = None
         self._heard_us: int | None = None
         if stream.sends:
@@ -232,15 +234,17 @@ class UdpChannel(Channel):
         await self._worker.finished()
 
     def _receive_share(self) -> int:
-        """Read what waits, `TAKES_PER_VISIT` batches at most. Returns the time of the next visit."""
+        """Read what waits, `MOST_TAKES` batches at most. Returns the time of the next visit."""
         assert self._reader is not None, "this end sends"
-        for _ in range(TAKES_PER_VISIT):
+        takes, self._takes = self._takes, 1
+        for _ in range(takes):
             if short := self._reader.take():
                 self._answer_short(short.data, short.age_us)
             elif self.first_data_us is None and self._reception.tally.datagrams:
                 self.first_data_us = now_us()
             if self._reader.is_empty:
-                break
+                return 0
+        self._takes = min(2 * takes, MOST_TAKES)
         return 0
 
     def answer(self, message: bytes) -> None:
