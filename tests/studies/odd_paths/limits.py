@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from iperfpy.protocols.simulator.path import FULL_PACKET_BYTES, Path
-from iperfpy.protocols.simulator.rate_trace import OPPORTUNITY_BYTES, TRACE_HEADER_BYTES
+from iperfpy.protocols.simulator.rate_trace import OPPORTUNITY_BYTES, TRACE_HEADER_BYTES, RateTrace
 from iperfpy.protocols.simulator.simulation import Simulation
 from tests.studies.odd_paths.drawing import DATAGRAM, OddPath
 from tests.studies.paths.cases import window_share
@@ -61,9 +61,22 @@ def _carried(way: Path) -> float:
         return 0.0
     rate = way.mean_bits_per_s or 0.0
     if way.trace is not None:
-        rate *= _TRACE_SHARE
+        rate *= _TRACE_SHARE * _queued_share(way, way.trace)
     rate *= (1 - way.loss) * (1 - (way.bursts.average if way.bursts else 0.0))
     return min(rate, way.police_bits_per_s or rate)
+
+
+def _queued_share(way: Path, trace: RateTrace) -> float:
+    """Compute the share of a trace that a queue of this size can use: the datagrams that wait at the time of
+    several opportunities are at most those that the queue holds."""
+    places = way.buffer_datagrams
+    if way.buffer_bytes is not None:
+        places = way.buffer_bytes // (DATAGRAM + TRACE_HEADER_BYTES)
+    if places is None:
+        return 1.0
+    offered = np.unique(trace.stamps_ms, return_counts=True)[1] * OPPORTUNITY_BYTES
+    usable = np.minimum(offered, places * (DATAGRAM + TRACE_HEADER_BYTES))
+    return float(usable.sum() / offered.sum())
 
 
 def _share_of_window(path: OddPath) -> float:

@@ -7,7 +7,8 @@ import argparse
 from iperfpy.protocols.simulator.path import Path
 from iperfpy.protocols.simulator.path_language import PathError, parse
 from iperfpy.protocols.simulator.presets import PRESETS
-from tests.studies.odd_paths.drawing import SETTLED_RTTS, OddPath
+from tests.studies.odd_paths.drawing import DATAGRAM, SETTLED_RTTS, OddPath
+from tests.studies.paths.watched import MTU
 
 GIVEN = "P"
 SECONDS = 20.0
@@ -28,6 +29,10 @@ def given(text: str, *, down: bool = False, name: str = "") -> OddPath:
         raise argparse.ArgumentTypeError(str(error)) from None
     if there.mean_bits_per_s is None:
         raise argparse.ArgumentTypeError(f"{text}: the way of the data needs a rate or a trace")
+    if there.maxlen is not None and there.maxlen < MTU:
+        raise argparse.ArgumentTypeError(
+            f"{text}: the study's datagrams have {DATAGRAM} bytes and follow no path; add maxlen=off"
+        )
     rtt_us = there.delay_us + back.delay_us
     mean_us = rtt_us + sum(_extra_us(way) for way in (there, back))
     # The time that counts is at least as long as the beginning that does not.
@@ -49,10 +54,11 @@ def _extra_us(way: Path) -> float:
 
 def presets() -> list[OddPath]:
     """List the presets, with data towards the far end, and towards the near end where that is a path of its
-    own: Pantheon's way back carries acknowledgements."""
+    own: Pantheon's way back carries acknowledgements. Without `maxlen`, because the study's engines follow no
+    size of a path."""
     paths = []
     for name in PRESETS:
-        text = f"preset={name}"
+        text = f"preset={name} both:maxlen=off"
         paths.append(given(text, name=name))
         there, back = parse(text)
         if back.mean_bits_per_s is not None and back != there and not name.startswith("pantheon"):

@@ -316,6 +316,13 @@ def test_a_trace_has_the_limit_of_its_opportunities() -> None:
     assert own_rtt_us(path) == pytest.approx(41_000, abs=1_000)
 
 
+def test_a_queue_of_one_datagram_uses_one_of_five_opportunities_at_one_time() -> None:
+    """So Pantheon's links of 60 and 108 Mb/s without a queue carry a datagram per millisecond."""
+    for number in (7, 8, 9):
+        assert Limit(given(f"preset=pantheon-{number}")).mean(5.0, 15.0) == pytest.approx(1_376 * 8 * 1_000)
+    assert Limit(given("preset=pantheon-1")).mean(5.0, 15.0) == pytest.approx(0.57e6 * 0.91, rel=0.2)
+
+
 def test_a_policer_and_bursts_of_loss_are_part_of_the_limit() -> None:
     assert Limit(given("preset=seed-down")).mean(5.0, 15.0) == pytest.approx(20e6 * PAYLOAD_SHARE)
     bursts = Limit(given("10M,delay=20ms,ge=1/9,loss=10")).mean(5.0, 15.0)
@@ -336,7 +343,12 @@ def test_presets_run_in_both_directions_where_both_are_paths() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("20M,los=1", "did you mean loss"), ("delay=5ms", "needs a rate or a trace")]
+    ("text", "message"),
+    [
+        ("20M,los=1", "did you mean loss"),
+        ("delay=5ms", "needs a rate or a trace"),
+        ("preset=vpn", "add maxlen=off"),
+    ],
 )
 def test_a_text_that_is_no_path_is_refused(text: str, message: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=message):
