@@ -64,7 +64,7 @@ picture: $(VENV)/.installed
 
 # The grid of simulated paths, then odd paths drawn at random. ARGS runs the grid alone, and ODD the odd paths.
 # make sim ARGS="--quick", ARGS="--only policer", ARGS="--minutes 30"
-# make sim ODD="--seeds 1:41 --cheap", ODD="--only kcp-bbr --worst 20"
+# make sim ODD="--seeds 1:41 --cheap", ODD="--only kcp-bbr --worst 20", ODD="--presets --only kcp-bbr"
 # BBR without each of its mechanisms: make sim ARGS="--ablation --cheap --most 8 --name ablation-2026-11-29"
 sim: $(VENV)/.bench-installed
 	$(if $(ODD),,$(BIN)/python -m tests.studies.paths $(ARGS))

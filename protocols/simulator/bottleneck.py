@@ -174,6 +174,7 @@ class Bottleneck(ABC):
         """
         if self.log is not None:
             self.log.arrived(now_us, count, size - self.header_bytes)
+        # A log has all arrivals, those that are dropped, too.
         taken = self._free_places(now_us, size, path, ahead, ahead_bytes)
         if taken is None or taken >= count:
             return count
@@ -220,6 +221,7 @@ class Bottleneck(ABC):
         truth: Truth,
         longest_us: float,
     ) -> Admitted:
+        # Here, because every plan passes here: the queue stays as short as the datagrams that wait.
         self._forget(now_us)
         self._planned += len(slots)
         self.free = float(slots[-1])

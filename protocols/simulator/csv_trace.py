@@ -47,6 +47,7 @@ def stamps_from_csv(
         times, rates, lines = _table(file, columns)
     if len(times) < 2:
         raise TraceError(f"{file}: at least two rows with a time and a rate are needed, not {len(times)}")
+    # The last rate has no row behind it that ends it.
     times_ms = (times - times[0]) * ms_per_unit
     lengths_ms = np.diff(times_ms, append=2 * times_ms[-1] - times_ms[-2])
     if (lengths_ms <= 0).any():
@@ -108,6 +109,7 @@ def _table(file: str, columns: tuple[int, int]) -> tuple[Floats, Floats, list[in
             times.append(time)
             rates.append(rate)
             lines.append(number)
+        # A header has words; a first row of numbers that lacks a column has another fault.
         elif not header or (None in found and len(cells) == 1 and _NUMBER.fullmatch(cells[0])):
             raise TraceError(f"{file}, line {number}: {_trouble(found, columns)}")
         header = False
