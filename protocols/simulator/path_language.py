@@ -41,6 +41,8 @@ from iperfpy.protocols.simulator.trace_models import FASTEST, MODELS, MOST_NUMBE
 
 LONGEST_TEXT = 65_536
 MOST_EVENTS = 1_000
+MOST_TRACES = 16
+"""Different traces of a path, each of which may take 80 MB of memory."""
 WAYS = ("up", "down")
 BOTH_WAYS = ("delay", "maxlen")
 _LONGEST_NUMBER = 64
@@ -168,6 +170,7 @@ def _items(text: str) -> Iterator[_Item]:
         raise PathError(f"a path has at most {LONGEST_TEXT} characters, not {len(text)}")
     at_us, way, first = 0, "", True
     seen: set[tuple[int, str, str]] = set()
+    traces: set[str] = set()
     for word in re.split(r"[,\s]+", text):
         rest = word
         # A time ends the direction that held before it, and a bare rate may follow either.
@@ -189,6 +192,10 @@ def _items(text: str) -> Iterator[_Item]:
         if (at_us, way, key) in seen:
             raise PathError(f"{_shown(word)}: {key} is given twice")
         seen.add((at_us, way, key))
+        if isinstance(value, RateTrace):
+            traces.add(value.name)
+            if len(traces) > MOST_TRACES:
+                raise PathError(f"{_shown(word)}: a path has at most {MOST_TRACES} different traces")
         both = way == "both" or (not way and key in BOTH_WAYS)
         yield _Item(at_us, WAYS if both else (way or "up",), key, value)
 

@@ -44,6 +44,8 @@ class RateTrace:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RateTrace):
             return NotImplemented
+        if self.stamps_ms is other.stamps_ms:
+            return self.name == other.name
         return self.name == other.name and np.array_equal(self.stamps_ms, other.stamps_ms)
 
     def __hash__(self) -> int:

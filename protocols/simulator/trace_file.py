@@ -13,6 +13,7 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from typing import BinaryIO, TextIO, cast
 
 import numpy as np
@@ -36,16 +37,27 @@ class TraceError(ValueError):
 
 
 def read_trace(file: str) -> RateTrace:
-    """Read a trace; its name is that of the file. Raises TraceError."""
+    """Read a trace; its name is that of the file. Raises TraceError.
+
+    A file that has not changed is not read again: both ways of a path, and its events, share the times.
+    """
     with errors_of(file):
-        stamps = _stamps(file)
+        found = os.stat(file)
+        return RateTrace(file, _checked(file, (found.st_ino, found.st_mtime_ns, found.st_size)))
+
+
+@lru_cache(maxsize=4)
+def _checked(file: str, version: tuple[int, int, int]) -> NDArray[np.int32]:
+    """Times of a file; `version` stands for its contents."""
+    stamps = _stamps(file)
     if not len(stamps):
         raise TraceError(f"{file}: the trace is empty; it needs one time in milliseconds per line")
     if not stamps[-1]:
         raise TraceError(
             f"{file}, line {len(stamps)}: the last time must be above 0, because the trace repeats"
         )
-    return RateTrace(file, stamps)
+    stamps.setflags(write=False)
+    return stamps
 
 
 def write_trace(stream: TextIO, stamps_ms: NDArray[np.int32]) -> None:

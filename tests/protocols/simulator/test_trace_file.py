@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iperfpy.protocols.simulator import trace_file
-from iperfpy.protocols.simulator.path_language import PathError, describe, parse
+from iperfpy.protocols.simulator.path_language import MOST_TRACES, PathError, describe, parse
 from iperfpy.protocols.simulator.trace_file import TraceError, read_trace, write_trace
 from iperfpy.protocols.simulator.trace_models import MODELS, generate
 
@@ -115,6 +115,26 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, stamp
 
 
 # -- in the language of paths
+
+
+def test_both_ways_and_all_events_share_a_file_until_it_changes(tmp_path: File) -> None:
+    (tmp_path / "up").write_bytes(LINES)
+    text = f"both:trace={tmp_path}/up @1s:both:trace=constant:1M @2s:both:trace={tmp_path}/up"
+    there, back = parse(text)
+    assert there.trace is not None
+    assert back.trace is not None
+    assert there.trace.stamps_ms is back.trace.stamps_ms is there.changes[1].fields["trace"].stamps_ms
+    (tmp_path / "up").write_bytes(LINES + b"20\n")
+    assert parse(text)[0].trace != there.trace
+
+
+def test_the_number_of_traces_is_bounded() -> None:
+    events = [f"@{n}s:trace=constant:{n}M" for n in range(1, MOST_TRACES + 1)]
+    assert len(parse(" ".join(events))[0].changes) == MOST_TRACES
+    with pytest.raises(
+        PathError, match=rf"^@99s:trace=poisson:1M: a path has at most {MOST_TRACES} different traces$"
+    ):
+        parse(" ".join([*events, "down:trace=constant:1M", "@99s:trace=poisson:1M"]))
 
 
 @pytest.mark.parametrize("name", ["up", "a b,c", "50%20off", "@5s:up:x", "poisson.up", "loss=1"])
