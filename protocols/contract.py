@@ -319,8 +319,8 @@ class Transport(ABC):
     (`Stream.features`)."""
     over_udp: ClassVar[bool] = False
     """True if its packets are UDP datagrams. Networks may treat these unlike TCP."""
-    window_flags: ClassVar[tuple[str, str] | tuple[()]] = ()
-    """The flags of the send and of the receive window, for advice; empty: it has none."""
+    window_settings: ClassVar[tuple[str, str] | tuple[()]] = ()
+    """Names of the settings of the send and of the receive window, for advice; empty: it has none."""
     rate_bps: ClassVar[int] = 0
     """The rate (-b) unless the user gives one, bits per second; 0: unlimited."""
     block_limits: ClassVar[tuple[int, int]] = (1, 1024 * 1024)

@@ -23,6 +23,8 @@ FIRST_WIDTH_US = 1_000
 _FEWEST_BINS = 256
 _GATHERED = 2_048
 """Packets that wait to be counted together, and arrays of them: numpy costs as much for one as for many."""
+_NEAR_BINS = 64
+"""Bins within which a packet whose time was guessed may really have left."""
 _NEVER = -(1 << 62)
 
 Int64s = NDArray[np.int64]
@@ -218,6 +220,7 @@ class FlightRecorder:
         if count <= 0:
             return None
         sums = self._sums[:, :count].copy()
+        _settle(sums)
         with np.errstate(divide="ignore", invalid="ignore"):
             delay_us = np.where(sums[4] > 0, self._delay[:count] / sums[4], np.nan)
         least_us = None
@@ -235,6 +238,22 @@ class FlightRecorder:
             one_way=self._one_way,
             least_us=least_us,
         )
+
+
+def _settle(sums: Int64s) -> None:
+    """Move packets to a bin in which more arrived than left. The time of a packet that was missed is guessed;
+    if the packet comes after all, its own time may be of the next bin."""
+    sent, sent_bytes, arrived, arrived_bytes = sums[:4]
+    for at in np.flatnonzero(arrived > sent).tolist():
+        for distance in range(1, _NEAR_BINS):
+            for other in (at - distance, at + distance):
+                if 0 <= other < len(sent) and arrived[at] > sent[at]:
+                    moved = min(arrived[at] - sent[at], max(0, sent[other] - arrived[other]))
+                    size = moved * (sent_bytes[other] // max(1, sent[other]))
+                    sent[at], sent[other] = sent[at] + moved, sent[other] - moved
+                    sent_bytes[at], sent_bytes[other] = sent_bytes[at] + size, sent_bytes[other] - size
+    np.minimum(arrived, sent, out=arrived)
+    np.minimum(arrived_bytes, sent_bytes, out=arrived_bytes)
 
 
 def _column(value: float | NDArray[Any] | None, stamps_us: Int64s) -> NDArray[Any]:

@@ -105,6 +105,8 @@ MSG_TRUNC = int(socket.MSG_TRUNC) if LINUX else 0
 
 SO_FORCE = {socket.SO_SNDBUF: _number(linux=32), socket.SO_RCVBUF: _number(linux=33)}
 """SO_SNDBUFFORCE and SO_RCVBUFFORCE: a privileged process may exceed the limits of the system."""
+SO_MEMINFO = _number(linux=55)
+"""Nine numbers about a socket's memory; the last one counts datagrams for which there was no room."""
 DOUBLED_BUFFERS = LINUX
 """True if `getsockopt` returns twice the bytes that were asked for, with the kernel's bookkeeping."""
 _LIMITS = ("net.core.wmem_max", "net.core.rmem_max") if LINUX else ("kern.ipc.maxsockbuf",) * 2

@@ -12,7 +12,9 @@ from __future__ import annotations
 import socket
 import struct
 
-from iperfpy.protocols.operating_system import DOUBLED_BUFFERS, SO_FORCE
+from iperfpy.protocols.operating_system import DOUBLED_BUFFERS, SO_FORCE, SO_MEMINFO
+
+_MEMORY = struct.Struct("=9I")
 
 
 def set_buffer_size(sock: socket.socket, option: int, wanted_bytes: int) -> tuple[int, str]:
@@ -41,6 +43,16 @@ def buffer_size(sock: socket.socket, option: int) -> int:
     """Bytes of a buffer without the kernel's share: Linux doubles the request, for its bookkeeping."""
     given = sock.getsockopt(socket.SOL_SOCKET, option)
     return given // 2 if DOUBLED_BUFFERS else given
+
+
+def dropped_datagrams(sock: socket.socket) -> int | None:
+    """Datagrams that arrived since the socket was made, and for which its buffer had no room. None if the
+    system does not tell."""
+    try:
+        answer = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMORY.size)
+    except OSError:
+        return None
+    return int(_MEMORY.unpack(answer)[-1]) if len(answer) == _MEMORY.size else None
 
 
 def queued_bytes(sock: socket.socket) -> int:

@@ -47,6 +47,7 @@ _FIELDS: dict[str, tuple[int, int]] = {  # name: (offset, size) in bytes
     "sndbuf_limited_us": (184, 8),
     "bytes_sent": (200, 8),
     "bytes_retrans": (208, 8),
+    "dsack_dups": (216, 4),
     "reord_seen": (220, 4),
     "rcv_ooopack": (224, 4),
     "snd_wnd": (228, 4),
@@ -83,6 +84,7 @@ class TcpInfo:
     sndbuf_limited_us: int | None = None
     bytes_sent: int | None = None
     bytes_retrans: int | None = None
+    dsack_dups: int | None = None
     reord_seen: int | None = None
     rcv_ooopack: int | None = None
     snd_wnd: int | None = None

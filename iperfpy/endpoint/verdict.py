@@ -10,6 +10,7 @@ from iperfpy.diagnosis.finding import Finding
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.protocols.metrics import Side, Value
 from iperfpy.protocols.path_evidence import PathEvidence, merged
+from iperfpy.protocols.settings import setting_fields
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.sums import by_direction, total
 
@@ -70,7 +71,7 @@ def _direction(
     measured = receiver or sender or whole.local
     records = tuple(paths[row.stream] for row in rows if row.stream in paths)
     drops = [path.extra["kernel_drops"] for path in records if "kernel_drops" in path.extra]
-    figures = _figures(sender)
+    figures, (flags, windows) = _figures(sender), _windows(test)
     return RunEvidence(
         transport=transport.name,
         reliable=transport.reliable,
@@ -88,9 +89,25 @@ def _direction(
         idle_rtt_us=idle_rtt_us,
         block_bytes=plan.block_bytes if transport.datagrams else 0,
         over_udp=transport.over_udp,
-        window_flags=transport.window_flags,
+        window_flags=flags,
+        windows=windows,
         kernel_drops=int(sum(drops)) if drops else None,
     )
+
+
+def _windows(test: AgreedTest) -> tuple[tuple[str, str] | tuple[()], tuple[int, int] | tuple[()]]:
+    """The flags of send and receive window, and their values if these are in segments."""
+    transport, settings = test.transport, test.plan.settings
+    if not transport.window_settings:
+        return (), ()
+    known = {each.name: each for each in setting_fields(type(settings))}
+    sending, receiving = (known[name] for name in transport.window_settings)
+    flags = (sending.flags(transport.prefix)[0], receiving.flags(transport.prefix)[0])
+    record = settings.record()
+    values = (record[sending.name], record[receiving.name])
+    if sending.option.unit != "segments" or not all(isinstance(value, int) for value in values):
+        return flags, ()
+    return flags, values
 
 
 def _figures(sample: Sample | None) -> Mapping[str, Value]:

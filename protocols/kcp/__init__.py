@@ -23,7 +23,7 @@ class _KcpTransport(Transport):
     prefix = "kcp"
     iperf3 = Iperf3Mapping(socket_buffer="socket_buffer")
     over_udp = True
-    window_flags = ("--kcp-sndwnd", "--kcp-rcvwnd")
+    window_settings = ("sndwnd", "rcvwnd")
 
     def block_bytes(self, settings: Settings) -> int:
         """Two runs of full segments: a block that ends within a segment costs the next one a copy."""

@@ -11,6 +11,7 @@ HEADERS_BYTES = 28
 """IPv4 and UDP headers."""
 SPURIOUS_SHARE = 0.1
 """Share of losses found spurious up to which the runs of losses are those of the path."""
+STALL_US = 1_000_000
 OWN_LUMPS = 2.0
 """Intervals between acknowledgements that the peer itself may put into one lump."""
 
@@ -70,10 +71,10 @@ def _lump_us(lump_us: float | None, engine: Engine) -> float | None:
 
 def _known_until_us(engine: Engine, now_us: int) -> int:
     """The time up to which the fate of all transmissions is known: they were overtaken by one that arrived,
-    or left longer ago than any acknowledgement takes."""
+    or left so long ago that a stall of this machine does not explain it either."""
     rtt, delivery = engine.rtt, engine.delivery
     overtaken_us = delivery.newest_us - max(rtt.minimum_us // 8, int(delivery.record.displacements.most_us))
-    return max(overtaken_us, now_us - rtt.timeout_us(1_000, 30_000, 1_000_000))
+    return max(overtaken_us, now_us - max(STALL_US, 4 * rtt.timeout_us(1_000, 30_000, STALL_US)))
 
 
 def _loss_runs(engine: Engine) -> tuple[int | None, int | None]:

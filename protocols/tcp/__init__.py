@@ -80,7 +80,7 @@ class Tcp(Transport):
     prefix = "tcp"
     settings = TcpSettings
     iperf3 = Iperf3Mapping("tcp", socket_buffer="window", mss="mss")
-    window_flags = ("-w", "-w")
+    window_settings = ("window", "window")
     bulk_bytes = BULK_BYTES if HAS_TCP_INFO else 0
     metrics = (
         Metric("rtt_us", "Smoothed round-trip time", _US, _GAUGE, title="RTT", spread=True, iperf3="rtt"),

@@ -21,16 +21,18 @@ from functools import partial
 from typing import IO, TYPE_CHECKING
 
 from iperfpy.protocols import tcp_info
-from iperfpy.protocols.addresses import named
+from iperfpy.protocols.addresses import named, plain_host
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, Load, SocketAddress
 from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.operating_system import MSG_TRUNC, RESET_ON_CLOSE
+from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.serving_thread import READ, WRITE
 from iperfpy.protocols.socket_buffers import queued_bytes
 from iperfpy.protocols.stream_threads import StreamWorker
 from iperfpy.protocols.tcp import BULK_BYTES
+from iperfpy.protocols.tcp.path_samples import PathSamples
 
 if TYPE_CHECKING:
     from iperfpy.protocols.tcp import TcpSettings
@@ -72,6 +74,7 @@ class TcpChannel(Channel):
         self._final: dict[str, Value] | None = None
         self._heard_us: int | None = None
         self._heard_bytes = 0  # payload of the peer, and own payload that it acknowledged, at that time
+        self._samples = PathSamples(ipv6=":" in plain_host(self._remote[0]))
         before = tcp_info.read(sock)
         self._before = (before.first_sent_bytes or 0) + (before.notsent_bytes or 0)
 
@@ -105,7 +108,15 @@ class TcpChannel(Channel):
         # The count is read before TCP_INFO, so that the kernel's figures are at least as new.
         accepted = self._accepted
         now = tcp_info.read(self._sock)
-        return self._sender_record(accepted, now) if self._sends else self._receiver_record(now)
+        if not self._sends:
+            return self._receiver_record(now)
+        self._samples.take(now, now_us())
+        return self._sender_record(accepted, now)
+
+    def evidence(self) -> PathEvidence | None:
+        if not self._sends or self._final is not None:
+            return None
+        return self._samples.evidence(tcp_info.read(self._sock), now_us())
 
     def _sender_record(self, accepted: int, now: tcp_info.TcpInfo) -> dict[str, Value]:
         rate = now.delivery_rate
@@ -155,6 +166,7 @@ class TcpChannel(Channel):
     # ------------------------------------------------------------------ carrying
 
     async def send(self, load: Load) -> None:
+        self._samples.load_waits = load.may_block
         with contextlib.ExitStack() as stack:
             send = stack.enter_context(_SendFile(self._sock)).send if self._zerocopy else self._sock.send
             await self._worker.run(WRITE, partial(self._send_share, load, send), alone=load.may_block)
@@ -170,6 +182,7 @@ class TcpChannel(Channel):
             if not len(block):
                 wait_us = load.wait_us(now)
                 if wait_us:
+                    self._samples.load_waits |= wait_us > 0
                     return wait_us
                 block = load.take()
                 # Before the send, a part of which may leave at once: `_left_queue` counts up to this bound.

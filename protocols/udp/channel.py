@@ -18,7 +18,7 @@ from iperfpy.protocols.addresses import named, plain
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
 from iperfpy.protocols.datagrams.arrival_time import arrived_us, ask_for_stamps
-from iperfpy.protocols.datagrams.path_mtu import forbid_fragments
+from iperfpy.protocols.datagrams.path_mtu import forbid_fragments, headers_to
 from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
 from iperfpy.protocols.errors import StreamPathError, TransportError
@@ -30,8 +30,9 @@ from iperfpy.protocols.operating_system import (
     SEND_BUFFER_LIMIT,
     receive_into,
 )
+from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.serving_thread import READ, WRITE
-from iperfpy.protocols.socket_buffers import queued_bytes
+from iperfpy.protocols.socket_buffers import dropped_datagrams, queued_bytes
 from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.protocols.stream_threads import StreamWorker
 from iperfpy.protocols.udp import DEFAULT_BLOCK_BYTES, UdpSettings, association, echo
@@ -184,6 +185,13 @@ class UdpChannel(Channel):
 
     def counters(self) -> dict[str, Value]:
         return self._counted() if self._final is None else dict(self._final)
+
+    def evidence(self) -> PathEvidence | None:
+        headers_bytes = headers_to(self.remote_address)
+        if self._sender is not None:
+            return self._sender.evidence(headers_bytes)
+        drops = dropped_datagrams(self._sock) if self._final is None else None
+        return self._reception.record.evidence(headers_bytes, drops)
 
     def _counted(self) -> dict[str, Value]:
         if self._sender is not None:

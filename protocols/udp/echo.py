@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import struct
 
+from iperfpy.protocols.log_histogram import LogHistogram
+
 PROBE_US = 100_000
 """Time between two probes: 390 bytes per second of IPv4."""
 STALE_US = 2_000_000
@@ -37,6 +39,7 @@ class Prober:
         self._count = 0
         self._waiting: list[tuple[int, int]] = [(-1, 0)] * MOST_WAITING  # (number, sent_us)
         self._latest: tuple[float, float] | None = None  # (rtt_us, arrived_us)
+        self.rtts = LogHistogram()
         self.next_us = 0
 
     def probe(self, now_us: int) -> bytes:
@@ -67,6 +70,7 @@ class Prober:
         rtt_us = arrived_us - sent_us - int.from_bytes(delay_bytes, "big")
         if 0 <= rtt_us <= LONGEST_RTT_US:
             self._latest = (rtt_us, arrived_us)
+            self.rtts.add(rtt_us)
 
     def rtt_us(self, now_us: int) -> float | None:
         """The round-trip time measured last, microseconds; None without one younger than `STALE_US`."""

@@ -163,8 +163,9 @@ class DatagramReader:
         if stamps != first * columns.count:
             return False
         seconds, rest_us = _SENT.unpack(first)
-        transit_us = arrived_us - (seconds * 1e6 + rest_us)
-        return self._reception.add_run(columns.numbers(), columns.count, transit_us, columns.size)
+        sent_us = seconds * 1_000_000 + rest_us
+        transit_us = arrived_us - sent_us
+        return self._reception.add_run(columns.numbers(), columns.count, transit_us, columns.size, sent_us)
 
     def _count(
         self, offset: int, size: int, stride: int, arrived_us: float | NDArray[np.float64]
@@ -176,7 +177,7 @@ class DatagramReader:
             return self._short(offset, stride, first_us)
         count, counted = whole(size, stride, wide=self._wide)
         sent_us, numbers = headers(self._view[offset:], stride, count, wide=self._wide)
-        self._reception.add(numbers, np.asarray(arrived_us - sent_us, np.float64), counted)
+        self._reception.add(numbers, np.asarray(arrived_us - sent_us, np.float64), counted, sent_us)
         return self._rest(offset, size, counted, first_us)
 
     def _rest(self, offset: int, size: int, counted: int, arrived_us: float) -> ShortDatagram | None:

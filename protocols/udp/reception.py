@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from iperfpy.protocols.udp.arrival_record import LATE, REPEATED, ArrivalRecord
 from iperfpy.protocols.udp.packets import NUMBER_BITS, Int64
 
 WINDOW = 1 << 16
@@ -45,9 +46,15 @@ class Tally:
 
 
 class Reception:
-    """Counts the arriving datagrams of one stream. One thread adds; any thread may read `tally`."""
+    """Counts the arriving datagrams of one stream. One thread adds; any thread may read `tally`.
+
+    Attributes
+    ----------
+    record : the datagrams by the time at which they left
+    """
 
     def __init__(self, *, wide: bool = False) -> None:
+        self.record = ArrivalRecord()
         self._bits = NUMBER_BITS if wide else 32
         self._wire_dtype = np.dtype(">u8" if wide else ">u4")
         self._figures = (0, 0, 0, 0, 0, 0)  # those of a tally but the last, replaced as one
@@ -63,7 +70,7 @@ class Reception:
     def tally(self) -> Tally:
         return Tally(*self._figures, self._jitter_us if self._transit_us is not None else None)
 
-    def add_run(self, wire: bytes, count: int, transit_us: float, size_bytes: int) -> bool:
+    def add_run(self, wire: bytes, count: int, transit_us: float, size_bytes: int, sent_us: int = 0) -> bool:
         """Count a batch without a gap in it, the quick way. A gap before it is allowed: a reader that is too
         slow loses whole batches.
 
@@ -72,6 +79,7 @@ class Reception:
         wire : the numbers of its `count` datagrams, as on the wire, concatenated
         transit_us : the transit time of each, as in `add`
         size_bytes : bytes of all of them
+        sent_us : the sender's time in each of them
 
         Returns
         -------
@@ -79,12 +87,13 @@ class Reception:
             False if the numbers are not successive and ahead; nothing has been counted then.
         """
         datagrams, total_bytes, highest, lost, late, duplicates = self._figures
-        first = highest + 1
+        first, skipped = highest + 1, 0
         if not self._are_successive(wire, first):
             first = self._first_of(wire, highest)
             if first <= highest or not self._are_successive(wire, first):
                 return False
-            lost += first - highest - 1
+            skipped = first - highest - 1
+            lost += skipped
             self._leave_solid(highest, first)
         difference_us = 0.0 if self._transit_us is None else abs(transit_us - self._transit_us)
         self._transit_us = transit_us
@@ -93,9 +102,16 @@ class Reception:
         self._jitter_us *= (15 / 16) ** (count - 1)
         highest = first + count - 1
         self._figures = (datagrams + count, total_bytes + size_bytes, highest, lost, late, duplicates)
+        self.record.add_run(skipped, sent_us, count, size_bytes, transit_us)
         return True
 
-    def add(self, numbers: Int64, transit_us: NDArray[np.float64], size_bytes: int) -> None:
+    def add(
+        self,
+        numbers: Int64,
+        transit_us: NDArray[np.float64],
+        size_bytes: int,
+        sent_us: Int64 | None = None,
+    ) -> None:
         """Count datagrams in the order of their arrival.
 
         Parameters
@@ -105,19 +121,24 @@ class Reception:
         transit_us : shape (n,)
             Arrival by this machine's clock minus departure by the sender's.
         size_bytes : bytes of all of them
+        sent_us : shape (n,), the sender's times; None: they are not recorded
         """
         datagrams, total_bytes, highest, lost, late, duplicates = self._figures
         count = len(numbers)
         if _follow(numbers, (highest + 1) & ((1 << self._bits) - 1)):
             highest += count
+            steps = np.zeros(count, np.int64)
         else:
             # Only now are the stretches without a gap marked: a duplicate may be of one of them.
             self._mark_solid(highest)
             numbers = self._unwrapped(numbers, highest)
-            highest, lost, new_late, new_duplicates = self._sort(numbers, highest, lost)
+            highest, lost, steps = self._sort(numbers, highest, lost)
+            new_late, new_duplicates = np.count_nonzero(steps == LATE), np.count_nonzero(steps == REPEATED)
             self._solid_from = highest + 1
-            late += new_late
-            duplicates += new_duplicates
+            late += int(new_late)
+            duplicates += int(new_duplicates)
+        if sent_us is not None:
+            self.record.add(steps, sent_us, size_bytes, transit_us)
         self._vary(transit_us)
         self._figures = (datagrams + count, total_bytes + size_bytes, highest, lost, late, duplicates)
 
@@ -167,22 +188,21 @@ class Reception:
         ahead: Int64 = ((numbers - highest + half) & 0xFFFF_FFFF) - half
         return highest + ahead
 
-    def _sort(self, numbers: Int64, highest: int, lost: int) -> tuple[int, int, int, int]:
-        """(highest, lost) after the batch, (late, duplicates) in it.
+    def _sort(self, numbers: Int64, highest: int, lost: int) -> tuple[int, int, Int64]:
+        """(highest, lost) after the batch, and the step of each datagram: the length of the gap before it, or
+        `LATE`, or `REPEATED`.
 
-        With steps x_i (a gap's length, or -1 for a late one) iperf3's `lost = max(0, lost + x)` is, over a
-        batch, the last of the sums S_i minus the least of them if that is below 0 (Lindley's recursion).
+        With steps x_i (0 for one that had come before) iperf3's `lost = max(0, lost + x)` is, over a batch,
+        the last of the sums S_i minus the least of them if that is below 0 (Lindley's recursion).
         """
         reached = np.maximum.accumulate(np.concatenate(([highest], numbers)))
         ahead = numbers > reached[:-1]
         # iperf3 takes a duplicate for a late datagram, which would make up for a loss.
         again = ~ahead & self._seen_before(numbers)
-        steps = np.where(ahead, numbers - reached[:-1] - 1, np.where(again, 0, -1))
-        sums = lost + np.cumsum(steps)
+        steps = np.where(ahead, numbers - reached[:-1] - 1, np.where(again, REPEATED, LATE))
+        sums = lost + np.cumsum(np.where(again, 0, steps))
         self._mark(numbers, int(reached[-1]))
-        duplicates = int(np.count_nonzero(again))
-        late = len(numbers) - int(np.count_nonzero(ahead)) - duplicates
-        return int(reached[-1]), int(sums[-1] - min(0, sums.min())), late, duplicates
+        return int(reached[-1]), int(sums[-1] - min(0, sums.min())), steps
 
     def _seen_before(self, numbers: Int64) -> NDArray[np.bool_]:
         """True for each number that came before, in this batch or an earlier one."""

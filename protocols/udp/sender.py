@@ -16,6 +16,7 @@ import socket
 
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Load
+from iperfpy.protocols.log_histogram import LogHistogram
 from iperfpy.protocols.operating_system import (
     SOL_UDP,
     UDP_SEGMENT,
@@ -23,6 +24,7 @@ from iperfpy.protocols.operating_system import (
     monotonic_ns,
 )
 from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, Sign, consequence, datagram_sign
+from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.udp import UdpSettings, echo
 from iperfpy.protocols.udp.packets import Outgoing
 
@@ -89,6 +91,15 @@ class DatagramSender:
     def rtt_us(self) -> float | None:
         """The latest round-trip time; None if there is none, or it is too old."""
         return self._prober.rtt_us(now_us()) if self._prober else None
+
+    def evidence(self, headers_bytes: int) -> PathEvidence | None:
+        """Round-trip times of the echoes. `headers_bytes`: of IP and UDP, in each packet."""
+        rtts = self._prober.rtts if self._prober is not None else LogHistogram()
+        return PathEvidence(
+            min_rtt_us=rtts.percentile(0) if rtts.count else None,
+            rtt_us=rtts.record(),
+            packet_bytes=self._outgoing.block_bytes + headers_bytes,
+        )
 
     # ------------------------------------------------------------------ the event loop's thread
 

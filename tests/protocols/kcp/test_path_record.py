@@ -52,7 +52,8 @@ def test_the_share_that_arrived_is_the_paths(kind: str, path: str) -> None:
     assert (bins.arrived_bytes <= bins.sent_bytes).all()
     # The record ends a round trip before the test.
     assert 0.9 < sent / truth.sent <= 1
-    assert 1 - arrived / sent == pytest.approx(truth.dropped_share, abs=0.004)
+    # A tenth of the policed packets may be of the last round trip.
+    assert 1 - arrived / sent == pytest.approx(truth.dropped_share, abs=0.008)
     assert int(bins.sent_bytes.sum()) / sent == pytest.approx(truth.sent_bytes / truth.sent + 28, rel=0.01)
 
 
@@ -110,3 +111,19 @@ def test_time_by_limit_names_the_window() -> None:
 
 def test_an_engine_that_has_sent_nothing_has_no_evidence() -> None:
     assert path_evidence(_pair("kcp")[0], SECOND) is None
+
+
+def test_packets_whose_acknowledgement_is_still_to_come_are_no_losses() -> None:
+    """A machine that stalls reads them late: nothing overtook them."""
+    there, back = parse(QUEUE)
+    simulation = Simulation(3)
+    sender, receiver = _pair("kcp")
+    simulation.flow(sender, receiver, simulation.link(there), simulation.link(back), Bulk(sender))
+    simulation.run(SECOND)
+    evidence = path_evidence(sender, SECOND + 500_000)
+    assert evidence is not None
+    assert evidence.flight is not None
+    late = path_evidence(sender, SECOND + 60 * SECOND)
+    assert late is not None
+    assert late.flight is not None
+    assert int(late.flight.sent_packets.sum()) > int(evidence.flight.sent_packets.sum())

@@ -1,0 +1,123 @@
+"""A receiver's record of the path: the datagrams of a stream by the time at which they left.
+
+Every datagram has its number and the sender's time. Numbers that are missing left between the datagrams
+around them: their times are spread evenly over that gap. One that comes late makes up for a loss.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iperfpy.protocols.flight_recorder import FlightRecorder
+from iperfpy.protocols.log_histogram import LogHistogram
+from iperfpy.protocols.path_evidence import PathEvidence
+
+LATE_SHARE = 0.1
+"""Share of the numbers skipped that came late, up to which the gaps are runs of losses."""
+MOST_SPREAD, MOST_SKIPPED = 1 << 12, 1 << 32
+"""Most places over which the datagrams of one gap are spread, and most datagrams of a gap: numbers may be
+forged."""
+LATE, REPEATED = -1, -2
+"""Steps of a datagram that came after one with a higher number, and of one that had come before."""
+
+Int64s = NDArray[np.int64]
+
+
+class ArrivalRecord:
+    """Keeps the fate of the datagrams of one stream: any thread may add and read."""
+
+    __slots__ = ("_displacements", "_flights", "_gaps", "_late", "_lock", "_newest_us", "_skipped")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flights = FlightRecorder(one_way=True)
+        self._displacements = LogHistogram()
+        self._newest_us: int | None = None  # the sender's time of the newest datagram
+        self._gaps = self._skipped = self._late = 0
+
+    def add_run(self, skipped: int, sent_us: int, count: int, size_bytes: int, transit_us: float) -> None:
+        """Take datagrams that left together, with successive numbers.
+
+        Parameters
+        ----------
+        skipped : numbers missing before the first of them
+        transit_us : arrival by this machine's clock minus departure by the sender's
+        """
+        flights = self._flights
+        with self._lock:
+            if skipped:
+                self._skip(skipped, sent_us, size_bytes // count)
+            if self._newest_us is not None and sent_us < self._newest_us:
+                # A clock that was set back: `sent` takes times that do not fall.
+                flights.sent_at(np.array([sent_us]), np.array([count]), np.array([size_bytes]))
+            else:
+                self._newest_us = sent_us
+                flights.sent(sent_us, count, size_bytes)
+            flights.arrived_together(sent_us, sent_us, count, size_bytes, transit_us)
+
+    def add(self, steps: Int64s, sent_us: Int64s, size_bytes: int, transit_us: NDArray[np.float64]) -> None:
+        """Take datagrams in the order of their arrival, (n,) each, n > 0.
+
+        Parameters
+        ----------
+        steps : numbers skipped before each one, or `LATE`, or `REPEATED`
+        size_bytes : bytes of all of them
+        """
+        each, fresh, ahead = size_bytes // len(steps), steps > REPEATED, steps >= 0
+        with self._lock:
+            # The newest time before each datagram, and at last.
+            newest_us = np.concatenate(([self._before(int(sent_us[0]))], np.where(ahead, sent_us, 0)))
+            np.maximum.accumulate(newest_us, out=newest_us)
+            for place in np.flatnonzero(steps > 0).tolist():
+                self._skip(int(steps[place]), int(sent_us[place]), each, int(newest_us[place]))
+            if ahead.any():
+                leaving_us = sent_us[ahead]
+                ones = np.ones(len(leaving_us), np.int64)
+                self._flights.sent_at(leaving_us, ones, each * ones)
+            if fresh.any():
+                self._flights.arrived(sent_us[fresh], each, transit_us[fresh])
+            late = steps == LATE
+            for by_us in (newest_us[:-1][late] - sent_us[late]).tolist():
+                self._late += 1
+                self._displacements.add(max(0, by_us))
+            self._newest_us = int(newest_us[-1])
+
+    def _before(self, sent_us: int) -> int:
+        """The time of the newest datagram so far; if there was none, this one."""
+        return sent_us if self._newest_us is None else self._newest_us
+
+    def _skip(self, count: int, sent_us: int, size: int, before_us: int | None = None) -> None:
+        """Count datagrams that left before one of this time, and did not arrive so far."""
+        count = min(count, MOST_SKIPPED)
+        self._gaps += 1
+        self._skipped += count
+        first_us = self._before(sent_us) if before_us is None else before_us
+        places = min(count, MOST_SPREAD)
+        stamps_us = np.linspace(min(first_us, sent_us), sent_us, places + 2)[1:-1].astype(np.int64)
+        packets = np.full(places, count // places)
+        packets[: count % places] += 1
+        self._flights.sent_at(stamps_us, packets, size * packets)
+
+    def evidence(self, headers_bytes: int, kernel_drops: int | None) -> PathEvidence | None:
+        """The record so far; None if nothing has arrived.
+
+        Parameters
+        ----------
+        headers_bytes : of IP and UDP, in each packet
+        kernel_drops : datagrams that arrived and for which the socket had no room, None: not known
+        """
+        with self._lock:
+            if self._newest_us is None:
+                return None
+            in_order = self._late <= LATE_SHARE * self._skipped
+            return PathEvidence(
+                flight=self._flights.bins(self._newest_us, headers_bytes),
+                loss_runs=self._gaps if in_order else None,
+                lost_in_runs=max(0, self._skipped - self._late) if in_order else None,
+                displaced_packets=self._late,
+                displacement_us=self._displacements.percentile(95) if self._late else None,
+                extra={} if kernel_drops is None else {"kernel_drops": kernel_drops},
+            )

@@ -1,0 +1,113 @@
+"""A TCP sender's record of its path, from the kernel's counters at some moments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from iperfpy.protocols.path_evidence import MOST_BINS, PathEvidence
+from iperfpy.protocols.tcp.path_samples import MOST_SAMPLES, PathSamples
+from iperfpy.protocols.tcp_info import TcpInfo
+
+RTT_US = 100_000
+SECOND = 1_000_000
+
+
+def _info(segments: int, resent: int = 0, rtt_us: int = RTT_US, **changes: Any) -> TcpInfo:
+    return TcpInfo(
+        snd_mss=1_000,
+        data_segs_out=segments,
+        bytes_sent=1_000 * segments,
+        total_retrans=resent,
+        rtt_us=rtt_us,
+        min_rtt_us=90_000,
+        options=0,
+        **changes,
+    )
+
+
+def _taken(samples: PathSamples, infos: list[TcpInfo], step_us: int = 50_000) -> PathEvidence:
+    for number, info in enumerate(infos[:-1]):
+        samples.take(info, SECOND + number * step_us)
+    evidence = samples.evidence(infos[-1], SECOND + (len(infos) - 1) * step_us)
+    assert evidence is not None
+    return evidence
+
+
+def test_counters_between_samples_are_bins_of_packets() -> None:
+    evidence = _taken(PathSamples(ipv6=False), [_info(100 + 10 * n) for n in range(41)])
+    bins = evidence.flight
+    assert bins is not None
+    assert not bins.fault()
+    assert set(bins.sent_packets.tolist()) == {10}
+    assert set(bins.sent_bytes.tolist()) == {10 * 1_040}
+    assert (bins.arrived_packets == bins.sent_packets).all()
+    assert (bins.delay_us == RTT_US).all()
+    # Two seconds, less the last round trip.
+    assert 1.8 * SECOND <= len(bins.sent_packets) * bins.width_us <= 1.95 * SECOND
+    assert evidence.packet_bytes == 1_040
+    assert evidence.min_rtt_us == 90_000
+    assert evidence.rtt_us["p50"] == pytest.approx(RTT_US, rel=0.02)
+
+
+def test_a_retransmission_is_a_loss_a_round_trip_before() -> None:
+    infos = [_info(100 + 10 * n, resent=0 if n < 20 else 4) for n in range(41)]
+    bins = _taken(PathSamples(ipv6=False), infos).flight
+    assert bins is not None
+    (at,) = np.flatnonzero(bins.sent_packets != bins.arrived_packets)
+    assert bins.sent_packets[at] - bins.arrived_packets[at] == 4
+    # The sample at 1.0 s tells it; the one before was at 0.95 s.
+    assert at * bins.width_us == 0.95 * SECOND - RTT_US
+
+
+def test_a_duplicate_at_the_receiver_takes_a_loss_back() -> None:
+    infos = [_info(100 + 10 * n, resent=min(n, 3), dsack_dups=3 * (n > 10)) for n in range(41)]
+    bins = _taken(PathSamples(ipv6=True), infos).flight
+    assert bins is not None
+    assert (bins.arrived_packets == bins.sent_packets).all()
+
+
+def test_time_without_data_in_flight_is_the_loads_or_the_processors() -> None:
+    def limits(*, load_waits: bool) -> dict[str, int]:
+        samples = PathSamples(ipv6=False)
+        samples.load_waits = load_waits
+        infos = [
+            _info(
+                100 + 10 * n,
+                busy_us=30_000 * n,
+                rwnd_limited_us=20_000 * n,
+                sndbuf_limited_us=1_000 * n,
+            )
+            for n in range(41)
+        ]
+        return dict(_taken(samples, infos).limited_us)
+
+    ends = {"receive-window": 800_000, "send-buffer": 40_000, "congestion-window": 360_000}
+    assert limits(load_waits=True) == {**ends, "application": 800_000}
+    assert limits(load_waits=False) == {**ends, "processor": 800_000}
+
+
+def test_a_long_test_has_wider_bins_and_as_many_samples_as_a_short_one() -> None:
+    samples = PathSamples(ipv6=False)
+    infos = [_info(100 + 10 * n) for n in range(3 * MOST_SAMPLES)]
+    bins = _taken(samples, infos).flight
+    assert bins is not None
+    assert len(bins.sent_packets) < MOST_BINS
+    assert len(samples._samples) <= MOST_SAMPLES
+    assert int(bins.sent_packets.sum()) == pytest.approx(10 * len(infos), rel=0.01)
+
+
+@pytest.mark.parametrize("infos", [[TcpInfo()], [_info(0)], [TcpInfo(data_segs_out=9)]])
+def test_a_kernel_that_does_not_tell_gives_no_evidence(infos: list[TcpInfo]) -> None:
+    samples = PathSamples(ipv6=False)
+    for info in infos:
+        samples.take(info, SECOND)
+    assert samples.evidence(infos[-1], 2 * SECOND) is None
+
+
+def test_two_samples_make_no_bins() -> None:
+    evidence = _taken(PathSamples(ipv6=False), [_info(100), _info(110)])
+    assert evidence.flight is None
+    assert evidence.min_rtt_us == 90_000
