@@ -124,7 +124,8 @@ def _encode_bins(bins: FlightBins, packet_bytes: int, limit: int) -> dict[str, A
     while True:
         text, count = _columns(bins, packet_bytes), len(bins.sent_packets)
         if len(text) <= limit:
-            return {"width_us": bins.width_us, "one_way": bins.one_way, "count": count, "columns": text}
+            body = {"width_us": bins.width_us, "one_way": bins.one_way, "count": count, "columns": text}
+            return body if bins.least_us is None else {**body, "least_us": round(bins.least_us)}
         if count < FEWEST_BINS:
             return None
         bins = with_fewer_bins(bins)
@@ -178,5 +179,13 @@ def _decode_bins(body: object, packet_bytes: int) -> FlightBins | None:
         arrived_packets=sent - lost,
         delay_us=np.where(delay_us < 0, np.nan, delay_us.astype(np.float64)),
         one_way=body.get("one_way") is True,
+        least_us=_clock_difference(body.get("least_us")),
     )
     return None if bins.fault() else bins
+
+
+def _clock_difference(value: object) -> float | None:
+    """A delay by two clocks, of either sign; None if it is no such number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
+        return None
+    return float(value)

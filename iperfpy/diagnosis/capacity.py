@@ -81,7 +81,7 @@ class Capacity:
 def _by_counts(stretches: Sequence[Stretch]) -> Capacity:
     """The rate by sums alone, from a receiver that does not tell when datagrams arrived.
 
-    The queue's content counts as carried then, so the fastest stretches count: it is least of them.
+    Its sums have the content of the queue, which arrives after the stretch; round-trip times tell its size.
     """
     if not stretches:
         return Capacity(None, None, 0.0, (), RandomLoss(), (), 0.0)
@@ -93,7 +93,12 @@ def _by_counts(stretches: Sequence[Stretch]) -> Capacity:
         return Capacity(None, None, most, (), random_loss.measure(stretches), tuple(stretches), 0.0)
     calm = [one for one in stretches if one.offered < losing[0].offered]
     loss = random_loss.measure(calm)
-    rate = float(np.median([one.offered * (1 - one.loss) for one in losing[-2:]])) / (1 - loss.share)
+    usual_us = min((one.rtt_us["p50"] for one in slow if "p50" in one.rtt_us), default=float("inf"))
+    rates = []
+    for one in losing[-2:]:
+        waits_us = max(0.0, one.rtt_us.get("p95", 0.0) - usual_us)
+        rates.append(one.offered * (1 - one.loss) / (1 + waits_us / 1e6 / one.seconds))
+    rate = float(np.median(rates)) / (1 - loss.share)
     return Capacity(rate, _COUNTED_ERROR * rate, most, (), loss, tuple(calm), 0.0)
 
 

@@ -95,7 +95,7 @@ def _ends(runs: list[RunEvidence]) -> list[Finding]:
     for run in runs:
         if not run.reliable:
             continue
-        for finding in one_run.end_limits(run):
+        for finding in one_run.sender_findings(run):
             known = best.get(finding.cause)
             if known is None or finding.evidence["share"] > known.evidence["share"]:  # type: ignore[operator]
                 best[finding.cause] = finding

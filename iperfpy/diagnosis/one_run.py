@@ -105,6 +105,12 @@ def end_limits(run: RunEvidence) -> list[Finding]:
     return [_end_limit(run, share, cause, words) for share, cause, words in named]
 
 
+def sender_findings(run: RunEvidence) -> list[Finding]:
+    """Findings about the two ends and their timers, none about the path."""
+    others = (_processor(run), _spurious(run))
+    return [*end_limits(run), *(finding for finding in others if finding is not None)]
+
+
 def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Finding:
     evidence: dict[str, float | int | str] = {"share": round(share, 3)}
     because = f"{format_percent(share)} of the time"

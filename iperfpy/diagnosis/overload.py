@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.diagnosis.capacity import Capacity, Overloaded
-from iperfpy.diagnosis.stretches import bin_times, lost_packets
+from iperfpy.diagnosis.stretches import Stretch, bin_times, lost_packets
 
 Floats = NDArray[np.float64]
 
@@ -126,6 +126,17 @@ def queue(capacity: Capacity, jitter_us: float, *, varies: bool) -> Queue | None
     return Queue(
         size if not managed else float(np.max(sizes)), rise_us, full=True, early=early, managed=managed
     )
+
+
+def queue_by_round_trips(found: Sequence[Stretch], rate: float, base_rtt_us: float) -> Queue | None:
+    """Measure the queue by round-trip times alone: 95th percentile of the fastest stretch that has them."""
+    timed = [one for one in found if "p95" in one.rtt_us]
+    if not timed or not base_rtt_us or timed[-1].offered < _OVER * rate:
+        return None
+    rise_us = timed[-1].rtt_us["p95"] - base_rtt_us
+    # It lost something, so the queue was full.
+    full = timed[-1].lost >= FEWEST_LOSSES
+    return Queue(rise_us * rate / 8e6, rise_us, full, early=0, managed=None) if rise_us > 0 else None
 
 
 def _losing(capacity: Capacity) -> list[Overloaded]:

@@ -93,6 +93,8 @@ def fit(evidence: DirectionEvidence) -> PathModel:
             slow = [one for one in capacity.calm if one.offered < _FAR_BELOW_MEAN * variation.mean]
             capacity = replace(capacity, loss=random_loss.measure(slow))
         queue = overload.queue(capacity, delay.spread_us, varies=variation.present)
+    if queue is None and rate is not None and not capacity.overloaded:
+        queue = overload.queue_by_round_trips(found, rate, base_us)
     late = sum(one.late for one in found)
     arrived = sum(one.sent - one.lost for one in found)
     return PathModel(

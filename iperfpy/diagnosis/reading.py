@@ -178,7 +178,18 @@ def _loss(model: PathModel, direction: Direction) -> Finding | None:
             *advice.for_loss(loss.share),
             evidence={**evidence, "bursts": loss.runs or 0},
         )
-    flat = loss.stretches >= FEWEST_STRETCHES and loss.flat
+    if not loss.flat:
+        return Finding(
+            direction,
+            Cause.UNKNOWN,
+            Confidence.POSSIBLE,
+            f"{share} of the datagrams were lost below the path's rate, not the same share at all rates:"
+            " neither random loss nor the rate of the path explains that",
+            counted,
+            "a second diagnosis: a busy machine, or other traffic, loses like that",
+            evidence=evidence,
+        )
+    flat = loss.stretches >= FEWEST_STRETCHES
     runs = (
         f", {loss.runs} bursts of {FEWEST_RUNS} needed to see their length" if loss.in_bursts is None else ""
     )

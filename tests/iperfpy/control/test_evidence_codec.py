@@ -79,6 +79,13 @@ def test_a_record_comes_back_equal() -> None:
     }
 
 
+@pytest.mark.parametrize("least_us", [-7_000_000.0, 0.0, 12.0, None])
+def test_the_difference_of_the_clocks_comes_back(least_us: float | None) -> None:
+    flight = replace(_bins(400), one_way=True, least_us=least_us)
+    back = decode_evidence(_over_the_wire(encode_evidence({1: replace(_record(), flight=flight)})), {1})
+    _assert_equal(back[1].flight, flight)
+
+
 @pytest.mark.parametrize("streams", [1, 2, 128])
 def test_records_of_many_streams_fit_the_limit_of_results(streams: int) -> None:
     """Wider bins, and bins of the busiest streams only: nothing else is left out."""

@@ -152,3 +152,22 @@ def test_a_stock_receiver_tells_the_rate_but_no_policer() -> None:
     assert diagnosis.capacity_bits_per_s == pytest.approx(8e6, rel=0.1)
     assert {finding.cause for finding in diagnosis.findings} == {Cause.LINE}
     assert any("a policer" in words for words in diagnosis.not_checked)
+
+
+def test_round_trips_tell_a_stock_receivers_queue() -> None:
+    evidence = synthetic.direction(PATHS["queue"][0])
+    counted = tuple(replace(rung, flight=None) for rung in evidence.rungs)
+    diagnosis = conclusions.conclude(replace(evidence, rungs=counted))
+    assert diagnosis.capacity_bits_per_s == pytest.approx(10e6, rel=0.05)
+    assert {finding.cause for finding in diagnosis.findings} == {Cause.QUEUE}
+    assert diagnosis.findings[0].evidence["queue_bytes"] == pytest.approx(60_000, rel=0.15)
+
+
+def test_loss_that_grows_with_the_rate_is_not_called_random() -> None:
+    evidence = synthetic.direction(Path(queue=5_000))
+    rungs = []
+    for number, rung in enumerate(evidence.rungs[:5]):
+        lost = round(rung.sent * 0.02 * number)
+        rungs.append(replace(rung, arrived=rung.sent - lost, flight=None, loss_runs=None, lost_in_runs=None))
+    findings = conclusions.conclude(replace(evidence, rungs=tuple(rungs[:2]))).findings
+    assert Cause.NOISE not in {finding.cause for finding in findings}
