@@ -120,8 +120,8 @@ def simulate(options: argparse.Namespace, paths: list[OddPath]) -> dict[tuple[st
             f"{figures['cost_s']:5.1f} s: {outcome.name}",
             flush=True,
         )
-    names = {path.name for path in paths}
-    return {key: one for key, one in done.items() if one.name in names}
+    keys = [(path.name, name) for path in paths for name in CONTENDERS]
+    return {key: done[key] for key in keys if key in done}
 
 
 def report(options: argparse.Namespace, runs: Runs) -> None:
