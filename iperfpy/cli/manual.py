@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import click
+
 from iperfpy import __version__
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.commands import diagnose
+from iperfpy.cli.commands import diagnose, lab_from_csv, lab_list, lab_run
 from iperfpy.cli.common_flags import CONNECTION, REPORTS
 from iperfpy.cli.credentials import PASSWORD_VARIABLE
 from iperfpy.cli.help import EXAMPLES, forms, spelled
@@ -60,6 +62,7 @@ def _lines() -> Iterator[str]:
         for option in options:
             yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))
     yield from _subcommand()
+    yield from _lab()
     yield from (".SH EXAMPLES", ".nf")
     yield from (_text(line) for line in EXAMPLES.splitlines() if line.startswith("  "))
     yield from (".fi", ".SH ENVIRONMENT")
@@ -85,6 +88,23 @@ def _subcommand() -> Iterator[str]:
     yield ".PP"
     shared = ", ".join(min(option.opts, key=len) for option in every if option.name in SHARED)
     yield _text(f"These options have the meaning above: {shared}.")
+
+
+def _lab() -> Iterator[str]:
+    """The section of `iperfpy lab`, with the options of each of its forms."""
+    yield ".SH LAB"
+    for heading, command in (
+        (lab_run.USAGE, lab_run.command),
+        ("iperfpy lab list", lab_list.command),
+        ("iperfpy lab from-csv", lab_from_csv.command),
+    ):
+        yield f'.SS "{_text(heading)}"'
+        # Lines of a docstring are folded anew; an empty one separates paragraphs.
+        for paragraph in (command.help or "").split("\n\n"):
+            yield from (".PP", _text(" ".join(paragraph.split())))
+        for option in command.params:
+            if isinstance(option, click.Option):
+                yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))
 
 
 def _text(text: str) -> str:
