@@ -194,15 +194,24 @@ class GuardedChannel(Channel):
         self._on_fault(fault)
 
     def _answer(self, ask: Callable[[], T], otherwise: T) -> T:
+        # Without the context managers, which take as long as a short answer: each stream is asked many times
+        # per second.
+        try:
+            return ask()
+        except BaseException as error:
+            self._note_failed(error)
+        return otherwise
+
+    def _note_failed(self, failure: BaseException) -> None:
+        """Note the fault of a call that asks. Raises `failure` if it is no exception of the transport."""
         try:
             with self._guarding():
-                return ask()
+                raise failure
         except FaultError:
-            return otherwise
+            return
         except IperfpyError as error:
             # A question has no error that belongs to the path: it is a fault as well.
             self.note(FaultError(str(error)))
-            return otherwise
 
     @contextlib.contextmanager
     def _guarding(self) -> Iterator[None]:

@@ -98,7 +98,7 @@ METRICS = (
     Metric("congestion", "Congestion control algorithm, `none` without any", Unit.TEXT, _GAUGE),
     Metric("limited_by", "Limit that keeps the sender from sending more", Unit.TEXT, _GAUGE),
     *(
-        Metric(f"{limit.key}_limited_us", f"Time for which the sender was limited by {limit.phrase}", _US)
+        Metric(limit.metric_key, f"Time for which the sender was limited by {limit.phrase}", _US)
         for limit in SenderLimit
     ),
     Metric("datagrams_sent", "Datagrams handed to the network"),
@@ -180,7 +180,7 @@ def record(engine: Engine, now_us: int, unsent: Sequence[DatagramBatch] = ()) ->
         "queue_segments": counts.queued_segments,
         "congestion": engine.control.name if engine.control else "none",
         "limited_by": engine.limited_by.label,
-        **{f"{limit.key}_limited_us": us for limit, us in engine.limits.until(now_us).items()},
+        **{limit.metric_key: us for limit, us in engine.limits.until(now_us).items()},
         "datagrams_sent": counts.datagrams_sent - sum(batch.count for batch in unsent),
         "wire_bytes_sent": counts.wire_bytes_sent - sum(batch.size for batch in unsent),
         "datagrams_received": counts.datagrams_received,

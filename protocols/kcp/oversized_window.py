@@ -31,7 +31,7 @@ def oversized_window(sender: Mapping[str, Value]) -> tuple[str, ...]:
     ----------
     sender : figures of a whole test by metric key, and the acknowledged payload under `bytes`
     """
-    limited = {limit: number(sender.get(f"{limit.key}_limited_us")) or 0.0 for limit in SenderLimit}
+    limited = {limit: number(sender.get(limit.metric_key)) or 0.0 for limit in SenderLimit}
     seconds = sum(limited.values()) / 1e6
     by_window = (limited[SenderLimit.SEND_WINDOW] + limited[SenderLimit.RECEIVE_WINDOW]) / 1e6
     carried, min_rtt_us = number(sender.get("bytes")), number(sender.get("min_rtt_us"))

@@ -9,7 +9,7 @@ from enum import Enum
 
 
 class SenderLimit(Enum):
-    """One reason: its key in counters, its label in tables, and a phrase for documentation."""
+    """One reason: its key, its label in tables, and a phrase for documentation."""
 
     APPLICATION = "application", "application", "the application, which had nothing to send"
     CONGESTION_WINDOW = "cwnd", "congestion window", "the congestion window"
@@ -20,6 +20,10 @@ class SenderLimit(Enum):
 
     def __init__(self, key: str, label: str, phrase: str) -> None:
         self.key, self.label, self.phrase = key, label, phrase
+        self.metric_key = f"{key}_limited_us"
+
+    # By identity: `Enum` hashes the name in Python, which takes longer than the rest of a look at the limits.
+    __hash__ = object.__hash__
 
 
 class SenderLimits:
@@ -48,4 +52,6 @@ class SenderLimits:
     def until(self, now_us: int) -> dict[SenderLimit, int]:
         """Time by limit up to now, which is no earlier than the last note."""
         open_us = 0 if self._since_us is None else now_us - self._since_us
-        return {limit: us + open_us * (limit is self.current) for limit, us in self._us.items()}
+        held = self._us.copy()
+        held[self.current] += open_us
+        return held
