@@ -72,7 +72,7 @@ def recommend(model: PathModel) -> Recommendation:
 def for_mtu(mtu_bytes: int) -> tuple[str]:
     """Advice about packets that vanish."""
     return (
-        f"datagrams of at most {mtu_bytes - _HEADERS} bytes (kcp: --mtu {mtu_bytes - _HEADERS};"
+        f"datagrams of at most {mtu_bytes - _HEADERS} bytes (kcp: --kcp-mtu {mtu_bytes - _HEADERS};"
         f" udp: -l {mtu_bytes - _HEADERS}); tcp: clamp the MSS to {mtu_bytes - 40}",
     )
 
@@ -90,7 +90,7 @@ def for_queue(rate: float, rtt_us: float, *, managed: bool) -> tuple[str]:
     if managed:
         return ("",)
     segments = max(4, round(rate * rtt_us / 8e6 / 1_428)) if rtt_us else 0
-    window = f"kcp: --sndwnd {segments} instead of a larger window; " if segments else ""
+    window = f"kcp: --kcp-sndwnd {segments} instead of a larger window; " if segments else ""
     return (f"kcp-bbr keeps it short; {window}router: fq_codel or CAKE at {format_rate(0.95 * rate)}",)
 
 
@@ -109,13 +109,13 @@ def for_loss(share: float) -> tuple[str]:
 def for_reordering() -> tuple[str]:
     """Advice about packets that overtake others."""
     return (
-        "kcp-bbr, or tcp with RACK: both wait for late packets; kcp resends them (--resend 0 stops that)",
+        "kcp-bbr, or tcp with RACK: both wait for late packets; kcp resends them (--kcp-resend 0 stops that)",
     )
 
 
 def for_jitter() -> tuple[str]:
     """Advice about delay that varies."""
-    return ("kcp-bbr allows for it; kcp's timeouts may resend in vain (--nodelay 0)",)
+    return ("kcp-bbr allows for it; kcp's timeouts may resend in vain (--kcp-nodelay 0)",)
 
 
 def for_lumps() -> tuple[str]:
@@ -125,7 +125,7 @@ def for_lumps() -> tuple[str]:
 
 def for_spurious() -> tuple[str]:
     """Advice about retransmissions of packets that had arrived."""
-    return ("kcp-bbr, or calmer timers: kcp with --mode normal, or a window of one bandwidth-delay product",)
+    return ("kcp-bbr, or calmer timers: --kcp-mode normal, or a window of one bandwidth-delay product",)
 
 
 def for_end(cause: Cause, segments: int | None, flags: tuple[str, ...]) -> str:

@@ -27,6 +27,8 @@ _LIMITS = {
 """Keys of `PathEvidence.limited_us` -> cause, and its words."""
 NOTICED, MOST = 0.1, 0.5
 """Shares of the time from which on a limit is named, and is the main one (ndt7 has the first)."""
+CEILING = 1.25
+"""What a window carries per shortest round trip, over the rate, from which on the window is not the limit."""
 _OWN_RATE = 0.97
 """Share of the rate of -b from which on that rate is the limit."""
 _BUSY_PERCENT = 95.0
@@ -102,7 +104,17 @@ def end_limits(run: RunEvidence) -> list[Finding]:
         ),
         reverse=True,
     )
-    return [_end_limit(run, share, cause, words) for share, cause, words in named]
+    found = (_end_limit(run, share, cause, words) for share, cause, words in named)
+    return [finding for finding in found if _may_limit(run, finding)]
+
+
+def _may_limit(run: RunEvidence, finding: Finding) -> bool:
+    """False for a window that is full because the path's queue, or a loss, holds up its segments.
+
+    A window is the limit if it carries no more per round trip than arrived.
+    """
+    ceiling = finding.evidence.get("ceiling_bits_per_s")
+    return not isinstance(ceiling, int) or ceiling <= CEILING * run.bits_per_second
 
 
 def sender_findings(run: RunEvidence) -> list[Finding]:
@@ -207,7 +219,8 @@ def _policer(run: RunEvidence, test: PolicerTest | None) -> Finding | None:
     return Finding(
         run.direction,
         Cause.POLICER,
-        Confidence.SURE,
+        # Counters of the kernel do not tell which packet was lost.
+        Confidence.LIKELY if any(path.extra.get("sampled") for path in run.path) else Confidence.SURE,
         f"a policer: {format_rate(rate)}, burst {format_size(test.burst_bytes)}, drops what exceeds it",
         f"{policer.sentence(test)}, {test.losses} losses, the first after {test.first_loss_us / 1e6:.2f} s",
         *advice.for_policer(rate),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from importlib.resources import files
+
 import pytest
 
-from iperfpy.diagnosis import one_run
+from iperfpy.diagnosis import advice, one_run
 from iperfpy.diagnosis.finding import Cause, Confidence
 from iperfpy.protocols.path_evidence import PathEvidence
 from tests.iperfpy.diagnosis.synthetic import Path, limited, run, stream
@@ -32,11 +36,26 @@ def test_the_limit_that_holds_most_of_the_time_is_named_first(key: str, cause: C
 
 def test_a_window_is_named_in_segments_with_its_ceiling_and_the_flag() -> None:
     findings = one_run.conclude(
-        run(path=(limited(send_window=0.9),), windows=(100, 2_048), window_flags=("--sndwnd", "--rcvwnd"))
+        run(
+            path=(limited(send_window=0.9),),
+            windows=(100, 2_048),
+            window_flags=("--sndwnd", "--rcvwnd"),
+            bits_per_second=22e6,
+        )
     )
     assert findings[0].evidence["window_segments"] == 100
     assert findings[0].evidence["ceiling_bits_per_s"] == pytest.approx(100 * 1_428 * 8 / 0.05, rel=0.01)
     assert "--sndwnd 200" in findings[0].advice
+
+
+def test_a_window_that_carries_more_than_arrived_is_not_the_limit() -> None:
+    """A fixed window that is larger than the path is full all the time: it stands in the path's queue."""
+    path = limited(send_window=0.9)
+    findings = one_run.conclude(run(path=(path,), windows=(2_048, 2_048), bits_per_second=20e6))
+    assert Cause.SEND_WINDOW not in {finding.cause for finding in findings}
+    ceiling = 2_048 * 1_428 * 8 / 0.05
+    findings = one_run.conclude(run(path=(path,), windows=(2_048, 2_048), bits_per_second=0.9 * ceiling))
+    assert findings[0].cause is Cause.SEND_WINDOW
 
 
 def test_limits_below_a_tenth_of_the_time_are_not_named() -> None:
@@ -71,6 +90,14 @@ def test_a_policer_is_found_in_one_test() -> None:
     findings = one_run.conclude(run(path=(PathEvidence(flight=flight, min_rtt_us=40e3, noise_share=0.2),)))
     assert [finding.cause for finding in findings] == [Cause.POLICER]
     assert "8 of 8 checks" in one_run.limit_line(findings)
+
+
+def test_a_policer_that_only_counters_show_is_likely_at_best() -> None:
+    flight = stream(Path(rate=50e6, police=4e6, bucket=50_000, queue=100_000, rtt_us=40e3), 5e6)
+    (finding,) = one_run.conclude(
+        run(path=(PathEvidence(flight=flight, min_rtt_us=40e3, extra={"sampled": 1}),))
+    )
+    assert (finding.cause, finding.confidence) == (Cause.POLICER, Confidence.LIKELY)
 
 
 def test_too_few_losses_are_not_explained() -> None:
@@ -112,3 +139,10 @@ def test_a_transport_that_tells_nothing_leads_to_no_guess() -> None:
 def test_no_findings_make_a_line_all_the_same() -> None:
     assert one_run.limit_line(()).startswith("Limited by: not known")
     assert one_run.advice_line(()) == ""
+
+
+def test_every_flag_in_advice_is_one_of_the_program() -> None:
+    manual = (files("iperfpy") / "iperfpy.1").read_text().replace("\\-", "-")
+    named = set(re.findall(r"--[a-z][a-z-]+", inspect.getsource(advice) + inspect.getsource(one_run)))
+    assert len(named) > 4
+    assert not [flag for flag in named if not re.search(rf"{flag}\b", manual)]
