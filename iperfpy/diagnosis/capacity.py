@@ -26,6 +26,8 @@ _EXCESS, _EXCESS_SIGMA = 0.015, 4.0
 _RISE_US, _RISE_RTTS, _RISE_SIGMA, _RISE_PACKETS = 1.5e3, 0.04, 5.0, 3.0
 _CALM = 0.97
 """Stretches up to this share of the rate count as calm."""
+_CARRIED = 0.97
+"""Share of the highest arrival rate that an overloaded stretch offers, at least."""
 _LEAST_ERROR = 0.003
 _COUNTED_ERROR = 0.05
 """Standard error of a rate by sums alone."""
@@ -66,6 +68,8 @@ class Capacity:
     ----------
     rate, error : bits per second of IP packets and standard error; `rate` is None if nothing exceeded it
     most_arrived : highest rate at which datagrams arrived
+    overloaded : stretches beyond the rate
+    disturbed : stretches that lost or waited though others carried more: a rate that varies, or other traffic
     calm_delay_us : mean delay of calm stretches above the least one of each
     """
 
@@ -76,6 +80,7 @@ class Capacity:
     loss: RandomLoss
     calm: tuple[Stretch, ...]
     calm_delay_us: float
+    disturbed: tuple[Overloaded, ...] = ()
 
 
 def _by_counts(stretches: Sequence[Stretch]) -> Capacity:
@@ -128,15 +133,18 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
     slow_us, spread_us = calm_delay_us, _spread(slow)
     loss = random_loss.measure(slow)
     overloaded: list[Overloaded] = []
+    found: list[Overloaded] = []
     rate: float | None = None
     # The loss of the calm stretches decides which are overloaded, and these which are calm.
     for _ in range(3):
         delay = _Delay(calm_delay_us, calm_error_us, max(_RISE_RTTS * base_rtt_us, _SPREAD_SHARE * spread_us))
         tried = [_overload(one, loss, delay) for one in usable if one not in slow]
-        overloaded = [found for found in tried if found is not None]
+        found = [one for one in tried if one is not None]
+        carried = _CARRIED * max((one.arriving for one in found), default=0.0)
+        overloaded = [one for one in found if one.stretch.offered >= carried]
         rates = [one.arriving / (1 - loss.share) for one in overloaded]
         rate = _combined(overloaded, rates)
-        beyond = [one.stretch for one in overloaded]
+        beyond = [one.stretch for one in found]
         limit = _CALM * (rate if rate is not None else float("inf"))
         calm = [one for one in usable if one not in beyond and one.offered <= limit] or slow
         loss = random_loss.measure(calm)
@@ -156,7 +164,8 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
         rates = [one.arriving / (1 - loss.share) for one in overloaded]
         spread = float(np.std(rates)) / sqrt(len(rates)) if len(rates) > 1 else 0.0
         error = max(_LEAST_ERROR * rate, spread, rate * loss.error)
-    return Capacity(rate, error, most, tuple(overloaded), loss, tuple(calm), calm_delay_us)
+    disturbed = tuple(one for one in found if one not in overloaded)
+    return Capacity(rate, error, most, tuple(overloaded), loss, tuple(calm), calm_delay_us, disturbed)
 
 
 def _calm_delay(slow: Sequence[Stretch]) -> tuple[float, float]:

@@ -149,26 +149,39 @@ def _excess(one: Overloaded, capacity: Capacity) -> int:
 
 
 def _volume(losing: Sequence[Overloaded], capacity: Capacity, rate: float) -> tuple[float, float, float]:
-    """Most likely volume in bytes, and its bounds."""
+    """Most likely volume in bytes, and its bounds.
+
+    A bucket that was not full yet when a stretch began passes less. So if one stretch alone shows a volume
+    beyond the bounds of all together, its own counts.
+    """
+    curves = [_likelihood(one, capacity, rate) for one in losing]
+    together = _bounds(np.sum(curves, axis=0), rate)
+    largest = max((_bounds(curve, rate) for curve in curves), key=lambda bounds: bounds[1])
+    return largest if largest[1] > together[2] else together
+
+
+def _likelihood(one: Overloaded, capacity: Capacity, rate: float) -> Floats:
+    """Logarithm of the likelihood of each of the volumes, from the times of the losses of one stretch."""
+    flight = one.stretch.flight
+    assert flight is not None
+    before, offered = max(capacity.loss.share, _LEAST_LOSS), one.stretch.offered
+    after = min(0.999, max(before * 1.01, 1 - (1 - before) * rate / offered))
+    lost, sent = lost_packets(flight), np.asarray(flight.sent_packets, np.float64)
+    lost_by, sent_by = (np.concatenate(([0.0], values.cumsum())) for values in (lost, sent))
+    # Losses up to bin k have the probability `before`, those from k on `after`.
+    early = lost_by * np.log(before) + (sent_by - lost_by) * np.log1p(-before)
+    lost_after, sent_after = lost_by[-1] - lost_by, sent_by[-1] - sent_by
+    late = lost_after * np.log(after) + (sent_after - lost_after) * np.log1p(-after)
+    at = _VOLUMES_US * rate / (offered - rate) / flight.width_us
+    curve: Floats = np.interp(at, np.arange(len(lost_by)), early + late)
+    return curve
+
+
+def _bounds(curve: Floats, rate: float) -> tuple[float, float, float]:
+    """The volume with the largest likelihood in bytes, and the least and the most likely ones."""
     volumes = _VOLUMES_US * rate / 8e6
-    before = max(capacity.loss.share, _LEAST_LOSS)
-    total: Floats = np.zeros(len(volumes))
-    for one in losing:
-        flight = one.stretch.flight
-        assert flight is not None
-        lost, sent = lost_packets(flight), np.asarray(flight.sent_packets, np.float64)
-        offered = one.stretch.offered
-        after = min(0.999, max(before * 1.01, 1 - (1 - before) * rate / offered))
-        lost_by, sent_by = (np.concatenate(([0.0], values.cumsum())) for values in (lost, sent))
-        # Losses up to bin k have the probability `before`, those from k on `after`.
-        early = lost_by * np.log(before) + (sent_by - lost_by) * np.log1p(-before)
-        lost_after, sent_after = lost_by[-1] - lost_by, sent_by[-1] - sent_by
-        late = lost_after * np.log(after) + (sent_after - lost_after) * np.log1p(-after)
-        at = volumes * 8e6 / (offered - rate) / flight.width_us
-        total += np.interp(at, np.arange(len(lost_by)), early + late)
-    best = int(total.argmax())
-    likely = np.flatnonzero(total > total[best] - _LIKELY)
-    return float(volumes[best]), float(volumes[likely[0]]), float(volumes[likely[-1]])
+    likely = np.flatnonzero(curve > curve.max() - _LIKELY)
+    return float(volumes[curve.argmax()]), float(volumes[likely[0]]), float(volumes[likely[-1]])
 
 
 def _waiting(one: Overloaded, capacity: Capacity, *, varies: bool) -> float:

@@ -15,6 +15,8 @@ FEWEST_RUNS = 20
 FEWEST_STRETCHES = 3
 _CHANCE = 0.00135
 """Probability beyond 3 sigma, one-sided."""
+_FLAT_SIGMA, _FLAT = 4.0, 0.5
+"""Difference between slow and fast stretches that is chance: standard errors, and parts of the share."""
 _LONGER = 1.25
 """Factor by which the mean run exceeds that of independent losses, at least, to be called bursts."""
 
@@ -99,7 +101,7 @@ def _at_least(least: int, count: int, share: float) -> float:
 
 
 def _flat(calm: Sequence[Stretch], share: float, spread: float) -> bool:
-    """True if the slower and the faster half of the packets lose the same share, within 3 sigma and 30 %."""
+    """True if the slower and the faster half of the packets lose the same share, but for chance."""
     if len(calm) < FEWEST_STRETCHES or not share:
         return True
     ordered = sorted(calm, key=lambda one: one.offered)
@@ -110,4 +112,4 @@ def _flat(calm: Sequence[Stretch], share: float, spread: float) -> bool:
         return True
     difference = abs(lost_slow / sent_slow - lost_fast / sent_fast)
     error = sqrt(share * (1 - share) * spread * (1 / sent_slow + 1 / sent_fast))
-    return difference <= max(3 * error, 0.3 * share)
+    return difference <= max(_FLAT_SIGMA * error, _FLAT * share)

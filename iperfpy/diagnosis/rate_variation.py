@@ -45,7 +45,8 @@ class RateVariation:
 
 def measure(capacity: Capacity, jitter_us: float, lump_us: float) -> RateVariation:
     """Measure the variation. `jitter_us`: variation of the delay without load, 5th to 95th percentile."""
-    standing = [one for one in capacity.overloaded if one.rise_us > max(3 * one.rise_error_us, 5e3)]
+    overloaded = (*capacity.overloaded, *capacity.disturbed)
+    standing = [one for one in overloaded if one.rise_us > max(3 * one.rise_error_us, 5e3)]
     if not standing or capacity.rate is None:
         return RateVariation()
     packet = max(one.stretch.packet_bytes for one in standing)
@@ -54,7 +55,8 @@ def measure(capacity: Capacity, jitter_us: float, lump_us: float) -> RateVariati
     fewest = max(_FEWEST_PACKETS, share * spread / _CHANCE**2)
     width_us = max(_SHORTEST_US, fewest * packet * 8e6 / capacity.rate, 4 * lump_us)
     # A slower stretch queues only while the rate is low: its rate then is no mean.
-    saturated = [one for one in standing if one.stretch.offered > SATURATES * capacity.rate]
+    usual = float(np.median([one.arriving for one in standing]))
+    saturated = [one for one in standing if one.stretch.offered > SATURATES * usual]
     rates = _window_rates(saturated or standing, width_us)
     if len(rates) < FEWEST_WINDOWS:
         return RateVariation(len(rates), width_us)

@@ -171,3 +171,30 @@ def test_loss_that_grows_with_the_rate_is_not_called_random() -> None:
         rungs.append(replace(rung, arrived=rung.sent - lost, flight=None, loss_runs=None, lost_in_runs=None))
     findings = conclusions.conclude(replace(evidence, rungs=tuple(rungs[:2]))).findings
     assert Cause.NOISE not in {finding.cause for finding in findings}
+
+
+def test_a_disturbed_stretch_is_no_overload() -> None:
+    """A machine that stops for a moment sends a burst, which a short queue drops: others carried more."""
+    evidence = synthetic.direction(Path(queue=8_000))
+    rungs = list(evidence.rungs)
+    flight = rungs[3].flight
+    assert flight is not None
+    arrived = flight.arrived_packets.copy()
+    arrived[400:500] = 0
+    lost = int((flight.sent_packets - arrived).sum())
+    rungs[3] = replace(
+        rungs[3],
+        arrived=rungs[3].sent - lost,
+        flight=replace(flight, arrived_packets=arrived, arrived_bytes=arrived * rungs[3].packet_bytes),
+    )
+    diagnosis = conclusions.conclude(replace(evidence, rungs=tuple(rungs)))
+    assert diagnosis.capacity_bits_per_s == pytest.approx(10e6, rel=0.01)
+
+
+def test_a_bucket_that_was_not_full_hides_no_burst() -> None:
+    path = PATHS["policer"][0]
+    evidence = synthetic.direction(path)
+    drained = synthetic.direction(replace(path, bucket=20_000), seed=2)
+    rungs = (*drained.rungs[:7], *evidence.rungs[7:])
+    findings = conclusions.conclude(replace(evidence, rungs=rungs)).findings
+    assert findings[0].evidence["burst_bytes"] == pytest.approx(path.bucket, rel=0.2)
