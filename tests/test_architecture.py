@@ -47,7 +47,7 @@ BASE = {
     f"{P}.{name}"
     for name in (
         *("contract", "addresses", "metrics", "path_evidence", "settings", "errors", "units"),
-        *("flight_recorder", "log_histogram"),
+        *("arrival_lumps", "flight_recorder", "log_histogram"),
     )
 }
 SOCKET_WORK = {

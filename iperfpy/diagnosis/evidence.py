@@ -96,7 +96,7 @@ class IdlePath:
     rtt_us : p5, p50, p95, max
     echoes : number of echoes behind these
     lump_us : distance of the moments at which answers to closely spaced echoes (200 a second) arrive, by
-        `delay_variation.lump_us`; None: not known
+        `protocols.arrival_lumps`; None: not known
     mtu_bytes : longest IP packet that passes, None: not known
     mtu_hint_bytes : the one that the interface and the TCP connection announce
     """

@@ -261,8 +261,10 @@ def idle_path(run: Run | None, others: Sequence[Run]) -> IdlePath:
     run : the test of the idle path, None if there is none
     others : further tests; each measured a round trip before its data, and the size of packets that passes
     """
-    echoes = round_trips(run, Direction.FORWARD) if run is not None else {}
-    count = sum(one.figure("rtt_us") > 0 for one in run.intervals) if run is not None else 0
+    path = next((path for one in run.evidence for path in one.path), None) if run is not None else None
+    path = path or PathEvidence()
+    echoes = path.rtt_us or (round_trips(run, Direction.FORWARD) if run is not None else {})
+    count = path.extra.get("echoes", 0)
     before = sorted(
         rtt
         for one in (run, *others)
@@ -276,7 +278,8 @@ def idle_path(run: Run | None, others: Sequence[Run]) -> IdlePath:
             hint, size = _sizes(one, row)
             hints += [hint] if hint else []
             sizes += [size] if size else []
-    return IdlePath(rtt_us, min(sizes, default=None), max(hints, default=None), count)
+    mtu_bytes, hint_bytes = min(sizes, default=None), max(hints, default=None)
+    return IdlePath(rtt_us, mtu_bytes, hint_bytes, count, path.lump_us)
 
 
 def _sizes(run: Run, row: Row) -> tuple[int | None, int | None]:

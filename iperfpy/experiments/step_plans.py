@@ -19,9 +19,12 @@ from iperfpy.protocols.settings import Settings
 INTERVAL_US = 100_000
 """Report interval of each test: the shortest one."""
 IDLE_BPS, IDLE_BLOCK_BYTES = 16_000.0, 200
-"""Load of the idle path, which fills no queue. Echoes come at a pace of their own."""
+"""Load of the idle path, which fills no queue."""
 CONTROL: dict[str, Any] = {"congestion": "bbr"}
 """Setting of TCP: the kind of congestion control that KCP's transport has."""
+IDLE_ECHOES: dict[str, Any] = {"echoes": 200}
+LOADED_ECHOES: dict[str, Any] = {"echoes": 20}
+"""Settings of UDP: frequent echoes on the idle path tell lumps from jitter; those under load change none."""
 USUAL_SHARE = 0.95
 """Payload in a full packet of any transport, while none was measured."""
 
@@ -90,6 +93,8 @@ def prepared(
 def _settings(step: Step) -> tuple[Settings, str]:
     """The settings of the transport, and a remark if this machine cannot have the wanted ones."""
     transport = transport_named(step.transport)
+    if transport.datagrams:
+        return transport.settings(**(IDLE_ECHOES if step.part is Part.IDLE else LOADED_ECHOES)), ""
     if step.transport != schedule.TCP or step.part is Part.IDLE:
         return transport.settings(), ""
     chosen = transport.settings(**CONTROL)

@@ -68,6 +68,8 @@ class UdpSettings(Settings):
         False, help="measure no round-trip time: no echoes among the data", flags=("--no-rtt",)
     )
 
+    echoes: int = option(10, help="echoes per second, for the round-trip time", minimum=1, maximum=1000)
+
     @property
     def header_bytes(self) -> int:
         return 16 if self.wide_counters else 12
@@ -103,7 +105,7 @@ class Udp(Transport):
         Metric("datagrams_sent", "Datagrams handed to the network", title="Sent", iperf3="packets"),
         Metric(
             "rtt_us",
-            "Round-trip time of the latest echo, ten per second, with iperfpy at both ends",
+            "Round-trip time of the latest echo, with iperfpy at both ends",
             Unit.MICROSECONDS,
             _GAUGE,
             title="RTT",
@@ -172,7 +174,8 @@ class Udp(Transport):
 
     def iperf3_parameters(self, settings: Settings, block_bytes: int) -> dict[str, Any]:
         wire = settings.to_wire()
-        wire.pop("no_rtt", None)  # only iperfpy answers echoes, and it reads its own settings
+        for key in ("no_rtt", "echoes"):  # only iperfpy answers echoes, and it reads its own settings
+            wire.pop(key, None)
         if wire.pop("gsro", False):
             batch_bytes = _BATCH_BYTES // block_bytes * block_bytes
             wire |= {"gso": 1, "gso_dg_size": block_bytes, "gso_bf_size": batch_bytes}

@@ -1,4 +1,4 @@
-"""Round trips inside a UDP stream, with iperfpy at both ends: a few probes per second, among the data.
+"""Round trips inside a UDP stream, with iperfpy at both ends: some probes per second, among the data.
 
     offset 0   u32 little-endian   the stream's conv
            4   u8                  1: probe, 2: its echo
@@ -14,15 +14,18 @@ the answering program is subtracted, as in NTP (RFC 5905, section 8: delay = (t4
 from __future__ import annotations
 
 import struct
+from collections import deque
 
 from iperfpy.protocols.log_histogram import LogHistogram
 
-PROBE_US = 100_000
-"""Time between two probes: 390 bytes per second of IPv4."""
+USUAL_PROBES = 10
+"""Probes per second, unless a setting says otherwise: 390 bytes per second of IPv4."""
 STALE_US = 2_000_000
 """Age at which a measured round trip is no longer reported."""
-MOST_WAITING = 64
-"""Probes that await their echo: those of more than six seconds."""
+WAITING_S = 6.4
+"""Time for which a probe awaits its echo."""
+MOST_MOMENTS = 2_048
+"""Arrivals of echoes that are kept, the latest ones."""
 LONGEST_RTT_US = 60_000_000
 _FORMAT = struct.Struct("<IB2s4s")
 _PROBE, _ECHO = 1, 2
@@ -34,26 +37,29 @@ class Prober:
     """The probing end. `probe` is called by the thread that sends, `take_echo` and `rtt_us` by the event
     loop's: they share single slots only, each replaced as a whole."""
 
-    def __init__(self, conv: int) -> None:
+    def __init__(self, conv: int, probes_per_s: int = USUAL_PROBES) -> None:
         self._conv = conv
         self._count = 0
-        self._waiting: list[tuple[int, int]] = [(-1, 0)] * MOST_WAITING  # (number, sent_us)
+        self.interval_us = 1_000_000 // probes_per_s
+        self._most_waiting = round(WAITING_S * probes_per_s)
+        self._waiting: list[tuple[int, int]] = [(-1, 0)] * self._most_waiting  # (number, sent_us)
         self._latest: tuple[float, float] | None = None  # (rtt_us, arrived_us)
         self.rtts = LogHistogram()
+        self.arrivals_us: deque[float] = deque(maxlen=MOST_MOMENTS)
         self.next_us = 0
 
     def probe(self, now_us: int) -> bytes:
         """Make the next probe, which leaves now, and set the time of the one after it (`next_us`)."""
         self._count += 1
         number = self._count & 0xFFFF
-        self._waiting[number % MOST_WAITING] = (number, now_us)
-        self.next_us = now_us + PROBE_US
+        self._waiting[number % self._most_waiting] = (number, now_us)
+        self.next_us = now_us + self.interval_us
         return _FORMAT.pack(self._conv, _PROBE, number.to_bytes(2, "big"), bytes(4))
 
     def unsent(self) -> None:
         """Make another probe due, because there was no room for the last one. The wait for room is no part of
         the round trip."""
-        self._waiting[(self._count & 0xFFFF) % MOST_WAITING] = (-1, 0)
+        self._waiting[(self._count & 0xFFFF) % self._most_waiting] = (-1, 0)
         self.next_us = 0
 
     def take_echo(self, datagram: bytes, arrived_us: float) -> None:
@@ -62,15 +68,16 @@ class Prober:
             return
         conv, kind, number_bytes, delay_bytes = _FORMAT.unpack(datagram)
         number = int.from_bytes(number_bytes, "big")
-        waiting, sent_us = self._waiting[number % MOST_WAITING]
+        waiting, sent_us = self._waiting[number % self._most_waiting]
         if conv != self._conv or kind != _ECHO or waiting != number:
             return
         # An echo counts once: a duplicated datagram would measure the path of its copy.
-        self._waiting[number % MOST_WAITING] = (-1, 0)
+        self._waiting[number % self._most_waiting] = (-1, 0)
         rtt_us = arrived_us - sent_us - int.from_bytes(delay_bytes, "big")
         if 0 <= rtt_us <= LONGEST_RTT_US:
             self._latest = (rtt_us, arrived_us)
             self.rtts.add(rtt_us)
+            self.arrivals_us.append(arrived_us)
 
     def rtt_us(self, now_us: int) -> float | None:
         """The round-trip time measured last, microseconds; None without one younger than `STALE_US`."""

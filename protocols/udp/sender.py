@@ -14,6 +14,9 @@ from __future__ import annotations
 import errno
 import socket
 
+import numpy as np
+
+from iperfpy.protocols.arrival_lumps import lump_us
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Load
 from iperfpy.protocols.log_histogram import LogHistogram
@@ -65,7 +68,7 @@ class DatagramSender:
             block_bytes, wide=settings.wide_counters, repeating=settings.repeating_payload
         )
         self._header_bytes = settings.header_bytes
-        self._prober = echo.Prober(conv) if conv else None
+        self._prober = echo.Prober(conv, settings.echoes) if conv else None
         self._may_use_gso = gso
         self._uses_gso = False
         self._events = events
@@ -94,11 +97,14 @@ class DatagramSender:
 
     def evidence(self, headers_bytes: int) -> PathEvidence | None:
         """Round-trip times of the echoes. `headers_bytes`: of IP and UDP, in each packet."""
-        rtts = self._prober.rtts if self._prober is not None else LogHistogram()
+        prober = self._prober
+        rtts = prober.rtts if prober is not None else LogHistogram()
         return PathEvidence(
             min_rtt_us=rtts.percentile(0) if rtts.count else None,
             rtt_us=rtts.record(),
+            lump_us=lump_us(np.array(prober.arrivals_us), prober.interval_us) if prober else None,
             packet_bytes=self._outgoing.block_bytes + headers_bytes,
+            extra={"echoes": rtts.count},
         )
 
     # ------------------------------------------------------------------ the event loop's thread
@@ -143,7 +149,8 @@ class DatagramSender:
             elif wait_us < 0:
                 return -1 if self._send_last(self._credit_bytes) else self._pause_us
             else:
-                return wait_us
+                # A slow load must not slow the probes down.
+                return wait_us if prober is None else min(wait_us, max(0, prober.next_us - now))
         return 0
 
     def _batch_size(self) -> int:

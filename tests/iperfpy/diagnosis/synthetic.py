@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from iperfpy.diagnosis.delay_variation import lump_us
 from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence, Rung
 from iperfpy.diagnosis.ladder import SHARES
 from iperfpy.plan import Direction
+from iperfpy.protocols.arrival_lumps import lump_us
 from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 
 Floats = NDArray[np.float64]

@@ -178,7 +178,12 @@ def test_the_idle_path_is_measured_by_echoes_or_else_by_handshakes() -> None:
     idle = run_of(started("udp"), row({}, {}), *echoes, rtt_us=4.0)
     later = run_of(started("tcp"), row({"bytes": 9, "pmtu_bytes": 1480}, {}), rtt_us=3.0)
     path = run_figures.idle_path(idle, [later])
-    assert (path.rtt_us["p50"], path.echoes, path.mtu_bytes, path.mtu_hint_bytes) == (6.0, 2, 1480, 1480)
+    assert (path.rtt_us["p50"], path.echoes, path.mtu_bytes, path.mtu_hint_bytes) == (6.0, 0, 1480, 1480)
+    record = PathEvidence(rtt_us={"p50": 5.5}, lump_us=30.0, extra={"echoes": 300})
+    assert idle.ended is not None
+    evidence = (RunEvidence("udp", False, False, 1, 1.0, 1.0, path=(record,)),)
+    known = run_figures.idle_path(replace(idle, ended=replace(idle.ended, evidence=evidence)), [])
+    assert (known.rtt_us["p50"], known.echoes, known.lump_us) == (5.5, 300, 30.0)
     assert run_figures.idle_path(None, [later]).rtt_us["p50"] == 3.0
 
 

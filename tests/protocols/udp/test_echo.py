@@ -10,15 +10,16 @@ from iperfpy.protocols.udp.association import CALL_BYTES
 from iperfpy.protocols.udp.echo import (
     ECHO_BYTES,
     LONGEST_RTT_US,
-    MOST_WAITING,
-    PROBE_US,
     STALE_US,
+    USUAL_PROBES,
+    WAITING_S,
     Prober,
     answer,
 )
 from iperfpy.protocols.udp.packets import NARROW_BYTES
 
 CONV = 0x89ABCDEF
+PROBE_US, MOST_WAITING = 1_000_000 // USUAL_PROBES, round(WAITING_S * USUAL_PROBES)
 
 
 def test_the_delay_within_the_program_is_no_part_of_the_round_trip() -> None:
@@ -38,13 +39,23 @@ def test_probes_and_echoes_have_the_specified_bytes() -> None:
     assert CALL_BYTES < ECHO_BYTES == len(probe) == len(echo) < NARROW_BYTES
 
 
-def test_probes_are_sent_at_the_interval() -> None:
-    prober, probes = Prober(CONV), 0
-    for now_us in range(0, 10_000_000, 700):
+@pytest.mark.parametrize("per_second", [USUAL_PROBES, 20, 200])
+def test_probes_are_sent_at_the_interval(per_second: int) -> None:
+    prober, probes = Prober(CONV, per_second), 0
+    for now_us in range(0, 10_000_000, 50):
         if now_us >= prober.next_us:
             prober.probe(now_us)
             probes += 1
-    assert probes == pytest.approx(10_000_000 / PROBE_US, rel=0.02)
+    assert probes == pytest.approx(10 * per_second, rel=0.02)
+
+
+def test_frequent_probes_await_their_echo_as_long() -> None:
+    prober = Prober(CONV, 200)
+    probes = [prober.probe(turn * 5_000) for turn in range(400)]  # two seconds under way
+    for turn, probe in enumerate(probes):
+        prober.take_echo(answer(probe, CONV, 0), turn * 5_000 + 2_000_000)
+    assert prober.rtts.count == 400
+    assert list(prober.arrivals_us)[:2] == [2_000_000, 2_005_000]
 
 
 def test_an_echo_counts_once_and_only_for_a_sent_probe() -> None:

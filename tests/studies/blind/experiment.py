@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.diagnosis import ladder
-from iperfpy.diagnosis.delay_variation import lump_us
 from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence, Rung
 from iperfpy.diagnosis.rate_variation import SATURATES
 from iperfpy.plan import Direction
+from iperfpy.protocols.arrival_lumps import lump_us
 from iperfpy.protocols.kcp.kcp_evidence import path_evidence
 from iperfpy.protocols.kcp.kcp_metrics import record
 from iperfpy.protocols.kcp.profiles import with_bbr
