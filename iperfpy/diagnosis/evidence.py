@@ -34,6 +34,7 @@ class RunEvidence:
     window_flags : flags of the send and of the receive window, as advice names them; empty: none
     windows : send and receive window in segments, as the settings of the two ends have them; empty: not known
     kernel_drops : datagrams that the receiver's kernel dropped, None: not known
+    same_host : True if both ends have the same address: no network is between them
     """
 
     transport: str
@@ -54,6 +55,7 @@ class RunEvidence:
     window_flags: tuple[str, str] | tuple[()] = ()
     windows: tuple[int, int] | tuple[()] = ()
     kernel_drops: int | None = None
+    same_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)

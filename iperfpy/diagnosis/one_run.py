@@ -27,6 +27,10 @@ _LIMITS = {
 """Keys of `PathEvidence.limited_us` -> cause, and its words."""
 NOTICED, MOST = 0.1, 0.5
 """Shares of the time from which on a limit is named, and is the main one (ndt7 has the first)."""
+EMULATED_US = 2_000
+"""Shortest round trip from which on something emulates a path between two ends of one machine."""
+_FEW_LOST = 1e-3
+"""Share of datagrams that may be lost for another reason than the limit."""
 CEILING = 1.25
 """What a window carries per shortest round trip, over the rate, from which on the window is not the limit."""
 _OWN_RATE = 0.97
@@ -50,11 +54,8 @@ def conclude(run: RunEvidence) -> tuple[Finding, ...]:
     path = _largest(run.path)
     tests = [policer.detect(one.flight, one.min_rtt_us) for one in run.path if one.flight is not None]
     test = max(tests, key=lambda one: (one.policed, one.losses), default=None)
-    read = [
-        _own_rate(run),
-        *end_limits(run),
-        _processor(run),
-        _policer(run, test),
+    ends = [_own_rate(run), *end_limits(run), _processor(run), _sending_machine(run), _policer(run, test)]
+    path_only = (
         _queue(run, path, test),
         _spurious(run),
         _noise(run, path, test),
@@ -62,7 +63,12 @@ def conclude(run: RunEvidence) -> tuple[Finding, ...]:
         _variation(run, path),
         _rate_varies(run, path),
         _mtu(run),
-    ]
+    )
+    # Delay and reordering between two ends of one machine are those of its processors.
+    # An emulated path between them has a delay.
+    least_us = path.min_rtt_us if path is not None else None
+    alone = run.same_host and (least_us or 0.0) < EMULATED_US
+    read = [*ends, _one_machine(run)] if alone else [*ends, *path_only]
     findings = [finding for finding in read if finding is not None]
     if not findings:
         findings = [_line(run, test)]
@@ -202,6 +208,38 @@ def _processor(run: RunEvidence) -> Finding | None:
         "",
         "larger blocks (-l), or -Z; a path this fast needs more than one process",
         evidence={"percent": round(busiest[0], 1), "share": busiest[0] / 100},
+    )
+
+
+def _one_machine(run: RunEvidence) -> Finding:
+    return Finding(
+        run.direction,
+        Cause.PROCESSOR,
+        Confidence.LIKELY,
+        "this machine: both ends run on it, and no network is between them",
+        "",
+        "the other end on another machine; larger blocks (-l) cost less time per byte",
+        evidence={"rate_bits_per_s": round(run.bits_per_second), "share": MOST},
+    )
+
+
+def _sending_machine(run: RunEvidence) -> Finding | None:
+    """The limit of datagrams that all arrived, though fewer left than the test asked for."""
+    sent = sum(int(path.flight.sent_packets.sum()) for path in run.path if path.flight is not None)
+    target = run.target_bits_per_second * max(1, run.streams)
+    if run.reliable or not sent or _lost_datagrams(run) > _FEW_LOST * sent:
+        return None
+    if target and run.bits_per_second >= _OWN_RATE * target:
+        return None
+    asked = f"{format_rate(target)} were asked for" if target else "no rate was asked for"
+    return Finding(
+        run.direction,
+        Cause.PROCESSOR,
+        Confidence.LIKELY,
+        "the sending machine: all that it sent arrived",
+        asked,
+        "larger datagrams (-l), or more streams (-P)",
+        evidence={"rate_bits_per_s": round(run.bits_per_second), "share": 1.0},
     )
 
 
@@ -374,7 +412,9 @@ def _line(run: RunEvidence, test: PolicerTest | None) -> Finding:
             f"the path: {format_rate(run.bits_per_second)}, no sign of a queue, of loss or of a window",
             evidence={"rate_bits_per_s": round(run.bits_per_second)},
         )
-    missing = policer.sentence(test) if test is not None and losses else "this transport does not tell"
+    missing = "the sender gave no record of the path"
+    if test is not None:
+        missing = policer.sentence(test) if losses else "nothing in the record of the path decides"
     return Finding(
         run.direction,
         Cause.UNKNOWN,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Finding
 from iperfpy.endpoint.agreed_test import AgreedTest
+from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.metrics import Side, Value
 from iperfpy.protocols.path_evidence import PathEvidence, merged
 from iperfpy.protocols.settings import setting_fields
@@ -91,8 +92,16 @@ def _direction(
         over_udp=transport.over_udp,
         window_flags=flags,
         windows=windows,
+        same_host=_same_host(test),
         kernel_drops=int(sum(drops)) if drops else None,
     )
+
+
+def _same_host(test: AgreedTest) -> bool:
+    """True if the streams' two addresses are those of one host."""
+    channel = test.streams[0].channel
+    local, remote = channel.local_address, channel.remote_address
+    return bool(local[0]) and plain_host(local[0]) == plain_host(remote[0])
 
 
 def _windows(test: AgreedTest) -> tuple[tuple[str, str] | tuple[()], tuple[int, int] | tuple[()]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -77,6 +78,33 @@ def test_datagrams_that_the_kernel_dropped_are_the_receivers_fault() -> None:
     udp = {"reliable": False, "controlled": False, "path": (PathEvidence(flight=flight),)}
     assert one_run.conclude(run(**udp, kernel_drops=lost - 5))[0].cause is Cause.PROCESSOR
     assert one_run.conclude(run(**udp, kernel_drops=5))[0].cause is not Cause.PROCESSOR
+
+
+def test_datagrams_that_all_arrive_show_the_limit_of_the_machine_that_sends() -> None:
+    udp = {"reliable": False, "controlled": False, "path": (PathEvidence(flight=LINE),)}
+    findings = one_run.conclude(run(**udp, bits_per_second=5e6))
+    assert (findings[0].cause, findings[0].confidence) == (Cause.PROCESSOR, Confidence.LIKELY)
+    assert "no rate was asked for" in one_run.limit_line(findings)
+    short = one_run.conclude(run(**udp, bits_per_second=5e6, target_bits_per_second=8e6))
+    assert "8.00 Mbit/s were asked for" in one_run.limit_line(short)
+    lossy = PathEvidence(flight=stream(Path(rate=50e6, queue=100_000, loss=0.05), 5e6))
+    lost = one_run.conclude(run(reliable=False, controlled=False, path=(lossy,), bits_per_second=5e6))
+    assert lost[0].cause is not Cause.PROCESSOR
+
+
+def test_between_two_ends_of_one_machine_is_no_path() -> None:
+    rtts = {"p5": 50.0, "p50": 120e3, "p95": 150e3, "max": 160e3}
+    path = PathEvidence(flight=LINE, min_rtt_us=50.0, rtt_us=rtts, displaced_packets=10_000)
+    (finding,) = one_run.conclude(run(path=(path,), same_host=True))
+    assert finding.cause is Cause.PROCESSOR
+    assert "both ends run on it" in finding.sentence
+    emulated = PathEvidence(flight=LINE, min_rtt_us=50e3, rtt_us=rtts)
+    assert one_run.conclude(run(path=(emulated,), same_host=True))[0].cause is Cause.QUEUE
+    window = replace(limited(send_window=0.9), min_rtt_us=1e3)
+    first = one_run.conclude(run(path=(window,), windows=(100, 100), bits_per_second=1.1e9, same_host=True))[
+        0
+    ]
+    assert first.cause is Cause.SEND_WINDOW
 
 
 def test_a_full_processor_is_named_with_its_end() -> None:
