@@ -8,7 +8,7 @@ by least squares: variation of the delay moves single arrivals, and hardly the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ _CALM = 0.97
 """Stretches up to this share of the rate count as calm."""
 _CARRIED = 0.97
 """Share of the highest arrival rate that an overloaded stretch offers, at least."""
+_BURST_PACKETS, _BURST_US = 3, 2e3
+"""Backlog from which on a loss is that of the sender's own burst: packets, and time at the path's rate."""
 _LEAST_ERROR = 0.003
 _COUNTED_ERROR = 0.05
 """Standard error of a rate by sums alone."""
@@ -147,7 +149,7 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
         beyond = [one.stretch for one in found]
         limit = _CALM * (rate if rate is not None else float("inf"))
         calm = [one for one in usable if one not in beyond and one.offered <= limit] or slow
-        loss = random_loss.measure(calm)
+        loss = random_loss.measure([without_bursts(one, rate or most) for one in calm])
         # Jitter that keeps the order delays dense packets more: nearly as dense ones compare best.
         # One with a longer delay had a queue: the rate was lower for a while.
         most_us = slow_us + max(_RISE_US, _SPREAD_SHARE * spread_us)
@@ -209,6 +211,29 @@ def _overload(one: Stretch, loss: RandomLoss, delay: _Delay) -> Overloaded | Non
         return None
     error_us = sqrt(error_us**2 + delay.error_us**2)
     return Overloaded(one, onset_us, loses, delay_us - delay.calm_us, error_us, arriving)
+
+
+def without_bursts(one: Stretch, rate: float) -> Stretch:
+    """The stretch without the packets that its own sender sent in a burst.
+
+    A sender that was held up catches up: for some milliseconds it exceeds the rate of the path, and a short
+    queue overflows. The backlog of a bottleneck of that rate, by the times of departure, tells when.
+    """
+    flight = one.flight
+    if flight is None or not rate:
+        return one
+    walk = np.cumsum(flight.sent_bytes - rate * flight.width_us / 8e6)
+    # The backlog is the distance from the least value so far, which may be that before the first packet.
+    backlog = walk - np.minimum.accumulate(np.minimum(walk, 0.0))
+    burst = backlog > max(_BURST_PACKETS * one.packet_bytes, rate * _BURST_US / 8e6)
+    lost = lost_packets(flight)
+    hidden = int(lost[burst].sum())
+    if not hidden:
+        return one
+    left = max(0, one.lost - hidden)
+    sent = one.sent - int(flight.sent_packets[burst].sum())
+    runs = (0, 0) if not left else (None, None)  # the receiver does not tell which runs were these
+    return replace(one, sent=max(1, sent), lost=left, runs=runs[0], in_runs=runs[1])
 
 
 def onset(flight: FlightBins, share: float) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from iperfpy.diagnosis import path_model, rate_variation
 from iperfpy.diagnosis.evidence import DirectionEvidence, RunEvidence, Rung
+from iperfpy.diagnosis.stretches import settled_rate
 from iperfpy.plan import Direction
 
 SHARES = (0.10, 0.25, 0.50, 0.75, 0.90, 1.00, 1.10, 1.25)
@@ -28,11 +29,9 @@ def estimate(rounds: Sequence[Sequence[RunEvidence]]) -> float:
     """Estimate the rate of IP packets that the path carries, bits per second, from the tests before."""
     best = 0.0
     for run in (run for tests in rounds for run in tests):
-        # The last half of a test: a token bucket's burst, or a start, is over by then.
         for path in run.path:
             if path.flight is not None and len(path.flight.sent_bytes) > 10:
-                half = path.flight.arrived_bytes[len(path.flight.arrived_bytes) // 2 :]
-                best = max(best, float(half.sum()) * 8e6 / (len(half) * path.flight.width_us))
+                best = max(best, settled_rate(path.flight))
         best = max(best, run.bits_per_second)
     return best
 

@@ -13,6 +13,7 @@ from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_model import FAIR_QUEUE_RTTS, FAIR_QUEUE_US
 from iperfpy.diagnosis.policer import PolicerTest
+from iperfpy.diagnosis.stretches import settled_rate
 from iperfpy.protocols.metrics import number
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate, format_size
@@ -33,6 +34,8 @@ _FEW_LOST = 1e-3
 """Share of datagrams that may be lost for another reason than the limit."""
 CEILING = 1.25
 """What a window carries per shortest round trip, over the rate, from which on the window is not the limit."""
+REPAIR_RTTS = 1.25
+"""Round trips until a lost segment has arrived again, beyond its first one (RFC 8985)."""
 _OWN_RATE = 0.97
 """Share of the rate of -b from which on that rate is the limit."""
 _BUSY_PERCENT = 95.0
@@ -117,10 +120,20 @@ def end_limits(run: RunEvidence) -> list[Finding]:
 def _may_limit(run: RunEvidence, finding: Finding) -> bool:
     """False for a window that is full because the path's queue, or a loss, holds up its segments.
 
-    A window is the limit if it carries no more per round trip than arrived.
+    A window is the limit if it carries no more per round trip than arrived. A loss holds the window up until
+    it is repaired, and the window carries less meanwhile: that much is its own doing.
     """
     ceiling = finding.evidence.get("ceiling_bits_per_s")
-    return not isinstance(ceiling, int) or ceiling <= CEILING * run.bits_per_second
+    # A short test over a long path is a start for most of its time.
+    settled = max((settled_rate(path.flight) for path in run.path if path.flight is not None), default=0.0)
+    if not isinstance(ceiling, int):
+        return True
+    path, segments = _largest(run.path), float(finding.evidence["window_segments"])
+    events = 0.0
+    if path is not None and path.flight is not None and path.loss_runs:
+        events = path.loss_runs / max(1, int(path.flight.sent_packets.sum()))
+    held = 1 + REPAIR_RTTS * (1 - (1 - min(1.0, events)) ** segments)
+    return bool(ceiling <= CEILING * held * max(run.bits_per_second, settled))
 
 
 def sender_findings(run: RunEvidence) -> list[Finding]:

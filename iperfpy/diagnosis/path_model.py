@@ -91,6 +91,7 @@ def fit(evidence: DirectionEvidence) -> PathModel:
         if variation.present:
             # A queue near the mean rate overflows while the rate is low: that is no random loss.
             slow = [one for one in capacity.calm if one.offered < _FAR_BELOW_MEAN * variation.mean]
+            slow = [capacities.without_bursts(one, variation.mean) for one in slow]
             capacity = replace(capacity, loss=random_loss.measure(slow))
         queue = overload.queue(capacity, delay.spread_us, varies=variation.present)
     if queue is None and rate is not None and not capacity.overloaded:

@@ -136,6 +136,13 @@ def lost_packets(flight: FlightBins) -> Floats:
     return np.asarray(flight.sent_packets - flight.arrived_packets, np.float64)
 
 
+def settled_rate(flight: FlightBins) -> float:
+    """Bits per second that arrived of the last half of the record: a start, or a token bucket's burst, is
+    over by then."""
+    half = flight.arrived_bytes[len(flight.arrived_bytes) // 2 :]
+    return float(half.sum()) * 8e6 / (max(1, len(half)) * flight.width_us)
+
+
 def mean_delay(flight: FlightBins, chosen: NDArray[np.bool_] | None = None) -> tuple[float, float, int]:
     """Mean delay of packets in microseconds, its standard error by the variation between bins, and the number
     of bins; NaN for none.

@@ -100,10 +100,20 @@ def bins(sent_us: Floats, delays: Floats, size: int, width_us: int = 1_000) -> F
     )
 
 
-def rung(path: Path, rate: float, rng: np.random.Generator, size: int = 1_000, seconds: float = 1.5) -> Rung:
-    """Send datagrams at a constant rate."""
+def rung(
+    path: Path,
+    rate: float,
+    rng: np.random.Generator,
+    size: int = 1_000,
+    seconds: float = 1.5,
+    stalls: int = 0,
+) -> Rung:
+    """Send datagrams at a constant rate. `stalls`: times at which the sender is held up for 30 ms."""
     count = int(rate * seconds / 8 / size)
     sent_us = np.arange(count, dtype=np.float64) * (size * 8e6 / rate)
+    for begin_us in (np.arange(stalls) + 1) * 2e5:
+        held = (sent_us >= begin_us) & (sent_us < begin_us + 30e3)
+        sent_us[held] = begin_us + 30e3
     delays = carry(path, sent_us, size, rng)
     lost = np.isnan(delays)
     runs = int(lost[:1].sum() + (lost[1:] & ~lost[:-1]).sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from iperfpy.diagnosis import direction as conclusions
@@ -198,3 +199,18 @@ def test_a_bucket_that_was_not_full_hides_no_burst() -> None:
     rungs = (*drained.rungs[:7], *evidence.rungs[7:])
     findings = conclusions.conclude(replace(evidence, rungs=rungs)).findings
     assert findings[0].evidence["burst_bytes"] == pytest.approx(path.bucket, rel=0.2)
+
+
+def test_losses_of_the_senders_own_bursts_are_not_random() -> None:
+    """A machine that is held up for 30 ms sends 30 packets at once, which a queue of five does not hold."""
+    path = Path(queue=5_000)
+    evidence = synthetic.direction(path)
+    rng = np.random.default_rng(3)
+    held = tuple(
+        synthetic.rung(path, rung.offered_bits_per_s, rng, stalls=5) if number < 5 else rung
+        for number, rung in enumerate(evidence.rungs)
+    )
+    lost = sum(rung.sent - rung.arrived for rung in held[:5])
+    assert lost > 50
+    causes = {finding.cause for finding in conclusions.conclude(replace(evidence, rungs=held)).findings}
+    assert causes == {Cause.LINE}
