@@ -95,7 +95,7 @@ class PathEvidence:
     limited_us : microseconds by limit of the sender, keys application, congestion-window, receive-window,
         send-window, send-buffer, pacing, processor
     packet_bytes : IP packet bytes of a full packet
-    extra : further numbers: `kernel_drops`, datagrams that arrived and for which the socket had no room
+    extra : further numbers: `kernel_drops`, about how many datagrams arrived for which the socket had no room
     """
 
     flight: FlightBins | None = None

@@ -46,8 +46,8 @@ def buffer_size(sock: socket.socket, option: int) -> int:
 
 
 def dropped_datagrams(sock: socket.socket) -> int | None:
-    """Datagrams that arrived since the socket was made, and for which its buffer had no room. None if the
-    system does not tell."""
+    """Datagrams that arrived since the socket was made, and for which its buffer had no room; datagrams that
+    the kernel had joined (GRO) count as one. None if the system does not tell."""
     try:
         answer = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMORY.size)
     except OSError:

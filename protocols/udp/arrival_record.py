@@ -29,13 +29,17 @@ Int64s = NDArray[np.int64]
 class ArrivalRecord:
     """Keeps the fate of the datagrams of one stream: any thread may add and read."""
 
-    __slots__ = ("_displacements", "_flights", "_gaps", "_late", "_lock", "_newest_us", "_skipped")
+    __slots__ = (
+        "_datagrams", "_displacements", "_flights", "_gaps", "_late", "_lock", "_newest_us", "_reads",
+        "_skipped",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._flights = FlightRecorder(one_way=True)
         self._displacements = LogHistogram()
         self._newest_us: int | None = None  # the sender's time of the newest datagram
+        self._reads = self._datagrams = 0
         self._gaps = self._skipped = self._late = 0
 
     def add_run(self, skipped: int, sent_us: int, count: int, size_bytes: int, transit_us: float) -> None:
@@ -48,6 +52,8 @@ class ArrivalRecord:
         """
         flights = self._flights
         with self._lock:
+            self._reads += 1
+            self._datagrams += count
             if skipped:
                 self._skip(skipped, sent_us, size_bytes // count)
             if self._newest_us is not None and sent_us < self._newest_us:
@@ -68,6 +74,8 @@ class ArrivalRecord:
         """
         each, fresh, ahead = size_bytes // len(steps), steps > REPEATED, steps >= 0
         with self._lock:
+            self._reads += len(steps)
+            self._datagrams += len(steps)
             # The newest time before each datagram, and at last.
             newest_us = np.concatenate(([self._before(int(sent_us[0]))], np.where(ahead, sent_us, 0)))
             np.maximum.accumulate(newest_us, out=newest_us)
@@ -107,11 +115,16 @@ class ArrivalRecord:
         Parameters
         ----------
         headers_bytes : of IP and UDP, in each packet
-        kernel_drops : datagrams that arrived and for which the socket had no room, None: not known
+        kernel_drops : units that the socket had no room for, None: not known. A unit may be a GRO batch
         """
         with self._lock:
             if self._newest_us is None:
                 return None
+            extra = {}
+            if kernel_drops is not None:
+                # A batch that was dropped had about as many datagrams as one that was read.
+                drops = round(kernel_drops * self._datagrams / max(1, self._reads))
+                extra["kernel_drops"] = min(drops, max(kernel_drops, self._skipped - self._late))
             in_order = self._late <= LATE_SHARE * self._skipped
             return PathEvidence(
                 flight=self._flights.bins(self._newest_us, headers_bytes),
@@ -119,5 +132,5 @@ class ArrivalRecord:
                 lost_in_runs=max(0, self._skipped - self._late) if in_order else None,
                 displaced_packets=self._late,
                 displacement_us=self._displacements.percentile(95) if self._late else None,
-                extra={} if kernel_drops is None else {"kernel_drops": kernel_drops},
+                extra=extra,
             )

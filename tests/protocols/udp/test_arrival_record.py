@@ -90,6 +90,13 @@ def test_a_batch_of_the_kernel_counts_as_its_datagrams() -> None:
     # Spread over the 20 ms between the batches around them.
     assert np.count_nonzero(bins.sent_packets - bins.arrived_packets) > 15
     assert (evidence.loss_runs, evidence.lost_in_runs) == (1, 64)
+    assert evidence.extra == {"kernel_drops": 64}  # five batches, and no more than were lost
+    one = reception.record.evidence(28, 1)
+    assert one is not None
+    assert one.extra == {"kernel_drops": 64}
+    none = reception.record.evidence(28, 0)
+    assert none is not None
+    assert none.extra == {"kernel_drops": 0}
     assert np.nanmax(bins.delay_us) == 98
 
 
