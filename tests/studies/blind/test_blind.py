@@ -1,0 +1,92 @@
+"""The generator, the verdicts, and one experiment from the path to the finding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from iperfpy.diagnosis.finding import Cause
+from tests.studies.blind import rows, verdicts
+from tests.studies.blind.advice_trial import Trial
+from tests.studies.blind.drawing import KINDS, PAIRS, draw, kinds_of
+from tests.studies.blind.outcome import Figures, Outcome, examine, prove
+
+
+def outcome(truth: dict[str, Figures], found: dict[str, Figures]) -> Outcome:
+    """An outcome with a rate of 10 Mb/s."""
+    return Outcome(1, ["policer"], "path", truth, found, [], 10e6, 10.2e6, 1e5)
+
+
+def test_a_seed_gives_the_same_path_again() -> None:
+    for seed in range(1, 40):
+        assert draw(seed).name == draw(seed).name
+        assert draw(seed).truth == draw(seed).truth
+
+
+def test_neighbouring_seeds_cover_every_kind_every_pair_and_none() -> None:
+    seen = {kinds_of(seed) for seed in range(1, 400)}
+    assert () in seen
+    assert {kind for kinds in seen if len(kinds) == 1 for kind in kinds} == set(KINDS)
+    assert {kinds for kinds in seen if len(kinds) == 2} == set(PAIRS)
+
+
+def test_the_truth_follows_the_properties_and_is_never_empty() -> None:
+    for seed in range(1, 200):
+        path = draw(seed)
+        assert path.truth
+        deep = path.there["buffer_bytes"] * 8e6 / path.rate > path.fair_us
+        plain = "police_bits_per_s" not in path.there
+        assert (Cause.QUEUE in path.truth) == (plain and (deep or "codel" in path.there))
+        assert (Cause.LINE in path.truth) == (len(path.truth) == 1 and Cause.LINE in path.truth)
+
+
+def test_found_missed_and_invented_are_counted_by_cause() -> None:
+    outcomes = [
+        outcome({"policer": {}, "noise": {}}, {"policer": {}, "queue": {}}),
+        outcome({"line": {}}, {"line": {}, "unknown": {}}),
+    ]
+    total, *each = verdicts.scores(outcomes)
+    assert (total.right, total.invented, total.missed) == (2, 1, 1)
+    assert total.precision == pytest.approx(2 / 3)
+    assert {score.cause: score.recall for score in each} == {
+        "queue": None,
+        "policer": 1.0,
+        "noise": 0.0,
+        "line": 1.0,
+    }
+    assert len(verdicts.cannot_tell(outcomes)) == 1
+    assert not verdicts.false_policers(outcomes)
+
+
+def test_errors_are_compared_with_what_is_allowed() -> None:
+    one = outcome(
+        {"noise": {"share": 0.02}, "queue": {"aqm": 0, "queue_bytes": 1_000}},
+        {
+            "noise": {"share": 0.026, "error": 0.002},
+            "queue": {"queue_bytes": 800, "full": 1, "drops": "tail"},
+        },
+    )
+    assert [error.met for error in verdicts.capacity_errors([one])] == [True]
+    assert [error.met for error in verdicts.capacity_errors([replace(one, true_rate=9.5e6)])] == [False]
+    assert [error.met for error in verdicts.loss_errors([one])] == [False]
+    assert [error.met for error in verdicts.queue_errors([one])] == [False]
+    assert [error.met for error in verdicts.drops_right([one])] == [True]
+    assert "queue size, tail drop off by -0.2" in rows.misses([one])
+
+
+def test_a_promise_is_kept_within_a_tenth() -> None:
+    assert Trial(1e6, 1.85e6, 2.0).kept
+    assert not Trial(1e6, 1.75e6, 2.0).kept
+    assert Trial(1e6, 0.98e6, None).as_good
+    assert not Trial(1e6, 0.9e6, None).as_good
+
+
+@pytest.mark.slow
+def test_a_policer_is_diagnosed_from_its_packets_and_the_advice_holds() -> None:
+    found = prove(examine(5))
+    assert set(found.found) == {"policer"}
+    assert not found.missed | found.invented
+    assert all(error.met for _, errors in verdicts.ERRORS.values() for error in errors([found]))
+    assert not verdicts.advice_faults(found)
+    assert "policer" in rows.confusion([found]).text()
