@@ -63,7 +63,7 @@ class PathReport:
     host, port : the server, as the user named it
     unix_time : seconds since the epoch at which it began
     seconds : time that it took
-    sent_bytes : bytes of IP packets that both ends sent, without acknowledgements
+    sent_bytes : bytes of IP packets that both ends sent; those of acknowledgements and messages as estimated
     budget_bytes : the user's limit of these, 0: none
     quick : True for the short form
     version, system_info : this program and machine

@@ -226,9 +226,14 @@ class PathCheck:
         planned = schedule.lengths(scale, rtt_s, self._timing, self._known())
         if schedule.KCP not in planned.form.bulk and path.peer_is_iperfpy:
             self._note(f"{schedule.KCP} (no time: tests over this path take long)")
+        first = schedule.opening(planned)
+        # A path may be too long for the least tests in that time: then it is said to take longer.
+        overhead_s = self._timing.overhead_s(rtt_s)
+        every = [*first, *schedule.remainder(planned, scale, self._seed)]
+        self._total_s = max(self._total_s, self._elapsed_s() + schedule.seconds_of(every, overhead_s))
         self._remark(self._promise(rtt_s, planned))
         begun_us = now_us()
-        first = schedule.opening_within(schedule.opening(planned), self._budget)
+        first = schedule.opening_within(first, self._budget)
         await self._tests(first)
         # The first rounds have shown the cost of a test beside its data.
         overhead_s = max(0.0, ((now_us() - begun_us) / 1e6 - path.data_s()) / len(first))
@@ -283,7 +288,8 @@ class PathCheck:
         rates = ladder.further([rung for _, rung in rungs])
         steps = [schedule.rung_step(self._scale, way, rate / capacity, last.seconds) for rate in rates]
         left_s = self._scale.total_for(self._path.rtt_s) * OVERTIME - self._elapsed_s()
-        left_bytes = self._budget.left_bytes - schedule.bytes_of(rest, capacities)
+        left_bytes = self._budget.left_bytes - schedule.bytes_of(rest, capacities) * (1 + schedule.ACK_SHARE)
+        left_bytes -= schedule.CONTROL_BYTES * (len(rest) + len(steps))
         if schedule.seconds_of([*steps, *rest], overhead_s) > left_s:
             self._note(f"{way.value}: UDP at {format_rate(rates[0])} (no time)")
             return []
@@ -357,7 +363,7 @@ class PathCheck:
             failure = error
         finally:
             self._stop_test = None
-            self._budget.spend(count.total(live.run))
+            self._budget.spend(count.total(live.run), acknowledged=step.part is Part.BULK)
         if live.run.rows:
             self._path.outcomes.append(Outcome(step, live.run))
             if failure is None:

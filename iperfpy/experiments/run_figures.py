@@ -24,6 +24,8 @@ TCP_HEADER_BYTES = 32
 KCP_HEADER_BYTES = 24
 USUAL_MSS = 1448
 
+APPLICATION = "application"
+"""Limit of a sender that has nothing to send, in `PathEvidence.limited_us`."""
 SHORTEST_S = 0.1
 """A test of less data than this has no rate: a burst into buffers is none of the path."""
 SETTLED_FROM = 0.4
@@ -232,6 +234,12 @@ def evidence_of(run: Run, direction: Direction) -> RunEvidence | None:
     found = next((one for one in run.evidence if one.direction is direction), None)
     if found is None or found.seconds < SHORTEST_S:
         return None
+    # A diagnosis sends all that goes: its sender has nothing to send only at the start, and at an amount.
+    paths = tuple(
+        replace(path, limited_us={key: us for key, us in path.limited_us.items() if key != APPLICATION})
+        for path in found.path
+    )
+    found = replace(found, path=paths)
     settled, packets = settled_bps(run, direction), packets_of(run, direction)
     if not found.reliable or settled is None or packets is None:
         return found

@@ -28,6 +28,8 @@ SURENESS = {
     Confidence.POSSIBLE: ("possibly", "muted"),
 }
 WAY_WIDTH, RATE_WIDTH, LABEL_WIDTH = 6, 20, 11
+BURST = 1.5
+"""Rate of a short test over that of the path up to which a burst explains it."""
 NARROWEST = 40
 """Characters for the text of a column, however narrow the terminal is."""
 
@@ -104,7 +106,10 @@ def rates(carried: float | None, capacity: float | None, letter: str = "") -> st
     """`17.7 of 20.0 Mbit/s`, or the one of both that is known."""
     if carried is None and capacity is None:
         return "rate not known"
-    if carried is None or capacity is None or carried > capacity:
+    if carried is not None and capacity is not None and carried > capacity:
+        # A short test carried a bucket's burst as well; or bare datagrams, at a machine, fell far behind TCP.
+        carried, capacity = (None, capacity) if carried < BURST * capacity else (carried, None)
+    if carried is None or capacity is None:
         return format_rate(carried or capacity or 0.0, letter)
     part, whole = format_rate(carried, letter), format_rate(capacity, letter)
     number, _, unit = part.partition(" ")
@@ -156,11 +161,8 @@ def _folded(head: list[Span], text: str, style: str, width: int | None) -> Itera
     """The head and the text, which goes on below itself where the line is full."""
     indent = sum(len(piece) for piece, _ in head)
     room = None if width is None else max(NARROWEST, width - indent)
-    first, *rest = (
-        [text]
-        if room is None
-        else textwrap.wrap(text, room, break_on_hyphens=False, break_long_words=False) or [""]
-    )
+    folded = [text] if room is None else _wrapped(text, room)
+    first, *rest = folded or [""]
     yield [*head, (first, style)]
     yield from ([(" " * indent, ""), (more, style)] for more in rest)
 
@@ -173,4 +175,6 @@ def _wrapped(text: str, room: int) -> list[str]:
 def _ms(us: float) -> str:
     """A time in milliseconds, with the decimals that matter: `0.087 ms`, `4.2 ms`, `139 ms`."""
     ms = us / 1e3
+    if ms < 5e-4:
+        return "0 ms"
     return f"{ms:.3f} ms" if ms < 1 else f"{ms:.1f} ms" if ms < 100 else f"{ms:.0f} ms"

@@ -82,12 +82,12 @@ async def test_a_whole_diagnosis_has_both_directions(monkeypatch: pytest.MonkeyP
 
 async def test_a_budget_is_kept() -> None:
     async with LocalServer() as server:
-        check = check_of(server, budget_bytes=1_000_000)
+        check = check_of(server, budget_bytes=5_000_000)
         await check.run()
     report = check.report()
     assert check.error is None
     # On loopback a round trip carries next to nothing: what passes the budget is the last interval's surplus.
-    assert report.sent_bytes < 1_300_000
+    assert report.sent_bytes < 5_300_000
     assert any("budget" in phrase for phrase in report.not_checked)
     validated(report)
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from iperfpy.experiments.check_schedule import (
+    ACK_SHARE,
     BULK,
+    CONTROL_BYTES,
     DIRECTIONS,
     FULL,
     LADDER,
@@ -151,7 +153,7 @@ def test_without_a_budget_nothing_is_limited() -> None:
 def test_the_limits_of_all_steps_fit_into_the_budget(total_bytes: int) -> None:
     kept, out, _ = planned_within(total_bytes)
     assert kept
-    assert sum(step.limit_bytes for step in kept) <= total_bytes
+    assert sum(step.limit_bytes + CONTROL_BYTES for step in kept) <= total_bytes
     assert all(step.seconds >= SHORTEST_S for step in kept)
     assert bool(out) == (total_bytes < 100_000_000)
 
@@ -179,19 +181,27 @@ def test_a_tiny_budget_leaves_out_everything() -> None:
 def test_the_first_rounds_get_a_part_of_the_budget() -> None:
     budget = Budget(6_000_000)
     steps = opening_within(opening(lengths(FULL, 0.02, TIMING)), budget)
-    assert {step.limit_bytes for step in steps} == {500_000}
+    assert {step.limit_bytes for step in steps} == {500_000 - CONTROL_BYTES}
 
 
 def test_a_step_may_not_send_more_than_is_left() -> None:
     budget = Budget(1_000_000)
     step = Step(Part.BULK, Direction.FORWARD, TCP, 1.0, 1, limit_bytes=600_000)
     assert budget.limited(step).limit_bytes == 600_000
-    budget.spend(700_000)
-    assert budget.limited(step).limit_bytes == 300_000
-    assert budget.limited(replace(step, limit_bytes=0)).limit_bytes == 300_000
+    budget.spend(600_000)
+    assert budget.left_bytes == 400_000 - CONTROL_BYTES
+    assert budget.limited(step).limit_bytes == 400_000 - 2 * CONTROL_BYTES
+    assert budget.limited(replace(step, limit_bytes=0)).limit_bytes == 400_000 - 2 * CONTROL_BYTES
     budget.spend(400_000)
     assert budget.spent
     assert budget.left_bytes == 0
+
+
+def test_acknowledgements_are_a_part_of_the_budget() -> None:
+    plain, acknowledged = Budget(), Budget()
+    plain.spend(1_000_000)
+    acknowledged.spend(1_000_000, acknowledged=True)
+    assert acknowledged.spent_bytes - plain.spent_bytes == 1_000_000 * ACK_SHARE
 
 
 def test_expected_bytes_follow_rate_and_time() -> None:

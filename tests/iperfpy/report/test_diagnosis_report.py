@@ -59,7 +59,8 @@ def test_the_first_line_of_a_direction_has_rate_cause_and_confidence() -> None:
         (950e3, 1.2e6, "k", "950 of 1200 kbit/s"),
         (None, 20e6, "", "20.0 Mbit/s"),
         (17.7e6, None, "", "17.7 Mbit/s"),
-        (21e6, 20e6, "", "21.0 Mbit/s"),
+        (21e6, 20e6, "", "20.0 Mbit/s"),
+        (9e9, 2e9, "", "9.00 Gbit/s"),
         (None, None, "", "rate not known"),
     ],
 )
