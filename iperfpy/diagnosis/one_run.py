@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from iperfpy.diagnosis import advice, policer
+from iperfpy.diagnosis.calm_bins import calm_losses
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_model import FAIR_QUEUE_RTTS, FAIR_QUEUE_US
@@ -42,14 +43,20 @@ _BUSY_PERCENT = 95.0
 _SPURIOUS, _FEWEST_RESENT = 0.3, 20
 _DISPLACED, _FEWEST_DISPLACED = 1e-3, 5
 _NOISE = 1e-3
-_VARIES = 0.15
-_SPREAD_US, _SPREAD_RTTS = 5e3, 0.1
+_AGREE = 3.0
+"""Factor between the loss in the sender's model of the path and that of its record, at most."""
+_VARIES, _PERIOD_US, _FEWEST_PACKETS, _TIMES_CHANCE = 0.15, 1e5, 25, 3.0
+"""Deviation from which on a rate is said to vary, the periods of `rate_deviation`, and packets in one."""
+_USUAL_PACKET = 1_500
+_MANY = 40
+"""Round trips from which on the start of a test weighs little."""
+_SPREAD_US, _SPREAD_RTTS, _SPREAD_PACKETS = 5e3, 0.1, 4.0
+_LUMP_SPREADS, _LUMP_PACKETS = 1.13, 10.0
+"""Lumps are as wide as the whole variation, of which `delay_spread_us` is three quarters; and they hold some
+packets."""
 _ENDS = frozenset(cause for cause, _ in _LIMITS.values())
-_ORDER = (
-    *(Cause.POLICER, Cause.SPURIOUS, Cause.NOISE, Cause.BURSTS),
-    *(Cause.QUEUE, Cause.RATE_VARIES, Cause.MTU),
-)
-"""Limits of the path, the most limiting first."""
+_ORDER = (Cause.POLICER, Cause.SPURIOUS, Cause.QUEUE, Cause.RATE_VARIES)
+"""Limits of the path, the most limiting first; other findings are properties of it."""
 
 
 def conclude(run: RunEvidence) -> tuple[Finding, ...]:
@@ -73,8 +80,10 @@ def conclude(run: RunEvidence) -> tuple[Finding, ...]:
     alone = run.same_host and (least_us or 0.0) < EMULATED_US
     read = [*ends, _one_machine(run)] if alone else [*ends, *path_only]
     findings = [finding for finding in read if finding is not None]
-    if not findings:
-        findings = [_line(run, test)]
+    # A property of the path, such as jitter, is not its limit: the rate of the path is.
+    if not any(_rank(finding)[0] < 2 for finding in findings):
+        line = None if alone else _line(run, path, test)
+        findings += [line] if line is not None else [_unknown(run, test)] if not findings else []
     return tuple(sorted(findings, key=_rank))
 
 
@@ -322,19 +331,25 @@ def _spurious(run: RunEvidence) -> Finding | None:
 
 
 def _noise(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None) -> Finding | None:
-    if path is None or path.noise_share is None or path.noise_share < _NOISE or (test and test.policed):
+    """Random loss that the sender's model of the path and its record of the packets both show."""
+    if path is None or path.flight is None or not path.noise_share or (test and test.policed):
         return None
-    if test is not None and test.losses < policer.FEWEST_SAMPLES:
+    rate = path.rate_bits_per_s or settled_rate(path.flight)
+    sent, lost = calm_losses(path.flight, rate, path.packet_bytes or _USUAL_PACKET)
+    if lost < policer.FEWEST_SAMPLES or lost < _NOISE * sent:
         return None
-    share = path.noise_share
+    share = lost / sent
+    if not 1 / _AGREE < path.noise_share / share < _AGREE:
+        return None
+    error = (share * (1 - share) / sent) ** 0.5
     return Finding(
         run.direction,
         Cause.NOISE,
         Confidence.LIKELY,
-        f"random loss: {format_percent(share)} stay lost when less is sent",
-        "the path model of the sender",
+        f"random loss: {format_percent(share)} (standard error {format_percent(error)}) without a queue",
+        f"{lost} of {sent} packets that found no queue of the sender's own",
         *advice.for_loss(share),
-        evidence={"share": round(share, 5)},
+        evidence={"share": round(share, 5), "error": round(error, 5), "losses": lost},
     )
 
 
@@ -358,12 +373,14 @@ def _reordering(run: RunEvidence) -> Finding | None:
 def _variation(run: RunEvidence, path: PathEvidence | None) -> Finding | None:
     if path is None or not path.min_rtt_us:
         return None
-    least_us = max(_SPREAD_US, _SPREAD_RTTS * path.min_rtt_us)
+    # The delay of a slow path varies by some packets' time of service, and so do its acknowledgements.
+    packet_us = (path.packet_bytes or _USUAL_PACKET) * 8e6 / max(run.bits_per_second, 1.0)
+    least_us = max(_SPREAD_US, _SPREAD_RTTS * path.min_rtt_us, _SPREAD_PACKETS * packet_us)
     spread, lump = path.delay_spread_us or 0.0, path.lump_us or 0.0
     # Acknowledgements come once in some milliseconds anyway: lumps are those as wide as the variation.
     if spread < least_us:
         return None
-    if lump > least_us and lump > spread:
+    if lump > max(least_us, _LUMP_SPREADS * spread, _LUMP_PACKETS * packet_us):
         return Finding(
             run.direction,
             Cause.ACK_LUMPS,
@@ -388,6 +405,14 @@ def _rate_varies(run: RunEvidence, path: PathEvidence | None) -> Finding | None:
     if path is None or (path.rate_deviation or 0.0) < _VARIES:
         return None
     deviation = path.rate_deviation or 0.0
+    packets = run.bits_per_second * _PERIOD_US / 8e6 / (path.packet_bytes or _USUAL_PACKET)
+    if packets < _FEWEST_PACKETS:
+        return None
+    # Losses, and arrivals that jitter or lumps move across the edges of a period, vary its rate as well.
+    moved_us = max(path.delay_spread_us or 0.0, path.lump_us or 0.0)
+    chance = (path.noise_share or 0.0) / packets + 2 * (moved_us / 3.1 / _PERIOD_US) ** 2
+    if deviation**2 < _VARIES**2 + _TIMES_CHANCE * chance:
+        return None
     return Finding(
         run.direction,
         Cause.RATE_VARIES,
@@ -414,17 +439,33 @@ def _mtu(run: RunEvidence) -> Finding | None:
     )
 
 
-def _line(run: RunEvidence, test: PolicerTest | None) -> Finding:
-    """The path itself is the limit of a sender that adapts and lost little; else nothing decides."""
+def _line(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None) -> Finding | None:
+    """The path itself, if congestion control held the sender for most of the time, or nothing was lost."""
+    shares = limit_shares(run)
+    held = shares.get("pacing", 0.0) + shares.get("congestion-window", 0.0)
     losses = test.losses if test is not None else 0
-    if run.controlled and test is not None and not losses:
-        return Finding(
-            run.direction,
-            Cause.LINE,
-            Confidence.LIKELY,
-            f"the path: {format_rate(run.bits_per_second)}, no sign of a queue, of loss or of a window",
-            evidence={"rate_bits_per_s": round(run.bits_per_second)},
-        )
+    if not run.controlled or test is None or (losses and held < MOST):
+        return None
+    because = f"congestion control held the sender for {format_percent(held)} of the time" if held else ""
+    if losses and test.code is policer.Code.FEW_LOSSES:
+        because += f"; {policer.sentence(test)}"
+    round_trips = run.seconds * 1e6 / path.min_rtt_us if path is not None and path.min_rtt_us else _MANY
+    short = round_trips < _MANY
+    if short:
+        because += f"; the test had {round_trips:.0f} round trips, and its start took some of them"
+    return Finding(
+        run.direction,
+        Cause.LINE,
+        Confidence.POSSIBLE if short else Confidence.LIKELY,
+        f"the path: {format_rate(run.bits_per_second)}",
+        because.removeprefix("; "),
+        "a longer test (-t)" if short else "",
+        evidence={"rate_bits_per_s": round(run.bits_per_second), "share": round(held, 3)},
+    )
+
+
+def _unknown(run: RunEvidence, test: PolicerTest | None) -> Finding:
+    losses = test.losses if test is not None else 0
     missing = "the sender gave no record of the path"
     if test is not None:
         missing = policer.sentence(test) if losses else "nothing in the record of the path decides"
@@ -443,16 +484,12 @@ def _rank(finding: Finding) -> tuple[int, int]:
     """Sort: limits of the ends that hold most of the time, limits of the path, then properties of it."""
     if finding.cause in _ENDS and float(finding.evidence.get("share", 0.0)) > MOST:
         return 0, 0
-    order = [
-        Cause.POLICER,
-        Cause.SPURIOUS,
-        Cause.NOISE,
-        Cause.BURSTS,
-        Cause.QUEUE,
-        Cause.RATE_VARIES,
-        Cause.MTU,
-    ]
-    return (1, order.index(finding.cause)) if finding.cause in order else (2, 0)
+    # A window that carries no more than arrived is the limit, though a long start hides it for a while.
+    if "ceiling_bits_per_s" in finding.evidence:
+        return 1, -1
+    if finding.cause in _ORDER or finding.cause in _ENDS:
+        return 1, _ORDER.index(finding.cause) if finding.cause in _ORDER else len(_ORDER)
+    return 2, finding.cause is not Cause.LINE
 
 
 def _largest(paths: Sequence[PathEvidence]) -> PathEvidence | None:

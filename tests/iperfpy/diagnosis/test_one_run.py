@@ -136,10 +136,36 @@ def test_too_few_losses_are_not_explained() -> None:
 
 
 def test_noise_needs_losses() -> None:
+    """The record and the model of the sender must both show it, and the record at times without a queue."""
     flight = stream(Path(rate=50e6, queue=100_000, loss=0.02), 5e6)
-    findings = one_run.conclude(run(path=(PathEvidence(flight=flight, min_rtt_us=50e3, noise_share=0.02),)))
-    assert findings[0].cause is Cause.NOISE
-    assert "2.00 %" in findings[0].sentence
+    path = PathEvidence(flight=flight, min_rtt_us=50e3, noise_share=0.02, rate_bits_per_s=50e6)
+    (finding,) = one_run.conclude(run(path=(path,)))
+    assert finding.cause is Cause.NOISE
+    assert finding.evidence["share"] == pytest.approx(0.02, rel=0.3)
+    overflow = stream(Path(rate=4e6, queue=20_000, rtt_us=50e3), 5e6)
+    path = replace(path, flight=overflow, rate_bits_per_s=4e6)
+    assert Cause.NOISE not in {finding.cause for finding in one_run.conclude(run(path=(path,)))}
+
+
+def test_congestion_control_that_holds_the_sender_names_the_path() -> None:
+    """Losses do not change that: they are those of the probes."""
+    flight = stream(Path(rate=50e6, queue=100_000, loss=0.002), 5e6)
+    path = PathEvidence(flight=flight, min_rtt_us=50e3, limited_us={"pacing": 9_900_000})
+    findings = one_run.conclude(run(path=(path,)))
+    assert findings[0].cause is Cause.LINE
+    assert "too few to tell a policer (15 needed)" in one_run.limit_line(findings)
+    short = one_run.conclude(run(path=(path,), seconds=1.0))
+    assert short[0].confidence is Confidence.POSSIBLE
+    assert "-t" in one_run.advice_line(short)
+
+
+def test_a_slow_rate_is_not_said_to_vary() -> None:
+    """A period of 100 ms has few packets then."""
+    path = PathEvidence(flight=LINE, min_rtt_us=50e3, rate_deviation=0.3, packet_bytes=1_428)
+    fast = one_run.conclude(run(path=(path,), bits_per_second=50e6))
+    assert fast[0].cause is Cause.RATE_VARIES
+    slow = one_run.conclude(run(path=(path,), bits_per_second=1e6))
+    assert Cause.RATE_VARIES not in {finding.cause for finding in slow}
 
 
 def test_a_filled_queue_is_named_with_its_delay() -> None:
