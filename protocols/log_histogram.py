@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,32 +13,32 @@ OCTAVES = 26
 """Doublings from 1 microsecond: the last step is 67 s."""
 PERCENTILES = (5, 50, 95)
 _GATHERED = 1_024
-"""Numbers of single samples that wait to be counted together: numpy costs as much for one as for hundreds."""
+"""Single samples that wait to be counted together: numpy costs as much for one as for hundreds."""
 
 
 class LogHistogram:
     """Counts samples by their logarithm."""
 
-    __slots__ = ("_counts", "_least_us", "_most_us", "_waiting")
+    __slots__ = ("_counts", "_least_us", "_most_us", "_waiting", "_weights")
 
     def __init__(self) -> None:
         self._counts = np.zeros(STEPS * OCTAVES, np.int64)
         self._least_us, self._most_us = float("inf"), 0.0
-        self._waiting = array("d")  # value and weight in turns
+        self._waiting: list[float] = []
+        self._weights: list[float] = []
 
     def add(self, us: float, weight: int = 1) -> None:
         """Take `weight` samples of one value."""
-        waiting = self._waiting
-        waiting.append(us)
-        waiting.append(weight)
-        if len(waiting) >= _GATHERED:
+        self._waiting.append(us)
+        self._weights.append(weight)
+        if len(self._weights) >= _GATHERED:
             self._count_waiting()
 
     def _count_waiting(self) -> None:
         if self._waiting:
-            values = np.frombuffer(self._waiting)
-            self._waiting = array("d")
-            self.add_all(values[::2], values[1::2])
+            self.add_all(np.array(self._waiting, np.float64), np.array(self._weights, np.float64))
+            self._waiting.clear()
+            self._weights.clear()
 
     def add_all(self, us: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> None:
         """Take the samples of an array, (n,), with their weights, (n,); 1 by default."""

@@ -11,7 +11,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from iperfpy.protocols.flight_recorder import FlightRecorder
+from iperfpy.protocols.flight_recorder import FIRST_WIDTH_US, FlightRecorder
 from iperfpy.protocols.log_histogram import LogHistogram
 from iperfpy.protocols.path_evidence import PathEvidence
 
@@ -20,6 +20,9 @@ LATE_SHARE = 0.1
 MOST_SPREAD, MOST_SKIPPED = 1 << 12, 1 << 32
 """Most places over which the datagrams of one gap are spread, and most datagrams of a gap: numbers may be
 forged."""
+STEP_US = FIRST_WIDTH_US // 2
+"""Datagrams that leave within this time, without a gap, are recorded together: half a bin."""
+_NEVER = -(1 << 62)
 LATE, REPEATED = -1, -2
 """Steps of a datagram that came after one with a higher number, and of one that had come before."""
 
@@ -30,8 +33,8 @@ class ArrivalRecord:
     """Keeps the fate of the datagrams of one stream: any thread may add and read."""
 
     __slots__ = (
-        "_datagrams", "_displacements", "_flights", "_gaps", "_late", "_lock", "_newest_us", "_reads",
-        "_skipped",
+        "_datagrams", "_displacements", "_flights", "_gaps", "_late", "_left_us", "_lock", "_newest_us",
+        "_reads", "_skipped", "_step", "_step_us",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -39,6 +42,8 @@ class ArrivalRecord:
         self._flights = FlightRecorder(one_way=True)
         self._displacements = LogHistogram()
         self._newest_us: int | None = None  # the sender's time of the newest datagram
+        self._left_us = self._step_us = _NEVER  # the latest time recorded; the beginning of the step
+        self._step: list[float] = [0, 0, 0, 0.0]  # batches, datagrams, bytes, sum of their transit times
         self._reads = self._datagrams = 0
         self._gaps = self._skipped = self._late = 0
 
@@ -50,19 +55,37 @@ class ArrivalRecord:
         skipped : numbers missing before the first of them
         transit_us : arrival by this machine's clock minus departure by the sender's
         """
-        flights = self._flights
+        # Several batches of a fast stream share a step: then this is all.
         with self._lock:
-            self._reads += 1
-            self._datagrams += count
-            if skipped:
-                self._skip(skipped, sent_us, size_bytes // count)
-            if self._newest_us is not None and sent_us < self._newest_us:
-                # A clock that was set back: `sent` takes times that do not fall.
-                flights.sent_at(np.array([sent_us]), np.array([count]), np.array([size_bytes]))
-            else:
+            if skipped or not self._step_us <= sent_us < self._step_us + STEP_US:
+                self._keep_step()
+                if skipped:
+                    self._skip(skipped, sent_us, size_bytes // count)
+                self._step_us = sent_us
+            step = self._step
+            step[0] += 1
+            step[1] += count
+            step[2] += size_bytes
+            step[3] += count * transit_us
+            if self._newest_us is None or sent_us > self._newest_us:
                 self._newest_us = sent_us
-                flights.sent(sent_us, count, size_bytes)
-            flights.arrived_together(sent_us, sent_us, count, size_bytes, transit_us)
+
+    def _keep_step(self) -> None:
+        """Record the datagrams of the present step, by the time of the first of them."""
+        step_us, (reads, count, size, transit_us) = self._step_us, self._step
+        if not reads:
+            return
+        self._step = [0, 0, 0, 0.0]
+        self._reads += int(reads)
+        self._datagrams += int(count)
+        if step_us < self._left_us:
+            # A clock that was set back: `sent` takes times that do not fall.
+            numbers = (np.array([number], np.int64) for number in (step_us, count, size))
+            self._flights.sent_at(*numbers)
+        else:
+            self._flights.sent(step_us, int(count), int(size))
+        self._left_us = max(self._left_us, step_us)
+        self._flights.arrived_together(step_us, step_us, int(count), int(size), transit_us / count)
 
     def add(self, steps: Int64s, sent_us: Int64s, size_bytes: int, transit_us: NDArray[np.float64]) -> None:
         """Take datagrams in the order of their arrival, (n,) each, n > 0.
@@ -74,6 +97,8 @@ class ArrivalRecord:
         """
         each, fresh, ahead = size_bytes // len(steps), steps > REPEATED, steps >= 0
         with self._lock:
+            self._keep_step()
+            self._step_us = _NEVER
             self._reads += len(steps)
             self._datagrams += len(steps)
             # The newest time before each datagram, and at last.
@@ -91,7 +116,7 @@ class ArrivalRecord:
             for by_us in (newest_us[:-1][late] - sent_us[late]).tolist():
                 self._late += 1
                 self._displacements.add(max(0, by_us))
-            self._newest_us = int(newest_us[-1])
+            self._newest_us = self._left_us = int(newest_us[-1])
 
     def _before(self, sent_us: int) -> int:
         """The time of the newest datagram so far; if there was none, this one."""
@@ -103,6 +128,10 @@ class ArrivalRecord:
         self._gaps += 1
         self._skipped += count
         first_us = self._before(sent_us) if before_us is None else before_us
+        if sent_us - first_us <= self._flights.width_us:
+            # They are of this bin or the one before. A fast stream has thousands of such gaps a second.
+            self._flights.sent(sent_us, count, size * count)
+            return
         places = min(count, MOST_SPREAD)
         stamps_us = np.linspace(min(first_us, sent_us), sent_us, places + 2)[1:-1].astype(np.int64)
         packets = np.full(places, count // places)
@@ -120,6 +149,7 @@ class ArrivalRecord:
         with self._lock:
             if self._newest_us is None:
                 return None
+            self._keep_step()
             extra = {}
             if kernel_drops is not None:
                 # A batch that was dropped had about as many datagrams as one that was read.
