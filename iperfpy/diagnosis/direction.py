@@ -50,6 +50,8 @@ _END_LIMITS = (
     Cause.SEND_BUFFER,
     Cause.PROCESSOR,
 )
+_FULL = 0.85
+"""Payload rate of a test over the path's rate from which on the path was the limit: headers take 4 %."""
 _FULL_LOAD = 0.8
 """Share of the path's rate that a load must reach before it is graded."""
 _CHANGED, _CHANGED_US = 0.25, 5e3
@@ -65,11 +67,14 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     treatment = udp_differs.compare(evidence.rounds, evidence.direction)
     recommended = advice.recommend(model)
     carried = max((run.bits_per_second for run in runs if run.reliable), default=None)
+    rate = model.rate_bits_per_s
+    if rate is not None and carried is not None and carried > _FULL * rate:
+        # Tests of the rounds filled the path: an end that waited now and then was no limit.
+        ends = [finding for finding in ends if finding.cause not in _END_LIMITS]
     ends = [_promised(finding, recommended, carried) for finding in ends]
     findings = [*ends, *([treatment.finding] if treatment.finding else []), *path]
     if not any(finding.cause is not Cause.UNKNOWN for finding in findings):
         findings.insert(0, reading.line(model, evidence.direction))
-    rate = model.rate_bits_per_s
     loads = [rung for rung in evidence.rungs if _is_full(rung, rate)]
     return DirectionDiagnosis(
         evidence.direction,

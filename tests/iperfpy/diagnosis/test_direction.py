@@ -214,3 +214,13 @@ def test_losses_of_the_senders_own_bursts_are_not_random() -> None:
     assert lost > 50
     causes = {finding.cause for finding in conclusions.conclude(replace(evidence, rungs=held)).findings}
     assert causes == {Cause.LINE}
+
+
+def test_an_end_that_waited_is_no_limit_of_a_path_that_was_filled() -> None:
+    evidence = synthetic.direction(Path(queue=5_000))
+    waits = synthetic.limited(application=0.2)
+    slow, full = (synthetic.run(path=(waits,), bits_per_second=rate) for rate in (5e6, 9e6))
+    (first, *_) = conclusions.conclude(replace(evidence, rounds=((slow,),))).findings
+    assert first.cause is Cause.APPLICATION
+    (first, *_) = conclusions.conclude(replace(evidence, rounds=((slow,), (full,)))).findings
+    assert first.cause is Cause.LINE
