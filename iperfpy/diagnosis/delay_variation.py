@@ -17,6 +17,9 @@ _LUMPS = 0.85
 kept makes arrivals coincide, too, but at distances of 0.2 to 0.7 of the width."""
 _SPACINGS = 2.5
 """Least width of the variation, in distances of the echoes: closer ones tell lumps from jitter."""
+_ELSEWHERE, _FEWEST_DELAYS = 0.15, 20
+"""Share of the echoes' variation that datagrams of this direction show at least if the variation is its own;
+order that is kept leaves a third of it. And the delays from which that is judged."""
 _COVERED = 0.9
 """Share of a uniform distribution between its 5th and 95th percentile."""
 
@@ -51,7 +54,24 @@ def measure(idle: IdlePath, calm: Sequence[Stretch], spacing_us: float = 5e3) ->
     if dense_us < max(_LEAST_US, _LEAST_RTTS * idle.rtt_us["p5"]):
         return DelayVariation(dense_us)
     spread_us = max(spread_us, dense_us)
+    one_way_us = _one_way_spread(calm)
+    if one_way_us is not None and one_way_us < _ELSEWHERE * spread_us:
+        return DelayVariation(one_way_us)  # echoes go both ways: the other direction varies
     width_us = spread_us / _COVERED
     lump = idle.lump_us or 0.0
     lumps = width_us > _SPACINGS * spacing_us and lump > _LUMPS * width_us
     return DelayVariation(spread_us, lump if lumps else 0.0, present=True)
+
+
+def _one_way_spread(calm: Sequence[Stretch]) -> float | None:
+    """5th to 95th percentile of the one-way delay in the steadiest calm stretch, None if none has enough.
+
+    A queue of its own disturbs a stretch near the path's rate; the path's variation is there in all of them.
+    """
+    spreads = []
+    for one in calm:
+        if one.flight is not None and one.flight.one_way:
+            known = one.flight.delay_us[~np.isnan(one.flight.delay_us)]
+            if len(known) >= _FEWEST_DELAYS:
+                spreads.append(float(np.subtract(*np.percentile(known, (95, 5)))))
+    return min(spreads, default=None)
