@@ -8,10 +8,11 @@ from iperfpy.diagnosis import advice, one_run, path_model, reading, udp_differs
 from iperfpy.diagnosis.advice import Recommendation
 from iperfpy.diagnosis.bufferbloat import Bufferbloat, grade
 from iperfpy.diagnosis.evidence import DirectionEvidence, RunEvidence, Rung
-from iperfpy.diagnosis.finding import Cause, Finding
+from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_model import PathModel
+from iperfpy.diagnosis.stretches import cut
 from iperfpy.plan import Direction
-from iperfpy.protocols.units import format_milliseconds, format_rate
+from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     model = path_model.fit(evidence)
     runs = [run for tests in evidence.rounds for run in tests]
     path = reading.findings(model, evidence.direction)
-    ends = _ends(runs)
+    ends = [*_receiver(evidence), *_ends(runs)]
     treatment = udp_differs.compare(evidence.rounds, evidence.direction)
     recommended = advice.recommend(model)
     carried = max((run.bits_per_second for run in runs if run.reliable), default=None)
@@ -92,6 +93,30 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
 
 def _is_full(rung: Rung, rate: float | None) -> bool:
     return rate is not None and 8.0 * rung.packet_bytes * rung.arrived / rung.seconds >= _FULL_LOAD * rate
+
+
+def _receiver(evidence: DirectionEvidence) -> list[Finding]:
+    """Name a receiver whose kernel dropped datagrams that had arrived."""
+    found = [rung for rung in evidence.rungs if cut(rung)]
+    if not found:
+        return []
+    drops, missing = (
+        sum(rung.kernel_drops or 0 for rung in found),
+        sum(one.sent - one.arrived for one in found),
+    )
+    slowest = min(rung.offered_bits_per_s for rung in found)
+    return [
+        Finding(
+            evidence.direction,
+            Cause.PROCESSOR,
+            Confidence.SURE,
+            f"the receiving machine: its kernel dropped {drops:,} datagrams that had arrived, at"
+            f" {format_rate(slowest)} and more",
+            f"{format_percent(min(1.0, drops / max(1, missing)))} of the missing datagrams",
+            "a faster machine, or less work beside the test; a larger socket buffer (net.core.rmem_max)",
+            evidence={"kernel_drops": drops, "share": 1.0, "rate_bits_per_s": round(slowest)},
+        )
+    ]
 
 
 def _ends(runs: list[RunEvidence]) -> list[Finding]:

@@ -13,6 +13,8 @@ from iperfpy.protocols.path_evidence import FlightBins
 
 Floats = NDArray[np.float64]
 
+CUT, FEWEST_CUT = 0.03, 100
+"""Share and number of datagrams that the receiver's kernel drops at least if it is the limit of a stretch."""
 _JITTER_US, _JITTER_RTTS = 2e3, 0.05
 """Variation of the delay without load from which on the echoes align the stretches."""
 
@@ -47,11 +49,24 @@ class Stretch:
 
 
 def stretches(evidence: DirectionEvidence) -> list[Stretch]:
-    """Collect all stretches of a direction, the slowest first."""
-    found = [_from_rung(rung) for rung in evidence.rungs if rung.sent]
+    """Collect all stretches of a direction, the slowest first; those that the receiver's kernel cut are left
+    out, as they show its limit instead of the path's."""
+    found = [_from_rung(rung) for rung in evidence.rungs if rung.sent and not cut(rung)]
     runs = (run for tests in evidence.rounds for run in tests)
     found += _from_runs(run for run in runs if not run.reliable)
     return sorted(_aligned(found, evidence.idle.rtt_us), key=lambda one: one.offered)
+
+
+def dropped(sent: int, missing: int, kernel_drops: int | None) -> bool:
+    """True if the receiver's kernel dropped most of the missing datagrams, and so many that they would look
+    like an overload of the path."""
+    drops = kernel_drops or 0
+    return drops >= max(FEWEST_CUT, CUT * sent) and 2 * drops > missing
+
+
+def cut(rung: Rung) -> bool:
+    """True if the receiver's kernel dropped most of the datagrams that are missing in the rung."""
+    return dropped(rung.sent, rung.sent - rung.arrived, rung.kernel_drops)
 
 
 def _aligned(found: list[Stretch], idle_us: Mapping[str, float]) -> list[Stretch]:
@@ -110,6 +125,8 @@ def _from_runs(runs: Iterable[RunEvidence]) -> Iterable[Stretch]:
             if flight is None or not len(flight.sent_packets):
                 continue
             sent, arrived = int(flight.sent_packets.sum()), int(flight.arrived_packets.sum())
+            if dropped(sent, sent - arrived, run.kernel_drops):
+                continue
             seconds = len(flight.sent_packets) * flight.width_us / 1e6
             yield Stretch(
                 float(flight.sent_bytes.sum()) * 8 / seconds,
