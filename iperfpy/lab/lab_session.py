@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, TextIO
@@ -21,7 +21,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from iperfpy.lab import linux_calls
-from iperfpy.lab.frame_ring import HEADER_BYTES
+from iperfpy.lab.frame_ring import HEADER_BYTES, FrameRing
+from iperfpy.lab.frame_sender import FrameSender
 from iperfpy.lab.keeper import GOODBYE_S, MESSAGE_BYTES, TERMINAL_SIGNALS, Job, Keeper
 from iperfpy.lab.lab_error import KILLED, TIMED_OUT, LabError, LabTime
 from iperfpy.lab.preference import prefer_this_process
@@ -29,7 +30,7 @@ from iperfpy.lab.relay import Direction, Relay
 from iperfpy.lab.run_report import RunReport
 from iperfpy.lab.way import MTU, Way
 from iperfpy.lab.way_log import keep_logs
-from iperfpy.lab.world import ENDS, make_world
+from iperfpy.lab.world import ENDS, World, make_world
 from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path
 
 _LOOK_S = 0.1
@@ -75,8 +76,18 @@ def run(plan: Plan) -> RunReport:
     LabError
         The command did not start, or the run broke off.
     """
-    world = make_world(mtu_of(plan.paths))
-    ends = {end: world.open_end(end) for end in ENDS}
+    with contextlib.ExitStack() as stack:
+        world = make_world(mtu_of(plan.paths))
+        stack.callback(world.close)
+        ends = {end: world.open_end(end) for end in ENDS}
+        for ring, _ in ends.values():
+            stack.callback(ring.close)
+        control, keeper = _start_keeper(plan, world)
+        return _relayed(plan, world, ends, control, keeper)
+
+
+def _start_keeper(plan: Plan, world: World) -> tuple[socket.socket, int]:
+    """Fork the keeper; return the control socket and the keeper's process number."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     dispositions = {int(number): signal.getsignal(number) for number in TERMINAL_SIGNALS}
     process = os.fork()
@@ -84,7 +95,19 @@ def run(plan: Plan) -> RunReport:
         ours.close()
         Keeper(theirs, world, plan.job, dispositions).run()
     theirs.close()
+    # Only after the fork: the programs must not inherit blocked signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+    return ours, process
+
+
+def _relayed(
+    plan: Plan,
+    world: World,
+    ends: Mapping[str, tuple[FrameRing, FrameSender]],
+    control: socket.socket,
+    keeper: int,
+) -> RunReport:
+    """Relay until the keeper has ended. Raises LabError."""
     with contextlib.suppress(OSError):
         linux_calls.wake_punctually()
     prefer_this_process()
@@ -98,13 +121,13 @@ def run(plan: Plan) -> RunReport:
     sinks = [ends[end][1] for end in reversed(ENDS)]
     directions = [Direction.of(*each) for each in zip(ways, sources, sinks, strict=True)]
     relay = Relay(directions, clock.now_us)
-    course = _Course(ours, clock, plan.timeout_s)
+    course = _Course(control, clock, plan.timeout_s)
     try:
         while course.goes_on():
             _turn(relay, course, sources)
     finally:
-        ours.close()  # without it the keeper ends, and everything in there with it
-        os.waitpid(process, 0)
+        control.close()  # without it the keeper ends, and everything in there with it
+        os.waitpid(keeper, 0)
     if course.failure is not None:
         raise course.failure
     assert course.status is not None

@@ -64,6 +64,11 @@ class World:
         ring = FrameRing(sock, end, self.mtu + HEADER_BYTES)
         return ring, FrameSender(sock.fileno())
 
+    def close(self) -> None:
+        """Close the descriptors; the namespaces end with their last process."""
+        for network in self.networks.values():
+            os.close(network)
+
     def lost(self) -> int:
         """Number of packets that the devices of this run lost, all queues of the kernel included."""
         lost, middle = _lost(ENDS), _network()
