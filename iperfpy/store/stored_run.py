@@ -192,7 +192,7 @@ class Run:
 
     @property
     def diagnosis(self) -> tuple[Finding, ...]:
-        """What limited the test, and what to try: of each direction the most important finding first. Empty
+        """The limits of the test, and advice: of each direction the most important finding first. Empty
         if the test failed, or if the document is of an earlier version."""
         return self.ended.findings if self.ended is not None else ()
 

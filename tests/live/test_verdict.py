@@ -75,3 +75,17 @@ async def test_a_fault_in_a_conclusion_costs_no_result(monkeypatch: pytest.Monke
     assert client.findings == ()
     assert client.rows[0].local.bytes > 0
     assert not client.failed
+
+
+async def test_windows_flags_and_processor_time_are_those_of_the_sending_end() -> None:
+    """In a reverse test the server sends: its processor time is the sender's."""
+    client, server = await _both_ends("kcp", Direction.REVERSE, rate_bps=20_000_000)
+    run, there = client.evidence[0], server.evidence[0]
+    assert run.window_flags == ("--kcp-sndwnd", "--kcp-rcvwnd")
+    assert run.windows == (2_048, 2_048)
+    assert run.same_host
+    assert run.over_udp
+    assert not run.controlled  # stock KCP has fixed windows
+    assert run.cpu_percent["receiver_total"] == client.cpu_percent["host_total"]
+    assert there.cpu_percent["sender_total"] == server.cpu_percent["host_total"]
+    assert run.cpu_percent["sender_total"] == pytest.approx(there.cpu_percent["sender_total"])
