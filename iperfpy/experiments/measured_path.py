@@ -17,6 +17,8 @@ from iperfpy.store.stored_run import Run
 
 REACHED = 0.9
 """Share of its rate that a sender reaches unless the machine is too slow for more."""
+LOST = 0.03
+"""Share of datagrams whose loss shows that a rate was too high."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +132,17 @@ class MeasuredPath:
         own = [one for one in self.outcomes if one.step.part is Part.RUNG and one.step.direction is way]
         return [(one.step, rung) for one in own if (rung := figures.rung_of(one.run, way)) is not None]
 
-    def sender_is_slow(self, way: Direction, capacity_bps: float) -> bool:
-        """True if the sender did not reach the highest rate of the ladder: a higher one would be the same."""
+    def ladder_is_done(self, way: Direction, capacity_bps: float) -> bool:
+        """True if a higher rate than the highest one of the ladder would tell nothing more.
+
+        The sender did not reach that one, or a receiver that does not tell when datagrams arrive (a stock
+        iperf3) lost some of it: counts alone are decided then.
+        """
         wanted, rung = max(self.rungs(way), key=lambda one: one[0].share, default=(None, None))
         if wanted is None or rung is None:
-            return False
-        return rung.offered_bits_per_s < REACHED * wanted.share * capacity_bps
+            return True
+        slow = rung.offered_bits_per_s < REACHED * wanted.share * capacity_bps
+        return slow or (rung.flight is None and rung.arrived < (1 - LOST) * rung.sent)
 
     # -- the evidence
 

@@ -282,7 +282,7 @@ class PathCheck:
         way, capacity = last.direction, capacities[last.direction]
         rungs = self._path.rungs(way)
         extra = len(rungs) - len({step.share for step, _ in rungs if step.share <= max(schedule.LADDER)})
-        if self._over or extra >= self._scale.most_further or self._path.sender_is_slow(way, capacity):
+        if self._over or extra >= self._scale.most_further or self._path.ladder_is_done(way, capacity):
             return []
         # None if the highest rung decides: then nothing is missing.
         rates = ladder.further([rung for _, rung in rungs])
