@@ -33,11 +33,13 @@ class DelayVariation:
     spread_us : 5th to 95th percentile of echoes that left far from each other
     lump_us : distance of the moments of arrival, if arrivals are in lumps; else 0
     present : True if the variation is worth naming
+    of_answers : True if the answers vary, and not the datagrams of this direction
     """
 
     spread_us: float = 0.0
     lump_us: float = 0.0
     present: bool = False
+    of_answers: bool = False
 
 
 def measure(idle: IdlePath, calm: Sequence[Stretch], spacing_us: float = 5e3) -> DelayVariation:
@@ -55,12 +57,15 @@ def measure(idle: IdlePath, calm: Sequence[Stretch], spacing_us: float = 5e3) ->
         return DelayVariation(dense_us)
     spread_us = max(spread_us, dense_us)
     one_way_us = _one_way_spread(calm)
-    if one_way_us is not None and one_way_us < _ELSEWHERE * spread_us:
-        return DelayVariation(one_way_us)  # echoes go both ways: the other direction varies
+    elsewhere = one_way_us is not None and one_way_us < _ELSEWHERE * spread_us
     width_us = spread_us / _COVERED
     lump = idle.lump_us or 0.0
     lumps = width_us > _SPACINGS * spacing_us and lump > _LUMPS * width_us
-    return DelayVariation(spread_us, lump if lumps else 0.0, present=True)
+    # Echoes go both ways. Lumps of the way back are those of this direction's acknowledgements, and matter to
+    # its sender; other variation of the way back is named in that direction.
+    if elsewhere and not lumps:
+        return DelayVariation(one_way_us or 0.0)
+    return DelayVariation(spread_us, lump if lumps else 0.0, present=True, of_answers=elsewhere)
 
 
 def _one_way_spread(calm: Sequence[Stretch]) -> float | None:

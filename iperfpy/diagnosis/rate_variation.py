@@ -53,7 +53,7 @@ def measure(capacity: Capacity, jitter_us: float, lump_us: float) -> RateVariati
     share, spread = capacity.loss.share, max(1.0, 2 * capacity.loss.mean_run - 1)
     # Long enough that random loss varies the arrivals of a window by a tenth at most.
     fewest = max(_FEWEST_PACKETS, share * spread / _CHANCE**2)
-    width_us = max(_SHORTEST_US, fewest * packet * 8e6 / capacity.rate, 4 * lump_us)
+    width_us = max(_SHORTEST_US, fewest * packet * 8e6 / capacity.rate, 4 * lump_us, 4 * jitter_us)
     # A slower stretch queues only while the rate is low: its rate then is no mean.
     usual = float(np.median([one.arriving for one in standing]))
     saturated = [one for one in standing if one.stretch.offered > SATURATES * usual]

@@ -230,7 +230,7 @@ def _delay(model: PathModel, direction: Direction) -> Finding | None:
             direction,
             Cause.ACK_LUMPS,
             Confidence.SURE,
-            f"arrivals in lumps, {lump} apart",
+            f"{'acknowledgements' if delay.of_answers else 'arrivals'} in lumps, {lump} apart",
             f"echoes that left apart came back together; their delay varies by {spread}",
             *advice.for_lumps(),
             evidence={"lump_us": round(delay.lump_us), "spread_us": round(delay.spread_us)},

@@ -224,3 +224,13 @@ def test_an_end_that_waited_is_no_limit_of_a_path_that_was_filled() -> None:
     assert first.cause is Cause.APPLICATION
     (first, *_) = conclusions.conclude(replace(evidence, rounds=((slow,), (full,)))).findings
     assert first.cause is Cause.LINE
+
+
+def test_lumps_of_the_way_back_are_those_of_the_acknowledgements() -> None:
+    """Jitter of the way back, however, is named in that direction only."""
+    steady = synthetic.direction(Path(queue=5_000))
+    for path, causes in ((Path(lump_us=25e3), {Cause.ACK_LUMPS}), (Path(jitter_us=25e3), {Cause.LINE})):
+        echoes = synthetic.idle(path, np.random.default_rng(1))
+        findings = conclusions.conclude(replace(steady, idle=echoes)).findings
+        assert {finding.cause for finding in findings} == causes
+        assert "acknowledgements" in findings[0].sentence or Cause.LINE in causes

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 
+from iperfpy.diagnosis.finding import Cause
 from tests.studies import record
 from tests.studies.blind import rows, verdicts
 from tests.studies.blind.drawing import draw
@@ -70,7 +71,8 @@ def simulate(options: argparse.Namespace) -> list[Outcome]:
         print(f"{outcome.cost_s:5.1f} s  {outcome.name[:80]}  {', '.join(wrong)}", flush=True)
     known = [done[seed] for seed in options.seeds if seed in done]
     if options.advice and not options.show:
-        untried = [one for one in known if not one.trial]
+        # Where the application is the limit, the advice is to leave the settings as they are.
+        untried = [one for one in known if not one.trial and str(Cause.APPLICATION) not in one.found]
         tried = takewhile(lambda _: time.monotonic() < until, untried)
         for outcome in spread(tried, options.processes, prove):
             record.append_line(file, outcome.fields())  # the last line of a seed counts

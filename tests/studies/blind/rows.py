@@ -78,14 +78,13 @@ def targets(outcomes: Sequence[Outcome]) -> Table:
 def advice(outcomes: Sequence[Outcome]) -> Table:
     """Build the table of the proof of the advice, by kind of path."""
     trials = [(one, verdicts.trial(one)) for one in outcomes if one.trial]
-    kinds = sorted({"+".join(one.kinds) if len(one.kinds) < 2 else "pairs" for one, _ in trials})
+
+    def kind_of(one: Outcome) -> str:
+        return "pairs" if len(one.kinds) > 1 else "".join(one.kinds) or "none"
+
     rows = []
-    for kind in ("", *kinds):
-        these = [
-            trial
-            for one, trial in trials
-            if not kind or kind == ("pairs" if len(one.kinds) > 1 else "+".join(one.kinds))
-        ]
+    for kind in ("", *sorted({kind_of(one) for one, _ in trials})):
+        these = [trial for one, trial in trials if not kind or kind == kind_of(one)]
         promised = [trial for trial in these if trial.promise is not None]
         gains = sorted(trial.advised / trial.before for trial in these if trial.before)
         rows.append(
