@@ -78,7 +78,12 @@ def conclude(run: RunEvidence) -> tuple[Finding, ...]:
     # An emulated path between them has a delay.
     least_us = path.min_rtt_us if path is not None else None
     alone = run.same_host and (least_us or 0.0) < EMULATED_US
-    read = [*ends, _one_machine(run)] if alone else [*ends, *path_only]
+    if alone:
+        # A limit that held now and then says less than the machine that both ends share.
+        main = [one for one in ends if one is not None and float(one.evidence.get("share", 1.0)) > MOST]
+        read: list[Finding | None] = [*main, _one_machine(run)]
+    else:
+        read = [*ends, *path_only]
     findings = [finding for finding in read if finding is not None]
     # A property of the path, such as jitter, is not its limit: the rate of the path is.
     if not any(_rank(finding)[0] < 2 for finding in findings):

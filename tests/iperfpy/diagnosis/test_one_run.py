@@ -105,6 +105,9 @@ def test_between_two_ends_of_one_machine_is_no_path() -> None:
         0
     ]
     assert first.cause is Cause.SEND_WINDOW
+    rare = replace(limited(send_buffer=0.2), min_rtt_us=50.0)
+    (only,) = one_run.conclude(run(path=(rare,), same_host=True))
+    assert "both ends run on it" in only.sentence
 
 
 def test_a_full_processor_is_named_with_its_end() -> None:
