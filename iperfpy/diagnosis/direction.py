@@ -53,6 +53,8 @@ _END_LIMITS = (
 )
 _FULL = 0.85
 """Payload rate of a test over the path's rate from which on the path was the limit: headers take 4 %."""
+_HELD = 0.7
+"""The same of a transport's best test, up to which one of the ends may have held it."""
 _FULL_LOAD = 0.8
 """Share of the path's rate that a load must reach before it is graded."""
 _CHANGED, _CHANGED_US = 0.25, 5e3
@@ -64,16 +66,18 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     model = path_model.fit(evidence)
     runs = [run for tests in evidence.rounds for run in tests]
     path = reading.findings(model, evidence.direction)
-    ends = [*_receiver(evidence), *_ends(runs)]
     treatment = udp_differs.compare(evidence.rounds, evidence.direction)
     recommended = advice.recommend(model)
     carried = max((run.bits_per_second for run in runs if run.reliable), default=None)
     rate = model.rate_bits_per_s
+    ends, others = [*_receiver(evidence), *_ends(runs)], []
     if rate is not None and carried is not None and carried > _FULL * rate:
         # Tests of the rounds filled the path: an end that waited now and then was no limit.
         ends = [finding for finding in ends if finding.cause not in _END_LIMITS]
+        # Another transport may still be held by an end, which is no limit of the path: it comes last.
+        others = _ends_of_others(runs, rate)
     ends = [_promised(finding, recommended, carried) for finding in ends]
-    findings = [*ends, *([treatment.finding] if treatment.finding else []), *path]
+    findings = [*ends, *([treatment.finding] if treatment.finding else []), *path, *others]
     if not any(finding.cause is not Cause.UNKNOWN for finding in findings):
         findings.insert(0, reading.line(model, evidence.direction))
     loads = [rung for rung in evidence.rungs if _is_full(rung, rate)]
@@ -130,6 +134,21 @@ def _ends(runs: list[RunEvidence]) -> list[Finding]:
             if known is None or finding.evidence["share"] > known.evidence["share"]:  # type: ignore[operator]
                 best[finding.cause] = finding
     return sorted(best.values(), key=lambda finding: -float(finding.evidence["share"]))
+
+
+def _ends_of_others(runs: list[RunEvidence], rate: float) -> list[Finding]:
+    """Limits of the two ends that kept one transport far below a rate that another one reached."""
+    found: list[Finding] = []
+    for transport in dict.fromkeys(run.transport for run in runs):
+        same = [run for run in runs if run.transport == transport and run.reliable]
+        if not same or max(run.bits_per_second for run in same) > _HELD * rate:
+            continue
+        found += [
+            replace(finding, sentence=f"{transport} alone: {finding.sentence}")
+            for finding in _ends(same)
+            if finding.cause in _END_LIMITS and finding.cause not in {one.cause for one in found}
+        ]
+    return found
 
 
 def _promised(finding: Finding, recommended: Recommendation, carried: float | None) -> Finding:

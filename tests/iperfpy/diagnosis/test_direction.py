@@ -226,6 +226,23 @@ def test_an_end_that_waited_is_no_limit_of_a_path_that_was_filled() -> None:
     assert first.cause is Cause.LINE
 
 
+def test_an_end_that_held_one_transport_is_named_for_it_alone() -> None:
+    """Another transport filled the path, so the window comes after the limit of the path, with a name."""
+    evidence = synthetic.direction(PATHS["policer"][0])
+    rate = conclusions.conclude(evidence).capacity_bits_per_s
+    assert rate is not None
+    window = synthetic.limited(receive_window=0.4)
+    full = synthetic.run(bits_per_second=0.95 * rate)
+
+    def causes(share: float) -> list[tuple[Cause, bool]]:
+        held = synthetic.run(transport="tcp", path=(window,), bits_per_second=share * rate)
+        findings = conclusions.conclude(replace(evidence, rounds=((held, full),))).findings
+        return [(finding.cause, finding.sentence.startswith("tcp alone: ")) for finding in findings]
+
+    assert causes(0.3) == [(Cause.POLICER, False), (Cause.RECEIVE_WINDOW, True)]
+    assert causes(0.8) == [(Cause.POLICER, False)]
+
+
 def test_lumps_of_the_way_back_are_those_of_the_acknowledgements() -> None:
     """Jitter of the way back, however, is named in that direction only."""
     steady = synthetic.direction(Path(queue=5_000))
