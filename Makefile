@@ -71,6 +71,7 @@ sim: $(VENV)/.bench-installed
 	$(if $(ARGS),,$(BIN)/python -m tests.studies.odd_paths $(ODD))
 
 # Diagnosis of drawn paths whose causes are known. make blind ARGS="--seeds 1:51 --cheap --misses"
+# The same with real programs in the lab, a minute or two each: make blind ARGS="--lab --seeds 2001:2041 --minutes 30"
 blind: $(VENV)/.bench-installed
 	$(BIN)/python -m tests.studies.blind $(ARGS)
 

@@ -1,9 +1,10 @@
-"""Diagnose drawn paths with known causes in the simulator, and print how often that was right.
+"""Diagnose drawn paths with known causes, and print how often that was right.
 
     python -m tests.studies.blind                                # seeds 1 to 300: an hour or more
     python -m tests.studies.blind --seeds 1:51 --cheap           # fewer paths, the slowest first
     python -m tests.studies.blind --show --name blind-DATE       # tables of a record
     python -m tests.studies.blind --misses                       # and each path that went wrong
+    python -m tests.studies.blind --lab --seeds 2001:2031        # real programs in the lab: a minute each
 
 Every finished path is kept in results/<name>.jsonl and not run again, unless --fresh is given.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from iperfpy.diagnosis.finding import Cause
 from tests.studies import record
-from tests.studies.blind import rows, verdicts
+from tests.studies.blind import lab_part, rows, verdicts
 from tests.studies.blind.drawing import draw
 from tests.studies.blind.outcome import Outcome, examine, prove
 from tests.studies.machine import surroundings
@@ -44,10 +45,11 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seeds", type=seeds, default=DEVELOP, help="FIRST:END, END excluded (1:301)")
     parser.add_argument("--cheap", action="store_true", help="run the slowest paths first: they cost least")
-    parser.add_argument("--minutes", type=float, help="start no simulation after this time")
+    parser.add_argument("--minutes", type=float, help="start no simulation, and no run, after this time")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--lab", action="store_true", help="run real programs over `iperfpy lab`")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder (results)")
-    parser.add_argument("--name", default=f"blind-{datetime.now(UTC):%Y-%m-%d}", help="name of the files")
+    parser.add_argument("--name", help="name of the files (blind-DATE, blind-lab-DATE)")
     parser.add_argument("--show", action="store_true", help="show the tables of recorded paths and stop")
     parser.add_argument("--advice", action="store_true", help="try the advice on each path, too")
     parser.add_argument("--misses", action="store_true", help="list each path that went wrong")
@@ -94,7 +96,12 @@ def report(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
     where = options.out / options.name
     pages = [table.markdown() for table in tables]
     where.with_suffix(".md").write_text("\n".join([*pages, "```", wrong, "```", ""]))
-    head = {"date": f"{datetime.now(UTC):%Y-%m-%d}", **surroundings(), "paths": len(outcomes)}
+    head = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "lab": options.lab,
+        **surroundings(),
+        "paths": len(outcomes),
+    }
     scores = [
         {"cause": one.cause, "right": one.right, "invented": one.invented, "missed": one.missed}
         for one in verdicts.scores(outcomes)
@@ -104,10 +111,11 @@ def report(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
 
 def main() -> None:
     options = parser().parse_args()
+    options.name = options.name or f"blind-{'lab-' * options.lab}{datetime.now(UTC):%Y-%m-%d}"
     options.out.mkdir(parents=True, exist_ok=True)
     if options.fresh:
         (options.out / f"{options.name}.jsonl").unlink(missing_ok=True)
-    outcomes = simulate(options)
+    outcomes = lab_part.measure(options) if options.lab else simulate(options)
     if outcomes:
         report(options, outcomes)
 

@@ -1,0 +1,169 @@
+"""Cases of the lab part: drawn paths as a line of the path language, and ends with a known limit.
+
+    drawn(2001)    the path of the seed, whose truth is that of the simulated part
+    part(2001)     a path without properties, and a limit that needs a kernel, a processor or a filter
+
+The relay of the lab shares the machine with both programs, so paths are slow: a seed whose path is not is
+skipped, as is one whose cause is an option that `iperfpy diagnose` does not have.
+"""
+
+from __future__ import annotations
+
+import random
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import exp, log
+from typing import Any
+
+from iperfpy.diagnosis.finding import Cause
+from iperfpy.experiments.check_schedule import LONG_RTT_S
+from iperfpy.protocols.simulator.path import Path
+from iperfpy.protocols.simulator.path_language import describe
+from tests.studies.blind.drawing import FAIR_QUEUE_RTTS, FAIR_QUEUE_US, PACKET, BlindPath, draw
+
+FASTEST = 30e6
+"""Bits per second of the fastest path that is run."""
+PART_RATES, PART_RTTS_US = (12e6, 25e6), (50e3, 100e3)
+"""Fast and long enough that eight packets are no deep queue, and that a small window is small."""
+BACK_FAIR = 0.5
+"""Queue of the way back, as a share of the one that counts as a line's."""
+WINDOW = (0.15, 0.35)
+"""Kernel buffers of an end, as shares of the bandwidth-delay product."""
+LEAST_BUFFER = 8_192
+FILTERED, FILTERED_BURST = (0.2, 0.4), (20e3, 80e3)
+"""Rate at which UDP is filtered, as a share of the path's, and the burst in bytes."""
+END_KINDS = frozenset({"receive-window", "send-window", "application"})
+IPERFPY = shlex.join([sys.executable, "-m", "iperfpy"])
+SLOWED = "tests.studies.blind.slow_server"
+
+
+@dataclass(frozen=True, slots=True)
+class LabCase:
+    """One run of the lab.
+
+    Parameters
+    ----------
+    path : in the path language
+    truth : cause -> its true figures, of the direction towards the far end
+    rate : bits per second of IP packets that UDP gets through towards the far end
+    near, far : shell commands that come before the program at that end
+    server : command of the server
+    """
+
+    seed: int
+    kinds: tuple[str, ...]
+    path: str
+    rate: float
+    truth: dict[Cause, dict[str, float]]
+    near: str = ""
+    far: str = ""
+    server: str = field(default=f"{IPERFPY} -s")
+
+    @property
+    def name(self) -> str:
+        """One line with the seed, the kinds and the path; the key of the record."""
+        return f"{self.seed} lab {'+'.join(self.kinds) or 'none'}: {self.path}"
+
+
+def reason_to_skip(path: BlindPath) -> str:
+    """Give the reason why a drawn path cannot be run, empty for one that can."""
+    if END_KINDS & set(path.kinds):
+        return "a window or an application is no option of diagnose"
+    if path.rate > FASTEST:
+        return f"faster than {FASTEST / 1e6:.0f} Mb/s"
+    if path.rtt_us > LONG_RTT_S * 1e6:
+        return f"longer than {LONG_RTT_S * 1e3:.0f} ms: a diagnosis takes 120 s"
+    return ""
+
+
+def drawn(path: BlindPath) -> LabCase:
+    """Describe a drawn path. The way back has the same rate: the diagnosis loads it as well."""
+    back = plain(path.rate, path.rtt_us, path.fair_us).with_(**path.back)
+    return LabCase(path.seed, path.kinds, describe(path.forward, back), path.rate, dict(path.truth))
+
+
+def plain(rate: float, rtt_us: float, fair_us: float) -> Path:
+    """Make one way of a line: a rate, a delay, and a queue that is no cause."""
+    most = max(8 * PACKET, int(rate * BACK_FAIR * fair_us / 8e6))
+    return Path(delay_us=rtt_us / 2, rate_bits_per_s=rate, buffer_bytes=most)
+
+
+def part(seed: int) -> LabCase:
+    """Draw a line, and give one of its ends, or UDP on it, the limit of the seed's turn (even seeds)."""
+    rng = random.Random(f"blind lab {seed}")
+    rate, rtt_us = _between(rng, *PART_RATES), _between(rng, *PART_RTTS_US)
+    fair_us = max(FAIR_QUEUE_US, FAIR_QUEUE_RTTS * rtt_us)
+    way = plain(rate, rtt_us, fair_us)
+    kind = list(PARTS)[seed // 2 % len(PARTS)]
+    made = PARTS[kind](rng, rate, rate * rtt_us / 8e6)
+    return LabCase(seed, (kind,), describe(way, way), **{"rate": rate, **made})
+
+
+def _between(rng: random.Random, low: float, high: float) -> float:
+    return exp(rng.uniform(log(low), log(high)))
+
+
+def _buffer(sysctl: str, size: int) -> str:
+    """Write the kernel's smallest, usual and largest buffer of TCP in the namespace of one end."""
+    return f"echo 4096 {size} {size} > /proc/sys/net/ipv4/{sysctl}"
+
+
+def _size(rng: random.Random, bdp: float) -> int:
+    return max(LEAST_BUFFER, int(rng.uniform(*WINDOW) * bdp))
+
+
+def _receive_window(rng: random.Random, rate: float, bdp: float) -> dict[str, Any]:
+    size = _size(rng, bdp)
+    return {"far": _buffer("tcp_rmem", size), "truth": {Cause.RECEIVE_WINDOW: {"buffer_bytes": size}}}
+
+
+def _send_buffer(rng: random.Random, rate: float, bdp: float) -> dict[str, Any]:
+    size = _size(rng, bdp)
+    return {"near": _buffer("tcp_wmem", size), "truth": {Cause.SEND_BUFFER: {"buffer_bytes": size}}}
+
+
+def _datagrams_differ(rng: random.Random, rate: float, bdp: float) -> dict[str, Any]:
+    """Drop UDP above a rate as it enters the far end; the sender learns of no drop."""
+    limit, burst = rng.uniform(*FILTERED) * rate, rng.uniform(*FILTERED_BURST)
+    rule = f"meta l4proto udp limit rate over {limit / 8:.0f} bytes/second burst {burst:.0f} bytes drop"
+    far = (
+        "nft add table inet filter"
+        " && nft 'add chain inet filter in { type filter hook input priority 0; }'"
+        f" && nft 'add rule inet filter in {rule}'"
+    )
+    # The ladder consists of UDP, so the filter is a policer of all that it sends.
+    policer = {"rate_bits_per_s": limit, "burst_bytes": burst}
+    truth = {Cause.DATAGRAMS_DIFFER: {"rate_bits_per_s": limit}, Cause.POLICER: policer}
+    return {"far": far, "truth": truth, "rate": limit}
+
+
+def _processor(rng: random.Random, rate: float, bdp: float) -> dict[str, Any]:
+    """Slow down each call of a function in the server, so that a slow path keeps its processor busy."""
+    cost_us = rng.uniform(20, 40)
+    server = f"{shlex.join([sys.executable, '-m', SLOWED])} {cost_us:.0f} -s"
+    return {"server": server, "truth": {Cause.PROCESSOR: {"call_us": cost_us}}}
+
+
+PARTS: dict[str, Callable[[random.Random, float, float], dict[str, Any]]] = {
+    "udp-differs": _datagrams_differ,
+    "receive-window-of-tcp": _receive_window,
+    "send-buffer-of-tcp": _send_buffer,
+    "processor": _processor,
+}
+
+
+def cases(seeds: range) -> tuple[list[LabCase], dict[str, int]]:
+    """Give the cases of the seeds, about as many drawn paths as parts, and counts of skipped paths."""
+    found: list[LabCase] = []
+    skipped: dict[str, int] = {}
+    for seed in seeds:
+        path = draw(seed)
+        if reason := reason_to_skip(path):
+            skipped[reason] = skipped.get(reason, 0) + 1
+        else:
+            found.append(drawn(path))
+        if seed % 2 == 0:
+            found.append(part(seed))
+    return found, skipped
