@@ -35,7 +35,7 @@ class Cause(enum.StrEnum):
 
 
 class Confidence(enum.StrEnum):
-    """How far the evidence carries."""
+    """Confidence in a cause, by its evidence."""
 
     SURE = "sure"
     LIKELY = "likely"
