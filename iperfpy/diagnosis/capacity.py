@@ -28,6 +28,8 @@ _CALM = 0.97
 """Stretches up to this share of the rate count as calm."""
 _CARRIED = 0.97
 """Share of the highest arrival rate that an overloaded stretch offers, at least."""
+_BURST_SIGMA = 3.0
+"""Losses in bursts of the sender, beyond the share of its other packets, that are chance: standard errors."""
 _BURST_PACKETS, _BURST_US = 3, 2e3
 """Backlog from which on a loss is that of the sender's own burst: packets, and time at the path's rate."""
 _LEAST_ERROR = 0.003
@@ -149,7 +151,7 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
         beyond = [one.stretch for one in found]
         limit = _CALM * (rate if rate is not None else float("inf"))
         calm = [one for one in usable if one not in beyond and one.offered <= limit] or slow
-        loss = random_loss.measure([without_bursts(one, rate or most) for one in calm])
+        loss = random_loss.measure(_without_overflow(calm, rate or most))
         # Jitter that keeps the order delays dense packets more: nearly as dense ones compare best.
         # One with a longer delay had a queue: the rate was lower for a while.
         most_us = slow_us + max(_RISE_US, _SPREAD_SHARE * spread_us)
@@ -211,6 +213,21 @@ def _overload(one: Stretch, loss: RandomLoss, delay: _Delay) -> Overloaded | Non
         return None
     error_us = sqrt(error_us**2 + delay.error_us**2)
     return Overloaded(one, onset_us, loses, delay_us - delay.calm_us, error_us, arriving)
+
+
+def _without_overflow(calm: Sequence[Stretch], rate: float) -> Sequence[Stretch]:
+    """The stretches without the bursts of their senders, if those lose more than the other packets do.
+
+    Bursts that lose the same share overflowed nothing. Leaving them out would only hide the runs of losses.
+    """
+    others = [without_bursts(one, rate) for one in calm]
+    lost, sent = (sum(getattr(one, name) for one in others) for name in ("lost", "sent"))
+    hidden = sum(one.lost for one in calm) - lost
+    expected = lost / max(1, sent) * (sum(one.sent for one in calm) - sent)
+    runs, in_runs = sum(one.runs or 0 for one in calm), sum(one.in_runs or 0 for one in calm)
+    # As in `random_loss.measure`, a run of losses is one event.
+    spread = max(1.0, 2 * in_runs / runs - 1) if runs else 1.0
+    return others if hidden > expected + _BURST_SIGMA * sqrt(expected * spread) else calm
 
 
 def without_bursts(one: Stretch, rate: float) -> Stretch:

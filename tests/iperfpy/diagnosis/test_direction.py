@@ -216,6 +216,20 @@ def test_losses_of_the_senders_own_bursts_are_not_random() -> None:
     assert causes == {Cause.LINE}
 
 
+def test_a_sender_that_was_held_up_hides_no_bursts_of_loss() -> None:
+    """A bucket lets 30 ms of packets pass at once, so those lose no more than others do."""
+    path = Path(rate=50e6, queue=100_000, police=10e6, bucket=300_000, loss=0.04, mean_burst=5.0)
+    evidence = synthetic.direction(path)
+    rng = np.random.default_rng(3)
+    held = tuple(
+        synthetic.rung(path, rung.offered_bits_per_s, rng, stalls=5) if number < 5 else rung
+        for number, rung in enumerate(evidence.rungs)
+    )
+    for rungs in (evidence.rungs, held):
+        findings = conclusions.conclude(replace(evidence, rungs=rungs)).findings
+        assert {finding.cause for finding in findings} == {Cause.POLICER, Cause.BURSTS}
+
+
 def test_an_end_that_waited_is_no_limit_of_a_path_that_was_filled() -> None:
     evidence = synthetic.direction(Path(queue=5_000))
     waits = synthetic.limited(application=0.2)
