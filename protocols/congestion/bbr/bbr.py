@@ -30,7 +30,7 @@ The order of the steps matters, since each uses the results of the steps above i
       |  response.on_ack           losses into blocks; at the end of a round, recent_excess has used those
       |                            of the ACKs before this one
       |  _watch_probe              REFILL, UP: end the probe on congestion, or raise the inflight bound
-      |  _check_phase              in STARTUP, startup_queue; the events of this ACK, along phases.TRANSITIONS
+      |  _check_phase              the events of this ACK, each along phases.TRANSITIONS
       |  controls.update           window, pacing rate and burst for the phase
       v
     window, pacing_rate, burst
@@ -68,7 +68,6 @@ from iperfpy.protocols.congestion.bbr.probe_rtt import ProbeRtt
 from iperfpy.protocols.congestion.bbr.probe_wait import ProbeWait
 from iperfpy.protocols.congestion.bbr.rounds import Rounds, RoundSamples
 from iperfpy.protocols.congestion.bbr.standing_queue import StandingQueue
-from iperfpy.protocols.congestion.bbr.startup_queue import StartupQueue
 from iperfpy.protocols.congestion.congestion_control import Ack, Flight, Loss
 
 # draft 5.6.4.1
@@ -127,7 +126,6 @@ class Bbr:
             self.inflight_bound,
             self.ack_aggregation,
             self._probe_rtt,
-            StartupQueue(),
         )
 
     # -- output
@@ -419,11 +417,10 @@ class Bbr:
     def _check_other_phase(self, ack: Ack, now_us: int) -> None:
         """Apply the events of all phases but CRUISE and PROBE_RTT."""
         pipe = self.full_pipe
-        if self.phase is Phase.STARTUP:
-            full = self.controls.startup_queue.update(ack, self.delay, self.max_bandwidth.value)
-            if pipe.reached or pipe.now or full:
-                pipe.reached = True
-                self._happen(PhaseEvent.PIPE_FULL, now_us)
+        full = pipe.reached or pipe.now or (pipe.flat_rounds > 0 and self.delay.queue_fills)
+        if self.phase is Phase.STARTUP and full:
+            pipe.reached = True
+            self._happen(PhaseEvent.PIPE_FULL, now_us)
         if self.phase is Phase.DRAIN or self.phase is Phase.DOWN:
             self._check_drained(ack)
         # The phase may have changed above, so DOWN and CRUISE are both possible here.
@@ -483,15 +480,10 @@ class Bbr:
     def _check_drained(self, ack: Ack) -> None:
         """BBRCheckDrainDone (5.3.2) and BBRIsTimeToCruise (5.3.3.6).
 
-        In DOWN, a round-trip time near the level shows the same as an inflight below the BDP, without a
-        model. In DRAIN the level may still be the mean of STARTUP's first rounds, in which the initial window
-        waited.
+        A round-trip time near its minimum shows the same as an inflight below the BDP, without a model.
         """
         bdp = self.controls.bdp
-        if self.phase is Phase.DRAIN:
-            drained = ack.in_flight <= max(bdp - INITIAL_WINDOW, MINIMUM_WINDOW)
-        else:
-            drained = ack.in_flight <= max(bdp, MINIMUM_WINDOW) or self.delay.near(self.delay.latest_us)
+        drained = ack.in_flight <= max(bdp, MINIMUM_WINDOW) or self.delay.near(self.delay.latest_us)
         if self.phase is Phase.DOWN:
             # The loss floor of a lossy path is measured in DOWN, which takes a round at least. If the queue
             # was never seen to drain, nothing else tells the path's own loss from a policer's, and DOWN lasts

@@ -52,6 +52,8 @@ MEAN_PRECISION = 1 / 32
 """Standard error of a mean, as a share of it, from which it is precise enough."""
 STANDING_QUEUE_SHARE = 0.25
 """Mean queue of a round, as a share of the level, that stands."""
+FILLING_SHARE, FILLING_MIN_US = 0.5, 10_000
+"""Queue, as a share of the level and at least this long, that neither jitter nor a busy host explains."""
 RAISED_FACTOR, RAISED_SEGMENTS = 1.25, 4
 """A round is raised if its mean exceeds the level by this factor and the service time of some segments."""
 RAISED_RTTS, RAISED_ROUNDS = 4, 2
@@ -121,18 +123,18 @@ class PathDelay:
     service_us : service time of one segment at the bandwidth; 0.0 until the bandwidth is known
     latest_us, smoothed_us : the last sample, and the samples smoothed
     last_round_us : mean of the last round, or of the last few short ones
-    measured : True if the level is the mean of a round, and not of the first ACK
     drained : True if the queue has been seen to build and to drain
     """
 
     def __init__(self) -> None:
         self.least_us = self.level_us = self.spread_us = self.service_us = 0.0
         self.latest_us = self.smoothed_us = self.last_round_us = 0.0
-        self.drained = self.measured = False
+        self.drained = False
         self._round, self._self_queued = DelaySamples(), False
         # The least mean of a round and its deviation, in the present interval and in the one before.
         self._lowest = self._lowest_before = (inf, 0.0)
         self._rotate_us = self._rate_changed_us = 0
+        self._measured = False  # the level is the mean of a round
         self._highest_us = 0.0  # highest mean since the path was last found to be another one
         self._raised_rounds = 0
         # age of the estimate
@@ -185,6 +187,13 @@ class PathDelay:
         return self.queue_share > STANDING_QUEUE_SHARE
 
     @property
+    def queue_fills(self) -> bool:
+        """True if every sample of the round in progress shows a queue."""
+        if not self._round.suffices:
+            return False
+        return self._round.least_us > self.level_us + max(self.level_us * FILLING_SHARE, FILLING_MIN_US)
+
+    @property
     def upper_spread_us(self) -> float:
         """Mean of the upper half of the round-trip times without a queue, above the least one."""
         return max(0.0, self.level_us + self.spread_us - self.least_us)
@@ -230,12 +239,12 @@ class PathDelay:
         mean_us = self.last_round_us = self._round.mean_us
         steady = now_us - self._rate_changed_us > STEADY_RTTS * self.level_us
         shorter = steady and mean_us < self.level_us - self.mean_tolerance_us
-        if shorter or not self.measured:
+        if shorter or not self._measured:
             self._confirmed_us = now_us
         if now_us > self._rotate_us:
             self._lowest_before, self._lowest = self._lowest, (inf, 0.0)
             self._rotate_us = now_us + self._interval_us
-        if steady or not self.measured:
+        if steady or not self._measured:
             self._lowest = min(self._lowest, (mean_us, self._round.deviation_us))
             self._set_level()
         if shorter:
@@ -245,7 +254,7 @@ class PathDelay:
         return shorter
 
     def _set_level(self) -> None:
-        self.measured = True
+        self._measured = True
         self.level_us, self.spread_us = min(self._lowest_before, self._lowest)
 
     def _restart_evidence(self) -> None:

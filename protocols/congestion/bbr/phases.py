@@ -14,8 +14,8 @@ Differences from the draft's table:
   certainly sends below the path's capacity, so the loss measured in it is the path's own (loss_floor.py).
   A queue that remains after four rounds belongs to other flows; DOWN and DRAIN then end all the same.
 * REFILL ends, as UP does, when it loses too much: the estimate that it refills to is too high.
-* STARTUP ends with the queue that it builds: startup_queue.py. The draft's three rounds without growth would
-  overflow a buffer of one BDP, and last several seconds on a long path with a deep buffer.
+* STARTUP ends with the first round without growth if that round also shows a growing queue. On a long path
+  with a deep buffer, the draft's three rounds would last several seconds.
 * PROBE_RTT sends at half the bandwidth, with the window of CRUISE: probe_rtt.py.
 * STARTUP may keep 2.77 BDP in flight instead of 2, because ACKs arrive in bursts on lossy paths.
 """

@@ -245,6 +245,26 @@ def test_idle_time_confirms_the_level() -> None:
     assert not delay.stale(now_us)
 
 
+@pytest.mark.parametrize(
+    ("level_ms", "samples_ms", "fills"),
+    [
+        (60, [100] * 20, True),
+        (60, [85] * 20, False),
+        (60, [100] * 10, False),  # too few samples
+        (60, [*[100] * 20, 80], False),
+        (1, [8] * 20, False),  # a busy host may be the reason
+        (1, [12] * 20, True),
+    ],
+)
+def test_a_round_with_nothing_but_queued_samples_fills_the_queue(
+    level_ms: int, samples_ms: list[int], *, fills: bool
+) -> None:
+    delay, now_us = _after_rounds(level_ms)
+    for sample_ms in samples_ms:
+        _sample(delay, sample_ms, now_us + 1)
+    assert delay.queue_fills == fills
+
+
 # -- the time of PROBE_RTT
 
 

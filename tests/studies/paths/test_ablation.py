@@ -28,7 +28,6 @@ from iperfpy.protocols.congestion.bbr import (
     rounds,
     standing_queue,
     startup_losses,
-    startup_queue,
 )
 from iperfpy.protocols.simulator.path import Path
 from tests.studies import record
@@ -42,7 +41,7 @@ from tests.studies.paths.run import Outcome, run
 MODULES = (
     *(ack_aggregation, bandwidth_probe, bbr, congestion_response, control_parameters, full_pipe),
     *(inflight_bound, loss_epochs, loss_floor, loss_scatter, max_bandwidth, path_delay, phases),
-    *(probe_rtt, probe_wait, recent_losses, rounds, standing_queue, startup_losses, startup_queue),
+    *(probe_rtt, probe_wait, recent_losses, rounds, standing_queue, startup_losses),
 )
 
 
