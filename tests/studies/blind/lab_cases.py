@@ -25,8 +25,9 @@ from tests.studies.blind.drawing import FAIR_QUEUE_RTTS, FAIR_QUEUE_US, PACKET, 
 
 FASTEST = 30e6
 """Bits per second of the fastest path that is run."""
-PART_RATES, PART_RTTS_US = (12e6, 25e6), (50e3, 100e3)
-"""Fast and long enough that eight packets are no deep queue, and that a small window is small."""
+PART_RATES, PART_RTTS_US = (12e6, 25e6), (45e3, 65e3)
+"""Fast and long enough that eight packets are no deep queue and a small window is small, and short enough
+for three rounds in 60 s, without which UDP is not compared with TCP."""
 BACK_FAIR = 0.5
 """Queue of the way back, as a share of the one that counts as a line's."""
 WINDOW = (0.15, 0.35)
@@ -63,7 +64,7 @@ class LabCase:
 
     @property
     def name(self) -> str:
-        """One line with the seed, the kinds and the path; the key of the record."""
+        """One line with the seed, the kinds and the path."""
         return f"{self.seed} lab {'+'.join(self.kinds) or 'none'}: {self.path}"
 
 
@@ -133,17 +134,19 @@ def _datagrams_differ(rng: random.Random, rate: float, bdp: float) -> dict[str, 
         " && nft 'add chain inet filter in { type filter hook input priority 0; }'"
         f" && nft 'add rule inet filter in {rule}'"
     )
-    # The ladder consists of UDP, so the filter is a policer of all that it sends.
-    policer = {"rate_bits_per_s": limit, "burst_bytes": burst}
-    truth = {Cause.DATAGRAMS_DIFFER: {"rate_bits_per_s": limit}, Cause.POLICER: policer}
+    # The ladder consists of UDP, so the filter is a policer of all that it sends, in one direction. The
+    # bucket of nftables holds a second of the rate beside the burst.
+    policer = {"rate_bits_per_s": limit, "burst_bytes": limit / 8 + burst}
+    truth = {Cause.DATAGRAMS_DIFFER: {"rate_bits_per_s": limit}, Cause.POLICER: policer, Cause.ASYMMETRY: {}}
     return {"far": far, "truth": truth, "rate": limit}
 
 
 def _processor(rng: random.Random, rate: float, bdp: float) -> dict[str, Any]:
-    """Slow down each call of a function in the server, so that a slow path keeps its processor busy."""
-    cost_us = rng.uniform(20, 40)
-    server = f"{shlex.join([sys.executable, '-m', SLOWED])} {cost_us:.0f} -s"
-    return {"server": server, "truth": {Cause.PROCESSOR: {"call_us": cost_us}}}
+    """Stop the server for most of the time, longer than its sockets can hold the path's rate."""
+    stopped_s, working_s = rng.uniform(0.4, 0.7), rng.uniform(0.15, 0.25)
+    server = f"{shlex.join([sys.executable, '-m', SLOWED])} {stopped_s:.3f} {working_s:.3f} -s"
+    truth = {Cause.PROCESSOR: {"share": working_s / (working_s + stopped_s)}}
+    return {"server": server, "truth": truth}
 
 
 PARTS: dict[str, Callable[[random.Random, float, float], dict[str, Any]]] = {

@@ -19,8 +19,8 @@ def measure(options: argparse.Namespace) -> list[Outcome]:
     """Run the cases that the record lacks; give the outcomes of the clean runs that are known then."""
     file = options.out / f"{options.name}.jsonl"
     found, skipped = cases(options.seeds)
-    done = {line["name"]: line for line in record.read_lines(file)}
-    left = [] if options.show else [case for case in found if case.name not in done]
+    done = {_key(Outcome(**line["outcome"])): line for line in record.read_lines(file)}
+    left = [] if options.show else [case for case in found if (case.seed, case.kinds) not in done]
     print(f"{len(found)} runs, {len(left)} of them to do", flush=True)
     for reason, count in skipped.items():
         print(f"{count} drawn paths skipped: {reason}", flush=True)
@@ -35,7 +35,6 @@ def measure(options: argparse.Namespace) -> list[Outcome]:
             continue
         outcome = judge(case, run.document)
         line = {
-            "name": case.name,
             "outcome": outcome.fields(),
             "runs": runs,
             "unclean": run.unclean,
@@ -44,9 +43,15 @@ def measure(options: argparse.Namespace) -> list[Outcome]:
             "directions": [_short(one) for one in run.document["directions"]],
         }
         record.append_line(file, line)
-        done[case.name] = line
+        done[_key(outcome)] = line
         print(told(outcome, run.unclean), flush=True)
-    return known([done[case.name] for case in found if case.name in done])
+    keys = [(case.seed, case.kinds) for case in found]
+    return known([done[key] for key in keys if key in done])
+
+
+def _key(outcome: Outcome) -> tuple[int, tuple[str, ...]]:
+    """Name a case: its seed, and its kinds without the mark of the lab."""
+    return outcome.seed, tuple(outcome.kinds[1:])
 
 
 def known(lines: list[dict[str, Any]]) -> list[Outcome]:

@@ -1,38 +1,33 @@
-"""Run iperfpy with a slower processor: each call of a function costs the given time.
+"""Run iperfpy with a part of a processor: it is stopped for a time, and goes on for a time, in turn.
 
-python -m tests.studies.blind.slow_server 30 -s      # 30 us a call
+python -m tests.studies.blind.slow_server 0.6 0.2 -s      # stopped for 0.6 s, then 0.2 s of work
 """
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
-import threading
-from time import perf_counter_ns
-from types import FrameType
-from typing import Any
+import time
 
 
-def slow_down(call_us: float) -> None:
-    """Spend processor time in each call of a Python function, in every thread."""
-    cost_ns = int(call_us * 1_000)
-
-    def spend(frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call":
-            until = perf_counter_ns() + cost_ns
-            while perf_counter_ns() < until:
-                pass
-
-    threading.setprofile(spend)
-    sys.setprofile(spend)
+def alternate(server: subprocess.Popen[bytes], stopped_s: float, working_s: float) -> int:
+    """Stop the server and let it go on until it has ended; return its status."""
+    while server.poll() is None:
+        time.sleep(working_s)
+        server.send_signal(signal.SIGSTOP)
+        time.sleep(stopped_s)
+        server.send_signal(signal.SIGCONT)
+    return server.returncode
 
 
-def main() -> None:
-    from iperfpy.cli.main import main as program
-
-    call_us = float(sys.argv.pop(1))
-    slow_down(call_us)
-    sys.exit(program())
+def main() -> int:
+    stopped_s, working_s = float(sys.argv[1]), float(sys.argv[2])
+    server = subprocess.Popen([sys.executable, "-m", "iperfpy", *sys.argv[3:]])
+    # The lab ends the server with a signal, and kills all that it left behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: server.kill())
+    return alternate(server, stopped_s, working_s)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
