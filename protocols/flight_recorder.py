@@ -145,6 +145,8 @@ class FlightRecorder:
         sums[0] += packets
         sums[1] += size
         if delay_us is not None:
+            if delay_us < 0 and not self._one_way:
+                delay_us = 0.0  # see `_count_waiting`
             sums[2] += packets
             sums[3] += packets * delay_us
             self.delays.add(delay_us, packets)
@@ -183,6 +185,10 @@ class FlightRecorder:
         delays_us = np.concatenate([_column(delay, stamps) for stamps, _, delay in self._waiting])
         self._waiting.clear()
         self._waiting_packets = 0
+        if not self._one_way:
+            # Stamps that name one transmission each run ahead of a clock that stands still, by microseconds:
+            # over loopback an answer may come before its stamp.
+            delays_us = np.maximum(delays_us, 0)
         at = (stamps_us - self._base_us) // self.width_us
         inside = (at >= 0) & (at < self._used)
         if not inside.all():

@@ -77,18 +77,22 @@ def for_mtu(mtu_bytes: int) -> tuple[str]:
     )
 
 
-def for_policer(rate: float) -> tuple[str]:
-    """Advice about a policer."""
+def for_policer(rate: float, *, adapts: bool = False) -> tuple[str]:
+    """Advice about a policer. `adapts`: the transport in use does what the advice would recommend."""
+    if adapts:
+        return ("ask the provider for a shaper; this transport paces below the rate already",)
     pace = format_rate(BELOW_POLICER * rate)
     return (
         f"pace at {pace} (kcp-bbr does), or ask the provider for a shaper; a larger window makes it worse",
     )
 
 
-def for_queue(rate: float, rtt_us: float, *, managed: bool) -> tuple[str]:
-    """Advice about a deep queue."""
+def for_queue(rate: float, rtt_us: float, *, managed: bool, adapts: bool = False) -> tuple[str]:
+    """Advice about a deep queue. `adapts`: the transport in use keeps the queue short already."""
     if managed:
         return ("",)
+    if adapts:
+        return (f"router: fq_codel or CAKE at {format_rate(0.95 * rate)}, for the traffic of others",)
     segments = max(4, round(rate * rtt_us / 8e6 / 1_428)) if rtt_us else 0
     window = f"kcp: --kcp-sndwnd {segments} instead of a larger window; " if segments else ""
     return (f"kcp-bbr keeps it short; {window}router: fq_codel or CAKE at {format_rate(0.95 * rate)}",)
@@ -99,10 +103,12 @@ def for_rate_that_varies() -> tuple[str]:
     return ("kcp-bbr or tcp bbr (-C bbr) follow the rate; a fixed rate (-b) does not",)
 
 
-def for_loss(share: float) -> tuple[str]:
-    """Advice about loss that no sender causes."""
+def for_loss(share: float, *, adapts: bool = False) -> tuple[str]:
+    """Advice about loss that no sender causes. `adapts`: the transport in use keeps its rate already."""
     if share < 0.001:
         return ("",)
+    if adapts:
+        return ("this transport keeps its rate under such loss. Radio or cable may need repair",)
     return ("kcp-bbr keeps its rate under such loss; tcp cubic does not. Radio or cable may need repair",)
 
 

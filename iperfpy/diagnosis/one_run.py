@@ -101,9 +101,15 @@ def limit_line(findings: Sequence[Finding]) -> str:
 
 
 def advice_line(findings: Sequence[Finding]) -> str:
-    """Give the advice in one line; empty if there is none."""
-    words = next((finding.advice for finding in findings if finding.advice), "")
+    """Give the advice about the limit in one line; empty if there is none."""
+    # Advice about a property of the path would read as advice about the limit that stands above it.
+    words = findings[0].advice if findings else ""
     return f"Try: {words}" if words else ""
+
+
+def _adapts(run: RunEvidence) -> bool:
+    """True if the transport in use is of the kind that the advice recommends: congestion control over UDP."""
+    return run.controlled and run.over_udp
 
 
 def limit_shares(run: RunEvidence) -> Mapping[str, float]:
@@ -288,7 +294,7 @@ def _policer(run: RunEvidence, test: PolicerTest | None) -> Finding | None:
         Confidence.LIKELY if any(path.extra.get("sampled") for path in run.path) else Confidence.SURE,
         f"a policer: {format_rate(rate)}, burst {format_size(test.burst_bytes)}, drops what exceeds it",
         f"{policer.sentence(test)}, {test.losses} losses, the first after {test.first_loss_us / 1e6:.2f} s",
-        *advice.for_policer(rate),
+        *advice.for_policer(rate, adapts=_adapts(run)),
         evidence={
             "rate_bits_per_s": round(rate),
             "burst_bytes": round(test.burst_bytes),
@@ -314,7 +320,7 @@ def _queue(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None
         f" ({format_milliseconds(rise)} at {format_rate(rate)})",
         f"round-trip times rise from {format_milliseconds(path.min_rtt_us)}"
         f" to {format_milliseconds(path.rtt_us['p95'])}",
-        *advice.for_queue(rate, path.min_rtt_us, managed=False),
+        *advice.for_queue(rate, path.min_rtt_us, managed=False, adapts=_adapts(run)),
         evidence={"queue_bytes": round(size), "delay_us": round(rise), "rate_bits_per_s": round(rate)},
     )
 
@@ -330,7 +336,7 @@ def _spurious(run: RunEvidence) -> Finding | None:
         Confidence.SURE,
         f"retransmissions in vain: {format_percent(share)} of {resent} had arrived",
         "the timers resend, not the path loses",
-        *advice.for_spurious(),
+        "" if _adapts(run) else advice.for_spurious()[0],
         evidence={"share": round(share, 3), "retransmits": resent},
     )
 
@@ -353,7 +359,7 @@ def _noise(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None
         Confidence.LIKELY,
         f"random loss: {format_percent(share)} (standard error {format_percent(error)}) without a queue",
         f"{lost} of {sent} packets that found no queue of the sender's own",
-        *advice.for_loss(share),
+        *advice.for_loss(share, adapts=_adapts(run)),
         evidence={"share": round(share, 5), "error": round(error, 5), "losses": lost},
     )
 
@@ -370,7 +376,7 @@ def _reordering(run: RunEvidence) -> Finding | None:
         Confidence.SURE,
         f"reordering: {format_percent(share)} of the packets arrive after later ones",
         f"{displaced} packets",
-        *advice.for_reordering(),
+        "" if _adapts(run) else advice.for_reordering()[0],
         evidence={"share": round(share, 5), "late": displaced},
     )
 
@@ -392,7 +398,7 @@ def _variation(run: RunEvidence, path: PathEvidence | None) -> Finding | None:
             Confidence.LIKELY,
             f"acknowledgements in lumps, {format_milliseconds(lump)} apart",
             "",
-            *advice.for_lumps(),
+            "" if _adapts(run) else advice.for_lumps()[0],
             evidence={"lump_us": round(lump), "spread_us": round(spread)},
         )
     return Finding(
@@ -401,7 +407,7 @@ def _variation(run: RunEvidence, path: PathEvidence | None) -> Finding | None:
         Confidence.LIKELY,
         f"delay that varies by {format_milliseconds(spread)}, also when less is sent",
         "",
-        *advice.for_jitter(),
+        "" if _adapts(run) else advice.for_jitter()[0],
         evidence={"spread_us": round(spread)},
     )
 
@@ -424,7 +430,7 @@ def _rate_varies(run: RunEvidence, path: PathEvidence | None) -> Finding | None:
         Confidence.LIKELY,
         f"a rate that varies: {format_percent(deviation)} deviation",
         "rate of delivery over periods in which the sender kept the path busy",
-        *advice.for_rate_that_varies(),
+        "" if _adapts(run) else advice.for_rate_that_varies()[0],
         evidence={"deviation": round(deviation, 3)},
     )
 

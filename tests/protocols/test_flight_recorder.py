@@ -146,3 +146,16 @@ def test_a_histogram_takes_any_duration() -> None:
     one.add_all(np.array([1e15, 0.5]))
     assert (one.count, one.most_us) == (6, 1e15)
     assert one.percentile(1) <= 1.01
+
+
+def test_an_answer_that_comes_before_its_stamp_took_no_time() -> None:
+    """A stamp may run ahead of the clock by microseconds."""
+    together, alone = FlightRecorder(), FlightRecorder()
+    for recorder in (together, alone):
+        recorder.sent(1_000, 2, 200)
+    assert together.arrived_together(1_000, 1_000, 2, 200, -3.0)
+    alone.arrived(np.full(2, 1_000), 100, np.array([-3, -3]))
+    for recorder in (together, alone):
+        bins = _bins(recorder)
+        assert bins.delay_us.tolist() == [0.0]
+        assert bins.fault() == ""
