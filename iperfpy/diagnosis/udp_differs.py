@@ -68,7 +68,7 @@ def compare(rounds: Sequence[Sequence[RunEvidence]], direction: Direction) -> Tr
     others = [kind for kind in (paced, bare) if kind is not None]
     fewest = min(len(kind.rates) for kind in (stream, *others))
     if fewest < FEWEST_ROUNDS:
-        return Treatment(missing=f"UDP beside TCP: {fewest} rounds, {FEWEST_ROUNDS} are needed")
+        return Treatment(missing=f"UDP beside TCP: {FEWEST_ROUNDS} rounds are needed, {fewest} ran")
     for kind in (stream, *others):
         if kind.noise > _NOISE:
             return Treatment(

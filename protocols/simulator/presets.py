@@ -22,7 +22,7 @@ class Preset:
     synthetic: bool = False
 
 
-_REPORT = "the report that the project began with (results/records/seed.md)"
+_REPORT = "the first report of KCP losing to TCP BBR (results/records/seed.md)"
 _PANTHEON = "Pantheon (Yan et al., 2018), src/scripts/experiments.yml of its observatory"
 
 

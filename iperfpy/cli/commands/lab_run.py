@@ -39,13 +39,13 @@ _SECONDS = Parsed("SEC", duration("time", 1_000, 7 * _DAY_US, zero=False))
 )
 @click.option("--server-output", default="", metavar="FILE", help="the output of the server [discarded]")
 @click.option(
-    "--seed", type=Parsed("N", integer("--seed", 0, 1 << 62)), default=1, help="of all random draws [1]"
+    "--seed", type=Parsed("N", integer("--seed", 0, 1 << 62)), default=1, help="seed of the random draws [1]"
 )
 @click.option("-t", "--timeout", type=_SECONDS, help="end the command then, with status 124")
 @click.option("--json", "as_json", is_flag=True, help="write the counters as one line of JSON")
 @click.option("--report", default="", metavar="FILE", help="write the counters to FILE [standard error]")
 @click.option("--log-up", default="", metavar="FILE", help="log of the queue upwards, as mahimahi's mm-link")
-@click.option("--log-down", default="", metavar="FILE", help="the same of the queue downwards")
+@click.option("--log-down", default="", metavar="FILE", help="write the log of the queue downwards")
 @click.option(
     "--relay", metavar="HOST:PORT", help="without namespaces: relay the UDP of a server at HOST:PORT"
 )

@@ -64,7 +64,7 @@ def test_rates_that_do_not_repeat_are_not_compared() -> None:
 
 def test_two_rounds_are_too_few() -> None:
     result = udp_differs.compare(rounds([20e6] * 2, [5e6] * 2, [5e6] * 2), Direction.FORWARD)
-    assert "3 are needed" in result.missing
+    assert "3 rounds are needed" in result.missing
 
 
 def diagnosis(direction: Direction, rate: float | None, cause: Cause = Cause.LINE) -> DirectionDiagnosis:
