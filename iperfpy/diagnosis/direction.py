@@ -131,9 +131,14 @@ def _ends(runs: list[RunEvidence]) -> list[Finding]:
             continue
         for finding in one_run.sender_findings(run):
             known = best.get(finding.cause)
-            if known is None or finding.evidence["share"] > known.evidence["share"]:  # type: ignore[operator]
+            if known is None or _share(finding) > _share(known):
                 best[finding.cause] = finding
-    return sorted(best.values(), key=lambda finding: -float(finding.evidence["share"]))
+    return sorted(best.values(), key=_share, reverse=True)
+
+
+def _share(finding: Finding) -> float:
+    """The share of the time for which a limit of an end held."""
+    return float(finding.evidence["share"])
 
 
 def _ends_of_others(runs: list[RunEvidence], rate: float) -> list[Finding]:

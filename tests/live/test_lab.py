@@ -504,3 +504,10 @@ def test_a_log_that_cannot_be_written_is_said(me: User, tmp_path: Path) -> None:
     done = me.runs("20M", "--log-down", "/dev/full", "--", "true")
     assert done.returncode == 0
     assert "a log is not complete: No space left on device" in done.stderr
+
+
+def test_a_report_on_a_full_disk_keeps_the_status_of_the_command(me: User) -> None:
+    done = me.runs("20M", "--report", "/dev/full", "--", "sh", "-c", "exit 3")
+    assert done.returncode == 3
+    assert "the report is not complete: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

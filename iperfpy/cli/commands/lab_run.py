@@ -82,7 +82,7 @@ def main(words: Sequence[str]) -> int:
         return complain(str(error), kind="parameter error")
     try:
         # Opened first: a report that cannot be written need not be measured.
-        report = open(options["report"], "w") if options["report"] else sys.stderr  # noqa: SIM115
+        report = _opened(options["report"])
     except OSError as error:
         return complain(f"cannot write the report: {system_reason(error)}")
     # These imports stay out of the way of help and of wrong words.
@@ -100,7 +100,8 @@ def main(words: Sequence[str]) -> int:
     except LabError as error:
         on_stderr("error", str(error))
         return error.status
-    _write(result, options, report)
+    if (fault := _write(result, options, report)) is not None:
+        warn(f"the report is not complete: {system_reason(fault)}")
     for reason in (*result.log_errors, *filter(None, map(_closed, logs))):
         warn(f"a log is not complete: {system_reason(reason)}")
     return result.status
@@ -167,12 +168,18 @@ def _relay(
     return run(plan, listening)
 
 
-def _write(result: RunReport, options: Mapping[str, Any], report: TextIO) -> None:
-    """Write the counters where the user wants them."""
+def _write(result: RunReport, options: Mapping[str, Any], report: TextIO | None) -> OSError | None:
+    """Write the counters where the user wants them; return the error if that fails."""
     lines = [json.dumps(result.document())] if options["as_json"] else result.lines()
-    print("\n".join(lines), file=report, flush=True)
-    if result.unclean and options["report"]:
+    fault = None
+    try:
+        print("\n".join(lines), file=report or sys.stderr, flush=True)
+    except OSError as error:  # a full disk must not hide the status of the command
+        fault = error
+    fault = _closed(report) or fault
+    if result.unclean and report is not None:
         warn(f"the run is not clean: {result.unclean}")
+    return fault
 
 
 def _opened(file: str) -> TextIO | None:

@@ -26,17 +26,9 @@ from tests.studies.blind.drawing import draw
 from tests.studies.blind.outcome import Outcome, examine, prove
 from tests.studies.machine import surroundings
 from tests.studies.paths.run import spread
+from tests.studies.seed_range import seeds
 
 DEVELOP = range(1, 301)
-
-
-def seeds(text: str) -> range:
-    """Parse `FIRST:END`, END excluded, or a single seed."""
-    first, _, end = text.partition(":")
-    try:
-        return range(int(first), int(end) if end else int(first) + 1)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST:END") from None
 
 
 def parser() -> argparse.ArgumentParser:

@@ -33,17 +33,9 @@ from tests.studies.odd_paths.named import given, presets
 from tests.studies.odd_paths.simulate import Job, Outcome, run
 from tests.studies.odd_paths.verdicts import FIXED, OURS, TARGETS, Runs, by_path, judge
 from tests.studies.paths.run import spread
+from tests.studies.seed_range import seeds
 
 DEVELOP = range(1, 151)
-
-
-def seeds(text: str) -> range:
-    """Parse `FIRST:END`, END excluded, or a single seed."""
-    first, _, end = text.partition(":")
-    try:
-        return range(int(first), int(end) if end else int(first) + 1)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST:END") from None
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import pytest
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.simulator.path import Change, Path, RateWalk, wire_bytes
 from tests.studies.odd_paths import rows
-from tests.studies.odd_paths.__main__ import chosen, parser, seeds
+from tests.studies.odd_paths.__main__ import chosen, parser
 from tests.studies.odd_paths.contenders import plain_draft
 from tests.studies.odd_paths.drawing import (
     BUFFERS_BDP,
@@ -35,6 +35,7 @@ from tests.studies.odd_paths.verdicts import TARGETS, by_path, judge
 from tests.studies.paths.run import cubic_engine
 from tests.studies.paths.test_ablation import _state
 from tests.studies.paths.watched import PAYLOAD_SHARE
+from tests.studies.seed_range import seeds
 
 ALONE = [draw(seed) for seed in range(1, 321)]
 PAIRS = [draw(seed, pair=True) for seed in range(1, 141)]
