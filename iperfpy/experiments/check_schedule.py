@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from iperfpy.diagnosis import ladder
+from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, Budget
 from iperfpy.plan import Direction
 
 TCP, KCP, UDP = "tcp", "kcp-bbr", "udp"
@@ -310,47 +311,16 @@ OPENING_SHARE = 0.5
 TELLING = (1.25, 0.50, 0.90, 1.00, 0.25, 0.75, 1.10, 0.10)
 """Rungs in the order in which a small budget keeps them: an overload, then loss and delay without one."""
 LEAST_BUDGET_BYTES = 5_000_000
-CONTROL_BYTES = 40_000
-"""Bytes of a test beside its data: messages of the control connection, and the records of both ends."""
-ACK_SHARE = 0.025
-"""Bytes of acknowledgements, as a share of the data: KCP keeps to 2 to 2.5 %, TCP to less."""
 SHORTEST_S = 0.3
 """Length below which a test that the budget shortens is left out."""
 
 
-class Budget:
-    """Bytes of IP packets that a diagnosis may send. `total_bytes` 0: no limit.
-
-    Attributes
-    ----------
-    spent_bytes : sent so far
-    """
-
-    def __init__(self, total_bytes: int = 0) -> None:
-        self.total_bytes = total_bytes
-        self.spent_bytes = 0
-
-    @property
-    def left_bytes(self) -> int:
-        """Bytes that may still be sent; only with a limit."""
-        return max(0, self.total_bytes - self.spent_bytes)
-
-    @property
-    def spent(self) -> bool:
-        """True if nothing may be sent any more."""
-        return self.total_bytes > 0 and not self.left_bytes
-
-    def spend(self, data_bytes: int, *, acknowledged: bool = False) -> None:
-        """Note a test that sent `data_bytes` in packets. Its messages, and its acknowledgements if it has
-        any, come on top."""
-        self.spent_bytes += CONTROL_BYTES + round(data_bytes * (1 + acknowledged * ACK_SHARE))
-
-    def limited(self, step: Step) -> Step:
-        """The step, which may not send more than is left."""
-        if not self.total_bytes or step.part is Part.IDLE:
-            return step
-        left_bytes = max(1, self.left_bytes - CONTROL_BYTES)
-        return replace(step, limit_bytes=min(step.limit_bytes or left_bytes, left_bytes))
+def limited(step: Step, budget: Budget) -> Step:
+    """The step, which may not send more than is left."""
+    if not budget.total_bytes or step.part is Part.IDLE:
+        return step
+    left_bytes = max(1, budget.left_bytes - CONTROL_BYTES)
+    return replace(step, limit_bytes=min(step.limit_bytes or left_bytes, left_bytes))
 
 
 def opening_within(steps: Sequence[Step], budget: Budget) -> list[Step]:

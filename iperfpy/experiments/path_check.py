@@ -4,7 +4,7 @@
     diagnose_async(host, ...)  awaitable, gives a PathReport
     PathCheck                  the run itself: `run`, `stop`, and the report at any time
 
-    check_schedule --Step--> step_plans --Plan--> api.watch --Run--> MeasuredPath --evidence--> diagnosis
+    check_schedule --Step--> step_plans --Plan--> SerialTests --Run--> MeasuredPath --evidence--> diagnosis
 
 A transport that does not get through where another one does is a property of the path. Any other failure ends
 the diagnosis, and the report has everything that was measured before.
@@ -12,32 +12,28 @@ the diagnosis, and the report has everything that was measured before.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import itertools
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Unpack
 
 from iperfpy import __version__
-from iperfpy.api import blocking, watch
+from iperfpy.api import blocking
 from iperfpy.diagnosis import both_ways, ladder
 from iperfpy.diagnosis import direction as one_way
 from iperfpy.diagnosis.path_report import DirectionReport, PathReport
-from iperfpy.errors import (
-    ConnectError,
-    FaultError,
-    IperfpyError,
-    PathError,
-    PeerError,
-    PlanError,
-    ProtocolError,
-)
+from iperfpy.errors import ConnectError, FaultError, IperfpyError, PeerError, PlanError, ProtocolError
 from iperfpy.experiments import check_schedule as schedule
-from iperfpy.experiments import run_figures as figures
-from iperfpy.experiments.check_schedule import Budget, Lengths, Part, Scale, Step, Timing
+from iperfpy.experiments import serial_tests
+from iperfpy.experiments.check_schedule import Lengths, Part, Scale, Step, Timing
 from iperfpy.experiments.measured_path import MeasuredPath, Outcome
+from iperfpy.experiments.serial_tests import (
+    ACK_SHARE,
+    BUDGET_SPENT,
+    CONTROL_BYTES,
+    Budget,
+    Patience,
+    PlannedTest,
+    SerialTests,
+)
 from iperfpy.experiments.step_plans import Prepared, prepared
 from iperfpy.measure_keywords import DiagnoseKeywords, diagnose_options
 from iperfpy.options import ClientOptions
@@ -45,12 +41,8 @@ from iperfpy.plan import Direction
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.units import format_rate, format_size
 from iperfpy.sampling.host import system_info
-from iperfpy.store.stored_run import Interval, Run
+from iperfpy.store.stored_run import Run
 
-AGAIN_S, PATIENCE_S = 0.25, 4.0
-"""A server that is busy, or between two tests, is asked again each `AGAIN_S`, for `PATIENCE_S`."""
-UNTOLD_ATTEMPTS = 2
-"""Attempts after which the user is told: a stock server takes a moment to end a test."""
 ENDS_ALL = (ConnectError, PeerError, PlanError, ProtocolError, FaultError)
 """Errors after which no other test can succeed either: none of them is about a data stream."""
 MOST_SILENT = 3
@@ -59,30 +51,8 @@ MOST_SILENT = 3
 OVERTIME = 1.1
 """Further rungs, asked for by an undecided ladder, may take the diagnosis to so much of its time."""
 
-BUDGET_SPENT = "the budget of bytes is spent"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A moment of a diagnosis.
-
-    Parameters
-    ----------
-    step : the test that runs; None: a remark
-    text : the step, or the remark, in words
-    begins : True for the first event of a step, and for a remark
-    elapsed_s, total_s : seconds since the beginning, and the planned ones of the whole diagnosis
-    sent_bytes : bytes of IP packets sent so far
-    """
-
-    step: Step | None
-    text: str
-    begins: bool
-    elapsed_s: float
-    total_s: float
-    sent_bytes: int
-
-
+Progress = serial_tests.Progress[Step]
+"""A moment of a diagnosis."""
 OnProgress = Callable[[Progress], None]
 """Called at the start of each test, and about ten times per second while it runs. An exception ends the
 diagnosis, and is raised by the call that runs it."""
@@ -164,10 +134,7 @@ class PathCheck:
     tos : type-of-service byte of every data socket
     timing : cost of a test beside its data
     seed : shuffles the ladders
-
-    Attributes
-    ----------
-    error : the error that ended the diagnosis early; None: none did, or the user stopped it
+    patience : with a server that is busy or away
     """
 
     def __init__(
@@ -179,50 +146,44 @@ class PathCheck:
         tos: int = 0,
         timing: Timing = Timing(),  # noqa: B008 - frozen
         seed: int = 1,
+        patience: Patience = Patience(),  # noqa: B008 - frozen
     ) -> None:
-        self.error: IperfpyError | None = None
         self._options = options
         self._scale = scale
         self._budget = Budget(budget_bytes)
+        self._tests = SerialTests[Step](self._budget, patience, scale.total)
         self._tos = tos
         self._timing = timing
         self._seed = seed
         self._path = MeasuredPath()
         self._not_checked: list[str] = []
-        self._stopped, self._ended = "", asyncio.Event()
-        self._stop_test: Callable[[str], None] | None = None
-        self._tell: OnProgress | None = None
         self._streak: list[tuple[str, tuple[Direction, ...], str]] = []
-        self._total_s = scale.total
-        self._unix_time, self._begun_us, self._ended_us = time.time(), now_us(), 0
+
+    @property
+    def error(self) -> IperfpyError | None:
+        """The error that ended the diagnosis early; None: none did, or the user stopped it."""
+        return self._tests.error
 
     # -- running
 
     def stop(self, reason: str) -> None:
         """End the diagnosis now. The report has all measurements until then, and `reason` as its error."""
-        self._stopped = self._stopped or reason
-        self._ended.set()
-        if self._stop_test is not None:
-            self._stop_test(reason)
+        self._tests.stop(reason)
 
     async def run(self, on_progress: OnProgress | None = None) -> None:
         """Run the diagnosis. It raises no error of a test: see `error`."""
-        self._tell = on_progress
-        self._unix_time, self._begun_us = time.time(), now_us()
-        try:
+        with self._tests.running(on_progress):
             await self._measure()
-        finally:
-            self._ended_us = now_us()
 
     async def _measure(self) -> None:
         scale, path = self._scale, self._path
-        await self._tests([schedule.idle_step(scale)])
+        await self._run([schedule.idle_step(scale)])
         if not path.outcomes:  # datagrams do not get through: TCP tells of the idle path
-            await self._tests([schedule.idle_step(scale, schedule.TCP)])
-        if self._over or not path.outcomes:
+            await self._run([schedule.idle_step(scale, schedule.TCP)])
+        if self._tests.over or not path.outcomes:
             return
         rtt_s = path.rtt_s
-        self._total_s = scale.total_for(rtt_s)
+        self._tests.total_s = scale.total_for(rtt_s)
         planned = schedule.lengths(scale, rtt_s, self._timing, self._known())
         if schedule.KCP not in planned.form.bulk and path.peer_is_iperfpy:
             self._note(f"{schedule.KCP} (no time: tests over this path take long)")
@@ -230,19 +191,20 @@ class PathCheck:
         # A path may be too long for the least tests in that time: then it is said to take longer.
         overhead_s = self._timing.overhead_s(rtt_s)
         every = [*first, *schedule.remainder(planned, scale, self._seed)]
-        self._total_s = max(self._total_s, self._elapsed_s() + schedule.seconds_of(every, overhead_s))
-        self._remark(self._promise(rtt_s, planned))
+        needed_s = self._tests.elapsed_s + schedule.seconds_of(every, overhead_s)
+        self._tests.total_s = max(self._tests.total_s, needed_s)
+        self._tests.remark(self._promise(rtt_s, planned))
         begun_us = now_us()
         first = schedule.opening_within(first, self._budget)
-        await self._tests(first)
+        await self._run(first)
         # The first rounds have shown the cost of a test beside its data.
         overhead_s = max(0.0, ((now_us() - begun_us) / 1e6 - path.data_s()) / len(first))
-        left_s = self._total_s - self._elapsed_s()
+        left_s = self._tests.total_s - self._tests.elapsed_s
         await self._rest(schedule.replanned(planned, left_s, overhead_s, scale, rtt_s), overhead_s)
 
     async def _rest(self, planned: Lengths, overhead_s: float) -> None:
         """Run the ladders and the further rounds, as far as the budget pays for them."""
-        if self._over:
+        if self._tests.over:
             return
         capacities = dict(self._path.capacities())
         for way in schedule.DIRECTIONS:
@@ -253,21 +215,21 @@ class PathCheck:
         wanted = [one for one in every if one.direction in capacities]
         steps, left_out = schedule.remainder_within(wanted, self._budget, capacities)
         self._note_left_out(left_out, planned)
-        self._total_s = self._elapsed_s() + schedule.seconds_of(steps, overhead_s)
+        self._tests.total_s = self._tests.elapsed_s + schedule.seconds_of(steps, overhead_s)
         if steps:
             rates = ", ".join(f"{way.value} about {format_rate(rate)}" for way, rate in capacities.items())
             size = format_size(schedule.bytes_of(steps, capacities))
-            left_s = self._total_s - self._elapsed_s()
-            self._remark(f"{rates}: {left_s:.0f} s more, which send about {size}")
-        while steps and not self._over:
+            left_s = self._tests.total_s - self._tests.elapsed_s
+            self._tests.remark(f"{rates}: {left_s:.0f} s more, which send about {size}")
+        while steps and not self._tests.over:
             step = steps.pop(0)
-            await self._tests([step], capacities)
+            await self._run([step], capacities)
             # After the last rung of a direction, there may be one that is still missing.
             last = not any(one.part is Part.RUNG and one.direction is step.direction for one in steps)
             if step.part is Part.RUNG and last:
                 missing = self._missing(step, capacities, steps, overhead_s)
                 steps[:0] = missing
-                self._total_s += schedule.seconds_of(missing, overhead_s)
+                self._tests.total_s += schedule.seconds_of(missing, overhead_s)
 
     def _missing(
         self, last: Step, capacities: dict[Direction, float], rest: Sequence[Step], overhead_s: float
@@ -282,14 +244,14 @@ class PathCheck:
         way, capacity = last.direction, capacities[last.direction]
         rungs = self._path.rungs(way)
         extra = len(rungs) - len({step.share for step, _ in rungs if step.share <= max(schedule.LADDER)})
-        if self._over or extra >= self._scale.most_further or self._path.ladder_is_done(way, capacity):
+        if self._tests.over or extra >= self._scale.most_further or self._path.ladder_is_done(way, capacity):
             return []
         # None if the highest rung decides: then nothing is missing.
         rates = ladder.further([rung for _, rung in rungs])
         steps = [schedule.rung_step(self._scale, way, rate / capacity, last.seconds) for rate in rates]
-        left_s = self._scale.total_for(self._path.rtt_s) * OVERTIME - self._elapsed_s()
-        left_bytes = self._budget.left_bytes - schedule.bytes_of(rest, capacities) * (1 + schedule.ACK_SHARE)
-        left_bytes -= schedule.CONTROL_BYTES * (len(rest) + len(steps))
+        left_s = self._scale.total_for(self._path.rtt_s) * OVERTIME - self._tests.elapsed_s
+        left_bytes = self._budget.left_bytes - schedule.bytes_of(rest, capacities) * (1 + ACK_SHARE)
+        left_bytes -= CONTROL_BYTES * (len(rest) + len(steps))
         if schedule.seconds_of([*steps, *rest], overhead_s) > left_s:
             self._note(f"{way.value}: UDP at {format_rate(rates[0])} (no time)")
             return []
@@ -298,77 +260,37 @@ class PathCheck:
             return []
         return steps
 
-    async def _tests(self, steps: Sequence[Step], capacities: dict[Direction, float] | None = None) -> None:
+    async def _run(self, steps: Sequence[Step], capacities: dict[Direction, float] | None = None) -> None:
         """Run the steps until one ends everything."""
         for planned in steps:
-            if self._over:
+            if self._tests.over:
                 return
             if self._budget.spent:
                 self._note(f"the rest ({BUDGET_SPENT})")
                 return
             if (planned.transport, planned.direction) in self._path.blocked:
                 continue
-            step = self._budget.limited(planned)
+            step = schedule.limited(planned, self._budget)
             test = prepared(step, self._path, capacities or {}, self._options, self._tos)
             self._note(test.skipped or test.remark)
             if not test.skipped:
-                self._progress(step, begins=True)
+                self._tests.event(step, described(step), begins=True)
                 # The path has been idle since the data of the last test; setting this one up takes time, too.
-                await self._pause(step.pause_s - self._timing.overhead_s(self._path.rtt_s))
+                await self._tests.pause(step.pause_s - self._timing.overhead_s(self._path.rtt_s))
                 await self._test(step, test)
 
     async def _test(self, step: Step, test: Prepared) -> None:
         """Run one test; again if the server is busy for a moment in the middle of the diagnosis."""
-        give_up_us = now_us() + round(PATIENCE_S * 1e6)
-        for attempt in itertools.count(1):
-            if self._over:  # stopped between two tests, or during the pause
-                return
-            error = await self._attempt(step, test)
-            if error is None or self._over:
-                return
-            if not self._is_worth_another(error, attempt) or now_us() >= give_up_us:
-                self._failed(step, error)
-                return
-            if attempt == UNTOLD_ATTEMPTS:
-                self._remark(f"{error}: trying again")
-            await self._pause(AGAIN_S)
 
-    def _is_worth_another(self, error: IperfpyError, attempt: int) -> bool:
-        """True if the same test may succeed now: a server was busy, or no data of an open stream arrived."""
-        run = error.run
-        if isinstance(error, (ConnectError, PeerError)):
-            return bool(self._path.outcomes) and not (run is not None and run.rows)
-        return isinstance(error, PathError) and attempt == 1 and run is not None and run.started is not None
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait, or until the diagnosis is stopped."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, seconds)):
-                await self._ended.wait()
-
-    async def _attempt(self, step: Step, test: Prepared) -> IperfpyError | None:
-        """Run one test once. Returns its error."""
-        count, failure = _SentBytes(), None
-        live = watch(test.options, test.plan)
-        try:
-            async with live:
-                self._stop_test = live.stop
-                async for interval in live:
-                    sent_bytes = count.take(live.run, interval)
-                    # An amount of payload limits the test already; this is for retransmissions.
-                    if step.limit_bytes and sent_bytes > step.limit_bytes:
-                        live.stop(BUDGET_SPENT)
-                    self._progress(step, begins=False, sent_bytes=sent_bytes)
-        except IperfpyError as error:
-            failure = error
-        finally:
-            self._stop_test = None
-            self._budget.spend(count.total(live.run), acknowledged=step.part is Part.BULK)
-        if live.run.rows:
-            self._path.outcomes.append(Outcome(step, live.run))
+        def take(run: Run, failure: IperfpyError | None) -> None:
+            self._path.outcomes.append(Outcome(step, run))
             if failure is None:
                 self._streak.clear()
-        return failure
+
+        planned = PlannedTest(test.plan, test.options, step.limit_bytes, step.part is Part.BULK)
+        error = await self._tests.patiently(planned, step, described(step), take)
+        if error is not None:
+            self._failed(step, error)
 
     def _failed(self, step: Step, error: IperfpyError) -> None:
         """Decide if the failure of a test ends the diagnosis."""
@@ -378,7 +300,7 @@ class PathCheck:
         name = step.transport if unopened else f"{step.transport} {step.direction.value}"
         self._streak.append((step.transport, ways, f"{name} ({error})"))
         if isinstance(error, ENDS_ALL) or len(self._streak) >= MOST_SILENT:
-            self.error = error
+            self._tests.error = error
             self._forget_streak()
             return
         for way in ways:
@@ -394,10 +316,6 @@ class PathCheck:
             if phrase in self._not_checked:
                 self._not_checked.remove(phrase)
 
-    @property
-    def _over(self) -> bool:
-        return bool(self._stopped) or self.error is not None
-
     def _known(self) -> tuple[str, ...]:
         """The reliable transports that this server can run over this path."""
         if (schedule.UDP, Direction.FORWARD) in self._path.blocked:  # KCP has the same fate
@@ -409,9 +327,6 @@ class PathCheck:
         return (schedule.TCP,)
 
     # -- telling
-
-    def _elapsed_s(self) -> float:
-        return ((self._ended_us or now_us()) - self._begun_us) / 1e6
 
     def _note(self, phrase: str) -> None:
         """Add a phrase to the things that were not checked."""
@@ -430,20 +345,9 @@ class PathCheck:
         form = planned.form
         rounds = f"{form.rounds} round{'s' if form.rounds > 1 else ''}"
         return (
-            f"the round-trip time is {rtt_s * 1e3:.1f} ms: both directions take {self._total_s:.0f} s"
+            f"the round-trip time is {rtt_s * 1e3:.1f} ms: both directions take {self._tests.total_s:.0f} s"
             f" ({len(form.ladder)} rates of UDP, {rounds})"
         )
-
-    def _remark(self, text: str) -> None:
-        self._event(None, text, begins=True)
-
-    def _progress(self, step: Step, *, begins: bool, sent_bytes: int = 0) -> None:
-        self._event(step, described(step), begins=begins, sent_bytes=sent_bytes)
-
-    def _event(self, step: Step | None, text: str, *, begins: bool, sent_bytes: int = 0) -> None:
-        if self._tell is not None:
-            sent_bytes += self._budget.spent_bytes
-            self._tell(Progress(step, text, begins, self._elapsed_s(), self._total_s, sent_bytes))
 
     # -- the result
 
@@ -459,8 +363,8 @@ class PathCheck:
         return PathReport(
             host=self._options.host,
             port=self._options.port,
-            unix_time=self._unix_time,
-            seconds=self._elapsed_s(),
+            unix_time=self._tests.unix_time,
+            seconds=self._tests.elapsed_s,
             sent_bytes=self._budget.spent_bytes,
             budget_bytes=self._budget.total_bytes,
             quick=self._scale.quick,
@@ -473,25 +377,9 @@ class PathCheck:
             both_ways=both_ways.conclude(*both) if len(both) == 2 else (),
             not_checked=tuple(self._not_checked),
             warnings=path.warnings,
-            error=self._stopped or str(self.error or ""),
-            stopped=bool(self._stopped),
+            error=self._tests.stopped or str(self.error or ""),
+            stopped=bool(self._tests.stopped),
         )
-
-
-class _SentBytes:
-    """Bytes of IP packets of one test: by its intervals as they come, by its summary in the end."""
-
-    def __init__(self) -> None:
-        self._sent = 0
-
-    def take(self, run: Run, interval: Interval) -> int:
-        """Add an interval; the bytes so far."""
-        self._sent += figures.sent_bytes(run.started, interval.sums)
-        return self._sent
-
-    def total(self, run: Run) -> int:
-        """The bytes of the whole test."""
-        return max(self._sent, figures.sent_bytes(run.started, run.sums))
 
 
 def described(step: Step) -> str:

@@ -18,9 +18,10 @@ from jsonschema import Draft202012Validator
 import iperfpy
 from iperfpy.diagnosis.path_report import PathReport
 from iperfpy.errors import ConnectError, LateError, PathError, PeerError
-from iperfpy.experiments import check_schedule, path_check
-from iperfpy.experiments.check_schedule import KCP, TCP, UDP, Budget, Scale
+from iperfpy.experiments import check_schedule, path_check, serial_tests
+from iperfpy.experiments.check_schedule import KCP, TCP, UDP, Scale
 from iperfpy.experiments.path_check import PathCheck, Progress
+from iperfpy.experiments.serial_tests import Budget, Patience
 from iperfpy.local_server import LocalServer
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
@@ -102,17 +103,14 @@ async def test_nothing_at_the_port_is_an_error_and_no_direction() -> None:
     validated(check.report())
 
 
-async def test_a_server_that_leaves_in_the_middle_leaves_what_was_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(path_check, "PATIENCE_S", 0.0)
+async def test_a_server_that_leaves_in_the_middle_leaves_what_was_measured() -> None:
     async with LocalServer() as server:
 
         def leave(event: Progress) -> None:
             if event.step is not None and event.begins and event.step.direction is Direction.REVERSE:
                 server.stop()
 
-        check = check_of(server)
+        check = check_of(server, patience=Patience(0.02, 0.0))
         await check.run(leave)
     report = check.report()
     assert check.error is not None
@@ -169,8 +167,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Plan], BaseExcepti
             test._arrivals.put_nowait(None)
         return test
 
-    monkeypatch.setattr(path_check, "watch", watched)
-    monkeypatch.setattr(path_check, "AGAIN_S", 0.02)
+    monkeypatch.setattr(serial_tests, "watch", watched)
     return plans
 
 
@@ -185,21 +182,20 @@ async def test_a_server_that_is_busy_for_a_moment_is_asked_again(monkeypatch: py
             check.stop("this is enough")
 
     async with LocalServer() as server:
-        check = check_of(server)
+        check = check_of(server, patience=Patience(0.02))
         await check.run(tell)
     assert check.error is None
     (forward,) = check.report().directions
     assert [run.transport for run in forward.evidence.rounds[0]] == [TCP, KCP, UDP]
-    assert told.count("the server is busy: trying again") == 1
+    assert told.count("the server is busy: trying again for up to 4 s") == 1
 
 
 async def test_a_server_that_stays_busy_ends_the_diagnosis(monkeypatch: pytest.MonkeyPatch) -> None:
     plans = failing(
         monkeypatch, lambda plan: PeerError("the server is busy") if plan.transport == KCP else None
     )
-    monkeypatch.setattr(path_check, "PATIENCE_S", 0.1)
     async with LocalServer() as server:
-        check = check_of(server)
+        check = check_of(server, patience=Patience(0.02, 0.1))
         await check.run()
     assert str(check.error) == "the server is busy"
     assert len([plan for plan in plans if plan.transport == KCP]) >= 2

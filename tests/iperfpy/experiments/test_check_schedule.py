@@ -7,9 +7,7 @@ from dataclasses import replace
 import pytest
 
 from iperfpy.experiments.check_schedule import (
-    ACK_SHARE,
     BULK,
-    CONTROL_BYTES,
     DIRECTIONS,
     FULL,
     LADDER,
@@ -18,7 +16,6 @@ from iperfpy.experiments.check_schedule import (
     TCP,
     TELLING,
     UDP,
-    Budget,
     Form,
     Part,
     Scale,
@@ -28,6 +25,7 @@ from iperfpy.experiments.check_schedule import (
     cost_s,
     idle_step,
     lengths,
+    limited,
     opening,
     opening_within,
     remainder,
@@ -36,6 +34,7 @@ from iperfpy.experiments.check_schedule import (
     seconds_of,
     usable,
 )
+from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, Budget
 from iperfpy.plan import Direction
 
 TIMING = Timing()
@@ -145,7 +144,7 @@ def test_without_a_budget_nothing_is_limited() -> None:
     kept, out, budget = planned_within(0)
     assert not out
     assert not any(step.limit_bytes for step in kept)
-    assert budget.limited(kept[0]) == kept[0]
+    assert limited(kept[0], budget) == kept[0]
     assert not budget.spent
 
 
@@ -187,11 +186,11 @@ def test_the_first_rounds_get_a_part_of_the_budget() -> None:
 def test_a_step_may_not_send_more_than_is_left() -> None:
     budget = Budget(1_000_000)
     step = Step(Part.BULK, Direction.FORWARD, TCP, 1.0, 1, limit_bytes=600_000)
-    assert budget.limited(step).limit_bytes == 600_000
+    assert limited(step, budget).limit_bytes == 600_000
     budget.spend(600_000)
     assert budget.left_bytes == 400_000 - CONTROL_BYTES
-    assert budget.limited(step).limit_bytes == 400_000 - 2 * CONTROL_BYTES
-    assert budget.limited(replace(step, limit_bytes=0)).limit_bytes == 400_000 - 2 * CONTROL_BYTES
+    assert limited(step, budget).limit_bytes == 400_000 - 2 * CONTROL_BYTES
+    assert limited(replace(step, limit_bytes=0), budget).limit_bytes == 400_000 - 2 * CONTROL_BYTES
     budget.spend(400_000)
     assert budget.spent
     assert budget.left_bytes == 0
