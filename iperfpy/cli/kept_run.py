@@ -1,0 +1,38 @@
+"""Keeps the result of a command in the folder of runs, and says where. Every subcommand saves through `keep`.
+
+A result that cannot be saved gives a sentence: it has been printed, and the exit status is that of the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from iperfpy.cli.exit_status import on_stderr, warn
+from iperfpy.errors import system_reason
+from iperfpy.store.folder import Folder, Lines
+from iperfpy.store.run_index import About
+
+
+def keep(
+    document: Mapping[str, Any], about: About, lines: Lines = (), *, folder: str = "", json: str = ""
+) -> None:
+    """Save a result, and name its file on standard error.
+
+    Parameters
+    ----------
+    document : of the command's -J; JSON values
+    about : facts for the index
+    lines : the printed text as spans, which `iperfpy show` prints again; none for a test
+    folder : the user's choice, or empty
+    json : the JSON form of the command's output, or empty
+    """
+    target = Folder(folder)
+    try:
+        entry = target.save(document, about, lines)
+    except OSError as error:
+        warn(f"the run is not saved: {system_reason(error)}", json)
+    except ValueError as error:  # a value that JSON cannot hold is a fault of this program
+        warn(f"the run is not saved: {error}", json)
+    else:
+        on_stderr("saved", str(target.document_path(entry)), json)

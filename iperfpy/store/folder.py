@@ -1,0 +1,234 @@
+"""The folder of stored runs: a JSON document a run, and an index with a line a run.
+
+    results/20261129-152657.json     the document that -J prints, with the key `stored`
+    results/index.jsonl              a line per run, see `run_index`
+
+    document, About --save--> Entry          entries() --> Listing          find("last") --> Path
+
+The name of a run is the time at which it began, UTC, so that names sort by time; a second run of the same
+second gets "-2". A document appears under its name when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iperfpy.errors import DocumentError, system_reason
+from iperfpy.records import finite
+from iperfpy.store.run_index import INDEX, About, Entry, append, read
+
+RESULTS = "results"
+RESULTS_VARIABLE = "IPERFPY_RESULTS"
+"""Environment variable with the folder, unless a flag names one."""
+STORED = "stored"
+"""Key of a document for the facts that only a stored one has: `id`, `kind`, and `text`, the printed lines."""
+LAST = "last"
+MOST_BYTES = 1 << 28
+"""Bytes of the longest document that is read."""
+FEWEST_NAMED = 5
+"""Names that a sentence lists at most."""
+
+Json = Mapping[str, Any]
+Lines = Sequence[Sequence[tuple[str, str]]]
+"""Printed lines, each of spans: a text and the name of its style (`report.screen.STYLES`, or empty)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The runs of a folder, the oldest first, and a sentence for each fault of the index."""
+
+    entries: tuple[Entry, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class Folder:
+    """The stored runs of one folder, which need not exist.
+
+    Parameters
+    ----------
+    path : of the folder; empty: the one that the environment names, or `results` in the current folder
+    """
+
+    def __init__(self, path: str | os.PathLike[str] = "") -> None:
+        self.path = Path(path or os.environ.get(RESULTS_VARIABLE, "") or RESULTS)
+
+    def save(self, document: Json, about: About, lines: Lines = ()) -> Entry:
+        """Write a document and its line of the index; the folder is made if there is none.
+
+        Parameters
+        ----------
+        document : JSON values; NaN and infinities become null
+        lines : the text of the run, for `iperfpy show`; a test needs none, its table is made again
+
+        Returns
+        -------
+        Entry
+            `document_path` gives its file.
+
+        Raises
+        ------
+        OSError
+            The document cannot be written, and no part of it stays; or its line cannot be added to the index,
+            and the document can be found by its name.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        entry = self._write(document, about, lines)
+        append(self.path / INDEX, entry)
+        return entry
+
+    def document_path(self, entry: Entry) -> Path:
+        """The file of a run."""
+        return self.path / f"{entry.id}.json"
+
+    def entries(self) -> Listing:
+        """The runs whose document exists. Raises `DocumentError` if the index cannot be read."""
+        index = self.path / INDEX
+        try:
+            found, bad = read(index)
+        except OSError as error:
+            raise DocumentError(f"cannot read the index of the runs: {system_reason(error)}") from error
+        warnings = []
+        if bad:
+            lines = f"line {bad[0]}" if len(bad) == 1 else f"lines {_some(bad)}"
+            warnings.append(f"{index}: {lines} cannot be read as a run, and is left out")
+        # One call for the folder instead of one for each run.
+        with contextlib.suppress(OSError):
+            names = set(os.listdir(self.path))
+            missing = [entry.id for entry in found if f"{entry.id}.json" not in names]
+            if missing:
+                warnings.append(f"{index} names runs whose document is missing: {_some(missing)}")
+            found = [entry for entry in found if f"{entry.id}.json" in names]
+        return Listing(tuple(sorted(found, key=_order)), tuple(warnings))
+
+    def find(self, name: str) -> Path:
+        """The document that a word of the user means.
+
+        Parameters
+        ----------
+        name : path of a file; `last`, or `last~N` for the N-th run before it; the name of a run, or a
+            beginning of it that no other run has
+
+        Raises
+        ------
+        DocumentError
+            There is none, or more than one.
+        """
+        if os.path.isfile(name) or os.path.dirname(name):
+            if not os.path.exists(name):
+                raise DocumentError(f"there is no file {name}")
+            return Path(name)
+        if back := re.fullmatch(r"last(?:~(\d{1,9}))?", name):
+            return self._from_the_end(int(back[1] or 0))
+        names = self._names()
+        fitting = [one for one in names if one.startswith(name)] if name else []
+        if name in names:
+            fitting = [name]
+        if not fitting:
+            raise DocumentError(f"no run {name!r} in {self.path}, and no file: `iperfpy runs` lists the runs")
+        if len(fitting) > 1:
+            raise DocumentError(f"{name!r} is the beginning of {len(fitting)} runs: {_some(fitting)}")
+        return self.path / f"{fitting[0]}.json"
+
+    # -- parts
+
+    def _from_the_end(self, back: int) -> Path:
+        entries = self.entries().entries
+        if back >= len(entries):
+            count = "no runs" if not entries else f"{len(entries)} run{'s' if len(entries) > 1 else ''} only"
+            raise DocumentError(f"there are {count} in {self.path}: save one with --save")
+        return self.document_path(entries[-1 - back])
+
+    def _names(self) -> list[str]:
+        """The names of all documents, listed in the index or not."""
+        with contextlib.suppress(OSError):
+            return sorted(one[:-5] for one in os.listdir(self.path) if _NAMED.fullmatch(one))
+        return []
+
+    def _write(self, document: Json, about: About, lines: Lines) -> Entry:
+        """Write the document under a new name."""
+        # The temporary file is in the same folder: only there does it get its name in one step.
+        temporary = self.path / f".run-{os.getpid()}-{os.urandom(4).hex()}.tmp"
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            for name in _free_names(self.path, about.unix_time):
+                stored: dict[str, Any] = {"id": name, "kind": about.kind}
+                if lines:
+                    stored["text"] = [[list(span) for span in line] for line in lines]
+                text = json.dumps(finite({STORED: stored, **document}), indent="\t", allow_nan=False)
+                with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
+                    file.seek(0)
+                    file.truncate()
+                    file.write(text + "\n")
+                os.fsync(descriptor)
+                if _named(temporary, self.path / f"{name}.json"):
+                    return Entry(name, about)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
+        finally:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The JSON object of a file. Raises `DocumentError`, which names the file."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise DocumentError(f"cannot read the run: {system_reason(error)}") from error
+    if len(content) > MOST_BYTES:
+        raise DocumentError(f"{path} is longer than the {MOST_BYTES >> 20} MiB of a run")
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise DocumentError(f"{path} is not a run: it is not JSON ({reason})") from error
+    if not isinstance(document, dict):
+        raise DocumentError(f"{path} is not a run: it is not a JSON object")
+    return document
+
+
+_NAMED = re.compile(r"\d{8}-\d{6}(-\d+)?\.json")
+
+
+def _order(entry: Entry) -> tuple[str, int]:
+    """Sorts by name, and "-10" after "-9"."""
+    second, number = entry.id[:15], entry.id[16:]
+    return second, int(number) if number.isdigit() else 0
+
+
+def _free_names(folder: Path, unix_time: float) -> Iterator[str]:
+    """Names of this second that no document has yet."""
+    second = time.strftime("%Y%m%d-%H%M%S", time.gmtime(unix_time))
+    numbered = itertools.chain([second], (f"{second}-{count}" for count in range(2, 10_000)))
+    return (name for name in numbered if not (folder / f"{name}.json").exists())
+
+
+def _named(temporary: Path, path: Path) -> bool:
+    """Give a whole file its name; False if another process has just taken it. Raises OSError."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        # A file system without hard links: the name may be taken between these two calls.
+        if path.exists():
+            return False
+        os.rename(temporary, path)
+    return True
+
+
+def _some(names: Sequence[Any]) -> str:
+    """The first names of a list, and the number of the rest."""
+    rest = len(names) - FEWEST_NAMED
+    return ", ".join(map(str, names[:FEWEST_NAMED])) + (f" and {rest} more" if rest > 0 else "")
