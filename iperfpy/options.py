@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 DEFAULT_PORT = 5201
+RESULTS, RESULTS_VARIABLE = "results", "IPERFPY_RESULTS"
+"""Folder of the saved runs, and the environment variable that names another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +136,15 @@ class OutputOptions:
     json : one JSON document at the end (-J)
     json_stream : one JSON object per line as the test goes on
     json_full : with `json_stream`, the whole document after the lines
-    csv : path of the CSV file; empty: a generated name under results/; "-": standard output; None: no CSV
+    csv : path of the CSV file; empty: a generated name in the folder `results`; "-": standard output;
+        None: no CSV
     csv_overwrite : replace the rows that the file has, instead of adding to them
     rate_format : unit of rates, one of k m g t K M G T; empty: adaptive
     timestamps : strftime format of a prefix to every line, or empty
     text : form of the text report, `OWN_TEXT` or `IPERF3_TEXT`
     verdict : say in the text what limited each test, and what to try
+    save : keep a client's run in the folder of results
+    results : that folder, and the one of generated CSV names; empty: the environment's, or results/
     """
 
     json: bool = False
@@ -153,6 +158,8 @@ class OutputOptions:
     timestamps: str = ""
     text: str = OWN_TEXT
     verdict: bool = True
+    save: bool = False
+    results: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Set-up of every test."""
 
+import os
 import signal
 
 import pytest
@@ -13,6 +14,14 @@ settings.load_profile("iperfpy")
 for number, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def runs_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep saved runs out of the tree; programs that a test starts inherit the folder. A test that chooses
+    a folder of its own, or the current one, has set or deletes the variable itself."""
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("IPERFPY_RESULTS", os.path.join(base, "runs"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ from iperfpy.cli import value_types as values
 from iperfpy.cli.exit_status import TEXT_VARIABLE
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, or_zero, size
 from iperfpy.control.plan_limits import LIMITS, SHORTEST_INTERVAL_US
-from iperfpy.options import IPERF3_TEXT, OWN_TEXT
+from iperfpy.options import IPERF3_TEXT, OWN_TEXT, RESULTS, RESULTS_VARIABLE
 from iperfpy.plan import Role
 from iperfpy.protocols.units import RATE_LETTERS, SECOND_US
 
@@ -40,6 +40,7 @@ FILE = Parsed("FILE", named("a file name"))
 TEXT_FORM_NAMES = (OWN_TEXT, IPERF3_TEXT)
 TEXT_FORM = Parsed("FORM", values.one_of("a form of text", TEXT_FORM_NAMES), TEXT_FORM_NAMES)
 TEXT_FORM_HELP = f"form of the text: {OWN_TEXT} or {IPERF3_TEXT} [{TEXT_VARIABLE}, or {OWN_TEXT}]"
+RESULTS_HELP = f"folder of saved runs, and of --csv without a name [{RESULTS_VARIABLE}, or {RESULTS}]"
 
 
 def base_flags(
@@ -70,7 +71,7 @@ CONNECTION = (
     *("tos", "dscp", "username", "public_key", "pkcs1"),
 )
 """Parameters of a client's way to its server, whatever it measures there."""
-REPORTS = ("letter", "json", "log_file", "debug", "help")
+REPORTS = ("letter", "json", "results", "log_file", "debug", "help")
 """Parameters of a report that is written once, at the end."""
 
 
@@ -80,6 +81,13 @@ def chosen_flags(names: Sequence[str]) -> list[click.Option]:
     found = [option for option in own if option.name in names]
     assert len(found) == len(names), "an option has another name"
     return found
+
+
+def no_save() -> click.Option:
+    """A new option of a subcommand that keeps its result unless the user does not want it."""
+    return Flag(
+        OUTPUT, ["no_save", "--no-save"], "do not keep the result in the folder of runs", is_flag=True
+    )
 
 
 def chooser(transport: str) -> str:
@@ -336,20 +344,14 @@ def _password_flags() -> list[click.Option]:
     ]
 
 
-def _output_flags() -> list[click.Option]:
+def _file_flags() -> list[click.Option]:
+    """The reports for programs, and the files."""
+
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
         return _flag(OUTPUT, None, names, help, kind, **more)
 
     # A value in brackets may be left out: click then takes `flag_value`.
-    letter = Parsed("LETTER", values.one_of("a unit", RATE_LETTERS), RATE_LETTERS)
     return [
-        flag(
-            ["interval", "-i", "--interval"],
-            "seconds between reports, 0: none [1]",
-            INTERVAL_SECONDS,
-            default=SECOND_US,
-        ),
-        flag(["letter", "-f", "--format"], "k m g t: kbit/s .., K M G T: KiB/s .. [m]", letter, rare=True),
         flag(["json", "-J", "--json"], "one JSON document at the end, with iperf3's keys"),
         flag(["json_stream", "--json-stream"], "a line of JSON for every event as it happens"),
         flag(
@@ -365,6 +367,32 @@ def _output_flags() -> list[click.Option]:
             flag_value="",
         ),
         flag(["csv_overwrite", "--csv-overwrite"], "replace the rows that the CSV has", rare=True),
+        _flag(
+            OUTPUT,
+            Role.CLIENT,
+            ["save", "--save"],
+            "keep the run, for `iperfpy runs`, `show` and `diff`",
+            None,
+        ),
+        flag(["results", "--results"], RESULTS_HELP, Parsed("DIR", named("--results")), rare=True),
+    ]
+
+
+def _output_flags() -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
+        return _flag(OUTPUT, None, names, help, kind, **more)
+
+    # A value in brackets may be left out: click then takes `flag_value`.
+    letter = Parsed("LETTER", values.one_of("a unit", RATE_LETTERS), RATE_LETTERS)
+    return [
+        flag(
+            ["interval", "-i", "--interval"],
+            "seconds between reports, 0: none [1]",
+            INTERVAL_SECONDS,
+            default=SECOND_US,
+        ),
+        flag(["letter", "-f", "--format"], "k m g t: kbit/s .., K M G T: KiB/s .. [m]", letter, rare=True),
+        *_file_flags(),
         flag(["text", "--text"], TEXT_FORM_HELP, TEXT_FORM, rare=True),
         flag(["verbose", "-V", "--verbose"], "also show settings, CPU time and all figures"),
         flag(["no_verdict", "--no-verdict"], "do not say what limited the test, and what to try", rare=True),

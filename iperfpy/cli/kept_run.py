@@ -9,9 +9,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from iperfpy.cli.exit_status import on_stderr, warn
-from iperfpy.errors import system_reason
+from iperfpy.errors import DocumentError, system_reason
+from iperfpy.store.direction_figures import about_test
 from iperfpy.store.folder import Folder, Lines
+from iperfpy.store.iperf3_document import Iperf3Document
 from iperfpy.store.run_index import About
+
+
+class KeptTest(Iperf3Document):
+    """A sink that builds the document of a test and writes nothing; `keep_test` saves it."""
+
+    def close(self) -> None:
+        """The document is complete."""
+
+
+def keep_test(document: Mapping[str, Any], *, folder: str = "", json: str = "") -> None:
+    """Save a test, unless it failed before its data flowed; arguments as in `keep`."""
+    if "test_start" not in document["start"]:
+        return
+    try:
+        about = about_test(document)
+    except DocumentError as error:  # a value of a plug-in, or of a peer, that no reader understands
+        warn(f"the run is not saved: {error}", json)
+        return
+    keep(document, about, folder=folder, json=json)
 
 
 def keep(

@@ -17,6 +17,7 @@ from iperfpy.cli.commands import diagnose, lab_from_csv, lab_list, lab_run
 from iperfpy.cli.common_flags import CONNECTION, REPORTS
 from iperfpy.cli.credentials import PASSWORD_VARIABLE
 from iperfpy.cli.help import EXAMPLES, forms, spelled
+from iperfpy.options import RESULTS_VARIABLE
 from iperfpy.protocols.registry import built_in_transports
 
 SHARED = {*CONNECTION, *REPORTS}
@@ -31,6 +32,7 @@ DESCRIPTION = (
 )
 ENVIRONMENT = {
     PASSWORD_VARIABLE: "the password for --username; if it is not set, the program prompts for it",
+    RESULTS_VARIABLE: "the folder of saved runs, and of --csv without a name; if it is not set, results",
     "IPERFPY_NO_OFFLOAD": "if it is 1, datagrams are sent and received one at a time, without GSO and GRO",
     "NO_COLOR": "if it is set, a terminal shows no colours",
 }
@@ -73,7 +75,7 @@ def _lines() -> Iterator[str]:
         ".SH FILES",
         ".TP",
         "results/",
-        _text("the directory that --csv without a file name writes to"),
+        _text("the folder of saved runs, of their index, and of --csv without a file name"),
     )
     yield from (".SH SEE ALSO", ".BR iperf3 (1)")
 

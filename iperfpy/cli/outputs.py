@@ -5,6 +5,7 @@
     standard output, a full disk       one warning per test; the test goes on; the exit status is 1
     standard output, a closed pipe     the report has no reader: a client stops; the exit status is 1
     standard output without a reader   the test goes on; rows of the table are left out, which is said
+    a run that cannot be saved         one warning at the end; the exit status is that of the test
 
 Every command takes its reports from here: `client_sinks` for a test, `server_sinks` for a server's tests.
 All of them write in threads of their own (report/output_thread.py), and `finish` waits for these.
@@ -22,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, on_stderr, warn, write_error
+from iperfpy.cli.kept_run import KeptTest, keep_test
 from iperfpy.cli.log_format import formatter
 from iperfpy.cli.standard_streams import abandon, silence_stdout
 from iperfpy.endpoint.refusal_log import SERVICE
@@ -41,6 +43,7 @@ from iperfpy.report.screen import NoScreen, Screen
 from iperfpy.report.server_output import server_output_sink
 from iperfpy.report.terminal import Wording
 from iperfpy.report.text_forms import TEXT_FORMS
+from iperfpy.store.folder import Folder
 from iperfpy.store.iperf3_document import INTERRUPTED
 
 STDOUT = "-"
@@ -104,12 +107,19 @@ class Outputs:
             sinks = self._shown(plan.title, server, plan=plan)
             if rows is not None:
                 sinks.append(self._csv_sink(rows, CsvSink(rows, (plan, server) if server else None)))
+            kept = KeptTest(plan=plan) if self._output.save else None
+            if kept is not None:
+                sinks.append(GuardedSink(kept, partial(self._report_fault, "the saved run")))
             try:
                 yield sinks
             finally:
                 for sink in sinks:
                     sink.close()
-                self.finish()
+                try:
+                    self.finish()
+                finally:  # also after a Ctrl-C at a reader that does not read
+                    if kept is not None:
+                        keep_test(kept.document, folder=self._output.results, json=json_of(self._output))
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
@@ -330,7 +340,7 @@ class Outputs:
             if path:
                 file = CsvFile(Path(path), header(), replace=self._output.csv_overwrite)
             else:
-                file = open_generated(name, header(), time.time())
+                file = open_generated(name, header(), time.time(), Folder(self._output.results).path)
         except OSError as error:
             raise StartError(f"cannot write the CSV: {system_reason(error)}") from error
         self.csv_path = file.path

@@ -284,6 +284,8 @@ def _output(parsed: ParsedOptions) -> OutputOptions:
         timestamps=parsed["timestamps"] or "",
         interval_us=parsed["interval"],
         text=_text_form(parsed),
+        save=parsed["save"],
+        results=parsed["results"] or "",
     )
 
 

@@ -23,7 +23,6 @@ from typing import Protocol, TextIO
 from iperfpy.errors import StartError
 from iperfpy.protocols.operating_system import lock_file, unlock_file
 
-RESULTS = Path("results")
 TAIL_BYTES = 1 << 16
 """Length of the end of a file that is searched for an unfinished line; no row is longer."""
 
@@ -193,7 +192,7 @@ class CsvFile:
                 unlock_file(self._descriptor)
 
 
-def generated_path(name: str, unix_time: float, folder: Path = RESULTS) -> Iterator[Path]:
+def generated_path(name: str, unix_time: float, folder: Path) -> Iterator[Path]:
     """Yield names such as `results/20261122-171500-kcp-bbr-reverse.csv` (local time), then NAME-2.csv, ..."""
     when = time.strftime("%Y%m%d-%H%M%S", time.localtime(unix_time))
     yield folder / f"{when}-{name}.csv"
@@ -201,7 +200,7 @@ def generated_path(name: str, unix_time: float, folder: Path = RESULTS) -> Itera
         yield folder / f"{when}-{name}-{count}.csv"
 
 
-def open_generated(name: str, header: Sequence[str], unix_time: float, folder: Path = RESULTS) -> CsvFile:
+def open_generated(name: str, header: Sequence[str], unix_time: float, folder: Path) -> CsvFile:
     """Open a new file in the folder, which is made if there is none. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in generated_path(name, unix_time, folder):

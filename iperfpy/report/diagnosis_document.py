@@ -13,9 +13,11 @@ from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.records import finite
 from iperfpy.store.finding_object import finding_object
 from iperfpy.store.iperf3_document import INTERRUPTED, time_of
+from iperfpy.store.run_index import About, path_signature
 
 Json = dict[str, Any]
 
+DIAGNOSE = "diagnose"
 BINS = ("flight",)
 """Fields of the evidence that the document leaves out: thousands of numbers, for conclusions only."""
 
@@ -44,6 +46,29 @@ def document(report: PathReport) -> Json:
         whole["error"] = f"{INTERRUPTED}{report.error}" if report.stopped else report.error
     made: Json = finite(whole)
     return made
+
+
+def about(report: PathReport) -> About:
+    """The facts of a diagnosis for the index of runs."""
+    runs = [run for one in report.directions for tests in one.evidence.rounds for run in tests]
+    headline: dict[str, float | str | None] = {"rtt_us": report.idle.rtt_us.get("p50")}
+    for one in report.directions:
+        headline[f"{one.direction.value}_capacity_bits_per_s"] = one.diagnosis.capacity_bits_per_s
+        headline[f"{one.direction.value}_carried_bits_per_s"] = one.diagnosis.carried_bits_per_s
+    # The first finding of a direction is the most limiting one.
+    limits = [one.diagnosis.findings[0].sentence for one in report.directions if one.diagnosis.findings]
+    return About(
+        kind=DIAGNOSE,
+        unix_time=report.unix_time,
+        hosts=(report.host,),
+        transports=tuple(dict.fromkeys(run.transport for run in runs)),
+        directions=tuple(one.direction.value for one in report.directions),
+        path=path_signature("", report.address),
+        summary="; ".join(limits),
+        headline=headline,
+        version=report.version,
+        error=report.error,
+    )
 
 
 def write(report: PathReport, stream: TextIO) -> None:

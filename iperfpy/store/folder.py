@@ -24,12 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from iperfpy.errors import DocumentError, system_reason
+from iperfpy.options import RESULTS, RESULTS_VARIABLE
 from iperfpy.records import finite
 from iperfpy.store.run_index import INDEX, About, Entry, append, read
 
-RESULTS = "results"
-RESULTS_VARIABLE = "IPERFPY_RESULTS"
-"""Environment variable with the folder, unless a flag names one."""
 STORED = "stored"
 """Key of a document for the facts that only a stored one has: `id`, `kind`, and `text`, the printed lines."""
 LAST = "last"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iperfpy.cli.command_line import completed
-from iperfpy.cli.common_flags import CONNECTION, REPORTS, chosen_flags
+from iperfpy.cli.common_flags import CONNECTION, REPORTS, chosen_flags, no_save
 from iperfpy.cli.exit_status import DONE, FAILED, JSON_DOCUMENT, complain, interrupted, json_form, on_stderr
 from iperfpy.cli.help import GroupedCommand, command_help
 from iperfpy.cli.request import connection_of, type_of_service
@@ -60,6 +60,7 @@ def flags() -> list[click.Option]:
             type=budget,
         ),
         *shared,
+        no_save(),
         Flag(
             "Output",
             ["json_schema", "--json-schema"],
@@ -141,7 +142,20 @@ def _run(options: ClientOptions, values: dict[str, object], tos: int) -> int:
         return complain(str(error))
     except asyncio.CancelledError:
         return interrupted("interrupted twice")
-    return _shown(check.report(), json=bool(values["json"]), letter=str(values["letter"] or ""))
+    report = check.report()
+    status = _shown(report, json=bool(values["json"]), letter=str(values["letter"] or ""))
+    if report.directions and not values["no_save"]:
+        _keep(report, str(values["results"] or ""), JSON_DOCUMENT if values["json"] else "")
+    return status
+
+
+def _keep(report: PathReport, folder: str, json: str) -> None:
+    """Keep the result in the folder of runs, with its text."""
+    from iperfpy.cli.kept_run import keep
+    from iperfpy.report.diagnosis_document import about, document
+    from iperfpy.report.diagnosis_text import lines
+
+    keep(document(report), about(report), list(lines(report)), folder=folder, json=json)
 
 
 async def _measured(check: PathCheck, view: ProgressView) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from iperfpy.experiments import check_schedule, path_check
 from iperfpy.experiments.path_check import PathCheck, Progress
 from iperfpy.options import ClientOptions
 from iperfpy.report.progress_lines import BarProgress, PlainProgress, progress_for
+from iperfpy.store.folder import Folder
 from tests.iperfpy.report.diagnosis_scenes import nothing, whole
 
 SCHEMA = json.loads((resources.files("iperfpy") / "report" / "diagnosis_schema.json").read_text())
@@ -52,7 +54,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_report_goes_to_stdout_and_progress_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["diagnose", "192.0.2.7"]) == 0
+    assert main(["diagnose", "192.0.2.7", "--no-save"]) == 0
     output = capsys.readouterr()
     assert output.out.startswith("Path to 192.0.2.7")
     assert output.err == "a remark\n"
@@ -148,7 +150,7 @@ def test_an_early_end_has_its_sentence_and_status(
 def test_a_log_file_gets_the_report_and_the_errors(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     FakeCheck.result = replace(whole(), error="the server left")
     log = tmp_path / "log"
-    assert main(["diagnose", "host", "--logfile", str(log)]) == 1
+    assert main(["diagnose", "host", "--no-save", "--logfile", str(log)]) == 1
     assert capsys.readouterr().out == ""
     text = log.read_text()
     assert "Path to 192.0.2.7" in text
@@ -169,7 +171,7 @@ def test_the_shared_flags_are_those_of_a_test() -> None:
 
 def test_the_subcommand_takes_every_flag_that_it_says() -> None:
     names = {option.name for option in diagnose.subcommand().params}
-    assert {"host", "quick", "budget", "json_schema", *CONNECTION, *REPORTS} == names
+    assert {"host", "quick", "budget", "json_schema", "no_save", *CONNECTION, *REPORTS} == names
 
 
 # -- progress
@@ -221,3 +223,36 @@ def test_an_error_of_this_program_is_one_sentence(
     monkeypatch.setattr(FakeCheck, "run", run)
     assert main(["diagnose", "host"]) == 1
     assert capsys.readouterr().err == "iperfpy: error - no sockets are left\n"
+
+
+def test_a_diagnosis_is_kept_with_its_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", "host", "--results", str(tmp_path)]) == 0
+    output = capsys.readouterr()
+    (entry,) = Folder(tmp_path).entries().entries
+    path = Folder(tmp_path).document_path(entry)
+    assert str(path) in output.err
+    stored = json.loads(path.read_text())
+    text = stored.pop("stored")["text"]
+    assert "\n".join("".join(span for span, _ in line).rstrip() for line in text) + "\n" == output.out
+    Draft202012Validator(SCHEMA).validate(stored)
+    assert (entry.about.kind, entry.about.hosts) == ("diagnose", (whole().host,))
+    assert entry.about.summary.startswith(whole().directions[0].diagnosis.findings[0].sentence)
+
+
+@pytest.mark.parametrize(("words", "result"), [(["--no-save"], whole()), ([], nothing())])
+def test_a_diagnosis_without_a_result_or_against_the_users_wish_is_not_kept(
+    words: list[str], result: PathReport, tmp_path: Path
+) -> None:
+    FakeCheck.result = result
+    main(["diagnose", "host", "--results", str(tmp_path), *words])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_diagnosis_that_cannot_be_kept_keeps_its_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["diagnose", "host", "--results", str(tmp_path / "file")]) == 0
+    output = capsys.readouterr()
+    assert output.out.startswith("Path to")
+    assert output.err.endswith(f"warning - the run is not saved: {tmp_path}/file: File exists\n")

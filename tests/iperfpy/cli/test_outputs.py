@@ -7,13 +7,17 @@ import errno
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from iperfpy.cli.kept_run import KeptTest
 from iperfpy.cli.outputs import Outputs
 from iperfpy.errors import InterruptError
 from iperfpy.options import ClientOptions, OutputOptions
+from iperfpy.store.folder import Folder
 from tests.iperfpy.report.scenes import forward, parallel_interrupted, server
+from tests.iperfpy.store.test_round_trip import run_of
 
 
 def test_concurrent_tests_of_a_server_have_titles(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,3 +141,73 @@ def test_json_is_the_only_output(
     out = capsys.readouterr().out
     assert out.startswith("{")
     assert (out.count("\n") == lines) is output.json_stream
+
+
+def saved(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "runs").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"json": True}, {"json_stream": True}, {"csv": "-"}, {"text": "iperf3"}]
+)
+def test_a_saved_run_is_the_document_of_json_whatever_is_printed(
+    form: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = forward()
+    outputs = Outputs(OutputOptions(save=True, results=str(tmp_path / "runs"), **form))
+    with outputs.client_sinks(scene.start.plan) as sinks:
+        for sink in sinks:
+            scene.play(sink)
+    (path,) = saved(tmp_path)
+    document = json.loads(path.read_text())
+    assert document.pop("stored") == {"id": path.stem, "kind": "test"}
+    assert document == run_of(scene).document()
+    assert str(path) in capsys.readouterr().err
+    assert not outputs.failed
+
+
+def test_a_run_that_cannot_be_saved_loses_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").write_text("a file")
+    scene = forward()
+    outputs = Outputs(OutputOptions(save=True, results=str(tmp_path / "runs")))
+    with outputs.client_sinks(scene.start.plan) as sinks:
+        for sink in sinks:
+            scene.play(sink)
+    output = capsys.readouterr()
+    assert output.out.endswith("iperfpy Done.\n")
+    assert output.err.endswith(f"iperfpy: warning - the run is not saved: {tmp_path}/runs: File exists\n")
+    assert not outputs.failed
+
+
+def test_a_test_that_did_not_start_is_not_saved(tmp_path: Path) -> None:
+    outputs = Outputs(OutputOptions(save=True, json=True, results=str(tmp_path / "runs")))
+    with outputs.client_sinks(forward().start.plan) as sinks:
+        for sink in sinks:
+            sink.error("connection refused")
+    assert saved(tmp_path) == []
+
+
+def test_a_test_that_was_interrupted_is_saved_with_the_reason(tmp_path: Path) -> None:
+    scene = parallel_interrupted()
+    outputs = Outputs(OutputOptions(save=True, results=str(tmp_path / "runs")))
+    with outputs.client_sinks(scene.start.plan) as sinks:
+        for sink in sinks:
+            scene.play(sink)
+    (entry,) = Folder(tmp_path / "runs").entries().entries
+    assert entry.about.error == json.loads(saved(tmp_path)[0].read_text())["error"] != ""
+
+
+def test_a_fault_in_the_saved_run_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(KeptTest, "interval", lambda *_: 1 / 0)
+    scene = forward()
+    outputs = Outputs(OutputOptions(save=True, results=str(tmp_path / "runs")))
+    with outputs.client_sinks(scene.start.plan) as sinks:
+        for sink in sinks:
+            scene.play(sink)
+    output = capsys.readouterr()
+    assert output.out.endswith("iperfpy Done.\n")
+    assert "the saved run has a fault: ZeroDivisionError" in output.err
