@@ -11,6 +11,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypedDict
 
 from iperfpy.errors import PlanError, from_transport
@@ -132,7 +133,7 @@ def request_of(
         options = host
     else:
         options = client_options(host, keywords)
-    return plan or plan_of(_transport(keywords.get("transport", "tcp")), keywords), options
+    return plan or plan_of(transport_of(keywords.get("transport", "tcp")), keywords), options
 
 
 def diagnose_options(host: str | ClientOptions, keywords: Mapping[str, Any]) -> tuple[ClientOptions, int]:
@@ -176,6 +177,13 @@ def plan_of(transport: Transport, keywords: Mapping[str, Any]) -> Plan:
         pacing_timer_us=keywords.get("pacing_timer_us", 1000),
         server_cpu=keywords.get("server_cpu"),
     )
+
+
+def message_plan_of(transport: Transport, keywords: Mapping[str, Any], per_s: int) -> Plan:
+    """The test with `per_s` messages per second that the keywords describe: `seconds`, `settings`, `tos`, and
+    the size of a message as `block_bytes`. Raises `PlanError`."""
+    plan = plan_of(transport, {**keywords, "rate": 0})
+    return replace(plan, settings=transport.for_messages(plan.settings), messages_per_s=per_s)
 
 
 def client_options(host: str, keywords: Mapping[str, Any]) -> ClientOptions:
@@ -227,7 +235,8 @@ def _socket_options(keywords: Mapping[str, Any]) -> SocketOptions:
     )
 
 
-def _transport(name: str) -> Transport:
+def transport_of(name: str) -> Transport:
+    """The transport of that name. Raises `PlanError`."""
     try:
         return transport_named(name)
     except TransportError as error:

@@ -61,6 +61,8 @@ class Plan:
     fq_rate_bps : the kernel's pacing rate (SO_MAX_PACING_RATE) of every data socket, 0: not set
     pacing_timer_us : iperf3's pacing timer; sent to the peer, otherwise unused
     server_cpu : processor on which the client wants the server to run
+    messages_per_s : messages of `block_bytes` that the client sends per second and the server echoes, on one
+        stream that goes both ways; 0: a bulk test
     """
 
     transport: str
@@ -82,6 +84,7 @@ class Plan:
     fq_rate_bps: int = 0
     pacing_timer_us: int = 1000
     server_cpu: int | None = None
+    messages_per_s: int = 0
     fits_path: bool = field(default=False, compare=False)  # the test is the same one
 
     @property
@@ -95,6 +98,18 @@ class Plan:
     def amount_bytes(self) -> int:
         """Payload of one direction, all streams together, that ends the test (-n, -k); 0: none does."""
         return self.total_bytes or self.total_blocks * self.block_bytes
+
+    @property
+    def message_count(self) -> int:
+        """Messages of the whole test; 0 for a bulk test."""
+        return max(1, self.messages_per_s * self.duration_us // 1_000_000) if self.messages_per_s else 0
+
+    @property
+    def asked_bps(self) -> int:
+        """Payload bits per second that the test asks for, all streams together; 0: it names no rate."""
+        if self.messages_per_s:
+            return 2 * 8 * self.block_bytes * self.messages_per_s  # the echoes, too
+        return self.rate_bps * self.stream_count
 
     @property
     def stream_count(self) -> int:

@@ -10,13 +10,17 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Finding
 from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.metrics import Side, Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SHORTEST_MEASURED_US = 10_000
 """Shortest period that has a rate: its ends are known to about a millisecond, as event loops wake up."""
@@ -154,6 +158,39 @@ class Latency:
         }
 
 
+UNANSWERED = 0xFFFF_FFFF
+"""In `MessageTimes.round_trip_us`: no echo came."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MessageTimes:
+    """The messages of a latency test (`traffic.messages`), by the client's clock. Times are microseconds.
+
+    Parameters
+    ----------
+    size_bytes : of each message, header included
+    interval_us : mean distance of two due times
+    sent : messages handed to the transport
+    round_trip_us : (n,) uint32, by number of the message, of all n that were due: from its due time to the
+        arrival of its echo, or `UNANSWERED`. Time that it waited for room in the transport is part of it
+    there_us : (n,) int64: from its due time, by the client's clock, to its arrival, by the server's clock;
+        the clocks differ by an unknown amount. 0 where `round_trip_us` is `UNANSWERED`
+    held_us : (sent,) uint32: from its due time until the transport took it: the timers of this program, and
+        the wait for room
+    repeated : echoes that had arrived before
+    wire_bytes : bytes of IP packets that the client has sent and received for them; None: not known
+    """
+
+    size_bytes: int
+    interval_us: float
+    sent: int
+    round_trip_us: NDArray[np.uint32]
+    there_us: NDArray[np.int64]
+    held_us: NDArray[np.uint32]
+    repeated: int = 0
+    wire_bytes: tuple[int, int] | None = None
+
+
 ServerOutput = str | Mapping[str, Any]
 """A server's own report of a test: its text, or its JSON document. Empty: none."""
 
@@ -174,6 +211,7 @@ class RunEnded:
     server_output : the server's own report, if the plan asked for it
     findings : conclusions about what limited the test, of each direction the most important one first
     evidence : the measurements that they come from, one per direction. No document stores them
+    messages : the times of a message test, at the client
     """
 
     rows: tuple[Row, ...]
@@ -186,6 +224,7 @@ class RunEnded:
     latency: Latency = Latency()
     findings: tuple[Finding, ...] = ()
     evidence: tuple[RunEvidence, ...] = field(default=(), compare=False, repr=False)
+    messages: MessageTimes | None = field(default=None, compare=False, repr=False)
 
 
 class Sink(Protocol):

@@ -43,6 +43,8 @@ class Stream:
     `sends` is True at the sender. `block_bytes` is the test's block length (-l), or 0: the transport's own.
     `proves` is True if both ends know the proof of the client's UDP address (datagrams/address_proof.py).
     `features` are those of the transport that both ends have (`Transport.features`).
+    `both_ways` is True if both ends send and receive on it at once (`Transport.both_ways`); the client is the
+    end that `sends`.
     """
 
     id: int
@@ -52,6 +54,7 @@ class Stream:
     block_bytes: int = 0
     proves: bool = False
     features: frozenset[str] = frozenset()
+    both_ways: bool = False
 
 
 class Load(Protocol):
@@ -136,6 +139,16 @@ class Channel(ABC):
         during the call only, and an error that `write` raises ends the stream. Raises `SettingsError` if the
         transport cannot."""
         raise SettingsError("this transport cannot write received data to a file (-F)")
+
+    def wake(self) -> None:
+        """The load of `send` has a block now, before the time that its `wait_us` gave: ask it again at once.
+        Only on a stream that goes both ways. Called from the thread in which `keep`'s `write` is called."""
+        return
+
+    def wire_bytes(self) -> tuple[int, int] | None:
+        """Bytes of IP packets that this end has sent and received on this stream, headers and repetitions
+        included, as far as the transport can tell: (sent, received). None: it cannot."""
+        return None
 
     def withdraw(self) -> None:
         """The test is over: nothing that this end sends is needed any more. Send no payload from now on:
@@ -317,6 +330,10 @@ class Transport(ABC):
     """Names of additions to this transport's wire format since its first version, unique among all
     transports. Either end names its own over the control connection; a stream uses those that both have
     (`Stream.features`)."""
+    both_ways: ClassVar[bool] = False
+    """True if a stream can send and receive at once, at both ends (`Stream.both_ways`). Its channels then let
+    `send` and `receive` run together, have `keep` and `wake`, and give each datagram of a transport of
+    datagrams to `keep`'s `write` in a call of its own. A message test needs that."""
     over_udp: ClassVar[bool] = False
     """True if its packets are UDP datagrams. Networks may treat these unlike TCP."""
     window_settings: ClassVar[tuple[str, str] | tuple[()]] = ()
@@ -343,6 +360,11 @@ class Transport(ABC):
         """Raise `SettingsError` if this machine cannot be the client of such a test. The client calls it
         before it connects; `sends`: True if the client sends on any stream."""
         return
+
+    def for_messages(self, settings: Settings) -> Settings:
+        """The settings with which a short message leaves at once, as far as the protocol lets it: without
+        Nagle's algorithm (RFC 896). Timers that belong to the protocol stay as they are."""
+        return settings
 
     def remarks(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
         """Sentences that the sender's figures of the whole test, at either end, ask for: the program prints

@@ -1,6 +1,7 @@
 """A thread that serves streams in turn: a visit moves a share of one stream's data, and never waits.
 
-    other threads      add(task), remove(task), end()     a queue, and a byte that wakes the thread
+    other threads      add(task), visit(task),            a queue, and a byte that wakes the thread
+                       remove(task), end()
     the thread         a ready socket, or a time that has come  ->  task.visit()
                        the task is over  ->  task.ended(error)
 
@@ -47,7 +48,7 @@ class StreamTask:
         task nor its socket any more
     """
 
-    __slots__ = ("descriptor", "ended", "event", "is_watched", "visit")
+    __slots__ = ("descriptor", "ended", "event", "is_watched", "timer", "visit")
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class StreamTask:
         self.visit = visit
         self.ended = ended
         self.is_watched = False  # written by the thread only
+        self.timer = -1  # number of the timer that counts; earlier ones were replaced
 
 
 class ServingThread:
@@ -75,7 +77,8 @@ class ServingThread:
         self._is_ended = False
         self._tasks: set[StreamTask] = set()
         self._watched = 0
-        # (due_us, number, task): the number orders tasks of one time. Entries of removed tasks are skipped.
+        # (due_us, number, task): the number orders tasks of one time. Entries of removed tasks are skipped,
+        # and those that a later timer of their task has replaced.
         self._timers: list[tuple[int, int, StreamTask]] = []
         self._numbers = itertools.count()
 
@@ -95,6 +98,10 @@ class ServingThread:
     def add(self, task: StreamTask) -> None:
         """Serve `task` from now on; its first visit follows at once."""
         self._order(partial(self._add, task))
+
+    def visit(self, task: StreamTask) -> None:
+        """Visit `task` now, whatever it waits for, unless it is over."""
+        self._order(partial(self._visit_now, task))
 
     def remove(self, task: StreamTask) -> None:
         """End `task` without an error, unless it is over already."""
@@ -134,6 +141,10 @@ class ServingThread:
         self._tasks.add(task)
         self._visit(task)
 
+    def _visit_now(self, task: StreamTask) -> None:
+        if task in self._tasks:
+            self._visit(task)
+
     def _remove(self, task: StreamTask) -> None:
         if task in self._tasks:
             self._drop(task, None)
@@ -168,8 +179,8 @@ class ServingThread:
     def _visit_due(self) -> None:
         timers = self._timers
         while timers and timers[0][0] <= now_us():
-            task = heapq.heappop(timers)[2]
-            if task in self._tasks:
+            _, number, task = heapq.heappop(timers)
+            if task.timer == number and task in self._tasks:
                 self._visit(task)
 
     def _visit(self, task: StreamTask) -> None:
@@ -180,7 +191,8 @@ class ServingThread:
             elif wait_us:
                 # Not watched meanwhile: its socket has room nearly always, or an error to report.
                 self._unwatch(task)
-                heapq.heappush(self._timers, (now_us() + wait_us, next(self._numbers), task))
+                task.timer = next(self._numbers)
+                heapq.heappush(self._timers, (now_us() + wait_us, task.timer, task))
             elif not task.is_watched:
                 self._watch(task)
         except BaseException as error:  # the event loop raises it

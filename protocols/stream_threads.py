@@ -175,6 +175,12 @@ class StreamWorker:
             self.start(event, visit, alone=alone)
             await self.finished()
 
+    def wake(self) -> None:
+        """Let the thread visit the stream now. Any thread may call this."""
+        place, task = self._place, self._task
+        if not self.is_stopping and place is not None and task is not None:
+            place.thread.visit(task)
+
     def stop(self) -> None:
         """Let the thread leave the stream. Idempotent."""
         if self.is_stopping:

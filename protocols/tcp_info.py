@@ -19,6 +19,7 @@ CLOSED = 7
 _LENGTH = 256
 _FORMATS = {1: struct.Struct("=B"), 4: struct.Struct("=I"), 8: struct.Struct("=Q")}
 _NO_MIN_RTT = 0xFFFF_FFFF
+IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, TCP_HEADER_BYTES, STAMP_BYTES = 20, 40, 20, 12
 _OPTION_STAMPS = 1
 """TCPI_OPT_TIMESTAMPS."""
 
@@ -37,6 +38,8 @@ _FIELDS: dict[str, tuple[int, int]] = {  # name: (offset, size) in bytes
     "total_retrans": (100, 4),
     "bytes_acked": (120, 8),
     "bytes_received": (128, 8),
+    "segs_out": (136, 4),
+    "segs_in": (140, 4),
     "notsent_bytes": (144, 4),
     "min_rtt_us": (148, 4),
     "data_segs_in": (152, 4),
@@ -74,6 +77,8 @@ class TcpInfo:
     total_retrans: int | None = None
     bytes_acked: int | None = None
     bytes_received: int | None = None
+    segs_out: int | None = None
+    segs_in: int | None = None
     notsent_bytes: int | None = None
     min_rtt_us: int | None = None
     data_segs_in: int | None = None
@@ -93,6 +98,16 @@ class TcpInfo:
     def uses_stamps(self) -> bool:
         """True if every segment has a time stamp (RFC 7323)."""
         return bool((self.options or 0) & _OPTION_STAMPS)
+
+    def wire_bytes(self, *, ipv6: bool) -> tuple[int, int] | None:
+        """Bytes of the IP packets sent and received so far; None if the system does not tell. Payload that
+        arrived again is counted by its headers only."""
+        sent, received, out, arrived = self.bytes_sent, self.bytes_received, self.segs_out, self.segs_in
+        if sent is None or received is None or out is None or arrived is None:
+            return None
+        headers = (IPV6_HEADER_BYTES if ipv6 else IPV4_HEADER_BYTES) + TCP_HEADER_BYTES
+        headers += STAMP_BYTES if self.uses_stamps else 0
+        return sent + out * headers, received + arrived * headers
 
     @property
     def cwnd_bytes(self) -> int | None:

@@ -7,7 +7,11 @@ Fields without a key in iperf3 travel under one key of our own. A stock server n
 to a server that sent an iperfpy greeting.
 
     "iperfpy": {"transport": "kcp", "settings": {...}, "duration_us": n, "omit_us": n,
-                "interval_us": n, "conv": [u32, ...], "features": ["udp-address-proof", ...]}
+                "interval_us": n, "conv": [u32, ...], "features": ["udp-address-proof", ...],
+                "messages_per_s": n}
+
+`messages_per_s` makes the test a message test (iperfpy/traffic/messages.py): only a server with the feature
+`MESSAGES` gets it.
 
 `features` names what a program has beyond the first iperfpy. Either end sends its own, the server in its
 greeting, and a feature is used if both have it: an end without it is as old as one that knows none. A
@@ -40,7 +44,9 @@ ADDRESS_PROOF = "udp-address-proof"
 """The client proves the UDP addresses of its streams, see protocols/datagrams/address_proof.py."""
 PATH_EVIDENCE = "path-evidence"
 """Results carry each end's record of the path, see evidence_codec.py."""
-FEATURES = (ADDRESS_PROOF, PATH_EVIDENCE)
+MESSAGES = "messages"
+"""The server echoes messages (`Plan.messages_per_s`)."""
+FEATURES = (ADDRESS_PROOF, PATH_EVIDENCE, MESSAGES)
 """The features of this program, beside those of its transports."""
 
 NUMBERS = {
@@ -63,6 +69,7 @@ OWN_NUMBERS = {
     "duration_us": ("the duration in microseconds", LIMITS["duration_us"].i_errno),
     "omit_us": ("the omitted time in microseconds", LIMITS["omit_us"].i_errno),
     "interval_us": ("the report interval in microseconds", LIMITS["interval_us"].i_errno),
+    "messages_per_s": ("the rate of messages", LIMITS["messages_per_s"].i_errno),
 }
 """Key of our extension -> its meaning, and iperf3's i_errno."""
 
@@ -161,6 +168,8 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
             "conv": list(convs),
             "features": [*FEATURES, *transport.features],
         }
+        if plan.messages_per_s:
+            body[EXTENSION]["messages_per_s"] = plan.messages_per_s
     return body
 
 
@@ -211,6 +220,7 @@ def decode_parameters(
         pacing_timer_us=_or(numbers["pacing_timer"], 1000),
         server_cpu=numbers["server_affinity"],
         get_server_output=integer(body.get("get_server_output")) is not None,
+        messages_per_s=_number(own, "messages_per_s") or 0,
     )
     check_plan(plan, transport)
     return Request(plan, transport, _convs(own, plan.stream_count) if own else (), _features(own))

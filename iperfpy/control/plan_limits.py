@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import PlanError
-from iperfpy.plan import Plan
+from iperfpy.plan import Direction, EndCondition, Plan
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.units import SECOND_US
 
@@ -65,8 +65,30 @@ LIMITS = {
     "fq_rate_bps": Limit("the rate of the kernel's pacing", 0, INT64_MAX, unit="bit/s"),
     "pacing_timer_us": Limit("the pacing timer", 0, INT64_MAX, unit="microseconds"),
     "server_cpu": Limit("the server's processor", 0, 1024, ErrorNumber.AFFINITY),
+    "messages_per_s": Limit("the rate of messages", 0, 10_000, unit="messages per second"),
 }
 """Field of `Plan` -> its range. A field that is None is not checked."""
+
+
+MOST_MESSAGES = 2_000_000
+"""Messages of a test. The client keeps 16 bytes of each, the server nothing."""
+SHORTEST_MESSAGE, LONGEST_MESSAGE = 16, 65_507
+"""Bytes of a message: its header, and the longest datagram."""
+
+
+def _check_messages(plan: Plan, transport: Transport) -> None:
+    """Raise `PlanError` unless a message test of this plan is possible."""
+    if not transport.both_ways:
+        raise PlanError(f"{transport.name} cannot carry messages and their echoes on one stream")
+    if plan.direction is not Direction.FORWARD or plan.parallel != 1 or plan.omit_us or plan.rate_bps:
+        raise PlanError("a message test has one stream, from the client, without -O, -P and -b")
+    if plan.ends_by is not EndCondition.TIME:
+        raise PlanError("a message test ends after a time (-t)", ErrorNumber.DURATION)
+    if plan.message_count > MOST_MESSAGES:
+        text = f"a message test has at most {MOST_MESSAGES:,} messages, not {plan.message_count:,}"
+        raise PlanError(f"{text}: choose a lower rate or a shorter time")
+    allowed = Limit("the size of a message", SHORTEST_MESSAGE, LONGEST_MESSAGE, unit="bytes")
+    allowed.check(plan.block_bytes)
 
 
 def check_plan(plan: Plan, transport: Transport) -> None:
@@ -75,6 +97,8 @@ def check_plan(plan: Plan, transport: Transport) -> None:
         value = getattr(plan, field)
         if value is not None:
             limit.check(value)
+    if plan.messages_per_s:
+        _check_messages(plan, transport)
     if 0 < plan.interval_us < SHORTEST_INTERVAL_US:
         shortest = f"{SHORTEST_INTERVAL_US / SECOND_US:g}"
         raise PlanError(f"the report interval must be 0 or at least {shortest} seconds", ErrorNumber.INTERVAL)

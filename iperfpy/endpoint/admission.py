@@ -29,7 +29,7 @@ def check_limits(plan: Plan, options: ServerOptions, running: Collection[Plan]) 
     if longest_us and not 0 < plan.duration_us + plan.omit_us * bool(plan.duration_us) <= longest_us:
         text = f"this server runs tests of at most {longest_us / 1e6:g} s (-t and -O together)"
         raise PlanError(text, ErrorNumber.MAXIMUM_DURATION)
-    asked_bps = sum(one.rate_bps * one.stream_count for one in (plan, *running))
+    asked_bps = sum(one.asked_bps for one in (plan, *running))
     if limit_bps and asked_bps > limit_bps:
         raise rate_exceeded(limit_bps)
 

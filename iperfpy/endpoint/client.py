@@ -24,7 +24,7 @@ from typing import Any
 
 from iperfpy.control.authentication import make_token, public_key
 from iperfpy.control.framing import State
-from iperfpy.control.parameters import ADDRESS_PROOF, encode_parameters
+from iperfpy.control.parameters import ADDRESS_PROOF, MESSAGES, encode_parameters
 from iperfpy.control.results import key_count
 from iperfpy.control.session import Send
 from iperfpy.endpoint.agreed_test import AgreedTest
@@ -144,6 +144,11 @@ class _Client:
         """Raise `PlanError` if this server cannot run the test; nothing has been asked of it yet."""
         host = self._options.host
         if greeted.hello is None:  # a stock iperf3 sends no greeting
+            if self._plan.messages_per_s:
+                raise PlanError(
+                    f"{host} runs a stock iperf3 server, which does not echo messages: that needs iperfpy at"
+                    " both ends"
+                )
             if not transport.iperf3.key:
                 needs = f"which cannot run {transport.name}: that needs iperfpy at both ends"
                 raise PlanError(f"{host} runs a stock iperf3 server, {needs}")
@@ -154,6 +159,9 @@ class _Client:
             raise PlanError(
                 f"the server {host} does not know the transport {transport.name} (it has: {known})"
             )
+        elif self._plan.messages_per_s and MESSAGES not in greeted.hello.features:
+            text = f"the server {host} runs an iperfpy that does not echo messages"
+            raise PlanError(f"{text}: update it, then measure the latency of messages")
         elif transport.own_udp_port and transport.name not in greeted.hello.udp_ports:
             raise PlanError(f"the server {host} has no UDP port for {transport.name}")
 

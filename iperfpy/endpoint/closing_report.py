@@ -18,7 +18,7 @@ from iperfpy.errors import InterruptError, IperfpyError
 from iperfpy.plan import Role
 from iperfpy.protocols.metrics import Counters, Side
 from iperfpy.protocols.path_evidence import PathEvidence
-from iperfpy.records import Row, RunEnded, Sample, ServerOutput
+from iperfpy.records import MessageTimes, Row, RunEnded, Sample, ServerOutput
 from iperfpy.runtime.sockets import socket_facts
 from iperfpy.sampling.loaded_latency import latency
 from iperfpy.sampling.result_gate import Ended, Totals, completed, judge
@@ -46,6 +46,7 @@ class ClosingReport:
         self._congestion = ""
         self._results: Results | None = None
         self._evidence: Mapping[int, PathEvidence] = {}
+        self._messages: MessageTimes | None = None
 
     def stop(self) -> None:
         """Read the figures that are of the moment at which this end stops."""
@@ -53,6 +54,7 @@ class ClosingReport:
         self._congestion = socket_facts(self._test.streams[0].channel.fileno()).congestion
         # Later errors are of the end itself: the peer may have closed its sockets before this end does.
         self._warnings = tuple(one for one in self._test.warnings() if one not in self._started_with)
+        self._messages = self._transfer.message_times()
         self._evidence = {
             each.stream.id: evidence
             for each in self._test.streams
@@ -111,6 +113,7 @@ class ClosingReport:
             latency=latency(self._idle_rtt_us, verdict.rows),
             findings=findings_of(evidence),
             evidence=evidence,
+            messages=self._messages,
         )
 
     def _evidence_of_both(

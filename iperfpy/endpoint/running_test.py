@@ -147,6 +147,7 @@ class RunningTest:
             EndEvent.ALL_SENT: self._transfer.all_sent,
             EndEvent.ALL_RECEIVED: self._transfer.all_received,
             EndEvent.SETTLED: self._transfer.settled,
+            EndEvent.ANSWERED: self._transfer.answered,
             EndEvent.ABORT: self._scope.until_aborted,
         }
         await waits[event]()

@@ -45,6 +45,7 @@ def make_streams(
             block_bytes=plan.block_bytes,
             proves=proves,
             features=features,
+            both_ways=plan.messages_per_s > 0,
         )
         for index in range(plan.stream_count)
     )

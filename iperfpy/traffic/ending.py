@@ -33,6 +33,7 @@ class EndEvent(enum.Enum):
     ALL_RECEIVED = "all payload was received"
     TEST_END = "the client said that the test is over"
     SETTLED = "no more payload arrives"
+    ANSWERED = "every message was answered, or no more answers come"
     ABORT = "the user stops the test"
 
 
@@ -134,10 +135,12 @@ class EndRule:
         limits_senders = is_client or not plan.omit_us
         # A stock client ends the test when the amount has arrived: if datagrams were lost, that takes more.
         limits_senders = limits_senders and (is_client or peer_is_iperfpy or not may_lose)
+        messages = plan.messages_per_s > 0
         return cls(
-            events=END[key],
+            # The answers to the last messages come after the planned time.
+            events=(EndEvent.ANSWERED,) if messages and is_client else END[key],
             knows_end=is_client,
-            stops_by_clock=key in STOPS_BY_CLOCK,
+            stops_by_clock=key in STOPS_BY_CLOCK and not messages,
             senders_stop_by_clock=not is_client and peer.stops_senders and plan.ends_by is EndCondition.TIME,
             silence_ends=by_amount and is_client and may_lose and not peer_is_iperfpy,
             tells_finished=by_amount and sends and limits_senders and not is_client and peer_is_iperfpy,

@@ -33,6 +33,8 @@ def check_file(plan: Plan, transport: Transport) -> None:
     if not transport.reliable:
         text = f"{transport.name} may lose data, so it cannot carry a file (-F)"
         raise PlanError(text, ErrorNumber.DATAGRAMS_AND_FILE)
+    if plan.messages_per_s:
+        raise PlanError("a test with messages carries no file (-F)", ErrorNumber.FILE)
     if plan.parallel > 1 or plan.direction is Direction.BIDIRECTIONAL:
         raise PlanError("a file (-F) goes over one stream, in one direction", ErrorNumber.FILE)
     try:

@@ -136,6 +136,15 @@ class GuardedChannel(Channel):
             raise TypeError(f"evidence() gave a {type(evidence).__name__}, not PathEvidence or None")
         return evidence
 
+    def wire_bytes(self) -> tuple[int, int] | None:
+        return self._answer(self._channel.wire_bytes, None)
+
+    def wake(self) -> None:
+        # Called in a thread of the transport, by the writer of `keep`: its fault ends that thread's work, and
+        # `receive` reports it on the event loop.
+        with guarding(self._transport, self._where):
+            self._channel.wake()
+
     def withdraw(self) -> None:
         self._answer(self._channel.withdraw, None)
 

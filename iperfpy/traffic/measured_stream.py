@@ -9,6 +9,7 @@ from iperfpy.errors import IperfpyError, PeerError, fault_of
 from iperfpy.protocols.contract import Stream
 from iperfpy.protocols.metrics import Metric
 from iperfpy.sampling.sampler import Sampler
+from iperfpy.traffic.messages import MessageEcho, MessageSource
 from iperfpy.traffic.open_stream import OpenStream, where
 from iperfpy.traffic.payload import Payload
 
@@ -20,11 +21,15 @@ class MeasuredStream:
 
     Parameters
     ----------
-    payload : the sender's payload; None: this end receives
+    payload : the sender's payload; None: this end receives. An end of a message test sends and receives
     """
 
     def __init__(
-        self, opened: OpenStream, metrics: Sequence[Metric], started_us: int, payload: Payload | None
+        self,
+        opened: OpenStream,
+        metrics: Sequence[Metric],
+        started_us: int,
+        payload: Payload | MessageSource | MessageEcho | None,
     ) -> None:
         self.stream: Stream = opened.stream
         self.channel = opened.channel
@@ -33,6 +38,8 @@ class MeasuredStream:
             opened.stream.id, opened.side, opened.snapshots, metrics, started_us, opened.snapshots.opening
         )
         self._payload = payload
+        # An end of a message test is a payload as well, because it is a load that can be stopped.
+        self.messages = payload if isinstance(payload, MessageSource | MessageEcho) else None
         self._omitted_bytes = 0
         self._carrying: asyncio.Task[None] | None = None
         self._is_ending = self._is_acknowledged = False
@@ -95,9 +102,26 @@ class MeasuredStream:
             self._carrying.cancel()
             await asyncio.wait([self._carrying], timeout=limit_s)
 
+    async def _converse(self, messages: MessageSource | MessageEcho) -> None:
+        """Send and receive at once, until the other end closes the stream or one of the two fails."""
+        self.channel.keep(messages.arrived)
+        receiving = asyncio.create_task(self.channel.receive())
+        running = {asyncio.create_task(self.channel.send(messages)), receiving}
+        try:
+            while not receiving.done():
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
     async def _carry(self, on_failure: OnFailure) -> None:
         try:
-            if self._payload is not None:
+            if self.messages is not None:
+                await self._converse(self.messages)
+            elif self._payload is not None:
                 await self.channel.send(self._payload)
                 return
             await self.channel.receive()

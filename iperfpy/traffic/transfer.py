@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from iperfpy.errors import FaultError, IperfpyError
 from iperfpy.plan import Plan
@@ -25,7 +26,7 @@ from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Kind, number
-from iperfpy.records import Sample
+from iperfpy.records import MessageTimes, Sample
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.event_loop import sleep_until
@@ -35,6 +36,7 @@ from iperfpy.traffic.ending import EndRule
 from iperfpy.traffic.file_payload import FileSource
 from iperfpy.traffic.guarded_channel import CLOSE_S, guarding
 from iperfpy.traffic.measured_stream import MeasuredStream
+from iperfpy.traffic.messages import MessageSource, message_end
 from iperfpy.traffic.open_stream import OpenStream, becomes_true, first_data_us, where
 from iperfpy.traffic.payload import Budget, Payload
 from iperfpy.traffic.poll_times import PollTimes
@@ -119,6 +121,9 @@ class Transfer:
         self._ticking: asyncio.Task[None] | None = None
 
     def _measured(self, opened: OpenStream, transport: Transport, started_us: int) -> MeasuredStream:
+        if self._plan.messages_per_s:
+            end = message_end(self._plan, transport, opened.stream, started_us, opened.channel.wake)
+            return MeasuredStream(opened, transport.metrics, started_us, end)
         payload = None
         if opened.stream.sends:
             with guarding(transport.name, where(opened.stream)):  # it asks the transport for content
@@ -157,6 +162,19 @@ class Transfer:
         """Wait until every sender of this end has sent its payload, and all of it was acknowledged."""
         await asyncio.gather(*(each.sent() for each in self._sending))
         await asyncio.gather(*(each.acknowledged() for each in self._sending))
+
+    async def answered(self) -> None:
+        """Wait until every message was answered, or no more answers come: `MessageSource` has the limits."""
+        ends = [each.messages for each in self._sending if isinstance(each.messages, MessageSource)]
+        while not all(end.is_over(now_us()) for end in ends):  # noqa: ASYNC110 - another thread takes them
+            await asyncio.sleep(RECEIVED_POLL_S)
+
+    def message_times(self) -> MessageTimes | None:
+        """The times of a message test, at its client; None at a server, and for a bulk test."""
+        for each in self._sending:
+            if isinstance(each.messages, MessageSource):
+                return replace(each.messages.times(), wire_bytes=each.channel.wire_bytes())
+        return None
 
     async def all_received(self) -> None:
         """Wait until this end has received the whole amount, or the peer has sent all of it.

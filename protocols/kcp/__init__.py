@@ -6,6 +6,7 @@ This module only declares; numpy and sockets come with the first stream.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.kcp.engine_options import ACK_RANGES
@@ -24,6 +25,7 @@ class _KcpTransport(Transport):
     iperf3 = Iperf3Mapping(socket_buffer="socket_buffer")
     over_udp = True
     window_settings = ("sndwnd", "rcvwnd")
+    both_ways = True
 
     def block_bytes(self, settings: Settings) -> int:
         """Two runs of full segments: a block that ends within a segment costs the next one a copy."""
@@ -31,6 +33,10 @@ class _KcpTransport(Transport):
         mtu = settings.mtu or DEFAULT_MTU
         run = min(64, 65_507 // mtu)
         return 2 * run * (mtu - 24)
+
+    def for_messages(self, settings: Settings) -> Settings:
+        assert isinstance(settings, SharedSettings)
+        return replace(settings, push=True)
 
     def remarks(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
         """Name datagrams that were too long for the path."""
@@ -42,14 +48,16 @@ class _KcpTransport(Transport):
         return (f"the path does not carry datagrams of {began:,} bytes: {now:,} bytes were used in the end",)
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
-        from iperfpy.protocols.kcp import channel
+        from iperfpy.protocols.kcp import channel, two_way_channel
 
-        return await channel.connect(stream, settings, port)
+        make = two_way_channel.TwoWayChannel if stream.both_ways else channel.KcpChannel
+        return await channel.connect(stream, settings, port, make)
 
     async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
-        from iperfpy.protocols.kcp import channel
+        from iperfpy.protocols.kcp import channel, two_way_channel
 
-        return await channel.accept(stream, settings, port)
+        make = two_way_channel.TwoWayChannel if stream.both_ways else channel.KcpChannel
+        return await channel.accept(stream, settings, port, make)
 
 
 class Kcp(_KcpTransport):

@@ -13,6 +13,7 @@ a stream ends.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from iperfpy.protocols import clock
 from iperfpy.protocols.addresses import plain
@@ -43,10 +44,14 @@ LONGEST_BATCH = 1 << 16
 """Datagrams: all that leaves at once is one batch, or two where the ring begins anew; the socket cuts it."""
 
 
-async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Channel:
+MakeChannel = Callable[..., "KcpChannel"]
+"""`KcpChannel`, or the class of streams that go both ways."""
+
+
+async def connect(stream: Stream, settings: Settings, port: ClientPort, make: MakeChannel) -> Channel:
     """The client's end, associated. Waits without limit: the caller sets the deadline."""
     path = await open_path(stream, port)
-    channel = _channel(stream, settings, path, port.packet_bytes)
+    channel = _channel(stream, settings, path, port.packet_bytes, make)
     try:
         channel.start()
         await channel.associate()
@@ -57,12 +62,12 @@ async def connect(stream: Stream, settings: Settings, port: ClientPort) -> Chann
     return channel
 
 
-async def accept(stream: Stream, settings: Settings, port: ServerPort) -> Channel:
+async def accept(stream: Stream, settings: Settings, port: ServerPort, make: MakeChannel) -> Channel:
     """The server's end, once the client's first datagram has come."""
     path = await accept_path(stream, port)
     # Of what a client asks of a server, this much memory is one test's.
     memory = port.shared(MemoryBudgets.open).of(port.client)
-    channel = _channel(stream, settings, path, port.packet_bytes, memory)
+    channel = _channel(stream, settings, path, port.packet_bytes, make, memory)
     channel.start()
     channel.follow_size_soon()
     return channel
@@ -73,6 +78,7 @@ def _channel(
     settings: Settings,
     path: DatagramPath,
     packet_bytes: int | None,
+    make: MakeChannel,
     memory: MemoryBudget | None = None,
 ) -> KcpChannel:
     assert isinstance(settings, SharedSettings)
@@ -90,7 +96,7 @@ def _channel(
     else:
         assert isinstance(settings, KcpSettings)
         engine = profiles.stock(stream.conv, settings, longest_batch=longest, memory=memory, sizes=sizes)
-    return KcpChannel(engine, path, settings, sends=stream.sends)
+    return make(engine, path, settings, sends=stream.sends)
 
 
 class KcpChannel(Channel):
@@ -347,6 +353,11 @@ class KcpChannel(Channel):
 
     def evidence(self) -> PathEvidence | None:
         return path_evidence(self.engine, clock.now_us(), headers_to(self.remote_address))
+
+    def wire_bytes(self) -> tuple[int, int] | None:
+        counts, headers = self.engine.counts, headers_to(self.remote_address)
+        sent = counts.wire_bytes_sent + counts.datagrams_sent * headers
+        return sent, counts.wire_bytes_received + counts.datagrams_received * headers
 
     def counters(self) -> dict[str, Value]:
         return kcp_metrics.record(self.engine, clock.now_us(), self._unsent)

@@ -19,6 +19,9 @@ from iperfpy.protocols.kcp.wire import Bytes, Int64s
 _SMALLEST = 256
 _ACCEPTED, _REFUSED = np.ones(1, np.bool_), np.zeros(1, np.bool_)
 
+MOST_STORED_BYTES = 8 << 20
+"""Payload above a gap that one stream keeps to hand it on: the peer chooses how much it sends."""
+
 Deliver = Callable[[Bytes], None]
 """Takes payload in order: a (rows, size) or (size,) uint8 view, valid only during the call."""
 
@@ -30,7 +33,8 @@ class ReceiveWindow:
     ----------
     mss : most payload bytes of a segment
     limit : segments at and above nxt that are accepted, at most 65,535
-    deliver : called with payload as it becomes in order; None: payload is counted and not kept
+    deliver : called with payload as it becomes in order; None: payload is counted and not kept. With it, at
+        most `MOST_STORED_BYTES` above a gap are kept, and what exceeds that is refused
 
     Attributes
     ----------
@@ -53,8 +57,13 @@ class ReceiveWindow:
         # One more than the size of a stored segment by row, 0 where none is: 16 bits hold any UDP payload.
         self._sizes: NDArray[np.uint16] = np.zeros(0, np.uint16)
         self._payloads: dict[int, bytes] = {}
+        self._payload_bytes = 0
         self.parts = PartialSegments()
         self.repeated: NDArray[np.bool_] = _REFUSED
+
+    def deliver_to(self, deliver: Deliver) -> None:
+        """Hand payload on from now on; only before any has arrived."""
+        self._deliver = deliver
 
     @property
     def memory_bytes(self) -> int:
@@ -103,6 +112,9 @@ class ReceiveWindow:
             self.duplicates += 1
             self.repeated = _ACCEPTED
             return True
+        if above and self._deliver is not None and self._payload_bytes + size > MOST_STORED_BYTES:
+            self.refused += 1
+            return False
         self.high = max(self.high, number + 1)
         if above == 0:
             self.nxt += 1
@@ -116,6 +128,7 @@ class ReceiveWindow:
         self.stored += 1
         if self._deliver is not None:
             self._payloads[number] = rows.tobytes()
+            self._payload_bytes += size
         return True
 
     def insert(self, numbers: Int64s, rows: Bytes) -> NDArray[np.bool_]:
@@ -128,6 +141,8 @@ class ReceiveWindow:
             self.refused += len(numbers)
             self.repeated = np.zeros(len(numbers), np.bool_)
             return self.repeated
+        if self._deliver is not None and self._payload_bytes + rows.size > MOST_STORED_BYTES:
+            return self._insert_each(numbers, rows)
         # A refused segment must not be acknowledged: its sender would forget it, and the stream would stop.
         within: NDArray[np.bool_] = numbers < self.nxt + self.limit
         wanted = within & (numbers >= self.nxt)
@@ -147,6 +162,15 @@ class ReceiveWindow:
         if len(kept):
             self._accept(kept, rows, chosen)
         return within
+
+    def _insert_each(self, numbers: Int64s, rows: Bytes) -> NDArray[np.bool_]:
+        """`insert` where not all may be stored: each that can be handed on makes room."""
+        accepted, repeated = np.zeros(len(numbers), np.bool_), np.zeros(len(numbers), np.bool_)
+        for at, number in enumerate(numbers.tolist()):
+            accepted[at] = self._take_one(number, rows[at : at + 1])
+            repeated[at] = self.repeated[0]
+        self.repeated = repeated
+        return accepted
 
     def _accept(self, kept: Int64s, rows: Bytes, chosen: NDArray[np.intp]) -> None:
         """Hand on or store segments: `kept` ascends, and `chosen` has the row of each."""
@@ -170,6 +194,7 @@ class ReceiveWindow:
         if self._deliver is not None:
             for number, row in zip(numbers.tolist(), chosen.tolist(), strict=True):
                 self._payloads[number] = rows[row].tobytes()
+            self._payload_bytes += len(numbers) * rows.shape[1]
 
     def held_ranges(self) -> tuple[Int64s, Int64s]:
         """The segments held above `nxt`, as ranges relative to it: starts and stops, ascending, (m,) each."""
@@ -209,7 +234,9 @@ class ReceiveWindow:
         self.segments += count
         if self._deliver is not None:
             for number in range(first, first + count):
-                self._deliver(np.frombuffer(self._payloads.pop(number), np.uint8))
+                payload = self._payloads.pop(number)
+                self._payload_bytes -= len(payload)
+                self._deliver(np.frombuffer(payload, np.uint8))
 
     def _hand_on(self, payload: Bytes, segments: int) -> None:
         self.segments += segments

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
@@ -81,6 +81,7 @@ class Tcp(Transport):
     settings = TcpSettings
     iperf3 = Iperf3Mapping("tcp", socket_buffer="window", mss="mss")
     window_settings = ("window", "window")
+    both_ways = True
     bulk_bytes = BULK_BYTES if HAS_TCP_INFO else 0
     metrics = (
         Metric("rtt_us", "Smoothed round-trip time", _US, _GAUGE, title="RTT", spread=True, iperf3="rtt"),
@@ -144,6 +145,9 @@ class Tcp(Transport):
             return (b"0123456789" * (size_bytes // 10 + 1))[:size_bytes]
         return super().payload(settings, size_bytes)
 
+    def for_messages(self, settings: Settings) -> Settings:
+        return replace(_own(settings), nodelay=True)
+
     def check(self, settings: Settings, *, sends: bool) -> None:
         from iperfpy.protocols.tcp.tuning import check_here
 
@@ -161,7 +165,7 @@ class Tcp(Transport):
             IPPROTO_MPTCP if chosen.mptcp else 0,
         )
         with _closed_on_error(sock):
-            return TcpChannel(sock, chosen, sends=stream.sends)
+            return TcpChannel(sock, chosen, sends=stream.sends, both_ways=stream.both_ways)
 
     async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
         from iperfpy.protocols.tcp.channel import TcpChannel
@@ -171,7 +175,7 @@ class Tcp(Transport):
         sock = await port.connection()
         with _closed_on_error(sock):
             after_accept(sock, chosen)
-            return TcpChannel(sock, chosen, sends=stream.sends)
+            return TcpChannel(sock, chosen, sends=stream.sends, both_ways=stream.both_ways)
 
 
 def _own(settings: Settings) -> TcpSettings:

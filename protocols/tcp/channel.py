@@ -51,9 +51,11 @@ _PEER_GONE = {errno.ECONNRESET, errno.EPIPE, errno.ESHUTDOWN}
 
 
 class TcpChannel(Channel):
-    """One TCP connection, sending or receiving."""
+    """One TCP connection, sending or receiving, or both at once."""
 
-    def __init__(self, sock: socket.socket, settings: TcpSettings, *, sends: bool) -> None:
+    def __init__(
+        self, sock: socket.socket, settings: TcpSettings, *, sends: bool, both_ways: bool = False
+    ) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._sends = sends
@@ -67,15 +69,19 @@ class TcpChannel(Channel):
         self._congestion = tcp_info.congestion_control_of(sock)
         self._keep: Callable[[memoryview], None] | None = None
         self._worker = StreamWorker(sock, self._translated)
+        # A stream that goes both ways is read by a thread of its own, which the load does not hold up.
+        self._reader = StreamWorker(sock, self._translated) if both_ways else self._worker
         self._rest = _NOTHING  # of the present block, for which the kernel had no room yet
-        self._accepted = 0  # bytes handed to the kernel, or taken from it
+        self._accepted = 0  # bytes handed to the kernel
+        self._received = 0  # bytes taken from it
         self._offered = 0  # `_accepted` before the present block, and that whole block
         self._left_queue_bytes = 0  # the largest figure reported: it must not fall
         self._final: dict[str, Value] | None = None
-        self._heard_us: int | None = None
-        self._heard_bytes = 0  # payload of the peer, and own payload that it acknowledged, at that time
+        # Time of the latest progress, and payload of the peer and own payload acknowledged by then.
+        self._heard: tuple[int | None, int] = None, 0
         self._samples = PathSamples(ipv6=":" in plain_host(self._remote[0]))
         before = tcp_info.read(sock)
+        self._wire = _WireBytes(sock, before, ipv6=":" in plain_host(self._remote[0]))
         self._before = (before.first_sent_bytes or 0) + (before.notsent_bytes or 0)
 
     def fileno(self) -> int:
@@ -95,10 +101,11 @@ class TcpChannel(Channel):
         if self._final is None:
             info = tcp_info.read(self._sock)
             # Without TCP_INFO, bytes that the kernel took or gave: it takes no more than a buffer in silence.
-            progress = (info.bytes_acked or 0) + (info.bytes_received or 0) or self._accepted
-            if progress != self._heard_bytes:
-                self._heard_bytes, self._heard_us = progress, now_us() - info.last_recv_us
-        return self._heard_us
+            progress = (info.bytes_acked or 0) + (info.bytes_received or 0)
+            progress = progress or self._accepted + self._received
+            if progress != self._heard[1]:
+                self._heard = now_us() - info.last_recv_us, progress
+        return self._heard[0]
 
     # ------------------------------------------------------------------ counters
 
@@ -112,6 +119,9 @@ class TcpChannel(Channel):
             return self._receiver_record(now)
         self._samples.take(now, now_us())
         return self._sender_record(accepted, now)
+
+    def wire_bytes(self) -> tuple[int, int] | None:
+        return self._wire.read()
 
     def evidence(self) -> PathEvidence | None:
         if not self._sends or self._final is not None:
@@ -145,7 +155,7 @@ class TcpChannel(Channel):
 
     def _receiver_record(self, now: tcp_info.TcpInfo) -> dict[str, Value]:
         return {
-            "bytes": self._accepted,
+            "bytes": self._received,
             "rcv_rtt_us": now.rcv_rtt_us,
             "segments_received": now.data_segs_in,
             "out_of_order": now.rcv_ooopack,
@@ -172,7 +182,11 @@ class TcpChannel(Channel):
             await self._worker.run(WRITE, partial(self._send_share, load, send), alone=load.may_block)
 
     async def receive(self) -> None:
-        await self._worker.run(READ, self._receive_share, alone=self._keep is not None)
+        alone = self._keep is not None and self._reader is self._worker  # a file may wait for its disk
+        await self._reader.run(READ, self._receive_share, alone=alone)
+
+    def wake(self) -> None:
+        self._worker.wake()
 
     def _send_share(self, load: Load, send: Callable[[memoryview], int]) -> int:
         """Send about `BULK_BYTES`, as far as there is room. Returns the time of the next visit."""
@@ -215,7 +229,7 @@ class TcpChannel(Channel):
             return -1
         if not size:
             return -1
-        self._accepted += size
+        self._received += size
         if self._keep is not None:
             self._keep(memoryview(buffer)[:size])
         return 0
@@ -240,15 +254,38 @@ class TcpChannel(Channel):
     async def close(self) -> None:
         if self._final is not None:
             return
+        self._wire.freeze()
         self._final = self.counters()
         if self._sends and queued_bytes(self._sock):
             # A close without `drain` ends the test: the queued data must not load the path any longer.
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._worker.stop()
+        self._reader.stop()
         try:
             await self._worker.ended()
+            await self._reader.ended()
         finally:
             self._sock.close()
+
+
+class _WireBytes:
+    """IP bytes of a connection since it carries the stream: its handshake and cookie came before."""
+
+    def __init__(self, sock: socket.socket, before: tcp_info.TcpInfo, *, ipv6: bool) -> None:
+        self._sock, self._ipv6 = sock, ipv6
+        self._before = before.wire_bytes(ipv6=ipv6) or (0, 0)
+        self._final: tuple[tuple[int, int] | None] | None = None
+
+    def read(self) -> tuple[int, int] | None:
+        """(sent, received); None if the system does not tell."""
+        if self._final is not None:
+            return self._final[0]
+        wire = tcp_info.read(self._sock).wire_bytes(ipv6=self._ipv6)
+        return None if wire is None else (wire[0] - self._before[0], wire[1] - self._before[1])
+
+    def freeze(self) -> None:
+        """Keep the present figures: the socket is about to be closed."""
+        self._final = (self.read(),)
 
 
 class _Incoming(threading.local):

@@ -30,6 +30,7 @@ from iperfpy.protocols.testing.forged_opening import forged_opening
 from iperfpy.protocols.testing.loopback import (
     DEADLINE_S,
     PROMPT_S,
+    EchoLoad,
     LoopbackPair,
     bytes_of,
     expect,
@@ -257,6 +258,41 @@ async def two_streams_count_their_own(subject: Subject) -> None:
 async def both_directions_at_once(subject: Subject) -> None:
     async with subject.opened(False, True) as (forward, backward):
         await asyncio.gather(forward.carry(BULK_BYTES // 2), backward.carry(BULK_BYTES))
+
+
+@check
+async def a_stream_that_goes_both_ways_echoes(subject: Subject) -> None:
+    """Of a transport that declares `both_ways`: an end that receives sends again at once, on the same
+    stream."""
+    transport, settings = subject.transport, subject.settings
+    if not transport.both_ways:
+        return
+    async with loopback_streams(
+        (transport, transport.for_messages(settings), False),
+        host=subject.host,
+        deadline_s=subject.deadline_s,
+        prompt_s=subject.prompt_s,
+        both_ways=True,
+    ) as (pair,):
+        echo, block_bytes = EchoLoad(pair.server.wake), max(100, transport.block_limits[0])
+        pair.server.keep(echo.arrived)
+        pair.start(pair.server.receive())
+        pair.start(pair.server.send(echo))
+        returned = bytearray()
+        pair.client.keep(lambda data: returned.extend(data))
+        pair.start(pair.client.receive())
+        count = 20
+        sent = pair.load(count * block_bytes, block_bytes, pause_us=5_000)
+        await pair.client.send(sent)
+        least = count if transport.reliable else 1
+        await until(lambda: len(returned) >= least * block_bytes)
+        expect(
+            returned[:block_bytes] == bytes(sent.block),
+            "the echo differs from what was sent",
+        )
+        for channel in (pair.client, pair.server):
+            wire, payload = channel.wire_bytes(), len(returned)
+            expect(wire is None or min(wire) >= payload, f"wire_bytes() is {wire}, of {payload} each way")
 
 
 @check

@@ -19,9 +19,10 @@ import asyncio
 import secrets
 import socket
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -210,6 +211,11 @@ class BlockLoad:
         self._stopped = threading.Event()
         self.taken = 0
 
+    @property
+    def block(self) -> memoryview:
+        """The block that is sent again and again."""
+        return self._block
+
     def stop(self) -> None:
         """End the load. It may be called from any thread."""
         self._stopped.set()
@@ -231,6 +237,37 @@ class BlockLoad:
         block = self._block[: min(left, len(self._block))]
         self.taken += len(block)
         return block
+
+
+class EchoLoad:
+    """A `Load` of what its channel receives: `arrived` is the writer for `keep`.
+
+    `wait_us` gives a long time when nothing waits, so that only `wake` makes the transport ask in time.
+    """
+
+    may_block = False
+    LONG_US = 3_600_000_000
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._waiting: deque[bytes] = deque()
+        self._stopped = threading.Event()
+
+    def arrived(self, data: memoryview) -> None:
+        self._waiting.append(bytes(data))
+        self._wake()
+
+    def stop(self) -> None:
+        """End the load. It may be called from any thread."""
+        self._stopped.set()
+
+    def wait_us(self, now_us: int) -> int:
+        if self._stopped.is_set():
+            return -1
+        return 0 if self._waiting else self.LONG_US
+
+    def take(self) -> memoryview:
+        return memoryview(self._waiting.popleft())
 
 
 @dataclass
@@ -344,8 +381,10 @@ async def loopback_streams(
     host: str = "127.0.0.1",
     deadline_s: float = DEADLINE_S,
     prompt_s: float = PROMPT_S,
+    both_ways: bool = False,
 ) -> AsyncIterator[list[LoopbackPair]]:
-    """Open a pair for each (transport, settings, reverse) at one server, in this order.
+    """Open a pair for each (transport, settings, reverse) at one server, in this order. `both_ways`: streams
+    on which both ends send and receive.
 
     Raises
     ------
@@ -361,8 +400,16 @@ async def loopback_streams(
                     # Both ends agree on the number of the stream and on a random conv, as over a control
                     # connection.
                     conv, features = secrets.randbits(32), frozenset(transport.features)
-                    ours = Stream(index + 1, index, conv, sends=not backwards, proves=True, features=features)
-                    theirs = Stream(index + 1, index, conv, sends=backwards, proves=True, features=features)
+                    ours = Stream(
+                        index + 1,
+                        index,
+                        conv,
+                        sends=not backwards,
+                        proves=True,
+                        features=features,
+                        both_ways=both_ways,
+                    )
+                    theirs = replace(ours, sends=backwards)
                     client = LoopbackClient(server, own_udp=transport.own_udp_port)
                     accepted, connected = await _both(
                         transport.accept(theirs, settings, server),

@@ -5,6 +5,7 @@
     packets.py       iperf3's headers, written and read in batches
     reception.py     loss, order and jitter at the receiver
     echo.py          round-trip times, with iperfpy at both ends
+    message_channel.py  a stream that goes both ways, each block a datagram
 
 This module only declares; numpy and sockets come with the first stream. Batches, sockets with offload and the
 server's port are in protocols/datagrams.
@@ -88,6 +89,7 @@ class Udp(Transport):
     iperf3 = Iperf3Mapping("udp", merged_as="udp", socket_buffer="window", offload="gsro")
     flags = ("-u", "--udp")
     reliable = False
+    both_ways = True
     over_udp = True
     delivery = Delivery(
         "datagrams",
@@ -188,13 +190,19 @@ class Udp(Transport):
         return {**parameters, "gsro": True} if asked else parameters
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
+        from iperfpy.protocols.udp import message_channel
         from iperfpy.protocols.udp.channel import connect
 
+        if stream.both_ways:
+            return await message_channel.connect(stream, own(settings), port)
         return await connect(stream, own(settings), port)
 
     async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
+        from iperfpy.protocols.udp import message_channel
         from iperfpy.protocols.udp.channel import accept
 
+        if stream.both_ways:
+            return await message_channel.accept(stream, own(settings), port)
         return await accept(stream, own(settings), port)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,6 +55,15 @@ class Faulty(Channel):
 
     async def receive(self) -> None:
         await self.inner.receive()
+
+    def keep(self, write: Callable[[memoryview], None]) -> None:
+        self.inner.keep(write)
+
+    def wake(self) -> None:
+        self.inner.wake()
+
+    def wire_bytes(self) -> tuple[int, int] | None:
+        return self.inner.wire_bytes()
 
     async def drain(self) -> None:
         await self.inner.drain()
@@ -124,6 +134,16 @@ class WrongPeer(Faulty):
         return ("127.0.0.9", 9)
 
 
+class SleepsOn(Faulty):
+    def wake(self) -> None:
+        pass
+
+
+class CountsNoWire(Faulty):
+    def wire_bytes(self) -> tuple[int, int] | None:
+        return 5, 5
+
+
 class ImpossibleEvidence(Faulty):
     def evidence(self) -> PathEvidence | None:
         one = np.ones(3, np.int64)
@@ -150,6 +170,7 @@ def broken(fault: type[Faulty]) -> Subject:
     return Subject(transport, TcpSettings(), deadline_s=2.0, prompt_s=0.3)
 
 
+BOTH_WAYS = conformance.a_stream_that_goes_both_ways_echoes
 EVIDENCE = conformance.evidence_is_optional_and_consistent
 RECORDS = conformance.records_hold_every_metric_and_counters_never_fall
 
@@ -169,6 +190,8 @@ RECORDS = conformance.records_hold_every_metric_and_counters_never_fall
         (ClosesSlowly, conformance.close_ends_a_waiting_receive, r"close\(\) of the receiver did not end"),
         (ImpossibleEvidence, EVIDENCE, "more packets arrived than left"),
         (EvidenceOfAnotherKind, EVIDENCE, "gave a dict, not PathEvidence"),
+        (SleepsOn, BOTH_WAYS, "not finished within 2 s"),
+        (CountsNoWire, BOTH_WAYS, r"wire_bytes\(\) is \(5, 5\)"),
         (WrongPeer, conformance.addresses_of_both_ends_agree, r"its peer says \('127.0.0.9', 9\)"),
     ],
 )

@@ -1,0 +1,173 @@
+"""Figures of a message test: percentiles, jitter, lateness, losses, overhead, and both ways of a round trip.
+
+    figures(times, ...)      of one test, or of several pooled
+    clock_offset_us(times)   the server's clock less the client's, if the path is symmetric
+    ways(times, offset)      (there, back) of each answered message
+
+A percentile is given only if at least `BEYOND` samples lie beyond it: P99 from 1,000 answered messages on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iperfpy.records import UNANSWERED, MessageTimes
+
+BEYOND = 10
+"""Least number of samples beyond a percentile."""
+PERCENTILES: Mapping[str, float] = {"p50_us": 50.0, "p90_us": 90.0, "p99_us": 99.0, "p999_us": 99.9}
+"""Field of `MessageFigures` -> percentile."""
+LATE_US = 200_000
+"""A message is late if its round trip takes longer."""
+
+Times = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFigures:
+    """The figures of one message test, or of several pooled. Times are microseconds; None: not known.
+
+    Parameters
+    ----------
+    due, sent, answered : messages whose time had come, that the transport took, and that were echoed
+    lost : messages that were due and not echoed
+    repeated : echoes that had arrived before
+    p50_us ... p999_us : percentiles of the round trips of answered messages
+    jitter_us : mean difference between the round trips of successive answered messages, without sign
+    late_percent : answered messages that took more than `LATE_US`, per cent of those due
+    lost_percent : lost messages, per cent of those due
+    wire_ratio : bytes of IP packets per byte of messages and echoes, both directions together
+    held_p99_us : percentile of the time from which a message was due until the transport took it
+    there_p50_us, there_p99_us, back_p50_us, back_p99_us : percentiles of the two ways of a round trip, for a
+        known difference of the clocks
+    """
+
+    due: int
+    sent: int
+    answered: int
+    lost: int
+    repeated: int
+    min_us: float | None = None
+    mean_us: float | None = None
+    p50_us: float | None = None
+    p90_us: float | None = None
+    p99_us: float | None = None
+    p999_us: float | None = None
+    max_us: float | None = None
+    stdev_us: float | None = None
+    jitter_us: float | None = None
+    late_percent: float | None = None
+    lost_percent: float | None = None
+    wire_ratio: float | None = None
+    held_p99_us: float | None = None
+    there_p50_us: float | None = None
+    there_p99_us: float | None = None
+    back_p50_us: float | None = None
+    back_p99_us: float | None = None
+
+    def record(self) -> dict[str, float | int | None]:
+        """Every figure by name."""
+        return asdict(self)
+
+
+def round_trips(times: MessageTimes) -> Times:
+    """Round trips of the answered messages, (n,) float64, microseconds, in the order of their numbers."""
+    trips: Times = times.round_trip_us[times.round_trip_us != UNANSWERED].astype(np.float64)
+    return trips
+
+
+def percentile(samples: Times, percent: float) -> float | None:
+    """The percentile of (n,) samples, or None if fewer than `BEYOND` of them lie beyond it."""
+    if len(samples) * (100.0 - percent) < 100.0 * BEYOND * (1 - 1e-9):
+        return None
+    return float(np.percentile(samples, percent))
+
+
+def clock_offset_us(times: MessageTimes) -> float | None:
+    """The server's clock less the client's, microseconds; None if nothing was answered.
+
+    It is the mean over the third of the messages with the shortest round trips, on the assumption that these
+    took as long there as back. Crusader estimates it alike (github.com/Zoxc/crusader). On an asymmetric path
+    half of the difference of its two ways is wrong.
+    """
+    answered = times.round_trip_us != UNANSWERED
+    trips, there = times.round_trip_us[answered].astype(np.float64), times.there_us[answered]
+    if not len(trips):
+        return None
+    shortest = np.argsort(trips, kind="stable")[: max(1, len(trips) // 3)]
+    # A part of the numbers is common to all: their mean would lose precision beside it.
+    base = int(there[0])
+    return base + float(np.mean((there[shortest] - base) - trips[shortest] / 2))
+
+
+def ways(times: MessageTimes, offset_us: float) -> tuple[Times, Times]:
+    """(there, back) of the answered messages, (n,) each, microseconds, for a difference of the clocks."""
+    answered = times.round_trip_us != UNANSWERED
+    trips = times.round_trip_us[answered].astype(np.float64)
+    base = int(offset_us)
+    there = (times.there_us[answered] - base).astype(np.float64) - (offset_us - base)
+    there = np.clip(there, 0.0, trips)
+    return there, trips - there
+
+
+def figures(*tests: MessageTimes, offsets_us: Sequence[float | None] = ()) -> MessageFigures:
+    """The figures of one test, or of several pooled.
+
+    Parameters
+    ----------
+    tests : of the same transport, size and rate
+    offsets_us : `clock_offset_us` for each test, for the two ways; empty: they are left out
+    """
+    trips = np.concatenate([round_trips(one) for one in tests]) if tests else np.empty(0)
+    due, answered = sum(len(one.round_trip_us) for one in tests), len(trips)
+    steps = [np.abs(np.diff(round_trips(one))) for one in tests]
+    jumps = np.concatenate(steps) if steps else np.empty(0)
+    known = {name: percentile(trips, percent) for name, percent in PERCENTILES.items()}
+    held = np.concatenate([one.held_us for one in tests]).astype(np.float64) if tests else np.empty(0)
+    return MessageFigures(
+        due=due,
+        sent=sum(one.sent for one in tests),
+        answered=answered,
+        lost=due - answered,
+        repeated=sum(one.repeated for one in tests),
+        min_us=float(trips.min()) if answered else None,
+        mean_us=float(trips.mean()) if answered else None,
+        max_us=float(trips.max()) if answered else None,
+        stdev_us=float(trips.std(ddof=1)) if answered > 1 else None,
+        jitter_us=float(jumps.mean()) if len(jumps) else None,
+        late_percent=100.0 * float(np.count_nonzero(trips > LATE_US)) / due if due else None,
+        lost_percent=100.0 * (due - answered) / due if due else None,
+        wire_ratio=_wire_ratio(tests),
+        held_p99_us=percentile(held, 99.0),
+        **known,
+        **_ways(tests, offsets_us),
+    )
+
+
+def _wire_ratio(tests: Sequence[MessageTimes]) -> float | None:
+    wire, payload = 0, 0
+    for one in tests:
+        if one.wire_bytes is None:
+            return None
+        wire += sum(one.wire_bytes)
+        payload += one.size_bytes * (one.sent + int(np.count_nonzero(one.round_trip_us != UNANSWERED)))
+    return wire / payload if payload else None
+
+
+def _ways(tests: Sequence[MessageTimes], offsets_us: Sequence[float | None]) -> dict[str, float | None]:
+    split = [
+        ways(one, offset_us)
+        for one, offset_us in zip(tests, offsets_us, strict=bool(offsets_us))
+        if offset_us is not None
+    ]
+    if not split:
+        return {}
+    found: dict[str, float | None] = {}
+    for name, parts in (("there", [one[0] for one in split]), ("back", [one[1] for one in split])):
+        samples = np.concatenate(parts)
+        found |= {f"{name}_p{percent:g}_us": percentile(samples, percent) for percent in (50.0, 99.0)}
+    return found

@@ -1,0 +1,56 @@
+"""Message tests over real sockets, of every transport that can, and servers that cannot."""
+
+from __future__ import annotations
+
+import pytest
+
+from iperfpy.control import parameters
+from iperfpy.errors import PlanError
+from iperfpy.experiments.message_probe import Load, MessageTest, measure_messages
+from iperfpy.options import ClientOptions
+from iperfpy.protocols.registry import transports
+from iperfpy.records import UNANSWERED
+from tests.iperfpy.support import serving
+
+pytestmark = pytest.mark.live
+
+NAMES = [name for name, one in transports().items() if one.both_ways]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_every_message_is_echoed(name: str) -> None:
+    async with serving() as server:
+        options = ClientOptions("127.0.0.1", port=server.port)
+        result = await measure_messages(options, MessageTest(name, per_s=200, seconds=0.5))
+        await server.settled()
+        there = server.tests[0].end_rows[0].local
+    times, found = result.times, result.figures()
+    assert times is not None
+    assert found is not None
+    assert times.sent == 100
+    assert (times.round_trip_us != UNANSWERED).all()
+    assert found.wire_ratio is None or found.wire_ratio > 1.0
+    assert there.bytes == 100 * 100
+    # The clocks of both ends are one: half of a round trip over loopback is near both ways.
+    assert found.there_p50_us is not None
+    assert found.back_p50_us is not None
+    assert found.there_p50_us + found.back_p50_us < 1e6
+
+
+async def test_a_load_runs_beside_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iperfpy.experiments.message_probe.RAMP_S", 0.3)
+    async with serving() as server:
+        options = ClientOptions("127.0.0.1", port=server.port)
+        load = Load("tcp", reverse=True, rate=20e6)
+        result = await measure_messages(options, MessageTest("udp", per_s=100, seconds=1.2, load=load))
+    assert result.times is not None
+    assert set(result.load_bits_per_second) == {"down"}
+    assert result.load_bits_per_second["down"] > 0
+
+
+async def test_a_server_that_does_not_know_messages_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = tuple(name for name in parameters.FEATURES if name != parameters.MESSAGES)
+    monkeypatch.setattr(parameters, "FEATURES", others)
+    async with serving() as server:
+        with pytest.raises(PlanError, match=r"runs an iperfpy that does not echo messages: update it"):
+            await measure_messages(ClientOptions("127.0.0.1", port=server.port), MessageTest("tcp"))
