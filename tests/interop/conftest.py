@@ -5,18 +5,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.interop.free_port import free_port
-
-PATIENCE_S = 120.0
-"""Longest wait for a program. A busy machine takes a while to start one; only a hanging one takes so long."""
+from tests.interop.programs import listening
 
 
 def peer(name: str) -> str:
@@ -38,31 +34,16 @@ def iperf3() -> str:
 @pytest.fixture
 def iperf3_server(iperf3: str, tmp_path: Path) -> Iterator[int]:
     """Port of an iperf3 server that runs for the test."""
-    with iperf3_serving(iperf3, tmp_path / "iperf3-server.txt") as port:
+    with iperf3_serving(iperf3, tmp_path) as port:
         yield port
 
 
 @contextmanager
-def iperf3_serving(program: str, log: Path) -> Iterator[int]:
+def iperf3_serving(program: str, folder: Path) -> Iterator[int]:
     """Run a server, and yield its port once it listens."""
     port = free_port()
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [program, "-s", "-B", "127.0.0.1", "-p", str(port), "--forceflush"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    server = listening((program,), port, ["--forceflush"], folder)
     try:
-        wait_until(lambda: "Server listening" in log.read_text(), "iperf3 did not listen")
         yield port
     finally:
-        process.terminate()
-        process.wait(5)
-
-
-def wait_until(ready: Callable[[], bool], complaint: str, seconds: float = PATIENCE_S) -> None:
-    """Poll until `ready()` is true."""
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, complaint
-        time.sleep(0.02)
+        server.stop()

@@ -6,16 +6,14 @@ All runs happen once, several at a time, and at low rates, because only the docu
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.interop.conftest import PATIENCE_S, wait_until
 from tests.interop.free_port import free_port
+from tests.interop.programs import OURS, Program, finished, listening
 
 Json = dict[str, Any]
 
@@ -76,37 +74,21 @@ class Run:
         return [getattr(self, role) for role in sorted(self.ours)]
 
 
-def run(client: Sequence[str], server: Sequence[str], flags: Sequence[str], folder: Path) -> Run:
+def run(client: Program, server: Program, flags: Sequence[str], folder: Path) -> Run:
     """Run one test between two programs, both with -J."""
     port = free_port()
-    log, errors = folder / f"server-{port}.json", folder / f"server-{port}.txt"
-    with log.open("w") as output, errors.open("w") as complaints:
-        serving = subprocess.Popen(
-            [*server, "-s", "-1", "-J", "-B", "127.0.0.1", "-p", str(port)], stdout=output, stderr=complaints
-        )
+    serving = listening(server, port, ["-1", "-J"], folder)
     # The server runs one test, so it ends by itself and its JSON is complete.
     try:
-        wait_until(lambda: listens(port), f"no server listens: {errors.read_text()}")
-        command = [*client, "-c", "127.0.0.1", "-p", str(port), "-J", *flags]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        serving.wait(PATIENCE_S)
+        document = finished(client, ["-c", "127.0.0.1", "-p", str(port), "-J", *flags], folder).document
+        serving.wait()
     finally:
-        serving.kill()
-        serving.wait(5)
-    ours = {role for role, program in (("client", client), ("server", server)) if sys.executable in program}
-    return Run(json.loads(done.stdout), json.loads(log.read_text()), frozenset(ours))
+        serving.stop()
+    ours = {role for role, program in (("client", client), ("server", server)) if program == OURS}
+    return Run(document, json.loads(serving.output.read_text()), frozenset(ours))
 
 
-def listens(port: int) -> bool:
-    """True if a server listens. The kernel's tables tell: a connection would be the one test of `-1`."""
-    wanted = f":{port:04X}"
-    tables = [Path(name) for name in ("/proc/net/tcp", "/proc/net/tcp6")]
-    rows = [row.split() for table in tables if table.exists() for row in table.read_text().splitlines()]
-    return any(len(row) > 3 and row[1].endswith(wanted) and row[3] == "0A" for row in rows)
-
-
-def all_runs(programs: Mapping[str, Sequence[str]], folder: Path) -> dict[tuple[str, str], Run]:
+def all_runs(programs: Mapping[str, Program], folder: Path) -> dict[tuple[str, str], Run]:
     """Run every mode: (mode, pair) -> output. Pairs with a missing program are left out."""
     wanted = [
         (mode, pair, flags, client, server)

@@ -16,7 +16,7 @@ from iperfpy.errors import PeerError, PlanError
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side
 from iperfpy.records import Row, Sample
-from tests.interop.conftest import PATIENCE_S
+from tests.interop.programs import PATIENCE_S
 from tests.iperfpy.support import Recorder, Server, measure, plan_for, serving
 
 pytestmark = pytest.mark.interop
@@ -44,7 +44,8 @@ def check_sane(report: Recorder, *, streams: list[int]) -> None:
         assert sent.bytes > 0
         # Data in the buffers at TEST_END is counted by the sender only.
         assert abs(sent.bytes - received.bytes) < 0.2 * sent.bytes + 16_000_000
-        assert sent.seconds == pytest.approx(received.seconds, abs=0.4)
+        # The ends stop their clocks at different messages; a busy machine delays either of them.
+        assert sent.seconds == pytest.approx(received.seconds, abs=2.0)
     assert {"host_total", "remote_total"} <= set(report.ended.cpu_percent)
 
 

@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from iperfpy.control.authentication import check_token, private_key
 from iperfpy.errors import PeerError
 from iperfpy.options import Authorization, Credentials
-from tests.interop.conftest import PATIENCE_S, peer, wait_until
+from tests.interop.conftest import peer
 from tests.interop.free_port import free_port
+from tests.interop.programs import PATIENCE_S, wait_until
 from tests.iperfpy.support import measure, plan_for, serving
 
 pytestmark = pytest.mark.interop

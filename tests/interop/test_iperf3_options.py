@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ import pytest
 
 from iperfpy.endpoint.client import STOCK_READ_S
 from iperfpy.plan import Direction, Plan
-from tests.interop.conftest import PATIENCE_S, wait_until
 from tests.interop.free_port import free_port, free_ports
+from tests.interop.programs import OURS, PATIENCE_S, finished, listening
 from tests.iperfpy.support import Server, serving
 
 pytestmark = pytest.mark.interop
@@ -38,41 +37,16 @@ def at(document: Json, path: str) -> Any:
 
 def run_iperfpy_client(iperf3: str, folder: Path, *flags: str, host: str = "127.0.0.1") -> tuple[Json, Json]:
     """Run our command against an iperf3 server for one test; give the JSON of both."""
-    port, log = free_port(), folder / "server.json"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [iperf3, "-s", "-1", "-J", "-p", str(port), "--forceflush"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    port = free_port()
     # With -1 iperf3 ends after the test, so its JSON is complete.
+    server = listening((iperf3,), port, ["-1", "-J", "--forceflush"], folder, host)
     try:
-        wait_until(lambda: _listens(port), "iperf3 did not listen")
-        done = subprocess.run(
-            [sys.executable, "-m", "iperfpy", "-c", host, "-p", str(port), "-J", *flags],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = finished(OURS, ["-c", host, "-p", str(port), "-J", *flags], folder)
         assert (done.returncode, done.stderr) == (0, "")
         assert server.wait(10) == 0
     finally:
-        server.kill()
-        server.wait()
-    return json.loads(done.stdout), json.loads(log.read_text())
-
-
-def _listens(port: int) -> bool:
-    """Wait without connecting: a connection would be the server's one test."""
-    wanted = f":{port:04X} "
-    tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
-    return any(
-        wanted in line.split(":", 1)[1][:40] and " 0A " in line
-        for table in tables
-        if table.exists()
-        for line in table.read_text().splitlines()[1:]
-    )
+        server.stop()
+    return done.document, json.loads(server.output.read_text())
 
 
 @pytest.mark.parametrize(
@@ -237,7 +211,7 @@ async def test_an_iperf3_client_reports_the_limit_of_an_iperfpy_server(
 def test_an_iperfpy_server_for_one_test_ends_after_an_iperf3_client(iperf3: str, tmp_path: Path) -> None:
     port = str(free_port())
     with subprocess.Popen(
-        [sys.executable, "-m", "iperfpy", "-s", "-1", "-p", port, "-B", "127.0.0.1"],
+        [*OURS, "-s", "-1", "-p", port, "-B", "127.0.0.1"],
         stdout=subprocess.PIPE,
         text=True,
     ) as server:
@@ -258,7 +232,7 @@ def test_an_iperf3_client_sends_a_file_to_an_iperfpy_server(iperf3: str, tmp_pat
     sent, filled, port = tmp_path / "sent", tmp_path / "filled", str(free_port())
     sent.write_bytes(os.urandom(2_000_001))
     with subprocess.Popen(
-        [sys.executable, "-m", "iperfpy", "-s", "-1", "-p", port, "-B", "127.0.0.1", "-F", str(filled)],
+        [*OURS, "-s", "-1", "-p", port, "-B", "127.0.0.1", "-F", str(filled)],
         stdout=subprocess.PIPE,
         text=True,
     ) as server:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,13 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import PATIENCE_S, wait_until
-from tests.interop.documents import listens
 from tests.interop.free_port import free_port
+from tests.interop.programs import OURS, Program, finished, listening
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
-OURS = (sys.executable, "-m", "iperfpy")
 TCP = ("-b", "20M", "-i", "0.5", "-t", "1")
 UDP = ("-u", "-b", "4M", "-l", "1000", "-i", "0.5", "-t", "1")
 VERBOSE, STAMPED = ("-V",), ("--timestamps=%Y> ",)
@@ -61,26 +58,17 @@ class Texts:
     server: str
 
 
-def run(client: Sequence[str], server: Sequence[str], mode: str, folder: Path) -> Texts:
+def run(client: Program, server: Program, mode: str, folder: Path) -> Texts:
     """Run one test between two programs."""
     port, (flags, server_flags) = free_port(), MODES[mode]
-    log, complaints = folder / f"server-{port}.txt", folder / f"server-{port}-errors.txt"
-    with log.open("w") as output, complaints.open("w") as errors:
-        serving = subprocess.Popen(
-            [*server, "-s", "-1", "-B", "127.0.0.1", "-p", str(port), *server_flags],
-            stdout=output,
-            stderr=errors,
-        )
+    serving = listening(server, port, ["-1", *server_flags], folder)
     try:
-        wait_until(lambda: listens(port), f"no server listens: {complaints.read_text()}")
-        command = [*client, "-c", "127.0.0.1", "-p", str(port), *flags]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        done = finished(client, ["-c", "127.0.0.1", "-p", str(port), *flags], folder)
         assert done.returncode == 0, done.stderr
-        serving.wait(20)
+        serving.wait()
     finally:
-        serving.kill()
-        serving.wait(5)
-    return Texts(done.stdout, log.read_text())
+        serving.stop()
+    return Texts(done.stdout, serving.output.read_text())
 
 
 def shape(text: str) -> list[str]:
@@ -109,7 +97,7 @@ def masked(line: str) -> str:
 def texts(iperf3: str, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Texts]:
     """(mode, "theirs" or "ours") -> output of a test between two of the same program."""
     folder = tmp_path_factory.mktemp("text")
-    programs = {"theirs": ((iperf3,), (iperf3,)), "ours": (OURS, OURS)}
+    programs: dict[str, tuple[Program, Program]] = {"theirs": ((iperf3,), (iperf3,)), "ours": (OURS, OURS)}
     wanted = [(mode, name) for mode in MODES for name in programs]
 
     def one(mode: str, name: str) -> Texts:
@@ -141,10 +129,10 @@ def test_the_text_has_the_lines_of_iperf3(
     assert ours == theirs
 
 
-def test_a_refused_connection_has_the_line_of_iperf3(iperf3: str) -> None:
+def test_a_refused_connection_has_the_line_of_iperf3(iperf3: str, tmp_path: Path) -> None:
     port = str(free_port())
     outputs = [
-        subprocess.run([*command, "-c", "127.0.0.1", "-p", port], capture_output=True, text=True, check=False)
+        finished(command, ["-c", "127.0.0.1", "-p", port], tmp_path)
         for command in ((iperf3,), (*OURS, "--text", "iperf3"))
     ]
     theirs, ours = ((each.stdout, each.stderr.partition("unable to connect")[0]) for each in outputs)
@@ -152,12 +140,10 @@ def test_a_refused_connection_has_the_line_of_iperf3(iperf3: str) -> None:
     assert "Connection refused" in outputs[1].stderr
 
 
-def test_an_error_of_the_command_line_has_the_line_of_iperf3(iperf3: str) -> None:
+def test_an_error_of_the_command_line_has_the_line_of_iperf3(iperf3: str, tmp_path: Path) -> None:
     """The usage that follows it is printed on standard output by 3.12, and on standard error by 3.21."""
     theirs, ours = (
-        subprocess.run(
-            [*command, "-c", "h", "-t", "1", "-n", "1"], capture_output=True, text=True, check=False
-        )
+        finished(command, ["-c", "h", "-t", "1", "-n", "1"], tmp_path)
         for command in ((iperf3,), (*OURS, "--text", "iperf3"))
     )
     assert ours.stderr.splitlines()[0] == theirs.stderr.splitlines()[0]

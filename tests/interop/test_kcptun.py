@@ -17,9 +17,10 @@ from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.engine_options import EngineOptions
 from iperfpy.protocols.kcp.loss_recovery.rack import Rack
 from iperfpy.protocols.kcp.receive_window import Deliver
-from tests.interop.conftest import peer, wait_until
+from tests.interop.conftest import peer
 from tests.interop.free_port import free_port
 from tests.interop.kcptun_link import FIN, LARGEST_FRAME, PSH, SYN, Frames, Loop, frame
+from tests.interop.programs import wait_until
 from tests.protocols.kcp.ends import Fixed, stock_recovery
 
 pytestmark = [pytest.mark.interop, pytest.mark.live]

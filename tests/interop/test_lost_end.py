@@ -47,7 +47,7 @@ async def test_a_lost_end_is_counted_with_an_iperf3_server(
     iperf3: str, tmp_path: Path, direction: Direction
 ) -> None:
     plan = plan_for("udp", rate_bps=1_000_000, block_bytes=500, direction=direction)
-    with iperf3_serving(iperf3, tmp_path / "log") as server_port:
+    with iperf3_serving(iperf3, tmp_path) as server_port:
         async with relayed_datagrams(server_port, tail, tail) as port:
             report = await measure(port, plan)
     (row,) = report.end_rows
@@ -67,7 +67,7 @@ async def test_a_loss_in_bursts_of_an_iperf3_server_does_not_keep_the_client_wai
         block_bytes=1000,
         total_blocks=200,
     )
-    with iperf3_serving(iperf3, tmp_path / "log") as server_port:
+    with iperf3_serving(iperf3, tmp_path) as server_port:
         async with relayed_datagrams(server_port, to_client=lambda number: number == 30) as port:
             report = await measure(port, plan, replace(Deadlines(), quiet_s=2.0))
     (row,) = report.end_rows
@@ -82,7 +82,7 @@ async def test_a_loss_in_bursts_of_an_iperf3_server_does_not_keep_the_client_wai
 
 async def test_a_test_in_which_nothing_arrives_at_an_iperf3_server_fails(iperf3: str, tmp_path: Path) -> None:
     report = Recorder()
-    with iperf3_serving(iperf3, tmp_path / "log") as server_port:
+    with iperf3_serving(iperf3, tmp_path) as server_port:
         async with relayed_datagrams(server_port, lambda number: True) as port:
             with pytest.raises(PathError, match=r"none of the \d+ datagrams that the client sent"):
                 await measure_into(report, port, UDP)

@@ -15,7 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from iperfpy.local_server import LocalServer
-from tests.interop.conftest import wait_until
+from tests.interop.programs import wait_until
 
 pytestmark = pytest.mark.live
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from iperfpy.errors import PeerError
-from tests.interop.conftest import wait_until
 from tests.interop.free_port import free_port
+from tests.interop.programs import wait_until
 from tests.iperfpy.support import measure, plan_for
 
 pytestmark = pytest.mark.live

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from iperfpy.local_server import LocalServer
-from tests.interop.conftest import wait_until
 from tests.interop.free_port import free_port
+from tests.interop.programs import wait_until
 
 pytestmark = [
     pytest.mark.live,

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 
 Move = tuple[Phase, Phase]
 Step = tuple[Phase, PhaseEvent]
-WALKS = (*range(12), 23, 24)
-"""Seeds. Losses end a REFILL only if the path changes at the right moment, as it does with the last seed."""
+WALKS = (1, 2, 3, 4, 5, 8, 9, 11)
+"""Seeds, of short simulations. Every entry of the table but two is used by several of them."""
 
 
 class Watched(Bbr):

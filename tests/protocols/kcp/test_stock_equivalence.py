@@ -88,10 +88,11 @@ def test_the_digest_differs_after_a_shift_of_one_millisecond() -> None:
     assert len(digests) == 2
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("mode", COMPARED)
+@pytest.mark.parametrize(
+    ("mode", "loss"), [("normal", 0.0), ("fast3", 0.01), ("normal", 0.05), ("fast3", 0.1), ("normal", 0.2)]
+)
 def test_the_stock_engine_performs_as_kcp_go(mode: str, loss: float) -> None:
-    """Goodput and retransmissions within 10 %, four seeds together."""
+    """Goodput and retransmissions within 10 %, four seeds together. equivalence.py prints all cases."""
     seconds = SECONDS[mode] if loss else 3.0
     theirs, mine = (
         pooled(name, mode, SHORT, loss, (1, 2, 3, 4), seconds) for name in ("model, kcp-go", "ours")
