@@ -118,6 +118,7 @@ class RunStarted:
     connected : one record per stream, in stream order
     unix_time : seconds since the epoch
     tcp_mss : maximum segment size of the control connection, bytes
+    congestion : congestion control of this end's senders; empty: it has none, or this end sends nothing
     warnings : sentences about conditions that limit the result, each once
     """
 
@@ -130,6 +131,7 @@ class RunStarted:
     connected: tuple[ConnectedStream, ...]
     unix_time: float
     tcp_mss: int | None = None
+    congestion: str = ""
     warnings: tuple[str, ...] = ()
 
 

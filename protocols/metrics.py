@@ -6,6 +6,9 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+CONGESTION_KEY = "congestion"
+"""Key of the metric, and of the setting, that names a transport's congestion control."""
+
 Value = int | float | str | None
 """A cell of a record. None means not available; zero means zero."""
 
@@ -56,6 +59,8 @@ class Metric:
     its last value. `iperf3` names the key under which iperf3's own JSON has the same number, if it has it;
     iperf3's number is ours times `iperf3_scale`. `wire` is the name in the figures that both ends exchange,
     if it differs from the key, because an earlier version of the other end knows the figure by that name.
+    `priority` of a titled metric: a terminal that is too narrow for all columns leaves out the column of the
+    lowest priority first, and of equal ones the last.
     """
 
     key: str
@@ -71,6 +76,7 @@ class Metric:
     iperf3: str = ""
     iperf3_scale: float = 1.0
     wire: str = ""
+    priority: int = 0
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from iperfpy.options import IPERF3_TEXT
-from iperfpy.report.screen import printable
+from iperfpy.report.screen import folded, printable, terminal_width
 
 if TYPE_CHECKING:
     from iperfpy.plan import Plan
@@ -95,10 +95,11 @@ def interrupted(how: str, json: str = "") -> int:
 
 def on_stderr(kind: str, message: str, json: str = "") -> None:
     """Print a line on standard error: of a JSON stream an event, so that both streams may be one (2>&1)."""
-    line = f"iperfpy: {kind} - {printable(message)}"
     if json == JSON_STREAM:
         from iperfpy.report.json_report import event_line
 
         line = event_line(kind, message)
+    else:
+        line = "\n".join(folded(f"iperfpy: {kind} - {printable(message)}", terminal_width(sys.stderr)))
     with contextlib.suppress(OSError):  # standard error is gone or full: no place is left for the line
         print(line, file=sys.stderr, flush=True)

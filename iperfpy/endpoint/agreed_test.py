@@ -10,7 +10,7 @@ from iperfpy.endpoint.control_connection import ControlConnection
 from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
-from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.metrics import CONGESTION_KEY, Side
 from iperfpy.records import ConnectedStream, RunStarted, Sink, tell_all
 from iperfpy.runtime.sockets import socket_facts
 from iperfpy.traffic.open_stream import OpenStream
@@ -64,6 +64,12 @@ class AgreedTest:
             if each.channel.fault is not None:
                 raise each.channel.fault
 
+    def _congestion(self) -> str:
+        """The congestion control of this end's senders, or empty."""
+        senders = (each.channel for each in self.streams if each.stream.sends)
+        names = (channel.counters().get(CONGESTION_KEY) for channel in senders)
+        return next((name for name in names if isinstance(name, str)), "")
+
     def announce(self, sinks: Sequence[Sink], peer: SocketAddress, tcp_mss: int | None) -> None:
         """Tell the sinks that data is about to flow.
 
@@ -82,6 +88,7 @@ class AgreedTest:
             connected=tuple(_connected(each) for each in self.streams),
             unix_time=time.time(),
             tcp_mss=tcp_mss,
+            congestion=self._congestion(),
             warnings=self.warnings(),
         )
         tell_all(sinks, lambda sink: sink.start(start))

@@ -6,12 +6,12 @@ A column knows its title, its width and the way to its cell. The reporter loops 
 for the protocol, so a transport's own figures appear without a change here.
 
 The header gives the units, and they stay the same for the whole table: a user, or a script, can compare
-10 seconds at 0.3 Mbit/s with one second at 900 Mbit/s.
+10 seconds at 0.3 Mbit/s with one second at 900 Mbit/s. The first interval chooses them, unless -f does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from iperfpy.protocols.metrics import Metric, Side, Unit, Value
@@ -19,7 +19,13 @@ from iperfpy.protocols.units import bits_per_rate_unit, letter_power, rate_unit,
 from iperfpy.records import Row, Sample
 
 NOT_AVAILABLE = "-"
-DEFAULT_RATE_LETTER = "m"
+DEFAULT_RATE_LETTER, FAST_RATE_LETTER = "m", "g"
+FAST_BITS_PER_SECOND = 10_000_000_000
+"""Rate of a first interval from which a table is in Gbit/s and GiB."""
+ALWAYS_SHOWN = 1 << 30
+"""Priority of the columns that no table leaves out."""
+TRANSFER_PRIORITY = 3
+"""Priority of the transfer: a narrow terminal rather shows the round-trip time and the share of losses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Column:
     left : True if the cell is aligned to the left
     keys : the names of its figures in CSV and JSON
     doc : the meaning of its figures, for --explain
+    priority : a table without room for all columns leaves out the lowest one first, see `Metric`
     """
 
     title: str
@@ -74,12 +81,19 @@ class Column:
     left: bool = False
     keys: str = ""
     doc: str = ""
+    priority: int = ALWAYS_SHOWN
 
     @property
     def words(self) -> tuple[str, str]:
         """The title, and the unit, which may be empty."""
         title, _, unit = self.title.partition("(")
         return title, unit.removesuffix(")")
+
+
+def rate_letter_for(rows: Iterable[Row]) -> str:
+    """The unit of rates that suits the largest rate of a first interval, as a letter of iperf3's -f."""
+    rates = (row.local.bits_per_second or 0.0 for row in rows)
+    return FAST_RATE_LETTER if max(rates, default=0.0) >= FAST_BITS_PER_SECOND else DEFAULT_RATE_LETTER
 
 
 def columns_for(metrics: Sequence[Metric], rate_letter: str = "") -> tuple[Column, ...]:
@@ -111,6 +125,7 @@ def _base_columns(letter: str) -> tuple[Column, Column, Column]:
             8,
             lambda line: decimal(line.sample.bytes / size),
             keys="bytes",
+            priority=TRANSFER_PRIORITY,
             doc="Payload that the receiver got, or that the sender knows to have arrived or left its queue",
         ),
         _column(
@@ -132,8 +147,9 @@ def _column(
     *,
     keys: str,
     doc: str,
+    priority: int = ALWAYS_SHOWN,
 ) -> Column:
-    column = Column(title, max(len(title), 7), narrow, cell, style, keys=keys, doc=doc)
+    column = Column(title, max(len(title), 7), narrow, cell, style, keys=keys, doc=doc, priority=priority)
     return replace(column, narrow=max(narrow, *map(len, column.words)))
 
 
@@ -155,7 +171,8 @@ def _metric_column(metric: Metric, letter: str) -> Column:
         return _alarm(line.value(metric)) if metric.unit is Unit.PERCENT else ""
 
     narrow = 5 if metric.unit in (Unit.PERCENT, Unit.MICROSECONDS) else 7
-    return _column(title_of(metric, letter), narrow, cell, style, keys=metric.key, doc=metric.doc)
+    title, priority = title_of(metric, letter), metric.priority
+    return _column(title, narrow, cell, style, keys=metric.key, doc=metric.doc, priority=priority)
 
 
 def title_of(metric: Metric, letter: str = DEFAULT_RATE_LETTER) -> str:

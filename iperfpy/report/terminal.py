@@ -1,8 +1,11 @@
 """The text report: a banner, a line per stream and interval, a summary.
 
-RunStarted --banner-->    the ends, the streams and, with -V, the settings
+RunStarted --banner-->    the ends, the streams and, with -V, the settings; then the test in one line
 Row ...    --columns.Line--> one line each, and a sum per direction
 RunEnded   -->            a line per stream and end, round-trip times, with -V all figures
+
+On a terminal the header is repeated after a screen of rows, sentences are folded at blanks, and the layout of
+the table follows the width.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ from typing import TextIO
 from iperfpy import __version__
 from iperfpy.diagnosis.one_run import advice_line, limit_line
 from iperfpy.options import ClientOptions
-from iperfpy.plan import UNSIZED_BYTES, Direction, Role
+from iperfpy.plan import UNSIZED_BYTES, Direction, Plan, Role
 from iperfpy.protocols.addresses import named
-from iperfpy.protocols.metrics import Metric, Side
+from iperfpy.protocols.metrics import CONGESTION_KEY, Metric, Side
 from iperfpy.protocols.units import format_rate, format_size
 from iperfpy.records import Latency, Row, RunEnded, RunStarted
 from iperfpy.report.columns import (
@@ -26,15 +29,21 @@ from iperfpy.report.columns import (
     columns_for,
     format_value,
     milliseconds,
+    rate_letter_for,
     title_of,
 )
-from iperfpy.report.screen import PlainScreen, Screen, Span
+from iperfpy.report.screen import PlainScreen, Screen, Span, cells_of, folded, terminal_width
 from iperfpy.report.table import Layout, layout_for
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
 from iperfpy.store.iperf3_document import host_of, time_of
 
 SEPARATOR = " ".join("-" * 25)
+WAYS = {
+    Direction.FORWARD: "client to server",
+    Direction.REVERSE: "server to client",
+    Direction.BIDIRECTIONAL: "both directions at once",
+}
 LABEL, LABEL_WITH_ROLE = 6, 12
 """Characters before the first column: `[ ID] ` and `[ ID][Role] `."""
 
@@ -70,11 +79,14 @@ class TextSink:
 
     def __init__(self, screen: Screen, errors: TextIO, wording: Wording = Wording()) -> None:
         self._screen = screen
-        self._errors = PlainScreen(errors)
+        self._errors = errors
         self._wording = wording
         self._start: RunStarted | None = None
         self._layout = Layout(())
-        self._headed = False
+        self._letter = wording.rate_letter
+        self._laid_out_for: int | None = None
+        self._rows_below_header: int | None = None  # None: no header yet
+        self._test_named = False
 
     def connecting(self, options: ClientOptions) -> None:
         """Name the server before anything can fail with it."""
@@ -85,22 +97,22 @@ class TextSink:
 
     def start(self, start: RunStarted) -> None:
         self._start = start
-        columns = columns_for(start.transport.metrics, self._wording.rate_letter)
-        indent = len(self._title) + (LABEL_WITH_ROLE if self._bidirectional else LABEL)
-        self._layout = layout_for(columns, indent, self._screen.width)
         for text in banner(start, self._wording.verbose):
             self._say(text)
         self._print_warnings(start.warnings)
+        # A receiver learns the sender's congestion control with the first interval.
+        if congestion_of(start, ()) is not None:
+            self._name_test(())
 
     def interval(self, rows: tuple[Row, ...]) -> None:
-        if not self._headed:
+        shown = (*rows, *self._sums(rows))
+        self._name_test(rows)
+        if self._needs_header(len(shown), shown):
             self._header()
         elif len(rows) > 1:
-            self._say(SEPARATOR)
-        for row in rows:
+            self._put((SEPARATOR[: self._room], ""))
+        for row in shown:
             self._row(Line(row, row.local), "(omitted)" if row.local.omitted else "")
-        for group in self._sums(rows):
-            self._row(Line(group, group.local), "(omitted)" if group.local.omitted else "")
 
     def left_out(self, count: int) -> None:
         """Say that so many intervals are missing here; they are part of the summary."""
@@ -108,9 +120,12 @@ class TextSink:
         self._say(f"({count} {noun} left out: the output was not read in time)")
 
     def end(self, end: RunEnded) -> None:
-        self._say(SEPARATOR)
+        shown = (*end.rows, *self._sums(end.rows))
+        self._name_test(end.rows)
+        self._put((SEPARATOR[: self._room], ""))
+        self._lay_out(shown)
         self._header()
-        for row in (*end.rows, *self._sums(end.rows)):
+        for row in shown:
             self._summary(row)
         if text := latency_line(end.latency):
             self._say(text)
@@ -120,17 +135,17 @@ class TextSink:
             self._particulars(end)
         self._print_warnings(end.warnings)
         for text in server_output_lines(end):
-            self._say(text)
+            self._put((text, ""))
         # As with iperf3, a client ends with "Done" only if the test was measured to its end.
         if end.interrupted and not self._wording.logged:
-            self._errors.line((f"iperfpy: {ended_by(end)}", ""))
+            self._complain(ended_by(end))
         elif not end.interrupted and self._started.role is Role.CLIENT:
             self._say("")
             self._say("iperfpy Done.")
 
     def error(self, message: str) -> None:
         if not self._wording.logged:
-            self._errors.line((f"iperfpy: error - {message}", ""))
+            self._complain(f"error - {message}")
 
     def close(self) -> None:
         """Every line has been printed."""
@@ -143,13 +158,55 @@ class TextSink:
 
     def _print_warnings(self, warnings: Sequence[str]) -> None:
         for warning in () if self._wording.logged else warnings:
-            self._errors.line((f"iperfpy: warning - {warning}", ""))
+            self._complain(f"warning - {warning}")
+
+    def _complain(self, text: str) -> None:
+        """Print a sentence on the stream of errors."""
+        screen = PlainScreen(self._errors)
+        for part in folded(f"iperfpy: {text}", terminal_width(self._errors)):
+            screen.line((part, ""))
 
     def _say(self, text: str) -> None:
-        self._put((text, ""))
+        """Print a sentence; a terminal that is too narrow gets it in several lines."""
+        for part in folded(text, self._room):
+            self._put((part, ""))
+
+    @property
+    def _room(self) -> int | None:
+        """Characters that fit on a line after the title, None: all."""
+        width = self._screen.width
+        return None if width is None else max(1, width - cells_of(self._title))
+
+    def _name_test(self, rows: Sequence[Row]) -> None:
+        """Print the test in one line, once."""
+        if not self._test_named:
+            self._test_named = True
+            self._say(test_line(self._started, congestion_of(self._started, rows) or ""))
+
+    def _needs_header(self, rows: int, shown: Sequence[Row]) -> bool:
+        """True before the first row, after a screen of rows, and in a terminal of another width."""
+        if self._rows_below_header is None or self._laid_out_for != self._screen.width:
+            self._lay_out(shown)
+            return True
+        height = self._screen.height
+        if height is None:
+            return False
+        # Header, these rows, their separator and the status line share the screen with those before.
+        needed = self._rows_below_header + rows + len(self._layout.heads()) + (1 if rows > 1 else 0) + 1
+        return needed > height
+
+    def _lay_out(self, shown: Sequence[Row]) -> None:
+        """Choose the units of the table, once, and the columns for the present width."""
+        self._letter = self._letter or rate_letter_for(shown)
+        self._laid_out_for = self._screen.width
+        columns = columns_for(self._started.transport.metrics, self._letter)
+        indent = cells_of(self._title) + (LABEL_WITH_ROLE if self._bidirectional else LABEL)
+        self._layout = layout_for(columns, indent, self._laid_out_for)
 
     def _put(self, *spans: Span) -> None:
         self._screen.line((self._title, "muted"), *spans)
+        if self._rows_below_header is not None:
+            self._rows_below_header += 1
 
     @property
     def _title(self) -> str:
@@ -160,7 +217,7 @@ class TextSink:
         for text in self._layout.heads():
             self._put((f"{label}{text}", "header"))
             label = " " * len(label)
-        self._headed = True
+        self._rows_below_header = 0
 
     def _row(self, line: Line, note: str = "", note_style: str = "muted") -> None:
         cells = [self._layout.cell(column, line) for column in self._layout.columns]
@@ -211,7 +268,7 @@ class TextSink:
         start = self._started
         for group in by_direction(end.rows):
             row = total(group, start.transport.metrics)
-            for text in further_figures(row, start.transport.metrics, self._wording.rate_letter):
+            for text in further_figures(row, start.transport.metrics, self._letter):
                 self._say(text)
         if end.cpu_percent:
             self._say(cpu_line(end, start))
@@ -265,19 +322,49 @@ def banner(start: RunStarted, verbose: bool) -> Iterator[str]:
             yield f"Settings: {given}"
 
 
+def congestion_of(start: RunStarted, rows: Sequence[Row]) -> str | None:
+    """The congestion control of the test, as this end's senders, the settings, or the sender's part of the
+    first rows name it. Empty: the transport has none. None: it is not known yet."""
+    if all(metric.key != CONGESTION_KEY for metric in start.transport.metrics):
+        return ""
+    if start.congestion:
+        return start.congestion
+    given = start.plan.settings.record().get(CONGESTION_KEY)
+    senders = (sender.values.get(CONGESTION_KEY) for row in rows if (sender := row.of(Side.SENDER)))
+    return next((name for name in (given, *senders) if isinstance(name, str)), None)
+
+
+def test_line(start: RunStarted, congestion: str) -> str:
+    """`Test: tcp, congestion control cubic, client to server, 10 s`."""
+    plan = start.plan
+    parts = [plan.transport]
+    if congestion:
+        parts.append(f"congestion control {congestion}")
+    parts.append(WAYS[plan.direction])
+    if plan.parallel > 1:
+        parts.append(f"{plan.parallel} streams" + (" each way" if plan.stream_count > plan.parallel else ""))
+    parts.append(extent(plan))
+    if plan.omit_us:
+        parts.append(f"after {plan.omit_us / 1e6:g} s omitted")
+    return f"Test: {', '.join(parts)}"
+
+
+def extent(plan: Plan) -> str:
+    """The duration or the amount that ends the test: `10 s`, `1.00 GiB to send`, `until interrupted`."""
+    if plan.total_bytes == UNSIZED_BYTES:
+        return "until the file ends"
+    if plan.total_bytes:
+        return f"{format_size(plan.total_bytes)} to send"
+    if plan.total_blocks:
+        return f"{plan.total_blocks} blocks to send"
+    return f"{plan.duration_us / 1e6:g} s" if plan.duration_us else "until interrupted"
+
+
 def describe(start: RunStarted) -> str:
     """`protocol kcp, 2 streams, 131072-byte blocks, 10 s, omitting 1 s, type of service 0xb8`."""
     plan = start.plan
     parts = [f"protocol {plan.transport}", f"{plan.parallel} stream{'s' if plan.parallel > 1 else ''}"]
-    parts.append(f"{plan.block_bytes}-byte blocks")
-    if plan.total_bytes == UNSIZED_BYTES:
-        parts.append("until the file ends")
-    elif plan.total_bytes:
-        parts.append(f"{format_size(plan.total_bytes)} to send")
-    elif plan.total_blocks:
-        parts.append(f"{plan.total_blocks} blocks to send")
-    else:
-        parts.append(f"{plan.duration_us / 1e6:g} s" if plan.duration_us else "until interrupted")
+    parts += [f"{plan.block_bytes}-byte blocks", extent(plan)]
     if plan.omit_us:
         parts.append(f"omitting {plan.omit_us / 1e6:g} s")
     if plan.tos:

@@ -20,8 +20,18 @@ _US, _BYTES, _PERCENT = Unit.MICROSECONDS, Unit.BYTES, Unit.PERCENT
 _GAUGE, _RATIO = Kind.GAUGE, Kind.RATIO
 
 
-def _share(key: str, title: str, of: str, doc: str, wire: str = "") -> Metric:
-    return Metric(key, doc, _PERCENT, _RATIO, title=title, numerator=of, denominator=_SENT, wire=wire)
+def _share(key: str, title: str, of: str, doc: str, priority: int, wire: str = "") -> Metric:
+    return Metric(
+        key,
+        doc,
+        _PERCENT,
+        _RATIO,
+        title=title,
+        numerator=of,
+        denominator=_SENT,
+        wire=wire,
+        priority=priority,
+    )
 
 
 METRICS = (
@@ -33,23 +43,30 @@ METRICS = (
         title="RTT",
         spread=True,
         iperf3="rtt",
+        priority=5,
     ),
-    Metric("retransmits", "Data segments transmitted again", title="Retrans", iperf3="retransmits"),
+    Metric(
+        "retransmits", "Data segments transmitted again", title="Retrans", iperf3="retransmits", priority=1
+    ),
     _share(
         "retrans_percent",
         "Retrans(%)",
         "retransmits",
         "Retransmissions, as a share of all data segments transmitted",
+        4,
     ),
     _share(
         "timeout_percent",
         "RTO(%)",
         "timeouts",
         "Resent by timeout (RTO), as a share of all data segments transmitted",
+        3,
         wire="lost_percent",
     ),
-    _share("early_percent", "Early(%)", "early", "Resent early, as a share of all data segments transmitted"),
-    _share("fast_percent", "Fast(%)", "fast", "Resent fast, as a share of all data segments transmitted"),
+    _share(
+        "early_percent", "Early(%)", "early", "Resent early, as a share of all data segments transmitted", 2
+    ),
+    _share("fast_percent", "Fast(%)", "fast", "Resent fast, as a share of all data segments transmitted", 2),
     Metric(_SENT, "Data segments transmitted, including retransmissions"),
     Metric("timeouts", "Segments resent because their timer (RTO) ran out", wire="lost"),
     Metric(

@@ -84,14 +84,24 @@ class Tcp(Transport):
     both_ways = True
     bulk_bytes = BULK_BYTES if HAS_TCP_INFO else 0
     metrics = (
-        Metric("rtt_us", "Smoothed round-trip time", _US, _GAUGE, title="RTT", spread=True, iperf3="rtt"),
-        Metric("retransmits", "Segments retransmitted", title="Retrans", iperf3="retransmits"),
+        Metric(
+            "rtt_us",
+            "Smoothed round-trip time",
+            _US,
+            _GAUGE,
+            title="RTT",
+            spread=True,
+            iperf3="rtt",
+            priority=5,
+        ),
+        Metric("retransmits", "Segments retransmitted", title="Retrans", iperf3="retransmits", priority=2),
         Metric(
             "retrans_percent",
             "Retransmissions, as a share of all data segments transmitted",
             Unit.PERCENT,
             Kind.RATIO,
             title="Retrans(%)",
+            priority=4,
             numerator="retransmits",
             denominator="segments_sent",
         ),
@@ -101,6 +111,7 @@ class Tcp(Transport):
             _BYTES,
             _GAUGE,
             title="Cwnd",
+            priority=1,
             spread=True,
             iperf3="snd_cwnd",
         ),

@@ -111,6 +111,7 @@ class Udp(Transport):
             Unit.MICROSECONDS,
             _GAUGE,
             title="RTT",
+            priority=3,
             spread=True,
         ),
         Metric(
@@ -120,6 +121,7 @@ class Udp(Transport):
             _GAUGE,
             _RECEIVER,
             title="Jitter",
+            priority=4,
             iperf3="jitter_ms",
             iperf3_scale=1e-3,
         ),
@@ -129,6 +131,7 @@ class Udp(Transport):
             "those sent after the last arrival",
             side=_RECEIVER,
             title="Lost",
+            priority=2,
             iperf3="lost_packets",
         ),
         Metric(
@@ -137,6 +140,7 @@ class Udp(Transport):
             "by the counters of both ends",
             side=_RECEIVER,
             title="Total",
+            priority=1,
             iperf3="packets",
         ),
         Metric(
@@ -147,6 +151,7 @@ class Udp(Transport):
             Kind.RATIO,
             _RECEIVER,
             title="Lost(%)",
+            priority=5,
             numerator="lost_datagrams",
             denominator="datagrams_numbered",
             iperf3="lost_percent",

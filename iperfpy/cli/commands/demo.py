@@ -121,6 +121,8 @@ def comparison(results: Sequence[Result], room: int | None) -> Iterator[list[Spa
     columns = shared_columns([result.transport for result in results])
     layout = layout_for(columns, len(labels[0]), room and room - longest)
     beside = not layout.narrow
+    if not beside:
+        layout = layout_for(columns, len(labels[0]), room)
     indent = f"{'Transport':<{name}} {'Direction':<9} "
     for head in layout.heads():
         yield [(indent + head + (layout.gap + "CSV" if beside else ""), "header")]

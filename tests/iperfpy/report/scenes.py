@@ -23,11 +23,21 @@ from iperfpy.report.text_forms import TEXT_FORMS
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "report"
 NARROW = (80, 100, 120)
+"""Widths of a terminal that lose no column of one direction."""
+NARROWED = (
+    *(("forward", width) for width in (60, *NARROW)),
+    ("bidirectional", 80),
+    ("bidirectional", 60),
+    ("parallel-interrupted", 80),
+)
+"""The tables that golden files keep for a terminal: scene and width."""
 US, PERCENT, BYTES, TEXT = Unit.MICROSECONDS, Unit.PERCENT, Unit.BYTES, Unit.TEXT
 
 
-def share(key: str, title: str, of: str) -> Metric:
-    return Metric(key, "", PERCENT, Kind.RATIO, title=title, numerator=of, denominator="sent")
+def share(key: str, title: str, of: str, priority: int) -> Metric:
+    return Metric(
+        key, "", PERCENT, Kind.RATIO, title=title, numerator=of, denominator="sent", priority=priority
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +53,12 @@ class SceneTransport(Transport):
     prefix = "scene"
     settings = SceneSettings
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("rtt_us", "Smoothed RTT", US, Kind.GAUGE, title="RTT", spread=True, iperf3="rtt"),
-        Metric("retransmits", "Sent again", title="Retrans", iperf3="retransmits"),
-        share("retrans_percent", "Retrans(%)", "retransmits"),
-        share("lost_percent", "Lost(%)", "lost"),
-        share("early_percent", "Early(%)", "early"),
-        share("fast_percent", "Fast(%)", "fast"),
+        Metric("rtt_us", "Smoothed RTT", US, Kind.GAUGE, title="RTT", spread=True, iperf3="rtt", priority=5),
+        Metric("retransmits", "Sent again", title="Retrans", iperf3="retransmits", priority=1),
+        share("retrans_percent", "Retrans(%)", "retransmits", 4),
+        share("lost_percent", "Lost(%)", "lost", 3),
+        share("early_percent", "Early(%)", "early", 2),
+        share("fast_percent", "Fast(%)", "fast", 2),
         Metric("sent", "Segments transmitted"),
         Metric("lost", "Resent by timeout"),
         Metric("early", "Resent early"),
@@ -230,8 +240,8 @@ def golden() -> Iterator[tuple[Path, str]]:
     for name, scene in SCENES.items():
         yield GOLDEN / f"{name}.txt", scene().text()
         yield GOLDEN / f"iperf3-{name}.txt", scene().iperf3_text()
-    for width in NARROW:
-        yield GOLDEN / f"forward-{width}-columns.txt", forward().text(width)
+    for name, width in NARROWED:
+        yield GOLDEN / f"{name}-{width}-columns.txt", SCENES[name]().text(width)
 
 
 if __name__ == "__main__":

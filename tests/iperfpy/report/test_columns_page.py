@@ -15,6 +15,7 @@ from iperfpy.protocols.registry import BUILT_IN, built_in_transports, transports
 from iperfpy.records import Latency
 from iperfpy.report.columns import columns_for
 from iperfpy.report.csv_columns import header
+from iperfpy.report.table import layout_for
 
 PATH = Path(__file__).parents[3] / "docs" / "columns.md"
 PAGE = PATH.read_text()
@@ -76,6 +77,28 @@ def test_every_key_on_the_page_exists() -> None:
 
 def test_the_list_of_figures_is_that_of_the_transports() -> None:
     assert PAGE.partition(BEGIN)[2].partition(END)[0] == figures()
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_page_has_the_order_in_which_columns_leave_a_narrow_table(name: str) -> None:
+    columns = columns_for(transports()[name].metrics)
+    widest = sum(one.width for one in columns) * 2
+    left: list[str] = []
+    shown = set(columns)
+    for room in range(widest, 0, -1):
+        now = set(layout_for(columns, 6, room).columns)
+        left += [column.title for column in columns if column in shown - now]
+        shown = now
+    assert {column.title.partition("(")[0] for column in shown} == {"Interval", "Bandwidth"}
+    rows = [row for row in table_rows(PAGE) if name in row[0].split(", ") and len(row) == 2]
+    (order,) = [row[1].split(", ") for row in rows]
+    units = ("(ms)", "(MiB)", "(KiB)")
+    assert order == [_without_unit(title, units) for title in reversed(left)]
+
+
+def _without_unit(title: str, units: tuple[str, ...]) -> str:
+    """`RTT(ms)` as `RTT`; a percentage keeps its unit, which tells it from the count."""
+    return next((title.removesuffix(unit) for unit in units if title.endswith(unit)), title)
 
 
 def test_every_column_of_the_csv_is_explained() -> None:

@@ -6,19 +6,34 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from iperfpy import __version__
 from iperfpy.options import ClientOptions
+from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.metrics import Kind, Metric, Unit
+from iperfpy.protocols.registry import transport
+from iperfpy.records import Row
 from iperfpy.report.columns import Line, columns_for, decimal, format_value, milliseconds, title_of
 from iperfpy.report.screen import STYLES, PlainScreen, RichScreen, screen_for
 from iperfpy.report.table import squeezed
 from iperfpy.report.terminal import TextSink, Wording, banner
+from iperfpy.report.terminal import test_line as line_of_test
 from iperfpy.sampling.host import system_info
-from tests.iperfpy.report.scenes import NARROW, SCENES, SceneTransport, forward, golden, reverse_omit
+from tests.iperfpy.report.scenes import (
+    NARROW,
+    SCENES,
+    SceneTransport,
+    forward,
+    golden,
+    receiver,
+    reverse_omit,
+    sender,
+    start_of,
+)
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -104,10 +119,12 @@ def test_a_table_fits_a_common_terminal_and_loses_no_column(width: int) -> None:
 
 
 def test_a_narrow_column_loses_decimals_and_no_digits() -> None:
-    assert squeezed("  0.00-1.00  ", 11, left=True) == "  0.00-1.00"
-    assert squeezed("100.00-110.00", 11, left=True) == "100.00-110.00"
-    assert [squeezed(text, 5, left=False) for text in ("12.34", "100.00", "1234.56", "1234567")] == [
-        *("12.34", "100.0", "1234", "1234567"),
+    assert squeezed("  0.00-1.00  ", 11) == "  0.00-1.00"
+    assert [squeezed(text, 11) for text in ("100.00-110.00", "1000.00-1001.00")] == [
+        *("100.0-110.0", "1000-1001"),
+    ]
+    assert [squeezed(text, 5) for text in ("12.34", "100.00", "1234.56", "1234567", "a long text")] == [
+        *("12.34", "100.0", "1234", "1234567", "a lo~"),
     ]
 
 
@@ -223,3 +240,98 @@ def test_a_log_and_the_report_do_not_both_give_the_reason(logged: bool) -> None:
     assert (
         errors.getvalue().count(scene.end.interrupted) == errors.getvalue().count("refused") == (not logged)
     )
+
+
+def test_a_pipe_gets_the_header_once() -> None:
+    out = io.StringIO()
+    table = TextSink(PlainScreen(out), io.StringIO())
+    scene = forward()
+    table.start(scene.start)
+    for number in range(300):
+        table.interval((Row(1, sender(1, number, number + 1, 4)),))
+    assert out.getvalue().count("[ ID]") == 1
+
+
+class Resized:
+    """A screen whose width changes."""
+
+    height: int | None = None
+
+    def __init__(self, width: int) -> None:
+        self.width: int | None = width
+        self.lines: list[str] = []
+
+    def line(self, *spans: tuple[str, str]) -> None:
+        self.lines.append("".join(text for text, _ in spans).rstrip())
+
+
+def test_the_table_follows_the_width_of_its_terminal() -> None:
+    screen, scene = Resized(120), forward()
+    table = TextSink(screen, io.StringIO())
+    table.start(scene.start)
+    table.interval(scene.intervals[0])
+    screen.width = 60
+    table.interval(scene.intervals[1])
+    table.interval(scene.intervals[1])
+    headers = [line for line in screen.lines if line.startswith("[ ID]")]
+    assert len(headers) == 2
+    assert len(headers[0]) > 100
+    assert max(map(len, screen.lines[screen.lines.index(headers[1]) :])) <= 60
+
+
+def test_the_first_interval_chooses_the_unit_for_the_whole_table() -> None:
+    def table(*megabytes: float, letter: str = "") -> str:
+        out = io.StringIO()
+        sink = TextSink(PlainScreen(out), io.StringIO(), Wording(rate_letter=letter))
+        sink.start(forward().start)
+        for number, size in enumerate(megabytes):
+            sink.interval((Row(1, sender(1, number, number + 1, size)),))
+        return out.getvalue()
+
+    # 10,000 Mbit/s are 1,192.1 MiB in a second.
+    assert "Transfer(GiB)  Bandwidth(Gbit/s)" in table(1193)
+    assert "Transfer(MiB)  Bandwidth(Mbit/s)" in table(1192)
+    assert "Transfer(MiB)  Bandwidth(Mbit/s)" in table(1193, letter="m")
+    slow_then_fast, fast_then_slow = table(1, 2400), table(2400, 1)
+    assert "Gbit" not in slow_then_fast
+    assert "20132.66" in slow_then_fast
+    assert "Mbit" not in fast_then_slow
+    assert "0.008" in fast_then_slow
+
+
+@pytest.mark.parametrize(
+    ("plan", "congestion", "text"),
+    [
+        ({}, "cubic", "Test: tcp, congestion control cubic, client to server, 10 s"),
+        (
+            {"direction": Direction.BIDIRECTIONAL, "parallel": 4, "omit_us": 2_000_000},
+            "bbr",
+            "Test: tcp, congestion control bbr, both directions at once, 4 streams each way, 10 s, "
+            "after 2 s omitted",
+        ),
+        (
+            {"direction": Direction.REVERSE, "duration_us": 0, "total_bytes": 1 << 30},
+            "",
+            "Test: tcp, server to client, 1.00 GiB to send",
+        ),
+    ],
+)
+def test_one_line_names_the_test(plan: dict[str, Any], congestion: str, text: str) -> None:
+    tcp = transport("tcp")
+    start = replace(start_of(), plan=Plan("tcp", tcp.settings(), **plan), transport=tcp)
+    assert line_of_test(start, congestion) == text
+
+
+def test_a_receiver_names_the_congestion_control_once_the_sender_has_told_it() -> None:
+    tcp = transport("tcp")
+    plan = Plan("tcp", tcp.settings(), Direction.REVERSE)
+    start = replace(start_of(Direction.REVERSE), plan=plan, transport=tcp)
+    sent = sender(1, 0, 1, 4)
+    told = replace(sent, values={**sent.values, "congestion": "bbr\x1b[31m"})
+    out = io.StringIO()
+    sink = TextSink(PlainScreen(out), io.StringIO())
+    sink.start(start)
+    assert "Test:" not in out.getvalue()
+    sink.interval((Row(1, receiver(1, 0, 1, 4), told, Direction.REVERSE),))
+    before_header = out.getvalue().split("[ ID]")[0]
+    assert before_header.endswith("Test: tcp, congestion control bbr?[31m, server to client, 10 s\n")
