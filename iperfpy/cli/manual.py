@@ -34,7 +34,8 @@ ENVIRONMENT = {
     PASSWORD_VARIABLE: "the password for --username; if it is not set, the program prompts for it",
     RESULTS_VARIABLE: "the folder of saved runs, and of --csv without a name; if it is not set, results",
     "IPERFPY_NO_OFFLOAD": "if it is 1, datagrams are sent and received one at a time, without GSO and GRO",
-    "NO_COLOR": "if it is set, a terminal shows no colours",
+    "NO_COLOR": "if it is set, a terminal shows no colours; everything else stays",
+    "TERM": "with dumb, a terminal shows no colours and no status line",
 }
 EXIT_STATUS = (
     "0 if the test was measured and reported, or was stopped by one signal; 1 after a failure, which is"

@@ -25,7 +25,7 @@ from pathlib import Path
 from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, on_stderr, warn, write_error
 from iperfpy.cli.kept_run import KeptTest, keep_test
 from iperfpy.cli.log_format import formatter
-from iperfpy.cli.standard_streams import abandon, silence_stdout
+from iperfpy.cli.standard_streams import abandon, silence_stdout, status_row
 from iperfpy.endpoint.refusal_log import SERVICE
 from iperfpy.errors import InterruptError, IperfpyError, StartError, system_reason
 from iperfpy.options import IPERF3_TEXT, ClientOptions, OutputOptions
@@ -39,8 +39,10 @@ from iperfpy.report.end_watch import EndWatch
 from iperfpy.report.guarded_sink import GuardedSink
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
 from iperfpy.report.output_thread import FILE_ROWS, TERMINAL_ROWS, OutputThread, QueuedLog, QueuedSink
-from iperfpy.report.screen import NoScreen, Screen
+from iperfpy.report.screen import NoScreen, Screen, rich_screen
 from iperfpy.report.server_output import server_output_sink
+from iperfpy.report.status_line import bars_for
+from iperfpy.report.status_sink import StatusSink
 from iperfpy.report.terminal import Wording
 from iperfpy.report.text_forms import TEXT_FORMS
 from iperfpy.store.folder import Folder
@@ -103,8 +105,8 @@ class Outputs:
         Raises `StartError` when the CSV cannot be opened.
         """
         # The CSV comes first: without it nothing is printed.
-        with self._csv(f"{plan.transport}-{plan.direction.value}") as rows:
-            sinks = self._shown(plan.title, server, plan=plan)
+        with self._csv(f"{plan.transport}-{plan.direction.value}") as rows, self._status() as status:
+            sinks = [*status, *self._shown(plan.title, server, plan=plan)]
             if rows is not None:
                 sinks.append(self._csv_sink(rows, CsvSink(rows, (plan, server) if server else None)))
             kept = KeptTest(plan=plan) if self._output.save else None
@@ -307,6 +309,22 @@ class Outputs:
             guarded.attempt(lambda: sink.left_out(count))
 
         return [QueuedSink(guarded, self._terminal, TERMINAL_ROWS, left_out, closed)]
+
+    @contextlib.contextmanager
+    def _status(self) -> Iterator[list[Sink]]:
+        """The sink of the status line of a client's test; none without a table on a terminal."""
+        chosen = self._output
+        if self._fixed_screen or json_of(chosen) or chosen.csv == STDOUT or not self._form.has_status:
+            yield []
+            return
+        with status_row() as row:
+            if row is None:
+                yield []
+                return
+            bars, screen = bars_for(sys.stdout.encoding), rich_screen(sys.stdout)
+            # A status that cannot be drawn is no loss of its own: the table, on the same terminal, tells it.
+            guarded = GuardedSink(StatusSink(row, screen, self._terminal.repeat, bars), lambda error: None)
+            yield [QueuedSink(guarded, self._terminal, TERMINAL_ROWS, lambda count: None)]
 
     def _json_sink(self, sink: Sink, closed: Callable[[], None] = lambda: None) -> Sink:
         return self._queued(sink, self._terminal, self.stdout_failed, closed)

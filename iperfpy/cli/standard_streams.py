@@ -7,10 +7,14 @@ characters of a title. Neither ends a test.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
+
+from iperfpy.report.status_row import StatusRow, can_have_row, is_in_foreground, lead_to_one_terminal
 
 STDOUT = "this is standard output"
 """The note on an `OSError` of standard output: errors of other files do not have it."""
@@ -60,6 +64,28 @@ def abandon(name: str) -> None:
     would abort.
     """
     setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - it lasts as long as the process
+
+
+@contextlib.contextmanager
+def status_row() -> Iterator[StatusRow | None]:
+    """A row below everything that this process prints on its terminal, while the context lasts. None if
+    standard output is no terminal, or one that cannot move its cursor."""
+    out, errors = sys.stdout, sys.stderr
+    if not can_have_row(out):
+        yield None
+        return
+    row = StatusRow(out, lambda: is_in_foreground(out))
+    below = sys.stdout = row.beside(out)
+    if lead_to_one_terminal(out, errors):
+        sys.stderr = row.beside(errors)
+    try:
+        yield row
+    finally:
+        # An abandoned stream belongs to a thread that waits in a write, and holds the lock of the row.
+        if sys.stdout is below:
+            with contextlib.suppress(OSError, ValueError):
+                row.clear()
+            sys.stdout, sys.stderr = out, errors
 
 
 def _rebuild_stdout() -> None:

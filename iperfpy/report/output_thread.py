@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TextIO
 
@@ -26,6 +27,8 @@ LOG_LINES = 1024
 """Lines of a log that may wait; more are left out."""
 
 Job = Callable[[], None]
+Repeated = Callable[[], float | None]
+"""A function that returns the seconds until it is called again; None: never."""
 
 
 class OutputThread:
@@ -40,6 +43,15 @@ class OutputThread:
         self._name = name
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._repeated: Repeated | None = None  # this and the next one belong to the thread
+        self._due_s = 0.0
+
+    def repeat(self, job: Repeated) -> None:
+        """Call `job()` at once, then again after the seconds that it returns, between the functions that are
+        put. Called in the thread. One job at a time; it must not raise. Without a thread of its own there is
+        only the first call."""
+        self._repeated = job
+        self._call_repeated()
 
     def put(self, job: Job) -> None:
         """Call `job()` soon, in the thread, or at once if the system has no thread to spare. It must not
@@ -66,8 +78,29 @@ class OutputThread:
         return not thread.is_alive()
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=self._wait_s())
+            except queue.Empty:
+                self._call_repeated()
+                continue
+            if job is None:
+                return
             job()
+            # While jobs come all the time, no wait ends by its limit.
+            if self._wait_s() == 0.0:
+                self._call_repeated()
+
+    def _wait_s(self) -> float | None:
+        """Seconds until the repeated job is due, 0 if it is; None if there is none."""
+        return None if self._repeated is None else max(0.0, self._due_s - time.monotonic())
+
+    def _call_repeated(self) -> None:
+        delay_s = self._repeated() if self._repeated is not None else None
+        if delay_s is None:
+            self._repeated = None
+        else:
+            self._due_s = time.monotonic() + delay_s
 
 
 class QueuedSink:

@@ -30,9 +30,11 @@ class TextForm(ABC):
     Attributes
     ----------
     tells_of_each_wait : True if a server says before every test that it listens
+    has_status : True if a client on a terminal shows a status line below its table
     """
 
     tells_of_each_wait = False
+    has_status = False
 
     @abstractmethod
     def screen(self, stream: TextIO, timestamps: str) -> Screen:
@@ -52,6 +54,8 @@ class TextForm(ABC):
 
 
 class _OwnForm(TextForm):
+    has_status = True
+
     def screen(self, stream: TextIO, timestamps: str) -> Screen:
         return screen_for(stream, timestamps)
 

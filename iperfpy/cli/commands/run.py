@@ -115,8 +115,9 @@ def _client(plan: Plan, options: ClientOptions, output: OutputOptions, log_level
 
     transport = check_here(plan, options)
     outputs = Outputs(output)
-    outputs.log_to_stderr(log_level)
     with outputs.client_sinks(plan, options) as sinks:
+        # Below the status line's row, which the sinks have put under standard error as well.
+        outputs.log_to_stderr(log_level)
         if outputs.failed:
             return FAILED  # a test that cannot be reported need not be run
 

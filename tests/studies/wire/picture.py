@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ STORY = PathSpec("170 ms, policed to 20 Mb/s", rate_mbit=100, delay_ms=85, polic
 COMMAND = ("-c", SERVER, "--proto", "kcp-bbr", "-R")
 SHOWN = "iperfpy -c SERVER --proto kcp-bbr -R"
 COLUMNS, LINES = 120, 40
+STATUS = re.compile(r"\r\x1b\[J|\x1b\[\?7l.*?\x1b\[\?7h\r")
+"""The status line, and the sequence that erases it: none of it is left on the screen."""
 LISTEN_S = 2.0
 
 
@@ -82,7 +85,7 @@ def _read(terminal: int) -> str:
         if not piece:
             break
         pieces.append(piece)
-    return b"".join(pieces).decode().replace("\r\n", "\n")
+    return STATUS.sub("", b"".join(pieces).decode().replace("\r\n", "\n"))
 
 
 if __name__ == "__main__":
