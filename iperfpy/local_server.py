@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from iperfpy.errors import IperfpyError, ListenError
+from iperfpy.measure_keywords import ServeKeywords, check_types
 from iperfpy.protocols.operating_system import apart_from_terminal
 from iperfpy.protocols.threads import start_thread
 
@@ -52,6 +53,7 @@ class LocalServer:
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, max_tests: int = 64) -> None:
+        check_types({"bind": host, "port": port, "max_tests": max_tests}, ServeKeywords)
         self.host = host
         self.port = port
         self._wanted_port = port

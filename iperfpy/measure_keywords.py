@@ -6,13 +6,16 @@ bits per second, sizes are bytes; the records beneath count microseconds.
 
 from __future__ import annotations
 
+import functools
 import math
+import numbers
 import os
 import socket
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypedDict
+from types import NoneType, UnionType
+from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints
 
 from iperfpy.errors import PlanError, from_transport
 from iperfpy.options import (
@@ -92,6 +95,14 @@ class DiagnoseKeywords(TypedDict, total=False):
     tos: int  # -S, --dscp
 
 
+class DiagnosisKeywords(DiagnoseKeywords, total=False):
+    """All keywords of `diagnose`: those above, and the parameters of the diagnosis itself."""
+
+    quick: bool
+    budget_bytes: int
+    on_progress: Callable[..., Any] | None
+
+
 class ServeKeywords(TypedDict, total=False):
     """The keywords of `serve` and `serve_async`."""
 
@@ -112,6 +123,58 @@ class ServeKeywords(TypedDict, total=False):
     keepalive: tuple[int, int, int] | None  # --cntl-ka
 
 
+class _Ready(TypedDict, total=False):
+    """Arguments beside the keywords."""
+
+    host: str | ClientOptions
+    plan: Plan | None
+    options: ServerOptions | None
+
+
+def check_types(arguments: Mapping[str, Any], declared: type) -> None:
+    """Check arguments against the annotations of a TypedDict that has them all. Raises `PlanError`."""
+    types = _types_of(declared)
+    for name, value in arguments.items():
+        if not any(_is(value, one) for one in types[name]):
+            words = [_TYPE_WORDS.get(one, getattr(one, "__name__", str(one))) for one in types[name]]
+            raise PlanError(f"{name} must be {' or '.join(words)}, not {value!r}")
+
+
+_TYPE_WORDS: Mapping[Any, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    NoneType: "None",
+    os.PathLike: "a path",
+    tuple: "a tuple of three numbers",
+    Mapping: "a mapping",
+    Callable: "a function",
+}
+
+
+@functools.cache
+def _types_of(declared: type) -> Mapping[str, tuple[Any, ...]]:
+    """The types of each key of a TypedDict; of a generic type, its class."""
+
+    def plain(hint: Any) -> tuple[Any, ...]:
+        if isinstance(hint, UnionType) or get_origin(hint) is Union:
+            return tuple(one for part in get_args(hint) for one in plain(part))
+        return (get_origin(hint) or hint,)
+
+    return {name: plain(hint) for name, hint in get_type_hints(declared).items()}
+
+
+def _is(value: object, wanted: Any) -> bool:
+    """True if a value is of that type. Numbers of numpy are numbers, and True is none."""
+    if wanted in (int, float):
+        kind = numbers.Integral if wanted is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    if wanted is tuple:
+        return isinstance(value, tuple) and len(value) == 3 and all(_is(one, float) for one in value)
+    return callable(value) if wanted is Callable else isinstance(value, wanted)
+
+
 def request_of(
     host: str | ClientOptions, plan: Plan | None, keywords: Mapping[str, Any]
 ) -> tuple[Plan, ClientOptions]:
@@ -122,9 +185,11 @@ def request_of(
     TypeError
         There is no such keyword, or a keyword repeats a part of a ready plan or of ready options.
     PlanError
-        A value is out of range, or two keywords exclude each other.
+        A value has another type or is out of range, or two keywords exclude each other.
     """
     _refuse_unknown(keywords, MeasureKeywords.__annotations__)
+    check_types({"host": host, "plan": plan}, _Ready)
+    check_types(keywords, MeasureKeywords)
     # A keyword beside a ready record would be ignored without a word.
     if plan is not None:
         _refuse(keywords, PlanKeywords.__annotations__, "a ready plan")
@@ -139,6 +204,8 @@ def request_of(
 def diagnose_options(host: str | ClientOptions, keywords: Mapping[str, Any]) -> tuple[ClientOptions, int]:
     """The options and the type of service that the arguments of `diagnose` mean. Raises as `request_of`."""
     _refuse_unknown(keywords, DiagnoseKeywords.__annotations__)
+    check_types({"host": host}, _Ready)
+    check_types(keywords, DiagnoseKeywords)
     tos = keywords.get("tos", 0)
     if not isinstance(host, ClientOptions):
         return client_options(host, keywords), tos
@@ -206,6 +273,8 @@ def client_options(host: str, keywords: Mapping[str, Any]) -> ClientOptions:
 def server_options(options: ServerOptions | None, keywords: Mapping[str, Any]) -> ServerOptions:
     """The options of a server: ready ones, or those that the keywords mean. Raises as `request_of`."""
     _refuse_unknown(keywords, ServeKeywords.__annotations__)
+    check_types({"options": options}, _Ready)
+    check_types(keywords, ServeKeywords)
     if options is not None:
         _refuse(keywords, ServeKeywords.__annotations__, "ready server options")
         return options

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MOST_BINS = 4_096
 """Bins of one record. When a test lasts longer, neighbours are merged and the width doubles."""
 
+HELD_UP = ("receiver_held_up_us", "sender_held_up_us")
+"""Keys of `PathEvidence.extra`, of the receiver and of the sender."""
+
 
 @dataclass(frozen=True, slots=True)
 class FlightBins:
@@ -95,7 +98,9 @@ class PathEvidence:
     limited_us : microseconds by limit of the sender, keys application, congestion-window, receive-window,
         send-window, send-buffer, pacing, processor
     packet_bytes : IP packet bytes of a full packet
-    extra : further numbers: `kernel_drops`, about how many datagrams arrived for which the socket had no room
+    extra : further numbers. `kernel_drops`: about how many datagrams arrived for which the socket had no
+        room. `HELD_UP`: microseconds for which the program of the receiver, or of the sender, did not run.
+        `peer_window_bytes`: largest window that the receiver announced
     """
 
     flight: FlightBins | None = None

@@ -28,6 +28,7 @@ _FIELDS: dict[str, tuple[int, int]] = {  # name: (offset, size) in bytes
     "options": (5, 1),
     "snd_mss": (16, 4),
     "lost": (32, 4),
+    "retrans_out": (36, 4),
     "last_data_recv_ms": (52, 4),
     "last_ack_recv_ms": (56, 4),
     "pmtu": (60, 4),
@@ -67,6 +68,7 @@ class TcpInfo:
     options: int | None = None
     snd_mss: int | None = None
     lost: int | None = None
+    retrans_out: int | None = None
     last_data_recv_ms: int | None = None
     last_ack_recv_ms: int | None = None
     pmtu: int | None = None
@@ -93,6 +95,16 @@ class TcpInfo:
     reord_seen: int | None = None
     rcv_ooopack: int | None = None
     snd_wnd: int | None = None
+
+    @property
+    def found_lost(self) -> int | None:
+        """Segments that the sender has found to be lost: those sent again, and those that wait for it. Later
+        reports of duplicates (DSACK, RFC 2883) take some of them back."""
+        if self.total_retrans is None:
+            return None
+        # `lost` also has those that were sent again and are under way.
+        waiting = max(0, (self.lost or 0) - (self.retrans_out or 0))
+        return max(0, self.total_retrans + waiting - (self.dsack_dups or 0))
 
     @property
     def uses_stamps(self) -> bool:

@@ -137,7 +137,10 @@ CLOCKS_AND_SOCKETS = {
 }
 """Modules that a sans-IO engine does not import: `now_us` is an argument."""
 
-SANS_IO = (f"{P}.kcp", f"{P}.congestion", f"{P}.simulator", "iperfpy.control", "iperfpy.sampling")
+SANS_IO = (
+    *(f"{P}.kcp", f"{P}.congestion", f"{P}.simulator"),
+    *("iperfpy.control", "iperfpy.sampling", "iperfpy.diagnosis"),
+)
 BINDINGS = {f"{P}.kcp", f"{P}.kcp.channel", "iperfpy.sampling.host"}
 """Modules of those packages whose task is to join an engine to sockets, or to ask the machine."""
 

@@ -6,10 +6,22 @@ decides, and `Cause.UNKNOWN` names the number that is missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from iperfpy.diagnosis import advice, policer
 from iperfpy.diagnosis.calm_bins import calm_losses
+from iperfpy.diagnosis.end_limits import (
+    ENDS,
+    MOST,
+    end_limits,
+    held_up,
+    largest,
+    limit_shares,
+    one_machine,
+    own_rate,
+    processor,
+    sending_machine,
+)
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_model import FAIR_QUEUE_RTTS, FAIR_QUEUE_US
@@ -19,27 +31,8 @@ from iperfpy.protocols.metrics import number
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate, format_size
 
-_LIMITS = {
-    "application": (Cause.APPLICATION, "the application, which had nothing to send"),
-    "receive-window": (Cause.RECEIVE_WINDOW, "the receiver's window"),
-    "send-window": (Cause.SEND_WINDOW, "the send window"),
-    "send-buffer": (Cause.SEND_BUFFER, "the send buffer"),
-    "processor": (Cause.PROCESSOR, "the sender's processor"),
-}
-"""Keys of `PathEvidence.limited_us` -> cause, and its words."""
-NOTICED, MOST = 0.1, 0.5
-"""Shares of the time from which on a limit is named, and is the main one (ndt7 has the first)."""
 EMULATED_US = 2_000
 """Shortest round trip from which on something emulates a path between two ends of one machine."""
-_FEW_LOST = 1e-3
-"""Share of datagrams that may be lost for another reason than the limit."""
-CEILING = 1.25
-"""What a window carries per shortest round trip, over the rate, from which on the window is not the limit."""
-REPAIR_RTTS = 1.25
-"""Round trips until a lost segment has arrived again, beyond its first one (RFC 8985)."""
-_OWN_RATE = 0.97
-"""Share of the rate of -b from which on that rate is the limit."""
-_BUSY_PERCENT = 95.0
 _SPURIOUS, _FEWEST_RESENT = 0.3, 20
 _DISPLACED, _FEWEST_DISPLACED = 1e-3, 5
 _NOISE = 1e-3
@@ -54,26 +47,18 @@ _SPREAD_US, _SPREAD_RTTS, _SPREAD_PACKETS = 5e3, 0.1, 4.0
 _LUMP_SPREADS, _LUMP_PACKETS = 1.13, 10.0
 """Lumps are as wide as the whole variation, of which `delay_spread_us` is three quarters; and they hold some
 packets."""
-_ENDS = frozenset(cause for cause, _ in _LIMITS.values())
 _ORDER = (Cause.POLICER, Cause.SPURIOUS, Cause.QUEUE, Cause.RATE_VARIES)
 """Limits of the path, the most limiting first; other findings are properties of it."""
 
 
 def conclude(run: RunEvidence) -> tuple[Finding, ...]:
     """Conclude from one test; the most limiting cause first, one `Cause.UNKNOWN` if nothing decides."""
-    path = _largest(run.path)
+    path = largest(run.path)
     tests = [policer.detect(one.flight, one.min_rtt_us) for one in run.path if one.flight is not None]
     test = max(tests, key=lambda one: (one.policed, one.losses), default=None)
-    ends = [_own_rate(run), *end_limits(run), _processor(run), _sending_machine(run), _policer(run, test)]
-    path_only = (
-        _queue(run, path, test),
-        _spurious(run),
-        _noise(run, path, test),
-        _reordering(run),
-        _variation(run, path),
-        _rate_varies(run, path),
-        _mtu(run),
-    )
+    ends = [own_rate(run), *end_limits(run), processor(run), sending_machine(run), _policer(run, test)]
+    # Times and losses of an end that did not run for a while are not those of the path.
+    path_only = () if held_up(run) else _of_path(run, path, test)
     # Delay and reordering between two ends of one machine are those of its processors.
     # An emulated path between them has a delay.
     least_us = path.min_rtt_us if path is not None else None
@@ -81,7 +66,7 @@ def conclude(run: RunEvidence) -> tuple[Finding, ...]:
     if alone:
         # A limit that held now and then says less than the machine that both ends share.
         main = [one for one in ends if one is not None and float(one.evidence.get("share", 1.0)) > MOST]
-        read: list[Finding | None] = [*main, _one_machine(run)]
+        read: list[Finding | None] = [*main, one_machine(run)]
     else:
         read = [*ends, *path_only]
     findings = [finding for finding in read if finding is not None]
@@ -90,6 +75,23 @@ def conclude(run: RunEvidence) -> tuple[Finding, ...]:
         line = None if alone else _line(run, path, test)
         findings += [line] if line is not None else [_unknown(run, test)] if not findings else []
     return tuple(sorted(findings, key=_rank))
+
+
+def _of_path(
+    run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None
+) -> tuple[Finding | None, ...]:
+    """Findings about the path but for a policer."""
+    reordering = _reordering(run)
+    return (
+        _queue(run, path, test),
+        # Packets that arrive late are resent in vain: that is the path, not the timers.
+        _spurious(run) if reordering is None else None,
+        _noise(run, path, test),
+        reordering,
+        _variation(run, path),
+        _rate_varies(run, path),
+        _mtu(run),
+    )
 
 
 def limit_line(findings: Sequence[Finding]) -> str:
@@ -112,175 +114,11 @@ def _adapts(run: RunEvidence) -> bool:
     return run.controlled and run.over_udp
 
 
-def limit_shares(run: RunEvidence) -> Mapping[str, float]:
-    """Give the share of the time, 0 to 1, for which each limit held, over all streams."""
-    total: dict[str, float] = {}
-    for path in run.path:
-        for key, us in path.limited_us.items():
-            total[key] = total.get(key, 0.0) + us
-    streams = sum(bool(path.limited_us) for path in run.path)
-    whole_us = max(streams * run.seconds * 1e6, sum(total.values())) or 1.0
-    return {key: us / whole_us for key, us in total.items()}
-
-
-def end_limits(run: RunEvidence) -> list[Finding]:
-    """Findings about the two ends, by the time for which each limited the sender; the longest first."""
-    named = sorted(
-        (
-            (share, *_LIMITS[key])
-            for key, share in limit_shares(run).items()
-            if key in _LIMITS and share > NOTICED
-        ),
-        reverse=True,
-    )
-    found = (_end_limit(run, share, cause, words) for share, cause, words in named)
-    return [finding for finding in found if _may_limit(run, finding)]
-
-
-def _may_limit(run: RunEvidence, finding: Finding) -> bool:
-    """False for a window that is full because the path's queue, or a loss, holds up its segments.
-
-    A window is the limit if it carries no more per round trip than arrived. A loss holds the window up until
-    it is repaired, and the window carries less meanwhile: that much is its own doing.
-    """
-    ceiling = finding.evidence.get("ceiling_bits_per_s")
-    # A short test over a long path is a start for most of its time.
-    settled = max((settled_rate(path.flight) for path in run.path if path.flight is not None), default=0.0)
-    if not isinstance(ceiling, int):
-        return True
-    path, segments = _largest(run.path), float(finding.evidence["window_segments"])
-    events = 0.0
-    if path is not None and path.flight is not None and path.loss_runs:
-        events = path.loss_runs / max(1, int(path.flight.sent_packets.sum()))
-    held = 1 + REPAIR_RTTS * (1 - (1 - min(1.0, events)) ** segments)
-    return bool(ceiling <= CEILING * held * max(run.bits_per_second, settled))
-
-
 def sender_findings(run: RunEvidence) -> list[Finding]:
     """Findings about the two ends and their timers, none about the path."""
-    others = (_processor(run), _spurious(run))
+    in_vain = None if held_up(run) or _reordering(run) else _spurious(run)
+    others = (processor(run), in_vain)
     return [*end_limits(run), *(finding for finding in others if finding is not None)]
-
-
-def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Finding:
-    evidence: dict[str, float | int | str] = {"share": round(share, 3)}
-    because = f"{format_percent(share)} of the time"
-    path = _largest(run.path)
-    segments = _window_segments(run, path, cause)
-    if segments and path is not None and path.min_rtt_us:
-        ceiling = segments * (path.packet_bytes or 0) * 8e6 / path.min_rtt_us
-        evidence |= {"window_segments": segments, "ceiling_bits_per_s": round(ceiling)}
-        because += (
-            f"; {segments} segments per {format_milliseconds(path.min_rtt_us)} are {format_rate(ceiling)}"
-        )
-    return Finding(
-        run.direction,
-        cause,
-        Confidence.SURE if share > MOST else Confidence.LIKELY,
-        words,
-        because,
-        advice.for_end(cause, segments, run.window_flags),
-        evidence=evidence,
-    )
-
-
-def _window_segments(run: RunEvidence, path: PathEvidence | None, cause: Cause) -> int | None:
-    """Segments of the window that limits: of the settings, or about the number in flight; None if unknown."""
-    if cause not in (Cause.SEND_WINDOW, Cause.RECEIVE_WINDOW):
-        return None
-    if run.windows:
-        return run.windows[cause is Cause.RECEIVE_WINDOW]
-    if path is None or not path.packet_bytes or "p50" not in path.rtt_us:
-        return None
-    return round(run.bits_per_second * path.rtt_us["p50"] / 8e6 / path.packet_bytes) or None
-
-
-def _own_rate(run: RunEvidence) -> Finding | None:
-    target = run.target_bits_per_second * max(1, run.streams)
-    if not target or run.bits_per_second < _OWN_RATE * target:
-        return None
-    return Finding(
-        run.direction,
-        Cause.APPLICATION,
-        Confidence.SURE,
-        f"the test's own rate, {format_rate(target)} (-b)",
-        "all of it arrived" if not run.reliable else "the path carried it",
-        "a higher -b, or -b 0",
-        evidence={"target_bits_per_s": round(target), "share": 1.0},
-    )
-
-
-def _processor(run: RunEvidence) -> Finding | None:
-    busiest = max(
-        (
-            (run.cpu_percent[f"{end}_total"], end)
-            for end in ("sender", "receiver")
-            if f"{end}_total" in run.cpu_percent
-        ),
-        default=(0.0, ""),
-    )
-    lost = _lost_datagrams(run)
-    dropped = run.kernel_drops or 0
-    if dropped and lost and dropped > lost / 2:
-        return Finding(
-            run.direction,
-            Cause.PROCESSOR,
-            Confidence.SURE,
-            f"the receiving machine: its kernel dropped {dropped} datagrams that had arrived",
-            f"{format_percent(dropped / lost)} of the losses",
-            "a larger socket buffer (-w), fewer streams, or a lower rate (-b)",
-            evidence={"kernel_drops": dropped, "share": 1.0},
-        )
-    if busiest[0] < _BUSY_PERCENT:
-        return None
-    return Finding(
-        run.direction,
-        Cause.PROCESSOR,
-        Confidence.LIKELY,
-        f"the {busiest[1]}'s processor: {busiest[0]:.0f} % of a core",
-        "",
-        "larger blocks (-l), or -Z; a path this fast needs more than one process",
-        evidence={"percent": round(busiest[0], 1), "share": busiest[0] / 100},
-    )
-
-
-def _one_machine(run: RunEvidence) -> Finding:
-    return Finding(
-        run.direction,
-        Cause.PROCESSOR,
-        Confidence.LIKELY,
-        "this machine: both ends run on it, and no network is between them",
-        "",
-        "the other end on another machine; larger blocks (-l) cost less time per byte",
-        evidence={"rate_bits_per_s": round(run.bits_per_second), "share": MOST},
-    )
-
-
-def _sending_machine(run: RunEvidence) -> Finding | None:
-    """The limit of datagrams that all arrived, though fewer left than the test asked for."""
-    sent = sum(int(path.flight.sent_packets.sum()) for path in run.path if path.flight is not None)
-    target = run.target_bits_per_second * max(1, run.streams)
-    if run.reliable or not sent or _lost_datagrams(run) > _FEW_LOST * sent:
-        return None
-    if target and run.bits_per_second >= _OWN_RATE * target:
-        return None
-    asked = f"{format_rate(target)} were asked for" if target else "no rate was asked for"
-    return Finding(
-        run.direction,
-        Cause.PROCESSOR,
-        Confidence.LIKELY,
-        "the sending machine: all that it sent arrived",
-        asked,
-        "larger datagrams (-l), or more streams (-P)",
-        evidence={"rate_bits_per_s": round(run.bits_per_second), "share": 1.0},
-    )
-
-
-def _lost_datagrams(run: RunEvidence) -> int:
-    for path in run.path:
-        if path.flight is not None and not run.reliable:
-            return int((path.flight.sent_packets - path.flight.arrived_packets).sum())
-    return 0
 
 
 def _policer(run: RunEvidence, test: PolicerTest | None) -> Finding | None:
@@ -493,20 +331,11 @@ def _unknown(run: RunEvidence, test: PolicerTest | None) -> Finding:
 
 def _rank(finding: Finding) -> tuple[int, int]:
     """Sort: limits of the ends that hold most of the time, limits of the path, then properties of it."""
-    if finding.cause in _ENDS and float(finding.evidence.get("share", 0.0)) > MOST:
+    if finding.cause in ENDS and float(finding.evidence.get("share", 0.0)) > MOST:
         return 0, 0
     # A window that carries no more than arrived is the limit, though a long start hides it for a while.
     if "ceiling_bits_per_s" in finding.evidence:
         return 1, -1
-    if finding.cause in _ORDER or finding.cause in _ENDS:
+    if finding.cause in _ORDER or finding.cause in ENDS:
         return 1, _ORDER.index(finding.cause) if finding.cause in _ORDER else len(_ORDER)
     return 2, finding.cause is not Cause.LINE
-
-
-def _largest(paths: Sequence[PathEvidence]) -> PathEvidence | None:
-    """The stream of which most is known: the one that sent most."""
-
-    def sent(path: PathEvidence) -> int:
-        return int(path.flight.sent_bytes.sum()) if path.flight is not None else 0
-
-    return max(paths, key=sent, default=None)

@@ -13,7 +13,7 @@ from iperfpy.control.parameters import PATH_EVIDENCE
 from iperfpy.control.results import Results, decode_results, encode_results, omitted_counts
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.endpoint.agreed_test import AgreedTest
-from iperfpy.endpoint.verdict import evidence_of, findings_of
+from iperfpy.endpoint.verdict import evidence_of, findings_of, with_held_up
 from iperfpy.errors import InterruptError, IperfpyError
 from iperfpy.plan import Role
 from iperfpy.protocols.metrics import Counters, Side
@@ -55,10 +55,11 @@ class ClosingReport:
         # Later errors are of the end itself: the peer may have closed its sockets before this end does.
         self._warnings = tuple(one for one in self._test.warnings() if one not in self._started_with)
         self._messages = self._transfer.message_times()
+        held_up_us = self._transfer.held_up_us
         self._evidence = {
             each.stream.id: evidence
             for each in self._test.streams
-            if (evidence := each.channel.evidence()) is not None
+            if (evidence := with_held_up(each.channel.evidence(), each.stream.sends, held_up_us)) is not None
         }
 
     def results_document(self, server_output: ServerOutput) -> dict[str, Any]:

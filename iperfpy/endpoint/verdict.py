@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Finding
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.metrics import Side, Value
-from iperfpy.protocols.path_evidence import PathEvidence, merged
+from iperfpy.protocols.path_evidence import HELD_UP, PathEvidence, merged
 from iperfpy.protocols.settings import setting_fields
 from iperfpy.records import Row, Sample
 from iperfpy.sampling.sums import by_direction, total
@@ -42,6 +43,14 @@ def evidence_of(
     return tuple(
         _direction(test, group, paths, cpu_percent, idle_rtt_us) for group in by_direction(rows) if group
     )
+
+
+def with_held_up(evidence: PathEvidence | None, sends: bool, held_up_us: int) -> PathEvidence | None:
+    """The record of a stream with the time for which this end, its sender or its receiver, was held up."""
+    if not held_up_us:
+        return evidence
+    known = evidence or PathEvidence()
+    return replace(known, extra={**known.extra, HELD_UP[sends]: held_up_us})
 
 
 def findings_of(evidence: Sequence[RunEvidence]) -> tuple[Finding, ...]:

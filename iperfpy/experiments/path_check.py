@@ -35,7 +35,12 @@ from iperfpy.experiments.serial_tests import (
     SerialTests,
 )
 from iperfpy.experiments.step_plans import Prepared, prepared
-from iperfpy.measure_keywords import DiagnoseKeywords, diagnose_options
+from iperfpy.measure_keywords import (
+    DiagnoseKeywords,
+    DiagnosisKeywords,
+    check_types,
+    diagnose_options,
+)
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction
 from iperfpy.protocols.clock import now_us
@@ -112,6 +117,8 @@ async def diagnose_async(
 
     Cancelling it ends the running test at both ends.
     """
+    own = {"quick": quick, "budget_bytes": budget_bytes, "on_progress": on_progress}
+    check_types(own, DiagnosisKeywords)
     options, tos = diagnose_options(host, keywords)
     scale = schedule.QUICK if quick else schedule.FULL
     check = PathCheck(options, scale, budget_bytes=budget_bytes, tos=tos)

@@ -185,6 +185,7 @@ class KcpChannel(Channel):
         if self.engine.withdrawn:
             return None
         self._size.waiting = load
+        self.engine.limits.load_begins(clock.now_us())
         self._sent = self._loop.create_future()
         self._rounds.begin_sending(self)
         self._rounds.soon(self)  # all streams of a test begin in one turn: each then knows its share

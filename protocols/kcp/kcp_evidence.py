@@ -58,7 +58,7 @@ def path_evidence(engine: Engine, now_us: int, headers_bytes: int = HEADERS_BYTE
         rate_deviation=record.rates.deviation,
         displaced_packets=displaced.count,
         displacement_us=displaced.percentile(95) if displaced.count else None,
-        limited_us={_LIMITS[limit]: us for limit, us in engine.limits.until(now_us).items() if us},
+        limited_us={_LIMITS[limit]: us for limit, us in engine.limits.of_load(now_us).items() if us},
         packet_bytes=packet_bytes,
     )
 

@@ -34,12 +34,13 @@ class SenderLimits:
     current : the limit noted last
     """
 
-    __slots__ = ("_since_us", "_us", "current")
+    __slots__ = ("_before", "_since_us", "_us", "current")
 
     def __init__(self) -> None:
         self.current = SenderLimit.APPLICATION
         self._us = dict.fromkeys(SenderLimit, 0)
         self._since_us: int | None = None
+        self._before: dict[SenderLimit, int] = {}
 
     def note(self, limit: SenderLimit, now_us: int) -> None:
         """`limit` holds from now on; until now it was the limit noted last."""
@@ -55,3 +56,11 @@ class SenderLimits:
         held = self._us.copy()
         held[self.current] += open_us
         return held
+
+    def load_begins(self, now_us: int) -> None:
+        """A load is there from now on. Until now the stream waited for its test, which is no limit."""
+        self._before = self.until(now_us)
+
+    def of_load(self, now_us: int) -> dict[SenderLimit, int]:
+        """Time by limit up to now, since the load began."""
+        return {limit: us - self._before.get(limit, 0) for limit, us in self.until(now_us).items()}

@@ -177,6 +177,7 @@ class TcpChannel(Channel):
 
     async def send(self, load: Load) -> None:
         self._samples.load_waits = load.may_block
+        self._samples.begin(tcp_info.read(self._sock), now_us())
         with contextlib.ExitStack() as stack:
             send = stack.enter_context(_SendFile(self._sock)).send if self._zerocopy else self._sock.send
             await self._worker.run(WRITE, partial(self._send_share, load, send), alone=load.may_block)

@@ -1,10 +1,10 @@
 """A TCP sender's record of its path: samples of the kernel's counters, as often as the program looks at them.
 
-The kernel tells how many segments left, and how many were sent again, not which: so the record is coarser
-than that of a transport which acknowledges by itself.
+The kernel tells how many segments left, and how many were lost, not which: so the record is coarser than that
+of a transport which acknowledges by itself.
 
-- A segment that was sent again counts as lost, a round trip before. One that the receiver reports to have had
-  twice (DSACK, RFC 2883) does not.
+- A segment that the kernel has found to be lost was so a round trip before. One that the receiver reports to
+  have had twice (DSACK, RFC 2883) was not.
 - The delay is the kernel's smoothed round-trip time at the moment of a sample.
 - Bins are as wide as samples are apart: 50 ms, with a report interval of a second.
 """
@@ -34,7 +34,7 @@ class _Sample(NamedTuple):
     at_us: int
     segments: int
     payload_bytes: int
-    resent: int
+    lost: int
     rtt_us: int
 
 
@@ -56,23 +56,26 @@ class PathSamples:
         self._headers = IPV6_HEADERS if ipv6 else IPV4_HEADERS
         self._samples: list[_Sample] = []
         self._every = self._skipped = 1
-        self._first: tuple[int, TcpInfo] | None = None
+        self._began: tuple[int, TcpInfo] | None = None
         self._rtts = LogHistogram()
+        self._peer_window_bytes = 0
+
+    def begin(self, info: TcpInfo, now_us: int) -> None:
+        """The load begins. The connection is older: until now it waited for the test, and for no limit."""
+        self._began = (now_us, info)
 
     def take(self, info: TcpInfo, now_us: int) -> None:
         """Take a sample, if the kernel tells enough and data has left."""
         if not info.data_segs_out or info.bytes_sent is None or info.total_retrans is None:
             return
-        if self._first is None:
-            self._first = (now_us, info)
+        self._peer_window_bytes = max(self._peer_window_bytes, info.snd_wnd or 0)
         if info.rtt_us is not None:
             self._rtts.add(info.rtt_us)
         self._skipped += 1
         if self._skipped < self._every:
             return
         self._skipped = 0
-        resent = max(0, info.total_retrans - (info.dsack_dups or 0))
-        sample = _Sample(now_us, info.data_segs_out, info.bytes_sent, resent, info.rtt_us or 0)
+        sample = _Sample(now_us, info.data_segs_out, info.bytes_sent, info.found_lost or 0, info.rtt_us or 0)
         self._samples.append(sample)
         if len(self._samples) > MOST_SAMPLES:
             del self._samples[1::2]
@@ -82,7 +85,7 @@ class PathSamples:
         """The record so far; None if the kernel told nothing, or nothing was sent."""
         self._skipped = self._every
         self.take(info, now_us)
-        if self._first is None:
+        if not self._samples:
             return None
         headers = self._headers + (STAMPS if info.uses_stamps else 0)
         return PathEvidence(
@@ -92,14 +95,14 @@ class PathSamples:
             displaced_packets=info.reord_seen,
             limited_us=self._limits(info, now_us),
             packet_bytes=info.snd_mss + headers if info.snd_mss else None,
-            extra={"sampled": 1},
+            extra={"sampled": 1, "peer_window_bytes": self._peer_window_bytes},
         )
 
     def _limits(self, info: TcpInfo, now_us: int) -> dict[str, int]:
-        """Time by limit. The kernel's busy time contains the other two."""
-        if self._first is None or info.busy_us is None:
+        """Time by limit since the load began. The kernel's busy time contains the other two."""
+        if self._began is None or info.busy_us is None:
             return {}
-        began_us, first = self._first
+        began_us, first = self._began
         busy_us = info.busy_us - (first.busy_us or 0)
         idle_us = max(0, now_us - began_us - busy_us)
         limits = {
@@ -125,11 +128,11 @@ class PathSamples:
             return None
         edges_us = at_us[0] + width_us * np.arange(count + 1)
         # A total that falls later, by the report of a duplicate, was too high before.
-        resent = np.minimum.accumulate(columns[::-1, 3])[::-1]
+        found = np.minimum.accumulate(columns[::-1, 3])[::-1]
         sent = _differences(edges_us, at_us, columns[:, 1])
         size = _differences(edges_us, at_us, columns[:, 2]) + headers * sent
         lost_at_us = np.maximum.accumulate(at_us - rtt_us)
-        lost = np.minimum(_differences(edges_us, lost_at_us, resent), sent)
+        lost = np.minimum(_differences(edges_us, lost_at_us, found), sent)
         mean = np.divide(size, sent, out=np.zeros(count), where=sent > 0)
         middles_us = edges_us[:-1] + width_us / 2
         delay_us = np.interp(middles_us, at_us - rtt_us, rtt_us)

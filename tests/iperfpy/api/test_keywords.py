@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import iperfpy
+from iperfpy import measure_keywords
 from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.request import Request
 from iperfpy.cli.request import request_of as request_of_words
 from iperfpy.errors import PlanError
 from iperfpy.measure_keywords import (
     ConnectionKeywords,
+    DiagnosisKeywords,
     MeasureKeywords,
     PlanKeywords,
     ServeKeywords,
+    check_types,
     request_of,
     server_options,
 )
@@ -128,6 +134,52 @@ def test_a_file_without_a_size_is_sent_for_the_time_of_a_test(
 def test_an_impossible_value_is_a_plan_error(keywords: dict[str, Any], sentence: str) -> None:
     with pytest.raises(PlanError, match=sentence):
         request_of("192.0.2.7", None, keywords)
+
+
+_SAMPLES: dict[str, Any] = {
+    "text": "5M", "number": 2, "half": 0.5, "truth": True, "none": None, "list": [1], "pair": (1, 2),
+}  # fmt: skip
+"""Values of which every keyword refuses most."""
+
+
+@pytest.mark.parametrize("declared", [PlanKeywords, ConnectionKeywords, ServeKeywords, DiagnosisKeywords])
+def test_a_value_of_another_type_is_refused_with_a_sentence(declared: type) -> None:
+    """Each keyword: a value that is not refused is one that its annotation permits."""
+    for name, kinds in measure_keywords._types_of(declared).items():
+        for value in _SAMPLES.values():
+            permitted = {type(value), *((float,) if type(value) is int else ())} & set(kinds)
+            if permitted and value != (1, 2):  # all tuples have three numbers
+                check_types({name: value}, declared)
+                continue
+            with pytest.raises(PlanError, match=f"{name} must be ") as caught:
+                check_types({name: value}, declared)
+            assert repr(value) in str(caught.value)
+
+
+def test_every_call_of_the_python_interface_checks_the_types_of_its_arguments() -> None:
+    door: Any = iperfpy
+    calls: list[Callable[[], object]] = [
+        lambda: door.measure("192.0.2.7", rate="5M"),
+        lambda: door.measure(192, seconds=1),
+        lambda: door.watch("192.0.2.7", reverse="no"),
+        lambda: door.watch("192.0.2.7", {"transport": "udp"}),
+        lambda: door.serve(port="5201"),
+        lambda: door.serve({"port": 5201}),
+        lambda: door.diagnose("192.0.2.7", budget_bytes="50M"),
+        lambda: door.diagnose("192.0.2.7", quick="yes"),
+        lambda: door.diagnose("192.0.2.7", on_progress=1),
+        lambda: door.diagnose("192.0.2.7", connect_timeout="1"),
+        lambda: door.LocalServer(port="x"),
+    ]
+    for call in calls:
+        with pytest.raises(PlanError, match=r"must be .*, not "):
+            call()
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    values = {"rate": np.float32(1e6), "parallel": np.int64(2), "tos": np.uint8(4)}
+    plan, _ = request_of("192.0.2.7", None, values)
+    assert (plan.rate_bps, plan.parallel, plan.tos) == (1_000_000, 2, 4)
 
 
 def test_a_keyword_beside_a_ready_plan_or_ready_options_is_a_type_error() -> None:

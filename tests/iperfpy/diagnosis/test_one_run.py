@@ -59,6 +59,62 @@ def test_a_window_that_carries_more_than_arrived_is_not_the_limit() -> None:
     assert findings[0].cause is Cause.SEND_WINDOW
 
 
+def _jittery() -> PathEvidence:
+    """A window of 100 segments on a path whose round trips take 50 to 150 ms by themselves."""
+    rtts = {"p5": 55e3, "p50": 100e3, "p95": 145e3, "max": 150e3}
+    return replace(limited(send_window=0.9), rtt_us=rtts)
+
+
+def test_a_window_carries_less_where_the_path_itself_takes_longer() -> None:
+    carried = 100 * 1_428 * 8 / 0.1
+    window = {"windows": (100, 2_048), "window_flags": ("--sndwnd", "--rcvwnd")}
+    findings = one_run.conclude(run(path=(_jittery(),), bits_per_second=carried, **window))
+    assert findings[0].cause is Cause.SEND_WINDOW
+    assert findings[0].evidence["ceiling_bits_per_s"] == pytest.approx(100 * 1_428 * 8 / 0.095, rel=0.01)
+    # A queue that the window keeps full lengthens the shortest round trips as well.
+    standing = replace(limited(send_window=0.9), rtt_us={"p5": 98e3, "p50": 100e3, "p95": 101e3, "max": 1e5})
+    findings = one_run.conclude(run(path=(standing,), bits_per_second=carried, **window))
+    assert Cause.SEND_WINDOW not in {finding.cause for finding in findings}
+
+
+def test_a_window_waits_for_packets_that_come_late() -> None:
+    late = replace(limited(send_window=0.9), flight=LINE, displaced_packets=300, displacement_us=50e3)
+    carried = 100 * 1_428 * 8 / 0.1
+    findings = one_run.conclude(run(path=(late,), windows=(100, 100), bits_per_second=carried))
+    assert findings[0].cause is Cause.SEND_WINDOW
+
+
+@pytest.mark.parametrize("end", ["receiver", "sender"])
+def test_an_end_that_did_not_run_is_named_and_explains_the_rest(end: str) -> None:
+    """A stopped program leaves windows full, lets timers expire, and makes round trips longer."""
+    rtts = {"p5": 50e3, "p50": 120e3, "p95": 700e3, "max": 700e3}
+    path = replace(
+        limited(receive_window=0.6), flight=LINE, rtt_us=rtts, extra={f"{end}_held_up_us": 6_000_000}
+    )
+    vain = {"retransmits": 100, "spurious": 71}
+    findings = one_run.conclude(run(path=(path,), sender=vain))
+    assert [finding.cause for finding in findings] == [Cause.PROCESSOR]
+    assert f"the {end}'s machine" in findings[0].sentence
+    assert [one.cause for one in one_run.sender_findings(run(path=(path,), sender=vain))] == [Cause.PROCESSOR]
+
+
+def test_a_window_that_the_receivers_program_keeps_closed_is_not_too_small() -> None:
+    rtts = {"p5": 50e3, "p50": 52e3, "p95": 55e3, "max": 60e3}
+    large = replace(limited(receive_window=0.6), rtt_us=rtts, extra={"peer_window_bytes": 2_000_000})
+    tcp = {"transport": "tcp", "over_udp": False}
+    findings = one_run.conclude(run(path=(large,), bits_per_second=20e6, **tcp))
+    assert (findings[0].cause, findings[0].confidence) == (Cause.PROCESSOR, Confidence.LIKELY)
+    assert "left data unread" in findings[0].sentence
+    small = replace(large, extra={"peer_window_bytes": 100_000})
+    findings = one_run.conclude(run(path=(small,), bits_per_second=15e6, **tcp))
+    assert findings[0].cause is Cause.RECEIVE_WINDOW
+    assert findings[0].evidence["window_segments"] == 70
+    # A queue of the path that the window filled is neither.
+    filled = replace(large, rtt_us={"p5": 790e3, "p50": 800e3, "p95": 800e3, "max": 800e3})
+    findings = one_run.conclude(run(path=(filled,), bits_per_second=20e6, **tcp))
+    assert findings[0].cause is Cause.QUEUE
+
+
 def test_limits_below_a_tenth_of_the_time_are_not_named() -> None:
     path = PathEvidence(flight=LINE, limited_us={"send-window": 900_000, "pacing": 9_100_000}, min_rtt_us=5e4)
     assert one_run.conclude(run(path=(path,)))[0].cause is Cause.LINE
@@ -185,6 +241,15 @@ def test_retransmissions_in_vain_are_the_timers() -> None:
     assert one_run.conclude(run(sender=vain))[0].cause is Cause.SPURIOUS
     needed = {"retransmits": 100, "spurious": 20}
     assert one_run.conclude(run(sender=needed))[0].cause is not Cause.SPURIOUS
+
+
+def test_packets_resent_in_vain_because_the_path_reorders_are_the_paths() -> None:
+    vain = {"retransmits": 100, "spurious": 71}
+    path = PathEvidence(flight=LINE, displaced_packets=300)
+    findings = one_run.conclude(run(path=(path,), sender=vain))
+    assert Cause.SPURIOUS not in {finding.cause for finding in findings}
+    assert Cause.REORDERING in {finding.cause for finding in findings}
+    assert not one_run.sender_findings(run(path=(path,), sender=vain))
 
 
 def test_a_transport_that_tells_nothing_leads_to_no_guess() -> None:

@@ -45,6 +45,16 @@ def test_time_is_charged_to_the_limit_noted_last() -> None:
     assert limits.until(1_500) == held
 
 
+def test_the_time_before_the_load_is_no_limit_of_it() -> None:
+    limits = SenderLimits()
+    limits.note(SenderLimit.APPLICATION, 1_000)
+    limits.load_begins(5_000)
+    limits.note(SenderLimit.PACING, 5_200)
+    held = {limit: us for limit, us in limits.of_load(6_000).items() if us}
+    assert held == {SenderLimit.APPLICATION: 200, SenderLimit.PACING: 800}
+    assert limits.until(6_000)[SenderLimit.APPLICATION] == 4_200  # counters never fall
+
+
 def test_every_limit_has_a_metric() -> None:
     assert {f"{limit.key}_limited_us" for limit in SenderLimit} <= {metric.key for metric in METRICS}
 

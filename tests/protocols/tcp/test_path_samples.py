@@ -29,6 +29,7 @@ def _info(segments: int, resent: int = 0, rtt_us: int = RTT_US, **changes: Any) 
 
 
 def _taken(samples: PathSamples, infos: list[TcpInfo], step_us: int = 50_000) -> PathEvidence:
+    samples.begin(infos[0], SECOND)
     for number, info in enumerate(infos[:-1]):
         samples.take(info, SECOND + number * step_us)
     evidence = samples.evidence(infos[-1], SECOND + (len(infos) - 1) * step_us)
@@ -87,6 +88,30 @@ def test_time_without_data_in_flight_is_the_loads_or_the_processors() -> None:
     ends = {"receive-window": 800_000, "send-buffer": 40_000, "congestion-window": 360_000}
     assert limits(load_waits=True) == {**ends, "application": 800_000}
     assert limits(load_waits=False) == {**ends, "processor": 800_000}
+
+
+def test_the_time_before_the_load_is_no_limit_of_the_sender() -> None:
+    """The connection has carried its opening: then it waits for the peer to begin the test."""
+    samples = PathSamples(ipv6=False)
+    samples.take(_info(1, busy_us=0), 0)
+    infos = [_info(100 + 10 * n, busy_us=50_000 * n) for n in range(41)]
+    assert dict(_taken(samples, infos).limited_us) == {"congestion-window": 2_000_000}
+
+
+def test_segments_found_lost_count_before_they_are_sent_again() -> None:
+    """In a recovery of many losses the retransmissions leave up to round trips later."""
+    at = [_info(100 + 10 * n, resent=0 if n < 25 else 4, lost=4 * (20 <= n < 25)) for n in range(41)]
+    bins = _taken(PathSamples(ipv6=False), at).flight
+    assert bins is not None
+    (lost_at,) = np.flatnonzero(bins.sent_packets != bins.arrived_packets)
+    assert lost_at * bins.width_us == 0.95 * SECOND - RTT_US
+    # Those that are under way again are counted once.
+    assert _info(100, resent=4, lost=4, retrans_out=4).found_lost == 4
+
+
+def test_the_largest_window_of_the_receiver_is_kept() -> None:
+    infos = [_info(100 + 10 * n, snd_wnd=(0, 80_000, 20_000)[n % 3]) for n in range(41)]
+    assert _taken(PathSamples(ipv6=False), infos).extra["peer_window_bytes"] == 80_000
 
 
 def test_a_long_test_has_wider_bins_and_as_many_samples_as_a_short_one() -> None:

@@ -1,0 +1,287 @@
+"""Limits of the two ends of one test: windows, buffers, programs and processors.
+
+time by limit of the sender      end_limits        receive-window, send-window, send-buffer, ...
+time without its program         held_up           the processor of either end
+processor time, kernel drops     processor
+rate of -b                       own_rate
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from iperfpy.diagnosis import advice
+from iperfpy.diagnosis.evidence import RunEvidence
+from iperfpy.diagnosis.finding import Cause, Confidence, Finding
+from iperfpy.diagnosis.stretches import settled_rate
+from iperfpy.protocols.path_evidence import HELD_UP, PathEvidence
+from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate
+
+_LIMITS = {
+    "application": (Cause.APPLICATION, "the application, which had nothing to send"),
+    "receive-window": (Cause.RECEIVE_WINDOW, "the receiver's window"),
+    "send-window": (Cause.SEND_WINDOW, "the send window"),
+    "send-buffer": (Cause.SEND_BUFFER, "the send buffer"),
+    "processor": (Cause.PROCESSOR, "the sender's processor"),
+}
+"""Keys of `PathEvidence.limited_us` -> cause, and its words."""
+ENDS = frozenset(cause for cause, _ in _LIMITS.values())
+NOTICED, MOST = 0.1, 0.5
+"""Shares of the time from which on a limit is named, and is the main one (ndt7 has the first)."""
+CEILING = 1.25
+"""What a window carries per round trip, over the rate, from which on the window is not the limit."""
+REPAIR_RTTS = 1.25
+"""Round trips until a lost segment has arrived again, beyond its first one (RFC 8985)."""
+_FEW_LOST = 1e-3
+"""Share of datagrams that may be lost for another reason than the limit."""
+_OWN_RATE = 0.97
+"""Share of the rate of -b from which on that rate is the limit."""
+_BUSY_PERCENT = 95.0
+_SLOW_WORDS = "less work beside the test on that machine, or a faster one"
+
+
+def limit_shares(run: RunEvidence) -> Mapping[str, float]:
+    """Give the share of the time, 0 to 1, for which each limit held, over all streams."""
+    total: dict[str, float] = {}
+    for path in run.path:
+        for key, us in path.limited_us.items():
+            total[key] = total.get(key, 0.0) + us
+    streams = sum(bool(path.limited_us) for path in run.path)
+    whole_us = max(streams * run.seconds * 1e6, sum(total.values())) or 1.0
+    return {key: us / whole_us for key, us in total.items()}
+
+
+def end_limits(run: RunEvidence) -> list[Finding]:
+    """Findings about the two ends, by the time for which each limited the sender; the longest first."""
+    stopped = held_up(run)
+    # A program that does not run reads nothing and writes nothing: that explains full and empty buffers.
+    if stopped is not None:
+        return [stopped]
+    named = sorted(
+        (
+            (share, *_LIMITS[key])
+            for key, share in limit_shares(run).items()
+            if key in _LIMITS and share > NOTICED
+        ),
+        reverse=True,
+    )
+    found = (_end_limit(run, share, cause, words) for share, cause, words in named)
+    return [finding for finding in found if finding is not None]
+
+
+def held_up(run: RunEvidence) -> Finding | None:
+    """Name the end that was stopped, or got no processor, for a part of the time; None if neither was."""
+    whole_us = run.seconds * 1e6 or 1.0
+    ends = [
+        (max((float(path.extra.get(key, 0)) for path in run.path), default=0.0) / whole_us, name)
+        for key, name in zip(HELD_UP, ("receiver", "sender"), strict=True)
+    ]
+    share, name = max(ends)
+    share = min(1.0, share)
+    if share <= NOTICED:
+        return None
+    return Finding(
+        run.direction,
+        Cause.PROCESSOR,
+        Confidence.SURE if share > MOST else Confidence.LIKELY,
+        f"the {name}'s machine, which did not run the {name}",
+        f"{format_percent(share)} of the time, by the looks at its counters that came late",
+        _SLOW_WORDS,
+        evidence={"share": round(share, 3)},
+    )
+
+
+def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Finding | None:
+    """Describe one limit; None for a window that another cause keeps full.
+
+    A window that carries more per round trip than arrived is full because the path's queue, or a loss, holds
+    up its segments. If the receiver's kernel announces it, and round trips do not explain it either, the
+    receiver's program left data unread.
+    """
+    evidence: dict[str, float | int | str] = {"share": round(share, 3)}
+    because = f"{format_percent(share)} of the time"
+    path = largest(run.path)
+    segments = _window_segments(run, path, cause)
+    if segments and path is not None and path.min_rtt_us:
+        rtt_us = own_rtt_us(path, segments)
+        ceiling = segments * (path.packet_bytes or 0) * 8e6 / rtt_us
+        if ceiling > CEILING * _held(path, segments) * _rate(run):
+            return _unread(run, path, share, ceiling) if cause is Cause.RECEIVE_WINDOW else None
+        evidence |= {"window_segments": segments, "ceiling_bits_per_s": round(ceiling)}
+        because += f"; {segments} segments per {format_milliseconds(rtt_us)} are {format_rate(ceiling)}"
+    return Finding(
+        run.direction,
+        cause,
+        Confidence.SURE if share > MOST else Confidence.LIKELY,
+        words,
+        because,
+        advice.for_end(cause, segments, run.window_flags),
+        evidence=evidence,
+    )
+
+
+def _rate(run: RunEvidence) -> float:
+    """Payload rate of the test; of its later part if that is more, because a short test over a long path is a
+    start for most of its time."""
+    settled = (settled_rate(path.flight) for path in run.path if path.flight is not None)
+    return max(run.bits_per_second, *settled, 0.0)
+
+
+def _held(path: PathEvidence, segments: int) -> float:
+    """Factor by which losses lengthen the time of a window: it is held up until they are repaired, and that
+    much is its own doing."""
+    if path.flight is None or not path.loss_runs:
+        return 1.0
+    events = path.loss_runs / max(1, int(path.flight.sent_packets.sum()))
+    return 1 + REPAIR_RTTS * (1 - (1 - min(1.0, events)) ** segments)
+
+
+def own_rtt_us(path: PathEvidence, segments: int) -> float:
+    """Usual round-trip time of the path itself for a window of so many segments, in microseconds.
+
+    A queue that the window keeps full adds the same to all round trips but the first ones. So the variation
+    of round trips above their lower end, and the one that the sender's model finds also when less is sent,
+    are the path's. A window also waits for each of its packets that comes late.
+    """
+    least_us = path.min_rtt_us or 0.0
+    varies_us = max(
+        path.rtt_us.get("p50", 0.0) - path.rtt_us.get("p5", 0.0), path.delay_spread_us or 0.0, 0.0
+    )
+    late_us = 0.0
+    if path.flight is not None and path.displaced_packets and path.displacement_us:
+        share = path.displaced_packets / max(1, int(path.flight.arrived_packets.sum()))
+        late_us = path.displacement_us * (1 - (1 - min(1.0, share)) ** segments)
+    return least_us + max(varies_us, late_us)
+
+
+def _unread(run: RunEvidence, path: PathEvidence, share: float, ceiling: float) -> Finding | None:
+    """Name the receiver's program, whose kernel had a window that would have carried more; None if a queue of
+    the path explains the full window."""
+    window, usual_us = path.extra.get("peer_window_bytes"), path.rtt_us.get("p50")
+    if not window or not usual_us or window * 8e6 / usual_us <= CEILING * _rate(run):
+        return None
+    return Finding(
+        run.direction,
+        Cause.PROCESSOR,
+        Confidence.LIKELY,
+        "the receiver's program, which left data unread",
+        f"its window was closed for {format_percent(share)} of the time, and open it carries"
+        f" {format_rate(ceiling)}",
+        _SLOW_WORDS,
+        evidence={"share": round(share, 3), "ceiling_bits_per_s": round(ceiling)},
+    )
+
+
+def _window_segments(run: RunEvidence, path: PathEvidence | None, cause: Cause) -> int | None:
+    """Segments of the window that limits: of the settings, as the receiver announced it, or about the number
+    in flight; None if unknown."""
+    if cause not in (Cause.SEND_WINDOW, Cause.RECEIVE_WINDOW):
+        return None
+    if run.windows:
+        return run.windows[cause is Cause.RECEIVE_WINDOW]
+    if path is None or not path.packet_bytes or "p50" not in path.rtt_us:
+        return None
+    if cause is Cause.RECEIVE_WINDOW and (window := path.extra.get("peer_window_bytes")):
+        return round(window / path.packet_bytes) or None
+    return round(run.bits_per_second * path.rtt_us["p50"] / 8e6 / path.packet_bytes) or None
+
+
+def own_rate(run: RunEvidence) -> Finding | None:
+    """Name the rate that the test asked for, if it was reached."""
+    target = run.target_bits_per_second * max(1, run.streams)
+    if not target or run.bits_per_second < _OWN_RATE * target:
+        return None
+    return Finding(
+        run.direction,
+        Cause.APPLICATION,
+        Confidence.SURE,
+        f"the test's own rate, {format_rate(target)} (-b)",
+        "all of it arrived" if not run.reliable else "the path carried it",
+        "a higher -b, or -b 0",
+        evidence={"target_bits_per_s": round(target), "share": 1.0},
+    )
+
+
+def processor(run: RunEvidence) -> Finding | None:
+    """Name a core that was busy, or a receiver whose kernel dropped datagrams."""
+    busiest = max(
+        (
+            (run.cpu_percent[f"{end}_total"], end)
+            for end in ("sender", "receiver")
+            if f"{end}_total" in run.cpu_percent
+        ),
+        default=(0.0, ""),
+    )
+    lost = lost_datagrams(run)
+    dropped = run.kernel_drops or 0
+    if dropped and lost and dropped > lost / 2:
+        return Finding(
+            run.direction,
+            Cause.PROCESSOR,
+            Confidence.SURE,
+            f"the receiving machine: its kernel dropped {dropped} datagrams that had arrived",
+            f"{format_percent(dropped / lost)} of the losses",
+            "a larger socket buffer (-w), fewer streams, or a lower rate (-b)",
+            evidence={"kernel_drops": dropped, "share": 1.0},
+        )
+    if busiest[0] < _BUSY_PERCENT:
+        return None
+    return Finding(
+        run.direction,
+        Cause.PROCESSOR,
+        Confidence.LIKELY,
+        f"the {busiest[1]}'s processor: {busiest[0]:.0f} % of a core",
+        "",
+        "larger blocks (-l), or -Z; a path this fast needs more than one process",
+        evidence={"percent": round(busiest[0], 1), "share": busiest[0] / 100},
+    )
+
+
+def one_machine(run: RunEvidence) -> Finding:
+    """Name the machine that both ends share."""
+    return Finding(
+        run.direction,
+        Cause.PROCESSOR,
+        Confidence.LIKELY,
+        "this machine: both ends run on it, and no network is between them",
+        "",
+        "the other end on another machine; larger blocks (-l) cost less time per byte",
+        evidence={"rate_bits_per_s": round(run.bits_per_second), "share": MOST},
+    )
+
+
+def sending_machine(run: RunEvidence) -> Finding | None:
+    """Name the limit of datagrams that all arrived, though fewer left than the test asked for."""
+    sent = sum(int(path.flight.sent_packets.sum()) for path in run.path if path.flight is not None)
+    target = run.target_bits_per_second * max(1, run.streams)
+    if run.reliable or not sent or lost_datagrams(run) > _FEW_LOST * sent:
+        return None
+    if target and run.bits_per_second >= _OWN_RATE * target:
+        return None
+    asked = f"{format_rate(target)} were asked for" if target else "no rate was asked for"
+    return Finding(
+        run.direction,
+        Cause.PROCESSOR,
+        Confidence.LIKELY,
+        "the sending machine: all that it sent arrived",
+        asked,
+        "larger datagrams (-l), or more streams (-P)",
+        evidence={"rate_bits_per_s": round(run.bits_per_second), "share": 1.0},
+    )
+
+
+def lost_datagrams(run: RunEvidence) -> int:
+    """Datagrams of an unreliable transport that did not arrive."""
+    for path in run.path:
+        if path.flight is not None and not run.reliable:
+            return int((path.flight.sent_packets - path.flight.arrived_packets).sum())
+    return 0
+
+
+def largest(paths: Sequence[PathEvidence]) -> PathEvidence | None:
+    """Give the stream of which most is known: the one that sent most."""
+
+    def sent(path: PathEvidence) -> int:
+        return int(path.flight.sent_bytes.sum()) if path.flight is not None else 0
+
+    return max(paths, key=sent, default=None)
