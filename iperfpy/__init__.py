@@ -16,6 +16,8 @@ TYPE_CHECKING = False  # type checkers take it for True; importing `typing` take
 
 if TYPE_CHECKING:
     from iperfpy.api import LiveTest, measure, measure_async, serve, serve_async, watch
+    from iperfpy.comparison.choice import Choice, bulk_choice
+    from iperfpy.comparison.comparison_report import ComparisonReport
     from iperfpy.diagnosis.evidence import RunEvidence
     from iperfpy.diagnosis.finding import Cause, Confidence, Finding
     from iperfpy.diagnosis.path_report import PathReport
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         PlanError,
         ProtocolError,
     )
+    from iperfpy.experiments.compare import compare, compare_async
     from iperfpy.experiments.path_check import diagnose, diagnose_async
     from iperfpy.local_server import LocalServer
     from iperfpy.options import Authorization, ClientOptions, Credentials, ServerOptions, SocketOptions
@@ -47,7 +50,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Authorization",
     "Cause",
+    "Choice",
     "ClientOptions",
+    "ComparisonReport",
     "Confidence",
     "ConnectError",
     "Credentials",
@@ -83,6 +88,9 @@ __all__ = [
     "Sink",
     "SocketOptions",
     "__version__",
+    "bulk_choice",
+    "compare",
+    "compare_async",
     "diagnose",
     "diagnose_async",
     "measure",
@@ -95,6 +103,8 @@ __all__ = [
 
 _MODULES = {
     "api": ("LiveTest", "measure", "measure_async", "serve", "serve_async", "watch"),
+    "comparison.choice": ("Choice", "bulk_choice"),
+    "comparison.comparison_report": ("ComparisonReport",),
     "diagnosis.evidence": ("RunEvidence",),
     "diagnosis.finding": ("Cause", "Confidence", "Finding"),
     "diagnosis.path_report": ("PathReport",),
@@ -103,6 +113,7 @@ _MODULES = {
         "ListenError",
         *("PathError", "PeerError", "PeerTerminatedError", "PlanError", "ProtocolError"),
     ),
+    "experiments.compare": ("compare", "compare_async"),
     "experiments.path_check": ("diagnose", "diagnose_async"),
     "local_server": ("LocalServer",),
     "options": ("Authorization", "ClientOptions", "Credentials", "ServerOptions", "SocketOptions"),

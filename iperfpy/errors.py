@@ -41,6 +41,8 @@ class IperfpyError(Exception):
     """The `iperfpy.Run` of the test that failed, as far as it got; None if no test is concerned."""
     diagnosis: Any = None
     """The `iperfpy.PathReport` of the diagnosis that failed, as far as it got; None if it was none."""
+    comparison: Any = None
+    """The `iperfpy.ComparisonReport` of the comparison that failed, as far as it got; None if it was none."""
 
 
 class ParameterError(IperfpyError):

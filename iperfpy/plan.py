@@ -28,6 +28,10 @@ class Direction(enum.Enum):
     BIDIRECTIONAL = "bidirectional"  # both at once, on separate streams
 
 
+WAYS = {Direction.FORWARD: "up", Direction.REVERSE: "down"}
+"""Direction -> its name in sentences and tables of a path, seen from the client."""
+
+
 class EndCondition(enum.Enum):
     """The condition that ends a test."""
 

@@ -336,6 +336,9 @@ class Transport(ABC):
     datagrams to `keep`'s `write` in a call of its own. A message test needs that."""
     over_udp: ClassVar[bool] = False
     """True if its packets are UDP datagrams. Networks may treat these unlike TCP."""
+    variant: ClassVar[str] = ""
+    """Name of the setting that tells the kinds of this transport apart, such as its congestion control:
+    `NAME:VALUE` chooses one in a comparison. Empty: it has none."""
     window_settings: ClassVar[tuple[str, str] | tuple[()]] = ()
     """Names of the settings of the send and of the receive window, for advice; empty: it has none."""
     rate_bps: ClassVar[int] = 0

@@ -21,6 +21,7 @@ from functools import cache
 from typing import Any, Literal, Self
 
 from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.units import parse_duration_us, parse_rate, parse_size
 
 Unit = Literal["", "bytes", "bits_per_second", "microseconds", "milliseconds", "segments"]
 
@@ -102,6 +103,38 @@ class Setting:
         """The flags shown for the field: its own, or `--<prefix>-<name>`."""
         return self.option.flags or (f"--{prefix}-{self.name.replace('_', '-')}",)
 
+    def spellings(self, prefix: str) -> frozenset[str]:
+        """Words that name the field in `KEY=VALUE`: its name, its flags and aliases without dashes."""
+        flags = (*self.flags(prefix), *self.option.aliases)
+        return frozenset((self.name, *(flag.lstrip("-") for flag in flags)))
+
+    def parsed(self, text: str) -> object:
+        """The value that a user's text means, in the field's type and unit. It is not checked yet.
+
+        Raises
+        ------
+        SettingsError
+            When the text is no value of that type.
+        """
+        if self.kind is str:
+            return text
+        if self.kind is bool:
+            if text.lower() not in _BOOLEANS:
+                raise SettingsError(f"{text!r} is neither on nor off")
+            return _BOOLEANS[text.lower()]
+        unit = self.option.unit
+        if unit == "bytes":
+            return parse_size(text)
+        if unit == "bits_per_second":
+            return parse_rate(text)
+        digits = text.strip()
+        # A bare number has the field's own unit; only a duration may name another one (`1s`).
+        if digits.removeprefix("-").isascii() and digits.removeprefix("-").isdigit() and len(digits) < 20:
+            return int(digits)
+        if unit in ("microseconds", "milliseconds"):
+            return parse_duration_us(text) // (1000 if unit == "milliseconds" else 1)
+        raise SettingsError(f"{text!r} is not a whole number")
+
     def check(self, value: object) -> None:
         """Raise `SettingsError` unless `value` fits the field's type, range and choices."""
         if value is None and self.default is None:
@@ -127,6 +160,10 @@ class Setting:
         if self.zero_is_unset and type(received) is int and received == 0:
             return None
         return received
+
+
+_BOOLEANS = {"on": True, "true": True, "yes": True, "1": True}
+_BOOLEANS |= {"off": False, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)

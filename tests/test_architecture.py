@@ -100,6 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "iperfpy.control": RECORDS,
     "iperfpy.sampling": RECORDS,
     "iperfpy.diagnosis": {P, "iperfpy.plan"},
+    "iperfpy.comparison": {P, "iperfpy.plan", "iperfpy.sampling", "iperfpy.diagnosis"},
     "iperfpy.runtime": {*RECORDS, "iperfpy.control.framing"},
     "iperfpy.traffic": {*RECORDS, "iperfpy.sampling", "iperfpy.runtime"},
     "iperfpy.endpoint": {
@@ -107,18 +108,21 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("iperfpy.control", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.runtime", "iperfpy.traffic"),
     },
     "iperfpy.store": {*RECORDS, "iperfpy.sampling", "iperfpy.diagnosis"},
-    "iperfpy.report": {*RECORDS, "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.store"},
+    "iperfpy.report": {
+        *RECORDS,
+        *("iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison", "iperfpy.store"),
+    },
     **{name: {*RECORDS, *API, "iperfpy.endpoint", "iperfpy.store", "iperfpy.runtime"} for name in API},
     "iperfpy.experiments": {
         *RECORDS,
         *API,
-        *("iperfpy", "iperfpy.store", "iperfpy.sampling", "iperfpy.diagnosis"),
+        *("iperfpy", "iperfpy.store", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
     },
     "iperfpy.lab": {*RECORDS, "iperfpy.runtime", f"{P}.simulator"},
     "iperfpy": {
         *API,
         *("iperfpy.store", "iperfpy.plan", "iperfpy.records", "iperfpy.errors"),
-        *("iperfpy.diagnosis", "iperfpy.experiments"),
+        *("iperfpy.diagnosis", "iperfpy.comparison", "iperfpy.experiments"),
     },
     "iperfpy.__main__": {"iperfpy.cli.main"},
     "iperfpy.cli": {"iperfpy"},
@@ -139,7 +143,7 @@ CLOCKS_AND_SOCKETS = {
 
 SANS_IO = (
     *(f"{P}.kcp", f"{P}.congestion", f"{P}.simulator"),
-    *("iperfpy.control", "iperfpy.sampling", "iperfpy.diagnosis"),
+    *("iperfpy.control", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
 )
 BINDINGS = {f"{P}.kcp", f"{P}.kcp.channel", "iperfpy.sampling.host"}
 """Modules of those packages whose task is to join an engine to sockets, or to ask the machine."""
@@ -148,10 +152,11 @@ NAME_TRANSPORTS = {
     "iperfpy.control.parameters",
     "iperfpy.measure_keywords",
     "iperfpy.experiments.check_schedule",
+    "iperfpy.experiments.contender",
     "iperfpy.diagnosis.advice",
 }
 """Modules that contain "tcp": as a key of iperf3's parameters, as the default of a test, and as one of the
-transports that a diagnosis compares; and the one that recommends a transport."""
+transports that a diagnosis or a comparison takes; and the one that recommends a transport."""
 
 NAMES_TWICE = {"channel", "settings", "errors"}
 """Module names that mean the same in every package that has one."""

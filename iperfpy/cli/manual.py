@@ -13,10 +13,10 @@ import click
 
 from iperfpy import __version__
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.commands import diagnose, lab_from_csv, lab_list, lab_run
+from iperfpy.cli.commands import compare, diagnose, lab_from_csv, lab_list, lab_run
 from iperfpy.cli.common_flags import CONNECTION, REPORTS
 from iperfpy.cli.credentials import PASSWORD_VARIABLE
-from iperfpy.cli.help import EXAMPLES, forms, spelled
+from iperfpy.cli.help import EXAMPLES, GroupedCommand, forms, spelled
 from iperfpy.options import RESULTS_VARIABLE
 from iperfpy.protocols.registry import built_in_transports
 
@@ -64,7 +64,8 @@ def _lines() -> Iterator[str]:
         yield f'.SS "{_text(heading)}"'
         for option in options:
             yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))
-    yield from _subcommand()
+    for module in (diagnose, compare):
+        yield from _subcommand(module.subcommand(), module.SUMMARY)
     yield from _lab()
     yield from (".SH EXAMPLES", ".nf")
     yield from (_text(line) for line in EXAMPLES.splitlines() if line.startswith("  "))
@@ -81,11 +82,12 @@ def _lines() -> Iterator[str]:
     yield from (".SH SEE ALSO", ".BR iperf3 (1)")
 
 
-def _subcommand() -> Iterator[str]:
-    """The section of `iperfpy diagnose`: its own options in full, the shared ones by name."""
-    every = [option for options in diagnose.subcommand().groups().values() for option in options]
+def _subcommand(command: GroupedCommand, summary: str) -> Iterator[str]:
+    """The section of a subcommand: its own options in full, the shared ones by name."""
+    every = [option for options in command.groups().values() for option in options]
     own = [option for option in every if option.name not in SHARED]
-    yield from (".SH DIAGNOSE", _text(diagnose.SUMMARY))
+    name = (command.name or "").removeprefix("iperfpy ")
+    yield from (f".SH {name.upper()}", _text(summary))
     for option in own:
         yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))
     yield ".PP"

@@ -17,7 +17,6 @@ import contextlib
 import errno
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from iperfpy.plan import Plan
 from iperfpy.records import ServerOutputSink, Sink
 from iperfpy.report import iperf3_lines
 from iperfpy.report.csv_columns import header
-from iperfpy.report.csv_file import CsvFile, CsvStream, RowWriter, open_generated
+from iperfpy.report.csv_file import STDOUT, CsvFile, RowWriter, opened_csv
 from iperfpy.report.csv_report import CsvSink
 from iperfpy.report.end_watch import EndWatch
 from iperfpy.report.guarded_sink import GuardedSink
@@ -47,9 +46,6 @@ from iperfpy.report.terminal import Wording
 from iperfpy.report.text_forms import TEXT_FORMS
 from iperfpy.store.folder import Folder
 from iperfpy.store.iperf3_document import INTERRUPTED
-
-STDOUT = "-"
-"""The name of the CSV that stands for standard output."""
 
 
 def json_of(output: OutputOptions) -> str:
@@ -350,22 +346,12 @@ class Outputs:
     @contextlib.contextmanager
     def _csv(self, name: str) -> Iterator[RowWriter | None]:
         """The open CSV, None if the user wants none. An empty path: a new one under results/."""
-        path = self._output.csv
-        if path is None or path == STDOUT:
-            yield None if path is None else CsvStream(sys.stdout, header())
-            return
-        try:
-            if path:
-                file = CsvFile(Path(path), header(), replace=self._output.csv_overwrite)
-            else:
-                file = open_generated(name, header(), time.time(), Folder(self._output.results).path)
-        except OSError as error:
-            raise StartError(f"cannot write the CSV: {system_reason(error)}") from error
-        self.csv_path = file.path
-        try:
-            yield file
-        finally:
-            file.close()
+        chosen = self._output
+        folder = Folder(chosen.results).path
+        with opened_csv(chosen.csv, header(), name=name, folder=folder, replace=chosen.csv_overwrite) as rows:
+            if isinstance(rows, CsvFile):
+                self.csv_path = rows.path
+            yield rows
 
     def _csv_sink(self, rows: RowWriter, sink: CsvSink) -> Sink:
         """The sink, guarded: rows that cannot be written end the CSV of this test, and not the test."""

@@ -20,7 +20,6 @@ from iperfpy.plan import Role
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.settings import Setting, Settings, setting_fields
-from iperfpy.protocols.units import parse_duration_us, parse_rate, parse_size
 
 _METAVARS = {"bytes": "SIZE", "bits_per_second": "RATE", "microseconds": "US", "milliseconds": "MS"}
 
@@ -197,7 +196,7 @@ def settings_of(
         target = one.fields[transport.name]
         # Settings check themselves, but their sentence does not know the flag: so each value is checked here.
         try:
-            parsed = _parsed(target, value)
+            parsed = target.parsed(value) if isinstance(value, str) else value
             if target.zero_is_unset and parsed == 0:
                 continue
             values[target.name] = parsed
@@ -205,24 +204,6 @@ def settings_of(
         except SettingsError as error:
             raise SettingsError(f"{error} ({one.flags[0]})") from None
     return transport.settings(**values)
-
-
-def _parsed(target: Setting, value: Any) -> Any:
-    """The text as a value of the field's type and unit."""
-    if not isinstance(value, str) or target.kind is str:
-        return value
-    unit = target.option.unit
-    if unit == "bytes":
-        return parse_size(value)
-    if unit == "bits_per_second":
-        return parse_rate(value)
-    text = value.strip()
-    # A bare number has the field's own unit; only a duration may name another one (`1s`).
-    if text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() and len(text) < 20:
-        return int(text)
-    if unit in ("microseconds", "milliseconds"):
-        return parse_duration_us(value) // (1000 if unit == "milliseconds" else 1)
-    raise SettingsError(f"{value!r} is not a whole number")
 
 
 def rewritten(argv: Sequence[str], spellings: Mapping[str, str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from iperfpy.diagnosis.direction import DirectionDiagnosis
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
-from iperfpy.plan import Direction
+from iperfpy.plan import WAYS
 from iperfpy.protocols.units import format_rate
 
 _RATIO = 1.25
@@ -25,15 +25,14 @@ def conclude(forward: DirectionDiagnosis, reverse: DirectionDiagnosis) -> tuple[
     if ratio < _RATIO or ratio - 1.0 < 3.0 * ratio * (errors[0] ** 2 + errors[1] ** 2) ** 0.5:
         return ()
     slower, faster = (forward, reverse) if there < back else (reverse, forward)
-    names = {Direction.FORWARD: "up", Direction.REVERSE: "down"}
-    causes = [f"{names[one.direction]} {one.findings[0].cause}" for one in (slower, faster) if one.findings]
+    causes = [f"{WAYS[one.direction]} {one.findings[0].cause}" for one in (slower, faster) if one.findings]
     return (
         Finding(
             slower.direction,
             Cause.ASYMMETRY,
             Confidence.SURE,
-            f"the two directions differ by a factor of {ratio:.2g}: {names[slower.direction]}"
-            f" {format_rate(min(there, back))}, {names[faster.direction]} {format_rate(max(there, back))}",
+            f"the two directions differ by a factor of {ratio:.2g}: {WAYS[slower.direction]}"
+            f" {format_rate(min(there, back))}, {WAYS[faster.direction]} {format_rate(max(there, back))}",
             f"limit of each: {', '.join(causes)}" if causes else "",
             evidence={
                 "ratio": ratio,

@@ -120,18 +120,22 @@ def settled_bps(run: Run, direction: Direction) -> float | None:
     packets = packets_of(run, direction)
     if packets is None or not run.intervals:
         return None
-    length = run.intervals[-1].end
-    if length < SHORTEST_S:
+    payload_bps = steady_bps(run, direction, SETTLED_FROM * run.intervals[-1].end)
+    return None if payload_bps is None else packets.ratio * payload_bps
+
+
+def steady_bps(run: Run, direction: Direction, from_s: float) -> float | None:
+    """Payload rate at which data arrived from a moment of a test on; of the whole test if no interval began
+    so late. None if nothing was measured, or not for long enough."""
+    if not run.intervals or run.intervals[-1].end < SHORTEST_S:
         return None
-    kept = [one for one in run.intervals if one.start >= SETTLED_FROM * length] or list(run.intervals)
-    arrived = [sample for one in kept if (sample := _arrived(one, direction)) is not None]
+    kept = [one for one in run.intervals if one.start >= from_s] or list(run.intervals)
+    arrived = [sample for one in kept if (sample := arrived_in(one, direction)) is not None]
     seconds = sum(sample[1] for sample in arrived)
-    if seconds <= 0:
-        return None
-    return 8 * packets.ratio * sum(sample[0] for sample in arrived) / seconds
+    return 8 * sum(sample[0] for sample in arrived) / seconds if seconds > 0 else None
 
 
-def _arrived(interval: Interval, direction: Direction) -> tuple[int, float] | None:
+def arrived_in(interval: Interval, direction: Direction) -> tuple[int, float] | None:
     """(payload bytes, seconds) of the receiver, or of this end if its count is not known."""
     row = _sum_of(interval.sums, direction)
     if row is None:

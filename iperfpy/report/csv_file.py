@@ -15,12 +15,13 @@ import errno
 import io
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from iperfpy.errors import StartError
+from iperfpy.errors import StartError, system_reason
 from iperfpy.protocols.operating_system import lock_file, unlock_file
 
 TAIL_BYTES = 1 << 16
@@ -209,3 +210,38 @@ def open_generated(name: str, header: Sequence[str], unix_time: float, folder: P
         except FileExistsError:
             continue
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+STDOUT = "-"
+"""The name of the CSV that stands for standard output."""
+
+
+@contextlib.contextmanager
+def opened_csv(
+    path: str | None, header: Sequence[str], *, name: str, folder: Path, replace: bool = False
+) -> Iterator[CsvFile | CsvStream | None]:
+    """The open CSV of a command, None if the user wants none.
+
+    Parameters
+    ----------
+    path : the user's choice; empty: a new file in `folder`, with `name` in its own; None: no CSV
+
+    Raises
+    ------
+    StartError
+        It cannot be opened.
+    """
+    if path is None or path == STDOUT:
+        yield None if path is None else CsvStream(sys.stdout, header)
+        return
+    try:
+        if path:
+            file = CsvFile(Path(path), header, replace=replace)
+        else:
+            file = open_generated(name, header, time.time(), folder)
+    except OSError as error:
+        raise StartError(f"cannot write the CSV: {system_reason(error)}") from error
+    try:
+        yield file
+    finally:
+        file.close()

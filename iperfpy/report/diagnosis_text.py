@@ -16,12 +16,10 @@ from collections.abc import Iterator
 from iperfpy.diagnosis.bufferbloat import Bufferbloat
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_report import Comparison, DirectionReport, PathReport
-from iperfpy.plan import Direction
+from iperfpy.plan import WAYS
 from iperfpy.protocols.units import format_rate, format_size
 from iperfpy.report.screen import Screen, Span
 
-WAYS = {Direction.FORWARD: "up", Direction.REVERSE: "down"}
-"""Direction -> its name, seen from the client."""
 SURENESS = {
     Confidence.SURE: ("sure", "strong"),
     Confidence.LIKELY: ("likely", ""),

@@ -69,6 +69,7 @@ class Kcp(_KcpTransport):
     name = "kcp"
     summary = "KCP as deployed: fixed windows, counted ACKs, no pacing"
     settings = KcpSettings
+    variant = "mode"
     metrics = METRICS
 
 

@@ -79,6 +79,7 @@ class Tcp(Transport):
     summary = "TCP of the operating system"
     prefix = "tcp"
     settings = TcpSettings
+    variant = "congestion"
     iperf3 = Iperf3Mapping("tcp", socket_buffer="window", mss="mss")
     window_settings = ("window", "window")
     both_ways = True

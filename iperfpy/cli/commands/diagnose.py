@@ -8,23 +8,22 @@ conclusions from its measurements until then; its exit status is 1, or 0 if one 
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from iperfpy.cli.command_line import completed
 from iperfpy.cli.common_flags import CONNECTION, REPORTS, chosen_flags, no_save
-from iperfpy.cli.exit_status import DONE, FAILED, JSON_DOCUMENT, complain, interrupted, json_form, on_stderr
+from iperfpy.cli.exit_status import DONE, JSON_DOCUMENT, complain, json_form
+from iperfpy.cli.experiment_command import conclude, in_log_file, run_experiment
 from iperfpy.cli.help import GroupedCommand, command_help
 from iperfpy.cli.request import connection_of, type_of_service
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag, Parsed, size
-from iperfpy.errors import IperfpyError, ParameterError, PlanError, StartError
+from iperfpy.errors import ParameterError, PlanError
 from iperfpy.experiments.check_schedule import LEAST_BUDGET_BYTES
 from iperfpy.measure_keywords import client_options
 from iperfpy.options import ClientOptions
@@ -32,8 +31,6 @@ from iperfpy.protocols.errors import SettingsError
 
 if TYPE_CHECKING:
     from iperfpy.diagnosis.path_report import PathReport
-    from iperfpy.experiments.path_check import PathCheck, Progress
-    from iperfpy.report.progress_lines import ProgressView
 
 ARGUMENTS = "HOST [options]"
 SUMMARY = (
@@ -95,7 +92,7 @@ def main(words: Sequence[str]) -> int:
         return _refused(sentence(error), json)
     except (ParameterError, PlanError, SettingsError) as error:
         return _refused(str(error), json)
-    return _logged(values["log_file"] or "", options, values, tos)
+    return in_log_file(values, lambda: _run(options, values, tos))
 
 
 def _refused(message: str, json: str) -> int:
@@ -108,44 +105,23 @@ def _refused(message: str, json: str) -> int:
     return complain(message, kind="parameter error")
 
 
-def _logged(path: str, options: ClientOptions, values: dict[str, object], tos: int) -> int:
-    """Run the diagnosis with its output in the log file, if the user names one."""
-    from iperfpy.cli.process import LogFile
-
-    log_file = LogFile(path)
-    try:
-        with log_file.opened():
-            return _run(options, values, tos)
-    except StartError as error:
-        return complain(str(error), JSON_DOCUMENT if values["json"] else "")
-
-
-def _run(options: ClientOptions, values: dict[str, object], tos: int) -> int:
+def _run(options: ClientOptions, values: Mapping[str, Any], tos: int) -> int:
     from iperfpy.experiments import check_schedule as schedule
     from iperfpy.experiments.path_check import PathCheck
-    from iperfpy.report.progress_lines import progress_for
-    from iperfpy.runtime import descriptors, event_loop
 
-    _log_to_stderr(debug=values["debug"] is not None)
-    descriptors.raise_limit()
-    budget = values["budget"]
     check = PathCheck(
         options,
         schedule.QUICK if values["quick"] else schedule.FULL,
-        budget_bytes=budget if isinstance(budget, int) else 0,
+        budget_bytes=values["budget"] or 0,
         tos=tos,
     )
-    try:
-        with progress_for(sys.stderr) as view:
-            event_loop.run(_measured(check, view))
-    except IperfpyError as error:  # a fault of this program; those of a test are in the report
-        return complain(str(error))
-    except asyncio.CancelledError:
-        return interrupted("interrupted twice")
+    status = run_experiment(check, debug=values["debug"] is not None)
+    if status is not None:
+        return status
     report = check.report()
-    status = _shown(report, json=bool(values["json"]), letter=str(values["letter"] or ""))
+    status = _shown(report, json=values["json"], letter=values["letter"] or "")
     if report.directions and not values["no_save"]:
-        _keep(report, str(values["results"] or ""), JSON_DOCUMENT if values["json"] else "")
+        _keep(report, values["results"] or "", JSON_DOCUMENT if values["json"] else "")
     return status
 
 
@@ -158,22 +134,6 @@ def _keep(report: PathReport, folder: str, json: str) -> None:
     keep(document(report), about(report), list(lines(report)), folder=folder, json=json)
 
 
-async def _measured(check: PathCheck, view: ProgressView) -> None:
-    """Run the diagnosis to its end, or until the first signal."""
-    from iperfpy.runtime.signals import Signals
-
-    def tell(event: Progress) -> None:
-        if event.step is None:
-            view.remark(event.text)
-        elif event.begins:
-            view.step(event.text, event.elapsed_s, event.total_s)
-        else:
-            view.advance(event.elapsed_s, event.total_s)
-
-    with Signals(lambda name: check.stop(f"the client has terminated by signal {name}")):
-        await check.run(tell)
-
-
 def _shown(report: PathReport, *, json: bool, letter: str) -> int:
     """Write the result, and the sentence of an early end on standard error. Returns the exit status."""
     from iperfpy.report.diagnosis_document import write
@@ -184,22 +144,4 @@ def _shown(report: PathReport, *, json: bool, letter: str) -> int:
         write(report, sys.stdout)
     elif report.directions:
         show(report, screen_for(sys.stdout), letter)
-    for warning in report.warnings:
-        on_stderr("warning", warning)
-    if not report.error:
-        return DONE
-    nothing = not report.directions
-    if report.stopped:
-        on_stderr("interrupt", f"nothing was measured: {report.error}" if nothing else report.error)
-        return FAILED if nothing else DONE
-    on_stderr("error", report.error)
-    return FAILED
-
-
-def _log_to_stderr(*, debug: bool) -> None:
-    """Log lines on standard error: the control messages with -d, else errors only."""
-    from iperfpy.cli.log_format import formatter
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(server=False, json_stream=False))
-    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, handlers=[handler])
+    return conclude(report.warnings, report.error, stopped=report.stopped, measured=bool(report.directions))

@@ -1,0 +1,180 @@
+"""The answer of a comparison in a sentence: which contender to take, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from iperfpy.comparison.comparison_report import ComparisonReport, steady_rates
+from iperfpy.comparison.ranking import Pair, Ranking, enough, rank
+from iperfpy.diagnosis.finding import Confidence
+from iperfpy.plan import WAYS, Direction
+from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN
+
+SURE_P = 0.01
+"""Corrected p up to which a difference is sure, with enough rounds for an interval of each median."""
+SURE_EQUAL, LIKELY_EQUAL = 0.05, 0.10
+"""Relative differences that the intervals must exclude for two contenders to be equal, surely or likely."""
+SURENESS = {Confidence.SURE: "sure", Confidence.LIKELY: "likely", Confidence.POSSIBLE: "not sure"}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The contenders to take for one purpose.
+
+    Parameters
+    ----------
+    take : direction -> the best contender and those equal to it; empty: the tests do not decide
+    confidence : None: the tests do not decide
+    sentence : for the user
+    rankings : direction -> ranking
+    """
+
+    take: Mapping[Direction, tuple[str, ...]] = field(default_factory=dict)
+    confidence: Confidence | None = None
+    sentence: str = ""
+    rankings: Mapping[Direction, Ranking] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The words for one purpose: its name, the comparison with a worse contender, and the best one's word."""
+
+    purpose: str
+    worse: str
+    best: str
+
+
+BULK = _Words("bulk", "carries {:.0%} less", "the fastest")
+
+
+def bulk_choice(report: ComparisonReport) -> Choice:
+    """The choice for bulk data, by the steady rates."""
+    rankings = {}
+    for direction in report.directions:
+        values = {
+            one.name: rates
+            for one in report.contenders
+            if one.ranked and (rates := steady_rates(report.of(one.name, direction)))
+        }
+        if values:
+            rankings[direction] = rank(values)
+    return choose(rankings, BULK)
+
+
+def choose(rankings: Mapping[Direction, Ranking], words: _Words) -> Choice:
+    """The choice that the rankings of the directions allow together."""
+    if not rankings:
+        return Choice(sentence=f"For {words.purpose}, nothing was measured.")
+    compared = {way: one for way, one in rankings.items() if len(one.names) > 1}
+    if not compared:
+        names = _all({name for one in rankings.values() for name in one.names})
+        return Choice(
+            sentence=f"For {words.purpose}, only {names} was measured: there is nothing to compare.",
+            rankings=rankings,
+        )
+    if not all(one.decides for one in compared.values()):
+        return Choice(sentence=_undecided(compared, words), rankings=rankings)
+    take = {way: one.best for way, one in compared.items()}
+    confidence = max((_confidence(one) for one in compared.values()), key=list(Confidence).index)
+    return Choice(take, confidence, _decided(compared, take, confidence, words), rankings)
+
+
+def _undecided(compared: Mapping[Direction, Ranking], words: _Words) -> str:
+    """The sentence for too few tests."""
+    tops = {way: one.names[0] for way, one in compared.items()}
+    fewest = min(one.fewest for one in compared.values())
+    count = max(len(one.names) for one in compared.values())
+    needed = max(FEWEST_FOR_MEDIAN, next(n for n in range(1, 100) if enough([n] * count)))
+    rounds = "1 round is" if fewest == 1 else f"{fewest} rounds are"
+    same = len(set(tops.values())) == 1
+    best = f"{next(iter(tops.values()))} was" if same else f"{_by_way(tops)} were"
+    return f"For {words.purpose}, {best} {words.best}, but {rounds} too few to rank ({needed} are needed)."
+
+
+def _decided(
+    compared: Mapping[Direction, Ranking],
+    take: Mapping[Direction, tuple[str, ...]],
+    confidence: Confidence,
+    words: _Words,
+) -> str:
+    """The sentence for enough tests."""
+    rounds = min(one.fewest for one in compared.values())
+    sure = f"{SURENESS[confidence]}, {rounds} rounds"
+    hidden = [share for way in compared if (share := _hidden(compared[way], take[way])) is not None]
+    doubt = f"; a difference of up to {max(hidden):.0%} may be hidden" if hidden else ""
+    first = next(iter(take.values()))
+    common = [name for name in first if all(name in best for best in take.values())]
+    every = {name for one in compared.values() for name in one.names}
+    if set(common) == every:
+        return f"For {words.purpose}, {_all(_ordered(common, compared))} are equal ({sure}{doubt}): take any."
+    if not common:
+        choices = {way: _either(best) for way, best in take.items()}
+        return f"For {words.purpose}, take {_by_way(choices)} ({sure}{doubt})."
+    details = [
+        f"{WAYS[way]}, {text}" for way, one in compared.items() if (text := _detail(one, common, words))
+    ]
+    # With one direction, its name says nothing.
+    if len(compared) == 1:
+        details = [text.partition(", ")[2] for text in details]
+    behind = f": {'; '.join(details)}" if details else ""
+    return f"For {words.purpose}, take {_either(common)} ({sure}{doubt}){behind}."
+
+
+def _detail(one: Ranking, common: Sequence[str], words: _Words) -> str:
+    """The contenders beside the chosen ones: those that are equal here, and the next one behind."""
+    equal = [name for name in one.best if name not in common]
+    parts = [f"{_all(equal)} {'is' if len(equal) == 1 else 'are'} equal"] if equal else []
+    behind = [pair for pair in one.behind if pair.shift is not None]
+    if behind:
+        # The names of a ranking are in order, so the first pair behind the best is the next one.
+        pair = behind[0]
+        parts.append(f"{pair.second} {words.worse.format(abs(pair.shift or 0.0))}")
+    return " and ".join(parts)
+
+
+def _confidence(one: Ranking) -> Confidence:
+    """The confidence in the best contenders of a direction: the least one of all pairs with the best."""
+    pairs = [pair for pair in one.pairs if one.names[0] in (pair.first, pair.second)]
+    steps = list(Confidence)
+    found = [_pair_confidence(pair) for pair in pairs]
+    least = max(found, key=steps.index)
+    # Fewer rounds than an interval needs make nothing sure.
+    return least if one.fewest >= FEWEST_FOR_MEDIAN else max(least, Confidence.LIKELY, key=steps.index)
+
+
+def _pair_confidence(pair: Pair) -> Confidence:
+    if pair.different:
+        return Confidence.SURE if pair.p <= SURE_P else Confidence.LIKELY
+    hidden = pair.hidden
+    if hidden is None or hidden > LIKELY_EQUAL:
+        return Confidence.POSSIBLE
+    return Confidence.SURE if hidden <= SURE_EQUAL else Confidence.LIKELY
+
+
+def _hidden(one: Ranking, best: Sequence[str]) -> float | None:
+    """The largest difference that may be hidden between the best contender and its equals."""
+    pairs = [one.pair(best[0], name) for name in best[1:]]
+    return max((pair.hidden for pair in pairs if pair is not None and pair.hidden is not None), default=None)
+
+
+def _ordered(names: Sequence[str], compared: Mapping[Direction, Ranking]) -> list[str]:
+    first = next(iter(compared.values()))
+    return [name for name in first.names if name in names]
+
+
+def _all(names: Sequence[str] | set[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *others, last = sorted(names) if isinstance(names, set) else names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _either(names: Sequence[str]) -> str:
+    """`a`, or `a or b, which are equal`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}, which are equal" if others else last
+
+
+def _by_way(names: Mapping[Direction, str]) -> str:
+    """`a up and b down`."""
+    return " and ".join(f"{name} {WAYS[way]}" for way, name in names.items())

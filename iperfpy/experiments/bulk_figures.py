@@ -1,0 +1,173 @@
+"""From the record of a bulk test to its figures in a comparison. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from iperfpy.comparison.comparison_report import MeasuredTest
+from iperfpy.experiments import run_figures as figures
+from iperfpy.plan import Direction
+from iperfpy.protocols.metrics import Value, number
+from iperfpy.store.stored_run import Run
+
+REACHED = 0.9
+"""Share of the steady rate at which the start-up counts as over."""
+SMOOTHED_ROUND_TRIPS = 2.0
+"""Width of the window over which the rate of the start-up is averaged: BBR and slow start send in bursts of a
+round trip."""
+
+LOSS = ("path_loss_percent", "loss_percent")
+IN_VAIN = ("duplicates_percent", "spurious_percent")
+"""Keys of the same figure, the better one first: counted by both ends, or estimated by one."""
+
+
+def measured_test(
+    run: Run,
+    contender: str,
+    direction: Direction,
+    number_of_round: int,
+    *,
+    started_s: float,
+    steady_from_s: float,
+    error: str = "",
+) -> MeasuredTest:
+    """The figures of one test.
+
+    Parameters
+    ----------
+    steady_from_s : planned length of the start-up; of a test that ended early at most half of it
+    started_s, error : see `MeasuredTest`
+    """
+    length = figures.measured_s(run)
+    steady_from_s = min(steady_from_s, length / 2)
+    steady = figures.steady_bps(run, direction, steady_from_s)
+    packets = figures.packets_of(run, direction)
+    sender = figures.sender_values(run, direction)
+    findings = [one for one in run.diagnosis if one.direction is direction]
+    return MeasuredTest(
+        contender=contender,
+        direction=direction,
+        round=number_of_round,
+        started_s=started_s,
+        error=error,
+        seconds=length,
+        steady_from_s=steady_from_s,
+        steady_bits_per_second=steady,
+        packet_bits_per_second=steady * packets.ratio if steady is not None and packets is not None else None,
+        target_bits_per_second=float(run.plan.rate_bps) if run.started is not None else 0.0,
+        startup_s=_startup_s(run, direction, steady),
+        startup_bytes=_startup_bytes(run, direction, steady_from_s),
+        idle_rtt_us=run.latency.idle_rtt_us or None,
+        rtt_us=_round_trips(run, direction, steady_from_s),
+        wire_per_payload=_wire_per_payload(run, direction),
+        resent_percent=number(sender.get("retrans_percent")),
+        in_vain_percent=_first_known(run, direction, IN_VAIN) if number(sender.get("retransmits")) else None,
+        loss_percent=_first_known(run, direction, LOSS),
+        sent_bytes=figures.sent_bytes(run.started, run.sums),
+        limit=findings[0] if findings else None,
+        series=_series(run, direction),
+    )
+
+
+def _startup_s(run: Run, direction: Direction, steady: float | None) -> float | None:
+    """Seconds until the rate first reached `REACHED` of the steady one; None if that is not known."""
+    if not steady:
+        return None
+    rtt_us = max(run.latency.idle_rtt_us or 0.0, 0.0)
+    parts = [
+        (one.end, *sample)
+        for one in run.intervals
+        if (sample := figures.arrived_in(one, direction)) is not None
+    ]
+    width_s = SMOOTHED_ROUND_TRIPS * rtt_us / 1e6
+    begin = 0
+    for end, (end_s, _, _) in enumerate(parts):
+        # The window is the shortest run of intervals, up to this one, that covers the width.
+        while begin < end and end_s - parts[begin][0] >= width_s:
+            begin += 1
+        window = parts[begin : end + 1]
+        seconds = sum(part[2] for part in window)
+        if seconds > 0 and 8 * sum(part[1] for part in window) / seconds >= REACHED * steady:
+            return end_s
+    return None
+
+
+def _startup_bytes(run: Run, direction: Direction, until_s: float) -> int | None:
+    """Payload that arrived in the intervals of the start-up; None without any interval."""
+    early = [one for one in run.intervals if one.start < until_s]
+    arrived = [sample[0] for one in early if (sample := figures.arrived_in(one, direction)) is not None]
+    return sum(arrived) if arrived else None
+
+
+def _round_trips(run: Run, direction: Direction, from_s: float) -> Mapping[str, float]:
+    """Percentiles of the round-trip times after the start-up; empty if the sender measures none."""
+    if "rtt_us" not in run.figures:
+        return {}
+    values = sorted(
+        value
+        for one in run.intervals
+        if one.start >= from_s and (value := one.figure("rtt_us", direction)) > 0  # NaN is not above 0
+    )
+    return figures.percentiles(values) if values else {}
+
+
+def _wire_per_payload(run: Run, direction: Direction) -> float | None:
+    """Bytes of the sender's IP packets for each byte of payload.
+
+    The payload is that of first transmissions, not the acknowledged one: data on its way at the end of a
+    short test would look like overhead. Of datagrams it is the payload that arrived.
+    """
+    packets = figures.packets_of(run, direction)
+    values = figures.sender_values(run, direction)
+    row = next((one for one in run.sums if one.direction is direction), None)
+    if packets is None or row is None or not values:
+        return None
+    sent = packets.sent_bytes(row)
+    payload = _first_payload(run, direction, values, packets.payload_bytes)
+    return sent / payload if payload and payload > 0 else None
+
+
+def _first_payload(
+    run: Run, direction: Direction, values: Mapping[str, Value], packet_payload: int
+) -> float | None:
+    """Payload bytes that were sent for the first time, or arrived of datagrams; None if not known."""
+    datagrams, segments = number(values.get("datagrams_sent")), number(values.get("segments_sent"))
+    resent = number(values.get("retransmits"))
+    if run.started is not None and run.started.transport.datagrams:
+        loss = _first_known(run, direction, LOSS)
+        return None if datagrams is None or loss is None else datagrams * packet_payload * (1 - loss / 100)
+    if datagrams is not None:
+        return None if segments is None or resent is None else (segments - resent) * packet_payload
+    if number(values.get("retransmitted_bytes")) is None:
+        return None
+    return number(values.get("bytes")) or _sender_bytes(run, direction)
+
+
+def _sender_bytes(run: Run, direction: Direction) -> float | None:
+    from iperfpy.protocols.metrics import Side
+
+    value = run.total("bytes", direction=direction, side=Side.SENDER)
+    return None if math.isnan(value) else value
+
+
+def _first_known(run: Run, direction: Direction, keys: tuple[str, ...]) -> float | None:
+    """The first of these figures that the test has."""
+    for key in keys:
+        if key in run.figures and not math.isnan(value := run.total(key, direction=direction)):
+            return value
+    return None
+
+
+def _series(run: Run, direction: Direction) -> dict[str, tuple[float | None, ...]]:
+    """The intervals as columns: their ends, the rates that arrived, and the sender's round-trip times."""
+    ends: list[float | None] = []
+    rates: list[float | None] = []
+    rtts: list[float | None] = []
+    for one in run.intervals:
+        sample = figures.arrived_in(one, direction)
+        ends.append(one.end)
+        rates.append(8 * sample[0] / sample[1] if sample is not None and sample[1] > 0 else None)
+        rtt = one.figure("rtt_us", direction) if "rtt_us" in run.figures else math.nan
+        rtts.append(None if math.isnan(rtt) else rtt)
+    return {"end_s": tuple(ends), "bits_per_second": tuple(rates), "rtt_us": tuple(rtts)}

@@ -1,0 +1,162 @@
+"""The tests of a comparison as data: their lengths, their order, and the end of the rounds. Pure functions.
+
+A round runs every contender in every direction once, in random order, with a rest before each test: a run
+depends on the run before it (token buckets, queues, the path's own changes), and the order of a table would
+favour some of them in every round (Uta et al., NSDI 2020).
+
+Rounds go on until the interval of each median is narrow enough (CONFIRM, Maricq et al., OSDI 2018), or the
+time or the bytes are used up. All tests of a comparison have one length, because they are compared.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from iperfpy.experiments.check_schedule import Timing
+from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES
+from iperfpy.plan import Direction
+from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN, median_interval
+
+DEFAULT_S = 480.0
+NARROW = 0.05
+"""Width of the interval of a median, as a share of the median, below which no more rounds are needed."""
+
+STARTUP_S, STARTUP_ROUND_TRIPS = 1.0, 20.0
+"""Start-up that the steady rate leaves out: 20 round trips, at least 1 s, at most half of the test."""
+STEADY_S, STEADY_ROUND_TRIPS = 3.0, 20.0
+"""Time behind the start-up that a test gets if there is time for it."""
+LEAST_S, LEAST_ROUND_TRIPS = 1.0, 20.0
+"""Shortest test for the sake of a further round."""
+SHORTEST_S = 0.3
+"""Shortest test at all, in a comparison that has no time for a round of longer ones."""
+REST_SHARE, LEAST_REST_S, MOST_REST_S = 0.1, 0.2, 1.0
+"""Rest before a test, as a share of its length, and its limits in seconds."""
+LEAST_TEST_BYTES = 1_000_000
+"""Bytes of IP packets that each test may send at least, unless even one round of such tests is too much."""
+LEAST_BUDGET_BYTES = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One test of the schedule.
+
+    Parameters
+    ----------
+    contender : its place in the user's order
+    round : 1, 2, ...
+    """
+
+    contender: int
+    direction: Direction
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """The lengths of a comparison, in seconds.
+
+    Parameters
+    ----------
+    test_s, startup_s, rest_s : each test, its start-up, and the rest before it
+    pause_s : the part of the rest that is not taken by setting the test up
+    round_s : a round
+    rounds : number of rounds for which there is time
+    """
+
+    test_s: float = 0.0
+    startup_s: float = 0.0
+    rest_s: float = 0.0
+    pause_s: float = 0.0
+    round_s: float = 0.0
+    rounds: int = 0
+
+
+def startup_s(rtt_s: float, test_s: float) -> float:
+    """The start-up of a test, seconds."""
+    return min(max(STARTUP_S, STARTUP_ROUND_TRIPS * rtt_s), test_s / 2)
+
+
+def rest_s(test_s: float) -> float:
+    """The rest before a test, seconds."""
+    return min(MOST_REST_S, max(LEAST_REST_S, REST_SHARE * test_s))
+
+
+def lengths(time_s: float, tests: int, rtt_s: float, timing: Timing = Timing()) -> Lengths:  # noqa: B008
+    """The lengths with which the time holds enough rounds for an interval, or else as many as it can.
+
+    Parameters
+    ----------
+    time_s : seconds for all rounds
+    tests : number of tests of a round
+    rtt_s : idle round-trip time
+    """
+    wanted = max(STARTUP_S, STARTUP_ROUND_TRIPS * rtt_s) + max(STEADY_S, STEADY_ROUND_TRIPS * rtt_s)
+    least = max(LEAST_S, LEAST_ROUND_TRIPS * rtt_s)
+    overhead_s = timing.overhead_s(rtt_s)
+
+    def fitting(rounds: int) -> float:
+        each = time_s / (rounds * tests)
+        # The rest follows from the length: the longest length that leaves room for it.
+        length = min(each / (1 + REST_SHARE), each - overhead_s)
+        return min(wanted, length, each - LEAST_REST_S)
+
+    for rounds in range(FEWEST_FOR_MEDIAN, 0, -1):
+        test_s = fitting(rounds)
+        if test_s >= least:
+            break
+    test_s = max(test_s, SHORTEST_S)
+    rest = rest_s(test_s)
+    round_s = tests * (test_s + max(overhead_s, rest))
+    fitting_rounds = max(1, int(time_s / round_s + 1e-6))
+    return Lengths(
+        test_s, startup_s(rtt_s, test_s), rest, max(0.0, rest - overhead_s), round_s, fitting_rounds
+    )
+
+
+def round_turns(
+    contenders: int, directions: Sequence[Direction], number: int, seed: int, last: Iterable[int] = ()
+) -> list[Turn]:
+    """The tests of a round, in random order.
+
+    Parameters
+    ----------
+    last : contenders that come behind all others, because their rates follow those of the others
+    """
+    turns = [Turn(each, direction, number) for each in range(contenders) for direction in directions]
+    random.Random(f"{seed} {number}").shuffle(turns)
+    behind = set(last)
+    return sorted(turns, key=lambda turn: turn.contender in behind)
+
+
+def converged(rates: Iterable[Sequence[float]]) -> bool:
+    """True if the median of every contender in every direction is known well enough.
+
+    Parameters
+    ----------
+    rates : steady rates of the tests, for each contender and direction
+    """
+    every = list(rates)
+    return bool(every) and all(map(_is_narrow, every))
+
+
+def _is_narrow(rates: Sequence[float]) -> bool:
+    if len(rates) < FEWEST_FOR_MEDIAN:
+        return False
+    found = median_interval(rates)
+    return not found.is_range and found.high - found.low < NARROW * found.median
+
+
+def limit_bytes_of(budget_bytes: int, tests: int) -> int:
+    """Bytes of IP packets that each test may send within the budget of a comparison; 0: no limit.
+
+    The budget is divided into as many rounds as an interval needs, or fewer if the tests would be too small.
+    """
+    if not budget_bytes:
+        return 0
+    for rounds in range(FEWEST_FOR_MEDIAN, 0, -1):
+        each = int((budget_bytes / (rounds * tests) - CONTROL_BYTES) / (1 + ACK_SHARE))
+        if each >= LEAST_TEST_BYTES:
+            break
+    return max(1, each)

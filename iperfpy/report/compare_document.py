@@ -1,0 +1,283 @@
+"""The JSON document of a comparison, written and read back; `compare_schema.json` describes it.
+
+Keys end with their unit. The tests are the measurement: `standings`, `pairs` and `choice` follow from them,
+so reading ignores these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TextIO
+
+from iperfpy.comparison.choice import Choice, bulk_choice
+from iperfpy.comparison.comparison_report import (
+    SERIES,
+    ComparisonReport,
+    ContenderFacts,
+    LeftOut,
+    MeasuredTest,
+)
+from iperfpy.comparison.ranking import Pair
+from iperfpy.comparison.standing import Standing, idle_rtt_us, standings
+from iperfpy.errors import DocumentError
+from iperfpy.plan import WAYS, Direction
+from iperfpy.protocols.units import format_rate
+from iperfpy.records import finite
+from iperfpy.store.document_part import Part
+from iperfpy.store.finding_object import finding_object, read_finding
+from iperfpy.store.iperf3_document import INTERRUPTED, time_of
+from iperfpy.store.run_index import About, path_signature
+
+Json = dict[str, Any]
+
+COMPARE = "compare"
+"""Kind of these documents in the folder of runs."""
+FIGURES = (
+    *("steady_from_s", "steady_bits_per_second", "packet_bits_per_second", "target_bits_per_second"),
+    *("startup_s", "startup_bytes", "idle_rtt_us", "wire_per_payload"),
+    *("resent_percent", "in_vain_percent", "loss_percent"),
+)
+"""Fields of a test that are numbers or None, under their own names."""
+
+
+def document(report: ComparisonReport) -> Json:
+    """The whole comparison: JSON values only."""
+    choice = bulk_choice(report)
+    whole: Json = {
+        "start": {
+            "version": report.version,
+            "system_info": report.system_info,
+            "timestamp": {"time": time_of(report.unix_time), "timesecs": int(report.unix_time)},
+            "unix_time": report.unix_time,
+            "connecting_to": {"host": report.host, "port": report.port},
+            "address": report.address,
+            "peer_is_iperfpy": report.peer_is_iperfpy,
+            "limit_s": report.limit_s,
+            "budget_bytes": report.budget_bytes,
+            "seed": report.seed,
+            "directions": [way.value for way in report.directions],
+            "contenders": [_contender(one) for one in report.contenders],
+            "test_s": report.test_s,
+            "startup_s": report.startup_s,
+            "rest_s": report.rest_s,
+        },
+        "idle": {"rtt_us": idle_rtt_us(report)},
+        "choice": {"bulk": _choice(choice)},
+        "standings": [_standing(one) for way in report.directions for one in standings(report, way)],
+        "pairs": [_pair(one, way) for way, ranking in choice.rankings.items() for one in ranking.pairs],
+        "tests": [_test(one) for one in report.tests],
+        "left_out": [
+            {
+                "contender": one.contender,
+                "direction": one.direction.value if one.direction is not None else None,
+                "reason": one.reason,
+            }
+            for one in report.left_out
+        ],
+        "end": {
+            "seconds": report.seconds,
+            "sent_bytes": report.sent_bytes,
+            "rounds": report.rounds,
+            "converged": report.converged,
+        },
+        "warnings": list(report.warnings),
+    }
+    if report.error:
+        whole["error"] = f"{INTERRUPTED}{report.error}" if report.stopped else report.error
+    made: Json = finite(whole)
+    return made
+
+
+def write(report: ComparisonReport, stream: TextIO) -> None:
+    """Write the document and a line feed."""
+    stream.write(json.dumps(document(report), indent="\t", allow_nan=False) + "\n")
+    stream.flush()
+
+
+def about(report: ComparisonReport) -> About:
+    """The facts of a comparison for the index of runs."""
+    best: dict[str, float | str | None] = {}
+    words = []
+    for way in report.directions:
+        first = next((one for one in standings(report, way) if one.rate is not None), None)
+        if first is None or first.rate is None:
+            continue
+        best[f"{way.value}_best"] = first.contender.name
+        best[f"{way.value}_bits_per_second"] = first.rate.median
+        words.append(f"{WAYS[way]} {first.contender.name} {format_rate(first.rate.median)}")
+    return About(
+        kind=COMPARE,
+        unix_time=report.unix_time,
+        hosts=(report.host,),
+        transports=tuple(one.name for one in report.contenders),
+        directions=tuple(way.value for way in report.directions),
+        path=path_signature("", report.address),
+        summary="; ".join(words),
+        headline=best,
+        version=report.version,
+        error=report.error,
+    )
+
+
+def _contender(one: ContenderFacts) -> Json:
+    return {
+        "name": one.name,
+        "transport": one.transport,
+        "settings": dict(one.settings),
+        "rate_bits_per_second": one.rate_bps,
+        "ranked": one.ranked,
+    }
+
+
+def _choice(one: Choice) -> Json:
+    return {
+        "take": {way.value: list(names) for way, names in one.take.items()},
+        "confidence": one.confidence.value if one.confidence is not None else None,
+        "sentence": one.sentence,
+    }
+
+
+def _standing(one: Standing) -> Json:
+    rate = one.rate
+    return {
+        "contender": one.contender.name,
+        "direction": one.direction.value,
+        "tests": one.tests,
+        "failures": one.failures,
+        "steady_bits_per_second": None
+        if rate is None
+        else {"median": rate.median, "low": rate.low, "high": rate.high, "confidence": rate.confidence},
+        "target_bits_per_second": one.target_bits_per_second,
+        "startup_s": one.startup_s,
+        "startup_bytes": one.startup_bytes,
+        "rtt_us": one.rtt_us,
+        "rtt_p95_us": one.rtt_p95_us,
+        "bufferbloat": {"letter": one.grade, "increase_us": one.increase_us},
+        "wire_per_payload": one.wire_per_payload,
+        "resent_percent": one.resent_percent,
+        "in_vain_percent": one.in_vain_percent,
+        "loss_percent": one.loss_percent,
+        "message_p99_us": None,
+    }
+
+
+def _pair(one: Pair, direction: Direction) -> Json:
+    relative = one.compared.relative
+    return {
+        "direction": direction.value,
+        "first": one.first,
+        "second": one.second,
+        "p": one.compared.p,
+        "corrected_p": one.p,
+        "shift": None
+        if relative is None
+        else {"value": relative.value, "low": relative.low, "high": relative.high},
+        "different": one.different,
+    }
+
+
+def _test(one: MeasuredTest) -> Json:
+    return {
+        "contender": one.contender,
+        "direction": one.direction.value,
+        "round": one.round,
+        "started_s": one.started_s,
+        "seconds": one.seconds,
+        "error": one.error,
+        **{name: getattr(one, name) for name in FIGURES},
+        "rtt_us": dict(one.rtt_us),
+        "sent_bytes": one.sent_bytes,
+        "limit": finding_object(one.limit) if one.limit is not None else None,
+        "series": {key: list(values) for key, values in one.series.items()},
+    }
+
+
+# -- reading
+
+
+def read(stored: Mapping[str, Any]) -> ComparisonReport:
+    """The comparison of a document. Raises `DocumentError` if it is none."""
+    try:
+        return _report(Part(stored))
+    except (ValueError, TypeError) as error:
+        raise DocumentError(f"it is not the document of a comparison: {error}") from error
+
+
+def _report(whole: Part) -> ComparisonReport:
+    start, end = whole.part("start"), whole.part("end")
+    peer = start.part("connecting_to")
+    error = whole.text("error", "")
+    known = start.values.get("peer_is_iperfpy")
+    return ComparisonReport(
+        host=peer.text("host"),
+        port=peer.whole("port"),
+        unix_time=start.number("unix_time"),
+        seconds=end.number("seconds"),
+        limit_s=start.number("limit_s"),
+        sent_bytes=end.whole("sent_bytes"),
+        budget_bytes=start.whole("budget_bytes"),
+        seed=start.whole("seed"),
+        contenders=tuple(_read_contender(one) for one in start.parts("contenders")),
+        directions=tuple(Direction(way) for way in start.texts("directions")),
+        tests=tuple(_read_test(one) for one in whole.parts("tests")),
+        rounds=end.whole("rounds"),
+        test_s=start.number("test_s"),
+        startup_s=start.number("startup_s"),
+        rest_s=start.number("rest_s"),
+        converged=end.flag("converged"),
+        left_out=tuple(_read_left_out(one) for one in whole.parts("left_out")),
+        version=start.text("version"),
+        system_info=start.text("system_info"),
+        peer_is_iperfpy=None if known is None else start.flag("peer_is_iperfpy"),
+        address=start.text("address"),
+        warnings=whole.texts("warnings"),
+        error=error.removeprefix(INTERRUPTED),
+        stopped=error.startswith(INTERRUPTED),
+    )
+
+
+def _read_contender(one: Part) -> ContenderFacts:
+    settings = one.part("settings")
+    return ContenderFacts(
+        one.text("name"),
+        one.text("transport"),
+        dict(settings.values),
+        one.whole("rate_bits_per_second"),
+        one.flag("ranked"),
+    )
+
+
+def _read_left_out(one: Part) -> LeftOut:
+    way = one.values.get("direction")
+    return LeftOut(one.text("contender"), None if way is None else Direction(way), one.text("reason"))
+
+
+def _read_test(one: Part) -> MeasuredTest:
+    rtt, series = one.part("rtt_us"), one.part("series")
+    numbers = {name: one.number_or_none(name) for name in FIGURES}
+    made = MeasuredTest(
+        contender=one.text("contender"),
+        direction=Direction(one.text("direction")),
+        round=one.whole("round"),
+        started_s=one.number("started_s"),
+        error=one.text("error"),
+        seconds=one.number("seconds"),
+        rtt_us={key: rtt.number(key) for key in rtt.values},
+        sent_bytes=one.whole("sent_bytes"),
+        limit=read_finding(one.part("limit")) if one.values.get("limit") is not None else None,
+        series={key: _numbers(series, key) for key in SERIES if key in series.values},
+        **numbers,  # type: ignore[arg-type]  # the names are those of FIGURES
+    )
+    assert {item.name for item in fields(made)} >= set(FIGURES)
+    return made
+
+
+def _numbers(part: Part, key: str) -> tuple[float | None, ...]:
+    values = part.values[key]
+    if not isinstance(values, list) or not all(
+        value is None or type(value) in (int, float) for value in values
+    ):
+        raise ValueError(f"{key} holds more than numbers")
+    return tuple(values)

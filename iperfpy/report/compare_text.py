@@ -1,0 +1,291 @@
+"""The text of a comparison: tables of the contenders by direction, and the answer in a sentence.
+
+Where a line is full, the columns go on in a second table below, so that nothing is left out in 80 columns. A
+name of more than `LONGEST_NAME` characters has a line of its own. A pipe gets one table, with whole lines.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from iperfpy.comparison.choice import Choice, bulk_choice
+from iperfpy.comparison.comparison_report import ComparisonReport
+from iperfpy.comparison.ranking import Ranking
+from iperfpy.comparison.standing import FULL_LOAD, Standing, idle_rtt_us, standings
+from iperfpy.plan import WAYS, Direction
+from iperfpy.protocols.units import (
+    bits_per_rate_unit,
+    format_milliseconds,
+    format_rate,
+    format_size,
+    rate_unit,
+)
+from iperfpy.report.columns import NOT_AVAILABLE
+from iperfpy.report.screen import Screen, Span
+from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN
+
+GAP = "  "
+WAY_WIDTH = 6
+LONGEST_NAME = 20
+EQUAL = "~"
+MIB = 1 << 20
+NARROWEST = 40
+"""Characters for a folded sentence, however narrow the terminal is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of the table: a contender in a direction, its ranking, and the best median of the direction."""
+
+    standing: Standing
+    ranking: Ranking | None
+    best: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column: two lines of header, and the way to a cell and its style."""
+
+    head: tuple[str, str]
+    cell: Callable[[_Row], str]
+    style: str = ""
+
+
+def show(report: ComparisonReport, screen: Screen, letter: str = "") -> None:
+    """Print the comparison. `letter`: unit of rates, one of `RATE_LETTERS`; empty: by the fastest one."""
+    for line in lines(report, screen.width, letter):
+        screen.line(*line)
+
+
+def lines(report: ComparisonReport, width: int | None = None, letter: str = "") -> Iterator[list[Span]]:
+    """The lines, as spans. `width`: characters that fit on a line, None: no limit."""
+    choice = bulk_choice(report)
+    yield from _folded([("", "")], _title(report), "header", width)
+    rows = [row for way in report.directions for row in _rows(report, way, choice.rankings.get(way))]
+    if rows:
+        columns = _columns(rows, letter or _letter(rows))
+        for block in _blocks(columns, rows, width):
+            yield from _table(block, rows)
+        yield from _notes(report, rows, width)
+    yield from _folded([("", "")], choice.sentence, "strong", width)
+    yield from _limits(report, choice, width)
+    for text in _troubles(report):
+        yield from _folded([("", "")], text, "warn", width)
+
+
+def _title(report: ComparisonReport) -> str:
+    """The server, the idle path, and the cost of the comparison."""
+    parts = [f"Comparison over the path to {report.host}"]
+    idle = idle_rtt_us(report)
+    if idle is not None:
+        parts.append(f"RTT {format_milliseconds(idle)} idle")
+    if report.peer_is_iperfpy is False:
+        parts.append("a stock iperf3 server")
+    rounds = f"{report.rounds} round{'s' if report.rounds != 1 else ''}"
+    parts.append(f"{rounds} of tests of {report.test_s:.1f} s")
+    parts.append(f"{report.seconds:.0f} s, {format_size(report.sent_bytes)} sent")
+    return ", ".join(parts)
+
+
+# -- the table
+
+
+def _rows(report: ComparisonReport, way: Direction, ranking: Ranking | None) -> list[_Row]:
+    found = standings(report, way)
+    top = ranking.names[0] if ranking is not None else ""
+    best = next((one.rate.median for one in found if one.contender.name == top and one.rate), 0.0)
+    return [_Row(one, ranking, best) for one in found]
+
+
+def _letter(rows: Sequence[_Row]) -> str:
+    """The unit of all rates of the table, by the fastest one."""
+    best = max((one.standing.rate.median for one in rows if one.standing.rate is not None), default=0.0)
+    return "k" if best < 1e6 else "m" if best < 1e10 else "g"
+
+
+def _columns(rows: Sequence[_Row], letter: str) -> list[_Column]:
+    """The columns, in the order of the table. `letter`: unit of the rates."""
+    unit = bits_per_rate_unit(letter)
+    few = all(one.standing.tests < FEWEST_FOR_MEDIAN for one in rows)
+    return [
+        _Column(("steady", rate_unit(letter)), lambda row: _rate(row, unit), "rate"),
+        _Column(("range" if few else "95 %", "" if few else "interval"), lambda row: _interval(row, unit)),
+        _Column(("to", "best"), _difference),
+        _Column(("start-up", "s to 90 %"), lambda row: _number(row.standing.startup_s, "{:.1f}")),
+        _Column(
+            ("start-up", "MiB"), lambda row: _number(row.standing.startup_bytes, "{:.2f}", 1 / (1 << 20))
+        ),
+        _Column(("RTT", "ms"), lambda row: _milliseconds(row.standing.rtt_us)),
+        _Column(("bloat", "ms"), _bloat),
+        _Column(("wire/", "payload"), lambda row: _number(row.standing.wire_per_payload, "{:.3f}")),
+        _Column(("resent", "%"), lambda row: _number(row.standing.resent_percent, "{:.2f}")),
+        _Column(("in vain", "%"), lambda row: _number(row.standing.in_vain_percent, "{:.1f}")),
+        _Column(("lost", "%"), lambda row: _number(row.standing.loss_percent, "{:.2f}")),
+        _Column(("P99", "ms"), lambda row: NOT_AVAILABLE),
+        _Column(("", "tests"), lambda row: str(row.standing.tests)),
+    ]
+
+
+def _rate(row: _Row, unit: float) -> str:
+    rate = row.standing.rate
+    return NOT_AVAILABLE if rate is None else _places(rate.median / unit)
+
+
+def _interval(row: _Row, unit: float) -> str:
+    """`[18.7 19.0]`, or the range of too few tests: `(18.7 19.0)`."""
+    rate = row.standing.rate
+    if rate is None:
+        return NOT_AVAILABLE
+    inside = f"{_places(rate.low / unit)} {_places(rate.high / unit)}"
+    return f"({inside})" if rate.is_range else f"[{inside}]"
+
+
+def _difference(row: _Row) -> str:
+    """The difference to the best contender of the direction: `~` if there is none, `-12%`, or `(-12%)` if the
+    tests are too few to tell."""
+    ranking, standing = row.ranking, row.standing
+    if ranking is None or standing.rate is None or not standing.contender.ranked:
+        return NOT_AVAILABLE
+    name, top = standing.contender.name, ranking.names[0]
+    if name == top:
+        return "best" if ranking.decides or len(ranking.names) == 1 else "(best)"
+    pair = ranking.pair(top, name)
+    if pair is not None:
+        return EQUAL if not pair.different else f"{pair.shift or 0.0:+.0%}"
+    return f"({standing.rate.median / row.best - 1:+.0%})" if row.best else NOT_AVAILABLE
+
+
+def _bloat(row: _Row) -> str:
+    """`C +124`, the increase of the round-trip time under load with its letter."""
+    increase = row.standing.increase_us
+    if increase is None:
+        return NOT_AVAILABLE
+    return f"{row.standing.grade} +{_milliseconds(increase)}".strip()
+
+
+def _milliseconds(us: float | None) -> str:
+    return NOT_AVAILABLE if us is None else _places(us / 1e3)
+
+
+def _number(value: float | None, form: str, factor: float = 1.0) -> str:
+    return NOT_AVAILABLE if value is None else form.format(value * factor)
+
+
+def _places(value: float) -> str:
+    """Three significant places, whole digits never cut: `0.052`, `1.23`, `18.9`, `1240`."""
+    if value < 0.9995:
+        return f"{value:.3f}"
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def _name_width(rows: Sequence[_Row]) -> int:
+    return min(LONGEST_NAME, max(len("contender"), *(len(one.standing.contender.name) for one in rows)))
+
+
+def _blocks(columns: Sequence[_Column], rows: Sequence[_Row], width: int | None) -> Iterator[list[_Column]]:
+    """The columns of each table: as many as fit behind the label."""
+    room = None if width is None else width - WAY_WIDTH - _name_width(rows)
+    block: list[_Column] = []
+    used = 0
+    for column in columns:
+        needed = len(GAP) + _width(column, rows)
+        if block and room is not None and used + needed > room:
+            yield block
+            block, used = [], 0
+        block.append(column)
+        used += needed
+    yield block
+
+
+def _width(column: _Column, rows: Sequence[_Row]) -> int:
+    return max(*map(len, column.head), *(len(column.cell(row)) for row in rows))
+
+
+def _table(columns: Sequence[_Column], rows: Sequence[_Row]) -> Iterator[list[Span]]:
+    """The two lines of the header, and a line for each row."""
+    name_width = _name_width(rows)
+    widths = [_width(column, rows) for column in columns]
+    for place, label in enumerate(("", "contender")):
+        heads = (GAP + column.head[place].rjust(size) for column, size in zip(columns, widths, strict=True))
+        yield [(f"{'':<{WAY_WIDTH}}{label:<{name_width}}{''.join(heads)}", "header")]
+    shown: Direction | None = None
+    for row in rows:
+        way, name = row.standing.direction, row.standing.contender.name
+        label = f"{WAYS[way] if way is not shown else '':<{WAY_WIDTH}}"
+        if len(name) > name_width:
+            yield [(label, "strong"), (name, "")]
+            label, name = " " * WAY_WIDTH, ""
+        cells = [
+            (GAP + column.cell(row).rjust(size), column.style)
+            for column, size in zip(columns, widths, strict=True)
+        ]
+        yield [(label, "strong"), (f"{name:<{name_width}}", ""), *cells]
+        shown = way
+
+
+# -- below the table
+
+
+def _notes(report: ComparisonReport, rows: Sequence[_Row], width: int | None) -> Iterator[list[Span]]:
+    """The rules behind the figures, as far as the table needs them."""
+    notes = [f"steady: payload after the first {report.startup_s:.1f} s of each test, which are the start-up"]
+    if any(one.standing.rate is not None and one.standing.rate.is_range for one in rows):
+        notes.append(f"( ): range of fewer than {FEWEST_FOR_MEDIAN} tests, instead of a 95 % interval")
+    if any(_difference(one) == EQUAL for one in rows):
+        notes.append(f"{EQUAL}: not different from the best")
+    if any(one.standing.increase_us is not None and not one.standing.grade for one in rows):
+        notes.append(
+            f"bloat without a letter: the load did not reach {FULL_LOAD * 100:.0f} % of the best rate"
+        )
+    sent = {
+        one.standing.contender.name: one.standing.target_bits_per_second
+        for one in rows
+        if not one.standing.contender.ranked and one.standing.target_bits_per_second
+    }
+    for name in sent:
+        rates = ", ".join(
+            f"{format_rate(one.standing.target_bits_per_second)} {WAYS[one.standing.direction]}"
+            for one in rows
+            if one.standing.contender.name == name
+        )
+        notes.append(f"{name} is sent at {rates}, and not ranked")
+    yield from _folded([("", "")], "; ".join(notes), "muted", width)
+
+
+def _limits(report: ComparisonReport, choice: Choice, width: int | None) -> Iterator[list[Span]]:
+    """The limit of the best contender in each direction, by its last test that has one."""
+    for way, ranking in choice.rankings.items():
+        found = [one.limit for one in report.of(ranking.names[0], way) if one.limit is not None]
+        if found:
+            text = f"{found[-1].sentence} ({ranking.names[0]})"
+            yield from _folded([(f"Limited {WAYS[way]} by: ", "strong")], text, "", width)
+
+
+def _troubles(report: ComparisonReport) -> Iterator[str]:
+    """A sentence for each contender that was left out, and for failed tests."""
+    for gone in report.left_out:
+        where = f" {WAYS[gone.direction]}" if gone.direction is not None else ""
+        yield f"Left out: {gone.contender}{where} ({gone.reason})"
+    for one in report.contenders:
+        for way in report.directions:
+            failures = report.failures(one.name, way)
+            if failures:
+                count = len(failures) + len(report.of(one.name, way))
+                reason = failures[-1].error or "too short for a rate"
+                failed = f"{len(failures)} of {count} test{'s' if count != 1 else ''}"
+                yield f"{one.name} {WAYS[way]}: {failed} failed, and no figure uses them ({reason})"
+
+
+def _folded(head: list[Span], text: str, style: str, width: int | None) -> Iterator[list[Span]]:
+    """The head and the text, which goes on below itself where the line is full."""
+    indent = sum(len(piece) for piece, _ in head)
+    room = None if width is None else max(NARROWEST, width - indent)
+    # Names such as kcp-bbr stay whole.
+    folded = (
+        [text] if room is None else textwrap.wrap(text, room, break_on_hyphens=False, break_long_words=False)
+    )
+    first, *rest = folded or [""]
+    yield [*head, (first, style)]
+    yield from ([(" " * indent, ""), (more, style)] for more in rest)
