@@ -128,6 +128,22 @@ OWN_TEXT, IPERF3_TEXT = "iperfpy", "iperf3"
 
 
 @dataclass(frozen=True, slots=True)
+class PictureOptions:
+    """The pictures that the command line makes once a measurement is over.
+
+    Parameters
+    ----------
+    html, png, flent : paths of a page, of an image, and of a file for Flent; empty: none
+    plot : draw the result on standard output
+    """
+
+    html: str = ""
+    png: str = ""
+    flent: str = ""
+    plot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class OutputOptions:
     """The reports that the command line writes.
 
@@ -145,6 +161,7 @@ class OutputOptions:
     verdict : say in the text what limited each test, and what to try
     save : keep a client's run in the folder of results
     results : that folder, and the one of generated CSV names; empty: the environment's, or results/
+    pictures : of a client's test
     """
 
     json: bool = False
@@ -160,6 +177,7 @@ class OutputOptions:
     verdict: bool = True
     save: bool = False
     results: str = ""
+    pictures: PictureOptions = PictureOptions()
 
 
 @dataclass(frozen=True, slots=True)

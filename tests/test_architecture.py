@@ -392,10 +392,30 @@ def loaded_after(arguments: list[str]) -> set[str]:
 @pytest.mark.parametrize("argument", ["--help", "-h", "--version", "-v"])
 def test_help_and_version_load_no_slow_module(argument: str) -> None:
     heavy = {
-        *("numpy", "rich", "asyncio", "uvloop"),
+        *("numpy", "rich", "asyncio", "uvloop", "plotext", "youplot", "matplotlib"),
         *(f"{P}.kcp.engine", f"{P}.datagrams.datagram_socket"),
     }
     assert not loaded_after([argument]) & heavy
+
+
+DRAW = {"plotext", "youplot", "matplotlib"}
+"""Libraries that draw. Each is imported by a function that a flag calls."""
+
+
+def test_a_library_that_draws_is_imported_when_its_flag_is_used() -> None:
+    """`import matplotlib` takes longer than a short test."""
+    early = [
+        f"{module.name} imports {name}"
+        for module in MODULES
+        for name in module.imports(at_start=True)
+        if name.partition(".")[0] in DRAW
+    ]
+    assert not early
+    assert findings(lambda module: outside_imports(module, DRAW), MODULES) == [
+        "iperfpy.report.pictures.html_page imports youplot",
+        "iperfpy.report.pictures.png_page imports matplotlib",
+        "iperfpy.report.pictures.terminal_plot imports plotext",
+    ]
 
 
 @pytest.mark.parametrize("argument", ["--version", "-v"])

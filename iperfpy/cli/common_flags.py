@@ -71,6 +71,8 @@ CONNECTION = (
     *("tos", "dscp", "username", "public_key", "pkcs1"),
 )
 """Parameters of a client's way to its server, whatever it measures there."""
+PICTURES = ("html", "png")
+"""Parameters of the pictures that every measurement has."""
 REPORTS = ("letter", "json", "results", "log_file", "debug", "help")
 """Parameters of a report that is written once, at the end."""
 
@@ -393,6 +395,7 @@ def _output_flags() -> list[click.Option]:
         ),
         flag(["letter", "-f", "--format"], "k m g t: kbit/s .., K M G T: KiB/s .. [m]", letter, rare=True),
         *_file_flags(),
+        *_picture_flags(),
         flag(["text", "--text"], TEXT_FORM_HELP, TEXT_FORM, rare=True),
         flag(["verbose", "-V", "--verbose"], "also show settings, CPU time and all figures"),
         flag(["no_verdict", "--no-verdict"], "do not say what limited the test, and what to try", rare=True),
@@ -419,4 +422,16 @@ def _output_flags() -> list[click.Option]:
         flag(["version", "-v", "--version"], "print the version and exit", rare=True),
         flag(["help", "-h", "--help"], "print this help and exit", rare=True),
         flag(["help_all", "--help-all"], "print the help of all options and exit", rare=True),
+    ]
+
+
+def _picture_flags() -> list[click.Option]:
+    def flag(names: Sequence[str], help: str, kind: Any = None) -> click.Option:
+        return _flag(OUTPUT, Role.CLIENT, names, help, kind, rare=True)
+
+    return [
+        flag(["plot", "--plot"], "draw throughput and RTT in the terminal at the end"),
+        flag(["html", "--html"], "write a page with pictures to FILE", FILE),
+        flag(["png", "--png"], "write the pictures to FILE as an image (needs the extra 'plot')", FILE),
+        flag(["flent", "--flent"], "write the intervals to FILE for Flent (.flent.gz)", FILE),
     ]

@@ -28,12 +28,15 @@ from iperfpy.options import (
     ClientOptions,
     Credentials,
     OutputOptions,
+    PictureOptions,
     ProcessOptions,
     ServerOptions,
 )
 from iperfpy.plan import Plan, Role
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.units import SECOND_US
+
+FLENT_SUFFIX = ".flent.gz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +275,7 @@ def _family(parsed: Values) -> int | None:
 
 def _output(parsed: ParsedOptions) -> OutputOptions:
     _check_csv(parsed)
+    _check_plot(parsed)
     return OutputOptions(
         json=parsed["json"],
         json_stream=parsed["json_stream"] or parsed["json_full"],
@@ -286,7 +290,23 @@ def _output(parsed: ParsedOptions) -> OutputOptions:
         text=_text_form(parsed),
         save=parsed["save"],
         results=parsed["results"] or "",
+        pictures=picture_options(parsed),
     )
+
+
+def picture_options(parsed: Values, *, plot: bool = True) -> PictureOptions:
+    """The pictures that the flags ask for. `plot`: the command has --plot and --flent as well.
+
+    Raises `ParameterError` if two of them name one file, or if the plot would mix with other output.
+    """
+    html, png = parsed["html"] or "", parsed["png"] or ""
+    flent = (parsed["flent"] or "") if plot else ""
+    named = [os.path.realpath(path) for path in (html, png, flent) if path]
+    if len(set(named)) < len(named):
+        raise ParameterError("--html, --png and --flent need a file each")
+    if flent and not flent.endswith(FLENT_SUFFIX):
+        raise ParameterError(f"the name of --flent must end with {FLENT_SUFFIX}: Flent opens no other files")
+    return PictureOptions(html, png, flent, plot and bool(parsed["plot"]))
 
 
 def _text_form(parsed: ParsedOptions) -> str:
@@ -298,6 +318,19 @@ def _text_form(parsed: ParsedOptions) -> str:
     return form
 
 
+def _check_plot(parsed: ParsedOptions) -> None:
+    """Raise `ParameterError` if standard output is for a program to read, and cannot have a plot."""
+    if parsed["plot"]:
+        taken = next((name for name in ("json", "json_stream", "json_full") if parsed[name]), "")
+        if taken or parsed["csv"] == "-":
+            other = _flag_of(parsed, taken) if taken else "--csv -"
+            raise ParameterError(f"--plot and {other} exclude each other: both use standard output")
+
+
+def _flag_of(parsed: ParsedOptions, name: str) -> str:
+    return next(one.opts[0] for one in parsed.command.params if one.name == name)
+
+
 def _check_csv(parsed: ParsedOptions) -> None:
     """Raise `ParameterError` if another flag leaves the CSV no place."""
     if parsed["csv_overwrite"] and parsed["csv"] in (None, "", "-"):
@@ -306,5 +339,6 @@ def _check_csv(parsed: ParsedOptions) -> None:
         names = ("json", "json_stream", "json_full", "log_file", "daemon")
         taken = next((name for name in names if parsed[name]), "")
         if taken:
-            flag = next(one.opts[0] for one in parsed.command.params if one.name == taken)
-            raise ParameterError(f"--csv - and {flag} exclude each other: both use standard output")
+            raise ParameterError(
+                f"--csv - and {_flag_of(parsed, taken)} exclude each other: both use standard output"
+            )

@@ -1,0 +1,131 @@
+"""A test as a data file of Flent, version 4 of its format: gzip of JSON (`.flent.gz`).
+
+    direction       test of Flent        series
+    up              tcp_1up              TCP upload, Ping (ms) ICMP
+    down            tcp_1down            TCP download, Ping (ms) ICMP
+    both            tcp_bidirectional    all three
+
+Flent finds its plots by the name of the test, and the lines in them by the names of the series, whatever the
+transport was. The ping is the sender's round-trip time of each interval, in both directions that of the
+client's data; the file's NOTE says so. The format is that of Flent's own `resultset.py`, and nothing of Flent
+is used.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+from iperfpy.plan import Direction
+from iperfpy.report.pictures.page_model import Number
+from iperfpy.report.pictures.run_timeline import (
+    ROUND_TRIP,
+    arrived_rate,
+    first_known,
+    started_of,
+    timeline_of,
+    values_of,
+    ways_of,
+)
+from iperfpy.store.stored_run import Run
+
+VERSION, SUFFIX = 4, ".flent.gz"
+TESTS = {
+    Direction.FORWARD: "tcp_1up",
+    Direction.REVERSE: "tcp_1down",
+    Direction.BIDIRECTIONAL: "tcp_bidirectional",
+}
+"""Direction of a test -> the test of Flent with its plots."""
+RATES = {Direction.FORWARD: "TCP upload", Direction.REVERSE: "TCP download"}
+PING = "Ping (ms) ICMP"
+FLENT_VERSION = "2.3.0"
+"""The version whose format this is; Flent shows it."""
+
+
+def flent_of(run: Run) -> bytes:
+    """The file of a test that started."""
+    # Without a time in the header, equal runs make equal files.
+    return gzip.compress(json.dumps(flent_document(run), indent=2, sort_keys=True).encode(), mtime=0)
+
+
+def flent_document(run: Run) -> dict[str, Any]:
+    """The content of the file: JSON values only."""
+    start, timeline = started_of(run), timeline_of(run)
+    edges = [] if timeline is None else [*timeline.starts_s, timeline.end_s]
+    # Flent's time begins at 0, also if the first part of the test was omitted from the results.
+    times = [(begin + end) / 2 - edges[0] for begin, end in pairwise(edges)]
+    results = {name: _finite(values) for name, values in _series(run).items()}
+    length = edges[-1] - edges[0] if edges else 0.0
+    return {
+        "version": VERSION,
+        "metadata": _metadata(run, length, results),
+        "x_values": times,
+        "results": results,
+        "raw_values": {
+            name: [
+                {"t": start.unix_time + time, "val": value, "dur": end - begin}
+                for time, value, (begin, end) in zip(times, values, pairwise(edges), strict=True)
+                if value is not None
+            ]
+            for name, values in results.items()
+        },
+    }
+
+
+def _series(run: Run) -> dict[str, list[Number]]:
+    """Rates in Mbit/s by direction, and round-trip times in ms of the first direction."""
+    series: dict[str, list[Number]] = {}
+    ways = ways_of(run)
+    for way in ways:
+        rates = values_of(run, way, arrived_rate)
+        series[RATES[way.direction]] = [None if rate is None else rate / 1e6 for rate in rates]
+    delays = (
+        values_of(run, ways[0], first_known(f"{ROUND_TRIP}_mean", ROUND_TRIP))
+        if ROUND_TRIP in run.figures
+        else ()
+    )
+    series[PING] = [None if delay is None else delay / 1e3 for delay in delays] or [None] * len(run.intervals)
+    return series
+
+
+def _metadata(run: Run, length_s: float, results: dict[str, list[Number]]) -> dict[str, Any]:
+    start, plan = started_of(run), run.plan
+    host, name = str(start.peer[0]), TESTS[run.plan.direction]
+    when = datetime.fromtimestamp(start.unix_time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    title = plan.title or f"{plan.transport} to {host}"
+    units = {PING: "ms"}
+    return {
+        "NAME": name,
+        "TITLE": title,
+        "NOTE": f"{run.version}, --proto {plan.transport}: no TCP stream or ping of Flent's. The ping is the"
+        " round-trip time that the sender measured under load",
+        "HOST": host,
+        "HOSTS": [host],
+        "LOCAL_HOST": str(start.connected[0].local[0]) if start.connected else "",
+        "TIME": when,
+        "T0": when,
+        "LENGTH": round(length_s, 3),
+        "TOTAL_LENGTH": round(length_s, 3),
+        "STEP_SIZE": (plan.interval_us or 1e6) / 1e6,
+        "IP_VERSION": 6 if ":" in (str(start.connected[0].remote[0]) if start.connected else host) else 4,
+        "FLENT_VERSION": FLENT_VERSION,
+        "DATA_FILENAME": f"{name}-{when.replace(':', '')}{SUFFIX}",
+        "SERIES_META": {
+            series: {"UNITS": units.get(series, "Mbits/s"), "MEAN_VALUE": _mean(values)}
+            for series, values in results.items()
+        },
+    }
+
+
+def _mean(values: Sequence[Number]) -> Number:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _finite(values: Sequence[Number]) -> list[Number]:
+    """The values without NaN and infinities, which JSON does not have."""
+    return [value if value is not None and abs(value) < float("inf") else None for value in values]

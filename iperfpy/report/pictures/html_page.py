@@ -1,0 +1,296 @@
+"""A page as one HTML file that needs no network: style, script, data and charts are inside.
+
+    Page --thinned--> parts: headlines, verdict, panels, shapes, tables, facts, command
+         --script_data--> values of the panels      uPlot draws them (page.js)
+         --svg_shapes---> ribbons, scatter, distribution, boxes
+
+uPlot comes from the package youplot, which carries it. The page forbids itself every request, and every
+script and style but its own (a Content-Security-Policy with their hashes). It has at most `LARGEST_BYTES`: if
+it would be larger, its panels get fewer points, and the page says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Iterator
+from importlib import resources
+from itertools import groupby
+from typing import Any
+
+from iperfpy.errors import StartError
+from iperfpy.report.pictures.markup import cleaned, escaped, isolated, script_data, tag
+from iperfpy.report.pictures.page_model import (
+    Block,
+    Boxes,
+    Distribution,
+    Facts,
+    Headline,
+    Page,
+    Panel,
+    Ribbon,
+    Scatter,
+    Statement,
+    Table,
+    Timeline,
+    Trace,
+)
+from iperfpy.report.pictures.palette import LOOKS
+from iperfpy.report.pictures.svg_shapes import boxes_svg, distribution_svg, lane_svg, scatter_svg, slot_class
+from iperfpy.report.pictures.thinning import MOST_POINTS, thinned
+
+LARGEST_BYTES = 200_000
+FEWEST_POINTS = 40
+MISSING = "a page (--html) needs the package youplot, which is not installed: pip install youplot"
+
+
+def html_of(page: Page) -> str:
+    """The page, at most `LARGEST_BYTES` in UTF-8. Raises `StartError` without youplot."""
+    most = MOST_POINTS
+    while True:
+        text = _document(page, most)
+        if len(text.encode()) <= LARGEST_BYTES or most <= FEWEST_POINTS:
+            return text
+        most = most * 2 // 3
+
+
+def check_library() -> None:
+    """Raise `StartError` if the package that carries uPlot is missing."""
+    _uplot()
+
+
+def _uplot() -> tuple[str, str]:
+    """The script and the style of uPlot."""
+    try:
+        from youplot.vendor import uplot_css, uplot_js
+    except ImportError as error:
+        raise StartError(MISSING) from error
+    return str(uplot_js()), str(uplot_css())
+
+
+def _document(page: Page, most: int) -> str:
+    library, library_style = _uplot()
+    own = resources.files("iperfpy.report.pictures")
+    script, style = (own / "page.js").read_text("utf-8"), (own / "page.css").read_text("utf-8")
+    style = library_style + _colours() + style
+    timelines = [thinned(block, most) for block in page.blocks if isinstance(block, Timeline)]
+    policy = (
+        f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src {_hash(style)};"
+        " img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    head = "".join(
+        (
+            '<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{escaped(policy)}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            '<link rel="icon" href="data:,">',
+            tag("title", escaped(page.title)),
+            f"<style>{style}</style>",
+        )
+    )
+    data = {
+        "looks": [{"dash": look.dash} for look in LOOKS],
+        "timelines": [_values(one) for one in timelines],
+    }
+    body = "\n".join(
+        (
+            *_top(page),
+            tag("main", "\n".join(_main(page, timelines))),
+            tag("footer", "Charts over time: uPlot, © Leon Sorokin, MIT licence."),
+            f'<script type="application/json" id="values">{script_data(data)}</script>',
+            f"<script>{library}</script>",
+            f"<script>{script}</script>",
+        )
+    )
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return f"'sha256-{digest}'"
+
+
+def _colours() -> str:
+    """The slots' colours as variables, for both grounds, and the classes that use them."""
+    light, dark = (
+        "".join(f"--c{slot}:{getattr(look, ground)};" for slot, look in enumerate(LOOKS))
+        for ground in ("light", "dark")
+    )
+    classes = "".join(
+        f".s{slot}{{--c:var(--c{slot});--dash:{' '.join(map(str, look.dash)) or 'none'}}}"
+        for slot, look in enumerate(LOOKS)
+    )
+    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}{classes}"
+
+
+# -- parts
+
+
+def _top(page: Page) -> Iterator[str]:
+    when = (
+        "" if page.unix_time is None else time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(page.unix_time))
+    )
+    parts = [isolated(part) for part in (page.program, when) if part]
+    lines = [tag("p", " · ".join(parts), class_="program"), tag("h1", isolated(page.title))]
+    if page.subtitle:
+        lines.append(tag("p", isolated(page.subtitle), class_="subtitle"))
+    if page.error:
+        lines.append(tag("p", f"Ended early: {isolated(page.error)}", class_="alarm", role="alert"))
+    lines += [tag("p", f"Warning: {isolated(warning)}", class_="warning") for warning in page.warnings]
+    yield tag("header", "".join(lines))
+
+
+def _main(page: Page, timelines: list[Timeline]) -> Iterator[str]:
+    if page.headlines:
+        yield tag("dl", "".join(map(_headline, page.headlines)), class_="headlines")
+    if page.verdict:
+        yield tag("section", "<h2>Verdict</h2>" + "".join(map(_statement, page.verdict)), class_="verdict")
+    ahead = iter(enumerate(timelines))
+    for small, blocks in groupby(page.blocks, _is_small):
+        made = [_timeline(*next(ahead)) if isinstance(block, Timeline) else _block(block) for block in blocks]
+        # Small blocks stand side by side where there is room.
+        yield tag("div", "".join(made), class_="grid") if small else "".join(made)
+    if page.command:
+        command = tag("pre", tag("code", escaped(page.command)), tabindex="0")
+        yield _section("Repeat it", command)
+
+
+def _headline(one: Headline) -> str:
+    figure = f"<b>{escaped(one.value)}</b> {escaped(one.unit)}"
+    return tag("div", tag("dt", isolated(one.name)) + tag("dd", figure))
+
+
+def _section(title: str, content: str, note: str = "") -> str:
+    below = tag("p", escaped(note), class_="note") if note else ""
+    return tag("section", f"<h2>{escaped(title)}</h2>{content}{below}")
+
+
+def _statement(one: Statement) -> str:
+    lines = "".join(tag("dt", escaped(label)) + tag("dd", isolated(text)) for label, text in one.lines)
+    sentence = f"<b>{escaped(one.label)}:</b> {isolated(one.sentence)}"
+    return tag("p", sentence) + (tag("dl", lines) if lines else "")
+
+
+def _is_small(block: Block) -> bool:
+    return not isinstance(block, (Timeline, Table))
+
+
+def _shape(block: Scatter | Distribution | Boxes) -> str:
+    if isinstance(block, Boxes):
+        return boxes_svg(block)
+    if isinstance(block, Scatter):
+        return scatter_svg(block)
+    names = "".join(
+        tag(
+            "li",
+            f'<svg viewBox="0 0 28 8" aria-hidden="true"><path class="line" d="M0 4H28"/></svg>'
+            f"{isolated(curve.name)} <small>({curve.samples:,} samples)</small>",
+            class_=slot_class(curve.slot),
+        )
+        for curve in block.curves
+    )
+    return tag("ul", names, class_="legend") + distribution_svg(block)
+
+
+def _block(block: Scatter | Distribution | Boxes | Table | Facts) -> str:
+    if isinstance(block, (Scatter, Distribution, Boxes)):
+        return _section(block.title, _shape(block), block.note)
+    if isinstance(block, Table):
+        head = tag("tr", "".join(tag("th", isolated(cell), scope="col") for cell in block.header))
+        rows = "".join(_row(row, block.names) for row in block.rows)
+        table = tag("table", tag("thead", head) + tag("tbody", rows))
+        return _section(block.title, tag("div", table, class_="wide", tabindex="0"), block.note)
+    rows = "".join(tag("dt", escaped(name)) + tag("dd", isolated(text)) for name, text in block.rows)
+    return _section(block.title, tag("dl", rows, class_="facts"))
+
+
+def _row(cells: tuple[str, ...], names: int) -> str:
+    made = (
+        tag("th", isolated(cell), scope="row") if place < names else tag("td", isolated(cell))
+        for place, cell in enumerate(cells)
+    )
+    return tag("tr", "".join(made))
+
+
+# -- time
+
+
+def _timeline(number: int, one: Timeline) -> str:
+    panels = "".join(_panel(number, place, panel) for place, panel in enumerate(one.panels))
+    ribbons = "".join(_ribbon(ribbon, one) for ribbon in one.ribbons)
+    content = (
+        f'<p class="time" data-timeline="{number}" aria-live="polite"> </p>{panels}{ribbons}'
+        "<noscript><p>The panels need JavaScript; nothing is fetched from a network.</p></noscript>"
+    )
+    return _section(one.title, content, one.note)
+
+
+def _panel(number: int, place: int, panel: Panel) -> str:
+    unit = f", {panel.unit}" if panel.unit else ""
+    caption = tag("figcaption", f"{escaped(panel.title)}{escaped(unit)}")
+    return tag(
+        "figure",
+        f"{caption}<div class='plot'></div>",
+        class_="panel",
+        tabindex="0",
+        role="group",
+        aria_label=cleaned(f"{panel.title}{unit} over time; arrow keys read the values"),
+        data_timeline=number,
+        data_panel=place,
+    )
+
+
+def _ribbon(ribbon: Ribbon, timeline: Timeline) -> str:
+    lanes = []
+    edges = [*timeline.starts_s, timeline.end_s]
+    for limit in ribbon.limits:
+        known = [
+            (share, edges[index + 1] - edges[index])
+            for index, share in enumerate(limit.shares)
+            if share is not None
+        ]
+        whole = sum(length for _, length in known) or 1.0
+        mean = sum(share * length for share, length in known) / whole
+        name = tag("span", f"{isolated(limit.name)} {100 * mean:.0f} %", class_="name")
+        lanes.append(tag("div", name + lane_svg(limit, timeline), class_=f"row {slot_class(limit.slot)}"))
+    caption = tag("figcaption", f"{escaped(ribbon.title)}, share of each interval")
+    return tag("figure", caption + "".join(lanes), class_="ribbon")
+
+
+def _values(one: Timeline) -> dict[str, Any]:
+    """The numbers that the script draws, with four significant digits."""
+    return {
+        "starts": [round(start, 3) for start in one.starts_s],
+        "end": round(one.end_s, 3),
+        "panels": [_panel_values(panel) for panel in one.panels],
+    }
+
+
+def _panel_values(panel: Panel) -> dict[str, Any]:
+    return {
+        "unit": panel.unit,
+        "zero": panel.from_zero,
+        "traces": [_trace_values(one) for one in panel.traces],
+    }
+
+
+def _trace_values(trace: Trace) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "name": trace.name,
+        "slot": trace.slot % len(LOOKS),
+        "values": _short(trace.values),
+    }
+    if trace.lows:
+        made |= {"lows": _short(trace.lows), "highs": _short(trace.highs)}
+    return made
+
+
+def _short(values: tuple[float | None, ...]) -> list[float | int | None]:
+    """Numbers in few characters: 18.83, 100, 0.051."""
+    made: list[float | int | None] = []
+    for value in values:
+        short = None if value is None else float(f"{value:.4g}")
+        made.append(int(short) if short is not None and short == int(short) else short)
+    return made

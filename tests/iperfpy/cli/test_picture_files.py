@@ -1,0 +1,216 @@
+"""The flags of pictures: errors before the test begins, files that are written or left alone, terminals."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import iperfpy
+from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.main import main
+from iperfpy.cli.picture_files import PictureFile, PictureFiles
+from iperfpy.cli.request import request_of
+from iperfpy.errors import ParameterError, StartError
+from iperfpy.options import PictureOptions
+from iperfpy.protocols.registry import transports
+from iperfpy.report.pictures import html_page
+from tests.iperfpy.report.picture_scenes import kcp_run
+
+
+def refuse_to_warn(sentence: str) -> None:
+    raise AssertionError(sentence)
+
+
+def written(options: PictureOptions, stream: io.StringIO | None = None) -> None:
+    pictures = PictureFiles(options, refuse_to_warn)
+    with pictures.opened():
+        pictures.write_run(kcp_run(), stream)
+
+
+def test_a_page_and_a_file_for_flent_are_written(tmp_path: Path) -> None:
+    page, flent = tmp_path / "page.html", tmp_path / "run.flent.gz"
+    page.write_text("an older and longer page" * 20_000)
+    written(PictureOptions(html=str(page), flent=str(flent)))
+    assert page.read_text().startswith("<!doctype html>")
+    assert page.read_text().endswith("</html>\n")
+    assert json.loads(gzip.decompress(flent.read_bytes()))["version"] == 4
+
+
+@pytest.mark.parametrize("flag", ["--html", "--png", "--flent"])
+def test_a_path_that_cannot_be_written_is_said_before_the_test(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "missing" / "a.flent.gz"
+    # No server listens there: a test that began would say so.
+    assert main(["-c", "127.0.0.1", "-p", "1", flag, str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert str(path) in err
+    assert "No such file or directory" in err
+    assert flag in err
+    assert not out
+    assert "connect" not in err
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="s a directory"):
+        PictureFile(str(tmp_path), "the page").open()
+
+
+def test_a_failed_test_leaves_no_file_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new, old = tmp_path / "new.html", tmp_path / "old.flent.gz"
+    old.write_bytes(b"kept")
+    assert main(["-c", "127.0.0.1", "-p", "1", "--html", str(new), "--flent", str(old)]) == 1
+    assert "refused" in capsys.readouterr().err
+    assert not new.exists()
+    assert old.read_bytes() == b"kept"
+
+
+def test_a_disk_that_is_full_at_the_end_is_a_warning() -> None:
+    said: list[str] = []
+    pictures = PictureFiles(PictureOptions(html="/dev/full"), said.append)
+    with pictures.opened():
+        pictures.write_run(kcp_run())
+    assert len(said) == 1
+    assert "the page (--html) /dev/full: No space left on device" in said[0]
+
+
+def test_a_pipe_takes_a_page(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, True)
+    made = tmp_path / "page"
+    with open(reader, "rb") as pipe:
+        # More than a pipe holds would wait for its reader: a small page, then.
+        file = PictureFile(f"/dev/fd/{writer}", "the page")
+        file.open()
+        file.write(b"<p>")
+        file.close()
+        os.close(writer)
+        made.write_bytes(pipe.read())
+    assert made.read_bytes() == b"<p>"
+
+
+def test_a_missing_library_is_said_before_the_test(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def missing() -> None:
+        raise StartError(html_page.MISSING)
+
+    monkeypatch.setattr(html_page, "check_library", missing)
+    path = tmp_path / "page.html"
+    with (
+        pytest.raises(StartError, match="youplot"),
+        PictureFiles(PictureOptions(html=str(path)), refuse_to_warn).opened(),
+    ):
+        raise AssertionError("nothing is measured")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--plot -J", "--plot and -J exclude each other"),
+        ("--plot --json-stream", "--plot and --json-stream exclude each other"),
+        ("--plot --csv -", "--plot and --csv - exclude each other"),
+        ("--html a --png ./a", "need a file each"),
+        ("--flent run.gz", "must end with .flent.gz"),
+        ("--html ''", "must not be empty"),
+    ],
+)
+def test_flags_that_exclude_each_other(words: str, sentence: str) -> None:
+    line = ["-c", "127.0.0.1", *(word.strip("'") for word in words.split())]
+    with pytest.raises(ParameterError, match=sentence):
+        request_of(CommandLine(transports()).parse(line))
+
+
+def test_a_server_makes_no_picture() -> None:
+    with pytest.raises(ParameterError, match="--html is a client option"):
+        request_of(CommandLine(transports()).parse(["-s", "--html", "a"]))
+
+
+class Terminal(io.StringIO):
+    """A terminal of the test's own."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def plotted(stream: io.StringIO) -> str:
+    written(PictureOptions(plot=True), stream)
+    return stream.getvalue()
+
+
+def test_a_terminal_has_colours_and_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    text = plotted(Terminal())
+    assert "\x1b[" in text
+    assert "Throughput, Mbit/s" in text
+    assert "Round-trip time, ms" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 132])
+def test_no_color_takes_only_the_colour_away(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = plotted(Terminal())
+    assert "\x1b" not in text
+    assert "┤" in text
+    assert max(map(len, text.splitlines())) == width
+
+
+def test_a_dumb_terminal_has_ascii_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    text = plotted(Terminal())
+    assert text.isascii()
+    assert "\x1b" not in text
+    assert "Throughput" in text
+
+
+def test_a_pipe_has_no_colour_and_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    piped = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    pictures = PictureFiles(PictureOptions(plot=True), refuse_to_warn)
+    with pictures.opened():
+        pictures.write_run(kcp_run(), piped)
+    text = piped.buffer.getvalue().decode()
+    assert "\x1b" not in text
+    assert "┤" in text
+    assert max(map(len, text.splitlines())) == 80
+
+
+def test_another_encoding_has_ascii_only() -> None:
+    piped = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    pictures = PictureFiles(PictureOptions(plot=True), refuse_to_warn)
+    with pictures.opened():
+        pictures.write_run(kcp_run(), piped)
+    assert piped.buffer.getvalue().isascii()
+
+
+@pytest.mark.live
+def test_the_command_makes_every_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, flent = tmp_path / "a.html", tmp_path / "a.flent.gz"
+    with iperfpy.LocalServer() as server:
+        words = ["-c", "127.0.0.1", "-p", str(server.port), "-t", "0.5", "-i", "0.1", "--plot"]
+        assert main([*words, "--html", str(page), "--flent", str(flent)]) == 0
+    out = capsys.readouterr().out
+    assert out.index("iperfpy Done.") < out.index("Throughput, ")
+    assert "Round-trip time under load" in page.read_text()
+    assert json.loads(gzip.decompress(flent.read_bytes()))["metadata"]["NAME"] == "tcp_1up"
+
+
+def test_nothing_is_made_or_imported_without_a_flag() -> None:
+    before = {name for name in sys.modules if name.startswith("iperfpy.report.pictures")}
+    pictures = PictureFiles(PictureOptions(), refuse_to_warn)
+    with pictures.opened():
+        pictures.write_run(kcp_run(2))
+    assert not pictures.wanted
+    assert {name for name in sys.modules if name.startswith("iperfpy.report.pictures")} == before

@@ -1,0 +1,237 @@
+"""The page of a test: its panels, limits and words, and the command that repeats it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.request import request_of
+from iperfpy.errors import DocumentError
+from iperfpy.plan import Direction, Role
+from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.registry import transports
+from iperfpy.report.pictures.page_model import (
+    Boxes,
+    Distribution,
+    Page,
+    Panel,
+    Ribbon,
+    Scatter,
+    Table,
+    Timeline,
+)
+from iperfpy.report.pictures.repeat_command import repeat_command
+from iperfpy.report.pictures.run_page import page_of
+from iperfpy.report.pictures.run_timeline import timeline_of
+from iperfpy.store.stored_run import Run
+from tests.iperfpy.report.picture_scenes import kcp_run, scene_run
+from tests.iperfpy.report.scenes import SCENES
+
+
+def blocks(page: Page, kind: type[Any]) -> list[Any]:
+    return [block for block in page.blocks if isinstance(block, kind)]
+
+
+def panel(page: Page, title: str) -> Panel:
+    (timeline,) = blocks(page, Timeline)
+    found: Panel = next(one for one in timeline.panels if one.title == title)
+    return found
+
+
+def test_a_test_has_a_panel_for_each_question() -> None:
+    page = page_of(kcp_run())
+    (timeline,) = blocks(page, Timeline)
+    assert [(one.title, one.unit) for one in timeline.panels] == [
+        ("Throughput", "Mbit/s"),
+        ("Round-trip time", "ms"),
+        ("Lost on the path", "%"),
+        ("Sent again, by cause", "%"),
+        ("Congestion window", "KiB"),
+    ]
+    assert {type(block) for block in page.blocks} >= {Timeline, Scatter, Distribution, Table}
+    assert all(len(trace.values) == 60 for one in timeline.panels for trace in one.traces)
+
+
+def bits(run: Run, index: int, side: Side) -> float:
+    sample = run.intervals[index].rows[0].of(side)
+    assert sample is not None
+    assert sample.bits_per_second is not None
+    return sample.bits_per_second
+
+
+def test_the_throughput_is_that_of_the_receiver() -> None:
+    run = kcp_run()
+    (trace,) = panel(page_of(run), "Throughput").traces
+    assert trace.values == pytest.approx([bits(run, index, Side.RECEIVER) / 1e6 for index in range(60)])
+    assert any(bits(run, index, Side.RECEIVER) < bits(run, index, Side.SENDER) for index in range(60))
+
+
+def test_the_round_trip_time_has_a_band_from_minimum_to_maximum() -> None:
+    (trace,) = panel(page_of(kcp_run()), "Round-trip time").traces
+    for low, value, high in zip(trace.lows, trace.values, trace.highs, strict=True):
+        assert low is not None
+        assert value is not None
+        assert high is not None
+        assert low < value < high
+
+
+def test_only_causes_that_occurred_are_shown() -> None:
+    assert [trace.name for trace in panel(page_of(kcp_run()), "Sent again, by cause").traces] == ["fast"]
+
+
+def test_shares_of_loss_add_up_to_the_loss_of_the_test() -> None:
+    """Packets in flight at the end of an interval are not lost: they must not be counted twice."""
+    run = kcp_run()
+    (trace,) = panel(page_of(run), "Lost on the path").traces
+    sent = [interval.figure("datagrams_sent") for interval in run.intervals]
+    lost = sum(
+        share * count / 100 for share, count in zip(trace.values, sent, strict=True) if share is not None
+    )
+    assert lost == pytest.approx(run.total("datagrams_sent") - run.total("datagrams_received"))
+    assert lost > 0
+
+
+def test_packets_that_arrive_an_interval_later_are_no_loss() -> None:
+    run = kcp_run(8)
+    late = [*run.intervals]
+    for index, shift in ((2, -300), (3, 300)):
+        (row,) = late[index].rows
+        assert row.peer is not None
+        arrived = int(row.local.values["datagrams_sent"] or 0) + shift
+        peer = replace(row.peer, values={"datagrams_received": arrived})
+        late[index] = replace(late[index], sums=(replace(row, peer=peer),))
+    (trace,) = panel(page_of(replace(run, intervals=tuple(late), ended=None)), "Lost on the path").traces
+    assert trace.values[2] == 0.0
+
+
+def test_a_ribbon_has_the_share_of_each_limit() -> None:
+    (timeline,) = blocks(page_of(kcp_run()), Timeline)
+    ribbon: Ribbon
+    (ribbon,) = timeline.ribbons
+    assert [limit.name for limit in ribbon.limits] == ["pacing", "congestion window"]
+    for shares in zip(*(limit.shares for limit in ribbon.limits), strict=True):
+        assert sum(shares) == pytest.approx(1.0)
+
+
+def test_a_kernel_that_names_only_windows_leaves_the_rest_to_congestion_control() -> None:
+    from iperfpy.report.pictures.run_timeline import _held_us
+
+    held = _held_us({"busy_us": 900_000, "rwnd_limited_us": 100_000, "sndbuf_limited_us": 0}, 1_000_000.0)
+    assert held == {
+        "receive window": 100_000.0,
+        "send buffer": 0.0,
+        "congestion control": 800_000.0,
+        "application": 100_000.0,
+    }
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_every_kind_of_test_has_a_page(name: str) -> None:
+    page = page_of(scene_run(name))
+    assert page.title
+    (timeline,) = blocks(page, Timeline)
+    assert list(timeline.starts_s) == sorted(set(timeline.starts_s))
+    assert timeline.end_s > timeline.starts_s[-1]
+    for one in timeline.panels:
+        for trace in one.traces:
+            assert len(trace.values) == len(timeline.starts_s)
+
+
+def test_the_omitted_period_lies_before_zero() -> None:
+    run = scene_run("reverse-omit-verbose")
+    assert run.started is not None
+    started = replace(run.started, plan=replace(run.started.plan, omit_us=1_000_000))
+    timeline = timeline_of(replace(run, started=started))
+    assert timeline is not None
+    assert timeline.starts_s == (-1.0, 0.0, 1.0)
+    assert "omitted" in timeline.note
+
+
+def test_two_directions_are_told_apart() -> None:
+    page = page_of(scene_run("bidirectional"))
+    traces = panel(page, "Throughput").traces
+    assert [trace.name for trace in traces] == ["up", "down"]
+    assert len({trace.slot for trace in traces}) == 2
+
+
+def test_streams_have_boxes() -> None:
+    (boxes,) = blocks(page_of(scene_run("parallel-interrupted")), Boxes)
+    assert [box.name for box in boxes.boxes] == ["stream 1", "stream 3"]
+
+
+def test_an_interrupted_test_says_so() -> None:
+    page = page_of(scene_run("parallel-interrupted"))
+    assert page.error == "the client was stopped by SIGINT"
+    assert page.warnings == ("the window was full",)
+    assert page.title == "night run" or page.title.startswith("scene")
+
+
+def test_a_test_that_did_not_start_has_a_page_with_its_error() -> None:
+    page = page_of(Run(error="connection refused"))
+    assert page.error == "connection refused"
+    assert not page.blocks
+
+
+def test_a_stored_run_has_the_page_of_the_run() -> None:
+    run = kcp_run()
+    again = page_of(Run.from_document(run.document()))
+    whole = page_of(run)
+    assert again.blocks[0] == whole.blocks[0]
+    assert again.headlines == whole.headlines
+    assert again.verdict == whole.verdict
+
+
+COMMANDS = [
+    "-c 192.0.2.7",
+    "-c 192.0.2.7 -p 5300 -R -t 2.5 -i 0.2 -O 1 -P 4",
+    "-c 2001:db8::7 --bidir -n 10M -C cubic -w 256K -M 1200 -N",
+    "-c server.example --proto udp -b 20M/10 -l 1200 -S 0x20",
+    "-c server.example -k 100 -b 1G --fq-rate 100M --get-server-output -A ,1 -Z",
+    "-c server.example --proto kcp --kcp-mode fast --kcp-sndwnd 300 --kcp-mtu 1200",
+    "-c server.example --proto kcp-bbr -t 0 -T 'night run; rm -rf /' --extra-data \"it's\"",
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_the_command_repeats_the_test(words: str) -> None:
+    request = request_of(CommandLine(transports()).parse(shlex.split(words)))
+    plan, client = request.plan, request.client
+    assert plan is not None
+    assert client is not None
+    started = kcp_run(2).started
+    assert started is not None
+    started = replace(
+        started, plan=plan, transport=transports()[plan.transport], peer=(client.host, client.port)
+    )
+    again = request_of(CommandLine(transports()).parse(shlex.split(repeat_command(started))[1:]))
+    assert again.plan == plan
+    assert again.client == client
+
+
+def test_a_server_has_no_command_that_repeats_the_test() -> None:
+    assert page_of(scene_run("server")).command == ""
+    started = kcp_run(2).started
+    assert started is not None
+    assert repeat_command(replace(started, role=Role.SERVER)) == ""
+
+
+def test_the_verdict_names_limit_evidence_and_advice() -> None:
+    (statement,) = page_of(kcp_run()).verdict
+    assert statement.label == "Limit"
+    assert statement.sentence == "a queue of 383 KiB (likely)"
+    assert statement.lines == (("evidence", "it rises"), ("do", "a shorter one"))
+
+
+def test_a_reverse_test_shows_the_senders_figures() -> None:
+    page = page_of(kcp_run(direction=Direction.REVERSE))
+    assert [one.title for one in blocks(page, Timeline)[0].panels][1] == "Round-trip time"
+    assert "down" in page.title
+
+
+def test_an_unreadable_document_is_an_error_and_no_page() -> None:
+    with pytest.raises(DocumentError):
+        Run.from_document({"start": {}})
