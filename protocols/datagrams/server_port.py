@@ -2,12 +2,14 @@
 
     session = await accept_path(stream, port)            the stream has a conv, a random 32-bit number
     session = await accept_path(stream, port, opens)     without a conv: `opens(first datagram)` tells it
+    session = await accept_path(stream, port, opaque=True)   with a conv that its datagrams do not show
 
 A session is a `DatagramPath` (server_session.py). It exists once the client's address has been proven, or its
 first datagram has come from the host of the control connection; the receiver gets that datagram first. To any
 other address nothing but challenges is sent (address_proof.py), for every transport that uses this port.
 
-    datagram -> shared socket -> session of (sender, conv)?         deliver
+    datagram -> shared socket -> session that owns the sender?      deliver
+                              -> session of (sender, conv)?         deliver
                               -> proof of an announced conv?        admit: connected socket, new session
                               -> proof of a session's conv?         move: connect its socket to the sender
                               -> announced or session's conv?       challenge
@@ -18,8 +20,10 @@ The conv is the first four bytes of a datagram, little endian, as in KCP. `admit
 to the same port and to the local address of the datagram, and connects it to the sender. From then on the
 kernel separates the senders, and answers leave from the address that the client used. Sessions with a conv of
 one sender share that socket unless one of them takes it over (`take_socket`). A session without a conv owns
-all datagrams of its sender. A client that cannot prove its address (`Stream.proves` is False) is admitted by
-its first datagram, from its own host only.
+all datagrams of its sender, and so does an opaque one, whose datagrams are encrypted or otherwise do not
+begin with the conv: only the proof of its address names it. A client that cannot prove its address
+(`Stream.proves` is False) is admitted by its first datagram, from its own host only, and has no opaque
+streams.
 
 A dropped datagram is neither answered nor kept. A wake-up of the event loop reads at most
 `BATCHES_PER_WAKE` batches. While no session is announced, the port is read for sessions that move, with a
@@ -64,7 +68,9 @@ Opens = Callable[[bytes], bool]
 log = logging.getLogger(__name__)
 
 
-async def accept_path(stream: Stream, port: ServerPort, opens: Opens | None = None) -> Session:
+async def accept_path(
+    stream: Stream, port: ServerPort, opens: Opens | None = None, *, opaque: bool = False
+) -> Session:
     """Wait for the client's end of `stream` on the server's one UDP port, at the address and port number of
     its TCP listener. Waits without limit: the caller sets the deadline.
 
@@ -75,17 +81,19 @@ async def accept_path(stream: Stream, port: ServerPort, opens: Opens | None = No
     Parameters
     ----------
     opens : for a stream without a conv: True if a datagram is its first
+    opaque : the datagrams of the stream do not begin with its conv
 
     Raises
     ------
     TransportError
-        When another program has the port, or the conv is in use.
+        When another program has the port, the conv is in use, or the client of an opaque stream cannot prove
+        its address.
     """
     shared = port.shared(SharedPort.open)
     shared.prepare(port.prepare)
     client = ClientEnd(plain_host(port.client[0]), stream.proves, port.proven, port.client)
     if stream.conv or opens is None:
-        return await _fetched(shared.expect(stream.conv, client))
+        return await _fetched(shared.expect(stream.conv, client, opaque=opaque))
     return await _fetched(shared.expect_from(client, opens))
 
 
@@ -105,13 +113,15 @@ class ClientEnd(NamedTuple):
 
 
 class _Announcement(NamedTuple):
-    """A session that is awaited: by its conv, with or without a proof, or by its first datagram (`opens`)."""
+    """A session that is awaited: by its conv, with or without a proof, or by its first datagram (`opens`).
+    `owns`: it gets every datagram of its sender."""
 
     conv: int
     client: ClientEnd
     future: asyncio.Future[Session]
     verifier: Verifier | None = None
     opens: Opens | None = None
+    owns: bool = False
 
 
 class SharedPort:
@@ -168,19 +178,22 @@ class SharedPort:
 
     # ------------------------------------------------------------------ announcing
 
-    def expect(self, conv: int, client: ClientEnd) -> asyncio.Future[Session]:
+    def expect(self, conv: int, client: ClientEnd, *, opaque: bool = False) -> asyncio.Future[Session]:
         """Announce a session by its conv. Cancel the future to take the announcement back.
 
         Raises
         ------
         StreamPeerError
-            When `conv` is in use.
+            When `conv` is in use, or the client of an opaque session does not prove its address: nothing else
+            could tell which datagrams are the session's.
         """
+        if opaque and not client.proves:
+            raise StreamPeerError(f"{client.host} does not prove its UDP address: update iperfpy there")
         if conv in self._expected or conv in self._sessions:
             raise StreamPeerError(f"conversation {conv:#010x} is in use")
         future = self._announce()
         verifier = Verifier(conv) if client.proves else None
-        self._expected[conv] = _Announcement(conv, client, future, verifier)
+        self._expected[conv] = _Announcement(conv, client, future, verifier, owns=opaque)
         future.add_done_callback(lambda done: self._withdraw(conv) if done.cancelled() else None)
         return future
 
@@ -189,7 +202,7 @@ class SharedPort:
         `opens` is true and that belongs to no other session; of several announcements for one host, the first
         wins."""
         future = self._announce()
-        self._expected_first.append(_Announcement(NO_CONV, client, future, opens=opens))
+        self._expected_first.append(_Announcement(NO_CONV, client, future, opens=opens, owns=True))
         future.add_done_callback(lambda _: self._forget_answered())
         return future
 
@@ -270,9 +283,13 @@ class SharedPort:
         if peer is not None and peer.socket_taken and peer.relay is not None:
             peer.relay.forward(batch)
             return
-        if peer is not None and peer.convless_session is not None:
-            peer.convless_session.deliver(batch)
-            delivered[peer.convless_session] = None
+        if peer is not None and peer.owner is not None:
+            owned: DatagramBatch | None = batch
+            if batch.last_size == PROOF_BYTES and peer.owner.conv != NO_CONV:
+                owned = self._without_proofs(batch, (remote, local))
+            if owned is not None:
+                peer.owner.deliver(owned)
+                delivered[peer.owner] = None
             return
         for conv, part in by_conversation(batch, self._known(batch)):
             session = self._session_of(conv, part, (remote, local))
@@ -281,6 +298,14 @@ class SharedPort:
                 delivered[session] = None
                 self.dropped -= part.count
         self.dropped += batch.count
+
+    def _without_proofs(self, batch: DatagramBatch, addresses: Addresses) -> DatagramBatch | None:
+        """Take the openings and proofs, of any stream, out of `batch`; returns the rest of it, or None. No
+        datagram of an opaque stream is as short."""
+        alone = batch.stride == PROOF_BYTES or batch.count == 1
+        for conv, part in by_conversation(batch if alone else batch.rest(batch.count - 1)):
+            self._session_of(conv, part, addresses)
+        return None if alone else batch.head(batch.count - 1)
 
     def _known(self, batch: DatagramBatch) -> set[int] | None:
         """The first words of datagrams that belong to a stream, for a batch that may be many strangers';
@@ -296,8 +321,9 @@ class SharedPort:
         if session is not None and session.peer.addresses == addresses:
             return session
         # A part before this one may have opened a session that owns all datagrams of the sender.
-        if (peer := self._peers.get(addresses)) is not None and peer.convless_session is not None:
-            return peer.convless_session
+        peer = self._peers.get(addresses)
+        if peer is not None and peer.owner is not None and peer.owner.conv == NO_CONV:
+            return peer.owner
         # Here come datagrams that open a session, those of a client that has moved, and strangers'.
         if part.last_size == PROOF_BYTES and (owner := self._owner(tag_of(conv))) is not None:
             self._take_proof(owner, part, addresses)
@@ -382,7 +408,7 @@ class SharedPort:
 
     def _admit(self, announcement: _Announcement, opening: bytes, addresses: Addresses) -> Session | None:
         """Open an announced session; None if that cannot be: its future then has the error."""
-        conv, client, future, verifier, _ = announcement
+        conv, client, future, verifier, _, owns = announcement
         self._expected.pop(conv, None)
         if future.done():
             return None
@@ -390,8 +416,8 @@ class SharedPort:
         try:
             share = self._shares.of(client.test if client.test is not None else addresses)
             peer = self._peers.get(addresses) or self._connect_peer(*addresses, share)
-            # A socket that a session took over, or that a session without a conv owns, cannot be shared.
-            if peer.socket_taken or (conv == NO_CONV and peer.sessions):
+            # A socket that a session took over, or that a session owns, cannot be shared.
+            if peer.socket_taken or peer.owner is not None or (owns and peer.sessions):
                 raise StreamPeerError(
                     f"{plain_host(remote[0])} opens two streams from its UDP port {remote[1]}"
                 )
@@ -399,10 +425,12 @@ class SharedPort:
             future.set_exception(error)
             return None
         session = Session(conv, peer, opening, verifier)
-        if conv == NO_CONV:
-            peer.convless_session = session
+        if conv != NO_CONV:
+            self._sessions[conv] = session
+        if owns:
+            peer.owner = session
         else:
-            self._sessions[conv] = peer.sessions[conv] = session
+            peer.sessions[conv] = session
         future.set_result(session)
         return session
 
@@ -422,12 +450,11 @@ class SharedPort:
     def forget(self, session: Session) -> None:
         """Forget a closed session, and close its peer's socket with the last one."""
         peer = session.peer
-        if peer.convless_session is session:
-            peer.convless_session = None
-        else:
-            self._sessions.pop(session.conv, None)
-            peer.sessions.pop(session.conv, None)
-        if not peer.sessions and peer.convless_session is None:
+        self._sessions.pop(session.conv, None)
+        peer.sessions.pop(session.conv, None)
+        if peer.owner is session:
+            peer.owner = None
+        if not peer.sessions and peer.owner is None:
             self._peers.pop(peer.addresses, None)
             peer.share.forget(peer)
             peer.release()

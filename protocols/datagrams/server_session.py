@@ -18,7 +18,7 @@ from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES, Addresses, Verifier, split_last, tag_of
 from iperfpy.protocols.datagrams.arrival_time import ask_for_stamps
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.datagrams.conversations import CONV_BYTES
+from iperfpy.protocols.datagrams.conversations import CONV_BYTES, NO_CONV
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.loop_share import Share
 from iperfpy.protocols.datagrams.path_mtu import DatagramSizes
@@ -62,8 +62,8 @@ class Peer:
 
     Attributes
     ----------
-    sessions : the sessions with a conv, by conv
-    convless_session : the session without a conv, which gets every datagram of this sender
+    sessions : the sessions that share the sender's datagrams by conv
+    owner : the session that gets every datagram of this sender, whatever it begins with; else None
     socket_taken : True once a session took the socket over
     share : the test's share of the event loop's time
     relay : carries datagrams between the port and the socket, where the port cannot be shared; else None
@@ -85,7 +85,7 @@ class Peer:
         self.pump = Pump(sock)
         self.addresses = addresses
         self.sessions: dict[int, Session] = {}
-        self.convless_session: Session | None = None
+        self.owner: Session | None = None
         self.socket_taken = False
 
     def wait_writable(self, callback: Callable[[], None]) -> None:
@@ -136,8 +136,10 @@ class Peer:
 
     def _sole_session(self, batch: DatagramBatch) -> Session | None:
         """The one session that `batch` can belong to, found without a look at every datagram."""
-        if self.convless_session is not None:
-            return self.convless_session
+        if self.owner is not None:
+            # The proof of an address may be that of another stream: the port looks at each.
+            proof = batch.last_size == PROOF_BYTES and self.owner.conv != NO_CONV
+            return None if proof else self.owner
         if len(self.sessions) != 1 or self.shared.is_expecting() or batch.size < CONV_BYTES:
             return None
         return self.sessions.get(_CONV.unpack_from(batch.data.data)[0])
@@ -157,7 +159,7 @@ class Peer:
 
     def close(self) -> None:
         """Close every session, and with the last one the socket."""
-        for session in [*self.sessions.values(), self.convless_session]:
+        for session in [*self.sessions.values(), self.owner]:
             if session is not None:
                 session.close()
 
@@ -194,6 +196,8 @@ class Session:
 
     def without_openings(self, batch: DatagramBatch) -> DatagramBatch:
         """The batch, which begins with a datagram of the transport, without an opening at its end."""
+        if self.conv == NO_CONV:
+            return batch
         rest, _ = split_last(batch, tag_of(self.conv).to_bytes(CONV_BYTES, "little"))
         return rest or batch
 

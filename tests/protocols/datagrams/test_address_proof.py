@@ -256,6 +256,59 @@ async def test_a_session_moves_with_its_socket_when_a_new_address_is_proven(
     assert received == [data]
 
 
+@pytest.mark.parametrize("moves", [False, True])
+async def test_an_opaque_session_gets_all_datagrams_of_its_proven_address(
+    shared: SharedPort, senders: list[Sender], moves: bool
+) -> None:
+    """They are encrypted, say: no four bytes of them name the stream, and neither do those of other sizes."""
+    future = shared.expect(CONV, PROVES, opaque=True)
+    opaque = [bytes([value]) * length for value, length in ((7, 24), (8, 1400), (9, 11), (0xF1, 36))]
+    assert await senders[0].ask(*opaque) == []
+    assert not future.done()
+    await senders[0].prove()
+    session, received = future.result(), list[bytes]()
+    session.set_receiver(lambda batch: received.extend(bytes(each) for each in batch), lambda: None)
+    sender = senders[0]
+    if moves:
+        sender = senders[1]
+        assert await sender.ask(*opaque) == []  # nothing leaves for an address that is not proven
+        assert received == []
+        await sender.prove()
+    assert await sender.ask(*opaque, OPENING, *opaque) == []
+    assert received == opaque * 2
+    session.send(batch(b"data"))
+    assert await sender.ask() == [b"data"]
+
+
+async def test_two_opaque_sessions_of_one_address_cannot_be_told_apart(
+    shared: SharedPort, senders: list[Sender]
+) -> None:
+    other = CONV + 1
+    first = shared.expect(CONV, PROVES, opaque=True)
+    second = shared.expect(other, PROVES, opaque=True)
+    plain = shared.expect(CONV + 2, PROVES)
+    await senders[0].prove()
+    first.result().set_receiver(lambda batch: None, lambda: None)
+    for conv, future in ((other, second), (CONV + 2, plain)):
+        (challenge,) = await senders[0].ask(Prover(conv).opening, expected=1)
+        await senders[0].ask(challenge)
+        with pytest.raises(StreamPeerError, match="two streams from its UDP port"):
+            future.result()
+    assert not first.result()._closed
+
+
+def test_an_opaque_session_needs_a_client_that_proves_its_address() -> None:
+    async def expect() -> None:
+        port = SharedPort.open(("127.0.0.1", 0))
+        try:
+            port.expect(CONV, DOES_NOT, opaque=True)
+        finally:
+            port.close()
+
+    with pytest.raises(StreamPeerError, match="does not prove its UDP address"):
+        asyncio.run(expect())
+
+
 async def test_a_session_of_a_client_without_proofs_does_not_move(
     shared: SharedPort, senders: list[Sender]
 ) -> None:
