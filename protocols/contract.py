@@ -369,6 +369,11 @@ class Transport(ABC):
         Nagle's algorithm (RFC 896). Timers that belong to the protocol stay as they are."""
         return settings
 
+    def needed_features(self, settings: Settings) -> Mapping[str, str]:
+        """The features without which the other end cannot run a test with these settings, each with the words
+        for its user: a server that does not name one of them is refused before the test begins."""
+        return {}
+
     def remarks(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
         """Sentences that the sender's figures of the whole test, at either end, ask for: the program prints
         them as warnings. `sender`: by metric key, and its payload under `bytes`."""

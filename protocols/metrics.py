@@ -61,6 +61,7 @@ class Metric:
     if it differs from the key, because an earlier version of the other end knows the figure by that name.
     `priority` of a titled metric: a terminal that is too narrow for all columns leaves out the column of the
     lowest priority first, and of equal ones the last.
+    `setting` names the setting without which the table leaves the column out; other formats have it always.
     """
 
     key: str
@@ -77,6 +78,7 @@ class Metric:
     iperf3_scale: float = 1.0
     wire: str = ""
     priority: int = 0
+    setting: str = ""
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -34,7 +34,8 @@ class Option:
     not shown. `wire` is the field's key in the parameters sent to the peer (its name when
     empty); `wire_as_number` sends a boolean as 1, as iperf3 does for some of its flags.
     `unit` "bytes" accepts 1024-based suffixes, "bits_per_second" 1000-based ones.
-    `at_server`: a server takes the flag as well, although it needs none.
+    `at_server`: a server takes the flag as well, although it needs none. `hidden`: the help does not show the
+    flag, which is another spelling of one that it shows.
     """
 
     help: str
@@ -47,6 +48,7 @@ class Option:
     wire: str = ""
     wire_as_number: bool = False
     at_server: bool = False
+    hidden: bool = False
 
 
 def option(
@@ -62,6 +64,7 @@ def option(
     wire: str = "",
     wire_as_number: bool = False,
     at_server: bool = False,
+    hidden: bool = False,
 ) -> Any:
     """Declare a dataclass field that is also a flag. `default` None means "not set, the other end or
     the kernel decides"; the field's type then is `int | None` or `str | None`."""
@@ -76,6 +79,7 @@ def option(
         wire,
         wire_as_number,
         at_server,
+        hidden,
     )
     return dataclasses.field(default=default, metadata={"option": declared})
 

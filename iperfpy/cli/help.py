@@ -108,7 +108,7 @@ class GroupedCommand(click.Command):
         """The options by heading, both in the order of their declaration."""
         groups: dict[str, list[Flag]] = {}
         for option in self.params:
-            if isinstance(option, Flag):
+            if isinstance(option, Flag) and not option.hidden:
                 groups.setdefault(option.heading, []).append(option)
         return groups
 

@@ -124,8 +124,17 @@ def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
         if shared.off:
             names[-1] += f"/{shared.off}"
         return Flag(heading, names, help, role=role, transports=owners, is_flag=True, default=None)
-    setting = Parsed("setting", str, one.option.choices)
-    return Flag(heading, names, help, role=role, transports=owners, type=setting, metavar=_metavar(one))
+    setting, hidden = Parsed("setting", str, one.option.choices), one.option.hidden
+    return Flag(
+        heading,
+        names,
+        help,
+        role=role,
+        transports=owners,
+        type=setting,
+        metavar=_metavar(one),
+        hidden=hidden,
+    )
 
 
 def _metavar(one: Setting) -> str:

@@ -164,6 +164,12 @@ class _Client:
             raise PlanError(f"{text}: update it, then measure the latency of messages")
         elif transport.own_udp_port and transport.name not in greeted.hello.udp_ports:
             raise PlanError(f"the server {host} has no UDP port for {transport.name}")
+        else:
+            needed = transport.needed_features(self._plan.settings)
+            missing = [words for feature, words in needed.items() if feature not in greeted.hello.features]
+            if missing:
+                text = f"the iperfpy of the server {host} is too old for {' and '.join(missing)}"
+                raise PlanError(f"{text}: update it there, or test without")
 
     # -- agree
 

@@ -11,7 +11,7 @@ The header gives the units, and they stay the same for the whole table: a user, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from iperfpy.protocols.metrics import Metric, Side, Unit, Value
@@ -96,13 +96,16 @@ def rate_letter_for(rows: Iterable[Row]) -> str:
     return FAST_RATE_LETTER if max(rates, default=0.0) >= FAST_BITS_PER_SECOND else DEFAULT_RATE_LETTER
 
 
-def columns_for(metrics: Sequence[Metric], rate_letter: str = "") -> tuple[Column, ...]:
+def columns_for(
+    metrics: Sequence[Metric], rate_letter: str = "", settings: Mapping[str, object] | None = None
+) -> tuple[Column, ...]:
     """The columns of a table: interval, transfer, bandwidth, then titled metrics in the order of declaration.
 
-    `rate_letter` is iperf3's -f. The unit of the transfer follows it (k and K: KiB, g and G: GiB).
+    `rate_letter` is iperf3's -f. The unit of the transfer follows it (k and K: KiB, g and G: GiB). `settings`
+    are those in force, by name: a metric that needs another one has no column (`Metric.setting`).
     """
-    letter = rate_letter or DEFAULT_RATE_LETTER
-    titled = [metric for metric in metrics if metric.title]
+    letter, on = rate_letter or DEFAULT_RATE_LETTER, settings or {}
+    titled = [metric for metric in metrics if metric.title and (not metric.setting or on.get(metric.setting))]
     return (*_base_columns(letter), *(_metric_column(metric, letter) for metric in titled))
 
 

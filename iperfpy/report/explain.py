@@ -22,9 +22,10 @@ during the test (minimum to maximum); and the responsiveness, 60 s / loaded, in 
 def explanation(transport: Transport, rate_letter: str = "") -> Iterator[str]:
     """The lines for one transport: the columns of its table, then its figures without a column."""
     known = {metric.key: metric for metric in transport.metrics}
+    every = {metric.setting: True for metric in transport.metrics}
     columns = [
-        (one.title, f"{one.keys}: {one.doc}{_note(known.get(one.keys))}")
-        for one in columns_for(transport.metrics, rate_letter)
+        (one.title, f"{one.keys}: {one.doc}{_note(known.get(one.keys), transport.prefix)}")
+        for one in columns_for(transport.metrics, rate_letter, every)
     ]
     yield f"The table of --proto {transport.name}; before the colon, a figure's name in CSV and JSON:"
     yield from _entries(columns)
@@ -33,17 +34,19 @@ def explanation(transport: Transport, rate_letter: str = "") -> Iterator[str]:
         others = [metric for metric in transport.metrics if not metric.title and metric.side is side]
         if others:
             yield from ("", f"Further figures of the {side.value}, in CSV, JSON and with -V:")
-            yield from _entries([(metric.key, f"{metric.doc}{_note(metric)}") for metric in others])
+            noted = [(one.key, f"{one.doc}{_note(one, transport.prefix)}") for one in others]
+            yield from _entries(noted)
     yield ""
     yield from textwrap.wrap(CLOSING, WIDTH)
 
 
-def _note(metric: Metric | None) -> str:
+def _note(metric: Metric | None, prefix: str) -> str:
     """A remark on the kind of the figure and on iperf3's name for it, or empty."""
     if metric is None:
         return ""
     parts = ["at the interval's end"] if metric.kind is Kind.GAUGE else []
     parts += ["with min, mean, max"] if metric.spread else []
+    parts += [f"with --{prefix}-{metric.setting}"] if metric.setting else []
     parts += [f"{metric.iperf3} in iperf3"] if metric.iperf3 not in ("", metric.key) else []
     return f" ({', '.join(parts)})" if parts else ""
 

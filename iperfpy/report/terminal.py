@@ -199,7 +199,8 @@ class TextSink:
         """Choose the units of the table, once, and the columns for the present width."""
         self._letter = self._letter or rate_letter_for(shown)
         self._laid_out_for = self._screen.width
-        columns = columns_for(self._started.transport.metrics, self._letter)
+        started = self._started
+        columns = columns_for(started.transport.metrics, self._letter, started.plan.settings.record())
         indent = cells_of(self._title) + (LABEL_WITH_ROLE if self._bidirectional else LABEL)
         self._layout = layout_for(columns, indent, self._laid_out_for)
 

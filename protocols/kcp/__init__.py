@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.kcp.engine_options import ACK_RANGES
-from iperfpy.protocols.kcp.kcp_metrics import BBR_METRICS, METRICS
+from iperfpy.protocols.kcp.kcp_metrics import BBR_METRICS, ENVELOPE_METRICS, METRICS
 from iperfpy.protocols.kcp.oversized_window import oversized_window
-from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
+from iperfpy.protocols.kcp.settings import FEC, KcpBbrSettings, KcpSettings, SharedSettings
 from iperfpy.protocols.metrics import Value, number
 from iperfpy.protocols.settings import Settings
-
-DEFAULT_MTU = 1_400
-"""Bytes of a datagram on a path that carries it, and is not made for jumbo frames (`size_search.USUAL`)."""
 
 
 class _KcpTransport(Transport):
@@ -26,11 +24,12 @@ class _KcpTransport(Transport):
     over_udp = True
     window_settings = ("sndwnd", "rcvwnd")
     both_ways = True
+    features: ClassVar[tuple[str, ...]] = (FEC,)
 
     def block_bytes(self, settings: Settings) -> int:
         """Two runs of full segments: a block that ends within a segment costs the next one a copy."""
         assert isinstance(settings, SharedSettings)
-        mtu = settings.mtu or DEFAULT_MTU
+        mtu = settings.datagram_bytes
         run = min(64, 65_507 // mtu)
         return 2 * run * (mtu - 24)
 
@@ -46,6 +45,10 @@ class _KcpTransport(Transport):
         if number(sender.get("rtt_us")) is None:  # no ACK has come: nothing says that shorter ones pass
             return (f"none of the datagrams of {now:,} bytes or more was acknowledged",)
         return (f"the path does not carry datagrams of {began:,} bytes: {now:,} bytes were used in the end",)
+
+    def needed_features(self, settings: Settings) -> Mapping[str, str]:
+        assert isinstance(settings, SharedSettings)
+        return {FEC: "forward error correction (--kcp-fec)"} if settings.fec is not None else {}
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
         from iperfpy.protocols.kcp import channel, two_way_channel
@@ -70,7 +73,7 @@ class Kcp(_KcpTransport):
     summary = "KCP as deployed: fixed windows, counted ACKs, no pacing"
     settings = KcpSettings
     variant = "mode"
-    metrics = METRICS
+    metrics = (*METRICS, *ENVELOPE_METRICS)
 
 
 class KcpBbr(_KcpTransport):
@@ -79,5 +82,5 @@ class KcpBbr(_KcpTransport):
     name = "kcp-bbr"
     summary = "KCP with BBR: pacing, time-ordered recovery, automatic windows"
     settings = KcpBbrSettings
-    metrics = (*METRICS, *BBR_METRICS)
-    features = (ACK_RANGES,)
+    metrics = (*METRICS, *BBR_METRICS, *ENVELOPE_METRICS)
+    features = (ACK_RANGES, FEC)

@@ -3,6 +3,7 @@
     load -> LoadFeeder -> engine.write        _pump: fill, transmit, hand to the socket, ask for a visit
     engine.transmit -> _emit -> path.send
     path -> _on_batch -> engine.receive       path -> _on_drained -> _pump: the socket is empty, answer
+                                              with an envelope, its layers stand between engine and path
     rounds -> visit -> _pump                  in the next round, or at the deadline
 
 A stream is associated by a window probe (WASK) that carries its conv, repeated until it is answered (WINS).
@@ -13,7 +14,7 @@ a stream ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from iperfpy.protocols import clock
 from iperfpy.protocols.addresses import plain
@@ -29,6 +30,9 @@ from iperfpy.protocols.kcp import kcp_metrics, profiles
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.engine_options import ACK_RANGES
+from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
+from iperfpy.protocols.kcp.envelope.layer import Layer
+from iperfpy.protocols.kcp.envelope.layers import layers_of
 from iperfpy.protocols.kcp.kcp_evidence import path_evidence
 from iperfpy.protocols.kcp.load_feeder import LoadFeeder
 from iperfpy.protocols.kcp.path_size import PathSize, size_range
@@ -64,7 +68,8 @@ async def connect(stream: Stream, settings: Settings, port: ClientPort, make: Ma
 
 async def accept(stream: Stream, settings: Settings, port: ServerPort, make: MakeChannel) -> Channel:
     """The server's end, once the client's first datagram has come."""
-    path = await accept_path(stream, port)
+    assert isinstance(settings, SharedSettings)
+    path = await accept_path(stream, port, opaque=settings.is_enveloped)
     # Of what a client asks of a server, this much memory is one test's.
     memory = port.shared(MemoryBudgets.open).of(port.client)
     channel = _channel(stream, settings, path, port.packet_bytes, make, memory)
@@ -96,20 +101,34 @@ def _channel(
     else:
         assert isinstance(settings, KcpSettings)
         engine = profiles.stock(stream.conv, settings, longest_batch=longest, memory=memory, sizes=sizes)
-    return make(engine, path, settings, sends=stream.sends)
+    return make(engine, path, settings, sends=stream.sends, layers=layers_of(settings))
 
 
 class KcpChannel(Channel):
-    """One KCP stream at one end. Everything runs on the event loop's thread."""
+    """One KCP stream at one end. Everything runs on the event loop's thread.
 
-    def __init__(self, engine: Engine, path: DatagramPath, settings: Settings, *, sends: bool) -> None:
+    Parameters
+    ----------
+    layers : of the envelope, the innermost first; without any, the engine's datagrams leave as they are
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        path: DatagramPath,
+        settings: Settings,
+        *,
+        sends: bool,
+        layers: Sequence[Layer] = (),
+    ) -> None:
         assert isinstance(settings, SharedSettings)
         self.engine = engine
+        self._wrapped = EnvelopedEngine(engine, layers) if layers else engine
         self._path, self._sends = path, sends
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self._feeder = LoadFeeder(engine)
         self._size = PathSize(engine, path)
-        self._rounds = Rounds.of(self._loop)
+        self._rounds = Rounds.of(loop)
         self._arrivals = _Arrivals(engine, path)
         self._buffers = BufferSizes.of(engine.options, settings.socket_buffer, sends=sends)
         self._buffer_granted = self._buffers.needed  # until `start` asks
@@ -118,8 +137,8 @@ class KcpChannel(Channel):
         self._is_visited = False
         self._sent: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._answered: asyncio.Future[None] = self._loop.create_future()
-        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._answered: asyncio.Future[None] = loop.create_future()
+        self._over: asyncio.Future[None] = loop.create_future()
         self._closed = False
         self._heard_us: int | None = None
 
@@ -186,7 +205,7 @@ class KcpChannel(Channel):
             return None
         self._size.waiting = load
         self.engine.limits.load_begins(clock.now_us())
-        self._sent = self._loop.create_future()
+        self._sent = asyncio.get_running_loop().create_future()
         self._rounds.begin_sending(self)
         self._rounds.soon(self)  # all streams of a test begin in one turn: each then knows its share
         return await self._sent
@@ -208,7 +227,7 @@ class KcpChannel(Channel):
     async def drain(self) -> None:
         if self._is_drained() or self._closed:
             return
-        self._drained = self._loop.create_future()
+        self._drained = asyncio.get_running_loop().create_future()
         self._pump()
         await self._drained
 
@@ -234,7 +253,7 @@ class KcpChannel(Channel):
         try:
             now_us = self._arrivals.time_us(clock.now_us())
             before = self.engine.counts.work
-            self.engine.receive(batch, now_us)
+            self._wrapped.receive(batch, now_us)
             self._path.charge(self.engine.counts.work - before)
             self._heard_us = now_us
             if self.first_data_us is None and self._has_data():
@@ -267,7 +286,7 @@ class KcpChannel(Channel):
                 self._rounds.end_sending(self)
                 self._finish(self._sent)
             now_us = clock.now_us()  # filling takes a while, which is no part of a round trip
-            self._unsent = self.engine.transmit(now_us, writer_waits=more)
+            self._unsent = self._wrapped.transmit(now_us, writer_waits=more)
             begins = self._size.waiting is not None and self._size.is_known
             if begins or (self._unsent and self._emit() and self._feeder.has_block):
                 # The engine may take more, now that this has left.
@@ -353,7 +372,8 @@ class KcpChannel(Channel):
         return tuple(sign.value for sign in self._path.events.since(since_us))
 
     def evidence(self) -> PathEvidence | None:
-        return path_evidence(self.engine, clock.now_us(), headers_to(self.remote_address))
+        headers_bytes = headers_to(self.remote_address) + self.engine.options.envelope_bytes
+        return path_evidence(self.engine, clock.now_us(), headers_bytes)
 
     def wire_bytes(self) -> tuple[int, int] | None:
         counts, headers = self.engine.counts, headers_to(self.remote_address)
@@ -361,7 +381,8 @@ class KcpChannel(Channel):
         return sent, counts.wire_bytes_received + counts.datagrams_received * headers
 
     def counters(self) -> dict[str, Value]:
-        return kcp_metrics.record(self.engine, clock.now_us(), self._unsent)
+        figures = kcp_metrics.record(self.engine, clock.now_us(), self._unsent)
+        return figures | self._wrapped.figures() if isinstance(self._wrapped, EnvelopedEngine) else figures
 
 
 class _Arrivals:

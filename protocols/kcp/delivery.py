@@ -373,6 +373,30 @@ class DeliveryAccounting:
         self._recovery.acknowledged(fresh, echoes_us, now_us)
         return len(fresh)
 
+    # -- acknowledgements that forward error correction recovered
+
+    def acknowledge_late(self, una: int, acks: Acks | None, ranges: RangeAck | None, now_us: int) -> None:
+        """Take an acknowledgement that arrived an unknown time ago: a cumulative ACK, at most `nxt`, and what
+        came with it, if anything. It gives neither an RTT sample nor a rate sample."""
+        sending = self._sending
+        parts: list[Int64s] = []
+        if acks is not None:
+            parts.append(ack_columns(acks, sending.una, now_us)[0])
+        if ranges is not None and ranges.is_possible(una, sending.nxt):
+            if ranges.rows:
+                parts.append(expand_rows(ranges, sending.una, now_us).numbers)
+            parts += [sending.outstanding(una + start, una + stop) for start, stop in ranges.ranges]
+        numbers = np.concatenate(parts) if parts else np.empty(0, np.int64)
+        self._counts.acks_received += bool(parts)
+        fresh, _ = sending.mark(numbers[numbers < sending.nxt])
+        if len(fresh):
+            self.record.repaired(fresh)
+            # No sign of reordering: they count as having arrived with the newest one.
+            echoes_us = np.maximum(sending.state.sent_us[fresh & sending.mask], self.newest_us)
+            self._recovery.acknowledged(fresh, echoes_us, now_us)
+        self.record.covered(una, None)
+        self._advance(una, sending.una, len(fresh), None, None, None, now_us)
+
     # -- losses
 
     def detect(self, now_us: int) -> None:

@@ -34,7 +34,6 @@ from iperfpy.protocols.kcp.receive_window import Deliver, ReceiveWindow
 from iperfpy.protocols.kcp.rtt_estimator import RttEstimator
 from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.sender_limits import SenderLimit, SenderLimits
-from iperfpy.protocols.kcp.size_range import BASE
 from iperfpy.protocols.kcp.size_search import SizeSearch
 from iperfpy.protocols.kcp.tick_clock import TickClock
 from iperfpy.protocols.kcp.window_probes import WindowProbes
@@ -133,9 +132,10 @@ class Engine:
 
     # ---------------------------------------------------------------- data in
 
-    def receive(self, batch: DatagramBatch, now_us: int) -> None:
+    def receive(self, batch: DatagramBatch, now_us: int, *, recovered: bool = False) -> None:
         """Take note of datagrams that arrived. Nothing in them can raise: datagrams that are not KCP of this
         conversation are counted and dropped, and so are segments that acknowledge a segment never sent.
+        `recovered`: forward error correction computed them, so that they are late by an unknown time.
 
             record of `decode`    goes to
             -------------------   ------------------------------------------------------------------
@@ -166,14 +166,16 @@ class Engine:
                 self._take_odd(arrived, now_us)
             if arrived.asks:
                 self._probes.answer()
-            if arrived.tells:
-                self._take_told(arrived, now_us)
-            # FEC (forward error correction) does not exist here. If added, a rebuilt segment must update
-            # neither peer_window nor the RTT: its fields are stale.
-            self.peer_window = arrived.wnd
             acks = arrived.acks
             if acks is not None and self.sizes is not None and self.sizes.awaits:
                 acks = self._without_echoes(acks, now_us)
+            if recovered:
+                # Its window and its echoes are stale: they update neither peer_window nor the RTT.
+                self.delivery.acknowledge_late(arrived.una, acks, arrived.ranges, now_us)
+                continue
+            if arrived.tells:
+                self._take_told(arrived, now_us)
+            self.peer_window = arrived.wnd
             if arrived.ranges is not None:
                 ranges.append((arrived.una, arrived.ranges))
             elif acks is not None or arrived.una != self.sending.una:
@@ -181,7 +183,7 @@ class Engine:
         if ranges:
             self.delivery.acknowledge_ranges(ranges, now_us)
         counts.work += len(records) + batch.size // _BYTES_PER_WORK
-        if self._acks.timing is not None and not ranges:
+        if self._acks.timing is not None and not ranges and not recovered:
             self._acks.timing.heard(batch.count, batch.size)
 
     def _possible(self, batch: DatagramBatch) -> list[Arrived]:
@@ -483,7 +485,7 @@ class Engine:
     @property
     def _ack_bytes(self) -> int:
         """The longest datagram of ACKs: no search covers this direction unless data goes there."""
-        return self.options.mtu if self.sizes is None else min(self.sizes.size, BASE)
+        return self.options.mtu if self.sizes is None else min(self.sizes.size, self.sizes.range.base)
 
     def probe(self) -> None:
         """Ask the peer for its window with the next transmission: stock KCP's WASK. It is answered with WINS

@@ -57,3 +57,8 @@ class EngineOptions:
     def accepted_mtu(self) -> int:
         """The longest datagram that is taken from the peer."""
         return self.mtu if self.sizes is None else self.sizes.accepted
+
+    @property
+    def envelope_bytes(self) -> int:
+        """Bytes that an envelope (envelope/) adds to each datagram on its way to the socket."""
+        return 0 if self.sizes is None else self.sizes.envelope_bytes

@@ -168,13 +168,59 @@ BBR_METRICS = (
     Metric("noise_percent", "Loss that the path shows while it is not overloaded", _PERCENT, _GAUGE),
 )
 
+ENVELOPE_METRICS = (
+    Metric(
+        "recover_percent",
+        "Data datagrams that forward error correction restored, as a share of those sent",
+        _PERCENT,
+        Kind.ACROSS,
+        title="Recover(%)",
+        numerator="fec_recovered",
+        denominator="fec_data_sent",
+        setting="fec",
+        priority=4,
+    ),
+    Metric("fec_data_sent", "Data datagrams sent with forward error correction"),
+    Metric("fec_parity_sent", "Parity datagrams sent"),
+    Metric("fec_data_bytes", "KCP bytes of the data datagrams", _BYTES),
+    Metric("fec_added_bytes", "Bytes that headers and parity of forward error correction added", _BYTES),
+    Metric(
+        "fec_overhead_percent",
+        "Bytes that forward error correction added, as a share of the KCP bytes",
+        _PERCENT,
+        _RATIO,
+        numerator="fec_added_bytes",
+        denominator="fec_data_bytes",
+    ),
+    Metric(
+        "fec_residual_percent",
+        "Data datagrams that neither arrived nor were restored, as a share of those sent",
+        _PERCENT,
+        Kind.MISSING,
+        numerator="fec_data_whole",
+        denominator="fec_data_sent",
+    ),
+    Metric("fec_data_whole", "Data datagrams that arrived or were restored", side=Side.RECEIVER),
+    Metric("fec_recovered", "Data datagrams restored from parity", side=Side.RECEIVER),
+    Metric("fec_parity_received", "Parity datagrams that arrived", side=Side.RECEIVER),
+    Metric(
+        "fec_parity_wasted", "Parity datagrams that were not needed, or did not suffice", side=Side.RECEIVER
+    ),
+    Metric("fec_unusable", "Datagrams whose header contradicts the agreed sets", side=Side.RECEIVER),
+)
+"""Of both KCP transports: the figures of the envelope's layers (envelope/)."""
+_NO_ENVELOPE: dict[str, Value] = {
+    metric.key: None for metric in ENVELOPE_METRICS if metric.kind is Kind.COUNTER
+}
+
 
 def record(engine: Engine, now_us: int, unsent: Sequence[DatagramBatch] = ()) -> dict[str, Value]:
-    """Every counter and gauge of an engine, by metric key; totals since it was made. `unsent`: datagrams that
-    it let go, and that wait for room in the socket."""
+    """Every counter and gauge of an engine, by metric key; totals since it was made. Those of an envelope are
+    None. `unsent`: datagrams that it let go, and that wait for room in the socket."""
     counts, sending, receiving, rtt = engine.counts, engine.sending, engine.receiving, engine.rtt
     known = rtt.samples > 0
-    mss = sending.mss
+    mss, envelope_bytes = sending.mss, engine.options.envelope_bytes
+    first_mtu = engine.options.mtu if engine.sizes is None else engine.sizes.range.first
     window = engine.control.window if engine.control else sending.limit
     figures: dict[str, Value] = {
         "bytes": sending.bytes_acked or receiving.bytes,
@@ -189,8 +235,8 @@ def record(engine: Engine, now_us: int, unsent: Sequence[DatagramBatch] = ()) ->
         "spurious": engine.recovery.spurious,
         "snd_cwnd_bytes": window * mss,
         "snd_wnd_bytes": engine.peer_window * mss,
-        "mtu_start_bytes": engine.options.mtu if engine.sizes is None else engine.sizes.range.first,
-        "mtu_bytes": sending.mtu,
+        "mtu_start_bytes": first_mtu + envelope_bytes,
+        "mtu_bytes": sending.mtu + envelope_bytes,
         "in_flight_bytes": engine.recovery.in_flight * mss,
         "unacked_segments": sending.nxt - sending.una,
         "queue_us_sum": counts.queue_us,
@@ -207,9 +253,10 @@ def record(engine: Engine, now_us: int, unsent: Sequence[DatagramBatch] = ()) ->
         "duplicates": receiving.duplicates,
         "held_segments": receiving.stored,
         "acks_sent": counts.acks_sent,
+        **_NO_ENVELOPE,
     }
     if engine.control is not None:
-        figures |= congestion_record(engine.control.state(), 8 * sending.mtu)
+        figures |= congestion_record(engine.control.state(), 8 * (sending.mtu + envelope_bytes))
     return figures
 
 

@@ -17,11 +17,11 @@ def size_range(path: DatagramPath, settings: SharedSettings, packet_bytes: int |
     host = str(path.remote_address[0])
     ipv6 = ":" in host and not host.startswith(MAPPED)
     if settings.mtu is not None:
-        return SizeRange.of_user(settings.mtu, ipv6=ipv6)
+        return SizeRange.of_user(settings.mtu, ipv6=ipv6, envelope_bytes=settings.envelope_bytes)
     longest = path.sizes.longest()
     kernel = None if longest is None else longest + SizeRange.headers(ipv6=ipv6)
     known = [packet for packet in (kernel, packet_bytes) if packet is not None]
-    return SizeRange.of(min(known, default=None), ipv6=ipv6)
+    return SizeRange.of(min(known, default=None), ipv6=ipv6, envelope_bytes=settings.envelope_bytes)
 
 
 class PathSize:
@@ -67,9 +67,9 @@ class PathSize:
             self._reports = reports
             longest = path.sizes.longest()
             if longest is not None:
-                sizes.hint(longest, now_us)
+                sizes.hint(longest - sizes.range.envelope_bytes, now_us)
         if sizes.range.fixed and sizes.hole is not None:
-            size, passes = sizes.hole
+            size, passes = (each + sizes.range.envelope_bytes for each in sizes.hole)
             raise StreamPathError(
                 f"no datagram of {size:,} bytes comes through, {passes:,} do: try --kcp-mtu {passes}"
             )

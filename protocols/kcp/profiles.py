@@ -10,7 +10,7 @@ from iperfpy.protocols.kcp.loss_recovery.rack import Rack
 from iperfpy.protocols.kcp.loss_recovery.stock import StockRecovery
 from iperfpy.protocols.kcp.receive_window import Deliver
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
-from iperfpy.protocols.kcp.size_range import USUAL, SizeRange
+from iperfpy.protocols.kcp.size_range import SizeRange
 from iperfpy.protocols.memory_budget import MemoryBudget
 
 RANGES_SHARE, ACKS_SHARE = 0.018, 0.034
@@ -31,7 +31,7 @@ def stock(
     Parameters as `Engine`'s and `EngineOptions`'."""
     tuning = settings.tuning
     options = EngineOptions(
-        mtu=settings.mtu or USUAL,
+        mtu=settings.datagram_bytes,
         send_window=settings.sndwnd,
         receive_window=settings.rcvwnd,
         tick_us=tuning.interval * 1000,
@@ -74,7 +74,7 @@ def with_bbr(
     """KCP with time-ordered recovery, BBR and pacing. The conversation number seeds BBR's random waits.
     Parameters as `Engine`'s and `EngineOptions`'; `ack_ranges` is what two iperfpy agree on."""
     options = EngineOptions(
-        mtu=settings.mtu or USUAL,
+        mtu=settings.datagram_bytes,
         send_window=settings.sndwnd,
         receive_window=settings.rcvwnd,
         nagle=not settings.push,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.kcp.engine_options import MAX_WINDOW
+from iperfpy.protocols.kcp.size_range import USUAL
 from iperfpy.protocols.settings import Settings, option
 
 
@@ -17,6 +19,15 @@ class Tuning(NamedTuple):
     resend: int
     nc: int
 
+
+FEC = "kcp-fec"
+"""The feature by which two ends agree on forward error correction: an older end ignores the setting."""
+FEC_BYTES = 8
+"""kcp-go's header of forward error correction."""
+MOST_SHARDS = 256
+"""Most data and parity datagrams of a set."""
+LEAST_KCP_BYTES = 50
+"""The shortest KCP datagram of stock KCP's setmtu."""
 
 MODES = {
     "normal": Tuning(0, 40, 2, 1),
@@ -56,6 +67,85 @@ class SharedSettings(Settings):
         unit="bytes",
     )
     push: bool = option(False, help="send segments that are not full at once", flags=("-N", "--no-delay"))
+    fec: str | None = option(
+        None, help="forward error correction: data and parity datagrams of a set, as 10:3 [off]"
+    )
+    ds: int | None = option(
+        None,
+        help="data datagrams of a set, with --kcp-ps: another spelling of --kcp-fec",
+        aliases=("-ds", "--datashard"),
+        minimum=0,
+        maximum=MOST_SHARDS,
+        hidden=True,
+    )
+    ps: int | None = option(
+        None,
+        help="parity datagrams of a set, with --kcp-ds",
+        aliases=("-ps", "--parityshard"),
+        minimum=0,
+        maximum=MOST_SHARDS,
+        hidden=True,
+    )
+
+    def __post_init__(self) -> None:
+        Settings.__post_init__(self)
+        if self.ds is not None or self.ps is not None:
+            self._join_shards()
+        if self.fec is not None:
+            data, parity = _geometry(self.fec)
+            object.__setattr__(self, "fec", f"{data}:{parity}" if data else None)
+        least = LEAST_KCP_BYTES + self.envelope_bytes
+        if self.is_enveloped and self.mtu is not None and self.mtu < least:
+            raise SettingsError(
+                f"mtu must be at least {least} with forward error correction, whose header takes"
+                f" {self.envelope_bytes} bytes, not {self.mtu}"
+            )
+
+    def _join_shards(self) -> None:
+        """Take `ds` and `ps` as another spelling of `fec`."""
+        if self.ds is None or self.ps is None:
+            raise SettingsError("--kcp-ds and --kcp-ps need each other: data and parity datagrams of a set")
+        both = f"{self.ds}:{self.ps}"
+        if self.fec is not None and self.fec != both:
+            raise SettingsError(f"--kcp-fec {self.fec} contradicts --kcp-ds {self.ds} --kcp-ps {self.ps}")
+        # The settings of a test have one spelling, on the wire and in a record.
+        for name, value in (("fec", both), ("ds", None), ("ps", None)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def geometry(self) -> tuple[int, int] | None:
+        """Data and parity datagrams of a set, None without forward error correction."""
+        return None if self.fec is None else _geometry(self.fec)
+
+    @property
+    def envelope_bytes(self) -> int:
+        """Bytes that the envelope adds to each datagram."""
+        return FEC_BYTES if self.fec is not None else 0
+
+    @property
+    def is_enveloped(self) -> bool:
+        """True if datagrams do not begin with KCP's header."""
+        return self.fec is not None
+
+    @property
+    def datagram_bytes(self) -> int:
+        """Bytes of a KCP datagram on a path that carries the usual size, or at the size of the user."""
+        return (self.mtu or USUAL) - self.envelope_bytes
+
+
+def _geometry(text: str) -> tuple[int, int]:
+    """The numbers of D:P, or (0, 0) for "off". Raises `SettingsError`."""
+    if text in ("off", "0:0"):
+        return 0, 0
+    parts = text.split(":")
+    numbers = [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 4]
+    if len(numbers) != 2 or len(parts) != 2:
+        raise SettingsError(f"fec must be two numbers as in 10:3, or off, not {text!r}")
+    data, parity = numbers
+    if not data or not parity or data + parity > MOST_SHARDS:
+        limits = f"at least one of each and at most {MOST_SHARDS} together"
+        raise SettingsError(f"fec must have {limits}, not {data}:{parity}")
+    return data, parity
 
 
 @dataclass(frozen=True, slots=True)

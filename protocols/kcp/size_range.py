@@ -1,4 +1,8 @@
-"""The sizes of datagrams that a path may carry, and the candidates of a search (size_search.py)."""
+"""The sizes of datagrams that a path may carry, and the candidates of a search (size_search.py).
+
+A size is that of a KCP datagram: the UDP payload without the envelope (envelope/), if there is one. The
+envelope counts as a header, like those of IP and UDP.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +22,16 @@ other tunnels down to the least of IPv6."""
 
 @dataclass(frozen=True, slots=True)
 class SizeRange:
-    """The sizes of one path, in UDP payload bytes.
+    """The sizes of one path, in bytes of a KCP datagram.
 
     Attributes
     ----------
     first : proven before the first data leaves, if it passes
     largest : end of the search; `first` if there is nothing to gain
     accepted : largest datagram that this end takes from the peer
-    header_bytes : of IP and UDP
+    header_bytes : of IP, UDP and the envelope
     fixed : True if the user chose the size (`first`): it never changes, and a black hole is only named
+    envelope_bytes : of the envelope alone
     """
 
     first: int = USUAL
@@ -34,24 +39,38 @@ class SizeRange:
     accepted: int = JUMBO_PACKET - 28
     header_bytes: int = 28
     fixed: bool = False
+    envelope_bytes: int = 0
 
     @classmethod
-    def of(cls, packet_bytes: int | None, *, ipv6: bool) -> SizeRange:
+    def of(cls, packet_bytes: int | None, *, ipv6: bool, envelope_bytes: int = 0) -> SizeRange:
         """The range of a path that starts with an interface, and ends with a peer, for packets of
         `packet_bytes`; None: not known."""
-        header_bytes = cls.headers(ipv6=ipv6)
-        first = largest = USUAL
+        header_bytes = cls.headers(ipv6=ipv6) + envelope_bytes
+        first = largest = USUAL - envelope_bytes
         if packet_bytes is not None:
-            first = min(USUAL, max(SMALLEST, packet_bytes - header_bytes))
+            first = min(first, max(SMALLEST - envelope_bytes, packet_bytes - header_bytes))
             largest = first
             if ETHERNET_PACKET < packet_bytes <= LARGEST_LINK:
                 largest = min(packet_bytes, JUMBO_PACKET) - header_bytes
-        return cls(first, largest, JUMBO_PACKET - 28, header_bytes)
+        accepted = JUMBO_PACKET - 28 - envelope_bytes
+        return cls(first, largest, accepted, header_bytes, envelope_bytes=envelope_bytes)
 
     @classmethod
-    def of_user(cls, size: int, *, ipv6: bool) -> SizeRange:
-        """The one size that the user chose."""
-        return cls(size, size, size, cls.headers(ipv6=ipv6), fixed=True)
+    def of_user(cls, size: int, *, ipv6: bool, envelope_bytes: int = 0) -> SizeRange:
+        """The one size that the user chose, `size` bytes of UDP payload."""
+        size -= envelope_bytes
+        header_bytes = cls.headers(ipv6=ipv6) + envelope_bytes
+        return cls(size, size, size, header_bytes, fixed=True, envelope_bytes=envelope_bytes)
+
+    @property
+    def base(self) -> int:
+        """A size that nearly every path carries: that of the longest datagram of ACKs."""
+        return BASE - self.envelope_bytes
+
+    @property
+    def smallest(self) -> int:
+        """The least size that is searched."""
+        return SMALLEST - self.envelope_bytes
 
     @staticmethod
     def headers(*, ipv6: bool) -> int:
@@ -61,5 +80,5 @@ class SizeRange:
     def between(self, low: int, high: int) -> list[int]:
         """Candidate sizes above `low` and up to `high`, descending."""
         known = [packet - self.header_bytes for packet in PACKETS]
-        sizes = {self.largest, self.first, *known, BASE, 1_000, SMALLEST}
+        sizes = {self.largest, self.first, *known, self.base, 1_000 - self.envelope_bytes, self.smallest}
         return sorted((size for size in sizes if low < size <= high), reverse=True)

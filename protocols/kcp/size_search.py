@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iperfpy.protocols.kcp.size_range import BASE, SMALLEST, SizeRange
+from iperfpy.protocols.kcp.size_range import SizeRange
 
 if TYPE_CHECKING:
     from iperfpy.protocols.kcp.inbound import Acks
@@ -65,7 +65,7 @@ class SizeSearch:
 
     Attributes
     ----------
-    size : UDP payload bytes of a full datagram now
+    size : bytes of a full KCP datagram now
     at_us : time at which to call `poll` next
     opened : True once the size for the first data is known
     hole : (size that does not come through, largest that does), once a black hole is confirmed, else None
@@ -80,7 +80,7 @@ class SizeSearch:
 
     def __init__(self, sizes: SizeRange) -> None:
         self.range = sizes
-        self.size = sizes.first if sizes.fixed else min(BASE, sizes.first)
+        self.size = sizes.first if sizes.fixed else min(sizes.base, sizes.first)
         self.at_us = 0
         self.opened = sizes.fixed
         self.hole: tuple[int, int] | None = None
@@ -136,7 +136,7 @@ class SizeSearch:
     def hint(self, size: int, now_us: int) -> None:
         """The network or this machine says that nothing longer than `size` passes. That is believed when a
         probe of that size came back and longer ones did not (RFC 8899, section 4.6)."""
-        if SMALLEST <= size < (self.range.largest if self._searching else self.size):
+        if self.range.smallest <= size < (self.range.largest if self._searching else self.size):
             self._hint = size
             if not self.range.fixed or not self._candidates:
                 self.at_us = min(self.at_us, now_us)
@@ -199,7 +199,7 @@ class SizeSearch:
 
     def _likely(self) -> int:
         """The size of a probe that tells a black hole from an outage."""
-        return min(BASE, self.range.first) if self._waits < 2 else SMALLEST
+        return min(self.range.base, self.range.first) if self._waits < 2 else self.range.smallest
 
     def _conclude(self, now_us: int) -> None:
         self._searching, self._candidates, self._hint = False, [], 0
@@ -239,7 +239,7 @@ class SizeSearch:
                 self._fall(now_us)
                 return []
         self._passed = False
-        sizes = [self.size, *self.range.between(SMALLEST - 1, self.size - 1)]
+        sizes = [self.size, *self.range.between(self.range.smallest - 1, self.size - 1)]
         if self._hint and self._hint < self.size:
             sizes.append(self._hint)
         flight = self._fly(now_us, srtt_us, sizes)

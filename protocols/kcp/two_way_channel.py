@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from iperfpy.protocols.datagrams.peer_path import DatagramPath
 from iperfpy.protocols.kcp.channel import KcpChannel
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.settings import Settings
 
@@ -22,8 +23,16 @@ class TwoWayChannel(KcpChannel):
     sends : True if this end counts what it sends, False if what it receives
     """
 
-    def __init__(self, engine: Engine, path: DatagramPath, settings: Settings, *, sends: bool) -> None:
-        super().__init__(engine, path, settings, sends=True)
+    def __init__(
+        self,
+        engine: Engine,
+        path: DatagramPath,
+        settings: Settings,
+        *,
+        sends: bool,
+        layers: Sequence[Layer] = (),
+    ) -> None:
+        super().__init__(engine, path, settings, sends=True, layers=layers)
         self._counts_sent = sends
 
     def keep(self, write: Callable[[memoryview], None]) -> None:

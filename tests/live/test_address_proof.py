@@ -15,6 +15,7 @@ from iperfpy.control.framing import State
 from iperfpy.control.parameters import ADDRESS_PROOF
 from iperfpy.plan import Direction
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES, tag_of
+from iperfpy.protocols.kcp.settings import KcpBbrSettings
 from iperfpy.protocols.metrics import Side
 from iperfpy.protocols.registry import transport
 from iperfpy.protocols.udp import UdpSettings
@@ -131,6 +132,19 @@ async def test_a_stream_goes_on_when_the_nat_gives_it_another_port(
         assert len(received) == (4 if direction is Direction.BIDIRECTIONAL else 2)
         assert min(received) > 1_000_000 / 8
         assert nat.mappings == 2 * len(received)
+
+
+@pytest.mark.parametrize("direction", BOTH_WAYS[:2], ids=["forward", "reverse"])
+async def test_a_stream_with_an_envelope_moves_too(direction: Direction) -> None:
+    """Its datagrams do not begin with the conv."""
+    async with serving() as server, behind_nat(server.port) as nat:
+        changes = {"settings": KcpBbrSettings(fec="10:3"), "duration_us": 2_000_000}
+        running = asyncio.create_task(through(nat, "kcp-bbr", direction, **changes))
+        await server.started()
+        asyncio.get_running_loop().call_later(0.1, nat.rebind)
+        (received,) = await running
+        assert received > 1_000_000 / 8
+        assert nat.mappings == 2
 
 
 async def test_udp_without_round_trips_moves_too() -> None:

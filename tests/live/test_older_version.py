@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from iperfpy.errors import PlanError
 from iperfpy.plan import Direction
+from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.metrics import Side
 from tests.architecture import ROOT
 from tests.interop.free_port import free_port
@@ -96,6 +98,12 @@ async def test_an_older_server_serves_every_transport(server_port: int) -> None:
             report = await measure(server_port, run_test(name, direction))
             received = [row.of(Side.RECEIVER) for row in report.end_rows]
             assert sum(sample.bytes for sample in received if sample is not None) > LEAST_BYTES
+
+
+async def test_an_older_server_is_refused_for_forward_error_correction(server_port: int) -> None:
+    """It would ignore the setting, and take no datagram for KCP."""
+    with pytest.raises(PlanError, match="too old for forward error correction"):
+        await measure(server_port, plan_for("kcp", settings=KcpSettings(fec="10:3")))
 
 
 @pytest.mark.parametrize("flags", [(), ("-R",)], ids=["forward", "reverse"])

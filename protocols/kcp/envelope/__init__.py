@@ -1,0 +1,1 @@
+"""The envelope of KCP datagrams, between the engine and the socket."""

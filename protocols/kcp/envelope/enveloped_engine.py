@@ -1,0 +1,65 @@
+"""An engine whose datagrams are wrapped by the layers of an envelope on their way to the socket."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.envelope.layer import Layer
+from iperfpy.protocols.metrics import Value
+
+_BYTES_PER_WORK = 4096
+"""Bytes that take about as long to open as one record of the engine."""
+
+
+class EnvelopedEngine:
+    """Sends and receives for an engine, in the units of the socket.
+
+    The counters of datagrams and of their bytes count what the socket carries, with all layers.
+
+    Parameters
+    ----------
+    layers : the innermost first; `EngineOptions.envelope_bytes` has the sum of their headers
+    """
+
+    __slots__ = ("_engine", "_layers")
+
+    def __init__(self, engine: Engine, layers: Sequence[Layer]) -> None:
+        self._engine, self._layers = engine, tuple(layers)
+
+    def transmit(self, now_us: int, *, writer_waits: bool = False) -> list[DatagramBatch]:
+        """Everything that should leave now, as `Engine.transmit`."""
+        plain = batches = self._engine.transmit(now_us, writer_waits=writer_waits)
+        if not batches:
+            return batches
+        for layer in self._layers:
+            batches = layer.seal(batches, now_us)
+        counts = self._engine.counts
+        counts.datagrams_sent += sum(batch.count for batch in batches) - sum(batch.count for batch in plain)
+        counts.wire_bytes_sent += sum(batch.size for batch in batches) - sum(batch.size for batch in plain)
+        return batches
+
+    def receive(self, batch: DatagramBatch, now_us: int) -> None:
+        """Take note of datagrams that arrived, as `Engine.receive`."""
+        counts = self._engine.counts
+        datagrams, size = counts.datagrams_received + batch.count, counts.wire_bytes_received + batch.size
+        self._open(batch, now_us, len(self._layers))
+        counts.datagrams_received, counts.wire_bytes_received = datagrams, size
+        counts.work += batch.size // _BYTES_PER_WORK
+
+    def figures(self) -> dict[str, Value]:
+        """The counters of all layers, by metric key."""
+        return {key: value for layer in self._layers for key, value in layer.figures().items()}
+
+    def _open(self, batch: DatagramBatch, now_us: int, layers: int) -> None:
+        """Pass a batch to the engine through so many layers. Each batch goes all the way before the next one:
+        a layer uses its memory again."""
+        if not layers:
+            self._engine.receive(batch, now_us)
+            return
+        opened = self._layers[layers - 1].open(batch, now_us)
+        for each in opened.arrived:
+            self._open(each, now_us, layers - 1)
+        for each in opened.recovered:
+            self._engine.receive(each, now_us, recovered=True)

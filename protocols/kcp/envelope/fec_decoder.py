@@ -1,0 +1,212 @@
+"""Forward error correction at the receiver: data goes on at once, and missing data is computed from parity.
+
+A set whose data arrive in one batch costs no copy: the usual case. The shards of other sets are kept until
+the set is complete, or until newer sets need the memory.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.envelope.fec_header import (
+    DATA,
+    HEADER_BYTES,
+    OUT_OF_BAND,
+    PARITY,
+    SHARD_OFFSET,
+    FecCounts,
+    paws,
+)
+from iperfpy.protocols.kcp.envelope.layer import Arena, Opened, batch_of, uniform_parts
+from iperfpy.protocols.kcp.envelope.shard_codec import Geometry, restored
+from iperfpy.protocols.kcp.wire import Bytes
+
+MOST_SETS, MOST_BYTES = 1_024, 8 << 20
+"""Sets that are remembered, and bytes of shards that are kept: whatever a peer sends, no more."""
+_SIZE_BYTES = HEADER_BYTES - SHARD_OFFSET
+
+Pattern = tuple[tuple[int, ...], int]
+"""(parity shards used, bytes of a shard): sets with one pattern are restored together."""
+
+
+@dataclass(slots=True)
+class _Set:
+    """The shards of one set, as far as they have arrived.
+
+    Attributes
+    ----------
+    have : a bit per shard that arrived
+    shards : their bytes, by index; empty once the set is settled
+    settled : True if all its data is there, or was computed
+    """
+
+    have: int = 0
+    shards: dict[int, bytes] = field(default_factory=dict)
+    settled: bool = False
+
+
+class FecDecoder:
+    """Takes headers and parity off the datagrams of one direction, and restores what is missing.
+
+    Attributes
+    ----------
+    held_bytes : of the shards kept, at most `MOST_BYTES`
+    """
+
+    __slots__ = ("_all_data", "_arena", "_counts", "_geometry", "_paws", "_ready", "_sets", "held_bytes")
+
+    def __init__(self, geometry: Geometry, counts: FecCounts) -> None:
+        self._geometry, self._counts = geometry, counts
+        self._all_data, self._paws = (1 << geometry.data) - 1, paws(geometry)
+        self._arena = Arena()
+        self._sets: dict[int, _Set] = {}  # number of the set -> set, the oldest first
+        self._ready: dict[int, _Set] = {}  # those that can be restored
+        self.held_bytes = 0
+
+    def open(self, batch: DatagramBatch, now_us: int) -> Opened:
+        """The KCP datagrams in a batch, and those that it completes. A datagram of another type is passed on:
+        it may be plain KCP."""
+        self._arena.reset()
+        arrived: list[DatagramBatch] = []
+        for rows in uniform_parts(batch):
+            if rows.shape[1] > HEADER_BYTES:
+                arrived += self._open_rows(rows)
+            else:
+                arrived.append(batch_of(rows))
+        return Opened(arrived, self._restore() if self._ready else [])
+
+    def _open_rows(self, rows: Bytes) -> list[DatagramBatch]:
+        """Open datagrams of one length, (count, width)."""
+        count, width = rows.shape
+        types = np.ndarray((count,), "<u2", rows, 4, (width,))
+        is_data, is_parity = types == DATA, types == PARITY
+        data, parity = int(np.count_nonzero(is_data)), int(np.count_nonzero(is_parity))
+        self._counts.data_received += data
+        self._counts.parity_received += parity
+        arrived = []
+        if data:
+            inner = self._arena.rows(data, width - HEADER_BYTES)
+            copied = 0
+            for start, stop in _runs(is_data):
+                inner[copied : copied + stop - start] = rows[start:stop, HEADER_BYTES:]
+                copied += stop - start
+            arrived.append(batch_of(inner))
+        if data + parity < count:
+            others = ~(is_data | is_parity)
+            plain = rows[others & (types != OUT_OF_BAND)]
+            self._counts.out_of_band += int(np.count_nonzero(others)) - len(plain)
+            if len(plain):
+                arrived.append(batch_of(plain))
+            rows, is_data = rows[~others], is_data[~others]
+        if len(rows):
+            self._note(rows, is_data)
+        return arrived
+
+    # -- sets
+
+    def _note(self, rows: Bytes, is_data: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
+        """Take note of data and parity datagrams, (count, width), in order of arrival."""
+        shards = self._geometry.shards
+        seqids = np.ndarray((len(rows),), "<u4", rows, 0, (rows.shape[1],)).astype(np.int64)
+        # kcp-go finds out by this that its peer has another geometry. Ours was agreed on: it is garbage.
+        fits = ((seqids % shards < self._geometry.data) == is_data) & (seqids < self._paws)
+        if not fits.all():
+            self._counts.unusable += len(rows) - int(np.count_nonzero(fits))
+            rows, seqids = rows[fits], seqids[fits]
+            if not len(rows):
+                return
+        numbers, indices = seqids // shards, (seqids % shards).tolist()
+        starts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist()]
+        for number, start, stop in zip(
+            numbers[starts].tolist(), starts, [*starts[1:], len(rows)], strict=True
+        ):
+            self._add(number, indices[start:stop], rows[start:stop])
+
+    def _add(self, number: int, indices: list[int], rows: Bytes) -> None:
+        """Add shards that arrived together to their set."""
+        data, all_data, counts = self._geometry.data, self._all_data, self._counts
+        bits = 0
+        for index in indices:
+            bits |= 1 << index
+        known = self._sets.get(number)
+        if known is None:
+            known = self._sets[number] = _Set()
+            if len(self._sets) > MOST_SETS:
+                self._forget_oldest()
+        if known.settled:
+            counts.parity_wasted += (bits >> data).bit_count()
+            return
+        fresh = bits & ~known.have
+        known.have |= bits
+        if known.have & all_data == all_data:
+            counts.parity_wasted += (known.have >> data).bit_count()
+            self._settle(number, known)
+            return
+        for index, row in zip(indices, rows, strict=True):
+            if fresh >> index & 1 and index not in known.shards:
+                known.shards[index] = row[SHARD_OFFSET:].tobytes()
+                self.held_bytes += len(row) - SHARD_OFFSET
+        if known.have.bit_count() >= data:
+            self._ready[number] = known
+        while self.held_bytes > MOST_BYTES:
+            self._forget_oldest()
+
+    def _settle(self, number: int, known: _Set) -> None:
+        """Free the shards of a set that needs no more; the set itself is remembered for those that follow."""
+        self.held_bytes -= sum(map(len, known.shards.values()))
+        known.shards.clear()
+        known.settled = True
+        self._ready.pop(number, None)
+
+    def _forget_oldest(self) -> None:
+        """Give up the set that began first."""
+        number = next(iter(self._sets))
+        known = self._sets.pop(number)
+        if not known.settled:
+            self._counts.lost += (self._all_data & ~known.have).bit_count()
+            self._counts.parity_wasted += (known.have >> self._geometry.data).bit_count()
+            self._settle(number, known)
+
+    # -- restoring
+
+    def _restore(self) -> list[DatagramBatch]:
+        """Compute the missing data of all sets that are ready."""
+        groups: dict[Pattern, list[_Set]] = defaultdict(list)
+        for known in self._ready.values():
+            groups[self._pattern(known)].append(known)
+        by_size: dict[int, list[bytes]] = defaultdict(list)
+        for (parities, shard_bytes), sets in groups.items():
+            for found in restored(self._geometry, parities, [known.shards for known in sets], shard_bytes):
+                for shard in found.values():
+                    size = shard[0] | shard[1] << 8
+                    # A shard that contradicts itself was computed from garbage.
+                    if _SIZE_BYTES < size <= len(shard):
+                        by_size[size].append(shard[_SIZE_BYTES:size])
+                    else:
+                        self._counts.unusable += 1
+        for number, known in list(self._ready.items()):
+            self._settle(number, known)
+        recovered = []
+        for size, payloads in by_size.items():
+            self._counts.recovered += len(payloads)
+            rows = np.frombuffer(b"".join(payloads), np.uint8).reshape(-1, size - _SIZE_BYTES)
+            recovered.append(batch_of(rows))
+        return recovered
+
+    def _pattern(self, known: _Set) -> Pattern:
+        """The parity by which a set is restored."""
+        data = self._geometry.data
+        missing = (self._all_data & ~known.have).bit_count()
+        parities = [index for index in range(self._geometry.parity) if known.have >> data + index & 1]
+        self._counts.parity_wasted += len(parities) - missing
+        return tuple(parities[:missing]), max(map(len, known.shards.values()))
+
+
+def _runs(chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[tuple[int, int]]:
+    """The runs [start, stop) of True in an array that has at least one."""
+    edges = np.flatnonzero(np.diff(chosen.view(np.int8), prepend=0, append=0))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

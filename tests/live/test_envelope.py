@@ -1,0 +1,57 @@
+"""Tests with an envelope around KCP's datagrams, over real sockets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from iperfpy.plan import Direction
+from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
+from iperfpy.protocols.metrics import Side
+from tests.iperfpy.support import Recorder, measure, plan_for, serving
+
+pytestmark = pytest.mark.live
+
+DIRECTIONS = (Direction.FORWARD, Direction.REVERSE)
+KINDS = {"kcp": KcpSettings, "kcp-bbr": KcpBbrSettings}
+
+
+async def run(name: str, direction: Direction, parallel: int = 1, **settings: Any) -> Recorder:
+    async with serving() as server:
+        changes = {"direction": direction, "rate_bps": 20_000_000, "parallel": parallel}
+        return await measure(server.port, plan_for(name, settings=KINDS[name](**settings), **changes))
+
+
+def figure(report: Recorder, side: Side, key: str) -> Any:
+    (row,) = report.end_rows
+    sample = row.of(side)
+    assert sample is not None
+    return sample.values[key]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS, ids=["forward", "reverse"])
+@pytest.mark.parametrize("name", list(KINDS))
+async def test_data_flows_with_forward_error_correction(name: str, direction: Direction) -> None:
+    report = await run(name, direction, fec="4:2")
+    sent = figure(report, Side.SENDER, "fec_data_sent")
+    assert sent > 100
+    parity = figure(report, Side.SENDER, "fec_parity_sent")
+    assert sent // 4 * 2 - 8 <= parity <= sent // 2
+    assert figure(report, Side.RECEIVER, "fec_parity_received") > 0
+    assert 50 < figure(report, Side.SENDER, "fec_overhead_percent") < 80
+    assert figure(report, Side.SENDER, "mtu_bytes") == 1_400
+
+
+async def test_parallel_streams_with_an_envelope_are_told_apart() -> None:
+    """Each has a UDP port of its own, and nothing else names it."""
+    report = await run("kcp-bbr", Direction.REVERSE, parallel=3, fec="10:3")
+    received = [row.of(Side.RECEIVER) for row in report.end_rows]
+    assert len(received) == 3
+    assert all(sample is not None and sample.bytes > 0 for sample in received)
+
+
+async def test_without_forward_error_correction_its_figures_are_not_available() -> None:
+    report = await run("kcp", Direction.FORWARD)
+    assert figure(report, Side.SENDER, "fec_data_sent") is None
+    assert figure(report, Side.SENDER, "recover_percent") is None

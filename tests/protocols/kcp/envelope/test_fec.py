@@ -1,0 +1,174 @@
+"""Forward error correction in batches: byte for byte the packets of kcp-go, and nothing is lost that it can
+restore."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.envelope import fec_decoder
+from iperfpy.protocols.kcp.envelope.fec import Fec
+from iperfpy.protocols.kcp.envelope.fec_decoder import FecDecoder
+from iperfpy.protocols.kcp.envelope.fec_encoder import FecEncoder
+from iperfpy.protocols.kcp.envelope.fec_header import FecCounts, paws
+from iperfpy.protocols.kcp.envelope.layer import Opened
+from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
+from tests.protocols.kcp.ends import batches, examples
+from tests.protocols.kcp.envelope.slow_fec import SlowEncoder, sealed
+
+USUAL = Geometry(10, 3)
+
+
+def run_of(payloads: list[bytes]) -> DatagramBatch:
+    """One batch: all of one length, but for a shorter last one."""
+    return DatagramBatch.of(np.frombuffer(b"".join(payloads), np.uint8), len(payloads[0]))
+
+
+def packets(sent: Iterable[DatagramBatch]) -> list[bytes]:
+    return [datagram.tobytes() for batch in sent for datagram in batch]
+
+
+def random_run(rng: random.Random) -> list[bytes]:
+    size = rng.choice((24, 100, 1392))
+    run = [rng.randbytes(size) for _ in range(rng.choice((1, 1, 2, 3, 15, 40)))]
+    return [*run, rng.randbytes(rng.randrange(1, size))] if rng.random() < 0.3 else run
+
+
+def received(decoder: FecDecoder | Fec, wire: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The datagrams that arrive, and those that are recovered, if the wire is read in batches."""
+    longest = 180
+    arrived: list[bytes] = []
+    recovered: list[bytes] = []
+    for at in range(0, len(wire), longest):
+        for batch in batches(wire[at : at + longest]):
+            opened = decoder.open(batch, 0)
+            arrived += packets(opened.arrived)
+            recovered += packets(opened.recovered)
+    return arrived, recovered
+
+
+def test_the_bytes_of_a_small_set() -> None:
+    encoder = FecEncoder(Geometry(2, 1), FecCounts())
+    sent = encoder.seal([run_of([bytes.fromhex("010203")]), run_of([bytes.fromhex("0a0b0c0d0e")])], 0)
+    assert [packet.hex() for packet in packets(sent)] == [
+        "00000000f1000500010203",
+        "01000000f10007000a0b0c0d0e",
+        "02000000f200010017101d1a1c",
+    ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_batches_leave_as_kcp_go_sends_them_packet_by_packet(seed: int) -> None:
+    """Runs begin and end anywhere in a set, lengths differ within it, and pauses leave parity out."""
+    rng = random.Random(seed)
+    geometry = rng.choice((Geometry(1, 1), Geometry(2, 3), Geometry(3, 1), USUAL, USUAL))
+    first = rng.choice((0, paws(geometry) - geometry.shards))  # the numbers begin anew
+    encoder, slow = FecEncoder(geometry, FecCounts(), first), SlowEncoder(*geometry, first)
+    now_ms = 0
+    for _ in range(8):
+        now_ms += rng.choice((1, 499, 500, 2_000))
+        runs = [random_run(rng) for _ in range(rng.choice((1, 2, 4)))]
+        expected = sealed(slow, [payload for run in runs for payload in run], now_ms)
+        assert packets(encoder.seal([run_of(run) for run in runs], now_ms * 1000)) == expected
+
+
+def test_a_run_of_whole_datagrams_leaves_as_one_batch() -> None:
+    """Segmentation offload then takes it in one call; also if it begins within a set."""
+    encoder = FecEncoder(USUAL, FecCounts())
+    for count in (700, 3, 700):
+        (sent,) = encoder.seal([run_of([bytes(1392)] * count)], 0)
+        assert (sent.stride, sent.last_size) == (1400, 1400)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.02, 0.1, 0.3])
+@pytest.mark.parametrize("seed", range(3))
+def test_all_is_restored_that_the_parity_suffices_for(loss: float, seed: int) -> None:
+    rng = random.Random(seed)
+    encoder, decoder = FecEncoder(USUAL, FecCounts()), Fec(USUAL)
+    payloads = [rng.randbytes(rng.choice((24, 200, 200, 200))) for _ in range(600)]
+    wire = packets(encoder.seal([run_of([payload]) for payload in payloads], 0))
+    sets = [wire[at : at + 13] for at in range(0, len(wire), 13)]
+    kept = [[packet for packet in each if rng.random() >= loss] for each in sets]
+    # Datagrams overtake one another, and some come twice.
+    passed = [packet for each in kept for packet in each]
+    order = sorted(range(len(passed)), key=lambda at: at + rng.random() * 8)
+    disordered = [passed[at] for at in order for _ in range(rng.choice((1, 1, 1, 2)))]
+    arrived, recovered = received(decoder, disordered)
+    suffice = [each for each, left in zip(sets, kept, strict=True) if len(left) >= 10]
+    enough = {packet[8:] for each in suffice for packet in each[:10]}
+    whole = set(arrived) | set(recovered)
+    assert enough <= whole <= set(payloads)
+    assert len(recovered) == decoder.counts.recovered
+    assert decoder.counts.parity_wasted <= decoder.counts.parity_received
+    assert recovered or not loss
+
+
+def test_recovered_datagrams_are_told_from_those_that_arrived() -> None:
+    geometry = Geometry(2, 1)
+    encoder, decoder = FecEncoder(geometry, FecCounts()), FecDecoder(geometry, counts := FecCounts())
+    first, second, parity = packets(encoder.seal([run_of([b"one", b"two"])], 0))
+    assert received(decoder, [second, parity]) == ([b"two"], [b"one"])
+    assert received(decoder, [first]) == ([b"one"], [])  # late, and no second recovery
+    assert (counts.recovered, counts.parity_wasted, counts.lost) == (1, 0, 0)
+
+
+def test_out_of_band_and_plain_datagrams_are_left_alone() -> None:
+    decoder = FecDecoder(USUAL, counts := FecCounts())
+    out_of_band = b"\xff\xff\xff\xff\xf3\x00" + bytes(20)
+    plain = b"\x07\x00\x00\x00\x52\x00" + bytes(20)
+    assert received(decoder, [out_of_band, plain]) == ([plain], [])
+    assert (counts.out_of_band, counts.unusable, counts.data_received) == (1, 0, 0)
+
+
+def test_datagrams_of_another_geometry_arrive_and_restore_nothing() -> None:
+    encoder, decoder = FecEncoder(Geometry(3, 2), FecCounts()), FecDecoder(USUAL, counts := FecCounts())
+    payloads = [bytes([value]) * 50 for value in range(60)]
+    arrived, recovered = received(decoder, packets(encoder.seal([run_of(payloads)], 0)))
+    assert arrived == payloads
+    assert set(recovered) <= set(payloads) or counts.unusable
+    assert counts.unusable > 0
+
+
+@given(
+    data=st.binary(max_size=400),
+    stride=st.integers(1, 60),
+    forged=st.booleans(),
+    data_shards=st.integers(1, 3),
+)
+@examples(150)
+def test_arbitrary_bytes_do_not_harm_a_decoder(
+    data: bytes, stride: int, forged: bool, data_shards: int
+) -> None:
+    """Forged headers have the agreed geometry, and contents that contradict it."""
+    decoder = FecDecoder(Geometry(data_shards, 2), counts := FecCounts())
+    if forged:
+        kinds = [0xF1 + (at % (data_shards + 2) >= data_shards) for at in range(8)]
+        data = b"".join(
+            struct.pack("<IH", at, kind) + data[at : at + stride].ljust(stride)
+            for at, kind in enumerate(kinds)
+        )
+        stride += 6
+    batch = DatagramBatch.of(np.frombuffer(data, np.uint8), stride)
+    opened = decoder.open(batch, 0)
+    assert isinstance(opened, Opened)
+    assert sum(each.count for each in opened.arrived) <= batch.count
+    assert counts.data_received + counts.parity_received <= batch.count
+
+
+def test_a_flood_of_incomplete_sets_needs_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fec_decoder, "MOST_BYTES", 100_000)
+    rng, decoder = random.Random(1), FecDecoder(USUAL, counts := FecCounts())
+    for _ in range(300):
+        numbers = [rng.randrange(paws(USUAL)) // 13 * 13 for _ in range(10)]
+        wire = [number.to_bytes(4, "little") + b"\xf1\x00" + bytes(1394) for number in numbers]
+        received(decoder, wire)
+        assert decoder.held_bytes <= 100_000
+        assert len(decoder._sets) <= fec_decoder.MOST_SETS
+    assert counts.lost > 0
