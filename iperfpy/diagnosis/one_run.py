@@ -54,7 +54,11 @@ _ORDER = (Cause.POLICER, Cause.SPURIOUS, Cause.QUEUE, Cause.RATE_VARIES)
 def conclude(run: RunEvidence) -> tuple[Finding, ...]:
     """Conclude from one test; the most limiting cause first, one `Cause.UNKNOWN` if nothing decides."""
     path = largest(run.path)
-    tests = [policer.detect(one.flight, one.min_rtt_us) for one in run.path if one.flight is not None]
+    tests = [
+        policer.detect(one.flight, one.min_rtt_us, sampled=bool(one.extra.get("sampled")))
+        for one in run.path
+        if one.flight is not None
+    ]
     test = max(tests, key=lambda one: (one.policed, one.losses), default=None)
     ends = [own_rate(run), *end_limits(run), processor(run), sending_machine(run), _policer(run, test)]
     # Times and losses of an end that did not run for a while are not those of the path.
@@ -129,7 +133,7 @@ def _policer(run: RunEvidence, test: PolicerTest | None) -> Finding | None:
         run.direction,
         Cause.POLICER,
         # Counters of the kernel do not tell which packet was lost.
-        Confidence.LIKELY if any(path.extra.get("sampled") for path in run.path) else Confidence.SURE,
+        Confidence.SURE if test.exact and not _sampled(run) else Confidence.LIKELY,
         f"a policer: {format_rate(rate)}, burst {format_size(test.burst_bytes)}, drops what exceeds it",
         f"{policer.sentence(test)}, {test.losses} losses, the first after {test.first_loss_us / 1e6:.2f} s",
         *advice.for_policer(rate, adapts=_adapts(run)),
@@ -140,6 +144,11 @@ def _policer(run: RunEvidence, test: PolicerTest | None) -> Finding | None:
             "checks": test.passed,
         },
     )
+
+
+def _sampled(run: RunEvidence) -> bool:
+    """True if the record is one of the kernel's counters."""
+    return any(path.extra.get("sampled") for path in run.path)
 
 
 def _queue(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None) -> Finding | None:

@@ -1,13 +1,21 @@
-"""The policer test of Flach et al. on records of one stream."""
+"""Detection of a policer in records of one stream."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from iperfpy.diagnosis import policer
 from iperfpy.diagnosis.policer import Code
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.kcp_evidence import path_evidence
+from iperfpy.protocols.kcp.profiles import stock
+from iperfpy.protocols.kcp.settings import KcpSettings
+from iperfpy.protocols.path_evidence import PathEvidence
+from iperfpy.protocols.simulator import Bulk, Simulation
+from iperfpy.protocols.simulator.path_language import parse
 from tests.iperfpy.diagnosis.synthetic import Path, stream
 
 POLICED = Path(rate=50e6, police=4e6, bucket=50_000, queue=100_000, rtt_us=40e3)
@@ -51,9 +59,64 @@ def test_a_queue_of_any_depth_is_no_policer() -> None:
         assert not policer.detect(stream(Path(rate=4e6, queue=queue, rtt_us=40e3), 5e6)).policed
 
 
-def test_a_bucket_that_lasts_for_more_than_2_mb_is_not_judged() -> None:
+def test_a_deep_bucket_is_measured_if_losses_follow_its_burst() -> None:
     deep = Path(rate=90e6, police=20e6, bucket=2_500_000, queue=500_000, rtt_us=40e3)
-    assert policer.detect(stream(deep, 40e6, seconds=4.0)).code is Code.LATE_LOSS
+    test = policer.detect(stream(deep, 40e6, seconds=4.0))
+    assert test.policed
+    assert test.burst_bytes == pytest.approx(2_500_000, rel=0.2)
+
+
+def test_losses_that_come_in_few_periods_decide_nothing() -> None:
+    """All of them might be one overflow of another queue."""
+    record = stream(Path(rate=50e6, queue=100_000), 5e6)
+    arrived = record.arrived_packets.copy()
+    arrived[900:940] //= 2
+    test = policer.detect(replace(record, arrived_packets=arrived))
+    assert test.code is Code.FEW_LOSSES
+    assert "too few periods" in policer.sentence(test)
+
+
+def _flow(text: str, engine: Callable[[int], Engine], seconds: float = 6.0) -> PathEvidence:
+    """Evidence of a sender of bulk data over a path of the simulator."""
+    there, back = parse(text)
+    simulation = Simulation(1, 1_000.0)
+    sender, receiver = engine(1), engine(1)
+    simulation.flow(sender, receiver, simulation.link(there), simulation.link(back), Bulk(sender))
+    simulation.run(int(seconds * 1e6))
+    evidence = path_evidence(sender, simulation.now_us)
+    assert evidence is not None
+    return evidence
+
+
+def _stock(conv: int) -> Engine:
+    """A window of 128 segments, a burst of which leaves at once."""
+    return stock(conv, KcpSettings(sndwnd=128))
+
+
+def _reno(conv: int) -> Engine:
+    return stock(conv, KcpSettings(nc=0))
+
+
+def test_a_window_that_floods_a_bucket_shows_its_rate_and_burst() -> None:
+    evidence = _flow("20M,police=3M/40k,delay=15ms,queue=1bdp", _stock)
+    assert evidence.flight is not None
+    test = policer.detect(evidence.flight, evidence.min_rtt_us)
+    assert test.policed
+    assert test.rate_bits_per_s == pytest.approx(3e6, rel=0.02)
+    assert test.burst_bytes == pytest.approx(40_000, rel=0.2)
+
+
+@pytest.mark.parametrize("engine", [_stock, _reno])
+@pytest.mark.parametrize(
+    "path", ["4M,delay=20ms,queue=0.3bdp", "8M,delay=20ms,queue=8p", "8M,delay=20ms,loss=2"]
+)
+def test_a_window_that_floods_another_path_shows_no_policer(
+    path: str, engine: Callable[[int], Engine]
+) -> None:
+    """A short queue of a bottleneck that idles between bursts loses as a bucket does, and delays little."""
+    evidence = _flow(path, engine, 4.0)
+    assert evidence.flight is not None
+    assert not policer.detect(evidence.flight, evidence.min_rtt_us).policed
 
 
 def test_one_way_delays_need_the_round_trip_time() -> None:
