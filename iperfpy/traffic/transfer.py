@@ -52,8 +52,6 @@ FIRST_DATA_LIMIT_US = 2_000_000
 """A longer silence before the first data is part of the measurement."""
 STOP_S = 0.5
 """Longest wait for a sender that is blocked in a call."""
-HELD_UP_US = 50_000
-"""Delay of a look at the counters from which on this process was stopped, or got no processor."""
 
 OnTick = Callable[[tuple[Sample, ...], int], None]
 OnPoll = Callable[[int], None]
@@ -76,7 +74,6 @@ class Transfer:
     keys_compared_across_ends : keys of the receiver's counters from which, with the sender's, the figures
         of both ends are computed
     peer_finished : True once the peer has sent the whole amount
-    held_up_us : time for which this process did not run, though a look at its counters was due
     """
 
     def __init__(
@@ -92,7 +89,6 @@ class Transfer:
         on_poll: OnPoll,
     ) -> None:
         self.peer_finished = False
-        self.held_up_us = 0
         self.cpu = CpuMeter()
         self._delivery = transport.delivery
         self.keys_compared_across_ends = frozenset(
@@ -223,6 +219,11 @@ class Transfer:
     def began_us(self) -> int:
         """Time from which the present period counts."""
         return self._time.schedule.started_us
+
+    @property
+    def held_up_us(self) -> int:
+        """Time for which this process did not run, though a look at its counters was due."""
+        return self._polls.held_up_us
 
     def heard_us(self) -> int | None:
         """Time at which anything of the peer last arrived on a stream; None if nothing has."""
@@ -367,8 +368,7 @@ class Transfer:
             moments = (poll_due_us, tick_due_us, self._time.stops_us)
             due_us = min(at_us for at_us in moments if at_us is not None)
             now = await sleep_until(due_us)
-            if now - due_us >= HELD_UP_US:
-                self.held_up_us += now - due_us
+            self._polls.looked(due_us, now)
             if self._time.stops_us is not None and now >= self._time.stops_us:
                 # Before the last interval is read: the whole test must not know of more than its intervals.
                 self._freeze()
