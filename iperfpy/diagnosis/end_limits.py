@@ -84,8 +84,8 @@ def held_up(run: RunEvidence) -> Finding | None:
         run.direction,
         Cause.PROCESSOR,
         Confidence.SURE if share > MOST else Confidence.LIKELY,
-        f"the {name}'s machine, which did not run the {name}",
-        f"{format_percent(share)} of the time, by the looks at its counters that came late",
+        f"the {name}'s program, which did not run for {format_percent(share)} of the time",
+        "it was stopped, or got no processor",
         _SLOW_WORDS,
         evidence={"share": round(share, 3)},
     )

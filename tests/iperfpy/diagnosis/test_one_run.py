@@ -94,7 +94,7 @@ def test_an_end_that_did_not_run_is_named_and_explains_the_rest(end: str) -> Non
     vain = {"retransmits": 100, "spurious": 71}
     findings = one_run.conclude(run(path=(path,), sender=vain))
     assert [finding.cause for finding in findings] == [Cause.PROCESSOR]
-    assert f"the {end}'s machine" in findings[0].sentence
+    assert f"the {end}'s program, which did not run for 60.0 %" in findings[0].sentence
     assert [one.cause for one in one_run.sender_findings(run(path=(path,), sender=vain))] == [Cause.PROCESSOR]
 
 
