@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
 from iperfpy.diagnosis.finding import Cause
 from iperfpy.diagnosis.path_model import PathModel
+from iperfpy.protocols.kcp.oversized_window import enough_of, enough_segments
+from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.units import format_rate
 
 BELOW_POLICER = 0.98
@@ -87,13 +90,31 @@ def for_policer(rate: float, *, adapts: bool = False) -> tuple[str]:
     )
 
 
-def for_queue(rate: float, rtt_us: float, *, managed: bool, adapts: bool = False) -> tuple[str]:
-    """Advice about a deep queue. `adapts`: the transport in use keeps the queue short already."""
+def for_queue(
+    rate: float,
+    rtt_us: float,
+    *,
+    managed: bool,
+    adapts: bool = False,
+    sender: Mapping[str, Value] | None = None,
+) -> tuple[str]:
+    """Advice about a deep queue.
+
+    Parameters
+    ----------
+    adapts : True if the transport in use keeps the queue short already
+    sender : figures of the test, if it is one test
+    """
     if managed:
         return ("",)
     if adapts:
         return (f"router: fq_codel or CAKE at {format_rate(0.95 * rate)}, for the traffic of others",)
-    segments = max(4, round(rate * rtt_us / 8e6 / 1_428)) if rtt_us else 0
+    packet = _USUAL_DATAGRAM + _HEADERS
+    payload = _USUAL_DATAGRAM - _SEGMENT_HEADER
+    # A warning about the window of the same test must give the same number.
+    segments = enough_of(sender or {}) or (
+        enough_segments(rate * payload / packet, rtt_us, payload) if rtt_us else 0
+    )
     window = f"kcp: --kcp-sndwnd {segments} instead of a larger window; " if segments else ""
     return (f"kcp-bbr keeps it short; {window}router: fq_codel or CAKE at {format_rate(0.95 * rate)}",)
 

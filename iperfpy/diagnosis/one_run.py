@@ -167,7 +167,7 @@ def _queue(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None
         f" ({format_milliseconds(rise)} at {format_rate(rate)})",
         f"round-trip times rise from {format_milliseconds(path.min_rtt_us)}"
         f" to {format_milliseconds(path.rtt_us['p95'])}",
-        *advice.for_queue(rate, path.min_rtt_us, managed=False, adapts=_adapts(run)),
+        *advice.for_queue(rate, path.min_rtt_us, managed=False, adapts=_adapts(run), sender=run.sender),
         evidence={"queue_bytes": round(size), "delay_us": round(rise), "rate_bits_per_s": round(rate)},
     )
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from iperfpy.diagnosis import one_run
 from iperfpy.protocols.kcp import Kcp
 from iperfpy.protocols.metrics import Value
+from iperfpy.protocols.path_evidence import PathEvidence
+from tests.iperfpy.diagnosis.synthetic import run
 
 
 @pytest.mark.parametrize(
@@ -47,7 +52,7 @@ def test_a_window_of_many_times_the_path_is_told() -> None:
     (sentence,) = Kcp().remarks(FLOODED)
     assert sentence == (
         "the send window is 240 times as large as this path (1.84 Mbit/s over 51 ms): the rest waits in"
-        " a queue, up to 12.3 s, or is lost and sent again; try --kcp-sndwnd 17, or kcp-bbr"
+        " a queue, up to 12.3 s, or is lost and sent again; try --kcp-sndwnd 11, or kcp-bbr"
     )
 
 
@@ -65,3 +70,13 @@ def test_a_window_of_many_times_the_path_is_told() -> None:
 )
 def test_a_window_that_harms_nobody_is_not_told(change: dict[str, Value]) -> None:
     assert Kcp().remarks({**FLOODED, **change}) == ()
+
+
+def test_the_warning_and_the_verdict_recommend_the_same_window() -> None:
+    (warning,) = Kcp().remarks(FLOODED)
+    rtts = {"p5": 51e3, "p50": 9e6, "p95": 12e6, "max": 12e6}
+    path = PathEvidence(min_rtt_us=51e3, rtt_us=rtts, packet_bytes=1_428)
+    kcp = {"transport": "kcp", "controlled": False, "sender": FLOODED, "path": (path,)}
+    words = one_run.advice_line(one_run.conclude(run(bits_per_second=1.7e6, **kcp)))
+    numbers = [re.findall(r"--kcp-sndwnd (\d+)", text) for text in (warning, words)]
+    assert numbers == [["11"], ["11"]]
