@@ -20,11 +20,13 @@ from iperfpy.protocols.contract import SocketAddress, Stream, Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.metrics import Metric, Side
 from iperfpy.protocols.registry import transport as transport_named
+from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings
 from iperfpy.records import ConnectedStream, Latency, Row, RunEnded, RunStarted, Sample, ServerOutput
 from iperfpy.store.document_part import Part
 from iperfpy.store.finding_object import read_finding
 from iperfpy.store.iperf3_document import INTERRUPTED
+from iperfpy.store.stored_transport import StoredSettings, StoredTransport, read_plugin
 
 Json = Mapping[str, Any]
 
@@ -45,7 +47,8 @@ END_KEYS = {
 def read_start(document: Json, transport: Transport | None) -> RunStarted | None:
     """The record of a test's start, or None if the test failed before it started.
 
-    `transport` None: the registered transport of the name in the document.
+    `transport` None: the registered transport of the name in the document, or else the one that the document
+    describes.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def read_start(document: Json, transport: Transport | None) -> RunStarted | None
         raise DocumentError(f"{start['version']} wrote this document, without the records of iperfpy")
     try:
         read = Part(start)
-        return _start(Part(document), read, transport or transport_named(read.text("transport")))
+        return _start(Part(document), read, transport or _transport(read))
     except TransportError as error:
         raise DocumentError(f"cannot read the settings of the run: {error}") from error
     except DAMAGE as error:
@@ -108,6 +111,15 @@ def _damaged(part: str, error: Exception) -> DocumentError:
     return DocumentError(f"the {part} of the run cannot be read: {type(error).__name__} {error}")
 
 
+def _transport(start: Part) -> Transport:
+    """The registered transport of the run, or the one that the document describes. Raises `TransportError`
+    if there is neither."""
+    name = start.text("transport")
+    if name not in transports() and "plugin" in start.values:
+        return read_plugin(name, start.part("plugin"))
+    return transport_named(name)
+
+
 def _start(document: Part, start: Part, transport: Transport) -> RunStarted:
     plan = _plan(document, start, transport)
     role = Role(start.text("role"))
@@ -130,7 +142,7 @@ def _plan(document: Part, start: Part, transport: Transport) -> Plan:
     asked = start.part("test_start")
     return Plan(
         transport=transport.name,
-        settings=_settings(transport.settings, start.part("settings")),
+        settings=_settings(transport, start.part("settings")),
         direction=Direction(start.text("direction")),
         duration_us=asked.microseconds("duration"),
         total_bytes=asked.whole("bytes"),
@@ -152,10 +164,12 @@ def _plan(document: Part, start: Part, transport: Transport) -> Plan:
     )
 
 
-def _settings(kind: type[Settings], stored: Part) -> Settings:
+def _settings(transport: Transport, stored: Part) -> Settings:
     """The settings of a run; those that this version does not know are left out."""
-    known = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{name: value for name, value in stored.values.items() if name in known})
+    if isinstance(transport, StoredTransport):
+        return StoredSettings(dict(stored.values))
+    known = {field.name for field in dataclasses.fields(transport.settings)}
+    return transport.settings(**{name: value for name, value in stored.values.items() if name in known})
 
 
 def _connected(start: Part, plan: Plan) -> tuple[ConnectedStream, ...]:

@@ -23,6 +23,7 @@ from iperfpy.records import ConnectedStream, Row, RunEnded, RunStarted, Sample, 
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
 from iperfpy.store.finding_object import finding_object
+from iperfpy.store.stored_transport import plugin_of
 
 Json = dict[str, Any]
 
@@ -127,6 +128,7 @@ def start_object(start: RunStarted) -> Json:
         "direction": plan.direction.value,
         "peer_is_iperfpy": start.peer_is_iperfpy,
         "settings": plan.settings.record(),
+        **plugin_of(start.transport),
         "burst_blocks": plan.burst_blocks,
         "pacing_timer_us": plan.pacing_timer_us,
         "server_cpu": plan.server_cpu,

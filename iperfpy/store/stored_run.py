@@ -359,7 +359,7 @@ class Run:
         Raises
         ------
         DocumentError
-            It is no such document, or the run's transport is not installed.
+            It is no such document, or the run's transport is neither installed nor described in it.
         """
         if not isinstance(document, Mapping):
             raise DocumentError("the document of a test must be a JSON object")
