@@ -10,7 +10,7 @@ PORTABLE := tests/protocols/datagrams tests/protocols/test_operating_system.py t
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check wheel-check lint types bench truth mtu odd-paths lab-check windows portable picture sim blind abuse fuzz seed setup clean
+.PHONY: demo test check wheel-check lint types bench truth mtu odd-paths lab-check windows portable picture sim blind diff-check abuse fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -74,6 +74,11 @@ sim: $(VENV)/.bench-installed
 # The same with real programs in the lab, a minute or two each: make blind ARGS="--lab --seeds 2001:2041 --minutes 30"
 blind: $(VENV)/.bench-installed
 	$(BIN)/python -m tests.studies.blind $(ARGS)
+
+# `iperfpy diff` on simulated sets of runs: how often are equal ones called different, and true falls found?
+# make diff-check ARGS="--quick", ARGS="--pairs 4000 --seed 7"
+diff-check: $(VENV)/.dev-installed
+	$(BIN)/python -m tests.studies.diff_check $(ARGS)
 
 # Coverage-guided fuzzing of every decoder, 5 minutes each: make fuzz ARGS="--only kcp-rack --seconds 60"
 fuzz: $(VENV)/.fuzz-installed

@@ -92,6 +92,23 @@ def no_save() -> click.Option:
     )
 
 
+def results_flags(json_help: str) -> list[click.Option]:
+    """New options of a subcommand about stored runs: -J with this help, the folder, and the help."""
+    found = chosen_flags(("json", "results", "help"))
+    for option in found:
+        if option.name == "json":
+            option.help = json_help
+    return found
+
+
+def shown_flags(heading: str) -> list[click.Option]:
+    """New options for the text of a test, under another heading."""
+    return [
+        Flag(heading, [one.name or "", *one.opts], one.help or "", type=one.type, is_flag=one.is_flag)
+        for one in chosen_flags(("letter", "verbose", "no_verdict"))
+    ]
+
+
 def chooser(transport: str) -> str:
     """click's parameter name of the flags that select this transport (`-u`)."""
     return f"choose_{transport}".replace("-", "_")

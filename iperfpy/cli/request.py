@@ -287,7 +287,7 @@ def _output(parsed: ParsedOptions) -> OutputOptions:
         verdict=not parsed["no_verdict"],
         timestamps=parsed["timestamps"] or "",
         interval_us=parsed["interval"],
-        text=_text_form(parsed),
+        text=text_form_of(parsed),
         save=parsed["save"],
         results=parsed["results"] or "",
         pictures=picture_options(parsed),
@@ -309,8 +309,8 @@ def picture_options(parsed: Values, *, plot: bool = True) -> PictureOptions:
     return PictureOptions(html, png, flent, plot and bool(parsed["plot"]))
 
 
-def _text_form(parsed: ParsedOptions) -> str:
-    """The form of the text, by --text or else by the environment."""
+def text_form_of(parsed: Values) -> str:
+    """The form of the text, by --text or else by the environment. Raises `ParameterError`."""
     form: str = parsed["text"] or os.environ.get(TEXT_VARIABLE, "") or OWN_TEXT
     if form not in TEXT_FORM_NAMES:
         names = " or ".join(TEXT_FORM_NAMES)

@@ -73,23 +73,29 @@ class Entry:
 
     def line(self) -> bytes:
         """The line as it is stored."""
-        about = self.about
-        record = {
-            "id": self.id,
-            "time": time_text(about.unix_time),
-            "kind": about.kind,
-            "hosts": list(about.hosts),
-            "transports": list(about.transports),
-            "directions": list(about.directions),
-            "path": about.path,
-            "summary": about.summary,
-            "headline": dict(about.headline),
-            "version": about.version,
-            "title": about.title[:LONGEST_TEXT],
-        }
-        if about.error:
-            record["error"] = about.error[:LONGEST_TEXT]
-        return json.dumps(finite(record), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        return json.dumps(record_of(self), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def record_of(entry: Entry) -> dict[str, Any]:
+    """The object of a line: JSON values."""
+    about = entry.about
+    record: dict[str, Any] = {
+        "id": entry.id,
+        "time": time_text(about.unix_time),
+        "kind": about.kind,
+        "hosts": list(about.hosts),
+        "transports": list(about.transports),
+        "directions": list(about.directions),
+        "path": about.path,
+        "summary": about.summary,
+        "headline": dict(about.headline),
+        "version": about.version,
+        "title": about.title[:LONGEST_TEXT],
+    }
+    if about.error:
+        record["error"] = about.error[:LONGEST_TEXT]
+    made: dict[str, Any] = finite(record)
+    return made
 
 
 def path_signature(local: str, remote: str, mss_bytes: int | None = None) -> str:

@@ -52,7 +52,8 @@ class StoredTransport(Transport):
     """The object that describes it."""
 
     def block_bytes(self, settings: Settings) -> int:
-        raise _only_shown()
+        """0: the default is not stored."""
+        return 0
 
     async def connect(self, *_: Any) -> NoReturn:
         raise _only_shown()

@@ -22,6 +22,9 @@ COMMANDS = {
     "diagnose": Subcommand("iperfpy.cli.commands.diagnose", "HOST", "say what limits the path to HOST"),
     "compare": Subcommand("iperfpy.cli.commands.compare", "HOST", "say which transport to take to HOST"),
     "lab": Subcommand("iperfpy.cli.commands.lab", "PATH -- COMMAND", "run a program over an emulated path"),
+    "runs": Subcommand("iperfpy.cli.commands.runs", "[options]", "list the runs that were kept"),
+    "show": Subcommand("iperfpy.cli.commands.show", "RUN", "print a run that was kept"),
+    "diff": Subcommand("iperfpy.cli.commands.diff", "A... -- B...", "compare runs: is there a regression?"),
     "completion": Subcommand(
         "iperfpy.cli.commands.completion", "SHELL", "print a completion script: bash, zsh or fish"
     ),

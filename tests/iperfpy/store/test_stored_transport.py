@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import pickle
@@ -44,7 +45,7 @@ def test_it_cannot_be_measured_again() -> None:
     assert run.started is not None
     assert isinstance(run.plan.settings, StoredSettings)
     with pytest.raises(FaultError, match="shown, and not measured"):
-        run.started.transport.block_bytes(run.plan.settings)
+        asyncio.run(run.started.transport.connect(*[None] * 3))  # type: ignore[arg-type]
     with pytest.raises(FaultError, match="shown, and not measured"):
         run.plan.settings.to_wire()
 

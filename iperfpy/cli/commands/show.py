@@ -1,0 +1,217 @@
+"""`iperfpy show RUN`: a saved run as it was printed, or in another form.
+
+test        the table, in any form and unit that a test has; a CSV; the document
+another     the text that was printed with it; the document; its CSV, if the kind has one
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from iperfpy.cli.command_line import completed
+from iperfpy.cli.common_flags import FILE, TEXT_FORM, TEXT_FORM_HELP, results_flags, shown_flags
+from iperfpy.cli.exit_status import DONE, complain
+from iperfpy.cli.help import GroupedCommand, command_help
+from iperfpy.cli.request import text_form_of
+from iperfpy.cli.usage_errors import sentence
+from iperfpy.cli.value_types import Flag
+from iperfpy.errors import DocumentError, IperfpyError, ParameterError, StartError, system_reason
+from iperfpy.options import ClientOptions
+from iperfpy.plan import Role
+from iperfpy.protocols.errors import SettingsError
+from iperfpy.report.csv_columns import header
+from iperfpy.report.csv_file import CsvFile
+from iperfpy.report.csv_report import CsvSink
+from iperfpy.report.screen import screen_for
+from iperfpy.report.stored_text import show_text
+from iperfpy.report.terminal import Wording
+from iperfpy.report.text_forms import TEXT_FORMS
+from iperfpy.store.direction_figures import TEST
+from iperfpy.store.folder import STORED, Folder, read_document
+from iperfpy.store.run_samples import kind_of
+from iperfpy.store.stored_run import Run
+
+ARGUMENTS = "RUN [options]"
+SUMMARY = (
+    "Print a run that was kept. RUN is its name, a beginning of the name, `last`, `last~1` for the one"
+    " before, or a file that -J wrote."
+)
+HEADING = "Forms"
+CSV_WRITERS: dict[str, str] = {TEST: "iperfpy.cli.commands.show:write_csv_of_test"}
+"""Kind -> "module:function" that writes its document as a CSV; called with the document and the path. Raises
+OSError or `IperfpyError`."""
+
+
+def flags() -> list[click.Option]:
+    """New options of the subcommand."""
+    return [
+        Flag(HEADING, ["csv", "--csv"], "write FILE instead of printing; it must not exist", type=FILE),
+        Flag(HEADING, ["text", "--text"], TEXT_FORM_HELP, type=TEXT_FORM),
+        *shown_flags(HEADING),
+        *results_flags("print the JSON document"),
+    ]
+
+
+def subcommand() -> GroupedCommand:
+    """The click command."""
+    run = click.Argument(["run"], required=False)
+    return GroupedCommand("iperfpy show", params=[run, *flags()], add_help_option=False)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run `iperfpy show WORDS`; returns the exit status."""
+    command = subcommand()
+    try:
+        values = command.make_context(command.name, completed(words, command.params)).params
+        if values["help"]:
+            print(command_help(command, ARGUMENTS, SUMMARY))
+            return DONE
+        if not values["run"]:
+            raise ParameterError("show needs a run: iperfpy show RUN (`iperfpy runs` lists them)")
+    except click.UsageError as error:
+        return complain(sentence(error), kind="parameter error")
+    except (ParameterError, SettingsError) as error:
+        return complain(str(error), kind="parameter error")
+    try:
+        path = Folder(values["results"] or "").find(values["run"])
+        _show(path, read_document(path), values)
+    except IperfpyError as error:
+        return complain(str(error))
+    except _WriteError as error:
+        return complain(f"cannot write the CSV: {system_reason(error.reason)}")
+    return DONE
+
+
+class _WriteError(Exception):
+    """A file cannot be written; standard output has its own errors."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def _show(path: Path, document: dict[str, Any], values: dict[str, Any]) -> None:
+    """Print a run, or write it to a file. Raises `IperfpyError`, `_WriteError`."""
+    kind = kind_of(document)
+    if not kind:
+        raise DocumentError(f"{path} is not a run: it is the document of no command")
+    if values["json"]:
+        # As -J printed it: the store's own key is no part of it.
+        printed = {key: value for key, value in document.items() if key != STORED}
+        print(json.dumps(printed, indent="\t", allow_nan=False))
+    elif values["csv"]:
+        _write_csv(kind, document, Path(values["csv"]))
+    elif kind == TEST:
+        show_test(_run_of(path, document), text_form_of(values), _wording(values))
+    else:
+        stored = document.get(STORED)
+        text = stored.get("text") if isinstance(stored, Mapping) else None
+        if not text:
+            raise DocumentError(f"{path} has no text: it was not saved by iperfpy; -J prints the document")
+        show_text(text, screen_for(sys.stdout))
+
+
+def _run_of(path: Path, document: dict[str, Any]) -> Run:
+    """The records of a test. Raises `DocumentError`, which names the file."""
+    try:
+        return Run.from_document(document)
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error}") from error
+
+
+def _wording(values: dict[str, Any]) -> Wording:
+    return Wording(values["letter"] or "", verbose=values["verbose"], verdict=not values["no_verdict"])
+
+
+def show_test(run: Run, form: str, wording: Wording) -> None:
+    """Print a test as its end printed it; warnings and the reason of an early end go to standard error."""
+    text = TEXT_FORMS[form]
+    screen = text.screen(sys.stdout, "")
+    started = run.started
+    if started is None:
+        text.report(screen, sys.stderr, wording).error(run.error)
+        return
+    wording = Wording(wording.rate_letter, started.plan.title, wording.verbose, verdict=wording.verdict)
+    report = text.report(screen, sys.stderr, wording)
+    if wording.verbose:
+        # Those of the machine that measured, not of this one.
+        for line in (run.version, run.system_info):
+            screen.line((line, ""))
+    if started.role is Role.CLIENT:
+        host, port = started.peer[:2]
+        brief = Wording(wording.rate_letter, started.plan.title)
+        text.report(screen, sys.stderr, brief).connecting(ClientOptions(host, port))
+    run.replay(report)
+    report.close()
+
+
+def _write_csv(kind: str, document: dict[str, Any], path: Path) -> None:
+    """Write the CSV of a run. Raises `IperfpyError`, `_WriteError`."""
+    if kind not in CSV_WRITERS:
+        raise DocumentError(f"a run of the kind {kind!r} has no CSV; -J prints its document")
+    module, _, name = CSV_WRITERS[kind].partition(":")
+    try:
+        getattr(importlib.import_module(module), name)(document, path)
+    except OSError as error:
+        raise _WriteError(error) from error
+
+
+def write_csv_of_test(document: Mapping[str, Any], path: Path) -> None:
+    """Write the rows of a test; `time` is the moment at which each interval ended. Raises `IperfpyError`,
+    OSError."""
+    run = _run_of(path, dict(document))
+    if run.started is None:
+        raise DocumentError(f"the test failed before it started: {run.error}")
+    clock = _StoredClock(run)
+    try:
+        rows = CsvFile(path, header(), new=True)
+    except FileExistsError as error:
+        raise StartError(f"{path} exists: name a new file") from error
+    try:
+        sink = CsvSink(rows, unix_time=clock.unix_time, monotonic=clock.monotonic)
+        clock.replay(sink)
+    finally:
+        rows.close()
+
+
+class _StoredClock:
+    """The clocks of a test that is over: they stand at the end of the interval that is written.
+
+    Parameters
+    ----------
+    run : a test that started
+    """
+
+    def __init__(self, run: Run) -> None:
+        assert run.started is not None
+        self._run = run
+        self._begin = run.started.unix_time
+        self._seconds = 0.0
+
+    def unix_time(self) -> float:
+        """Seconds since the epoch."""
+        return self._begin + self._seconds
+
+    def monotonic(self) -> float:
+        """Seconds since the test began; the clock of that machine is not known."""
+        return self._seconds
+
+    def replay(self, sink: CsvSink) -> None:
+        """Write every record of the run."""
+        assert self._run.started is not None
+        sink.start(self._run.started)
+        omitted = 0.0
+        for interval in self._run.intervals:
+            # The measured period counts from 0 again after the omitted one.
+            omitted = interval.end if interval.omitted else omitted
+            self._seconds = interval.end + (0.0 if interval.omitted else omitted)
+            sink.interval(interval.rows)
+        if self._run.ended is not None:
+            sink.end(self._run.ended)
