@@ -13,7 +13,7 @@ import click
 
 from iperfpy import __version__
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.commands import compare, diagnose, lab_from_csv, lab_list, lab_run
+from iperfpy.cli.commands import compare, diagnose, diff, lab_from_csv, lab_list, lab_run, runs, show
 from iperfpy.cli.common_flags import CONNECTION, REPORTS
 from iperfpy.cli.credentials import PASSWORD_VARIABLE
 from iperfpy.cli.help import EXAMPLES, GroupedCommand, forms, spelled
@@ -40,7 +40,8 @@ ENVIRONMENT = {
 EXIT_STATUS = (
     "0 if the test was measured and reported, or was stopped by one signal; 1 after a failure, which is"
     " reported in one sentence on standard error and as error in JSON; 130 if a second signal stopped the"
-    " program before it could shut down cleanly."
+    " program before it could shut down cleanly. iperfpy diff: 0 no regression, 1 a regression, 3 cannot"
+    " tell, 2 nothing compared."
 )
 
 
@@ -64,7 +65,7 @@ def _lines() -> Iterator[str]:
         yield f'.SS "{_text(heading)}"'
         for option in options:
             yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))
-    for module in (diagnose, compare):
+    for module in (diagnose, compare, runs, show, diff):
         yield from _subcommand(module.subcommand(), module.SUMMARY)
     yield from _lab()
     yield from (".SH EXAMPLES", ".nf")

@@ -13,11 +13,10 @@ from typing import Any
 
 from iperfpy.diagnosis.finding import Cause, Finding
 from iperfpy.errors import DocumentError
-from iperfpy.plan import Direction
+from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import format_rate, format_size
 from iperfpy.store.document_part import Part
 from iperfpy.store.finding_object import read_finding
-from iperfpy.store.run_samples import WAYS
 
 SIGMAS = 2.0
 """Standard errors of two rates, added in quadrature, that a difference must exceed."""

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iperfpy.errors import DocumentError
-from iperfpy.plan import Direction
+from iperfpy.plan import WAYS, Direction
 from iperfpy.store.direction_figures import TEST, DirectionFigures, directions_of, is_test
+from iperfpy.store.document_part import Part
 from iperfpy.store.folder import STORED
 
-DIAGNOSE = "diagnose"
+DIAGNOSE, COMPARE = "diagnose", "compare"
+KEYS = {DIAGNOSE: {"start", "directions", "idle"}, COMPARE: {"start", "standings", "tests"}}
+"""Kind -> keys by which a document that was not stored is known."""
 KIND = "kind"
-"""Top-level key by which a document of another command than a test names its kind."""
-
-WAYS = {Direction.FORWARD: "up", Direction.REVERSE: "down", Direction.BIDIRECTIONAL: "both"}
-"""Direction -> its name, seen from the client."""
+"""Key of a document for its kind, where it names one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,19 @@ class Group:
     transport : with the sender's congestion control, such as "tcp bbr"
     direction : FORWARD or REVERSE
     loaded_both_ways : True if the other direction carried data at the same time
+    steady : True if the rate leaves out the start-up
     """
 
     transport: str
     direction: Direction
     loaded_both_ways: bool = False
+    steady: bool = False
 
     @property
     def name(self) -> str:
-        """`kcp-bbr down`, `kcp-bbr down (of both)`."""
-        return f"{self.transport} {WAYS[self.direction]}{' (of both)' if self.loaded_both_ways else ''}"
+        """`kcp-bbr down`, `kcp-bbr down (of both)`, `kcp-bbr down (steady)`."""
+        notes = [" (of both)"] * self.loaded_both_ways + [" (steady)"] * self.steady
+        return f"{self.transport} {WAYS[self.direction]}{''.join(notes)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def kind_of(document: Mapping[str, Any]) -> str:
         return named
     if is_test(document):
         return TEST
-    return DIAGNOSE if {"directions", "idle", "start"} <= document.keys() else ""
+    return next((kind for kind, keys in KEYS.items() if keys <= document.keys()), "")
 
 
 def samples_of(document: Mapping[str, Any]) -> tuple[RunSample, ...]:
@@ -100,5 +103,25 @@ def _sample(one: DirectionFigures, *, both: bool) -> RunSample:
     return RunSample(Group(one.transport, one.direction, both), one.headline(), one.series, one.interval_s)
 
 
-READERS: dict[str, Reader] = {TEST: _samples_of_test}
+def _samples_of_comparison(document: Mapping[str, Any]) -> tuple[RunSample, ...]:
+    """A sample per test that did not fail. Raises `DocumentError`."""
+    try:
+        tests = [one for one in Part(document).parts("tests") if not one.text("error", "")]
+        return tuple(_test_sample(one) for one in tests)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DocumentError(f"the tests of the comparison cannot be read: {error}") from error
+
+
+def _test_sample(one: Part) -> RunSample:
+    figures = {
+        "bits_per_second": one.number_or_none("steady_bits_per_second"),
+        "rtt_us": one.part("rtt_us").number_or_none("p50"),
+        "resent_percent": one.number_or_none("resent_percent"),
+        "loss_percent": one.number_or_none("loss_percent"),
+    }
+    group = Group(one.text("contender"), Direction(one.text("direction")), steady=True)
+    return RunSample(group, figures)
+
+
+READERS: dict[str, Reader] = {TEST: _samples_of_test, COMPARE: _samples_of_comparison}
 """Kind -> the function that reads the samples of its document."""

@@ -8,13 +8,13 @@ The document of a built-in transport has no such part: every installation knows 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, NoReturn
 
 from iperfpy.errors import FaultError
 from iperfpy.protocols.contract import Iperf3Mapping, Transport
-from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
+from iperfpy.protocols.metrics import Metric
 from iperfpy.protocols.registry import built_in_transports
 from iperfpy.protocols.settings import Settings
 from iperfpy.store.document_part import Part
@@ -23,8 +23,6 @@ Json = dict[str, Any]
 
 PLAIN = Metric("", "")
 """Its values are the defaults, which a document leaves out."""
-ENUMERATIONS: Mapping[str, type[enum.Enum]] = {"unit": Unit, "kind": Kind, "side": Side}
-"""Fields of a metric that are stored by their value."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +114,19 @@ def _metrics(stored: Part) -> tuple[Metric, ...]:
 
 
 def _metric(stored: Part) -> Metric:
-    values: dict[str, Any] = {"key": stored.text("key"), "doc": stored.text("doc", "")}
-    for name, kind in ENUMERATIONS.items():
-        if name in stored.values:
-            values[name] = kind(stored.values[name])
-    for name in ("title", "numerator", "denominator", "repeated", "iperf3", "wire"):
-        values[name] = stored.text(name, "")
-    scale = stored.number_or_none("iperf3_scale")
-    return Metric(**values, spread=stored.flag("spread", False), iperf3_scale=1.0 if scale is None else scale)
+    """A metric; each of its fields is read by the type of its default."""
+    values: dict[str, Any] = {"key": stored.text("key")}
+    readers: dict[type, Callable[[str], Any]] = {
+        str: stored.text,
+        bool: stored.flag,
+        int: stored.whole,
+        float: stored.number,
+    }
+    for name in (one.name for one in fields(Metric) if one.name in stored.values):
+        kind = type(getattr(PLAIN, name))
+        # An enumeration raises ValueError, too, for a value that it does not have.
+        values[name] = readers[kind](name) if kind in readers else kind(stored.values[name])
+    return Metric(**{"doc": "", **values})
 
 
 def _only_shown() -> FaultError:

@@ -17,6 +17,7 @@ from iperfpy.cli.help import GroupedCommand, command_help
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag, Parsed, integer, one_of
 from iperfpy.errors import DocumentError
+from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.report.screen import Span, screen_for
 from iperfpy.store.folder import Folder
@@ -29,7 +30,8 @@ SUMMARY = (
 )
 HEADING = "Runs"
 KINDS = ("test", "diagnose", "compare", "latency")
-WAYS = {"forward": "up", "reverse": "down", "bidirectional": "both"}
+NAMES = {**{way.value: name for way, name in WAYS.items()}, Direction.BIDIRECTIONAL.value: "both"}
+"""Value of a direction -> its name."""
 COUNT = Parsed("N", integer("a number of runs", 1, 10**9))
 TITLES = ("Run", "Time", "Kind", "Host", "Transport", "Way", "Result")
 
@@ -40,7 +42,7 @@ def flags() -> list[click.Option]:
     def flag(names: Sequence[str], help: str, kind: Any = None, **more: Any) -> click.Option:
         return Flag(HEADING, names, help, **({"is_flag": True} if kind is None else {"type": kind}), **more)
 
-    ways = tuple(WAYS.values())
+    ways = tuple(NAMES.values())
     return [
         flag(["host", "--host"], "runs with a host whose name contains TEXT", Parsed("TEXT", str)),
         flag(["proto", "--proto"], "runs with this transport: tcp, or 'tcp bbr'", Parsed("NAME", str)),
@@ -100,7 +102,7 @@ def _wanted(entry: Entry, values: dict[str, Any]) -> bool:
         and values["kind"] in (None, about.kind)
         # Without the congestion control, a name means the transport with any.
         and (not name or any(one == name or one.startswith(f"{name} ") for one in about.transports))
-        and (values["way"] is None or values["way"] in [WAYS.get(one) for one in about.directions])
+        and (values["way"] is None or values["way"] in [NAMES.get(one) for one in about.directions])
     )
 
 
@@ -144,7 +146,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     transports = (
         ", ".join(about.transports) if len(about.transports) < 3 else f"{len(about.transports)} of them"
     )
-    ways = "/".join(WAYS.get(one, one) for one in about.directions)
+    ways = "/".join(NAMES.get(one, one) for one in about.directions)
     result = about.summary or "no result"
     remarks = [f"{about.title}" if about.title else "", "ended early" if about.error else ""]
     text = "; ".join((result, *(one for one in remarks if one)))

@@ -35,7 +35,7 @@ from iperfpy.report.terminal import Wording
 from iperfpy.report.text_forms import TEXT_FORMS
 from iperfpy.store.direction_figures import TEST
 from iperfpy.store.folder import STORED, Folder, read_document
-from iperfpy.store.run_samples import kind_of
+from iperfpy.store.run_samples import COMPARE, kind_of
 from iperfpy.store.stored_run import Run
 
 ARGUMENTS = "RUN [options]"
@@ -44,7 +44,10 @@ SUMMARY = (
     " before, or a file that -J wrote."
 )
 HEADING = "Forms"
-CSV_WRITERS: dict[str, str] = {TEST: "iperfpy.cli.commands.show:write_csv_of_test"}
+CSV_WRITERS: dict[str, str] = {
+    TEST: "iperfpy.cli.commands.show:write_csv_of_test",
+    COMPARE: "iperfpy.cli.commands.show:write_csv_of_comparison",
+}
 """Kind -> "module:function" that writes its document as a CSV; called with the document and the path. Raises
 OSError or `IperfpyError`."""
 
@@ -170,15 +173,34 @@ def write_csv_of_test(document: Mapping[str, Any], path: Path) -> None:
     if run.started is None:
         raise DocumentError(f"the test failed before it started: {run.error}")
     clock = _StoredClock(run)
-    try:
-        rows = CsvFile(path, header(), new=True)
-    except FileExistsError as error:
-        raise StartError(f"{path} exists: name a new file") from error
+    rows = _new_csv(path, header())
     try:
         sink = CsvSink(rows, unix_time=clock.unix_time, monotonic=clock.monotonic)
         clock.replay(sink)
     finally:
         rows.close()
+
+
+def write_csv_of_comparison(document: Mapping[str, Any], path: Path) -> None:
+    """Write a row for each test of a comparison. Raises `IperfpyError`, OSError."""
+    from iperfpy.report import compare_csv
+    from iperfpy.report.compare_document import read
+
+    report = read(document)
+    rows = _new_csv(path, compare_csv.header())
+    try:
+        for cells in compare_csv.rows(report):
+            rows.row(cells)
+    finally:
+        rows.close()
+
+
+def _new_csv(path: Path, titles: Sequence[str]) -> CsvFile:
+    """A file that did not exist. Raises `StartError`, OSError."""
+    try:
+        return CsvFile(path, titles, new=True)
+    except FileExistsError as error:
+        raise StartError(f"{path} exists: name a new file") from error
 
 
 class _StoredClock:

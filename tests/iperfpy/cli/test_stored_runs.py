@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 
 from iperfpy.cli.main import main
+from iperfpy.comparison.comparison_report import ComparisonReport, ContenderFacts, MeasuredTest
+from iperfpy.plan import Direction
+from iperfpy.report import compare_document, compare_text
 from iperfpy.report.diagnosis_document import about, document
 from iperfpy.report.diagnosis_text import lines
 from iperfpy.store.direction_figures import about_test
@@ -58,6 +61,43 @@ def save_set(store: Folder, title: str, level: float, runs: int = 5, **model: An
     rng = np.random.default_rng(int(level * 1000))
     made = documents(Model(runs, **model), 1 - level, rng)
     return [save(store, one, title=title, hosts=("me", "vpn.example")) for one in made]
+
+
+def comparison_scene(level: float) -> ComparisonReport:
+    """Six rounds of two contenders, up."""
+    tests = [
+        MeasuredTest(
+            name,
+            Direction.FORWARD,
+            number,
+            10.0 * number,
+            seconds=5.0,
+            steady_bits_per_second=rate * level * wobble,
+        )
+        for number, wobble in enumerate((1.0, 1.01, 0.99, 1.005, 0.995, 1.002), 1)
+        for name, rate in (("tcp bbr", 20e6), ("kcp-bbr", 19e6))
+    ]
+    contenders = tuple(ContenderFacts(name, name.split()[0], ranked=True) for name in ("tcp bbr", "kcp-bbr"))
+    return ComparisonReport(
+        host="vpn.example",
+        port=5201,
+        unix_time=1_795_966_017.0,
+        seconds=70.0,
+        limit_s=480.0,
+        sent_bytes=1,
+        budget_bytes=0,
+        seed=1,
+        contenders=contenders,
+        directions=(Direction.FORWARD,),
+        tests=tuple(tests),
+        rounds=6,
+        test_s=5.0,
+        startup_s=1.0,
+        rest_s=1.0,
+        converged=True,
+        version="iperfpy 9",
+        peer_is_iperfpy=True,
+    )
 
 
 # -- runs
@@ -301,6 +341,35 @@ def test_documents_of_iperf3_are_compared(iperfpy: Run, tmp_path: Path) -> None:
     status, out, _ = iperfpy("diff", *sides[0], "--", *sides[1])
     assert status == 1
     assert out.startswith("tcp cubic up  11.0 ")
+
+
+def test_the_rounds_of_comparisons_are_the_runs(store: Folder, iperfpy: Run, tmp_path: Path) -> None:
+    sides = []
+    for level in (1.0, 0.8):
+        report = comparison_scene(level)
+        path = tmp_path / f"{level}.json"
+        path.write_text(json.dumps(compare_document.document(report)))
+        sides.append(str(path))
+    status, out, _ = iperfpy("diff", *sides)
+    assert status == 1
+    assert "tcp bbr up (steady)" in out
+    assert "n 6+6  REGRESSION" in out
+
+
+def test_a_comparison_is_shown_and_written_as_csv(store: Folder, iperfpy: Run, tmp_path: Path) -> None:
+    report = comparison_scene(1.0)
+    store.save(
+        compare_document.document(report), compare_document.about(report), list(compare_text.lines(report))
+    )
+    status, out, _ = iperfpy("show", "last")
+    assert status == 0
+    assert out.splitlines() == [
+        "".join(text for text, _ in one).rstrip() for one in compare_text.lines(report)
+    ]
+    path = tmp_path / "x.csv"
+    assert iperfpy("show", "last", "--csv", str(path)) == (0, "", "")
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert [row["contender"] for row in rows] == [one.contender for one in report.tests]
 
 
 def test_diagnoses_are_compared_by_their_causes(store: Folder, iperfpy: Run) -> None:
