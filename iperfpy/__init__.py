@@ -16,7 +16,7 @@ TYPE_CHECKING = False  # type checkers take it for True; importing `typing` take
 
 if TYPE_CHECKING:
     from iperfpy.api import LiveTest, measure, measure_async, serve, serve_async, watch
-    from iperfpy.comparison.choice import Choice, bulk_choice
+    from iperfpy.comparison.choice import Choice, bulk_choice, message_choice
     from iperfpy.comparison.comparison_report import ComparisonReport
     from iperfpy.diagnosis.evidence import RunEvidence
     from iperfpy.diagnosis.finding import Cause, Confidence, Finding
@@ -95,6 +95,7 @@ __all__ = [
     "diagnose_async",
     "measure",
     "measure_async",
+    "message_choice",
     "serve",
     "serve_async",
     "transports",
@@ -103,7 +104,7 @@ __all__ = [
 
 _MODULES = {
     "api": ("LiveTest", "measure", "measure_async", "serve", "serve_async", "watch"),
-    "comparison.choice": ("Choice", "bulk_choice"),
+    "comparison.choice": ("Choice", "bulk_choice", "message_choice"),
     "comparison.comparison_report": ("ComparisonReport",),
     "diagnosis.evidence": ("RunEvidence",),
     "diagnosis.finding": ("Cause", "Confidence", "Finding"),

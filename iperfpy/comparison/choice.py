@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iperfpy.comparison.comparison_report import ComparisonReport, steady_rates
+from iperfpy.comparison.message_standing import slowest_means
 from iperfpy.comparison.ranking import Pair, Ranking, enough, rank
 from iperfpy.diagnosis.finding import Confidence
 from iperfpy.plan import WAYS, Direction
@@ -45,7 +46,12 @@ class _Words:
     best: str
 
 
-BULK = _Words("bulk", "carries {:.0%} less", "the fastest")
+BULK = _Words("bulk", "carries {} less", "the fastest")
+MESSAGES = _Words("messages", "takes {} longer for its slowest 5 %", "the fastest")
+LEAST_US = 1_000.0
+"""Difference between times of messages that decides nothing, whatever share of them it is."""
+BOTH = Direction.BIDIRECTIONAL
+"""Direction of the ranking of messages: a message goes there, and its echo comes back."""
 
 
 def bulk_choice(report: ComparisonReport) -> Choice:
@@ -60,6 +66,16 @@ def bulk_choice(report: ComparisonReport) -> Choice:
         if values:
             rankings[direction] = rank(values)
     return choose(rankings, BULK)
+
+
+def message_choice(report: ComparisonReport) -> Choice:
+    """The choice for messages, by the slowest messages of each round."""
+    values = {
+        one.name: slowest_means(tests)
+        for one in report.contenders
+        if one.ranked and (tests := report.messages_of(one.name))
+    }
+    return choose({BOTH: rank(values, smaller_is_better=True, least=LEAST_US)} if values else {}, MESSAGES)
 
 
 def choose(rankings: Mapping[Direction, Ranking], words: _Words) -> Choice:
@@ -102,7 +118,7 @@ def _decided(
     rounds = min(one.fewest for one in compared.values())
     sure = f"{SURENESS[confidence]}, {rounds} rounds"
     hidden = [share for way in compared if (share := _hidden(compared[way], take[way])) is not None]
-    doubt = f"; a difference of up to {max(hidden):.0%} may be hidden" if hidden else ""
+    doubt = f"; a difference of up to {_percent(max(hidden))} may be hidden" if hidden else ""
     first = next(iter(take.values()))
     common = [name for name in first if all(name in best for best in take.values())]
     every = {name for one in compared.values() for name in one.names}
@@ -111,12 +127,12 @@ def _decided(
     if not common:
         choices = {way: _either(best) for way, best in take.items()}
         return f"For {words.purpose}, take {_by_way(choices)} ({sure}{doubt})."
-    details = [
-        f"{WAYS[way]}, {text}" for way, one in compared.items() if (text := _detail(one, common, words))
-    ]
     # With one direction, its name says nothing.
-    if len(compared) == 1:
-        details = [text.partition(", ")[2] for text in details]
+    details = [
+        text if len(compared) == 1 else f"{WAYS[way]}, {text}"
+        for way, one in compared.items()
+        if (text := _detail(one, common, words))
+    ]
     behind = f": {'; '.join(details)}" if details else ""
     return f"For {words.purpose}, take {_either(common)} ({sure}{doubt}){behind}."
 
@@ -129,7 +145,7 @@ def _detail(one: Ranking, common: Sequence[str], words: _Words) -> str:
     if behind:
         # The names of a ranking are in order, so the first pair behind the best is the next one.
         pair = behind[0]
-        parts.append(f"{pair.second} {words.worse.format(abs(pair.shift or 0.0))}")
+        parts.append(f"{pair.second} {words.worse.format(_percent(abs(pair.shift or 0.0)))}")
     return " and ".join(parts)
 
 
@@ -156,6 +172,11 @@ def _hidden(one: Ranking, best: Sequence[str]) -> float | None:
     """The largest difference that may be hidden between the best contender and its equals."""
     pairs = [one.pair(best[0], name) for name in best[1:]]
     return max((pair.hidden for pair in pairs if pair is not None and pair.hidden is not None), default=None)
+
+
+def _percent(share: float) -> str:
+    """`12 %`, and `0.4 %` below 1 %."""
+    return f"{100 * share:.0f} %" if share >= 0.00995 else f"{100 * share:.1f} %"
 
 
 def _ordered(names: Sequence[str], compared: Mapping[Direction, Ranking]) -> list[str]:

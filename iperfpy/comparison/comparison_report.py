@@ -93,12 +93,50 @@ class MeasuredTest:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredMessages:
+    """The messages of a contender in one round: the client sends them over the idle path, the server echoes.
+
+    Parameters
+    ----------
+    contender, round, started_s, error : as those of `MeasuredTest`
+    size_bytes, per_s : of each message; messages a second
+    due : messages whose time had come
+    sent : messages that the transport took
+    round_trip_us : of the answered messages, in order, from the due time to the arrival of the echo
+    wire_bytes : bytes of IP packets in both directions, None: not known
+    """
+
+    contender: str
+    round: int
+    started_s: float
+    error: str = ""
+    size_bytes: int = 0
+    per_s: int = 0
+    due: int = 0
+    sent: int = 0
+    round_trip_us: tuple[int, ...] = ()
+    wire_bytes: int | None = None
+
+    @property
+    def failed(self) -> bool:
+        """True if no statistic may use it."""
+        return bool(self.error) or not self.round_trip_us
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A contender that could not be measured. `direction` None: in neither direction."""
+    """A contender that could not be measured.
+
+    Parameters
+    ----------
+    direction : None: in neither direction, or for messages
+    messages : True if only its messages could not be measured
+    """
 
     contender: str
     direction: Direction | None
     reason: str
+    messages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +154,7 @@ class ComparisonReport:
     contenders : in the user's order
     directions : those that were measured
     tests : in the order in which they ran, failed ones too
+    messages : the same of the tests of messages
     rounds : number of rounds that were completed
     test_s, startup_s, rest_s : planned seconds of a test, of its start-up, and of the rest before it
     converged : True if it ended because every interval was narrow enough
@@ -139,6 +178,7 @@ class ComparisonReport:
     contenders: tuple[ContenderFacts, ...] = ()
     directions: tuple[Direction, ...] = ()
     tests: tuple[MeasuredTest, ...] = ()
+    messages: tuple[MeasuredMessages, ...] = ()
     rounds: int = 0
     test_s: float = 0.0
     startup_s: float = 0.0
@@ -168,6 +208,10 @@ class ComparisonReport:
             for one in self.tests
             if one.contender == contender and one.direction is direction and one.failed
         ]
+
+    def messages_of(self, contender: str) -> list[MeasuredMessages]:
+        """The tests of messages of a contender that have figures, in order."""
+        return [one for one in self.messages if one.contender == contender and not one.failed]
 
     @property
     def failed(self) -> bool:

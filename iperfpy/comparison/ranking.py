@@ -4,7 +4,8 @@ Tests are the samples, because the intervals of one test depend on each other. T
 
 - Holm's correction over all pairs of the direction leaves p below 0.05, so that at most one of twenty
   comparisons of equal contenders names any difference; and
-- the shift between them (Hodges-Lehmann) is at least `MATTERS`: a smaller one decides nothing.
+- the shift between them (Hodges-Lehmann) is at least `MATTERS`, and at least an absolute difference where the
+  values may be near zero: a smaller one decides nothing.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ class Pair:
     first, second : names; `first` has the better median
     compared : the test without correction; its shifts are second minus first
     p : corrected for the number of pairs
+    least : absolute difference that matters, in the unit of the values
     """
 
     first: str
     second: str
     compared: RunComparison
     p: float
+    least: float = 0.0
 
     @property
     def shift(self) -> float | None:
@@ -46,7 +49,8 @@ class Pair:
     @property
     def different(self) -> bool:
         """True if the two differ."""
-        return self.p < SIGNIFICANT and (self.shift is None or abs(self.shift) >= MATTERS)
+        matters = self.shift is None or abs(self.shift) >= MATTERS
+        return self.p < SIGNIFICANT and matters and abs(self.compared.shift.value) >= self.least
 
     @property
     def hidden(self) -> float | None:
@@ -109,13 +113,16 @@ def enough(counts: Sequence[int]) -> bool:
     return comb(len(counts), 2) * 2 / comb(n + m, n) < SIGNIFICANT
 
 
-def rank(values: Mapping[str, Sequence[float]], *, smaller_is_better: bool = False) -> Ranking:
+def rank(
+    values: Mapping[str, Sequence[float]], *, smaller_is_better: bool = False, least: float = 0.0
+) -> Ranking:
     """Rank contenders by the values of their tests.
 
     Parameters
     ----------
     values : name -> one value for each test, at least one
     smaller_is_better : True for times, False for rates
+    least : absolute difference that matters, in the unit of the values
     """
     ordered = sorted(values, key=lambda name: _median(values[name]), reverse=not smaller_is_better)
     fewest = min((len(one) for one in values.values()), default=0)
@@ -126,7 +133,7 @@ def rank(values: Mapping[str, Sequence[float]], *, smaller_is_better: bool = Fal
         for first, second in combinations(ordered, 2)
     }
     corrected = _holm({names: one.p for names, one in compared.items()})
-    pairs = tuple(Pair(*names, one, corrected[names]) for names, one in compared.items())
+    pairs = tuple(Pair(*names, one, corrected[names], least) for names, one in compared.items())
     return Ranking(tuple(ordered), pairs, fewest)
 
 

@@ -1,14 +1,17 @@
-"""From the record of a bulk test to its figures in a comparison. Pure functions."""
+"""From the record of a test to its figures in a comparison. Pure functions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-from iperfpy.comparison.comparison_report import MeasuredTest
+import numpy as np
+
+from iperfpy.comparison.comparison_report import MeasuredMessages, MeasuredTest
 from iperfpy.experiments import run_figures as figures
 from iperfpy.plan import Direction
-from iperfpy.protocols.metrics import Value, number
+from iperfpy.protocols.metrics import Side, Value, number
+from iperfpy.records import UNANSWERED
 from iperfpy.store.stored_run import Run
 
 REACHED = 0.9
@@ -16,6 +19,9 @@ REACHED = 0.9
 SMOOTHED_ROUND_TRIPS = 2.0
 """Width of the window over which the rate of the start-up is averaged: BBR and slow start send in bursts of a
 round trip."""
+
+FEWEST_POINTS = 4
+"""Interval ends with a median slope; of fewer, the quotient is taken."""
 
 LOSS = ("path_loss_percent", "loss_percent")
 IN_VAIN = ("duplicates_percent", "spurious_percent")
@@ -41,7 +47,7 @@ def measured_test(
     """
     length = figures.measured_s(run)
     steady_from_s = min(steady_from_s, length / 2)
-    steady = figures.steady_bps(run, direction, steady_from_s)
+    steady = _steady_bps(run, direction, steady_from_s)
     packets = figures.packets_of(run, direction)
     sender = figures.sender_values(run, direction)
     findings = [one for one in run.diagnosis if one.direction is direction]
@@ -68,6 +74,30 @@ def measured_test(
         limit=findings[0] if findings else None,
         series=_series(run, direction),
     )
+
+
+def _steady_bps(run: Run, direction: Direction, from_s: float) -> float | None:
+    """Payload rate after the start-up: the median slope of the payload that arrived over time.
+
+    Of all pairs of interval ends that are at least half of the time apart (the estimator of Theil and Sen). A
+    quotient would count data that waited behind a loss of the start-up, and was delivered after it, as
+    carried in the steady time: a path of 24 Mbit/s seems to carry 25 then.
+    """
+    parts = [
+        (one.end, sample[0])
+        for one in run.intervals
+        if one.end >= from_s and (sample := figures.arrived_in(one, direction)) is not None
+    ]
+    if len(parts) < FEWEST_POINTS:
+        return figures.steady_bps(run, direction, from_s)
+    at_s = np.array([part[0] for part in parts])
+    # The first end is the beginning of the steady time: what arrived before it does not count.
+    payload = np.cumsum([0, *(part[1] for part in parts[1:])])
+    earlier, later = np.triu_indices(len(parts), 1)
+    apart_s = at_s[later] - at_s[earlier]
+    far = apart_s >= (at_s[-1] - at_s[0]) / 2
+    slopes = (payload[later] - payload[earlier])[far] / apart_s[far]
+    return float(8 * np.median(slopes))
 
 
 def _startup_s(run: Run, direction: Direction, steady: float | None) -> float | None:
@@ -145,8 +175,6 @@ def _first_payload(
 
 
 def _sender_bytes(run: Run, direction: Direction) -> float | None:
-    from iperfpy.protocols.metrics import Side
-
     value = run.total("bytes", direction=direction, side=Side.SENDER)
     return None if math.isnan(value) else value
 
@@ -171,3 +199,28 @@ def _series(run: Run, direction: Direction) -> dict[str, tuple[float | None, ...
         rtt = one.figure("rtt_us", direction) if "rtt_us" in run.figures else math.nan
         rtts.append(None if math.isnan(rtt) else rtt)
     return {"end_s": tuple(ends), "bits_per_second": tuple(rates), "rtt_us": tuple(rtts)}
+
+
+def measured_messages(
+    run: Run, contender: str, number_of_round: int, started_s: float, error: str = ""
+) -> MeasuredMessages:
+    """The figures of a test of messages."""
+    times = run.ended.messages if run.ended is not None else None
+    if times is None:
+        error = error or "no message was sent"
+        return MeasuredMessages(contender, number_of_round, started_s, error)
+    answered = times.round_trip_us[times.round_trip_us != UNANSWERED]
+    if not len(answered):
+        error = error or "no message was answered"
+    return MeasuredMessages(
+        contender,
+        number_of_round,
+        started_s,
+        error,
+        times.size_bytes,
+        round(1e6 / times.interval_us) if times.interval_us else 0,
+        len(times.round_trip_us),
+        times.sent,
+        tuple(int(us) for us in answered),
+        sum(times.wire_bytes) if times.wire_bytes is not None else None,
+    )

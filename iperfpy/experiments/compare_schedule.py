@@ -11,10 +11,9 @@ time or the bytes are used up. All tests of a comparison have one length, becaus
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from iperfpy.experiments.check_schedule import Timing
 from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES
 from iperfpy.plan import Direction
 from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN, median_interval
@@ -33,6 +32,8 @@ SHORTEST_S = 0.3
 """Shortest test at all, in a comparison that has no time for a round of longer ones."""
 REST_SHARE, LEAST_REST_S, MOST_REST_S = 0.1, 0.2, 1.0
 """Rest before a test, as a share of its length, and its limits in seconds."""
+MESSAGE_S, MESSAGE_BYTES, MESSAGES_PER_S = 2.0, 100, 100
+"""The messages of a contender in a round: six rounds have enough of them for a 99th percentile."""
 LEAST_TEST_BYTES = 1_000_000
 """Bytes of IP packets that each test may send at least, unless even one round of such tests is too much."""
 LEAST_BUDGET_BYTES = 5_000_000
@@ -45,11 +46,12 @@ class Turn:
     Parameters
     ----------
     contender : its place in the user's order
+    direction : of the bulk data; None: the test has messages, which are echoed
     round : 1, 2, ...
     """
 
     contender: int
-    direction: Direction
+    direction: Direction | None
     round: int
 
 
@@ -60,6 +62,7 @@ class Lengths:
     Parameters
     ----------
     test_s, startup_s, rest_s : each test, its start-up, and the rest before it
+    message_s : a test of messages
     pause_s : the part of the rest that is not taken by setting the test up
     round_s : a round
     rounds : number of rounds for which there is time
@@ -68,6 +71,7 @@ class Lengths:
     test_s: float = 0.0
     startup_s: float = 0.0
     rest_s: float = 0.0
+    message_s: float = 0.0
     pause_s: float = 0.0
     round_s: float = 0.0
     rounds: int = 0
@@ -83,36 +87,49 @@ def rest_s(test_s: float) -> float:
     return min(MOST_REST_S, max(LEAST_REST_S, REST_SHARE * test_s))
 
 
-def lengths(time_s: float, tests: int, rtt_s: float, timing: Timing = Timing()) -> Lengths:  # noqa: B008
+def lengths(time_s: float, bulk: int, messages: int, rtt_s: float, overhead_s: float) -> Lengths:
     """The lengths with which the time holds enough rounds for an interval, or else as many as it can.
 
     Parameters
     ----------
     time_s : seconds for all rounds
-    tests : number of tests of a round
+    bulk, messages : number of tests of a round, with bulk data and with messages
     rtt_s : idle round-trip time
+    overhead_s : seconds of a test beside its data
     """
     wanted = max(STARTUP_S, STARTUP_ROUND_TRIPS * rtt_s) + max(STEADY_S, STEADY_ROUND_TRIPS * rtt_s)
     least = max(LEAST_S, LEAST_ROUND_TRIPS * rtt_s)
-    overhead_s = timing.overhead_s(rtt_s)
 
-    def fitting(rounds: int) -> float:
-        each = time_s / (rounds * tests)
-        # The rest follows from the length: the longest length that leaves room for it.
-        length = min(each / (1 + REST_SHARE), each - overhead_s)
-        return min(wanted, length, each - LEAST_REST_S)
+    def round_s(test_s: float) -> float:
+        rest = max(overhead_s, rest_s(test_s))
+        return bulk * (test_s + rest) + messages * (min(MESSAGE_S, test_s) + rest)
 
     for rounds in range(FEWEST_FOR_MEDIAN, 0, -1):
-        test_s = fitting(rounds)
+        test_s = _largest(lambda test_s: round_s(test_s) <= time_s / rounds, wanted)  # noqa: B023 - called here
         if test_s >= least:
             break
     test_s = max(test_s, SHORTEST_S)
     rest = rest_s(test_s)
-    round_s = tests * (test_s + max(overhead_s, rest))
-    fitting_rounds = max(1, int(time_s / round_s + 1e-6))
     return Lengths(
-        test_s, startup_s(rtt_s, test_s), rest, max(0.0, rest - overhead_s), round_s, fitting_rounds
+        test_s,
+        startup_s(rtt_s, test_s),
+        rest,
+        min(MESSAGE_S, test_s),
+        max(0.0, rest - overhead_s),
+        round_s(test_s),
+        max(1, int(time_s / round_s(test_s) + 1e-6)),
     )
+
+
+def _largest(fits: Callable[[float], bool], most: float) -> float:
+    """The largest value up to `most` that fits, to a millisecond; values below a fitting one fit, too."""
+    if fits(most):
+        return most
+    low, high = 0.0, most
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def round_turns(
@@ -122,12 +139,13 @@ def round_turns(
 
     Parameters
     ----------
-    last : contenders that come behind all others, because their rates follow those of the others
+    last : contenders whose bulk data comes behind all others, because its rate follows those of the others
     """
-    turns = [Turn(each, direction, number) for each in range(contenders) for direction in directions]
+    parts: tuple[Direction | None, ...] = (*directions, None)
+    turns = [Turn(each, part, number) for each in range(contenders) for part in parts]
     random.Random(f"{seed} {number}").shuffle(turns)
     behind = set(last)
-    return sorted(turns, key=lambda turn: turn.contender in behind)
+    return sorted(turns, key=lambda turn: turn.contender in behind and turn.direction is not None)
 
 
 def converged(rates: Iterable[Sequence[float]]) -> bool:

@@ -54,12 +54,16 @@ class Contender:
 def contenders_of(words: Sequence[str], settings: Sequence[str] = ()) -> tuple[Contender, ...]:
     """The contenders that the words mean, with the further settings `NAME:KEY=VALUE`.
 
+    One text may have several words, with commas between them.
+
     Raises
     ------
     PlanError
         A word is not understood, two contenders are the same, or nobody takes a setting. The sentence names
         the word or the key.
     """
+    if isinstance(words, str):  # its characters would be taken for contenders
+        words = words.split(",")
     try:
         found = [_contender(word) for word in words]
         for text in settings:

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from iperfpy.comparison.comparison_report import LeftOut, MeasuredTest, steady_rates
+from iperfpy.comparison.comparison_report import LeftOut, MeasuredMessages, MeasuredTest, steady_rates
 from iperfpy.experiments.serial_tests import PlannedTest
 from iperfpy.plan import Direction
 from iperfpy.store.stored_run import Run
+
+Key = tuple[int, Direction | None]
+"""A contender's place, and the direction of its bulk data; None: its messages."""
 
 
 @dataclass(slots=True)
@@ -18,16 +21,17 @@ class MeasuredContenders:
 
     Parameters
     ----------
-    tests : with figures or without, in order
-    left_out : (contender, direction) -> the reason
-    runs : the record of the first test that started, for the facts of the server
+    tests, messages : with figures or without, in order
+    left_out : part of a contender -> the reason why it cannot be measured
+    first : the record of the first test that started, for the facts of the server
     warnings : of all tests
     witness : a short test that worked: it shows if the server is still there
     rounds : completed rounds
     """
 
     tests: list[MeasuredTest] = field(default_factory=list)
-    left_out: dict[tuple[int, Direction], str] = field(default_factory=dict)
+    messages: list[MeasuredMessages] = field(default_factory=list)
+    left_out: dict[Key, str] = field(default_factory=dict)
     first: Run | None = None
     warnings: dict[str, None] = field(default_factory=dict)
     witness: PlannedTest | None = None
@@ -37,6 +41,21 @@ class MeasuredContenders:
         """The steady rates of a contender in a direction."""
         own = (one for one in self.tests if one.contender == contender and one.direction is direction)
         return steady_rates([one for one in own if not one.failed])
+
+    def has(self, contender: str, direction: Direction | None) -> bool:
+        """True if a test of this part of a contender has figures."""
+        if direction is not None:
+            return bool(self.rates(contender, direction))
+        return any(one.contender == contender and not one.failed for one in self.messages)
+
+    def forget_failures(self, contender: str, direction: Direction | None) -> None:
+        """Drop the failed tests of a part that is left out: they are no failures of one that takes part."""
+        if direction is None:
+            self.messages = [one for one in self.messages if one.contender != contender or not one.failed]
+        else:
+            part = (contender, direction)
+            kept = [one for one in self.tests if (one.contender, one.direction) != part or not one.failed]
+            self.tests = kept
 
     def note(self, run: Run) -> None:
         """Keep the facts of a test that worked."""
@@ -54,6 +73,9 @@ class MeasuredContenders:
                 found.append(LeftOut(name, None, next(iter(reasons.values()))))
             else:
                 found += [LeftOut(name, way, reason) for way, reason in reasons.items()]
+            # Without bulk data in any direction, messages need no second sentence.
+            if len(reasons) < len(directions) and (reason := self.left_out.get((place, None))) is not None:
+                found.append(LeftOut(name, None, reason, messages=True))
         return tuple(found)
 
 

@@ -11,14 +11,16 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TextIO
 
-from iperfpy.comparison.choice import Choice, bulk_choice
+from iperfpy.comparison.choice import BOTH, Choice, bulk_choice, message_choice
 from iperfpy.comparison.comparison_report import (
     SERIES,
     ComparisonReport,
     ContenderFacts,
     LeftOut,
+    MeasuredMessages,
     MeasuredTest,
 )
+from iperfpy.comparison.message_standing import MessageStanding, message_standings
 from iperfpy.comparison.ranking import Pair
 from iperfpy.comparison.standing import Standing, idle_rtt_us, standings
 from iperfpy.errors import DocumentError
@@ -44,7 +46,8 @@ FIGURES = (
 
 def document(report: ComparisonReport) -> Json:
     """The whole comparison: JSON values only."""
-    choice = bulk_choice(report)
+    choice, messages = bulk_choice(report), message_choice(report)
+    rankings = {**choice.rankings, **messages.rankings}
     whole: Json = {
         "start": {
             "version": report.version,
@@ -64,14 +67,17 @@ def document(report: ComparisonReport) -> Json:
             "rest_s": report.rest_s,
         },
         "idle": {"rtt_us": idle_rtt_us(report)},
-        "choice": {"bulk": _choice(choice)},
+        "choice": {"bulk": _choice(choice), "messages": _choice(messages)},
         "standings": [_standing(one) for way in report.directions for one in standings(report, way)],
-        "pairs": [_pair(one, way) for way, ranking in choice.rankings.items() for one in ranking.pairs],
+        "pairs": [_pair(one, way) for way, ranking in rankings.items() for one in ranking.pairs],
+        "message_standings": [_message_standing(one) for one in message_standings(report)],
         "tests": [_test(one) for one in report.tests],
+        "messages": [_messages(one) for one in report.messages],
         "left_out": [
             {
                 "contender": one.contender,
                 "direction": one.direction.value if one.direction is not None else None,
+                "messages": one.messages,
                 "reason": one.reason,
             }
             for one in report.left_out
@@ -121,6 +127,11 @@ def about(report: ComparisonReport) -> About:
     )
 
 
+def _way(direction: Direction) -> str:
+    """The direction of a ranking: messages go there and back."""
+    return "messages" if direction is BOTH else direction.value
+
+
 def _contender(one: ContenderFacts) -> Json:
     return {
         "name": one.name,
@@ -133,7 +144,7 @@ def _contender(one: ContenderFacts) -> Json:
 
 def _choice(one: Choice) -> Json:
     return {
-        "take": {way.value: list(names) for way, names in one.take.items()},
+        "take": {_way(way): list(names) for way, names in one.take.items()},
         "confidence": one.confidence.value if one.confidence is not None else None,
         "sentence": one.sentence,
     }
@@ -159,14 +170,23 @@ def _standing(one: Standing) -> Json:
         "resent_percent": one.resent_percent,
         "in_vain_percent": one.in_vain_percent,
         "loss_percent": one.loss_percent,
-        "message_p99_us": None,
     }
+
+
+def _message_standing(one: MessageStanding) -> Json:
+    own = {item.name: getattr(one, item.name) for item in fields(one) if item.name != "contender"}
+    return {"contender": one.contender.name, **own}
+
+
+def _messages(one: MeasuredMessages) -> Json:
+    own = {item.name: getattr(one, item.name) for item in fields(one)}
+    return {**own, "round_trip_us": list(one.round_trip_us)}
 
 
 def _pair(one: Pair, direction: Direction) -> Json:
     relative = one.compared.relative
     return {
-        "direction": direction.value,
+        "direction": _way(direction),
         "first": one.first,
         "second": one.second,
         "p": one.compared.p,
@@ -201,7 +221,7 @@ def read(stored: Mapping[str, Any]) -> ComparisonReport:
     """The comparison of a document. Raises `DocumentError` if it is none."""
     try:
         return _report(Part(stored))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise DocumentError(f"it is not the document of a comparison: {error}") from error
 
 
@@ -222,6 +242,7 @@ def _report(whole: Part) -> ComparisonReport:
         contenders=tuple(_read_contender(one) for one in start.parts("contenders")),
         directions=tuple(Direction(way) for way in start.texts("directions")),
         tests=tuple(_read_test(one) for one in whole.parts("tests")),
+        messages=tuple(_read_messages(one) for one in whole.parts("messages")),
         rounds=end.whole("rounds"),
         test_s=start.number("test_s"),
         startup_s=start.number("startup_s"),
@@ -251,7 +272,26 @@ def _read_contender(one: Part) -> ContenderFacts:
 
 def _read_left_out(one: Part) -> LeftOut:
     way = one.values.get("direction")
-    return LeftOut(one.text("contender"), None if way is None else Direction(way), one.text("reason"))
+    direction = None if way is None else Direction(way)
+    return LeftOut(one.text("contender"), direction, one.text("reason"), one.flag("messages"))
+
+
+def _read_messages(one: Part) -> MeasuredMessages:
+    trips = one.values["round_trip_us"]
+    if not isinstance(trips, list) or not all(type(value) is int for value in trips):
+        raise ValueError("round_trip_us holds more than whole numbers")
+    return MeasuredMessages(
+        one.text("contender"),
+        one.whole("round"),
+        one.number("started_s"),
+        one.text("error"),
+        one.whole("size_bytes"),
+        one.whole("per_s"),
+        one.whole("due"),
+        one.whole("sent"),
+        tuple(trips),
+        one.whole_or_none("wire_bytes"),
+    )
 
 
 def _read_test(one: Part) -> MeasuredTest:

@@ -10,8 +10,9 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from iperfpy.comparison.choice import Choice, bulk_choice
+from iperfpy.comparison.choice import BOTH, Choice, bulk_choice, message_choice
 from iperfpy.comparison.comparison_report import ComparisonReport
+from iperfpy.comparison.message_standing import SLOWEST, MessageStanding, message_standings
 from iperfpy.comparison.ranking import Ranking
 from iperfpy.comparison.standing import FULL_LOAD, Standing, idle_rtt_us, standings
 from iperfpy.plan import WAYS, Direction
@@ -30,6 +31,7 @@ GAP = "  "
 WAY_WIDTH = 6
 LONGEST_NAME = 20
 EQUAL = "~"
+MESSAGE_WAY = "msgs"
 MIB = 1 << 20
 NARROWEST = 40
 """Characters for a folded sentence, however narrow the terminal is."""
@@ -45,12 +47,34 @@ class _Row:
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
-    """One column: two lines of header, and the way to a cell and its style."""
+class _Line:
+    """A line of a table: the labels before its cells, and the cells."""
+
+    way: str
+    name: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """One column: two lines of header, and its style."""
 
     head: tuple[str, str]
-    cell: Callable[[_Row], str]
     style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column(_Head):
+    """A column of the table of bulk data, with the way to its cells."""
+
+    cell: Callable[[_Row], str] = lambda row: ""
+
+
+@dataclass(frozen=True, slots=True)
+class _MessageColumn(_Head):
+    """A column of the table of messages. An empty cell gets the difference to the best contender."""
+
+    cell: Callable[[MessageStanding], str] = lambda one: ""
 
 
 def show(report: ComparisonReport, screen: Screen, letter: str = "") -> None:
@@ -61,15 +85,19 @@ def show(report: ComparisonReport, screen: Screen, letter: str = "") -> None:
 
 def lines(report: ComparisonReport, width: int | None = None, letter: str = "") -> Iterator[list[Span]]:
     """The lines, as spans. `width`: characters that fit on a line, None: no limit."""
-    choice = bulk_choice(report)
+    choice, messages = bulk_choice(report), message_choice(report)
     yield from _folded([("", "")], _title(report), "header", width)
     rows = [row for way in report.directions for row in _rows(report, way, choice.rankings.get(way))]
+    answered = message_standings(report)
     if rows:
         columns = _columns(rows, letter or _letter(rows))
-        for block in _blocks(columns, rows, width):
-            yield from _table(block, rows)
-        yield from _notes(report, rows, width)
-    yield from _folded([("", "")], choice.sentence, "strong", width)
+        yield from _tables(columns, _bulk_lines(columns, rows), width)
+    if answered:
+        ranking = messages.rankings.get(BOTH)
+        yield from _tables(MESSAGE_COLUMNS, _message_lines(answered, ranking), width)
+    yield from _notes(report, rows, answered, width)
+    for one in (choice, messages):
+        yield from _folded([("", "")], one.sentence, "strong", width)
     yield from _limits(report, choice, width)
     for text in _troubles(report):
         yield from _folded([("", "")], text, "warn", width)
@@ -110,21 +138,18 @@ def _columns(rows: Sequence[_Row], letter: str) -> list[_Column]:
     unit = bits_per_rate_unit(letter)
     few = all(one.standing.tests < FEWEST_FOR_MEDIAN for one in rows)
     return [
-        _Column(("steady", rate_unit(letter)), lambda row: _rate(row, unit), "rate"),
-        _Column(("range" if few else "95 %", "" if few else "interval"), lambda row: _interval(row, unit)),
-        _Column(("to", "best"), _difference),
-        _Column(("start-up", "s to 90 %"), lambda row: _number(row.standing.startup_s, "{:.1f}")),
-        _Column(
-            ("start-up", "MiB"), lambda row: _number(row.standing.startup_bytes, "{:.2f}", 1 / (1 << 20))
-        ),
-        _Column(("RTT", "ms"), lambda row: _milliseconds(row.standing.rtt_us)),
-        _Column(("bloat", "ms"), _bloat),
-        _Column(("wire/", "payload"), lambda row: _number(row.standing.wire_per_payload, "{:.3f}")),
-        _Column(("resent", "%"), lambda row: _number(row.standing.resent_percent, "{:.2f}")),
-        _Column(("in vain", "%"), lambda row: _number(row.standing.in_vain_percent, "{:.1f}")),
-        _Column(("lost", "%"), lambda row: _number(row.standing.loss_percent, "{:.2f}")),
-        _Column(("P99", "ms"), lambda row: NOT_AVAILABLE),
-        _Column(("", "tests"), lambda row: str(row.standing.tests)),
+        _Column(("steady", rate_unit(letter)), "rate", lambda row: _rate(row, unit)),
+        _Column(("range", "") if few else ("95 %", "interval"), "", lambda row: _interval(row, unit)),
+        _Column(("to", "best"), "", _difference),
+        _Column(("start-up", "s to 90 %"), "", lambda row: _number(row.standing.startup_s, "{:.1f}")),
+        _Column(("start-up", "MiB"), "", lambda row: _number(row.standing.startup_bytes, "{:.2f}", 1 / MIB)),
+        _Column(("RTT", "ms"), "", lambda row: _milliseconds(row.standing.rtt_us)),
+        _Column(("bloat", "ms"), "", _bloat),
+        _Column(("wire/", "payload"), "", lambda row: _number(row.standing.wire_per_payload, "{:.3f}")),
+        _Column(("resent", "%"), "", lambda row: _number(row.standing.resent_percent, "{:.2f}")),
+        _Column(("in vain", "%"), "", lambda row: _number(row.standing.in_vain_percent, "{:.1f}")),
+        _Column(("lost", "%"), "", lambda row: _number(row.standing.loss_percent, "{:.2f}")),
+        _Column(("", "tests"), "", lambda row: str(row.standing.tests)),
     ]
 
 
@@ -143,18 +168,23 @@ def _interval(row: _Row, unit: float) -> str:
 
 
 def _difference(row: _Row) -> str:
-    """The difference to the best contender of the direction: `~` if there is none, `-12%`, or `(-12%)` if the
-    tests are too few to tell."""
-    ranking, standing = row.ranking, row.standing
-    if ranking is None or standing.rate is None or not standing.contender.ranked:
+    standing = row.standing
+    median = standing.rate.median if standing.rate is not None else None
+    return _to_best(standing.contender.name, median, row.best, row.ranking)
+
+
+def _to_best(name: str, value: float | None, best: float | None, ranking: Ranking | None) -> str:
+    """The difference to the best contender: `~` if there is none, `-12 %`, or `(-12 %)` if the tests are too
+    few to tell. `value`, `best`: medians."""
+    if ranking is None or value is None or name not in ranking.names:
         return NOT_AVAILABLE
-    name, top = standing.contender.name, ranking.names[0]
+    top = ranking.names[0]
     if name == top:
         return "best" if ranking.decides or len(ranking.names) == 1 else "(best)"
     pair = ranking.pair(top, name)
     if pair is not None:
-        return EQUAL if not pair.different else f"{pair.shift or 0.0:+.0%}"
-    return f"({standing.rate.median / row.best - 1:+.0%})" if row.best else NOT_AVAILABLE
+        return EQUAL if not pair.different else f"{100 * (pair.shift or 0.0):+.0f} %"
+    return f"({100 * (value / best - 1):+.0f} %)" if best else NOT_AVAILABLE
 
 
 def _bloat(row: _Row) -> str:
@@ -180,78 +210,116 @@ def _places(value: float) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
-def _name_width(rows: Sequence[_Row]) -> int:
-    return min(LONGEST_NAME, max(len("contender"), *(len(one.standing.contender.name) for one in rows)))
-
-
-def _blocks(columns: Sequence[_Column], rows: Sequence[_Row], width: int | None) -> Iterator[list[_Column]]:
-    """The columns of each table: as many as fit behind the label."""
-    room = None if width is None else width - WAY_WIDTH - _name_width(rows)
-    block: list[_Column] = []
-    used = 0
-    for column in columns:
-        needed = len(GAP) + _width(column, rows)
-        if block and room is not None and used + needed > room:
-            yield block
-            block, used = [], 0
-        block.append(column)
-        used += needed
-    yield block
-
-
-def _width(column: _Column, rows: Sequence[_Row]) -> int:
-    return max(*map(len, column.head), *(len(column.cell(row)) for row in rows))
-
-
-def _table(columns: Sequence[_Column], rows: Sequence[_Row]) -> Iterator[list[Span]]:
-    """The two lines of the header, and a line for each row."""
-    name_width = _name_width(rows)
-    widths = [_width(column, rows) for column in columns]
-    for place, label in enumerate(("", "contender")):
-        heads = (GAP + column.head[place].rjust(size) for column, size in zip(columns, widths, strict=True))
-        yield [(f"{'':<{WAY_WIDTH}}{label:<{name_width}}{''.join(heads)}", "header")]
+def _bulk_lines(columns: Sequence[_Column], rows: Sequence[_Row]) -> list[_Line]:
+    lines = []
     shown: Direction | None = None
     for row in rows:
-        way, name = row.standing.direction, row.standing.contender.name
-        label = f"{WAYS[way] if way is not shown else '':<{WAY_WIDTH}}"
+        way = row.standing.direction
+        label = WAYS[way] if way is not shown else ""
+        cells = tuple(column.cell(row) for column in columns)
+        lines.append(_Line(label, row.standing.contender.name, cells))
+        shown = way
+    return lines
+
+
+MESSAGE_COLUMNS = (
+    _MessageColumn(("P50", "ms"), "", lambda one: _milliseconds(one.p50_us)),
+    _MessageColumn(("P90", "ms"), "", lambda one: _milliseconds(one.p90_us)),
+    _MessageColumn(("P99", "ms"), "rate", lambda one: _milliseconds(one.p99_us)),
+    _MessageColumn(("slowest", f"{SLOWEST * 100:.0f} %, ms"), "", lambda one: _milliseconds(one.slowest_us)),
+    _MessageColumn(("to", "best")),
+    _MessageColumn(("> 0.2 s", "%"), "", lambda one: _number(one.late_percent, "{:.2f}")),
+    _MessageColumn(("wire/", "payload"), "", lambda one: _number(one.wire_ratio, "{:.2f}")),
+    _MessageColumn(("", "answered"), "", lambda one: str(one.answered)),
+)
+
+
+def _message_lines(found: Sequence[MessageStanding], ranking: Ranking | None) -> list[_Line]:
+    best = next((one.slowest_us for one in found if ranking and one.contender.name == ranking.names[0]), None)
+    lines = []
+    for place, one in enumerate(found):
+        difference = _to_best(one.contender.name, one.slowest_us, best, ranking)
+        cells = [
+            difference if column.head == ("to", "best") else column.cell(one) for column in MESSAGE_COLUMNS
+        ]
+        lines.append(_Line("" if place else MESSAGE_WAY, one.contender.name, tuple(cells)))
+    return lines
+
+
+def _tables(columns: Sequence[_Head], lines: Sequence[_Line], width: int | None) -> Iterator[list[Span]]:
+    """The columns in one table, or in as many as the width needs."""
+    name_width = min(LONGEST_NAME, max(len("contender"), *(len(line.name) for line in lines)))
+    widths = [
+        max(*map(len, column.head), *(len(line.cells[place]) for line in lines))
+        for place, column in enumerate(columns)
+    ]
+    room = None if width is None else width - WAY_WIDTH - name_width
+    block: list[int] = []
+    for place in range(len(columns)):
+        used = sum(len(GAP) + widths[each] for each in block)
+        if block and room is not None and used + len(GAP) + widths[place] > room:
+            yield from _table(columns, lines, block, name_width, widths)
+            block = []
+        block.append(place)
+    yield from _table(columns, lines, block, name_width, widths)
+
+
+def _table(
+    columns: Sequence[_Head],
+    lines: Sequence[_Line],
+    block: Sequence[int],
+    name_width: int,
+    widths: Sequence[int],
+) -> Iterator[list[Span]]:
+    """The two lines of the header, and a line for each row. `block`: the places of the columns."""
+    for part, label in enumerate(("", "contender")):
+        heads = "".join(GAP + columns[place].head[part].rjust(widths[place]) for place in block)
+        yield [(f"{'':<{WAY_WIDTH}}{label:<{name_width}}{heads}", "header")]
+    for line in lines:
+        label, name = f"{line.way:<{WAY_WIDTH}}", line.name
         if len(name) > name_width:
             yield [(label, "strong"), (name, "")]
             label, name = " " * WAY_WIDTH, ""
-        cells = [
-            (GAP + column.cell(row).rjust(size), column.style)
-            for column, size in zip(columns, widths, strict=True)
-        ]
+        cells = [(GAP + line.cells[place].rjust(widths[place]), columns[place].style) for place in block]
         yield [(label, "strong"), (f"{name:<{name_width}}", ""), *cells]
-        shown = way
 
 
 # -- below the table
 
 
-def _notes(report: ComparisonReport, rows: Sequence[_Row], width: int | None) -> Iterator[list[Span]]:
-    """The rules behind the figures, as far as the table needs them."""
-    notes = [f"steady: payload after the first {report.startup_s:.1f} s of each test, which are the start-up"]
+def _notes(
+    report: ComparisonReport,
+    rows: Sequence[_Row],
+    answered: Sequence[MessageStanding],
+    width: int | None,
+) -> Iterator[list[Span]]:
+    """The rules behind the figures, as far as the tables need them."""
+    notes = []
+    if rows:
+        notes.append(
+            f"steady: payload after the first {report.startup_s:.1f} s of each test, which are the start-up"
+        )
     if any(one.standing.rate is not None and one.standing.rate.is_range for one in rows):
         notes.append(f"( ): range of fewer than {FEWEST_FOR_MEDIAN} tests, instead of a 95 % interval")
     if any(_difference(one) == EQUAL for one in rows):
         notes.append(f"{EQUAL}: not different from the best")
     if any(one.standing.increase_us is not None and not one.standing.grade for one in rows):
-        notes.append(
-            f"bloat without a letter: the load did not reach {FULL_LOAD * 100:.0f} % of the best rate"
-        )
-    sent = {
-        one.standing.contender.name: one.standing.target_bits_per_second
-        for one in rows
-        if not one.standing.contender.ranked and one.standing.target_bits_per_second
-    }
-    for name in sent:
+        share = f"{FULL_LOAD * 100:.0f} %"
+        notes.append(f"bloat without a letter: the load did not reach {share} of the best rate")
+    names = dict.fromkeys(one.standing.contender.name for one in rows if not one.standing.contender.ranked)
+    for name in names:
         rates = ", ".join(
             f"{format_rate(one.standing.target_bits_per_second)} {WAYS[one.standing.direction]}"
             for one in rows
             if one.standing.contender.name == name
         )
         notes.append(f"{name} is sent at {rates}, and not ranked")
-    yield from _folded([("", "")], "; ".join(notes), "muted", width)
+    messages = next((one for one in report.messages if not one.failed), None)
+    if answered and messages is not None:
+        size, rate = messages.size_bytes, messages.per_s
+        notes.append(f"{MESSAGE_WAY}: messages of {size} bytes, {rate} a second, echoed over the idle path")
+    if notes:
+        yield from _folded([("", "")], "; ".join(notes), "muted", width)
 
 
 def _limits(report: ComparisonReport, choice: Choice, width: int | None) -> Iterator[list[Span]]:
@@ -264,18 +332,26 @@ def _limits(report: ComparisonReport, choice: Choice, width: int | None) -> Iter
 
 
 def _troubles(report: ComparisonReport) -> Iterator[str]:
-    """A sentence for each contender that was left out, and for failed tests."""
+    """A sentence for the contenders that were left out for one reason, and one for failed tests of each."""
+    reasons: dict[str, list[str]] = {}
     for gone in report.left_out:
-        where = f" {WAYS[gone.direction]}" if gone.direction is not None else ""
-        yield f"Left out: {gone.contender}{where} ({gone.reason})"
+        part = "messages" if gone.messages else WAYS[gone.direction] if gone.direction is not None else ""
+        reasons.setdefault(gone.reason, []).append(f"{gone.contender} {part}".rstrip())
+    for reason, names in reasons.items():
+        yield f"Left out: {', '.join(names)} ({reason})"
     for one in report.contenders:
         for way in report.directions:
             failures = report.failures(one.name, way)
-            if failures:
-                count = len(failures) + len(report.of(one.name, way))
-                reason = failures[-1].error or "too short for a rate"
-                failed = f"{len(failures)} of {count} test{'s' if count != 1 else ''}"
-                yield f"{one.name} {WAYS[way]}: {failed} failed, and no figure uses them ({reason})"
+            count = len(failures) + len(report.of(one.name, way))
+            yield from _failed(f"{one.name} {WAYS[way]}", [each.error for each in failures], count)
+        lost = [each.error for each in report.messages if each.contender == one.name and each.failed]
+        yield from _failed(f"{one.name} messages", lost, len(lost) + len(report.messages_of(one.name)))
+
+
+def _failed(what: str, errors: Sequence[str], count: int) -> Iterator[str]:
+    if errors:
+        failed = f"{len(errors)} of {count} test{'s' if count != 1 else ''}"
+        yield f"{what}: {failed} failed, and no figure uses them ({errors[-1] or 'too short for a rate'})"
 
 
 def _folded(head: list[Span], text: str, style: str, width: int | None) -> Iterator[list[Span]]:

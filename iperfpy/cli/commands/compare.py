@@ -173,7 +173,7 @@ def run(
     StartError
         The CSV cannot be written; nothing has been measured.
     """
-    from iperfpy.experiments.compare import Compare
+    from iperfpy.experiments.comparison_run import Compare
     from iperfpy.report.compare_csv import header
     from iperfpy.report.csv_file import opened_csv
     from iperfpy.store.folder import Folder

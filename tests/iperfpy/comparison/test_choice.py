@@ -1,0 +1,137 @@
+"""The sentence of a comparison: the contender to take, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from iperfpy.comparison.choice import bulk_choice, message_choice
+from iperfpy.comparison.comparison_report import ComparisonReport, ContenderFacts
+from iperfpy.diagnosis.finding import Confidence
+from iperfpy.plan import Direction
+from tests.iperfpy.report.compare_scenes import (
+    CUBIC,
+    DOWN,
+    KCP_BBR,
+    MEANS,
+    TCP_BBR,
+    UDP,
+    UP,
+    measured,
+    nothing,
+    whole,
+)
+
+PAIR = (TCP_BBR, KCP_BBR)
+
+
+def report(
+    means: Mapping[tuple[str, Direction], float],
+    contenders: tuple[ContenderFacts, ...] = PAIR,
+    rounds: int = 7,
+) -> ComparisonReport:
+    """A comparison with those steady rates, and 0.1 % between its rounds."""
+    tests = [
+        measured(one, way, number, means[one.name, way] * (1 + 0.001 * number))
+        for number in range(1, rounds + 1)
+        for one in contenders
+        for way in (UP, DOWN)
+    ]
+    return replace(whole(1, contenders), tests=tuple(tests))
+
+
+def test_one_winner_is_named_with_the_next_one() -> None:
+    means = {(TCP_BBR.name, UP): 10e6, (TCP_BBR.name, DOWN): 5e6}
+    means |= {(KCP_BBR.name, UP): 12.5e6, (KCP_BBR.name, DOWN): 10e6}
+    choice = bulk_choice(report(means))
+    assert choice.take == {UP: ("kcp-bbr",), DOWN: ("kcp-bbr",)}
+    assert choice.confidence is Confidence.SURE
+    assert choice.sentence == (
+        "For bulk, take kcp-bbr (sure, 7 rounds):"
+        " up, tcp bbr carries 20 % less; down, tcp bbr carries 50 % less."
+    )
+
+
+def test_equal_contenders_are_named_as_equal() -> None:
+    means = {(one.name, way): 10e6 for one in PAIR for way in (UP, DOWN)}
+    choice = bulk_choice(report(means))
+    assert choice.take[UP] == ("tcp bbr", "kcp-bbr")
+    assert choice.sentence.startswith("For bulk, tcp bbr and kcp-bbr are equal (sure, 7 rounds")
+    assert choice.sentence.endswith("may be hidden): take any.")
+
+
+def test_each_direction_may_have_its_own() -> None:
+    means = {(TCP_BBR.name, UP): 10e6, (TCP_BBR.name, DOWN): 5e6}
+    means |= {(KCP_BBR.name, UP): 8e6, (KCP_BBR.name, DOWN): 10e6}
+    choice = bulk_choice(report(means))
+    assert choice.sentence == "For bulk, take tcp bbr up and kcp-bbr down (sure, 7 rounds)."
+
+
+def test_one_that_is_equal_here_and_better_there_is_taken() -> None:
+    means = {(TCP_BBR.name, UP): 10e6, (TCP_BBR.name, DOWN): 5e6}
+    means |= {(KCP_BBR.name, UP): 10e6, (KCP_BBR.name, DOWN): 10e6}
+    sentence = bulk_choice(report(means)).sentence
+    assert sentence.startswith("For bulk, take kcp-bbr (sure, 7 rounds; a difference of up to")
+    assert sentence.endswith(": up, tcp bbr is equal; down, tcp bbr carries 50 % less.")
+
+
+def test_with_one_direction_its_name_says_nothing() -> None:
+    one = replace(report(MEANS, (TCP_BBR, CUBIC)), directions=(DOWN,))
+    assert (
+        bulk_choice(one).sentence == "For bulk, take tcp bbr (sure, 7 rounds): tcp cubic carries 21 % less."
+    )
+
+
+def test_a_wide_spread_makes_equality_uncertain() -> None:
+    noisy = whole(7, PAIR, spread=0.3)
+    choice = bulk_choice(replace(noisy, directions=(UP,)))
+    assert choice.confidence is Confidence.POSSIBLE
+    assert "equal (not sure, 7 rounds; a difference of up to" in choice.sentence
+
+
+@pytest.mark.parametrize(("rounds", "words"), [(1, "1 round is"), (3, "3 rounds are")])
+def test_few_rounds_rank_nobody(rounds: int, words: str) -> None:
+    choice = bulk_choice(report(MEANS, rounds=rounds))
+    assert (choice.take, choice.confidence) == ({}, None)
+    assert choice.sentence == (
+        f"For bulk, tcp bbr up and kcp-bbr down were the fastest, but {words} too few to rank (6 are needed)."
+    )
+
+
+def test_udp_is_never_chosen() -> None:
+    fast = {**MEANS, (UDP.name, UP): 90e6, (UDP.name, DOWN): 90e6}
+    choice = bulk_choice(report(fast, (TCP_BBR, KCP_BBR, UDP)))
+    assert all("udp" not in names for names in choice.take.values())
+    assert "udp" not in choice.sentence
+
+
+def test_a_failed_test_changes_no_rank() -> None:
+    good = report(MEANS)
+    bad = replace(good.tests[0], steady_bits_per_second=1.0, error="the path died")
+    assert bulk_choice(replace(good, tests=(*good.tests, bad))) == bulk_choice(good)
+
+
+def test_alone_there_is_nothing_to_compare() -> None:
+    sentence = bulk_choice(report(MEANS, (TCP_BBR,))).sentence
+    assert sentence == "For bulk, only tcp bbr was measured: there is nothing to compare."
+    assert bulk_choice(nothing()).sentence == "For bulk, nothing was measured."
+
+
+def test_messages_are_ranked_by_the_slowest_ones() -> None:
+    choice = message_choice(whole(7))
+    assert choice.sentence == (
+        "For messages, take kcp-bbr (sure, 7 rounds): kcp takes 71 % longer for its slowest 5 %."
+    )
+    assert message_choice(nothing()).sentence == "For messages, nothing was measured."
+
+
+def test_messages_that_differ_by_less_than_a_millisecond_are_equal() -> None:
+    short = whole(8, (TCP_BBR, CUBIC))
+    quick = []
+    for one in short.messages:
+        longer_us = 300 * (one.contender == CUBIC.name)
+        quick.append(replace(one, round_trip_us=tuple(us // 1000 + longer_us for us in one.round_trip_us)))
+    choice = message_choice(replace(short, messages=tuple(quick)))
+    assert "are equal" in choice.sentence

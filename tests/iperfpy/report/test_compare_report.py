@@ -1,0 +1,175 @@
+"""A comparison as text, as a document and as CSV."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from iperfpy.comparison.comparison_report import ContenderFacts
+from iperfpy.errors import DocumentError
+from iperfpy.report.compare_csv import header, rows
+from iperfpy.report.compare_document import COMPARE, about, document, read, write
+from iperfpy.report.compare_text import lines
+from iperfpy.report.screen import STYLES
+from iperfpy.store.run_index import time_text
+from tests.iperfpy.report.compare_scenes import (
+    SCENES,
+    TCP_BBR,
+    UP,
+    golden,
+    measured,
+    nothing,
+    stock,
+    text,
+    whole,
+)
+
+SCHEMA = json.loads((resources.files("iperfpy") / "report" / "compare_schema.json").read_text())
+EVERY = [*SCENES.values(), nothing]
+
+
+@pytest.mark.parametrize(("path", "expected"), list(golden()), ids=lambda value: getattr(value, "stem", ""))
+def test_texts_match_the_golden_files(path: Path, expected: str) -> None:
+    """Accept a change by: python -m tests.iperfpy.report.compare_scenes"""
+    assert expected == path.read_text()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_a_narrow_terminal_gets_more_tables_and_no_less_columns(width: int) -> None:
+    narrow, wide = text(whole(), width), text(whole())
+    assert max(map(len, narrow.splitlines())) <= width
+    for title in ("steady", "interval", "start-up", "RTT", "bloat", "resent", "in vain", "lost", "P99"):
+        assert len(re.findall(title, narrow)) >= len(re.findall(title, wide)) > 0
+
+
+def test_a_long_name_has_a_line_of_its_own() -> None:
+    long = ContenderFacts("kcp sndwnd=512 rcvwnd=512 mtu=1200", "kcp")
+    report = replace(whole(1, (TCP_BBR,)), contenders=(TCP_BBR, long), tests=(measured(long, UP, 1, 1e7),))
+    shown = text(report, 80).splitlines()
+    place = next(place for place, line in enumerate(shown) if long.name in line)
+    assert shown[place].split() == ["up", *long.name.split()]
+    assert "10.0" in shown[place + 1]
+    assert max(map(len, shown)) <= 80
+
+
+def test_few_tests_have_a_range_and_a_note() -> None:
+    shown = text(whole(2))
+    assert "range of fewer than 6 tests" in shown
+    assert "95 %  " not in shown
+    assert "[" not in shown
+    assert "range of fewer" not in text(whole(7))
+
+
+def test_equal_contenders_have_a_mark() -> None:
+    row = next(line for line in text(whole(7)).splitlines() if line.split()[:1] == ["kcp-bbr"])
+    assert "~" in row.split()
+
+
+@pytest.mark.parametrize(("bits", "unit"), [(40e3, "kbit/s"), (40e6, "Mbit/s"), (40e9, "Gbit/s")])
+def test_the_unit_follows_the_fastest_contender(bits: float, unit: str) -> None:
+    report = replace(whole(1, (TCP_BBR,)), tests=(measured(TCP_BBR, UP, 1, bits),))
+    assert unit in text(report)
+    assert "MiB/s" in text(report, letter="M")
+
+
+def test_styles_are_known_to_the_screen() -> None:
+    used = {style for scene in EVERY for line in lines(scene()) for _, style in line}
+    assert used <= {*STYLES, ""}
+
+
+def test_a_limit_of_the_best_contender_is_shown() -> None:
+    assert "Limited down by: a policer: 20.0 Mbit/s, burst 192 KB (kcp-bbr)" in text(whole())
+
+
+# -- the document
+
+
+@pytest.mark.parametrize("scene", EVERY, ids=lambda scene: scene.__name__)
+def test_documents_follow_the_schema_and_are_read_back(scene: Any) -> None:
+    report = scene()
+    out = io.StringIO()
+    write(report, out)
+    stored = json.loads(out.getvalue())
+    Draft202012Validator(SCHEMA).validate(stored)
+    assert read(stored) == report
+    assert text(read(stored), 80) == text(report, 80)
+
+
+@pytest.mark.parametrize("key", SCHEMA["required"])
+def test_the_schema_refuses_a_document_without(key: str) -> None:
+    made = document(whole(1))
+    del made[key]
+    with pytest.raises(ValidationError):
+        Draft202012Validator(SCHEMA).validate(made)
+
+
+def test_a_users_end_is_an_interrupt() -> None:
+    report = replace(whole(2), error="the client has terminated by signal Interrupt(2)", stopped=True)
+    made = document(report)
+    assert made["error"].startswith("interrupt - ")
+    assert read(made) == report
+
+
+def test_figures_that_json_cannot_hold_become_null() -> None:
+    odd = replace(measured(TCP_BBR, UP, 1, 1e6), wire_per_payload=math.inf)
+    made = document(replace(whole(1, (TCP_BBR,)), tests=(odd,)))
+    assert made["tests"][0]["wire_per_payload"] is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made: made.pop("start"),
+        lambda made: made["tests"][0].update(direction="sideways"),
+        lambda made: made["tests"][0]["series"].update(end_s=["soon"]),
+        lambda made: made["messages"][0].update(round_trip_us=[1.5]),
+        lambda made: made["messages"][0].pop("round_trip_us"),
+        lambda made: made["start"].update(contenders=[{"name": 7}]),
+        lambda made: made.update(tests="none"),
+    ],
+)
+def test_a_spoilt_document_is_refused_with_a_sentence(change: Any) -> None:
+    made = json.loads(json.dumps(document(whole(1))))
+    change(made)
+    with pytest.raises(DocumentError, match="it is not the document of a comparison: "):
+        read(made)
+
+
+def test_the_index_has_the_best_of_each_direction() -> None:
+    facts = about(whole(7))
+    assert facts.kind == COMPARE
+    assert facts.summary == "up tcp bbr 22.6 Mbit/s; down kcp-bbr 18.4 Mbit/s"
+    assert facts.headline["reverse_best"] == "kcp-bbr"
+    assert about(nothing()).error
+
+
+# -- CSV
+
+
+def test_a_row_for_each_test_with_a_cell_for_each_title() -> None:
+    report = whole(1)
+    table = list(rows(report))
+    titles = header()
+    assert len(table) == len(report.tests)
+    assert all(len(cells) == len(titles) for cells in table)
+    first = dict(zip(titles, table[0], strict=True))
+    assert first["contender"] == "tcp bbr"
+    assert first["direction"] == "forward"
+    assert float(first["steady_bits_per_second"]) == report.tests[0].steady_bits_per_second
+    assert first["in_vain_percent"] == ""
+    assert first["time"] == time_text(report.unix_time)
+
+
+def test_a_failed_test_has_its_sentence_in_the_csv() -> None:
+    last = dict(zip(header(), list(rows(stock()))[-1], strict=True))
+    assert last["error"].startswith("cannot connect")
+    assert last["steady_bits_per_second"] == ""
