@@ -242,7 +242,8 @@ def lengths(scale: Scale, rtt_s: float, timing: Timing, known: Sequence[str] = B
 def replanned(planned: Lengths, left_s: float, overhead_s: float, scale: Scale, rtt_s: float) -> Lengths:
     """The lengths for the rest of the time, when the first rounds have shown the cost of a test.
 
-    Tests of a round keep their length, because rounds are compared; the ladder gets the rest.
+    Three rounds tell UDP from TCP, and two do not. So the ladder shrinks first, then the tests of the later
+    rounds get shorter, down to the shortest ones that count, and only then a round is left out.
 
     Parameters
     ----------
@@ -250,17 +251,26 @@ def replanned(planned: Lengths, left_s: float, overhead_s: float, scale: Scale, 
     overhead_s : measured, of one test
     """
     least = max(scale.least_rung, RUNG_ROUND_TRIPS * rtt_s)
-    rung = planned.rung
+    least_bulk = min(planned.bulk, max(scale.least_bulk, BULK_ROUND_TRIPS * rtt_s))
     forms = [form for form in usable(planned.form.bulk) if form.tests <= planned.form.tests]
     forms = [form for form in forms if form.bulk == planned.form.bulk]
-    for form in forms:
-        # The first round is over; the ladder gets the time that the later rounds leave.
-        later = (form.rounds - 1) * form.round_tests
-        rest_s = left_s / 2 - _ladder_cost_s(form, scale, overhead_s) - later * (overhead_s + planned.bulk)
-        rung = min(max(scale.rung, least), rest_s / (len(form.ladder) + scale.further))
-        if rung >= least:
-            return Lengths(form, rung, planned.bulk)
-    return Lengths(forms[-1], max(rung, least), planned.bulk)
+
+    def fitted(form: Form, shortest: float) -> Lengths | None:
+        """The form, with later rounds of tests of that length at least; None if there is no time for it."""
+        later, rungs = (form.rounds - 1) * form.round_tests, len(form.ladder) + scale.further
+        free_s = left_s / 2 - _ladder_cost_s(form, scale, overhead_s) - later * overhead_s
+        bulk = min(planned.bulk, (free_s - rungs * least) / later) if later else planned.bulk
+        rung = min(max(scale.rung, least), (free_s - later * bulk) / rungs)
+        # Sums that fit exactly may be a hair too long in binary numbers.
+        fits = bulk >= shortest - 1e-9 and rung >= least - 1e-9
+        return Lengths(form, max(rung, least), bulk) if fits else None
+
+    for rounds in sorted({form.rounds for form in forms}, reverse=True):
+        for shortest in (planned.bulk, least_bulk):
+            for form in forms:
+                if form.rounds == rounds and (found := fitted(form, shortest)) is not None:
+                    return found
+    return Lengths(forms[-1], least, planned.bulk)
 
 
 def idle_step(scale: Scale, transport: str = UDP) -> Step:

@@ -227,7 +227,7 @@ class PathCheck:
             rates = ", ".join(f"{way.value} about {format_rate(rate)}" for way, rate in capacities.items())
             size = format_size(schedule.bytes_of(steps, capacities))
             left_s = self._tests.total_s - self._tests.elapsed_s
-            self._tests.remark(f"{rates}: {left_s:.0f} s more, which send about {size}")
+            self._tests.remark(f"{rates}: {_counted(steps)}, {left_s:.0f} s more, which send about {size}")
         while steps and not self._tests.over:
             step = steps.pop(0)
             await self._run([step], capacities)
@@ -353,7 +353,7 @@ class PathCheck:
         rounds = f"{form.rounds} round{'s' if form.rounds > 1 else ''}"
         return (
             f"the round-trip time is {rtt_s * 1e3:.1f} ms: both directions take {self._tests.total_s:.0f} s"
-            f" ({len(form.ladder)} rates of UDP, {rounds})"
+            f" (at most {len(form.ladder)} rates of UDP, {rounds}; the first round shows how many fit)"
         )
 
     # -- the result
@@ -398,3 +398,12 @@ def described(step: Step) -> str:
     if step.part is Part.UDP:
         return f"{step.direction.value}: round {step.round}, UDP at {step.share:.0%} of TCP's rate"
     return f"{step.direction.value}: round {step.round}, {step.transport}"
+
+
+def _counted(steps: Sequence[Step]) -> str:
+    """Name the numbers of tests of the steps that are left."""
+    rungs = sum(step.part is Part.RUNG for step in steps)
+    rounds = {(step.direction, step.round) for step in steps if step.round}
+    words = [f"{rungs} rates of UDP"] if rungs else []
+    words += [f"{len(rounds)} more round{'s' if len(rounds) > 1 else ''}"] if rounds else []
+    return ", ".join(words)

@@ -26,9 +26,8 @@ LIMITED_SHARE = 0.5
 """Share of the time for which the window was the limit; else it was not full."""
 ROOM = 1.25
 """Recommended window over bandwidth x round-trip time. In simulations of stock KCP (20 Mbit/s, 40 ms, a queue
-of one bandwidth-delay product) 1.1 to 1.25 carried 0.95 of the rate and 2 only 0.7: a window leaves in bursts,
-and some of a burst that the queue does not hold is lost. Behind shorter queues no window carries more than two
-thirds."""
+of one bandwidth-delay product) 1.1 to 1.25 carried 0.95 of the rate and 2 only 0.7: a window leaves at once,
+and the queue drops a part of it. Behind shorter queues no window carries more than two thirds."""
 
 
 def enough_segments(payload_bits_per_s: float, rtt_us: float, payload_bytes: float) -> int:

@@ -4,6 +4,7 @@ append_line(path, values)      one line per finished measurement, flushed: a kil
 read_lines(path)               the lines of earlier runs; the study skips what they contain
 write_json(path, document)     head (date, command, machine), table and raw figures
 write_csv(path, rows)          the table
+write_table(where, ...)        the three files of a table
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
+
+from tests.studies.machine import surroundings
+from tests.studies.table import Table
 
 
 def append_line(path: Path, values: Mapping[str, Any]) -> None:
@@ -59,3 +63,10 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
             {name: round(cell, 6) if isinstance(cell, float) else cell for name, cell in row.items()}
             for row in listed
         )
+
+
+def write_table(where: Path, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows of a study as .json (with the machine), as .csv, and its table as .md."""
+    write_json(where.with_suffix(".json"), {"machine": surroundings(), "rows": rows})
+    write_csv(where.with_suffix(".csv"), rows)
+    where.with_suffix(".md").write_text(table.markdown())

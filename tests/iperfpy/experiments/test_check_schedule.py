@@ -8,6 +8,7 @@ import pytest
 
 from iperfpy.experiments.check_schedule import (
     BULK,
+    BULK_ROUND_TRIPS,
     DIRECTIONS,
     FULL,
     LADDER,
@@ -124,11 +125,26 @@ def test_a_server_without_kcp_gets_rounds_without_it() -> None:
 
 def test_a_slow_start_shortens_the_ladder_and_keeps_the_length_of_a_round() -> None:
     planned = lengths(FULL, 0.02, TIMING)
-    late = replanned(planned, 30.0, 0.4, FULL, 0.02)
+    late = replanned(planned, 36.0, 0.4, FULL, 0.02)
     assert late.bulk == planned.bulk
+    assert late.form.rounds == 3
     assert late.form.tests < planned.form.tests or late.rung < planned.rung
     overdue = replanned(planned, -5.0, 0.4, FULL, 0.02)
     assert overdue.rung == FULL.least_rung
+
+
+@pytest.mark.parametrize("overhead_s", [0.7, 0.8, 0.9])
+def test_a_slow_machine_keeps_three_rounds_of_shorter_tests(overhead_s: float) -> None:
+    """On a path of 60 ms: without three rounds UDP is not compared with TCP."""
+    rtt_s = 0.06
+    planned = lengths(FULL, rtt_s, TIMING)
+    begun_s = 2.5 + seconds_of(opening(planned), overhead_s)
+    late = replanned(planned, FULL.total - begun_s, overhead_s, FULL, rtt_s)
+    assert late.form.rounds == 3
+    assert late.bulk >= BULK_ROUND_TRIPS * rtt_s
+    assert late.rung >= FULL.least_rung
+    rest_s = seconds_of(remainder(late, FULL), overhead_s)
+    assert begun_s + rest_s <= FULL.total + 1e-6
 
 
 # -- the budget

@@ -23,10 +23,9 @@ from typing import Any
 from tests.studies.lab_check.agreement import EMULATOR, FIGURES, INSTRUMENTS, LAB, SIMULATOR, Agreement, judge
 from tests.studies.lab_check.checked_paths import PATHS, CheckedPath
 from tests.studies.lab_check.instruments import IPERF3, KCP_BBR, Figures, in_emulator, in_lab, simulated
-from tests.studies.machine import RESULTS, surroundings
-from tests.studies.odd_real.__main__ import prefer
+from tests.studies.machine import RESULTS, go_first
 from tests.studies.odd_real.emulator import missing
-from tests.studies.record import append_line, read_lines, write_csv, write_json
+from tests.studies.record import append_line, read_lines, write_table
 from tests.studies.table import Table
 from tests.studies.wire.namespaces import PathError
 
@@ -96,8 +95,8 @@ def run_all(options: argparse.Namespace, paths: list[CheckedPath]) -> list[dict[
         key = (job[0].name, *job[1:], options.seconds)
         if key in done or (options.minutes and time.monotonic() > until):
             continue
-        if job[2] != SIMULATOR:
-            prefer(options)  # from now on; a simulation needs no priority
+        if job[2] != SIMULATOR and not options.ordinary:
+            go_first()  # from now on; a simulation needs no priority
         run = {**dict(zip(keys, key, strict=True)), **measure(options, job)}
         done[key] = run
         append_line(lines, run)
@@ -174,9 +173,7 @@ def main() -> int:
     table.show()
     where = options.out / options.name
     rows = [row(one) for one in agreements]
-    write_json(where.with_suffix(".json"), {"machine": surroundings(), "rows": rows})
-    write_csv(where.with_suffix(".csv"), rows)
-    where.with_suffix(".md").write_text(table.markdown())
+    write_table(where, table, rows)
     return 0
 
 

@@ -13,7 +13,6 @@ ratio to the kernel's BBR, share of the limit, mean RTT of the senders.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import time
@@ -21,20 +20,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.studies.machine import RESULTS, surroundings
+from tests.studies.machine import RESULTS, go_first
 from tests.studies.odd_real.emulator import missing
 from tests.studies.odd_real.odd_paths import OddPath, odd_paths
 from tests.studies.odd_real.one_run import measure
 from tests.studies.odd_real.verdict import CUBIC, KERNEL, OURS, START_LOST, Verdict, judge
-from tests.studies.record import append_line, read_lines, write_csv, write_json
+from tests.studies.record import append_line, read_lines, write_table
 from tests.studies.table import Table
 from tests.studies.wire.namespaces import PathError
 
 SECONDS, START_SECONDS = 20.0, 10.0
 RUNS, START_RUNS = 3, 5
 REPEATS = 3
-PRIORITY = 1
-"""Of SCHED_RR: below the emulator's."""
 Run = dict[str, Any]
 
 
@@ -56,20 +53,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--name", default="odd-real", help="of the files")
     made.add_argument("--out", type=Path, default=RESULTS, help="folder of the files [results]")
     return made
-
-
-def prefer(options: argparse.Namespace) -> None:
-    """Let this process and the programs that it starts go before other work of the machine.
-
-    A sender that does not get the processor when its timer is due measures the machine, not the path; the
-    emulator, which has real-time priority, does not notice.
-    """
-    if options.ordinary or not hasattr(os, "sched_setscheduler"):
-        return
-    try:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
-    except OSError as error:
-        print(f"no real-time priority, other work may disturb the runs: {error}", file=sys.stderr)
 
 
 def wanted(path: OddPath, runs: int | None, *, iperf3: bool) -> Iterator[tuple[str, int]]:
@@ -183,7 +166,8 @@ def main() -> int:
         if not options.only or any(path.name.startswith(one) for one in options.only)
     ]
     options.out.mkdir(parents=True, exist_ok=True)
-    prefer(options)
+    if not options.ordinary:
+        go_first()
     runs = run_all(options, chosen)
     verdicts = []
     for path in chosen:
@@ -195,9 +179,7 @@ def main() -> int:
     table.show()
     where = options.out / options.name
     rows = [row(verdict) for verdict in verdicts]
-    write_json(where.with_suffix(".json"), {"machine": surroundings(), "rows": rows})
-    write_csv(where.with_suffix(".csv"), rows)
-    where.with_suffix(".md").write_text(table.markdown())
+    write_table(where, table, rows)
     return 0
 
 
