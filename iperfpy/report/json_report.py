@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 from iperfpy.plan import Plan
 from iperfpy.records import Row, RunEnded, RunStarted
+from iperfpy.report.interval_clock import IntervalClock
 from iperfpy.store.iperf3_document import (
     Iperf3Document,
     diagnosis_of,
@@ -16,6 +17,7 @@ from iperfpy.store.iperf3_document import (
     server_output_of,
     start_object,
 )
+from iperfpy.store.run_index import time_text
 
 
 class JsonSink(Iperf3Document):
@@ -37,19 +39,22 @@ class JsonSink(Iperf3Document):
 
 
 class JsonStreamSink:
-    """Writes `{"event": ..., "data": ...}`, one per line, and flushes each line."""
+    """Writes `{"event": ..., "data": ...}`, one per line, and flushes each line. That of an interval also has
+    the time of day at its end under `time`."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._start: RunStarted | None = None
+        self._clock = IntervalClock(0.0)
 
     def start(self, start: RunStarted) -> None:
-        self._start = start
+        self._start, self._clock = start, IntervalClock(start.unix_time)
         self._event("start", start_object(start))
 
     def interval(self, rows: tuple[Row, ...]) -> None:
         if self._start is not None:
-            self._event("interval", interval_object(self._start, rows))
+            time = time_text(self._clock.ended(rows[0].local)) if rows else ""
+            self._event("interval", interval_object(self._start, rows), time)
 
     def end(self, end: RunEnded) -> None:
         for event, output in (*server_output_of(end).items(), *diagnosis_of(end).items()):
@@ -66,11 +71,12 @@ class JsonStreamSink:
     def close(self) -> None:
         """Every line has been written."""
 
-    def _event(self, event: str, data: Any) -> None:
-        self._stream.write(event_line(event, data) + "\n")
+    def _event(self, event: str, data: Any, time: str = "") -> None:
+        self._stream.write(event_line(event, data, time) + "\n")
         self._stream.flush()
 
 
-def event_line(event: str, data: Any) -> str:
-    """One line of a JSON stream, without its end."""
-    return json.dumps({"event": event, "data": data}, separators=(",", ":"), allow_nan=False)
+def event_line(event: str, data: Any, time: str = "") -> str:
+    """One line of a JSON stream, without its end. `time`: ISO 8601, or empty."""
+    line = {"event": event, **({"time": time} if time else {}), "data": data}
+    return json.dumps(line, separators=(",", ":"), allow_nan=False)

@@ -1,7 +1,7 @@
 """The record of a whole test: the result of `measure`, its form in a file, and columns of its figures.
 
-test  --RunRecorder--> Run --document()--> iperf3's JSON --save()--> file
-                       Run <--from_document()-- JSON <--load()-- file
+test  --RunRecorder--> Run --document()--> iperf3's JSON --save()--> file, or --keep()--> folder of runs
+                       Run <--from_document()-- JSON <--load()-- file, or <--find("last")-- folder of runs
                        Run --replay(sink)--> any report
                        Run --column(name)--> numpy array
 """
@@ -26,7 +26,9 @@ from iperfpy.protocols.metrics import Metric, Side, Unit, Value
 from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
+from iperfpy.store.direction_figures import about_test
 from iperfpy.store.document_reader import read_end, read_intervals, read_start
+from iperfpy.store.folder import Folder, read_document
 from iperfpy.store.iperf3_document import INTERRUPTED, Iperf3Document
 
 if TYPE_CHECKING:
@@ -348,6 +350,35 @@ class Run:
         except ValueError as error:
             raise DocumentError(f"{path} is not JSON: {error}") from error
         return cls.from_document(document)
+
+    def keep(self, folder: str | PathLike[str] = "") -> Path:
+        """Save the run as `--save` does: a document in the folder of runs, and a line of its index.
+
+        Parameters
+        ----------
+        folder : empty: the one that the environment variable IPERFPY_RESULTS names, or `results`
+
+        Returns
+        -------
+        Path
+            The document.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
+        DocumentError
+            The test failed before it started.
+        """
+        self._begun()
+        document, target = self.document(), Folder(folder)
+        return target.document_path(target.save(document, about_test(document)))
+
+    @classmethod
+    def find(cls, name: str = "last", folder: str | PathLike[str] = "") -> Run:
+        """Read a run of the folder of runs. `name`: of the run, or a beginning of it, `last`, `last~1`, or a
+        file; `folder` as in `keep`. Raises `DocumentError`."""
+        return cls.from_document(read_document(Folder(folder).find(name)))
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], transport: Transport | None = None) -> Run:

@@ -29,6 +29,7 @@ from iperfpy.protocols.errors import SettingsError
 from iperfpy.report.csv_columns import header
 from iperfpy.report.csv_file import CsvFile
 from iperfpy.report.csv_report import CsvSink
+from iperfpy.report.interval_clock import IntervalClock
 from iperfpy.report.screen import screen_for
 from iperfpy.report.stored_text import show_text
 from iperfpy.report.terminal import Wording
@@ -172,11 +173,17 @@ def write_csv_of_test(document: Mapping[str, Any], path: Path) -> None:
     run = _run_of(path, dict(document))
     if run.started is None:
         raise DocumentError(f"the test failed before it started: {run.error}")
-    clock = _StoredClock(run)
+    # The rows are stamped with the ends of their intervals, and the clocks begin with the test.
+    clock = IntervalClock(run.started.unix_time)
     rows = _new_csv(path, header())
     try:
-        sink = CsvSink(rows, unix_time=clock.unix_time, monotonic=clock.monotonic)
-        clock.replay(sink)
+        sink = CsvSink(rows, unix_time=lambda: clock.unix_time, monotonic=lambda: clock.seconds)
+        sink.start(run.started)
+        for interval in run.intervals:
+            clock.ended(interval.rows[0].local)
+            sink.interval(interval.rows)
+        if run.ended is not None:
+            sink.end(run.ended)
     finally:
         rows.close()
 
@@ -201,39 +208,3 @@ def _new_csv(path: Path, titles: Sequence[str]) -> CsvFile:
         return CsvFile(path, titles, new=True)
     except FileExistsError as error:
         raise StartError(f"{path} exists: name a new file") from error
-
-
-class _StoredClock:
-    """The clocks of a test that is over: they stand at the end of the interval that is written.
-
-    Parameters
-    ----------
-    run : a test that started
-    """
-
-    def __init__(self, run: Run) -> None:
-        assert run.started is not None
-        self._run = run
-        self._begin = run.started.unix_time
-        self._seconds = 0.0
-
-    def unix_time(self) -> float:
-        """Seconds since the epoch."""
-        return self._begin + self._seconds
-
-    def monotonic(self) -> float:
-        """Seconds since the test began; the clock of that machine is not known."""
-        return self._seconds
-
-    def replay(self, sink: CsvSink) -> None:
-        """Write every record of the run."""
-        assert self._run.started is not None
-        sink.start(self._run.started)
-        omitted = 0.0
-        for interval in self._run.intervals:
-            # The measured period counts from 0 again after the omitted one.
-            omitted = interval.end if interval.omitted else omitted
-            self._seconds = interval.end + (0.0 if interval.omitted else omitted)
-            sink.interval(interval.rows)
-        if self._run.ended is not None:
-            sink.end(self._run.ended)

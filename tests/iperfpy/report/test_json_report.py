@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from importlib import resources
 from typing import Any, ClassVar
 
@@ -157,6 +158,31 @@ def test_the_event_stream_has_the_content_of_the_document(name: str) -> None:
     assert [line["data"] for line in lines if line["event"] == "error"] == (
         [report["error"]] if "error" in report else []
     )
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_lines_follow_their_schema(name: str) -> None:
+    whole = json.loads((resources.files("iperfpy") / "report" / "schema.json").read_text())
+    validator = Draft202012Validator({**whole, "allOf": [], "required": [], "$ref": "#/$defs/stream_line"})
+    lines = events(SCENES[name]())
+    for line in lines:
+        validator.validate(line)
+    interval = next(line for line in lines if line["event"] == "interval")
+    del interval["time"]
+    with pytest.raises(ValidationError):
+        validator.validate(interval)
+
+
+def test_the_line_of_an_interval_has_the_time_of_day_at_its_end() -> None:
+    """In the omitted period as well, after which the times of intervals begin at 0 again."""
+    scene = reverse_omit()
+    start = replace(scene.start, unix_time=1_795_966_017.0)
+    lines = [line for line in events(replace(scene, start=start)) if line["event"] == "interval"]
+    omitted = [line for line in lines if line["data"]["sum"]["omitted"]]
+    assert omitted
+    assert len(omitted) < len(lines)
+    seconds = [datetime.fromisoformat(line["time"]).timestamp() - 1_795_966_017 for line in lines]
+    assert seconds == pytest.approx([number + 1 for number in range(len(lines))], abs=0.01)
 
 
 def test_a_failure_is_an_event() -> None:

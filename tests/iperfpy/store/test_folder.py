@@ -18,6 +18,9 @@ from iperfpy.store import folder as folder_module
 from iperfpy.store import run_index
 from iperfpy.store.folder import Folder, read_document
 from iperfpy.store.run_index import About, Entry, path_signature
+from iperfpy.store.stored_run import Run
+from tests.iperfpy.report.scenes import forward
+from tests.iperfpy.store.test_round_trip import run_of
 
 WHEN = 1_795_966_017.25
 NAME = "20261129-152657"
@@ -231,3 +234,17 @@ def test_texts_of_the_index_are_bounded(tmp_path: Path) -> None:
 def test_the_signature_of_a_path() -> None:
     assert path_signature("10.0.0.2", "192.0.2.7", 1448) == "10.0.0.2>192.0.2.7 mss1448"
     assert path_signature("", "", 1448) == ""
+
+
+def test_python_keeps_and_finds_runs(tmp_path: Path) -> None:
+    run = run_of(forward())
+    path = run.keep(tmp_path)
+    (entry,) = Folder(tmp_path).entries().entries
+    assert path == Folder(tmp_path).document_path(entry)
+    assert entry.about.summary.endswith("bit/s")
+    assert Run.find("last", tmp_path).document() == run.document()
+    assert Run.find(str(path)).document() == run.document()
+    with pytest.raises(DocumentError, match="before it started"):
+        Run(error="refused").keep(tmp_path)
+    with pytest.raises(DocumentError, match="no run 'x'"):
+        Run.find("x", tmp_path)
