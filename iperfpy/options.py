@@ -143,6 +143,9 @@ class PictureOptions:
     plot: bool = False
 
 
+NO_PICTURES = PictureOptions()
+
+
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
     """The reports that the command line writes.
@@ -177,7 +180,7 @@ class OutputOptions:
     verdict: bool = True
     save: bool = False
     results: str = ""
-    pictures: PictureOptions = PictureOptions()
+    pictures: PictureOptions = NO_PICTURES
 
 
 @dataclass(frozen=True, slots=True)

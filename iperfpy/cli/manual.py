@@ -14,13 +14,13 @@ import click
 from iperfpy import __version__
 from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.commands import compare, diagnose, diff, lab_from_csv, lab_list, lab_run, runs, show
-from iperfpy.cli.common_flags import CONNECTION, REPORTS
+from iperfpy.cli.common_flags import CONNECTION, PICTURES, REPORTS
 from iperfpy.cli.credentials import PASSWORD_VARIABLE
 from iperfpy.cli.help import EXAMPLES, GroupedCommand, forms, spelled
 from iperfpy.options import RESULTS_VARIABLE
 from iperfpy.protocols.registry import built_in_transports
 
-SHARED = {*CONNECTION, *REPORTS}
+SHARED = {*CONNECTION, *PICTURES, *REPORTS}
 DESCRIPTION = (
     "iperfpy measures a network path: bandwidth, round-trip time, retransmissions and their causes, loss and"
     " jitter, for every interval of a test over TCP, UDP, KCP or KCP with BBR. One end runs as a server. The"

@@ -82,11 +82,16 @@ class PictureFiles:
     ----------
     options : the user's choice
     warn : called with a sentence about a picture that could not be written
+
+    Attributes
+    ----------
+    failed : True once a picture could not be written
     """
 
     def __init__(self, options: PictureOptions, warn: Callable[[str], None]) -> None:
         self._options = options
         self._warn = warn
+        self.failed = False
         self._page = PictureFile(options.html, "the page (--html)") if options.html else None
         self._image = PictureFile(options.png, "the image (--png)") if options.png else None
         self._flent = PictureFile(options.flent, "the file for Flent (--flent)") if options.flent else None
@@ -151,6 +156,7 @@ class PictureFiles:
         try:
             file.write(made)
         except OSError as error:
+            self.failed = True
             self._warn(file.failure(error))
 
 

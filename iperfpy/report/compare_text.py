@@ -99,7 +99,7 @@ def lines(report: ComparisonReport, width: int | None = None, letter: str = "") 
     for one in (choice, messages):
         yield from _folded([("", "")], one.sentence, "strong", width)
     yield from _limits(report, choice, width)
-    for text in _troubles(report):
+    for text in troubles(report):
         yield from _folded([("", "")], text, "warn", width)
 
 
@@ -151,6 +151,41 @@ def _columns(rows: Sequence[_Row], letter: str) -> list[_Column]:
         _Column(("lost", "%"), "", lambda row: _number(row.standing.loss_percent, "{:.2f}")),
         _Column(("", "tests"), "", lambda row: str(row.standing.tests)),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """A table for another form of report: its title, header, and rows of text. The first two columns are the
+    direction and the name of the contender."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def cells(report: ComparisonReport, letter: str = "") -> Iterator[Cells]:
+    """The tables of `lines`, those that have rows: of bulk data, and of messages."""
+    choice, messages = bulk_choice(report), message_choice(report)
+    rows = [row for way in report.directions for row in _rows(report, way, choice.rankings.get(way))]
+    if rows:
+        columns = _columns(rows, letter or _letter(rows))
+        yield _cells("Bulk data", columns, _bulk_lines(columns, rows))
+    answered = message_standings(report)
+    if answered:
+        lines = _message_lines(answered, messages.rankings.get(BOTH))
+        yield _cells("Messages", MESSAGE_COLUMNS, lines)
+
+
+def _cells(title: str, columns: Sequence[_Head], lines: Sequence[_Line]) -> Cells:
+    header = ("", "contender", *(" ".join(filter(None, column.head)) for column in columns))
+    return Cells(title, header, tuple((line.way, line.name, *line.cells) for line in lines))
+
+
+def rules(report: ComparisonReport) -> str:
+    """The note below the tables."""
+    rows = [row for way in report.directions for row in _rows(report, way, None)]
+    lines = _notes(report, rows, message_standings(report), None)
+    return " ".join(text for line in lines for text, _ in line)
 
 
 def _rate(row: _Row, unit: float) -> str:
@@ -331,7 +366,7 @@ def _limits(report: ComparisonReport, choice: Choice, width: int | None) -> Iter
             yield from _folded([(f"Limited {WAYS[way]} by: ", "strong")], text, "", width)
 
 
-def _troubles(report: ComparisonReport) -> Iterator[str]:
+def troubles(report: ComparisonReport) -> Iterator[str]:
     """A sentence for the contenders that were left out for one reason, and one for failed tests of each."""
     reasons: dict[str, list[str]] = {}
     for gone in report.left_out:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iperfpy.cli.command_line import completed
-from iperfpy.cli.common_flags import CONNECTION, REPORTS, chosen_flags, no_save
+from iperfpy.cli.common_flags import CONNECTION, PICTURES, REPORTS, chosen_flags, no_save
 from iperfpy.cli.exit_status import DONE, FAILED, JSON_DOCUMENT, complain, json_form, warn
 from iperfpy.cli.experiment_command import conclude, in_log_file, run_experiment
 from iperfpy.cli.help import GroupedCommand, command_help
-from iperfpy.cli.request import connection_of, type_of_service
+from iperfpy.cli.request import connection_of, picture_options, type_of_service
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, size
 from iperfpy.errors import ParameterError, PlanError, system_reason
@@ -28,7 +28,7 @@ from iperfpy.experiments.check_schedule import DIRECTIONS
 from iperfpy.experiments.compare_schedule import DEFAULT_S, LEAST_BUDGET_BYTES
 from iperfpy.experiments.contender import DEFAULT_CONTENDERS, Contender, contenders_of
 from iperfpy.measure_keywords import client_options
-from iperfpy.options import ClientOptions
+from iperfpy.options import NO_PICTURES, ClientOptions, PictureOptions
 from iperfpy.plan import Direction
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.units import SECOND_US
@@ -52,7 +52,7 @@ LEAST_TIME_US, MOST_TIME_US = 5 * SECOND_US, 24 * 3600 * SECOND_US
 
 def flags() -> list[click.Option]:
     """New options of the subcommand."""
-    shared = chosen_flags((*CONNECTION, *REPORTS, "csv", "csv_overwrite"))
+    shared = chosen_flags((*CONNECTION, *PICTURES, *REPORTS, "csv", "csv_overwrite"))
     for option in shared:
         if option.name == "json":
             option.help = "one JSON document instead of the text (--json-schema describes it)"
@@ -124,12 +124,13 @@ def main(words: Sequence[str]) -> int:
         contenders = contenders_of(values["proto"].split(","), values["settings"])
         host, connection = connection_of(values, values["host"].strip())
         options, tos = client_options(host, connection), type_of_service(values)
+        pictures = picture_options(values, plot=False)
         directions = _directions(values)
     except click.UsageError as error:
         return _refused(sentence(error), json)
     except (ParameterError, PlanError, SettingsError) as error:
         return _refused(str(error), json)
-    return in_log_file(values, lambda: run(options, contenders, directions, values, tos))
+    return in_log_file(values, lambda: run(options, contenders, directions, values, pictures, tos))
 
 
 def _refused(message: str, json: str) -> int:
@@ -164,6 +165,7 @@ def run(
     contenders: Sequence[Contender],
     directions: Sequence[Direction],
     values: Mapping[str, Any],
+    chosen: PictureOptions = NO_PICTURES,
     tos: int = 0,
 ) -> int:
     """Run the comparison and write its reports. Returns the exit status.
@@ -171,8 +173,9 @@ def run(
     Raises
     ------
     StartError
-        The CSV cannot be written; nothing has been measured.
+        The CSV or a picture cannot be written; nothing has been measured.
     """
+    from iperfpy.cli.picture_files import PictureFiles
     from iperfpy.experiments.comparison_run import Compare
     from iperfpy.report.compare_csv import header
     from iperfpy.report.csv_file import opened_csv
@@ -188,22 +191,31 @@ def run(
         seed=values["seed"],
         tos=tos,
     )
-    with opened_csv(
-        values["csv"],
-        header(),
-        name="compare",
-        folder=Folder(folder).path,
-        replace=values["csv_overwrite"],
-    ) as rows:
+    form = JSON_DOCUMENT if values["json"] else ""
+    pictures = PictureFiles(chosen, lambda text: warn(text, form))
+    with (
+        pictures.opened(),
+        opened_csv(
+            values["csv"],
+            header(),
+            name="compare",
+            folder=Folder(folder).path,
+            replace=values["csv_overwrite"],
+        ) as rows,
+    ):
         status = run_experiment(comparison, debug=values["debug"] is not None)
         if status is not None:
             return status
         report = comparison.report()
         written = _write_rows(rows, report)
+        if report.tests and pictures.wanted:
+            from iperfpy.report.pictures.comparison_page import page_of_comparison
+
+            pictures.write_page(page_of_comparison(report))
     status = _shown(report, json=values["json"], letter=values["letter"] or "", text=values["csv"] != STDOUT)
     if report.tests and not values["no_save"]:
-        _keep(report, folder, JSON_DOCUMENT if values["json"] else "")
-    return max(status, written)
+        _keep(report, folder, form)
+    return max(status, written, int(pictures.failed))
 
 
 def _shown(report: ComparisonReport, *, json: bool, letter: str, text: bool) -> int:

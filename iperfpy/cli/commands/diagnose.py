@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iperfpy.cli.command_line import completed
-from iperfpy.cli.common_flags import CONNECTION, REPORTS, chosen_flags, no_save
-from iperfpy.cli.exit_status import DONE, JSON_DOCUMENT, complain, json_form
+from iperfpy.cli.common_flags import CONNECTION, PICTURES, REPORTS, chosen_flags, no_save
+from iperfpy.cli.exit_status import DONE, JSON_DOCUMENT, complain, json_form, warn
 from iperfpy.cli.experiment_command import conclude, in_log_file, run_experiment
 from iperfpy.cli.help import GroupedCommand, command_help
-from iperfpy.cli.request import connection_of, type_of_service
+from iperfpy.cli.request import connection_of, picture_options, type_of_service
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag, Parsed, size
 from iperfpy.errors import ParameterError, PlanError
 from iperfpy.experiments.check_schedule import LEAST_BUDGET_BYTES
 from iperfpy.measure_keywords import client_options
-from iperfpy.options import ClientOptions
+from iperfpy.options import ClientOptions, PictureOptions
 from iperfpy.protocols.errors import SettingsError
 
 if TYPE_CHECKING:
+    from iperfpy.cli.picture_files import PictureFiles
     from iperfpy.diagnosis.path_report import PathReport
 
 ARGUMENTS = "HOST [options]"
@@ -43,7 +44,7 @@ HEADING = "Diagnosis"
 
 def flags() -> list[click.Option]:
     """New options of the subcommand."""
-    shared = chosen_flags((*CONNECTION, *REPORTS))
+    shared = chosen_flags((*CONNECTION, *PICTURES, *REPORTS))
     for option in shared:
         if option.name == "json":
             option.help = "one JSON document instead of the text (--json-schema describes it)"
@@ -88,11 +89,12 @@ def main(words: Sequence[str]) -> int:
             raise ParameterError("diagnose needs the server's name or address: iperfpy diagnose HOST")
         host, connection = connection_of(values, values["host"].strip())
         options, tos = client_options(host, connection), type_of_service(values)
+        pictures = picture_options(values, plot=False)
     except click.UsageError as error:
         return _refused(sentence(error), json)
     except (ParameterError, PlanError, SettingsError) as error:
         return _refused(str(error), json)
-    return in_log_file(values, lambda: _run(options, values, tos))
+    return in_log_file(values, lambda: _run(options, values, pictures, tos))
 
 
 def _refused(message: str, json: str) -> int:
@@ -105,7 +107,9 @@ def _refused(message: str, json: str) -> int:
     return complain(message, kind="parameter error")
 
 
-def _run(options: ClientOptions, values: Mapping[str, Any], tos: int) -> int:
+def _run(options: ClientOptions, values: Mapping[str, Any], chosen: PictureOptions, tos: int) -> int:
+    """Run the diagnosis and write its reports. Raises `StartError` if a picture cannot be written."""
+    from iperfpy.cli.picture_files import PictureFiles
     from iperfpy.experiments import check_schedule as schedule
     from iperfpy.experiments.path_check import PathCheck
 
@@ -115,14 +119,27 @@ def _run(options: ClientOptions, values: Mapping[str, Any], tos: int) -> int:
         budget_bytes=values["budget"] or 0,
         tos=tos,
     )
-    status = run_experiment(check, debug=values["debug"] is not None)
-    if status is not None:
-        return status
-    report = check.report()
-    status = _shown(report, json=values["json"], letter=values["letter"] or "")
+    form = JSON_DOCUMENT if values["json"] else ""
+    pictures = PictureFiles(chosen, lambda sentence: warn(sentence, form))
+    with pictures.opened():
+        status = run_experiment(check, debug=values["debug"] is not None)
+        if status is not None:
+            return status
+        report = check.report()
+        status = _shown(report, json=values["json"], letter=values["letter"] or "")
+        if report.directions:
+            _draw(report, pictures)
     if report.directions and not values["no_save"]:
-        _keep(report, values["results"] or "", JSON_DOCUMENT if values["json"] else "")
-    return status
+        _keep(report, values["results"] or "", form)
+    return status or int(pictures.failed)
+
+
+def _draw(report: PathReport, pictures: PictureFiles) -> None:
+    if pictures.wanted:
+        from iperfpy.report.diagnosis_document import document
+        from iperfpy.report.pictures.diagnosis_page import page_of_diagnosis
+
+        pictures.write_page(page_of_diagnosis(document(report)))
 
 
 def _keep(report: PathReport, folder: str, json: str) -> None:

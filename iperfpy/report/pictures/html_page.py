@@ -24,6 +24,7 @@ from iperfpy.report.pictures.markup import cleaned, escaped, isolated, script_da
 from iperfpy.report.pictures.page_model import (
     Block,
     Boxes,
+    Curve,
     Distribution,
     Facts,
     Headline,
@@ -41,7 +42,7 @@ from iperfpy.report.pictures.svg_shapes import boxes_svg, distribution_svg, lane
 from iperfpy.report.pictures.thinning import MOST_POINTS, thinned
 
 LARGEST_BYTES = 200_000
-FEWEST_POINTS = 40
+FEWEST_POINTS, MANY_COLUMNS = 40, 8
 MISSING = "a page (--html) needs the package youplot, which is not installed: pip install youplot"
 
 
@@ -70,11 +71,12 @@ def _uplot() -> tuple[str, str]:
 
 
 def _document(page: Page, most: int) -> str:
-    library, library_style = _uplot()
+    timelines = [thinned(block, most) for block in page.blocks if isinstance(block, Timeline)]
+    # A page without a time axis needs no script.
+    library, library_style = _uplot() if timelines else ("", "")
     own = resources.files("iperfpy.report.pictures")
     script, style = (own / "page.js").read_text("utf-8"), (own / "page.css").read_text("utf-8")
     style = library_style + _colours() + style
-    timelines = [thinned(block, most) for block in page.blocks if isinstance(block, Timeline)]
     policy = (
         f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src {_hash(style)};"
         " img-src data:; base-uri 'none'; form-action 'none'"
@@ -90,21 +92,26 @@ def _document(page: Page, most: int) -> str:
             f"<style>{style}</style>",
         )
     )
-    data = {
-        "looks": [{"dash": look.dash} for look in LOOKS],
-        "timelines": [_values(one) for one in timelines],
-    }
     body = "\n".join(
         (
             *_top(page),
             tag("main", "\n".join(_main(page, timelines))),
-            tag("footer", "Charts over time: uPlot, © Leon Sorokin, MIT licence."),
-            f'<script type="application/json" id="values">{script_data(data)}</script>',
-            f"<script>{library}</script>",
-            f"<script>{script}</script>",
+            *_scripts(timelines, library, script),
         )
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
+
+
+def _scripts(timelines: list[Timeline], library: str, script: str) -> Iterator[str]:
+    """The values of the panels, and the scripts that draw them; nothing without a panel."""
+    if timelines:
+        data = {
+            "looks": [{"dash": look.dash} for look in LOOKS],
+            "timelines": [_values(one) for one in timelines],
+        }
+        yield tag("footer", "Charts over time: uPlot, © Leon Sorokin, MIT licence.")
+        yield f'<script type="application/json" id="values">{script_data(data)}</script>'
+        yield from (f"<script>{library}</script>", f"<script>{script}</script>")
 
 
 def _hash(text: str) -> str:
@@ -138,7 +145,6 @@ def _top(page: Page) -> Iterator[str]:
         lines.append(tag("p", isolated(page.subtitle), class_="subtitle"))
     if page.error:
         lines.append(tag("p", f"Ended early: {isolated(page.error)}", class_="alarm", role="alert"))
-    lines += [tag("p", f"Warning: {isolated(warning)}", class_="warning") for warning in page.warnings]
     yield tag("header", "".join(lines))
 
 
@@ -147,6 +153,8 @@ def _main(page: Page, timelines: list[Timeline]) -> Iterator[str]:
         yield tag("dl", "".join(map(_headline, page.headlines)), class_="headlines")
     if page.verdict:
         yield tag("section", "<h2>Verdict</h2>" + "".join(map(_statement, page.verdict)), class_="verdict")
+    if page.warnings:
+        yield _warnings(page.warnings)
     ahead = iter(enumerate(timelines))
     for small, blocks in groupby(page.blocks, _is_small):
         made = [_timeline(*next(ahead)) if isinstance(block, Timeline) else _block(block) for block in blocks]
@@ -160,6 +168,15 @@ def _main(page: Page, timelines: list[Timeline]) -> Iterator[str]:
 def _headline(one: Headline) -> str:
     figure = f"<b>{escaped(one.value)}</b> {escaped(one.unit)}"
     return tag("div", tag("dt", isolated(one.name)) + tag("dd", figure))
+
+
+def _warnings(sentences: tuple[str, ...]) -> str:
+    """A warning each; more than two are folded below their number."""
+    items = "".join(tag("li", isolated(sentence)) for sentence in sentences)
+    word = f"{len(sentences)} warnings" if len(sentences) > 1 else "Warning"
+    opened = " open" if len(sentences) <= 2 else ""
+    folded = f"<details{opened}><summary>{word}</summary><ul>{items}</ul></details>"
+    return tag("section", folded, class_="warning")
 
 
 def _section(title: str, content: str, note: str = "") -> str:
@@ -185,8 +202,9 @@ def _shape(block: Scatter | Distribution | Boxes) -> str:
     names = "".join(
         tag(
             "li",
-            f'<svg viewBox="0 0 28 8" aria-hidden="true"><path class="line" d="M0 4H28"/></svg>'
-            f"{isolated(curve.name)} <small>({curve.samples:,} samples)</small>",
+            '<svg viewBox="0 0 28 8" aria-hidden="true"><path class="line" d="M0 4H28"/></svg>'
+            + isolated(curve.name)
+            + _samples(curve),
             class_=slot_class(curve.slot),
         )
         for curve in block.curves
@@ -194,16 +212,25 @@ def _shape(block: Scatter | Distribution | Boxes) -> str:
     return tag("ul", names, class_="legend") + distribution_svg(block)
 
 
+def _samples(curve: Curve) -> str:
+    return f" <small>({curve.samples:,} samples)</small>" if curve.samples else ""
+
+
 def _block(block: Scatter | Distribution | Boxes | Table | Facts) -> str:
     if isinstance(block, (Scatter, Distribution, Boxes)):
         return _section(block.title, _shape(block), block.note)
     if isinstance(block, Table):
-        head = tag("tr", "".join(tag("th", isolated(cell), scope="col") for cell in block.header))
+        head = tag("tr", "".join(_head(cell, block.names, place) for place, cell in enumerate(block.header)))
         rows = "".join(_row(row, block.names) for row in block.rows)
         table = tag("table", tag("thead", head) + tag("tbody", rows))
-        return _section(block.title, tag("div", table, class_="wide", tabindex="0"), block.note)
+        many = " many" if len(block.header) > MANY_COLUMNS else ""
+        return _section(block.title, tag("div", table, class_=f"wide{many}", tabindex="0"), block.note)
     rows = "".join(tag("dt", escaped(name)) + tag("dd", isolated(text)) for name, text in block.rows)
     return _section(block.title, tag("dl", rows, class_="facts"))
+
+
+def _head(text: str, names: int, place: int) -> str:
+    return tag("th", isolated(text), scope="col", class_="left" if place < names else None)
 
 
 def _row(cells: tuple[str, ...], names: int) -> str:

@@ -9,7 +9,15 @@ from __future__ import annotations
 import html
 import json
 import unicodedata
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    T = TypeVar("T", bound=DataclassInstance)
+else:
+    T = TypeVar("T")
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 LONGEST_TEXT = 2000
@@ -26,6 +34,20 @@ def cleaned(text: str) -> str:
         each if each.isprintable() else " " if each.isspace() or _is_blank(each) else REPLACEMENT
         for each in text
     )
+
+
+def cleaned_record(record: T) -> T:
+    """A copy of a frozen record with all its texts `cleaned`, also those in tuples and records inside it."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return cleaned(value)
+        if isinstance(value, tuple) and not (value and isinstance(value[0], (int, float))):
+            return tuple(clean(one) for one in value)
+        return cleaned_record(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+    changes = {one.name: clean(getattr(record, one.name)) for one in fields(record)}
+    return replace(record, **changes)
 
 
 def _is_blank(character: str) -> bool:

@@ -106,11 +106,13 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """The points (x, y) of one contender in a scatter."""
+    """The points (x, y) of one contender in a scatter. `joined`: by a line, in order, in place of the
+    ellipse."""
 
     name: str
     slot: int
     points: tuple[Point, ...]
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class Curve:
     Parameters
     ----------
     points : (value, share of the samples that are no larger), increasing in both
-    samples : number of samples
+    samples : number of samples, 0: not known
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 
 from iperfpy.errors import StartError
 from iperfpy.report.pictures.axis_scale import WIDE_RANGE
-from iperfpy.report.pictures.markup import cleaned
+from iperfpy.report.pictures.markup import cleaned_record
 from iperfpy.report.pictures.page_model import (
     Axis,
     Block,
@@ -79,11 +80,14 @@ def png_of(page: Page) -> bytes:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    page = cleaned_record(page)
     rows, lines = [*_rows(page)], _heading(page)
     height = HEAD + LINE * len(lines) + sum(GAP + row.height + row.below for row in rows) + HEAD
     stream = io.BytesIO()
     # A figure of its own, and no pyplot: this draws without a screen, and leaves the caller's settings alone.
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        # A host name in letters that the font lacks is drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
         top = height - HEAD
         for number, line in enumerate(lines):
@@ -112,7 +116,7 @@ def _heading(page: Page) -> list[str]:
     verdict = [f"{one.label}: {one.sentence}" for one in page.verdict[:2]]
     error = f"Ended early: {page.error}" if page.error else ""
     lines = [page.title, page.subtitle, figures, *verdict, error]
-    return [_shortened(cleaned(line)) for line in lines if line]
+    return [_shortened(line) for line in lines if line]
 
 
 def _shortened(line: str, most: int = 130) -> str:
@@ -151,7 +155,7 @@ def _panel(panel: Panel, timeline: Timeline, axis: Any) -> None:
     for trace in panel.traces:
         style = look(trace.slot)
         dash = (0, tuple(length / 2 for length in style.dash)) if style.dash else "-"
-        name = cleaned(trace.name)
+        name = trace.name
         axis.step(
             edges, _held(trace.values), where="post", color=style.light, linestyle=dash, lw=1.6, label=name
         )
@@ -192,7 +196,7 @@ def _ribbon(ribbon: Ribbon, timeline: Timeline, axis: Any) -> None:
         axis.bar(edges[:-1], shares, widths, bottom=lane, align="edge", color=look(limit.slot).light, lw=0)
     axis.set_yticks(
         [lane + 0.42 for lane in range(len(ribbon.limits))],
-        [cleaned(limit.name) for limit in reversed(ribbon.limits)],
+        [limit.name for limit in reversed(ribbon.limits)],
     )
     axis.set_ylim(0, len(ribbon.limits))
     _time_axis(timeline, axis)
@@ -213,8 +217,9 @@ def _scatter(scatter: Scatter, axis: Any) -> None:
     for cloud in scatter.clouds:
         style = look(cloud.slot)
         xs, ys = [x for x, _ in cloud.points], [y for _, y in cloud.points]
-        axis.plot(xs, ys, style.marker, color=style.light, ms=4, alpha=0.5, label=cleaned(cloud.name))
-        if (one := ellipse_of(cloud.points)) is not None:
+        line = f"{style.marker}-" if cloud.joined else style.marker
+        axis.plot(xs, ys, line, color=style.light, ms=4, alpha=0.5, label=cloud.name)
+        if not cloud.joined and (one := ellipse_of(cloud.points)) is not None:
             turns = [2 * pi * step / 60 for step in range(61)]
             (cx, cy), (ax, ay), (bx, by) = one.centre, one.first, one.second
             around = [(cx + ax * cos(t) + bx * sin(t), cy + ay * cos(t) + by * sin(t)) for t in turns]
@@ -235,7 +240,7 @@ def _distribution(one: Distribution, axis: Any) -> None:
         dash = (0, tuple(length / 2 for length in style.dash)) if style.dash else "-"
         ys = [tail(share) for _, share in curve.points]
         xs = [value for value, _ in curve.points]
-        axis.plot(xs, ys, color=style.light, linestyle=dash, lw=1.6, label=cleaned(curve.name))
+        axis.plot(xs, ys, color=style.light, linestyle=dash, lw=1.6, label=curve.name)
     for mark in one.marks:
         axis.axvline(mark.value, color="#596068", lw=1, ls=":")
         axis.text(mark.value, 0.02, f" {mark.name}", transform=axis.get_xaxis_transform(), fontsize=8)
@@ -266,7 +271,7 @@ def _boxes(boxes: Boxes, axis: Any) -> None:
         for line in (line for lines in parts.values() for line in lines):
             line.set_color(colour)
         axis.plot(box.values, [row] * len(box.values), look(box.slot).marker, color=colour, ms=3, alpha=0.5)
-    axis.set_yticks(range(len(rows)), [cleaned(box.name) for box in rows])
+    axis.set_yticks(range(len(rows)), [box.name for box in rows])
     axis.set_title(boxes.title)
     _label_x(boxes.x, axis)
 

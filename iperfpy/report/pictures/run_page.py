@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
+from iperfpy.plan import WAYS
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.metrics import Metric, Side
 from iperfpy.protocols.units import format_rate, format_size
@@ -34,7 +35,6 @@ from iperfpy.report.pictures.run_timeline import (
     PATH_LOSS,
     RESENT,
     ROUND_TRIP,
-    WAYS,
     Way,
     arrived_rate,
     first_known,

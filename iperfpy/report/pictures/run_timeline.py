@@ -11,14 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from iperfpy.plan import Direction
+from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, number
 from iperfpy.records import Row, RunStarted
 from iperfpy.report.pictures.page_model import LimitShare, Number, Panel, Ribbon, Timeline, Trace
 from iperfpy.store.stored_run import Interval, Run, figure_of
-
-WAYS = {Direction.FORWARD: "up", Direction.REVERSE: "down"}
-"""Direction -> its name, seen from the client."""
 
 PATH_LOSS = ("loss_percent", "path_loss_percent")
 """Keys of the loss of the path; a page shows the first that a transport has."""

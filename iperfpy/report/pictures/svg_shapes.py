@@ -31,7 +31,7 @@ from iperfpy.report.pictures.page_model import (
 from iperfpy.report.pictures.palette import LOOKS, look
 
 WIDTH, HEIGHT = 400, 290
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 28, 46
 MOST_POINTS = 400
 """Points of a cloud, or of a box, that are drawn."""
 MOST_COLUMNS = 300
@@ -65,13 +65,16 @@ def scatter_svg(scatter: Scatter) -> str:
 def _cloud(cloud: Cloud, x: Scale, y: Scale, scatter: Scatter) -> Iterator[str]:
     placed = [(x.at(one), y.at(other)) for one, other in cloud.points]
     # The ellipse is that of the picture: on a logarithmic axis, of the logarithms.
-    ellipse = ellipse_of(placed)
+    ellipse = None if cloud.joined else ellipse_of(placed)
     step = max(1, len(placed) // MOST_POINTS)
     yield tag("path", class_="dots", d="".join(marker_path(cloud.slot, *point) for point in placed[::step]))
     if ellipse is not None:
         yield tag("path", tag("title", escaped(cloud.name)), class_="ellipse", d=_ellipse_path(ellipse))
-    mean = ellipse.centre if ellipse is not None else placed[0]
-    yield tag("path", class_="mean", d=marker_path(cloud.slot, *mean, size=6))
+    if cloud.joined:
+        yield tag("path", class_="line", d=_line(placed))
+    mean = ellipse.centre if ellipse is not None else placed[-1 if cloud.joined else 0]
+    if ellipse is not None:
+        yield tag("path", class_="mean", d=marker_path(cloud.slot, *mean, size=6))
     if len(scatter.clouds) == 1:
         return
     # The name stands beside the mean, on the side with more room.
@@ -107,7 +110,7 @@ def distribution_svg(one: Distribution) -> str:
         at = _n(x.at(mark.value))
         parts.append(tag("path", class_="mark", d=f"M{at} {TOP}V{HEIGHT - BOTTOM}"))
         text = f"{mark.name} {short_number(mark.value)} {one.x.unit}"
-        parts.append(tag("text", escaped(text), x=_n(x.at(mark.value) + 4), y=TOP + 26 + 14 * number))
+        parts.append(tag("text", escaped(text), x=_n(x.at(mark.value) + 4), y=TOP + 10 + 14 * number))
     parts += [tag("g", _curve(curve, x, y), class_=slot_class(curve.slot)) for curve in one.curves]
     return _picture(one.title, parts)
 
@@ -256,13 +259,14 @@ def _frame(x: Scale, y: Scale, axis: Axis, rows: Sequence[tuple[float, str]]) ->
 
 
 def _x_title(axis: Axis, height: float) -> str:
-    arrow = " (larger to the left)" if axis.inverted else ""
-    text = f"{axis.title}, {axis.unit}{arrow}"
+    text = f"{axis.title}, {axis.unit}"
+    if axis.inverted:
+        text = f"← {text}"  # it grows to the left
     return tag("text", escaped(text), class_="axis", x=WIDTH - RIGHT, y=_n(height - 8), text_anchor="end")
 
 
 def _y_title(axis: Axis) -> str:
-    return tag("text", escaped(f"{axis.title}, {axis.unit}"), class_="axis", x=LEFT + 6, y=TOP + 10)
+    return tag("text", escaped(f"{axis.title}, {axis.unit}"), class_="axis", x=2, y=TOP - 14)
 
 
 def _picture(title: str, parts: Sequence[str], height: float = HEIGHT) -> str:
