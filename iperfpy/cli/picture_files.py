@@ -49,7 +49,7 @@ class PictureFile:
         try:
             self._file = open(self._path, "ab")  # noqa: SIM115 - closed by `close`
         except OSError as error:
-            raise StartError(f"cannot write {self._kind} {self._path}: {system_reason(error)}") from error
+            raise StartError(f"cannot write {self._kind}: {system_reason(error)}") from error
 
     def write(self, content: bytes) -> None:
         """Replace the content. Raises OSError."""

@@ -16,14 +16,22 @@ from typing import Any
 import click
 
 from iperfpy.cli.command_line import completed
-from iperfpy.cli.common_flags import FILE, TEXT_FORM, TEXT_FORM_HELP, results_flags, shown_flags
+from iperfpy.cli.common_flags import (
+    FILE,
+    PICTURES,
+    TEXT_FORM,
+    TEXT_FORM_HELP,
+    chosen_flags,
+    results_flags,
+    shown_flags,
+)
 from iperfpy.cli.exit_status import DONE, complain
 from iperfpy.cli.help import GroupedCommand, command_help
-from iperfpy.cli.request import text_form_of
+from iperfpy.cli.request import picture_options, text_form_of
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag
 from iperfpy.errors import DocumentError, IperfpyError, ParameterError, StartError, system_reason
-from iperfpy.options import ClientOptions
+from iperfpy.options import NO_PICTURES, ClientOptions, PictureOptions
 from iperfpy.plan import Role
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.report.csv_columns import header
@@ -57,6 +65,7 @@ def flags() -> list[click.Option]:
     """New options of the subcommand."""
     return [
         Flag(HEADING, ["csv", "--csv"], "write FILE instead of printing; it must not exist", type=FILE),
+        *chosen_flags((*PICTURES, "flent", "plot")),
         Flag(HEADING, ["text", "--text"], TEXT_FORM_HELP, type=TEXT_FORM),
         *shown_flags(HEADING),
         *results_flags("print the JSON document"),
@@ -79,6 +88,7 @@ def main(words: Sequence[str]) -> int:
             return DONE
         if not values["run"]:
             raise ParameterError("show needs a run: iperfpy show RUN (`iperfpy runs` lists them)")
+        values["pictures"] = picture_options(values)
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
     except (ParameterError, SettingsError) as error:
@@ -112,6 +122,8 @@ def _show(path: Path, document: dict[str, Any], values: dict[str, Any]) -> None:
         print(json.dumps(printed, indent="\t", allow_nan=False))
     elif values["csv"]:
         _write_csv(kind, document, Path(values["csv"]))
+    elif values["pictures"] != NO_PICTURES:
+        _draw(path, kind, document, values["pictures"])
     elif kind == TEST:
         show_test(_run_of(path, document), text_form_of(values), _wording(values))
     else:
@@ -154,6 +166,27 @@ def show_test(run: Run, form: str, wording: Wording) -> None:
         text.report(screen, sys.stderr, brief).connecting(ClientOptions(host, port))
     run.replay(report)
     report.close()
+
+
+def _draw(path: Path, kind: str, document: dict[str, Any], chosen: PictureOptions) -> None:
+    """Write the pictures of a run, or draw its plot. Raises `IperfpyError`, OSError for standard output."""
+    from iperfpy.cli.picture_files import PictureFiles
+    from iperfpy.report.pictures.document_page import page_of_document
+
+    lost: list[str] = []
+    pictures = PictureFiles(chosen, lost.append)
+    with pictures.opened():
+        if kind == TEST:
+            run = _run_of(path, document)
+            if run.started is None:
+                raise DocumentError(f"the test failed before it started: {run.error}")
+            pictures.write_run(run)
+        elif chosen.flent or chosen.plot:
+            raise DocumentError(f"{path} is no test: only the run of a test has --flent and --plot")
+        else:
+            pictures.write_page(page_of_document(kind, document))
+    if lost:
+        raise StartError("; ".join(lost))
 
 
 def _write_csv(kind: str, document: dict[str, Any], path: Path) -> None:

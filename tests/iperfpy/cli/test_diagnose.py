@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from iperfpy.cli.commands import diagnose
-from iperfpy.cli.common_flags import CONNECTION, REPORTS, base_flags, chosen_flags
+from iperfpy.cli.common_flags import CONNECTION, PICTURES, REPORTS, base_flags, chosen_flags
 from iperfpy.cli.main import main
 from iperfpy.diagnosis.path_report import PathReport
 from iperfpy.errors import ConnectError
@@ -171,7 +171,7 @@ def test_the_shared_flags_are_those_of_a_test() -> None:
 
 def test_the_subcommand_takes_every_flag_that_it_says() -> None:
     names = {option.name for option in diagnose.subcommand().params}
-    assert {"host", "quick", "budget", "json_schema", "no_save", *CONNECTION, *REPORTS} == names
+    assert {"host", "quick", "budget", "json_schema", "no_save", *CONNECTION, *PICTURES, *REPORTS} == names
 
 
 # -- progress

@@ -19,8 +19,12 @@ from iperfpy.cli.request import request_of
 from iperfpy.errors import ParameterError, StartError
 from iperfpy.options import PictureOptions
 from iperfpy.protocols.registry import transports
+from iperfpy.report.compare_document import document as compare_document
+from iperfpy.report.diagnosis_document import document as diagnosis_document
 from iperfpy.report.pictures import html_page
+from tests.iperfpy.report import diagnosis_scenes
 from tests.iperfpy.report.picture_scenes import kcp_run
+from tests.iperfpy.report.test_experiment_pages import comparison
 
 
 def refuse_to_warn(sentence: str) -> None:
@@ -214,3 +218,67 @@ def test_nothing_is_made_or_imported_without_a_flag() -> None:
         pictures.write_run(kcp_run(2))
     assert not pictures.wanted
     assert {name for name in sys.modules if name.startswith("iperfpy.report.pictures")} == before
+
+
+# -- iperfpy show
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> dict[str, Path]:
+    """A document of each kind, as -J writes it."""
+    documents = {
+        "test": kcp_run().document(),
+        "compare": compare_document(comparison()),
+        "diagnose": diagnosis_document(diagnosis_scenes.whole()),
+    }
+    for name, document in documents.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    return {name: tmp_path / f"{name}.json" for name in documents}
+
+
+@pytest.mark.parametrize("kind", ["test", "compare", "diagnose"])
+def test_a_stored_run_is_shown_as_a_page(kind: str, stored: dict[str, Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main(["show", str(stored[kind]), "--html", str(page)]) == 0
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_stored_test_is_plotted_and_exported(
+    stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flent = tmp_path / "a.flent.gz"
+    assert main(["show", str(stored["test"]), "--plot", "--flent", str(flent)]) == 0
+    assert "Throughput, Mbit/s" in capsys.readouterr().out
+    assert json.loads(gzip.decompress(flent.read_bytes()))["metadata"]["NAME"] == "tcp_1up"
+
+
+@pytest.mark.parametrize("words", [["--plot"], ["--flent", "a.flent.gz"]])
+def test_only_a_test_has_a_plot(
+    words: list[str],
+    stored: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", str(stored["compare"]), *words]) == 1
+    assert "is no test" in capsys.readouterr().err
+    assert not (tmp_path / "a.flent.gz").exists()
+
+
+def test_a_page_of_a_stored_run_that_cannot_be_written_is_an_error(
+    stored: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", str(stored["test"]), "--html", "/dev/full"]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["diagnose", "compare"])
+def test_an_experiment_says_before_it_begins_that_its_page_cannot_be_written(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "missing" / "page.html"
+    assert main([command, "127.0.0.1", "-p", "1", "--no-save", "--html", str(path)]) == 1
+    err = capsys.readouterr().err
+    assert f"cannot write the page (--html): {path}: No such file or directory" in err
+    assert "refused" not in err
