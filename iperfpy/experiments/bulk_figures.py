@@ -110,7 +110,8 @@ def _startup_s(run: Run, direction: Direction, steady: float | None) -> float | 
         for one in run.intervals
         if (sample := figures.arrived_in(one, direction)) is not None
     ]
-    width_s = SMOOTHED_ROUND_TRIPS * rtt_us / 1e6
+    # Less a microsecond: ends of intervals that are as far apart as the width are floats.
+    width_s = SMOOTHED_ROUND_TRIPS * rtt_us / 1e6 - 1e-6
     begin = 0
     for end, (end_s, _, _) in enumerate(parts):
         # The window is the shortest run of intervals, up to this one, that covers the width.

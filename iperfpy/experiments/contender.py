@@ -95,7 +95,9 @@ def _contender(word: str) -> Contender:
         if not equals:
             key, text, title = _bare(transport, part, word)
         else:
-            title = text if transport.variant and _is_variant(transport, key) else part
+            # `kcp kcp-sndwnd=512` would say twice which transport it is.
+            short = part.removeprefix(f"{transport.prefix}-")
+            title = text if transport.variant and _is_variant(transport, key) else short
         titles.append(title)
         if key == RATE:
             rate_bps = parse_rate(text)
