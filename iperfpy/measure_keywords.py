@@ -75,6 +75,7 @@ class ConnectionKeywords(TypedDict, total=False):
     send_timeout: float  # --snd-timeout, seconds
     receive_timeout: float  # --rcv-timeout, seconds
     keepalive: tuple[int, int, int] | None  # --cntl-ka: idle s, interval s, count
+    secrets: Mapping[str, bytes]  # --kcp-key-file: by the prefix of the transports, as {"kcp": b"..."}
 
 
 class MeasureKeywords(PlanKeywords, ConnectionKeywords, total=False):
@@ -121,6 +122,7 @@ class ServeKeywords(TypedDict, total=False):
     device: str  # --bind-dev
     receive_timeout: float  # --rcv-timeout, seconds
     keepalive: tuple[int, int, int] | None  # --cntl-ka
+    secrets: Mapping[str, bytes]  # --kcp-key-file: as those of a client
 
 
 class _Ready(TypedDict, total=False):
@@ -267,6 +269,7 @@ def client_options(host: str, keywords: Mapping[str, Any]) -> ClientOptions:
         file=os.fspath(keywords.get("file", "")),
         longest_us=_longest_us(keywords),
         sockets=_socket_options(keywords),
+        secrets=keywords.get("secrets", {}),
     )
 
 
@@ -292,6 +295,7 @@ def server_options(options: ServerOptions | None, keywords: Mapping[str, Any]) -
         authorization=keywords.get("authorization"),
         file=os.fspath(keywords.get("file", "")),
         sockets=_socket_options(keywords),
+        secrets=keywords.get("secrets", {}),
     )
 
 

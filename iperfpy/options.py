@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 DEFAULT_PORT = 5201
@@ -74,6 +75,7 @@ class ClientOptions:
     credentials : for a server that asks for them
     file : path of the file to send, or to fill with the payload received (-F)
     longest_us : time limit of a test that a number of bytes or blocks ends, 0: none
+    secrets : by the prefix of the transports that have one; in no record
     """
 
     host: str
@@ -87,6 +89,7 @@ class ClientOptions:
     file: str = ""
     longest_us: int = 0
     sockets: SocketOptions = SocketOptions()
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class ServerOptions:
     idle_us : with `one_off`, time to wait for that test
     authorization : None: everybody may run a test
     file : path of the file to send, or to fill with the payload received (-F)
+    secrets : by the prefix of the transports that have one; in no record
     """
 
     port: int = DEFAULT_PORT
@@ -121,6 +125,7 @@ class ServerOptions:
     authorization: Authorization | None = None
     file: str = ""
     sockets: SocketOptions = SocketOptions()
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
 
 
 OWN_TEXT, IPERF3_TEXT = "iperfpy", "iperf3"

@@ -182,6 +182,10 @@ class ClientPort(Protocol):
     def packet_bytes(self) -> int | None:
         """Bytes of the longest IP packet of the control connection, by its segment size; None: not known."""
 
+    @property
+    def secret(self) -> bytes | None:
+        """The secret of this transport, as the user of this end gave it; None: there is none."""
+
     def local(self, stream: Stream) -> SocketAddress | None:
         """The address to bind this stream's socket to (-B, --cport), or None."""
 
@@ -222,6 +226,10 @@ class ServerPort(Protocol):
     @property
     def packet_bytes(self) -> int | None:
         """Bytes of the longest IP packet of the control connection, by its segment size; None: not known."""
+
+    @property
+    def secret(self) -> bytes | None:
+        """The secret of this transport, as the user of this end gave it; None: there is none."""
 
     def prepare(self, sock: socket.socket) -> None:
         """Apply the socket options of the server's user (an interface). A transport calls it with every data
@@ -334,6 +342,10 @@ class Transport(ABC):
     """True if a stream can send and receive at once, at both ends (`Stream.both_ways`). Its channels then let
     `send` and `receive` run together, have `keep` and `wake`, and give each datagram of a transport of
     datagrams to `keep`'s `write` in a call of its own. A message test needs that."""
+    secret: ClassVar[str] = ""
+    """Noun phrase for a secret that the users of both ends share; empty: it has none. It never travels and is
+    in no record, as settings are: `connect` and `accept` take it from their port. The flags are
+    `--<prefix>-key` and `--<prefix>-key-file`."""
     over_udp: ClassVar[bool] = False
     """True if its packets are UDP datagrams. Networks may treat these unlike TCP."""
     variant: ClassVar[str] = ""
@@ -368,6 +380,11 @@ class Transport(ABC):
         """The settings with which a short message leaves at once, as far as the protocol lets it: without
         Nagle's algorithm (RFC 896). Timers that belong to the protocol stay as they are."""
         return settings
+
+    def check_secret(self, settings: Settings, secret: bytes | None) -> None:
+        """Raise `SettingsError` if this end cannot run such a test with that secret, or without one. Either
+        end calls it before a stream is opened."""
+        return
 
     def needed_features(self, settings: Settings) -> Mapping[str, str]:
         """The features without which the other end cannot run a test with these settings, each with the words

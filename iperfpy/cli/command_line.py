@@ -16,6 +16,7 @@ import click
 from iperfpy.cli.common_flags import base_flags
 from iperfpy.cli.help import GroupedCommand
 from iperfpy.cli.parsed_options import ParsedOptions
+from iperfpy.cli.secret_flags import secret_flags
 from iperfpy.cli.transport_flags import (
     click_flags,
     option_of,
@@ -44,7 +45,8 @@ class CommandLine:
         base = base_flags(list(transports), chosen_by, self.unusable)
         self.shared = shared_flags(transports, click_flags(base))
         generated = [option_of(one, transports) for one in self.shared]
-        self.command = GroupedCommand("iperfpy", params=[*base, *generated], add_help_option=False)
+        flags: list[click.Parameter] = [*base, *generated, *secret_flags(transports)]
+        self.command = GroupedCommand("iperfpy", params=flags, add_help_option=False)
         self.command.transports = tuple(transports)
 
     def parse(self, words: Sequence[str]) -> ParsedOptions:

@@ -17,6 +17,7 @@ from iperfpy.cli.commands import compare, diagnose, diff, lab_from_csv, lab_list
 from iperfpy.cli.common_flags import CONNECTION, PICTURES, REPORTS
 from iperfpy.cli.credentials import PASSWORD_VARIABLE
 from iperfpy.cli.help import EXAMPLES, GroupedCommand, forms, spelled
+from iperfpy.cli.secret_flags import variables
 from iperfpy.options import RESULTS_VARIABLE
 from iperfpy.protocols.registry import built_in_transports
 
@@ -34,6 +35,7 @@ ENVIRONMENT = {
     PASSWORD_VARIABLE: "the password for --username; if it is not set, the program prompts for it",
     RESULTS_VARIABLE: "the folder of saved runs, and of --csv without a name; if it is not set, results",
     "IPERFPY_NO_OFFLOAD": "if it is 1, datagrams are sent and received one at a time, without GSO and GRO",
+    **{name: f"the {secret}" for name, secret in variables(built_in_transports()).items()},
     "NO_COLOR": "if it is set, a terminal shows no colours; everything else stays",
     "TERM": "with dumb, a terminal shows no colours and no status line",
 }

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from iperfpy.cli.common_flags import TEXT_FORM_NAMES
 from iperfpy.cli.exit_status import TEXT_VARIABLE
 from iperfpy.cli.parsed_options import ParsedOptions
+from iperfpy.cli.secret_flags import secrets_of
 from iperfpy.cli.transport_flags import ignored_flags, settings_of
 from iperfpy.errors import ParameterError, PlanError
 from iperfpy.measure_keywords import (
@@ -118,6 +119,7 @@ def _server(parsed: ParsedOptions) -> ServerOptions:
         "idle_timeout": parsed["idle"] or 0,
         "authorization": _authorization(parsed),
         "file": parsed["file"] or "",
+        "secrets": secrets_of(parsed.values, parsed.transports),
         "device": device,
         "receive_timeout": (parsed["receive_timeout"] or 0) / 1000,
         "keepalive": parsed["keepalive"],
@@ -131,6 +133,7 @@ def _client(parsed: ParsedOptions, plan_keywords: PlanKeywords) -> ClientOptions
         **connection,
         "client_port": parsed["client_port"] or 0,
         "file": parsed["file"] or "",
+        "secrets": secrets_of(parsed.values, parsed.transports),
         "send_timeout": (parsed["send_timeout"] or 0) / 1000,
         "receive_timeout": (parsed["receive_timeout"] or 0) / 1000,
     }

@@ -190,6 +190,7 @@ class _Client:
             partial(self._prepare, remote=greeted.remote),
             greeted.hello.udp_ports.get(transport.name, 0) if greeted.hello else 0,
             greeted.packet_bytes,
+            self._options.secrets.get(transport.prefix),
         )
         named = greeted.hello.features if greeted.hello is not None else frozenset[str]()
         proves, both = ADDRESS_PROOF in named, named.intersection(transport.features)

@@ -29,6 +29,7 @@ def check_here(plan: Plan, options: ClientOptions) -> Transport:
         raise from_transport(error) from error
     with guarding(transport.name):
         transport.check(plan.settings, sends=plan.direction is not Direction.REVERSE)
+        transport.check_secret(plan.settings, options.secrets.get(transport.prefix))
     if options.file:
         check_file(plan, transport)
     check_plan(plan, transport)

@@ -49,6 +49,7 @@ from iperfpy.plan import Plan, Role
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.registry import transports
 from iperfpy.records import ServerOutputSink, Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
@@ -227,6 +228,7 @@ class ServedTest:
         if self._server.options.file:
             check_file(request.plan, request.transport)
         self._admit(request.plan)
+        self._check_secret(request)
         connection.session.allow_figures(request.plan.stream_count, key_count(request.transport.metrics))
         await self._open_streams(request)
         self._server.has_opened(self)
@@ -278,6 +280,14 @@ class ServedTest:
         token, now_s = body.get("authtoken"), int(time.time())
         return check_token(token, key, users, now_s, wanted.skew_s, pkcs1=wanted.pkcs1)
 
+    def _check_secret(self, request: Request) -> None:
+        """Raise `PlanError` if this server lacks a secret that both ends must have."""
+        transport = request.transport
+        try:
+            transport.check_secret(request.plan.settings, self._server.options.secrets.get(transport.prefix))
+        except SettingsError as error:
+            raise PlanError(f"at the server: {error}") from error
+
     def _admit(self, plan: Plan) -> None:
         """Raise `PlanError` if the server does not run this test; from here on it counts as running."""
         check_streams(plan.stream_count)
@@ -312,6 +322,7 @@ class ServedTest:
                 wanted,
                 request.plan.transport,
                 self._packet_bytes,
+                server.options.secrets.get(request.transport.prefix),
             )
             accepting = asyncio.create_task(self._accept_all(request, port))
             stack.callback(accepting.cancel)  # if the next step fails, nothing else would end it

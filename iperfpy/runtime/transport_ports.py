@@ -39,6 +39,8 @@ class NetworkClientPort:
         The UDP port that the server announced for the test's transport alone, or 0.
     packet_bytes
         Of the control connection, see `ClientPort.packet_bytes`.
+    secret
+        Of the test's transport, see `ClientPort.secret`.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class NetworkClientPort:
         prepare: Callable[[socket.socket], None] = lambda sock: None,
         udp_port: int = 0,
         packet_bytes: int | None = None,
+        secret: bytes | None = None,
     ) -> None:
         self._packet_bytes = packet_bytes
+        self._secret = secret
         self._remote = remote
         self._udp_port = udp_port or remote[1]
         self._cookie = cookie
@@ -67,6 +71,10 @@ class NetworkClientPort:
     @property
     def packet_bytes(self) -> int | None:
         return self._packet_bytes
+
+    @property
+    def secret(self) -> bytes | None:
+        return self._secret
 
     @property
     def remote_udp(self) -> SocketAddress:
@@ -191,6 +199,8 @@ class NetworkServerPort:
         The name of the test's transport.
     packet_bytes : int or None
         Of the control connection, see `ServerPort.packet_bytes`.
+    secret : bytes or None
+        Of the test's transport, see `ServerPort.secret`.
 
     Attributes
     ----------
@@ -207,8 +217,10 @@ class NetworkServerPort:
         prepare: Callable[[socket.socket], None] = lambda sock: None,
         transport: str = "",
         packet_bytes: int | None = None,
+        secret: bytes | None = None,
     ) -> None:
         self._packet_bytes = packet_bytes
+        self._secret = secret
         self._prepare = prepare
         self._transport = transport
         self._local = local
@@ -224,6 +236,10 @@ class NetworkServerPort:
     @property
     def client(self) -> SocketAddress:
         return self._client
+
+    @property
+    def secret(self) -> bytes | None:
+        return self._secret
 
     def proven(self, address: SocketAddress) -> bool:
         if plain_host(address[0]) == plain_host(self._client[0]):

@@ -11,9 +11,10 @@ from typing import ClassVar
 
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.kcp.engine_options import ACK_RANGES
+from iperfpy.protocols.kcp.envelope.crypt_names import check_secret
 from iperfpy.protocols.kcp.kcp_metrics import BBR_METRICS, ENVELOPE_METRICS, METRICS
 from iperfpy.protocols.kcp.oversized_window import oversized_window
-from iperfpy.protocols.kcp.settings import FEC, KcpBbrSettings, KcpSettings, SharedSettings
+from iperfpy.protocols.kcp.settings import CRYPT, FEC, KcpBbrSettings, KcpSettings, SharedSettings
 from iperfpy.protocols.metrics import Value, number
 from iperfpy.protocols.settings import Settings
 
@@ -24,7 +25,8 @@ class _KcpTransport(Transport):
     over_udp = True
     window_settings = ("sndwnd", "rcvwnd")
     both_ways = True
-    features: ClassVar[tuple[str, ...]] = (FEC,)
+    features: ClassVar[tuple[str, ...]] = (FEC, CRYPT)
+    secret = "key of --kcp-crypt"
 
     def block_bytes(self, settings: Settings) -> int:
         """Two runs of full segments: a block that ends within a segment costs the next one a copy."""
@@ -48,7 +50,17 @@ class _KcpTransport(Transport):
 
     def needed_features(self, settings: Settings) -> Mapping[str, str]:
         assert isinstance(settings, SharedSettings)
-        return {FEC: "forward error correction (--kcp-fec)"} if settings.fec is not None else {}
+        needed = {}
+        if settings.fec is not None:
+            needed[FEC] = "forward error correction (--kcp-fec)"
+        if settings.crypt is not None:
+            needed[CRYPT] = "encryption (--kcp-crypt)"
+        return needed
+
+    def check_secret(self, settings: Settings, secret: bytes | None) -> None:
+        assert isinstance(settings, SharedSettings)
+        if settings.crypt is not None:
+            check_secret(settings.crypt, secret)
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
         from iperfpy.protocols.kcp import channel, two_way_channel
@@ -83,4 +95,4 @@ class KcpBbr(_KcpTransport):
     summary = "KCP with BBR: pacing, time-ordered recovery, automatic windows"
     settings = KcpBbrSettings
     metrics = (*METRICS, *BBR_METRICS, *ENVELOPE_METRICS)
-    features = (ACK_RANGES, FEC)
+    features = (ACK_RANGES, FEC, CRYPT)

@@ -14,6 +14,7 @@ a stream ends.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 
 from iperfpy.protocols import clock
@@ -55,7 +56,11 @@ MakeChannel = Callable[..., "KcpChannel"]
 async def connect(stream: Stream, settings: Settings, port: ClientPort, make: MakeChannel) -> Channel:
     """The client's end, associated. Waits without limit: the caller sets the deadline."""
     path = await open_path(stream, port)
-    channel = _channel(stream, settings, path, port.packet_bytes, make)
+    try:
+        channel = _channel(stream, settings, path, port, make)
+    except BaseException:
+        path.close()
+        raise
     try:
         channel.start()
         await channel.associate()
@@ -72,9 +77,19 @@ async def accept(stream: Stream, settings: Settings, port: ServerPort, make: Mak
     path = await accept_path(stream, port, opaque=settings.is_enveloped)
     # Of what a client asks of a server, this much memory is one test's.
     memory = port.shared(MemoryBudgets.open).of(port.client)
-    channel = _channel(stream, settings, path, port.packet_bytes, make, memory)
-    channel.start()
-    channel.follow_size_soon()
+    try:
+        channel = _channel(stream, settings, path, port, make, memory)
+    except BaseException:
+        path.close()
+        raise
+    try:
+        channel.start()
+        if settings.crypt is not None:
+            await channel.hear()
+        channel.follow_size_soon()
+    except BaseException:
+        await channel.close()
+        raise
     return channel
 
 
@@ -82,13 +97,14 @@ def _channel(
     stream: Stream,
     settings: Settings,
     path: DatagramPath,
-    packet_bytes: int | None,
+    port: ClientPort | ServerPort,
     make: MakeChannel,
     memory: MemoryBudget | None = None,
 ) -> KcpChannel:
     assert isinstance(settings, SharedSettings)
     path.sizes.probe()
-    sizes, longest = size_range(path, settings, packet_bytes), LONGEST_BATCH
+    sizes, longest = size_range(path, settings, port.packet_bytes), LONGEST_BATCH
+    layers = layers_of(settings, port.secret, os.urandom)
     if isinstance(settings, KcpBbrSettings):
         engine = profiles.with_bbr(
             stream.conv,
@@ -101,7 +117,7 @@ def _channel(
     else:
         assert isinstance(settings, KcpSettings)
         engine = profiles.stock(stream.conv, settings, longest_batch=longest, memory=memory, sizes=sizes)
-    return make(engine, path, settings, sends=stream.sends, layers=layers_of(settings))
+    return make(engine, path, settings, sends=stream.sends, layers=layers)
 
 
 class KcpChannel(Channel):
@@ -175,6 +191,13 @@ class KcpChannel(Channel):
             if not self._answered.done():
                 self._path.check()
             wait_s = min(wait_s * 1.5, ASSOCIATE_LONGEST_S)
+
+    async def hear(self) -> None:
+        """Wait for the first datagram of the client that decrypts. Raises `StreamPeerError` if none does."""
+        await asyncio.wait([self._over, self._answered], return_when=asyncio.FIRST_COMPLETED)
+        if self._over.done():
+            self._over.result()  # raises the error that ended the stream, if one did
+            raise StreamPathError("the stream was closed before the client was heard")
 
     async def close(self) -> None:
         if self._closed:
@@ -255,6 +278,8 @@ class KcpChannel(Channel):
             before = self.engine.counts.work
             self._wrapped.receive(batch, now_us)
             self._path.charge(self.engine.counts.work - before)
+            if isinstance(self._wrapped, EnvelopedEngine) and not self._wrapped.understands:
+                return
             self._heard_us = now_us
             if self.first_data_us is None and self._has_data():
                 self.first_data_us = now_us
@@ -362,7 +387,8 @@ class KcpChannel(Channel):
         buffer = self._buffers.warning(self._buffer_granted, sends=self._sends)
         events = self._path.events.warnings(str(plain(self.remote_address)[0]))
         windows = (*window_warning(self.engine, clock.now_us()), *memory_warning(self.engine))
-        return (*buffer, *windows, *events)
+        dropped = self._wrapped.warnings() if isinstance(self._wrapped, EnvelopedEngine) else ()
+        return (*buffer, *windows, *events, *dropped)
 
     @property
     def heard_us(self) -> int | None:

@@ -207,6 +207,8 @@ ENVELOPE_METRICS = (
         "fec_parity_wasted", "Parity datagrams that were not needed, or did not suffice", side=Side.RECEIVER
     ),
     Metric("fec_unusable", "Datagrams whose header contradicts the agreed sets", side=Side.RECEIVER),
+    Metric("crypt_rejected", "Datagrams that did not decrypt, and were dropped", side=Side.RECEIVER),
+    Metric("crypt_replayed", "Copies of encrypted datagrams, dropped", side=Side.RECEIVER),
 )
 """Of both KCP transports: the figures of the envelope's layers (envelope/)."""
 _NO_ENVELOPE: dict[str, Value] = {

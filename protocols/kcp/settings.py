@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.kcp.engine_options import MAX_WINDOW
+from iperfpy.protocols.kcp.envelope.crypt_names import KINDS
 from iperfpy.protocols.kcp.size_range import USUAL
 from iperfpy.protocols.settings import Settings, option
 
@@ -20,8 +21,9 @@ class Tuning(NamedTuple):
     nc: int
 
 
-FEC = "kcp-fec"
-"""The feature by which two ends agree on forward error correction: an older end ignores the setting."""
+FEC, CRYPT = "kcp-fec", "kcp-crypt"
+"""The features by which two ends agree on forward error correction and on encryption: an older end ignores
+these settings."""
 FEC_BYTES = 8
 """kcp-go's header of forward error correction."""
 MOST_SHARDS = 256
@@ -87,8 +89,17 @@ class SharedSettings(Settings):
         hidden=True,
     )
 
+    crypt: str | None = option(
+        None,
+        help="encryption by --kcp-key-file; aes-128-gcm is recommended: all others, which kcptun has, carry a"
+        " checksum that does not prove who sent a datagram",
+        choices=tuple(KINDS),
+    )
+
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
+        if self.crypt == "null":
+            object.__setattr__(self, "crypt", None)
         if self.ds is not None or self.ps is not None:
             self._join_shards()
         if self.fec is not None:
@@ -97,8 +108,8 @@ class SharedSettings(Settings):
         least = LEAST_KCP_BYTES + self.envelope_bytes
         if self.is_enveloped and self.mtu is not None and self.mtu < least:
             raise SettingsError(
-                f"mtu must be at least {least} with forward error correction, whose header takes"
-                f" {self.envelope_bytes} bytes, not {self.mtu}"
+                f"mtu must be at least {least} with --kcp-fec and --kcp-crypt, whose headers take"
+                f" {self.envelope_bytes} bytes here, not {self.mtu}"
             )
 
     def _join_shards(self) -> None:
@@ -120,12 +131,13 @@ class SharedSettings(Settings):
     @property
     def envelope_bytes(self) -> int:
         """Bytes that the envelope adds to each datagram."""
-        return FEC_BYTES if self.fec is not None else 0
+        crypt_bytes = KINDS[self.crypt].added_bytes if self.crypt is not None else 0
+        return crypt_bytes + (FEC_BYTES if self.fec is not None else 0)
 
     @property
     def is_enveloped(self) -> bool:
         """True if datagrams do not begin with KCP's header."""
-        return self.fec is not None
+        return self.fec is not None or self.crypt is not None
 
     @property
     def datagram_bytes(self) -> int:

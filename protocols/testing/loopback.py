@@ -86,6 +86,10 @@ class LoopbackServer:
         return None
 
     @property
+    def secret(self) -> bytes | None:
+        return None
+
+    @property
     def client(self) -> SocketAddress:
         # The clients of this server run on the same machine, at the same address.
         host, *rest = self.local
@@ -159,6 +163,10 @@ class LoopbackClient:
 
     @property
     def packet_bytes(self) -> int | None:
+        return None
+
+    @property
+    def secret(self) -> bytes | None:
         return None
 
     @property

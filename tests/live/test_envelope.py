@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from iperfpy.errors import IperfpyError, PlanError
 from iperfpy.plan import Direction
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.metrics import Side
@@ -17,10 +18,14 @@ DIRECTIONS = (Direction.FORWARD, Direction.REVERSE)
 KINDS = {"kcp": KcpSettings, "kcp-bbr": KcpBbrSettings}
 
 
+SECRETS = {"kcp": b"a secret of this test"}
+
+
 async def run(name: str, direction: Direction, parallel: int = 1, **settings: Any) -> Recorder:
-    async with serving() as server:
+    async with serving(secrets=SECRETS) as server:
         changes = {"direction": direction, "rate_bps": 20_000_000, "parallel": parallel}
-        return await measure(server.port, plan_for(name, settings=KINDS[name](**settings), **changes))
+        plan = plan_for(name, settings=KINDS[name](**settings), **changes)
+        return await measure(server.port, plan, secrets=SECRETS)
 
 
 def figure(report: Recorder, side: Side, key: str) -> Any:
@@ -55,3 +60,32 @@ async def test_without_forward_error_correction_its_figures_are_not_available() 
     report = await run("kcp", Direction.FORWARD)
     assert figure(report, Side.SENDER, "fec_data_sent") is None
     assert figure(report, Side.SENDER, "recover_percent") is None
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS, ids=["forward", "reverse"])
+@pytest.mark.parametrize(
+    ("name", "crypt", "fec"),
+    [("kcp", "aes", "off"), ("kcp", "none", "off"), ("kcp-bbr", "aes-128-gcm", "10:3")],
+)
+async def test_encrypted_data_flows(name: str, crypt: str, fec: str, direction: Direction) -> None:
+    report = await run(name, direction, crypt=crypt, fec=fec)
+    assert figure(report, Side.RECEIVER, "segments_received") > 50
+    assert figure(report, Side.RECEIVER, "crypt_rejected") == 0
+    assert figure(report, Side.SENDER, "mtu_bytes") == 1_400
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS, ids=["forward", "reverse"])
+async def test_another_key_ends_the_test_with_a_sentence(direction: Direction) -> None:
+    plan = plan_for("kcp", settings=KcpSettings(crypt="aes-128-gcm"), direction=direction)
+    async with serving(secrets={"kcp": b"the key of the server"}) as server:
+        with pytest.raises(IperfpyError, match=r"nothing that arrives .* is the key \(--kcp-key\)"):
+            await measure(server.port, plan, secrets=SECRETS)
+
+
+async def test_a_server_without_a_key_says_so() -> None:
+    plan = plan_for("kcp-bbr", settings=KcpBbrSettings(crypt="aes"))
+    async with serving() as server:
+        with pytest.raises(IperfpyError, match="at the server: --kcp-crypt aes needs the key"):
+            await measure(server.port, plan, secrets=SECRETS)
+        with pytest.raises(PlanError, match="needs the key that both ends share"):
+            await measure(server.port, plan)

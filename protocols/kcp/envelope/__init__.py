@@ -1,1 +1,1 @@
-"""The envelope of KCP datagrams, between the engine and the socket."""
+"""The envelope of KCP datagrams, between the engine and the socket; importing it imports nothing."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.envelope.crypt_layers import CryptLayer
 from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.metrics import Value
 
+MOST_REJECTED = 4
+"""Datagrams that do not decrypt, before any that does, after which the keys differ."""
 _BYTES_PER_WORK = 4096
 """Bytes that take about as long to open as one record of the engine."""
 
@@ -23,10 +27,11 @@ class EnvelopedEngine:
     layers : the innermost first; `EngineOptions.envelope_bytes` has the sum of their headers
     """
 
-    __slots__ = ("_engine", "_layers")
+    __slots__ = ("_crypt", "_engine", "_layers")
 
     def __init__(self, engine: Engine, layers: Sequence[Layer]) -> None:
         self._engine, self._layers = engine, tuple(layers)
+        self._crypt = next((layer for layer in layers if isinstance(layer, CryptLayer)), None)
 
     def transmit(self, now_us: int, *, writer_waits: bool = False) -> list[DatagramBatch]:
         """Everything that should leave now, as `Engine.transmit`."""
@@ -47,6 +52,33 @@ class EnvelopedEngine:
         self._open(batch, now_us, len(self._layers))
         counts.datagrams_received, counts.wire_bytes_received = datagrams, size
         counts.work += batch.size // _BYTES_PER_WORK
+
+    @property
+    def understands(self) -> bool:
+        """True once a datagram of the peer has decrypted, or if nothing is encrypted.
+
+        Raises
+        ------
+        StreamPeerError
+            When several datagrams have come and none has decrypted.
+        """
+        crypt = self._crypt
+        if crypt is None or crypt.accepted:
+            return True
+        if crypt.rejected >= MOST_REJECTED:
+            what = "nothing that arrives can be decrypted"
+            raise StreamPeerError(f"{what}: is the key (--kcp-key) the same at both ends?")
+        return False
+
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about datagrams that were dropped."""
+        crypt, said = self._crypt, list[str]()
+        if crypt is not None and crypt.rejected:
+            why = "of another key (--kcp-key), damaged, or not the peer's"
+            said.append(f"{crypt.rejected:,} datagrams could not be decrypted and were dropped: {why}")
+        if crypt is not None and crypt.replayed:
+            said.append(f"{crypt.replayed:,} encrypted datagrams came again and were dropped")
+        return tuple(said)
 
     def figures(self) -> dict[str, Value]:
         """The counters of all layers, by metric key."""

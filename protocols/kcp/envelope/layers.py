@@ -2,15 +2,63 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
+
+from iperfpy.protocols.kcp.envelope.block_ciphers import AesCfb, NoCipher, Salsa20, SlotCipher, XorTable
+from iperfpy.protocols.kcp.envelope.crypt_layers import AeadLayer, ChecksumLayer, CryptLayer, RandomBytes
+from iperfpy.protocols.kcp.envelope.crypt_names import KINDS, check_secret
 from iperfpy.protocols.kcp.envelope.fec import Fec
 from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
 from iperfpy.protocols.kcp.settings import SharedSettings
 
+SALT, ROUNDS, KEY_BYTES = b"kcp-go", 4096, 32
+"""kcptun's derivation of keys."""
 
-def layers_of(settings: SharedSettings) -> list[Layer]:
-    """Make the layers of one stream, the innermost first."""
+
+def layers_of(settings: SharedSettings, secret: bytes | None, random_bytes: RandomBytes) -> list[Layer]:
+    """Make the layers of one stream, the innermost first.
+
+    Parameters
+    ----------
+    secret : that both ends share; None: the user gave none
+    random_bytes : makes nonces, which must never repeat
+
+    Raises
+    ------
+    SettingsError
+        When the cipher's package or its key is missing, or the key is too short.
+    """
     layers: list[Layer] = []
     if settings.geometry is not None:
         layers.append(Fec(Geometry(*settings.geometry)))
+    if settings.crypt is not None:
+        check_secret(settings.crypt, secret)
+        layers.append(crypt_layer(settings.crypt, secret or b"", random_bytes))
     return layers
+
+
+def crypt_layer(crypt: str, secret: bytes, random_bytes: RandomBytes) -> CryptLayer:
+    """The layer of a cipher that adds bytes; `secret` need not be of any length."""
+    size = KINDS[crypt].key_bytes
+    key = derived(secret)[:size] if size else b""
+    if crypt == "aes-128-gcm":
+        return AeadLayer(key, random_bytes)
+    if crypt == "none":
+        # Some implementations leave the nonce of datagrams that are not encrypted at zero.
+        return ChecksumLayer(NoCipher(), random_bytes, finds_copies=False)
+    cipher: SlotCipher
+    if crypt == "xor":
+        cipher = XorTable(key)
+    elif crypt == "salsa20":
+        cipher = Salsa20(key)
+    else:
+        cipher = AesCfb(key)
+    return ChecksumLayer(cipher, random_bytes, finds_copies=True)
+
+
+@lru_cache(maxsize=8)
+def derived(secret: bytes) -> bytes:
+    """The key of 32 bytes that kcptun derives from a secret: some milliseconds, so once per secret."""
+    return hashlib.pbkdf2_hmac("sha1", secret, SALT, ROUNDS, KEY_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests.protocols.kcp.envelope.enveloped import Enveloped
 from tests.protocols.kcp.exchange import Exchange, Stream, Way
 
 TOTAL = 300_000
+SECRET = b"a secret of this test"
 FEC: dict[str, Any] = {"fec": "10:3"}
 
 
@@ -29,7 +31,7 @@ def end(settings: SharedSettings, stream: Stream) -> Enveloped:
     else:
         assert isinstance(settings, KcpSettings)
         engine = profiles.stock(CONV, settings, stream.deliver, sizes=sizes)
-    return Enveloped(engine, layers_of(settings))
+    return Enveloped(engine, layers_of(settings, SECRET, random.Random(1).randbytes))
 
 
 def exchanged(settings: SharedSettings, way: Way, total: int = TOTAL) -> tuple[Enveloped, Enveloped]:

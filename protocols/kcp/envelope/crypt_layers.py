@@ -1,0 +1,182 @@
+"""The layers of encryption: kcp-go's header with a checksum, and authenticated encryption (AEAD).
+
+    | nonce 16 | CRC-32 of the rest, u32 little endian | rest |      encrypted from the first byte on
+    | nonce 12 | encrypted rest | tag 16 |                           AES-GCM
+
+A datagram that does not decrypt to a right checksum or tag is dropped and counted, and so is a copy of one
+that was accepted before.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.envelope.block_ciphers import BLOCK_BYTES, SlotCipher
+from iperfpy.protocols.kcp.envelope.crypt_names import AEAD_BYTES, CHECKSUM_BYTES
+from iperfpy.protocols.kcp.envelope.layer import Arena, Opened, batch_of, uniform_parts
+from iperfpy.protocols.kcp.envelope.replays import Replays
+from iperfpy.protocols.kcp.wire import Bytes
+from iperfpy.protocols.metrics import Value
+
+RandomBytes = Callable[[int], bytes]
+NONCE_BYTES, AEAD_NONCE_BYTES, TAG_BYTES = 16, 12, 16
+
+
+class CryptLayer:
+    """Common part of the layers: batches in rows, counters, copies.
+
+    Parameters
+    ----------
+    finds_copies : the nonces are random at every sender, so that an equal one means a copy
+
+    Attributes
+    ----------
+    accepted : datagrams that decrypted
+    rejected : datagrams that did not: of another key, tampered with, cut off, or no datagrams of the stream
+    replayed : copies of datagrams that had been accepted
+    """
+
+    def __init__(self, header_bytes: int, random_bytes: RandomBytes, *, finds_copies: bool) -> None:
+        self.header_bytes = header_bytes
+        self.accepted = self.rejected = self.replayed = 0
+        self._random_bytes = random_bytes
+        self._replays = Replays() if finds_copies else None
+        self._out, self._in = Arena(), Arena()
+
+    def seal(self, batches: list[DatagramBatch], now_us: int) -> list[DatagramBatch]:
+        """The datagrams of the batches, encrypted."""
+        self._out.reset()
+        return [batch_of(self._seal_rows(rows)) for batch in batches for rows in uniform_parts(batch)]
+
+    def open(self, batch: DatagramBatch, now_us: int) -> Opened:
+        """The datagrams of the batch that decrypt, and are no copies."""
+        self._in.reset()
+        arrived = []
+        for rows in uniform_parts(batch):
+            if rows.shape[1] <= self.header_bytes:
+                self.rejected += len(rows)
+                continue
+            inner, is_valid = self._open_rows(rows)
+            valid = int(np.count_nonzero(is_valid))
+            self.rejected += len(rows) - valid
+            if valid < len(rows):
+                rows, inner = rows[is_valid], inner[is_valid]
+            self.accepted += valid
+            if self._replays is not None and valid:
+                fresh = self._replays.fresh(rows)
+                if not all(fresh):
+                    self.replayed += fresh.count(False)
+                    inner = inner[fresh]
+            if len(inner):
+                arrived.append(batch_of(inner))
+        return Opened(arrived, [])
+
+    def figures(self) -> dict[str, Value]:
+        """The counters by metric key."""
+        return {"crypt_rejected": self.rejected, "crypt_replayed": self.replayed}
+
+    def _seal_rows(self, rows: Bytes) -> Bytes:
+        """Encrypt datagrams, (count, size); (count, size + header_bytes)."""
+        raise NotImplementedError
+
+    def _open_rows(self, rows: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
+        """Decrypt datagrams, (count, width); (count, width - header_bytes), and for each whether it is
+        valid."""
+        raise NotImplementedError
+
+
+class ChecksumLayer(CryptLayer):
+    """A random nonce and a checksum before each datagram, then a cipher over all of it. The checksum finds
+    damage and another key; it is no authentication."""
+
+    def __init__(self, cipher: SlotCipher, random_bytes: RandomBytes, *, finds_copies: bool) -> None:
+        super().__init__(CHECKSUM_BYTES, random_bytes, finds_copies=finds_copies)
+        self._cipher = cipher
+
+    def _seal_rows(self, rows: Bytes) -> Bytes:
+        count, size = rows.shape
+        width = size + CHECKSUM_BYTES
+        slots = self._out.rows(count, _slot_bytes(width))
+        nonces = np.frombuffer(self._random_bytes(NONCE_BYTES * count), np.uint8)
+        slots[:, :NONCE_BYTES] = nonces.reshape(count, NONCE_BYTES)
+        slots[:, CHECKSUM_BYTES:width] = rows
+        slots[:, NONCE_BYTES:CHECKSUM_BYTES] = _checksums(slots, width).view(np.uint8).reshape(count, 4)
+        slots[:, width:] = 0
+        self._cipher.encrypt(slots, width)
+        if slots.shape[1] == width:
+            return slots
+        sealed = self._out.rows(count, width)
+        sealed[:] = slots[:, :width]
+        return sealed
+
+    def _open_rows(self, rows: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
+        count, width = rows.shape
+        slots = self._in.rows(count, _slot_bytes(width))
+        slots[:, :width] = rows
+        slots[:, width:] = 0
+        self._cipher.decrypt(slots, width)
+        stored = np.ascontiguousarray(slots[:, NONCE_BYTES:CHECKSUM_BYTES]).view("<u4").ravel()
+        inner = self._in.rows(count, width - CHECKSUM_BYTES)
+        inner[:] = slots[:, CHECKSUM_BYTES:width]
+        return inner, stored == _checksums(slots, width)
+
+
+class AeadLayer(CryptLayer):
+    """AES-GCM: what decrypts is what the owner of the key sent."""
+
+    def __init__(self, key: bytes, random_bytes: RandomBytes) -> None:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        super().__init__(AEAD_BYTES, random_bytes, finds_copies=True)
+        cipher = AESGCM(key)
+        self._encrypt, self._decrypt, self._wrong = cipher.encrypt_into, cipher.decrypt_into, InvalidTag
+
+    def _seal_rows(self, rows: Bytes) -> Bytes:
+        (count, size), encrypt = rows.shape, self._encrypt
+        sealed = self._out.rows(count, size + AEAD_BYTES)
+        nonces = self._random_bytes(AEAD_NONCE_BYTES * count)
+        sealed[:, :AEAD_NONCE_BYTES] = np.frombuffer(nonces, np.uint8).reshape(count, AEAD_NONCE_BYTES)
+        plain, out, width = rows.reshape(-1).data, sealed.reshape(-1).data, size + AEAD_BYTES
+        for at in range(count):
+            nonce = nonces[at * AEAD_NONCE_BYTES : (at + 1) * AEAD_NONCE_BYTES]
+            into = out[at * width + AEAD_NONCE_BYTES : (at + 1) * width]
+            encrypt(nonce, plain[at * size : (at + 1) * size], None, into)
+        return sealed
+
+    def _open_rows(self, rows: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
+        (count, width), decrypt, wrong = rows.shape, self._decrypt, self._wrong
+        size = width - AEAD_BYTES
+        inner, is_valid = self._in.rows(count, size), np.ones(count, np.bool_)
+        sealed, out = rows.reshape(-1).data, inner.reshape(-1).data
+        for at in range(count):
+            start = at * width
+            nonce = sealed[start : start + AEAD_NONCE_BYTES]
+            try:
+                decrypt(
+                    nonce,
+                    sealed[start + AEAD_NONCE_BYTES : start + width],
+                    None,
+                    out[at * size : (at + 1) * size],
+                )
+            except wrong:
+                is_valid[at] = False
+        return inner, is_valid
+
+
+def _slot_bytes(width: int) -> int:
+    """The length of a slot for datagrams of `width` bytes."""
+    return -(-width // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def _checksums(slots: Bytes, width: int) -> NDArray[np.uint32]:
+    """CRC-32 of each datagram behind its header, (count,)."""
+    count, length = slots.shape
+    content, crc32 = slots.reshape(-1).data, zlib.crc32
+    sums = [crc32(content[at + CHECKSUM_BYTES : at + width]) for at in range(0, count * length, length)]
+    return np.array(sums, "<u4")
