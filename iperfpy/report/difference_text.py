@@ -50,7 +50,9 @@ def lines(
         for number, one in enumerate(group.figures):
             # The first figure is the result; another one matters if it has changed.
             if not number or every or one.verdict in (Verdict.WORSE, Verdict.BETTER):
-                label = f"{name:<{column}}" if not number else f"{'  ' + one.figure.title:<{column}}"
+                # A first figure that is no rate is named as well.
+                own = name if one.figure.share else f"{name} {one.figure.title.split()[-1]}"
+                label = f"{own if not number else '  ' + one.figure.title:<{column}}"
                 yield from _figure_lines(label, group, one, difference.bound, width, letter)
     if difference.groups:
         yield [(LEGEND, "muted")]

@@ -63,6 +63,7 @@ class Figure:
 FIGURES = (
     Figure("bits_per_second", "rate", True, share=True),
     Figure("message_p99_us", "message P99", False, least=1_000),
+    Figure("message_p95_us", "message P95", False, least=1_000),
     Figure("rtt_us", "RTT", False, least=1_000),
     Figure("resent_percent", "resent", False, least=0.1),
     Figure("loss_percent", "loss", False, least=0.1),

@@ -7,9 +7,11 @@ document of a diagnosis no samples: its findings are compared, see `diagnosis_di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from iperfpy.errors import DocumentError
 from iperfpy.plan import WAYS, Direction
@@ -20,6 +22,8 @@ from iperfpy.store.folder import STORED
 DIAGNOSE, COMPARE = "diagnose", "compare"
 KEYS = {DIAGNOSE: {"start", "directions", "idle"}, COMPARE: {"start", "standings", "tests"}}
 """Kind -> keys by which a document that was not stored is known."""
+BEYOND = 10
+"""Messages beyond a percentile that make it a figure."""
 KIND = "kind"
 """Key of a document for its kind, where it names one."""
 
@@ -31,7 +35,7 @@ class Group:
     Parameters
     ----------
     transport : with the sender's congestion control, such as "tcp bbr"
-    direction : FORWARD or REVERSE
+    direction : FORWARD or REVERSE; BIDIRECTIONAL for messages, which go there and back
     loaded_both_ways : True if the other direction carried data at the same time
     steady : True if the rate leaves out the start-up
     """
@@ -43,9 +47,9 @@ class Group:
 
     @property
     def name(self) -> str:
-        """`kcp-bbr down`, `kcp-bbr down (of both)`, `kcp-bbr down (steady)`."""
+        """`kcp-bbr down`, `kcp-bbr down (of both)`, `kcp-bbr down (steady)`, `kcp-bbr messages`."""
         notes = [" (of both)"] * self.loaded_both_ways + [" (steady)"] * self.steady
-        return f"{self.transport} {WAYS[self.direction]}{''.join(notes)}"
+        return f"{self.transport} {WAYS.get(self.direction, 'messages')}{''.join(notes)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +108,14 @@ def _sample(one: DirectionFigures, *, both: bool) -> RunSample:
 
 
 def _samples_of_comparison(document: Mapping[str, Any]) -> tuple[RunSample, ...]:
-    """A sample per test that did not fail. Raises `DocumentError`."""
+    """A sample per test, and per round of messages, that did not fail. Raises `DocumentError`."""
     try:
-        tests = [one for one in Part(document).parts("tests") if not one.text("error", "")]
-        return tuple(_test_sample(one) for one in tests)
+        whole = Part(document)
+        tests, rounds = (
+            [one for one in whole.parts(name, ()) if not one.text("error", "")]
+            for name in ("tests", "messages")
+        )
+        return (*map(_test_sample, tests), *map(_message_sample, rounds))
     except (KeyError, TypeError, ValueError) as error:
         raise DocumentError(f"the tests of the comparison cannot be read: {error}") from error
 
@@ -121,6 +129,21 @@ def _test_sample(one: Part) -> RunSample:
     }
     group = Group(one.text("contender"), Direction(one.text("direction")), steady=True)
     return RunSample(group, figures)
+
+
+def _message_sample(one: Part) -> RunSample:
+    times = [float(value) for value in one.values.get("round_trip_us", ()) if type(value) in (int, float)]
+    return RunSample(Group(one.text("contender"), Direction.BIDIRECTIONAL), message_figures(times))
+
+
+def message_figures(round_trip_us: Sequence[float]) -> dict[str, float | None]:
+    """Percentiles of the times of messages; each needs 10 messages beyond it."""
+    shares = {"message_p95_us": 0.95, "message_p99_us": 0.99}
+    count = len(round_trip_us)
+    return {
+        name: float(np.quantile(round_trip_us, share)) if round(count * (1 - share), 6) >= BEYOND else None
+        for name, share in shares.items()
+    }
 
 
 READERS: dict[str, Reader] = {TEST: _samples_of_test, COMPARE: _samples_of_comparison}

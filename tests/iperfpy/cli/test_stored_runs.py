@@ -15,7 +15,12 @@ import numpy as np
 import pytest
 
 from iperfpy.cli.main import main
-from iperfpy.comparison.comparison_report import ComparisonReport, ContenderFacts, MeasuredTest
+from iperfpy.comparison.comparison_report import (
+    ComparisonReport,
+    ContenderFacts,
+    MeasuredMessages,
+    MeasuredTest,
+)
 from iperfpy.plan import Direction
 from iperfpy.report import compare_document, compare_text
 from iperfpy.report.diagnosis_document import about, document
@@ -23,6 +28,7 @@ from iperfpy.report.diagnosis_text import lines
 from iperfpy.store.direction_figures import about_test
 from iperfpy.store.folder import Folder
 from iperfpy.store.run_index import About
+from iperfpy.store.run_samples import message_figures
 from tests.iperfpy.report.diagnosis_scenes import whole
 from tests.iperfpy.report.scenes import SCENES, forward
 from tests.iperfpy.store.test_direction_figures import IPERF3
@@ -354,6 +360,35 @@ def test_the_rounds_of_comparisons_are_the_runs(store: Folder, iperfpy: Run, tmp
     assert status == 1
     assert "tcp bbr up (steady)" in out
     assert "n 6+6  REGRESSION" in out
+
+
+def test_messages_of_comparisons_are_compared_by_their_slowest(iperfpy: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    sides = []
+    for slow_us in (50_000, 80_000):
+        report = comparison_scene(1.0)
+        rounds = [
+            MeasuredMessages("kcp-bbr", number, 1.0, round_trip_us=tuple(map(int, times)))
+            for number, times in enumerate(rng.normal(slow_us, 500, (5, 200)))
+        ]
+        made = compare_document.document(replace(report, tests=(), messages=tuple(rounds)))
+        path = tmp_path / f"{slow_us}.json"
+        path.write_text(json.dumps(made))
+        sides.append(str(path))
+    status, out, _ = iperfpy("diff", *sides)
+    assert status == 1
+    assert out.startswith("kcp-bbr messages P95  50.8 (")
+    assert " ms  +30." in out
+    assert iperfpy("diff", *reversed(sides))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "known"), [(199, set()), (200, {"message_p95_us"}), (999, {"message_p95_us"})]
+)
+def test_a_percentile_needs_ten_messages_beyond_it(count: int, known: set[str]) -> None:
+    figures = message_figures([1.0] * count)
+    assert {name for name, value in figures.items() if value is not None} == known
+    assert message_figures([1.0] * 1_000)["message_p99_us"] == 1
 
 
 def test_a_comparison_is_shown_and_written_as_csv(store: Folder, iperfpy: Run, tmp_path: Path) -> None:

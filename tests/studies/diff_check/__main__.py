@@ -20,8 +20,8 @@ import numpy as np
 from iperfpy.store.difference import Difference, Verdict, differences
 from iperfpy.store.run_samples import RunSample, samples_of
 from tests.studies.diff_check.simulated_runs import Model, documents
-from tests.studies.machine import RESULTS, surroundings
-from tests.studies.record import write_csv, write_json
+from tests.studies.machine import RESULTS
+from tests.studies.record import write_table
 from tests.studies.table import Table
 
 MOST_FALSE, LEAST_FOUND = 0.05, 0.90
@@ -118,10 +118,7 @@ def main() -> int:
     false, found = rows[0]["different"], rows[1]["found"]
     print(f"equal sets called different: {100 * false:.1f} % (at most {100 * MOST_FALSE:.0f} %)")
     print(f"falls of 5 % found, 5 + 5 runs: {100 * found:.1f} % (at least {100 * LEAST_FOUND:.0f} %)")
-    head = {"command": sys.argv[1:], "seed": asked.seed, "machine": surroundings()}
-    write_json(asked.out / f"{asked.name}.json", head | {"rows": rows})
-    write_csv(asked.out / f"{asked.name}.csv", rows)
-    (asked.out / f"{asked.name}.md").write_text(table.markdown())
+    write_table(asked.out / asked.name, table, rows)
     return 0 if false <= MOST_FALSE and found >= LEAST_FOUND else 1
 
 
