@@ -103,14 +103,22 @@ def started_at(document: Mapping[str, Any]) -> float:
     return 0.0
 
 
-def direction_value(start: Part) -> str:
+def direction_value(document: Part) -> str:
     """The value of `Direction` that a test was asked for."""
+    start = document.part("start")
     if "direction" in start.values:
         return str(Direction(start.text("direction")).value)
-    asked = start.part("test_start")
-    if asked.flag("bidir", False):
+    asked, end = start.part("test_start"), document.values.get("end")
+    # iperf3 before 3.17 does not repeat --bidir among the parameters.
+    both = isinstance(end, Mapping) and any(key.endswith(BIDIRECTIONAL_SUFFIX) for key in end)
+    if both or asked.flag("bidir", False):
         return str(Direction.BIDIRECTIONAL.value)
     return str((Direction.REVERSE if asked.flag("reverse", False) else Direction.FORWARD).value)
+
+
+def sends_here(document: Part, direction: Direction) -> bool:
+    """True if the end that wrote the document is the sender of a direction."""
+    return (direction is Direction.FORWARD) == ("accepted_connection" not in document.part("start").values)
 
 
 def transport_name(start: Part) -> str:
@@ -127,7 +135,7 @@ def _directions(document: Part) -> Iterator[DirectionFigures]:
     start, end = document.part("start"), document.values.get("end")
     if "test_start" not in start.values or not isinstance(end, Mapping) or not end:
         return
-    wanted = Direction(direction_value(start))
+    wanted = Direction(direction_value(document))
     both = wanted is Direction.BIDIRECTIONAL
     for direction in (Direction.FORWARD, Direction.REVERSE) if both else (wanted,):
         suffix = BIDIRECTIONAL_SUFFIX if both and direction is Direction.REVERSE else ""
@@ -159,7 +167,7 @@ def _figures(document: Part, end: Part, direction: Direction, suffix: str) -> Di
         transport=_with_congestion(name, sent, end),
         direction=direction,
         bits_per_second=rate,
-        rtt_us=_rtt(sent, end),
+        rtt_us=_rtt(sent, end, sends=sends_here(document, direction)),
         resent_percent=None if datagrams else _resent(start, sent),
         loss_percent=_loss(received, sums["sum"]) if datagrams else None,
         series=series,
@@ -175,8 +183,8 @@ def _with_congestion(name: str, sent: Part, end: Part) -> str:
     return name
 
 
-def _rtt(sent: Part, end: Part) -> float | None:
-    """Mean round-trip time under load, microseconds."""
+def _rtt(sent: Part, end: Part, *, sends: bool) -> float | None:
+    """Mean round-trip time under load, microseconds. `sends`: this end is the sender."""
     for key in ("rtt_us_mean", "rtt_us"):
         if (mean := sent.number_or_none(key)) is not None:
             return mean
@@ -184,8 +192,9 @@ def _rtt(sent: Part, end: Part) -> float | None:
     means = []
     for stream in end.parts("streams", ()):
         sender = stream.values.get("sender")
-        if isinstance(sender, Mapping) and (mean := Part(sender).number_or_none("mean_rtt")):
-            means.append(mean)
+        if isinstance(sender, Mapping) and sender.get("sender", sends) == sends:
+            mean = Part(sender).number_or_none("mean_rtt")
+            means += [mean] if mean else []
     return sum(means) / len(means) if means else None
 
 
@@ -240,7 +249,7 @@ def _about(document: Part, found: tuple[DirectionFigures, ...]) -> About:
         hosts=tuple(host for host in (local, start.part(peer).text("host") if peer else "") if host),
         transports=tuple(dict.fromkeys(one.transport for one in found))
         or ((transport_name(start),) if known else ()),
-        directions=(direction_value(start),) if known else (),
+        directions=(direction_value(document),) if known else (),
         path=path_signature(local, remote, start.whole_or_none("tcp_mss", "tcp_mss_default")),
         summary=" / ".join(format_rate(one.bits_per_second) for one in found),
         headline=headline,

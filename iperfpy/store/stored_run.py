@@ -30,6 +30,7 @@ from iperfpy.store.direction_figures import about_test
 from iperfpy.store.document_reader import read_end, read_intervals, read_start
 from iperfpy.store.folder import Folder, read_document
 from iperfpy.store.iperf3_document import INTERRUPTED, Iperf3Document
+from iperfpy.store.iperf3_reader import as_ours, is_iperf3s
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -343,7 +344,7 @@ class Run:
         OSError
             The file cannot be read.
         DocumentError
-            It holds no document of a test by iperfpy.
+            It holds no document of a test.
         """
         try:
             document = json.loads(Path(path).read_text())
@@ -382,10 +383,11 @@ class Run:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], transport: Transport | None = None) -> Run:
-        """Read the document of a test by iperfpy.
+        """Read the document of a test by iperfpy or iperf3.
 
-        `document()` of the result is equal to `document`. The test's cookie is kept, KCP's conversation
-        numbers are not. `transport`: for a transport that is not registered.
+        `document()` of the result is equal to `document` of iperfpy; that of iperf3 gets the keys of iperfpy.
+        The test's cookie is kept, KCP's conversation numbers are not. `transport`: for a transport that is
+        not registered.
 
         Raises
         ------
@@ -394,6 +396,8 @@ class Run:
         """
         if not isinstance(document, Mapping):
             raise DocumentError("the document of a test must be a JSON object")
+        if is_iperf3s(document):
+            document = as_ours(document)
         started = read_start(document, transport)
         program = document["start"]
         error = str(document.get("error", ""))

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 
 from iperfpy.protocols.metrics import Kind, Side
 from iperfpy.protocols.registry import transport
+from iperfpy.store.stored_run import Run as StoredRun
 from tests.interop.conftest import iperf3_serving, peer
 from tests.interop.documents import MODES, OURS_ALONE, PAIRS, Json, Run, all_runs
 from tests.interop.free_port import free_port
@@ -125,6 +126,32 @@ def test_the_schema_accepts_the_documents_of_both_programs(
     run = require_run(runs, mode, pair)
     VALIDATOR.validate(run.client)
     VALIDATOR.validate(run.server)
+
+
+# ---------------------------------------------------------------------- read back
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_documents_of_iperf3_are_read_as_runs(runs: dict[tuple[str, str], Run], mode: str) -> None:
+    """Their figures are iperf3's sums, at either end, and they can be written and read again."""
+    run = require_run(runs, mode, "iperf3 and iperf3")
+    for document in (run.client, run.server):
+        read = StoredRun.from_document(document)
+        assert read.transport == mode.split()[0]
+        assert read.plan.direction.value == {"bidir": "bidirectional", "reverse": "reverse"}.get(
+            mode.split()[-1], "forward"
+        )
+        assert len(read.intervals) == len(document["intervals"])
+        for interval, theirs in zip(read.intervals, document["intervals"], strict=True):
+            assert interval.figure("bytes") == theirs["sum"]["bytes"]
+            assert interval.omitted == theirs["sum"]["omitted"]
+        for direction, suffix in zip(
+            [row.direction for row in read.sums], ("", "_bidir_reverse"), strict=False
+        ):
+            theirs = document["end"][f"sum_received{suffix}"]
+            if theirs["bytes"] and mode.startswith("tcp"):
+                assert read.total("bytes", direction=direction) == theirs["bytes"]
+        assert StoredRun.from_document(read.document()).document() == read.document()
 
 
 # ---------------------------------------------------------------------- sums are the sums of their parts

@@ -50,7 +50,7 @@ from iperfpy.store.stored_run import Run
 ARGUMENTS = "RUN [options]"
 SUMMARY = (
     "Print a run that was kept. RUN is its name, a beginning of the name, `last`, `last~1` for the one"
-    " before, or a file that -J wrote."
+    " before, or a file that -J of iperfpy or iperf3 wrote."
 )
 HEADING = "Forms"
 CSV_WRITERS: dict[str, str] = {

@@ -243,7 +243,10 @@ def test_a_diagnosis_is_printed_as_its_text(store: Folder, iperfpy: Run) -> None
         ("{", "is not JSON"),
         ("[]", "is not a JSON object"),
         ("{}", "it is the document of no command"),
-        ('{"start": {"version": "iperf 3.12", "test_start": {}}, "intervals": []}', "iperf 3.12 wrote this"),
+        (
+            '{"start": {"version": "iperf 3.12", "test_start": {}}, "intervals": []}',
+            "of iperf3 cannot be read",
+        ),
         ('{"stored": {"kind": "compare", "text": [[["a"]]]}}', "text of the run cannot be read"),
         ('{"stored": {"kind": "compare"}}', "has no text"),
     ],

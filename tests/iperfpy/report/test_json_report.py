@@ -163,14 +163,13 @@ def test_the_event_stream_has_the_content_of_the_document(name: str) -> None:
 @pytest.mark.parametrize("name", SCENES)
 def test_lines_follow_their_schema(name: str) -> None:
     whole = json.loads((resources.files("iperfpy") / "report" / "schema.json").read_text())
-    validator = Draft202012Validator({**whole, "allOf": [], "required": [], "$ref": "#/$defs/stream_line"})
+    validator = Draft202012Validator({"$ref": "urn:iperfpy:report#/$defs/event", "$defs": {"whole": whole}})
     lines = events(SCENES[name]())
     for line in lines:
         validator.validate(line)
     interval = next(line for line in lines if line["event"] == "interval")
-    del interval["time"]
     with pytest.raises(ValidationError):
-        validator.validate(interval)
+        validator.validate({**interval, "time": 17})
 
 
 def test_the_line_of_an_interval_has_the_time_of_day_at_its_end() -> None:
