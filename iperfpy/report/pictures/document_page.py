@@ -10,17 +10,21 @@ from iperfpy.report.compare_document import COMPARE, read
 from iperfpy.report.diagnosis_document import DIAGNOSE
 from iperfpy.report.pictures.comparison_page import page_of_comparison
 from iperfpy.report.pictures.diagnosis_page import page_of_diagnosis
+from iperfpy.report.pictures.latency_page import page_of_latency
 from iperfpy.report.pictures.page_model import Page
 from iperfpy.report.pictures.run_page import page_of
 from iperfpy.store.direction_figures import TEST
 from iperfpy.store.stored_run import Run
 
 Document = Mapping[str, Any]
+LATENCY = "latency"
+"""Kind of the documents of `iperfpy latency`."""
 
 PAGES: Mapping[str, Callable[[Document], Page]] = {
     TEST: lambda document: page_of(Run.from_document(document)),
     DIAGNOSE: page_of_diagnosis,
     COMPARE: lambda document: page_of_comparison(read(document)),
+    LATENCY: page_of_latency,
 }
 
 

@@ -19,8 +19,10 @@ DEFAULT_PACING_TIMER_US = 1000
 
 
 def repeat_command(start: RunStarted) -> str:
-    """The words for a shell; empty for a server's record, and for a test whose data came from a pipe (-F)."""
-    if start.role is not Role.CLIENT or start.plan.total_bytes == UNSIZED_BYTES:
+    """The words for a shell; empty for the record of a server, for a test whose data came from a pipe (-F),
+    and for one of messages, which belongs to an experiment."""
+    plan = start.plan
+    if start.role is not Role.CLIENT or plan.total_bytes == UNSIZED_BYTES or plan.messages_per_s:
         return ""
     return shlex.join(["iperfpy", *words_of(start)])
 

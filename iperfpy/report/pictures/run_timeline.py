@@ -7,6 +7,7 @@ panel of its own. Directions are named as the client sees them: up and down.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -24,6 +25,8 @@ RESENT_CAUSES = {"timeout_percent": "timeout", "early_percent": "early", "fast_p
 RESENT = "retrans_percent"
 WINDOWS = {"snd_cwnd_bytes": "congestion window", "in_flight_bytes": "in flight"}
 ROUND_TRIP = "rtt_us"
+BINS_PER_INTERVAL = 4
+"""Bins of a record of packets that an interval has at least, so that their edges do not matter."""
 
 LIMITS = {
     "pacing_limited_us": "pacing",
@@ -175,11 +178,40 @@ def _path_loss(run: Run, ways: Sequence[Way], metrics: Mapping[str, Metric]) -> 
         return None
     traces = []
     for way in ways:
-        values = missing_shares(run, way, metric) if metric.kind is Kind.MISSING else None
+        values: tuple[Number, ...] | None = None
+        if metric.kind is Kind.MISSING:
+            values = recorded_shares(run, way) or missing_shares(run, way, metric)
         values = values or values_of(run, way, first_known(metric.key))
         if any_known(values):
             traces.append(Trace(way.name(), way.slot, values))
     return Panel("Lost on the path", "%", tuple(traces)) if traces else None
+
+
+def recorded_shares(run: Run, way: Way) -> tuple[Number, ...] | None:
+    """The packets that left in each interval and did not arrive, per cent, by the sender's record of them.
+
+    None without a record, or if its bins are too wide for the intervals.
+    """
+    evidence = next((one for one in run.evidence if one.direction is way.direction), None)
+    flights = (
+        [path.flight for path in evidence.path if path.flight is not None] if evidence is not None else []
+    )
+    # Both clocks begin with the data: the first bin with the first interval, also of an omitted period.
+    ends_us = list(accumulate(interval.seconds * 1e6 for interval in run.intervals))
+    shortest_us = min(interval.seconds * 1e6 for interval in run.intervals)
+    if not flights or any(flight.width_us > shortest_us / BINS_PER_INTERVAL for flight in flights):
+        return None
+    sent, arrived = [0] * len(ends_us), [0] * len(ends_us)
+    for flight in flights:
+        packets = zip(flight.sent_packets, flight.arrived_packets, strict=True)
+        for place, (left, came) in enumerate(packets):
+            middle_us = flight.start_us + (place + 0.5) * flight.width_us
+            interval = min(bisect_left(ends_us, middle_us), len(ends_us) - 1)
+            sent[interval] += int(left)
+            arrived[interval] += int(came)
+    return tuple(
+        100.0 * (1 - came / left) if left else None for left, came in zip(sent, arrived, strict=True)
+    )
 
 
 def missing_shares(run: Run, way: Way, metric: Metric) -> tuple[Number, ...] | None:

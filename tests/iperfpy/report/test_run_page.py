@@ -6,13 +6,16 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.request import request_of
+from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.errors import DocumentError
 from iperfpy.plan import Direction, Role
 from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 from iperfpy.protocols.registry import transports
 from iperfpy.report.pictures.page_model import (
     Boxes,
@@ -106,6 +109,39 @@ def test_packets_that_arrive_an_interval_later_are_no_loss() -> None:
         late[index] = replace(late[index], sums=(replace(row, peer=peer),))
     (trace,) = panel(page_of(replace(run, intervals=tuple(late), ended=None)), "Lost on the path").traces
     assert trace.values[2] == 0.0
+
+
+def recorded(run: Run, width_us: int) -> Run:
+    """The run with a record of its packets: in the tenth interval 30 of 100 are lost, in the others none."""
+    count = 30_000_000 // width_us
+    sent = np.full(count, 100, np.int64)
+    arrived = sent.copy()
+    arrived[count * 10 // 60 : count * 11 // 60] -= 30
+    flight = FlightBins(0, width_us, sent * 1400, arrived * 1400, sent, arrived, np.full(count, 9e4))
+    evidence = RunEvidence("kcp-bbr", True, True, 1, 30.0, 1e7, path=(PathEvidence(flight=flight),))
+    assert run.ended is not None
+    return replace(run, ended=replace(run.ended, evidence=(evidence,)))
+
+
+def test_the_record_of_the_packets_tells_when_they_were_lost() -> None:
+    (trace,) = panel(page_of(recorded(kcp_run(), 100_000)), "Lost on the path").traces
+    assert [value for value in trace.values if value] == pytest.approx([30.0])
+    assert trace.values.index(max(value or 0.0 for value in trace.values)) == 10
+
+
+def test_a_coarse_record_is_not_taken() -> None:
+    """Its bins would be shared between intervals."""
+    assert panel(page_of(recorded(kcp_run(), 250_000)), "Lost on the path") == panel(
+        page_of(kcp_run()), "Lost on the path"
+    )
+
+
+def test_a_record_gives_the_distribution_of_the_packets() -> None:
+    (found,) = blocks(page_of(recorded(kcp_run(), 100_000)), Distribution)
+    (curve,) = found.curves
+    assert curve.samples == 300
+    assert {value for value, _ in curve.points} == {90.0}
+    assert "packets" in found.note
 
 
 def test_a_ribbon_has_the_share_of_each_limit() -> None:

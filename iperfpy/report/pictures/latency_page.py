@@ -1,0 +1,291 @@
+"""The page of `iperfpy latency`, from its JSON document: a table, a distribution and a timeline for each
+load.
+
+    document of -J, or of a stored run --page_of_latency--> Page
+
+Rows of one size, rate and load are compared with each other. A transport has one colour in the whole page.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from iperfpy.errors import DocumentError
+from iperfpy.options import DEFAULT_PORT
+from iperfpy.report.columns import NOT_AVAILABLE, milliseconds
+from iperfpy.report.pictures.page_model import (
+    Axis,
+    Block,
+    Curve,
+    Distribution,
+    Facts,
+    Headline,
+    Number,
+    Page,
+    Panel,
+    Point,
+    Table,
+    Timeline,
+    Trace,
+    thinned_curve,
+)
+from iperfpy.store.document_part import Part
+from iperfpy.store.iperf3_document import INTERRUPTED
+
+IDLE = "none"
+"""The load of a row without one."""
+OWN = "own"
+BINS = 120
+"""Stretches of time of a panel, at most."""
+SHORTEST_BIN_S = 0.1
+
+TIMES = {
+    "p50_us": "P50",
+    "p90_us": "P90",
+    "p99_us": "P99",
+    "p999_us": "P99.9",
+    "max_us": "max",
+    "jitter_us": "jitter",
+}
+"""Keys of figures in microseconds, and their titles."""
+SHARES = {"late_percent": "> 200 ms", "lost_percent": "lost"}
+BEST = ("p99_us", "p90_us", "p50_us")
+"""Percentiles by which transports are compared: the highest one that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One transport at one size, rate and load.
+
+    Parameters
+    ----------
+    figures : by key, those that are known
+    beyond : (round trip in ms, share of the messages due that took longer or were lost)
+    rounds : of each round the seconds between two messages, and the round trips in ms; None: not answered
+    """
+
+    name: str
+    word: str
+    size_bytes: int
+    per_s: int
+    load: str
+    direction: str
+    load_text: str
+    error: str
+    figures: Mapping[str, float]
+    beyond: tuple[Point, ...]
+    rounds: tuple[tuple[float, tuple[Number, ...]], ...]
+
+    @property
+    def kind(self) -> tuple[int, int, str, str]:
+        """The rows that it is compared with have the same."""
+        return self.size_bytes, self.per_s, OWN if self.load == self.name else self.load, self.direction
+
+
+def page_of_latency(document: Mapping[str, Any]) -> Page:
+    """The page. Raises `DocumentError` if the document is none of `iperfpy latency`."""
+    try:
+        return _page(Part(document))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DocumentError(f"it is not the document of message latencies: {error}") from error
+
+
+def _page(whole: Part) -> Page:
+    start, end = whole.part("start"), whole.part("end")
+    peer = start.part("connecting_to")
+    rows = [_row(one) for one in whole.parts("rows")]
+    slots = {name: slot for slot, name in enumerate(dict.fromkeys(row.name for row in rows))}
+    groups: dict[tuple[int, int, str, str], list[_Row]] = {}
+    for row in rows:
+        groups.setdefault(row.kind, []).append(row)
+    blocks: list[Block] = []
+    for found in groups.values():
+        blocks += [block for block in _group(found, slots) if block is not None]
+    rounds = start.whole("rounds")
+    error = whole.text("error", "")
+    return Page(
+        title=f"Latency of messages to {peer.text('host')}",
+        subtitle=", ".join(
+            (
+                ", ".join(slots),
+                f"{rounds} round{'s' if rounds != 1 else ''}",
+                f"{end.number('seconds'):.0f} s",
+            )
+        ),
+        unix_time=start.number("unix_time"),
+        headlines=tuple(headline for found in groups.values() for headline in _headlines(found)),
+        blocks=(*blocks, *_facts(start)),
+        command=_command(start, rows),
+        warnings=(*(f"{row.name}: {row.error}" for row in rows if row.error), *whole.texts("warnings", ())),
+        error=error.removeprefix(INTERRUPTED),
+        program=start.text("version"),
+    )
+
+
+# -- reading
+
+
+def _row(one: Part) -> _Row:
+    load, figures, cdf = one.part("load"), one.part("figures"), one.part("cdf")
+    known = {key: figures.number(key) for key in figures.values if figures.values[key] is not None}
+    trips, shares = cdf.values["round_trip_us"], cdf.values["share_beyond"]
+    settings = one.part("settings").values
+    return _Row(
+        one.text("name"),
+        ":".join((one.text("transport"), *(f"{key}={_value(value)}" for key, value in settings.items()))),
+        one.whole("size_bytes"),
+        one.whole("messages_per_s"),
+        load.text("name"),
+        str(load.values.get("direction") or ""),
+        load.text("text", ""),
+        one.text("error", ""),
+        known,
+        tuple((float(us) / 1e3, float(share)) for us, share in zip(trips, shares, strict=True)),
+        tuple(_round(each) for each in one.parts("rounds", ())),
+    )
+
+
+def _round(one: Part) -> tuple[float, tuple[Number, ...]]:
+    trips = one.values["round_trip_us"]
+    return one.number("interval_us") / 1e6, tuple(None if us is None else float(us) / 1e3 for us in trips)
+
+
+def _value(value: object) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+# -- one load
+
+
+def _group(rows: Sequence[_Row], slots: Mapping[str, int]) -> Iterator[Block | None]:
+    title = _title(rows[0])
+    yield _table(rows, title)
+    yield _timeline(rows, slots, title)
+    yield _distribution(rows, slots, title)
+
+
+def _title(row: _Row) -> str:
+    """`100 messages of 100 bytes per second, idle`, or beside which load."""
+    load = "idle path"
+    if row.load != IDLE:
+        carried = "own bulk data" if row.load == row.name else row.load
+        load = f"beside {carried}, {'both directions' if row.direction == 'both' else row.direction}"
+    return f"{row.per_s} messages of {row.size_bytes} bytes per second, {load}"
+
+
+def _headlines(rows: Sequence[_Row]) -> Iterator[Headline]:
+    """The best transport of a load, by the highest percentile that all of them have."""
+    known = [row for row in rows if row.figures.get("answered")]
+    key = next((key for key in BEST if known and all(key in row.figures for row in known)), "")
+    if key:
+        best = min(known, key=lambda row: row.figures[key])
+        load = "idle" if best.load == IDLE else f"loaded {best.direction}".rstrip()
+        yield Headline(milliseconds(best.figures[key]), "ms", f"{TIMES[key]}, {load}: {best.name}")
+
+
+def _table(rows: Sequence[_Row], title: str) -> Table:
+    header = (
+        "transport",
+        *(f"{name} ms" for name in TIMES.values()),
+        *(f"{name} %" for name in SHARES.values()),
+        *("wire/payload", "answered", "load"),
+    )
+    cells = tuple(
+        (
+            row.name,
+            *(_cell(row, key, 1e-3) for key in TIMES),
+            *(_cell(row, key, 1.0, 2) for key in SHARES),
+            _cell(row, "wire_ratio", 1.0, 2),
+            _cell(row, "answered", 1.0, 0),
+            row.load_text or NOT_AVAILABLE,
+        )
+        for row in rows
+    )
+    return Table(title, header, cells, 1)
+
+
+def _cell(row: _Row, key: str, factor: float, digits: int | None = None) -> str:
+    value = row.figures.get(key)
+    if value is None:
+        return NOT_AVAILABLE
+    return milliseconds(value) if digits is None else f"{value * factor:.{digits}f}"
+
+
+def _timeline(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Timeline | None:
+    """Round trips over the time of a test: medians of short stretches, in a band from least to greatest."""
+    length = max((interval * len(trips) for row in rows for interval, trips in row.rounds), default=0.0)
+    if not length:
+        return None
+    width = max(SHORTEST_BIN_S, length / BINS)
+    count = max(1, round(length / width))
+    traces = []
+    for row in rows:
+        stretches: list[list[float]] = [[] for _ in range(count)]
+        for interval, trips in row.rounds:
+            for number, trip in enumerate(trips):
+                if trip is not None:
+                    stretches[min(count - 1, int(number * interval / width))].append(trip)
+        if any(stretches):
+            middles, lows, highs = (
+                tuple(of(found) if found else None for found in stretches) for of in (median, min, max)
+            )
+            traces.append(Trace(row.name, slots[row.name], middles, lows, highs))
+    if not traces:
+        return None
+    panel = Panel("Round trip of messages", "ms", tuple(traces))
+    starts = tuple(number * width for number in range(count))
+    note = (
+        f"Medians of {width:.2g} s, all rounds together; bands from the shortest to the longest round trip."
+    )
+    return Timeline(f"{title}: over time", starts, count * width, (panel,), note=note)
+
+
+def _distribution(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Distribution | None:
+    curves = tuple(
+        Curve(
+            row.name, slots[row.name], thinned_curve([(trip, 1 - share) for trip, share in row.beyond]), due
+        )
+        for row in rows
+        if row.beyond and (due := round(row.figures.get("due", 0.0)))
+    )
+    if not curves:
+        return None
+    note = "Shares of all messages that were due: a curve ends below 100 % by those that were lost."
+    return Distribution(f"{title}: distribution", Axis("round trip", "ms"), curves, note=note)
+
+
+# -- text
+
+
+def _facts(start: Part) -> Iterator[Facts]:
+    peer = start.part("connecting_to")
+    yield Facts("Client", (("Program", start.text("version")), ("System", start.text("system_info"))))
+    yield Facts("Server", (("Name", peer.text("host")), ("Port", str(peer.whole("port")))))
+
+
+def _command(start: Part, rows: Sequence[_Row]) -> str:
+    """The command that measures the same rows, except the rate of a load, which the document does not
+    have."""
+    peer = start.part("connecting_to")
+    if not peer.text("host") or not rows:
+        return ""
+    words = ["iperfpy", "latency", peer.text("host")]
+    if peer.whole("port") != DEFAULT_PORT:
+        words += ["-p", str(peer.whole("port"))]
+    seconds = max((interval * len(trips) for row in rows for interval, trips in row.rounds), default=0.0)
+    lists = {
+        "--proto": [row.word for row in rows],
+        "-l": [str(row.size_bytes) for row in rows],
+        "--rate": [str(row.per_s) for row in rows],
+        "--load": [row.kind[2] for row in rows],
+        "--load-direction": [row.direction for row in rows if row.direction],
+    }
+    for flag, values in lists.items():
+        if values:
+            words += [flag, ",".join(dict.fromkeys(values))]
+    words += ["-t", f"{seconds:.1f}".rstrip("0").rstrip(".")] if seconds else []
+    return shlex.join([*words, "--rounds", str(start.whole("rounds"))])
