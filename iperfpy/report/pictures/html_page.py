@@ -43,6 +43,8 @@ from iperfpy.report.pictures.thinning import MOST_POINTS, thinned
 
 LARGEST_BYTES = 200_000
 FEWEST_POINTS, MANY_COLUMNS = 40, 8
+POINTS_PER_DOT = 5
+"""Points of a series for each dot of a scatter, which takes as many more bytes."""
 MISSING = "a page (--html) needs the package youplot, which is not installed: pip install youplot"
 
 
@@ -95,7 +97,7 @@ def _document(page: Page, most: int) -> str:
     body = "\n".join(
         (
             *_top(page),
-            tag("main", "\n".join(_main(page, timelines))),
+            tag("main", "\n".join(_main(page, timelines, most // POINTS_PER_DOT))),
             *_scripts(timelines, library, script),
         )
     )
@@ -148,7 +150,7 @@ def _top(page: Page) -> Iterator[str]:
     yield tag("header", "".join(lines))
 
 
-def _main(page: Page, timelines: list[Timeline]) -> Iterator[str]:
+def _main(page: Page, timelines: list[Timeline], dots: int) -> Iterator[str]:
     if page.headlines:
         yield tag("dl", "".join(map(_headline, page.headlines)), class_="headlines")
     if page.verdict:
@@ -156,8 +158,11 @@ def _main(page: Page, timelines: list[Timeline]) -> Iterator[str]:
     if page.warnings:
         yield _warnings(page.warnings)
     ahead = iter(enumerate(timelines))
-    for small, blocks in groupby(page.blocks, _is_small):
-        made = [_timeline(*next(ahead)) if isinstance(block, Timeline) else _block(block) for block in blocks]
+    for small, blocks in groupby(page.blocks, _abreast):
+        made = [
+            _timeline(*next(ahead)) if isinstance(block, Timeline) else _block(block, dots)
+            for block in blocks
+        ]
         # Small blocks stand side by side where there is room.
         yield tag("div", "".join(made), class_="grid") if small else "".join(made)
     if page.command:
@@ -190,15 +195,18 @@ def _statement(one: Statement) -> str:
     return tag("p", sentence) + (tag("dl", lines) if lines else "")
 
 
-def _is_small(block: Block) -> bool:
-    return not isinstance(block, (Timeline, Table))
+def _abreast(block: Block) -> str:
+    """The kind of blocks that stand beside this one; empty: it has the whole width."""
+    if isinstance(block, Facts):
+        return "facts"
+    return "" if isinstance(block, (Timeline, Table)) else "shapes"
 
 
-def _shape(block: Scatter | Distribution | Boxes) -> str:
+def _shape(block: Scatter | Distribution | Boxes, dots: int) -> str:
     if isinstance(block, Boxes):
         return boxes_svg(block)
     if isinstance(block, Scatter):
-        return scatter_svg(block)
+        return scatter_svg(block, dots)
     names = "".join(
         tag(
             "li",
@@ -216,9 +224,9 @@ def _samples(curve: Curve) -> str:
     return f" <small>({curve.samples:,} samples)</small>" if curve.samples else ""
 
 
-def _block(block: Scatter | Distribution | Boxes | Table | Facts) -> str:
+def _block(block: Scatter | Distribution | Boxes | Table | Facts, dots: int) -> str:
     if isinstance(block, (Scatter, Distribution, Boxes)):
-        return _section(block.title, _shape(block), block.note)
+        return _section(block.title, _shape(block, dots), block.note)
     if isinstance(block, Table):
         head = tag("tr", "".join(_head(cell, block.names, place) for place, cell in enumerate(block.header)))
         rows = "".join(_row(row, block.names) for row in block.rows)

@@ -20,6 +20,8 @@ from iperfpy.report.columns import NOT_AVAILABLE, milliseconds
 from iperfpy.report.pictures.page_model import (
     Axis,
     Block,
+    Box,
+    Boxes,
     Curve,
     Distribution,
     Facts,
@@ -166,6 +168,7 @@ def _group(rows: Sequence[_Row], slots: Mapping[str, int]) -> Iterator[Block | N
     yield _table(rows, title)
     yield _timeline(rows, slots, title)
     yield _distribution(rows, slots, title)
+    yield _boxes(rows, slots, title)
 
 
 def _title(row: _Row) -> str:
@@ -245,17 +248,29 @@ def _timeline(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Tim
 
 
 def _distribution(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Distribution | None:
-    curves = tuple(
-        Curve(
-            row.name, slots[row.name], thinned_curve([(trip, 1 - share) for trip, share in row.beyond]), due
-        )
-        for row in rows
-        if row.beyond and (due := round(row.figures.get("due", 0.0)))
-    )
+    curves = []
+    for row in rows:
+        due = round(row.figures.get("due", 0.0))
+        # The largest of n samples is not shown as 100 %, as in every distribution of a page.
+        points = [(trip, (1 - share) * due / (due + 1)) for trip, share in row.beyond]
+        if due and points:
+            curves.append(Curve(row.name, slots[row.name], thinned_curve(points), due))
     if not curves:
         return None
     note = "Shares of all messages that were due: a curve ends below 100 % by those that were lost."
-    return Distribution(f"{title}: distribution", Axis("round trip", "ms"), curves, note=note)
+    return Distribution(f"{title}: distribution", Axis("round trip", "ms"), tuple(curves), note=note)
+
+
+def _boxes(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Boxes | None:
+    boxes = []
+    for row in rows:
+        trips = tuple(trip for _, trips in row.rounds for trip in trips if trip is not None)
+        if trips:
+            boxes.append(Box(row.name, slots[row.name], trips))
+    if not boxes:
+        return None
+    note = "Answered messages: median, quartiles, and the shortest and longest round trip."
+    return Boxes(f"{title}: spread", Axis("round trip", "ms"), tuple(boxes), note)
 
 
 # -- text

@@ -28,7 +28,7 @@ from iperfpy.report.pictures.page_model import (
     ellipse_of,
 )
 from iperfpy.report.pictures.palette import look
-from iperfpy.report.pictures.svg_shapes import TAILS, tail
+from iperfpy.report.pictures.svg_shapes import FEW_SAMPLES, TAILS, tail
 from iperfpy.report.pictures.thinning import thinned
 
 MISSING = "an image (--png) needs matplotlib, which is not installed: pip install 'iperfpy[plot]'"
@@ -270,7 +270,8 @@ def _boxes(boxes: Boxes, axis: Any) -> None:
         )
         for line in (line for lines in parts.values() for line in lines):
             line.set_color(colour)
-        axis.plot(box.values, [row] * len(box.values), look(box.slot).marker, color=colour, ms=3, alpha=0.5)
+        shown = box.values if len(box.values) <= FEW_SAMPLES else ()
+        axis.plot(shown, [row] * len(shown), look(box.slot).marker, color=colour, ms=3, alpha=0.5)
     axis.set_yticks(range(len(rows)), [box.name for box in rows])
     axis.set_title(boxes.title)
     _label_x(boxes.x, axis)

@@ -33,7 +33,9 @@ from iperfpy.report.pictures.palette import LOOKS, look
 WIDTH, HEIGHT = 400, 290
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 28, 46
 MOST_POINTS = 400
-"""Points of a cloud, or of a box, that are drawn."""
+"""Points of a scatter that are drawn, all clouds together."""
+FEW_SAMPLES = 60
+"""Samples of a box that are drawn; more would be a band."""
 MOST_COLUMNS = 300
 """Columns of a ribbon's lane; more intervals are averaged."""
 TAILS = ((0.0, "0 %"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (0.9999, "99.99 %"))
@@ -47,26 +49,27 @@ def slot_class(slot: int) -> str:
 # -- a scatter
 
 
-def scatter_svg(scatter: Scatter) -> str:
-    """Clouds and their ellipses."""
+def scatter_svg(scatter: Scatter, most: int = MOST_POINTS) -> str:
+    """Clouds and their ellipses. `most`: points that are drawn; ellipses are those of all points."""
     points = [point for cloud in scatter.clouds for point in cloud.points]
     left, right = (WIDTH - RIGHT, LEFT) if scatter.x.inverted else (LEFT, WIDTH - RIGHT)
     x = scale_for((one for one, _ in points), left, right, may_be_log=True)
     y = scale_for((one for _, one in points), HEIGHT - BOTTOM, TOP, from_zero=True)
     parts = [*_frame(x, y, scatter.x, [(value, short_number(value)) for value in y.ticks()])]
     parts.append(_y_title(scatter.y))
+    step = -(-len(points) // most)
     parts += [
-        tag("g", "".join(_cloud(cloud, x, y, scatter)), class_=slot_class(cloud.slot))
+        tag("g", "".join(_cloud(cloud, x, y, scatter, step)), class_=slot_class(cloud.slot))
         for cloud in scatter.clouds
     ]
     return _picture(scatter.title, parts)
 
 
-def _cloud(cloud: Cloud, x: Scale, y: Scale, scatter: Scatter) -> Iterator[str]:
+def _cloud(cloud: Cloud, x: Scale, y: Scale, scatter: Scatter, step: int) -> Iterator[str]:
+    """Every `step`-th point, the ellipse of all of them, and the name."""
     placed = [(x.at(one), y.at(other)) for one, other in cloud.points]
     # The ellipse is that of the picture: on a logarithmic axis, of the logarithms.
     ellipse = None if cloud.joined else ellipse_of(placed)
-    step = max(1, len(placed) // MOST_POINTS)
     yield tag("path", class_="dots", d="".join(marker_path(cloud.slot, *point) for point in placed[::step]))
     if ellipse is not None:
         yield tag("path", tag("title", escaped(cloud.name)), class_="ellipse", d=_ellipse_path(ellipse))
@@ -151,8 +154,8 @@ def boxes_svg(boxes: Boxes) -> str:
 def _box(box: Box, x: Scale, top: float) -> str:
     low, first, middle, third, high = (x.at(value) for value in quartiles(box.values))
     centre, upper = top + ROW - BAR / 2 - 4, top + ROW - BAR - 4
-    step = max(1, len(box.values) // MOST_POINTS)
-    dots = "".join(marker_path(box.slot, x.at(value), centre, size=2) for value in box.values[::step])
+    shown = box.values if len(box.values) <= FEW_SAMPLES else ()
+    dots = "".join(marker_path(box.slot, x.at(value), centre, size=2) for value in shown)
     text = f"{box.name}: {short_number(quartiles(box.values)[2])}"
     return "".join(
         (
