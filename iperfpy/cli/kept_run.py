@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from iperfpy.cli.exit_status import on_stderr, warn
-from iperfpy.errors import DocumentError, system_reason
+from iperfpy.errors import DocumentError
 from iperfpy.store.direction_figures import about_test
 from iperfpy.store.folder import Folder, Lines
 from iperfpy.store.iperf3_document import Iperf3Document
@@ -52,7 +52,8 @@ def keep(
     try:
         entry = target.save(document, about, lines)
     except OSError as error:
-        warn(f"the run is not saved: {system_reason(error)}", json)
+        # Not `system_reason`: it would name the temporary file.
+        warn(f"the run is not saved in {target.path}: {error.strerror or error}", json)
     except ValueError as error:  # a value that JSON cannot hold is a fault of this program
         warn(f"the run is not saved: {error}", json)
     else:

@@ -255,4 +255,4 @@ def test_a_diagnosis_that_cannot_be_kept_keeps_its_status(
     assert main(["diagnose", "host", "--results", str(tmp_path / "file")]) == 0
     output = capsys.readouterr()
     assert output.out.startswith("Path to")
-    assert output.err.endswith(f"warning - the run is not saved: {tmp_path}/file: File exists\n")
+    assert output.err.endswith(f"warning - the run is not saved in {tmp_path}/file: File exists\n")

@@ -369,3 +369,22 @@ def test_a_signal_ends_the_demo_with_the_table_of_the_measured_runs(tmp_path: Pa
 def test_the_demo_refuses_a_wrong_duration(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "-t", "x"]) == 1
     assert capsys.readouterr().err.startswith("iperfpy: parameter error - ")
+
+
+@pytest.mark.live
+def test_a_kept_run_is_listed_shown_and_compared(
+    port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IPERFPY_RESULTS", str(tmp_path))
+    words = ["-c", "127.0.0.1", "-p", port, "-t", "0.4", "-i", "0.2", "-b", "10M", "--save", "-T", "a title"]
+    done = run(words, tmp_path)
+    assert done.returncode == 0
+    assert re.fullmatch(rf"iperfpy: saved - {tmp_path}/\d{{8}}-\d{{6}}\.json\n", done.stderr)
+    assert main(["runs", "--names"]) == 0
+    (name,) = capsys.readouterr().out.split()
+    # The table is that of the terminal, line by line.
+    assert main(["show", name]) == 0
+    assert capsys.readouterr().out == done.stdout
+    assert run([*words, "-J"], tmp_path).returncode == 0
+    assert main(["diff", "last~1", "last"]) == 3
+    assert "cannot tell: at least 3 more runs of each" in capsys.readouterr().out

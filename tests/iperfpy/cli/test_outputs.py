@@ -177,7 +177,7 @@ def test_a_run_that_cannot_be_saved_loses_nothing_else(
             scene.play(sink)
     output = capsys.readouterr()
     assert output.out.endswith("iperfpy Done.\n")
-    assert output.err.endswith(f"iperfpy: warning - the run is not saved: {tmp_path}/runs: File exists\n")
+    assert output.err.endswith(f"iperfpy: warning - the run is not saved in {tmp_path}/runs: File exists\n")
     assert not outputs.failed
 
 

@@ -208,7 +208,7 @@ def test_a_run_that_cannot_be_saved_gives_one_sentence(
     keep({}, about(), folder=str(tmp_path / "file"))
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"iperfpy: warning - the run is not saved: {tmp_path}/file: File exists\n"
+    assert err == f"iperfpy: warning - the run is not saved in {tmp_path}/file: File exists\n"
     keep({}, about(), folder=str(tmp_path / "ok"))
     assert capsys.readouterr().err == f"iperfpy: saved - {tmp_path}/ok/{NAME}.json\n"
 
