@@ -5,8 +5,8 @@
     1    a failure: one sentence on standard error, and `error` in the JSON that the user asked for
     130  stopped without a clean shutdown: by a second signal, or by a Ctrl-C that no handler took
 
-`IperfpyError.exit_status` says which of the first two an error means. `iperfpy diff` answers by its status, and
-has more of them (commands/diff.py).
+`IperfpyError.exit_status` says which of the first two an error means. `iperfpy diff` answers by its status,
+and has more of them (commands/diff.py).
 """
 
 from __future__ import annotations

@@ -19,8 +19,12 @@ from iperfpy.store.direction_figures import TEST, DirectionFigures, directions_o
 from iperfpy.store.document_part import Part
 from iperfpy.store.folder import STORED
 
-DIAGNOSE, COMPARE = "diagnose", "compare"
-KEYS = {DIAGNOSE: {"start", "directions", "idle"}, COMPARE: {"start", "standings", "tests"}}
+DIAGNOSE, COMPARE, LATENCY = "diagnose", "compare", "latency"
+KEYS = {
+    DIAGNOSE: {"start", "directions", "idle"},
+    COMPARE: {"start", "standings", "tests"},
+    LATENCY: {"start", "rows", "end"},
+}
 """Kind -> keys by which a document that was not stored is known."""
 BEYOND = 10
 """Messages beyond a percentile that make it a figure."""
@@ -38,17 +42,20 @@ class Group:
     direction : FORWARD or REVERSE; BIDIRECTIONAL for messages, which go there and back
     loaded_both_ways : True if the other direction carried data at the same time
     steady : True if the rate leaves out the start-up
+    detail : further facts that runs of a group share, such as "100 bytes, 100/s, idle"
     """
 
     transport: str
     direction: Direction
     loaded_both_ways: bool = False
     steady: bool = False
+    detail: str = ""
 
     @property
     def name(self) -> str:
         """`kcp-bbr down`, `kcp-bbr down (of both)`, `kcp-bbr down (steady)`, `kcp-bbr messages`."""
         notes = [" (of both)"] * self.loaded_both_ways + [" (steady)"] * self.steady
+        notes += [f" ({self.detail})"] if self.detail else []
         return f"{self.transport} {WAYS.get(self.direction, 'messages')}{''.join(notes)}"
 
 
@@ -136,6 +143,28 @@ def _message_sample(one: Part) -> RunSample:
     return RunSample(Group(one.text("contender"), Direction.BIDIRECTIONAL), message_figures(times))
 
 
+def _samples_of_messages(document: Mapping[str, Any]) -> tuple[RunSample, ...]:
+    """A sample per row and round that did not fail. Raises `DocumentError`."""
+    try:
+        rows = [one for one in Part(document).parts("rows") if not one.text("error", "")]
+        return tuple(_round_sample(row, one) for row in rows for one in row.parts("rounds"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DocumentError(f"the message tests cannot be read: {error}") from error
+
+
+def _round_sample(row: Part, one: Part) -> RunSample:
+    """One round of a row: percentiles of the answered messages, and the share of the others."""
+    load, direction = row.part("load").text("name"), row.part("load").values.get("direction")
+    parts = (f"{row.whole('size_bytes')} bytes", f"{row.number('messages_per_s'):g}/s", load, direction)
+    group = Group(
+        row.text("name"), Direction.BIDIRECTIONAL, detail=", ".join(str(part) for part in parts if part)
+    )
+    times = one.values["round_trip_us"]
+    answered = [float(value) for value in times if type(value) in (int, float)]
+    lost = {"loss_percent": 100 * (1 - len(answered) / len(times)) if times else None}
+    return RunSample(group, {**message_figures(answered), **lost})
+
+
 def message_figures(round_trip_us: Sequence[float]) -> dict[str, float | None]:
     """Percentiles of the times of messages; each needs 10 messages beyond it."""
     shares = {"message_p95_us": 0.95, "message_p99_us": 0.99}
@@ -146,5 +175,9 @@ def message_figures(round_trip_us: Sequence[float]) -> dict[str, float | None]:
     }
 
 
-READERS: dict[str, Reader] = {TEST: _samples_of_test, COMPARE: _samples_of_comparison}
+READERS: dict[str, Reader] = {
+    TEST: _samples_of_test,
+    COMPARE: _samples_of_comparison,
+    LATENCY: _samples_of_messages,
+}
 """Kind -> the function that reads the samples of its document."""

@@ -385,6 +385,30 @@ def test_messages_of_comparisons_are_compared_by_their_slowest(iperfpy: Run, tmp
     assert iperfpy("diff", *reversed(sides))[0] == 0
 
 
+def test_rows_of_message_tests_are_compared_by_their_rounds(iperfpy: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    sides = []
+    for slow_us, lost in ((50_000, 0), (70_000, 2)):
+        rounds = [
+            {"round_trip_us": [None] * lost + [int(one) for one in times]}
+            for times in rng.normal(slow_us, 500, (6, 1_000))
+        ]
+        shared = {"name": "kcp", "size_bytes": 100, "messages_per_s": 100.0, "error": ""}
+        rows = [
+            {**shared, "load": {"name": "idle", "direction": None}, "rounds": rounds},
+            {**shared, "load": {"name": "own", "direction": "up"}, "rounds": rounds[:4], "error": "late"},
+        ]
+        path = tmp_path / f"{slow_us}.json"
+        path.write_text(json.dumps({"start": {}, "rows": rows, "end": {}}))
+        sides.append(str(path))
+    status, out, _ = iperfpy("diff", *sides)
+    assert status == 1
+    first, *others = out.splitlines()
+    assert first.startswith("kcp messages (100 bytes, 100/s, idle) P99  51.")
+    assert "n 6+6  REGRESSION" in first
+    assert [line.split()[:2] for line in others[:2]] == [["message", "P95"], ["loss", "0"]]
+
+
 @pytest.mark.parametrize(
     ("count", "known"), [(199, set()), (200, {"message_p95_us"}), (999, {"message_p95_us"})]
 )

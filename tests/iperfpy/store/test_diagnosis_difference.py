@@ -64,7 +64,7 @@ def test_a_cause_that_went_and_one_that_came() -> None:
     ],
 )
 def test_each_size_has_its_unit(cause: str, key: str, before: float, now: float, sentence: str) -> None:
-    first, second = (diagnosis(finding(cause, **{key: value})) for value in (before, now))
+    first, second = (diagnosis(finding(cause, "reverse", **{key: value})) for value in (before, now))
     (made,) = said([first], [second])
     assert made.removesuffix(" now") == f"down: {sentence.removesuffix(' now')}"
 
