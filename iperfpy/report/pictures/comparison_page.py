@@ -243,7 +243,7 @@ def _boxes(report: ComparisonReport, way: Direction, unit: str, scale: float) ->
             boxes.append(Box(facts.name, slot, values))
     if not boxes:
         return None
-    title = f"{WAYS[way].capitalize()}: steady throughput of the tests"
+    title = f"{WAYS[way].capitalize()}: steady rates"
     return Boxes(title, Axis("steady throughput", unit), tuple(boxes), "Median, quartiles, and every test.")
 
 

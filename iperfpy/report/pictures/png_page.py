@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, pairwise
 from math import cos, pi, sin
@@ -125,6 +125,7 @@ def _shortened(line: str, most: int = 130) -> str:
 
 def _rows(page: Page) -> Iterator[_Row]:
     """The rows of the image: a panel or a ribbon each, and shapes side by side."""
+    several = sum(isinstance(block, Timeline) for block in page.blocks) > 1
     for small, blocks in groupby(
         page.blocks, lambda block: isinstance(block, (Scatter, Distribution, Boxes))
     ):
@@ -134,7 +135,7 @@ def _rows(page: Page) -> Iterator[_Row]:
         else:
             for block in blocks:
                 if isinstance(block, Timeline):
-                    yield from _timeline(thinned(block))
+                    yield from _timeline(thinned(block), named=several)
 
 
 def batched(items: list[Draw], most: int) -> Iterator[tuple[Draw, ...]]:
@@ -143,9 +144,11 @@ def batched(items: list[Draw], most: int) -> Iterator[tuple[Draw, ...]]:
         yield tuple(items[first : first + most])
 
 
-def _timeline(one: Timeline) -> Iterator[_Row]:
-    for panel in one.panels:
-        yield _Row(PANEL, (partial(_panel, panel, one),))
+def _timeline(one: Timeline, *, named: bool) -> Iterator[_Row]:
+    """`named`: the first panel has the title of the timeline before its own."""
+    for place, panel in enumerate(one.panels):
+        shown = replace(panel, title=f"{one.title}: {panel.title}") if named and not place else panel
+        yield _Row(PANEL, (partial(_panel, shown, one),))
     for ribbon in one.ribbons:
         yield _Row(LANE * len(ribbon.limits), (partial(_ribbon, ribbon, one),))
 

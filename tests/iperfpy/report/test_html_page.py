@@ -183,7 +183,7 @@ def test_a_page_has_its_words() -> None:
     for words in (
         "a queue of 383 KiB (likely)",
         "a shorter one",
-        "Warning: ",
+        "Warning",
         "a small buffer",
         "Ended early: ",
     ):
