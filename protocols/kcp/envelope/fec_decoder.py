@@ -146,10 +146,12 @@ class FecDecoder:
             counts.parity_wasted += (known.have >> data).bit_count()
             self._settle(number, known)
             return
-        for index, row in zip(indices, rows, strict=True):
-            if fresh >> index & 1 and index not in known.shards:
-                known.shards[index] = row[SHARD_OFFSET:].tobytes()
-                self.held_bytes += len(row) - SHARD_OFFSET
+        # One copy of all, because slices of bytes are cheaper than those of an array.
+        content, width, shards = rows.tobytes(), rows.shape[1], known.shards
+        for at, index in enumerate(indices):
+            if fresh >> index & 1 and index not in shards:
+                shards[index] = content[at * width + SHARD_OFFSET : (at + 1) * width]
+                self.held_bytes += width - SHARD_OFFSET
         if known.have.bit_count() >= data:
             self._ready[number] = known
         while self.held_bytes > MOST_BYTES:

@@ -66,14 +66,16 @@ def restored(
     parities : the parity shards to use, from 0, of which every set has all; as many data shards are missing
     sets : the shards of each set that are there, by index in the set; none is longer than `shard_bytes`
     """
-    data, size = geometry.data, len(sets) * shard_bytes
-    padding, missing_shard = bytes(padded(size) - size), bytes(shard_bytes)
-    rows = [
-        b"".join([shards.get(index, missing_shard).ljust(shard_bytes, b"\0") for shards in sets]) + padding
-        for index in (*range(data), *(data + parity for parity in parities))
-    ]
-    differences = _sums(parity_matrix(*geometry)[list(parities)], rows[:data])
-    differences ^= np.frombuffer(b"".join(rows[data:]), np.uint8).reshape(differences.shape)
+    data, size = geometry.data, padded(len(sets) * shard_bytes)
+    padding, missing_shard = bytes(size - len(sets) * shard_bytes), bytes(shard_bytes)
+    parts: list[bytes] = []
+    for index in (*range(data), *(data + parity for parity in parities)):
+        parts += [shards.get(index, missing_shard).ljust(shard_bytes, b"\0") for shards in sets]
+        parts.append(padding)
+    content = b"".join(parts)
+    rows = np.frombuffer(content, np.uint8).reshape(-1, size)
+    differences = combined(parity_matrix(*geometry)[list(parities)], rows[:data])
+    differences ^= rows[data:]
     for at, shards in enumerate(sets):
         missing = tuple(index for index in range(data) if index not in shards)
         alone = [row[at * shard_bytes : (at + 1) * shard_bytes].tobytes() for row in differences]
@@ -103,14 +105,6 @@ def combined(matrix: Bytes, shards: Bytes) -> Bytes:
     """The product of a matrix (r, k) and shards (k, n), contiguous, n a multiple of `WORD_BYTES`."""
     if shards.shape[1] < _SHORT_BYTES:
         return _by_table(matrix, [shard.tobytes() for shard in shards])
-    return _by_doubling(matrix.tobytes(), len(matrix), shards)
-
-
-def _sums(matrix: Bytes, rows: list[bytes]) -> Bytes:
-    """`combined` of shards that are strings of bytes."""
-    if len(rows[0]) < _SHORT_BYTES:
-        return _by_table(matrix, rows)
-    shards = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
     return _by_doubling(matrix.tobytes(), len(matrix), shards)
 
 

@@ -3,6 +3,9 @@
 //	kcpgo -serve -address 127.0.0.1:5400           takes one session, counts, prints JSON, ends
 //	kcpgo -address 127.0.0.1:5400 -seconds 2       sends for two seconds, prints JSON, ends
 //
+// With -bytes N, the source sends N bytes of a random sequence and stays until its standard input is closed; the
+// sink ends when it has N bytes. Both print the SHA-256 of the bytes. -ds, -ps, -crypt and -key are kcptun's.
+//
 // The sink's count is the one to believe: a writer is ahead of the path by a window.
 //
 // Now and then kcp-go moves nothing any more for seconds, or for good. Nothing here waits without a deadline: a
@@ -10,13 +13,19 @@
 package main
 
 import (
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
+	"io"
+	"math/rand"
 	"os"
 	"time"
 
 	kcp "github.com/xtaci/kcp-go"
+	"golang.org/x/crypto/pbkdf2"
 )
 
 // How long the sink waits for the first byte, and for the next one: kcp has no end of stream.
@@ -42,6 +51,34 @@ func (t tuning) apply(session *kcp.UDPSession) {
 	session.SetNoDelay(t.nodelay, t.flush, t.resend, t.nc)
 }
 
+// envelope is what kcp-go wraps around the KCP bytes of a datagram.
+type envelope struct {
+	data, parity int
+	crypt, key   string
+}
+
+// block gives the cipher, with the key that kcptun derives.
+func (e envelope) block() (kcp.BlockCrypt, error) {
+	key := pbkdf2.Key([]byte(e.key), []byte("kcp-go"), 4096, 32, sha1.New)
+	switch e.crypt {
+	case "", "null":
+		return nil, nil
+	case "none":
+		return kcp.NewNoneBlockCrypt(key)
+	case "aes":
+		return kcp.NewAESBlockCrypt(key)
+	case "aes-128":
+		return kcp.NewAESBlockCrypt(key[:16])
+	case "aes-192":
+		return kcp.NewAESBlockCrypt(key[:24])
+	case "salsa20":
+		return kcp.NewSalsa20BlockCrypt(key)
+	case "xor":
+		return kcp.NewSimpleXORBlockCrypt(key)
+	}
+	return nil, errors.New("no cipher " + e.crypt)
+}
+
 type buffered interface {
 	SetReadBuffer(int) error
 	SetWriteBuffer(int) error
@@ -59,12 +96,18 @@ type report struct {
 	Seconds     float64 `json:"seconds"`
 	Segments    uint64  `json:"segments_sent,omitempty"`
 	Retransmits uint64  `json:"retransmits,omitempty"`
+	Recovered   uint64  `json:"fec_recovered,omitempty"`
+	Sha256      string  `json:"sha256,omitempty"`
 }
 
 func (r report) print() error { return json.NewEncoder(os.Stdout).Encode(r) }
 
-func sink(address string, with tuning) error {
-	listener, err := kcp.ListenWithOptions(address, nil, 0, 0)
+func sink(address string, with tuning, around envelope, bytes int64) error {
+	block, err := around.block()
+	if err != nil {
+		return err
+	}
+	listener, err := kcp.ListenWithOptions(address, block, around.data, around.parity)
 	if err != nil {
 		return err
 	}
@@ -79,11 +122,46 @@ func sink(address string, with tuning) error {
 	}
 	defer session.Close()
 	with.apply(session)
+	if bytes > 0 {
+		return take(session, bytes)
+	}
 	count, err := drain(session)
 	if err != nil {
 		return err
 	}
 	return count.print()
+}
+
+// take reads so many bytes, and stays until its standard input is closed: it must acknowledge the last ones.
+func take(session *kcp.UDPSession, bytes int64) error {
+	session.SetReadDeadline(time.Now().Add(patience))
+	sum := sha256.New()
+	if _, err := io.CopyN(sum, session, bytes); err != nil {
+		return err
+	}
+	recovered := kcp.DefaultSnmp.Copy().FECRecovered
+	count := report{Bytes: bytes, Recovered: recovered, Sha256: hex.EncodeToString(sum.Sum(nil))}
+	if err := count.print(); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// give sends so many bytes, and stays until its standard input is closed.
+func give(session *kcp.UDPSession, bytes int64, block int) error {
+	sum := sha256.New()
+	random := io.LimitReader(rand.New(rand.NewSource(1)), bytes)
+	session.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := io.CopyBuffer(io.MultiWriter(session, sum), random, make([]byte, block)); err != nil {
+		return err
+	}
+	count := report{Bytes: bytes, Sha256: hex.EncodeToString(sum.Sum(nil))}
+	if err := count.print(); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
 }
 
 // drain reads until nothing has come for a while; the time that counts is from the first byte to the last.
@@ -110,8 +188,12 @@ func drain(session *kcp.UDPSession) (report, error) {
 	}
 }
 
-func source(address string, with tuning, seconds float64, block int) error {
-	session, err := kcp.DialWithOptions(address, nil, 0, 0)
+func source(address string, with tuning, around envelope, seconds float64, bytes int64, block int) error {
+	cipher, err := around.block()
+	if err != nil {
+		return err
+	}
+	session, err := kcp.DialWithOptions(address, cipher, around.data, around.parity)
 	if err != nil {
 		return err
 	}
@@ -119,6 +201,9 @@ func source(address string, with tuning, seconds float64, block int) error {
 	with.apply(session)
 	if err := sizeBuffers(session); err != nil {
 		return err
+	}
+	if bytes > 0 {
+		return give(session, bytes, block)
 	}
 	buffer := make([]byte, block)
 	began := time.Now()
@@ -154,12 +239,18 @@ func main() {
 	flag.IntVar(&with.nodelay, "nodelay", 1, "1: short timeouts")
 	flag.IntVar(&with.resend, "resend", 2, "ACKs that pass a segment before it is resent")
 	flag.IntVar(&with.nc, "nc", 1, "1: no congestion control")
+	var around envelope
+	flag.IntVar(&around.data, "ds", 0, "data datagrams of a set")
+	flag.IntVar(&around.parity, "ps", 0, "parity datagrams of a set")
+	flag.StringVar(&around.crypt, "crypt", "", "cipher")
+	flag.StringVar(&around.key, "key", "it's a secrect", "key of the cipher")
+	bytes := flag.Int64("bytes", 0, "send or take so many bytes, and print their hash")
 	flag.Parse()
 	err := error(nil)
 	if *serve {
-		err = sink(*address, with)
+		err = sink(*address, with, around, *bytes)
 	} else {
-		err = source(*address, with, *seconds, *block)
+		err = source(*address, with, around, *seconds, *bytes, *block)
 	}
 	if err != nil {
 		os.Stderr.WriteString("kcpgo: " + err.Error() + "\n")

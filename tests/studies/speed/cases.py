@@ -232,6 +232,57 @@ def kcp() -> Group:
     )
 
 
+def envelope() -> list[Group]:
+    """Forward error correction and encryption: the layers alone, and one stream over loopback.
+
+    Debian's kcp-go has no AES-GCM: its AES-CFB, with keys of 128 bits, stands beside ours.
+    """
+    key, secret = {"IPERFPY_KCP_KEY": "it's a secrect"}, "it's a secrect"
+
+    def go(name: str, *flags: str) -> KcpGo:
+        return KcpGo(f"kcp-go {name}", envelope=(*flags, "-key", secret))
+
+    streams = (
+        ours("kcp 10:3", "--proto", "kcp", "--kcp-fec", "10:3"),
+        go("10:3", "-ds", "10", "-ps", "3"),
+        ours("kcp aes", "--proto", "kcp", "--kcp-crypt", "aes", env=key),
+        go("aes", "-crypt", "aes"),
+        ours("kcp aes-128-gcm", "--proto", "kcp", "--kcp-crypt", "aes-128-gcm", env=key),
+        go("aes-128", "-crypt", "aes-128"),
+    )
+    pairs = (("fec", "kcp 10:3", "kcp-go 10:3", None),
+             ("aes", "kcp aes", "kcp-go aes", 4e9),
+             ("gcm", "kcp aes-128-gcm", "kcp-go aes-128", 6e9))  # fmt: skip
+    rows = []
+    for key_, mine, theirs, least in pairs:
+        rows.append(Row(f"envelope/{key_}", f"{mine}, one stream", "bits_per_s", mine, theirs, 4, 10))
+        if least is not None:
+            rows.append(Row(f"envelope/{key_}-rate", f"{mine}, one stream", "bits_per_s", mine, None, least))
+    return [Group("KCP's envelope over loopback", streams, tuple(rows)), _layers()]
+
+
+def _layers() -> Group:
+    """The layers without sockets, per processor time."""
+    module, contestants, rows = "tests.studies.speed.envelopes", list[Contestant](), list[Row]()
+    contestants.append(Module("FEC 10:3 alone", (module, "fec", "10:3")))
+    for figure, what in (
+        ("encode", "encoding"),
+        ("decode_0", "decoding without loss"),
+        ("decode_1", "decoding, 1 % lost"),
+        ("decode_5", "decoding, 5 % lost"),
+        ("decode_each", "decoding, one of every set lost"),
+    ):
+        limit = 4e9 if figure in ("encode", "decode_0") else None
+        text = f"FEC 10:3, {what}, one core"
+        rows.append(Row(f"codec/{figure}", text, f"{figure}_bits_per_s", "FEC 10:3 alone", None, limit))
+    for name in ("aes-128-gcm", "aes", "salsa20", "xor"):
+        contestants.append(Module(f"{name} alone", (module, "crypt", name)))
+        for figure in ("seal", "open"):
+            text = f"{name}, {figure}, one core"
+            rows.append(Row(f"cipher/{name}-{figure}", text, f"{figure}_bits_per_s", f"{name} alone"))
+    return Group("KCP's envelope alone", tuple(contestants), tuple(rows), most_rounds=FEW_ROUNDS)
+
+
 def streams() -> list[Group]:
     """Total rate as the number of streams grows, beside iperf3 or beside the best number of streams."""
     udp = ("-b", "0", "-l", str(MTU))
@@ -365,6 +416,7 @@ GROUPS: tuple[Callable[[], list[Group]], ...] = (
     lambda: [tcp_without_copies(name) for name in congestion_controls()[:1]],
     lambda: [udp(), smooth()] if "udp" in transports() else [],
     lambda: [kcp()],
+    envelope,
     streams,
     lambda: [c_engine(), engines(), memory()],
     lambda: [steady()],

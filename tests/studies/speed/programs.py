@@ -219,6 +219,8 @@ class KcpGo:
     stalls: int = 0
     """Runs so far that stalled."""
     trials: dict[str, float] = field(default_factory=dict)
+    envelope: tuple[str, ...] = ()
+    """Flags of forward error correction and encryption."""
 
     def missing(self) -> str:
         if shutil.which("go") is None or not GO_LIBRARY.is_dir():
@@ -265,15 +267,15 @@ class KcpGo:
 
         return Pair(self.name, self._serve(program, setting), self._send(program, setting), received, "udp")
 
-    @staticmethod
-    def _serve(program: str, setting: GoSetting) -> Serve:
-        return lambda port: (program, "-serve", "-address", f"{HOST}:{port}", *setting.flags())
+    def _serve(self, program: str, setting: GoSetting) -> Serve:
+        flags = (*setting.flags(), *self.envelope)
+        return lambda port: (program, "-serve", "-address", f"{HOST}:{port}", *flags)
 
-    @staticmethod
-    def _send(program: str, setting: GoSetting) -> Send:
+    def _send(self, program: str, setting: GoSetting) -> Send:
+        flags = (*setting.flags(), *self.envelope)
         return lambda port, seconds: (
             program,
-            *("-address", f"{HOST}:{port}", "-seconds", str(seconds), *setting.flags()),
+            *("-address", f"{HOST}:{port}", "-seconds", str(seconds), *flags),
         )
 
 
