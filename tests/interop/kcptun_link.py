@@ -1,43 +1,32 @@
-"""kcptun's framing around KCP, and a blocking loop that runs our engine on a UDP socket beneath it.
+"""kcptun's framing above KCP, and a blocking loop that runs our engine, in an envelope, on a UDP socket.
 
-With `--crypt none` kcptun still prefixes the KCP bytes of every datagram with 20 bytes, a nonce of 16 and the
-CRC-32 of the rest, but encrypts nothing. The KCP stream carries smux, version 1: frames of
-u8 version, u8 command, u16 length, u32 stream, little endian, then the payload.
+The KCP stream carries smux, version 1: frames of u8 version, u8 command, u16 length, u32 stream, little endian,
+then the payload.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 import select
 import socket
 import struct
 import time
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
+from iperfpy.protocols.kcp.envelope.layer import Layer
 from tests.protocols.kcp.ends import batches
 
 SYN, FIN, PSH, NOP = range(4)
 _FRAME = struct.Struct("<BBHI")
-_NONCE_BYTES, _COVER_BYTES = 16, 20
 LARGEST_FRAME = 32_768
-
-
-def covered(datagram: bytes) -> bytes:
-    """Wrap a KCP datagram as kcptun expects it."""
-    return bytes(_NONCE_BYTES) + zlib.crc32(datagram).to_bytes(4, "little") + datagram
-
-
-def uncovered(datagram: bytes) -> bytes:
-    """Unwrap the KCP datagram from kcptun's datagram."""
-    inner = datagram[_COVER_BYTES:]
-    assert zlib.crc32(inner) == int.from_bytes(datagram[_NONCE_BYTES:_COVER_BYTES], "little")
-    return inner
 
 
 def frame(command: int, stream: int, payload: bytes = b"") -> bytes:
@@ -78,15 +67,29 @@ class Frames:
 
 
 class Loop:
-    """Our engine on a socket. The engine may be made later, when the first datagram has shown its conv."""
+    """Our engine on a socket. The engine may be made later, when the first datagram has shown its conv.
+
+    Parameters
+    ----------
+    layers : of the envelope, the innermost first
+    loss : share of the datagrams of both directions that get lost here
+    """
 
     def __init__(
-        self, sock: socket.socket, one: Engine | None, make: Callable[[int], Engine] | None = None
+        self,
+        sock: socket.socket,
+        one: Engine | None,
+        layers: Sequence[Layer],
+        make: Callable[[int], Engine] | None = None,
+        loss: float = 0.0,
     ) -> None:
         self._sock, self.engine, self._make = sock, one, make
+        self._layers = layers
+        self._wrapped = EnvelopedEngine(one, layers) if one is not None else None
         self._sock.setblocking(False)
         self._peer: tuple[str, int] | None = None
         self._queue = bytearray()
+        self._loss, self._random = loss, random.Random(1)
         self.received_bytes = 0
 
     def connect(self, port: int) -> None:
@@ -125,28 +128,46 @@ class Loop:
                 datagram, self._peer = self._sock.recvfrom(65_536)
             except BlockingIOError:
                 break
-            datagrams.append(uncovered(datagram))
-        if datagrams and self.engine is None and self._make is not None:
-            self.engine = self._make(int.from_bytes(datagrams[0][:4], "little"))
-        if self.engine is not None:
-            for merged in batches(datagrams):
-                self.engine.receive(merged, _now_us())
+            if self._random.random() >= self._loss:
+                datagrams.append(datagram)
+        for merged in batches(datagrams):
+            if self._wrapped is None:
+                self._begin(merged)
+            else:
+                self._wrapped.receive(merged, _now_us())
+
+    def _begin(self, merged: DatagramBatch) -> None:
+        """Make the engine for the conv of the first datagram."""
+        plain = [merged]
+        for layer in reversed(self._layers):
+            plain = [copied(inner) for outer in plain for inner in layer.open(outer, _now_us()).arrived]
+        if plain and self._make is not None:
+            self.engine = self._make(int.from_bytes(plain[0].data[:4].tobytes(), "little"))
+            self._wrapped = EnvelopedEngine(self.engine, self._layers)
+            for each in plain:
+                self.engine.receive(each, _now_us())
 
     def _pump(self, one: Engine) -> None:
+        assert self._wrapped is not None
         while True:
             taken = one.write(memoryview(bytes(self._queue[: one.writable()])), _now_us())
             del self._queue[:taken]
-            sent = one.transmit(_now_us())
+            sent = self._wrapped.transmit(_now_us())
             for batch in sent:
                 for datagram in batch:
-                    self._send(covered(datagram.tobytes()))
+                    self._send(datagram.tobytes())
             if not (taken and sent):
                 return
 
     def _send(self, datagram: bytes) -> None:
-        if self._peer is not None:
+        if self._peer is not None and self._random.random() >= self._loss:
             with contextlib.suppress(BlockingIOError):  # A full buffer drops datagrams, as a network does.
                 self._sock.sendto(datagram, self._peer)
+
+
+def copied(batch: DatagramBatch) -> DatagramBatch:
+    """The batch in memory of its own."""
+    return DatagramBatch(batch.data[: batch.size].copy(), batch.stride, batch.count, batch.last_size)
 
 
 def _now_us() -> int:

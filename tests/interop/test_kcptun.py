@@ -6,60 +6,19 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.engine_options import EngineOptions
-from iperfpy.protocols.kcp.loss_recovery.rack import Rack
-from iperfpy.protocols.kcp.receive_window import Deliver
 from tests.interop.conftest import peer
+from tests.interop.envelope_exchange import Case, frames_of, kcptun
 from tests.interop.free_port import free_port
-from tests.interop.kcptun_link import FIN, LARGEST_FRAME, PSH, SYN, Frames, Loop, frame
-from tests.interop.programs import wait_until
-from tests.protocols.kcp.ends import Fixed, stock_recovery
+from tests.interop.kcptun_link import FIN, SYN, Frames, Loop, frame
 
 pytestmark = [pytest.mark.interop, pytest.mark.live]
 
 TOTAL = 2_000_000
-WINDOW = 512
-OPTIONS = [
-    "--crypt", "none", "--nocomp", "--datashard", "0", "--parityshard", "0", "--mode", "fast3",
-    "--sndwnd", str(WINDOW), "--rcvwnd", str(WINDOW), "--mtu", "1350",
-]  # fmt: skip
-
-
-def _engine(recovery: str, conv: int, deliver: Deliver) -> Engine:
-    options = EngineOptions(mtu=1_330, send_window=WINDOW, receive_window=WINDOW, nagle=False)
-    if recovery == "stock":
-        return Engine(conv, options, stock_recovery(), None, deliver)
-    return Engine(conv, options, Rack, Fixed(256, rate=40_000.0, burst=16), deliver)
-
-
-def _frames(data: bytes, stream: int) -> bytes:
-    """Wrap data as the payload of a smux stream."""
-    pieces = (data[at : at + LARGEST_FRAME] for at in range(0, len(data), LARGEST_FRAME))
-    return b"".join(frame(PSH, stream, piece) for piece in pieces)
-
-
-@pytest.fixture
-def kcptun(tmp_path: Path) -> Iterator[Callable[[str, list[str]], None]]:
-    """Start a kcptun program, and wait until it listens."""
-    running = []
-
-    def start(name: str, addresses: list[str]) -> None:
-        log = tmp_path / f"{name}.txt"
-        running.append(subprocess.Popen([peer(name), *OPTIONS, *addresses, "--log", str(log)]))
-        wait_until(lambda: log.exists() and "smux version" in log.read_text(), f"{name} did not start")
-
-    yield start
-    for process in running:
-        process.terminate()
-        process.wait(5)
 
 
 @pytest.fixture
@@ -87,25 +46,31 @@ class Echo(threading.Thread):
                 connection.sendall(data)
 
 
-@pytest.mark.parametrize("recovery", ["stock", "rack"])
-def test_the_engine_is_the_client_of_a_kcptun_server(
-    recovery: str, kcptun: Callable[[str, list[str]], None], udp: socket.socket
-) -> None:
+CASES = (
+    Case("kcptun", sends=True, crypt="none", recovery="stock"),
+    Case("kcptun", sends=True, crypt="aes", fec="10:3", recovery="rack"),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.recovery)
+def test_the_engine_is_the_client_of_a_kcptun_server(case: Case, udp: socket.socket) -> None:
     """kcp-go acknowledges our data to the last segment, and sends it back: 2 MB each way."""
+    peer("kcptun-server")
     echo, port = Echo(), free_port()
     echo.start()
-    kcptun("kcptun-server", ["--listen", f"127.0.0.1:{port}", "--target", f"127.0.0.1:{echo.port}"])
     data = random.Random(1).randbytes(TOTAL)
     frames = Frames()
-    one = _engine(recovery, 0x1234_5678, frames.feed)
-    loop = Loop(udp, one)
-    loop.connect(port)
-    loop.write(frame(SYN, 3) + _frames(data, 3))
-    loop.run(lambda: frames.bytes >= TOTAL and loop.acknowledged)
-    # kcptun closes the TCP connection after FIN, which ends the echo server.
-    loop.write(frame(FIN, 3))
-    loop.run(lambda: loop.acknowledged)
-    echo.join(5)
+    one = case.engine(0x1234_5678, frames.feed)
+    addresses = ("--listen", f"127.0.0.1:{port}", "--target", f"127.0.0.1:{echo.port}")
+    with kcptun(case, "kcptun-server", *addresses):
+        loop = Loop(udp, one, case.layers())
+        loop.connect(port)
+        loop.write(frame(SYN, 3) + frames_of(data, 3))
+        loop.run(lambda: frames.bytes >= TOTAL and loop.acknowledged)
+        # kcptun closes the TCP connection after FIN, which ends the echo server.
+        loop.write(frame(FIN, 3))
+        loop.run(lambda: loop.acknowledged)
+        echo.join(5)
     expected = hashlib.sha256(data).hexdigest()
     assert echo.digest.hexdigest() == expected
     assert frames.digest == expected
@@ -114,17 +79,11 @@ def test_the_engine_is_the_client_of_a_kcptun_server(
     assert one.counts.foreign == 0
 
 
-@pytest.mark.parametrize("recovery", ["stock", "rack"])
-def test_the_engine_is_the_server_of_a_kcptun_client(
-    recovery: str, kcptun: Callable[[str, list[str]], None], udp: socket.socket
-) -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.recovery)
+def test_the_engine_is_the_server_of_a_kcptun_client(case: Case, udp: socket.socket) -> None:
     """kcp-go chooses the conv and sends first; we send as many bytes back."""
+    peer("kcptun-client")
     local = free_port()
-    kcptun(
-        "kcptun-client",
-        ["--localaddr", f"127.0.0.1:{local}", "--remoteaddr", f"127.0.0.1:{udp.getsockname()[1]}",
-         "--conn", "1"],
-    )  # fmt: skip
     there, back = random.Random(2).randbytes(TOTAL), random.Random(3).randbytes(TOTAL)
     got = hashlib.sha256()
 
@@ -137,15 +96,17 @@ def test_the_engine_is_the_server_of_a_kcptun_client(
                 left -= len(data)
 
     frames = Frames()
-    loop = Loop(udp, None, lambda conv: _engine(recovery, conv, frames.feed))
-    thread = threading.Thread(target=application, daemon=True)
-    thread.start()
-    loop.run(lambda: frames.bytes >= TOTAL)
-    assert frames.digest == hashlib.sha256(there).hexdigest()
-    assert len(frames.opened) == 1
-    loop.write(_frames(back, frames.opened[0]))
-    loop.run(lambda: loop.acknowledged)
-    loop.run(lambda: not thread.is_alive())
+    addresses = ("--localaddr", f"127.0.0.1:{local}", "--remoteaddr", f"127.0.0.1:{udp.getsockname()[1]}")
+    with kcptun(case, "kcptun-client", *addresses, "--conn", "1"):
+        loop = Loop(udp, None, case.layers(), lambda conv: case.engine(conv, frames.feed))
+        thread = threading.Thread(target=application, daemon=True)
+        thread.start()
+        loop.run(lambda: frames.bytes >= TOTAL)
+        assert frames.digest == hashlib.sha256(there).hexdigest()
+        assert len(frames.opened) == 1
+        loop.write(frames_of(back, frames.opened[0]))
+        loop.run(lambda: loop.acknowledged)
+        loop.run(lambda: not thread.is_alive())
     assert got.hexdigest() == hashlib.sha256(back).hexdigest()
     assert loop.engine is not None
     assert loop.engine.rtt.samples > 0

@@ -1,0 +1,236 @@
+"""A transfer between our engine and kcp-go or kcptun, in an envelope, with hashes at both ends."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_options import EngineOptions
+from iperfpy.protocols.kcp.envelope.layer import Layer
+from iperfpy.protocols.kcp.envelope.layers import layers_of
+from iperfpy.protocols.kcp.loss_recovery.rack import Rack
+from iperfpy.protocols.kcp.receive_window import Deliver
+from iperfpy.protocols.kcp.settings import KcpSettings
+from tests.interop.free_port import free_port
+from tests.interop.kcptun_link import FIN, LARGEST_FRAME, PSH, SYN, Frames, Loop, frame
+from tests.protocols.kcp.ends import Fixed, stock_recovery
+from tests.studies.speed.programs import built_kcpgo
+
+SECRET = "it's a secrect"
+WINDOW, MTU = 512, 1_400
+WAIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One transfer. `peer`: kcp-go or kcptun. `sends`: our engine sends. `loss`: of both directions."""
+
+    peer: str
+    sends: bool
+    crypt: str = "null"
+    fec: str = "off"
+    loss: float = 0.0
+    total: int = 2_000_000
+    recovery: str = "rack"
+
+    @property
+    def settings(self) -> KcpSettings:
+        return KcpSettings(crypt=self.crypt, fec=self.fec, mtu=MTU)
+
+    def layers(self) -> list[Layer]:
+        return layers_of(self.settings, SECRET.encode(), os.urandom)
+
+    def engine(self, conv: int, deliver: Deliver) -> Engine:
+        mtu = MTU - self.settings.envelope_bytes
+        options = EngineOptions(mtu=mtu, send_window=WINDOW, receive_window=WINDOW, nagle=False)
+        if self.recovery == "stock":
+            return Engine(conv, options, stock_recovery(), None, deliver)
+        return Engine(conv, options, Rack, Fixed(256, rate=40_000.0, burst=16), deliver)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The hashes of both ends, and figures of ours. `recovered`, `rejected`: here; `theirs`: recovered there,
+    None if the peer does not tell."""
+
+    sent: str
+    received: str
+    seconds: float
+    recovered: int = 0
+    rejected: int = 0
+    theirs: int | None = None
+
+    @property
+    def exact(self) -> bool:
+        return self.sent == self.received
+
+
+def run(case: Case) -> Outcome:
+    """Run a transfer of `case.total` bytes. Fails when it does not end."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        sock.bind(("127.0.0.1", 0))
+        began = time.monotonic()
+        layers = case.layers()
+        if case.peer == "kcp-go":
+            found = _kcpgo_takes(case, sock, layers) if case.sends else _kcpgo_gives(case, sock, layers)
+        else:
+            found = _kcptun_takes(case, sock, layers) if case.sends else _kcptun_gives(case, sock, layers)
+        sent, received, theirs = found
+        figures: dict[str, Any] = {key: value for layer in layers for key, value in layer.figures().items()}
+        recovered, rejected = figures.get("fec_recovered", 0), figures.get("crypt_rejected", 0)
+        return Outcome(sent, received, time.monotonic() - began, recovered, rejected, theirs)
+
+
+# ---------------------------------------------------------------------- kcp-go
+
+
+def _kcpgo(case: Case, *arguments: str) -> subprocess.Popen[str]:
+    data, _, parity = (case.settings.fec or "0:0").partition(":")
+    return subprocess.Popen(
+        [
+            *(built_kcpgo(), *arguments, "-bytes", str(case.total), "-mtu", str(MTU), "-window", str(WINDOW)),
+            *("-ds", data, "-ps", parity, "-crypt", case.crypt, "-key", SECRET),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextlib.contextmanager
+def _reported(process: subprocess.Popen[str]) -> Iterator[list[dict[str, Any]]]:
+    """The report of a kcp-go program, once it has printed it; the program ends afterwards."""
+    assert process.stdout is not None
+    assert process.stdin is not None
+    output, reports = process.stdout, list[dict[str, Any]]()
+    thread = threading.Thread(target=lambda: reports.extend(json.loads(line) for line in output), daemon=True)
+    thread.start()
+    try:
+        yield reports
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(10)
+        finally:
+            process.kill()
+            thread.join(5)
+            output.close()
+
+
+def _kcpgo_takes(case: Case, sock: socket.socket, layers: list[Layer]) -> tuple[str, str, int | None]:
+    data, port = random.Random(1).randbytes(case.total), free_port()
+    with _reported(_kcpgo(case, "-serve", "-address", f"127.0.0.1:{port}")) as reports:
+        engine = case.engine(0x1234_5678, lambda payload: None)
+        loop = Loop(sock, engine, layers, loss=case.loss)
+        time.sleep(0.3)  # It cannot tell when it listens; what comes too early is sent again.
+        loop.connect(port)
+        loop.write(data)
+        loop.run(lambda: loop.acknowledged and bool(reports), WAIT_S)
+        report = reports[0]
+    return hashlib.sha256(data).hexdigest(), report["sha256"], report.get("fec_recovered", 0)
+
+
+def _kcpgo_gives(case: Case, sock: socket.socket, layers: list[Layer]) -> tuple[str, str, int | None]:
+    got = hashlib.sha256()
+    arrived = [0]
+
+    def deliver(payload: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+        block = np.ascontiguousarray(payload).tobytes()
+        got.update(block)
+        arrived[0] += len(block)
+
+    loop = Loop(sock, None, layers, lambda conv: case.engine(conv, deliver), case.loss)
+    with _reported(_kcpgo(case, "-address", f"127.0.0.1:{sock.getsockname()[1]}")) as reports:
+        loop.run(lambda: arrived[0] >= case.total and bool(reports), WAIT_S)
+        report = reports[0]
+    return report["sha256"], got.hexdigest(), None
+
+
+# ---------------------------------------------------------------------- kcptun
+
+
+@contextlib.contextmanager
+def kcptun(case: Case, name: str, *addresses: str) -> Iterator[None]:
+    """Run a kcptun program, once it listens."""
+    data, _, parity = (case.settings.fec or "0:0").partition(":")
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        command = [
+            *(name, "--crypt", case.crypt, "--key", SECRET, "--nocomp", "--mode", "fast3"),
+            *("--datashard", data, "--parityshard", parity, "--mtu", str(MTU), "--log", str(log)),
+            *("--sndwnd", str(WINDOW), "--rcvwnd", str(WINDOW), *addresses),
+        ]
+        process = subprocess.Popen(command)
+        try:
+            ends = time.monotonic() + 10
+            while not (log.exists() and "smux version" in log.read_text()):
+                assert time.monotonic() < ends, f"{name} did not start"
+                time.sleep(0.02)
+            yield
+        finally:
+            process.terminate()
+            process.wait(5)
+
+
+def frames_of(data: bytes, stream: int) -> bytes:
+    """Wrap data as the payload of a smux stream."""
+    pieces = (data[at : at + LARGEST_FRAME] for at in range(0, len(data), LARGEST_FRAME))
+    return b"".join(frame(PSH, stream, piece) for piece in pieces)
+
+
+class Sink(threading.Thread):
+    """TCP server that takes one connection and hashes what comes."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.settimeout(WAIT_S)
+        self.port: int = self.listener.getsockname()[1]
+        self.digest = hashlib.sha256()
+
+    def run(self) -> None:
+        with self.listener, self.listener.accept()[0] as connection:
+            connection.settimeout(WAIT_S)
+            while data := connection.recv(1 << 16):
+                self.digest.update(data)
+
+
+def _kcptun_takes(case: Case, sock: socket.socket, layers: list[Layer]) -> tuple[str, str, int | None]:
+    sink, port, data = Sink(), free_port(), random.Random(1).randbytes(case.total)
+    sink.start()
+    addresses = ("--listen", f"127.0.0.1:{port}", "--target", f"127.0.0.1:{sink.port}")
+    with kcptun(case, "kcptun-server", *addresses):
+        loop = Loop(sock, case.engine(0x1234_5678, Frames().feed), layers, loss=case.loss)
+        loop.connect(port)
+        loop.write(frame(SYN, 3) + frames_of(data, 3) + frame(FIN, 3))
+        loop.run(lambda: loop.acknowledged and not sink.is_alive(), WAIT_S)
+    return hashlib.sha256(data).hexdigest(), sink.digest.hexdigest(), None
+
+
+def _kcptun_gives(case: Case, sock: socket.socket, layers: list[Layer]) -> tuple[str, str, int | None]:
+    local, data, frames = free_port(), random.Random(2).randbytes(case.total), Frames()
+    addresses = ("--localaddr", f"127.0.0.1:{local}", "--remoteaddr", f"127.0.0.1:{sock.getsockname()[1]}")
+    with kcptun(case, "kcptun-client", *addresses, "--conn", "1"):
+        loop = Loop(sock, None, layers, lambda conv: case.engine(conv, frames.feed), case.loss)
+        with socket.create_connection(("127.0.0.1", local), timeout=WAIT_S) as connection:
+            thread = threading.Thread(target=connection.sendall, args=(data,), daemon=True)
+            thread.start()
+            loop.run(lambda: frames.bytes >= case.total, WAIT_S)
+            thread.join(5)
+    return hashlib.sha256(data).hexdigest(), frames.digest, None
