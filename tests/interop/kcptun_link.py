@@ -1,7 +1,7 @@
 """kcptun's framing above KCP, and a blocking loop that runs our engine, in an envelope, on a UDP socket.
 
-The KCP stream carries smux, version 1: frames of u8 version, u8 command, u16 length, u32 stream, little endian,
-then the payload.
+The KCP stream carries smux, version 1: frames of u8 version, u8 command, u16 length, u32 stream, little
+endian, then the payload.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ async def test_data_flows_with_forward_error_correction(name: str, direction: Di
     sent = figure(report, Side.SENDER, "fec_data_sent")
     assert sent > 100
     parity = figure(report, Side.SENDER, "fec_parity_sent")
-    assert sent // 4 * 2 - 8 <= parity <= sent // 2
+    # The counts begin within a set: some datagrams opened the stream.
+    assert abs(parity - sent // 2) <= 8
     assert figure(report, Side.RECEIVER, "fec_parity_received") > 0
     assert 50 < figure(report, Side.SENDER, "fec_overhead_percent") < 80
     assert figure(report, Side.SENDER, "mtu_bytes") == 1_400

@@ -29,6 +29,11 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.conversations import by_conversation
 from iperfpy.protocols.kcp import inbound
 from iperfpy.protocols.kcp.ack_ranges import REPEATED, RangeAck, Row, write_ranges
+from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
+from iperfpy.protocols.kcp.envelope.fec import Fec
+from iperfpy.protocols.kcp.envelope.layer import Layer
+from iperfpy.protocols.kcp.envelope.layers import crypt_layer
+from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
 from iperfpy.protocols.metrics import Side
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.udp import association
@@ -57,6 +62,7 @@ LIMIT = DocumentLimit(framing.PARAMETERS_LIMIT_BYTES, 2000, 10_000)
 COOKIES = ("s" * 36, "iperfpy-" + "o" * 28)
 PHASES = list(Phase)
 SCENE = SceneTransport()
+ENVELOPE = Geometry(2, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +218,50 @@ def _kcp_seeds() -> list[bytes]:
     return [bytes([24]) + each for each in (*single, *runs, acks + push(2, b"c" * 76))]
 
 
+def _kcp_envelope(data: bytes) -> None:
+    """Datagrams in an envelope reach an engine: sets are restored, and whatever is restored is garbage, too.
+    The second byte chooses the cipher."""
+    if len(data) < 3:
+        return
+    one = engine(stock_recovery(), Fixed(64), mtu=100, send_window=32, receive_window=32)
+    one.write(memoryview(bytes(76 * 20)), 0)
+    one.transmit(0)
+    decoder = Fec(ENVELOPE)
+    layers: list[Layer] = [decoder]
+    if cipher := ("", "none", "xor", "aes", "aes-128-gcm")[data[1] % 5]:
+        layers.append(crypt_layer(cipher, b"a secret", bytes))
+    wrapped = EnvelopedEngine(one, layers)
+    for now_us, batch in enumerate(_batches(data[:1] + data[2:]), 1):
+        wrapped.receive(batch, now_us)
+        for sent in wrapped.transmit(now_us + 1000):
+            assert sent.count
+        assert one.counts.datagrams_received == batch.count
+    assert decoder.counts.parity_wasted <= decoder.counts.parity_received
+    assert decoder.counts.recovered <= ENVELOPE.data * decoder.counts.parity_received
+    recount = Recount.of(one)
+    assert one.recovery.in_flight == recount.in_flight
+    assert one.sending.sacked == recount.sacked
+    assert one.receiving.stored <= one.receiving.limit
+
+
+def _kcp_envelope_seeds() -> list[bytes]:
+    """Whole sets, sets without their first or second datagram, and all that encrypted."""
+    segments = [push(number, b"b" * 76) for number in range(8)]
+    segments[5:7] = [seg(ACK, sn=number, una=3).ljust(100, b"\0") for number in (1, 2)]
+    plain = DatagramBatch.of(np.frombuffer(b"".join(segments), np.uint8), 100)
+    datagrams = [datagram.tobytes() for batch in Fec(ENVELOPE).seal([plain], 0) for datagram in batch]
+    made = []
+    for missing in ((), (0,), (1, 4), (4, 5)):
+        kept = [each for at, each in enumerate(datagrams) if at not in missing]
+        made.append(bytes([26, 0]) + b"".join(kept))
+        for at, name in enumerate(("none", "xor", "aes", "aes-128-gcm"), 1):
+            layer = crypt_layer(name, b"a secret", bytes)
+            batch = DatagramBatch.of(np.frombuffer(b"".join(kept), np.uint8), 108)
+            wire = b"".join(each.tobytes() for one in layer.seal([batch], 0) for each in one)
+            made.append(bytes([(108 + layer.header_bytes) // 4 - 1, at]) + wire)
+    return made
+
+
 def _kcp_range_seeds() -> list[bytes]:
     """Acknowledgements in ranges: in order, behind holes, of repeats, none; and data that asks for them."""
 
@@ -329,6 +379,7 @@ HARNESSES: Mapping[str, Harness] = {
         lambda data: _kcp_engine(data, stock=False, ranges=True), lambda: [*_kcp_seeds(), *_kcp_range_seeds()]
     ),
     "kcp-stock": Harness(lambda data: _kcp_engine(data, stock=True), _kcp_seeds),
+    "kcp-envelope": Harness(_kcp_envelope, _kcp_envelope_seeds),
     "kcp-decoder": Harness(_kcp_decoder, lambda: [*_kcp_seeds(), *_kcp_range_seeds()]),
     "udp-data": Harness(_udp_data, _udp_seeds),
     "opening": Harness(_opening, _opening_seeds),

@@ -28,7 +28,7 @@ def test_a_harness_takes_its_corpus(name: str) -> None:
         harness.run(bytes(damaged))
 
 
-@pytest.mark.parametrize("name", ["kcp-rack", "kcp-ranges"])
+@pytest.mark.parametrize("name", ["kcp-rack", "kcp-ranges", "kcp-envelope"])
 def test_the_kcp_seeds_reach_the_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A harness that feeds nothing would hold as well."""
     from iperfpy.protocols.kcp.engine import Engine
@@ -36,8 +36,8 @@ def test_the_kcp_seeds_reach_the_engine(name: str, monkeypatch: pytest.MonkeyPat
     received: list[int] = []
     receive = Engine.receive
 
-    def counted(self: Engine, batch: object, now_us: int) -> None:
-        receive(self, batch, now_us)  # type: ignore[arg-type]
+    def counted(self: Engine, batch: object, now_us: int, *, recovered: bool = False) -> None:
+        receive(self, batch, now_us, recovered=recovered)  # type: ignore[arg-type]
         received.append(self.sending.una)
 
     monkeypatch.setattr(Engine, "receive", counted)

@@ -255,6 +255,7 @@ def envelope() -> list[Group]:
              ("gcm", "kcp aes-128-gcm", "kcp-go aes-128", 6e9))  # fmt: skip
     rows = []
     for key_, mine, theirs, least in pairs:
+        rows.append(_cpu(f"envelope/{key_}-cpu", mine, mine, theirs, 0.25, 0.1))
         rows.append(Row(f"envelope/{key_}", f"{mine}, one stream", "bits_per_s", mine, theirs, 4, 10))
         if least is not None:
             rows.append(Row(f"envelope/{key_}-rate", f"{mine}, one stream", "bits_per_s", mine, None, least))

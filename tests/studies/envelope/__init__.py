@@ -1,0 +1,1 @@
+"""Transfers between our engine and kcp-go or kcptun, with every envelope."""
