@@ -28,6 +28,23 @@ LISTEN_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 10.0
 
 
+def python_module(module: str) -> list[str]:
+    """The first words of a command that runs a module of this program, with `environment`."""
+    return [sys.executable, "-P", "-m", module]
+
+
+def environment() -> dict[str, str]:
+    """The variables with which another process imports the same modules as this one, from the same folders.
+
+    So a checkout need not be installed.
+    """
+    return {
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's threads spin while they wait; nothing here uses them
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path),
+    }
+
+
 class LocalServer:
     """A server process, started and stopped by `with` or `async with`.
 
@@ -71,19 +88,13 @@ class LocalServer:
         """Start the process and wait until clients can connect. Raises `ListenError`."""
         if self._process is not None:
             raise RuntimeError("the server runs already")
-        environment = {
-            "OPENBLAS_NUM_THREADS": "1",  # numpy's threads spin while they wait; nothing here uses them
-            **os.environ,
-            # The same modules as here, from the same folders: a checkout need not be installed.
-            "PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path),
-        }
         arguments = (self.host, str(self._wanted_port), str(self._max_tests))
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "iperfpy.local_server", *arguments],
+            [*python_module("iperfpy.local_server"), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=environment(),
             **apart_from_terminal(),  # Ctrl-C is for this process, which stops the server
         )
         answer = self._answer(self._process)

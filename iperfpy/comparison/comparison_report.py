@@ -214,6 +214,12 @@ class ComparisonReport:
         return [one for one in self.messages if one.contender == contender and not one.failed]
 
     @property
+    def measured(self) -> bool:
+        """True if any test has figures."""
+        bulk = any(not one.failed for one in self.tests)
+        return bulk or any(not one.failed for one in self.messages)
+
+    @property
     def failed(self) -> bool:
         """True if an error ended it early that was not its user."""
         return bool(self.error) and not self.stopped

@@ -26,7 +26,7 @@ STARTUP_S, STARTUP_ROUND_TRIPS = 1.0, 20.0
 """Start-up that the steady rate leaves out: 20 round trips, at least 1 s, at most half of the test."""
 STEADY_S, STEADY_ROUND_TRIPS = 3.0, 20.0
 """Time behind the start-up that a test gets if there is time for it."""
-LEAST_S, LEAST_ROUND_TRIPS = 1.0, 20.0
+LEAST_S, LEAST_ROUND_TRIPS = 2.0, 20.0
 """Shortest test for the sake of a further round."""
 SHORTEST_S = 0.3
 """Shortest test at all, in a comparison that has no time for a round of longer ones."""

@@ -108,6 +108,7 @@ class Compare:
         self._streak: list[Key] = []
         self._overheads_s: list[float] = []
         self._converged = False
+        self._turn_s = 0.0
 
     @property
     def error(self) -> IperfpyError | None:
@@ -138,10 +139,13 @@ class Compare:
         number, costs = 1, RoundCosts()
         while not self._tests.over and self._has_room(costs):
             costs.begin(self._tests.elapsed_s, self._budget.spent_bytes)
-            await self._round(number)
+            complete = await self._round(number)
             if self._tests.over or not self._is_left():
                 break
+            if not complete:
+                break
             costs.end(self._tests.elapsed_s, self._budget.spent_bytes)
+            self._turn_s = costs.longest_s / (bulk + messages)
             self._found.rounds = number
             if schedule.converged(self._decisive_rates()):
                 self._converged = True
@@ -152,10 +156,10 @@ class Compare:
         self._check_any()
 
     def _has_room(self, costs: RoundCosts) -> bool:
-        """True if there is time, and there are bytes, for another round."""
+        """True if there is time for a further test, and there are bytes for a further round."""
         if not costs.seconds:
             return True
-        if self._tests.elapsed_s + costs.longest_s > self._limit_s:
+        if self._tests.elapsed_s + self._turn_s > self._limit_s:
             return False
         return not self._budget.total_bytes or costs.most_bytes <= self._budget.left_bytes
 
@@ -181,19 +185,21 @@ class Compare:
         reasons = [*found.left_out.values(), *errors]
         self._tests.error = PlanError(next(iter(reasons), "no test was long enough for a rate"))
 
-    async def _round(self, number: int) -> None:
+    async def _round(self, number: int) -> bool:
+        """Run a round, as far as there is time for it. Returns True if it is complete."""
         follow = [place for place, one in enumerate(self._contenders) if self._follows(one)]
         turns = schedule.round_turns(len(self._contenders), self._directions, number, self._seed, follow)
         for turn in turns:
-            # Every contender gets its first test; later rounds end with the time, which a wait may use up.
-            late = number > 1 and self._tests.elapsed_s > self._limit_s
+            # Every contender gets its first test. A later round that ends with the time had a random order.
+            late = number > 1 and self._tests.elapsed_s + self._turn_s > self._limit_s
             if self._tests.over or late:
-                return
+                return False
             if self._budget.spent:
                 self._tests.remark(BUDGET_SPENT)
-                return
+                return False
             if (turn.contender, turn.direction) not in self._found.left_out:
                 await self._turn(turn)
+        return True
 
     # -- one test
 
@@ -254,7 +260,7 @@ class Compare:
             self._leave_out(turn, PlanError(used))
             return
         self._streak.clear()
-        self._found.note(run)
+        self._found.note(run, f"{self._contenders[turn.contender].name} {_part_name(turn.direction)}")
         self._found.witness = self._found.witness or _shortened(test)
         self._keep(turn, run)
 
@@ -369,7 +375,10 @@ class Compare:
     async def _probe(self, rtt_s: float) -> dict[Direction, float]:
         """Estimate the rate of each direction, IP bits per second; empty if there is no time for it, if the
         budget tells the bytes, or if the path carries no such test."""
-        if self._budget.total_bytes or self._limit_s < PROBED_FROM_S or self._found.witness is None:
+        if self._found.witness is None:
+            return {}
+        if self._budget.total_bytes or self._limit_s < PROBED_FROM_S:
+            await self._aside(self._found.witness, "cost of a test")
             return {}
         seconds = min(MOST_PROBE_S, max(PROBE_S, PROBE_ROUND_TRIPS * rtt_s))
         witness, found = self._found.witness, {}
@@ -501,7 +510,9 @@ class Compare:
             system_info=system_info(),
             peer_is_iperfpy=started.peer_is_iperfpy if started is not None else None,
             address=next(iter(remotes), ""),
-            warnings=tuple(found.warnings),
+            warnings=tuple(
+                f"{part}: {text}" for part, texts in found.warnings.items() for text in texts if part
+            ),
             error=self._tests.stopped or str(self._tests.error or ""),
             stopped=bool(self._tests.stopped),
         )

@@ -24,7 +24,7 @@ class MeasuredContenders:
     tests, messages : with figures or without, in order
     left_out : part of a contender -> the reason why it cannot be measured
     first : the record of the first test that started, for the facts of the server
-    warnings : of all tests
+    warnings : of the latest test of each part of a contender: their numbers differ from test to test
     witness : a short test that worked: it shows if the server is still there
     rounds : completed rounds
     """
@@ -33,7 +33,7 @@ class MeasuredContenders:
     messages: list[MeasuredMessages] = field(default_factory=list)
     left_out: dict[Key, str] = field(default_factory=dict)
     first: Run | None = None
-    warnings: dict[str, None] = field(default_factory=dict)
+    warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     witness: PlannedTest | None = None
     rounds: int = 0
 
@@ -57,10 +57,16 @@ class MeasuredContenders:
             kept = [one for one in self.tests if (one.contender, one.direction) != part or not one.failed]
             self.tests = kept
 
-    def note(self, run: Run) -> None:
-        """Keep the facts of a test that worked."""
+    def note(self, run: Run, part: str = "") -> None:
+        """Keep the facts of a test that worked. `part`: the contender and the direction in words; empty: the
+        test is no part of the comparison."""
         self.first = self.first or run
-        self.warnings.update(dict.fromkeys(run.warnings))
+        if part:
+            self.warnings[part] = run.warnings
+
+    def warning_texts(self) -> tuple[str, ...]:
+        """The warnings, each with the part of the contender that it is about."""
+        return tuple(f"{part}: {text}" for part, texts in self.warnings.items() for text in texts)
 
     def reasons(self, names: Sequence[str], directions: Sequence[Direction]) -> tuple[LeftOut, ...]:
         """The contenders that were left out, by name; those of all directions for one reason once."""

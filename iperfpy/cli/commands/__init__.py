@@ -18,7 +18,7 @@ class Subcommand(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Subcommand("iperfpy.cli.commands.demo", "[-t SEC]", "measure every transport over loopback"),
+    "demo": Subcommand("iperfpy.cli.commands.demo", "[-t SEC]", "compare every transport on this machine"),
     "diagnose": Subcommand("iperfpy.cli.commands.diagnose", "HOST", "say what limits the path to HOST"),
     "compare": Subcommand("iperfpy.cli.commands.compare", "HOST", "say which transport to take to HOST"),
     "lab": Subcommand("iperfpy.cli.commands.lab", "PATH -- COMMAND", "run a program over an emulated path"),

@@ -208,12 +208,12 @@ def run(
             return status
         report = comparison.report()
         written = _write_rows(rows, report)
-        if report.tests and pictures.wanted:
+        if report.measured and pictures.wanted:
             from iperfpy.report.pictures.comparison_page import page_of_comparison
 
             pictures.write_page(page_of_comparison(report))
     status = _shown(report, json=values["json"], letter=values["letter"] or "", text=values["csv"] != STDOUT)
-    if report.tests and not values["no_save"]:
+    if report.measured and not values["no_save"]:
         _keep(report, folder, form)
     return max(status, written, int(pictures.failed))
 
@@ -224,7 +224,7 @@ def _shown(report: ComparisonReport, *, json: bool, letter: str, text: bool) -> 
     from iperfpy.report.compare_text import show
     from iperfpy.report.screen import screen_for
 
-    measured = any(not one.failed for one in report.tests)
+    measured = report.measured
     if json:
         write(report, sys.stdout)
     elif measured and text:

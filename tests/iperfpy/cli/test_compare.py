@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from iperfpy.cli.commands import compare
-from iperfpy.cli.common_flags import CONNECTION, REPORTS
+from iperfpy.cli.common_flags import CONNECTION, PICTURES, REPORTS
 from iperfpy.cli.main import main
 from iperfpy.comparison.comparison_report import ComparisonReport
 from iperfpy.errors import ConnectError
@@ -164,7 +164,7 @@ def test_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_subcommand_takes_every_flag_that_it_says() -> None:
     names = {option.name for option in compare.subcommand().params}
     own = {"host", "proto", "settings", "reverse", "forward", "time_us", "budget", "seed", "json_schema"}
-    assert {*own, "csv", "csv_overwrite", "no_save", *CONNECTION, *REPORTS} == names
+    assert {*own, "csv", "csv_overwrite", "no_save", *CONNECTION, *PICTURES, *REPORTS} == names
 
 
 @pytest.mark.parametrize(

@@ -1,81 +1,148 @@
-"""The table at the end of the demo, with failed runs and on narrow terminals."""
+"""`iperfpy demo`: the comparison over a path of the lab, or over loopback where there is no lab."""
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from iperfpy.cli.commands import demo
-from iperfpy.cli.commands.demo import Result, comparison, shared_columns
-from iperfpy.local_server import LocalServer
-from iperfpy.plan import Direction
-from iperfpy.protocols.metrics import Kind, Metric, Unit
-from iperfpy.records import Row
-from iperfpy.store.stored_run import Run
-from tests.iperfpy.report.scenes import SceneTransport, receiver, sender
+from iperfpy.cli.commands import compare, demo
+from iperfpy.cli.main import main
+from iperfpy.protocols.registry import transports
+
+LINUX_ONLY = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the lab needs Linux")
 
 
-class Bare(SceneTransport):
-    """A transport that shares two figures with the other one, and has one of its own."""
+class BecameError(Exception):
+    """The process would be another program now."""
 
-    name = "bare"
-    metrics = (
-        Metric("rtt_us", "", Unit.MICROSECONDS, Kind.GAUGE, title="RTT"),
-        Metric("cwnd_bytes", "", Unit.BYTES, Kind.GAUGE, title="Cwnd"),
-        *(metric for metric in SceneTransport.metrics if metric.key == "retransmits"),
+
+@pytest.fixture(autouse=True)
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every program that the demo would start, in place of the program itself."""
+    started: list[Any] = []
+
+    def become(path: str, words: list[str], variables: dict[str, str]) -> None:
+        started.append(words)
+        raise BecameError
+
+    def compared(words: list[str]) -> int:
+        started.append(words)
+        return 7
+
+    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr(compare, "main", compared)
+    monkeypatch.setattr(
+        demo, "LocalServer", lambda: nullcontext(SimpleNamespace(host="127.0.0.1", port=4711))
+    )
+    return started
+
+
+def trial(monkeypatch: pytest.MonkeyPatch, status: int, errors: str) -> None:
+    """Let the trial of the lab end so."""
+    done = subprocess.CompletedProcess([], status, "", errors)
+    monkeypatch.setattr(subprocess, "run", lambda *words, **more: done)
+
+
+def test_without_a_lab_the_comparison_is_over_loopback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], programs: list[Any]
+) -> None:
+    trial(monkeypatch, 1, "a warning\niperfpy: error - this system refused namespaces\n")
+    assert main(["demo"]) == 7
+    assert programs == [["127.0.0.1", "-p", "4711", "-t", "40", "--proto", ",".join(transports())]]
+    assert capsys.readouterr().out == (
+        "Every transport over loopback, as there is no emulated path here (this system refused namespaces):"
+        " about 40 s\n"
     )
 
 
-def results() -> list[Result]:
-    measured = Result(SceneTransport(), Direction.FORWARD)
-    measured.row = Row(1, sender(1, 0, 2, 4, lost=11), receiver(1, 0, 2, 3))
-    measured.csv = Path("results/a.csv")
-    bare = Result(Bare(), Direction.REVERSE)
-    bare.row = Row(1, receiver(1, 0, 2, 6), sender(1, 0, 2, 6), Direction.REVERSE)
-    bare.csv = Path("results/b.csv")
-    failed = Result(Bare(), Direction.FORWARD)
-    failed.take(Run(error="nothing listens there"))
-    failed.csv = Path("results/c.csv")
-    return [measured, bare, failed]
-
-
-def lines(width: int | None) -> list[str]:
-    return ["".join(text for text, _ in spans).rstrip() for spans in comparison(results(), width)]
-
-
-def test_the_comparison_has_the_columns_that_two_transports_share() -> None:
-    titles = [column.title for column in shared_columns([SceneTransport(), Bare(), Bare()])]
-    assert titles == ["Bandwidth(Mbit/s)", "RTT(ms)", "Retrans"]
-
-
-def test_a_row_has_the_receivers_bandwidth_and_the_senders_figures() -> None:
-    assert [line.split() for line in lines(None)] == [
-        ["Transport", "Direction", "Bandwidth(Mbit/s)", "RTT(ms)", "Retrans", "CSV"],
-        ["scene", "forward", "12.58", "165.5", "11", "results/a.csv"],
-        ["bare", "reverse", "25.17", "165.0", "0", "results/b.csv"],
-        ["bare", "forward", "-", "-", "-", "results/c.csv"],
-        ["bare", "forward:", "nothing", "listens", "there"],
-    ]
-
-
-def test_a_narrow_table_lists_the_files_below() -> None:
-    table = lines(60)
-    assert max(map(len, table)) <= 60
-    assert table[-4:-1] == ["results/a.csv", "results/b.csv", "results/c.csv"]
-
-
-@pytest.mark.parametrize(("trouble", "status"), [("", 0), ("the path died", 1)])
-def test_a_failed_run_is_a_failed_demo(
-    trouble: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@LINUX_ONLY
+def test_with_a_lab_the_process_becomes_the_comparison_over_its_path(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], programs: list[Any]
 ) -> None:
-    def run_all(self: demo.Demo) -> list[Result]:
-        measured = results()[0]
-        measured.trouble = trouble
-        return [measured]
+    trial(monkeypatch, 0, "")
+    with pytest.raises(BecameError):
+        main(["demo", "-t", "12"])
+    (words,) = programs
+    own = [sys.executable, "-P", "-m", "iperfpy"]
+    place = words.index("--")
+    assert words[:6] == [*own, "lab", demo.PATH]
+    assert words[place + 1 :] == [
+        *own,
+        *("compare", "10.77.0.2", "-t", "12", "--proto", ",".join(transports())),
+    ]
+    assert words[words.index("--server") + 1].endswith("-m iperfpy -s")
+    assert "about 12 s" in capsys.readouterr().out
 
-    monkeypatch.setattr(demo.Demo, "run_all", run_all)
-    monkeypatch.setattr(demo, "LocalServer", lambda host: nullcontext(LocalServer(host)))
-    assert demo.run(1_000_000) == status
-    assert ("scene     forward: the path died" in capsys.readouterr().out) is bool(trouble)
+
+def test_a_lab_that_does_not_start_is_none(monkeypatch: pytest.MonkeyPatch, programs: list[Any]) -> None:
+    def refuse(*words: Any, **more: Any) -> None:
+        raise subprocess.TimeoutExpired("lab", 1)
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    assert main(["demo"]) == 7
+    assert len(programs) == 1
+
+
+@pytest.mark.parametrize("words", [["-t", "x"], ["-t", "1"], ["--fast"]])
+def test_a_wrong_word_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", *words]) == 1
+    assert capsys.readouterr().err.startswith("iperfpy: parameter error - ")
+
+
+PROGRAM = [sys.executable, "-m", "iperfpy", "demo"]
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """The variables of a demo that writes into the folder."""
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "IPERFPY_RESULTS": str(folder)}
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_the_demo_compares_every_transport(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "-t", "8"], capture_output=True, text=True, timeout=120, env=variables(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr
+    first, *table = done.stdout.splitlines()
+    assert first.startswith("Every transport over ")
+    names = {line[6:].split()[0] for line in table if re.match(r"(up|down|    ) {2,5}\S", line)}
+    assert names >= {*transports()}
+    # The loss of UDP is in the table, in the last column but one.
+    losses = [line.split()[-2] for line in table if line[6:].startswith("udp ") and "(" in line]
+    assert len(losses) == 2
+    assert all(float(loss) >= 0 for loss in losses)
+    assert any(line.startswith("For bulk, ") for line in table)
+    assert list(tmp_path.glob("*.json"))
+
+
+@pytest.mark.live
+@LINUX_ONLY
+def test_a_signal_ends_the_demo_with_the_table_of_the_tests_so_far(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "-t", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=variables(tmp_path),
+    ) as running:
+        assert running.stderr is not None
+        begun = 0
+        for line in running.stderr:
+            begun += "round 1: " in line
+            if begun == 2:  # one test has ended
+                break
+        running.send_signal(signal.SIGINT)
+        out, errors = running.communicate(timeout=60)
+    assert running.returncode == 0, errors
+    assert "Comparison over the path to " in out
+    assert "iperfpy: interrupt - the client has terminated by signal Interrupt(2)" in errors

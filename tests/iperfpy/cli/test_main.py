@@ -348,30 +348,6 @@ def test_the_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.live
-def test_a_signal_ends_the_demo_with_the_table_of_the_measured_runs(tmp_path: Path) -> None:
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    with subprocess.Popen(
-        [*PROGRAM, "demo", "-t", "60"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True
-    ) as demo:
-        # The first interval of the first run: no other run has been measured.
-        assert demo.stdout is not None
-        while not re.match(r"\[  1\] +\d", line := demo.stdout.readline()):
-            assert line, "the demo has ended"
-        demo.send_signal(signal.SIGINT)
-        out, _ = demo.communicate(timeout=30)
-    assert demo.returncode == 1
-    name = next(iter(transports()))
-    row, reason = out.split("===== All runs")[1].strip().splitlines()[-2:]
-    assert row.split()[:2] == [name, "forward"]
-    assert reason.split(maxsplit=1) == [name, "forward: the client has terminated by signal Interrupt(2)"]
-
-
-def test_the_demo_refuses_a_wrong_duration(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "-t", "x"]) == 1
-    assert capsys.readouterr().err.startswith("iperfpy: parameter error - ")
-
-
-@pytest.mark.live
 def test_a_kept_run_is_listed_shown_and_compared(
     port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
