@@ -172,6 +172,7 @@ def _panel(
 ) -> Panel:
     traces = []
     for slot, facts in _slots(report):
+        # One column per test; a test that ended early has fewer intervals.
         columns = [column(one) for one in report.of(facts.name, way)]
         by_interval = [
             [value / scale for values in columns if at < len(values) and (value := values[at]) is not None]

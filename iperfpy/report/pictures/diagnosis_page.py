@@ -98,6 +98,7 @@ def _page(whole: Part) -> Page:
     mtu = idle.whole_or_none("mtu_bytes")
     cost = f"{end.number('seconds'):.0f} s, {format_size(end.whole('sent_bytes'))} sent"
     blocks: list[Block] = []
+    # The shapes of a direction stand side by side, the tables of numbers below all shapes.
     for way in ways:
         blocks += [*_ladder(way), *_rounds(way)]
     if curves := tuple(_curves(idle_rtt, ways)):
@@ -145,7 +146,7 @@ def _rung(one: Part) -> _Rung:
 
 
 def _test(one: Part) -> _Test:
-    """A test of a round: percentiles by the record of its path, or else what its sender polled."""
+    """A test of a round: its percentiles are those of the record of its path."""
     control = one.part("sender").values.get("congestion")
     name = one.text("transport")
     path = next((_numbers(each.part("rtt_us")) for each in one.parts("path", ())), {})

@@ -43,7 +43,7 @@ TESTS = {
 RATES = {Direction.FORWARD: "TCP upload", Direction.REVERSE: "TCP download"}
 PING = "Ping (ms) ICMP"
 FLENT_VERSION = "2.3.0"
-"""The version whose format this is; Flent shows it."""
+"""A version of Flent that writes this format; Flent shows it."""
 
 
 def flent_of(run: Run) -> bytes:

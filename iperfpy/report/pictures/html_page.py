@@ -207,6 +207,7 @@ def _shape(block: Scatter | Distribution | Boxes, dots: int) -> str:
         return boxes_svg(block)
     if isinstance(block, Scatter):
         return scatter_svg(block, dots)
+    # The legend is HTML, because text in a picture does not fold on a phone.
     names = "".join(
         tag(
             "li",
@@ -286,6 +287,7 @@ def _ribbon(ribbon: Ribbon, timeline: Timeline) -> str:
             for index, share in enumerate(limit.shares)
             if share is not None
         ]
+        # Intervals may differ in length: the share of the test is weighted by it.
         whole = sum(length for _, length in known) or 1.0
         mean = sum(share * length for share, length in known) / whole
         name = tag("span", f"{isolated(limit.name)} {100 * mean:.0f} %", class_="name")

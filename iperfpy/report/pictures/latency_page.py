@@ -197,6 +197,7 @@ def _table(rows: Sequence[_Row], title: str) -> Table:
         *(f"{name} %" for name in SHARES.values()),
         *("wire/payload", "answered", "load"),
     )
+    # A cell of milliseconds has no digits of its own: `milliseconds` keeps the significant ones.
     cells = tuple(
         (
             row.name,
@@ -227,6 +228,7 @@ def _timeline(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Tim
     count = max(1, round(length / width))
     traces = []
     for row in rows:
+        # The n-th message of every round was due at the same time after the begin of its test.
         stretches: list[list[float]] = [[] for _ in range(count)]
         for interval, trips in row.rounds:
             for number, trip in enumerate(trips):

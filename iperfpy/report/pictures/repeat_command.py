@@ -14,14 +14,17 @@ from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.settings import setting_fields
 from iperfpy.protocols.units import SECOND_US
 from iperfpy.records import RunStarted
+from iperfpy.store.stored_transport import StoredTransport
 
 DEFAULT_PACING_TIMER_US = 1000
 
 
 def repeat_command(start: RunStarted) -> str:
-    """The words for a shell; empty for the record of a server, for a test whose data came from a pipe (-F),
+    """The words for a shell; empty for the record of a server, for a test of data from a pipe (-F),
     and for one of messages, which belongs to an experiment."""
     plan = start.plan
+    if isinstance(start.transport, StoredTransport):
+        return ""  # the flags of a plug-in that is not installed are not known
     if start.role is not Role.CLIENT or plan.total_bytes == UNSIZED_BYTES or plan.messages_per_s:
         return ""
     return shlex.join(["iperfpy", *words_of(start)])

@@ -1,4 +1,4 @@
-"""The page of one test: its figures, its limit, its panels over time, and the spread of what was measured."""
+"""The page of one test: its figures, its limit, its panels over time, and the spread of its samples."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _loss_key(run: Run) -> str:
 
 
 def _verdict(findings: Sequence[Finding], ways: Sequence[Way]) -> Iterator[Statement]:
-    """The limit of each direction, its evidence and advice, then what else is known of the path."""
+    """The limit of each direction, its evidence and advice, then the other findings about the path."""
     for way in ways:
         found = [one for one in findings if one.direction is way.direction]
         if found:

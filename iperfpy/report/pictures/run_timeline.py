@@ -139,7 +139,7 @@ def arrived_rate(row: Row) -> Number:
 
 
 def rate_scale(values: Iterable[Number]) -> tuple[str, float]:
-    """The unit for rates in bit/s whose largest this is, and its bits."""
+    """The unit for these rates in bit/s, by the largest one, and its size in bit/s."""
     largest = max((value for value in values if value is not None), default=0.0)
     for unit, scale in (("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3)):
         if largest >= scale * (10 if unit == "Gbit/s" else 1):
@@ -218,7 +218,7 @@ def missing_shares(run: Run, way: Way, metric: Metric) -> tuple[Number, ...] | N
     """A MISSING metric of each interval in per cent, with no packet in flight counted as lost.
 
     At the end of an interval, sent less arrived is lost or in flight. The latter arrives later and makes the
-    difference smaller again, and a loss never does: so what is lost by then is at most the least difference
+    difference smaller again, and a loss never does: so the loss until then is at most the least difference
     that any later moment has. None if an interval lacks a counter of either end.
     """
     counts = [_sent_and_missing(interval.sums, way, metric) for interval in run.intervals]

@@ -1,4 +1,4 @@
-"""One file without a network: what is in it, what cannot get into it, and its size."""
+"""One file without a network: its parts, hostile text, and its size."""
 
 from __future__ import annotations
 

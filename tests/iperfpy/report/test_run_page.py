@@ -221,6 +221,13 @@ def test_a_stored_run_has_the_page_of_the_run() -> None:
     assert again.verdict == whole.verdict
 
 
+def test_a_run_of_a_plug_in_that_is_not_installed_has_its_page() -> None:
+    run = scene_run("forward")
+    again = page_of(Run.from_document(run.document()))
+    assert again.blocks[0] == page_of(run).blocks[0]
+    assert again.command == ""
+
+
 COMMANDS = [
     "-c 192.0.2.7",
     "-c 192.0.2.7 -p 5300 -R -t 2.5 -i 0.2 -O 1 -P 4",
