@@ -12,7 +12,7 @@ from iperfpy.report.screen import STYLES, Screen, Span
 NARROWEST = 40
 """Characters for the text of a column, however narrow the terminal is."""
 DEEPEST_INDENT = 60
-"""Largest indent of a folded text; a line whose last span begins farther right is printed as it is."""
+"""Largest indent of a folded text; a line with a last span farther right is printed as it is."""
 
 
 def show_text(stored: Any, screen: Screen) -> None:

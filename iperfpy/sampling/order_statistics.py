@@ -28,7 +28,7 @@ FEWEST_A_SIDE = 4
 """Fewest runs of each side for the exact test: of 3 + 3 runs, the smallest two-sided p is 0.1."""
 MOST_EXACT = 100
 """Most values of both sides together for the exact distribution of ranks: 0.1 s of processor time. Above,
-the normal approximation is used, whose error there is below 0.001."""
+the normal approximation is used, with an error below 0.001 there."""
 WILCOXON_EFFICIENCY = 3 / math.pi
 """Efficiency of the rank test relative to the t test for normal values (Lehmann, Nonparametrics, 1975)."""
 
@@ -87,7 +87,7 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class RunComparison:
-    """Two sides whose samples are runs.
+    """Two sides of runs, one value for each run.
 
     Attributes
     ----------
@@ -170,6 +170,7 @@ def mann_whitney_p(first: ArrayLike, second: ArrayLike) -> float:
         A side is empty, or a value is not finite.
     """
     a, b = _finite(first), _finite(second)
+    # Ranks, not values: equal values share a rank, and the distribution depends on the ranks alone.
     doubled = _doubled_ranks(np.concatenate([a, b]))
     total = int(doubled[: len(a)].sum())
     if len(doubled) > MOST_EXACT:
@@ -303,6 +304,7 @@ def runs_needed(spread: float, effect: float, *, confidence: float = CONFIDENCE,
     if not effect > 0 or not 0 <= spread < math.inf:
         raise ValueError("the effect must be above 0, and the spread a number from 0")
     level, chance = _normal((1 + confidence) / 2), _normal(power)
+    # Two sides vary, so the variance of their difference is twice that of one.
     sides = 2 * ((level + chance) * spread / effect) ** 2 / WILCOXON_EFFICIENCY + level**2 / 4
     return max(FEWEST_A_SIDE, math.ceil(sides))
 
@@ -336,7 +338,7 @@ def further_runs(
 
 
 def runs_for_interval(values: ArrayLike, half_width: float, confidence: float = CONFIDENCE) -> int | None:
-    """Runs whose median interval would reach at most `half_width` (a share of the median) to each side.
+    """Number of runs for a median interval of at most `half_width` (a share of the median) to each side.
 
     From the standard error of a median of normal values, 1.2533 spread / sqrt(n). At least
     `FEWEST_FOR_MEDIAN`. None if there are fewer than two values.

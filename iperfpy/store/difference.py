@@ -126,7 +126,7 @@ class GroupDifference:
 
     @property
     def within_one_run(self) -> bool:
-        """True if the two sides are one run each, whose intervals were compared."""
+        """True if the two sides are one run each, compared by their intervals."""
         return self.figures[0].within_one_run
 
     @property

@@ -1,6 +1,6 @@
 """The result of a test by direction, read from the document of iperfpy or of iperf3.
 
-    document --directions_of--> DirectionFigures, one per direction: what a list, or a comparison, needs
+    document --directions_of--> DirectionFigures, one per direction, for a list or a comparison
     document --about_test-----> About, the line of the index
 
 It reads keys of the document alone, so that a test of iperf3, or with a transport that is not installed, has

@@ -89,7 +89,7 @@ class Folder:
         return self.path / f"{entry.id}.json"
 
     def entries(self) -> Listing:
-        """The runs whose document exists. Raises `DocumentError` if the index cannot be read."""
+        """The runs with a document. Raises `DocumentError` if the index cannot be read."""
         index = self.path / INDEX
         try:
             found, bad = read(index)
@@ -104,7 +104,7 @@ class Folder:
             names = set(os.listdir(self.path))
             missing = [entry.id for entry in found if f"{entry.id}.json" not in names]
             if missing:
-                warnings.append(f"{index} names runs whose document is missing: {_some(missing)}")
+                warnings.append(f"{index} names runs without a document: {_some(missing)}")
             found = [entry for entry in found if f"{entry.id}.json" in names]
         return Listing(tuple(sorted(found, key=_order)), tuple(warnings))
 
@@ -121,6 +121,7 @@ class Folder:
         DocumentError
             There is none, or more than one.
         """
+        # A path comes first: a run has no folder in its name.
         if os.path.isfile(name) or os.path.dirname(name):
             if not os.path.exists(name):
                 raise DocumentError(f"there is no file {name}")

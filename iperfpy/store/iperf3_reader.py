@@ -149,7 +149,7 @@ class _Translation:
                 )
 
     def _arrived(self, merged: Part, side: Side) -> int:
-        """Bytes of one end of a stream whose ends iperf3 sums up: those that were sent, without the lost."""
+        """Bytes of one end, from iperf3's object of both ends: those that were sent, without the lost."""
         sent = merged.whole("bytes")
         count, lost = (merged.number_or_none(key) or 0 for key in ("packets", "lost_packets"))
         return sent if side is Side.SENDER or not count else round(sent * (1 - lost / count))

@@ -27,7 +27,7 @@ PLAIN = Metric("", "")
 
 @dataclass(frozen=True)
 class StoredSettings(Settings):
-    """The settings of a stored run, whose declaration is not at hand."""
+    """The settings of a stored run, without their declaration."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
 

@@ -105,7 +105,7 @@ def main(words: Sequence[str]) -> int:
 
 
 _MARK = "\0--"
-"""A word that nobody can type."""
+"""A word that no command line can contain."""
 
 
 def _refused(message: str, json_words: str, kind: str = "parameter error") -> int:

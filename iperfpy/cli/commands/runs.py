@@ -44,11 +44,11 @@ def flags() -> list[click.Option]:
 
     ways = tuple(NAMES.values())
     return [
-        flag(["host", "--host"], "runs with a host whose name contains TEXT", Parsed("TEXT", str)),
+        flag(["host", "--host"], "runs with TEXT in the name of a host", Parsed("TEXT", str)),
         flag(["proto", "--proto"], "runs with this transport: tcp, or 'tcp bbr'", Parsed("NAME", str)),
         flag(["way", "--direction"], "up, down or both", Parsed("WAY", one_of("a direction", ways), ways)),
         flag(["kind", "--kind"], ", ".join(KINDS), Parsed("KIND", str, KINDS)),
-        flag(["title", "-T", "--title"], "runs whose title contains TEXT", Parsed("TEXT", str)),
+        flag(["title", "-T", "--title"], "runs with TEXT in their title", Parsed("TEXT", str)),
         flag(
             ["count", "-n", "--count"],
             "the latest N runs",

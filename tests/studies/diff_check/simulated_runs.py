@@ -1,4 +1,4 @@
-"""Documents of tests whose figures are drawn: runs that vary, with autocorrelated intervals.
+"""Documents of tests with random figures: runs that vary, with autocorrelated intervals.
 
 level of a run = rate of the set x (1 + s z)         z normal, or Student's t with 3 degrees, scaled
 interval       = level of the run x (1 + 0.02 a)     a an AR(1) series with correlation 0.5, variance 1
