@@ -138,6 +138,19 @@ class Folder:
             raise DocumentError(f"{name!r} is the beginning of {len(fitting)} runs: {_some(fitting)}")
         return self.path / f"{fitting[0]}.json"
 
+    def before(self, path: Path) -> Path:
+        """The document of the latest earlier run of the same kind, server, transports and directions. Raises
+        `DocumentError` if there is none, or if the index does not have this run."""
+        entries = self.entries().entries
+        place = next((at for at, one in enumerate(entries) if self.document_path(one) == path), None)
+        if place is None:
+            raise DocumentError(f"{path} is not in the index of runs: name the run to compare it with")
+        wanted = _likeness(entries[place])
+        earlier = [one for one in entries[:place] if _likeness(one) == wanted]
+        if not earlier:
+            raise DocumentError(f"there is no earlier run like {entries[place].id} in {self.path}")
+        return self.document_path(earlier[-1])
+
     # -- parts
 
     def _from_the_end(self, back: int) -> Path:
@@ -198,6 +211,12 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 _NAMED = re.compile(r"\d{8}-\d{6}(-\d+)?\.json")
+
+
+def _likeness(entry: Entry) -> tuple[object, ...]:
+    """The facts that comparable runs have in common. This end's address may have changed."""
+    about = entry.about
+    return about.kind, about.hosts[-1:], about.transports, about.directions
 
 
 def _order(entry: Entry) -> tuple[str, int]:

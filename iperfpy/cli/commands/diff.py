@@ -41,10 +41,11 @@ BETWEEN = "--"
 ARGUMENTS = "A... -- B... [options]"
 SUMMARY = (
     "Compare the runs A with the runs B, by transport and direction. A run is a name of `iperfpy runs`, a"
-    " beginning of it, `last`, `last~1`, or a file that -J of iperfpy or iperf3 wrote. Runs are the samples:"
-    " with 4 or more of each side, the exact Mann-Whitney test decides; one of each is compared within"
-    " itself. Exit status: 0 no regression, 1 a regression, 3 cannot tell, 2 nothing compared. Diagnoses are"
-    " compared by their causes."
+    " beginning of it, `last`, `last~1`, or a file that -J of iperfpy or iperf3 wrote. Runs are the"
+    " samples: with 4 or more of each side, the exact Mann-Whitney test decides; one of each is compared"
+    " within itself. A single RUN is compared with the latest earlier one like it. Exit status: 0 no"
+    " regression, 1 a regression, 3 cannot tell, 2 nothing compared. Diagnoses are compared by their"
+    " causes."
 )
 HEADING = "Comparison"
 
@@ -118,14 +119,15 @@ def _refused(message: str, json_words: str, kind: str = "parameter error") -> in
 
 
 def sides_of(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names of both sides. Two runs need no `--`. Raises `ParameterError`."""
+    """The names of both sides. Two runs need no `--`; of one run, the first side is empty. Raises
+    `ParameterError`."""
     if words.count(_MARK) > 1:
         raise ParameterError("there are two sides: only one -- may stand between them")
     if _MARK in words:
         at = words.index(_MARK)
         first, second = list(words[:at]), list(words[at + 1 :])
-    elif len(words) == 2:
-        first, second = [words[0]], [words[1]]
+    elif len(words) in (1, 2):
+        return list(words[:-1]), [words[-1]]
     else:
         raise ParameterError("diff needs two sides: iperfpy diff A... -- B... (`iperfpy runs` lists runs)")
     for side, name in ((first, "before"), (second, "after")):
@@ -185,7 +187,9 @@ def _take(side: _Side, path: Path, stored: Mapping[str, Any]) -> None:
 def _compared(names: tuple[list[str], list[str]], values: Mapping[str, Any]) -> int:
     """Compare, and print. Returns the exit status; raises `IperfpyError` if nothing can be compared."""
     folder = Folder(values["results"] or "")
-    first, second = _read(names[0], folder), _read(names[1], folder)
+    # A single run is compared with the one before it.
+    earlier = names[0] or [str(folder.before(folder.find(names[1][0])))]
+    first, second = _read(earlier, folder), _read(names[1], folder)
     if len({*first.names} & {*second.names}):
         raise DocumentError(f"{({*first.names} & {*second.names}).pop()} is on both sides")
     found = differences(first.samples, second.samples, values["bound"])

@@ -320,6 +320,22 @@ def test_two_runs_need_no_separator(store: Folder, iperfpy: Run) -> None:
     assert "within one run  REGRESSION" in out
 
 
+def test_a_single_run_is_compared_with_the_latest_one_like_it(store: Folder, iperfpy: Run) -> None:
+    (first,) = save_set(store, "one", 1.0, 1, seconds=30)
+    save(store, IPERF3, hosts=("me", "elsewhere"))
+    (last,) = save_set(store, "two", 0.8, 1, seconds=30)
+    status, out, _ = iperfpy("diff", "last", "-J")
+    assert (status, json.loads(out)["sides"]) == (
+        1,
+        [[str(store.path / f"{name}.json")] for name in (first, last)],
+    )
+    status, _, err = iperfpy("diff", first)
+    assert (status, f"no earlier run like {first}" in err) == (2, True)
+    (store.path / "index.jsonl").unlink()
+    status, _, err = iperfpy("diff", last)
+    assert (status, "is not in the index of runs" in err) == (2, True)
+
+
 def test_the_json_document_has_every_figure(store: Folder, iperfpy: Run) -> None:
     before, after = save_set(store, "before", 1.0), save_set(store, "after", 0.9)
     status, out, _ = iperfpy("diff", "-J", *before, "--", *after)
@@ -456,7 +472,7 @@ def test_diagnoses_are_compared_by_their_causes(store: Folder, iperfpy: Run) -> 
     ("words", "sentence"),
     [
         ([], "diff needs two sides"),
-        (["a"], "diff needs two sides"),
+        (["a"], "no run 'a'"),
         (["a", "b", "c"], "diff needs two sides"),
         (["--", "a"], "no run before the --"),
         (["a", "--"], "no run after the --"),
