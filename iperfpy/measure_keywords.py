@@ -76,6 +76,7 @@ class ConnectionKeywords(TypedDict, total=False):
     receive_timeout: float  # --rcv-timeout, seconds
     keepalive: tuple[int, int, int] | None  # --cntl-ka: idle s, interval s, count
     secrets: Mapping[str, bytes]  # --kcp-key-file: by the prefix of the transports, as {"kcp": b"..."}
+    probes: bool  # --no-probes: False [True]
 
 
 class MeasureKeywords(PlanKeywords, ConnectionKeywords, total=False):
@@ -268,6 +269,7 @@ def client_options(host: str, keywords: Mapping[str, Any]) -> ClientOptions:
         credentials=keywords.get("credentials"),
         file=os.fspath(keywords.get("file", "")),
         longest_us=_longest_us(keywords),
+        probes=keywords.get("probes", True),
         sockets=_socket_options(keywords),
         secrets=keywords.get("secrets", {}),
     )

@@ -76,6 +76,7 @@ class ClientOptions:
     file : path of the file to send, or to fill with the payload received (-F)
     longest_us : time limit of a test that a number of bytes or blocks ends, 0: none
     secrets : by the prefix of the transports that have one; in no record
+    probes : open connections beside the load, which measure the responsiveness
     """
 
     host: str
@@ -88,6 +89,7 @@ class ClientOptions:
     credentials: Credentials | None = None
     file: str = ""
     longest_us: int = 0
+    probes: bool = True
     sockets: SocketOptions = SocketOptions()
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
 

@@ -7,6 +7,7 @@ own Sample + the peer's Sample (over the control channel) --> Row --> every Sink
 from __future__ import annotations
 
 import contextlib
+import enum
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -135,6 +136,40 @@ class RunStarted:
     warnings: tuple[str, ...] = ()
 
 
+class RpmConfidence(enum.Enum):
+    """The confidence in a responsiveness, draft-ietf-ippm-responsiveness-09, section 5.4.1."""
+
+    LOW = "Low"  # fewer intervals than the moving average has
+    MEDIUM = "Medium"  # enough of them, and not stable
+    HIGH = "High"  # stable
+
+
+@dataclass(frozen=True, slots=True)
+class Responsiveness:
+    """Round trips per minute under load, see `sampling.responsiveness`. None: not measured.
+
+    Parameters
+    ----------
+    foreign_rpm : on new connections beside the load
+    loaded_rpm : on the load-bearing connections
+    confidence : known if both halves are
+    foreign_probes, self_probes : number of probes behind the figures
+    """
+
+    foreign_rpm: float | None = None
+    loaded_rpm: float | None = None
+    confidence: RpmConfidence | None = None
+    foreign_probes: int = 0
+    self_probes: int = 0
+
+    @property
+    def rpm(self) -> float | None:
+        """The mean of both halves, section 5.3.1.2 of the draft; None if one of them was not measured."""
+        if self.foreign_rpm is None or self.loaded_rpm is None:
+            return None
+        return (self.foreign_rpm + self.loaded_rpm) / 2
+
+
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Round-trip times before the test and under its load, see `sampling.loaded_latency`. None: not known."""
@@ -143,20 +178,27 @@ class Latency:
     loaded_rtt_us_min: float | None = None
     loaded_rtt_us: float | None = None
     loaded_rtt_us_max: float | None = None
+    responsiveness: Responsiveness = Responsiveness()
 
     @property
     def responsiveness_rpm(self) -> float | None:
-        """Round trips per minute under load."""
-        return 60e6 / self.loaded_rtt_us if self.loaded_rtt_us else None
+        """The responsiveness in round trips per minute; None if one of its halves was not measured."""
+        return self.responsiveness.rpm
 
-    def record(self) -> dict[str, float | None]:
+    def record(self) -> dict[str, float | str | None]:
         """Every figure by name, for reports."""
+        found = self.responsiveness
         return {
             "idle_rtt_us": self.idle_rtt_us,
             "loaded_rtt_us": self.loaded_rtt_us,
             "loaded_rtt_us_min": self.loaded_rtt_us_min,
             "loaded_rtt_us_max": self.loaded_rtt_us_max,
-            "responsiveness_rpm": self.responsiveness_rpm,
+            "responsiveness_rpm": found.rpm,
+            "responsiveness_confidence": found.confidence.value if found.confidence is not None else None,
+            "foreign_responsiveness_rpm": found.foreign_rpm,
+            "loaded_responsiveness_rpm": found.loaded_rpm,
+            "foreign_probes": found.foreign_probes,
+            "self_probes": found.self_probes,
         }
 
 

@@ -260,6 +260,11 @@ def _network_flags() -> list[click.Option]:
             rare=True,
         ),
         flag(["no_fq", "--no-fq-socket-pacing"], "no effect, as in iperf3", rare=True),
+        flag(
+            ["no_probes", "--no-probes"],
+            "open no connections beside the test; the responsiveness is not known then",
+            rare=True,
+        ),
     ]
 
 
@@ -410,7 +415,12 @@ def _output_flags() -> list[click.Option]:
             INTERVAL_SECONDS,
             default=SECOND_US,
         ),
-        flag(["letter", "-f", "--format"], "k m g t: kbit/s .., K M G T: KiB/s .. [m]", letter, rare=True),
+        flag(
+            ["letter", "-f", "--format"],
+            "k m g t: kbit/s .., K M G T: KiB/s .. [m; g from 10 Gbit/s]",
+            letter,
+            rare=True,
+        ),
         *_file_flags(),
         *_picture_flags(),
         flag(["text", "--text"], TEXT_FORM_HELP, TEXT_FORM, rare=True),

@@ -136,6 +136,7 @@ def _client(parsed: ParsedOptions, plan_keywords: PlanKeywords) -> ClientOptions
         "secrets": secrets_of(parsed.values, parsed.transports),
         "send_timeout": (parsed["send_timeout"] or 0) / 1000,
         "receive_timeout": (parsed["receive_timeout"] or 0) / 1000,
+        "probes": not parsed["no_probes"],
     }
     return client_options(host, {**plan_keywords, **keywords})
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from iperfpy.comparison.comparison_report import ComparisonReport, ContenderFacts, MeasuredTest, steady_rates
-from iperfpy.diagnosis.bufferbloat import letter
+from iperfpy.diagnosis.bufferbloat import Load, grade
 from iperfpy.plan import Direction
 from iperfpy.sampling.order_statistics import MedianInterval, median_interval
-
-FULL_LOAD = 0.8
-"""Share of the best rate of the session from which on a load may be graded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +22,8 @@ class Standing:
     failures : number of failed tests
     startup_s, startup_bytes, rtt_us, rtt_p95_us : see `MeasuredTest`
     increase_us : 95th percentile of the round-trip time under load less the median of the idle one
-    grade : letter of bufferbloat; empty if the load did not reach `FULL_LOAD` of the best rate
+    grade : letter of bufferbloat; empty as `diagnosis.bufferbloat.grade` has it
+    no_grade : the reason for that
     """
 
     contender: ContenderFacts
@@ -38,6 +36,7 @@ class Standing:
     rtt_p95_us: float | None = None
     increase_us: float | None = None
     grade: str = ""
+    no_grade: str = ""
     wire_per_payload: float | None = None
     resent_percent: float | None = None
     in_vain_percent: float | None = None
@@ -60,10 +59,10 @@ def standings(report: ComparisonReport, direction: Direction) -> list[Standing]:
 
     A contender without any test is left out.
     """
-    best = _best_packet_rate(report, direction)
+    rates = _packet_rates(report, direction)
     idle = idle_rtt_us(report)
     found = [
-        _standing(report, facts, direction, best, idle)
+        _standing(report, facts, direction, rates, idle)
         for facts in report.contenders
         if report.of(facts.name, direction) or report.failures(facts.name, direction)
     ]
@@ -74,27 +73,26 @@ def standings(report: ComparisonReport, direction: Direction) -> list[Standing]:
     return sorted(found, key=place)
 
 
-def _best_packet_rate(report: ComparisonReport, direction: Direction) -> float:
-    """The best rate of IP packets that any test of the direction reached, 0 if none is known."""
-    rates = [
-        one.packet_bits_per_second or 0.0
-        for one in report.tests
-        if one.direction is direction and not one.failed
-    ]
-    return max(rates, default=0.0)
+def _packet_rates(report: ComparisonReport, direction: Direction) -> list[float]:
+    """The rates of IP packets of all tests of the direction, as far as they are known."""
+    tests = [one for one in report.tests if one.direction is direction and not one.failed]
+    return [one.packet_bits_per_second for one in tests if one.packet_bits_per_second is not None]
 
 
 def _standing(
-    report: ComparisonReport, facts: ContenderFacts, direction: Direction, best: float, idle: float | None
+    report: ComparisonReport,
+    facts: ContenderFacts,
+    direction: Direction,
+    rates: Sequence[float],
+    idle: float | None,
 ) -> Standing:
     tests = report.of(facts.name, direction)
     failures = len(report.failures(facts.name, direction))
     if not tests:
         return Standing(facts, direction, failures=failures)
     p95 = _percentile(tests, "p95")
-    increase = max(0.0, p95 - idle) if p95 is not None and idle is not None else None
     carried = _median(one.packet_bits_per_second for one in tests)
-    loaded = carried is not None and carried >= FULL_LOAD * best
+    bloat = grade(idle, [Load(carried, p95)], rates)
     return Standing(
         facts,
         direction,
@@ -104,8 +102,9 @@ def _standing(
         startup_bytes=_median(one.startup_bytes for one in tests),
         rtt_us=_percentile(tests, "p50"),
         rtt_p95_us=p95,
-        increase_us=increase,
-        grade=letter(increase) if loaded and increase is not None else "",
+        increase_us=bloat.increase_us,
+        grade=bloat.letter,
+        no_grade=bloat.reason,
         wire_per_payload=_median(one.wire_per_payload for one in tests),
         resent_percent=_median(one.resent_percent for one in tests),
         in_vain_percent=_median(one.in_vain_percent for one in tests),

@@ -26,6 +26,10 @@ from iperfpy.errors import ProtocolError
 from iperfpy.records import finite
 
 COOKIE_BYTES = 37
+PROBE_PREFIX = "iperfpy-probe-"
+"""Beginning of a cookie that belongs to no test: the server answers it with `PROBE_ANSWER`, and closes. The
+second hyphen is no character of a test's cookie."""
+PROBE_ANSWER = b"!"
 COOKIE_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 PARAMETERS_LIMIT_BYTES = 8192
 HELLO_LIMIT_BYTES = 64 * 1024

@@ -46,7 +46,9 @@ PATH_EVIDENCE = "path-evidence"
 """Results carry each end's record of the path, see evidence_codec.py."""
 MESSAGES = "messages"
 """The server echoes messages (`Plan.messages_per_s`)."""
-FEATURES = (ADDRESS_PROOF, PATH_EVIDENCE, MESSAGES)
+RESPONSIVENESS = "responsiveness"
+"""The server answers probes on new connections, and results carry the self probes of each end's senders."""
+FEATURES = (ADDRESS_PROOF, PATH_EVIDENCE, MESSAGES, RESPONSIVENESS)
 """The features of this program, beside those of its transports."""
 
 NUMBERS = {

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from iperfpy.control.parameters import EXTENSION, integer
+from iperfpy.control.self_probes import SelfProbes, decode_self_probes, encode_self_probes
 from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Metric, Side, Unit, Value, ratios
@@ -60,6 +61,7 @@ class Results:
     counted_late : True if an iperfpy peer read the counters that both ends compare after all senders had
         stopped
     evidence : stream id -> the peer's record of the path
+    self_probes : round-trip times of the peer's senders by interval
     """
 
     cpu_percent: Mapping[str, float]
@@ -69,6 +71,7 @@ class Results:
     omitted: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     counted_late: bool = False
     evidence: Mapping[int, PathEvidence] = field(default_factory=dict)
+    self_probes: SelfProbes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ def encode_results(
     server_output: ServerOutput = "",
     omitted: Omitted = MappingProxyType({}),
     evidence: Mapping[int, PathEvidence] = MappingProxyType({}),
+    self_probes: SelfProbes = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The results document of this end.
 
@@ -108,6 +112,7 @@ def encode_results(
     server_output : this server's report, for a client that asked for it
     omitted : this end's counts of the omitted period
     evidence : stream id -> this end's record of the path, for a peer that has the feature
+    self_probes : round-trip times of this end's senders by interval, for a peer that has the feature
     """
     samples = tuple(totals)
     body: dict[str, Any] = {
@@ -126,6 +131,7 @@ def encode_results(
             "streams": [encode_sample(sample, transport.metrics) for sample in samples],
             COUNTED_LATE: True,
             **_evidence(evidence),
+            **encode_self_probes(self_probes),
         }
     return body
 
@@ -165,6 +171,7 @@ def decode_results(
         {sample: _omitted_of(stream, transport.metrics, sides[sample]) for sample, stream in by_id.items()},
         isinstance(own, Mapping) and own.get(COUNTED_LATE) is True,
         _peers_evidence(own, sides),
+        decode_self_probes(own),
     )
 
 

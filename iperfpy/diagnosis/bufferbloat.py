@@ -1,15 +1,22 @@
 """The grade of bufferbloat: the increase of the round-trip time under load.
 
-The bounds are those of dslreports.com/faq/17930, which netspd and LibreQoS use as well.
+The bounds are those of dslreports.com/faq/17930, which netspd and LibreQoS use as well. A load is graded only
+if it reached `FULL_LOAD` of the best rate of its session: the queue of a path that is not full says nothing
+about the queue of one that is. A session of one test has no other rate to compare with, so a single test has
+no grade. Only `grade` gives a letter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 GRADES = (("A+", 5e3), ("A", 30e3), ("B", 60e3), ("C", 200e3), ("D", 400e3))
 """Letters, each with the increase in microseconds below which it is given; F is the rest."""
+FULL_LOAD = 0.8
+"""Share of the best rate of a session that a load must reach before it is graded."""
+FEWEST_RATES = 2
+"""Rates of a session below which nothing tells that a load was full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +26,7 @@ class Bufferbloat:
     Parameters
     ----------
     letter : "A+" to "F"; empty: `reason` says why
-    increase_us : 95th percentile of the round-trip time under load less the median before it
+    increase_us : 95th percentile of the round-trip time under load less the median before it; None: not known
     """
 
     letter: str = ""
@@ -27,27 +34,51 @@ class Bufferbloat:
     reason: str = ""
 
 
-def letter(increase_us: float) -> str:
-    """Give the letter of an increase in microseconds."""
-    return next((name for name, below_us in GRADES if increase_us < below_us), "F")
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A load: its rate, and the 95th percentile of the round-trip time under it. None: not known."""
+
+    bits_per_s: float | None
+    rtt_p95_us: float | None
 
 
 def grade(
-    idle_us: Mapping[str, float], loaded_us: Sequence[Mapping[str, float]], *, full_load: bool
+    idle_p50_us: float | None, loads: Sequence[Load], session_bits_per_s: Sequence[float]
 ) -> Bufferbloat:
-    """Grade the worst of the loads.
+    """Grade the worst of the full loads.
 
     Parameters
     ----------
-    idle_us, loaded_us : percentiles by the keys p50 and p95
-    full_load : True if a load reached 80 % of the path's rate
+    idle_p50_us : median round-trip time before the load; None: not known
+    loads : of one direction
+    session_bits_per_s : the rates of all tests of the session in that direction, counted as those of the
+        loads, which are among them
+
+    Returns
+    -------
+    Bufferbloat
+        A letter and its number; without a full load no letter, and the number of all loads.
     """
-    if "p50" not in idle_us:
+    if idle_p50_us is None:
         return Bufferbloat(reason="the round-trip time before the load is not known")
-    if not full_load:
-        return Bufferbloat(reason="the load did not reach 80 % of the path's rate")
-    loaded = [percentiles["p95"] for percentiles in loaded_us if "p95" in percentiles]
-    if not loaded:
-        return Bufferbloat(reason="no echo came back under load")
-    increase_us = max(0.0, max(loaded) - idle_us["p50"])
-    return Bufferbloat(letter(increase_us), increase_us)
+    reason = ""
+    full = [load for load in loads if _is_full(load, session_bits_per_s)]
+    if len(session_bits_per_s) < FEWEST_RATES:
+        reason = "a single test does not show that its load was full"
+    elif not full:
+        reason = f"the load did not reach {FULL_LOAD * 100:.0f} % of the best rate"
+    measured = [load.rtt_p95_us for load in (loads if reason else full) if load.rtt_p95_us is not None]
+    if not measured:
+        return Bufferbloat(reason=reason or "no echo came back under load")
+    increase_us = max(0.0, max(measured) - idle_p50_us)
+    return Bufferbloat("" if reason else _letter(increase_us), increase_us, reason)
+
+
+def _is_full(load: Load, session_bits_per_s: Sequence[float]) -> bool:
+    best = max(session_bits_per_s, default=0.0)
+    return load.bits_per_s is not None and best > 0 and load.bits_per_s >= FULL_LOAD * best
+
+
+def _letter(increase_us: float) -> str:
+    """Give the letter of an increase in microseconds."""
+    return next((name for name, below_us in GRADES if increase_us < below_us), "F")

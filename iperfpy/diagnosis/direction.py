@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from iperfpy.diagnosis import advice, one_run, path_model, reading, udp_differs
 from iperfpy.diagnosis.advice import Recommendation
-from iperfpy.diagnosis.bufferbloat import Bufferbloat, grade
+from iperfpy.diagnosis.bufferbloat import Bufferbloat, Load, grade
 from iperfpy.diagnosis.evidence import DirectionEvidence, RunEvidence, Rung
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_model import PathModel
@@ -55,8 +55,8 @@ _FULL = 0.85
 """Payload rate of a test over the path's rate from which on the path was the limit: headers take 4 %."""
 _HELD = 0.7
 """The same of a transport's best test, up to which one of the ends may have held it."""
-_FULL_LOAD = 0.8
-"""Share of the path's rate that a load must reach before it is graded."""
+_UNKNOWN_RATE = "the rate of the path is not known"
+"""Reason of a direction without a grade of bufferbloat."""
 _CHANGED, _CHANGED_US = 0.25, 5e3
 """Change of the rate or of the round-trip time from which on the path is said to have changed."""
 
@@ -80,14 +80,13 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     findings = [*ends, *([treatment.finding] if treatment.finding else []), *path, *others]
     if not any(finding.cause is not Cause.UNKNOWN for finding in findings):
         findings.insert(0, reading.line(model, evidence.direction))
-    loads = [rung for rung in evidence.rungs if _is_full(rung, rate)]
     return DirectionDiagnosis(
         evidence.direction,
         rate,
         model.rate_error,
         carried,
         tuple(findings),
-        grade(evidence.idle.rtt_us, [rung.rtt_us for rung in loads], full_load=bool(loads)),
+        _graded(evidence, rate),
         (*_not_checked(evidence), *([treatment.missing] if treatment.missing else [])),
         treatment.alike,
         _changed(evidence, model),
@@ -95,8 +94,24 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     )
 
 
-def _is_full(rung: Rung, rate: float | None) -> bool:
-    return rate is not None and 8.0 * rung.packet_bytes * rung.arrived / rung.seconds >= _FULL_LOAD * rate
+def _graded(evidence: DirectionEvidence, rate: float | None) -> Bufferbloat:
+    """The grade of the ladder's rungs.
+
+    The session's rates are those of the rungs, of the tests of the rounds, and of the path as the model has
+    it. A rung beyond the path's rate was a burst into a bucket: it is no rate that a load could have reached.
+    """
+    loads = [Load(_packet_rate(rung), rung.rtt_us.get("p95")) for rung in evidence.rungs]
+    rungs = [load.bits_per_s for load in loads if load.bits_per_s is not None]
+    if rate is None:  # nothing tells a burst from the path: a letter could be of an empty queue
+        return replace(grade(evidence.idle.rtt_us.get("p50"), loads, ()), reason=_UNKNOWN_RATE)
+    tests = [run.bits_per_second for runs in evidence.rounds for run in runs if run.reliable]
+    rates = [*(min(one, rate) for one in rungs), *tests, rate]
+    return grade(evidence.idle.rtt_us.get("p50"), loads, rates)
+
+
+def _packet_rate(rung: Rung) -> float:
+    """Bits per second of IP packets that arrived of a rung."""
+    return 8.0 * rung.packet_bytes * rung.arrived / rung.seconds
 
 
 def _receiver(evidence: DirectionEvidence) -> list[Finding]:

@@ -2,6 +2,7 @@
 
     connection --37 bytes--> cookie of a running test     a data stream of that test
                              any other cookie             a new client
+                             the cookie of a probe        answered and closed (foreign_probes.py)
                              no cookie                    refused (`ff`) and closed
 
 Every connection is accepted at once and read by a task of its own, so that a silent one delays no other. If
@@ -22,7 +23,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from iperfpy.control.framing import COOKIE_BYTES, State, decode_cookie, encode_state
+from iperfpy.control.framing import (
+    COOKIE_BYTES,
+    PROBE_ANSWER,
+    PROBE_PREFIX,
+    State,
+    decode_cookie,
+    encode_state,
+)
 from iperfpy.endpoint.places import Places, source_of
 from iperfpy.errors import PlanError, ProtocolError
 from iperfpy.options import SocketOptions
@@ -164,7 +172,9 @@ class Acceptor:
                 limit_unacknowledged(sock, self._options)
             async with asyncio.timeout(self._cookie_s):
                 cookie = decode_cookie(await self._read_cookie(sock)).text
-            if cookie in self._tests:
+            if cookie.startswith(PROBE_PREFIX):
+                sock.send(PROBE_ANSWER)
+            elif cookie in self._tests:
                 # It stays in the queue until no earlier connection can come before it.
                 connection.cookie = cookie
                 self._loop.call_later(ORDER_WAIT_S, self._release, host)

@@ -24,11 +24,12 @@ from typing import Any
 
 from iperfpy.control.authentication import make_token, public_key
 from iperfpy.control.framing import State
-from iperfpy.control.parameters import ADDRESS_PROOF, MESSAGES, encode_parameters
+from iperfpy.control.parameters import ADDRESS_PROOF, MESSAGES, RESPONSIVENESS, encode_parameters
 from iperfpy.control.results import key_count
 from iperfpy.control.session import Send
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.endpoint.control_connection import ControlConnection
+from iperfpy.endpoint.foreign_probes import ForeignProbes
 from iperfpy.endpoint.opening import Greeted, open_control
 from iperfpy.endpoint.preflight import check_here
 from iperfpy.endpoint.running_test import RunningTest
@@ -45,6 +46,7 @@ from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.socket_options import mark, mark_descriptor, prepare
 from iperfpy.runtime.sockets import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, UDP_HEADER_BYTES, is_ipv6
 from iperfpy.runtime.transport_ports import NetworkClientPort
+from iperfpy.sampling.responsiveness import ProbeLog
 from iperfpy.traffic.file_payload import with_file
 from iperfpy.traffic.guarded_channel import guarding
 from iperfpy.traffic.open_stream import OpenStream, first_arrival_us, where
@@ -135,10 +137,18 @@ class _Client:
         test = AgreedTest(Role.CLIENT, self._plan, transport, self._opened, connection, named)
         test.announce(self._sinks, (self._options.host, self._options.port), greeted.tcp_mss)
         started_us = await self._started_us(connection)
-        self._test = RunningTest(test, started_us, greeted.scope, self._deadlines, self._sinks)
+        foreign = self._foreign_probes(greeted, named)
+        self._test = RunningTest(test, started_us, greeted.scope, self._deadlines, self._sinks, foreign)
         self._test.start()
         await greeted.scope.wait(self._measure(self._test, greeted), None, "")
         await self._exchange(self._test, connection)
+
+    def _foreign_probes(self, greeted: Greeted, named: frozenset[str]) -> ForeignProbes | None:
+        """The probes beside the load, if the server answers them and the user did not switch them off."""
+        if RESPONSIVENESS not in named or not self._options.probes:
+            return None
+        prepare_one = partial(self._prepare, remote=greeted.remote)
+        return ForeignProbes(greeted.remote, greeted.local, prepare_one, ProbeLog())
 
     def _check_server(self, greeted: Greeted, transport: Transport) -> None:
         """Raise `PlanError` if this server cannot run the test; nothing has been asked of it yet."""

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from iperfpy.control.parameters import PATH_EVIDENCE
+from iperfpy.control.parameters import PATH_EVIDENCE, RESPONSIVENESS
 from iperfpy.control.results import Results, decode_results, encode_results, omitted_counts
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.endpoint.agreed_test import AgreedTest
+from iperfpy.endpoint.probing import Probing
 from iperfpy.endpoint.verdict import evidence_of, findings_of, with_held_up
 from iperfpy.errors import InterruptError, IperfpyError
 from iperfpy.plan import Role
@@ -34,11 +35,12 @@ class ClosingReport:
     peer_overrun_us : time that a stock peer went on measuring after this end had stopped
     """
 
-    def __init__(self, test: AgreedTest, transfer: Transfer) -> None:
+    def __init__(self, test: AgreedTest, transfer: Transfer, probing: Probing) -> None:
         self.totals: tuple[Sample, ...] | None = None
         self.peer_overrun_us = 0
         self._test = test
         self._transfer = transfer
+        self._probing = probing
         self._started_with = test.warnings()
         self._warnings: tuple[str, ...] = ()
         self._idle_rtt_us = test.connection.round_trip_us()  # read before data flows
@@ -82,6 +84,7 @@ class ClosingReport:
             server_output=server_output,
             omitted=self._omitted(),
             evidence=self._evidence if PATH_EVIDENCE in test.features else {},
+            self_probes=self._probing.self_probes if RESPONSIVENESS in test.features else {},
         )
 
     def take_results(self, body: Mapping[str, Any]) -> None:
@@ -111,7 +114,9 @@ class ClosingReport:
             extra=self._congestion_of_both(),
             warnings=(*self._warnings, *self._remarks(totals.rows), *verdict.warnings),
             server_output=results.server_output if results and self._test.plan.get_server_output else "",
-            latency=latency(self._idle_rtt_us, verdict.rows),
+            latency=latency(
+                self._idle_rtt_us, verdict.rows, self._probing.judged(results.self_probes if results else {})
+            ),
             findings=findings_of(evidence),
             evidence=evidence,
             messages=self._messages,

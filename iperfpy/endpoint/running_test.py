@@ -17,8 +17,10 @@ from typing import Any
 from iperfpy.control.framing import State
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.endpoint.closing_report import ClosingReport
+from iperfpy.endpoint.foreign_probes import ForeignProbes
 from iperfpy.endpoint.interval_figures import IntervalFigures
 from iperfpy.endpoint.lifecycle import Lifecycle, Stage, Step
+from iperfpy.endpoint.probing import Probing
 from iperfpy.errors import InterruptError, IperfpyError, LateError, PathError
 from iperfpy.plan import Role
 from iperfpy.protocols.clock import now_us
@@ -37,6 +39,7 @@ class RunningTest:
     Parameters
     ----------
     started_us : time from which the peer may have sent
+    foreign : probes that this end sends beside the load, or None
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class RunningTest:
         scope: AbortScope,
         deadlines: Deadlines,
         sinks: Sequence[Sink],
+        foreign: ForeignProbes | None = None,
     ) -> None:
         self.rule = EndRule.of(
             test.role,
@@ -79,7 +83,8 @@ class RunningTest:
             self._on_tick,
             self._on_poll,
         )
-        self._closing = ClosingReport(test, self._transfer)
+        self._probing = Probing(test, self._transfer, foreign)
+        self._closing = ClosingReport(test, self._transfer, self._probing)
         self._telling: asyncio.Task[None] | None = None
         self._planned_end_us = started_us + test.plan.omit_us + test.plan.duration_us
         self._hearing = Hearing(
@@ -90,6 +95,7 @@ class RunningTest:
         """Let data flow, and listen to the peer's figures."""
         self._lifecycle.take(Step.START)
         self._transfer.start()
+        self._probing.start()
         self._test.connection.attach(self)
         if self.rule.tells_finished:
             self._telling = asyncio.create_task(self._tell_finished())
@@ -120,6 +126,7 @@ class RunningTest:
 
     def _on_poll(self, now: int) -> None:
         self._rows.release(now)
+        self._probing.poll(now)
         # An iperfpy peer sends figures; without a planned end, only their absence tells that it is gone.
         if self._test.peer_is_iperfpy and self._plan.interval_us and not self._plan.duration_us:
             limit_us = self._deadlines.stall_s * 1e6 + 2 * self._plan.interval_us
@@ -156,6 +163,7 @@ class RunningTest:
         """Stop counting, and send the peer the last interval. May be repeated."""
         if self._lifecycle.take(Step.STOP) is not Stage.RUNNING:
             return
+        self._probing.stop()
         self._transfer.finish(stop_sending=self.rule.stops_senders)
         self._closing.stop()
         waits = self._test.role is Role.CLIENT and self.rule.counts_late
@@ -222,6 +230,7 @@ class RunningTest:
         if self._telling is not None:
             self._telling.cancel()
             await asyncio.gather(self._telling, return_exceptions=True)
+        await self._probing.close()
         await self._transfer.close()
 
     def _sum_up(self) -> None:

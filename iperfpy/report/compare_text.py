@@ -14,7 +14,7 @@ from iperfpy.comparison.choice import BOTH, Choice, bulk_choice, message_choice
 from iperfpy.comparison.comparison_report import ComparisonReport
 from iperfpy.comparison.message_standing import SLOWEST, MessageStanding, message_standings
 from iperfpy.comparison.ranking import Ranking
-from iperfpy.comparison.standing import FULL_LOAD, Standing, idle_rtt_us, standings
+from iperfpy.comparison.standing import Standing, idle_rtt_us, standings
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import (
     bits_per_rate_unit,
@@ -338,9 +338,9 @@ def _notes(
         notes.append(f"( ): range of fewer than {FEWEST_FOR_MEDIAN} tests, instead of a 95 % interval")
     if any(_difference(one) == EQUAL for one in rows):
         notes.append(f"{EQUAL}: not different from the best")
-    if any(one.standing.increase_us is not None and not one.standing.grade for one in rows):
-        share = f"{FULL_LOAD * 100:.0f} %"
-        notes.append(f"bloat without a letter: the load did not reach {share} of the best rate")
+    ungraded = [one.standing for one in rows if one.standing.increase_us is not None]
+    reasons = dict.fromkeys(one.no_grade for one in ungraded if one.no_grade)
+    notes += [f"bloat without a letter: {reason}" for reason in reasons]
     names = dict.fromkeys(one.standing.contender.name for one in rows if not one.standing.contender.ranked)
     for name in names:
         rates = ", ".join(

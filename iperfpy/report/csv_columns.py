@@ -26,7 +26,11 @@ ABOUT = (
     *("start", "end", "bytes", "bits_per_second", "omitted"),
     *("sender_bytes", "sender_bits_per_second", "receiver_bytes", "receiver_bits_per_second"),
 )
-LATENCY = ("idle_rtt_us", "responsiveness_rpm")
+LATENCY = (
+    "idle_rtt_us",
+    *("responsiveness_rpm", "responsiveness_confidence"),
+    *("foreign_responsiveness_rpm", "loaded_responsiveness_rpm"),
+)
 """Columns of the whole test, filled in the row `sum`, whose `rtt_us_min`, `_mean` and `_max` are the
 round-trip times under load."""
 WARNINGS, ERROR, PLUGIN = "warnings", "error", "plugin_metrics"

@@ -14,9 +14,10 @@ CLOSING = f"""\
 Counts and percentages cover the interval, or in a summary the whole test. Sizes are powers of 1024, rates \
 powers of 1000; the header gives the units (-f changes them). {NOT_AVAILABLE!r} and an empty field mean not \
 available; zero means zero. The line RTT below the summary has the idle round-trip time, which is the \
-shortest one of the control connection before the test; the loaded one, which is the mean of the senders \
-during the test (minimum to maximum); and the responsiveness, 60 s / loaded, in round trips per minute \
-(RPM). Minimum, mean and maximum are KEY_min, KEY_mean and KEY_max."""
+shortest one of the control connection before the test, and the loaded one, which is the mean of the senders \
+during the test (minimum to maximum). The line Responsiveness has the round trips per minute (RPM) of \
+draft-ietf-ippm-responsiveness-09, by probes on new connections and by the load itself, if the test is not \
+limited by a rate. Minimum, mean and maximum are KEY_min, KEY_mean and KEY_max."""
 
 
 def explanation(transport: Transport, rate_letter: str = "") -> Iterator[str]:

@@ -22,7 +22,7 @@ from iperfpy.plan import UNSIZED_BYTES, Direction, Plan, Role
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.metrics import CONGESTION_KEY, Metric, Side
 from iperfpy.protocols.units import format_rate, format_size
-from iperfpy.records import Latency, Row, RunEnded, RunStarted
+from iperfpy.records import Latency, Responsiveness, Row, RunEnded, RunStarted
 from iperfpy.report.columns import (
     DEFAULT_RATE_LETTER,
     Line,
@@ -38,6 +38,7 @@ from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
 from iperfpy.store.iperf3_document import host_of, time_of
 
+DRAFT = "draft-ietf-ippm-responsiveness-09"
 SEPARATOR = " ".join("-" * 25)
 WAYS = {
     Direction.FORWARD: "client to server",
@@ -127,8 +128,9 @@ class TextSink:
         self._header()
         for row in shown:
             self._summary(row)
-        if text := latency_line(end.latency):
-            self._say(text)
+        for text in (latency_line(end.latency), responsiveness_line(end.latency.responsiveness)):
+            if text:
+                self._say(text)
         if self._wording.verdict:
             self._conclusions(end)
         if self._wording.verbose:
@@ -385,7 +387,7 @@ def further_figures(row: Row, metrics: Sequence[Metric], letter: str = "") -> It
 
 
 def latency_line(latency: Latency) -> str:
-    """`RTT: 0.031 ms idle, 8.71 ms loaded (4.20 to 19.3); responsiveness 6889 RPM`, or a known part of it."""
+    """`RTT: 0.031 ms idle, 8.71 ms loaded (4.20 to 19.3)`, or a known part of it."""
     parts = []
     if latency.idle_rtt_us is not None:
         parts.append(f"{milliseconds(latency.idle_rtt_us)} ms idle")
@@ -395,9 +397,21 @@ def latency_line(latency: Latency) -> str:
             f" ({milliseconds(low)} to {milliseconds(high)})" if low is not None and high is not None else ""
         )
         parts.append(f"{milliseconds(latency.loaded_rtt_us)} ms loaded{spread}")
-    rpm = latency.responsiveness_rpm
-    responsiveness = f"; responsiveness {rpm:.0f} RPM" if rpm is not None else ""
-    return f"RTT: {', '.join(parts)}{responsiveness}" if parts else ""
+    return f"RTT: {', '.join(parts)}" if parts else ""
+
+
+def responsiveness_line(found: Responsiveness) -> str:
+    """The responsiveness with its confidence and its halves. The half of the load alone has its own name.
+    Empty if nothing was measured."""
+    if found.rpm is not None and found.confidence is not None:
+        halves = f"foreign {found.foreign_rpm:.0f}, loaded {found.loaded_rpm:.0f}"
+        return (
+            f"Responsiveness: {found.rpm:.0f} RPM, confidence {found.confidence.value.lower()}"
+            f" ({halves}; {DRAFT} without HTTP and TLS)"
+        )
+    if found.loaded_rpm is not None:
+        return f"Loaded responsiveness: {found.loaded_rpm:.0f} RPM (by the load itself, without other probes)"
+    return ""
 
 
 def cpu_line(end: RunEnded, start: RunStarted) -> str:

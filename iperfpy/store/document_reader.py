@@ -22,7 +22,17 @@ from iperfpy.protocols.metrics import Metric, Side
 from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.protocols.registry import transports
 from iperfpy.protocols.settings import Settings
-from iperfpy.records import ConnectedStream, Latency, Row, RunEnded, RunStarted, Sample, ServerOutput
+from iperfpy.records import (
+    ConnectedStream,
+    Latency,
+    Responsiveness,
+    Row,
+    RpmConfidence,
+    RunEnded,
+    RunStarted,
+    Sample,
+    ServerOutput,
+)
 from iperfpy.store.document_part import Part
 from iperfpy.store.finding_object import read_finding
 from iperfpy.store.iperf3_document import INTERRUPTED
@@ -232,7 +242,25 @@ def _sample(metrics: Sequence[Metric], side: Side, period: Part, figures: Part) 
 
 
 def _latency(stored: Part) -> Latency:
-    return Latency(**{field.name: stored.number_or_none(field.name) for field in dataclasses.fields(Latency)})
+    names = [field.name for field in dataclasses.fields(Latency) if field.name != "responsiveness"]
+    return Latency(
+        **{name: stored.number_or_none(name) for name in names}, responsiveness=_responsiveness(stored)
+    )
+
+
+def _responsiveness(stored: Part) -> Responsiveness:
+    """The halves of the responsiveness. A document without them has another figure under that name: 60 s over
+    the loaded round-trip time."""
+    if "loaded_responsiveness_rpm" not in stored.values:
+        return Responsiveness()
+    confidence = stored.values.get("responsiveness_confidence")
+    return Responsiveness(
+        stored.number_or_none("foreign_responsiveness_rpm"),
+        stored.number_or_none("loaded_responsiveness_rpm"),
+        RpmConfidence(stored.text("responsiveness_confidence")) if confidence is not None else None,
+        stored.whole("foreign_probes"),
+        stored.whole("self_probes"),
+    )
 
 
 def _server_output(document: Part) -> ServerOutput:

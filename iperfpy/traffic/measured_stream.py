@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from iperfpy.errors import IperfpyError, PeerError, fault_of
 from iperfpy.protocols.contract import Stream
-from iperfpy.protocols.metrics import Metric
+from iperfpy.protocols.metrics import Metric, number
+from iperfpy.sampling.loaded_latency import RTT_KEY
 from iperfpy.sampling.sampler import Sampler
 from iperfpy.traffic.messages import MessageEcho, MessageSource
 from iperfpy.traffic.open_stream import OpenStream, where
@@ -22,6 +23,10 @@ class MeasuredStream:
     Parameters
     ----------
     payload : the sender's payload; None: this end receives. An end of a message test sends and receives
+
+    Attributes
+    ----------
+    round_trip_us : the sender's round-trip time when `look` last read the counters, None if it has none
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class MeasuredStream:
         self._payload = payload
         # An end of a message test is a payload as well, because it is a load that can be stopped.
         self.messages = payload if isinstance(payload, MessageSource | MessageEcho) else None
+        self.round_trip_us: float | None = None
         self._omitted_bytes = 0
         self._carrying: asyncio.Task[None] | None = None
         self._is_ending = self._is_acknowledged = False
@@ -50,7 +56,9 @@ class MeasuredStream:
 
     def look(self, now_us: int) -> None:
         """Read the counters once between two ticks."""
-        self.sampler.poll(now_us, self.snapshots.look())
+        record = self.snapshots.look()
+        self.round_trip_us = number(record.get(RTT_KEY))
+        self.sampler.poll(now_us, record)
 
     @property
     def measured_bytes(self) -> int:

@@ -216,6 +216,23 @@ class Transfer:
         return sum(each.measured_bytes for each in self._receiving)
 
     @property
+    def is_measuring(self) -> bool:
+        """True once the measured period has begun, after the omitted one."""
+        return self._measuring.is_set()
+
+    @property
+    def measured_bytes(self) -> int:
+        """Payload in the measured period, all streams together."""
+        return sum(each.measured_bytes for each in self.streams)
+
+    def take_round_trips_us(self) -> list[float]:
+        """The round-trip times of this end's senders that were read since the last call."""
+        found = [each.round_trip_us for each in self._sending if each.round_trip_us is not None]
+        for each in self._sending:
+            each.round_trip_us = None
+        return found
+
+    @property
     def began_us(self) -> int:
         """Time from which the present period counts."""
         return self._time.schedule.started_us

@@ -115,7 +115,9 @@ def _headlines(run: Run, ways: Sequence[Way]) -> Iterator[Headline]:
             if share == share:
                 yield Headline(f"{share:.2f}", "%", way.label(word))
     if latency.responsiveness_rpm is not None:
-        yield Headline(f"{latency.responsiveness_rpm:.0f}", "RPM", "round trips per minute under load")
+        sure = latency.responsiveness.confidence
+        said = f", confidence {sure.value.lower()}" if sure is not None else ""
+        yield Headline(f"{latency.responsiveness_rpm:.0f}", "RPM", f"responsiveness under load{said}")
 
 
 def _loss_key(run: Run) -> str:

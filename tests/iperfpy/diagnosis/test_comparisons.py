@@ -92,20 +92,35 @@ def test_nearly_equal_or_unknown_directions_are_no_asymmetry() -> None:
     ("increase_ms", "letter"), [(4.9, "A+"), (5, "A"), (59, "B"), (60, "C"), (399, "D"), (400, "F")]
 )
 def test_grades_have_the_usual_bounds(increase_ms: float, letter: str) -> None:
-    load = [{"p95": 50e3 + 1e3 * increase_ms}, {"p95": 50e3}]
-    assert bufferbloat.grade({"p50": 50e3}, load, full_load=True).letter == letter
+    loads = [bufferbloat.Load(19e6, 50e3 + 1e3 * increase_ms), bufferbloat.Load(20e6, 50e3)]
+    assert bufferbloat.grade(50e3, loads, [19e6, 20e6]).letter == letter
 
 
 @pytest.mark.parametrize(
-    ("idle", "loaded", "full"),
-    [({}, [{"p95": 1.0}], True), ({"p50": 1.0}, [], True), ({"p50": 1.0}, [{"p95": 1.0}], False)],
+    ("idle", "load", "session", "reason"),
+    [
+        (None, bufferbloat.Load(20e6, 60e3), [20e6, 20e6], "before the load is not known"),
+        (50e3, bufferbloat.Load(20e6, None), [20e6, 20e6], "no echo"),
+        (50e3, bufferbloat.Load(15.9e6, 60e3), [15.9e6, 20e6], "did not reach 80 %"),
+        (50e3, bufferbloat.Load(None, 60e3), [19e6, 20e6], "did not reach 80 %"),
+        (50e3, bufferbloat.Load(20e6, 60e3), [20e6], "single test"),
+        (50e3, bufferbloat.Load(20e6, 60e3), [], "single test"),
+        (50e3, bufferbloat.Load(0, 60e3), [0, 0], "did not reach 80 %"),
+    ],
 )
 def test_a_missing_grade_has_a_reason(
-    idle: dict[str, float], loaded: list[dict[str, float]], full: bool
+    idle: float | None, load: bufferbloat.Load, session: list[float], reason: str
 ) -> None:
-    grade = bufferbloat.grade(idle, loaded, full_load=full)
+    grade = bufferbloat.grade(idle, [load], session)
     assert not grade.letter
-    assert grade.reason
+    assert reason in grade.reason
+    # The number is there all the same, where it was measured.
+    assert (grade.increase_us is None) == (idle is None or load.rtt_p95_us is None)
+
+
+def test_a_load_of_80_percent_of_the_best_rate_is_graded() -> None:
+    loads = [bufferbloat.Load(16e6, 80e3), bufferbloat.Load(15e6, 900e3)]
+    assert bufferbloat.grade(50e3, loads, [15e6, 16e6, 20e6]) == bufferbloat.Bufferbloat("B", 30e3)
 
 
 def test_the_ladder_has_eight_rates_in_an_order_of_the_seed() -> None:

@@ -1,4 +1,4 @@
-"""Idle and loaded latency, and responsiveness in round trips per minute: computation and reports."""
+"""Idle and loaded latency: computation, and reports, which have the responsiveness beside it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import pytest
 
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side, Value
-from iperfpy.records import Latency, Row, Sample
-from iperfpy.report.csv_columns import header
+from iperfpy.records import Latency, Responsiveness, Row, RpmConfidence, Sample
+from iperfpy.report.csv_columns import LATENCY, header
 from iperfpy.report.csv_file import CsvFile
 from iperfpy.report.csv_report import CsvSink
 from iperfpy.report.json_report import JsonSink
 from iperfpy.report.terminal import latency_line
 from iperfpy.sampling.loaded_latency import latency
+from iperfpy.store.document_part import Part
+from iperfpy.store.document_reader import _latency as latency_of
 from tests.iperfpy.report.scenes import forward
 
-LOADED = "8.71 ms loaded (4.20 to 19.3); responsiveness 6889 RPM"
+LOADED = "8.71 ms loaded (4.20 to 19.3)"
+MEASURED = Latency(31, 4_200, 8_000, 19_300, Responsiveness(2000, 600, RpmConfidence.LOW, 20, 40))
 
 
 def row(stream: int, values: Mapping[str, Value] | None, *, sends: bool = True) -> Row:
@@ -38,16 +41,12 @@ def spread(low: float, mean: float, high: float) -> dict[str, Value]:
     return {"rtt_us": mean, "rtt_us_min": low, "rtt_us_mean": mean, "rtt_us_max": high}
 
 
-def test_responsiveness_is_round_trips_per_minute_under_load() -> None:
-    """60 s / loaded round trip: 60 at one second, 6000 at 10 ms."""
-    assert latency(None, [row(1, spread(1, 1e6, 2e6))]).responsiveness_rpm == 60
-    assert latency(None, [row(1, spread(1, 10_000, 2e6))]).responsiveness_rpm == 6000
-
-
 def test_latency_spans_several_streams_in_both_directions() -> None:
     rows = [row(1, spread(5_000, 20_000, 90_000)), row(3, spread(7_000, 40_000, 80_000), sends=False)]
     assert latency(4_000, rows) == Latency(4_000, 5_000, 30_000, 90_000)
-    assert latency(4_000, rows).responsiveness_rpm == 2000
+    # A round-trip time of the load is no responsiveness: that has probes of its own.
+    assert latency(4_000, rows).responsiveness_rpm is None
+    assert latency(4_000, rows, MEASURED.responsiveness).responsiveness_rpm == 1300
 
 
 @pytest.mark.parametrize("values", [None, {}, {"rtt_us": None, "rtt_us_mean": None}])
@@ -74,14 +73,19 @@ def test_json_has_the_latency_at_its_end() -> None:
     scene, stream = forward(), io.StringIO()
     sink = JsonSink(stream)
     sink.start(scene.start)
-    sink.end(replace(scene.end, latency=Latency(31, 4_200, 8_000, 19_300)))
+    sink.end(replace(scene.end, latency=MEASURED))
     sink.close()
     assert json.loads(stream.getvalue())["end"]["latency"] == {
         "idle_rtt_us": 31,
         "loaded_rtt_us": 8_000,
         "loaded_rtt_us_min": 4_200,
         "loaded_rtt_us_max": 19_300,
-        "responsiveness_rpm": 7500,
+        "responsiveness_rpm": 1300,
+        "responsiveness_confidence": "Low",
+        "foreign_responsiveness_rpm": 2000,
+        "loaded_responsiveness_rpm": 600,
+        "foreign_probes": 20,
+        "self_probes": 40,
     }
 
 
@@ -90,10 +94,22 @@ def test_csv_has_the_latency_only_in_the_sum(tmp_path: Path) -> None:
     file = CsvFile(path, header())
     sink = CsvSink(file)
     sink.start(scene.start)
-    sink.end(replace(scene.end, latency=Latency(31, 4_200, 8_000, 19_300)))
+    sink.end(replace(scene.end, latency=MEASURED))
     file.close()
     with path.open() as stream:
-        figures = {
-            each["type"]: (each["idle_rtt_us"], each["responsiveness_rpm"]) for each in csv.DictReader(stream)
-        }
-    assert figures == {"summary": ("", ""), "sum": ("31", "7500")}
+        figures = {each["type"]: tuple(each[key] for key in LATENCY) for each in csv.DictReader(stream)}
+    assert figures == {"summary": ("",) * 5, "sum": ("31", "1300", "Low", "2000", "600")}
+
+
+def test_a_stored_run_has_its_responsiveness_and_an_old_one_none() -> None:
+    scene, stream = forward(), io.StringIO()
+    sink = JsonSink(stream)
+    sink.start(scene.start)
+    sink.end(replace(scene.end, latency=MEASURED))
+    sink.close()
+    stored = Part(json.loads(stream.getvalue())["end"]["latency"])
+    assert latency_of(stored) == MEASURED
+    # Before there were probes, this name meant 60 s over the loaded round-trip time.
+    measured = Latency(31, 4_200, 8_000, 19_300)
+    rtts = {key: value for key, value in measured.record().items() if key.endswith(("_us", "_min", "_max"))}
+    assert latency_of(Part({**rtts, "responsiveness_rpm": 7500})) == measured
