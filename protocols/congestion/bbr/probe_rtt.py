@@ -31,8 +31,13 @@ PROBE_RTT_DURATION_US = 200_000
 # not in the draft; chosen by simulation
 
 _PACING_GAIN = PHASES[Phase.PROBE_RTT].pacing_gain
+_NONE_YET = -1
+"""Number of means before the first round has ended, whose segments left at the former pace."""
 MAX_MEANS = 6
 """Means after which PROBE_RTT ends without an answer: the queue belongs to other flows."""
+MAX_ROUNDS = 12
+"""Round trips after which PROBE_RTT ends in any case. Among flows that overload a path, its segments are few
+and their round-trip times scattered, so that a mean may take seconds."""
 UNCHANGED_FACTOR = 0.95
 """Round-trip times have settled if a round's mean is at least this share of the mean of the round before."""
 SATURATED_SHARE = 0.7
@@ -81,7 +86,7 @@ class ProbeRtt:
         self.measured, self.losses = DelaySamples(), LossTally()
         self._since_us, self._before_us, self._last_mean_us = now_us, rtt_us, rtt_us
         self._by_clock = by_clock and self.suspects is None
-        self._rounds, self._means, self.pacing_gain = 0, 0, _PACING_GAIN
+        self._rounds, self._means, self.pacing_gain = 0, _NONE_YET, _PACING_GAIN
         self._start_round(now_us)
 
     def _start_round(self, now_us: int) -> None:
@@ -116,7 +121,11 @@ class ProbeRtt:
 
     def _end_round(self, ack: Ack, delay: PathDelay, loss_floor: float) -> float:
         self._rounds += 1
-        if self._rounds < 2:  # its segments left before PROBE_RTT
+        if self._rounds >= MAX_ROUNDS:
+            self.over = True
+            return 0.0
+        if self._means == _NONE_YET:
+            self._means = 0
             self._start_round(ack.now_us)
             return 0.0
         if not self._samples.suffices:
@@ -131,7 +140,7 @@ class ProbeRtt:
             carried = self._acked / (1.0 - loss_floor)
             # A full window hides the difference: it lets leave as much as arrives.
             if self._window_full or carried < SATURATED_SHARE * self._sent:
-                self._rounds, self._means, self.over = 0, 0, False
+                self._means, self.over = _NONE_YET, False
             else:
                 carried = 0.0
                 unchanged = mean_us - delay.level_us >= self._before_us - mean_us

@@ -6,7 +6,7 @@ import pytest
 
 from iperfpy.protocols.congestion.bbr.loss_tally import RELIABLE_SAMPLE, LossTally
 from iperfpy.protocols.congestion.bbr.path_delay import PathDelay
-from iperfpy.protocols.congestion.bbr.probe_rtt import MAX_MEANS, PROBE_RTT_DURATION_US, ProbeRtt
+from iperfpy.protocols.congestion.bbr.probe_rtt import MAX_MEANS, MAX_ROUNDS, PROBE_RTT_DURATION_US, ProbeRtt
 from iperfpy.protocols.congestion.congestion_control import Ack, Flight
 
 LEVEL_US, ROUND_US = 60_000, 60_000
@@ -167,3 +167,14 @@ def test_losses_are_suspected_for_one_stretch() -> None:
     assert one.probe.suspects is not None
     one.probe.enter(one.now_us, 60_000, 1_000.0, by_clock=True)
     assert one.probe.suspects is None
+
+
+def test_a_path_that_other_flows_overload_does_not_keep_the_flow_in_it() -> None:
+    """Every round loses half of its segments, so each mean begins the stretch again."""
+    one = Probe(before_ms=200)
+    for _ in range(MAX_ROUNDS - 1):
+        one.round(200, sent=40, delivered=20)
+        assert not one.probe.over
+    one.round(200, sent=40, delivered=20)
+    assert one.probe.over
+    assert not one.probe.settled
