@@ -44,7 +44,7 @@ _SLOWEST_SHARE = 0.6
 """Stretches up to this share of the highest arrival rate give the delay without load."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Overloaded:
     """One stretch beyond the path's rate.
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from iperfpy.diagnosis import advice
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
@@ -36,6 +38,8 @@ _FEW_LOST = 1e-3
 """Share of datagrams that may be lost for another reason than the limit."""
 _OWN_RATE = 0.97
 """Share of the rate of -b from which on that rate is the limit."""
+_PERIOD_US, _FEWEST_DELAYS = 200_000, 4
+"""Periods in which the variation of the delay is short-term, and known delays in one."""
 _BUSY_PERCENT = 95.0
 _SLOW_WORDS = "less work beside the test on that machine, or a faster one"
 
@@ -139,19 +143,26 @@ def _held(path: PathEvidence, segments: int) -> float:
 def own_rtt_us(path: PathEvidence, segments: int) -> float:
     """Usual round-trip time of the path itself for a window of so many segments, in microseconds.
 
-    A queue that the window keeps full adds the same to all round trips but the first ones. So the variation
-    of round trips above their lower end, and the one that the sender's model finds also when less is sent,
-    are the path's. A window also waits for each of its packets that comes late.
+    A queue that the window fills changes slowly, in round trips; jitter and lumps change the delay from one
+    packet to the next. So short-term variation is the path's, and so is the variation that the sender's model
+    finds also when less is sent. A window also waits for each of its packets that comes late.
     """
-    least_us = path.min_rtt_us or 0.0
-    varies_us = max(
-        path.rtt_us.get("p50", 0.0) - path.rtt_us.get("p5", 0.0), path.delay_spread_us or 0.0, 0.0
-    )
+    varies_us = max(_short_variation_us(path), path.delay_spread_us or 0.0)
     late_us = 0.0
     if path.flight is not None and path.displaced_packets and path.displacement_us:
         share = path.displaced_packets / max(1, int(path.flight.arrived_packets.sum()))
         late_us = path.displacement_us * (1 - (1 - min(1.0, share)) ** segments)
-    return least_us + max(varies_us, late_us)
+    return (path.min_rtt_us or 0.0) + max(varies_us, late_us)
+
+
+def _short_variation_us(path: PathEvidence) -> float:
+    """Median over periods of `_PERIOD_US` of the median delay above the least one."""
+    flight = path.flight
+    if flight is None or not len(flight.delay_us):
+        return 0.0
+    periods = np.array_split(flight.delay_us, max(1, len(flight.delay_us) * flight.width_us // _PERIOD_US))
+    known = [delays for period in periods if len(delays := period[~np.isnan(period)]) >= _FEWEST_DELAYS]
+    return float(np.median([np.median(delays) - delays.min() for delays in known])) if known else 0.0
 
 
 def _unread(run: RunEvidence, path: PathEvidence, share: float, ceiling: float) -> Finding | None:

@@ -13,13 +13,14 @@ from iperfpy.protocols.path_evidence import FlightBins
 
 Floats = NDArray[np.float64]
 
-CUT, FEWEST_CUT = 0.03, 100
-"""Share and number of datagrams that the receiver's kernel drops at least if it is the limit of a stretch."""
+CUT, FEWEST_CUT = 0.03, 30
+"""Share, of the datagrams that reached the receiver, and number that its kernel drops at least if it is the
+limit of a stretch."""
 _JITTER_US, _JITTER_RTTS = 2e3, 0.05
 """Variation of the delay without load from which on the echoes align the stretches."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
     """Datagrams of one size at one rate.
 
@@ -58,14 +59,14 @@ def stretches(evidence: DirectionEvidence) -> list[Stretch]:
 
 
 def dropped(sent: int, missing: int, kernel_drops: int | None) -> bool:
-    """True if the receiver's kernel dropped most of the missing datagrams, and so many that they would look
-    like an overload of the path."""
+    """True if the receiver's kernel dropped so many of the datagrams that reached it that they arrived at its
+    rate, not at that of the path."""
     drops = kernel_drops or 0
-    return drops >= max(FEWEST_CUT, CUT * sent) and 2 * drops > missing
+    return drops >= max(FEWEST_CUT, CUT * (sent - missing + drops))
 
 
 def cut(rung: Rung) -> bool:
-    """True if the receiver's kernel dropped most of the datagrams that are missing in the rung."""
+    """True if the rung shows the rate of the receiver's kernel."""
     return dropped(rung.sent, rung.sent - rung.arrived, rung.kernel_drops)
 
 

@@ -62,6 +62,14 @@ def test_rates_that_do_not_repeat_are_not_compared() -> None:
     assert "differ by" in result.missing
 
 
+def test_a_kcp_that_does_not_repeat_leaves_the_comparison_of_datagrams() -> None:
+    """Its recovery depends on the losses, and bare datagrams are compared."""
+    tests = rounds((20e6, 19e6, 20e6), (6e6, 9e6, 14e6), (8e6, 8.1e6, 8e6))
+    found = udp_differs.compare(tests, Direction.FORWARD)
+    assert found.finding is not None
+    assert found.finding.cause is Cause.DATAGRAMS_DIFFER
+
+
 def test_two_rounds_are_too_few() -> None:
     result = udp_differs.compare(rounds([20e6] * 2, [5e6] * 2, [5e6] * 2), Direction.FORWARD)
     assert "3 rounds are needed" in result.missing

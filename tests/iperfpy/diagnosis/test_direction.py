@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from iperfpy.diagnosis import direction as conclusions
-from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath
+from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, Rung
 from iperfpy.diagnosis.finding import Cause
 from iperfpy.plan import Direction
+from iperfpy.protocols.path_evidence import FlightBins
 from tests.iperfpy.diagnosis import synthetic
 from tests.iperfpy.diagnosis.synthetic import Path
 
@@ -265,3 +266,17 @@ def test_lumps_of_the_way_back_are_those_of_the_acknowledgements() -> None:
         findings = conclusions.conclude(replace(steady, idle=echoes)).findings
         assert {finding.cause for finding in findings} == causes
         assert "acknowledgements" in findings[0].sentence or Cause.LINE in causes
+
+
+def test_periods_that_are_equal_in_every_figure_are_compared_all_the_same() -> None:
+    """Three rounds of bare datagrams over a path without chance: only their arrays are others."""
+    path, causes = PATHS["policer"]
+    whole = synthetic.direction(path)
+    again = tuple(replace(one, flight=_copy(one)) for one in whole.rungs)
+    twice = replace(whole, rungs=(*whole.rungs, *again))
+    assert {finding.cause for finding in conclusions.conclude(twice).findings} == causes
+
+
+def _copy(rung: Rung) -> FlightBins:
+    assert rung.flight is not None
+    return replace(rung.flight, delay_us=rung.flight.delay_us.copy())

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
 
+import numpy as np
 import pytest
 
 from iperfpy.diagnosis import advice, one_run
 from iperfpy.diagnosis.finding import Cause, Confidence
-from iperfpy.protocols.path_evidence import PathEvidence
+from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 from tests.iperfpy.diagnosis.synthetic import Path, limited, run, stream
 
 LINE = stream(Path(rate=50e6), 5e6)
@@ -59,21 +61,26 @@ def test_a_window_that_carries_more_than_arrived_is_not_the_limit() -> None:
     assert findings[0].cause is Cause.SEND_WINDOW
 
 
-def _jittery() -> PathEvidence:
-    """A window of 100 segments on a path whose round trips take 50 to 150 ms by themselves."""
-    rtts = {"p5": 55e3, "p50": 100e3, "p95": 145e3, "max": 150e3}
-    return replace(limited(send_window=0.9), rtt_us=rtts)
+def _windowed(delays_us: Sequence[float], packets: int = 7) -> PathEvidence:
+    """A window of 100 segments for 10 s, with these round trips in turn."""
+    ones = np.full(4_000, packets, np.int64)
+    flight = FlightBins(0, 2_500, ones * 1_428, ones * 1_428, ones, ones, np.resize(delays_us, 4_000))
+    return replace(limited(send_window=0.9), flight=flight)
 
 
 def test_a_window_carries_less_where_the_path_itself_takes_longer() -> None:
     carried = 100 * 1_428 * 8 / 0.1
     window = {"windows": (100, 2_048), "window_flags": ("--sndwnd", "--rcvwnd")}
-    findings = one_run.conclude(run(path=(_jittery(),), bits_per_second=carried, **window))
+    jittery = _windowed((55e3, 100e3, 145e3), packets=3)
+    findings = one_run.conclude(run(path=(jittery,), bits_per_second=carried, **window))
     assert findings[0].cause is Cause.SEND_WINDOW
     assert findings[0].evidence["ceiling_bits_per_s"] == pytest.approx(100 * 1_428 * 8 / 0.095, rel=0.01)
-    # A queue that the window keeps full lengthens the shortest round trips as well.
-    standing = replace(limited(send_window=0.9), rtt_us={"p5": 98e3, "p50": 100e3, "p95": 101e3, "max": 1e5})
-    findings = one_run.conclude(run(path=(standing,), bits_per_second=carried, **window))
+
+
+def test_a_queue_that_a_window_fills_slowly_is_not_the_paths_own_delay() -> None:
+    window = {"windows": (100, 2_048), "window_flags": ("--sndwnd", "--rcvwnd")}
+    growing = _windowed(np.linspace(50e3, 600e3, 4_000).tolist(), packets=1)
+    findings = one_run.conclude(run(path=(growing,), bits_per_second=2e6, **window))
     assert Cause.SEND_WINDOW not in {finding.cause for finding in findings}
 
 

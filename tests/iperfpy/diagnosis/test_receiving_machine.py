@@ -67,3 +67,18 @@ def test_the_same_losses_in_the_kernel_are_the_receiving_machine() -> None:
 def test_a_rung_is_cut_if_most_losses_were_in_the_kernel(drops: int | None, is_cut: bool) -> None:
     one = replace(rung(400e6, 240e6, 0), kernel_drops=drops)
     assert cut(one) is is_cut
+
+
+def test_a_rate_at_which_path_and_kernel_both_lose_is_not_that_of_the_path() -> None:
+    """The path lost more than the kernel dropped, but what arrived did so at the rate of the kernel."""
+    both = replace(rung(400e6, 100e6, 0), kernel_drops=10_000)
+    assert both.sent - both.arrived > 2 * 10_000
+    assert cut(both)
+    few = replace(both, kernel_drops=100)
+    assert not cut(few)
+
+
+def test_a_slow_rung_is_cut_by_a_few_dozen_drops() -> None:
+    slow = replace(rung(400e6, 400e6, 0), sent=360, arrived=280, kernel_drops=75)
+    assert cut(slow)
+    assert not cut(replace(slow, arrived=340, kernel_drops=20))

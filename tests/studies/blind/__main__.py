@@ -28,14 +28,15 @@ from tests.studies.machine import surroundings
 from tests.studies.paths.run import spread
 from tests.studies.seed_range import seeds
 
-DEVELOP = range(1, 301)
+DEVELOP, LAB = range(1, 301), range(2001, 2041)
+"""Seeds unless others are given; those of the lab have eight of each part."""
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.studies.blind", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--seeds", type=seeds, default=DEVELOP, help="FIRST:END, END excluded (1:301)")
+    parser.add_argument("--seeds", type=seeds, help="FIRST:END, END excluded (1:301; with --lab 2001:2041)")
     parser.add_argument("--cheap", action="store_true", help="run the slowest paths first: they cost least")
     parser.add_argument("--minutes", type=float, help="start no simulation, and no run, after this time")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
@@ -103,6 +104,7 @@ def report(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
 
 def main() -> None:
     options = parser().parse_args()
+    options.seeds = options.seeds or (LAB if options.lab else DEVELOP)
     options.name = options.name or f"blind-{'lab-' * options.lab}{datetime.now(UTC):%Y-%m-%d}"
     options.out.mkdir(parents=True, exist_ok=True)
     if options.fresh:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.simulator.simulation import Endpoint
 
 Int64s = NDArray[np.int64]
 _QUANTUM_US = 1_000
@@ -133,3 +134,35 @@ class Mirror:
     def deadline_us(self) -> int | None:
         """No timer."""
         return None
+
+
+class SlowReader:
+    """A receiving machine that takes so many packets a second; its socket buffer has room for some more.
+
+    Attributes
+    ----------
+    dropped : packets for which there was no room
+    """
+
+    def __init__(self, endpoint: Endpoint, packets_per_s: float, room: int) -> None:
+        self.dropped = 0
+        self._endpoint, self._per_us, self._room = endpoint, packets_per_s / 1e6, room
+        self._waiting, self._at_us = 0.0, 0
+
+    def receive(self, batch: DatagramBatch, now_us: int) -> None:
+        """Take the first packets of a batch, as far as there is room."""
+        self._waiting = max(0.0, self._waiting - (now_us - self._at_us) * self._per_us)
+        self._at_us = now_us
+        taken = min(batch.count, max(0, int(self._room - self._waiting)))
+        self.dropped += batch.count - taken
+        self._waiting += taken
+        if taken:
+            self._endpoint.receive(batch.head(taken), now_us)
+
+    def transmit(self, now_us: int) -> Sequence[DatagramBatch]:
+        """Send what the endpoint sends."""
+        return self._endpoint.transmit(now_us)
+
+    def deadline_us(self) -> int | None:
+        """The time at which the endpoint is due."""
+        return self._endpoint.deadline_us()

@@ -42,6 +42,11 @@ class BlindPath:
     truth : cause -> its true figures
     send_window, receive_window : segments of the bulk flows' windows, None: the transport's own
     application : rate of their application in bits per second, None: without end
+    filtered : properties of the forward direction that hold for UDP alone
+    reads_per_s, reader_room : packets per second that the receiving machine takes, and packets of its socket
+        buffer; None: it takes all
+    stock_window : segments of a flow of stock KCP in place of kcp-bbr; None: kcp-bbr
+    both_ways : True if both directions are measured and compared
     """
 
     seed: int
@@ -55,11 +60,34 @@ class BlindPath:
     send_window: int | None = None
     receive_window: int | None = None
     application: float | None = None
+    filtered: dict[str, Any] = field(default_factory=dict)
+    reads_per_s: float | None = None
+    reader_room: int = 0
+    stock_window: int | None = None
+    both_ways: bool = False
 
     @property
     def forward(self) -> Path:
         """The way of the data."""
+        return Path(delay_us=self.rtt_us / 2, **{**self.there, **self.filtered})
+
+    @property
+    def unfiltered(self) -> Path:
+        """The way of the data for anything but UDP."""
         return Path(delay_us=self.rtt_us / 2, **self.there)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of TCP, KCP and UDP that are compared; 0: no TCP."""
+        return 3 if self.filtered or self.both_ways else 0
+
+    @property
+    def reversed(self) -> BlindPath:
+        """The other direction, as a path of its own."""
+        rate = float(self.back["rate_bits_per_s"])
+        return BlindPath(
+            self.seed + _OTHER_WAY, (), self.rng, rate, self.rtt_us, dict(self.back), dict(self.there)
+        )
 
     @property
     def backward(self) -> Path:
@@ -69,10 +97,15 @@ class BlindPath:
     @property
     def name(self) -> str:
         """One line with the kinds and the main properties."""
-        properties = ", ".join(f"{key}={value}" for key, value in {**self.there, **self.back}.items())
+        ways = {
+            **self.there,
+            **{f"back_{key}" if key in self.there else key: value for key, value in self.back.items()},
+        }
+        ways |= {f"udp_{key}": value for key, value in self.filtered.items()}
+        properties = ", ".join(f"{key}={value}" for key, value in ways.items())
         windows = ", ".join(
             f"{key}={value:.0f}"
-            for key in ("send_window", "receive_window", "application")
+            for key in ("send_window", "receive_window", "application", "reads_per_s", "stock_window")
             if (value := getattr(self, key)) is not None
         )
         return (
@@ -184,6 +217,50 @@ def _application(path: BlindPath) -> None:
     path.application = path.rng.uniform(0.2, 0.7) * path.rate * (1_376 / BULK_PACKET)
 
 
+def _asymmetry(path: BlindPath) -> None:
+    factor = path.between(1.6, 6.0)
+    rates = [rate for rate in (path.rate * factor, path.rate / factor) if RATES[0] <= rate <= RATES[1]]
+    path.both_ways = True
+    _way_back(path, path.rng.choice(rates) if rates else path.rate * factor)
+
+
+def _way_back(path: BlindPath, rate: float) -> None:
+    """Give the way back a rate, and a queue that is no cause."""
+    wait_us = max(0.5 * path.fair_us, 8 * PACKET * 8e6 / rate)
+    path.back |= {"rate_bits_per_s": rate, "buffer_bytes": int(rate * wait_us / 8e6)}
+
+
+def _datagrams_differ(path: BlindPath) -> None:
+    if path.rng.random() < 0.5:
+        path.filtered["loss"] = path.rng.uniform(0.25, 0.4)
+        return
+    # UDP alone is policed: to UDP, that is the path.
+    path.rate *= path.rng.uniform(0.25, 0.6)
+    burst = max(10 * PACKET, int(path.rate * path.between(20e3, 400e3) / 8e6))
+    path.filtered |= {"police_bits_per_s": path.rate, "bucket_bytes": burst}
+
+
+def _processor(path: BlindPath) -> None:
+    path.reads_per_s = path.rng.uniform(0.3, 0.7) * path.rate / 8 / BULK_PACKET
+    path.reader_room = max(20, int(0.02 * path.reads_per_s))
+
+
+def _spurious(path: BlindPath) -> None:
+    # The queue holds a whole window, which waits there for longer than the first timeouts.
+    path.stock_window = max(64, min(4_096, int(path.rate * path.between(0.6, 2.5) / 8 / BULK_PACKET)))
+    path.there["buffer_bytes"] = int(4 * path.stock_window * BULK_PACKET)
+
+
+LATER_KINDS: Mapping[str, Callable[[BlindPath], None]] = {
+    "asymmetry": _asymmetry,
+    "udp-differs": _datagrams_differ,
+    "processor": _processor,
+    "spurious": _spurious,
+}
+LATER = 1_401
+"""First seed that has these kinds. Earlier seeds give the paths of the records."""
+_OTHER_WAY = 1_000_000
+"""Distance of the seeds of the two directions' random draws."""
 KINDS: Mapping[str, Callable[[BlindPath], None]] = {
     "queue": _queue,
     "aqm": _aqm,
@@ -206,9 +283,13 @@ _EXCLUDE = (
     {"receive-window", "send-window", "application"},
 )
 """Of each set a path has one kind at most."""
+_WITH_LATER = {"asymmetry": ("noise", "jitter", "mtu"), "udp-differs": ("queue", "jitter")}
+"""Kinds that form pairs with later ones."""
 PAIRS = [pair for pair in combinations(KINDS, 2) if not any(set(pair) <= excluded for excluded in _EXCLUDE)]
 _ORDER = random.Random(0)
 _ORDER.shuffle(PAIRS)
+LATER_PAIRS = [*PAIRS, *((other, kind) for kind, others in _WITH_LATER.items() for other in others)]
+_ORDER.shuffle(LATER_PAIRS)
 
 
 def kinds_of(seed: int) -> tuple[str, ...]:
@@ -216,9 +297,8 @@ def kinds_of(seed: int) -> tuple[str, ...]:
     if seed % 10 == 0:
         return ()
     number = seed // 10 * 9 + seed % 10 - 1
-    if number % 2:
-        return PAIRS[number // 2 % len(PAIRS)]
-    return (list(KINDS)[number // 2 % len(KINDS)],)
+    alone, pairs = (list(KINDS), PAIRS) if seed < LATER else ([*KINDS, *LATER_KINDS], LATER_PAIRS)
+    return pairs[number // 2 % len(pairs)] if number % 2 else (alone[number // 2 % len(alone)],)
 
 
 def draw(seed: int) -> BlindPath:
@@ -238,19 +318,31 @@ def draw(seed: int) -> BlindPath:
         wait_us = least_us if least_us < 0.7 * path.fair_us else max(least_us, 1.4 * path.fair_us)
     path.there["buffer_bytes"] = int(path.rate * wait_us / 8e6)
     for kind in path.kinds:
-        KINDS[kind](path)
+        {**KINDS, **LATER_KINDS}[kind](path)
+    if not path.kinds and seed >= LATER:
+        # Paths whose directions are alike, and on which UDP is treated as TCP is.
+        path.both_ways = True
+        _way_back(path, path.rate)
     path.truth.update(truth_of(path))
     return path
 
 
 def truth_of(path: BlindPath) -> dict[Cause, dict[str, float]]:
     """Read the causes off the properties of a path, with their figures."""
-    there = path.there
+    there = {**path.there, **path.filtered}
     truth: dict[Cause, dict[str, float]] = {}
     if path.send_window:
         truth[Cause.SEND_WINDOW] = {"segments": path.send_window}
     if path.receive_window:
         truth[Cause.RECEIVE_WINDOW] = {"segments": path.receive_window}
+    if path.reads_per_s:
+        # The machine is slower than the path, so nothing shows a property of an overloaded path.
+        return {Cause.PROCESSOR: {"packets_per_s": path.reads_per_s}}
+    if path.filtered:
+        truth[Cause.DATAGRAMS_DIFFER] = {}
+    if path.both_ways and path.back["rate_bits_per_s"] != path.rate:
+        back = path.back["rate_bits_per_s"]
+        truth[Cause.ASYMMETRY] = {"ratio": max(path.rate, back) / min(path.rate, back)}
     if path.application:
         truth[Cause.APPLICATION] = {"bits_per_s": path.application}
     if "police_bits_per_s" in there:

@@ -7,6 +7,8 @@ All parts share the two links, so each finds the path as the one before left it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,12 +19,12 @@ from iperfpy.plan import Direction
 from iperfpy.protocols.arrival_lumps import lump_us
 from iperfpy.protocols.kcp.kcp_evidence import path_evidence
 from iperfpy.protocols.kcp.kcp_metrics import record
-from iperfpy.protocols.kcp.profiles import with_bbr
-from iperfpy.protocols.kcp.settings import KcpBbrSettings
+from iperfpy.protocols.kcp.profiles import stock, with_bbr
+from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.path_evidence import MOST_BINS, FlightBins, PathEvidence
 from iperfpy.protocols.simulator.application import Bulk, Paced, Silent
-from iperfpy.protocols.simulator.simulation import Simulation
-from tests.studies.blind.datagram_flows import HEADERS, Collector, Echoes, Mirror, Stream
+from iperfpy.protocols.simulator.simulation import Endpoint, Simulation
+from tests.studies.blind.datagram_flows import HEADERS, Collector, Echoes, Mirror, SlowReader, Stream
 from tests.studies.blind.drawing import MTU_HINT, BlindPath
 
 Int64s = NDArray[np.int64]
@@ -31,6 +33,7 @@ IDLE_S, IDLE_PER_S, RUNG_S, RUNG_PER_S = 2.5, 200.0, ladder.SECONDS, 20.0
 BULK_S, BULK_RTTS, LONGEST_BULK_S = 4.0, 20.0, 6.0
 COALESCE_US = 1_000.0
 RAW_S, RAW_SHARE = 3.0, 0.9
+FEWEST_RESENT = 20
 SIZES = (576, 1_280, 1_400, 1_420, 1_450, 1_480, 1_492, 1_500)
 
 
@@ -59,6 +62,10 @@ class Experiment:
         self.periods: list[tuple[float, int, int]] = []
         """Rate, begin and end of each stretch."""
         self.there, self.back = self.simulation.link(path.forward), self.simulation.link(path.backward)
+        self.plain = self.simulation.link(path.unfiltered) if path.filtered else self.there
+        """The forward link of anything but UDP."""
+        self.in_vain: list[tuple[int, int]] = []
+        """Retransmissions of each flow whose segments had arrived, and all of them."""
 
     @property
     def now_us(self) -> int:
@@ -126,6 +133,7 @@ class Experiment:
                 ),
             ),
             block_bytes=packet_bytes - HEADERS,
+            kernel_drops=rung.kernel_drops,
         )
 
     def rung(self, rate: float, packet_bytes: int, seconds: float = RUNG_S) -> Rung:
@@ -133,7 +141,8 @@ class Experiment:
         start_us = self.now_us + 1_000
         self.periods.append((rate, start_us, start_us + int(seconds * SECOND)))
         stream, collector = Stream(rate, packet_bytes, start_us, seconds), Collector()
-        self.simulation.flow(stream, collector, self.there, self.back, Silent(), start_us=self.now_us)
+        reader = self.reader(collector)
+        self.simulation.flow(stream, reader, self.there, self.back, Silent(), start_us=self.now_us)
         echoes = self.echoes(seconds, RUNG_PER_S)
         self.wait(seconds)
         rest_s = 0.3 + 2 * self.path.rtt_us / 1e6
@@ -159,12 +168,20 @@ class Experiment:
             bins(sent_us, arrived_us, np.full(len(sent_us), packet_bytes)),
             late,
             len(numbers) - len(fresh),
-            0,
+            dropped_by(reader),
             *runs,
         )
 
-    def bulk(self) -> RunEvidence:
-        """Send bulk data with kcp-bbr."""
+    def reader(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint on the receiving machine, which may be slow."""
+        path = self.path
+        return SlowReader(endpoint, path.reads_per_s, path.reader_room) if path.reads_per_s else endpoint
+
+    def bulk(self, *, stream: bool = False) -> RunEvidence:
+        """Send bulk data with kcp-bbr, or with stock KCP.
+
+        stream : True if the flow stands for TCP, which no filter of UDP affects
+        """
         path = self.path
         seconds = min(LONGEST_BULK_S, max(BULK_S, BULK_RTTS * path.rtt_us / 1e6))
         mtu = min(1_400, path.there.get("maxlen") or 1_400)
@@ -172,16 +189,24 @@ class Experiment:
         theirs = KcpBbrSettings(mtu=mtu, rcvwnd=path.receive_window or KcpBbrSettings().rcvwnd)
         number = path.seed * 100 + len(self.simulation._hosts)
         sender, receiver = with_bbr(number, mine), with_bbr(number, theirs)
+        if path.stock_window:
+            plain = KcpSettings(mtu=mtu, sndwnd=path.stock_window, rcvwnd=max(2_048, path.stock_window))
+            sender, receiver = stock(number, plain), stock(number, plain)
+        reader = receiver if stream else self.reader(receiver)
         start_us, until_us = self.now_us, self.now_us + int(seconds * SECOND)
         source = Paced(sender, path.application, start_us=start_us) if path.application else Bulk(sender)
         application = Ended(source, until_us)
-        self.simulation.flow(sender, receiver, self.there, self.back, application, start_us=start_us)
+        there = self.plain if stream else self.there
+        self.simulation.flow(sender, reader, there, self.back, application, start_us=start_us)
         self.wait(seconds)
         evidence = path_evidence(sender, self.now_us)
+        self.in_vain.append((receiver.receiving.duplicates, sender.counts.retransmitted))
         run = RunEvidence(
-            transport="kcp-bbr",
+            transport="tcp" if stream else "kcp" if path.stock_window else "kcp-bbr",
             reliable=True,
-            controlled=True,
+            controlled=not path.stock_window,
+            over_udp=not stream,
+            kernel_drops=dropped_by(reader),
             streams=1,
             seconds=seconds,
             bits_per_second=receiver.receiving.bytes * 8 / seconds,
@@ -190,7 +215,7 @@ class Experiment:
             receiver=record(receiver, self.now_us),
             path=() if evidence is None else (evidence,),
             window_flags=("--sndwnd", "--rcvwnd"),
-            windows=(mine.sndwnd, theirs.rcvwnd),
+            windows=(path.stock_window or mine.sndwnd, theirs.rcvwnd),
         )
         self.wait(0.5 + 3 * path.rtt_us / 1e6)
         self.drain()
@@ -198,17 +223,43 @@ class Experiment:
 
     def drain(self) -> None:
         """Wait until nothing is queued."""
-        while self.there.backlog_bytes(self.now_us) > 0:
+        while max(link.backlog_bytes(self.now_us) for link in (self.there, self.plain)) > 0:
             self.wait(0.1)
 
 
-def gather(path: BlindPath) -> tuple[DirectionEvidence, float]:
-    """Run the whole experiment; give the evidence, and the mean rate that the path had in its overload."""
+def dropped_by(reader: Endpoint) -> int:
+    """Packets that a receiving machine dropped."""
+    return reader.dropped if isinstance(reader, SlowReader) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The evidence of one direction, and facts about it that only the simulator knows.
+
+    Parameters
+    ----------
+    mean_rate : bits per second that the path had in its overload
+    in_vain : largest share of a flow's retransmissions whose segments had arrived, of 20 or more
+    """
+
+    evidence: DirectionEvidence
+    mean_rate: float
+    in_vain: float
+
+
+def gather(path: BlindPath) -> Gathered:
+    """Run the whole experiment on one direction."""
     experiment = Experiment(path)
     idle = experiment.idle()
     longest = min(idle.mtu_bytes or 1_500, 1_500)
-    rounds: list[tuple[RunEvidence, ...]] = [(experiment.bulk(),)]
-    estimate = ladder.estimate(rounds)
+
+    def flows() -> tuple[RunEvidence, ...]:
+        """The adaptive flows of a round."""
+        found = experiment.bulk()
+        return (experiment.bulk(stream=True), found) if path.rounds else (found,)
+
+    rounds: list[tuple[RunEvidence, ...]] = [flows()]
+    estimate = ladder.estimate([[run for run in rounds[0] if run.over_udp]])
     packet = ladder.packet_bytes(estimate, longest)
     rungs: list[Rung] = []
     due = list(ladder.rates(estimate, path.seed))
@@ -217,9 +268,15 @@ def gather(path: BlindPath) -> tuple[DirectionEvidence, float]:
             experiment.wait(ladder.pause_s(rate, estimate))
             rungs.append(experiment.rung(rate, packet))
         due = list(ladder.further(rungs))
-    rounds.append((experiment.raw(RAW_SHARE * estimate, packet),))
+    for number in range(max(1, path.rounds)):
+        # The rate of bare datagrams follows that of TCP, if there is one.
+        streams = [run for tests in rounds for run in tests if not run.over_udp]
+        rate = ladder.estimate([streams]) if streams else estimate
+        more = flows() if number > 0 else ()
+        rounds.append((*more, experiment.raw(RAW_SHARE * rate, packet)))
     evidence = DirectionEvidence(Direction.FORWARD, idle, tuple(rungs), tuple(rounds))
-    return evidence, experiment.mean_rate
+    shares = [vain / all_ for vain, all_ in experiment.in_vain if all_ >= FEWEST_RESENT]
+    return Gathered(evidence, experiment.mean_rate, max(shares, default=0.0))
 
 
 def percentiles(values: list[int]) -> dict[str, float]:

@@ -36,6 +36,11 @@ LEAST_BUFFER = 8_192
 FILTERED = (250, 400)
 """Thousandths of UDP that a filter drops."""
 END_KINDS = frozenset({"receive-window", "send-window", "application"})
+SIMULATED_KINDS = frozenset({"udp-differs", "processor", "spurious"})
+"""Kinds of drawn paths that the simulator makes without a kernel; the parts have the same with one."""
+ONE_TEST_S = 8
+FED = (0.15, 0.5)
+"""Rate of an application, as a share of the path's."""
 IPERFPY = shlex.join([sys.executable, "-m", "iperfpy"])
 SLOWED = "tests.studies.blind.slow_server"
 
@@ -51,6 +56,7 @@ class LabCase:
     rate : bits per second of IP packets that UDP gets through towards the far end
     near, far : shell commands that come before the program at that end
     server : command of the server
+    feeder : shell command whose output the sender of one test sends; empty: the whole diagnosis is run
     """
 
     seed: int
@@ -61,6 +67,15 @@ class LabCase:
     near: str = ""
     far: str = ""
     server: str = field(default=f"{IPERFPY} -s")
+    feeder: str = ""
+
+    @property
+    def program(self) -> str:
+        """Shell command of the program at the near end, after `near`."""
+        if self.feeder:
+            test = f'{IPERFPY} -c "$LAB_FAR" -t {ONE_TEST_S} -F /dev/stdin -J'
+            return f"{self.feeder} | {test}"
+        return f'exec {IPERFPY} diagnose "$LAB_FAR" -J'
 
     @property
     def name(self) -> str:
@@ -72,6 +87,8 @@ def reason_to_skip(path: BlindPath) -> str:
     """Give the reason why a drawn path cannot be run, empty for one that can."""
     if END_KINDS & set(path.kinds):
         return "a window or an application is no option of diagnose"
+    if SIMULATED_KINDS & set(path.kinds):
+        return "made by the simulator alone"
     if path.rate > FASTEST:
         return f"faster than {FASTEST / 1e6:.0f} Mb/s"
     if path.rtt_us > LONG_RTT_S * 1e6:
@@ -92,12 +109,12 @@ def plain(rate: float, rtt_us: float, fair_us: float) -> Path:
 
 
 def part(seed: int) -> LabCase:
-    """Draw a line, and give one of its ends, or UDP on it, the limit of the seed's turn (even seeds)."""
+    """Draw a line, and give one of its ends, or UDP on it, the limit of the seed's turn."""
     rng = random.Random(f"blind lab {seed}")
     rate, rtt_us = _between(rng, *PART_RATES), _between(rng, *PART_RTTS_US)
     fair_us = max(FAIR_QUEUE_US, FAIR_QUEUE_RTTS * rtt_us)
     way = plain(rate, rtt_us, fair_us)
-    kind = list(PARTS)[seed // 2 % len(PARTS)]
+    kind = list(PARTS)[seed % len(PARTS)]
     made = PARTS[kind](rng, rate, rate * rtt_us / 8e6)
     return LabCase(seed, (kind,), describe(way, way), rate, **made)
 
@@ -149,16 +166,26 @@ def _processor(rng: random.Random, rate: float, bdp: float) -> dict[str, Any]:
     return {"server": server, "truth": truth}
 
 
+def _application(rng: random.Random, rate: float, bdp: float) -> dict[str, Any]:
+    """Feed one TCP test from a pipe that gets less than the path carries."""
+    pause_s = 0.05
+    size = int(rng.uniform(*FED) * rate / 8 * pause_s)
+    feeder = f"(while head -c {size} /dev/zero; do sleep {pause_s}; done)"
+    return {"feeder": feeder, "truth": {Cause.APPLICATION: {"bits_per_s": size * 8 / pause_s}}}
+
+
 PARTS: dict[str, Callable[[random.Random, float, float], dict[str, Any]]] = {
     "udp-differs": _datagrams_differ,
     "receive-window-of-tcp": _receive_window,
     "send-buffer-of-tcp": _send_buffer,
     "processor": _processor,
+    "application-of-tcp": _application,
 }
 
 
 def cases(seeds: range) -> tuple[list[LabCase], dict[str, int]]:
-    """Give the cases of the seeds, about as many drawn paths as parts, and counts of skipped paths."""
+    """Give the cases of the seeds, a part for each and the drawn paths that can be run, and counts of skipped
+    paths."""
     found: list[LabCase] = []
     skipped: dict[str, int] = {}
     for seed in seeds:
@@ -167,6 +194,5 @@ def cases(seeds: range) -> tuple[list[LabCase], dict[str, int]]:
             skipped[reason] = skipped.get(reason, 0) + 1
         else:
             found.append(drawn(path))
-        if seed % 2 == 0:
-            found.append(part(seed))
+        found.append(part(seed))
     return found, skipped

@@ -40,7 +40,7 @@ def measure(options: argparse.Namespace) -> list[Outcome]:
             "unclean": run.unclean,
             "lab": dict(run.counters),
             "document": {key: run.document[key] for key in KEPT if key in run.document},
-            "directions": [_short(one) for one in run.document["directions"]],
+            "directions": [_short(one) for one in run.document.get("directions", ())],
         }
         record.append_line(file, line)
         done[_key(outcome)] = line

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iperfpy.diagnosis.finding import Cause
 from iperfpy.plan import Direction
-from tests.studies.blind.lab_cases import IPERFPY, LabCase
+from tests.studies.blind.lab_cases import LabCase
 from tests.studies.blind.outcome import Outcome
 
 PATIENCE_S, START_S = 300.0, 30.0
@@ -40,7 +41,7 @@ class LabRun:
 
 def run_once(case: LabCase) -> LabRun:
     """Diagnose the path of a case. Raises RunFailedError."""
-    near = " && ".join([*([case.near] if case.near else []), f'exec {IPERFPY} diagnose "$LAB_FAR" -J'])
+    near = " && ".join([*([case.near] if case.near else []), case.program])
     far = " && ".join([*([case.far] if case.far else []), f"exec {case.server}"])
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report"
@@ -71,8 +72,11 @@ def run_clean(case: LabCase, once: Callable[[LabCase], LabRun] = run_once) -> tu
 def judge(case: LabCase, document: Json) -> Outcome:
     """Put the truth of the direction towards the far end beside its diagnosis."""
     forward = Direction.FORWARD.value
-    findings = [one for one in document["diagnosis"] if one["direction"] == forward]
-    directions: dict[str, Json] = {one["direction"]: one for one in document["directions"]}
+    # The finding that compares both directions names the slower one.
+    findings = [
+        one for one in document["diagnosis"] if one["direction"] == forward or one["cause"] == Cause.ASYMMETRY
+    ]
+    directions: dict[str, Json] = {one["direction"]: one for one in document.get("directions", ())}
     direction = directions.get(forward, {})
     return Outcome(
         case.seed,
@@ -84,4 +88,5 @@ def judge(case: LabCase, document: Json) -> Outcome:
         case.rate,
         direction.get("capacity_bits_per_s"),
         direction.get("capacity_error_bits_per_s"),
+        measures_rate=not case.feeder,
     )

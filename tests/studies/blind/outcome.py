@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from iperfpy.diagnosis import direction
+from iperfpy.diagnosis import both_ways, direction
 from iperfpy.diagnosis.advice import Recommendation
 from iperfpy.diagnosis.direction import DirectionDiagnosis
-from iperfpy.diagnosis.finding import Cause
+from iperfpy.diagnosis.finding import Cause, Finding
+from iperfpy.plan import Direction
 from tests.studies.blind.advice_trial import put_to_proof
 from tests.studies.blind.drawing import BlindPath, draw
 from tests.studies.blind.experiment import gather
 
 Figures = Mapping[str, Any]
+VAIN = 0.3
+"""Share of retransmissions in vain from which on they are a cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Outcome:
     capacity, capacity_error : of the diagnosis; None: it does not know
     cost_s : processor seconds
     recommended : settings, see `advice.Recommendation`
+    measures_rate : False for one test, which does not measure the rate of the path
     trial : rates of the proof of the advice, see `Trial`; empty: it was not tried
     """
 
@@ -45,6 +49,7 @@ class Outcome:
     cost_s: float = 0.0
     recommended: dict[str, Any] = field(default_factory=dict)
     trial: dict[str, Any] = field(default_factory=dict)
+    measures_rate: bool = True
 
     def fields(self) -> dict[str, Any]:
         """Give the fields for a file."""
@@ -65,8 +70,17 @@ def examine(seed: int) -> Outcome:
     """Run the experiment on the path of a seed, and conclude from it."""
     began = time.process_time()
     path = draw(seed)
-    evidence, true_rate = gather(path)
-    outcome = judge(path, direction.conclude(evidence), true_rate)
+    found = gather(path)
+    # Retransmissions in vain are a fact about a flow, so the simulator knows the truth only afterwards.
+    if found.in_vain > VAIN and Cause.REORDERING not in path.truth:
+        path.truth[Cause.SPURIOUS] = {"share": found.in_vain}
+        path.truth.pop(Cause.LINE, None)
+    diagnosis = direction.conclude(found.evidence)
+    both: tuple[Finding, ...] = ()
+    if path.both_ways:
+        back = direction.conclude(replace(gather(path.reversed).evidence, direction=Direction.REVERSE))
+        both = both_ways.conclude(diagnosis, back)
+    outcome = judge(path, diagnosis, found.mean_rate, both)
     return replace(outcome, cost_s=time.process_time() - began)
 
 
@@ -76,16 +90,18 @@ def prove(outcome: Outcome) -> Outcome:
     return replace(outcome, trial=asdict(trial))
 
 
-def judge(path: BlindPath, diagnosis: DirectionDiagnosis, true_rate: float) -> Outcome:
-    """Put the truth beside a diagnosis."""
-    recommended = diagnosis.recommendation
+def judge(
+    path: BlindPath, diagnosis: DirectionDiagnosis, true_rate: float, both: Sequence[Finding] = ()
+) -> Outcome:
+    """Put the truth beside a diagnosis. `both`: findings about both directions."""
+    recommended, findings = diagnosis.recommendation, (*diagnosis.findings, *both)
     return Outcome(
         path.seed,
         list(path.kinds),
         path.name,
         {str(cause): figures for cause, figures in path.truth.items()},
-        {str(finding.cause): dict(finding.evidence) for finding in diagnosis.findings},
-        [f"{finding.cause}: {finding.sentence} ({finding.because})" for finding in diagnosis.findings],
+        {str(finding.cause): dict(finding.evidence) for finding in findings},
+        [f"{finding.cause}: {finding.sentence} ({finding.because})" for finding in findings],
         true_rate,
         diagnosis.capacity_bits_per_s,
         diagnosis.capacity_error_bits_per_s,

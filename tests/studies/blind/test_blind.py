@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from iperfpy.diagnosis.finding import Cause
+from iperfpy.protocols.datagrams.batch import DatagramBatch
 from tests.studies.blind import rows, verdicts
 from tests.studies.blind.advice_trial import Trial
-from tests.studies.blind.drawing import KINDS, PAIRS, draw, kinds_of
+from tests.studies.blind.datagram_flows import Collector, SlowReader
+from tests.studies.blind.drawing import KINDS, LATER, LATER_KINDS, LATER_PAIRS, PAIRS, draw, kinds_of
 from tests.studies.blind.outcome import Figures, Outcome, examine, prove
 
 
@@ -29,6 +32,40 @@ def test_neighbouring_seeds_cover_every_kind_every_pair_and_none() -> None:
     assert () in seen
     assert {kind for kinds in seen if len(kinds) == 1 for kind in kinds} == set(KINDS)
     assert {kinds for kinds in seen if len(kinds) == 2} == set(PAIRS)
+
+
+def test_later_seeds_have_more_kinds_and_earlier_ones_the_paths_of_the_records() -> None:
+    seen = {kinds_of(seed) for seed in range(LATER, LATER + 600)}
+    assert {kind for kinds in seen if len(kinds) == 1 for kind in kinds} == {*KINDS, *LATER_KINDS}
+    assert {kinds for kinds in seen if len(kinds) == 2} == set(LATER_PAIRS)
+    assert not {kind for seed in range(1, LATER) for kind in kinds_of(seed)} & set(LATER_KINDS)
+    assert draw(1010).name.startswith("1010 none: 1.2 Mb/s, 10 ms; rate_bits_per_s=1161814.92")
+
+
+def test_the_truth_of_later_kinds() -> None:
+    causes = {
+        "asymmetry": Cause.ASYMMETRY,
+        "udp-differs": Cause.DATAGRAMS_DIFFER,
+        "processor": Cause.PROCESSOR,
+    }
+    for path in map(draw, range(2001, 2200)):
+        for kind, cause in causes.items():
+            assert (kind in path.kinds) == (cause in path.truth)
+        assert path.both_ways == (not path.kinds or "asymmetry" in path.kinds)
+        if path.both_ways:
+            other = path.reversed
+            assert (other.there, other.back) == (path.back, path.there)
+            assert other.rate == path.back["rate_bits_per_s"]
+
+
+def test_a_slow_machine_takes_its_rate_and_the_room_of_its_buffer() -> None:
+    collector = Collector()
+    reader = SlowReader(collector, packets_per_s=1_000.0, room=20)
+    batch = DatagramBatch.of(np.zeros(50 * 100, np.uint8), 100)
+    reader.receive(batch, 0)
+    assert (len(collector.arrivals[0]), reader.dropped) == (20, 30)
+    reader.receive(batch.head(10), 5_000)  # five have been read
+    assert (len(collector.arrivals[0]), reader.dropped) == (25, 35)
 
 
 def test_the_truth_follows_the_properties_and_is_never_empty() -> None:
@@ -80,6 +117,13 @@ def test_a_promise_is_kept_within_a_tenth() -> None:
     assert not Trial(1e6, 1.75e6, 2.0).kept
     assert Trial(1e6, 0.98e6, None).as_good
     assert not Trial(1e6, 0.9e6, None).as_good
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2107, 2147, 2265, 2301], ids=lambda seed: "+".join(kinds_of(seed)))
+def test_later_kinds_are_found_in_their_experiments(seed: int) -> None:
+    one = examine(seed)
+    assert not one.missed | one.invented, one.sentences
 
 
 @pytest.mark.slow
