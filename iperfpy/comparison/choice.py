@@ -123,9 +123,11 @@ def _decided(
     common = [name for name in first if all(name in best for best in take.values())]
     every = {name for one in compared.values() for name in one.names}
     if set(common) == every:
-        return f"For {words.purpose}, {_all(_ordered(common, compared))} are equal ({sure}{doubt}): take any."
+        names = _all(_ordered(common, compared))
+        equal = "may be equal" if confidence is Confidence.POSSIBLE else "are equal"
+        return f"For {words.purpose}, {names} {equal} ({sure}{doubt}): take any."
     if not common:
-        choices = {way: _either(best) for way, best in take.items()}
+        choices = {way: _either(best, confidence) for way, best in take.items()}
         return f"For {words.purpose}, take {_by_way(choices)} ({sure}{doubt})."
     # With one direction, its name says nothing.
     details = [
@@ -134,7 +136,7 @@ def _decided(
         if (text := _detail(one, common, words))
     ]
     behind = f": {'; '.join(details)}" if details else ""
-    return f"For {words.purpose}, take {_either(common)} ({sure}{doubt}){behind}."
+    return f"For {words.purpose}, take {_either(common, confidence)} ({sure}{doubt}){behind}."
 
 
 def _detail(one: Ranking, common: Sequence[str], words: _Words) -> str:
@@ -162,6 +164,8 @@ def _confidence(one: Ranking) -> Confidence:
 def _pair_confidence(pair: Pair) -> Confidence:
     if pair.different:
         return Confidence.SURE if pair.p <= SURE_P else Confidence.LIKELY
+    if pair.is_below_least:
+        return Confidence.SURE
     hidden = pair.hidden
     if hidden is None or hidden > LIKELY_EQUAL:
         return Confidence.POSSIBLE
@@ -190,10 +194,11 @@ def _all(names: Sequence[str] | set[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _either(names: Sequence[str]) -> str:
-    """`a`, or `a or b, which are equal`."""
+def _either(names: Sequence[str], confidence: Confidence) -> str:
+    """`a`, or `a or b, which are equal`; without confidence they may be."""
     *others, last = names
-    return f"{', '.join(others)} or {last}, which are equal" if others else last
+    equal = "may be" if confidence is Confidence.POSSIBLE else "are"
+    return f"{', '.join(others)} or {last}, which {equal} equal" if others else last
 
 
 def _by_way(names: Mapping[Direction, str]) -> str:

@@ -45,7 +45,7 @@ class MeasuredTest:
     contender : its name
     round : 1, 2, ...
     started_s : seconds from the beginning of the comparison to the data
-    error : the sentence of a test that failed, whose figures no statistic uses; else empty
+    error : the sentence of a failed test, else empty. No statistic uses the figures of a failed test
     seconds : time of data
     steady_from_s : length of the start-up that the steady rate leaves out
     steady_bits_per_second : payload that arrived after the start-up

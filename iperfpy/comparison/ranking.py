@@ -53,10 +53,17 @@ class Pair:
         return self.p < SIGNIFICANT and matters and abs(self.compared.shift.value) >= self.least
 
     @property
+    def is_below_least(self) -> bool:
+        """True if the interval of the shift allows no absolute difference that matters."""
+        low, high = self.compared.shift.low, self.compared.shift.high
+        return low is not None and high is not None and max(abs(low), abs(high)) < self.least
+
+    @property
     def hidden(self) -> float | None:
-        """The largest difference that the interval of the shift allows, as a share; None without one."""
+        """The largest difference that the interval of the shift allows, as a share; None without one, or if
+        no difference matters."""
         relative = self.compared.relative
-        if relative is None or relative.low is None or relative.high is None:
+        if relative is None or relative.low is None or relative.high is None or self.is_below_least:
             return None
         return max(abs(relative.low), abs(relative.high))
 

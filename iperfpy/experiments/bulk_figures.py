@@ -9,6 +9,7 @@ import numpy as np
 
 from iperfpy.comparison.comparison_report import MeasuredMessages, MeasuredTest
 from iperfpy.experiments import run_figures as figures
+from iperfpy.experiments.compare_schedule import STARTUP_SHARE
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side, Value, number
 from iperfpy.records import UNANSWERED
@@ -42,11 +43,11 @@ def measured_test(
 
     Parameters
     ----------
-    steady_from_s : planned length of the start-up; of a test that ended early at most half of it
+    steady_from_s : planned length of the start-up; of a test that ended early at most two thirds of it
     started_s, error : see `MeasuredTest`
     """
     length = figures.measured_s(run)
-    steady_from_s = min(steady_from_s, length / 2)
+    steady_from_s = min(steady_from_s, STARTUP_SHARE * length)
     steady = _steady_bps(run, direction, steady_from_s)
     packets = figures.packets_of(run, direction)
     sender = figures.sender_values(run, direction)

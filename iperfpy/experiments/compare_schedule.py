@@ -22,12 +22,13 @@ DEFAULT_S = 480.0
 NARROW = 0.05
 """Width of the interval of a median, as a share of the median, below which no more rounds are needed."""
 
-STARTUP_S, STARTUP_ROUND_TRIPS = 1.0, 20.0
-"""Start-up that the steady rate leaves out: 20 round trips, at least 1 s, at most half of the test."""
+STARTUP_S, STARTUP_ROUND_TRIPS, STARTUP_SHARE = 1.0, 20.0, 2 / 3
+"""Start-up that the steady rate leaves out: 20 round trips, at least 1 s, at most that part of the test."""
 STEADY_S, STEADY_ROUND_TRIPS = 3.0, 20.0
 """Time behind the start-up that a test gets if there is time for it."""
-LEAST_S, LEAST_ROUND_TRIPS = 2.0, 20.0
-"""Shortest test for the sake of a further round."""
+LEAST_STEADY_S, LEAST_STEADY_ROUND_TRIPS = 1.0, 10.0
+"""Shortest time behind the start-up, for the sake of a further round. Data that waits behind the losses of a
+start-up is delivered after it, so a start-up must never be cut for a round."""
 SHORTEST_S = 0.3
 """Shortest test at all, in a comparison that has no time for a round of longer ones."""
 REST_SHARE, LEAST_REST_S, MOST_REST_S = 0.1, 0.2, 1.0
@@ -79,7 +80,11 @@ class Lengths:
 
 def startup_s(rtt_s: float, test_s: float) -> float:
     """The start-up of a test, seconds."""
-    return min(max(STARTUP_S, STARTUP_ROUND_TRIPS * rtt_s), test_s / 2)
+    return min(_whole_startup_s(rtt_s), STARTUP_SHARE * test_s)
+
+
+def _whole_startup_s(rtt_s: float) -> float:
+    return max(STARTUP_S, STARTUP_ROUND_TRIPS * rtt_s)
 
 
 def rest_s(test_s: float) -> float:
@@ -97,8 +102,9 @@ def lengths(time_s: float, bulk: int, messages: int, rtt_s: float, overhead_s: f
     rtt_s : idle round-trip time
     overhead_s : seconds of a test beside its data
     """
-    wanted = max(STARTUP_S, STARTUP_ROUND_TRIPS * rtt_s) + max(STEADY_S, STEADY_ROUND_TRIPS * rtt_s)
-    least = max(LEAST_S, LEAST_ROUND_TRIPS * rtt_s)
+    startup = _whole_startup_s(rtt_s)
+    wanted = startup + max(STEADY_S, STEADY_ROUND_TRIPS * rtt_s)
+    least = startup + max(LEAST_STEADY_S, LEAST_STEADY_ROUND_TRIPS * rtt_s)
 
     def round_s(test_s: float) -> float:
         rest = max(overhead_s, rest_s(test_s))

@@ -59,8 +59,8 @@ def contenders_of(words: Sequence[str], settings: Sequence[str] = ()) -> tuple[C
     Raises
     ------
     PlanError
-        A word is not understood, two contenders are the same, or nobody takes a setting. The sentence names
-        the word or the key.
+        A word is not understood, two contenders are the same, or no contender has a setting. The sentence
+        names the word or the key.
     """
     if isinstance(words, str):  # its characters would be taken for contenders
         words = words.split(",")

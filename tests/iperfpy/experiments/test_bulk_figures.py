@@ -54,9 +54,9 @@ def test_a_rate_that_changes_in_the_middle_counts_half_and_half() -> None:
     assert found.steady_bits_per_second == pytest.approx(15e6, rel=0.05)
 
 
-def test_a_short_test_has_at_most_half_of_it_as_start_up() -> None:
-    found = steady([1.0] * 4 + [20.0] * 4)
-    assert found.steady_from_s == pytest.approx(0.4)
+def test_a_short_test_has_at_most_two_thirds_of_it_as_start_up() -> None:
+    found = steady([1.0] * 6 + [20.0] * 3)
+    assert found.steady_from_s == pytest.approx(0.6)
     assert found.steady_bits_per_second == pytest.approx(20e6)
 
 

@@ -38,7 +38,7 @@ def test_the_rounds_fit_the_time_unless_one_is_too_long(
     found = planned(time_s, contenders, rtt_ms / 1e3)
     assert found.rounds >= 1
     assert found.rounds * found.round_s <= time_s + 0.1 or found.test_s == schedule.SHORTEST_S
-    assert 0 < found.startup_s <= found.test_s / 2
+    assert 0 < found.startup_s <= schedule.STARTUP_SHARE * found.test_s + 1e-9
     assert found.message_s == min(MESSAGE_S, found.test_s)
     assert found.pause_s <= found.rest_s
 
@@ -47,7 +47,7 @@ def test_the_rounds_fit_the_time_unless_one_is_too_long(
 def test_the_default_time_holds_enough_rounds_for_an_interval(rtt_ms: float) -> None:
     found = planned(DEFAULT_S, 4, rtt_ms / 1e3)
     assert found.rounds >= FEWEST_FOR_MEDIAN
-    assert found.startup_s >= max(1.0, 20 * rtt_ms / 1e3) * 0.8
+    assert found.startup_s == pytest.approx(max(1.0, 20 * rtt_ms / 1e3), rel=0.01)
 
 
 def test_more_time_gives_more_rounds_and_not_longer_tests() -> None:
@@ -56,9 +56,10 @@ def test_more_time_gives_more_rounds_and_not_longer_tests() -> None:
     assert long.rounds > 9 * short.rounds
 
 
-def test_little_time_gives_fewer_rounds_rather_than_tests_of_a_few_round_trips() -> None:
-    found = planned(40, 4, 0.085)
-    assert found.test_s >= 20 * 0.085
+def test_little_time_gives_fewer_rounds_rather_than_a_cut_start_up() -> None:
+    found = planned(60, 4, 0.085)
+    assert found.startup_s == pytest.approx(20 * 0.085)
+    assert found.test_s >= 30 * 0.085
     assert found.rounds < FEWEST_FOR_MEDIAN
 
 
