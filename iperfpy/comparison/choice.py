@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from iperfpy.comparison.comparison_report import ComparisonReport, steady_rates
 from iperfpy.comparison.message_standing import slowest_means
 from iperfpy.comparison.ranking import Pair, Ranking, enough, rank
+from iperfpy.comparison.standing import standings
 from iperfpy.diagnosis.finding import Confidence
 from iperfpy.plan import WAYS, Direction
 from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN
 
 SURE_P = 0.01
 """Corrected p up to which a difference is sure, with enough rounds for an interval of each median."""
+DEAR = 1.5
+"""Bytes of packets for each byte of payload from which on the sentence tells the price."""
 SURE_EQUAL, LIKELY_EQUAL = 0.05, 0.10
 """Relative differences that the intervals must exclude for two contenders to be equal, surely or likely."""
 SURENESS = {Confidence.SURE: "sure", Confidence.LIKELY: "likely", Confidence.POSSIBLE: "not sure"}
@@ -65,7 +68,20 @@ def bulk_choice(report: ComparisonReport) -> Choice:
         }
         if values:
             rankings[direction] = rank(values)
-    return choose(rankings, BULK)
+    choice = choose(rankings, BULK)
+    return replace(choice, sentence=" ".join((choice.sentence, *_prices(report, choice))))
+
+
+def _prices(report: ComparisonReport, choice: Choice) -> Iterator[str]:
+    """A sentence for each of the best contenders that floods the path to be as fast as it is."""
+    best: dict[str, float] = {}
+    for way, ranking in choice.rankings.items():
+        names = choice.take.get(way, ranking.names[:1])
+        for one in standings(report, way):
+            if one.contender.name in names and (one.wire_per_payload or 0.0) >= DEAR:
+                best[one.contender.name] = max(best.get(one.contender.name, 0.0), one.wire_per_payload or 0.0)
+    for name, price in best.items():
+        yield f"{name} sends {price:.1f} bytes for each byte of payload."
 
 
 def message_choice(report: ComparisonReport) -> Choice:

@@ -63,7 +63,7 @@ class PlainProgress:
 
 
 class BarProgress:
-    """A bar with the step and the seconds that are left."""
+    """A bar with the seconds so far, those of the whole and those that are left, and the step."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -77,7 +77,7 @@ class BarProgress:
         console = Console(file=self._stream, highlight=False, emoji=False, markup=False)
         self._bar = Progress(
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[left]:>6}", markup=False),
+            TextColumn("{task.fields[times]}", markup=False),
             TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
@@ -85,7 +85,7 @@ class BarProgress:
             auto_refresh=False,
         )
         self._bar.start()
-        self._task = self._bar.add_task("", total=None, left="")
+        self._task = self._bar.add_task("", total=None, times="")
         return self
 
     def __exit__(
@@ -108,10 +108,11 @@ class BarProgress:
     def _update(self, elapsed_s: float, total_s: float, description: str | None = None) -> None:
         if self._bar is None or self._task is None:
             return
-        left = f"{max(0.0, total_s - elapsed_s):.0f} s"
+        left_s = max(0.0, total_s - elapsed_s)
+        times = f"{elapsed_s:.0f} of {total_s:.0f} s, {left_s:.0f} s left"
         done = min(elapsed_s, total_s)
         with contextlib.suppress(OSError):
-            self._bar.update(self._task, completed=done, total=total_s, left=left, description=description)
+            self._bar.update(self._task, completed=done, total=total_s, times=times, description=description)
             self._bar.refresh()
 
 

@@ -107,6 +107,18 @@ def test_udp_is_never_chosen() -> None:
     assert "udp" not in choice.sentence
 
 
+@pytest.mark.parametrize("rounds", [2, 7])
+def test_a_winner_that_floods_the_path_has_its_price_in_the_sentence(rounds: int) -> None:
+    means = {(TCP_BBR.name, UP): 10e6, (TCP_BBR.name, DOWN): 5e6}
+    means |= {(KCP_BBR.name, UP): 12.5e6, (KCP_BBR.name, DOWN): 10e6}
+    good = report(means, rounds=rounds)
+    prices = {KCP_BBR.name: 4.24, TCP_BBR.name: 7.0}
+    tests = [replace(one, wire_per_payload=prices[one.contender]) for one in good.tests]
+    choice = bulk_choice(replace(good, tests=tuple(tests)))
+    assert choice.sentence.endswith(". kcp-bbr sends 4.2 bytes for each byte of payload.")
+    assert "7.0" not in choice.sentence
+
+
 def test_a_failed_test_changes_no_rank() -> None:
     good = report(MEANS)
     bad = replace(good.tests[0], steady_bits_per_second=1.0, error="the path died")
