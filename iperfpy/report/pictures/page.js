@@ -5,7 +5,8 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const AXIS = 52, RIGHT = 16;
-  const HELP = "Arrow keys move the cursor, + and - zoom, 0 shows all; with a mouse: drag to zoom, double-click for all.";
+  const HELP = matchMedia("(hover: none)").matches ? "Touch a panel to read its values."
+    : "Arrow keys move the cursor, + and - zoom, 0 shows all; with a mouse: drag to zoom, double-click for all.";
 
   // A number with three significant digits, and commas between thousands.
   const short = (value) => {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,13 +36,6 @@ def test_a_page_of_words_is_an_image() -> None:
     width, height = size_of(png_of(Page(EVIL, error=EVIL)))
     assert width == 200
     assert 5 < height < 100
-
-
-def test_a_longer_page_is_a_higher_image() -> None:
-    page = evil_page()
-    one = size_of(png_of(replace(page, blocks=page.blocks[:1])))
-    two = size_of(png_of(replace(page, blocks=page.blocks[:2])))
-    assert two[1] > one[1]
 
 
 def test_without_matplotlib_a_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
