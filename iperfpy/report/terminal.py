@@ -407,7 +407,7 @@ def responsiveness_line(found: Responsiveness) -> str:
         halves = f"foreign {found.foreign_rpm:.0f}, loaded {found.loaded_rpm:.0f}"
         return (
             f"Responsiveness: {found.rpm:.0f} RPM, confidence {found.confidence.value.lower()}"
-            f" ({halves}; {DRAFT} without HTTP and TLS)"
+            f" ({halves}; {DRAFT} without HTTP, TLS)"
         )
     if found.loaded_rpm is not None:
         return f"Loaded responsiveness: {found.loaded_rpm:.0f} RPM (by the load itself, without other probes)"

@@ -181,7 +181,7 @@ def test_only_a_load_that_seeks_the_capacity_has_a_responsiveness() -> None:
         (
             Responsiveness(2000.4, 599.6, RpmConfidence.MEDIUM, 100, 200),
             "Responsiveness: 1300 RPM, confidence medium (foreign 2000, loaded 600; "
-            "draft-ietf-ippm-responsiveness-09 without HTTP and TLS)",
+            "draft-ietf-ippm-responsiveness-09 without HTTP, TLS)",
         ),
     ],
 )
