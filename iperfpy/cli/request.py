@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from iperfpy.cli.common_flags import TEXT_FORM_NAMES
 from iperfpy.cli.exit_status import TEXT_VARIABLE
 from iperfpy.cli.parsed_options import ParsedOptions
-from iperfpy.cli.secret_flags import secrets_of
+from iperfpy.cli.secret_flags import environment_secrets, secrets_of
 from iperfpy.cli.transport_flags import ignored_flags, settings_of
 from iperfpy.errors import ParameterError, PlanError
 from iperfpy.measure_keywords import (
@@ -163,6 +163,7 @@ def connection_of(parsed: Values, words: str) -> tuple[str, ConnectionKeywords]:
         "credentials": _credentials(parsed),
         "device": host_device or device,
         "keepalive": parsed["keepalive"],
+        "secrets": environment_secrets(),
     }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from iperfpy.cli.value_types import Flag, Parsed, named
+from iperfpy.protocols import registry
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
 
@@ -74,6 +75,11 @@ def secrets_of(values: Mapping[str, Any], transports: Mapping[str, Transport]) -
         elif (text := typed if typed is not None else os.environ.get(variable(prefix))) is not None:
             found[prefix] = os.fsencode(text)
     return found
+
+
+def environment_secrets() -> dict[str, bytes]:
+    """The secrets by prefix, for a command without the flags."""
+    return secrets_of({}, registry.transports())
 
 
 def hide_argument(text: str) -> None:

@@ -86,8 +86,9 @@ def contenders_of(words: Sequence[str], settings: Sequence[str] = ()) -> tuple[C
 
 
 def _contender(word: str) -> Contender:
-    name, *parts = (part.strip() for part in word.strip().split(":"))
+    name, *pieces = (part.strip() for part in word.strip().split(":"))
     transport = transport_named(name)
+    parts = _joined(transport, pieces)
     values: dict[str, Any] = {}
     titles, rate_bps = [name], 0
     for part in parts:
@@ -108,6 +109,20 @@ def _contender(word: str) -> Contender:
     )
 
 
+def _joined(transport: Transport, pieces: Sequence[str]) -> list[str]:
+    """The parts of a word that was cut at every colon: a number behind the text of a setting continues it, as
+    in `kcp:fec=10:3`."""
+    parts: list[str] = []
+    for piece in pieces:
+        key, equals, _ = parts[-1].partition("=") if parts else ("", "", "")
+        setting = _found(transport, key) if equals else None
+        if piece.isdecimal() and setting is not None and setting.kind is str:
+            parts[-1] += f":{piece}"
+        else:
+            parts.append(piece)
+    return parts
+
+
 def _bare(transport: Transport, part: str, word: str) -> tuple[str, str, str]:
     """(key, value, title) of a part without a key."""
     setting = _found(transport, part)
@@ -122,7 +137,11 @@ def _bare(transport: Transport, part: str, word: str) -> tuple[str, str, str]:
 
 def _with_setting(found: Sequence[Contender], text: str) -> list[Contender]:
     """The contenders, with one more setting of those that the text names."""
-    target, colon, pair = text.strip().rpartition(":")
+    text = text.strip()
+    known = {name for one in found for name in (one.word, one.transport.name) if text.startswith(f"{name}:")}
+    target = max(known, key=len, default=text.rpartition(":")[0])
+    # The value may have colons of its own.
+    colon, pair = text[len(target) : len(target) + 1], text[len(target) + 1 :]
     key, equals, value = pair.partition("=")
     if not (colon and equals and target and key):
         raise SettingsError(f"{text!r} is no setting: expected NAME:KEY=VALUE, such as kcp:sndwnd=512")

@@ -56,6 +56,16 @@ def test_a_setting_is_for_every_contender_of_its_transport() -> None:
     assert contenders_of(["kcp"], ["kcp:rate=1M"])[0].rate_bps == 1_000_000
 
 
+def test_the_value_of_a_setting_may_have_a_colon() -> None:
+    """A colon separates the parts of a word."""
+    fec, both = contenders_of(["kcp:fec=10:3", "kcp-bbr:fec=4:2:mtu=1200"])
+    assert (fec.chosen, both.chosen) == ({"fec": "10:3"}, {"fec": "4:2", "mtu": 1200})
+    (set_,) = contenders_of(["kcp"], ["kcp:kcp-fec=10:3"])
+    assert set_.settings.record()["fec"] == "10:3"
+    first, second = contenders_of(["kcp:fec=10:3", "kcp"], ["kcp:fec=10:3:crypt=aes"])
+    assert (first.chosen, second.chosen) == ({"fec": "10:3", "crypt": "aes"}, {})
+
+
 def test_one_text_may_have_several_words() -> None:
     assert contenders_of("tcp:bbr,kcp") == contenders_of(["tcp:bbr", "kcp"])
     assert len(contenders_of(DEFAULT_CONTENDERS)) == 4

@@ -26,13 +26,15 @@ from tests.studies.table import Table
 PEERS = ("kcp-go", "kcptun")
 CRYPTS = tuple(name for name in KINDS if name != "aes-128-gcm")
 """Debian's kcp-go, of 2020, has no AES-GCM."""
-FEC, LOSS, LOSSY_CRYPTS = "10:3", 0.05, ("null", "aes")
+UNKNOWN = {"kcptun": ("null",)}
+"""Debian's kcptun, of 2021, takes a name that it does not know for `aes`."""
+FEC, LOSS, LOSSY_CRYPTS = "10:3", 0.05, ("null", "none", "aes")
 
 
 def cases(total: int) -> Iterator[Case]:
     for peer in PEERS:
         for sends in (True, False):
-            for crypt in CRYPTS:
+            for crypt in (name for name in CRYPTS if name not in UNKNOWN.get(peer, ())):
                 for fec in ("off", FEC):
                     yield Case(peer, sends, crypt, fec, 0.0, total)
                     if crypt in LOSSY_CRYPTS:
