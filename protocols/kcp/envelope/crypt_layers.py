@@ -69,7 +69,7 @@ class CryptLayer:
             self.accepted += valid
             if self._replays is not None and valid:
                 fresh = self._replays.fresh(rows)
-                if not all(fresh):
+                if fresh is not None:
                     self.replayed += fresh.count(False)
                     inner = inner[fresh]
             if len(inner):
