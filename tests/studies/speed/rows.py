@@ -34,7 +34,8 @@ STYLES = {Verdict.AIM: "green", Verdict.LIMIT: "green", Verdict.BELOW: "red", Ve
 
 def unit_of(row: Row) -> tuple[float, str]:
     """Factor and name of the unit that a row's figures are shown in."""
-    return UNITS.get(row.figure, SEGMENT)
+    rate = row.figure.endswith("_bits_per_s")  # one of several rates of a contestant
+    return UNITS["bits_per_s"] if rate else UNITS.get(row.figure, SEGMENT)
 
 
 def number(value: float) -> str:
