@@ -15,6 +15,7 @@ from iperfpy.comparison.comparison_report import ComparisonReport
 from iperfpy.comparison.message_standing import SLOWEST, MessageStanding, message_standings
 from iperfpy.comparison.ranking import Ranking
 from iperfpy.comparison.standing import Standing, idle_rtt_us, standings
+from iperfpy.diagnosis.finding import Cause
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import (
     bits_per_rate_unit,
@@ -367,7 +368,8 @@ def _limits(report: ComparisonReport, choice: Choice, width: int | None) -> Iter
 
 
 def troubles(report: ComparisonReport) -> Iterator[str]:
-    """A sentence for the contenders that were left out for one reason, and one for failed tests of each."""
+    """A sentence for the contenders that were left out for one reason, and for each contender those about
+    failed tests, and about tests in which a machine was too slow."""
     reasons: dict[str, list[str]] = {}
     for gone in report.left_out:
         part = "messages" if gone.messages else WAYS[gone.direction] if gone.direction is not None else ""
@@ -379,8 +381,18 @@ def troubles(report: ComparisonReport) -> Iterator[str]:
             failures = report.failures(one.name, way)
             count = len(failures) + len(report.of(one.name, way))
             yield from _failed(f"{one.name} {WAYS[way]}", [each.error for each in failures], count)
+        yield from _slow_machines(report, one.name)
         lost = [each.error for each in report.messages if each.contender == one.name and each.failed]
         yield from _failed(f"{one.name} messages", lost, len(lost) + len(report.messages_of(one.name)))
+
+
+def _slow_machines(report: ComparisonReport, name: str) -> Iterator[str]:
+    """A sentence if tests of a contender show a machine and not the path."""
+    measured = [one for one in report.tests if one.contender == name and not one.failed]
+    slow = [one.limit for one in measured if one.limit is not None and one.limit.cause is Cause.PROCESSOR]
+    if slow:
+        count = f"{len(slow)} of {len(measured)} test{'s' if len(measured) != 1 else ''}"
+        yield f"{name}: {count} met the limit of a machine, not of the path ({slow[-1].sentence})"
 
 
 def _failed(what: str, errors: Sequence[str], count: int) -> Iterator[str]:

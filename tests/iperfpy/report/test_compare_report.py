@@ -15,6 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from iperfpy.comparison.comparison_report import ContenderFacts
+from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.errors import DocumentError
 from iperfpy.report.compare_csv import header, rows
 from iperfpy.report.compare_document import COMPARE, about, document, read, write
@@ -88,6 +89,16 @@ def test_styles_are_known_to_the_screen() -> None:
 
 def test_a_limit_of_the_best_contender_is_shown() -> None:
     assert "Limited down by: a policer: 20.0 Mbit/s, burst 192 KB (kcp-bbr)" in text(whole())
+
+
+def test_tests_that_met_the_limit_of_a_machine_are_counted() -> None:
+    report = whole(2)
+    slow = Finding(UP, Cause.PROCESSOR, Confidence.LIKELY, "the sender's program, which did not run")
+    first, *others = report.tests
+    shown = text(replace(report, tests=(replace(first, limit=slow), *others)))
+    sentence = "tcp bbr: 1 of 4 tests met the limit of a machine, not of the path (the sender's program"
+    assert sentence in shown
+    assert "limit of a machine" not in text(report)
 
 
 # -- the document
