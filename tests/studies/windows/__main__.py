@@ -54,7 +54,7 @@ class Study:
         self._folder = folder
 
     def check_all(self) -> None:
-        """Every check. The demo has each transport in each direction, with client and server."""
+        """Every check. The demo has each transport in each direction, and its messages."""
         self._demo()
         with self._server() as port:
             for name in TRANSPORTS:
@@ -80,7 +80,7 @@ class Study:
     # ------------------------------------------------------------------ the checks
 
     def _demo(self) -> None:
-        status, output = self._python.run(*PROGRAM, "demo", "-t", "1", folder=self._folder, seconds=240)
+        status, output = self._python.run(*PROGRAM, "demo", "-t", "8", folder=self._folder, seconds=240)
         self._note("demo", status == 0, f"status {status}: {output[-400:]}")
         files = sorted(self._folder.glob("results/**/*.csv"))
         arrived = [_received_bytes(file) for file in files]
