@@ -67,6 +67,7 @@ def grade(
         reason = "a single test does not show that its load was full"
     elif not full:
         reason = f"the load did not reach {FULL_LOAD * 100:.0f} % of the best rate"
+    # Without a full load the number of all loads remains, and it has no letter.
     measured = [load.rtt_p95_us for load in (loads if reason else full) if load.rtt_p95_us is not None]
     if not measured:
         return Bufferbloat(reason=reason or "no echo came back under load")

@@ -37,10 +37,11 @@ class Probing:
             self._foreign.start()
 
     def poll(self, now_us: int) -> None:
-        """Take what the transfer has just read."""
+        """Take the counters that the transfer has just read."""
         transfer = self._transfer
         if not self._applies or not transfer.is_measuring:
             return
+        # The omitted period (-O) ends with a new beginning, and its probes do not count.
         if self._began_us != transfer.began_us:
             self._began_us = transfer.began_us
             self._log.begin(transfer.began_us)

@@ -174,6 +174,7 @@ def assess(intervals: Sequence[ProbeInterval], saturated_at: int | None) -> Resp
     if current.rpm is None:
         return current
     stage = [one for one in complete if saturated_at is not None and one.index > saturated_at]
+    # The stage of responsiveness begins after the goodput was saturated.
     confidence = RpmConfidence.LOW
     if len(stage) >= MAD:
         last = len(complete)
