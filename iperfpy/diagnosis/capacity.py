@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from iperfpy.diagnosis import random_loss
+from iperfpy.diagnosis import held_sender, random_loss
 from iperfpy.diagnosis.random_loss import RandomLoss
 from iperfpy.diagnosis.stretches import Stretch, bin_times, lost_packets, mean_delay
 from iperfpy.protocols.path_evidence import FlightBins
@@ -53,7 +53,10 @@ class Overloaded:
     onset_us : time from which on more is lost than the path's own loss
     loses : True if more is lost than the path's own loss
     rise_us, rise_error_us : mean delay after the onset less that without load
-    arriving : bits per second that arrived after the onset
+    arriving : bits per second that arrived after the onset; while the bottleneck was busy, if the sender was
+        held up
+    least : True if the sender was held up and its losses do not tell how long the bottleneck was busy: then
+        `arriving` is a lower bound
     """
 
     stretch: Stretch
@@ -62,6 +65,7 @@ class Overloaded:
     rise_us: float
     rise_error_us: float
     arriving: float
+    least: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Capacity:
     most_arrived : highest rate at which datagrams arrived
     overloaded : stretches beyond the rate
     disturbed : stretches that lost or waited though others carried more: a rate that varies, or other traffic
+    least : True if `rate` is a lower bound, because the sender was held up
     calm_delay_us : mean delay of calm stretches above the least one of each
     """
 
@@ -85,6 +90,7 @@ class Capacity:
     calm: tuple[Stretch, ...]
     calm_delay_us: float
     disturbed: tuple[Overloaded, ...] = ()
+    least: bool = False
 
 
 def _by_counts(stretches: Sequence[Stretch]) -> Capacity:
@@ -146,6 +152,8 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
         found = [one for one in tried if one is not None]
         carried = _CARRIED * max((one.arriving for one in found), default=0.0)
         overloaded = [one for one in found if one.stretch.offered >= carried]
+        # Stretches that give a lower bound tell nothing beside one that gives the rate.
+        overloaded = [one for one in overloaded if not one.least] or overloaded
         rates = [one.arriving / (1 - loss.share) for one in overloaded]
         rate = _combined(overloaded, rates)
         beyond = [one.stretch for one in found]
@@ -169,7 +177,8 @@ def measure(stretches: Sequence[Stretch], base_rtt_us: float) -> Capacity:
         spread = float(np.std(rates)) / sqrt(len(rates)) if len(rates) > 1 else 0.0
         error = max(_LEAST_ERROR * rate, spread, rate * loss.error)
     disturbed = tuple(one for one in found if one not in overloaded)
-    return Capacity(rate, error, most, tuple(overloaded), loss, tuple(calm), calm_delay_us, disturbed)
+    least = bool(overloaded) and all(one.least for one in overloaded)
+    return Capacity(rate, error, most, tuple(overloaded), loss, tuple(calm), calm_delay_us, disturbed, least)
 
 
 def _calm_delay(slow: Sequence[Stretch]) -> tuple[float, float]:
@@ -212,7 +221,13 @@ def _overload(one: Stretch, loss: RandomLoss, delay: _Delay) -> Overloaded | Non
     if arriving is None or not count:
         return None
     error_us = sqrt(error_us**2 + delay.error_us**2)
-    return Overloaded(one, onset_us, loses, delay_us - delay.calm_us, error_us, arriving)
+    least = False
+    if loses and held_sender.held_up(flight):
+        busy = held_sender.rate_while_busy(flight, arriving)
+        if busy is not None and busy > one.offered:
+            return None  # only its bursts exceeded the path
+        arriving, least = busy or arriving, busy is None
+    return Overloaded(one, onset_us, loses, delay_us - delay.calm_us, error_us, arriving, least)
 
 
 def _without_overflow(calm: Sequence[Stretch], rate: float) -> Sequence[Stretch]:

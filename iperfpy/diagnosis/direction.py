@@ -82,8 +82,8 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
         findings.insert(0, reading.line(model, evidence.direction))
     return DirectionDiagnosis(
         evidence.direction,
-        rate,
-        model.rate_error,
+        None if model.least else rate,
+        None if model.least else model.rate_error,
         carried,
         tuple(findings),
         _graded(evidence, rate),

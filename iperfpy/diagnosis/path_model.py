@@ -64,6 +64,11 @@ class PathModel:
         return self.rate.mean if self.rate.present else self.capacity.rate
 
     @property
+    def least(self) -> bool:
+        """True if the path carries at least that rate, and may carry more."""
+        return self.capacity.least and not self.rate.present
+
+    @property
     def rate_error(self) -> float | None:
         """Standard error of that rate."""
         return self.rate.error if self.rate.present else self.capacity.error
@@ -86,7 +91,10 @@ def fit(evidence: DirectionEvidence) -> PathModel:
     bucket = overload.bucket(capacity, max(0.1 * base_us, 0.3 * delay.spread_us))
     variation = RateVariation()
     queue = None
-    if bucket is None:
+    if capacity.least:
+        # The bursts of the sender overflowed, at a rate that is not known: their losses measure nothing.
+        bucket = None
+    elif bucket is None:
         variation = rate_variation.measure(capacity, delay.spread_us, delay.lump_us)
         if variation.present:
             # A queue near the mean rate overflows while the rate is low: that is no random loss.

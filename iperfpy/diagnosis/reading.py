@@ -37,6 +37,16 @@ def line(model: PathModel, direction: Direction) -> Finding:
             f"the rate of the path is not known: it carried all that was sent, up to {most}",
             evidence={"most_arrived_bits_per_s": round(model.capacity.most_arrived)},
         )
+    if model.least:
+        return Finding(
+            direction,
+            Cause.LINE,
+            Confidence.POSSIBLE,
+            f"the line: at least {format_rate(rate)}",
+            "this machine held up the sender, whose bursts overflowed a short queue",
+            "a second diagnosis, on a machine with less work beside it",
+            evidence={"least_bits_per_s": round(rate)},
+        )
     error = model.rate_error or 0.0
     timed = bool(model.capacity.overloaded)
     return Finding(

@@ -21,7 +21,7 @@ from iperfpy.protocols.path_evidence import FlightBins
 
 Floats = NDArray[np.float64]
 
-_RATES = np.concatenate((np.linspace(0.94, 1.06, 25), np.geomspace(1.075, 2.0, 14)))
+_RATES = np.concatenate((np.linspace(0.94, 1.06, 25), np.geomspace(1.075, 3.2, 24)))
 """Rates that are tried, over the one at which packets passed between the first loss and the last. A sender
 that left the bucket full for a while passed less than its rate."""
 _WAITS_US = np.geomspace(2e3, 2e6, 25)
@@ -51,6 +51,7 @@ class BucketFit:
     stretches : number of stretches of time that were compared
     error : squared differences of losses and predictions, over those of losses by chance (binomial)
     unexplained : the same over those of a constant share of losses
+    bounded : True if a rate beyond the ones that are tried might explain the losses better
     """
 
     rate_bits_per_s: float
@@ -59,6 +60,7 @@ class BucketFit:
     stretches: int
     error: float
     unexplained: float
+    bounded: bool
 
 
 class _Record(NamedTuple):
@@ -117,6 +119,7 @@ def fit(flight: FlightBins, blur_us: float) -> BucketFit | None:
         len(record.starts),
         float(fine[at_best]) / max(record.chance, 1.0),
         float(fine[at_best]) / max(constant, 1.0),
+        bool(gains[best] > gain * _RATES[-3]),
     )
 
 

@@ -107,10 +107,20 @@ def rung(
     size: int = 1_000,
     seconds: float = 1.5,
     stalls: int = 0,
+    wakes_us: float = 0.0,
 ) -> Rung:
-    """Send datagrams at a constant rate. `stalls`: times at which the sender is held up for 30 ms."""
+    """Send datagrams at a constant rate.
+
+    Parameters
+    ----------
+    stalls : times at which the sender is held up for 30 ms
+    wakes_us : mean time between the moments at which the sender sends all that is due; 0: at any time
+    """
     count = int(rate * seconds / 8 / size)
     sent_us = np.arange(count, dtype=np.float64) * (size * 8e6 / rate)
+    if wakes_us:
+        wakes = np.cumsum(rng.exponential(wakes_us, int(4e6 * seconds / wakes_us) + 100))
+        sent_us = wakes[np.searchsorted(wakes, sent_us)]
     for begin_us in (np.arange(stalls) + 1) * 2e5:
         held = (sent_us >= begin_us) & (sent_us < begin_us + 30e3)
         sent_us[held] = begin_us + 30e3

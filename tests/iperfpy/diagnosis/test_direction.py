@@ -10,7 +10,8 @@ import pytest
 
 from iperfpy.diagnosis import direction as conclusions
 from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, Rung
-from iperfpy.diagnosis.finding import Cause
+from iperfpy.diagnosis.finding import Cause, Confidence
+from iperfpy.diagnosis.ladder import SHARES
 from iperfpy.plan import Direction
 from iperfpy.protocols.path_evidence import FlightBins
 from tests.iperfpy.diagnosis import synthetic
@@ -280,3 +281,30 @@ def test_periods_that_are_equal_in_every_figure_are_compared_all_the_same() -> N
 def _copy(rung: Rung) -> FlightBins:
     assert rung.flight is not None
     return replace(rung.flight, delay_us=rung.flight.delay_us.copy())
+
+
+def _held(whole: DirectionEvidence, path: Path, wakes_us: float) -> DirectionEvidence:
+    """The ladder by a sender that gets the processor once in `wakes_us`, and then sends all that is due."""
+    rng = np.random.default_rng(5)
+    carried = path.police or path.rate
+    rates = [share * carried for share in (*SHARES, 1.6)]
+    return replace(whole, rungs=tuple(synthetic.rung(path, rate, rng, wakes_us=wakes_us) for rate in rates))
+
+
+@pytest.mark.parametrize("packets", [20, 40])
+def test_a_sender_that_is_held_up_measures_the_rate_of_a_short_queue(packets: int) -> None:
+    """The bottleneck stands idle before each burst: the mean rate of the arrivals is lower."""
+    path = Path(rate=20e6, queue=packets * 1_000)
+    found = conclusions.conclude(_held(synthetic.direction(path), path, 4e3))
+    assert found.capacity_bits_per_s == pytest.approx(20e6, rel=0.03)
+    assert Cause.POLICER not in {finding.cause for finding in found.findings}
+
+
+@pytest.mark.parametrize(("queue", "wakes_us"), [(6_000, 4e3), (12_000, 60e3)])
+def test_a_rate_that_a_sender_cannot_show_is_a_lower_bound(queue: int, wakes_us: float) -> None:
+    path = Path(rate=20e6, queue=queue)
+    found = conclusions.conclude(_held(synthetic.direction(path), path, wakes_us))
+    assert found.capacity_bits_per_s is None
+    (line,) = [finding for finding in found.findings if finding.cause is Cause.LINE]
+    assert line.confidence is Confidence.POSSIBLE
+    assert "at least" in line.sentence
