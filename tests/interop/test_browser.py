@@ -120,6 +120,11 @@ def test_keys_move_the_cursor_and_zoom(tab: Browser, pages: dict[str, Path]) -> 
     # The lanes of the ribbon show the stretch of time that the panels show.
     start, _, length, _ = map(float, tab.value(view).split())
     assert 0 <= start < 3 < start + length < 30
+    # A zoomed view moves along with the cursor.
+    tab.key("End")
+    assert tab.value(time) == "29.5 to 30 s"
+    end, _, length, _ = map(float, tab.value(view).split())
+    assert end + length == pytest.approx(30)
     tab.key("0")
     assert tab.value(view) == "0 0 30 1"
     tab.key("Escape")

@@ -129,8 +129,14 @@
   }
 
   function point(timeline, index) {
+    const ends = timeline.charts[0].data[0], middle = (ends[index] + ends[index + 1]) / 2;
+    const { min, max } = timeline.charts[0].scales.x;
+    if (middle < min || middle > max) {
+      // A zoomed view moves along.
+      const low = Math.min(Math.max(ends[0], middle - (max - min) / 2), timeline.end - (max - min));
+      for (const chart of timeline.charts) chart.batch(() => chart.setScale("x", { min: low, max: low + max - min }));
+    }
     for (const chart of timeline.charts) {
-      const middle = (chart.data[0][index] + chart.data[0][index + 1]) / 2;
       chart.setCursor({ left: chart.valToPos(middle, "x"), top: chart.over.clientHeight / 2 }, true, false);
     }
   }

@@ -75,6 +75,7 @@ def test_a_failed_test_leaves_no_file_behind(tmp_path: Path, capsys: pytest.Capt
     assert old.read_bytes() == b"kept"
 
 
+@pytest.mark.linux
 def test_a_disk_that_is_full_at_the_end_is_a_warning() -> None:
     said: list[str] = []
     pictures = PictureFiles(PictureOptions(html="/dev/full"), said.append)
@@ -84,6 +85,7 @@ def test_a_disk_that_is_full_at_the_end_is_a_warning() -> None:
     assert "the page (--html) /dev/full: No space left on device" in said[0]
 
 
+@pytest.mark.linux
 def test_a_pipe_takes_a_page(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, True)
@@ -266,6 +268,7 @@ def test_only_a_test_has_a_plot(
     assert not (tmp_path / "a.flent.gz").exists()
 
 
+@pytest.mark.linux
 def test_a_page_of_a_stored_run_that_cannot_be_written_is_an_error(
     stored: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -210,6 +210,13 @@ def test_an_ordinary_page_has_every_interval() -> None:
     assert len(timeline["starts"]) == 600
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_test_without_intervals_has_a_page(count: int) -> None:
+    """With `-i 0` the whole test is one interval."""
+    (timeline,) = values_of(parsed(html_of(page_of(kcp_run(count)))))["timelines"]
+    assert len(timeline["starts"]) == count
+
+
 def test_a_page_without_a_block_is_a_page() -> None:
     parsed(html_of(Page("Nothing was measured", error="connection refused")))
 
