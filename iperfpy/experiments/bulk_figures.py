@@ -87,7 +87,7 @@ def _steady_bps(run: Run, direction: Direction, from_s: float) -> float | None:
     parts = [
         (one.end, sample[0])
         for one in run.intervals
-        if one.end >= from_s and (sample := figures.arrived_in(one, direction)) is not None
+        if one.end >= from_s and (sample := figures.arrived_in(run, one, direction)) is not None
     ]
     if len(parts) < FEWEST_POINTS:
         return figures.steady_bps(run, direction, from_s)
@@ -109,7 +109,7 @@ def _startup_s(run: Run, direction: Direction, steady: float | None) -> float | 
     parts = [
         (one.end, *sample)
         for one in run.intervals
-        if (sample := figures.arrived_in(one, direction)) is not None
+        if (sample := figures.arrived_in(run, one, direction)) is not None
     ]
     # Less a microsecond: ends of intervals that are as far apart as the width are floats.
     width_s = SMOOTHED_ROUND_TRIPS * rtt_us / 1e6 - 1e-6
@@ -128,8 +128,8 @@ def _startup_s(run: Run, direction: Direction, steady: float | None) -> float | 
 def _startup_bytes(run: Run, direction: Direction, until_s: float) -> int | None:
     """Payload that arrived in the intervals of the start-up; None without any interval."""
     early = [one for one in run.intervals if one.start < until_s]
-    arrived = [sample[0] for one in early if (sample := figures.arrived_in(one, direction)) is not None]
-    return sum(arrived) if arrived else None
+    arrived = [sample[0] for one in early if (sample := figures.arrived_in(run, one, direction)) is not None]
+    return round(sum(arrived)) if arrived else None
 
 
 def _round_trips(run: Run, direction: Direction, from_s: float) -> Mapping[str, float]:
@@ -195,7 +195,7 @@ def _series(run: Run, direction: Direction) -> dict[str, tuple[float | None, ...
     rates: list[float | None] = []
     rtts: list[float | None] = []
     for one in run.intervals:
-        sample = figures.arrived_in(one, direction)
+        sample = figures.arrived_in(run, one, direction)
         ends.append(one.end)
         rates.append(8 * sample[0] / sample[1] if sample is not None and sample[1] > 0 else None)
         rtt = one.figure("rtt_us", direction) if "rtt_us" in run.figures else math.nan

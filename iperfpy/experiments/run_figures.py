@@ -130,18 +130,27 @@ def steady_bps(run: Run, direction: Direction, from_s: float) -> float | None:
     if not run.intervals or run.intervals[-1].end < SHORTEST_S:
         return None
     kept = [one for one in run.intervals if one.start >= from_s] or list(run.intervals)
-    arrived = [sample for one in kept if (sample := arrived_in(one, direction)) is not None]
+    arrived = [sample for one in kept if (sample := arrived_in(run, one, direction)) is not None]
     seconds = sum(sample[1] for sample in arrived)
     return 8 * sum(sample[0] for sample in arrived) / seconds if seconds > 0 else None
 
 
-def arrived_in(interval: Interval, direction: Direction) -> tuple[int, float] | None:
-    """(payload bytes, seconds) of the receiver, or of this end if its count is not known."""
+def arrived_in(run: Run, interval: Interval, direction: Direction) -> tuple[float, float] | None:
+    """(payload bytes, seconds) of the receiver, or of this end if its count is not known.
+
+    A stream delivers nothing behind a lost segment, and then all that waited for it: a second may seem to
+    carry more than the path does. A receiver that counts segments as they arrive, each once, knows better.
+    """
     row = _sum_of(interval.sums, direction)
     if row is None:
         return None
     sample = row.of(Side.RECEIVER) or row.local
-    return sample.bytes, sample.seconds
+    segments, copies = (number(sample.values.get(key)) for key in ("segments_received", "duplicates"))
+    packets = packets_of(run, direction)
+    # Without a count of the copies, the segments may not be counted once each.
+    if segments is None or copies is None or packets is None:
+        return sample.bytes, sample.seconds
+    return segments * packets.payload_bytes, sample.seconds
 
 
 def measured_s(run: Run) -> float:

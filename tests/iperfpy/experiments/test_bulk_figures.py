@@ -49,6 +49,23 @@ def test_data_that_waited_behind_a_loss_of_the_start_does_not_raise_the_rate() -
     assert found.steady_bits_per_second == pytest.approx(20e6, rel=0.02)
 
 
+def test_segments_count_when_they_arrive_and_not_when_they_are_delivered() -> None:
+    """A window of stock KCP is delivered in two lumps, behind losses; its segments arrive evenly."""
+    mbits = [20.0] * 10 + [0.0] * 9 + [280.0] + [0.0] * 9 + [200.0]
+    sizes = [round(rate * 1e6 / 80) for rate in mbits]
+    each = 1_376
+    counted: dict[str, Value] = {"segments_received": round(20e6 / 80 / each), "duplicates": 0}
+    parts = [
+        row({"rtt_us": 100e3}, {"bytes": size, **counted}, at / 10, (at + 1) / 10)
+        for at, size in enumerate(sizes)
+    ]
+    sent: dict[str, Value] = {"bytes": sum(sizes), "mtu_bytes": each + 24}
+    total = row(sent, {"bytes": sum(sizes), **counted}, 0.0, 3.0)
+    run = run_of(started("kcp"), total, *parts, rtt_us=100e3)
+    found = measured_test(run, "x", UP, 1, started_s=0.0, steady_from_s=1.0)
+    assert found.steady_bits_per_second == pytest.approx(20e6, rel=0.02)
+
+
 def test_a_rate_that_changes_in_the_middle_counts_half_and_half() -> None:
     found = steady([1.0] * 10 + [10.0] * 20 + [20.0] * 20)
     assert found.steady_bits_per_second == pytest.approx(15e6, rel=0.05)
