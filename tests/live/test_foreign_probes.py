@@ -131,7 +131,7 @@ async def test_probes_take_a_small_share_of_a_slow_path(monkeypatch: pytest.Monk
     monkeypatch.setattr(foreign_probes, "PAUSE_S", PAUSE_S)
     for bits_per_s, pause_s in (
         (100e6, PAUSE_S),
-        (112e3, 1.0),
+        (560e3, 1.0),
         (1.0, LONGEST_PAUSE_S),
         (0.0, LONGEST_PAUSE_S),
     ):
