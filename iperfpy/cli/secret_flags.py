@@ -23,7 +23,7 @@ _ARGUMENTS = (45, 46)
 
 
 def secret_flags(transports: Mapping[str, Transport]) -> list[Flag]:
-    """Two flags for each prefix whose transports have a secret; both roles have them."""
+    """Two flags for each prefix of transports with a secret; both roles have them."""
     flags = []
     for prefix, owners in _owners(transports).items():
         heading = f"With --proto {' or '.join(owners)}"

@@ -92,7 +92,7 @@ class SharedSettings(Settings):
     crypt: str | None = option(
         None,
         help="encryption by --kcp-key-file; aes-128-gcm is recommended: all others, which kcptun has, carry a"
-        " checksum that does not prove who sent a datagram",
+        " checksum that proves nothing about the sender",
         choices=tuple(KINDS),
     )
 
@@ -108,7 +108,7 @@ class SharedSettings(Settings):
         least = LEAST_KCP_BYTES + self.envelope_bytes
         if self.is_enveloped and self.mtu is not None and self.mtu < least:
             raise SettingsError(
-                f"mtu must be at least {least} with --kcp-fec and --kcp-crypt, whose headers take"
+                f"mtu must be at least {least} with --kcp-fec and --kcp-crypt: their headers take"
                 f" {self.envelope_bytes} bytes here, not {self.mtu}"
             )
 

@@ -43,8 +43,8 @@ class NoCipher:
 
 
 class XorTable:
-    """kcp-go's `xor`: each datagram XOR one table, from its first byte on. It hides nothing from anybody who
-    has seen two datagrams."""
+    """kcp-go's `xor`: each datagram XOR one table, from its first byte on. Two datagrams give away
+    their difference, so that it hides nothing."""
 
     def __init__(self, key: bytes) -> None:
         self._key, self._table = key, np.empty(0, np.uint8)

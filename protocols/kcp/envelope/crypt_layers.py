@@ -127,7 +127,7 @@ class ChecksumLayer(CryptLayer):
 
 
 class AeadLayer(CryptLayer):
-    """AES-GCM: what decrypts is what the owner of the key sent."""
+    """AES-GCM: a datagram that decrypts was sent by the owner of the key."""
 
     def __init__(self, key: bytes, random_bytes: RandomBytes) -> None:
         from cryptography.exceptions import InvalidTag

@@ -1,4 +1,4 @@
-"""An engine whose datagrams are wrapped by the layers of an envelope on their way to the socket."""
+"""An engine with the layers of an envelope between it and the socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BYTES_PER_WORK = 4096
 class EnvelopedEngine:
     """Sends and receives for an engine, in the units of the socket.
 
-    The counters of datagrams and of their bytes count what the socket carries, with all layers.
+    The counters of datagrams and of their bytes are those of the socket, with all layers.
 
     Parameters
     ----------
@@ -66,8 +66,9 @@ class EnvelopedEngine:
         if crypt is None or crypt.accepted:
             return True
         if crypt.rejected >= MOST_REJECTED:
-            what = "nothing that arrives can be decrypted"
-            raise StreamPeerError(f"{what}: is the key (--kcp-key) the same at both ends?")
+            # Nothing else can be told: a stock peer does not say which cipher it has.
+            found = "nothing that arrives can be decrypted"
+            raise StreamPeerError(f"{found}: is the key (--kcp-key) the same at both ends?")
         return False
 
     def warnings(self) -> tuple[str, ...]:

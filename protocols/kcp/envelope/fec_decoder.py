@@ -1,7 +1,7 @@
 """Forward error correction at the receiver: data goes on at once, and missing data is computed from parity.
 
-A set whose data arrive in one batch costs no copy: the usual case. The shards of other sets are kept until
-the set is complete, or until newer sets need the memory.
+Usually all data of a set arrives in one batch, and costs no copy. The shards of other sets are kept until the
+set is complete, or until newer sets need the memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from iperfpy.protocols.kcp.envelope.shard_codec import Geometry, restored
 from iperfpy.protocols.kcp.wire import Bytes
 
 MOST_SETS, MOST_BYTES = 1_024, 8 << 20
-"""Sets that are remembered, and bytes of shards that are kept: whatever a peer sends, no more."""
+"""Most sets that are remembered, and most bytes of shards that are kept."""
 _SIZE_BYTES = HEADER_BYTES - SHARD_OFFSET
 
 Pattern = tuple[tuple[int, ...], int]
@@ -50,7 +50,7 @@ class _Set:
 
 
 class FecDecoder:
-    """Takes headers and parity off the datagrams of one direction, and restores what is missing.
+    """Takes headers and parity off the datagrams of one direction, and restores missing ones.
 
     Attributes
     ----------

@@ -25,8 +25,8 @@ from iperfpy.protocols.kcp.envelope.shard_codec import Geometry, encoded, padded
 from iperfpy.protocols.kcp.wire import Bytes
 
 LONGEST_GAP_US = 500_000
-"""kcp-go's maxFECEncodeLatency: a set whose last datagram leaves later than this after the one before has no
-parity, which would come too late to help."""
+"""kcp-go's maxFECEncodeLatency: if the last datagram of a set leaves later than this after the one before,
+the set has no parity, which would come too late to help."""
 _SIZE_BYTES = HEADER_BYTES - SHARD_OFFSET
 _STEP_BYTES = 1 << 20
 """Data of which parity is computed at once: it stays in the cache from the copy to the last pass."""

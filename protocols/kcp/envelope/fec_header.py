@@ -42,7 +42,7 @@ class FecCounts:
     recovered : data datagrams that were computed from the others of their set
     parity_wasted : parity datagrams that arrived and were not needed, or did not suffice
     lost : data datagrams of sets that stayed incomplete
-    unusable : datagrams whose type contradicts the geometry, and recovered ones that are garbled
+    unusable : datagrams with a type that contradicts the geometry, and recovered ones that are garbled
     out_of_band : datagrams of a kind that kcp-go has beside data and parity; nothing is done with them
     """
 

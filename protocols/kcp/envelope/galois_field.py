@@ -5,7 +5,7 @@ Addition is XOR. All elements are integers of 0 to 255, or uint8 arrays of them.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def inverted(matrix: Bytes) -> Bytes:
     return work[:, size:]
 
 
-@cache
+@lru_cache(maxsize=64)
 def parity_matrix(data: int, parity: int) -> Bytes:
     """The matrix (parity, data) by which klauspost/reedsolomon computes parity shards from data shards.
 

@@ -121,7 +121,7 @@ def _by_table(matrix: Bytes, rows: list[bytes]) -> Bytes:
 
 def _by_doubling(factors: bytes, rows: int, shards: Bytes) -> Bytes:
     """`combined` by Horner's rule over the bits of the factors: for each bit, the sum is doubled, then the
-    shards whose factor has that bit are added. All steps are wide XORs.
+    shards with that bit in their factor are added. All steps are wide XORs.
 
     Two shards share the sum of both: the 3 combinations of a pair serve all rows and bits.
     """

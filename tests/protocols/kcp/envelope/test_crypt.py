@@ -201,7 +201,7 @@ def test_a_cipher_without_its_package_names_the_extra(monkeypatch: pytest.Monkey
 
 
 def test_the_size_of_datagrams_must_hold_the_headers() -> None:
-    with pytest.raises(SettingsError, match=r"at least 86 with --kcp-fec and --kcp-crypt, .* take 36"):
+    with pytest.raises(SettingsError, match=r"at least 86 with --kcp-fec and --kcp-crypt: .* take 36"):
         KcpSettings(mtu=85, fec="10:3", crypt="aes-128-gcm")
     assert KcpSettings(mtu=86, fec="10:3", crypt="aes-128-gcm").datagram_bytes == 50
     assert KcpSettings(crypt="null") == KcpSettings()
