@@ -80,6 +80,7 @@ def held_up(run: RunEvidence) -> Finding | None:
         (max((float(path.extra.get(key, 0)) for path in run.path), default=0.0) / whole_us, name)
         for key, name in zip(HELD_UP, ("receiver", "sender"), strict=True)
     ]
+    # Several streams of one end report the same program, and a stop may last beyond the measured time.
     share, name = max(ends)
     share = min(1.0, share)
     if share <= NOTICED:
@@ -106,6 +107,7 @@ def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Find
     because = f"{format_percent(share)} of the time"
     path = largest(run.path)
     segments = _window_segments(run, path, cause)
+    # Only a window of a known size has a ceiling; a send buffer, or an application, has none.
     if segments and path is not None and path.min_rtt_us:
         rtt_us = own_rtt_us(path, segments)
         ceiling = segments * (path.packet_bytes or 0) * 8e6 / rtt_us
@@ -166,8 +168,9 @@ def _short_variation_us(path: PathEvidence) -> float:
 
 
 def _unread(run: RunEvidence, path: PathEvidence, share: float, ceiling: float) -> Finding | None:
-    """Name the receiver's program, whose kernel had a window that would have carried more; None if a queue of
+    """Name the receiver's program, if its kernel's window would have carried more; None if a queue of
     the path explains the full window."""
+    # The usual round trip contains the queue of the path: a window that stands there carries just the rate.
     window, usual_us = path.extra.get("peer_window_bytes"), path.rtt_us.get("p50")
     if not window or not usual_us or window * 8e6 / usual_us <= CEILING * _rate(run):
         return None
@@ -214,7 +217,7 @@ def own_rate(run: RunEvidence) -> Finding | None:
 
 
 def processor(run: RunEvidence) -> Finding | None:
-    """Name a core that was busy, or a receiver whose kernel dropped datagrams."""
+    """Name a core that was busy, or a receiving kernel that dropped datagrams."""
     busiest = max(
         (
             (run.cpu_percent[f"{end}_total"], end)

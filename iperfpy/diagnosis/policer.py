@@ -96,6 +96,7 @@ def detect(flight: FlightBins, min_rtt_us: float | None = None, *, sampled: bool
         return PolicerTest(Code.FEW_LOSSES, losses, passes)
     if np.isnan(flight.delay_us).all() or (flight.one_way and not min_rtt_us):
         return PolicerTest(Code.NO_DELAY, losses, passes)
+    # Losses of one moment are one event, however many stretches they fill.
     blur_us = flight.width_us + (min_rtt_us or 0.0) * sampled
     bucket = token_bucket.fit(flight, blur_us) if _slices(flight, lost) >= FEWEST_SLICES else None
     if bucket is None or bucket.stretches < FEWEST_STRETCHES:
