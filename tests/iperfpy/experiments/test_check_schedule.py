@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from iperfpy.experiments import path_check
 from iperfpy.experiments.check_schedule import (
     BULK,
     BULK_ROUND_TRIPS,
@@ -233,3 +234,12 @@ def test_forms_get_smaller() -> None:
         (form.tests for form in usable(BULK)), reverse=True
     )
     assert Form(2, (0.5, 1.0), (TCP,), udp=False).tests == 4
+
+
+def test_the_announced_numbers_are_those_of_the_steps() -> None:
+    planned = lengths(FULL, 0.02, TIMING)
+    steps = remainder(replanned(planned, 36.0, 0.4, FULL, 0.02), FULL)
+    rungs = sum(step.part is Part.RUNG for step in steps)
+    assert path_check._counted(steps) == f"{rungs} rates of UDP, 4 more rounds"
+    assert rungs < 2 * len(planned.form.ladder)
+    assert path_check._counted([step for step in steps if step.part is not Part.RUNG]) == "4 more rounds"
