@@ -52,6 +52,9 @@ class MeasuredStream:
 
     def start(self, on_failure: OnFailure) -> None:
         """Begin to carry payload. `on_failure` is called if the stream fails or ends early."""
+        if self.messages is not None:
+            # Not in the task: the first message may arrive before the event loop starts it.
+            self.channel.keep(self.messages.arrived)
         self._carrying = asyncio.create_task(self._carry(on_failure))
 
     def look(self, now_us: int) -> None:
@@ -112,7 +115,6 @@ class MeasuredStream:
 
     async def _converse(self, messages: MessageSource | MessageEcho) -> None:
         """Send and receive at once, until the other end closes the stream or one of the two fails."""
-        self.channel.keep(messages.arrived)
         receiving = asyncio.create_task(self.channel.receive())
         running = {asyncio.create_task(self.channel.send(messages)), receiving}
         try:

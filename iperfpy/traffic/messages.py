@@ -42,7 +42,7 @@ EARLY_US = 5_000_000
 """Time by which messages may be ahead of their rate at the server: the first ones were late, say."""
 LONGEST_REST_US = 30_000_000
 """Longest wait for answers after the last message was due."""
-QUIET_US, QUIET_LOSSY_US = 10_000_000, 500_000
+QUIET_US, QUIET_LOSSY_US = 5_000_000, 500_000
 """Time without an answer that ends this wait: a reliable transport repeats lost data, at long intervals."""
 
 

@@ -113,10 +113,18 @@ def _channel(
             memory=memory,
             sizes=sizes,
             ack_ranges=ACK_RANGES in stream.features,
+            boundaries=stream.both_ways,
         )
     else:
         assert isinstance(settings, KcpSettings)
-        engine = profiles.stock(stream.conv, settings, longest_batch=longest, memory=memory, sizes=sizes)
+        engine = profiles.stock(
+            stream.conv,
+            settings,
+            longest_batch=longest,
+            memory=memory,
+            sizes=sizes,
+            boundaries=stream.both_ways,
+        )
     return make(engine, path, settings, sends=stream.sends, layers=layers)
 
 

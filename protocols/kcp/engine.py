@@ -109,7 +109,7 @@ class Engine:
         self._acks = self._owed_acks()
         self._ticks = TickClock(options.tick_us)
         self._probes = WindowProbes()
-        self._outbound = Outbound(self.sending, options.longest_batch)
+        self._outbound = Outbound(self.sending, options.longest_batch, packs=options.packs)
 
     def _owed_acks(self) -> OwedAcks | OwedRanges:
         options = self.options
@@ -184,7 +184,9 @@ class Engine:
             self.delivery.acknowledge_ranges(ranges, now_us)
         counts.work += len(records) + batch.size // _BYTES_PER_WORK
         if self._acks.timing is not None and not ranges and not recovered:
-            self._acks.timing.heard(batch.count, batch.size)
+            # A datagram with messages earns as much as a full one: its sender waits for news alike.
+            size = batch.count * self._ack_bytes if self.options.boundaries else 0
+            self._acks.timing.heard(batch.count, max(batch.size, size))
 
     def _possible(self, batch: DatagramBatch) -> list[Arrived]:
         """The segments of a batch, each a record, without those whose una was never sent: not from our peer,
@@ -260,7 +262,12 @@ class Engine:
 
     def write(self, data: memoryview, now_us: int) -> int:
         """Queue bytes; returns how many were taken, `writable()` at most."""
-        return 0 if self.withdrawn else self.sending.write(data, self._admissible(), now_us)
+        if self.withdrawn:
+            return 0
+        taken = self.sending.write(data, self._admissible(), now_us)
+        if self.options.boundaries:
+            self.sending.end_segment()
+        return taken
 
     def cork(self) -> None:
         """Hold back a last segment that is not full, because its writer will fill it soon. Segments that are
@@ -354,6 +361,8 @@ class Engine:
                 control.on_idle(now_us)
             budget = max(0, control.window - used)
             paced = self._pacer.allowance(now_us, control.pacing_rate, control.burst)
+            if self.options.boundaries:
+                paced *= self._per_datagram
         allowed = min(budget, paced)
         admitting = max(0, min(room, allowed))
         admitting -= self._held_by_nagle(admitting)
@@ -372,6 +381,14 @@ class Engine:
             self._send_new(count, now_us)
         sent = resent + count
         return self._limit(starved, writer_waits, room - count, budget - sent, paced - sent)
+
+    @property
+    def _per_datagram(self) -> int:
+        """Messages that share a datagram: the pacer counts datagrams, whatever their length. By the segment
+        that was written last, since the messages of a stream are alike."""
+        sending = self.sending
+        length = int(sending.ring.length[(sending.end - 1) & sending.mask]) if sending.end else sending.mss
+        return max(1, sending.mtu // (HEADER_BYTES + length))
 
     def _recovery_is_due(self, now_us: int) -> bool:
         deadline_us = self.recovery.deadline_us()
@@ -428,7 +445,7 @@ class Engine:
         """Count data segments that leave, and charge them to pacer and congestion control."""
         self.counts.segments_sent += segments
         if self.control is not None:
-            self._pacer.spend(segments)
+            self._pacer.spend(-(-segments // self._per_datagram) if self.options.boundaries else segments)
             self.control.on_sent(now_us, segments, self.recovery.in_flight)
 
     def _limit(self, starved: bool, writer_waits: bool, room: int, budget: int, paced: int) -> SenderLimit:
@@ -440,6 +457,7 @@ class Engine:
         releases the next burst.
         """
         control, sending = self.control, self.sending
+        self.recovery.thin = starved and self.options.boundaries
         waiting = sending.queued > 0 or self.recovery.pending
         full = waiting and room <= 0
         # The pacer counts as the limit only while the congestion window has room.
@@ -472,14 +490,23 @@ class Engine:
         timing = self._acks.timing
         if timing is None:
             return self.options.ack_nodelay or ticking
+        if self._acks_ride:
+            return True
         return timing.due_us() <= now_us
+
+    @property
+    def _acks_ride(self) -> bool:
+        """True if acknowledgements may share a datagram with data that is about to leave."""
+        return self.options.packs and self.sending.queued > 0
 
     def _send_acks(self, now_us: int) -> None:
         acks = self._acks
         for data, stride, segments in acks.take(self._advertised, self.receiving, now_us, self._ack_bytes):
             self.counts.acks_sent += segments
             self._outbound.loose(data, stride)
-            if acks.timing is not None:
+            if acks.timing is not None and self._acks_ride:
+                acks.timing.left(0, 0, now_us)  # in the datagram of the data, where they cost next to nothing
+            elif acks.timing is not None:
                 acks.timing.left(max(1, -(-len(data) // stride)), len(data), now_us)
 
     @property

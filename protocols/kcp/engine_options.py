@@ -32,6 +32,8 @@ class EngineOptions:
     ack_share : acknowledgements are timed (ack_timing.py), and take at most this share of the bytes that
         arrive; 0: they leave at once, or with a tick
     ack_ranges : both ends know acknowledgements in ranges (ack_ranges.py), which replace ACK segments
+    packs : short segments share a datagram as far as they fit, as stock KCP's do
+    boundaries : each write begins a new segment, as in stock KCP's message mode; else writes are a stream
     first_sn : first serial number of both ends: 0 for stock peers
     longest_batch : most datagrams of a batch that `transmit` returns; None: as many as a kernel takes in one
         segmentation-offload send
@@ -48,6 +50,8 @@ class EngineOptions:
     ack_repeats: int = 0
     ack_share: float = 0.0
     ack_ranges: bool = False
+    packs: bool = False
+    boundaries: bool = False
     first_sn: int = 0
     longest_batch: int | None = None
     memory: MemoryBudget | None = None

@@ -4,6 +4,9 @@ new(first, last)     first transmissions: rows of the ring as they lie, no copy
 again(rows)          retransmissions: rows from anywhere in the ring, gathered
 loose(data, stride)  ACK segments and window probes
 take()               the batches of this transmission, in order
+
+Both stock implementations fill a datagram with segments, ACKs first, as long as they fit. Full segments do
+not; so only short ones share a datagram: messages, and ACKs with them.
 """
 
 from __future__ import annotations
@@ -22,14 +25,16 @@ class Outbound:
     Parameters
     ----------
     longest_batch : most datagrams per batch; None: as many as a kernel takes in one send
+    packs : True if segments that fit share a datagram, as stock KCP's do
 
     Attributes
     ----------
     splits : True if segments longer than a datagram leave in parts (parts.py), else whole
     """
 
-    def __init__(self, sending: SendWindow, longest_batch: int | None) -> None:
+    def __init__(self, sending: SendWindow, longest_batch: int | None, *, packs: bool = False) -> None:
         self.splits = False
+        self._packs = packs
         self._sending = sending
         self._longest_batch = longest_batch
         self._out: list[DatagramBatch] = []
@@ -41,7 +46,20 @@ class Outbound:
     def take(self) -> list[DatagramBatch]:
         """The batches added since the last call. They are views of the ring, and valid until it changes."""
         out, self._out = self._out, []
-        return out
+        return self._packed(out) if self._packs and len(out) > 1 else out
+
+    def _packed(self, batches: list[DatagramBatch]) -> list[DatagramBatch]:
+        """Join neighbours that are one datagram each and fit into one."""
+        packed, mtu = batches[:1], self._sending.mtu
+        for batch in batches[1:]:
+            last = packed[-1]
+            size = last.last_size + batch.last_size
+            if last.count == batch.count == 1 and size <= mtu:
+                data = np.concatenate((last.data[: last.last_size], batch.data[: batch.last_size]))
+                packed[-1] = DatagramBatch(data, size, 1, size)
+            else:
+                packed.append(batch)
+        return packed
 
     def new(self, first: int, last: int) -> None:
         """Add the segments [first, last), for the first time."""

@@ -26,9 +26,12 @@ def stock(
     longest_batch: int | None = None,
     memory: MemoryBudget | None = None,
     sizes: SizeRange | None = None,
+    *,
+    boundaries: bool = False,
+    early: bool = True,
 ) -> Engine:
     """KCP as it is deployed: counted ACKs, a timer per segment, and its own congestion control if nc is off.
-    Parameters as `Engine`'s and `EngineOptions`'."""
+    Parameters as `Engine`'s, `EngineOptions`' and `StockRecovery`'s."""
     tuning = settings.tuning
     options = EngineOptions(
         mtu=settings.datagram_bytes,
@@ -38,6 +41,8 @@ def stock(
         ack_nodelay=not settings.ack_delay,
         write_delay=settings.write_delay,
         nagle=not settings.push,
+        packs=True,
+        boundaries=boundaries,
         first_sn=first_sn,
         longest_batch=longest_batch,
         memory=memory,
@@ -51,7 +56,11 @@ def stock(
         conv,
         options,
         lambda window, _: StockRecovery(
-            window, nodelay=bool(tuning.nodelay), interval_us=options.tick_us, resend=tuning.resend
+            window,
+            nodelay=bool(tuning.nodelay),
+            interval_us=options.tick_us,
+            resend=tuning.resend,
+            early=early,
         ),
         # nc=1 is "no congestion control": the windows alone limit.
         None if tuning.nc else renew(),
@@ -70,6 +79,7 @@ def with_bbr(
     sizes: SizeRange | None = None,
     *,
     ack_ranges: bool = True,
+    boundaries: bool = False,
 ) -> Engine:
     """KCP with time-ordered recovery, BBR and pacing. The conversation number seeds BBR's random waits.
     Parameters as `Engine`'s and `EngineOptions`'; `ack_ranges` is what two iperfpy agree on."""
@@ -82,6 +92,8 @@ def with_bbr(
         ack_repeats=3,
         ack_share=RANGES_SHARE if ack_ranges else ACKS_SHARE,
         ack_ranges=ack_ranges,
+        packs=boundaries,  # of a stream of bytes, all segments but the last are full
+        boundaries=boundaries,
         first_sn=first_sn,
         longest_batch=longest_batch,
         memory=memory,

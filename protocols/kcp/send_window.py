@@ -185,6 +185,10 @@ class SendWindow:
         self._waiting.written(self.end, now_us)
         return size
 
+    def end_segment(self) -> None:
+        """Let the next write begin a new segment."""
+        self.tail_fill = 0
+
     def _fill_tail(self, source: Bytes) -> int:
         """Add bytes to the last row, which is not full yet; returns how many."""
         fill = self.tail_fill

@@ -166,18 +166,20 @@ class Simulation:
         backward: Link,
         application: Application,
         *,
+        answers: Application | None = None,
         start_us: int = 0,
         detour_us: float = 0.0,
     ) -> Flow:
         """Connect two endpoints.
 
-        application : writes into the sender; the receiver gets no application
+        application : writes into the sender
+        answers : writes into the receiver; None: nothing does
         start_us : time of the first wake-up of the sender
         detour_us : propagation delay added in each direction for this flow alone
         """
         hosts = (
             Host(sender, application, Inbox(self._coalesce_us)),
-            Host(receiver, Silent(), Inbox(self._coalesce_us)),
+            Host(receiver, answers or Silent(), Inbox(self._coalesce_us)),
         )
         there, back = Port(forward, hosts[1].inbox, detour_us), Port(backward, hosts[0].inbox, detour_us)
         hosts[0].port, hosts[1].port = there, back

@@ -13,6 +13,8 @@ import asyncio
 import contextlib
 import errno
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable
 
 from iperfpy.protocols.addresses import named, plain
@@ -43,6 +45,8 @@ READS_PER_VISIT = 64
 """Reads of a visit at most: other streams share the thread."""
 FULL_US = 100
 """Pause after the device had no room (ENOBUFS), which no socket reports."""
+MOST_EARLY = 64
+"""Datagrams that are held until `keep` says where they go."""
 DRAIN_POLL_S = 0.002
 _NOTHING = memoryview(b"")
 
@@ -92,6 +96,8 @@ class UdpMessageChannel(Channel):
         self._writer = StreamWorker(self._sock, self._translated)
         self._reader = StreamWorker(self._sock, self._translated)
         self._take: Callable[[memoryview], None] | None = None
+        self._early: deque[bytes] = deque(maxlen=MOST_EARLY)
+        self._handing = threading.Lock()
         self._rest = _NOTHING  # a datagram for which the kernel had no room yet
         self._sent = self._sent_bytes = self._received = self._received_bytes = 0
         self._heard_us: int | None = None
@@ -178,7 +184,11 @@ class UdpMessageChannel(Channel):
     # ------------------------------------------------------------------ receiving
 
     def keep(self, write: Callable[[memoryview], None]) -> None:
-        self._take = write
+        # The peer may begin before this program does: the thread has read since the stream is open.
+        with self._handing:
+            self._take = write
+            while self._early:
+                write(memoryview(self._early.popleft()))
 
     async def receive(self) -> None:
         await self._reader.finished()
@@ -212,8 +222,11 @@ class UdpMessageChannel(Channel):
             return
         self._received += 1
         self._received_bytes += len(datagram)
-        if self._take is not None:
-            self._take(datagram)
+        with self._handing:
+            if self._take is None:
+                self._early.append(bytes(datagram))
+            else:
+                self._take(datagram)
 
     def _translated(self, error: OSError) -> TransportError:
         if error.errno == errno.EMSGSIZE:

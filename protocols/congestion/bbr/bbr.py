@@ -259,7 +259,8 @@ class Bbr:
             self.delay.service_us = 1e6 / self.max_bandwidth.value
         if self.delay.end_round(ack.now_us, self_queued=probing or self.phase is Phase.DRAIN):
             self.loss_floor.reset(ack.now_us)
-        if probing:
+        # A plateau of the application's rate says nothing of the path (5.3.1.2, is_app_limited).
+        if probing and not (ack.flight is not None and ack.flight.app_limited):
             self.full_pipe.end_round(self.max_bandwidth.round_best, ack.delivered)
         self._watch_queue(ack)
         self._update_congestion_signals(ack)

@@ -47,6 +47,10 @@ more though it may still arrive: nothing new can leave, and one datagram holds e
 opportunistic retransmission (Raiciu et al., NSDI 2012, section 4.2)."""
 
 
+COPY_RTTS, SHORTEST_COPY_US = 1 / 16, 2_000
+"""Distance of the two copies of a thin stream's retransmission: what loses one of them has often passed."""
+
+
 class Rack:
     """`Recovery` for kcp-bbr.
 
@@ -73,6 +77,15 @@ class Rack:
         self._last_due_us = -1  # time of the last call of `due`
         self._probes: dict[int, int] = {}
         """Serial number -> stamp of its tail loss probe: the transmission before it was not given up."""
+
+    @property
+    def thin(self) -> bool:
+        """See `Recovery`."""
+        return self.reordering.thin
+
+    @thin.setter
+    def thin(self, thin: bool) -> None:
+        self.reordering.thin = thin
 
     # -- transmissions
 
@@ -207,12 +220,24 @@ class Rack:
         After a timeout the timer goes on alone. New data that filled the window just now leaves first.
         """
         window = self._window
+        row, state = window.una & window.mask, window.state
+        if self.thin and window.nxt > window.una and not self.timer.backoff:
+            return self._second_copy_at_us(row)
         if window.nxt - window.una < window.limit or self.timer.backoff:
             return None
-        row, state = window.una & window.mask, window.state
         if state.transmissions[row] < OFTEN_LOST or state.lost[row]:
             return None
         after_us = int(state.sent_us[row]) + int(self._rtt.minimum_us * REPEAT_RTTS)
+        return max(after_us, self._last_due_us + 1)
+
+    def _second_copy_at_us(self, row: int) -> int | None:
+        """The time at which a thin stream sends its first hole a second time after each retransmission; None
+        for not. All later messages wait for it, and a copy costs little beside a further round trip."""
+        state = self._window.state
+        # 2: sent again once. The copy makes it 3, and a further loss 4.
+        if state.transmissions[row] % 2 or state.lost[row] or state.acked[row]:
+            return None
+        after_us = int(state.sent_us[row]) + max(int(self._rtt.minimum_us * COPY_RTTS), SHORTEST_COPY_US)
         return max(after_us, self._last_due_us + 1)
 
     @property

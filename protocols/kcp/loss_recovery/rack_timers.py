@@ -19,20 +19,31 @@ REORDERING_MEMORY_ROUNDS = 16
 """Rounds without displacement after which the reordering window starts to shrink (RFC 8985, 6.2 step 4)."""
 
 
-class ReorderingWindow:
-    """Tolerance for reordering (RFC 8985, 6.2 step 4), by the displacement that was really seen."""
+THIN_RTTS = 1 / 64
+"""Part of the minimum RTT that is waited for a thin stream, in place of `FOUND_LATE_RTTS`: a retransmission
+in vain costs it next to nothing, and each loss delays its messages by the window."""
 
-    __slots__ = ("_displaced_us", "_displacement_us", "_rtt")
+
+class ReorderingWindow:
+    """Tolerance for reordering (RFC 8985, 6.2 step 4), by the displacement that was really seen.
+
+    Attributes
+    ----------
+    thin : see `Recovery`
+    """
+
+    __slots__ = ("_displaced_us", "_displacement_us", "_rtt", "thin")
 
     def __init__(self, rtt: RttEstimator) -> None:
-        self._rtt = rtt
+        self._rtt, self.thin = rtt, False
         self._displacement_us = self._displaced_us = 0
 
     @property
     def width_us(self) -> int:
         """The time by which an older transmission may be acknowledged after a newer one before it is lost:
         an eighth of the minimum RTT, or the displacement seen lately and a tenth."""
-        return max(int(self._rtt.minimum_us * FOUND_LATE_RTTS), self._displacement_us * 11 // 10)
+        share = THIN_RTTS if self.thin else FOUND_LATE_RTTS
+        return max(int(self._rtt.minimum_us * share), self._displacement_us * 11 // 10)
 
     def displaced(self, by_us: int, now_us: int) -> None:
         """A transmission was acknowledged after one that left `by_us` later."""

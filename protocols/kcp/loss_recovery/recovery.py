@@ -60,6 +60,9 @@ class Recovery(Protocol):
     """True if retransmissions keep within the congestion window and the pace. Stock KCP's do not."""
     in_flight: int
     """Segments transmitted, not acknowledged, and not given up for lost."""
+    thin: bool
+    """True for a stream of messages whose application limits it: the engine says so with each
+    transmission."""
     spurious: int
     """Retransmissions that were not needed: an earlier transmission's stamp was echoed, before or after the
     last one's."""

@@ -76,6 +76,7 @@ class StockRecovery:
     nodelay : the floor of the timeout is 30 ms instead of 100 ms, and it backs off by half instead of whole
     interval_us : distance of ticks
     resend : ACKs that pass a segment before it is sent again fast; 0 for never
+    early : True if a flush that admits nothing new sends again early, as kcp-go's does and ikcp's does not
 
     Attributes
     ----------
@@ -84,7 +85,10 @@ class StockRecovery:
 
     obeys_limits: ClassVar[bool] = False
 
-    def __init__(self, window: SendWindow, *, nodelay: bool, interval_us: int, resend: int) -> None:
+    def __init__(
+        self, window: SendWindow, *, nodelay: bool, interval_us: int, resend: int, early: bool = True
+    ) -> None:
+        self._early = early
         self._window, self._timeout = window, Timeout(interval_us, nodelay=nodelay)
         self._nodelay, self._resend = nodelay, resend
         self._holes = _NONE
@@ -94,6 +98,7 @@ class StockRecovery:
         self._flushed_una = window.una
         self._found = Detected(0, 0, None, timeout=False)
         self.in_flight = self.spurious = self.spurious_losses = 0
+        self.thin = False  # of no effect here
 
     # -- transmissions
 
@@ -186,7 +191,7 @@ class StockRecovery:
             counts = self._window.state.fastack[self._holes & self._window.mask]
             fast = counts >= self._resend if self._resend else np.zeros(len(counts), np.bool_)
             chosen.append(Resend(self._holes[fast], Cause.FAST))
-            if not admitting:  # kcp-go's early retransmit: nothing new would draw further ACKs
+            if self._early and not admitting:  # early retransmit: nothing new draws further ACKs
                 chosen.append(Resend(self._holes[(counts > 0) & ~fast], Cause.EARLY))
             for resend in chosen:
                 self._rearm(resend.numbers, now_us, self._timeout_us())
