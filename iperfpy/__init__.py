@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ProtocolError,
     )
     from iperfpy.experiments.compare import compare, compare_async
+    from iperfpy.experiments.latency_run import latency, latency_async
     from iperfpy.experiments.path_check import diagnose, diagnose_async
     from iperfpy.local_server import LocalServer
     from iperfpy.options import Authorization, ClientOptions, Credentials, ServerOptions, SocketOptions
@@ -66,6 +67,7 @@ __all__ = [
     "IperfpyError",
     "LateError",
     "Latency",
+    "LatencyReport",
     "ListenError",
     "LiveTest",
     "LocalServer",
@@ -93,6 +95,8 @@ __all__ = [
     "compare_async",
     "diagnose",
     "diagnose_async",
+    "latency",
+    "latency_async",
     "measure",
     "measure_async",
     "message_choice",
@@ -115,6 +119,8 @@ _MODULES = {
         *("PathError", "PeerError", "PeerTerminatedError", "PlanError", "ProtocolError"),
     ),
     "experiments.compare": ("compare", "compare_async"),
+    "experiments.latency_run": ("latency", "latency_async"),
+    "sampling.latency_report": ("LatencyReport",),
     "experiments.path_check": ("diagnose", "diagnose_async"),
     "local_server": ("LocalServer",),
     "options": ("Authorization", "ClientOptions", "Credentials", "ServerOptions", "SocketOptions"),

@@ -13,7 +13,7 @@ import click
 
 from iperfpy import __version__
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.commands import compare, diagnose, diff, lab_from_csv, lab_list, lab_run, runs, show
+from iperfpy.cli.commands import compare, diagnose, diff, lab_from_csv, lab_list, lab_run, latency, runs, show
 from iperfpy.cli.common_flags import CONNECTION, PICTURES, REPORTS
 from iperfpy.cli.credentials import PASSWORD_VARIABLE
 from iperfpy.cli.help import EXAMPLES, GroupedCommand, forms, spelled
@@ -67,7 +67,7 @@ def _lines() -> Iterator[str]:
         yield f'.SS "{_text(heading)}"'
         for option in options:
             yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))
-    for module in (diagnose, compare, runs, show, diff):
+    for module in (diagnose, compare, latency, runs, show, diff):
         yield from _subcommand(module.subcommand(), module.SUMMARY)
     yield from _lab()
     yield from (".SH EXAMPLES", ".nf")

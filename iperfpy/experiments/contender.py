@@ -51,10 +51,13 @@ class Contender:
         return self.transport.reliable and not self.rate_bps
 
 
-def contenders_of(words: Sequence[str], settings: Sequence[str] = ()) -> tuple[Contender, ...]:
+def contenders_of(
+    words: Sequence[str], settings: Sequence[str] = (), *, needs_rates: bool = True
+) -> tuple[Contender, ...]:
     """The contenders that the words mean, with the further settings `NAME:KEY=VALUE`.
 
-    One text may have several words, with commas between them.
+    One text may have several words, with commas between them. `needs_rates`: a transport that repeats no
+    losses needs a rate of its own, unless another contender shows one.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def contenders_of(words: Sequence[str], settings: Sequence[str] = ()) -> tuple[C
     if twice:
         raise PlanError(f"the contender {twice} is there twice")
     follows = next((one for one in found if not one.transport.reliable and not one.rate_bps), None)
-    if follows is not None and not any(one.ranked for one in found):
+    if needs_rates and follows is not None and not any(one.ranked for one in found):
         word = follows.word
         raise PlanError(
             f"{word} repeats no losses, so it needs a rate where no other contender shows one: {word}:20M"

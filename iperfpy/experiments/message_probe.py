@@ -21,6 +21,7 @@ from iperfpy.api import measure_async, watch
 from iperfpy.errors import IperfpyError
 from iperfpy.measure_keywords import message_plan_of, plan_of, transport_of
 from iperfpy.options import ClientOptions
+from iperfpy.protocols.settings import Settings
 from iperfpy.records import MessageTimes, Row, RunEnded, RunStarted
 from iperfpy.sampling.message_figures import MessageFigures, clock_offset_us, figures
 
@@ -36,7 +37,7 @@ class Load:
     much as the transport does by itself."""
 
     transport: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] | Settings = field(default_factory=dict)
     reverse: bool = False
     bidirectional: bool = False
     rate: float | None = None
@@ -47,7 +48,7 @@ class MessageTest:
     """A wish: messages of `size_bytes`, `per_s` of them per second, for `seconds`."""
 
     transport: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] | Settings = field(default_factory=dict)
     size_bytes: int = 100
     per_s: int = 100
     seconds: float = 10.0

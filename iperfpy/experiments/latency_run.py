@@ -1,0 +1,374 @@
+"""The tests of `iperfpy latency`: messages over each transport, idle and beside loads, round after round.
+
+    latency(host, ...)        blocks, gives a LatencyReport
+    latency_async(host, ...)  awaitable, gives a LatencyReport
+    LatencyRun                the run itself: `run`, `stop`, and the report at any time
+
+Every round measures every row once. The order turns around with each round, so that a change of the path
+meets all transports. A test that fails leaves its row; an error of the server ends the run, and the report
+has everything that was measured before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Unpack
+
+from iperfpy import __version__
+from iperfpy.api import blocking
+from iperfpy.errors import ConnectError, FaultError, IperfpyError, PeerError, PlanError, ProtocolError
+from iperfpy.experiments.contender import Contender, contenders_of
+from iperfpy.experiments.message_probe import RAMP_S, Load, MessageTest, measure_messages
+from iperfpy.experiments.serial_tests import Progress as TestProgress
+from iperfpy.measure_keywords import DiagnoseKeywords, diagnose_options
+from iperfpy.options import ClientOptions
+from iperfpy.protocols.clock import now_us
+from iperfpy.protocols.registry import transports
+from iperfpy.sampling.host import system_info
+from iperfpy.sampling.latency_report import IDLE, LatencyReport, LatencyRow
+from iperfpy.sampling.message_figures import clock_offset_us
+
+OWN = "own"
+"""The load of the transport that carries the messages."""
+UP, DOWN, BOTH = "up", "down", "both"
+WAYS = (UP, DOWN, BOTH)
+ENDS_ALL = (ConnectError, PeerError, ProtocolError, FaultError)
+"""Errors after which no other test can succeed either."""
+AGAIN_S, PATIENCE_S = 0.5, 5.0
+"""A server that is busy is asked again each `AGAIN_S`, for `PATIENCE_S`."""
+OVERHEAD_S = 1.0
+"""Time of a test beside its messages, for the announced total."""
+REST_S = 0.5
+"""Pause after a loaded test: the queues of the path drain."""
+
+Progress = TestProgress["Step"]
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A test of a round: the row that it belongs to."""
+
+    contender: Contender
+    size_bytes: int
+    per_s: int
+    load: Contender | None = None
+    direction: str = ""
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The row of the result."""
+        load = None if self.load is None else self.load.name
+        return (self.contender.name, self.size_bytes, self.per_s, load, self.direction)
+
+    @property
+    def text(self) -> str:
+        """The step in words."""
+        load = ""
+        if self.load is not None:
+            way = "in both directions" if self.direction == BOTH else self.direction
+            load = f", beside {self.load.name} {way}"
+        return f"{self.contender.name}: {self.per_s} messages of {self.size_bytes} bytes per second{load}"
+
+
+class LatencyKeywords(DiagnoseKeywords, total=False):
+    """The keywords of `latency` and `latency_async`, beside those of the connection."""
+
+    settings: Sequence[str]  # --set
+    sizes: Sequence[int]  # --size [100], bytes of a message
+    rates: Sequence[int]  # --rate [100], messages per second; each pair with a size is measured
+    seconds: float  # -t [10], of each test
+    loads: Sequence[str]  # --load ["none", "own"]
+    load_directions: Sequence[str]  # --load-direction ["up", "down"]; "both": at once
+    load_rate: float | None  # -b, bits per second of the loads, 0: as much as they carry
+    rounds: int  # --rounds [1], pooled
+
+
+def latency(
+    host: str | ClientOptions,
+    transports: Sequence[str] = (),
+    *,
+    on_progress: OnProgress | None = None,
+    **keywords: Unpack[LatencyKeywords],
+) -> LatencyReport:
+    """Measure the latency of messages over several transports.
+
+    Parameters
+    ----------
+    host : str or ClientOptions
+        The server, or ready options that name it.
+    transports : sequence of str
+        As `--proto` has them, such as "tcp:bbr" or "kcp:fast"; empty: all that can carry messages.
+    on_progress : callable, optional
+        Called with a `Progress` at the start of each test, and once per second as it goes on.
+    **keywords
+        See `LatencyKeywords` and `DiagnoseKeywords`: sizes, rates, loads, rounds, port, family, ...
+
+    Returns
+    -------
+    LatencyReport
+        A row for each transport, size, rate and load.
+
+    Raises
+    ------
+    IperfpyError
+        A test failed, and nothing was answered before.
+    RuntimeError
+        An event loop is running in this thread: use `latency_async`.
+    """
+    return blocking("latency", latency_async(host, transports, on_progress=on_progress, **keywords))
+
+
+async def latency_async(
+    host: str | ClientOptions,
+    transports: Sequence[str] = (),
+    *,
+    on_progress: OnProgress | None = None,
+    **keywords: Unpack[LatencyKeywords],
+) -> LatencyReport:
+    """Measure the latency of messages; arguments, result and errors are those of `latency`."""
+    ours = set(LatencyKeywords.__annotations__) - set(DiagnoseKeywords.__annotations__)
+    connection = {name: value for name, value in keywords.items() if name not in ours}
+    options, tos = diagnose_options(host, connection)
+    steps = steps_of(
+        messengers(transports, keywords.get("settings", ())),
+        sizes=keywords.get("sizes", (100,)),
+        rates=keywords.get("rates", (100,)),
+        loads=keywords.get("loads", (IDLE, OWN)),
+        directions=keywords.get("load_directions", (UP, DOWN)),
+    )
+    seconds, rounds = keywords.get("seconds", 10.0), keywords.get("rounds", 1)
+    load_rate = keywords.get("load_rate")
+    run = LatencyRun(options, steps, seconds=seconds, rounds=rounds, load_rate=load_rate, tos=tos)
+    await run.run(on_progress)
+    report = run.report()
+    if run.error is not None and not report.measured:
+        raise run.error
+    return report
+
+
+def messengers(words: Sequence[str] = (), settings: Sequence[str] = ()) -> tuple[Contender, ...]:
+    """The transports that the words mean; none, or "all": every one that can carry messages.
+
+    Raises
+    ------
+    PlanError
+        A word is not understood, or a transport cannot carry messages.
+    """
+    able = [name for name, one in transports().items() if one.both_ways]
+    found: list[str] = []
+    for word in words:
+        found += able if word.strip() == "all" else [word]
+    chosen = contenders_of(found or able, settings, needs_rates=False)
+    for one in chosen:
+        if not one.transport.both_ways:
+            raise PlanError(
+                f"{one.name} cannot carry messages and their echoes (these can: {', '.join(able)})"
+            )
+    return chosen
+
+
+def steps_of(
+    contenders: Sequence[Contender],
+    *,
+    sizes: Sequence[int],
+    rates: Sequence[int],
+    loads: Sequence[str],
+    directions: Sequence[str],
+) -> list[Step]:
+    """The tests of a round. Raises `PlanError` for a direction or a load that is none."""
+    for way in directions:
+        if way not in WAYS:
+            raise PlanError(f"the direction of a load is one of {', '.join(WAYS)}, not {way!r}")
+    named = {word: _load_of(word) for word in loads if word not in (IDLE, OWN)}
+    steps = []
+    for size in sizes:
+        for rate in rates:
+            for word in loads:
+                for way in ("",) if word == IDLE else directions:
+                    for one in contenders:
+                        load = None if word == IDLE else one if word == OWN else named[word]
+                        steps.append(Step(one, size, rate, load, way))
+    return steps
+
+
+def _load_of(word: str) -> Contender:
+    return contenders_of([word], needs_rates=False)[0]
+
+
+class LatencyRun:
+    """One run of all rounds. `run` runs it, once; `report` may be called at any time.
+
+    Parameters
+    ----------
+    steps : the tests of a round
+    seconds : time of the messages of each
+    load_rate : bits per second of the loads, see `latency`
+    """
+
+    def __init__(
+        self,
+        options: ClientOptions,
+        steps: Sequence[Step],
+        *,
+        seconds: float = 10.0,
+        rounds: int = 1,
+        load_rate: float | None = None,
+        tos: int = 0,
+    ) -> None:
+        self.error: IperfpyError | None = None
+        self._options, self._steps, self._seconds = options, tuple(steps), seconds
+        self._rounds, self._load_rate, self._tos = rounds, load_rate, tos
+        self._rows: dict[tuple[object, ...], tuple[Step, LatencyRow]] = {}
+        self._stopped = ""
+        self._tell: OnProgress | None = None
+        self._begun_us, self._seconds_taken, self._unix_time = now_us(), 0.0, time.time()
+        self._test: asyncio.Task[Any] | None = None
+
+    @property
+    def total_s(self) -> float:
+        """Planned seconds of the whole run."""
+        loaded = sum(step.load is not None for step in self._steps)
+        once = len(self._steps) * (self._seconds + OVERHEAD_S) + loaded * (RAMP_S + REST_S)
+        return self._rounds * once
+
+    def stop(self, reason: str) -> None:
+        """End the run now. The report has the tests that ended before, and `reason` as its error."""
+        self._stopped = self._stopped or reason
+        if self._test is not None:
+            self._test.cancel()
+
+    async def run(self, on_progress: OnProgress | None = None) -> None:
+        """Run all rounds. It raises no error of a test: see `error`."""
+        self._tell = on_progress
+        self._begun_us, self._unix_time = now_us(), time.time()
+        tests = len(self._steps) * self._rounds
+        self._event(
+            None,
+            f"{tests} test{'s' if tests > 1 else ''} of {self._seconds:g} s, about {self.total_s:.0f} s",
+            begins=True,
+        )
+        for number in range(self._rounds):
+            steps = self._steps if number % 2 == 0 else self._steps[::-1]
+            for step in steps:
+                if self._stopped or self.error is not None:
+                    break
+                await self._take(step)
+        self._seconds_taken = (now_us() - self._begun_us) / 1e6
+
+    async def _take(self, step: Step) -> None:
+        """Measure one row once more."""
+        self._event(step, step.text, begins=True)
+        try:
+            times, load = await self._patiently(step)
+        except IperfpyError as error:
+            self._keep(step, None, {}, str(error))
+            # The first test must succeed: else the server is not there, or cannot.
+            answered = any(row.times for _, row in self._rows.values())
+            if isinstance(error, ENDS_ALL) or not answered:
+                self.error = error
+            return
+        if times is not None:
+            self._keep(step, times, load)
+
+    def _keep(self, step: Step, times: Any, load: Mapping[str, float], error: str = "") -> None:
+        one = step.contender
+        first = LatencyRow(
+            one.name,
+            one.transport.name,
+            dict(one.chosen),
+            step.size_bytes,
+            step.per_s,
+            self._seconds,
+            IDLE if step.load is None else step.load.name,
+            step.direction,
+        )
+        _, row = self._rows.get(step.key, (step, first))
+        self._rows[step.key] = step, row.with_round(times, load, error)
+
+    async def _patiently(self, step: Step) -> Any:
+        """Run a test, again while the server is busy for a moment. Gives its times and its load's rate."""
+        give_up_us = now_us() + round(PATIENCE_S * 1e6)
+        while True:
+            try:
+                return await self._once(step)
+            except (ConnectError, PeerError):
+                if now_us() >= give_up_us or not any(row.times for _, row in self._rows.values()):
+                    raise
+            await asyncio.sleep(AGAIN_S)
+            if self._stopped:
+                return None, {}
+
+    async def _once(self, step: Step) -> Any:
+        wanted = MessageTest(
+            step.contender.transport.name,
+            step.contender.settings,
+            size_bytes=step.size_bytes,
+            per_s=step.per_s,
+            seconds=self._seconds,
+            load=self._load(step),
+            tos=self._tos,
+        )
+        self._test = asyncio.ensure_future(measure_messages(self._options, wanted))
+        try:
+            while not self._test.done():
+                await asyncio.wait({self._test}, timeout=1.0)
+                self._event(step, step.text, begins=False)
+            result = self._test.result()
+        except asyncio.CancelledError:
+            if self._stopped:  # by `stop`: the test has told the server
+                return None, {}
+            raise
+        finally:
+            if not self._test.done():
+                self._test.cancel()
+                await asyncio.gather(self._test, return_exceptions=True)
+            self._test = None
+        if step.load is not None and not self._stopped:
+            await asyncio.sleep(REST_S)
+        return result.times, result.load_bits_per_second
+
+    def _load(self, step: Step) -> Load | None:
+        if step.load is None:
+            return None
+        rate: float | None = self._load_rate
+        if rate is None and step.load.rate_bps:
+            rate = step.load.rate_bps
+        return Load(
+            step.load.transport.name,
+            step.load.settings,
+            reverse=step.direction == DOWN,
+            bidirectional=step.direction == BOTH,
+            rate=rate,
+        )
+
+    def _event(self, step: Step | None, text: str, *, begins: bool) -> None:
+        if self._tell is not None:
+            elapsed_s = (now_us() - self._begun_us) / 1e6
+            self._tell(TestProgress(step, text, begins, elapsed_s, max(self.total_s, elapsed_s), 0))
+
+    def report(self) -> LatencyReport:
+        """Everything that was measured so far."""
+        return LatencyReport(
+            host=self._options.host,
+            port=self._options.port,
+            unix_time=self._unix_time,
+            seconds=self._seconds_taken or (now_us() - self._begun_us) / 1e6,
+            rounds=self._rounds,
+            version=f"iperfpy {__version__}",
+            system_info=system_info(),
+            rows=tuple(self._with_offset(step, row) for step, row in self._rows.values()),
+            error=self._stopped or str(self.error or ""),
+            stopped=bool(self._stopped),
+        )
+
+    def _with_offset(self, step: Step, row: LatencyRow) -> LatencyRow:
+        """The row with the difference of the clocks: by the idle messages of its transport, whose ways are
+        equal if the path is symmetric, else by its own."""
+        idle = replace(step, load=None, direction="")
+        _, source = self._rows.get(idle.key, (idle, row))
+        known = source.times or row.times
+        return replace(row, offset_us=clock_offset_us(known[0]) if known else None)

@@ -1,0 +1,145 @@
+"""The result of `iperfpy latency`: a row for each transport, size, rate and load, its rounds pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iperfpy.records import MessageTimes
+from iperfpy.sampling.message_figures import MessageFigures, figures, round_trips
+
+IDLE = "none"
+"""The load of a row without one."""
+CDF_POINTS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRow:
+    """The messages of one transport, size, rate and load.
+
+    Parameters
+    ----------
+    name : the transport with the settings that the user chose
+    settings : those that differ from the defaults
+    load : `IDLE`, or the name of the transport that carries the load
+    direction : of the load: "up", "down" or "both"; empty: idle
+    times : of each round
+    offset_us : the server's clock less the client's, see `message_figures.clock_offset_us`
+    load_bits_per_second : payload rate of the load in each round, by direction
+    error : the sentence of the last round that failed, or empty
+    """
+
+    name: str
+    transport: str
+    settings: Mapping[str, Any]
+    size_bytes: int
+    per_s: int
+    seconds: float
+    load: str = IDLE
+    direction: str = ""
+    times: tuple[MessageTimes, ...] = ()
+    offset_us: float | None = None
+    load_bits_per_second: tuple[Mapping[str, float], ...] = ()
+    error: str = ""
+
+    @property
+    def figures(self) -> MessageFigures:
+        """The figures of all rounds together."""
+        return figures(*self.times, offsets_us=[self.offset_us] * len(self.times))
+
+    @property
+    def load_rate(self) -> dict[str, float]:
+        """Mean payload rate of the load, bits per second, by direction."""
+        ways = {way for one in self.load_bits_per_second for way in one}
+        return {
+            way: float(np.mean([one[way] for one in self.load_bits_per_second if way in one]))
+            for way in sorted(ways)
+        }
+
+    def with_round(
+        self, times: MessageTimes | None, load: Mapping[str, float], error: str = ""
+    ) -> LatencyRow:
+        """The row with one round more."""
+        known = (*self.times, times) if times is not None else self.times
+        rates = (*self.load_bits_per_second, load) if load else self.load_bits_per_second
+        return replace(self, times=known, load_bits_per_second=rates, error=error or self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyReport:
+    """The result of `iperfpy latency`.
+
+    Parameters
+    ----------
+    rows : in the order in which they were measured first
+    error : the sentence that ended it early, or empty; `stopped`: by the user
+    """
+
+    host: str
+    port: int
+    unix_time: float = 0.0
+    seconds: float = 0.0
+    rounds: int = 1
+    version: str = ""
+    system_info: str = ""
+    rows: tuple[LatencyRow, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+    stopped: bool = False
+
+    @property
+    def measured(self) -> bool:
+        """True if a message was answered."""
+        return any(row.figures.answered for row in self.rows)
+
+
+def groups(report: LatencyReport) -> list[list[LatencyRow]]:
+    """The rows of one size, rate and load together, each group by its 99th percentile, or the highest one
+    that is known of all its rows."""
+    found: dict[tuple[object, ...], list[LatencyRow]] = {}
+    for row in report.rows:
+        # The own bulk data of each transport is one kind of load.
+        own = row.load == row.name
+        key = (row.size_bytes, row.per_s, "own" if own else row.load, row.direction)
+        found.setdefault(key, []).append(row)
+    return [sorted(rows, key=_order(rows)) for rows in found.values()]
+
+
+def _order(rows: list[LatencyRow]) -> Any:
+    shown = {id(row): row.figures for row in rows}
+    answered = [one for one in shown.values() if one.answered]
+    figure = next(
+        (
+            name
+            for name in ("p99_us", "p90_us", "p50_us")
+            if all(getattr(one, name) is not None for one in answered)
+        ),
+        "max_us",
+    )
+
+    def key(row: LatencyRow) -> float:
+        value = getattr(shown[id(row)], figure)
+        return float("inf") if value is None else float(value)
+
+    return key
+
+
+def cdf(times: tuple[MessageTimes, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(round trips, share of the messages due that took longer or were lost), at most `CDF_POINTS` each.
+
+    Microseconds, ascending, and shares between 0 and 1, which do not rise. Points are dense in the tail:
+    their distance grows with the number of samples beyond them.
+    """
+    due = sum(len(one.round_trip_us) for one in times)
+    samples = np.sort(np.concatenate([round_trips(one) for one in times])) if times else np.empty(0)
+    if not len(samples):
+        return np.empty(0), np.empty(0)
+    # Half of the points by rank, half by the logarithm of the number of samples beyond.
+    ranks = np.linspace(0, len(samples) - 1, CDF_POINTS // 2)
+    tail = len(samples) - np.geomspace(1, len(samples), CDF_POINTS // 2)
+    at = np.unique(np.concatenate((ranks, tail)).astype(np.int64))
+    return samples[at], 1.0 - (at + 1) / due
