@@ -17,6 +17,8 @@ from iperfpy.sampling.message_figures import BEYOND, LATE_US, MessageFigures
 
 GAP = "  "
 LONGEST_NAME = 20
+HELD_US = 5_000
+"""Shortest wait before departure that is named."""
 FOR_P99, FOR_P999 = 100 * BEYOND, 1_000 * BEYOND
 """Answered messages from which there is a 99th, and a 99.9th percentile."""
 
@@ -122,9 +124,20 @@ def _notes(report: LatencyReport, width: int | None) -> Iterator[list[Span]]:
     elif fewest < FOR_P999:
         text = f"P99.9 needs {FOR_P999:,} answered messages: a longer time (-t), or --rounds"
         yield from _folded(text, "muted", width)
+    held = [row for row in report.rows if _was_held(row.figures)]
+    if held:
+        names = ", ".join(dict.fromkeys(row.name for row in held))
+        text = f"{names}: the column held is large: a stalled transport, or a machine too busy to measure"
+        yield from _folded(text, "warn", width)
     if any(one.there_p50_us is not None for one in found):
         text = "up and down: parts of the round trip, if the idle path takes equally long both ways"
         yield from _folded(text, "muted", width)
+
+
+def _was_held(one: MessageFigures) -> bool:
+    """True if messages waited for the transport, or for this program, as long as for a part of the path."""
+    held, middle = one.held_p99_us, one.p50_us
+    return held is not None and middle is not None and held > max(HELD_US, middle / 4)
 
 
 def _ms(us: float | None) -> str:

@@ -362,7 +362,7 @@ class Engine:
             budget = max(0, control.window - used)
             paced = self._pacer.allowance(now_us, control.pacing_rate, control.burst)
             if self.options.boundaries:
-                paced *= self._per_datagram
+                paced *= self.sending.per_datagram
         allowed = min(budget, paced)
         admitting = max(0, min(room, allowed))
         admitting -= self._held_by_nagle(admitting)
@@ -381,14 +381,6 @@ class Engine:
             self._send_new(count, now_us)
         sent = resent + count
         return self._limit(starved, writer_waits, room - count, budget - sent, paced - sent)
-
-    @property
-    def _per_datagram(self) -> int:
-        """Messages that share a datagram: the pacer counts datagrams, whatever their length. By the segment
-        that was written last, since the messages of a stream are alike."""
-        sending = self.sending
-        length = int(sending.ring.length[(sending.end - 1) & sending.mask]) if sending.end else sending.mss
-        return max(1, sending.mtu // (HEADER_BYTES + length))
 
     def _recovery_is_due(self, now_us: int) -> bool:
         deadline_us = self.recovery.deadline_us()
@@ -445,7 +437,9 @@ class Engine:
         """Count data segments that leave, and charge them to pacer and congestion control."""
         self.counts.segments_sent += segments
         if self.control is not None:
-            self._pacer.spend(-(-segments // self._per_datagram) if self.options.boundaries else segments)
+            # The pacer counts datagrams, whatever their length.
+            shared = self.sending.per_datagram if self.options.boundaries else 1
+            self._pacer.spend(-(-segments // shared))
             self.control.on_sent(now_us, segments, self.recovery.in_flight)
 
     def _limit(self, starved: bool, writer_waits: bool, room: int, budget: int, paced: int) -> SenderLimit:

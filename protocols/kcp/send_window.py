@@ -185,6 +185,12 @@ class SendWindow:
         self._waiting.written(self.end, now_us)
         return size
 
+    @property
+    def per_datagram(self) -> int:
+        """Segments that share a datagram, by the length of the one written last: messages are alike."""
+        length = int(self.ring.length[(self.end - 1) & self.mask]) if self.end else self.mss
+        return max(1, self.mtu // (HEADER_BYTES + length))
+
     def end_segment(self) -> None:
         """Let the next write begin a new segment."""
         self.tail_fill = 0

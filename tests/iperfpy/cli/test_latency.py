@@ -96,6 +96,19 @@ def _report(names: Sequence[str]) -> Any:
     return run.report()
 
 
+def test_messages_that_waited_before_they_left_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def late(options: ClientOptions, test: MessageTest) -> MessageResult:
+        made = times(test)
+        made.held_us[:] = 40_000 if test.transport == "kcp" else 40
+        return MessageResult(test, 1.0, made)
+
+    monkeypatch.setattr(latency_run, "measure_messages", late)
+    assert main(["latency", "192.0.2.7", "--proto", "tcp,kcp", "--load", "none", "--no-save"]) == 0
+    assert "kcp: the column held is large" in capsys.readouterr().out
+
+
 def test_percentiles_wait_for_enough_messages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["latency", "192.0.2.7", "--proto", "tcp", "--load", "none", "-t", "5", "--no-save"]) == 0
     assert "P99 needs 1,000 answered messages" in capsys.readouterr().out
