@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from iperfpy.protocols.kcp import receive_window
 from iperfpy.protocols.kcp.inbound import Pushes
 from iperfpy.protocols.kcp.receive_window import ReceiveWindow
 from iperfpy.protocols.kcp.wire import Bytes, Int64s
@@ -168,3 +169,24 @@ def test_segments_one_by_one_and_in_batches_leave_the_same_window(sizes: list[in
         assert bool(array[0]) == (single is None or bool(single[0]))
         state = ("nxt", "high", "stored", "bytes", "segments", "duplicates", "refused", "stored_bytes")
         assert [getattr(one, name) for name in state] == [getattr(batched, name) for name in state]
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_payload_above_a_gap_that_is_handed_on_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """The peer chooses gap and window, and must not choose the memory; what closes the gap is taken."""
+    monkeypatch.setattr(receive_window, "MOST_STORED_BYTES", 10 * 100)
+    got = bytearray()
+    window = ReceiveWindow(1_000, 1_000, lambda payload: got.extend(payload.tobytes()))
+    for first in range(1, 29, at_once):
+        last = first + at_once - 1
+        rows = np.full((at_once, 100), first, np.uint8)
+        window.take(Pushes(first, last, 0, rows, np.arange(first, last + 1), frg=0))
+    assert window.stored == 10
+    assert window.refused == 18
+    window.take(Pushes(0, 0, 0, np.zeros((1, 100), np.uint8)))
+    assert len(got) == 11 * 100
+    assert window.memory_bytes < 10_000
+    window.take(Pushes(12, 12, 0, np.zeros((1, 100), np.uint8)))  # there is room again
+    assert window.stored == 1
