@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iperfpy.cli.command_line import completed
-from iperfpy.cli.common_flags import CONNECTION, REPORTS, chosen_flags, no_save
+from iperfpy.cli.common_flags import CONNECTION, PICTURES, REPORTS, chosen_flags, no_save
 from iperfpy.cli.exit_status import DONE, FAILED, JSON_DOCUMENT, complain, json_form, warn
 from iperfpy.cli.experiment_command import conclude, in_log_file, run_experiment
 from iperfpy.cli.help import GroupedCommand, command_help
-from iperfpy.cli.request import connection_of, type_of_service
+from iperfpy.cli.request import connection_of, picture_options, type_of_service
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, rate, size
 from iperfpy.control.plan_limits import LONGEST_MESSAGE, SHORTEST_MESSAGE, check_plan
 from iperfpy.errors import ParameterError, PlanError, system_reason
 from iperfpy.experiments.latency_run import BOTH, DOWN, OWN, UP, WAYS, Step, messengers, steps_of
 from iperfpy.measure_keywords import client_options, message_plan_of
-from iperfpy.options import ClientOptions
+from iperfpy.options import NO_PICTURES, ClientOptions, PictureOptions
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.units import SECOND_US
 from iperfpy.report.csv_file import STDOUT
@@ -49,7 +49,9 @@ MOST_ROUNDS = 1_000
 
 def flags() -> list[click.Option]:
     """New options of the subcommand."""
-    shared = chosen_flags((*CONNECTION, *(one for one in REPORTS if one != "letter"), "csv", "csv_overwrite"))
+    shared = chosen_flags(
+        (*CONNECTION, *PICTURES, *(one for one in REPORTS if one != "letter"), "csv", "csv_overwrite")
+    )
     for option in shared:
         if option.name == "json":
             option.help = "one JSON document instead of the text (--json-schema describes it)"
@@ -169,11 +171,12 @@ def main(words: Sequence[str]) -> int:
         host, connection = connection_of(values, values["host"].strip())
         options, tos = client_options(host, connection), type_of_service(values)
         steps = _steps(values)
+        pictures = picture_options(values, plot=False)
     except click.UsageError as error:
         return _refused(sentence(error), json)
     except (ParameterError, PlanError, SettingsError) as error:
         return _refused(str(error), json)
-    return in_log_file(values, lambda: run(options, steps, values, tos))
+    return in_log_file(values, lambda: run(options, steps, values, pictures, tos))
 
 
 def _refused(message: str, json: str) -> int:
@@ -222,14 +225,21 @@ def _steps(values: Mapping[str, Any]) -> list[Step]:
     return steps
 
 
-def run(options: ClientOptions, steps: Sequence[Step], values: Mapping[str, Any], tos: int = 0) -> int:
+def run(
+    options: ClientOptions,
+    steps: Sequence[Step],
+    values: Mapping[str, Any],
+    chosen: PictureOptions = NO_PICTURES,
+    tos: int = 0,
+) -> int:
     """Run the tests and write the reports. Returns the exit status.
 
     Raises
     ------
     StartError
-        The CSV cannot be written; nothing has been measured.
+        The CSV or a picture cannot be written; nothing has been measured.
     """
+    from iperfpy.cli.picture_files import PictureFiles
     from iperfpy.experiments.latency_run import LatencyRun
     from iperfpy.report.csv_file import opened_csv
     from iperfpy.report.latency_csv import header
@@ -244,22 +254,32 @@ def run(options: ClientOptions, steps: Sequence[Step], values: Mapping[str, Any]
         load_rate=values["load_rate"],
         tos=tos,
     )
-    with opened_csv(
-        values["csv"],
-        header(),
-        name="latency",
-        folder=Folder(folder).path,
-        replace=values["csv_overwrite"],
-    ) as rows:
+    form = JSON_DOCUMENT if values["json"] else ""
+    pictures = PictureFiles(chosen, lambda text: warn(text, form))
+    with (
+        pictures.opened(),
+        opened_csv(
+            values["csv"],
+            header(),
+            name="latency",
+            folder=Folder(folder).path,
+            replace=values["csv_overwrite"],
+        ) as rows,
+    ):
         status = run_experiment(experiment, debug=values["debug"] is not None)
         if status is not None:
             return status
         report = experiment.report()
         written = _write_rows(rows, report)
+        if report.measured and pictures.wanted:
+            from iperfpy.report.latency_document import document
+            from iperfpy.report.pictures.latency_page import page_of_latency
+
+            pictures.write_page(page_of_latency(document(report)))
     status = _shown(report, json=values["json"], text=values["csv"] != STDOUT)
     if report.measured and not values["no_save"]:
-        _keep(report, folder, JSON_DOCUMENT if values["json"] else "")
-    return max(status, written)
+        _keep(report, folder, form)
+    return max(status, written, int(pictures.failed))
 
 
 def _shown(report: LatencyReport, *, json: bool, text: bool) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from iperfpy.errors import DocumentError
 from iperfpy.report.compare_document import COMPARE, read
 from iperfpy.report.diagnosis_document import DIAGNOSE
+from iperfpy.report.latency_document import LATENCY
 from iperfpy.report.pictures.comparison_page import page_of_comparison
 from iperfpy.report.pictures.diagnosis_page import page_of_diagnosis
 from iperfpy.report.pictures.latency_page import page_of_latency
@@ -17,8 +18,6 @@ from iperfpy.store.direction_figures import TEST
 from iperfpy.store.stored_run import Run
 
 Document = Mapping[str, Any]
-LATENCY = "latency"
-"""Kind of the documents of `iperfpy latency`."""
 
 PAGES: Mapping[str, Callable[[Document], Page]] = {
     TEST: lambda document: page_of(Run.from_document(document)),

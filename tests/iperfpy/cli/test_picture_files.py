@@ -276,7 +276,7 @@ def test_a_page_of_a_stored_run_that_cannot_be_written_is_an_error(
     assert "No space left on device" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["diagnose", "compare"])
+@pytest.mark.parametrize("command", ["diagnose", "compare", "latency"])
 def test_an_experiment_says_before_it_begins_that_its_page_cannot_be_written(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
