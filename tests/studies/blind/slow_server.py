@@ -9,6 +9,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
+
+LISTENING = "0A"
+"""State of a listening socket in /proc/net/tcp."""
+TABLES = tuple(map(Path, ("/proc/net/tcp", "/proc/net/tcp6")))
+
+
+def listens(tables: Sequence[Path] = TABLES) -> bool:
+    """True if a program of this network namespace listens on a TCP port; the lab has no other one."""
+    lines = (
+        line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]
+    )
+    return any(len(words) > 3 and words[3] == LISTENING for words in lines)
+
+
+def await_listening(server: subprocess.Popen[bytes]) -> None:
+    """Wait until the server listens: a start that is interrupted may take longer than the lab waits."""
+    while server.poll() is None and not listens():
+        time.sleep(0.05)
 
 
 def alternate(server: subprocess.Popen[bytes], stopped_s: float, working_s: float) -> int:
@@ -26,6 +46,7 @@ def main() -> int:
     server = subprocess.Popen([sys.executable, "-m", "iperfpy", *sys.argv[3:]])
     # The lab ends the server with a signal, and kills all that it left behind.
     signal.signal(signal.SIGTERM, lambda number, frame: server.kill())
+    await_listening(server)
     return alternate(server, stopped_s, working_s)
 
 

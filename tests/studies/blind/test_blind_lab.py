@@ -12,7 +12,7 @@ import pytest
 from iperfpy.diagnosis.finding import Cause
 from iperfpy.protocols.simulator.path_language import parse
 from tests.studies import record
-from tests.studies.blind import lab_part, rows, verdicts
+from tests.studies.blind import lab_part, rows, slow_server, verdicts
 from tests.studies.blind.__main__ import LAB
 from tests.studies.blind.drawing import FAIR_QUEUE_RTTS, FAIR_QUEUE_US, draw
 from tests.studies.blind.lab_cases import FASTEST, PARTS, LabCase, cases, drawn, part, reason_to_skip
@@ -139,3 +139,11 @@ def test_a_run_that_was_disturbed_twice_is_kept_and_gives_no_verdict(
         monkeypatch.setattr(lab_part, "run_clean", None)
         assert lab_part.measure(options) == outcomes
         assert all(isinstance(one, Outcome) for one in outcomes)
+
+
+def test_a_server_is_slow_once_it_listens(tmp_path: Path) -> None:
+    table = tmp_path / "tcp"
+    table.write_text("sl local rem st\n 0: 0100007F:1451 00000000:0000 01 ...\n")
+    assert not slow_server.listens([table, tmp_path / "none"])
+    table.write_text("sl local rem st\n 0: 0100007F:1451 00000000:0000 0A ...\n")
+    assert slow_server.listens([table])
