@@ -544,7 +544,7 @@ class Engine:
             probe = wire.probe_segment(
                 self.conv, self._advertised, self.receiving.nxt, stamp, sending.una - 1, size
             )
-            self._outbound.loose(probe, size)
+            self._outbound.alone(probe)
             sizes.sent(size, stamp, now_us)
         if sizes.size != sending.mtu:
             self._take_size(sizes, now_us)

@@ -38,6 +38,7 @@ class Outbound:
         self._sending = sending
         self._longest_batch = longest_batch
         self._out: list[DatagramBatch] = []
+        self._alone: set[int] = set()  # batches, by their place, whose size is what they ask the path about
 
     @property
     def _longest(self) -> int:
@@ -46,15 +47,20 @@ class Outbound:
     def take(self) -> list[DatagramBatch]:
         """The batches added since the last call. They are views of the ring, and valid until it changes."""
         out, self._out = self._out, []
-        return self._packed(out) if self._packs and len(out) > 1 else out
+        if self._packs and len(out) > 1:
+            out = self._packed(out)
+        if self._alone:
+            self._alone.clear()
+        return out
 
     def _packed(self, batches: list[DatagramBatch]) -> list[DatagramBatch]:
         """Join neighbours that are one datagram each and fit into one."""
         packed, mtu = batches[:1], self._sending.mtu
-        for batch in batches[1:]:
+        for at, batch in enumerate(batches[1:], 1):
             last = packed[-1]
             size = last.last_size + batch.last_size
-            if last.count == batch.count == 1 and size <= mtu:
+            joins = at not in self._alone and at - 1 not in self._alone
+            if joins and last.count == batch.count == 1 and size <= mtu:
                 data = np.concatenate((last.data[: last.last_size], batch.data[: batch.last_size]))
                 packed[-1] = DatagramBatch(data, size, 1, size)
             else:
@@ -122,3 +128,8 @@ class Outbound:
         longest = stride * self._longest
         for at in range(0, len(data), longest):
             self._out.append(DatagramBatch.of(data[at : at + longest], stride))
+
+    def alone(self, data: Bytes) -> None:
+        """Add a datagram that is joined with no other, since it asks the path about its size."""
+        self._alone.add(len(self._out))
+        self._out.append(DatagramBatch.of(data, len(data)))
