@@ -23,8 +23,6 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from iperfpy.errors import ProtocolError
 from iperfpy.plan import Plan
 from iperfpy.protocols.clock import now_us
@@ -85,6 +83,8 @@ class MessageSource:
     """
 
     def __init__(self, plan: Plan, conv: int, started_us: int, *, datagrams: bool) -> None:
+        import numpy as np  # here, because few tests have messages and importing it takes long
+
         self._size_bytes, self._count = plan.block_bytes, plan.message_count
         self._interval_us = 1e6 / plan.messages_per_s
         self._conv, self._datagrams = conv, datagrams
@@ -145,7 +145,8 @@ class MessageSource:
                 continue
             due_us = self._due_us(number)
             round_trip_us = min(max(0, arrived_us - due_us), UNANSWERED - 1)
-            self._there_us[number] = np.int64(np.uint64(there_us)) - due_us
+            # The two clocks differ by anything: the difference modulo 2^64, as a signed number.
+            self._there_us[number] = (there_us - due_us + (1 << 63)) % (1 << 64) - (1 << 63)
             self._round_trip_us[number] = round_trip_us
             self._longest_us = max(self._longest_us, round_trip_us)
             self._answered, self._heard_us = self._answered + 1, arrived_us

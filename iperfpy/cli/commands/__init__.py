@@ -22,7 +22,7 @@ COMMANDS = {
     "diagnose": Subcommand("iperfpy.cli.commands.diagnose", "HOST", "say what limits the path to HOST"),
     "compare": Subcommand("iperfpy.cli.commands.compare", "HOST", "say which transport to take to HOST"),
     "latency": Subcommand(
-        "iperfpy.cli.commands.latency", "HOST", "say how long messages to HOST and their echoes take"
+        "iperfpy.cli.commands.latency", "HOST", "say how long messages to HOST and back take"
     ),
     "lab": Subcommand("iperfpy.cli.commands.lab", "PATH -- COMMAND", "run a program over an emulated path"),
     "runs": Subcommand("iperfpy.cli.commands.runs", "[options]", "list the runs that were kept"),

@@ -308,24 +308,6 @@ def test_a_signal_leaves_a_summary_a_complete_csv_and_status_0(port: str, tmp_pa
     assert rows[-1]["error"] == "the client has terminated by signal Interrupt(2)"
 
 
-@pytest.mark.live
-@pytest.mark.slow
-def test_the_demo_measures_every_transport_and_compares(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("IPERFPY_RESULTS")
-    done = run(["demo", "-t", "0.5"], tmp_path, timeout_s=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    table = done.stdout.split("===== All runs")[1].splitlines()[2:]
-    names = [name for name in transports() for _ in range(2)]
-    assert [line.split()[0] for line in table] == names
-    assert [line.split()[1] for line in table] == ["forward", "reverse"] * len(transports())
-    assert all(float(line.split()[2]) > 0 for line in table)
-    assert {line.split()[-1] for line in table} == {
-        f"results/{p.name}" for p in (tmp_path / "results").iterdir()
-    }
-
-
 def test_one_ctrl_c_without_a_handler_is_not_reported_as_two(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
