@@ -49,7 +49,8 @@ def test_datagrams_meet_the_path(transport: str, server: str) -> None:
     assert counts["far_to_near"]["delivered"] > 0
     sender = document["end"]["streams"][0]
     if transport == "udp":
-        assert sender["udp"]["lost_packets"] <= there["lost"]
+        # The last datagrams may still be on their way, and a busy machine may drop one at a socket.
+        assert sender["udp"]["lost_packets"] <= there["sent"] - there["delivered"] + 5
         assert sender["sender"]["rtt_us_min"] >= 40_000
     else:
         assert sender["sender"]["min_rtt"] >= 40_000

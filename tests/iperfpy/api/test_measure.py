@@ -22,6 +22,7 @@ pytestmark = pytest.mark.live
 
 HOST = "127.0.0.1"
 SHORT: dict[str, Any] = {"seconds": 0.3, "interval": 0.1}
+LONG: dict[str, Any] = {"seconds": 1.0, "interval": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +119,8 @@ async def test_two_tests_run_at_once() -> None:
             running.append(1)
 
         first, second = await asyncio.gather(
-            iperfpy.measure_async(HOST, port=server.port, on_interval=count, **SHORT),
-            iperfpy.measure_async(HOST, port=server.port, transport="udp", reverse=True, **SHORT),
+            iperfpy.measure_async(HOST, port=server.port, on_interval=count, **LONG),
+            iperfpy.measure_async(HOST, port=server.port, transport="udp", reverse=True, **LONG),
         )
         assert first.complete
         assert second.complete
