@@ -365,7 +365,7 @@ class Compare:
             tos=self._tos,
         )
         hello = PlannedTest(plan, self._options)
-        runs = await self._aside(hello, "hello")
+        runs = await self._aside(hello, "the idle path")
         if not runs:
             return 0.0
         self._found.note(runs[-1])
