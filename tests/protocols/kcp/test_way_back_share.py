@@ -17,10 +17,7 @@ RATE, RTT_US, SECONDS = 8e6, 60_000, 6.0
 LOSSES = [
     (0.0, 0.0),
     (0.1, 0.1),
-    *(
-        pytest.param(*each, marks=pytest.mark.slow)
-        for each in ((0.02, 0.0), (0.1, 0.0), (0.0, 0.1), (0.02, 0.02))
-    ),
+    *(pytest.param(*each, marks=pytest.mark.slow) for each in ((0.1, 0.0), (0.02, 0.02))),
 ]
 IPV4, IPV6 = 28, 48
 
