@@ -104,9 +104,12 @@ def _page(whole: Part) -> Page:
     groups: dict[tuple[int, int, str, str], list[_Row]] = {}
     for row in rows:
         groups.setdefault(row.kind, []).append(row)
+    kinds = list(dict.fromkeys((row.per_s, row.size_bytes) for row in rows))
     blocks: list[Block] = []
     for found in groups.values():
-        blocks += [block for block in _group(found, slots) if block is not None]
+        # One kind of messages stands below the title of the page, and leaves room in those of its pictures.
+        title = _load(found[0]) if len(kinds) == 1 else f"{_messages(found[0])}, {_load(found[0])}"
+        blocks += [block for block in _group(found, slots, title) if block is not None]
     rounds = start.whole("rounds")
     error = whole.text("error", "")
     return Page(
@@ -114,6 +117,7 @@ def _page(whole: Part) -> Page:
         subtitle=", ".join(
             (
                 ", ".join(slots),
+                *((f"{_messages(rows[0])} per second",) if len(kinds) == 1 else ()),
                 f"{rounds} round{'s' if rounds != 1 else ''}",
                 f"{end.number('seconds'):.0f} s",
             )
@@ -163,21 +167,23 @@ def _value(value: object) -> str:
 # -- one load
 
 
-def _group(rows: Sequence[_Row], slots: Mapping[str, int]) -> Iterator[Block | None]:
-    title = _title(rows[0])
+def _group(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Iterator[Block | None]:
     yield _table(rows, title)
     yield _timeline(rows, slots, title)
     yield _distribution(rows, slots, title)
     yield _boxes(rows, slots, title)
 
 
-def _title(row: _Row) -> str:
-    """`100 messages of 100 bytes per second, idle`, or beside which load."""
-    load = "idle path"
-    if row.load != IDLE:
-        carried = "own bulk data" if row.load == row.name else row.load
-        load = f"beside {carried}, {'both directions' if row.direction == 'both' else row.direction}"
-    return f"{row.per_s} messages of {row.size_bytes} bytes per second, {load}"
+def _load(row: _Row) -> str:
+    """`Idle path`, or beside which load."""
+    if row.load == IDLE:
+        return "Idle path"
+    carried = "own bulk data" if row.load == row.name else row.load
+    return f"Beside {carried}, {'both directions' if row.direction == 'both' else row.direction}"
+
+
+def _messages(row: _Row) -> str:
+    return f"{row.per_s} messages of {row.size_bytes} bytes"
 
 
 def _headlines(rows: Sequence[_Row]) -> Iterator[Headline]:
@@ -241,12 +247,12 @@ def _timeline(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Tim
             traces.append(Trace(row.name, slots[row.name], middles, lows, highs))
     if not traces:
         return None
-    panel = Panel("Round trip of messages", "ms", tuple(traces))
+    panel = Panel("round trip", "ms", tuple(traces))
     starts = tuple(number * width for number in range(count))
     note = (
         f"Medians of {width:.2g} s, all rounds together; bands from the shortest to the longest round trip."
     )
-    return Timeline(f"{title}: over time", starts, count * width, (panel,), note=note)
+    return Timeline(title, starts, count * width, (panel,), note=note)
 
 
 def _distribution(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Distribution | None:

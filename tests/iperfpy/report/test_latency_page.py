@@ -84,8 +84,8 @@ def test_each_load_has_its_table_and_pictures() -> None:
     page = page_of_latency(whole())
     group = [Table, Timeline, Distribution, Boxes]
     assert [type(block) for block in page.blocks[:8]] == [*group, *group]
-    assert page.blocks[0].title == "100 messages of 100 bytes per second, idle path"
-    assert page.blocks[4].title == "100 messages of 100 bytes per second, beside own bulk data, up"
+    assert page.blocks[0].title == "Idle path"
+    assert page.blocks[4].title == "Beside own bulk data, up"
     assert page.command == (
         "iperfpy latency 192.0.2.7 --proto udp,kcp:mode=fast,tcp,kcp-bbr -l 100 --rate 100 --load none,own"
         " --load-direction up -t 10 --rounds 1"
