@@ -57,7 +57,9 @@ class Packets:
         mtu = number(sender.get("mtu_bytes"))
         if mtu is not None:
             packet = int(mtu) + UDP_HEADER_BYTES + ip_bytes
-            return cls(ip_bytes, int(mtu) - KCP_HEADER_BYTES, packet)
+            # Older versions do not tell it; they have no envelope.
+            payload = number(sender.get("segment_payload_bytes")) or mtu - KCP_HEADER_BYTES
+            return cls(ip_bytes, int(payload), packet)
         mss = (first.mss_bytes if first is not None else None) or started.tcp_mss or USUAL_MSS
         return cls(ip_bytes, mss, mss + TCP_HEADER_BYTES + ip_bytes)
 

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from iperfpy.protocols.kcp.sender_limits import SenderLimit
 from iperfpy.protocols.metrics import Value, number
 
-HEADER_BYTES = 24
-"""Of a KCP segment (wire.py, which imports numpy)."""
 _FEWEST = 4
 
 TIMES = 4.0
@@ -45,10 +43,10 @@ def enough_of(sender: Mapping[str, Value]) -> int | None:
     """The segments that fill the path by the figures of a whole test, see `oversized_window`; None if it is
     not known, or if the sender is none of KCP's."""
     carried, min_rtt_us = number(sender.get("bytes")), number(sender.get("min_rtt_us"))
-    mtu, seconds = number(sender.get("mtu_bytes")), _seconds(sender)
-    if not (carried and min_rtt_us and mtu and seconds):
+    payload, seconds = number(sender.get("segment_payload_bytes")), _seconds(sender)
+    if not (carried and min_rtt_us and payload and seconds):
         return None
-    return enough_segments(8 * carried / seconds, min_rtt_us, mtu - HEADER_BYTES)
+    return enough_segments(8 * carried / seconds, min_rtt_us, payload)
 
 
 def _seconds(sender: Mapping[str, Value]) -> float:

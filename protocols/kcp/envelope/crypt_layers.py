@@ -10,6 +10,7 @@ that was accepted before.
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -27,7 +28,7 @@ RandomBytes = Callable[[int], bytes]
 NONCE_BYTES, AEAD_NONCE_BYTES, TAG_BYTES = 16, 12, 16
 
 
-class CryptLayer:
+class CryptLayer(ABC):
     """Common part of the layers: batches in rows, counters, copies.
 
     Parameters
@@ -80,14 +81,13 @@ class CryptLayer:
         """The counters by metric key."""
         return {"crypt_rejected": self.rejected, "crypt_replayed": self.replayed}
 
+    @abstractmethod
     def _seal_rows(self, rows: Bytes) -> Bytes:
         """Encrypt datagrams, (count, size); (count, size + header_bytes)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _open_rows(self, rows: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
-        """Decrypt datagrams, (count, width); (count, width - header_bytes), and for each whether it is
-        valid."""
-        raise NotImplementedError
+        """Decrypt datagrams, (count, width): (count, width - header_bytes), and (count,), True if valid."""
 
 
 class ChecksumLayer(CryptLayer):

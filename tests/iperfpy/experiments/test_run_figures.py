@@ -48,6 +48,9 @@ def test_packets_have_the_headers_of_their_transport_and_address() -> None:
     assert Packets.of(started("udp", "::ffff:192.0.2.7"), {}) == Packets(20, 1400, 1428)
     assert Packets.of(started("tcp"), {}) == Packets(20, 1448, 1500)
     assert Packets.of(started("kcp-bbr"), {"mtu_bytes": 1252}) == Packets(20, 1228, 1280)
+    # Forward error correction and encryption take 36 bytes of each datagram.
+    enveloped: dict[str, Value] = {"mtu_bytes": 1252, "segment_payload_bytes": 1192}
+    assert Packets.of(started("kcp-bbr"), enveloped) == Packets(20, 1192, 1280)
 
 
 @pytest.mark.parametrize(

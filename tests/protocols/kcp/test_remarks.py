@@ -43,6 +43,7 @@ FLOODED: dict[str, Value] = {
     "snd_cwnd_bytes": 2048 * 1376,
     "snd_wnd_bytes": 2048 * 1376,
     "mtu_bytes": 1400,
+    "segment_payload_bytes": 1376,
     "mtu_start_bytes": 1400,
     "rtt_us": 2e6,
 }
