@@ -20,6 +20,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from tests.open_ports import open_ports
+
 Program = Sequence[str]
 OURS: Program = (sys.executable, "-m", "iperfpy")
 PATIENCE_S = 120.0
@@ -119,14 +121,6 @@ def finished(program: Program, arguments: Sequence[str], folder: Path) -> Finish
     return Finished(status, started.output.read_text(), started.errors.read_text())
 
 
-def listens(port: int) -> bool:
-    """True if a server listens. The kernel's tables tell: a connection would be the one test of `-1`."""
-    wanted = f":{port:04X}"
-    tables = [Path(name) for name in ("/proc/net/tcp", "/proc/net/tcp6")]
-    rows = [row.split() for table in tables if table.exists() for row in table.read_text().splitlines()]
-    return any(len(row) > 3 and row[1].endswith(wanted) and row[3] == "0A" for row in rows)
-
-
 def wait_until(ready: Callable[[], bool], complaint: str, seconds: float = PATIENCE_S) -> None:
     """Poll until `ready()` is true."""
     deadline = time.monotonic() + seconds
@@ -141,7 +135,7 @@ def listening(
     """Start a server on a port of loopback, and wait until it listens."""
     server = start(program, ["-s", "-B", host, "-p", str(port), *arguments], folder)
     try:
-        wait_until(lambda: listens(port), "no server listens")
+        wait_until(lambda: port in open_ports(), "no server listens")
     except BaseException:
         server.stop()
         raise

@@ -13,7 +13,7 @@ import pytest
 import iperfpy
 from iperfpy.comparison.comparison_report import ComparisonReport
 from iperfpy.errors import ConnectError, LateError, PathError, PeerError, PlanError
-from iperfpy.experiments import compare_schedule, comparison_run, serial_tests
+from iperfpy.experiments import compare_schedule, comparison_run
 from iperfpy.experiments.check_schedule import DIRECTIONS
 from iperfpy.experiments.comparison_run import Compare, Progress
 from iperfpy.experiments.contender import contenders_of
@@ -21,6 +21,7 @@ from iperfpy.experiments.serial_tests import Patience
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
 from tests.iperfpy.support import Server, serving
+from tests.live.failing_tests import failing
 
 pytestmark = pytest.mark.live
 
@@ -180,28 +181,6 @@ async def test_a_server_that_comes_back_goes_on_with_the_rounds() -> None:
 
 
 # -- failures of single tests
-
-
-def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Plan], BaseException | None]) -> list[Plan]:
-    """Make the tests fail for which `fails` gives an error; returns the plans of all attempts."""
-    plans: list[Plan] = []
-    watch = iperfpy.watch
-
-    def watched(options: ClientOptions, plan: Plan) -> Any:
-        plans.append(plan)
-        error = fails(plan)
-        test = watch(options, plan)
-        if error is not None:
-
-            async def fail(*_: object) -> None:
-                raise error
-
-            monkeypatch.setattr(test, "_measure", fail)
-            test._arrivals.put_nowait(None)
-        return test
-
-    monkeypatch.setattr(serial_tests, "watch", watched)
-    return plans
 
 
 async def measured(server: Server, words: str, rounds: int = 1, **more: Any) -> Compare:

@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 import iperfpy
 from iperfpy.diagnosis.path_report import PathReport
 from iperfpy.errors import ConnectError, LateError, PathError, PeerError
-from iperfpy.experiments import check_schedule, path_check, serial_tests
+from iperfpy.experiments import check_schedule, path_check
 from iperfpy.experiments.check_schedule import KCP, TCP, UDP, Scale
 from iperfpy.experiments.path_check import PathCheck, Progress
 from iperfpy.experiments.serial_tests import Budget, Patience
@@ -26,6 +26,7 @@ from iperfpy.local_server import LocalServer
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
 from iperfpy.report.diagnosis_document import document
+from tests.live.failing_tests import failing
 
 pytestmark = pytest.mark.live
 
@@ -147,28 +148,6 @@ async def test_cancelling_it_ends_the_test_at_the_server() -> None:
 
 
 # -- failures of single tests
-
-
-def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Plan], BaseException | None]) -> list[Plan]:
-    """Make the tests fail for which `fails` gives an error; returns the plans of all attempts."""
-    plans: list[Plan] = []
-    watch = iperfpy.watch
-
-    def watched(options: ClientOptions, plan: Plan) -> Any:
-        plans.append(plan)
-        error = fails(plan)
-        test = watch(options, plan)
-        if error is not None:
-
-            async def fail(*_: object) -> None:
-                raise error
-
-            monkeypatch.setattr(test, "_measure", fail)
-            test._arrivals.put_nowait(None)
-        return test
-
-    monkeypatch.setattr(serial_tests, "watch", watched)
-    return plans
 
 
 async def test_a_server_that_is_busy_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,25 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
-LISTENING = "0A"
-"""State of a listening socket in /proc/net/tcp."""
-TABLES = tuple(map(Path, ("/proc/net/tcp", "/proc/net/tcp6")))
-
-
-def listens(tables: Sequence[Path] = TABLES) -> bool:
-    """True if a program of this network namespace listens on a TCP port; the lab has no other one."""
-    lines = (
-        line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]
-    )
-    return any(len(words) > 3 and words[3] == LISTENING for words in lines)
+from tests.open_ports import open_ports
 
 
 def await_listening(server: subprocess.Popen[bytes]) -> None:
-    """Wait until the server listens: a start that is interrupted may take longer than the lab waits."""
-    while server.poll() is None and not listens():
+    """Wait until the server listens: a start that is interrupted may take longer than the lab waits.
+
+    The network namespace of the server in the lab has no other program that listens.
+    """
+    while server.poll() is None and not open_ports():
         time.sleep(0.05)
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from iperfpy.diagnosis.finding import Cause
 from iperfpy.protocols.simulator.path_language import parse
+from tests.open_ports import open_ports
 from tests.studies import record
-from tests.studies.blind import lab_part, rows, slow_server, verdicts
+from tests.studies.blind import lab_part, rows, verdicts
 from tests.studies.blind.__main__ import LAB
 from tests.studies.blind.drawing import FAIR_QUEUE_RTTS, FAIR_QUEUE_US, draw
 from tests.studies.blind.lab_cases import FASTEST, PARTS, LabCase, cases, drawn, part, reason_to_skip
@@ -142,8 +143,8 @@ def test_a_run_that_was_disturbed_twice_is_kept_and_gives_no_verdict(
 
 
 def test_a_server_is_slow_once_it_listens(tmp_path: Path) -> None:
-    table = tmp_path / "tcp"
+    table = tmp_path / "tcp6"
     table.write_text("sl local rem st\n 0: 0100007F:1451 00000000:0000 01 ...\n")
-    assert not slow_server.listens([table, tmp_path / "none"])
+    assert open_ports("tcp", tmp_path) == set()
     table.write_text("sl local rem st\n 0: 0100007F:1451 00000000:0000 0A ...\n")
-    assert slow_server.listens([table])
+    assert open_ports("tcp", tmp_path) == {0x1451}

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
+from tests.open_ports import open_ports
 from tests.studies.lab_check.ports import COUNT, ECHO, REPORT, SERVER, settle_tcp
 
 _BUFFER_BYTES = 4 << 20
@@ -37,7 +37,7 @@ def count(sock: socket.socket, seen: list[int]) -> None:
 
 def await_server() -> None:
     """Wait until something listens at the server's port."""
-    while not any(f":{SERVER:04X} " in Path("/proc/self/net", name).read_text() for name in ("tcp", "tcp6")):
+    while SERVER not in open_ports():
         time.sleep(0.05)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from tests.open_ports import ports_in
 from tests.studies.odd_real.emulator import SERVER, Lab, first_second_lost, lab
 from tests.studies.odd_real.odd_paths import OddPath
 
@@ -64,7 +65,7 @@ def _await_listening(made: Lab) -> None:
     asked = made.inside("b", "cat", "/proc/net/tcp", "/proc/net/tcp6")
     while time.monotonic() < deadline:
         tables = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False).stdout
-        if f":{PORT:04X} " in tables:
+        if PORT in ports_in(tables):
             return
         time.sleep(0.1)
 

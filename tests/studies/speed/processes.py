@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tests.open_ports import open_ports
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_LISTENING = {"tcp": "0A", "udp": "07"}  # states in /proc/net
 
 
 class RunError(Exception):
@@ -137,7 +138,7 @@ def free_port() -> int:
 
 
 def wait_listening(server: Program, protocol: str, port: int, timeout_s: float = 20.0) -> None:
-    """Wait until a process has `port` open. The kernel's tables tell: a connection would count as a test.
+    """Wait until a process has `port` open.
 
     Raises
     ------
@@ -145,7 +146,7 @@ def wait_listening(server: Program, protocol: str, port: int, timeout_s: float =
         The server ended, or opened no port in time.
     """
     until = time.monotonic() + timeout_s
-    while not _is_listening(protocol, port):
+    while port not in open_ports(protocol):
         if not server.running():
             # Raises the server's own error if its status is not 0.
             server.wait(0)
@@ -153,17 +154,6 @@ def wait_listening(server: Program, protocol: str, port: int, timeout_s: float =
         if time.monotonic() > until:
             raise RunError(f"{server.name} did not open port {port} within {timeout_s:.0f} s")
         time.sleep(0.02)
-
-
-def _is_listening(protocol: str, port: int) -> bool:
-    wanted, suffix = _LISTENING[protocol], f":{port:04X}"
-    for table in (protocol, protocol + "6"):
-        path = Path("/proc/net", table)
-        for line in path.read_text().splitlines()[1:] if path.exists() else ():
-            fields = line.split()
-            if fields[1].endswith(suffix) and fields[3] == wanted:
-                return True
-    return False
 
 
 Serve = Callable[[int], Sequence[str]]

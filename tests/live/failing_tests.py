@@ -1,0 +1,35 @@
+"""Failures of single tests of an experiment, of which the server knows nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import iperfpy
+from iperfpy.experiments import serial_tests
+from iperfpy.options import ClientOptions
+from iperfpy.plan import Plan
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Plan], BaseException | None]) -> list[Plan]:
+    """Make the tests fail for which `fails` gives an error; returns the plans of all attempts."""
+    plans: list[Plan] = []
+    watch = iperfpy.watch
+
+    def watched(options: ClientOptions, plan: Plan) -> Any:
+        plans.append(plan)
+        error = fails(plan)
+        test = watch(options, plan)
+        if error is not None:
+
+            async def fail(*_: object) -> None:
+                raise error
+
+            monkeypatch.setattr(test, "_measure", fail)
+            test._arrivals.put_nowait(None)
+        return test
+
+    monkeypatch.setattr(serial_tests, "watch", watched)
+    return plans
