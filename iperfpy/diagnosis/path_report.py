@@ -104,6 +104,11 @@ class PathReport:
         return (*own, *self.both_ways)
 
     @property
+    def measured(self) -> bool:
+        """True if there is a result."""
+        return bool(self.directions)
+
+    @property
     def failed(self) -> bool:
         """True if an error ended it early that was not its user."""
         return bool(self.error) and not self.stopped

@@ -6,10 +6,9 @@ so reading ignores these.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TextIO
+from typing import Any
 
 from iperfpy.comparison.choice import BOTH, Choice, bulk_choice, message_choice
 from iperfpy.comparison.comparison_report import (
@@ -26,13 +25,11 @@ from iperfpy.comparison.standing import Standing, idle_rtt_us, standings
 from iperfpy.errors import DocumentError
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import format_rate
-from iperfpy.records import finite
+from iperfpy.report.experiment_document import Json, document_of
 from iperfpy.store.document_part import Part
 from iperfpy.store.finding_object import finding_object, read_finding
-from iperfpy.store.iperf3_document import INTERRUPTED, time_of
+from iperfpy.store.iperf3_document import INTERRUPTED
 from iperfpy.store.run_index import About, path_signature
-
-Json = dict[str, Any]
 
 COMPARE = "compare"
 """Kind of these documents in the folder of runs."""
@@ -48,24 +45,20 @@ def document(report: ComparisonReport) -> Json:
     """The whole comparison: JSON values only."""
     choice, messages = bulk_choice(report), message_choice(report)
     rankings = {**choice.rankings, **messages.rankings}
-    whole: Json = {
-        "start": {
-            "version": report.version,
-            "system_info": report.system_info,
-            "timestamp": {"time": time_of(report.unix_time), "timesecs": int(report.unix_time)},
-            "unix_time": report.unix_time,
-            "connecting_to": {"host": report.host, "port": report.port},
-            "address": report.address,
-            "peer_is_iperfpy": report.peer_is_iperfpy,
-            "limit_s": report.limit_s,
-            "budget_bytes": report.budget_bytes,
-            "seed": report.seed,
-            "directions": [way.value for way in report.directions],
-            "contenders": [_contender(one) for one in report.contenders],
-            "test_s": report.test_s,
-            "startup_s": report.startup_s,
-            "rest_s": report.rest_s,
-        },
+    start: Json = {
+        "unix_time": report.unix_time,
+        "address": report.address,
+        "peer_is_iperfpy": report.peer_is_iperfpy,
+        "limit_s": report.limit_s,
+        "budget_bytes": report.budget_bytes,
+        "seed": report.seed,
+        "directions": [way.value for way in report.directions],
+        "contenders": [_contender(one) for one in report.contenders],
+        "test_s": report.test_s,
+        "startup_s": report.startup_s,
+        "rest_s": report.rest_s,
+    }
+    results: Json = {
         "idle": {"rtt_us": idle_rtt_us(report)},
         "choice": {"bulk": _choice(choice), "messages": _choice(messages)},
         "standings": [_standing(one) for way in report.directions for one in standings(report, way)],
@@ -88,18 +81,8 @@ def document(report: ComparisonReport) -> Json:
             "rounds": report.rounds,
             "converged": report.converged,
         },
-        "warnings": list(report.warnings),
     }
-    if report.error:
-        whole["error"] = f"{INTERRUPTED}{report.error}" if report.stopped else report.error
-    made: Json = finite(whole)
-    return made
-
-
-def write(report: ComparisonReport, stream: TextIO) -> None:
-    """Write the document and a line feed."""
-    stream.write(json.dumps(document(report), indent="\t", allow_nan=False) + "\n")
-    stream.flush()
+    return document_of(report, start, results)
 
 
 def about(report: ComparisonReport) -> About:

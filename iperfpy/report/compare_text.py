@@ -25,7 +25,7 @@ from iperfpy.protocols.units import (
     rate_unit,
 )
 from iperfpy.report.columns import NOT_AVAILABLE
-from iperfpy.report.screen import Screen, Span
+from iperfpy.report.screen import Span
 from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN
 
 GAP = "  "
@@ -78,14 +78,9 @@ class _MessageColumn(_Head):
     cell: Callable[[MessageStanding], str] = lambda one: ""
 
 
-def show(report: ComparisonReport, screen: Screen, letter: str = "") -> None:
-    """Print the comparison. `letter`: unit of rates, one of `RATE_LETTERS`; empty: by the fastest one."""
-    for line in lines(report, screen.width, letter):
-        screen.line(*line)
-
-
 def lines(report: ComparisonReport, width: int | None = None, letter: str = "") -> Iterator[list[Span]]:
-    """The lines, as spans. `width`: characters that fit on a line, None: no limit."""
+    """The lines, as spans. `width`: characters that fit on a line, None: no limit. `letter`: unit of rates,
+    one of `RATE_LETTERS`; empty: by the fastest one."""
     choice, messages = bulk_choice(report), message_choice(report)
     yield from _folded([("", "")], _title(report), "header", width)
     rows = [row for way in report.directions for row in _rows(report, way, choice.rankings.get(way))]

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TextIO
 
 from iperfpy.diagnosis.evidence import IdlePath, RunEvidence, Rung
 from iperfpy.diagnosis.path_report import DirectionReport, PathReport
 from iperfpy.protocols.path_evidence import PathEvidence
-from iperfpy.records import finite
+from iperfpy.report.experiment_document import Json, document_of
 from iperfpy.store.finding_object import finding_object
-from iperfpy.store.iperf3_document import INTERRUPTED, time_of
 from iperfpy.store.run_index import About, path_signature
-
-Json = dict[str, Any]
 
 DIAGNOSE = "diagnose"
 BINS = ("flight",)
@@ -24,28 +19,20 @@ BINS = ("flight",)
 
 def document(report: PathReport) -> Json:
     """The whole diagnosis: JSON values only."""
-    whole: Json = {
-        "start": {
-            "version": report.version,
-            "system_info": report.system_info,
-            "timestamp": {"time": time_of(report.unix_time), "timesecs": int(report.unix_time)},
-            "connecting_to": {"host": report.host, "port": report.port},
-            "address": report.address,
-            "peer_is_iperfpy": report.peer_is_iperfpy,
-            "quick": report.quick,
-            "budget_bytes": report.budget_bytes,
-        },
+    start: Json = {
+        "address": report.address,
+        "peer_is_iperfpy": report.peer_is_iperfpy,
+        "quick": report.quick,
+        "budget_bytes": report.budget_bytes,
+    }
+    results: Json = {
         "diagnosis": [finding_object(one) for one in report.findings],
-        "idle": _idle(report.idle),
+        "idle": _record(report.idle),
         "directions": [_direction(one) for one in report.directions],
         "end": {"seconds": report.seconds, "sent_bytes": report.sent_bytes},
         "not_checked": list(report.not_checked),
-        "warnings": list(report.warnings),
     }
-    if report.error:
-        whole["error"] = f"{INTERRUPTED}{report.error}" if report.stopped else report.error
-    made: Json = finite(whole)
-    return made
+    return document_of(report, start, results)
 
 
 def about(report: PathReport) -> About:
@@ -71,12 +58,6 @@ def about(report: PathReport) -> About:
     )
 
 
-def write(report: PathReport, stream: TextIO) -> None:
-    """Write the document and a line feed."""
-    stream.write(json.dumps(document(report), indent="\t", allow_nan=False) + "\n")
-    stream.flush()
-
-
 def _direction(one: DirectionReport) -> Json:
     diagnosis, bloat = one.diagnosis, one.diagnosis.bufferbloat
     return {
@@ -95,10 +76,6 @@ def _direction(one: DirectionReport) -> Json:
         "rungs": [_record(rung) for rung in one.evidence.rungs],
         "rounds": [[_run(run) for run in tests] for tests in one.evidence.rounds],
     }
-
-
-def _idle(one: IdlePath) -> Json:
-    return _record(one)
 
 
 def _run(one: RunEvidence) -> Json:

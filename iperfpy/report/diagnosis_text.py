@@ -18,7 +18,7 @@ from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_report import Comparison, DirectionReport, PathReport
 from iperfpy.plan import WAYS
 from iperfpy.protocols.units import format_rate, format_size
-from iperfpy.report.screen import Screen, Span
+from iperfpy.report.screen import Span
 
 SURENESS = {
     Confidence.SURE: ("sure", "strong"),
@@ -32,14 +32,9 @@ NARROWEST = 40
 """Characters for the text of a column, however narrow the terminal is."""
 
 
-def show(report: PathReport, screen: Screen, letter: str = "") -> None:
-    """Print the diagnosis. `letter`: unit of rates, one of `RATE_LETTERS`; empty: adaptive."""
-    for line in lines(report, screen.width, letter):
-        screen.line(*line)
-
-
 def lines(report: PathReport, width: int | None = None, letter: str = "") -> Iterator[list[Span]]:
-    """The lines, as spans. `width`: characters that fit on a line, None: no limit."""
+    """The lines, as spans. `width`: characters that fit on a line, None: no limit. `letter`: unit of rates,
+    one of `RATE_LETTERS`; empty: adaptive."""
     yield [(_title(report), "header")]
     for one in report.directions:
         yield from _direction(one, width, letter)

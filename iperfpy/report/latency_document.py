@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, TextIO
-
 from iperfpy.protocols.units import format_rate
-from iperfpy.records import UNANSWERED, MessageTimes, finite
+from iperfpy.records import UNANSWERED, MessageTimes
+from iperfpy.report.experiment_document import Json, document_of
 from iperfpy.sampling.latency_report import IDLE, LatencyReport, LatencyRow, cdf, groups
-from iperfpy.store.iperf3_document import INTERRUPTED, time_of
 from iperfpy.store.run_index import About, path_signature
-
-Json = dict[str, Any]
 
 LATENCY = "latency"
 """Kind of these documents in the folder of runs."""
@@ -19,29 +14,9 @@ LATENCY = "latency"
 
 def document(report: LatencyReport) -> Json:
     """The whole result: JSON values only. `rows` are sorted as the table is."""
-    whole: Json = {
-        "start": {
-            "version": report.version,
-            "system_info": report.system_info,
-            "timestamp": {"time": time_of(report.unix_time), "timesecs": int(report.unix_time)},
-            "unix_time": report.unix_time,
-            "connecting_to": {"host": report.host, "port": report.port},
-            "rounds": report.rounds,
-        },
-        "rows": [_row(row) for rows in groups(report) for row in rows],
-        "end": {"seconds": report.seconds},
-        "warnings": list(report.warnings),
-    }
-    if report.error:
-        whole["error"] = f"{INTERRUPTED}{report.error}" if report.stopped else report.error
-    made: Json = finite(whole)
-    return made
-
-
-def write(report: LatencyReport, stream: TextIO) -> None:
-    """Write the document and a line feed."""
-    stream.write(json.dumps(document(report), indent="\t", allow_nan=False) + "\n")
-    stream.flush()
+    start: Json = {"unix_time": report.unix_time, "rounds": report.rounds}
+    rows = [_row(row) for rows in groups(report) for row in rows]
+    return document_of(report, start, {"rows": rows, "end": {"seconds": report.seconds}})
 
 
 def about(report: LatencyReport) -> About:

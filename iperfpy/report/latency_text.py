@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from iperfpy.protocols.units import format_rate
 from iperfpy.report.columns import NOT_AVAILABLE
-from iperfpy.report.screen import HANGING, NARROWEST, Screen, Span
+from iperfpy.report.screen import HANGING, NARROWEST, Span
 from iperfpy.sampling.latency_report import IDLE, LatencyReport, LatencyRow, groups
 from iperfpy.sampling.message_figures import BEYOND, LATE_US, MessageFigures
 
@@ -28,12 +28,6 @@ class _Column:
     head: tuple[str, str]
     cell: Callable[[MessageFigures], str]
     style: str = ""
-
-
-def show(report: LatencyReport, screen: Screen) -> None:
-    """Print the result."""
-    for line in lines(report, screen.width):
-        screen.line(*line)
 
 
 def lines(report: LatencyReport, width: int | None = None) -> Iterator[list[Span]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
@@ -246,3 +249,41 @@ def test_an_error_of_this_program_is_one_sentence(
     monkeypatch.setattr(FakeCompare, "run", run)
     assert main(["compare", "host"]) == 1
     assert capsys.readouterr().err == "iperfpy: error - no sockets are left\n"
+
+
+def test_a_failure_with_json_gives_a_document_of_the_schema(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def run(self: FakeCompare, on_progress: object) -> None:
+        raise ConnectError("no sockets are left")
+
+    monkeypatch.setattr(FakeCompare, "run", run)
+    for words, sentence in (
+        (["--csv", "/no/such/folder/x.csv"], "cannot write the CSV: /no/such/folder/x.csv"),
+        ([], "no sockets are left"),
+    ):
+        assert main(["compare", "-J", "host", *words]) == 1
+        output = capsys.readouterr()
+        document = json.loads(output.out)
+        Draft202012Validator(SCHEMA).validate(document)
+        assert document["error"].startswith(sentence)
+        assert output.err.startswith(f"iperfpy: error - {sentence}")
+
+
+class ClosedPipe(io.StringIO):
+    """Standard output whose reader is gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_closed_standard_output_loses_no_measurement(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    monkeypatch.setattr(sys, "stdout", ClosedPipe())
+    with pytest.raises(BrokenPipeError):
+        compare.main(["host", "--html", str(page)])
+    monkeypatch.undo()
+    assert len(Folder(tmp_path / "runs").entries().entries) == 1
+    assert page.read_bytes()

@@ -21,7 +21,7 @@ from iperfpy.comparison.comparison_report import (
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.experiments.check_schedule import DIRECTIONS
 from iperfpy.plan import Direction
-from iperfpy.report.compare_text import show
+from iperfpy.report.compare_text import lines
 from iperfpy.report.screen import PlainScreen
 
 FOLDER = Path(__file__).parents[2] / "golden" / "report"
@@ -169,7 +169,9 @@ SCENES = {"whole": whole, "brief": brief, "stock": stock}
 def text(report: ComparisonReport, width: int | None = None, letter: str = "") -> str:
     """Return the printed text."""
     out = io.StringIO()
-    show(report, PlainScreen(out, width), letter)
+    screen = PlainScreen(out, width)
+    for line in lines(report, width, letter):
+        screen.line(*line)
     return out.getvalue()
 
 

@@ -17,7 +17,7 @@ from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_report import DirectionReport, PathReport
 from iperfpy.plan import Direction
 from iperfpy.protocols.path_evidence import PathEvidence
-from iperfpy.report.diagnosis_text import show
+from iperfpy.report.diagnosis_text import lines
 from iperfpy.report.screen import PlainScreen
 
 FOLDER = Path(__file__).parents[2] / "golden" / "report"
@@ -151,7 +151,9 @@ SCENES = {"whole": whole, "udp-differs": udp_differs}
 def text(report: PathReport, width: int | None = None, letter: str = "") -> str:
     """Return the printed text."""
     out = io.StringIO()
-    show(report, PlainScreen(out, width), letter)
+    screen = PlainScreen(out, width)
+    for line in lines(report, width, letter):
+        screen.line(*line)
     return out.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from dataclasses import replace
@@ -16,7 +15,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from iperfpy.diagnosis.bufferbloat import Bufferbloat
 from iperfpy.diagnosis.finding import Cause, Confidence
 from iperfpy.diagnosis.path_report import PathReport
-from iperfpy.report.diagnosis_document import write
+from iperfpy.report import diagnosis_document
 from iperfpy.report.diagnosis_text import SURENESS, lines, rates
 from tests.iperfpy.report.diagnosis_scenes import SCENES, golden, nothing, text, udp_differs, whole
 
@@ -24,9 +23,7 @@ SCHEMA = json.loads((resources.files("iperfpy") / "report" / "diagnosis_schema.j
 
 
 def document(report: PathReport) -> dict[str, Any]:
-    out = io.StringIO()
-    write(report, out)
-    loaded = json.loads(out.getvalue())
+    loaded = json.loads(json.dumps(diagnosis_document.document(report), allow_nan=False))
     assert isinstance(loaded, dict)
     return loaded
 
