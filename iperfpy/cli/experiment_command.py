@@ -103,6 +103,7 @@ class ReportForms(Generic[R]):
     lines : the text as spans; takes the width of the screen or None, and the unit of rates or ""
     page : the pictures
     header, rows : titles and rows of the CSV
+    keeps_text : False: `iperfpy show` makes the text from the document again
     """
 
     empty: Callable[[str], R]
@@ -112,6 +113,7 @@ class ReportForms(Generic[R]):
     page: Callable[[R], Page]
     header: Sequence[str] = ()
     rows: Callable[[R], Iterable[Sequence[str]]] = lambda report: ()
+    keeps_text: bool = True
 
 
 @dataclass(frozen=True)
@@ -324,7 +326,7 @@ def _keep(forms: ReportForms[R], report: R, values: Values, pictures: PictureFil
     if pictures.wanted:
         pictures.write_page(forms.page(report))
     if not values["no_save"]:
-        lines = list(forms.lines(report, None, ""))
+        lines = list(forms.lines(report, None, "")) if forms.keeps_text else []
         folder, json = values["results"] or "", _json_of(values)
         keep(forms.document(report), forms.about(report), lines, folder=folder, json=json)
 

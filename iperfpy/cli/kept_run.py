@@ -44,7 +44,7 @@ def keep(
     ----------
     document : of the command's -J; JSON values
     about : facts for the index
-    lines : the printed text as spans, which `iperfpy show` prints again; none for a test
+    lines : the printed text as spans, for `iperfpy show`; none if that makes it from the document
     folder : the user's choice, or empty
     json : the JSON form of the command's output, or empty
     """

@@ -34,7 +34,7 @@ from iperfpy.store.run_index import About, path_signature
 COMPARE = "compare"
 """Kind of these documents in the folder of runs."""
 FIGURES = (
-    *("steady_from_s", "steady_bits_per_second", "packet_bits_per_second", "target_bits_per_second"),
+    *("steady_bits_per_second", "packet_bits_per_second"),
     *("startup_s", "startup_bytes", "idle_rtt_us", "wire_per_payload"),
     *("resent_percent", "in_vain_percent", "loss_percent"),
 )
@@ -189,6 +189,8 @@ def _test(one: MeasuredTest) -> Json:
         "started_s": one.started_s,
         "seconds": one.seconds,
         "error": one.error,
+        "steady_from_s": one.steady_from_s,
+        "target_bits_per_second": one.target_bits_per_second,
         **{name: getattr(one, name) for name in FIGURES},
         "rtt_us": dict(one.rtt_us),
         "sent_bytes": one.sent_bytes,
@@ -280,21 +282,21 @@ def _read_messages(one: Part) -> MeasuredMessages:
 def _read_test(one: Part) -> MeasuredTest:
     rtt, series = one.part("rtt_us"), one.part("series")
     numbers = {name: one.number_or_none(name) for name in FIGURES}
-    made = MeasuredTest(
+    return MeasuredTest(
         contender=one.text("contender"),
         direction=Direction(one.text("direction")),
         round=one.whole("round"),
         started_s=one.number("started_s"),
         error=one.text("error"),
         seconds=one.number("seconds"),
+        steady_from_s=one.number("steady_from_s"),
+        target_bits_per_second=one.number("target_bits_per_second"),
         rtt_us={key: rtt.number(key) for key in rtt.values},
         sent_bytes=one.whole("sent_bytes"),
         limit=read_finding(one.part("limit")) if one.values.get("limit") is not None else None,
         series={key: _numbers(series, key) for key in SERIES if key in series.values},
         **numbers,  # type: ignore[arg-type]  # the names are those of FIGURES
     )
-    assert {item.name for item in fields(made)} >= set(FIGURES)
-    return made
 
 
 def _numbers(part: Part, key: str) -> tuple[float | None, ...]:

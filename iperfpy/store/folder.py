@@ -66,7 +66,7 @@ class Folder:
         Parameters
         ----------
         document : JSON values; NaN and infinities become null
-        lines : the text of the run, for `iperfpy show`; a test needs none, its table is made again
+        lines : the text of the run, for `iperfpy show`; none if that makes it from the document
 
         Returns
         -------

@@ -105,6 +105,7 @@ def _forms() -> ReportForms[ComparisonReport]:
         page=_page,
         header=compare_csv.header(),
         rows=compare_csv.rows,
+        keeps_text=False,
     )
 
 

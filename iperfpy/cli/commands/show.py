@@ -1,17 +1,18 @@
 """`iperfpy show RUN`: a saved run as it was printed, or in another form.
 
-test        the table, in any form and unit that a test has; a CSV; the document
-another     the text that was printed with it; the document; its CSV, if the kind has one
+test          the table, in any form and unit that a test has; a CSV; the document
+comparison    the tables, made from the document again; a CSV; the document
+another       the text that was kept with it; the document
 """
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -47,18 +48,15 @@ from iperfpy.store.folder import STORED, Folder, read_document
 from iperfpy.store.run_samples import COMPARE, kind_of
 from iperfpy.store.stored_run import Run
 
+if TYPE_CHECKING:
+    from iperfpy.comparison.comparison_report import ComparisonReport
+
 ARGUMENTS = "RUN [options]"
 SUMMARY = (
     "Print a run that was kept. RUN is its name, a beginning of the name, `last`, `last~1` for the one"
     " before, or a file that -J of iperfpy or iperf3 wrote."
 )
 HEADING = "Forms"
-CSV_WRITERS: dict[str, str] = {
-    TEST: "iperfpy.cli.commands.show:write_csv_of_test",
-    COMPARE: "iperfpy.cli.commands.show:write_csv_of_comparison",
-}
-"""Kind -> "module:function" that writes its document as a CSV; called with the document and the path. Raises
-OSError or `IperfpyError`."""
 
 
 def flags() -> list[click.Option]:
@@ -121,17 +119,15 @@ def _show(path: Path, document: dict[str, Any], values: dict[str, Any]) -> None:
         printed = {key: value for key, value in document.items() if key != STORED}
         print(json.dumps(printed, indent="\t", allow_nan=False))
     elif values["csv"]:
-        _write_csv(kind, document, Path(values["csv"]))
+        _write_csv(path, kind, document, Path(values["csv"]))
     elif values["pictures"] != NO_PICTURES:
         _draw(path, kind, document, values["pictures"])
     elif kind == TEST:
         show_test(_run_of(path, document), text_form_of(values), _wording(values))
+    elif kind == COMPARE:
+        _show_comparison(_comparison_of(path, document), values["letter"] or "")
     else:
-        stored = document.get(STORED)
-        text = stored.get("text") if isinstance(stored, Mapping) else None
-        if not text:
-            raise DocumentError(f"{path} has no text: it was not saved by iperfpy; -J prints the document")
-        show_text(text, screen_for(sys.stdout))
+        _show_stored_text(path, kind, document)
 
 
 def _run_of(path: Path, document: dict[str, Any]) -> Run:
@@ -140,6 +136,37 @@ def _run_of(path: Path, document: dict[str, Any]) -> Run:
         return Run.from_document(document)
     except DocumentError as error:
         raise DocumentError(f"{path}: {error}") from error
+
+
+def _comparison_of(path: Path, document: Mapping[str, Any]) -> ComparisonReport:
+    """The result of a comparison. Raises `DocumentError`, which names the file."""
+    from iperfpy.report.compare_document import read
+
+    try:
+        return read(document)
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error}") from error
+
+
+def _show_comparison(report: ComparisonReport, letter: str) -> None:
+    """Print a comparison as its end printed it."""
+    from iperfpy.report.compare_text import lines
+
+    screen = screen_for(sys.stdout)
+    for line in lines(report, screen.width, letter):
+        screen.line(*line)
+
+
+def _show_stored_text(path: Path, kind: str, document: Mapping[str, Any]) -> None:
+    """Print the text that was kept with a result. Raises `DocumentError`."""
+    stored = document.get(STORED)
+    text = stored.get("text") if isinstance(stored, Mapping) else None
+    if not text:
+        raise DocumentError(
+            f"{path} has no text: `iperfpy {kind}` keeps it in the folder of runs only; --html FILE makes a"
+            " page from this document, and -J prints it"
+        )
+    show_text(text, screen_for(sys.stdout))
 
 
 def _wording(values: dict[str, Any]) -> Wording:
@@ -189,27 +216,27 @@ def _draw(path: Path, kind: str, document: dict[str, Any], chosen: PictureOption
         raise StartError("; ".join(lost))
 
 
-def _write_csv(kind: str, document: dict[str, Any], path: Path) -> None:
-    """Write the CSV of a run. Raises `IperfpyError`, `_WriteError`."""
-    if kind not in CSV_WRITERS:
-        raise DocumentError(f"a run of the kind {kind!r} has no CSV; -J prints its document")
-    module, _, name = CSV_WRITERS[kind].partition(":")
+def _write_csv(path: Path, kind: str, document: dict[str, Any], target: Path) -> None:
+    """Write the CSV of a run to `target`. Raises `IperfpyError`, `_WriteError`."""
     try:
-        getattr(importlib.import_module(module), name)(document, path)
+        if kind == TEST:
+            _write_test(_run_of(path, document), target)
+        elif kind == COMPARE:
+            _write_comparison(_comparison_of(path, document), target)
+        else:
+            raise DocumentError(f"a run of the kind {kind!r} has no CSV; -J prints its document")
     except OSError as error:
         raise _WriteError(error) from error
 
 
-def write_csv_of_test(document: Mapping[str, Any], path: Path) -> None:
+def _write_test(run: Run, path: Path) -> None:
     """Write the rows of a test; `time` is the moment at which each interval ended. Raises `IperfpyError`,
     OSError."""
-    run = _run_of(path, dict(document))
     if run.started is None:
         raise DocumentError(f"the test failed before it started: {run.error}")
     # The rows are stamped with the ends of their intervals, and the clocks begin with the test.
     clock = IntervalClock(run.started.unix_time)
-    rows = _new_csv(path, header())
-    try:
+    with _new_csv(path, header()) as rows:
         sink = CsvSink(rows, unix_time=lambda: clock.unix_time, monotonic=lambda: clock.seconds)
         sink.start(run.started)
         for interval in run.intervals:
@@ -217,27 +244,23 @@ def write_csv_of_test(document: Mapping[str, Any], path: Path) -> None:
             sink.interval(interval.rows)
         if run.ended is not None:
             sink.end(run.ended)
-    finally:
-        rows.close()
 
 
-def write_csv_of_comparison(document: Mapping[str, Any], path: Path) -> None:
-    """Write a row for each test of a comparison. Raises `IperfpyError`, OSError."""
+def _write_comparison(report: ComparisonReport, path: Path) -> None:
+    """Write a row for each test of a comparison. Raises `StartError`, OSError."""
     from iperfpy.report import compare_csv
-    from iperfpy.report.compare_document import read
 
-    report = read(document)
-    rows = _new_csv(path, compare_csv.header())
-    try:
+    with _new_csv(path, compare_csv.header()) as rows:
         for cells in compare_csv.rows(report):
             rows.row(cells)
-    finally:
-        rows.close()
 
 
-def _new_csv(path: Path, titles: Sequence[str]) -> CsvFile:
-    """A file that did not exist. Raises `StartError`, OSError."""
+@contextlib.contextmanager
+def _new_csv(path: Path, titles: Sequence[str]) -> Iterator[CsvFile]:
+    """A file that did not exist, open. Raises `StartError`, OSError."""
     try:
-        return CsvFile(path, titles, new=True)
+        file = CsvFile(path, titles, new=True)
     except FileExistsError as error:
         raise StartError(f"{path} exists: name a new file") from error
+    with contextlib.closing(file):
+        yield file

@@ -247,8 +247,9 @@ def test_a_diagnosis_is_printed_as_its_text(store: Folder, iperfpy: Run) -> None
             '{"start": {"version": "iperf 3.12", "test_start": {}}, "intervals": []}',
             "of iperf3 cannot be read",
         ),
-        ('{"stored": {"kind": "compare", "text": [[["a"]]]}}', "text of the run cannot be read"),
-        ('{"stored": {"kind": "compare"}}', "has no text"),
+        ('{"stored": {"kind": "diagnose", "text": [[["a"]]]}}', "text of the run cannot be read"),
+        ('{"stored": {"kind": "latency"}}', "--html FILE makes a page from this document"),
+        ('{"stored": {"kind": "compare"}}', "x.json: it is not the document of a comparison"),
     ],
 )
 def test_a_file_that_cannot_be_shown_is_one_sentence(
@@ -271,7 +272,7 @@ def test_bad_words_of_show_are_one_sentence(store: Folder, iperfpy: Run) -> None
 def test_a_control_character_of_a_peer_does_not_reach_the_terminal(store: Folder, iperfpy: Run) -> None:
     store.save(
         {},
-        About("compare", 1.0, ("\x1b[31mhost",), ("tcp",), ("forward",), summary="\x1b]0;x"),
+        About("latency", 1.0, ("\x1b[31mhost",), ("tcp",), ("forward",), summary="\x1b]0;x"),
         [[("\x1b[2J", "")]],
     )
     assert "\x1b" not in iperfpy("runs")[1]
@@ -436,16 +437,17 @@ def test_a_percentile_needs_ten_messages_beyond_it(count: int, known: set[str]) 
 
 def test_a_comparison_is_shown_and_written_as_csv(store: Folder, iperfpy: Run, tmp_path: Path) -> None:
     report = comparison_scene(1.0)
-    store.save(
-        compare_document.document(report), compare_document.about(report), list(compare_text.lines(report))
-    )
-    status, out, _ = iperfpy("show", "last")
-    assert status == 0
-    assert out.splitlines() == [
-        "".join(text for text, _ in one).rstrip() for one in compare_text.lines(report)
-    ]
+    store.save(compare_document.document(report), compare_document.about(report))
+    printed = tmp_path / "printed.json"
+    printed.write_text(json.dumps(compare_document.document(report)))
+    for run in ("last", str(printed)):
+        for words, letter in (([], ""), (["-f", "k"], "k")):
+            status, out, _ = iperfpy("show", run, *words)
+            assert status == 0
+            expected = compare_text.lines(report, letter=letter)
+            assert out.splitlines() == ["".join(text for text, _ in one).rstrip() for one in expected]
     path = tmp_path / "x.csv"
-    assert iperfpy("show", "last", "--csv", str(path)) == (0, "", "")
+    assert iperfpy("show", str(printed), "--csv", str(path)) == (0, "", "")
     rows = list(csv.DictReader(io.StringIO(path.read_text())))
     assert [row["contender"] for row in rows] == [one.contender for one in report.tests]
 
