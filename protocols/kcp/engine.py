@@ -94,7 +94,8 @@ class Engine:
         self.sizes = SizeSearch(options.sizes) if options.sizes is not None else None
         self._renew = renew
         mtu = options.mtu if self.sizes is None else self.sizes.size
-        self.sending = SendWindow(conv, mtu, options.send_window, options.first_sn, options.memory)
+        window, memory = options.send_window, options.memory
+        self.sending = SendWindow(conv, mtu, window, options.first_sn, memory, boundaries=options.boundaries)
         mss = options.accepted_mtu - HEADER_BYTES
         self.receiving = ReceiveWindow(mss, options.receive_window, deliver, options.first_sn)
         self.recovery = recovery(self.sending, self.rtt)
@@ -264,10 +265,7 @@ class Engine:
         """Queue bytes; returns how many were taken, `writable()` at most."""
         if self.withdrawn:
             return 0
-        taken = self.sending.write(data, self._admissible(), now_us)
-        if self.options.boundaries:
-            self.sending.end_segment()
-        return taken
+        return self.sending.write(data, self._admissible(), now_us)
 
     def cork(self) -> None:
         """Hold back a last segment that is not full, because its writer will fill it soon. Segments that are
@@ -360,9 +358,8 @@ class Engine:
             if recovery.in_flight == 0 and self.delivery.app_limited_until and not recovery.pending:
                 control.on_idle(now_us)
             budget = max(0, control.window - used)
-            paced = self._pacer.allowance(now_us, control.pacing_rate, control.burst)
-            if self.options.boundaries:
-                paced *= self.sending.per_datagram
+            # The pacer counts datagrams, whatever their length.
+            paced = self._pacer.allowance(now_us, control.pacing_rate, control.burst) * sending.per_datagram
         allowed = min(budget, paced)
         admitting = max(0, min(room, allowed))
         admitting -= self._held_by_nagle(admitting)
@@ -437,9 +434,7 @@ class Engine:
         """Count data segments that leave, and charge them to pacer and congestion control."""
         self.counts.segments_sent += segments
         if self.control is not None:
-            # The pacer counts datagrams, whatever their length.
-            shared = self.sending.per_datagram if self.options.boundaries else 1
-            self._pacer.spend(-(-segments // shared))
+            self._pacer.spend(-(-segments // self.sending.per_datagram))
             self.control.on_sent(now_us, segments, self.recovery.in_flight)
 
     def _limit(self, starved: bool, writer_waits: bool, room: int, budget: int, paced: int) -> SenderLimit:

@@ -36,6 +36,7 @@ class SendWindow:
     limit : most segments that may be held; memory grows towards it by doubling, as it is needed
     first_sn : serial number of the first segment (0 for stock peers)
     memory : grants the bytes of the rings beyond the smallest; if it refuses, `limit` is what they hold
+    boundaries : True if each write is a message, which begins a new segment
 
     Attributes
     ----------
@@ -45,15 +46,23 @@ class SendWindow:
     bytes_acked : payload acknowledged, each byte once, that above una included
     shorts : rows in [una, end) that are not full: shorter, or cut before the size changed
     longs_end : one past the last segment that may be longer than the mss
-    tail_fill : bytes in the last row while it is not full and not sent; else 0
+    tail_fill : bytes in the last row while the next write may fill it up; else 0
     ring, state : memory by row, `capacity` rows, a power of two; `mask` is capacity - 1
     """
 
     def __init__(
-        self, conv: int, mtu: int, limit: int, first_sn: int = 0, memory: MemoryBudget | None = None
+        self,
+        conv: int,
+        mtu: int,
+        limit: int,
+        first_sn: int = 0,
+        memory: MemoryBudget | None = None,
+        *,
+        boundaries: bool = False,
     ) -> None:
         self._memory, self._granted_bytes = memory, 0
         self.mss = mtu - HEADER_BYTES
+        self._message_bytes = self.mss if boundaries else None  # of the last write; None: writes are a stream
         self.limit = limit
         self.una = self.nxt = self.end = self.longs_end = first_sn
         self.sacked = self.bytes_acked = self.shorts = self.tail_fill = 0
@@ -70,9 +79,14 @@ class SendWindow:
 
     # -- memory
 
+    @property
+    def capacity(self) -> int:
+        """Rows of the rings."""
+        return self.mask + 1
+
     def _allocate(self, capacity: int, width: int) -> None:
         """Make rings of `capacity` rows of `width` bytes."""
-        self.capacity, self.mask = capacity, capacity - 1
+        self.mask = capacity - 1
         self.ring = PacketRing(self._conv, capacity, width)
         self.state = SegmentStates(capacity)
 
@@ -127,7 +141,7 @@ class SendWindow:
         self._lap_ends = min(self._lap_ends, self.longs_end)  # then rows may be shorter
         self.shorts = int(np.count_nonzero(lengths != self.mss))
         last = int(lengths[-1]) if self.nxt < self.end else self.mss
-        self.tail_fill = last if last < self.mss else 0
+        self.tail_fill = last if last < self.mss and self._message_bytes is None else 0
 
     def _lengths(self) -> Int64s:
         """Payload bytes of the segments in [una, end), (n,)."""
@@ -137,10 +151,10 @@ class SendWindow:
 
     def pieces(self, first: int, last: int) -> list[tuple[int, int]]:
         """The rows of serial numbers [first, last) as one or two (start, stop) ranges."""
-        start, count = first & self.mask, last - first
-        if start + count <= self.capacity:
+        start, count, capacity = first & self.mask, last - first, self.capacity
+        if start + count <= capacity:
             return [(start, start + count)]
-        return [(start, self.capacity), (0, start + count - self.capacity)]
+        return [(start, capacity), (0, start + count - capacity)]
 
     # -- writing
 
@@ -178,22 +192,22 @@ class SendWindow:
             source, numbers = source[taken:], numbers[stop - start :]
         self.end += count
         if len(source):
-            # The last segment is not full: it may still grow until it is transmitted.
             self.ring.put((self.end - 1) & self.mask, 0, source)
-            self.tail_fill = len(source)
             self.shorts += 1
+            if self._message_bytes is None:
+                self.tail_fill = len(source)  # it may still grow until it is transmitted
+        if self._message_bytes is not None:
+            self._message_bytes = size
         self._waiting.written(self.end, now_us)
         return size
 
     @property
     def per_datagram(self) -> int:
-        """Segments that share a datagram, by the length of the one written last: messages are alike."""
-        length = int(self.ring.length[(self.end - 1) & self.mask]) if self.end else self.mss
-        return max(1, self.mtu // (HEADER_BYTES + length))
-
-    def end_segment(self) -> None:
-        """Let the next write begin a new segment."""
-        self.tail_fill = 0
+        """Segments that share a datagram: messages as short as the last one; 1 of a stream."""
+        if self._message_bytes is None:
+            return 1
+        # Full segments of a longer message share no datagram, so that the length of all of it counts.
+        return max(1, self.mtu // (HEADER_BYTES + self._message_bytes))
 
     def _fill_tail(self, source: Bytes) -> int:
         """Add bytes to the last row, which is not full yet; returns how many."""

@@ -20,6 +20,7 @@ from tests.protocols.kcp.ends import (
     batch,
     datagrams_of,
     engine,
+    numbers_of,
     parse,
     push,
     seg,
@@ -482,6 +483,25 @@ def test_a_pacing_deadline_ends_with_its_data() -> None:
     half.acked(at_us + 10, 0, una=20)
     assert half.transmit(at_us + 10) == []
     assert half.engine.deadline_us() is None
+
+
+@pytest.mark.parametrize(("size", "segments"), [(100, 16), (1_400, 8)])
+def test_the_pacer_counts_the_datagrams_of_messages(size: int, segments: int) -> None:
+    """Of a burst of 8 datagrams. All 16 short messages that may be queued share two; those longer than a
+    segment share none, however short their last segment is."""
+    sender = engine(control=Fixed(rate=1_000.0, burst=8), boundaries=True, nagle=False)
+    while sender.write(memoryview(bytes(size)), NOW_US):
+        pass
+    assert sender.sending.queued == 16
+    assert len(numbers_of(sender.transmit(NOW_US))) == segments
+
+
+def test_a_message_does_not_grow_once_the_size_of_datagrams_has_changed() -> None:
+    sender = engine(boundaries=True)
+    sender.write(memoryview(bytes(100)), NOW_US)
+    sender.sending.set_mtu(1_200)
+    sender.write(memoryview(bytes(100)), NOW_US)
+    assert sender.sending.end == 2
 
 
 def test_waiting_before_the_first_transmission_is_measured() -> None:
