@@ -3,7 +3,7 @@
 The sizes are chosen elsewhere, and applied here with `set_buffer_size`:
 
     tcp/tuning.py         the user's -w, both directions
-    udp/channel.py        the user's -w, both directions; else a receive buffer
+    udp/udp_end.py        the user's -w, both directions; else a receive buffer
     kcp/buffer_sizes.py   the user's -w; else as much as the windows need
 """
 

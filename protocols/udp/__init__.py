@@ -1,6 +1,7 @@
 """UDP as iperf3 measures it: numbered, stamped datagrams without acknowledgements.
 
     association.py   the two sockets of a stream find each other
+    udp_end.py       one end of a stream: its socket, and the association
     channel.py       one stream: a thread that sends (sender.py) or receives (reader.py)
     packets.py       iperf3's headers, written and read in batches
     reception.py     loss, order and jitter at the receiver
@@ -195,20 +196,16 @@ class Udp(Transport):
         return {**parameters, "gsro": True} if asked else parameters
 
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
-        from iperfpy.protocols.udp import message_channel
-        from iperfpy.protocols.udp.channel import connect
+        from iperfpy.protocols.udp import channel, message_channel, udp_end
 
-        if stream.both_ways:
-            return await message_channel.connect(stream, own(settings), port)
-        return await connect(stream, own(settings), port)
+        make = message_channel.UdpMessageChannel if stream.both_ways else channel.UdpChannel
+        return await udp_end.connect(stream, own(settings), port, make)
 
     async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
-        from iperfpy.protocols.udp import message_channel
-        from iperfpy.protocols.udp.channel import accept
+        from iperfpy.protocols.udp import channel, message_channel, udp_end
 
-        if stream.both_ways:
-            return await message_channel.accept(stream, own(settings), port)
-        return await accept(stream, own(settings), port)
+        make = message_channel.UdpMessageChannel if stream.both_ways else channel.UdpChannel
+        return await udp_end.accept(stream, own(settings), port, make)
 
 
 def own(settings: Settings) -> UdpSettings:

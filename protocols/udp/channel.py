@@ -10,120 +10,57 @@ before the receiving program knows that the test runs.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 
-from iperfpy.protocols.addresses import named, plain
 from iperfpy.protocols.clock import now_us
-from iperfpy.protocols.contract import Channel, ClientPort, Load, ServerPort, SocketAddress, Stream
+from iperfpy.protocols.contract import Load, Stream
 from iperfpy.protocols.datagrams.arrival_time import arrived_us, ask_for_stamps
-from iperfpy.protocols.datagrams.path_mtu import forbid_fragments, headers_to
-from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
-from iperfpy.protocols.datagrams.server_port import accept_path
-from iperfpy.protocols.errors import StreamPathError, TransportError
+from iperfpy.protocols.datagrams.path_mtu import headers_to
+from iperfpy.protocols.datagrams.peer_path import DatagramPath
 from iperfpy.protocols.metrics import Value
-from iperfpy.protocols.operating_system import (
-    ANCILLARY_BYTES,
-    NOT_WAITING,
-    RECEIVE_BUFFER_LIMIT,
-    SEND_BUFFER_LIMIT,
-    receive_into,
-)
+from iperfpy.protocols.operating_system import ANCILLARY_BYTES, NOT_WAITING
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.serving_thread import READ, WRITE
-from iperfpy.protocols.socket_buffers import dropped_datagrams, queued_bytes
+from iperfpy.protocols.socket_buffers import dropped_datagrams
 from iperfpy.protocols.socket_watch import SocketWatch
-from iperfpy.protocols.stream_threads import StreamWorker
-from iperfpy.protocols.udp import DEFAULT_BLOCK_BYTES, UdpSettings, association, echo
+from iperfpy.protocols.udp import UdpSettings, echo
 from iperfpy.protocols.udp.reader import DatagramReader
 from iperfpy.protocols.udp.reception import Reception
 from iperfpy.protocols.udp.sender import DatagramSender
+from iperfpy.protocols.udp.udp_end import UdpEnd
 
-RECEIVE_BUFFER_BYTES = 4 << 20
-"""Receive buffer without -w: datagrams that arrive while the reader is busy must not be lost."""
 MOST_TAKES = 16
 """Batches that a visit of a receiver reads at most, 1 MiB. It reads twice as many as the visit before, or one
 after a visit that found the socket empty: to read an empty socket costs as much as to wait for a batch."""
-DRAIN_POLL_S = 0.002
 REPLY_BYTES = 65_536
 """Room for a reply. Windows makes an error of a datagram that is longer than the room for it."""
 READS_PER_WAKE = 8
 """Replies that the event loop reads at a time."""
 
 
-async def connect(stream: Stream, settings: UdpSettings, port: ClientPort) -> Channel:
-    """Open the client's end, associated. Waits without limit: the caller sets the deadline."""
-    path = await open_path(stream, port)
-    try:
-        await association.call(path.take_socket().raw, stream.conv, path.answer_challenge)
-        channel = UdpChannel(path, stream, settings)
-        channel.start()
-    except BaseException:
-        path.close()
-        raise
-    return channel
-
-
-async def accept(stream: Stream, settings: UdpSettings, port: ServerPort) -> Channel:
-    """Open the server's end: wait for the client's first datagram, and answer it."""
-    path = await accept_path(stream, port, association.is_stock_call)
-    try:
-        # A stock client does not repeat its call, and would take a second answer for data.
-        call = association.conv_call(stream.conv) if stream.conv else b""
-        channel = UdpChannel(path, stream, settings, call)
-        channel.start()
-        channel.answer(call or association.stock_answer(path.opening))
-    except BaseException:
-        path.close()
-        raise
-    return channel
-
-
-class UdpChannel(Channel):
-    """One UDP stream at one end, sending or receiving. Owns `path`; does nothing before `start`.
-
-    Parameters
-    ----------
-    call : the client's datagram that asks for the association, if this end answers repetitions of it
-    """
+class UdpChannel(UdpEnd):
+    """One UDP stream at one end, sending or receiving; parameters as `UdpEnd`'s."""
 
     def __init__(self, path: DatagramPath, stream: Stream, settings: UdpSettings, call: bytes = b"") -> None:
-        self._path = path
-        self._socket = path.take_socket()
-        self._sock = self._socket.raw
-        self._settings = settings
-        self._call = call
+        super().__init__(path, stream, settings, call)
         self._conv = 0 if settings.no_rtt else stream.conv
-        self._block_bytes = stream.block_bytes or DEFAULT_BLOCK_BYTES
         self._watch = SocketWatch(self._sock.fileno())
-        self._receive_into = receive_into(self._sock)
         self._reply = memoryview(bytearray(REPLY_BYTES))
-        self._worker = StreamWorker(self._sock, self._translated)
         self._final: dict[str, Value] | None = None
         self._longest_bytes: int | None = None  # that leaves in one packet, as far as the kernel knows
         self._reception = Reception(wide=settings.wide_counters)
         self._reader: DatagramReader | None = None
         self._takes = 1  # of the next visit
         self._sender: DatagramSender | None = None
-        self._heard_us: int | None = None
         if stream.sends:
             gso = self._socket.uses_gso
             self._sender = DatagramSender(
                 self._sock, self._block_bytes, settings, self._socket.events, conv=self._conv, gso=gso
             )
 
-    def start(self) -> None:
-        """Prepare the socket, then listen for replies if this end sends, else receive.
-
-        Raises
-        ------
-        TransportError
-            When the kernel does not give the buffer of -w, or cannot forbid fragments.
-        """
-        self._apply_window()
-        if self._settings.dont_fragment and not forbid_fragments(self._sock):
-            raise TransportError("this system cannot forbid fragments")
+    def _begin_reading(self) -> None:
+        """Listen for replies if this end sends, else receive."""
         if self._sender is not None:
             # Stamps of the replies: a busy event loop must not lengthen the round-trip time.
             ask_for_stamps(self._sock)
@@ -133,40 +70,10 @@ class UdpChannel(Channel):
             self._reader = DatagramReader(self._sock, self._reception, self._socket.events, wide=wide)
             self._worker.start(READ, self._receive_share)
 
-    def _apply_window(self) -> None:
-        """Size the socket buffers by -w; without it, the receive buffer alone."""
-        wanted = self._settings.window
-        if wanted is None:
-            self._socket.size_receive_buffer(RECEIVE_BUFFER_BYTES)
-        elif (given := min(self._socket.size_buffers(wanted))) < wanted:
-            limits = f"{RECEIVE_BUFFER_LIMIT} and {SEND_BUFFER_LIMIT}"
-            raise TransportError(
-                f"the kernel allows a socket buffer of {given} bytes, not {wanted}"
-                f"{f' (see sysctl {limits})' if SEND_BUFFER_LIMIT else ''}"
-            )
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
-
-    @property
-    def local_address(self) -> SocketAddress:
-        return self._path.local_address
-
-    @property
-    def remote_address(self) -> SocketAddress:
-        return self._path.remote_address
-
-    @property
-    def heard_us(self) -> int | None:
-        return self._heard_us
-
-    def signs(self, since_us: int) -> tuple[str, ...]:
-        return tuple(sign.value for sign in self._socket.events.since(since_us))
-
     def warnings(self) -> tuple[str, ...]:
         """Errors about datagrams, and datagrams that travel in fragments."""
         self._note_longest()
-        events = self._socket.events.warnings(str(plain(self.remote_address)[0]))
+        events = super().warnings()
         longest = self._longest_bytes
         if longest is None or self._block_bytes <= longest:
             return events
@@ -255,11 +162,6 @@ class UdpChannel(Channel):
         self._takes = min(2 * takes, MOST_TAKES)
         return 0
 
-    def answer(self, message: bytes) -> None:
-        """Confirm the association. If the confirmation is lost, the client asks again."""
-        with contextlib.suppress(OSError):
-            self._sock.send(message)
-
     def _answer_short(self, datagram: bytes, age_us: float) -> None:
         """Answer a repeated call, whose answer was lost, or a probe; ignore anything else."""
         self._answer_control(datagram)
@@ -267,25 +169,7 @@ class UdpChannel(Channel):
             with contextlib.suppress(OSError):
                 self._sock.send(answer, NOT_WAITING)
 
-    def _answer_control(self, datagram: bytes) -> None:
-        """Answer a repeated call, or a challenge to the address of this end."""
-        association.answer_again(self._sock, datagram, self._call)
-        if proof := self._path.answer_challenge(datagram):
-            self._socket.send_now(proof)
-
-    def _translated(self, error: OSError) -> TransportError:
-        if error.errno == errno.EMSGSIZE:
-            return StreamPathError(
-                f"a datagram of {self._block_bytes} bytes does not fit the path: choose a shorter block (-l)"
-            )
-        return StreamPathError(f"UDP to {named(self.remote_address)} failed: {error.strerror}")
-
     # ------------------------------------------------------------------ ending
-
-    async def drain(self) -> None:
-        """Wait until this machine has transmitted everything: no receiver acknowledges anything."""
-        while not self._worker.is_stopping and queued_bytes(self._sock):  # noqa: ASYNC110 - no event for it
-            await asyncio.sleep(DRAIN_POLL_S)
 
     async def close(self) -> None:
         if self._final is not None:
