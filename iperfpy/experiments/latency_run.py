@@ -223,6 +223,7 @@ class LatencyRun:
         self._options, self._steps, self._seconds = options, tuple(steps), seconds
         self._rounds, self._load_rate, self._tos = rounds, load_rate, tos
         self._rows: dict[tuple[object, ...], tuple[Step, LatencyRow]] = {}
+        self._warnings: dict[str, tuple[str, ...]] = {}
         self._stopped = ""
         self._tell: OnProgress | None = None
         self._begun_us, self._seconds_taken, self._unix_time = now_us(), 0.0, time.time()
@@ -327,6 +328,8 @@ class LatencyRun:
                 self._test.cancel()
                 await asyncio.gather(self._test, return_exceptions=True)
             self._test = None
+        # Of the latest test of a transport: the numbers in a warning differ from test to test.
+        self._warnings[step.contender.name] = result.warnings
         if step.load is not None and not self._stopped:
             await asyncio.sleep(REST_S)
         return result.times, result.load_bits_per_second
@@ -361,6 +364,7 @@ class LatencyRun:
             version=f"iperfpy {__version__}",
             system_info=system_info(),
             rows=tuple(self._with_offset(step, row) for step, row in self._rows.values()),
+            warnings=tuple(f"{name}: {text}" for name, texts in self._warnings.items() for text in texts),
             error=self._stopped or str(self.error or ""),
             stopped=bool(self._stopped),
         )

@@ -13,17 +13,22 @@ admit two tests at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from iperfpy.api import measure_async, watch
 from iperfpy.errors import IperfpyError
+from iperfpy.experiments import run_figures
 from iperfpy.measure_keywords import message_plan_of, plan_of, transport_of
 from iperfpy.options import ClientOptions
+from iperfpy.plan import WAYS
 from iperfpy.protocols.settings import Settings
-from iperfpy.records import MessageTimes, Row, RunEnded, RunStarted
+from iperfpy.records import MessageTimes
 from iperfpy.sampling.message_figures import MessageFigures, clock_offset_us, figures
+from iperfpy.store.stored_run import Run
+
+T = TypeVar("T")
 
 RAMP_S = 3.0
 """Time for which a load runs before the messages begin: it has left slow start by then."""
@@ -62,17 +67,15 @@ class MessageResult:
 
     Parameters
     ----------
-    unix_time : beginning of the messages
     times : None if none was sent
     load_bits_per_second : of the load while the messages were sent, by direction ("up", "down")
-    error : the sentence that ended it early, or empty
+    warnings : of the test of the messages, a sentence each
     """
 
     test: MessageTest
-    unix_time: float = 0.0
     times: MessageTimes | None = None
     load_bits_per_second: Mapping[str, float] = field(default_factory=dict)
-    error: str = ""
+    warnings: tuple[str, ...] = ()
 
     def figures(self, offset_us: float | None = None) -> MessageFigures | None:
         """The figures; `offset_us`: the difference of the clocks (`sampling.message_figures`), by default
@@ -96,10 +99,8 @@ async def measure_messages(options: ClientOptions, test: MessageTest) -> Message
         {"settings": test.settings, "seconds": test.seconds, "block_bytes": test.size_bytes, "tos": test.tos},
         test.per_s,
     )
-    keep = _KeepTimes()
     if test.load is None:
-        await measure_async(options, plan, sinks=[keep])
-        return MessageResult(test, keep.unix_time, keep.times)
+        return _result(test, await measure_async(options, plan), {})
     load = test.load
     keywords: dict[str, Any] = {
         "settings": load.settings,
@@ -111,86 +112,44 @@ async def measure_messages(options: ClientOptions, test: MessageTest) -> Message
     if load.rate is not None:
         keywords["rate"] = load.rate
     bulk = plan_of(transport_of(load.transport), keywords)
-    rates = _LoadRates()
-    async with watch(options, bulk, sinks=[rates]) as loading:
+    async with watch(options, bulk) as loading:
         finished = asyncio.create_task(loading.finished())
         try:
             await _unless(finished, asyncio.sleep(RAMP_S))
-            rates.is_counting = True
-            await _unless(finished, measure_async(options, plan, sinks=[keep]))
+            begun = loading.run.intervals
+            run = await _unless(finished, measure_async(options, plan))
+            carried = load_rates(loading.run, begun[-1].end if begun else 0.0)
         finally:
-            rates.is_counting = False
             loading.stop("the messages have been answered")
             await asyncio.gather(finished, return_exceptions=True)
-    return MessageResult(test, keep.unix_time, keep.times, rates.bits_per_second())
+    return _result(test, run, carried)
 
 
-async def _unless(load: asyncio.Task[Any], work: Any) -> None:
-    """Wait for `work`, unless the load ends before: then raise its error."""
+def _result(test: MessageTest, run: Run, carried: Mapping[str, float]) -> MessageResult:
+    times = run.ended.messages if run.ended is not None else None
+    return MessageResult(test, times, carried, run.warnings)
+
+
+async def _unless(load: asyncio.Task[Any], work: Coroutine[Any, Any, T]) -> T:
+    """Wait for `work` and give its result, unless the load ends before: then raise its error."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait({load, task}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             await load
             raise IperfpyError("the load ended before the messages")
-        task.result()
+        return task.result()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-class _KeepTimes:
-    """A sink that keeps the times of a message test."""
+def load_rates(run: Run, from_s: float) -> dict[str, float]:
+    """Payload bits per second that arrived of a load from a moment of it on, by direction ("up", "down").
 
-    def __init__(self) -> None:
-        self.times: MessageTimes | None = None
-        self.unix_time = 0.0
-
-    def start(self, start: RunStarted) -> None:
-        self.unix_time = start.unix_time
-
-    def interval(self, rows: tuple[Row, ...]) -> None:
-        """Leave intervals out."""
-
-    def end(self, end: RunEnded) -> None:
-        self.times = end.messages
-
-    def error(self, message: str) -> None:
-        """Leave the sentence out: the call that runs the test raises it."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class _LoadRates:
-    """A sink that adds up the payload of a load while the messages are sent."""
-
-    def __init__(self) -> None:
-        self.is_counting = False
-        self._bits: dict[str, float] = {}
-        self._seconds: dict[str, float] = {}
-
-    def start(self, start: RunStarted) -> None:
-        """Nothing has been carried yet."""
-
-    def interval(self, rows: tuple[Row, ...]) -> None:
-        if not self.is_counting:
-            return
-        for row in rows:
-            sample = row.peer if row.peer is not None and row.local.side is not row.peer.side else row.local
-            way = "down" if row.direction.value == "reverse" else "up"
-            self._bits[way] = self._bits.get(way, 0.0) + 8.0 * sample.bytes
-            self._seconds[way] = self._seconds.get(way, 0.0) + sample.seconds
-
-    def end(self, end: RunEnded) -> None:
-        """The intervals have told everything."""
-
-    def error(self, message: str) -> None:
-        """Leave the sentence out: the call that runs the test raises it."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def bits_per_second(self) -> dict[str, float]:
-        """Payload bits per second by direction."""
-        return {way: bits / self._seconds[way] for way, bits in self._bits.items() if self._seconds[way]}
+    Empty if no interval has ended since.
+    """
+    if not run.intervals or run.intervals[-1].start < from_s:
+        return {}
+    rates = {name: run_figures.steady_bps(run, way, from_s) for way, name in WAYS.items()}
+    return {name: rate for name, rate in rates.items() if rate is not None}

@@ -148,11 +148,14 @@ def arrived_in(run: Run, interval: Interval, direction: Direction) -> tuple[floa
         return None
     sample = row.of(Side.RECEIVER) or row.local
     segments, copies = (number(sample.values.get(key)) for key in ("segments_received", "duplicates"))
-    packets = packets_of(run, direction)
+    # A test that has not ended, or failed, has the size of its segments in its intervals alone.
+    sender = row.of(Side.SENDER)
+    figures = (sender.values if sender is not None else {}, sender_values(run, direction))
+    sizes = next((one for one in figures if number(one.get("mtu_bytes")) is not None), None)
     # Without a count of the copies, the segments may not be counted once each.
-    if segments is None or copies is None or packets is None:
+    if segments is None or copies is None or run.started is None or sizes is None:
         return sample.bytes, sample.seconds
-    return segments * packets.payload_bytes, sample.seconds
+    return segments * Packets.of(run.started, sizes).payload_bytes, sample.seconds
 
 
 def measured_s(run: Run) -> float:

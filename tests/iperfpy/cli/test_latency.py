@@ -51,7 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[MessageTest]:
     async def measured(options: ClientOptions, test: MessageTest) -> MessageResult:
         made.append(test)
         load = {"down" if test.load.reverse else "up": 20e6} if test.load is not None else {}
-        return MessageResult(test, 1.0, times(test), load)
+        return MessageResult(test, times(test), load)
 
     monkeypatch.setattr(latency_run, "measure_messages", measured)
     monkeypatch.setattr(latency_run, "REST_S", 0.0)
@@ -102,11 +102,36 @@ def test_messages_that_waited_before_they_left_are_named(
     async def late(options: ClientOptions, test: MessageTest) -> MessageResult:
         made = times(test)
         made.held_us[:] = 40_000 if test.transport == "kcp" else 40
-        return MessageResult(test, 1.0, made)
+        return MessageResult(test, made)
 
     monkeypatch.setattr(latency_run, "measure_messages", late)
     assert main(["latency", "192.0.2.7", "--proto", "tcp,kcp", "--load", "none", "--no-save"]) == 0
     assert "kcp: the column held is large" in capsys.readouterr().out
+
+
+def test_the_warnings_of_a_test_are_shown_and_stored(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def warned(options: ClientOptions, test: MessageTest) -> MessageResult:
+        return MessageResult(test, times(test), warnings=("a small buffer",))
+
+    monkeypatch.setattr(latency_run, "measure_messages", warned)
+    words = [
+        "latency",
+        "192.0.2.7",
+        "--proto",
+        "tcp,kcp",
+        "--load",
+        "none",
+        "--rounds",
+        "2",
+        "--no-save",
+        "-J",
+    ]
+    assert main(words) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["warnings"] == ["tcp: a small buffer", "kcp: a small buffer"]
+    assert "warning - kcp: a small buffer" in output.err
 
 
 def test_percentiles_wait_for_enough_messages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +224,7 @@ def test_a_transport_that_fails_leaves_the_others(
     async def blocked(options: ClientOptions, test: MessageTest) -> MessageResult:
         if test.transport == "kcp":
             raise PathError("stream 1: the server did not answer")
-        return MessageResult(test, 1.0, times(test))
+        return MessageResult(test, times(test))
 
     monkeypatch.setattr(latency_run, "measure_messages", blocked)
     words = ["latency", "192.0.2.7", "--proto", "tcp,kcp,udp", "--load", "none", "--no-save"]
@@ -218,7 +243,7 @@ def test_the_busy_server_of_a_later_test_is_asked_again(
         calls.append(test)
         if len(calls) == 2:
             raise ConnectError("this server is busy")
-        return MessageResult(test, 1.0, times(test))
+        return MessageResult(test, times(test))
 
     monkeypatch.setattr(latency_run, "measure_messages", busy_once)
     monkeypatch.setattr(latency_run, "AGAIN_S", 0.0)

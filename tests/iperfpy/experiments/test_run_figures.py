@@ -54,6 +54,18 @@ def test_packets_have_the_headers_of_their_transport_and_address() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sender", "arrived"), [({"mtu_bytes": 1_400}, 137_600), ({}, 141_000)], ids=["known", "not known"]
+)
+def test_segments_of_a_test_that_has_not_ended_have_the_size_of_its_intervals(
+    sender: dict[str, Value], arrived: int
+) -> None:
+    counted: dict[str, Value] = {"bytes": 141_000, "segments_received": 100, "duplicates": 0}
+    part = Interval.of((row(dict(sender), counted),), transport("kcp"))
+    running = Run(started("kcp"), (part,))
+    assert run_figures.arrived_in(running, part, FORWARD) == (arrived, 1.0)
+
+
+@pytest.mark.parametrize(
     ("name", "sent", "size"),
     [
         ("udp", {"bytes": 14_000, "datagrams_sent": 10}, 14_280),
