@@ -12,7 +12,7 @@ import numbers
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import NoneType, UnionType
 from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints
@@ -152,6 +152,7 @@ _TYPE_WORDS: Mapping[Any, str] = {
     os.PathLike: "a path",
     tuple: "a tuple of three numbers",
     Mapping: "a mapping",
+    Sequence: "a list",
     Callable: "a function",
 }
 
@@ -173,6 +174,8 @@ def _is(value: object, wanted: Any) -> bool:
     if wanted in (int, float):
         kind = numbers.Integral if wanted is int else numbers.Real
         return isinstance(value, kind) and not isinstance(value, bool)
+    if wanted is Sequence:  # a text would be taken for a list of its characters
+        return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
     if wanted is tuple:
         return isinstance(value, tuple) and len(value) == 3 and all(_is(one, float) for one in value)
     return callable(value) if wanted is Callable else isinstance(value, wanted)

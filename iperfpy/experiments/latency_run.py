@@ -12,10 +12,11 @@ has everything that was measured before.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Unpack
+from typing import Any, TypedDict, Unpack
 
 from iperfpy import __version__
 from iperfpy.api import blocking
@@ -23,7 +24,7 @@ from iperfpy.errors import ConnectError, FaultError, IperfpyError, PeerError, Pl
 from iperfpy.experiments.contender import Contender, contenders_of
 from iperfpy.experiments.message_probe import RAMP_S, Load, MessageTest, measure_messages
 from iperfpy.experiments.serial_tests import Progress as TestProgress
-from iperfpy.measure_keywords import DiagnoseKeywords, diagnose_options
+from iperfpy.measure_keywords import DiagnoseKeywords, check_types, diagnose_options
 from iperfpy.options import ClientOptions
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.registry import transports
@@ -74,9 +75,7 @@ class Step:
         return f"{self.contender.name}: {self.per_s} messages of {self.size_bytes} bytes per second{load}"
 
 
-class LatencyKeywords(DiagnoseKeywords, total=False):
-    """The keywords of `latency` and `latency_async`, beside those of the connection."""
-
+class _OwnKeywords(TypedDict, total=False):
     settings: Sequence[str]  # --set
     sizes: Sequence[int]  # --size [100], bytes of a message
     rates: Sequence[int]  # --rate [100], messages per second; each pair with a size is measured
@@ -85,6 +84,20 @@ class LatencyKeywords(DiagnoseKeywords, total=False):
     load_directions: Sequence[str]  # --load-direction ["up", "down"]; "both": at once
     load_rate: float | None  # -b, bits per second of the loads, 0: as much as they carry
     rounds: int  # --rounds [1], pooled
+
+
+class _Listed(TypedDict, total=False):
+    """One element of each keyword that is a list."""
+
+    settings: str
+    sizes: int
+    rates: int
+    loads: str
+    load_directions: str
+
+
+class LatencyKeywords(_OwnKeywords, DiagnoseKeywords, total=False):
+    """The keywords of `latency` and `latency_async`."""
 
 
 def latency(
@@ -130,24 +143,38 @@ async def latency_async(
     **keywords: Unpack[LatencyKeywords],
 ) -> LatencyReport:
     """Measure the latency of messages; arguments, result and errors are those of `latency`."""
-    ours = set(LatencyKeywords.__annotations__) - set(DiagnoseKeywords.__annotations__)
-    connection = {name: value for name, value in keywords.items() if name not in ours}
-    options, tos = diagnose_options(host, connection)
-    steps = steps_of(
-        messengers(transports, keywords.get("settings", ())),
-        sizes=keywords.get("sizes", (100,)),
-        rates=keywords.get("rates", (100,)),
-        loads=keywords.get("loads", (IDLE, OWN)),
-        directions=keywords.get("load_directions", (UP, DOWN)),
-    )
-    seconds, rounds = keywords.get("seconds", 10.0), keywords.get("rounds", 1)
-    load_rate = keywords.get("load_rate")
-    run = LatencyRun(options, steps, seconds=seconds, rounds=rounds, load_rate=load_rate, tos=tos)
+    run = _latency_run(host, transports, keywords)
     await run.run(on_progress)
     report = run.report()
     if run.error is not None and not report.measured:
         raise run.error
     return report
+
+
+def _latency_run(
+    host: str | ClientOptions, transports: Sequence[str], keywords: Mapping[str, Any]
+) -> LatencyRun:
+    """The run that the arguments mean. Raises `PlanError` and TypeError."""
+    own = {name: value for name, value in keywords.items() if name in _OwnKeywords.__annotations__}
+    options, tos = diagnose_options(host, {name: keywords[name] for name in keywords if name not in own})
+    check_types(own, _OwnKeywords)
+    for name in own.keys() & _Listed.__annotations__.keys():
+        for value in own[name]:
+            check_types({name: value}, _Listed)
+    steps = steps_of(
+        messengers(transports, own.get("settings", ())),
+        sizes=own.get("sizes", (100,)),
+        rates=own.get("rates", (100,)),
+        loads=own.get("loads", (IDLE, OWN)),
+        directions=own.get("load_directions", (UP, DOWN)),
+    )
+    seconds, rounds = own.get("seconds", 10.0), own.get("rounds", 1)
+    if not 0 < seconds < math.inf:
+        raise PlanError(f"seconds must be above 0, not {seconds}")
+    if rounds < 1:
+        raise PlanError(f"rounds must be above 0, not {rounds}")
+    load_rate = own.get("load_rate")
+    return LatencyRun(options, steps, seconds=seconds, rounds=rounds, load_rate=load_rate, tos=tos)
 
 
 def messengers(words: Sequence[str] = (), settings: Sequence[str] = ()) -> tuple[Contender, ...]:
@@ -158,6 +185,8 @@ def messengers(words: Sequence[str] = (), settings: Sequence[str] = ()) -> tuple
     PlanError
         A word is not understood, or a transport cannot carry messages.
     """
+    if isinstance(words, str):  # its characters would be taken for transports
+        words = words.split(",")
     able = [name for name, one in transports().items() if one.both_ways]
     found: list[str] = []
     for word in words:
@@ -179,7 +208,11 @@ def steps_of(
     loads: Sequence[str],
     directions: Sequence[str],
 ) -> list[Step]:
-    """The tests of a round. Raises `PlanError` for a direction or a load that is none."""
+    """The tests of a round. Raises `PlanError` for a size, a rate, a direction or a load that is none."""
+    for name, numbers in (("size", sizes), ("rate", rates)):
+        for number in numbers:
+            if number < 1:
+                raise PlanError(f"the {name} of messages must be above 0, not {number}")
     for way in directions:
         if way not in WAYS:
             raise PlanError(f"the direction of a load is one of {', '.join(WAYS)}, not {way!r}")
@@ -192,6 +225,8 @@ def steps_of(
                     for one in contenders:
                         load = None if word == IDLE else one if word == OWN else named[word]
                         steps.append(Step(one, size, rate, load, way))
+    if not steps:
+        raise PlanError("there is nothing to measure: sizes, rates and loads must not be empty")
     return steps
 
 

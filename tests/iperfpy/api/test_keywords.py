@@ -169,11 +169,27 @@ def test_every_call_of_the_python_interface_checks_the_types_of_its_arguments() 
         lambda: door.diagnose("192.0.2.7", quick="yes"),
         lambda: door.diagnose("192.0.2.7", on_progress=1),
         lambda: door.diagnose("192.0.2.7", connect_timeout="1"),
+        lambda: door.compare("192.0.2.7", seconds="soon"),
+        lambda: door.compare("192.0.2.7", settings="kcp:sndwnd=512"),
+        lambda: door.latency("192.0.2.7", seconds="soon"),
+        lambda: door.latency("192.0.2.7", seconds=0),
+        lambda: door.latency("192.0.2.7", rounds=0),
+        lambda: door.latency("192.0.2.7", rates=[0]),
+        lambda: door.latency("192.0.2.7", sizes=100),
+        lambda: door.latency("192.0.2.7", sizes=["100"]),
+        lambda: door.latency("192.0.2.7", loads="own"),
+        lambda: door.latency("192.0.2.7", load_rate="1M"),
+        lambda: door.latency("192.0.2.7", connect_timeout="1"),
         lambda: door.LocalServer(port="x"),
     ]
     for call in calls:
         with pytest.raises(PlanError, match=r"must be .*, not "):
             call()
+
+
+def test_a_measurement_of_nothing_is_refused() -> None:
+    with pytest.raises(PlanError, match="there is nothing to measure"):
+        iperfpy.latency("192.0.2.7", "tcp,kcp", rates=[])
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
