@@ -218,7 +218,7 @@ def _report(whole: Part) -> ComparisonReport:
     return ComparisonReport(
         host=peer.text("host"),
         port=peer.whole("port"),
-        unix_time=start.number("unix_time"),
+        unix_time=start.unix_time("unix_time"),
         seconds=end.number("seconds"),
         limit_s=start.number("limit_s"),
         sent_bytes=end.whole("sent_bytes"),

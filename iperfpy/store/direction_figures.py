@@ -98,8 +98,9 @@ def started_at(document: Mapping[str, Any]) -> float:
     """Seconds since the epoch at which a run began; 0 if it failed before."""
     with contextlib.suppress(*DAMAGE):
         stamp = Part(document).part("start").part("timestamp")
-        milliseconds = stamp.whole_or_none("timemillisecs")
-        return stamp.whole("timesecs") if milliseconds is None else milliseconds / 1000
+        if "timemillisecs" in stamp.values:
+            return stamp.unix_time("timemillisecs", 1000)
+        return stamp.unix_time("timesecs")
     return 0.0
 
 

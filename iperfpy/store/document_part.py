@@ -8,6 +8,8 @@ from typing import Any
 from iperfpy.protocols.metrics import Value
 
 LARGEST = 2**64 - 1
+LATEST_S = 253_370_764_800
+"""The beginning of the year 9999, in seconds since 1970: the calendar of Python ends with that year."""
 _NONE: Any = object()
 
 
@@ -63,6 +65,13 @@ class Part:
     def microseconds(self, key: str) -> int:
         """A number of seconds, in microseconds."""
         return round(self.number(key) * 1e6)
+
+    def unix_time(self, key: str, per_second: int = 1) -> float:
+        """A time from 1970 to 9998, in seconds. `per_second`: units of the stored number in a second."""
+        value = self.number(key)
+        if not 0 <= value < LATEST_S * per_second:
+            raise ValueError(f"{key} is {_shown(value)}")
+        return value / per_second
 
     def figure(self, key: str) -> Value:
         """A metric's value."""

@@ -140,7 +140,7 @@ def _start(document: Part, start: Part, transport: Transport) -> RunStarted:
         cookie=start.text("cookie"),
         connected=_connected(start, plan),
         # Half a millisecond later, so that the truncation to milliseconds gives the stored number again.
-        unix_time=(start.part("timestamp").whole("timemillisecs") + 0.5) / 1000,
+        unix_time=start.part("timestamp").unix_time("timemillisecs", 1000) + 0.0005,
         warnings=start.texts("warnings"),
     )
 

@@ -108,7 +108,7 @@ def _page(whole: Part) -> Page:
     return Page(
         title=f"Diagnosis of the path to {host}",
         subtitle=", ".join(filter(None, (f"MTU {mtu} bytes" if mtu else "", cost))),
-        unix_time=float(start.part("timestamp").whole("timesecs")),
+        unix_time=start.part("timestamp").unix_time("timesecs"),
         headlines=tuple(_headlines(ways, idle_rtt)),
         verdict=tuple(_verdict(findings, ways)),
         blocks=(*blocks, *(_rung_table(way) for way in ways if way.rungs), *_facts(whole, start, ways)),

@@ -122,7 +122,7 @@ def _page(whole: Part) -> Page:
                 f"{end.number('seconds'):.0f} s",
             )
         ),
-        unix_time=start.number("unix_time"),
+        unix_time=start.unix_time("unix_time"),
         headlines=tuple(headline for found in groups.values() for headline in _headlines(found)),
         blocks=(*blocks, *_facts(start)),
         command=_command(start, rows),

@@ -139,6 +139,7 @@ def test_figures_that_json_cannot_hold_become_null() -> None:
         lambda made: made.pop("start"),
         lambda made: made["tests"][0].update(direction="sideways"),
         lambda made: made["tests"][0].update(target_bits_per_second=None),
+        lambda made: made["start"].update(unix_time=1e12),
         lambda made: made["tests"][0]["series"].update(end_s=["soon"]),
         lambda made: made["messages"][0].update(round_trip_us=[1.5]),
         lambda made: made["messages"][0].pop("round_trip_us"),

@@ -16,6 +16,7 @@ import pytest
 import iperfpy
 from iperfpy.records import Row, Sample, Sink
 from iperfpy.report.json_report import JsonSink
+from iperfpy.store.direction_figures import started_at
 from iperfpy.store.run_recorder import RunRecorder
 from iperfpy.store.stored_run import Run
 from tests.iperfpy.report.scenes import SCENES, Scene, SceneTransport, forward
@@ -248,6 +249,16 @@ def test_a_damaged_document_is_refused_with_its_part(part: str) -> None:
     del entry["streams"]
     with pytest.raises(iperfpy.DocumentError, match=f"the {part} of the run cannot be read"):
         Run.from_document(document, SceneTransport())
+
+
+@pytest.mark.parametrize("milliseconds", [-1, 10**15, 10**30])
+def test_a_time_outside_the_calendar_is_refused(milliseconds: int) -> None:
+    """A row of the CSV has the date of each interval."""
+    document = run_of(forward()).document()
+    document["start"]["timestamp"]["timemillisecs"] = milliseconds
+    with pytest.raises(iperfpy.DocumentError, match="timemillisecs is"):
+        Run.from_document(document, SceneTransport())
+    assert started_at(document) == 0
 
 
 def test_a_file_without_a_document_is_refused(tmp_path: Path) -> None:
