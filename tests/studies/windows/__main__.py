@@ -82,12 +82,15 @@ class Study:
     def _demo(self) -> None:
         status, output = self._python.run(*PROGRAM, "demo", "-t", "8", folder=self._folder, seconds=240)
         self._note("demo", status == 0, f"status {status}: {output[-400:]}")
-        files = sorted(self._folder.glob("results/**/*.csv"))
-        arrived = [_received_bytes(file) for file in files]
+        stored = list(self._folder.glob("results/*.json"))
+        tests = [one for file in stored for one in json.loads(file.read_text())["tests"]]
         for name in TRANSPORTS:
-            found = [size for file, size in zip(files, arrived, strict=True) if f"{name}-" in file.name]
-            found = [size for size in found if size > 0]
-            self._note(f"{name}: both directions", len(found) >= 2, f"{len(found)} results in {files}")
+            rates = {
+                one["direction"]: one["steady_bits_per_second"] or 0
+                for one in tests
+                if one["contender"] == name
+            }
+            self._note(f"{name}: both directions", len(rates) == 2 and min(rates.values()) > 0, f"{rates}")
 
     def _bidirectional(self, port: int, name: str) -> None:
         rate = ("-b", "5M") if name == "udp" else ()
