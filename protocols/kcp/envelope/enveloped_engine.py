@@ -92,6 +92,7 @@ class EnvelopedEngine:
             self._engine.receive(batch, now_us)
             return
         opened = self._layers[layers - 1].open(batch, now_us)
+        self._engine.counts.work += opened.worked_bytes // _BYTES_PER_WORK
         for each in opened.arrived:
             self._open(each, now_us, layers - 1)
         for each in opened.recovered:

@@ -7,6 +7,7 @@ set is complete, or until newer sets need the memory.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,7 +58,10 @@ class FecDecoder:
     held_bytes : of the shards kept, at most `MOST_BYTES`
     """
 
-    __slots__ = ("_all_data", "_arena", "_counts", "_geometry", "_paws", "_ready", "_sets", "held_bytes")
+    __slots__ = (
+        "_all_data", "_arena", "_counts", "_geometry", "_paws", "_ready", "_sets", "_worked_bytes",
+        "held_bytes",
+    )  # fmt: skip
 
     def __init__(self, geometry: Geometry, counts: FecCounts) -> None:
         self._geometry, self._counts = geometry, counts
@@ -65,6 +69,7 @@ class FecDecoder:
         self._arena = Arena()
         self._sets: dict[int, _Set] = {}  # number of the set -> set, the oldest first
         self._ready: dict[int, _Set] = {}  # those that can be restored
+        self._worked_bytes = 0  # of the shards from which `open` restored others
         self.held_bytes = 0
 
     def open(self, batch: DatagramBatch, now_us: int) -> Opened:
@@ -77,7 +82,9 @@ class FecDecoder:
                 arrived += self._open_rows(rows)
             else:
                 arrived.append(batch_of(rows))
-        return Opened(arrived, self._restore() if self._ready else [])
+        self._worked_bytes = 0
+        recovered = self._restore() if self._ready else []
+        return Opened(arrived, recovered, self._worked_bytes)
 
     def _open_rows(self, rows: Bytes) -> list[DatagramBatch]:
         """Open datagrams of one length, (count, width)."""
@@ -177,19 +184,14 @@ class FecDecoder:
 
     def _restore(self) -> list[DatagramBatch]:
         """Compute the missing data of all sets that are ready."""
-        groups: dict[Pattern, list[_Set]] = defaultdict(list)
-        for known in self._ready.values():
-            groups[self._pattern(known)].append(known)
         by_size: dict[int, list[bytes]] = defaultdict(list)
-        for (parities, shard_bytes), sets in groups.items():
-            for found in restored(self._geometry, parities, [known.shards for known in sets], shard_bytes):
-                for shard in found.values():
-                    size = shard[0] | shard[1] << 8
-                    # A shard that contradicts itself was computed from garbage.
-                    if _SIZE_BYTES < size <= len(shard):
-                        by_size[size].append(shard[_SIZE_BYTES:size])
-                    else:
-                        self._counts.unusable += 1
+        for shard in self._missing_shards():
+            size = shard[0] | shard[1] << 8
+            # A shard that contradicts itself was computed from garbage.
+            if _SIZE_BYTES < size <= len(shard):
+                by_size[size].append(shard[_SIZE_BYTES:size])
+            else:
+                self._counts.unusable += 1
         for number, known in list(self._ready.items()):
             self._settle(number, known)
         recovered = []
@@ -198,6 +200,22 @@ class FecDecoder:
             rows = np.frombuffer(b"".join(payloads), np.uint8).reshape(-1, size - _SIZE_BYTES)
             recovered.append(batch_of(rows))
         return recovered
+
+    def _missing_shards(self) -> Iterator[bytes]:
+        """The missing data shards of all sets that are ready."""
+        groups: dict[Pattern, list[_Set]] = defaultdict(list)
+        for known in self._ready.values():
+            groups[self._pattern(known)].append(known)
+        for (parities, shard_bytes), sets in groups.items():
+            # Every shard is padded to the longest of its set, which the peer chooses: one long shard among
+            # short ones makes a set a hundred times as large as the shards that are kept of it.
+            set_bytes = self._geometry.shards * shard_bytes
+            self._worked_bytes += len(sets) * set_bytes
+            step = max(1, MOST_BYTES // set_bytes)
+            for first in range(0, len(sets), step):
+                some = [known.shards for known in sets[first : first + step]]
+                for found in restored(self._geometry, parities, some, shard_bytes):
+                    yield from found.values()
 
     def _pattern(self, known: _Set) -> Pattern:
         """The parity by which a set is restored."""

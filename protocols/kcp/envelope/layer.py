@@ -19,10 +19,12 @@ from iperfpy.protocols.metrics import Value
 
 
 class Opened(NamedTuple):
-    """The datagrams inside of a batch: those that arrived, and those that the layer computed."""
+    """The datagrams inside of a batch: those that arrived, and those that the layer computed from
+    `worked_bytes`."""
 
     arrived: list[DatagramBatch]
     recovered: list[DatagramBatch]
+    worked_bytes: int = 0
 
 
 class Layer(Protocol):

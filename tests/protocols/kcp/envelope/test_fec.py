@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import struct
+import tracemalloc
 from collections.abc import Iterable
 
 import numpy as np
@@ -172,3 +173,23 @@ def test_a_flood_of_incomplete_sets_needs_bounded_memory(monkeypatch: pytest.Mon
         assert decoder.held_bytes <= 100_000
         assert len(decoder._sets) <= fec_decoder.MOST_SETS
     assert counts.lost > 0
+
+
+def test_sets_with_one_long_shard_among_short_ones_are_restored_in_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each shard is padded to the longest of its set: 20 sets of 2 kB would take 20 MB at once."""
+    monkeypatch.setattr(fec_decoder, "MOST_BYTES", 1_000_000)
+    geometry, sets, longest = Geometry(255, 1), range(20), 2_000
+    decoder = FecDecoder(geometry, counts := FecCounts())
+    for number in (256 * each for each in sets):
+        received(decoder, [struct.pack("<IH", number + 255, 0xF2) + bytes(longest)])
+        received(decoder, [struct.pack("<IHHB", number + at, 0xF1, 3, 0) for at in range(253)])
+    last = run_of([struct.pack("<IHHB", 256 * each + 253, 0xF1, 3, 0) for each in sets])
+    tracemalloc.start()
+    opened = decoder.open(last, 0)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert counts.recovered + counts.unusable == len(sets)
+    assert peak_bytes < 4_000_000
+    assert opened.worked_bytes == len(sets) * 256 * longest  # the peer pays for it with its share of the time
