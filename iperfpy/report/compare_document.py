@@ -29,10 +29,8 @@ from iperfpy.report.experiment_document import Json, document_of
 from iperfpy.store.document_part import Part
 from iperfpy.store.finding_object import finding_object, read_finding
 from iperfpy.store.iperf3_document import INTERRUPTED
-from iperfpy.store.run_index import About, path_signature
+from iperfpy.store.run_index import COMPARE, About, path_signature
 
-COMPARE = "compare"
-"""Kind of these documents in the folder of runs."""
 FIGURES = (
     *("steady_bits_per_second", "packet_bits_per_second"),
     *("startup_s", "startup_bytes", "idle_rtt_us", "wire_per_payload"),

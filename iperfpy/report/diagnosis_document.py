@@ -10,9 +10,8 @@ from iperfpy.diagnosis.path_report import DirectionReport, PathReport
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.report.experiment_document import Json, document_of
 from iperfpy.store.finding_object import finding_object
-from iperfpy.store.run_index import About, path_signature
+from iperfpy.store.run_index import DIAGNOSE, About, path_signature
 
-DIAGNOSE = "diagnose"
 BINS = ("flight",)
 """Fields of the evidence that the document leaves out: thousands of numbers, for conclusions only."""
 

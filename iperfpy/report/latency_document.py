@@ -6,10 +6,7 @@ from iperfpy.protocols.units import format_rate
 from iperfpy.records import UNANSWERED, MessageTimes
 from iperfpy.report.experiment_document import Json, document_of
 from iperfpy.sampling.latency_report import IDLE, LatencyReport, LatencyRow, cdf, groups
-from iperfpy.store.run_index import About, path_signature
-
-LATENCY = "latency"
-"""Kind of these documents in the folder of runs."""
+from iperfpy.store.run_index import LATENCY, About, path_signature
 
 
 def document(report: LatencyReport) -> Json:

@@ -18,12 +18,11 @@ from iperfpy.errors import DocumentError
 from iperfpy.plan import Direction
 from iperfpy.protocols.units import format_rate
 from iperfpy.store.document_part import Part
-from iperfpy.store.run_index import About, path_signature
+from iperfpy.store.run_index import TEST, About, path_signature
 
 BIDIRECTIONAL_SUFFIX = "_bidir_reverse"
 """Suffix of iperf3's keys for the streams that the server sends while both directions run."""
 DAMAGE = (KeyError, TypeError, ValueError)
-TEST = "test"
 LOSSES = ("loss_percent", "lost_percent")
 """Our key, and iperf3's, of a receiver that loses datagrams."""
 

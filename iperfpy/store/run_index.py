@@ -23,6 +23,8 @@ from iperfpy.protocols.operating_system import lock_file, unlock_file
 from iperfpy.records import finite
 from iperfpy.store.document_part import Part
 
+KINDS = TEST, DIAGNOSE, COMPARE, LATENCY = "test", "diagnose", "compare", "latency"
+"""The commands whose results are kept."""
 INDEX = "index.jsonl"
 LONGEST_LINE = 1 << 16
 """Bytes of a line. A longer one is not an entry of this index."""
@@ -38,7 +40,7 @@ class About:
 
     Parameters
     ----------
-    kind : "test", "diagnose", "compare" or "latency"
+    kind : one of `KINDS`
     unix_time : seconds since the epoch at which the run began
     hosts : this end, then the server as the user named it (at a server: the client)
     transports : with the congestion control behind a name that does not say it, such as "tcp bbr"

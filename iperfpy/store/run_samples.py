@@ -15,11 +15,11 @@ import numpy as np
 
 from iperfpy.errors import DocumentError
 from iperfpy.plan import WAYS, Direction
-from iperfpy.store.direction_figures import TEST, DirectionFigures, directions_of, is_test
+from iperfpy.store.direction_figures import DirectionFigures, directions_of, is_test
 from iperfpy.store.document_part import Part
 from iperfpy.store.folder import STORED
+from iperfpy.store.run_index import COMPARE, DIAGNOSE, LATENCY, TEST
 
-DIAGNOSE, COMPARE, LATENCY = "diagnose", "compare", "latency"
 KEYS = {
     DIAGNOSE: {"start", "directions", "idle"},
     COMPARE: {"start", "standings", "tests"},

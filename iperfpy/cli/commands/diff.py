@@ -33,7 +33,8 @@ from iperfpy.store.diagnosis_difference import DiagnosisChange, diagnosis_change
 from iperfpy.store.difference import SHOWN_EFFECT, Difference, differences
 from iperfpy.store.direction_figures import about_test
 from iperfpy.store.folder import Folder, read_document
-from iperfpy.store.run_samples import DIAGNOSE, READERS, RunSample, kind_of, samples_of
+from iperfpy.store.run_index import DIAGNOSE
+from iperfpy.store.run_samples import READERS, RunSample, kind_of, samples_of
 
 NOTHING_COMPARED = 2
 """The status of diff(1) and grep(1) for trouble: neither an answer nor `cannot tell`."""

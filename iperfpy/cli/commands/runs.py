@@ -21,7 +21,7 @@ from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.report.screen import Span, screen_for
 from iperfpy.store.folder import Folder
-from iperfpy.store.run_index import Entry, record_of
+from iperfpy.store.run_index import KINDS, Entry, record_of
 
 ARGUMENTS = "[options]"
 SUMMARY = (
@@ -29,7 +29,6 @@ SUMMARY = (
     " RUN` prints one of them, `iperfpy diff` compares them."
 )
 HEADING = "Runs"
-KINDS = ("test", "diagnose", "compare", "latency")
 NAMES = {**{way.value: name for way, name in WAYS.items()}, Direction.BIDIRECTIONAL.value: "both"}
 """Value of a direction -> its name."""
 COUNT = Parsed("N", integer("a number of runs", 1, 10**9))
@@ -49,11 +48,7 @@ def flags() -> list[click.Option]:
         flag(["way", "--direction"], "up, down or both", Parsed("WAY", one_of("a direction", ways), ways)),
         flag(["kind", "--kind"], ", ".join(KINDS), Parsed("KIND", str, KINDS)),
         flag(["title", "-T", "--title"], "runs with TEXT in their title", Parsed("TEXT", str)),
-        flag(
-            ["count", "-n", "--count"],
-            "the latest N runs",
-            Parsed("N", integer("a number of runs", 1, 10**9)),
-        ),
+        flag(["count", "-n", "--count"], "the latest N runs", COUNT),
         flag(["names", "--names"], "names alone, for `iperfpy diff $(iperfpy runs --names ...)`"),
         *results_flags("print a JSON list of the lines of the index"),
     ]

@@ -43,9 +43,9 @@ from iperfpy.report.screen import screen_for
 from iperfpy.report.stored_text import show_text
 from iperfpy.report.terminal import Wording
 from iperfpy.report.text_forms import TEXT_FORMS
-from iperfpy.store.direction_figures import TEST
 from iperfpy.store.folder import STORED, Folder, read_document
-from iperfpy.store.run_samples import COMPARE, kind_of
+from iperfpy.store.run_index import COMPARE, TEST
+from iperfpy.store.run_samples import kind_of
 from iperfpy.store.stored_run import Run
 
 if TYPE_CHECKING:

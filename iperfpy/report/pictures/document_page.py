@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from iperfpy.errors import DocumentError
-from iperfpy.report.compare_document import COMPARE, read
-from iperfpy.report.diagnosis_document import DIAGNOSE
-from iperfpy.report.latency_document import LATENCY
+from iperfpy.report.compare_document import read
 from iperfpy.report.pictures.comparison_page import page_of_comparison
 from iperfpy.report.pictures.diagnosis_page import page_of_diagnosis
 from iperfpy.report.pictures.latency_page import page_of_latency
 from iperfpy.report.pictures.page_model import Page
 from iperfpy.report.pictures.run_page import page_of
-from iperfpy.store.direction_figures import TEST
+from iperfpy.store.run_index import COMPARE, DIAGNOSE, LATENCY, TEST
 from iperfpy.store.stored_run import Run
 
 Document = Mapping[str, Any]

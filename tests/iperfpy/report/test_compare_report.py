@@ -17,10 +17,10 @@ from iperfpy.comparison.comparison_report import ContenderFacts
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.errors import DocumentError
 from iperfpy.report.compare_csv import header, rows
-from iperfpy.report.compare_document import COMPARE, about, document, read
+from iperfpy.report.compare_document import about, document, read
 from iperfpy.report.compare_text import lines
 from iperfpy.report.screen import STYLES
-from iperfpy.store.run_index import time_text
+from iperfpy.store.run_index import COMPARE, time_text
 from tests.iperfpy.report.compare_scenes import (
     SCENES,
     TCP_BBR,

@@ -20,9 +20,7 @@ from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.errors import DocumentError
 from iperfpy.experiments.contender import contenders_of
 from iperfpy.plan import Direction
-from iperfpy.report.compare_document import COMPARE
 from iperfpy.report.compare_document import document as compare_document
-from iperfpy.report.diagnosis_document import DIAGNOSE
 from iperfpy.report.diagnosis_document import document as diagnosis_document
 from iperfpy.report.pictures.comparison_page import page_of_comparison
 from iperfpy.report.pictures.diagnosis_page import page_of_diagnosis
@@ -40,7 +38,7 @@ from iperfpy.report.pictures.page_model import (
     Timeline,
     Trace,
 )
-from iperfpy.store.direction_figures import TEST
+from iperfpy.store.run_index import COMPARE, DIAGNOSE, TEST
 from tests.iperfpy.report import diagnosis_scenes
 from tests.iperfpy.report.picture_scenes import EVIL, kcp_run
 from tests.iperfpy.report.test_html_page import parsed

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from iperfpy.errors import DocumentError
-from iperfpy.report.latency_document import LATENCY
 from iperfpy.report.pictures.document_page import page_of_document
 from iperfpy.report.pictures.html_page import LARGEST_BYTES, html_of
 from iperfpy.report.pictures.latency_page import page_of_latency
 from iperfpy.report.pictures.page_model import Boxes, Distribution, Table, Timeline
+from iperfpy.store.run_index import LATENCY
 from tests.iperfpy.report.picture_scenes import EVIL
 from tests.iperfpy.report.test_html_page import parsed
 
