@@ -15,6 +15,7 @@ import numpy as np
 
 from iperfpy.errors import DocumentError
 from iperfpy.plan import WAYS, Direction
+from iperfpy.sampling.message_figures import percentile
 from iperfpy.store.direction_figures import DirectionFigures, directions_of, is_test
 from iperfpy.store.document_part import Part
 from iperfpy.store.folder import STORED
@@ -26,8 +27,6 @@ KEYS = {
     LATENCY: {"start", "rows", "end"},
 }
 """Kind -> keys by which a document that was not stored is known."""
-BEYOND = 10
-"""Messages beyond a percentile that make it a figure."""
 KIND = "kind"
 """Key of a document for its kind, where it names one."""
 
@@ -167,12 +166,8 @@ def _round_sample(row: Part, one: Part) -> RunSample:
 
 def message_figures(round_trip_us: Sequence[float]) -> dict[str, float | None]:
     """Percentiles of the times of messages; each needs 10 messages beyond it."""
-    shares = {"message_p95_us": 0.95, "message_p99_us": 0.99}
-    count = len(round_trip_us)
-    return {
-        name: float(np.quantile(round_trip_us, share)) if round(count * (1 - share), 6) >= BEYOND else None
-        for name, share in shares.items()
-    }
+    samples = np.asarray(round_trip_us, np.float64)
+    return {"message_p95_us": percentile(samples, 95.0), "message_p99_us": percentile(samples, 99.0)}
 
 
 READERS: dict[str, Reader] = {
