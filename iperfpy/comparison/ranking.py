@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
+from statistics import median
 
 from iperfpy.sampling.order_statistics import FEWEST_A_SIDE, RunComparison, compare_runs
 
@@ -131,7 +132,7 @@ def rank(
     smaller_is_better : True for times, False for rates
     least : absolute difference that matters, in the unit of the values
     """
-    ordered = sorted(values, key=lambda name: _median(values[name]), reverse=not smaller_is_better)
+    ordered = sorted(values, key=lambda name: median(values[name]), reverse=not smaller_is_better)
     fewest = min((len(one) for one in values.values()), default=0)
     if not enough([len(one) for one in values.values()]):
         return Ranking(tuple(ordered), (), fewest)
@@ -152,9 +153,3 @@ def _holm(ps: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:
         largest = max(largest, min(1.0, ps[names] * (len(ps) - place)))
         corrected[names] = largest
     return corrected
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

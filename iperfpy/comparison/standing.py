@@ -51,7 +51,7 @@ class Standing:
 
 def idle_rtt_us(report: ComparisonReport) -> float | None:
     """Median round-trip time before the tests, microseconds."""
-    return _median(one.idle_rtt_us for one in report.tests if not one.failed)
+    return known_median(one.idle_rtt_us for one in report.tests if not one.failed)
 
 
 def standings(report: ComparisonReport, direction: Direction) -> list[Standing]:
@@ -91,32 +91,33 @@ def _standing(
     if not tests:
         return Standing(facts, direction, failures=failures)
     p95 = _percentile(tests, "p95")
-    carried = _median(one.packet_bits_per_second for one in tests)
+    carried = known_median(one.packet_bits_per_second for one in tests)
     bloat = grade(idle, [Load(carried, p95)], rates)
     return Standing(
         facts,
         direction,
         median_interval(steady_rates(tests)),
         failures,
-        startup_s=_median(one.startup_s for one in tests),
-        startup_bytes=_median(one.startup_bytes for one in tests),
+        startup_s=known_median(one.startup_s for one in tests),
+        startup_bytes=known_median(one.startup_bytes for one in tests),
         rtt_us=_percentile(tests, "p50"),
         rtt_p95_us=p95,
         increase_us=bloat.increase_us,
         grade=bloat.letter,
         no_grade=bloat.reason,
-        wire_per_payload=_median(one.wire_per_payload for one in tests),
-        resent_percent=_median(one.resent_percent for one in tests),
-        in_vain_percent=_median(one.in_vain_percent for one in tests),
-        loss_percent=_median(one.loss_percent for one in tests),
+        wire_per_payload=known_median(one.wire_per_payload for one in tests),
+        resent_percent=known_median(one.resent_percent for one in tests),
+        in_vain_percent=known_median(one.in_vain_percent for one in tests),
+        loss_percent=known_median(one.loss_percent for one in tests),
         target_bits_per_second=median(one.target_bits_per_second for one in tests),
     )
 
 
 def _percentile(tests: Iterable[MeasuredTest], key: str) -> float | None:
-    return _median(one.rtt_us.get(key) for one in tests)
+    return known_median(one.rtt_us.get(key) for one in tests)
 
 
-def _median(values: Iterable[float | None]) -> float | None:
+def known_median(values: Iterable[float | None]) -> float | None:
+    """The median of the values that are known; None if none is."""
     known = [value for value in values if value is not None]
     return median(known) if known else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from iperfpy.diagnosis.finding import Finding
@@ -302,7 +303,7 @@ def _percentiles(records: Sequence[Mapping[str, float]]) -> tuple[Point, ...]:
     """The medians of some records of percentiles, as points of a curve."""
     points = []
     for key, share in (("p5", 0.05), ("p50", 0.5), ("p95", 0.95)):
-        known = sorted(one[key] for one in records if key in one)
+        known = [one[key] for one in records if key in one]
         if known:
-            points.append((known[len(known) // 2] / 1e3, share))
+            points.append((median(known) / 1e3, share))
     return tuple(points)

@@ -24,6 +24,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import atan2, cos, exp, hypot, log, sin, sqrt
+from statistics import quantiles
 
 Number = float | None
 Point = tuple[float, float]
@@ -317,11 +318,6 @@ def thinned_curve(points: Sequence[Point], most: int = CURVE_POINTS) -> tuple[Po
 def quartiles(values: Sequence[float]) -> tuple[float, float, float, float, float]:
     """Minimum, lower quartile, median, upper quartile, maximum; quartiles are interpolated (R's type 7)."""
     ordered = sorted(values)
-
-    def at(share: float) -> float:
-        position = share * (len(ordered) - 1)
-        below = int(position)
-        above = min(below + 1, len(ordered) - 1)
-        return ordered[below] + (position - below) * (ordered[above] - ordered[below])
-
-    return ordered[0], at(0.25), at(0.5), at(0.75), ordered[-1]
+    # Before Python 3.13, `quantiles` refuses a single value.
+    lower, middle, upper = quantiles(ordered if len(ordered) > 1 else ordered * 2, method="inclusive")
+    return ordered[0], lower, middle, upper, ordered[-1]

@@ -229,6 +229,19 @@ def test_a_diagnosis_names_limit_evidence_and_advice() -> None:
     ]
 
 
+def test_a_curve_of_two_rounds_is_half_way_between_them() -> None:
+    document = diagnosis_document(diagnosis_scenes.whole())
+    rounds = document["directions"][0]["rounds"]
+    del rounds[2:]
+    for number, tests in enumerate(rounds, 1):
+        for one in tests:
+            one["path"] = [{"rtt_us": {"p50": 10_000.0 * number}}]
+    page = page_of_diagnosis(document)
+    distribution = next(block for block in page.blocks if isinstance(block, Distribution))
+    assert len(rounds) == 2
+    assert {curve.points for curve in distribution.curves if curve.name.endswith(" up")} == {((15.0, 0.5),)}
+
+
 def test_the_command_repeats_the_diagnosis() -> None:
     report = diagnosis_scenes.whole()
     words = shlex.split(page_of_diagnosis(diagnosis_document(report)).command)
