@@ -12,7 +12,7 @@ from iperfpy.experiments import run_figures as figures
 from iperfpy.experiments.compare_schedule import STARTUP_SHARE
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side, Value, number
-from iperfpy.records import UNANSWERED
+from iperfpy.sampling.message_figures import round_trips
 from iperfpy.store.stored_run import Run
 
 REACHED = 0.9
@@ -66,7 +66,7 @@ def measured_test(
         startup_s=_startup_s(run, direction, steady),
         startup_bytes=_startup_bytes(run, direction, steady_from_s),
         idle_rtt_us=run.latency.idle_rtt_us or None,
-        rtt_us=_round_trips(run, direction, steady_from_s),
+        rtt_us=figures.round_trips(run, direction, steady_from_s),
         wire_per_payload=_wire_per_payload(run, direction),
         resent_percent=number(sender.get("retrans_percent")),
         in_vain_percent=_first_known(run, direction, IN_VAIN) if number(sender.get("retransmits")) else None,
@@ -130,18 +130,6 @@ def _startup_bytes(run: Run, direction: Direction, until_s: float) -> int | None
     early = [one for one in run.intervals if one.start < until_s]
     arrived = [sample[0] for one in early if (sample := figures.arrived_in(run, one, direction)) is not None]
     return round(sum(arrived)) if arrived else None
-
-
-def _round_trips(run: Run, direction: Direction, from_s: float) -> Mapping[str, float]:
-    """Percentiles of the round-trip times after the start-up; empty if the sender measures none."""
-    if "rtt_us" not in run.figures:
-        return {}
-    values = sorted(
-        value
-        for one in run.intervals
-        if one.start >= from_s and (value := one.figure("rtt_us", direction)) > 0  # NaN is not above 0
-    )
-    return figures.percentiles(values) if values else {}
 
 
 def _wire_per_payload(run: Run, direction: Direction) -> float | None:
@@ -211,7 +199,7 @@ def measured_messages(
     if times is None:
         error = error or "no message was sent"
         return MeasuredMessages(contender, number_of_round, started_s, error)
-    answered = times.round_trip_us[times.round_trip_us != UNANSWERED]
+    answered = round_trips(times)
     if not len(answered):
         error = error or "no message was answered"
     return MeasuredMessages(

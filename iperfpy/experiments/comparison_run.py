@@ -510,9 +510,7 @@ class Compare:
             system_info=system_info(),
             peer_is_iperfpy=started.peer_is_iperfpy if started is not None else None,
             address=next(iter(remotes), ""),
-            warnings=tuple(
-                f"{part}: {text}" for part, texts in found.warnings.items() for text in texts if part
-            ),
+            warnings=found.warning_texts(),
             error=self._tests.stopped or str(self._tests.error or ""),
             stopped=bool(self._tests.stopped),
         )

@@ -223,12 +223,17 @@ def rung_of(run: Run, direction: Direction) -> Rung | None:
     )
 
 
-def round_trips(run: Run, direction: Direction) -> Mapping[str, float]:
-    """Percentiles p5, p50, p95 and max of the sender's round-trip times; empty if it measured none."""
-    values = sorted(value for one in run.intervals if (value := one.figure("rtt_us", direction)) > 0)
-    if not values:
+def round_trips(run: Run, direction: Direction, from_s: float = 0.0) -> Mapping[str, float]:
+    """Percentiles p5, p50, p95 and max of the sender's round-trip times from a moment of a test on; empty if
+    it measured none."""
+    if "rtt_us" not in run.figures:
         return {}
-    return percentiles(values)
+    values = sorted(
+        value
+        for one in run.intervals
+        if one.start >= from_s and (value := one.figure("rtt_us", direction)) > 0  # NaN is not above 0
+    )
+    return percentiles(values) if values else {}
 
 
 def percentiles(values: Sequence[float]) -> Mapping[str, float]:
