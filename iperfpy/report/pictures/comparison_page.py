@@ -8,13 +8,12 @@ A contender has one colour, dash and mark in the whole page: its place in the us
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from statistics import median
+from collections.abc import Callable, Iterator
 
 from iperfpy.comparison.choice import bulk_choice, message_choice
 from iperfpy.comparison.comparison_report import ComparisonReport, ContenderFacts, MeasuredTest
 from iperfpy.comparison.message_standing import message_standings
-from iperfpy.comparison.standing import idle_rtt_us, standings
+from iperfpy.comparison.standing import idle_rtt_us, known_median, standings
 from iperfpy.options import DEFAULT_PORT
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import format_rate, format_size
@@ -41,6 +40,7 @@ from iperfpy.report.pictures.page_model import (
     quantile_curve,
     quartiles,
 )
+from iperfpy.report.pictures.repeat_command import contender_word
 from iperfpy.report.pictures.run_timeline import any_known, rate_scale
 
 FEWEST_SAMPLES = 5
@@ -143,7 +143,7 @@ def _timeline(report: ComparisonReport, way: Direction, unit: str, scale: float)
         return None
     # Tests of a comparison have the same length and intervals, so that the n-th ones lie beside each other.
     count = max(len(_ends(one)) for one in tests)
-    ends = [_middle([times[at] for one in tests if at < len(times := _ends(one))]) for at in range(count)]
+    ends = [known_median(times[at] for one in tests if at < len(times := _ends(one))) for at in range(count)]
     starts = [0.0]
     for end in ends[:-1]:
         starts.append(max(end or 0.0, starts[-1] + 1e-3))
@@ -178,7 +178,7 @@ def _panel(
             [value / scale for values in columns if at < len(values) and (value := values[at]) is not None]
             for at in range(count)
         ]
-        values = tuple(_middle(found) for found in by_interval)
+        values = tuple(known_median(found) for found in by_interval)
         lows, highs = (
             tuple(quartiles(found)[at] if found else None for found in by_interval) for at in (1, 3)
         )
@@ -186,11 +186,6 @@ def _panel(
             banded = len(columns) > 1
             traces.append(Trace(facts.name, slot, values, lows if banded else (), highs if banded else ()))
     return Panel(title, unit, tuple(traces))
-
-
-def _middle(values: Sequence[Number]) -> Number:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
 
 
 def _scatter(report: ComparisonReport, way: Direction, unit: str, scale: float) -> Scatter | None:
@@ -278,22 +273,11 @@ def _command(report: ComparisonReport) -> str:
     words = ["iperfpy", "compare", report.host]
     if report.port != DEFAULT_PORT:
         words += ["-p", str(report.port)]
-    words += ["--proto", ",".join(_word(one) for one in report.contenders)]
+    contenders = (contender_word(one.transport, one.settings, one.rate_bps) for one in report.contenders)
+    words += ["--proto", ",".join(contenders)]
     if len(report.directions) == 1:
         words.append("-R" if report.directions[0] is Direction.REVERSE else "--forward")
     words += ["-t", f"{report.limit_s:g}"]
     if report.budget_bytes:
         words += ["--budget", str(report.budget_bytes)]
     return shlex.join([*words, "--seed", str(report.seed)])
-
-
-def _word(one: ContenderFacts) -> str:
-    """The contender as `--proto` takes it."""
-    parts = [f"{key}={_value(value)}" for key, value in one.settings.items()]
-    if one.rate_bps:
-        parts.append(f"rate={one.rate_bps}")
-    return ":".join((one.transport, *parts))
-
-
-def _value(value: object) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

@@ -6,7 +6,7 @@ The way to the server beyond its name and port (-B, -4, --username ...) is no pa
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from iperfpy.options import DEFAULT_PORT
 from iperfpy.plan import DEFAULT_DURATION_US, UNSIZED_BYTES, Direction, EndCondition, Plan, Role
@@ -37,6 +37,16 @@ def words_of(start: RunStarted) -> list[str]:
     if port != DEFAULT_PORT:
         words += ["-p", str(port)]
     return [*words, *_plan_words(start.plan, start.transport), *_setting_words(start.plan, start.transport)]
+
+
+def contender_word(transport: str, settings: Mapping[str, object], rate_bps: int = 0) -> str:
+    """A transport with its settings and rate, as --proto of an experiment takes it: `kcp:sndwnd=512`."""
+    parts = [f"{key}={_setting_text(value)}" for key, value in settings.items()]
+    return ":".join((transport, *parts, *((f"rate={rate_bps}",) if rate_bps else ())))
+
+
+def _setting_text(value: object) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def _plan_words(plan: Plan, transport: Transport) -> Iterator[str]:
