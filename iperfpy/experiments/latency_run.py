@@ -29,11 +29,9 @@ from iperfpy.options import ClientOptions
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.registry import transports
 from iperfpy.sampling.host import system_info
-from iperfpy.sampling.latency_report import IDLE, LatencyReport, LatencyRow
+from iperfpy.sampling.latency_report import IDLE, OWN, LatencyReport, LatencyRow
 from iperfpy.sampling.message_figures import clock_offset_us
 
-OWN = "own"
-"""The load of the transport that carries the messages."""
 UP, DOWN, BOTH = "up", "down", "both"
 WAYS = (UP, DOWN, BOTH)
 ENDS_ALL = (ConnectError, PeerError, ProtocolError, FaultError)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,27 @@ from iperfpy.sampling.message_figures import MessageFigures, figures, round_trip
 
 IDLE = "none"
 """The load of a row without one."""
+OWN = "own"
+"""The load of transports that each run beside their own bulk data."""
 CDF_POINTS = 400
+
+
+class Loaded(Protocol):
+    """A row with messages beside a load, or none."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def per_s(self) -> int: ...
+    @property
+    def load(self) -> str: ...
+    @property
+    def direction(self) -> str: ...
+
+
+R = TypeVar("R", bound=Loaded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +117,30 @@ class LatencyReport:
         return any(row.figures.answered for row in self.rows)
 
 
+def by_kind(rows: Sequence[R]) -> dict[tuple[int, int, str, str], list[R]]:
+    """Rows that are compared with each other, by size, rate, load and direction, in their order.
+
+    The load of transports that each run beside their own bulk data is `OWN`. A load that another transport
+    has as well was named by the user, also beside the transport of that name.
+    """
+
+    def key(row: R, load: str) -> tuple[int, int, str, str]:
+        return row.size_bytes, row.per_s, load, row.direction
+
+    beside: dict[tuple[int, int, str, str], set[str]] = {}
+    for row in rows:
+        beside.setdefault(key(row, row.load), set()).add(row.name)
+    found: dict[tuple[int, int, str, str], list[R]] = {}
+    for row in rows:
+        own = beside[key(row, row.load)] == {row.load}
+        found.setdefault(key(row, OWN if own else row.load), []).append(row)
+    return found
+
+
 def groups(report: LatencyReport) -> list[list[LatencyRow]]:
     """The rows of one size, rate and load together, each group by its 99th percentile, or the highest one
     that is known of all its rows."""
-    found: dict[tuple[object, ...], list[LatencyRow]] = {}
-    for row in report.rows:
-        # The own bulk data of each transport is one kind of load.
-        own = row.load == row.name
-        key = (row.size_bytes, row.per_s, "own" if own else row.load, row.direction)
-        found.setdefault(key, []).append(row)
-    return [sorted(rows, key=_order(rows)) for rows in found.values()]
+    return [sorted(rows, key=_order(rows)) for rows in by_kind(report.rows).values()]
 
 
 def _order(rows: list[LatencyRow]) -> Any:

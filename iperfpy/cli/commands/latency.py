@@ -11,11 +11,11 @@ from iperfpy.cli.experiment_command import Experiment, ExperimentCommand, Report
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, rate, size
 from iperfpy.control.plan_limits import LONGEST_MESSAGE, SHORTEST_MESSAGE, check_plan
 from iperfpy.errors import ParameterError
-from iperfpy.experiments.latency_run import BOTH, DOWN, OWN, UP, WAYS, LatencyRun, Step, messengers, steps_of
+from iperfpy.experiments.latency_run import BOTH, DOWN, UP, WAYS, LatencyRun, Step, messengers, steps_of
 from iperfpy.measure_keywords import message_plan_of
 from iperfpy.options import ClientOptions
 from iperfpy.protocols.units import SECOND_US
-from iperfpy.sampling.latency_report import IDLE
+from iperfpy.sampling.latency_report import IDLE, OWN
 
 if TYPE_CHECKING:
     from iperfpy.report.pictures.page_model import Page

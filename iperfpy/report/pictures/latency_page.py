@@ -35,12 +35,11 @@ from iperfpy.report.pictures.page_model import (
     Trace,
     thinned_curve,
 )
+from iperfpy.report.pictures.repeat_command import contender_word
+from iperfpy.sampling.latency_report import IDLE, OWN, by_kind
 from iperfpy.store.document_part import Part
 from iperfpy.store.iperf3_document import INTERRUPTED
 
-IDLE = "none"
-"""The load of a row without one."""
-OWN = "own"
 BINS = 120
 """Stretches of time of a panel, at most."""
 SHORTEST_BIN_S = 0.1
@@ -82,11 +81,6 @@ class _Row:
     beyond: tuple[Point, ...]
     rounds: tuple[tuple[float, tuple[Number, ...]], ...]
 
-    @property
-    def kind(self) -> tuple[int, int, str, str]:
-        """The rows that it is compared with have the same."""
-        return self.size_bytes, self.per_s, OWN if self.load == self.name else self.load, self.direction
-
 
 def page_of_latency(document: Mapping[str, Any]) -> Page:
     """The page. Raises `DocumentError` if the document is none of `iperfpy latency`."""
@@ -101,14 +95,12 @@ def _page(whole: Part) -> Page:
     peer = start.part("connecting_to")
     rows = [_row(one) for one in whole.parts("rows")]
     slots = {name: slot for slot, name in enumerate(dict.fromkeys(row.name for row in rows))}
-    groups: dict[tuple[int, int, str, str], list[_Row]] = {}
-    for row in rows:
-        groups.setdefault(row.kind, []).append(row)
+    groups = by_kind(rows)
     kinds = list(dict.fromkeys((row.per_s, row.size_bytes) for row in rows))
     blocks: list[Block] = []
-    for found in groups.values():
+    for (_, _, load, way), found in groups.items():
         # One kind of messages stands below the title of the page, and leaves room in those of its pictures.
-        title = _load(found[0]) if len(kinds) == 1 else f"{_messages(found[0])}, {_load(found[0])}"
+        title = _load(load, way) if len(kinds) == 1 else f"{_messages(found[0])}, {_load(load, way)}"
         blocks += [block for block in _group(found, slots, title) if block is not None]
     rounds = start.whole("rounds")
     error = whole.text("error", "")
@@ -125,7 +117,7 @@ def _page(whole: Part) -> Page:
         unix_time=start.unix_time("unix_time"),
         headlines=tuple(headline for found in groups.values() for headline in _headlines(found)),
         blocks=(*blocks, *_facts(start)),
-        command=_command(start, rows),
+        command=_command(start, rows, [load for _, _, load, _ in groups]),
         warnings=(*(f"{row.name}: {row.error}" for row in rows if row.error), *whole.texts("warnings", ())),
         error=error.removeprefix(INTERRUPTED),
         program=start.text("version"),
@@ -142,7 +134,7 @@ def _row(one: Part) -> _Row:
     settings = one.part("settings").values
     return _Row(
         one.text("name"),
-        ":".join((one.text("transport"), *(f"{key}={_value(value)}" for key, value in settings.items()))),
+        contender_word(one.text("transport"), settings),
         one.whole("size_bytes"),
         one.whole("messages_per_s"),
         load.text("name"),
@@ -160,10 +152,6 @@ def _round(one: Part) -> tuple[float, tuple[Number, ...]]:
     return one.number("interval_us") / 1e6, tuple(None if us is None else float(us) / 1e3 for us in trips)
 
 
-def _value(value: object) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
-
-
 # -- one load
 
 
@@ -174,12 +162,12 @@ def _group(rows: Sequence[_Row], slots: Mapping[str, int], title: str) -> Iterat
     yield _boxes(rows, slots, title)
 
 
-def _load(row: _Row) -> str:
-    """`Idle path`, or beside which load."""
-    if row.load == IDLE:
+def _load(load: str, direction: str) -> str:
+    """`Idle path`, or the load beside the messages, with its direction."""
+    if load == IDLE:
         return "Idle path"
-    carried = "own bulk data" if row.load == row.name else row.load
-    return f"Beside {carried}, {'both directions' if row.direction == 'both' else row.direction}"
+    carried = "own bulk data" if load == OWN else load
+    return f"Beside {carried}, {'both directions' if direction == 'both' else direction}"
 
 
 def _messages(row: _Row) -> str:
@@ -290,7 +278,7 @@ def _facts(start: Part) -> Iterator[Facts]:
     yield Facts("Server", (("Name", peer.text("host")), ("Port", str(peer.whole("port")))))
 
 
-def _command(start: Part, rows: Sequence[_Row]) -> str:
+def _command(start: Part, rows: Sequence[_Row], loads: Sequence[str]) -> str:
     """The command that measures the same rows, except the rate of a load, which the document does not
     have."""
     peer = start.part("connecting_to")
@@ -304,7 +292,7 @@ def _command(start: Part, rows: Sequence[_Row]) -> str:
         "--proto": [row.word for row in rows],
         "-l": [str(row.size_bytes) for row in rows],
         "--rate": [str(row.per_s) for row in rows],
-        "--load": [row.kind[2] for row in rows],
+        "--load": loads,
         "--load-direction": [row.direction for row in rows if row.direction],
     }
     for flag, values in lists.items():

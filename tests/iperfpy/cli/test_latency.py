@@ -80,6 +80,15 @@ def test_every_transport_is_measured_idle_and_beside_its_own_bulk_data_in_both_d
     assert "12 tests of 10 s" in output.err
 
 
+def test_transports_beside_the_same_named_load_are_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also the transport of that name."""
+    words = ["latency", "192.0.2.7", "--proto", "tcp,kcp", "--load", "kcp", "--load-direction", "up"]
+    assert main([*words, "--no-save"]) == 0
+    output = capsys.readouterr().out
+    assert [row[0] for row in table(output, "beside kcp, up")[2:4]] == ["kcp", "tcp"]
+    assert "own bulk data" not in output
+
+
 def test_the_table_keeps_within_80_columns() -> None:
     report = _report(["tcp", "kcp-bbr"])
     for line in lines(report, 80):

@@ -92,6 +92,12 @@ def test_each_load_has_its_table_and_pictures() -> None:
     )
 
 
+def test_a_named_load_has_one_table_and_its_name_in_the_command() -> None:
+    page = page_of_latency(document(*(row(name, "kcp-bbr", "up") for name in ("udp", "kcp-bbr"))))
+    assert [block.title for block in page.blocks if isinstance(block, Table)] == ["Beside kcp-bbr, up"]
+    assert " --load kcp-bbr --load-direction up " in page.command
+
+
 def test_transports_are_compared_by_the_highest_percentile_that_all_have() -> None:
     idle, loaded = page_of_latency(whole()).headlines
     assert idle.name.startswith("P90, idle: ")
