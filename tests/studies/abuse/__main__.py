@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -32,7 +31,7 @@ from tempfile import TemporaryDirectory
 from tests.studies import record
 from tests.studies.abuse.attacks import ATTACKS
 from tests.studies.abuse.client import newcomer_delay_s
-from tests.studies.abuse.figures import Row, Window
+from tests.studies.abuse.figures import Row, Window, interval_bytes
 from tests.studies.machine import RESULTS, ROOT, surroundings
 from tests.studies.table import Table
 
@@ -102,11 +101,10 @@ class Honest:
         assert self.process.stdout is not None
         total = 0
         for line in self.process.stdout:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                event = json.loads(line)
-                if event["event"] == "interval":
-                    total += event["data"]["sum"]["bytes"]
-                    self.moved.append((time.monotonic(), total))
+            moved = interval_bytes(line)
+            if moved is not None:
+                total += moved
+                self.moved.append((time.monotonic(), total))
 
     def rate_bps(self, since_s: float, until_s: float) -> float:
         """Payload rate between two moments, as far as rows have come."""
@@ -125,8 +123,11 @@ class Honest:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     names = [name for name in ATTACKS if not options.only or any(each in name for each in options.only)]
-    if not sys.platform.startswith("linux") or (os.cpu_count() or 1) < 2 or not names:
-        print("could not measure: this needs Linux, two processors, and an attack", file=sys.stderr)
+    if not names:
+        print(f"could not measure: no attack has that name; there are {', '.join(ATTACKS)}", file=sys.stderr)
+        return 2
+    if not sys.platform.startswith("linux") or (os.cpu_count() or 1) < 2:
+        print("could not measure: this needs Linux and two processors", file=sys.stderr)
         return 2
     began = datetime.now().astimezone()
     program, each_s = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 MOST_LOST, MOST_DELAY_S, MOST_MIB = 0.02, 1.0, 64.0
@@ -76,3 +77,13 @@ class Row:
     def verdict(self, offered_bps: float) -> str:
         """One word for the table."""
         return "not measured" if self.why_not_measured(offered_bps) else "missed" if self.missed else "holds"
+
+
+def interval_bytes(line: str) -> int | None:
+    """Payload bytes of an interval, from a line of `--json-stream`; None for another event, and for the
+    unfinished line of a program that was ended."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return int(event["data"]["sum"]["bytes"]) if event["event"] == "interval" else None

@@ -36,7 +36,7 @@ class LabRun:
     @property
     def unclean(self) -> str:
         """The reason why the machine disturbed the run, as the lab gives it; or empty."""
-        return str(self.counters.get("unclean", ""))
+        return str(self.counters["unclean"])
 
 
 def run_once(case: LabCase) -> LabRun:
@@ -76,8 +76,9 @@ def judge(case: LabCase, document: Json) -> Outcome:
     findings = [
         one for one in document["diagnosis"] if one["direction"] == forward or one["cause"] == Cause.ASYMMETRY
     ]
+    # The document of one test has findings, but no directions.
     directions: dict[str, Json] = {one["direction"]: one for one in document.get("directions", ())}
-    direction = directions.get(forward, {})
+    direction = directions.get(forward)
     return Outcome(
         case.seed,
         ["lab", *case.kinds],
@@ -86,7 +87,7 @@ def judge(case: LabCase, document: Json) -> Outcome:
         {one["cause"]: dict(one["evidence"]) for one in findings},
         [f"{one['cause']}: {one['sentence']} ({one['because']})" for one in findings],
         case.rate,
-        direction.get("capacity_bits_per_s"),
-        direction.get("capacity_error_bits_per_s"),
+        direction["capacity_bits_per_s"] if direction else None,
+        direction["capacity_error_bits_per_s"] if direction else None,
         measures_rate=not case.feeder,
     )

@@ -125,7 +125,7 @@ def test_a_run_that_was_disturbed_twice_is_kept_and_gives_no_verdict(
 ) -> None:
     case = next(one for one in map(part, SEEDS) if not one.feeder)
     right = document(*(finding(str(cause), "forward", share=1.0) for cause in case.truth))
-    runs = {"clean": LabRun(right, {}), "late": LabRun(right, {"unclean": "late"})}
+    runs = {"clean": LabRun(right, {"unclean": ""}), "late": LabRun(right, {"unclean": "late"})}
     options = argparse.Namespace(
         out=tmp_path, name="lab", show=False, minutes=None, seeds=range(2002, 2003), fresh=False
     )

@@ -90,12 +90,16 @@ def in_lab(path: CheckedPath, program: str, seconds: float, seed: int) -> Figure
         words = ["--seed", str(seed), "--json", "--report", str(report), "--server-wait", "30"]
         words += ["--server", "exec " + shlex.join(_far(program)), path.text, "--"]
         done = _run([sys.executable, "-m", "iperfpy", "lab", *words, *_near(path, program, seconds)])
-        counters = json.loads(report.read_text()) if report.exists() and report.stat().st_size else {}
-    return {
-        **done,
-        "unclean": counters.get("unclean", ""),
-        "late_p99_us": counters.get("late_us", {}).get("p99"),
-    }
+        return done | lab_figures(report)
+
+
+def lab_figures(report: Path) -> Figures:
+    """The reason why a run in the lab was not clean, and its lateness, us, from the lab's report. A lab that
+    failed leaves none, and its run has an error."""
+    if not report.exists() or not report.stat().st_size:
+        return {"unclean": "", "late_p99_us": None}
+    counters = json.loads(report.read_text())
+    return {"unclean": counters["unclean"], "late_p99_us": counters["late_us"]["p99"]}
 
 
 def in_emulator(folder: Path, path: CheckedPath, program: str, seconds: float, seed: int) -> Figures:

@@ -120,6 +120,8 @@ def row(case: Case, result: dict[str, Any], path: NarrowPath, shrunk_at: float) 
         figures["silent_s"] = longest_silence_s(intervals)
         since_s = next((end for end, _, mtu in intervals if mtu == size), 0.0) + 1.0
     settled = [each for each in intervals if each[0] > since_s]
+    if not settled:
+        return figures | {"error": f"nothing was measured after {since_s:.1f} s: give more --seconds"}
     begun_s = max((end for end, _, _ in intervals if end <= since_s), default=0.0)
     carried = sum(each[1] for each in settled) * 8 / (settled[-1][0] - begun_s)
     return figures | {

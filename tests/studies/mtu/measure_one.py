@@ -13,6 +13,9 @@ from iperfpy.errors import IperfpyError
 from iperfpy.protocols.metrics import Side
 from iperfpy.records import Row, RunEnded, RunStarted
 
+SIZE = "mtu_bytes"
+"""The sender's metric that is its size of datagrams."""
+
 
 class Notes:
     """A sink that keeps, per interval, its end, the receiver's bytes and the sender's size of datagrams."""
@@ -25,7 +28,7 @@ class Notes:
     def interval(self, rows: tuple[Row, ...]) -> None:
         sender, receiver = rows[0].of(Side.SENDER), rows[0].of(Side.RECEIVER)
         if sender is not None:
-            size = int(sender.values.get("mtu_bytes") or 0)
+            size = int(sender.values.get(SIZE) or 0)
             self.intervals.append((sender.end_us / 1e6, receiver.bytes if receiver else 0, size))
 
     def end(self, end: RunEnded) -> None: ...

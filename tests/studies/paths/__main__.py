@@ -156,7 +156,10 @@ def copy_unchanged(options: argparse.Namespace, wanted: Sequence[Job], baseline:
         outcome, unchanged = found
         # Different code has different figures, and comparing them would blame the mechanisms for it.
         if outcome.values != known.get((outcome.name, outcome.seed), outcome.values):
-            raise SystemExit(f"{outcome.name}, seed {outcome.seed}: not the figures of the baseline")
+            raise SystemExit(
+                f"{outcome.name}, seed {outcome.seed}: not the figures of the baseline; "
+                "record the grid with this code (make sim ARGS=...) and name its file (--baseline)"
+            )
         for one in unchanged:
             if (one.name, one.seed, one.without) not in done:
                 record.append_line(path, one.fields())

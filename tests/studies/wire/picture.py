@@ -7,6 +7,7 @@ The path is that of the report that the project began with, in reverse: 170 ms, 
 
 from __future__ import annotations
 
+import argparse
 import os
 import pty
 import re
@@ -32,9 +33,11 @@ LISTEN_S = 2.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    reason = why_not()
-    if reason or len(arguments) != 1:
-        print(reason or "usage: python -m tests.studies.wire.picture FILE.svg", file=sys.stderr)
+    parser = argparse.ArgumentParser(prog="python -m tests.studies.wire.picture", description=__doc__)
+    parser.add_argument("file", metavar="FILE.svg")
+    file = parser.parse_args(arguments).file
+    if reason := why_not():
+        print(reason, file=sys.stderr)
         return 1
     with path(STORY, reverse=True) as made:
         status, screen = _run(made)
@@ -44,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True)
     console.print(Text(f"$ {SHOWN}", style="bold"))
     console.print(Text.from_ansi(screen.rstrip()), soft_wrap=True)
-    console.save_svg(arguments[0], title=STORY.name, theme=MONOKAI)
-    print(f"written: {arguments[0]}")
+    console.save_svg(file, title=STORY.name, theme=MONOKAI)
+    print(f"written: {file}")
     return 0
 
 
