@@ -207,8 +207,8 @@ UNANSWERED = 0xFFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MessageTimes:
-    """The messages of a latency test (`traffic.messages`), by the client's clock. Times are microseconds.
+class RoundTrips:
+    """The round trips of a latency test, as its document keeps them. Times are microseconds.
 
     Parameters
     ----------
@@ -217,10 +217,6 @@ class MessageTimes:
     sent : messages handed to the transport
     round_trip_us : (n,) uint32, by number of the message, of all n that were due: from its due time to the
         arrival of its echo, or `UNANSWERED`. Time that it waited for room in the transport is part of it
-    there_us : (n,) int64: from its due time, by the client's clock, to its arrival, by the server's clock;
-        the clocks differ by an unknown amount. 0 where `round_trip_us` is `UNANSWERED`
-    held_us : (sent,) uint32: from its due time until the transport took it: the timers of this program, and
-        the wait for room
     repeated : echoes that had arrived before
     wire_bytes : bytes of IP packets that the client has sent and received for them; None: not known
     """
@@ -229,10 +225,24 @@ class MessageTimes:
     interval_us: float
     sent: int
     round_trip_us: NDArray[np.uint32]
-    there_us: NDArray[np.int64]
-    held_us: NDArray[np.uint32]
     repeated: int = 0
     wire_bytes: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MessageTimes(RoundTrips):
+    """The messages of a latency test (`traffic.messages`), by the client's clock. Times are microseconds.
+
+    Parameters
+    ----------
+    there_us : (n,) int64: from its due time, by the client's clock, to its arrival, by the server's clock;
+        the clocks differ by an unknown amount. 0 where `round_trip_us` is `UNANSWERED`
+    held_us : (sent,) uint32: from its due time until the transport took it: the timers of this program, and
+        the wait for room
+    """
+
+    there_us: NDArray[np.int64] = field(kw_only=True)
+    held_us: NDArray[np.uint32] = field(kw_only=True)
 
 
 ServerOutput = str | Mapping[str, Any]

@@ -15,7 +15,8 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any, TypedDict, Unpack
 
 from iperfpy import __version__
@@ -28,9 +29,10 @@ from iperfpy.measure_keywords import DiagnoseKeywords, check_types, diagnose_opt
 from iperfpy.options import ClientOptions
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.registry import transports
+from iperfpy.records import MessageTimes
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.latency_report import IDLE, OWN, LatencyReport, LatencyRow
-from iperfpy.sampling.message_figures import clock_offset_us
+from iperfpy.sampling.message_figures import clock_offset_us, figures
 
 UP, DOWN, BOTH = "up", "down", "both"
 WAYS = (UP, DOWN, BOTH)
@@ -71,6 +73,21 @@ class Step:
             way = "in both directions" if self.direction == BOTH else self.direction
             load = f", beside {self.load.name} {way}"
         return f"{self.contender.name}: {self.per_s} messages of {self.size_bytes} bytes per second{load}"
+
+
+@dataclass(slots=True)
+class _Rounds:
+    """The rounds of a row until now. `loads`: payload rates of the load, by direction."""
+
+    times: list[MessageTimes] = field(default_factory=list)
+    loads: list[Mapping[str, float]] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def load_rate(self) -> dict[str, float]:
+        """Mean payload rate of the load, bits per second, by direction."""
+        ways = sorted({way for one in self.loads for way in one})
+        return {way: fmean(one[way] for one in self.loads if way in one) for way in ways}
 
 
 class _OwnKeywords(TypedDict, total=False):
@@ -255,7 +272,7 @@ class LatencyRun:
         self.error: IperfpyError | None = None
         self._options, self._steps, self._seconds = options, tuple(steps), seconds
         self._rounds, self._load_rate, self._tos = rounds, load_rate, tos
-        self._rows: dict[tuple[object, ...], tuple[Step, LatencyRow]] = {}
+        self._rows: dict[tuple[object, ...], tuple[Step, _Rounds]] = {}
         self._warnings: dict[str, tuple[str, ...]] = {}
         self._stopped = ""
         self._tell: OnProgress | None = None
@@ -299,29 +316,23 @@ class LatencyRun:
         try:
             times, load = await self._patiently(step)
         except IperfpyError as error:
-            self._keep(step, None, {}, str(error))
+            self._rounds_of(step).error = str(error)
             # The first test must succeed: else the server is not there, or cannot.
-            answered = any(row.times for _, row in self._rows.values())
-            if isinstance(error, ENDS_ALL) or not answered:
+            if isinstance(error, ENDS_ALL) or not self._any_times:
                 self.error = error
             return
         if times is not None:
-            self._keep(step, times, load)
+            rounds = self._rounds_of(step)
+            rounds.times.append(times)
+            if load:
+                rounds.loads.append(load)
 
-    def _keep(self, step: Step, times: Any, load: Mapping[str, float], error: str = "") -> None:
-        one = step.contender
-        first = LatencyRow(
-            one.name,
-            one.transport.name,
-            dict(one.chosen),
-            step.size_bytes,
-            step.per_s,
-            self._seconds,
-            IDLE if step.load is None else step.load.name,
-            step.direction,
-        )
-        _, row = self._rows.get(step.key, (step, first))
-        self._rows[step.key] = step, row.with_round(times, load, error)
+    def _rounds_of(self, step: Step) -> _Rounds:
+        return self._rows.setdefault(step.key, (step, _Rounds()))[1]
+
+    @property
+    def _any_times(self) -> bool:
+        return any(rounds.times for _, rounds in self._rows.values())
 
     async def _patiently(self, step: Step) -> Any:
         """Run a test, again while the server is busy for a moment. Gives its times and its load's rate."""
@@ -330,7 +341,7 @@ class LatencyRun:
             try:
                 return await self._once(step)
             except (ConnectError, PeerError):
-                if now_us() >= give_up_us or not any(row.times for _, row in self._rows.values()):
+                if now_us() >= give_up_us or not self._any_times:
                     raise
             await asyncio.sleep(AGAIN_S)
             if self._stopped:
@@ -396,16 +407,34 @@ class LatencyRun:
             rounds=self._rounds,
             version=f"iperfpy {__version__}",
             system_info=system_info(),
-            rows=tuple(self._with_offset(step, row) for step, row in self._rows.values()),
+            rows=tuple(self._row(step, rounds) for step, rounds in self._rows.values()),
             warnings=tuple(f"{name}: {text}" for name, texts in self._warnings.items() for text in texts),
             error=self._stopped or str(self.error or ""),
             stopped=bool(self._stopped),
         )
 
-    def _with_offset(self, step: Step, row: LatencyRow) -> LatencyRow:
-        """The row with the difference of the clocks: by the idle messages of its transport, whose ways are
-        equal if the path is symmetric, else by its own."""
-        idle = replace(step, load=None, direction="")
-        _, source = self._rows.get(idle.key, (idle, row))
-        known = source.times or row.times
-        return replace(row, offset_us=clock_offset_us(known[0]) if known else None)
+    def _row(self, step: Step, rounds: _Rounds) -> LatencyRow:
+        """The row of the result.
+
+        The difference of the clocks is that of the idle messages of its transport, whose ways are equal if
+        the path is symmetric, else that of its own.
+        """
+        one = step.contender
+        idle = self._rows.get(replace(step, load=None, direction="").key)
+        known = (idle[1].times if idle is not None else []) or rounds.times
+        offset_us = clock_offset_us(known[0]) if known else None
+        return LatencyRow(
+            name=one.name,
+            transport=one.transport.name,
+            settings=dict(one.chosen),
+            size_bytes=step.size_bytes,
+            per_s=step.per_s,
+            seconds=self._seconds,
+            load=IDLE if step.load is None else step.load.name,
+            direction=step.direction,
+            figures=figures(*rounds.times, offsets_us=[offset_us] * len(rounds.times)),
+            times=tuple(rounds.times),
+            offset_us=offset_us,
+            load_rate=rounds.load_rate,
+            error=rounds.error,
+        )

@@ -22,13 +22,11 @@ from iperfpy.comparison.comparison_report import (
 from iperfpy.comparison.message_standing import MessageStanding, message_standings
 from iperfpy.comparison.ranking import Pair
 from iperfpy.comparison.standing import Standing, idle_rtt_us, standings
-from iperfpy.errors import DocumentError
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import format_rate
-from iperfpy.report.experiment_document import Json, document_of
+from iperfpy.report.experiment_document import Json, common_facts, document_of, reading
 from iperfpy.store.document_part import Part
 from iperfpy.store.finding_object import finding_object, read_finding
-from iperfpy.store.iperf3_document import INTERRUPTED
 from iperfpy.store.run_index import COMPARE, About, path_signature
 
 FIGURES = (
@@ -202,21 +200,15 @@ def _test(one: MeasuredTest) -> Json:
 
 def read(stored: Mapping[str, Any]) -> ComparisonReport:
     """The comparison of a document. Raises `DocumentError` if it is none."""
-    try:
+    with reading("a comparison"):
         return _report(Part(stored))
-    except (ValueError, TypeError, KeyError) as error:
-        raise DocumentError(f"it is not the document of a comparison: {error}") from error
 
 
 def _report(whole: Part) -> ComparisonReport:
     start, end = whole.part("start"), whole.part("end")
-    peer = start.part("connecting_to")
-    error = whole.text("error", "")
     known = start.values.get("peer_is_iperfpy")
     return ComparisonReport(
-        host=peer.text("host"),
-        port=peer.whole("port"),
-        unix_time=start.unix_time("unix_time"),
+        **common_facts(whole),
         seconds=end.number("seconds"),
         limit_s=start.number("limit_s"),
         sent_bytes=end.whole("sent_bytes"),
@@ -232,13 +224,8 @@ def _report(whole: Part) -> ComparisonReport:
         rest_s=start.number("rest_s"),
         converged=end.flag("converged"),
         left_out=tuple(_read_left_out(one) for one in whole.parts("left_out")),
-        version=start.text("version"),
-        system_info=start.text("system_info"),
         peer_is_iperfpy=None if known is None else start.flag("peer_is_iperfpy"),
         address=start.text("address"),
-        warnings=whole.texts("warnings"),
-        error=error.removeprefix(INTERRUPTED),
-        stopped=error.startswith(INTERRUPTED),
     )
 
 

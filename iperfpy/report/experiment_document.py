@@ -1,12 +1,19 @@
-"""The common part of the JSON documents of a diagnosis, a comparison and message latencies."""
+"""The common part of the JSON documents of a diagnosis, a comparison and message latencies, both ways:
+
+report --document_of--> document
+document --common_facts, in `reading`--> the fields that every report has
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
-from typing import Any, Protocol, TextIO
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, TextIO, TypedDict
 
+from iperfpy.errors import DocumentError
 from iperfpy.records import finite
+from iperfpy.store.document_part import Part
 from iperfpy.store.iperf3_document import INTERRUPTED, time_of
 
 Json = dict[str, Any]
@@ -65,3 +72,48 @@ def write(document: Mapping[str, Any], stream: TextIO) -> None:
     """Write a document and a line feed. Raises OSError."""
     stream.write(json.dumps(document, indent="\t", allow_nan=False) + "\n")
     stream.flush()
+
+
+# -- reading
+
+
+class CommonFacts(TypedDict):
+    """The keyword arguments that every report has."""
+
+    host: str
+    port: int
+    unix_time: float
+    version: str
+    system_info: str
+    warnings: tuple[str, ...]
+    error: str
+    stopped: bool
+
+
+def common_facts(whole: Part) -> CommonFacts:
+    """The fields of a report that its document has at the same keys as the others. Raises `ValueError`."""
+    start = whole.part("start")
+    peer, error = start.part("connecting_to"), whole.text("error", "")
+    if "unix_time" in start.values:
+        unix_time = start.unix_time("unix_time")
+    else:  # a diagnosis has whole seconds
+        unix_time = start.part("timestamp").unix_time("timesecs")
+    return {
+        "host": peer.text("host"),
+        "port": peer.whole("port"),
+        "unix_time": unix_time,
+        "version": start.text("version"),
+        "system_info": start.text("system_info"),
+        "warnings": whole.texts("warnings"),
+        "error": error.removeprefix(INTERRUPTED),
+        "stopped": error.startswith(INTERRUPTED),
+    }
+
+
+@contextlib.contextmanager
+def reading(noun: str) -> Iterator[None]:
+    """Around the reader of a document: a damaged value is a `DocumentError`. `noun`: "a comparison"."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        raise DocumentError(f"it is not the document of {noun}: {error}") from error

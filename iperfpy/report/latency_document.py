@@ -1,12 +1,28 @@
-"""The JSON document of `iperfpy latency`; `latency_schema.json` describes it. Keys end with their unit."""
+"""The JSON document of `iperfpy latency`, written and read back; `latency_schema.json` describes it.
+
+Keys end with their unit. The figures are stored, since the document has the round trips of each message, but
+not the two ways of each, nor its wait for room.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from iperfpy.protocols.units import format_rate
-from iperfpy.records import UNANSWERED, MessageTimes
-from iperfpy.report.experiment_document import Json, document_of
+from iperfpy.records import UNANSWERED, RoundTrips
+from iperfpy.report.experiment_document import Json, common_facts, document_of, reading
 from iperfpy.sampling.latency_report import IDLE, LatencyReport, LatencyRow, cdf, groups
+from iperfpy.sampling.message_figures import MessageFigures
+from iperfpy.store.document_part import Part
 from iperfpy.store.run_index import LATENCY, About, path_signature
+
+COUNTS = ("due", "sent", "answered", "lost", "repeated")
+"""Figures that are always known."""
 
 
 def document(report: LatencyReport) -> Json:
@@ -58,7 +74,7 @@ def _row(row: LatencyRow) -> Json:
         "load": {
             "name": row.load,
             "direction": row.direction or None,
-            "bits_per_second": row.load_rate,
+            "bits_per_second": dict(row.load_rate),
             "text": ", ".join(f"{way} {format_rate(rate)}" for way, rate in row.load_rate.items()),
         },
         "figures": row.figures.record(),
@@ -72,7 +88,7 @@ def _row(row: LatencyRow) -> Json:
     }
 
 
-def _round(one: MessageTimes) -> Json:
+def _round(one: RoundTrips) -> Json:
     """The samples of a round, by number of the message; null: not answered."""
     answered = one.round_trip_us != UNANSWERED
     trips = [
@@ -88,3 +104,66 @@ def _round(one: MessageTimes) -> Json:
         "wire_received_bytes": None if wire is None else wire[1],
         "round_trip_us": trips,
     }
+
+
+# -- reading
+
+
+def read(stored: Mapping[str, Any]) -> LatencyReport:
+    """The result of a document, its rows as sorted there. Raises `DocumentError` if it is none."""
+    with reading("message latencies"):
+        whole = Part(stored)
+        return LatencyReport(
+            **common_facts(whole),
+            seconds=whole.part("end").number("seconds"),
+            rounds=whole.part("start").whole("rounds"),
+            rows=tuple(_read_row(one) for one in whole.parts("rows")),
+        )
+
+
+def _read_row(one: Part) -> LatencyRow:
+    load = one.part("load")
+    direction, rate = load.values.get("direction"), load.part("bits_per_second")
+    size_bytes = one.whole("size_bytes")
+    return LatencyRow(
+        name=one.text("name"),
+        transport=one.text("transport"),
+        settings=dict(one.part("settings").values),
+        size_bytes=size_bytes,
+        per_s=one.whole("messages_per_s"),
+        seconds=one.number("seconds"),
+        load=load.text("name"),
+        direction="" if direction is None else load.text("direction"),
+        figures=_read_figures(one.part("figures")),
+        times=tuple(_read_round(each, size_bytes) for each in one.parts("rounds")),
+        offset_us=one.number_or_none("clock_offset_us"),
+        load_rate={way: rate.number(way) for way in rate.values},
+        error=one.text("error"),
+    )
+
+
+def _read_figures(one: Part) -> MessageFigures:
+    counts = {name: one.whole(name) for name in COUNTS}
+    known = {item.name: one.number_or_none(item.name) for item in fields(MessageFigures)}
+    return MessageFigures(**{**known, **counts})  # type: ignore[arg-type]  # the names are those of the fields
+
+
+def _read_round(one: Part, size_bytes: int) -> RoundTrips:
+    sent, received = one.whole_or_none("wire_sent_bytes"), one.whole_or_none("wire_received_bytes")
+    return RoundTrips(
+        size_bytes,
+        one.number("interval_us"),
+        one.whole("sent"),
+        _read_trips(one.values["round_trip_us"]),
+        one.whole("repeated"),
+        None if sent is None or received is None else (sent, received),
+    )
+
+
+def _read_trips(trips: Any) -> NDArray[np.uint32]:
+    """(n,) round trips; null: not answered."""
+    if not isinstance(trips, list):
+        raise ValueError("round_trip_us is not a list")
+    if not all(one is None or (type(one) is int and 0 <= one < UNANSWERED) for one in trips):
+        raise ValueError("round_trip_us holds more than microseconds")
+    return np.array([UNANSWERED if one is None else one for one in trips], np.uint32)

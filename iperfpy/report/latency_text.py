@@ -33,9 +33,10 @@ class _Column:
 def lines(report: LatencyReport, width: int | None = None) -> Iterator[list[Span]]:
     """The lines, as spans. `width`: characters that fit on a line, None: no limit."""
     yield from _folded(f"Latency of messages to {report.host}, {_span(report)}", "header", width)
-    for rows in groups(report):
+    tables = groups(report)
+    for rows in tables:
         yield from _group(rows, width)
-    yield from _notes(report, width)
+    yield from _notes([row for rows in tables for row in rows], width)
 
 
 def _folded(text: str, style: str, width: int | None) -> Iterator[list[Span]]:
@@ -105,9 +106,9 @@ def _tables(rows: Sequence[LatencyRow], width: int | None) -> Iterator[list[Span
             yield spans
 
 
-def _notes(report: LatencyReport, width: int | None) -> Iterator[list[Span]]:
+def _notes(rows: Sequence[LatencyRow], width: int | None) -> Iterator[list[Span]]:
     """Reasons for missing figures, and the assumption behind the two ways."""
-    found = [row.figures for row in report.rows if row.figures.answered]
+    found = [row.figures for row in rows if row.figures.answered]
     if not found:
         return
     fewest = min(one.answered for one in found)
@@ -118,7 +119,7 @@ def _notes(report: LatencyReport, width: int | None) -> Iterator[list[Span]]:
     elif fewest < FOR_P999:
         text = f"P99.9 needs {FOR_P999:,} answered messages: a longer time (-t), or --rounds"
         yield from _folded(text, "muted", width)
-    held = [row for row in report.rows if _was_held(row.figures)]
+    held = [row for row in rows if _was_held(row.figures)]
     if held:
         names = ", ".join(dict.fromkeys(row.name for row in held))
         text = f"{names}: the column held is large: a stalled transport, or a machine too busy to measure"

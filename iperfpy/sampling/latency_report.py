@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iperfpy.records import MessageTimes
+from iperfpy.records import RoundTrips
 from iperfpy.sampling.message_figures import MessageFigures, figures, round_trips
 
 IDLE = "none"
@@ -17,6 +17,7 @@ IDLE = "none"
 OWN = "own"
 """The load of transports that each run beside their own bulk data."""
 CDF_POINTS = 400
+NO_FIGURES = figures()
 
 
 class Loaded(Protocol):
@@ -47,9 +48,10 @@ class LatencyRow:
     settings : those that differ from the defaults
     load : `IDLE`, or the name of the transport that carries the load
     direction : of the load: "up", "down" or "both"; empty: idle
+    figures : of all rounds together
     times : of each round
     offset_us : the server's clock less the client's, see `message_figures.clock_offset_us`
-    load_bits_per_second : payload rate of the load in each round, by direction
+    load_rate : mean payload rate of the load over the rounds, bits per second, by direction
     error : the sentence of the last round that failed, or empty
     """
 
@@ -61,32 +63,11 @@ class LatencyRow:
     seconds: float
     load: str = IDLE
     direction: str = ""
-    times: tuple[MessageTimes, ...] = ()
+    figures: MessageFigures = NO_FIGURES
+    times: tuple[RoundTrips, ...] = ()
     offset_us: float | None = None
-    load_bits_per_second: tuple[Mapping[str, float], ...] = ()
+    load_rate: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
-
-    @property
-    def figures(self) -> MessageFigures:
-        """The figures of all rounds together."""
-        return figures(*self.times, offsets_us=[self.offset_us] * len(self.times))
-
-    @property
-    def load_rate(self) -> dict[str, float]:
-        """Mean payload rate of the load, bits per second, by direction."""
-        ways = {way for one in self.load_bits_per_second for way in one}
-        return {
-            way: float(np.mean([one[way] for one in self.load_bits_per_second if way in one]))
-            for way in sorted(ways)
-        }
-
-    def with_round(
-        self, times: MessageTimes | None, load: Mapping[str, float], error: str = ""
-    ) -> LatencyRow:
-        """The row with one round more."""
-        known = (*self.times, times) if times is not None else self.times
-        rates = (*self.load_bits_per_second, load) if load else self.load_bits_per_second
-        return replace(self, times=known, load_bits_per_second=rates, error=error or self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +143,7 @@ def _order(rows: list[LatencyRow]) -> Any:
     return key
 
 
-def cdf(times: tuple[MessageTimes, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def cdf(times: tuple[RoundTrips, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(round trips, share of the messages due that took longer or were lost), at most `CDF_POINTS` each.
 
     Microseconds, ascending, and shares between 0 and 1, which do not rise. Points are dense in the tail:

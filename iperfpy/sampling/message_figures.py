@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from iperfpy.records import UNANSWERED, MessageTimes
+from iperfpy.records import UNANSWERED, MessageTimes, RoundTrips
 
 BEYOND = 10
 """Least number of samples beyond a percentile."""
@@ -74,7 +74,7 @@ class MessageFigures:
         return asdict(self)
 
 
-def round_trips(times: MessageTimes) -> Times:
+def round_trips(times: RoundTrips) -> Times:
     """Round trips of the answered messages, (n,) float64, microseconds, in the order of their numbers."""
     trips: Times = times.round_trip_us[times.round_trip_us != UNANSWERED].astype(np.float64)
     return trips
@@ -148,7 +148,7 @@ def figures(*tests: MessageTimes, offsets_us: Sequence[float | None] = ()) -> Me
     )
 
 
-def _wire_ratio(tests: Sequence[MessageTimes]) -> float | None:
+def _wire_ratio(tests: Sequence[RoundTrips]) -> float | None:
     wire, payload = 0, 0
     for one in tests:
         if one.wire_bytes is None:

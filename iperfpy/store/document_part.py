@@ -99,6 +99,13 @@ class Part:
             raise ValueError(f"{key} holds more than strings")
         return tuple(values)
 
+    def wholes(self, key: str) -> tuple[int, ...]:
+        """A list of integers of at most 64 bits."""
+        values = self._typed(key, _NONE, list)
+        if not all(type(each) is int and abs(each) <= LARGEST for each in values):
+            raise ValueError(f"{key} holds more than whole numbers")
+        return tuple(values)
+
     def _get(self, key: str, default: Any) -> Any:
         if key in self.values:
             return self.values[key]

@@ -12,12 +12,12 @@ from statistics import median
 from typing import Any
 
 from iperfpy.diagnosis.finding import Finding
-from iperfpy.errors import DocumentError
 from iperfpy.options import DEFAULT_PORT
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import format_rate, format_size
 from iperfpy.report.columns import milliseconds
 from iperfpy.report.diagnosis_text import rates
+from iperfpy.report.experiment_document import reading
 from iperfpy.report.pictures.page_model import (
     Axis,
     Block,
@@ -84,10 +84,8 @@ class _Way:
 
 def page_of_diagnosis(document: Mapping[str, Any]) -> Page:
     """The page. Raises `DocumentError` if the document is none of a diagnosis."""
-    try:
+    with reading("a diagnosis"):
         return _page(Part(document))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DocumentError(f"it is not the document of a diagnosis: {error}") from error
 
 
 def _page(whole: Part) -> Page:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from iperfpy.errors import DocumentError
 from iperfpy.options import DEFAULT_PORT
 from iperfpy.report.columns import NOT_AVAILABLE, milliseconds
+from iperfpy.report.experiment_document import reading
 from iperfpy.report.pictures.page_model import (
     Axis,
     Block,
@@ -84,10 +84,8 @@ class _Row:
 
 def page_of_latency(document: Mapping[str, Any]) -> Page:
     """The page. Raises `DocumentError` if the document is none of `iperfpy latency`."""
-    try:
+    with reading("message latencies"):
         return _page(Part(document))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DocumentError(f"it is not the document of message latencies: {error}") from error
 
 
 def _page(whole: Part) -> Page:

@@ -38,9 +38,8 @@ def times(test: MessageTest) -> MessageTimes:
         trips[::10] = UNANSWERED
     there = np.where(trips == UNANSWERED, 0, trips.astype(np.int64) // 2)
     held = np.zeros(count, np.uint32)
-    return MessageTimes(
-        test.size_bytes, 1e6 / test.per_s, count, trips.astype(np.uint32), there, held, 0, (200 * count, 0)
-    )
+    sent = (test.size_bytes, 1e6 / test.per_s, count, trips.astype(np.uint32), 0, (200 * count, 0))
+    return MessageTimes(*sent, there_us=there, held_us=held)
 
 
 @pytest.fixture(autouse=True)

@@ -146,9 +146,9 @@ def messages(trips: list[int]) -> Run:
         10_000.0,
         len(trips),
         np.array(trips, dtype=np.uint32),
-        np.zeros(len(trips), dtype=np.int64),
-        np.zeros(len(trips), dtype=np.uint32),
         wire_bytes=(500, 400),
+        there_us=np.zeros(len(trips), dtype=np.int64),
+        held_us=np.zeros(len(trips), dtype=np.uint32),
     )
     total = row({}, {"bytes": 100})
     return Run(started("tcp"), (), RunEnded((total,), {}, latency=Latency(), messages=times))

@@ -13,11 +13,14 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from iperfpy.diagnosis.bufferbloat import Bufferbloat
+from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, Rung
 from iperfpy.diagnosis.finding import Cause, Confidence
 from iperfpy.diagnosis.path_report import PathReport
+from iperfpy.errors import DocumentError
+from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.report import diagnosis_document
 from iperfpy.report.diagnosis_text import SURENESS, lines, rates
-from tests.iperfpy.report.diagnosis_scenes import SCENES, golden, nothing, text, udp_differs, whole
+from tests.iperfpy.report.diagnosis_scenes import SCENES, UP, golden, nothing, run, text, udp_differs, whole
 
 SCHEMA = json.loads((resources.files("iperfpy") / "report" / "diagnosis_schema.json").read_text())
 
@@ -156,3 +159,46 @@ def test_figures_that_json_cannot_hold_become_null() -> None:
     one = replace(report.directions[0].diagnosis, capacity_bits_per_s=math.nan)
     changed = replace(report, directions=(replace(report.directions[0], diagnosis=one),))
     assert document(changed)["directions"][0]["capacity_bits_per_s"] is None
+
+
+@pytest.mark.parametrize("scene", [*SCENES.values(), nothing], ids=lambda scene: scene.__name__)
+def test_a_document_is_read_back(scene: Any) -> None:
+    written = document(scene())
+    read = diagnosis_document.read(written)
+    assert document(read) == written
+    assert text(read, 80) == text(scene(), 80)
+
+
+def test_the_reader_knows_every_field_of_the_evidence() -> None:
+    """Each value differs from the default that a forgotten field would have."""
+    path = PathEvidence(
+        *(None, 2, 3, 170e3, {"p50": 171e3}, 0.1, 5e3, 4e3, 20e6, 0.2, 7, 8e3, {"pacing": 9}, 1428),
+        extra={"kernel_drops": 1},
+    )
+    measured = replace(
+        run("kcp", UP, 1e6, 2e6),
+        path=(path,),
+        block_bytes=1400,
+        over_udp=False,
+        window_flags=("--kcp-sndwnd", "--kcp-rcvwnd"),
+        windows=(512, 1024),
+        kernel_drops=4,
+        same_host=True,
+    )
+    rung = Rung(20e6, 1428, 1.5, 2626, 2600, {"p50": 171e3}, None, 1, 2, 3, 4, 5)
+    idle = IdlePath({"p50": 170e3}, 1500, 9000, 15, 4e3)
+    evidence = DirectionEvidence(UP, idle, (rung,), ((measured,),))
+    one = replace(whole().directions[0], evidence=evidence)
+    report = replace(whole(), idle=idle, directions=(one,), both_ways=(), quick=True, budget_bytes=5)
+    assert diagnosis_document.read(document(report)) == report
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("rounds", [1]), ("rungs", [{}]), ("direction", "sideways"), ("alike", 1), ("capacity_bits_per_s", "x")],
+)
+def test_a_damaged_document_is_one_sentence(key: str, value: Any) -> None:
+    damaged = document(whole())
+    damaged["directions"][0][key] = value
+    with pytest.raises(DocumentError, match=r"^it is not the document of a diagnosis: "):
+        diagnosis_document.read(damaged)

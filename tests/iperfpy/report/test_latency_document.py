@@ -1,0 +1,62 @@
+"""The document of `iperfpy latency`, read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib import resources
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from iperfpy.errors import DocumentError
+from iperfpy.report import latency_csv
+from iperfpy.report.latency_document import document, read
+from iperfpy.report.latency_text import lines
+from iperfpy.sampling.latency_report import LatencyReport
+from tests.iperfpy.report.latency_scenes import latency_report
+
+SCHEMA = json.loads((resources.files("iperfpy") / "report" / "latency_schema.json").read_text())
+
+
+def printed(report: LatencyReport) -> Any:
+    return json.loads(json.dumps(document(report), allow_nan=False))
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        latency_report(),
+        replace(latency_report(), error="the server went away", warnings=("a small buffer",)),
+        replace(latency_report(), error="the client has terminated by signal SIGINT", stopped=True),
+        LatencyReport("", 0, error="no server"),
+    ],
+    ids=["whole", "failed", "stopped", "nothing"],
+)
+def test_text_rows_and_document_are_those_of_the_report(report: LatencyReport) -> None:
+    written = printed(report)
+    Draft202012Validator(SCHEMA).validate(written)
+    back = read(written)
+    assert printed(back) == written
+    assert list(lines(back, 80)) == list(lines(report, 80))
+    assert list(latency_csv.rows(back)) == list(latency_csv.rows(report))
+    assert (back.error, back.stopped, back.warnings) == (report.error, report.stopped, report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rounds", [{"sent": 1, "interval_us": 1.0, "repeated": 0, "round_trip_us": [2**32]}]),
+        ("rounds", [{"sent": 1, "interval_us": 1.0, "repeated": 0, "round_trip_us": [1.5]}]),
+        ("rounds", [{"sent": 1, "interval_us": 1.0, "repeated": 0}]),
+        ("figures", {}),
+        ("load", {"name": 1}),
+        ("messages_per_s", 1e3),
+    ],
+)
+def test_a_damaged_document_is_one_sentence(key: str, value: Any) -> None:
+    damaged = printed(latency_report())
+    damaged["rows"][0][key] = value
+    with pytest.raises(DocumentError, match=r"^it is not the document of message latencies: "):
+        read(damaged)
