@@ -99,21 +99,21 @@ class ReportForms(Generic[R]):
     ----------
     empty : makes the report of a command that measured nothing, from its error
     document : JSON values, for -J and for the folder of runs
+    read : the report of such a document. Raises `DocumentError`
     about : facts for the index of runs
     lines : the text as spans; takes the width of the screen or None, and the unit of rates or ""
     page : the pictures
-    header, rows : titles and rows of the CSV
-    keeps_text : False: `iperfpy show` makes the text from the document again
+    header, rows : titles and rows of the CSV; no title: the report has none
     """
 
     empty: Callable[[str], R]
     document: Callable[[R], dict[str, Any]]
+    read: Callable[[Mapping[str, Any]], R]
     about: Callable[[R], About]
     lines: Callable[[R, int | None, str], Iterable[list[Span]]]
     page: Callable[[R], Page]
     header: Sequence[str] = ()
     rows: Callable[[R], Iterable[Sequence[str]]] = lambda report: ()
-    keeps_text: bool = True
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class ExperimentCommand(Generic[R]):
             written = _write_rows(rows, forms.rows(report))
             try:
                 _show(forms, report, values)
-                status = _conclude(report)
+                status = conclude(report)
             finally:  # a measurement is not lost because standard output was closed
                 if report.measured:
                     _keep(forms, report, values, pictures)
@@ -303,13 +303,19 @@ def _write_rows(csv: RowWriter | None, rows: Iterable[Sequence[str]]) -> int:
 
 def _show(forms: ReportForms[R], report: R, values: Values) -> None:
     """Write the document or the text on standard output. Raises OSError."""
-    from iperfpy.report.screen import screen_for
-
     if values["json"]:
         _write_document(forms.document(report))
-    elif report.measured and values.get("csv") != STDOUT:
+    elif values.get("csv") != STDOUT:
+        print_text(forms, report, values.get("letter") or "")
+
+
+def print_text(forms: ReportForms[R], report: R, letter: str) -> None:
+    """Write the text of a report on standard output, if anything was measured. Raises OSError."""
+    from iperfpy.report.screen import screen_for
+
+    if report.measured:
         screen = screen_for(sys.stdout)
-        for line in forms.lines(report, screen.width, values.get("letter") or ""):
+        for line in forms.lines(report, screen.width, letter):
             screen.line(*line)
 
 
@@ -326,12 +332,11 @@ def _keep(forms: ReportForms[R], report: R, values: Values, pictures: PictureFil
     if pictures.wanted:
         pictures.write_page(forms.page(report))
     if not values["no_save"]:
-        lines = list(forms.lines(report, None, "")) if forms.keeps_text else []
         folder, json = values["results"] or "", _json_of(values)
-        keep(forms.document(report), forms.about(report), lines, folder=folder, json=json)
+        keep(forms.document(report), forms.about(report), folder=folder, json=json)
 
 
-def _conclude(report: Report) -> int:
+def conclude(report: Report) -> int:
     """Write the warnings, and the sentence of an early end, on standard error. Returns the exit status."""
     for warning in report.warnings:
         on_stderr("warning", warning)

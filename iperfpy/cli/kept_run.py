@@ -11,7 +11,7 @@ from typing import Any
 from iperfpy.cli.exit_status import on_stderr, warn
 from iperfpy.errors import DocumentError
 from iperfpy.store.direction_figures import about_test
-from iperfpy.store.folder import Folder, Lines
+from iperfpy.store.folder import Folder
 from iperfpy.store.iperf3_document import Iperf3Document
 from iperfpy.store.run_index import About
 
@@ -35,22 +35,19 @@ def keep_test(document: Mapping[str, Any], *, folder: str = "", json: str = "") 
     keep(document, about, folder=folder, json=json)
 
 
-def keep(
-    document: Mapping[str, Any], about: About, lines: Lines = (), *, folder: str = "", json: str = ""
-) -> None:
+def keep(document: Mapping[str, Any], about: About, *, folder: str = "", json: str = "") -> None:
     """Save a result, and name its file on standard error.
 
     Parameters
     ----------
     document : of the command's -J; JSON values
     about : facts for the index
-    lines : the printed text as spans, for `iperfpy show`; none if that makes it from the document
     folder : the user's choice, or empty
     json : the JSON form of the command's output, or empty
     """
     target = Folder(folder)
     try:
-        entry = target.save(document, about, lines)
+        entry = target.save(document, about)
     except OSError as error:
         # Not `system_reason`: it would name the temporary file.
         warn(f"the run is not saved in {target.path}: {error.strerror or error}", json)

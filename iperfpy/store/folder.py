@@ -29,7 +29,7 @@ from iperfpy.records import finite
 from iperfpy.store.run_index import INDEX, About, Entry, append, read
 
 STORED = "stored"
-"""Key of a document for the facts that only a stored one has: `id`, `kind`, and `text`, the printed lines."""
+"""Key of a document for the facts that only a stored one has: `id` and `kind`."""
 LAST = "last"
 MOST_BYTES = 1 << 28
 """Bytes of the longest document that is read."""
@@ -37,8 +37,6 @@ FEWEST_NAMED = 5
 """Names that a sentence lists at most."""
 
 Json = Mapping[str, Any]
-Lines = Sequence[Sequence[tuple[str, str]]]
-"""Printed lines, each of spans: a text and the name of its style (`report.screen.STYLES`, or empty)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +58,12 @@ class Folder:
     def __init__(self, path: str | os.PathLike[str] = "") -> None:
         self.path = Path(path or os.environ.get(RESULTS_VARIABLE, "") or RESULTS)
 
-    def save(self, document: Json, about: About, lines: Lines = ()) -> Entry:
+    def save(self, document: Json, about: About) -> Entry:
         """Write a document and its line of the index; the folder is made if there is none.
 
         Parameters
         ----------
         document : JSON values; NaN and infinities become null
-        lines : the text of the run, for `iperfpy show`; none if that makes it from the document
 
         Returns
         -------
@@ -80,7 +77,7 @@ class Folder:
             and the document can be found by its name.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        entry = self._write(document, about, lines)
+        entry = self._write(document, about)
         append(self.path / INDEX, entry)
         return entry
 
@@ -166,16 +163,14 @@ class Folder:
             return sorted(one[:-5] for one in os.listdir(self.path) if _NAMED.fullmatch(one))
         return []
 
-    def _write(self, document: Json, about: About, lines: Lines) -> Entry:
+    def _write(self, document: Json, about: About) -> Entry:
         """Write the document under a new name."""
         # The temporary file is in the same folder: only there does it get its name in one step.
         temporary = self.path / f".run-{os.getpid()}-{os.urandom(4).hex()}.tmp"
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             for name in _free_names(self.path, about.unix_time):
-                stored: dict[str, Any] = {"id": name, "kind": about.kind}
-                if lines:
-                    stored["text"] = [[list(span) for span in line] for line in lines]
+                stored = {"id": name, "kind": about.kind}
                 text = json.dumps(finite({STORED: stored, **document}), indent="\t", allow_nan=False)
                 with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
                     file.seek(0)

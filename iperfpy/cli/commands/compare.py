@@ -100,12 +100,12 @@ def _forms() -> ReportForms[ComparisonReport]:
     return ReportForms(
         empty=lambda error: ComparisonReport("", 0, 0.0, 0.0, error=error),
         document=compare_document.document,
+        read=compare_document.read,
         about=compare_document.about,
         lines=compare_text.lines,
         page=_page,
         header=compare_csv.header(),
         rows=compare_csv.rows,
-        keeps_text=False,
     )
 
 

@@ -51,6 +51,7 @@ def _forms() -> ReportForms[PathReport]:
     return ReportForms(
         empty=lambda error: PathReport("", 0, 0.0, 0.0, error=error),
         document=diagnosis_document.document,
+        read=diagnosis_document.read,
         about=diagnosis_document.about,
         lines=diagnosis_text.lines,
         page=_page,

@@ -160,6 +160,7 @@ def _forms() -> ReportForms[LatencyReport]:
     return ReportForms(
         empty=lambda error: LatencyReport("", 0, error=error),
         document=latency_document.document,
+        read=latency_document.read,
         about=latency_document.about,
         lines=lambda report, width, letter: latency_text.lines(report, width),
         page=_page,

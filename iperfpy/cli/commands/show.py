@@ -1,22 +1,23 @@
 """`iperfpy show RUN`: a saved run as it was printed, or in another form.
 
-test          the table, in any form and unit that a test has; a CSV; the document
-comparison    the tables, made from the document again; a CSV; the document
-another       the text that was kept with it; the document
+test       the table, in any form and unit that a test has; a CSV; the document
+another    the text of its command, made from the document; its CSV if it has one; the document
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from iperfpy.cli.command_line import completed
+from iperfpy.cli.commands import COMMANDS
 from iperfpy.cli.common_flags import (
     FILE,
     PICTURES,
@@ -27,6 +28,7 @@ from iperfpy.cli.common_flags import (
     shown_flags,
 )
 from iperfpy.cli.exit_status import DONE, complain
+from iperfpy.cli.experiment_command import ReportForms, conclude, print_text
 from iperfpy.cli.help import GroupedCommand, command_help
 from iperfpy.cli.request import picture_options, text_form_of
 from iperfpy.cli.usage_errors import sentence
@@ -39,17 +41,12 @@ from iperfpy.report.csv_columns import header
 from iperfpy.report.csv_file import CsvFile
 from iperfpy.report.csv_report import CsvSink
 from iperfpy.report.interval_clock import IntervalClock
-from iperfpy.report.screen import screen_for
-from iperfpy.report.stored_text import show_text
 from iperfpy.report.terminal import Wording
 from iperfpy.report.text_forms import TEXT_FORMS
 from iperfpy.store.folder import STORED, Folder, read_document
-from iperfpy.store.run_index import COMPARE, TEST
+from iperfpy.store.run_index import KINDS, TEST
 from iperfpy.store.run_samples import kind_of
 from iperfpy.store.stored_run import Run
-
-if TYPE_CHECKING:
-    from iperfpy.comparison.comparison_report import ComparisonReport
 
 ARGUMENTS = "RUN [options]"
 SUMMARY = (
@@ -112,7 +109,7 @@ class _WriteError(Exception):
 def _show(path: Path, document: dict[str, Any], values: dict[str, Any]) -> None:
     """Print a run, or write it to a file. Raises `IperfpyError`, `_WriteError`."""
     kind = kind_of(document)
-    if not kind:
+    if kind not in KINDS:
         raise DocumentError(f"{path} is not a run: it is the document of no command")
     if values["json"]:
         # As -J printed it: the store's own key is no part of it.
@@ -124,10 +121,10 @@ def _show(path: Path, document: dict[str, Any], values: dict[str, Any]) -> None:
         _draw(path, kind, document, values["pictures"])
     elif kind == TEST:
         show_test(_run_of(path, document), text_form_of(values), _wording(values))
-    elif kind == COMPARE:
-        _show_comparison(_comparison_of(path, document), values["letter"] or "")
     else:
-        _show_stored_text(path, kind, document)
+        forms, report = _report_of(path, kind, document)
+        print_text(forms, report, values["letter"] or "")
+        conclude(report)
 
 
 def _run_of(path: Path, document: dict[str, Any]) -> Run:
@@ -138,35 +135,15 @@ def _run_of(path: Path, document: dict[str, Any]) -> Run:
         raise DocumentError(f"{path}: {error}") from error
 
 
-def _comparison_of(path: Path, document: Mapping[str, Any]) -> ComparisonReport:
-    """The result of a comparison. Raises `DocumentError`, which names the file."""
-    from iperfpy.report.compare_document import read
-
+def _report_of(path: Path, kind: str, document: Mapping[str, Any]) -> tuple[ReportForms[Any], Any]:
+    """The report of a command of several tests, with its forms. Raises `DocumentError`, which names the
+    file."""
+    command = importlib.import_module(COMMANDS[kind].module).COMMAND  # kinds are names of subcommands
+    forms: ReportForms[Any] = command.forms()
     try:
-        return read(document)
+        return forms, forms.read(document)
     except DocumentError as error:
         raise DocumentError(f"{path}: {error}") from error
-
-
-def _show_comparison(report: ComparisonReport, letter: str) -> None:
-    """Print a comparison as its end printed it."""
-    from iperfpy.report.compare_text import lines
-
-    screen = screen_for(sys.stdout)
-    for line in lines(report, screen.width, letter):
-        screen.line(*line)
-
-
-def _show_stored_text(path: Path, kind: str, document: Mapping[str, Any]) -> None:
-    """Print the text that was kept with a result. Raises `DocumentError`."""
-    stored = document.get(STORED)
-    text = stored.get("text") if isinstance(stored, Mapping) else None
-    if not text:
-        raise DocumentError(
-            f"{path} has no text: `iperfpy {kind}` keeps it in the folder of runs only; --html FILE makes a"
-            " page from this document, and -J prints it"
-        )
-    show_text(text, screen_for(sys.stdout))
 
 
 def _wording(values: dict[str, Any]) -> Wording:
@@ -221,10 +198,13 @@ def _write_csv(path: Path, kind: str, document: dict[str, Any], target: Path) ->
     try:
         if kind == TEST:
             _write_test(_run_of(path, document), target)
-        elif kind == COMPARE:
-            _write_comparison(_comparison_of(path, document), target)
-        else:
+            return
+        forms, report = _report_of(path, kind, document)
+        if not forms.header:
             raise DocumentError(f"a run of the kind {kind!r} has no CSV; -J prints its document")
+        with _new_csv(target, forms.header) as rows:
+            for cells in forms.rows(report):
+                rows.row(cells)
     except OSError as error:
         raise _WriteError(error) from error
 
@@ -244,15 +224,6 @@ def _write_test(run: Run, path: Path) -> None:
             sink.interval(interval.rows)
         if run.ended is not None:
             sink.end(run.ended)
-
-
-def _write_comparison(report: ComparisonReport, path: Path) -> None:
-    """Write a row for each test of a comparison. Raises `StartError`, OSError."""
-    from iperfpy.report import compare_csv
-
-    with _new_csv(path, compare_csv.header()) as rows:
-        for cells in compare_csv.rows(report):
-            rows.row(cells)
 
 
 @contextlib.contextmanager

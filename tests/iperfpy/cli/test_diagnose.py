@@ -226,16 +226,15 @@ def test_an_error_of_this_program_is_one_sentence(
     assert capsys.readouterr().err == "iperfpy: error - no sockets are left\n"
 
 
-def test_a_diagnosis_is_kept_with_its_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_diagnosis_is_kept_and_printed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", "host", "--results", str(tmp_path)]) == 0
     output = capsys.readouterr()
     (entry,) = Folder(tmp_path).entries().entries
     path = Folder(tmp_path).document_path(entry)
     assert str(path) in output.err
-    stored = json.loads(path.read_text())
-    text = stored.pop("stored")["text"]
-    assert "\n".join("".join(span for span, _ in line).rstrip() for line in text) + "\n" == output.out
-    Draft202012Validator(SCHEMA).validate(stored)
+    Draft202012Validator(SCHEMA).validate(json.loads(path.read_text()))
+    assert main(["show", str(path)]) == 0
+    assert capsys.readouterr().out == output.out
     assert (entry.about.kind, entry.about.hosts) == ("diagnose", (whole().host,))
     assert entry.about.summary.startswith(whole().directions[0].diagnosis.findings[0].sentence)
 

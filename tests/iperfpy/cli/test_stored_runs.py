@@ -22,14 +22,22 @@ from iperfpy.comparison.comparison_report import (
     MeasuredTest,
 )
 from iperfpy.plan import Direction
-from iperfpy.report import compare_document, compare_text
+from iperfpy.report import (
+    compare_document,
+    compare_text,
+    diagnosis_document,
+    latency_csv,
+    latency_document,
+    latency_text,
+)
 from iperfpy.report.diagnosis_document import about, document
-from iperfpy.report.diagnosis_text import lines
 from iperfpy.store.direction_figures import about_test
 from iperfpy.store.folder import Folder
 from iperfpy.store.run_index import About
 from iperfpy.store.run_samples import message_figures
-from tests.iperfpy.report.diagnosis_scenes import whole
+from tests.iperfpy.report.diagnosis_scenes import nothing, whole
+from tests.iperfpy.report.diagnosis_scenes import text as diagnosis_text
+from tests.iperfpy.report.latency_scenes import latency_report
 from tests.iperfpy.report.scenes import SCENES, forward
 from tests.iperfpy.store.test_direction_figures import IPERF3
 from tests.iperfpy.store.test_round_trip import run_of
@@ -226,15 +234,59 @@ def test_the_forms_of_a_test(store: Folder, iperfpy: Run, tmp_path: Path) -> Non
     assert "cannot write the CSV" in err
 
 
-def test_a_diagnosis_is_printed_as_its_text(store: Folder, iperfpy: Run) -> None:
-    report = whole()
-    store.save(document(report), about(report), list(lines(report)))
-    status, out, _ = iperfpy("show", "last")
-    assert status == 0
-    assert out.splitlines() == ["".join(text for text, _ in line).rstrip() for line in lines(report)]
-    assert json.loads(iperfpy("show", "last", "--json")[1]) == document(report)
+EXPERIMENTS: dict[str, tuple[Any, Any, list[str]]] = {
+    "diagnose": (diagnosis_document, whole(), diagnosis_text(whole()).splitlines()),
+    "latency": (
+        latency_document,
+        latency_report(),
+        ["".join(text for text, _ in line).rstrip() for line in latency_text.lines(latency_report())],
+    ),
+}
+"""Kind -> functions of its document, a report, and the text of the report."""
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_a_result_of_several_tests_is_printed_from_its_document(
+    store: Folder, iperfpy: Run, tmp_path: Path, kind: str
+) -> None:
+    """Kept, or printed by -J."""
+    forms, report, text = EXPERIMENTS[kind]
+    store.save(forms.document(report), forms.about(report))
+    printed = tmp_path / "printed.json"
+    printed.write_text(json.dumps(forms.document(report)))
+    for run in ("last", str(printed)):
+        status, out, err = iperfpy("show", run)
+        assert (status, out.splitlines(), err) == (0, text, "")
+        assert json.loads(iperfpy("show", run, "--json")[1]) == json.loads(printed.read_text())
+
+
+def test_a_diagnosis_has_units_and_no_csv(store: Folder, iperfpy: Run) -> None:
+    forms, report, _ = EXPERIMENTS["diagnose"]
+    store.save(forms.document(report), forms.about(report))
+    assert "20500 of 24000 kbit/s" in iperfpy("show", "last", "-f", "k")[1]
     status, _, err = iperfpy("show", "last", "--csv", "x.csv")
     assert (status, "has no CSV" in err) == (1, True)
+
+
+def test_the_rows_of_message_latencies_are_written_again(store: Folder, iperfpy: Run, tmp_path: Path) -> None:
+    forms, report, _ = EXPERIMENTS["latency"]
+    store.save(forms.document(report), forms.about(report))
+    path = tmp_path / "x.csv"
+    assert iperfpy("show", "last", "--csv", str(path))[0] == 0
+    written = list(csv.reader(io.StringIO(path.read_text())))
+    assert written == [latency_csv.header(), *latency_csv.rows(report)]
+
+
+def test_the_end_of_a_result_that_ended_early_is_on_stderr(store: Folder, iperfpy: Run) -> None:
+    forms, report, text = EXPERIMENTS["diagnose"]
+    early = replace(report, error="the server went away", warnings=("a small buffer",))
+    store.save(forms.document(early), forms.about(early))
+    status, out, err = iperfpy("show", "last")
+    assert (status, out.splitlines()) == (0, text)
+    assert err == "iperfpy: warning - a small buffer\niperfpy: error - the server went away\n"
+    store.save(forms.document(nothing()), forms.about(nothing()))
+    status, out, err = iperfpy("show", "last")
+    assert (status, out, "connection refused" in err) == (0, "", True)
 
 
 @pytest.mark.parametrize(
@@ -247,8 +299,9 @@ def test_a_diagnosis_is_printed_as_its_text(store: Folder, iperfpy: Run) -> None
             '{"start": {"version": "iperf 3.12", "test_start": {}}, "intervals": []}',
             "of iperf3 cannot be read",
         ),
-        ('{"stored": {"kind": "diagnose", "text": [[["a"]]]}}', "text of the run cannot be read"),
-        ('{"stored": {"kind": "latency"}}', "--html FILE makes a page from this document"),
+        ('{"stored": {"kind": "weather"}}', "it is the document of no command"),
+        ('{"stored": {"kind": "diagnose"}}', "x.json: it is not the document of a diagnosis"),
+        ('{"stored": {"kind": "latency"}}', "x.json: it is not the document of message latencies"),
         ('{"stored": {"kind": "compare"}}', "x.json: it is not the document of a comparison"),
     ],
 )
@@ -270,13 +323,11 @@ def test_bad_words_of_show_are_one_sentence(store: Folder, iperfpy: Run) -> None
 
 
 def test_a_control_character_of_a_peer_does_not_reach_the_terminal(store: Folder, iperfpy: Run) -> None:
-    store.save(
-        {},
-        About("latency", 1.0, ("\x1b[31mhost",), ("tcp",), ("forward",), summary="\x1b]0;x"),
-        [[("\x1b[2J", "")]],
-    )
+    report = replace(whole(), host="\x1b[31mhost", warnings=("\x1b[2J",))
+    store.save(document(report), replace(about(report), summary="\x1b]0;x"))
     assert "\x1b" not in iperfpy("runs")[1]
-    assert "\x1b" not in iperfpy("show", "last")[1]
+    status, out, err = iperfpy("show", "last")
+    assert (status, "host" in out, "\x1b" in out + err) == (0, True, False)
 
 
 # -- diff

@@ -44,11 +44,11 @@ def about(when: float = WHEN, **changes: Any) -> About:
 
 def test_a_saved_run_is_listed_and_its_document_read(tmp_path: Path) -> None:
     store = Folder(tmp_path / "new" / "results")
-    entry = store.save({"start": {"a": float("nan")}}, about(), [[("one", "header"), (" two", "")]])
+    entry = store.save({"start": {"a": float("nan")}}, about())
     assert entry.id == NAME
     assert store.entries() == folder_module.Listing((entry,))
     assert read_document(store.document_path(entry)) == {
-        "stored": {"id": NAME, "kind": "test", "text": [[["one", "header"], [" two", ""]]]},
+        "stored": {"id": NAME, "kind": "test"},
         "start": {"a": None},
     }
     assert sorted(os.listdir(store.path)) == [f"{NAME}.json", "index.jsonl"]
