@@ -112,7 +112,7 @@ class ClosingReport:
             interrupted=_sentence(error, verdict.failure),
             failed=failed,
             extra=self._congestion_of_both(),
-            warnings=(*self._warnings, *self._remarks(totals.rows), *verdict.warnings),
+            warnings=(*self._warnings, *self._remarks(verdict.rows), *verdict.warnings),
             server_output=results.server_output if results and self._test.plan.get_server_output else "",
             latency=latency(
                 self._idle_rtt_us, verdict.rows, self._probing.judged(results.self_probes if results else {})

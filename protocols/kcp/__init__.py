@@ -12,11 +12,22 @@ from typing import ClassVar
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.kcp.engine_options import ACK_RANGES
 from iperfpy.protocols.kcp.envelope.crypt_names import check_secret
+from iperfpy.protocols.kcp.fec_remark import fec_remark
 from iperfpy.protocols.kcp.kcp_metrics import BBR_METRICS, ENVELOPE_METRICS, METRICS
 from iperfpy.protocols.kcp.oversized_window import oversized_window
-from iperfpy.protocols.kcp.settings import CRYPT, FEC, KcpBbrSettings, KcpSettings, SharedSettings
+from iperfpy.protocols.kcp.settings import CRYPT, FEC, FEC_AUTO, KcpBbrSettings, KcpSettings, SharedSettings
 from iperfpy.protocols.metrics import Value, number
 from iperfpy.protocols.settings import Settings
+
+
+def path_size_remark(sender: Mapping[str, Value]) -> tuple[str, ...]:
+    """The sentence about datagrams that were too long for the path, if there were any."""
+    began, now = number(sender.get("mtu_start_bytes")), number(sender.get("mtu_bytes"))
+    if began is None or now is None or now >= began:
+        return ()
+    if number(sender.get("rtt_us")) is None:  # no ACK has come: nothing says that shorter ones pass
+        return (f"none of the datagrams of {now:,} bytes or more was acknowledged",)
+    return (f"the path does not carry datagrams of {began:,} bytes: {now:,} bytes were used in the end",)
 
 
 class _KcpTransport(Transport):
@@ -25,7 +36,7 @@ class _KcpTransport(Transport):
     over_udp = True
     window_settings = ("sndwnd", "rcvwnd")
     both_ways = True
-    features: ClassVar[tuple[str, ...]] = (FEC, CRYPT)
+    features: ClassVar[tuple[str, ...]] = (FEC, FEC_AUTO, CRYPT)
     secret = "key of --kcp-crypt"
 
     def block_bytes(self, settings: Settings) -> int:
@@ -40,18 +51,15 @@ class _KcpTransport(Transport):
         return replace(settings, push=True)
 
     def remarks(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
-        """Name datagrams that were too long for the path."""
-        began, now = number(sender.get("mtu_start_bytes")), number(sender.get("mtu_bytes"))
-        if began is None or now is None or now >= began:
-            return ()
-        if number(sender.get("rtt_us")) is None:  # no ACK has come: nothing says that shorter ones pass
-            return (f"none of the datagrams of {now:,} bytes or more was acknowledged",)
-        return (f"the path does not carry datagrams of {began:,} bytes: {now:,} bytes were used in the end",)
+        """Name datagrams that were too long, and the gain of forward error correction that adapts."""
+        return (*path_size_remark(sender), *fec_remark(sender))
 
     def needed_features(self, settings: Settings) -> Mapping[str, str]:
         assert isinstance(settings, SharedSettings)
         needed = {}
-        if settings.fec is not None:
+        if settings.adapts_fec:
+            needed[FEC_AUTO] = "forward error correction that adapts (--kcp-fec auto)"
+        elif settings.fec is not None:
             needed[FEC] = "forward error correction (--kcp-fec)"
         if settings.crypt is not None:
             needed[CRYPT] = "encryption (--kcp-crypt)"
@@ -95,4 +103,4 @@ class KcpBbr(_KcpTransport):
     summary = "KCP with BBR: pacing, time-ordered recovery, automatic windows"
     settings = KcpBbrSettings
     metrics = (*METRICS, *BBR_METRICS, *ENVELOPE_METRICS)
-    features = (ACK_RANGES, FEC, CRYPT)
+    features = (ACK_RANGES, FEC, FEC_AUTO, CRYPT)

@@ -88,7 +88,7 @@ class DeliveryAccounting:
         acked, flight, rtt_us, samples = 0, None, None, None
         in_order = not sending.sacked and (each is None or int(each[0].max()) < una)
         if each is not None:
-            acked, samples = self._mark(*each, now_us)
+            acked, samples = self._mark(*each, una, now_us)
         if newest_us is not None:
             # Before `_report`, where loss detection goes by the newest arrival and by the RTT.
             flight, rtt_us = self._sample(newest_us, now_us)
@@ -178,7 +178,9 @@ class DeliveryAccounting:
         self.record.covered(una, of_once)
         return of_once
 
-    def _mark(self, numbers: Int64s, echoes_us: Int64s, now_us: int) -> tuple[int, RttSamples | None]:
+    def _mark(
+        self, numbers: Int64s, echoes_us: Int64s, una: int, now_us: int
+    ) -> tuple[int, RttSamples | None]:
         """Take ACKs one by one, (n,) each; returns how many segments they newly acknowledge, and their RTTs:
         each echo names the transmission that arrived."""
         recovery, samples = self._recovery, None
@@ -186,6 +188,7 @@ class DeliveryAccounting:
         if len(fresh):
             echoed_us = echoes_us[at]
             recovery.acknowledged(fresh, echoed_us, now_us)
+            self.record.overtook(int(fresh[-1]), una)
             rtts_us = now_us - echoed_us
             samples = _samples(rtts_us)
             self.record.marked(fresh, echoed_us, rtts_us)
@@ -290,7 +293,7 @@ class DeliveryAccounting:
         samples = self._in_order(una, ack, now_us)
         if samples is None:
             counts.work += ack.segments // SEGMENTS_PER_WORK
-            acked, samples = self._mark_rows(ack, now_us)
+            acked, samples = self._mark_rows(ack, una, now_us)
             if repairs and ack.ranges:
                 acked += self._mark_ranges(una, ack, now_us)
             self.record.covered(una, None)
@@ -334,7 +337,7 @@ class DeliveryAccounting:
         self.record.covered_in_order(una, int(sent_us[sending.una & mask]), echo_us, samples)
         return samples
 
-    def _mark_rows(self, ack: RangeAck, now_us: int) -> tuple[int, RttSamples | None]:
+    def _mark_rows(self, ack: RangeAck, una: int, now_us: int) -> tuple[int, RttSamples | None]:
         """Take rows segment by segment; returns how many segments they newly acknowledge, and the RTTs."""
         if not ack.rows:
             return 0, None
@@ -350,6 +353,7 @@ class DeliveryAccounting:
         samples = None
         if len(fresh):
             recovery.acknowledged(fresh, echoes_us[at], now_us)
+            self.record.overtook(int(fresh[-1]), una)
             samples = row_samples(rows, echoes_us, at, now_us)
             self.record.marked(fresh, echoes_us[at], row_delays(rows, echoes_us, at, now_us))
         if self._counts.retransmitted:

@@ -206,6 +206,25 @@ ENVELOPE_METRICS = (
         numerator="fec_data_whole",
         denominator="fec_data_sent",
     ),
+    Metric(
+        "fec_added_datagrams", "Bytes that forward error correction added, in data datagrams of mean length"
+    ),
+    Metric(
+        "fec_gain",
+        "Data datagrams restored, in per cent of those sent, for each per cent of bytes that forward error"
+        " correction added",
+        kind=Kind.ACROSS,
+        numerator="fec_recovered",
+        denominator="fec_added_datagrams",
+    ),
+    Metric("fec_geometry", "Data and parity datagrams of a set now, or off", Unit.TEXT, _GAUGE),
+    Metric("fec_reason", "Reason of --kcp-fec auto for that", Unit.TEXT, _GAUGE),
+    Metric(
+        "fec_path_loss_percent",
+        "Datagrams that the path loses before any recovery, as --kcp-fec auto measures it",
+        _PERCENT,
+        _GAUGE,
+    ),
     Metric("fec_data_whole", "Data datagrams that arrived or were restored", side=Side.RECEIVER),
     Metric("fec_recovered", "Data datagrams restored from parity", side=Side.RECEIVER),
     Metric("fec_parity_received", "Parity datagrams that arrived", side=Side.RECEIVER),
@@ -218,7 +237,7 @@ ENVELOPE_METRICS = (
 )
 """Of both KCP transports: the figures of the envelope's layers (envelope/)."""
 _NO_ENVELOPE: dict[str, Value] = {
-    metric.key: None for metric in ENVELOPE_METRICS if metric.kind is Kind.COUNTER
+    metric.key: None for metric in ENVELOPE_METRICS if metric.kind in (Kind.COUNTER, Kind.GAUGE)
 }
 
 

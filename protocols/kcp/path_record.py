@@ -34,10 +34,12 @@ class PathRecord:
     flights : packets by the time of their transmission, bytes of UDP payload, and round-trip times
     displacements : times by which segments were acknowledged after later transmissions
     rates : the delivery rate while the path had a queue
+    overtaken : segments that were missing when a later one was acknowledged, each counted once
     """
 
     __slots__ = (
-        "_counts", "_newest_us", "_sending", "displacements", "flights", "rates", "resent",
+        "_counts", "_newest_us", "_passed", "_sending", "displacements", "flights", "overtaken", "rates",
+        "resent",
     )  # fmt: skip
 
     def __init__(self, sending: SendWindow, rtt: RttEstimator, counts: Counts) -> None:
@@ -47,6 +49,7 @@ class PathRecord:
         self.rates = DeliveryRates(rtt)
         self._sending, self._counts = sending, counts
         self._newest_us = -1
+        self.overtaken, self._passed = 0, sending.una
 
     # -- departures
 
@@ -134,6 +137,14 @@ class PathRecord:
             for late_us in (newest_us - echoes_us[echoes_us < newest_us]).tolist():
                 self.displacements.add(late_us)
         self._newest_us = max(newest_us, int(echoes_us.max()))
+
+    def overtook(self, highest: int, una: int) -> None:
+        """Segment `highest` was newly acknowledged: it has overtaken those that are missing below it. `una`
+        is the cumulative ACK that came with it."""
+        first = max(self._passed, una)
+        if highest >= first:
+            self.overtaken += len(self._sending.outstanding(first, highest))
+            self._passed = highest + 1
 
     def copies(self, numbers: Int64s, echoes_us: Int64s, at: NDArray[np.intp]) -> None:
         """Segments were acknowledged one by one, (n,), and some were sent more than once. `at`: (m,), places

@@ -24,6 +24,9 @@ class Tuning(NamedTuple):
 FEC, CRYPT = "kcp-fec", "kcp-crypt"
 """The features by which two ends agree on forward error correction and on encryption: an older end ignores
 these settings."""
+FEC_AUTO = "kcp-fec-auto"
+"""The feature by which two ends agree on forward error correction whose geometry changes."""
+AUTO = "auto"
 FEC_BYTES = 8
 """kcp-go's header of forward error correction."""
 MOST_SHARDS = 256
@@ -70,7 +73,9 @@ class SharedSettings(Settings):
     )
     push: bool = option(False, help="send segments that are not full at once", flags=("-N", "--no-delay"))
     fec: str | None = option(
-        None, help="forward error correction: data and parity datagrams of a set, as 10:3 [off]"
+        None,
+        help="forward error correction: data and parity datagrams of a set, as 10:3, or auto: as much as the"
+        " measured loss and the stream need [off]",
     )
     ds: int | None = option(
         None,
@@ -102,7 +107,7 @@ class SharedSettings(Settings):
             object.__setattr__(self, "crypt", None)
         if self.ds is not None or self.ps is not None:
             self._join_shards()
-        if self.fec is not None:
+        if self.fec is not None and not self.adapts_fec:
             data, parity = _geometry(self.fec)
             object.__setattr__(self, "fec", f"{data}:{parity}" if data else None)
         least = LEAST_KCP_BYTES + self.envelope_bytes
@@ -117,6 +122,11 @@ class SharedSettings(Settings):
         if self.ds is None or self.ps is None:
             raise SettingsError("--kcp-ds and --kcp-ps need each other: data and parity datagrams of a set")
         both = f"{self.ds}:{self.ps}"
+        if self.adapts_fec:
+            raise SettingsError(
+                f"--kcp-fec auto chooses the sets itself: leave out --kcp-ds {self.ds} --kcp-ps {self.ps},"
+                f" or give --kcp-fec {both}"
+            )
         if self.fec is not None and self.fec != both:
             raise SettingsError(f"--kcp-fec {self.fec} contradicts --kcp-ds {self.ds} --kcp-ps {self.ps}")
         # The settings of a test have one spelling, on the wire and in a record.
@@ -125,8 +135,13 @@ class SharedSettings(Settings):
 
     @property
     def geometry(self) -> tuple[int, int] | None:
-        """Data and parity datagrams of a set, None without forward error correction."""
-        return None if self.fec is None else _geometry(self.fec)
+        """Data and parity datagrams of a set, None without forward error correction, or with `auto`."""
+        return None if self.fec is None or self.adapts_fec else _geometry(self.fec)
+
+    @property
+    def adapts_fec(self) -> bool:
+        """True if forward error correction follows the path."""
+        return self.fec == AUTO
 
     @property
     def envelope_bytes(self) -> int:
@@ -152,7 +167,7 @@ def _geometry(text: str) -> tuple[int, int]:
     parts = text.split(":")
     numbers = [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 4]
     if len(numbers) != 2 or len(parts) != 2:
-        raise SettingsError(f"fec must be two numbers as in 10:3, or off, not {text!r}")
+        raise SettingsError(f"fec must be two numbers as in 10:3, auto, or off, not {text!r}")
     data, parity = numbers
     if not data or not parity or data + parity > MOST_SHARDS:
         limits = f"at least one of each and at most {MOST_SHARDS} together"

@@ -100,10 +100,19 @@ async def test_an_older_server_serves_every_transport(server_port: int) -> None:
             assert sum(sample.bytes for sample in received if sample is not None) > LEAST_BYTES
 
 
-async def test_an_older_server_is_refused_for_forward_error_correction(server_port: int) -> None:
+@pytest.mark.parametrize(
+    ("fec", "sentence"),
+    [
+        ("10:3", "too old for forward error correction"),
+        ("auto", r"correction that adapts \(--kcp-fec auto\)"),
+    ],
+)
+async def test_an_older_server_is_refused_for_forward_error_correction(
+    server_port: int, fec: str, sentence: str
+) -> None:
     """It would ignore the setting, and take no datagram for KCP."""
-    with pytest.raises(PlanError, match="too old for forward error correction"):
-        await measure(server_port, plan_for("kcp", settings=KcpSettings(fec="10:3")))
+    with pytest.raises(PlanError, match=sentence):
+        await measure(server_port, plan_for("kcp", settings=KcpSettings(fec=fec)))
 
 
 @pytest.mark.parametrize("flags", [(), ("-R",)], ids=["forward", "reverse"])

@@ -8,7 +8,10 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.envelope.crypt_layers import CryptLayer
+from iperfpy.protocols.kcp.envelope.fec import AdaptiveFec
+from iperfpy.protocols.kcp.envelope.fec_control import Flow
 from iperfpy.protocols.kcp.envelope.layer import Layer
+from iperfpy.protocols.kcp.sender_limits import SenderLimit
 from iperfpy.protocols.metrics import Value
 
 MOST_REJECTED = 4
@@ -27,23 +30,39 @@ class EnvelopedEngine:
     layers : the innermost first; `EngineOptions.envelope_bytes` has the sum of their headers
     """
 
-    __slots__ = ("_crypt", "_engine", "_layers")
+    __slots__ = ("_adaptive", "_crypt", "_engine", "_layers")
 
     def __init__(self, engine: Engine, layers: Sequence[Layer]) -> None:
         self._engine, self._layers = engine, tuple(layers)
         self._crypt = next((layer for layer in layers if isinstance(layer, CryptLayer)), None)
+        self._adaptive = next((layer for layer in layers if isinstance(layer, AdaptiveFec)), None)
 
     def transmit(self, now_us: int, *, writer_waits: bool = False) -> list[DatagramBatch]:
         """Everything that should leave now, as `Engine.transmit`."""
         plain = batches = self._engine.transmit(now_us, writer_waits=writer_waits)
         if not batches:
             return batches
+        if self._adaptive is not None and self._adaptive.is_due(now_us):
+            self._adaptive.steer(self._flow(now_us), now_us)
         for layer in self._layers:
             batches = layer.seal(batches, now_us)
         counts = self._engine.counts
         counts.datagrams_sent += sum(batch.count for batch in batches) - sum(batch.count for batch in plain)
         counts.wire_bytes_sent += sum(batch.size for batch in batches) - sum(batch.size for batch in plain)
         return batches
+
+    def _flow(self, now_us: int) -> Flow:
+        """The engine's knowledge of its stream."""
+        engine = self._engine
+        held, delivery = engine.limits.until(now_us), engine.delivery
+        return Flow(
+            rtt_us=delivery.mean_rtt.value_us,
+            application_us=held[SenderLimit.APPLICATION],
+            limited_us=sum(held.values()),
+            segments=engine.counts.queued_segments,
+            overtaken=delivery.record.overtaken,
+            lost=delivery.lost,
+        )
 
     def receive(self, batch: DatagramBatch, now_us: int) -> None:
         """Take note of datagrams that arrived, as `Engine.receive`."""

@@ -20,18 +20,20 @@ from iperfpy.protocols.kcp.envelope.fec_header import (
     PARITY,
     SHARD_OFFSET,
     FecCounts,
-    paws,
 )
+from iperfpy.protocols.kcp.envelope.fec_numbers import Bools, Consecutive, Numbering
+from iperfpy.protocols.kcp.envelope.fec_reports import Arrivals, Report, read_report
+from iperfpy.protocols.kcp.envelope.geometry_search import GeometrySearch
 from iperfpy.protocols.kcp.envelope.layer import Arena, Opened, batch_of, uniform_parts
 from iperfpy.protocols.kcp.envelope.shard_codec import Geometry, restored
-from iperfpy.protocols.kcp.wire import Bytes
+from iperfpy.protocols.kcp.wire import Bytes, Int64s
 
 MOST_SETS, MOST_BYTES = 1_024, 8 << 20
 """Most sets that are remembered, and most bytes of shards that are kept."""
 _SIZE_BYTES = HEADER_BYTES - SHARD_OFFSET
 
-Pattern = tuple[tuple[int, ...], int]
-"""(parity shards used, bytes of a shard): sets with one pattern are restored together."""
+Pattern = tuple[Geometry, tuple[int, ...], int]
+"""(geometry, parity shards used, bytes of a shard): sets with one pattern are restored together."""
 
 
 @dataclass(slots=True)
@@ -40,37 +42,64 @@ class _Set:
 
     Attributes
     ----------
+    data : data shards of the set
     have : a bit per shard that arrived
     shards : their bytes, by index; empty once the set is settled
     settled : True if all its data is there, or was computed
     """
 
+    data: int
     have: int = 0
     shards: dict[int, bytes] = field(default_factory=dict)
     settled: bool = False
+
+    @property
+    def missing(self) -> int:
+        """Data shards that have not arrived."""
+        return self.data - (self.have & (1 << self.data) - 1).bit_count()
+
+    @property
+    def parities(self) -> int:
+        """A bit per parity shard that arrived."""
+        return self.have >> self.data
 
 
 class FecDecoder:
     """Takes headers and parity off the datagrams of one direction, and restores missing ones.
 
+    Parameters
+    ----------
+    geometry : of the sets. A peer with another one is followed, as kcp-go's receivers do
+    numbering : of the peer's datagrams, if it is not kcp-go's
+    arrivals : counts what arrives, for reports to the peer
+
     Attributes
     ----------
     held_bytes : of the shards kept, at most `MOST_BYTES`
+    report : the newest report of the peer, not taken yet
     """
 
     __slots__ = (
-        "_all_data", "_arena", "_counts", "_geometry", "_paws", "_ready", "_sets", "_worked_bytes",
-        "held_bytes",
+        "_arena", "_arrivals", "_counts", "_numbering", "_ready", "_search", "_sets", "_worked_bytes",
+        "held_bytes", "report",
     )  # fmt: skip
 
-    def __init__(self, geometry: Geometry, counts: FecCounts) -> None:
-        self._geometry, self._counts = geometry, counts
-        self._all_data, self._paws = (1 << geometry.data) - 1, paws(geometry)
+    def __init__(
+        self,
+        geometry: Geometry,
+        counts: FecCounts,
+        numbering: Numbering | None = None,
+        arrivals: Arrivals | None = None,
+    ) -> None:
+        self._counts, self._arrivals = counts, arrivals
+        self._numbering = numbering if numbering is not None else Consecutive(geometry)
+        self._search: GeometrySearch | None = None
         self._arena = Arena()
-        self._sets: dict[int, _Set] = {}  # number of the set -> set, the oldest first
+        self._sets: dict[int, _Set] = {}  # key of the set -> set, the oldest first
         self._ready: dict[int, _Set] = {}  # those that can be restored
         self._worked_bytes = 0  # of the shards from which `open` restored others
         self.held_bytes = 0
+        self.report: Report | None = None
 
     def open(self, batch: DatagramBatch, now_us: int) -> Opened:
         """The KCP datagrams in a batch, and those that it completes. A datagram of another type is passed on:
@@ -106,6 +135,8 @@ class FecDecoder:
             others = ~(is_data | is_parity)
             plain = rows[others & (types != OUT_OF_BAND)]
             self._counts.out_of_band += int(np.count_nonzero(others)) - len(plain)
+            if len(plain) < np.count_nonzero(others) and self._arrivals is not None:
+                self.report = read_report(rows[types == OUT_OF_BAND][-1]) or self.report
             if len(plain):
                 arrived.append(batch_of(plain))
             rows, is_data = rows[~others], is_data[~others]
@@ -115,42 +146,59 @@ class FecDecoder:
 
     # -- sets
 
-    def _note(self, rows: Bytes, is_data: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
+    def _note(self, rows: Bytes, is_data: Bools) -> None:
         """Take note of data and parity datagrams, (count, width), in order of arrival."""
-        shards = self._geometry.shards
         seqids = np.ndarray((len(rows),), "<u4", rows, 0, (rows.shape[1],)).astype(np.int64)
-        # kcp-go finds out by this that its peer has another geometry. Ours was agreed on: it is garbage.
-        fits = ((seqids % shards < self._geometry.data) == is_data) & (seqids < self._paws)
-        if not fits.all():
+        fits, keys, indices = self._numbering.places(seqids, is_data)
+        if self._search is not None or not fits.all():
             self._counts.unusable += len(rows) - int(np.count_nonzero(fits))
-            rows, seqids = rows[fits], seqids[fits]
+            if self._follow(seqids, is_data):
+                fits, keys, indices = self._numbering.places(seqids, is_data)
+            rows, seqids, keys, indices = rows[fits], seqids[fits], keys[fits], indices[fits]
             if not len(rows):
                 return
-        numbers, indices = seqids // shards, (seqids % shards).tolist()
-        starts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist()]
-        for number, start, stop in zip(
-            numbers[starts].tolist(), starts, [*starts[1:], len(rows)], strict=True
-        ):
-            self._add(number, indices[start:stop], rows[start:stop])
+        if self._arrivals is not None:
+            self._arrivals.note(seqids)
+        places = indices.tolist()
+        starts = [0, *(np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist()]
+        for key, start, stop in zip(keys[starts].tolist(), starts, [*starts[1:], len(rows)], strict=True):
+            self._add(key, places[start:stop], rows[start:stop])
+
+    def _follow(self, seqids: Int64s, is_data: Bools) -> bool:
+        """Search for the geometry of a peer whose datagrams contradict the agreed one. Returns True when
+        another is proven, which holds from now on."""
+        if not isinstance(self._numbering, Consecutive):
+            return False  # its numbers tell the geometry: what contradicts it is garbage
+        self._search = self._search or GeometrySearch()
+        found = self._search.add(seqids, is_data)
+        if found is None:
+            return False
+        self._search = None
+        if found == self._numbering.geometry(0):
+            return False
+        while self._sets:
+            self._forget_oldest()
+        self._numbering = Consecutive(found)
+        return True
 
     def _add(self, number: int, indices: list[int], rows: Bytes) -> None:
         """Add shards that arrived together to their set."""
-        data, all_data, counts = self._geometry.data, self._all_data, self._counts
+        counts = self._counts
         bits = 0
         for index in indices:
             bits |= 1 << index
         known = self._sets.get(number)
         if known is None:
-            known = self._sets[number] = _Set()
+            known = self._sets[number] = _Set(self._numbering.geometry(number).data)
             if len(self._sets) > MOST_SETS:
                 self._forget_oldest()
         if known.settled:
-            counts.parity_wasted += (bits >> data).bit_count()
+            counts.parity_wasted += (bits >> known.data).bit_count()
             return
         fresh = bits & ~known.have
         known.have |= bits
-        if known.have & all_data == all_data:
-            counts.parity_wasted += (known.have >> data).bit_count()
+        if not known.missing:
+            counts.parity_wasted += known.parities.bit_count()
             self._settle(number, known)
             return
         # One copy of all, because slices of bytes are cheaper than those of an array.
@@ -159,7 +207,7 @@ class FecDecoder:
             if fresh >> index & 1 and index not in shards:
                 shards[index] = content[at * width + SHARD_OFFSET : (at + 1) * width]
                 self.held_bytes += width - SHARD_OFFSET
-        if known.have.bit_count() >= data:
+        if known.have.bit_count() >= known.data:
             self._ready[number] = known
         while self.held_bytes > MOST_BYTES:
             self._forget_oldest()
@@ -176,8 +224,8 @@ class FecDecoder:
         number = next(iter(self._sets))
         known = self._sets.pop(number)
         if not known.settled:
-            self._counts.lost += (self._all_data & ~known.have).bit_count()
-            self._counts.parity_wasted += (known.have >> self._geometry.data).bit_count()
+            self._counts.lost += known.missing
+            self._counts.parity_wasted += known.parities.bit_count()
             self._settle(number, known)
 
     # -- restoring
@@ -204,29 +252,27 @@ class FecDecoder:
     def _missing_shards(self) -> Iterator[bytes]:
         """The missing data shards of all sets that are ready."""
         groups: dict[Pattern, list[_Set]] = defaultdict(list)
-        for known in self._ready.values():
-            groups[self._pattern(known)].append(known)
-        for (parities, shard_bytes), sets in groups.items():
+        for key, known in self._ready.items():
+            groups[self._pattern(self._numbering.geometry(key), known)].append(known)
+        for (geometry, parities, shard_bytes), sets in groups.items():
             # Every shard is padded to the longest of its set, which the peer chooses: one long shard among
             # short ones makes a set a hundred times as large as the shards that are kept of it.
-            set_bytes = self._geometry.shards * shard_bytes
+            set_bytes = geometry.shards * shard_bytes
             self._worked_bytes += len(sets) * set_bytes
             step = max(1, MOST_BYTES // set_bytes)
             for first in range(0, len(sets), step):
                 some = [known.shards for known in sets[first : first + step]]
-                for found in restored(self._geometry, parities, some, shard_bytes):
+                for found in restored(geometry, parities, some, shard_bytes):
                     yield from found.values()
 
-    def _pattern(self, known: _Set) -> Pattern:
+    def _pattern(self, geometry: Geometry, known: _Set) -> Pattern:
         """The parity by which a set is restored."""
-        data = self._geometry.data
-        missing = (self._all_data & ~known.have).bit_count()
-        parities = [index for index in range(self._geometry.parity) if known.have >> data + index & 1]
-        self._counts.parity_wasted += len(parities) - missing
-        return tuple(parities[:missing]), max(map(len, known.shards.values()))
+        parities = [index for index in range(geometry.parity) if known.parities >> index & 1]
+        self._counts.parity_wasted += len(parities) - known.missing
+        return geometry, tuple(parities[: known.missing]), max(map(len, known.shards.values()))
 
 
-def _runs(chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[tuple[int, int]]:
+def _runs(chosen: Bools) -> list[tuple[int, int]]:
     """The runs [start, stop) of True in an array that has at least one."""
     edges = np.flatnonzero(np.diff(chosen.view(np.int8), prepend=0, append=0))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -1,7 +1,8 @@
 """Forward error correction at the sender: data datagrams leave at once, parity after the last of a set.
 
-The order, the sequence numbers and every byte are those of kcp-go. Its receivers adapt to the geometry by the
-types of contiguous sequence numbers, which therefore are never reused or left out within a set.
+With consecutive numbers, the order, the numbers and every byte are those of kcp-go. Its receivers adapt to
+the geometry by the types of contiguous sequence numbers, which therefore are never reused. Sets may have less
+parity than their geometry allows: the numbers of the others are skipped.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from iperfpy.protocols.kcp.envelope.fec_header import (
     SHARD_OFFSET,
     SIZE,
     FecCounts,
-    paws,
 )
+from iperfpy.protocols.kcp.envelope.fec_numbers import Consecutive, Numbering
+from iperfpy.protocols.kcp.envelope.fec_reports import SentLog
 from iperfpy.protocols.kcp.envelope.layer import Arena, batch_of, uniform_parts
 from iperfpy.protocols.kcp.envelope.shard_codec import Geometry, encoded, padded
 from iperfpy.protocols.kcp.wire import Bytes
@@ -37,21 +39,60 @@ class FecEncoder:
 
     Parameters
     ----------
+    geometry : of the first set
     first : the first sequence number, a multiple of the shards of a set; kcp-go begins with 0
+    numbering : of all sets; kcp-go's if None
+    log : takes note of what was sent, for reports of the peer
+
+    Attributes
+    ----------
+    wanted : the geometry from the next set on. With consecutive numbers, the data shards are those of the
+        first geometry, and the parity shards are no more
     """
 
     __slots__ = (
-        "_arena", "_counts", "_geometry", "_held", "_last_us", "_lengths", "_next", "_paws", "_scratch",
+        "_arena", "_counts", "_geometry", "_held", "_last_us", "_lengths", "_log", "_number", "_numbering",
+        "_scratch", "_total", "wanted",
     )  # fmt: skip
 
-    def __init__(self, geometry: Geometry, counts: FecCounts, first: int = 0) -> None:
-        self._geometry, self._counts = geometry, counts
-        self._next, self._paws = first, paws(geometry)
+    def __init__(
+        self,
+        geometry: Geometry,
+        counts: FecCounts,
+        first: int = 0,
+        numbering: Numbering | None = None,
+        log: SentLog | None = None,
+    ) -> None:
+        self._geometry = self.wanted = geometry
+        self._counts, self._log = counts, log
+        self._numbering = numbering if numbering is not None else Consecutive(geometry)
+        self._number = first // geometry.shards  # of the set begun, ascending without end
+        self._total = 0  # datagrams that left
         self._last_us: int | None = None
         self._arena = Arena()
         self._scratch = np.empty(0, np.uint8)
         self._held = np.zeros((geometry.data, 0), np.uint8)  # shards of the set that is not complete
         self._lengths: list[int] = []  # of those
+        self._note_sets()
+
+    @property
+    def number(self) -> int:
+        """The number of the set that is under way, ascending without end."""
+        return self._number
+
+    def _note_sets(self) -> None:
+        """Note that sets have this geometry from the one that begins now."""
+        if self._log is not None:
+            self._log.note(self._number, self._total, self._geometry.shards)
+
+    def _adopt(self) -> None:
+        """Take the geometry that is wanted. No set is under way."""
+        if self.wanted == self._geometry:
+            return
+        if self.wanted.data != self._geometry.data:
+            self._held = np.zeros((self.wanted.data, 0), np.uint8)
+        self._geometry = self.wanted
+        self._note_sets()
 
     def seal(self, batches: list[DatagramBatch], now_us: int) -> list[DatagramBatch]:
         """The batches with headers, and the parity of the sets that they complete, in order."""
@@ -62,22 +103,27 @@ class FecEncoder:
                 self._seal_rows(rows, now_us, out)
                 self._counts.data_sent += len(rows)
                 self._counts.data_bytes += rows.size
-        sent_bytes = sum(batch.size for batch in out)
-        self._counts.added_bytes += sent_bytes - sum(batch.size for batch in batches)
+        data_bytes = sum(batch.size for batch in batches)
+        self._counts.add(sum(batch.size for batch in out) - data_bytes)
         return out
 
     def _seal_rows(self, rows: Bytes, now_us: int, out: list[DatagramBatch]) -> None:
         """Seal datagrams of one length, (count, size)."""
         count, shard_bytes = len(rows), rows.shape[1] + _SIZE_BYTES
+        if not self._lengths:
+            self._adopt()
         wanted = self._geometry.data - len(self._lengths)
         # Only the first datagram of a call can come after a gap.
         late = wanted == 1 and (self._last_us is None or now_us - self._last_us >= LONGEST_GAP_US)
         self._last_us = now_us
         longer = bool(self._lengths) and max(self._lengths) > shard_bytes
-        if late or longer or count <= wanted:
+        changes = self.wanted != self._geometry
+        if late or longer or changes or count <= wanted:
             taken = min(count, wanted)
             self._append(rows[:taken], out, parity=not late)
             rows = rows[taken:]
+            if changes and not self._lengths:
+                self._adopt()
         if len(rows):
             self._seal_run(rows, out)
 
@@ -86,17 +132,28 @@ class FecEncoder:
         count, size = rows.shape
         sealed = self._arena.rows(count, HEADER_BYTES + size)
         sealed[:, HEADER_BYTES:] = rows
-        for number, row in enumerate(sealed, self._next):
-            HEADER.pack_into(row, 0, number, DATA, size + _SIZE_BYTES)
+        for seqid, row in zip(self._seqids(count), sealed, strict=True):
+            HEADER.pack_into(row, 0, seqid, DATA, size + _SIZE_BYTES)
         out.append(batch_of(sealed))
         self._hold(sealed)
-        self._next += count
+        self._total += count
         if len(self._lengths) < self._geometry.data:
             return
-        if parity:
+        if not parity and self._log is not None:
+            self._log.note(self._number, self._total - self._geometry.data, self._geometry.data)
+        if parity and self._geometry.parity:
             self._add_parity(out)
         self._lengths.clear()
-        self._next = (self._next + self._geometry.parity) % self._paws
+        self._number += 1
+        if not parity:
+            self._note_sets()
+
+    def _seqids(self, count: int) -> range:
+        """The next sequence numbers of the set begun."""
+        numbering = self._numbering
+        first = numbering.first(self._number % numbering.sets, self._geometry.data)
+        first += len(self._lengths) * numbering.step
+        return range(first, first + count * numbering.step, numbering.step)
 
     def _hold(self, sealed: Bytes) -> None:
         """Keep the shards of sealed datagrams (count, HEADER_BYTES + size) until their set is complete."""
@@ -117,10 +174,11 @@ class FecEncoder:
         parities = encoded(self._geometry, np.ascontiguousarray(self._held[:, : padded(longest)]))
         sealed = self._arena.rows(self._geometry.parity, SHARD_OFFSET + longest)
         fields = np.ndarray((len(sealed),), FIELDS, sealed, 0, (sealed.shape[1],))
-        fields["seqid"], fields["type"] = np.arange(self._next, self._next + len(sealed)), PARITY
+        fields["seqid"], fields["type"] = self._seqids(len(sealed)), PARITY
         sealed[:, SHARD_OFFSET:] = parities[:, :longest]
         out.append(batch_of(sealed))
         self._counts.parity_sent += len(sealed)
+        self._total += len(sealed)
 
     def _seal_run(self, rows: Bytes, out: list[DatagramBatch]) -> None:
         """Seal datagrams of one length, (count, size), of which at least one completes a set, as one batch.
@@ -143,15 +201,17 @@ class FecEncoder:
 
         if held:
             self._hold(sealed[:head])
+        if held and parity:
             shards = np.ascontiguousarray(self._held[:, : padded(size + _SIZE_BYTES)])
             sealed[head:body_at, SHARD_OFFSET:] = encoded(self._geometry, shards)[:, : size + _SIZE_BYTES]
-        if whole:
+        if whole and parity:
             self._fill_parity(body[:, :, SHARD_OFFSET:])
         out.append(batch_of(sealed))
         self._counts.parity_sent += sets * parity
         self._lengths.clear()
         self._hold(rest)
-        self._next = (self._next + len(sealed)) % self._paws
+        self._number += sets
+        self._total += len(sealed)
 
     def _fill_parity(self, sets: Bytes) -> None:
         """Compute the parity of whole sets, (sets, data + parity, shard bytes), in their places."""
@@ -170,11 +230,13 @@ class FecEncoder:
             some[:, data:] = parities.reshape(-1, len(some), shard_bytes).transpose(1, 0, 2)
 
     def _write_headers(self, sealed: Bytes, shard_bytes: int) -> None:
-        """Number the datagrams, (count, width), from `_next` on; every set begins with its data."""
+        """Number the datagrams, (count, width), from the next one of the set begun on."""
         count, width = sealed.shape
-        numbers = np.arange(self._next, self._next + count)
-        is_data = numbers % self._geometry.shards < self._geometry.data
+        numbering, geometry = self._numbering, self._geometry
+        places = np.arange(len(self._lengths), len(self._lengths) + count)
+        sets, indices = np.divmod(places, geometry.shards)
+        firsts = numbering.first((self._number + sets) % numbering.sets, geometry.data)
         fields = np.ndarray((count,), FIELDS, sealed, 0, (width,))
-        fields["seqid"] = numbers % self._paws
-        fields["type"] = np.where(is_data, DATA, PARITY)
+        fields["seqid"] = firsts + indices * numbering.step
+        fields["type"] = np.where(indices < geometry.data, DATA, PARITY)
         np.ndarray((count,), SIZE, sealed, SHARD_OFFSET, (width,))[:] = shard_bytes

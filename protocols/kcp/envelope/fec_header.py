@@ -15,19 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
-
 DATA, PARITY, OUT_OF_BAND = 0xF1, 0xF2, 0xF3
 SHARD_OFFSET, HEADER_BYTES = 6, 8
 """Offset of the shard, and of the KCP datagram in it."""
 HEADER = struct.Struct("<IHH")
 FIELDS = np.dtype([("seqid", "<u4"), ("type", "<u2")])
 SIZE = np.dtype("<u2")
-
-
-def paws(geometry: Geometry) -> int:
-    """Sequence numbers before they begin anew, kcp-go's `paws`: a multiple of the shards of a set."""
-    return 0xFFFF_FFFF // geometry.shards * geometry.shards
 
 
 @dataclass(slots=True)
@@ -38,6 +31,7 @@ class FecCounts:
     ----------
     data_sent, parity_sent : datagrams
     data_bytes, added_bytes : KCP bytes that left, and those of headers and parity
+    added_datagrams : those bytes, in data datagrams of the mean length at the time
     data_received, parity_received : datagrams
     recovered : data datagrams that were computed from the others of their set
     parity_wasted : parity datagrams that arrived and were not needed, or did not suffice
@@ -50,6 +44,7 @@ class FecCounts:
     parity_sent: int = 0
     data_bytes: int = 0
     added_bytes: int = 0
+    added_datagrams: float = 0.0
     data_received: int = 0
     parity_received: int = 0
     recovered: int = 0
@@ -57,3 +52,9 @@ class FecCounts:
     lost: int = 0
     unusable: int = 0
     out_of_band: int = 0
+
+    def add(self, size: int) -> None:
+        """Count bytes that were added to the data sent so far."""
+        self.added_bytes += size
+        if self.data_bytes:
+            self.added_datagrams += size * self.data_sent / self.data_bytes

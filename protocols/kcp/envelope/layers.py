@@ -8,7 +8,7 @@ from functools import lru_cache
 from iperfpy.protocols.kcp.envelope.block_ciphers import AesCfb, NoCipher, Salsa20, SlotCipher, XorTable
 from iperfpy.protocols.kcp.envelope.crypt_layers import AeadLayer, ChecksumLayer, CryptLayer, RandomBytes
 from iperfpy.protocols.kcp.envelope.crypt_names import KINDS, check_secret
-from iperfpy.protocols.kcp.envelope.fec import Fec
+from iperfpy.protocols.kcp.envelope.fec import AdaptiveFec, Fec
 from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
 from iperfpy.protocols.kcp.settings import SharedSettings
@@ -17,13 +17,16 @@ SALT, ROUNDS, KEY_BYTES = b"kcp-go", 4096, 32
 """kcptun's derivation of keys."""
 
 
-def layers_of(settings: SharedSettings, secret: bytes | None, random_bytes: RandomBytes) -> list[Layer]:
+def layers_of(
+    settings: SharedSettings, secret: bytes | None, random_bytes: RandomBytes, *, agreed: bool = False
+) -> list[Layer]:
     """Make the layers of one stream, the innermost first.
 
     Parameters
     ----------
     secret : that both ends share; None: the user gave none
     random_bytes : makes nonces, which must never repeat
+    agreed : the peer is an iperfpy that follows forward error correction whose geometry changes
 
     Raises
     ------
@@ -31,7 +34,9 @@ def layers_of(settings: SharedSettings, secret: bytes | None, random_bytes: Rand
         When the cipher's package or its key is missing, or the key is too short.
     """
     layers: list[Layer] = []
-    if settings.geometry is not None:
+    if settings.adapts_fec:
+        layers.append(AdaptiveFec(agreed=agreed))
+    elif settings.geometry is not None:
         layers.append(Fec(Geometry(*settings.geometry)))
     if settings.crypt is not None:
         check_secret(settings.crypt, secret)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path as File
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from iperfpy.protocols.kcp.envelope.layers import layers_of
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.simulator import Bulk, Path, Simulation, bdp_bytes
 from iperfpy.protocols.simulator.application import Paced
+from iperfpy.protocols.simulator.path import Change
 from tests.studies.machine import RESULTS
 from tests.studies.record import append_line, write_table
 from tests.studies.table import Table
@@ -48,12 +50,16 @@ class End:
         self._now_us = 0
         self.engine = _engine(kind, fec, self._deliver, push=push)
         kinds = {"kcp": KcpSettings, "kcp-bbr": KcpBbrSettings}
-        layers = layers_of(kinds[kind](fec=fec), None, os.urandom)
+        layers = layers_of(kinds[kind](fec=fec), None, os.urandom, agreed=True)
         self._end = EnvelopedEngine(self.engine, layers) if layers else self.engine
 
     def _deliver(self, payload: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
         before = self.received[-1][1] if self.received else 0
         self.received.append((self._now_us, before + payload.size))
+
+    def figures(self) -> dict[str, Any]:
+        """The counters of the envelope; empty without one."""
+        return dict(self._end.figures()) if isinstance(self._end, EnvelopedEngine) else {}
 
     def receive(self, batch: DatagramBatch, now_us: int) -> None:
         self._now_us = now_us
@@ -79,16 +85,33 @@ class Sent(NamedTuple):
     receiver: End
 
 
-def run(kind: str, fec: str, loss: float, seconds: float, *, bulk: bool) -> Sent:
-    """One flow for so many seconds, and 5 s more for messages that are late."""
+def run(
+    kind: str,
+    fec: str,
+    loss: float,
+    seconds: float,
+    *,
+    bulk: bool,
+    seed: int = 3,
+    changes: tuple[Change, ...] = (),
+    watch: Callable[[Sent, int], None] | None = None,
+) -> Sent:
+    """One flow for so many seconds, and 5 s more for messages that are late.
+
+    Parameters
+    ----------
+    changes : of the path there; watch : is called every second of the simulation
+    """
     sender, receiver = End(kind, fec, push=not bulk), End(kind, fec, push=not bulk)
-    simulation = Simulation(seed=3)
-    path = Path(RATE, bdp_bytes(RATE, RTT_US), RTT_US / 2, loss=loss)
+    simulation = Simulation(seed=seed)
+    path = Path(RATE, bdp_bytes(RATE, RTT_US), RTT_US / 2, loss=loss, changes=changes)
     there, back = simulation.link(path), simulation.link(path.with_(rate_bits_per_s=None))
     rate = 8.0 * MESSAGE_BYTES * MESSAGES_PER_S
     total = int(seconds * MESSAGES_PER_S) * MESSAGE_BYTES
     writer = Bulk(sender.engine) if bulk else Messages(sender.engine, rate, total)
     simulation.flow(sender, receiver, there, back, writer)
+    if watch is not None:
+        simulation.every(1_000_000, partial(watch, Sent(sender, receiver)))
     simulation.run(int((seconds + (0 if bulk else 5)) * 1e6))
     return Sent(sender, receiver)
 

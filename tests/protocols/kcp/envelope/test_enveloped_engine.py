@@ -24,20 +24,22 @@ SECRET = b"a secret of this test"
 FEC: dict[str, Any] = {"fec": "10:3"}
 
 
-def end(settings: SharedSettings, stream: Stream) -> Enveloped:
+def end(settings: SharedSettings, stream: Stream, *, agreed: bool = False) -> Enveloped:
     sizes = SizeRange.of(1_500, ipv6=False, envelope_bytes=settings.envelope_bytes)
     if isinstance(settings, KcpBbrSettings):
         engine = profiles.with_bbr(CONV, settings, stream.deliver, sizes=sizes)
     else:
         assert isinstance(settings, KcpSettings)
         engine = profiles.stock(CONV, settings, stream.deliver, sizes=sizes)
-    return Enveloped(engine, layers_of(settings, SECRET, random.Random(1).randbytes))
+    return Enveloped(engine, layers_of(settings, SECRET, random.Random(1).randbytes, agreed=agreed))
 
 
-def exchanged(settings: SharedSettings, way: Way, total: int = TOTAL) -> tuple[Enveloped, Enveloped]:
+def exchanged(
+    settings: SharedSettings, way: Way, total: int = TOTAL, *, agreed: bool = False
+) -> tuple[Enveloped, Enveloped]:
     """Both ends after an exchange in both directions. The search of sizes runs, as in the channel."""
     data = (Stream(total, 1), Stream(total // 3, 2))
-    left, right = end(settings, data[1]), end(settings, data[0])
+    left, right = end(settings, data[1], agreed=agreed), end(settings, data[0], agreed=agreed)
     exchange = Exchange(cast(Engine, left), cast(Engine, right), way, way, data, seed=5)
     for one in (left, right):
         one.engine.search_size(0)
@@ -59,6 +61,18 @@ def test_data_crosses_a_lossy_path_and_both_ends_count_what_the_socket_carries(
     assert sent.datagrams_sent == figures["fec_data_sent"] + figures["fec_parity_sent"]  # type: ignore[operator]
     assert sent.wire_bytes_sent == figures["fec_data_bytes"] + figures["fec_added_bytes"]  # type: ignore[operator]
     assert 0.9 * sent.datagrams_sent < received.datagrams_received < sent.datagrams_sent
+
+
+@pytest.mark.parametrize("agreed", [False, True])
+@pytest.mark.parametrize("kind", [KcpSettings, KcpBbrSettings])
+def test_data_crosses_a_lossy_path_with_forward_error_correction_that_adapts(
+    kind: type[SharedSettings], agreed: bool
+) -> None:
+    left, right = exchanged(kind(fec="auto"), Way(loss=0.05), agreed=agreed)
+    figures, other = left.wrapped.figures(), right.wrapped.figures()
+    assert set(figures) <= {metric.key for metric in ENVELOPE_METRICS}
+    assert other["fec_unusable"] == 0
+    assert figures["fec_reason"]
 
 
 @pytest.mark.parametrize("kind", [KcpSettings, KcpBbrSettings])
@@ -96,6 +110,8 @@ def test_the_size_of_the_user_and_of_a_narrow_path_count_the_envelope() -> None:
         ({"fec": "250:7"}, "at least one of each and at most 256"),
         ({"fec": "10:3", "ds": 5, "ps": 5}, "contradicts"),
         ({"ds": 10}, "need each other"),
+        ({"fec": "auto", "ds": 10, "ps": 3}, "chooses the sets itself: leave out --kcp-ds 10 --kcp-ps 3"),
+        ({"fec": "automatic"}, "two numbers as in 10:3, auto, or off"),
     ],
 )
 def test_settings_out_of_range_are_refused_in_a_sentence(given: dict[str, Any], sentence: str) -> None:

@@ -18,13 +18,19 @@ from iperfpy.protocols.kcp.envelope import fec_decoder
 from iperfpy.protocols.kcp.envelope.fec import Fec
 from iperfpy.protocols.kcp.envelope.fec_decoder import FecDecoder
 from iperfpy.protocols.kcp.envelope.fec_encoder import FecEncoder
-from iperfpy.protocols.kcp.envelope.fec_header import FecCounts, paws
+from iperfpy.protocols.kcp.envelope.fec_header import FecCounts
+from iperfpy.protocols.kcp.envelope.fec_numbers import Consecutive
 from iperfpy.protocols.kcp.envelope.layer import Opened
 from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
 from tests.protocols.kcp.ends import batches, examples
 from tests.protocols.kcp.envelope.slow_fec import SlowEncoder, sealed
 
 USUAL = Geometry(10, 3)
+
+
+def paws(geometry: Geometry) -> int:
+    """Sequence numbers before they begin anew: the name of kcp-go."""
+    return Consecutive(geometry).sets * geometry.shards
 
 
 def run_of(payloads: list[bytes]) -> DatagramBatch:
