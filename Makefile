@@ -10,24 +10,28 @@ PORTABLE := tests/protocols/datagrams tests/protocols/test_operating_system.py t
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check wheel-check lint types bench truth mtu odd-paths lab-check windows portable picture sim blind diff-check abuse fuzz seed setup clean
+.PHONY: demo test check checked wheel-check lint types bench truth mtu odd-paths lab-check windows portable picture sim blind diff-check abuse fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(BIN)/iperfpy demo
 
-# Everything. Tests that need the machine to themselves follow the others, one at a time.
-test: lint types
+# Everything. Tests that need the machine to themselves follow the others, one at a time, from the files that have some.
+test: checked
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not alone'
-	$(BIN)/python -m pytest -q -m alone
+	$(BIN)/python -m pytest -q -m alone $$(grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 # Lint, types, and the tests in virtual time that take less than some seconds: no other programs, no waiting.
-check: lint types
+check: checked
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not live and not interop and not slow and not alone'
 
 # Builds sdist and wheel, installs the wheel alone and runs it from an empty folder.
 wheel-check: $(VENV)/.dev-installed
 	$(BIN)/python .ci/wheel-check
+
+# mypy uses one processor: the modules are compiled beside it.
+checked: $(VENV)/.dev-installed
+	$(MAKE) --no-print-directory --jobs=2 lint types $(VENV)/.compiled
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
@@ -115,6 +119,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev-installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(VENV)/.installed $@
+
+# Once for a new clone. Otherwise each worker of pytest would compile all modules and tests by itself.
+$(VENV)/.compiled: | $(VENV)/.dev-installed
+	$(BIN)/python -m pytest -q --collect-only >$@
 
 $(VENV)/.bench-installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'

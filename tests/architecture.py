@@ -39,6 +39,11 @@ class Module:
         """The parsed text."""
         return ast.parse(self.text, filename=self.name)
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Every node of the tree: a dozen checks go through them."""
+        return tuple(ast.walk(self.tree))
+
     @property
     def base(self) -> str:
         """The last part of the name."""
@@ -47,7 +52,7 @@ class Module:
     def imports(self, *, at_start: bool = False) -> set[str]:
         """Imported names; `from a import b` is `a.b`. `at_start`: only those that run with the module's own
         import, not the ones in functions or for the type checker."""
-        nodes = _run_at_import(self.tree) if at_start else ast.walk(self.tree)
+        nodes = _run_at_import(self.tree) if at_start else self.nodes
         found: set[str] = set()
         for node in nodes:
             if isinstance(node, ast.Import):
@@ -169,7 +174,7 @@ def long_functions(module: Module, most: int) -> list[str]:
     """Functions with more lines."""
     return [
         f"{module.name}.{node.name}: {length} lines"
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, FUNCTIONS) and (length := (node.end_lineno or 0) - node.lineno + 1) > most
     ]
 
@@ -177,7 +182,7 @@ def long_functions(module: Module, most: int) -> list[str]:
 def crowded_classes(module: Module, most: int) -> list[str]:
     """Classes that assign more attributes of `self`."""
     crowded = []
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ClassDef):
             count = len(_assigned(node))
             if count > most:
@@ -202,7 +207,7 @@ def _assigned(node: ast.ClassDef) -> set[str]:
 def busy_constructors(module: Module) -> list[str]:
     """Constructors that start something, themselves or in a method of their class that they call."""
     busy = []
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ClassDef):
             started = sorted(_started_by(node, "__init__") | _started_by(node, "__post_init__"))
             busy += [f"{module.name}.{node.name}: {name}" for name in started]
@@ -248,7 +253,7 @@ def loop_watchers(module: Module) -> list[str]:
     names = {"add_reader", "add_writer", "remove_reader", "remove_writer"}
     return [
         f"{module.name}:{node.lineno}: {node.attr}"
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Attribute) and node.attr in names
     ]
 
@@ -269,7 +274,7 @@ def system_differences(module: Module) -> list[str]:
     """Places that depend on the system: questions for its name, numbers of its headers, names and methods
     that `socket` has on some systems only."""
     found: list[tuple[int, str]] = []
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             is_option = node.value.id == "socket" and SYSTEM_OPTION.fullmatch(node.attr)
             if (node.value.id, node.attr) in SYSTEM_QUESTIONS or (is_option and node.attr not in EVERYWHERE):
@@ -303,12 +308,10 @@ def unseeded_random(module: Module) -> list[str]:
     """Uses of `random` other than `random.Random(seed)`: a simulated run must be repeatable."""
     if any(within(name, "random") and name != "random" for name in module.imports()):
         return [f"{module.name}: imports from random"]
-    called: dict[ast.AST, ast.Call] = {
-        node.func: node for node in ast.walk(module.tree) if isinstance(node, ast.Call)
-    }
+    called: dict[ast.AST, ast.Call] = {node.func: node for node in module.nodes if isinstance(node, ast.Call)}
     return [
         f"{module.name}:{node.lineno}: random.{node.attr}"
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id == "random"
@@ -320,7 +323,7 @@ def named_transports(module: Module, names: Collection[str]) -> list[str]:
     """String constants that are the name of a transport."""
     return [
         f"{module.name}:{node.lineno} {node.value!r}"
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names
     ]
 
@@ -328,7 +331,7 @@ def named_transports(module: Module, names: Collection[str]) -> list[str]:
 def spelt_addresses(module: Module) -> list[str]:
     """f-strings with values on both sides of " port ": host and port, which `addresses.named` should give."""
     found = []
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.JoinedStr):
             for before, text, after in zip(node.values, node.values[1:], node.values[2:], strict=False):
                 parts = (before, after)
@@ -356,6 +359,6 @@ def unexpected(found: Iterable[str], known: Collection[str]) -> tuple[list[str],
 
 def text_decoders(module: Module) -> list[str]:
     """Calls that make text of bytes: `.decode()` and `json.loads()`."""
-    calls = [node.func for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
+    calls = [node.func for node in module.nodes if isinstance(node, ast.Call)]
     names = {call.attr for call in calls if isinstance(call, ast.Attribute)}
     return [f"{module.name} calls {name}" for name in sorted(names & {"decode", "loads"})]

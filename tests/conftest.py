@@ -16,12 +16,11 @@ for number, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.
         signal.signal(number, handler)
 
 
-@pytest.fixture(autouse=True)
-def runs_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep saved runs out of the tree; programs that a test starts inherit the folder. A test that chooses
-    a folder of its own, or the current one, has set or deletes the variable itself."""
-    base = tmp_path_factory.getbasetemp()
-    monkeypatch.setenv("IPERFPY_RESULTS", os.path.join(base, "runs"))
+    a folder of its own, or the current one, sets or deletes the variable with `monkeypatch`."""
+    os.environ["IPERFPY_RESULTS"] = os.path.join(tmp_path_factory.getbasetemp(), "runs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 from random import Random
 
 import pytest
@@ -30,17 +31,14 @@ def planned(time_s: float, contenders: int, rtt_s: float) -> Lengths:
 
 
 @pytest.mark.parametrize("contenders", [2, 4, 6])
-@pytest.mark.parametrize("rtt_ms", [0.1, 10, 40, 100, 170, 300])
-@pytest.mark.parametrize("time_s", [30, 120, DEFAULT_S, 3600])
-def test_the_rounds_fit_the_time_unless_one_is_too_long(
-    contenders: int, rtt_ms: float, time_s: float
-) -> None:
-    found = planned(time_s, contenders, rtt_ms / 1e3)
-    assert found.rounds >= 1
-    assert found.rounds * found.round_s <= time_s + 0.1 or found.test_s == schedule.SHORTEST_S
-    assert 0 < found.startup_s <= schedule.STARTUP_SHARE * found.test_s + 1e-9
-    assert found.message_s == min(MESSAGE_S, found.test_s)
-    assert found.pause_s <= found.rest_s
+def test_the_rounds_fit_the_time_unless_one_is_too_long(contenders: int) -> None:
+    for rtt_ms, time_s in product((0.1, 10, 40, 100, 170, 300), (30, 120, DEFAULT_S, 3600)):
+        found = planned(time_s, contenders, rtt_ms / 1e3)
+        assert found.rounds >= 1
+        assert found.rounds * found.round_s <= time_s + 0.1 or found.test_s == schedule.SHORTEST_S
+        assert 0 < found.startup_s <= schedule.STARTUP_SHARE * found.test_s + 1e-9
+        assert found.message_s == min(MESSAGE_S, found.test_s)
+        assert found.pause_s <= found.rest_s
 
 
 @pytest.mark.parametrize("rtt_ms", [0.1, 20, 100, 170])

@@ -1,8 +1,8 @@
 """BBR moves only along its table of phases, and every entry of the table is used on some path.
 
 The table is `phases.TRANSITIONS`, which test_phases.py crosses with every event. The simulated paths have low
-rates, at which a minute is cheap. Every assignment of the phase is recorded, by whatever method, and every
-event that caused one.
+rates, at which half a minute is cheap. Every assignment of the phase is recorded, by whatever method, and
+every event that caused one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Watched(Bbr):
 
 
 def _changing(seed: int) -> Watched:
-    """A minute on a path that changes, with an application that may be slow."""
+    """A path that changes, with an application that may be slow."""
     rng = random.Random(seed)
     rate, rtt_us = rng.choice((5e5, 1e6, 3e6)), rng.choice((20_000, 80_000, 200_000))
     # six changes of delay and rate, at random times
@@ -70,7 +70,7 @@ def _changing(seed: int) -> Watched:
 def _walk(
     path: Path, seed: int, application_bits_per_s: float | None = None, *, start_us: int = 0
 ) -> Watched:
-    """Send for a minute at most; the application writes as fast as it can if no rate is given."""
+    """Send for half a minute at most; the application writes as fast as it can if no rate is given."""
     control = Watched(seed)
     sender, receiver = (with_bbr(seed, KcpBbrSettings()) for _ in range(2))
     sender.steer(control)
@@ -79,7 +79,7 @@ def _walk(
     rate = application_bits_per_s
     application = Bulk(sender) if rate is None else Paced(sender, rate)
     simulation.flow(sender, receiver, there, back, application, start_us=start_us)
-    simulation.run(60_000_000)
+    simulation.run(30_000_000)
     return control
 
 

@@ -11,10 +11,13 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp.settings import MODES
 from tests.peers.stock_kcp_go import IKCP
 from tests.protocols.kcp.equivalence import (
+    CASES,
     COMPARED,
     LONG,
     LOSSES,
+    RECHECKED,
     SHORT,
+    Compared,
     End,
     Route,
     between,
@@ -22,14 +25,11 @@ from tests.protocols.kcp.equivalence import (
     connect,
     model,
     ours,
-    pooled,
 )
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 WITHIN = 0.1
-SECONDS = {"fast3": 7.0, "normal": 14.0}
-"""Long enough that chance moves the sum of four seeds by less than half of that."""
 
 
 class Recorded:
@@ -88,19 +88,19 @@ def test_the_digest_differs_after_a_shift_of_one_millisecond() -> None:
     assert len(digests) == 2
 
 
-@pytest.mark.parametrize(
-    ("mode", "loss"), [("normal", 0.0), ("fast3", 0.01), ("normal", 0.05), ("fast3", 0.1), ("normal", 0.2)]
-)
-def test_the_stock_engine_performs_as_kcp_go(mode: str, loss: float) -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.mode}-{case.loss}")
+def test_the_stock_engine_performs_as_kcp_go(case: Compared) -> None:
     """Goodput and retransmissions within 10 %, four seeds together. equivalence.py prints all cases."""
-    seconds = SECONDS[mode] if loss else 3.0
-    theirs, mine = (
-        pooled(name, mode, SHORT, loss, (1, 2, 3, 4), seconds) for name in ("model, kcp-go", "ours")
-    )
+    theirs, mine = case.reference(), case.figures("ours")
     assert theirs.segments > 9_000
-    assert bool(theirs.resent) == bool(loss)
+    assert bool(theirs.resent) == bool(case.loss)
     assert mine.delivered_bytes == pytest.approx(theirs.delivered_bytes, rel=WITHIN)
     assert mine.resent == pytest.approx(theirs.resent, rel=WITHIN)
+
+
+def test_the_recorded_figures_are_those_of_the_model_and_the_simulator() -> None:
+    """Accept a change by: python -m tests.protocols.kcp.equivalence --reference"""
+    assert RECHECKED.figures("model, kcp-go") == RECHECKED.reference()
 
 
 @pytest.mark.parametrize("changed", [{"nodelay": 1, "interval": 10}, {"interval": 160}])

@@ -13,7 +13,7 @@ from iperfpy.protocols.simulator import Bulk, Path, SecondWay, Simulation, bdp_b
 from iperfpy.protocols.simulator.truth import Truth
 from tests.studies.paths.watched import MSS, PAYLOAD_SHARE, Watched, single
 
-RATE, RTT_US, SECONDS = 8e6, 60_000, 6.0
+RATE, RTT_US, SECONDS = 8e6, 60_000, 4.0
 LOSSES = [
     (0.0, 0.0),
     (0.1, 0.1),
@@ -70,7 +70,7 @@ def test_a_slow_path_has_one_datagram_per_eighth_of_a_round_trip_at_most(
     make: type[Engine],
 ) -> None:
     """Each datagram of data comes later than that. The first datagrams open the stream."""
-    rate, rtt_us, seconds = 0.3e6, 160_000, 30.0
+    rate, rtt_us, seconds = 0.3e6, 160_000, 15.0
     watched = single(_way(0.02, rate, rtt_us), Path(delay_us=rtt_us / 2), 1, seconds, make)
     assert watched.flow.backward.truth.sent <= seconds * 1e6 / (rtt_us / 8) + 30
     assert watched.flow.backward.truth.sent > 0.4 * watched.flow.forward.truth.sent
@@ -107,7 +107,7 @@ def test_a_path_that_copies_datagrams_makes_no_retransmission_needless() -> None
 )
 def test_a_thin_way_back_does_not_limit(rate: float, back: float, loss: float, least: float) -> None:
     """A hundredth of the rate is 14 bytes per datagram, a stock ACK with its headers 52."""
-    rtt_us, seconds = 20_000, 5.0
+    rtt_us, seconds = 20_000, 3.0
     thin = Path(rate_bits_per_s=back, buffer_bytes=20_000, delay_us=rtt_us / 2)
     simulation = Simulation(1)
     sender, receiver = _newer(1), _newer(1)

@@ -44,6 +44,23 @@ class Pair:
         return returned
 
 
+@pytest.fixture(scope="module", autouse=True)
+def arrivals_are_stamped() -> Iterator[None]:
+    """Hold a socket that makes the kernel stamp arrivals. It begins some time after the first socket asked;
+    before, it stamps a datagram when it is read."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(5)
+        inbox = DatagramReader(sock, Reception(wide=False), PathEvents(), wide=False)
+        while True:
+            sock.sendto(b"", sock.getsockname())
+            time.sleep(0.002)
+            datagram = inbox.take()
+            if datagram is not None and datagram.age_us >= 2_000:
+                break
+        yield
+
+
 @pytest.fixture(params=["coalescing", "plain"])
 def coalesces(request: pytest.FixtureRequest) -> bool:
     if request.param == "coalescing" and offload_of(socket.AF_INET) != (True, True):

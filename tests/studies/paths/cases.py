@@ -120,7 +120,8 @@ def _grid(rates: Sequence[float]) -> Iterator[Case]:
         yield lossy(rate, rtt_ms, buffer_bdp, loss)
 
 
-def _policers() -> Iterator[Case]:
+def policers() -> Iterator[Case]:
+    """List the paths with a policer, without and with losses of another cause."""
     rate = 20e6
     for loss, bucket, rtt_ms in product((0.0, 0.05), (32_000, 256_000, 1_000_000), (20.0, 170.0)):
         forward = Path(police_bits_per_s=rate, bucket_bytes=bucket, delay_us=rtt_ms * 500, loss=loss)
@@ -210,7 +211,7 @@ def all_cases(rates: Sequence[float] = RATES) -> list[Case]:
     """List all cases in a fixed shuffled order, so that a run which is stopped has sampled the whole grid."""
     cases = [
         *_grid(rates),
-        *_policers(),
+        *policers(),
         *_bursts(),
         *_lossy_acks(),
         *_reordering(),
