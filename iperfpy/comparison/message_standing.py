@@ -63,8 +63,12 @@ def _slowest(trips: NDArray[np.float64]) -> float:
 
 
 def _standing(report: ComparisonReport, facts: ContenderFacts) -> MessageStanding:
-    tests = report.messages_of(facts.name)
     failures = sum(one.contender == facts.name and one.failed for one in report.messages)
+    return pooled(facts, report.messages_of(facts.name), failures)
+
+
+def pooled(facts: ContenderFacts, tests: list[MeasuredMessages], failures: int = 0) -> MessageStanding:
+    """The figures of some tests of one contender that have figures, together."""
     if not tests:
         return MessageStanding(facts, 0, failures, 0, 0)
     trips = np.concatenate([np.array(one.round_trip_us, dtype=np.float64) for one in tests])

@@ -122,6 +122,6 @@ COMMAND = ExperimentCommand(
     flags,
     _prepare,
     _forms,
-    csv_help="add a CSV row for each test to FILE (-: stdout) [results/...]",
+    csv_help="add a CSV row for each test, of bulk data or messages, to FILE (-: stdout) [results/...]",
 )
 subcommand, main = COMMAND.subcommand, COMMAND.main

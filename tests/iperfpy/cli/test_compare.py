@@ -212,7 +212,7 @@ def test_the_csv_has_a_row_for_each_test(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["compare", "host", "--csv", str(path)]) == 0
     with path.open() as file:
         table = list(csv.DictReader(file))
-    assert len(table) == len(FakeCompare.result.tests)
+    assert len(table) == len(FakeCompare.result.tests) + len(FakeCompare.result.messages)
     assert {row["contender"] for row in table} == {"tcp bbr", "tcp cubic", "kcp", "kcp-bbr", "udp"}
     capsys.readouterr()
     assert main(["compare", "host", "--csv", "-", "--no-save"]) == 0

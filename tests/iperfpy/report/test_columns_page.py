@@ -13,6 +13,7 @@ import pytest
 from iperfpy.protocols.metrics import Metric
 from iperfpy.protocols.registry import BUILT_IN, built_in_transports, transports
 from iperfpy.records import Latency
+from iperfpy.report import compare_csv
 from iperfpy.report.columns import columns_for
 from iperfpy.report.csv_columns import header
 from iperfpy.report.table import layout_for
@@ -20,6 +21,7 @@ from iperfpy.report.table import layout_for
 PATH = Path(__file__).parents[3] / "docs" / "columns.md"
 PAGE = PATH.read_text()
 CSV = PAGE.partition("\n## CSV\n")[2].partition("\n## JSON\n")[0]
+CSV_OF_COMPARISON = PAGE.partition("\n## CSV of a comparison\n")[2].partition("\n## ")[0]
 
 
 def table_rows(text: str) -> list[list[str]]:
@@ -68,11 +70,17 @@ def test_every_key_on_the_page_exists() -> None:
     known = {key for one in transports().values() for metric in one.metrics for key in metric.keys}
     known |= {*header(), *Latency().record()}
     # In the first tables the key stands in one of two columns, in those of the CSV in the first.
-    cells = [cell for row in table_rows(PAGE.replace(CSV, "")) for cell in row[:2]]
+    rest = PAGE.replace(CSV, "").replace(CSV_OF_COMPARISON, "")
+    cells = [cell for row in table_rows(rest) for cell in row[:2]]
     cells += [row[0] for row in table_rows(CSV)]
     named = {key for cell in cells for key in keys_in(cell)}
     assert len(named) > 80
     assert named <= known
+
+
+def test_the_page_has_the_columns_of_the_csv_of_a_comparison() -> None:
+    named = [key for row in table_rows(CSV_OF_COMPARISON) for key in re.findall(r"`([a-z0-9_]+)`", row[0])]
+    assert sorted(named) == sorted(compare_csv.header())
 
 
 def test_the_list_of_figures_is_that_of_the_transports() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from iperfpy.comparison.comparison_report import ContenderFacts
+from iperfpy.comparison.comparison_report import ComparisonReport, ContenderFacts
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.errors import DocumentError
 from iperfpy.report.compare_csv import header, rows
@@ -165,21 +165,51 @@ def test_the_index_has_the_best_of_each_direction() -> None:
 # -- CSV
 
 
+def table(report: ComparisonReport) -> list[dict[str, str]]:
+    """The rows of the CSV by title."""
+    return [dict(zip(header(), cells, strict=True)) for cells in rows(report)]
+
+
 def test_a_row_for_each_test_with_a_cell_for_each_title() -> None:
     report = whole(1)
-    table = list(rows(report))
-    titles = header()
-    assert len(table) == len(report.tests)
-    assert all(len(cells) == len(titles) for cells in table)
-    first = dict(zip(titles, table[0], strict=True))
+    found = table(report)
+    first = next(row for row in found if row["type"] == "bulk")
+    assert len(found) == len(report.tests) + len(report.messages)
     assert first["contender"] == "tcp bbr"
     assert first["direction"] == "forward"
     assert float(first["steady_bits_per_second"]) == report.tests[0].steady_bits_per_second
-    assert first["in_vain_percent"] == ""
+    assert (first["in_vain_percent"], first["answered"], first["p50_us"]) == ("", "", "")
     assert first["time"] == time_text(report.unix_time)
 
 
+def test_the_messages_of_a_round_are_a_row_at_their_time() -> None:
+    report = whole(1)
+    trips = (*range(40_000, 40_190), 500_000)
+    one = replace(report.messages[0], started_s=12.0, round_trip_us=trips)
+    found = table(replace(report, messages=(one,)))
+    assert [float(row["started_s"]) for row in found] == sorted(float(row["started_s"]) for row in found)
+    (row,) = [row for row in found if row["type"] == "messages"]
+    assert {key: row[key] for key in ("contender", "direction", "round", "time")} == {
+        "contender": "tcp bbr",
+        "direction": "bidirectional",
+        "round": "1",
+        "time": time_text(report.unix_time),
+    }
+    assert (row["size_bytes"], row["messages_per_s"]) == ("100", "100")
+    assert (row["due"], row["sent"], row["answered"]) == ("200", "200", "191")
+    assert (row["min_us"], row["p50_us"], row["max_us"]) == ("40000", "40095.0", "500000")
+    assert (row["p99_us"], row["steady_bits_per_second"], row["limit"]) == ("", "", "")
+    assert float(row["slowest_us"]) == pytest.approx((500_000 + sum(range(40_181, 40_190))) / 10)
+    assert float(row["late_percent"]) == pytest.approx(5.0)  # 9 lost, 1 above 200 ms
+    assert float(row["lost_percent"]) == pytest.approx(4.5)
+    assert float(row["wire_ratio"]) == pytest.approx(90_000 / (100 * (200 + 191)))
+
+
 def test_a_failed_test_has_its_sentence_in_the_csv() -> None:
-    last = dict(zip(header(), list(rows(stock()))[-1], strict=True))
+    last = table(stock())[-1]
     assert last["error"].startswith("cannot connect")
     assert last["steady_bits_per_second"] == ""
+    report = whole(1)
+    failed = replace(report.messages[0], error="no message was answered", round_trip_us=())
+    row = next(row for row in table(replace(report, messages=(failed,))) if row["type"] == "messages")
+    assert (row["error"], row["answered"], row["max_us"]) == ("no message was answered", "0", "")
