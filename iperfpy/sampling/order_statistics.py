@@ -29,6 +29,8 @@ FEWEST_A_SIDE = 4
 MOST_EXACT = 100
 """Most values of both sides together for the exact distribution of ranks: 0.1 s of processor time. Above,
 the normal approximation is used, with an error below 0.001 there."""
+MOST_CORRELATED = 0.95
+"""Largest lag-1 autocorrelation that a bootstrap of one run allows for: above, the run is one long wave."""
 WILCOXON_EFFICIENCY = 3 / math.pi
 """Efficiency of the rank test relative to the t test for normal values (Lehmann, Nonparametrics, 1975)."""
 
@@ -451,17 +453,18 @@ def _resampled(series: Floats, block: int, resamples: int, rng: np.random.Genera
 
 
 def _lag_one(*series: Floats) -> float:
-    """Pooled lag-1 autocorrelation, from 0 to 0.9.
+    """Pooled lag-1 autocorrelation, from 0 to `MOST_CORRELATED`.
 
-    The estimate of a short series is too small by (1 + 4 r) / n (Marriott and Pope, 1954), which is added.
+    The estimate from n values is too small by (1 + 4 r) / n on average (Marriott and Pope, 1954), which is
+    solved for r.
     """
     centred = [one - one.mean() for one in series]
     power = sum(float((one**2).sum()) for one in centred)
-    if power <= 0:
+    shortest = min(len(one) for one in series)
+    if power <= 0 or shortest <= 4:  # of so few values the bias is the whole estimate
         return 0.0
     raw = sum(float((one[1:] * one[:-1]).sum()) for one in centred) / power
-    shortest = min(len(one) for one in series)
-    return min(0.9, max(0.0, raw + (1 + 4 * max(0.0, raw)) / shortest))
+    return min(MOST_CORRELATED, max(0.0, (raw + 1 / shortest) / (1 - 4 / shortest)))
 
 
 def _beyond_blocks(correlation: float, block: int) -> float:
