@@ -202,6 +202,23 @@ class Latency:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class HostClock:
+    """The clocks of one end of a test.
+
+    Parameters
+    ----------
+    wall_us : its wall clock less its monotonic clock, when the test began; microseconds
+    wall_step_us : change of that difference until the end: the wall clock was set
+    host : a name for the monotonic clock, which both ends of one host have in common, and which no other test
+        has; empty: not known
+    """
+
+    wall_us: int
+    wall_step_us: int = 0
+    host: str = ""
+
+
 UNANSWERED = 0xFFFF_FFFF
 """In `MessageTimes.round_trip_us`: no echo came."""
 
@@ -219,6 +236,8 @@ class RoundTrips:
         arrival of its echo, or `UNANSWERED`. Time that it waited for room in the transport is part of it
     repeated : echoes that had arrived before
     wire_bytes : bytes of IP packets that the client has sent and received for them; None: not known
+    begun_us : due time of the first message, of the client's monotonic clock
+    clocks : of the client and of the server; None: the server told none
     """
 
     size_bytes: int
@@ -227,6 +246,8 @@ class RoundTrips:
     round_trip_us: NDArray[np.uint32]
     repeated: int = 0
     wire_bytes: tuple[int, int] | None = None
+    begun_us: int = 0
+    clocks: tuple[HostClock, HostClock] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -206,6 +206,16 @@ monotonic_ns = time.perf_counter_ns
 """The monotonic clock. On Linux and macOS this is `time.monotonic_ns`, which has 15.6 ms steps on Windows."""
 
 
+def clock_name() -> str:
+    """A name of the monotonic clock, equal for all programs that read the same one: the kernel that was
+    started, and its namespace of time. Empty: this system has no such name."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()} {os.stat('/proc/self/ns/time').st_ino}"
+    except OSError:
+        return ""
+
+
 @contextlib.contextmanager
 def fine_timers() -> Iterator[None]:
     """Let waits with a timeout end within a millisecond of it. On Windows they end at the clock's next tick

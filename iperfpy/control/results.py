@@ -19,13 +19,14 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+from iperfpy.control.clock_codec import decode_clock, encode_clock
 from iperfpy.control.parameters import EXTENSION, integer
 from iperfpy.control.self_probes import SelfProbes, decode_self_probes, encode_self_probes
 from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Metric, Side, Unit, Value, ratios
 from iperfpy.protocols.path_evidence import PathEvidence
-from iperfpy.records import Sample, ServerOutput
+from iperfpy.records import HostClock, Sample, ServerOutput
 
 RESULT_KEYS: Mapping[str, tuple[str, float, str]] = {
     "retransmits": ("retransmits", 1, ""),
@@ -62,6 +63,7 @@ class Results:
         stopped
     evidence : stream id -> the peer's record of the path
     self_probes : round-trip times of the peer's senders by interval
+    clock : the peer's clocks, of a message test
     """
 
     cpu_percent: Mapping[str, float]
@@ -72,6 +74,7 @@ class Results:
     counted_late: bool = False
     evidence: Mapping[int, PathEvidence] = field(default_factory=dict)
     self_probes: SelfProbes = field(default_factory=dict)
+    clock: HostClock | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ def encode_results(
     omitted: Omitted = MappingProxyType({}),
     evidence: Mapping[int, PathEvidence] = MappingProxyType({}),
     self_probes: SelfProbes = MappingProxyType({}),
+    clock: HostClock | None = None,
 ) -> dict[str, Any]:
     """The results document of this end.
 
@@ -113,6 +117,7 @@ def encode_results(
     omitted : this end's counts of the omitted period
     evidence : stream id -> this end's record of the path, for a peer that has the feature
     self_probes : round-trip times of this end's senders by interval, for a peer that has the feature
+    clock : this end's clocks, of a message test
     """
     samples = tuple(totals)
     body: dict[str, Any] = {
@@ -132,6 +137,7 @@ def encode_results(
             COUNTED_LATE: True,
             **_evidence(evidence),
             **encode_self_probes(self_probes),
+            **encode_clock(clock),
         }
     return body
 
@@ -172,6 +178,7 @@ def decode_results(
         isinstance(own, Mapping) and own.get(COUNTED_LATE) is True,
         _peers_evidence(own, sides),
         decode_self_probes(own),
+        decode_clock(own),
     )
 
 

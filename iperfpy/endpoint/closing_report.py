@@ -19,8 +19,9 @@ from iperfpy.errors import InterruptError, IperfpyError
 from iperfpy.plan import Role
 from iperfpy.protocols.metrics import Counters, Side
 from iperfpy.protocols.path_evidence import PathEvidence
-from iperfpy.records import MessageTimes, Row, RunEnded, Sample, ServerOutput
+from iperfpy.records import HostClock, MessageTimes, Row, RunEnded, Sample, ServerOutput
 from iperfpy.runtime.sockets import socket_facts
+from iperfpy.sampling.host import host_clock, wall_us
 from iperfpy.sampling.loaded_latency import latency
 from iperfpy.sampling.result_gate import Ended, Totals, completed, judge
 from iperfpy.traffic.transfer import Transfer
@@ -49,6 +50,8 @@ class ClosingReport:
         self._results: Results | None = None
         self._evidence: Mapping[int, PathEvidence] = {}
         self._messages: MessageTimes | None = None
+        self._wall_us = wall_us()
+        self._clock: HostClock | None = None
 
     def stop(self) -> None:
         """Read the figures that are of the moment at which this end stops."""
@@ -57,6 +60,8 @@ class ClosingReport:
         # Later errors are of the end itself: the peer may have closed its sockets before this end does.
         self._warnings = tuple(one for one in self._test.warnings() if one not in self._started_with)
         self._messages = self._transfer.message_times()
+        if self._test.plan.messages_per_s:
+            self._clock = host_clock(self._wall_us, self._test.connection.session.cookie)
         held_up_us = self._transfer.held_up_us
         self._evidence = {
             each.stream.id: evidence
@@ -85,6 +90,7 @@ class ClosingReport:
             omitted=self._omitted(),
             evidence=self._evidence if PATH_EVIDENCE in test.features else {},
             self_probes=self._probing.self_probes if RESPONSIVENESS in test.features else {},
+            clock=self._clock,
         )
 
     def take_results(self, body: Mapping[str, Any]) -> None:
@@ -119,8 +125,15 @@ class ClosingReport:
             ),
             findings=findings_of(evidence),
             evidence=evidence,
-            messages=self._messages,
+            messages=self._messages_with_clocks(),
         )
+
+    def _messages_with_clocks(self) -> MessageTimes | None:
+        """The times of a message test, with the clocks of both ends if the server told its own."""
+        peers = self._results.clock if self._results is not None else None
+        if self._messages is None or self._clock is None or peers is None:
+            return self._messages
+        return replace(self._messages, clocks=(self._clock, peers))
 
     def _evidence_of_both(
         self, rows: Sequence[Row], cpu_percent: Mapping[str, float]

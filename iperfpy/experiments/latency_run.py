@@ -15,7 +15,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, TypedDict, Unpack
 
@@ -32,7 +32,8 @@ from iperfpy.protocols.registry import transports
 from iperfpy.records import MessageTimes
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.latency_report import IDLE, OWN, LatencyReport, LatencyRow
-from iperfpy.sampling.message_figures import clock_offset_us, figures
+from iperfpy.sampling.message_figures import figures
+from iperfpy.sampling.way_split import Clocks, RowMessages, clocks_of
 
 UP, DOWN, BOTH = "up", "down", "both"
 WAYS = (UP, DOWN, BOTH)
@@ -99,6 +100,7 @@ class _OwnKeywords(TypedDict, total=False):
     load_directions: Sequence[str]  # --load-direction ["up", "down"]; "both": at once
     load_rate: float | None  # -b, bits per second of the loads, 0: as much as they carry
     rounds: int  # --rounds [1], pooled
+    owd: bool  # --owd, the clocks of both hosts are synchronised
 
 
 class _Listed(TypedDict, total=False):
@@ -189,7 +191,8 @@ def _latency_run(
     if rounds < 1:
         raise PlanError(f"rounds must be above 0, not {rounds}")
     load_rate = own.get("load_rate")
-    return LatencyRun(options, steps, seconds=seconds, rounds=rounds, load_rate=load_rate, tos=tos)
+    owd = own.get("owd", False)
+    return LatencyRun(options, steps, seconds=seconds, rounds=rounds, load_rate=load_rate, tos=tos, owd=owd)
 
 
 def messengers(words: Sequence[str] = (), settings: Sequence[str] = ()) -> tuple[Contender, ...]:
@@ -257,6 +260,7 @@ class LatencyRun:
     steps : the tests of a round
     seconds : time of the messages of each
     load_rate : bits per second of the loads, see `latency`
+    owd : the clocks of both ends are synchronised, or one: their difference is not estimated
     """
 
     def __init__(
@@ -268,10 +272,11 @@ class LatencyRun:
         rounds: int = 1,
         load_rate: float | None = None,
         tos: int = 0,
+        owd: bool = False,
     ) -> None:
         self.error: IperfpyError | None = None
         self._options, self._steps, self._seconds = options, tuple(steps), seconds
-        self._rounds, self._load_rate, self._tos = rounds, load_rate, tos
+        self._rounds, self._load_rate, self._tos, self._owd = rounds, load_rate, tos, owd
         self._rows: dict[tuple[object, ...], tuple[Step, _Rounds]] = {}
         self._warnings: dict[str, tuple[str, ...]] = {}
         self._stopped = ""
@@ -399,6 +404,8 @@ class LatencyRun:
 
     def report(self) -> LatencyReport:
         """Everything that was measured so far."""
+        kept = list(self._rows.values())
+        clocks, ways = clocks_of([_tested(step, rounds) for step, rounds in kept], owd=self._owd)
         return LatencyReport(
             host=self._options.host,
             port=self._options.port,
@@ -407,22 +414,17 @@ class LatencyRun:
             rounds=self._rounds,
             version=f"iperfpy {__version__}",
             system_info=system_info(),
-            rows=tuple(self._row(step, rounds) for step, rounds in self._rows.values()),
+            rows=tuple(self._row(*one, known) for one, known in zip(kept, clocks, strict=True)),
+            ways=ways,
             warnings=tuple(f"{name}: {text}" for name, texts in self._warnings.items() for text in texts),
             error=self._stopped or str(self.error or ""),
             stopped=bool(self._stopped),
         )
 
-    def _row(self, step: Step, rounds: _Rounds) -> LatencyRow:
-        """The row of the result.
-
-        The difference of the clocks is that of the idle messages of its transport, whose ways are equal if
-        the path is symmetric, else that of its own.
-        """
+    def _row(self, step: Step, rounds: _Rounds, clocks: Clocks) -> LatencyRow:
+        """The row of the result. `clocks`: their difference in each round."""
         one = step.contender
-        idle = self._rows.get(replace(step, load=None, direction="").key)
-        known = (idle[1].times if idle is not None else []) or rounds.times
-        offset_us = clock_offset_us(known[0]) if known else None
+        first = clocks[0] if clocks else None
         return LatencyRow(
             name=one.name,
             transport=one.transport.name,
@@ -432,9 +434,14 @@ class LatencyRun:
             seconds=self._seconds,
             load=IDLE if step.load is None else step.load.name,
             direction=step.direction,
-            figures=figures(*rounds.times, offsets_us=[offset_us] * len(rounds.times)),
+            figures=figures(*rounds.times, clocks=clocks),
             times=tuple(rounds.times),
-            offset_us=offset_us,
+            offset_us=None if first is None else first.at_us(rounds.times[0].begun_us),
             load_rate=rounds.load_rate,
             error=rounds.error,
         )
+
+
+def _tested(step: Step, rounds: _Rounds) -> RowMessages:
+    kind = (step.contender.name, step.size_bytes, step.per_s)
+    return RowMessages(kind, step.load is None, rounds.times)

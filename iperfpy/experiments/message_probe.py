@@ -25,7 +25,8 @@ from iperfpy.options import ClientOptions
 from iperfpy.plan import WAYS
 from iperfpy.protocols.settings import Settings
 from iperfpy.records import MessageTimes
-from iperfpy.sampling.message_figures import MessageFigures, clock_offset_us, figures
+from iperfpy.sampling.clock_difference import symmetric
+from iperfpy.sampling.message_figures import MessageFigures, figures
 from iperfpy.store.stored_run import Run
 
 T = TypeVar("T")
@@ -77,13 +78,9 @@ class MessageResult:
     load_bits_per_second: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    def figures(self, offset_us: float | None = None) -> MessageFigures | None:
-        """The figures; `offset_us`: the difference of the clocks (`sampling.message_figures`), by default
-        estimated from these times. None if there are no times."""
-        if self.times is None:
-            return None
-        known = clock_offset_us(self.times) if offset_us is None else offset_us
-        return figures(self.times, offsets_us=[known])
+    def figures(self) -> MessageFigures | None:
+        """The figures, with two ways as if the path were symmetric. None if there are no times."""
+        return None if self.times is None else figures(self.times, clocks=[symmetric(self.times)])
 
 
 async def measure_messages(options: ClientOptions, test: MessageTest) -> MessageResult:

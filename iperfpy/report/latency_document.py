@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from iperfpy.protocols.units import format_rate
 from iperfpy.records import UNANSWERED, RoundTrips
 from iperfpy.report.experiment_document import Json, common_facts, document_of, reading
+from iperfpy.sampling.clock_difference import Basis
 from iperfpy.sampling.latency_report import IDLE, LatencyReport, LatencyRow, cdf, groups
 from iperfpy.sampling.message_figures import MessageFigures
+from iperfpy.sampling.way_split import WaySplit
 from iperfpy.store.document_part import Part
 from iperfpy.store.run_index import LATENCY, About, path_signature
 
@@ -29,7 +31,18 @@ def document(report: LatencyReport) -> Json:
     """The whole result: JSON values only. `rows` are sorted as the table is."""
     start: Json = {"unix_time": report.unix_time, "rounds": report.rounds}
     rows = [_row(row) for rows in groups(report) for row in rows]
-    return document_of(report, start, {"rows": rows, "end": {"seconds": report.seconds}})
+    return document_of(
+        report, start, {"rows": rows, "ways": _ways(report.ways), "end": {"seconds": report.seconds}}
+    )
+
+
+def _ways(ways: WaySplit) -> Json:
+    """The knowledge behind the two ways."""
+    return {
+        "basis": None if ways.basis is None else ways.basis.value,
+        "drift_ppm": 1e6 * ways.drift,
+        "fault": ways.fault,
+    }
 
 
 def about(report: LatencyReport) -> About:
@@ -118,7 +131,16 @@ def read(stored: Mapping[str, Any]) -> LatencyReport:
             seconds=whole.part("end").number("seconds"),
             rounds=whole.part("start").whole("rounds"),
             rows=tuple(_read_row(one) for one in whole.parts("rows")),
+            ways=_read_ways(whole),
         )
+
+
+def _read_ways(whole: Part) -> WaySplit:
+    if "ways" not in whole.values:  # of an older version
+        return WaySplit(Basis.SYMMETRIC)
+    one = whole.part("ways")
+    basis = None if one.values.get("basis") is None else Basis(one.text("basis"))
+    return WaySplit(basis, one.number("drift_ppm") / 1e6, one.text("fault"))
 
 
 def _read_row(one: Part) -> LatencyRow:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from iperfpy.protocols.units import format_rate
 from iperfpy.report.columns import NOT_AVAILABLE
 from iperfpy.report.screen import HANGING, NARROWEST, Span
+from iperfpy.sampling.clock_difference import Basis
 from iperfpy.sampling.latency_report import IDLE, LatencyReport, LatencyRow, groups
 from iperfpy.sampling.message_figures import BEYOND, LATE_US, MessageFigures
+from iperfpy.sampling.way_split import WaySplit
 
 GAP = "  "
 LONGEST_NAME = 20
@@ -36,7 +38,7 @@ def lines(report: LatencyReport, width: int | None = None) -> Iterator[list[Span
     tables = groups(report)
     for rows in tables:
         yield from _group(rows, width)
-    yield from _notes([row for rows in tables for row in rows], width)
+    yield from _notes([row for rows in tables for row in rows], report.ways, width)
 
 
 def _folded(text: str, style: str, width: int | None) -> Iterator[list[Span]]:
@@ -106,7 +108,7 @@ def _tables(rows: Sequence[LatencyRow], width: int | None) -> Iterator[list[Span
             yield spans
 
 
-def _notes(rows: Sequence[LatencyRow], width: int | None) -> Iterator[list[Span]]:
+def _notes(rows: Sequence[LatencyRow], ways: WaySplit, width: int | None) -> Iterator[list[Span]]:
     """Reasons for missing figures, and the assumption behind the two ways."""
     found = [row.figures for row in rows if row.figures.answered]
     if not found:
@@ -124,9 +126,24 @@ def _notes(rows: Sequence[LatencyRow], width: int | None) -> Iterator[list[Span]
         names = ", ".join(dict.fromkeys(row.name for row in held))
         text = f"{names}: the column held is large: a stalled transport, or a machine too busy to measure"
         yield from _folded(text, "warn", width)
-    if any(one.there_p50_us is not None for one in found):
-        text = "up and down: parts of the round trip, if the idle path takes equally long both ways"
-        yield from _folded(text, "muted", width)
+    text, style = _basis(ways)
+    if text:
+        yield from _folded(f"up and down: {text}", style, width)
+
+
+def _basis(ways: WaySplit) -> tuple[str, str]:
+    """(the assumption behind the two ways, style); empty: they are not known."""
+    if ways.fault:
+        return f"empty, because {ways.fault}; without --owd they are estimated for a symmetric path", "warn"
+    drift = f"; the clocks drift by {1e6 * abs(ways.drift):.0f} ppm, taken out" if ways.drift else ""
+    known = {
+        None: "",
+        Basis.SYMMETRIC: f"parts of the round trip, if the idle path takes equally long both ways{drift}",
+        Basis.SAME_HOST: "one-way delays by one clock, because both ends run on one host",
+        Basis.SYNCHRONISED: "one-way delays, if the clocks of both hosts are synchronised (--owd): their"
+        " difference lengthens one way and shortens the other",
+    }
+    return known[ways.basis], "muted"
 
 
 def _was_held(one: MessageFigures) -> bool:

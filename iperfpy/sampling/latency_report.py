@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from iperfpy.records import RoundTrips
 from iperfpy.sampling.message_figures import MessageFigures, figures, round_trips
+from iperfpy.sampling.way_split import NOT_SPLIT, WaySplit
 
 IDLE = "none"
 """The load of a row without one."""
@@ -50,7 +51,7 @@ class LatencyRow:
     direction : of the load: "up", "down" or "both"; empty: idle
     figures : of all rounds together
     times : of each round
-    offset_us : the server's clock less the client's, see `message_figures.clock_offset_us`
+    offset_us : the server's clock less the client's when the row was measured first, see `clock_difference`
     load_rate : mean payload rate of the load over the rounds, bits per second, by direction
     error : the sentence of the last round that failed, or empty
     """
@@ -77,6 +78,7 @@ class LatencyReport:
     Parameters
     ----------
     rows : in the order in which they were measured first
+    ways : the knowledge behind the two ways of the rows
     error : the sentence that ended it early, or empty; `stopped`: by the user
     """
 
@@ -88,6 +90,7 @@ class LatencyReport:
     version: str = ""
     system_info: str = ""
     rows: tuple[LatencyRow, ...] = ()
+    ways: WaySplit = NOT_SPLIT
     warnings: tuple[str, ...] = ()
     error: str = ""
     stopped: bool = False

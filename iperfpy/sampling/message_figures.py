@@ -1,8 +1,7 @@
 """Figures of a message test: percentiles, jitter, lateness, losses, overhead, and both ways of a round trip.
 
-    figures(times, ...)      of one test, or of several pooled
-    clock_offset_us(times)   the server's clock less the client's, if the path is symmetric
-    ways(times, offset)      (there, back) of each answered message
+    figures(times, ...)   of one test, or of several pooled
+    ways(times, clock)    (there, back) of each answered message, for a difference of the clocks
 
 A percentile is given only if at least `BEYOND` samples lie beyond it: P99 from 1,000 answered messages on.
 """
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.records import UNANSWERED, MessageTimes, RoundTrips
+from iperfpy.sampling.clock_difference import Basis, ClockDifference, split
 
 BEYOND = 10
 """Least number of samples beyond a percentile."""
@@ -87,40 +87,26 @@ def percentile(samples: Times, percent: float) -> float | None:
     return float(np.percentile(samples, percent))
 
 
-def clock_offset_us(times: MessageTimes) -> float | None:
-    """The server's clock less the client's, microseconds; None if nothing was answered.
+def ways(test: MessageTimes, clock: ClockDifference) -> tuple[Times, Times]:
+    """(there, back) of the answered messages, (n,) each, microseconds, for a difference of the clocks.
 
-    It is the mean over the third of the messages with the shortest round trips, on the assumption that these
-    took as long there as back. Crusader estimates it alike (github.com/Zoxc/crusader). On an asymmetric path
-    half of the difference of its two ways is wrong.
+    An estimated difference may be a little wrong: then no way is shorter than nothing, or longer than both.
     """
-    answered = times.round_trip_us != UNANSWERED
-    trips, there = times.round_trip_us[answered].astype(np.float64), times.there_us[answered]
-    if not len(trips):
-        return None
-    shortest = np.argsort(trips, kind="stable")[: max(1, len(trips) // 3)]
-    # A part of the numbers is common to all: their mean would lose precision beside it.
-    base = int(there[0])
-    return base + float(np.mean((there[shortest] - base) - trips[shortest] / 2))
-
-
-def ways(times: MessageTimes, offset_us: float) -> tuple[Times, Times]:
-    """(there, back) of the answered messages, (n,) each, microseconds, for a difference of the clocks."""
-    answered = times.round_trip_us != UNANSWERED
-    trips = times.round_trip_us[answered].astype(np.float64)
-    base = int(offset_us)
-    there = (times.there_us[answered] - base).astype(np.float64) - (offset_us - base)
+    there, back = split(test, clock)
+    if clock.basis is not Basis.SYMMETRIC:
+        return there, back
+    trips = there + back
     there = np.clip(there, 0.0, trips)
     return there, trips - there
 
 
-def figures(*tests: MessageTimes, offsets_us: Sequence[float | None] = ()) -> MessageFigures:
+def figures(*tests: MessageTimes, clocks: Sequence[ClockDifference | None] = ()) -> MessageFigures:
     """The figures of one test, or of several pooled.
 
     Parameters
     ----------
     tests : of the same transport, size and rate
-    offsets_us : `clock_offset_us` for each test, for the two ways; empty: they are left out
+    clocks : the difference of the clocks for each test, for the two ways; empty: they are left out
     """
     trips = np.concatenate([round_trips(one) for one in tests]) if tests else np.empty(0)
     due, answered = sum(len(one.round_trip_us) for one in tests), len(trips)
@@ -144,7 +130,7 @@ def figures(*tests: MessageTimes, offsets_us: Sequence[float | None] = ()) -> Me
         wire_ratio=_wire_ratio(tests),
         held_p99_us=percentile(held, 99.0),
         **known,
-        **_ways(tests, offsets_us),
+        **_ways(tests, clocks),
     )
 
 
@@ -158,16 +144,13 @@ def _wire_ratio(tests: Sequence[RoundTrips]) -> float | None:
     return wire / payload if payload else None
 
 
-def _ways(tests: Sequence[MessageTimes], offsets_us: Sequence[float | None]) -> dict[str, float | None]:
-    split = [
-        ways(one, offset_us)
-        for one, offset_us in zip(tests, offsets_us, strict=bool(offsets_us))
-        if offset_us is not None
-    ]
-    if not split:
+def _ways(tests: Sequence[MessageTimes], clocks: Sequence[ClockDifference | None]) -> dict[str, float | None]:
+    pairs = zip(tests, clocks, strict=bool(clocks))
+    known = [ways(one, clock) for one, clock in pairs if clock is not None]
+    if not known:
         return {}
     found: dict[str, float | None] = {}
-    for name, parts in (("there", [one[0] for one in split]), ("back", [one[1] for one in split])):
+    for name, parts in (("there", [one[0] for one in known]), ("back", [one[1] for one in known])):
         samples = np.concatenate(parts)
         found |= {f"{name}_p{percent:g}_us": percentile(samples, percent) for percent in (50.0, 99.0)}
     return found

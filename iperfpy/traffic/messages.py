@@ -177,6 +177,7 @@ class MessageSource:
             there_us=self._there_us[:due].copy(),
             held_us=self._held_us[: self._next].copy(),
             repeated=self._repeated,
+            begun_us=self._due_us(0),
         )
 
     def _due_by(self, now_us: int) -> int:

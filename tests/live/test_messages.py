@@ -6,10 +6,13 @@ import pytest
 
 from iperfpy.control import parameters
 from iperfpy.errors import PlanError
+from iperfpy.experiments.latency_run import LatencyRun, messengers, steps_of
 from iperfpy.experiments.message_probe import Load, MessageTest, measure_messages
 from iperfpy.options import ClientOptions
 from iperfpy.protocols.registry import transports
 from iperfpy.records import UNANSWERED
+from iperfpy.report.latency_text import lines
+from iperfpy.sampling.clock_difference import Basis, fault, told
 from tests.iperfpy.support import serving
 
 pytestmark = pytest.mark.live
@@ -31,10 +34,29 @@ async def test_every_message_is_echoed(name: str) -> None:
     assert (times.round_trip_us != UNANSWERED).all()
     assert found.wire_ratio is None or found.wire_ratio > 1.0
     assert there.bytes == 100 * 100
-    # The clocks of both ends are one: half of a round trip over loopback is near both ways.
+    # Both ends run on one machine, and may know it.
+    assert times.clocks is not None
+    clock = told(times)
+    assert clock is not None
+    assert fault([times], [clock]) == ""
+    assert clock.basis is (Basis.SAME_HOST if times.clocks[0].host else Basis.SYNCHRONISED)
     assert found.there_p50_us is not None
     assert found.back_p50_us is not None
     assert found.there_p50_us + found.back_p50_us < 1e6
+
+
+async def test_a_server_that_does_not_tell_its_clock_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iperfpy.control.results.encode_clock", lambda clock: {})
+    async with serving() as server:
+        steps = steps_of(messengers("udp"), sizes=[100], rates=[100], loads=["none"], directions=["up"])
+        run = LatencyRun(ClientOptions("127.0.0.1", port=server.port), steps, seconds=0.1, owd=True)
+        await run.run()
+    report = run.report()
+    assert report.ways.fault == "the server does not tell its clock: update its iperfpy"
+    text = "\n".join("".join(piece for piece, _ in line) for line in lines(report))
+    assert f"up and down: empty, because {report.ways.fault}; without --owd" in text
+    assert report.rows[0].figures.answered
+    assert report.rows[0].figures.there_p50_us is None
 
 
 async def test_a_load_runs_beside_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,12 @@ def _message_flags() -> list[click.Option]:
             type=Parsed("SEC", duration("-t", 100_000, 3600 * SECOND_US, zero=False)),
             default=10 * SECOND_US,
         ),
+        Flag(
+            HEADING,
+            ["owd", "--owd"],
+            "up and down by the clocks of both hosts, which are synchronised (PTP, NTP), or are one",
+            is_flag=True,
+        ),
     ]
 
 
@@ -150,6 +156,7 @@ def _prepare(values: Values, options: ClientOptions, tos: int) -> Experiment[Lat
         rounds=values["rounds"],
         load_rate=values["load_rate"],
         tos=tos,
+        owd=values["owd"],
     )
 
 

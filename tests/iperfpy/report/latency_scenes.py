@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from iperfpy.records import UNANSWERED, MessageTimes
+from iperfpy.sampling.clock_difference import Basis, ClockDifference
 from iperfpy.sampling.latency_report import IDLE, LatencyReport, LatencyRow
 from iperfpy.sampling.message_figures import figures
+from iperfpy.sampling.way_split import WaySplit
 
 COUNT, PER_S = 1_200, 100
+DRIFT = 2e-5
 
 
 def latency_report() -> LatencyReport:
@@ -20,7 +23,11 @@ def latency_report() -> LatencyReport:
         _row("kcp fast", 60_000, "kcp", "up", lost=30),
     )
     return LatencyReport(
-        "vpn.example", 5201, 1_795_966_017.25, 55.0, 2, version="iperfpy 9", system_info="Linux", rows=rows
+        *("vpn.example", 5201, 1_795_966_017.25, 55.0, 2),
+        version="iperfpy 9",
+        system_info="Linux",
+        rows=rows,
+        ways=WaySplit(Basis.SYMMETRIC, DRIFT),
     )
 
 
@@ -34,7 +41,7 @@ def _row(
     lost: int = 0,
     settings: dict[str, str] | None = None,
 ) -> LatencyRow:
-    offset_us = 1e12
+    clock = ClockDifference(1e12, DRIFT)
     times = tuple(_times(base_us + number, held_us, lost) for number in range(2))
     return LatencyRow(
         name=name,
@@ -45,9 +52,9 @@ def _row(
         seconds=COUNT / PER_S,
         load=load,
         direction=direction,
-        figures=figures(*times, offsets_us=[offset_us] * len(times)),
+        figures=figures(*times, clocks=[clock] * len(times)),
         times=times,
-        offset_us=offset_us,
+        offset_us=clock.offset_us,
         load_rate={direction: 18.4e6} if direction else {},
     )
 

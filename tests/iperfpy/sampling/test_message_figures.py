@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from iperfpy.records import UNANSWERED, MessageTimes
-from iperfpy.sampling.message_figures import clock_offset_us, figures, ways
+from iperfpy.sampling.clock_difference import symmetric
+from iperfpy.sampling.message_figures import figures, ways
 
 
 def times(
@@ -64,7 +65,7 @@ def test_nothing_answered_gives_no_figure() -> None:
     found = figures(times([UNANSWERED] * 3))
     assert found.lost_percent == 100.0
     assert found.p50_us is found.min_us is found.jitter_us is found.stdev_us is None
-    assert clock_offset_us(times([UNANSWERED])) is None
+    assert symmetric(times([UNANSWERED])) is None
     assert figures().due == 0
 
 
@@ -75,9 +76,9 @@ def test_the_ways_of_a_symmetric_path_are_found_whatever_the_clocks() -> None:
         [40_000 + extra for extra in queue],
         [20_000 + extra + offset for extra in queue],
     )
-    found = clock_offset_us(one)
-    assert found == pytest.approx(offset, abs=1)
+    found = symmetric(one)
     assert found is not None
+    assert found.offset_us == pytest.approx(offset, abs=1)
     there, back = ways(one, found)
     assert there == pytest.approx([20_000 + extra for extra in queue], abs=1)
     assert back == pytest.approx([20_000] * 9, abs=1)
@@ -87,8 +88,7 @@ def test_an_earlier_offset_serves_a_loaded_test() -> None:
     """Every message of a loaded test queues: its own shortest third would be taken for symmetric."""
     idle = times([40_000] * 9, [20_000 + 500] * 9)
     loaded = times([140_000] * 20, [120_000 + 500] * 20)
-    offset = clock_offset_us(idle)
-    found = figures(loaded, offsets_us=[offset])
+    found = figures(loaded, clocks=[symmetric(idle)])
     assert found.there_p50_us == pytest.approx(120_000)
     assert found.back_p50_us == pytest.approx(20_000)
     assert figures(loaded).there_p50_us is None
