@@ -90,7 +90,7 @@ def test_two_flows_share_a_bottleneck() -> None:
         backward=backward,
         rtt_us=30e3,
         limit_bits_per_s=8e6 * PAYLOAD_SHARE,
-        seconds=25,
+        seconds=18,
     )
     values = run(small, 1).values
     assert values["jain"] >= 0.85
@@ -126,7 +126,7 @@ def test_a_flow_that_joins_a_full_queue_does_not_add_its_losses_to_the_floor() -
 )
 def test_flows_that_start_together_find_the_minimum_rtt_behind_their_queue() -> None:
     """Eight flows in a buffer of five BDP: most never saw it empty, and no single flow can empty it."""
-    eight = replace(_case("fair"), forward=link(20e6, RTT_MS, 5.0)[0], seconds=12.0)
+    eight = replace(_case("fair"), forward=link(20e6, RTT_MS, 5.0)[0], seconds=8.0)
     flows = together(eight, 1, [bbr_engine] * 8, [0.1 * number for number in range(8)])
     found_us = [flow.snapshots[-1].state["min_rtt_us"] for flow in flows]
     assert all(isinstance(us, int) and us < 1.25 * RTT_MS * 1e3 for us in found_us)
@@ -143,6 +143,7 @@ def test_the_queue_of_startup_drains_on_a_long_path() -> None:
 def test_bursts_as_long_as_the_window_do_not_lower_the_goodput() -> None:
     """5 Mb/s and 170 ms are 73 segments in flight; a burst loses up to 50 of them."""
     case = next(case for case in all_cases() if case.name == "5 Mb/s 170 ms 1 BDP, 5 % in bursts of 20")
+    case = replace(case, seconds=18.0)
     figures = steady(single(case.forward, case.backward, seed=7, seconds=case.seconds), case)
     assert figures["goodput"] * 0.95 / (1 - figures["dropped"]) >= 0.93
 
@@ -172,7 +173,7 @@ def test_the_bandwidth_is_found_although_the_window_limits_the_sender(loss: floa
     """
     forward, backward = link(20e6, 100.0, 10.0, loss=loss)
     settings = KcpBbrSettings(sndwnd=256, rcvwnd=256)
-    watched = single(forward, backward, 1, 12.0, make=lambda number: with_bbr(number, settings))
+    watched = single(forward, backward, 1, 8.0, make=lambda number: with_bbr(number, settings))
     carried = 20e6 / 8 / wire_bytes(1_400)
     known = [snapshot.state["bandwidth_segments_per_s"] for snapshot in watched.snapshots[50:]]
     assert all(isinstance(bandwidth, float) and bandwidth > 0.6 * carried for bandwidth in known)
