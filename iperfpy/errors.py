@@ -115,7 +115,7 @@ class InterruptError(IperfpyError):
 
 
 def fault_of(error: BaseException, culprit: str = "this program", where: str = "") -> FaultError:
-    """The error for an exception that nobody raised on purpose. `culprit`: the part that raised it; `where`
+    """The error for an exception that was not raised on purpose. `culprit`: the part that raised it; `where`
     ("stream 1") is put before the sentence."""
     try:
         text = str(error)

@@ -157,7 +157,7 @@ async def _serve(host: str, port: int, max_tests: int) -> None:
     serving = asyncio.current_task()
     assert serving is not None, "a coroutine that runs has a task"
 
-    # Windows lets nobody ask for the type of a handle while another thread reads from it, and each C library
+    # Windows lets no thread ask for the type of a handle while another one reads from it, and each C library
     # that comes with a module asks for that of standard input: so that is another handle from now on.
     stopping = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -26,7 +26,7 @@ def named(address: SocketAddress) -> str:
 
 
 def with_port(address: SocketAddress, port: int) -> SocketAddress:
-    """The same host with another port."""
+    """Return the address of that host with another port."""
     return (address[0], port, *address[2:])
 
 

@@ -24,7 +24,7 @@ _FEWEST_BINS = 256
 _GATHERED = 2_048
 """Packets that wait to be counted together, and arrays of them: numpy costs as much for one as for many."""
 _NEAR_BINS = 64
-"""Bins within which a packet whose time was guessed may really have left."""
+"""Bins within which a packet with a guessed time may really have left."""
 _NEVER = -(1 << 62)
 
 Int64s = NDArray[np.int64]
@@ -170,7 +170,7 @@ class FlightRecorder:
         self, stamps_us: Int64s, sizes: int | Int64s, delays_us: float | Floats | Int64s | None
     ) -> None:
         """Packets arrived that left at these times, (n,), with these bytes and delays, one for all or (n,)
-        each. A delay that is NaN is not known. The arrays are kept: nobody may change them."""
+        each. A delay that is NaN is not known. The arrays are kept: no caller may change them."""
         self._waiting.append((stamps_us, sizes, delays_us))
         self._waiting_packets += len(stamps_us)
         if self._waiting_packets >= _GATHERED or len(self._waiting) >= _GATHERED:

@@ -153,7 +153,7 @@ class ServingThread:
         self._is_ended = True
 
     def _ready(self) -> list[StreamTask]:
-        """Wait for sockets, the next timer or an order. Returns the tasks whose sockets are ready."""
+        """Wait for sockets, the next timer or an order. Returns the tasks with sockets that are ready."""
         if not self._timers:
             return self._select(None)
         wait_us = self._timers[0][0] - now_us()

@@ -151,7 +151,7 @@ class StreamWorker:
                 error = None if self.is_stopping else self._translated(error)
             try:
                 loop.call_soon_threadsafe(finish, error)
-            except RuntimeError:  # the loop was closed before its streams: nobody else can end this thread
+            except RuntimeError:  # the loop was closed before its streams: no other code can end this thread
                 place.thread.end()
 
         self._place, self._result = place, result

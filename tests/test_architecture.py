@@ -129,7 +129,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Package -> packages of this project that it may import, beside itself. The most exact entry decides.
 
-The entry `iperfpy` is the package itself, whose imports are lazy, and every module that no other entry
+The entry `iperfpy` is the package itself, with lazy imports, and every module that no other entry
 names. Nothing but the command line, and `python -m iperfpy`, imports the command line.
 """
 
@@ -146,7 +146,7 @@ SANS_IO = (
     *("iperfpy.control", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
 )
 BINDINGS = {f"{P}.kcp", f"{P}.kcp.channel", "iperfpy.sampling.host"}
-"""Modules of those packages whose task is to join an engine to sockets, or to ask the machine."""
+"""Modules of those packages with the task of joining an engine to sockets, or of asking the machine."""
 
 NAME_TRANSPORTS = {
     "iperfpy.control.parameters",

@@ -100,7 +100,7 @@ class MeasuredMessages:
     ----------
     contender, round, started_s, error : as those of `MeasuredTest`
     size_bytes, per_s : of each message; messages a second
-    due : messages whose time had come
+    due : messages that were to be sent by then
     sent : messages that the transport took
     round_trip_us : of the answered messages, in order, from the due time to the arrival of the echo
     wire_bytes : bytes of IP packets in both directions, None: not known

@@ -29,7 +29,7 @@ from iperfpy.protocols.path_evidence import MOST_BINS, FlightBins, PathEvidence
 TEXT_LIMIT_BYTES = 384 * 1024
 """Most characters of all columns of one end. Wider bins make them fit."""
 MOST_STREAMS = 16
-"""Most streams whose bins are sent, those with most packets: the others send their figures only."""
+"""Most streams that send their bins, those with most packets: the others send their figures only."""
 FEWEST_BINS = 64
 """A record that does not fit with so many bins is sent without them."""
 LARGEST = 2**53

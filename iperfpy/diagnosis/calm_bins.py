@@ -20,7 +20,7 @@ _BACKLOG_PACKETS, _BACKLOG_US = 3, 2e3
 
 
 def calm(flight: FlightBins, rate: float, packet_bytes: int) -> NDArray[np.bool_]:
-    """(n,) bool: True for each bin whose packets found no queue of the sender's own.
+    """(n,) bool: True for each bin with packets that found no queue of the sender's own.
 
     rate : bits per second of IP packets that the path carries
     """

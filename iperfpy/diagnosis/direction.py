@@ -115,7 +115,7 @@ def _packet_rate(rung: Rung) -> float:
 
 
 def _receiver(evidence: DirectionEvidence) -> list[Finding]:
-    """Name a receiver whose kernel dropped datagrams that had arrived."""
+    """Name a receiver if its kernel dropped datagrams that had arrived."""
     found = [rung for rung in evidence.rungs if cut(rung)]
     # If the path lost more, it was the limit.
     found = [one for one in found if 2 * (one.kernel_drops or 0) > one.sent - one.arrived]

@@ -17,7 +17,7 @@ from iperfpy.traffic.transfer import Transfer
 
 
 class Probing:
-    """Collects the probes of a test. One whose load does not seek the capacity of the path has none.
+    """Collects the probes of a test. A test has none if its load does not seek the capacity of the path.
 
     Parameters
     ----------

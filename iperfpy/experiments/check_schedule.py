@@ -213,7 +213,7 @@ def _ladder_cost_s(form: Form, scale: Scale, overhead_s: float) -> float:
 
 
 def lengths(scale: Scale, rtt_s: float, timing: Timing, known: Sequence[str] = BULK) -> Lengths:
-    """The best form whose tests are long enough in the time of the scale.
+    """The best form with tests that are long enough in the time of the scale.
 
     Parameters
     ----------
@@ -317,7 +317,7 @@ def bytes_of(steps: Iterable[Step], capacity_bps: dict[Direction, float]) -> flo
 # -- the budget of bytes
 
 OPENING_SHARE = 0.5
-"""Part of the budget for the first rounds, whose tests may not need it: the capacity is not known yet."""
+"""Part of the budget for the first rounds, which may not need it: the capacity is not known yet."""
 TELLING = (1.25, 0.50, 0.90, 1.00, 0.25, 0.75, 1.10, 0.10)
 """Rungs in the order in which a small budget keeps them: an overload, then loss and delay without one."""
 LEAST_BUDGET_BYTES = 5_000_000

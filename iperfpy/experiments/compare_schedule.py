@@ -145,7 +145,7 @@ def round_turns(
 
     Parameters
     ----------
-    last : contenders whose bulk data comes behind all others, because its rate follows those of the others
+    last : contenders with bulk data that comes behind all others, because its rate follows theirs
     """
     parts: tuple[Direction | None, ...] = (*directions, None)
     turns = [Turn(each, part, number) for each in range(contenders) for part in parts]

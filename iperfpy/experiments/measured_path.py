@@ -18,7 +18,7 @@ from iperfpy.store.stored_run import Run
 REACHED = 0.9
 """Share of its rate that a sender reaches unless the machine is too slow for more."""
 LOST = 0.03
-"""Share of datagrams whose loss shows that a rate was too high."""
+"""Share of lost datagrams that shows that a rate was too high."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class MeasuredPath:
     Parameters
     ----------
     outcomes : tests with figures, in order
-    blocked : (transport, direction) -> the sentence of a test whose data did not get through
+    blocked : (transport, direction) -> the sentence of a test with data that did not get through
     """
 
     outcomes: list[Outcome] = field(default_factory=list)

@@ -16,7 +16,7 @@ MOST_AT_ONCE = 1_024
 
 
 class _Message(ctypes.Structure):
-    """struct mmsghdr, whose first seven fields are a struct msghdr."""
+    """struct mmsghdr: its first seven fields are a struct msghdr."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),

@@ -115,7 +115,7 @@ class Keeper:
         """Prepare this process: signals, descriptors, and a /proc of the new PID namespace."""
         for number in TERMINAL_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        with contextlib.suppress(OSError):  # in a container, whose /proc hides parts of the machine's
+        with contextlib.suppress(OSError):  # in a container: its /proc hides parts of the machine's
             linux_calls.unshare(linux_calls.CLONE_NEWNS)
             linux_calls.mount("none", "/", "", linux_calls.MS_REC | linux_calls.MS_PRIVATE)
             flags = linux_calls.MS_NOSUID | linux_calls.MS_NODEV | linux_calls.MS_NOEXEC

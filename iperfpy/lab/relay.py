@@ -18,7 +18,7 @@ TURN_US = 250.0
 """Shortest time between two turns, as a network card moderates its interrupts: frames are taken in groups at
 high rates, and each at once at low ones."""
 UNCLEAN_US = 10_000.0
-"""A run whose p99 of lateness is above this has measured the machine, not the path."""
+"""A run with a p99 of lateness above this has measured the machine, not the path."""
 
 
 class Source(Protocol):

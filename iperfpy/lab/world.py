@@ -153,7 +153,7 @@ def _configure(name: str, value: str) -> None:
 
 
 def _prepare_end(end: str, peer: str) -> None:
-    """Set up the devices of one end, whose network namespace this thread has entered."""
+    """Set up the devices of one end; this thread has entered its network namespace."""
     # No address of the link, and so no multicast groups and no search for routers: they would be traffic.
     for name, value in (("addr_gen_mode", "1"), ("accept_ra", "0"), ("router_solicitations", "0")):
         _configure(f"ipv6/conf/{DEVICE}/{name}", value)

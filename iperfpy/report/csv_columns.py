@@ -31,7 +31,7 @@ LATENCY = (
     *("responsiveness_rpm", "responsiveness_confidence"),
     *("foreign_responsiveness_rpm", "loaded_responsiveness_rpm"),
 )
-"""Columns of the whole test, filled in the row `sum`, whose `rtt_us_min`, `_mean` and `_max` are the
+"""Columns of the whole test, filled in the row `sum`; its `rtt_us_min`, `_mean` and `_max` are the
 round-trip times under load."""
 WARNINGS, ERROR, PLUGIN = "warnings", "error", "plugin_metrics"
 

@@ -101,7 +101,7 @@ class Iperf3TextSink:
 class _Form:
     """The lines of one test: its streams, and the figures that its transport has.
 
-    A transport whose ends iperf3's JSON merges (`merged_as`) is shown in the form of UDP, any other one in
+    A transport is shown in the form of UDP if iperf3's JSON merges its ends (`merged_as`), any other one in
     that of TCP.
     """
 

@@ -4,7 +4,7 @@
     thread    queue --> GuardedSink --> TextSink, CsvSink ...  may wait in a write
     main      finish()                                        waits until everything is written
 
-There is one thread for each destination: a CSV file grows although nobody reads standard output.
+There is one thread for each destination: a CSV file grows although no program reads standard output.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from iperfpy.sampling.sums import by_direction, total
 MOST_BARS = 60
 """Intervals that the line shows, if the terminal has the room."""
 BLOCK_BARS, ASCII_BARS = "▁▂▃▄▅▆▇█", ".:~=+*#@"
-"""Bars from low to high, and those of a terminal whose encoding lacks the first ones."""
+"""Bars from low to high, and those of a terminal with an encoding that lacks the first ones."""
 NOTHING = "_"
 MINUTES_FROM_S = 600
 """Duration from which times are in minutes, and hours."""

@@ -53,7 +53,7 @@ async def until_signalled(
 @contextlib.contextmanager
 def failing_callbacks(failed: Callable[[FaultError], None]) -> Iterator[None]:
     """Call `failed` if a callback of the event loop raises an exception. asyncio only logs it, and a test
-    whose data a transport carries in callbacks would end as one without data."""
+    with data that a transport carries in callbacks would end as one without data."""
     loop = asyncio.get_running_loop()
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

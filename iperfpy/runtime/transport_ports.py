@@ -177,7 +177,7 @@ class SharedListeners:
 
 
 async def _close(opened: Any) -> None:
-    """Close an object whose `close` may be a coroutine function. A fault of it is logged: the server ends as
+    """Close an object; its `close` may be a coroutine function. A fault of it is logged: the server ends as
     it would without."""
     try:
         closing = opened.close()

@@ -33,7 +33,7 @@ class MessageFigures:
 
     Parameters
     ----------
-    due, sent, answered : messages whose time had come, that the transport took, and that were echoed
+    due, sent, answered : messages that were to be sent, that the transport took, and that were echoed
     lost : messages that were due and not echoed
     repeated : echoes that had arrived before
     p50_us ... p999_us : percentiles of the round trips of answered messages

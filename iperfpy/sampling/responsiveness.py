@@ -38,7 +38,7 @@ MPS = 100
 PTC = 0.01
 """Most of the capacity that probes may take. Section 5.2 has 5 %: measured rates would be too low."""
 KEPT = 2 * MAD - 1
-"""Intervals whose probes are kept: those of the latest `MAD` moving averages."""
+"""Intervals that keep their probes: those of the latest `MAD` moving averages."""
 COMPLETE = 0.9
 """Share of `ID_US` from which on the last interval of a test counts as a whole one."""
 

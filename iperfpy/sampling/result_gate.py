@@ -79,8 +79,8 @@ def judge(totals: Totals, plan: Plan, transport: Transport, ended: Ended) -> Ver
 
 
 def completed(totals: Totals, transport: Transport) -> tuple[Row, ...]:
-    """The rows whose receivers also know of the units that were lost after their last arrival. Without the
-    sender's figures a row stays as it is."""
+    """The rows, with receivers that also know of the units lost after their last arrival. A row stays as it
+    is without figures of the sender."""
     delivery = transport.delivery
     if delivery is None:
         return totals.rows
@@ -88,7 +88,7 @@ def completed(totals: Totals, transport: Transport) -> tuple[Row, ...]:
 
 
 def _with_tail(row: Row, delivery: Delivery, totals: Totals, transport: Transport) -> Row:
-    """The row whose receiver also knows of the units that were lost after its last arrival."""
+    """The row with a receiver that also knows of the units that were lost after its last arrival."""
     tail, receiver = _tail(row, delivery, totals), row.of(Side.RECEIVER)
     # Whenever the receiver stopped: if it knows of none, none arrived.
     certain = row.stream in totals.compared or not _whole(row, Side.RECEIVER, delivery.known, totals)

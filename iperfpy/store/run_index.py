@@ -24,7 +24,7 @@ from iperfpy.records import finite
 from iperfpy.store.document_part import Part
 
 KINDS = TEST, DIAGNOSE, COMPARE, LATENCY = "test", "diagnose", "compare", "latency"
-"""The commands whose results are kept."""
+"""The commands that keep their results."""
 INDEX = "index.jsonl"
 LONGEST_LINE = 1 << 16
 """Bytes of a line. A longer one is not an entry of this index."""

@@ -239,7 +239,7 @@ class Run:
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """The names that `column` takes; `total` takes those whose figure is no text."""
+        """The names that `column` takes; `total` takes those with a figure that is no text."""
         return (*BASE_FIGURES, *(key for metric in self._metrics() for key in metric.keys))
 
     def total(

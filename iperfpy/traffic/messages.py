@@ -181,7 +181,7 @@ class MessageSource:
         )
 
     def _due_by(self, now_us: int) -> int:
-        """Messages whose time has come, at least those that were sent."""
+        """Messages that are due, at least those that were sent."""
         return max(self._next, int(max(0, now_us - self._due_us(0)) / self._interval_us))
 
 

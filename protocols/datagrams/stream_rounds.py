@@ -4,7 +4,7 @@
     at(stream, us)      stream.visit() at that time
     forget(stream)      no more visits
 
-A round visits each stream once that has asked for it, or whose time has come, in the order in which they
+A round visits each stream once that has asked for it, or that is due, in the order in which they
 asked. It goes on in the next turn of the loop after `SLICE_NS`, so that sockets and the control connection
 wait for a slice and not for all streams of a test.
 """

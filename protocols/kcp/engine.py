@@ -190,7 +190,7 @@ class Engine:
             self._acks.timing.heard(batch.count, max(batch.size, size))
 
     def _possible(self, batch: DatagramBatch) -> list[Arrived]:
-        """The segments of a batch, each a record, without those whose una was never sent: not from our peer,
+        """The segments of a batch, each a record, without any with an una never sent: not from our peer,
         or garbled, so that nothing in them can be trusted."""
         records = decode_each(batch, self.conv, self.receiving.nxt, self.sending.una)
         possible = [arrived for arrived in records if arrived.una <= self.sending.nxt]

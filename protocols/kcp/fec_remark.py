@@ -8,7 +8,7 @@ from iperfpy.protocols.metrics import Value, number
 
 
 def fec_remark(sender: Mapping[str, Value]) -> tuple[str, ...]:
-    """The sentence about a sender whose forward error correction followed the path; none for any other."""
+    """The sentence about a sender if its forward error correction followed the path; none for any other."""
     reason = sender.get("fec_reason")
     if reason is None:
         return ()

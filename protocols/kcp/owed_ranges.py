@@ -65,7 +65,7 @@ class OwedRanges:
         """Note segments that arrived. `accepted`: bool (n,), which of them to acknowledge; None: all, and
         they came in order."""
         if accepted is None and pushes.sn is None:
-            # The usual case. A run whose last stamp is the newest of all ascends, as data leaves in order. A
+            # The usual case. A run that ends with the newest stamp of all ascends: data leaves in order. A
             # flight has one stamp: its first arrival is the one that counts.
             ts, last, rows, newest_us = pushes.last_ts, pushes.last, self._rows, self._newest[0]
             stamp = expand(ts, newest_us) if newest_us >= 0 else ts
@@ -87,7 +87,7 @@ class OwedRanges:
         self._cut(numbers, stamps, again, now_us)
 
     def _cut(self, numbers: Int64s, stamps: Int64s, again: NDArray[np.bool_], now_us: int) -> None:
-        """Add rows of consecutive segments, (n,), whose stamps ascend modulo 2^32."""
+        """Add rows of consecutive segments, (n,), with stamps that ascend modulo 2^32."""
         ends = np.diff(numbers) != 1
         ends |= np.diff(stamps).astype(np.int32) < 0
         ends |= again[1:] != again[:-1]

@@ -155,7 +155,7 @@ class PathRecord:
             self.flights.arrived(echoes_us[copies], self._sending.mtu, None)
 
     def repaired(self, fresh: Int64s) -> None:
-        """Ranges acknowledge these segments, (n,), whose rows were lost: their last transmission counts."""
+        """Ranges acknowledge these segments, (n,), with lost rows: their last transmission counts."""
         rows = fresh & self._sending.mask
         self.flights.arrived(self._sending.state.sent_us[rows], self._sizes(rows), None)
         if self._counts.retransmitted:

@@ -25,7 +25,7 @@ FEC, CRYPT = "kcp-fec", "kcp-crypt"
 """The features by which two ends agree on forward error correction and on encryption: an older end ignores
 these settings."""
 FEC_AUTO = "kcp-fec-auto"
-"""The feature by which two ends agree on forward error correction whose geometry changes."""
+"""The feature by which two ends agree on forward error correction with a geometry that changes."""
 AUTO = "auto"
 FEC_BYTES = 8
 """kcp-go's header of forward error correction."""

@@ -108,7 +108,7 @@ class Bottleneck(ABC):
 
     @abstractmethod
     def leave_us(self, slots: Slots) -> Times:
-        """Departures of the datagrams whose services end at these slots."""
+        """Departures of the datagrams with services that end at these slots."""
 
     @abstractmethod
     def leaves_us(self, slot: float) -> float:

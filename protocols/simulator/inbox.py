@@ -154,7 +154,7 @@ class Inbox:
         return merged([rows for _, rows in self.take_rows(now_us)])
 
     def take_rows(self, now_us: float) -> list[tuple[Times, Rows]]:
-        """The same as arrivals, (n,) microseconds, and rows, (n, bytes), of one size each."""
+        """Take arrivals, (n,) microseconds, and rows, (n, bytes), of one size each."""
         self._interrupted_us = now_us
         pieces: list[tuple[Times, Rows]] = []
         loose = self._loose

@@ -1,4 +1,4 @@
-"""A trace of opportunities, the form in which mahimahi describes a link whose rate varies.
+"""A trace of opportunities, the form in which mahimahi describes a link with a rate that varies.
 
 Each opportunity carries 1,504 bytes, which is a packet of 1,500 and the header of 4 that mahimahi counts.
 The times of the opportunities are whole milliseconds; the trace repeats, shifted by its last time.

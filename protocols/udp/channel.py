@@ -163,7 +163,7 @@ class UdpChannel(UdpEnd):
         return 0
 
     def _answer_short(self, datagram: bytes, age_us: float) -> None:
-        """Answer a repeated call, whose answer was lost, or a probe; ignore anything else."""
+        """Answer a call that is repeated because its answer was lost, or a probe; ignore anything else."""
         self._answer_control(datagram)
         if answer := echo.answer(datagram, self._conv, age_us):
             with contextlib.suppress(OSError):

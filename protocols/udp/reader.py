@@ -92,7 +92,7 @@ class DatagramReader:
         self._takes += 1
         if self._stamped and not self._takes % CLOCK_EVERY:
             arrived_us += self._follow_clock()
-        # The quick way first: a sender in a steady state repeats one shape, whose columns are kept.
+        # The quick way first: a sender in a steady state repeats one shape; its columns are kept.
         columns = self._columns.get((size, stride))
         if columns is None:
             if stride < self._header_bytes:

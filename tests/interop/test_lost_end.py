@@ -1,4 +1,4 @@
-"""Losses at the end of a UDP test with a stock iperf3, whose results tell what was sent and what arrived."""
+"""Losses at the end of a UDP test with a stock iperf3; its results tell what was sent and what arrived."""
 
 from __future__ import annotations
 

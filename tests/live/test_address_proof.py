@@ -1,4 +1,4 @@
-"""The proof of a client's UDP address: nobody else is sent a stream, and a client that moves is followed."""
+"""The proof of a client's UDP address: no other host gets a stream, and a client that moves is followed."""
 
 from __future__ import annotations
 

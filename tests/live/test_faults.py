@@ -85,7 +85,7 @@ class Fault:
 
 
 class Memory(Channel):
-    """One end of a stream whose payload is a number in memory."""
+    """One end of a stream; its payload is a number in memory."""
 
     def __init__(self, end: str, fault: Fault, sent: dict[int, int], stream: Stream) -> None:
         self._end, self._fault, self._sent, self._stream = end, fault, sent, stream

@@ -30,7 +30,7 @@ def test_a_bidirectional_test_passes_a_nat_with_its_dscp_and_ports(name: str) ->
     for suffix in ("", "_bidir_reverse"):
         for document in (client, server):
             assert document["end"]["sum_received" + suffix]["bytes"] > 0
-    # The capture also has the control connection, whose messages are short.
+    # The capture also has the control connection; its messages are short.
     translated_ports = {one["remote_port"] for one in server["start"]["connected"]}
     data = [
         packet for packet in packets if len(packet.body) > DATA_BYTES and translated_ports & set(packet.ports)

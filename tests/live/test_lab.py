@@ -40,7 +40,7 @@ PATIENCE_S = 60.0
 
 @dataclass(frozen=True)
 class User:
-    """A user who runs a lab.
+    """A user of the system, as which a lab is run.
 
     python : an interpreter that the user can execute
     identity : arguments of `subprocess`
@@ -78,7 +78,7 @@ ME = User()
 
 
 def ordinary() -> User | None:
-    """A user who is not root; None if no interpreter of this version lets such a user in."""
+    """An ordinary user; None if no interpreter of this version lets such a user in."""
     if os.geteuid():
         return ME
     identity: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
@@ -94,7 +94,7 @@ def ordinary() -> User | None:
 
 @pytest.fixture(params=["root", "ordinary"], scope="module")
 def user(request: pytest.FixtureRequest) -> User:
-    """A user who can make a lab. Skips, with the reason, where the system or the interpreter forbids it."""
+    """A user with the rights for a lab. Skips, with the reason, if system or interpreter forbids it."""
     if request.param == "root" and os.geteuid():
         pytest.skip("this is not root")
     found = ME if request.param == "root" else ordinary()
@@ -105,7 +105,7 @@ def user(request: pytest.FixtureRequest) -> User:
 
 @pytest.fixture(scope="module")
 def me() -> User:
-    """The user of the tests, who can make a lab."""
+    """The user of the tests, with the rights for a lab."""
     return able(ME)
 
 
@@ -322,7 +322,7 @@ def networks() -> set[int]:
 
 @contextlib.contextmanager
 def running(user: User, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A lab whose command has printed a line; everything of it is gone after the block."""
+    """A lab with a command that has printed a line; everything of it is gone after the block."""
     mark = f"{os.getpid()}-{time.monotonic_ns()}"
     environment = ENVIRONMENT | {MARK: mark}
     with subprocess.Popen(

@@ -26,7 +26,7 @@ OURS = "iperfpy-{:028}"
 
 
 async def admitted(port: int, cookie: str) -> Peer:
-    """Return a client whose test the server has admitted, and that opens no stream."""
+    """Return a client with an admitted test, which opens no stream."""
     peer = await Peer.connected(port, cookie)
     if cookie.startswith("iperfpy-"):
         assert await peer.state() == State.HELLO

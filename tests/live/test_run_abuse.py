@@ -121,7 +121,7 @@ async def test_a_malformed_parameter_message_is_refused(
         for at in range(0, len(message), 1 if one_by_one else len(message)):
             peer.writer.write(message[at : at + 1] if one_by_one else message)
             await asyncio.sleep(0.001)
-        # Later bytes meet a closed connection, whose reset may overtake the answer.
+        # Later bytes meet a closed connection; its reset may overtake the answer.
         assert await peer.rest() in (framing.encode_server_error(i_errno), b"" if one_by_one else None)
         await peer.close()
         await check_serves(server)

@@ -309,7 +309,7 @@ class SilentAfterTestEnd:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
-        # A known cookie belongs to a stream, whose data is discarded.
+        # A known cookie belongs to a stream; its data is discarded.
         cookie = await reader.readexactly(37)
         if cookie in self.cookies:
             while await reader.read(65536):
@@ -348,7 +348,7 @@ async def test_an_exception_of_a_sink_is_raised() -> None:
 
 async def test_a_server_that_is_cancelled_again_while_it_stops_frees_its_port() -> None:
     class CancelsAgain(Recorder):
-        """Cancels the server at the end of its test, for whose task the server still waits."""
+        """Cancels the server at the end of its test, while it still waits for the task of the test."""
 
         def end(self, end: RunEnded) -> None:
             super().end(end)

@@ -19,7 +19,7 @@ from tests.interop.free_port import free_port
 pytestmark = pytest.mark.live
 
 SECOND_ROW = r"^\[ +1\] +0\.[1-9]\d*-"
-"""Row of the second interval, whose exact start depends on the load of the machine."""
+"""Row of the second interval; its exact start depends on the load of the machine."""
 
 
 class Program:

@@ -26,7 +26,7 @@ COLUMNS, LINES = 80, 24
 
 
 class Client:
-    """A client whose output and errors are a terminal of 80 x 24."""
+    """A client with a terminal of 80 x 24 for its output and errors."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self.screen = pyte.HistoryScreen(COLUMNS, LINES, history=1000)

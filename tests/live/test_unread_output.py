@@ -1,4 +1,4 @@
-"""Standard output is a pipe that nobody reads: nothing else of the program waits for it."""
+"""Standard output is a pipe without a reader: no other part of the program waits for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def unread() -> Iterator[int]:
 
 
 def client(port: str) -> list[str]:
-    """A client whose test prints 110 lines at either end."""
+    """A client with a test that prints 110 lines at either end."""
     return [*PROGRAM, "-c", "127.0.0.1", "-p", port, "-P", "9", "-b", "1M", "-t", "1", "-i", "0.1"]
 
 

@@ -116,7 +116,7 @@ def test_refusals_that_begin_in_the_last_moments_are_of_the_end(monkeypatch: pyt
 
 
 class BrokenSocket:
-    """A socket whose next calls fail with the given errors, and then succeed."""
+    """A socket: its next calls fail with the given errors, and then succeed."""
 
     family = socket.AF_INET
 

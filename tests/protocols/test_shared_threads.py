@@ -98,7 +98,7 @@ async def test_a_file_that_cannot_be_read_holds_up_no_other_stream() -> None:
 
 
 class FileLoad(BlockLoad):
-    """A load whose file is read once `readable` is set."""
+    """A load that reads its file once `readable` is set."""
 
     may_block = True
 

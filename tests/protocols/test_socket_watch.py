@@ -145,7 +145,7 @@ def test_a_paused_reader_is_not_called_until_it_reads_again(run: Callable[[Any],
 
 
 def test_readers_of_many_sockets_take_turns_and_leave_the_loop_its_own(run: Callable[[Any], None]) -> None:
-    """A slow reader whose socket stays readable holds up neither the others nor the loop's callbacks."""
+    """A slow reader with a readable socket holds up neither the others nor the loop's callbacks."""
 
     async def main() -> None:
         loop, calls, order = asyncio.get_running_loop(), [0] * 8, []

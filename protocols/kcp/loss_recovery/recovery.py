@@ -61,7 +61,7 @@ class Recovery(Protocol):
     in_flight: int
     """Segments transmitted, not acknowledged, and not given up for lost."""
     thin: bool
-    """True for a stream of messages whose application limits it: the engine says so with each
+    """True for a stream of messages that is limited by its application: the engine says so with each
     transmission."""
     spurious: int
     """Retransmissions that were not needed: an earlier transmission's stamp was echoed, before or after the

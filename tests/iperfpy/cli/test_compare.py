@@ -271,7 +271,7 @@ def test_a_failure_with_json_gives_a_document_of_the_schema(
 
 
 class ClosedPipe(io.StringIO):
-    """Standard output whose reader is gone."""
+    """Standard output without a reader any more."""
 
     def write(self, text: str) -> int:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")

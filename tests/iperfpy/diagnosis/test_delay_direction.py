@@ -1,4 +1,4 @@
-"""Variation of the delay belongs to the direction whose datagrams show it; echoes go both ways."""
+"""Variation of the delay belongs to the direction in which datagrams show it; echoes go both ways."""
 
 from __future__ import annotations
 

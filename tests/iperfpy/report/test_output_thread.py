@@ -19,7 +19,7 @@ from tests.iperfpy.support import Recorder
 
 
 class Gate(io.StringIO):
-    """A stream whose `write` waits until it is opened, as that of a pipe which nobody reads."""
+    """A stream whose `write` waits until it is opened, as that of a pipe without a reader."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -253,7 +253,7 @@ def test_a_pipe_gets_the_header_once() -> None:
 
 
 class Resized:
-    """A screen whose width changes."""
+    """A screen with a width that changes."""
 
     height: int | None = None
 

@@ -61,7 +61,7 @@ def test_a_queue_of_a_small_share_may_stay() -> None:
 
 
 def test_the_greatest_rate_of_the_last_stretches_counts() -> None:
-    """On a path whose rate varies all the time, the least would leave most of it unused."""
+    """On a path with a rate that varies all the time, the least would leave most of it unused."""
     one = [(130, 100)] * 5
     fast = [(130, 300)] * 5
     found = _rates([(130, 100), *fast, *one * (STRETCHES + 1)])

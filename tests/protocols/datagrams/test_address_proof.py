@@ -336,7 +336,7 @@ async def test_strangers_cost_a_server_with_running_tests_a_bounded_number_of_re
     shared.expect(CONV + 1, DOES_NOT)
     await senders[1].ask(struct.pack("<I", CONV + 1))
     async with asyncio.timeout(10):
-        while CONV + 1 not in shared._sessions:  # noqa: ASYNC110 - the port tells nobody
+        while CONV + 1 not in shared._sessions:  # noqa: ASYNC110 - the port has no event for it
             await asyncio.sleep(0.01)
 
 
@@ -406,7 +406,7 @@ async def test_openings_that_are_refused_are_an_error() -> None:
 async def test_a_session_waits_for_its_receiver_after_a_proof(
     shared: SharedPort, senders: list[Sender]
 ) -> None:
-    """What comes right behind the proof is kept, as behind any first datagram."""
+    """Datagrams right behind the proof are kept, as behind any first datagram."""
     future: asyncio.Future[Session] = shared.expect(CONV, PROVES)
     (challenge,) = await senders[0].ask(OPENING, expected=1)
     data = struct.pack("<I", CONV) + bytes(20)

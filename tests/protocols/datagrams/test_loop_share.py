@@ -32,7 +32,7 @@ class Loop:
 
 
 class Socket:
-    """A socket whose reads cost `work` each."""
+    """A socket: each read of it costs `work`."""
 
     def __init__(self, loop: Loop, share: Share, queued: int, work: int) -> None:
         self.share, self.queued, self.work, self.reads = share, queued, work, 0
@@ -111,7 +111,7 @@ def test_tests_share_equally_whatever_their_sockets() -> None:
 
 
 def test_work_is_charged_and_not_reads() -> None:
-    """A test whose reads cost ten times as much reads a tenth as often."""
+    """A test with reads that cost ten times as much reads a tenth as often."""
     loop = Loop()
     cheap = Socket(loop, loop.shares.of("cheap"), 10**6, 2 * QUANTUM)
     costly = Socket(loop, loop.shares.of("costly"), 10**6, 20 * QUANTUM)

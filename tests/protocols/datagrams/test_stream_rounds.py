@@ -58,7 +58,7 @@ class Timer:
 
 
 class Stream:
-    """A stream whose visits take `cost_us`, and that asks again `again` times."""
+    """A stream: each visit takes `cost_us`, and it asks again `again` times."""
 
     def __init__(self, machine: Machine, rounds: Rounds, name: str, cost_us: int = 0, again: int = 0) -> None:
         self.machine, self.rounds, self.name, self.cost_us, self.again = machine, rounds, name, cost_us, again

@@ -190,7 +190,7 @@ class Exchange:
 
     def _step(self) -> None:
         self.steps += 1
-        # Both ends receive before either sends, as hosts do whose packets cross.
+        # Both ends receive before either sends, as hosts do when their packets cross.
         for one, way in zip(self.ends, reversed(self.ways), strict=True):
             for arrived in way.arrive(self.now_us):
                 one.receive(arrived, self.now_us)

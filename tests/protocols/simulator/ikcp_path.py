@@ -13,7 +13,7 @@ clock that counts its sleeps, gives over 20 seeds:
     09/2015 to 2020     5,720       156     137
     today               3,919       161     138
 
-So the published mean of the default mode is one run of the version before September 2015, whose single runs
+So the published mean of the default mode is one run of the version before September 2015; its single runs
 lie between 431 and 796 ms; `GrowsByOne` is its rule. Of the other modes our engine follows kcp-go, which
 sends again early where ikcp does not; `early=False` is ikcp's rule.
 """
@@ -64,7 +64,7 @@ class Deck:
 
 
 class LosesByDeck:
-    """An endpoint whose datagrams are lost on their way out."""
+    """An endpoint that loses its datagrams on their way out."""
 
     def __init__(self, inner: Endpoint, deck: Deck) -> None:
         self._inner, self._deck = inner, deck

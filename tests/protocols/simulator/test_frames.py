@@ -1,4 +1,4 @@
-"""Links whose rows are frames of Ethernet: the header is no part of the sizes on the path."""
+"""Links with frames of Ethernet as rows: the header is no part of the sizes on the path."""
 
 from __future__ import annotations
 

@@ -42,8 +42,7 @@ def test_kcp_gos_early_retransmissions_shorten_the_normal_mode() -> None:
 
 
 def test_the_default_mode_is_that_of_the_library_today() -> None:
-    """Its published mean is of a version whose window grew too fast (`ikcp_path`). The runs of single seeds
-    lie far apart, 2.2 to 5.5 s."""
+    """The window of the published version grew too fast (`ikcp_path`). Single seeds take 2.2 to 5.5 s."""
     assert 0.5 < mean_ms(c_library, "default", SEEDS) / TODAY_MS["default"] < 1.5
 
 

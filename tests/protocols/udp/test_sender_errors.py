@@ -22,7 +22,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class BrokenSocket:
-    """A socket whose `send` fails with the given errors first, and then for batches if it refuses them."""
+    """A socket: its `send` fails with the given errors first, and then for batches if it refuses them."""
 
     def __init__(self, *codes: int, refuses_batches: bool = False) -> None:
         self.codes = list(codes)

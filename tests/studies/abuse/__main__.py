@@ -81,7 +81,7 @@ class Server:
 
 
 class Honest:
-    """A test whose intervals are read as they come."""
+    """A test that is read interval by interval, as they come."""
 
     def __init__(self, program: Path, port: int, transport: str, seconds: float) -> None:
         self.moved: list[tuple[float, int]] = []  # (time, bytes since the start)

@@ -98,7 +98,7 @@ class Client:
         self.expect(CREATE_STREAMS)
 
     def agree_kcp(self, conv: int, seconds: float, **settings: Any) -> None:
-        """Have a kcp test admitted whose one stream has this conversation number."""
+        """Have a kcp test admitted; its one stream has this conversation number."""
         own = {
             "transport": "kcp",
             "settings": settings,

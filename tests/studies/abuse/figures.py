@@ -26,7 +26,7 @@ class Window:
 
     @property
     def delay_s(self) -> float:
-        """The longest delay, infinite if nobody came."""
+        """The longest delay, infinite without a newcomer."""
         return max(self.delays_s, default=float("inf"))
 
 

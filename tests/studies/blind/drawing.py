@@ -4,7 +4,7 @@
 
 The kinds follow from the seed in turn, so that neighbouring seeds cover all of them evenly; every other
 property is random. The truth is read off the properties, not off the kinds: a buffer that is deep for its
-path is a queue, whoever asked for it.
+path is a queue, by whichever property it came.
 """
 
 from __future__ import annotations
@@ -313,14 +313,14 @@ def draw(seed: int) -> BlindPath:
     wait_us = path.rng.uniform(0.25, 0.7) * path.fair_us
     path.there["rate_bits_per_s"] = path.rate
     least_us = 8 * path.packet_us
-    # Some datagrams must fit; a buffer of which nobody can say if it is deep is made deep.
+    # Some datagrams must fit; a buffer between deep and shallow is made deep.
     if wait_us < least_us:
         wait_us = least_us if least_us < 0.7 * path.fair_us else max(least_us, 1.4 * path.fair_us)
     path.there["buffer_bytes"] = int(path.rate * wait_us / 8e6)
     for kind in path.kinds:
         {**KINDS, **LATER_KINDS}[kind](path)
     if not path.kinds and seed >= LATER:
-        # Paths whose directions are alike, and on which UDP is treated as TCP is.
+        # Paths with equal directions, on which UDP is treated as TCP is.
         path.both_ways = True
         _way_back(path, path.rate)
     path.truth.update(truth_of(path))

@@ -65,7 +65,7 @@ class Experiment:
         self.plain = self.simulation.link(path.unfiltered) if path.filtered else self.there
         """The forward link of anything but UDP."""
         self.in_vain: list[tuple[int, int]] = []
-        """Retransmissions of each flow whose segments had arrived, and all of them."""
+        """Retransmissions of each flow: those of segments that had arrived, and all of them."""
 
     @property
     def now_us(self) -> int:
@@ -239,7 +239,7 @@ class Gathered:
     Parameters
     ----------
     mean_rate : bits per second that the path had in its overload
-    in_vain : largest share of a flow's retransmissions whose segments had arrived, of 20 or more
+    in_vain : largest share of a flow's retransmissions of segments that had arrived, of 20 or more
     """
 
     evidence: DirectionEvidence

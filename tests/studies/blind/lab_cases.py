@@ -1,10 +1,10 @@
 """Cases of the lab part: drawn paths as a line of the path language, and ends with a known limit.
 
-    drawn(2001)    the path of the seed, whose truth is that of the simulated part
+    drawn(2001)    the path of the seed; its truth is that of the simulated part
     part(2001)     a path without properties, and a limit that needs a kernel, a processor or a filter
 
-The relay of the lab shares the machine with both programs, so paths are slow: a seed whose path is not is
-skipped, as is one whose cause is an option that `iperfpy diagnose` does not have.
+The relay of the lab shares the machine with both programs, so paths are slow: a seed with a fast path is
+skipped, as is one with an option as its cause that `iperfpy diagnose` does not have.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class LabCase:
     rate : bits per second of IP packets that UDP gets through towards the far end
     near, far : shell commands that come before the program at that end
     server : command of the server
-    feeder : shell command whose output the sender of one test sends; empty: the whole diagnosis is run
+    feeder : shell command; the sender of one test sends its output; empty: the whole diagnosis is run
     """
 
     seed: int

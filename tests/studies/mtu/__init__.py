@@ -1,1 +1,1 @@
-"""Paths whose middle carries shorter packets than their ends, with and without ICMP: `make mtu`."""
+"""Paths with a middle that carries shorter packets than their ends, with and without ICMP: `make mtu`."""

@@ -13,7 +13,7 @@ from tests.studies.paths.watched import MTU
 GIVEN = "P"
 SECONDS = 20.0
 REVERSED = ", down"
-"""End of the name of a path whose data flows the other way."""
+"""End of the name of a path with data that flows the other way."""
 
 
 def given(text: str, *, down: bool = False, name: str = "") -> OddPath:

@@ -1,6 +1,6 @@
 """The RTT of a path without a queue of ours, measured over the same path and the same seed.
 
-`own_rtt_us` sends sparse small datagrams. A path whose jitter keeps the order holds a dense stream back more
+`own_rtt_us` sends sparse small datagrams. Jitter that keeps the order holds a dense stream back more
 than sparse datagrams, because each datagram waits for the slowest one before it; `stream_rtt_us` measures
 that with full datagrams at four fifths of the rate.
 """

@@ -318,7 +318,7 @@ def test_a_trace_has_the_limit_of_its_opportunities() -> None:
 
 
 def test_a_queue_of_one_datagram_uses_one_of_five_opportunities_at_one_time() -> None:
-    """So Pantheon's links of 60 and 108 Mb/s without a queue carry a datagram per millisecond."""
+    """Pantheon's links of 60 and 108 Mb/s without a queue carry a datagram per millisecond."""
     for number in (7, 8, 9):
         assert Limit(given(f"preset=pantheon-{number}")).mean(5.0, 15.0) == pytest.approx(1_376 * 8 * 1_000)
     assert Limit(given("preset=pantheon-1")).mean(5.0, 15.0) == pytest.approx(0.57e6 * 0.91, rel=0.2)

@@ -34,7 +34,7 @@ class Change:
 
 
 Changes = Callable[[float], Sequence[Change]]
-"""The changes of a path whose run takes that many seconds."""
+"""The changes of a path during a run of that many seconds."""
 
 
 def _none(seconds: float) -> Sequence[Change]:

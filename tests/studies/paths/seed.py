@@ -4,7 +4,7 @@
 
 The author of iperf-go measured KCP (normal mode, window 512, flush 10 ms, no congestion control) at 17.7 Mb/s
 up with 25 % lost and at 8.1 Mb/s down with 121 % retransmitted, asked why the directions differ so much, and
-what to do. Only the delay and the rate of his path are known. `PATHS` are the simplest paths on which the
+what to do. Only the delay and the rate of that path are known. `PATHS` are the simplest paths on which the
 same settings give his figures: 24 Mb/s up and a bucket of 192 KB down were chosen for that, and nothing else
 was fitted. `kcp-bbr` was not tuned to them.
 
@@ -65,7 +65,7 @@ class Wire:
 
     @property
     def spurious(self) -> int:
-        """Number of retransmissions of segments whose earlier transmission arrived, before or after them."""
+        """Number of retransmissions of segments that an earlier transmission carried to the receiver."""
         count = 0
         for number, stamps in self._sent.items():
             here = [at for at, stamp in enumerate(stamps) if (number, stamp) in self._arrived]

@@ -143,7 +143,7 @@ class Study:
         with self._python.start(*words, folder=self._folder) as process:
             try:
                 _wait_for(port, process)
-                # Nobody reads the server's reports, which must not stop it.
+                # The server's reports are not read, which must not stop it.
                 yield port
             finally:
                 process.kill()

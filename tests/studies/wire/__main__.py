@@ -34,7 +34,7 @@ measured once more, and the record says so: a wrong count stays wrong, a stalled
 
 def cases() -> Iterator[Case]:
     """List the cases of every transport in both directions: at full speed, over 20 ms each way below the
-    path's rate, and with random loss. Then parallel streams, whose sums are compared with the streams, not
+    path's rate, and with random loss. Then parallel streams; their sums are compared with the streams, not
     with packets."""
     for transport in TRANSPORTS:
         rate = ("-b", "5M") if transport == "udp" else ()
