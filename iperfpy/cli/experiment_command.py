@@ -259,13 +259,14 @@ def _check_csv(values: Values) -> None:
 def _measure(experiment: Experiment[R], *, debug: bool) -> int | None:
     """Run the tests. Returns the exit status of a second signal; None: there is a report. Raises
     `IperfpyError`."""
+    from iperfpy.cli.terminal_stop import stopping_within
     from iperfpy.report.progress_lines import progress_for
     from iperfpy.runtime import descriptors, event_loop
 
     _log_to_stderr(debug=debug)
     descriptors.raise_limit()
     try:
-        with progress_for(sys.stderr) as view:
+        with progress_for(sys.stderr) as view, stopping_within(view.hidden):
             event_loop.run(_measured(experiment, view))
     except asyncio.CancelledError:
         return interrupted("interrupted twice")

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from iperfpy.cli.terminal_stop import stopping_within
 from iperfpy.report.status_row import StatusRow, can_have_row, is_in_foreground, lead_to_one_terminal
 
 STDOUT = "this is standard output"
@@ -79,7 +80,8 @@ def status_row() -> Iterator[StatusRow | None]:
     if lead_to_one_terminal(out, errors):
         sys.stderr = row.beside(errors)
     try:
-        yield row
+        with stopping_within(row.hidden):
+            yield row
     finally:
         # An abandoned stream belongs to a thread that waits in a write, and holds the lock of the row.
         if sys.stdout is below:

@@ -6,10 +6,13 @@ Neither is part of the report: standard output has the result alone.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from iperfpy.report.screen import printable
+from iperfpy.report.status_row import ERASE
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -32,6 +35,9 @@ class ProgressView(Protocol):
 
     def advance(self, elapsed_s: float, total_s: float) -> None:
         """The present step goes on."""
+
+    def hidden(self) -> AbstractContextManager[None]:
+        """A context without the bar, which the next step or advance draws again."""
 
 
 class PlainProgress:
@@ -56,6 +62,9 @@ class PlainProgress:
 
     def advance(self, elapsed_s: float, total_s: float) -> None:
         """A pipe gets no bar."""
+
+    def hidden(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def _line(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -104,6 +113,14 @@ class BarProgress:
 
     def advance(self, elapsed_s: float, total_s: float) -> None:
         self._update(elapsed_s, total_s)
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        # Rich begins each drawing of its one line with the same sequence.
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            self._stream.write(ERASE)
+            self._stream.flush()
+        yield
 
     def _update(self, elapsed_s: float, total_s: float, description: str | None = None) -> None:
         if self._bar is None or self._task is None:

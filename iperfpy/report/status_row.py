@@ -14,7 +14,7 @@ import contextlib
 import io
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO, cast
 
 from iperfpy.protocols.operating_system import WINDOWS
@@ -24,6 +24,8 @@ ERASE = "\r\x1b[J"
 NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
 INCAPABLE = ("", "dumb", "unknown")
 """Values of TERM of terminals that cannot move their cursor."""
+PATIENCE_S = 0.1
+"""Longest wait of `hidden` for a thread that prints; a terminal that the user has stopped takes no text."""
 
 
 class StatusRow:
@@ -53,6 +55,25 @@ class StatusRow:
     def clear(self) -> None:
         """Take the row off the terminal. Raises OSError."""
         self.show("")
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """A context without the row, in which no other thread prints. The next text draws the row again.
+
+        A signal handler may use it: it waits for no thread that cannot print.
+        """
+        held = self._lock.acquire(timeout=PATIENCE_S)
+        try:
+            if held and self._drawn:
+                self._drawn = False
+                # A RuntimeError: the interrupted thread was in a write to the same buffer.
+                with contextlib.suppress(OSError, ValueError, RuntimeError):
+                    self._terminal.write(ERASE)
+                    self._terminal.flush()
+            yield
+        finally:
+            if held:
+                self._lock.release()
 
     def beside(self, stream: TextIO) -> TextIO:
         """The stream, which leads to the same terminal, with the row kept below everything written to it."""
