@@ -37,7 +37,7 @@ from iperfpy.protocols.kcp.envelope.layers import layers_of
 from iperfpy.protocols.kcp.kcp_evidence import path_evidence
 from iperfpy.protocols.kcp.load_feeder import LoadFeeder
 from iperfpy.protocols.kcp.path_size import PathSize, size_range
-from iperfpy.protocols.kcp.settings import FEC_AUTO, KcpBbrSettings, KcpSettings, SharedSettings
+from iperfpy.protocols.kcp.settings import FEC, KcpBbrSettings, KcpSettings, SharedSettings
 from iperfpy.protocols.kcp.stream_warnings import memory_warning, window_warning
 from iperfpy.protocols.memory_budget import MemoryBudget, MemoryBudgets
 from iperfpy.protocols.metrics import Value
@@ -104,7 +104,7 @@ def _channel(
     assert isinstance(settings, SharedSettings)
     path.sizes.probe()
     sizes, longest = size_range(path, settings, port.packet_bytes), LONGEST_BATCH
-    layers = layers_of(settings, port.secret, os.urandom, agreed=FEC_AUTO in stream.features)
+    layers = layers_of(settings, port.secret, os.urandom, agreed=FEC in stream.features)
     if isinstance(settings, KcpBbrSettings):
         engine = profiles.with_bbr(
             stream.conv,

@@ -26,7 +26,7 @@ FEC, CRYPT = "kcp-fec", "kcp-crypt"
 these settings."""
 FEC_AUTO = "kcp-fec-auto"
 """The feature by which two ends agree on forward error correction with a geometry that changes."""
-AUTO = "auto"
+AUTO, _AUTO_WITHIN = "auto", "auto:"
 FEC_BYTES = 8
 """kcp-go's header of forward error correction."""
 MOST_SHARDS = 256
@@ -107,9 +107,12 @@ class SharedSettings(Settings):
             object.__setattr__(self, "crypt", None)
         if self.ds is not None or self.ps is not None:
             self._join_shards()
-        if self.fec is not None and not self.adapts_fec:
-            data, parity = _geometry(self.fec)
-            object.__setattr__(self, "fec", f"{data}:{parity}" if data else None)
+        if self.fec is not None and self.fec != AUTO:
+            data, parity = _geometry(self.fec.removeprefix(_AUTO_WITHIN))
+            if self.adapts_fec and not data:
+                raise SettingsError("fec must be auto, or auto and the sets of the peer, as in auto:10:3")
+            sets = f"{data}:{parity}" if data else None
+            object.__setattr__(self, "fec", f"{_AUTO_WITHIN}{sets}" if self.adapts_fec else sets)
         least = LEAST_KCP_BYTES + self.envelope_bytes
         if self.is_enveloped and self.mtu is not None and self.mtu < least:
             raise SettingsError(
@@ -124,7 +127,7 @@ class SharedSettings(Settings):
         both = f"{self.ds}:{self.ps}"
         if self.adapts_fec:
             raise SettingsError(
-                f"--kcp-fec auto chooses the sets itself: leave out --kcp-ds {self.ds} --kcp-ps {self.ps},"
+                f"--kcp-fec {self.fec} excludes --kcp-ds {self.ds} --kcp-ps {self.ps}: leave those out,"
                 f" or give --kcp-fec {both}"
             )
         if self.fec is not None and self.fec != both:
@@ -135,13 +138,16 @@ class SharedSettings(Settings):
 
     @property
     def geometry(self) -> tuple[int, int] | None:
-        """Data and parity datagrams of a set, None without forward error correction, or with `auto`."""
-        return None if self.fec is None or self.adapts_fec else _geometry(self.fec)
+        """Data and parity datagrams of a set, with `auto:D:P` the most parity. None without forward error
+        correction, and with `auto` alone."""
+        if self.fec is None or self.fec == AUTO:
+            return None
+        return _geometry(self.fec.removeprefix(_AUTO_WITHIN))
 
     @property
     def adapts_fec(self) -> bool:
         """True if forward error correction follows the path."""
-        return self.fec == AUTO
+        return self.fec is not None and (self.fec == AUTO or self.fec.startswith(_AUTO_WITHIN))
 
     @property
     def envelope_bytes(self) -> int:

@@ -21,8 +21,11 @@ import numpy as np
 
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.engine_options import EngineOptions
+from iperfpy.protocols.kcp.envelope.fec import AdaptiveFec
+from iperfpy.protocols.kcp.envelope.fec_control import Flow
 from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.kcp.envelope.layers import layers_of
+from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
 from iperfpy.protocols.kcp.loss_recovery.rack import Rack
 from iperfpy.protocols.kcp.receive_window import Deliver
 from iperfpy.protocols.kcp.settings import KcpSettings
@@ -36,9 +39,26 @@ WINDOW, MTU = 512, 1_400
 WAIT_S = 60.0
 
 
+SETS = Geometry(8, 4)
+
+
+class ChangingFec(AdaptiveFec):
+    """Forward error correction for a stock peer, whose parity changes every 500 datagrams: loopback itself
+    gives no reason to change it."""
+
+    def is_due(self, now_us: int) -> bool:
+        return True
+
+    def steer(self, flow: Flow, now_us: int) -> None:
+        parity = (4, 2, 0, 1, 3)[self.counts.data_sent // 500 % 5]
+        self._encoder.wanted = Geometry(SETS.data, parity)
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One transfer. `peer`: kcp-go or kcptun. `sends`: our engine sends. `loss`: of both directions."""
+    """One transfer. `peer`: kcp-go or kcptun. `sends`: our engine sends. `loss`: of both directions.
+    `peer_fec`: the sets of the peer, if they are not ours. With `fec` "auto", our parity changes all the
+    time."""
 
     peer: str
     sends: bool
@@ -47,12 +67,16 @@ class Case:
     loss: float = 0.0
     total: int = 2_000_000
     recovery: str = "rack"
+    peer_fec: str = ""
 
     @property
     def settings(self) -> KcpSettings:
-        return KcpSettings(crypt=self.crypt, fec=self.fec, mtu=MTU)
+        fec = f"auto:{SETS.data}:{SETS.parity}" if self.fec == "auto" else self.fec
+        return KcpSettings(crypt=self.crypt, fec=fec, mtu=MTU)
 
     def layers(self) -> list[Layer]:
+        if self.fec == "auto":
+            return [ChangingFec(SETS)]
         return layers_of(self.settings, SECRET.encode(), os.urandom)
 
     def engine(self, conv: int, deliver: Deliver) -> Engine:
@@ -101,7 +125,7 @@ def run(case: Case) -> Outcome:
 
 
 def _kcpgo(case: Case, *arguments: str) -> subprocess.Popen[str]:
-    data, _, parity = (case.settings.fec or "0:0").partition(":")
+    data, _, parity = (case.peer_fec or case.settings.fec or "0:0").removeprefix("auto:").partition(":")
     return subprocess.Popen(
         [
             *(built_kcpgo(), *arguments, "-bytes", str(case.total), "-mtu", str(MTU), "-window", str(WINDOW)),

@@ -16,12 +16,16 @@ CASES = (
     Case("kcp-go", sends=False, fec="10:3", loss=0.02),
     Case("kcp-go", sends=True, crypt="aes", fec="4:2", loss=0.02, recovery="stock"),
     Case("kcp-go", sends=False, crypt="aes", fec="10:3", loss=0.02, recovery="stock"),
+    Case("kcp-go", sends=True, fec="auto", loss=0.02),
+    Case("kcp-go", sends=False, fec="4:2", loss=0.02, peer_fec="10:3"),
     Case("kcp-go", sends=True, crypt="xor"),
     Case("kcp-go", sends=False, crypt="salsa20"),
 )
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.crypt}-{case.fec}-{case.sends}")
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: f"{case.crypt}-{case.fec}-{case.peer_fec}-{case.sends}"
+)
 def test_kcp_go_exchanges_data_in_an_envelope(case: Case) -> None:
     """Some is lost on the way: both ends restore it, and neither notices."""
     peer("go")

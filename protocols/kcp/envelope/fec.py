@@ -14,15 +14,13 @@ from iperfpy.protocols.kcp.envelope.layer import Opened, batch_of
 from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
 from iperfpy.protocols.metrics import Value
 
-STOCK_FRAME = Geometry(8, 4)
-"""The sets of `auto` for a peer that is no iperfpy: its parity is sent in part, or not at all."""
-OPENING_SETS = 40
-"""Whole sets that such a peer gets first: kcp-go finds the geometry by the last 258 datagrams, as soon as a
-stretch of two sets among them is complete."""
-
 
 class Fec:
     """Both directions of one stream, as kcp-go has them.
+
+    Parameters
+    ----------
+    follows : see `FecDecoder`
 
     Attributes
     ----------
@@ -31,10 +29,10 @@ class Fec:
 
     header_bytes = HEADER_BYTES
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, *, follows: bool = False) -> None:
         self.counts = FecCounts()
         self._encoder = FecEncoder(geometry, self.counts)
-        self._decoder = FecDecoder(geometry, self.counts)
+        self._decoder = FecDecoder(geometry, self.counts, follows=follows)
 
     def seal(self, batches: list[DatagramBatch], now_us: int) -> list[DatagramBatch]:
         """The batches with headers, and parity among them."""
@@ -67,24 +65,24 @@ class AdaptiveFec(Fec):
 
     Parameters
     ----------
-    agreed : the peer is an iperfpy that follows any geometry and sends reports. Any other peer gets sets of
-        `STOCK_FRAME` with less parity than these have, and the loss is known from its acknowledgements
+    frame : the sets of a peer that follows no others. They are sent with less parity than they have, or none:
+        to the peer it is lost. The loss is known from acknowledgements. None: the peer is an iperfpy that
+        follows any sets, and sends reports
+    follows : see `FecDecoder`; of no effect without `frame`
     """
 
-    def __init__(self, *, agreed: bool) -> None:
+    def __init__(self, frame: Geometry | None = None, *, follows: bool = False) -> None:
         self.counts = FecCounts()
-        self._agreed = agreed
-        if agreed:
-            self._control = FecControl()
-            numbers = SelfDescribing()
-            self._arrivals, self._log = Arrivals(numbers), SentLog(numbers)
+        self._frame, self._control = frame, FecControl(frame)
+        numbers = SelfDescribing()
+        self._arrivals, self._log = Arrivals(numbers), SentLog(numbers)
+        if frame is None:
             first = self._control.geometry
             self._encoder = FecEncoder(first, self.counts, 0, numbers, self._log)
             self._decoder = FecDecoder(first, self.counts, numbers, self._arrivals)
         else:
-            self._control = FecControl(STOCK_FRAME)
-            self._encoder = FecEncoder(STOCK_FRAME, self.counts)
-            self._decoder = FecDecoder(STOCK_FRAME, self.counts)
+            self._encoder = FecEncoder(frame, self.counts)
+            self._decoder = FecDecoder(frame, self.counts, follows=follows)
             self._encoder.wanted = self._control.geometry
         self._flow = Flow(0.0, 0, 0, 0, 0, 0)
 
@@ -94,14 +92,10 @@ class AdaptiveFec(Fec):
 
     def steer(self, flow: Flow, now_us: int) -> None:
         """Take the engine's knowledge of the stream, and decide on the geometry of the next sets."""
-        control = self._control
-        if not self._agreed:
+        if self._frame is not None:
             self._take_acknowledged(flow)
-        control.steer(flow, self.counts.data_sent, now_us)
-        wanted = control.geometry
-        if not self._agreed and wanted.parity and self.counts.parity_sent < OPENING_SETS * STOCK_FRAME.parity:
-            wanted = STOCK_FRAME
-        self._encoder.wanted = wanted
+        self._control.steer(flow, self.counts.data_sent, now_us)
+        self._encoder.wanted = self._control.geometry
 
     def _take_acknowledged(self, flow: Flow) -> None:
         """Learn the loss from acknowledgements. With parity, a lost segment shows as one that a later one
@@ -120,7 +114,7 @@ class AdaptiveFec(Fec):
     def seal(self, batches: list[DatagramBatch], now_us: int) -> list[DatagramBatch]:
         """The batches with headers, parity among them, and a report if one is due."""
         out = super().seal(batches, now_us)
-        report = self._arrivals.report(now_us) if self._agreed else None
+        report = self._arrivals.report(now_us) if self._frame is None else None
         if report is not None:
             out.append(batch_of(report.reshape(1, -1)))
             self.counts.add(len(report))

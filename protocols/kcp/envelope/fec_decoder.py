@@ -69,9 +69,13 @@ class FecDecoder:
 
     Parameters
     ----------
-    geometry : of the sets. A peer with another one is followed, as kcp-go's receivers do
+    geometry : of the sets
     numbering : of the peer's datagrams, if it is not kcp-go's
     arrivals : counts what arrives, for reports to the peer
+    follows : True if the geometry of the peer is not agreed on. Once its datagrams contradict ours, nothing
+    is
+        restored until all of late agree with one geometry. kcp-go goes on meanwhile: it then delivers wrong
+        bytes, because a datagram that is restored from another set's shards keeps what all have in common
 
     Attributes
     ----------
@@ -80,8 +84,8 @@ class FecDecoder:
     """
 
     __slots__ = (
-        "_arena", "_arrivals", "_counts", "_numbering", "_ready", "_search", "_sets", "_worked_bytes",
-        "held_bytes", "report",
+        "_arena", "_arrivals", "_counts", "_follows", "_numbering", "_ready", "_search", "_sets",
+        "_worked_bytes", "held_bytes", "report",
     )  # fmt: skip
 
     def __init__(
@@ -90,8 +94,10 @@ class FecDecoder:
         counts: FecCounts,
         numbering: Numbering | None = None,
         arrivals: Arrivals | None = None,
+        *,
+        follows: bool = False,
     ) -> None:
-        self._counts, self._arrivals = counts, arrivals
+        self._counts, self._arrivals, self._follows = counts, arrivals, follows
         self._numbering = numbering if numbering is not None else Consecutive(geometry)
         self._search: GeometrySearch | None = None
         self._arena = Arena()
@@ -112,7 +118,7 @@ class FecDecoder:
             else:
                 arrived.append(batch_of(rows))
         self._worked_bytes = 0
-        recovered = self._restore() if self._ready else []
+        recovered = self._restore() if self._ready and self._search is None else []
         return Opened(arrived, recovered, self._worked_bytes)
 
     def _open_rows(self, rows: Bytes) -> list[DatagramBatch]:
@@ -167,17 +173,15 @@ class FecDecoder:
     def _follow(self, seqids: Int64s, is_data: Bools) -> bool:
         """Search for the geometry of a peer whose datagrams contradict the agreed one. Returns True when
         another is proven, which holds from now on."""
-        if not isinstance(self._numbering, Consecutive):
-            return False  # its numbers tell the geometry: what contradicts it is garbage
+        if not self._follows or not isinstance(self._numbering, Consecutive):
+            return False  # it was agreed on, or the numbers tell it: whatever contradicts it is garbage
         self._search = self._search or GeometrySearch()
         found = self._search.add(seqids, is_data)
         if found is None:
             return False
         self._search = None
-        if found == self._numbering.geometry(0):
-            return False
         while self._sets:
-            self._forget_oldest()
+            self._forget_oldest()  # their shards may be of two geometries
         self._numbering = Consecutive(found)
         return True
 

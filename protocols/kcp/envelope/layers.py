@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
+from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.kcp.envelope.block_ciphers import AesCfb, NoCipher, Salsa20, SlotCipher, XorTable
 from iperfpy.protocols.kcp.envelope.crypt_layers import AeadLayer, ChecksumLayer, CryptLayer, RandomBytes
 from iperfpy.protocols.kcp.envelope.crypt_names import KINDS, check_secret
@@ -26,18 +27,25 @@ def layers_of(
     ----------
     secret : that both ends share; None: the user gave none
     random_bytes : makes nonces, which must never repeat
-    agreed : the peer is an iperfpy that follows forward error correction whose geometry changes
+    agreed : the peer is an iperfpy with the same settings
 
     Raises
     ------
     SettingsError
-        When the cipher's package or its key is missing, or the key is too short.
+        When the cipher's package or its key is missing, or the key is too short; or `auto` is to suit a peer
+        whose sets are not known.
     """
     layers: list[Layer] = []
+    geometry = Geometry(*settings.geometry) if settings.geometry is not None else None
     if settings.adapts_fec:
-        layers.append(AdaptiveFec(agreed=agreed))
-    elif settings.geometry is not None:
-        layers.append(Fec(Geometry(*settings.geometry)))
+        if geometry is None and not agreed:
+            raise SettingsError(
+                "--kcp-fec auto needs iperfpy at the other end: for any other peer, give its own sets"
+                " as well, as in --kcp-fec auto:10:3"
+            )
+        layers.append(AdaptiveFec(geometry, follows=not agreed))
+    elif geometry is not None:
+        layers.append(Fec(geometry, follows=not agreed))
     if settings.crypt is not None:
         check_secret(settings.crypt, secret)
         layers.append(crypt_layer(settings.crypt, secret or b"", random_bytes))

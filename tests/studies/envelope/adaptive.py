@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path as File
 from statistics import median
 from typing import Any, NamedTuple
@@ -203,14 +203,16 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     where = File(RESULTS, options.name)
     where.parent.mkdir(parents=True, exist_ok=True)
-    steps = step_rows()
-    bulk = list(bulk_rows(min(options.seeds, 3)))
-    delays = list(message_rows(options.seconds, options.seeds))
-    for name, made, found in (
-        ("step", step_table(steps), steps),
-        ("bulk", bulk_table(bulk), bulk),
-        ("messages", message_table(delays), delays),
-    ):
+    parts: tuple[
+        tuple[str, Callable[[], list[dict[str, Any]]], Callable[[list[dict[str, Any]]], Table]], ...
+    ] = (
+        ("step", step_rows, step_table),
+        ("messages", lambda: list(message_rows(options.seconds, options.seeds)), message_table),
+        ("bulk", lambda: list(bulk_rows(min(options.seeds, 2))), bulk_table),
+    )
+    for name, rows, table in parts:
+        found = rows()
+        made = table(found)
         made.show()
         write_table(where.with_name(f"{options.name}-{name}"), made, found)
 

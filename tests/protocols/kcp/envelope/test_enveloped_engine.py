@@ -63,12 +63,12 @@ def test_data_crosses_a_lossy_path_and_both_ends_count_what_the_socket_carries(
     assert 0.9 * sent.datagrams_sent < received.datagrams_received < sent.datagrams_sent
 
 
-@pytest.mark.parametrize("agreed", [False, True])
+@pytest.mark.parametrize(("fec", "agreed"), [("auto", True), ("auto:10:3", False)])
 @pytest.mark.parametrize("kind", [KcpSettings, KcpBbrSettings])
 def test_data_crosses_a_lossy_path_with_forward_error_correction_that_adapts(
-    kind: type[SharedSettings], agreed: bool
+    kind: type[SharedSettings], fec: str, agreed: bool
 ) -> None:
-    left, right = exchanged(kind(fec="auto"), Way(loss=0.05), agreed=agreed)
+    left, right = exchanged(kind(fec=fec), Way(loss=0.05), agreed=agreed)
     figures, other = left.wrapped.figures(), right.wrapped.figures()
     assert set(figures) <= {metric.key for metric in ENVELOPE_METRICS}
     assert other["fec_unusable"] == 0
@@ -110,7 +110,9 @@ def test_the_size_of_the_user_and_of_a_narrow_path_count_the_envelope() -> None:
         ({"fec": "250:7"}, "at least one of each and at most 256"),
         ({"fec": "10:3", "ds": 5, "ps": 5}, "contradicts"),
         ({"ds": 10}, "need each other"),
-        ({"fec": "auto", "ds": 10, "ps": 3}, "chooses the sets itself: leave out --kcp-ds 10 --kcp-ps 3"),
+        ({"fec": "auto", "ds": 10, "ps": 3}, "--kcp-fec auto excludes --kcp-ds 10 --kcp-ps 3"),
+        ({"fec": "auto:off"}, "auto and the sets of the peer"),
+        ({"fec": "auto:10"}, "two numbers as in 10:3"),
         ({"fec": "automatic"}, "two numbers as in 10:3, auto, or off"),
     ],
 )
@@ -123,6 +125,12 @@ def test_the_spellings_of_other_programs_mean_the_same() -> None:
     assert KcpSettings(ds=10, ps=3) == KcpSettings(fec="10:3")
     assert KcpSettings(ds=0, ps=0) == KcpSettings(fec="off") == KcpSettings()
     assert KcpSettings(fec="10:3").to_wire() == {"fec": "10:3"}
+    assert KcpSettings(fec="auto:010:3").to_wire() == {"fec": "auto:10:3"}
+
+
+def test_a_peer_whose_sets_are_not_known_cannot_have_sets_that_adapt() -> None:
+    with pytest.raises(SettingsError, match=r"needs iperfpy at the other end: .* as in --kcp-fec auto:10:3"):
+        end(KcpSettings(fec="auto"), Stream(0, 1))
 
 
 @pytest.mark.parametrize("kind", [KcpSettings, KcpBbrSettings])
