@@ -226,6 +226,22 @@ async def test_a_contender_that_cannot_be_measured_is_left_out(monkeypatch: pyte
     assert len([plan for plan in plans if plan.transport == "kcp"]) <= 2
 
 
+async def test_a_contender_in_an_envelope_is_measured() -> None:
+    contenders = contenders_of("kcp-bbr", ["kcp-bbr:fec=4:2", "kcp-bbr:crypt=aes-128-gcm"])
+    secrets = {"kcp": b"a secret of this test"}
+    async with serving(secrets=secrets) as server:
+        options = ClientOptions("127.0.0.1", server.port, secrets=secrets)
+        run = Compare(options, contenders, limit_s=600.0, seed=3, patience=HURRIED)
+        await run.run(until_round(2, lambda: run.stop("one round is enough")))
+    report = run.report()
+    assert parts_of(report) == {("kcp-bbr", part) for part in (*DIRECTIONS, None)}
+    plans = [test.started.plan for test in server.tests if test.started is not None]
+    measured_in = {
+        (plan.settings.to_wire().get("fec"), plan.settings.to_wire().get("crypt")) for plan in plans
+    }
+    assert ("4:2", "aes-128-gcm") in measured_in
+
+
 async def test_a_congestion_control_that_this_kernel_lacks_is_left_out() -> None:
     async with serving() as server:
         run = await measured(server, "tcp,tcp:nosuch", directions=[UP])

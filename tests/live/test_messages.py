@@ -45,6 +45,29 @@ async def test_every_message_is_echoed(name: str) -> None:
     assert found.there_p50_us + found.back_p50_us < 1e6
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("kcp", {"fec": "4:2", "crypt": "aes"}),
+        ("kcp-bbr", {"fec": "auto", "crypt": "aes-128-gcm"}),
+    ],
+)
+async def test_messages_travel_in_an_envelope(name: str, settings: dict[str, str]) -> None:
+    secrets = {"kcp": b"a secret of this test"}
+    async with serving(secrets=secrets) as server:
+        options = ClientOptions("127.0.0.1", port=server.port, secrets=secrets)
+        result = await measure_messages(options, MessageTest(name, settings, per_s=200, seconds=0.5))
+        await server.settled()
+        there = server.tests[0].end_rows[0].local.values
+    assert result.times is not None
+    assert (result.times.round_trip_us != UNANSWERED).any()
+    assert there["crypt_rejected"] == there["fec_unusable"] == 0
+    if settings["fec"] == "auto":
+        assert any("--kcp-fec auto" in warning for warning in result.warnings)
+    else:
+        assert there["fec_parity_received"]
+
+
 async def test_a_server_that_does_not_tell_its_clock_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iperfpy.control.results.encode_clock", lambda clock: {})
     async with serving() as server:

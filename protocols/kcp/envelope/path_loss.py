@@ -7,7 +7,7 @@ from math import exp, sqrt
 
 LONG, SHORT = 1_000.0, 200.0
 """Datagrams over which the two averages reach back."""
-PRIOR_SENT, PRIOR_LOST = 50.0, 0.5
+PRIOR_SENT, PRIOR_LOST = 50.0, 1.0
 """Assumed at the beginning: a path whose loss is not known yet is taken for a lossy one."""
 CHANGE_ERRORS = 3.0
 """Standard errors between the averages from which the path has changed."""

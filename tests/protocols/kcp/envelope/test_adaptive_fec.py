@@ -41,7 +41,7 @@ FRAME = Geometry(8, 4)
 
 
 def test_a_parity_shard_is_the_same_in_sets_with_less_parity() -> None:
-    """So a sender may leave the last ones out, and a receiver need not know how many."""
+    """A sender may therefore leave the last ones out, and a receiver need not know how many."""
     whole = parity_matrix(8, 56)
     for parity in (1, 3, 8):
         assert (parity_matrix(8, parity) == whole[:parity]).all()
@@ -216,7 +216,7 @@ def test_out_of_band_datagrams_that_are_no_reports_are_dropped() -> None:
         (batch,) = batches([b"\xff\xff\xff\xff\xf3\x00" + bytes([10]) * size + bytes(3)])
         opened = layer.open(batch, 0)
         assert not opened.recovered
-    assert layer.figures()["fec_path_loss_percent"] == pytest.approx(1.0)
+    assert layer.figures()["fec_path_loss_percent"] == pytest.approx(2.0)
 
 
 # -- decisions
