@@ -493,7 +493,7 @@ WORDS = st.one_of(
 
 
 @given(st.lists(WORDS, max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_words_make_a_request_or_one_sentence(words: list[str]) -> None:
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors):

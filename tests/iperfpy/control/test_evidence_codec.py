@@ -187,7 +187,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     place=st.sampled_from(["id", "bins", "rtt_us", "limited_us", "min_rtt_us", "packet_bytes", "count"]),
     value=JSON,

@@ -209,7 +209,7 @@ PLANS = [
 
 
 @given(st.sampled_from(PLANS).flatmap(damaged))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_any_parameters_make_a_plan_within_bounds_or_a_refusal(body: dict[str, Any]) -> None:
     received = transferred(body)
     if received is None:
@@ -273,7 +273,7 @@ def show_in_every_format(
 @pytest.mark.parametrize("extended", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_results_can_be_shown_or_are_refused(
     name: str, extended: bool, tmp_path: Path, data: st.DataObject
 ) -> None:
@@ -299,7 +299,7 @@ def test_any_results_can_be_shown_or_are_refused(
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_interval_figures_can_be_shown_or_are_refused(
     name: str, tmp_path: Path, data: st.DataObject
 ) -> None:

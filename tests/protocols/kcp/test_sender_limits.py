@@ -123,7 +123,7 @@ def test_the_congestion_state_is_reported_in_full() -> None:
     assert first is not None
     assert congestion_record(first.state(), 8 * MTU)["inflight_bound_bytes"] is None
     shallow = Path(10e6, bdp_bytes(10e6, 40_000, 0.25), 20_000)  # eight datagrams
-    watched = single(shallow, Path(delay_us=20_000), seed=1, seconds=10)
+    watched = single(shallow, Path(delay_us=20_000), seed=1, seconds=5)
     assert watched.sender.control is not None
     record = congestion_record(watched.sender.control.state(), 8 * MTU)
     own = {metric.key for metric in KcpBbr.metrics} - {metric.key for metric in (*METRICS, *ENVELOPE_METRICS)}

@@ -294,7 +294,7 @@ def test_a_description_is_read_as_the_same_path(
     assert describe(*again) == written
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.one_of(
         st.text(max_size=60),
