@@ -109,8 +109,9 @@ def bulk_rows(seeds: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def step_rows(seed: int = 1, step_s: int = STEP_S) -> list[dict[str, Any]]:
-    """Messages while the loss goes from 0 to `STEP_LOSS` and back: a row for every second."""
+def step_rows(seed: int = 1, step_s: int = STEP_S, *, compares: bool = True) -> list[dict[str, Any]]:
+    """Messages while the loss goes from 0 to `STEP_LOSS` and back: a row for every second. `compares`: the
+    same without forward error correction, beside it."""
     found: list[dict[str, Any]] = []
     changes = tuple(
         Change(at_s * 1_000_000, {"loss": loss}) for at_s, loss in ((step_s, STEP_LOSS), (2 * step_s, 0.0))
@@ -134,8 +135,10 @@ def step_rows(seed: int = 1, step_s: int = STEP_S) -> list[dict[str, Any]]:
 
     seconds = 3 * step_s
     auto = run(STEP_KIND, "auto", 0.0, seconds, bulk=False, seed=seed, changes=changes, watch=watch)
-    plain = run(STEP_KIND, "off", 0.0, seconds, bulk=False, seed=seed, changes=changes)
-    for key, sent in (("auto_worst_ms", auto), ("plain_worst_ms", plain)):
+    ends = {"auto_worst_ms": auto}
+    if compares:
+        ends["plain_worst_ms"] = run(STEP_KIND, "off", 0.0, seconds, bulk=False, seed=seed, changes=changes)
+    for key, sent in ends.items():
         by_second = delays_ms(sent, seconds).reshape(seconds, MESSAGES_PER_S)
         for row, late in zip(found, by_second, strict=False):
             row[key] = float(late.max())
