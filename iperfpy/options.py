@@ -130,6 +130,29 @@ class ServerOptions:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
 
 
+@dataclass(frozen=True, slots=True)
+class LoneOptions:
+    """The one end of a test that measures: the other one is a program without a control connection.
+
+    Parameters
+    ----------
+    end : the peer's address, or the one to listen on, where an empty host means any address and port 0 any
+        port; and how this end reaches the peer
+    listens : this end waits for the peer, which dials it
+    conv : conversation number, 0: a random one, or any that a peer has chosen
+    echo : the end that listens returns what it receives; the other one measures what comes back
+    silence_us : time without any sign of the peer after which it is taken for gone
+    wait_us : longest wait of an end that listens
+    """
+
+    end: ClientOptions
+    listens: bool = False
+    conv: int = 0
+    echo: bool = False
+    silence_us: int = 5_000_000
+    wait_us: int = 300_000_000
+
+
 OWN_TEXT, IPERF3_TEXT = "iperfpy", "iperf3"
 """The forms of the text report (--text)."""
 

@@ -121,6 +121,9 @@ class RunStarted:
     tcp_mss : maximum segment size of the control connection, bytes
     congestion : congestion control of this end's senders; empty: it has none, or this end sends nothing
     warnings : sentences about conditions that limit the result, each once
+    alone : True if the peer has no control connection: nothing is known of its end
+    until : words for the end of the test, if that is neither the plan's time nor its amount nor the user;
+        or empty
     """
 
     plan: Plan
@@ -134,6 +137,8 @@ class RunStarted:
     tcp_mss: int | None = None
     congestion: str = ""
     warnings: tuple[str, ...] = ()
+    alone: bool = False
+    until: str = ""
 
 
 class RpmConfidence(enum.Enum):

@@ -45,6 +45,8 @@ class Stream:
     `features` are those of the transport that both ends have (`Transport.features`).
     `both_ways` is True if both ends send and receive on it at once (`Transport.both_ways`); the client is the
     end that `sends`.
+    `bare` is True if the other end is a program without a control connection (`Transport.bare_peer`). `conv`
+    is then this end's choice, or 0 at an end that waits for the other one, whose first datagram tells it.
     """
 
     id: int
@@ -55,6 +57,7 @@ class Stream:
     proves: bool = False
     features: frozenset[str] = frozenset()
     both_ways: bool = False
+    bare: bool = False
 
 
 class Load(Protocol):
@@ -145,6 +148,11 @@ class Channel(ABC):
         Only on a stream that goes both ways. Called from the thread in which `keep`'s `write` is called."""
         return
 
+    def returned(self) -> Channel:
+        """The other direction of a stream that goes both ways, and sends here: a channel that receives, and
+        is closed with this one. Only of a transport with `Transport.bare_peer`."""
+        raise NotImplementedError
+
     def wire_bytes(self) -> tuple[int, int] | None:
         """Bytes of IP packets that this end has sent and received on this stream, headers and repetitions
         included, as far as the transport can tell: (sent, received). None: it cannot."""
@@ -215,7 +223,8 @@ class ServerPort(Protocol):
 
     @property
     def client(self) -> SocketAddress:
-        """The client's address and the port of its control connection."""
+        """The client's address and the port of its control connection; of a bare stream, an empty host: any
+        client may come."""
 
     def proven(self, address: SocketAddress) -> bool:
         """True if datagrams may be sent to `address`: its host is the one of the control connection, whose
@@ -346,6 +355,11 @@ class Transport(ABC):
     """Noun phrase for a secret that the users of both ends share; empty: it has none. It never travels and is
     in no record, as settings are: `connect` and `accept` take it from their port. The flags are
     `--<prefix>-key` and `--<prefix>-key-file`."""
+    bare_peer: ClassVar[str] = ""
+    """Noun for programs of other authors that speak this protocol without a control connection ("KCP peer");
+    empty: there are none. `connect` and `accept` then take streams that are `Stream.bare`: `accept` waits on
+    the shared port for the first datagram of any peer. Until the peer has proven its address, it gets no more
+    bytes than came from it. A stream of a sender is open once the address is proven."""
     over_udp: ClassVar[bool] = False
     """True if its packets are UDP datagrams. Networks may treat these unlike TCP."""
     variant: ClassVar[str] = ""
@@ -390,6 +404,11 @@ class Transport(ABC):
         """The features without which the other end cannot run a test with these settings, each with the words
         for its user: a server that does not name one of them is refused before the test begins."""
         return {}
+
+    def bare_settings(self, settings: Settings) -> str:
+        """The settings that a bare peer must have as well, for the sentence about one that does not answer:
+        a noun phrase, or empty."""
+        return ""
 
     def remarks(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
         """Sentences that the sender's figures of the whole test, at either end, ask for: the program prints

@@ -7,13 +7,24 @@ It lists the transports of this distribution; `iperfpy --help` lists those of pl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import click
 
 from iperfpy import __version__
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.commands import compare, diagnose, diff, lab_from_csv, lab_list, lab_run, latency, runs, show
+from iperfpy.cli.commands import (
+    compare,
+    diagnose,
+    diff,
+    kcp_peer,
+    lab_from_csv,
+    lab_list,
+    lab_run,
+    latency,
+    runs,
+    show,
+)
 from iperfpy.cli.common_flags import CONNECTION, PICTURES, REPORTS
 from iperfpy.cli.credentials import PASSWORD_VARIABLE
 from iperfpy.cli.help import EXAMPLES, GroupedCommand, forms, spelled
@@ -68,7 +79,8 @@ def _lines() -> Iterator[str]:
         for option in options:
             yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))
     for module in (diagnose, compare, latency, runs, show, diff):
-        yield from _subcommand(module.subcommand(), module.SUMMARY)
+        yield from _subcommand(module.subcommand(), module.SUMMARY, SHARED)
+    yield from _subcommand(kcp_peer.subcommand(), kcp_peer.SUMMARY, kcp_peer.SHARED)
     yield from _lab()
     yield from (".SH EXAMPLES", ".nf")
     yield from (_text(line) for line in EXAMPLES.splitlines() if line.startswith("  "))
@@ -85,16 +97,17 @@ def _lines() -> Iterator[str]:
     yield from (".SH SEE ALSO", ".BR iperf3 (1)")
 
 
-def _subcommand(command: GroupedCommand, summary: str) -> Iterator[str]:
-    """The section of a subcommand: its own options in full, the shared ones by name."""
+def _subcommand(command: GroupedCommand, summary: str, names: Collection[str]) -> Iterator[str]:
+    """The section of a subcommand: its own options in full; by name those of transports, and the shared ones,
+    which have these parameter names."""
     every = [option for options in command.groups().values() for option in options]
-    own = [option for option in every if option.name not in SHARED]
+    own = [option for option in every if option.name not in names and not option.transports]
     name = (command.name or "").removeprefix("iperfpy ")
     yield from (f".SH {name.upper()}", _text(summary))
     for option in own:
         yield from (".TP", rf"\fB{_text(spelled(option))}\fR", _text(option.help or ""))
     yield ".PP"
-    shared = ", ".join(min(option.opts, key=len) for option in every if option.name in SHARED)
+    shared = ", ".join(min(option.opts, key=len) for option in every if option not in own)
     yield _text(f"These options have the meaning above: {shared}.")
 
 

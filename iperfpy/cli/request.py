@@ -57,7 +57,7 @@ def request_of(parsed: ParsedOptions) -> Request:
     """The request that the options make. Raises `ParameterError`."""
     try:
         _check_role(parsed)
-        output, process = _output(parsed), _process(parsed)
+        output, process = output_options(parsed), _process(parsed)
         if parsed["server"]:
             if _affinity(parsed)[1] is not None:
                 raise ParameterError("-A N,M is for a client; a server (-s) takes one processor: -A N")
@@ -278,7 +278,8 @@ def _family(parsed: Values) -> int | None:
     return 4 if parsed["ipv4"] else 6 if parsed["ipv6"] else None
 
 
-def _output(parsed: ParsedOptions) -> OutputOptions:
+def output_options(parsed: ParsedOptions) -> OutputOptions:
+    """The reports that the flags ask for. Raises `ParameterError`."""
     _check_csv(parsed)
     _check_plot(parsed)
     return OutputOptions(
@@ -342,7 +343,7 @@ def _check_csv(parsed: ParsedOptions) -> None:
         raise ParameterError("--csv-overwrite needs the file that it replaces: --csv FILE")
     if parsed["csv"] == "-":
         names = ("json", "json_stream", "json_full", "log_file", "daemon")
-        taken = next((name for name in names if parsed[name]), "")
+        taken = next((name for name in names if parsed.values.get(name)), "")
         if taken:
             raise ParameterError(
                 f"--csv - and {_flag_of(parsed, taken)} exclude each other: both use standard output"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from iperfpy.endpoint.control_connection import ControlConnection
+from iperfpy.endpoint.no_control import Control
 from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import SocketAddress, Stream, Transport
@@ -24,7 +24,7 @@ class AgreedTest:
     plan: Plan
     transport: Transport
     streams: Sequence[OpenStream]
-    connection: ControlConnection
+    connection: Control
     features: frozenset[str] = frozenset()
 
     @property
@@ -70,13 +70,16 @@ class AgreedTest:
         names = (channel.counters().get(CONGESTION_KEY) for channel in senders)
         return next((name for name in names if isinstance(name, str)), "")
 
-    def announce(self, sinks: Sequence[Sink], peer: SocketAddress, tcp_mss: int | None) -> None:
+    def announce(
+        self, sinks: Sequence[Sink], peer: SocketAddress, tcp_mss: int | None, until: str = ""
+    ) -> None:
         """Tell the sinks that data is about to flow.
 
         Parameters
         ----------
         peer : the other end's address, as reports show it
         tcp_mss : maximum segment size of the control connection, bytes
+        until : see `RunStarted`
         """
         start = RunStarted(
             plan=self.plan,
@@ -90,6 +93,8 @@ class AgreedTest:
             tcp_mss=tcp_mss,
             congestion=self._congestion(),
             warnings=self.warnings(),
+            alone=not self.connection.has_peer,
+            until=until,
         )
         tell_all(sinks, lambda sink: sink.start(start))
 

@@ -107,11 +107,19 @@ class ClosingReport:
         peer_totals : the peer's figures added up from its intervals, for want of its results
         """
         totals = self._of_both(peer_totals)
-        verdict = judge(totals, self._test.plan, self._test.transport, _way_of(error))
+        verdict = judge(
+            totals,
+            self._test.plan,
+            self._test.transport,
+            _way_of(error),
+            peer_reports=self._test.connection.has_peer,
+        )
         results, cpu_percent = self._results, self._cpu_of_both()
         failed = _way_of(error) is Ended.FAILED or bool(verdict.failure)
         # Of a test that failed, figures may be missing: they prove nothing.
-        evidence = () if failed else self._evidence_of_both(verdict.rows, cpu_percent)
+        # The limit of a sender at a bare peer is not known here.
+        known = [row for row in verdict.rows if self._test.connection.has_peer or row.of(Side.SENDER)]
+        evidence = () if failed else self._evidence_of_both(known, cpu_percent)
         return RunEnded(
             rows=verdict.rows,
             cpu_percent=cpu_percent,

@@ -81,9 +81,12 @@ class ControlConnection:
     Attributes
     ----------
     has_heard : True once the peer has sent a message
+    has_peer : True: the other end is one that sends its results
     heard_us : time at which anything last arrived, None before
     arrived_us : time of the last arrival of each state
     """
+
+    has_peer = True
 
     def __init__(self, sock: socket.socket, session: Session, scope: AbortScope) -> None:
         self.session = session

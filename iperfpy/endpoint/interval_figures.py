@@ -11,7 +11,7 @@ from typing import Any
 
 from iperfpy.control.results import Stats, decode_stats, encode_stats
 from iperfpy.control.session import Send
-from iperfpy.endpoint.control_connection import ControlConnection
+from iperfpy.endpoint.no_control import Control
 from iperfpy.errors import ProtocolError
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.metrics import Side
@@ -28,7 +28,7 @@ class IntervalFigures:
 
     def __init__(
         self,
-        connection: ControlConnection,
+        connection: Control,
         transport: Transport,
         peer_sides: Mapping[int, Side],
     ) -> None:

@@ -2,6 +2,7 @@
 
     client    START  STOP  COUNT_LATE  SEND_RESULTS  TAKE_RESULTS  CONCLUDE
     server    START  STOP  TAKE_RESULTS  COUNT_LATE  [SHOW_OUTPUT]  SEND_RESULTS  CONCLUDE
+    alone     START  STOP  COUNT_LATE  CONCLUDE
     any       FAIL   at any time after START, and nothing after it
 
 The orders differ because the client says that the test is over and sends its results first. Both count late
@@ -79,15 +80,24 @@ SERVER = _table(
     }
 )
 
+ALONE = _table(
+    {
+        Stage.READY: {Step.START: Stage.RUNNING},
+        Stage.RUNNING: {Step.STOP: Stage.STOPPED},
+        Stage.STOPPED: {Step.COUNT_LATE: Stage.COUNTED},
+        Stage.COUNTED: {Step.CONCLUDE: Stage.OVER},
+    }
+)
+
 TABLES: Mapping[Role, Table] = {Role.CLIENT: CLIENT, Role.SERVER: SERVER}
 
 
 class Lifecycle:
-    """The stage of one test."""
+    """The stage of one test. `alone`: the peer has no control connection."""
 
-    def __init__(self, role: Role) -> None:
+    def __init__(self, role: Role, *, alone: bool = False) -> None:
         self.stage = Stage.READY
-        self._table = TABLES[role]
+        self._table = ALONE if alone else TABLES[role]
 
     def take(self, step: Step) -> Stage:
         """Go on by this step, and return the stage before it. Raises `RuntimeError` if it is out of order."""

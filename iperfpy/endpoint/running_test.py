@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,10 @@ from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.hearing import Hearing, Patience
 from iperfpy.sampling.pairing import RowPairing
 from iperfpy.traffic.ending import EndEvent, EndRule
+from iperfpy.traffic.payload import SMALLEST_SLICE_BYTES
 from iperfpy.traffic.transfer import Transfer
+
+SILENCE_POLL_S = 0.02
 
 
 class RunningTest:
@@ -40,6 +44,7 @@ class RunningTest:
     ----------
     started_us : time from which the peer may have sent
     foreign : probes that this end sends beside the load, or None
+    rule : the end of the test at this end; None: that of its role
     """
 
     def __init__(
@@ -50,8 +55,9 @@ class RunningTest:
         deadlines: Deadlines,
         sinks: Sequence[Sink],
         foreign: ForeignProbes | None = None,
+        rule: EndRule | None = None,
     ) -> None:
-        self.rule = EndRule.of(
+        self.rule = rule or EndRule.of(
             test.role,
             test.plan,
             peer_is_iperfpy=test.peer_is_iperfpy,
@@ -62,7 +68,7 @@ class RunningTest:
         self._scope = scope
         self._deadlines = deadlines
         self._sinks = sinks
-        self._lifecycle = Lifecycle(test.role)
+        self._lifecycle = Lifecycle(test.role, alone=not test.connection.has_peer)
         self._figures = IntervalFigures(test.connection, test.transport, test.peer_sides)
         # A stock peer sends no interval figures: its rows have nothing to wait for.
         self._rows = RowPairing(
@@ -86,6 +92,7 @@ class RunningTest:
         self._probing = Probing(test, self._transfer, foreign)
         self._closing = ClosingReport(test, self._transfer, self._probing)
         self._telling: asyncio.Task[None] | None = None
+        self._silent_rows: deque[tuple[tuple[Sample, ...], int]] = deque()
         self._planned_end_us = started_us + test.plan.omit_us + test.plan.duration_us
         self._hearing = Hearing(
             test.peer, self._heard_us, lambda: self._transfer.began_us, self._transfer.signs
@@ -122,6 +129,15 @@ class RunningTest:
 
     def _on_tick(self, samples: tuple[Sample, ...], now: int) -> None:
         self._figures.send(samples)
+        if self.rule.ends_with_silence:
+            # Silent intervals at the end are no part of the test; whether these are at the end, the next
+            # payload tells.
+            self._silent_rows.append((samples, now))
+            if not any(sample.bytes for sample in samples):
+                return
+            while self._silent_rows:
+                self._rows.own(*self._silent_rows.popleft())
+            return
         self._rows.own(samples, now)
 
     def _on_poll(self, now: int) -> None:
@@ -132,6 +148,20 @@ class RunningTest:
             limit_us = self._deadlines.stall_s * 1e6 + 2 * self._plan.interval_us
             if now - self._hearing.last_us() > limit_us:
                 raise LateError(self._hearing.sentence())
+        if self.rule.silence_fails and now - self._hearing.last_us() > self._longest_silence_us:
+            raise LateError(self._hearing.sentence())
+
+    @property
+    def _longest_silence_us(self) -> float:
+        """Time without a sign of the peer after which it is gone. A slow sender (-b) gives it fewer reasons
+        to answer."""
+        pauses_us = 2 * 8e6 * SMALLEST_SLICE_BYTES / self._plan.rate_bps if self._plan.rate_bps else 0
+        return self._deadlines.quiet_s * 1e6 + pauses_us
+
+    async def _silent(self) -> None:
+        """Wait until the peer, which has begun, sends nothing any more."""
+        while now_us() - self._hearing.last_us() <= self._longest_silence_us:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(SILENCE_POLL_S)
 
     def _heard_us(self) -> int | None:
         known = (self._test.connection.heard_us, self._transfer.heard_us())
@@ -156,6 +186,7 @@ class RunningTest:
             EndEvent.SETTLED: self._transfer.settled,
             EndEvent.ANSWERED: self._transfer.answered,
             EndEvent.ABORT: self._scope.until_aborted,
+            EndEvent.SILENT: self._silent,
         }
         await waits[event]()
 
@@ -241,7 +272,9 @@ class RunningTest:
         self._closing.totals = self._transfer.totals()
         if self._plan.interval_us:
             self._figures.send(last)
-            self._rows.own_last(last, now)
+            # The time of a test that ends with a silence is over before the last tick.
+            if last[0].end_us > last[0].start_us or not self.rule.ends_with_silence:
+                self._rows.own_last(last, now)
 
     def _tell_end(self, sinks: Sequence[Sink], error: IperfpyError | None) -> RunEnded:
         try:

@@ -131,6 +131,11 @@ class TextSink:
         for text in (latency_line(end.latency), responsiveness_line(end.latency.responsiveness)):
             if text:
                 self._say(text)
+        if end.messages is not None:
+            from iperfpy.report.message_lines import message_lines  # numpy: few tests have messages
+
+            for text in message_lines(end.messages):
+                self._say(text)
         if self._wording.verdict:
             self._conclusions(end)
         if self._wording.verbose:
@@ -346,7 +351,7 @@ def test_line(start: RunStarted, congestion: str) -> str:
     parts.append(WAYS[plan.direction])
     if plan.parallel > 1:
         parts.append(f"{plan.parallel} streams" + (" each way" if plan.stream_count > plan.parallel else ""))
-    parts.append(extent(plan))
+    parts.append(start.until or extent(plan))
     if plan.omit_us:
         parts.append(f"after {plan.omit_us / 1e6:g} s omitted")
     return f"Test: {', '.join(parts)}"
@@ -367,7 +372,7 @@ def describe(start: RunStarted) -> str:
     """`protocol kcp, 2 streams, 131072-byte blocks, 10 s, omitting 1 s, type of service 0xb8`."""
     plan = start.plan
     parts = [f"protocol {plan.transport}", f"{plan.parallel} stream{'s' if plan.parallel > 1 else ''}"]
-    parts += [f"{plan.block_bytes}-byte blocks", extent(plan)]
+    parts += [f"{plan.block_bytes}-byte blocks", start.until or extent(plan)]
     if plan.omit_us:
         parts.append(f"omitting {plan.omit_us / 1e6:g} s")
     if plan.tos:

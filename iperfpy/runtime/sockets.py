@@ -206,7 +206,7 @@ async def listen(options: ServerOptions) -> socket.socket:
     # The error names the port even if the address is what was wrong: the user knows the server by it.
     where = f"port {options.port}" + (f" of {options.bind}" if options.bind else "")
     try:
-        family, address, dual = await _listening_address(options)
+        family, address, dual = await listening_address(options)
         if not options.port:
             return _listen_anywhere(family, address, dual, options.sockets.device)
         return _listen_at(family, address, dual, options.sockets.device)
@@ -216,8 +216,8 @@ async def listen(options: ServerOptions) -> socket.socket:
         raise ListenError(f"cannot listen on {where}: {error}") from error
 
 
-async def _listening_address(options: ServerOptions) -> tuple[int, SocketAddress, bool]:
-    """(family, address, True if an IPv6 socket also takes IPv4 clients)."""
+async def listening_address(options: ServerOptions) -> tuple[int, SocketAddress, bool]:
+    """(family, address, True if an IPv6 socket also takes IPv4 clients). Raises `ConnectError`."""
     if options.bind:
         family, address = (await resolve(options.bind, options.port, options.family, options.sockets.device))[
             0

@@ -61,8 +61,11 @@ class Verdict:
     failure: str = ""
 
 
-def judge(totals: Totals, plan: Plan, transport: Transport, ended: Ended) -> Verdict:
-    """The verdict on a test that ended in that way."""
+def judge(
+    totals: Totals, plan: Plan, transport: Transport, ended: Ended, *, peer_reports: bool = True
+) -> Verdict:
+    """The verdict on a test that ended in that way. `peer_reports` False: this end alone measures, and a
+    sender's payload is what was acknowledged."""
     delivery = transport.delivery
     counted = completed(totals, transport) if ended is Ended.PLANNED else totals.rows
     # Without the peer's results, its figures end with its last interval, and this end's later.
@@ -71,6 +74,9 @@ def judge(totals: Totals, plan: Plan, transport: Transport, ended: Ended) -> Ver
     if ended is Ended.FAILED:  # its error says more than figures of an unfinished test
         return Verdict(rows)
     warnings = tuple(_contradictions(totals, delivery)) if ended is Ended.PLANNED else ()
+    if not peer_reports:
+        failures = tuple(f"stream {row.stream}: {_unheard(row)}" for row in rows if not row.local.bytes)
+        return Verdict(rows, (), failures[0] if failures else "")
     failures = (*_silent(rows, plan, delivery, ended), *_unmeasured(rows, plan, ended))
     return Verdict(rows, warnings, failures[0] if failures else "")
 
@@ -259,6 +265,12 @@ def _unmeasured(rows: tuple[Row, ...], plan: Plan, ended: Ended) -> Iterator[str
             yield _too_short(
                 f"stream {row.stream}: the {_end(row, Side.RECEIVER)} received for", receiver.seconds
             )
+
+
+def _unheard(row: Row) -> str:
+    """The predicate of a stream at the one end that measures, if nothing was measured."""
+    sends = row.local.side is Side.SENDER
+    return "the peer acknowledged no payload" if sends else "no payload came from the peer"
 
 
 def _too_short(what: str, seconds: float) -> str:

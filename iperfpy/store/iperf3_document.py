@@ -19,7 +19,7 @@ from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Unit, Value
-from iperfpy.records import ConnectedStream, Row, RunEnded, RunStarted, Sample, finite
+from iperfpy.records import ConnectedStream, MessageTimes, Row, RunEnded, RunStarted, Sample, finite
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
 from iperfpy.store.finding_object import finding_object
@@ -133,6 +133,7 @@ def start_object(start: RunStarted) -> Json:
         "pacing_timer_us": plan.pacing_timer_us,
         "server_cpu": plan.server_cpu,
         "warnings": list(start.warnings),
+        **({"measured_alone": True} if start.alone else {}),
     }
     result: Json = finite(entry)
     return result
@@ -161,12 +162,22 @@ def end_object(start: RunStarted, end: RunEnded) -> Json:
             if sample is not None:
                 entry[name + suffix] = _sum_entry(start, row, sample)
     entry["latency"] = end.latency.record()
+    if end.messages is not None:
+        entry["messages"] = _messages(end.messages)
     entry["cpu_utilization_percent"] = dict(end.cpu_percent)
     entry.update(end.extra)
     if end.warnings:
         entry["warnings"] = list(end.warnings)
     result: Json = finite(entry)
     return result
+
+
+def _messages(times: MessageTimes) -> Json:
+    """The messages of a test, and the figures of their round trips, null where they are not known."""
+    from iperfpy.sampling.message_figures import figures  # numpy: few tests have messages
+
+    head = {"size_bytes": times.size_bytes, "messages_per_s": 1e6 / times.interval_us}
+    return {**head, **figures(times).record()}
 
 
 def host_of(address: SocketAddress) -> str:

@@ -39,6 +39,7 @@ class CountingTime:
         self._stops_by_clock = rule.stops_by_clock
         self._senders_stop = rule.senders_stop_by_clock
         self._settles = EndEvent.SETTLED in rule.events
+        self._ends_with_silence = rule.ends_with_silence
 
     def begin(self, now_us: int) -> None:
         """The first data has arrived: count time from here."""
@@ -69,7 +70,10 @@ class CountingTime:
         self.ended_us = now_us
         # Data that arrived since the last check moves the end up to now.
         idle = total_bytes == progress.moved_bytes and total_bytes > 0
-        if (self.only_receives or self._settles) and idle:
+        if self._ends_with_silence and idle:
+            # The silence was the sign of the end: intervals in it have been reported, and are no part of it.
+            self.ended_us = min(now_us, max(progress.moved_us, self.schedule.started_us))
+        elif (self.only_receives or self._settles) and idle:
             self.ended_us = min(now_us, max(progress.moved_us, self._planned_end_us, self.ticked_us))
 
     @property

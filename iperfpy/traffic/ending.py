@@ -1,5 +1,7 @@
 """The end of a test: which event ends it, at which end, for which kind of test. Pure tables.
 
+With a bare peer, one end decides alone (`EndRule.alone`). Otherwise there are two:
+
 Client and server never decide alike: the client watches the clock, or the payload, and says TEST_END; the
 server waits for that message. Five things make the tables longer than that:
 
@@ -35,6 +37,7 @@ class EndEvent(enum.Enum):
     SETTLED = "no more payload arrives"
     ANSWERED = "every message was answered, or no more answers come"
     ABORT = "the user stops the test"
+    SILENT = "the peer has begun, and sends nothing any more"
 
 
 _CLIENT, _SERVER = Role
@@ -109,6 +112,8 @@ class EndRule:
     limits_senders : this end's senders stop by themselves when the amount (-n, -k) is sent
     whole_blocks : the amount is rounded up to whole blocks of each stream: a stock receiver counts no others
     stops_senders, lets_peer_read, counts_late : see `PeerRule`
+    silence_fails : nothing but its silence tells that the peer is gone: it ends the test with an error
+    ends_with_silence : the same silence is the planned end
     """
 
     events: tuple[EndEvent, ...]
@@ -122,6 +127,42 @@ class EndRule:
     stops_senders: bool
     lets_peer_read: bool
     counts_late: bool
+    silence_fails: bool = False
+    ends_with_silence: bool = False
+
+    @classmethod
+    def alone(cls, plan: Plan, *, sends: bool, receives: bool, ends_with_silence: bool) -> EndRule:
+        """The rule of a test that this end alone measures: the peer has no control connection.
+
+        `ends_with_silence`: a test without a time and an amount ends when the peer sends nothing any more.
+        """
+        silent_end = ends_with_silence and plan.ends_by is EndCondition.INTERRUPT
+        by_amount = tuple(
+            event
+            for event, applies in ((EndEvent.ALL_SENT, sends), (EndEvent.ALL_RECEIVED, receives))
+            if applies
+        )
+        events = {
+            EndCondition.TIME: (EndEvent.TIME_OVER,),
+            EndCondition.AMOUNT: by_amount,
+            EndCondition.INTERRUPT: (EndEvent.SILENT if silent_end else EndEvent.ABORT,),
+        }[plan.ends_by]
+        return cls(
+            # The answers to the last messages come after the planned time.
+            events=(EndEvent.ANSWERED,) if plan.messages_per_s else events,
+            knows_end=True,
+            silence_ends=False,
+            tells_finished=False,
+            stops_by_clock=False,
+            senders_stop_by_clock=False,
+            limits_senders=True,
+            whole_blocks=False,
+            stops_senders=True,
+            lets_peer_read=False,
+            counts_late=False,
+            silence_fails=not silent_end,
+            ends_with_silence=silent_end,
+        )
 
     @classmethod
     def of(cls, role: Role, plan: Plan, *, peer_is_iperfpy: bool, may_lose: bool = False) -> EndRule:

@@ -176,6 +176,10 @@ class GuardedChannel(Channel):
         with self._guarding():
             self._channel.keep(write)
 
+    def returned(self) -> Channel:
+        with self._guarding():
+            return self._channel.returned()
+
     async def close(self) -> None:
         if self._is_closed:
             return

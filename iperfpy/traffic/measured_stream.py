@@ -13,6 +13,7 @@ from iperfpy.sampling.sampler import Sampler
 from iperfpy.traffic.messages import MessageEcho, MessageSource
 from iperfpy.traffic.open_stream import OpenStream, where
 from iperfpy.traffic.payload import Payload
+from iperfpy.traffic.stream_echo import StreamEcho
 
 OnFailure = Callable[[IperfpyError], None]
 
@@ -22,7 +23,8 @@ class MeasuredStream:
 
     Parameters
     ----------
-    payload : the sender's payload; None: this end receives. An end of a message test sends and receives
+    payload : the sender's payload; None: this end receives. An end of a message test, and one that returns
+        what it receives, sends and receives
 
     Attributes
     ----------
@@ -34,7 +36,7 @@ class MeasuredStream:
         opened: OpenStream,
         metrics: Sequence[Metric],
         started_us: int,
-        payload: Payload | MessageSource | MessageEcho | None,
+        payload: Payload | MessageSource | MessageEcho | StreamEcho | None,
     ) -> None:
         self.stream: Stream = opened.stream
         self.channel = opened.channel
@@ -43,8 +45,8 @@ class MeasuredStream:
             opened.stream.id, opened.side, opened.snapshots, metrics, started_us, opened.snapshots.opening
         )
         self._payload = payload
-        # An end of a message test is a payload as well, because it is a load that can be stopped.
-        self.messages = payload if isinstance(payload, MessageSource | MessageEcho) else None
+        # An end that answers is a payload as well, because it is a load that can be stopped.
+        self.messages = payload if isinstance(payload, MessageSource | MessageEcho | StreamEcho) else None
         self.round_trip_us: float | None = None
         self._omitted_bytes = 0
         self._carrying: asyncio.Task[None] | None = None
@@ -113,7 +115,7 @@ class MeasuredStream:
             self._carrying.cancel()
             await asyncio.wait([self._carrying], timeout=limit_s)
 
-    async def _converse(self, messages: MessageSource | MessageEcho) -> None:
+    async def _converse(self, messages: MessageSource | MessageEcho | StreamEcho) -> None:
         """Send and receive at once, until the other end closes the stream or one of the two fails."""
         receiving = asyncio.create_task(self.channel.receive())
         running = {asyncio.create_task(self.channel.send(messages)), receiving}

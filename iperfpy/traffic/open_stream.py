@@ -21,13 +21,14 @@ FIRST_DATA_POLL_S = 0.001
 class OpenStream:
     """A stream with its open channel, and the channel's counters since then.
 
-    `file` is read by the sender, or filled by the receiver (-F).
+    `file` is read by the sender, or filled by the receiver (-F). `echoes`: this end returns what it receives.
     """
 
     stream: Stream
     channel: GuardedChannel
     snapshots: CounterSnapshots
     file: FileIO | None = None
+    echoes: bool = False
 
     @classmethod
     def of(

@@ -41,6 +41,7 @@ from iperfpy.traffic.open_stream import OpenStream, becomes_true, first_data_us,
 from iperfpy.traffic.payload import Budget, Payload
 from iperfpy.traffic.poll_times import PollTimes
 from iperfpy.traffic.progress_watch import ProgressWatch
+from iperfpy.traffic.stream_echo import StreamEcho
 
 RECEIVED_POLL_S = 0.005
 SETTLED_POLLS = 20
@@ -121,6 +122,8 @@ class Transfer:
         self._ticking: asyncio.Task[None] | None = None
 
     def _measured(self, opened: OpenStream, transport: Transport, started_us: int) -> MeasuredStream:
+        if opened.echoes:
+            return MeasuredStream(opened, transport.metrics, started_us, StreamEcho(opened.channel.wake))
         if self._plan.messages_per_s:
             end = message_end(self._plan, transport, opened.stream, started_us, opened.channel.wake)
             return MeasuredStream(opened, transport.metrics, started_us, end)

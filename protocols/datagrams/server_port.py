@@ -100,7 +100,7 @@ async def accept_path(
 class ClientEnd(NamedTuple):
     """The client of an announced session, as its control connection knows it.
 
-    host : the address of the control connection, without a port
+    host : the address of the control connection, without a port; empty: any host may open the session
     proves : True if the client proves the address of its datagrams
     refused : told of another host from which the session would have been opened
     test : identifies the test, whose sessions share the event loop's time (loop_share.py)
@@ -359,8 +359,8 @@ class SharedPort:
             if not each.future.done() and each.opens is not None and each.opens(first)
         ]
         # Of the waiting tests, only those of the sender's host can be meant.
-        host = plain_host(remote[0])
-        found = next((each for each in opened if each.client.host == host), None)
+        hosts = ("", plain_host(remote[0]))
+        found = next((each for each in opened if each.client.host in hosts), None)
         if found is None:
             for each in opened:
                 each.client.refused(remote)

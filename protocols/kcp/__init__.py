@@ -38,6 +38,7 @@ class _KcpTransport(Transport):
     both_ways = True
     features: ClassVar[tuple[str, ...]] = (FEC, FEC_AUTO, CRYPT)
     secret = "key of --kcp-crypt"
+    bare_peer = "KCP peer"
 
     def block_bytes(self, settings: Settings) -> int:
         """Two runs of full segments: a block that ends within a segment costs the next one a copy."""
@@ -65,6 +66,11 @@ class _KcpTransport(Transport):
             needed[CRYPT] = "encryption (--kcp-crypt)"
         return needed
 
+    def bare_settings(self, settings: Settings) -> str:
+        assert isinstance(settings, SharedSettings)
+        # Not of forward error correction: kcp-go takes it also if it is not told to send it.
+        return "no encryption" if settings.crypt is None else f"--kcp-crypt {settings.crypt} and its key"
+
     def check_secret(self, settings: Settings, secret: bytes | None) -> None:
         assert isinstance(settings, SharedSettings)
         if settings.crypt is not None:
@@ -77,7 +83,10 @@ class _KcpTransport(Transport):
         return await channel.connect(stream, settings, port, make)
 
     async def accept(self, stream: Stream, settings: Settings, port: ServerPort) -> Channel:
-        from iperfpy.protocols.kcp import channel, two_way_channel
+        from iperfpy.protocols.kcp import bare_listener, channel, two_way_channel
+
+        if stream.bare:
+            return await bare_listener.accept_bare(stream, settings, port)
 
         make = two_way_channel.TwoWayChannel if stream.both_ways else channel.KcpChannel
         return await channel.accept(stream, settings, port, make)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from iperfpy.protocols import clock
 from iperfpy.protocols.addresses import plain
@@ -31,6 +31,7 @@ from iperfpy.protocols.kcp import kcp_metrics, profiles
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.engine_options import ACK_RANGES
+from iperfpy.protocols.kcp.envelope.bare_engine import BareEngine
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
 from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.kcp.envelope.layers import layers_of
@@ -51,13 +52,19 @@ LONGEST_BATCH = 1 << 16
 
 MakeChannel = Callable[..., "KcpChannel"]
 """`KcpChannel`, or the class of streams that go both ways."""
+Wrap = Callable[[Engine, list[Layer]], EnvelopedEngine | None]
+"""Puts the layers of an envelope around an engine; None: there is nothing around it."""
 
 
 async def connect(stream: Stream, settings: Settings, port: ClientPort, make: MakeChannel) -> Channel:
     """The client's end, associated. Waits without limit: the caller sets the deadline."""
     path = await open_path(stream, port)
+
+    def bare(engine: Engine, layers: list[Layer]) -> EnvelopedEngine:
+        return BareEngine(engine, layers, sends=stream.sends)
+
     try:
-        channel = _channel(stream, settings, path, port, make)
+        channel = make_channel(stream, settings, path, port, make, bare if stream.bare else enveloped)
     except BaseException:
         path.close()
         raise
@@ -78,7 +85,7 @@ async def accept(stream: Stream, settings: Settings, port: ServerPort, make: Mak
     # Of what a client asks of a server, this much memory is one test's.
     memory = port.shared(MemoryBudgets.open).of(port.client)
     try:
-        channel = _channel(stream, settings, path, port, make, memory)
+        channel = make_channel(stream, settings, path, port, make, enveloped, memory)
     except BaseException:
         path.close()
         raise
@@ -93,14 +100,21 @@ async def accept(stream: Stream, settings: Settings, port: ServerPort, make: Mak
     return channel
 
 
-def _channel(
+def enveloped(engine: Engine, layers: list[Layer]) -> EnvelopedEngine | None:
+    """The engine in its envelope, between two iperfpy."""
+    return EnvelopedEngine(engine, layers) if layers else None
+
+
+def make_channel(
     stream: Stream,
     settings: Settings,
     path: DatagramPath,
     port: ClientPort | ServerPort,
     make: MakeChannel,
+    wrap: Wrap,
     memory: MemoryBudget | None = None,
 ) -> KcpChannel:
+    """The channel of one end, over an engine of its own. Raises `SettingsError`."""
     assert isinstance(settings, SharedSettings)
     path.sizes.probe()
     sizes, longest = size_range(path, settings, port.packet_bytes), LONGEST_BATCH
@@ -125,7 +139,7 @@ def _channel(
             sizes=sizes,
             boundaries=stream.both_ways,
         )
-    return make(engine, path, settings, sends=stream.sends, layers=layers)
+    return make(engine, path, settings, sends=stream.sends, wrapped=wrap(engine, layers))
 
 
 class KcpChannel(Channel):
@@ -133,7 +147,11 @@ class KcpChannel(Channel):
 
     Parameters
     ----------
-    layers : of the envelope, the innermost first; without any, the engine's datagrams leave as they are
+    wrapped : the engine in its envelope; None: its datagrams leave as they are
+
+    Attributes
+    ----------
+    engine, wrapped : the engine, and the one that faces the socket
     """
 
     def __init__(
@@ -143,11 +161,11 @@ class KcpChannel(Channel):
         settings: Settings,
         *,
         sends: bool,
-        layers: Sequence[Layer] = (),
+        wrapped: EnvelopedEngine | None = None,
     ) -> None:
         assert isinstance(settings, SharedSettings)
         self.engine = engine
-        self._wrapped = EnvelopedEngine(engine, layers) if layers else engine
+        self.wrapped = engine if wrapped is None else wrapped
         self._path, self._sends = path, sends
         loop = asyncio.get_running_loop()
         self._feeder = LoadFeeder(engine)
@@ -284,9 +302,9 @@ class KcpChannel(Channel):
         try:
             now_us = self._arrivals.time_us(clock.now_us())
             before = self.engine.counts.work
-            self._wrapped.receive(batch, now_us)
+            self.wrapped.receive(batch, now_us)
             self._path.charge(self.engine.counts.work - before)
-            if isinstance(self._wrapped, EnvelopedEngine) and not self._wrapped.understands:
+            if isinstance(self.wrapped, EnvelopedEngine) and not self.wrapped.understands:
                 return
             self._heard_us = now_us
             if self.first_data_us is None and self._has_data():
@@ -319,7 +337,7 @@ class KcpChannel(Channel):
                 self._rounds.end_sending(self)
                 self._finish(self._sent)
             now_us = clock.now_us()  # filling takes a while, which is no part of a round trip
-            self._unsent = self._wrapped.transmit(now_us, writer_waits=more)
+            self._unsent = self.wrapped.transmit(now_us, writer_waits=more)
             begins = self._size.waiting is not None and self._size.is_known
             if begins or (self._unsent and self._emit() and self._feeder.has_block):
                 # The engine may take more, now that this has left.
@@ -395,7 +413,7 @@ class KcpChannel(Channel):
         buffer = self._buffers.warning(self._buffer_granted, sends=self._sends)
         events = self._path.events.warnings(str(plain(self.remote_address)[0]))
         windows = (*window_warning(self.engine, clock.now_us()), *memory_warning(self.engine))
-        dropped = self._wrapped.warnings() if isinstance(self._wrapped, EnvelopedEngine) else ()
+        dropped = self.wrapped.warnings() if isinstance(self.wrapped, EnvelopedEngine) else ()
         return (*buffer, *windows, *events, *dropped)
 
     @property
@@ -416,7 +434,7 @@ class KcpChannel(Channel):
 
     def counters(self) -> dict[str, Value]:
         figures = kcp_metrics.record(self.engine, clock.now_us(), self._unsent)
-        return figures | self._wrapped.figures() if isinstance(self._wrapped, EnvelopedEngine) else figures
+        return figures | self.wrapped.figures() if isinstance(self.wrapped, EnvelopedEngine) else figures
 
 
 class _Arrivals:

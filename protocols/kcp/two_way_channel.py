@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
+from iperfpy.protocols.contract import Channel, Load, SocketAddress
 from iperfpy.protocols.datagrams.peer_path import DatagramPath
+from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.kcp.channel import KcpChannel
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.envelope.layer import Layer
+from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.settings import Settings
 
@@ -30,9 +32,9 @@ class TwoWayChannel(KcpChannel):
         settings: Settings,
         *,
         sends: bool,
-        layers: Sequence[Layer] = (),
+        wrapped: EnvelopedEngine | None = None,
     ) -> None:
-        super().__init__(engine, path, settings, sends=True, layers=layers)
+        super().__init__(engine, path, settings, sends=True, wrapped=wrapped)
         self._counts_sent = sends
 
     def keep(self, write: Callable[[memoryview], None]) -> None:
@@ -43,3 +45,58 @@ class TwoWayChannel(KcpChannel):
         engine = self.engine
         payload = engine.sending.bytes_acked if self._counts_sent else engine.receiving.bytes
         return super().counters() | {"bytes": payload}
+
+    def returned(self) -> Channel:
+        return ReturnedHalf(self)
+
+
+class ReturnedHalf(Channel):
+    """The payload that a stream receives, beside a channel that sends on it.
+
+    Parameters
+    ----------
+    whole : the channel of the stream
+    """
+
+    def __init__(self, whole: TwoWayChannel) -> None:
+        self._whole = whole
+
+    @property
+    def first_data_us(self) -> int | None:  # type: ignore[override]  # a plain attribute of other channels
+        return self._whole.first_data_us
+
+    @property
+    def heard_us(self) -> int | None:
+        return self._whole.heard_us
+
+    def signs(self, since_us: int) -> tuple[str, ...]:
+        return self._whole.signs(since_us)
+
+    def fileno(self) -> int:
+        return self._whole.fileno()
+
+    @property
+    def local_address(self) -> SocketAddress:
+        return self._whole.local_address
+
+    @property
+    def remote_address(self) -> SocketAddress:
+        return self._whole.remote_address
+
+    def counters(self) -> dict[str, Value]:
+        return self._whole.counters() | {"bytes": self._whole.engine.receiving.bytes}
+
+    def held_bytes(self) -> int:
+        return self._whole.held_bytes()
+
+    async def send(self, load: Load) -> None:
+        raise SettingsError("the returned half of a stream receives only")
+
+    async def receive(self) -> None:
+        await self._whole.receive()
+
+    async def drain(self) -> None:
+        """This half sends nothing."""
+
+    async def close(self) -> None:
+        await self._whole.close()

@@ -24,6 +24,9 @@ COMMANDS = {
     "latency": Subcommand(
         "iperfpy.cli.commands.latency", "HOST", "say how long messages to HOST and back take"
     ),
+    "kcp-peer": Subcommand(
+        "iperfpy.cli.commands.kcp_peer", "HOST:PORT", "measure a KCP program, such as kcp-go"
+    ),
     "lab": Subcommand("iperfpy.cli.commands.lab", "PATH -- COMMAND", "run a program over an emulated path"),
     "runs": Subcommand("iperfpy.cli.commands.runs", "[options]", "list the runs that were kept"),
     "show": Subcommand("iperfpy.cli.commands.show", "RUN", "print a run that was kept"),

@@ -12,7 +12,7 @@ from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form, text_form, warn
 from iperfpy.cli.help import answer, usage
 from iperfpy.cli.request import Request, request_of
-from iperfpy.errors import InterruptError, IperfpyError, ParameterError, StartError, fault_of
+from iperfpy.errors import InterruptError, IperfpyError, ParameterError, StartError
 from iperfpy.options import ClientOptions, OutputOptions, ServerOptions
 from iperfpy.plan import Plan, Role
 from iperfpy.protocols.registry import transports, unusable
@@ -20,7 +20,6 @@ from iperfpy.protocols.registry import transports, unusable
 if TYPE_CHECKING:
     from iperfpy.cli.outputs import Outputs
     from iperfpy.cli.process import LogFile
-    from iperfpy.protocols.contract import Transport
     from iperfpy.records import Sink
     from iperfpy.runtime.abort_scope import AbortScope
 
@@ -108,65 +107,16 @@ def _ignore() -> None:
 
 def _client(plan: Plan, options: ClientOptions, output: OutputOptions, log_level: int) -> int:
     """Check the plan, open the reports, measure. Raises `IperfpyError` before the reports are open."""
-    from iperfpy.cli.outputs import Outputs, json_of
-    from iperfpy.cli.picture_files import PictureFiles
+    from iperfpy.cli.one_test import report_test
+    from iperfpy.endpoint.client import run_client
     from iperfpy.endpoint.preflight import check_here
-    from iperfpy.report.guarded_sink import GuardedSink
-    from iperfpy.store.run_recorder import RunRecorder
 
     transport = check_here(plan, options)
-    outputs = Outputs(output)
-    pictures, recorder = PictureFiles(output.pictures, outputs.warn), RunRecorder()
-    with pictures.opened():
-        with outputs.client_sinks(plan, options) as sinks:
-            # Below the status line's row, which the sinks have put under standard error as well.
-            outputs.log_to_stderr(log_level)
-            if outputs.failed:
-                return FAILED  # a test that cannot be reported need not be run
-            if pictures.wanted:
-                sinks.append(GuardedSink(recorder, outputs.stdout_failed))
-            status = _measured(plan, options, outputs, sinks, transport, json_of(output))
-        # The table is complete by now, so that a plot stands below it.
-        try:
-            pictures.write_run(recorder.run())
-        except Exception as error:
-            outputs.stdout_failed(error)
-    return status or int(outputs.failed)
 
-
-def _measured(
-    plan: Plan,
-    options: ClientOptions,
-    outputs: Outputs,
-    sinks: Sequence[Sink],
-    transport: Transport,
-    json: str,
-) -> int:
-    """Run the test, and report how it ended. Returns the exit status."""
-    import asyncio
-
-    from iperfpy.cli.outputs import NO_READER
-    from iperfpy.endpoint.client import run_client
-    from iperfpy.runtime import event_loop
-    from iperfpy.runtime.signals import until_signalled
-
-    def measuring(scope: AbortScope) -> Awaitable[None]:
-        outputs.stop = lambda: scope.abort_threadsafe(InterruptError(NO_READER))
+    def measure(scope: AbortScope, sinks: Sequence[Sink], outputs: Outputs) -> Awaitable[None]:
         return run_client(plan, options, sinks, transport=transport, scope=scope)
 
-    try:
-        event_loop.run(until_signalled(Role.CLIENT, measuring))
-    except InterruptError as error:
-        return error.exit_status
-    except IperfpyError as error:
-        outputs.repeat_for_people(error)
-        return error.exit_status
-    except asyncio.CancelledError:  # the second signal cancels the task that runs the test
-        return interrupted("interrupted twice", json)
-    except Exception as error:  # a fault of this program, which the sinks have told already
-        outputs.repeat_for_people(fault_of(error))
-        return FAILED
-    return DONE
+    return report_test(plan, output, log_level, measure, options)
 
 
 def _server(

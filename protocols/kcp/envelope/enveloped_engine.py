@@ -16,6 +16,7 @@ from iperfpy.protocols.metrics import Value
 
 MOST_REJECTED = 4
 """Datagrams that do not decrypt, before any that does, after which the keys differ."""
+UNREADABLE = "nothing that arrives can be decrypted: is the key (--kcp-key) the same at both ends?"
 _BYTES_PER_WORK = 4096
 """Bytes that take about as long to open as one record of the engine."""
 
@@ -39,7 +40,7 @@ class EnvelopedEngine:
 
     def transmit(self, now_us: int, *, writer_waits: bool = False) -> list[DatagramBatch]:
         """Everything that should leave now, as `Engine.transmit`."""
-        plain = batches = self._engine.transmit(now_us, writer_waits=writer_waits)
+        plain = batches = self._leaving(now_us, writer_waits=writer_waits)
         if not batches:
             return batches
         if self._adaptive is not None and self._adaptive.is_due(now_us):
@@ -64,6 +65,10 @@ class EnvelopedEngine:
             lost=delivery.lost,
         )
 
+    def _leaving(self, now_us: int, *, writer_waits: bool) -> list[DatagramBatch]:
+        """The engine's datagrams, in the clear."""
+        return self._engine.transmit(now_us, writer_waits=writer_waits)
+
     def receive(self, batch: DatagramBatch, now_us: int) -> None:
         """Take note of datagrams that arrived, as `Engine.receive`."""
         counts = self._engine.counts
@@ -86,8 +91,7 @@ class EnvelopedEngine:
             return True
         if crypt.rejected >= MOST_REJECTED:
             # Nothing else can be told: a stock peer does not say which cipher it has.
-            found = "nothing that arrives can be decrypted"
-            raise StreamPeerError(f"{found}: is the key (--kcp-key) the same at both ends?")
+            raise StreamPeerError(UNREADABLE)
         return False
 
     def warnings(self) -> tuple[str, ...]:

@@ -75,3 +75,19 @@ def test_stopping_twice_stops_once() -> None:
     lifecycle.take(Step.START)
     assert lifecycle.take(Step.STOP) is Stage.RUNNING
     assert lifecycle.take(Step.STOP) is Stage.STOPPED
+
+
+ALONE_ORDER = (Step.START, Step.STOP, Step.COUNT_LATE, Step.CONCLUDE)
+
+
+def test_an_end_that_measures_alone_exchanges_no_results() -> None:
+    lifecycle = Lifecycle(Role.CLIENT, alone=True)
+    for step in ALONE_ORDER:
+        lifecycle.take(step)
+    assert lifecycle.stage is Stage.OVER
+    for left_out in range(len(ALONE_ORDER) - 1):
+        shorter = Lifecycle(Role.CLIENT, alone=True)
+        for step in ALONE_ORDER[:left_out]:
+            shorter.take(step)
+        with pytest.raises(RuntimeError, match="out of order"):
+            shorter.take(ALONE_ORDER[left_out + 1])

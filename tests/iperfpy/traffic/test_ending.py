@@ -151,3 +151,31 @@ def test_a_server_tells_when_it_has_sent_the_whole_amount(
     assert rule(role, condition, direction).tells_finished is server_sends_amount
     assert not rule(role, condition, direction, stock=True).tells_finished
     assert not rule(role, condition, direction, omit_us=1).tells_finished
+
+
+@pytest.mark.parametrize("condition", EndCondition)
+@pytest.mark.parametrize(("sends", "receives"), [(True, False), (False, True), (True, True)])
+def test_an_end_that_measures_alone_decides_by_what_it_sees(
+    condition: EndCondition, sends: bool, receives: bool
+) -> None:
+    """The peer does not say that the test is over: a message of the end is not awaited."""
+    plan = plan_of(condition, Direction.FORWARD)
+    alone = EndRule.alone(plan, sends=sends, receives=receives, ends_with_silence=False)
+    expected = {
+        EndCondition.TIME: [EndEvent.TIME_OVER],
+        EndCondition.AMOUNT: [EndEvent.ALL_SENT] * sends + [EndEvent.ALL_RECEIVED] * receives,
+        EndCondition.INTERRUPT: [EndEvent.ABORT],
+    }[condition]
+    assert list(alone.events) == expected
+    assert alone.silence_fails
+    assert not alone.whole_blocks
+    assert not alone.tells_finished
+
+
+def test_a_silence_is_the_end_of_a_test_that_has_no_other() -> None:
+    for condition in EndCondition:
+        plan = plan_of(condition, Direction.FORWARD)
+        rule = EndRule.alone(plan, sends=False, receives=True, ends_with_silence=True)
+        has_none = condition is EndCondition.INTERRUPT
+        assert (EndEvent.SILENT in rule.events) is rule.ends_with_silence is has_none
+        assert rule.silence_fails is not has_none

@@ -15,7 +15,7 @@ from iperfpy.traffic import guarded_channel
 from iperfpy.traffic.guarded_channel import GuardedChannel, guarding
 
 CALLS = sorted(name for name in vars(Channel) if not name.startswith("_"))
-ACTS = {"send", "receive", "drain", "keep", "wake"}
+ACTS = {"send", "receive", "drain", "keep", "wake", "returned"}
 ARGUMENTS: dict[str, tuple[object, ...]] = {"send": (None,), "keep": (print,), "signs": (0,)}
 MISTAKES = [
     *(TypeError("a misspelt call"), RuntimeError(), StopIteration("x"), AssertionError("never")),

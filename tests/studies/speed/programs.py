@@ -185,6 +185,7 @@ def ceiling(name: str, env: dict[str, str] | None = None) -> Pair:
 
 GO_LIBRARY = Path("/usr/share/gocode/src/github.com/xtaci/kcp-go")
 GO_SOURCE = Path(__file__).parents[2] / "peers" / "kcpgo" / "main.go"
+GO_PEER_SOURCE = Path(__file__).parents[3] / "examples" / "kcp_peer.go"
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,9 +280,19 @@ class KcpGo:
         )
 
 
-@cache
 def built_kcpgo() -> str:
-    """Build sender and sink over kcp-go in the user's cache folder.
+    """Build sender and sink over kcp-go. Raises `RunError`."""
+    return built_go(GO_SOURCE, "kcpgo")
+
+
+def built_kcp_peer() -> str:
+    """Build the endpoint over kcp-go of the examples. Raises `RunError`."""
+    return built_go(GO_PEER_SOURCE, "kcp_peer")
+
+
+@cache
+def built_go(source: Path, name: str) -> str:
+    """Build a program over Debian's kcp-go in the user's cache folder.
 
     Raises
     ------
@@ -289,16 +300,16 @@ def built_kcpgo() -> str:
         The compiler reported an error.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    target = Path(base, "iperfpy-bench", "kcpgo")
+    target = Path(base, "iperfpy-bench", name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError:
         # The cache folder cannot be written, so the program is built for this run only.
-        target = Path(tempfile.mkdtemp(prefix="iperfpy-bench-"), "kcpgo")
-    if not target.exists() or target.stat().st_mtime < GO_SOURCE.stat().st_mtime:
+        target = Path(tempfile.mkdtemp(prefix="iperfpy-bench-"), name)
+    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
         env = {**os.environ, "GOPATH": "/usr/share/gocode", "GO111MODULE": "off"}
-        command = ["go", "build", "-o", str(target), str(GO_SOURCE)]
+        command = ["go", "build", "-o", str(target), str(source)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode:
-            raise RunError(f"kcp-go's sender did not build: {done.stderr.strip()[-200:]}")
+            raise RunError(f"{source.name} did not build: {done.stderr.strip()[-200:]}")
     return str(target)

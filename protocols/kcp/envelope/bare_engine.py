@@ -1,0 +1,237 @@
+"""An engine whose peer is a program of another author, without a control connection.
+
+    BareEngine       names settings in which the peer differs, by the datagrams that arrive
+    UnprovenEngine   at the end that was dialled: until the peer has proven its address, it gets no more bytes
+                     than came from it
+
+A source address can be forged, and KCP has no handshake. But a KCP peer echoes the stamp of each segment of
+data that it acknowledges. So the first segments of data leave with random stamps, and an echo of one proves
+that its sender receives at that address. An end that sends no data never learns of a proof; all that it sends
+are acknowledgements, which are shorter than the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.errors import StreamPeerError
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.envelope.enveloped_engine import MOST_REJECTED, EnvelopedEngine
+from iperfpy.protocols.kcp.envelope.fec import Fec
+from iperfpy.protocols.kcp.envelope.fec_header import DATA, OUT_OF_BAND
+from iperfpy.protocols.kcp.envelope.layer import Layer
+from iperfpy.protocols.kcp.wire import ACK, HEADER, HEADER_BYTES, PROBE, PUSH
+from iperfpy.protocols.metrics import Value
+
+MOST_STAMPS = 64
+"""Random stamps that are remembered, and segments of a batch that are searched for them."""
+_PROBES, _ACKS = 1, 2
+_TYPE_OFFSET = 4
+_TS_OFFSET = 8
+UNASKED_FEC = (
+    "the peer sends with forward error correction, and this end does not: give the peer's setting, as"
+    " --kcp-fec 10:3"
+)
+
+
+def has_fec_type(datagram: bytes) -> bool:
+    """True if a decrypted datagram has kcp-go's header of forward error correction."""
+    kind = int.from_bytes(datagram[_TYPE_OFFSET : _TYPE_OFFSET + 2], "little")
+    return DATA <= kind <= OUT_OF_BAND
+
+
+class BareEngine(EnvelopedEngine):
+    """Counts the payload of one direction, and tells settings of the peer that do not fit.
+
+    Parameters
+    ----------
+    sends : this end's payload is what it sends
+    """
+
+    __slots__ = ("_fec", "_heard", "_sends", "_unasked_fec")
+
+    def __init__(self, engine: Engine, layers: Sequence[Layer], *, sends: bool) -> None:
+        super().__init__(engine, layers)
+        self._sends = sends
+        self._fec = next((layer for layer in layers if isinstance(layer, Fec)), None)
+        self._heard = False
+        self._unasked_fec = 0
+
+    @property
+    def understands(self) -> bool:
+        """True once a datagram of this conversation has come.
+
+        Raises
+        ------
+        StreamPeerError
+            When several datagrams have come that show another setting of the peer.
+        """
+        if self._heard or not super().understands:
+            return self._heard
+        if self._unasked_fec >= MOST_REJECTED:
+            raise StreamPeerError(UNASKED_FEC)
+        return False
+
+    def figures(self) -> dict[str, Value]:
+        engine = self._engine
+        payload = engine.sending.bytes_acked if self._sends else engine.receiving.bytes
+        return {**super().figures(), "bytes": payload}
+
+    def warnings(self) -> tuple[str, ...]:
+        said, fec = list(super().warnings()), self._fec
+        if fec is not None and fec.counts.unusable:
+            said.append(
+                f"{fec.counts.unusable:,} datagrams of forward error correction do not fit --kcp-fec: the"
+                " peer has another setting, and its losses are not restored"
+            )
+        elif fec is not None and self._heard and not fec.counts.data_received:
+            said.append("the peer sends without forward error correction: its losses are not restored")
+        return tuple(said)
+
+    def _hear(self, batch: DatagramBatch, now_us: int) -> None:
+        """Take datagrams in the clear."""
+        counts = self._engine.counts
+        foreign = counts.foreign
+        self._engine.receive(batch, now_us)
+        if self._heard:
+            return
+        if counts.foreign - foreign < batch.count:
+            self._heard = True
+        elif self._fec is None:
+            self._unasked_fec += sum(has_fec_type(datagram[:6].tobytes()) for datagram in batch)
+
+    def _open(self, batch: DatagramBatch, now_us: int, layers: int) -> None:
+        if layers:
+            super()._open(batch, now_us, layers)
+        else:
+            self._hear(batch, now_us)
+
+
+class UnprovenEngine(BareEngine):
+    """The end that a peer has dialled, from an address that may be forged.
+
+    Parameters
+    ----------
+    random_bytes : makes stamps that nobody can guess
+
+    Attributes
+    ----------
+    proven : True once the peer has echoed a stamp
+    """
+
+    __slots__ = ("_held", "_left_bytes", "_opening_bytes", "_random_bytes", "_stamps", "proven")
+
+    def __init__(
+        self, engine: Engine, layers: Sequence[Layer], random_bytes: Callable[[int], bytes], *, sends: bool
+    ) -> None:
+        super().__init__(engine, layers, sends=sends)
+        self.proven = False
+        self._random_bytes = random_bytes
+        self._stamps: dict[int, int] = {}  # random one -> the engine's, the oldest first
+        self._held: list[DatagramBatch] = []
+        self._left_bytes = self._opening_bytes = 0
+
+    def write_opening(self, now_us: int) -> None:
+        """Write one byte, so that the peer has a segment to acknowledge. It is no payload of the test."""
+        self._opening_bytes += self._engine.write(memoryview(b"\0"), now_us)
+
+    def figures(self) -> dict[str, Value]:
+        found = super().figures()
+        if self._opening_bytes:
+            found["bytes"] = max(0, self._engine.sending.bytes_acked - self._opening_bytes)
+        return found
+
+    def transmit(self, now_us: int, *, writer_waits: bool = False) -> list[DatagramBatch]:
+        if self.proven and not self._held:
+            return super().transmit(now_us, writer_waits=writer_waits)
+        # All that leaves at once, or nothing: what is held back leaves with the next bytes of the peer.
+        leaving = self._held or super().transmit(now_us, writer_waits=writer_waits)
+        counts, size = self._engine.counts, sum(batch.size for batch in leaving)
+        if not self.proven and self._left_bytes + size > counts.wire_bytes_received:
+            if not self._held:
+                counts.never_left(leaving)
+                self._held = [_copied(batch) for batch in leaving]
+            return []
+        if self._held:
+            counts.datagrams_sent += sum(batch.count for batch in leaving)
+            counts.wire_bytes_sent += size
+            self._held = []
+        self._left_bytes += size
+        return leaving
+
+    def _leaving(self, now_us: int, *, writer_waits: bool) -> list[DatagramBatch]:
+        plain = super()._leaving(now_us, writer_waits=writer_waits)
+        if self.proven or not self._sends:
+            return plain
+        # Probes of the path are long. An acknowledgement without data would end the peer's repetitions, and
+        # with them the bytes that this end may send; data has the cumulative acknowledgement in its header.
+        dropped = [batch for batch in plain if not _kinds(batch).isdisjoint((_PROBES, _ACKS))]
+        self._engine.counts.never_left(dropped)
+        kept = [batch for batch in plain if _kinds(batch).isdisjoint((_PROBES, _ACKS))]
+        return [self._with_random_stamps(_copied(batch)) for batch in kept]
+
+    def _with_random_stamps(self, batch: DatagramBatch) -> DatagramBatch:
+        for datagram in batch:
+            for at, header in _segments(datagram):
+                if header[1] == PUSH:
+                    stamp = int.from_bytes(self._random_bytes(4), "little")
+                    self._stamps[stamp] = header[4]
+                    _set_stamp(datagram, at, stamp)
+                    if len(self._stamps) > MOST_STAMPS:
+                        del self._stamps[next(iter(self._stamps))]
+        return batch
+
+    def _hear(self, batch: DatagramBatch, now_us: int) -> None:
+        if self._stamps and not self.proven:
+            batch = self._with_own_stamps(_copied(batch))
+        super()._hear(batch, now_us)
+
+    def _with_own_stamps(self, batch: DatagramBatch) -> DatagramBatch:
+        """The batch with the engine's stamps in place of the random ones. One of them is the proof."""
+        left = MOST_STAMPS
+        for datagram in batch:
+            for at, header in _segments(datagram):
+                left -= 1
+                if header[1] == ACK and (stamp := self._stamps.get(header[4])) is not None:
+                    _set_stamp(datagram, at, stamp)
+                    self.proven = True
+                # A flood of segments from a forged address must not cost more than it costs its sender.
+                if left <= 0:
+                    return batch
+        return batch
+
+
+def _copied(batch: DatagramBatch) -> DatagramBatch:
+    return DatagramBatch(batch.data[: batch.size].copy(), batch.stride, batch.count, batch.last_size)
+
+
+def _segments(datagram: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> list[tuple[int, tuple[int, ...]]]:
+    """(offset, header) of the segments of a datagram, as far as they are whole."""
+    found, at, data = [], 0, datagram.data
+    while at + HEADER_BYTES <= len(datagram):
+        header = HEADER.unpack_from(data, at)
+        found.append((at, header))
+        at += HEADER_BYTES + header[7]
+    return found
+
+
+def _kinds(batch: DatagramBatch) -> set[int]:
+    """For each datagram: `_PROBES` if it is a probe of the path, `_ACKS` if it has acknowledgements and no
+    data, else 0."""
+    kinds = set()
+    for datagram in batch:
+        headers = [header for _, header in _segments(datagram)]
+        commands = {header[1] for header in headers}
+        if any(header[1] == PUSH and header[2] == PROBE for header in headers):
+            kinds.add(_PROBES)
+        else:
+            kinds.add(_ACKS if ACK in commands and PUSH not in commands else 0)
+    return kinds
+
+
+def _set_stamp(datagram: np.ndarray[tuple[int], np.dtype[np.uint8]], at: int, stamp: int) -> None:
+    field = datagram[at + _TS_OFFSET : at + _TS_OFFSET + 4]
+    field[:] = np.frombuffer(stamp.to_bytes(4, "little"), np.uint8)

@@ -1,0 +1,230 @@
+"""Ends of a stream without a control connection, in virtual time: an unproven address gets no more bytes than
+came from it, and settings of the peer that do not fit are named."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from iperfpy.protocols.errors import StreamPeerError
+from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.envelope.bare_engine import MOST_STAMPS, BareEngine, UnprovenEngine
+from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
+from iperfpy.protocols.kcp.envelope.layers import layers_of
+from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
+from iperfpy.protocols.kcp.size_range import SizeRange
+from tests.protocols.kcp.ends import ACK, CONV, PUSH, WINS, Sink, batches, parse, push, seg
+
+RANDOM = random.Random(1)
+SECRET = b"a secret of this test"
+STEP_US = 5_000
+SETTINGS = [
+    KcpSettings(),
+    KcpBbrSettings(),
+    KcpSettings(fec="1:1", crypt="xor"),
+    KcpBbrSettings(fec="10:3", crypt="none"),
+]
+
+
+def stock(settings: SharedSettings, sink: Sink | None = None) -> Engine:
+    # As in the channel, the engine follows the size of datagrams: its probes are long.
+    sizes = SizeRange.of(1_500, ipv6=False, envelope_bytes=settings.envelope_bytes)
+    if isinstance(settings, KcpBbrSettings):
+        return profiles.with_bbr(CONV, settings, sink, ack_ranges=False, boundaries=True, sizes=sizes)
+    assert isinstance(settings, KcpSettings)
+    return profiles.stock(CONV, settings, sink, boundaries=True, sizes=sizes)
+
+
+def listener(settings: SharedSettings, *, sends: bool, sink: Sink | None = None) -> UnprovenEngine:
+    layers = layers_of(settings, SECRET, RANDOM.randbytes)
+    return UnprovenEngine(stock(settings, sink), layers, RANDOM.randbytes, sends=sends)
+
+
+def dialler(settings: SharedSettings, sink: Sink | None = None) -> BareEngine:
+    return BareEngine(stock(settings, sink), layers_of(settings, SECRET, RANDOM.randbytes), sends=True)
+
+
+def leaving(end: EnvelopedEngine, now_us: int) -> list[bytes]:
+    return [datagram.tobytes() for batch in end.transmit(now_us) for datagram in batch]
+
+
+def deliver(end: EnvelopedEngine, datagrams: list[bytes], now_us: int) -> None:
+    for batch in batches(datagrams):
+        end.receive(batch, now_us)
+
+
+class Dialogue:
+    """A dialler and a listener, one step of time after the other. `sent`, `came`: bytes of the listener."""
+
+    def __init__(self, there: EnvelopedEngine, here: UnprovenEngine) -> None:
+        self.there, self.here = there, here
+        self.sent = self.came = 0
+        self.now_us = 1_000_000
+
+    def step(self, drop: Callable[[bytes], bool] = lambda datagram: False) -> None:
+        """Let both transmit. `drop`: datagrams of the listener that get lost."""
+        self.now_us += STEP_US
+        asked = leaving(self.there, self.now_us)
+        self.came += sum(map(len, asked))
+        deliver(self.here, asked, self.now_us)
+        answers = leaving(self.here, self.now_us)
+        self.sent += sum(map(len, answers))
+        deliver(self.there, [one for one in answers if not drop(one)], self.now_us + STEP_US // 2)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("request_bytes", [0, 1, 700])
+def test_a_source_sends_no_more_than_came_until_the_address_is_proven(
+    settings: SharedSettings, request_bytes: int
+) -> None:
+    """The peer asks by a window probe, which it repeats, or by data."""
+    sink = Sink()
+    here, there = listener(settings, sends=True), dialler(settings, sink)
+    talk = Dialogue(there, here)
+    here.write_opening(talk.now_us)
+    if request_bytes:
+        there._engine.write(memoryview(bytes(request_bytes)), talk.now_us)
+    for round_ in range(200):
+        if not request_bytes and not round_ % 20:
+            there._engine.probe()
+        talk.step()
+        assert here.proven or talk.sent <= talk.came
+        if here.proven:
+            break
+    assert here.proven
+    assert sink.data == b"\0"
+    assert here.figures()["bytes"] == 0
+    # From now on data flows as on any stream.
+    left = 100_000
+    for _ in range(400):
+        left -= here._engine.write(memoryview(bytes(left)), talk.now_us)
+        talk.step()
+    assert len(sink.data) == 100_001
+    assert here.figures()["bytes"] == 100_000
+    assert talk.sent > talk.came
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_an_echo_sends_no_more_than_came_until_the_address_is_proven(settings: SharedSettings) -> None:
+    received, returned = Sink(), Sink()
+    here, there = listener(settings, sends=True, sink=received), dialler(settings, returned)
+    talk, echoed = Dialogue(there, here), 0
+    there._engine.write(memoryview(b"a message of sixteen bytes or more"), talk.now_us)
+    for round_ in range(400):
+        talk.step()
+        assert here.proven or talk.sent <= talk.came
+        # The program is slow to take the first message, and its echo is no part of the acknowledgement.
+        if round_ > 2:
+            echoed += here._engine.write(memoryview(bytes(received.data[echoed:])), talk.now_us)
+    assert here.proven
+    assert returned.data == received.data == b"a message of sixteen bytes or more"
+
+
+def test_a_lost_answer_is_repeated_within_the_bytes_that_came() -> None:
+    settings = KcpSettings()
+    here, there = listener(settings, sends=True), dialler(settings)
+    talk = Dialogue(there, here)
+    here.write_opening(talk.now_us)
+    there._engine.write(memoryview(b"?"), talk.now_us)
+    for _ in range(100):
+        talk.step(drop=lambda datagram: True)
+        assert talk.sent <= talk.came
+    assert not here.proven
+    for _ in range(400):
+        talk.step()
+        assert here.proven or talk.sent <= talk.came
+    assert here.proven
+
+
+def forged_answers(count: int) -> Iterator[bytes]:
+    """Acknowledgements of the first segment with every stamp that a clock would have given, and others."""
+    for stamp in range(count):
+        yield seg(ACK, ts=1_000_000 + stamp, sn=0, una=1)
+
+
+def test_an_address_is_not_proven_by_stamps_of_a_known_clock() -> None:
+    """The peer never got the first segment: a sender with a forged address can only guess."""
+    here = listener(KcpSettings(), sends=True)
+    now_us = 1_000_000
+    deliver(here, [push(0, b"?" * 100, ts=5)], now_us)
+    here.write_opening(now_us)
+    sent = leaving(here, now_us)
+    assert sent
+    stamps = [one.ts for datagram in sent for one in parse(datagram) if one.cmd == PUSH]
+    assert stamps
+    assert stamps[0] != now_us & 0xFFFF_FFFF
+    deliver(here, list(forged_answers(2_000)), now_us)
+    assert not here.proven
+    deliver(here, [seg(ACK, ts=stamps[0], sn=0, una=1)], now_us)
+    assert here.proven
+
+
+def test_a_flood_before_the_proof_costs_little_work_and_memory() -> None:
+    here = listener(KcpSettings(), sends=True)
+    now_us = 1_000_000
+    deliver(here, [push(0, b"?" * 1_000, ts=5)], now_us)
+    for round_ in range(300):
+        here.write_opening(now_us)
+        leaving(here, now_us + round_ * 300_000)
+        deliver(here, [push(0, b"?" * 1_000, ts=5)], now_us)
+    assert len(here._stamps) <= MOST_STAMPS
+
+
+def test_a_sink_acknowledges_and_never_sends_more_than_came() -> None:
+    settings = KcpSettings()
+    here, there = listener(settings, sends=False), dialler(settings)
+    talk = Dialogue(there, here)
+    for _ in range(60):
+        there._engine.write(memoryview(bytes(20_000)), talk.now_us)
+        talk.step()
+        assert talk.sent <= talk.came
+    assert not here.proven
+    assert here.figures()["bytes"] == there.figures()["bytes"] or here._engine.receiving.bytes > 500_000
+
+
+def test_datagrams_that_are_held_back_are_not_counted_as_sent() -> None:
+    here = listener(KcpSettings(), sends=True)
+    here._engine.write(memoryview(bytes(50_000)), 1_000_000)
+    deliver(here, [push(0, b"?", ts=5)], 1_000_000)
+    assert not leaving(here, 1_000_000)
+    assert here._engine.counts.wire_bytes_sent == 0
+    assert here._engine.counts.datagrams_sent == 0
+
+
+def test_forward_error_correction_of_the_peer_is_named_to_an_end_without() -> None:
+    """Its datagrams look foreign: the engine drops them."""
+    here, there = dialler(KcpSettings()), dialler(KcpSettings(fec="10:3"))
+    there._engine.write(memoryview(bytes(10_000)), 0)
+    deliver(here, leaving(there, 0), 0)
+    with pytest.raises(StreamPeerError, match=r"sends with forward error correction.*--kcp-fec 10:3"):
+        _ = here.understands
+
+
+def test_another_geometry_of_the_peer_is_a_warning_and_data_arrives() -> None:
+    sink = Sink()
+    here, there = dialler(KcpSettings(fec="4:2"), sink), dialler(KcpSettings(fec="10:3"))
+    there._engine.write(memoryview(bytes(60_000)), 0)
+    there._engine.uncork()
+    deliver(here, leaving(there, 0), 0)
+    assert here.understands
+    assert sink.data
+    assert any("the peer has another setting" in text for text in here.warnings())
+
+
+def test_a_peer_without_forward_error_correction_is_a_warning_and_data_arrives() -> None:
+    here, there = dialler(KcpSettings(fec="4:2")), dialler(KcpSettings())
+    there._engine.write(memoryview(bytes(60_000)), 0)
+    deliver(here, leaving(there, 0), 0)
+    assert here.understands
+    assert any("without forward error correction" in text for text in here.warnings())
+
+
+def test_garbage_is_no_sign_of_the_peer() -> None:
+    here = dialler(KcpSettings())
+    deliver(here, [RANDOM.randbytes(100) for _ in range(20)], 0)
+    assert not here.understands
+    deliver(here, [seg(WINS)], 0)
+    assert here.understands
