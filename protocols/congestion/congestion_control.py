@@ -108,7 +108,8 @@ class Loss:
     """Transmissions just marked lost, `segments` of them.
 
     `flight` is that of the newest of them, None if recovery does not know it; `in_flight` and `delivered` are
-    the totals after the detection.
+    the totals after the detection. `heads` and `tails`: bursts found since the loss before that lost their
+    first segment but not their last, and the reverse; 0 if recovery does not follow bursts.
     """
 
     now_us: int
@@ -116,6 +117,8 @@ class Loss:
     in_flight: int
     delivered: int
     flight: Flight | None
+    heads: int = 0
+    tails: int = 0
 
 
 class CongestionControl(Protocol):

@@ -415,8 +415,9 @@ class DeliveryAccounting:
         if found.timeout:
             self.control.on_timeout(now_us)
         if found.segments:
-            in_flight = self._recovery.in_flight
-            self.control.on_loss(Loss(now_us, found.segments, in_flight, self.delivered, found.flight))
+            loss = Loss(now_us, found.segments, self._recovery.in_flight, self.delivered, found.flight)
+            loss.heads, loss.tails = found.heads, found.tails
+            self.control.on_loss(loss)
 
     # -- transmissions
 

@@ -193,7 +193,7 @@ class Bbr:
         self._probe.lost_flight = loss.flight
         self.loss_floor.epochs.on_lost(loss.flight.stamp_us, loss.segments)
         if self.phase is Phase.PROBE_RTT:
-            self._probe_rtt.on_lost(loss.flight.stamp_us, loss.segments)
+            self._probe_rtt.on_lost(loss.flight.stamp_us, loss)
 
     def on_ack(self, ack: Ack) -> None:
         """BBRUpdateOnACK (5.2.3). The file's head shows why the steps come in this order."""
@@ -520,7 +520,10 @@ class Bbr:
         before, found = self._probe_rtt.suspects, self._probe_rtt.losses
         if before is None or not found.sent:
             return
-        if found.loss_rate > (before.loss_rate + self.loss_floor.estimate) / 2:
+        if self._probe_rtt.overflow:
+            self.loss_floor.reset(now_us)
+            self.response.reduce_by_excess(before, now_us)
+        elif found.loss_rate > (before.loss_rate + self.loss_floor.estimate) / 2:
             self.loss_floor.restart(found, now_us)
             self.max_bandwidth.restore()
             self.probe_wait.hasten()

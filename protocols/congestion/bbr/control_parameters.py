@@ -156,8 +156,10 @@ class ControlParameters:
         elif quantum_us > MAX_QUANTUM_US:
             quantum_us = MAX_QUANTUM_US
         burst = int(self.pacing_rate * quantum_us / 1e6)
-        most = self.burst_limit if phase is not Phase.PROBE_RTT else 1
-        self.burst = most if burst > most else burst or 1
+        if phase is Phase.PROBE_RTT:
+            self.burst = 1 if self._probe_rtt.suspects is None else SMALL_BURST
+        else:
+            self.burst = max(1, min(burst, self.burst_limit))
         self._set_window(phase, bdp, ack, pipe_was_full)
 
     def _pacing_gain(self, phase: Phase, bdp: float) -> float:

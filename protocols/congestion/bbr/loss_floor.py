@@ -109,6 +109,7 @@ class LossFloor:
         self.startup.clear()
         self.estimate = self._error = 0.0
         self._below, self._at = LossTally(), LossTally()
+        self._examined = False
 
     def restart(self, losses: LossTally, now_us: int) -> None:
         """Replace all evidence by the losses of PROBE_RTT: the path now loses as much whatever is sent."""

@@ -35,19 +35,23 @@ class LossTally:
     Attributes
     ----------
     runs : runs of consecutive lost transmissions; 0 where the caller does not count them
+    heads, tails : bursts that lost their first transmission but not their last, and the reverse; 0 where the
+        caller does not count them
     elapsed_us : time over which the transmissions were resolved; 0 where the caller does not measure it
     """
 
-    __slots__ = ("elapsed_us", "lost", "runs", "sent")
+    __slots__ = ("elapsed_us", "heads", "lost", "runs", "sent", "tails")
 
     def __init__(self, sent: int = 0, lost: int = 0) -> None:
         self.sent, self.lost = sent, lost
-        self.runs = self.elapsed_us = 0
+        self.runs = self.heads = self.tails = self.elapsed_us = 0
 
     def add(self, other: LossTally) -> None:
         self.sent += other.sent
         self.lost += other.lost
         self.runs += other.runs
+        self.heads += other.heads
+        self.tails += other.tails
         self.elapsed_us += other.elapsed_us
 
     @property
@@ -64,6 +68,18 @@ class LossTally:
     def error(self) -> float:
         """Standard error of `loss_rate`."""
         return standard_error(max(0, self.lost), max(1, self.sent))
+
+    @property
+    def tail_errors(self) -> float:
+        """Standard errors by which bursts lost their last transmission more often than their first (McNemar,
+        1947).
+
+        Where the path itself loses segments, both are equally frequent. A queue that is full has room for the
+        first segment of a burst rather than for those that follow it at once, and it does not matter which
+        flow fills it; so has a policer.
+        """
+        heads, tails = self.heads, self.tails
+        return (tails - heads) / sqrt(tails + heads) if tails > heads else 0.0
 
 
 class LossTotals:

@@ -6,7 +6,8 @@ losses and about the rate:
 
     round-trip time    near the level; or no longer falling, even at a quarter of the bandwidth, and at least
                        half of the increase remains: the path's. Else it was a queue of ours.
-    losses             as many as before: the path's. Fewer: ours (bbr.py compares them).
+    losses             as many as before: the path's. Fewer: ours (bbr.py compares them). Bursts of two that
+                       lose the second segment more often than the first: those of a full queue, or a policer.
     rate               if less arrives than half the bandwidth, the path carries less than was assumed; the
                        bandwidth is lowered, and the stretch begins again.
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 from iperfpy.protocols.congestion.bbr.loss_tally import RELIABLE_SAMPLE, LossTally
 from iperfpy.protocols.congestion.bbr.path_delay import DelaySamples, PathDelay
 from iperfpy.protocols.congestion.bbr.phases import PHASES, Phase
-from iperfpy.protocols.congestion.congestion_control import Ack
+from iperfpy.protocols.congestion.congestion_control import Ack, Loss
 
 # draft 2.13
 
@@ -35,14 +36,18 @@ _NONE_YET = -1
 """Number of means before the first round has ended, whose segments left at the former pace."""
 MAX_MEANS = 6
 """Means after which PROBE_RTT ends without an answer: the queue belongs to other flows."""
-MAX_ROUNDS = 12
+MAX_ROUNDS = 24
 """Round trips after which PROBE_RTT ends in any case. Among flows that overload a path, its segments are few
-and their round-trip times scattered, so that a mean may take seconds."""
+and their round-trip times scattered, so that a mean may take seconds. With four segments in flight,
+`MAX_MEANS` means take as many round trips."""
 UNCHANGED_FACTOR = 0.95
 """Round-trip times have settled if a round's mean is at least this share of the mean of the round before."""
 SATURATED_SHARE = 0.7
 """Share of the segments sent below which the path carries less than was sent. Lumps of ACKs move a few tenths
 of a round from one round into the next."""
+TAIL_ERRORS = 3.0
+"""Standard errors by which bursts must lose their last segment more often than their first to show a full
+queue."""
 
 
 class ProbeRtt:
@@ -99,11 +104,18 @@ class ProbeRtt:
         self._sent += segments
         self._window_full = window_full
 
-    def on_lost(self, stamp_us: int, segments: int) -> None:
+    def on_lost(self, stamp_us: int, loss: Loss) -> None:
         """Count losses. `stamp_us`: time of departure."""
         if stamp_us > self._since_us:
-            self.losses.sent += segments
-            self.losses.lost += segments
+            self.losses.sent += loss.segments
+            self.losses.lost += loss.segments
+            self.losses.heads += loss.heads
+            self.losses.tails += loss.tails
+
+    @property
+    def overflow(self) -> bool:
+        """True if a full queue, or a policer, lost the segments."""
+        return self.losses.tail_errors > TAIL_ERRORS
 
     def on_ack(self, ack: Ack, delay: PathDelay, loss_floor: float, *, round_started: bool) -> float:
         """Take an ACK.

@@ -33,7 +33,7 @@ class Entry:
         missing: Int64s = numbers[still]
         return missing
 
-    def runs(self, missing: Int64s, after_loss: bool) -> tuple[int, bool]:
+    def runs(self, missing: Int64s, after_loss: bool) -> tuple[int, bool, bool]:
         """Count the runs of consecutive transmissions that were lost.
 
         Parameters
@@ -42,7 +42,7 @@ class Entry:
         after_loss : True if the transmission just before this one was lost: a run that begins there is not
             counted again
 
-        Returns the number of runs, and whether the last transmission of this entry was lost.
+        Returns the number of runs, and whether the first and the last transmission of this entry were lost.
         """
         # Places in the order of transmission: a retransmitted batch may have gaps between serial numbers.
         if self.numbers is None:
@@ -50,8 +50,42 @@ class Entry:
         else:
             places, count = np.searchsorted(self.numbers, missing), len(self.numbers)
         runs = 1 + int(np.count_nonzero(np.diff(places) > 1))
-        joins = after_loss and int(places[0]) == 0
-        return runs - joins, int(places[-1]) == count - 1
+        first_lost = int(places[0]) == 0
+        return runs - (after_loss and first_lost), first_lost, int(places[-1]) == count - 1
+
+
+class BurstEnds:
+    """Counts the bursts that lost one of their ends.
+
+    A burst is everything that left at one moment: a retransmission and new segments may be two entries.
+    """
+
+    __slots__ = ("_first_lost", "_heads", "_stamp_us", "_tails")
+
+    def __init__(self) -> None:
+        self._heads = self._tails = self._stamp_us = 0
+        self._first_lost = False
+
+    def follow(self, stamp_us: int, *, before_lost: bool, first_lost: bool) -> None:
+        """Take the next entry.
+
+        Parameters
+        ----------
+        stamp_us : its stamp; entries of one moment have successive ones
+        before_lost : True if the last transmission before it was lost
+        first_lost : True if its own first transmission was lost
+        """
+        if stamp_us > self._stamp_us + 1:
+            self._heads += self._first_lost and not before_lost
+            self._tails += before_lost and not self._first_lost
+            self._first_lost = first_lost
+        self._stamp_us = stamp_us
+
+    def take(self) -> tuple[int, int]:
+        """The number of bursts that lost only their first end, and only their last, since the last call."""
+        found = self._heads, self._tails
+        self._heads = self._tails = 0
+        return found
 
 
 class FlightLog:
@@ -63,15 +97,17 @@ class FlightLog:
     entries : the transmissions
     head : entries before it are judged, or miss nothing
     after_loss : True if the last transmission before the head was lost
+    ends : ends of the bursts before the head
     """
 
-    __slots__ = ("after_loss", "entries", "head", "stamps")
+    __slots__ = ("after_loss", "ends", "entries", "head", "stamps")
 
     def __init__(self) -> None:
         self.stamps: list[int] = []
         self.entries: list[Entry] = []
         self.head = 0
         self.after_loss = False
+        self.ends = BurstEnds()
 
     def append(self, entry: Entry) -> None:
         """Add the newest transmission."""

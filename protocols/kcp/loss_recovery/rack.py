@@ -167,7 +167,7 @@ class Rack:
         stamps, head, after_loss = log.stamps, log.head, log.after_loss
         segments, runs, flight = 0, 0, None
         while head < len(stamps):
-            entry, stamp_us, lost_last = log.entries[head], stamps[head], False
+            entry, stamp_us, lost_first, lost_last = log.entries[head], stamps[head], False, False
             if entry.last > una:
                 # Not overdue: stop, unless it may be passed because it misses nothing. That is looked up
                 # once per entry (`_waiting_entry_us`), and only below the newest stamp that arrived.
@@ -181,11 +181,12 @@ class Rack:
                         self._waiting_entry_us = stamp_us
                         break
                     self._give_up(missing, Cause.FAST)
-                    new, lost_last = entry.runs(missing, after_loss)
+                    new, lost_first, lost_last = entry.runs(missing, after_loss)
                     segments, runs, flight = segments + len(missing), runs + new, entry.flight
+            log.ends.follow(stamp_us, before_lost=after_loss, first_lost=lost_first)
             head, after_loss = head + 1, lost_last
         log.pass_to(head, after_loss=after_loss)
-        return Detected(segments, runs, flight, timeout=False) if segments else None
+        return Detected(segments, runs, flight, False, *log.ends.take()) if segments else None
 
     def _give_up(self, numbers: Int64s, cause: Cause) -> None:
         if len(numbers):

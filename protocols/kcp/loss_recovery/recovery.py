@@ -45,12 +45,16 @@ class Detected:
     runs : the runs of consecutive transmissions that these form; `segments` if recovery does not follow that
     flight : of the newest of them, if known
     timeout : True if the retransmission timer found them
+    heads, tails : bursts that lost their first transmission but not their last, and the reverse, found since
+        the losses before; 0 if recovery does not follow that
     """
 
     segments: int
     runs: int
     flight: Flight | None
     timeout: bool
+    heads: int = 0
+    tails: int = 0
 
 
 class Recovery(Protocol):

@@ -7,7 +7,7 @@ import pytest
 from iperfpy.protocols.congestion.bbr.loss_tally import RELIABLE_SAMPLE, LossTally
 from iperfpy.protocols.congestion.bbr.path_delay import PathDelay
 from iperfpy.protocols.congestion.bbr.probe_rtt import MAX_MEANS, MAX_ROUNDS, PROBE_RTT_DURATION_US, ProbeRtt
-from iperfpy.protocols.congestion.congestion_control import Ack, Flight
+from iperfpy.protocols.congestion.congestion_control import Ack, Flight, Loss
 
 LEVEL_US, ROUND_US = 60_000, 60_000
 SEGMENTS, ACKS = 40, 10
@@ -48,6 +48,12 @@ class Probe:
             ack.rtt_mean_us, ack.rtt_samples = rtt_ms * 1e3, delivered // ACKS
             rate = self.probe.on_ack(ack, self.delay, floor, round_started=at == ACKS - 1)
         return rate
+
+
+def _loss(segments: int, heads: int = 0, tails: int = 0) -> Loss:
+    loss = Loss(0, segments, 0, 0, None)
+    loss.heads, loss.tails = heads, tails
+    return loss
 
 
 def test_the_first_round_answers_nothing() -> None:
@@ -149,17 +155,32 @@ def test_a_path_whose_round_trips_settle_or_fall_is_not_saturated(rtt_ms: float)
 
 def test_losses_are_examined_until_there_are_enough_transmissions() -> None:
     one = Probe(suspects=LossTally(sent=400, lost=80))
-    one.probe.on_lost(one.now_us - 1, 5)  # left before
+    one.probe.on_lost(one.now_us - 1, _loss(5))  # left before
     one.round(60, of_before=True)
     assert (one.probe.losses.sent, one.probe.losses.lost) == (0, 0)
     rounds = 0
     while not one.probe.over:
-        one.probe.on_lost(one.now_us + 1, 10)
+        one.probe.on_lost(one.now_us + 1, _loss(10))
         one.round(60)
         rounds += 1
     assert rounds == -(-RELIABLE_SAMPLE // (SEGMENTS + 10))
     assert one.probe.losses.loss_rate == pytest.approx(0.2)
     assert one.probe.suspected_burst == 8
+
+
+@pytest.mark.parametrize(
+    ("heads", "tails", "overflow"),
+    [(0, 0, False), (0, 9, False), (0, 10, True), (30, 54, False), (30, 60, True)],
+)
+def test_bursts_that_lose_their_end_show_a_full_queue(heads: int, tails: int, overflow: bool) -> None:
+    """Those of segments that left before do not count."""
+    one = Probe(suspects=LossTally(sent=400, lost=80))
+    one.probe.on_lost(one.now_us - 1, _loss(200, tails=200))
+    assert not one.probe.overflow
+    one.probe.on_lost(one.now_us + 1, _loss(100, heads, tails))
+    assert one.probe.overflow is overflow
+    one.probe.enter(one.now_us, 60_000, 1_000.0, by_clock=True)
+    assert not one.probe.overflow
 
 
 def test_losses_are_suspected_for_one_stretch() -> None:

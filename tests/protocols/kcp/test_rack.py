@@ -172,6 +172,28 @@ def test_losses_are_reported_as_runs_of_consecutive_transmissions(
     assert control.acks[-1].lost_runs == runs
 
 
+@pytest.mark.parametrize(
+    ("lost", "heads", "tails"),
+    [
+        ({4, 8, 9, 12, 13, 14}, 3, 0),
+        ({7, 10, 11, 15, 17, 19}, 0, 4),  # 17: neither end of its burst
+        ({4, 5, 6, 7, 8, 11}, 0, 0),  # both ends
+        ({7, 8, 12, 15}, 1, 1),
+    ],
+)
+def test_bursts_that_lost_one_of_their_ends_are_counted(lost: set[int], heads: int, tails: int) -> None:
+    """Four segments leave at a time, the second two of them by another call, as after a retransmission."""
+    control = Fixed()
+    half = Half(control=control)
+    for number in range(0, 40, 2):
+        half.send(2, START_US + (number - number % 4) * 1_000)
+    una = min(lost)
+    for number in sorted(set(range(40)) - lost - {30}):
+        half.acked(_back(number - number % 4), number, una=min(number + 1, una))
+    assert sum(loss.heads for loss in control.losses) == heads
+    assert sum(loss.tails for loss in control.losses) == tails
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_thirty_percent_loss_needs_no_timeout_while_data_flows(seed: int) -> None:
     stream = Stream(1_500_000, seed)
