@@ -171,7 +171,7 @@ class FecDecoder:
             self._add(key, places[start:stop], rows[start:stop])
 
     def _follow(self, seqids: Int64s, is_data: Bools) -> bool:
-        """Search for the geometry of a peer whose datagrams contradict the agreed one. Returns True when
+        """Search for the geometry of the peer: its datagrams contradict the expected one. Returns True when
         another is proven, which holds from now on."""
         if not self._follows or not isinstance(self._numbering, Consecutive):
             return False  # it was agreed on, or the numbers tell it: whatever contradicts it is garbage

@@ -20,7 +20,7 @@ Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 _SET_BITS, _INDEX_BITS = 20, 6
 _INDEX_MASK = (1 << _INDEX_BITS) - 1
 MOST_OWN_SHARDS = 1 << _INDEX_BITS
-"""Most shards of a set whose numbers tell its geometry; 63 of them are data at most."""
+"""Most shards of a set with self-describing numbers; 63 of them are data at most."""
 
 
 class Places(NamedTuple):
@@ -51,7 +51,7 @@ class Numbering(Protocol):
     sets: int
 
     def first(self, number: Numbers, data: int) -> Numbers:
-        """The first sequence number of a set with `data` data shards, whose own number is below `sets`. Takes
+        """The first sequence number of set `number`, which is below `sets` and has `data` data shards. Takes
         one number or int64 (n,)."""
 
     def places(self, seqids: Int64s, is_data: Bools) -> Places:

@@ -1,4 +1,4 @@
-"""Finds the geometry of a peer whose datagrams contradict the agreed one, as kcp-go's receivers do.
+"""Finds the geometry of a peer that has another one than expected, as kcp-go's receivers do.
 
 Within consecutive sequence numbers, a run of data and the run of parity that follows it are the shards of a
 set. A lossy path leaves such stretches now and then. One is only believed if it begins where a set of that

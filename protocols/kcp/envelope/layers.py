@@ -33,7 +33,7 @@ def layers_of(
     ------
     SettingsError
         When the cipher's package or its key is missing, or the key is too short; or `auto` is to suit a peer
-        whose sets are not known.
+        with unknown sets.
     """
     layers: list[Layer] = []
     geometry = Geometry(*settings.geometry) if settings.geometry is not None else None
