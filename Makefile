@@ -10,7 +10,7 @@ PORTABLE := tests/protocols/datagrams tests/protocols/test_operating_system.py t
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check checked wheel-check lint types bench truth mtu odd-paths lab-check windows portable picture sim blind diff-check abuse fuzz seed setup clean
+.PHONY: demo test check checked wheel-check lint types bench truth mtu odd-paths lab-check latency-check windows portable picture sim blind diff-check abuse fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -61,6 +61,11 @@ odd-paths: $(VENV)/.installed
 # make lab-check PATHSIM=../pathsim ARGS="--only loss --runs 1"
 lab-check: $(VENV)/.installed
 	$(BIN)/python -m tests.studies.lab_check "$(PATHSIM)" $(ARGS)
+
+# messages over udp, kcp and kcp-bbr in the simulator and in the lab: do their latencies agree? As root other work
+# disturbs it less. make latency-check ARGS="--only kcp-bbr --runs 1"
+latency-check: $(VENV)/.installed
+	$(BIN)/python -m tests.studies.latency_check $(ARGS)
 
 # as root: the README's picture, from the program's own output over a path between namespaces
 picture: $(VENV)/.installed
