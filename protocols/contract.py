@@ -80,6 +80,9 @@ class Channel(ABC):
     first_data_us: int | None = None
     """Arrival of the first payload, by the monotonic clock. None until then, or if the transport does not
     record it."""
+    opening_us: int | None = None
+    """Time from the first datagram of this client to the answer of the server, microseconds: a round trip
+    before data flows, and more if a datagram was lost. None without such an exchange."""
 
     @property
     def heard_us(self) -> int | None:

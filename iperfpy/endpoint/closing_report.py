@@ -22,7 +22,7 @@ from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.records import HostClock, MessageTimes, Row, RunEnded, Sample, ServerOutput
 from iperfpy.runtime.sockets import socket_facts
 from iperfpy.sampling.host import host_clock, wall_us
-from iperfpy.sampling.loaded_latency import latency
+from iperfpy.sampling.loaded_latency import idle_us, latency
 from iperfpy.sampling.result_gate import Ended, Totals, completed, judge
 from iperfpy.traffic.transfer import Transfer
 
@@ -44,7 +44,8 @@ class ClosingReport:
         self._probing = probing
         self._started_with = test.warnings()
         self._warnings: tuple[str, ...] = ()
-        self._idle_rtt_us = test.connection.round_trip_us()  # read before data flows
+        self._connection_rtt_us = test.connection.round_trip_us()  # read before data flows
+        self._opening_us = [each.channel.opening_us for each in test.streams]
         self._cpu_percent: Mapping[str, float] = {}
         self._congestion = ""
         self._results: Results | None = None
@@ -115,11 +116,12 @@ class ClosingReport:
             peer_reports=self._test.connection.has_peer,
         )
         results, cpu_percent = self._results, self._cpu_of_both()
+        idle_rtt_us = idle_us(self._connection_rtt_us, self._opening_us, verdict.rows)
         failed = _way_of(error) is Ended.FAILED or bool(verdict.failure)
         # Of a test that failed, figures may be missing: they prove nothing.
         # The limit of a sender at a bare peer is not known here.
         known = [row for row in verdict.rows if self._test.connection.has_peer or row.of(Side.SENDER)]
-        evidence = () if failed else self._evidence_of_both(known, cpu_percent)
+        evidence = () if failed else self._evidence_of_both(known, cpu_percent, idle_rtt_us)
         return RunEnded(
             rows=verdict.rows,
             cpu_percent=cpu_percent,
@@ -129,7 +131,7 @@ class ClosingReport:
             warnings=(*self._warnings, *self._remarks(verdict.rows), *verdict.warnings),
             server_output=results.server_output if results and self._test.plan.get_server_output else "",
             latency=latency(
-                self._idle_rtt_us, verdict.rows, self._probing.judged(results.self_probes if results else {})
+                idle_rtt_us, verdict.rows, self._probing.judged(results.self_probes if results else {})
             ),
             findings=findings_of(evidence),
             evidence=evidence,
@@ -144,10 +146,10 @@ class ClosingReport:
         return replace(self._messages, clocks=(self._clock, peers))
 
     def _evidence_of_both(
-        self, rows: Sequence[Row], cpu_percent: Mapping[str, float]
+        self, rows: Sequence[Row], cpu_percent: Mapping[str, float], idle_rtt_us: float | None
     ) -> tuple[RunEvidence, ...]:
         peers = self._results.evidence if self._results is not None else {}
-        return evidence_of(self._test, rows, self._evidence, peers, cpu_percent, self._idle_rtt_us)
+        return evidence_of(self._test, rows, self._evidence, peers, cpu_percent, idle_rtt_us)
 
     def _of_both(self, peer_totals: Mapping[int, Sample]) -> Totals:
         """The figures of both ends, as far as they are known by now."""

@@ -1,19 +1,50 @@
 """Round-trip times of the path without load and under it, as every transport's sender measures them.
 
-idle            before the test, on the control connection: its shortest round trip (TCP_INFO, min_rtt)
+idle            before the test, on the control connection: its shortest round trip (TCP_INFO, min_rtt);
+                or that of the data, if something on the path ends connections on the way: `idle_us`
 loaded          while data flows, by the flow that carries it: the sender's `rtt_us`, of all streams
 responsiveness  round trips per minute, by probes under load: `sampling.responsiveness`
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from iperfpy.protocols.metrics import Side, number
 from iperfpy.records import Latency, Responsiveness, Row
 
 RTT_KEY = "rtt_us"
 """Key of the metric that is a transport's round-trip time."""
+LEAST_KEYS = (f"{RTT_KEY}_min", "min_rtt_us")
+"""Keys of a sender's shortest round-trip time."""
+APART_US = 10_000.0
+"""Time by which datagrams take longer than a connection that goes another way:
+a busy machine answers a datagram some milliseconds late, too."""
+
+
+def idle_us(
+    connection_us: float | None, opening_us: Sequence[int | None], rows: Iterable[Row]
+) -> float | None:
+    """The round-trip time of the path before the test, microseconds; None if it is not known.
+
+    It is that of the control connection, which the kernel measures, unless a proxy on the way answers in the
+    place of the server: a relay, or an accelerator for satellite links. Then the connection's time is that to
+    the proxy, twice of which and more is missing from each round trip of a datagram.
+
+    Parameters
+    ----------
+    connection_us : shortest round trip of the control connection
+    opening_us : `Channel.opening_us` of each stream
+    rows : one per stream, of the whole test
+    """
+    opened = [float(each) for each in opening_us if each is not None]
+    if connection_us is None or not opened:
+        return connection_us
+    senders = [sample.values for row in rows if (sample := row.of(Side.SENDER)) is not None]
+    known = [number(values.get(key)) for values in senders for key in LEAST_KEYS]
+    # An opening that was repeated took longer than a round trip; data has met a queue, perhaps.
+    least_us = min([*opened, *(each for each in known if each)])
+    return least_us if least_us > 2 * connection_us + APART_US else connection_us
 
 
 def latency(

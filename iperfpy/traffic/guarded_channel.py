@@ -115,6 +115,10 @@ class GuardedChannel(Channel):
         return self._answer(lambda: self._channel.first_data_us, None)
 
     @property
+    def opening_us(self) -> int | None:  # type: ignore[override]  # a plain attribute of other channels
+        return self._answer(lambda: self._channel.opening_us, None)
+
+    @property
     def heard_us(self) -> int | None:
         return self._answer(lambda: self._channel.heard_us, None)
 

@@ -204,7 +204,7 @@ class KcpChannel(Channel):
 
     async def associate(self) -> None:
         """Probe until the server answers."""
-        wait_s = ASSOCIATE_FIRST_S
+        wait_s, begun_us = ASSOCIATE_FIRST_S, clock.now_us()
         while not self._answered.done():
             self.engine.probe()
             self._pump()
@@ -217,6 +217,8 @@ class KcpChannel(Channel):
             if not self._answered.done():
                 self._path.check()
             wait_s = min(wait_s * 1.5, ASSOCIATE_LONGEST_S)
+        if self._heard_us is not None:
+            self.opening_us = self._heard_us - begun_us
 
     async def hear(self) -> None:
         """Wait for the first datagram of the client that decrypts. Raises `StreamPeerError` if none does."""

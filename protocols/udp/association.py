@@ -23,6 +23,7 @@ import socket
 from collections.abc import Callable, Collection, Mapping
 
 from iperfpy.protocols.addresses import named
+from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES
 from iperfpy.protocols.errors import StreamPathError, StreamPeerError, TransportError
 from iperfpy.protocols.path_events import Consequence, Moment, Sign, consequence, datagram_sign
@@ -71,8 +72,9 @@ def conv_call(conv: int) -> bytes:
 
 async def call(
     sock: socket.socket, conv: int, answer_challenge: Callable[[bytes], bytes] = lambda datagram: b""
-) -> None:
-    """Call the server until it answers; the caller sets the deadline.
+) -> int | None:
+    """Call the server until it answers; the caller sets the deadline. Returns the time from the first call to
+    the answer, microseconds.
 
     Parameters
     ----------
@@ -103,11 +105,12 @@ async def call(
                 wait_s = min(2 * wait_s, longest_s)
                 continue
             # A refused call has not been received: it may be repeated soon, even to a stock server.
-            refused = exchange.refused
+            refused, exchange.called_us = exchange.refused, None
             if refused >= MOST_REFUSALS:
                 raise StreamPeerError(f"{_name(sock)} refuses UDP datagrams: nothing listens there")
             await asyncio.sleep(REFUSED_PAUSE_S)
         exchange.answered.result()
+        return exchange.round_trip_us
     finally:
         exchange.close()
 
@@ -119,12 +122,16 @@ class _Exchange:
     ----------
     answered : done with the first datagram, or with the error that ends the attempt
     refused : calls that the server's machine refused
+    called_us : time of the first call, None before it
+    round_trip_us : from then to the answer, None until it comes
     """
 
     def __init__(
         self, sock: socket.socket, answers: Collection[bytes], answer_challenge: Callable[[bytes], bytes]
     ) -> None:
         self.refused = 0
+        self.called_us: int | None = None
+        self.round_trip_us: int | None = None
         self._sock = sock
         self._answers = answers
         self._answer_challenge = answer_challenge
@@ -145,6 +152,8 @@ class _Exchange:
 
     def send(self, message: bytes) -> None:
         """Send a call; without room for it, the next one counts."""
+        if self.called_us is None:
+            self.called_us = now_us()
         try:
             self._sock.send(message)
         except BlockingIOError:
@@ -177,6 +186,9 @@ class _Exchange:
             return
         if len(datagram) > CALL_BYTES or datagram in self._answers:
             self._watch.pause()
+            # A challenge may have come before, to an earlier proof of the address.
+            if self.called_us is not None:
+                self.round_trip_us = now_us() - self.called_us
             self._end(None)
 
     def _take_error(self, error: OSError) -> None:

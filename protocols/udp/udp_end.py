@@ -128,8 +128,9 @@ async def connect(stream: Stream, settings: UdpSettings, port: ClientPort, make:
     """Open the client's end, associated. Waits without limit: the caller sets the deadline."""
     path = await open_path(stream, port)
     try:
-        await association.call(path.take_socket().raw, stream.conv, path.answer_challenge)
+        opening_us = await association.call(path.take_socket().raw, stream.conv, path.answer_challenge)
         channel = make(path, stream, settings, b"")
+        channel.opening_us = opening_us
         channel.start()
     except BaseException:
         path.close()

@@ -19,7 +19,7 @@ from iperfpy.report.csv_file import CsvFile
 from iperfpy.report.csv_report import CsvSink
 from iperfpy.report.json_report import JsonSink
 from iperfpy.report.terminal import latency_line
-from iperfpy.sampling.loaded_latency import latency
+from iperfpy.sampling.loaded_latency import APART_US, idle_us, latency
 from iperfpy.store.document_part import Part
 from iperfpy.store.document_reader import _latency as latency_of
 from tests.iperfpy.report.scenes import forward
@@ -47,6 +47,38 @@ def test_latency_spans_several_streams_in_both_directions() -> None:
     # A round-trip time of the load is no responsiveness: that has probes of its own.
     assert latency(4_000, rows).responsiveness_rpm is None
     assert latency(4_000, rows, MEASURED.responsiveness).responsiveness_rpm == 1300
+
+
+def test_datagrams_tell_the_idle_time_where_a_relay_ends_the_control_connection() -> None:
+    """The relay is 0.03 ms away, the server 170 ms; the opening was repeated once, data has queued since."""
+    rows = [row(1, {**spread(181_000, 190_000, 240_000), "min_rtt_us": 170_900})]
+    assert idle_us(30, [271_000], rows) == 170_900
+    assert idle_us(30, [None, 171_200], [row(1, spread(181_000, 190_000, 240_000))]) == 171_200
+    assert idle_us(30, [171_200], [row(1, None)]) == 171_200
+
+
+@pytest.mark.parametrize(
+    ("connection_us", "opening_us", "low"),
+    [
+        (30, 9_000, 8_000),  # a busy machine
+        (80_000, 81_000, 81_000),
+        (80_000, 400_000, 81_000),  # the opening was repeated
+        (80_000, 81_000, 900_000),  # the load fills the queue from its first datagram on
+        (30, None, 171_000),  # a server: it opens nothing
+        (None, 171_000, 171_000),
+    ],
+)
+def test_else_the_idle_time_is_that_of_the_control_connection(
+    connection_us: float | None, opening_us: int | None, low: float
+) -> None:
+    rows = [row(1, spread(low, low + 9_000, low + 90_000))]
+    assert idle_us(connection_us, [opening_us], rows) == connection_us
+
+
+def test_the_bound_lies_above_twice_the_connections_time() -> None:
+    bound = round(2 * 40_000 + APART_US)
+    assert idle_us(40_000, [bound], []) == 40_000
+    assert idle_us(40_000, [bound + 1], []) == bound + 1
 
 
 @pytest.mark.parametrize("values", [None, {}, {"rtt_us": None, "rtt_us_mean": None}])
