@@ -70,7 +70,7 @@ async def connect(stream: Stream, settings: Settings, port: ClientPort, make: Ma
         raise
     try:
         channel.start()
-        await channel.associate()
+        channel.opening_us = await channel.associate()
         channel.follow_size_soon()
     except BaseException:
         await channel.close()
@@ -202,8 +202,8 @@ class KcpChannel(Channel):
             self._size.to_search = True
             self._rounds.soon(self)
 
-    async def associate(self) -> None:
-        """Probe until the server answers."""
+    async def associate(self) -> int | None:
+        """Probe until the server answers. Returns the time from the first probe until then, microseconds."""
         wait_s, begun_us = ASSOCIATE_FIRST_S, clock.now_us()
         while not self._answered.done():
             self.engine.probe()
@@ -217,8 +217,7 @@ class KcpChannel(Channel):
             if not self._answered.done():
                 self._path.check()
             wait_s = min(wait_s * 1.5, ASSOCIATE_LONGEST_S)
-        if self._heard_us is not None:
-            self.opening_us = self._heard_us - begun_us
+        return None if self._heard_us is None else self._heard_us - begun_us
 
     async def hear(self) -> None:
         """Wait for the first datagram of the client that decrypts. Raises `StreamPeerError` if none does."""

@@ -9,8 +9,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,32 @@ pytest.importorskip("cryptography")
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from iperfpy.comparison.comparison_report import ComparisonReport
 from iperfpy.control.authentication import check_token, private_key
+from iperfpy.diagnosis.path_report import PathReport
 from iperfpy.errors import PeerError
-from iperfpy.options import Authorization, Credentials
+from iperfpy.experiments.comparison_run import Compare
+from iperfpy.experiments.contender import contenders_of
+from iperfpy.experiments.latency_run import LatencyRun, messengers, steps_of
+from iperfpy.experiments.path_check import PathCheck
+from iperfpy.options import Authorization, ClientOptions, Credentials
 from tests.interop.conftest import peer
 from tests.interop.free_port import free_port
 from tests.interop.programs import PATIENCE_S, wait_until
+from tests.interop.test_diagnose_stock import TINY
 from tests.iperfpy.support import measure, plan_for, serving
 
 pytestmark = pytest.mark.interop
+
+
+@pytest.fixture(autouse=True)
+def no_ramp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load begins with its messages; the tests of a comparison are short."""
+    monkeypatch.setattr("iperfpy.experiments.message_probe.RAMP_S", 0.1)
+    for name in ("STARTUP_S", "STEADY_S", "MESSAGE_S"):
+        monkeypatch.setattr(f"iperfpy.experiments.compare_schedule.{name}", 0.2)
+    monkeypatch.setattr("iperfpy.experiments.compare_schedule.LEAST_REST_S", 0.0)
+
 
 SHORT: dict[str, Any] = {"duration_us": 500_000}
 
@@ -103,6 +120,65 @@ async def test_an_iperfpy_client_reports_the_refusal_of_an_iperf3_server(
 async def test_an_iperf3_server_refuses_a_client_without_a_password(guarded_iperf3: int) -> None:
     with pytest.raises(PeerError, match="requires a user name and a password, or refused them"):
         await measure(guarded_iperf3, plan_for())
+
+
+def _path_check(options: ClientOptions) -> PathCheck:
+    return PathCheck(options, TINY)
+
+
+def _compare(options: ClientOptions) -> Compare:
+    return Compare(options, contenders_of("tcp,udp:20M"), limit_s=60.0, seed=1)
+
+
+async def _measured_until(run: PathCheck | Compare, tests: int) -> PathReport | ComparisonReport:
+    """The report of the first tests of a run."""
+    begun: list[object] = []
+
+    def tell(event: Any) -> None:
+        if event.begins and event.step is not None:
+            begun.append(event.step)
+            if len(begun) > tests:
+                run.stop("enough")
+
+    await run.run(tell)
+    assert run.error is None, run.error
+    return run.report()
+
+
+@pytest.mark.parametrize(("make", "tests"), [(_path_check, 3), (_compare, 7)])
+async def test_a_diagnosis_and_a_comparison_give_the_password_with_each_test(
+    make: Callable[[ClientOptions], PathCheck | Compare], tests: int, guarded_iperf3: int, keys: Keys
+) -> None:
+    """A token is valid for seconds, and for one test."""
+    options = ClientOptions("127.0.0.1", guarded_iperf3, credentials=keys.client(pkcs1=True))
+    stock = await _measured_until(make(options), tests)
+    assert stock.measured
+    assert stock.peer_is_iperfpy is False
+    async with serving(authorization=keys.server()) as server:
+        options = ClientOptions("127.0.0.1", server.port, credentials=keys.client())
+        own = await _measured_until(make(options), tests)
+        refused = make(replace(options, credentials=keys.client("wrong")))
+        await refused.run()
+        await server.settled()
+        assert len(server.tests) >= 3
+    assert own.measured
+    assert "does not know this user name and password" in str(refused.error)
+    assert not refused.report().measured
+
+
+async def test_messages_need_the_password_too(keys: Keys) -> None:
+    steps = steps_of(
+        messengers("udp,kcp"), sizes=[100], rates=[100], loads=["none", "own"], directions=["up"]
+    )
+    async with serving(authorization=keys.server()) as server:
+        options = ClientOptions("127.0.0.1", server.port, credentials=keys.client())
+        run = LatencyRun(options, steps, seconds=0.1, load_rate=1e6)
+        await run.run()
+        refused = LatencyRun(replace(options, credentials=None), steps, seconds=0.1)
+        await refused.run()
+    assert run.error is None
+    assert all(row.figures.answered and not row.error for row in run.report().rows)
+    assert "this server requires a user name and a password" in str(refused.error)
 
 
 async def iperf3_client(iperf3: str, port: int, keys: Keys, password: str) -> dict[str, Any]:
