@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pyte
 import pytest
 
+DEADLINE_S = 10
 ROW = """
 import sys
 from iperfpy.cli.standard_streams import status_row
@@ -35,6 +38,10 @@ with progress_for(sys.stdout) as view, stopping_within(view.hidden):
 """
 
 
+def _with(text: str) -> Callable[[list[str]], bool]:
+    return lambda lines: any(text in line for line in lines)
+
+
 @pytest.mark.parametrize("program", [ROW, BAR], ids=["row", "bar"])
 def test_a_stopped_process_leaves_no_status_and_draws_it_again(program: str) -> None:
     terminal, end = pty.openpty()
@@ -44,8 +51,10 @@ def test_a_stopped_process_leaves_no_status_and_draws_it_again(program: str) -> 
     def shown() -> list[str]:
         return [line.rstrip() for line in screen.display if line.strip()]
 
-    def read_until(text: str) -> None:
-        while not any(text in line for line in shown()):
+    def read_until(done: Callable[[list[str]], bool]) -> None:
+        """The terminal hands over some time later what a process wrote, also of one that has stopped."""
+        while not done(shown()):
+            assert select.select([terminal], [], [], DEADLINE_S)[0], shown()
             stream.feed(os.read(terminal, 4096))
 
     process = subprocess.Popen(
@@ -62,14 +71,11 @@ def test_a_stopped_process_leaves_no_status_and_draws_it_again(program: str) -> 
         ends.callback(process.kill)
         assert process.stdin is not None
         for number in (1, 2):
-            read_until(f"drawn {number}")
+            read_until(_with(f"drawn {number}"))
             process.send_signal(signal.SIGTSTP)
             status = os.waitpid(process.pid, os.WUNTRACED)[1]
             assert os.WIFSTOPPED(status)
-            os.set_blocking(terminal, False)
-            stream.feed(os.read(terminal, 4096))  # written before it stopped
-            os.set_blocking(terminal, True)
-            assert shown() == ["a line"]
+            read_until(lambda lines: lines == ["a line"])
             process.send_signal(signal.SIGCONT)
             process.stdin.write(b"\n")
             process.stdin.flush()
