@@ -202,6 +202,10 @@ class _EchoEnd(TwoWayChannel):
         self._early: list[bytes] = []
         self._early_bytes = 0
         engine.receiving.deliver_to(self._keep_early)
+        if engine.sizes is not None:
+            # Until the address is proven, long probes may not leave, and only returned data proves it: that
+            # does not wait for a longer size.
+            engine.sizes.opened = True
 
     def keep(self, write: Callable[[memoryview], None]) -> None:
         super().keep(write)

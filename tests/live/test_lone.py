@@ -22,13 +22,14 @@ from iperfpy.endpoint.lone_test import run_lone
 from iperfpy.errors import InterruptError, IperfpyError, LateError, PathError, PeerError
 from iperfpy.options import ClientOptions, LoneOptions
 from iperfpy.plan import Direction, Plan, Role
-from iperfpy.protocols.kcp import bare_listener
+from iperfpy.protocols.kcp import bare_listener, size_search
 from iperfpy.protocols.registry import transport
 from iperfpy.records import UNANSWERED
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.store.direction_figures import about_test
 from iperfpy.store.iperf3_document import Iperf3Document
+from iperfpy.traffic import stream_echo
 from tests.iperfpy.support import Recorder, until
 
 pytestmark = pytest.mark.live
@@ -172,6 +173,19 @@ async def test_an_echo_of_bulk_data_is_measured_in_both_directions() -> None:
     assert there.local.bytes == back.local.bytes == echo.recorder.end_rows[0].local.bytes == 300_000
 
 
+async def test_returned_data_does_not_wait_for_the_size_of_datagrams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither end may take the silence of the other one for a path that carries no long datagrams."""
+    monkeypatch.setattr(size_search, "OPENING_US", 60_000_000)
+    both = plan(direction=Direction.BIDIRECTIONAL, total_bytes=300_000)
+    measured = Recorder()
+    async with listening(plan(), HURRIED, echo=True) as echo:
+        await dialled(echo.port, both, measured, echo=True)
+        await echo.ended()
+    assert measured.ended is not None
+    assert measured.ended.warnings == ()
+    assert [row.local.bytes for row in measured.end_rows] == [300_000, 300_000]
+
+
 async def test_messages_come_back_whole_and_each_has_its_round_trip() -> None:
     messages = plan(duration_us=400_000, messages_per_s=100, block_bytes=100, settings={"push": True})
     measured = Recorder()
@@ -263,6 +277,21 @@ async def test_a_peer_that_goes_away_ends_the_test_and_loses_nothing(direction: 
     assert recorder.ended is not None
     assert recorder.ended.failed
     assert recorder.end_rows[0].local.bytes > 0
+
+
+async def test_an_echo_that_cannot_return_the_data_in_time_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream_echo, "MOST_WAITING_BYTES", 1_000)
+    both = plan(direction=Direction.BIDIRECTIONAL, total_bytes=300_000)
+    async with listening(plan(), echo=True) as echo:
+        dialling = asyncio.create_task(dialled(echo.port, both, Recorder(), echo=True))
+        with pytest.raises(PathError, match="the way back is slower than the peer sends"):
+            await echo.ended()
+        dialling.cancel()
+        await asyncio.gather(dialling, return_exceptions=True)
+    assert echo.recorder.ended is not None
+    assert "the way back is slower" in echo.recorder.ended.interrupted
 
 
 async def test_an_interrupt_keeps_what_was_measured() -> None:

@@ -168,17 +168,24 @@ class UnprovenEngine(BareEngine):
             return plain
         # Probes of the path are long. An acknowledgement without data would end the peer's repetitions, and
         # with them the bytes that this end may send; data has the cumulative acknowledgement in its header.
-        dropped = [batch for batch in plain if not _kinds(batch).isdisjoint((_PROBES, _ACKS))]
+        # Before the peer's first data, acknowledgements answer its probes, and its data waits for them.
+        receiving = self._engine.receiving
+        unwanted = {_PROBES, _ACKS} if receiving.segments or receiving.stored else {_PROBES}
+        dropped = [batch for batch in plain if not _kinds(batch).isdisjoint(unwanted)]
         self._engine.counts.never_left(dropped)
-        kept = [batch for batch in plain if _kinds(batch).isdisjoint((_PROBES, _ACKS))]
-        return [self._with_random_stamps(_copied(batch)) for batch in kept]
+        kept = [batch for batch in plain if _kinds(batch).isdisjoint(unwanted)]
+        drawn: dict[int, int] = {}  # the engine's stamp -> a random one
+        return [self._with_random_stamps(_copied(batch), drawn) for batch in kept]
 
-    def _with_random_stamps(self, batch: DatagramBatch) -> DatagramBatch:
+    def _with_random_stamps(self, batch: DatagramBatch, drawn: dict[int, int]) -> DatagramBatch:
+        """The batch with random stamps, one per flight: the echo of any segment of it is found."""
         for datagram in batch:
             for at, header in _segments(datagram):
                 if header[1] == PUSH:
-                    stamp = int.from_bytes(self._random_bytes(4), "little")
-                    self._stamps[stamp] = header[4]
+                    stamp = drawn.get(header[4])
+                    if stamp is None:
+                        stamp = drawn[header[4]] = int.from_bytes(self._random_bytes(4), "little")
+                        self._stamps[stamp] = header[4]
                     _set_stamp(datagram, at, stamp)
                     if len(self._stamps) > MOST_STAMPS:
                         del self._stamps[next(iter(self._stamps))]

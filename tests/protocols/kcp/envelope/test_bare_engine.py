@@ -123,6 +123,36 @@ def test_an_echo_sends_no_more_than_came_until_the_address_is_proven(settings: S
     assert returned.data == received.data == b"a message of sixteen bytes or more"
 
 
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_a_dialler_learns_the_size_of_datagrams_before_its_address_is_proven(
+    settings: SharedSettings,
+) -> None:
+    """An echo answers probes of the path, which come before the first data; its own ones do not leave."""
+    here, there = listener(settings, sends=True), dialler(settings)
+    talk = Dialogue(there, here)
+    for end in (there, here):
+        end._engine.search_size(talk.now_us)
+    for _ in range(200):
+        talk.step()
+        assert talk.sent <= talk.came
+    sizes = there._engine.sizes
+    assert sizes is not None
+    assert sizes.opened
+    assert sizes.size == sizes.range.largest
+    assert not here.proven
+
+
+def test_any_segment_of_a_long_flight_proves_the_address() -> None:
+    here = listener(KcpSettings(sndwnd=1_024, rcvwnd=1_024), sends=True)
+    now_us = 1_000_000
+    deliver(here, [push(sn, bytes(1_000), ts=5) for sn in range(1_000)], now_us)
+    here._engine.write(memoryview(bytes(900_000)), now_us)
+    sent = [one for datagram in leaving(here, now_us) for one in parse(datagram) if one.cmd == PUSH]
+    assert len(sent) > MOST_STAMPS
+    deliver(here, [seg(ACK, ts=sent[0].ts, sn=0, una=0)], now_us)
+    assert here.proven
+
+
 def test_a_lost_answer_is_repeated_within_the_bytes_that_came() -> None:
     settings = KcpSettings()
     here, there = listener(settings, sends=True), dialler(settings)
