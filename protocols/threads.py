@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import threading
 from collections.abc import Callable
 
@@ -14,8 +15,11 @@ def start_thread(run: Callable[[], None], name: str) -> threading.Thread:
     ------
     OSError
         EAGAIN, when a limit of the user or of a control group forbids another thread. Python itself raises a
-        `RuntimeError`, which no handler would take for a refusal of the system.
+        `RuntimeError`, which no handler would take for a refusal of the system. Also while the interpreter
+        ends: no thread begins any more, and Python before 3.12 would wait for it without limit.
     """
+    if sys.is_finalizing():
+        raise OSError(errno.EAGAIN, "the program is at its end")
     thread = threading.Thread(target=run, name=name, daemon=True)
     try:
         thread.start()

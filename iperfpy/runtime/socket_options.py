@@ -50,8 +50,8 @@ def mark(sock: socket.socket, plan: Plan) -> None:
 
 
 def mark_descriptor(fd: int, plan: Plan) -> None:
-    """Mark a socket that belongs to a channel."""
-    if plan.tos or plan.fq_rate_bps:
+    """Mark a socket that belongs to a channel; one that has failed by now has none."""
+    if fd >= 0 and (plan.tos or plan.fq_rate_bps):
         sock = socket.socket(fileno=fd)
         try:
             mark(sock, plan)

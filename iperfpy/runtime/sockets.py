@@ -172,10 +172,10 @@ class SocketFacts:
 
 
 def socket_facts(descriptor: int) -> SocketFacts:
-    """Facts about a socket that belongs to a channel, which is left as it is."""
+    """Facts about a socket that belongs to a channel, which is left as it is. A closed one has none."""
     try:
         sock = socket.socket(fileno=descriptor)
-    except OSError:
+    except (OSError, ValueError):  # a ValueError: the channel has failed, and its descriptor is -1
         return SocketFacts(None, None, None, "")
     try:
         return SocketFacts(

@@ -118,16 +118,18 @@ class MeasuredStream:
     async def _converse(self, messages: MessageSource | MessageEcho | StreamEcho) -> None:
         """Send and receive at once, until the other end closes the stream or one of the two fails."""
         receiving = asyncio.create_task(self.channel.receive())
-        running = {asyncio.create_task(self.channel.send(messages)), receiving}
+        both = {asyncio.create_task(self.channel.send(messages)), receiving}
+        running = both
         try:
             while not receiving.done():
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
         finally:
-            for task in running:
+            for task in both:
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            # Both may have failed at once: an error that nobody takes would be reported as a fault.
+            await asyncio.gather(*both, return_exceptions=True)
 
     async def _carry(self, on_failure: OnFailure) -> None:
         try:

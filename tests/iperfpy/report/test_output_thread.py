@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +46,27 @@ def held_up(thread: OutputThread) -> Iterator[None]:
         yield
     finally:
         gate.set()
+
+
+LATE_LINE = """
+import os
+from iperfpy.report.output_thread import OutputThread
+
+class Late:
+    def __init__(self):
+        self.thread, self.write = OutputThread("late"), os.write
+
+    def __del__(self):
+        self.thread.put(lambda: self.write(1, b"said"))
+
+late = Late()
+"""
+
+
+def test_a_line_at_the_end_of_the_program_starts_no_thread() -> None:
+    """It comes from an object that the interpreter destroys: a thread would never begin."""
+    run = subprocess.run([sys.executable, "-c", LATE_LINE], capture_output=True, timeout=60, check=True)
+    assert run.stdout == b"said"
 
 
 def test_functions_are_called_in_order_in_one_other_thread() -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from iperfpy.errors import PathError
+from iperfpy.traffic.measured_stream import MeasuredStream
 from iperfpy.traffic.payload import FOREVER
 from iperfpy.traffic.stream_echo import MOST_WAITING_BYTES, TAKE_BYTES, StreamEcho
 
@@ -55,3 +61,25 @@ def test_nothing_leaves_after_the_end() -> None:
     echo.arrived(memoryview(b"x"))
     echo.stop()
     assert echo.wait_us(0) == FOREVER
+
+
+async def test_a_stream_that_fails_both_ways_at_once_leaves_no_error_untaken() -> None:
+    broken = asyncio.Event()
+
+    async def fails(*args: object) -> None:
+        await broken.wait()
+        raise PathError("the stream broke")
+
+    end: Any = SimpleNamespace(channel=SimpleNamespace(send=fails, receive=fails))
+    untaken: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: untaken.append(context))
+    conversing = asyncio.ensure_future(MeasuredStream._converse(end, StreamEcho(lambda: None)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    broken.set()
+    with pytest.raises(PathError, match="the stream broke"):
+        await conversing
+    del conversing
+    await asyncio.sleep(0)  # the event loop lets go of the task
+    gc.collect()
+    assert untaken == []
