@@ -97,9 +97,7 @@ class FecControl:
         self._steered_us: int | None = None
         self._flow = Flow(0.0, 0, 0, 0, 0, 0)
         self._datagrams = 0
-        self._busy: float | None = (
-            None  # average share of time limited by something else than the application
-        )
+        self._busy: float | None = None  # average share of time limited by another thing than the application
         self._busy_until_us = -1
         self._per_us: float | None = None  # average rate of datagrams
         self._differs_since_us: int | None = None

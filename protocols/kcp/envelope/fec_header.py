@@ -37,7 +37,8 @@ class FecCounts:
     parity_wasted : parity datagrams that arrived and were not needed, or did not suffice
     lost : data datagrams of sets that stayed incomplete
     unusable : datagrams with a type that contradicts the geometry, and recovered ones that are garbled
-    out_of_band : datagrams of a kind that kcp-go has beside data and parity; nothing is done with them
+    out_of_band : datagrams of a kind that kcp-go has beside data and parity. Between two iperfpy with
+        --kcp-fec auto, they are reports (fec_reports.py); all others are dropped
     """
 
     data_sent: int = 0
