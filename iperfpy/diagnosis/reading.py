@@ -166,8 +166,9 @@ def _loss(model: PathModel, direction: Direction) -> Finding | None:
         "error": round(loss.error, 5),
         "losses": loss.lost,
         "datagrams": loss.sent,
-        "mean_run": round(loss.mean_run, 2),
     }
+    if loss.runs is not None:
+        evidence["mean_run"] = round(loss.mean_run, 2)
     if not loss.present:
         return Finding(
             direction,
@@ -200,9 +201,11 @@ def _loss(model: PathModel, direction: Direction) -> Finding | None:
             evidence=evidence,
         )
     flat = loss.stretches >= FEWEST_STRETCHES
-    runs = (
-        f", {loss.runs} bursts of {FEWEST_RUNS} needed to see their length" if loss.in_bursts is None else ""
-    )
+    runs = ""
+    if loss.runs is None:
+        runs = "; the lengths of its bursts are not known"
+    elif loss.in_bursts is None:
+        runs = f", {loss.runs} bursts of {FEWEST_RUNS} needed to see their length"
     return Finding(
         direction,
         Cause.NOISE,

@@ -61,7 +61,7 @@ async def connect(stream: Stream, settings: Settings, port: ClientPort, make: Ma
     path = await open_path(stream, port)
 
     def bare(engine: Engine, layers: list[Layer]) -> EnvelopedEngine:
-        return BareEngine(engine, layers, sends=stream.sends)
+        return BareEngine(engine, layers)
 
     try:
         channel = make_channel(stream, settings, path, port, make, bare if stream.bare else enveloped)
@@ -147,6 +147,7 @@ class KcpChannel(Channel):
 
     Parameters
     ----------
+    sends : True if this end sends payload
     wrapped : the engine in its envelope; None: its datagrams leave as they are
 
     Attributes
@@ -434,7 +435,7 @@ class KcpChannel(Channel):
         return sent, counts.wire_bytes_received + counts.datagrams_received * headers
 
     def counters(self) -> dict[str, Value]:
-        figures = kcp_metrics.record(self.engine, clock.now_us(), self._unsent)
+        figures = kcp_metrics.record(self.engine, clock.now_us(), self._unsent, sends=self._sends)
         return figures | self.wrapped.figures() if isinstance(self.wrapped, EnvelopedEngine) else figures
 
 

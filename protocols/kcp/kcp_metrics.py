@@ -241,16 +241,24 @@ _NO_ENVELOPE: dict[str, Value] = {
 }
 
 
-def record(engine: Engine, now_us: int, unsent: Sequence[DatagramBatch] = ()) -> dict[str, Value]:
+def record(
+    engine: Engine, now_us: int, unsent: Sequence[DatagramBatch] = (), *, sends: bool = True
+) -> dict[str, Value]:
     """Every counter and gauge of an engine, by metric key; totals since it was made. Those of an envelope are
-    None. `unsent`: datagrams that it let go, and that wait for room in the socket."""
+    None.
+
+    Parameters
+    ----------
+    unsent : datagrams that it let go, and that wait for room in the socket
+    sends : True if the payload is what was acknowledged, False if it is what arrived
+    """
     counts, sending, receiving, rtt = engine.counts, engine.sending, engine.receiving, engine.rtt
     known = rtt.samples > 0
     mss, envelope_bytes = sending.mss, engine.options.envelope_bytes
     first_mtu = engine.options.mtu if engine.sizes is None else engine.sizes.range.first
     window = engine.control.window if engine.control else sending.limit
     figures: dict[str, Value] = {
-        "bytes": sending.bytes_acked or receiving.bytes,
+        "bytes": sending.bytes_acked if sends else receiving.bytes,
         "rtt_us": round(engine.delivery.mean_rtt.value_us) or None,
         "rttvar_us": round(rtt.variation_us) if known else None,
         "min_rtt_us": rtt.minimum_us if known else None,

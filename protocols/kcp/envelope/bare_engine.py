@@ -44,18 +44,12 @@ def has_fec_type(datagram: bytes) -> bool:
 
 
 class BareEngine(EnvelopedEngine):
-    """Counts the payload of one direction, and tells settings of the peer that do not fit.
+    """Tells settings of the peer that do not fit."""
 
-    Parameters
-    ----------
-    sends : this end's payload is what it sends
-    """
+    __slots__ = ("_fec", "_heard", "_unasked_fec")
 
-    __slots__ = ("_fec", "_heard", "_sends", "_unasked_fec")
-
-    def __init__(self, engine: Engine, layers: Sequence[Layer], *, sends: bool) -> None:
+    def __init__(self, engine: Engine, layers: Sequence[Layer]) -> None:
         super().__init__(engine, layers)
-        self._sends = sends
         self._fec = next((layer for layer in layers if isinstance(layer, Fec)), None)
         self._heard = False
         self._unasked_fec = 0
@@ -74,11 +68,6 @@ class BareEngine(EnvelopedEngine):
         if self._unasked_fec >= MOST_REJECTED:
             raise StreamPeerError(UNASKED_FEC)
         return False
-
-    def figures(self) -> dict[str, Value]:
-        engine = self._engine
-        payload = engine.sending.bytes_acked if self._sends else engine.receiving.bytes
-        return {**super().figures(), "bytes": payload}
 
     def warnings(self) -> tuple[str, ...]:
         said, fec = list(super().warnings()), self._fec
@@ -116,19 +105,20 @@ class UnprovenEngine(BareEngine):
     Parameters
     ----------
     random_bytes : makes stamps that nobody can guess
+    sends : True if this end sends data
 
     Attributes
     ----------
     proven : True once the peer has echoed a stamp
     """
 
-    __slots__ = ("_held", "_left_bytes", "_opening_bytes", "_random_bytes", "_stamps", "proven")
+    __slots__ = ("_held", "_left_bytes", "_opening_bytes", "_random_bytes", "_sends", "_stamps", "proven")
 
     def __init__(
         self, engine: Engine, layers: Sequence[Layer], random_bytes: Callable[[int], bytes], *, sends: bool
     ) -> None:
-        super().__init__(engine, layers, sends=sends)
-        self.proven = False
+        super().__init__(engine, layers)
+        self.proven, self._sends = False, sends
         self._random_bytes = random_bytes
         self._stamps: dict[int, int] = {}  # random one -> the engine's, the oldest first
         self._held: list[DatagramBatch] = []

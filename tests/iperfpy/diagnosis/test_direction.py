@@ -89,6 +89,15 @@ def test_random_loss_is_within_two_standard_errors(name: str, cause: Cause) -> N
     assert abs(evidence["share"] - path.loss) < max(0.003, 2 * evidence["error"])
 
 
+def test_the_lengths_of_bursts_that_were_not_measured_are_no_figures() -> None:
+    evidence = synthetic.direction(PATHS["noise"][0])
+    rungs = tuple(replace(rung, loss_runs=None, lost_in_runs=None) for rung in evidence.rungs)
+    findings = conclusions.conclude(replace(evidence, rungs=rungs)).findings
+    noise = next(finding for finding in findings if finding.cause is Cause.NOISE)
+    assert "the lengths of its bursts are not known" in noise.because
+    assert "mean_run" not in noise.evidence
+
+
 def test_a_few_losses_are_not_called_noise() -> None:
     evidence = synthetic.direction(Path(queue=5_000))
     rungs = list(evidence.rungs)

@@ -15,7 +15,7 @@ from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.kcp.stream_warnings import window_warning
 from iperfpy.protocols.simulator import Bulk, Paced, Path, Simulation, bdp_bytes
 from iperfpy.protocols.simulator.application import Application
-from tests.protocols.kcp.ends import Fixed, Half
+from tests.protocols.kcp.ends import Fixed, Half, batch, push
 from tests.studies.paths.watched import MTU, single
 
 SECOND = 1_000_000
@@ -65,6 +65,14 @@ def test_a_record_has_every_counter_and_gauge_that_is_declared() -> None:
     declared = {metric.key for metric in KcpBbr.metrics if not metric.numerator}
     assert declared <= keys
     assert {metric.numerator for metric in KcpBbr.metrics if metric.numerator} <= keys
+
+
+def test_an_end_that_has_sent_nothing_does_not_count_what_it_received() -> None:
+    half = Half(control=Fixed())
+    half.engine.receive(batch(push(0, b"payload of the peer", ts=5)), SECOND)
+    assert half.engine.receiving.bytes == 19
+    assert record(half.engine, SECOND)["bytes"] == 0
+    assert record(half.engine, SECOND, sends=False)["bytes"] == 19
 
 
 PATH = Path(20e6, bdp_bytes(20e6, 100_000), 50_000)

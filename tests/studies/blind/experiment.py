@@ -212,7 +212,7 @@ class Experiment:
             bits_per_second=receiver.receiving.bytes * 8 / seconds,
             direction=Direction.FORWARD,
             sender=record(sender, self.now_us),
-            receiver=record(receiver, self.now_us),
+            receiver=record(receiver, self.now_us, sends=False),
             path=() if evidence is None else (evidence,),
             window_flags=("--sndwnd", "--rcvwnd"),
             windows=(path.stock_window or mine.sndwnd, theirs.rcvwnd),

@@ -44,7 +44,7 @@ def listener(settings: SharedSettings, *, sends: bool, sink: Sink | None = None)
 
 
 def dialler(settings: SharedSettings, sink: Sink | None = None) -> BareEngine:
-    return BareEngine(stock(settings, sink), layers_of(settings, SECRET, RANDOM.randbytes), sends=True)
+    return BareEngine(stock(settings, sink), layers_of(settings, SECRET, RANDOM.randbytes))
 
 
 def leaving(end: EnvelopedEngine, now_us: int) -> list[bytes]:
@@ -212,7 +212,7 @@ def test_a_sink_acknowledges_and_never_sends_more_than_came() -> None:
         talk.step()
         assert talk.sent <= talk.came
     assert not here.proven
-    assert here.figures()["bytes"] == there.figures()["bytes"] or here._engine.receiving.bytes > 500_000
+    assert here._engine.receiving.bytes > 500_000
 
 
 def test_datagrams_that_are_held_back_are_not_counted_as_sent() -> None:
