@@ -53,6 +53,8 @@ PACKET_BYTES = 1_500
 """Longest packet towards a peer that does not tell: programs such as kcp-go read at most 1,500 bytes."""
 FIRST_S = 5.0
 """Longest wait for the first payload of a peer that has come."""
+MOST_DOUBTS = 4
+"""Different faults of peers that are logged, and named in the end: forged addresses make any number."""
 LINGER_S, LONGEST_LINGER_S = 0.3, 2.0
 """Silence after the whole amount has arrived, and longest wait for it: the peer may repeat what was
 acknowledged, if the acknowledgement was lost."""
@@ -274,7 +276,7 @@ class _LoneTest:
                     channel = await self._accepted(stream, port)
             except PeerError as error:
                 # Strangers send garbage, so it ends nothing. But most probably the peer has another setting.
-                if str(error) not in doubts:
+                if str(error) not in doubts and len(doubts) < MOST_DOUBTS:
                     doubts[str(error)] = None
                     log.warning("%s", error)
                 continue

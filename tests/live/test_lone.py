@@ -378,6 +378,25 @@ async def test_a_peer_that_does_not_go_on_loses_its_place(
     assert recorder.end_rows[0].local.bytes >= 50_000
 
 
+async def test_strangers_do_not_lengthen_the_sentence_without_limit(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    came = iter(range(50))
+
+    async def accepted(self: object, *stream_and_port: object) -> None:
+        number = next(came, None)
+        if number is None:
+            await asyncio.Event().wait()
+        raise PeerError(f"192.0.2.{number} opened a stream, and did not acknowledge its first byte")
+
+    monkeypatch.setattr(lone_test._LoneTest, "_accepted", accepted)
+    async with listening(plan(), wait_us=100_000) as peer:
+        with pytest.raises(LateError) as failed:
+            await peer.ended()
+    assert str(failed.value).count("opened a stream") == lone_test.MOST_DOUBTS
+    assert caplog.text.count("opened a stream") == lone_test.MOST_DOUBTS
+
+
 async def test_a_second_peer_gets_nothing_while_the_first_is_measured() -> None:
     first = Recorder()
     async with listening(plan(), HURRIED) as sink:
