@@ -40,7 +40,7 @@ class StatusRow:
     def __init__(self, terminal: TextIO, in_foreground: Callable[[], bool] = lambda: True) -> None:
         self._terminal = terminal
         self._in_foreground = in_foreground
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler interrupts its own thread, also while that holds it
         self._text = ""
         self._drawn = False
         self._line_open = False
@@ -98,6 +98,7 @@ class StatusRow:
             stream.write(f"{before}{text}{after}")
         if before or after:
             stream.flush()
+        self._drawn = draws  # a signal handler may have erased the row before it was drawn
 
 
 class _Beside(io.TextIOBase):

@@ -394,3 +394,28 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rich reads these variables, which a terminal of the developer may have set."""
     for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+
+
+class Interrupted(io.StringIO):
+    """A terminal where a signal handler hides the row of the thread that is drawing it, once."""
+
+    row: StatusRow | None = None
+
+    def flush(self) -> None:
+        row, self.row = self.row, None
+        if row is not None:
+            with row.hidden():
+                self.hidden_at = self.tell()
+
+
+def test_a_signal_handler_hides_the_row_that_its_own_thread_is_drawing() -> None:
+    terminal = Interrupted()
+    row = terminal.row = StatusRow(terminal)
+    row.show("drawn 1")
+    screen = pyte.Screen(80, 4)
+    stream = pyte.Stream(screen)
+    stream.feed(terminal.getvalue()[: terminal.hidden_at])
+    assert not any(line.strip() for line in screen.display)
+    row.show("2")
+    stream.feed(terminal.getvalue()[terminal.hidden_at :])
+    assert [line.strip() for line in screen.display] == ["2", "", "", ""]
