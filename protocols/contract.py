@@ -153,8 +153,8 @@ class Channel(ABC):
 
     def returned(self) -> Channel:
         """The other direction of a stream that goes both ways, and sends here: a channel that receives, and
-        is closed with this one. Only of a transport with `Transport.bare_peer`."""
-        raise NotImplementedError
+        is closed with this one. Raises `SettingsError` if the transport has no `Transport.bare_peer`."""
+        raise SettingsError("this transport has no stream that goes both ways")
 
     def wire_bytes(self) -> tuple[int, int] | None:
         """Bytes of IP packets that this end has sent and received on this stream, headers and repetitions

@@ -521,6 +521,7 @@ class Bbr:
         if before is None or not found.sent:
             return
         if self._probe_rtt.overflow:
+            # The floor was measured in the same queue, or behind the same policer.
             self.loss_floor.reset(now_us)
             self.response.reduce_by_excess(before, now_us)
         elif found.loss_rate > (before.loss_rate + self.loss_floor.estimate) / 2:

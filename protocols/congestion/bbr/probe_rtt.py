@@ -6,8 +6,9 @@ losses and about the rate:
 
     round-trip time    near the level; or no longer falling, even at a quarter of the bandwidth, and at least
                        half of the increase remains: the path's. Else it was a queue of ours.
-    losses             as many as before: the path's. Fewer: ours (bbr.py compares them). Bursts of two that
-                       lose the second segment more often than the first: those of a full queue, or a policer.
+    losses             as many as before: the path's. Fewer: ours (bbr.py compares them). If bursts of two
+                       lose the second segment more often than the first, a full queue or a policer drops
+                       them, and they are not the path's.
     rate               if less arrives than half the bandwidth, the path carries less than was assumed; the
                        bandwidth is lowered, and the stretch begins again.
 

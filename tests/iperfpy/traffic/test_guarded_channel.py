@@ -52,6 +52,17 @@ async def call(channel: Channel, name: str) -> object:
     return await result if asyncio.iscoroutine(result) else result
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("keep", "to a file"), ("returned", "no stream that goes both ways")]
+)
+async def test_a_transport_that_lacks_an_optional_call_is_no_fault(name: str, said: str) -> None:
+    faults: list[FaultError] = []
+    plain = type("Plain", (raising(RuntimeError()).__class__,), {name: vars(Channel)[name]})
+    with pytest.raises(PlanError, match=said):
+        await call(guarded(plain(), faults), name)
+    assert not faults
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_every_call_of_the_contract_is_guarded(name: str) -> None:
     """A new method of the contract must pass through the guard: inherited, it would not reach the channel."""
