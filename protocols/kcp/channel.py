@@ -128,6 +128,7 @@ def make_channel(
             sizes=sizes,
             ack_ranges=ACK_RANGES in stream.features,
             boundaries=stream.both_ways,
+            message_bytes=stream.block_bytes,
         )
     else:
         assert isinstance(settings, KcpSettings)

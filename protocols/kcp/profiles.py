@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from iperfpy.protocols.congestion.bbr import Bbr
+from iperfpy.protocols.congestion.bbr.bbr import INITIAL_WINDOW
 from iperfpy.protocols.congestion.stock_kcp import StockCongestionControl
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.engine_options import EngineOptions
@@ -11,6 +12,7 @@ from iperfpy.protocols.kcp.loss_recovery.stock import StockRecovery
 from iperfpy.protocols.kcp.receive_window import Deliver
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.kcp.size_range import SizeRange
+from iperfpy.protocols.kcp.wire import HEADER_BYTES
 from iperfpy.protocols.memory_budget import MemoryBudget
 
 RANGES_SHARE, ACKS_SHARE = 0.018, 0.034
@@ -80,9 +82,11 @@ def with_bbr(
     *,
     ack_ranges: bool = True,
     boundaries: bool = False,
+    message_bytes: int = 0,
 ) -> Engine:
     """KCP with time-ordered recovery, BBR and pacing. The conversation number seeds BBR's random waits.
-    Parameters as `Engine`'s and `EngineOptions`'; `ack_ranges` is what two iperfpy agree on."""
+    Parameters as `Engine`'s and `EngineOptions`'; `ack_ranges` is what two iperfpy agree on, and
+    `message_bytes` is the length of the messages between `boundaries`, 0 if it is not known."""
     options = EngineOptions(
         mtu=settings.datagram_bytes,
         send_window=settings.sndwnd,
@@ -99,4 +103,10 @@ def with_bbr(
         memory=memory,
         sizes=sizes,
     )
-    return Engine(conv, options, Rack, Bbr(seed=conv), deliver, lambda: Bbr(seed=conv))
+    # The initial window is a volume in bytes (RFC 6928): short messages count as what fits into a datagram.
+    segments = options.mtu // (HEADER_BYTES + message_bytes) if boundaries and message_bytes else 1
+
+    def control() -> Bbr:
+        return Bbr(conv, INITIAL_WINDOW * max(1, segments))
+
+    return Engine(conv, options, Rack, control(), deliver, control)

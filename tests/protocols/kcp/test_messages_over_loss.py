@@ -15,13 +15,14 @@ from iperfpy.protocols.simulator.message_application import UNANSWERED, Bytes, E
 
 ONE_WAY_LOSS = 1 - 0.9**0.5
 """Ten per cent of the round trip."""
+SIZE = 100
 
 Deliver = Callable[[Bytes], None]
 Make = Callable[[Deliver], Engine]
 
 
 def kcp_bbr(deliver: Deliver) -> Engine:
-    return with_bbr(7, KcpBbrSettings(push=True), deliver, boundaries=True)
+    return with_bbr(7, KcpBbrSettings(push=True), deliver, boundaries=True, message_bytes=SIZE)
 
 
 def stock_fast(deliver: Deliver) -> Engine:
@@ -29,17 +30,17 @@ def stock_fast(deliver: Deliver) -> Engine:
 
 
 def exchange(
-    make: Make, seed: int, seconds: float, loss: float = ONE_WAY_LOSS
+    make: Make, seed: int, seconds: float, loss: float = ONE_WAY_LOSS, delay_us: int = 50_000
 ) -> tuple[Messages, tuple[Engine, Engine]]:
-    """A hundred messages of 100 bytes per second over 20 Mb/s and 100 ms, and their echoes."""
+    """A hundred messages of 100 bytes per second over 20 Mb/s, 100 ms unless said, and their echoes."""
     applications: list[Messages | Echoes] = []
     client = make(lambda payload: applications[0].arrived(payload))
     server = make(lambda payload: applications[1].arrived(payload))
     count = round(100 * seconds)
-    talk = Messages(client, count, 10_000, 100, spread=True, start_us=100_000)
-    applications += [talk, Echoes(server, 100)]
+    talk = Messages(client, count, 10_000, SIZE, spread=True, start_us=100_000)
+    applications += [talk, Echoes(server, SIZE)]
     simulation = Simulation(seed)
-    way = Path(20e6, 64_000, 50_000, loss=loss)
+    way = Path(20e6, 64_000, delay_us, loss=loss)
     simulation.flow(client, server, simulation.link(way), simulation.link(way), talk, answers=applications[1])
     simulation.run(round(seconds * 1e6) + 3_000_000)
     return talk, (client, server)
@@ -66,6 +67,13 @@ def test_a_message_and_its_acknowledgement_share_a_datagram() -> None:
     assert server.counts.datagrams_sent < 1.1 * server.counts.queued_segments
     assert server.counts.acks_sent > 0.9 * server.counts.queued_segments
     assert talk.round_trip_us.max() < 102_000
+
+
+def test_messages_of_the_first_round_trip_do_not_wait_for_an_acknowledgement() -> None:
+    """The initial window is 10 full segments (RFC 6928): 30 short messages are less."""
+    talk, _ = exchange(kcp_bbr, seed=1, seconds=1, loss=0.0, delay_us=150_000)
+    assert talk.is_answered
+    assert talk.round_trip_us.max() < 302_000
 
 
 @pytest.mark.slow

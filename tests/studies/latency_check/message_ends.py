@@ -59,7 +59,7 @@ def make_end(contender: Contender, conv: int, deliver: Deliver) -> End:
     """One end, put together as the transport's channel does for messages."""
     settings = contender.transport.for_messages(contender.settings)
     if isinstance(settings, KcpBbrSettings):
-        return profiles.with_bbr(conv, settings, deliver, boundaries=True)
+        return profiles.with_bbr(conv, settings, deliver, boundaries=True, message_bytes=SIZE_BYTES)
     if isinstance(settings, KcpSettings):
         return profiles.stock(conv, settings, deliver, boundaries=True)
     return Datagrams(deliver)
