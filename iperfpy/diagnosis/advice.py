@@ -155,11 +155,12 @@ def for_spurious() -> tuple[str]:
     return ("kcp-bbr, or calmer timers: --kcp-mode normal, or a window of one bandwidth-delay product",)
 
 
-def for_end(cause: Cause, segments: int | None, flags: tuple[str, ...]) -> str:
-    """Advice about a limit of one of the two ends. `flags`: of the send and the receive window."""
+def for_end(cause: Cause, window: str, flags: tuple[str, ...]) -> str:
+    """Advice about a limit of one of the two ends. `window`: the value to set, empty: not known. `flags`: of
+    the send and the receive window."""
     if cause in (Cause.SEND_WINDOW, Cause.RECEIVE_WINDOW) and flags:
         flag = flags[cause is Cause.RECEIVE_WINDOW]
-        return f"{flag} {2 * segments}" if segments else f"a larger {flag}"
+        return f"{flag} {window}" if window else f"a larger {flag}"
     return {
         Cause.APPLICATION: "nothing on the path: the application decides",
         Cause.SEND_WINDOW: "a larger window (-w)",

@@ -8,6 +8,7 @@ rate of -b                       own_rate
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,6 +35,8 @@ CEILING = 1.25
 """What a window carries per round trip, over the rate, from which on the window is not the limit."""
 REPAIR_RTTS = 1.25
 """Round trips until a lost segment has arrived again, beyond its first one (RFC 8985)."""
+_MOST_LOST, _RARE = 0.9, 0.01
+"""Largest share of losses that repairs are counted for, and share of the windows below which they are not."""
 _FEW_LOST = 1e-3
 """Share of datagrams that may be lost for another reason than the limit."""
 _OWN_RATE = 0.97
@@ -121,9 +124,20 @@ def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Find
         Confidence.SURE if share > MOST else Confidence.LIKELY,
         words,
         because,
-        advice.for_end(cause, segments, run.window_flags),
+        advice.for_end(cause, _twice(run, path, segments), run.window_flags),
         evidence=evidence,
     )
+
+
+def _twice(run: RunEvidence, path: PathEvidence | None, segments: int | None) -> str:
+    """Twice the window, as its flag takes it: in segments if the settings say so, else in bytes; "" if it is
+    not known."""
+    if not segments:
+        return ""
+    if run.windows:
+        return str(2 * segments)
+    size = 2 * segments * (path.packet_bytes or 0) if path is not None else 0
+    return f"{math.ceil(size / 1024)}K, if the kernel allows it (net.core.rmem_max)" if size else ""
 
 
 def _rate(run: RunEvidence) -> float:
@@ -134,12 +148,19 @@ def _rate(run: RunEvidence) -> float:
 
 
 def _held(path: PathEvidence, segments: int) -> float:
-    """Factor by which losses lengthen the time of a window: it is held up until they are repaired, and that
-    much is its own doing."""
-    if path.flight is None or not path.loss_runs:
+    """Factor by which losses lengthen the time of a window: it is held up until the last of them is repaired,
+    and that much is its own doing. A repair may be lost again."""
+    if path.flight is None:
         return 1.0
-    events = path.loss_runs / max(1, int(path.flight.sent_packets.sum()))
-    return 1 + REPAIR_RTTS * (1 - (1 - min(1.0, events)) ** segments)
+    sent = max(1, int(path.flight.sent_packets.sum()))
+    lost_share = min(_MOST_LOST, 1 - int(path.flight.arrived_packets.sum()) / sent)
+    # The kernel's TCP does not tell the runs of losses.
+    share = min(1.0, path.loss_runs / sent) if path.loss_runs else lost_share
+    repairs = 0.0
+    while (holed := 1 - (1 - share) ** segments) > _RARE:  # share of the windows with a repair of this order
+        repairs += holed
+        share *= lost_share
+    return 1 + REPAIR_RTTS * repairs
 
 
 def own_rtt_us(path: PathEvidence, segments: int) -> float:

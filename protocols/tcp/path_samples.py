@@ -38,6 +38,32 @@ class _Sample(NamedTuple):
     rtt_us: int
 
 
+class _PeerWindow:
+    """The receive window that limited the sender.
+
+    Kernels let a window grow as its program reads, which is slow at the start of a long or lossy path, and
+    close it when the program does not read. Both limit the sender; the largest window announced *before*
+    tells them apart.
+    """
+
+    def __init__(self) -> None:
+        self._largest = self._until_us = self._limited_us = 0
+        self._weighted = 0.0
+
+    def add(self, window_bytes: int, until_us: int) -> None:
+        """Take the window, and the time for which windows have limited so far."""
+        if self._largest:
+            self._limited_us += until_us - self._until_us
+            self._weighted += (until_us - self._until_us) * self._largest
+        self._until_us = until_us
+        self._largest = max(self._largest, window_bytes)
+
+    @property
+    def bytes(self) -> int:
+        """Mean of the largest window so far, over the time in which windows limited; else the largest."""
+        return round(self._weighted / self._limited_us) if self._limited_us else self._largest
+
+
 class PathSamples:
     """Takes samples of one connection.
 
@@ -58,7 +84,7 @@ class PathSamples:
         self._every = self._skipped = 1
         self._began: tuple[int, TcpInfo] | None = None
         self._rtts = LogHistogram()
-        self._peer_window_bytes = 0
+        self._peer_window = _PeerWindow()
 
     def begin(self, info: TcpInfo, now_us: int) -> None:
         """The load begins. The connection is older: until now it waited for the test, and for no limit."""
@@ -68,7 +94,7 @@ class PathSamples:
         """Take a sample, if the kernel tells enough and data has left."""
         if not info.data_segs_out or info.bytes_sent is None or info.total_retrans is None:
             return
-        self._peer_window_bytes = max(self._peer_window_bytes, info.snd_wnd or 0)
+        self._peer_window.add(info.snd_wnd or 0, info.rwnd_limited_us or 0)
         if info.rtt_us is not None:
             self._rtts.add(info.rtt_us)
         self._skipped += 1
@@ -95,7 +121,7 @@ class PathSamples:
             displaced_packets=info.reord_seen,
             limited_us=self._limits(info, now_us),
             packet_bytes=info.snd_mss + headers if info.snd_mss else None,
-            extra={"sampled": 1, "peer_window_bytes": self._peer_window_bytes},
+            extra={"sampled": 1, "peer_window_bytes": self._peer_window.bytes},
         )
 
     def _limits(self, info: TcpInfo, now_us: int) -> dict[str, int]:

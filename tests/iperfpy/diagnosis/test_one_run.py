@@ -122,6 +122,22 @@ def test_a_window_that_the_receivers_program_keeps_closed_is_not_too_small() -> 
     assert findings[0].cause is Cause.QUEUE
 
 
+def test_a_window_that_losses_hold_up_is_too_small_and_its_advice_is_in_bytes() -> None:
+    """At 10 % loss hardly a window passes without a repair that is lost again; the kernel tells no runs."""
+    rtts = {"p5": 50e3, "p50": 52e3, "p95": 55e3, "max": 60e3}
+    lossy = replace(LINE, arrived_packets=np.floor(0.9 * LINE.sent_packets).astype(np.int64))
+    path = replace(
+        limited(receive_window=0.2), flight=lossy, rtt_us=rtts, extra={"peer_window_bytes": 400_000}
+    )
+    tcp = {"transport": "tcp", "over_udp": False, "window_flags": ("-w", "-w")}
+    findings = one_run.conclude(run(path=(path,), bits_per_second=20e6, **tcp))
+    assert findings[0].cause is Cause.RECEIVE_WINDOW
+    assert findings[0].advice.startswith("-w 781K")
+    whole = replace(path, flight=LINE)
+    findings = one_run.conclude(run(path=(whole,), bits_per_second=20e6, **tcp))
+    assert findings[0].cause is Cause.PROCESSOR
+
+
 def test_limits_below_a_tenth_of_the_time_are_not_named() -> None:
     path = PathEvidence(flight=LINE, limited_us={"send-window": 900_000, "pacing": 9_100_000}, min_rtt_us=5e4)
     assert one_run.conclude(run(path=(path,)))[0].cause is Cause.LINE

@@ -114,6 +114,27 @@ def test_the_largest_window_of_the_receiver_is_kept() -> None:
     assert _taken(PathSamples(ipv6=False), infos).extra["peer_window_bytes"] == 80_000
 
 
+@pytest.mark.parametrize(
+    ("windows", "limited", "kept"),
+    [
+        # It grows while it limits, and is large when it no longer does.
+        ((60_000, 100_000, 4_000_000), (0, 10_000, 40_000), 90_000),
+        # The receiver's program does not read: it was large, and is closed.
+        ((4_000_000, 4_000_000, 0), (0, 0, 40_000), 4_000_000),
+        # It limited only before the load.
+        ((60_000, 80_000, 80_000), (5_000, 5_000, 5_000), 80_000),
+    ],
+)
+def test_the_window_that_limited_is_the_largest_one_until_then(
+    windows: tuple[int, ...], limited: tuple[int, ...], kept: int
+) -> None:
+    infos = [
+        _info(100 + 10 * n, snd_wnd=window, rwnd_limited_us=us)
+        for n, (window, us) in enumerate(zip(windows, limited, strict=True))
+    ]
+    assert _taken(PathSamples(ipv6=False), infos).extra["peer_window_bytes"] == kept
+
+
 def test_a_long_test_has_wider_bins_and_as_many_samples_as_a_short_one() -> None:
     samples = PathSamples(ipv6=False)
     infos = [_info(100 + 10 * n) for n in range(3 * MOST_SAMPLES)]
