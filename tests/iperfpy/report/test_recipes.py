@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import os
@@ -75,7 +74,6 @@ def test_the_recipe_of_the_standard_library(folder: Path) -> None:
     assert "tcp cubic 1 11000000.0" in out.getvalue()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="pandas is not installed")
 def test_the_recipe_of_pandas(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", PYTHON[1]], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
