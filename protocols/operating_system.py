@@ -72,7 +72,8 @@ IPV6_FRAGMENTS = _number(linux=23, macos=62, freebsd=62, windows=14)
 """IP_MTU_DISCOVER, IP_DONTFRAG or IP_DONTFRAGMENT; the same for IPv6."""
 ALLOW_FRAGMENTS, FORBID_FRAGMENTS, PROBE_SIZES = (0, 2, 3) if LINUX else (0, 1, 1)
 """Values of that option. To probe is to forbid, and to ignore the path MTU that the kernel knows."""
-IP_MTU, IPV6_MTU = _number(linux=14), _number(linux=24)
+IP_MTU, IPV6_MTU = _number(linux=14, windows=73), _number(linux=24, windows=72)
+"""The longest packet to a connected peer, 32 bits: all ones on Windows' loopback, which has no limit."""
 
 SOL_PACKET = _number(linux=263)
 """Options of packet sockets, of linux/if_packet.h."""

@@ -118,7 +118,7 @@ class DatagramSocket:
         self._view = np.frombuffer(self._buffer, np.uint8)
         self.emptied = False
         self.events = PathEvents()
-        self.sizes = DatagramSizes(sock)
+        self.sizes = DatagramSizes(sock, one_per_call=not gso)
         self.reports_destination = False
         self.local_address: SocketAddress = local_name(sock)
         self.remote_address: SocketAddress | None = None

@@ -1,12 +1,13 @@
 """The kernel's part in finding the size of datagrams: whole packets only, and what it knows of the path.
 
-    probe_sizes(sock)       packets are never fragmented, and the path MTU that the kernel believes is ignored
-                            (IP_PROBE_SIZES, see RFC 8899 section 4): only an interface refuses one
+    DatagramSizes(sock)     of one socket: probe(), allow_fragments(), longest()
+    PortSizes(sizes, peer)  the same for one peer of a port that several sessions send from
     forbid_fragments(sock)  packets are never fragmented
-    allow_fragments(sock)   packets may be fragmented on the way
     packet_bytes(sock)      longest packet to the peer: of the interface, or as an ICMP message said
 
-On Linux. Elsewhere probing is the same as forbidding, and the kernel does not tell what it knows.
+To probe is to forbid fragments, and on Linux also to ignore the path MTU that the kernel believes
+(IP_PMTUDISC_PROBE, see RFC 8899 section 4), so that only an interface refuses a packet. Linux and Windows
+tell what they know of the path.
 """
 
 from __future__ import annotations
@@ -30,37 +31,83 @@ IPV4_HEADERS, IPV6_HEADERS = 28, 48
 
 
 class DatagramSizes:
-    """The part of one connected socket in finding the size of datagrams.
+    """The part of one socket in finding the size of datagrams.
+
+    Parameters
+    ----------
+    one_per_call : True if each datagram costs a system call, as without segmentation offload
 
     Attributes
     ----------
-    probing : True if datagrams that are too long count as lost
+    probing : True if datagrams that are too long count as lost, and none is ever fragmented
+    mode : of path MTU discovery, as set last; None: the system's default
     """
 
-    __slots__ = ("_sock", "probing")
+    __slots__ = ("_sock", "mode", "one_per_call", "probing")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, one_per_call: bool = True) -> None:
         self._sock = sock
+        self.one_per_call = one_per_call
         self.probing = False
+        self.mode: int | None = None
 
     def probe(self) -> None:
         """Send whole datagrams only. One that this machine's interface does not take counts as lost."""
-        self.probing = probe_sizes(self._sock)
+        self.set_mode(PROBE_SIZES)
 
     def allow_fragments(self) -> None:
         """Let IP fragment datagrams from now on."""
-        allow_fragments(self._sock)
+        self.set_mode(ALLOW_FRAGMENTS)
+
+    def set_mode(self, mode: int) -> None:
+        """Set the mode of path MTU discovery, if it is another one."""
+        if mode != self.mode:
+            self.mode = mode
+            self.probing = _discover(self._sock, mode) and mode == PROBE_SIZES
 
     def longest(self) -> int | None:
         """UDP payload bytes of the longest datagram to the peer, as far as the kernel knows; None: it does
         not tell."""
-        packet = packet_bytes(self._sock)
-        return None if packet is None else packet - header_bytes(self._sock)
+        return _longest(self._sock)
 
 
-def probe_sizes(sock: socket.socket) -> bool:
-    """Send whole packets only, as long as the interface takes them. False if the system cannot."""
-    return _discover(sock, PROBE_SIZES)
+class PortSizes(DatagramSizes):
+    """The part of a session that sends from a port which several sessions share (port_relay.py).
+
+    Each session has a mode of its own, and the port one at a time: `apply` comes before each of its sends.
+
+    Parameters
+    ----------
+    port : of the shared socket
+    remote : the peer of the session
+    """
+
+    __slots__ = ("_port", "_remote")
+
+    def __init__(self, port: DatagramSizes, remote: SocketAddress) -> None:
+        super().__init__(port._sock, one_per_call=port.one_per_call)
+        self._port, self._remote = port, remote
+
+    def set_mode(self, mode: int) -> None:
+        self.mode = mode
+        self.apply()
+        self.probing = self._port.probing
+
+    def apply(self) -> None:
+        """Set the session's mode on the port. One that asked for none does not inherit that of another."""
+        if self.mode != self._port.mode:
+            self._port.set_mode(ALLOW_FRAGMENTS if self.mode is None else self.mode)
+
+    def longest(self) -> int | None:
+        # The port is not connected, so the kernel is asked about a socket that is.
+        try:
+            with socket.socket(self._sock.family, socket.SOCK_DGRAM) as probe:
+                if probe.family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                probe.connect(self._remote)
+                return _longest(probe)
+        except OSError:
+            return None
 
 
 def forbid_fragments(sock: socket.socket) -> bool:
@@ -68,18 +115,20 @@ def forbid_fragments(sock: socket.socket) -> bool:
     return _discover(sock, FORBID_FRAGMENTS)
 
 
-def allow_fragments(sock: socket.socket) -> bool:
-    """Let packets be fragmented. False if the system cannot."""
-    return _discover(sock, ALLOW_FRAGMENTS)
-
-
 def packet_bytes(sock: socket.socket) -> int | None:
     """Bytes of the longest packet to the peer of a connected socket; None if the system does not tell."""
     plain = is_ipv4(sock)
     try:
-        return sock.getsockopt(*(socket.IPPROTO_IP, IP_MTU) if plain else (socket.IPPROTO_IPV6, IPV6_MTU))
+        known = sock.getsockopt(*(socket.IPPROTO_IP, IP_MTU) if plain else (socket.IPPROTO_IPV6, IPV6_MTU))
     except OSError:  # not connected, or the system does not tell
         return None
+    return known & 0xFFFF_FFFF or None  # Windows' loopback has all bits set, which Python reads as -1
+
+
+def _longest(sock: socket.socket) -> int | None:
+    """UDP payload bytes of the longest packet to the peer of a connected socket; None: not known."""
+    packet = packet_bytes(sock)
+    return None if packet is None else packet - header_bytes(sock)
 
 
 def header_bytes(sock: socket.socket) -> int:
@@ -98,16 +147,27 @@ def is_ipv4(sock: socket.socket) -> bool:
 
 
 def _discover(sock: socket.socket, mode: int) -> bool:
-    """Set the mode of path MTU discovery for packets of either family."""
+    """Set the mode of path MTU discovery for packets of each family that the socket has. False if the system
+    cannot."""
     try:
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FRAGMENTS, mode)
         # An IPv6 socket also has this option, for its IPv4 peers.
-        if sock.family == socket.AF_INET or is_ipv4(sock):
+        if _may_send_ipv4(sock):
             sock.setsockopt(socket.IPPROTO_IP, IP_FRAGMENTS, mode)
     except OSError:
         return False
     return True
+
+
+def _may_send_ipv4(sock: socket.socket) -> bool:
+    """True if packets of the socket are IPv4, or may be because it has no peer yet."""
+    if sock.family == socket.AF_INET:
+        return True
+    try:
+        return str(sock.getpeername()[0]).startswith(MAPPED)
+    except OSError:
+        return not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
 def headers_to(address: SocketAddress) -> int:

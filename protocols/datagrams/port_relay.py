@@ -16,8 +16,10 @@ from __future__ import annotations
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.datagrams.path_mtu import PortSizes
 from iperfpy.protocols.datagrams.peer_path import BATCHES_PER_WAKE, Pump
 from iperfpy.protocols.errors import TransportError
+from iperfpy.protocols.path_events import Sign
 
 RELAY_BYTES = 4 << 20
 """Socket buffers of `outer`. The usual ones of Windows hold 45 datagrams."""
@@ -35,11 +37,13 @@ class PortRelay:
     Attributes
     ----------
     inner : for the session, which closes it
+    sizes : the port's part in finding the size of datagrams to the sender
     """
 
     def __init__(self, shared: DatagramSocket, remote: SocketAddress) -> None:
         self.remote = remote
         self._shared = shared
+        self.sizes = PortSizes(shared.sizes, remote)
         self.inner = DatagramSocket.bound(LOOPBACK, reuse=False)
         outer = DatagramSocket.bound(LOOPBACK, reuse=False)
         self.inner.connect(outer.local_address)
@@ -53,7 +57,13 @@ class PortRelay:
 
     def send(self, batch: DatagramBatch) -> int:
         """Send from the port, for a session without a thread; as `DatagramSocket.send`."""
-        return self._shared.send(batch, self.remote)
+        shared = self._shared
+        self.sizes.apply()
+        before = shared.events.too_long
+        taken = shared.send(batch, self.remote)
+        if shared.events.too_long != before:
+            self.inner.events.add(Sign.TOO_LONG)  # the session looks for it there
+        return taken
 
     def forward(self, batch: DatagramBatch) -> None:
         """Give the session datagrams of the sender; without room they are lost, as on any path."""
@@ -64,6 +74,7 @@ class PortRelay:
             received = self._pump.socket.receive()
             if received is None:
                 return
+            self.sizes.apply()
             try:
                 self._shared.send(received[0], self.remote)
             except TransportError:

@@ -256,7 +256,8 @@ class Session:
 
     @property
     def sizes(self) -> DatagramSizes:
-        return self.peer.socket.sizes
+        peer = self.peer
+        return peer.socket.sizes if peer.relay is None else peer.relay.sizes
 
     def charge(self, work: int) -> None:
         self.peer.share.charge(work)

@@ -174,8 +174,7 @@ class KcpChannel(Channel):
         self._size = PathSize(engine, path)
         self._rounds = Rounds.of(loop)
         self._arrivals = _Arrivals(engine, path)
-        self._buffers = BufferSizes.of(engine.options, settings.socket_buffer, sends=sends)
-        self._buffer_granted = self._buffers.needed  # until `start` asks
+        self._buffers = BufferSizes(engine, settings.socket_buffer, sends=sends)
         self._unsent: list[DatagramBatch] = []
         self._waits_for_room = False
         self._is_visited = False
@@ -190,7 +189,7 @@ class KcpChannel(Channel):
 
     def start(self) -> None:
         """Prepare the socket, and read it from now on."""
-        self._buffer_granted = self._path.size_buffers(self._buffers.asked)[0 if self._sends else 1]
+        self._buffers.granted = self._path.size_buffers(self._buffers.asked)[0 if self._sends else 1]
         if self._sends:
             self._path.stamp_arrivals()
         self._path.set_receiver(self._on_batch, self._on_drained)
@@ -413,7 +412,7 @@ class KcpChannel(Channel):
     def warnings(self) -> tuple[str, ...]:
         """A socket buffer smaller than the window needs, KCP's widest window if it limited the sender, and
         errors about datagrams."""
-        buffer = self._buffers.warning(self._buffer_granted, sends=self._sends)
+        buffer = self._buffers.warning()
         events = self._path.events.warnings(str(plain(self.remote_address)[0]))
         windows = (*window_warning(self.engine, clock.now_us()), *memory_warning(self.engine))
         dropped = self.wrapped.warnings() if isinstance(self.wrapped, EnvelopedEngine) else ()

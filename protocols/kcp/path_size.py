@@ -13,15 +13,23 @@ from iperfpy.protocols.kcp.size_range import SizeRange
 
 def size_range(path: DatagramPath, settings: SharedSettings, packet_bytes: int | None) -> SizeRange:
     """The sizes to search: the user's one (--kcp-mtu), else up to the smaller of this machine's interface and
-    the control connection's packets, `packet_bytes`, which fit the peer's interface as well."""
+    the control connection's packets, `packet_bytes`, which fit the peer's interface as well. `path` is
+    probing."""
     host = str(path.remote_address[0])
     ipv6 = ":" in host and not host.startswith(MAPPED)
     if settings.mtu is not None:
         return SizeRange.of_user(settings.mtu, ipv6=ipv6, envelope_bytes=settings.envelope_bytes)
-    longest = path.sizes.longest()
+    sizes = path.sizes
+    longest = sizes.longest()
     kernel = None if longest is None else longest + SizeRange.headers(ipv6=ipv6)
     known = [packet for packet in (kernel, packet_bytes) if packet is not None]
-    return SizeRange.of(min(known, default=None), ipv6=ipv6, envelope_bytes=settings.envelope_bytes)
+    return SizeRange.of(
+        min(known, default=None),
+        ipv6=ipv6,
+        envelope_bytes=settings.envelope_bytes,
+        whole=sizes.probing,
+        one_per_call=sizes.one_per_call,
+    )
 
 
 class PathSize:
@@ -66,8 +74,9 @@ class PathSize:
         if reports != self._reports:
             self._reports = reports
             longest = path.sizes.longest()
-            if longest is not None:
-                sizes.hint(longest - sizes.range.envelope_bytes, now_us)
+            # A system that does not tell its limit has told that there is one: the usual size is tried.
+            size = sizes.range.first if longest is None else longest - sizes.range.envelope_bytes
+            sizes.hint(size, now_us)
         if sizes.range.fixed and sizes.hole is not None:
             size, passes = (each + sizes.range.envelope_bytes for each in sizes.hole)
             raise StreamPathError(

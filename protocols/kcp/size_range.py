@@ -13,7 +13,7 @@ SMALLEST, BASE, USUAL = 548, 1_200, 1_400
 the default of deployed KCP, which is kept where the path carries more but is not made for jumbo frames."""
 JUMBO_PACKET = 9_000
 LARGEST_LINK = 9_216
-"""Packet bytes. An interface that takes more is no link but memory (loopback has 65,536)."""
+"""Packet bytes. An interface that takes more is memory: loopback has 16,384, 65,536 or no limit."""
 ETHERNET_PACKET = 1_500
 PACKETS = (4_470, 2_304, 1_500, 1_420, 1_400, 1_380, 1_360, 1_340, 1_320, 1_300, 1_280)
 """Packet sizes that paths are known to carry: SONET, Wi-Fi, Ethernet, WireGuard; 20 bytes apart between the
@@ -42,16 +42,32 @@ class SizeRange:
     envelope_bytes: int = 0
 
     @classmethod
-    def of(cls, packet_bytes: int | None, *, ipv6: bool, envelope_bytes: int = 0) -> SizeRange:
-        """The range of a path that starts with an interface, and ends with a peer, for packets of
-        `packet_bytes`; None: not known."""
+    def of(
+        cls,
+        packet_bytes: int | None,
+        *,
+        ipv6: bool,
+        envelope_bytes: int = 0,
+        whole: bool = True,
+        one_per_call: bool = False,
+    ) -> SizeRange:
+        """The range of a path that starts with an interface, and ends with a peer.
+
+        Parameters
+        ----------
+        packet_bytes : longest packet of both; None: not known, so that only probes tell
+        whole : True if packets are never fragmented; else no probe proves that the path carries its size
+        one_per_call : True if each datagram costs a system call. Then long ones are worth it also in memory;
+            with segmentation offload, a call takes as many bytes of short ones
+        """
         header_bytes = cls.headers(ipv6=ipv6) + envelope_bytes
-        first = largest = USUAL - envelope_bytes
+        first, longest = USUAL - envelope_bytes, JUMBO_PACKET
         if packet_bytes is not None:
             first = min(first, max(SMALLEST - envelope_bytes, packet_bytes - header_bytes))
-            largest = first
-            if ETHERNET_PACKET < packet_bytes <= LARGEST_LINK:
-                largest = min(packet_bytes, JUMBO_PACKET) - header_bytes
+            longest = min(packet_bytes, JUMBO_PACKET)
+        in_memory = packet_bytes is not None and packet_bytes > LARGEST_LINK
+        is_longer = longest > ETHERNET_PACKET and (one_per_call or not in_memory)
+        largest = longest - header_bytes if whole and is_longer else first
         accepted = JUMBO_PACKET - 28 - envelope_bytes
         return cls(first, largest, accepted, header_bytes, envelope_bytes=envelope_bytes)
 

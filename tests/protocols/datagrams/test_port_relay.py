@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import numpy as np
 import pytest
 
 from iperfpy.plan import Direction
 from iperfpy.protocols.contract import Stream
+from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
+from iperfpy.protocols.datagrams.path_mtu import PortSizes
+from iperfpy.protocols.datagrams.port_relay import PortRelay
 from iperfpy.protocols.datagrams.server_port import SharedPort
+from iperfpy.protocols.errors import StreamPathError
 from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.operating_system import ABSENT, IP_MTU
 from iperfpy.protocols.registry import transport
 from iperfpy.protocols.testing.loopback import (
     BlockLoad,
@@ -64,6 +71,36 @@ async def test_a_stream_of_a_stock_client_is_carried() -> None:
             await until(lambda: bytes_of(accepted) > 600 * 200)
         await client.close()
         await accepted.close()
+
+
+async def test_each_session_has_its_own_mode_of_path_mtu_discovery() -> None:
+    """KCP's datagrams leave whole, and UDP's may be fragmented, from one socket."""
+    shared, remote = DatagramSocket.bound(("127.0.0.1", 0), reuse=False), ("127.0.0.1", 9)
+    whole, any_size = PortRelay(shared, remote), PortRelay(shared, remote)
+    whole.sizes.probe()
+    assert whole.sizes.probing
+    assert shared.sizes.probing
+    any_size.send(DatagramBatch.of(np.zeros(100, np.uint8), 100))
+    assert not shared.sizes.probing
+    too_long = np.zeros(65_508, np.uint8)
+    assert whole.send(DatagramBatch.of(too_long, len(too_long))) == 1
+    assert whole.inner.events.too_long == 1
+    assert any_size.inner.events.too_long == 0
+    with pytest.raises(StreamPathError, match="does not fit"):
+        any_size.send(DatagramBatch.of(too_long, len(too_long)))
+    for relay in (whole, any_size):
+        relay.close()
+        relay.inner.close()
+    shared.close()
+
+
+@pytest.mark.skipif(IP_MTU == ABSENT, reason="this system does not tell the size of packets")
+@pytest.mark.parametrize(("family", "host"), [("127.0.0.1",) * 2, ("::", "::1"), ("::", "::ffff:127.0.0.1")])
+async def test_the_longest_datagram_to_a_session_is_that_of_its_route(family: str, host: str) -> None:
+    shared = DatagramSocket.bound((family, 0), reuse=False)
+    with DatagramSocket.connected((host, 9)) as connected:
+        assert PortSizes(shared.sizes, (host, 9)).longest() == connected.sizes.longest() is not None
+    shared.close()
 
 
 async def test_no_other_socket_can_bind_the_port() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.parts import MOST_PARTS, MOST_SEGMENTS, Part, PartialSegments, split
+from iperfpy.protocols.kcp.path_size import PathSize
 from iperfpy.protocols.kcp.size_range import SizeRange
 from iperfpy.protocols.kcp.size_search import SizeSearch
+from iperfpy.protocols.path_events import PathEvents, Sign
 from iperfpy.protocols.simulator import Change
 from tests.protocols.kcp.ends import Recount, ack, batch, datagrams_of, parse, push
 from tests.protocols.kcp.sized import RTT_US, Sized, make, path
@@ -22,7 +25,7 @@ KINDS = pytest.mark.parametrize("kind", ["kcp", "kcp-bbr"])
 @pytest.mark.parametrize(
     ("packet", "ipv6", "first", "largest"),
     [
-        (None, False, 1_400, 1_400),
+        (None, False, 1_400, 8_972),
         (1_280, False, 1_252, 1_252),
         (1_280, True, 1_232, 1_232),
         (1_420, False, 1_392, 1_392),
@@ -37,6 +40,28 @@ KINDS = pytest.mark.parametrize("kind", ["kcp", "kcp-bbr"])
 def test_the_range_follows_the_packet_size(packet: int | None, ipv6: bool, first: int, largest: int) -> None:
     found = SizeRange.of(packet, ipv6=ipv6)
     assert (found.first, found.largest) == (first, largest)
+
+
+@pytest.mark.parametrize(
+    ("packet", "whole", "one_per_call", "largest"),
+    [
+        (65_536, True, True, 8_972),  # memory, where each datagram costs a call
+        (0xFFFF_FFFF, True, True, 8_972),
+        (65_536, True, False, 1_400),
+        (9_000, True, False, 8_972),
+        (1_500, True, True, 1_400),
+        (None, True, True, 8_972),
+        # A fragmented probe would arrive as well.
+        (None, False, True, 1_400),
+        (9_000, False, True, 1_400),
+        (65_536, False, True, 1_400),
+    ],
+)
+def test_long_datagrams_are_searched_where_they_can_be_proven_and_are_worth_it(
+    packet: int | None, whole: bool, one_per_call: bool, largest: int
+) -> None:
+    found = SizeRange.of(packet, ipv6=False, whole=whole, one_per_call=one_per_call)
+    assert (found.first, found.largest) == (1_400, largest)
 
 
 # ------------------------------------------------------------------ probes
@@ -204,6 +229,54 @@ def test_a_hint_is_tried_and_not_believed() -> None:
     search.poll(search.at_us, 5, 5, 20_000)
     assert search.size == 1_400
     assert search.hole is None
+
+
+class _UntoldPath:
+    """A path on a system that does not tell its limit, and refuses one datagram as too long."""
+
+    def __init__(self) -> None:
+        self.events = PathEvents()
+        self.sizes = self
+
+    def longest(self) -> int | None:
+        return None
+
+
+@KINDS
+def test_a_refusal_without_a_size_leaves_the_usual_one_and_one_round_trip(kind: str) -> None:
+    """The interface refuses the long probe. The search ends with the echo of the usual size."""
+    engine, path = make(kind, JUMBO), _UntoldPath()
+    size = PathSize(engine, path)  # type: ignore[arg-type]  # all that it needs
+    size.to_search = True
+    size.check(1_000)
+    probes = [seg for one in datagrams_of(engine.transmit(1_000)) for seg in parse(one) if seg.cmd == 81]
+    assert [len(each.payload) + 24 for each in probes] == [8_972, 1_400, 1_200]
+    path.events.add(Sign.TOO_LONG)
+    size.check(2_000)
+    engine.transmit(2_000)
+    assert not size.is_known
+    engine.receive(batch(ack(0xFFFF_FFFF, probes[1].ts, conv=7)), 40_000)
+    engine.transmit(40_000)
+    assert size.is_known
+    assert engine.sending.mtu == 1_400
+
+
+@pytest.mark.parametrize("sends", [False, True])
+def test_the_buffer_is_asked_for_the_largest_size_and_needed_for_the_one_in_use(sends: bool) -> None:
+    engine = make("kcp", JUMBO)
+    buffers = BufferSizes(engine, None, sends=sends)
+    assert buffers.asked == 4 << 20  # the least
+    assert buffers.needed == 64 * 1_400
+    buffers.granted = 200_000
+    assert buffers.warning() == ()
+    if sends:
+        engine.sending.set_mtu(8_972)
+    else:
+        engine.receive(batch(push(0, bytes(8_948), conv=7)), 1_000)
+    assert buffers.needed == 64 * 8_972
+    assert "574208" in buffers.warning()[0]
+    engine.sending.set_mtu(1_400)
+    assert "574208" in buffers.warning()[0]
 
 
 # ------------------------------------------------------------------ parts
