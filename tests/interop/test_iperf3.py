@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +15,8 @@ from iperfpy.errors import PeerError, PlanError
 from iperfpy.plan import Direction
 from iperfpy.protocols.metrics import Side
 from iperfpy.records import Row, Sample
-from tests.interop.programs import PATIENCE_S
 from tests.iperfpy.support import Recorder, Server, measure, plan_for, serving
+from tests.warm_program import PATIENCE_S, run_warm
 
 pytestmark = pytest.mark.interop
 
@@ -136,13 +135,7 @@ async def test_an_iperf3_server_refuses_the_transports_of_iperfpy(iperf3_server:
 
 
 def test_the_command_measures_with_an_iperf3_server(iperf3_server: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "iperfpy", "-c", "127.0.0.1", "-p", str(iperf3_server), "-t", "1", "-J"],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_warm(["-c", "127.0.0.1", "-p", str(iperf3_server), "-t", "1", "-J"])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["end"]["sum_received"]["bytes"] > 0
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -32,9 +31,10 @@ from iperfpy.experiments.path_check import PathCheck
 from iperfpy.options import Authorization, ClientOptions, Credentials
 from tests.interop.conftest import peer
 from tests.interop.free_port import free_port
-from tests.interop.programs import PATIENCE_S, wait_until
+from tests.interop.programs import wait_until
 from tests.interop.test_diagnose_stock import TINY
 from tests.iperfpy.support import measure, plan_for, serving
+from tests.warm_program import PATIENCE_S, run_warm
 
 pytestmark = pytest.mark.interop
 
@@ -241,16 +241,7 @@ def command(*flags: str, password: str | None = "rossi") -> subprocess.Completed
     environment = {name: value for name, value in os.environ.items() if name != "IPERF3_PASSWORD"}
     if password is not None:
         environment["IPERF3_PASSWORD"] = password
-    return subprocess.run(
-        [sys.executable, "-m", "iperfpy", *flags],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-        start_new_session=True,
-    )
+    return run_warm(flags, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 def test_the_command_takes_the_password_from_the_environment(guarded_iperf3: int, keys: Keys) -> None:

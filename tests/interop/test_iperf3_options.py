@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ import pytest
 from iperfpy.endpoint.client import STOCK_READ_S
 from iperfpy.plan import Direction, Plan
 from tests.interop.free_port import free_port, free_ports
-from tests.interop.programs import OURS, PATIENCE_S, finished, listening
+from tests.interop.programs import OURS, finished, listening
 from tests.iperfpy.support import Server, serving
+from tests.warm_program import PATIENCE_S, WarmProgram
 
 pytestmark = pytest.mark.interop
 
@@ -210,11 +212,7 @@ async def test_an_iperf3_client_reports_the_limit_of_an_iperfpy_server(
 
 def test_an_iperfpy_server_for_one_test_ends_after_an_iperf3_client(iperf3: str, tmp_path: Path) -> None:
     port = str(free_port())
-    with subprocess.Popen(
-        [*OURS, "-s", "-1", "-p", port, "-B", "127.0.0.1"],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
+    with WarmProgram(["-s", "-1", "-p", port, "-B", "127.0.0.1"], stdout=PIPE) as server:
         assert server.stdout is not None
         while "listening" not in server.stdout.readline():
             pass
@@ -231,11 +229,8 @@ def test_an_iperfpy_server_for_one_test_ends_after_an_iperf3_client(iperf3: str,
 def test_an_iperf3_client_sends_a_file_to_an_iperfpy_server(iperf3: str, tmp_path: Path) -> None:
     sent, filled, port = tmp_path / "sent", tmp_path / "filled", str(free_port())
     sent.write_bytes(os.urandom(2_000_001))
-    with subprocess.Popen(
-        [*OURS, "-s", "-1", "-p", port, "-B", "127.0.0.1", "-F", str(filled)],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
+    words = ["-s", "-1", "-p", port, "-B", "127.0.0.1", "-F", str(filled)]
+    with WarmProgram(words, stdout=PIPE) as server:
         assert server.stdout is not None
         while "listening" not in server.stdout.readline():
             pass

@@ -20,10 +20,10 @@ from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.metrics import Side
 from iperfpy.protocols.udp import own
 from iperfpy.records import Row, Sample
-from tests.interop.programs import PATIENCE_S
 from tests.interop.test_iperf3 import client_of, sample_of
 from tests.interop.udp_tap import Tap
 from tests.iperfpy.support import Recorder, measure, plan_for, serving
+from tests.warm_program import PATIENCE_S
 
 pytestmark = pytest.mark.interop
 

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.interop.conftest import iperf3_serving, peer
 from tests.interop.documents import MODES, OURS_ALONE, PAIRS, Json, Run, all_runs
 from tests.interop.free_port import free_port
 from tests.interop.programs import OURS, Program, finished
+from tests.warm_program import WarmProgram
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -362,8 +364,8 @@ def test_a_busy_server_gives_a_document_like_iperf3s(iperf3: str, tmp_path: Path
 
 def test_json_lines_are_printed_during_the_test_and_follow_the_schema(iperf3_server: int) -> None:
     lines = Draft202012Validator({"$ref": "urn:iperfpy:report#/$defs/event", "$defs": {"whole": SCHEMA}})
-    command = [*OURS, "-c", "127.0.0.1", "-p", str(iperf3_server), "-t", "20", "-i", "0.2", "--json-stream"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as client:
+    words = ["-c", "127.0.0.1", "-p", str(iperf3_server), "-t", "20", "-i", "0.2", "--json-stream"]
+    with WarmProgram(words, stdout=PIPE, stderr=DEVNULL) as client:
         assert client.stdout is not None
         # A test of 20 s: three lines can be read now only if they are flushed at once.
         events = [json.loads(client.stdout.readline()) for _ in range(3)]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -19,35 +18,23 @@ import iperfpy
 from iperfpy.diagnosis.path_report import PathReport
 from iperfpy.errors import ConnectError, LateError, PathError, PeerError
 from iperfpy.experiments import check_schedule, path_check
-from iperfpy.experiments.check_schedule import KCP, TCP, UDP, Scale
+from iperfpy.experiments.check_schedule import KCP, TCP, UDP
 from iperfpy.experiments.path_check import PathCheck, Progress
 from iperfpy.experiments.serial_tests import Budget, Patience
-from iperfpy.local_server import LocalServer
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
 from iperfpy.report.diagnosis_document import document
 from tests.live.failing_tests import failing
+from tests.live.tiny_diagnosis import TINY
+from tests.warm_program import WarmLocalServer, WarmProgram, local_server
 
 pytestmark = pytest.mark.live
 
-TINY = Scale(
-    total=60,
-    total_long=60,
-    idle=0.3,
-    rung=0.15,
-    least_rung=0.1,
-    bulk=0.25,
-    least_bulk=0.15,
-    most_further=0,
-    pause=0.0,
-    quick=True,
-)
-"""So much time that the lengths do not depend on it, nor on a busy machine."""
 SCHEMA = json.loads((resources.files("iperfpy") / "report" / "diagnosis_schema.json").read_text())
 TOLD = Callable[[Progress], None]
 
 
-def check_of(server: LocalServer, **more: Any) -> PathCheck:
+def check_of(server: WarmLocalServer, **more: Any) -> PathCheck:
     return PathCheck(ClientOptions(server.host, server.port), TINY, **more)
 
 
@@ -61,7 +48,7 @@ def validated(report: PathReport) -> dict[str, Any]:
 async def test_a_whole_diagnosis_has_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_schedule, "QUICK", TINY)
     events: list[Progress] = []
-    async with LocalServer() as server:
+    with local_server() as server:
         report = await iperfpy.diagnose_async(
             server.host, port=server.port, quick=True, on_progress=events.append
         )
@@ -83,7 +70,7 @@ async def test_a_whole_diagnosis_has_both_directions(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_budget_is_kept() -> None:
-    async with LocalServer() as server:
+    with local_server() as server:
         check = check_of(server, budget_bytes=5_000_000)
         await check.run()
     report = check.report()
@@ -95,7 +82,7 @@ async def test_a_budget_is_kept() -> None:
 
 
 async def test_nothing_at_the_port_is_an_error_and_no_direction() -> None:
-    async with LocalServer() as server:
+    with local_server() as server:
         port = server.port
     check = PathCheck(ClientOptions("127.0.0.1", port), TINY)
     await check.run()
@@ -105,7 +92,7 @@ async def test_nothing_at_the_port_is_an_error_and_no_direction() -> None:
 
 
 async def test_a_server_that_leaves_in_the_middle_leaves_what_was_measured() -> None:
-    async with LocalServer() as server:
+    with local_server() as server:
 
         def leave(event: Progress) -> None:
             if event.step is not None and event.begins and event.step.direction is Direction.REVERSE:
@@ -121,7 +108,7 @@ async def test_a_server_that_leaves_in_the_middle_leaves_what_was_measured() -> 
 
 
 async def test_stopping_it_keeps_what_was_measured() -> None:
-    async with LocalServer() as server:
+    with local_server() as server:
         check = check_of(server)
 
         def stop(event: Progress) -> None:
@@ -137,7 +124,7 @@ async def test_stopping_it_keeps_what_was_measured() -> None:
 
 async def test_cancelling_it_ends_the_test_at_the_server() -> None:
     begun = asyncio.Event()
-    async with LocalServer(max_tests=1) as server:
+    with local_server(max_tests=1) as server:
         task = asyncio.create_task(check_of(server).run(lambda event: begun.set()))
         await begun.wait()
         task.cancel()
@@ -160,7 +147,7 @@ async def test_a_server_that_is_busy_for_a_moment_is_asked_again(monkeypatch: py
         if event.text.startswith("reverse"):
             check.stop("this is enough")
 
-    async with LocalServer() as server:
+    with local_server() as server:
         check = check_of(server, patience=Patience(0.02))
         await check.run(tell)
     assert check.error is None
@@ -173,7 +160,7 @@ async def test_a_server_that_stays_busy_ends_the_diagnosis(monkeypatch: pytest.M
     plans = failing(
         monkeypatch, lambda plan: PeerError("the server is busy") if plan.transport == KCP else None
     )
-    async with LocalServer() as server:
+    with local_server() as server:
         check = check_of(server, patience=Patience(0.02, 0.1))
         await check.run()
     assert str(check.error) == "the server is busy"
@@ -184,7 +171,7 @@ async def test_a_server_that_stays_busy_ends_the_diagnosis(monkeypatch: pytest.M
 async def test_datagrams_that_do_not_get_through_are_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     late = LateError("the server did not answer on stream 1")
     plans = failing(monkeypatch, lambda plan: late if plan.transport != TCP else None)
-    async with LocalServer() as server:
+    with local_server() as server:
         check = check_of(server)
         await check.run()
     report = check.report()
@@ -207,7 +194,7 @@ async def test_a_path_that_is_gone_ends_the_diagnosis(monkeypatch: pytest.Monkey
         return PathError("nothing arrived") if len(begun) > 3 else None
 
     failing(monkeypatch, fails)
-    async with LocalServer() as server:
+    with local_server() as server:
         check = check_of(server)
         await check.run()
     assert str(check.error) == "nothing arrived"
@@ -223,7 +210,7 @@ async def test_a_path_that_is_gone_ends_the_diagnosis(monkeypatch: pytest.Monkey
 
 
 def test_an_error_has_the_report_so_far() -> None:
-    with LocalServer() as server:
+    with local_server() as server:
         port = server.port
     with pytest.raises(ConnectError) as failure:
         iperfpy.diagnose("127.0.0.1", port=port)
@@ -237,27 +224,13 @@ async def test_the_blocking_form_refuses_a_running_loop() -> None:
         iperfpy.diagnose("127.0.0.1")
 
 
-COMMAND = """
-import sys
-from iperfpy.cli.main import main
-from iperfpy.experiments import check_schedule
-check_schedule.QUICK = check_schedule.Scale(**{scale!r})
-sys.exit(main(["diagnose", "127.0.0.1", "--quick", *sys.argv[1:]]))
-"""
-
-
-def command(server: LocalServer, *words: str) -> subprocess.Popen[str]:
-    scale = {name: getattr(TINY, name) for name in TINY.__dataclass_fields__}
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMAND.format(scale=scale), "-p", str(server.port), *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def command(server: WarmLocalServer) -> WarmProgram:
+    words = ["diagnose", "127.0.0.1", "--quick", "-p", str(server.port)]
+    return WarmProgram(words, entry="tests.live.tiny_diagnosis:main", stdout=PIPE, stderr=PIPE)
 
 
 def test_the_command_prints_both_directions() -> None:
-    with LocalServer() as server:
+    with local_server() as server:
         output, errors = (process := command(server)).communicate(timeout=60)
     assert process.returncode == 0, errors
     assert output.startswith("Path to 127.0.0.1, RTT ")
@@ -268,7 +241,7 @@ def test_the_command_prints_both_directions() -> None:
 
 
 def test_ctrl_c_shows_what_is_known_so_far() -> None:
-    with LocalServer() as server:
+    with local_server() as server:
         process = command(server)
         assert process.stderr is not None
         for line in process.stderr:

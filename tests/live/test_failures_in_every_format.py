@@ -6,16 +6,15 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 from importlib import resources
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from iperfpy.local_server import LocalServer
 from tests.interop.programs import wait_until
+from tests.warm_program import WarmProgram, local_server
 
 pytestmark = pytest.mark.live
 
@@ -25,14 +24,9 @@ SCHEMA = json.loads((resources.files("iperfpy") / "report" / "schema.json").read
 def run_until_killed(folder: Path, *flags: str) -> tuple[str, str, list[dict[str, str]]]:
     """Kill the server of a running client; return standard output, standard error and the rows of the CSV."""
     path = folder / "rows.csv"
-    with LocalServer() as server:
-        command = [sys.executable, "-m", "iperfpy", "-c", server.host, "-p", str(server.port), "-b", "5M"]
-        with subprocess.Popen(
-            [*command, "-t", "60", "-i", "0.1", "--csv", str(path), *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as client:
+    with local_server() as server:
+        words = ["-c", server.host, "-p", str(server.port), "-b", "5M", "-t", "60", "-i", "0.1"]
+        with WarmProgram([*words, "--csv", str(path), *flags], stdout=PIPE, stderr=PIPE) as client:
             # Three rows below the header, so that there are intervals to report.
             wait_until(lambda: path.exists() and path.read_text().count("\n") > 3, "no rows", 20)
             os.kill(server.pid, signal.SIGKILL)

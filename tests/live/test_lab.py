@@ -25,6 +25,7 @@ from iperfpy.protocols.simulator import Link
 from iperfpy.protocols.simulator.inbox import Inbox
 from iperfpy.protocols.simulator.path_language import parse
 from iperfpy.protocols.simulator.truth import Truth
+from tests.warm_program import run_warm
 
 pytestmark = [pytest.mark.live, pytest.mark.linux]
 
@@ -53,6 +54,8 @@ class User:
         return [self.python, "-m", "iperfpy", "lab", *words]
 
     def runs(self, *words: str, **arguments: Any) -> subprocess.CompletedProcess[str]:
+        if not self.identity:
+            return run_warm(["lab", *words], cwd="/", env=ENVIRONMENT, timeout=PATIENCE_S, **arguments)
         return subprocess.run(
             self.lab(*words),
             cwd="/",

@@ -16,8 +16,8 @@ import pytest
 
 from iperfpy.cli.main import main
 from iperfpy.lab.datagram_relay import overflows
-from iperfpy.local_server import LocalServer
 from tests.live.test_lab import ME
+from tests.warm_program import local_server
 
 pytestmark = pytest.mark.live
 
@@ -27,7 +27,7 @@ PATH = "20M,delay=20ms,loss=5"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with LocalServer("127.0.0.1") as local:
+    with local_server() as local:
         yield f"127.0.0.1:{local.port}"
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from subprocess import PIPE
 from typing import IO, Any
 
 import pytest
 
 from tests.interop.free_port import free_port
+from tests.warm_program import WarmProgram
 
 pytestmark = pytest.mark.live
 
@@ -26,12 +26,7 @@ class Program:
     """A running process of iperfpy."""
 
     def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "iperfpy", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.process = WarmProgram(arguments, stdout=PIPE, stderr=PIPE)
 
     def wait_for(self, pattern: str, seconds: float = 15) -> re.Match[str]:
         """Read lines of standard output until one matches."""
@@ -50,7 +45,7 @@ class Program:
     def finish(self) -> tuple[int, str, str]:
         """Return the exit status, the rest of standard output, and standard error."""
         output, errors = self.process.communicate(timeout=15)
-        return self.process.returncode, output, errors
+        return self.process.wait(), output, errors
 
 
 def stream_of(stream: IO[str] | None) -> IO[str]:
@@ -78,7 +73,7 @@ def serving(*arguments: str) -> Iterator[tuple[Program, str]]:
 
 
 def client_of(port: str, *arguments: str) -> tuple[str, ...]:
-    return ("-c", "127.0.0.1", "-p", port, "-t", "30", "-i", "0.2", *arguments)
+    return ("-c", "127.0.0.1", "-p", port, "-t", "30", "-i", "0.2", "-b", "20M", *arguments)
 
 
 def bytes_in(document: dict[str, Any], key: str) -> int:

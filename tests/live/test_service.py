@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from iperfpy.errors import PeerError
 from tests.interop.free_port import free_port
 from tests.interop.programs import wait_until
 from tests.iperfpy.support import measure, plan_for
+from tests.warm_program import WarmProgram, run_warm
 
 pytestmark = pytest.mark.live
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
@@ -35,17 +37,18 @@ class Service:
     def __init__(self, folder: Path, *flags: str, prepare: Callable[[], None] | None = None) -> None:
         self.port = free_port()
         self.log = folder / "log"
+        words = ["-s", "-B", "127.0.0.1", "-p", str(self.port), *flags]
+        # A limit on the length of files would cut the files that hold compiled modules.
+        variables = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+        self.process: WarmProgram | subprocess.Popen[bytes]
         with self.log.open("w") as errors:
-            self.process = subprocess.Popen(
-                [*PROGRAM, "-s", "-B", "127.0.0.1", "-p", str(self.port), *flags],
-                cwd=folder,
-                # A limit on the length of files would cut the files that hold compiled modules.
-                env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                start_new_session=True,
-                preexec_fn=prepare,
-            )
+            more: Any = {"cwd": folder, "env": variables, "stdout": subprocess.DEVNULL, "stderr": errors}
+            if prepare is None:
+                self.process = WarmProgram(words, start_new_session=True, **more)
+            else:
+                self.process = subprocess.Popen(
+                    [*PROGRAM, *words], start_new_session=True, preexec_fn=prepare, **more
+                )
 
     def listens(self) -> bool:
         """True once clients can connect."""
@@ -157,16 +160,7 @@ def test_a_hangup_ends_a_server_whose_terminal_goes_away(tmp_path: Path) -> None
     ids=["refused", "warnings", "parameter", "csv", "server"],
 )
 def test_a_json_stream_that_fails_is_json_on_both_streams(flags: list[str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*PROGRAM, *flags, "--json-stream"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run_warm([*flags, "--json-stream"], cwd=tmp_path, stderr=subprocess.STDOUT)
     assert done.returncode == 1
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["event"] for event in events].count("error") == 1

@@ -8,8 +8,6 @@ import os
 import pty
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from collections.abc import Callable, Iterator
 import pyte
 import pytest
 
-from iperfpy.local_server import LocalServer
+from tests.warm_program import WarmProgram, local_server
 
 pytestmark = pytest.mark.live
 
@@ -37,13 +35,8 @@ class Client:
         base = {
             key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")
         }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "iperfpy", *arguments],
-            stdin=far,
-            stdout=far,
-            stderr=far,
-            env=base | {"TERM": "xterm-256color"} | environment,
-        )
+        variables = base | {"TERM": "xterm-256color"} | environment
+        self.process = WarmProgram(arguments, stdin=far, stdout=far, stderr=far, env=variables)
         os.close(far)
 
     def resize(self, columns: int, lines: int) -> None:
@@ -81,7 +74,7 @@ class Client:
 @pytest.fixture(scope="module")
 def port() -> Iterator[str]:
     """The port of a server for the tests that leave it alone."""
-    with LocalServer() as server:
+    with local_server() as server:
         yield str(server.port)
 
 
@@ -129,7 +122,7 @@ def test_a_ctrl_c_leaves_no_part_of_the_status(port: str, signals: int) -> None:
 
 
 def test_a_server_that_ends_leaves_no_part_of_the_status() -> None:
-    with LocalServer() as server:
+    with local_server() as server:
         one = Client("-c", "127.0.0.1", "-p", str(server.port), "-t", "60", "-i", "0.2", "-b", "5M")
         try:
             assert has_status(one.until(has_status))

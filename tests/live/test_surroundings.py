@@ -7,19 +7,30 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from iperfpy.local_server import LocalServer
 from tests.interop.free_port import free_port
+from tests.interop.programs import wait_until
+from tests.open_ports import open_ports
+from tests.warm_program import WarmLocalServer, local_server, run_warm
 
 pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = f"{sys.executable} -m iperfpy"
 SHORT = "-t 0.2 -b 5M"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[WarmLocalServer]:
+    """A server beside the clients under test."""
+    with local_server() as server:
+        yield server
 
 
 def shell(
@@ -35,6 +46,24 @@ def shell(
         timeout=60,
         check=False,
     )
+
+
+@contextmanager
+def started(script: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server by a script of the shell that becomes the server, and wait until it listens."""
+    with subprocess.Popen(
+        ["bash", "-c", script], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    ) as server:
+        try:
+            wait_until(lambda: port in open_ports(), "the server does not listen")
+            yield server
+        finally:
+            server.kill()
+
+
+def client_of(port: int) -> list[str]:
+    """Words of a warm client, which has nothing to do with the surroundings of the server."""
+    return ["-c", "127.0.0.1", "-p", str(port), *SHORT.split(), "-J"]
 
 
 def can(*wrapper: str, script: str = "true") -> bool:
@@ -53,18 +82,18 @@ def received_bytes(output: str) -> int:
 
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
 @pytest.mark.parametrize("transport", ["tcp", "kcp"])
-def test_a_client_measures_with_closed_descriptors(closed: str, transport: str) -> None:
-    with LocalServer() as server:
-        done = shell(f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} --proto {transport} -J {closed}")
+def test_a_client_measures_with_closed_descriptors(
+    server: WarmLocalServer, closed: str, transport: str
+) -> None:
+    done = shell(f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} --proto {transport} -J {closed}")
     assert (done.returncode, done.stderr) == (0, "")
     assert received_bytes(done.stdout) > 0
 
 
-def test_a_client_measures_without_any_standard_descriptor(tmp_path: Path) -> None:
+def test_a_client_measures_without_any_standard_descriptor(server: WarmLocalServer, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    with LocalServer() as server:
-        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} --csv {path}"
-        done = shell(f"{line} <&- >&- 2>&-")
+    line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} --csv {path}"
+    done = shell(f"{line} <&- >&- 2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert "summary" in path.read_text()
 
@@ -72,12 +101,11 @@ def test_a_client_measures_without_any_standard_descriptor(tmp_path: Path) -> No
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_server_serves_with_closed_descriptors(closed: str) -> None:
     port = free_port()
-    done = shell(
-        f"""{PROGRAM} -s -1 -B 127.0.0.1 -p {port} 1>&2 {closed} & server=$!
-        {PROGRAM} -c 127.0.0.1 -p {port} {SHORT} --proto kcp -J && wait $server"""
-    )
-    assert done.returncode == 0, done.stderr
-    assert received_bytes(done.stdout) > 0
+    with started(f"exec {PROGRAM} -s -1 -B 127.0.0.1 -p {port} 1>&2 {closed}", port) as server:
+        done = run_warm([*client_of(port), "--proto", "kcp"])
+        assert done.returncode == 0, done.stderr
+        assert received_bytes(done.stdout) > 0
+        assert server.wait(60) == 0
 
 
 def test_an_error_never_goes_to_standard_output() -> None:
@@ -85,10 +113,9 @@ def test_an_error_never_goes_to_standard_output() -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_a_title_that_the_encoding_lacks_is_printed_with_replacements() -> None:
-    with LocalServer() as server:
-        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -T 'Größe'"
-        done = shell(line, PYTHONIOENCODING="ascii")
+def test_a_title_that_the_encoding_lacks_is_printed_with_replacements(server: WarmLocalServer) -> None:
+    line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -T 'Größe'"
+    done = shell(line, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Gr??e:  Connecting")
 
@@ -105,62 +132,51 @@ def test_too_few_descriptors_for_any_test_are_an_error_with_its_cause(limit: int
     assert json.loads(done.stdout)["error"].startswith(sentence)
 
 
-def test_the_limit_of_descriptors_is_raised_as_far_as_it_goes() -> None:
-    with LocalServer() as server:
-        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -P 16 -J"
-        done = shell(f"ulimit -S -n 20; exec {line}")
+def test_the_limit_of_descriptors_is_raised_as_far_as_it_goes(server: WarmLocalServer) -> None:
+    line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -P 16 -J"
+    done = shell(f"ulimit -S -n 20; exec {line}")
     assert done.returncode == 0, done.stderr
     assert received_bytes(done.stdout) > 0
 
 
-def test_a_client_without_descriptors_for_its_streams_says_so() -> None:
-    with LocalServer() as server:
-        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -P 16 -J"
-        done = shell(f"ulimit -n 20; exec {line}")
+def test_a_client_without_descriptors_for_its_streams_says_so(server: WarmLocalServer) -> None:
+    line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -P 16 -J"
+    done = shell(f"ulimit -n 20; exec {line}")
     assert done.returncode == 1
     assert "may open no more files and sockets" in json.loads(done.stdout)["error"]
 
 
 def test_a_server_without_descriptors_refuses_and_goes_on() -> None:
     port = free_port()
-    line = f"{PROGRAM} -c 127.0.0.1 -p {port} {SHORT} -J"
-    done = shell(
-        f"""(ulimit -n 24; exec {PROGRAM} -s -B 127.0.0.1 -p {port} >/dev/null 2>&1) & server=$!
-        {line} -P 16; echo "status $?" >&2
-        {line}; echo "status $?" >&2
-        kill $server"""
-    )
-    refused, measured = done.stdout.split("\n}\n")[:2]
-    assert "descriptors left" in json.loads(refused + "\n}")["error"]
-    assert received_bytes(measured + "\n}") > 0
-    assert [line for line in done.stderr.splitlines() if line.startswith("status")] == [
-        "status 1",
-        "status 0",
-    ]
+    with started(f"ulimit -n 24; exec {PROGRAM} -s -B 127.0.0.1 -p {port} >/dev/null 2>&1", port):
+        refused = run_warm([*client_of(port), "-P", "16"])
+        measured = run_warm(client_of(port))
+    assert refused.returncode == 1
+    assert "descriptors left" in json.loads(refused.stdout)["error"]
+    assert measured.returncode == 0
+    assert received_bytes(measured.stdout) > 0
 
 
 # ---------------------------------------------------------------------- folders, process number, links
 
 
-def test_zero_copy_needs_no_temporary_folder() -> None:
+def test_zero_copy_needs_no_temporary_folder(server: WarmLocalServer) -> None:
     if not can("unshare", "-rm"):
         pytest.skip("this machine has no mount namespaces")
-    with LocalServer() as server:
-        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -Z -J"
-        read_only = "; ".join(f"mount -t tmpfs -o ro none {each}" for each in ("/dev/shm", "/var/tmp"))
-        # The current folder is the last one that would be tried; PYTHONPATH has the program.
-        done = shell(f"{read_only}; cd /proc; TMPDIR=/proc exec {line}", wrapper=("unshare", "-rm"))
+    line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -Z -J"
+    read_only = "; ".join(f"mount -t tmpfs -o ro none {each}" for each in ("/dev/shm", "/var/tmp"))
+    # The current folder is the last one that would be tried; PYTHONPATH has the program.
+    done = shell(f"{read_only}; cd /proc; TMPDIR=/proc exec {line}", wrapper=("unshare", "-rm"))
     assert done.returncode == 0, done.stderr
     assert received_bytes(done.stdout) > 0
 
 
-def test_the_program_may_be_process_1() -> None:
+def test_the_program_may_be_process_1(server: WarmLocalServer) -> None:
     wrapper = ("unshare", "-rpf", "--mount-proc")
     if not can(*wrapper):
         pytest.skip("this machine has no process namespaces")
-    with LocalServer() as server:
-        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -J"
-        done = shell(f"exec {line}", wrapper=wrapper)
+    line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -J"
+    done = shell(f"exec {line}", wrapper=wrapper)
     assert done.returncode == 0, done.stderr
     assert received_bytes(done.stdout) > 0
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy.local_server import LocalServer
 from tests.interop.free_port import free_port
 from tests.interop.programs import wait_until
+from tests.warm_program import local_server, run_warm
 
 pytestmark = [
     pytest.mark.live,
@@ -36,7 +36,7 @@ def unread() -> Iterator[int]:
 
 def client(port: str) -> list[str]:
     """A client with a test that prints 110 lines at either end."""
-    return [*PROGRAM, "-c", "127.0.0.1", "-p", port, "-P", "9", "-b", "1M", "-t", "1", "-i", "0.1"]
+    return ["-c", "127.0.0.1", "-p", port, "-P", "9", "-b", "1M", "-t", "1", "-i", "0.1"]
 
 
 def test_a_server_whose_output_is_not_read_serves_and_stops(unread: int) -> None:
@@ -49,7 +49,7 @@ def test_a_server_whose_output_is_not_read_serves_and_stops(unread: int) -> None
     ) as server:
         try:
             for _ in range(2):
-                done = subprocess.run(client(port), capture_output=True, text=True, timeout=60, check=False)
+                done = run_warm(client(port))
                 assert (done.returncode, done.stderr) == (0, "")
             server.terminate()
             _, errors = server.communicate(timeout=20)
@@ -77,9 +77,12 @@ def interrupted(process: subprocess.Popen[str]) -> bool:
 def test_a_client_whose_output_is_not_read_measures_and_ends_by_a_signal(unread: int, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     with (
-        LocalServer() as server,
+        local_server() as server,
         subprocess.Popen(
-            [*client(str(server.port)), "--csv", str(path)], stdout=unread, stderr=subprocess.PIPE, text=True
+            [*PROGRAM, *client(str(server.port)), "--csv", str(path)],
+            stdout=unread,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as measuring,
     ):
         # The test is over, and the table still waits for a reader.

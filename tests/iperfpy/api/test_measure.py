@@ -17,6 +17,7 @@ import iperfpy
 from iperfpy.records import RunEnded
 from iperfpy.runtime import event_loop
 from tests.iperfpy.support import Recorder, serving, until
+from tests.warm_program import WarmLocalServer, local_server
 
 pytestmark = pytest.mark.live
 
@@ -26,14 +27,14 @@ LONG: dict[str, Any] = {"seconds": 1.0, "interval": 0.1}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[iperfpy.LocalServer]:
-    with iperfpy.LocalServer() as running:
+def server() -> Iterator[WarmLocalServer]:
+    with local_server() as running:
         yield running
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("transport", list(iperfpy.transports()))
-def test_one_call_returns_a_complete_run(server: iperfpy.LocalServer, transport: str, reverse: bool) -> None:
+def test_one_call_returns_a_complete_run(server: WarmLocalServer, transport: str, reverse: bool) -> None:
     run = iperfpy.measure(HOST, port=server.port, transport=transport, reverse=reverse, **SHORT)
     assert run.complete
     assert (run.transport, run.plan.direction.value) == (transport, "reverse" if reverse else "forward")
@@ -45,12 +46,12 @@ def test_one_call_returns_a_complete_run(server: iperfpy.LocalServer, transport:
     assert run.client.cpu_percent.keys() == run.server.cpu_percent.keys() == {"total", "user", "system"}
 
 
-def test_settings_may_be_a_mapping(server: iperfpy.LocalServer) -> None:
+def test_settings_may_be_a_mapping(server: WarmLocalServer) -> None:
     run = iperfpy.measure(HOST, port=server.port, transport="kcp", settings={"mode": "fast3"}, **SHORT)
     assert run.settings["mode"] == "fast3"
 
 
-def test_measure_takes_a_ready_plan_and_ready_options(server: iperfpy.LocalServer) -> None:
+def test_measure_takes_a_ready_plan_and_ready_options(server: WarmLocalServer) -> None:
     transport = iperfpy.transports()["tcp"]
     plan = iperfpy.Plan("tcp", transport.settings(), duration_us=300_000, interval_us=0, parallel=2)
     run = iperfpy.measure(iperfpy.ClientOptions(HOST, server.port), plan)
@@ -58,13 +59,13 @@ def test_measure_takes_a_ready_plan_and_ready_options(server: iperfpy.LocalServe
     assert [row.stream for row in run.rows] == [1, 3]
 
 
-def test_the_callback_gets_every_interval(server: iperfpy.LocalServer) -> None:
+def test_the_callback_gets_every_interval(server: WarmLocalServer) -> None:
     seen: list[iperfpy.Interval] = []
     run = iperfpy.measure(HOST, port=server.port, on_interval=seen.append, **SHORT)
     assert tuple(seen) == run.intervals
 
 
-def test_an_exception_of_the_callback_ends_the_test_and_is_raised(server: iperfpy.LocalServer) -> None:
+def test_an_exception_of_the_callback_ends_the_test_and_is_raised(server: WarmLocalServer) -> None:
     def fail(interval: iperfpy.Interval) -> None:
         raise ZeroDivisionError("the caller's own")
 
@@ -74,7 +75,7 @@ def test_an_exception_of_the_callback_ends_the_test_and_is_raised(server: iperfp
     assert time.monotonic() - began < 30
 
 
-def test_sinks_get_the_records_and_are_closed(server: iperfpy.LocalServer) -> None:
+def test_sinks_get_the_records_and_are_closed(server: WarmLocalServer) -> None:
     sink = Recorder()
     run = iperfpy.measure(HOST, port=server.port, sinks=[sink], **SHORT)
     assert sink.ended is not None
@@ -98,7 +99,7 @@ async def test_a_blocking_call_in_a_running_loop_suggests_the_async_one(name: st
         getattr(iperfpy, name)(*arguments)
 
 
-def test_two_threads_measure_at_once(server: iperfpy.LocalServer) -> None:
+def test_two_threads_measure_at_once(server: WarmLocalServer) -> None:
     def measured(transport: str) -> iperfpy.Run:
         return iperfpy.measure(HOST, port=server.port, transport=transport, **SHORT)
 
@@ -269,7 +270,7 @@ def test_ctrl_c_ends_both_ends_and_raises_keyboard_interrupt() -> None:
 
 
 def test_nothing_is_printed_and_no_signal_handler_is_set(
-    server: iperfpy.LocalServer, capfd: pytest.CaptureFixture[str]
+    server: WarmLocalServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # Handlers are compared while the test runs: they could be restored at its end.
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

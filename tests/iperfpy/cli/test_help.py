@@ -18,8 +18,7 @@ from iperfpy.cli.manual import page
 from iperfpy.protocols.registry import transport, transports
 from iperfpy.report.explain import explanation
 from tests.interop.conftest import peer
-
-PROGRAM = [sys.executable, "-m", "iperfpy"]
+from tests.warm_program import run_warm
 
 
 @pytest.mark.parametrize("name", transports())
@@ -43,7 +42,7 @@ def test_the_explanation_has_the_requested_units() -> None:
 def completions(words: str) -> list[str]:
     """Return the words that bash proposes for the last word, which may be empty."""
     request = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_IPERFPY_COMPLETE": "bash_complete"}
-    done = subprocess.run(PROGRAM, env=os.environ | request, capture_output=True, text=True, check=True)
+    done = run_warm([], env=os.environ | request)
     return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, BinaryIO, cast
 
 import pytest
@@ -24,9 +25,9 @@ from iperfpy.cli.commands import COMMANDS
 from iperfpy.cli.help import spelled
 from iperfpy.cli.main import main
 from iperfpy.cli.value_types import Flag
-from iperfpy.local_server import LocalServer
 from iperfpy.protocols.metrics import Kind, Side
 from iperfpy.protocols.registry import transport, transports
+from tests.warm_program import WarmProgram, local_server, run_warm
 
 PROGRAM = [sys.executable, "-m", "iperfpy"]
 FULL = Path("/dev/full")
@@ -51,7 +52,7 @@ def run(
 @pytest.fixture(scope="module")
 def port() -> Iterator[str]:
     """Start a server in another process, on a free port of loopback."""
-    with LocalServer() as server:
+    with local_server() as server:
         yield str(server.port)
 
 
@@ -154,7 +155,7 @@ def test_a_csv_that_cannot_be_written_is_reported_before_connecting(tmp_path: Pa
 
 
 def test_a_server_reports_a_csv_that_it_cannot_write(tmp_path: Path) -> None:
-    done = run(["-s", "-B", "127.0.0.1", "--csv", "missing/x.csv"], tmp_path)
+    done = run_warm(["-s", "-B", "127.0.0.1", "--csv", "missing/x.csv"], cwd=tmp_path)
     assert done.returncode == 1
     assert "missing/x.csv: No such file or directory" in done.stderr
 
@@ -170,7 +171,7 @@ def test_a_test_that_this_machine_cannot_run_fails_before_connecting(
     flags: str, sentence: str, tmp_path: Path
 ) -> None:
     udp = ["-u"] if "udp" in sentence else []
-    done = run(["-c", "127.0.0.1", "-p", "1", "--csv", *udp, *flags.split()], tmp_path)
+    done = run_warm(["-c", "127.0.0.1", "-p", "1", "--csv", *udp, *flags.split()], cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(f"iperfpy: error - {sentence}\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
@@ -180,7 +181,7 @@ def test_a_test_that_this_machine_cannot_run_fails_before_connecting(
 def test_a_refused_connection_is_one_sentence_and_a_row(tmp_path: Path) -> None:
     sentence = "cannot connect to 127.0.0.1 port 1: connection refused"
     for _ in range(2):
-        done = run(["-c", "127.0.0.1", "-p", "1", "--csv", "x.csv"], tmp_path)
+        done = run_warm(["-c", "127.0.0.1", "-p", "1", "--csv", "x.csv"], cwd=tmp_path)
         assert (done.returncode, done.stderr) == (1, f"iperfpy: error - {sentence}\n")
     rows = list(csv.DictReader((tmp_path / "x.csv").read_text().splitlines()))
     assert [(row["type"], row["host"], row["port"], row["error"]) for row in rows] == [
@@ -190,7 +191,7 @@ def test_a_refused_connection_is_one_sentence_and_a_row(tmp_path: Path) -> None:
 
 def test_a_csv_with_another_header_is_kept_and_no_test_starts(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("of another program\n")
-    done = run(["-c", "127.0.0.1", "-p", "1", "--csv", "x.csv"], tmp_path)
+    done = run_warm(["-c", "127.0.0.1", "-p", "1", "--csv", "x.csv"], cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("iperfpy: error - cannot add rows to x.csv, whose first line is not")
     assert (tmp_path / "x.csv").read_text() == "of another program\n"
@@ -198,7 +199,7 @@ def test_a_csv_with_another_header_is_kept_and_no_test_starts(tmp_path: Path) ->
 
 @pytest.mark.live
 def test_a_refused_connection_is_an_error_in_the_json(tmp_path: Path) -> None:
-    done = run(["-c", "127.0.0.1", "-p", "1", "-J"], tmp_path)
+    done = run_warm(["-c", "127.0.0.1", "-p", "1", "-J"], cwd=tmp_path)
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"].endswith("connection refused")
     assert done.stderr.startswith("iperfpy: error - cannot connect")
@@ -212,7 +213,7 @@ def test_every_transport_measures_in_both_directions(
 ) -> None:
     monkeypatch.delenv("IPERFPY_RESULTS")
     flags = ["-p", port, "--proto", name, "-t", "0.6", "-i", "0.2", "-b", "40M", "-l", "16K", *direction]
-    done = run(["-c", "127.0.0.1", *flags, "--csv"], tmp_path)
+    done = run_warm(["-c", "127.0.0.1", *flags, "--csv"], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == f"Connecting to host 127.0.0.1, port {port}"
@@ -237,7 +238,7 @@ def test_every_transport_measures_in_both_directions(
 
 @pytest.mark.live
 def test_json_has_every_stream_of_a_parallel_reversed_test(port: str, tmp_path: Path) -> None:
-    done = run(["-c", "127.0.0.1", "-p", port, "-R", "-P", "2", "-n", "2M", "-J"], tmp_path)
+    done = run_warm(["-c", "127.0.0.1", "-p", port, "-R", "-P", "2", "-n", "2M", "-J"], cwd=tmp_path)
     output = json.loads(done.stdout)
     assert done.returncode == 0
     assert "error" not in output
@@ -247,7 +248,7 @@ def test_json_has_every_stream_of_a_parallel_reversed_test(port: str, tmp_path: 
 
 @pytest.mark.live
 def test_a_json_stream_may_be_followed_by_the_complete_document(port: str, tmp_path: Path) -> None:
-    done = run(["-c", "127.0.0.1", "-p", port, "-n", "2M", "--json-stream-full-output"], tmp_path)
+    done = run_warm(["-c", "127.0.0.1", "-p", port, "-n", "2M", "--json-stream-full-output"], cwd=tmp_path)
     head, brace, rest = done.stdout.partition("\n{\n")
     events = [json.loads(line) for line in head.splitlines()]
     assert done.returncode == 0
@@ -258,7 +259,8 @@ def test_a_json_stream_may_be_followed_by_the_complete_document(port: str, tmp_p
 @pytest.mark.live
 @needs_full
 def test_a_full_disk_ends_the_csv_and_not_the_test(port: str, tmp_path: Path) -> None:
-    done = run(["-c", "127.0.0.1", "-p", port, "-t", "0.3", "-b", "10M", "--csv", str(FULL)], tmp_path)
+    words = ["-c", "127.0.0.1", "-p", port, "-t", "0.3", "-b", "10M", "--csv", str(FULL)]
+    done = run_warm(words, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "iperfpy Done."
     assert done.stderr == (
@@ -288,11 +290,8 @@ def test_a_closed_pipe_ends_the_test(port: str, tmp_path: Path) -> None:
 
 @pytest.mark.live
 def test_a_signal_leaves_a_summary_a_complete_csv_and_status_0(port: str, tmp_path: Path) -> None:
-    command = [*PROGRAM, "-c", "127.0.0.1", "-p", port, "-t", "0", "-i", "0.2", "-b", "10M", "--csv", "x.csv"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as client:
+    words = ["-c", "127.0.0.1", "-p", port, "-t", "0", "-i", "0.2", "-b", "10M", "--csv", "x.csv"]
+    with WarmProgram(words, cwd=tmp_path, stdout=PIPE, stderr=PIPE) as client:
         assert client.stdout is not None
         # Interrupt after two intervals, so that the CSV has rows of them.
         for _ in range(2):
@@ -335,7 +334,7 @@ def test_a_kept_run_is_listed_shown_and_compared(
 ) -> None:
     monkeypatch.setenv("IPERFPY_RESULTS", str(tmp_path))
     words = ["-c", "127.0.0.1", "-p", port, "-t", "0.4", "-i", "0.2", "-b", "10M", "--save", "-T", "a title"]
-    done = run(words, tmp_path)
+    done = run_warm(words, cwd=tmp_path)
     assert done.returncode == 0
     assert re.fullmatch(rf"iperfpy: saved - {tmp_path}/\d{{8}}-\d{{6}}\.json\n", done.stderr)
     assert main(["runs", "--names"]) == 0
@@ -343,6 +342,6 @@ def test_a_kept_run_is_listed_shown_and_compared(
     # The table is that of the terminal, line by line.
     assert main(["show", name]) == 0
     assert capsys.readouterr().out == done.stdout
-    assert run([*words, "-J"], tmp_path).returncode == 0
+    assert run_warm([*words, "-J"], cwd=tmp_path).returncode == 0
     assert main(["diff", "last~1", "last"]) == 3
     assert "cannot tell: at least 3 more runs of each" in capsys.readouterr().out

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import iperfpy
 from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.main import main
 from iperfpy.cli.picture_files import PictureFile, PictureFiles
@@ -25,6 +24,7 @@ from iperfpy.report.pictures import html_page
 from tests.iperfpy.report import diagnosis_scenes
 from tests.iperfpy.report.picture_scenes import kcp_run
 from tests.iperfpy.report.test_experiment_pages import comparison
+from tests.warm_program import local_server
 
 
 def refuse_to_warn(sentence: str) -> None:
@@ -204,7 +204,7 @@ def test_another_encoding_has_ascii_only() -> None:
 @pytest.mark.live
 def test_the_command_makes_every_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, flent = tmp_path / "a.html", tmp_path / "a.flent.gz"
-    with iperfpy.LocalServer() as server:
+    with local_server() as server:
         words = ["-c", "127.0.0.1", "-p", str(server.port), "-t", "0.5", "-i", "0.1", "--plot"]
         assert main([*words, "--html", str(page), "--flent", str(flent)]) == 0
     out = capsys.readouterr().out

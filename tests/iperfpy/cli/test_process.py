@@ -16,6 +16,7 @@ import pytest
 from iperfpy.cli.process import LogFile, pid_file, run_on
 from iperfpy.errors import StartError
 from tests.interop.free_port import free_port
+from tests.warm_program import run_warm
 
 PROGRAM = [sys.executable, "-m", "iperfpy"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
@@ -51,16 +52,17 @@ def test_a_daemon_serves_and_cleans_up(tmp_path: Path) -> None:
     number = int(pid.read_text())
     try:
         assert os.getsid(number) not in (os.getsid(0), number)
-        again = run([*flags[:2], "-p", port, "-B", "127.0.0.1"], tmp_path)
+        again = run_warm([*flags[:2], "-p", port, "-B", "127.0.0.1"], cwd=tmp_path)
         assert (again.returncode, again.stdout) == (1, "")
         assert again.stderr == (
             f"iperfpy: error - cannot listen on port {port} of 127.0.0.1: the port is in use\n"
         )
-        second = run([*flags[:2], "-p", str(free_port()), "-I", "server.pid"], tmp_path)
+        second = run_warm([*flags[:2], "-p", str(free_port()), "-I", "server.pid"], cwd=tmp_path)
         assert second.stderr == (
             f"iperfpy: error - the PID file server.pid names process {number}, which is running\n"
         )
-        done = run(["-c", "127.0.0.1", "-p", port, "-n", "100K", "--logfile", "client.log"], tmp_path)
+        words = ["-c", "127.0.0.1", "-p", port, "-n", "100K", "--logfile", "client.log"]
+        done = run_warm(words, cwd=tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         wait_until(lambda: "receiver" in log.read_text())
     finally:
@@ -81,7 +83,7 @@ def test_a_daemon_serves_and_cleans_up(tmp_path: Path) -> None:
 def test_a_log_file_gets_the_output_and_the_errors(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("earlier\n")
-    done = run(["-c", "127.0.0.1", "-p", "1", "--logfile", str(log)], tmp_path)
+    done = run_warm(["-c", "127.0.0.1", "-p", "1", "--logfile", str(log)], cwd=tmp_path)
     sentence = "iperfpy: error - cannot connect to 127.0.0.1 port 1: connection refused\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
     assert log.read_text() == f"earlier\nConnecting to host 127.0.0.1, port 1\n{sentence}"
@@ -150,7 +152,7 @@ def test_debug_prints_the_control_messages(tmp_path: Path) -> None:
         # The port is open only after this line.
         while "listening" not in server.stdout.readline():
             pass
-        run(["-c", "127.0.0.1", "-p", port, "-n", "100K"], tmp_path)
+        run_warm(["-c", "127.0.0.1", "-p", port, "-n", "100K"], cwd=tmp_path)
         _, errors = server.communicate(timeout=20)
     assert "to the client: PARAM_EXCHANGE" in errors
     assert "TEST_END" in errors

@@ -1,0 +1,27 @@
+"""`iperfpy diagnose` with tiny tests."""
+
+from __future__ import annotations
+
+from iperfpy.cli.main import main as program
+from iperfpy.experiments import check_schedule
+from iperfpy.experiments.check_schedule import Scale
+
+TINY = Scale(
+    total=60,
+    total_long=60,
+    idle=0.3,
+    rung=0.15,
+    least_rung=0.1,
+    bulk=0.25,
+    least_bulk=0.15,
+    most_further=0,
+    pause=0.0,
+    quick=True,
+)
+"""So much time that the lengths do not depend on it, nor on a busy machine."""
+
+
+def main() -> int:
+    """Be the program, whose words say --quick."""
+    check_schedule.QUICK = TINY
+    return program()
