@@ -3,7 +3,7 @@
 //	GO111MODULE=off GOPATH=/usr/share/gocode go build -o kcp_peer examples/kcp_peer.go
 //
 // builds it with Debian's packages golang-go and golang-github-xtaci-kcp-dev. A newer kcp-go needs a module of its
-// own and the import path github.com/xtaci/kcp-go/v5.
+// own and the import path github.com/xtaci/kcp-go/v5; it has NewAESGCMCrypt(key[:16]), iperfpy's aes-128-gcm, as well.
 //
 //	./kcp_peer -listen :5400                a sink                 iperfpy kcp-peer HOST:5400
 //	./kcp_peer -listen :5400 -mode source   sends all it can       iperfpy kcp-peer HOST:5400 -R

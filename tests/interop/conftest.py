@@ -13,6 +13,7 @@ import pytest
 
 from tests.interop.free_port import free_port
 from tests.interop.programs import listening
+from tests.studies.speed.programs import GO_PROGRAMS, kcpgo_library, kcpgo_missing
 
 
 def peer(name: str) -> str:
@@ -23,6 +24,25 @@ def peer(name: str) -> str:
     if os.environ.get("IPERFPY_REQUIRE_PEERS") == "1":
         pytest.fail(f"{name} is not installed, and IPERFPY_REQUIRE_PEERS=1 asks for it")
     pytest.skip(f"{name} is not installed")
+
+
+def kcp_go() -> None:
+    """Skip or fail the calling test if no program over kcp-go can be had."""
+    missing = kcpgo_missing()
+    if missing and os.environ.get("IPERFPY_REQUIRE_PEERS") == "1":
+        pytest.fail(f"{missing}; IPERFPY_REQUIRE_PEERS=1 asks for it")
+    if missing:
+        pytest.skip(missing)
+
+
+def newer_kcp_go() -> None:
+    """Skip the calling test if kcp-go has no AES-GCM and no out-of-band datagrams, as Debian's."""
+    kcp_go()
+    if not kcpgo_library().oob:
+        pytest.skip(
+            "this kcp-go has neither AES-GCM nor out-of-band datagrams:"
+            f" {GO_PROGRAMS}=FOLDER names the programs of tests/README.md over kcp-go 5.6.60 or newer"
+        )
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""A transfer between our engine and kcp-go or kcptun, in an envelope, with hashes at both ends."""
+"""A transfer between our engine and kcp-go or kcptun, in an envelope, with hashes at both ends.
+
+our engine <-> socket <-> (relay of `iperfpy lab`, if the case has a path) <-> program of the peer
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import tempfile
@@ -21,7 +25,7 @@ import numpy as np
 
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.engine_options import EngineOptions
-from iperfpy.protocols.kcp.envelope.fec import AdaptiveFec
+from iperfpy.protocols.kcp.envelope.fec import AdaptiveFec, Fec
 from iperfpy.protocols.kcp.envelope.fec_control import Flow
 from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.kcp.envelope.layers import layers_of
@@ -31,6 +35,7 @@ from iperfpy.protocols.kcp.receive_window import Deliver
 from iperfpy.protocols.kcp.settings import KcpSettings
 from tests.interop.free_port import free_port
 from tests.interop.kcptun_link import FIN, LARGEST_FRAME, PSH, SYN, Frames, Loop, frame
+from tests.interop.programs import OURS
 from tests.protocols.kcp.ends import Fixed, stock_recovery
 from tests.studies.speed.programs import built_kcpgo
 
@@ -40,6 +45,8 @@ WAIT_S = 60.0
 
 
 SETS = Geometry(8, 4)
+Found = tuple[str, str, int | None]
+"""(hash of the sender, hash of the receiver, datagrams that the peer recovered, if it tells)."""
 
 
 class ChangingFec(AdaptiveFec):
@@ -56,9 +63,17 @@ class ChangingFec(AdaptiveFec):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One transfer. `peer`: kcp-go or kcptun. `sends`: our engine sends. `loss`: of both directions.
-    `peer_fec`: the sets of the peer, if they are not ours. With `fec` "auto", our parity changes all the
-    time."""
+    """One transfer. With `fec` "auto", our parity changes all the time.
+
+    Attributes
+    ----------
+    peer : kcp-go or kcptun
+    sends : True if our engine sends
+    loss : share of the datagrams of both directions that our end loses
+    peer_fec : the sets of the peer, if they are not ours
+    oob_ms : time between out-of-band datagrams of kcp-go; 0: it sends none
+    path : of the lab, between the ends; empty: loopback alone
+    """
 
     peer: str
     sends: bool
@@ -68,6 +83,8 @@ class Case:
     total: int = 2_000_000
     recovery: str = "rack"
     peer_fec: str = ""
+    oob_ms: int = 0
+    path: str = ""
 
     @property
     def settings(self) -> KcpSettings:
@@ -89,8 +106,15 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The hashes of both ends, and figures of ours. `recovered`, `rejected`: here; `theirs`: recovered there,
-    None if the peer does not tell."""
+    """The hashes of both ends, and figures.
+
+    Attributes
+    ----------
+    recovered, rejected, out_of_band : datagrams, here
+    theirs : datagrams recovered there; None if the peer does not tell
+    late_ms : 99th percentile of the time by which the lab was late; None without a lab
+    lab_lost : datagrams of both directions that the lab lost
+    """
 
     sent: str
     received: str
@@ -98,6 +122,9 @@ class Outcome:
     recovered: int = 0
     rejected: int = 0
     theirs: int | None = None
+    out_of_band: int = 0
+    late_ms: float | None = None
+    lab_lost: int = 0
 
     @property
     def exact(self) -> bool:
@@ -110,15 +137,53 @@ def run(case: Case) -> Outcome:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         sock.bind(("127.0.0.1", 0))
         began = time.monotonic()
-        layers = case.layers()
+        layers, lab = case.layers(), Lab(case.path)
         if case.peer == "kcp-go":
-            found = _kcpgo_takes(case, sock, layers) if case.sends else _kcpgo_gives(case, sock, layers)
+            exchange = _kcpgo_takes if case.sends else _kcpgo_gives
         else:
-            found = _kcptun_takes(case, sock, layers) if case.sends else _kcptun_gives(case, sock, layers)
-        sent, received, theirs = found
+            exchange = _kcptun_takes if case.sends else _kcptun_gives
+        sent, received, theirs = exchange(case, sock, layers, lab)
         figures: dict[str, Any] = {key: value for layer in layers for key, value in layer.figures().items()}
-        recovered, rejected = figures.get("fec_recovered", 0), figures.get("crypt_rejected", 0)
-        return Outcome(sent, received, time.monotonic() - began, recovered, rejected, theirs)
+        return Outcome(
+            sent,
+            received,
+            time.monotonic() - began,
+            recovered=figures.get("fec_recovered", 0),
+            rejected=figures.get("crypt_rejected", 0),
+            theirs=theirs,
+            out_of_band=sum(layer.counts.out_of_band for layer in layers if isinstance(layer, Fec)),
+            late_ms=lab.late_ms,
+            lab_lost=lab.lost,
+        )
+
+
+@dataclass(slots=True)
+class Lab:
+    """The path of a case. `late_ms`, `lost`: as in `Outcome`, after the transfer."""
+
+    path: str
+    late_ms: float | None = None
+    lost: int = 0
+
+    @contextlib.contextmanager
+    def leads_to(self, port: int) -> Iterator[int]:
+        """A port of loopback from which datagrams come to `port` over the path; without a path it is `port`
+        itself."""
+        if not self.path:
+            yield port
+            return
+        words = ("lab", self.path, "--json", "--relay", f"127.0.0.1:{port}", "--listen", "0")
+        with subprocess.Popen([*OURS, *words], stderr=subprocess.PIPE, text=True) as relay:
+            assert relay.stderr is not None
+            try:
+                line = relay.stderr.readline()
+                yield int(line.rsplit(maxsplit=1)[1])
+                relay.send_signal(signal.SIGINT)
+                counts = json.loads(relay.communicate(timeout=10)[1].splitlines()[-1])
+            finally:
+                relay.kill()
+        self.late_ms = counts["late_us"]["p99"] / 1000
+        self.lost = counts["near_to_far"]["lost"] + counts["far_to_near"]["lost"]
 
 
 # ---------------------------------------------------------------------- kcp-go
@@ -130,6 +195,7 @@ def _kcpgo(case: Case, *arguments: str) -> subprocess.Popen[str]:
         [
             *(built_kcpgo(), *arguments, "-bytes", str(case.total), "-mtu", str(MTU), "-window", str(WINDOW)),
             *("-ds", data, "-ps", parity, "-crypt", case.crypt, "-key", SECRET),
+            *(("-oob", f"{case.oob_ms}ms") if case.oob_ms else ()),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -157,20 +223,21 @@ def _reported(process: subprocess.Popen[str]) -> Iterator[list[dict[str, Any]]]:
             output.close()
 
 
-def _kcpgo_takes(case: Case, sock: socket.socket, layers: list[Layer]) -> tuple[str, str, int | None]:
+def _kcpgo_takes(case: Case, sock: socket.socket, layers: list[Layer], lab: Lab) -> Found:
     data, port = random.Random(1).randbytes(case.total), free_port()
-    with _reported(_kcpgo(case, "-serve", "-address", f"127.0.0.1:{port}")) as reports:
+    address = ("-serve", "-address", f"127.0.0.1:{port}")
+    with _reported(_kcpgo(case, *address)) as reports, lab.leads_to(port) as entry:
         engine = case.engine(0x1234_5678, lambda payload: None)
         loop = Loop(sock, engine, layers, loss=case.loss)
         time.sleep(0.3)  # It cannot tell when it listens; what comes too early is sent again.
-        loop.connect(port)
+        loop.connect(entry)
         loop.write(data)
         loop.run(lambda: loop.acknowledged and bool(reports), WAIT_S)
         report = reports[0]
     return hashlib.sha256(data).hexdigest(), report["sha256"], report.get("fec_recovered", 0)
 
 
-def _kcpgo_gives(case: Case, sock: socket.socket, layers: list[Layer]) -> tuple[str, str, int | None]:
+def _kcpgo_gives(case: Case, sock: socket.socket, layers: list[Layer], lab: Lab) -> Found:
     got = hashlib.sha256()
     arrived = [0]
 
@@ -180,7 +247,10 @@ def _kcpgo_gives(case: Case, sock: socket.socket, layers: list[Layer]) -> tuple[
         arrived[0] += len(block)
 
     loop = Loop(sock, None, layers, lambda conv: case.engine(conv, deliver), case.loss)
-    with _reported(_kcpgo(case, "-address", f"127.0.0.1:{sock.getsockname()[1]}")) as reports:
+    with (
+        lab.leads_to(sock.getsockname()[1]) as entry,
+        _reported(_kcpgo(case, "-address", f"127.0.0.1:{entry}")) as reports,
+    ):
         loop.run(lambda: arrived[0] >= case.total and bool(reports), WAIT_S)
         report = reports[0]
     return report["sha256"], got.hexdigest(), None
@@ -235,22 +305,28 @@ class Sink(threading.Thread):
                 self.digest.update(data)
 
 
-def _kcptun_takes(case: Case, sock: socket.socket, layers: list[Layer]) -> tuple[str, str, int | None]:
+def _kcptun_takes(case: Case, sock: socket.socket, layers: list[Layer], lab: Lab) -> Found:
     sink, port, data = Sink(), free_port(), random.Random(1).randbytes(case.total)
     sink.start()
     addresses = ("--listen", f"127.0.0.1:{port}", "--target", f"127.0.0.1:{sink.port}")
-    with kcptun(case, "kcptun-server", *addresses):
+    with kcptun(case, "kcptun-server", *addresses), lab.leads_to(port) as entry:
         loop = Loop(sock, case.engine(0x1234_5678, Frames().feed), layers, loss=case.loss)
-        loop.connect(port)
+        loop.connect(entry)
         loop.write(frame(SYN, 3) + frames_of(data, 3) + frame(FIN, 3))
         loop.run(lambda: loop.acknowledged and not sink.is_alive(), WAIT_S)
     return hashlib.sha256(data).hexdigest(), sink.digest.hexdigest(), None
 
 
-def _kcptun_gives(case: Case, sock: socket.socket, layers: list[Layer]) -> tuple[str, str, int | None]:
+def _kcptun_gives(case: Case, sock: socket.socket, layers: list[Layer], lab: Lab) -> Found:
     local, data, frames = free_port(), random.Random(2).randbytes(case.total), Frames()
-    addresses = ("--localaddr", f"127.0.0.1:{local}", "--remoteaddr", f"127.0.0.1:{sock.getsockname()[1]}")
-    with kcptun(case, "kcptun-client", *addresses, "--conn", "1"):
+    with (
+        lab.leads_to(sock.getsockname()[1]) as entry,
+        kcptun(
+            case,
+            "kcptun-client",
+            *("--localaddr", f"127.0.0.1:{local}", "--remoteaddr", f"127.0.0.1:{entry}", "--conn", "1"),
+        ),
+    ):
         loop = Loop(sock, None, layers, lambda conv: case.engine(conv, frames.feed), case.loss)
         with socket.create_connection(("127.0.0.1", local), timeout=WAIT_S) as connection:
             thread = threading.Thread(target=connection.sendall, args=(data,), daemon=True)

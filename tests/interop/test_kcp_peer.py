@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from iperfpy.cli.main import main
-from tests.interop.conftest import peer
+from tests.interop.conftest import kcp_go, peer
 from tests.interop.envelope_exchange import Case, kcptun
 from tests.interop.free_port import free_port
 from tests.open_ports import open_ports
-from tests.studies.speed.programs import GO_LIBRARY, built_kcp_peer
+from tests.studies.speed.programs import built_kcp_peer
 
 pytestmark = [pytest.mark.interop, pytest.mark.live]
 
@@ -31,9 +31,7 @@ LONG_S = 60.0
 
 @pytest.fixture(scope="module")
 def program() -> str:
-    peer("go")
-    if not GO_LIBRARY.is_dir():
-        pytest.skip("the library kcp-go is not installed")
+    kcp_go()
     return built_kcp_peer()
 
 

@@ -4,7 +4,11 @@
 //	kcpgo -address 127.0.0.1:5400 -seconds 2       sends for two seconds, prints JSON, ends
 //
 // With -bytes N, the source sends N bytes of a random sequence and stays until its standard input is closed; the
-// sink ends when it has N bytes. Both print the SHA-256 of the bytes. -ds, -ps, -crypt and -key are kcptun's.
+// sink ends when it has N bytes. Both print the SHA-256 of the bytes. -ds, -ps, -crypt and -key are kcptun's. -oob
+// sends out-of-band datagrams beside the bytes, the first one before them.
+//
+// The tests build it with Debian's packages. For a newer kcp-go, build it in a module of its own with `-tags newer`
+// and the import path github.com/xtaci/kcp-go/v5; -about prints what the library can do.
 //
 // The sink's count is the one to believe: a writer is ahead of the path by a window.
 //
@@ -22,6 +26,8 @@ import (
 	"io"
 	"math/rand"
 	"os"
+	"runtime/debug"
+	"strings"
 	"time"
 
 	kcp "github.com/xtaci/kcp-go"
@@ -55,6 +61,7 @@ func (t tuning) apply(session *kcp.UDPSession) {
 type envelope struct {
 	data, parity int
 	crypt, key   string
+	oob          time.Duration // between out-of-band datagrams, 0 for none
 }
 
 // block gives the cipher, with the key that kcptun derives.
@@ -67,6 +74,8 @@ func (e envelope) block() (kcp.BlockCrypt, error) {
 		return kcp.NewNoneBlockCrypt(key)
 	case "aes":
 		return kcp.NewAESBlockCrypt(key)
+	case "aes-128-gcm":
+		return aesGCM(key[:16])
 	case "aes-128":
 		return kcp.NewAESBlockCrypt(key[:16])
 	case "aes-192":
@@ -102,6 +111,50 @@ type report struct {
 
 func (r report) print() error { return json.NewEncoder(os.Stdout).Encode(r) }
 
+// about tells what the library can do, and its version if the program was built in a module.
+type about struct {
+	Version string   `json:"version"`
+	Ciphers []string `json:"ciphers"`
+	Oob     bool     `json:"oob"`
+}
+
+func (a about) print() error {
+	a.Ciphers = []string{"null", "none", "aes", "aes-128", "aes-192", "salsa20", "xor"}
+	if a.Oob = hasNewer; a.Oob {
+		a.Ciphers = append(a.Ciphers, "aes-128-gcm")
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range info.Deps {
+			if strings.HasPrefix(module.Path, "github.com/xtaci/kcp-go") {
+				a.Version = module.Version
+			}
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(a)
+}
+
+// chatter sends an out-of-band datagram at once, and others until done is closed: empty ones, short and longest ones.
+func chatter(session *kcp.UDPSession, every time.Duration, done <-chan struct{}) error {
+	longest := longestOutOfBand(session)
+	payload := make([]byte, longest)
+	if err := sendOutOfBand(session, payload[:0]); err != nil {
+		return err
+	}
+	go func() {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				sendOutOfBand(session, payload[:longest*(i%4)/3])
+			}
+		}
+	}()
+	return nil
+}
+
 func sink(address string, with tuning, around envelope, bytes int64) error {
 	block, err := around.block()
 	if err != nil {
@@ -122,6 +175,13 @@ func sink(address string, with tuning, around envelope, bytes int64) error {
 	}
 	defer session.Close()
 	with.apply(session)
+	if around.oob > 0 {
+		done := make(chan struct{})
+		defer close(done)
+		if err := chatter(session, around.oob, done); err != nil {
+			return err
+		}
+	}
 	if bytes > 0 {
 		return take(session, bytes)
 	}
@@ -202,6 +262,13 @@ func source(address string, with tuning, around envelope, seconds float64, bytes
 	if err := sizeBuffers(session); err != nil {
 		return err
 	}
+	if around.oob > 0 {
+		done := make(chan struct{})
+		defer close(done)
+		if err := chatter(session, around.oob, done); err != nil {
+			return err
+		}
+	}
 	if bytes > 0 {
 		return give(session, bytes, block)
 	}
@@ -244,10 +311,14 @@ func main() {
 	flag.IntVar(&around.parity, "ps", 0, "parity datagrams of a set")
 	flag.StringVar(&around.crypt, "crypt", "", "cipher")
 	flag.StringVar(&around.key, "key", "it's a secrect", "key of the cipher")
+	flag.DurationVar(&around.oob, "oob", 0, "send an out-of-band datagram so often")
+	tells := flag.Bool("about", false, "print what the library can do, and end")
 	bytes := flag.Int64("bytes", 0, "send or take so many bytes, and print their hash")
 	flag.Parse()
 	err := error(nil)
-	if *serve {
+	if *tells {
+		err = about{}.print()
+	} else if *serve {
 		err = sink(*address, with, around, *bytes)
 	} else {
 		err = source(*address, with, around, *seconds, *bytes, *block)

@@ -2,10 +2,11 @@
 
     python -m tests.studies.envelope [--megabytes 10] [--only kcp-go] [--name envelope-2026-11-29]
 
-Every cipher with and without forward error correction, both peers, both roles, 10 MB each, and some of them
-with 5 % of the datagrams lost in both directions. A transfer is exact if both ends hash the same bytes. A
-run that was stopped continues from its JSON lines. Needs Debian's golang-go, golang-github-xtaci-kcp-dev and
-kcptun.
+Every cipher with and without forward error correction, both peers, both roles, 10 MB each. Some of them also
+lose 5 % of the datagrams of both directions, at our socket or on a path of `iperfpy lab`. A transfer is exact
+if both ends hash the same bytes. A run that was stopped continues from its JSON lines. Needs Debian's
+golang-go, golang-github-xtaci-kcp-dev and kcptun. With IPERFPY_KCPGO=FOLDER, kcp-go is that of the programs
+in the folder (tests/README.md); one that has AES-GCM and out-of-band datagrams is also measured with these.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +22,43 @@ from iperfpy.protocols.kcp.envelope.crypt_names import KINDS
 from tests.interop.envelope_exchange import Case, run
 from tests.studies.machine import RESULTS
 from tests.studies.record import append_line, read_lines, write_table
+from tests.studies.speed.programs import kcpgo_library, kcpgo_missing
 from tests.studies.table import Table
 
 PEERS = ("kcp-go", "kcptun")
-CRYPTS = tuple(name for name in KINDS if name != "aes-128-gcm")
-"""Debian's kcp-go, of 2020, has no AES-GCM."""
-UNKNOWN = {"kcptun": ("null",)}
+UNKNOWN = {"kcptun": ("null", "aes-128-gcm")}
 """Debian's kcptun, of 2021, takes a name that it does not know for `aes`."""
-FEC, LOSS, LOSSY_CRYPTS = "10:3", 0.05, ("null", "none", "aes")
+FEC, LOSS, LOSSY_CRYPTS = "10:3", 0.05, ("null", "none", "aes", "aes-128-gcm")
+LAB_PATH = "both:50M,delay=20ms,queue=4bdp,loss=5"
+OOB_MS, OOB_CRYPTS = 2, ("null", "aes", "aes-128-gcm")
 
 
-def cases(total: int) -> Iterator[Case]:
-    for peer in PEERS:
+def cases(peers: Sequence[str], total: int) -> Iterator[Case]:
+    for peer in peers:
         for sends in (True, False):
-            for crypt in (name for name in CRYPTS if name not in UNKNOWN.get(peer, ())):
+            for crypt in crypts(peer):
                 for fec in ("off", FEC):
                     yield Case(peer, sends, crypt, fec, 0.0, total)
                     if crypt in LOSSY_CRYPTS:
                         yield Case(peer, sends, crypt, fec, LOSS, total)
+                        yield Case(peer, sends, crypt, fec, 0.0, total, path=LAB_PATH)
+                if crypt in OOB_CRYPTS and peer == "kcp-go" and kcpgo_library().oob:
+                    yield Case(peer, sends, crypt, FEC, 0.0, total, oob_ms=OOB_MS)
+                    yield Case(peer, sends, crypt, FEC, LOSS, total, oob_ms=OOB_MS)
+                    yield Case(peer, sends, crypt, FEC, 0.0, total, oob_ms=OOB_MS, path=LAB_PATH)
+
+
+def crypts(peer: str) -> list[str]:
+    """The ciphers of the peer."""
+    known = kcpgo_library().ciphers if peer == "kcp-go" else tuple(KINDS)
+    return [name for name in KINDS if name in known and name not in UNKNOWN.get(peer, ())]
 
 
 def measured(case: Case) -> dict[str, Any]:
     """Run one case; its row."""
     row: dict[str, Any] = dataclasses.asdict(case)
+    if case.peer == "kcp-go":
+        row["version"] = kcpgo_library().version
     try:
         outcome = run(case)
     except (AssertionError, OSError, ValueError) as error:
@@ -54,6 +69,9 @@ def measured(case: Case) -> dict[str, Any]:
         "recovered_here": outcome.recovered,
         "recovered_there": outcome.theirs,
         "rejected": outcome.rejected,
+        "out_of_band": outcome.out_of_band,
+        "lab_late_ms": outcome.late_ms,
+        "lab_lost": outcome.lab_lost,
         "error": "",
     }
 
@@ -70,6 +88,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         "recovered here",
         "there",
         "dropped",
+        "out of band",
     )
     return Table(
         headings,
@@ -79,7 +98,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
                 "sends" if row["sends"] else "receives",
                 row["crypt"],
                 row["fec"],
-                f"{row['loss'] * 100:g} %",
+                "5 %, lab" if row.get("path") else f"{row['loss'] * 100:g} %",
                 "yes" if row["exact"] else f"no: {row['error']}",
                 f"{row.get('seconds', 0):.1f}",
                 *(str(row.get(key) if row.get(key) is not None else "") for key in _COUNTS),
@@ -90,8 +109,9 @@ def table(rows: list[dict[str, Any]]) -> Table:
     )
 
 
-_COUNTS = ("recovered_here", "recovered_there", "rejected")
-_KEYS = ("peer", "sends", "crypt", "fec", "loss", "total")
+_COUNTS = ("recovered_here", "recovered_there", "rejected", "out_of_band")
+_KEYS = {field.name: field.default for field in dataclasses.fields(Case)}
+"""The fields of a case. A line of an earlier version lacks some, whose values are the defaults."""
 
 
 def main(arguments: list[str]) -> int:
@@ -103,12 +123,12 @@ def main(arguments: list[str]) -> int:
     where = Path(RESULTS, options.name)
     lines = where.with_suffix(".jsonl")
     lines.parent.mkdir(parents=True, exist_ok=True)
-    done = {tuple(row[key] for key in _KEYS): row for row in read_lines(lines)}
-    rows = []
-    for case in cases(options.megabytes * 1_000_000):
-        if options.only not in (None, case.peer):
-            continue
-        key = tuple(getattr(case, name) for name in _KEYS)
+    done = {tuple(row.get(key, default) for key, default in _KEYS.items()): row for row in read_lines(lines)}
+    peers, rows = (options.only,) if options.only else PEERS, []
+    if "kcp-go" in peers and (missing := kcpgo_missing()):
+        parser.error(missing)
+    for case in cases(peers, options.megabytes * 1_000_000):
+        key = dataclasses.astuple(case)
         if key not in done:
             done[key] = measured(case)
             append_line(lines, done[key])

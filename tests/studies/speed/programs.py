@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -184,8 +185,10 @@ def ceiling(name: str, env: dict[str, str] | None = None) -> Pair:
 # ---------------------------------------------------------------------- kcp-go
 
 GO_LIBRARY = Path("/usr/share/gocode/src/github.com/xtaci/kcp-go")
-GO_SOURCE = Path(__file__).parents[2] / "peers" / "kcpgo" / "main.go"
+GO_SOURCE = Path(__file__).parents[2] / "peers" / "kcpgo"
 GO_PEER_SOURCE = Path(__file__).parents[3] / "examples" / "kcp_peer.go"
+GO_PROGRAMS = "IPERFPY_KCPGO"
+"""Environment variable: a folder with the programs `kcpgo` and `kcp_peer`, built over another kcp-go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +227,7 @@ class KcpGo:
     """Flags of forward error correction and encryption."""
 
     def missing(self) -> str:
-        if shutil.which("go") is None or not GO_LIBRARY.is_dir():
-            return "kcp-go is missing: apt-get install golang-go golang-github-xtaci-kcp-dev"
-        return ""
+        return kcpgo_missing()
 
     def prepare(self, seconds: float, figures: Set[str]) -> str:
         best = 0.0
@@ -280,36 +281,92 @@ class KcpGo:
         )
 
 
+def kcpgo_missing() -> str:
+    """Give the reason for which no program over kcp-go can be had; empty if one can."""
+    if os.environ.get(GO_PROGRAMS):
+        return ""
+    if shutil.which("go") is None or not GO_LIBRARY.is_dir():
+        return "kcp-go is missing: apt-get install golang-go golang-github-xtaci-kcp-dev"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class GoLibrary:
+    """The kcp-go of the program `kcpgo`.
+
+    Attributes
+    ----------
+    version : as its module tells; empty for Debian's package, which is no module
+    ciphers : that it has and the program offers, by kcptun's names
+    oob : True if it has out-of-band datagrams
+    """
+
+    version: str
+    ciphers: tuple[str, ...]
+    oob: bool
+
+
+@cache
+def kcpgo_library() -> GoLibrary:
+    """Ask the program `kcpgo` for its library. Raises `RunError`."""
+    done = subprocess.run([built_kcpgo(), "-about"], capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode:
+        raise RunError(f"kcpgo does not tell its library: {done.stderr.strip()[-200:]}")
+    told = parse(done.stdout, "kcpgo")
+    return GoLibrary(str(told["version"]), tuple(told["ciphers"]), bool(told["oob"]))
+
+
 def built_kcpgo() -> str:
-    """Build sender and sink over kcp-go. Raises `RunError`."""
+    """Give the program that sends and takes over kcp-go. Raises `RunError`."""
     return built_go(GO_SOURCE, "kcpgo")
 
 
 def built_kcp_peer() -> str:
-    """Build the endpoint over kcp-go of the examples. Raises `RunError`."""
+    """Give the program of the examples, an endpoint over kcp-go. Raises `RunError`."""
     return built_go(GO_PEER_SOURCE, "kcp_peer")
 
 
 @cache
 def built_go(source: Path, name: str) -> str:
-    """Build a program over Debian's kcp-go in the user's cache folder.
+    """Give a program of the folder that IPERFPY_KCPGO names. Without that, build it over Debian's kcp-go in
+    the user's cache folder.
+
+    Parameters
+    ----------
+    source : a file, or a folder of files
 
     Raises
     ------
     RunError
-        The compiler reported an error.
+        The compiler reported an error, or the folder has no such program.
     """
+    if named := os.environ.get(GO_PROGRAMS):
+        program = Path(named, name).absolute()
+        if not os.access(program, os.X_OK):
+            raise RunError(f"{GO_PROGRAMS} names {named}, which has no program {name}")
+        return str(program)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    target = Path(base, "iperfpy-bench", name)
+    # Trees of several versions share the folder, so the name tells the sources.
+    files = [source] if source.is_file() else sorted(source.glob("*.go"))
+    target = Path(base, "iperfpy-bench", f"{name}-{_digest(files)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError:
         # The cache folder cannot be written, so the program is built for this run only.
         target = Path(tempfile.mkdtemp(prefix="iperfpy-bench-"), name)
-    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+    if not target.exists():
         env = {**os.environ, "GOPATH": "/usr/share/gocode", "GO111MODULE": "off"}
-        command = ["go", "build", "-o", str(target), str(source)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        folder, what = (source.parent, source.name) if source.is_file() else (source, ".")
+        unfinished = target.with_name(f"{target.name}.{os.getpid()}")  # another process may build, too
+        command = ["go", "build", "-o", str(unfinished), what]
+        done = subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False
+        )
         if done.returncode:
             raise RunError(f"{source.name} did not build: {done.stderr.strip()[-200:]}")
+        unfinished.replace(target)
     return str(target)
+
+
+def _digest(files: Sequence[Path]) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
