@@ -1,6 +1,7 @@
 """Cost and gain of forward error correction on simulated paths: delays of messages, rate of bulk data.
 
     python -m tests.studies.envelope.price [--seconds 60] [--name fec-price-2026-11-29]
+    python -m tests.studies.envelope.price --lab     also over real sockets: lab_price.py
 
 Messages have 100 bytes, 100 a second, over a round-trip time of 170 ms and 20 Mbit/s. A delay is that between
 writing a message and its delivery in order; the path itself takes 85 ms. Overhead is the growth of all bytes
@@ -29,6 +30,7 @@ from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.simulator import Bulk, Path, Simulation, bdp_bytes
 from iperfpy.protocols.simulator.application import Paced
 from iperfpy.protocols.simulator.path import Change
+from tests.studies.envelope.lab_price import study
 from tests.studies.machine import RESULTS
 from tests.studies.record import append_line, write_table
 from tests.studies.table import Table
@@ -186,9 +188,17 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.studies.envelope.price")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--name", default="fec-price")
+    parser.add_argument(
+        "--lab", action="store_true", help="messages and echoes, in the simulator and in the lab"
+    )
+    parser.add_argument("--minutes", type=float, default=0.0, help="with --lab: begin no run after that time")
     options = parser.parse_args(arguments)
     where = File(RESULTS, options.name)
     where.parent.mkdir(parents=True, exist_ok=True)
+    if options.lab:
+        jobs = [(kind, loss, fec) for kind in KINDS for loss in LOSSES for fec in GEOMETRIES]
+        study(jobs, options.seconds, options.minutes, where)
+        return
     found = []
     for row in rows(options.seconds):
         append_line(where.with_suffix(".jsonl"), row)

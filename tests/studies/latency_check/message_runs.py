@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from iperfpy.experiments.contender import contenders_of
-from tests.studies.latency_check.message_ends import round_trips_ms
+from tests.studies.latency_check.message_ends import exchange
 from tests.studies.latency_check.message_paths import PER_S, SIZE_BYTES, MessagePath
 from tests.studies.machine import ROOT
 from tests.studies.paths.watched import MTU
@@ -41,8 +41,9 @@ def figures_of(round_trips: Iterable[float], due: int) -> Figures:
 def simulated(path: MessagePath, transport: str, seconds: float, seed: int) -> Figures:
     """One transport in the simulator."""
     (contender,) = contenders_of([transport], needs_rates=False)
-    trips = round_trips_ms(contender, path.ways, seconds, seed)
-    return {**figures_of(trips.tolist(), round(PER_S * seconds)), "unclean": ""}
+    found = exchange(contender, path.ways, seconds, seed)
+    figures = figures_of(found.round_trips_ms.tolist(), round(PER_S * seconds))
+    return {**figures, "ip_bytes_sent": found.ip_bytes_sent, "unclean": ""}
 
 
 def program_word(transport: str) -> str:
@@ -100,4 +101,11 @@ def lab_figures(document: Figures, counters: Figures) -> Figures:
     unclean = counters["unclean"]
     if not unclean and held_us is not None and held_us > HELD_US:
         unclean = f"messages left {held_us / 1e3:.1f} ms late (p99)"
-    return {**found, "unclean": unclean, "late_p99_us": counters["late_us"]["p99"], "held_p99_us": held_us}
+    wire = [one.get("wire_sent_bytes") for one in row["rounds"]]
+    return {
+        **found,
+        "ip_bytes_sent": None if None in wire else sum(wire),
+        "unclean": unclean,
+        "late_p99_us": counters["late_us"]["p99"],
+        "held_p99_us": held_us,
+    }

@@ -11,7 +11,7 @@ from iperfpy.experiments.contender import contenders_of
 from iperfpy.protocols.simulator import Path
 from tests.studies.latency_check.__main__ import record_of, rows_of, table_of
 from tests.studies.latency_check.message_agreement import LAB, SIMULATOR, judge
-from tests.studies.latency_check.message_ends import round_trips_ms
+from tests.studies.latency_check.message_ends import exchange
 from tests.studies.latency_check.message_paths import PATHS, TRANSPORTS
 from tests.studies.latency_check.message_runs import HELD_US, figures_of, lab_figures
 
@@ -84,7 +84,9 @@ def test_every_path_has_the_round_trip_and_the_loss_of_its_name() -> None:
 def test_messages_of_every_transport_are_echoed_in_the_simulator(transport: str) -> None:
     (contender,) = contenders_of([transport], needs_rates=False)
     way = Path(delay_us=50_000.0)
-    trips = round_trips_ms(contender, (way, way), 0.3, seed=1)
+    found = exchange(contender, (way, way), 0.3, seed=1)
+    trips = found.round_trips_ms
     assert len(trips) == 30
+    assert found.ip_bytes_sent >= 30 * (100 + 28)
     # Neither end waits for its tick.
     assert np.all((trips >= 100.0) & (trips < 101.0))
