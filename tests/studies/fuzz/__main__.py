@@ -46,9 +46,9 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def fuzz(name: str, options: Sequence[str], folders: Sequence[Path]) -> tuple[int, str]:
-    """Run one harness; the exit status and what libFuzzer printed."""
-    command = [sys.executable, "-m", "tests.studies.fuzz.one", name]
+def fuzz(name: str, counter: Path, options: Sequence[str], folders: Sequence[Path]) -> tuple[int, str]:
+    """Run one harness; the exit status and what libFuzzer printed. `counter`: file for the datagrams."""
+    command = [sys.executable, "-m", "tests.studies.fuzz.one", name, str(counter)]
     done = subprocess.run(
         [*command, f"-max_len={LONGEST_BYTES}", "-print_final_stats=1", *options, *map(str, folders)],
         stdout=subprocess.PIPE,
@@ -83,21 +83,26 @@ def run_harness(name: str, options: argparse.Namespace, path: Path, already: int
         limits.append(f"-runs={max(0, options.inputs - already)}")
     crashes = options.out / f"{options.name}-"
     with tempfile.TemporaryDirectory() as scratch:
-        found, seeds = Path(scratch, "found"), Path(scratch, "seeds")
+        found, seeds, counter = (Path(scratch, each) for each in ("found", "seeds", "counter"))
         found.mkdir()
         seeds.mkdir()
         write_seeds(name, seeds)
         corpus = [each for each in (CORPUS / name,) if each.exists()]
         began_s = time.monotonic()
-        status, output = fuzz(name, [*limits, f"-artifact_prefix={crashes}"], [found, seeds, *corpus])
+        limits.append(f"-artifact_prefix={crashes}")
+        status, output = fuzz(name, counter, limits, [found, seeds, *corpus])
         seconds = time.monotonic() - began_s
+        datagrams = int.from_bytes(counter.read_bytes(), "little") if counter.exists() else None
         if options.keep and not status:
             keep(name, found)
     executed, covered = _DONE.search(output), _COVERED.findall(output)
     inputs = int(executed.group(1)) if executed else 0
-    line = {"harness": name, "inputs": inputs, "seconds": round(seconds, 1), "failed": bool(status)}
-    record.append_line(path, line | {"edges": int(covered[-1]) if covered else None})
-    print(f"{name:16} {inputs:>12,} inputs in {seconds:.0f} s, {already + inputs:,} in all", flush=True)
+    line = {"harness": name, "inputs": inputs, "datagrams": datagrams, "seconds": round(seconds, 1)}
+    edges = int(covered[-1]) if covered else None
+    record.append_line(path, line | {"failed": bool(status), "edges": edges})
+    each = "" if datagrams is None else f", {datagrams:,} datagrams"
+    all_inputs = f"{inputs / max(seconds, 1e-9):,.0f} a second, {already + inputs:,} in all"
+    print(f"{name:16} {inputs:>12,} inputs{each} in {seconds:.0f} s: {all_inputs}", flush=True)
     if status:
         print(output[-3000:], flush=True)
     return not status and inputs > 0

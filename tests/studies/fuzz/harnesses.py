@@ -1,7 +1,8 @@
 """One function per decoder: it takes any bytes, and raises only if the decoder has a fault.
 
 A refusal is an error of the error tree. Anything else that is raised, or a result out of bounds, is a fault.
-`seeds` gives valid inputs, from which a fuzzer starts.
+`seeds` gives valid inputs, from which a fuzzer starts. Engines and receivers are made once, and set back
+before each input (saved_state.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import struct
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.datagrams.conversations import by_conversation
 from iperfpy.protocols.kcp import inbound
 from iperfpy.protocols.kcp.ack_ranges import REPEATED, RangeAck, Row, write_ranges
+from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
 from iperfpy.protocols.kcp.envelope.fec import Fec
 from iperfpy.protocols.kcp.envelope.layer import Layer
@@ -56,6 +59,7 @@ from tests.protocols.kcp.ends import (
     seg,
     stock_recovery,
 )
+from tests.studies.fuzz.saved_state import SavedState
 
 SIDES = {1: Side.SENDER, 3: Side.RECEIVER}
 LIMIT = DocumentLimit(framing.PARAMETERS_LIMIT_BYTES, 2000, 10_000)
@@ -63,6 +67,9 @@ COOKIES = ("s" * 36, "iperfpy-" + "o" * 28)
 PHASES = list(Phase)
 SCENE = SceneTransport()
 ENVELOPE = Geometry(2, 2)
+CIPHERS = ("", "none", "xor", "aes", "aes-128-gcm")
+MOST_PIECES = 16
+"""Most pieces in which an input reaches a session: thousands of one byte find no more than a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,13 @@ class Harness:
 
     run: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
+    takes_datagrams: bool = False
+
+
+class Taken:
+    """Datagrams that the harnesses of this process have given to decoders."""
+
+    datagrams = 0
 
 
 def _is_harmless(text: str) -> bool:
@@ -82,16 +96,16 @@ def _is_harmless(text: str) -> bool:
 
 
 def _session(data: bytes, *, client: bool) -> None:
-    """The first two bytes choose the phase, the kind of peer and the length of the pieces."""
+    """The first two bytes choose the phase, the kind of peer and the least length of the pieces."""
     if len(data) < 2:
         return
     session = (client_session if client else server_session)(COOKIES[data[0] >> 7])
     phase = PHASES[data[0] % len(PHASES)]
     if phase not in session._table:
         return
-    session.phase, step = phase, 1 + data[1]
     session.allow_figures(2, 30)
-    body = data[2:]
+    session.phase, body = phase, data[2:]
+    step = max(1 + data[1], -(-len(body) // MOST_PIECES))
     with contextlib.suppress(IperfpyError):
         for start in range(0, len(body), step):
             session.receive(body[start : start + step])
@@ -184,11 +198,13 @@ def _batches(data: bytes) -> list[DatagramBatch]:
     stride = 4 * (1 + data[0])
     array = np.frombuffer(data, np.uint8)[1:]
     count, rest = divmod(len(array), stride)
+    Taken.datagrams += count + bool(rest)
     return [DatagramBatch(array, stride, count + bool(rest), rest or stride)]
 
 
-def _kcp_engine(data: bytes, *, stock: bool, ranges: bool = False) -> None:
-    """An engine with a window in flight receives the datagrams; its counts still add up."""
+@cache
+def _window_in_flight(*, stock: bool, ranges: bool) -> tuple[Engine, SavedState]:
+    """An engine that has sent a window."""
     one = engine(
         stock_recovery() if stock else None,
         Fixed(64),
@@ -201,6 +217,13 @@ def _kcp_engine(data: bytes, *, stock: bool, ranges: bool = False) -> None:
     )
     one.write(memoryview(bytes(76 * 20)), 0)
     one.transmit(0)
+    return one, SavedState(one)
+
+
+def _kcp_engine(data: bytes, *, stock: bool, ranges: bool = False) -> None:
+    """An engine with a window in flight receives the datagrams; its counts still add up."""
+    one, saved = _window_in_flight(stock=stock, ranges=ranges)
+    saved.restore()
     for now_us, batch in enumerate(_batches(data), 1):
         one.receive(batch, now_us)
         one.transmit(now_us + 1000)
@@ -218,19 +241,27 @@ def _kcp_seeds() -> list[bytes]:
     return [bytes([24]) + each for each in (*single, *runs, acks + push(2, b"c" * 76))]
 
 
-def _kcp_envelope(data: bytes) -> None:
-    """Datagrams in an envelope reach an engine: sets are restored, and whatever is restored is garbage, too.
-    The second byte chooses the cipher."""
-    if len(data) < 3:
-        return
+@cache
+def _window_in_envelope(cipher: str) -> tuple[Engine, Fec, EnvelopedEngine, SavedState]:
+    """An engine that has sent a window, in an envelope."""
     one = engine(stock_recovery(), Fixed(64), mtu=100, send_window=32, receive_window=32)
     one.write(memoryview(bytes(76 * 20)), 0)
     one.transmit(0)
     decoder = Fec(ENVELOPE)
     layers: list[Layer] = [decoder]
-    if cipher := ("", "none", "xor", "aes", "aes-128-gcm")[data[1] % 5]:
+    if cipher:
         layers.append(crypt_layer(cipher, b"a secret", bytes))
     wrapped = EnvelopedEngine(one, layers)
+    return one, decoder, wrapped, SavedState(wrapped)
+
+
+def _kcp_envelope(data: bytes) -> None:
+    """Datagrams in an envelope reach an engine: sets are restored, and whatever is restored is garbage, too.
+    The second byte chooses the cipher."""
+    if len(data) < 3:
+        return
+    one, decoder, wrapped, saved = _window_in_envelope(CIPHERS[data[1] % len(CIPHERS)])
+    saved.restore()
     for now_us, batch in enumerate(_batches(data[:1] + data[2:]), 1):
         wrapped.receive(batch, now_us)
         for sent in wrapped.transmit(now_us + 1000):
@@ -254,7 +285,7 @@ def _kcp_envelope_seeds() -> list[bytes]:
     for missing in ((), (0,), (1, 4), (4, 5)):
         kept = [each for at, each in enumerate(datagrams) if at not in missing]
         made.append(bytes([26, 0]) + b"".join(kept))
-        for at, name in enumerate(("none", "xor", "aes", "aes-128-gcm"), 1):
+        for at, name in enumerate(CIPHERS[1:], 1):
             layer = crypt_layer(name, b"a secret", bytes)
             batch = DatagramBatch.of(np.frombuffer(b"".join(kept), np.uint8), 108)
             wire = b"".join(each.tobytes() for one in layer.seal([batch], 0) for each in one)
@@ -294,10 +325,19 @@ def _pushed(records: list[inbound.Arrived]) -> list[tuple[int, bytes]]:
     ]
 
 
+@cache
+def _receptions() -> tuple[dict[bool, Reception], SavedState]:
+    """Receivers of narrow and wide numbers that have received nothing."""
+    receptions = {wide: Reception(wide=wide) for wide in (False, True)}
+    return receptions, SavedState(*receptions.values())
+
+
 def _udp_data(data: bytes) -> None:
     """Headers of both widths, counted by the receiver: no count is negative."""
+    receptions, saved = _receptions()
+    saved.restore()
     for batch in _batches(data):
-        for wide in (False, True):
+        for wide, reception in receptions.items():
             if batch.stride < (16 if wide else 12):  # the reader counts these apart
                 continue
             raw = bytearray(batch.data[: batch.size].tobytes() + bytes(16))  # a socket's buffer is longer
@@ -305,7 +345,6 @@ def _udp_data(data: bytes) -> None:
             if not columns.count:
                 continue
             sent_us, numbers = headers(raw, batch.stride, columns.count, wide=wide)
-            reception = Reception(wide=wide)
             for _ in range(2):
                 wire = columns.numbers()
                 if not reception.add_run(wire, columns.count, 5.0, columns.size):
@@ -368,21 +407,26 @@ def _stored_run_seeds() -> list[bytes]:
     return made
 
 
+MADE_ONCE = (_window_in_flight, _window_in_envelope, _receptions)
+"""The functions whose results all inputs of a process share."""
+
 HARNESSES: Mapping[str, Harness] = {
     "control-client": Harness(lambda data: _session(data, client=True), _session_seeds),
     "control-server": Harness(lambda data: _session(data, client=False), _session_seeds),
     "parameters": Harness(_parameters, _parameters_seeds),
     "figures": Harness(_figures, _figures_seeds),
     "greeting": Harness(_greeting, _greeting_seeds),
-    "kcp-rack": Harness(lambda data: _kcp_engine(data, stock=False), _kcp_seeds),
+    "kcp-rack": Harness(lambda data: _kcp_engine(data, stock=False), _kcp_seeds, takes_datagrams=True),
     "kcp-ranges": Harness(
-        lambda data: _kcp_engine(data, stock=False, ranges=True), lambda: [*_kcp_seeds(), *_kcp_range_seeds()]
+        lambda data: _kcp_engine(data, stock=False, ranges=True),
+        lambda: [*_kcp_seeds(), *_kcp_range_seeds()],
+        takes_datagrams=True,
     ),
-    "kcp-stock": Harness(lambda data: _kcp_engine(data, stock=True), _kcp_seeds),
-    "kcp-envelope": Harness(_kcp_envelope, _kcp_envelope_seeds),
-    "kcp-decoder": Harness(_kcp_decoder, lambda: [*_kcp_seeds(), *_kcp_range_seeds()]),
-    "udp-data": Harness(_udp_data, _udp_seeds),
-    "opening": Harness(_opening, _opening_seeds),
+    "kcp-stock": Harness(lambda data: _kcp_engine(data, stock=True), _kcp_seeds, takes_datagrams=True),
+    "kcp-envelope": Harness(_kcp_envelope, _kcp_envelope_seeds, takes_datagrams=True),
+    "kcp-decoder": Harness(_kcp_decoder, lambda: [*_kcp_seeds(), *_kcp_range_seeds()], takes_datagrams=True),
+    "udp-data": Harness(_udp_data, _udp_seeds, takes_datagrams=True),
+    "opening": Harness(_opening, _opening_seeds, takes_datagrams=True),
     "stored-run": Harness(_stored_run, _stored_run_seeds),
 }
 """Name -> the decoder under test."""

@@ -1,22 +1,46 @@
 """The process of one harness: atheris calls it with inputs that reach new code.
 
-python -m tests.studies.fuzz.one NAME [options of libFuzzer] CORPUS...
+python -m tests.studies.fuzz.one NAME COUNTER [options of libFuzzer] CORPUS...
+
+COUNTER is a file that gets the number of datagrams taken so far, u64 little endian: libFuzzer ends the
+process without a word to Python.
 """
 
 from __future__ import annotations
 
+import mmap
+import struct
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import atheris
 
 with atheris.instrument_imports(include=["iperfpy"]):
-    from tests.studies.fuzz.harnesses import HARNESSES
+    from tests.studies.fuzz.harnesses import HARNESSES, Taken
+
+COUNT = struct.Struct("<Q")
+
+
+def counting(run: Callable[[bytes], None], counter: Path) -> Callable[[bytes], None]:
+    """`run`, with the datagrams taken so far in a file after each input."""
+    counter.write_bytes(bytes(COUNT.size))
+    with counter.open("r+b") as file:
+        count = mmap.mmap(file.fileno(), COUNT.size)
+
+    def counted(data: bytes) -> None:
+        run(data)
+        COUNT.pack_into(count, 0, Taken.datagrams)
+
+    return counted
 
 
 def main(arguments: list[str]) -> None:
     """Fuzz until the options say stop, or the harness raises: then the process ends with a status above 0."""
-    name, *options = arguments
-    atheris.Setup([name, *options], HARNESSES[name].run, enable_python_coverage=True)
+    name, counter, *options = arguments
+    harness = HARNESSES[name]
+    run = counting(harness.run, Path(counter)) if harness.takes_datagrams else harness.run
+    atheris.Setup([name, *options], run, enable_python_coverage=True)
     atheris.Fuzz()
 
 

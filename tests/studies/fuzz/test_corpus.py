@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
 from tests.studies.fuzz.__main__ import CORPUS
-from tests.studies.fuzz.harnesses import HARNESSES
+from tests.studies.fuzz.harnesses import HARNESSES, MADE_ONCE
+from tests.studies.fuzz.saved_state import VALUES, SavedState
 
 DAMAGED = 40
 
@@ -26,6 +28,41 @@ def test_a_harness_takes_its_corpus(name: str) -> None:
                 [0, 1, 127, 128, 255, chance.randrange(256)]
             )
         harness.run(bytes(damaged))
+
+
+@pytest.mark.parametrize("name", ["kcp-rack", "kcp-ranges", "kcp-stock", "kcp-envelope", "udp-data"])
+def test_an_input_has_the_same_effect_after_others_as_alone(name: str) -> None:
+    """Engines and receivers are made once, and set back before each input."""
+    run, inputs = HARNESSES[name].run, HARNESSES[name].seeds()
+    for data in inputs:
+        run(data)
+    after_others = [effect(run, data) for data in inputs]
+    alone = []
+    for data in inputs:
+        for made in MADE_ONCE:
+            made.cache_clear()
+        alone.append(effect(run, data))
+    assert all(alone)
+    assert after_others == alone
+
+
+def effect(run: Callable[[bytes], None], data: bytes) -> list[object]:
+    """The values in the state of everything that an input was given to."""
+    states: list[SavedState] = []
+    restore = SavedState.restore
+
+    def noted(saved: SavedState) -> None:
+        states.append(saved)
+        restore(saved)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SavedState, "restore", noted)
+        run(data)
+    return [
+        [value if isinstance(value, VALUES) else type(value).__name__ for value in values]
+        for saved in states
+        for values in SavedState(*saved.roots).values()
+    ]
 
 
 @pytest.mark.parametrize("name", ["kcp-rack", "kcp-ranges", "kcp-envelope"])
