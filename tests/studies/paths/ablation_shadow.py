@@ -65,15 +65,15 @@ class Shadowed:
     Parameters
     ----------
     equal : keys of the copies that have sent the same so far; all controllers of a simulation share the set
-    seed : seed of the controller and of its copies
+    arguments : arguments of the controller and of its copies
     """
 
     name: ClassVar[str] = "bbr"
 
-    def __init__(self, equal: set[str], seed: int = 0) -> None:
-        self._control: CongestionControl = Bbr(seed=seed)
+    def __init__(self, equal: set[str], *arguments: int) -> None:
+        self._control: CongestionControl = Bbr(*arguments)
         self._equal = equal
-        self._copies = {key: _copy_without(key)(seed=seed) for key in equal}
+        self._copies = {key: _copy_without(key)(*arguments) for key in equal}
         self._compare()
 
     @property
@@ -149,7 +149,7 @@ def run_with_shadows(job: tuple[Case, int], keys: Iterable[str] = MECHANISMS) ->
     patch = Patch()
     try:
         # The engine's profile is the one place that makes controllers.
-        patch.put(profiles, "Bbr", lambda seed: Shadowed(equal, seed))
+        patch.put(profiles, "Bbr", lambda *arguments: Shadowed(equal, *arguments))
         outcome = run(*job)
     finally:
         patch.restore()

@@ -66,10 +66,10 @@ def _deep(rate: float, rtt_ms: float, seconds: float) -> Case:
 
 
 SHORT = (
-    *(_policed(2e6, 20.0, 8.0), _rival(60.0, 20.0), _small_buffer(2e6, 40.0, 7, 10.0)),
-    *(_small_buffer(40e6, 40.0, 4, 5.5), _deep(2e6, 300.0, 6.0), _small_buffer(8e6, 100.0, 7, 7.0)),
+    *(_policed(2e6, 20.0, 8.0), _deep(2e6, 300.0, 6.0), _small_buffer(8e6, 100.0, 7, 7.0)),
+    *(_rival(60.0, 20.0), _small_buffer(40e6, 40.0, 4, 5.5), _small_buffer(2e6, 40.0, 7, 10.0)),
 )
-"""Every mechanism acts in at least one of them."""
+"""Every mechanism acts in at least one of them. The last one runs only if one has not acted before."""
 
 
 @cache
@@ -82,7 +82,8 @@ def test_every_switch_changes_a_short_simulation() -> None:
     unchanged = {one.without for one in _first()[1]}
     for case in SHORT[1:]:
         # Only the mechanisms that have not acted yet, which saves most of the time.
-        unchanged = {one.without for one in run_with_shadows((case, 1), unchanged)[1]}
+        if unchanged:
+            unchanged = {one.without for one in run_with_shadows((case, 1), unchanged)[1]}
     assert unchanged == set()
 
 
