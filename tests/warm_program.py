@@ -84,10 +84,15 @@ def _be(
     variables: Mapping[str, str],
     descriptors: Sequence[int],
     new_session: bool,
+    namespace: str,
 ) -> None:
     """Be the program: take its descriptors, folder and variables, then call its entry."""
     if new_session:
         os.setsid()
+    if namespace:
+        from tests.studies.wire.namespaces import enter
+
+        enter(namespace)
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -106,6 +111,7 @@ class WarmProgram:
     """A running program. Parameters, attributes and methods are those of `subprocess.Popen` in text mode.
 
     entry : module and function that the process calls; the result is its exit status
+    namespace : network namespace that `ip netns` made, or empty
     """
 
     def __init__(
@@ -119,6 +125,7 @@ class WarmProgram:
         stdout: int | IO[Any] | None = None,
         stderr: int | IO[Any] | None = None,
         start_new_session: bool = False,
+        namespace: str = "",
     ) -> None:
         self.stdin: IO[str] | None = None
         self.stdout: IO[str] | None = None
@@ -135,6 +142,7 @@ class WarmProgram:
                 dict(os.environ if env is None else env),
                 [_Descriptor(each) for each in (inputs, outputs, errors)],
                 start_new_session,
+                namespace,
             ),
             daemon=True,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from tests.studies.wire import accounts
 from tests.studies.wire.accounts import Floats, Wire
 from tests.studies.wire.capture import Packet, tap
 from tests.studies.wire.namespaces import SERVER, Path3, PathSpec, inside, path
+from tests.warm_program import WarmProgram
 
 PORT = 5201
 END_S = 30.0
@@ -145,23 +145,21 @@ def _account(case: Case, sender: Sequence[Packet], receiver: Sequence[Packet], b
 
 def _run(case: Case, made: Path3) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run both programs; give the JSON of client and server."""
-    program = (sys.executable, "-m", "iperfpy")
-    serve = made.command(made.server, (*program, "-s", "-1", "-J", "-p", str(PORT)))
-    ask = made.command(made.client, (*program, "-c", SERVER, "-J", "-p", str(PORT), *case.client_flags))
-    with _started(serve) as server, ExitStack() as stack:
+    ask = ("-c", SERVER, "-J", "-p", str(PORT), *case.client_flags)
+    with _started(made.server, ("-s", "-1", "-J", "-p", str(PORT))) as server, ExitStack() as stack:
         stack.callback(server.kill)
         _await_listener(server, made.server)
-        client = stack.enter_context(_started(ask))
+        client = stack.enter_context(_started(made.client, ask))
         stack.callback(client.kill)
         documents = [_document(case, each) for each in (client, server)]
     return documents[0], documents[1]
 
 
-def _started(argv: Sequence[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def _started(namespace: str, words: Sequence[str]) -> WarmProgram:
+    return WarmProgram(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, namespace=namespace)
 
 
-def _document(case: Case, process: subprocess.Popen[str]) -> dict[str, Any]:
+def _document(case: Case, process: WarmProgram) -> dict[str, Any]:
     try:
         output, complaint = process.communicate(timeout=case.seconds + END_S)
     except subprocess.TimeoutExpired as error:
@@ -173,7 +171,7 @@ def _document(case: Case, process: subprocess.Popen[str]) -> dict[str, Any]:
     return document
 
 
-def _await_listener(server: subprocess.Popen[str], namespace: str) -> None:
+def _await_listener(server: WarmProgram, namespace: str) -> None:
     """Wait until the port is open. The kernel's tables tell: a connection would count as a test."""
     until = time.monotonic() + LISTEN_S
     while time.monotonic() < until and server.poll() is None:
