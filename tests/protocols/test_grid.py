@@ -37,7 +37,7 @@ from tests.studies.paths.targets import GRID, TARGETS, Target, Verdict, judge
 from tests.studies.paths.watched import MSS, PAYLOAD_SHARE, Snapshot, bbr_engine, single, watch
 
 RATE, RTT_MS = 3e6, 60.0
-SECONDS = 10.0
+SECONDS = 8.0
 
 
 def _case(line: str, **fields: object) -> Case:
@@ -91,7 +91,7 @@ def test_two_flows_share_a_bottleneck() -> None:
         backward=backward,
         rtt_us=30e3,
         limit_bits_per_s=8e6 * PAYLOAD_SHARE,
-        seconds=18,
+        seconds=10,
     )
     values = run(small, 1).values
     assert values["jain"] >= 0.85
@@ -102,7 +102,7 @@ def test_two_flows_share_a_bottleneck() -> None:
 def test_jitter_does_not_hide_the_loss_floor_or_the_bandwidth() -> None:
     """With 20 ms of jitter and 10 % loss most RTTs lie far above the minimum, although no queue exists."""
     forward, backward = link(20e6, RTT_MS, 1.0, loss=0.1, jitter_us=20_000.0)
-    stretch = single(forward, backward, seed=1, seconds=8.0).between(4.0, 8.0)
+    stretch = single(forward, backward, seed=1, seconds=6.5).between(3.5, 6.5)
     assert stretch.goodput_bits_per_s > 0.75 * 20e6 * 0.9 * PAYLOAD_SHARE
     assert stretch.last.state["noise_percent"] == pytest.approx(10.0, abs=2.0)
 
@@ -176,8 +176,8 @@ def test_an_application_gets_its_rate_on_a_lossy_path(rtt_ms: float) -> None:
     there, back = simulation.link(forward), simulation.link(backward)
     flow = simulation.flow(sender, receiver, there, back, Paced(sender, 5e6))
     watched = watch(simulation, flow, sender, receiver)
-    simulation.run(12_000_000)
-    assert watched.between(5.0, 12.0).goodput_bits_per_s == pytest.approx(5e6, rel=0.05)
+    simulation.run(9_000_000)
+    assert watched.between(5.0, 9.0).goodput_bits_per_s == pytest.approx(5e6, rel=0.05)
 
 
 @pytest.mark.parametrize("loss", [0.2, 0.3])
@@ -189,7 +189,7 @@ def test_the_bandwidth_is_found_although_the_window_limits_the_sender(loss: floa
     """
     forward, backward = link(20e6, 100.0, 10.0, loss=loss)
     settings = KcpBbrSettings(sndwnd=256, rcvwnd=256)
-    watched = single(forward, backward, 1, 8.0, make=lambda number: with_bbr(number, settings))
+    watched = single(forward, backward, 1, 6.5, make=lambda number: with_bbr(number, settings))
     carried = 20e6 / 8 / wire_bytes(1_400)
     known = [snapshot.state["bandwidth_segments_per_s"] for snapshot in watched.snapshots[50:]]
     assert all(isinstance(bandwidth, float) and bandwidth > 0.6 * carried for bandwidth in known)

@@ -107,7 +107,7 @@ def test_a_path_that_copies_datagrams_makes_no_retransmission_needless() -> None
 )
 def test_a_thin_way_back_does_not_limit(rate: float, back: float, loss: float, least: float) -> None:
     """A hundredth of the rate is 14 bytes per datagram, a stock ACK with its headers 52."""
-    rtt_us, seconds = 20_000, 3.0
+    rtt_us, seconds = 20_000, 2.0
     thin = Path(rate_bits_per_s=back, buffer_bytes=20_000, delay_us=rtt_us / 2)
     simulation = Simulation(1)
     sender, receiver = _newer(1), _newer(1)
