@@ -14,7 +14,7 @@ class LoadFeeder:
     due_us : time at which the load has its next block, None if it has one now or there is no load
     """
 
-    __slots__ = ("_at_once", "_engine", "_load", "_rest", "due_us")
+    __slots__ = ("_engine", "_load", "_rest", "_segments_at_once", "due_us")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -23,7 +23,7 @@ class LoadFeeder:
         self.due_us: int | None = None
         # If data leaves at ticks only, a tick must find a whole window.
         options = engine.options
-        self._at_once = options.send_window * options.mtu if options.write_delay else 0
+        self._segments_at_once = options.send_window if options.write_delay else 0
 
     def begin(self, load: Load) -> None:
         """Write blocks of `load` from now on. The last segment is corked until the load ends."""
@@ -51,7 +51,8 @@ class LoadFeeder:
 
     def feed(self, now_us: int, most_bytes: int) -> bool:
         """Write as much as the engine takes, about `most_bytes` at most; returns True if that stopped it."""
-        load, engine, left = self._load, self._engine, max(most_bytes, self._at_once)
+        load, engine = self._load, self._engine
+        left = max(most_bytes, self._segments_at_once * engine.sending.mtu)
         self.due_us = None
         while load is not None and (room := engine.writable()) > 0:
             if left <= 0:

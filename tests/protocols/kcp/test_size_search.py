@@ -5,13 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from iperfpy.protocols.kcp import profiles
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
+from iperfpy.protocols.kcp.load_feeder import LoadFeeder
 from iperfpy.protocols.kcp.parts import MOST_PARTS, MOST_SEGMENTS, Part, PartialSegments, split
 from iperfpy.protocols.kcp.path_size import PathSize
+from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.kcp.size_range import SizeRange
 from iperfpy.protocols.kcp.size_search import SizeSearch
 from iperfpy.protocols.path_events import PathEvents, Sign
 from iperfpy.protocols.simulator import Change
+from iperfpy.protocols.testing.loopback import BlockLoad
 from tests.protocols.kcp.ends import Recount, ack, batch, datagrams_of, parse, push
 from tests.protocols.kcp.sized import RTT_US, Sized, make, path
 
@@ -277,6 +281,15 @@ def test_the_buffer_is_asked_for_the_largest_size_and_needed_for_the_one_in_use(
     assert "574208" in buffers.warning()[0]
     engine.sending.set_mtu(1_400)
     assert "574208" in buffers.warning()[0]
+
+
+def test_a_tick_finds_a_whole_window_of_long_datagrams() -> None:
+    engine = profiles.stock(7, KcpSettings(sndwnd=512, write_delay=True), sizes=JUMBO)
+    engine.sending.set_mtu(8_972)
+    feeder = LoadFeeder(engine)
+    feeder.begin(BlockLoad(8 << 20, 1 << 16))
+    assert not feeder.feed(0, 1 << 20)
+    assert engine.sending.queued == 512
 
 
 # ------------------------------------------------------------------ parts
