@@ -472,6 +472,9 @@ class DeliveryAccounting:
 
 def _samples(rtts_us: Int64s) -> RttSamples | None:
     """Sum up round-trip times, (n,), without impossible ones: an echo may be garbage."""
+    if len(rtts_us) == 1:
+        rtt_us = int(rtts_us[0])
+        return RttSamples(1, float(rtt_us), rtt_us) if 0 <= rtt_us <= LONGEST_RTT_US else None
     if len(rtts_us) and (rtts_us.min() < 0 or rtts_us.max() > LONGEST_RTT_US):
         rtts_us = rtts_us[(rtts_us >= 0) & (rtts_us <= LONGEST_RTT_US)]
     if not len(rtts_us):

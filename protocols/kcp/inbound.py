@@ -138,6 +138,9 @@ class Arrived:
 def ack_columns(acks: Acks, una: int, now_us: int) -> tuple[Int64s, Int64s]:
     """Serial numbers, near `una`, and the stamps echoed, near `now_us`: int64 (n,) each."""
     if isinstance(acks, list):
+        if len(acks) == 1:
+            number, echo_us = expand(acks[0][5], una), expand(acks[0][4], now_us)
+            return np.array([number], np.int64), np.array([echo_us], np.int64)
         sn = np.array([header[5] for header in acks], np.uint32)
         ts = np.array([header[4] for header in acks], np.uint32)
     else:

@@ -93,6 +93,8 @@ class OwedAcks:
         last, parts = self._last, self._parts
         self._last, self._parts = None, []
         stride = longest // HEADER_BYTES * HEADER_BYTES
+        if last is None and not repeat and len(parts) == 1 and len(parts[0][0]) == 1:
+            last, parts = (int(parts[0][0][0]), int(parts[0][1][0])), []  # no array is needed for one
         if not parts:
             assert last is not None
             number, stamp = last

@@ -77,14 +77,21 @@ class OwedRanges:
                 else:
                     self._add(pushes.first, last, ts, now_us, repeated=False)
                 return
+        if pushes.first == pushes.last and pushes.sn is None:
+            # One segment behind a gap, as each is on a path that loses: no array is needed.
+            if accepted is None or accepted[0]:
+                again = accepted is not None and bool(self._receiving.repeated[0])
+                self._note_newest(pushes.last_ts, pushes.last, now_us)
+                self._add(pushes.first, pushes.last, pushes.last_ts, now_us, repeated=again)
+            return
         # Stamps that do not ascend, gaps, repeats: cut where a row must end.
         numbers, stamps = pushes.numbers(), pushes.stamps()
-        again = np.zeros(len(numbers), np.bool_) if accepted is None else self._receiving.repeated
+        repeats = np.zeros(len(numbers), np.bool_) if accepted is None else self._receiving.repeated
         if accepted is not None and not accepted.all():
-            numbers, stamps, again = numbers[accepted], stamps[accepted], again[accepted]
+            numbers, stamps, repeats = numbers[accepted], stamps[accepted], repeats[accepted]
         if not len(numbers):
             return
-        self._cut(numbers, stamps, again, now_us)
+        self._cut(numbers, stamps, repeats, now_us)
 
     def _cut(self, numbers: Int64s, stamps: Int64s, again: NDArray[np.bool_], now_us: int) -> None:
         """Add rows of consecutive segments, (n,), with stamps that ascend modulo 2^32."""

@@ -133,6 +133,13 @@ class PathRecord:
         """
         self.flights.arrived(echoes_us, self._sizes(fresh & self._sending.mask), delays_us)
         newest_us = self._newest_us
+        if len(echoes_us) == 1:
+            echo_us = int(echoes_us[0])
+            if echo_us >= newest_us:
+                self._newest_us = echo_us
+            else:
+                self.displacements.add(newest_us - echo_us)
+            return
         if int(echoes_us.min()) < newest_us:
             for late_us in (newest_us - echoes_us[echoes_us < newest_us]).tolist():
                 self.displacements.add(late_us)

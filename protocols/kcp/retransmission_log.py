@@ -80,6 +80,8 @@ class RetransmissionLog:
         """
         if not len(self._numbers):
             return at[:0]
+        if len(numbers) == 1 and self._numbers[int(numbers[0]) & self._mask] != numbers[0]:
+            return at[:0]
         rows = numbers & self._mask
         logged = self._numbers[rows] == numbers
         if not logged.any():
@@ -113,6 +115,8 @@ class RetransmissionLog:
         (numbers, echoes) : (m,), in place of a transmission that is not known, one just before the last
         """
         if not len(self._numbers):
+            return numbers[:0], echoes_us[:0]
+        if len(numbers) == 1 and self._numbers[int(numbers[0]) & self._mask] != numbers[0]:
             return numbers[:0], echoes_us[:0]
         rows = numbers & self._mask
         logged, last_us = self._numbers[rows] == numbers, self._last_us[rows]

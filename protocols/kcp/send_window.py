@@ -20,6 +20,7 @@ from iperfpy.protocols.kcp.packet_ring import PacketRing, SegmentStates
 from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 from iperfpy.protocols.memory_budget import MemoryBudget
 
+_FIRST: NDArray[np.intp] = np.zeros(1, np.intp)
 _SMALLEST = 256
 _SMALLEST_KEPT = 2
 _STATE_BYTES = 32
@@ -251,6 +252,8 @@ class SendWindow:
         Returns those that were not acknowledged before, ascending and without repeats, and where they stood
         in `numbers`.
         """
+        if len(numbers) == 1:
+            return self._mark_one(numbers)
         held = (numbers >= self.una) & (numbers < self.nxt)
         held &= ~self.state.acked[numbers & self.mask]
         at = np.flatnonzero(held)
@@ -264,6 +267,17 @@ class SendWindow:
         self.sacked += len(fresh)
         self.bytes_acked += int(self.ring.length[rows].sum()) if self.shorts else len(fresh) * self.mss
         return fresh, at
+
+    def _mark_one(self, numbers: Int64s) -> tuple[Int64s, NDArray[np.intp]]:
+        """`mark` for one segment, (1,), without further arrays."""
+        number = int(numbers[0])
+        row = number & self.mask
+        if not self.una <= number < self.nxt or self.state.acked[row]:
+            return numbers[:0], _FIRST[:0]
+        self.state.acked[row] = True
+        self.sacked += 1
+        self.bytes_acked += int(self.ring.length[row]) if self.shorts else self.mss
+        return numbers, _FIRST
 
     def advance(self, una: int) -> tuple[int, int]:
         """Take a cumulative ACK: everything below `una` has arrived.

@@ -151,7 +151,8 @@ class Inbox:
 
     def take(self, now_us: float) -> list[DatagramBatch]:
         """Take all datagrams that have arrived by now, in order of arrival."""
-        return merged([rows for _, rows in self.take_rows(now_us)])
+        pieces = self.take_rows(now_us)
+        return merged([rows for _, rows in pieces]) if pieces else []
 
     def take_rows(self, now_us: float) -> list[tuple[Times, Rows]]:
         """Take arrivals, (n,) microseconds, and rows, (n, bytes), of one size each."""
@@ -205,6 +206,9 @@ def _by_arrival(pieces: list[tuple[Times, Rows]]) -> list[tuple[Times, Rows]]:
 
 def merged(pieces: list[Rows]) -> list[DatagramBatch]:
     """Merge neighbours of equal size into batches no larger than those of the kernel."""
+    if len(pieces) == 1 and len(pieces[0]) == 1:
+        size = pieces[0].shape[1]
+        return [DatagramBatch(pieces[0].reshape(-1), size, 1, size)]
     batches: list[DatagramBatch] = []
     at = 0
     while at < len(pieces):

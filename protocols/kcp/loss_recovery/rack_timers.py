@@ -73,13 +73,16 @@ class RecoveryTimer:
     backoff : timeouts in a row
     """
 
-    __slots__ = ("_probed_us", "_progress_us", "_rtt", "_sent_us", "backoff", "probing")
+    __slots__ = (
+        "_known", "_known_us", "_probed_us", "_progress_us", "_rtt", "_sent_us", "backoff", "probing",
+    )  # fmt: skip
 
     def __init__(self, rtt: RttEstimator) -> None:
         self._rtt = rtt
         self._sent_us = self._progress_us = self._probed_us = 0
         self.probing = False
         self.backoff = 0
+        self._known, self._known_us = (-1, 0), 0
 
     def sent(self, stamp_us: int, *, first: bool) -> None:
         """A transmission left; `first`: with nothing else in flight."""
@@ -104,6 +107,13 @@ class RecoveryTimer:
         self._progress_us = now_us
 
     def _timeout_us(self) -> int:
+        # Asked several times for each datagram, and another one only after a sample or a timeout.
+        known = self._rtt.samples, self.backoff
+        if known != self._known:
+            self._known, self._known_us = known, self._computed_us()
+        return self._known_us
+
+    def _computed_us(self) -> int:
         timeout_us = self._rtt.timeout_us(1_000, SMALLEST_TIMEOUT_US, INITIAL_TIMEOUT_US)
         largest_us = max(timeout_us, LARGEST_TIMEOUT_US, int(3 * self._rtt.srtt_us))
         return min(timeout_us << self.backoff, largest_us)
