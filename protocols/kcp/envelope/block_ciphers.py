@@ -51,8 +51,10 @@ class XorTable:
 
     def encrypt(self, slots: Bytes, width: int) -> None:
         if len(self._table) < slots.shape[1]:
-            # A longer table begins with the shorter one.
-            table = hashlib.pbkdf2_hmac("sha1", self._key, XOR_SALT, XOR_ROUNDS, max(1_504, slots.shape[1]))
+            # A longer table begins with the shorter one. It doubles: the peer chooses the lengths, and each
+            # table is computed from its beginning.
+            size = max(1_504, 2 * len(self._table), slots.shape[1])
+            table = hashlib.pbkdf2_hmac("sha1", self._key, XOR_SALT, XOR_ROUNDS, size)
             self._table = np.frombuffer(table, np.uint8)
         slots ^= self._table[: slots.shape[1]]
 

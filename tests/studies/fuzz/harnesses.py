@@ -246,12 +246,12 @@ def _window_in_envelope(cipher: str) -> tuple[Engine, Fec, EnvelopedEngine, Save
     """An engine that has sent a window, in an envelope."""
     one = engine(stock_recovery(), Fixed(64), mtu=100, send_window=32, receive_window=32)
     one.write(memoryview(bytes(76 * 20)), 0)
-    one.transmit(0)
     decoder = Fec(ENVELOPE)
     layers: list[Layer] = [decoder]
     if cipher:
         layers.append(crypt_layer(cipher, b"a secret", bytes))
     wrapped = EnvelopedEngine(one, layers)
+    wrapped.transmit(0)  # this also computes what a cipher keeps
     return one, decoder, wrapped, SavedState(wrapped)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import zlib
 
@@ -17,6 +18,7 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.errors import SettingsError, StreamPeerError
 from iperfpy.protocols.kcp import profiles
 from iperfpy.protocols.kcp.envelope import replays
+from iperfpy.protocols.kcp.envelope.block_ciphers import XorTable
 from iperfpy.protocols.kcp.envelope.crypt_layers import CryptLayer
 from iperfpy.protocols.kcp.envelope.crypt_names import KINDS, check_secret
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
@@ -68,6 +70,24 @@ def batch_of_bytes(data: bytes) -> DatagramBatch:
 def test_the_table_of_xor_is_kcp_gos() -> None:
     (sealed,) = packets(crypt_layer("xor", KCPTUN_SECRET, bytes).seal([batch_of_bytes(bytes(30))], 0))
     assert sealed[:8].hex() == "0ffe8987ad947571"
+
+
+def test_growing_datagrams_have_the_table_of_xor_computed_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The peer chooses the lengths. The longest table takes tens of milliseconds."""
+    sizes: list[int] = []
+    compute = hashlib.pbkdf2_hmac
+
+    def noted(name: str, key: bytes, salt: bytes, rounds: int, size: int) -> bytes:
+        sizes.append(size)
+        return compute(name, key, salt, 1, size)
+
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", noted)
+    cipher = XorTable(bytes(32))
+    for width in range(16, 65_536, 64):
+        cipher.decrypt(np.zeros((1, width), np.uint8), width)
+    assert len(sizes) <= 8
 
 
 @pytest.mark.parametrize("name", NAMES)
