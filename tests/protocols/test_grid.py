@@ -113,7 +113,7 @@ def test_a_flow_that_joins_a_full_queue_does_not_add_its_losses_to_the_floor() -
 
     The later ones never see an empty queue, and their losses during STARTUP do not depend on their own rate.
     """
-    eight = replace(_case("fair"), forward=link(20e6, RTT_MS, 1.0)[0], seconds=8.0)
+    eight = replace(_case("fair"), forward=link(20e6, RTT_MS, 1.0)[0], seconds=6.5)
     flows = together(eight, 1, [bbr_engine] * 8, [0.05 * number for number in range(8)])
     late = [one.state["noise_percent"] for flow in flows for one in flow.snapshots if one.now_us >= 4_000_000]
     assert late
@@ -159,7 +159,7 @@ def test_the_queue_of_startup_drains_on_a_long_path() -> None:
 def test_bursts_as_long_as_the_window_do_not_lower_the_goodput() -> None:
     """5 Mb/s and 170 ms are 73 segments in flight; a burst loses up to 50 of them."""
     case = next(case for case in all_cases() if case.name == "5 Mb/s 170 ms 1 BDP, 5 % in bursts of 20")
-    case = replace(case, seconds=18.0)
+    case = replace(case, seconds=12.0)
     runs = (steady(single(case.forward, case.backward, seed, case.seconds), case) for seed in (7, 8, 9))
     assert median(run["goodput"] * 0.95 / (1 - run["dropped"]) for run in runs) >= 0.93
 
