@@ -244,6 +244,8 @@ class KcpGo:
         empty = self._chosen.prepare(seconds, figures)
         tried = ", ".join(f"{name} ms {rate / 1e6:.0f} Mb/s" for name, rate in self.trials.items())
         chosen = f"window {self.setting.window}, flush {self.setting.flush_ms} ms (tried {tried})"
+        if version := kcpgo_library().version:
+            chosen = f"{version}, {chosen}"
         return f"{chosen}; {empty}" if empty else chosen
 
     def measure(self, seconds: float) -> Figures:

@@ -80,12 +80,12 @@ class Cost:
 
 
 # ---------------------------------------------------------------------- ends
-# Each gives (bytes, calls).
+# Each gives (bytes, calls). A sender makes one call at least: a busy machine may start it too late.
 
 
 def send_blocking(sock: socket.socket, way: Way, until: float) -> tuple[int, int]:
     block, total, calls = memoryview(os.urandom(way.send_bytes)), 0, 0
-    while time.monotonic() < until:
+    while not calls or time.monotonic() < until:
         total += sock.send(block)
         calls += 1
     return total, calls
@@ -96,7 +96,7 @@ def send_file(sock: socket.socket, way: Way, until: float) -> tuple[int, int]:
     with tempfile.TemporaryFile() as file:
         file.write(os.urandom(way.send_bytes))
         file.flush()
-        while time.monotonic() < until:
+        while not calls or time.monotonic() < until:
             total += os.sendfile(sock.fileno(), file.fileno(), 0, way.send_bytes)
             calls += 1
     return total, calls
@@ -107,7 +107,7 @@ def send_zerocopy(sock: socket.socket, way: Way, until: float) -> tuple[int, int
     sock.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
     block = mmap.mmap(-1, way.send_bytes)
     total, calls = 0, 0
-    while time.monotonic() < until:
+    while not calls or time.monotonic() < until:
         total += sock.send(block, MSG_ZEROCOPY)
         calls += 1
         if calls % COMPLETIONS_EVERY == 0:
@@ -140,7 +140,7 @@ def receive_truncated(sock: socket.socket, way: Way) -> tuple[int, int]:
 
 async def send_on_loop(sock: socket.socket, way: Way, until: float) -> tuple[int, int]:
     loop, block, calls = asyncio.get_running_loop(), memoryview(os.urandom(way.send_bytes)), 0
-    while time.monotonic() < until:
+    while not calls or time.monotonic() < until:
         await loop.sock_sendall(sock, block)
         calls += 1
     return calls * way.send_bytes, calls
