@@ -73,6 +73,7 @@ async def test_a_stream_of_a_stock_client_is_carried() -> None:
         await accepted.close()
 
 
+@pytest.mark.linux
 async def test_each_session_has_its_own_mode_of_path_mtu_discovery() -> None:
     """KCP's datagrams leave whole, and UDP's may be fragmented, from one socket."""
     shared, remote = DatagramSocket.bound(("127.0.0.1", 0), reuse=False), ("127.0.0.1", 9)
