@@ -2,7 +2,8 @@
 
 draft-ietf-ccwg-bbr section 5.6.2 schedules every quantum at `next_send_time`. A bucket of `burst` segments
 does the same and tolerates late timers: segments that a late wake-up missed may follow at once, up to
-`slack_us` worth of them and no more. An idle sender therefore never earns a burst.
+`late_us` worth of them and no more. Time in which a window was closed is no delay of a timer and earns hardly
+anything: a path with a short buffer would lose the burst. An idle sender earns a late timer's burst at most.
 
     pacer.allowance(now_us, rate, burst) -> segments that may go now
     pacer.spend(segments)                   after they went
@@ -14,28 +15,34 @@ from __future__ import annotations
 from iperfpy.protocols.congestion.congestion_control import UNLIMITED
 
 SLACK_US = 1_000
-"""How late a timer may fire without costing rate: event loops sleep in whole milliseconds."""
+"""Tokens that accrue beyond a burst in any case: event loops sleep in whole milliseconds."""
 NO_LIMIT = 1 << 30
 
 
 class Pacer:
     """A token bucket in segments. Tokens accrue at the rate given with each question, so a change
-    of rate holds from the previous question on."""
+    of rate holds from the previous question on.
 
-    __slots__ = ("_slack_us", "_tokens", "_updated_us")
+    Parameters
+    ----------
+    late_us : how late a timer may fire without costing rate
+    """
 
-    def __init__(self, slack_us: int = SLACK_US) -> None:
-        self._slack_us = slack_us
+    __slots__ = ("_late_us", "_tokens", "_updated_us")
+
+    def __init__(self, late_us: int = SLACK_US) -> None:
+        self._late_us = late_us
         self._tokens = 1.0
         self._updated_us: int | None = None
 
-    def allowance(self, now_us: int, rate: float, burst: int) -> int:
+    def allowance(self, now_us: int, rate: float, burst: int, *, late: bool = True) -> int:
         """Segments that may be released at `now_us`: none, or a whole quantum and more.
 
         Parameters
         ----------
         rate : segments per second, above 0; `UNLIMITED` lifts the limit.
         burst : segments, at least 1: the send quantum.
+        late : True if the time since the previous question beyond a burst is a timer's delay.
         """
         if rate == UNLIMITED:
             self._updated_us = now_us
@@ -44,7 +51,7 @@ class Pacer:
             self._tokens = float(burst)
         else:
             earned = max(0, now_us - self._updated_us) * rate / 1e6
-            depth = burst + rate * self._slack_us / 1e6
+            depth = burst + rate * (self._late_us if late else SLACK_US) / 1e6
             self._tokens = min(self._tokens + earned, depth)
         self._updated_us = now_us
         # A release time is in whole microseconds, so a fraction of a segment may be missing.

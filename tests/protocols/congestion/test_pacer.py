@@ -29,13 +29,21 @@ def test_the_pacer_keeps_its_rate(rate: float, burst: int) -> None:
 
 
 def test_late_timers_do_not_lower_the_rate() -> None:
-    assert drive(Pacer(slack_us=2_000), 8_700.0, 4, 2.0, late_us=1_500) == pytest.approx(17_400, rel=0.005)
+    assert drive(Pacer(late_us=2_000), 8_700.0, 4, 2.0, late_us=1_500) == pytest.approx(17_400, rel=0.005)
 
 
 def test_idle_time_does_not_allow_a_burst() -> None:
-    pacer = Pacer(slack_us=2_000)
+    pacer = Pacer(late_us=2_000)
     pacer.spend(pacer.allowance(0, 1_000.0, 2))
     assert pacer.allowance(60_000_000, 1_000.0, 2) == 4
+
+
+def test_time_behind_a_closed_window_does_not_allow_a_burst() -> None:
+    pacer = Pacer(late_us=8_000)
+    pacer.spend(pacer.allowance(0, 10_000.0, 2))
+    assert pacer.allowance(20_000, 10_000.0, 2, late=False) == 12
+    pacer.spend(12)
+    assert pacer.allowance(40_000, 10_000.0, 2, late=True) == 82
 
 
 def test_the_pacer_waits_for_a_complete_quantum() -> None:
