@@ -51,10 +51,14 @@ def _debian(name: str) -> str:
 
 
 def _output_of(*command: str) -> str:
-    """Return the program's output, or an empty string if it is not installed or fails."""
+    """Return the program's output, or an empty string if it is not installed, fails or is late: a study goes
+    on without it."""
     if shutil.which(command[0]) is None:
         return ""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
