@@ -14,6 +14,7 @@ import pytest
 
 from tests.interop.free_port import free_port
 from tests.interop.programs import wait_until
+from tests.open_ports import open_ports
 from tests.warm_program import local_server, run_warm
 
 pytestmark = [
@@ -48,6 +49,7 @@ def test_a_server_whose_output_is_not_read_serves_and_stops(unread: int) -> None
         text=True,
     ) as server:
         try:
+            wait_until(lambda: int(port) in open_ports(), "the server does not listen", 60)
             for _ in range(2):
                 done = run_warm(client(port))
                 assert (done.returncode, done.stderr) == (0, "")
