@@ -68,6 +68,7 @@ from iperfpy.protocols.congestion.bbr.probe_rtt import ProbeRtt
 from iperfpy.protocols.congestion.bbr.probe_wait import ProbeWait
 from iperfpy.protocols.congestion.bbr.rounds import Rounds, RoundSamples
 from iperfpy.protocols.congestion.bbr.standing_queue import StandingQueue
+from iperfpy.protocols.congestion.bbr.startup_queue import StartupQueue
 from iperfpy.protocols.congestion.congestion_control import Ack, Flight, Loss
 
 # draft 5.6.4.1
@@ -126,6 +127,7 @@ class Bbr:
             self.inflight_bound,
             self.ack_aggregation,
             self._probe_rtt,
+            StartupQueue(),
         )
 
     # -- output
@@ -259,8 +261,10 @@ class Bbr:
             self.delay.service_us = 1e6 / self.max_bandwidth.value
         if self.delay.end_round(ack.now_us, self_queued=probing or self.phase is Phase.DRAIN):
             self.loss_floor.reset(ack.now_us)
-        # A plateau of the application's rate says nothing of the path (5.3.1.2, is_app_limited).
-        if probing and not (ack.flight is not None and ack.flight.app_limited):
+        # A plateau of the application's rate says nothing of the path (5.3.1.2, is_app_limited), and neither
+        # does that of a pace that is held.
+        limited = ack.flight is not None and ack.flight.app_limited
+        if probing and not limited and self.controls.startup_queue.tries(ack):
             self.full_pipe.end_round(self.max_bandwidth.round_best, ack.delivered)
         self._watch_queue(ack)
         self._update_congestion_signals(ack)
@@ -418,10 +422,12 @@ class Bbr:
     def _check_other_phase(self, ack: Ack, now_us: int) -> None:
         """Apply the events of all phases but CRUISE and PROBE_RTT."""
         pipe = self.full_pipe
-        full = pipe.reached or pipe.now or (pipe.flat_rounds > 0 and self.delay.queue_fills)
-        if self.phase is Phase.STARTUP and full:
-            pipe.reached = True
-            self._happen(PhaseEvent.PIPE_FULL, now_us)
+        if self.phase is Phase.STARTUP:
+            full = self.controls.startup_queue.update(ack, self.delay, self.max_bandwidth.value)
+            full = full or (pipe.flat_rounds > 0 and self.delay.queue_fills)
+            if pipe.reached or pipe.now or full:
+                pipe.reached = True
+                self._happen(PhaseEvent.PIPE_FULL, now_us)
         if self.phase is Phase.DRAIN or self.phase is Phase.DOWN:
             self._check_drained(ack)
         # The phase may have changed above, so DOWN and CRUISE are both possible here.
@@ -437,6 +443,7 @@ class Bbr:
         target = TRANSITIONS.get((self.phase, event))
         if target is None:
             return
+        self.controls.startup_queue.release(now_us)
         self.phase = target
         self._phase_rounds = 0
         self.response.start_phase()

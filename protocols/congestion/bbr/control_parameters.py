@@ -11,6 +11,7 @@ from iperfpy.protocols.congestion.bbr.max_bandwidth import MaxBandwidth
 from iperfpy.protocols.congestion.bbr.path_delay import PathDelay
 from iperfpy.protocols.congestion.bbr.phases import PHASES, Bound, Phase
 from iperfpy.protocols.congestion.bbr.probe_rtt import ProbeRtt
+from iperfpy.protocols.congestion.bbr.startup_queue import StartupQueue
 from iperfpy.protocols.congestion.congestion_control import FOUND_LATE_RTTS, Ack
 
 # draft
@@ -62,6 +63,7 @@ class ControlParameters:
     window : most segments in flight (C.cwnd)
     burst_limit : most segments that the path takes at once, as far as its losses have shown
     pacing_rate : segments per second (C.pacing_rate)
+    startup_queue : detector of the queue of STARTUP, at whose first sign the pace holds
     burst : segments released at once (C.send_quantum); a single one at low rates, where the draft has two
     """
 
@@ -74,10 +76,11 @@ class ControlParameters:
         inflight_bound: InflightBound,
         ack_aggregation: AckAggregation,
         probe_rtt: ProbeRtt,
+        startup_queue: StartupQueue,
     ) -> None:
         self._delay, self._loss_floor, self._max_bandwidth = delay, loss_floor, max_bandwidth
         self._inflight_bound, self._ack_aggregation = inflight_bound, ack_aggregation
-        self._probe_rtt = probe_rtt
+        self._probe_rtt, self.startup_queue = probe_rtt, startup_queue
         self._initial_window = initial_window
         self._saved_window = 0.0  # BBR.prior_cwnd
         self.window = float(initial_window)
@@ -145,9 +148,9 @@ class ControlParameters:
         pipe_was_full : BBR.full_bw_reached
         """
         bdp = self.bdp
-        # BBRSetPacingRate (5.6.2): before the pipe was full, the pace only rises.
+        # BBRSetPacingRate (5.6.2): before the pipe was full, the pace falls only if a queue begins.
         rate = self._pacing_gain(phase, bdp) * self._max_bandwidth.value * PACING_MARGIN
-        if rate > 0 and (pipe_was_full or rate > self.pacing_rate):
+        if rate > 0 and (pipe_was_full or self.startup_queue.holding or rate > self.pacing_rate):
             self.pacing_rate = rate
         # BBRSetSendQuantum (5.6.3)
         quantum_us = self._delay.level_us / QUANTA_PER_RTT
@@ -163,13 +166,15 @@ class ControlParameters:
         self._set_window(phase, bdp, ack, pipe_was_full)
 
     def _pacing_gain(self, phase: Phase, bdp: float) -> float:
-        """The phase's pacing gain, adapted to a standing queue in CRUISE and UP.
+        """The phase's pacing gain, adapted to a queue in STARTUP, CRUISE and UP.
 
         CRUISE subtracts the share of the last round's mean queue: the bandwidth filter keeps the best of many
         samples, so its error is upwards and builds a queue. A flow with few segments there yields less.
         """
         if phase is Phase.PROBE_RTT:
             return self._probe_rtt.pacing_gain
+        if phase is Phase.STARTUP and self.startup_queue.holding:
+            return PHASES[Phase.CRUISE].pacing_gain
         gain, queue = PHASES[phase].pacing_gain, self._delay.queue_share
         if phase is Phase.CRUISE and queue:
             own_share = min(1.0, max(MIN_CUT_SHARE, queue * bdp / FULL_CUT_QUEUE))

@@ -123,18 +123,18 @@ class PathDelay:
     service_us : service time of one segment at the bandwidth; 0.0 until the bandwidth is known
     latest_us, smoothed_us : the last sample, and the samples smoothed
     last_round_us : mean of the last round, or of the last few short ones
+    measured : True if the level is the mean of a round, and not of the first ACK
     drained : True if the queue has been seen to build and to drain
     """
 
     def __init__(self) -> None:
         self.least_us = self.level_us = self.spread_us = self.service_us = 0.0
         self.latest_us = self.smoothed_us = self.last_round_us = 0.0
-        self.drained = False
+        self.drained = self.measured = False
         self._round, self._self_queued = DelaySamples(), False
         # The least mean of a round and its deviation, in the present interval and in the one before.
         self._lowest = self._lowest_before = (inf, 0.0)
         self._rotate_us = self._rate_changed_us = 0
-        self._measured = False  # the level is the mean of a round
         self._highest_us = 0.0  # highest mean since the path was last found to be another one
         self._raised_rounds = 0
         # age of the estimate
@@ -239,12 +239,12 @@ class PathDelay:
         mean_us = self.last_round_us = self._round.mean_us
         steady = now_us - self._rate_changed_us > STEADY_RTTS * self.level_us
         shorter = steady and mean_us < self.level_us - self.mean_tolerance_us
-        if shorter or not self._measured:
+        if shorter or not self.measured:
             self._confirmed_us = now_us
         if now_us > self._rotate_us:
             self._lowest_before, self._lowest = self._lowest, (inf, 0.0)
             self._rotate_us = now_us + self._interval_us
-        if steady or not self._measured:
+        if steady or not self.measured:
             self._lowest = min(self._lowest, (mean_us, self._round.deviation_us))
             self._set_level()
         if shorter:
@@ -254,7 +254,7 @@ class PathDelay:
         return shorter
 
     def _set_level(self) -> None:
-        self._measured = True
+        self.measured = True
         self.level_us, self.spread_us = min(self._lowest_before, self._lowest)
 
     def _restart_evidence(self) -> None:

@@ -16,6 +16,7 @@ Differences from the draft's table:
 * REFILL ends, as UP does, when it loses too much: the estimate that it refills to is too high.
 * STARTUP ends with the first round without growth if that round also shows a growing queue. On a long path
   with a deep buffer, the draft's three rounds would last several seconds.
+* STARTUP holds its pace at the first sign of a queue, and ends if the queue is its own (startup_queue.py).
 * PROBE_RTT sends at half the bandwidth, with the window of CRUISE: probe_rtt.py.
 * STARTUP may keep 2.77 BDP in flight instead of 2, because ACKs arrive in bursts on lossy paths.
 """

@@ -130,7 +130,7 @@ def test_the_congestion_state_is_reported_in_full() -> None:
     first: CongestionControl | None = with_bbr(1, KcpBbrSettings()).control
     assert first is not None
     assert congestion_record(first.state(), 8 * MTU)["inflight_bound_bytes"] is None
-    shallow = Path(10e6, bdp_bytes(10e6, 40_000, 0.25), 20_000)  # eight datagrams
+    shallow = Path(10e6, bdp_bytes(10e6, 40_000, 0.2), 20_000)  # seven datagrams
     watched = single(shallow, Path(delay_us=20_000), seed=1, seconds=5)
     assert watched.sender.control is not None
     record = congestion_record(watched.sender.control.state(), 8 * MTU)

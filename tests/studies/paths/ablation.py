@@ -33,6 +33,7 @@ from iperfpy.protocols.congestion.bbr import (
     probe_rtt,
     probe_wait,
     recent_losses,
+    startup_queue,
 )
 from iperfpy.protocols.congestion.bbr.inflight_bound import BETA, HEADROOM
 from iperfpy.protocols.congestion.bbr.loss_tally import LossTally
@@ -315,6 +316,10 @@ def _startup_queue(patch: Patch) -> None:
     patch.put(path_delay.PathDelay, "queue_fills", property(lambda self: False))
 
 
+def _startup_hold(patch: Patch) -> None:
+    patch.put(startup_queue.StartupQueue, "update", lambda *_: False)
+
+
 def _first_probe(patch: Patch) -> None:
     begin = probe_wait.ProbeWait.__init__
 
@@ -359,6 +364,7 @@ MECHANISMS: dict[str, Mechanism] = {
     "down": Mechanism("DOWN at 0.75", "0.90", _down),
     "startup-window": Mechanism("window gain 2.77 in STARTUP", "2.0", _startup_window),
     "startup-queue": Mechanism("STARTUP ends on a filling queue", "three flat rounds", _startup_queue),
+    "startup-hold": Mechanism("pace held at the first queue of STARTUP", "it only rises", _startup_hold),
     "first-probe": Mechanism("early first probe", "the usual wait of 2 to 3 s", _first_probe),
     "bound-raise": Mechanism("bound grows by shares of the window", "1, 2, 4 segments a round", _bound_raise),
     "headroom": Mechanism("headroom never below the BDP", "0.15 of the bound always", _headroom),

@@ -28,6 +28,7 @@ from iperfpy.protocols.congestion.bbr import (
     rounds,
     standing_queue,
     startup_losses,
+    startup_queue,
 )
 from iperfpy.protocols.simulator.path import Path
 from tests.studies import record
@@ -41,7 +42,7 @@ from tests.studies.paths.run import Outcome, run
 MODULES = (
     *(ack_aggregation, bandwidth_probe, bbr, congestion_response, control_parameters, full_pipe),
     *(inflight_bound, loss_epochs, loss_floor, loss_scatter, max_bandwidth, path_delay, phases),
-    *(probe_rtt, probe_wait, recent_losses, rounds, standing_queue, startup_losses),
+    *(probe_rtt, probe_wait, recent_losses, rounds, standing_queue, startup_losses, startup_queue),
 )
 
 
@@ -61,7 +62,8 @@ def _small_buffer(rate: float, rtt_ms: float, datagrams: int, seconds: float) ->
 
 
 def _deep(rate: float, rtt_ms: float, seconds: float) -> Case:
-    forward, backward = link(rate, rtt_ms, 10.0)
+    # Without losses STARTUP ends with its own queue, before it has a flat round.
+    forward, backward = link(rate, rtt_ms, 10.0, loss=0.03)
     return Case("loss", "deep buffer", forward, backward, rtt_ms * 1e3, rate, seconds)
 
 
