@@ -83,10 +83,11 @@ def for_mtu(mtu_bytes: int) -> tuple[str]:
 def for_policer(rate: float, *, adapts: bool = False) -> tuple[str]:
     """Advice about a policer. `adapts`: the transport in use does what the advice would recommend."""
     if adapts:
-        return ("ask the provider for a shaper; this transport paces below the rate already",)
+        return ("ask the provider for a shaper; this transport finds the rate after its start",)
     pace = format_rate(BELOW_POLICER * rate)
     return (
-        f"pace at {pace} (kcp-bbr does), or ask the provider for a shaper; a larger window makes it worse",
+        f"pace at {pace} (-b; kcp-bbr finds it), or ask the provider for a shaper; a larger window makes it"
+        " worse",
     )
 
 
