@@ -129,7 +129,7 @@ def append(path: Path, entry: Entry) -> None:
                 while data:
                     data = data[os.write(descriptor, data) :]
             except OSError:
-                os.ftruncate(descriptor, size)
+                os.ftruncate(descriptor, min(size, os.fstat(descriptor).st_size))  # never longer
                 raise
     finally:
         os.close(descriptor)

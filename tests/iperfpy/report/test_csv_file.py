@@ -109,6 +109,26 @@ def test_a_row_that_does_not_fit_is_removed_again(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "x.csv").read_text() == "a,b\nfirst,\nthird,\n"
 
 
+def test_a_file_that_is_emptied_while_a_row_fails_is_not_filled_with_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.csv"
+    file = CsvFile(path, HEADER)
+    file.row(["1", "2"])
+
+    def emptied_and_full(descriptor: int, data: bytes) -> int:
+        os.truncate(path, 0)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", emptied_and_full)
+    with pytest.raises(OSError, match="No space left"):
+        file.row(["3", "4"])
+    monkeypatch.undo()
+    assert path.read_bytes() == b""
+    file.row(["5", "6"])
+    assert path.read_text().splitlines()[-1] == "5,6"
+
+
 def test_several_writers_write_one_header_and_whole_rows(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     files = [CsvFile(path, HEADER) for _ in range(8)]
