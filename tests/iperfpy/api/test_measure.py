@@ -39,7 +39,11 @@ def test_one_call_returns_a_complete_run(server: WarmLocalServer, transport: str
     assert run.complete
     assert (run.transport, run.plan.direction.value) == (transport, "reverse" if reverse else "forward")
     assert run.bits_per_second > 0
-    assert len(run.intervals) >= 3
+    # A busy machine skips boundaries, and no time.
+    ends = [interval.rows[0].local for interval in run.intervals]
+    assert ends[0].start_us == 0
+    assert [one.start_us for one in ends[1:]] == [one.end_us for one in ends[:-1]]
+    assert ends[-1].end_us >= 200_000
     assert run.total("bytes", side=iperfpy.Side.SENDER)
     assert run.client.addresses[0][0] == HOST
     assert run.server.addresses == ((HOST, server.port),)
