@@ -115,9 +115,8 @@ class CsvFile:
                 while data:
                     data = data[os.write(self._descriptor, data) :]
             except OSError:
-                if (
-                    regular
-                ):  # a rotation may have truncated it meanwhile: to lengthen it would fill it with zeros
+                if regular:
+                    # A rotation may have truncated it meanwhile; to lengthen it would fill it with zeros.
                     os.ftruncate(self._descriptor, min(size, os.fstat(self._descriptor).st_size))
                 raise
             self._replace, self._headed, self._unfinished = False, True, b""
