@@ -1,4 +1,4 @@
-"""The size of KCP's datagrams over loopback, whose interface takes packets of 65,536 bytes."""
+"""The size of KCP's datagrams over loopback; its interface takes packets of 65,536 bytes."""
 
 from __future__ import annotations
 

@@ -22,6 +22,6 @@ TINY = Scale(
 
 
 def main() -> int:
-    """Be the program, whose words say --quick."""
+    """Be the program with the option --quick."""
     check_schedule.QUICK = TINY
     return program()

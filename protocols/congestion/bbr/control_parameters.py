@@ -63,7 +63,7 @@ class ControlParameters:
     window : most segments in flight (C.cwnd)
     burst_limit : most segments that the path takes at once, as far as its losses have shown
     pacing_rate : segments per second (C.pacing_rate)
-    startup_queue : detector of the queue of STARTUP, at whose first sign the pace holds
+    startup_queue : detector of the queue of STARTUP; the pace holds at its first sign
     burst : segments released at once (C.send_quantum); a single one at low rates, where the draft has two
     """
 

@@ -1,4 +1,4 @@
-"""The queue of STARTUP: the pace that is held at its first sign, and the question whose queue it is."""
+"""The queue of STARTUP: the pace that is held at its first sign, and the proof that it is the flow's own."""
 
 from __future__ import annotations
 

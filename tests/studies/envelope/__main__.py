@@ -111,7 +111,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 _COUNTS = ("recovered_here", "recovered_there", "rejected", "out_of_band")
 _KEYS = {field.name: field.default for field in dataclasses.fields(Case)}
-"""The fields of a case. A line of an earlier version lacks some, whose values are the defaults."""
+"""The fields of a case. A line of an earlier version lacks some, which have their defaults."""
 
 
 def main(arguments: list[str]) -> int:

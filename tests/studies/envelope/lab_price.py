@@ -5,7 +5,7 @@
 The path and the messages are those of tests/studies/envelope/price.py, here with echoes: `iperfpy latency`
 runs over `iperfpy lab`, and the simulator runs the same ends over the same path. A figure is of round trips,
 so of both directions; the path itself takes 170 ms. Overhead is the growth of all bytes that the asking end
-sent, with the headers of IP and UDP. A run whose relay or client was late is repeated, and marked if there is
+sent, with the headers of IP and UDP. A run with a late relay or client is repeated, and marked if there is
 no other.
 
 A run that was stopped continues: results/NAME.jsonl has every finished run.

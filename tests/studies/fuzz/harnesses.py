@@ -401,7 +401,7 @@ def _stored_run_seeds() -> list[bytes]:
 
 
 MADE_ONCE = (_window_in_flight, _window_in_envelope)
-"""The functions whose results all inputs of a process share."""
+"""The functions with results that all inputs of a process share."""
 
 HARNESSES: Mapping[str, Harness] = {
     "control-client": Harness(lambda data: _session(data, client=True), _session_seeds),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 OURS = ("iperfpy.", "tests.")
-"""Modules whose objects have state of the program. Others are taken for values, or have none that counts."""
+"""Modules with objects that have state of the program. Others are taken for values, or have none that counts."""
 VALUES = (str, bytes, int, float, type, ModuleType, Enum, np.dtype, np.generic)
 _ABSENT = object()
 
@@ -118,7 +118,7 @@ class SavedState:
 
 
 def _is_frozen(kind: type) -> bool:
-    """True for a dataclass whose objects refuse changes."""
+    """True for a dataclass with objects that refuse changes."""
     parameters = getattr(kind, "__dataclass_params__", None)
     return parameters is not None and bool(parameters.frozen)
 
