@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 OURS = ("iperfpy.", "tests.")
-"""Modules with objects that have state of the program. Others are taken for values, or have none to set back."""
+"""Modules with objects that have state of the program. Others are taken for values, or have no state."""
 VALUES = (str, bytes, int, float, type, ModuleType, Enum, np.dtype, np.generic)
 _ABSENT = object()
 
