@@ -87,7 +87,7 @@ class Study:
     # ------------------------------------------------------------------ the checks
 
     def _demo(self) -> None:
-        status, output = self._python.run(*PROGRAM, "demo", "-t", "8", folder=self._folder, seconds=240)
+        status, output = self._python.run(*PROGRAM, "demo", "-t", "20", folder=self._folder, seconds=240)
         self._note("demo", status == 0, f"status {status}: {output[-400:]}")
         stored = [json.loads(file.read_text()) for file in self._folder.glob(f"{SAVED}/*.json")]
         found = comparison_rates(stored[0]) if stored else {}
