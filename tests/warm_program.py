@@ -99,9 +99,9 @@ def _be(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - they last as long as the process
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it lasts as long as the process
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - as above
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - as above
     sys.argv = ["iperfpy", *arguments]
     module, _, function = entry.partition(":")
     sys.exit(getattr(import_module(module), function)())

@@ -138,12 +138,17 @@ def header_bytes(sock: socket.socket) -> int:
 
 def is_ipv4(sock: socket.socket) -> bool:
     """True if the packets of a connected socket are IPv4, also when its family is IPv6."""
+    return bool(_is_ipv4(sock))
+
+
+def _is_ipv4(sock: socket.socket) -> bool | None:
+    """True if the packets of a socket are IPv4; None if its peer will tell."""
     if sock.family == socket.AF_INET:
         return True
     try:
         return str(sock.getpeername()[0]).startswith(MAPPED)
     except OSError:
-        return False
+        return None
 
 
 def _discover(sock: socket.socket, mode: int) -> bool:
@@ -162,12 +167,8 @@ def _discover(sock: socket.socket, mode: int) -> bool:
 
 def _may_send_ipv4(sock: socket.socket) -> bool:
     """True if packets of the socket are IPv4, or may be because it has no peer yet."""
-    if sock.family == socket.AF_INET:
-        return True
-    try:
-        return str(sock.getpeername()[0]).startswith(MAPPED)
-    except OSError:
-        return not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    known = _is_ipv4(sock)
+    return not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) if known is None else known
 
 
 def headers_to(address: SocketAddress) -> int:

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from iperfpy.experiments.check_schedule import TCP, UDP, Scale
+from iperfpy.experiments.check_schedule import TCP, UDP
 from iperfpy.experiments.path_check import PathCheck
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction
 from iperfpy.report.diagnosis_text import lines
+from tests.live.tiny_diagnosis import TINY
 
 pytestmark = pytest.mark.interop
 
-TINY = Scale(
-    total=60,
-    total_long=60,
-    idle=0.3,
-    rung=0.2,
-    least_rung=0.15,
-    bulk=0.4,
-    least_bulk=0.3,
-    most_further=0,
-    pause=0.0,
-    quick=True,
-)
+SCALE = replace(TINY, rung=0.2, least_rung=0.15, bulk=0.4, least_bulk=0.3)
 
 
 async def test_a_stock_server_gives_tcp_rounds_and_udp_rungs(iperf3_server: int) -> None:
-    check = PathCheck(ClientOptions("127.0.0.1", iperf3_server), TINY)
+    check = PathCheck(ClientOptions("127.0.0.1", iperf3_server), SCALE)
     await check.run()
     report = check.report()
     assert check.error is None, report.error

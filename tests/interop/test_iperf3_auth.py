@@ -32,7 +32,7 @@ from iperfpy.options import Authorization, ClientOptions, Credentials
 from tests.interop.conftest import peer
 from tests.interop.free_port import free_port
 from tests.interop.programs import wait_until
-from tests.interop.test_diagnose_stock import TINY
+from tests.interop.test_diagnose_stock import SCALE
 from tests.iperfpy.support import measure, plan_for, serving
 from tests.warm_program import PATIENCE_S, run_warm
 
@@ -123,7 +123,7 @@ async def test_an_iperf3_server_refuses_a_client_without_a_password(guarded_iper
 
 
 def _path_check(options: ClientOptions) -> PathCheck:
-    return PathCheck(options, TINY)
+    return PathCheck(options, SCALE)
 
 
 def _compare(options: ClientOptions) -> Compare:

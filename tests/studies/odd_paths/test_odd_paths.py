@@ -204,18 +204,21 @@ def _series(rates: list[tuple[float, float]], end_s: float) -> list[tuple[float,
     return series
 
 
+def _flat(start_s: float, end_s: float) -> float:
+    """The volume under a limit of 10."""
+    return 10.0 * (end_s - start_s)
+
+
 def test_settling_is_the_time_until_the_rate_is_near_the_limit() -> None:
-    flat = lambda start, end: 10.0 * (end - start)  # noqa: E731
     series = _series([(0.0, 10.0), (4.0, 5.0), (6.0, 9.5)], 20.0)
-    assert settle(series, flat, 4.0, 20.0, 0.5) == pytest.approx(2.0, abs=0.11)
-    assert settle(series, flat, 8.0, 20.0, 0.5) == 0.0
-    assert settle(_series([(0.0, 10.0), (4.0, 8.5)], 20.0), flat, 4.0, 20.0, 0.5) is None
+    assert settle(series, _flat, 4.0, 20.0, 0.5) == pytest.approx(2.0, abs=0.11)
+    assert settle(series, _flat, 8.0, 20.0, 0.5) == 0.0
+    assert settle(_series([(0.0, 10.0), (4.0, 8.5)], 20.0), _flat, 4.0, 20.0, 0.5) is None
 
 
 def test_a_rate_that_falls_after_the_change_is_not_settled() -> None:
-    flat = lambda start, end: 10.0 * (end - start)  # noqa: E731
     series = _series([(0.0, 10.0), (5.0, 3.0), (9.0, 10.0)], 20.0)
-    after_s = settle(series, flat, 4.0, 20.0, 0.5)
+    after_s = settle(series, _flat, 4.0, 20.0, 0.5)
     assert after_s is not None
     assert 1.0 < after_s < 5.1
 

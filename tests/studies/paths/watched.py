@@ -99,9 +99,10 @@ class Watched:
 
     def between(self, from_s: float, to_s: float) -> Stretch:
         """Give the stretch between the snapshots nearest to two times."""
-        nearest: Callable[[float], Snapshot] = lambda at: min(  # noqa: E731
-            self.snapshots, key=lambda snapshot: abs(snapshot.now_us - at * SECOND)
-        )
+
+        def nearest(at_s: float) -> Snapshot:
+            return min(self.snapshots, key=lambda snapshot: abs(snapshot.now_us - at_s * SECOND))
+
         return Stretch(nearest(from_s), nearest(to_s))
 
 

@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _positive:  # noqa: N801  reads as a type in an option's declaration
+class _positive:  # noqa: N801 - reads as a type in an option's declaration
     def __init__(self, kind: type[int] | type[float]) -> None:
         self._kind, self.__name__ = kind, f"positive {kind.__name__}"
 

@@ -61,7 +61,7 @@ def memory(name: str, window: int) -> dict[str, float]:
     all segments arrive in order.
     """
     import iperfpy.api
-    import iperfpy.cli.outputs  # noqa: F401  loaded for its size
+    import iperfpy.cli.outputs  # noqa: F401 - loaded for its size
 
     path = warmed_path(name, window, 0.0)
     sending = path.sender.sending
