@@ -76,18 +76,23 @@ class DatagramRelay:
         return [self._listening, *(client.server for client in self._clients.values())]
 
     def turn(self, readable: Collection[DatagramSocket]) -> None:
-        """Take all datagrams in, and deliver all that are due."""
-        self._turned_us = now_us = self._clock()
+        """Take all datagrams in, and deliver all that are due.
+
+        A datagram counts from the time at which it was read. An earlier time, such as that of the turn, may
+        lie before its arrival, and the path would be shorter than asked for.
+        """
+        self._turned_us = self._clock()
         if self._listening in readable:
             for _ in range(_READS):
                 received = self._listening.receive()
                 if received is None:
                     break
                 batch, address = received
-                self._there.carry_batch(now_us, batch, self._client(address).there)
+                self._there.carry_batch(self._clock(), batch, self._client(address).there)
         for client in self._clients.values():
             if client.server in readable:
-                self._read_server(client, now_us)
+                self._read_server(client)
+        now_us = self._clock()
         self._there.advance(now_us)
         self._back.advance(now_us)
         for client in self._clients.values():
@@ -111,12 +116,12 @@ class DatagramRelay:
         self._back.close(client.back)
         client.server.close()
 
-    def _read_server(self, client: Client, now_us: float) -> None:
+    def _read_server(self, client: Client) -> None:
         for _ in range(_READS):
             received = client.server.receive()
             if received is None:
                 break
-            self._back.carry_batch(now_us, received[0], client.back)
+            self._back.carry_batch(self._clock(), received[0], client.back)
 
     def _deliver(self, inbox: Inbox, sock: DatagramSocket, address: SocketAddress | None) -> None:
         now_us = self._clock()
