@@ -26,14 +26,20 @@ class Pacer:
     Parameters
     ----------
     late_us : how late a timer may fire without costing rate
+
+    Attributes
+    ----------
+    stopped_us : time of the last question if a release was awaited then, else -1: at the same time the answer
+        is the same. Whoever asks sets it to -1 when anything else happens.
     """
 
-    __slots__ = ("_late_us", "_tokens", "_updated_us")
+    __slots__ = ("_late_us", "_tokens", "_updated_us", "stopped_us")
 
     def __init__(self, late_us: int = SLACK_US) -> None:
         self._late_us = late_us
         self._tokens = 1.0
         self._updated_us: int | None = None
+        self.stopped_us = -1
 
     def allowance(self, now_us: int, rate: float, burst: int, *, late: bool = True) -> int:
         """Segments that may be released at `now_us`: none, or a whole quantum and more.
@@ -44,6 +50,7 @@ class Pacer:
         burst : segments, at least 1: the send quantum.
         late : True if the time since the previous question beyond a burst is a timer's delay.
         """
+        self.stopped_us = -1
         if rate == UNLIMITED:
             self._updated_us = now_us
             return NO_LIMIT
@@ -70,4 +77,5 @@ class Pacer:
         missing = burst - self._tokens
         if rate == UNLIMITED or self._updated_us is None or missing <= 1e-3:
             return None
+        self.stopped_us = self._updated_us
         return self._updated_us + max(1, int(missing * 1e6 / rate + 0.999))

@@ -151,7 +151,7 @@ class Engine:
         inbound.py has the table of the shapes in which datagrams come. All lead here, and how a batch is cut
         makes no difference (tests/protocols/kcp/test_shapes.py).
         """
-        counts = self.counts
+        counts, self._pacer.stopped_us = self.counts, -1
         counts.datagrams_received += batch.count
         counts.wire_bytes_received += batch.size
         records, foreign = decode(batch, self.conv, self.receiving.nxt, self.sending.una)
@@ -308,7 +308,8 @@ class Engine:
         if control is None:
             return sending.limit
         if self.recovery.obeys_limits:
-            paced = int(min(control.pacing_rate * _QUEUE_S, _MOST_QUEUED))
+            paced = control.pacing_rate * _QUEUE_S  # asked several times for each datagram: no `min`
+            paced = int(paced) if paced < _MOST_QUEUED else _MOST_QUEUED
             return max(2 * control.burst, 4, paced) - sending.end + sending.nxt
         return max(control.window - (sending.end - sending.una), 4 - sending.queued)
 
@@ -347,6 +348,8 @@ class Engine:
     def _send_data(self, now_us: int, writer_waits: bool) -> SenderLimit:
         """Retransmissions first, then new segments, then a probe if nothing left; returns the limit."""
         sending, recovery, control = self.sending, self.recovery, self.control
+        if now_us == self._pacer.stopped_us and not self.options.boundaries:
+            return SenderLimit.PACING  # nothing arrived since: data that was written waits, too
         self._paced_until = None
         if sending.una == sending.end:
             return SenderLimit.APPLICATION

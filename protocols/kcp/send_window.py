@@ -166,8 +166,11 @@ class SendWindow:
 
     def room_bytes(self, segments: int) -> int:
         """Bytes that `write` would take if `segments` more may be started."""
-        spare = min(segments, self.limit - (self.end - self.una))
-        return max(0, spare) * self.mss + (self.mss - self.tail_fill if self.tail_fill else 0)
+        spare = self.limit - (self.end - self.una)
+        if segments < spare:
+            spare = segments
+        room = spare * self.mss if spare > 0 else 0
+        return room + self.mss - self.tail_fill if self.tail_fill else room
 
     def write(self, data: memoryview, segments: int, now_us: int) -> int:
         """Queue bytes of `data`, starting at most `segments` new segments; returns how many were taken."""

@@ -55,6 +55,8 @@ class Bulk:
                 break
             self.written_bytes += wrote
             taken += wrote
+            if wrote == room:
+                break  # nothing is left of it: asking again takes as long as a write
         return taken
 
     def _room(self) -> int:

@@ -158,16 +158,19 @@ class Inbox:
         """Take arrivals, (n,) microseconds, and rows, (n, bytes), of one size each."""
         self._interrupted_us = now_us
         pieces: list[tuple[Times, Rows]] = []
-        loose = self._loose
+        # Half of all wake-ups find nothing.
+        loose, second, runs = self._loose, self._second, self._runs
+        if not (loose or second) and not (runs and runs[0].next_us <= now_us):
+            return pieces
         while loose and loose[0][0] <= now_us:
             run = heapq.heappop(loose)[2]
             pieces.append(_piece(run, now_us))
             if run.next_us < inf:
                 self._push_loose(run)
-        _take_in_order(self._second, now_us, pieces)
+        _take_in_order(second, now_us, pieces)
         # The runs of the first way alone are in order already.
         mixed = bool(pieces)
-        _take_in_order(self._runs, now_us, pieces)
+        _take_in_order(runs, now_us, pieces)
         return _by_arrival(pieces) if mixed and len(pieces) > 1 else pieces
 
 

@@ -65,6 +65,16 @@ class RateBottleneck(Bottleneck):
             return now_us + service_us
         return self.walk.times(self.walk.given(np.array([now_us])) + service_us)
 
+    # The next two give what the general ones do, without arrays for single figures: each datagram asks.
+
+    def backlog_bytes(self, now_us: float) -> float:
+        if self.walk is not None:
+            return super().backlog_bytes(now_us)
+        return (self.free - now_us) * self.rate / 8e6 if self.rate and self.free > now_us else 0.0
+
+    def next_start_us(self, arrived_us: float) -> float:
+        return self.begin(arrived_us)
+
     def opportunities(self, from_us: float, until_us: float) -> Times:
         if not self.rate:
             return np.empty(0)

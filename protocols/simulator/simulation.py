@@ -241,7 +241,12 @@ class Simulation:
 
         A timer in the past runs a microsecond later, so that an endpoint cannot stop the clock.
         """
-        host = self._hosts[index]
-        due_us = min(max(host.timer_us(), earliest_us), max(host.inbox.due_us(), self.now_us))
+        host, now_us = self._hosts[index], self.now_us
+        due_us, arrival_us = host.timer_us(), host.inbox.due_us()
+        # Plain comparisons: this runs once for each wake-up.
+        if due_us < earliest_us:
+            due_us = earliest_us
+        if arrival_us < due_us:
+            due_us = arrival_us if arrival_us > now_us else now_us
         if due_us != self._due_us[index] and due_us < inf:
             self._push(due_us, index)

@@ -125,8 +125,11 @@ class RecoveryTimer:
     def probe_at_us(self) -> int:
         """RFC 8985, 7.2: two round trips after the last transmission or progress, or when the retransmission
         timer would expire, if that is sooner: a timeout is always preceded by a probe."""
+        sent_us, progress_us = self._sent_us, self._progress_us
         wait_us = max(2 * int(self._rtt.srtt_us), 10_000) if self._rtt.samples else FIRST_PROBE_US
-        return min(max(self._sent_us, self._progress_us) + wait_us, self._progress_us + self._timeout_us())
+        probe_us = (sent_us if sent_us > progress_us else progress_us) + wait_us
+        timeout_us = progress_us + self._timeout_us()
+        return probe_us if probe_us < timeout_us else timeout_us
 
     def deadline_us(self) -> int:
         """The time of the next of the two."""

@@ -542,3 +542,18 @@ def test_every_datagram_and_byte_is_counted() -> None:
     for merged in answers:
         one.receive(merged, NOW_US + 2)
     assert one.counts.acks_received == other.counts.acks_sent
+
+
+def test_an_acknowledgement_renews_the_answer_that_the_pacer_gave_at_the_same_time() -> None:
+    """Data that is written at the time at which the pacer stopped waits with the rest, without a question."""
+    control = Fixed(rate=1_000.0, burst=1)
+    half = Half(control=control)
+    assert half.send(4, 1_000) == [0]
+    assert half.engine.deadline_us() == 2_000
+    assert half.send(1, 1_000) == []
+    assert half.engine.deadline_us() == 2_000
+    assert half.engine.limited_by is SenderLimit.PACING
+    control.pacing_rate = 4_000.0
+    half.acked(1_000, 0)
+    assert half.transmit(1_000) == []
+    assert half.engine.deadline_us() == 1_250
