@@ -13,7 +13,7 @@ from iperfpy.protocols.simulator import Bulk, Path, SecondWay, Simulation, bdp_b
 from iperfpy.protocols.simulator.truth import Truth
 from tests.studies.paths.watched import MSS, PAYLOAD_SHARE, Watched, single
 
-RATE, RTT_US, SECONDS = 8e6, 60_000, 4.0
+RATE, RTT_US, SECONDS = 8e6, 60_000, 3.0
 LOSSES = [
     (0.0, 0.0),
     (0.1, 0.1),
@@ -93,7 +93,7 @@ def test_needless_retransmissions_are_found_on_two_ways_of_different_length() ->
 
 
 def test_a_path_that_copies_datagrams_makes_no_retransmission_needless() -> None:
-    way = _way(0.02).with_(duplicate=0.05)
+    way = _way(0.1).with_(duplicate=0.1)
     watched = single(way, Path(delay_us=RTT_US / 2), 1, SECONDS, _newer)
     assert watched.receiver.receiving.duplicates > 100
     assert watched.sender.recovery.spurious <= 0.01 * watched.sender.counts.retransmitted + 3
