@@ -37,7 +37,7 @@ from tests.studies.paths.targets import GRID, TARGETS, Target, Verdict, judge
 from tests.studies.paths.watched import MSS, PAYLOAD_SHARE, Snapshot, bbr_engine, single, watch
 
 RATE, RTT_MS = 3e6, 60.0
-SECONDS = 8.0
+SECONDS = 7.0
 
 
 def _case(line: str, **fields: object) -> Case:
@@ -48,6 +48,15 @@ def _case(line: str, **fields: object) -> Case:
 
 
 POLICED = next(case for case in policers() if "20 Mb/s, bucket 32 KB, 20 ms, 0" in case.name)
+SLOWER = replace(
+    POLICED,
+    forward=POLICED.forward.with_(police_bits_per_s=10e6, delay_us=20e3),
+    backward=Path(delay_us=20e3),
+    rtt_us=40e3,
+    limit_bits_per_s=POLICED.limit_bits_per_s / 2,
+    seconds=6.0,
+)
+"""As many segments in a round trip as in the study, in twice the time."""
 SMALL = (
     _case("loss"),
     _case("loss", loss=0.01),
@@ -57,7 +66,7 @@ SMALL = (
     _case("bursts", bursts=Bursts.averaging(0.05, 5)),
     _case("reorder", reorder=0.05, reorder_us=RTT_MS * 500),
     replace(_case("acks"), backward=Path(delay_us=RTT_MS * 500, loss=0.4)),
-    replace(POLICED, seconds=6.0),
+    SLOWER,
 )
 
 
@@ -150,8 +159,8 @@ def test_flows_that_start_together_find_the_minimum_rtt_behind_their_queue() -> 
 
 def test_the_queue_of_startup_drains_on_a_long_path() -> None:
     """With a buffer of ten BDP and an RTT of 300 ms, three rounds without growth would last 850 ms each."""
-    forward, backward = link(20e6, 300.0, 10.0)
-    watched = single(forward, backward, seed=1, seconds=8.0)
+    forward, backward = link(10e6, 300.0, 10.0)
+    watched = single(forward, backward, seed=1, seconds=7.0)
     assert watched.between(3.0, 7.0).mean_rtt_us < 1.6 * 300e3
 
 
@@ -282,7 +291,7 @@ def test_a_range_is_missed_on_either_side() -> None:
 
 def test_several_processes_give_the_same_outcomes() -> None:
     case = replace(_case("loss", loss=0.01), forward=link(5e5, RTT_MS, 1.0, loss=0.01)[0], seconds=5.2)
-    jobs = [(case, seed, "") for seed in (1, 2, 3)]
+    jobs = [(case, seed, "") for seed in (1, 2)]
     shared = sorted(run_all(iter(jobs), processes=2), key=lambda outcome: outcome.seed)
     assert shared == list(run_all(iter(jobs), processes=1))
 

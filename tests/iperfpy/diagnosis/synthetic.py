@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,6 +153,7 @@ def idle(path: Path, rng: np.random.Generator) -> IdlePath:
     return IdlePath(_percentiles(delays + path.rtt_us / 2), 1_500, 1_500, 500, lump_us(sent_us + delays, 5e3))
 
 
+@cache
 def direction(path: Path, seed: int = 1, factors: Sequence[float] = (*SHARES, 1.6)) -> DirectionEvidence:
     """Run a ladder around the rate that the path carries."""
     rng = np.random.default_rng(seed)

@@ -1,6 +1,6 @@
 """kcp-bbr on paths that change or vary: losses that begin, a rate that falls, a longer way, jitter, lumps.
 
-The whole controller in simulated time, over 10 or 20 Mb/s. Each case measures a stretch after the event.
+The whole controller in simulated time, over 5 or 10 Mb/s. Each case measures a stretch after the event.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import pytest
 from iperfpy.protocols.simulator.path import Change, Lumps, Path, SecondWay, bdp_bytes
 from tests.studies.paths.watched import PAYLOAD_SHARE, Stretch, single
 
-RATE, RTT_US = 10e6, 40_000
+RATE, RTT_US = 5e6, 40_000
 EVENT_S = 4
 SEED = 1
 
@@ -38,10 +38,10 @@ def _figure(stretch: Stretch, name: str) -> float:
 
 def test_losses_that_begin_in_the_middle_are_learned_in_about_a_second() -> None:
     """PROBE_RTT shows that the path loses as much when less is sent."""
-    watched = single(_link(changes=_event(loss=0.1)), Path(delay_us=RTT_US / 2), SEED, 8.0)
+    watched = single(_link(2 * RATE, changes=_event(loss=0.1)), Path(delay_us=RTT_US / 2), SEED, 7.0)
     second = watched.between(EVENT_S + 1.0, EVENT_S + 1.5)
     assert _figure(second, "noise_percent") == pytest.approx(10.0, abs=3.0)
-    assert _arrived(watched.between(EVENT_S + 1.5, 8.0)) > 0.9 * 0.9
+    assert _arrived(watched.between(EVENT_S + 1.5, 7.0)) > 2 * 0.9 * 0.9
 
 
 def test_jitter_in_order_leaves_the_rate() -> None:
@@ -52,7 +52,7 @@ def test_jitter_in_order_leaves_the_rate() -> None:
 
 def test_a_rate_that_falls_to_a_fifth_leaves_no_lasting_queue() -> None:
     watched = single(
-        _link(2 * RATE, 5.0, changes=_event(rate_bits_per_s=4e6)), Path(delay_us=RTT_US / 2), SEED, 9.0
+        _link(2 * RATE, 5.0, changes=_event(rate_bits_per_s=0.4 * RATE)), Path(delay_us=RTT_US / 2), SEED, 9.0
     )
     late = watched.between(EVENT_S + 3.0, 9.0)
     assert late.mean_rtt_us < 1.4 * RTT_US
@@ -89,6 +89,6 @@ def test_two_ways_of_different_length_cost_hardly_a_needless_retransmission() ->
     pace may add the distance of two segments to the displacement."""
     watched = single(_link(second_way=SecondWay(60e3)), Path(delay_us=RTT_US / 2), SEED, 6.0)
     late = watched.between(2.0, 6.0)
-    assert late.segments > 2_000
+    assert late.segments > 1_000
     assert late.spurious <= 0.001 * late.segments
     assert _arrived(late) > 0.85

@@ -75,7 +75,7 @@ def test_headers_and_columns_give_the_same_state(
         return newest_us
 
     monkeypatch.setattr(one.delivery, "_implied_by_una", counting)
-    for _ in range(400):
+    for _ in range(200):
         size = chance.randint(1, len(block))
         for end in (one, twin):
             end.write(block[: min(size, end.writable())], now_us)

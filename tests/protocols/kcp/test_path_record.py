@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -25,8 +27,9 @@ def _pair(kind: str) -> tuple[Engine, Engine]:
     return with_bbr(7, settings, ack_ranges=ranges), with_bbr(7, settings, ack_ranges=ranges)
 
 
+@cache
 def _measured(kind: str, text: str, seconds: int = 5) -> tuple[PathEvidence, Flow]:
-    """Run one flow over a path."""
+    """Run one flow over a path. The result is shared."""
     there, back = parse(text)
     simulation = Simulation(3)
     sender, receiver = _pair(kind)
@@ -80,33 +83,33 @@ def test_delay_by_time_shows_the_queue_before_a_loss() -> None:
 
 
 def test_losses_at_random_form_as_many_runs_as_chance_makes() -> None:
-    evidence, _ = _measured("kcp-bbr", "8M,delay=20ms,queue=4bdp,loss=5", 4)
+    evidence, _ = _measured("kcp-bbr", "8M,delay=20ms,queue=4bdp,loss=5", 3)
     assert evidence.loss_runs is not None
     assert evidence.lost_in_runs is not None
     assert evidence.lost_in_runs / evidence.loss_runs < 1.6
-    bursts, _ = _measured("kcp-bbr", "8M,delay=20ms,queue=4bdp,ge=0.66/12.5", 4)
+    bursts, _ = _measured("kcp-bbr", "8M,delay=20ms,queue=4bdp,ge=0.66/12.5", 3)
     assert bursts.loss_runs is not None
     assert bursts.lost_in_runs is not None
     assert bursts.lost_in_runs / bursts.loss_runs > 4
 
 
 def test_packets_that_were_overtaken_are_displaced_and_not_lost() -> None:
-    evidence, flow = _measured("kcp-bbr", "8M,delay=20ms,queue=4bdp,late=30ms/2", 4)
+    evidence, flow = _measured("kcp-bbr", "8M,delay=20ms,queue=4bdp,late=30ms/2", 3)
     assert evidence.displaced_packets == pytest.approx(flow.forward.truth.reordered, rel=0.2)
     assert evidence.displacement_us == pytest.approx(30_000, rel=0.2)
 
 
 def test_a_rate_that_varies_has_a_deviation_and_a_steady_one_has_none() -> None:
-    steady, _ = _measured("kcp-bbr", "8M,delay=20ms,queue=4bdp", 4)
-    varying, _ = _measured("kcp-bbr", "8M,delay=20ms,queue=8bdp,walk=200ms/0.4/0.8", 4)
+    steady, _ = _measured("kcp-bbr", "8M,delay=20ms,queue=4bdp", 3)
+    varying, _ = _measured("kcp-bbr", "8M,delay=20ms,queue=8bdp,walk=200ms/0.4/0.8", 3)
     assert steady.rate_deviation is not None
     assert varying.rate_deviation is not None
     assert steady.rate_deviation < 0.06 < varying.rate_deviation
 
 
 def test_time_by_limit_names_the_window() -> None:
-    evidence, _ = _measured("kcp", "50M,delay=100ms,queue=8M", 2)
-    assert evidence.limited_us == {"send-window": 2 * SECOND}
+    evidence, _ = _measured("kcp", "50M,delay=100ms,queue=8M", 1)
+    assert evidence.limited_us == {"send-window": SECOND}
 
 
 def test_an_engine_that_has_sent_nothing_has_no_evidence() -> None:

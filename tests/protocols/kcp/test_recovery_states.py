@@ -15,7 +15,7 @@ from iperfpy.protocols.kcp.wire import Int64s
 from tests.protocols.kcp.ends import Fixed, engine
 from tests.protocols.kcp.exchange import Exchange, Stream, Way
 
-WALKS = 60
+WALKS = 30
 
 
 class State(enum.Enum):

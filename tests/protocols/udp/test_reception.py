@@ -249,7 +249,7 @@ def virtual_path(
 @pytest.mark.parametrize("loss", [0.0, 0.001, 0.01, 0.05, 0.3])
 def test_reported_loss_equals_the_loss_of_the_path(loss: float) -> None:
     """With reordering too; a receiver does not know losses after the last arrival."""
-    count = 40_000
+    count = 20_000
     delays_us = 20_000 + np.random.default_rng(3).exponential(400, count)
     reception, sent, dropped = virtual_path(count, loss, delays_us, seed=5)
     tally = reception.tally
@@ -275,7 +275,7 @@ def test_the_jitter_of_uniform_delays_is_a_third_of_their_width(width_us: float)
 
     The jitter, read after every 16th datagram, has that mean.
     """
-    count = 40_000
+    count = 12_000
     delays_us = 30_000 + np.random.default_rng(11).uniform(0, width_us, count)
     reception = Reception()
     read: list[float] = []

@@ -15,7 +15,7 @@ import pytest
 from iperfpy import Interval, Plan, Run, RunEnded, RunStarted, Sample, Side, transports
 from iperfpy import Row as RunRow
 from iperfpy.plan import Role
-from tests.studies.speed import programs, ways
+from tests.studies.speed import programs, watch, ways
 from tests.studies.speed.__main__ import main
 from tests.studies.speed.cases import Group, chosen
 from tests.studies.speed.contestants import Figures, Received, parse
@@ -186,7 +186,9 @@ def test_the_worst_bin_of_a_second_is_found() -> None:
 
 
 @pytest.mark.skipif(no_capture() != "", reason="needs root")
-def test_datagrams_to_a_port_are_captured_with_their_sizes() -> None:
+def test_datagrams_to_a_port_are_captured_with_their_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "BINS", 30)
+    monkeypatch.setattr(Bins, "SETTLE_S", 0.2)
     port = free_port()
     script = (
         "import socket, sys, time; s = socket.socket(type=socket.SOCK_DGRAM)\n"
@@ -198,6 +200,8 @@ def test_datagrams_to_a_port_are_captured_with_their_sizes() -> None:
         started(["python3", "-c", script, "-p", str(port)]) as client,
     ):
         sink.bind(("127.0.0.1", port))
+        sink.settimeout(20)
+        sink.recv(2000)
         # 1000 bytes every 2 ms are 4 Mb/s, and the study expects 50.
         bins = Bins(4.0)
         bins(client, client)
@@ -296,7 +300,7 @@ def test_the_processor_time_and_memory_of_a_process_are_measured() -> None:
 )
 def test_a_failed_program_is_an_error_of_one_sentence(script: str, sentence: str) -> None:
     with started(["python3", "-c", script]) as program, pytest.raises(RunError, match=sentence):
-        program.wait(1.0 if "sleep" in script else 20.0)
+        program.wait(0.3 if "sleep" in script else 20.0)
     assert not program.running()
 
 
