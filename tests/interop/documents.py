@@ -17,15 +17,15 @@ from tests.interop.programs import OURS, Program, finished, listening
 
 Json = dict[str, Any]
 
-TCP, UDP = ("-b", "50M", "-i", "0.5"), ("-u", "-b", "8M", "-l", "1400", "-i", "0.5")
+TCP, UDP = ("-b", "20M", "-i", "0.5"), ("-u", "-b", "2M", "-l", "1400", "-i", "0.5")
 MODES: dict[str, tuple[str, ...]] = {
     "tcp": (*TCP, "-t", "1"),
     "tcp reverse": (*TCP, "-t", "1", "-R"),
     "tcp bidir": (*TCP, "-t", "1", "--bidir"),
     "tcp parallel": (*TCP, "-t", "1", "-P", "4"),
     "tcp omit": (*TCP, "-t", "1", "-O", "1"),
-    "tcp bytes": (*TCP, "-n", "5M"),
-    "tcp blocks": (*TCP, "-k", "40"),
+    "tcp bytes": (*TCP, "-n", "2M"),
+    "tcp blocks": (*TCP, "-k", "16"),
     "tcp options": (
         *TCP,
         "-t",
@@ -46,7 +46,7 @@ MODES: dict[str, tuple[str, ...]] = {
     "udp omit": (*UDP, "-t", "1", "-O", "1"),
 }
 OURS_ALONE = {
-    name: ("--proto", *flags, "-b", "20M", "-t", "1", "-i", "0.5")
+    name: ("--proto", *flags, "-b", "5M", "-t", "1", "-i", "0.5")
     for name, flags in (
         ("kcp", ("kcp",)),
         ("kcp reverse", ("kcp", "-R")),

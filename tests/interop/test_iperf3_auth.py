@@ -34,6 +34,7 @@ from tests.interop.free_port import free_port
 from tests.interop.programs import wait_until
 from tests.interop.test_diagnose_stock import SCALE
 from tests.iperfpy.support import measure, plan_for, serving
+from tests.live.limited_rate import watch_limited
 from tests.warm_program import PATIENCE_S, run_warm
 
 pytestmark = pytest.mark.interop
@@ -41,7 +42,8 @@ pytestmark = pytest.mark.interop
 
 @pytest.fixture(autouse=True)
 def no_ramp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A load begins with its messages; the tests of a comparison are short."""
+    """A load begins with its messages; the tests of a comparison are short, and at a low rate."""
+    monkeypatch.setattr("iperfpy.experiments.serial_tests.watch", watch_limited)
     monkeypatch.setattr("iperfpy.experiments.message_probe.RAMP_S", 0.1)
     for name in ("STARTUP_S", "STEADY_S", "MESSAGE_S"):
         monkeypatch.setattr(f"iperfpy.experiments.compare_schedule.{name}", 0.2)

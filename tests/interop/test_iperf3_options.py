@@ -24,6 +24,7 @@ from tests.warm_program import PATIENCE_S, WarmProgram
 pytestmark = pytest.mark.interop
 
 Json = dict[str, Any]
+LIMITED = ("-t", "0.5", "-b", "20M")
 
 
 def at(document: Json, path: str) -> Any:
@@ -81,7 +82,7 @@ def run_iperfpy_client(iperf3: str, folder: Path, *flags: str, host: str = "127.
 def test_an_iperf3_server_gets_every_option(
     iperf3: str, flags: str, seen: dict[str, object], tmp_path: Path
 ) -> None:
-    ours, theirs = run_iperfpy_client(iperf3, tmp_path, "-t", "0.5", *flags.split())
+    ours, theirs = run_iperfpy_client(iperf3, tmp_path, *LIMITED, *flags.split())
     assert {path: at(theirs, path) for path in seen} == seen
     assert "error" not in ours
     assert "error" not in theirs
@@ -90,7 +91,7 @@ def test_an_iperf3_server_gets_every_option(
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 @pytest.mark.parametrize("flags", ["-6", "-6 -R", "-6 -u", "-6 -S 0x28 -L 0x12345"])
 def test_an_iperf3_server_is_reached_over_ipv6(iperf3: str, flags: str, tmp_path: Path) -> None:
-    ours, theirs = run_iperfpy_client(iperf3, tmp_path, "-t", "0.5", *flags.split(), host="::1")
+    ours, theirs = run_iperfpy_client(iperf3, tmp_path, *LIMITED, *flags.split(), host="::1")
     assert ours["start"]["connected"][0]["remote_host"] == "::1"
     assert theirs["start"]["connected"][0]["remote_host"] == "::1"
     assert ours["end"]["streams"][0]
@@ -124,7 +125,7 @@ def test_local_ports_of_streams_are_consecutive(
 ) -> None:
     """Stream i uses PORT + i, even if some streams receive."""
     ports = list(free_ports(streams))
-    ours, theirs = run_iperfpy_client(iperf3, tmp_path, "-t", "0.5", "--cport", str(ports[0]), *flags.split())
+    ours, theirs = run_iperfpy_client(iperf3, tmp_path, *LIMITED, "--cport", str(ports[0]), *flags.split())
     assert [one["local_port"] for one in ours["start"]["connected"]] == ports
     assert [one["remote_port"] for one in theirs["start"]["connected"]] == ports
 
@@ -174,7 +175,7 @@ async def run_iperf3_client(iperf3: str, server: Server, *flags: str) -> Json:
 async def test_an_iperfpy_server_gets_every_option_of_an_iperf3_client(
     iperf3: str, flags: str, seen: Callable[[Plan], bool]
 ) -> None:
-    ends = () if {"-n", "-k"} & set(flags.split()) else ("-t", "1")
+    ends = () if {"-n", "-k"} & set(flags.split()) else ("-t", "1", "-b", "20M")
     async with serving() as server:
         document = await run_iperf3_client(iperf3, server, *ends, *flags.split())
     assert "error" not in document
@@ -187,7 +188,9 @@ async def test_an_iperfpy_server_gets_every_option_of_an_iperf3_client(
 async def test_an_iperf3_client_may_bind_its_address_and_port(iperf3: str) -> None:
     port = free_port()
     async with serving() as server:
-        await run_iperf3_client(iperf3, server, "-t", "1", "-B", "127.0.0.2", "--cport", str(port))
+        await run_iperf3_client(
+            iperf3, server, "-t", "1", "-b", "20M", "-B", "127.0.0.2", "--cport", str(port)
+        )
     started = server.tests[0].started
     assert started is not None
     assert started.peer[0] == "127.0.0.2"
@@ -217,7 +220,7 @@ def test_an_iperfpy_server_for_one_test_ends_after_an_iperf3_client(iperf3: str,
         while "listening" not in server.stdout.readline():
             pass
         done = subprocess.run(
-            [iperf3, "-c", "127.0.0.1", "-p", port, "-t", "1"],
+            [iperf3, "-c", "127.0.0.1", "-p", port, "-t", "1", "-b", "20M"],
             capture_output=True,
             timeout=PATIENCE_S,
             check=False,

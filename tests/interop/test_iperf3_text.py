@@ -22,7 +22,7 @@ from tests.interop.programs import OURS, Program, finished, listening
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 TCP = ("-b", "20M", "-i", "0.5", "-t", "1")
-UDP = ("-u", "-b", "4M", "-l", "1000", "-i", "0.5", "-t", "1")
+UDP = ("-u", "-b", "1M", "-l", "1000", "-i", "0.5", "-t", "1")
 VERBOSE, STAMPED = ("-V",), ("--timestamps=%Y> ",)
 
 MODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

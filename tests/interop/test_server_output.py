@@ -37,11 +37,11 @@ def server(program: Program, folder: Path, *flags: str) -> Iterator[int]:
 
 
 def client(program: Program, port: int, folder: Path, *flags: str) -> dict[str, Any]:
-    words = ["-c", "127.0.0.1", "-p", str(port), "-t", "1", "-J", "--get-server-output", *flags]
+    words = ["-c", "127.0.0.1", "-p", str(port), "-t", "1", "-b", "20M", "-J", "--get-server-output", *flags]
     return finished(program, words, folder).document
 
 
-@pytest.mark.parametrize("flags", [(), ("-R",), ("-u", "-b", "10M")], ids=["forward", "reverse", "udp"])
+@pytest.mark.parametrize("flags", [(), ("-R",), ("-u", "-b", "2M")], ids=["forward", "reverse", "udp"])
 def test_the_client_shows_the_servers_text(
     programs: tuple[Program, Program], flags: tuple[str, ...], tmp_path: Path
 ) -> None:

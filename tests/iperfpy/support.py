@@ -32,6 +32,9 @@ HURRIED = Deadlines(
 )
 """Short deadlines, for tests in which one is expected to pass."""
 
+RATE_BPS = 50_000_000
+"""Rate of each stream of a test of a duration, unless the test says otherwise."""
+
 
 class Recorder:
     """A sink. `call` is called when the test has started and reported `after` intervals."""
@@ -141,12 +144,15 @@ async def serving(deadlines: Deadlines | None = None, **options: Any) -> AsyncIt
 
 
 def plan_for(name: str = "tcp", **changes: Any) -> Plan:
-    """A short test."""
+    """A short test. Unless a rate is given, a timed one is limited to `RATE_BPS`: loopback would take as
+    much as the processors give, and few tests need a full load."""
     chosen = transport(name)
     settings = chosen.settings()
     defaults = {"duration_us": 300_000, "interval_us": 100_000, "block_bytes": chosen.block_bytes(settings)}
     if {"total_bytes", "total_blocks"} & set(changes):
         defaults["duration_us"] = 0
+    else:
+        defaults["rate_bps"] = RATE_BPS
     return replace(Plan(name, settings), **{**defaults, **changes})
 
 

@@ -102,9 +102,9 @@ async def test_a_client_without_proofs_hears_which_addresses_differ(name: str, f
 
 
 async def through(nat: Nat, name: str, direction: Direction = Direction.FORWARD, **changes: Any) -> list[int]:
-    """Run a test of 1.2 s at 4 Mb/s over the NAT, and return the bytes that arrived on each stream."""
-    timed = {"duration_us": 1_200_000, **changes}
-    plan = plan_for(name, direction=direction, rate_bps=4_000_000, **timed)
+    """Run a test of 1.2 s at 1 Mb/s over the NAT, and return the bytes that arrived on each stream."""
+    timed = {"duration_us": 1_200_000, "interval_us": 0, **changes}
+    plan = plan_for(name, direction=direction, rate_bps=1_000_000, **timed)
     report = await measure(nat.port, plan)
     received = [row.of(Side.RECEIVER) for row in report.end_rows if row.stream]
     return [sample.bytes for sample in received if sample is not None]
@@ -130,7 +130,7 @@ async def test_a_stream_goes_on_when_the_nat_gives_it_another_port(
         assert server.tests[0].ended is not None
         assert sum("another UDP port" in each for each in server.tests[0].ended.warnings) == 1
         assert len(received) == (4 if direction is Direction.BIDIRECTIONAL else 2)
-        assert min(received) > 1_000_000 / 8
+        assert min(received) > 250_000 / 8
         assert nat.mappings == 2 * len(received)
 
 
@@ -143,7 +143,7 @@ async def test_a_stream_with_an_envelope_moves_too(direction: Direction) -> None
         await server.started()
         asyncio.get_running_loop().call_later(0.1, nat.rebind)
         (received,) = await running
-        assert received > 1_000_000 / 8
+        assert received > 250_000 / 8
         assert nat.mappings == 2
 
 
@@ -154,7 +154,7 @@ async def test_udp_without_round_trips_moves_too() -> None:
         await server.started()
         nat.rebind()
         (received,) = await running
-        assert received > 600_000 / 3
+        assert received > 150_000 / 3
 
 
 @pytest.mark.parametrize("lost", [True, False], ids=["from the client", "from the server"])
@@ -175,7 +175,7 @@ async def test_lost_openings_challenges_and_proofs_are_repeated(name: str, lost:
         await server.started()
         nat.rebind()
         (received,) = await running
-        assert received > 100_000
+        assert received > 25_000
         assert nat.mappings == 2
 
 
@@ -184,7 +184,7 @@ async def test_a_proven_client_may_use_another_address_than_its_control_connecti
     async with serving() as server, behind_nat(server.port, "127.0.0.2") as nat:
         for direction in BOTH_WAYS[:2]:
             (received,) = await through(nat, name, direction)
-            assert received > 600_000 / 3
+            assert received > 150_000 / 3
 
 
 async def test_a_stream_keeps_its_address_until_the_new_one_has_proven_itself() -> None:
@@ -216,4 +216,4 @@ async def test_a_stream_keeps_its_address_until_the_new_one_has_proven_itself() 
                 except BlockingIOError:
                     pass
         assert 0 < received <= sent
-        assert sum(await running) > 600_000 / 2
+        assert sum(await running) > 150_000 / 2

@@ -13,7 +13,7 @@ import pytest
 import iperfpy
 from iperfpy.comparison.comparison_report import ComparisonReport
 from iperfpy.errors import ConnectError, LateError, PathError, PeerError, PlanError
-from iperfpy.experiments import compare_schedule, comparison_run
+from iperfpy.experiments import compare_schedule, comparison_run, serial_tests
 from iperfpy.experiments.check_schedule import DIRECTIONS
 from iperfpy.experiments.comparison_run import Compare, Progress
 from iperfpy.experiments.contender import contenders_of
@@ -22,6 +22,7 @@ from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
 from tests.iperfpy.support import Server, serving
 from tests.live.failing_tests import failing
+from tests.live.limited_rate import watch_limited
 
 pytestmark = pytest.mark.live
 
@@ -31,7 +32,8 @@ HURRIED = Patience(0.02, 0.4)
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests of 0.3 s with little rest: what is tested are the steps, and not the figures."""
+    """Tests of 0.3 s with little rest, at a low rate: what is tested are the steps, and not the figures."""
+    monkeypatch.setattr(serial_tests, "watch", watch_limited)
     monkeypatch.setattr(compare_schedule, "STARTUP_S", 0.1)
     monkeypatch.setattr(compare_schedule, "STEADY_S", 0.2)
     monkeypatch.setattr(compare_schedule, "MESSAGE_S", 0.2)

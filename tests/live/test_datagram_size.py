@@ -28,7 +28,9 @@ async def test_long_datagrams_are_found_where_each_costs_a_call(
     monkeypatch.setenv("IPERFPY_NO_OFFLOAD", "0" if offload else "1")
     monkeypatch.setattr("iperfpy.protocols.datagrams.server_port.can_share_ports", lambda: shares_port)
     async with serving() as server:
-        report = await measure(server.port, plan_for(name, direction=direction, duration_us=100_000))
+        report = await measure(
+            server.port, plan_for(name, direction=direction, duration_us=100_000, rate_bps=0)
+        )
     (row,) = report.end_rows
     sample = row.of(Side.SENDER)
     assert sample is not None

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 import iperfpy
 from iperfpy.diagnosis.path_report import PathReport
 from iperfpy.errors import ConnectError, LateError, PathError, PeerError
-from iperfpy.experiments import check_schedule, path_check
+from iperfpy.experiments import check_schedule, path_check, serial_tests
 from iperfpy.experiments.check_schedule import KCP, TCP, UDP
 from iperfpy.experiments.path_check import PathCheck, Progress
 from iperfpy.experiments.serial_tests import Budget, Patience
@@ -25,6 +25,7 @@ from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
 from iperfpy.report.diagnosis_document import document
 from tests.live.failing_tests import failing
+from tests.live.limited_rate import watch_limited
 from tests.live.tiny_diagnosis import TINY
 from tests.warm_program import WarmLocalServer, WarmProgram, local_server
 
@@ -32,6 +33,12 @@ pytestmark = pytest.mark.live
 
 SCHEMA = json.loads((resources.files("iperfpy") / "report" / "diagnosis_schema.json").read_text())
 TOLD = Callable[[Progress], None]
+
+
+@pytest.fixture(autouse=True)
+def limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests at a low rate: what is tested are the steps, and not the figures."""
+    monkeypatch.setattr(serial_tests, "watch", watch_limited)
 
 
 def check_of(server: WarmLocalServer, **more: Any) -> PathCheck:

@@ -57,8 +57,9 @@ async def run(server: Server, *args: object, **kwargs: object) -> tuple[Recorder
 @pytest.mark.parametrize("name", TRANSPORTS)
 @pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
 async def test_a_test_of_a_duration_has_figures_of_both_ends(name: str, direction: Direction) -> None:
+    """Without a limit of its rate, so that buffers fill."""
     async with serving() as server:
-        client, there = await run(server, plan_for(name, direction=direction))
+        client, there = await run(server, plan_for(name, direction=direction, rate_bps=0))
     for report in (client, there):
         assert report.started is not None
         assert report.started.peer_is_iperfpy

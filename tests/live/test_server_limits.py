@@ -44,7 +44,7 @@ async def test_a_test_over_the_rate_limit_is_aborted(direction: Direction) -> No
             measure(server.port, plan_for(duration_us=2_000_000, rate_bps=10_000_000))
         )
         with pytest.raises(PeerError, match=LIMIT):
-            await measure(server.port, plan_for(duration_us=20_000_000, direction=direction))
+            await measure(server.port, plan_for(duration_us=20_000_000, direction=direction, rate_bps=0))
         assert (await within).sentence == ""
     assert {test.sentence for test in server.tests} == {
         "",

@@ -69,7 +69,7 @@ async def holding(server_port: int, *, loses: bool) -> AsyncIterator[HoldingRela
 
 
 async def test_a_client_does_not_send_again_what_is_lost_when_the_test_is_over() -> None:
-    plan = plan_for("kcp", duration_us=500_000)
+    plan = plan_for("kcp", duration_us=500_000, rate_bps=0)
     async with serving() as server, holding(server.port, loses=True) as relay:
         report = await measure(relay.port, plan)
         await server.settled()
@@ -87,7 +87,7 @@ async def test_a_server_falls_silent_although_test_end_does_not_come(
 ) -> None:
     """TEST_END, or the acknowledgement that lets it leave, may wait behind the server's own data."""
     monkeypatch.setattr(counting_time, "SENDER_GRACE_US", 50_000)
-    plan = plan_for("kcp", duration_us=300_000, direction=Direction.REVERSE)
+    plan = plan_for("kcp", duration_us=300_000, direction=Direction.REVERSE, rate_bps=0)
     async with serving() as server, holding(server.port, loses=False) as relay:
         report = await measure(relay.port, plan)
     assert report.ended is not None

@@ -1,10 +1,11 @@
-"""`iperfpy diagnose` with tiny tests."""
+"""`iperfpy diagnose` with tiny tests at a low rate."""
 
 from __future__ import annotations
 
 from iperfpy.cli.main import main as program
-from iperfpy.experiments import check_schedule
+from iperfpy.experiments import check_schedule, serial_tests
 from iperfpy.experiments.check_schedule import Scale
+from tests.live.limited_rate import watch_limited
 
 TINY = Scale(
     total=60,
@@ -24,4 +25,5 @@ TINY = Scale(
 def main() -> int:
     """Be the program with the option --quick."""
     check_schedule.QUICK = TINY
+    vars(serial_tests)["watch"] = watch_limited
     return program()

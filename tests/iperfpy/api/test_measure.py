@@ -22,8 +22,9 @@ from tests.warm_program import WarmLocalServer, local_server
 pytestmark = pytest.mark.live
 
 HOST = "127.0.0.1"
-SHORT: dict[str, Any] = {"seconds": 0.3, "interval": 0.1}
-LONG: dict[str, Any] = {"seconds": 1.0, "interval": 0.1}
+RATE = 20_000_000
+SHORT: dict[str, Any] = {"seconds": 0.3, "interval": 0.1, "rate": RATE}
+LONG: dict[str, Any] = {"seconds": 1.0, "interval": 0.1, "rate": RATE}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,8 @@ def server() -> Iterator[WarmLocalServer]:
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("transport", list(iperfpy.transports()))
 def test_one_call_returns_a_complete_run(server: WarmLocalServer, transport: str, reverse: bool) -> None:
-    run = iperfpy.measure(HOST, port=server.port, transport=transport, reverse=reverse, **SHORT)
+    keywords = {**SHORT, "rate": iperfpy.transports()[transport].rate_bps}
+    run = iperfpy.measure(HOST, port=server.port, transport=transport, reverse=reverse, **keywords)
     assert run.complete
     assert (run.transport, run.plan.direction.value) == (transport, "reverse" if reverse else "forward")
     assert run.bits_per_second > 0
@@ -75,7 +77,7 @@ def test_an_exception_of_the_callback_ends_the_test_and_is_raised(server: WarmLo
 
     began = time.monotonic()
     with pytest.raises(ZeroDivisionError, match="own"):
-        iperfpy.measure(HOST, port=server.port, seconds=60, interval=0.1, on_interval=fail)
+        iperfpy.measure(HOST, port=server.port, seconds=60, interval=0.1, rate=RATE, on_interval=fail)
     assert time.monotonic() - began < 30
 
 
@@ -137,7 +139,7 @@ async def test_cancelling_ends_both_ends() -> None:
     """The server learns of it, is free again, and runs the next test."""
     async with serving(max_tests=1) as server:
         measuring = asyncio.create_task(
-            iperfpy.measure_async(HOST, port=server.port, seconds=60, interval=0.1)
+            iperfpy.measure_async(HOST, port=server.port, seconds=60, interval=0.1, rate=RATE)
         )
         # In the middle of the data, when an uninformed server would wait for more.
         await until(lambda: bool(server.tests) and len(server.tests[0].intervals) > 1)
@@ -153,7 +155,7 @@ async def test_cancelling_ends_both_ends() -> None:
 
 async def test_cancelling_before_the_start_leaves_the_server_free() -> None:
     async with serving() as server:
-        measuring = asyncio.create_task(iperfpy.measure_async(HOST, port=server.port, seconds=60))
+        measuring = asyncio.create_task(iperfpy.measure_async(HOST, port=server.port, seconds=60, rate=RATE))
         await asyncio.sleep(0)
         measuring.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -178,7 +180,7 @@ async def test_intervals_are_iterated_while_the_test_runs() -> None:
 
 async def test_leaving_the_block_ends_the_test() -> None:
     async with serving() as server:
-        async with iperfpy.watch(HOST, port=server.port, seconds=60, interval=0.1) as test:
+        async with iperfpy.watch(HOST, port=server.port, seconds=60, interval=0.1, rate=RATE) as test:
             async for _ in test:
                 break
         assert test.run.error == "the test was cancelled"
@@ -188,7 +190,7 @@ async def test_leaving_the_block_ends_the_test() -> None:
 
 async def test_a_test_can_be_stopped_early() -> None:
     async with serving() as server:
-        async with iperfpy.watch(HOST, port=server.port, seconds=0, interval=0.1) as test:
+        async with iperfpy.watch(HOST, port=server.port, seconds=0, interval=0.1, rate=RATE) as test:
             async for _ in test:
                 break
             test.stop("that is enough")
@@ -257,7 +259,7 @@ def test_ctrl_c_ends_both_ends_and_raises_keyboard_interrupt() -> None:
     async def measured_until_interrupted() -> str:
         async with serving() as server:
             # In another process, because a signal to this one would end the tests.
-            arguments = f"{HOST!r}, port={server.port}, seconds=60, interval=0.1"
+            arguments = f"{HOST!r}, port={server.port}, seconds=60, interval=0.1, rate={RATE}"
             script = f"import iperfpy; iperfpy.measure({arguments})"
             client = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", script, stderr=subprocess.PIPE

@@ -170,7 +170,13 @@ async def test_a_measured_run_round_trips(transport: str, changes: dict[str, Any
             port=0, bind=HOST, one_off=True, on_listening=port.set_result, on_run=served.append
         )
     )
-    keywords: dict[str, Any] = {"seconds": 0.3, "interval": 0.1, "transport": transport, **changes}
+    keywords: dict[str, Any] = {
+        "seconds": 0.3,
+        "interval": 0.1,
+        "rate": 20_000_000,
+        "transport": transport,
+        **changes,
+    }
     run = await iperfpy.measure_async(HOST, port=await port, title="through a file", **keywords)
     await server
     assert run.complete
@@ -190,7 +196,9 @@ async def test_a_measured_run_round_trips(transport: str, changes: dict[str, Any
 async def test_an_interrupted_run_round_trips(transport: str) -> None:
     async with (
         serving() as server,
-        iperfpy.watch(HOST, port=server.port, transport=transport, seconds=60, interval=0.1) as test,
+        iperfpy.watch(
+            HOST, port=server.port, transport=transport, seconds=60, interval=0.1, rate=20_000_000
+        ) as test,
     ):
         await until(lambda: len(test.run.intervals) > 1)
         test.stop("the user has seen enough")
@@ -202,7 +210,10 @@ async def test_an_interrupted_run_round_trips(transport: str) -> None:
 @pytest.mark.live
 async def test_a_failed_run_round_trips() -> None:
     """The server stops in the middle of the test."""
-    async with serving() as server, iperfpy.watch(HOST, port=server.port, seconds=60, interval=0.1) as test:
+    async with (
+        serving() as server,
+        iperfpy.watch(HOST, port=server.port, seconds=60, interval=0.1, rate=20_000_000) as test,
+    ):
         await until(lambda: len(test.run.intervals) > 1)
         assert server.task is not None
         server.task.cancel()
