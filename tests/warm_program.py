@@ -12,6 +12,7 @@ interpreter reads, of folders from which modules come.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -51,7 +52,12 @@ IMPORTED = (
     "iperfpy.protocols.tcp.channel",
     "iperfpy.protocols.udp.channel",
     "iperfpy.protocols.kcp.channel",
+    "iperfpy.protocols.tcp.tuning",
+    "iperfpy.cli.main",
+    "iperfpy.control.evidence_codec",
+    "encodings.idna",
     "uvloop",
+    "tests.warm_registry",
 )
 
 
@@ -85,8 +91,9 @@ def _be(
     descriptors: Sequence[int],
     new_session: bool,
     namespace: str,
+    user: int,
 ) -> None:
-    """Be the program: take its descriptors, folder and variables, then call its entry."""
+    """Be the program: take its descriptors, user, folder and variables, then call its entry."""
     if new_session:
         os.setsid()
     if namespace:
@@ -96,6 +103,8 @@ def _be(
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if user:
+        _become(user)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
@@ -107,11 +116,22 @@ def _be(
     sys.exit(getattr(import_module(module), function)())
 
 
+def _become(user: int) -> None:
+    """Be a user without any right of root, as after a start by that user."""
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+    # The files of the process in /proc would stay root's.
+    pr_set_dumpable = 4
+    assert ctypes.CDLL(None).prctl(pr_set_dumpable, 1, 0, 0, 0) == 0
+
+
 class WarmProgram:
     """A running program. Parameters, attributes and methods are those of `subprocess.Popen` in text mode.
 
     entry : module and function that the process calls; the result is its exit status
     namespace : network namespace that `ip netns` made, or empty
+    user : number of the user and the group that the process has; 0: those of the tests
     """
 
     def __init__(
@@ -126,6 +146,7 @@ class WarmProgram:
         stderr: int | IO[Any] | None = None,
         start_new_session: bool = False,
         namespace: str = "",
+        user: int = 0,
     ) -> None:
         self.stdin: IO[str] | None = None
         self.stdout: IO[str] | None = None
@@ -143,6 +164,7 @@ class WarmProgram:
                 [_Descriptor(each) for each in (inputs, outputs, errors)],
                 start_new_session,
                 namespace,
+                user,
             ),
             daemon=True,
         )

@@ -54,19 +54,8 @@ class User:
         return [self.python, "-m", "iperfpy", "lab", *words]
 
     def runs(self, *words: str, **arguments: Any) -> subprocess.CompletedProcess[str]:
-        if not self.identity:
-            return run_warm(["lab", *words], cwd="/", env=ENVIRONMENT, timeout=PATIENCE_S, **arguments)
-        return subprocess.run(
-            self.lab(*words),
-            cwd="/",
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-            **self.identity,
-            **arguments,
-        )
+        user = self.identity.get("user", 0)
+        return run_warm(["lab", *words], cwd="/", env=ENVIRONMENT, timeout=PATIENCE_S, user=user, **arguments)
 
     def script(self, text: str) -> tuple[str, ...]:
         """The words of a program of Python."""
