@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.metrics import Side
 from tests.architecture import ROOT
 from tests.interop.free_port import free_port
+from tests.interop.programs import wait_until
 from tests.iperfpy.nat import behind_nat
 from tests.iperfpy.support import HURRIED, measure, plan_for, serving
+from tests.open_ports import open_ports
+from tests.warm_program import PATIENCE_S
 
 pytestmark = pytest.mark.live
 
@@ -53,39 +56,45 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def start(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
-    """Start the older program."""
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "iperfpy", *arguments),
+@pytest.fixture(scope="module")
+def server_port(older: Path) -> Iterator[int]:
+    """The port of a server of that version."""
+    port = free_port()
+    words = [sys.executable, "-m", "iperfpy", "-s", "-B", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(words, cwd=older, stdout=subprocess.DEVNULL) as server:
+        try:
+            wait_until(lambda: port in open_ports() or server.poll() is not None, "it does not listen")
+            assert server.poll() is None, "the older server has ended"
+            yield port
+        finally:
+            server.terminate()
+
+
+CLIENTS = """
+import sys
+from iperfpy.cli import main
+for transport in sys.argv[1].split(","):
+    main([*sys.argv[2:], "--proto", transport])
+"""
+
+
+async def older_clients(
+    folder: Path, port: int, transports: list[str], *arguments: str
+) -> list[dict[str, Any]]:
+    """Run a client of that version for each transport, one after the other, and return their JSON."""
+    common = ("-c", "127.0.0.1", "-p", str(port), "-t", "0.3", "-b", "2M", "-J")
+    client = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", CLIENTS, ",".join(transports), *common, *arguments),
         cwd=folder,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-
-
-@pytest.fixture
-async def server_port(older: Path) -> AsyncIterator[int]:
-    """The port of a server of that version."""
-    port = free_port()
-    server = await start(older, "-s", "-B", "127.0.0.1", "-p", str(port), "--forceflush")
-    assert server.stdout is not None
-    async with asyncio.timeout(20):
-        while b"listening on" not in (line := await server.stdout.readline()):
-            assert line, "the older server has ended"
-    yield port
-    server.terminate()
-    await server.communicate()
-
-
-async def older_client(folder: Path, port: int, *arguments: str) -> dict[str, Any]:
-    """Run a client of that version, and return its JSON."""
-    common = ("-c", "127.0.0.1", "-p", str(port), "-t", "0.3", "-b", "2M", "-J")
-    client = await start(folder, *common, *arguments)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         output, _ = await client.communicate()
-    report: dict[str, Any] = json.loads(output)
-    return report
+    documents = output.decode().replace("\n}\n{\n", "\n}\0{\n").split("\0")
+    assert len(documents) == len(transports)
+    return [json.loads(document) for document in documents]
 
 
 def run_test(name: str, direction: Direction) -> Any:
@@ -118,8 +127,7 @@ async def test_an_older_server_is_refused_for_forward_error_correction(
 @pytest.mark.parametrize("flags", [(), ("-R",)], ids=["forward", "reverse"])
 async def test_older_clients_are_served(older: Path, flags: tuple[str, ...]) -> None:
     async with serving() as server:
-        clients = [older_client(older, server.port, "--proto", name, *flags) for name in TRANSPORTS]
-        for report in await asyncio.gather(*clients):
+        for report in await older_clients(older, server.port, TRANSPORTS, *flags):
             assert "error" not in report
             end = report["end"]
             received = end["sum_received"] if "sum_received" in end else end["sum"]
@@ -129,7 +137,7 @@ async def test_older_clients_are_served(older: Path, flags: tuple[str, ...]) -> 
 async def test_an_older_client_hears_that_its_addresses_differ(older: Path) -> None:
     """Its datagrams come from another address than its control connection, and it cannot prove that one."""
     async with serving(HURRIED) as server, behind_nat(server.port, "127.0.0.2") as nat:
-        report = await older_client(older, nat.port, "--proto", "kcp", "-R")
+        (report,) = await older_clients(older, nat.port, ["kcp"], "-R")
         await server.settled()
         assert not server.tests
     assert "its UDP datagrams came from 127.0.0.2" in report["error"]

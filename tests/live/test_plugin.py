@@ -153,7 +153,8 @@ def test_the_transport_is_among_the_choices(installed: Machine) -> None:
     assert "echo" in unknown.stderr
 
 
-def test_the_kit_prints_a_line_per_check(installed: Machine, tmp_path: Path) -> None:
+def test_the_kit_prints_a_line_per_check_and_needs_no_pytest(installed: Machine, tmp_path: Path) -> None:
+    (tmp_path / "pytest.py").write_text("raise ImportError('there is no pytest here')\n")
     kit = ["-m", "iperfpy.protocols.testing", "iperfpy_echo:Echo"]
     done = installed.python(*kit, "--setting", "chunk=4096", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -162,12 +163,6 @@ def test_the_kit_prints_a_line_per_check(installed: Machine, tmp_path: Path) -> 
     assert all(line.startswith("holds  ") for line in lines)
     assert total == f"{len(lines)} of {len(lines)} checks hold"
     assert total in GUIDE
-
-
-def test_the_kit_needs_no_pytest(installed: Machine, tmp_path: Path) -> None:
-    (tmp_path / "pytest.py").write_text("raise ImportError('there is no pytest here')\n")
-    done = installed.python("-m", "iperfpy.protocols.testing", "iperfpy_echo:Echo", folder=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_tests_of_the_guide_run_without_options_and_plugins(installed: Machine, tmp_path: Path) -> None:

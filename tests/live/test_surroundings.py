@@ -181,9 +181,17 @@ def test_the_program_may_be_process_1(server: WarmLocalServer) -> None:
     assert received_bytes(done.stdout) > 0
 
 
-@pytest.mark.parametrize("transport", ["tcp", "udp", "kcp"])
+EACH_TRANSPORT = """
+import sys
+from iperfpy.cli.main import main
+for transport in ("tcp", "udp", "kcp"):
+    if status := main([*sys.argv[1:], "--proto", transport]):
+        sys.exit(status)
+"""
+
+
 @pytest.mark.parametrize("bound", [True, False])
-def test_a_link_local_address_keeps_its_scope(transport: str, bound: bool) -> None:
+def test_a_link_local_address_keeps_its_scope(bound: bool) -> None:
     wrapper = ("unshare", "-rn")
     if not can(*wrapper, script="ip link add link0 type veth peer name link1"):
         pytest.skip("this machine has no network namespaces")
@@ -192,9 +200,12 @@ def test_a_link_local_address_keeps_its_scope(transport: str, bound: bool) -> No
     done = shell(
         f"""ip link add link0 type veth peer name link1 && ip link set lo up && ip link set link0 up
         ip link set link1 up; ip address add fe80::1/64 dev link0 nodad
-        {PROGRAM} -s -1 {server} >/dev/null & server=$!
-        {PROGRAM} {client} {SHORT} --proto {transport} -J && wait $server""",
+        {PROGRAM} -s {server} >/dev/null & server=$!
+        {sys.executable} -c '{EACH_TRANSPORT}' {client} {SHORT} -J
+        status=$?; kill $server; wait $server; exit $status""",
         wrapper=wrapper,
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    assert received_bytes(done.stdout) > 0
+    documents = done.stdout.replace("\n}\n{\n", "\n}\0{\n").split("\0")
+    assert len(documents) == 3
+    assert all(received_bytes(document) > 0 for document in documents)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from tests.iperfpy.support import until
 pytestmark = pytest.mark.live
 
 HOST = "127.0.0.1"
-SHORT: dict[str, Any] = {"seconds": 0.3, "interval": 0.1}
+SHORT: dict[str, Any] = {"seconds": 0.3, "interval": 0.1, "rate": 20_000_000}
 
 
 async def test_a_server_reports_its_port_and_its_runs_and_can_be_cancelled() -> None:
@@ -47,7 +48,7 @@ async def test_cancelling_a_server_informs_its_clients() -> None:
     serving = asyncio.create_task(
         iperfpy.serve_async(port=0, bind=HOST, on_listening=port.set_result, on_run=runs.append)
     )
-    async with iperfpy.watch(HOST, port=await port, seconds=60, interval=0.1) as test:
+    async with iperfpy.watch(HOST, port=await port, seconds=60, interval=0.1, rate=20_000_000) as test:
         await until(lambda: len(test.run.intervals) > 1)
         serving.cancel()
         with pytest.raises(iperfpy.PeerTerminatedError):
@@ -78,16 +79,16 @@ async def test_a_port_in_use_is_a_listen_error() -> None:
 
 def test_serving_one_test_blocks_until_it_is_over() -> None:
     ports: list[int] = []
-    clients: list[subprocess.Popen[bytes]] = []
-
-    def listening(port: int) -> None:
-        ports.append(port)
-        script = f"import iperfpy; iperfpy.measure({HOST!r}, port={port}, seconds=0.3)"
-        clients.append(subprocess.Popen([sys.executable, "-c", script]))
-
+    clients: list[Future[iperfpy.Run]] = []
     runs: list[iperfpy.Run] = []
-    iperfpy.serve(port=0, bind=HOST, one_off=True, on_listening=listening, on_run=runs.append)
-    assert [client.wait(30) for client in clients] == [0]
+    with ThreadPoolExecutor(1) as pool:
+
+        def listening(port: int) -> None:
+            ports.append(port)
+            clients.append(pool.submit(lambda: iperfpy.measure(HOST, port=port, **SHORT)))
+
+        iperfpy.serve(port=0, bind=HOST, one_off=True, on_listening=listening, on_run=runs.append)
+        assert [client.result(30).complete for client in clients] == [True]
     assert [run.complete for run in runs] == [True]
 
 
@@ -100,7 +101,7 @@ async def test_ctrl_c_stops_a_blocking_server_and_informs_its_clients() -> None:
     )
     assert server.stdout is not None
     port = int(await server.stdout.readline())
-    async with iperfpy.watch(HOST, port=port, seconds=60, interval=0.1) as test:
+    async with iperfpy.watch(HOST, port=port, seconds=60, interval=0.1, rate=20_000_000) as test:
         await until(lambda: len(test.run.intervals) > 1)
         server.send_signal(signal.SIGINT)
         with pytest.raises(iperfpy.PeerTerminatedError):
@@ -110,7 +111,7 @@ async def test_ctrl_c_stops_a_blocking_server_and_informs_its_clients() -> None:
     assert errors.strip().endswith(b"KeyboardInterrupt")
 
 
-def test_a_local_server_ends_with_its_block() -> None:
+def test_a_local_server_ends_with_its_block_and_can_be_started_again() -> None:
     with iperfpy.LocalServer() as server:
         assert iperfpy.measure(server.host, port=server.port, **SHORT).complete
         with pytest.raises(RuntimeError, match="runs already"):
@@ -123,28 +124,19 @@ def test_a_local_server_ends_with_its_block() -> None:
     with pytest.raises(RuntimeError, match="inside `with`"):
         _ = server.pid
     server.stop()
+    with server:
+        assert iperfpy.measure(server.host, port=server.port, **SHORT).complete
 
 
-async def test_a_local_server_runs_beside_an_event_loop() -> None:
+async def test_a_local_server_runs_beside_an_event_loop_and_its_end_informs_a_client() -> None:
     async with iperfpy.LocalServer() as server:
         assert (await iperfpy.measure_async(server.host, port=server.port, **SHORT)).complete
-
-
-async def test_leaving_the_block_informs_the_client_of_a_running_test() -> None:
-    async with iperfpy.LocalServer() as server:
         measuring = asyncio.create_task(
-            iperfpy.measure_async(server.host, port=server.port, seconds=60, interval=0.1)
+            iperfpy.measure_async(server.host, port=server.port, seconds=60, interval=0.1, rate=20_000_000)
         )
         await asyncio.sleep(0.5)
     with pytest.raises(iperfpy.PeerTerminatedError):
         await measuring
-
-
-def test_a_local_server_can_be_started_again() -> None:
-    server = iperfpy.LocalServer()
-    for _ in range(2):
-        with server:
-            assert iperfpy.measure(server.host, port=server.port, **SHORT).complete
 
 
 def test_a_forked_child_does_not_keep_the_server_alive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def variables(folder: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_the_demo_compares_every_transport(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*PROGRAM, "-t", "8"], capture_output=True, text=True, timeout=120, env=variables(tmp_path)
+        [*PROGRAM, "-t", "5"], capture_output=True, text=True, timeout=120, env=variables(tmp_path)
     )
     assert done.returncode == 0, done.stderr
     first, *table = done.stdout.splitlines()
