@@ -28,7 +28,23 @@ def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["IPERFPY_RESULTS"] = os.path.join(tmp_path_factory.getbasetemp(), "runs")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the files with slow tests first: at the end of the run they would leave processors idle."""
+LONG = (
+    "tests/test_architecture.py",
+    "tests/interop/test_iperf3.py",
+    "tests/interop/test_iperf3_udp.py",
+    "tests/iperfpy/api/test_examples.py",
+    "tests/live/test_address_proof.py",
+    "tests/live/test_compare.py",
+    "tests/live/test_lab.py",
+    "tests/live/test_outages.py",
+    "tests/live/test_surroundings.py",
+    "tests/protocols/testing/test_transports.py",
+)
+"""Files that take more than ten seconds, though none of their tests is slow."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the longest files first: at the end of the run they would leave processors idle."""
+    long = {config.rootpath / name for name in LONG}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow) + (item.path not in slow | long))
