@@ -243,7 +243,8 @@ class Bbr:
         samples = self._samples
         # A sample limited by the application counts only if it raises the estimate (5.5.4).
         if rate >= self.max_bandwidth.value or not flight.app_limited:
-            self.max_bandwidth.sample(rate, flight.stamp_us)
+            if self.max_bandwidth.sample(rate, flight.stamp_us, ack.now_us):
+                self.response.restart(ack.now_us)
             if ack.delivery_rate > samples.best_delivery_rate:
                 samples.best_delivery_rate = ack.delivery_rate
         if carried > samples.inflight_latest:
@@ -302,7 +303,7 @@ class Bbr:
         if recent is None:
             return
         if self.phase is Phase.STARTUP:
-            self._check_startup_high_loss(recent)
+            self._check_startup_high_loss(recent, ack)
         elif not PHASES[self.phase].probing:
             self._answer(recent, now_us)
 
@@ -326,17 +327,22 @@ class Bbr:
             if self.delay.drained:
                 self.probe_wait.skip_first_wait()
 
-    def _check_startup_high_loss(self, recent: LossTally) -> None:
+    def _check_startup_high_loss(self, recent: LossTally, ack: Ack) -> None:
         """BBRCheckStartupHighLoss (5.3.1.3).
 
         The draft asks for a round of recovery and six gaps. Here losses end STARTUP only together with a
-        standing queue or with rounds that do not grow, since losses alone may be the path's own.
+        standing queue or with rounds that do not grow, since losses alone may be the path's own. A round that
+        delivers less than the round before, though more was sent, is proof enough.
         """
-        flat_rounds = LOSS_EXIT_ROUNDS if self.loss_floor.known else LOSS_EXIT_ROUNDS_UNKNOWN
-        if self.delay.queue_stands or self.full_pipe.flat_rounds >= flat_rounds:
+        known = self.loss_floor.known
+        flat_rounds = LOSS_EXIT_ROUNDS if known else LOSS_EXIT_ROUNDS_UNKNOWN
+        flat = self.full_pipe.flat_rounds >= flat_rounds or (known and self.max_bandwidth.falls)
+        if self.delay.queue_stands or flat:
             self.full_pipe.reached = True
             inflight = max(self.controls.bdp, self._samples.inflight_latest)
             self.inflight_bound.lower(inflight, 0.0, recent)
+            if self.max_bandwidth.falls and not _limited(ack):
+                self.response.reduce_after_startup(ack.now_us)
 
     def _recover(self, ack: Ack) -> None:
         """Restore the window after a timeout (BBRRestoreCwnd): the path answers again, and the silence has
@@ -527,11 +533,12 @@ class Bbr:
         before, found = self._probe_rtt.suspects, self._probe_rtt.losses
         if before is None or not found.sent:
             return
+        between = (before.loss_rate + self._probe_rtt.expected_loss(self.loss_floor.estimate)) / 2
         if self._probe_rtt.overflow:
             # The floor was measured in the same queue, or behind the same policer.
             self.loss_floor.reset(now_us)
             self.response.reduce_by_excess(before, now_us)
-        elif found.loss_rate > (before.loss_rate + self.loss_floor.estimate) / 2:
+        elif found.loss_rate > between:
             self.loss_floor.restart(found, now_us)
             self.max_bandwidth.restore()
             self.probe_wait.hasten()

@@ -48,6 +48,9 @@ RESOLVE_RTTS = 1 / 4
 """Losses are evaluated again once a segment is acknowledged that left this many round trips after a change of
 rate. Recovery waits an eighth of a round trip for a reordered segment, and longer on a path that reorders, so
 all segments sent before the change are resolved by then."""
+OVERLOAD_RTTS = 1 / 2
+"""Round trips before the end of STARTUP whose segments tell the rate of an overloaded path: all that arrived
+while they were on the way had left after the losses began."""
 
 
 class CruiseLosses:
@@ -61,14 +64,14 @@ class CruiseLosses:
     def __init__(self) -> None:
         self.restart()
 
-    def restart(self) -> None:
-        """Begin anew."""
-        self.total, self._rounds = LossTally(), 0
+    def restart(self, *, in_round: bool = False) -> None:
+        """Begin anew, at the end of a round or in it."""
+        self.total, self._skipped = LossTally(), 2 if in_round else 1
 
     def add_round(self, tally: LossTally) -> bool:
-        """Add a round; False for the first one, which still resolves segments sent before."""
-        self._rounds += 1
-        if self._rounds < 2:
+        """Add a round; False for one that still resolves segments sent before the beginning."""
+        if self._skipped:
+            self._skipped -= 1
             return False
         self.total.add(tally)
         return True
@@ -122,6 +125,11 @@ class CongestionResponse:
         """Note that the sending rate changes now."""
         self._rate_changed_us = now_us
 
+    def restart(self, now_us: int) -> None:
+        """Note that the bandwidth became lower in the middle of a round, and drop the losses before."""
+        self._cruise.restart(in_round=True)
+        self._rate_changed_us = now_us
+
     # -- evaluation
 
     @property
@@ -154,6 +162,8 @@ class CongestionResponse:
     def _congestive(self, tally: LossTally, tolerance: float) -> bool:
         """True if the losses exceed floor and tolerance and do not come in bursts."""
         bursty = not self._delay.queue_stands and tally.lost > self._longest_run * tally.runs
+        # Behind a policer that is sent many times its rate, single segments separate long runs.
+        bursty = bursty and tally.sent - tally.lost > 2 * tally.runs
         return not bursty and self._loss_floor.excessive(tally.lost, tally.sent, tolerance)
 
     # -- policers
@@ -230,6 +240,16 @@ class CongestionResponse:
             return
         self.reduce_bandwidth(recent, now_us)
         self._policed_rate = self._max_bandwidth.value
+
+    def reduce_after_startup(self, now_us: int) -> None:
+        """Lower the bandwidth after a STARTUP that lost too much without a queue.
+
+        Its greatest samples may come from a policer's saved tokens. The rate of the last round may still hold
+        a part of them; the segments that have left since then tell the rest.
+        """
+        if self.queue_empty and self._max_bandwidth.reduce(self._max_bandwidth.latest_mean, now_us):
+            self._rate_changed_us = now_us
+            self._max_bandwidth.measure_overload(int(self._delay.level_us * OVERLOAD_RTTS))
 
     def _rate_without_excess(self, losses: LossTally) -> float:
         """The bandwidth less the share of losses above the loss floor."""

@@ -129,6 +129,8 @@ class LossEpochs:
         for epochs in self._epochs.values():
             epochs.clear()
         self._loads.clear()
+        # Transmissions that left before are resolved for another round trip, and count for nothing.
+        self._loads.append((0, Epoch(OfferedLoad.UNKNOWN, 0)))
         epoch = Epoch(load, now_us)
         self._epochs[load].append(epoch)
         self._loads.append((now_us, epoch))

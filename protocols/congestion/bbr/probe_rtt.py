@@ -118,6 +118,15 @@ class ProbeRtt:
         """True if a full queue, or a policer, lost the segments."""
         return self.losses.tail_errors > TAIL_ERRORS
 
+    def expected_loss(self, loss_floor: float) -> float:
+        """Loss rate to expect of PROBE_RTT if all that exceeds the floor is congestion.
+
+        An overloaded path delivers the same rate when less is sent. One that is sent ten times its rate loses
+        nine tenths, and four fifths at half the pace.
+        """
+        suspects = self.suspects.loss_rate if self.suspects else 0.0
+        return max(loss_floor, 1.0 - (1.0 - suspects) / _PACING_GAIN)
+
     def on_ack(self, ack: Ack, delay: PathDelay, loss_floor: float, *, round_started: bool) -> float:
         """Take an ACK.
 

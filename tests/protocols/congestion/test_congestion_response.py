@@ -24,7 +24,7 @@ class Feed:
         self.now_us = 0
         self.delivered = self.lost = self.runs = 0
         self.queue_us = 0
-        self.bandwidth.sample(RATE, 0)
+        self.bandwidth.sample(RATE, 0, RTT_US)
         for _ in range(10):
             self.delay.update(RTT_US, RTT_US, 5, 0)
         self.delay.end_round(0, self_queued=False)
@@ -45,7 +45,7 @@ class Feed:
             self.delivered += sent // 10 - gone
             rtt_us = RTT_US + self.queue_us
             self.delay.update(rtt_us, rtt_us, sent // 10, self.now_us)
-            self.bandwidth.sample(rate, self.now_us - RTT_US)
+            self.bandwidth.sample(rate, self.now_us - RTT_US, self.now_us)
             self.response.on_ack(self._ack(), ROUND, 1)
         self.delay.end_round(self.now_us, self_queued=False)
         tally = self.response.end_round(self._ack())
@@ -186,6 +186,36 @@ def test_losses_that_grow_after_a_reduction_lower_the_bandwidth_again(feed: Feed
     assert feed.bandwidth.value < 0.85 * before
 
 
+@pytest.mark.parametrize(("runs", "congestion"), [(1, False), (3, True), (5, True)])
+def test_long_runs_are_no_bursts_if_single_segments_separate_them(
+    feed: Feed, runs: int, congestion: bool
+) -> None:
+    """A policer that is sent ten times its rate lets every tenth segment pass."""
+    for _ in range(3):
+        feed.round(lost=45, runs=runs)
+    assert (feed.response.recent_excess(feed.now_us, rounds=2) is not None) == congestion
+
+
+def test_startup_ends_with_the_rate_of_the_segments_that_left_at_its_end(feed: Feed) -> None:
+    """The bucket was still half full in the last round, and fills again while little is sent."""
+    feed.round(lost=0, rate=8_000.0)
+    for rate in (8_000.0, 800.0):
+        feed.bandwidth.sample(rate, feed.now_us, feed.now_us + RTT_US)
+    feed.response.reduce_after_startup(feed.now_us)
+    first = feed.bandwidth.value
+    assert 800.0 < first < 8_000.0
+    for after_us, rate in ((-RTT_US, 5_000.0), (-RTT_US // 4, 900.0), (0, 850.0)):
+        assert not feed.bandwidth.sample(rate, feed.now_us + after_us, feed.now_us + after_us + RTT_US)
+    assert feed.bandwidth.value == first
+    assert feed.bandwidth.sample(700.0, feed.now_us + 1, feed.now_us + RTT_US + 1)
+    assert feed.bandwidth.value == 900.0
+    # Segments that left before that are acknowledged together with saved tokens.
+    feed.bandwidth.sample(2_000.0, feed.now_us + RTT_US, feed.now_us + 2 * RTT_US)
+    assert feed.bandwidth.value == 900.0
+    feed.bandwidth.sample(1_000.0, feed.now_us + 3 * RTT_US, feed.now_us + 4 * RTT_US)
+    assert feed.bandwidth.value == 1_000.0
+
+
 def test_up_goes_little_beyond_a_policers_rate_until_a_cruise_has_proved_more(feed: Feed) -> None:
     feed.round(lost=0, rate=1_500.0)
     for _ in range(3):
@@ -197,7 +227,7 @@ def test_up_goes_little_beyond_a_policers_rate_until_a_cruise_has_proved_more(fe
     proved = feed.bandwidth.value
     assert proved < 1_500.0
     assert not feed.response.beyond_proven_rate
-    feed.bandwidth.sample(proved * UNPROVEN_FACTOR * 1.1, feed.now_us + RTT_US)
+    feed.bandwidth.sample(proved * UNPROVEN_FACTOR * 1.1, feed.now_us + RTT_US, feed.now_us + 2 * RTT_US)
     assert feed.response.beyond_proven_rate
     feed.probe()  # after a CRUISE without losses
     assert not feed.response.beyond_proven_rate
@@ -218,21 +248,21 @@ def test_a_flow_behind_a_standing_queue_is_not_policed(feed: Feed) -> None:
 
 def test_samples_sent_before_a_reduction_do_not_raise_the_estimate() -> None:
     bandwidth = MaxBandwidth()
-    bandwidth.sample(RATE, 0)
+    bandwidth.sample(RATE, 0, RTT_US)
     bandwidth.reduce(500.0, 1_000)
-    bandwidth.sample(900.0, 900)
+    bandwidth.sample(900.0, 900, 1_050)
     assert bandwidth.value == 500.0
-    bandwidth.sample(600.0, 1_100)
+    bandwidth.sample(600.0, 1_100, 1_200)
     assert bandwidth.value == 600.0
 
 
 def test_only_a_lower_rate_is_a_reduction() -> None:
     bandwidth = MaxBandwidth()
     assert not bandwidth.reduce(500.0, 0)
-    bandwidth.sample(RATE, 0)
+    bandwidth.sample(RATE, 0, RTT_US)
     assert not bandwidth.reduce(RATE, 1_000)
     assert not bandwidth.reduce(0.0, 1_000)
     bandwidth.restore()
     assert bandwidth.value == RATE
-    bandwidth.sample(1_100.0, 900)  # nothing was reduced
+    bandwidth.sample(1_100.0, 900, 1_050)  # nothing was reduced
     assert bandwidth.value == 1_100.0

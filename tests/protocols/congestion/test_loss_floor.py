@@ -56,6 +56,17 @@ def test_a_reset_forgets_losses_counted_behind_a_queue() -> None:
 # -- limits
 
 
+def test_losses_of_the_time_before_a_reset_count_for_nothing() -> None:
+    """They are found up to a round trip later. PROBE_RTT's load is low, and they were sent at a high one."""
+    floor = LossFloor()
+    floor.epochs.change_load(BELOW, SECOND)
+    floor.reset(2 * SECOND)
+    floor.epochs.on_lost(2 * SECOND - 1, 500)
+    floor.epochs.on_delivered(2 * SECOND + 1, 500, queued=False)
+    assert floor.update(3 * SECOND, True) == 0.0
+    assert floor.known
+
+
 def test_the_floor_is_at_most_a_tenth_if_no_queue_was_seen_to_drain() -> None:
     floor, now_us = _alternating(0.3, 50, SECOND)
     assert floor.update(now_us + SECOND, drain_seen=False) == 0.1

@@ -183,6 +183,13 @@ def test_bursts_that_lose_their_end_show_a_full_queue(heads: int, tails: int, ov
     assert not one.probe.overflow
 
 
+@pytest.mark.parametrize(("before", "expected"), [(0.1, 0.02), (0.6, 0.2), (0.9, 0.8)])
+def test_a_great_overload_still_loses_at_half_the_rate(before: float, expected: float) -> None:
+    """A path that is sent ten times its rate is sent five times its rate then: that is not its own loss."""
+    one = Probe(suspects=LossTally(1_000, round(1_000 * before)))
+    assert one.probe.expected_loss(0.02) == pytest.approx(expected)
+
+
 def test_losses_are_suspected_for_one_stretch() -> None:
     one = Probe(suspects=LossTally(sent=400, lost=80), by_clock=True)
     assert one.probe.suspects is not None

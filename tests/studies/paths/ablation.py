@@ -167,9 +167,10 @@ def _refute(patch: Patch) -> None:
     def bounded(self: max_bandwidth.MaxBandwidth) -> None:
         self.value = min(self._filter.value, vars(self).get("short_term", inf))
 
-    def bounded_sample(self: max_bandwidth.MaxBandwidth, rate: float, stamp_us: int) -> None:
-        sample(self, rate, stamp_us)
+    def bounded_sample(self: max_bandwidth.MaxBandwidth, rate: float, stamp_us: int, now_us: int) -> bool:
+        lower = sample(self, rate, stamp_us, now_us)
         bounded(self)
+        return lower
 
     def bounded_advance(self: max_bandwidth.MaxBandwidth) -> None:
         advance(self)
