@@ -78,10 +78,12 @@ class Relay:
         """Take in all arrivals, and deliver all frames that are due."""
         self._turned_us = self._clock()
         for one in self._directions:
-            for arrived_us, rows in one.source.read(self._turned_us):
+            # Read anew: with the time before the other direction's frames, these would arrive too early.
+            now_us = self._clock()
+            for arrived_us, rows in one.source.read(now_us):
                 one.way.carry(arrived_us, rows, one.inbox)
-            # Everything that had arrived by the turn's time is known now, so the queue may decide until then.
-            one.way.advance(self._turned_us)
+            # Everything that had arrived by then is known now, so the queue may decide until then.
+            one.way.advance(now_us)
         for one in self._directions:
             now_us = self._clock()
             if one.inbox.due_us() > now_us:

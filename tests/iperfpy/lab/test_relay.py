@@ -106,6 +106,27 @@ def counts(truth: Truth) -> dict[str, int]:
     }
 
 
+class Slow(Script):
+    """Reading takes a millisecond of the clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(1)
+        self.clock, self.asked_us = clock, -1.0
+
+    def read(self, now_us: float) -> Iterator[tuple[float, Rows]]:
+        self.asked_us = now_us
+        self.clock.now += 1_000
+        return super().read(now_us)
+
+
+def test_each_direction_is_read_with_the_time_of_its_reading() -> None:
+    """With the time before the first one, the frames of the second would arrive a millisecond early."""
+    clock = Clock()
+    sources = [Slow(clock), Slow(clock)]
+    Relay(directions("20M,delay=20ms", clock, sources), clock.now_us).turn()
+    assert [source.asked_us for source in sources] == [0.0, 1_000.0]
+
+
 PATHS = [
     "20M,delay=20ms,loss=10,ge=2/30",
     "6M,delay=20ms,queue=20p",
