@@ -16,7 +16,7 @@ from tests.iperfpy.report.picture_scenes import kcp_run
 from tests.iperfpy.report.test_experiment_pages import comparison
 from tests.iperfpy.report.test_html_page import evil_page
 
-pytestmark = [pytest.mark.interop, pytest.mark.alone]
+pytestmark = pytest.mark.interop
 WIDTHS = (360, 800, 1600)
 BOXES = """[...document.querySelectorAll('.panel .u-over')].map(one => {
     const box = one.getBoundingClientRect(); return [box.x, box.y, box.width, box.height]; })"""

@@ -14,16 +14,20 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any, NamedTuple
 
 from tests.studies.machine import RESULTS, surroundings
 from tests.studies.mtu.narrow_path import RATE_MBIT, NarrowPath, narrow_path
 from tests.studies.record import append_line, read_lines, write_csv, write_json
 from tests.studies.table import Table
+from tests.studies.wire.case import await_listener
 from tests.studies.wire.namespaces import why_not
+from tests.warm_program import WarmProgram
 
 MTUS = (1_280, 1_420, 1_500, 9_000)
 SHRUNK = 1_280
@@ -78,14 +82,11 @@ def limit_bps(size: int, *, ipv6: bool) -> float:
 def measure(case: Case, seconds: float) -> dict[str, Any]:
     """Run one case; the figures of its row."""
     edge = 9_000 if case.mtu == 9_000 else 1_500
-    with narrow_path(case.mtu, edge, icmp=case.icmp, stem=f"iperfpy-mtu-{os.getpid()}") as path:
-        server = subprocess.Popen(
-            _inside(path.server, sys.executable, "-m", "iperfpy", "-s", "-p", str(PORT)),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+    stem = f"iperfpy-mtu-{os.getpid()}-{threading.get_ident()}"  # threads may measure at once
+    with narrow_path(case.mtu, edge, icmp=case.icmp, stem=stem) as path:
+        server = WarmProgram(("-s", "-p", str(PORT)), stdout=DEVNULL, stderr=PIPE, namespace=path.server)
         try:
-            time.sleep(1.5)
+            await_listener(server, path.server, PORT)
             client = subprocess.Popen(
                 _inside(
                     path.client,
@@ -93,7 +94,7 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
                     path.server6 if case.ipv6 else path.server4,
                     *(str(PORT), case.transport, str(int(case.reverse)), str(seconds)),
                 ),
-                stdout=subprocess.PIPE,
+                stdout=PIPE,
                 text=True,
             )
             shrunk_at = 0.0

@@ -148,7 +148,7 @@ def _run(case: Case, made: Path3) -> tuple[dict[str, Any], dict[str, Any]]:
     ask = ("-c", SERVER, "-J", "-p", str(PORT), *case.client_flags)
     with _started(made.server, ("-s", "-1", "-J", "-p", str(PORT))) as server, ExitStack() as stack:
         stack.callback(server.kill)
-        _await_listener(server, made.server)
+        await_listener(server, made.server, PORT)
         client = stack.enter_context(_started(made.client, ask))
         stack.callback(client.kill)
         documents = [_document(case, each) for each in (client, server)]
@@ -171,14 +171,14 @@ def _document(case: Case, process: WarmProgram) -> dict[str, Any]:
     return document
 
 
-def _await_listener(server: WarmProgram, namespace: str) -> None:
-    """Wait until the port is open. The kernel's tables tell: a connection would count as a test."""
+def await_listener(server: WarmProgram, namespace: str, port: int) -> None:
+    """Wait until a port is open. The kernel's tables tell: a connection would count as a test."""
     until = time.monotonic() + LISTEN_S
     while time.monotonic() < until and server.poll() is None:
         with inside(namespace):
             for name in ("tcp", "tcp6"):
                 with open(f"/proc/thread-self/net/{name}") as table:
-                    if any(f":{PORT:04X} " in line and " 0A " in line for line in table):
+                    if any(f":{port:04X} " in line and " 0A " in line for line in table):
                         return
         time.sleep(0.02)
     raise CaseError("the server did not open its port")

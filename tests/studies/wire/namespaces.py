@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def path(spec: PathSpec, *, reverse: bool) -> Iterator[Path3]:
     ------
     PathError
     """
-    stem = f"iperfpy-{os.getpid()}"
+    stem = f"iperfpy-{os.getpid()}-{threading.get_ident()}"  # threads may have paths at once
     made = Path3(f"{stem}-c", f"{stem}-r", f"{stem}-s")
     # Everything made so far is removed if a later step fails.
     with ExitStack() as stack:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from tests.studies.wire import accounts
 from tests.studies.wire.accounts import COOKIE_BYTES, Curve
 from tests.studies.wire.capture import TCP, UDP, Packet
-from tests.studies.wire.case import Case, measure
+from tests.studies.wire.case import Case, Outcome, measure
 from tests.studies.wire.judge import Line, judge
 from tests.studies.wire.namespaces import PathSpec, why_not
 
@@ -160,15 +162,35 @@ def test_a_wrong_or_missing_figure_does_not_hold() -> None:
     assert not Line("", "", 100, float("nan"), 0.5).holds
 
 
-@pytest.mark.alone  # figures of the peer that arrive late are missing in a row
-@pytest.mark.live
-@pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
-def test_segments_in_flight_at_the_end_are_not_counted_as_lost(name: str) -> None:
-    """The client stops a round trip after the server sent the last packet: 4 % of this second."""
+IN_FLIGHT = [
+    Case(name, PathSpec("20 ms each way", delay_ms=20), reverse=True, flags=("-b", "4M"), seconds=1)
+    for name in ("kcp", "kcp-bbr")
+]
+LOSSY = [
+    Case("kcp-bbr", PathSpec("loss 2 %", loss_percent=2, delay_ms=5), flags=("-n", "1M")),
+    Case("kcp", PathSpec("loss 2 %", loss_percent=2), reverse=True, flags=("-n", "1M", "-b", "8M")),
+    Case("tcp", PathSpec("loss 2 %", loss_percent=2), flags=("-n", "1M")),
+    Case("udp", PathSpec("loss 2 %", loss_percent=2), reverse=True, flags=("-b", "8M"), seconds=1),
+]
+
+
+@pytest.fixture(scope="module")
+def measured() -> Iterator[Mapping[Case, Future[Outcome]]]:
+    """Run in real namespaces, if this machine allows them. Two cases at once: they wait most of the time."""
     if reason := why_not():
         pytest.skip(reason)
-    spec = PathSpec("20 ms each way", delay_ms=20)
-    outcome = measure(Case(name, spec, reverse=True, flags=("-b", "4M"), seconds=1))
+    with ThreadPoolExecutor(2) as pool:
+        yield {case: pool.submit(measure, case) for case in (*IN_FLIGHT, *LOSSY)}
+
+
+@pytest.mark.alone  # figures of the peer that arrive late are missing in a row
+@pytest.mark.live
+@pytest.mark.parametrize("case", IN_FLIGHT, ids=lambda case: case.name)
+def test_segments_in_flight_at_the_end_are_not_counted_as_lost(
+    measured: Mapping[Case, Future[Outcome]], case: Case
+) -> None:
+    """The client stops a round trip after the server sent the last packet: 4 % of this second."""
+    outcome = measured[case].result()
     assert outcome.wire.lost_percent == 0
     for run in outcome.runs:
         assert run.total("path_loss_percent") < 2  # late by up to 8 ms
@@ -177,21 +199,13 @@ def test_segments_in_flight_at_the_end_are_not_counted_as_lost(name: str) -> Non
 
 @pytest.mark.alone
 @pytest.mark.live
-@pytest.mark.parametrize(
-    "case",
-    [
-        Case("kcp-bbr", PathSpec("loss 2 %", loss_percent=2, delay_ms=5), flags=("-n", "1M")),
-        Case("kcp", PathSpec("loss 2 %", loss_percent=2), reverse=True, flags=("-n", "1M", "-b", "8M")),
-        Case("tcp", PathSpec("loss 2 %", loss_percent=2), flags=("-n", "1M")),
-        Case("udp", PathSpec("loss 2 %", loss_percent=2), reverse=True, flags=("-b", "8M"), seconds=1),
-    ],
-    ids=lambda case: case.name,
-)
-def test_the_report_agrees_with_the_captured_packets(case: Case) -> None:
-    """Run in real namespaces, if this machine allows them."""
-    if reason := why_not():
-        pytest.skip(reason)
-    lines = [line for line in judge(measure(case)) if not any(word in line.column for word in TIMED)]
+@pytest.mark.parametrize("case", LOSSY, ids=lambda case: case.name)
+def test_the_report_agrees_with_the_captured_packets(
+    measured: Mapping[Case, Future[Outcome]], case: Case
+) -> None:
+    lines = [
+        line for line in judge(measured[case].result()) if not any(word in line.column for word in TIMED)
+    ]
     if "-n" not in case.flags:  # Then the number of bytes depends on the moment of the end, too.
         lines = [line for line in lines if line.column not in ("sender bytes", "receiver bytes")]
     assert "receiver bytes, sum of intervals" in {line.column for line in lines}
