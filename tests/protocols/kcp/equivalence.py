@@ -193,7 +193,7 @@ class Compared:
 
 
 CASES = (
-    Compared("normal", 0.0, 3.0),
+    Compared("normal", 0.0, 3.0, (1,)),  # without losses all seeds give the same run
     Compared("fast3", 0.01, 7.0),
     Compared("normal", 0.05, 14.0),
     Compared("fast3", 0.1, 7.0),

@@ -93,7 +93,7 @@ def test_the_digest_differs_after_a_shift_of_one_millisecond() -> None:
 def test_the_stock_engine_performs_as_kcp_go(case: Compared) -> None:
     """Goodput and retransmissions within 10 %, four seeds together. equivalence.py prints all cases."""
     theirs, mine = case.reference(), case.figures("ours")
-    assert theirs.segments > 9_000
+    assert theirs.segments > (9_000 if case.loss else 2_500)
     assert bool(theirs.resent) == bool(case.loss)
     assert mine.delivered_bytes == pytest.approx(theirs.delivered_bytes, rel=WITHIN)
     assert mine.resent == pytest.approx(theirs.resent, rel=WITHIN)
@@ -116,4 +116,4 @@ def test_a_tolerance_of_ten_per_cent_excludes_other_tunings(changed: dict[str, i
 def _delivered(tuning: Tuning) -> int:
     """Bytes that our engine delivers with a tuning."""
     ends = [ours(tuning, SHORT.window) for _ in range(2)]
-    return between(ends[0], ends[1], SHORT, 0.05, seed=1, seconds=10.0).delivered_bytes
+    return between(ends[0], ends[1], SHORT, 0.05, seed=1, seconds=4.0).delivered_bytes

@@ -107,17 +107,17 @@ def test_a_path_that_copies_datagrams_makes_no_retransmission_needless() -> None
 )
 def test_a_thin_way_back_does_not_limit(rate: float, back: float, loss: float, least: float) -> None:
     """A hundredth of the rate is 14 bytes per datagram, a stock ACK with its headers 52."""
-    rtt_us, seconds = 20_000, 2.0
+    rtt_us, begin_us, end_us = 20_000, 400_000, 900_000
     thin = Path(rate_bits_per_s=back, buffer_bytes=20_000, delay_us=rtt_us / 2)
     simulation = Simulation(1)
     sender, receiver = _newer(1), _newer(1)
     flow = simulation.flow(
         sender, receiver, simulation.link(_way(loss, rate, rtt_us)), simulation.link(thin), Bulk(sender)
     )
-    simulation.run(int(seconds * 0.4e6))
+    simulation.run(begin_us)
     before = receiver.receiving.bytes + MSS * receiver.receiving.stored
-    simulation.run(int(seconds * 1e6))
+    simulation.run(end_us)
     after = receiver.receiving.bytes + MSS * receiver.receiving.stored
     limit = rate * (1 - loss) * PAYLOAD_SHARE
-    assert 8 * (after - before) / (0.6 * seconds) >= least * limit
+    assert 8e6 * (after - before) / (end_us - begin_us) >= least * limit
     assert flow.backward.truth.overflowed == 0
