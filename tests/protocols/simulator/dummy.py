@@ -51,7 +51,8 @@ class Catcher:
         self.numbers += rows[:, :8].copy().view(np.int64)[:, 0].tolist()
         self.times_us += [now_us] * batch.count
         self.batches.append(batch.count)
-        self.altered += int(rows[:, 8:].any(axis=1).sum())
+        if rows[:, 8:].any():
+            self.altered += int(rows[:, 8:].any(axis=1).sum())
         self._unanswered += batch.count
 
     def deadline_us(self) -> int | None:

@@ -46,7 +46,8 @@ def test_the_distances_of_release_moments_are_uniform(least_us: int, most_us: in
     moments = ReleaseMoments(Lumps(least_us, most_us), np.random.default_rng(1), 0.0)
     times = np.arange(0.0, 50e6, 50.0)
     released = moments.after(times)
-    gaps = np.diff(np.unique(released))
+    gaps = np.diff(released)
+    gaps = gaps[gaps != 0]
     # Two moments between two times count as one gap.
     assert gaps.min() >= least_us - 1e-3
     assert gaps.max() <= most_us + 50
