@@ -1,4 +1,4 @@
-"""Fuzz every decoder and record how many inputs each took.
+"""Fuzz every decoder and record how many inputs each took: datagrams, where a decoder takes datagrams.
 
     python -m tests.studies.fuzz                       # 5 minutes each
     python -m tests.studies.fuzz --only kcp-rack --seconds 60
@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tests.studies import record
 from tests.studies.fuzz.harnesses import HARNESSES
@@ -38,7 +39,7 @@ _COVERED = re.compile(r"cov: (\d+)")
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.studies.fuzz", description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", choices=list(HARNESSES), help="may be repeated")
-    parser.add_argument("--seconds", type=int, default=300, help="time of each harness (300)")
+    parser.add_argument("--seconds", type=int, help="time of each harness (300; with --inputs no limit)")
     parser.add_argument("--inputs", type=int, help="inputs of each harness, with those of earlier runs")
     parser.add_argument("--name", help="name of the record (fuzz-<date>)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record (results)")
@@ -46,9 +47,12 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def fuzz(name: str, counter: Path, options: Sequence[str], folders: Sequence[Path]) -> tuple[int, str]:
-    """Run one harness; the exit status and what libFuzzer printed. `counter`: file for the datagrams."""
-    command = [sys.executable, "-m", "tests.studies.fuzz.one", name, str(counter)]
+def fuzz(
+    name: str, counter: Path, most: int, options: Sequence[str], folders: Sequence[Path]
+) -> tuple[int, str]:
+    """Run one harness; the exit status and the output of libFuzzer. `counter`: file for the datagrams, of
+    which the harness takes `most`, or any number with 0."""
+    command = [sys.executable, "-m", "tests.studies.fuzz.one", name, str(counter), str(most)]
     done = subprocess.run(
         [*command, f"-max_len={LONGEST_BYTES}", "-print_final_stats=1", *options, *map(str, folders)],
         stdout=subprocess.PIPE,
@@ -78,9 +82,12 @@ def keep(name: str, found: Path) -> None:
 
 def run_harness(name: str, options: argparse.Namespace, path: Path, already: int) -> bool:
     """Fuzz one decoder and append a line to the record. True if no input was found that makes it raise."""
-    limits = [f"-max_total_time={options.seconds}"]
-    if options.inputs:
-        limits.append(f"-runs={max(0, options.inputs - already)}")
+    limits = [f"-max_total_time={options.seconds}"] if options.seconds else []
+    most = 0
+    if options.inputs and HARNESSES[name].takes_datagrams:
+        most = options.inputs - already
+    elif options.inputs:
+        limits.append(f"-runs={options.inputs - already}")
     crashes = options.out / f"{options.name}-"
     with tempfile.TemporaryDirectory() as scratch:
         found, seeds, counter = (Path(scratch, each) for each in ("found", "seeds", "counter"))
@@ -90,7 +97,7 @@ def run_harness(name: str, options: argparse.Namespace, path: Path, already: int
         corpus = [each for each in (CORPUS / name,) if each.exists()]
         began_s = time.monotonic()
         limits.append(f"-artifact_prefix={crashes}")
-        status, output = fuzz(name, counter, limits, [found, seeds, *corpus])
+        status, output = fuzz(name, counter, most, limits, [found, seeds, *corpus])
         seconds = time.monotonic() - began_s
         datagrams = int.from_bytes(counter.read_bytes(), "little") if counter.exists() else None
         if options.keep and not status:
@@ -100,25 +107,33 @@ def run_harness(name: str, options: argparse.Namespace, path: Path, already: int
     line = {"harness": name, "inputs": inputs, "datagrams": datagrams, "seconds": round(seconds, 1)}
     edges = int(covered[-1]) if covered else None
     record.append_line(path, line | {"failed": bool(status), "edges": edges})
-    each = "" if datagrams is None else f", {datagrams:,} datagrams"
-    all_inputs = f"{inputs / max(seconds, 1e-9):,.0f} a second, {already + inputs:,} in all"
-    print(f"{name:16} {inputs:>12,} inputs{each} in {seconds:.0f} s: {all_inputs}", flush=True)
+    taken = _taken(line)
+    unit = "inputs" if datagrams is None else f"datagrams in {inputs:,} inputs"
+    speed = f"{taken / max(seconds, 1e-9):,.0f} a second, {already + taken:,} in all"
+    print(f"{name:16} {taken:>12,} {unit} in {seconds:.0f} s: {speed}", flush=True)
     if status:
         print(output[-3000:], flush=True)
     return not status and inputs > 0
+
+
+def _taken(line: Mapping[str, Any]) -> int:
+    """The inputs of a line of the record: its datagrams, where the decoder takes datagrams."""
+    return int(line["inputs"] if line.get("datagrams") is None else line["datagrams"])
 
 
 def main(arguments: Sequence[str]) -> int:
     """Fuzz the chosen decoders; 1 if one of them raised, or took no input."""
     options = parser().parse_args(arguments)
     options.name = options.name or f"fuzz-{datetime.now(UTC):%Y-%m-%d}"
+    options.seconds = options.seconds or (0 if options.inputs else 300)
     options.out.mkdir(exist_ok=True)
     path = options.out / f"{options.name}.jsonl"
     counted = dict.fromkeys(HARNESSES, 0)
     for line in record.read_lines(path):
-        counted[line["harness"]] = counted.get(line["harness"], 0) + line["inputs"]
+        counted[line["harness"]] = counted.get(line["harness"], 0) + _taken(line)
     print(surroundings(), flush=True)
-    names = options.only or list(HARNESSES)
+    most = options.inputs or float("inf")
+    names = [name for name in options.only or HARNESSES if counted[name] < most]
     held = [run_harness(name, options, path, counted[name]) for name in names]
     return 0 if all(held) else 1
 
