@@ -30,21 +30,6 @@ def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["IPERFPY_RESULTS"] = os.path.join(tmp_path_factory.getbasetemp(), "runs")
 
 
-LONG = (
-    "tests/test_architecture.py",
-    "tests/interop/test_iperf3.py",
-    "tests/interop/test_iperf3_udp.py",
-    "tests/iperfpy/api/test_examples.py",
-    "tests/live/test_address_proof.py",
-    "tests/live/test_compare.py",
-    "tests/live/test_lab.py",
-    "tests/live/test_outages.py",
-    "tests/live/test_surroundings.py",
-    "tests/protocols/testing/test_transports.py",
-)
-"""Files that take more than ten seconds, though none of their tests is slow."""
-
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Import no file whose every test `-m` leaves out: for `make check` that is a fifth of the files."""
     wanted: str = config.option.markexpr
@@ -63,8 +48,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest files first: at the end of the run they would leave processors idle."""
-    long = {config.rootpath / name for name in LONG}
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow) + (item.path not in slow | long))
+    slow, long = ({item.path for item in items if item.get_closest_marker(mark)} for mark in ("slow", "long"))
+    items.sort(key=lambda item: (item.path not in slow, item.path not in long))

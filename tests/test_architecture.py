@@ -40,6 +40,8 @@ from tests.architecture import (
     within,
 )
 
+pytestmark = pytest.mark.long
+
 MODULES = product()
 
 P = "iperfpy.protocols"

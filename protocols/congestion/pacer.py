@@ -29,8 +29,8 @@ class Pacer:
 
     Attributes
     ----------
-    stopped_us : time of the last question if a release was awaited then, else -1: at the same time the answer
-        is the same. Whoever asks sets it to -1 when anything else happens.
+    stopped_us : time of the last question if its answer was to wait for a release, else -1. A sender need not
+        ask again at that time, but sets it to -1 if an acknowledgement arrives: the rate may have changed.
     """
 
     __slots__ = ("_late_us", "_tokens", "_updated_us", "stopped_us")

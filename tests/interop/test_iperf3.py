@@ -18,7 +18,7 @@ from iperfpy.records import Row, Sample
 from tests.iperfpy.support import Recorder, Server, measure, plan_for, serving
 from tests.warm_program import PATIENCE_S, run_warm
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.long]
 
 SECOND: dict[str, Any] = {"duration_us": 1_000_000, "interval_us": 500_000}
 

@@ -25,7 +25,7 @@ from tests.interop.udp_tap import Tap
 from tests.iperfpy.support import Recorder, measure, plan_for, serving
 from tests.warm_program import PATIENCE_S
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.long]
 
 RATE: dict[str, Any] = {"rate_bps": 10_000_000, "block_bytes": 1000}
 SECOND: dict[str, Any] = {"duration_us": 1_000_000, "interval_us": 500_000, **RATE}

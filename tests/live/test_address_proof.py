@@ -22,7 +22,7 @@ from iperfpy.protocols.udp import UdpSettings
 from tests.iperfpy.nat import Nat, behind_nat
 from tests.iperfpy.support import HURRIED, Peer, Server, measure, plan_for, serving
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 OURS = "iperfpy-" + "a" * 28
 CONV = 0x11223344

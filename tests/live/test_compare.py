@@ -24,7 +24,7 @@ from tests.iperfpy.support import Server, serving
 from tests.live.failing_tests import failing
 from tests.live.limited_rate import watch_limited
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 UP = Direction.FORWARD
 HURRIED = Patience(0.02, 0.4)

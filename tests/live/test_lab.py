@@ -27,7 +27,7 @@ from iperfpy.protocols.simulator.path_language import parse
 from iperfpy.protocols.simulator.truth import Truth
 from tests.warm_program import run_warm
 
-pytestmark = [pytest.mark.live, pytest.mark.linux]
+pytestmark = [pytest.mark.live, pytest.mark.linux, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = str(Path(click.__file__).parents[1])

@@ -20,7 +20,7 @@ from iperfpy.protocols.registry import transports
 from tests.iperfpy.support import serving, until
 from tests.studies.wire.namespaces import CLIENT, SERVER, Path3, PathSpec, inside, path, run, why_not
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 GATEWAY = "10.83.1.1"

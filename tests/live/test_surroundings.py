@@ -19,7 +19,7 @@ from tests.interop.programs import wait_until
 from tests.open_ports import open_ports
 from tests.warm_program import WarmLocalServer, local_server, run_warm
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = f"{sys.executable} -m iperfpy"

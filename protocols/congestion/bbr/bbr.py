@@ -331,8 +331,8 @@ class Bbr:
         """BBRCheckStartupHighLoss (5.3.1.3).
 
         The draft asks for a round of recovery and six gaps. Here losses end STARTUP only together with a
-        standing queue or with rounds that do not grow, since losses alone may be the path's own. A round that
-        delivers less than the round before, though more was sent, is proof enough.
+        standing queue or with rounds that do not grow, since losses alone may be the path's own. With a known
+        floor, a round that delivers clearly less than the one before, though more was sent, is enough.
         """
         known = self.loss_floor.known
         flat_rounds = LOSS_EXIT_ROUNDS if known else LOSS_EXIT_ROUNDS_UNKNOWN

@@ -247,15 +247,16 @@ class CongestionResponse:
         Its greatest samples may come from a policer's saved tokens. The rate of the last round may still hold
         a part of them; the segments that have left since then tell the rest.
         """
-        if self.queue_empty and self._max_bandwidth.reduce(self._max_bandwidth.latest_mean, now_us):
-            self._rate_changed_us = now_us
+        if self.queue_empty and self._reduce(self._max_bandwidth.latest_mean, now_us):
             self._max_bandwidth.measure_overload(int(self._delay.level_us * OVERLOAD_RTTS))
 
     def _rate_without_excess(self, losses: LossTally) -> float:
         """The bandwidth less the share of losses above the loss floor."""
         return self._max_bandwidth.value * (1.0 - (losses.loss_rate - self._loss_floor.estimate))
 
-    def _reduce(self, rate: float, now_us: int) -> None:
+    def _reduce(self, rate: float, now_us: int) -> bool:
         self._cruise.restart()
-        if self._max_bandwidth.reduce(rate, now_us):
+        reduced = self._max_bandwidth.reduce(rate, now_us)
+        if reduced:
             self._rate_changed_us = now_us
+        return reduced

@@ -13,6 +13,8 @@ import pytest
 import iperfpy
 from iperfpy.measure_keywords import MeasureKeywords, ServeKeywords
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAGE = (ROOT / "docs" / "python-api.md").read_text()

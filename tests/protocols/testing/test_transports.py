@@ -13,7 +13,7 @@ from iperfpy.protocols.registry import GROUP, transports
 from iperfpy.protocols.testing import conformance
 from iperfpy.protocols.testing.conformance import CHECKS, Check, Subject, name_of
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
