@@ -19,7 +19,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -82,12 +82,14 @@ class Keeper:
     """Starts and watches the programs. It runs in a process of its own.
 
     dispositions : signal -> its handler at the start of iperfpy; programs inherit an ignored signal
+    mask : signals that were blocked at the start of iperfpy; programs inherit these as well
     """
 
     control: socket.socket
     world: World
     job: Job
     dispositions: Mapping[int, Any]
+    mask: Collection[int]
     _server: int = 0
     _command: int = 0
     _ended: dict[int, int] = field(default_factory=dict)
@@ -115,6 +117,7 @@ class Keeper:
         """Prepare this process: signals, descriptors, and a /proc of the new PID namespace."""
         for number in TERMINAL_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
         with contextlib.suppress(OSError):  # in a container: its /proc hides parts of the machine's
             linux_calls.unshare(linux_calls.CLONE_NEWNS)
             linux_calls.mount("none", "/", "", linux_calls.MS_REC | linux_calls.MS_PRIVATE)

@@ -90,13 +90,14 @@ def _start_keeper(plan: Plan, world: World) -> tuple[socket.socket, int]:
     """Fork the keeper; return the control socket and the keeper's process number."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     dispositions = {int(number): signal.getsignal(number) for number in TERMINAL_SIGNALS}
+    # Before the fork: a signal that comes as soon as the keeper is there must find them blocked. The keeper
+    # sets the former mask again, because programs inherit it.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
     process = os.fork()
     if not process:
         ours.close()
-        Keeper(theirs, world, plan.job, dispositions).run()
+        Keeper(theirs, world, plan.job, dispositions, mask).run()
     theirs.close()
-    # Only after the fork: the programs must not inherit blocked signals.
-    signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
     return ours, process
 
 

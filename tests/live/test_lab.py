@@ -397,6 +397,28 @@ def test_a_signal_during_the_wait_for_the_server_ends_the_run(me: User) -> None:
     assert said == "iperfpy: error - stopped by SIGTERM\n"
 
 
+SIGNAL_AT_THE_FORK = """
+import os, signal, sys
+fork = os.fork
+def fork_and_signal():
+    process = fork()
+    if process:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return process
+os.fork = fork_and_signal
+from iperfpy.cli.main import main
+sys.exit(main())
+"""
+
+
+def test_a_signal_that_comes_as_soon_as_there_is_a_child_ends_the_run_as_a_later_one(me: User) -> None:
+    command = [*me.script(SIGNAL_AT_THE_FORK), "lab", "20M", "--server", "sleep 1000", "--", "true"]
+    done = subprocess.run(
+        command, cwd="/", env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (143, "iperfpy: error - stopped by SIGTERM\n")
+
+
 def wait_for_child_of(process: int) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
