@@ -90,7 +90,6 @@ class CsvFile:
         self._header = line(header)
         self._replace = replace
         self._created = not path.exists()
-        self._unfinished = b""
         self._headed = False
         self._descriptor = self._open(new=new)
 
@@ -102,7 +101,9 @@ class CsvFile:
         """Write one row. Raises OSError if it is lost; a part of a row never stays in a regular file."""
         if self._descriptor >= 0 and not os.fstat(self._descriptor).st_nlink:
             self._follow()  # somebody removed the file
-        with self._locked():
+        if self._descriptor < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.name)
+        with _locked(self._descriptor):
             status = os.fstat(self._descriptor)
             regular, size = stat.S_ISREG(status.st_mode), status.st_size
             if self._replace and regular:
@@ -110,7 +111,10 @@ class CsvFile:
                 size = 0
             # A rotation that truncates the file takes its header, too.
             headed = size > 0 if regular else self._headed
-            data = (self._unfinished if headed else self._header) + line(cells)
+            before = self._header
+            if headed:
+                before = _completion(self._descriptor, size) if regular else b""
+            data = before + line(cells)
             try:
                 while data:
                     data = data[os.write(self._descriptor, data) :]
@@ -119,7 +123,7 @@ class CsvFile:
                     # A rotation may have truncated it meanwhile; to lengthen it would fill it with zeros.
                     os.ftruncate(self._descriptor, min(size, os.fstat(self._descriptor).st_size))
                 raise
-            self._replace, self._headed, self._unfinished = False, True, b""
+            self._replace, self._headed = False, True
 
     def _follow(self) -> None:
         """Go on in a new file of the same name. Raises OSError."""
@@ -156,42 +160,47 @@ class CsvFile:
         descriptor = os.open(self.path, flags | (os.O_RDWR if regular else os.O_WRONLY), 0o666)
         try:
             if regular and not self._replace:
-                self._unfinished = self._end_of_last_line(descriptor)
+                self._check_header(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
 
-    def _end_of_last_line(self, descriptor: int) -> bytes:
-        """The bytes that complete a last line which another program, or a crash, left unfinished.
-
-        Raises `StartError` unless the file is empty or has this header.
-        """
-        with open(descriptor, "rb", closefd=False) as file:
+    def _check_header(self, descriptor: int) -> None:
+        """Raises `StartError` unless the file is empty or has this header."""
+        with _locked(descriptor), open(descriptor, "rb", closefd=False) as file:
             first = file.readline(len(self._header))
-            if first and first != self._header:
-                raise StartError(
-                    f"cannot add rows to {self.path}, whose first line is not the header of this version's "
-                    "rows: name another file, or replace it with --csv-overwrite"
-                )
-            file.seek(max(0, os.fstat(descriptor).st_size - TAIL_BYTES))
-            last = file.read().rpartition(b"\n")[2]
-        # No cell has a line break, so an odd number of quotation marks leaves a cell open.
-        return (b'"\n' if last.count(b'"') % 2 else b"\n") if last else b""
+        if first and first != self._header:
+            raise StartError(
+                f"cannot add rows to {self.path}, whose first line is not the header of this version's "
+                "rows: name another file, or replace it with --csv-overwrite"
+            )
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other processes from adding rows: two of them would both write the header."""
-        if self._descriptor < 0:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.name)
-        # A file system without locks, and a pipe, are written without one.
+
+@contextlib.contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    """Keep other processes from adding rows: two of them would both write the header, and one would complete
+    the unfinished row that another removes again."""
+    # A file system without locks, and a pipe, are used without one.
+    with contextlib.suppress(OSError):
+        lock_file(descriptor, wait=True)
+    try:
+        yield
+    finally:
         with contextlib.suppress(OSError):
-            lock_file(self._descriptor, wait=True)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                unlock_file(self._descriptor)
+            unlock_file(descriptor)
+
+
+def _completion(descriptor: int, size: int) -> bytes:
+    """The bytes that complete a last line which another program, or a crash, left unfinished."""
+    os.lseek(descriptor, max(0, size - 1), os.SEEK_SET)  # rows are appended, wherever this points
+    if os.read(descriptor, 1) == b"\n":
+        return b""
+    start = max(0, size - TAIL_BYTES)
+    os.lseek(descriptor, start, os.SEEK_SET)
+    last = os.read(descriptor, size - start).rpartition(b"\n")[2]
+    # No cell has a line break, so an odd number of quotation marks leaves a cell open.
+    return (b'"\n' if last.count(b'"') % 2 else b"\n") if last else b""
 
 
 def generated_path(name: str, unix_time: float, folder: Path) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from iperfpy.errors import PeerError
+from iperfpy.protocols.operating_system import lock_file
 from tests.interop.free_port import free_port
 from tests.interop.programs import wait_until
 from tests.iperfpy.support import measure, plan_for
@@ -191,7 +192,10 @@ async def test_a_full_disk_ends_the_reports_of_each_test_and_the_server_lives(tm
         await asyncio.gather(*(measure(server.port, plan) for _ in range(64)))
         server.has("no more rows of this test go to x.csv: File too large; the test continues")
         server.has("the report can no longer be written: File too large")
-        whole = rows.read_text()
+        with rows.open() as file:
+            # A row that does not fit is there until it is removed again, under this lock.
+            lock_file(file.fileno(), wait=True)
+            whole = file.read()
         # There is room again, and the next test is in the files.
         for path in (rows, log):
             os.truncate(path, 0)

@@ -57,6 +57,18 @@ def test_an_unfinished_last_line_joins_no_row(torn: str, mended: str, tmp_path: 
     assert path.read_text() == f"a,b\n{mended}3,4\n"
 
 
+def test_a_row_that_another_writer_removes_again_leaves_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    write(path, ("1", "2"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"3,a row that does not f")
+    second = CsvFile(path, HEADER)
+    path.write_bytes(whole)
+    second.row(("5", "6"))
+    second.close()
+    assert path.read_text() == "a,b\n1,2\n5,6\n"
+
+
 def test_a_new_file_without_rows_is_removed(tmp_path: Path) -> None:
     file = CsvFile(tmp_path / "new.csv", HEADER)
     assert file.path.exists()
