@@ -32,6 +32,9 @@ MOST_KEPT = 15
 """Most inputs of a harness in the corpus."""
 LONGEST_BYTES = 4096
 """Longest input: several datagrams, or a whole document."""
+MOST_MEMORY_MB = 8192
+"""libFuzzer's 2 GB are too few for a long run: under atheris a process grows by some kilobytes with each
+input of some harnesses, and not at all where the same harness takes such inputs without it."""
 _DONE = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
 _COVERED = re.compile(r"cov: (\d+)")
 
@@ -53,8 +56,9 @@ def fuzz(
     """Run one harness; the exit status and the output of libFuzzer. `counter`: file for the datagrams, of
     which the harness takes `most`, or any number with 0."""
     command = [sys.executable, "-m", "tests.studies.fuzz.one", name, str(counter), str(most)]
+    limits = [f"-max_len={LONGEST_BYTES}", f"-rss_limit_mb={MOST_MEMORY_MB}"]
     done = subprocess.run(
-        [*command, f"-max_len={LONGEST_BYTES}", "-print_final_stats=1", *options, *map(str, folders)],
+        [*command, *limits, "-print_final_stats=1", *options, *map(str, folders)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
