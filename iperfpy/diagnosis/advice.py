@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, log
 
 from iperfpy.diagnosis.finding import Cause
 from iperfpy.diagnosis.path_model import PathModel
@@ -20,7 +20,10 @@ _EFFICIENCY, _UNDER_LOSS, _UNDER_BURSTS = 0.97, 0.9, 0.8
 """Shares of the rate, less random loss, that kcp-bbr carries after its start, measured over paths of the
 blind test: on most; under random loss, or with arrivals in lumps; under loss in bursts."""
 _WINDOW_BDP = 2.5
-"""Bandwidth-delay products of the recommended window: two of the controller, and losses that are repaired."""
+"""Bandwidth-delay products of the recommended window without loss: two of the controller, and a reserve."""
+_REPAIR_RTTS = 1.25
+"""Round trips of a repair: a reordering window of a quarter (RFC 8985), and the way there and back."""
+_MOST_SEGMENTS = 65_535
 _USUAL_DATAGRAM, _USUAL_WINDOW = 1_400, 2_048
 BETTER = 1.1
 """Factor from which on an improvement is promised."""
@@ -57,11 +60,12 @@ def recommend(model: PathModel) -> Recommendation:
     """Derive settings from the model of a path."""
     longest = model.mtu_bytes - _HEADERS if model.mtu_bytes else _USUAL_DATAGRAM
     datagram = min(_USUAL_DATAGRAM, longest)
-    bdp, rate, loss = model.bdp_bytes, model.rate_bits_per_s, model.loss
+    rate, loss = model.rate_bits_per_s, model.loss
     lost = loss.share if loss.present else 0.0
     window = _USUAL_WINDOW
-    if bdp is not None:
-        window = max(window, ceil(_WINDOW_BDP * bdp / (1 - lost) / (datagram + _HEADERS)))
+    if model.bdp_bytes is not None and rate is not None:
+        delayed = model.bdp_bytes + rate * (model.delay.spread_us + model.delay.lump_us) / 8e6
+        window = max(window, _window(delayed / (datagram + _HEADERS), lost))
     expected = None
     # A controller follows a rate that varies with a delay: how well depends on the periods.
     if rate is not None and not model.rate.present:
@@ -70,6 +74,18 @@ def recommend(model: PathModel) -> Recommendation:
         expected = (_UNDER_BURSTS if loss.in_bursts else lossy) * rate * (1 - lost) * payload
     pace = None if rate is None else BELOW_POLICER * rate
     return Recommendation("kcp-bbr", window, pace, datagram, expected)
+
+
+def _window(on_the_way: float, lost: float) -> int:
+    """Segments of a window that never waits for a repair, with `on_the_way` segments on the way.
+
+    A segment occupies the window until it and all before it have arrived. Of n segments, one is lost about
+    log n / log(1 / lost) times in a row, and each repair takes `_REPAIR_RTTS`.
+    """
+    rtts = _WINDOW_BDP
+    if lost > 0.0 and on_the_way > 1.0:
+        rtts = max(rtts, 1.0 + _REPAIR_RTTS * (1.0 + log(on_the_way) / log(1.0 / lost)))
+    return min(_MOST_SEGMENTS, ceil(rtts * on_the_way / (1.0 - lost)))
 
 
 def for_mtu(mtu_bytes: int) -> tuple[str]:
