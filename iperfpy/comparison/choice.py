@@ -75,8 +75,9 @@ def bulk_choice(report: ComparisonReport) -> Choice:
 def _prices(report: ComparisonReport, choice: Choice) -> Iterator[str]:
     """A sentence for each of the best contenders that floods the path to be as fast as it is."""
     best: dict[str, float] = {}
+    common = _common(choice.take)
     for way, ranking in choice.rankings.items():
-        names = choice.take.get(way, ranking.names[:1])
+        names = common or choice.take.get(way, ranking.names[:1])
         for one in standings(report, way):
             if one.contender.name in names and (one.wire_per_payload or 0.0) >= DEAR:
                 best[one.contender.name] = max(best.get(one.contender.name, 0.0), one.wire_per_payload or 0.0)
@@ -135,8 +136,7 @@ def _decided(
     sure = f"{SURENESS[confidence]}, {rounds} rounds"
     hidden = [share for way in compared if (share := _hidden(compared[way], take[way])) is not None]
     doubt = f"; a difference of up to {_percent(max(hidden))} may be hidden" if hidden else ""
-    first = next(iter(take.values()))
-    common = [name for name in first if all(name in best for best in take.values())]
+    common = _common(take)
     every = {name for one in compared.values() for name in one.names}
     if set(common) == every:
         names = _all(_ordered(common, compared))
@@ -149,16 +149,23 @@ def _decided(
     details = [
         text if len(compared) == 1 else f"{WAYS[way]}, {text}"
         for way, one in compared.items()
-        if (text := _detail(one, common, words))
+        if (text := _detail(one, common, words, confidence))
     ]
     behind = f": {'; '.join(details)}" if details else ""
     return f"For {words.purpose}, take {_either(common, confidence)} ({sure}{doubt}){behind}."
 
 
-def _detail(one: Ranking, common: Sequence[str], words: _Words) -> str:
+def _common(take: Mapping[Direction, tuple[str, ...]]) -> list[str]:
+    """The contenders that are among the best of every direction."""
+    first = next(iter(take.values()), ())
+    return [name for name in first if all(name in best for best in take.values())]
+
+
+def _detail(one: Ranking, common: Sequence[str], words: _Words, confidence: Confidence) -> str:
     """The contenders beside the chosen ones: those that are equal here, and the next one behind."""
     equal = [name for name in one.best if name not in common]
-    parts = [f"{_all(equal)} {'is' if len(equal) == 1 else 'are'} equal"] if equal else []
+    verb = "may be" if confidence is Confidence.POSSIBLE else "is" if len(equal) == 1 else "are"
+    parts = [f"{_all(equal)} {verb} equal"] if equal else []
     behind = [pair for pair in one.behind if pair.shift is not None]
     if behind:
         # The names of a ranking are in order, so the first pair behind the best is the next one.

@@ -40,6 +40,7 @@ class Recommendation:
     pace_bits_per_s : rate of IP packets for a sender that is paced by hand; None: not known
     datagram_bytes : UDP payload of a full datagram
     expected_bits_per_s : payload rate that follows from the model of the path; None: it does not tell
+    measured_bits_per_s : payload rate of that transport in the diagnosis itself; None: it did not run
     """
 
     transport: str
@@ -47,6 +48,12 @@ class Recommendation:
     pace_bits_per_s: float | None
     datagram_bytes: int
     expected_bits_per_s: float | None
+    measured_bits_per_s: float | None = None
+
+    def improves(self, carried_bits_per_s: float) -> bool:
+        """True if these settings are known to carry at least what a test with others did; else those stay."""
+        # One short test has more of chance than the model, which all tests have made.
+        return (self.expected_bits_per_s or self.measured_bits_per_s or 0.0) >= carried_bits_per_s
 
     def promise(self, carried_bits_per_s: float | None) -> float | None:
         """Factor over a test that carried this payload rate; None if nothing better is to be expected."""
@@ -56,8 +63,11 @@ class Recommendation:
         return factor if factor >= BETTER else None
 
 
-def recommend(model: PathModel) -> Recommendation:
-    """Derive settings from the model of a path."""
+def recommend(model: PathModel, measured_bits_per_s: float | None = None) -> Recommendation:
+    """Derive settings from the model of a path.
+
+    measured_bits_per_s : payload rate that the recommended transport carried in the diagnosis
+    """
     longest = model.mtu_bytes - _HEADERS if model.mtu_bytes else _USUAL_DATAGRAM
     datagram = min(_USUAL_DATAGRAM, longest)
     rate, loss = model.rate_bits_per_s, model.loss
@@ -73,7 +83,7 @@ def recommend(model: PathModel) -> Recommendation:
         lossy = _UNDER_LOSS if lost or model.delay.lump_us else _EFFICIENCY
         expected = (_UNDER_BURSTS if loss.in_bursts else lossy) * rate * (1 - lost) * payload
     pace = None if rate is None else BELOW_POLICER * rate
-    return Recommendation("kcp-bbr", window, pace, datagram, expected)
+    return Recommendation("kcp-bbr", window, pace, datagram, expected, measured_bits_per_s)
 
 
 def _window(on_the_way: float, lost: float) -> int:

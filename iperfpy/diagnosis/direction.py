@@ -67,7 +67,8 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     runs = [run for tests in evidence.rounds for run in tests]
     path = reading.findings(model, evidence.direction)
     treatment = udp_differs.compare(evidence.rounds, evidence.direction)
-    recommended = advice.recommend(model)
+    paced = (run.bits_per_second for run in runs if run.reliable and run.controlled and run.over_udp)
+    recommended = advice.recommend(model, max(paced, default=None))
     carried = max((run.bits_per_second for run in runs if run.reliable), default=None)
     rate = model.rate_bits_per_s
     ends, others = [*_receiver(evidence), *_ends(runs)], []

@@ -119,6 +119,14 @@ def test_a_winner_that_floods_the_path_has_its_price_in_the_sentence(rounds: int
     assert "7.0" not in choice.sentence
 
 
+def test_one_that_is_not_taken_has_no_price() -> None:
+    means = {(TCP_BBR.name, UP): 10e6, (TCP_BBR.name, DOWN): 10e6}
+    means |= {(KCP_BBR.name, UP): 10e6, (KCP_BBR.name, DOWN): 5e6}
+    good = report(means)
+    tests = [replace(one, wire_per_payload=4.0 * (one.contender == KCP_BBR.name)) for one in good.tests]
+    assert "of payload" not in bulk_choice(replace(good, tests=tuple(tests))).sentence
+
+
 def test_a_failed_test_changes_no_rank() -> None:
     good = report(MEANS)
     bad = replace(good.tests[0], steady_bits_per_second=1.0, error="the path died")

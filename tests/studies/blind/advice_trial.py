@@ -22,11 +22,15 @@ AS_GOOD, WITHIN = 0.97, 0.10
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Payload rates before and with the advice, bits per second, and the factor that was promised."""
+    """Payload rates before and with the advice, bits per second, and the factor that was promised.
+
+    changes : False if the advice is to leave the settings, because no better rate is known
+    """
 
     before: float
     advised: float
     promise: float | None
+    changes: bool = True
 
     @property
     def as_good(self) -> bool:
@@ -46,6 +50,8 @@ def put_to_proof(path: BlindPath, advice: Recommendation) -> Trial:
     windows = path.send_window or usual.sndwnd, path.receive_window or usual.rcvwnd
     plain = KcpSettings(mtu=mtu, sndwnd=windows[0], rcvwnd=windows[1])
     before = _rate(path, lambda number: stock(number, plain))
+    if not advice.improves(before):
+        return Trial(before, before, None, changes=False)
     better = KcpBbrSettings(mtu=advice.datagram_bytes, sndwnd=advice.window, rcvwnd=advice.window)
     advised = _rate(path, lambda number: with_bbr(number, better))
     # An application that sends less than the path carries gains nothing.

@@ -91,12 +91,13 @@ def advice(outcomes: Sequence[Outcome]) -> Table:
             (
                 kind or "all",
                 str(len(these)),
+                str(sum(trial.changes for trial in these)),
                 f"{sum(trial.as_good for trial in these)}/{len(these)}",
                 f"{sum(trial.kept for trial in promised)}/{len(promised)}",
                 f"{gains[len(gains) // 2]:.2f}" if gains else "",
             )
         )
-    headings = ("paths", "count", "at least as good", "promise kept within 10 %", "median factor")
+    headings = ("paths", "count", "changed", "at least as good", "promise kept within 10 %", "median factor")
     return Table(headings, rows)
 
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from iperfpy.diagnosis.advice import Recommendation
 from iperfpy.diagnosis.finding import Cause
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from tests.studies.blind import rows, verdicts
-from tests.studies.blind.advice_trial import Trial
+from tests.studies.blind.advice_trial import Trial, put_to_proof
 from tests.studies.blind.datagram_flows import Collector, SlowReader
 from tests.studies.blind.drawing import KINDS, LATER, LATER_KINDS, LATER_PAIRS, PAIRS, draw, kinds_of
 from tests.studies.blind.outcome import Figures, Outcome, examine, prove
@@ -117,6 +118,21 @@ def test_a_promise_is_kept_within_a_tenth() -> None:
     assert not Trial(1e6, 1.75e6, 2.0).kept
     assert Trial(1e6, 0.98e6, None).as_good
     assert not Trial(1e6, 0.9e6, None).as_good
+
+
+def test_settings_stay_where_no_better_rate_is_known() -> None:
+    unknown = Recommendation("kcp-bbr", 2_048, 1e6, 1_400, None)
+    assert not unknown.improves(0.9e6)
+    expected, measured = replace(unknown, expected_bits_per_s=1e6), replace(unknown, measured_bits_per_s=1e6)
+    for known in (expected, measured):
+        assert known.improves(0.9e6)
+        assert not known.improves(1.1e6)
+    assert not replace(expected, measured_bits_per_s=1.2e6).improves(1.1e6)
+    path = draw(2265)
+    kept = put_to_proof(path, replace(unknown, expected_bits_per_s=1.0))
+    assert not kept.changes
+    assert kept.as_good
+    assert kept.advised == kept.before > 0
 
 
 @pytest.mark.slow

@@ -159,7 +159,7 @@ def false_policers(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def trial(outcome: Outcome) -> Trial:
     """Give the proof of the advice of a path that has one."""
-    return Trial(*(outcome.trial[field.name] for field in fields(Trial)))
+    return Trial(**{one.name: outcome.trial[one.name] for one in fields(Trial) if one.name in outcome.trial})
 
 
 def advice_faults(outcome: Outcome) -> list[str]:
