@@ -51,9 +51,11 @@ class Recommendation:
     measured_bits_per_s: float | None = None
 
     def improves(self, carried_bits_per_s: float) -> bool:
-        """True if these settings are known to carry at least what a test with others did; else those stay."""
+        """True if these settings are known to carry clearly more than a test with others did; else those
+        stay."""
         # One short test has more of chance than the model, which all tests have made.
-        return (self.expected_bits_per_s or self.measured_bits_per_s or 0.0) >= carried_bits_per_s
+        known = self.expected_bits_per_s or self.measured_bits_per_s or 0.0
+        return known >= BETTER * carried_bits_per_s
 
     def promise(self, carried_bits_per_s: float | None) -> float | None:
         """Factor over a test that carried this payload rate; None if nothing better is to be expected."""

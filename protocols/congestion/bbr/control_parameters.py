@@ -97,11 +97,17 @@ class ControlParameters:
         return self._max_bandwidth.value * rtt_us / 1e6 if rtt_us else float(self._initial_window)
 
     @property
+    def needed_inflight(self) -> float:
+        """Segments that must be in flight to use the bandwidth: the BDP, and those that have arrived while
+        the path or the peer holds their acknowledgements back."""
+        return self.bdp + self._ack_aggregation.extra_acked
+
+    @property
     def bound_with_headroom(self) -> float:
         """The long-term bound less the headroom left to other flows."""
         # Lost segments count as in flight until recovery finds them, an eighth of a round trip late.
         found_late = 1.0 + FOUND_LATE_RTTS * self._loss_floor.estimate
-        return self._inflight_bound.with_headroom(self.bdp * found_late + 2 * self.burst)
+        return self._inflight_bound.with_headroom(self.needed_inflight * found_late + 2 * self.burst)
 
     # -- events
 
@@ -203,7 +209,7 @@ class ControlParameters:
             window += ack.acked / (1.0 - self._loss_floor.estimate)
         if longterm < inf:
             if gains.bound is Bound.WHOLE:
-                window = min(window, longterm)
+                window = min(window, max(longterm, self.needed_inflight))
             elif gains.bound is Bound.HEADROOM:
                 window = min(window, self.bound_with_headroom)
         self.window = window if window > MINIMUM_WINDOW else MINIMUM_WINDOW

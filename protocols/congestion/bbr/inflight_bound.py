@@ -41,17 +41,18 @@ class InflightBound:
         self._acked = 0.0  # BBR.bw_probe_up_acks
         self._acked_per_segment = inf  # BBR.probe_up_cnt
 
-    def with_headroom(self, bdp: float) -> float:
-        """BBRInflightWithHeadroom (draft 5.3.3.6), but never below the BDP, in segments.
+    def with_headroom(self, needed: float) -> float:
+        """BBRInflightWithHeadroom (draft 5.3.3.6), in segments, but never below the segments that the
+        bandwidth needs in flight.
 
         Pacing below the bandwidth already leaves room for other flows in a shallow queue. On a path with a
         queue of a tenth of a BDP, or with a policer and no queue, headroom within the BDP would waste 10 %
-        of the bandwidth.
+        of the bandwidth. And where acknowledgements come in lumps, losses find a few segments in flight just
+        as well as many: a bound of so few, and a smaller one after each probe, would starve the flow.
         """
         if self.longterm == inf:
             return inf
-        reduced = self.longterm - max(1.0, HEADROOM * self.longterm)
-        return max(reduced, min(self.longterm, bdp))
+        return max(self.longterm - max(1.0, HEADROOM * self.longterm), needed)
 
     def lower(self, inflight: float, target: float, losses: LossTally) -> None:
         """BBRHandleInflightTooHigh (draft 5.5.10.2).

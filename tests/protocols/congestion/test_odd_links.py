@@ -73,6 +73,20 @@ def test_acknowledgements_in_lumps_of_30_ms_leave_the_rate() -> None:
     assert late.mean_rtt_us < 2 * RTT_US
 
 
+def test_a_short_queue_and_segments_in_lumps_leave_the_rate() -> None:
+    """Losses find any number of segments in flight, and a bound of so few would starve the flow."""
+    there = _link(2 * RATE, buffer_bytes=20_000, lumps=Lumps(20e3, 40e3))
+    late = single(there, Path(delay_us=RTT_US / 2), SEED, 6.0).between(2.0, 6.0)
+    assert _arrived(late) > 2 * 0.9
+
+
+def test_a_queue_of_two_datagrams_leaves_the_rate() -> None:
+    """The receiver acknowledges some datagrams together: more than the BDP must be in flight."""
+    there = _link(2 * RATE, buffer_bytes=None, buffer_datagrams=2, delay_us=50e3)
+    late = single(there, Path(delay_us=50e3), SEED, 7.0).between(3.0, 7.0)
+    assert _arrived(late) > 2 * 0.93
+
+
 def test_a_delay_that_moves_up_and_down_leaves_the_rate() -> None:
     """Every half second by 5 ms, as a satellite's path does."""
     changes = tuple(
