@@ -119,10 +119,10 @@ def _undecided(compared: Mapping[Direction, Ranking], words: _Words) -> str:
     fewest = min(one.fewest for one in compared.values())
     count = max(len(one.names) for one in compared.values())
     needed = max(FEWEST_FOR_MEDIAN, next(n for n in range(1, 100) if enough([n] * count)))
-    rounds = "1 round is" if fewest == 1 else f"{fewest} rounds are"
+    tests = "1 test each is" if fewest == 1 else f"{fewest} tests each are"
     same = len(set(tops.values())) == 1
     best = f"{next(iter(tops.values()))} was" if same else f"{_by_way(tops)} were"
-    return f"For {words.purpose}, {best} {words.best}, but {rounds} too few to rank ({needed} are needed)."
+    return f"For {words.purpose}, {best} {words.best}, but {tests} too few to rank ({needed} are needed)."
 
 
 def _decided(
@@ -132,8 +132,9 @@ def _decided(
     words: _Words,
 ) -> str:
     """The sentence for enough tests."""
-    rounds = min(one.fewest for one in compared.values())
-    sure = f"{SURENESS[confidence]}, {rounds} rounds"
+    # A round that was cut short may have given each its test of this kind: rounds are no number of tests.
+    fewest = min(one.fewest for one in compared.values())
+    sure = f"{SURENESS[confidence]}, {fewest} tests each"
     hidden = [share for way in compared if (share := _hidden(compared[way], take[way])) is not None]
     doubt = f"; a difference of up to {_percent(max(hidden))} may be hidden" if hidden else ""
     common = _common(take)

@@ -49,7 +49,7 @@ def test_one_winner_is_named_with_the_next_one() -> None:
     assert choice.take == {UP: ("kcp-bbr",), DOWN: ("kcp-bbr",)}
     assert choice.confidence is Confidence.SURE
     assert choice.sentence == (
-        "For bulk, take kcp-bbr (sure, 7 rounds):"
+        "For bulk, take kcp-bbr (sure, 7 tests each):"
         " up, tcp bbr carries 20 % less; down, tcp bbr carries 50 % less."
     )
 
@@ -58,7 +58,7 @@ def test_equal_contenders_are_named_as_equal() -> None:
     means = {(one.name, way): 10e6 for one in PAIR for way in (UP, DOWN)}
     choice = bulk_choice(report(means))
     assert choice.take[UP] == ("tcp bbr", "kcp-bbr")
-    assert choice.sentence.startswith("For bulk, tcp bbr and kcp-bbr are equal (sure, 7 rounds")
+    assert choice.sentence.startswith("For bulk, tcp bbr and kcp-bbr are equal (sure, 7 tests each")
     assert choice.sentence.endswith("may be hidden): take any.")
 
 
@@ -66,32 +66,31 @@ def test_each_direction_may_have_its_own() -> None:
     means = {(TCP_BBR.name, UP): 10e6, (TCP_BBR.name, DOWN): 5e6}
     means |= {(KCP_BBR.name, UP): 8e6, (KCP_BBR.name, DOWN): 10e6}
     choice = bulk_choice(report(means))
-    assert choice.sentence == "For bulk, take tcp bbr up and kcp-bbr down (sure, 7 rounds)."
+    assert choice.sentence == "For bulk, take tcp bbr up and kcp-bbr down (sure, 7 tests each)."
 
 
 def test_one_that_is_equal_here_and_better_there_is_taken() -> None:
     means = {(TCP_BBR.name, UP): 10e6, (TCP_BBR.name, DOWN): 5e6}
     means |= {(KCP_BBR.name, UP): 10e6, (KCP_BBR.name, DOWN): 10e6}
     sentence = bulk_choice(report(means)).sentence
-    assert sentence.startswith("For bulk, take kcp-bbr (sure, 7 rounds; a difference of up to")
+    assert sentence.startswith("For bulk, take kcp-bbr (sure, 7 tests each; a difference of up to")
     assert sentence.endswith(": up, tcp bbr is equal; down, tcp bbr carries 50 % less.")
 
 
 def test_with_one_direction_its_name_says_nothing() -> None:
     one = replace(report(MEANS, (TCP_BBR, CUBIC)), directions=(DOWN,))
-    assert (
-        bulk_choice(one).sentence == "For bulk, take tcp bbr (sure, 7 rounds): tcp cubic carries 21 % less."
-    )
+    sentence = "For bulk, take tcp bbr (sure, 7 tests each): tcp cubic carries 21 % less."
+    assert bulk_choice(one).sentence == sentence
 
 
 def test_a_wide_spread_makes_equality_uncertain() -> None:
     noisy = whole(7, PAIR, spread=0.3)
     choice = bulk_choice(replace(noisy, directions=(UP,)))
     assert choice.confidence is Confidence.POSSIBLE
-    assert "may be equal (not sure, 7 rounds; a difference of up to" in choice.sentence
+    assert "may be equal (not sure, 7 tests each; a difference of up to" in choice.sentence
 
 
-@pytest.mark.parametrize(("rounds", "words"), [(1, "1 round is"), (3, "3 rounds are")])
+@pytest.mark.parametrize(("rounds", "words"), [(1, "1 test each is"), (3, "3 tests each are")])
 def test_few_rounds_rank_nobody(rounds: int, words: str) -> None:
     choice = bulk_choice(report(MEANS, rounds=rounds))
     assert (choice.take, choice.confidence) == ({}, None)
@@ -142,7 +141,7 @@ def test_alone_there_is_nothing_to_compare() -> None:
 def test_messages_are_ranked_by_the_slowest_ones() -> None:
     choice = message_choice(whole(7))
     assert choice.sentence == (
-        "For messages, take kcp-bbr (sure, 7 rounds): kcp takes 71 % longer for its slowest 5 %."
+        "For messages, take kcp-bbr (sure, 7 tests each): kcp takes 71 % longer for its slowest 5 %."
     )
     assert message_choice(nothing()).sentence == "For messages, nothing was measured."
 
@@ -154,4 +153,4 @@ def test_messages_that_differ_by_less_than_a_millisecond_are_equal() -> None:
         longer_us = 300 * (one.contender == CUBIC.name)
         quick.append(replace(one, round_trip_us=tuple(us // 1000 + longer_us for us in one.round_trip_us)))
     choice = message_choice(replace(short, messages=tuple(quick)))
-    assert choice.sentence == "For messages, tcp bbr and tcp cubic are equal (sure, 8 rounds): take any."
+    assert choice.sentence == "For messages, tcp bbr and tcp cubic are equal (sure, 8 tests each): take any."
