@@ -17,6 +17,7 @@ from iperfpy.diagnosis import advice
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.stretches import settled_rate
+from iperfpy.protocols.metrics import number
 from iperfpy.protocols.path_evidence import HELD_UP, PathEvidence
 from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate
 
@@ -114,7 +115,7 @@ def _end_limit(run: RunEvidence, share: float, cause: Cause, words: str) -> Find
     if segments and path is not None and path.min_rtt_us:
         rtt_us = own_rtt_us(path, segments)
         ceiling = segments * (path.packet_bytes or 0) * 8e6 / rtt_us
-        if ceiling > CEILING * _held(path, segments) * _rate(run):
+        if ceiling > CEILING * _held(run, path, segments) * _rate(run):
             return _unread(run, path, share, ceiling) if cause is Cause.RECEIVE_WINDOW else None
         evidence |= {"window_segments": segments, "ceiling_bits_per_s": round(ceiling)}
         because += f"; {segments} segments per {format_milliseconds(rtt_us)} are {format_rate(ceiling)}"
@@ -142,18 +143,26 @@ def _twice(run: RunEvidence, path: PathEvidence | None, segments: int | None) ->
 
 def _rate(run: RunEvidence) -> float:
     """Payload rate of the test; of its later part if that is more, because a short test over a long path is a
-    start for most of its time."""
-    settled = (settled_rate(path.flight) for path in run.path if path.flight is not None)
+    start for most of its time. What left within a round trip may be one window, at any rate."""
+    settled = (
+        settled_rate(path.flight)
+        for path in run.path
+        if path.flight is not None
+        and len(path.flight.sent_bytes) * path.flight.width_us > 2 * path.rtt_us.get("p50", 0.0)
+    )
     return max(run.bits_per_second, *settled, 0.0)
 
 
-def _held(path: PathEvidence, segments: int) -> float:
+def _held(run: RunEvidence, path: PathEvidence, segments: int) -> float:
     """Factor by which losses lengthen the time of a window: it is held up until the last of them is repaired,
-    and that much is its own doing. A repair may be lost again."""
+    and that much is its own doing. A repair may be lost again. A retransmission in vain shows no arrival of
+    its own, and holds nothing up."""
     if path.flight is None:
         return 1.0
     sent = max(1, int(path.flight.sent_packets.sum()))
-    lost_share = min(_MOST_LOST, 1 - int(path.flight.arrived_packets.sum()) / sent)
+    every = sum(int(one.flight.sent_packets.sum()) for one in run.path if one.flight is not None)
+    in_vain = (number(run.sender.get("spurious")) or 0) * sent / max(1, every)
+    lost_share = min(_MOST_LOST, max(0.0, 1 - (int(path.flight.arrived_packets.sum()) + in_vain) / sent))
     # The kernel's TCP does not tell the runs of losses.
     share = min(1.0, path.loss_runs / sent) if path.loss_runs else lost_share
     repairs = 0.0

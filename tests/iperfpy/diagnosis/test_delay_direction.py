@@ -35,3 +35,17 @@ def test_variation_of_echoes_alone_is_the_other_directions() -> None:
 @pytest.mark.parametrize("calm", [[], [stretch(300.0, one_way=False)], [stretch(300.0, count=10)]])
 def test_without_one_way_delays_the_echoes_decide(calm: list[Stretch]) -> None:
     assert measure(IDLE, calm).present
+
+
+@pytest.mark.parametrize("spacing_us", [2_000, 200, 20])
+def test_order_that_is_kept_hides_no_jitter_of_dense_datagrams(spacing_us: int) -> None:
+    """A datagram waits for earlier ones with more delay: the closer they are, the less the delays differ."""
+    count = 400_000 // spacing_us
+    left = spacing_us * np.arange(count)
+    arrived = np.maximum.accumulate(left + np.random.default_rng(1).uniform(0, 14e3, count))
+    per_bin = max(1, 1_000 // spacing_us)
+    delays = (arrived - left).reshape(-1, per_bin).mean(axis=1)
+    ones = np.ones(len(delays), np.int64)
+    flight = FlightBins(0, 1000, 1000 * ones, 1000 * ones, ones, ones, delays, one_way=True)
+    dense = Stretch(8e9 / spacing_us, 1000, 0.4, count, 0, 0, 0, 0, IDLE.rtt_us, flight)
+    assert measure(IDLE, [dense]).present

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from iperfpy.diagnosis import direction as conclusions
+from iperfpy.diagnosis.end_limits import end_limits
 from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, Rung
 from iperfpy.diagnosis.finding import Cause, Confidence
 from iperfpy.diagnosis.ladder import SHARES
@@ -317,3 +318,48 @@ def test_a_rate_that_a_sender_cannot_show_is_a_lower_bound(queue: int, wakes_us:
     (line,) = [finding for finding in found.findings if finding.cause is Cause.LINE]
     assert line.confidence is Confidence.POSSIBLE
     assert "at least" in line.sentence
+
+
+def test_copies_that_were_sent_in_vain_make_no_window_the_limit() -> None:
+    """The window carries far more per round trip than the path: its queue keeps the window full."""
+    leaving = np.ones(4_000, np.int64)
+    leaving[0] = 4_001  # a window at once, then as fast as acknowledgements come
+    arriving = leaving - np.arange(len(leaving)) % 2  # every second one is a copy in vain
+    delays = np.linspace(300e3, 800e3, len(leaving))
+    flight = FlightBins(0, 1_000, 1_428 * leaving, 1_428 * arriving, leaving, arriving, delays)
+    path = replace(
+        synthetic.limited(send_window=1.0),
+        flight=flight,
+        min_rtt_us=300e3,
+        rtt_us={"p5": 300e3, "p50": 700e3, "p95": 800e3, "max": 800e3},
+        packet_bytes=1_428,
+    )
+    held = synthetic.run(
+        transport="kcp",
+        controlled=False,
+        path=(path,),
+        seconds=4.0,
+        bits_per_second=18e6,
+        windows=(4_096, 4_096),
+        sender={"retransmits": 2_000, "spurious": 2_000},
+    )
+    assert not [one for one in end_limits(held) if one.cause is Cause.SEND_WINDOW]
+    real = replace(held, sender={"retransmits": 2_000, "spurious": 0}, windows=(300, 4_096))
+    assert [one for one in end_limits(real) if one.cause is Cause.SEND_WINDOW]
+
+
+def test_a_window_that_leaves_at_once_is_no_rate() -> None:
+    """The record ends before a round trip is over: what left in it is one window."""
+    leaving = np.full(200, 20, np.int64)
+    flight = FlightBins(0, 1_000, 1_428 * leaving, 1_428 * leaving, leaving, leaving, np.full(200, 1e6))
+    path = replace(
+        synthetic.limited(send_window=1.0),
+        flight=flight,
+        min_rtt_us=500e3,
+        rtt_us={"p5": 500e3, "p50": 1e6, "p95": 2e6, "max": 2e6},
+        packet_bytes=1_428,
+    )
+    held = synthetic.run(
+        transport="kcp", controlled=False, path=(path,), bits_per_second=10e6, windows=(4_096, 4_096)
+    )
+    assert not [one for one in end_limits(held) if one.cause is Cause.SEND_WINDOW]

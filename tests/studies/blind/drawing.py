@@ -366,4 +366,6 @@ def truth_of(path: BlindPath) -> dict[Cause, dict[str, float]]:
         truth[Cause.RATE_VARIES] = {}
     if "maxlen" in there:
         truth[Cause.MTU] = {"mtu_bytes": there["maxlen"] + 28}
-    return truth or {Cause.LINE: {}}
+    if truth.keys() <= {Cause.ASYMMETRY}:
+        truth[Cause.LINE] = {}  # the limit of this direction, however the other one differs
+    return truth
