@@ -10,7 +10,7 @@ PORTABLE := tests/protocols/datagrams tests/protocols/test_operating_system.py t
 # The tests start some hundred programs, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check checked wheel-check lint types bench truth mtu odd-paths lab-check latency-check windows portable picture sim blind diff-check abuse fuzz seed setup clean
+.PHONY: demo test check checked wheel-check lint types bench truth mtu odd-paths over-time lab-check latency-check windows portable picture sim blind diff-check abuse fuzz seed setup clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -56,6 +56,10 @@ mtu: $(VENV)/.bench-installed
 # no part of this tree. make odd-paths PATHSIM=../pathsim ARGS="--only J --runs 1"
 odd-paths: $(VENV)/.installed
 	$(BIN)/python -m tests.studies.odd_real "$(PATHSIM)" $(ARGS)
+
+# kcp-bbr beside the kernel's BBR over the lab, by time: at a loss step, and under jitter.
+over-time: $(VENV)/.bench-installed
+	$(BIN)/python -m tests.studies.over_time $(ARGS)
 
 # as root: the lab beside the simulator and beside an emulator of another make, whose folder PATHSIM is.
 # make lab-check PATHSIM=../pathsim ARGS="--only loss --runs 1"

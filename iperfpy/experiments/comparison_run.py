@@ -472,11 +472,11 @@ class Compare:
         rounds = int(left_s / costs.longest_s) if costs.longest_s else 0
         if self._budget.total_bytes and costs.most_bytes:
             rounds = min(rounds, self._budget.left_bytes // costs.most_bytes)
-        further = f"{rounds} more round{'s' if rounds != 1 else ''}"
-        return (
-            f"the first round took {costs.longest_s:.0f} s and sent {format_size(costs.most_bytes)}:"
-            f" up to {further}, {format_size(rounds * costs.most_bytes)}"
-        )
+        further, size = "no whole round more, but single tests may fit", format_size(costs.most_bytes)
+        if rounds:
+            more = "1 more round" if rounds == 1 else f"{rounds} more rounds"
+            further = f"up to {more}, {format_size(rounds * costs.most_bytes)}"
+        return f"the first round took {costs.longest_s:.0f} s and sent {size}: {further}"
 
     # -- the result
 

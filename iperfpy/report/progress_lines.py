@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from iperfpy.report.screen import printable
-from iperfpy.report.status_row import ERASE
+from iperfpy.report.status_row import ERASE, can_have_row
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -134,5 +134,5 @@ class BarProgress:
 
 
 def progress_for(stream: TextIO) -> ProgressView:
-    """The view that suits the stream."""
-    return BarProgress(stream) if stream.isatty() else PlainProgress(stream)
+    """The view that suits the stream: a terminal that cannot move its cursor gets lines, as a pipe."""
+    return BarProgress(stream) if can_have_row(stream) else PlainProgress(stream)

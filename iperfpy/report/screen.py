@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import textwrap
 import time
 import unicodedata
@@ -35,8 +34,6 @@ HANGING = 4
 """Blanks before the second and later lines of a folded sentence."""
 NARROWEST = 20
 """Characters of a terminal below which no sentence is folded: it would become a column of words."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff]")
 
 
 class Screen(Protocol):
@@ -182,8 +179,11 @@ def terminal_width(stream: TextIO) -> int | None:
 
 
 def printable(text: str) -> str:
-    """The text with "?" for control characters: titles, names and errors may come from another machine."""
-    return _CONTROL.sub("?", text)
+    """The text with "?" for characters that are not printed, such as controls and those that change the
+    direction of a text: titles, names and errors may come from another machine."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or unicodedata.category(each) == "Zs" else "?" for each in text)
 
 
 def _trimmed(spans: Sequence[Span]) -> list[Span]:

@@ -240,7 +240,7 @@ def _content(side: _Side, groups: Sequence[str]) -> str:
 def remarks(first: _Side, second: _Side, found: Difference) -> list[str]:
     """Sentences about runs that are left out, and about sides that differ in more than time."""
     said = [
-        f"{', '.join(names)} is on the {side} side only, and is left out"
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} on the {side} side only, and left out"
         for side, names in zip(("first", "second"), found.only, strict=True)
         if names
     ]

@@ -194,7 +194,19 @@ def test_a_pipe_gets_a_line_for_each_step_and_no_bar() -> None:
     assert stream.getvalue() == "  0.0 of 60 s: idle path\na remark?\n"
 
 
-def test_a_terminal_gets_a_bar_that_is_gone_afterwards() -> None:
+@pytest.mark.parametrize("term", ["", "dumb"])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, term: str
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    stream = Terminal()
+    with progress_for(stream) as view:
+        view.step("idle path", 0.04, 60)
+    assert stream.getvalue() == "  0.0 of 60 s: idle path\n"
+
+
+def test_a_terminal_gets_a_bar_that_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
     stream = Terminal()
     view = progress_for(stream)
     assert isinstance(view, BarProgress)
