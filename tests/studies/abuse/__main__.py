@@ -29,7 +29,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.studies import record
-from tests.studies.abuse.attacks import ATTACKS
+from tests.studies.abuse.attacks import ATTACKS, REFLECTED
 from tests.studies.abuse.client import newcomer_delay_s
 from tests.studies.abuse.figures import Row, Window, interval_bytes
 from tests.studies.machine import RESULTS, ROOT, surroundings
@@ -174,7 +174,7 @@ def measure(program: Path, name: str, seconds: float) -> Row:
         with attacking(name, server.port, seconds) as attacker:
             during = watch(server, honest, seconds)
         harm = attacker.stdout.read() if attacker.stdout is not None else ""
-        return Row(name, before, during, int(harm or 0))
+        return Row(name, before, during, int(harm or 0), attacker.returncode == REFLECTED)
 
 
 def started(program: Path, folder: Path) -> Server:

@@ -15,17 +15,23 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from tests.studies.abuse.client import (
+    ACK,
     EXCHANGE_RESULTS,
     PUSH,
     SEGMENT,
     TEST_END,
     TEST_RUNNING,
+    WASK,
     Client,
     RefusedError,
     document,
 )
 
 Server = tuple[str, int]
+VICTIM = "127.0.0.3"
+"""Address of a host that takes part in no test."""
+REFLECTED = 3
+"""Exit status of an attack by which another host was sent more bytes than came in its name."""
 PIECE_S = 0.005
 """Time between two bursts of a paced attack."""
 
@@ -222,6 +228,51 @@ def strangers(server: Server, source: str, seconds: float) -> int:
     return sent
 
 
+def forged_address(server: Server, source: str, seconds: float) -> int:
+    """Reverse tests over KCP and UDP, as fast as the server sends. Their opening datagrams bear the address
+    of another host. Ends with an error if it is sent more bytes than came in its name."""
+    sent = into = back = 0
+    until_s = time.monotonic() + seconds
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as victim:
+        victim.bind((VICTIM, 0))
+        victim.setblocking(False)
+        while time.monotonic() < until_s - 1:
+            try:
+                with Client(server, source, ours=True) as client:
+                    conv = random.randrange(1, 2**32)
+                    if random.random() < 0.5:
+                        client.agree_kcp(conv, seconds, reverse=True)
+                    else:
+                        client.agree(tcp=False, udp=True, reverse=True, bandwidth=0)
+                    question = SEGMENT.pack(conv, WASK, 0, 65_535, 0, 0, 0, 0)
+                    # Acknowledgements in its name would keep a window open.
+                    answer = SEGMENT.pack(conv, ACK, 0, 65_535, 1, 0, 1, 0)
+                    for _ in paced(1 / PIECE_S, max(0.1, min(1, until_s - time.monotonic()))):
+                        for datagram in (question, answer, question[:4]):
+                            victim.sendto(datagram, server)
+                            sent, into = sent + 1, into + len(datagram)
+                        back += _waiting_bytes(victim)
+            except (OSError, RefusedError):
+                time.sleep(0.1)
+        time.sleep(0.5)
+        back += _waiting_bytes(victim)
+    print(f"{into:,} bytes in the name of another host, {back:,} to it", file=sys.stderr, flush=True)
+    if back > into:
+        print(sent, flush=True)
+        raise SystemExit(REFLECTED)
+    return sent
+
+
+def _waiting_bytes(sock: socket.socket) -> int:
+    """Bytes of the datagrams that have arrived."""
+    total = 0
+    while True:
+        try:
+            total += len(sock.recv(65_536))
+        except BlockingIOError:
+            return total
+
+
 ATTACKS: dict[str, Callable[[Server, str, float], int]] = {
     "half open": half_open,
     "greeted": greeted,
@@ -231,6 +282,7 @@ ATTACKS: dict[str, Callable[[Server, str, float], int]] = {
     "kcp memory": kcp_memory,
     "kcp tiny segments": kcp_tiny,
     "strangers": strangers,
+    "forged address": forged_address,
 }
 
 

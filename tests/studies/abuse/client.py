@@ -19,7 +19,7 @@ CLIENT_TERMINATE, DISPLAY_RESULTS = 12, 14
 HELLO, STATS, SENTENCE = 64, 65, 66
 _WITH_DOCUMENT = {HELLO, STATS, SENTENCE}
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-PUSH, WASK = 81, 83
+PUSH, ACK, WASK = 81, 82, 83
 SEGMENT = struct.Struct("<IBBHIIII")
 
 
@@ -97,7 +97,7 @@ class Client:
         self.send(document(parameters))
         self.expect(CREATE_STREAMS)
 
-    def agree_kcp(self, conv: int, seconds: float, **settings: Any) -> None:
+    def agree_kcp(self, conv: int, seconds: float, *, reverse: bool = False, **settings: Any) -> None:
         """Have a kcp test admitted; its one stream has this conversation number."""
         own = {
             "transport": "kcp",
@@ -107,7 +107,8 @@ class Client:
             "duration_us": round(seconds * 1e6),
             "conv": [conv],
         }
-        self.agree(tcp=False, len=1000, iperfpy=own)
+        direction = {"reverse": True} if reverse else {}
+        self.agree(tcp=False, len=1000, iperfpy=own, **direction)
 
     def open_tcp(self) -> None:
         """Open a data stream."""

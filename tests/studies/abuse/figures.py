@@ -32,12 +32,17 @@ class Window:
 
 @dataclass
 class Row:
-    """One attack: the time before it, and the time of it. `harm`: how often it did its harm."""
+    """One attack: the time before it, and the time of it.
+
+    harm : how often it did its harm
+    reflected : True if another host was sent more bytes than came in its name
+    """
 
     attack: str
     before: Window
     during: Window
     harm: int
+    reflected: bool = False
 
     @property
     def lost(self) -> dict[str, float]:
@@ -62,6 +67,8 @@ class Row:
             found.append(f"{self.more_mib:.0f} MiB more")
         if self.during.tracebacks:
             found.append(f"{self.during.tracebacks} tracebacks")
+        if self.reflected:
+            found.append("another host was sent more bytes than came in its name")
         return tuple(found)
 
     def why_not_measured(self, offered_bps: float) -> str:

@@ -39,6 +39,13 @@ def test_each_target_can_be_missed(during: dict[str, Any], missed: str) -> None:
     assert row(harm=0, **during).verdict(OFFERED) == "missed"
 
 
+def test_another_host_is_sent_no_more_than_came_in_its_name() -> None:
+    reflecting = row()
+    reflecting.reflected = True
+    assert reflecting.missed == ("another host was sent more bytes than came in its name",)
+    assert reflecting.verdict(OFFERED) == "missed"
+
+
 def test_a_busy_machine_and_an_idle_attacker_are_no_measurement() -> None:
     assert row(harm=0).verdict(OFFERED) == "not measured"
     busy = row()
