@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from iperfpy.options import SocketOptions
+from iperfpy.protocols.path_events import Consequence, Moment, Sign, consequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +29,13 @@ class Deadlines:
         """These limits with the one that the user may set."""
         seconds = options.receive_timeout_us / 1e6
         return replace(self, receive_s=seconds) if seconds else self
+
+    def silence_s(self, moment: Moment, *, has_planned_end: bool = True) -> float | None:
+        """The longest silence of a peer in a part of a test, by the table of path_events.py.
+
+        None: intervals of zeros are reported for as long as it lasts, which a test without a planned end (-n,
+        -k, -t 0) cannot do.
+        """
+        if consequence(Sign.SILENCE, moment) is not Consequence.ROWS:
+            return self.reply_s if moment is Moment.OPENING else self.quiet_s
+        return None if has_planned_end else self.stall_s
