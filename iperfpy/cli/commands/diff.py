@@ -10,6 +10,7 @@ words --two sides--> documents --samples_of--> RunSample --difference--> text or
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,8 @@ from iperfpy.report.difference_text import change_lines, document, lines
 from iperfpy.report.screen import Screen, screen_for
 from iperfpy.store.diagnosis_difference import DiagnosisChange, diagnosis_changes
 from iperfpy.store.difference import SHOWN_EFFECT, Difference, differences
-from iperfpy.store.direction_figures import about_test
+from iperfpy.store.direction_figures import DAMAGE, about_test, is_test
+from iperfpy.store.document_part import Part
 from iperfpy.store.folder import Folder, read_document
 from iperfpy.store.run_index import DIAGNOSE
 from iperfpy.store.run_samples import READERS, RunSample, kind_of, samples_of
@@ -175,14 +177,24 @@ def _take(side: _Side, path: Path, stored: Mapping[str, Any]) -> None:
         return
     try:
         samples = samples_of(stored)
-        if kind in READERS and "intervals" in stored:
-            about = about_test(stored)
-            side.facts.append((about.version, about.path))
+        if kind in READERS:
+            side.facts.append(_facts(stored))
     except DocumentError as error:
         raise DocumentError(f"{path}: {error}") from error
     side.samples += samples
     if not samples:
         side.failed.append(str(path))
+
+
+def _facts(stored: Mapping[str, Any]) -> tuple[str, str]:
+    """The version and the path of a run; of an experiment, its server. Raises `DocumentError`."""
+    if is_test(stored):
+        about = about_test(stored)
+        return about.version, about.path
+    with contextlib.suppress(*DAMAGE):  # one that failed at its start has neither
+        start = Part(stored).part("start")
+        return start.text("version", ""), start.part("connecting_to").text("host")
+    return "", ""
 
 
 def _compared(names: tuple[list[str], list[str]], values: Mapping[str, Any]) -> int:

@@ -592,6 +592,18 @@ def test_sides_of_other_versions_and_paths_are_compared_with_a_remark(
     assert "different paths: 10.0.0.2>10.0.0.1 mss1448 and 10.0.0.2>10.0.0.9 mss1448" in err
 
 
+def test_comparisons_with_different_servers_are_compared_with_a_remark(iperfpy: Run, tmp_path: Path) -> None:
+    report = comparison_scene(1.0)
+    names = []
+    for host in ("192.0.2.7", "192.0.2.8"):
+        path = tmp_path / f"{host}.json"
+        path.write_text(json.dumps(compare_document.document(replace(report, host=host))))
+        names.append(str(path))
+    _, out, err = iperfpy("diff", names[0], "--", names[1])
+    assert "tcp bbr up" in out
+    assert "the sides are of different paths: 192.0.2.7 and 192.0.2.8" in err
+
+
 def test_help_of_each_command(iperfpy: Run) -> None:
     for name in ("runs", "show", "diff"):
         status, out, _ = iperfpy(name, "--help")
