@@ -4,8 +4,8 @@
     Page           --write_page--> HTML, PNG
     Run            --write_run---> HTML, PNG, a file for Flent, a plot on standard output
 
-A file that existed keeps its content until the new one is ready; one that did not is removed again if nothing
-was measured.
+A file that existed keeps its content until the new one is ready. One that did not is made when its content is
+ready: a command that is killed leaves no empty file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PLAIN_WIDTH = 80
 
 
 class PictureFile:
-    """One file, open for writing from the beginning.
+    """One file, which can be written from the beginning.
 
     Parameters
     ----------
@@ -41,34 +41,34 @@ class PictureFile:
         self._path = path
         self._kind = kind
         self._file: IO[bytes] | None = None
-        self._is_new = self._written = False
 
     def open(self) -> None:
-        """Open it and leave its content. Raises `StartError`."""
-        self._is_new = not os.path.lexists(self._path)
+        """Open it and leave its content, or show that it can be made. Raises `StartError`."""
+        is_new = not os.path.lexists(self._path)
         try:
             self._file = open(self._path, "ab")  # noqa: SIM115 - closed by `close`
         except OSError as error:
             raise StartError(f"cannot write {self._kind}: {system_reason(error)}") from error
+        if is_new:
+            self.close()
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
 
     def write(self, content: bytes) -> None:
         """Replace the content. Raises OSError."""
-        assert self._file is not None, "a file is open before it is written"
-        self._written = True
+        if self._file is None:
+            self._file = open(self._path, "ab")  # noqa: SIM115 - closed by `close`
         if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):  # a device or a pipe has no length
             self._file.truncate(0)
         self._file.write(content)
         self._file.flush()
 
     def close(self) -> None:
-        """Close it; remove a new file that was not written."""
-        if self._file is None:
-            return
-        with contextlib.suppress(OSError):
-            self._file.close()
-        if self._is_new and not self._written:
+        """Close it. Idempotent."""
+        if self._file is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self._path)
+                self._file.close()
+            self._file = None
 
     def failure(self, error: OSError) -> str:
         """The sentence about an error of `write`."""

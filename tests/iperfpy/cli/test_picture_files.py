@@ -75,6 +75,15 @@ def test_a_failed_test_leaves_no_file_behind(tmp_path: Path, capsys: pytest.Capt
     assert old.read_bytes() == b"kept"
 
 
+def test_a_command_that_is_killed_leaves_no_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    pictures = PictureFiles(PictureOptions(html=str(path)), refuse_to_warn)
+    with pictures.opened():
+        assert not path.exists()
+        pictures.write_run(kcp_run())
+        assert path.stat().st_size > 1_000
+
+
 @pytest.mark.linux
 def test_a_disk_that_is_full_at_the_end_is_a_warning() -> None:
     said: list[str] = []
