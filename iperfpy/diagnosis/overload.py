@@ -30,7 +30,7 @@ _OVER = 1.04
 _WAITS_LESS = 0.4
 """A bucket: packets waited less than this share of the time that a queue of its volume takes."""
 _SHORTEST_BUCKET_US = 6e3
-_RISE_US = 5e3
+_RISE_US, _RISE_ERRORS = 5e3, 3.0
 _EARLY, _EARLY_SIGMA, _EARLY_LOSSES = 0.75, 4.0, 10
 _STANDING = 0.05
 _MANAGED_SHARE = 0.005
@@ -95,8 +95,10 @@ def bucket(capacity: Capacity, usual_us: float) -> Bucket | None:
     wait_us = least * 8e6 / rate
     if wait_us < _SHORTEST_BUCKET_US or rise_us + 2 * error_us > _WAITS_LESS * wait_us:
         return None
-    # Active management drops before its queue is full: the packets wait all the same.
-    if rise_us > max(usual_us, _RISE_US):
+    # Active management drops before its queue is full: the packets wait all the same. It keeps a queue short
+    # at a small overload, and not at a large one, so a single stretch is enough.
+    most_us = max(one.rise_us - _RISE_ERRORS * one.rise_error_us for one in losing)
+    if max(rise_us, most_us) > max(usual_us, _RISE_US):
         return None
     return Bucket(best, least, most, losses, rise_us)
 

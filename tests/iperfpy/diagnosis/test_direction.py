@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from iperfpy.diagnosis import direction as conclusions
+from iperfpy.diagnosis import overload, path_model
 from iperfpy.diagnosis.end_limits import end_limits
 from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, Rung
 from iperfpy.diagnosis.finding import Cause, Confidence
@@ -363,3 +364,15 @@ def test_a_window_that_leaves_at_once_is_no_rate() -> None:
         transport="kcp", controlled=False, path=(path,), bits_per_second=10e6, windows=(4_096, 4_096)
     )
     assert not [one for one in end_limits(held) if one.cause is Cause.SEND_WINDOW]
+
+
+def test_a_queue_that_stays_short_at_a_small_overload_is_no_policer() -> None:
+    """CoDel on a long path: a few milliseconds at 1.05 times the rate, half a second at 1.7 times."""
+    path, _ = PATHS["policer"]
+    capacity = path_model.fit(synthetic.direction(path)).capacity
+    assert overload.bucket(capacity, usual_us=26e3) is not None
+    *others, last = capacity.overloaded
+    short = [replace(one, rise_us=9e3, rise_error_us=330.0) for one in others]
+    long = replace(last, rise_us=495e3, rise_error_us=22e3, loses=True)
+    managed = replace(capacity, overloaded=(*short, long))
+    assert overload.bucket(managed, usual_us=26e3) is None
