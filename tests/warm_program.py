@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def _be(
     new_session: bool,
     namespace: str,
     user: int,
+    threads: int,
 ) -> None:
     """Be the program: take its descriptors, user, folder and variables, then call its entry."""
     if new_session:
@@ -103,6 +105,8 @@ def _be(
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if threads:
+        resource.setrlimit(resource.RLIMIT_NPROC, (threads, threads))
     if user:
         _become(user)
     os.chdir(folder)
@@ -132,6 +136,7 @@ class WarmProgram:
     entry : module and function that the process calls; the result is its exit status
     namespace : network namespace that `ip netns` made, or empty
     user : number of the user and the group that the process has; 0: those of the tests
+    threads : number of threads that the user may have, which does not limit root; 0: as many as the tests
     """
 
     def __init__(
@@ -147,6 +152,7 @@ class WarmProgram:
         start_new_session: bool = False,
         namespace: str = "",
         user: int = 0,
+        threads: int = 0,
     ) -> None:
         self.stdin: IO[str] | None = None
         self.stdout: IO[str] | None = None
@@ -165,6 +171,7 @@ class WarmProgram:
                 start_new_session,
                 namespace,
                 user,
+                threads,
             ),
             daemon=True,
         )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import pytest
 
+from iperfpy.control.framing import State, encode_state
 from tests.interop.free_port import free_port
 from tests.interop.programs import wait_until
 from tests.open_ports import open_ports
-from tests.warm_program import WarmLocalServer, local_server, run_warm
+from tests.warm_program import PATIENCE_S, WarmLocalServer, WarmProgram, local_server, run_warm
 
 pytestmark = [pytest.mark.live, pytest.mark.long]
 
@@ -157,14 +161,93 @@ def test_a_server_without_descriptors_refuses_and_goes_on() -> None:
     assert received_bytes(measured.stdout) > 0
 
 
+def test_a_server_out_of_descriptors_refuses_connections_until_some_are_free() -> None:
+    """accept() itself fails. Each client beyond the limit is refused at once instead of left waiting."""
+    port, room, beyond = free_port(), 20, 4
+    words = ["-s", "-B", "127.0.0.1", "-p", str(port)]
+    with WarmProgram(words, stdout=DEVNULL, stderr=PIPE) as server, ExitStack() as clients:
+        clients.callback(server.kill)
+        wait_until(lambda: port in open_ports(), "the server does not listen")
+        idle = open_descriptors(server.pid)
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (max(idle) + 1 + room,) * 2)
+        silent = [
+            clients.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
+            for _ in range(room + beyond)
+        ]
+        assert [each.recv(2) for each in silent[-beyond:]] == [encode_state(State.ACCESS_DENIED)] * beyond
+        for each in silent:
+            each.close()
+        few = len(idle) + room // 2
+        wait_until(lambda: len(open_descriptors(server.pid)) < few, "the server kept the connections")
+        done = run_warm(client_of(port))
+        assert done.returncode == 0, done.stderr
+        assert received_bytes(done.stdout) > 0
+        server.terminate()
+        _, log = server.communicate()
+    sentence = "refusing new connections: this process may open no more files and sockets (see ulimit -n)"
+    assert log.count(sentence) == 1, log
+
+
+def open_descriptors(pid: int) -> list[int]:
+    return [int(each) for each in os.listdir(f"/proc/{pid}/fd")]
+
+
+NO_THREADS = "this process may start no more threads (see ulimit -u)"
+USER = 64_321
+"""Number of a user without other processes: the kernel counts threads by user, and does not limit root's."""
+
+
+@pytest.mark.parametrize("limit", [3, 5, 6, 8])
+def test_a_client_with_few_threads_measures_or_names_the_limit(server: WarmLocalServer, limit: int) -> None:
+    if os.geteuid():
+        pytest.skip("only root may start a program of another user")
+    check_few_threads(run_warm([*client_of(server.port), "-P", "8"], user=USER, threads=limit))
+
+
+def test_a_client_that_may_have_no_further_thread_names_the_limit(server: WarmLocalServer) -> None:
+    """Also while its libraries are loaded."""
+    group = Path("/sys/fs/cgroup/pids" if Path("/sys/fs/cgroup/pids").is_dir() else "/sys/fs/cgroup")
+    group /= f"iperfpy-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"this machine allows no control groups: {error}")
+    try:
+        if not (group / "pids.max").exists():
+            pytest.skip("the control groups of this machine limit no threads")
+        (group / "pids.max").write_text("1")
+        line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -P 8 -J"
+        done = shell(f"echo $$ >{group}/cgroup.procs && exec {line}")
+    finally:
+        group.rmdir()
+    assert done.returncode == 1
+    check_few_threads(done)
+
+
+def check_few_threads(done: subprocess.CompletedProcess[str]) -> None:
+    """The test was good, or its error and the only line on standard error name the limit."""
+    if done.returncode == 0:
+        assert done.stderr == ""
+        assert received_bytes(done.stdout) > 0
+        return
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("iperfpy: error - ")
+    assert line.endswith(NO_THREADS)
+    assert json.loads(done.stdout)["error"].endswith(NO_THREADS)
+
+
 # ---------------------------------------------------------------------- folders, process number, links
 
 
 def test_zero_copy_needs_no_temporary_folder(server: WarmLocalServer) -> None:
-    if not can("unshare", "-rm"):
+    # The folders that tempfile tries. The tree may be inside one of them, so they keep their contents.
+    read_only = """for each in /tmp /var/tmp /usr/tmp; do
+        ! test -d $each || { mount --bind $each $each && mount -o remount,bind,ro $each; } || exit
+    done"""
+    if not can("unshare", "-rm", script=read_only):
         pytest.skip("this machine has no mount namespaces")
     line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -Z -J"
-    read_only = "; ".join(f"mount -t tmpfs -o ro none {each}" for each in ("/dev/shm", "/var/tmp"))
     # The current folder is the last one that would be tried; PYTHONPATH has the program.
     done = shell(f"{read_only}; cd /proc; TMPDIR=/proc exec {line}", wrapper=("unshare", "-rm"))
     assert done.returncode == 0, done.stderr
