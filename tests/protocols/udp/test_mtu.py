@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from iperfpy.protocols.datagrams.path_mtu import IPV4_HEADERS, IPV6_HEADERS
+
 SCRIPT = """
 import select
 import socket
@@ -87,9 +89,12 @@ async def main(rate_bps, forbidden, way):
         except IperfpyError as error:
             print(error)
             return
+        await server.settled()
     received = report.end_rows[0].of(Side.RECEIVER)
     assert 0 < received.bytes <= 1400 * received.values["datagrams_received"]  # late ones are not in bytes
-    print("fragmented")
+    # The sender knows the MTU: it warns at its end of the test.
+    ends = [report] if way is Direction.FORWARD else server.tests
+    print(*(warning for end in ends for warning in (*end.started.warnings, *end.ended.warnings)))
 
 for way in (Direction.FORWARD, Direction.REVERSE):
     for rate_bps in (2_000_000, 0):
@@ -112,5 +117,9 @@ def test_streams_of_datagrams_longer_than_the_mtu_are_fragmented_or_refused(host
     lines = done.stdout.splitlines()
     sentence = "a datagram of 1400 bytes does not fit the path: choose a shorter block (-l)"
     assert len(lines) == 8
-    assert lines[::2] == ["fragmented"] * 4
+    longest = 1300 - (IPV6_HEADERS if ":" in host else IPV4_HEADERS)
+    warning = (
+        f"datagrams of 1,400 bytes travel in fragments: one packet of this path carries {longest:,} bytes"
+    )
+    assert lines[::2] == [f"{warning} (-l {longest})"] * 4
     assert all(line.endswith(sentence) for line in lines[1::2]), lines
