@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+from iperfpy.control.parameters import decode_parameters
 from iperfpy.plan import Role
 from iperfpy.protocols.contract import Iperf3Mapping
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
+from iperfpy.protocols.registry import transports
 from iperfpy.records import Row, RunEnded, Sample
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
 from tests.iperfpy.report.scenes import (
@@ -319,6 +321,16 @@ def test_an_interval_has_the_counts_of_its_own_end(role: Role, packets: int) -> 
     alone = datagrams(role, peer=False)["intervals"][0]["streams"][0]
     assert alone["packets"] == packets
     assert ("jitter_ms" in alone) is (role is Role.SERVER)
+
+
+@pytest.mark.parametrize("asked", [1, 0])
+def test_a_servers_document_has_the_offload_that_a_stock_client_asked_for(asked: int) -> None:
+    """1 under both names, as in the document of an iperf3 server of 3.21."""
+    body = {"udp": True, "len": 1448, "gso": asked, "gso_dg_size": 1448, "gro": asked, "gro_bf_size": 65507}
+    request = decode_parameters(body, transports())
+    start = replace(start_of(role=Role.SERVER), plan=request.plan, transport=request.transport)
+    shown = document(Scene(start, (), RunEnded((), {})))["start"]["test_start"]
+    assert (shown["gso"], shown["gro"]) == (asked, asked)
 
 
 def test_a_missing_figure_is_0_under_iperf3s_name() -> None:
