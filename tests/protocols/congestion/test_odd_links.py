@@ -105,4 +105,6 @@ def test_two_ways_of_different_length_cost_hardly_a_needless_retransmission() ->
     late = watched.between(2.0, 6.0)
     assert late.segments > 1_000
     assert late.spurious <= 0.001 * late.segments
+    # The path loses nothing: segments that others overtook are no losses.
+    assert _figure(late, "noise_percent") == 0
     assert _arrived(late) > 0.85
