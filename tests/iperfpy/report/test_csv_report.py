@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pandas
 import pytest
 
 from iperfpy.errors import system_reason
@@ -116,6 +117,22 @@ def test_a_plug_in_changes_no_column(tmp_path: Path) -> None:
     assert (figures["retransmits"], figures["duplicates"], figures["algorithm"]) == (11, 3, "bbr")
     assert (row["retransmits"], row["rtt_us"]) == ("", "")
     assert header()[-1] == PLUGIN
+
+
+def test_pandas_reads_tests_of_every_transport_and_of_a_plug_in_from_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "tests.csv"
+    for scene in (*map(of_transport, BUILT_IN), forward()):
+        file = CsvFile(path, header())
+        scene.play(CsvSink(file, None))
+        file.close()
+    rows = pandas.read_csv(path)
+    assert tuple(rows.columns) == header()
+    results = rows[rows.type == "sum"].set_index("transport")
+    assert list(results.index) == [*BUILT_IN, "scene"]
+    assert (results.bits_per_second > 0).all()
+    *others, figures = results.iloc[:, -1]
+    assert pandas.isna(others).all()
+    assert json.loads(figures)["retransmits"] == 11
 
 
 def test_a_cell_without_a_column_is_a_fault() -> None:
