@@ -67,7 +67,7 @@ OUTAGES = [
     ),
     Outage(
         "own address gone",
-        0.5,
+        3.0,
         "asyncio",
         (("client", f"ip addr del {CLIENT}/24 dev c0"),),
         (("client", f"ip addr add {CLIENT}/24 dev c0"), ROUTE),
