@@ -16,18 +16,24 @@ IperfpyError                a test, or the program, cannot go on; exit status 1
 ├── DocumentError           a stored run cannot be read back
 └── InterruptError          the user stopped this end; exit status 0, as in iperf3 since 3.19
 
-Transports raise the errors of `iperfpy.protocols.errors`. A test translates them with `from_transport`; the
-command line reports the ones that parsing raises as a `ParameterError`.
+Transports raise the errors of `iperfpy.protocols.errors`. A test calls a transport in `guarding`,
+which translates them, and makes a fault that names the transport of any other exception. The command line
+reports the ones that parsing raises as a `ParameterError`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import socket
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.protocols import errors as transport_errors
+
+log = logging.getLogger(__name__)
 
 LONGEST_CAUSE = 300
 """Characters of a foreign exception that a sentence quotes."""
@@ -140,6 +146,51 @@ def from_exception(error: BaseException, culprit: str, where: str = "") -> Iperf
         text = error.strerror or str(error) or type(error).__name__
         return PathError(f"{where}: {text}" if where else text)
     return fault_of(error, culprit, where)
+
+
+@contextlib.contextmanager
+def guarding(transport: str, where: str = "") -> Iterator[None]:
+    """A context around calls of a transport.
+
+    Parameters
+    ----------
+    transport : its name
+    where : the stream ("stream 1"), or empty
+
+    Raises
+    ------
+    IperfpyError
+        For every exception, except a cancellation that this program asked for, and KeyboardInterrupt.
+    """
+    try:
+        yield
+    except (IperfpyError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        if _was_asked_for(error):
+            raise
+        known = from_exception(error, culprit(transport), where)
+        if isinstance(known, FaultError):
+            log.debug("%s", known, exc_info=error)
+        raise known from error
+
+
+def culprit(transport: str) -> str:
+    """The name of a transport in the sentence of its fault."""
+    return f"the transport {transport}"
+
+
+def _was_asked_for(error: BaseException) -> bool:
+    """True for the cancellation of the present task, if somebody has cancelled it."""
+    import asyncio  # not at the top: `--help` loads this module, and no event loop
+
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs: nothing was cancelled
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def from_transport(error: transport_errors.TransportError, where: str = "") -> IperfpyError:

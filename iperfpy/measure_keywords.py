@@ -17,7 +17,7 @@ from dataclasses import replace
 from types import NoneType, UnionType
 from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints
 
-from iperfpy.errors import PlanError, from_transport
+from iperfpy.errors import PlanError, from_transport, guarding
 from iperfpy.options import (
     DEFAULT_PORT,
     Authorization,
@@ -228,6 +228,8 @@ def plan_of(transport: Transport, keywords: Mapping[str, Any]) -> Plan:
         raise PlanError("only one of seconds, total_bytes and blocks can end a test")
     if not blocks and not total_bytes:
         total_bytes = _file_bytes(keywords)
+    with guarding(transport.name):
+        usual_bytes = transport.block_bytes(settings)
     return Plan(
         transport=transport.name,
         settings=settings,
@@ -237,7 +239,7 @@ def plan_of(transport: Transport, keywords: Mapping[str, Any]) -> Plan:
         total_blocks=blocks,
         omit_us=_us("omit", keywords.get("omit", 0)),
         parallel=keywords.get("parallel", 1),
-        block_bytes=keywords.get("block_bytes") or transport.block_bytes(settings),
+        block_bytes=keywords.get("block_bytes") or usual_bytes,
         fits_path=not keywords.get("block_bytes"),
         rate_bps=_whole("rate", keywords.get("rate", transport.rate_bps)),
         burst_blocks=keywords.get("burst_blocks", 0),
@@ -256,7 +258,9 @@ def message_plan_of(transport: Transport, keywords: Mapping[str, Any], per_s: in
     """The test with `per_s` messages per second that the keywords describe: `seconds`, `settings`, `tos`, and
     the size of a message as `block_bytes`. Raises `PlanError`."""
     plan = plan_of(transport, {**keywords, "rate": 0})
-    return replace(plan, settings=transport.for_messages(plan.settings), messages_per_s=per_s)
+    with guarding(transport.name):
+        settings = transport.for_messages(plan.settings)
+    return replace(plan, settings=settings, messages_per_s=per_s)
 
 
 def client_options(host: str, keywords: Mapping[str, Any]) -> ClientOptions:

@@ -344,6 +344,25 @@ def spelt_addresses(module: Module) -> list[str]:
     return found
 
 
+def unguarded_calls(module: Module, methods: Collection[str]) -> list[str]:
+    """Uses of a method of something named `transport` outside of `with guarding(...)`."""
+    guarded = {
+        id(inner)
+        for node in module.nodes
+        if isinstance(node, ast.With)
+        and any(ast.unparse(item.context_expr).startswith("guarding(") for item in node.items)
+        for inner in ast.walk(node)
+    }
+    return [
+        f"{module.name} calls {node.attr}"
+        for node in module.nodes
+        if isinstance(node, ast.Attribute)
+        and node.attr in methods
+        and ast.unparse(node.value).endswith("transport")
+        and id(node) not in guarded
+    ]
+
+
 def findings(check: Callable[[Module], list[str]], modules: Iterable[Module]) -> list[str]:
     """Return all findings of the check in the modules."""
     return [found for module in modules for found in check(module)]

@@ -15,6 +15,7 @@ import pytest
 
 from iperfpy import errors
 from iperfpy.protocols import errors as transport_errors
+from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.registry import transports
 from tests.architecture import (
     ROOT,
@@ -36,6 +37,7 @@ from tests.architecture import (
     system_differences,
     text_decoders,
     unexpected,
+    unguarded_calls,
     unseeded_random,
     within,
 )
@@ -337,6 +339,7 @@ BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (unseeded_random, "x", "import random\nrandom.Random()"),
     (unseeded_random, "x", "from random import choice"),
     (lambda m: named_transports(m, {"kcp"}), "x", "if name == 'kcp': pass"),
+    (lambda m: unguarded_calls(m, {"check"}), "x", "ask = self._test.transport.check"),
 ]
 
 GOOD: list[tuple[Callable[[Module], list[str]], str, str]] = [
@@ -355,6 +358,11 @@ GOOD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (busy_constructors, "x", "class A:\n    def __init__(self):\n        self.f = lambda: create_task(1)"),
     (spelt_addresses, "x", "f'no answer of {named(a)}, port {number} of the list'"),
     (unseeded_random, "x", "import random\nrandom.Random(7).random()"),
+    (
+        lambda m: unguarded_calls(m, {"check"}),
+        "x",
+        "with guarding(name):\n    transport.check()\nlimit.check()",
+    ),
     (system_differences, "x", "from y import UDP_GRO\nsock.setsockopt(SOL_UDP, UDP_GRO, 1)"),
     (system_differences, "x", "sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)"),
 ]
@@ -435,6 +443,18 @@ def test_every_transport_is_registered_under_its_own_name() -> None:
 
 
 FACE_THE_PEER = ("iperfpy.control", "iperfpy.endpoint", "iperfpy.traffic", "iperfpy.runtime")
+
+
+def test_every_call_of_a_transport_in_a_test_is_guarded() -> None:
+    """The three exceptions are guarded by their callers, which name the stream."""
+    methods = {name for name, member in vars(Transport).items() if callable(member) and name[0] != "_"}
+    calling = [each for each in MODULES if any(within(each.name, folder) for folder in FACE_THE_PEER)]
+    calling += [each for each in MODULES if each.name == "iperfpy.measure_keywords"]
+    assert sorted(findings(lambda module: unguarded_calls(module, methods), calling)) == [
+        "iperfpy.endpoint.lone_test calls accept",
+        "iperfpy.traffic.payload calls block_bytes",
+        "iperfpy.traffic.payload calls payload",
+    ]
 
 
 def test_a_peers_bytes_become_text_in_one_module() -> None:

@@ -31,7 +31,7 @@ from iperfpy import __version__
 from iperfpy.control.framing import PARAMETERS_LIMIT_BYTES, encode_document
 from iperfpy.control.plan_limits import INT64_MAX, LIMITS, Limit, check_plan
 from iperfpy.error_numbers import ErrorNumber
-from iperfpy.errors import PlanError, ProtocolError
+from iperfpy.errors import PlanError, ProtocolError, guarding
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
@@ -158,7 +158,8 @@ def encode_parameters(plan: Plan, transport: Transport, convs: Iterable[int] | N
     if plan.server_cpu is not None:
         body["server_affinity"] = plan.server_cpu
     if transport.iperf3.key:
-        optional |= transport.iperf3_parameters(plan.settings, plan.block_bytes)
+        with guarding(transport.name):
+            optional |= transport.iperf3_parameters(plan.settings, plan.block_bytes)
     body |= {key: value for key, value in optional.items() if value}
     if convs is not None:
         body[EXTENSION] = {
@@ -199,6 +200,8 @@ def decode_parameters(
         if (value := _whole_number(body, key, limit.what, limit.i_errno)) is not None:
             limit.check(value)
     settings = _settings(transport, body, own)
+    with guarding(transport.name):
+        usual_bytes = transport.block_bytes(settings)
     # A value of our extension goes before iperf3's, which is rounded to whole seconds.
     numbers = {key: _number(body, key) for key in NUMBERS}
     timed = not numbers["num"] and not numbers["blockcount"]
@@ -211,7 +214,7 @@ def decode_parameters(
         total_blocks=0 if numbers["num"] else numbers["blockcount"] or 0,
         omit_us=_or(_number(own, "omit_us"), (numbers["omit"] or 0) * SECOND_US),
         parallel=_or(numbers["parallel"], 1),
-        block_bytes=_or(numbers["len"], transport.block_bytes(settings)),
+        block_bytes=_or(numbers["len"], usual_bytes),
         rate_bps=numbers["bandwidth"] or 0,
         burst_blocks=numbers["burst"] or 0,
         interval_us=_or(_number(own, "interval_us"), interval_us),
@@ -280,7 +283,8 @@ def _settings(transport: Transport, body: Mapping[str, Any], own: Mapping[str, A
 def _iperf3_settings(transport: Transport, body: Mapping[str, Any]) -> dict[str, Any]:
     """The top-level parameters that are settings, read as iperf3 reads them: a flag is on when present."""
     found: dict[str, Any] = {}
-    parameters = transport.iperf3_settings(body)
+    with guarding(transport.name):
+        parameters = dict(transport.iperf3_settings(body))
     for setting in setting_fields(transport.settings):
         key = setting.wire_key
         if key not in parameters:

@@ -34,7 +34,7 @@ from iperfpy.endpoint.opening import Greeted, open_control
 from iperfpy.endpoint.preflight import check_here
 from iperfpy.endpoint.running_test import RunningTest
 from iperfpy.endpoint.streams import make_convs, make_streams
-from iperfpy.errors import InterruptError, IperfpyError, PathError, PeerError, PlanError, fault_of
+from iperfpy.errors import InterruptError, IperfpyError, PathError, PeerError, PlanError, fault_of, guarding
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, EndCondition, Plan, Role
 from iperfpy.protocols.addresses import plain
@@ -48,7 +48,6 @@ from iperfpy.runtime.sockets import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, UDP_HE
 from iperfpy.runtime.transport_ports import NetworkClientPort
 from iperfpy.sampling.responsiveness import ProbeLog
 from iperfpy.traffic.file_payload import with_file
-from iperfpy.traffic.guarded_channel import guarding
 from iperfpy.traffic.open_stream import OpenStream, first_arrival_us, where
 
 log = logging.getLogger(__name__)
@@ -175,7 +174,8 @@ class _Client:
         elif transport.own_udp_port and transport.name not in greeted.hello.udp_ports:
             raise PlanError(f"the server {host} has no UDP port for {transport.name}")
         else:
-            needed = transport.needed_features(self._plan.settings)
+            with guarding(transport.name):
+                needed = dict(transport.needed_features(self._plan.settings))
             missing = [words for feature, words in needed.items() if feature not in greeted.hello.features]
             if missing:
                 text = f"the iperfpy of the server {host} is too old for {' and '.join(missing)}"
@@ -314,6 +314,7 @@ class _Client:
         await test.end_streams()
         connection.send(Send.RESULTS, test.results())
         test.take_results(await connection.document(patience, "its results"))
+        test.raise_fault()  # before the server can take the test for measured
         await connection.signal(patience, State.DISPLAY_RESULTS)
         if connection.can(Send.IPERF_DONE):
             connection.send(Send.IPERF_DONE)

@@ -15,7 +15,7 @@ from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.endpoint.probing import Probing
 from iperfpy.endpoint.verdict import evidence_of, findings_of, with_held_up
-from iperfpy.errors import InterruptError, IperfpyError
+from iperfpy.errors import InterruptError, IperfpyError, guarding
 from iperfpy.plan import Role
 from iperfpy.protocols.metrics import Counters, Side
 from iperfpy.protocols.path_evidence import PathEvidence
@@ -122,13 +122,19 @@ class ClosingReport:
         # The limit of a sender at a bare peer is not known here.
         known = [row for row in verdict.rows if self._test.connection.has_peer or row.of(Side.SENDER)]
         evidence = () if failed else self._evidence_of_both(known, cpu_percent, idle_rtt_us)
+        try:
+            remarks = self._remarks(verdict.rows)
+        except IperfpyError:
+            if error is None:
+                raise
+            remarks = ()  # the test has ended by another error
         return RunEnded(
             rows=verdict.rows,
             cpu_percent=cpu_percent,
             interrupted=_sentence(error, verdict.failure),
             failed=failed,
             extra=self._congestion_of_both(),
-            warnings=(*self._warnings, *self._remarks(verdict.rows), *verdict.warnings),
+            warnings=(*self._warnings, *remarks, *verdict.warnings),
             server_output=results.server_output if results and self._test.plan.get_server_output else "",
             latency=latency(
                 idle_rtt_us, verdict.rows, self._probing.judged(results.self_probes if results else {})
@@ -137,6 +143,20 @@ class ClosingReport:
             evidence=evidence,
             messages=self._messages_with_clocks(),
         )
+
+    def record_without_conclusions(self, error: IperfpyError, peer_totals: Mapping[int, Sample]) -> RunEnded:
+        """The record of the end of a test of which `record` has a fault: the figures, and `error`."""
+        return RunEnded(
+            rows=self._of_both(peer_totals).rows,
+            cpu_percent=self._cpu_of_both(),
+            interrupted=str(error),
+            failed=True,
+            warnings=self._warnings,
+        )
+
+    def raise_fault(self) -> None:
+        """Raise the fault of `Transport.remarks`, asked about the figures that are known so far."""
+        self._remarks(self._of_both({}).rows)
 
     def _messages_with_clocks(self) -> MessageTimes | None:
         """The times of a message test, with the clocks of both ends if the server told its own."""
@@ -159,11 +179,14 @@ class ClosingReport:
         return Totals(rows, self._omitted_at_both(), self._compared())
 
     def _remarks(self, rows: Sequence[Row]) -> tuple[str, ...]:
-        """The transport's sentences about the senders' figures, each once."""
-        senders = (sender for row in rows if (sender := row.of(Side.SENDER)) is not None)
-        remarks_of = self._test.transport.remarks
-        remarks = (text for each in senders for text in remarks_of({"bytes": each.bytes, **each.values}))
-        return tuple(dict.fromkeys(remarks))
+        """The transport's sentences about the senders' figures, each once. Raises `IperfpyError`."""
+        transport, found = self._test.transport, dict[str, None]()
+        for row in rows:
+            if (sender := row.of(Side.SENDER)) is not None:
+                with guarding(transport.name, f"stream {row.stream}"):
+                    remarks = transport.remarks({"bytes": sender.bytes, **sender.values})
+                    found |= dict.fromkeys(map(str, remarks))
+        return tuple(found)
 
     def _omitted(self) -> dict[int, dict[str, int]]:
         """Stream id -> this end's counts of the omitted period, under the keys of the results."""

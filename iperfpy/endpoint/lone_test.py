@@ -30,6 +30,7 @@ from iperfpy.errors import (
     PathError,
     PeerError,
     fault_of,
+    guarding,
 )
 from iperfpy.options import LoneOptions, ServerOptions
 from iperfpy.plan import Direction, Plan, Role
@@ -44,7 +45,6 @@ from iperfpy.runtime.socket_options import mark, mark_descriptor, prepare
 from iperfpy.runtime.sockets import listening_address, resolve, resolve_local
 from iperfpy.runtime.transport_ports import NetworkClientPort, NetworkServerPort, SharedListeners
 from iperfpy.traffic.ending import EndEvent, EndRule
-from iperfpy.traffic.guarded_channel import guarding
 from iperfpy.traffic.open_stream import OpenStream, where
 
 log = logging.getLogger(__name__)
@@ -236,7 +236,8 @@ class _LoneTest:
 
     def _unanswered(self, seconds: float) -> str:
         end, transport = self._options.end, self._transport
-        needs = transport.bare_settings(self._plan.settings)
+        with guarding(transport.name):
+            needs = transport.bare_settings(self._plan.settings)
         same = f", with {needs}" if needs else ""
         peer = f"no {transport.bare_peer} answered at {named((end.host, end.port))} within {seconds:g} s"
         return f"{peer}: does it listen there{same}?"

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from iperfpy.control.parameters import check_size
 from iperfpy.control.plan_limits import check_plan
-from iperfpy.errors import from_transport
+from iperfpy.errors import from_transport, guarding
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.traffic.file_payload import check_file
-from iperfpy.traffic.guarded_channel import guarding
 
 
 def check_here(plan: Plan, options: ClientOptions) -> Transport:

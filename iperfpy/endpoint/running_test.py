@@ -22,7 +22,7 @@ from iperfpy.endpoint.foreign_probes import ForeignProbes
 from iperfpy.endpoint.interval_figures import IntervalFigures
 from iperfpy.endpoint.lifecycle import Lifecycle, Stage, Step
 from iperfpy.endpoint.probing import Probing
-from iperfpy.errors import InterruptError, IperfpyError, LateError, PathError
+from iperfpy.errors import InterruptError, IperfpyError, LateError, PathError, fault_of
 from iperfpy.plan import Role
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.path_events import Moment
@@ -222,9 +222,14 @@ class RunningTest:
 
     def results(self, server_output: ServerOutput = "") -> dict[str, Any]:
         """The results document of this end, with the report that the client asked for."""
-        self._test.raise_fault()  # before the peer can take the test for measured
+        self.raise_fault()  # before the peer can take the test for measured
         self._lifecycle.take(Step.SEND_RESULTS)
         return self._closing.results_document(server_output)
+
+    def raise_fault(self) -> None:
+        """Raise the fault of a channel or of the transport, if there is one."""
+        self._test.raise_fault()
+        self._closing.raise_fault()
 
     def take_results(self, body: Mapping[str, Any]) -> None:
         """Take the peer's results document."""
@@ -234,26 +239,36 @@ class RunningTest:
     def show_output(self, sink: ServerOutputSink) -> ServerOutput:
         """Give one of the sinks the end, and return the report that it made: it travels with the results."""
         self._lifecycle.take(Step.SHOW_OUTPUT)
-        self._tell_end([sink], None)
+        _, fault = self._tell_end([sink], None)
+        if fault is not None:
+            raise fault
         self._sinks = [each for each in self._sinks if each is not sink]
         return sink.output()
 
     def conclude(self) -> None:
         """Give the sinks everything that is left. Raises `PathError` if the test measured nothing."""
-        self._test.raise_fault()
+        self.raise_fault()
         self._lifecycle.take(Step.CONCLUDE)
-        end = self._tell_end(self._sinks, None)
+        end, fault = self._tell_end(self._sinks, None)
+        if fault is not None:
+            raise fault
         if end.failed:
             raise PathError(end.interrupted)
 
     def fail(self, error: IperfpyError) -> IperfpyError:
         """Give the sinks everything that is left, and the error that ended the test early. Returns the error
-        to raise: that one, or a `PathError` if a user stopped a test in which nothing had arrived."""
+        to raise: that one. If a user stopped the test: the fault that was met before or meanwhile, or a
+        `PathError` if nothing had arrived."""
         self.stop()
         if self._lifecycle.take(Step.FAIL) is Stage.OVER:
             return error
-        end = self._tell_end(self._sinks, error)
-        return PathError(end.interrupted) if end.failed and isinstance(error, InterruptError) else error
+        end, fault = self._tell_end(self._sinks, error)
+        if isinstance(error, InterruptError):
+            if fault is not None:
+                return fault
+            if end.failed:
+                return PathError(end.interrupted)
+        return error
 
     def note_peer_overrun(self, overrun_us: int) -> None:
         """A stock peer went on measuring for that time after this end had stopped."""
@@ -279,18 +294,40 @@ class RunningTest:
             if last[0].end_us > last[0].start_us or not self.rule.ends_with_silence:
                 self._rows.own_last(last, now)
 
-    def _tell_end(self, sinks: Sequence[Sink], error: IperfpyError | None) -> RunEnded:
+    def _tell_end(
+        self, sinks: Sequence[Sink], error: IperfpyError | None
+    ) -> tuple[RunEnded, IperfpyError | None]:
+        """Give the sinks the record of the end. Returns it, and the fault that goes before the planned end or
+        that of the user: of the transport, or of this program in making the record."""
+        fault = None
         try:
             self._sum_up()
             self._rows.release_all()
-            end = self._closing.record(error, self._rows.peer_totals)
-        except Exception:  # a fault of this program: raised again below, after the reason was told
-            if error is not None:  # nothing can be summed up: the reason at least is told
-                tell_all(sinks, lambda sink: sink.error(str(error)))
+            if isinstance(error, InterruptError):
+                fault = self._fault()
+            reason, peer_totals = fault or error, self._rows.peer_totals
+            try:
+                end = self._closing.record(reason, peer_totals)
+            except Exception as broken:  # the figures are told nevertheless
+                fault = broken if isinstance(broken, IperfpyError) else fault_of(broken)
+                if reason is None or not reason.exit_status:
+                    reason = fault
+                end = self._closing.record_without_conclusions(reason, peer_totals)
+        except Exception as broken:  # nothing can be summed up: the reason at least is told, and this raised
+            sentence = str(error or fault_of(broken))
+            tell_all(sinks, lambda sink: sink.error(sentence))
             raise
         # Without a report interval (-i 0) the whole test is one, as in iperf3.
         whole = end.rows if not self._plan.interval_us and any(row.local.end_us for row in end.rows) else ()
         if whole:
             tell_all(sinks, lambda sink: sink.interval(whole))
         tell_all(sinks, lambda sink: sink.end(end))
-        return end
+        return end, fault
+
+    def _fault(self) -> IperfpyError | None:
+        """The fault of a channel or of the transport, None if there is none."""
+        try:
+            self.raise_fault()
+        except IperfpyError as fault:
+            return fault
+        return None

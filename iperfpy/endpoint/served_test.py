@@ -43,13 +43,13 @@ from iperfpy.errors import (
     PlanError,
     ProtocolError,
     fault_of,
+    guarding,
 )
 from iperfpy.options import Authorization, ServerOptions
 from iperfpy.plan import Plan, Role
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
-from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.registry import transports
 from iperfpy.records import ServerOutputSink, Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
@@ -60,7 +60,6 @@ from iperfpy.runtime.sockets import packet_size, segment_size, set_no_delay
 from iperfpy.runtime.transport_ports import NetworkServerPort, SharedListeners
 from iperfpy.traffic.ending import EndEvent
 from iperfpy.traffic.file_payload import check_file, with_file
-from iperfpy.traffic.guarded_channel import guarding
 from iperfpy.traffic.open_stream import OpenStream, where
 
 log = logging.getLogger(__name__)
@@ -284,8 +283,10 @@ class ServedTest:
         """Raise `PlanError` if this server lacks a secret that both ends must have."""
         transport = request.transport
         try:
-            transport.check_secret(request.plan.settings, self._server.options.secrets.get(transport.prefix))
-        except SettingsError as error:
+            with guarding(transport.name):
+                secret = self._server.options.secrets.get(transport.prefix)
+                transport.check_secret(request.plan.settings, secret)
+        except PlanError as error:
             raise PlanError(f"at the server: {error}") from error
 
     def _admit(self, plan: Plan) -> None:

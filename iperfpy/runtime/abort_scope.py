@@ -92,7 +92,10 @@ class AbortScope:
             if self._aborted.done():
                 self._aborted.result()
             if not task.done():
-                raise LateError(late() if callable(late) else late)
+                sentence = late() if callable(late) else late
+                if self._aborted.done():  # `late` asks channels, and one of them has a fault
+                    self._aborted.result()
+                raise LateError(sentence)
             return task.result()
         finally:
             await _cancel(task)

@@ -1,7 +1,4 @@
-"""The border between the program and a transport: no exception of a transport passes it unnamed.
-
-    guarding(name, where)    what a transport raises becomes an `IperfpyError` that names stream and cause
-    GuardedChannel           a channel that makes all its calls so
+"""A channel that makes all calls of a transport's channel in `errors.guarding`.
 
 An exception that a transport raises on purpose keeps its sentence. Any other one is a fault (`FaultError`),
 and ends the test at once. `CancelledError` is a fault unless this program has cancelled the task.
@@ -11,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from iperfpy.errors import FaultError, IperfpyError, fault_of, from_exception
+from iperfpy.errors import FaultError, IperfpyError, culprit, fault_of, guarding
 from iperfpy.protocols.contract import Channel, Load, SocketAddress
 from iperfpy.protocols.metrics import Value, number
 from iperfpy.protocols.path_evidence import PathEvidence
@@ -24,48 +20,6 @@ CLOSE_S = 3.0
 """Longest time for a channel to close."""
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def guarding(transport: str, where: str = "") -> Iterator[None]:
-    """A context around calls of a transport.
-
-    Parameters
-    ----------
-    transport : its name
-    where : the stream ("stream 1"), or empty
-
-    Raises
-    ------
-    IperfpyError
-        For every exception, except a cancellation that this program asked for, and KeyboardInterrupt.
-    """
-    try:
-        yield
-    except (IperfpyError, KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
-        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-            raise
-        known = from_exception(error, culprit(transport), where)
-        if isinstance(known, FaultError):
-            log.debug("%s", known, exc_info=error)
-        raise known from error
-
-
-def culprit(transport: str) -> str:
-    """The name of a transport in the sentence of its fault."""
-    return f"the transport {transport}"
-
-
-def _is_cancelled() -> bool:
-    """True if somebody has cancelled the present task."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop runs: nothing was cancelled
-        return False
-    return task is not None and task.cancelling() > 0
 
 
 class GuardedChannel(Channel):

@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from iperfpy.errors import FaultError, IperfpyError
+from iperfpy.errors import FaultError, IperfpyError, guarding
 from iperfpy.plan import Plan
 from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.clock import now_us
@@ -34,7 +34,7 @@ from iperfpy.sampling.host import CpuMeter
 from iperfpy.traffic.counting_time import CountingTime
 from iperfpy.traffic.ending import EndRule
 from iperfpy.traffic.file_payload import FileSource
-from iperfpy.traffic.guarded_channel import CLOSE_S, guarding
+from iperfpy.traffic.guarded_channel import CLOSE_S
 from iperfpy.traffic.measured_stream import MeasuredStream
 from iperfpy.traffic.messages import MessageSource, message_end
 from iperfpy.traffic.open_stream import OpenStream, becomes_true, first_data_us, where

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from iperfpy.errors import LateError, PathError, PeerError
+from iperfpy.errors import FaultError, LateError, PathError, PeerError
 from iperfpy.runtime.abort_scope import AbortScope
 
 
@@ -26,6 +26,17 @@ async def test_a_wait_returns_the_result() -> None:
 async def test_a_wait_past_its_deadline_raises_late_error() -> None:
     with pytest.raises(LateError, match="too late"):
         await AbortScope().wait(forever(), 0.01, "too late")
+
+
+async def test_a_fault_met_in_the_sentence_of_a_late_error_goes_before_it() -> None:
+    scope = AbortScope()
+
+    def late() -> str:
+        scope.abort(FaultError("the transport has a fault"))
+        return "too late"
+
+    with pytest.raises(FaultError):
+        await scope.wait(forever(), 0.01, late)
 
 
 async def test_an_abort_during_a_wait_cancels_the_awaited_task() -> None:

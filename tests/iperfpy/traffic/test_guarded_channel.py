@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from iperfpy.errors import FaultError, IperfpyError, PathError, PeerError, PlanError, fault_of
+from iperfpy.errors import FaultError, IperfpyError, PathError, PeerError, PlanError, fault_of, guarding
 from iperfpy.protocols import errors as transport_errors
 from iperfpy.protocols.contract import Channel
 from iperfpy.traffic import guarded_channel
-from iperfpy.traffic.guarded_channel import GuardedChannel, guarding
+from iperfpy.traffic.guarded_channel import GuardedChannel
 
 CALLS = sorted(name for name in vars(Channel) if not name.startswith("_"))
 ACTS = {"send", "receive", "drain", "keep", "wake", "returned"}
