@@ -216,12 +216,13 @@ def _loss(received: Part, whole: Part) -> float | None:
 
 
 def _series(document: Part, suffix: str) -> tuple[tuple[float, ...], float]:
-    """bit/s of each interval that is not omitted, and their usual length in seconds."""
+    """bit/s of each interval that has a length and is not omitted, and their usual length in seconds."""
     sums = []
     for interval in document.parts("intervals", ()):
         if isinstance(interval.values.get("sum" + suffix), Mapping):
             one = interval.part("sum" + suffix)
-            if not one.flag("omitted", False) and one.number_or_none("bits_per_second") is not None:
+            known = one.number_or_none("bits_per_second") is not None
+            if known and not one.flag("omitted", False) and one.number("seconds") > 0:
                 sums.append(one)
     if not sums:
         return (), 0.0

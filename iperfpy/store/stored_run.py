@@ -348,7 +348,7 @@ class Run:
         """
         try:
             document = json.loads(Path(path).read_text())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DocumentError(f"{path} is not JSON: {error}") from error
         return cls.from_document(document)
 

@@ -9,7 +9,9 @@ import pytest
 
 from iperfpy.errors import DocumentError
 from iperfpy.plan import Direction
+from iperfpy.store.difference import Verdict, differences
 from iperfpy.store.direction_figures import about_test, directions_of
+from iperfpy.store.run_samples import samples_of
 from tests.iperfpy.report.scenes import SCENES
 from tests.iperfpy.store.test_round_trip import run_of
 
@@ -57,6 +59,17 @@ def test_a_document_of_iperf3() -> None:
     assert one.resent_percent == pytest.approx(1)
     assert one.loss_percent is None
     assert (one.series, one.interval_s) == ((10e6, 12e6), 1)
+
+
+def test_an_interval_without_a_length_has_no_rate() -> None:
+    document = copy.deepcopy(IPERF3)
+    for interval in document["intervals"][1:]:
+        interval["sum"]["seconds"] = 0
+    (one,) = directions_of(document)
+    assert one.series == ()
+    samples = samples_of(document)
+    (group,) = differences(samples, samples, None).groups
+    assert all(figure.verdict is Verdict.UNKNOWN for figure in group.figures)
 
 
 def test_the_facts_of_a_document_of_iperf3() -> None:

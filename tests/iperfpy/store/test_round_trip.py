@@ -276,6 +276,9 @@ def test_a_file_without_a_document_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[ ID] Interval")
     with pytest.raises(iperfpy.DocumentError, match=r"x\.json is not JSON"):
         Run.load(tmp_path / "x.json")
+    (tmp_path / "nested.json").write_text("[" * 100_000)
+    with pytest.raises(iperfpy.DocumentError, match=r"nested\.json is not JSON"):
+        Run.load(tmp_path / "nested.json")
     with pytest.raises(FileNotFoundError):
         Run.load(tmp_path / "y.json")
 
