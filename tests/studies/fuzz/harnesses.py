@@ -59,6 +59,7 @@ from tests.protocols.kcp.ends import (
     seg,
     stock_recovery,
 )
+from tests.studies.fuzz import files, peers
 from tests.studies.fuzz.saved_state import SavedState
 
 SIDES = {1: Side.SENDER, 3: Side.RECEIVER}
@@ -377,6 +378,10 @@ def _opening_seeds() -> list[bytes]:
     return [challenge, challenge[:4] + bytes(6), association.CALL, bytes([2]) + challenge, bytes(40)]
 
 
+def _udp_probes(data: bytes) -> None:
+    Taken.datagrams += peers.udp_probes(data)
+
+
 # ------------------------------------------------------------------ files
 
 
@@ -422,5 +427,14 @@ HARNESSES: Mapping[str, Harness] = {
     "udp-data": Harness(_udp_data, _udp_seeds, takes_datagrams=True),
     "opening": Harness(_opening, _opening_seeds, takes_datagrams=True),
     "stored-run": Harness(_stored_run, _stored_run_seeds),
+    "messages": Harness(peers.messages, peers.message_seeds),
+    "udp-probes": Harness(_udp_probes, peers.udp_probe_seeds, takes_datagrams=True),
+    "token": Harness(peers.token, peers.token_seeds),
+    "evidence": Harness(peers.evidence, peers.evidence_seeds),
+    "printed-run": Harness(files.printed_run, files.printed_run_seeds),
+    "experiment": Harness(files.experiment, files.experiment_seeds),
+    "index": Harness(files.index, files.index_seeds),
+    "path": Harness(files.path_text, files.path_text_seeds),
+    "trace": Harness(files.trace, files.trace_seeds),
 }
 """Name -> the decoder under test."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+from iperfpy.protocols.simulator import csv_trace, trace_file
+from iperfpy.traffic import messages
+from tests.studies.fuzz import files, peers
 from tests.studies.fuzz.__main__ import CORPUS
 from tests.studies.fuzz.harnesses import HARNESSES, MADE_ONCE
 from tests.studies.fuzz.saved_state import VALUES, SavedState
@@ -63,6 +68,51 @@ def effect(run: Callable[[bytes], None], data: bytes) -> list[object]:
         for saved in states
         for values in SavedState(*saved.roots).values()
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "function"),
+    [
+        ("token", peers, "check_token"),
+        ("evidence", peers, "decode_evidence"),
+        ("udp-probes", peers, "answer"),
+        ("printed-run", files, "samples_of"),
+        ("experiment", files, "_again"),
+        ("index", files, "entry_of"),
+        ("path", files, "parse"),
+        ("trace", trace_file, "read_trace"),
+        ("trace", csv_trace, "stamps_from_csv"),
+    ],
+)
+def test_the_seeds_are_accepted(
+    name: str, module: ModuleType, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoder gives a result for some: a harness with refused inputs alone would hold as well."""
+    decode, results = getattr(module, function), []
+
+    def noted(*arguments: Any, **keywords: Any) -> Any:
+        results.append(decode(*arguments, **keywords))
+        return results[-1]
+
+    monkeypatch.setattr(module, function, noted)
+    for data in HARNESSES[name].seeds():
+        HARNESSES[name].run(data)
+    assert any(len(one) if hasattr(one, "__len__") else one is not None for one in results)
+
+
+@pytest.mark.parametrize("received", [messages.MessageSource, messages.MessageEcho])
+def test_the_seeds_of_messages_are_taken(received: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[Any] = []
+    make = received.__init__
+
+    def noted(self: Any, *arguments: Any, **keywords: Any) -> None:
+        make(self, *arguments, **keywords)
+        ends.append(self)
+
+    monkeypatch.setattr(received, "__init__", noted)
+    for data in HARNESSES["messages"].seeds():
+        HARNESSES["messages"].run(data)
+    assert any(vars(end).get("_answered") or vars(end).get("_arrived") for end in ends)
 
 
 @pytest.mark.parametrize("name", ["kcp-rack", "kcp-ranges", "kcp-envelope"])
