@@ -253,7 +253,8 @@ def test_the_prober_finds_the_delay_and_half_of_the_jitter() -> None:
 
 @pytest.mark.parametrize("contender", ["kcp-bbr", "draft", "cubic", "kcp"])
 def test_a_run_gives_plausible_figures(contender: str) -> None:
-    path = replace(_path(rate=1e6, buffer_bytes=10_000), seconds=7.0)
+    # kcp-bbr sends half as much for most of a second from 5 s on, to measure the path.
+    path = replace(_path(rate=1e6, buffer_bytes=10_000), seconds=13.0)
     outcome = run((path, contender))
     assert 0.9 < outcome.values["goodput"] < 1.02
     assert outcome.values["rtt_reported_us"] == pytest.approx(outcome.values["rtt_us"], rel=0.05)

@@ -30,7 +30,7 @@ from iperfpy.protocols.congestion.bbr import (
     startup_losses,
     startup_queue,
 )
-from iperfpy.protocols.simulator.path import Path
+from iperfpy.protocols.simulator.path import Bursts, Path
 from tests.studies import record
 from tests.studies.paths.__main__ import ablation_jobs, completed, outcomes_in, parser
 from tests.studies.paths.ablation import MECHANISMS, Patch, without
@@ -72,9 +72,16 @@ def _lossy(rate: float, rtt_ms: float, seconds: float) -> Case:
     return Case("loss", "lossy", forward, backward, rtt_ms * 1e3, rate, seconds)
 
 
+def _bursty(rate: float, rtt_ms: float, seconds: float) -> Case:
+    # 8 % of the datagrams are lost, in bursts of 20.
+    leave = 1 / 20
+    forward, backward = link(rate, rtt_ms, 1.0, bursts=Bursts(leave * 0.08 / 0.92, leave))
+    return Case("bursts", "bursts", forward, backward, rtt_ms * 1e3, rate, seconds)
+
+
 SHORT = (
     *(_policed(2e6, 20.0, 6.0), _deep(2e6, 300.0, 6.0), _small_buffer(8e6, 100.0, 7, 7.0)),
-    *(_lossy(1e6, 100.0, 8.0), _small_buffer(40e6, 40.0, 4, 5.5)),
+    *(_bursty(4e6, 60.0, 7.0), _lossy(1e6, 100.0, 8.0), _small_buffer(40e6, 40.0, 4, 5.5)),
     *(_small_buffer(2e6, 40.0, 7, 10.0), _rival(60.0, 20.0)),
 )
 """Every mechanism acts in at least one of them. The last two run only if one has not acted before."""
