@@ -39,6 +39,8 @@ DEADLINE_S = 20.0
 """Longest life of a pair."""
 PROMPT_S = 5.0
 """Longest time for a call that must return at once. It is generous, because the machine may be busy."""
+PORT_ATTEMPTS = 20
+"""Numbers of ports that are tried until one is free for TCP and for UDP."""
 BLOCK_BYTES = 16_000
 UNRELIABLE_US_PER_KB = 50
 """Pace of a load over an unreliable transport, so that few datagrams overflow the socket buffer."""
@@ -68,8 +70,7 @@ class LoopbackServer:
     """
 
     def __init__(self, host: str = "127.0.0.1", client_host: str = "") -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family)
+        self._listener, self._reserved = _listening(host)
         self._listener.setblocking(False)
         self._shared: dict[Any, _Closable] = {}
         self._own_udp: socket.socket | None = None
@@ -116,6 +117,7 @@ class LoopbackServer:
 
     def shared(self, open: Callable[[SocketAddress], T]) -> T:
         if open not in self._shared:
+            self._reserved.close()
             self._shared[open] = open(self.local)  # type: ignore[assignment]  # the contract: it can be closed
         return self._shared[open]  # type: ignore[return-value]  # the value that `open` of that key returned
 
@@ -146,7 +148,24 @@ class LoopbackServer:
             opened.close()
         if self._own_udp is not None:
             self._own_udp.close()
+        self._reserved.close()
         self._listener.close()
+
+
+def _listening(host: str) -> tuple[socket.socket, socket.socket]:
+    """A listener, and a UDP socket that keeps its number until a transport binds it: other programs take
+    ports meanwhile. Raises `TransportError` if no number is free for both."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    attempts = 0
+    while True:
+        listener = socket.create_server((host, 0), family=family)
+        attempts += 1
+        try:
+            return listener, udp_socket(family, listener.getsockname())
+        except TransportError:
+            listener.close()
+            if attempts == PORT_ATTEMPTS:
+                raise
 
 
 class LoopbackClient:
