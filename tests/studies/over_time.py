@@ -34,8 +34,11 @@ FLAGS = {"kcp-bbr": ("--proto", "kcp-bbr"), "tcp bbr": ("-C", "bbr")}
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A path, towards the client, and the length of a test. `limit_mbit`: what it carries from each time on,
-    Mbit/s of payload in datagrams of 1,428 bytes."""
+    """A path, towards the client, and the length of a test.
+
+    limit_mbit : payload that the path carries from each time of the test on, Mbit/s in datagrams of 1,428
+        bytes. The clock of the lab begins about a second before the test
+    """
 
     title: str
     path: str
@@ -46,10 +49,10 @@ class Scene:
 PAYLOAD = 1_376 / 1_428
 SCENES = {
     "loss": Scene(
-        "20 Mb/s, 60 ms, 10 % of loss from 6 s on",
+        "20 Mb/s, 60 ms, 10 % of loss from about 5 s on",
         "delay=30ms down:rate=20M,queue=1bdp @6s:down:loss=10",
         16,
-        ((0.0, 20 * PAYLOAD), (6.0, 18 * PAYLOAD)),
+        ((0.0, 20 * PAYLOAD), (5.0, 18 * PAYLOAD)),
     ),
     "jitter": Scene(
         "50 Mb/s, round trips of 10 to 110 ms, in order",
