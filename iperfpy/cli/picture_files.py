@@ -46,7 +46,7 @@ class PictureFile:
         """Open it and leave its content, or show that it can be made. Raises `StartError`."""
         is_new = not os.path.lexists(self._path)
         try:
-            self._file = open(self._path, "ab")  # noqa: SIM115 - closed by `close`
+            self._append()
         except OSError as error:
             raise StartError(f"cannot write {self._kind}: {system_reason(error)}") from error
         if is_new:
@@ -56,12 +56,16 @@ class PictureFile:
 
     def write(self, content: bytes) -> None:
         """Replace the content. Raises OSError."""
-        if self._file is None:
-            self._file = open(self._path, "ab")  # noqa: SIM115 - closed by `close`
-        if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):  # a device or a pipe has no length
-            self._file.truncate(0)
-        self._file.write(content)
-        self._file.flush()
+        file = self._file or self._append()
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a device or a pipe has no length
+            file.truncate(0)
+        file.write(content)
+        file.flush()
+
+    def _append(self) -> IO[bytes]:
+        """Open the file, and keep its content. Raises OSError."""
+        self._file = file = open(self._path, "ab")  # noqa: SIM115 - closed by `close`
+        return file
 
     def close(self) -> None:
         """Close it. Idempotent."""

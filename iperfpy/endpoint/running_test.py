@@ -25,7 +25,6 @@ from iperfpy.endpoint.probing import Probing
 from iperfpy.errors import InterruptError, IperfpyError, LateError, PathError, fault_of
 from iperfpy.plan import Role
 from iperfpy.protocols.clock import now_us
-from iperfpy.protocols.path_events import Moment
 from iperfpy.records import Row, RunEnded, Sample, ServerOutput, ServerOutputSink, Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
@@ -146,8 +145,7 @@ class RunningTest:
         self._probing.poll(now)
         # An iperfpy peer sends figures; without a planned end, only their absence tells that it is gone.
         if self._test.peer_is_iperfpy and self._plan.interval_us:
-            has_planned_end = self._plan.duration_us > 0
-            longest_s = self._deadlines.silence_s(Moment.RUNNING, has_planned_end=has_planned_end)
+            longest_s = self._deadlines.silence_s(has_planned_end=self._plan.duration_us > 0)
             silent_us = now - self._hearing.last_us()
             if longest_s is not None and silent_us > longest_s * 1e6 + 2 * self._plan.interval_us:
                 raise LateError(self._hearing.sentence())

@@ -30,12 +30,8 @@ class Deadlines:
         seconds = options.receive_timeout_us / 1e6
         return replace(self, receive_s=seconds) if seconds else self
 
-    def silence_s(self, moment: Moment, *, has_planned_end: bool = True) -> float | None:
-        """The longest silence of a peer in a part of a test, by the table of path_events.py.
-
-        None: intervals of zeros are reported for as long as it lasts, which a test without a planned end (-n,
-        -k, -t 0) cannot do.
-        """
-        if consequence(Sign.SILENCE, moment) is not Consequence.ROWS:
-            return self.reply_s if moment is Moment.OPENING else self.quiet_s
-        return None if has_planned_end else self.stall_s
+    def silence_s(self, *, has_planned_end: bool) -> float | None:
+        """The longest silence of a peer while data flows; None if the table of path_events.py asks for
+        intervals of zeros for as long as it lasts, and the test has an end (not with -n, -k, -t 0)."""
+        endures = consequence(Sign.SILENCE, Moment.RUNNING) is Consequence.ROWS
+        return None if endures and has_planned_end else self.stall_s

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iperfpy.errors import LateError, PathError
-from iperfpy.protocols.path_events import Moment
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.traffic.measured_stream import MeasuredStream
@@ -39,7 +38,7 @@ class ProgressWatch:
         self._receiving = [each for each in streams if not each.stream.sends]
         self._sending = [each for each in streams if each.stream.sends]
         self._scope = scope
-        self._stall_s = deadlines.silence_s(Moment.RUNNING, has_planned_end=has_planned_end)
+        self._stall_s = deadlines.silence_s(has_planned_end=has_planned_end)
         self._receive_s = self._stall_s if deadlines.receive_s is None else deadlines.receive_s
         self._ends_by_amount = ends_by_amount
         self.moved_bytes, self.moved_us = 0, started_us

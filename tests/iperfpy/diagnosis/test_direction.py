@@ -11,7 +11,7 @@ import pytest
 from iperfpy.diagnosis import direction as conclusions
 from iperfpy.diagnosis import overload, path_model
 from iperfpy.diagnosis.end_limits import end_limits
-from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, Rung
+from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence, Rung
 from iperfpy.diagnosis.finding import Cause, Confidence
 from iperfpy.diagnosis.ladder import SHARES
 from iperfpy.plan import Direction
@@ -321,6 +321,23 @@ def test_a_rate_that_a_sender_cannot_show_is_a_lower_bound(queue: int, wakes_us:
     assert "at least" in line.sentence
 
 
+def held_by_window(flight: FlightBins, p50_us: float, **fields: Any) -> RunEvidence:
+    """A test of stock KCP whose send window was full all the time, on a path of 300 ms."""
+    path = replace(
+        synthetic.limited(send_window=1.0),
+        flight=flight,
+        min_rtt_us=300e3,
+        rtt_us={"p5": 300e3, "p50": p50_us, "p95": p50_us, "max": p50_us},
+        packet_bytes=1_428,
+    )
+    settings: dict[str, Any] = {"transport": "kcp", "controlled": False, "windows": (4_096, 4_096)}
+    return synthetic.run(**settings | fields, path=(path,))
+
+
+def names_send_window(run: RunEvidence) -> bool:
+    return any(one.cause is Cause.SEND_WINDOW for one in end_limits(run))
+
+
 def test_copies_that_were_sent_in_vain_make_no_window_the_limit() -> None:
     """The window carries far more per round trip than the path: its queue keeps the window full."""
     leaving = np.ones(4_000, np.int64)
@@ -328,42 +345,17 @@ def test_copies_that_were_sent_in_vain_make_no_window_the_limit() -> None:
     arriving = leaving - np.arange(len(leaving)) % 2  # every second one is a copy in vain
     delays = np.linspace(300e3, 800e3, len(leaving))
     flight = FlightBins(0, 1_000, 1_428 * leaving, 1_428 * arriving, leaving, arriving, delays)
-    path = replace(
-        synthetic.limited(send_window=1.0),
-        flight=flight,
-        min_rtt_us=300e3,
-        rtt_us={"p5": 300e3, "p50": 700e3, "p95": 800e3, "max": 800e3},
-        packet_bytes=1_428,
-    )
-    held = synthetic.run(
-        transport="kcp",
-        controlled=False,
-        path=(path,),
-        seconds=4.0,
-        bits_per_second=18e6,
-        windows=(4_096, 4_096),
-        sender={"retransmits": 2_000, "spurious": 2_000},
-    )
-    assert not [one for one in end_limits(held) if one.cause is Cause.SEND_WINDOW]
-    real = replace(held, sender={"retransmits": 2_000, "spurious": 0}, windows=(300, 4_096))
-    assert [one for one in end_limits(real) if one.cause is Cause.SEND_WINDOW]
+    resent = {"retransmits": 2_000, "spurious": 2_000}
+    held = held_by_window(flight, 700e3, seconds=4.0, bits_per_second=18e6, sender=resent)
+    assert not names_send_window(held)
+    assert names_send_window(replace(held, sender={**resent, "spurious": 0}, windows=(300, 4_096)))
 
 
 def test_a_window_that_leaves_at_once_is_no_rate() -> None:
     """The record ends before a round trip is over: what left in it is one window."""
     leaving = np.full(200, 20, np.int64)
     flight = FlightBins(0, 1_000, 1_428 * leaving, 1_428 * leaving, leaving, leaving, np.full(200, 1e6))
-    path = replace(
-        synthetic.limited(send_window=1.0),
-        flight=flight,
-        min_rtt_us=500e3,
-        rtt_us={"p5": 500e3, "p50": 1e6, "p95": 2e6, "max": 2e6},
-        packet_bytes=1_428,
-    )
-    held = synthetic.run(
-        transport="kcp", controlled=False, path=(path,), bits_per_second=10e6, windows=(4_096, 4_096)
-    )
-    assert not [one for one in end_limits(held) if one.cause is Cause.SEND_WINDOW]
+    assert not names_send_window(held_by_window(flight, 1e6, bits_per_second=10e6))
 
 
 def test_a_queue_that_stays_short_at_a_small_overload_is_no_policer() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from iperfpy.errors import LateError
 from iperfpy.protocols import path_events
-from iperfpy.protocols.path_events import Consequence, Consequences, Moment, Sign
+from iperfpy.protocols.path_events import Consequence, Consequences, Sign
 from iperfpy.runtime import hearing
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
@@ -97,12 +97,10 @@ async def test_a_result_ends_a_wait_that_is_extended() -> None:
     assert await AbortScope().wait(done.wait(), lambda: 0.01, "late")
 
 
-def test_the_table_says_how_long_a_silence_may_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    deadlines = Deadlines(reply_s=1.0, quiet_s=2.0, stall_s=3.0)
-    assert deadlines.silence_s(Moment.OPENING) == 1.0
-    assert deadlines.silence_s(Moment.RUNNING) is None
-    assert deadlines.silence_s(Moment.RUNNING, has_planned_end=False) == 3.0
-    assert deadlines.silence_s(Moment.ENDING) == 2.0
+def test_the_table_says_if_a_silence_may_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines = Deadlines(stall_s=3.0)
+    assert deadlines.silence_s(has_planned_end=True) is None
+    assert deadlines.silence_s(has_planned_end=False) == 3.0
     ending = Consequences(*[Consequence.END_IN_TIME] * 3)
     monkeypatch.setattr(path_events, "CONSEQUENCES", {**path_events.CONSEQUENCES, Sign.SILENCE: ending})
-    assert deadlines.silence_s(Moment.RUNNING) == 2.0
+    assert deadlines.silence_s(has_planned_end=True) == 3.0
