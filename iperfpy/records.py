@@ -68,13 +68,15 @@ class Row:
     """One line of a report: an interval or the whole test, of one stream or of all (`stream` 0).
 
     `local` is this end's sample, and `peer` the peer's sample of the same period, or None while it is not
-    known. `direction` is FORWARD or REVERSE, also in a bidirectional test.
+    known. `direction` is FORWARD or REVERSE, also in a bidirectional test. `notices` are the sentences of
+    `Transport.notices` that this interval was the first to ask for.
     """
 
     stream: int
     local: Sample
     peer: Sample | None = None
     direction: Direction = Direction.FORWARD
+    notices: tuple[str, ...] = ()
 
     def of(self, side: Side) -> Sample | None:
         """The sample that the sender, or the receiver, of the stream took; None if not known."""

@@ -418,6 +418,11 @@ class Transport(ABC):
         them as warnings. `sender`: by metric key, and its payload under `bytes`."""
         return ()
 
+    def notices(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
+        """Sentences about the path that the sender's figures of an interval, or of the whole test, ask for:
+        the program prints each with the interval that first asks for it. `sender` as for `remarks`."""
+        return ()
+
     def payload(self, settings: Settings, size_bytes: int) -> bytes:
         """The payload that a stream repeats: random bytes unless a setting asks for other content."""
         return os.urandom(size_bytes)

@@ -14,8 +14,9 @@ from iperfpy.control.results import Results, decode_results, encode_results, omi
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.endpoint.agreed_test import AgreedTest
 from iperfpy.endpoint.probing import Probing
+from iperfpy.endpoint.transport_sentences import TransportSentences
 from iperfpy.endpoint.verdict import evidence_of, findings_of, with_held_up
-from iperfpy.errors import InterruptError, IperfpyError, guarding
+from iperfpy.errors import InterruptError, IperfpyError
 from iperfpy.plan import Role
 from iperfpy.protocols.metrics import Counters, Side
 from iperfpy.protocols.path_evidence import PathEvidence
@@ -36,12 +37,15 @@ class ClosingReport:
     peer_overrun_us : time that a stock peer went on measuring after this end had stopped
     """
 
-    def __init__(self, test: AgreedTest, transfer: Transfer, probing: Probing) -> None:
+    def __init__(
+        self, test: AgreedTest, transfer: Transfer, probing: Probing, sentences: TransportSentences
+    ) -> None:
         self.totals: tuple[Sample, ...] | None = None
         self.peer_overrun_us = 0
         self._test = test
         self._transfer = transfer
         self._probing = probing
+        self._sentences = sentences
         self._started_with = test.warnings()
         self._warnings: tuple[str, ...] = ()
         self._connection_rtt_us = test.connection.round_trip_us()  # read before data flows
@@ -123,7 +127,7 @@ class ClosingReport:
         known = [row for row in verdict.rows if self._test.connection.has_peer or row.of(Side.SENDER)]
         evidence = () if failed else self._evidence_of_both(known, cpu_percent, idle_rtt_us)
         try:
-            remarks = self._remarks(verdict.rows)
+            remarks = self._sentences.of_test(verdict.rows)
         except IperfpyError:
             if error is None:
                 raise
@@ -155,8 +159,8 @@ class ClosingReport:
         )
 
     def raise_fault(self) -> None:
-        """Raise the fault of `Transport.remarks`, asked about the figures that are known so far."""
-        self._remarks(self._of_both({}).rows)
+        """Raise the fault of `TransportSentences.of_test`, asked about the figures that are known so far."""
+        self._sentences.of_test(self._of_both({}).rows)
 
     def _messages_with_clocks(self) -> MessageTimes | None:
         """The times of a message test, with the clocks of both ends if the server told its own."""
@@ -177,16 +181,6 @@ class ClosingReport:
         known = peer_totals if self._results is None else self._results.samples
         rows = tuple(self._row(total, known.get(total.stream)) for total in self.totals or ())
         return Totals(rows, self._omitted_at_both(), self._compared())
-
-    def _remarks(self, rows: Sequence[Row]) -> tuple[str, ...]:
-        """The transport's sentences about the senders' figures, each once. Raises `IperfpyError`."""
-        transport, found = self._test.transport, dict[str, None]()
-        for row in rows:
-            if (sender := row.of(Side.SENDER)) is not None:
-                with guarding(transport.name, f"stream {row.stream}"):
-                    remarks = transport.remarks({"bytes": sender.bytes, **sender.values})
-                    found |= dict.fromkeys(map(str, remarks))
-        return tuple(found)
 
     def _omitted(self) -> dict[int, dict[str, int]]:
         """Stream id -> this end's counts of the omitted period, under the keys of the results."""

@@ -22,6 +22,7 @@ from iperfpy.endpoint.foreign_probes import ForeignProbes
 from iperfpy.endpoint.interval_figures import IntervalFigures
 from iperfpy.endpoint.lifecycle import Lifecycle, Stage, Step
 from iperfpy.endpoint.probing import Probing
+from iperfpy.endpoint.transport_sentences import TransportSentences
 from iperfpy.errors import InterruptError, IperfpyError, LateError, PathError, fault_of
 from iperfpy.plan import Role
 from iperfpy.protocols.clock import now_us
@@ -90,7 +91,8 @@ class RunningTest:
             self._on_poll,
         )
         self._probing = Probing(test, self._transfer, foreign)
-        self._closing = ClosingReport(test, self._transfer, self._probing)
+        self._sentences = TransportSentences(test.transport)
+        self._closing = ClosingReport(test, self._transfer, self._probing, self._sentences)
         self._telling: asyncio.Task[None] | None = None
         self._silent_rows: deque[tuple[tuple[Sample, ...], int]] = deque()
         self._planned_end_us = started_us + test.plan.omit_us + test.plan.duration_us
@@ -142,6 +144,7 @@ class RunningTest:
 
     def _on_poll(self, now: int) -> None:
         self._rows.release(now)
+        self._sentences.raise_fault()
         self._probing.poll(now)
         # An iperfpy peer sends figures; without a planned end, only their absence tells that it is gone.
         if self._test.peer_is_iperfpy and self._plan.interval_us:
@@ -174,7 +177,8 @@ class RunningTest:
         return Patience(self._hearing, end_us, self._deadlines.quiet_s, self._deadlines.results_s)
 
     def _emit(self, rows: tuple[Row, ...]) -> None:
-        tell_all(self._sinks, lambda sink: sink.interval(rows))
+        noticed = tuple(map(self._sentences.noticed, rows))
+        tell_all(self._sinks, lambda sink: sink.interval(noticed))
 
     # -- the end
 

@@ -88,6 +88,7 @@ class TextSink:
         self._laid_out_for: int | None = None
         self._rows_below_header: int | None = None  # None: no header yet
         self._test_named = False
+        self._noticed: set[str] = set()
 
     def connecting(self, options: ClientOptions) -> None:
         """Name the server before anything can fail with it."""
@@ -114,6 +115,9 @@ class TextSink:
             self._put((SEPARATOR[: self._room], ""))
         for row in shown:
             self._row(Line(row, row.local), "(omitted)" if row.local.omitted else "")
+        notices = [text for row in rows for text in row.notices]
+        self._noticed.update(notices)
+        self._print_warnings(notices)
 
     def left_out(self, count: int) -> None:
         """Say that so many intervals are missing here; they are part of the summary."""
@@ -140,7 +144,7 @@ class TextSink:
             self._conclusions(end)
         if self._wording.verbose:
             self._particulars(end)
-        self._print_warnings(end.warnings)
+        self._print_warnings([text for text in end.warnings if text not in self._noticed])
         for text in server_output_lines(end):
             self._put((text, ""))
         # As with iperf3, a client ends with "Done" only if the test was measured to its end.

@@ -210,6 +210,7 @@ def _interval_row(start: RunStarted, entry: Part) -> Row:
         local=_sample(start.transport.metrics, own, entry, entry),
         peer=_sample(start.transport.metrics, other, entry.part("peer"), entry) if has_peer else None,
         direction=Direction(entry.text("direction")),
+        notices=entry.texts("warnings", ()),
     )
 
 

@@ -267,6 +267,8 @@ def _stream_interval(start: RunStarted, row: Row) -> Json:
     entry = _interval_entry(start, row, _socket(start, row))
     if row.peer is not None:
         entry["peer"] = _times_and_bytes(row.peer) | {"omitted": row.peer.omitted}
+    if row.notices:
+        entry["warnings"] = list(row.notices)
     return entry
 
 

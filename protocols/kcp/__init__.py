@@ -20,14 +20,14 @@ from iperfpy.protocols.metrics import Value, number
 from iperfpy.protocols.settings import Settings
 
 
-def path_size_remark(sender: Mapping[str, Value]) -> tuple[str, ...]:
-    """The sentence about datagrams that were too long for the path, if there were any."""
+def path_size_notice(sender: Mapping[str, Value]) -> tuple[str, ...]:
+    """The sentence about datagrams that are too long for the path, if there are any."""
     began, now = number(sender.get("mtu_start_bytes")), number(sender.get("mtu_bytes"))
     if began is None or now is None or now >= began:
         return ()
     if number(sender.get("rtt_us")) is None:  # no ACK has come: nothing says that shorter ones pass
         return (f"none of the datagrams of {now:,} bytes or more was acknowledged",)
-    return (f"the path does not carry datagrams of {began:,} bytes: {now:,} bytes were used in the end",)
+    return (f"the path does not carry datagrams of {began:,} bytes: {now:,} bytes are used",)
 
 
 class _KcpTransport(Transport):
@@ -52,8 +52,12 @@ class _KcpTransport(Transport):
         return replace(settings, push=True)
 
     def remarks(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
-        """Name datagrams that were too long, and the gain of forward error correction that adapts."""
-        return (*path_size_remark(sender), *fec_remark(sender))
+        """Name the gain of forward error correction that adapts."""
+        return fec_remark(sender)
+
+    def notices(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
+        """Name datagrams that are too long for the path."""
+        return path_size_notice(sender)
 
     def needed_features(self, settings: Settings) -> Mapping[str, str]:
         assert isinstance(settings, SharedSettings)

@@ -171,6 +171,8 @@ def check_agreement(document: dict[str, Any], report: Recorder) -> None:
 
 
 LIMITED = ("-t", "1", "-b", "50M")
+MOST_TRIES = 5
+"""Tests of a race, until the one that is meant has happened."""
 
 
 @pytest.mark.parametrize(
@@ -247,11 +249,14 @@ async def test_an_iperf3_client_gets_no_more_than_its_blocks(iperf3: str) -> Non
 
 
 async def test_each_direction_of_an_iperf3_client_has_the_amount_as_its_limit(iperf3: str) -> None:
-    """The client ends the test as soon as one direction has carried it."""
+    """The client ends the test as soon as one direction has carried it, maybe before the other has begun."""
     async with serving() as server:
-        _, report = await client_of(iperf3, server, "-n", "10M", "--bidir")
-    sent = [row.local.bytes for row in report.end_rows if row.local.side is Side.SENDER]
-    assert 0 < sum(sent) <= 80 * 131_072
+        for _ in range(MOST_TRIES):
+            _, report = await client_of(iperf3, server, "-n", "10M", "--bidir")
+            sent = sum(row.local.bytes for row in report.end_rows if row.local.side is Side.SENDER)
+            if sent:
+                break
+    assert 0 < sent <= 80 * 131_072
 
 
 async def test_two_iperf3_clients_measure_at_once(iperf3: str) -> None:

@@ -238,6 +238,10 @@ class Faulty(Transport):
         self._meet("remarks", over=True)
         return ()
 
+    def notices(self, sender: Mapping[str, Value]) -> tuple[str, ...]:
+        self._meet("notices", over=self._fault.moment == END)
+        return ()
+
     async def connect(self, stream: Stream, settings: Settings, port: ClientPort) -> Channel:
         self._meet("connect")
         return Memory(self._end, self._fault, self._sent, stream)
@@ -271,6 +275,8 @@ def cases() -> Iterator[tuple[str, str, str, Direction]]:
             yield ("first_data_us", OMITTED, end, way)
             yield ("keep", OPENING, end, way)
         yield ("remarks", END, end, way)
+        yield ("notices", END, end, way)
+        yield ("notices", RUNNING, end, way)
         if sends:
             yield ("withdraw", END, end, way)
         else:

@@ -158,6 +158,20 @@ def test_every_line_is_flushed() -> None:
     assert "31.28" in pipe.flushed
 
 
+def test_a_notice_is_a_warning_below_its_interval_and_is_not_repeated_at_the_end() -> None:
+    scene, errors = forward(), io.StringIO()
+    sink = TextSink(PlainScreen(io.StringIO()), errors)
+    sink.start(scene.start)
+    for number, rows in enumerate(scene.intervals):
+        sink.interval(
+            tuple(replace(row, notices=("the path shrank",) if number == 1 else ()) for row in rows)
+        )
+        assert errors.getvalue().count("the path shrank") == (number >= 1)
+    sink.end(replace(scene.end, warnings=("the path shrank", "the window is large")))
+    assert errors.getvalue().count("the path shrank") == 1
+    assert errors.getvalue().count("the window is large") == 1
+
+
 def test_control_characters_of_the_peer_are_replaced() -> None:
     out = io.StringIO()
     PlainScreen(out).line(("a\x1b[2Jb\rc\nd\x9be\u202ef", ""))

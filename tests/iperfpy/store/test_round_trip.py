@@ -75,6 +75,16 @@ def test_records_of_a_scene_round_trip(name: str) -> None:
     assert_round_trip(run_of(SCENES[name]()), transport=SceneTransport())
 
 
+def test_notices_stay_with_their_interval() -> None:
+    scene = forward()
+    first, *others = scene.intervals
+    named = replace(first[0], notices=("the path shrank",))
+    again = assert_round_trip(
+        run_of(replace(scene, intervals=((named,), *others))), transport=SceneTransport()
+    )
+    assert [row.notices for one in again.intervals for row in one.rows][:2] == [("the path shrank",), ()]
+
+
 @pytest.mark.parametrize("name", SCENES)
 def test_a_run_can_be_sent_to_another_process(name: str) -> None:
     run = run_of(SCENES[name]())

@@ -19,7 +19,7 @@ from tests.iperfpy.diagnosis.synthetic import run
         ({"mtu_start_bytes": 1400, "mtu_bytes": 1400, "rtt_us": 200.0}, ()),
         (
             {"mtu_start_bytes": 1400, "mtu_bytes": 1200, "rtt_us": 200.0},
-            ("the path does not carry datagrams of 1,400 bytes: 1,200 bytes were used in the end",),
+            ("the path does not carry datagrams of 1,400 bytes: 1,200 bytes are used",),
         ),
         (
             {"mtu_start_bytes": 1400, "mtu_bytes": 1200, "rtt_us": None},
@@ -31,7 +31,7 @@ from tests.iperfpy.diagnosis.synthetic import run
 def test_a_shorter_size_is_told_as_far_as_it_is_known(
     figures: dict[str, Value], sentences: tuple[str, ...]
 ) -> None:
-    assert Kcp().remarks(figures) == sentences
+    assert Kcp().notices(figures) == sentences
 
 
 FLOODED: dict[str, Value] = {

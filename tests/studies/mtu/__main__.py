@@ -4,7 +4,8 @@
 
 Every path: MTU 1,280, 1,420, 1,500 or 9,000 in the middle; IPv4 and IPv6; forward and reverse; with ICMP and
 without. Columns: size found, share of what the path carries in datagrams of that size, IP fragments in
-all namespaces, and the longest silence of a path that shrinks in mid-test. Needs Linux, root, ip, tc and nft.
+all namespaces; of a path that shrinks in mid-test the longest silence, and the time from the change to the
+sentence that names it. Needs Linux, root, ip, tc and nft.
 """
 
 from __future__ import annotations
@@ -119,6 +120,7 @@ def row(case: Case, result: dict[str, Any], path: NarrowPath, shrunk_at: float) 
     since_s = SETTLED_S
     if case.shrinks:
         figures["silent_s"] = longest_silence_s(intervals)
+        figures["named_s"] = None if result["noticed_s"] is None else result["noticed_s"] - shrunk_at
         since_s = next((end for end, _, mtu in intervals if mtu == size), 0.0) + 1.0
     settled = [each for each in intervals if each[0] > since_s]
     if not settled:
@@ -149,7 +151,7 @@ def _inside(namespace: str, *argv: str) -> tuple[str, ...]:
 
 def table_of(rows: list[dict[str, Any]]) -> Table:
     return Table(
-        ("path", "size", "Mbit/s", "of limit", "fragments", "silence (s)", "error"),
+        ("path", "size", "Mbit/s", "of limit", "fragments", "silence (s)", "named after (s)", "error"),
         [
             (
                 each["case"],
@@ -158,6 +160,7 @@ def table_of(rows: list[dict[str, Any]]) -> Table:
                 f"{each['share']:.3f}" if "share" in each else "",
                 str(each["fragments"]),
                 f"{each['silent_s']:.1f}" if "silent_s" in each else "",
+                f"{each['named_s']:.1f}" if each.get("named_s") is not None else "",
                 each.get("error", ""),
             )
             for each in rows
