@@ -82,6 +82,7 @@ def warm(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPr
     return run_warm(arguments, env=environment, entry=f"{__name__}:main_with_plugins")
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(("module", "cause"), CASES.values(), ids=CASES)
 def test_a_broken_plugin_is_left_out_with_one_warning(tmp_path: Path, module: str, cause: str) -> None:
     sentence = f"transport 'broken' (broken_plugin:Mine) cannot be loaded: {cause}"

@@ -18,6 +18,8 @@ from iperfpy.protocols.registry import transport
 from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer, until
 from iperfpy.protocols.udp import UdpSettings, association
 
+pytestmark = pytest.mark.live
+
 BLOCK_BYTES = 600
 UDP = transport("udp")
 DEFAULT = UdpSettings()

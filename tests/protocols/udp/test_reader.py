@@ -24,6 +24,8 @@ from iperfpy.protocols.udp.packets import NARROW_BYTES, Outgoing
 from iperfpy.protocols.udp.reader import DatagramReader, ShortDatagram
 from iperfpy.protocols.udp.reception import Reception, Tally
 
+pytestmark = pytest.mark.live
+
 PATIENCE = struct.pack("ll", 0, 200_000)  # a timeval
 
 
