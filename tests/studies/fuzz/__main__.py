@@ -30,8 +30,6 @@ from tests.studies.machine import RESULTS, surroundings
 CORPUS = Path(__file__).parent / "corpus"
 MOST_KEPT = 15
 """Most inputs of a harness in the corpus."""
-LONGEST_BYTES = 4096
-"""Longest input: several datagrams, or a whole document."""
 MOST_MEMORY_MB = 8192
 """libFuzzer's 2 GB are too few for a long run: under atheris a process grows by some kilobytes with each
 input of some harnesses, and not at all where the same harness takes such inputs without it."""
@@ -56,7 +54,7 @@ def fuzz(
     """Run one harness; the exit status and the output of libFuzzer. `counter`: file for the datagrams, of
     which the harness takes `most`, or any number with 0."""
     command = [sys.executable, "-m", "tests.studies.fuzz.one", name, str(counter), str(most)]
-    limits = [f"-max_len={LONGEST_BYTES}", f"-rss_limit_mb={MOST_MEMORY_MB}"]
+    limits = [f"-max_len={HARNESSES[name].longest_bytes}", f"-rss_limit_mb={MOST_MEMORY_MB}"]
     done = subprocess.run(
         [*command, *limits, "-print_final_stats=1", *options, *map(str, folders)],
         stdout=subprocess.PIPE,

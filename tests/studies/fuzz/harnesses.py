@@ -75,11 +75,16 @@ MOST_PIECES = 16
 
 @dataclass(frozen=True, slots=True)
 class Harness:
-    """A decoder under test."""
+    """A decoder under test.
+
+    `longest_bytes` : of an input. By default several datagrams, or a whole document; less where longer inputs
+        only repeat what short ones do.
+    """
 
     run: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
     takes_datagrams: bool = False
+    longest_bytes: int = 4096
 
 
 class Taken:
@@ -427,14 +432,14 @@ HARNESSES: Mapping[str, Harness] = {
     "udp-data": Harness(_udp_data, _udp_seeds, takes_datagrams=True),
     "opening": Harness(_opening, _opening_seeds, takes_datagrams=True),
     "stored-run": Harness(_stored_run, _stored_run_seeds),
-    "messages": Harness(peers.messages, peers.message_seeds),
+    "messages": Harness(peers.messages, peers.message_seeds, longest_bytes=256),
     "udp-probes": Harness(_udp_probes, peers.udp_probe_seeds, takes_datagrams=True),
     "token": Harness(peers.token, peers.token_seeds),
     "evidence": Harness(peers.evidence, peers.evidence_seeds),
     "printed-run": Harness(files.printed_run, files.printed_run_seeds),
     "experiment": Harness(files.experiment, files.experiment_seeds),
     "index": Harness(files.index, files.index_seeds),
-    "path": Harness(files.path_text, files.path_text_seeds),
+    "path": Harness(files.path_text, files.path_text_seeds, longest_bytes=256),
     "trace": Harness(files.trace, files.trace_seeds),
 }
 """Name -> the decoder under test."""
