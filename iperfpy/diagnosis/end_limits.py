@@ -17,7 +17,6 @@ from iperfpy.diagnosis import advice
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.stretches import settled_rate
-from iperfpy.protocols.metrics import number
 from iperfpy.protocols.path_evidence import HELD_UP, PathEvidence
 from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate
 
@@ -161,7 +160,7 @@ def _held(run: RunEvidence, path: PathEvidence, segments: int) -> float:
         return 1.0
     sent = max(1, int(path.flight.sent_packets.sum()))
     every = sum(int(one.flight.sent_packets.sum()) for one in run.path if one.flight is not None)
-    in_vain = (number(run.sender.get("spurious")) or 0) * sent / max(1, every)
+    in_vain = (run.resent_in_vain or 0) * sent / max(1, every)
     lost_share = min(_MOST_LOST, max(0.0, 1 - (int(path.flight.arrived_packets.sum()) + in_vain) / sent))
     # The kernel's TCP does not tell the runs of losses.
     share = min(1.0, path.loss_runs / sent) if path.loss_runs else lost_share

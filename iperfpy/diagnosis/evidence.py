@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from iperfpy.plan import Direction
-from iperfpy.protocols.metrics import Value
+from iperfpy.protocols.metrics import Value, number
 from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 
 
@@ -56,6 +56,20 @@ class RunEvidence:
     windows: tuple[int, int] | tuple[()] = ()
     kernel_drops: int | None = None
     same_host: bool = False
+
+    @property
+    def resent_in_vain(self) -> float | None:
+        """Retransmissions of segments that had arrived; None: not known.
+
+        A receiver of stock KCP does not acknowledge every copy, so its sender learns of a part of them: the
+        receiver's count of segments that arrived again is the better one. Elsewhere each arrival is
+        acknowledged, and the receiver's count would have the copies that the path made, too.
+        """
+        found = number(self.sender.get("spurious"))
+        repeated, resent = number(self.receiver.get("duplicates")), number(self.sender.get("retransmits"))
+        if self.controlled or found is None or repeated is None or resent is None:
+            return found
+        return max(found, min(repeated, resent))
 
 
 @dataclass(frozen=True, slots=True)

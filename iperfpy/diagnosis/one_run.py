@@ -173,7 +173,7 @@ def _queue(run: RunEvidence, path: PathEvidence | None, test: PolicerTest | None
 
 
 def _spurious(run: RunEvidence) -> Finding | None:
-    resent, needless = number(run.sender.get("retransmits")), number(run.sender.get("spurious"))
+    resent, needless = number(run.sender.get("retransmits")), run.resent_in_vain
     if not resent or needless is None or resent < _FEWEST_RESENT or needless <= _SPURIOUS * resent:
         return None
     share = needless / resent

@@ -266,6 +266,19 @@ def test_retransmissions_in_vain_are_the_timers() -> None:
     assert one_run.conclude(run(sender=needed))[0].cause is not Cause.SPURIOUS
 
 
+@pytest.mark.parametrize(("controlled", "in_vain"), [(False, 77), (True, 20)])
+def test_the_receiver_of_stock_kcp_knows_more_copies_than_it_acknowledges(
+    controlled: bool, in_vain: int
+) -> None:
+    """With kcp-bbr all are acknowledged, and other copies were made by the path."""
+    found = run(
+        sender={"retransmits": 100, "spurious": 20}, receiver={"duplicates": 77}, controlled=controlled
+    )
+    assert found.resent_in_vain == in_vain
+    named = {finding.cause for finding in one_run.conclude(found)}
+    assert (Cause.SPURIOUS in named) is not controlled
+
+
 def test_packets_resent_in_vain_because_the_path_reorders_are_the_paths() -> None:
     vain = {"retransmits": 100, "spurious": 71}
     path = PathEvidence(flight=LINE, displaced_packets=300)
