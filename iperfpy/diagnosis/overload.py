@@ -154,11 +154,13 @@ def _volume(losing: Sequence[Overloaded], capacity: Capacity, rate: float) -> tu
     """Most likely volume in bytes, and its bounds.
 
     A bucket that was not full yet when a stretch began passes less. So if one stretch alone shows a volume
-    beyond the bounds of all together, its own counts.
+    beyond the bounds of all together, its own counts. The path's own losses, if they come in bursts, must not
+    be the reason: they scatter more than independent ones, and put the onset of a small overload anywhere.
     """
     curves = [_likelihood(one, capacity, rate) for one in losing]
     together = _bounds(np.sum(curves, axis=0), rate)
-    largest = max((_bounds(curve, rate) for curve in curves), key=lambda bounds: bounds[1])
+    scatter = _scatter(capacity)
+    largest = max((_bounds(curve / scatter, rate) for curve in curves), key=lambda bounds: bounds[1])
     return largest if largest[1] > together[2] else together
 
 
@@ -177,6 +179,12 @@ def _likelihood(one: Overloaded, capacity: Capacity, rate: float) -> Floats:
     at = _VOLUMES_US * rate / (offered - rate) / flight.width_us
     curve: Floats = np.interp(at, np.arange(len(lost_by)), early + late)
     return curve
+
+
+def _scatter(capacity: Capacity) -> float:
+    """Variance of the number of the path's own losses, over that of independent ones: runs of a geometric
+    length of mean m have 2 m - 1."""
+    return max(1.0, 2 * capacity.loss.mean_run - 1)
 
 
 def _bounds(curve: Floats, rate: float) -> tuple[float, float, float]:
@@ -228,8 +236,7 @@ def _early(standing: Sequence[Overloaded], capacity: Capacity, jitter_us: float)
         sent += float(flight.sent_packets[early].sum())
     expected = capacity.loss.share * sent
     excess = lost - expected
-    spread = max(1.0, 2 * capacity.loss.mean_run - 1)
-    chance = (max(expected, 1.0) * spread) ** 0.5
+    chance = (max(expected, 1.0) * _scatter(capacity)) ** 0.5
     all_losses = sum(_excess(one, capacity) for one in standing)
     managed: bool | None = None
     if excess >= _EARLY_LOSSES and excess > _EARLY_SIGMA * chance:
