@@ -5,8 +5,9 @@ A diagnosis counts IP packets, because a path does; a test counts payload. `Pack
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from iperfpy.diagnosis.evidence import IdlePath, RunEvidence, Rung
 from iperfpy.plan import Direction
@@ -302,30 +303,48 @@ def idle_path(run: Run | None, others: Sequence[Run]) -> IdlePath:
         if one is not None and (rtt := one.latency.idle_rtt_us) is not None and rtt > 0
     )
     rtt_us = echoes or (percentiles(before) if before else {})
-    # A packet passes if the narrowest test of all carried it; the announced size is the largest one.
-    hints, sizes = [], []
-    for one in others:
-        for row in one.sums:
-            hint, size = _sizes(one, row)
-            hints += [hint] if hint else []
-            sizes += [size] if size else []
-    mtu_bytes, hint_bytes = min(sizes, default=None), max(hints, default=None)
+    sizes = [found for one in others for row in one.sums if (found := _sizes(one, row)) is not None]
+    mtu_bytes = min(_longest_passing(sizes), default=None)
+    hint_bytes = max((one.announced for one in sizes), default=None)
     return IdlePath(rtt_us, mtu_bytes, hint_bytes, count, path.lump_us)
 
 
-def _sizes(run: Run, row: Row) -> tuple[int | None, int | None]:
-    """(longest packet that was announced, longest one that passed) of a test, as far as it knows them."""
+class _Sizes(NamedTuple):
+    """Packets of one direction of a test, in bytes: the longest one that was announced, and the longest one
+    that passed. `searched`: the sender tried sizes itself, and data of the latter size was acknowledged."""
+
+    direction: Direction
+    announced: int
+    passed: int
+    searched: bool
+
+
+def _longest_passing(sizes: Sequence[_Sizes]) -> Iterator[int]:
+    """The longest packet that passes in each direction, as far as one was found that does not.
+
+    A burst of losses may take all probes of a size in one test, and the path carries what another one has
+    carried.
+    """
+    for direction in {one.direction for one in sizes}:
+        searched = [one for one in sizes if one.searched and one.direction is direction]
+        longest = max(searched, key=lambda one: one.passed, default=None)
+        if longest is not None and longest.passed < longest.announced:
+            yield longest.passed
+    # The kernel's size is an announcement, which no test has tried.
+    yield from (one.passed for one in sizes if not one.searched)
+
+
+def _sizes(run: Run, row: Row) -> _Sizes | None:
     sender = row.of(Side.SENDER)
     if run.started is None or sender is None or not sender.bytes:
-        return None, None
+        return None
     packets = Packets.of(run.started, sender.values)
     began, now = number(sender.values.get("mtu_start_bytes")), number(sender.values.get("mtu_bytes"))
     if began is not None and now is not None:
         headers = UDP_HEADER_BYTES + packets.ip_bytes
-        # A search that kept its first size found no limit: that is no longest packet.
-        return int(began) + headers, (int(now) + headers if now < began else None)
+        return _Sizes(row.direction, int(began) + headers, int(now) + headers, searched=True)
     pmtu = number(sender.values.get("pmtu_bytes"))
-    return (int(pmtu), int(pmtu)) if pmtu else (None, None)
+    return _Sizes(row.direction, int(pmtu), int(pmtu), searched=False) if pmtu else None
 
 
 def _sum_of(rows: Sequence[Row], direction: Direction) -> Row | None:

@@ -209,3 +209,22 @@ def test_a_search_that_found_a_limit_knows_the_longest_packet() -> None:
         run = run_of(started("kcp-bbr"), row(dict(sent), {}))
         path = run_figures.idle_path(None, [run])
         assert (path.mtu_bytes, path.mtu_hint_bytes) == (longest, 1428)
+
+
+def test_a_size_that_one_test_carried_is_no_black_hole_of_its_direction() -> None:
+    """A burst of losses may take every probe of a size."""
+
+    def longest(*tests: tuple[int, Direction]) -> int | None:
+        sent: list[dict[str, Value]] = [
+            {"bytes": 9, "mtu_start_bytes": 1400, "mtu_bytes": size} for size, _ in tests
+        ]
+        runs = [
+            run_of(started("kcp-bbr"), replace(row(one, {}), direction=direction))
+            for one, (_, direction) in zip(sent, tests, strict=True)
+        ]
+        return run_figures.idle_path(None, runs).mtu_bytes
+
+    forward, reverse = Direction.FORWARD, Direction.REVERSE
+    assert longest((1252, forward), (1400, forward)) is None
+    assert longest((1252, forward), (1000, forward)) == 1280
+    assert longest((1252, forward), (1400, reverse)) == 1280

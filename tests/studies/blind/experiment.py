@@ -34,6 +34,10 @@ BULK_S, BULK_RTTS, LONGEST_BULK_S = 4.0, 20.0, 6.0
 COALESCE_US = 1_000.0
 RAW_S, RAW_SHARE = 3.0, 0.9
 FEWEST_RESENT = 20
+MOST_BULKS = 5
+"""Bulk tests until something arrives."""
+MOST_FLIGHTS, STRIKES = 9, 3
+"""Flights of all sizes, and those with an answer after which a size that never came back is given up."""
 SIZES = (576, 1_280, 1_400, 1_420, 1_450, 1_480, 1_492, 1_500)
 
 
@@ -97,18 +101,26 @@ class Experiment:
         """Measure delay and MTU without load."""
         echoes = self.echoes(IDLE_S, IDLE_PER_S)
         self.wait(IDLE_S + 2 * self.path.rtt_us / 1e6 + 0.5)
-        # Three tries each; a size passes that came back once.
-        tried = {size: self.echoes(0.3, 10.0, size - HEADERS) for size in SIZES}
-        self.wait(0.5 + 2 * self.path.rtt_us / 1e6 + 0.5)
-        passed = [size for size, probe in tried.items() if probe.rtts_us]
-        mtu = max(passed, default=None)
         return IdlePath(
             percentiles(echoes.rtts_us),
-            mtu,
+            self.mtu(),
             MTU_HINT,
             len(echoes.rtts_us),
             lump_us(np.array(echoes.answered_us), 1e6 / IDLE_PER_S),
         )
+
+    def mtu(self) -> int | None:
+        """The longest packet that passes, by flights of all sizes, as KCP's search has them: one of which a
+        shorter packet came back says something about the longer ones."""
+        longest, strikes = 0, 0
+        for _ in range(MOST_FLIGHTS):
+            flight = {size: self.echoes(0.1, 10.0, size - HEADERS) for size in reversed(SIZES)}
+            self.wait(0.5 + 2 * self.path.rtt_us / 1e6)
+            passed = max((size for size, probe in flight.items() if probe.rtts_us), default=0)
+            longest, strikes = max(longest, passed), strikes + (passed > 0)
+            if longest == max(SIZES) or strikes == STRIKES:
+                break
+        return longest or None
 
     def raw(self, rate: float, packet_bytes: int) -> RunEvidence:
         """Send bare datagrams at a rate, as a test of its own."""
@@ -254,8 +266,9 @@ def gather(path: BlindPath) -> Gathered:
     longest = min(idle.mtu_bytes or 1_500, 1_500)
 
     def flows() -> tuple[RunEvidence, ...]:
-        """The adaptive flows of a round."""
-        found = experiment.bulk()
+        """The adaptive flows of a round. A test in which nothing arrived is repeated: a burst of losses may
+        take all segments of the start."""
+        found = next(run for _ in range(MOST_BULKS) if (run := experiment.bulk()).bits_per_second)
         return (experiment.bulk(stream=True), found) if path.rounds else (found,)
 
     rounds: list[tuple[RunEvidence, ...]] = [flows()]
