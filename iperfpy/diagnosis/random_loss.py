@@ -10,8 +10,9 @@ from iperfpy.diagnosis.stretches import Stretch
 
 FEWEST_LOSSES = 5
 """Losses from which on a share is stated."""
-FEWEST_RUNS = 20
-"""Runs of losses from which on bursts are told from single losses."""
+FEWEST_RUNS = 6
+"""Runs of losses from which on bursts are told from single losses. The test of chance decides; one event of
+the path or of a machine, with its few runs, must not."""
 FEWEST_STRETCHES = 3
 _CHANCE = 0.00135
 """Probability beyond 3 sigma, one-sided."""
