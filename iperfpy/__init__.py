@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample, Sink
     from iperfpy.store.stored_run import End, Interval, Run
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Authorization",
