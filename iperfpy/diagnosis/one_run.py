@@ -64,9 +64,9 @@ def conclude(run: RunEvidence) -> tuple[Finding, ...]:
     # Times and losses of an end that did not run for a while are not those of the path.
     path_only = () if held_up(run) else _of_path(run, path, test)
     # Delay and reordering between two ends of one machine are those of its processors.
-    # An emulated path between them has a delay.
-    least_us = path.min_rtt_us if path is not None else None
-    alone = run.same_host and (least_us or 0.0) < EMULATED_US
+    # An emulated path between them has a delay, which is there without load, too.
+    known = (run.idle_rtt_us, path.min_rtt_us if path is not None else None)
+    alone = run.same_host and min((one for one in known if one), default=0.0) < EMULATED_US
     if alone:
         # A limit that held now and then says less than the machine that both ends share.
         main = [one for one in ends if one is not None and float(one.evidence.get("share", 1.0)) > MOST]

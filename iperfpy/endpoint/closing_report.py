@@ -20,7 +20,7 @@ from iperfpy.errors import InterruptError, IperfpyError
 from iperfpy.plan import Role
 from iperfpy.protocols.metrics import Counters, Side
 from iperfpy.protocols.path_evidence import PathEvidence
-from iperfpy.records import HostClock, MessageTimes, Row, RunEnded, Sample, ServerOutput
+from iperfpy.records import HostClock, MessageTimes, Responsiveness, Row, RunEnded, Sample, ServerOutput
 from iperfpy.runtime.sockets import socket_facts
 from iperfpy.sampling.host import host_clock, wall_us
 from iperfpy.sampling.loaded_latency import idle_us, latency
@@ -140,9 +140,7 @@ class ClosingReport:
             extra=self._congestion_of_both(),
             warnings=(*self._warnings, *remarks, *verdict.warnings),
             server_output=results.server_output if results and self._test.plan.get_server_output else "",
-            latency=latency(
-                idle_rtt_us, verdict.rows, self._probing.judged(results.self_probes if results else {})
-            ),
+            latency=latency(idle_rtt_us, verdict.rows, self._responsiveness(idle_rtt_us)),
             findings=findings_of(evidence),
             evidence=evidence,
             messages=self._messages_with_clocks(),
@@ -161,6 +159,13 @@ class ClosingReport:
     def raise_fault(self) -> None:
         """Raise the fault of `TransportSentences.of_test`, asked about the figures that are known so far."""
         self._sentences.of_test(self._of_both({}).rows)
+
+    def _responsiveness(self, idle_rtt_us: float | None) -> Responsiveness | None:
+        """The responsiveness; None if a proxy answers connections in the place of the server, since the
+        foreign probes, which are connections, do not pass the path of the datagrams then."""
+        if idle_rtt_us != self._connection_rtt_us:
+            return None
+        return self._probing.judged(self._results.self_probes if self._results else {})
 
     def _messages_with_clocks(self) -> MessageTimes | None:
         """The times of a message test, with the clocks of both ends if the server told its own."""

@@ -27,7 +27,7 @@ def evidence_of(
     cpu_percent: Mapping[str, float],
     idle_rtt_us: float | None,
 ) -> tuple[RunEvidence, ...]:
-    """The measurements of each direction.
+    """The measurements of each direction that was measured long enough for a rate.
 
     Parameters
     ----------
@@ -40,9 +40,8 @@ def evidence_of(
         for stream in {**own, **peers}
         if (path := merged(own.get(stream), peers.get(stream))) is not None
     }
-    return tuple(
-        _direction(test, group, paths, cpu_percent, idle_rtt_us) for group in by_direction(rows) if group
-    )
+    measured = (_direction(test, group, paths, cpu_percent, idle_rtt_us) for group in by_direction(rows))
+    return tuple(one for one in measured if one is not None)
 
 
 def with_held_up(evidence: PathEvidence | None, sends: bool, held_up_us: int) -> PathEvidence | None:
@@ -74,11 +73,13 @@ def _direction(
     paths: Mapping[int, PathEvidence],
     cpu_percent: Mapping[str, float],
     idle_rtt_us: float | None,
-) -> RunEvidence:
+) -> RunEvidence | None:
     transport, plan = test.transport, test.plan
     whole = total(rows, transport.metrics)
     sender, receiver = whole.of(Side.SENDER), whole.of(Side.RECEIVER)
     measured = receiver or sender or whole.local
+    if measured.bits_per_second is None:
+        return None
     records = tuple(paths[row.stream] for row in rows if row.stream in paths)
     drops = [path.extra["kernel_drops"] for path in records if "kernel_drops" in path.extra]
     figures, (flags, windows) = _figures(sender), _windows(test)
@@ -89,7 +90,7 @@ def _direction(
         controlled=transport.reliable and figures.get("congestion") != "none",
         streams=len(rows),
         seconds=measured.seconds,
-        bits_per_second=measured.bits_per_second or 0.0,
+        bits_per_second=measured.bits_per_second,
         direction=whole.direction,
         target_bits_per_second=float(plan.rate_bps),
         sender=figures,

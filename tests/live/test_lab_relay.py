@@ -58,6 +58,16 @@ def test_datagrams_meet_the_path(transport: str, server: str) -> None:
         assert sender["sender"]["min_rtt"] >= 40_000
 
 
+def test_probes_that_do_not_pass_the_path_give_no_responsiveness(server: str) -> None:
+    """The foreign probes are connections, and end at the relay."""
+    client = CLIENT.replace("-n 480K -b 4M", "-t 1") + "kcp-bbr"
+    done = ME.runs("20M,delay=20ms", "--relay", server, "--", "sh", "-c", client)
+    latency = json.loads(done.stdout)["end"]["latency"]
+    assert latency["idle_rtt_us"] >= 40_000
+    assert latency["responsiveness_rpm"] is None
+    assert not latency["foreign_probes"]
+
+
 def test_tcp_passes_untouched(server: str) -> None:
     command = ("sh", "-c", CLIENT + "tcp")
     done = ME.runs(f"{PATH},outage=1", "--json", "--relay", server, "--", *command)

@@ -177,8 +177,13 @@ def test_between_two_ends_of_one_machine_is_no_path() -> None:
     (finding,) = one_run.conclude(run(path=(path,), same_host=True))
     assert finding.cause is Cause.PROCESSOR
     assert "both ends run on it" in finding.sentence
+    loaded = replace(path, min_rtt_us=2_500.0)  # a sender that keeps its processor busy
+    (finding,) = one_run.conclude(run(path=(loaded,), same_host=True, idle_rtt_us=40.0))
+    assert finding.cause is Cause.PROCESSOR
     emulated = PathEvidence(flight=LINE, min_rtt_us=50e3, rtt_us=rtts)
-    assert one_run.conclude(run(path=(emulated,), same_host=True))[0].cause is Cause.QUEUE
+    for idle_us in (None, 50e3):
+        findings = one_run.conclude(run(path=(emulated,), same_host=True, idle_rtt_us=idle_us))
+        assert findings[0].cause is Cause.QUEUE
     window = replace(limited(send_window=0.9), min_rtt_us=1e3)
     first = one_run.conclude(run(path=(window,), windows=(100, 100), bits_per_second=1.1e9, same_host=True))[
         0
