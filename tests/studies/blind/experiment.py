@@ -212,7 +212,6 @@ class Experiment:
         self.simulation.flow(sender, reader, there, self.back, application, start_us=start_us)
         self.wait(seconds)
         evidence = path_evidence(sender, self.now_us)
-        self.in_vain.append((receiver.receiving.duplicates, sender.counts.retransmitted))
         run = RunEvidence(
             transport="tcp" if stream else "kcp" if path.stock_window else "kcp-bbr",
             reliable=True,
@@ -231,6 +230,8 @@ class Experiment:
         )
         self.wait(0.5 + 3 * path.rtt_us / 1e6)
         self.drain()
+        # A copy may still be on its way when the flow ends.
+        self.in_vain.append((receiver.receiving.duplicates, sender.counts.retransmitted))
         return run
 
     def drain(self) -> None:
