@@ -331,8 +331,10 @@ def truth_of(path: BlindPath) -> dict[Cause, dict[str, float]]:
     """Read the causes off the properties of a path, with their figures."""
     there = {**path.there, **path.filtered}
     truth: dict[Cause, dict[str, float]] = {}
-    if path.send_window:
-        truth[Cause.SEND_WINDOW] = {"segments": path.send_window}
+    window = path.send_window or path.stock_window
+    # That of stock KCP fills the queue on most paths, and is less than the path itself holds on a few.
+    if window and (path.send_window or window * BULK_PACKET * 8e6 / path.rtt_us < path.rate):
+        truth[Cause.SEND_WINDOW] = {"segments": window}
     if path.receive_window:
         truth[Cause.RECEIVE_WINDOW] = {"segments": path.receive_window}
     if path.reads_per_s:
