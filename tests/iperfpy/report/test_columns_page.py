@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from iperfpy.protocols.metrics import Metric
 from iperfpy.protocols.registry import BUILT_IN, built_in_transports, transports
 from iperfpy.records import Latency
 from iperfpy.report import compare_csv
@@ -42,19 +41,22 @@ BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
 
 
 def figures() -> str:
-    """The figures of the built-in transports: keys, transports, the end that measures, meaning."""
-    owners: dict[str, list[str]] = {}
-    declared: dict[str, Metric] = {}
+    """The figures of the built-in transports: keys, transports, the end that measures, meaning.
+
+    A key has a row for each text, with the transports that share it.
+    """
+    rows: dict[str, dict[tuple[str, str, str], list[str]]] = {}
     for name, one in built_in_transports().items():
         for metric in one.metrics:
-            owners.setdefault(metric.key, []).append(name)
-            declared.setdefault(metric.key, metric)
+            spread = ", and its `_min`, `_mean`, `_max`" if metric.spread else ""
+            text = metric.doc.replace("|", "/")
+            owners = rows.setdefault(metric.key, {}).setdefault((spread, metric.side.value, text), [])
+            owners.append(name)
     lines = ["| column | transports | end | meaning |", "|---|---|---|---|"]
-    for key, metric in declared.items():
-        spread = any(m.spread for one in built_in_transports().values() for m in one.metrics if m.key == key)
-        names = f"`{key}`, and its `_min`, `_mean`, `_max`" if spread else f"`{key}`"
-        by = "all" if len(owners[key]) == len(BUILT_IN) else ", ".join(owners[key])
-        lines.append(f"| {names} | {by} | {metric.side.value} | {metric.doc.replace('|', '/')} |")
+    for key, texts in rows.items():
+        for (spread, side, text), owners in texts.items():
+            by = "all" if len(owners) == len(BUILT_IN) else ", ".join(owners)
+            lines.append(f"| `{key}`{spread} | {by} | {side} | {text} |")
     return "\n".join(lines) + "\n"
 
 
