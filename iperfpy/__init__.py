@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from iperfpy.experiments.compare import compare, compare_async
     from iperfpy.experiments.latency_run import latency, latency_async
     from iperfpy.experiments.path_check import diagnose, diagnose_async
+    from iperfpy.experiments.serial_tests import Progress
     from iperfpy.local_server import LocalServer
     from iperfpy.options import Authorization, ClientOptions, Credentials, ServerOptions, SocketOptions
     from iperfpy.plan import Direction, Plan, Role
     from iperfpy.protocols.metrics import Side
     from iperfpy.protocols.registry import transports
     from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample, Sink
+    from iperfpy.sampling.latency_report import LatencyReport
     from iperfpy.store.stored_run import End, Interval, Run
 
 __version__ = "0.2.0.dev0"
@@ -77,6 +79,7 @@ __all__ = [
     "PeerTerminatedError",
     "Plan",
     "PlanError",
+    "Progress",
     "ProtocolError",
     "Role",
     "Row",
@@ -120,14 +123,15 @@ _MODULES = {
     ),
     "experiments.compare": ("compare", "compare_async"),
     "experiments.latency_run": ("latency", "latency_async"),
-    "sampling.latency_report": ("LatencyReport",),
     "experiments.path_check": ("diagnose", "diagnose_async"),
+    "experiments.serial_tests": ("Progress",),
     "local_server": ("LocalServer",),
     "options": ("Authorization", "ClientOptions", "Credentials", "ServerOptions", "SocketOptions"),
     "plan": ("Direction", "Plan", "Role"),
     "protocols.metrics": ("Side",),
     "protocols.registry": ("transports",),
     "records": ("Latency", "Row", "RunEnded", "RunStarted", "Sample", "Sink"),
+    "sampling.latency_report": ("LatencyReport",),
     "store.stored_run": ("End", "Interval", "Run"),
 }
 """Module -> the public names that it defines."""

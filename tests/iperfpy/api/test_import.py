@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import iperfpy
+from iperfpy.experiments import path_check
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -47,6 +50,21 @@ def test_every_public_name_can_be_imported_and_is_listed() -> None:
 def test_every_importable_name_is_public() -> None:
     lazy = {name for names in iperfpy._MODULES.values() for name in names}
     assert lazy | {"__version__"} == set(iperfpy.__all__)
+
+
+def test_type_checkers_find_every_name_in_the_module_that_is_loaded() -> None:
+    tree = ast.parse(Path(iperfpy.__file__).read_text())
+    block = next(
+        one for one in tree.body if isinstance(one, ast.If) and ast.unparse(one.test) == "TYPE_CHECKING"
+    )
+    imported = {
+        one.module: {name.name for name in one.names} for one in block.body if isinstance(one, ast.ImportFrom)
+    }
+    assert imported == {f"iperfpy.{module}": set(names) for module, names in iperfpy._MODULES.items()}
+
+
+def test_the_progress_of_an_experiment_has_the_public_type() -> None:
+    assert isinstance(path_check.Progress(None, "a remark", True, 0.0, 1.0, 0), iperfpy.Progress)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
