@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from iperfpy.protocols.contract import Channel
 from iperfpy.report.csv_columns import header as csv_header
 
 ROOT = Path(__file__).parents[2]
@@ -180,6 +181,13 @@ def test_the_guide_shows_the_package_unchanged() -> None:
     entry_point = re.search(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
     assert entry_point is not None
     assert entry_point[1] in (EXAMPLE / "pyproject.toml").read_text()
+
+
+def test_the_guide_names_every_member_of_a_channel() -> None:
+    table = GUIDE.partition("\n## The channel\n")[2].partition("\n## ")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)", row.split(" | ")[0])}
+    members = {name for name in vars(Channel) if not name.startswith("_")}
+    assert members - named == {"returned"}  # of transports with `bare_peer`, which the guide leaves out
 
 
 def test_the_setting_is_checked_before_connecting(installed: Machine) -> None:
