@@ -198,8 +198,8 @@ class KcpSettings(SharedSettings):
         maximum=255,
     )
     nc: int | None = option(None, help="1: no congestion control", aliases=("-nc",), minimum=0, maximum=1)
-    ack_delay: bool = option(False, help="acknowledge at ticks only, as stock KCP does")
-    write_delay: bool = option(False, help="send at ticks only, as stock KCP does")
+    ack_delay: bool = option(False, help="acknowledge at ticks only, as kcp-go does without ACK no-delay")
+    write_delay: bool = option(False, help="send at ticks only, as KCP's C library does")
 
     @property
     def tuning(self) -> Tuning:

@@ -14,9 +14,12 @@ from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.main import main
 from iperfpy.cli.request import request_of
 from iperfpy.errors import ParameterError
+from iperfpy.protocols.kcp.settings import MODES, Tuning
 from iperfpy.protocols.registry import transports
+from iperfpy.protocols.settings import setting_fields
 
-TABLE = (Path(__file__).parents[3] / "docs" / "options.md").read_text()
+DOCS = Path(__file__).parents[3] / "docs"
+TABLE = (DOCS / "options.md").read_text()
 
 LIST_OF_3_21 = """
 -p --port -f --format -i --interval -I --pidfile -F --file -A --affinity -B --bind --bind-dev -V --verbose
@@ -72,6 +75,9 @@ VALUES = {
     "--extra-data": "text",
 }
 """A value for the options that take one, by their first name in the table."""
+
+ENVELOPE = {"--kcp-fec", "--kcp-ds", "--kcp-ps", "--kcp-crypt"}
+"""Options of KCP that have a table of their own."""
 
 FILES = {"--rsa-private-key-path", "--authorized-users-path", "--username", "--rsa-public-key-path"}
 """Options that need files; tests/interop/test_iperf3_auth.py tests them."""
@@ -174,3 +180,32 @@ def test_a_refused_option_gives_the_reason_of_the_table(
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err == f"iperfpy: parameter error - {name} is not supported: {line.how}\n"
+
+
+def test_a_document_names_every_option_of_a_test() -> None:
+    words = {
+        word for page in DOCS.glob("*.md") for word in re.findall(r"(?<![\w-])--?\w[\w-]*", page.read_text())
+    }
+    options = [option for option in LINE.command.params if not getattr(option, "hidden", False)]
+    assert len(options) > 80
+    assert [option.opts for option in options if not words & set(option.opts)] == []
+
+
+KCP = TABLE.partition("\n## KCP's options\n")[2].partition("\n## ")[0]
+
+
+def test_the_table_of_kcp_has_its_options_and_their_defaults() -> None:
+    rows = re.findall(r"^\| `(-[\w-]+)[^|]*\| [^|]* \| ([^|]*) \| ([^|]*) \|$", KCP, re.MULTILINE)
+    words = {False: ("off",), None: ("by the mode", "by the window", "as the path carries")}
+    for column, name in enumerate(("kcp", "kcp-bbr"), start=1):
+        kind = transports()[name].settings
+        defaults = {one.flags("kcp")[0]: getattr(kind(), one.name) for one in setting_fields(kind)}
+        told = {row[0]: row[column] for row in rows if row[column] != "-"}
+        assert told.keys() == defaults.keys() - ENVELOPE
+        for flag, text in told.items():
+            assert text in words.get(defaults[flag], (str(defaults[flag]),))
+
+
+def test_the_table_of_modes_is_that_of_kcp() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", KCP, re.MULTILINE)
+    assert {name: Tuning(*map(int, values)) for name, *values in rows} == MODES
