@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iperfpy.comparison.comparison_report import ComparisonReport, ContenderFacts, MeasuredMessages
-from iperfpy.sampling.message_figures import LATE_US, percentile
+from iperfpy.sampling.message_figures import late_percent, percentile
 
 SLOWEST = 0.05
 """Share of the messages of a round whose mean ranks a contender: a high percentile of so few messages is the
@@ -25,7 +25,7 @@ class MessageStanding:
     due, answered : messages of all tests together
     p50_us, p90_us, p99_us : of the answered messages; each has at least 10 messages beyond it
     slowest_us : median over the tests of the mean of the slowest `SLOWEST`
-    late_percent : messages that took more than 200 ms, or were not answered, per cent of those due
+    late_percent : messages that were not answered within 200 ms, per cent of those due
     wire_ratio : bytes of IP packets for each byte of messages and echoes, both directions together
     """
 
@@ -73,7 +73,6 @@ def pooled(facts: ContenderFacts, tests: list[MeasuredMessages], failures: int =
         return MessageStanding(facts, 0, failures, 0, 0)
     trips = np.concatenate([np.array(one.round_trip_us, dtype=np.float64) for one in tests])
     due = sum(one.due for one in tests)
-    late = int(np.count_nonzero(trips > LATE_US)) + due - len(trips)
     return MessageStanding(
         facts,
         len(tests),
@@ -84,7 +83,7 @@ def pooled(facts: ContenderFacts, tests: list[MeasuredMessages], failures: int =
         percentile(trips, 90.0),
         percentile(trips, 99.0),
         float(np.median(slowest_means(tests))),
-        100.0 * late / due if due else None,
+        late_percent(trips, due),
         _wire_ratio(tests),
     )
 

@@ -22,7 +22,7 @@ BEYOND = 10
 PERCENTILES: Mapping[str, float] = {"p50_us": 50.0, "p90_us": 90.0, "p99_us": 99.0, "p999_us": 99.9}
 """Field of `MessageFigures` -> percentile."""
 LATE_US = 200_000
-"""A message is late if its round trip takes longer."""
+"""A message is late if it was not answered within this time."""
 
 Times = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class MessageFigures:
     repeated : echoes that had arrived before
     p50_us ... p999_us : percentiles of the round trips of answered messages
     jitter_us : mean difference between the round trips of successive answered messages, without sign
-    late_percent : answered messages that took more than `LATE_US`, per cent of those due
+    late_percent : messages that were not answered within `LATE_US`, lost ones included, per cent of those due
     lost_percent : lost messages, per cent of those due
     wire_ratio : bytes of IP packets per byte of messages and echoes, both directions together
     held_p99_us : percentile of the time from which a message was due until the transport took it
@@ -87,6 +87,17 @@ def percentile(samples: Times, percent: float) -> float | None:
     return float(np.percentile(samples, percent))
 
 
+def late_percent(trips: Times, due: int) -> float | None:
+    """Messages that were not answered within `LATE_US`, per cent of those due; None if none was due.
+
+    Parameters
+    ----------
+    trips : (n,) round trips of the answered messages, microseconds
+    due : messages that were to be sent; one without an answer is late
+    """
+    return 100.0 * (due - int(np.count_nonzero(trips <= LATE_US))) / due if due else None
+
+
 def ways(test: MessageTimes, clock: ClockDifference) -> tuple[Times, Times]:
     """(there, back) of the answered messages, (n,) each, microseconds, for a difference of the clocks.
 
@@ -125,7 +136,7 @@ def figures(*tests: MessageTimes, clocks: Sequence[ClockDifference | None] = ())
         max_us=float(trips.max()) if answered else None,
         stdev_us=float(trips.std(ddof=1)) if answered > 1 else None,
         jitter_us=float(jumps.mean()) if len(jumps) else None,
-        late_percent=100.0 * float(np.count_nonzero(trips > LATE_US)) / due if due else None,
+        late_percent=late_percent(trips, due),
         lost_percent=100.0 * (due - answered) / due if due else None,
         wire_ratio=_wire_ratio(tests),
         held_p99_us=percentile(held, 99.0),
