@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import iperfpy
-from iperfpy.measure_keywords import MeasureKeywords, ServeKeywords
+from iperfpy.experiments.compare import CompareKeywords
+from iperfpy.experiments.latency_run import LatencyKeywords
+from iperfpy.measure_keywords import DiagnosisKeywords, MeasureKeywords, ServeKeywords
 
 pytestmark = pytest.mark.long
 
@@ -63,7 +65,17 @@ def test_the_page_names_every_public_name(name: str) -> None:
     assert re.search(rf"\b{name}\b", PAGE)
 
 
-def test_the_page_has_every_keyword() -> None:
-    for keywords in (MeasureKeywords, ServeKeywords):
-        missing = [name for name in keywords.__annotations__ if f"`{name}`" not in PAGE]
-        assert missing == []
+@pytest.mark.parametrize(
+    ("heading", "keywords"),
+    [
+        ("One test", MeasureKeywords),
+        ("A server", ServeKeywords),
+        ("What limits a path", DiagnosisKeywords),
+        ("Which transport", CompareKeywords),
+        ("Latency of messages", LatencyKeywords),
+    ],
+)
+def test_the_page_has_every_keyword(heading: str, keywords: type) -> None:
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    cells = " ".join(row.split(" | ")[0] for row in section.splitlines() if row.startswith("| `"))
+    assert [name for name in keywords.__annotations__ if f"`{name}`" not in cells] == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,3 +62,11 @@ def test_a_damaged_document_is_one_sentence(key: str, value: Any) -> None:
     damaged["rows"][0][key] = value
     with pytest.raises(DocumentError, match=r"^it is not the document of message latencies: "):
         read(damaged)
+
+
+def test_the_guide_has_every_column_of_the_csv() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "latency.md").read_text()
+    table = page.partition("\n## The CSV\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    named = [key for cell in cells for key in re.findall(r"`(\w+)`", cell)]
+    assert named == latency_csv.header()
