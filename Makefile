@@ -102,7 +102,7 @@ fuzz: $(VENV)/.fuzz-installed
 abuse: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.studies.abuse $(ARGS)
 
-# The report that the project began with, in the simulator: kcp and kcp-bbr, up and down
+# kcp and kcp-bbr over a simulated 170 ms path with a queue up and a policer down (results/records/seed.md)
 seed: $(VENV)/.dev-installed
 	$(BIN)/python -m tests.studies.paths.seed
 

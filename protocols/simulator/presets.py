@@ -22,17 +22,17 @@ class Preset:
     synthetic: bool = False
 
 
-_REPORT = "the first report of KCP losing to TCP BBR (results/records/seed.md)"
+_SEED = "delay of a measured path; rates, queue and bucket by its results (results/records/seed.md)"
 _PANTHEON = "Pantheon (Yan et al., 2018), src/scripts/experiments.yml of its observatory"
 
 
-def _reported() -> dict[str, Preset]:
-    """The two directions of the path of the first report, each towards the far end and as one path."""
+def _seed() -> dict[str, Preset]:
+    """A path with a queue up and a policer down: as one path, and each direction towards the far end."""
     up, down = "24M,queue=425k", "100M,queue=4M,police=20M/192k"
     return {
-        "seed": Preset(f"delay=85ms up:{up} down:rate={down}", "170 ms: a queue up, a policer down", _REPORT),
-        "seed-up": Preset(f"{up},delay=85ms", "170 ms, 24 Mb/s with a queue", _REPORT),
-        "seed-down": Preset(f"{down},delay=85ms", "170 ms, policed to 20 Mb/s", _REPORT),
+        "seed": Preset(f"delay=85ms up:{up} down:rate={down}", "170 ms: a queue up, a policer down", _SEED),
+        "seed-up": Preset(f"{up},delay=85ms", "170 ms, 24 Mb/s with a queue", _SEED),
+        "seed-down": Preset(f"{down},delay=85ms", "170 ms, policed to 20 Mb/s", _SEED),
     }
 
 
@@ -124,4 +124,4 @@ def _synthetic() -> dict[str, Preset]:
     }
 
 
-PRESETS: Mapping[str, Preset] = {**_reported(), **_pantheon(), **_synthetic()}
+PRESETS: Mapping[str, Preset] = {**_seed(), **_pantheon(), **_synthetic()}

@@ -42,7 +42,7 @@ MEANS = {
     (KCP_BBR.name, DOWN): 18.4e6,
     (UDP.name, DOWN): 16.4e6,
 }
-"""Steady rates of the path of the project's first report."""
+"""Steady rates of a 170 ms path with a queue up and a policer down."""
 POLICER = Finding(DOWN, Cause.POLICER, Confidence.LIKELY, "a policer: 20.0 Mbit/s, burst 192 KB")
 
 
@@ -95,7 +95,7 @@ def whole(
     spread: float = 0.005,
     seed: int = 1,
 ) -> ComparisonReport:
-    """The path of the first report: a queue up, a policer down. `spread`: standard deviation of the tests."""
+    """A 170 ms path with a queue up and a policer down. `spread`: standard deviation of the tests."""
     draws = Random(seed)
     tests: list[MeasuredTest] = []
     answered: list[MeasuredMessages] = []

@@ -78,7 +78,7 @@ ASYMMETRY = Finding(
 
 
 def whole() -> PathReport:
-    """The path of the project's first report: a queue up, a policer down."""
+    """A 170 ms path with a queue up and a policer down."""
     alike = "UDP and TCP are treated alike (tcp 20.5 Mbit/s; kcp-bbr 20.1 Mbit/s; udp, 0.1 % lost; 3 rounds)"
     up = DirectionDiagnosis(UP, 24.0e6, 1e4, 20.5e6, (QUEUE,), Bufferbloat("C", 139e3), alike=alike)
     down = DirectionDiagnosis(

@@ -1,4 +1,4 @@
-"""The report that the project began with, simulated: KCP over 170 ms and about 20 Mb/s, up and down.
+"""KCP and KCP+BBR over a simulated path of 170 ms, with a queue up and a policer down.
 
     make seed                            # or python -m tests.studies.paths.seed: half a minute
 
