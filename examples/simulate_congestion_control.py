@@ -1,4 +1,4 @@
-"""Run a congestion control of your own over a simulated path of 20 Mb/s and 170 ms."""
+"""Run a congestion control of your own over a simulated path of 20 Mbit/s and 170 ms."""
 
 from typing import ClassVar
 
@@ -62,7 +62,7 @@ def run(control: CongestionControl, loss: float) -> str:
     goodput = receiver.receiving.bytes * 8 / SECONDS
     truth = flow.forward.truth
     queue_ms = truth.mean_queue_us / 1000
-    return f"{goodput / 1e6:.1f} Mb/s, {truth.dropped_share:.2%} dropped, {queue_ms:.0f} ms in the queue"
+    return f"{goodput / 1e6:.1f} Mbit/s, {truth.dropped_share:.2%} dropped, {queue_ms:.0f} ms in the queue"
 
 
 for loss in (0.0, 0.01):

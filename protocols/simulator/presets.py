@@ -31,8 +31,8 @@ def _seed() -> dict[str, Preset]:
     up, down = "24M,queue=425k", "100M,queue=4M,police=20M/192k"
     return {
         "seed": Preset(f"delay=85ms up:{up} down:rate={down}", "170 ms: a queue up, a policer down", _SEED),
-        "seed-up": Preset(f"{up},delay=85ms", "170 ms, 24 Mb/s with a queue", _SEED),
-        "seed-down": Preset(f"{down},delay=85ms", "170 ms, policed to 20 Mb/s", _SEED),
+        "seed-up": Preset(f"{up},delay=85ms", "170 ms, 24 Mbit/s with a queue", _SEED),
+        "seed-down": Preset(f"{down},delay=85ms", "170 ms, policed to 20 Mbit/s", _SEED),
     }
 
 
@@ -53,7 +53,7 @@ def _pantheon() -> dict[str, Preset]:
     ]
     paths += [
         (
-            f"{rate} Mb/s without a queue, {2 * delay} ms",
+            f"{rate} Mbit/s without a queue, {2 * delay} ms",
             f"delay={delay}ms both:trace=constant:{rate}M,queue=1p",
         )
         for delay in (10, 50)
@@ -65,7 +65,7 @@ def _pantheon() -> dict[str, Preset]:
     ]
     paths += [
         (
-            f"12 Mb/s, queue of {title}",
+            f"12 Mbit/s, queue of {title}",
             f"delay=30ms up:trace=constant:12M,queue={size} {infinite},trace=constant:12M",
         )
         for title, size in (("BDP/10", "9k"), ("BDP/3", "30k"), ("BDP/2", "45k"), ("1 BDP", "90k"))

@@ -25,8 +25,8 @@ GUIDES = PAGE + (ROOT / "docs" / "simulator.md").read_text()
 OUTPUT = {
     "measure_one": r"\d+ Mbit/s, \d\.\d\d % sent again\nRTT of each interval, us: \[.*\]\n",
     "simulate_congestion_control": (
-        r"random loss 0%: \d+\.\d Mb/s, \d\.\d\d% dropped, \d+ ms in the queue\n"
-        r"random loss 1%: \d\.\d Mb/s, 0\.\d\d% dropped, \d+ ms in the queue\n"
+        r"random loss 0%: \d+\.\d Mbit/s, \d\.\d\d% dropped, \d+ ms in the queue\n"
+        r"random loss 1%: \d\.\d Mbit/s, 0\.\d\d% dropped, \d+ ms in the queue\n"
     ),
     "two_at_once": r"kcp-bbr forward: \d+ Mbit/s\ntcp reverse: \d+ Mbit/s\n",
     "watch_intervals": r"(.* s +\d+\.\d Mbit/s\n)+\d+ intervals; ten million bytes have been carried\n",
