@@ -84,6 +84,8 @@ def main(words: Sequence[str]) -> int:
         if not values["run"]:
             raise ParameterError("show needs a run: iperfpy show RUN (`iperfpy runs` lists them)")
         values["pictures"] = picture_options(values)
+        if values["plot"] and values["json"]:
+            raise ParameterError("--plot and -J exclude each other: both use standard output")
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
     except (ParameterError, SettingsError) as error:
@@ -107,18 +109,20 @@ class _WriteError(Exception):
 
 
 def _show(path: Path, document: dict[str, Any], values: dict[str, Any]) -> None:
-    """Print a run, or write it to a file. Raises `IperfpyError`, `_WriteError`."""
+    """Print a run, or write the files that the user asked for. Raises `IperfpyError`, `_WriteError`."""
     kind = kind_of(document)
     if kind not in KINDS:
         raise DocumentError(f"{path} is not a run: it is the document of no command")
+    if values["csv"]:
+        _write_csv(path, kind, document, Path(values["csv"]))
+    if values["pictures"] != NO_PICTURES:
+        _draw(path, kind, document, values["pictures"])
     if values["json"]:
         # As -J printed it: the store's own key is no part of it.
         printed = {key: value for key, value in document.items() if key != STORED}
         print(json.dumps(printed, indent="\t", allow_nan=False))
-    elif values["csv"]:
-        _write_csv(path, kind, document, Path(values["csv"]))
-    elif values["pictures"] != NO_PICTURES:
-        _draw(path, kind, document, values["pictures"])
+    elif values["csv"] or values["pictures"] != NO_PICTURES:
+        return  # the user asked for files instead of the text
     elif kind == TEST:
         show_test(_run_of(path, document), text_form_of(values), _wording(values))
     else:

@@ -234,6 +234,20 @@ def test_the_forms_of_a_test(store: Folder, iperfpy: Run, tmp_path: Path) -> Non
     assert "cannot write the CSV" in err
 
 
+def test_every_form_that_is_asked_for_is_written(store: Folder, iperfpy: Run, tmp_path: Path) -> None:
+    save(store, run_of(forward()).document())
+    rows, page, flent = tmp_path / "x.csv", tmp_path / "x.html", tmp_path / "x.flent.gz"
+    files = ("--csv", str(rows), "--html", str(page), "--flent", str(flent))
+    assert iperfpy("show", "last", "-J", *files) == iperfpy("show", "last", "-J")
+    assert "Bitrate" not in iperfpy("show", "last", "--html", str(page))[1]
+    assert rows.read_text().startswith("type,time,")
+    assert page.read_text().startswith("<!doctype html>")
+    assert flent.stat().st_size
+    status, out, err = iperfpy("show", "last", "-J", "--plot")
+    assert (status, out) == (1, "")
+    assert "--plot and -J exclude each other" in err
+
+
 EXPERIMENTS: dict[str, tuple[Any, Any, list[str]]] = {
     "diagnose": (diagnosis_document, whole(), diagnosis_text(whole()).splitlines()),
     "latency": (
