@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from io import BufferedReader
 from math import ceil
 
 import numpy as np
@@ -16,6 +18,7 @@ from iperfpy.protocols.simulator.trace_file import (
     TraceError,
     errors_of,
     opened,
+    uncompressed,
     whole_lines,
 )
 
@@ -29,7 +32,12 @@ Floats = NDArray[np.float64]
 
 
 def stamps_from_csv(
-    file: str, *, ms_per_unit: float, bits_per_s_per_unit: float, columns: tuple[int, int] = (1, 2)
+    file: str,
+    *,
+    ms_per_unit: float,
+    bits_per_s_per_unit: float,
+    columns: tuple[int, int] = (1, 2),
+    stream: BufferedReader | None = None,
 ) -> NDArray[np.int32]:
     """Read rows of a time and a rate; return the times of opportunities, milliseconds.
 
@@ -40,11 +48,12 @@ def stamps_from_csv(
     Parameters
     ----------
     columns : numbers of the columns of times and rates, from 1
+    stream : read instead of opening `file`, which then only names it in errors
 
     Raises TraceError.
     """
     with errors_of(file):
-        times, rates, lines = _table(file, columns)
+        times, rates, lines = _table(_lines(file, stream), file, columns)
     if len(times) < 2:
         raise TraceError(f"{file}: at least two rows with a time and a rate are needed, not {len(times)}")
     # The last rate has no row behind it that ends it.
@@ -87,13 +96,15 @@ def _opportunities(file: str, lengths_ms: Floats, rates: Floats) -> NDArray[np.i
     return whole
 
 
-def _table(file: str, columns: tuple[int, int]) -> tuple[Floats, Floats, list[int]]:
+def _table(
+    rows: Iterable[tuple[int, str]], file: str, columns: tuple[int, int]
+) -> tuple[Floats, Floats, list[int]]:
     """Times, rates, and the numbers of their lines."""
     times: list[float] = []
     rates: list[float] = []
     lines: list[int] = []
     header = True
-    for number, text in _lines(file):
+    for number, text in rows:
         if not text or text.startswith("#"):
             continue
         cells = [cell.strip().strip('"').strip() for cell in _SEPARATOR.split(text)]
@@ -116,9 +127,9 @@ def _table(file: str, columns: tuple[int, int]) -> tuple[Floats, Floats, list[in
     return np.array(times), np.array(rates), lines
 
 
-def _lines(file: str) -> Iterator[tuple[int, str]]:
+def _lines(file: str, given: BufferedReader | None) -> Iterator[tuple[int, str]]:
     number = 0
-    with opened(file) as stream:
+    with nullcontext(uncompressed(given)) if given else opened(file) as stream:
         for text in whole_lines(file, stream):
             for line in text.decode("utf-8-sig" if not number else "utf-8", "replace").split("\n")[:-1]:
                 number += 1

@@ -12,8 +12,9 @@ import re
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
+from io import BufferedReader
 from typing import BinaryIO, TextIO, cast
 
 import numpy as np
@@ -94,15 +95,21 @@ def _stamps(file: str) -> NDArray[np.int32]:
     return np.concatenate(parts) if parts else np.empty(0, np.int32)
 
 
-def opened(file: str) -> AbstractContextManager[BinaryIO]:
+@contextmanager
+def opened(file: str) -> Iterator[BinaryIO]:
     """Open a regular file; anything else may have no end, or never a beginning."""
     if not stat.S_ISREG(os.stat(file).st_mode):
         raise TraceError(f"{file}: it is not a regular file")
-    with open(file, "rb") as plain:
-        magic = plain.read(6)
+    with open(file, "rb") as plain, uncompressed(plain) as stream:
+        yield stream
+
+
+def uncompressed(stream: BufferedReader) -> BinaryIO:
+    """Return the contents of a file or of standard input, which may be compressed."""
+    magic = stream.peek(len(_XZ))
     if magic.startswith(_GZIP):
-        return cast(BinaryIO, gzip.open(file))
-    return cast(BinaryIO, lzma.open(file)) if magic == _XZ else open(file, "rb")
+        return cast(BinaryIO, gzip.open(stream))
+    return cast(BinaryIO, lzma.open(stream)) if magic.startswith(_XZ) else stream
 
 
 def whole_lines(file: str, stream: BinaryIO) -> Iterator[bytes]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import BufferedReader
+from typing import cast
 
 import click
 
@@ -13,15 +15,20 @@ from iperfpy.errors import system_reason
 from iperfpy.protocols.simulator.csv_trace import stamps_from_csv
 from iperfpy.protocols.simulator.trace_file import TraceError, write_trace
 
+STDIN = "-"
 TIMES_MS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
 RATES = {"Gbit": 1e9, "Mbit": 1e6, "kbit": 1e3, "bit": 1.0, "Mbyte": 8e6, "kbyte": 8e3, "byte": 8.0}
 """Unit of the option --rate -> bits per second."""
 
 
 def convert(file: str, time: str, rate: str, columns: tuple[int, int], output: str) -> int:
-    """Write the trace to a file, or to standard output."""
+    """Write the trace to a file, or to standard output. `file`: `-` is standard input."""
     stamps = stamps_from_csv(
-        file, ms_per_unit=TIMES_MS[time], bits_per_s_per_unit=RATES[rate], columns=columns
+        "standard input" if file == STDIN else file,
+        ms_per_unit=TIMES_MS[time],
+        bits_per_s_per_unit=RATES[rate],
+        columns=columns,
+        stream=cast(BufferedReader, sys.stdin.buffer) if file == STDIN else None,
     )
     if not output:
         write_trace(sys.stdout, stamps)
@@ -35,7 +42,7 @@ def convert(file: str, time: str, rate: str, columns: tuple[int, int], output: s
 
 
 @click.command("iperfpy lab from-csv", add_help_option=False)
-@click.argument("file", required=False)
+@click.argument("file", default=STDIN)
 @click.option("-o", "--output", default="", metavar="FILE", help="file of the trace [standard output]")
 @click.option("--time", type=click.Choice(list(TIMES_MS)), default="s", help="unit of the times [s]")
 @click.option(
@@ -52,7 +59,7 @@ def convert(file: str, time: str, rate: str, columns: tuple[int, int], output: s
 @click.pass_context
 def command(
     context: click.Context,
-    file: str | None,
+    file: str,
     output: str,
     time: str,
     rate: str,
@@ -61,13 +68,12 @@ def command(
 ) -> int:
     """Turn a table of times and rates (CSV) into a trace for `trace=FILE`, in mahimahi's format.
 
-    Each rate holds until the time of the next row. A header line is left out.
+    Each rate holds until the time of the next row. A header line is left out. Without FILE, or with `-`,
+    standard input is read.
     """
     if help:
         click.echo(context.get_help())
         return DONE
-    if file is None:
-        raise click.UsageError("expected iperfpy lab from-csv FILE")
     return convert(file, time, rate, columns, output)
 
 

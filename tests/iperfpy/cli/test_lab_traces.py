@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import lzma
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,10 +57,26 @@ def test_a_table_becomes_a_trace_that_a_path_takes(
     assert capsys.readouterr().out == trace.read_text()
 
 
+@pytest.mark.parametrize("words", [[], ["-"]])
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, lzma.compress])
+def test_a_table_comes_from_standard_input(
+    words: list[str],
+    packed: Callable[[bytes], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for text, status in (("0,12\n0.002,12\n", 0), ("0,12\n0,12\n", 1)):
+        standard_input = io.TextIOWrapper(io.BufferedReader(io.BytesIO(packed(text.encode()))))
+        monkeypatch.setattr(sys, "stdin", standard_input)
+        assert main(["lab", "from-csv", *words]) == status
+    out, err = capsys.readouterr()
+    assert out.split() == ["1", "2", "3", "4"]
+    assert "standard input, line 2: the times must rise" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "expected iperfpy lab from-csv FILE"),
         (["/missing.csv"], "/missing.csv: No such file or directory"),
         (["a", "b"], "unexpected"),
         (["x", "--rate", "MB"], "'MB' is not one of"),
