@@ -25,6 +25,14 @@ INSTALL_LINES = {
 }
 """Shell -> the comment, at the head of its script, that says how to install it."""
 
+HELP = f"""\
+Usage: iperfpy completion SHELL
+
+Print a completion script. SHELL is {", ".join(INSTALL_LINES)}; the first line of each
+script says how to install it.
+
+  -h, --help  print this help and exit"""
+
 
 def main(words: Sequence[str]) -> int:
     """Answer a shell that asks, or print the script by which it will. Returns the exit status."""
@@ -32,6 +40,9 @@ def main(words: Sequence[str]) -> int:
     shell, _, task = os.environ.get(COMPLETION_VARIABLE, "").partition("_")
     if task == "complete" and shell in INSTALL_LINES:
         sys.stdout.write(_completer(command, shell).complete() + "\n")
+        return DONE
+    if words and words[0] in ("-h", "--help"):
+        print(HELP)
         return DONE
     wanted = words[0] if len(words) == 1 else ""
     if wanted not in INSTALL_LINES:

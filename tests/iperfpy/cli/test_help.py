@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.commands import COMMANDS
 from iperfpy.cli.main import main
 from iperfpy.cli.manual import page
 from iperfpy.protocols.registry import transport, transports
@@ -125,6 +126,15 @@ def test_an_unknown_shell_is_an_error(words: list[str], capsys: pytest.CaptureFi
     assert capsys.readouterr().err == (
         "iperfpy: parameter error - completion needs a shell: one of bash, zsh, fish\n"
     )
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, "lab list", "lab from-csv"])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_every_subcommand_has_help(words: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words.split(), flag]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"Usage: iperfpy {words} ")
+    assert ("-h, --help" in out, err) == (True, "")
 
 
 def test_the_committed_manual_is_up_to_date() -> None:
