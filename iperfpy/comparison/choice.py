@@ -42,17 +42,30 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The words for one purpose: its name, the comparison with a worse contender, and the best one's word."""
+    """The words for one purpose: its name, the comparison with a worse contender, the best one's word, and
+    the reason, for one contender and for several, why some are not ranked."""
 
     purpose: str
     worse: str
     best: str
+    unranked: tuple[str, str]
 
 
-BULK = _Words("bulk", "carries {} less", "the fastest")
-MESSAGES = _Words("messages", "takes {} longer for its slowest 5 %", "the fastest")
+BULK = _Words(
+    "bulk",
+    "carries {} less",
+    "the fastest",
+    ("was sent at a rate of its own", "were sent at rates of their own"),
+)
+MESSAGES = _Words(
+    "messages",
+    "takes {} longer for its slowest 5 %",
+    "the fastest",
+    ("has a rate of its own", "have rates of their own"),
+)
 LEAST_US = 1_000.0
 """Difference between times of messages that decides nothing, whatever share of them it is."""
+NO_PAIR = "there is nothing to compare."
 BOTH = Direction.BIDIRECTIONAL
 """Direction of the ranking of messages: a message goes there, and its echo comes back."""
 
@@ -68,7 +81,8 @@ def bulk_choice(report: ComparisonReport) -> Choice:
         }
         if values:
             rankings[direction] = rank(values)
-    choice = choose(rankings, BULK)
+    sent = {one.contender for one in report.tests if not one.failed}
+    choice = choose(rankings, BULK, _unranked(report, sent))
     return replace(choice, sentence=" ".join((choice.sentence, *_prices(report, choice))))
 
 
@@ -92,20 +106,28 @@ def message_choice(report: ComparisonReport) -> Choice:
         for one in report.contenders
         if one.ranked and (tests := report.messages_of(one.name))
     }
-    return choose({BOTH: rank(values, smaller_is_better=True, least=LEAST_US)} if values else {}, MESSAGES)
+    rankings = {BOTH: rank(values, smaller_is_better=True, least=LEAST_US)} if values else {}
+    sent = {one.contender for one in report.messages if not one.failed}
+    return choose(rankings, MESSAGES, _unranked(report, sent))
 
 
-def choose(rankings: Mapping[Direction, Ranking], words: _Words) -> Choice:
-    """The choice that the rankings of the directions allow together."""
+def _unranked(report: ComparisonReport, measured: set[str]) -> list[str]:
+    """The names of the measured contenders that no ranking has."""
+    return [one.name for one in report.contenders if one.name in measured and not one.ranked]
+
+
+def choose(rankings: Mapping[Direction, Ranking], words: _Words, unranked: Sequence[str] = ()) -> Choice:
+    """The choice that the rankings of the directions allow together. `unranked`: the contenders that were
+    measured and have no rank."""
+    why = f": {_all(unranked)} {words.unranked[len(unranked) > 1]}." if unranked else ""
     if not rankings:
-        return Choice(sentence=f"For {words.purpose}, nothing was measured.")
+        nothing = "no contender can be ranked" if unranked else "nothing was measured."
+        return Choice(sentence=f"For {words.purpose}, {nothing}{why}")
     compared = {way: one for way, one in rankings.items() if len(one.names) > 1}
     if not compared:
         names = _all({name for one in rankings.values() for name in one.names})
-        return Choice(
-            sentence=f"For {words.purpose}, only {names} was measured: there is nothing to compare.",
-            rankings=rankings,
-        )
+        only = f"only {names} can be ranked{why}" if unranked else f"only {names} was measured: {NO_PAIR}"
+        return Choice(sentence=f"For {words.purpose}, {only}", rankings=rankings)
     if not all(one.decides for one in compared.values()):
         return Choice(sentence=_undecided(compared, words), rankings=rankings)
     take = {way: one.best for way, one in compared.items()}

@@ -138,6 +138,21 @@ def test_alone_there_is_nothing_to_compare() -> None:
     assert bulk_choice(nothing()).sentence == "For bulk, nothing was measured."
 
 
+def test_a_contender_with_a_rate_of_its_own_is_the_reason_for_no_ranking() -> None:
+    means = {**MEANS, (UDP.name, UP): 20e6, (UDP.name, DOWN): 20e6}
+    pair = report(means, (TCP_BBR, UDP))
+    reason = f"{UDP.name} was sent at a rate of its own."
+    assert bulk_choice(pair).sentence == f"For bulk, only tcp bbr can be ranked: {reason}"
+    alone = bulk_choice(report(means, (UDP,)))
+    assert alone.sentence == f"For bulk, no contender can be ranked: {reason}"
+    assert message_choice(pair).sentence == (
+        f"For messages, only tcp bbr can be ranked: {UDP.name} has a rate of its own."
+    )
+    # One that was never measured explains nothing.
+    missing = replace(pair, tests=tuple(one for one in pair.tests if one.contender != UDP.name))
+    assert bulk_choice(missing).sentence.endswith("only tcp bbr was measured: there is nothing to compare.")
+
+
 def test_messages_are_ranked_by_the_slowest_ones() -> None:
     choice = message_choice(whole(7))
     assert choice.sentence == (
