@@ -18,6 +18,7 @@ _CAUSES = {
     "outage": "lost in an outage",
     "too_long": "longer than maxlen",
 }
+_UNFINISHED = {"on_the_way": "on the way at the end"}
 _EFFECTS = {"duplicated": "sent twice", "corrupted": "corrupted", "reordered": "sent out of order"}
 
 
@@ -72,13 +73,14 @@ class RunReport:
 
     def lines(self) -> Iterator[str]:
         """The report as text."""
+        counters = {**_CAUSES, **_UNFINISHED, **_EFFECTS}
         yield f"lab: {self.path}, seed {self.seed}, {self.seconds:.1f} s"
         for name, truth in zip(DIRECTIONS, self.truths, strict=True):
             figures = self._direction(truth)
             parts = [
                 f"{figures['sent']} packets, {figures['sent_bytes'] / 1e6:.2f} MB",
                 f"{figures['delivered']} delivered",
-                *(f"{figures[key]} {text}" for key, text in {**_CAUSES, **_EFFECTS}.items() if figures[key]),
+                *(f"{figures[key]} {text}" for key, text in counters.items() if figures[key]),
             ]
             if truth.queued:
                 mean_ms, most_ms = figures["queue_mean_us"] / 1e3, figures["queue_max_us"] / 1e3
