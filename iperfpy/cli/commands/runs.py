@@ -46,7 +46,7 @@ def flags() -> list[click.Option]:
         flag(["host", "--host"], "runs with TEXT in the name of a host", Parsed("TEXT", str)),
         flag(["proto", "--proto"], "runs with this transport: tcp, or 'tcp bbr'", Parsed("NAME", str)),
         flag(["way", "--direction"], "up, down or both", Parsed("WAY", one_of("a direction", ways), ways)),
-        flag(["kind", "--kind"], ", ".join(KINDS), Parsed("KIND", str, KINDS)),
+        flag(["kind", "--kind"], ", ".join(KINDS), Parsed("KIND", one_of("a kind of run", KINDS), KINDS)),
         flag(["title", "-T", "--title"], "runs with TEXT in their title", Parsed("TEXT", str)),
         flag(["count", "-n", "--count"], "the latest N runs", COUNT),
         flag(["names", "--names"], "names alone, for `iperfpy diff $(iperfpy runs --names ...)`"),

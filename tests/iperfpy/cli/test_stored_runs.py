@@ -161,6 +161,14 @@ def test_filters(store: Folder, iperfpy: Run, words: tuple[str, ...], found: lis
     assert names == [one["id"] for one in json.loads(out)]
 
 
+@pytest.mark.parametrize("flag", ["--kind", "--direction"])
+def test_a_filter_with_an_unknown_word_is_an_error(store: Folder, iperfpy: Run, flag: str) -> None:
+    status, out, err = iperfpy("runs", flag, "bogus")
+    assert (status, out) == (1, "")
+    assert "parameter error - 'bogus' is not a" in err
+    assert f"({flag})" in err
+
+
 def test_an_empty_folder_and_faults_of_the_index_are_said(store: Folder, iperfpy: Run) -> None:
     status, out, err = iperfpy("runs")
     assert (status, out) == (0, "")
