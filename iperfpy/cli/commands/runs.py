@@ -139,7 +139,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     about = entry.about
     when = time.strftime("%d %b %H:%M", time.localtime(about.unix_time))
     transports = (
-        ", ".join(about.transports) if len(about.transports) < 3 else f"{len(about.transports)} of them"
+        ", ".join(about.transports) if len(about.transports) < 3 else f"{len(about.transports)} transports"
     )
     ways = "/".join(NAMES.get(one, one) for one in about.directions)
     result = about.summary or "no result"

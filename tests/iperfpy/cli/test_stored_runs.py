@@ -161,6 +161,14 @@ def test_filters(store: Folder, iperfpy: Run, words: tuple[str, ...], found: lis
     assert names == [one["id"] for one in json.loads(out)]
 
 
+def test_many_transports_are_counted_in_the_list(store: Folder, iperfpy: Run) -> None:
+    for names in (("tcp bbr", "kcp"), ("tcp bbr", "kcp", "udp")):
+        store.save({}, About("compare", 1.0, ("h",), names, ("forward",)))
+    _, first, second = iperfpy("runs")[1].splitlines()
+    assert "  tcp bbr, kcp  up" in first
+    assert "  3 transports  up" in second
+
+
 @pytest.mark.parametrize("flag", ["--kind", "--direction"])
 def test_a_filter_with_an_unknown_word_is_an_error(store: Folder, iperfpy: Run, flag: str) -> None:
     status, out, err = iperfpy("runs", flag, "bogus")
