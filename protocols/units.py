@@ -58,9 +58,16 @@ def format_number(value: float) -> str:
     return f"{value:4.1f}" if value < 99.95 else f"{value:4.0f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 test`, `2 tests`: a number and its noun, which has a regular plural."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def format_size(size_bytes: float) -> str:
-    """`3.73 MiB`: the largest unit that leaves at least one whole, in powers of 1024."""
+    """`3.73 MiB`, `1 byte`: the largest unit that leaves at least one whole, in powers of 1024."""
     value, power = _reduced(size_bytes, 1024)
+    if not power:
+        return counted(round(size_bytes), "byte")
     return f"{format_number(value).strip()} {size_unit(power)}"
 
 

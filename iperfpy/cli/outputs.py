@@ -29,6 +29,7 @@ from iperfpy.endpoint.refusal_log import SERVICE
 from iperfpy.errors import InterruptError, IperfpyError, StartError, system_reason
 from iperfpy.options import IPERF3_TEXT, ClientOptions, OutputOptions
 from iperfpy.plan import Plan
+from iperfpy.protocols.units import counted
 from iperfpy.records import ServerOutputSink, Sink
 from iperfpy.report import iperf3_lines
 from iperfpy.report.csv_columns import header
@@ -336,7 +337,7 @@ class Outputs:
         return QueuedSink(GuardedSink(sink, lost), thread, FILE_ROWS, self._rows_lost, closed)
 
     def _rows_lost(self, count: int) -> None:
-        self.warn(f"{count} intervals are missing in the report: it was not written in time")
+        self.warn(f"the report lacks {counted(count, 'interval')}: it was not written in time")
 
     def _report_fault(self, which: str, error: Exception) -> None:
         """Warn of an exception in a report, which is a fault of this program; -d shows where."""

@@ -8,7 +8,7 @@ from iperfpy.diagnosis.overload import FEWEST_LOSSES
 from iperfpy.diagnosis.path_model import PathModel
 from iperfpy.diagnosis.random_loss import FEWEST_RUNS, FEWEST_STRETCHES
 from iperfpy.plan import Direction
-from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate, format_size
+from iperfpy.protocols.units import counted, format_milliseconds, format_percent, format_rate, format_size
 
 
 def findings(model: PathModel, direction: Direction) -> list[Finding]:
@@ -225,7 +225,7 @@ def _reordering(model: PathModel, direction: Direction) -> Finding | None:
         Cause.REORDERING,
         Confidence.SURE,
         f"reordering: {format_percent(model.late_share)} of the datagrams arrive after later ones",
-        f"{model.late} datagrams",
+        counted(model.late, "datagram"),
         *advice.for_reordering(),
         evidence={"share": round(model.late_share, 5), "late": model.late},
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from iperfpy.endpoint.places import source_of
 from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.units import counted
 
 SERVICE = logging.getLogger("iperfpy.service")
 """The log of a server's life: one line for each test, for each refusal, and for the end."""
@@ -56,7 +57,7 @@ class RefusalLog:
             quota.left_out += 1
             return
         quota.lines -= 1
-        more = f" ({quota.left_out} lines of this address left out)" if quota.left_out else ""
+        more = f" ({counted(quota.left_out, 'line')} of this address left out)" if quota.left_out else ""
         quota.left_out = 0
         SERVICE.info("refused %s port %s: %s%s", host, address[1], reason, more)
 

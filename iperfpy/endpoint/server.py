@@ -31,6 +31,7 @@ from iperfpy.options import ServerOptions
 from iperfpy.plan import Plan
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.units import counted
 from iperfpy.records import ServerOutputSink, Sink
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
@@ -290,8 +291,3 @@ class _Server:
     def opening_lock(self, host: str) -> asyncio.Lock:
         """The lock of a client's host, see `ServedTest._open_streams`. It lasts while a test refers to it."""
         return self._opening_locks.setdefault(host, asyncio.Lock())
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 test`, `2 tests`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -29,6 +29,7 @@ from iperfpy.measure_keywords import DiagnoseKeywords, check_types, diagnose_opt
 from iperfpy.options import ClientOptions
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.registry import transports
+from iperfpy.protocols.units import counted
 from iperfpy.records import MessageTimes
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.latency_report import IDLE, OWN, LatencyReport, LatencyRow
@@ -73,7 +74,8 @@ class Step:
         if self.load is not None:
             way = "in both directions" if self.direction == BOTH else self.direction
             load = f", beside {self.load.name} {way}"
-        return f"{self.contender.name}: {self.per_s} messages of {self.size_bytes} bytes per second{load}"
+        messages = counted(self.per_s, "message")
+        return f"{self.contender.name}: {messages} of {self.size_bytes} bytes per second{load}"
 
 
 @dataclass(slots=True)
@@ -304,7 +306,7 @@ class LatencyRun:
         tests = len(self._steps) * self._rounds
         self._event(
             None,
-            f"{tests} test{'s' if tests > 1 else ''} of {self._seconds:g} s, about {self.total_s:.0f} s",
+            f"{counted(tests, 'test')} of {self._seconds:g} s, about {self.total_s:.0f} s",
             begins=True,
         )
         for number in range(self._rounds):

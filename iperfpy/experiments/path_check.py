@@ -44,7 +44,7 @@ from iperfpy.measure_keywords import (
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction
 from iperfpy.protocols.clock import now_us
-from iperfpy.protocols.units import format_rate, format_size
+from iperfpy.protocols.units import counted, format_rate, format_size
 from iperfpy.sampling.host import system_info
 from iperfpy.store.stored_run import Run
 
@@ -350,10 +350,10 @@ class PathCheck:
 
     def _promise(self, rtt_s: float, planned: Lengths) -> str:
         form = planned.form
-        rounds = f"{form.rounds} round{'s' if form.rounds > 1 else ''}"
+        parts = f"{counted(len(form.ladder), 'rate')} of UDP, {counted(form.rounds, 'round')}"
         return (
             f"the round-trip time is {rtt_s * 1e3:.1f} ms: both directions take {self._tests.total_s:.0f} s"
-            f" (at most {len(form.ladder)} rates of UDP, {rounds}; the first round shows how many fit)"
+            f" (at most {parts}; the first round shows how many fit)"
         )
 
     # -- the result
@@ -404,6 +404,6 @@ def _counted(steps: Sequence[Step]) -> str:
     """Name the numbers of tests of the steps that are left."""
     rungs = sum(step.part is Part.RUNG for step in steps)
     rounds = {(step.direction, step.round) for step in steps if step.round}
-    words = [f"{rungs} rates of UDP"] if rungs else []
-    words += [f"{len(rounds)} more round{'s' if len(rounds) > 1 else ''}"] if rounds else []
+    words = [f"{counted(rungs, 'rate')} of UDP"] if rungs else []
+    words += [counted(len(rounds), "more round")] if rounds else []
     return ", ".join(words)

@@ -8,6 +8,7 @@ from typing import Any
 
 from iperfpy.lab.lateness import Lateness
 from iperfpy.protocols.simulator.truth import Truth
+from iperfpy.protocols.units import counted
 
 DIRECTIONS = ("near_to_far", "far_to_near")
 _CAUSES = {
@@ -78,7 +79,7 @@ class RunReport:
         for name, truth in zip(DIRECTIONS, self.truths, strict=True):
             figures = self._direction(truth)
             parts = [
-                f"{figures['sent']} packets, {figures['sent_bytes'] / 1e6:.2f} MB",
+                f"{counted(figures['sent'], 'packet')}, {figures['sent_bytes'] / 1e6:.2f} MB",
                 f"{figures['delivered']} delivered",
                 *(f"{figures[key]} {text}" for key, text in counters.items() if figures[key]),
             ]

@@ -19,6 +19,7 @@ from iperfpy.diagnosis.finding import Cause
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.units import (
     bits_per_rate_unit,
+    counted,
     format_milliseconds,
     format_rate,
     format_size,
@@ -107,7 +108,7 @@ def _title(report: ComparisonReport) -> str:
         parts.append(f"RTT {format_milliseconds(idle)} idle")
     if report.peer_is_iperfpy is False:
         parts.append("a stock iperf3 server")
-    rounds = f"{report.rounds} round{'s' if report.rounds != 1 else ''}"
+    rounds = counted(report.rounds, "round")
     parts.append(f"{rounds} of tests of {report.test_s:.1f} s")
     parts.append(f"{report.seconds:.0f} s, {format_size(report.sent_bytes)} sent")
     return ", ".join(parts)
@@ -386,13 +387,13 @@ def _slow_machines(report: ComparisonReport, name: str) -> Iterator[str]:
     measured = [one for one in report.tests if one.contender == name and not one.failed]
     slow = [one.limit for one in measured if one.limit is not None and one.limit.cause is Cause.PROCESSOR]
     if slow:
-        count = f"{len(slow)} of {len(measured)} test{'s' if len(measured) != 1 else ''}"
+        count = f"{len(slow)} of {counted(len(measured), 'test')}"
         yield f"{name}: {count} met the limit of a machine, not of the path ({slow[-1].sentence})"
 
 
 def _failed(what: str, errors: Sequence[str], count: int) -> Iterator[str]:
     if errors:
-        failed = f"{len(errors)} of {count} test{'s' if count != 1 else ''}"
+        failed = f"{len(errors)} of {counted(count, 'test')}"
         yield f"{what}: {failed} failed, and no figure uses them ({errors[-1] or 'too short for a rate'})"
 
 

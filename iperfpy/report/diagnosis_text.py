@@ -17,7 +17,7 @@ from iperfpy.diagnosis.bufferbloat import Bufferbloat
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.path_report import Comparison, DirectionReport, PathReport
 from iperfpy.plan import WAYS
-from iperfpy.protocols.units import format_rate, format_size
+from iperfpy.protocols.units import counted, format_rate, format_size
 from iperfpy.report.screen import Span
 
 SURENESS = {
@@ -137,7 +137,7 @@ def _figures(one: Comparison, letter: str) -> str:
     if one.datagrams:
         loss = "was not answered" if one.loss is None else f"loses {one.loss:.1%}"
         parts.append(f"{one.datagrams} at {format_rate(one.offered_bits_per_s, letter)} {loss}")
-    rounds = f"{one.rounds} round{'s' if one.rounds != 1 else ''}"
+    rounds = counted(one.rounds, "round")
     return f"{', '.join(parts)}; {rounds}"
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from iperfpy.protocols.units import bits_per_rate_unit, rate_unit
+from iperfpy.protocols.units import bits_per_rate_unit, counted, rate_unit
 from iperfpy.records import finite
 from iperfpy.report.screen import Span
 from iperfpy.sampling.order_statistics import MedianInterval, Shift
@@ -177,7 +177,7 @@ def cannot_tell(one: FigureDifference, bound: float | None) -> str:
     effect = f"{100 * (bound or SHOWN_EFFECT):g} %"
     if one.further is None:
         return "cannot tell"
-    runs = f"{one.further} more run{'s' if one.further != 1 else ''}"
+    runs = counted(one.further, "more run")
     sides = (one.first.n, one.second.n)
     of = "each" if sides[0] == sides[1] else f"the {'first' if sides[0] < sides[1] else 'second'} side"
     # From single runs, their variation is not known: this number is the least one.

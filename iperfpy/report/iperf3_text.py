@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Role
 from iperfpy.protocols.metrics import Side, number
+from iperfpy.protocols.units import counted
 from iperfpy.records import Row, RunEnded, RunStarted, Sample, ServerOutput
 from iperfpy.report import iperf3_lines as lines
 from iperfpy.report.screen import Screen
@@ -62,7 +63,7 @@ class Iperf3TextSink:
 
     def left_out(self, count: int) -> None:
         """Say that so many intervals are missing here; they are part of the summary."""
-        self._warn((f"{count} intervals left out: the output was not read in time",))
+        self._warn((f"{counted(count, 'interval')} left out: the output was not read in time",))
 
     def end(self, end: RunEnded) -> None:
         self._say(self._shape.summary(end))

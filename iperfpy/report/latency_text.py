@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from iperfpy.protocols.units import format_rate
+from iperfpy.protocols.units import counted, format_rate
 from iperfpy.report.columns import NOT_AVAILABLE
 from iperfpy.report.screen import HANGING, NARROWEST, Span
 from iperfpy.sampling.clock_difference import Basis
@@ -59,7 +59,7 @@ def _group(rows: Sequence[LatencyRow], width: int | None) -> Iterator[list[Span]
     """The table of one size, rate and load."""
     first = rows[0]
     yield [("", "")]
-    heading = f"{first.per_s} messages of {first.size_bytes} bytes per second, {_load(rows)}"
+    heading = f"{counted(first.per_s, 'message')} of {first.size_bytes} bytes per second, {_load(rows)}"
     yield from _folded(heading, "strong", width)
     answered = [row for row in rows if row.figures.answered]
     if answered:

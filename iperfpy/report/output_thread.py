@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from iperfpy.protocols.threads import start_thread
+from iperfpy.protocols.units import counted
 from iperfpy.records import Row, RunEnded, RunStarted, Sink
 
 TERMINAL_ROWS = 4096
@@ -183,7 +184,7 @@ class QueuedLog(logging.Handler):
                 return
             text = self.format(record)
             if self._left_out:
-                text = f"({self._left_out} lines left out: the log was not read in time)\n{text}"
+                text = f"({counted(self._left_out, 'line')} left out: the log was not read in time)\n{text}"
                 self._left_out = 0
             self._queued += 1
             self._thread.put(lambda: self._write(text))

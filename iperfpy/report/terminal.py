@@ -21,7 +21,7 @@ from iperfpy.options import ClientOptions
 from iperfpy.plan import UNSIZED_BYTES, Direction, Plan, Role
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.metrics import CONGESTION_KEY, Metric, Side
-from iperfpy.protocols.units import format_rate, format_size
+from iperfpy.protocols.units import counted, format_rate, format_size
 from iperfpy.records import Latency, Responsiveness, Row, RunEnded, RunStarted
 from iperfpy.report.columns import (
     DEFAULT_RATE_LETTER,
@@ -121,8 +121,7 @@ class TextSink:
 
     def left_out(self, count: int) -> None:
         """Say that so many intervals are missing here; they are part of the summary."""
-        noun = "interval" if count == 1 else "intervals"
-        self._say(f"({count} {noun} left out: the output was not read in time)")
+        self._say(f"({counted(count, 'interval')} left out: the output was not read in time)")
 
     def end(self, end: RunEnded) -> None:
         shown = (*end.rows, *self._sums(end.rows))
@@ -368,14 +367,14 @@ def extent(plan: Plan) -> str:
     if plan.total_bytes:
         return f"{format_size(plan.total_bytes)} to send"
     if plan.total_blocks:
-        return f"{plan.total_blocks} blocks to send"
+        return f"{counted(plan.total_blocks, 'block')} to send"
     return f"{plan.duration_us / 1e6:g} s" if plan.duration_us else "until interrupted"
 
 
 def describe(start: RunStarted) -> str:
     """`protocol kcp, 2 streams, 131072-byte blocks, 10 s, omitting 1 s, type of service 0xb8`."""
     plan = start.plan
-    parts = [f"protocol {plan.transport}", f"{plan.parallel} stream{'s' if plan.parallel > 1 else ''}"]
+    parts = [f"protocol {plan.transport}", counted(plan.parallel, "stream")]
     parts += [f"{plan.block_bytes}-byte blocks", start.until or extent(plan)]
     if plan.omit_us:
         parts.append(f"omitting {plan.omit_us / 1e6:g} s")

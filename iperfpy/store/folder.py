@@ -25,6 +25,7 @@ from typing import Any
 
 from iperfpy.errors import DocumentError, system_reason
 from iperfpy.options import RESULTS, RESULTS_VARIABLE
+from iperfpy.protocols.units import counted
 from iperfpy.records import finite
 from iperfpy.store.run_index import INDEX, About, Entry, append, read
 
@@ -153,7 +154,7 @@ class Folder:
     def _from_the_end(self, back: int) -> Path:
         entries = self.entries().entries
         if back >= len(entries):
-            count = "no runs" if not entries else f"{len(entries)} run{'s' if len(entries) > 1 else ''} only"
+            count = "no runs" if not entries else f"{counted(len(entries), 'run')} only"
             raise DocumentError(f"there are {count} in {self.path}: save one with --save")
         return self.document_path(entries[-1 - back])
 

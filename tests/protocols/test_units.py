@@ -8,6 +8,7 @@ from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.units import (
     RATE_LETTERS,
     bits_per_rate_unit,
+    counted,
     format_number,
     format_rate,
     format_size,
@@ -108,8 +109,9 @@ def test_numbers_are_shown_in_four_characters(value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("size", "text"),
     [
-        (0, "0.00 Bytes"),
-        (1023, "1023 Bytes"),
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (1023, "1023 bytes"),
         (1024, "1.00 KiB"),
         (3_911_188, "3.73 MiB"),
         (1 << 50, "1024 TiB"),
@@ -117,6 +119,11 @@ def test_numbers_are_shown_in_four_characters(value: float, text: str) -> None:
 )
 def test_sizes_are_shown_in_the_largest_unit(size: int, text: str) -> None:
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 tests"), (1, "1 test"), (2, "2 tests")])
+def test_a_number_is_followed_by_its_noun(count: int, text: str) -> None:
+    assert counted(count, "test") == text
 
 
 def test_rates_are_shown_in_the_largest_or_the_given_unit() -> None:

@@ -19,6 +19,7 @@ from iperfpy.cli.value_types import Flag, Parsed, integer, one_of
 from iperfpy.errors import DocumentError
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.units import counted
 from iperfpy.report.screen import Span, screen_for
 from iperfpy.store.folder import Folder
 from iperfpy.store.run_index import KINDS, Entry, record_of
@@ -82,7 +83,8 @@ def main(words: Sequence[str]) -> int:
     _print(chosen[-values["count"] :] if values["count"] else chosen, values)
     if not chosen:
         total = len(listing.entries)
-        reason = f"none of the {total} runs fits" if total else "there is no run yet: save one with --save"
+        listed = counted(total, "run")
+        reason = f"none fits, of {listed}" if total else "there is no run yet: save one with --save"
         on_stderr("remark", f"{folder.path}: {reason}")
     return DONE
 

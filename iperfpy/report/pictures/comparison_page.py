@@ -16,7 +16,7 @@ from iperfpy.comparison.message_standing import message_standings
 from iperfpy.comparison.standing import idle_rtt_us, known_median, standings
 from iperfpy.options import DEFAULT_PORT
 from iperfpy.plan import WAYS, Direction
-from iperfpy.protocols.units import format_rate, format_size
+from iperfpy.protocols.units import counted, format_rate, format_size
 from iperfpy.report.columns import milliseconds
 from iperfpy.report.compare_text import cells, rules, troubles
 from iperfpy.report.pictures.page_model import (
@@ -51,7 +51,7 @@ Column = Callable[[MeasuredTest], tuple[Number, ...]]
 def page_of_comparison(report: ComparisonReport) -> Page:
     """The page; it has the tests that were measured, also if an error ended the comparison early."""
     seconds, sent = f"{report.seconds:.0f} s", format_size(report.sent_bytes)
-    rounds = f"{report.rounds} round{'s' if report.rounds != 1 else ''} of tests of {report.test_s:.1f} s"
+    rounds = f"{counted(report.rounds, 'round')} of tests of {report.test_s:.1f} s"
     blocks: list[Block] = [*_tables(report)]
     if (messages := _messages(report)) is not None:
         blocks.append(messages)

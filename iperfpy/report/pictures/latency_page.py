@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from iperfpy.options import DEFAULT_PORT
+from iperfpy.protocols.units import counted
 from iperfpy.report.columns import NOT_AVAILABLE, milliseconds
 from iperfpy.report.experiment_document import reading
 from iperfpy.report.pictures.page_model import (
@@ -108,7 +109,7 @@ def _page(whole: Part) -> Page:
             (
                 ", ".join(slots),
                 *((f"{_messages(rows[0])} per second",) if len(kinds) == 1 else ()),
-                f"{rounds} round{'s' if rounds != 1 else ''}",
+                counted(rounds, "round"),
                 f"{end.number('seconds'):.0f} s",
             )
         ),
@@ -169,7 +170,7 @@ def _load(load: str, direction: str) -> str:
 
 
 def _messages(row: _Row) -> str:
-    return f"{row.per_s} messages of {row.size_bytes} bytes"
+    return f"{counted(row.per_s, 'message')} of {row.size_bytes} bytes"
 
 
 def _headlines(rows: Sequence[_Row]) -> Iterator[Headline]:

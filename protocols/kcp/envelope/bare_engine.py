@@ -25,6 +25,7 @@ from iperfpy.protocols.kcp.envelope.fec_header import DATA, OUT_OF_BAND
 from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.kcp.wire import ACK, HEADER, HEADER_BYTES, PROBE, PUSH
 from iperfpy.protocols.metrics import Value
+from iperfpy.protocols.units import counted
 
 MOST_STAMPS = 64
 """Random stamps that are remembered, and segments of a batch that are searched for them."""
@@ -73,8 +74,8 @@ class BareEngine(EnvelopedEngine):
         said, fec = list(super().warnings()), self._fec
         if fec is not None and fec.counts.unusable:
             said.append(
-                f"{fec.counts.unusable:,} datagrams of forward error correction do not fit --kcp-fec: the"
-                " peer has another setting, and its losses are not restored"
+                f"{counted(fec.counts.unusable, 'datagram')} of forward error correction did not fit"
+                " --kcp-fec: the peer has another setting, and its losses are not restored"
             )
         elif fec is not None and self._heard and not fec.counts.data_received:
             said.append("the peer sends without forward error correction: its losses are not restored")

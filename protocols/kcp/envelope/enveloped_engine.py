@@ -13,6 +13,7 @@ from iperfpy.protocols.kcp.envelope.fec_control import Flow
 from iperfpy.protocols.kcp.envelope.layer import Layer
 from iperfpy.protocols.kcp.sender_limits import SenderLimit
 from iperfpy.protocols.metrics import Value
+from iperfpy.protocols.units import counted
 
 MOST_REJECTED = 4
 """Datagrams that do not decrypt, before any that does, after which the keys differ."""
@@ -99,9 +100,9 @@ class EnvelopedEngine:
         crypt, said = self._crypt, list[str]()
         if crypt is not None and crypt.rejected:
             why = "of another key (--kcp-key), damaged, or not the peer's"
-            said.append(f"{crypt.rejected:,} datagrams could not be decrypted and were dropped: {why}")
+            said.append(f"dropped {counted(crypt.rejected, 'datagram')} that could not be decrypted: {why}")
         if crypt is not None and crypt.replayed:
-            said.append(f"{crypt.replayed:,} encrypted datagrams came again and were dropped")
+            said.append(f"dropped {counted(crypt.replayed, 'encrypted datagram')} that came again")
         return tuple(said)
 
     def figures(self) -> dict[str, Value]:

@@ -328,6 +328,9 @@ def test_the_first_interval_chooses_the_unit_for_the_whole_table() -> None:
             "",
             "Test: tcp, server to client, 1.00 GiB to send",
         ),
+        ({"duration_us": 0, "total_bytes": 1}, "", "Test: tcp, client to server, 1 byte to send"),
+        ({"duration_us": 0, "total_blocks": 1}, "", "Test: tcp, client to server, 1 block to send"),
+        ({"duration_us": 0, "total_blocks": 2}, "", "Test: tcp, client to server, 2 blocks to send"),
     ],
 )
 def test_one_line_names_the_test(plan: dict[str, Any], congestion: str, text: str) -> None:

@@ -184,7 +184,7 @@ def test_a_stream_that_decrypts_nothing_names_the_key() -> None:
         _ = wrapped.understands
     assert engine.counts.datagrams_received == 4
     (said,) = wrapped.warnings()
-    assert "4 datagrams could not be decrypted" in said
+    assert "dropped 4 datagrams that could not be decrypted" in said
 
 
 def test_garbage_among_the_datagrams_of_the_peer_is_one_warning() -> None:
