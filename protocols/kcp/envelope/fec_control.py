@@ -137,13 +137,13 @@ class FecControl:
         if self._busy is None:
             return off, "the stream has just begun"
         if now_us < self._busy_until_us:
-            return off, "bulk data: a retransmission costs fewer bytes than parity"
+            return off, "resending bulk data costs fewer bytes"
         if not flow.rtt_us:
             return off, "the round-trip time is not known yet"
         if flow.rtt_us < SHORT_RTT_US:
             return off, f"a retransmission takes only {flow.rtt_us / 1000:.2g} ms here"
         if not self._per_us or self._per_us * LONGEST_GAP_US <= 1:
-            return off, "datagrams are too far apart: parity would come too late"
+            return off, "the datagrams are so far apart that parity would come too late"
         if loss < (OFF_BELOW if self.geometry.parity else ON_ABOVE):
             return off, f"the path loses {100 * loss:.2g} %, which is within the target"
         data = self._frame.data if self._frame else self._data(flow.rtt_us)
@@ -153,7 +153,7 @@ class FecControl:
         geometry = Geometry(data, parity)
         left = residual(geometry, loss)
         words = f"the path loses {100 * loss:.2g} %, of which {100 * left:.2g} % stay lost"
-        return geometry, words if left <= TARGET else f"{words}: more parity would cost more than it brings"
+        return geometry, words if left <= TARGET else f"{words}; more parity would cost more than it brings"
 
     def _data(self, rtt_us: float) -> int:
         """As many data datagrams as leave within the time that a set may take."""

@@ -33,6 +33,7 @@ from iperfpy.protocols.kcp.envelope.fec_reports import (
 from iperfpy.protocols.kcp.envelope.galois_field import parity_matrix
 from iperfpy.protocols.kcp.envelope.path_loss import PathLoss
 from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
+from iperfpy.protocols.kcp.fec_remark import fec_remark
 from tests.protocols.kcp.ends import batches
 from tests.protocols.kcp.envelope.test_fec import packets, received, run_of
 
@@ -261,18 +262,21 @@ def test_messages_have_parity_by_the_loss(loss: float, least: int, most: int) ->
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"loss": 0.05, "application_us": 0.2}, "bulk data"),
+        ({"loss": 0.05, "application_us": 0.2}, "resending bulk data costs fewer bytes"),
         ({"loss": 0.0, "gap_us": 1_000}, "within the target"),
         ({"loss": 0.05, "segments": 0}, "acknowledgements only"),
         ({"loss": 0.05, "rtt_us": 0.0}, "round-trip time"),
         ({"loss": 0.05, "rtt_us": 3_000.0}, "a retransmission takes only 3 ms"),
-        ({"loss": 0.05, "gap_us": 600_000, "seconds": 30}, "too far apart"),
+        ({"loss": 0.05, "gap_us": 600_000, "seconds": 30}, "so far apart"),
     ],
 )
 def test_parity_stays_off_for_a_reason(given: dict[str, Any], reason: str) -> None:
     control = steered(**given)
     assert control.geometry.parity == 0
     assert reason in control.reason
+    # The reason is the second half of the sentence at the end of the test.
+    (sentence,) = fec_remark({"fec_reason": control.reason, "fec_parity_sent": 0})
+    assert sentence.count(":") == 1
 
 
 def test_seldom_messages_have_small_sets() -> None:
