@@ -61,6 +61,7 @@ class Metric:
     if it differs from the key, because an earlier version of the other end knows the figure by that name.
     `priority` of a titled metric: a terminal that is too narrow for all columns leaves out the column of the
     lowest priority first, and of equal ones the last.
+    `whole` : a report shows bytes as they are, and not in KiB, as for the size of a datagram.
     `setting` names the setting without which the table leaves the column out; other formats have it always.
     """
 
@@ -78,6 +79,7 @@ class Metric:
     iperf3_scale: float = 1.0
     wire: str = ""
     priority: int = 0
+    whole: bool = False
     setting: str = ""
 
     @property

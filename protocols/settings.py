@@ -209,6 +209,20 @@ class Settings:
         """Every field by name, for reports."""
         return {setting.name: getattr(self, setting.name) for setting in setting_fields(type(self))}
 
+    def by_flag(self, prefix: str) -> dict[str, str]:
+        """The values for people, under the long spellings of their flags; empty for a flag without a value.
+        A value that is not set, and a flag that is off as it is by default, are left out."""
+        found: dict[str, str] = {}
+        for setting in setting_fields(type(self)):
+            value, flag = getattr(self, setting.name), max(setting.flags(prefix), key=len)
+            if value is True:
+                found[flag] = ""
+            elif value is False and setting.default is True:
+                found[f"--no-{flag.lstrip('-')}"] = ""
+            elif value is not None and value is not False:
+                found[flag] = str(value)
+        return found
+
     def check_file(self) -> None:
         """Raise `SettingsError` if these settings exclude a file (-F) as payload."""
         return

@@ -168,7 +168,7 @@ def _metric_column(metric: Metric, letter: str) -> Column:
     def cell(line: Line) -> str:
         if not line.shows(metric.side):
             return ""
-        return format_value(metric.unit, line.value(metric), letter)
+        return format_value(metric, line.value(metric), letter)
 
     def style(line: Line) -> str:
         return _alarm(line.value(metric)) if metric.unit is Unit.PERCENT else ""
@@ -186,25 +186,27 @@ def title_of(metric: Metric, letter: str = DEFAULT_RATE_LETTER) -> str:
     unit = {
         Unit.PERCENT: "%",
         Unit.MICROSECONDS: "ms",
-        Unit.BYTES: "KiB",
+        Unit.BYTES: "bytes" if metric.whole else "KiB",
         Unit.BITS_PER_SECOND: rate_unit(letter),
     }.get(metric.unit, "")
-    title = metric.title or metric.key.removesuffix(f"_{metric.unit.value}").replace("_", " ")
+    words = f"_{metric.key}_".replace(f"_{metric.unit.value}_", "_").strip("_")
+    title = metric.title or words.replace("_", " ")
     return f"{title}({unit})" if unit and not title.endswith(")") else title
 
 
-def format_value(unit: Unit, value: Value, letter: str = DEFAULT_RATE_LETTER) -> str:
+def format_value(metric: Metric, value: Value, letter: str = DEFAULT_RATE_LETTER) -> str:
     """Format a figure in the unit that `title_of` announces, or as `-` if it is not available."""
     if value is None:
         return NOT_AVAILABLE
     # A peer decides what it sends as a figure: a text stays as it is, whatever the unit.
     if isinstance(value, str):
         return value
+    unit = metric.unit
     if unit is Unit.MICROSECONDS:
         return milliseconds(value)
     if unit is Unit.PERCENT:
         return f"{value:.2f}"
-    if unit is Unit.BYTES:
+    if unit is Unit.BYTES and not metric.whole:
         return decimal(value / 1024)
     if unit is Unit.BITS_PER_SECOND:
         return decimal(value / bits_per_rate_unit(letter))

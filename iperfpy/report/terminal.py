@@ -326,9 +326,8 @@ def banner(start: RunStarted, verbose: bool) -> Iterator[str]:
         yield f"Target rate: {format_rate(plan.rate_bps)} per stream"
     if verbose:
         yield f"Starting test: {describe(start)}"
-        given = ", ".join(
-            f"{key} {value}" for key, value in plan.settings.record().items() if value is not None
-        )
+        flags = plan.settings.by_flag(start.transport.prefix).items()
+        given = ", ".join(f"{flag} {value}".rstrip() for flag, value in flags)
         if given:
             yield f"Settings: {given}"
 
@@ -390,7 +389,7 @@ def further_figures(row: Row, metrics: Sequence[Metric], letter: str = "") -> It
         if metric.title or sample is None or sample.values.get(metric.key) is None:
             continue
         line = Line(row, sample, summary=True)
-        value = format_value(metric.unit, line.value(metric), letter or DEFAULT_RATE_LETTER)
+        value = format_value(metric, line.value(metric), letter or DEFAULT_RATE_LETTER)
         yield f"  {title_of(metric, letter or DEFAULT_RATE_LETTER):<28} {value:>12}  {metric.doc}"
 
 

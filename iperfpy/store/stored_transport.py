@@ -37,6 +37,10 @@ class StoredSettings(Settings):
     def record(self) -> dict[str, Any]:
         return dict(self.values)
 
+    def by_flag(self, prefix: str) -> dict[str, str]:
+        """The values by their names: the flags of the transport are not stored."""
+        return {name: str(value) for name, value in self.values.items() if value not in (None, False)}
+
     def to_wire(self) -> NoReturn:
         raise _only_shown()
 

@@ -98,13 +98,17 @@ METRICS = (
         "UDP payload of a full datagram, as the control connection's segment size suggests it",
         _BYTES,
         _GAUGE,
+        whole=True,
     ),
-    Metric("mtu_bytes", "UDP payload of a full datagram now, as the path carries it", _BYTES, _GAUGE),
+    Metric(
+        "mtu_bytes", "UDP payload of a full datagram now, as the path carries it", _BYTES, _GAUGE, whole=True
+    ),
     Metric(
         "segment_payload_bytes",
         "Payload of a full segment, without its headers",
         _BYTES,
         _GAUGE,
+        whole=True,
     ),
     Metric("in_flight_bytes", "Transmitted and neither acknowledged nor given up", _BYTES, _GAUGE),
     Metric("unacked_segments", "From the first unacknowledged segment to the next new one", kind=_GAUGE),

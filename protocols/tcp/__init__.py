@@ -125,7 +125,7 @@ class Tcp(Transport):
         Metric(
             "snd_wnd_bytes", "Window that the peer advertises", _BYTES, _GAUGE, spread=True, iperf3="snd_wnd"
         ),
-        Metric("pmtu_bytes", "Path MTU", _BYTES, _GAUGE, iperf3="pmtu"),
+        Metric("pmtu_bytes", "Path MTU", _BYTES, _GAUGE, iperf3="pmtu", whole=True),
         Metric(
             "delivery_bits_per_second",
             "Latest rate at which data was acknowledged",

@@ -275,7 +275,7 @@ def _total_cell(metric: Metric, sample: Sample) -> str:
         return ""
     # A polled gauge is its mean over the test, as in the terminal's summary.
     mean = sample.values.get(f"{metric.key}_mean") if metric.spread else None
-    return format_value(metric.unit, sample.values.get(metric.key) if mean is None else mean)
+    return format_value(metric, sample.values.get(metric.key) if mean is None else mean)
 
 
 def _figure_name(metric: Metric) -> str:
@@ -286,13 +286,13 @@ def _figure_name(metric: Metric) -> str:
 def _facts(run: Run) -> Iterator[Facts]:
     started = started_of(run)
     plan = run.plan
-    settings = {key: value for key, value in plan.settings.record().items() if value not in (None, False, "")}
+    settings = plan.settings.by_flag(started.transport.prefix)
     test = [
         ("Transport", plan.transport),
         ("Streams per direction", str(plan.parallel)),
         ("Block", f"{plan.block_bytes:,} bytes"),
         ("Report interval", f"{plan.interval_us / 1e6:g} s" if plan.interval_us else "the whole test"),
-        *((f"Setting {key}", str(value)) for key, value in settings.items()),
+        *((f"Setting {flag}", text or "on") for flag, text in settings.items()),
         ("Extra data", plan.extra_data),
         ("Identifier", started.cookie),
     ]

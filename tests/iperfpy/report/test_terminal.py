@@ -14,6 +14,7 @@ from rich.console import Console
 from iperfpy import __version__
 from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
+from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.metrics import Kind, Metric, Unit
 from iperfpy.protocols.registry import transport
 from iperfpy.records import Row
@@ -207,7 +208,31 @@ def test_a_column_announces_its_unit_once() -> None:
 def test_a_cell_shows_its_value_in_the_unit_of_the_column(
     unit: Unit, value: int | float | str | None, text: str
 ) -> None:
-    assert format_value(unit, value) == text
+    assert format_value(Metric("a", "", unit), value) == text
+
+
+def test_the_size_of_a_datagram_is_in_bytes_and_a_figure_has_one_unit() -> None:
+    metrics = {one.key: one for one in transport("kcp").metrics}
+    shown = {
+        title_of(metrics[key]): format_value(metrics[key], 1400)
+        for key in ("mtu_bytes", "mtu_start_bytes", "segment_payload_bytes", "queue_us_sum")
+    }
+    assert shown == {
+        "mtu(bytes)": "1400",
+        "mtu start(bytes)": "1400",
+        "segment payload(bytes)": "1400",
+        "queue sum(ms)": "1.40",
+    }
+
+
+def test_a_verbose_banner_names_settings_by_their_flags() -> None:
+    kcp = transport("kcp")
+    plan = Plan("kcp", KcpSettings(sndwnd=64, push=True))
+    shown = list(banner(replace(start_of(), plan=plan, transport=kcp), verbose=True))
+    assert shown[-1] == "Settings: --kcp-sndwnd 64, --kcp-rcvwnd 2048, --no-delay, --kcp-mode fast3"
+    plan = Plan("tcp", transport("tcp").settings())
+    shown = list(banner(replace(start_of(), plan=plan, transport=transport("tcp")), verbose=True))
+    assert not any(line.startswith("Settings") for line in shown)
 
 
 def test_small_numbers_keep_their_digits() -> None:
