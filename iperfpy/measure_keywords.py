@@ -404,10 +404,14 @@ def _us(name: str, seconds: float) -> int:
 
 
 def _whole(name: str, value: float) -> int:
-    """The nearest whole number. Raises `PlanError` for a negative value, NaN and infinities."""
+    """The nearest whole number. Raises `PlanError` for a negative value, NaN and infinities, and for a value
+    above 0 of which 0 would be left, as that often stands for "no limit"."""
     if not math.isfinite(value) or value < 0:
         raise PlanError(f"{name} must be a number that is not negative")
-    return round(value)
+    whole = round(value)
+    if value and not whole:
+        raise PlanError(f"{name} is too small: {value:g} rounds to 0")
+    return whole
 
 
 def _refuse_unknown(keywords: Iterable[str], known: Mapping[str, Any]) -> None:

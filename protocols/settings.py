@@ -21,7 +21,7 @@ from functools import cache
 from typing import Any, Literal, Self
 
 from iperfpy.protocols.errors import SettingsError
-from iperfpy.protocols.units import parse_duration_us, parse_rate, parse_size
+from iperfpy.protocols.units import parse_duration_ms, parse_duration_us, parse_rate, parse_size
 
 Unit = Literal["", "bytes", "bits_per_second", "microseconds", "milliseconds", "segments"]
 
@@ -135,8 +135,10 @@ class Setting:
         # A bare number has the field's own unit; only a duration may name another one (`1s`).
         if digits.removeprefix("-").isascii() and digits.removeprefix("-").isdigit() and len(digits) < 20:
             return int(digits)
-        if unit in ("microseconds", "milliseconds"):
-            return parse_duration_us(text) // (1000 if unit == "milliseconds" else 1)
+        if unit == "microseconds":
+            return parse_duration_us(text)
+        if unit == "milliseconds":
+            return parse_duration_ms(text)
         raise SettingsError(f"{text!r} is not a whole number")
 
     def check(self, value: object) -> None:

@@ -25,20 +25,22 @@ RATE_LETTERS = "kmgtKMGT"
 
 def parse_rate(text: str) -> int:
     """Bits per second from `10M`, `1.5g`, `800kbit`, `9600`; 1000-based, any case."""
-    return _scaled(text, 1000, "a rate", "k, M, G or T (powers of 1000 bit/s)", ("bit", "bps"))
+    return _scaled(text, 1000, "a rate", "k, M, G or T (powers of 1000 bit/s)", ("bit", "bps"), "bit/s")
 
 
 def parse_size(text: str) -> int:
     """Bytes from `128K`, `1.5M`, `100MiB`, `1400`; 1024-based, any case."""
-    return _scaled(text, 1024, "a size", "K, M, G or T (powers of 1024 bytes)", ("ib",))
+    return _scaled(text, 1024, "a size", "K, M, G or T (powers of 1024 bytes)", ("ib",), "byte")
 
 
 def parse_duration_us(text: str) -> int:
     """Microseconds from `10` (seconds), `0.5`, `30s`, `2m`, `1h`, `500ms`."""
-    number, suffix = _split(text, "a duration", "ms, s, m or h")
-    if suffix not in _DURATIONS_US:
-        _reject(text, "a duration", "ms, s, m or h")
-    return _bounded(text, number * _DURATIONS_US[suffix])
+    return _bounded(text, _duration_us(text), "microsecond")
+
+
+def parse_duration_ms(text: str) -> int:
+    """Milliseconds from the same texts."""
+    return _bounded(text, _duration_us(text) / 1_000, "millisecond")
 
 
 def parse_rate_and_burst(text: str) -> tuple[int, int]:
@@ -103,14 +105,22 @@ def letter_power(letter: str) -> int:
     return _POWERS[letter.lower()]
 
 
-def _scaled(text: str, base: int, kind: str, suffixes: str, units: Sequence[str]) -> int:
-    """The number times its power of `base`. `units`: names of the unit that may follow the letter."""
+def _duration_us(text: str) -> float:
+    number, suffix = _split(text, "a duration", "ms, s, m or h")
+    if suffix not in _DURATIONS_US:
+        _reject(text, "a duration", "ms, s, m or h")
+    return number * _DURATIONS_US[suffix]
+
+
+def _scaled(text: str, base: int, kind: str, suffixes: str, units: Sequence[str], least: str) -> int:
+    """The number times its power of `base`. `units`: names of the unit that may follow the letter. `least`:
+    the unit of the result."""
     number, suffix = _split(text, kind, suffixes)
     unit = next((unit for unit in units if suffix[1:] == unit), "")
     suffix = suffix.removesuffix(unit)
     if suffix not in _POWERS:
         _reject(text, kind, suffixes)
-    return _bounded(text, number * base ** _POWERS[suffix])
+    return _bounded(text, number * base ** _POWERS[suffix], least)
 
 
 def _split(text: str, kind: str, suffixes: str) -> tuple[float, str]:
@@ -123,10 +133,14 @@ def _split(text: str, kind: str, suffixes: str) -> tuple[float, str]:
     return float(found[1]), found[2]
 
 
-def _bounded(text: str, value: float) -> int:
+def _bounded(text: str, value: float, unit: str) -> int:
     if value > _LARGEST:
         raise SettingsError(f"{text!r} is too large")
-    return round(value)
+    whole = round(value)
+    # 0 often stands for "no limit", which a small number does not mean.
+    if value and not whole:
+        raise SettingsError(f"{text!r} is too small: the least value above 0 is 1 {unit}")
+    return whole
 
 
 def _reject(text: str, kind: str, suffixes: str) -> NoReturn:

@@ -12,6 +12,7 @@ from iperfpy.protocols.units import (
     format_number,
     format_rate,
     format_size,
+    parse_duration_ms,
     parse_duration_us,
     parse_rate,
     parse_rate_and_burst,
@@ -88,6 +89,42 @@ def test_the_error_for_a_negative_number_says_so(parse: object) -> None:
 def test_numbers_beyond_64_bits_are_refused() -> None:
     with pytest.raises(SettingsError, match="too large"):
         parse_size("99999999T")
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "unit"),
+    [
+        (parse_rate, "0.4", "bit/s"),
+        (parse_rate, ".0004k", "bit/s"),
+        (parse_rate_and_burst, "0.4/4", "bit/s"),
+        (parse_size, "0.4", "byte"),
+        (parse_size, "0.0001K", "byte"),
+        (parse_duration_us, "0.0000001", "microsecond"),
+        (parse_duration_us, "0.0004ms", "microsecond"),
+        (parse_duration_ms, "0.4ms", "millisecond"),
+        (parse_duration_ms, "0.0004s", "millisecond"),
+    ],
+)
+def test_a_number_that_rounds_to_0_is_too_small(parse: object, text: str, unit: str) -> None:
+    """0 stands for "no limit", or for "until it is stopped"."""
+    assert callable(parse)
+    with pytest.raises(SettingsError) as caught:
+        parse(text)
+    assert str(caught.value).endswith(f"is too small: the least value above 0 is 1 {unit}")
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (parse_rate, "0.00", 0),
+        (parse_size, "0K", 0),
+        (parse_duration_us, "0ms", 0),
+        (parse_duration_ms, "1s", 1000),
+    ],
+)
+def test_0_itself_and_whole_numbers_stay(parse: object, text: str, value: int) -> None:
+    assert callable(parse)
+    assert parse(text) == value
 
 
 def test_a_rate_may_carry_a_burst() -> None:

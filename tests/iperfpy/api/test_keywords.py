@@ -122,6 +122,8 @@ def test_a_file_without_a_size_is_sent_for_the_time_of_a_test(
         ({"seconds": 3, "blocks": 3}, "only one of seconds, total_bytes and blocks"),
         ({"total_bytes": 3, "blocks": 3}, "only one of"),
         ({"seconds": -1}, "seconds must be a number that is not negative"),
+        ({"seconds": 1e-7}, "seconds is too small"),
+        ({"rate": 0.4}, "rate is too small"),
         ({"seconds": float("nan")}, "seconds must be"),
         ({"rate": float("inf")}, "rate must be"),
         ({"port": 0}, "between 1 and 65535, not 0"),

@@ -433,6 +433,16 @@ REFUSALS = {
     "-c h -b -5": "'-5' is negative (-b)",
     "-c h -b 1M/2000": "a burst must be between 1 and 1000 blocks, not 2000 (-b)",
     "-c h -t -5": "'-5' is negative (-t)",
+    "-c h -t 0.0000001": "'0.0000001' is too small: the least value above 0 is 1 microsecond (-t)",
+    "-c h -i 0.0000001": "'0.0000001' is too small: the least value above 0 is 1 microsecond (-i)",
+    "-c h -b 0.4": "'0.4' is too small: the least value above 0 is 1 bit/s (-b)",
+    "-c h --fq-rate 0.4": "'0.4' is too small: the least value above 0 is 1 bit/s (--fq-rate)",
+    "-s --server-bitrate-limit 0.4": "'0.4' is too small: the least value above 0 is 1 bit/s"
+    " (--server-bitrate-limit)",
+    "-c h -n 0.4": "'0.4' is too small: the least value above 0 is 1 byte (-n)",
+    "-c h -k 0.4": "'0.4' is not a number of blocks (-k)",
+    "-c h --proto fancy --fancy-tick 0.4ms": "'0.4ms' is too small: the least value above 0 is 1 millisecond"
+    " (--fancy-tick)",
     "-c h -t 86401": "-t must be between 0 and 86400 seconds, not 86401",
     "-c h -t x": "'x' is not a duration: expected a number, optionally followed by ms, s, m or h (-t)",
     "-c h -O 601": "-O must be between 0 and 600 seconds, not 601",
