@@ -31,6 +31,10 @@ from iperfpy.traffic.transfer import Transfer
 class ClosingReport:
     """Collects the figures of the end.
 
+    Parameters
+    ----------
+    peer_omitted : stream id -> the peer's intervals of the omitted period added up, as they come
+
     Attributes
     ----------
     totals : this end's samples of the whole test, one per stream; None until they are known
@@ -38,7 +42,12 @@ class ClosingReport:
     """
 
     def __init__(
-        self, test: AgreedTest, transfer: Transfer, probing: Probing, sentences: TransportSentences
+        self,
+        test: AgreedTest,
+        transfer: Transfer,
+        probing: Probing,
+        sentences: TransportSentences,
+        peer_omitted: Mapping[int, Sample],
     ) -> None:
         self.totals: tuple[Sample, ...] | None = None
         self.peer_overrun_us = 0
@@ -46,6 +55,7 @@ class ClosingReport:
         self._transfer = transfer
         self._probing = probing
         self._sentences = sentences
+        self._peer_omitted = peer_omitted
         self._started_with = test.warnings()
         self._warnings: tuple[str, ...] = ()
         self._connection_rtt_us = test.connection.round_trip_us()  # read before data flows
@@ -196,9 +206,16 @@ class ClosingReport:
 
     def _omitted_at_both(self) -> dict[tuple[int, Side], Counters]:
         """Both ends' counts of the omitted period, by metric key."""
-        sides, theirs = self._test.peer_sides, self._results.omitted if self._results else {}
+        results = self._results.omitted if self._results else {}
         own = {(one.stream.id, one.sampler.side): one.sampler.omitted for one in self._transfer.streams}
-        return {**own, **{(stream, sides[stream]): counts for stream, counts in theirs.items()}}
+        theirs: dict[tuple[int, Side], Counters] = {}
+        for stream, side in self._test.peer_sides.items():
+            # Its results are exact, and have few of its counts.
+            intervals = self._peer_omitted.get(stream)
+            counts = {**(intervals.values if intervals else {}), **results.get(stream, {})}
+            if counts:
+                theirs[stream, side] = counts
+        return {**own, **theirs}
 
     def _compared(self) -> frozenset[int]:
         """Streams with counters that both ends read when nothing was under way any more.

@@ -92,7 +92,9 @@ class RunningTest:
         )
         self._probing = Probing(test, self._transfer, foreign)
         self._sentences = TransportSentences(test.transport)
-        self._closing = ClosingReport(test, self._transfer, self._probing, self._sentences)
+        self._closing = ClosingReport(
+            test, self._transfer, self._probing, self._sentences, self._rows.peer_omitted
+        )
         self._telling: asyncio.Task[None] | None = None
         self._silent_rows: deque[tuple[tuple[Sample, ...], int]] = deque()
         self._planned_end_us = started_us + test.plan.omit_us + test.plan.duration_us

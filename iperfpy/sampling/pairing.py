@@ -54,7 +54,8 @@ class RowPairing:
 
     Attributes
     ----------
-    peer_totals : stream id -> the peer's samples of the measured period added up
+    peer_totals, peer_omitted : stream id -> the peer's samples of the measured, and of the omitted, period
+        added up
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class RowPairing:
         self._own_last = self._peer_last = self._emitted = _BEGIN
         self._peer: dict[Position, Mapping[int, Sample]] = {}
         self.peer_totals: dict[int, Sample] = {}
+        self.peer_omitted: dict[int, Sample] = {}
 
     def own(self, samples: tuple[Sample, ...], now_us: int) -> None:
         """Take this end's samples of the next interval."""
@@ -101,9 +103,9 @@ class RowPairing:
             if self._peer_last > self._emitted:
                 self._peer[self._peer_last] = samples
         for stream, sample in samples.items():
-            if not sample.omitted:
-                before = self.peer_totals.get(stream)
-                self.peer_totals[stream] = sample if before is None else self._merge(before, sample)
+            sums = self.peer_omitted if sample.omitted else self.peer_totals
+            before = sums.get(stream)
+            sums[stream] = sample if before is None else self._merge(before, sample)
         self.release(now_us)
 
     def release(self, now_us: int) -> None:

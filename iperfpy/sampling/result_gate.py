@@ -11,12 +11,12 @@ same units; a transport without one is judged by its payload bytes.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from iperfpy.plan import Direction, EndCondition, Plan
 from iperfpy.protocols.contract import Delivery, Transport
-from iperfpy.protocols.metrics import Counters, Kind, Side, Value, number, ratios
+from iperfpy.protocols.metrics import Counters, Kind, Metric, Side, Value, number, ratios
 from iperfpy.records import SHORTEST_MEASURED_US, Row, Sample
 from iperfpy.sampling.sums import across, by_direction, without_across
 
@@ -89,7 +89,8 @@ def completed(totals: Totals, transport: Transport) -> tuple[Row, ...]:
     is without figures of the sender."""
     delivery = transport.delivery
     if delivery is None:
-        return totals.rows
+        missing = [metric for metric in transport.metrics if metric.kind is Kind.MISSING]
+        return tuple(_aligned(row, missing, totals) for row in totals.rows)
     return tuple(_with_tail(row, delivery, totals, transport) for row in totals.rows)
 
 
@@ -105,6 +106,24 @@ def _with_tail(row: Row, delivery: Delivery, totals: Totals, transport: Transpor
         values[key] = (number(values.get(key)) or 0) + tail
     ours = [metric for metric in transport.metrics if metric.side is Side.RECEIVER]
     values.update(ratios(ours, values))
+    return _replaced(row, replace(receiver, values=values))
+
+
+def _aligned(row: Row, missing: Sequence[Metric], totals: Totals) -> Row:
+    """The row with counts of a receiver that miss no more in the measured period than in the whole test. The
+    omitted period ends at different datagrams at both ends, which would look like a loss."""
+    receiver = row.of(Side.RECEIVER)
+    known = {side for stream, side in totals.omitted if stream == row.stream and totals.omitted[stream, side]}
+    if receiver is None or known != set(Side):
+        return row
+    values = dict(receiver.values)
+    for metric in missing:
+        sent = _whole(row, Side.SENDER, metric.denominator, totals)
+        received = _whole(row, Side.RECEIVER, metric.numerator, totals)
+        measured = _measured(row, Side.SENDER, metric.denominator)
+        if sent is not None and received is not None and measured is not None:
+            least = measured - max(0.0, sent - received)
+            values[metric.numerator] = max(number(values.get(metric.numerator)) or 0, int(least))
     return _replaced(row, replace(receiver, values=values))
 
 

@@ -309,7 +309,7 @@ class KcpChannel(Channel):
             if isinstance(self.wrapped, EnvelopedEngine) and not self.wrapped.understands:
                 return
             self._heard_us = now_us
-            if self.first_data_us is None and self._has_data():
+            if self.first_data_us is None and self.engine.has_received_data:
                 self.first_data_us = now_us
             self._finish(self._answered)
         except Exception as error:  # a fault of ours: it ends this stream, and must not spin the loop
@@ -319,10 +319,6 @@ class KcpChannel(Channel):
         # If a visit is to come, it sends, once for all batches that have arrived.
         if not self._is_visited and not self._rounds.awaits(self):
             self._pump()
-
-    def _has_data(self) -> bool:
-        receiving = self.engine.receiving
-        return receiving.segments > 0 or receiving.stored > 0
 
     def _pump(self) -> None:
         """Fill the engine from the load and send the datagrams that it lets go, then let others have the

@@ -16,6 +16,8 @@ class Counts:
     Attributes
     ----------
     datagrams_sent, datagrams_received : UDP datagrams
+    sent_before_data, received_before_data : those of them that came before all data: the handshake, and
+        probes for the size of datagrams
     wire_bytes_sent, wire_bytes_received : their UDP payload
     segments_sent : data segments, every transmission
     lost, early, fast : retransmissions by cause, as kcp-go names them (see `Cause`)
@@ -28,6 +30,8 @@ class Counts:
 
     datagrams_sent: int = 0
     datagrams_received: int = 0
+    sent_before_data: int = 0
+    received_before_data: int = 0
     wire_bytes_sent: int = 0
     wire_bytes_received: int = 0
     segments_sent: int = 0

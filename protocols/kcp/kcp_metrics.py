@@ -128,7 +128,7 @@ METRICS = (
         Metric(limit.metric_key, f"Time for which the sender was limited by {limit.phrase}", _US)
         for limit in SenderLimit
     ),
-    Metric("datagrams_sent", "Datagrams handed to the network"),
+    Metric("datagrams_sent", "Datagrams handed to the network, from the first data on"),
     Metric(
         "wire_bytes_sent",
         "UDP payload handed to the network, KCP headers and acknowledgements included",
@@ -150,7 +150,7 @@ METRICS = (
         numerator="duplicates",
         denominator="retransmits",
     ),
-    Metric("datagrams_received", "Datagrams from the network", side=Side.RECEIVER),
+    Metric("datagrams_received", "Datagrams from the network, from the first data on", side=Side.RECEIVER),
     Metric("wire_bytes_received", "UDP payload from the network", _BYTES, side=Side.RECEIVER),
     Metric("segments_received", "Data segments accepted, each once", side=Side.RECEIVER),
     Metric("duplicates", "Data segments that had arrived before", side=Side.RECEIVER),
@@ -257,7 +257,7 @@ def record(
     sends : True if the payload is what was acknowledged, False if it is what arrived
     """
     counts, sending, receiving, rtt = engine.counts, engine.sending, engine.receiving, engine.rtt
-    known = rtt.samples > 0
+    known, waiting = rtt.samples > 0, sum(batch.count for batch in unsent)
     mss, envelope_bytes = sending.mss, engine.options.envelope_bytes
     first_mtu = engine.options.mtu if engine.sizes is None else engine.sizes.range.first
     window = engine.control.window if engine.control else sending.limit
@@ -284,9 +284,9 @@ def record(
         "congestion": engine.control.name if engine.control else "none",
         "limited_by": engine.limited_by.label,
         **{limit.metric_key: us for limit, us in engine.limits.until(now_us).items()},
-        "datagrams_sent": counts.datagrams_sent - sum(batch.count for batch in unsent),
+        "datagrams_sent": max(0, counts.datagrams_sent - counts.sent_before_data - waiting),
         "wire_bytes_sent": counts.wire_bytes_sent - sum(batch.size for batch in unsent),
-        "datagrams_received": counts.datagrams_received,
+        "datagrams_received": counts.datagrams_received - counts.received_before_data,
         "wire_bytes_received": counts.wire_bytes_received,
         # Segments above a gap have arrived, too, though their payload is not handed on yet.
         "segments_received": receiving.segments + receiving.stored,

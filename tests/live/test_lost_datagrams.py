@@ -145,3 +145,20 @@ async def test_a_receiver_hears_that_an_amount_was_sent_although_a_part_of_it_is
     assert received is not None
     assert (received.values["lost_datagrams"], received.values["datagrams_numbered"]) == (3, 50)
     assert received.bytes == 47 * 500
+
+
+@pytest.mark.parametrize("omit_us", [0, 300_000])
+@pytest.mark.parametrize("direction", Direction)
+@pytest.mark.parametrize("name", ["kcp", "kcp-bbr"])
+async def test_nothing_is_lost_on_a_path_that_loses_nothing(
+    name: str, direction: Direction, omit_us: int
+) -> None:
+    """Both ends begin to count at the same datagram: neither the handshake nor the probes for the size of
+    datagrams, nor those between the two ends of the omitted period, make a loss."""
+    plan = plan_for(name, direction=direction, duration_us=300_000, omit_us=omit_us, rate_bps=5_000_000)
+    async with serving() as server:
+        report = await measure(server.port, replace(plan, parallel=2, interval_us=100_000))
+    assert report.ended is not None
+    senders = [row.of(Side.SENDER) for row in report.end_rows]
+    losses = {sender.values["path_loss_percent"] for sender in senders if sender is not None}
+    assert losses == {0.0}

@@ -51,6 +51,8 @@ class EnvelopedEngine:
         counts = self._engine.counts
         counts.datagrams_sent += sum(batch.count for batch in batches) - sum(batch.count for batch in plain)
         counts.wire_bytes_sent += sum(batch.size for batch in batches) - sum(batch.size for batch in plain)
+        if not counts.segments_sent:
+            counts.sent_before_data = counts.datagrams_sent
         return batches
 
     def _flow(self, now_us: int) -> Flow:
@@ -76,6 +78,8 @@ class EnvelopedEngine:
         datagrams, size = counts.datagrams_received + batch.count, counts.wire_bytes_received + batch.size
         self._open(batch, now_us, len(self._layers))
         counts.datagrams_received, counts.wire_bytes_received = datagrams, size
+        if not self._engine.has_received_data:
+            counts.received_before_data = datagrams
         counts.work += batch.size // _BYTES_PER_WORK
 
     @property

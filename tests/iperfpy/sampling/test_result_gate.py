@@ -140,6 +140,24 @@ def test_no_more_is_lost_than_was_sent_in_the_measured_period() -> None:
     assert losses(verdict(udp_row(50, 0, 0), omitted=omitted).rows[0]) == (50, 50, 100)
 
 
+@pytest.mark.parametrize(
+    ("arrived", "counted_before", "lost"),
+    [(296, 104, 0.0), (290, 104, 2.0), (296, 90, 4 / 3), (304, 96, 0.0), (250, 100, 50 / 3)],
+)
+def test_the_loss_of_kcp_is_not_that_of_the_boundary(arrived: int, counted_before: int, lost: float) -> None:
+    """The sender has sent 100 datagrams when its omitted period ends, and 300 later."""
+    sender = Sample(1, Side.SENDER, 0, 4 * SECOND_US, 400_000, {"datagrams_sent": 300})
+    receiver = Sample(1, Side.RECEIVER, 0, 4 * SECOND_US, 400_000, {"datagrams_received": arrived})
+    omitted = {
+        (1, Side.SENDER): {"datagrams_sent": 100},
+        (1, Side.RECEIVER): {"datagrams_received": counted_before},
+    }
+    judged = verdict(Row(1, sender, receiver), of=transport("kcp"), omitted=omitted)
+    assert judged.rows[0].local.values["path_loss_percent"] == pytest.approx(lost)
+    whole = total(judged.rows, transport("kcp").metrics).local
+    assert whole.values["path_loss_percent"] == pytest.approx(lost)
+
+
 def test_a_receiver_that_stopped_earlier_is_not_compared() -> None:
     judged = verdict(udp_row(358, 123, 0), compared=False)
     assert losses(judged.rows[0])[:2] == (0, 123)
