@@ -11,7 +11,6 @@ import math
 import numbers
 import os
 import socket
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import NoneType, UnionType
@@ -26,6 +25,7 @@ from iperfpy.options import (
     ServerOptions,
     SocketOptions,
 )
+from iperfpy.payload_file import payload_bytes
 from iperfpy.plan import DEFAULT_DURATION_US, UNSIZED_BYTES, Direction, Plan
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import TransportError
@@ -356,24 +356,10 @@ def _sends_file(keywords: Mapping[str, Any]) -> bool:
 
 
 def _file_bytes(keywords: Mapping[str, Any]) -> int:
-    """The amount of data that the end of a file limits, 0 if none is sent: its size, or `UNSIZED_BYTES` of a
-    pipe or a device, which only its end, or the time, limits."""
+    """The amount of data that the end of a file limits, 0 if none is sent. Raises `PlanError`."""
     if not _sends_file(keywords):
         return 0
-    path = os.fspath(keywords["file"])
-    try:
-        facts = os.stat(path)
-        if not stat.S_ISREG(facts.st_mode):
-            return UNSIZED_BYTES
-        if facts.st_size:
-            return facts.st_size
-        # The system's own files, such as those of /proc, have content and no size.
-        with open(path, "rb") as file:
-            if file.read(1):
-                return UNSIZED_BYTES
-    except OSError as error:
-        raise PlanError(f"cannot read the file {path}: {error.strerror}") from error
-    raise PlanError(f"the file {path} is empty")
+    return payload_bytes(os.fspath(keywords["file"]))
 
 
 def _longest_us(keywords: Mapping[str, Any]) -> int:

@@ -340,6 +340,9 @@ class Transport(ABC):
     """Flags that select this transport beside `--proto NAME`."""
     reliable: ClassVar[bool] = True
     """True if all data that was sent arrives, once and in order."""
+    fills_files: ClassVar[bool] = True
+    """False if the receiver of a stream of one direction has no `Channel.keep`: a test that would write to a
+    file (-F) is then refused before it begins."""
     delivery: ClassVar[Delivery | None] = None
     """The counters by which both ends are compared; None if `bytes` alone tell what arrived."""
     datagrams: ClassVar[bool] = False

@@ -62,7 +62,8 @@ SOCKET_WORK = {
     )
 }
 THREADS = {f"{P}.{name}" for name in ("serving_thread", "stream_threads")}
-RECORDS = {f"iperfpy.{name}" for name in ("plan", "options", "records", "errors", "error_numbers")} | {P}
+_RECORDS = ("plan", "options", "records", "errors", "error_numbers", "payload_file")
+RECORDS = {f"iperfpy.{name}" for name in _RECORDS} | {P}
 API = ("iperfpy.api", "iperfpy.measure_keywords", "iperfpy.local_server")
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -99,6 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "iperfpy.errors": {P, "iperfpy.error_numbers"},
     "iperfpy.options": set(),
     "iperfpy.plan": {P},
+    "iperfpy.payload_file": {"iperfpy.plan", "iperfpy.errors", "iperfpy.error_numbers"},
     "iperfpy.records": {P, "iperfpy.plan", "iperfpy.diagnosis.evidence", "iperfpy.diagnosis.finding"},
     # the program, from below
     "iperfpy.control": RECORDS,

@@ -30,7 +30,7 @@ def check_here(plan: Plan, options: ClientOptions) -> Transport:
         transport.check(plan.settings, sends=plan.direction is not Direction.REVERSE)
         transport.check_secret(plan.settings, options.secrets.get(transport.prefix))
     if options.file:
-        check_file(plan, transport)
+        check_file(options.file, plan, transport, sends=plan.direction is Direction.FORWARD)
     check_plan(plan, transport)
     check_size(plan, transport)
     return transport

@@ -46,7 +46,7 @@ from iperfpy.errors import (
     guarding,
 )
 from iperfpy.options import Authorization, ServerOptions
-from iperfpy.plan import Plan, Role
+from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
@@ -224,8 +224,9 @@ class ServedTest:
         await self._authorize(body)
         request = decode_parameters(body, transports(), self._server.options.interval_us)
         # `_authorize` came first: a client that may not use this server learns nothing about its limits.
-        if self._server.options.file:
-            check_file(request.plan, request.transport)
+        if file := self._server.options.file:
+            sends = request.plan.direction is Direction.REVERSE
+            check_file(file, request.plan, request.transport, sends=sends)
         self._admit(request.plan)
         self._check_secret(request)
         connection.session.allow_figures(request.plan.stream_count, key_count(request.transport.metrics))

@@ -19,6 +19,7 @@ from io import FileIO
 
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import IperfpyError, PlanError
+from iperfpy.payload_file import payload_bytes
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Stream, Transport
 from iperfpy.protocols.errors import SettingsError, StreamPathError
@@ -28,8 +29,10 @@ from iperfpy.traffic.open_stream import OpenStream
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
 
-def check_file(plan: Plan, transport: Transport) -> None:
-    """Raise `PlanError`, with iperf3's number for the reason, if the test cannot carry a file."""
+def check_file(path: str, plan: Plan, transport: Transport, *, sends: bool) -> None:
+    """Raise `PlanError`, with iperf3's number for the reason, if the test cannot carry the file.
+
+    `sends`: this end reads it. Nothing is opened for writing."""
     if not transport.reliable:
         text = f"{transport.name} may lose data, so it cannot carry a file (-F)"
         raise PlanError(text, ErrorNumber.DATAGRAMS_AND_FILE)
@@ -41,6 +44,11 @@ def check_file(plan: Plan, transport: Transport) -> None:
         plan.settings.check_file()
     except SettingsError as error:
         raise PlanError(str(error), ErrorNumber.FILE) from None
+    if sends:
+        payload_bytes(path)
+    elif not transport.fills_files:
+        text = f"{transport.name} cannot write received data to a file (-F)"
+        raise PlanError(text, ErrorNumber.FILE)
 
 
 def with_file(opened: OpenStream, path: str) -> OpenStream:
@@ -65,7 +73,7 @@ def with_file(opened: OpenStream, path: str) -> OpenStream:
 
 
 def open_file(path: str, stream: Stream) -> FileIO:
-    """The file, open to be sent, or emptied to be filled. Raises `PlanError`."""
+    """The file, open to be sent or to be filled, with its content. Raises `PlanError`."""
     verb = "read" if stream.sends else "write"
     try:
         return _opened(path, os.O_RDONLY if stream.sends else os.O_WRONLY | os.O_CREAT)
@@ -92,11 +100,8 @@ def _opened(path: str, flags: int) -> FileIO:
         # A device such as /dev/zero or /dev/null serves any number of tests, and so does a file that is read.
         if pipe or (regular and file.writable()):
             lock_file(file.fileno(), wait=False)
-        if file.writable():
-            if regular:
-                file.truncate(0)
-            if NONBLOCK:
-                os.set_blocking(file.fileno(), True)
+        if file.writable() and NONBLOCK:
+            os.set_blocking(file.fileno(), True)
     except BaseException:
         file.close()
         raise
@@ -129,11 +134,16 @@ class FileSource:
 
 
 def writer(file: FileIO) -> Callable[[memoryview], None]:
-    """A function that a channel calls with received payload, in order."""
+    """A function that a channel calls with received payload. The first call replaces the content."""
+    begun = False
 
     def write(payload: memoryview) -> None:
+        nonlocal begun
         rest = payload.cast("B")
         try:
+            if not begun and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                file.truncate(0)
+            begun = True
             while len(rest):  # an unbuffered file may take only a part
                 rest = rest[file.write(rest) :]
         except OSError as error:

@@ -34,6 +34,7 @@ class _KcpTransport(Transport):
     prefix = "kcp"
     iperf3 = Iperf3Mapping(socket_buffer="socket_buffer")
     over_udp = True
+    fills_files = False
     window_settings = ("sndwnd", "rcvwnd")
     both_ways = True
     features: ClassVar[tuple[str, ...]] = (FEC, FEC_AUTO, CRYPT)

@@ -105,7 +105,7 @@ async def test_two_tests_never_write_one_file_at_once(tmp_path: Path) -> None:
     filled, pipe, plan = tmp_path / "filled", tmp_path / "pipe", plan_for(total_bytes=len(CONTENT))
     os.mkfifo(pipe)
     busy = rf"the file {filled} is in use by another test: try again when that has ended"
-    async with serving(file=str(filled)) as server:
+    async with serving(file=str(filled)) as server, serving() as another:
         # The first test waits for its pipe.
         first = asyncio.create_task(measure(server.port, plan, file=str(pipe)))
         assert await becomes_true(filled.exists, 10_000_000)
@@ -114,7 +114,7 @@ async def test_two_tests_never_write_one_file_at_once(tmp_path: Path) -> None:
         # A client that would fill it meets the same lock.
         reverse = replace(plan, direction=Direction.REVERSE)
         with pytest.raises(PlanError, match=busy):
-            await measure(server.port, reverse, file=str(filled))
+            await measure(another.port, reverse, file=str(filled))
         await asyncio.to_thread(pipe.write_bytes, CONTENT)
         await first
         await server.settled()
@@ -160,11 +160,53 @@ async def test_kcp_can_send_a_file_and_cannot_write_one(name: str, sent: Path, t
     plan = plan_for(name, total_bytes=len(CONTENT))
     async with serving() as server:
         report = await measure(server.port, plan, file=str(sent))
-        assert report.end_rows[0].local.bytes == len(CONTENT)
-        with pytest.raises(PlanError, match="cannot write received data to a file"):
-            await measure(
-                server.port, replace(plan, direction=Direction.REVERSE), file=str(tmp_path / "filled")
-            )
+    assert report.end_rows[0].local.bytes == len(CONTENT)
+    filled, sentence = tmp_path / "filled", f"^{name} cannot write received data to a file"
+    filled.write_bytes(b"kept")
+    # Nothing listens on this port: the client refuses before it connects.
+    with pytest.raises(PlanError, match=sentence):
+        await measure(1, replace(plan, direction=Direction.REVERSE), file=str(filled))
+    async with serving(file=str(filled)) as server:
+        with pytest.raises(PeerError, match=f"the server says: {sentence[1:]}"):
+            await measure(server.port, plan)
+    assert content_of(filled) == b"kept"
+
+
+async def test_a_transport_without_keep_empties_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plug-in may have the default of `fills_files` although its channels have no `keep`."""
+    monkeypatch.setattr(type(transport("kcp")), "fills_files", True)
+    filled = tmp_path / "filled"
+    filled.write_bytes(b"kept")
+    async with serving(file=str(filled)) as server:
+        with pytest.raises(PeerError, match="cannot write received data to a file"):
+            await measure(server.port, plan_for("kcp", total_bytes=1000))
+    assert content_of(filled) == b"kept"
+
+
+async def test_a_test_without_payload_leaves_the_content_of_the_file(tmp_path: Path) -> None:
+    filled, pipe = tmp_path / "filled", tmp_path / "pipe"
+    filled.write_bytes(b"kept")
+    os.mkfifo(pipe)
+    async with serving(file=str(pipe)) as server:
+        plan = plan_for(direction=Direction.REVERSE, duration_us=200_000)
+        with pytest.raises(PathError, match="no payload arrived"):
+            await measure(server.port, plan, file=str(filled))
+    assert content_of(filled) == b"kept"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("empty", "the file {} is empty"), ("missing", "cannot read the file {}: No such")]
+)
+async def test_a_server_names_the_file_that_it_cannot_send(name: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    (tmp_path / "empty").touch()
+    async with serving(file=str(path)) as server:
+        plan = plan_for(direction=Direction.REVERSE, duration_us=200_000)
+        with pytest.raises(PeerError, match=f"^the server says: {sentence.format(path)}"):
+            await measure(server.port, plan)
+        assert server.tests == []
 
 
 @pytest.mark.parametrize(
