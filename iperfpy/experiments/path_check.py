@@ -165,6 +165,7 @@ class PathCheck:
         self._path = MeasuredPath()
         self._not_checked: list[str] = []
         self._streak: list[tuple[str, tuple[Direction, ...], str]] = []
+        self._failure: IperfpyError | None = None
 
     @property
     def error(self) -> IperfpyError | None:
@@ -181,6 +182,15 @@ class PathCheck:
         """Run the diagnosis. It raises no error of a test: see `error`."""
         with self._tests.running(on_progress):
             await self._measure()
+        # Two failed tests end nothing: but if no direction has a figure, there is nothing to conclude from.
+        if not self._tests.over and self._failure is not None and not self._measured:
+            self._tests.error = self._failure
+            self._forget_streak()
+
+    @property
+    def _measured(self) -> bool:
+        """True if data of a test arrived in any direction."""
+        return any(self._path.evidence(way) is not None for way in schedule.DIRECTIONS)
 
     async def _measure(self) -> None:
         scale, path = self._scale, self._path
@@ -304,6 +314,7 @@ class PathCheck:
         # A stream that could not be opened tells nothing of the directions.
         unopened = error.run is None or error.run.started is None
         ways = schedule.DIRECTIONS if unopened else (step.direction,)
+        self._failure = error
         name = step.transport if unopened else f"{step.transport} {step.direction.value}"
         self._streak.append((step.transport, ways, f"{name} ({error})"))
         if isinstance(error, ENDS_ALL) or len(self._streak) >= MOST_SILENT:

@@ -193,6 +193,24 @@ async def test_datagrams_that_do_not_get_through_are_a_result(monkeypatch: pytes
     validated(report)
 
 
+@pytest.mark.parametrize("transports", [{UDP, TCP}, {TCP, KCP}], ids=["all", "all-with-data"])
+async def test_a_diagnosis_without_a_figure_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, transports: set[str]
+) -> None:
+    late = LateError("no answer within 5 s")
+    plans = failing(monkeypatch, lambda plan: late if plan.transport in transports else None)
+    with local_server() as server:
+        check = check_of(server)
+        await check.run()
+    assert len(plans) < path_check.MOST_SILENT + 1
+    assert check.error is late
+    report = check.report()
+    assert (report.error, report.directions) == ("no answer within 5 s", ())
+    # The server was gone: that is no difference between the transports.
+    assert not any("no answer" in phrase for phrase in report.not_checked)
+    assert validated(report)["error"] == report.error
+
+
 async def test_a_path_that_is_gone_ends_the_diagnosis(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[Plan] = []
 
