@@ -42,7 +42,7 @@ from iperfpy.records import Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
 from iperfpy.runtime.socket_options import mark, mark_descriptor, prepare
-from iperfpy.runtime.sockets import listening_address, resolve, resolve_local
+from iperfpy.runtime.sockets import listening_address, resolve_local, resolve_within
 from iperfpy.runtime.transport_ports import NetworkClientPort, NetworkServerPort, SharedListeners
 from iperfpy.traffic.ending import EndEvent, EndRule
 from iperfpy.traffic.open_stream import OpenStream, where
@@ -206,11 +206,12 @@ class _LoneTest:
         named it."""
         end = self._options.end
         seconds, device = end.connect_timeout_us / 1e6, end.sockets.device
-        late = f"the name {end.host} was not resolved within {seconds:g} s"
-        addresses = await self._scope.wait(resolve(end.host, end.port, end.family, device), seconds, late)
+        addresses = await resolve_within(self._scope, seconds, end.host, end.port, end.family, device)
         failure: IperfpyError = ConnectError(f"{end.host} has no address")
         for family, remote in addresses:
-            local = await resolve_local(end.bind, family, device) if end.bind else None
+            local = None
+            if end.bind:
+                local = await resolve_local(self._scope, seconds, end.bind, family, device)
             port = NetworkClientPort(
                 remote,
                 "",
@@ -246,7 +247,7 @@ class _LoneTest:
         """Wait for a peer that sends, or that proves its address to a sender. Returns its address."""
         end, waits_s = self._options.end, self._options.wait_us / 1e6
         options = ServerOptions(end.port, end.host, end.family, sockets=end.sockets)
-        _, address, _ = await listening_address(options)
+        _, address, _ = await listening_address(options, self._scope, self._deadlines.lookup_s)
         doubts: dict[str, None] = {}
 
         def late() -> str:

@@ -29,8 +29,8 @@ from iperfpy.runtime.sockets import (
     is_ipv6,
     new_socket,
     packet_size,
-    resolve,
     resolve_local,
+    resolve_within,
     segment_size,
     set_no_delay,
 )
@@ -75,9 +75,8 @@ async def open_control(options: ClientOptions, deadlines: Deadlines, scope: Abor
         The server cannot be reached, or refuses; or `scope` was aborted.
     """
     seconds = options.connect_timeout_us / 1e6
-    late = f"the name {options.host} was not resolved within {seconds:g} s"
-    resolving = resolve(options.host, options.port, options.family, options.sockets.device)
-    addresses = await scope.wait(resolving, seconds, late)
+    device = options.sockets.device
+    addresses = await resolve_within(scope, seconds, options.host, options.port, options.family, device)
     # A refusal is repeated for a moment only: the listener of a stock server is closed between two tests.
     give_up_us = now_us() + round(deadlines.retry_s * 1e6)
     while True:
@@ -120,7 +119,10 @@ class _Attempt:
     async def _local(self, family: int) -> SocketAddress | None:
         """The local address that -B names, port 0; None without -B."""
         options = self._options
-        return await resolve_local(options.bind, family, options.sockets.device) if options.bind else None
+        if not options.bind:
+            return None
+        seconds = options.connect_timeout_us / 1e6
+        return await resolve_local(self._scope, seconds, options.bind, family, options.sockets.device)
 
     async def _connect(
         self, family: int, address: SocketAddress, local: SocketAddress | None

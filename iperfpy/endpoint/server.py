@@ -87,7 +87,8 @@ async def run_server(
     """
     outer = scope or AbortScope()
     limits = (deadlines or Deadlines()).with_options(options.sockets)
-    server = _Server(options, make_sinks, make_server_output, limits, await listen(options))
+    listener = await listen(options, outer, limits.lookup_s)
+    server = _Server(options, make_sinks, make_server_output, limits, listener)
     reason = "it was told to stop"
     try:
         measured = await outer.wait(server.run(on_listening), None, "")

@@ -12,6 +12,7 @@ from iperfpy.protocols.path_events import Consequence, Moment, Sign, consequence
 class Deadlines:
     """Limits in seconds. Only tests have a reason to change them."""
 
+    lookup_s: float = 10.0  # looking up the name that a server listens at
     cookie_s: float = 5.0  # from accept to the whole cookie
     reply_s: float = 10.0  # a message that the peer can send without delay
     streams_s: float = 10.0  # opening the data streams, eight of them

@@ -7,13 +7,14 @@ import errno
 import socket
 from dataclasses import dataclass
 
-from iperfpy.errors import ConnectError, ListenError, PlanError, system_reason
+from iperfpy.errors import ConnectError, LateError, ListenError, PlanError, system_reason
 from iperfpy.options import ServerOptions
 from iperfpy.protocols import tcp_info
 from iperfpy.protocols.addresses import MAPPED, named, plain_host
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.operating_system import IPPROTO_MPTCP, error_text, rebind_soon
 from iperfpy.protocols.socket_watch import SocketWatch
+from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.name_lookup import look_up
 from iperfpy.runtime.socket_options import bind_device
 
@@ -67,15 +68,37 @@ def _scoped(address: SocketAddress, device: str) -> SocketAddress:
         raise PlanError(f"no interface named {device}") from error
 
 
-async def resolve_local(host: str, family: int, device: str = "") -> SocketAddress:
-    """The local address that `-B host` names, port 0. Raises `PlanError`."""
+async def resolve_within(
+    scope: AbortScope, seconds: float, host: str, port: int, family: int, device: str = ""
+) -> list[tuple[int, SocketAddress]]:
+    """The addresses that `resolve` finds. Raises its errors, `LateError` after `seconds`, and the error of
+    the scope's abort."""
+    late = f"the name {host} was not resolved within {seconds:g} s"
+    return await scope.wait(resolve(host, port, family, device), seconds, late)
+
+
+async def resolve_local(
+    scope: AbortScope, seconds: float, host: str, family: int, device: str = ""
+) -> SocketAddress:
+    """The local address that `-B host` names, port 0. Raises the errors of `resolve_within`, and `PlanError`
+    if `host` is an address of another family."""
     try:
-        found = await resolve(host, 0, family, device)
+        found = await resolve_within(scope, seconds, host, 0, family, device)
     except ConnectError as error:
+        if not _is_address(host):
+            raise
         raise PlanError(
             f"cannot bind to {host}: it is no address{_of_family(family)} of this machine"
         ) from error
     return found[0][1]
+
+
+def _is_address(host: str) -> bool:
+    """True if `host` is an address and no name."""
+    try:
+        return bool(socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST))
+    except (OSError, UnicodeError):
+        return False
 
 
 def new_socket(family: int, protocol: int = 0) -> socket.socket:
@@ -195,33 +218,38 @@ def _option(sock: socket.socket, name: int) -> int | None:
         return None
 
 
-async def listen(options: ServerOptions) -> socket.socket:
-    """A listening socket, of both families unless the options name an address or a family.
+async def listen(options: ServerOptions, scope: AbortScope, lookup_s: float) -> socket.socket:
+    """A listening socket, of both families unless the options name an address or a family. `lookup_s`: limit
+    of the look-up of a name.
 
     Raises
     ------
     ListenError
-        The port is in use, the address is not this machine's, or permission is missing.
+        The port is in use, the address is not this machine's, or permission is missing; or the resolver does
+        not answer.
     """
     # The error names the port even if the address is what was wrong: the user knows the server by it.
     where = f"port {options.port}" + (f" of {options.bind}" if options.bind else "")
     try:
-        family, address, dual = await listening_address(options)
+        family, address, dual = await listening_address(options, scope, lookup_s)
         if not options.port:
             return _listen_anywhere(family, address, dual, options.sockets.device)
         return _listen_at(family, address, dual, options.sockets.device)
     except OSError as error:
         raise ListenError(f"cannot listen on {where}: {system_reason(error)}") from error
-    except (ConnectError, PlanError) as error:
+    except (ConnectError, LateError, PlanError) as error:
         raise ListenError(f"cannot listen on {where}: {error}") from error
 
 
-async def listening_address(options: ServerOptions) -> tuple[int, SocketAddress, bool]:
-    """(family, address, True if an IPv6 socket also takes IPv4 clients). Raises `ConnectError`."""
+async def listening_address(
+    options: ServerOptions, scope: AbortScope, lookup_s: float
+) -> tuple[int, SocketAddress, bool]:
+    """(family, address, True if an IPv6 socket also takes IPv4 clients). Raises the errors of
+    `resolve_within`."""
     if options.bind:
-        family, address = (await resolve(options.bind, options.port, options.family, options.sockets.device))[
-            0
-        ]
+        device = options.sockets.device
+        found = await resolve_within(scope, lookup_s, options.bind, options.port, options.family, device)
+        family, address = found[0]
         return family, address, address[0] == "::" and not options.family
     if options.family == socket.AF_INET or not _has_ipv6():
         return socket.AF_INET, ("0.0.0.0", options.port), False

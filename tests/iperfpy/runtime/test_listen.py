@@ -9,6 +9,7 @@ import pytest
 from iperfpy.options import ServerOptions
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.runtime import sockets
+from iperfpy.runtime.abort_scope import AbortScope
 
 
 def _both_numbers() -> tuple[socket.socket, socket.socket]:
@@ -35,5 +36,5 @@ async def test_a_port_whose_udp_number_is_taken_is_not_chosen(monkeypatch: pytes
         return next(offered)
 
     monkeypatch.setattr(sockets, "_listen_at", listen_at)
-    with taken, await sockets.listen(ServerOptions(port=0, bind="127.0.0.1")) as chosen:
+    with taken, await sockets.listen(ServerOptions(port=0, bind="127.0.0.1"), AbortScope(), 1.0) as chosen:
         assert chosen.getsockname()[1] == number
