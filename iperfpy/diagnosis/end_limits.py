@@ -17,6 +17,7 @@ from iperfpy.diagnosis import advice
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.diagnosis.stretches import settled_rate
+from iperfpy.protocols.metrics import number
 from iperfpy.protocols.path_evidence import HELD_UP, PathEvidence
 from iperfpy.protocols.units import format_milliseconds, format_percent, format_rate
 
@@ -239,10 +240,17 @@ def own_rate(run: RunEvidence) -> Finding | None:
         Cause.APPLICATION,
         Confidence.SURE,
         f"the test's own rate, {format_rate(target)} (-b)",
-        "all of it arrived" if not run.reliable else "the path carried it",
+        _carried(run),
         "a higher -b, or -b 0",
         evidence={"target_bits_per_s": round(target), "share": 1.0},
     )
+
+
+def _carried(run: RunEvidence) -> str:
+    if run.reliable:
+        return "the path carried it"
+    lost, sent = lost_datagrams(run), _sent_datagrams(run)
+    return f"{lost:,} of {sent:,} datagrams were lost" if lost else "all of it arrived"
 
 
 def processor(run: RunEvidence) -> Finding | None:
@@ -295,7 +303,7 @@ def one_machine(run: RunEvidence) -> Finding:
 
 def sending_machine(run: RunEvidence) -> Finding | None:
     """Name the limit of datagrams that all arrived, though fewer left than the test asked for."""
-    sent = sum(int(path.flight.sent_packets.sum()) for path in run.path if path.flight is not None)
+    sent = _sent_datagrams(run)
     target = run.target_bits_per_second * max(1, run.streams)
     if run.reliable or not sent or lost_datagrams(run) > _FEW_LOST * sent:
         return None
@@ -314,11 +322,18 @@ def sending_machine(run: RunEvidence) -> Finding | None:
 
 
 def lost_datagrams(run: RunEvidence) -> int:
-    """Datagrams of an unreliable transport that did not arrive."""
-    for path in run.path:
-        if path.flight is not None and not run.reliable:
-            return int((path.flight.sent_packets - path.flight.arrived_packets).sum())
-    return 0
+    """Datagrams of an unreliable transport that did not arrive, with those after the last arrival, which no
+    record of the path has."""
+    if run.reliable:
+        return 0
+    flights = [path.flight for path in run.path if path.flight is not None]
+    recorded = sum(int((flight.sent_packets - flight.arrived_packets).sum()) for flight in flights)
+    return max(recorded, int(number(run.receiver.get("lost_datagrams")) or 0))
+
+
+def _sent_datagrams(run: RunEvidence) -> int:
+    recorded = sum(int(path.flight.sent_packets.sum()) for path in run.path if path.flight is not None)
+    return max(recorded, int(number(run.sender.get("datagrams_sent")) or 0)) if recorded else 0
 
 
 def largest(paths: Sequence[PathEvidence]) -> PathEvidence | None:

@@ -169,6 +169,15 @@ def test_datagrams_that_all_arrive_show_the_limit_of_the_machine_that_sends() ->
     lossy = PathEvidence(flight=stream(Path(rate=50e6, queue=100_000, loss=0.05), 5e6))
     lost = one_run.conclude(run(reliable=False, controlled=False, path=(lossy,), bits_per_second=5e6))
     assert lost[0].cause is not Cause.PROCESSOR
+    # Datagrams after the last arrival are in no record of the path.
+    dead = one_run.conclude(
+        run(**udp, bits_per_second=5e6, target_bits_per_second=8e6, receiver={"lost_datagrams": 900})
+    )
+    assert Cause.PROCESSOR not in {finding.cause for finding in dead}
+    few = one_run.conclude(
+        run(**udp, bits_per_second=8e6, target_bits_per_second=8e6, receiver={"lost_datagrams": 3})
+    )
+    assert re.search(r"\(3 of [0-9,]+ datagrams were lost\)", one_run.limit_line(few))
 
 
 def test_between_two_ends_of_one_machine_is_no_path() -> None:
