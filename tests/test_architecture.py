@@ -72,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     P: set(),
     f"{P}.registry": BASE,
     f"{P}.operating_system": set(),
+    f"{P}.whole_file": set(),
     f"{P}.tcp_info": {*BASE, f"{P}.operating_system"},
     f"{P}.threads": set(),
     f"{P}.serving_thread": {f"{P}.clock", f"{P}.threads"},

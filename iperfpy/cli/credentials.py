@@ -9,12 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
-from iperfpy.control.authentication import MISSING, private_key, public_key, users_of
+from iperfpy.control.authentication import MISSING, MOST_USERS_BYTES, private_key, public_key, users_of
 from iperfpy.errors import KeyFileError
 from iperfpy.options import Authorization, Credentials
 from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.whole_file import read_whole
 
 PASSWORD_VARIABLE = "IPERF3_PASSWORD"
+_MOST_KEY_BYTES = 1 << 16
 
 T = TypeVar("T")
 
@@ -26,15 +28,14 @@ def credentials_of(user: str | None, key_path: str | None, *, pkcs1: bool) -> Cr
         raise SettingsError("a password needs both --username and --rsa-public-key-path")
     # The key is read before the prompt: a user types no a password for a key that cannot be used.
     _require_cryptography()
-    pem = Path(key_path)
-    _checked(key_path, lambda: public_key(pem.read_bytes()))
+    pem = _read(key_path, public_key)
     password = os.environ.get(PASSWORD_VARIABLE)
     if password is None:
         try:
             password = getpass.getpass("Password: ")
         except (EOFError, OSError) as error:
             raise SettingsError(f"no password: set {PASSWORD_VARIABLE}, or run on a terminal") from error
-    return Credentials(user, password, pem.read_bytes(), pkcs1)
+    return Credentials(user, password, pem, pkcs1)
 
 
 def authorization_of(
@@ -44,11 +45,22 @@ def authorization_of(
     if not key_path or not users_path:
         raise SettingsError("passwords need both --rsa-private-key-path and --authorized-users-path")
     _require_cryptography()
-    _checked(key_path, lambda: private_key(Path(key_path).read_bytes()))
-    _checked(users_path, lambda: users_of(Path(users_path).read_text()))
+    pem = _read(key_path, private_key)
+    _checked(users_path, lambda: users_of(read_whole(users_path, MOST_USERS_BYTES)))
     # The server reads the users anew for every client, perhaps after it changed its working directory.
     path = str(Path(users_path).resolve())
-    return Authorization(Path(key_path).read_bytes(), path, skew_s, pkcs1)
+    return Authorization(pem, path, skew_s, pkcs1)
+
+
+def _read(path: str, check: Callable[[bytes], object]) -> bytes:
+    """The content of a key file that passes the check. A pipe is read once. Raises `SettingsError`."""
+
+    def read() -> bytes:
+        pem = read_whole(path, _MOST_KEY_BYTES, descriptors=True)
+        check(pem)
+        return pem
+
+    return _checked(path, read)
 
 
 def _checked(path: str, read: Callable[[], T]) -> T:
@@ -56,9 +68,8 @@ def _checked(path: str, read: Callable[[], T]) -> T:
         return read()
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
-    except (KeyFileError, UnicodeDecodeError) as error:
-        why = str(error) if isinstance(error, KeyFileError) else "is not text"
-        raise SettingsError(f"{path} {why}") from error
+    except KeyFileError as error:
+        raise SettingsError(f"{path} {error}") from error
 
 
 def _require_cryptography() -> None:

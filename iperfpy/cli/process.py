@@ -12,6 +12,9 @@ from typing import IO, cast
 
 from iperfpy.errors import StartError
 from iperfpy.protocols.operating_system import is_running
+from iperfpy.protocols.whole_file import read_whole
+
+_MOST_PID_BYTES = 4096
 
 
 class LogFile:
@@ -89,30 +92,30 @@ class _Tee(io.TextIOBase):
 
 @contextlib.contextmanager
 def pid_file(path: str) -> Iterator[None]:
-    """Keep the process ID in a file while the context lasts (`-I`). Empty path: no file.
+    """Keep the process ID in a file while the context lasts (`-I`). Empty path, or the null device: no file.
 
     Raises
     ------
     StartError
         When the file cannot be written, or names a process that runs.
     """
-    if not path:
+    if path in ("", os.devnull):
         yield
         return
-    file, own = Path(path), f"{os.getpid()}\n"
+    file, own = Path(path), f"{os.getpid()}\n".encode()
     # The file is removed only if it still names this process: another one may have taken it over.
     try:
         other = _running(file)
         if other:
             raise StartError(f"the PID file {path} names process {other}, which is running")
-        file.write_text(own)
+        file.write_bytes(own)
     except OSError as error:
         raise StartError(f"cannot write the PID file {path}: {error.strerror}") from error
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            if file.read_text() == own:
+            if read_whole(file, _MOST_PID_BYTES) == own:
                 file.unlink()
 
 
@@ -120,7 +123,7 @@ def _running(file: Path) -> int:
     """The running process that a PID file names, 0 if there is none. Raises OSError."""
     # Some programs end the number with a zero byte, as iperf3 does; a file without a number is stale.
     try:
-        number = int(file.read_text().strip("\0\n "))
+        number = int(read_whole(file, _MOST_PID_BYTES).strip(b"\0\n "))
     except (FileNotFoundError, ValueError):
         return 0
     # A container's program is process 1 each time: the file is that of its last life.

@@ -17,7 +17,9 @@ from iperfpy.cli.value_types import Flag, Parsed, named
 from iperfpy.protocols import registry
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
+from iperfpy.protocols.whole_file import read_whole
 
+_MOST_KEY_BYTES = 1 << 16
 _ARGUMENTS = (45, 46)
 """Places of arg_start and arg_end among the fields of /proc/PID/stat behind the name (proc(5): 48 and 49)."""
 
@@ -112,8 +114,7 @@ def _owners(transports: Mapping[str, Transport]) -> dict[str, tuple[str, ...]]:
 def _read(path: str) -> bytes:
     """The content of a file, without the end of its last line."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(1 << 16)
+        content = read_whole(path, _MOST_KEY_BYTES, descriptors=True)
     except OSError as error:
         raise SettingsError(f"cannot read the key file {path}: {error.strerror}") from error
     return content.rstrip(b"\r\n")

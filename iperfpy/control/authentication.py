@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 MISSING = "passwords need a package that is not installed: install iperfpy with the extra 'auth'"
+MOST_USERS_BYTES = 1 << 24
+"""Length of the longest file of users."""
 _TOKEN = re.compile(r"user: (.*)\npwd:  (.*)\nts:   (\d{1,18})\0?", re.DOTALL)
 
 
@@ -61,8 +63,12 @@ def private_key(pem: bytes) -> RSAPrivateKey:
     return key
 
 
-def users_of(text: str) -> dict[str, str]:
+def users_of(content: bytes) -> dict[str, str]:
     """Name -> SHA-256 in hex, from the lines of a file of users. Raises `KeyFileError`."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise KeyFileError("is not text") from error
     users = {}
     for number, line in enumerate(text.splitlines(), 1):
         name, comma, digest = line.partition("#")[0].strip().rpartition(",")

@@ -17,10 +17,9 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
-from iperfpy.control.authentication import check_token, private_key, users_of
+from iperfpy.control.authentication import MOST_USERS_BYTES, check_token, private_key, users_of
 from iperfpy.control.framing import State
 from iperfpy.control.parameters import ADDRESS_PROOF, Request, decode_parameters, encode_hello
 from iperfpy.control.results import key_count
@@ -51,6 +50,7 @@ from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.registry import transports
+from iperfpy.protocols.whole_file import read_whole
 from iperfpy.records import ServerOutputSink, Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
@@ -266,8 +266,8 @@ class ServedTest:
     def _user_of(self, body: Mapping[str, Any], wanted: Authorization) -> str:
         """The user that the password of the parameters belongs to. Raises `PlanError`."""
         try:
-            users = users_of(Path(wanted.users_path).read_text())
-        except (OSError, ValueError, KeyFileError) as error:
+            users = users_of(read_whole(wanted.users_path, MOST_USERS_BYTES))
+        except (OSError, KeyFileError) as error:
             # The client is refused like one with a wrong password; the log has the reason.
             log.error("cannot read the users in %s: %s", wanted.users_path, error)
             users = {}

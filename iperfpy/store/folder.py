@@ -26,6 +26,7 @@ from typing import Any
 from iperfpy.errors import DocumentError, system_reason
 from iperfpy.options import RESULTS, RESULTS_VARIABLE
 from iperfpy.protocols.units import counted
+from iperfpy.protocols.whole_file import read_whole
 from iperfpy.records import finite
 from iperfpy.store.run_index import INDEX, About, Entry, append, read
 
@@ -190,12 +191,9 @@ class Folder:
 def read_document(path: Path) -> dict[str, Any]:
     """The JSON object of a file. Raises `DocumentError`, which names the file."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(MOST_BYTES + 1)
+        content = read_whole(path, MOST_BYTES, descriptors=True)
     except OSError as error:
         raise DocumentError(f"cannot read the run: {system_reason(error)}") from error
-    if len(content) > MOST_BYTES:
-        raise DocumentError(f"{path} is longer than the {MOST_BYTES >> 20} MiB of a run")
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:

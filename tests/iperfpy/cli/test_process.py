@@ -126,6 +126,29 @@ def test_an_unwritable_pid_file_is_a_start_error(tmp_path: Path) -> None:
         raise AssertionError("there is no such folder")
 
 
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/zero", "{pipe}"])
+def test_a_pid_file_is_a_regular_file(path: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    name = path.format(pipe=tmp_path / "pipe")
+    sentence = f"^cannot write the PID file {name}: it is not a regular file$"
+    with pytest.raises(StartError, match=sentence), pid_file(name):
+        raise AssertionError("no file keeps the number")
+
+
+def test_a_long_file_is_no_pid_file_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    path.write_text("x" * 5000)
+    with pytest.raises(StartError, match="it is longer than"), pid_file(str(path)):
+        raise AssertionError("the file is something else")
+    assert path.stat().st_size == 5000
+
+
+def test_the_null_device_is_no_pid_file() -> None:
+    with pid_file(os.devnull):
+        pass
+    assert os.path.exists(os.devnull)
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes are not bound here")
 def test_a_process_is_restricted_to_one_processor() -> None:
     usual = os.sched_getaffinity(0)

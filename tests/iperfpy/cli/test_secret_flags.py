@@ -53,6 +53,7 @@ def test_a_key_is_in_no_record_of_the_request() -> None:
     [
         (["--kcp-key", SECRET, "--kcp-key-file", "x"], "exclude each other"),
         (["--kcp-key-file", "/nonexistent/key"], "cannot read the key file /nonexistent/key"),
+        (["--kcp-key-file", "/dev/zero"], "cannot read the key file /dev/zero: it is not a regular file"),
     ],
 )
 def test_a_key_that_cannot_be_had_is_an_error(words: list[str], sentence: str) -> None:
@@ -61,6 +62,13 @@ def test_a_key_that_cannot_be_had_is_an_error(words: list[str], sentence: str) -
 
 
 @pytest.mark.linux
+def test_a_key_file_is_not_cut(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"k" * 70_000)
+    with pytest.raises(ParameterError, match="it is longer than"):
+        requested("-s", "--kcp-key-file", str(file))
+
+
 def test_a_typed_key_is_not_among_the_arguments_that_other_users_see() -> None:
     program = (
         "import sys; from iperfpy.cli.secret_flags import hide_argument; hide_argument(sys.argv[1]);"

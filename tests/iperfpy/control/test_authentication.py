@@ -25,7 +25,7 @@ KEY = rsa.generate_private_key(65537, 2048)
 NOW = 1_800_000_000
 # The example of iperf3's manual: user mario, password rossi.
 USERS = users_of(
-    "# who may measure\n\nmario,bf7a49a846d44b454a5d11e7acfaf13d138bbe0b7483aa3e050879700572709b # rossi\n"
+    b"# who may measure\n\nmario,bf7a49a846d44b454a5d11e7acfaf13d138bbe0b7483aa3e050879700572709b # rossi\n"
 )
 
 
@@ -51,7 +51,7 @@ def test_user_names_and_passwords_may_contain_separators() -> None:
     user, password = "a b,c", "pwd:  ö\nts:   5"
     digest = hashlib.sha256(f"{{{user}}}{password}".encode()).hexdigest()
     token = make_token(user, password, KEY.public_key(), NOW)
-    assert check_token(token, KEY, users_of(f"{user},{digest}"), NOW, 10) == user
+    assert check_token(token, KEY, users_of(f"{user},{digest}".encode()), NOW, 10) == user
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,12 @@ def test_a_password_too_long_for_the_key_is_refused() -> None:
 
 def test_a_line_without_user_and_hash_is_reported_by_its_number() -> None:
     with pytest.raises(KeyFileError, match="has no NAME,SHA256 in line 2"):
-        users_of("# first\nmario,rossi\n")
+        users_of(b"# first\nmario,rossi\n")
+
+
+def test_a_list_of_users_is_text() -> None:
+    with pytest.raises(KeyFileError, match="is not text"):
+        users_of(b"\xff\xfe")
 
 
 def test_files_that_are_not_rsa_keys_are_refused() -> None:

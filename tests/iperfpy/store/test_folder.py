@@ -221,6 +221,8 @@ def test_a_file_that_is_no_run_is_named(tmp_path: Path, content: bytes) -> None:
         read_document(path)
     with pytest.raises(DocumentError, match="cannot read the run"):
         read_document(tmp_path)
+    with pytest.raises(DocumentError, match="it is not a regular file"):
+        read_document(Path("/dev/zero"))
 
 
 def test_texts_of_the_index_are_bounded(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ KEY: Any = SimpleNamespace(decrypt=lambda sealed, padding: sealed)
 def token(data: bytes) -> None:
     """The first byte chooses the plain text of a token, the token itself, or a file of users."""
     kind, text = data[:1], data[1:]
-    users = users_of(USERS)
+    users = users_of(USERS.encode())
     if kind < b"\x60":
         sent = base64.b64encode(text).decode()
     elif kind < b"\xc0":
@@ -170,7 +170,7 @@ def _is_text(text: bytes) -> bool:
 
 def _users(text: bytes) -> None:
     with contextlib.suppress(KeyFileError):
-        assert all(len(digest) == 64 for digest in users_of(text.decode("utf-8", "replace")).values())
+        assert all(len(digest) == 64 for digest in users_of(text).values())
 
 
 def token_seeds() -> list[bytes]:
