@@ -32,6 +32,7 @@ from iperfpy.cli.exit_status import (
     warn,
 )
 from iperfpy.cli.help import GroupedCommand, command_help
+from iperfpy.cli.named_files import check_options
 from iperfpy.cli.request import connection_of, picture_options, type_of_service
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag
@@ -179,6 +180,7 @@ class ExperimentCommand(Generic[R]):
                     f"{self.name} needs the server's name or address: iperfpy {self.name} HOST"
                 )
             _check_csv(values)
+            check_options(command.params, values)
             host, connection = connection_of(values, words_of_host)
             pictures = picture_options(values, plot=False)
             experiment = self.prepare(values, client_options(host, connection), type_of_service(values))

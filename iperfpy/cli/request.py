@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from iperfpy.cli.common_flags import TEXT_FORM_NAMES
 from iperfpy.cli.exit_status import TEXT_VARIABLE
+from iperfpy.cli.named_files import check_options
 from iperfpy.cli.parsed_options import ParsedOptions
 from iperfpy.cli.secret_flags import environment_secrets, secrets_of
 from iperfpy.cli.transport_flags import ignored_flags, settings_of
@@ -282,6 +283,7 @@ def output_options(parsed: ParsedOptions) -> OutputOptions:
     """The reports that the flags ask for. Raises `ParameterError`."""
     _check_csv(parsed)
     _check_plot(parsed)
+    check_options(parsed.command.params, parsed.values)
     return OutputOptions(
         json=parsed["json"],
         json_stream=parsed["json_stream"] or parsed["json_full"],
@@ -301,15 +303,10 @@ def output_options(parsed: ParsedOptions) -> OutputOptions:
 
 
 def picture_options(parsed: Values, *, plot: bool = True) -> PictureOptions:
-    """The pictures that the flags ask for. `plot`: the command has --plot and --flent as well.
-
-    Raises `ParameterError` if two of them name one file, or if the plot would mix with other output.
-    """
+    """The pictures that the flags ask for. `plot`: the command has --plot and --flent as well. Raises
+    `ParameterError`."""
     html, png = parsed["html"] or "", parsed["png"] or ""
     flent = (parsed["flent"] or "") if plot else ""
-    named = [os.path.realpath(path) for path in (html, png, flent) if path]
-    if len(set(named)) < len(named):
-        raise ParameterError("--html, --png and --flent need a file each")
     if flent and not flent.endswith(FLENT_SUFFIX):
         raise ParameterError(f"the name of --flent must end with {FLENT_SUFFIX}: Flent opens no other files")
     return PictureOptions(html, png, flent, plot and bool(parsed["plot"]))

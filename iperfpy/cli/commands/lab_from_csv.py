@@ -10,8 +10,9 @@ from typing import cast
 import click
 
 from iperfpy.cli.exit_status import DONE, complain
+from iperfpy.cli.named_files import check_files
 from iperfpy.cli.usage_errors import sentence
-from iperfpy.errors import system_reason
+from iperfpy.errors import ParameterError, system_reason
 from iperfpy.protocols.simulator.csv_trace import stamps_from_csv
 from iperfpy.protocols.simulator.trace_file import TraceError, write_trace
 
@@ -22,7 +23,10 @@ RATES = {"Gbit": 1e9, "Mbit": 1e6, "kbit": 1e3, "bit": 1.0, "Mbyte": 8e6, "kbyte
 
 
 def convert(file: str, time: str, rate: str, columns: tuple[int, int], output: str) -> int:
-    """Write the trace to a file, or to standard output. `file`: `-` is standard input."""
+    """Write the trace to a file, or to standard output. `file`: `-` is standard input.
+
+    Raises `ParameterError` or `TraceError`."""
+    check_files([("--output", output)], [("FILE", "" if file == STDIN else file)])
     stamps = stamps_from_csv(
         "standard input" if file == STDIN else file,
         ms_per_unit=TIMES_MS[time],
@@ -83,6 +87,8 @@ def main(words: Sequence[str]) -> int:
         status = command.main(list(words), prog_name="iperfpy lab from-csv", standalone_mode=False)
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
+    except ParameterError as error:
+        return complain(str(error), kind="parameter error")
     except TraceError as error:
         return complain(str(error))
     return int(status)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from iperfpy.cli.exit_status import complain, on_stderr, warn
+from iperfpy.cli.named_files import check_files
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Parsed, duration, integer
 from iperfpy.errors import ParameterError, system_reason
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.operating_system import LINUX
+from iperfpy.protocols.simulator.path import Path
 from iperfpy.protocols.simulator.path_language import PathError, parse
 from iperfpy.protocols.units import SECOND_US
 
@@ -74,6 +76,7 @@ def main(words: Sequence[str]) -> int:
             return 0
         _check(options, programme)
         paths = parse(options["path"])
+        _check_files(options, paths)
         relay = _address(options["relay"], "--relay") if options["relay"] else None
         listen = _address(options["listen"] or "0", "--listen", host="127.0.0.1")
     except click.UsageError as error:
@@ -114,6 +117,18 @@ def _check(options: Mapping[str, Any], programme: Sequence[str]) -> None:
         raise ParameterError("--server runs at the far end, which --relay does not have: start it by itself")
     if options["listen"] and not options["relay"]:
         raise ParameterError("--listen is the address of a relay: give --relay HOST:PORT")
+
+
+def _check_files(options: Mapping[str, Any], paths: tuple[Path, Path]) -> None:
+    """Raise `ParameterError` if two outputs have one file, or if an output has the file of a trace."""
+    flags = ("server_output", "report", "log_up", "log_down")
+    traces = [path.trace for path in paths] + [
+        one.fields.get("trace") for path in paths for one in path.changes
+    ]
+    check_files(
+        [(f"--{flag.replace('_', '-')}", options[flag]) for flag in flags],
+        [("trace", trace.name) for trace in traces if trace is not None],
+    )
 
 
 def _address(text: str, flag: str, host: str = "") -> tuple[str, int]:

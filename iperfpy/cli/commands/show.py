@@ -30,6 +30,7 @@ from iperfpy.cli.common_flags import (
 from iperfpy.cli.exit_status import DONE, complain
 from iperfpy.cli.experiment_command import ReportForms, conclude, print_text
 from iperfpy.cli.help import GroupedCommand, command_help
+from iperfpy.cli.named_files import check_files
 from iperfpy.cli.request import picture_options, text_form_of
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag
@@ -92,6 +93,8 @@ def main(words: Sequence[str]) -> int:
         return complain(str(error), kind="parameter error")
     try:
         path = Folder(values["results"] or "").find(values["run"])
+        written = ((f"--{name}", values[name] or "") for name in ("csv", "html", "png", "flent"))
+        check_files(written, [("the run", str(path))])
         _show(path, read_document(path), values)
     except IperfpyError as error:
         return complain(str(error))

@@ -130,7 +130,6 @@ def test_a_missing_library_is_said_before_the_test(monkeypatch: pytest.MonkeyPat
         ("--plot -J", "--plot and -J exclude each other"),
         ("--plot --json-stream", "--plot and --json-stream exclude each other"),
         ("--plot --csv -", "--plot and --csv - exclude each other"),
-        ("--html a --png ./a", "need a file each"),
         ("--flent run.gz", "must end with .flent.gz"),
         ("--html ''", "must not be empty"),
     ],
