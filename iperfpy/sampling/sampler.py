@@ -11,7 +11,7 @@ restart(now)   the omitted period is over: times and totals begin again at 0; `o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from iperfpy.protocols.metrics import SPREADS, Counters, Kind, Metric, Side, Value, number, ratios
@@ -137,10 +137,15 @@ class Sampler:
         self._interval = _Period(record, now_us, self._spread_keys)
         return sample
 
-    def total(self, now_us: int) -> Sample:
-        """The sample since the start or the last `restart`. It changes nothing that `tick` reports."""
+    def total(self, now_us: int, since_us: int | None = None) -> Sample:
+        """The sample since the start or the last `restart`. It changes nothing that `tick` reports.
+
+        since_us : time before which this stream could not carry anything; None: the same
+        """
         record = self._read_gauges()
-        return self._sample(self._whole, record, now_us, omitted=False)
+        whole = self._sample(self._whole, record, now_us, omitted=False)
+        waited_us = max(0, min(since_us or 0, now_us) - self._whole.start_us)
+        return replace(whole, end_us=whole.end_us - waited_us) if waited_us else whole
 
     def _read(self) -> Counters:
         """The channel's record. `bytes` is no less than what had arrived when the omitted period ended."""

@@ -26,6 +26,7 @@ class CountingTime:
     only_receives : True if this end sends on no stream
     ticked_us : time of the last tick; the measured time ends no earlier
     ended_us : time at which counting stopped, None before
+    received_until_us : the same for streams that this end receives while it sends on others
     """
 
     def __init__(self, plan: Plan, rule: EndRule, started_us: int, *, only_receives: bool) -> None:
@@ -35,6 +36,7 @@ class CountingTime:
         self.only_receives = only_receives
         self.ticked_us = started_us
         self.ended_us: int | None = None
+        self.received_until_us: int | None = None
         self._duration_us = plan.duration_us
         self._stops_by_clock = rule.stops_by_clock
         self._senders_stop = rule.senders_stop_by_clock
@@ -68,6 +70,9 @@ class CountingTime:
     def end(self, now_us: int, progress: ProgressWatch, total_bytes: int) -> None:
         """This end learnt that the test is over. `total_bytes`: all payload until now."""
         self.ended_us = now_us
+        if self._duration_us:
+            heard_us = progress.heard_us(now_us) or 0
+            self.received_until_us = min(now_us, max(heard_us, self._planned_end_us, self.ticked_us))
         # Data that arrived since the last check moves the end up to now.
         idle = total_bytes == progress.moved_bytes and total_bytes > 0
         if self._ends_with_silence and idle:

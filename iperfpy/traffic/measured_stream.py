@@ -48,6 +48,7 @@ class MeasuredStream:
         # An end that answers is a payload as well, because it is a load that can be stopped.
         self.messages = payload if isinstance(payload, MessageSource | MessageEcho | StreamEcho) else None
         self.round_trip_us: float | None = None
+        self._empty_until_us: int | None = None
         self._omitted_bytes = 0
         self._carrying: asyncio.Task[None] | None = None
         self._is_ending = self._is_acknowledged = False
@@ -64,6 +65,14 @@ class MeasuredStream:
         record = self.snapshots.look()
         self.round_trip_us = number(record.get(RTT_KEY))
         self.sampler.poll(now_us, record)
+        if not self.snapshots.seen_bytes:
+            self._empty_until_us = now_us
+
+    @property
+    def first_data_us(self) -> int | None:
+        """Time of the first payload; of the last look that found none, if the channel does not note it."""
+        noted = self.channel.first_data_us
+        return self._empty_until_us if noted is None else noted
 
     @property
     def measured_bytes(self) -> int:

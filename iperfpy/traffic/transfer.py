@@ -118,6 +118,7 @@ class Transfer:
         )
         self._polls = PollTimes(plan, len(self.streams), only_receives=not self._sending)
         self._measuring = asyncio.Event()
+        self._began_sending_us = started_us
         self._is_over = False
         self._ticking: asyncio.Task[None] | None = None
 
@@ -141,6 +142,7 @@ class Transfer:
         """Let data flow, and tick."""
         if not self._time.schedule.omitting:
             self._budget.begin()
+        self._began_sending_us = now_us()
         for each in self.streams:
             each.start(self._stream_failed)
         self._ticking = asyncio.create_task(self._tick_on())
@@ -334,9 +336,21 @@ class Transfer:
         return tuple(each.sampler.tick(now, omitting) for each in self.streams), now
 
     def totals(self) -> tuple[Sample, ...]:
-        """Once finished: samples of the whole test."""
-        now = self._ended_us()
-        return tuple(each.sampler.total(now) for each in self.streams)
+        """Once finished: samples of the whole test.
+
+        Where this end sends and receives, a stream that it receives begins with its first data, which comes
+        a round trip after this end's start, and a stream that it sends when it may. Neither wait is time in
+        which the path carried less.
+        """
+        ended_us, received_until_us = self._ended_us(), self._time.received_until_us
+        if not (self._sending and self._receiving):
+            return tuple(each.sampler.total(ended_us) for each in self.streams)
+        return tuple(
+            each.sampler.total(ended_us, self._began_sending_us)
+            if each.stream.sends
+            else each.sampler.total(received_until_us or ended_us, each.first_data_us)
+            for each in self.streams
+        )
 
     def _ended_us(self) -> int:
         if self._time.ended_us is None:
@@ -388,7 +402,7 @@ class Transfer:
             moments = (poll_due_us, tick_due_us, self._time.stops_us)
             due_us = min(at_us for at_us in moments if at_us is not None)
             now = await sleep_until(due_us)
-            self._polls.looked(due_us, now)
+            self._polls.looked(max(due_us, self._began_sending_us), now)
             if self._time.stops_us is not None and now >= self._time.stops_us:
                 # Before the last interval is read: the whole test must not know of more than its intervals.
                 self._freeze()
