@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from iperfpy.protocols.settings import Settings
 
@@ -38,6 +39,14 @@ class EndCondition(enum.Enum):
     TIME = "time"  # -t
     AMOUNT = "amount"  # -n or -k: a number of bytes or blocks
     INTERRUPT = "interrupt"  # -t 0: the user stops it
+
+
+class Texts(NamedTuple):
+    """The user's own texts about a test (-T, --extra-data): as much of a plan as is known of a command line
+    with an error."""
+
+    title: str = ""
+    extra_data: str = ""
 
 
 @dataclass(frozen=True, slots=True)

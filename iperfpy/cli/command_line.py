@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import click
 
 from iperfpy.cli.common_flags import base_flags
+from iperfpy.cli.exit_status import JSON_DOCUMENT, complain, json_form, text_form
 from iperfpy.cli.help import GroupedCommand
 from iperfpy.cli.parsed_options import ParsedOptions
 from iperfpy.cli.secret_flags import secret_flags
@@ -27,6 +28,7 @@ from iperfpy.cli.transport_flags import (
 )
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.errors import ParameterError
+from iperfpy.plan import Texts
 from iperfpy.protocols.contract import Transport
 
 
@@ -57,6 +59,28 @@ class CommandLine:
         except click.UsageError as error:
             raise ParameterError(sentence(error)) from None
         return ParsedOptions(context, self.transports, self.shared)
+
+    def refused(self, error: Exception, words: Sequence[str]) -> int:
+        """Report an error of the words, see `refused`."""
+        return refused(error, self.command, rewritten(words, spellings_of(self.shared)))
+
+
+def refused(error: Exception, command: click.Command, words: Sequence[str]) -> int:
+    """Report an error of the words of a test, in the form and with the texts (-T, --extra-data) that they ask
+    for, as far as they can be read. Returns the exit status."""
+    # Click leaves out the values that it cannot read, and the words that it does not know.
+    context = command.make_context(
+        command.name,
+        completed(words, command.params),
+        resilient_parsing=True,
+        ignore_unknown_options=True,
+        allow_extra_args=True,
+    )
+    values = context.params
+    json = json_form(words) or (JSON_DOCUMENT if values["json"] else "")
+    texts = Texts(values["title"] or "", values["extra_data"] or "")
+    message = sentence(error) if isinstance(error, click.UsageError) else str(error)
+    return complain(message, json, "parameter error", texts, text_form(words))
 
 
 def completed(words: Sequence[str], options: Iterable[click.Parameter]) -> list[str]:

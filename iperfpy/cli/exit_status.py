@@ -22,7 +22,7 @@ from iperfpy.options import IPERF3_TEXT
 from iperfpy.report.screen import folded, printable, terminal_width
 
 if TYPE_CHECKING:
-    from iperfpy.plan import Plan
+    from iperfpy.plan import Plan, Texts
 
 DONE = 0
 FAILED = 1
@@ -49,11 +49,12 @@ def text_form(words: Sequence[str]) -> str:
 
 
 def complain(
-    message: str, json: str = "", kind: str = "error", plan: Plan | None = None, text: str = ""
+    message: str, json: str = "", kind: str = "error", plan: Plan | Texts | None = None, text: str = ""
 ) -> int:
     """Print one sentence on standard error, and write it as `error` into the JSON form that `json` names.
 
-    A JSON stream has it once, as an event on standard output. `plan`: the test that failed, if it is known.
+    A JSON stream has it once, as an event on standard output. `plan`: the test that failed, or its
+    texts, if they are known.
     `text`: the form of the text. Returns the exit status.
     """
     # The sentence may quote a word that the user typed, or a peer's text: it stays one line.
@@ -74,7 +75,7 @@ def complain(
     return FAILED
 
 
-def write_error(message: str, json: str, plan: Plan | None = None) -> None:
+def write_error(message: str, json: str, plan: Plan | Texts | None = None) -> None:
     """Write the JSON form that `json` names, for a test that did not start."""
     from iperfpy.report.json_report import JsonSink, JsonStreamSink
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
-from iperfpy.plan import Plan
+from iperfpy.plan import Plan, Texts
 from iperfpy.records import Row, RunEnded, RunStarted
 from iperfpy.report.interval_clock import IntervalClock
 from iperfpy.store.iperf3_document import (
@@ -23,10 +23,10 @@ from iperfpy.store.run_index import time_text
 class JsonSink(Iperf3Document):
     """Writes iperf3's document once, in `close`, also after a test that failed.
 
-    `plan`: the test, if it is known before it starts.
+    `plan`: the test, or its texts, if they are known before it starts.
     """
 
-    def __init__(self, stream: TextIO, plan: Plan | None = None) -> None:
+    def __init__(self, stream: TextIO, plan: Plan | Texts | None = None) -> None:
         super().__init__(plan=plan)
         self._stream = stream
         self._written = False

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iperfpy import __version__
-from iperfpy.plan import Direction, Plan, Role
+from iperfpy.plan import Direction, Plan, Role, Texts
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.metrics import SPREADS, Kind, Metric, Side, Unit, Value
@@ -40,14 +40,15 @@ class Iperf3Document:
     Parameters
     ----------
     version, system_info : of the program that measured; empty: this program on this machine
-    plan : the test, so that its texts are in the document even if it never starts; None: not known yet
+    plan : the test, or its texts, so that they are in the document even if it never starts; None: not known
+        yet
 
     Attributes
     ----------
     document : the document so far; JSON values only
     """
 
-    def __init__(self, version: str = "", system_info: str = "", plan: Plan | None = None) -> None:
+    def __init__(self, version: str = "", system_info: str = "", plan: Plan | Texts | None = None) -> None:
         self._program = {"version": version, "system_info": system_info} if version else {}
         self._start: RunStarted | None = None
         self.document: Json = {"start": program_object() | self._program, "intervals": [], "end": {}}
@@ -74,7 +75,7 @@ class Iperf3Document:
         self.document["error"] = message
 
 
-def _texts_of(plan: Plan) -> Json:
+def _texts_of(plan: Plan | Texts) -> Json:
     """The user's texts, as far as there are any (-T, --extra-data)."""
     texts = {"title": plan.title, "extra_data": plan.extra_data}
     return {key: text for key, text in texts.items() if text}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from iperfpy.cli.command_line import completed
+from iperfpy.cli.command_line import completed, refused
 from iperfpy.cli.common_flags import BOTH, CLIENT, base_flags
 from iperfpy.cli.exit_status import DONE, complain, json_form, text_form
 from iperfpy.cli.help import GroupedCommand, command_help
@@ -25,7 +25,6 @@ from iperfpy.cli.transport_flags import (
     shared_flags,
     spellings_of,
 )
-from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named
 from iperfpy.control.plan_limits import check_plan
 from iperfpy.errors import IperfpyError, ParameterError, PlanError, StartError
@@ -144,11 +143,12 @@ def _command(known: Mapping[str, Transport], shared: Sequence[SharedFlag]) -> Gr
 def main(words: Sequence[str]) -> int:
     """Run `iperfpy kcp-peer WORDS`; returns the exit status."""
     json, text = json_form(words), text_form(words)
+    known = bare_transports()
+    shared = shared_flags(known)
+    command = _command(known, shared)
+    words = rewritten(words, spellings_of(shared))
     try:
-        known = bare_transports()
-        shared = shared_flags(known)
-        command = _command(known, shared)
-        spelled = completed(rewritten(words, spellings_of(shared)), command.params)
+        spelled = completed(words, command.params)
         parsed = ParsedOptions(command.make_context(command.name or "", spelled), known, shared)
         if parsed["help"]:
             print(command_help(command, ARGUMENTS, SUMMARY))
@@ -156,10 +156,8 @@ def main(words: Sequence[str]) -> int:
         options, plan, output = _lone_options(parsed), _plan(parsed), output_options(parsed)
         check_plan(plan, parsed.transport)
         parsed.transport.check_secret(plan.settings, options.end.secrets.get(parsed.transport.prefix))
-    except click.UsageError as error:
-        return complain(sentence(error), json, "parameter error", text=text)
-    except (ParameterError, PlanError, SettingsError) as error:
-        return complain(str(error), json, "parameter error", text=text)
+    except (click.UsageError, ParameterError, PlanError, SettingsError) as error:
+        return refused(error, command, words)
     from iperfpy.cli.process import LogFile
 
     level = logging.WARNING if parsed["debug"] is None else logging.DEBUG

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from iperfpy.cli.command_line import CommandLine
-from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form, text_form, warn
+from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form, warn
 from iperfpy.cli.help import answer, usage
 from iperfpy.cli.request import Request, request_of
 from iperfpy.errors import InterruptError, IperfpyError, ParameterError, StartError
@@ -33,12 +33,11 @@ def main(words: Sequence[str]) -> int:
         The exit status. 0: measured and reported, or stopped early by one signal; 1: failed; 130: interrupted
         twice.
     """
-    json, text_of_words = json_form(words), text_form(words)
+    json, line = json_form(words), CommandLine(transports())
+    if not words:
+        print(f"{usage()}\n\nTry 'iperfpy --help' for the options.", file=sys.stderr)
+        return FAILED
     try:
-        line = CommandLine(transports())
-        if not words:
-            print(f"{usage()}\n\nTry 'iperfpy --help' for the options.", file=sys.stderr)
-            return FAILED
         _warn_of_unusable_plugins(words, {**unusable(), **line.unusable}, json)
         parsed = line.parse(words)
         text = answer(parsed)
@@ -47,7 +46,7 @@ def main(words: Sequence[str]) -> int:
             return DONE
         request = request_of(parsed)
     except ParameterError as error:
-        return complain(str(error), json, "parameter error", text=text_of_words)
+        return line.refused(error, words)
     for sentence in request.warnings:
         warn(sentence, json)
     try:

@@ -143,6 +143,33 @@ def test_a_wrong_command_line_is_also_an_error_in_the_json(capsys: pytest.Captur
     assert end == {"event": "end", "data": {}}
 
 
+TEXTS = ["-T", "ti", "--extra-data", "ex"]
+WRONG_WORDS = {
+    "a value out of range": [*TEXTS, "-c", "h", "-P", "1000", "-J"],
+    "texts behind it": ["-c", "h", "-P", "1000", "-J", *TEXTS],
+    "other spellings": ["-P", "1000", "-c", "h", "-RJTti", "--extra=ex"],
+    "an unknown option": ["--nosuch", "-c", "h", "-J", *TEXTS],
+    "a stray word": ["-c", "h", "stray", "-J", *TEXTS],
+    "options that exclude each other": ["-c", "h", "-R", "--bidir", "-J", *TEXTS],
+    "a setting out of range": ["-c", "h", "--proto", "kcp", "--kcp-mtu", "1", "-J", *TEXTS],
+    "a test that no server accepts": ["-c", "h", "-u", "-l", "1M", "-J", *TEXTS],
+    "a word without its value": ["-c", "h", "-J", *TEXTS, "-P"],
+    "no role": ["-J", *TEXTS],
+    "another command": ["kcp-peer", "h:1", "-J", *TEXTS, "--conv", "x"],
+    "another command, other options": ["kcp-peer", "-J", *TEXTS],
+}
+
+
+@pytest.mark.parametrize("words", WRONG_WORDS.values(), ids=WRONG_WORDS)
+def test_the_json_of_a_wrong_command_line_has_the_users_texts(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["title"], document["extra_data"]) == ("ti", "ex")
+    assert document["error"]
+
+
 def test_the_printed_json_schema_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json-schema"]) == 0
     Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))
