@@ -23,13 +23,16 @@ from iperfpy.diagnosis.token_bucket import BucketFit
 from iperfpy.protocols.path_evidence import FlightBins
 from iperfpy.protocols.units import format_percent
 
-FEWEST_SAMPLES, FEWEST_SLICES, FEWEST_STRETCHES = 15, 3, 4
+FEWEST_SAMPLES, FEWEST_SLICES, FEWEST_STRETCHES = 15, 3, 6
 """Losses, and passes, that a conclusion needs; round trips with losses; stretches that are compared."""
 _AS_CHANCE, _UNEXPLAINED = 0.4, 0.1
 """Squared differences of losses and predictions, over those of chance, and of a constant share, at most: one
 of the two must hold. A sender at a constant rate loses a constant share; one with coarse records differs."""
 _SHORTEST_US = 6e3
 """Shortest time in which the bucket's rate fills it: a shorter one looks like a queue of some packets."""
+_FEWEST_PACKETS = 8
+"""Packets that a bucket holds, at least. One of a few packets drops a constant share of a constant rate, as
+chance does: of the best fits to random losses, none held more than seven."""
 _WAITS_LESS = 0.4
 """A bucket: packets waited less than this share of the time that a queue of its depth takes."""
 
@@ -119,7 +122,8 @@ def _code(flight: FlightBins, blur_us: float, bucket: BucketFit) -> Code:
     if bucket.error > _AS_CHANCE and bucket.unexplained > _UNEXPLAINED:
         return Code.RANDOM
     wait_us = bucket.least_depth_bytes * 8e6 / bucket.rate_bits_per_s
-    if wait_us < _SHORTEST_US:
+    packet = float(flight.sent_bytes.sum() / flight.sent_packets.sum())
+    if wait_us < _SHORTEST_US or bucket.depth_bytes < _FEWEST_PACKETS * packet:
         return Code.SHALLOW
     rise_us = token_bucket.rise_at_losses_us(flight)
     if rise_us > _WAITS_LESS * wait_us:

@@ -48,6 +48,15 @@ def test_other_losses_are_no_policer(path: Path) -> None:
     assert policer.sentence(test).startswith("no policer: ")
 
 
+@pytest.mark.parametrize(("loss", "seconds"), [(0.02, 10.0), (0.08, 3.0), (0.2, 3.0)])
+def test_random_losses_at_a_constant_low_rate_are_no_policer(loss: float, seconds: float) -> None:
+    """A bucket of a few packets fits a few dozens of random losses well, as often as not."""
+    path = Path(rate=100e6, queue=100_000, rtt_us=100e3, loss=loss)
+    found = [policer.detect(stream(path, 1e6, seconds=seconds, seed=seed, size=1428)) for seed in range(20)]
+    assert max(one.losses for one in found) >= policer.FEWEST_SAMPLES
+    assert not any(one.policed for one in found)
+
+
 def test_too_few_losses_are_named_with_the_number_needed() -> None:
     test = policer.detect(stream(Path(rate=50e6, queue=100_000, loss=0.002), 5e6))
     assert test.code is Code.FEW_LOSSES
