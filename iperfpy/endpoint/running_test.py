@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from iperfpy.control.framing import State
@@ -24,7 +24,7 @@ from iperfpy.endpoint.lifecycle import Lifecycle, Stage, Step
 from iperfpy.endpoint.probing import Probing
 from iperfpy.endpoint.transport_sentences import TransportSentences
 from iperfpy.errors import InterruptError, IperfpyError, LateError, PathError, fault_of
-from iperfpy.plan import Role
+from iperfpy.plan import Direction, Role
 from iperfpy.protocols.clock import now_us
 from iperfpy.records import Row, RunEnded, Sample, ServerOutput, ServerOutputSink, Sink, tell_all
 from iperfpy.runtime.abort_scope import AbortScope
@@ -63,6 +63,7 @@ class RunningTest:
             test.plan,
             peer_is_iperfpy=test.peer_is_iperfpy,
             may_lose=test.transport.delivery is not None,
+            sends_file=any(each.stream.sends and each.file is not None for each in test.streams),
         )
         self._test = test
         self._plan = test.plan
@@ -112,10 +113,12 @@ class RunningTest:
             self._telling = asyncio.create_task(self._tell_finished())
 
     async def _tell_finished(self) -> None:
-        """Tell the peer when this end has sent the whole amount: it cannot know how much was lost."""
+        """Tell the peer when this end has sent the whole amount, of which parts may be lost, or its file, of
+        which the peer does not know the length."""
         with contextlib.suppress(IperfpyError):  # a stream that fails is reported by the stream
             await self._transfer.all_sent()
-            self._figures.finish()
+            if not self._transfer.is_over:
+                self._figures.finish()
 
     # -- while data flows
 
@@ -127,7 +130,8 @@ class RunningTest:
     def on_stats(self, document: Mapping[str, Any]) -> None:
         """Take the peer's figures of one interval."""
         stats = self._figures.receive(document)
-        self._transfer.peer_finished |= stats.finished
+        if stats.finished:
+            self._transfer.peer_finished.set()
         if stats.samples or not stats.finished:
             self._rows.peer(stats.samples, now_us())
 
@@ -185,7 +189,8 @@ class RunningTest:
     # -- the end
 
     async def happened(self, event: EndEvent) -> None:
-        """Wait for an event that this end notices by itself: every one but TEST_END."""
+        """Wait for an event that this end notices by itself: every one but TEST_END. The end of a file that
+        the peer sends (-F) stands for the planned end."""
         waits = {
             EndEvent.TIME_OVER: self._transfer.time_over,
             EndEvent.ALL_SENT: self._transfer.all_sent,
@@ -195,7 +200,10 @@ class RunningTest:
             EndEvent.ABORT: self._scope.until_aborted,
             EndEvent.SILENT: self._silent,
         }
-        await waits[event]()
+        if event in (EndEvent.TIME_OVER, EndEvent.ABORT) and self._plan.direction is Direction.REVERSE:
+            await _first_of(waits[event](), self._transfer.file_received())
+        else:
+            await waits[event]()
 
     def stop(self) -> None:
         """Stop counting, and send the peer the last interval. May be repeated."""
@@ -335,3 +343,16 @@ class RunningTest:
         except IperfpyError as fault:
             return fault
         return None
+
+
+async def _first_of(*waits: Coroutine[Any, Any, None]) -> None:
+    """Wait until one of the waits ends, and raise its error if it failed. The others are cancelled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

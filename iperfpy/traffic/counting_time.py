@@ -67,8 +67,11 @@ class CountingTime:
             return None
         return self._planned_end_us + SENDER_GRACE_US
 
-    def end(self, now_us: int, progress: ProgressWatch, total_bytes: int) -> None:
-        """This end learnt that the test is over. `total_bytes`: all payload until now."""
+    def end(
+        self, now_us: int, progress: ProgressWatch, total_bytes: int, *, before_plan: bool = False
+    ) -> None:
+        """This end learnt that the test is over. `total_bytes`: all payload until now. `before_plan`: the
+        peer's payload came to an end, which a silence confirmed, before the planned time was over."""
         self.ended_us = now_us
         if self._duration_us:
             heard_us = progress.heard_us(now_us) or 0
@@ -79,7 +82,8 @@ class CountingTime:
             # The silence was the sign of the end: intervals in it have been reported, and are no part of it.
             self.ended_us = min(now_us, max(progress.moved_us, self.schedule.started_us))
         elif (self.only_receives or self._settles) and idle:
-            self.ended_us = min(now_us, max(progress.moved_us, self._planned_end_us, self.ticked_us))
+            planned_us = self.schedule.started_us if before_plan else self._planned_end_us
+            self.ended_us = min(now_us, max(progress.moved_us, planned_us, self.ticked_us))
 
     @property
     def _planned_end_us(self) -> int:

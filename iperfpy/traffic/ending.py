@@ -106,7 +106,8 @@ class EndRule:
     knows_end : the planned end is this end's to decide, so intervals are laid out before it
     silence_ends : a wait for the whole amount ends when nothing more arrives: a stock server does not say
         when it has sent everything, and datagrams may be lost
-    tells_finished : this end tells the peer, which cannot know it, when it has sent the whole amount
+    tells_finished : this end tells the peer, which cannot know it, when it has sent the whole amount, or its
+        file
     stops_by_clock : this end stops counting at the planned time by itself
     senders_stop_by_clock : this end's senders stop some time after the planned end, should TEST_END not come
     limits_senders : this end's senders stop by themselves when the amount (-n, -k) is sent
@@ -165,8 +166,19 @@ class EndRule:
         )
 
     @classmethod
-    def of(cls, role: Role, plan: Plan, *, peer_is_iperfpy: bool, may_lose: bool = False) -> EndRule:
-        """The rule for this end of the test. `may_lose`: the transport declares a `Delivery`."""
+    def of(
+        cls,
+        role: Role,
+        plan: Plan,
+        *,
+        peer_is_iperfpy: bool,
+        may_lose: bool = False,
+        sends_file: bool = False,
+    ) -> EndRule:
+        """The rule for this end of the test.
+
+        `may_lose`: the transport declares a `Delivery`. `sends_file`: this end sends a file (-F).
+        """
         key, peer = (role, plan.ends_by, plan.direction), PEER[role, peer_is_iperfpy]
         is_client = role is Role.CLIENT
         by_amount = plan.ends_by is EndCondition.AMOUNT
@@ -177,6 +189,7 @@ class EndRule:
         # A stock client ends the test when the amount has arrived: if datagrams were lost, that takes more.
         limits_senders = limits_senders and (is_client or peer_is_iperfpy or not may_lose)
         messages = plan.messages_per_s > 0
+        sends_a_known_end = sends_file or (by_amount and sends and limits_senders)
         return cls(
             # The answers to the last messages come after the planned time.
             events=(EndEvent.ANSWERED,) if messages and is_client else END[key],
@@ -184,7 +197,7 @@ class EndRule:
             stops_by_clock=key in STOPS_BY_CLOCK and not messages,
             senders_stop_by_clock=not is_client and peer.stops_senders and plan.ends_by is EndCondition.TIME,
             silence_ends=by_amount and is_client and may_lose and not peer_is_iperfpy,
-            tells_finished=by_amount and sends and limits_senders and not is_client and peer_is_iperfpy,
+            tells_finished=sends_a_known_end and not is_client and peer_is_iperfpy,
             limits_senders=limits_senders,
             whole_blocks=not peer_is_iperfpy,
             stops_senders=peer.stops_senders,

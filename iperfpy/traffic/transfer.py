@@ -74,7 +74,7 @@ class Transfer:
     streams : the streams while they are measured
     keys_compared_across_ends : keys of the receiver's counters from which, with the sender's, the figures
         of both ends are computed
-    peer_finished : True once the peer has sent the whole amount
+    peer_finished : set once the peer has sent the whole amount, or its file
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Transfer:
         on_tick: OnTick,
         on_poll: OnPoll,
     ) -> None:
-        self.peer_finished = False
+        self.peer_finished = asyncio.Event()
         self.cpu = CpuMeter()
         self._delivery = transport.delivery
         self.keys_compared_across_ends = frozenset(
@@ -119,7 +119,7 @@ class Transfer:
         self._polls = PollTimes(plan, len(self.streams), only_receives=not self._sending)
         self._measuring = asyncio.Event()
         self._began_sending_us = started_us
-        self._is_over = False
+        self._is_over = self._ended_before_plan = False
         self._ticking: asyncio.Task[None] | None = None
 
     def _measured(self, opened: OpenStream, transport: Transport, started_us: int) -> MeasuredStream:
@@ -190,7 +190,7 @@ class Transfer:
         await self._measuring.wait()
         seen, since_us = 0, now_us()
         while (received := self._received_bytes()) < self._plan.amount_bytes:
-            if self.peer_finished:  # its message may overtake the last data
+            if self.peer_finished.is_set():  # its message may overtake the last data
                 await self.settled()
                 return
             if received != seen or not self._rule.silence_ends:
@@ -201,7 +201,13 @@ class Transfer:
 
     async def settled(self) -> None:
         """The peer has sent the whole amount: wait until it is here, or nothing more arrives."""
-        await self._quiet(SETTLED_POLLS, self._received_bytes, self._plan.amount_bytes)
+        await self._quiet(SETTLED_POLLS, self._received_bytes, self._plan.amount_bytes or math.inf)
+
+    async def file_received(self) -> None:
+        """Wait until the peer has sent its file, and nothing more of it arrives."""
+        await self.peer_finished.wait()
+        await self.settled()
+        self._ended_before_plan = True
 
     async def _quiet(self, polls: int, arrived: Callable[[], int], enough: float = math.inf) -> bool:
         """Wait until `arrived()` is `enough`, or has not grown for so many polls, but not without end.
@@ -219,6 +225,11 @@ class Transfer:
     def _received_bytes(self) -> int:
         """Payload received in the measured period, all streams together."""
         return sum(each.measured_bytes for each in self._receiving)
+
+    @property
+    def is_over(self) -> bool:
+        """True once this end has stopped counting."""
+        return self._is_over
 
     @property
     def is_measuring(self) -> bool:
@@ -275,7 +286,8 @@ class Transfer:
         if self._time.ended_us is None:
             self._freeze()
             total_bytes = sum(each.snapshots.payload_bytes for each in self.streams)
-            self._time.end(now_us(), self._progress, total_bytes)
+            early = self._ended_before_plan
+            self._time.end(now_us(), self._progress, total_bytes, before_plan=early)
         else:
             # This end has stopped by its clock. Data that the sender had sent by then came meanwhile.
             self.count_late()
@@ -414,7 +426,7 @@ class Transfer:
                     each.look(now)
             if self._time.senders_stop_us is not None and now >= self._time.senders_stop_us:
                 self._withdraw()  # again with each poll, which changes nothing
-            self._progress.check(now, peer_finished=self.peer_finished)
+            self._progress.check(now, peer_finished=self.peer_finished.is_set())
             self._on_poll(now)
 
     def _tick(self, now: int) -> None:

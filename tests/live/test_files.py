@@ -50,13 +50,23 @@ async def test_a_client_sends_a_file(sent: Path, tmp_path: Path, options: dict[s
     assert report.end_rows[0].local.bytes == len(CONTENT)
 
 
-async def test_a_server_sends_a_file_and_then_nothing(sent: Path, tmp_path: Path) -> None:
-    filled = tmp_path / "filled"
+@pytest.mark.parametrize("name", ["tcp", "kcp-bbr"])
+@pytest.mark.parametrize(
+    "end",
+    [{"duration_us": 600_000_000}, {"duration_us": 0}, {"total_bytes": 2 * len(CONTENT)}],
+    ids=["time", "interrupt", "amount"],
+)
+async def test_the_end_of_the_file_of_a_server_ends_the_test(
+    name: str, end: dict[str, int], sent: Path, tmp_path: Path
+) -> None:
+    filled = str(tmp_path / "filled") if name == "tcp" else ""
     async with serving(file=str(sent)) as server:
-        plan = plan_for(direction=Direction.REVERSE, duration_us=1_000_000)
-        report = await measure(server.port, plan, file=str(filled))
-    assert content_of(filled) == CONTENT
+        plan = plan_for(name, direction=Direction.REVERSE, rate_bps=100_000_000, **end)
+        report = await measure(server.port, plan, file=filled)
+        await server.settled()
+    assert report.sentence == server.tests[0].sentence == ""
     assert report.end_rows[0].local.bytes == len(CONTENT)
+    assert not filled or content_of(Path(filled)) == CONTENT
 
 
 @pytest.mark.parametrize("name", ["tcp", "kcp-bbr"])

@@ -73,6 +73,16 @@ async def test_a_sender_ends_when_it_learns_of_the_end() -> None:
     assert time.ended_us == 10_400_000
 
 
+async def test_a_receiver_of_a_file_ends_with_its_last_data() -> None:
+    receiver = make_stream(sends=False)
+    progress, _ = watch_over(receiver)
+    receiver.snapshots.seen_bytes = 1000
+    progress.check(300_000, peer_finished=False)
+    time = time_of(Role.CLIENT, only_receives=True)
+    time.end(400_000, progress, 1000, before_plan=True)
+    assert time.ended_us == 300_000
+
+
 async def test_a_receiver_without_late_data_ends_at_the_planned_time() -> None:
     receiver = make_stream(sends=False)
     progress, _ = watch_over(receiver)

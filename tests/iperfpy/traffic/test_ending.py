@@ -154,6 +154,14 @@ def test_a_server_tells_when_it_has_sent_the_whole_amount(
 
 
 @pytest.mark.parametrize("condition", EndCondition)
+@pytest.mark.parametrize("omit_us", [0, 1])
+def test_a_server_tells_the_end_of_its_file(condition: EndCondition, omit_us: int) -> None:
+    plan = plan_of(condition, Direction.REVERSE, omit_us)
+    assert EndRule.of(Role.SERVER, plan, peer_is_iperfpy=True, sends_file=True).tells_finished
+    assert not EndRule.of(Role.SERVER, plan, peer_is_iperfpy=False, sends_file=True).tells_finished
+
+
+@pytest.mark.parametrize("condition", EndCondition)
 @pytest.mark.parametrize(("sends", "receives"), [(True, False), (False, True), (True, True)])
 def test_an_end_that_measures_alone_decides_by_what_it_sees(
     condition: EndCondition, sends: bool, receives: bool
