@@ -51,11 +51,13 @@ class CommandLine:
         self.command = GroupedCommand("iperfpy", params=flags, add_help_option=False)
         self.command.transports = tuple(transports)
 
-    def parse(self, words: Sequence[str]) -> ParsedOptions:
-        """The options that the words set. Raises `ParameterError`."""
+    def parse(self, words: Sequence[str], *, lenient: bool = False) -> ParsedOptions:
+        """The options that the words set. Raises `ParameterError`.
+
+        `lenient`: a value that cannot be used is None, and no error."""
         spelled = completed(rewritten(words, spellings_of(self.shared)), self.command.params)
         try:
-            context = self.command.make_context("iperfpy", spelled)
+            context = self.command.make_context("iperfpy", spelled, resilient_parsing=lenient)
         except click.UsageError as error:
             raise ParameterError(sentence(error)) from None
         return ParsedOptions(context, self.transports, self.shared)

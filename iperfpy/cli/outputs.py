@@ -34,7 +34,7 @@ from iperfpy.records import ServerOutputSink, Sink
 from iperfpy.report import iperf3_lines
 from iperfpy.report.csv_columns import header
 from iperfpy.report.csv_file import STDOUT, CsvFile, RowWriter, opened_csv
-from iperfpy.report.csv_report import CsvSink
+from iperfpy.report.csv_report import CsvSink, about_client
 from iperfpy.report.end_watch import EndWatch
 from iperfpy.report.guarded_sink import GuardedSink
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
@@ -105,7 +105,9 @@ class Outputs:
         with self._csv(f"{plan.transport}-{plan.direction.value}") as rows, self._status() as status:
             sinks = [*status, *self._shown(plan.title, server, plan=plan)]
             if rows is not None:
-                sinks.append(self._csv_sink(rows, CsvSink(rows, (plan, server) if server else None)))
+                sinks.append(
+                    self._csv_sink(rows, CsvSink(rows, about_client(plan, server) if server else None))
+                )
             kept = KeptTest(plan=plan) if self._output.save else None
             if kept is not None:
                 sinks.append(GuardedSink(kept, partial(self._report_fault, "the saved run")))

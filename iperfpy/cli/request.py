@@ -281,9 +281,8 @@ def _family(parsed: Values) -> int | None:
 
 def output_options(parsed: ParsedOptions) -> OutputOptions:
     """The reports that the flags ask for. Raises `ParameterError`."""
-    _check_csv(parsed)
+    check_outputs(parsed)
     _check_plot(parsed)
-    check_options(parsed.command.params, parsed.values)
     return OutputOptions(
         json=parsed["json"],
         json_stream=parsed["json_stream"] or parsed["json_full"],
@@ -300,6 +299,12 @@ def output_options(parsed: ParsedOptions) -> OutputOptions:
         results=parsed["results"] or "",
         pictures=picture_options(parsed),
     )
+
+
+def check_outputs(parsed: ParsedOptions) -> None:
+    """Raise `ParameterError` unless the CSV has a place, and every file one use."""
+    _check_csv(parsed)
+    check_options(parsed.command.params, parsed.values)
 
 
 def picture_options(parsed: Values, *, plot: bool = True) -> PictureOptions:

@@ -28,6 +28,10 @@ TAIL_BYTES = 1 << 16
 """Length of the end of a file that is searched for an unfinished line; no row is longer."""
 
 
+class CsvError(StartError):
+    """The CSV cannot be opened."""
+
+
 class RowWriter(Protocol):
     """Takes the rows of tests."""
 
@@ -81,7 +85,7 @@ class CsvFile:
 
         Raises
         ------
-        StartError
+        CsvError
             The file has another header, and is not to be replaced.
         OSError
             The file cannot be opened; FileExistsError if it has to be `new`.
@@ -171,7 +175,7 @@ class CsvFile:
         with _locked(descriptor), open(descriptor, "rb", closefd=False) as file:
             first = file.readline(len(self._header))
         if first and first != self._header:
-            raise StartError(
+            raise CsvError(
                 f"cannot add rows to {self.path}, whose first line is not the header of this version's "
                 "rows: name another file, or replace it with --csv-overwrite"
             )
@@ -238,7 +242,7 @@ def opened_csv(
 
     Raises
     ------
-    StartError
+    CsvError
         It cannot be opened.
     """
     if path is None or path == STDOUT:
@@ -250,7 +254,7 @@ def opened_csv(
         else:
             file = open_generated(name, header, time.time(), folder)
     except OSError as error:
-        raise StartError(f"cannot write the CSV: {system_reason(error)}") from error
+        raise CsvError(f"cannot write the CSV: {system_reason(error)}") from error
     try:
         yield file
     finally:

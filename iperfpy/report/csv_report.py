@@ -36,21 +36,21 @@ class CsvSink:
     Parameters
     ----------
     rows : takes the rows; other tests may write to it at the same time. Its OSError is not caught here
-    asked : plan and server of a client, for the row of a test that fails before it starts; None at a server
+    about : columns of a client's test, for the row of one that fails before it starts; None at a server
     unix_time, monotonic : clocks, seconds
     """
 
     def __init__(
         self,
         rows: RowWriter,
-        asked: tuple[Plan, ClientOptions] | None = None,
+        about: Mapping[str, Value] | None = None,
         unix_time: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rows = rows
         self._unix_time, self._monotonic = unix_time, monotonic
         self._start: RunStarted | None = None
-        self._about = _about_client(*asked) if asked is not None else {}
+        self._about = dict(about or {})
 
     def start(self, start: RunStarted) -> None:
         self._start = start
@@ -139,8 +139,8 @@ def _about(start: RunStarted) -> dict[str, Value]:
     }
 
 
-def _about_client(plan: Plan, options: ClientOptions) -> dict[str, Value]:
-    """Those columns of a client's test that has not started: it has no identifier yet."""
+def about_client(plan: Plan, options: ClientOptions) -> dict[str, Value]:
+    """The columns about a client's test that has not started: it has no identifier yet."""
     return {"role": Role.CLIENT.value, "host": options.host, "port": options.port, **_about_plan(plan)}
 
 

@@ -12,7 +12,8 @@ import click
 
 from iperfpy.cli.command_line import completed, refused
 from iperfpy.cli.common_flags import BOTH, CLIENT, base_flags
-from iperfpy.cli.exit_status import DONE, complain, json_form, text_form
+from iperfpy.cli.error_row import ErrorRow
+from iperfpy.cli.exit_status import DONE, FAILED, complain, json_form, text_form
 from iperfpy.cli.help import GroupedCommand, command_help
 from iperfpy.cli.parsed_options import ParsedOptions
 from iperfpy.cli.request import host_and_device, output_options, type_of_service
@@ -147,9 +148,15 @@ def main(words: Sequence[str]) -> int:
     shared = shared_flags(known)
     command = _command(known, shared)
     words = rewritten(words, spellings_of(shared))
-    try:
+
+    def parse(*, lenient: bool) -> ParsedOptions:
         spelled = completed(words, command.params)
-        parsed = ParsedOptions(command.make_context(command.name or "", spelled), known, shared)
+        context = command.make_context(command.name or "", spelled, resilient_parsing=lenient)
+        return ParsedOptions(context, known, shared)
+
+    row = ErrorRow(words, lambda: parse(lenient=True), json)
+    try:
+        parsed = parse(lenient=False)
         if parsed["help"]:
             print(command_help(command, ARGUMENTS, SUMMARY))
             return DONE
@@ -157,7 +164,9 @@ def main(words: Sequence[str]) -> int:
         check_plan(plan, parsed.transport)
         parsed.transport.check_secret(plan.settings, options.end.secrets.get(parsed.transport.prefix))
     except (click.UsageError, ParameterError, PlanError, SettingsError) as error:
-        return refused(error, command, words)
+        refused(error, command, words)
+        row.write(error)
+        return FAILED
     from iperfpy.cli.process import LogFile
 
     level = logging.WARNING if parsed["debug"] is None else logging.DEBUG
@@ -166,9 +175,13 @@ def main(words: Sequence[str]) -> int:
             try:
                 return _run(plan, options, output, parsed.transport, level)
             except IperfpyError as error:  # reported in here, so that the log file has it, too
-                return complain(str(error), json, plan=plan, text=text)
+                complain(str(error), json, plan=plan, text=text)
+                row.write(error)
+                return FAILED
     except StartError as error:
-        return complain(str(error), json, plan=plan, text=text)
+        complain(str(error), json, plan=plan, text=text)
+        row.write(error)
+        return FAILED
 
 
 def _run(

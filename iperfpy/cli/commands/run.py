@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from iperfpy.cli.command_line import CommandLine
+from iperfpy.cli.error_row import ErrorRow
 from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form, warn
 from iperfpy.cli.help import answer, usage
 from iperfpy.cli.request import Request, request_of
@@ -34,6 +35,7 @@ def main(words: Sequence[str]) -> int:
         twice.
     """
     json, line = json_form(words), CommandLine(transports())
+    row = ErrorRow(words, lambda: line.parse(words, lenient=True), json)
     if not words:
         print(f"{usage()}\n\nTry 'iperfpy --help' for the options.", file=sys.stderr)
         return FAILED
@@ -46,13 +48,17 @@ def main(words: Sequence[str]) -> int:
             return DONE
         request = request_of(parsed)
     except ParameterError as error:
-        return line.refused(error, words)
+        status = line.refused(error, words)
+        row.write(error)
+        return status
     for sentence in request.warnings:
         warn(sentence, json)
     try:
-        return _run(request, json)
+        return _run(request, json, row)
     except StartError as error:
-        return complain(str(error), json, plan=request.plan, text=request.output.text)
+        complain(str(error), json, plan=request.plan, text=request.output.text)
+        row.write(error)
+        return FAILED
 
 
 def _warn_of_unusable_plugins(words: Sequence[str], reasons: Mapping[str, str], json: str) -> None:
@@ -64,7 +70,7 @@ def _warn_of_unusable_plugins(words: Sequence[str], reasons: Mapping[str, str], 
             warn(sentence, json)
 
 
-def _run(request: Request, json: str) -> int:
+def _run(request: Request, json: str, row: ErrorRow) -> int:
     """Run the request and report its errors. Raises `StartError` if the log file cannot be opened."""
     # Help and parse errors do not need what a test needs: these imports stay out of their way.
     from iperfpy.cli.process import LogFile
@@ -76,7 +82,9 @@ def _run(request: Request, json: str) -> int:
         except IperfpyError as error:  # reported in here, so that the log file has it, too
             if not error.exit_status:
                 return DONE
-            return complain(str(error), json, plan=request.plan, text=request.output.text)
+            complain(str(error), json, plan=request.plan, text=request.output.text)
+            row.write(error)
+            return FAILED
 
 
 def _set_up(request: Request, log_file: LogFile) -> int:

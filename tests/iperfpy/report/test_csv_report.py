@@ -22,7 +22,7 @@ from iperfpy.protocols.registry import BUILT_IN, transports
 from iperfpy.records import Row, RunEnded, Sample
 from iperfpy.report.csv_columns import ABOUT, PLUGIN, cells, field, header
 from iperfpy.report.csv_file import CsvFile
-from iperfpy.report.csv_report import CsvSink
+from iperfpy.report.csv_report import CsvSink, about_client
 from iperfpy.report.guarded_sink import GuardedSink
 from tests.iperfpy.report.scenes import (
     Scene,
@@ -142,7 +142,7 @@ def test_a_cell_without_a_column_is_a_fault() -> None:
 
 def test_a_test_that_did_not_start_is_a_row_with_its_server(tmp_path: Path) -> None:
     path, plan = tmp_path / "x.csv", replace(forward().start.plan, title="=night")
-    sink = CsvSink(CsvFile(path, header()), (plan, ClientOptions("far.example", 5300)))
+    sink = CsvSink(CsvFile(path, header()), about_client(plan, ClientOptions("far.example", 5300)))
     sink.error("cannot connect\nto it")
     (row,) = read(path)
     assert (row["type"], row["error"]) == ("error", "cannot connect?to it")
