@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from iperfpy.options import IPERF3_TEXT
-from iperfpy.report.screen import folded, printable, terminal_width
+from iperfpy.report.screen import folded, printable, terminal_width, write_line
 
 if TYPE_CHECKING:
     from iperfpy.plan import Plan, Texts
@@ -62,7 +62,7 @@ def complain(
         from iperfpy.report.iperf3_lines import complaint
 
         with contextlib.suppress(OSError):  # as in `on_stderr`
-            print("\n".join(map(printable, complaint(message, kind))), file=sys.stderr, flush=True)
+            write_line(sys.stderr, "\n".join(map(printable, complaint(message, kind))))
     elif json != JSON_STREAM:
         on_stderr(kind, message)
     try:
@@ -104,4 +104,4 @@ def on_stderr(kind: str, message: str, json: str = "") -> None:
     else:
         line = "\n".join(folded(f"iperfpy: {kind} - {printable(message)}", terminal_width(sys.stderr)))
     with contextlib.suppress(OSError):  # standard error is gone or full: no place is left for the line
-        print(line, file=sys.stderr, flush=True)
+        write_line(sys.stderr, line)

@@ -39,7 +39,7 @@ from iperfpy.report.end_watch import EndWatch
 from iperfpy.report.guarded_sink import GuardedSink
 from iperfpy.report.json_report import JsonSink, JsonStreamSink
 from iperfpy.report.output_thread import FILE_ROWS, TERMINAL_ROWS, OutputThread, QueuedLog, QueuedSink
-from iperfpy.report.screen import NoScreen, Screen, rich_screen
+from iperfpy.report.screen import NoScreen, Screen, rich_screen, write_line
 from iperfpy.report.server_output import server_output_sink
 from iperfpy.report.status_line import bars_for
 from iperfpy.report.status_sink import StatusSink
@@ -174,9 +174,9 @@ class Outputs:
         if self._logs_tests:
             SERVICE.setLevel(logging.INFO)
 
-    def reopen(self, reopen_log: Callable[[], None]) -> None:
+    def reopen(self, reopen_log: Callable[[], None] | None) -> None:
         """Open the server's files again, after a rotation moved them away: the CSV and, by `reopen_log`,
-        the log file. One that cannot be opened stays as it is, and the log says why."""
+        the log file, unless there is none. One that cannot be opened stays as it is, and the log says why."""
 
         def attempt(reopen: Callable[[], None], what: str) -> None:
             try:
@@ -187,7 +187,8 @@ class Outputs:
                 SERVICE.info("%s goes on in a file that was opened again", what)
 
         # Each file is opened in the thread that writes it.
-        self._terminal.put(lambda: attempt(reopen_log, "the log"))
+        if reopen_log is not None:
+            self._terminal.put(partial(attempt, reopen_log, "the log"))
         if isinstance(self._rows, CsvFile):
             self._files.put(partial(attempt, self._rows.reopen, "the CSV"))
 
@@ -254,7 +255,7 @@ class Outputs:
         if form := json_of(self._output):
             write_error(f"{INTERRUPTED}{error}", form)
         elif self._output.text == IPERF3_TEXT:
-            print(f"{iperf3_lines.PROGRAM}: {INTERRUPTED}{error}", file=sys.stderr)
+            write_line(sys.stderr, f"{iperf3_lines.PROGRAM}: {INTERRUPTED}{error}")
 
     def _note_stop(self, sentence: str) -> None:
         self._stopped_by = sentence

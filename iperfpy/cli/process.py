@@ -24,6 +24,11 @@ class LogFile:
         self._path = path
         self._stream: IO[str] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """True if the output goes to a file."""
+        return self._stream is not None
+
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         """Append standard output to the file, and errors to it as well, while the context lasts.

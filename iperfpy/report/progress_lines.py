@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from iperfpy.report.screen import printable
+from iperfpy.report.screen import printable, write_line
 from iperfpy.report.status_row import ERASE, can_have_row
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class PlainProgress:
 
     def _line(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):
-            print(printable(text), file=self._stream, flush=True)
+            write_line(self._stream, printable(text))
 
 
 class BarProgress:

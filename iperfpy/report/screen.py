@@ -178,6 +178,13 @@ def terminal_width(stream: TextIO) -> int | None:
     return None
 
 
+def write_line(stream: TextIO, text: str) -> None:
+    """Write whole lines in one call. `print` writes the end of a line in a second one, so that the line of
+    another thread may come between. Raises OSError."""
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
 def printable(text: str) -> str:
     """The text with "?" for characters that are not printed, such as controls and those that change the
     direction of a text: titles, names and errors may come from another machine."""

@@ -20,6 +20,7 @@ from iperfpy.protocols.operating_system import LINUX
 from iperfpy.protocols.simulator.path import Path
 from iperfpy.protocols.simulator.path_language import PathError, parse
 from iperfpy.protocols.units import SECOND_US
+from iperfpy.report.screen import write_line
 
 if TYPE_CHECKING:
     from iperfpy.lab.run_report import RunReport
@@ -175,7 +176,7 @@ def _relay(
     from iperfpy.lab.relay_session import RelayPlan, run
 
     def listening(address: Any) -> None:
-        print(f"lab: relay at {named(address)}", file=sys.stderr, flush=True)
+        write_line(sys.stderr, f"lab: relay at {named(address)}")
 
     plan = RelayPlan(
         options["path"], paths, server, listen, programme, options["seed"], _timeout_s(options), logs
@@ -188,7 +189,7 @@ def _write(result: RunReport, options: Mapping[str, Any], report: TextIO | None)
     lines = [json.dumps(result.document())] if options["as_json"] else result.lines()
     fault = None
     try:
-        print("\n".join(lines), file=report or sys.stderr, flush=True)
+        write_line(report or sys.stderr, "\n".join(lines))
     except OSError as error:  # a full disk must not hide the status of the command
         fault = error
     fault = _closed(report) or fault

@@ -161,7 +161,8 @@ def _server(
         )
 
     # The end of its terminal ends a server; for one without a terminal the signal means a rotation of files.
-    on_hangup = None if has_terminal() else partial(outputs.reopen, log_file.reopen)
+    reopen_log = log_file.reopen if log_file.is_open else None
+    on_hangup = None if has_terminal() else partial(outputs.reopen, reopen_log)
     # A CSV that cannot be written is reported now, not when the first client comes.
     try:
         with outputs.serving():

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from iperfpy.cli.exit_status import complain, warn
 from iperfpy.cli.kept_run import KeptTest
 from iperfpy.cli.outputs import Outputs
 from iperfpy.errors import InterruptError
 from iperfpy.options import ClientOptions, OutputOptions
+from iperfpy.report.progress_lines import progress_for
 from iperfpy.store.folder import Folder
 from tests.iperfpy.report.scenes import forward, parallel_interrupted, server
 from tests.iperfpy.store.test_round_trip import run_of
@@ -141,6 +145,51 @@ def test_json_is_the_only_output(
     out = capsys.readouterr().out
     assert out.startswith("{")
     assert (out.count("\n") == lines) is output.json_stream
+
+
+def test_a_hangup_tells_of_the_log_only_if_there_is_a_log_file(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    opened: list[str] = []
+    for reopen_log, lines in ((None, 0), (lambda: opened.append("log"), 1)):
+        outputs = Outputs(OutputOptions())
+        with outputs.serving():
+            outputs.reopen(reopen_log)
+        assert len(opened) == lines
+        assert caplog.text.count("the log goes on in a file that was opened again") == lines
+
+
+class Pieces(io.StringIO):
+    """A stream that keeps the texts of its writes apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def write(self, text: str, /) -> int:
+        self.texts.append(text)
+        return len(text)
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda stream: warn("a sentence"),
+        lambda stream: warn("a sentence", "stream"),
+        lambda stream: complain("a sentence"),
+        lambda stream: complain("a sentence", text="iperf3"),
+        lambda stream: Outputs(OutputOptions(text="iperf3")).interrupted(InterruptError("a signal")),
+        lambda stream: progress_for(stream).remark("a sentence"),
+    ],
+)
+def test_a_line_of_standard_error_is_one_write(
+    tell: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line of another thread could come between two writes."""
+    stream = Pieces()
+    monkeypatch.setattr("sys.stderr", stream)
+    tell(stream)
+    assert stream.texts
+    assert all(text.endswith("\n") and text.strip() for text in stream.texts)
 
 
 def saved(tmp_path: Path) -> list[Path]:
