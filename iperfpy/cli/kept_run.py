@@ -1,6 +1,7 @@
 """Keeps the result of a command in the folder of runs, and says where. Every subcommand saves through `keep`.
 
-A result that cannot be saved gives a sentence: it has been printed, and the exit status is that of the test.
+A result that cannot be saved gives a sentence. That is a failure of a test whose user asked for it with --save,
+and none of a command that saves without being asked.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from iperfpy.cli.exit_status import on_stderr, warn
-from iperfpy.errors import DocumentError
+from iperfpy.errors import DocumentError, StartError
 from iperfpy.store.direction_figures import about_test
 from iperfpy.store.folder import Folder
 from iperfpy.store.iperf3_document import Iperf3Document
@@ -23,20 +24,21 @@ class KeptTest(Iperf3Document):
         """The document is complete."""
 
 
-def keep_test(document: Mapping[str, Any], *, folder: str = "", json: str = "") -> None:
-    """Save a test, unless it failed before its data flowed; arguments as in `keep`."""
+def keep_test(document: Mapping[str, Any], *, folder: str = "", json: str = "") -> bool:
+    """Save a test, unless it failed before its data flowed; arguments as in `keep`. False: it is lost."""
     if "test_start" not in document["start"]:
-        return
+        return True
     try:
         about = about_test(document)
     except DocumentError as error:  # a value of a plug-in, or of a peer, that no reader understands
         warn(f"the run is not saved: {error}", json)
-        return
-    keep(document, about, folder=folder, json=json)
+        return False
+    return keep(document, about, folder=folder, json=json)
 
 
-def keep(document: Mapping[str, Any], about: About, *, folder: str = "", json: str = "") -> None:
-    """Save a result, and name its file on standard error.
+def keep(document: Mapping[str, Any], about: About, *, folder: str = "", json: str = "") -> bool:
+    """Save a result, and name its file on standard error, or the reason why it is not saved. Returns False
+    then.
 
     Parameters
     ----------
@@ -55,3 +57,16 @@ def keep(document: Mapping[str, Any], about: About, *, folder: str = "", json: s
         warn(f"the run is not saved: {error}", json)
     else:
         on_stderr("saved", str(target.document_path(entry)), json)
+        return True
+    return False
+
+
+def check_place(folder: str) -> None:
+    """Raise `StartError` if no run can be saved in the user's folder."""
+    target = Folder(folder)
+    try:
+        target.check()
+    except OSError as error:
+        raise StartError(
+            f"no run can be saved in {target.path}: {error.strerror or error} (--save)"
+        ) from error

@@ -5,7 +5,7 @@
     standard output, a full disk       one warning per test; the test goes on; the exit status is 1
     standard output, a closed pipe     the report has no reader: a client stops; the exit status is 1
     standard output without a reader   the test goes on; rows of the table are left out, which is said
-    a run that cannot be saved         one warning at the end; the exit status is that of the test
+    a run that cannot be saved         one warning at the end; the exit status is 1
 
 Every command takes its reports from here: `client_sinks` for a test, `server_sinks` for a server's tests.
 All of them write in threads of their own (report/output_thread.py), and `finish` waits for these.
@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, on_stderr, warn, write_error
-from iperfpy.cli.kept_run import KeptTest, keep_test
+from iperfpy.cli.kept_run import KeptTest, check_place, keep_test
 from iperfpy.cli.log_format import formatter
 from iperfpy.cli.standard_streams import abandon, silence_stdout, status_row
 from iperfpy.endpoint.refusal_log import SERVICE
@@ -99,8 +99,10 @@ class Outputs:
         """The sinks of one test, open; they are closed, and everything is written, with the context.
 
         `server`: the one that a first line names, before anything can fail with it. None: no such line.
-        Raises `StartError` when the CSV cannot be opened.
+        Raises `StartError` when the CSV cannot be opened, or when no run can be saved.
         """
+        if self._output.save:
+            check_place(self._output.results)
         # The CSV comes first: without it nothing is printed.
         with self._csv(f"{plan.transport}-{plan.direction.value}") as rows, self._status() as status:
             sinks = [*status, *self._shown(plan.title, server, plan=plan)]
@@ -120,7 +122,8 @@ class Outputs:
                     self.finish()
                 finally:  # also after a Ctrl-C at a reader that does not read
                     if kept is not None:
-                        keep_test(kept.document, folder=self._output.results, json=json_of(self._output))
+                        folder, json = self._output.results, json_of(self._output)
+                        self.failed |= not keep_test(kept.document, folder=folder, json=json)
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:

@@ -83,6 +83,21 @@ class Folder:
         append(self.path / INDEX, entry)
         return entry
 
+    def check(self) -> None:
+        """Show that a run can be saved now, and leave the folder as it is. Raises OSError."""
+        made = [each for each in (self.path, *self.path.parents) if not each.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self._temporary() as (descriptor, _):
+                os.write(descriptor, b"\n")
+                os.fsync(descriptor)  # some file systems find only here that the disk is full
+            with contextlib.suppress(FileNotFoundError):
+                os.close(os.open(self.path / INDEX, os.O_RDWR | os.O_APPEND))
+        finally:
+            for folder in made:
+                with contextlib.suppress(OSError):  # it has files of another program by now
+                    folder.rmdir()
+
     def document_path(self, entry: Entry) -> Path:
         """The file of a run."""
         return self.path / f"{entry.id}.json"
@@ -167,10 +182,7 @@ class Folder:
 
     def _write(self, document: Json, about: About) -> Entry:
         """Write the document under a new name."""
-        # The temporary file is in the same folder: only there does it get its name in one step.
-        temporary = self.path / f".run-{os.getpid()}-{os.urandom(4).hex()}.tmp"
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
+        with self._temporary() as (descriptor, temporary):
             for name in _free_names(self.path, about.unix_time):
                 stored = {"id": name, "kind": about.kind}
                 text = json.dumps(finite({STORED: stored, **document}), indent="\t", allow_nan=False)
@@ -182,10 +194,19 @@ class Folder:
                 if _named(temporary, self.path / f"{name}.json"):
                     return Entry(name, about)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
+
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[tuple[int, Path]]:
+        """A descriptor and the path of a file that is removed at the end. Raises OSError."""
+        # In the same folder: only there does it get another name in one step.
+        path = self.path / f".run-{os.getpid()}-{os.urandom(4).hex()}.tmp"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            yield descriptor, path
         finally:
             os.close(descriptor)
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                os.unlink(path)
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 from iperfpy.cli.exit_status import complain, warn
 from iperfpy.cli.kept_run import KeptTest
 from iperfpy.cli.outputs import Outputs
-from iperfpy.errors import InterruptError
+from iperfpy.errors import InterruptError, StartError
 from iperfpy.options import ClientOptions, OutputOptions
 from iperfpy.report.progress_lines import progress_for
 from iperfpy.store.folder import Folder
@@ -215,19 +215,42 @@ def test_a_saved_run_is_the_document_of_json_whatever_is_printed(
     assert not outputs.failed
 
 
-def test_a_run_that_cannot_be_saved_loses_nothing_else(
+def test_a_run_that_cannot_be_saved_fails_and_loses_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "runs").write_text("a file")
     scene = forward()
     outputs = Outputs(OutputOptions(save=True, results=str(tmp_path / "runs")))
     with outputs.client_sinks(scene.start.plan) as sinks:
+        (tmp_path / "runs").write_text("a file")
         for sink in sinks:
             scene.play(sink)
     output = capsys.readouterr()
     assert output.out.endswith("iperfpy Done.\n")
     assert output.err.endswith(f"iperfpy: warning - the run is not saved in {tmp_path}/runs: File exists\n")
-    assert not outputs.failed
+    assert outputs.failed
+
+
+@pytest.mark.parametrize("place", ["a file", "/proc/x/y", "/dev/full", "an index"])
+def test_a_folder_that_takes_no_run_is_told_before_the_test(place: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    if place == "a file":
+        folder.write_text("content")
+    elif place == "an index":
+        (folder / "index.jsonl").mkdir(parents=True)
+    else:
+        folder = Path(place)
+    outputs = Outputs(OutputOptions(save=True, results=str(folder)))
+    sentence = f"^no run can be saved in {folder}: .* \\(--save\\)$"
+    with pytest.raises(StartError, match=sentence), outputs.client_sinks(forward().start.plan):
+        raise AssertionError("nothing is measured")
+
+
+def test_the_check_of_the_folder_leaves_nothing(tmp_path: Path) -> None:
+    Folder(tmp_path / "new" / "runs").check()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old").mkdir()
+    Folder(tmp_path / "old").check()
+    assert list((tmp_path / "old").iterdir()) == []
 
 
 def test_a_test_that_did_not_start_is_not_saved(tmp_path: Path) -> None:
