@@ -11,6 +11,7 @@ from iperfpy.comparison.ranking import Pair, Ranking, enough, rank
 from iperfpy.comparison.standing import standings
 from iperfpy.diagnosis.finding import Confidence
 from iperfpy.plan import WAYS, Direction
+from iperfpy.protocols.units import counted
 from iperfpy.sampling.order_statistics import FEWEST_FOR_MEDIAN
 
 SURE_P = 0.01
@@ -141,10 +142,11 @@ def _undecided(compared: Mapping[Direction, Ranking], words: _Words) -> str:
     fewest = min(one.fewest for one in compared.values())
     count = max(len(one.names) for one in compared.values())
     needed = max(FEWEST_FOR_MEDIAN, next(n for n in range(1, 100) if enough([n] * count)))
-    tests = "1 test each is" if fewest == 1 else f"{fewest} tests each are"
+    tests = counted(fewest, "test")
     same = len(set(tops.values())) == 1
     best = f"{next(iter(tops.values()))} was" if same else f"{_by_way(tops)} were"
-    return f"For {words.purpose}, {best} {words.best}, but {tests} too few to rank ({needed} are needed)."
+    why = f"with {tests} each, no ranking is possible ({needed} are needed)"
+    return f"For {words.purpose}, {best} {words.best}, but {why}."
 
 
 def _decided(

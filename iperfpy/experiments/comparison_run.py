@@ -36,7 +36,7 @@ from iperfpy.options import ClientOptions
 from iperfpy.plan import WAYS, Direction, Plan
 from iperfpy.protocols.addresses import plain_host
 from iperfpy.protocols.registry import transports
-from iperfpy.protocols.units import format_size
+from iperfpy.protocols.units import counted, format_size
 from iperfpy.sampling.host import system_info
 from iperfpy.store.stored_run import Run
 
@@ -452,15 +452,17 @@ class Compare:
     def _promise(self, rtt_s: float, tests: int, probed: dict[Direction, float]) -> str:
         """The cost of the comparison in time and bytes, as far as it is known before the first round."""
         lengths = self._lengths
-        rounds = f"{lengths.rounds} round{'s' if lengths.rounds > 1 else ''}"
+        several = lengths.rounds > 1
+        rounds = f"{'up to ' if several else ''}{counted(lengths.rounds, 'round')}"
+        cost = f", {lengths.round_s:.0f} s each" if several else f": {lengths.round_s:.0f} s"
         text = (
-            f"the round-trip time is {rtt_s * 1e3:.1f} ms: up to {rounds} of {tests} tests of"
-            f" up to {lengths.test_s:.1f} s, {lengths.round_s:.0f} s each, at most {self._limit_s:.0f} s"
+            f"the round-trip time is {rtt_s * 1e3:.1f} ms, {rounds} of {counted(tests, 'test')} of"
+            f" up to {lengths.test_s:.1f} s{cost}, at most {self._limit_s:.0f} s"
         )
         if self._budget.total_bytes:
             return f"{text} and {format_size(self._budget.total_bytes)}"
         if not probed:
-            return f"{text}; the first round will tell the bytes"
+            return f"{text}; the bytes are known after the first round"
         # Stock KCP sends more than a path carries.
         each = sum(probed.values()) / 8 * lengths.test_s * len(self._contenders)
         size, most = format_size(each), format_size(each * lengths.rounds)
@@ -472,10 +474,9 @@ class Compare:
         rounds = int(left_s / costs.longest_s) if costs.longest_s else 0
         if self._budget.total_bytes and costs.most_bytes:
             rounds = min(rounds, self._budget.left_bytes // costs.most_bytes)
-        further, size = "no whole round more, but single tests may fit", format_size(costs.most_bytes)
+        further, size = "no time for another whole round; single tests follow", format_size(costs.most_bytes)
         if rounds:
-            more = "1 more round" if rounds == 1 else f"{rounds} more rounds"
-            further = f"up to {more}, {format_size(rounds * costs.most_bytes)}"
+            further = f"up to {counted(rounds, 'more round')}, {format_size(rounds * costs.most_bytes)}"
         return f"the first round took {costs.longest_s:.0f} s and sent {size}: {further}"
 
     # -- the result

@@ -215,8 +215,14 @@ def _to_best(name: str, value: float | None, best: float | None, ranking: Rankin
         return "best" if ranking.decides or len(ranking.names) == 1 else "(best)"
     pair = ranking.pair(top, name)
     if pair is not None:
-        return EQUAL if not pair.different else f"{100 * (pair.shift or 0.0):+.0f} %"
-    return f"({100 * (value / best - 1):+.0f} %)" if best else NOT_AVAILABLE
+        return EQUAL if not pair.different else _change(pair.shift or 0.0)
+    return f"({_change(value / best - 1)})" if best else NOT_AVAILABLE
+
+
+def _change(share: float) -> str:
+    """`+12 %`, `-3 %`, and `0 %` without a sign."""
+    percent = round(100 * share)
+    return f"{percent:+d} %" if percent else "0 %"
 
 
 def _bloat(row: _Row) -> str:

@@ -196,6 +196,8 @@ def _number(value: float) -> str:
 def _signed(value: float) -> str:
     if not math.isfinite(value):
         return "inf" if value > 0 else "-inf"
+    if abs(value) < 0.05:
+        return "0.0"  # without the sign of a rounded value
     return f"{value:+.1f}" if abs(value) < 99.95 else f"{value:+.0f}"
 
 

@@ -31,6 +31,7 @@ from iperfpy.report import (
     latency_text,
 )
 from iperfpy.report.diagnosis_document import about, document
+from iperfpy.report.difference_text import _signed
 from iperfpy.store.direction_figures import about_test
 from iperfpy.store.folder import Folder
 from iperfpy.store.run_index import About
@@ -518,6 +519,11 @@ def test_a_percentile_needs_ten_messages_beyond_it(count: int, known: set[str]) 
     figures = message_figures([1.0] * count)
     assert {name for name, value in figures.items() if value is not None} == known
     assert message_figures([1.0] * 1_000)["message_p99_us"] == 1
+
+
+@pytest.mark.parametrize(("value", "text"), [(-0.04, "0.0"), (0.04, "0.0"), (-0.06, "-0.1"), (3.0, "+3.0")])
+def test_a_difference_that_rounds_to_zero_has_no_sign(value: float, text: str) -> None:
+    assert _signed(value) == text
 
 
 def test_a_comparison_is_shown_and_written_as_csv(store: Folder, iperfpy: Run, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from iperfpy.report.compare_text import lines
 from iperfpy.report.screen import STYLES
 from iperfpy.store.run_index import COMPARE, time_text
 from tests.iperfpy.report.compare_scenes import (
+    KCP_BBR,
     SCENES,
     TCP_BBR,
     UP,
@@ -67,6 +68,13 @@ def test_few_tests_have_a_range_and_a_note() -> None:
     assert "95 %  " not in shown
     assert "[" not in shown
     assert "range of fewer" not in text(whole(7))
+
+
+def test_a_difference_below_half_a_percent_has_no_sign() -> None:
+    tests = (measured(TCP_BBR, UP, 1, 10e6), measured(KCP_BBR, UP, 1, 9.98e6))
+    shown = text(replace(whole(1, (TCP_BBR, KCP_BBR)), tests=tests))
+    assert "(0 %)" in shown
+    assert "-0" not in shown
 
 
 def test_equal_contenders_have_a_mark() -> None:
