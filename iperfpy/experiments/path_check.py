@@ -42,7 +42,7 @@ from iperfpy.measure_keywords import (
     diagnose_options,
 )
 from iperfpy.options import ClientOptions
-from iperfpy.plan import Direction
+from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.units import counted, format_rate, format_size
 from iperfpy.sampling.host import system_info
@@ -227,17 +227,19 @@ class PathCheck:
         for way in schedule.DIRECTIONS:
             if way not in capacities:
                 limit = ", within the budget of bytes" if self._budget.total_bytes else ""
-                self._note(f"{way.value} (no test was long enough for a rate{limit})")
+                self._note(f"{WAYS[way]} (no test was long enough for a rate{limit})")
         every = schedule.remainder(planned, self._scale, self._seed)
         wanted = [one for one in every if one.direction in capacities]
         steps, left_out = schedule.remainder_within(wanted, self._budget, capacities)
         self._note_left_out(left_out, planned)
         self._tests.total_s = self._tests.elapsed_s + schedule.seconds_of(steps, overhead_s)
         if steps:
-            rates = ", ".join(f"{way.value} about {format_rate(rate)}" for way, rate in capacities.items())
+            rates = ", ".join(f"{WAYS[way]} about {format_rate(rate)}" for way, rate in capacities.items())
             size = format_size(schedule.bytes_of(steps, capacities))
             left_s = self._tests.total_s - self._tests.elapsed_s
-            self._tests.remark(f"{rates}: {_counted(steps)}, {left_s:.0f} s more, which send about {size}")
+            self._tests.remark(
+                f"{rates}: {_counted(steps)} in all, {left_s:.0f} s more, which send about {size}"
+            )
         while steps and not self._tests.over:
             step = steps.pop(0)
             await self._run([step], capacities)
@@ -270,10 +272,10 @@ class PathCheck:
         left_bytes = self._budget.left_bytes - schedule.bytes_of(rest, capacities) * (1 + ACK_SHARE)
         left_bytes -= CONTROL_BYTES * (len(rest) + len(steps))
         if schedule.seconds_of([*steps, *rest], overhead_s) > left_s:
-            self._note(f"{way.value}: UDP at {format_rate(rates[0])} (no time)")
+            self._note(f"{WAYS[way]}: UDP at {format_rate(rates[0])} (no time)")
             return []
         if self._budget.total_bytes and schedule.bytes_of(steps, capacities) > left_bytes:
-            self._note(f"{way.value}: UDP at {format_rate(rates[0])} (the budget of bytes)")
+            self._note(f"{WAYS[way]}: UDP at {format_rate(rates[0])} (the budget of bytes)")
             return []
         return steps
 
@@ -315,7 +317,7 @@ class PathCheck:
         unopened = error.run is None or error.run.started is None
         ways = schedule.DIRECTIONS if unopened else (step.direction,)
         self._failure = error
-        name = step.transport if unopened else f"{step.transport} {step.direction.value}"
+        name = step.transport if unopened else f"{step.transport} {WAYS[step.direction]}"
         self._streak.append((step.transport, ways, f"{name} ({error})"))
         if isinstance(error, ENDS_ALL) or len(self._streak) >= MOST_SILENT:
             self._tests.error = error
@@ -361,10 +363,10 @@ class PathCheck:
 
     def _promise(self, rtt_s: float, planned: Lengths) -> str:
         form = planned.form
-        parts = f"{counted(len(form.ladder), 'rate')} of UDP, {counted(form.rounds, 'round')}"
+        parts = f"{counted(len(form.ladder), 'rate')} of UDP and {counted(form.rounds, 'round')}"
         return (
             f"the round-trip time is {rtt_s * 1e3:.1f} ms: both directions take {self._tests.total_s:.0f} s"
-            f" (at most {parts}; the first round shows how many fit)"
+            f" (per direction, at most {parts}; the first round shows how many fit)"
         )
 
     # -- the result
@@ -405,10 +407,10 @@ def described(step: Step) -> str:
     if step.part is Part.IDLE:
         return "idle path"
     if step.part is Part.RUNG:
-        return f"{step.direction.value}: UDP at {step.share:.0%} of the estimate"
+        return f"{WAYS[step.direction]}: UDP at {100 * step.share:.0f} % of the estimate"
     if step.part is Part.UDP:
-        return f"{step.direction.value}: round {step.round}, UDP at {step.share:.0%} of TCP's rate"
-    return f"{step.direction.value}: round {step.round}, {step.transport}"
+        return f"{WAYS[step.direction]}: round {step.round}, UDP at {100 * step.share:.0f} % of TCP's rate"
+    return f"{WAYS[step.direction]}: round {step.round}, {step.transport}"
 
 
 def _counted(steps: Sequence[Step]) -> str:

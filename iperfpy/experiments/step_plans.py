@@ -11,7 +11,7 @@ from iperfpy.experiments import check_schedule as schedule
 from iperfpy.experiments.check_schedule import Part, Step
 from iperfpy.experiments.measured_path import MeasuredPath
 from iperfpy.options import ClientOptions
-from iperfpy.plan import Direction, Plan
+from iperfpy.plan import WAYS, Direction, Plan
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.protocols.settings import Settings
@@ -77,7 +77,7 @@ def prepared(
         interval_us=INTERVAL_US,
         tos=tos,
     )
-    name = f"{step.transport} {step.direction.value}"
+    name = f"{step.transport} {WAYS[step.direction]}"
     if rate_bps is None:
         return Prepared(plan, options, f"{name} (no rate to go by)")
     if seconds < min(step.seconds, schedule.SHORTEST_S):

@@ -135,7 +135,7 @@ def _beside(one: DirectionReport, letter: str) -> str:
 def _figures(one: Comparison, letter: str) -> str:
     parts = [f"{name} {format_rate(rate, letter)}" for name, rate in one.bits_per_second.items()]
     if one.datagrams:
-        loss = "was not answered" if one.loss is None else f"loses {one.loss:.1%}"
+        loss = "was not answered" if one.loss is None else f"loses {100 * one.loss:.1f} %"
         parts.append(f"{one.datagrams} at {format_rate(one.offered_bits_per_s, letter)} {loss}")
     rounds = counted(one.rounds, "round")
     return f"{', '.join(parts)}; {rounds}"

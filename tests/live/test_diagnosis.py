@@ -270,7 +270,7 @@ def test_ctrl_c_shows_what_is_known_so_far() -> None:
         process = command(server)
         assert process.stderr is not None
         for line in process.stderr:
-            if "reverse: round 1" in line:
+            if "down: round 1" in line:
                 break
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)

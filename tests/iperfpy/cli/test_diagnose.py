@@ -211,12 +211,12 @@ def test_a_terminal_gets_a_bar_that_is_gone_afterwards(monkeypatch: pytest.Monke
     view = progress_for(stream)
     assert isinstance(view, BarProgress)
     with view:
-        view.step("forward: round 1, [tcp]", 15, 60)
+        view.step("up: round 1, [tcp]", 15, 60)
         view.advance(16, 60)
         view.remark("the round-trip time is 3 ms")
     text = stream.getvalue()
     assert "16 of 60 s, 44 s left" in text
-    assert "forward: round 1, [tcp]" in text
+    assert "up: round 1, [tcp]" in text
     assert "the round-trip time is 3 ms\n" in text
 
 

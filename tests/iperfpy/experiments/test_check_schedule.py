@@ -37,6 +37,7 @@ from iperfpy.experiments.check_schedule import (
     usable,
 )
 from iperfpy.experiments.serial_tests import ACK_SHARE, CONTROL_BYTES, Budget
+from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction
 
 TIMING = Timing()
@@ -234,6 +235,23 @@ def test_forms_get_smaller() -> None:
         (form.tests for form in usable(BULK)), reverse=True
     )
     assert Form(2, (0.5, 1.0), (TCP,), udp=False).tests == 4
+
+
+def test_progress_names_directions_and_shares_as_the_result_does() -> None:
+    assert path_check.described(Step(Part.RUNG, Direction.FORWARD, UDP, 2.0, share=1.25)) == (
+        "up: UDP at 125 % of the estimate"
+    )
+    assert path_check.described(Step(Part.UDP, Direction.REVERSE, UDP, 2.0, 1, share=0.9)) == (
+        "down: round 1, UDP at 90 % of TCP's rate"
+    )
+    assert path_check.described(Step(Part.BULK, Direction.REVERSE, TCP, 2.0, 1)) == "down: round 1, tcp"
+
+
+def test_the_first_line_has_the_numbers_of_a_direction() -> None:
+    planned = lengths(FULL, 0.02, TIMING)
+    line = path_check.PathCheck(ClientOptions("192.0.2.7"))._promise(0.02, planned)
+    rates, rounds = len(planned.form.ladder), planned.form.rounds
+    assert f"(per direction, at most {rates} rates of UDP and {rounds} rounds;" in line
 
 
 def test_the_announced_numbers_are_those_of_the_steps() -> None:

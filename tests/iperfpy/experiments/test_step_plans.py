@@ -52,7 +52,7 @@ def test_a_rung_is_a_share_of_the_capacity_in_packets() -> None:
 
 def test_a_budget_shortens_a_rung_and_leaves_out_one_without_time() -> None:
     assert planned(replace(RUNG, limit_bytes=1_000_000)).plan.duration_us == 800_000
-    assert planned(replace(RUNG, limit_bytes=1_000)).skipped == "udp forward (the budget of bytes)"
+    assert planned(replace(RUNG, limit_bytes=1_000)).skipped == "udp up (the budget of bytes)"
 
 
 def test_udp_in_a_round_goes_by_the_rate_of_tcp() -> None:
@@ -62,7 +62,7 @@ def test_udp_in_a_round_goes_by_the_rate_of_tcp() -> None:
 
 def test_without_tcp_in_the_round_it_goes_by_the_capacity() -> None:
     assert planned(ROUND_UDP).plan.rate_bps == pytest.approx(18e6 * 1400 / 1428)
-    assert prepared(ROUND_UDP, MeasuredPath(), {}, OPTIONS, 0).skipped == "udp forward (no rate to go by)"
+    assert prepared(ROUND_UDP, MeasuredPath(), {}, OPTIONS, 0).skipped == "udp up (no rate to go by)"
 
 
 def test_datagrams_are_short_on_the_idle_path_and_later_as_long_as_kcp_found_to_pass() -> None:
