@@ -24,7 +24,7 @@ from pathlib import Path
 from iperfpy.cli.exit_status import JSON_DOCUMENT, JSON_STREAM, on_stderr, warn, write_error
 from iperfpy.cli.kept_run import KeptTest, check_place, keep_test
 from iperfpy.cli.log_format import formatter
-from iperfpy.cli.standard_streams import abandon, silence_stdout, status_row
+from iperfpy.cli.standard_streams import abandon, share_a_file, silence_stdout, status_row
 from iperfpy.endpoint.refusal_log import SERVICE
 from iperfpy.errors import InterruptError, IperfpyError, StartError, system_reason
 from iperfpy.options import IPERF3_TEXT, ClientOptions, OutputOptions
@@ -170,12 +170,19 @@ class Outputs:
     def log_to_stderr(self, level: int, *, server: bool = False) -> None:
         """Write log lines of this level and above on standard error, without waiting for its reader; a
         `server` always has the lines of its tests and refusals, except in iperf3's text."""
-        handler = QueuedLog(sys.stderr, self._log)
-        handler.setFormatter(formatter(server=server, json_stream=self._output.json_stream))
-        logging.basicConfig(level=level, handlers=[handler])
+        logging.basicConfig(level=level, handlers=[self.log_handler(server=server)])
         self._logs_tests = server and self._output.text != IPERF3_TEXT  # iperf3 has no such lines
         if self._logs_tests:
             SERVICE.setLevel(logging.INFO)
+
+    def log_handler(self, *, server: bool) -> QueuedLog:
+        """The handler of log lines. In a file that has the tables as well, a line of a server comes behind
+        what was put before it; else it does not wait for the reader of standard output."""
+        handler = QueuedLog(
+            sys.stderr, self._log, after=self._terminal if server and share_a_file() else None
+        )
+        handler.setFormatter(formatter(server=server, json_stream=self._output.json_stream))
+        return handler
 
     def reopen(self, reopen_log: Callable[[], None] | None) -> None:
         """Open the server's files again, after a rotation moved them away: the CSV and, by `reopen_log`,

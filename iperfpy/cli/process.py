@@ -81,16 +81,16 @@ class _Tee(io.TextIOBase):
     """Writes text to several streams. A stream that fails does not keep the others from their text."""
 
     def __init__(self, *streams: IO[str]) -> None:
-        self._streams = streams
+        self.streams = streams
 
     def write(self, text: str) -> int:
-        for stream in self._streams:
+        for stream in self.streams:
             with contextlib.suppress(OSError, ValueError):
                 stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        for stream in self._streams:
+        for stream in self.streams:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
 

@@ -90,6 +90,20 @@ def status_row() -> Iterator[StatusRow | None]:
             sys.stdout, sys.stderr = out, errors
 
 
+def share_a_file() -> bool:
+    """True if standard output and standard error, or a part of it (`--logfile`), go to one file."""
+    try:
+        taken = _identity(sys.stdout)
+        return any(_identity(one) == taken for one in getattr(sys.stderr, "streams", (sys.stderr,)))
+    except (OSError, ValueError):
+        return False
+
+
+def _identity(stream: TextIO) -> tuple[int, int]:
+    found = os.fstat(stream.fileno())
+    return found.st_dev, found.st_ino
+
+
 def _rebuild_stdout() -> None:
     """Put a buffer under standard output, and let it replace characters that its encoding lacks.
 

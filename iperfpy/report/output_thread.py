@@ -9,6 +9,7 @@ There is one thread for each destination: a CSV file grows although no program r
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -44,6 +45,7 @@ class OutputThread:
         self._name = name
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
         self._repeated: Repeated | None = None  # this and the next one belong to the thread
         self._due_s = 0.0
 
@@ -57,13 +59,15 @@ class OutputThread:
     def put(self, job: Job) -> None:
         """Call `job()` soon, in the thread, or at once if the system has no thread to spare. It must not
         raise."""
-        if self._thread is None:
-            try:
-                self._thread = start_thread(self._run, self._name)
-            except OSError:
-                job()
-                return
-        self._jobs.put(job)
+        with self._starting:  # log lines come from any thread
+            if self._thread is None:
+                with contextlib.suppress(OSError):
+                    self._thread = start_thread(self._run, self._name)
+            started = self._thread is not None
+        if started:
+            self._jobs.put(job)
+        else:
+            job()
 
     def finish(self, limit_s: float | None = None) -> bool:
         """Wait until all functions were called, and end the thread. A later `put` starts another one.
@@ -167,10 +171,22 @@ class QueuedSink:
 
 
 class QueuedLog(logging.Handler):
-    """Writes log lines in an `OutputThread`; lines that find the queue full are left out and counted."""
+    """Writes log lines in an `OutputThread`; lines that find the queue full are left out and counted.
 
-    def __init__(self, stream: TextIO, thread: OutputThread, lines_limit: int = LOG_LINES) -> None:
+    Parameters
+    ----------
+    after : a line waits until this thread has called the functions that were put before; None: for nothing
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        thread: OutputThread,
+        lines_limit: int = LOG_LINES,
+        after: OutputThread | None = None,
+    ) -> None:
         super().__init__()
+        self._after = after
         self._stream = stream
         self._thread = thread
         self._lines_limit = lines_limit
@@ -187,7 +203,10 @@ class QueuedLog(logging.Handler):
                 text = f"({counted(self._left_out, 'line')} left out: the log was not read in time)\n{text}"
                 self._left_out = 0
             self._queued += 1
-            self._thread.put(lambda: self._write(text))
+            if self._after is None:
+                self._thread.put(lambda: self._write(text))
+            else:
+                self._after.put(lambda: self._thread.put(lambda: self._write(text)))
         except Exception:  # as `logging` asks of a handler: a log line never ends the caller
             self.handleError(record)
 

@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,13 @@ import pytest
 from iperfpy.cli.exit_status import complain, warn
 from iperfpy.cli.kept_run import KeptTest
 from iperfpy.cli.outputs import Outputs
+from iperfpy.cli.process import LogFile
 from iperfpy.errors import InterruptError, StartError
 from iperfpy.options import ClientOptions, OutputOptions
 from iperfpy.report.progress_lines import progress_for
 from iperfpy.store.folder import Folder
 from tests.iperfpy.report.scenes import forward, parallel_interrupted, server
+from tests.iperfpy.report.test_output_thread import held_up
 from tests.iperfpy.store.test_round_trip import run_of
 
 
@@ -36,6 +39,32 @@ def test_concurrent_tests_of_a_server_have_titles(capsys: pytest.CaptureFixture[
     outputs.finish()
     starts = [line for line in capsys.readouterr().out.splitlines() if "Accepted" in line]
     assert [line.startswith("test 2:  ") for line in starts] == [True, False, False]
+
+
+@pytest.mark.parametrize("place", ["one file", "a log file", "two files"])
+def test_the_log_line_of_a_test_follows_its_table_in_one_file(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, scene = tmp_path / "out", server()
+    errors_path = path if place == "one file" else tmp_path / "errors"
+    with open(path, "a") as out, open(errors_path, "a") as errors:
+        monkeypatch.setattr("sys.stdout", out)
+        monkeypatch.setattr("sys.stderr", errors)
+        with LogFile(str(tmp_path / "log") if place == "a log file" else "").opened():
+            outputs = Outputs(OutputOptions())
+            handler = outputs.log_handler(server=True)
+            (sink,) = outputs.server_sinks()
+            with held_up(outputs._terminal):
+                scene.play(sink)
+                handler.handle(logging.makeLogRecord({"msg": "the test is over"}))
+                if place == "two files":  # the log waits for no reader of the table
+                    outputs._log.finish()
+                    assert "the test is over" in errors_path.read_text()
+            outputs.finish()
+    if place != "two files":
+        text = (tmp_path / "log" if place == "a log file" else path).read_text()
+        assert "the test is over" in text.splitlines()[-1]
+        assert "receiver" in text.splitlines()[-2]
 
 
 def test_all_tests_of_a_server_share_one_csv(tmp_path: Path) -> None:
