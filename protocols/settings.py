@@ -31,7 +31,8 @@ class Option:
     """Presentation and limits of one field of a `Settings`.
 
     `flags` replaces the generated `--<prefix>-<field>`; `aliases` are accepted beside it but
-    not shown. `wire` is the field's key in the parameters sent to the peer (its name when
+    not shown. `metavar` stands for the value in the help; without it, the type, the unit and the choices tell
+    the word. `wire` is the field's key in the parameters sent to the peer (its name when
     empty); `wire_as_number` sends a boolean as 1, as iperf3 does for some of its flags.
     `unit` "bytes" accepts 1024-based suffixes, "bits_per_second" 1000-based ones.
     `at_server`: a server takes the flag as well, although it needs none. `hidden`: the help does not show the
@@ -49,6 +50,7 @@ class Option:
     wire_as_number: bool = False
     at_server: bool = False
     hidden: bool = False
+    metavar: str = ""
 
 
 def option(
@@ -65,6 +67,7 @@ def option(
     wire_as_number: bool = False,
     at_server: bool = False,
     hidden: bool = False,
+    metavar: str = "",
 ) -> Any:
     """Declare a dataclass field that is also a flag. `default` None means "not set, the other end or
     the kernel decides"; the field's type then is `int | None` or `str | None`."""
@@ -80,6 +83,7 @@ def option(
         wire_as_number,
         at_server,
         hidden,
+        metavar,
     )
     return dataclasses.field(default=default, metadata={"option": declared})
 

@@ -240,7 +240,7 @@ def _network_flags() -> list[click.Option]:
         flag(
             ["dscp", "--dscp"],
             "type of service by code point (0 to 63, ef, af41)",
-            Parsed("NAME", values.dscp, values.CODE_POINTS),
+            Parsed("CODE", values.dscp, values.CODE_POINTS),
             rare=True,
         ),
         flag(

@@ -139,8 +139,8 @@ def option_of(shared: SharedFlag, transports: Mapping[str, Transport]) -> Flag:
 
 def _metavar(one: Setting) -> str:
     rule = one.option
-    if rule.choices:
-        return "NAME"
+    if rule.metavar or rule.choices:
+        return rule.metavar or "NAME"
     return _METAVARS.get(rule.unit, "N" if one.kind is int else "NAME")
 
 

@@ -76,6 +76,7 @@ class SharedSettings(Settings):
         None,
         help="forward error correction: data and parity datagrams of a set, as 10:3, or auto: as much as the"
         " measured loss and the stream need [off]",
+        metavar="D:P|auto",
     )
     ds: int | None = option(
         None,
@@ -110,7 +111,9 @@ class SharedSettings(Settings):
         if self.fec is not None and self.fec != AUTO:
             data, parity = _geometry(self.fec.removeprefix(_AUTO_WITHIN))
             if self.adapts_fec and not data:
-                raise SettingsError("fec must be auto, or auto and the sets of the peer, as in auto:10:3")
+                raise SettingsError(
+                    "--kcp-fec must be auto, or auto and the sets of the peer, as in auto:10:3"
+                )
             sets = f"{data}:{parity}" if data else None
             object.__setattr__(self, "fec", f"{_AUTO_WITHIN}{sets}" if self.adapts_fec else sets)
         least = LEAST_KCP_BYTES + self.envelope_bytes
@@ -173,11 +176,13 @@ def _geometry(text: str) -> tuple[int, int]:
     parts = text.split(":")
     numbers = [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 4]
     if len(numbers) != 2 or len(parts) != 2:
-        raise SettingsError(f"fec must be two numbers as in 10:3, auto, or off, not {text!r}")
+        raise SettingsError(f"--kcp-fec must be two numbers as in 10:3, auto, or off, not {text!r}")
     data, parity = numbers
     if not data or not parity or data + parity > MOST_SHARDS:
-        limits = f"at least one of each and at most {MOST_SHARDS} together"
-        raise SettingsError(f"fec must have {limits}, not {data}:{parity}")
+        raise SettingsError(
+            "--kcp-fec needs at least 1 data and 1 parity datagram, and at most"
+            f" {MOST_SHARDS} together, not {data}:{parity}"
+        )
     return data, parity
 
 

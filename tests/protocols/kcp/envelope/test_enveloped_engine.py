@@ -106,8 +106,8 @@ def test_the_size_of_the_user_and_of_a_narrow_path_count_the_envelope() -> None:
     [
         ({"fec": "10"}, "two numbers as in 10:3"),
         ({"fec": "a:b"}, "two numbers as in 10:3"),
-        ({"fec": "10:0"}, "at least one of each and at most 256"),
-        ({"fec": "250:7"}, "at least one of each and at most 256"),
+        ({"fec": "10:0"}, "at least 1 data and 1 parity datagram, and at most 256"),
+        ({"fec": "250:7"}, "at least 1 data and 1 parity datagram, and at most 256"),
         ({"fec": "10:3", "ds": 5, "ps": 5}, "contradicts"),
         ({"ds": 10}, "need each other"),
         ({"fec": "auto", "ds": 10, "ps": 3}, "--kcp-fec auto excludes --kcp-ds 10 --kcp-ps 3"),
