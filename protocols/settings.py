@@ -15,13 +15,20 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Self
 
 from iperfpy.protocols.errors import SettingsError
-from iperfpy.protocols.units import parse_duration_ms, parse_duration_us, parse_rate, parse_size
+from iperfpy.protocols.units import (
+    between,
+    exact_size,
+    parse_duration_ms,
+    parse_duration_us,
+    parse_rate,
+    parse_size,
+)
 
 Unit = Literal["", "bytes", "bits_per_second", "microseconds", "milliseconds", "segments"]
 
@@ -155,7 +162,8 @@ class Setting:
         low, high, choices = self.option.minimum, self.option.maximum, self.option.choices
         if isinstance(value, int) and self.kind is int:
             if (low is not None and value < low) or (high is not None and value > high):
-                raise SettingsError(f"{self.name} must be {_range(low, high)}, not {value}")
+                shown = exact_size if self.option.unit == "bytes" else str
+                raise SettingsError(f"{self.name} must be {_range(low, high, shown)}, not {shown(value)}")
         elif choices and value not in choices:
             raise SettingsError(f"{self.name} must be one of {', '.join(choices)}, not {value!r}")
 
@@ -269,7 +277,8 @@ def _kind(name: str, annotation: object) -> type:
     return parts.pop()
 
 
-def _range(low: int | None, high: int | None) -> str:
-    if low is not None and high is not None:
-        return f"between {low} and {high}"
-    return f"at most {high}" if low is None else f"at least {low}"
+def _range(low: int | None, high: int | None, shown: Callable[[int], str]) -> str:
+    least, most = (None if one is None else shown(one) for one in (low, high))
+    if least is not None and most is not None:
+        return between(least, most)
+    return f"at most {most}" if least is None else f"at least {least}"

@@ -19,6 +19,11 @@ _DURATIONS_US = {"": SECOND_US, "ms": 1_000, "s": SECOND_US, "m": 60_000_000, "h
 _LARGEST = 1 << 62
 """The largest value accepted: it fits the signed 64 bits of a peer's counter."""
 
+_EXACT_UNITS = (
+    *((1024**power, f"{letter}iB") for power, letter in zip(range(6, 0, -1), "EPTGMK", strict=True)),
+    *((1000**power, f"{letter}B") for power, letter in zip(range(4, 1, -1), "TGM", strict=True)),
+)
+"""Bytes of a unit, and its name. A number of thousands, such as 9000, is better known in bytes."""
 RATE_LETTERS = "kmgtKMGT"
 """iperf3's -f: bits in powers of 1000, or bytes in powers of 1024."""
 
@@ -71,6 +76,21 @@ def format_size(size_bytes: float) -> str:
     if not power:
         return counted(round(size_bytes), "byte")
     return f"{format_number(value).strip()} {size_unit(power)}"
+
+
+def exact_size(size_bytes: int) -> str:
+    """`5 MB`, `1 PiB`, `65507 bytes`: a size in the largest unit that states it without a fraction."""
+    found = next((one for one in _EXACT_UNITS if size_bytes and size_bytes % one[0] == 0), None)
+    if found is not None:
+        return f"{size_bytes // found[0]} {found[1]}"
+    return counted(size_bytes, "byte")
+
+
+def between(low: str, high: str) -> str:
+    """`between 5 MB and 1 PiB`, `between 16 and 65507 bytes`: two texts, with common bytes named once."""
+    if high.endswith(" bytes"):
+        low = low.removesuffix(" bytes").removesuffix(" byte")
+    return f"between {low} and {high}"
 
 
 def format_rate(bits_per_second: float, letter: str = "") -> str:

@@ -24,6 +24,6 @@ def sentence(error: click.UsageError) -> str:
     text = text.strip().rstrip(".")
     if isinstance(error, click.BadParameter) and error.param is not None and error.param.opts:
         # A range check begins with the flag; a value parser does not know it.
-        flag = error.param.opts[0]
-        return text if text.startswith(flag) else f"{text} ({flag})"
+        named = text.partition(" ")[0] in error.param.opts
+        return text if named else f"{text} ({error.param.opts[0]})"
     return text[:1].lower() + text[1:]

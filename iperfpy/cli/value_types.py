@@ -16,7 +16,15 @@ from iperfpy.control.plan_limits import LIMITS
 from iperfpy.plan import Role
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.registry import unknown_transport
-from iperfpy.protocols.units import SECOND_US, parse_duration_us, parse_rate, parse_rate_and_burst, parse_size
+from iperfpy.protocols.units import (
+    SECOND_US,
+    between,
+    exact_size,
+    parse_duration_us,
+    parse_rate,
+    parse_rate_and_burst,
+    parse_size,
+)
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -119,7 +127,10 @@ def size(what: str, low: int, high: int, unit: str = "bytes") -> Callable[[str],
                 raise
             raise SettingsError(f"{text!r} is not a number of {unit}") from None
         if not low <= value <= high:
-            raise SettingsError(f"{what} must be between {low} and {high} {unit}, not {text}")
+            allowed = f"between {low} and {high} {unit}"
+            if unit == "bytes":
+                allowed = between(exact_size(low), exact_size(high))
+            raise SettingsError(f"{what} must be {allowed}, not {text}")
         return value
 
     return parse

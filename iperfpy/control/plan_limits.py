@@ -15,7 +15,7 @@ from iperfpy.error_numbers import ErrorNumber
 from iperfpy.errors import PlanError
 from iperfpy.plan import Direction, EndCondition, Plan
 from iperfpy.protocols.contract import Transport
-from iperfpy.protocols.units import SECOND_US
+from iperfpy.protocols.units import SECOND_US, between, exact_size
 
 INT64_MAX = 2**63 - 1
 SHORTEST_INTERVAL_US = 100_000
@@ -40,10 +40,12 @@ class Limit:
         """Raise `PlanError` unless the value is within the range."""
         if not self.minimum <= value <= self.maximum:
             low, high, given = map(self._in_unit, (self.minimum, self.maximum, value))
-            unit = f" {self.unit}" if self.unit else ""
-            raise PlanError(f"{self.what} must be between {low} and {high}{unit}, not {given}", self.i_errno)
+            unit = f" {self.unit}" if self.unit not in ("", "bytes") else ""
+            raise PlanError(f"{self.what} must be {between(low, high)}{unit}, not {given}", self.i_errno)
 
     def _in_unit(self, value: int) -> str:
+        if self.unit == "bytes":
+            return exact_size(value)
         return str(value) if self.scale == 1 else f"{value / self.scale:.15g}"
 
 
@@ -105,5 +107,5 @@ def check_plan(plan: Plan, transport: Transport) -> None:
     low, high = transport.block_limits
     if not low <= plan.block_bytes <= high:
         i_errno = ErrorNumber.DATAGRAM_SIZE if transport.datagrams else ErrorNumber.BLOCK_LENGTH
-        allowed = f"between {low} and {high} bytes, not {plan.block_bytes}"
+        allowed = f"{between(exact_size(low), exact_size(high))}, not {plan.block_bytes}"
         raise PlanError(f"a block of {transport.name} must have {allowed}", i_errno)

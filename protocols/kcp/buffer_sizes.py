@@ -5,6 +5,7 @@ from __future__ import annotations
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.wire import HEADER_BYTES
 from iperfpy.protocols.operating_system import RECEIVE_BUFFER_LIMIT, SEND_BUFFER_LIMIT
+from iperfpy.protocols.units import exact_size
 
 _SMALLEST_BUFFER, _LARGEST_BUFFER = 4 << 20, 64 << 20
 
@@ -55,7 +56,7 @@ class BufferSizes:
         name, limit = ("send", SEND_BUFFER_LIMIT) if self._sends else ("receive", RECEIVE_BUFFER_LIMIT)
         remedy = f": sysctl -w {limit}={needed}" if limit else ""
         self._warned = (
-            f"the system limits the socket's {name} buffer to {self.granted} bytes, "
-            f"the window needs {needed}{remedy}",
+            f"the system limits the socket's {name} buffer to {exact_size(self.granted)}, "
+            f"the window needs {exact_size(needed)}{remedy}",
         )
         return self._warned

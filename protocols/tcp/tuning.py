@@ -25,6 +25,7 @@ from iperfpy.protocols.operating_system import (
 )
 from iperfpy.protocols.socket_buffers import set_buffer_size
 from iperfpy.protocols.tcp_info import congestion_control_of
+from iperfpy.protocols.units import exact_size
 
 if TYPE_CHECKING:
     from iperfpy.protocols.tcp import TcpSettings
@@ -132,8 +133,9 @@ def _apply_window(sock: socket.socket, window_bytes: int) -> None:
     for option, limit in ((socket.SO_SNDBUF, SEND_BUFFER_LIMIT), (socket.SO_RCVBUF, RECEIVE_BUFFER_LIMIT)):
         given, refusal = set_buffer_size(sock, option, window_bytes)
         if given < window_bytes:
+            allowed, wanted = exact_size(given), exact_size(window_bytes)
             raise TransportError(
-                f"the kernel allows a socket buffer of {given} bytes, not {window_bytes} ({refusal}"
+                f"the kernel allows a socket buffer of {allowed}, not {wanted} ({refusal}"
                 + (f"; see sysctl {limit})" if limit else ")")
             )
 

@@ -22,6 +22,7 @@ from iperfpy.protocols.operating_system import RECEIVE_BUFFER_LIMIT, SEND_BUFFER
 from iperfpy.protocols.socket_buffers import queued_bytes
 from iperfpy.protocols.stream_threads import StreamWorker
 from iperfpy.protocols.udp import DEFAULT_BLOCK_BYTES, UdpSettings, association
+from iperfpy.protocols.units import exact_size
 
 RECEIVE_BUFFER_BYTES = 4 << 20
 """Receive buffer without -w: datagrams that arrive while the reader is busy must not be lost."""
@@ -70,7 +71,7 @@ class UdpEnd(Channel):
         elif (given := min(self._socket.size_buffers(wanted))) < wanted:
             limits = f"{RECEIVE_BUFFER_LIMIT} and {SEND_BUFFER_LIMIT}"
             raise TransportError(
-                f"the kernel allows a socket buffer of {given} bytes, not {wanted}"
+                f"the kernel allows a socket buffer of {exact_size(given)}, not {exact_size(wanted)}"
                 f"{f' (see sysctl {limits})' if SEND_BUFFER_LIMIT else ''}"
             )
 

@@ -79,8 +79,8 @@ def test_a_newer_peers_keys_are_ignored() -> None:
 @pytest.mark.parametrize(
     ("received", "sentence"),
     [
-        ({"mtu": 63}, "mtu must be between 64 and 9000, not 63"),
-        ({"mtu": 9001}, "mtu must be between 64 and 9000, not 9001"),
+        ({"mtu": 63}, "mtu must be between 64 and 9000 bytes, not 63 bytes"),
+        ({"mtu": 9001}, "mtu must be between 64 and 9000 bytes, not 9001 bytes"),
         ({"mtu": "1400"}, "mtu: expected int, got '1400'"),
         ({"mtu": True}, "mtu: expected int, got True"),
         ({"mtu": 1400.0}, "mtu: expected int, got 1400.0"),

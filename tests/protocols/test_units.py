@@ -7,8 +7,10 @@ import pytest
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.units import (
     RATE_LETTERS,
+    between,
     bits_per_rate_unit,
     counted,
+    exact_size,
     format_number,
     format_rate,
     format_size,
@@ -156,6 +158,28 @@ def test_numbers_are_shown_in_four_characters(value: float, text: str) -> None:
 )
 def test_sizes_are_shown_in_the_largest_unit(size: int, text: str) -> None:
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (9_000, "9000 bytes"),
+        (1 << 10, "1 KiB"),
+        (1_500 << 10, "1500 KiB"),
+        (5_000_000, "5 MB"),
+        (1 << 50, "1 PiB"),
+        ((1 << 50) + 1, "1125899906842625 bytes"),
+    ],
+)
+def test_a_bound_is_shown_without_rounding(size: int, text: str) -> None:
+    assert exact_size(size) == text
+
+
+def test_a_range_names_a_common_unit_once() -> None:
+    assert between("16 bytes", "65507 bytes") == "between 16 and 65507 bytes"
+    assert between("1 byte", "1 MiB") == "between 1 byte and 1 MiB"
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 tests"), (1, "1 test"), (2, "2 tests")])

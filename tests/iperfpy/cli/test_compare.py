@@ -110,7 +110,7 @@ def test_forward_is_the_other_direction() -> None:
         (["host", "--bidir"], "unknown option --bidir"),
         (["host", "-R", "--forward"], "--forward and -R exclude each other"),
         (["host", "-t", "1"], "-t must be between 5 and 86400 seconds, not 1"),
-        (["host", "--budget", "1k"], "--budget must be between 5000000 and"),
+        (["host", "--budget", "1k"], "--budget must be between 5 MB and 1 PiB, not 1k"),
         (["host", "--proto", "quick"], "unknown transport 'quick'"),
         (["host", "--proto", "udp"], "udp repeats no losses, so it needs a rate"),
         (["host", "--set", "kcp:kcp-mod=fast"], "kcp has no setting 'kcp-mod'"),

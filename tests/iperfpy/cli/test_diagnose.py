@@ -84,7 +84,7 @@ def test_without_quick_the_whole_schedule_runs() -> None:
         ([" "], "diagnose needs the server's name or address: iperfpy diagnose HOST"),
         (["-R", "host"], "unknown option -R"),
         (["host", "other"], "got unexpected extra argument (other)"),
-        (["host", "--budget", "1k"], "--budget must be between 5000000 and"),
+        (["host", "--budget", "1k"], "--budget must be between 5 MB and 1 PiB, not 1k"),
         (["host", "-4", "-6"], "only one address family (-4, -6) may be specified"),
         (["host", "--dscp", "ef", "-S", "4"], "only one of -S and --dscp may be specified"),
         (["host", "--username", "me"], "a password needs both --username and --rsa-public-key-path"),

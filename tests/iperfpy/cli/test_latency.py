@@ -193,7 +193,7 @@ def test_the_result_is_kept_and_shown_again(tmp_path: Path, capsys: pytest.Captu
     ("words", "sentence"),
     [
         ([], "latency needs the server's name or address"),
-        (["h", "--size", "15"], "--size must be between 16 and 65507"),
+        (["h", "--size", "15"], "--size must be between 16 and 65507 bytes, not 15\n"),
         (["h", "--rate", "0"], "--rate must be"),
         (["h", "--load-direction", "left"], "one of up, down, both, not 'left'"),
         (["h", "-R", "--bidir"], "exclude one another"),

@@ -421,7 +421,7 @@ REFUSALS = {
     "-c h --proto fancy --fancy-mtu 10": "mtu must be between 64 and 9000, not 10 (--fancy-mtu)",
     "-c h --proto fancy --fancy-mtu x": "'x' is not a whole number (--fancy-mtu)",
     "-c h --proto fancy --fancy-mode slow": "mode must be one of normal, fast, not 'slow' (--fancy-mode)",
-    "-c h -w 1": "window must be between 1024 and 536870912, not 1 (-w)",
+    "-c h -w 1": "window must be between 1 KiB and 512 MiB, not 1 byte (-w)",
     "-c h -w 5X": "'5X' is not a size: expected a number, optionally followed by K, M, G or T (powers of 1024"
     " bytes) (-w)",
     "-c h -b 5X": "'5X' is not a rate: expected a number, optionally followed by k, M, G or T (powers of 1000"
@@ -450,7 +450,7 @@ REFUSALS = {
     "-c h -P 129": "the number of streams must be between 1 and 128, not 129 (-P)",
     "-c h -P -1": "the number of streams must be between 1 and 128, not -1 (-P)",
     "-c h -P 1.5": "'1.5' is not the number of streams: expected a whole number from 1 to 128 (-P)",
-    "-c h -l 2M": "-l must be between 1 and 1048576 bytes, not 2M",
+    "-c h -l 2M": "-l must be between 1 byte and 1 MiB, not 2M",
     "-c h -n -1": "'-1' is negative (-n)",
     "-c h -p 70000": "a port must be between 1 and 65535, not 70000 (-p)",
     "-c h --cport 65535 -P 2": "--cport 65535 leaves no room for 2 streams below 65536",

@@ -89,7 +89,7 @@ def test_a_buffer_that_the_kernel_refuses_is_an_error(monkeypatch: pytest.Monkey
             if arguments[1] in SO_FORCE.values():
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    with Stingy() as sock, pytest.raises(TransportError, match=r"not 536870912 .*net\.core\.wmem_max"):
+    with Stingy() as sock, pytest.raises(TransportError, match=r"not 512 MiB .*net\.core\.wmem_max"):
         tuning.before_connect(sock, TcpSettings(window=512 * 1024 * 1024))
 
 

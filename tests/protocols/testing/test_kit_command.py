@@ -71,7 +71,7 @@ def test_the_checks_run_over_ipv6(capsys: pytest.CaptureFixture[str]) -> None:
         ([ECHO, "--setting", "chunk"], "--setting chunk is not of the form NAME=VALUE"),
         ([ECHO, "--setting", "chunks=1"], "no setting is named 'chunks' (known: chunk)"),
         ([ECHO, "--setting", "chunk=many"], "setting chunk takes an integer, not 'many'"),
-        ([ECHO, "--setting", "chunk=0"], "chunk must be between 1 and 1048576, not 0"),
+        ([ECHO, "--setting", "chunk=0"], "chunk must be between 1 byte and 1 MiB, not 0 bytes"),
         (
             ["iperfpy.protocols.tcp:Tcp", "--setting", "nodelay=perhaps"],
             "nodelay takes true or false",

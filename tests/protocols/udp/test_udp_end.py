@@ -45,5 +45,6 @@ def test_a_smaller_socket_buffer_names_the_limit_of_the_system(
     monkeypatch.setattr(DatagramSocket, "size_buffers", lambda self, size_bytes: (3_000, 2_000))
     said = refusal(UdpSettings(window=4_000), both_ways=both_ways)
     assert said == (
-        "the kernel allows a socket buffer of 2000 bytes, not 4000 (see sysctl receive.limit and send.limit)"
+        "the kernel allows a socket buffer of 2000 bytes, not 4000 bytes"
+        " (see sysctl receive.limit and send.limit)"
     )
