@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import SequenceMatcher
+
 import click
 
 REJECTED = {
@@ -13,12 +15,18 @@ REJECTED = {
 """iperf3 option -> the reason that the user is shown. docs/options.md has the whole table."""
 
 
+NEAR = 0.75
+"""Similarity of a mistyped option and the suggested one, both without dashes: `revrse` and `reverse` have
+0.92, `nonsense` and `username` 0.5."""
+
+
 def sentence(error: click.UsageError) -> str:
     """The text of an error of click, followed by the flag if it concerns a value."""
     if isinstance(error, click.NoSuchOption):
         if error.option_name in REJECTED:
             return f"{error.option_name} is not supported: {REJECTED[error.option_name]}"
-        near = f" (did you mean {' or '.join(error.possibilities)}?)" if error.possibilities else ""
+        found = [one for one in error.possibilities or () if _is_near(error.option_name, one)]
+        near = f" (did you mean {' or '.join(found)}?)" if found else ""
         return f"unknown option {error.option_name}{near}"
     text = error.message if isinstance(error, click.BadParameter) else error.format_message()
     text = text.strip().rstrip(".")
@@ -27,3 +35,9 @@ def sentence(error: click.UsageError) -> str:
         named = text.partition(" ")[0] in error.param.opts
         return text if named else f"{text} ({error.param.opts[0]})"
     return text[:1].lower() + text[1:]
+
+
+def _is_near(typed: str, known: str) -> bool:
+    """True if an option may be the meant one: it begins with the typed letters, or differs by a few."""
+    first, second = typed.lstrip("-"), known.lstrip("-")
+    return second.startswith(first) or SequenceMatcher(None, first, second).ratio() >= NEAR

@@ -532,6 +532,12 @@ def test_a_file_to_replace_has_a_name(csv: str) -> None:
 
 def test_a_mistyped_flag_gets_a_suggestion() -> None:
     assert "did you mean --reverse" in refusal("-c h --revrse")
+    assert "did you mean --time" in refusal("-c h --tiem 5")
+
+
+@pytest.mark.parametrize("word", ["--nonsense", "--interface"])
+def test_a_flag_that_is_like_no_other_gets_none(word: str) -> None:
+    assert refusal(f"-c h {word}") == f"unknown option {word}"
 
 
 def test_a_transport_that_declares_a_flag_of_the_program_is_left_out() -> None:
