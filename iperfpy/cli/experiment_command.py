@@ -202,8 +202,9 @@ class ExperimentCommand(Generic[R]):
         from iperfpy.cli.process import LogFile
 
         try:
-            with LogFile(values["log_file"] or "").opened():
-                return self._run(experiment, values, chosen)
+            with (log_file := LogFile(values["log_file"] or "", _json_of(values))).opened():
+                status = self._run(experiment, values, chosen)
+            return status or int(log_file.failed)
         except StartError as error:
             return self._failed(str(error), _json_of(values))
 

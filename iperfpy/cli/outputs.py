@@ -3,6 +3,7 @@
     a report that cannot be opened     `StartError` before anything is measured
     a CSV that takes no more rows      one warning per test; the test goes on; the exit status is 1
     standard output, a full disk       one warning per test; the test goes on; the exit status is 1
+    a log file, a full disk            the output goes to standard output; the exit status is 1 (process.py)
     standard output, a closed pipe     the report has no reader: a client stops; the exit status is 1
     standard output without a reader   the test goes on; rows of the table are left out, which is said
     a run that cannot be saved         one warning at the end; the exit status is 1

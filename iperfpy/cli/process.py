@@ -7,9 +7,11 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
+from iperfpy.cli.exit_status import warn
 from iperfpy.errors import StartError
 from iperfpy.protocols.operating_system import is_running
 from iperfpy.protocols.whole_file import read_whole
@@ -18,11 +20,22 @@ _MOST_PID_BYTES = 4096
 
 
 class LogFile:
-    """The file in place of standard output (`--logfile`). Without a path it does nothing."""
+    """The file in place of standard output (`--logfile`). Without a path it does nothing.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    Parameters
+    ----------
+    path : of the file, or empty
+    json : the JSON form in which a warning is written, or empty
+
+    Attributes
+    ----------
+    failed : True once the file did not take a part of the output, which went to standard output then
+    """
+
+    def __init__(self, path: str, json: str = "") -> None:
+        self._path, self._json = path, json
         self._stream: IO[str] | None = None
+        self.failed = False
 
     @property
     def is_open(self) -> bool:
@@ -43,19 +56,24 @@ class LogFile:
             return
         before = sys.stdout, sys.stderr
         try:
-            file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed below
+            file = FileIO(self._path, "a")
         except OSError as error:
             raise StartError(f"cannot write the log file {self._path}: {error.strerror}") from error
-        self._stream = sys.stdout = file
-        sys.stderr = cast("IO[str]", _Tee(before[1], file))
+        output, lines = _LogOutput(file, before[0], self._lost), _LogLines(file)
+        self._stream = sys.stdout = _text_of(output)
+        # An error that the file does not take is on standard error all the same.
+        sys.stderr = cast("IO[str]", _Tee(before[1], _text_of(lines)))
         try:
             yield
         finally:
             self._stream = None
             sys.stdout, sys.stderr = before
-            # Lines that a full disk did not take were told of when they were written.
-            with contextlib.suppress(OSError):
-                file.close()
+            file.close()  # each line was written when it was complete
+
+    def _lost(self, error: OSError) -> None:
+        self.failed = True
+        reason = f"the log file {self._path} can no longer be written: {error.strerror}"
+        warn(f"{reason}; the output goes to standard output", self._json)
 
     def reopen(self) -> None:
         """Open the path again, after a rotation moved the file away. After an OSError the old file stays."""
@@ -75,6 +93,63 @@ def has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+class _LogLines(io.RawIOBase):
+    """Appends text to the log file. A line of which only a part was written is ended before the next one."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._torn = False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def write(self, data: Any) -> int:
+        content = bytes(data)
+        rest = b"\n" + content if self._torn else content
+        try:
+            while rest:
+                written = self._file.write(rest)
+                self._torn, rest = True, rest[written:]
+        finally:
+            self._torn = self._torn and bool(rest)
+        return len(content)
+
+
+class _LogOutput(_LogLines):
+    """Standard output in the log file. Text that the file does not take, as on a full disk, goes to the
+    stream that was standard output before; `lost` is called with the first error of each such time."""
+
+    def __init__(self, file: FileIO, before: IO[str], lost: Callable[[OSError], None]) -> None:
+        super().__init__(file)
+        self._before, self._lost = before, lost
+        self._failing = False
+
+    def write(self, data: Any) -> int:
+        content = bytes(data)
+        try:
+            super().write(content)
+        except OSError as error:
+            try:
+                self._before.write(content.decode())
+                self._before.flush()
+            except (OSError, ValueError):
+                raise error from None
+            if not self._failing:
+                self._failing = True
+                self._lost(error)
+        else:
+            self._failing = False
+        return len(content)
+
+
+def _text_of(file: io.RawIOBase) -> IO[str]:
+    """A stream of text that writes each line at once, and needs no closing."""
+    return io.TextIOWrapper(cast("Any", file), "utf-8", line_buffering=True)
 
 
 class _Tee(io.TextIOBase):

@@ -171,13 +171,14 @@ def main(words: Sequence[str]) -> int:
 
     level = logging.WARNING if parsed["debug"] is None else logging.DEBUG
     try:
-        with LogFile(parsed["log_file"] or "").opened():
+        with (log_file := LogFile(parsed["log_file"] or "", json)).opened():
             try:
-                return _run(plan, options, output, parsed.transport, level)
+                status = _run(plan, options, output, parsed.transport, level)
             except IperfpyError as error:  # reported in here, so that the log file has it, too
                 complain(str(error), json, plan=plan, text=text)
                 row.write(error)
                 return FAILED
+        return status or int(log_file.failed)
     except StartError as error:
         complain(str(error), json, plan=plan, text=text)
         row.write(error)

@@ -75,16 +75,17 @@ def _run(request: Request, json: str, row: ErrorRow) -> int:
     # Help and parse errors do not need what a test needs: these imports stay out of their way.
     from iperfpy.cli.process import LogFile
 
-    log_file = LogFile(request.process.log_file)
+    log_file = LogFile(request.process.log_file, json)
     with log_file.opened():
         try:
-            return _set_up(request, log_file)
+            status = _set_up(request, log_file)
         except IperfpyError as error:  # reported in here, so that the log file has it, too
             if not error.exit_status:
                 return DONE
             complain(str(error), json, plan=request.plan, text=request.output.text)
             row.write(error)
             return FAILED
+    return status or int(log_file.failed)
 
 
 def _set_up(request: Request, log_file: LogFile) -> int:

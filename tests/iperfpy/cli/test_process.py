@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
 import signal
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ import pytest
 from iperfpy.cli.process import LogFile, pid_file, run_on
 from iperfpy.errors import StartError
 from tests.interop.free_port import free_port
-from tests.warm_program import run_warm
+from tests.warm_program import local_server, run_warm
 
 PROGRAM = [sys.executable, "-m", "iperfpy"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
@@ -97,6 +100,77 @@ def test_an_unwritable_log_file_is_a_start_error(tmp_path: Path) -> None:
     ):
         raise AssertionError("there is no such folder")
     assert sys.stdout is before
+
+
+@pytest.fixture
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """A function that sets the bytes for which the disk has room; None: for any number."""
+    room: list[int | None] = [None]
+    write = FileIO.write
+
+    def limited(file: FileIO, data: bytes) -> int:
+        if room[0] is None:
+            return write(file, data)
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(file, data[: room[0]])
+        room[0] -= written
+        return written
+
+    class Limited(FileIO):
+        write = limited  # type: ignore[assignment]
+
+    monkeypatch.setattr("iperfpy.cli.process.FileIO", Limited)
+    return lambda count: room.__setitem__(0, count)
+
+
+def test_output_that_the_log_file_does_not_take_goes_to_standard_output(
+    full: Callable[[int | None], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = LogFile(str(tmp_path / "log"))
+    with log.opened():
+        print("first")
+        assert not log.failed
+        full(3)
+        print("second\nthird")
+        print("fourth")
+        print("an error", file=sys.stderr)
+        full(None)
+        print("fifth")
+        full(0)
+        print("sixth")
+    out, errors = capsys.readouterr()
+    assert out == "second\nthird\nfourth\nsixth\n"
+    warning = (
+        f"iperfpy: warning - the log file {tmp_path}/log can no longer be written: No space left on device"
+    )
+    assert errors.splitlines() == [
+        f"{warning}; the output goes to standard output",
+        "an error",
+        f"{warning}; the output goes to standard output",
+    ]
+    # The part of a line is not joined with the next one.
+    assert (tmp_path / "log").read_text() == "first\nsec\nfifth\n"
+    assert log.failed
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("flags", [["-J"], ["--json-stream"], []])
+def test_a_test_with_a_full_log_file_has_its_result_on_standard_output(
+    flags: list[str], tmp_path: Path
+) -> None:
+    with local_server() as server:
+        words = ["-c", server.host, "-p", str(server.port), "-t", "0.2", "-b", "5M", *flags]
+        done = run_warm([*words, "--logfile", "/dev/full"], cwd=tmp_path)
+    assert done.returncode == 1
+    assert "the log file /dev/full can no longer be written: No space left on device" in done.stderr
+    if flags == ["-J"]:
+        assert json.loads(done.stdout)["end"]["sum_received"]["bytes"] > 0
+    elif flags:
+        assert json.loads(done.stdout.splitlines()[-1])["event"] == "end"
+    else:
+        assert "receiver" in done.stdout
+        assert done.stdout.endswith("iperfpy Done.\n")
 
 
 @pytest.mark.parametrize(
