@@ -35,6 +35,8 @@ LONGEST_NAME = 20
 EQUAL = "~"
 MESSAGE_WAY = "msgs"
 MIB = 1 << 20
+SHORT_STEADY_S = 1.0
+"""Time behind the start-up below which a steady rate may hold data that was sent before."""
 NARROWEST = 40
 """Characters for a folded sentence, however narrow the terminal is."""
 
@@ -337,6 +339,12 @@ def _notes(
         notes.append(
             f"steady: payload after the first {report.startup_s:.1f} s of each test, which are the start-up"
         )
+        steady_s = report.test_s - report.startup_s
+        if 0 < steady_s < SHORT_STEADY_S:
+            notes.append(
+                f"only {steady_s:.1f} s are left of each test, and data that waited behind a loss of the start-up"
+                " may count in them: a longer --time gives better rates"
+            )
     if any(one.standing.rate is not None and one.standing.rate.is_range for one in rows):
         notes.append(f"( ): range of fewer than {FEWEST_FOR_MEDIAN} tests, instead of a 95 % interval")
     if any(_difference(one) == EQUAL for one in rows):

@@ -62,6 +62,12 @@ def test_a_long_name_has_a_line_of_its_own() -> None:
     assert max(map(len, shown)) <= 80
 
 
+@pytest.mark.parametrize(("test_s", "told"), [(6.8, False), (4.4, False), (3.7, True)])
+def test_a_short_steady_part_is_named(test_s: float, told: bool) -> None:
+    """A hole of the start-up that is filled in it makes the path look faster than it is."""
+    assert ("are left of each test" in " ".join(text(replace(whole(), test_s=test_s)).split())) is told
+
+
 def test_few_tests_have_a_range_and_a_note() -> None:
     shown = text(whole(2))
     assert "range of fewer than 6 tests" in shown
