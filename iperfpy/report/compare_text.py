@@ -342,8 +342,8 @@ def _notes(
         steady_s = report.test_s - report.startup_s
         if 0 < steady_s < SHORT_STEADY_S:
             notes.append(
-                f"only {steady_s:.1f} s are left of each test, and data that waited behind a loss of the start-up"
-                " may count in them: a longer --time gives better rates"
+                f"only {steady_s:.1f} s are left of each test, and data that waited behind a loss of the"
+                " start-up may count in them: a longer --time gives better rates"
             )
     if any(one.standing.rate is not None and one.standing.rate.is_range for one in rows):
         notes.append(f"( ): range of fewer than {FEWEST_FOR_MEDIAN} tests, instead of a 95 % interval")
