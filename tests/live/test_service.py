@@ -192,7 +192,7 @@ async def test_a_full_disk_ends_the_reports_of_each_test_and_the_server_lives(tm
         plan = plan_for(total_bytes=10_000, interval_us=0)
         await asyncio.gather(*(measure(server.port, plan) for _ in range(64)))
         server.has("no more rows of this test go to x.csv: File too large; the test continues")
-        server.has("the report can no longer be written: File too large")
+        server.has("the log file s.log can no longer be written: File too large; the output goes to standard")
         with rows.open() as file:
             # A row that does not fit is there until it is removed again, under this lock.
             lock_file(file.fileno(), wait=True)
