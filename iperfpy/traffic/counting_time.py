@@ -26,6 +26,7 @@ class CountingTime:
     only_receives : True if this end sends on no stream
     ticked_us : time of the last tick; the measured time ends no earlier
     ended_us : time at which counting stopped, None before
+    ends_early : True once a silence confirmed that the peer has sent all of its payload
     received_until_us : the same for streams that this end receives while it sends on others
     """
 
@@ -36,6 +37,7 @@ class CountingTime:
         self.only_receives = only_receives
         self.ticked_us = started_us
         self.ended_us: int | None = None
+        self.ends_early = False
         self.received_until_us: int | None = None
         self._duration_us = plan.duration_us
         self._stops_by_clock = rule.stops_by_clock
@@ -67,11 +69,8 @@ class CountingTime:
             return None
         return self._planned_end_us + SENDER_GRACE_US
 
-    def end(
-        self, now_us: int, progress: ProgressWatch, total_bytes: int, *, before_plan: bool = False
-    ) -> None:
-        """This end learnt that the test is over. `total_bytes`: all payload until now. `before_plan`: the
-        peer's payload came to an end, which a silence confirmed, before the planned time was over."""
+    def end(self, now_us: int, progress: ProgressWatch, total_bytes: int) -> None:
+        """This end learnt that the test is over. `total_bytes`: all payload until now."""
         self.ended_us = now_us
         if self._duration_us:
             heard_us = progress.heard_us(now_us) or 0
@@ -82,7 +81,7 @@ class CountingTime:
             # The silence was the sign of the end: intervals in it have been reported, and are no part of it.
             self.ended_us = min(now_us, max(progress.moved_us, self.schedule.started_us))
         elif (self.only_receives or self._settles) and idle:
-            planned_us = self.schedule.started_us if before_plan else self._planned_end_us
+            planned_us = self.schedule.started_us if self.ends_early else self._planned_end_us
             self.ended_us = min(now_us, max(progress.moved_us, planned_us, self.ticked_us))
 
     @property

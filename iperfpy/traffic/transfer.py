@@ -119,7 +119,7 @@ class Transfer:
         self._polls = PollTimes(plan, len(self.streams), only_receives=not self._sending)
         self._measuring = asyncio.Event()
         self._began_sending_us = started_us
-        self._is_over = self._ended_before_plan = False
+        self._is_over = False
         self._ticking: asyncio.Task[None] | None = None
 
     def _measured(self, opened: OpenStream, transport: Transport, started_us: int) -> MeasuredStream:
@@ -207,7 +207,7 @@ class Transfer:
         """Wait until the peer has sent its file, and nothing more of it arrives."""
         await self.peer_finished.wait()
         await self.settled()
-        self._ended_before_plan = True
+        self._time.ends_early = True
 
     async def _quiet(self, polls: int, arrived: Callable[[], int], enough: float = math.inf) -> bool:
         """Wait until `arrived()` is `enough`, or has not grown for so many polls, but not without end.
@@ -286,8 +286,7 @@ class Transfer:
         if self._time.ended_us is None:
             self._freeze()
             total_bytes = sum(each.snapshots.payload_bytes for each in self.streams)
-            early = self._ended_before_plan
-            self._time.end(now_us(), self._progress, total_bytes, before_plan=early)
+            self._time.end(now_us(), self._progress, total_bytes)
         else:
             # This end has stopped by its clock. Data that the sender had sent by then came meanwhile.
             self.count_late()

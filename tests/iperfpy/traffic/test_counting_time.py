@@ -79,7 +79,8 @@ async def test_a_receiver_of_a_file_ends_with_its_last_data() -> None:
     receiver.snapshots.seen_bytes = 1000
     progress.check(300_000, peer_finished=False)
     time = time_of(Role.CLIENT, only_receives=True)
-    time.end(400_000, progress, 1000, before_plan=True)
+    time.ends_early = True
+    time.end(400_000, progress, 1000)
     assert time.ended_us == 300_000
 
 
