@@ -25,7 +25,8 @@ from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from iperfpy.protocols.errors import TransportError
-from iperfpy.protocols.operating_system import error_text, monotonic_ns
+from iperfpy.protocols.operating_system import monotonic_ns
+from iperfpy.protocols.system_reasons import system_reason
 
 CANNOT_WATCH = "this event loop cannot watch sockets: on Windows, run it with asyncio.SelectorEventLoop"
 
@@ -145,9 +146,7 @@ class _Relay:
                 self._epoll.register(descriptor, select.EPOLLIN)
             except OSError as error:
                 self._close_if_unused()
-                raise TransportError(
-                    f"cannot watch a socket: {error.strerror or error_text(error.errno or 0)}"
-                ) from error
+                raise TransportError(f"cannot watch a socket: {system_reason(error)}") from error
         self._readers[descriptor] = reader
 
     def remove(self, descriptor: int) -> None:

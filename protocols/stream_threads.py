@@ -25,6 +25,7 @@ from weakref import WeakKeyDictionary
 from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.operating_system import processors_here
 from iperfpy.protocols.serving_thread import ServingThread, StreamTask
+from iperfpy.protocols.system_reasons import system_reason
 
 MOST_THREADS = 16
 """Threads of one direction at most: a visit needs the interpreter lock for a tenth of its time, or less."""
@@ -78,7 +79,7 @@ class StreamThreads:
                 shared = [self._start(kind)]
             except OSError as error:
                 if not shared:  # else one of those serves this task, too
-                    raise TransportError(str(error.strerror)) from error
+                    raise TransportError(system_reason(error)) from error
         place = min(shared, key=lambda each: each.tasks)
         place.tasks += 1
         return place

@@ -51,7 +51,7 @@ BASE = {
     f"{P}.{name}"
     for name in (
         *("contract", "addresses", "metrics", "path_evidence", "settings", "errors", "units"),
-        *("arrival_lumps", "flight_recorder", "log_histogram"),
+        *("arrival_lumps", "flight_recorder", "log_histogram", "system_reasons"),
     )
 }
 SOCKET_WORK = {

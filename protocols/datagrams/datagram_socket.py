@@ -55,6 +55,7 @@ from iperfpy.protocols.operating_system import (
 )
 from iperfpy.protocols.path_events import Consequence, Moment, PathEvents, Sign, consequence, datagram_sign
 from iperfpy.protocols.socket_buffers import set_buffer_size
+from iperfpy.protocols.system_reasons import system_reason
 
 GRO_BYTES = 65_536
 """Room for one GRO batch: it never exceeds the length field of IP, 65,535 bytes."""
@@ -63,6 +64,8 @@ RECEIVE_BYTES = 4 * GRO_BYTES
 MOST_GATHERED = 1024
 """Datagrams in a batch beyond which no more are gathered."""
 
+ANY_ADDRESS = ("::", "0.0.0.0")
+"""The addresses of a socket that is bound to none in particular."""
 _SEGMENT = struct.Struct("=H")
 
 MOST_ERRORS = 64
@@ -515,9 +518,16 @@ def udp_socket(
     except OSError as error:
         if sock is not None:
             sock.close()
-        wanted = f"UDP port {local[1]} of {local[0]}" if local is not None else "a UDP socket"
-        raise TransportError(f"cannot use {wanted}: {error.strerror}") from error
+        raise TransportError(f"cannot {_wanted(local)}: {system_reason(error)}") from error
     return sock
+
+
+def _wanted(local: SocketAddress | None) -> str:
+    """The part of a sentence that names the socket that could not be had."""
+    where = "" if local is None or local[0] in ANY_ADDRESS else f" of {plain_host(local[0])}"
+    return (
+        f"use UDP port {local[1]}{where}" if local is not None and local[1] else f"open a UDP socket{where}"
+    )
 
 
 def _source(local: SocketAddress) -> tuple[tuple[int, int, bytes], ...]:

@@ -143,11 +143,15 @@ def test_the_limit_of_descriptors_is_raised_as_far_as_it_goes(server: WarmLocalS
     assert received_bytes(done.stdout) > 0
 
 
-def test_a_client_without_descriptors_for_its_streams_says_so(server: WarmLocalServer) -> None:
-    line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} -P 16 -J"
-    done = shell(f"ulimit -n 20; exec {line}")
+@pytest.mark.parametrize("limit", [20, 21])
+@pytest.mark.parametrize("transport", ["tcp", "udp", "kcp"])
+def test_a_client_without_descriptors_for_its_streams_says_so(
+    server: WarmLocalServer, transport: str, limit: int
+) -> None:
+    line = f"{PROGRAM} -c 127.0.0.1 -p {server.port} {SHORT} --proto {transport} -P 16 -J"
+    done = shell(f"ulimit -n {limit}; exec {line}")
     assert done.returncode == 1
-    assert "may open no more files and sockets" in json.loads(done.stdout)["error"]
+    assert "may open no more files and sockets (see ulimit -n)" in json.loads(done.stdout)["error"]
 
 
 def test_a_server_without_descriptors_refuses_and_goes_on() -> None:

@@ -188,6 +188,14 @@ def test_a_port_in_use_is_named() -> None:
         DatagramSocket.bound(first.local_address, reuse=False)
 
 
+@pytest.mark.parametrize("local", [("0.0.0.0", 0), ("::", 0, 0, 0)])
+def test_a_port_of_all_addresses_is_named_without_one(local: SocketAddress) -> None:
+    with DatagramSocket.bound(local, reuse=False) as first:
+        port = first.local_address[1]
+        with pytest.raises(TransportError, match=rf"^cannot use UDP port {port}: the port is in use$"):
+            DatagramSocket.bound(first.local_address, reuse=False)
+
+
 def test_an_address_of_another_machine_cannot_be_bound() -> None:
     with pytest.raises(TransportError, match=r"192\.0\.2\.1"):
         DatagramSocket.connected(("127.0.0.1", 9), ("192.0.2.1", 0))
