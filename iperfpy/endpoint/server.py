@@ -16,6 +16,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from weakref import WeakValueDictionary
 
 from iperfpy.control.framing import State, encode_state
@@ -26,15 +27,17 @@ from iperfpy.endpoint.places import SHARE, NoPlaceError, PasswordWaits, Places, 
 from iperfpy.endpoint.refusal_log import SERVICE, RefusalLog
 from iperfpy.endpoint.served_test import ServedTest
 from iperfpy.error_numbers import ErrorNumber
-from iperfpy.errors import InterruptError, PlanError, fault_of
+from iperfpy.errors import InterruptError, IperfpyError, PlanError, fault_of
 from iperfpy.options import ServerOptions
 from iperfpy.plan import Plan
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
+from iperfpy.protocols.errors import TransportError
 from iperfpy.protocols.units import counted
 from iperfpy.records import ServerOutputSink, Sink
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.runtime.deadlines import Deadlines
+from iperfpy.runtime.socket_options import prepare
 from iperfpy.runtime.sockets import close_gently, listen
 from iperfpy.runtime.transport_ports import SharedListeners
 
@@ -149,6 +152,7 @@ class _Server:
             self._tasks.append(asyncio.create_task(self._watch_rate()))
         if self.options.idle_us and self.options.one_off:
             asyncio.get_running_loop().call_later(self.options.idle_us / 1e6, self._give_up)
+        self._hold_udp_port()
         if on_listening is not None:
             on_listening(int(self.acceptor.local[1]))
         waiting: set[asyncio.Future[bool] | asyncio.Future[None]] = {self._finished, *self._tasks}
@@ -158,6 +162,17 @@ class _Server:
             if task.done() and not self._finished.done():
                 task.result()
         return self._finished.result()
+
+    def _hold_udp_port(self) -> None:
+        """Open the UDP port before the first test needs it: until then, another program could take it. A
+        program that has it already does not keep this server from testing over TCP."""
+        from iperfpy.protocols.datagrams.server_port import SharedPort  # numpy: not for every import
+
+        try:
+            port = self.shared.get(SharedPort.open, self.acceptor.local)
+            port.prepare(partial(prepare, options=self.options.sockets))
+        except (TransportError, IperfpyError) as error:
+            log.warning("no tests over UDP as long as that lasts: %s", error)
 
     def interrupt(self, error: InterruptError) -> None:
         """End every test with this error."""

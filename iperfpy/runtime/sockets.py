@@ -258,7 +258,7 @@ async def listening_address(
 
 def _listen_anywhere(family: int, address: SocketAddress, dual: bool, device: str) -> socket.socket:
     """A listening socket at a port that the system chose. No UDP socket has its number: the server
-    opens that UDP port when the first test needs it."""
+    opens that UDP port next."""
     for tries_left in reversed(range(PORT_TRIES)):
         sock = _listen_at(family, address, dual, device)
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

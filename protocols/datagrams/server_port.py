@@ -74,9 +74,9 @@ async def accept_path(
     """Wait for the client's end of `stream` on the server's one UDP port, at the address and port number of
     its TCP listener. Waits without limit: the caller sets the deadline.
 
-    The server owns that port: it is opened by the first transport that asks, serves all transports and tests,
-    and is closed with the server. No transport binds this port number by other means; one that cannot share
-    it declares `Transport.own_udp_port`.
+    The server owns that port: it is opened at its start, or by the first transport that asks once another
+    program has left it, serves all transports and tests, and is closed with the server. No transport binds
+    this port number by other means; one that cannot share it declares `Transport.own_udp_port`.
 
     Parameters
     ----------

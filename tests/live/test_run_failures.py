@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import socket
 import struct
@@ -34,6 +35,7 @@ from tests.iperfpy.support import (
     Handler,
     Peer,
     Recorder,
+    measure,
     measure_into,
     plan_for,
     relayed,
@@ -206,6 +208,34 @@ async def test_a_port_in_use_is_a_listen_error() -> None:
             async with serving(port=server.port):
                 pass
     assert str(raised.value) == f"cannot listen on port {server.port} of 127.0.0.1: the port is in use"
+
+
+async def test_the_udp_port_is_the_servers_before_any_test() -> None:
+    async with serving() as server:
+        with socket.socket(type=socket.SOCK_DGRAM) as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", server.port))
+
+
+async def test_a_server_tests_tcp_while_another_program_has_its_udp_port(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other = socket.socket(type=socket.SOCK_DGRAM)
+    with closed_port() as port:
+        other.bind(("127.0.0.1", port))
+    with other:
+        async with serving(port=port) as server:
+            reason = f"cannot use UDP port {port} of 127.0.0.1: the port is in use"
+            assert [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING] == [
+                f"no tests over UDP as long as that lasts: {reason}"
+            ]
+            assert (await measure(server.port, plan_for())).sentence == ""
+            with pytest.raises(PeerError) as raised:
+                await measure(server.port, plan_for("udp"))
+            assert str(raised.value) == f"the server says: stream 1: {reason}"
+            other.close()
+            assert (await measure(server.port, plan_for("udp"))).sentence == ""
 
 
 async def test_binding_to_an_address_of_another_machine_is_an_error() -> None:
