@@ -10,6 +10,7 @@ that `--help` answers at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import click
 
@@ -62,27 +63,45 @@ class CommandLine:
             raise ParameterError(sentence(error)) from None
         return ParsedOptions(context, self.transports, self.shared)
 
-    def refused(self, error: Exception, words: Sequence[str]) -> int:
-        """Report an error of the words, see `refused`."""
-        return refused(error, self.command, rewritten(words, spellings_of(self.shared)))
+    def asked(self, words: Sequence[str]) -> Asked:
+        """The reports that the words ask for, although they make no test."""
+        return asked_of(self.command, rewritten(words, spellings_of(self.shared)))
 
 
-def refused(error: Exception, command: click.Command, words: Sequence[str]) -> int:
-    """Report an error of the words of a test, in the form and with the texts (-T, --extra-data) that they ask
-    for, as far as they can be read. Returns the exit status."""
-    # Click leaves out the values that it cannot read, and the words that it does not know.
-    context = command.make_context(
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The reports of a test that the words ask for, as far as they can be read.
+
+    Attributes
+    ----------
+    json, text : forms, as in `exit_status.complain`
+    texts : of -T and --extra-data
+    server : True if they ask for a server
+    """
+
+    json: str
+    text: str
+    texts: Texts
+    server: bool
+
+    def complain(self, message: str, kind: str = "error") -> int:
+        """Report that there is no test. Returns the exit status."""
+        return complain(message, self.json, kind, self.texts, self.text)
+
+
+def asked_of(command: click.Command, words: Sequence[str]) -> Asked:
+    """The reports that the words of a test ask for, with an error among them or not."""
+    # Click then leaves out the values that it cannot read, and the words that it does not know.
+    values = command.make_context(
         command.name,
         completed(words, command.params),
         resilient_parsing=True,
         ignore_unknown_options=True,
         allow_extra_args=True,
-    )
-    values = context.params
+    ).params
     json = json_form(words) or (JSON_DOCUMENT if values["json"] else "")
     texts = Texts(values["title"] or "", values["extra_data"] or "")
-    message = sentence(error) if isinstance(error, click.UsageError) else str(error)
-    return complain(message, json, "parameter error", texts, text_form(words))
+    return Asked(json, text_form(words), texts, bool(values.get("server")))
 
 
 def completed(words: Sequence[str], options: Iterable[click.Parameter]) -> list[str]:

@@ -67,7 +67,8 @@ def complain(
         on_stderr(kind, message)
     try:
         if json:
-            write_error(message, json, plan)
+            # iperf3's `error` has this prefix after an end that the user wanted.
+            write_error(f"{kind} - {message}" if kind == "interrupt" else message, json, plan)
     except OSError:
         if json == JSON_STREAM:
             on_stderr(kind, message, json)

@@ -41,6 +41,7 @@ from iperfpy.measure_keywords import client_options
 from iperfpy.options import ClientOptions, PictureOptions
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.report.csv_file import STDOUT, RowWriter, opened_csv
+from iperfpy.store.iperf3_document import INTERRUPTED
 
 if TYPE_CHECKING:
     from iperfpy.cli.picture_files import PictureFiles
@@ -189,6 +190,14 @@ class ExperimentCommand(Generic[R]):
         except (ParameterError, PlanError, SettingsError) as error:
             return self._failed(str(error), json, "parameter error")
         return self._run_in_log_file(experiment, values, pictures)
+
+    def stopped(self, words: Sequence[str], signal: str) -> int:
+        """Report a signal that came before the tests could. Returns the exit status."""
+        reason = f"the client has terminated by signal {signal}"
+        if json_form(words):
+            forms = self.forms()
+            _write_document(forms.document(forms.empty(f"{INTERRUPTED}{reason}")))
+        return complain(f"nothing was measured: {reason}", kind="interrupt")
 
     def _failed(self, message: str, json: str, kind: str = "error") -> int:
         """Report that nothing was measured; with -J, by a document without results."""

@@ -22,29 +22,42 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from iperfpy import __version__
-from iperfpy.cli import standard_streams
-from iperfpy.cli.commands import COMMANDS, COMPLETION_VARIABLE, DEFAULT
-from iperfpy.cli.exit_status import FAILED, complain, interrupted, json_form, on_stderr
+from iperfpy.runtime.early_signals import EarlySignals, signal_name
+
+# Few imports: signals are handled from the first line of `main` on.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    with EarlySignals() as signals:
+        try:
+            return _run(words, signals)
+        except KeyboardInterrupt:
+            return _interrupted(words, signals.number)
+
+
+def _run(words: list[str], signals: EarlySignals) -> int:
+    """Run the words with usable standard streams."""
+    from iperfpy.cli import standard_streams
+
     standard_streams.prepare()
-    status = _run(list(sys.argv[1:] if argv is None else argv))
+    status = _explained(words, signals)
     standard_streams.settle_stderr()
     return status
 
 
-def _run(words: list[str]) -> int:
+def _explained(words: list[str], signals: EarlySignals) -> int:
     """Run the words; explain on standard error if standard output cannot be written."""
+    from iperfpy.cli import standard_streams
+    from iperfpy.cli.exit_status import FAILED, complain, json_form, on_stderr
+
     try:
-        status = _dispatch(words)
+        status = _dispatch(words, signals)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        # Without signal handlers (before a test runs, and on Windows) one Ctrl-C arrives as this exception.
-        return interrupted("Ctrl-C", json_form(words))
     except OSError as error:
         if not standard_streams.is_failed_stdout(error):
             from iperfpy.errors import system_reason  # not needed for a version
@@ -57,15 +70,39 @@ def _run(words: list[str]) -> int:
     return status
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], signals: EarlySignals) -> int:
     """Run the subcommand that the first word names, or else a test."""
     if words in (["-v"], ["--version"]):
         print(f"iperfpy {__version__}")
         return 0
     # OpenBLAS starts threads that spin when numpy is imported; this program multiplies no matrices.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    module, own = _command(words)
+    signals.check()
+    status: int = module.main(own)
+    return status
+
+
+def _command(words: list[str]) -> tuple[ModuleType, list[str]]:
+    """The module of the subcommand that the first word names, or else of a test, and the words for it."""
+    from iperfpy.cli.commands import COMMANDS, COMPLETION_VARIABLE, DEFAULT
+
     name = "completion" if COMPLETION_VARIABLE in os.environ else words[0] if words else ""
     command = COMMANDS.get(name)
-    module = importlib.import_module(command.module if command else DEFAULT)
-    status: int = module.main(words[1:] if command else words)
-    return status
+    return importlib.import_module(command.module if command else DEFAULT), words[1:] if command else words
+
+
+def _interrupted(words: list[str], number: int) -> int:
+    """Report a stop by a signal before the handlers of a test stood, or by a Ctrl-C that no handler took
+    (`number` 0). Returns the exit status."""
+    from iperfpy.cli.exit_status import interrupted, json_form, on_stderr
+
+    if not number:
+        return interrupted("Ctrl-C", json_form(words))
+    # A command that measures reports it as a later one; the others have nothing to report.
+    module, own = _command(words)
+    if hasattr(module, "stopped"):
+        status: int = module.stopped(own, signal_name(number))
+        return status
+    on_stderr("interrupt", f"stopped by signal {signal_name(number)}")
+    return 128 + number

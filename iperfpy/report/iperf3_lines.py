@@ -232,9 +232,9 @@ _SENTENCES = (
 
 
 def complaint(message: str, kind: str) -> tuple[str, ...]:
-    """The lines of a test that did not start. `kind`: "error" or "parameter error"."""
-    if kind == "error":
-        return (f"{PROGRAM}: {failure(message)}",)
+    """The lines of a test that did not start. `kind`: "error", "parameter error" or "interrupt"."""
+    if kind != "parameter error":
+        return (f"{PROGRAM}: {failure(message, interrupted=kind == 'interrupt')}",)
     return (f"{PROGRAM}: {kind} - {message}", *USAGE)
 
 

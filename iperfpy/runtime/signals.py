@@ -19,14 +19,11 @@ from iperfpy.errors import FaultError, InterruptError, fault_of
 from iperfpy.plan import Role
 from iperfpy.protocols.socket_watch import SocketWatch
 from iperfpy.runtime.abort_scope import AbortScope
+from iperfpy.runtime.early_signals import DUPLICATE_SIGNAL_S, signal_name, stopping_signals
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 OnSignal = Callable[[str], None]
-
-DUPLICATE_SIGNAL_S = 0.5
-"""timeout(1) signals the process and then its group; a second signal within this time is that duplicate, not
-a second Ctrl-C."""
 
 
 async def until_signalled(
@@ -91,23 +88,23 @@ class Signals:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._handled: list[signal.Signals] = []
-        self._before: dict[signal.Signals, Any] = {}
+        self._own: list[signal.Signals] = []
         self._alarm: SignalAlarm | None = None
         self._first_s: float | None = None
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # SIGBREAK: Ctrl-Break of Windows
-        for number in (signal.Signals[name] for name in names if name in signal.Signals.__members__):
+        for number in stopping_signals():
             if signal.getsignal(number) is not signal.SIG_IGN:
                 try:
                     self._loop.add_signal_handler(number, self._arrived, number)
                 except NotImplementedError:  # the event loops of Windows
-                    self._before[number] = signal.signal(number, self._interrupted)
+                    signal.signal(number, self._interrupted)
+                    self._own.append(number)
                 else:
                     self._handled.append(number)
-        if self._before:
+        if self._own:
             self._alarm = SignalAlarm()
             self._alarm.start()
 
@@ -116,8 +113,9 @@ class Signals:
     ) -> None:
         for number in self._handled:
             self._loop.remove_signal_handler(number)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        for number in self._own:  # as an event loop does
+            is_ctrl_c = number is signal.SIGINT
+            signal.signal(number, signal.default_int_handler if is_ctrl_c else signal.SIG_DFL)
         if self._alarm is not None:
             self._alarm.close()
 
@@ -133,7 +131,7 @@ class Signals:
         now_s = self._loop.time()
         if self._first_s is None:
             self._first_s = now_s
-            self._on_signal(f"{signal.strsignal(number)}({int(number)})")
+            self._on_signal(signal_name(number))
         elif self._task is not None and now_s - self._first_s > DUPLICATE_SIGNAL_S:
             self._task.cancel()
 

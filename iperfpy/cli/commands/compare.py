@@ -124,4 +124,4 @@ COMMAND = ExperimentCommand(
     _forms,
     csv_help="add a CSV row for each test, of bulk data or messages, to FILE (-: stdout) [results/...]",
 )
-subcommand, main = COMMAND.subcommand, COMMAND.main
+subcommand, main, stopped = COMMAND.subcommand, COMMAND.main, COMMAND.stopped

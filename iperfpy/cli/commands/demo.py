@@ -99,10 +99,16 @@ def command(context: click.Context, duration_us: int, help: bool) -> int:
     return run(duration_us / SECOND_US)
 
 
+def stopped(words: Sequence[str], signal: str) -> int:
+    """Report a signal that came before the tests could. Returns the exit status."""
+    return complain(f"nothing was measured: the client has terminated by signal {signal}", kind="interrupt")
+
+
 def main(words: Sequence[str]) -> int:
     """Run `iperfpy demo WORDS`; returns the exit status."""
     try:
-        status = command.main(list(words), prog_name="iperfpy demo", standalone_mode=False)
+        with command.make_context("iperfpy demo", list(words)) as context:
+            status = command.invoke(context)
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
     except IperfpyError as error:

@@ -66,4 +66,4 @@ def _page(report: PathReport) -> Page:
 
 
 COMMAND = ExperimentCommand("diagnose", SUMMARY, "diagnosis_schema.json", flags, _prepare, _forms)
-subcommand, main = COMMAND.subcommand, COMMAND.main
+subcommand, main, stopped = COMMAND.subcommand, COMMAND.main, COMMAND.stopped

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from iperfpy.cli.command_line import completed, refused
+from iperfpy.cli.command_line import asked_of, completed
 from iperfpy.cli.common_flags import BOTH, CLIENT, base_flags
 from iperfpy.cli.error_row import ErrorRow
 from iperfpy.cli.exit_status import DONE, FAILED, complain, json_form, text_form
@@ -26,9 +26,10 @@ from iperfpy.cli.transport_flags import (
     shared_flags,
     spellings_of,
 )
+from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named
 from iperfpy.control.plan_limits import check_plan
-from iperfpy.errors import IperfpyError, ParameterError, PlanError, StartError
+from iperfpy.errors import IperfpyError, ParameterError, PathError, PlanError, StartError
 from iperfpy.measure_keywords import (
     ConnectionKeywords,
     PlanKeywords,
@@ -141,32 +142,46 @@ def _command(known: Mapping[str, Transport], shared: Sequence[SharedFlag]) -> Gr
     return GroupedCommand("iperfpy kcp-peer", params=flags, add_help_option=False)
 
 
+class _Line:
+    """The words of a command line, and the flags among them."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._known = bare_transports()
+        self._shared = shared_flags(self._known)
+        self.command = _command(self._known, self._shared)
+        self._words = rewritten(words, spellings_of(self._shared))
+        self.row = ErrorRow(words, lambda: self.parse(lenient=True), json_form(words))
+
+    def parse(self, *, lenient: bool = False) -> ParsedOptions:
+        """The options that the words set. Raises `ParameterError`. `lenient`: as in `CommandLine.parse`."""
+        spelled = completed(self._words, self.command.params)
+        try:
+            context = self.command.make_context(self.command.name or "", spelled, resilient_parsing=lenient)
+        except click.UsageError as error:
+            raise ParameterError(sentence(error)) from None
+        return ParsedOptions(context, self._known, self._shared)
+
+    def refuse(self, error: Exception, kind: str) -> int:
+        """Report that there is no test. Returns the exit status."""
+        status = asked_of(self.command, self._words).complain(str(error), kind)
+        self.row.write(error)
+        return status
+
+
 def main(words: Sequence[str]) -> int:
     """Run `iperfpy kcp-peer WORDS`; returns the exit status."""
     json, text = json_form(words), text_form(words)
-    known = bare_transports()
-    shared = shared_flags(known)
-    command = _command(known, shared)
-    words = rewritten(words, spellings_of(shared))
-
-    def parse(*, lenient: bool) -> ParsedOptions:
-        spelled = completed(words, command.params)
-        context = command.make_context(command.name or "", spelled, resilient_parsing=lenient)
-        return ParsedOptions(context, known, shared)
-
-    row = ErrorRow(words, lambda: parse(lenient=True), json)
+    line = _Line(words)
     try:
-        parsed = parse(lenient=False)
+        parsed = line.parse()
         if parsed["help"]:
-            print(command_help(command, ARGUMENTS, SUMMARY))
+            print(command_help(line.command, ARGUMENTS, SUMMARY))
             return DONE
         options, plan, output = _lone_options(parsed), _plan(parsed), output_options(parsed)
         check_plan(plan, parsed.transport)
         parsed.transport.check_secret(plan.settings, options.end.secrets.get(parsed.transport.prefix))
-    except (click.UsageError, ParameterError, PlanError, SettingsError) as error:
-        refused(error, command, words)
-        row.write(error)
-        return FAILED
+    except (ParameterError, PlanError, SettingsError) as error:
+        return line.refuse(error, "parameter error")
     from iperfpy.cli.process import LogFile
 
     level = logging.WARNING if parsed["debug"] is None else logging.DEBUG
@@ -176,13 +191,19 @@ def main(words: Sequence[str]) -> int:
                 status = _run(plan, options, output, parsed.transport, level)
             except IperfpyError as error:  # reported in here, so that the log file has it, too
                 complain(str(error), json, plan=plan, text=text)
-                row.write(error)
+                line.row.write(error)
                 return FAILED
         return status or int(log_file.failed)
     except StartError as error:
         complain(str(error), json, plan=plan, text=text)
-        row.write(error)
+        line.row.write(error)
         return FAILED
+
+
+def stopped(words: Sequence[str], signal: str) -> int:
+    """Report a signal that came before a test could. Returns the exit status."""
+    error = PathError(f"nothing was measured: the client has terminated by signal {signal}")
+    return _Line(words).refuse(error, "error")
 
 
 def _run(

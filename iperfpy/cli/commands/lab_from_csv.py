@@ -84,7 +84,8 @@ def command(
 def main(words: Sequence[str]) -> int:
     """Run `iperfpy lab from-csv WORDS`; returns the exit status."""
     try:
-        status = command.main(list(words), prog_name="iperfpy lab from-csv", standalone_mode=False)
+        with command.make_context("iperfpy lab from-csv", list(words)) as context:
+            status = command.invoke(context)
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
     except ParameterError as error:

@@ -52,7 +52,8 @@ def command(context: click.Context, names: tuple[str, ...], as_json: bool, help:
 def main(words: Sequence[str]) -> int:
     """Run `iperfpy lab list WORDS`; returns the exit status."""
     try:
-        status = command.main(list(words), prog_name="iperfpy lab list", standalone_mode=False)
+        with command.make_context("iperfpy lab list", list(words)) as context:
+            status = command.invoke(context)
     except click.UsageError as error:
         return complain(sentence(error), kind="parameter error")
     except PathError as error:

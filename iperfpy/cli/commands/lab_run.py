@@ -72,7 +72,8 @@ def main(words: Sequence[str]) -> int:
     own = list(words[: words.index("--")] if "--" in words else words)
     programme = list(words[len(own) + 1 :])
     try:
-        options = command.main(own, prog_name="iperfpy lab", standalone_mode=False)
+        with command.make_context("iperfpy lab", own) as context:
+            options = command.invoke(context)
         if not isinstance(options, dict):
             return 0
         _check(options, programme)

@@ -193,4 +193,4 @@ COMMAND = ExperimentCommand(
     csv_help="add a CSV line for each row of the result to FILE (-: stdout) [results/...]",
     has_rates=False,
 )
-subcommand, main = COMMAND.subcommand, COMMAND.main
+subcommand, main, stopped = COMMAND.subcommand, COMMAND.main, COMMAND.stopped

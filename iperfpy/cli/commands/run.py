@@ -13,7 +13,7 @@ from iperfpy.cli.error_row import ErrorRow
 from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form, warn
 from iperfpy.cli.help import answer, usage
 from iperfpy.cli.request import Request, request_of
-from iperfpy.errors import InterruptError, IperfpyError, ParameterError, StartError
+from iperfpy.errors import InterruptError, IperfpyError, ParameterError, PathError, StartError
 from iperfpy.options import ClientOptions, OutputOptions, ServerOptions
 from iperfpy.plan import Plan, Role
 from iperfpy.protocols.registry import transports, unusable
@@ -48,7 +48,7 @@ def main(words: Sequence[str]) -> int:
             return DONE
         request = request_of(parsed)
     except ParameterError as error:
-        status = line.refused(error, words)
+        status = line.asked(words).complain(str(error), "parameter error")
         row.write(error)
         return status
     for sentence in request.warnings:
@@ -59,6 +59,20 @@ def main(words: Sequence[str]) -> int:
         complain(str(error), json, plan=request.plan, text=request.output.text)
         row.write(error)
         return FAILED
+
+
+def stopped(words: Sequence[str], signal: str) -> int:
+    """Report a signal that came before a test or a server could. Returns the exit status, as after a later
+    one."""
+    line = CommandLine(transports())
+    asked = line.asked(words)
+    if asked.server:
+        asked.complain(f"the server has terminated by signal {signal}", "interrupt")
+        return DONE
+    error = PathError(f"nothing was measured: the client has terminated by signal {signal}")
+    status = asked.complain(str(error))
+    ErrorRow(words, lambda: line.parse(words, lenient=True), asked.json).write(error)
+    return status
 
 
 def _warn_of_unusable_plugins(words: Sequence[str], reasons: Mapping[str, str], json: str) -> None:
