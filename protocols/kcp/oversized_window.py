@@ -78,7 +78,7 @@ def oversized_window(sender: Mapping[str, Value]) -> tuple[str, ...]:
         return ()
     path = f"{rate * 8e-6:.3g} Mbit/s over {min_rtt_us / 1e3:.3g} ms"
     return (
-        f"the send window is {window / path_bytes:,.0f} times as large as this path ({path}): the rest waits"
-        f" in a queue, up to {window / rate:.1f} s, or is lost and sent again; try --kcp-sndwnd {enough},"
-        " or kcp-bbr",
+        f"the send window is {window / path_bytes:,.0f} times the bandwidth-delay product of this path"
+        f" ({path}): the rest waits in a queue, up to {window / rate:.1f} s, or is lost and sent again;"
+        f" try --kcp-sndwnd {enough}, or kcp-bbr",
     )

@@ -52,8 +52,8 @@ FLOODED: dict[str, Value] = {
 def test_a_window_of_many_times_the_path_is_told() -> None:
     (sentence,) = Kcp().remarks(FLOODED)
     assert sentence == (
-        "the send window is 240 times as large as this path (1.84 Mbit/s over 51 ms): the rest waits in"
-        " a queue, up to 12.3 s, or is lost and sent again; try --kcp-sndwnd 11, or kcp-bbr"
+        "the send window is 240 times the bandwidth-delay product of this path (1.84 Mbit/s over 51 ms): the"
+        " rest waits in a queue, up to 12.3 s, or is lost and sent again; try --kcp-sndwnd 11, or kcp-bbr"
     )
 
 
