@@ -40,7 +40,7 @@ class Sign(enum.Enum):
     """A sign, by its cause. The text is a predicate of the peer's name."""
 
     SILENCE = "has sent nothing"
-    REFUSED = "was reported to have closed this UDP port (ICMP port unreachable)"
+    REFUSED = "was reported to have closed its UDP port (ICMP port unreachable)"
     UNREACHABLE = "was reported to be unreachable (no route, or an ICMP message)"
     FILTERED = "could not be sent to, by a rule of this machine's firewall or routing"
     TOO_LONG = "is behind a path that refuses datagrams of this length"
@@ -198,10 +198,16 @@ class PathEvents:
             sign for sign, at_us in list(self.last_us.items()) if _of_path(sign) and at_us > heard_us
         )
 
-    def warnings(self, peer: str) -> tuple[str, ...]:
+    def warnings(self, peer: str, heard_us: int | None = None) -> tuple[str, ...]:
         """One sentence per sign that was counted. A peer that has ended the test has closed its port, and its
-        ICMP messages may come before its message of the end: refusals that have just begun are of the end."""
-        ends_us = now_us() - LAST_MOMENTS_US
+        ICMP messages may come before its message of the end: refusals that have just begun are of the end.
+
+        Parameters
+        ----------
+        heard_us : time of the latest datagram of a peer that goes on sending while it takes part. An end
+            that waits for its silence has refusals from before the wait; None: the peer may be silent
+        """
+        ends_us = (now_us() if heard_us is None else heard_us) - LAST_MOMENTS_US
         return tuple(
             f"{peer} {sign.value}{self._cause(sign)}, {'once' if count == 1 else f'{count} times'}"
             for sign, count in list(self.counts.items())

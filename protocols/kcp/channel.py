@@ -409,7 +409,7 @@ class KcpChannel(Channel):
         """A socket buffer smaller than the window needs, KCP's widest window if it limited the sender, and
         errors about datagrams."""
         buffer = self._buffers.warning()
-        events = self._path.events.warnings(str(plain(self.remote_address)[0]))
+        events = self._path.events.warnings(str(plain(self.remote_address)[0]), self._heard_us)
         windows = (*window_warning(self.engine, clock.now_us()), *memory_warning(self.engine))
         dropped = self.wrapped.warnings() if isinstance(self.wrapped, EnvelopedEngine) else ()
         return (*buffer, *windows, *events, *dropped)

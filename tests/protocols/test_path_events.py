@@ -87,7 +87,7 @@ def test_events_tell_what_was_seen_since_the_peer_was_heard(monkeypatch: pytest.
     assert events.since(10) == (Sign.UNREACHABLE,)
     assert events.since(40) == ()
     refused, unreachable = events.warnings("192.0.2.1")
-    assert refused.startswith("192.0.2.1 was reported to have closed this UDP port")
+    assert refused.startswith("192.0.2.1 was reported to have closed its UDP port")
     assert refused.endswith(", once")
     assert unreachable.endswith(", 2 times")
 
@@ -105,11 +105,24 @@ def test_refusals_that_begin_in_the_last_moments_are_of_the_end(monkeypatch: pyt
     events = PathEvents()
     events.note(errno.ECONNREFUSED)
     events.note(errno.ENETUNREACH)
-    assert [text for text in events.warnings("192.0.2.1") if "closed this UDP port" in text] == []
+    assert [text for text in events.warnings("192.0.2.1") if "closed its UDP port" in text] == []
     assert len(events.warnings("192.0.2.1")) == 1
     at_us += path_events.LAST_MOMENTS_US
     events.note(errno.ECONNREFUSED)
     assert len(events.warnings("192.0.2.1")) == 2
+
+
+def test_refusals_after_which_nothing_was_heard_are_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end without a control connection waits for the silence of its peer, longer than the last moments."""
+    at_us = 5_000_000
+    monkeypatch.setattr(path_events, "now_us", lambda: at_us)
+    events = PathEvents()
+    events.note(errno.ECONNREFUSED)
+    at_us += 3 * path_events.LAST_MOMENTS_US
+    # The kernel reports a refusal before the datagrams that wait to be read.
+    assert events.warnings("192.0.2.1", heard_us=5_000_100) == ()
+    # A peer that was heard later was there.
+    assert len(events.warnings("192.0.2.1", heard_us=7_000_000)) == 1
 
 
 # -- a datagram socket

@@ -264,7 +264,7 @@ async def test_refusals_by_a_closed_receiver_are_counted_and_end_nothing(
     async with asyncio.timeout(10):
         await client.send(Blocks(200, pause_us))
     assert client.counters()["datagrams_sent"] == 200
-    assert "was reported to have closed this UDP port (ICMP port unreachable)" in client.signs(0)
+    assert "was reported to have closed its UDP port (ICMP port unreachable)" in client.signs(0)
     assert client.warnings() == ()  # they have just begun: the peer may have ended the test
     await client.close()
 
