@@ -73,8 +73,10 @@ class _KcpTransport(Transport):
 
     def bare_settings(self, settings: Settings) -> str:
         assert isinstance(settings, SharedSettings)
-        # Not of forward error correction: kcp-go takes it also if it is not told to send it.
-        return "no encryption" if settings.crypt is None else f"--kcp-crypt {settings.crypt} and its key"
+        fec = "no forward error correction" if settings.fec is None else f"--kcp-fec {settings.fec}"
+        if settings.crypt is None:
+            return f"no encryption and {fec}"
+        return f"--kcp-crypt {settings.crypt} and its key, and {fec}"
 
     def check_secret(self, settings: Settings, secret: bytes | None) -> None:
         assert isinstance(settings, SharedSettings)

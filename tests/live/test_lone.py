@@ -245,7 +245,7 @@ async def test_nobody_at_the_address_is_a_sentence() -> None:
 async def test_another_key_is_named_at_the_end_that_listens(caplog: pytest.LogCaptureFixture) -> None:
     """A peer that decrypts nothing answers nothing, so the other end can only say what must be equal."""
     other, settings = {"kcp": b"another secret of this test"}, {"crypt": "aes-128-gcm"}
-    same = r"with --kcp-crypt aes-128-gcm and its key\?"
+    same = r"with --kcp-crypt aes-128-gcm and its key, and no forward"
     async with listening(plan(settings=settings), wait_us=2_500_000) as sink:
         chosen = plan(settings=settings, total_bytes=1)
         with pytest.raises(LateError, match=same):

@@ -8,6 +8,7 @@ import pytest
 
 from iperfpy.diagnosis import one_run
 from iperfpy.protocols.kcp import Kcp
+from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.path_evidence import PathEvidence
 from tests.iperfpy.diagnosis.synthetic import run
@@ -81,3 +82,18 @@ def test_the_warning_and_the_verdict_recommend_the_same_window() -> None:
     words = one_run.advice_line(one_run.conclude(run(bits_per_second=1.7e6, **kcp)))
     numbers = [re.findall(r"--kcp-sndwnd (\d+)", text) for text in (warning, words)]
     assert numbers == [["11"], ["11"]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (KcpSettings(), "no encryption and no forward error correction"),
+        (KcpSettings(fec="10:3"), "no encryption and --kcp-fec 10:3"),
+        (
+            KcpSettings(crypt="aes-128-gcm"),
+            "--kcp-crypt aes-128-gcm and its key, and no forward error correction",
+        ),
+    ],
+)
+def test_a_bare_peer_without_an_answer_may_have_another_envelope(settings: KcpSettings, words: str) -> None:
+    assert Kcp().bare_settings(settings) == words
