@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import struct
 import sys
 import time
@@ -185,6 +186,12 @@ def share_port(sock: socket.socket) -> None:
     datagrams: Linux does not compare the users then, and Windows never does.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def is_removed(descriptor: int) -> bool:
+    """True if the open file is a regular one that has no name any more: what is written there is lost."""
+    facts = os.fstat(descriptor)
+    return stat.S_ISREG(facts.st_mode) and not facts.st_nlink
 
 
 def keep_port(sock: socket.socket) -> None:

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, TextIO
 
 from iperfpy.errors import StartError, system_reason
 from iperfpy.options import PictureOptions
+from iperfpy.protocols.operating_system import is_removed
 
 if TYPE_CHECKING:
     from iperfpy.report.pictures.page_model import Page
@@ -55,7 +56,9 @@ class PictureFile:
                 os.unlink(self._path)
 
     def write(self, content: bytes) -> None:
-        """Replace the content. Raises OSError."""
+        """Replace the content, or write a new file if somebody has removed this one. Raises OSError."""
+        if self._file is not None and is_removed(self._file.fileno()):
+            self.close()
         file = self._file or self._append()
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a device or a pipe has no length
             file.truncate(0)
@@ -76,7 +79,8 @@ class PictureFile:
 
     def failure(self, error: OSError) -> str:
         """The sentence about an error of `write`."""
-        return f"cannot write {self._kind} {self._path}: {system_reason(error)}"
+        name = "" if error.filename else f" {self._path}"
+        return f"cannot write {self._kind}{name}: {system_reason(error)}"
 
 
 class PictureFiles:

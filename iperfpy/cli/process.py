@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 
 from iperfpy.cli.exit_status import warn
 from iperfpy.errors import StartError
-from iperfpy.protocols.operating_system import is_running
+from iperfpy.protocols.operating_system import is_removed, is_running
 from iperfpy.protocols.whole_file import read_whole
 
 _MOST_PID_BYTES = 4096
@@ -79,11 +79,15 @@ class LogFile:
         """Open the path again, after a rotation moved the file away. After an OSError the old file stays."""
         if self._stream is None:
             return
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        replacement = os.open(self._path, flags, 0o666)
-        # The reports hold the stream: it keeps its descriptor, which now leads to the new file.
-        os.dup2(replacement, self._stream.fileno(), inheritable=False)
-        os.close(replacement)
+        _open_again(self._path, self._stream.fileno())
+
+
+def _open_again(path: str, descriptor: int) -> None:
+    """Let the descriptor lead to a new file of that path. Raises OSError."""
+    replacement = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    # The reports hold the stream: it keeps its descriptor.
+    os.dup2(replacement, descriptor, inheritable=False)
+    os.close(replacement)
 
 
 def has_terminal() -> bool:
@@ -96,7 +100,9 @@ def has_terminal() -> bool:
 
 
 class _LogLines(io.RawIOBase):
-    """Appends text to the log file. A line of which only a part was written is ended before the next one."""
+    """Appends text to the log file, or to a new one if somebody has removed it.
+
+    A line of which only a part was written is ended before the next one."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
@@ -110,6 +116,9 @@ class _LogLines(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         content = bytes(data)
+        if is_removed(self.fileno()):
+            _open_again(str(self._file.name), self.fileno())
+            self._torn = False
         rest = b"\n" + content if self._torn else content
         try:
             while rest:

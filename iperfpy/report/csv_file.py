@@ -106,7 +106,7 @@ class CsvFile:
         if self._descriptor >= 0 and not os.fstat(self._descriptor).st_nlink:
             self._follow()  # somebody removed the file
         if self._descriptor < 0:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.name)
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         with _locked(self._descriptor):
             status = os.fstat(self._descriptor)
             regular, size = stat.S_ISREG(status.st_mode), status.st_size
@@ -135,6 +135,8 @@ class CsvFile:
             self.reopen()
         except StartError as error:
             raise OSError(str(error)) from error
+        except OSError as error:  # without the name of the file, which sentences about a row have anyway
+            raise OSError(error.errno, error.strerror) from error
 
     def reopen(self) -> None:
         """Open the path again, after a rotation moved the file away. Raises what the constructor raises, and

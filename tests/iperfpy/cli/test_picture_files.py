@@ -94,6 +94,23 @@ def test_a_disk_that_is_full_at_the_end_is_a_warning() -> None:
     assert "the page (--html) /dev/full: No space left on device" in said[0]
 
 
+def test_a_page_that_is_removed_in_mid_test_is_written_anew_or_named(tmp_path: Path) -> None:
+    folder, said = tmp_path / "folder", list[str]()
+    folder.mkdir()
+    path = folder / "page.html"
+    for is_folder_there in (True, False):
+        path.write_text("earlier")
+        pictures = PictureFiles(PictureOptions(html=str(path)), said.append)
+        with pictures.opened():
+            path.unlink()
+            if not is_folder_there:
+                folder.rmdir()
+            pictures.write_run(kcp_run())
+        assert pictures.failed is not is_folder_there
+        assert path.exists() is is_folder_there
+    assert said == [f"cannot write the page (--html): {path}: No such file or directory"]
+
+
 @pytest.mark.linux
 def test_a_pipe_takes_a_page(tmp_path: Path) -> None:
     reader, writer = os.pipe()

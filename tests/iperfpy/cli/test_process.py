@@ -154,6 +154,27 @@ def test_output_that_the_log_file_does_not_take_goes_to_standard_output(
     assert log.failed
 
 
+def test_a_log_file_that_was_removed_is_made_anew_or_standard_output_takes_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    log = LogFile(str(folder / "log"))
+    with log.opened():
+        print("first")
+        (folder / "log").unlink()
+        print("second")
+        assert (folder / "log").read_text() == "second\n"
+        assert not log.failed
+        (folder / "log").unlink()
+        folder.rmdir()
+        print("third")
+        assert log.failed
+    out, errors = capsys.readouterr()
+    assert out == "third\n"
+    assert f"the log file {folder}/log can no longer be written: No such file or directory" in errors
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("flags", [["-J"], ["--json-stream"], []])
 def test_a_test_with_a_full_log_file_has_its_result_on_standard_output(

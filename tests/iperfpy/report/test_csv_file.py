@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -67,6 +68,22 @@ def test_a_row_that_another_writer_removes_again_leaves_no_line(tmp_path: Path) 
     second.row(("5", "6"))
     second.close()
     assert path.read_text() == "a,b\n1,2\n5,6\n"
+
+
+def test_a_folder_that_vanishes_ends_the_rows_until_it_is_there_again(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "x.csv"
+    path.parent.mkdir()
+    with contextlib.closing(CsvFile(path, ["a"])) as file:
+        file.row(["1"])
+        path.unlink()
+        path.parent.rmdir()
+        for _ in range(2):
+            # The sentence about a row names the file once.
+            with pytest.raises(FileNotFoundError, match=r"No such file or directory$"):
+                file.row(["2"])
+        path.parent.mkdir()
+        file.row(["3"])
+    assert path.read_text() == "a\n3\n"
 
 
 def test_a_new_file_without_rows_is_removed(tmp_path: Path) -> None:
