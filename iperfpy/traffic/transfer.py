@@ -49,8 +49,9 @@ SETTLED_POLLS = 20
 LATE_POLLS = 4
 """The same once the peer has stopped, and said so behind its last datagram: a reader may still be behind."""
 SETTLE_LIMIT_POLLS = 400
-FIRST_DATA_LIMIT_US = 2_000_000
-"""A longer silence before the first data is part of the measurement."""
+FIRST_DATA_LIMIT_US, SHORT_FIRST_DATA_LIMIT_US = 2_000_000, 1_000_000
+"""A longer silence before the first data is part of the measurement. So is one that lasts until the planned
+end, if this end knows it; but a busy server may need the shorter of these times to begin."""
 STOP_S = 0.5
 """Longest wait for a sender that is blocked in a call."""
 
@@ -284,6 +285,7 @@ class Transfer:
         self._is_over = True
         self._cancel_ticking()
         if self._time.ended_us is None:
+            self._tick_silence(now_us())
             self._freeze()
             total_bytes = sum(each.snapshots.payload_bytes for each in self.streams)
             self._time.end(now_us(), self._progress, total_bytes)
@@ -405,6 +407,7 @@ class Transfer:
     async def _tick_on(self) -> None:
         if self._time.only_receives:
             await self._first_data()
+            self._tick_silence(now_us())
         if not self._time.schedule.omitting:
             self._measuring.set()
         while True:
@@ -441,6 +444,14 @@ class Transfer:
         if self._plan.interval_us:
             self._on_tick(samples, now)
 
+    def _tick_silence(self, now: int) -> None:
+        """Report the intervals that have passed while this end waited for the first data: without any."""
+        if not self._time.only_receives or self._any_data():
+            return
+        latest_us = now - self._plan.interval_us // 10  # one that has just ended is part of the last one
+        while (due_us := self._time.tick_due_us) is not None and due_us < latest_us:
+            self._tick(due_us)
+
     def _tick_ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -450,7 +461,7 @@ class Transfer:
         """Wait for the first byte, and count time from it if its time is known."""
         channels = [each.channel for each in self.streams]
         if not self._any_data():
-            if not await becomes_true(self._any_data, FIRST_DATA_LIMIT_US):
+            if not await becomes_true(self._any_data, self._first_data_limit_us()):
                 return
         elif all(channel.first_data_us is None for channel in channels):
             return  # it was here before this end looked, and no channel recorded when it came
@@ -458,6 +469,13 @@ class Transfer:
         self._time.begin(now)
         for each in self.streams:
             each.sampler.begin(now)
+
+    def _first_data_limit_us(self) -> int:
+        """Longest wait for the first data from now on."""
+        end_us = self._time.schedule.end_us
+        if end_us is None:  # the peer knows the end, and its first data may be a round-trip time away
+            return FIRST_DATA_LIMIT_US
+        return min(FIRST_DATA_LIMIT_US, max(SHORT_FIRST_DATA_LIMIT_US, end_us - now_us()))
 
     def _any_data(self) -> bool:
         return any(each.snapshots.payload_bytes for each in self.streams)

@@ -17,6 +17,7 @@ from iperfpy.options import ClientOptions
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.metrics import Side
 from iperfpy.runtime.abort_scope import AbortScope
+from iperfpy.traffic import transfer
 from tests.iperfpy.datagram_relay import Drops, none, relayed_datagrams
 from tests.iperfpy.support import HURRIED, Recorder, measure, measure_into, plan_for, scripted, serving
 
@@ -106,6 +107,22 @@ async def test_a_test_in_which_nothing_arrives_fails(direction: Direction) -> No
     received = report.end_rows[0].of(Side.RECEIVER)
     assert received is not None
     assert received.values["loss_percent"] == 100
+
+
+@pytest.mark.parametrize("direction", [Direction.FORWARD, Direction.REVERSE])
+async def test_silence_is_rows_of_zeros_until_the_planned_end(
+    direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "FIRST_DATA_LIMIT_US", 60_000_000)
+    plan, client = udp_plan(direction=direction, duration_us=1_200_000, interval_us=500_000), Recorder()
+    async with serving() as server, relayed_datagrams(server.port, every, every) as port:
+        with pytest.raises(PathError):
+            await measure_into(client, port, plan)
+        await server.settled()
+    receiver = client if direction is Direction.REVERSE else server.tests[0]
+    rows = [rows[0].local for rows in receiver.intervals]
+    assert [row.end_us for row in rows[:-1]] == [500_000, 1_000_000]
+    assert not any(row.bytes for row in rows)
 
 
 async def test_an_interrupted_test_in_which_nothing_arrived_fails() -> None:
