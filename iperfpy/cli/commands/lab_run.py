@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import stat
 import sys
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from math import inf
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -104,6 +108,8 @@ def main(words: Sequence[str]) -> int:
             result = _run(options, paths, programme, logs)
     except LabError as error:
         on_stderr("error", str(error))
+        for stream in (report, *logs):
+            _closed(stream)
         return error.status
     if (fault := _write(result, options, report)) is not None:
         warn(f"the report is not complete: {system_reason(fault)}")
@@ -199,8 +205,23 @@ def _write(result: RunReport, options: Mapping[str, Any], report: TextIO | None)
     return fault
 
 
+class _Replaced(FileIO):
+    """A file of which the first write replaces the content: a run that is refused leaves it."""
+
+    _begun = False
+
+    def write(self, data: Any, /) -> int:
+        if not self._begun and stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+            self.truncate(0)
+        self._begun = True
+        return super().write(data)
+
+
 def _opened(file: str) -> TextIO | None:
-    return open(file, "w", encoding="utf-8", errors="backslashreplace") if file else None
+    if not file:
+        return None
+    buffer = io.BufferedWriter(_Replaced(file, "a"))
+    return io.TextIOWrapper(buffer, "utf-8", errors="backslashreplace")
 
 
 def _closed(stream: TextIO | None) -> OSError | None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
+from iperfpy.cli.commands import lab_run
 from iperfpy.cli.main import main
+from iperfpy.lab.lab_error import LabError
+from iperfpy.lab.lateness import Lateness
+from iperfpy.lab.run_report import RunReport
+from iperfpy.protocols.simulator.truth import Truth
 
 CLIENT = "-c 127.0.0.1 -p 1"
 
@@ -71,6 +77,29 @@ def test_the_lab_does_not_write_over_a_trace(here: Path, capsys: pytest.CaptureF
         assert main(["lab", path, "--log-up", "up.trace", "--", "true"]) == 1
         assert "trace and --log-up need a file each" in capsys.readouterr().err
     assert (here / "up.trace").read_text() == "1\n2\n"
+
+
+def test_a_run_of_the_lab_that_is_refused_leaves_its_files(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> NoReturn:
+        raise LabError("no namespaces here")
+
+    monkeypatch.setattr(lab_run, "_run", refused)
+    (here / "log").write_text("earlier")
+    words = ["lab", "6M", "--report", "x", "--log-up", "log", "--", "true"]
+    assert main(words) == 1
+    assert ((here / "x").read_text(), (here / "log").read_text()) == ("content", "earlier")
+
+    def measured(*arguments: Any) -> RunReport:
+        arguments[-1][0].write("new log\n")
+        return report
+
+    report = RunReport("6M", 1, 2.0, 0, (Truth(), Truth()), 0, Lateness(), "")
+    monkeypatch.setattr(lab_run, "_run", measured)
+    assert main(words) == 0
+    assert (here / "log").read_text() == "new log\n"
+    assert "content" not in (here / "x").read_text()
 
 
 @pytest.mark.parametrize(
