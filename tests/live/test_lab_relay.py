@@ -106,7 +106,7 @@ def test_a_relay_without_a_command_ends_with_its_counters(number: int, server: s
         relay.send_signal(number)
         text = relay.stderr.read()
     assert relay.returncode == 0
-    assert "  near to far: 1 packets" in text
+    assert "  near to far: 1 packet, " in text
     assert (refused.returncode, refused.stderr) == (1, "iperfpy: error - cannot listen: the port is in use\n")
 
 
