@@ -35,7 +35,7 @@ class CountingTime:
             started_us, plan.interval_us, plan.omit_us, plan.duration_us if rule.knows_end else 0
         )
         self.only_receives = only_receives
-        self.ticked_us = started_us
+        self.ticked_us = self.sending_since_us = started_us
         self.ended_us: int | None = None
         self.ends_early = False
         self.received_until_us: int | None = None

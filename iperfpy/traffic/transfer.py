@@ -119,7 +119,6 @@ class Transfer:
         )
         self._polls = PollTimes(plan, len(self.streams), only_receives=not self._sending)
         self._measuring = asyncio.Event()
-        self._began_sending_us = started_us
         self._is_over = False
         self._ticking: asyncio.Task[None] | None = None
 
@@ -143,7 +142,7 @@ class Transfer:
         """Let data flow, and tick."""
         if not self._time.schedule.omitting:
             self._budget.begin()
-        self._began_sending_us = now_us()
+        self._time.sending_since_us = now_us()
         for each in self.streams:
             each.start(self._stream_failed)
         self._ticking = asyncio.create_task(self._tick_on())
@@ -359,7 +358,7 @@ class Transfer:
         if not (self._sending and self._receiving):
             return tuple(each.sampler.total(ended_us) for each in self.streams)
         return tuple(
-            each.sampler.total(ended_us, self._began_sending_us)
+            each.sampler.total(ended_us, self._time.sending_since_us)
             if each.stream.sends
             else each.sampler.total(received_until_us or ended_us, each.first_data_us)
             for each in self.streams
@@ -416,7 +415,7 @@ class Transfer:
             moments = (poll_due_us, tick_due_us, self._time.stops_us)
             due_us = min(at_us for at_us in moments if at_us is not None)
             now = await sleep_until(due_us)
-            self._polls.looked(max(due_us, self._began_sending_us), now)
+            self._polls.looked(max(due_us, self._time.sending_since_us), now)
             if self._time.stops_us is not None and now >= self._time.stops_us:
                 # Before the last interval is read: the whole test must not know of more than its intervals.
                 self._freeze()

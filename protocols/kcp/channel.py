@@ -309,7 +309,7 @@ class KcpChannel(Channel):
             if isinstance(self.wrapped, EnvelopedEngine) and not self.wrapped.understands:
                 return
             self._heard_us = now_us
-            if self.first_data_us is None and self.engine.has_received_data:
+            if self.first_data_us is None and self.engine.receiving.has_data:
                 self.first_data_us = now_us
             self._finish(self._answered)
         except Exception as error:  # a fault of ours: it ends this stream, and must not spin the loop

@@ -186,18 +186,13 @@ class Engine:
                 self.delivery.acknowledge(arrived.una, acks, now_us)
         if ranges:
             self.delivery.acknowledge_ranges(ranges, now_us)
-        if not self.has_received_data:
+        if not self.receiving.has_data:
             counts.received_before_data = counts.datagrams_received
         counts.work += len(records) + batch.size // _BYTES_PER_WORK
         if self._acks.timing is not None and not ranges and not recovered:
             # A datagram with messages earns as much as a full one: its sender waits for news alike.
             size = batch.count * self._ack_bytes if self.options.boundaries else 0
             self._acks.timing.heard(batch.count, max(batch.size, size))
-
-    @property
-    def has_received_data(self) -> bool:
-        """True once a data segment has arrived."""
-        return self.receiving.segments > 0 or self.receiving.stored > 0
 
     def _possible(self, batch: DatagramBatch) -> list[Arrived]:
         """The segments of a batch, each a record, without any with an una never sent: not from our peer,
@@ -346,12 +341,8 @@ class Engine:
                 limit = self._send_data(now_us, writer_waits)
         self._ticks.awaited = self._awaits_tick
         self.limits.note(limit, now_us)
-        out, counts = self._outbound.take(), self.counts
-        for batch in out:
-            counts.datagrams_sent += batch.count
-            counts.wire_bytes_sent += batch.size
-        if not counts.segments_sent:
-            counts.sent_before_data = counts.datagrams_sent
+        out = self._outbound.take()
+        self.counts.leave(out)
         return out
 
     def _send_data(self, now_us: int, writer_waits: bool) -> SenderLimit:

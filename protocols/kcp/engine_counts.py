@@ -51,6 +51,14 @@ class Counts:
         """Data segments transmitted again, whatever the cause."""
         return self.lost + self.early + self.fast
 
+    def leave(self, batches: Iterable[DatagramBatch]) -> None:
+        """Count datagrams as sent."""
+        for batch in batches:
+            self.datagrams_sent += batch.count
+            self.wire_bytes_sent += batch.size
+        if not self.segments_sent:
+            self.sent_before_data = self.datagrams_sent
+
     def never_left(self, batches: Iterable[DatagramBatch]) -> None:
         """Take datagrams back that were counted as sent, and that no socket has taken."""
         for batch in batches:

@@ -66,6 +66,11 @@ class ReceiveWindow:
         self._deliver = deliver
 
     @property
+    def has_data(self) -> bool:
+        """True once a data segment has arrived."""
+        return self.segments > 0 or self.stored > 0
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes held: the ring of sizes, the payload above a gap, and parts of segments."""
         return self._sizes.nbytes + sum(map(len, self._payloads.values())) + self.parts.held_bytes

@@ -78,7 +78,7 @@ class EnvelopedEngine:
         datagrams, size = counts.datagrams_received + batch.count, counts.wire_bytes_received + batch.size
         self._open(batch, now_us, len(self._layers))
         counts.datagrams_received, counts.wire_bytes_received = datagrams, size
-        if not self._engine.has_received_data:
+        if not self._engine.receiving.has_data:
             counts.received_before_data = datagrams
         counts.work += batch.size // _BYTES_PER_WORK
 
