@@ -43,6 +43,8 @@ COUNTED_LATE = "counted_late"
 """Key of the extension. Absent from iperfpy 0.1.0, which reads its counters when it stops."""
 EVIDENCE = "evidence"
 """Key of the extension: each end's record of the path, if both have the feature `PATH_EVIDENCE`."""
+WARNINGS, MOST_WARNINGS, LONGEST_WARNING = "warnings", 8, 300
+"""Key of the extension: the sentences of the server's streams, how many of them, and characters of each."""
 OUTPUT_TEXT, OUTPUT_JSON = "server_output_text", "server_output_json"
 TEXT_LIMIT = 256
 
@@ -64,6 +66,7 @@ class Results:
     evidence : stream id -> the peer's record of the path
     self_probes : round-trip times of the peer's senders by interval
     clock : the peer's clocks, of a message test
+    warnings : reasons why the peer's end measured less than the path carries, a sentence each
     """
 
     cpu_percent: Mapping[str, float]
@@ -75,6 +78,7 @@ class Results:
     evidence: Mapping[int, PathEvidence] = field(default_factory=dict)
     self_probes: SelfProbes = field(default_factory=dict)
     clock: HostClock | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ def encode_results(
     evidence: Mapping[int, PathEvidence] = MappingProxyType({}),
     self_probes: SelfProbes = MappingProxyType({}),
     clock: HostClock | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The results document of this end.
 
@@ -118,6 +123,7 @@ def encode_results(
     evidence : stream id -> this end's record of the path, for a peer that has the feature
     self_probes : round-trip times of this end's senders by interval, for a peer that has the feature
     clock : this end's clocks, of a message test
+    warnings : sentences of this end's streams; the first ones are sent, shortened
     """
     samples = tuple(totals)
     body: dict[str, Any] = {
@@ -138,6 +144,7 @@ def encode_results(
             **_evidence(evidence),
             **encode_self_probes(self_probes),
             **encode_clock(clock),
+            **({WARNINGS: [text[:LONGEST_WARNING] for text in warnings[:MOST_WARNINGS]]} if warnings else {}),
         }
     return body
 
@@ -179,7 +186,16 @@ def decode_results(
         _peers_evidence(own, sides),
         decode_self_probes(own),
         decode_clock(own),
+        _peers_warnings(own),
     )
+
+
+def _peers_warnings(own: object) -> tuple[str, ...]:
+    """The sentences in a peer's extension, bounded in number and length; empty if it sent none."""
+    texts = own.get(WARNINGS) if isinstance(own, Mapping) else None
+    if not isinstance(texts, list):
+        return ()
+    return tuple(text[:LONGEST_WARNING] for text in texts[:MOST_WARNINGS] if isinstance(text, str))
 
 
 def _evidence(evidence: Mapping[int, PathEvidence]) -> dict[str, Any]:

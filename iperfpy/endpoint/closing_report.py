@@ -106,6 +106,7 @@ class ClosingReport:
             evidence=self._evidence if PATH_EVIDENCE in test.features else {},
             self_probes=self._probing.self_probes if RESPONSIVENESS in test.features else {},
             clock=self._clock,
+            warnings=(*self._started_with, *self._warnings) if test.role is Role.SERVER else (),
         )
 
     def take_results(self, body: Mapping[str, Any]) -> None:
@@ -148,7 +149,7 @@ class ClosingReport:
             interrupted=_sentence(error, verdict.failure),
             failed=failed,
             extra=self._congestion_of_both(),
-            warnings=(*self._warnings, *remarks, *verdict.warnings),
+            warnings=(*self._warnings, *self._peers_warnings(), *remarks, *verdict.warnings),
             server_output=results.server_output if results and self._test.plan.get_server_output else "",
             latency=latency(idle_rtt_us, verdict.rows, self._responsiveness(idle_rtt_us)),
             findings=findings_of(evidence),
@@ -169,6 +170,12 @@ class ClosingReport:
     def raise_fault(self) -> None:
         """Raise the fault of `TransportSentences.of_test`, asked about the figures that are known so far."""
         self._sentences.of_test(self._of_both({}).rows)
+
+    def _peers_warnings(self) -> tuple[str, ...]:
+        """The warnings of the server's streams, for its client: the server's own log is at the server."""
+        if self._results is None or self._test.role is Role.SERVER:
+            return ()
+        return tuple(f"at {self._test.peer}: {text}" for text in self._results.warnings)
 
     def _responsiveness(self, idle_rtt_us: float | None) -> Responsiveness | None:
         """The responsiveness; None if a proxy answers connections in the place of the server, since the

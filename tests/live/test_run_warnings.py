@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from iperfpy.endpoint.running_test import RunningTest
+from iperfpy.plan import Direction
 from iperfpy.protocols import socket_buffers
 from iperfpy.protocols.kcp.channel import KcpChannel
 from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.operating_system import SO_FORCE
 from iperfpy.protocols.path_events import PathEvents
 from iperfpy.protocols.tcp.channel import TcpChannel
+from iperfpy.protocols.udp.channel import UdpChannel
+from iperfpy.protocols.units import exact_size
 from tests.iperfpy.support import measure, plan_for, serving
 
 pytestmark = pytest.mark.live
@@ -44,9 +47,14 @@ async def test_a_buffer_smaller_than_the_window_names_the_sysctl() -> None:
         assert report.started is not None
         (warning,) = report.started.warnings
         assert f"sysctl -w net.core.{name}_max={NEEDED}" in warning
-        assert f"{int(LIMITS[name].read_text())} bytes" in warning
+        assert f"to {exact_size(int(LIMITS[name].read_text()))}," in warning
         assert report.ended is not None
-        assert report.ended.warnings == ()
+    # The log of the server is at the server: its client gets the sentence with the results.
+    assert client.ended is not None
+    assert server.tests[0].ended is not None
+    assert server.tests[0].started is not None
+    assert server.tests[0].ended.warnings == ()
+    assert client.ended.warnings == (f"at the server: {server.tests[0].started.warnings[0]}",)
 
 
 async def test_a_buffer_that_holds_the_window_gives_no_warning() -> None:
@@ -74,6 +82,21 @@ async def test_a_warning_that_arises_during_the_test_is_reported_at_its_end(
     assert client.ended.warnings == ("the window was full",)
 
 
+async def test_a_warning_of_the_servers_sender_reaches_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings = chain([("slow",)] * 2, repeat(("slow", "datagrams travel in fragments")))
+    monkeypatch.setattr(UdpChannel, "warnings", lambda channel: next(warnings) if is_server(channel) else ())
+    async with serving() as server:
+
+        def is_server(channel: UdpChannel) -> bool:
+            return int(channel.local_address[1]) == server.port
+
+        client = await measure(server.port, plan_for("udp", direction=Direction.REVERSE))
+    assert client.started is not None
+    assert client.started.warnings == ()
+    assert client.ended is not None
+    assert client.ended.warnings == ("at the server: slow", "at the server: datagrams travel in fragments")
+
+
 @pytest.mark.parametrize("meanwhile", [True, False])
 async def test_errors_of_the_path_are_warnings_until_this_end_stops_counting(
     monkeypatch: pytest.MonkeyPatch, meanwhile: bool
@@ -97,7 +120,8 @@ async def test_errors_of_the_path_are_warnings_until_this_end_stops_counting(
     async with serving() as server:
         client = await measure(server.port, plan_for("kcp"))
         await server.settled()
-    for report in (client, server.tests[0]):
+    # The client has the server's warning beside its own.
+    for report, count in ((client, 2), (server.tests[0], 1)):
         assert report.ended is not None
         told = [text for text in report.ended.warnings if "127.0.0.1 was reported to be unreachable" in text]
-        assert (len(report.ended.warnings), len(told)) == ((1, 1) if meanwhile else (0, 0))
+        assert (len(report.ended.warnings), len(told)) == ((count, count) if meanwhile else (0, 0))

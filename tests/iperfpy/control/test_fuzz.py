@@ -30,7 +30,15 @@ from iperfpy.control.parameters import (
     encode_parameters,
 )
 from iperfpy.control.peer_text import DEPTH_LIMIT, DocumentLimit
-from iperfpy.control.results import TEXT_LIMIT, decode_results, decode_stats, encode_results, encode_stats
+from iperfpy.control.results import (
+    LONGEST_WARNING,
+    MOST_WARNINGS,
+    TEXT_LIMIT,
+    decode_results,
+    decode_stats,
+    encode_results,
+    encode_stats,
+)
 from iperfpy.control.session import OVER, Phase, client_session, server_session
 from iperfpy.errors import IperfpyError, PlanError
 from iperfpy.plan import Direction, Plan
@@ -279,7 +287,13 @@ def test_any_results_can_be_shown_or_are_refused(
 ) -> None:
     cpu = {"host_total": 1.0, "host_user": 0.5, "host_system": 0.5}
     good = encode_results(
-        transports()[name], samples(name), cpu, "bbr", extended=extended, server_output="text"
+        transports()[name],
+        samples(name),
+        cpu,
+        "bbr",
+        extended=extended,
+        server_output="text",
+        warnings=["slow"],
     )
     # Damage alone rarely nests a document as deep as the limit.
     deep = st.sampled_from([{}, {"server_output_json": nested(90)}, {"server_output_json": nested(400)}])
@@ -292,6 +306,8 @@ def test_any_results_can_be_shown_or_are_refused(
         return
     assert set(results.samples) <= set(SIDES)
     assert len(results.congestion) <= TEXT_LIMIT
+    assert len(results.warnings) <= MOST_WARNINGS
+    assert all(len(text) <= LONGEST_WARNING for text in results.warnings)
     assert all(0 <= one.bytes < 2**63 for one in results.samples.values())
     extra = {"cpu": {f"remote_{part}": value for part, value in results.cpu_percent.items()}}
     show_in_every_format(name, results.samples, extra | {"output": results.server_output}, tmp_path)

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import pytest
 
 from iperfpy.control.results import (
+    LONGEST_WARNING,
+    MOST_WARNINGS,
     Stats,
     decode_results,
     decode_sample,
@@ -216,6 +218,19 @@ def test_the_server_report_is_sent_with_the_results(output: ServerOutput) -> Non
 def test_a_server_report_of_another_type_is_dropped(output: dict[str, Any]) -> None:
     body = encode_results(TRANSPORT, [GOT], CPU, extended=False) | output
     assert decode_results(body, TRANSPORT, SIDES, "the server").server_output == ""
+
+
+def test_warnings_are_bounded_by_both_ends() -> None:
+    sent = [f"{number} {'x' * 1000}" for number in range(100)]
+    body = encode_results(TRANSPORT, [GOT], CPU, extended=True, warnings=sent)
+    kept = tuple(text[:LONGEST_WARNING] for text in sent[:MOST_WARNINGS])
+    assert body["iperfpy"]["warnings"] == list(kept)
+    assert decode_results(body, TRANSPORT, SIDES, "the server").warnings == kept
+    body["iperfpy"]["warnings"] = [5, None, *sent]
+    assert decode_results(body, TRANSPORT, SIDES, "the server").warnings == kept[: MOST_WARNINGS - 2]
+    body["iperfpy"]["warnings"] = "slow"
+    assert decode_results(body, TRANSPORT, SIDES, "the server").warnings == ()
+    assert "slow" not in str(encode_results(TRANSPORT, [GOT], CPU, extended=False, warnings=["slow"]))
 
 
 def test_a_metric_may_have_another_name_on_the_wire() -> None:
