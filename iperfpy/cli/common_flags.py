@@ -331,7 +331,7 @@ def _password_flags() -> list[click.Option]:
             Role.CLIENT,
             ["username", "--username"],
             "user name; the password comes from IPERF3_PASSWORD or a prompt",
-            Parsed("NAME", str),
+            Parsed("NAME", named("a user name")),
             rare=True,
         ),
         flag(
@@ -386,9 +386,9 @@ def _file_flags() -> list[click.Option]:
         flag(
             ["csv", "--csv"],
             "add CSV rows to FILE (-: stdout) [results/...]",
-            Parsed("[FILE]", str),
+            Parsed("[FILE]", values.file_or_none),
             is_flag=False,
-            flag_value="",
+            flag_value=values.UNNAMED,
         ),
         flag(["csv_overwrite", "--csv-overwrite"], "replace the rows that the CSV has", rare=True),
         _flag(

@@ -159,7 +159,7 @@ def one_of(what: str, choices: Sequence[str]) -> Callable[[str], str]:
     """A parser for one of a few words."""
 
     def parse(text: str) -> str:
-        if text not in choices:
+        if text not in tuple(choices):  # a text of letters would have all its parts
             raise SettingsError(f"{text!r} is not {what}: expected one of {', '.join(choices)}")
         return text
 
@@ -175,6 +175,15 @@ def named(what: str) -> Callable[[str], str]:
         return text.strip()
 
     return parse
+
+
+UNNAMED = "\0"
+"""Stands for a name that was left out, as in `--csv` alone: no word of a command line has this character."""
+
+
+def file_or_none(text: str) -> str:
+    """The name of a file, empty for `UNNAMED`."""
+    return "" if text == UNNAMED else named("a file name")(text)
 
 
 def transport_name(known: Sequence[str], unusable: Mapping[str, str]) -> Callable[[str], str]:
@@ -237,18 +246,17 @@ CODE_POINTS = (
     *(f"af{upper}{lower}" for upper in range(1, 5) for lower in range(1, 4)),
 )
 """The names that a shell proposes for --dscp; `dscp` knows the obsolete ones of RFC 1349 as well."""
+_C_INTEGER = re.compile(r"(?P<hex>0x[0-9a-f]{1,16})|(?P<octal>0[0-7]{1,18})|0|[1-9][0-9]{0,17}")
 _CODE_POINTS = {"ef": 0xB8, "va": 0xB0, "lowdelay": 0x10, "throughput": 0x08, "reliability": 0x04}
 
 
 def _c_integer(text: str, what: str, high: int) -> int:
     """A whole number as C writes it: 52, 064, 0x34."""
-    digits = text.strip().lower()
-    octal = len(digits) > 1 and digits.startswith("0") and digits.isdigit()
-    try:
-        value = int("0o" + digits[1:] if octal else digits, 0)
-    except ValueError:
-        raise SettingsError(f"{text!r} is not {what}: expected a number from 0 to {high}") from None
-    if not 0 <= value <= high:
+    found = _C_INTEGER.fullmatch(text.strip().lower())
+    if found is None:
+        raise SettingsError(f"{text!r} is not {what}: expected a number from 0 to {high}")
+    value = int(found[0], 16 if found["hex"] else 8 if found["octal"] else 10)
+    if value > high:
         raise SettingsError(f"{what} must be between 0 and {high}, not {text}")
     return value
 

@@ -140,7 +140,7 @@ class Folder:
             if not os.path.exists(name):
                 raise DocumentError(f"there is no file {name}")
             return Path(name)
-        if back := re.fullmatch(r"last(?:~(\d{1,9}))?", name):
+        if back := re.fullmatch(r"last(?:~(\d{1,9}))?", name, re.ASCII):
             return self._from_the_end(int(back[1] or 0))
         names = self._names()
         fitting = [one for one in names if one.startswith(name)] if name else []

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,15 +54,15 @@ SUMMARY = (
 HEADING = "Comparison"
 
 
+_SHARE = re.compile(r"([0-9]{1,3}|[0-9]{0,3}\.[0-9]{1,18})%?")
+
+
 def share(text: str) -> float:
     """Parse `5%` or `5`: per cent, as a share. Raises `SettingsError`."""
-    try:
-        value = float(text.strip().removesuffix("%"))
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 100:
+    found = _SHARE.fullmatch(text.strip())
+    if found is None or not 0 < float(found[1]) < 100:
         raise SettingsError(f"{text!r} is not a share between 0% and 100%, such as 5%")
-    return value / 100
+    return float(found[1]) / 100
 
 
 def flags() -> list[click.Option]:

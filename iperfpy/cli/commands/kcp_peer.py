@@ -282,10 +282,7 @@ def _host_and_port(words: str, *, listens: bool) -> tuple[str, int]:
         raise ParameterError(f"{words!r} is no HOST:PORT; an IPv6 address stands in brackets, [::1]:5400")
     if not host and not listens:
         raise ParameterError(f"{words!r} names no host: kcp-peer HOST:PORT")
-    least = 0 if listens else 1
-    if not (port.isascii() and port.isdigit() and least <= int(port) <= 65535):
-        raise ParameterError(f"a port must be between {least} and 65535, not {port!r}")
-    return host, int(port)
+    return host, integer("a port", 0 if listens else 1, 65535)(port)
 
 
 def _plan(parsed: ParsedOptions) -> Plan:

@@ -9,24 +9,27 @@ from typing import cast
 
 import click
 
+from iperfpy.cli.common_flags import FILE
 from iperfpy.cli.exit_status import DONE, complain
 from iperfpy.cli.named_files import check_files
 from iperfpy.cli.usage_errors import sentence
+from iperfpy.cli.value_types import Parsed, integer
 from iperfpy.errors import ParameterError, system_reason
 from iperfpy.protocols.simulator.csv_trace import stamps_from_csv
 from iperfpy.protocols.simulator.trace_file import TraceError, write_trace
 
 STDIN = "-"
+COLUMN = Parsed("N", integer("the number of a column", 1, 1_000))
 TIMES_MS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
 RATES = {"Gbit": 1e9, "Mbit": 1e6, "kbit": 1e3, "bit": 1.0, "Mbyte": 8e6, "kbyte": 8e3, "byte": 8.0}
 """Unit of the option --rate -> bits per second."""
 
 
-def convert(file: str, time: str, rate: str, columns: tuple[int, int], output: str) -> int:
+def convert(file: str, time: str, rate: str, columns: tuple[int, int], output: str | None) -> int:
     """Write the trace to a file, or to standard output. `file`: `-` is standard input.
 
     Raises `ParameterError` or `TraceError`."""
-    check_files([("--output", output)], [("FILE", "" if file == STDIN else file)])
+    check_files([("--output", output or "")], [("FILE", "" if file == STDIN else file)])
     stamps = stamps_from_csv(
         "standard input" if file == STDIN else file,
         ms_per_unit=TIMES_MS[time],
@@ -47,14 +50,14 @@ def convert(file: str, time: str, rate: str, columns: tuple[int, int], output: s
 
 @click.command("iperfpy lab from-csv", add_help_option=False)
 @click.argument("file", default=STDIN)
-@click.option("-o", "--output", default="", metavar="FILE", help="file of the trace [standard output]")
+@click.option("-o", "--output", type=FILE, help="file of the trace [standard output]")
 @click.option("--time", type=click.Choice(list(TIMES_MS)), default="s", help="unit of the times [s]")
 @click.option(
     "--rate", type=click.Choice(list(RATES)), default="Mbit", help="unit of the rates, per second [Mbit]"
 )
 @click.option(
     "--columns",
-    type=(click.IntRange(1, 1_000), click.IntRange(1, 1_000)),
+    type=(COLUMN, COLUMN),
     default=(1, 2),
     metavar="TIME RATE",
     help="numbers of the columns with times and rates [1 2]",
@@ -64,7 +67,7 @@ def convert(file: str, time: str, rate: str, columns: tuple[int, int], output: s
 def command(
     context: click.Context,
     file: str,
-    output: str,
+    output: str | None,
     time: str,
     rate: str,
     columns: tuple[int, int],

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from iperfpy.cli.common_flags import FILE
 from iperfpy.cli.exit_status import complain, on_stderr, warn
 from iperfpy.cli.named_files import check_files
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Parsed, duration, integer
+from iperfpy.cli.value_types import named as not_empty
 from iperfpy.errors import ParameterError, system_reason
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.operating_system import LINUX
@@ -33,30 +35,29 @@ Logs = tuple[TextIO | None, TextIO | None]
 INSTEAD = "for UDP, --relay HOST:PORT needs no namespaces"
 USAGE = "iperfpy lab [options] PATH -- COMMAND [ARGUMENT...]"
 _DAY_US = 86_400 * SECOND_US
+COMMAND = Parsed("COMMAND", not_empty("--server"))
+SERVER = Parsed("HOST:PORT", not_empty("--relay"))
+LISTEN = Parsed("[HOST:]PORT", not_empty("--listen"))
 _SECONDS = Parsed("SEC", duration("time", 1_000, 7 * _DAY_US, zero=False))
 
 
 @click.command("iperfpy lab", add_help_option=False)
 @click.argument("path", nargs=-1)
-@click.option(
-    "--server", default="", metavar="COMMAND", help="a shell command for the far end; it is awaited"
-)
+@click.option("--server", type=COMMAND, help="a shell command for the far end; it is awaited")
 @click.option(
     "--server-wait", type=_SECONDS, default=10 * SECOND_US, help="time that the server has to listen [10]"
 )
-@click.option("--server-output", default="", metavar="FILE", help="the output of the server [discarded]")
+@click.option("--server-output", type=FILE, help="the output of the server [discarded]")
 @click.option(
     "--seed", type=Parsed("N", integer("--seed", 0, 1 << 62)), default=1, help="seed of the random draws [1]"
 )
 @click.option("-t", "--timeout", type=_SECONDS, help="end the command then, with status 124")
 @click.option("--json", "as_json", is_flag=True, help="write the counters as one line of JSON")
-@click.option("--report", default="", metavar="FILE", help="write the counters to FILE [standard error]")
-@click.option("--log-up", default="", metavar="FILE", help="log of the queue upwards, as mahimahi's mm-link")
-@click.option("--log-down", default="", metavar="FILE", help="write the log of the queue downwards")
-@click.option(
-    "--relay", metavar="HOST:PORT", help="without namespaces: relay the UDP of a server at HOST:PORT"
-)
-@click.option("--listen", metavar="[HOST:]PORT", help="address of the relay [127.0.0.1, a free port]")
+@click.option("--report", type=FILE, help="write the counters to FILE [standard error]")
+@click.option("--log-up", type=FILE, help="log of the queue upwards, as mahimahi's mm-link")
+@click.option("--log-down", type=FILE, help="write the log of the queue downwards")
+@click.option("--relay", type=SERVER, help="without namespaces: relay the UDP of a server at HOST:PORT")
+@click.option("--listen", type=LISTEN, help="address of the relay [127.0.0.1, a free port]")
 @click.option("-h", "--help", "help", is_flag=True, help="print this help and exit")
 @click.pass_context
 def command(context: click.Context, /, path: Sequence[str], **options: Any) -> dict[str, Any] | None:
@@ -143,7 +144,8 @@ def _address(text: str, flag: str, host: str = "") -> tuple[str, int]:
     """The host and the port in HOST:PORT or [HOST]:PORT; with a default host also in PORT."""
     before, _, digits = text.rpartition(":")
     name = before[1:-1] if before.startswith("[") and before.endswith("]") else before
-    if not (digits.isascii() and digits.isdigit() and int(digits[:6]) <= 65_535 and (name or host)):
+    is_port = digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) <= 65_535
+    if not is_port or not (name or host):
         raise ParameterError(f"{text!r} is no address such as 192.0.2.7:5201 ({flag})")
     return name or host, int(digits)
 
@@ -164,7 +166,7 @@ def _run(options: Mapping[str, Any], paths: Any, programme: Sequence[str], logs:
     from iperfpy.lab.world import ForbiddenError
 
     patience_s = options["server_wait"] / SECOND_US
-    job = Job(programme, options["server"], options["server_output"], patience_s)
+    job = Job(programme, options["server"] or "", options["server_output"] or "", patience_s)
     try:
         return run(Plan(options["path"], paths, job, options["seed"], _timeout_s(options), logs))
     except ForbiddenError as error:
@@ -217,7 +219,7 @@ class _Replaced(FileIO):
         return super().write(data)
 
 
-def _opened(file: str) -> TextIO | None:
+def _opened(file: str | None) -> TextIO | None:
     if not file:
         return None
     buffer = io.BufferedWriter(_Replaced(file, "a"))

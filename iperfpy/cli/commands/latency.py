@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iperfpy.cli.experiment_command import Experiment, ExperimentCommand, ReportForms, Values
-from iperfpy.cli.value_types import Flag, Parsed, duration, integer, rate, size
+from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named, rate, size
 from iperfpy.control.plan_limits import LONGEST_MESSAGE, SHORTEST_MESSAGE, check_plan
 from iperfpy.errors import ParameterError
 from iperfpy.experiments.latency_run import BOTH, DOWN, UP, WAYS, LatencyRun, Step, messengers, steps_of
@@ -38,7 +38,12 @@ def flags() -> list[click.Option]:
 def _message_flags() -> list[click.Option]:
     """The transports and their messages."""
     return [
-        Flag(HEADING, ["proto", "--proto"], "the transports, or all [all]", type=Parsed("NAME,...", str)),
+        Flag(
+            HEADING,
+            ["proto", "--proto"],
+            "the transports, or all [all]",
+            type=Parsed("NAME,...", named("--proto")),
+        ),
         Flag(
             HEADING,
             ["settings", "--set"],

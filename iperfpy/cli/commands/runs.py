@@ -15,7 +15,7 @@ from iperfpy.cli.common_flags import results_flags
 from iperfpy.cli.exit_status import DONE, complain, on_stderr, warn
 from iperfpy.cli.help import GroupedCommand, command_help
 from iperfpy.cli.usage_errors import sentence
-from iperfpy.cli.value_types import Flag, Parsed, integer, one_of
+from iperfpy.cli.value_types import Flag, Parsed, integer, named, one_of
 from iperfpy.errors import DocumentError
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.errors import SettingsError
@@ -45,7 +45,11 @@ def flags() -> list[click.Option]:
     ways = tuple(NAMES.values())
     return [
         flag(["host", "--host"], "runs with TEXT in the name of a host", Parsed("TEXT", str)),
-        flag(["proto", "--proto"], "runs with this transport: tcp, or 'tcp bbr'", Parsed("NAME", str)),
+        flag(
+            ["proto", "--proto"],
+            "runs with this transport: tcp, or 'tcp bbr'",
+            Parsed("NAME", named("--proto")),
+        ),
         flag(["way", "--direction"], "up, down or both", Parsed("WAY", one_of("a direction", ways), ways)),
         flag(["kind", "--kind"], ", ".join(KINDS), Parsed("KIND", one_of("a kind of run", KINDS), KINDS)),
         flag(["title", "-T", "--title"], "runs with TEXT in their title", Parsed("TEXT", str)),

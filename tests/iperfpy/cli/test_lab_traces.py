@@ -80,7 +80,7 @@ def test_a_table_comes_from_standard_input(
         (["/missing.csv"], "/missing.csv: No such file or directory"),
         (["a", "b"], "unexpected"),
         (["x", "--rate", "MB"], "'MB' is not one of"),
-        (["x", "--columns", "0", "1"], "0 is not in the range"),
+        (["x", "--columns", "0", "1"], "the number of a column must be between 1 and 1000, not 0"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_status_1(

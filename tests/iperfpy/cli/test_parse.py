@@ -464,6 +464,18 @@ REFUSALS = {
     "-c h -S 256": "a type of service must be between 0 and 255, not 256 (-S)",
     "-c h -S ef": "'ef' is not a type of service: expected a number from 0 to 255 (-S)",
     "-c h -S 09": "'09' is not a type of service: expected a number from 0 to 255 (-S)",
+    "-c h -S ٨": "'٨' is not a type of service: expected a number from 0 to 255 (-S)",
+    "-c h -S 1_0": "'1_0' is not a type of service: expected a number from 0 to 255 (-S)",
+    "-c h -S +5": "'+5' is not a type of service: expected a number from 0 to 255 (-S)",
+    "-c h -S 0b1": "'0b1' is not a type of service: expected a number from 0 to 255 (-S)",
+    "-c h -L 0x_1": "'0x_1' is not a flow label: expected a number from 0 to 1048575 (-L)",
+    "-c h --dscp ٨": "'٨' is not a code point (such as ef, af41, cs1): expected a number from 0 to 63"
+    " (--dscp)",
+    "-c h -f km": "'km' is not a unit: expected one of k, m, g, t, K, M, G, T (-f)",
+    "-c h --format=": "'' is not a unit: expected one of k, m, g, t, K, M, G, T (-f)",
+    "-c h --csv=": "a file name must not be empty (--csv)",
+    "-s --csv=": "a file name must not be empty (--csv)",
+    "-c h --username=": "a user name must not be empty (--username)",
     "-c h --dscp 64": "a code point (such as ef, af41, cs1) must be between 0 and 63, not 64 (--dscp)",
     "-c h --dscp af44": "'af44' is not a code point (such as ef, af41, cs1): expected a number from 0 to 63"
     " (--dscp)",
