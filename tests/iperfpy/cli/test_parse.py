@@ -399,9 +399,13 @@ def test_a_flag_without_effect_in_iperf3_is_a_warning(words: str, warnings: tupl
     assert request_of(REAL.parse(words.split())).warnings == warnings
 
 
-def test_a_flag_of_iperf3_is_an_error_with_another_transport() -> None:
-    with pytest.raises(ParameterError, match="--gsro does not apply to --proto kcp"):
-        request_of(REAL.parse(["-c", "h", "--proto", "kcp", "--gsro"]))
+@pytest.mark.parametrize(
+    ("proto", "words"), [("kcp", "--gsro"), ("kcp", "--udp-counters-64bit"), ("kcp-bbr", "-M 500")]
+)
+def test_a_flag_of_iperf3_is_an_error_with_another_transport(proto: str, words: str) -> None:
+    """As docs/options.md says."""
+    with pytest.raises(ParameterError, match=f"^{words.split()[0]} does not apply to --proto {proto}$"):
+        request_of(REAL.parse(["-c", "h", "--proto", proto, *words.split()]))
 
 
 REFUSALS = {
