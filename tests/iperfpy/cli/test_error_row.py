@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from iperfpy.cli.main import main
+from iperfpy.report.csv_columns import text_cell
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -52,8 +53,7 @@ def test_a_failure_before_the_start_is_a_row(
     assert main([*line, "--csv", "e.csv", "-J"]) == 1
     sentence = json.loads(capsys.readouterr().out)["error"]
     (row,) = rows_of(here / "e.csv")
-    # A cell that begins with a dash has an apostrophe before it.
-    assert (row["type"], row["role"], row["error"].removeprefix("'")) == ("error", "client", sentence)
+    assert (row["type"], row["role"], row["error"]) == ("error", "client", text_cell(sentence))
     assert (row["host"], row["title"]) == ("127.0.0.1", "a title")
     # A second run adds its row, in another spelling of the flag.
     assert main([*line, "--csv=e.csv"]) == 1
