@@ -46,10 +46,11 @@ ANSWERS: Mapping[bytes, bytes] = {
 def is_stock_call(datagram: bytes) -> bool:
     """True if the datagram can open a stream of a client without a conv.
 
-    iperf3's server reads four bytes and takes any. A longer datagram is refused here: it may be data of the
-    client's last test, still on its way.
+    iperf3's server takes any datagram. Here it is one that is shorter than all that other streams send
+    (address_proof.py has their lengths): a longer one may be late data of the client's last test, or of a
+    test whose port a NAT has changed, and its sender would get the stream.
     """
-    return len(datagram) <= CALL_BYTES
+    return len(datagram) < PROOF_BYTES
 
 
 def stock_answer(call: bytes) -> bytes:

@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iperfpy.protocols.contract import Channel, SocketAddress, Stream
+from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES
 from iperfpy.protocols.datagrams.server_port import SharedPort
 from iperfpy.protocols.errors import StreamPeerError
+from iperfpy.protocols.kcp.wire import HEADER_BYTES
 from iperfpy.protocols.registry import transport
 from iperfpy.protocols.testing.loopback import LoopbackClient, LoopbackServer, until
 from iperfpy.protocols.udp import UdpSettings, association
+from iperfpy.protocols.udp.echo import ECHO_BYTES
 
 pytestmark = pytest.mark.live
 
@@ -280,6 +283,15 @@ async def test_a_closed_port_is_an_error() -> None:
                 StreamPeerError, match=r"127\.0\.0\.1 port \d+ refuses UDP datagrams: nothing"
             ):
                 await association.call(caller, 5)
+
+
+@pytest.mark.parametrize(
+    ("length", "opens"), [(0, True), (1, True), (4, True), (8, True), (PROOF_BYTES, False), (1400, False)]
+)
+def test_a_stock_stream_is_opened_by_what_no_other_stream_sends(length: int, opens: bool) -> None:
+    assert association.is_stock_call(bytes(length)) is opens
+    others = (PROOF_BYTES, ECHO_BYTES, UdpSettings().header_bytes, HEADER_BYTES)
+    assert not any(association.is_stock_call(bytes(shortest)) for shortest in others)
 
 
 @given(st.binary(max_size=30), st.binary(min_size=4, max_size=4))
