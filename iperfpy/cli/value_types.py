@@ -90,12 +90,13 @@ class Flag(click.Option):
 
 def integer(what: str, low: int, high: int) -> Callable[[str], int]:
     """A parser for whole numbers from `low` to `high`."""
+    noun = f"a value of {what}" if what.startswith("-") else what
 
     def parse(text: str) -> int:
         digits = text.strip()
         sign, digits = ("-", digits[1:]) if digits.startswith("-") else ("", digits)
         if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
-            raise SettingsError(f"{text!r} is not {what}: expected a whole number from {low} to {high}")
+            raise SettingsError(f"{text!r} is not {noun}: expected a whole number from {low} to {high}")
         if not low <= int(sign + digits) <= high:
             raise SettingsError(f"{what} must be between {low} and {high}, not {text}")
         return int(digits)

@@ -104,12 +104,21 @@ def _contender(word: str) -> Contender:
             title = text if transport.variant and _is_variant(transport, key) else short
         titles.append(title)
         if key == RATE:
-            rate_bps = parse_rate(text)
+            rate_bps = _rate(transport, text)
         else:
             values |= _value(transport, key, text)
     return Contender(
         word.strip(), " ".join(titles), transport, transport.settings(**values), values, rate_bps
     )
+
+
+def _rate(transport: Transport, text: str) -> int:
+    """Bits per second of a text; 0 only for a transport that finds a rate by itself. Raises
+    `SettingsError`."""
+    rate_bps = parse_rate(text)
+    if not rate_bps and not transport.reliable:
+        raise SettingsError(f"{transport.name} repeats no losses, so its rate must be above 0, not {text!r}")
+    return rate_bps
 
 
 def _joined(transport: Transport, pieces: Sequence[str]) -> list[str]:
@@ -157,7 +166,7 @@ def _with_setting(found: Sequence[Contender], text: str) -> list[Contender]:
 
 def _set(one: Contender, key: str, text: str) -> Contender:
     if key == RATE:
-        return replace(one, rate_bps=parse_rate(text))
+        return replace(one, rate_bps=_rate(one.transport, text))
     values = {**one.chosen, **_value(one.transport, key, text)}
     return replace(one, settings=one.transport.settings(**values), chosen=values)
 

@@ -126,6 +126,12 @@ def test_a_setting_refuses_a_text_that_is_no_number_in_range(setting: Setting) -
             setting.check(setting.parsed(text))
 
 
+def test_the_sentence_tells_a_value_from_its_option() -> None:
+    assert refusal("latency", "--rounds=x") == (
+        "'x' is not a value of --rounds: expected a whole number from 1 to 1000 (--rounds)"
+    )
+
+
 @pytest.mark.parametrize(("command", "flag"), options(NAMES))
 def test_an_empty_name_is_an_error(command: str, flag: str) -> None:
     said = refusal(command, f"{flag}=")

@@ -84,6 +84,9 @@ def test_one_text_may_have_several_words() -> None:
         (["kcp-bbr:fast"], [], "'fast' in 'kcp-bbr:fast' is no setting: it has kcp-sndwnd"),
         (["kcp:kcp-mod=fast"], [], "kcp has no setting 'kcp-mod': it has kcp-sndwnd"),
         (["udp:fast"], [], "'fast' is not a rate"),
+        (["tcp", "udp:0"], [], "udp repeats no losses, so its rate must be above 0, not '0'"),
+        (["tcp", "udp"], ["udp:rate=0"], "udp repeats no losses, so its rate must be above 0, not '0'"),
+        (["tcp", "udp:0.4"], [], "'0.4' is too small"),
         (["kcp", "kcp"], [], "the contender kcp is there twice"),
         (
             ["udp"],
