@@ -151,7 +151,7 @@ async def test_a_server_that_is_busy_for_a_moment_is_asked_again(monkeypatch: py
 
     def tell(event: Progress) -> None:
         told.append(event.text)
-        if event.text.startswith("reverse"):
+        if event.step is not None and event.step.direction is Direction.REVERSE:
             check.stop("this is enough")
 
     with local_server() as server:
