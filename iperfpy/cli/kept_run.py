@@ -1,7 +1,7 @@
 """Keeps the result of a command in the folder of runs, and says where. Every subcommand saves through `keep`.
 
-A result that cannot be saved gives a sentence. That is a failure of a test whose user asked with --save, and
-none of a command that saves without being asked.
+A result that cannot be saved gives a sentence. That is a failure if the user asked with --save, and none
+of a command that saves without being asked.
 """
 
 from __future__ import annotations

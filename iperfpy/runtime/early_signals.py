@@ -67,7 +67,7 @@ class EarlySignals:
             sys.unraisablehook = self._unraisable
 
     def check(self) -> None:
-        """Raise `Stopped` if a signal has come whose exception was lost."""
+        """Raise `Stopped` if the exception of a signal was lost."""
         if self.number:
             raise Stopped
 

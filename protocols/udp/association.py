@@ -47,8 +47,8 @@ def is_stock_call(datagram: bytes) -> bool:
     """True if the datagram can open a stream of a client without a conv.
 
     iperf3's server takes any datagram. Here it is one that is shorter than all that other streams send
-    (address_proof.py has their lengths): a longer one may be late data of the client's last test, or of a
-    test whose port a NAT has changed, and its sender would get the stream.
+    (address_proof.py has their lengths): a longer one may be late data of the client's last test, or of
+    another test behind a NAT, and its sender would get the stream.
     """
     return len(datagram) < PROOF_BYTES
 
