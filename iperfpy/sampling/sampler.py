@@ -145,7 +145,7 @@ class Sampler:
         record = self._read_gauges()
         whole = self._sample(self._whole, record, now_us, omitted=False)
         waited_us = max(0, min(since_us or 0, now_us) - self._whole.start_us)
-        return replace(whole, end_us=whole.end_us - waited_us) if waited_us else whole
+        return replace(whole, start_us=whole.start_us + waited_us) if waited_us else whole
 
     def _read(self) -> Counters:
         """The channel's record. `bytes` is no less than what had arrived when the omitted period ended."""

@@ -344,8 +344,9 @@ class Transfer:
 
     def last_interval(self) -> tuple[tuple[Sample, ...], int]:
         """Once finished: samples of the last interval, and the time of the end."""
-        now, omitting = self._ended_us(), self._time.schedule.omitting
-        return tuple(each.sampler.tick(now, omitting) for each in self.streams), now
+        omitting = self._time.schedule.omitting
+        samples = tuple(each.sampler.tick(self._end_of(each), omitting) for each in self.streams)
+        return samples, self._ended_us()
 
     def totals(self) -> tuple[Sample, ...]:
         """Once finished: samples of the whole test.
@@ -354,15 +355,19 @@ class Transfer:
         a round trip after this end's start, and a stream that it sends when it may. Neither wait is time in
         which the path carried less.
         """
-        ended_us, received_until_us = self._ended_us(), self._time.received_until_us
         if not (self._sending and self._receiving):
-            return tuple(each.sampler.total(ended_us) for each in self.streams)
+            return tuple(each.sampler.total(self._ended_us()) for each in self.streams)
+        since_us = self._time.sending_since_us
         return tuple(
-            each.sampler.total(ended_us, self._time.sending_since_us)
-            if each.stream.sends
-            else each.sampler.total(received_until_us or ended_us, each.first_data_us)
+            each.sampler.total(self._end_of(each), since_us if each.stream.sends else each.first_data_us)
             for each in self.streams
         )
+
+    def _end_of(self, each: MeasuredStream) -> int:
+        """The end of a stream's measured time."""
+        if self._sending and not each.stream.sends and self._time.received_until_us is not None:
+            return self._time.received_until_us
+        return self._ended_us()
 
     def _ended_us(self) -> int:
         if self._time.ended_us is None:

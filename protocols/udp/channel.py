@@ -71,7 +71,7 @@ class UdpChannel(UdpEnd):
             self._worker.start(READ, self._receive_share)
 
     def warnings(self) -> tuple[str, ...]:
-        """Errors about datagrams, and datagrams that travel in fragments."""
+        """Errors about datagrams, and datagrams of this sender that travel in fragments."""
         self._note_longest()
         events = super().warnings()
         longest = self._longest_bytes
@@ -84,8 +84,9 @@ class UdpChannel(UdpEnd):
         )
 
     def _note_longest(self) -> None:
-        """Ask the kernel for the longest datagram that it does not fragment, while the socket is open."""
-        if self._final is None and not self._settings.dont_fragment:
+        """Ask the kernel for the longest datagram that it does not fragment, while the socket is open: of the
+        way there, so only at the sender."""
+        if self._sender is not None and self._final is None and not self._settings.dont_fragment:
             self._longest_bytes = self._socket.sizes.longest()
 
     # ------------------------------------------------------------------ counters

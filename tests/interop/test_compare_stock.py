@@ -43,4 +43,4 @@ async def test_a_stock_server_gives_tcp_and_udp(iperf3_server: int) -> None:
     assert "a stock iperf3 server" in text
     assert "Left out: kcp (127.0.0.1 runs a stock iperf3 server, which cannot run kcp" in text
     assert "Left out: tcp cubic messages, udp 20M messages (127.0.0.1 runs a stock iperf3" in text
-    assert bulk_choice(report).sentence.startswith("For bulk, only tcp cubic was measured")
+    assert bulk_choice(report).sentence.startswith("For bulk, only tcp cubic can be ranked: udp 20M")
