@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pyte
@@ -42,6 +43,20 @@ def _with(text: str) -> Callable[[list[str]], bool]:
     return lambda lines: any(text in line for line in lines)
 
 
+def _stopped(process: subprocess.Popen[bytes]) -> int:
+    """Send SIGTSTP until the state of the process changes; the new state. One that comes just before the
+    process begins to read is noticed only when the read ends, and a second one ends it."""
+    status = 0
+    for attempt in range(100 * DEADLINE_S):
+        if attempt % 20 == 0:
+            process.send_signal(signal.SIGTSTP)
+        changed, status = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
+        if changed:
+            break
+        time.sleep(0.01)
+    return status
+
+
 @pytest.mark.parametrize("program", [ROW, BAR], ids=["row", "bar"])
 def test_a_stopped_process_leaves_no_status_and_draws_it_again(program: str) -> None:
     terminal, end = pty.openpty()
@@ -72,9 +87,7 @@ def test_a_stopped_process_leaves_no_status_and_draws_it_again(program: str) -> 
         assert process.stdin is not None
         for number in (1, 2):
             read_until(_with(f"drawn {number}"))
-            process.send_signal(signal.SIGTSTP)
-            status = os.waitpid(process.pid, os.WUNTRACED)[1]
-            assert os.WIFSTOPPED(status)
+            assert os.WIFSTOPPED(_stopped(process))
             read_until(lambda lines: lines == ["a line"])
             process.send_signal(signal.SIGCONT)
             process.stdin.write(b"\n")
