@@ -25,10 +25,12 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from multiprocessing.context import ForkServerContext
-from multiprocessing.reduction import DupFd
+from multiprocessing.reduction import HAVE_SEND_HANDLE, DupFd
 from subprocess import DEVNULL, PIPE, STDOUT
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
+
+import iperfpy
 
 PATIENCE_S = 120.0
 """Longest wait for a program. A busy machine takes a while; only a hanging program takes so long."""
@@ -315,6 +317,10 @@ def _serve_locally() -> int:
 @contextmanager
 def local_server(max_tests: int = 64) -> Iterator[WarmLocalServer]:
     """Serve for the time of the block."""
+    if not HAVE_SEND_HANDLE:  # of a system without descriptors in messages, where every process starts anew
+        with iperfpy.LocalServer(max_tests=max_tests) as cold:
+            yield cast("WarmLocalServer", cold)  # it has the same attributes
+        return
     server = WarmLocalServer(max_tests=max_tests)
     try:
         yield server
