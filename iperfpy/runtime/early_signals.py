@@ -63,7 +63,7 @@ class EarlySignals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._before:
+        if sys.unraisablehook == self._lost:  # also if every signal was ignored
             sys.unraisablehook = self._unraisable
 
     def check(self) -> None:

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from iperfpy.runtime.early_signals import EarlySignals, Stopped
+from iperfpy.runtime.early_signals import EarlySignals, Stopped, stopping_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -33,6 +33,19 @@ def test_a_signal_that_is_ignored_or_has_a_handler_stays_so(handler: signal.Hand
             assert not signals.number
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_nothing_is_left_behind_if_every_signal_is_ignored() -> None:
+    """As under nohup, in the background of a shell without job control."""
+    hook, numbers = sys.unraisablehook, stopping_signals()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        with EarlySignals():
+            assert sys.unraisablehook != hook
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert sys.unraisablehook == hook
 
 
 def test_an_exception_that_the_interpreter_drops_is_raised_later(capfd: pytest.CaptureFixture[str]) -> None:
