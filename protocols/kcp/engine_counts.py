@@ -53,17 +53,18 @@ class Counts:
 
     def leave(self, batches: Iterable[DatagramBatch]) -> None:
         """Count datagrams as sent."""
-        for batch in batches:
-            self.datagrams_sent += batch.count
-            self.wire_bytes_sent += batch.size
-        if not self.segments_sent:
-            self.sent_before_data = self.datagrams_sent
+        self._count(batches, 1)
 
     def never_left(self, batches: Iterable[DatagramBatch]) -> None:
         """Take datagrams back that were counted as sent, and that no socket has taken."""
+        self._count(batches, -1)
+
+    def _count(self, batches: Iterable[DatagramBatch], times: int) -> None:
         for batch in batches:
-            self.datagrams_sent -= batch.count
-            self.wire_bytes_sent -= batch.size
+            self.datagrams_sent += times * batch.count
+            self.wire_bytes_sent += times * batch.size
+        if not self.segments_sent:
+            self.sent_before_data = self.datagrams_sent
 
     def count_resend(self, cause: Cause, segments: int) -> None:
         """Add retransmissions to the counter of their cause."""

@@ -147,8 +147,7 @@ class UnprovenEngine(BareEngine):
                 self._held = [_copied(batch) for batch in leaving]
             return []
         if self._held:
-            counts.datagrams_sent += sum(batch.count for batch in leaving)
-            counts.wire_bytes_sent += size
+            counts.leave(leaving)
             self._held = []
         self._left_bytes += size
         return leaving
@@ -160,8 +159,7 @@ class UnprovenEngine(BareEngine):
         # Probes of the path are long. An acknowledgement without data would end the peer's repetitions, and
         # with them the bytes that this end may send; data has the cumulative acknowledgement in its header.
         # Before the peer's first data, acknowledgements answer its probes, and its data waits for them.
-        receiving = self._engine.receiving
-        unwanted = {_PROBES, _ACKS} if receiving.segments or receiving.stored else {_PROBES}
+        unwanted = {_PROBES, _ACKS} if self._engine.receiving.has_data else {_PROBES}
         dropped = [batch for batch in plain if not _kinds(batch).isdisjoint(unwanted)]
         self._engine.counts.never_left(dropped)
         kept = [batch for batch in plain if _kinds(batch).isdisjoint(unwanted)]

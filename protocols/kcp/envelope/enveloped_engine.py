@@ -49,10 +49,8 @@ class EnvelopedEngine:
         for layer in self._layers:
             batches = layer.seal(batches, now_us)
         counts = self._engine.counts
-        counts.datagrams_sent += sum(batch.count for batch in batches) - sum(batch.count for batch in plain)
-        counts.wire_bytes_sent += sum(batch.size for batch in batches) - sum(batch.size for batch in plain)
-        if not counts.segments_sent:
-            counts.sent_before_data = counts.datagrams_sent
+        counts.never_left(plain)
+        counts.leave(batches)
         return batches
 
     def _flow(self, now_us: int) -> Flow:

@@ -6,11 +6,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
+from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.errors import StreamPeerError
 from iperfpy.protocols.kcp import profiles
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_counts import Counts
 from iperfpy.protocols.kcp.envelope.bare_engine import MOST_STAMPS, BareEngine, UnprovenEngine
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
 from iperfpy.protocols.kcp.envelope.layers import layers_of
@@ -222,6 +225,16 @@ def test_datagrams_that_are_held_back_are_not_counted_as_sent() -> None:
     assert not leaving(here, 1_000_000)
     assert here._engine.counts.wire_bytes_sent == 0
     assert here._engine.counts.datagrams_sent == 0
+
+
+def test_a_datagram_that_is_taken_back_does_not_stand_for_one_with_data() -> None:
+    """The figures count datagrams from the first data on."""
+    counts, probe = Counts(), DatagramBatch.of(np.zeros(100, np.uint8), 100)
+    counts.leave([probe])
+    counts.never_left([probe])
+    counts.segments_sent = 1
+    counts.leave([probe])
+    assert counts.datagrams_sent - counts.sent_before_data == 1
 
 
 def test_forward_error_correction_of_the_peer_is_named_to_an_end_without() -> None:
