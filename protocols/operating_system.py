@@ -188,10 +188,14 @@ def share_port(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
+def is_regular(descriptor: int) -> bool:
+    """True if the open file is a regular one. A device or a pipe has no length, and may let a call wait."""
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
 def is_removed(descriptor: int) -> bool:
     """True if the open file is a regular one that has no name any more: what is written there is lost."""
-    facts = os.fstat(descriptor)
-    return stat.S_ISREG(facts.st_mode) and not facts.st_nlink
+    return is_regular(descriptor) and not os.fstat(descriptor).st_nlink
 
 
 def keep_port(sock: socket.socket) -> None:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
+from iperfpy.cli.secret_flags import MOST_KEY_BYTES
 from iperfpy.control.authentication import MISSING, MOST_USERS_BYTES, private_key, public_key, users_of
 from iperfpy.errors import KeyFileError
 from iperfpy.options import Authorization, Credentials
@@ -16,7 +17,6 @@ from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.whole_file import read_whole
 
 PASSWORD_VARIABLE = "IPERF3_PASSWORD"
-_MOST_KEY_BYTES = 1 << 16
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def _read(path: str, check: Callable[[bytes], object]) -> bytes:
     """The content of a key file that passes the check. A pipe is read once. Raises `SettingsError`."""
 
     def read() -> bytes:
-        pem = read_whole(path, _MOST_KEY_BYTES, descriptors=True)
+        pem = read_whole(path, MOST_KEY_BYTES, descriptors=True)
         check(pem)
         return pem
 

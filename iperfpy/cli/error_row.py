@@ -86,6 +86,7 @@ def _about(parsed: ParsedOptions) -> Mapping[str, Any]:
     host, port = host_and_device(values.get("client") or "")[0], values.get("port")
     if address := values.get("address"):
         host, _, port = address.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
     try:
         transport = parsed.transport.name
     except (ParameterError, TransportError, KeyError):

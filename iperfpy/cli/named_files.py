@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from iperfpy.errors import ParameterError
+from iperfpy.report.csv_file import STDOUT
 
-STDOUT = "-"
 WRITTEN = ("csv", "html", "png", "flent", "log_file", "pid_file")
 READ = ("public_key", "private_key", "users")
 KEY_FILE = "secret_file_"

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, TextIO
 
 from iperfpy.errors import StartError, system_reason
 from iperfpy.options import PictureOptions
-from iperfpy.protocols.operating_system import is_removed
+from iperfpy.protocols.operating_system import is_regular, is_removed
 
 if TYPE_CHECKING:
     from iperfpy.report.pictures.page_model import Page
@@ -60,7 +59,7 @@ class PictureFile:
         if self._file is not None and is_removed(self._file.fileno()):
             self.close()
         file = self._file or self._append()
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a device or a pipe has no length
+        if is_regular(file.fileno()):
             file.truncate(0)
         file.write(content)
         file.flush()

@@ -19,7 +19,8 @@ from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.whole_file import read_whole
 
-_MOST_KEY_BYTES = 1 << 16
+MOST_KEY_BYTES = 1 << 16
+"""Length of the longest file with a key."""
 _ARGUMENTS = (45, 46)
 """Places of arg_start and arg_end among the fields of /proc/PID/stat behind the name (proc(5): 48 and 49)."""
 
@@ -114,7 +115,7 @@ def _owners(transports: Mapping[str, Transport]) -> dict[str, tuple[str, ...]]:
 def _read(path: str) -> bytes:
     """The content of a file, without the end of its last line."""
     try:
-        content = read_whole(path, _MOST_KEY_BYTES, descriptors=True)
+        content = read_whole(path, MOST_KEY_BYTES, descriptors=True)
     except OSError as error:
         raise SettingsError(f"cannot read the key file {path}: {error.strerror}") from error
     return content.rstrip(b"\r\n")

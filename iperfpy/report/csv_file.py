@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from iperfpy.errors import StartError, system_reason
-from iperfpy.protocols.operating_system import lock_file, unlock_file
+from iperfpy.protocols.operating_system import is_removed, lock_file, unlock_file
 
 TAIL_BYTES = 1 << 16
 """Length of the end of a file that is searched for an unfinished line; no row is longer."""
@@ -103,7 +103,7 @@ class CsvFile:
 
     def row(self, cells: Sequence[str]) -> None:
         """Write one row. Raises OSError if it is lost; a part of a row never stays in a regular file."""
-        if self._descriptor >= 0 and not os.fstat(self._descriptor).st_nlink:
+        if self._descriptor >= 0 and is_removed(self._descriptor):
             self._follow()  # somebody removed the file
         if self._descriptor < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -23,12 +23,13 @@ from iperfpy.errors import DocumentError
 from iperfpy.plan import Direction, Plan, Role
 from iperfpy.protocols.contract import SocketAddress, Transport
 from iperfpy.protocols.metrics import Metric, Side, Unit, Value
+from iperfpy.protocols.whole_file import read_whole
 from iperfpy.records import Latency, Row, RunEnded, RunStarted, Sample
 from iperfpy.sampling.host import system_info
 from iperfpy.sampling.sums import by_direction, total
 from iperfpy.store.direction_figures import about_test
 from iperfpy.store.document_reader import read_end, read_intervals, read_start
-from iperfpy.store.folder import Folder, read_document
+from iperfpy.store.folder import MOST_BYTES, Folder, read_document
 from iperfpy.store.iperf3_document import INTERRUPTED, Iperf3Document
 from iperfpy.store.iperf3_reader import as_ours, is_iperf3s
 
@@ -342,12 +343,12 @@ class Run:
         Raises
         ------
         OSError
-            The file cannot be read.
+            The file cannot be read, or is longer than 256 MiB.
         DocumentError
             It holds no document of a test.
         """
         try:
-            document = json.loads(Path(path).read_text())
+            document = json.loads(read_whole(path, MOST_BYTES, descriptors=True))
         except (ValueError, RecursionError) as error:
             raise DocumentError(f"{path} is not JSON: {error}") from error
         return cls.from_document(document)

@@ -23,7 +23,7 @@ from iperfpy.payload_file import payload_bytes
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Stream, Transport
 from iperfpy.protocols.errors import SettingsError, StreamPathError
-from iperfpy.protocols.operating_system import lock_file
+from iperfpy.protocols.operating_system import is_regular, lock_file
 from iperfpy.traffic.open_stream import OpenStream
 
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -115,7 +115,7 @@ class FileSource:
         self._file = file
         # Only a pipe, a terminal or a socket may have nothing yet; an empty pipe is not at its end before it
         # had a writer, which only poll tells.
-        waits = not stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        waits = not is_regular(file.fileno())
         self._poll = select.poll() if waits and hasattr(select, "poll") else None
         if self._poll is not None:
             self._poll.register(file.fileno(), select.POLLIN)
@@ -141,7 +141,7 @@ def writer(file: FileIO) -> Callable[[memoryview], None]:
         nonlocal begun
         rest = payload.cast("B")
         try:
-            if not begun and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            if not begun and is_regular(file.fileno()):
                 file.truncate(0)
             begun = True
             while len(rest):  # an unbuffered file may take only a part

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import stat
 import sys
 from collections.abc import Mapping, Sequence
 from io import FileIO
@@ -22,7 +20,7 @@ from iperfpy.cli.value_types import Parsed, duration, integer
 from iperfpy.cli.value_types import named as not_empty
 from iperfpy.errors import ParameterError, system_reason
 from iperfpy.protocols.addresses import named
-from iperfpy.protocols.operating_system import LINUX
+from iperfpy.protocols.operating_system import LINUX, is_regular
 from iperfpy.protocols.simulator.path import Path
 from iperfpy.protocols.simulator.path_language import PathError, parse
 from iperfpy.protocols.units import SECOND_US
@@ -213,7 +211,7 @@ class _Replaced(FileIO):
     _begun = False
 
     def write(self, data: Any, /) -> int:
-        if not self._begun and stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+        if not self._begun and is_regular(self.fileno()):
             self.truncate(0)
         self._begun = True
         return super().write(data)

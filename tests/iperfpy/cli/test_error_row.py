@@ -80,6 +80,12 @@ def test_the_peer_of_another_author_has_the_row_as_well(here: Path) -> None:
     assert "key" in row["error"]
 
 
+def test_the_host_of_an_ipv6_peer_has_no_brackets(here: Path) -> None:
+    assert main(["kcp-peer", "[::1]:5400", "-l", "99999999", "--csv", "e.csv"]) == 1
+    (row,) = rows_of(here / "e.csv")
+    assert (row["host"], row["port"]) == ("::1", "5400")
+
+
 def test_rows_on_standard_output_have_it_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-c", "127.0.0.1", "-O", "700", "--csv", "-"]) == 1
     head, row = capsys.readouterr().out.splitlines()

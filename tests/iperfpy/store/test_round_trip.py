@@ -293,6 +293,12 @@ def test_a_file_without_a_document_is_refused(tmp_path: Path) -> None:
         Run.load(tmp_path / "y.json")
 
 
+def test_a_device_is_no_stored_run() -> None:
+    """It may have no end."""
+    with pytest.raises(OSError, match="not a regular file"):
+        Run.load("/dev/zero")
+
+
 def test_unknown_settings_of_another_version_are_ignored() -> None:
     run = run_of(forward())
     document = run.document()

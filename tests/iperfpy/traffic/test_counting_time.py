@@ -65,6 +65,15 @@ def time_of(role: Role, *, only_receives: bool, **changes: Any) -> CountingTime:
     return CountingTime(plan, rule, 0, only_receives=only_receives)
 
 
+def quiet_since(time_us: int) -> tuple[Carried, ProgressWatch]:
+    """A receiver of 1,000 bytes, the last of them at that time, and the watch over it."""
+    receiver = make_stream(sends=False)
+    progress, _ = watch_over(receiver)
+    receiver.snapshots.seen_bytes = 1000
+    progress.check(time_us, peer_finished=False)
+    return receiver, progress
+
+
 async def test_a_sender_ends_when_it_learns_of_the_end() -> None:
     sender = make_stream(sends=True)
     progress, _ = watch_over(sender)
@@ -74,10 +83,7 @@ async def test_a_sender_ends_when_it_learns_of_the_end() -> None:
 
 
 async def test_a_receiver_of_a_file_ends_with_its_last_data() -> None:
-    receiver = make_stream(sends=False)
-    progress, _ = watch_over(receiver)
-    receiver.snapshots.seen_bytes = 1000
-    progress.check(300_000, peer_finished=False)
+    _, progress = quiet_since(300_000)
     time = time_of(Role.CLIENT, only_receives=True)
     time.ends_early = True
     time.end(400_000, progress, 1000)
@@ -85,20 +91,14 @@ async def test_a_receiver_of_a_file_ends_with_its_last_data() -> None:
 
 
 async def test_a_receiver_without_late_data_ends_at_the_planned_time() -> None:
-    receiver = make_stream(sends=False)
-    progress, _ = watch_over(receiver)
-    receiver.snapshots.seen_bytes = 1000
-    progress.check(9_800_000, peer_finished=False)
+    _, progress = quiet_since(9_800_000)
     time = time_of(Role.SERVER, only_receives=True)
     time.end(10_400_000, progress, 1000)
     assert time.ended_us == 10 * SECOND_US
 
 
 async def test_a_receiver_with_late_data_ends_with_it() -> None:
-    receiver = make_stream(sends=False)
-    progress, _ = watch_over(receiver)
-    receiver.snapshots.seen_bytes = 1000
-    progress.check(9_800_000, peer_finished=False)
+    receiver, progress = quiet_since(9_800_000)
     late = time_of(Role.SERVER, only_receives=True)
     late.end(10_400_000, progress, 1001)
     assert late.ended_us == 10_400_000
