@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# Most tests with real sockets wait more than they compute: twice the processors keep them busy.
-WORKERS ?= 4
+# Most tests with real sockets wait more than they compute: three for each of two processors keep them busy.
+WORKERS ?= 6
 # Tests of what a system may lack: sockets, the server's port, a whole test with each transport.
 PORTABLE := tests/protocols/datagrams tests/protocols/test_operating_system.py tests/iperfpy/api
 
