@@ -4,6 +4,7 @@ time by limit of the sender      end_limits        receive-window, send-window, 
 time without its program         held_up           the processor of either end
 processor time, kernel drops     processor
 rate of -b                       own_rate
+time without data                quiet
 """
 
 from __future__ import annotations
@@ -251,6 +252,23 @@ def _carried(run: RunEvidence) -> str:
         return "the path carried it"
     lost, sent = lost_datagrams(run), _sent_datagrams(run)
     return f"{lost:,} of {sent:,} datagrams were lost" if lost else "all of it arrived"
+
+
+def quiet(run: RunEvidence) -> Finding | None:
+    """Say that no payload moved for most of the test, up to its end; None if some did, or if the sender's own
+    record has the reason. A sender that waits for data, such as iperf3 at the end of its -F file, may keep a
+    processor busy all the same."""
+    share = min(1.0, run.quiet_s / run.seconds) if run.seconds else 0.0
+    if share <= MOST or any(held > MOST for held in limit_shares(run).values()):
+        return None
+    return Finding(
+        run.direction,
+        Cause.UNKNOWN,
+        Confidence.SURE,
+        f"no data moved in the last {run.quiet_s:.2f} of {run.seconds:.2f} s: the sender had no more of it,"
+        " or the path carried none",
+        evidence={"quiet_s": round(run.quiet_s, 2), "share": round(share, 3)},
+    )
 
 
 def processor(run: RunEvidence) -> Finding | None:

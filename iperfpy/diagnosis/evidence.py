@@ -35,6 +35,7 @@ class RunEvidence:
     windows : send and receive window in segments, as the settings of the two ends have them; empty: not known
     kernel_drops : datagrams that the receiver's kernel dropped, None: not known
     same_host : True if both ends have the same address: no network is between them
+    quiet_s : time at the end of the test in which no payload moved
     """
 
     transport: str
@@ -56,6 +57,7 @@ class RunEvidence:
     windows: tuple[int, int] | tuple[()] = ()
     kernel_drops: int | None = None
     same_host: bool = False
+    quiet_s: float = 0.0
 
     @property
     def resent_in_vain(self) -> float | None:

@@ -20,6 +20,7 @@ from iperfpy.diagnosis.end_limits import (
     one_machine,
     own_rate,
     processor,
+    quiet,
     sending_machine,
 )
 from iperfpy.diagnosis.evidence import RunEvidence
@@ -54,6 +55,8 @@ _ORDER = (Cause.POLICER, Cause.SPURIOUS, Cause.QUEUE, Cause.RATE_VARIES)
 def conclude(run: RunEvidence) -> tuple[Finding, ...]:
     """Conclude from one test; the most limiting cause first, one `Cause.UNKNOWN` if nothing decides."""
     path = largest(run.path)
+    if (stopped := quiet(run)) is not None:
+        return (stopped,)
     tests = [
         policer.detect(one.flight, one.min_rtt_us, sampled=bool(one.extra.get("sampled")))
         for one in run.path

@@ -195,7 +195,8 @@ class ClosingReport:
         self, rows: Sequence[Row], cpu_percent: Mapping[str, float], idle_rtt_us: float | None
     ) -> tuple[RunEvidence, ...]:
         peers = self._results.evidence if self._results is not None else {}
-        return evidence_of(self._test, rows, self._evidence, peers, cpu_percent, idle_rtt_us)
+        quiet_us = self._transfer.quiet_us
+        return evidence_of(self._test, rows, self._evidence, peers, cpu_percent, idle_rtt_us, quiet_us)
 
     def _of_both(self, peer_totals: Mapping[int, Sample]) -> Totals:
         """The figures of both ends, as far as they are known by now."""

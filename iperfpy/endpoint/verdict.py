@@ -26,6 +26,7 @@ def evidence_of(
     peers: Mapping[int, PathEvidence],
     cpu_percent: Mapping[str, float],
     idle_rtt_us: float | None,
+    quiet_us: int = 0,
 ) -> tuple[RunEvidence, ...]:
     """The measurements of each direction that was measured long enough for a rate.
 
@@ -34,6 +35,7 @@ def evidence_of(
     rows : one per stream, of the whole test
     own, peers : stream id -> record of the path, of this end and of the peer
     cpu_percent : keys of `RunEnded.cpu_percent`
+    quiet_us : time at the end of the test in which no payload moved in any direction
     """
     paths = {
         stream: path
@@ -41,7 +43,7 @@ def evidence_of(
         if (path := merged(own.get(stream), peers.get(stream))) is not None
     }
     measured = (_direction(test, group, paths, cpu_percent, idle_rtt_us) for group in by_direction(rows))
-    return tuple(one for one in measured if one is not None)
+    return tuple(replace(one, quiet_s=quiet_us / 1e6) for one in measured if one is not None)
 
 
 def with_held_up(evidence: PathEvidence | None, sends: bool, held_up_us: int) -> PathEvidence | None:

@@ -204,6 +204,7 @@ def _read_run(one: Part) -> RunEvidence:
         windows=_pair(windows),
         kernel_drops=one.whole_or_none("kernel_drops"),
         same_host=one.flag("same_host"),
+        quiet_s=one.number_or_none("quiet_s") or 0.0,  # documents before 0.2 lack it
     )
 
 

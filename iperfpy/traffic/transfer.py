@@ -258,6 +258,12 @@ class Transfer:
         """Time for which this process did not run, though a look at its counters was due."""
         return self._polls.held_up_us
 
+    @property
+    def quiet_us(self) -> int:
+        """Time since payload last moved, or none was due; at the end of the test, once that has come."""
+        until_us = now_us() if self._time.ended_us is None else self._time.ended_us
+        return max(0, until_us - self._progress.moved_us)
+
     def heard_us(self) -> int | None:
         """Time at which anything of the peer last arrived on a stream; None if nothing has."""
         known = [each.channel.heard_us for each in self.streams]

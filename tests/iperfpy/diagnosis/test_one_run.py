@@ -209,6 +209,19 @@ def test_a_full_processor_is_named_with_its_end() -> None:
     assert "receiver" in findings[0].sentence
 
 
+def test_a_test_whose_data_stopped_early_names_no_limit() -> None:
+    # A stock iperf3 waits busily after the end of its -F file.
+    stopped = run(cpu_percent={"sender_total": 99.0}, seconds=5.0, quiet_s=4.0)
+    (finding,) = one_run.conclude(stopped)
+    assert finding.cause is Cause.UNKNOWN
+    assert "no data moved in the last 4.00 of 5.00 s" in one_run.limit_line((finding,))
+    (finding,) = one_run.conclude(replace(stopped, quiet_s=0.4 * stopped.seconds))
+    assert finding.cause is Cause.PROCESSOR
+    # A sender that tells that it had nothing to send is believed.
+    told = replace(stopped, path=(limited(application=0.8),))
+    assert one_run.conclude(told)[0].cause is Cause.APPLICATION
+
+
 def test_a_policer_is_found_in_one_test() -> None:
     flight = stream(Path(rate=50e6, police=4e6, bucket=50_000, queue=100_000, rtt_us=40e3), 5e6)
     findings = one_run.conclude(run(path=(PathEvidence(flight=flight, min_rtt_us=40e3, noise_share=0.2),)))
