@@ -62,7 +62,7 @@ SOCKET_WORK = {
     )
 }
 THREADS = {f"{P}.{name}" for name in ("serving_thread", "stream_threads")}
-_RECORDS = ("plan", "options", "records", "errors", "error_numbers", "payload_file")
+_RECORDS = ("plan", "options", "records", "errors", "error_numbers", "payload_size")
 RECORDS = {f"iperfpy.{name}" for name in _RECORDS} | {P}
 API = ("iperfpy.api", "iperfpy.measure_keywords", "iperfpy.local_server")
 
@@ -101,7 +101,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "iperfpy.errors": {P, "iperfpy.error_numbers"},
     "iperfpy.options": set(),
     "iperfpy.plan": {P},
-    "iperfpy.payload_file": {"iperfpy.plan", "iperfpy.errors", "iperfpy.error_numbers"},
+    "iperfpy.payload_size": {"iperfpy.plan", "iperfpy.errors", "iperfpy.error_numbers"},
     "iperfpy.records": {P, "iperfpy.plan", "iperfpy.diagnosis.evidence", "iperfpy.diagnosis.finding"},
     # the program, from below
     "iperfpy.control": RECORDS,

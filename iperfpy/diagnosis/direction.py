@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from iperfpy.diagnosis import advice, one_run, path_model, reading, udp_differs
+from iperfpy.diagnosis import advice, model_findings, one_run, path_model, udp_differs
 from iperfpy.diagnosis.advice import Recommendation
 from iperfpy.diagnosis.bufferbloat import Bufferbloat, Load, grade
 from iperfpy.diagnosis.evidence import DirectionEvidence, RunEvidence, Rung
@@ -65,7 +65,7 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     """Conclude from all that was measured in one direction."""
     model = path_model.fit(evidence)
     runs = [run for tests in evidence.rounds for run in tests]
-    path = reading.findings(model, evidence.direction)
+    path = model_findings.findings(model, evidence.direction)
     treatment = udp_differs.compare(evidence.rounds, evidence.direction)
     paced = (run.bits_per_second for run in runs if run.reliable and run.controlled and run.over_udp)
     recommended = advice.recommend(model, max(paced, default=None))
@@ -80,7 +80,7 @@ def conclude(evidence: DirectionEvidence) -> DirectionDiagnosis:
     ends = [_promised(finding, recommended, carried) for finding in ends]
     findings = [*ends, *([treatment.finding] if treatment.finding else []), *path, *others]
     if not any(finding.cause is not Cause.UNKNOWN for finding in findings):
-        findings.insert(0, reading.line(model, evidence.direction))
+        findings.insert(0, model_findings.line(model, evidence.direction))
     return DirectionDiagnosis(
         evidence.direction,
         None if model.least else rate,

@@ -1,4 +1,4 @@
-"""Detection of a token-bucket policer in the record of one stream.
+"""Detection of a token-bucket policer in the record of one stream. token_bucket.py fits its rate and depth.
 
 A policer drops a packet if and only if its bucket is empty, and nothing waits for it. So the record shows one
 if a bucket predicts the losses, if the bucket is deeper than a short queue, and if packets beside the lost

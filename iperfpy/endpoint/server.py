@@ -1,7 +1,7 @@
 """The server: one listener that stays open, any number of tests at once, each on its own.
 
     accept     acceptor.py: a connection with an unknown cookie is a client
-    admit      admission.py: the limits of this server
+    admit      client_limits.py: the limits of this server
     test       served_test.py: greeting, parameters, streams, measurement, results
     stop       every client is told, and every test ends
 
@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 from iperfpy.control.framing import State, encode_state
 from iperfpy.control.parameters import COOKIE_PREFIX
 from iperfpy.endpoint.acceptor import Acceptor
-from iperfpy.endpoint.admission import ProcessorAffinity, TotalRate, check_limits, rate_exceeded
+from iperfpy.endpoint.client_limits import ProcessorAffinity, TotalRate, check_limits, rate_exceeded
 from iperfpy.endpoint.places import SHARE, NoPlaceError, PasswordWaits, Places, source_of
 from iperfpy.endpoint.refusal_log import SERVICE, RefusalLog
 from iperfpy.endpoint.served_test import ServedTest

@@ -25,7 +25,7 @@ from iperfpy.lab.frame_ring import HEADER_BYTES, FrameRing
 from iperfpy.lab.frame_sender import FrameSender
 from iperfpy.lab.keeper import GOODBYE_S, MESSAGE_BYTES, TERMINAL_SIGNALS, Job, Keeper
 from iperfpy.lab.lab_error import KILLED, TIMED_OUT, LabError, LabTime
-from iperfpy.lab.preference import prefer_this_process
+from iperfpy.lab.process_priority import prefer_this_process
 from iperfpy.lab.relay import Direction, Relay
 from iperfpy.lab.run_report import RunReport
 from iperfpy.lab.way import MTU, Way

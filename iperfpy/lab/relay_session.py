@@ -24,7 +24,7 @@ from iperfpy.errors import system_reason
 from iperfpy.lab.byte_relay import ByteRelay
 from iperfpy.lab.datagram_relay import BUFFER_BYTES, DatagramRelay
 from iperfpy.lab.lab_error import NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, LabError, LabTime
-from iperfpy.lab.preference import prefer_this_process
+from iperfpy.lab.process_priority import prefer_this_process
 from iperfpy.lab.run_report import RunReport
 from iperfpy.lab.way import MTU, Way
 from iperfpy.lab.way_log import keep_logs

@@ -28,7 +28,7 @@ from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.envelope.bare_engine import UNASKED_FEC, UnprovenEngine, has_fec_type
 from iperfpy.protocols.kcp.envelope.enveloped_engine import MOST_REJECTED, UNREADABLE, EnvelopedEngine
 from iperfpy.protocols.kcp.envelope.layer import Layer
-from iperfpy.protocols.kcp.envelope.layers import layers_of
+from iperfpy.protocols.kcp.envelope.layer_factory import layers_of
 from iperfpy.protocols.kcp.settings import SharedSettings
 from iperfpy.protocols.kcp.two_way_channel import TwoWayChannel
 from iperfpy.protocols.kcp.wire import HEADER, HEADER_BYTES, PUSH, WASK

@@ -27,14 +27,14 @@ from iperfpy.protocols.datagrams.peer_path import DatagramPath, open_path
 from iperfpy.protocols.datagrams.server_port import accept_path
 from iperfpy.protocols.datagrams.stream_rounds import Rounds
 from iperfpy.protocols.errors import StreamPathError
-from iperfpy.protocols.kcp import kcp_metrics, profiles
+from iperfpy.protocols.kcp import engine_factory, kcp_metrics
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.engine_options import ACK_RANGES
 from iperfpy.protocols.kcp.envelope.bare_engine import BareEngine
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
 from iperfpy.protocols.kcp.envelope.layer import Layer
-from iperfpy.protocols.kcp.envelope.layers import layers_of
+from iperfpy.protocols.kcp.envelope.layer_factory import layers_of
 from iperfpy.protocols.kcp.kcp_evidence import path_evidence
 from iperfpy.protocols.kcp.load_feeder import LoadFeeder
 from iperfpy.protocols.kcp.path_size import PathSize, size_range
@@ -120,7 +120,7 @@ def make_channel(
     sizes, longest = size_range(path, settings, port.packet_bytes), LONGEST_BATCH
     layers = layers_of(settings, port.secret, os.urandom, agreed=FEC in stream.features)
     if isinstance(settings, KcpBbrSettings):
-        engine = profiles.with_bbr(
+        engine = engine_factory.with_bbr(
             stream.conv,
             settings,
             longest_batch=longest,
@@ -132,7 +132,7 @@ def make_channel(
         )
     else:
         assert isinstance(settings, KcpSettings)
-        engine = profiles.stock(
+        engine = engine_factory.stock(
             stream.conv,
             settings,
             longest_batch=longest,

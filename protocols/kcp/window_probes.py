@@ -1,4 +1,4 @@
-"""Window probes: WASK asks for the peer's receive window, WINS tells ours."""
+"""Window probes: WASK asks for the peer's receive window, WINS tells ours, which is `Engine._advertised`."""
 
 from __future__ import annotations
 

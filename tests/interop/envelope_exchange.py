@@ -28,7 +28,7 @@ from iperfpy.protocols.kcp.engine_options import EngineOptions
 from iperfpy.protocols.kcp.envelope.fec import AdaptiveFec, Fec
 from iperfpy.protocols.kcp.envelope.fec_control import Flow
 from iperfpy.protocols.kcp.envelope.layer import Layer
-from iperfpy.protocols.kcp.envelope.layers import layers_of
+from iperfpy.protocols.kcp.envelope.layer_factory import layers_of
 from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
 from iperfpy.protocols.kcp.loss_recovery.rack import Rack
 from iperfpy.protocols.kcp.receive_window import Deliver

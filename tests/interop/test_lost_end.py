@@ -16,7 +16,7 @@ from iperfpy.protocols.metrics import Side
 from iperfpy.records import Row
 from iperfpy.runtime.deadlines import Deadlines
 from tests.interop.conftest import iperf3_serving
-from tests.iperfpy.datagram_relay import relayed_datagrams
+from tests.iperfpy.lossy_relay import relayed_datagrams
 from tests.iperfpy.support import Recorder, measure, measure_into, plan_for, serving
 
 pytestmark = pytest.mark.interop

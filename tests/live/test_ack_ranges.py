@@ -13,7 +13,7 @@ from iperfpy.protocols.contract import SocketAddress
 from iperfpy.protocols.datagrams.address_proof import PROOF_BYTES
 from iperfpy.protocols.kcp.engine_options import ACK_RANGES
 from iperfpy.protocols.metrics import Side
-from tests.iperfpy.datagram_relay import DatagramRelay, none
+from tests.iperfpy.lossy_relay import DatagramRelay, none
 from tests.iperfpy.support import measure, plan_for, serving
 
 pytestmark = pytest.mark.live

@@ -18,7 +18,7 @@ from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.metrics import Side
 from iperfpy.runtime.abort_scope import AbortScope
 from iperfpy.traffic import transfer
-from tests.iperfpy.datagram_relay import Drops, none, relayed_datagrams
+from tests.iperfpy.lossy_relay import Drops, none, relayed_datagrams
 from tests.iperfpy.support import HURRIED, Recorder, measure, measure_into, plan_for, scripted, serving
 
 pytestmark = pytest.mark.live

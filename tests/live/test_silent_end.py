@@ -12,7 +12,7 @@ from iperfpy.control.framing import State, encode_state
 from iperfpy.plan import Direction
 from iperfpy.protocols.contract import SocketAddress
 from iperfpy.traffic import counting_time
-from tests.iperfpy.datagram_relay import DatagramRelay, none
+from tests.iperfpy.lossy_relay import DatagramRelay, none
 from tests.iperfpy.support import measure, plan_for, serving
 
 pytestmark = pytest.mark.live

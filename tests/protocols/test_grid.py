@@ -12,7 +12,7 @@ from statistics import median
 
 import pytest
 
-from iperfpy.protocols.kcp.profiles import with_bbr
+from iperfpy.protocols.kcp.engine_factory import with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings
 from iperfpy.protocols.simulator import Paced, Simulation
 from iperfpy.protocols.simulator.path import Bursts, Path, wire_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.memory_budget import OWN_BYTES, TEST_BYTES, MemoryBudget, MemoryBudgets
@@ -97,7 +97,7 @@ def test_a_window_with_memory_enough_is_not_limited() -> None:
 def test_streams_of_one_test_hold_no_more_together() -> None:
     budget = MemoryBudget(MemoryBudgets(0), 8 * MIB, 8 * MIB)
     settings = KcpSettings(sndwnd=65_535)
-    engines = [profiles.stock(conv, settings, memory=budget) for conv in range(1, 9)]
+    engines = [engine_factory.stock(conv, settings, memory=budget) for conv in range(1, 9)]
     for engine in engines:
         filled(engine.sending)
     beyond = sum(engine.sending.ring.packets.nbytes for engine in engines if engine.sending.capacity > 256)

@@ -1,4 +1,4 @@
-"""Ribbons, scatters, distributions and boxes as inline SVG.
+"""Ribbons, scatters, distributions (CDF) and boxes as inline SVG.
 
 Colours come from the style sheet (classes s0 to s7), so that a picture follows a light or dark ground. Shapes
 of points and dashes of lines differ as well. Sizes of text are left to the style sheet: a phone shows it

@@ -1,4 +1,7 @@
-"""The controller's output: window, pacing rate and send quantum (draft-ietf-ccwg-bbr-05, 5.6)."""
+"""The controller's output: window, pacing rate and send quantum (draft-ietf-ccwg-bbr-05, 5.6).
+
+The gains of each phase are in phases.py.
+"""
 
 from __future__ import annotations
 

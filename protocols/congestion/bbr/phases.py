@@ -1,4 +1,4 @@
-"""BBR's phases and the transitions between them, as tables (draft-ietf-ccwg-bbr-05, 5.1.1 and 5.6.1).
+"""BBR's phases, their gains, and the transitions between them (draft-ietf-ccwg-bbr-05, 5.1.1 and 5.6.1).
 
         STARTUP -> DRAIN -> DOWN -> CRUISE -> REFILL -> UP -> DOWN ...
         DOWN -> REFILL                  if the wait for a probe ends before the queue is gone

@@ -35,8 +35,9 @@ import numpy as np
 
 from iperfpy.protocols.congestion.congestion_control import Flight
 from iperfpy.protocols.kcp.loss_recovery.flight_log import Entry, FlightLog
-from iperfpy.protocols.kcp.loss_recovery.rack_timers import RecoveryTimer, ReorderingWindow
 from iperfpy.protocols.kcp.loss_recovery.recovery import Cause, Detected, Resend
+from iperfpy.protocols.kcp.loss_recovery.recovery_timer import RecoveryTimer
+from iperfpy.protocols.kcp.loss_recovery.reordering_window import ReorderingWindow
 from iperfpy.protocols.kcp.rtt_estimator import RttEstimator
 from iperfpy.protocols.kcp.send_window import SendWindow
 from iperfpy.protocols.kcp.wire import Int64s

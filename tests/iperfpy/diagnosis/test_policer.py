@@ -10,8 +10,8 @@ import pytest
 from iperfpy.diagnosis import policer
 from iperfpy.diagnosis.policer import Code
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_factory import stock
 from iperfpy.protocols.kcp.kcp_evidence import path_evidence
-from iperfpy.protocols.kcp.profiles import stock
 from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.simulator import Bulk, Simulation

@@ -15,7 +15,7 @@ import pytest
 
 from iperfpy.protocols.congestion.bbr import Bbr
 from iperfpy.protocols.congestion.bbr.phases import TRANSITIONS, Phase, PhaseEvent
-from iperfpy.protocols.kcp.profiles import with_bbr
+from iperfpy.protocols.kcp.engine_factory import with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings
 from iperfpy.protocols.simulator import Bulk, Change, Paced, Path, Simulation, bdp_bytes
 

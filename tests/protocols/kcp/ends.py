@@ -84,7 +84,7 @@ class Fixed:
 
 
 def stock_recovery(*, nodelay: bool = True, interval_us: int = 10_000, resend: int = 2) -> RecoveryFactory:
-    """Stock recovery, as `profiles.stock` makes it."""
+    """Stock recovery, as `engine_factory.stock` makes it."""
     return lambda window, _: StockRecovery(window, nodelay=nodelay, interval_us=interval_us, resend=resend)
 
 

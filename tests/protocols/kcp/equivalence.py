@@ -23,7 +23,7 @@ from pathlib import Path as File
 from typing import Protocol
 
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.profiles import stock
+from iperfpy.protocols.kcp.engine_factory import stock
 from iperfpy.protocols.kcp.settings import MODES, KcpSettings, Tuning
 from iperfpy.protocols.simulator import Bulk, Endpoint, Path, Simulation, bdp_bytes
 from iperfpy.protocols.simulator.application import Writer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.kcp.size_range import SizeRange
@@ -71,8 +71,8 @@ class Sized:
 
 def make(kind: str, sizes: SizeRange, deliver: Any = None) -> Engine:
     if kind == "kcp":
-        return profiles.stock(7, KcpSettings(sndwnd=64, rcvwnd=64), deliver, sizes=sizes)
-    return profiles.with_bbr(7, KcpBbrSettings(), deliver, sizes=sizes)
+        return engine_factory.stock(7, KcpSettings(sndwnd=64, rcvwnd=64), deliver, sizes=sizes)
+    return engine_factory.with_bbr(7, KcpBbrSettings(), deliver, sizes=sizes)
 
 
 def path(**fields: Any) -> Path:

@@ -14,7 +14,7 @@ from iperfpy.protocols.datagrams.datagram_socket import DatagramSocket
 from iperfpy.protocols.datagrams.path_mtu import DatagramSizes
 from iperfpy.protocols.datagrams.peer_path import OnBatch, OnDrained
 from iperfpy.protocols.datagrams.stream_rounds import MOST_PER_VISIT
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.channel import KcpChannel
 from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.path_events import PathEvents
@@ -106,7 +106,7 @@ async def path(monkeypatch: pytest.MonkeyPatch) -> NotedPath:
 
 @pytest.fixture
 async def channel(path: NotedPath) -> AsyncIterator[KcpChannel]:
-    channel = KcpChannel(profiles.stock(CONV, SETTINGS), path, SETTINGS, sends=True)
+    channel = KcpChannel(engine_factory.stock(CONV, SETTINGS), path, SETTINGS, sends=True)
     channel.start()
     sending = asyncio.create_task(channel.send(Endless()))
     await path.turn()

@@ -11,8 +11,8 @@ import pytest
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp import wire
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_factory import stock, with_bbr
 from iperfpy.protocols.kcp.inbound import Acks
-from iperfpy.protocols.kcp.profiles import stock, with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 
 CONV, RTT_US = 7, 20_000

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.profiles import stock, with_bbr
+from iperfpy.protocols.kcp.engine_factory import stock, with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.simulator import Path, Simulation
 from iperfpy.protocols.simulator.message_application import UNANSWERED, Bytes, Echoes, Messages

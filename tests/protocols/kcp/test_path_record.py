@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_factory import stock, with_bbr
 from iperfpy.protocols.kcp.kcp_evidence import path_evidence
-from iperfpy.protocols.kcp.profiles import stock, with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.simulator import Bulk, Simulation

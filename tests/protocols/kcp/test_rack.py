@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iperfpy.protocols.kcp.loss_recovery.rack_timers import LARGEST_TIMEOUT_US, SMALLEST_TIMEOUT_US
+from iperfpy.protocols.kcp.loss_recovery.recovery_timer import LARGEST_TIMEOUT_US, SMALLEST_TIMEOUT_US
 from tests.protocols.kcp.ends import Fixed, Half, ack, batch
 from tests.protocols.kcp.exchange import Exchange, Stream, Way
 

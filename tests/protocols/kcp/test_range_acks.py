@@ -9,10 +9,10 @@ import pytest
 
 from iperfpy.protocols.kcp.ack_ranges import AGE_US, RangeAck, Row, write_ranges
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_factory import stock, with_bbr
 from iperfpy.protocols.kcp.engine_options import MAX_WINDOW
 from iperfpy.protocols.kcp.inbound import decode
 from iperfpy.protocols.kcp.owed_ranges import MOST_ROWS
-from iperfpy.protocols.kcp.profiles import stock, with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from tests.protocols.kcp.ends import (
     CONV,

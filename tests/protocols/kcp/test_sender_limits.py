@@ -7,9 +7,9 @@ import pytest
 from iperfpy.protocols.congestion.congestion_control import CongestionControl
 from iperfpy.protocols.kcp import KcpBbr
 from iperfpy.protocols.kcp.engine import Engine
+from iperfpy.protocols.kcp.engine_factory import stock, with_bbr
 from iperfpy.protocols.kcp.engine_options import MAX_WINDOW
 from iperfpy.protocols.kcp.kcp_metrics import ENVELOPE_METRICS, METRICS, congestion_record, record
-from iperfpy.protocols.kcp.profiles import stock, with_bbr
 from iperfpy.protocols.kcp.sender_limits import SenderLimit, SenderLimits
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.kcp.stream_warnings import window_warning

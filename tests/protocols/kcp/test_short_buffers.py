@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iperfpy.protocols.kcp.profiles import with_bbr
+from iperfpy.protocols.kcp.engine_factory import with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings
 from iperfpy.protocols.simulator import Path, Simulation
 from iperfpy.protocols.simulator.application import Bulk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.buffer_sizes import BufferSizes
 from iperfpy.protocols.kcp.load_feeder import LoadFeeder
 from iperfpy.protocols.kcp.parts import MOST_PARTS, MOST_SEGMENTS, Part, PartialSegments, split
@@ -284,7 +284,7 @@ def test_the_buffer_is_asked_for_the_largest_size_and_needed_for_the_one_in_use(
 
 
 def test_a_tick_finds_a_whole_window_of_long_datagrams() -> None:
-    engine = profiles.stock(7, KcpSettings(sndwnd=512, write_delay=True), sizes=JUMBO)
+    engine = engine_factory.stock(7, KcpSettings(sndwnd=512, write_delay=True), sizes=JUMBO)
     engine.sending.set_mtu(8_972)
     feeder = LoadFeeder(engine)
     feeder.begin(BlockLoad(8 << 20, 1 << 16))

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.profiles import with_bbr
+from iperfpy.protocols.kcp.engine_factory import with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings
 from iperfpy.protocols.simulator import Bulk, Path, SecondWay, Simulation, bdp_bytes
 from iperfpy.protocols.simulator.truth import Truth

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.simulator.application import Bulk
@@ -19,11 +19,13 @@ DRAIN_US = round(QUEUE_BYTES * 8 / RATE * SECOND_US)
 
 
 def stock() -> tuple[Engine, Engine]:
-    return profiles.stock(1, KcpSettings(mtu=1400)), profiles.stock(1, KcpSettings(mtu=1400))
+    return engine_factory.stock(1, KcpSettings(mtu=1400)), engine_factory.stock(1, KcpSettings(mtu=1400))
 
 
 def with_bbr() -> tuple[Engine, Engine]:
-    return profiles.with_bbr(1, KcpBbrSettings(mtu=1400)), profiles.with_bbr(1, KcpBbrSettings(mtu=1400))
+    return engine_factory.with_bbr(1, KcpBbrSettings(mtu=1400)), engine_factory.with_bbr(
+        1, KcpBbrSettings(mtu=1400)
+    )
 
 
 def started(ends: tuple[Engine, Engine]) -> tuple[Simulation, Flow]:

@@ -30,7 +30,7 @@ import numpy as np
 from iperfpy.protocols.congestion.congestion_control import Ack
 from iperfpy.protocols.congestion.stock_kcp import StockCongestionControl
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.kcp.profiles import stock
+from iperfpy.protocols.kcp.engine_factory import stock
 from iperfpy.protocols.kcp.settings import KcpSettings, Tuning
 from iperfpy.protocols.simulator import Endpoint, Path, Simulation
 from iperfpy.protocols.simulator.application import Writer

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from iperfpy.diagnosis.advice import Recommendation
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.profiles import stock, with_bbr
+from iperfpy.protocols.kcp.engine_factory import stock, with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.simulator.application import Bulk, Paced
 from iperfpy.protocols.simulator.simulation import Simulation

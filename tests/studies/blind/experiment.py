@@ -17,9 +17,9 @@ from iperfpy.diagnosis.evidence import DirectionEvidence, IdlePath, RunEvidence,
 from iperfpy.diagnosis.rate_variation import SATURATES
 from iperfpy.plan import Direction
 from iperfpy.protocols.arrival_lumps import lump_us
+from iperfpy.protocols.kcp.engine_factory import stock, with_bbr
 from iperfpy.protocols.kcp.kcp_evidence import path_evidence
 from iperfpy.protocols.kcp.kcp_metrics import record
-from iperfpy.protocols.kcp.profiles import stock, with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.path_evidence import MOST_BINS, FlightBins, PathEvidence
 from iperfpy.protocols.simulator.application import Bulk, Paced, Silent

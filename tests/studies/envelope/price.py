@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
-from iperfpy.protocols.kcp.envelope.layers import layers_of
+from iperfpy.protocols.kcp.envelope.layer_factory import layers_of
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.simulator import Bulk, Path, Simulation, bdp_bytes
 from iperfpy.protocols.simulator.application import Paced
@@ -76,8 +76,8 @@ class End:
 
 def _engine(kind: str, fec: str, deliver: Any, *, push: bool) -> Engine:
     if kind == "kcp":
-        return profiles.stock(7, KcpSettings(fec=fec, push=push), deliver)
-    return profiles.with_bbr(7, KcpBbrSettings(fec=fec, push=push), deliver)
+        return engine_factory.stock(7, KcpSettings(fec=fec, push=push), deliver)
+    return engine_factory.with_bbr(7, KcpBbrSettings(fec=fec, push=push), deliver)
 
 
 class Sent(NamedTuple):

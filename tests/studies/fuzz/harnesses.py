@@ -35,7 +35,7 @@ from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
 from iperfpy.protocols.kcp.envelope.fec import Fec
 from iperfpy.protocols.kcp.envelope.layer import Layer
-from iperfpy.protocols.kcp.envelope.layers import crypt_layer
+from iperfpy.protocols.kcp.envelope.layer_factory import crypt_layer
 from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
 from iperfpy.protocols.metrics import Side
 from iperfpy.protocols.registry import transports

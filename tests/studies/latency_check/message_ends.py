@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from iperfpy.experiments.contender import Contender
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
-from iperfpy.protocols.kcp.envelope.layers import layers_of
+from iperfpy.protocols.kcp.envelope.layer_factory import layers_of
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
 from iperfpy.protocols.simulator import Endpoint, Path, Simulation
 from iperfpy.protocols.simulator.application import Writer
@@ -98,10 +98,10 @@ def make_end(contender: Contender, conv: int, deliver: Deliver) -> End:
     """One end, put together as the transport's channel does for messages."""
     settings = contender.transport.for_messages(contender.settings)
     if isinstance(settings, KcpBbrSettings):
-        engine = profiles.with_bbr(conv, settings, deliver, boundaries=True, message_bytes=SIZE_BYTES)
+        engine = engine_factory.with_bbr(conv, settings, deliver, boundaries=True, message_bytes=SIZE_BYTES)
         return KcpEnd(engine, settings)
     if isinstance(settings, KcpSettings):
-        return KcpEnd(profiles.stock(conv, settings, deliver, boundaries=True), settings)
+        return KcpEnd(engine_factory.stock(conv, settings, deliver, boundaries=True), settings)
     return Datagrams(deliver)
 
 

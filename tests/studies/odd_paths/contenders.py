@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.profiles import stock
+from iperfpy.protocols.kcp.engine_factory import stock
 from iperfpy.protocols.kcp.settings import KcpSettings
 from tests.studies.paths.ablation import MECHANISMS, Patch
 from tests.studies.paths.run import cubic_engine

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.studies.machine import RESULTS, go_first
+from tests.studies.odd_real.emulated_paths import OddPath, odd_paths
 from tests.studies.odd_real.emulator import missing
-from tests.studies.odd_real.odd_paths import OddPath, odd_paths
 from tests.studies.odd_real.one_run import measure
 from tests.studies.odd_real.verdict import CUBIC, KERNEL, OURS, START_LOST, Verdict, judge
 from tests.studies.record import append_line, read_lines, write_table

@@ -13,8 +13,8 @@ from statistics import fmean
 from typing import Any
 
 from tests.open_ports import ports_in
+from tests.studies.odd_real.emulated_paths import OddPath
 from tests.studies.odd_real.emulator import SERVER, Lab, first_second_lost, lab
-from tests.studies.odd_real.odd_paths import OddPath
 
 PORT = 5301
 BEGINS_S = 4.0

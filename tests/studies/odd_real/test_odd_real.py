@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.studies.odd_real.emulated_paths import PAYLOAD_SHARE, Change, OddPath, odd_paths
 from tests.studies.odd_real.emulator import Lab, first_second_lost, missing
-from tests.studies.odd_real.odd_paths import PAYLOAD_SHARE, Change, OddPath, odd_paths
 from tests.studies.odd_real.one_run import figures_of
 from tests.studies.odd_real.verdict import judge
 

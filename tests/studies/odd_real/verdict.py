@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from tests.studies.odd_real.odd_paths import OddPath
+from tests.studies.odd_real.emulated_paths import OddPath
 
 OURS, KERNEL, CUBIC = "kcp-bbr", "bbr", "cubic"
 RATIO = 0.97

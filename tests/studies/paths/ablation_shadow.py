@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from iperfpy.protocols.congestion.bbr import Bbr
 from iperfpy.protocols.congestion.congestion_control import Ack, CongestionControl, Loss
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from tests.studies.paths import ablation
 from tests.studies.paths.ablation import MECHANISMS, Patch
 from tests.studies.paths.cases import Case
@@ -149,7 +149,7 @@ def run_with_shadows(job: tuple[Case, int], keys: Iterable[str] = MECHANISMS) ->
     patch = Patch()
     try:
         # The engine's profile is the one place that makes controllers.
-        patch.put(profiles, "Bbr", lambda *arguments: Shadowed(equal, *arguments))
+        patch.put(engine_factory, "Bbr", lambda *arguments: Shadowed(equal, *arguments))
         outcome = run(*job)
     finally:
         patch.restore()

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.profiles import stock
+from iperfpy.protocols.kcp.engine_factory import stock
 from iperfpy.protocols.kcp.settings import KcpSettings
 from iperfpy.protocols.simulator.application import Bulk
 from iperfpy.protocols.simulator.path import wire_bytes

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.profiles import stock, with_bbr
+from iperfpy.protocols.kcp.engine_factory import stock, with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from iperfpy.protocols.kcp.wire import HEADER, PUSH
 from iperfpy.protocols.simulator.application import Bulk

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from iperfpy.protocols.congestion.congestion_control import CongestionControl
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.profiles import with_bbr
+from iperfpy.protocols.kcp.engine_factory import with_bbr
 from iperfpy.protocols.kcp.settings import KcpBbrSettings
 from iperfpy.protocols.simulator.application import Bulk
 from iperfpy.protocols.simulator.path import OVERHEAD_BYTES, Path

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from tests.studies.speed.memory_path import MemoryPath
@@ -28,8 +28,8 @@ def engine(name: str, window: int) -> Engine:
     """Make one end with these windows. A path in memory loses nothing that a timer would have to find, so the
     interval of stock KCP only sets how often its timers are checked."""
     if name == "kcp-bbr":
-        return profiles.with_bbr(CONV, KcpBbrSettings(sndwnd=window, rcvwnd=65_535, mtu=MTU))
-    return profiles.stock(CONV, KcpSettings(sndwnd=window, rcvwnd=65_535, mtu=MTU))
+        return engine_factory.with_bbr(CONV, KcpBbrSettings(sndwnd=window, rcvwnd=65_535, mtu=MTU))
+    return engine_factory.stock(CONV, KcpSettings(sndwnd=window, rcvwnd=65_535, mtu=MTU))
 
 
 def warmed_path(name: str, window: int, loss: float) -> MemoryPath:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp.envelope.fec import Fec
 from iperfpy.protocols.kcp.envelope.layer import Layer
-from iperfpy.protocols.kcp.envelope.layers import crypt_layer
+from iperfpy.protocols.kcp.envelope.layer_factory import crypt_layer
 from iperfpy.protocols.kcp.envelope.shard_codec import Geometry
 
 DATAGRAM_BYTES, SENT, READ = 1_400, 700, 182

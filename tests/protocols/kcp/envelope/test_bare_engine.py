@@ -11,12 +11,12 @@ import pytest
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.errors import StreamPeerError
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.engine_counts import Counts
 from iperfpy.protocols.kcp.envelope.bare_engine import MOST_STAMPS, BareEngine, UnprovenEngine
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
-from iperfpy.protocols.kcp.envelope.layers import layers_of
+from iperfpy.protocols.kcp.envelope.layer_factory import layers_of
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
 from iperfpy.protocols.kcp.size_range import SizeRange
 from tests.protocols.kcp.ends import ACK, CONV, PUSH, WINS, Sink, batches, parse, push, seg
@@ -36,9 +36,9 @@ def stock(settings: SharedSettings, sink: Sink | None = None) -> Engine:
     # As in the channel, the engine follows the size of datagrams: its probes are long.
     sizes = SizeRange.of(1_500, ipv6=False, envelope_bytes=settings.envelope_bytes)
     if isinstance(settings, KcpBbrSettings):
-        return profiles.with_bbr(CONV, settings, sink, ack_ranges=False, boundaries=True, sizes=sizes)
+        return engine_factory.with_bbr(CONV, settings, sink, ack_ranges=False, boundaries=True, sizes=sizes)
     assert isinstance(settings, KcpSettings)
-    return profiles.stock(CONV, settings, sink, boundaries=True, sizes=sizes)
+    return engine_factory.stock(CONV, settings, sink, boundaries=True, sizes=sizes)
 
 
 def listener(settings: SharedSettings, *, sends: bool, sink: Sink | None = None) -> UnprovenEngine:

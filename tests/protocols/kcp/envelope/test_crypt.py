@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.errors import SettingsError, StreamPeerError
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.envelope import replays
 from iperfpy.protocols.kcp.envelope.block_ciphers import XorTable
 from iperfpy.protocols.kcp.envelope.crypt_layers import CryptLayer
 from iperfpy.protocols.kcp.envelope.crypt_names import KINDS, check_secret
 from iperfpy.protocols.kcp.envelope.enveloped_engine import EnvelopedEngine
-from iperfpy.protocols.kcp.envelope.layers import crypt_layer, derived
+from iperfpy.protocols.kcp.envelope.layer_factory import crypt_layer, derived
 from iperfpy.protocols.kcp.settings import KcpSettings
 from tests.protocols.kcp.ends import batches, examples, seg
 
@@ -172,7 +172,7 @@ def test_arbitrary_bytes_do_not_harm_a_receiver(data: bytes, stride: int, name: 
 
 
 def test_a_stream_that_decrypts_nothing_names_the_key() -> None:
-    engine = profiles.stock(7, KcpSettings())
+    engine = engine_factory.stock(7, KcpSettings())
     wrapped = EnvelopedEngine(engine, [layer("aes")])
     assert not wrapped.understands
     strange = packets(layer("aes", secret=b"another secret").seal([batch(4, 24)], 0))
@@ -188,7 +188,7 @@ def test_a_stream_that_decrypts_nothing_names_the_key() -> None:
 
 
 def test_garbage_among_the_datagrams_of_the_peer_is_one_warning() -> None:
-    engine = profiles.stock(0x1122_3344, KcpSettings())
+    engine = engine_factory.stock(0x1122_3344, KcpSettings())
     wrapped = EnvelopedEngine(engine, [layer("aes-128-gcm", seed=5)])
     (probe,) = packets(layer("aes-128-gcm", seed=6).seal([batch_of_bytes(seg(83))], 0))
     wrapped.receive(batches([probe])[0], 0)

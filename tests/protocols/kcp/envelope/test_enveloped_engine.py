@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from iperfpy.protocols.errors import SettingsError
-from iperfpy.protocols.kcp import profiles
+from iperfpy.protocols.kcp import engine_factory
 from iperfpy.protocols.kcp.engine import Engine
-from iperfpy.protocols.kcp.envelope.layers import layers_of
+from iperfpy.protocols.kcp.envelope.layer_factory import layers_of
 from iperfpy.protocols.kcp.kcp_metrics import ENVELOPE_METRICS, record
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings, SharedSettings
 from iperfpy.protocols.kcp.size_range import SizeRange
@@ -27,10 +27,10 @@ FEC: dict[str, Any] = {"fec": "10:3"}
 def end(settings: SharedSettings, stream: Stream, *, agreed: bool = False) -> Enveloped:
     sizes = SizeRange.of(1_500, ipv6=False, envelope_bytes=settings.envelope_bytes)
     if isinstance(settings, KcpBbrSettings):
-        engine = profiles.with_bbr(CONV, settings, stream.deliver, sizes=sizes)
+        engine = engine_factory.with_bbr(CONV, settings, stream.deliver, sizes=sizes)
     else:
         assert isinstance(settings, KcpSettings)
-        engine = profiles.stock(CONV, settings, stream.deliver, sizes=sizes)
+        engine = engine_factory.stock(CONV, settings, stream.deliver, sizes=sizes)
     return Enveloped(engine, layers_of(settings, SECRET, random.Random(1).randbytes, agreed=agreed))
 
 
@@ -164,7 +164,9 @@ def test_a_recovered_acknowledgement_gives_no_round_trip_and_no_window(kind: typ
 def test_a_recovered_data_segment_is_delivered_and_acknowledged() -> None:
     stream = Stream(0, 1)
     taken: list[bytes] = []
-    engine = profiles.stock(CONV, KcpSettings(), lambda payload: taken.append(np.array(payload).tobytes()))
+    engine = engine_factory.stock(
+        CONV, KcpSettings(), lambda payload: taken.append(np.array(payload).tobytes())
+    )
     (batch,) = batches([push(0, b"abc", wnd=7)])
     engine.receive(batch, 1_000, recovered=True)
     assert taken == [b"abc"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from iperfpy.endpoint.admission import TotalRate, check_limits
+from iperfpy.endpoint.client_limits import TotalRate, check_limits
 from iperfpy.errors import PlanError
 from iperfpy.options import ServerOptions
 from iperfpy.plan import Direction, Plan

@@ -1,4 +1,4 @@
-"""A server's limits on its clients: rate, duration, number of tests, processors.
+"""A server's limits on its clients: duration, total rate, processors. Their number: places.py.
 
 Pure, but for `ProcessorAffinity`: times and counts in, verdicts out.
 """
