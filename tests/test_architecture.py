@@ -51,7 +51,7 @@ BASE = {
     f"{P}.{name}"
     for name in (
         *("contract", "addresses", "metrics", "path_evidence", "settings", "errors", "units"),
-        *("arrival_lumps", "flight_recorder", "log_histogram", "system_reasons"),
+        *("arrival_lumps", "flight_recorder", "log_histogram", "system_reasons", "window_size"),
     )
 }
 SOCKET_WORK = {
@@ -63,7 +63,9 @@ SOCKET_WORK = {
 }
 THREADS = {f"{P}.{name}" for name in ("serving_thread", "stream_threads")}
 _RECORDS = ("plan", "options", "records", "errors", "error_numbers", "payload_size")
-RECORDS = {f"iperfpy.{name}" for name in _RECORDS} | {P}
+_FOR_PROGRAM = {f"{P}.{name}" for name in ("registry", "tcp_info", "threads", "whole_file")}
+RECORDS = {f"iperfpy.{name}" for name in _RECORDS} | BASE | SOCKET_WORK | _FOR_PROGRAM
+"""Modules that every part of the program may import; of the transports, none is among them."""
 API = ("iperfpy.api", "iperfpy.measure_keywords", "iperfpy.local_server")
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -94,24 +96,28 @@ MAY_IMPORT: dict[str, set[str]] = {
         ),
     },
     f"{P}.quic": {*BASE, f"{P}.datagrams"},
-    f"{P}.simulator": {*BASE, f"{P}.congestion", f"{P}.datagrams", f"{P}.kcp"},
-    f"{P}.testing": {P},
+    f"{P}.simulator": {*BASE, f"{P}.datagrams"},
+    f"{P}.testing": {*BASE, *SOCKET_WORK, f"{P}.datagrams", f"{P}.kcp"},
     # the records that everything above may import
     "iperfpy.error_numbers": set(),
-    "iperfpy.errors": {P, "iperfpy.error_numbers"},
+    "iperfpy.errors": {*BASE, "iperfpy.error_numbers"},
     "iperfpy.options": set(),
-    "iperfpy.plan": {P},
+    "iperfpy.plan": BASE,
     "iperfpy.payload_size": {"iperfpy.plan", "iperfpy.errors", "iperfpy.error_numbers"},
-    "iperfpy.records": {P, "iperfpy.plan", "iperfpy.diagnosis.evidence", "iperfpy.diagnosis.finding"},
+    "iperfpy.records": {
+        *BASE,
+        *("iperfpy.plan", "iperfpy.diagnosis.evidence", "iperfpy.diagnosis.finding"),
+    },
     # the program, from below
     "iperfpy.control": RECORDS,
     "iperfpy.sampling": RECORDS,
-    "iperfpy.diagnosis": {P, "iperfpy.plan"},
-    "iperfpy.comparison": {P, "iperfpy.plan", "iperfpy.sampling", "iperfpy.diagnosis"},
-    "iperfpy.runtime": {*RECORDS, "iperfpy.control.framing"},
+    "iperfpy.diagnosis": {*BASE, "iperfpy.plan"},
+    "iperfpy.comparison": {*BASE, "iperfpy.plan", "iperfpy.sampling", "iperfpy.diagnosis"},
+    "iperfpy.runtime": {*RECORDS, f"{P}.datagrams", "iperfpy.control.framing"},
     "iperfpy.traffic": {*RECORDS, "iperfpy.sampling", "iperfpy.runtime"},
     "iperfpy.endpoint": {
         *RECORDS,
+        f"{P}.datagrams",
         *("iperfpy.control", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.runtime", "iperfpy.traffic"),
     },
     "iperfpy.store": {*RECORDS, "iperfpy.sampling", "iperfpy.diagnosis"},
@@ -123,21 +129,28 @@ MAY_IMPORT: dict[str, set[str]] = {
     "iperfpy.experiments": {
         *RECORDS,
         *API,
-        *("iperfpy", "iperfpy.store", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
+        *("iperfpy.store", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
     },
-    "iperfpy.lab": {*RECORDS, "iperfpy.runtime", f"{P}.simulator"},
+    "iperfpy.lab": {*RECORDS, "iperfpy.runtime", f"{P}.datagrams", f"{P}.simulator"},
     "iperfpy": {
+        *RECORDS,
         *API,
-        *("iperfpy.store", "iperfpy.plan", "iperfpy.records", "iperfpy.errors"),
-        *("iperfpy.diagnosis", "iperfpy.comparison", "iperfpy.experiments"),
+        *("iperfpy.store", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
+        "iperfpy.experiments",
     },
     "iperfpy.__main__": {"iperfpy.cli.main"},
-    "iperfpy.cli": {"iperfpy"},
+    "iperfpy.cli": {
+        *RECORDS,
+        *API,
+        *("iperfpy.control", "iperfpy.sampling", "iperfpy.diagnosis", "iperfpy.comparison"),
+        *("iperfpy.endpoint", "iperfpy.runtime", "iperfpy.store", "iperfpy.report"),
+        *("iperfpy.experiments", "iperfpy.lab", f"{P}.simulator"),
+    },
 }
 """Package -> packages of this project that it may import, beside itself. The most exact entry decides.
 
-The entry `iperfpy` is the package itself, with lazy imports, and every module that no other entry
-names. Nothing but the command line, and `python -m iperfpy`, imports the command line.
+The entries `iperfpy` and `iperfpy.protocols` are those two modules alone: a module that no other entry names
+has no rule, which is a finding. Nothing but `python -m iperfpy` imports the command line.
 """
 
 TO_COME = {f"{P}.quic"}
@@ -306,12 +319,24 @@ def test_the_map_of_the_program_names_existing_files() -> None:
 # -- each check rejects a small example
 
 
-RULES = {"iperfpy.low": set[str](), "iperfpy.high": {"iperfpy.low"}}
+RULES = {"iperfpy": {"iperfpy.low"}, "iperfpy.low": set[str](), "iperfpy.high": {"iperfpy.low", "iperfpy", P}}
 
 BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (lambda m: forbidden_imports(m, RULES), "iperfpy.low.x", "from iperfpy.high import y"),
     (lambda m: forbidden_imports(m, RULES), "iperfpy.low.x", "def f():\n    import iperfpy.high"),
     (lambda m: forbidden_imports(m, RULES), "iperfpy.new", ""),
+    (lambda m: forbidden_imports(m, RULES), "iperfpy.protocols.new", ""),
+    (lambda m: forbidden_imports(m, RULES), "iperfpy.high.x", "from iperfpy.protocols.kcp import y"),
+    (lambda m: forbidden_imports(m, MAY_IMPORT), "iperfpy.new.x", ""),
+    (lambda m: forbidden_imports(m, MAY_IMPORT), f"{P}.new", f"import {P}.kcp.engine"),
+    *(
+        (lambda m: forbidden_imports(m, MAY_IMPORT), "iperfpy.experiments.x", f"from iperfpy.{name} import y")
+        for name in ("report", "endpoint", "cli", "protocols.kcp")
+    ),
+    *(
+        (lambda m: forbidden_imports(m, MAY_IMPORT), f"iperfpy.{name}.x", f"from {P}.kcp.engine import y")
+        for name in ("diagnosis", "report", "endpoint", "runtime", "cli", "lab", "store")
+    ),
     (lambda m: outside_imports(m, {"protocols"}), "x", "from protocols.kcp import Kcp"),
     (lambda m: outside_imports(m, CLOCKS_AND_SOCKETS), "x", "def f():\n    import time"),
     (lambda m: import_circles([m, Module("b", "import a")]), "a", "from b import c"),

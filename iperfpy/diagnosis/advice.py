@@ -8,9 +8,9 @@ from math import ceil, log
 
 from iperfpy.diagnosis.finding import Cause
 from iperfpy.diagnosis.path_model import PathModel
-from iperfpy.protocols.kcp.oversized_window import enough_of, enough_segments
 from iperfpy.protocols.metrics import Value
 from iperfpy.protocols.units import format_rate
+from iperfpy.protocols.window_size import enough_of, enough_segments
 
 BELOW_POLICER = 0.98
 """Share of a policer's rate at which a paced sender loses nothing."""

@@ -8,13 +8,11 @@ This module imports neither numpy nor sockets.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from iperfpy.protocols.kcp.sender_limits import SenderLimit
 from iperfpy.protocols.metrics import Value, number
-
-_FEWEST = 4
+from iperfpy.protocols.window_size import enough_of, limited_s
 
 TIMES = 4.0
 """A window of so many times the path is worth a warning, if the path also needs `DRAIN_S` to carry it. The
@@ -22,36 +20,6 @@ first alone would warn on every short path, such as loopback, where a window pas
 DRAIN_S = 0.5
 LIMITED_SHARE = 0.5
 """Share of the time for which the window was the limit; else it was not full."""
-ROOM = 1.25
-"""Recommended window over bandwidth x round-trip time. In simulations of stock KCP (20 Mbit/s, 40 ms, a queue
-of one bandwidth-delay product) 1.1 to 1.25 carried 0.95 of the rate and 2 only 0.7: a window leaves at once,
-and the queue drops a part of it. Behind shorter queues no window carries more than two thirds."""
-
-
-def enough_segments(payload_bits_per_s: float, rtt_us: float, payload_bytes: float) -> int:
-    """Segments that fill a path, for stock KCP without congestion control.
-
-    Parameters
-    ----------
-    payload_bits_per_s, rtt_us : rate and shortest round-trip time of the path
-    payload_bytes : of a segment
-    """
-    return max(_FEWEST, math.ceil(ROOM * payload_bits_per_s * rtt_us / 8e6 / payload_bytes))
-
-
-def enough_of(sender: Mapping[str, Value]) -> int | None:
-    """The segments that fill the path by the figures of a whole test, see `oversized_window`; None if it is
-    not known, or if the sender is none of KCP's."""
-    carried, min_rtt_us = number(sender.get("bytes")), number(sender.get("min_rtt_us"))
-    payload, seconds = number(sender.get("segment_payload_bytes")), _seconds(sender)
-    if not (carried and min_rtt_us and payload and seconds):
-        return None
-    return enough_segments(8 * carried / seconds, min_rtt_us, payload)
-
-
-def _seconds(sender: Mapping[str, Value]) -> float:
-    """Measured time of a test, by the time of all limits of its sender."""
-    return sum(number(sender.get(limit.metric_key)) or 0.0 for limit in SenderLimit) / 1e6
 
 
 def oversized_window(sender: Mapping[str, Value]) -> tuple[str, ...]:
@@ -63,7 +31,7 @@ def oversized_window(sender: Mapping[str, Value]) -> tuple[str, ...]:
     """
     windows_limits = (SenderLimit.SEND_WINDOW, SenderLimit.RECEIVE_WINDOW)
     by_window = sum(number(sender.get(limit.metric_key)) or 0.0 for limit in windows_limits) / 1e6
-    seconds, enough = _seconds(sender), enough_of(sender)
+    seconds, enough = limited_s(sender), enough_of(sender)
     carried, min_rtt_us = number(sender.get("bytes")), number(sender.get("min_rtt_us"))
     windows = [number(sender.get(key)) for key in ("snd_cwnd_bytes", "snd_wnd_bytes")]
     window = min((one for one in windows if one), default=0.0)

@@ -1,0 +1,51 @@
+"""The window that fills a path, in segments, for a sender without congestion control.
+
+A transport warns about a window that is many times as large, and a diagnosis recommends one: both give the
+same number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from iperfpy.protocols.metrics import Value, number
+
+_FEWEST = 4
+
+ROOM = 1.25
+"""Recommended window over bandwidth x round-trip time. In simulations of stock KCP (20 Mbit/s, 40 ms, a queue
+of one bandwidth-delay product) 1.1 to 1.25 carried 0.95 of the rate and 2 only 0.7: a window leaves at once,
+and the queue drops a part of it. Behind shorter queues no window carries more than two thirds."""
+
+
+def enough_segments(payload_bits_per_s: float, rtt_us: float, payload_bytes: float) -> int:
+    """Segments that fill a path.
+
+    Parameters
+    ----------
+    payload_bits_per_s, rtt_us : rate and shortest round-trip time of the path
+    payload_bytes : of a segment
+    """
+    return max(_FEWEST, math.ceil(ROOM * payload_bits_per_s * rtt_us / 8e6 / payload_bytes))
+
+
+def enough_of(sender: Mapping[str, Value]) -> int | None:
+    """The segments that fill the path by the figures of a whole test.
+
+    None if the figures do not tell, or if the sender does not count segments (`segment_payload_bytes`).
+
+    Parameters
+    ----------
+    sender : by metric key, and the acknowledged payload under `bytes`
+    """
+    carried, min_rtt_us = number(sender.get("bytes")), number(sender.get("min_rtt_us"))
+    payload, seconds = number(sender.get("segment_payload_bytes")), limited_s(sender)
+    if not (carried and min_rtt_us and payload and seconds):
+        return None
+    return enough_segments(8 * carried / seconds, min_rtt_us, payload)
+
+
+def limited_s(sender: Mapping[str, Value]) -> float:
+    """Seconds that a sender measured: the time of all its limits, of which one holds at any moment."""
+    return sum(number(value) or 0.0 for key, value in sender.items() if key.endswith("_limited_us")) / 1e6
