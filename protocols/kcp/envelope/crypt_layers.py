@@ -10,7 +10,7 @@ that was accepted before.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp.envelope.block_ciphers import BLOCK_BYTES, SlotCipher
 from iperfpy.protocols.kcp.envelope.crypt_names import AEAD_BYTES, CHECKSUM_BYTES
-from iperfpy.protocols.kcp.envelope.layer import Arena, Opened, batch_of, uniform_parts
+from iperfpy.protocols.kcp.envelope.layer import Opened, SlicedRows, batch_of, uniform_parts
 from iperfpy.protocols.kcp.envelope.replays import Replays
 from iperfpy.protocols.kcp.wire import Bytes
 from iperfpy.protocols.metrics import Value
@@ -30,6 +30,8 @@ except ImportError:  # kcp-go's header without a cipher needs no extra
 
 RandomBytes = Callable[[int], bytes]
 NONCE_BYTES, AEAD_NONCE_BYTES, TAG_BYTES = 16, 12, 16
+_WHOLE, _NONCE_AND_REST = slice(None), (slice(AEAD_NONCE_BYTES), slice(AEAD_NONCE_BYTES, None))
+"""Parts of a row."""
 
 
 class CryptLayer(ABC):
@@ -51,16 +53,20 @@ class CryptLayer(ABC):
         self.accepted = self.rejected = self.replayed = 0
         self._random_bytes = random_bytes
         self._replays = Replays() if finds_copies else None
-        self._out, self._in = Arena(), Arena()
+        # Memory of datagrams before and after the cipher, for each direction.
+        self._seal_from, self._seal_to = SlicedRows(), SlicedRows()
+        self._open_from, self._open_to = SlicedRows(), SlicedRows()
 
     def seal(self, batches: list[DatagramBatch], now_us: int) -> list[DatagramBatch]:
         """The datagrams of the batches, encrypted."""
-        self._out.reset()
+        self._seal_from.reset()
+        self._seal_to.reset()
         return [batch_of(self._seal_rows(rows)) for batch in batches for rows in uniform_parts(batch)]
 
     def open(self, batch: DatagramBatch, now_us: int) -> Opened:
         """The datagrams of the batch that decrypt, and are no copies."""
-        self._in.reset()
+        self._open_from.reset()
+        self._open_to.reset()
         arrived = []
         for rows in uniform_parts(batch):
             if rows.shape[1] <= self.header_bytes:
@@ -105,29 +111,29 @@ class ChecksumLayer(CryptLayer):
     def _seal_rows(self, rows: Bytes) -> Bytes:
         count, size = rows.shape
         width = size + CHECKSUM_BYTES
-        slots = self._out.rows(count, _slot_bytes(width))
+        slots, contents = self._seal_from.take(count, _slot_bytes(width), slice(CHECKSUM_BYTES, width))
         nonces = np.frombuffer(self._random_bytes(NONCE_BYTES * count), np.uint8)
         slots[:, :NONCE_BYTES] = nonces.reshape(count, NONCE_BYTES)
         slots[:, CHECKSUM_BYTES:width] = rows
-        slots[:, NONCE_BYTES:CHECKSUM_BYTES] = _checksums(slots, width).view(np.uint8).reshape(count, 4)
+        slots[:, NONCE_BYTES:CHECKSUM_BYTES] = _checksums(contents).view(np.uint8).reshape(count, 4)
         slots[:, width:] = 0
         self._cipher.encrypt(slots, width)
         if slots.shape[1] == width:
             return slots
-        sealed = self._out.rows(count, width)
+        sealed, _ = self._seal_to.take(count, width)
         sealed[:] = slots[:, :width]
         return sealed
 
     def _open_rows(self, rows: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
         count, width = rows.shape
-        slots = self._in.rows(count, _slot_bytes(width))
+        slots, contents = self._open_from.take(count, _slot_bytes(width), slice(CHECKSUM_BYTES, width))
         slots[:, :width] = rows
         slots[:, width:] = 0
         self._cipher.decrypt(slots, width)
         stored = np.ascontiguousarray(slots[:, NONCE_BYTES:CHECKSUM_BYTES]).view("<u4").ravel()
-        inner = self._in.rows(count, width - CHECKSUM_BYTES)
+        inner, _ = self._open_to.take(count, width - CHECKSUM_BYTES)
         inner[:] = slots[:, CHECKSUM_BYTES:width]
-        return inner, stored == _checksums(slots, width)
+        return inner, stored == _checksums(contents)
 
 
 class AeadLayer(CryptLayer):
@@ -143,31 +149,24 @@ class AeadLayer(CryptLayer):
 
     def _seal_rows(self, rows: Bytes) -> Bytes:
         (count, size), encrypt = rows.shape, self._encrypt
-        sealed = self._out.rows(count, size + AEAD_BYTES)
-        nonces = self._random_bytes(AEAD_NONCE_BYTES * count)
-        sealed[:, :AEAD_NONCE_BYTES] = np.frombuffer(nonces, np.uint8).reshape(count, AEAD_NONCE_BYTES)
-        plain, out, width = rows.reshape(-1).data, sealed.reshape(-1).data, size + AEAD_BYTES
-        for at in range(count):
-            nonce = nonces[at * AEAD_NONCE_BYTES : (at + 1) * AEAD_NONCE_BYTES]
-            into = out[at * width + AEAD_NONCE_BYTES : (at + 1) * width]
-            encrypt(nonce, plain[at * size : (at + 1) * size], None, into)
+        plain, contents = self._seal_from.take(count, size, _WHOLE)
+        sealed, parts = self._seal_to.take(count, size + AEAD_BYTES, *_NONCE_AND_REST)
+        plain[:] = rows
+        nonces = np.frombuffer(self._random_bytes(AEAD_NONCE_BYTES * count), np.uint8)
+        sealed[:, :AEAD_NONCE_BYTES] = nonces.reshape(count, AEAD_NONCE_BYTES)
+        for (content,), (nonce, rest) in zip(contents, parts, strict=True):
+            encrypt(nonce, content, None, rest)
         return sealed
 
     def _open_rows(self, rows: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
         (count, width), decrypt, wrong = rows.shape, self._decrypt, self._wrong
-        size = width - AEAD_BYTES
-        inner, is_valid = self._in.rows(count, size), np.ones(count, np.bool_)
-        sealed, out = rows.reshape(-1).data, inner.reshape(-1).data
-        for at in range(count):
-            start = at * width
-            nonce = sealed[start : start + AEAD_NONCE_BYTES]
+        arrived, parts = self._open_from.take(count, width, *_NONCE_AND_REST)
+        inner, contents = self._open_to.take(count, width - AEAD_BYTES, _WHOLE)
+        arrived[:] = rows
+        is_valid = np.ones(count, np.bool_)
+        for at, ((nonce, rest), (content,)) in enumerate(zip(parts, contents, strict=True)):
             try:
-                decrypt(
-                    nonce,
-                    sealed[start + AEAD_NONCE_BYTES : start + width],
-                    None,
-                    out[at * size : (at + 1) * size],
-                )
+                decrypt(nonce, rest, None, content)
             except wrong:
                 is_valid[at] = False
         return inner, is_valid
@@ -178,9 +177,6 @@ def _slot_bytes(width: int) -> int:
     return -(-width // BLOCK_BYTES) * BLOCK_BYTES
 
 
-def _checksums(slots: Bytes, width: int) -> NDArray[np.uint32]:
-    """CRC-32 of each datagram behind its header, (count,)."""
-    count, length = slots.shape
-    content = slots.reshape(-1).data
-    sums = [crc32(content[at + CHECKSUM_BYTES : at + width]) for at in range(0, count * length, length)]
-    return np.array(sums, "<u4")
+def _checksums(contents: Sequence[tuple[memoryview, ...]]) -> NDArray[np.uint32]:
+    """CRC-32 of each of the contents, (count,)."""
+    return np.array([crc32(content) for (content,) in contents], "<u4")

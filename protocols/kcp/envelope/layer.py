@@ -17,6 +17,9 @@ from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp.wire import Bytes
 from iperfpy.protocols.metrics import Value
 
+_FEWEST_ROWS = 8
+"""Rows of one width for which `SlicedRows` keeps memory and slices."""
+
 
 class Opened(NamedTuple):
     """The datagrams inside of a batch: those that arrived, and those that the layer computed from
@@ -74,6 +77,43 @@ class Arena:
         # Rows begin at multiples of 64 bytes, for the vector instructions of numpy.
         start, self._used = self._used, -(-(self._used + size) // 64) * 64
         return self._memory[start : start + size].reshape(count, width)
+
+
+class SlicedRows:
+    """Memory for rows of one width, used again by the next call, and slices of each row, which are made once.
+
+    A slice of a memoryview takes a fifth of the time of an encryption, a copy of a datagram much less. A few
+    rows of another width get memory and slices of their own, so that the last datagram of a batch, which may
+    have any length, leaves those of the others alone.
+    """
+
+    __slots__ = ("_parts", "_rows", "_slices", "_used")
+
+    def __init__(self) -> None:
+        self._rows, self._used = np.empty((0, 0), np.uint8), 0
+        self._parts: tuple[slice, ...] = ()
+        self._slices: list[tuple[memoryview, ...]] = []
+
+    def reset(self) -> None:
+        """Begin the next call: earlier rows become invalid."""
+        self._used = 0
+
+    def take(self, count: int, width: int, *parts: slice) -> tuple[Bytes, list[tuple[memoryview, ...]]]:
+        """Uninitialised memory of shape (count, width), uint8, contiguous, and these parts of each row."""
+        is_known = width == self._rows.shape[1] and parts == self._parts
+        if count < _FEWEST_ROWS and not is_known:
+            few = np.empty((count, width), np.uint8)
+            return few, _sliced(few, parts)
+        if not is_known or self._used + count > len(self._rows):
+            # Earlier rows of this call keep the memory that they are views of.
+            self._rows, self._used = np.empty((max(2 * count, 2 * _FEWEST_ROWS), width), np.uint8), 0
+            self._parts, self._slices = parts, _sliced(self._rows, parts)
+        start, self._used = self._used, self._used + count
+        return self._rows[start : self._used], self._slices[start : self._used]
+
+
+def _sliced(rows: Bytes, parts: tuple[slice, ...]) -> list[tuple[memoryview, ...]]:
+    return [tuple(row.data[part] for part in parts) for row in rows]
 
 
 def batch_of(rows: Bytes) -> DatagramBatch:

@@ -11,14 +11,15 @@ import pytest
 
 from iperfpy.protocols.kcp.envelope import crypt_layers
 from iperfpy.protocols.kcp.envelope.crypt_names import CHECKSUM_BYTES
-
-SLOTS = np.random.default_rng(1).integers(0, 256, (5, 64), np.uint8)
+from iperfpy.protocols.kcp.envelope.layer import SlicedRows
 
 
 @pytest.mark.parametrize("width", [CHECKSUM_BYTES, 61, 64])
 def test_the_checksum_is_that_of_zlib(width: int) -> None:
-    expected = [zlib.crc32(row[CHECKSUM_BYTES:width].tobytes()) for row in SLOTS]
-    assert crypt_layers._checksums(SLOTS, width).tolist() == expected
+    slots, contents = SlicedRows().take(5, 64, slice(CHECKSUM_BYTES, width))
+    slots[:] = np.random.default_rng(1).integers(0, 256, slots.shape, np.uint8)
+    expected = [zlib.crc32(row[CHECKSUM_BYTES:width].tobytes()) for row in slots]
+    assert crypt_layers._checksums(contents).tolist() == expected
 
 
 def test_without_the_library_zlib_computes_it(monkeypatch: pytest.MonkeyPatch) -> None:
