@@ -62,6 +62,15 @@ class Module:
                 found |= {f"{node.module}.{name.name}" for name in node.names}
         return found
 
+    @cached_property
+    def imported(self) -> dict[str, str]:
+        """Local name -> full name of what the module imports."""
+        names: dict[str, str] = {}
+        for node in self.nodes:
+            if isinstance(node, ast.ImportFrom):
+                names |= {one.asname or one.name: f"{node.module}.{one.name}" for one in node.names}
+        return names
+
 
 def product() -> list[Module]:
     """Every module of the product. The folder `protocols` is imported as `iperfpy.protocols`."""
@@ -189,25 +198,74 @@ def long_functions(module: Module, most: int) -> list[str]:
     ]
 
 
-def crowded_classes(module: Module, most: int) -> list[str]:
-    """Classes that assign more attributes of `self`."""
+def crowded_classes(modules: Iterable[Module], most: int) -> list[str]:
+    """Classes whose instances have more attributes, inherited ones included.
+
+    Records are left out: a frozen dataclass, a NamedTuple and a TypedDict have one field per figure or
+    setting, and nothing changes them.
+    """
+    classes = {
+        f"{module.name}.{node.name}": (module, node)
+        for module in modules
+        for node in module.nodes
+        if isinstance(node, ast.ClassDef)
+    }
     crowded = []
-    for node in module.nodes:
-        if isinstance(node, ast.ClassDef):
-            count = len(_assigned(node))
-            if count > most:
-                crowded.append(f"{module.name}.{node.name}: {count} attributes")
+    for name, (module, node) in classes.items():
+        family = list(_family(module, node, classes))
+        count = len({attribute for one in family for attribute in _attributes(one)})
+        if count > most and not _is_frozen(node) and not any(_is_record(one) for one in family):
+            crowded.append(f"{name}: {count} attributes")
     return crowded
 
 
-def _assigned(node: ast.ClassDef) -> set[str]:
-    return {
+def _family(
+    module: Module, node: ast.ClassDef, classes: Mapping[str, tuple[Module, ast.ClassDef]]
+) -> Iterator[ast.ClassDef]:
+    """A class and the classes among `classes` that it inherits from."""
+    yield node
+    for base in _base_names(node):
+        first, dot, rest = base.partition(".")
+        found = classes.get(f"{module.imported.get(first, f'{module.name}.{first}')}{dot}{rest}")
+        if found is not None:
+            yield from _family(*found, classes)
+
+
+def _base_names(node: ast.ClassDef) -> list[str]:
+    return [ast.unparse(base.value if isinstance(base, ast.Subscript) else base) for base in node.bases]
+
+
+def _is_frozen(node: ast.ClassDef) -> bool:
+    """True for a dataclass with `frozen=True`: each class of such a family says so itself."""
+    return any(
+        isinstance(one, ast.Call)
+        and ast.unparse(one.func) == "dataclass"
+        and "frozen=True" in ast.unparse(one)
+        for one in node.decorator_list
+    )
+
+
+def _is_record(node: ast.ClassDef) -> bool:
+    return bool({"NamedTuple", "TypedDict"} & set(_base_names(node)))
+
+
+def _attributes(node: ast.ClassDef) -> set[str]:
+    """Attributes of `self` that the class assigns, and those that its body declares: fields of a dataclass,
+    and attributes with a default."""
+    assigned = {
         each.attr
         for each in ast.walk(node)
         if isinstance(each, ast.Attribute)
         and isinstance(each.ctx, ast.Store)
         and isinstance(each.value, ast.Name)
         and each.value.id == "self"
+    }
+    return assigned | {
+        each.target.id
+        for each in node.body
+        if isinstance(each, ast.AnnAssign)
+        and isinstance(each.target, ast.Name)
+        and not ast.unparse(each.annotation).startswith("ClassVar")
     }
 
 

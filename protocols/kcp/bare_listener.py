@@ -199,9 +199,8 @@ class _EchoEnd(TwoWayChannel):
         wrapped: EnvelopedEngine | None = None,
     ) -> None:
         super().__init__(engine, path, settings, sends=sends, wrapped=wrapped)
-        self._early: list[bytes] = []
-        self._early_bytes = 0
-        engine.receiving.deliver_to(self._keep_early)
+        self._early = _EarlyPayload()
+        engine.receiving.deliver_to(self._early.hold)
         if engine.sizes is not None:
             # Until the address is proven, long probes may not leave, and only returned data proves it: that
             # does not wait for a longer size.
@@ -209,12 +208,25 @@ class _EchoEnd(TwoWayChannel):
 
     def keep(self, write: Callable[[memoryview], None]) -> None:
         super().keep(write)
-        early, self._early = self._early, []
-        for payload in early:
-            write(memoryview(payload))
+        self._early.hand_to(write)
 
-    def _keep_early(self, payload: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-        self._early_bytes += payload.size
-        if self._early_bytes > MOST_EARLY_BYTES:
+
+class _EarlyPayload:
+    """Payload that arrives before the program takes it."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._bytes = 0
+
+    def hold(self, payload: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+        """Keep a copy. Raises `StreamPeerError` beyond `MOST_EARLY_BYTES`."""
+        self._bytes += payload.size
+        if self._bytes > MOST_EARLY_BYTES:
             raise StreamPeerError("the peer sent more than is kept before the test begins")
-        self._early.append(payload.tobytes())
+        self._parts.append(payload.tobytes())
+
+    def hand_to(self, write: Callable[[memoryview], None]) -> None:
+        """Give all of it to `write`, in order, and forget it."""
+        parts, self._parts = self._parts, []
+        for payload in parts:
+            write(memoryview(payload))

@@ -1,7 +1,7 @@
 """KCP on a socket: the engine, a datagram path, and the rounds of the event loop.
 
     load -> LoadFeeder -> engine.write        _pump: fill, transmit, hand to the socket, ask for a visit
-    engine.transmit -> _emit -> path.send
+    engine.transmit -> _Outlet -> path.send
     path -> _on_batch -> engine.receive       path -> _on_drained -> _pump: the socket is empty, answer
                                               with an envelope, its layers stand between engine and path
     rounds -> visit -> _pump                  in the next round, or at the deadline
@@ -175,15 +175,13 @@ class KcpChannel(Channel):
         self._rounds = Rounds.of(loop)
         self._arrivals = _Arrivals(engine, path)
         self._buffers = BufferSizes(engine, settings.socket_buffer, sends=sends)
-        self._unsent: list[DatagramBatch] = []
-        self._waits_for_room = False
+        self._outlet = _Outlet(path, self._pump)
         self._is_visited = False
         self._sent: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._answered: asyncio.Future[None] = loop.create_future()
         self._over: asyncio.Future[None] = loop.create_future()
         self._closed = False
-        self._heard_us: int | None = None
 
     # -- set-up and end
 
@@ -218,7 +216,7 @@ class KcpChannel(Channel):
             if not self._answered.done():
                 self._path.check()
             wait_s = min(wait_s * 1.5, ASSOCIATE_LONGEST_S)
-        return None if self._heard_us is None else self._heard_us - begun_us
+        return None if self.heard_us is None else self.heard_us - begun_us
 
     async def hear(self) -> None:
         """Wait for the first datagram of the client that decrypts. Raises `StreamPeerError` if none does."""
@@ -271,8 +269,8 @@ class KcpChannel(Channel):
         self._feeder.drop()
         self._size.waiting = None
         # The socket has no room for these: they will never leave, and so they were not sent.
-        self.engine.counts.never_left(self._unsent)
-        self._unsent.clear()
+        self.engine.counts.never_left(self._outlet.unsent)
+        self._outlet.unsent.clear()
         self._finish(self._sent)
 
     async def drain(self) -> None:
@@ -308,7 +306,7 @@ class KcpChannel(Channel):
             self._path.charge(self.engine.counts.work - before)
             if isinstance(self.wrapped, EnvelopedEngine) and not self.wrapped.understands:
                 return
-            self._heard_us = now_us
+            self._arrivals.heard_us = now_us
             if self.first_data_us is None and self.engine.receiving.has_data:
                 self.first_data_us = now_us
             self._finish(self._answered)
@@ -326,7 +324,7 @@ class KcpChannel(Channel):
         if self._closed:
             return
         try:
-            if self._unsent and not self._emit():
+            if self._outlet.unsent and not self._outlet.emit():
                 return
             if (load := self._size.released()) is not None:
                 self._feeder.begin(load)
@@ -335,9 +333,9 @@ class KcpChannel(Channel):
                 self._rounds.end_sending(self)
                 self._finish(self._sent)
             now_us = clock.now_us()  # filling takes a while, which is no part of a round trip
-            self._unsent = self.wrapped.transmit(now_us, writer_waits=more)
+            batches = self._outlet.unsent = self.wrapped.transmit(now_us, writer_waits=more)
             begins = self._size.waiting is not None and self._size.is_known
-            if begins or (self._unsent and self._emit() and self._feeder.has_block):
+            if begins or (batches and self._outlet.emit() and self._feeder.has_block):
                 # The engine may take more, now that this has left.
                 self._rounds.soon(self)
                 return
@@ -350,23 +348,6 @@ class KcpChannel(Channel):
                 self._rounds.at(self, due_us)
         except Exception as error:
             self._fail(error)
-
-    def _emit(self) -> bool:
-        """Hand datagrams to the socket. Returns False if it is full: `_pump` goes on when it has room."""
-        batches, self._unsent = self._unsent, []
-        for at, batch in enumerate(batches):
-            taken = self._path.send(batch)
-            if taken < batch.count:
-                self._unsent = [batch.rest(taken), *batches[at + 1 :]]
-                if not self._waits_for_room:
-                    self._waits_for_room = True
-                    self._path.wait_writable(self._has_room)
-                return False
-        return True
-
-    def _has_room(self) -> None:
-        self._waits_for_room = False
-        self._pump()
 
     def visit(self) -> None:
         """Send what is due. Acknowledgements in the socket come before a timer of loss recovery, which
@@ -397,7 +378,7 @@ class KcpChannel(Channel):
         """Close the path and free the windows now: the channel itself may wait for the garbage collector."""
         self._rounds.forget(self)
         self._path.close()
-        self._unsent.clear()
+        self._outlet.unsent.clear()
         self.engine.release()
 
     # -- figures
@@ -409,14 +390,14 @@ class KcpChannel(Channel):
         """A socket buffer smaller than the window needs, KCP's widest window if it limited the sender, and
         errors about datagrams."""
         buffer = self._buffers.warning()
-        events = self._path.events.warnings(str(plain(self.remote_address)[0]), self._heard_us)
+        events = self._path.events.warnings(str(plain(self.remote_address)[0]), self.heard_us)
         windows = (*window_warning(self.engine, clock.now_us()), *memory_warning(self.engine))
         dropped = self.wrapped.warnings() if isinstance(self.wrapped, EnvelopedEngine) else ()
         return (*buffer, *windows, *events, *dropped)
 
     @property
     def heard_us(self) -> int | None:
-        return self._heard_us
+        return self._arrivals.heard_us
 
     def signs(self, since_us: int) -> tuple[str, ...]:
         return tuple(sign.value for sign in self._path.events.since(since_us))
@@ -431,18 +412,61 @@ class KcpChannel(Channel):
         return sent, counts.wire_bytes_received + counts.datagrams_received * headers
 
     def counters(self) -> dict[str, Value]:
-        figures = kcp_metrics.record(self.engine, clock.now_us(), self._unsent, sends=self._sends)
+        figures = kcp_metrics.record(self.engine, clock.now_us(), self._outlet.unsent, sends=self._sends)
         return figures | self.wrapped.figures() if isinstance(self.wrapped, EnvelopedEngine) else figures
+
+
+class _Outlet:
+    """Hands datagrams to the socket, as far as it has room.
+
+    Parameters
+    ----------
+    go_on : called when a socket that was full has room again
+
+    Attributes
+    ----------
+    unsent : batches that have not left yet
+    """
+
+    __slots__ = ("_go_on", "_path", "_waits", "unsent")
+
+    def __init__(self, path: DatagramPath, go_on: Callable[[], None]) -> None:
+        self.unsent: list[DatagramBatch] = []
+        self._path, self._go_on = path, go_on
+        self._waits = False
+
+    def emit(self) -> bool:
+        """Hand all to the socket. Returns False if it is full: `go_on` is called when it has room."""
+        batches, self.unsent = self.unsent, []
+        for at, batch in enumerate(batches):
+            taken = self._path.send(batch)
+            if taken < batch.count:
+                self.unsent = [batch.rest(taken), *batches[at + 1 :]]
+                if not self._waits:
+                    self._waits = True
+                    self._path.wait_writable(self._has_room)
+                return False
+        return True
+
+    def _has_room(self) -> None:
+        self._waits = False
+        self._go_on()
 
 
 class _Arrivals:
     """Arrival times of batches, by the kernel's stamps if there are any: the time until this program reads
-    the socket is no part of a round trip."""
+    the socket is no part of a round trip.
 
-    __slots__ = ("_clock", "_engine", "_last_us", "_path")
+    Attributes
+    ----------
+    heard_us : arrival of the latest batch of the peer; None before
+    """
+
+    __slots__ = ("_clock", "_engine", "_last_us", "_path", "heard_us")
 
     def __init__(self, engine: Engine, path: DatagramPath) -> None:
         self._engine, self._path = engine, path
+        self.heard_us: int | None = None
         self._clock = ArrivalClock()
         self._last_us = 0
 

@@ -72,17 +72,14 @@ class TcpChannel(Channel):
         # A stream that goes both ways is read by a thread of its own, which the load does not hold up.
         self._reader = StreamWorker(sock, self._translated) if both_ways else self._worker
         self._rest = _NOTHING  # of the present block, for which the kernel had no room yet
-        self._accepted = 0  # bytes handed to the kernel
-        self._received = 0  # bytes taken from it
-        self._offered = 0  # `_accepted` before the present block, and that whole block
-        self._left_queue_bytes = 0  # the largest figure reported: it must not fall
+        self._received = 0  # bytes taken from the kernel
         self._final: dict[str, Value] | None = None
         # Time of the latest progress, and payload of the peer and own payload acknowledged by then.
         self._heard: tuple[int | None, int] = None, 0
         self._samples = PathSamples(ipv6=":" in plain_host(self._remote[0]))
         before = tcp_info.read(sock)
         self._wire = _WireBytes(sock, before, ipv6=":" in plain_host(self._remote[0]))
-        self._before = (before.first_sent_bytes or 0) + (before.notsent_bytes or 0)
+        self._handed = _HandedBytes(before)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -102,7 +99,7 @@ class TcpChannel(Channel):
             info = tcp_info.read(self._sock)
             # Without TCP_INFO, bytes that the kernel took or gave: it takes no more than a buffer in silence.
             progress = (info.bytes_acked or 0) + (info.bytes_received or 0)
-            progress = progress or self._accepted + self._received
+            progress = progress or self._handed.accepted + self._received
             if progress != self._heard[1]:
                 self._heard = now_us() - info.last_recv_us, progress
         return self._heard[0]
@@ -113,7 +110,7 @@ class TcpChannel(Channel):
         if self._final is not None:
             return dict(self._final)
         # The count is read before TCP_INFO, so that the kernel's figures are at least as new.
-        accepted = self._accepted
+        accepted = self._handed.accepted
         now = tcp_info.read(self._sock)
         if not self._sends:
             return self._receiver_record(now)
@@ -131,7 +128,7 @@ class TcpChannel(Channel):
     def _sender_record(self, accepted: int, now: tcp_info.TcpInfo) -> dict[str, Value]:
         rate = now.delivery_rate
         return {
-            "bytes": self._left_queue(accepted, now),
+            "bytes": self._handed.left_queue(accepted, now),
             "rtt_us": now.rtt_us,
             "retransmits": now.total_retrans,
             "snd_cwnd_bytes": now.cwnd_bytes,
@@ -161,18 +158,6 @@ class TcpChannel(Channel):
             "out_of_order": now.rcv_ooopack,
         }
 
-    def _left_queue(self, accepted: int, now: tcp_info.TcpInfo) -> int:
-        """Bytes that have left the send queue.
-
-        The thread counts a `send` when it returns. A part of its bytes may have left before: the kernel knows
-        how many. They are counted from TCP_INFO, at most up to the end of the present block.
-        """
-        left = accepted - (now.notsent_bytes or 0)
-        if now.first_sent_bytes is not None:
-            left = max(left, min(now.first_sent_bytes - self._before, self._offered))
-        self._left_queue_bytes = max(self._left_queue_bytes, left)
-        return self._left_queue_bytes
-
     # ------------------------------------------------------------------ carrying
 
     async def send(self, load: Load) -> None:
@@ -200,13 +185,13 @@ class TcpChannel(Channel):
                     self._samples.load_waits |= wait_us > 0
                     return wait_us
                 block = load.take()
-                # Before the send, a part of which may leave at once: `_left_queue` counts up to this bound.
-                self._offered = self._accepted + len(block)
+                # Before the send, a part of which may leave at once: `left_queue` counts up to this bound.
+                self._handed.offered = self._handed.accepted + len(block)
             try:
                 sent = send(block)
             except BlockingIOError:
                 sent = 0
-            self._accepted += sent
+            self._handed.accepted += sent
             self._rest = block = block[sent:]
             if len(block):
                 return 0  # no room
@@ -267,6 +252,43 @@ class TcpChannel(Channel):
             await self._reader.ended()
         finally:
             self._sock.close()
+
+
+class _HandedBytes:
+    """Payload of a sender between the load and the network.
+
+    Parameters
+    ----------
+    before : the kernel's figures before the first payload
+
+    Attributes
+    ----------
+    accepted : bytes handed to the kernel; written by the thread that sends only
+    offered : `accepted` before the present block, and that whole block
+    """
+
+    __slots__ = ("_before", "_reported", "accepted", "offered")
+
+    def __init__(self, before: tcp_info.TcpInfo) -> None:
+        self.accepted = self.offered = 0
+        self._before = (before.first_sent_bytes or 0) + (before.notsent_bytes or 0)
+        self._reported = 0  # the largest figure reported: it must not fall
+
+    def left_queue(self, accepted: int, now: tcp_info.TcpInfo) -> int:
+        """Bytes that have left the send queue.
+
+        The thread counts a `send` when it returns. A part of its bytes may have left before: the kernel knows
+        how many. They are counted from TCP_INFO, at most up to the end of the present block.
+
+        Parameters
+        ----------
+        accepted : the count before `now` was read
+        """
+        left = accepted - (now.notsent_bytes or 0)
+        if now.first_sent_bytes is not None:
+            left = max(left, min(now.first_sent_bytes - self._before, self.offered))
+        self._reported = max(self._reported, left)
+        return self._reported
 
 
 class _WireBytes:

@@ -52,11 +52,9 @@ class UdpMessageChannel(UdpEnd):
         self._sends = stream.sends
         self._into = memoryview(bytearray(GRO_BYTES))
         self._reader = StreamWorker(self._sock, self._translated)
-        self._take: Callable[[memoryview], None] | None = None
-        self._early: deque[bytes] = deque(maxlen=MOST_EARLY)
-        self._handing = threading.Lock()
+        self._arrived = _Arrived()
         self._rest = _NOTHING  # a datagram for which the kernel had no room yet
-        self._sent = self._sent_bytes = self._received = self._received_bytes = 0
+        self._sent = self._sent_bytes = 0
         self._is_closed = False
 
     def _begin_reading(self) -> None:
@@ -65,12 +63,12 @@ class UdpMessageChannel(UdpEnd):
     def counters(self) -> dict[str, Value]:
         if self._sends:
             return {"bytes": self._sent_bytes, "datagrams_sent": self._sent}
-        return {"bytes": self._received_bytes, "datagrams_received": self._received}
+        return {"bytes": self._arrived.bytes, "datagrams_received": self._arrived.datagrams}
 
     def wire_bytes(self) -> tuple[int, int] | None:
         headers = headers_to(self.remote_address)
         sent = self._sent_bytes + self._sent * headers
-        return sent, self._received_bytes + self._received * headers
+        return sent, self._arrived.bytes + self._arrived.datagrams * headers
 
     # ------------------------------------------------------------------ sending
 
@@ -114,11 +112,7 @@ class UdpMessageChannel(UdpEnd):
     # ------------------------------------------------------------------ receiving
 
     def keep(self, write: Callable[[memoryview], None]) -> None:
-        # The peer may begin before this program does: the thread has read since the stream is open.
-        with self._handing:
-            self._take = write
-            while self._early:
-                write(memoryview(self._early.popleft()))
+        self._arrived.keep(write)
 
     async def receive(self) -> None:
         await self._reader.finished()
@@ -147,14 +141,8 @@ class UdpMessageChannel(UdpEnd):
     def _take_datagram(self, datagram: memoryview) -> None:
         if len(datagram) <= PROOF_BYTES:
             self._answer_control(bytes(datagram))
-            return
-        self._received += 1
-        self._received_bytes += len(datagram)
-        with self._handing:
-            if self._take is None:
-                self._early.append(bytes(datagram))
-            else:
-                self._take(datagram)
+        else:
+            self._arrived.take(datagram)
 
     # ------------------------------------------------------------------ ending
 
@@ -169,3 +157,36 @@ class UdpMessageChannel(UdpEnd):
             await self._reader.ended()
         finally:
             self._path.close()
+
+
+class _Arrived:
+    """Datagrams of data that arrived: counted, and held until `keep` says where they go. The peer may begin
+    before this program does, and the thread reads from the moment the stream is open.
+
+    Attributes
+    ----------
+    datagrams, bytes : all that arrived, and their payload
+    """
+
+    def __init__(self) -> None:
+        self.datagrams = self.bytes = 0
+        self._write: Callable[[memoryview], None] | None = None
+        self._early: deque[bytes] = deque(maxlen=MOST_EARLY)
+        self._lock = threading.Lock()
+
+    def keep(self, write: Callable[[memoryview], None]) -> None:
+        """Hand what is held, and what arrives from now on, to `write`. The event loop's thread calls this."""
+        with self._lock:
+            self._write = write
+            while self._early:
+                write(memoryview(self._early.popleft()))
+
+    def take(self, datagram: memoryview) -> None:
+        """Count a datagram and hand it on. The thread that reads calls this."""
+        self.datagrams += 1
+        self.bytes += len(datagram)
+        with self._lock:
+            if self._write is None:
+                self._early.append(bytes(datagram))
+            else:
+                self._write(datagram)
