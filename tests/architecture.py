@@ -69,7 +69,16 @@ class Module:
         for node in self.nodes:
             if isinstance(node, ast.ImportFrom):
                 names |= {one.asname or one.name: f"{node.module}.{one.name}" for one in node.names}
+            elif isinstance(node, ast.Import):
+                names |= {one.asname: one.name for one in node.names if one.asname}
         return names
+
+    def full_name(self, node: ast.AST) -> str:
+        """`numpy.random.default_rng` for `np.random.default_rng`; empty if it is no dotted name."""
+        if isinstance(node, ast.Attribute):
+            before = self.full_name(node.value)
+            return before and f"{before}.{node.attr}"
+        return self.imported.get(node.id, node.id) if isinstance(node, ast.Name) else ""
 
 
 def product() -> list[Module]:
@@ -226,7 +235,7 @@ def _family(
     yield node
     for base in _base_names(node):
         first, dot, rest = base.partition(".")
-        found = classes.get(f"{module.imported.get(first, f'{module.name}.{first}')}{dot}{rest}")
+        found = classes.get(module.imported.get(first, f"{module.name}.{first}") + dot + rest)
         if found is not None:
             yield from _family(*found, classes)
 
@@ -273,33 +282,50 @@ def _attributes(node: ast.ClassDef) -> set[str]:
 
 
 def busy_constructors(module: Module) -> list[str]:
-    """Constructors that start something, themselves or in a method of their class that they call."""
+    """Constructors that start something, themselves or in what they call: methods of their class, functions
+    and classes of the same module."""
     busy = []
     for node in module.nodes:
         if isinstance(node, ast.ClassDef):
-            started = sorted(_started_by(node, "__init__") | _started_by(node, "__post_init__"))
+            started = sorted(_started_by(module, node))
             busy += [f"{module.name}.{node.name}: {name}" for name in started]
     return busy
 
 
-def _started_by(node: ast.ClassDef, first: str) -> set[str]:
-    # Follow calls of own methods from the constructor on; each method is looked at once.
-    methods = {each.name: each for each in node.body if isinstance(each, FUNCTIONS)}
-    seen: set[str] = set()
-    ahead, started = [first], set()
+CONSTRUCTORS = ("__init__", "__post_init__", "__new__")
+
+
+def _started_by(module: Module, node: ast.ClassDef) -> set[str]:
+    """Starters that run when an object of the class is made. Each function is looked at once."""
+    functions = {each.name: each for each in module.tree.body if isinstance(each, FUNCTIONS)}
+    classes = {each.name: each for each in module.tree.body if isinstance(each, ast.ClassDef)}
+    seen: set[ast.AST] = set()
+    started: set[str] = set()
+    ahead: list[tuple[ast.AST, Mapping[str, ast.AST]]] = []
+
+    def construct(one: ast.ClassDef) -> None:
+        methods = {each.name: each for each in one.body if isinstance(each, FUNCTIONS)}
+        ahead.extend((methods[name], methods) for name in CONSTRUCTORS if name in methods)
+
+    construct(node)
     while ahead:
-        name = ahead.pop()
-        if name in seen or name not in methods:
+        function, methods = ahead.pop()
+        if function in seen:
             continue
-        seen.add(name)
-        for call in _calls(methods[name]):
-            function = call.func
-            if isinstance(function, ast.Attribute):
-                started |= {function.attr} & STARTERS
-                if isinstance(function.value, ast.Name) and function.value.id == "self":
-                    ahead.append(function.attr)
-            elif isinstance(function, ast.Name):
-                started |= {function.id} & STARTERS
+        seen.add(function)
+        inner = {each.name: each for each in ast.walk(function) if isinstance(each, FUNCTIONS)}
+        for call in _calls(function):
+            called = call.func
+            if isinstance(called, ast.Attribute):
+                started |= {called.attr} & STARTERS
+                if ast.unparse(called.value) in ("self", "cls", node.name) and called.attr in methods:
+                    ahead.append((methods[called.attr], methods))
+            elif isinstance(called, ast.Name):
+                started |= {called.id} & STARTERS
+                if (target := inner.get(called.id) or functions.get(called.id)) is not None:
+                    ahead.append((target, methods if called.id in inner else {}))
+                elif called.id in classes:
+                    construct(classes[called.id])
     return started
 
 
@@ -372,19 +398,34 @@ def _asks_socket(call: ast.Call) -> bool:
 # -- random numbers, transports
 
 
+SEEDED = {"random.Random", "numpy.random.SeedSequence", "numpy.random.default_rng"}
+"""Sources of random numbers that repeat a run, if they are called with a seed."""
+GENERATOR = "numpy.random.Generator"
+
+
 def unseeded_random(module: Module) -> list[str]:
-    """Uses of `random` other than `random.Random(seed)`: a simulated run must be repeatable."""
-    if any(within(name, "random") and name != "random" for name in module.imports()):
+    """Uses of `random` and `numpy.random` other than `SEEDED` with a seed: a simulated run must be
+    repeatable."""
+    if any(name.startswith(("random.", "numpy.random.")) for name in module.imports()):
         return [f"{module.name}: imports from random"]
     called: dict[ast.AST, ast.Call] = {node.func: node for node in module.nodes if isinstance(node, ast.Call)}
-    return [
-        f"{module.name}:{node.lineno}: random.{node.attr}"
-        for node in module.nodes
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "random"
-        and (node.attr != "Random" or (node in called and not called[node].args))
-    ]
+    found = []
+    for node in module.nodes:
+        if not isinstance(node, ast.Attribute):
+            continue
+        source = module.full_name(node)
+        if source.startswith(("random.", "numpy.random.")) and source != GENERATOR:
+            seeds = called[node].args if node in called else [node]
+            if source not in SEEDED or not seeds or ast.unparse(seeds[0]) == "None":
+                found.append(f"{module.name}:{node.lineno}: {source}")
+    return found
+
+
+def system_randomness(module: Module) -> list[str]:
+    """Uses of the system's random numbers, which an engine takes from its caller."""
+    sources = {"os.urandom", "os.getrandom"}
+    used = {module.full_name(node) for node in module.nodes if isinstance(node, ast.Attribute)}
+    return [f"{module.name} uses {name}" for name in sorted((used | module.imports()) & sources)]
 
 
 def named_transports(module: Module, names: Collection[str]) -> list[str]:

@@ -35,6 +35,7 @@ from tests.architecture import (
     spelt_addresses,
     standard_names,
     system_differences,
+    system_randomness,
     text_decoders,
     unexpected,
     unguarded_calls,
@@ -157,7 +158,7 @@ TO_COME = {f"{P}.quic"}
 """Packages without a file yet. They have a rule because the layout already fixes what they may import."""
 
 CLOCKS_AND_SOCKETS = {
-    *("asyncio", "socket", "select", "selectors", "time", "secrets", "threading", "uvloop"),
+    *("asyncio", "socket", "select", "selectors", "time", "secrets", "threading", "uuid", "uvloop"),
 }
 """Modules that a sans-IO engine does not import: `now_us` is an argument."""
 
@@ -200,16 +201,6 @@ def test_imports_follow_the_table() -> None:
     check("imports", findings(lambda module: forbidden_imports(module, MAY_IMPORT), MODULES))
 
 
-def test_nothing_imports_the_command_line() -> None:
-    """`main` and `python -m iperfpy` start it; the table alone would let the package `iperfpy` do so."""
-    importers = {
-        module.name
-        for module in MODULES
-        if not within(module.name, "iperfpy.cli") and any(within(n, "iperfpy.cli") for n in module.imports())
-    }
-    assert importers == {"iperfpy.__main__"}
-
-
 def test_the_folder_protocols_is_imported_as_a_part_of_iperfpy() -> None:
     assert not findings(lambda module: outside_imports(module, {"protocols"}), MODULES)
 
@@ -237,7 +228,7 @@ def test_one_module_knows_how_systems_differ() -> None:
     assert not findings(system_differences, others)
 
 
-def test_an_engine_has_no_clock_or_socket() -> None:
+def test_an_engine_has_no_clock_socket_or_randomness() -> None:
     engines = [
         module
         for module in MODULES
@@ -248,6 +239,7 @@ def test_an_engine_has_no_clock_or_socket() -> None:
         lambda module: [name for name in module.imports() if within(name, f"{P}.clock")], engines
     )
     assert not readers
+    assert not findings(system_randomness, engines)
 
 
 def test_random_numbers_come_from_a_seed() -> None:
@@ -330,6 +322,7 @@ BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (lambda m: forbidden_imports(m, RULES), "iperfpy.protocols.new", ""),
     (lambda m: forbidden_imports(m, RULES), "iperfpy.high.x", "from iperfpy.protocols.kcp import y"),
     (lambda m: forbidden_imports(m, MAY_IMPORT), "iperfpy.new.x", ""),
+    (lambda m: forbidden_imports(m, MAY_IMPORT), "iperfpy", "from iperfpy.cli.main import main"),
     (lambda m: forbidden_imports(m, MAY_IMPORT), f"{P}.new", f"import {P}.kcp.engine"),
     *(
         (lambda m: forbidden_imports(m, MAY_IMPORT), "iperfpy.experiments.x", f"from iperfpy.{name} import y")
@@ -361,6 +354,21 @@ BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
         "x",
         "class A:\n def __init__(self):\n  self.go()\n def go(self):\n  loop.add_reader(0, f)",
     ),
+    (
+        busy_constructors,
+        "x",
+        "class A:\n def __init__(self):\n  go()\ndef go():\n more()\ndef more():\n loop.create_task(f())",
+    ),
+    (
+        busy_constructors,
+        "x",
+        "class A:\n def __init__(self):\n  self.b = B(self)\nclass B:\n def __init__(self, a):\n  Thread(a)",
+    ),
+    (
+        busy_constructors,
+        "x",
+        "class A:\n def __init__(self):\n  def go():\n   self.more()\n  go()\n def more(self):\n  loop.call_soon(f)",
+    ),
     (loop_watchers, "x", "loop.add_reader(3, f)"),
     (loop_watchers, "x", "class A:\n    def f(self):\n        watch = self.loop.add_writer"),
     (spelt_addresses, "x", "f'no answer of {a[0]} port {a[1]}'"),
@@ -375,6 +383,13 @@ BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (unseeded_random, "x", "import random\nrandom.random()"),
     (unseeded_random, "x", "import random\nrandom.Random()"),
     (unseeded_random, "x", "from random import choice"),
+    (unseeded_random, "x", "import numpy as np\nnp.random.random()"),
+    (unseeded_random, "x", "import numpy as np\nrng = np.random.default_rng()"),
+    (unseeded_random, "x", "import numpy as np\nnp.random.SeedSequence(None)"),
+    (unseeded_random, "x", "from numpy.random import default_rng"),
+    (system_randomness, "x", "import os\nkey = os.urandom(8)"),
+    (system_randomness, "x", "import os as system\nsource = system.urandom"),
+    (system_randomness, "x", "from os import urandom"),
     (lambda m: named_transports(m, {"kcp"}), "x", "if name == 'kcp': pass"),
     (lambda m: unguarded_calls(m, {"check"}), "x", "ask = self._test.transport.check"),
 ]
@@ -398,6 +413,7 @@ GOOD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (lambda m: crowded_classes([m], 1), "x", "class A(TypedDict):\n    a: int\n    b: int"),
     (lambda m: crowded_classes([m], 1), "x", "class A:\n    a: int\n    b: ClassVar[int] = 0"),
     (unseeded_random, "x", "import random\nrandom.Random(7).random()"),
+    (unseeded_random, "x", "import numpy as np\ndef f(rng: np.random.Generator): np.random.default_rng(7)"),
     (
         lambda m: unguarded_calls(m, {"check"}),
         "x",
