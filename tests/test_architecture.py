@@ -367,7 +367,7 @@ BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (
         busy_constructors,
         "x",
-        "class A:\n def __init__(self):\n  def go():\n   self.more()\n  go()\n def more(self):\n  loop.call_soon(f)",
+        "class A:\n def __init__(self):\n  def g():\n   self.h()\n  g()\n def h(self):\n  loop.call_soon(f)",
     ),
     (loop_watchers, "x", "loop.add_reader(3, f)"),
     (loop_watchers, "x", "class A:\n    def f(self):\n        watch = self.loop.add_writer"),
