@@ -14,6 +14,8 @@ and one for each datagram where it is slow. RFC 9000, 13.2.2, has every second p
 
 from __future__ import annotations
 
+from iperfpy.protocols.kcp.receive_window import Taken
+
 HEADERS_BYTES = 28
 """IPv4 and UDP headers, which the path carries with each datagram."""
 UNKNOWN_US = 10_000
@@ -67,6 +69,13 @@ class AckTiming:
         self._datagrams += datagrams
         credit = self._credit + self._share * (size + HEADERS_BYTES * datagrams)
         self._credit = credit if credit < MOST_CREDIT else MOST_CREDIT
+
+    def arrived(self, taken: Taken, now_us: int) -> None:
+        """Note the segments of a record."""
+        if taken.is_news:
+            self.report()
+        if taken.has_repeats:
+            self.repeated(now_us)
 
     def report(self) -> None:
         """Note news that the sender waits for: a new hole, or a filled one."""

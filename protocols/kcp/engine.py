@@ -19,12 +19,12 @@ from iperfpy.protocols.congestion.congestion_control import CongestionControl
 from iperfpy.protocols.congestion.pacer import Pacer
 from iperfpy.protocols.datagrams.batch import DatagramBatch
 from iperfpy.protocols.kcp import wire
-from iperfpy.protocols.kcp.ack_ranges import INTERVALS_US, RangeAck
-from iperfpy.protocols.kcp.ack_timing import LONGEST_US, AckTiming
+from iperfpy.protocols.kcp.ack_ranges import RangeAck
+from iperfpy.protocols.kcp.ack_timing import AckTiming
 from iperfpy.protocols.kcp.delivery import DeliveryAccounting
 from iperfpy.protocols.kcp.engine_counts import Counts
 from iperfpy.protocols.kcp.engine_options import MAX_WINDOW, EngineOptions
-from iperfpy.protocols.kcp.inbound import Acks, Arrived, Pushes, decode, decode_each, without_stamps
+from iperfpy.protocols.kcp.inbound import Acks, Arrived, Pushes, decode, without_stamps
 from iperfpy.protocols.kcp.loss_recovery.recovery import Cause, Recovery, Resend
 from iperfpy.protocols.kcp.outbound import Outbound
 from iperfpy.protocols.kcp.owed_acks import OwedAcks
@@ -40,8 +40,6 @@ from iperfpy.protocols.kcp.window_probes import WindowProbes
 from iperfpy.protocols.kcp.wire import HEADER_BYTES
 
 _UNBOUNDED = 1 << 30
-_BYTES_PER_WORK = 2048
-"""Bytes that take about as long as one record. Thousands of ACKs may be one record."""
 _QUEUE_S, _MOST_QUEUED = 0.002, 4096
 """Data that may wait for the pacer: two milliseconds' worth, which one turn of an event loop releases."""
 
@@ -151,23 +149,15 @@ class Engine:
         inbound.py has the table of the shapes in which datagrams come. All lead here, and how a batch is cut
         makes no difference (tests/protocols/kcp/test_shapes.py).
         """
-        counts, self._pacer.stopped_us = self.counts, -1
-        counts.datagrams_received += batch.count
-        counts.wire_bytes_received += batch.size
-        records, foreign = decode(batch, self.conv, self.receiving.nxt, self.sending.una)
-        counts.foreign += foreign
-        if any(arrived.una > self.sending.nxt for arrived in records):
-            records = self._possible(batch)
+        self._pacer.stopped_us = -1
+        sending, count, size = self.sending, batch.count, batch.size
+        inbound = decode(
+            batch, self.conv, self.receiving.nxt, sending.una, sending.nxt, ranges=self.options.ack_ranges
+        )
         ranges: list[tuple[int, RangeAck]] = []
-        for arrived in records:
-            pushes = arrived.pushes
-            if arrived.malformed or (arrived.ranges is not None and not self.options.ack_ranges):
-                counts.impossible += 1
-                continue
-            if pushes is not None and not arrived.probe:
-                self._take(pushes, now_us)
-            elif pushes is not None or arrived.part is not None:
-                self._take_odd(arrived, now_us)
+        for arrived in inbound.records:
+            if arrived.pushes is not None or arrived.part is not None:
+                self._take(arrived, now_us)
             if arrived.asks:
                 self._probes.answer()
             acks = arrived.acks
@@ -182,54 +172,29 @@ class Engine:
             self.peer_window = arrived.wnd
             if arrived.ranges is not None:
                 ranges.append((arrived.una, arrived.ranges))
-            elif acks is not None or arrived.una != self.sending.una:
+            elif acks is not None or arrived.una != sending.una:
                 self.delivery.acknowledge(arrived.una, acks, now_us)
         if ranges:
             self.delivery.acknowledge_ranges(ranges, now_us)
-        if not self.receiving.has_data:
-            counts.received_before_data = counts.datagrams_received
-        counts.work += len(records) + batch.size // _BYTES_PER_WORK
+        self.counts.arrive(count, size, inbound, before_data=not self.receiving.has_data)
         if self._acks.timing is not None and not ranges and not recovered:
             # A datagram with messages earns as much as a full one: its sender waits for news alike.
-            size = batch.count * self._ack_bytes if self.options.boundaries else 0
-            self._acks.timing.heard(batch.count, max(batch.size, size))
+            worth = count * self._ack_bytes if self.options.boundaries else 0
+            self._acks.timing.heard(count, max(size, worth))
 
-    def _possible(self, batch: DatagramBatch) -> list[Arrived]:
-        """The segments of a batch, each a record, without any with an una never sent: not from our peer,
-        or garbled, so that nothing in them can be trusted."""
-        records = decode_each(batch, self.conv, self.receiving.nxt, self.sending.una)
-        possible = [arrived for arrived in records if arrived.una <= self.sending.nxt]
-        self.counts.impossible += len(records) - len(possible)
-        self.counts.work += len(records)
-        return possible
-
-    def _take(self, pushes: Pushes, now_us: int) -> None:
-        """Take data segments, and note what to acknowledge and how soon."""
-        receiving, timing = self.receiving, self._acks.timing
-        high, duplicates = receiving.high, receiving.duplicates
-        self._acks.owe(pushes, receiving.take(pushes), now_us)
-        if timing is None:
-            return
-        if pushes.first != high or pushes.sn is not None:
-            timing.report()  # a new hole, or something below the highest
-        if receiving.duplicates != duplicates:
-            timing.repeated(now_us)
-        if self.options.ack_ranges:
-            if pushes.frg:
-                timing.interval_us = min(INTERVALS_US[pushes.frg], LONGEST_US)
-        elif timing.wants_to_ask(now_us):
-            self._probes.ask()
-
-    def _take_odd(self, arrived: Arrived, now_us: int) -> None:
-        """Take a probe of the path, which is only acknowledged, or a part of a segment."""
-        pushes = arrived.pushes
+    def _take(self, arrived: Arrived, now_us: int) -> None:
+        """Take data segments, a part of one, or a probe of the path, and note what to acknowledge."""
+        pushes = arrived.pushes if arrived.part is None else self._joined(arrived.part)
         if pushes is None:
-            assert arrived.part is not None
-            pushes = self._joined(arrived.part)
-            if pushes is not None:
-                self._take(pushes, now_us)
-        elif pushes.rows.shape[1] <= self.receiving.mss:
-            self._acks.owe_probe(pushes, now_us)  # this says that a segment of this size is accepted
+            return
+        if arrived.probe:
+            if pushes.rows.shape[1] <= self.receiving.mss:
+                self._acks.owe_probe(pushes, now_us)  # this says that a segment of this size is accepted
+            return
+        self._acks.owe(pushes, self.receiving.take(pushes), now_us)
+        timing = self._acks.timing
+        if timing is not None and timing.wants_to_ask(now_us):
+            self._probes.ask()
 
     def _take_told(self, arrived: Arrived, now_us: int) -> None:
         """Take the answer to a window probe."""

@@ -6,7 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
+from iperfpy.protocols.kcp.inbound import Inbound
 from iperfpy.protocols.kcp.loss_recovery.recovery import Cause
+
+_BYTES_PER_WORK = 2048
+"""Bytes that take about as long as one record. Thousands of ACKs may be one record."""
 
 
 @dataclass(slots=True)
@@ -50,6 +54,16 @@ class Counts:
     def retransmitted(self) -> int:
         """Data segments transmitted again, whatever the cause."""
         return self.lost + self.early + self.fast
+
+    def arrive(self, datagrams: int, size: int, inbound: Inbound, *, before_data: bool) -> None:
+        """Count a batch of `size` bytes that arrived. `before_data`: no data has come yet."""
+        self.datagrams_received += datagrams
+        self.wire_bytes_received += size
+        self.foreign += inbound.foreign
+        self.impossible += inbound.impossible
+        self.work += inbound.decoded + size // _BYTES_PER_WORK
+        if before_data:
+            self.received_before_data = self.datagrams_received
 
     def leave(self, batches: Iterable[DatagramBatch]) -> None:
         """Count datagrams as sent."""

@@ -24,6 +24,7 @@ test_few_acks.py compares list and array). Below about 16 headers `struct` is fa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +136,23 @@ class Arrived:
     malformed: bool = False
 
 
+class Inbound(NamedTuple):
+    """One batch, decoded.
+
+    Parameters
+    ----------
+    records : in order of arrival
+    foreign : datagrams that are not KCP of this conversation, or not as far as their end
+    impossible : segments left out, because they acknowledge a segment never sent, or contradict themselves
+    decoded : records that were made of the batch, those of a second reading included
+    """
+
+    records: list[Arrived]
+    foreign: int
+    impossible: int
+    decoded: int
+
+
 def ack_columns(acks: Acks, una: int, now_us: int) -> tuple[Int64s, Int64s]:
     """Serial numbers, near `una`, and the stamps echoed, near `now_us`: int64 (n,) each."""
     if isinstance(acks, list):
@@ -156,17 +174,36 @@ def without_stamps(acks: Acks, stamps: list[int]) -> Acks | None:
     return kept if len(kept) else None
 
 
-def decode(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> tuple[list[Arrived], int]:
-    """The records of a batch in order of arrival, and how many datagrams are not KCP of this conversation.
+def decode(batch: DatagramBatch, conv: int, next_sn: int, una: int, nxt: int, *, ranges: bool) -> Inbound:
+    """The content of a batch.
 
     Parameters
     ----------
     conv : conversation number; datagrams of others are foreign
     next_sn, una : the receive window's next serial number, and the send window's first unacknowledged one:
         serial numbers of 32 bits grow back to the integers nearest to these
+    nxt : the send window's next serial number, which nothing can acknowledge yet
+    ranges : True if the peer may acknowledge in ranges
 
     Of a datagram that turns foreign in its middle, the segments before that point count.
     """
+    records, foreign = read_batch(batch, conv, next_sn, una)
+    decoded = len(records)
+    if any(arrived.una > nxt for arrived in records):
+        # The record of many segments has the furthest una of them: the segments are told apart again, and
+        # those with an una never sent are not our peer's, or garbled, so that nothing in them can be trusted.
+        records = decode_each(batch, conv, next_sn, una)
+        decoded += len(records)
+    possible = [
+        arrived
+        for arrived in records
+        if arrived.una <= nxt and not arrived.malformed and (ranges or arrived.ranges is None)
+    ]
+    return Inbound(possible, foreign, len(records) - len(possible), decoded)
+
+
+def read_batch(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> tuple[list[Arrived], int]:
+    """The records of a batch, and how many datagrams are foreign."""
     data, count = batch.data, batch.count
     if (batch.last_size if count == 1 else batch.stride) < HEADER_BYTES:
         return [], count
@@ -184,14 +221,14 @@ def decode(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> tuple[lis
             return [arrived], 0
     if count > 1 and batch.last_size < batch.stride:
         # Segmentation offload ends a run with a datagram that is not full: only that one breaks the shape.
-        records, foreign = decode(batch.head(count - 1), conv, next_sn, una)
+        records, foreign = read_batch(batch.head(count - 1), conv, next_sn, una)
         return records, foreign + _walk(batch.rest(count - 1).data, conv, next_sn, una, records)
     records = []
     return records, sum(_walk(datagram, conv, next_sn, una, records) for datagram in batch)
 
 
 def decode_each(batch: DatagramBatch, conv: int, next_sn: int, una: int) -> list[Arrived]:
-    """As `decode`, a record per segment whatever the shape of the batch."""
+    """A record per segment, whatever the shape of the batch."""
     records: list[Arrived] = []
     for datagram in batch:
         _walk(datagram, conv, next_sn, una, records)

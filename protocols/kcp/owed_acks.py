@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from iperfpy.protocols.kcp import wire
 from iperfpy.protocols.kcp.ack_timing import AckTiming
 from iperfpy.protocols.kcp.inbound import Pushes
-from iperfpy.protocols.kcp.receive_window import ReceiveWindow
+from iperfpy.protocols.kcp.receive_window import ReceiveWindow, Taken
 from iperfpy.protocols.kcp.wire import HEADER_BYTES, Bytes, Int64s
 
 MOST_OWED = 256
@@ -47,14 +46,11 @@ class OwedAcks:
         """True if anything is to be acknowledged."""
         return self._last is not None or bool(self._parts)
 
-    def owe(self, pushes: Pushes, accepted: NDArray[np.bool_] | None, now_us: int) -> None:
-        """Note segments that arrived.
-
-        Parameters
-        ----------
-        accepted : bool (n,), which of them to acknowledge, each with an ACK of its own; None: all arrived in
-            order, and one ACK for the last is enough, since una covers the others
-        """
+    def owe(self, pushes: Pushes, taken: Taken, now_us: int) -> None:
+        """Note segments that the receive window took."""
+        if self.timing is not None:
+            self.timing.arrived(taken, now_us)
+        accepted = taken.accepted
         if accepted is None:
             self._last = (pushes.last, pushes.last_ts)
         elif len(accepted) == 1:
@@ -83,7 +79,7 @@ class OwedAcks:
 
     def owe_probe(self, pushes: Pushes, now_us: int) -> None:
         """Note a probe of the path: its stamp is echoed at once."""
-        self.owe(pushes, np.ones(1, np.bool_), now_us)
+        self._owe_one(pushes.first, pushes.last_ts)
         if self.timing is not None:
             self.timing.report()
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from iperfpy.protocols.kcp.ack_ranges import (
     HEAD,
+    INTERVALS_US,
     RANGE,
     REPEATED,
     ROW,
@@ -22,10 +23,10 @@ from iperfpy.protocols.kcp.ack_ranges import (
     age_of,
     write_ranges,
 )
-from iperfpy.protocols.kcp.ack_timing import SHORTEST_WAIT_US, AckTiming
+from iperfpy.protocols.kcp.ack_timing import LONGEST_US, SHORTEST_WAIT_US, AckTiming
 from iperfpy.protocols.kcp.inbound import Pushes
 from iperfpy.protocols.kcp.owed_acks import Departure
-from iperfpy.protocols.kcp.receive_window import ReceiveWindow
+from iperfpy.protocols.kcp.receive_window import ReceiveWindow, Taken
 from iperfpy.protocols.kcp.wire import ACK, HEADER_BYTES, Int64s, control_segment, expand
 
 MOST_ROWS, MOST_RANGES = 32, 16
@@ -61,9 +62,14 @@ class OwedRanges:
         self._probes.append((pushes.first, pushes.last_ts))
         self.timing.report()
 
-    def owe(self, pushes: Pushes, accepted: NDArray[np.bool_] | None, now_us: int) -> None:
-        """Note segments that arrived. `accepted`: bool (n,), which of them to acknowledge; None: all, and
-        they came in order."""
+    def owe(self, pushes: Pushes, taken: Taken, now_us: int) -> None:
+        """Note segments that the receive window took, and the interval that the peer asks for."""
+        self._owe(pushes, taken.accepted, now_us)
+        self.timing.arrived(taken, now_us)
+        if pushes.frg:
+            self.timing.interval_us = min(INTERVALS_US[pushes.frg], LONGEST_US)
+
+    def _owe(self, pushes: Pushes, accepted: NDArray[np.bool_] | None, now_us: int) -> None:
         if accepted is None and pushes.sn is None:
             # The usual case. A run that ends with the newest stamp of all ascends: data leaves in order. A
             # flight has one stamp: its first arrival is the one that counts.

@@ -8,6 +8,7 @@ on: the peer chooses the gaps, the window and the largest segment, and must not 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,25 @@ MOST_STORED_BYTES = 8 << 20
 
 Deliver = Callable[[Bytes], None]
 """Takes payload in order: a (rows, size) or (size,) uint8 view, valid only during the call."""
+
+
+class Taken(NamedTuple):
+    """The segments of a record in the receive window.
+
+    Parameters
+    ----------
+    accepted : bool (n,), which of them to acknowledge, each with an ACK of its own; None: they came in order
+        and left no gap, and one ACK for the last of them is enough, since una covers the others
+    is_news : True if they made a hole, or lie below the highest one
+    has_repeats : True if one of them had arrived before
+    """
+
+    accepted: NDArray[np.bool_] | None
+    is_news: bool = False
+    has_repeats: bool = False
+
+
+_IN_ORDER = Taken(None)
 
 
 class ReceiveWindow:
@@ -80,12 +100,9 @@ class ReceiveWindow:
         """Payload of the segments held above `nxt`."""
         return int(self._sizes.sum(dtype=np.int64)) - self.stored
 
-    def take(self, pushes: Pushes) -> NDArray[np.bool_] | None:
-        """Take the segments of a record.
-
-        Returns which of them to acknowledge, (n,), or None if they came in order and left no gap: then one
-        ACK for the last of them is enough.
-        """
+    def take(self, pushes: Pushes) -> Taken:
+        """Take the segments of a record."""
+        high, duplicates = self.high, self.duplicates
         in_order = not self.stored and pushes.first == self.nxt
         if in_order and pushes.sn is None:
             rows = pushes.rows
@@ -96,14 +113,16 @@ class ReceiveWindow:
                 if self.nxt > self.high:
                     self.high = self.nxt
                 self._hand_on(rows, count)
-                return None
+                return _IN_ORDER if pushes.first == high else Taken(None, is_news=True)
         if pushes.first == pushes.last and len(pushes.rows) == 1:
             accepted = _ACCEPTED if self._take_one(pushes.first, pushes.rows) else _REFUSED
         else:
             accepted = self.insert(pushes.numbers(), pushes.rows)
+        is_news = pushes.first != high or pushes.sn is not None
+        has_repeats = self.duplicates != duplicates
         if in_order and not self.stored and self.nxt == pushes.last + 1:
-            return None
-        return accepted
+            return Taken(None, is_news, has_repeats)
+        return Taken(accepted, is_news, has_repeats)
 
     def _take_one(self, number: int, rows: Bytes) -> bool:
         """`insert` for one segment, without arrays: tiny segments with gaps would cost a sender nothing, and

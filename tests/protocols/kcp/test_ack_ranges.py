@@ -23,7 +23,7 @@ from iperfpy.protocols.kcp.ack_ranges import (
     read_ranges,
     write_ranges,
 )
-from iperfpy.protocols.kcp.inbound import decode
+from iperfpy.protocols.kcp.inbound import read_batch
 from iperfpy.protocols.kcp.wire import HEADER, HEADER_BYTES
 from tests.protocols.kcp.ends import CONV, batch, seg
 
@@ -72,7 +72,7 @@ def _read(data: bytes) -> RangeAck | None:
 @pytest.mark.parametrize("vector", _vectors(), ids=lambda vector: vector.name)
 def test_the_vectors_are_written_and_read(vector: Vector) -> None:
     assert write_ranges(vector.conv, vector.wnd, vector.una, vector.ack).tobytes() == vector.data
-    (arrived,), foreign = decode(batch(vector.data), vector.conv, 5, vector.una)
+    (arrived,), foreign = read_batch(batch(vector.data), vector.conv, 5, vector.una)
     assert (arrived.ranges, foreign) == (vector.ack, 0)
     assert (arrived.una, arrived.wnd, arrived.malformed) == (vector.una, vector.wnd, False)
 
@@ -144,7 +144,7 @@ def _body(rows: list[tuple[int, int]], ranges: list[tuple[int, int]]) -> bytes:
 )  # fmt: skip
 def test_a_segment_that_contradicts_itself_is_malformed(rows: int, body: bytes) -> None:
     assert read_ranges(0, 0, rows, np.frombuffer(body, np.uint8)) is None
-    (arrived,), _ = decode(batch(seg(86, body, frg=rows)), CONV, 5, 5)
+    (arrived,), _ = read_batch(batch(seg(86, body, frg=rows)), CONV, 5, 5)
     assert arrived.malformed
     assert arrived.ranges is None
 

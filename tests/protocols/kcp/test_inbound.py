@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from iperfpy.protocols.datagrams.batch import DatagramBatch
-from iperfpy.protocols.kcp.inbound import FEW, Acks, Arrived, Pushes, ack_columns, decode, decode_each
+from iperfpy.protocols.kcp.inbound import FEW, Acks, Arrived, Pushes, ack_columns, decode_each, read_batch
 from iperfpy.protocols.kcp.wire import MASK
 from tests.protocols.kcp.ends import CONV, WASK, WINS, ack, batch, parse, push, seg
 
@@ -15,7 +15,7 @@ WRAP = 1 << 32
 
 def _one(whole: DatagramBatch, next_sn: int = 0, una: int = 0) -> Arrived:
     """The only record of a batch that has nothing foreign."""
-    (arrived,), foreign = decode(whole, CONV, next_sn, una)
+    (arrived,), foreign = read_batch(whole, CONV, next_sn, una)
     assert foreign == 0
     return arrived
 
@@ -100,7 +100,7 @@ def test_a_foreign_datagram_spoils_the_shape_and_nothing_else(strange: bytes, re
     """The others come one by one; `records` of the strange datagram are segments of ours."""
     datagrams = _run(0, 5)
     datagrams[at] = strange
-    arrived, foreign = decode(batch(*datagrams), CONV, 0, 0)
+    arrived, foreign = read_batch(batch(*datagrams), CONV, 0, 0)
     assert len(arrived) == 4 + records
     assert foreign == (records != 2 and strange[4] != WASK)
     own = [each.pushes.rows.tobytes() for each in arrived if each.pushes is not None]
@@ -146,7 +146,7 @@ def test_an_old_una_is_ignored() -> None:
     [(ack(1, 1, conv=9), 1), (seg(WASK), 0), (ack(1, 1, length=1), 1), (ack(1, 1)[:23], 1)],
 )
 def test_acks_with_another_segment_are_read_one_by_one(strange: bytes, foreign: int) -> None:
-    arrived, strangers = decode(batch(ack(0, 0) + strange), CONV, 0, 0)
+    arrived, strangers = read_batch(batch(ack(0, 0) + strange), CONV, 0, 0)
     assert strangers == foreign
     assert [each.acks is not None for each in arrived] == [True] + [False] * (not foreign)
 
@@ -159,7 +159,7 @@ def test_a_window_probe_alone_is_recognised(cmd: int) -> None:
 
 @pytest.mark.parametrize("tail", [b"tail", b""])
 def test_a_short_tail_is_cut_off(tail: bytes) -> None:
-    records, foreign = decode(batch(*_run(0, 4), push(4, tail)), CONV, 0, 0)
+    records, foreign = read_batch(batch(*_run(0, 4), push(4, tail)), CONV, 0, 0)
     assert foreign == 0
     run, last = (arrived.pushes for arrived in records)
     assert run is not None
@@ -181,7 +181,7 @@ def test_a_buffer_longer_than_its_batch_is_not_read() -> None:
 @pytest.mark.parametrize("size", [1, 23])
 def test_a_batch_too_short_for_a_header_is_foreign(size: int) -> None:
     runts = DatagramBatch.of(np.zeros(3 * size, np.uint8), size)
-    assert decode(runts, 0, 0, 0) == ([], 3)
+    assert read_batch(runts, 0, 0, 0) == ([], 3)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_batch_too_short_for_a_header_is_foreign(size: int) -> None:
     ],
 )
 def test_segments_before_a_fault_count(datagram: bytes, good: int) -> None:
-    records, foreign = decode(batch(datagram), CONV, 0, 0)
+    records, foreign = read_batch(batch(datagram), CONV, 0, 0)
     assert len(records) == good
     assert foreign == (good != 2)
 
@@ -221,6 +221,6 @@ def test_datagrams_full_of_small_segments_are_one_record(step: int, datagrams: i
 def test_a_strange_segment_among_small_ones_is_read_one_by_one() -> None:
     pieces = [push(number, b"x") for number in range(8)]
     strange = pieces[3][:4] + bytes([WASK]) + pieces[3][5:]
-    records, foreign = decode(batch(b"".join([*pieces[:3], strange, *pieces[4:]])), CONV, 0, 0)
+    records, foreign = read_batch(batch(b"".join([*pieces[:3], strange, *pieces[4:]])), CONV, 0, 0)
     assert [each.pushes is not None for each in records] == [number != 3 for number in range(8)]
     assert foreign == 0

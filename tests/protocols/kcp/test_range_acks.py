@@ -11,7 +11,7 @@ from iperfpy.protocols.kcp.ack_ranges import AGE_US, RangeAck, Row, write_ranges
 from iperfpy.protocols.kcp.engine import Engine
 from iperfpy.protocols.kcp.engine_factory import stock, with_bbr
 from iperfpy.protocols.kcp.engine_options import MAX_WINDOW
-from iperfpy.protocols.kcp.inbound import decode
+from iperfpy.protocols.kcp.inbound import read_batch
 from iperfpy.protocols.kcp.owed_ranges import MOST_ROWS
 from iperfpy.protocols.kcp.settings import KcpBbrSettings, KcpSettings
 from tests.protocols.kcp.ends import (
@@ -88,7 +88,7 @@ def range_ack(
 
 def heard(datagram: bytes) -> tuple[Seg, RangeAck]:
     (segment,) = parse(datagram)
-    (arrived,), _ = decode(batch(datagram), CONV, 0, 0)
+    (arrived,), _ = read_batch(batch(datagram), CONV, 0, 0)
     assert arrived.ranges is not None
     return segment, arrived.ranges
 

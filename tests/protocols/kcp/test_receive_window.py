@@ -81,7 +81,12 @@ def test_the_receive_window_agrees_with_a_model_of_dictionaries(
         run = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         arrived = [model.insert(number, _payload(number, size), edge) for number in numbers]
         # A run has no column of numbers.
-        accepted = window.take(Pushes(numbers[0], numbers[-1], 0, rows, None if run else array))
+        high, duplicates = window.high, window.duplicates
+        taken = window.take(Pushes(numbers[0], numbers[-1], 0, rows, None if run else array))
+        accepted = taken.accepted
+        # Segments that continue what arrived, with the next number, are no news for the sender.
+        assert taken.is_news == (not run or numbers[0] != high)
+        assert taken.has_repeats == (window.duplicates > duplicates)
         if accepted is None:
             # One ACK, for the last: una must cover every other segment that arrived.
             assert window.nxt == numbers[-1] + 1
@@ -109,7 +114,7 @@ def test_payload_in_order_is_handed_on_without_a_copy() -> None:
     seen: list[bool] = []
     _, rows = _rows(list(range(64)), MSS)
     window = ReceiveWindow(MSS, 100, lambda payload: seen.append(np.shares_memory(payload, rows)))
-    assert window.take(Pushes(0, 63, 0, rows)) is None
+    assert window.take(Pushes(0, 63, 0, rows)) == (None, False, False)
     window.insert(np.arange(62, 66), rows[:4])
     assert seen == [True, True]
 
@@ -164,7 +169,7 @@ def test_segments_one_by_one_and_in_batches_leave_the_same_window(sizes: list[in
     for at in range(3000):
         number, size = one.nxt + int(random.integers(-3, 310)) // 2, sizes[at % len(sizes)]
         numbers, rows = _rows([number], size)
-        single = one.take(Pushes(number, number, 0, rows))
+        single = one.take(Pushes(number, number, 0, rows)).accepted
         array = batched.insert(numbers, rows)
         assert bool(array[0]) == (single is None or bool(single[0]))
         state = ("nxt", "high", "stored", "bytes", "segments", "duplicates", "refused", "stored_bytes")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iperfpy.protocols.kcp import wire
-from iperfpy.protocols.kcp.inbound import ack_columns, decode
+from iperfpy.protocols.kcp.inbound import ack_columns, read_batch
 from tests.protocols.kcp.ends import ACK, PUSH, WASK, batch, engine
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kcp" / "segments.txt"
@@ -46,7 +46,7 @@ def _vectors() -> list[Vector]:
 
 @pytest.mark.parametrize("vector", _vectors(), ids=lambda vector: vector.name)
 def test_the_vectors_are_decoded(vector: Vector) -> None:
-    (arrived,), foreign = decode(batch(vector.data), vector.conv, vector.sn, vector.una)
+    (arrived,), foreign = read_batch(batch(vector.data), vector.conv, vector.sn, vector.una)
     assert (arrived.una, arrived.wnd, arrived.asks) == (vector.una, vector.wnd, vector.cmd == WASK)
     assert (arrived.pushes is not None, arrived.acks is not None) == (vector.cmd == PUSH, vector.cmd == ACK)
     if arrived.pushes is not None:

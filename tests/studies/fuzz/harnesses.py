@@ -315,7 +315,7 @@ def _kcp_range_seeds() -> list[bytes]:
 def _kcp_decoder(data: bytes) -> None:
     """The quick shapes and the plain walk over a batch give the same segments."""
     for batch in _batches(data):
-        quick, _ = inbound.decode(batch, CONV, 5, 5)
+        quick, _ = inbound.read_batch(batch, CONV, 5, 5)
         plain = inbound.decode_each(batch, CONV, 5, 5)
         assert _pushed(quick) == _pushed(plain)
         assert max((one.una for one in quick), default=0) == max((one.una for one in plain), default=0)
