@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         PeerTerminatedError,
         PlanError,
         ProtocolError,
+        RefusedError,
     )
     from iperfpy.experiments.compare import compare, compare_async
     from iperfpy.experiments.latency_run import latency, latency_async
@@ -81,6 +82,7 @@ __all__ = [
     "PlanError",
     "Progress",
     "ProtocolError",
+    "RefusedError",
     "Role",
     "Row",
     "Run",
@@ -120,6 +122,7 @@ _MODULES = {
         *("ConnectError", "DocumentError", "FaultError", "InterruptError", "IperfpyError", "LateError"),
         "ListenError",
         *("PathError", "PeerError", "PeerTerminatedError", "PlanError", "ProtocolError"),
+        "RefusedError",
     ),
     "experiments.compare": ("compare", "compare_async"),
     "experiments.latency_run": ("latency", "latency_async"),

@@ -7,6 +7,7 @@ IperfpyError                a test, or the program, cannot go on; exit status 1
 ├── PlanError               the test cannot be run as asked: an option, a transport, a value
 ├── ListenError             the server cannot listen at its address
 ├── ConnectError            the server could not be reached: unknown host, refused, silent
+│   └── RefusedError        the server refused the connection, or closed it at once
 ├── PeerError               the peer refused, or reported a failure of its own
 │   └── PeerTerminatedError  the peer was stopped by its user
 ├── ProtocolError           the peer broke the control protocol
@@ -14,6 +15,7 @@ IperfpyError                a test, or the program, cannot go on; exit status 1
 ├── LateError               the peer did not answer in time
 ├── FaultError              a transport, or this program, has a fault: an exception that is none of these
 ├── DocumentError           a stored run cannot be read back
+├── LabError                a run of the lab did not begin, or broke off
 └── InterruptError          the user stopped this end; exit status 0, as in iperf3 since 3.19
 
 Transports raise the errors of `iperfpy.protocols.errors`. A test calls a transport in `guarding`,
@@ -26,7 +28,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from iperfpy.error_numbers import ErrorNumber
 from iperfpy.protocols import errors as transport_errors
@@ -41,7 +43,7 @@ LONGEST_CAUSE = 300
 class IperfpyError(Exception):
     """A test, or the program, cannot go on; the text is one sentence for the user."""
 
-    exit_status: ClassVar[int] = 1
+    exit_status: int = 1
     run: Any = None
     """The `iperfpy.Run` of the test that failed, as far as it got; None if no test is concerned."""
     diagnosis: Any = None
@@ -84,6 +86,10 @@ class ConnectError(IperfpyError):
     """The server could not be reached."""
 
 
+class RefusedError(ConnectError):
+    """The server refuses connections, or closes them at once; a moment later it may accept one."""
+
+
 class PeerError(IperfpyError):
     """The peer refused the test, or reported that it failed."""
 
@@ -111,6 +117,14 @@ class FaultError(IperfpyError):
 
 class DocumentError(IperfpyError):
     """A stored run cannot be read: the file, its JSON, or a record in it."""
+
+
+class LabError(IperfpyError):
+    """A run of the lab did not begin, or broke off. `exit_status` is that of the program."""
+
+    def __init__(self, text: str, exit_status: int = 1) -> None:
+        super().__init__(text)
+        self.exit_status = exit_status
 
 
 class InterruptError(IperfpyError):

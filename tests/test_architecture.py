@@ -6,6 +6,7 @@ so does an entry that no finding has any more.
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -273,6 +274,25 @@ def test_an_error_of_a_transport_has_another_name_than_one_of_a_test() -> None:
         for module in (errors, transport_errors)
     )
     assert not program & transports_own
+
+
+def test_every_error_of_a_test_has_a_public_name_in_the_tree() -> None:
+    """User code prints the class of an error, and catches it by the classes above."""
+    tree = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.IperfpyError)
+    }
+    assert {"IperfpyError", *re.findall(r"[├└]── (\w+)", errors.__doc__ or "")} == tree
+    private = [
+        f"{module.name}.{node.name}"
+        for module in MODULES
+        for node in module.nodes
+        if isinstance(node, ast.ClassDef)
+        and node.name.startswith("_")
+        and tree & {getattr(base, "id", getattr(base, "attr", "")) for base in node.bases}
+    ]
+    assert not private
 
 
 def test_every_module_name_occurs_once() -> None:

@@ -16,7 +16,15 @@ from iperfpy.control.framing import COOKIE_ALPHABET, COOKIE_BYTES, State
 from iperfpy.control.parameters import COOKIE_PREFIX, Hello, decode_hello
 from iperfpy.control.session import Send, client_session
 from iperfpy.endpoint.control_connection import ControlConnection
-from iperfpy.errors import ConnectError, IperfpyError, LateError, PeerError, PlanError, system_reason
+from iperfpy.errors import (
+    ConnectError,
+    IperfpyError,
+    LateError,
+    PeerError,
+    PlanError,
+    RefusedError,
+    system_reason,
+)
 from iperfpy.options import ClientOptions
 from iperfpy.protocols.clock import now_us
 from iperfpy.protocols.contract import SocketAddress
@@ -62,10 +70,6 @@ class Greeted:
     packet_bytes: int | None
 
 
-class _RefusedError(ConnectError):
-    """The server refuses connections, or closes them at once: worth another try for a moment."""
-
-
 async def open_control(options: ClientOptions, deadlines: Deadlines, scope: AbortScope) -> Greeted:
     """Connect to the server and read its greeting.
 
@@ -83,7 +87,7 @@ async def open_control(options: ClientOptions, deadlines: Deadlines, scope: Abor
         attempt = _Attempt(options, deadlines, scope.nested())
         try:
             return await attempt.run(addresses)
-        except _RefusedError:
+        except RefusedError:
             if now_us() >= give_up_us:
                 raise
         await scope.wait(asyncio.sleep(RETRY_PAUSE_S), None, "")
@@ -143,7 +147,7 @@ class _Attempt:
         except OSError as error:
             sock.close()
             is_refusal = isinstance(error, ConnectionRefusedError | ConnectionResetError)
-            kind = _RefusedError if is_refusal else ConnectError
+            kind = RefusedError if is_refusal else ConnectError
             raise kind(f"cannot connect to {self._where}: {system_reason(error)}") from error
         except BaseException:
             sock.close()
@@ -170,7 +174,7 @@ class _Attempt:
             # A connection that is closed without a word was refused by a server between two tests.
             if isinstance(error, PeerError) and not connection.has_heard:
                 text = f"the server at {self._where} closed the connection at once"
-                raise _RefusedError(text) from error
+                raise RefusedError(text) from error
             raise
         return Greeted(connection, self._scope, remote, local, hello, tcp_mss, packet_bytes)
 

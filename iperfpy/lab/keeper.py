@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from iperfpy.errors import system_reason
 from iperfpy.lab import linux_calls
-from iperfpy.lab.lab_error import NOT_EXECUTABLE, NOT_FOUND
+from iperfpy.lab.lab_status import NOT_EXECUTABLE, NOT_FOUND
 from iperfpy.lab.world import IPV4, IPV6, World
 
 MESSAGE_BYTES = 4_096

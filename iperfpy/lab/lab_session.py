@@ -20,11 +20,12 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from iperfpy.errors import LabError
 from iperfpy.lab import linux_calls
 from iperfpy.lab.frame_ring import HEADER_BYTES, FrameRing
 from iperfpy.lab.frame_sender import FrameSender
 from iperfpy.lab.keeper import GOODBYE_S, MESSAGE_BYTES, TERMINAL_SIGNALS, Job, Keeper
-from iperfpy.lab.lab_error import KILLED, TIMED_OUT, LabError, LabTime
+from iperfpy.lab.lab_status import KILLED, TIMED_OUT, LabTime
 from iperfpy.lab.process_priority import prefer_this_process
 from iperfpy.lab.relay import Direction, Relay
 from iperfpy.lab.run_report import RunReport

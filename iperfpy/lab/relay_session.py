@@ -20,10 +20,10 @@ from typing import TextIO
 
 import numpy as np
 
-from iperfpy.errors import system_reason
+from iperfpy.errors import LabError, system_reason
 from iperfpy.lab.byte_relay import ByteRelay
 from iperfpy.lab.datagram_relay import BUFFER_BYTES, DatagramRelay
-from iperfpy.lab.lab_error import NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, LabError, LabTime
+from iperfpy.lab.lab_status import NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, LabTime
 from iperfpy.lab.process_priority import prefer_this_process
 from iperfpy.lab.run_report import RunReport
 from iperfpy.lab.way import MTU, Way

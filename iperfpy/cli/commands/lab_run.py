@@ -18,7 +18,7 @@ from iperfpy.cli.named_files import check_files
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Parsed, duration, integer
 from iperfpy.cli.value_types import named as not_empty
-from iperfpy.errors import ParameterError, system_reason
+from iperfpy.errors import LabError, ParameterError, system_reason
 from iperfpy.protocols.addresses import named
 from iperfpy.protocols.operating_system import LINUX, is_regular
 from iperfpy.protocols.simulator.path import Path
@@ -93,9 +93,6 @@ def main(words: Sequence[str]) -> int:
         report = _opened(options["report"])
     except OSError as error:
         return complain(f"cannot write the report: {system_reason(error)}")
-    # These imports stay out of the way of help and of wrong words.
-    from iperfpy.lab.lab_error import LabError
-
     try:
         logs = _opened(options["log_up"]), _opened(options["log_down"])
     except OSError as error:
@@ -109,7 +106,7 @@ def main(words: Sequence[str]) -> int:
         on_stderr("error", str(error))
         for stream in (report, *logs):
             _closed(stream)
-        return error.status
+        return error.exit_status
     if (fault := _write(result, options, report)) is not None:
         warn(f"the report is not complete: {system_reason(fault)}")
     for reason in (*result.log_errors, *filter(None, map(_closed, logs))):
@@ -154,8 +151,6 @@ def _timeout_s(options: Mapping[str, Any]) -> float:
 
 def _run(options: Mapping[str, Any], paths: Any, programme: Sequence[str], logs: Logs) -> RunReport:
     """Run over namespaces. Raises LabError."""
-    from iperfpy.lab.lab_error import LabError
-
     if not LINUX:
         raise LabError(f"network namespaces need Linux; {INSTEAD}")
     # Other systems lack parts of these modules.

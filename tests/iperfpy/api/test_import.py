@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,16 @@ def test_type_checkers_find_every_name_in_the_module_that_is_loaded() -> None:
         one.module: {name.name for name in one.names} for one in block.body if isinstance(one, ast.ImportFrom)
     }
     assert imported == {f"iperfpy.{module}": set(names) for module, names in iperfpy._MODULES.items()}
+
+
+def test_the_documented_tree_of_errors_has_the_public_ones() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "python-api.md").read_text()
+    public = {
+        name
+        for name in iperfpy.__all__
+        if isinstance(one := getattr(iperfpy, name), type) and issubclass(one, iperfpy.IperfpyError)
+    }
+    assert {"IperfpyError", *re.findall(r"[├└]── (\w+)", page)} == public
 
 
 def test_the_progress_of_an_experiment_has_the_public_type() -> None:

@@ -92,6 +92,7 @@ def test_sinks_get_the_records_and_are_closed(server: WarmLocalServer) -> None:
 def test_a_failure_is_raised_with_the_run() -> None:
     with pytest.raises(iperfpy.ConnectError, match="refused") as caught:
         iperfpy.measure(HOST, port=1, **SHORT)
+    assert type(caught.value) is iperfpy.RefusedError
     assert isinstance(caught.value.run, iperfpy.Run)
     assert caught.value.run.started is None
     assert caught.value.run.error == str(caught.value)

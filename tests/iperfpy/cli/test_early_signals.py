@@ -121,7 +121,7 @@ def test_several_tests_end_with_a_document() -> None:
     [
         (["demo"], "iperfpy.local_server", f"nothing was measured: {sentence(signal.SIGINT)}", 1),
         (["runs"], "iperfpy.store.folder", "stopped by signal Interrupt(2)", 130),
-        (["lab", "1M", "--", "true"], "iperfpy.lab.lab_error", "stopped by signal Interrupt(2)", 130),
+        (["lab", "1M", "--", "true"], "iperfpy.cli.commands.lab_run", "stopped by signal Interrupt(2)", 130),
     ],
 )
 def test_other_commands_have_one_line(words: list[str], module: str, line: str, status: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from iperfpy.cli.commands import lab_run
 from iperfpy.cli.main import main
-from iperfpy.lab.lab_error import LabError
+from iperfpy.errors import LabError
 from iperfpy.lab.lateness import Lateness
 from iperfpy.lab.run_report import RunReport
 from iperfpy.protocols.simulator.truth import Truth

@@ -12,7 +12,7 @@ import numpy as np
 
 from iperfpy.lab import lab_session
 from iperfpy.lab.frame_ring import HEADER_BYTES
-from iperfpy.lab.lab_error import LabTime
+from iperfpy.lab.lab_status import LabTime
 from iperfpy.lab.way import Way
 from iperfpy.protocols.simulator.link_log import LinkLog
 from iperfpy.protocols.simulator.path_language import parse

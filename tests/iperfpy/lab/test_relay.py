@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from iperfpy.lab.frame_ring import HEADER_BYTES
-from iperfpy.lab.lab_error import LabTime
+from iperfpy.lab.lab_status import LabTime
 from iperfpy.lab.relay import TURN_US, UNCLEAN_US, Direction, Relay
 from iperfpy.lab.way import Way
 from iperfpy.protocols.simulator import Silent, Simulation, Truth

@@ -1,4 +1,4 @@
-"""Errors, statuses and time of a run, with and without namespaces."""
+"""Statuses and time of a run, with and without namespaces."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ TIMED_OUT = 124
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Statuses of a shell for a command that does not exist, or cannot be run."""
 KILLED = 137
-
-
-class LabError(Exception):
-    """A run that did not begin, or broke off; the status is that of the program."""
-
-    def __init__(self, reason: str, status: int = 1) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class LabTime:
