@@ -248,7 +248,8 @@ def setting_fields(owner: type[Settings]) -> tuple[Setting, ...]:
     Raises
     ------
     TypeError
-        When an annotation is not bool, int or str (or one of those or None, or a `Literal` of them).
+        When an annotation is not bool, int or str (or one of those or None, or a `Literal` of them), or a
+        field is not declared by `option`.
     """
     return _resolved(owner)  # type: ignore[arg-type]  # mypy takes the instances' __hash__ for the class's
 
@@ -257,6 +258,9 @@ def setting_fields(owner: type[Settings]) -> tuple[Setting, ...]:
 def _resolved(owner: Any) -> tuple[Setting, ...]:
     """`setting_fields`, computed once per class."""
     hints, fields = typing.get_type_hints(owner), dataclasses.fields(owner)
+    undeclared = next((field.name for field in fields if "option" not in field.metadata), "")
+    if undeclared:
+        raise TypeError(f"a setting must be declared by option(): {undeclared}")
     kinds = [_kind(field.name, hints[field.name]) for field in fields]
     return tuple(
         Setting(field.name, kind, field.default, field.metadata["option"])

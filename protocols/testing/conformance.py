@@ -22,6 +22,7 @@ from functools import wraps
 from typing import Any
 
 from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.declaration import check_declaration
 from iperfpy.protocols.errors import SettingsError
 from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
 from iperfpy.protocols.path_evidence import PathEvidence
@@ -103,14 +104,11 @@ def name_of(function: Check) -> str:
 @check
 async def declaration_is_complete(subject: Subject) -> None:
     transport = subject.transport
-    for name in ("name", "summary", "prefix"):
-        value = getattr(transport, name, None)
-        expect(isinstance(value, str) and value, f"`{name}` must be a text, not {value!r}")
-    declared = getattr(transport, "settings", None)
-    expect(
-        isinstance(declared, type) and issubclass(declared, Settings),
-        f"`settings` must be a subclass of Settings, not {declared!r}",
-    )
+    try:
+        check_declaration(transport)
+    except (TypeError, ValueError, SettingsError) as error:
+        raise AssertionError(str(error)) from error
+    expect(transport.summary, "`summary` is empty")
     shortest, longest = transport.block_limits
     expect(1 <= shortest <= longest, f"`block_limits` are {transport.block_limits}")
 
@@ -140,9 +138,6 @@ async def metrics_are_declared_consistently(subject: Subject) -> None:
         named = {(key, Side.RECEIVER) for key in delivery.receiver_keys} | {(delivery.sent, Side.SENDER)}
         owned = {(m.key, m.side) for m in metrics if m.kind is Kind.COUNTER}
         expect(owned >= named, "`delivery` names a key that is no counter of its end")
-    for setting in setting_fields(type(subject.settings)):
-        for flag in setting.flags(subject.transport.prefix):
-            expect(flag.startswith("-"), f"flag {flag!r} of setting {setting.name} does not begin with -")
 
 
 def _of_side(transport: Transport, side: Side) -> list[Metric]:

@@ -35,6 +35,16 @@ from iperfpy.protocols.tcp import Tcp
 class Mine(Tcp):
     name = "other"
 """
+INCOMPLETE = """
+from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.metrics import Metric
+from iperfpy.protocols.settings import Settings
+
+class Mine(Transport):
+    name, summary, settings, metrics = "broken", "a plug-in", Settings, ()
+    block_bytes = connect = accept = lambda *arguments: 0
+"""
+PREFIX = "    prefix = 'broken'\n"
 NO_TRANSPORT = "class Mine:\n    pass\n"
 
 CASES = {
@@ -43,6 +53,11 @@ CASES = {
     "a setting of another type": (
         WRONG_SETTING,
         "a setting must be bool, int or str: weight: <class 'float'>",
+    ),
+    "no prefix": (INCOMPLETE, "it does not declare `prefix`"),
+    "metrics that are none": (
+        INCOMPLETE + PREFIX + "    metrics = 5\n",
+        "`metrics` must be tuple[Metric, ...], not 5",
     ),
     "another name": (WRONG_NAME, "it calls itself 'other'"),
     "no transport": (NO_TRANSPORT, "it is not a Transport"),

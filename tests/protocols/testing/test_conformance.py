@@ -208,9 +208,9 @@ def test_the_same_wrapper_without_a_fault_passes(check: Check) -> None:
 @pytest.mark.parametrize(
     ("declaration", "sentence"),
     [
-        ({"summary": ""}, "`summary` must be a text"),
-        ({"prefix": None}, "`prefix` must be a text"),
-        ({"settings": dict}, "`settings` must be a subclass of Settings"),
+        ({"summary": ""}, "`summary` is empty"),
+        ({"prefix": None}, "`prefix` must be str, not None"),
+        ({"settings": dict}, r"`settings` must be type\[Settings\]"),
         ({"block_limits": (0, 10)}, "`block_limits` are"),
     ],
 )
