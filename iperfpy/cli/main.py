@@ -21,11 +21,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from iperfpy import __version__
 from iperfpy.runtime.early_signals import EarlySignals, signal_name
+
+if TYPE_CHECKING:
+    from iperfpy.cli.commands import Subcommand
 
 # Few imports: signals are handled from the first line of `main` on.
 
@@ -77,19 +81,32 @@ def _dispatch(words: list[str], signals: EarlySignals) -> int:
         return 0
     # OpenBLAS starts threads that spin when numpy is imported; this program multiplies no matrices.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    module, own = _command(words)
-    signals.check()
+    return run_command(words, signals.check)
+
+
+def run_command(words: list[str], check: Callable[[], None] = lambda: None) -> int:
+    """Run the subcommand that the first word names, or else a test, after a warning of each plug-in that
+    cannot be loaded. `check` is called once its module is imported. Returns the exit status."""
+    command, module, own = _command(words)
+    check()
+    if command.uses_transports:
+        from iperfpy.cli.plugin_warnings import warn_of_plugins
+        from iperfpy.protocols.registry import unusable
+
+        warn_of_plugins(own, unusable())
     status: int = module.main(own)
     return status
 
 
-def _command(words: list[str]) -> tuple[ModuleType, list[str]]:
-    """The module of the subcommand that the first word names, or else of a test, and the words for it."""
+def _command(words: list[str]) -> tuple[Subcommand, ModuleType, list[str]]:
+    """The subcommand that the first word names, or else a test, its module, and the words for it."""
     from iperfpy.cli.commands import COMMANDS, COMPLETION_VARIABLE, DEFAULT
 
     name = "completion" if COMPLETION_VARIABLE in os.environ else words[0] if words else ""
     command = COMMANDS.get(name)
-    return importlib.import_module(command.module if command else DEFAULT), words[1:] if command else words
+    own = words[1:] if command else words
+    command = command or DEFAULT
+    return command, importlib.import_module(command.module), own
 
 
 def _interrupted(words: list[str], number: int) -> int:
@@ -100,7 +117,7 @@ def _interrupted(words: list[str], number: int) -> int:
     if not number:
         return interrupted("Ctrl-C", json_form(words))
     # A command that measures reports it as a later one; the others have nothing to report.
-    module, own = _command(words)
+    _, module, own = _command(words)
     if hasattr(module, "stopped"):
         status: int = module.stopped(own, signal_name(number))
         return status

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from iperfpy.cli.commands import COMMANDS
 from iperfpy.cli.main import main
 from iperfpy.protocols import registry
 from tests.interop.free_port import free_port
@@ -46,6 +47,9 @@ class Mine(Transport):
 """
 PREFIX = "    prefix = 'broken'\n"
 NO_TRANSPORT = "class Mine:\n    pass\n"
+SENTENCE = (
+    "transport 'broken' (broken_plugin:Mine) cannot be loaded: No module named 'no_such_module_anywhere'"
+)
 
 CASES = {
     "an import that fails": (IMPORTS_NOTHING, "No module named 'no_such_module_anywhere'"),
@@ -111,16 +115,36 @@ def test_a_broken_plugin_is_left_out_with_one_warning(tmp_path: Path, module: st
     assert "connection refused" in test.stderr
 
 
-@pytest.mark.parametrize("words", [("--proto", "broken"), ("--proto=broken",)])
-def test_asking_for_a_broken_plugin_is_an_error_with_its_cause(
-    tmp_path: Path, words: tuple[str, ...]
-) -> None:
-    done = warm(installed(tmp_path, IMPORTS_NOTHING), "-c", "127.0.0.1", *words)
+@pytest.mark.live
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_that_uses_transports_warns_of_a_broken_plugin(tmp_path: Path, name: str) -> None:
+    done = warm(installed(tmp_path, IMPORTS_NOTHING), name, "--help")
+    assert done.returncode == 0
+    assert done.stderr == (f"iperfpy: warning - {SENTENCE}\n" if COMMANDS[name].uses_transports else "")
+
+
+def test_the_commands_that_warn_are_those_that_load_the_transports() -> None:
+    """The others neither name a transport nor read a run; the comparison that `demo` starts warns itself."""
+    quiet = {name for name, command in COMMANDS.items() if not command.uses_transports}
+    assert quiet == {"demo", "lab", "runs", "completion"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-c 127.0.0.1 --proto broken",
+        "-c 127.0.0.1 --proto=broken",
+        "compare 127.0.0.1 --proto tcp,broken",
+        "compare 127.0.0.1 --proto=broken:20M",
+        "latency 127.0.0.1 --load none,broken",
+        "kcp-peer 127.0.0.1:1 --proto broken",
+    ],
+)
+def test_asking_for_a_broken_plugin_is_an_error_with_its_cause(tmp_path: Path, line: str) -> None:
+    done = warm(installed(tmp_path, IMPORTS_NOTHING), *line.split())
     assert done.returncode == 1
-    assert done.stderr == (
-        "iperfpy: parameter error - transport 'broken' (broken_plugin:Mine) cannot be loaded:"
-        " No module named 'no_such_module_anywhere' (--proto)\n"
-    )
+    flag = " (--proto)" if line.startswith(("-c", "kcp-peer")) else ""
+    assert done.stderr == f"iperfpy: parameter error - {SENTENCE}{flag}\n"
 
 
 def test_a_plugin_does_not_replace_a_built_in_transport(

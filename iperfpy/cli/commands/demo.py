@@ -41,10 +41,10 @@ def run(seconds: float) -> int:
         _say(f"over an emulated path ({PATH_IN_WORDS})", seconds)
         _become_lab(comparison)
     _say(f"over loopback, as there is no emulated path here ({refusal})", seconds)
-    from iperfpy.cli.commands import compare
+    from iperfpy.cli.main import run_command
 
     with LocalServer() as server:
-        return compare.main([server.host, "-p", str(server.port), *comparison])
+        return run_command(["compare", server.host, "-p", str(server.port), *comparison])
 
 
 def _say(where: str, seconds: float) -> None:

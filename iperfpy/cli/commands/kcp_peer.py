@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
@@ -16,15 +17,18 @@ from iperfpy.cli.error_row import ErrorRow
 from iperfpy.cli.exit_status import DONE, FAILED, complain, json_form, text_form
 from iperfpy.cli.help import GroupedCommand, command_help
 from iperfpy.cli.parsed_options import ParsedOptions
+from iperfpy.cli.plugin_warnings import warn_of_plugins
 from iperfpy.cli.request import host_and_device, output_options, type_of_service
 from iperfpy.cli.secret_flags import secret_flags, secrets_of
 from iperfpy.cli.transport_flags import (
     SharedFlag,
+    click_flags,
     option_of,
     rewritten,
     settings_of,
     shared_flags,
     spellings_of,
+    without_conflicts,
 )
 from iperfpy.cli.usage_errors import sentence
 from iperfpy.cli.value_types import Flag, Parsed, duration, integer, named
@@ -77,9 +81,11 @@ HELPS = {
 }
 
 
-def bare_transports() -> dict[str, Transport]:
-    """The transports with peers of other authors, by name."""
-    return {name: one for name, one in transports().items() if one.bare_peer}
+def bare_transports() -> tuple[dict[str, Transport], dict[str, str]]:
+    """The transports with peers of other authors, by name; and name -> reason for those whose flags
+    contradict the ones of this command."""
+    bare = {name: one for name, one in transports().items() if one.bare_peer}
+    return without_conflicts(bare, click_flags([*_own_flags(), *_shared_flags(bare)]))
 
 
 def _own_flags() -> list[click.Option]:
@@ -118,8 +124,10 @@ def _own_flags() -> list[click.Option]:
     ]
 
 
-def _shared_flags(known: Mapping[str, Transport]) -> list[click.Option]:
-    found = [option for option in base_flags(list(known), {}) if option.name in SHARED]
+def _shared_flags(
+    known: Mapping[str, Transport], unusable: Mapping[str, str] = MappingProxyType({})
+) -> list[click.Option]:
+    found = [option for option in base_flags(list(known), {}, unusable) if option.name in SHARED]
     for option in found:
         option.help = HELPS.get(option.name or "", option.help)
         if isinstance(option, Flag) and option.heading == CLIENT:
@@ -131,14 +139,16 @@ def _shared_flags(known: Mapping[str, Transport]) -> list[click.Option]:
 
 def subcommand() -> GroupedCommand:
     """The click command, with new options."""
-    known = bare_transports()
-    return _command(known, shared_flags(known))
+    known, unusable = bare_transports()
+    return _command(known, unusable, shared_flags(known))
 
 
-def _command(known: Mapping[str, Transport], shared: Sequence[SharedFlag]) -> GroupedCommand:
+def _command(
+    known: Mapping[str, Transport], unusable: Mapping[str, str], shared: Sequence[SharedFlag]
+) -> GroupedCommand:
     address = click.Argument(["address"], required=False)
     generated = [option_of(one, known) for one in shared]
-    flags = [address, *_own_flags(), *_shared_flags(known), *generated, *secret_flags(known)]
+    flags = [address, *_own_flags(), *_shared_flags(known, unusable), *generated, *secret_flags(known)]
     return GroupedCommand("iperfpy kcp-peer", params=flags, add_help_option=False)
 
 
@@ -146,9 +156,9 @@ class _Line:
     """The words of a command line, and the flags among them."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        self._known = bare_transports()
+        self._known, self.unusable = bare_transports()
         self._shared = shared_flags(self._known)
-        self.command = _command(self._known, self._shared)
+        self.command = _command(self._known, self.unusable, self._shared)
         self._words = rewritten(words, spellings_of(self._shared))
         self.row = ErrorRow(words, lambda: self.parse(lenient=True), json_form(words))
 
@@ -172,6 +182,7 @@ def main(words: Sequence[str]) -> int:
     """Run `iperfpy kcp-peer WORDS`; returns the exit status."""
     json, text = json_form(words), text_form(words)
     line = _Line(words)
+    warn_of_plugins(words, line.unusable)
     try:
         parsed = line.parse()
         if parsed["help"]:

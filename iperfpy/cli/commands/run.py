@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,12 @@ from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.error_row import ErrorRow
 from iperfpy.cli.exit_status import DONE, FAILED, complain, interrupted, json_form, warn
 from iperfpy.cli.help import answer, usage
+from iperfpy.cli.plugin_warnings import warn_of_plugins
 from iperfpy.cli.request import Request, request_of
 from iperfpy.errors import InterruptError, IperfpyError, ParameterError, PathError, StartError
 from iperfpy.options import ClientOptions, OutputOptions, ServerOptions
 from iperfpy.plan import Plan, Role
-from iperfpy.protocols.registry import transports, unusable
+from iperfpy.protocols.registry import transports
 
 if TYPE_CHECKING:
     from iperfpy.cli.outputs import Outputs
@@ -40,7 +41,7 @@ def main(words: Sequence[str]) -> int:
         print(f"{usage()}\n\nTry 'iperfpy --help' for the options.", file=sys.stderr)
         return FAILED
     try:
-        _warn_of_unusable_plugins(words, {**unusable(), **line.unusable}, json)
+        warn_of_plugins(words, line.unusable)
         parsed = line.parse(words)
         text = answer(parsed)
         if text is not None:
@@ -73,15 +74,6 @@ def stopped(words: Sequence[str], signal: str) -> int:
     status = asked.complain(str(error))
     ErrorRow(words, lambda: line.parse(words, lenient=True), asked.json).write(error)
     return status
-
-
-def _warn_of_unusable_plugins(words: Sequence[str], reasons: Mapping[str, str], json: str) -> None:
-    """Name each plug-in that cannot be loaded, except one that the words ask for: that one is an error, with
-    the same sentence."""
-    asked = {word.removeprefix("--proto=") for word in words}
-    for name, sentence in reasons.items():
-        if name not in asked:
-            warn(sentence, json)
 
 
 def _run(request: Request, json: str, row: ErrorRow) -> int:

@@ -16,6 +16,7 @@ import pytest
 
 from iperfpy.cli.commands import compare, demo
 from iperfpy.cli.main import main
+from iperfpy.protocols import registry
 from iperfpy.protocols.registry import transports
 
 LINUX_ONLY = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the lab needs Linux")
@@ -55,10 +56,13 @@ def trial(monkeypatch: pytest.MonkeyPatch, status: int, errors: str) -> None:
 def test_without_a_lab_the_comparison_is_over_loopback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], programs: list[Any]
 ) -> None:
+    monkeypatch.setattr(registry, "unusable", lambda: {"broken": "a plug-in is broken"})
     trial(monkeypatch, 1, "a warning\niperfpy: error - this system refused namespaces\n")
     assert main(["demo"]) == 7
     assert programs == [["127.0.0.1", "-p", "4711", "-t", "40", "--proto", ",".join(transports())]]
-    assert capsys.readouterr().out == (
+    shown = capsys.readouterr()
+    assert shown.err == "iperfpy: warning - a plug-in is broken\n"
+    assert shown.out == (
         "Every transport over loopback, as there is no emulated path here (this system refused namespaces):"
         " about 40 s\n"
     )

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from iperfpy.cli.commands import kcp_peer
 from iperfpy.cli.main import main
 from iperfpy.endpoint import lone_test
 from iperfpy.errors import LateError
 from iperfpy.options import LoneOptions
 from iperfpy.plan import Direction, Plan
 from iperfpy.protocols.contract import Transport
+from iperfpy.protocols.registry import transport, transports
+from iperfpy.protocols.settings import Settings, option
 from iperfpy.records import Sink, tell_all
 from iperfpy.runtime.deadlines import Deadlines
 
@@ -196,3 +200,21 @@ def test_the_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
         assert flag in text
     assert main(["--help"]) == 0
     assert "iperfpy kcp-peer HOST:PORT" in capsys.readouterr().out
+
+
+def test_a_plugin_whose_flags_contradict_is_left_out_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: Asked
+) -> None:
+    @dataclass(frozen=True, slots=True)
+    class Greedy(Settings):
+        listen: bool = option(False, help="", flags=("--listen",))
+
+    class Taker(type(transport("kcp"))):  # type: ignore[misc]
+        name, prefix, settings = "taker", "taker", Greedy
+
+    monkeypatch.setattr(kcp_peer, "transports", lambda: {**transports(), "taker": Taker()})
+    sentence = "transport 'taker' declares the flag --listen, which is in use already"
+    run("127.0.0.1:5400", asked)
+    assert capsys.readouterr().err == f"iperfpy: warning - {sentence}\n"
+    assert main(["kcp-peer", "127.0.0.1:5400", "--proto", "taker"]) == 1
+    assert capsys.readouterr().err == f"iperfpy: parameter error - {sentence} (--proto)\n"
