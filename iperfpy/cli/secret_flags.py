@@ -36,7 +36,7 @@ def secret_flags(transports: Mapping[str, Transport]) -> list[Flag]:
         flags += [
             Flag(
                 heading,
-                [f"secret_file_{prefix}", f"--{prefix}-key-file"],
+                [_parameter("secret_file", prefix), f"--{prefix}-key-file"],
                 f"{secret}: the content of a file, or {variable(prefix)} in the environment; at both ends",
                 transports=owners,
                 type=file,
@@ -44,7 +44,7 @@ def secret_flags(transports: Mapping[str, Transport]) -> list[Flag]:
             ),
             Flag(
                 heading,
-                [f"secret_{prefix}", f"--{prefix}-key"],
+                [_parameter("secret", prefix), f"--{prefix}-key"],
                 f"{secret}, as text; other users may see it for a moment",
                 transports=owners,
                 type=words,
@@ -56,7 +56,12 @@ def secret_flags(transports: Mapping[str, Transport]) -> list[Flag]:
 
 def variable(prefix: str) -> str:
     """The environment variable with the secret of the transports with this prefix."""
-    return f"IPERFPY_{prefix.upper()}_KEY"
+    return f"IPERFPY_{prefix.upper().replace('-', '_')}_KEY"
+
+
+def _parameter(kind: str, prefix: str) -> str:
+    """click's parameter name of a flag; click takes a name with a dash for a spelling of the flag."""
+    return f"{kind}_{prefix}".replace("-", "_")
 
 
 def variables(transports: Mapping[str, Transport]) -> dict[str, str]:
@@ -68,7 +73,8 @@ def secrets_of(values: Mapping[str, Any], transports: Mapping[str, Transport]) -
     """The secrets by prefix: typed, of a file, or of the environment. Raises `SettingsError`."""
     found = {}
     for prefix in _owners(transports):
-        typed, path = values.get(f"secret_{prefix}"), values.get(f"secret_file_{prefix}")
+        typed = values.get(_parameter("secret", prefix))
+        path = values.get(_parameter("secret_file", prefix))
         if typed is not None:
             hide_argument(typed)
         if typed is not None and path is not None:

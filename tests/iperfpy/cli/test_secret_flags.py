@@ -13,7 +13,7 @@ import pytest
 from iperfpy.cli.command_line import CommandLine
 from iperfpy.cli.request import request_of
 from iperfpy.errors import ParameterError
-from iperfpy.protocols.registry import transports
+from iperfpy.protocols.registry import transport, transports
 
 SECRET = "do not show this"
 
@@ -40,6 +40,20 @@ def test_a_key_is_typed_or_in_a_file_or_in_the_environment(
     monkeypatch.setenv("IPERFPY_KCP_KEY", SECRET)
     assert requested("-s").server.secrets == {"kcp": SECRET.encode()}
     assert requested("-s", "--kcp-key", "typed before").server.secrets == {"kcp": b"typed before"}
+
+
+def test_a_prefix_may_have_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dashed(type(transport("kcp"))):  # type: ignore[misc]
+        name, prefix = "dashed", "my-kcp"
+
+    line = CommandLine({**transports(), "dashed": Dashed()})
+    client = request_of(line.parse(["-c", "h", "--my-kcp-key", SECRET])).client
+    assert client is not None
+    assert client.secrets == {"my-kcp": SECRET.encode()}
+    monkeypatch.setenv("IPERFPY_MY_KCP_KEY", SECRET)
+    client = request_of(line.parse(["-c", "h"])).client
+    assert client is not None
+    assert client.secrets == {"my-kcp": SECRET.encode()}
 
 
 def test_a_key_is_in_no_record_of_the_request() -> None:
