@@ -366,6 +366,9 @@ class Transport(ABC):
     empty: there are none. `connect` and `accept` then take streams that are `Stream.bare`: `accept` waits on
     the shared port for the first datagram of any peer. Until the peer has proven its address, it gets no more
     bytes than came from it. A stream of a sender is open once the address is proven."""
+    header_bytes: ClassVar[int] = 0
+    """Bytes of this protocol's header in each full packet. Reports subtract them from
+    `Meaning.FULL_DATAGRAM` if the sender does not report `Meaning.FULL_PAYLOAD`."""
     over_udp: ClassVar[bool] = False
     """True if its packets are UDP datagrams. Networks may treat these unlike TCP."""
     variant: ClassVar[str] = ""

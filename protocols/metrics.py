@@ -46,6 +46,26 @@ class Kind(enum.Enum):
     # `repeated`, is smaller
 
 
+class Meaning(enum.Enum):
+    """The quantity that a metric measures, as reports name it that compare transports or draw them. They find
+    the metric of any transport by it, whatever its key is."""
+
+    NONE = ""
+    PATH_LOSS = "path loss"  # share of the packets that the path lost, per cent
+    RESENT = "resent"  # share of retransmissions among all packets with data, per cent
+    RESENT_CAUSE = "resent cause"  # the part of RESENT with the cause `label`, per cent
+    RESENT_IN_VAIN = "resent in vain"  # share of the retransmissions whose data had arrived, per cent
+    SENDER_LIMIT = "sender limit"  # time for which the limit `label` held the sender
+    SENDER_BUSY = "sender busy"  # time with data to send; the part that no SENDER_LIMIT has is the path's
+    WINDOW = "window"  # bytes that a sender may have, or has, in flight; `label` names them
+    FULL_DATAGRAM = "full datagram"  # UDP payload of a full datagram
+    FULL_PAYLOAD = "full payload"  # the test's payload in a full datagram
+
+
+LABELLED = frozenset((Meaning.RESENT_CAUSE, Meaning.SENDER_LIMIT, Meaning.WINDOW))
+"""Several metrics of a transport may share one of these meanings, each with a `Metric.label` of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One figure that a transport measures: a CSV column, a JSON key and, with `title`, a table column.
@@ -63,6 +83,8 @@ class Metric:
     lowest priority first, and of equal ones the last.
     `whole` : a report shows bytes as they are, and not in KiB, as for the size of a datagram.
     `setting` names the setting without which the table leaves the column out; other formats have it always.
+    `meaning` is the quantity, for reports that look for it; `label` tells metrics of one of the `LABELLED`
+    meanings apart, as a phrase for the user ("send window").
     """
 
     key: str
@@ -81,6 +103,8 @@ class Metric:
     priority: int = 0
     whole: bool = False
     setting: str = ""
+    meaning: Meaning = Meaning.NONE
+    label: str = ""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -99,6 +123,13 @@ class Metric:
 
 SPREADS = ("min", "mean", "max")
 """Figures reported beside a gauge with `spread`, under the keys `<key>_min`, `<key>_mean`, `<key>_max`."""
+
+
+def with_meaning(metrics: Iterable[Metric], meaning: Meaning) -> tuple[Metric, ...]:
+    """The metrics with a meaning. Those that compare both ends come first, because they know of every packet
+    of a whole test; the others, which one end counts, are the better ones over an interval."""
+    found = [metric for metric in metrics if metric.meaning is meaning]
+    return tuple(sorted(found, key=lambda metric: metric.kind not in (Kind.ACROSS, Kind.MISSING)))
 
 
 def number(value: Value) -> int | float | None:

@@ -14,8 +14,10 @@ from iperfpy.protocols.window_size import enough_of, enough_segments
 
 BELOW_POLICER = 0.98
 """Share of a policer's rate at which a paced sender loses nothing."""
-_HEADERS, _SEGMENT_HEADER = 28, 24
-"""IPv4 and UDP; KCP."""
+_HEADERS = 28
+"""IPv4 and UDP."""
+KCP_HEADER_BYTES, KCP_MOST_SEGMENTS = 24, 65_535
+"""Header and widest window of the recommended transport, as it declares them itself."""
 _EFFICIENCY, _UNDER_LOSS, _UNDER_BURSTS = 0.97, 0.9, 0.8
 """Shares of the rate, less random loss, that kcp-bbr carries after its start, measured over paths of the
 blind test: on most; under random loss, or with arrivals in lumps; under loss in bursts."""
@@ -23,7 +25,6 @@ _WINDOW_BDP = 2.5
 """Bandwidth-delay products of the recommended window without loss: two of the controller, and a reserve."""
 _REPAIR_RTTS = 1.25
 """Round trips of a repair: a reordering window of a quarter (RFC 8985), and the way there and back."""
-_MOST_SEGMENTS = 65_535
 _USUAL_DATAGRAM, _USUAL_WINDOW = 1_400, 2_048
 BETTER = 1.1
 """Factor from which on an improvement is promised."""
@@ -81,7 +82,7 @@ def recommend(model: PathModel, measured_bits_per_s: float | None = None) -> Rec
     expected = None
     # A controller follows a rate that varies with a delay: how well depends on the periods.
     if rate is not None and not model.rate.present:
-        payload = (datagram - _SEGMENT_HEADER) / (datagram + _HEADERS)
+        payload = (datagram - KCP_HEADER_BYTES) / (datagram + _HEADERS)
         lossy = _UNDER_LOSS if lost or model.delay.lump_us else _EFFICIENCY
         expected = (_UNDER_BURSTS if loss.in_bursts else lossy) * rate * (1 - lost) * payload
     pace = None if rate is None else BELOW_POLICER * rate
@@ -97,7 +98,7 @@ def _window(on_the_way: float, lost: float) -> int:
     rtts = _WINDOW_BDP
     if lost > 0.0 and on_the_way > 1.0:
         rtts = max(rtts, 1.0 + _REPAIR_RTTS * (1.0 + log(on_the_way) / log(1.0 / lost)))
-    return min(_MOST_SEGMENTS, ceil(rtts * on_the_way / (1.0 - lost)))
+    return min(KCP_MOST_SEGMENTS, ceil(rtts * on_the_way / (1.0 - lost)))
 
 
 def for_mtu(mtu_bytes: int) -> tuple[str]:
@@ -139,7 +140,7 @@ def for_queue(
     if adapts:
         return (f"router: fq_codel or CAKE at {format_rate(0.95 * rate)}, for the traffic of others",)
     packet = _USUAL_DATAGRAM + _HEADERS
-    payload = _USUAL_DATAGRAM - _SEGMENT_HEADER
+    payload = _USUAL_DATAGRAM - KCP_HEADER_BYTES
     # A warning about the window of the same test must give the same number.
     segments = enough_of(sender or {}) or (
         enough_segments(rate * payload / packet, rtt_us, payload) if rtt_us else 0

@@ -11,7 +11,7 @@ from iperfpy.comparison.comparison_report import MeasuredMessages, MeasuredTest
 from iperfpy.experiments import run_figures as figures
 from iperfpy.experiments.compare_schedule import STARTUP_SHARE
 from iperfpy.plan import Direction
-from iperfpy.protocols.metrics import Side, Value, number
+from iperfpy.protocols.metrics import Meaning, Side, Value, number, with_meaning
 from iperfpy.sampling.message_figures import round_trips
 from iperfpy.store.stored_run import Run
 
@@ -23,10 +23,6 @@ round trip."""
 
 FEWEST_POINTS = 4
 """Interval ends with a median slope; of fewer, the quotient is taken."""
-
-LOSS = ("path_loss_percent", "loss_percent")
-IN_VAIN = ("duplicates_percent", "spurious_percent")
-"""Keys of the same figure, the better one first: counted by both ends, or estimated by one."""
 
 
 def measured_test(
@@ -50,7 +46,6 @@ def measured_test(
     steady_from_s = min(steady_from_s, STARTUP_SHARE * length)
     steady = _steady_bps(run, direction, steady_from_s)
     packets = figures.packets_of(run, direction)
-    sender = figures.sender_values(run, direction)
     findings = [one for one in run.diagnosis if one.direction is direction]
     return MeasuredTest(
         contender=contender,
@@ -68,9 +63,9 @@ def measured_test(
         idle_rtt_us=run.latency.idle_rtt_us or None,
         rtt_us=figures.round_trips(run, direction, steady_from_s),
         wire_per_payload=_wire_per_payload(run, direction),
-        resent_percent=number(sender.get("retrans_percent")),
-        in_vain_percent=_first_known(run, direction, IN_VAIN) if number(sender.get("retransmits")) else None,
-        loss_percent=_first_known(run, direction, LOSS),
+        resent_percent=_first_known(run, direction, Meaning.RESENT),
+        in_vain_percent=_first_known(run, direction, Meaning.RESENT_IN_VAIN),
+        loss_percent=_first_known(run, direction, Meaning.PATH_LOSS),
         sent_bytes=figures.sent_bytes(run.started, run.sums),
         limit=findings[0] if findings else None,
         series=_series(run, direction),
@@ -155,7 +150,7 @@ def _first_payload(
     datagrams, segments = number(values.get("datagrams_sent")), number(values.get("segments_sent"))
     resent = number(values.get("retransmits"))
     if run.started is not None and run.started.transport.datagrams:
-        loss = _first_known(run, direction, LOSS)
+        loss = _first_known(run, direction, Meaning.PATH_LOSS)
         return None if datagrams is None or loss is None else datagrams * packet_payload * (1 - loss / 100)
     if datagrams is not None:
         return None if segments is None or resent is None else (segments - resent) * packet_payload
@@ -169,10 +164,11 @@ def _sender_bytes(run: Run, direction: Direction) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _first_known(run: Run, direction: Direction, keys: tuple[str, ...]) -> float | None:
-    """The first of these figures that the test has."""
-    for key in keys:
-        if key in run.figures and not math.isnan(value := run.total(key, direction=direction)):
+def _first_known(run: Run, direction: Direction, meaning: Meaning) -> float | None:
+    """The figure of the whole test with this meaning, by both ends or else by one; None: not known."""
+    metrics = run.started.transport.metrics if run.started is not None else ()
+    for metric in with_meaning(metrics, meaning):
+        if metric.key in run.figures and not math.isnan(value := run.total(metric.key, direction=direction)):
             return value
     return None
 

@@ -13,7 +13,7 @@ from iperfpy.diagnosis.evidence import IdlePath, RunEvidence, Rung
 from iperfpy.plan import Direction
 from iperfpy.protocols.addresses import plain
 from iperfpy.protocols.contract import Transport
-from iperfpy.protocols.metrics import Side, Value, number
+from iperfpy.protocols.metrics import Meaning, Side, Value, number, with_meaning
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.records import Row, RunStarted
 from iperfpy.store.stored_run import Interval, Run
@@ -22,7 +22,6 @@ UDP_HEADER_BYTES = 8
 IPV4_BYTES, IPV6_BYTES = 20, 40
 TCP_HEADER_BYTES = 32
 """With the timestamps that every system sends."""
-KCP_HEADER_BYTES = 24
 USUAL_MSS = 1448
 
 APPLICATION = "application"
@@ -55,11 +54,12 @@ class Packets:
         if started.transport.datagrams:
             block = started.plan.block_bytes
             return cls(ip_bytes, block, block + UDP_HEADER_BYTES + ip_bytes)
-        mtu = number(sender.get("mtu_bytes"))
-        if mtu is not None:
-            packet = int(mtu) + UDP_HEADER_BYTES + ip_bytes
-            # Older versions do not tell it; they have no envelope.
-            payload = number(sender.get("segment_payload_bytes")) or mtu - KCP_HEADER_BYTES
+        transport = started.transport
+        datagram = _figure(transport, Meaning.FULL_DATAGRAM, sender)
+        if datagram is not None:
+            packet = int(datagram) + UDP_HEADER_BYTES + ip_bytes
+            # Version 0.1 does not report the payload; it has headers alone around it.
+            payload = _figure(transport, Meaning.FULL_PAYLOAD, sender) or datagram - transport.header_bytes
             return cls(ip_bytes, int(payload), packet)
         mss = (first.mss_bytes if first is not None else None) or started.tcp_mss or USUAL_MSS
         return cls(ip_bytes, mss, mss + TCP_HEADER_BYTES + ip_bytes)
@@ -84,6 +84,12 @@ class Packets:
             payload = datagrams * self.payload_bytes if wire is None else wire
             return round(payload + datagrams * (UDP_HEADER_BYTES + self.ip_bytes))
         return round((sender.bytes + (number(values.get("retransmitted_bytes")) or 0)) * self.ratio)
+
+
+def _figure(transport: Transport, meaning: Meaning, values: Mapping[str, Value]) -> float | None:
+    """The first known figure with this meaning; None: the transport has none, or its value is not known."""
+    found = (number(values.get(metric.key)) for metric in with_meaning(transport.metrics, meaning))
+    return next((value for value in found if value is not None), None)
 
 
 def sent_bytes(started: RunStarted | None, rows: Sequence[Row]) -> int:
@@ -152,9 +158,12 @@ def arrived_in(run: Run, interval: Interval, direction: Direction) -> tuple[floa
     # A test that has not ended, or failed, has the size of its segments in its intervals alone.
     sender = row.of(Side.SENDER)
     figures = (sender.values if sender is not None else {}, sender_values(run, direction))
-    sizes = next((one for one in figures if number(one.get("mtu_bytes")) is not None), None)
     # Without a count of the copies, the segments may not be counted once each.
-    if segments is None or copies is None or run.started is None or sizes is None:
+    if segments is None or copies is None or run.started is None:
+        return sample.bytes, sample.seconds
+    transport = run.started.transport
+    sizes = next((one for one in figures if _figure(transport, Meaning.FULL_DATAGRAM, one) is not None), None)
+    if sizes is None:
         return sample.bytes, sample.seconds
     return segments * Packets.of(run.started, sizes).payload_bytes, sample.seconds
 

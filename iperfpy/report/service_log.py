@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from iperfpy.protocols.addresses import named
-from iperfpy.protocols.metrics import Side, Value
+from iperfpy.protocols.metrics import Meaning, Metric, Side, number, with_meaning
 from iperfpy.records import Row, RunEnded, RunStarted
 from iperfpy.report.columns import NOT_AVAILABLE, decimal
 from iperfpy.sampling.sums import by_direction, total
-
-LOSSES = ("path_loss_percent", "loss_percent")
-"""Keys under which transports report the share of datagrams that the path lost, the best first."""
 
 
 class ServiceLogSink:
@@ -66,16 +63,16 @@ def line(start: RunStarted, end: RunEnded) -> str:
         way = f"{row.direction.value} " if len(sums) > 1 else ""
         bps = sample.bits_per_second
         rate = NOT_AVAILABLE if bps is None else decimal(bps / 1e6)
-        parts += [f"{way}{rate} Mbit/s", f"loss {_loss(row)}"]
+        parts += [f"{way}{rate} Mbit/s", f"loss {_loss(row, start.transport.metrics)}"]
     result = "measured"
     if end.interrupted:
         result = f"{'failed' if end.failed else 'interrupted'}: {end.interrupted}"
     return f"{named(start.peer)}: {', '.join(parts)}: {result}"
 
 
-def _loss(row: Row) -> str:
-    values: list[Value] = []
-    for key in LOSSES:
-        values += [sample.values.get(key) for side in Side if (sample := row.of(side)) is not None]
-    known = next((value for value in values if isinstance(value, (int, float))), None)
+def _loss(row: Row, metrics: Sequence[Metric]) -> str:
+    samples = [sample for side in Side if (sample := row.of(side)) is not None]
+    losses = with_meaning(metrics, Meaning.PATH_LOSS)
+    values = (number(sample.values.get(metric.key)) for metric in losses for sample in samples)
+    known = next((value for value in values if value is not None), None)
     return NOT_AVAILABLE if known is None else f"{known:.2f} %"

@@ -33,6 +33,7 @@ def path_size_notice(sender: Mapping[str, Value]) -> tuple[str, ...]:
 class _KcpTransport(Transport):
     prefix = "kcp"
     iperf3 = Iperf3Mapping(socket_buffer="socket_buffer")
+    header_bytes = 24
     over_udp = True
     fills_files = False
     window_settings = ("sndwnd", "rcvwnd")
@@ -46,7 +47,7 @@ class _KcpTransport(Transport):
         assert isinstance(settings, SharedSettings)
         mtu = settings.datagram_bytes
         run = min(64, 65_507 // mtu)
-        return 2 * run * (mtu - 24)
+        return 2 * run * (mtu - self.header_bytes)
 
     def for_messages(self, settings: Settings) -> Settings:
         assert isinstance(settings, SharedSettings)

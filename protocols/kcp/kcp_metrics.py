@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from iperfpy.protocols.kcp.sender_limits import SenderLimit
-from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
+from iperfpy.protocols.metrics import Kind, Meaning, Metric, Side, Unit, Value
 
 if TYPE_CHECKING:
     from iperfpy.protocols.datagrams.batch import DatagramBatch
@@ -20,7 +20,17 @@ _US, _BYTES, _PERCENT = Unit.MICROSECONDS, Unit.BYTES, Unit.PERCENT
 _GAUGE, _RATIO = Kind.GAUGE, Kind.RATIO
 
 
-def _share(key: str, title: str, of: str, doc: str, priority: int, wire: str = "") -> Metric:
+def _share(
+    key: str,
+    title: str,
+    of: str,
+    doc: str,
+    priority: int,
+    *,
+    wire: str = "",
+    meaning: Meaning = Meaning.RESENT_CAUSE,
+    label: str = "",
+) -> Metric:
     return Metric(
         key,
         doc,
@@ -31,6 +41,8 @@ def _share(key: str, title: str, of: str, doc: str, priority: int, wire: str = "
         denominator=_SENT,
         wire=wire,
         priority=priority,
+        meaning=meaning,
+        label=label,
     )
 
 
@@ -54,6 +66,7 @@ METRICS = (
         "retransmits",
         "Retransmissions, as a share of all data segments transmitted",
         4,
+        meaning=Meaning.RESENT,
     ),
     _share(
         "timeout_percent",
@@ -62,11 +75,24 @@ METRICS = (
         "Resent by timeout (RTO), as a share of all data segments transmitted",
         3,
         wire="lost_percent",
+        label="timeout",
     ),
     _share(
-        "early_percent", "Early(%)", "early", "Resent early, as a share of all data segments transmitted", 2
+        "early_percent",
+        "Early(%)",
+        "early",
+        "Resent early, as a share of all data segments transmitted",
+        2,
+        label="early",
     ),
-    _share("fast_percent", "Fast(%)", "fast", "Resent fast, as a share of all data segments transmitted", 2),
+    _share(
+        "fast_percent",
+        "Fast(%)",
+        "fast",
+        "Resent fast, as a share of all data segments transmitted",
+        2,
+        label="fast",
+    ),
     Metric(_SENT, "Data segments transmitted, including retransmissions"),
     Metric("timeouts", "Segments resent because their timer (RTO) ran out", wire="lost"),
     Metric(
@@ -82,6 +108,7 @@ METRICS = (
         _RATIO,
         numerator="spurious",
         denominator="retransmits",
+        meaning=Meaning.RESENT_IN_VAIN,
     ),
     Metric("rttvar_us", "Variation of the round-trip time (RFC 6298)", _US, _GAUGE, iperf3="rttvar"),
     Metric("min_rtt_us", "Shortest round-trip time yet", _US, _GAUGE),
@@ -91,6 +118,8 @@ METRICS = (
         _BYTES,
         _GAUGE,
         iperf3="snd_cwnd",
+        meaning=Meaning.WINDOW,
+        label="congestion window",
     ),
     Metric("snd_wnd_bytes", "Receive window that the peer advertises", _BYTES, _GAUGE, iperf3="snd_wnd"),
     Metric(
@@ -101,7 +130,12 @@ METRICS = (
         whole=True,
     ),
     Metric(
-        "mtu_bytes", "UDP payload of a full datagram now, as the path carries it", _BYTES, _GAUGE, whole=True
+        "mtu_bytes",
+        "UDP payload of a full datagram now, as the path carries it",
+        _BYTES,
+        _GAUGE,
+        whole=True,
+        meaning=Meaning.FULL_DATAGRAM,
     ),
     Metric(
         "segment_payload_bytes",
@@ -109,8 +143,16 @@ METRICS = (
         _BYTES,
         _GAUGE,
         whole=True,
+        meaning=Meaning.FULL_PAYLOAD,
     ),
-    Metric("in_flight_bytes", "Transmitted and neither acknowledged nor given up", _BYTES, _GAUGE),
+    Metric(
+        "in_flight_bytes",
+        "Transmitted and neither acknowledged nor given up",
+        _BYTES,
+        _GAUGE,
+        meaning=Meaning.WINDOW,
+        label="in flight",
+    ),
     Metric("unacked_segments", "From the first unacknowledged segment to the next new one", kind=_GAUGE),
     Metric("queue_us_sum", "Time between write and first transmission, summed over segments", _US),
     Metric("queue_segments", "Segments transmitted for the first time"),
@@ -125,7 +167,13 @@ METRICS = (
     Metric("congestion", "Congestion control algorithm, `none` without any", Unit.TEXT, _GAUGE),
     Metric("limited_by", "Limit that keeps the sender from sending more", Unit.TEXT, _GAUGE),
     *(
-        Metric(limit.metric_key, f"Time for which the sender was limited by {limit.phrase}", _US)
+        Metric(
+            limit.metric_key,
+            f"Time for which the sender was limited by {limit.phrase}",
+            _US,
+            meaning=Meaning.SENDER_LIMIT,
+            label=limit.label,
+        )
         for limit in SenderLimit
     ),
     Metric("datagrams_sent", "Datagrams handed to the network, from the first data on"),
@@ -141,6 +189,7 @@ METRICS = (
         Kind.MISSING,
         numerator="datagrams_received",
         denominator="datagrams_sent",
+        meaning=Meaning.PATH_LOSS,
     ),
     Metric(
         "duplicates_percent",
@@ -149,6 +198,7 @@ METRICS = (
         Kind.ACROSS,
         numerator="duplicates",
         denominator="retransmits",
+        meaning=Meaning.RESENT_IN_VAIN,
     ),
     Metric("datagrams_received", "Datagrams from the network, from the first data on", side=Side.RECEIVER),
     Metric("wire_bytes_received", "UDP payload from the network", _BYTES, side=Side.RECEIVER),

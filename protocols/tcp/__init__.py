@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from iperfpy.protocols.contract import Channel, ClientPort, Iperf3Mapping, ServerPort, Stream, Transport
 from iperfpy.protocols.errors import SettingsError
-from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
+from iperfpy.protocols.metrics import Kind, Meaning, Metric, Side, Unit
 from iperfpy.protocols.operating_system import HAS_TCP_INFO
 from iperfpy.protocols.settings import Settings, option
 
@@ -105,6 +105,7 @@ class Tcp(Transport):
             priority=4,
             numerator="retransmits",
             denominator="segments_sent",
+            meaning=Meaning.RESENT,
         ),
         Metric(
             "snd_cwnd_bytes",
@@ -115,6 +116,8 @@ class Tcp(Transport):
             priority=1,
             spread=True,
             iperf3="snd_cwnd",
+            meaning=Meaning.WINDOW,
+            label="congestion window",
         ),
         Metric("segments_sent", "Data segments transmitted, retransmissions included"),
         Metric("retransmitted_bytes", "Payload retransmitted", _BYTES),
@@ -140,9 +143,21 @@ class Tcp(Transport):
             _GAUGE,
             spread=True,
         ),
-        Metric("busy_us", "Time with data to send", _US),
-        Metric("rwnd_limited_us", "Time limited by the peer's window", _US),
-        Metric("sndbuf_limited_us", "Time limited by the send buffer", _US),
+        Metric("busy_us", "Time with data to send", _US, meaning=Meaning.SENDER_BUSY),
+        Metric(
+            "rwnd_limited_us",
+            "Time limited by the peer's window",
+            _US,
+            meaning=Meaning.SENDER_LIMIT,
+            label="receive window",
+        ),
+        Metric(
+            "sndbuf_limited_us",
+            "Time limited by the send buffer",
+            _US,
+            meaning=Meaning.SENDER_LIMIT,
+            label="send buffer",
+        ),
         Metric("congestion", "Congestion control algorithm", Unit.TEXT, _GAUGE),
         Metric("rcv_rtt_us", "Round-trip time as estimated by the receiver", _US, _GAUGE, Side.RECEIVER),
         Metric("segments_received", "Data segments received", side=Side.RECEIVER),

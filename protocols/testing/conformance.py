@@ -24,7 +24,7 @@ from typing import Any
 from iperfpy.protocols.contract import Transport
 from iperfpy.protocols.declaration import check_declaration
 from iperfpy.protocols.errors import SettingsError
-from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, Value
+from iperfpy.protocols.metrics import LABELLED, Kind, Meaning, Metric, Side, Unit, Value, with_meaning
 from iperfpy.protocols.path_evidence import PathEvidence
 from iperfpy.protocols.settings import Settings, setting_fields
 from iperfpy.protocols.testing.forged_opening import forged_opening
@@ -138,6 +138,38 @@ async def metrics_are_declared_consistently(subject: Subject) -> None:
         named = {(key, Side.RECEIVER) for key in delivery.receiver_keys} | {(delivery.sent, Side.SENDER)}
         owned = {(m.key, m.side) for m in metrics if m.kind is Kind.COUNTER}
         expect(owned >= named, "`delivery` names a key that is no counter of its end")
+
+
+@check
+async def meanings_are_declared_consistently(subject: Subject) -> None:
+    metrics = subject.transport.metrics
+    for metric in metrics:
+        if metric.meaning is Meaning.NONE:
+            expect(not metric.label, f"{metric.key} has a label and no meaning")
+            continue
+        name, unit = f"{metric.key}, whose meaning is {metric.meaning.name},", _UNIT_OF[metric.meaning]
+        expect(metric.unit is unit, f"{name} must be in {unit.value}")
+        # Shares may be of any kind. Times are cumulative, and sizes are present values, both of the sender.
+        kind = {Unit.MICROSECONDS: Kind.COUNTER, Unit.BYTES: Kind.GAUGE}.get(unit, metric.kind)
+        expect(metric.kind is kind, f"{name} must be a {kind.value}")
+        if unit is not Unit.PERCENT:
+            expect(metric.side is Side.SENDER, f"{name} must be of the sender")
+        expect(
+            bool(metric.label) is (metric.meaning in LABELLED), f"{name} has {_LABELS[bool(metric.label)]}"
+        )
+    for meaning in LABELLED:
+        labels = [metric.label for metric in with_meaning(metrics, meaning)]
+        expect(len(set(labels)) == len(labels), f"two metrics with the meaning {meaning.name} share a label")
+
+
+_UNIT_OF = {
+    **dict.fromkeys(
+        (Meaning.PATH_LOSS, Meaning.RESENT, Meaning.RESENT_CAUSE, Meaning.RESENT_IN_VAIN), Unit.PERCENT
+    ),
+    **dict.fromkeys((Meaning.SENDER_LIMIT, Meaning.SENDER_BUSY), Unit.MICROSECONDS),
+    **dict.fromkeys((Meaning.WINDOW, Meaning.FULL_DATAGRAM, Meaning.FULL_PAYLOAD), Unit.BYTES),
+}
+_LABELS = {True: "a label, which nothing shows", False: "no label"}
 
 
 def _of_side(transport: Transport, side: Side) -> list[Metric]:

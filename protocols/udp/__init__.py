@@ -28,7 +28,7 @@ from iperfpy.protocols.contract import (
     Transport,
 )
 from iperfpy.protocols.errors import SettingsError
-from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
+from iperfpy.protocols.metrics import Kind, Meaning, Metric, Side, Unit
 from iperfpy.protocols.settings import Settings, option
 
 DEFAULT_BLOCK_BYTES = 1400
@@ -156,6 +156,7 @@ class Udp(Transport):
             numerator="lost_datagrams",
             denominator="datagrams_numbered",
             iperf3="lost_percent",
+            meaning=Meaning.PATH_LOSS,
         ),
         Metric(
             "late_datagrams",
@@ -174,6 +175,7 @@ class Udp(Transport):
             numerator="datagrams_received",
             denominator="datagrams_sent",
             repeated="duplicate_datagrams",
+            meaning=Meaning.PATH_LOSS,
         ),
     )
 

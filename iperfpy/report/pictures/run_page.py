@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.diagnosis.finding import Cause, Confidence, Finding
 from iperfpy.plan import WAYS
 from iperfpy.protocols.addresses import named
-from iperfpy.protocols.metrics import Metric, Side
+from iperfpy.protocols.metrics import Meaning, Metric, Side, with_meaning
 from iperfpy.protocols.units import format_rate, format_size
 from iperfpy.records import Sample
 from iperfpy.report.columns import format_value, milliseconds, title_of
@@ -32,8 +33,6 @@ from iperfpy.report.pictures.page_model import (
 )
 from iperfpy.report.pictures.repeat_command import repeat_command
 from iperfpy.report.pictures.run_timeline import (
-    PATH_LOSS,
-    RESENT,
     ROUND_TRIP,
     Way,
     arrived_rate,
@@ -109,19 +108,16 @@ def _headlines(run: Run, ways: Sequence[Way]) -> Iterator[Headline]:
     if latency.loaded_rtt_us is not None:
         idle = "" if latency.idle_rtt_us is None else f", {milliseconds(latency.idle_rtt_us)} ms idle"
         yield Headline(milliseconds(latency.loaded_rtt_us), "ms", f"round-trip time under load{idle}")
-    for key, word in ((RESENT, "sent again"), (_loss_key(run), "lost on the path")):
-        for way in ways:
-            share = run.total(key, direction=way.direction) if key in run.figures else float("nan")
+    metrics = started_of(run).transport.metrics
+    for meaning, word in ((Meaning.RESENT, "sent again"), (Meaning.PATH_LOSS, "lost on the path")):
+        for metric, way in product(with_meaning(metrics, meaning)[-1:], ways):
+            share = run.total(metric.key, direction=way.direction)
             if share == share:
                 yield Headline(f"{share:.2f}", "%", way.label(word))
     if latency.responsiveness_rpm is not None:
         sure = latency.responsiveness.confidence
         said = f", confidence {sure.value.lower()}" if sure is not None else ""
         yield Headline(f"{latency.responsiveness_rpm:.0f}", "RPM", f"responsiveness under load{said}")
-
-
-def _loss_key(run: Run) -> str:
-    return next((key for key in PATH_LOSS if key in run.figures), "")
 
 
 def _verdict(findings: Sequence[Finding], ways: Sequence[Way]) -> Iterator[Statement]:

@@ -1,8 +1,8 @@
 """One test over time: throughput, round-trip time, loss, resent by cause, windows; and the limits of its
 senders.
 
-A metric finds its panel by its key, which is its public name in every format; a gauge with a title gets a
-panel of its own. Directions are named as the client sees them: up and down.
+A metric finds its panel by its meaning, so that one of a plug-in is drawn as well; a gauge with a title gets
+a panel of its own. Directions are named as the client sees them: up and down.
 """
 
 from __future__ import annotations
@@ -13,34 +13,23 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from iperfpy.plan import WAYS, Direction
-from iperfpy.protocols.metrics import Kind, Metric, Side, Unit, number
+from iperfpy.protocols.metrics import Kind, Meaning, Metric, Side, Unit, Value, number, with_meaning
 from iperfpy.records import Row, RunStarted
 from iperfpy.report.pictures.page_model import LimitShare, Number, Panel, Ribbon, Timeline, Trace
 from iperfpy.store.stored_run import Interval, Run, figure_of
 
-PATH_LOSS = ("loss_percent", "path_loss_percent")
-"""Keys of the loss of the path; a page shows the first that a transport has."""
-RESENT_CAUSES = {"timeout_percent": "timeout", "early_percent": "early", "fast_percent": "fast"}
-"""Keys of retransmissions by cause, shares of all data segments, and their names."""
-RESENT = "retrans_percent"
-WINDOWS = {"snd_cwnd_bytes": "congestion window", "in_flight_bytes": "in flight"}
 ROUND_TRIP = "rtt_us"
 BINS_PER_INTERVAL = 4
 """Bins of a record of packets that an interval has at least, so that their edges do not matter."""
 
-LIMITS = {
-    "pacing_limited_us": "pacing",
-    "cwnd_limited_us": "congestion window",
-    "sndwnd_limited_us": "send window",
-    "rwnd_limited_us": "receive window",
-    "sndbuf_limited_us": "send buffer",
-    "application_limited_us": "application",
-    "processor_limited_us": "processor",
-}
-"""Keys of the time for which a limit held a sender, and their names in a ribbon, in its order."""
-BUSY = "busy_us"
-"""Key of the time with data to send. Where a sender names only some limits, the rest of it is the path's."""
-PATH_LIMIT = "congestion control"
+PATH_LIMIT, APPLICATION_LIMIT = "congestion control", "application"
+"""Names of two limits that follow from the time with data to send (`Meaning.SENDER_BUSY`)."""
+LIMITS = (
+    PATH_LIMIT,
+    *("pacing", "congestion window", "send window", "receive window", "send buffer"),
+    *(APPLICATION_LIMIT, "processor"),
+)
+"""Order of the limits in a ribbon. Each has the same colour in all pages. Further labels follow."""
 LEAST_SHARE = 0.005
 """A limit with less of the whole time has no lane."""
 
@@ -100,17 +89,17 @@ def timeline_of(run: Run) -> Timeline | None:
 
 
 def _panels(run: Run, ways: Sequence[Way]) -> Iterator[Panel | None]:
-    metrics = {key: metric for metric in started_of(run).transport.metrics for key in metric.keys}
+    metrics = started_of(run).transport.metrics
     yield _throughput(run, ways)
-    if ROUND_TRIP in metrics:
-        yield _gauge(run, ways, metrics[ROUND_TRIP], "Round-trip time")
+    round_trip = next((metric for metric in metrics if ROUND_TRIP in metric.keys), None)
+    if round_trip is not None:
+        yield _gauge(run, ways, round_trip, "Round-trip time")
     yield _path_loss(run, ways, metrics)
     yield _resent(run, ways, metrics)
-    yield _windows(run, ways, [key for key in WINDOWS if key in metrics])
-    known = {ROUND_TRIP, *WINDOWS}
-    for metric in started_of(run).transport.metrics:
+    yield _windows(run, ways, with_meaning(metrics, Meaning.WINDOW))
+    for metric in metrics:
         gauge = metric.kind is Kind.GAUGE and metric.unit is not Unit.TEXT
-        if metric.title and gauge and metric.key not in known:
+        if metric.title and gauge and metric is not round_trip and metric.meaning is not Meaning.WINDOW:
             yield _gauge(run, ways, metric, metric.title)
 
 
@@ -172,10 +161,11 @@ _UNITS = {Unit.MICROSECONDS: (1e3, "ms"), Unit.BYTES: (1024.0, "KiB"), Unit.PERC
 """Unit of a metric -> its size in that of a page, and the name of the latter."""
 
 
-def _path_loss(run: Run, ways: Sequence[Way], metrics: Mapping[str, Metric]) -> Panel | None:
-    metric = next((metrics[key] for key in PATH_LOSS if key in metrics), None)
-    if metric is None:
+def _path_loss(run: Run, ways: Sequence[Way], metrics: Sequence[Metric]) -> Panel | None:
+    losses = with_meaning(metrics, Meaning.PATH_LOSS)
+    if not losses:
         return None
+    metric = losses[-1]
     traces = []
     for way in ways:
         values: tuple[Number, ...] | None = None
@@ -248,12 +238,15 @@ def _sent_and_missing(rows: Sequence[Row], way: Way, metric: Metric) -> tuple[fl
     return None if sent is None or arrived is None or again is None else (sent, sent - (arrived - again))
 
 
-def _shares(run: Run, ways: Sequence[Way], keys: Mapping[str, str], title: str) -> Panel | None:
-    """Percentages by cause: those that were above 0 at any time, or the first of them if none was."""
+def _shares(run: Run, ways: Sequence[Way], names: Mapping[str, str], title: str) -> Panel | None:
+    """Percentages by cause: those that were above 0 at any time, or the first of them if none was.
+
+    names : name of a trace by key of a metric
+    """
     traces: list[Trace] = []
     for way in ways:
         own = []
-        for place, (key, name) in enumerate(keys.items()):
+        for place, (key, name) in enumerate(names.items()):
             values = values_of(run, way, first_known(key))
             if any_known(values):
                 own.append(Trace(way.name(name), way.slot + place * len(ways), values))
@@ -261,63 +254,74 @@ def _shares(run: Run, ways: Sequence[Way], keys: Mapping[str, str], title: str) 
     return Panel(title, "%", tuple(traces)) if traces else None
 
 
-def _resent(run: Run, ways: Sequence[Way], metrics: Mapping[str, Metric]) -> Panel | None:
+def _resent(run: Run, ways: Sequence[Way], metrics: Sequence[Metric]) -> Panel | None:
     """Retransmissions by cause, or all together where no cause is known, and where there was none."""
-    causes = {key: name for key, name in RESENT_CAUSES.items() if key in metrics}
+    causes = {metric.key: metric.label for metric in with_meaning(metrics, Meaning.RESENT_CAUSE)}
     panel = _shares(run, ways, causes, "Sent again, by cause") if causes else None
     if panel is not None and any(any(trace.values) for trace in panel.traces):
         return panel
-    return _shares(run, ways, {RESENT: "sent again"}, "Sent again") if RESENT in metrics else None
+    whole = {metric.key: "sent again" for metric in with_meaning(metrics, Meaning.RESENT)}
+    return _shares(run, ways, whole, "Sent again") if whole else None
 
 
-def _windows(run: Run, ways: Sequence[Way], keys: Sequence[str]) -> Panel | None:
+def _windows(run: Run, ways: Sequence[Way], metrics: Sequence[Metric]) -> Panel | None:
     traces = []
     for way in ways:
-        for place, key in enumerate(keys):
-            values = _scaled(values_of(run, way, first_known(f"{key}_mean", key)), 1024.0)
+        for place, metric in enumerate(metrics):
+            values = _scaled(values_of(run, way, first_known(f"{metric.key}_mean", metric.key)), 1024.0)
             if any_known(values):
-                traces.append(Trace(way.name(WINDOWS[key]), way.slot + place * len(ways), values))
+                traces.append(Trace(way.name(metric.label), way.slot + place * len(ways), values))
     return Panel("Congestion window", "KiB", tuple(traces)) if traces else None
 
 
 def _ribbon(run: Run, way: Way) -> Ribbon | None:
     """The shares of every interval by limit of the sender; None if the sender does not record them."""
-    by_interval = [_limits(interval, way.direction) for interval in run.intervals]
+    metrics = started_of(run).transport.metrics
+    by_interval = [_limits(interval, way.direction, metrics) for interval in run.intervals]
     names = list(dict.fromkeys(name for shares in by_interval for name in shares))
-    order = [PATH_LIMIT, *LIMITS.values()]
-    names.sort(key=lambda name: order.index(name) if name in order else len(order))
+    order = list(dict.fromkeys((*LIMITS, *names)))
+    names.sort(key=order.index)
     lanes = []
     for name in names:
         shares = tuple(one.get(name) if one else None for one in by_interval)
         known = [share for share in shares if share is not None]
         if known and sum(known) / len(known) >= LEAST_SHARE:
-            lanes.append(LimitShare(name, order.index(name) if name in order else len(order), shares))
+            lanes.append(LimitShare(name, order.index(name), shares))
     title = f"Limit of the sender, {WAYS[way.direction]}" if way.several else "Limit of the sender"
     return Ribbon(title, tuple(lanes)) if lanes else None
 
 
-def _limits(interval: Interval, direction: Direction) -> dict[str, float]:
+def _limits(interval: Interval, direction: Direction, metrics: Sequence[Metric]) -> dict[str, float]:
     """Shares of one interval, over the streams of a direction; empty: not recorded."""
     held: dict[str, float] = {}
     for row in interval.rows:
         sample = row.of(Side.SENDER) if row.direction is direction else None
-        for name, us in _held_us(sample.values, sample.seconds * 1e6).items() if sample is not None else ():
-            held[name] = held.get(name, 0.0) + us
+        if sample is not None:
+            for name, us in held_us(metrics, sample.values, sample.seconds * 1e6).items():
+                held[name] = held.get(name, 0.0) + us
     whole = sum(held.values())
     return {name: us / whole for name, us in held.items()} if whole else {}
 
 
-def _held_us(values: Mapping[str, object], length_us: float) -> dict[str, float]:
-    """Microseconds by limit, of one stream in one interval."""
+def held_us(metrics: Sequence[Metric], values: Mapping[str, Value], length_us: float) -> dict[str, float]:
+    """Microseconds by limit, of one stream in one interval.
+
+    Parameters
+    ----------
+    metrics, values : of the transport, and the figures of its sender by key
+    length_us : length of the interval
+    """
     held: dict[str, float] = {}
-    for key, value in values.items():
-        if key.endswith("_limited_us") and isinstance(value, (int, float)):
-            held[LIMITS.get(key, key.removesuffix("_limited_us").replace("_", " "))] = float(value)
-    busy = values.get(BUSY)
-    if isinstance(busy, (int, float)):
-        # The kernel counts in ticks, so that it may count a little more than the interval.
-        held[PATH_LIMIT] = max(0.0, min(busy, length_us) - sum(held.values()))
-        held[LIMITS["application_limited_us"]] = max(0.0, length_us - busy)
+    for metric in with_meaning(metrics, Meaning.SENDER_LIMIT):
+        us = number(values.get(metric.key))
+        if us is not None:
+            held[metric.label] = float(us)
+    for metric in with_meaning(metrics, Meaning.SENDER_BUSY):
+        busy = number(values.get(metric.key))
+        if busy is not None:
+            # The kernel counts in ticks, so that it may count a little more than the interval.
+            held[PATH_LIMIT] = max(0.0, min(busy, length_us) - sum(held.values()))
+            held[APPLICATION_LIMIT] = max(0.0, length_us - busy)
     return held
 
 

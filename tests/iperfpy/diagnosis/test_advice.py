@@ -7,12 +7,21 @@ from dataclasses import replace
 import pytest
 
 from iperfpy.diagnosis import path_model
-from iperfpy.diagnosis.advice import recommend
+from iperfpy.diagnosis.advice import KCP_HEADER_BYTES, KCP_MOST_SEGMENTS, recommend
+from iperfpy.protocols.kcp import KcpBbr
+from iperfpy.protocols.kcp.engine_options import MAX_WINDOW
 from tests.iperfpy.diagnosis import synthetic
 from tests.iperfpy.diagnosis.synthetic import Path
 
 LONG_US = 2e6
 PACKET_BYTES = 1_428
+
+
+def test_the_sizes_are_those_of_the_recommended_transport() -> None:
+    model = path_model.fit(synthetic.direction(Path(queue=5_000)))
+    assert recommend(model).transport == KcpBbr.name
+    assert KcpBbr.header_bytes == KCP_HEADER_BYTES
+    assert KCP_MOST_SEGMENTS == MAX_WINDOW
 
 
 def window(path: Path, rtt_us: float = LONG_US) -> float:

@@ -14,6 +14,7 @@ from iperfpy.protocols.metrics import Value
 from iperfpy.records import UNANSWERED, Latency, MessageTimes, RunEnded
 from iperfpy.store.stored_run import Run
 from tests.iperfpy.experiments.test_run_figures import row, run_of, started
+from tests.iperfpy.report.meaningful import meaningful_run
 
 UP = Direction.FORWARD
 
@@ -128,6 +129,12 @@ def test_shares_come_from_both_ends_where_they_count() -> None:
     assert steady([20.0] * 30, sender, "kcp", {"duplicates": 3}).in_vain_percent == 30.0
     # Without any retransmission, none of them was in vain.
     assert steady([20.0] * 30, {**sender, "retransmits": 0}, "kcp").in_vain_percent is None
+
+
+def test_shares_of_a_plug_in_are_found_by_their_meanings() -> None:
+    test = measured_test(meaningful_run(), "one", Direction.FORWARD, 1, started_s=0.0, steady_from_s=0.5)
+    shares = (test.resent_percent, test.in_vain_percent, test.loss_percent)
+    assert shares == pytest.approx((5.0, 100.0, 4.0))
 
 
 def test_round_trips_are_those_after_the_start() -> None:

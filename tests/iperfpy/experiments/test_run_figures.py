@@ -17,6 +17,7 @@ from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 from iperfpy.protocols.registry import transport
 from iperfpy.records import ConnectedStream, Latency, Row, RunEnded, RunStarted, Sample
 from iperfpy.store.stored_run import Interval, Run
+from tests.iperfpy.report.meaningful import SENT, Meaningful
 
 FORWARD = Direction.FORWARD
 
@@ -51,6 +52,14 @@ def test_packets_have_the_headers_of_their_transport_and_address() -> None:
     # Forward error correction and encryption take 36 bytes of each datagram.
     enveloped: dict[str, Value] = {"mtu_bytes": 1252, "segment_payload_bytes": 1192}
     assert Packets.of(started("kcp-bbr"), enveloped) == Packets(20, 1192, 1280)
+
+
+def test_a_plug_in_gives_its_sizes_by_their_meanings() -> None:
+    start = replace(started("tcp"), transport=Meaningful())
+    assert Packets.of(start, SENT) == Packets(20, 1000, 1228)
+    assert Packets.of(start, {"size": 1200}) == Packets(20, 1180, 1228)
+    # Without a size it is a stream over TCP, for all that is known.
+    assert Packets.of(start, {"part": 1000}).payload_bytes == 1448
 
 
 @pytest.mark.parametrize(

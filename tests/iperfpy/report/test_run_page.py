@@ -14,9 +14,10 @@ from iperfpy.cli.request import request_of
 from iperfpy.diagnosis.evidence import RunEvidence
 from iperfpy.errors import DocumentError
 from iperfpy.plan import Direction, Role
-from iperfpy.protocols.metrics import Side
+from iperfpy.protocols.metrics import Side, Value
 from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 from iperfpy.protocols.registry import transports
+from iperfpy.protocols.tcp import Tcp
 from iperfpy.report.pictures.page_model import (
     Boxes,
     Distribution,
@@ -29,8 +30,9 @@ from iperfpy.report.pictures.page_model import (
 )
 from iperfpy.report.pictures.repeat_command import repeat_command
 from iperfpy.report.pictures.run_page import page_of
-from iperfpy.report.pictures.run_timeline import timeline_of
+from iperfpy.report.pictures.run_timeline import held_us, timeline_of
 from iperfpy.store.stored_run import Run
+from tests.iperfpy.report.meaningful import meaningful_run
 from tests.iperfpy.report.picture_scenes import kcp_run, scene_run
 from tests.iperfpy.report.scenes import SCENES
 
@@ -154,9 +156,8 @@ def test_a_ribbon_has_the_share_of_each_limit() -> None:
 
 
 def test_a_kernel_that_names_only_windows_leaves_the_rest_to_congestion_control() -> None:
-    from iperfpy.report.pictures.run_timeline import _held_us
-
-    held = _held_us({"busy_us": 900_000, "rwnd_limited_us": 100_000, "sndbuf_limited_us": 0}, 1_000_000.0)
+    values: dict[str, Value] = {"busy_us": 900_000, "rwnd_limited_us": 100_000, "sndbuf_limited_us": 0}
+    held = held_us(Tcp.metrics, values, 1_000_000.0)
     assert held == {
         "receive window": 100_000.0,
         "send buffer": 0.0,
@@ -226,6 +227,27 @@ def test_a_run_of_a_plug_in_that_is_not_installed_has_its_page() -> None:
     again = page_of(Run.from_document(run.document()))
     assert again.blocks[0] == page_of(run).blocks[0]
     assert again.command == ""
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_plug_in_is_drawn_by_the_meanings_of_its_metrics(stored: bool) -> None:
+    run = meaningful_run()
+    page = page_of(Run.from_document(run.document()) if stored else run)
+    assert {(one.name, one.value) for one in page.headlines} >= {
+        ("sent again", "5.00"),
+        ("lost on the path", "4.00"),
+    }
+    causes, windows = panel(page, "Sent again, by cause"), panel(page, "Congestion window")
+    assert [trace.name for trace in causes.traces] == ["request"]
+    assert [trace.name for trace in windows.traces] == ["credit"]
+    (lost,) = panel(page, "Lost on the path").traces
+    assert sum(value or 0.0 for value in lost.values) > 0
+    (timeline,) = blocks(page, Timeline)
+    (ribbon,) = timeline.ribbons
+    # The limits of its own follow the known one, each with its own look.
+    assert [limit.name for limit in ribbon.limits] == ["send window", "credit", "disk"]
+    assert len({limit.slot for limit in ribbon.limits}) == 3
+    assert [limit.shares[0] for limit in ribbon.limits] == pytest.approx([0.7, 0.2, 0.1])
 
 
 COMMANDS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from iperfpy.plan import Direction
-from iperfpy.protocols.metrics import Kind, Metric, Side, Unit
+from iperfpy.protocols.metrics import Kind, Meaning, Metric, Side, Unit
 from iperfpy.records import Row, RunEnded, Sample
 from iperfpy.report.service_log import ServiceLogSink
 from tests.iperfpy.report.scenes import Scene, SceneTransport, server
@@ -27,7 +27,12 @@ class Lossy(SceneTransport):
     metrics = (
         Metric("sent", "Datagrams sent"),
         Metric("got", "Datagrams received", side=Side.RECEIVER),
-        Metric(*("path_loss_percent", "", Unit.PERCENT, Kind.MISSING), numerator="got", denominator="sent"),
+        Metric(
+            *("gone_percent", "", Unit.PERCENT, Kind.MISSING),
+            numerator="got",
+            denominator="sent",
+            meaning=Meaning.PATH_LOSS,
+        ),
     )
 
 

@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iperfpy.protocols.kcp import wire
+from iperfpy.protocols.kcp import Kcp, wire
 from iperfpy.protocols.kcp.inbound import ack_columns, read_batch
 from tests.protocols.kcp.ends import ACK, PUSH, WASK, batch, engine
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kcp" / "segments.txt"
 U32 = st.integers(0, wire.MASK)
+
+
+def test_the_transport_declares_the_size_of_the_header() -> None:
+    assert wire.HEADER.size == wire.HEADER_BYTES == Kcp.header_bytes
 
 
 class Vector(NamedTuple):

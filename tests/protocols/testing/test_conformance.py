@@ -20,7 +20,7 @@ from iperfpy.protocols.contract import (
     SocketAddress,
     Stream,
 )
-from iperfpy.protocols.metrics import Kind, Metric, Value
+from iperfpy.protocols.metrics import Kind, Meaning, Metric, Side, Unit, Value
 from iperfpy.protocols.path_evidence import FlightBins, PathEvidence
 from iperfpy.protocols.settings import Settings
 from iperfpy.protocols.tcp import Tcp, TcpSettings
@@ -219,6 +219,18 @@ def test_an_incomplete_declaration_is_found(declaration: dict[str, object], sent
         conformance.declaration_is_complete(Subject(type("Incomplete", (Tcp,), declaration)(), TcpSettings()))
 
 
+def limit(
+    key: str,
+    label: str,
+    *,
+    kind: Kind = Kind.COUNTER,
+    side: Side = Side.SENDER,
+    meaning: Meaning = Meaning.SENDER_LIMIT,
+) -> Metric:
+    """A time for which a limit held the sender."""
+    return Metric(key, "One", Unit.MICROSECONDS, kind, side, meaning=meaning, label=label)
+
+
 @pytest.mark.parametrize(
     ("metrics", "sentence"),
     [
@@ -240,6 +252,25 @@ def test_inconsistent_metrics_are_found(metrics: tuple[Metric, ...], sentence: s
     transport = type("Inconsistent", (Tcp,), {"metrics": metrics})()
     with pytest.raises(AssertionError, match=sentence):
         conformance.metrics_are_declared_consistently(Subject(transport, TcpSettings()))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "sentence"),
+    [
+        ((Metric("a", "One", label="send window"),), "a has a label and no meaning"),
+        ((Metric("a", "One", meaning=Meaning.PATH_LOSS),), "must be in percent"),
+        ((limit("a", ""),), "SENDER_LIMIT, has no label"),
+        ((limit("a", "window", kind=Kind.GAUGE),), "must be a counter"),
+        ((limit("a", "window", side=Side.RECEIVER),), "must be of the sender"),
+        ((limit("a", "window"), limit("b", "window")), "share a label"),
+        ((limit("a", "window", meaning=Meaning.SENDER_BUSY),), "a label, which nothing shows"),
+        ((Metric("a", "One", Unit.BYTES, meaning=Meaning.FULL_PAYLOAD),), "must be a gauge"),
+    ],
+)
+def test_inconsistent_meanings_are_found(metrics: tuple[Metric, ...], sentence: str) -> None:
+    transport = type("Inconsistent", (Tcp,), {"metrics": metrics})()
+    with pytest.raises(AssertionError, match=sentence):
+        conformance.meanings_are_declared_consistently(Subject(transport, TcpSettings()))
 
 
 def test_a_delivery_of_undeclared_counters_is_found() -> None:
