@@ -437,6 +437,25 @@ def named_transports(module: Module, names: Collection[str]) -> list[str]:
     ]
 
 
+def compared_transports(module: Module, names: Collection[str]) -> list[str]:
+    """Comparisons with a constant that holds the name of a transport.
+
+    Parameters
+    ----------
+    names : of these constants, which another module may define
+    """
+    found = []
+    for node in module.nodes:
+        if isinstance(node, ast.Compare):
+            for part in ast.walk(node):
+                name = getattr(part, "attr", getattr(part, "id", ""))
+                # `Part.UDP` is a part of a schedule.
+                owner = getattr(getattr(part, "value", None), "id", "")
+                if name in names and owner != "Part":
+                    found.append(f"{module.name}:{node.lineno} {name}")
+    return found
+
+
 def spelt_addresses(module: Module) -> list[str]:
     """f-strings with values on both sides of " port ": host and port, which `addresses.named` should give."""
     found = []

@@ -22,6 +22,7 @@ from tests.architecture import (
     ROOT,
     Module,
     busy_constructors,
+    compared_transports,
     crowded_classes,
     findings,
     forbidden_imports,
@@ -179,7 +180,10 @@ NAME_TRANSPORTS = {
     "iperfpy.diagnosis.advice",
 }
 """Modules that contain "tcp": as a key of iperf3's parameters, as the default of a test, and as one of the
-transports that a diagnosis or a comparison takes; and the one that recommends a transport."""
+transports that a diagnosis or a comparison takes; and the one that recommends a transport. CONTRIBUTING.md
+names them."""
+TRANSPORT_CONSTANTS = {"TCP", "KCP", "UDP"}
+"""Constants of those modules that hold a name."""
 
 NAMES_TWICE = {"channel", "settings", "errors"}
 """Module names that mean the same in every package that has one."""
@@ -255,6 +259,17 @@ def test_the_program_contains_no_name_of_a_transport() -> None:
         module for module in MODULES if not within(module.name, P) and module.name not in NAME_TRANSPORTS
     ]
     assert not findings(lambda module: named_transports(module, names), program)
+
+
+def test_no_branch_of_the_program_depends_on_a_transports_name() -> None:
+    """Modules that name transports choose them; nothing asks whether a test has one of them."""
+    program = [module for module in MODULES if not within(module.name, P)]
+    assert not findings(lambda module: compared_transports(module, TRANSPORT_CONSTANTS), program)
+
+
+def test_contributing_names_the_modules_that_name_transports() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert not [name for name in NAME_TRANSPORTS if f"`{name.removeprefix('iperfpy.')}`" not in text]
 
 
 def test_no_constructor_starts_anything() -> None:
@@ -412,6 +427,8 @@ BAD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (system_randomness, "x", "import os as system\nsource = system.urandom"),
     (system_randomness, "x", "from os import urandom"),
     (lambda m: named_transports(m, {"kcp"}), "x", "if name == 'kcp': pass"),
+    (lambda m: compared_transports(m, {"KCP"}), "x", "if schedule.KCP not in names: pass"),
+    (lambda m: compared_transports(m, {"KCP"}), "x", "if (KCP, way) in blocked: pass"),
     (lambda m: unguarded_calls(m, {"check"}), "x", "ask = self._test.transport.check"),
 ]
 

@@ -18,7 +18,7 @@ greeting, and a feature is used if both have it: an end without it is as old as 
 transport has features of its own (`Transport.features`).
 
 A transport with a key in iperf3 (`Transport.iperf3.key`) is also written in iperf3's own words: that key,
-and its settings as top-level parameters. No transport is named in this file.
+and its settings as top-level parameters. This file names iperf3's own transports (`IPERF3_KEYS`) alone.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ from iperfpy.protocols.units import SECOND_US
 
 EXTENSION = "iperfpy"
 COOKIE_PREFIX = "iperfpy-"
+IPERF3_KEYS = ("udp", "sctp", "tcp")
+"""Keys of iperf3's transports: if a client names several, the first one counts. The last is the default."""
 ADDRESS_PROOF = "udp-address-proof"
 """The client proves the UDP addresses of its streams, see protocols/datagrams/address_proof.py."""
 PATH_EVIDENCE = "path-evidence"
@@ -253,7 +255,7 @@ def integer(value: object) -> int | None:
 def _choose(
     body: Mapping[str, Any], own: Mapping[str, Any], transports: Mapping[str, Transport]
 ) -> Transport:
-    """The transport that the client names: in our extension, by an iperf3 key, or by neither (tcp)."""
+    """The transport that the client names: in our extension, by an iperf3 key, or by neither (TCP)."""
     # Our name goes first: a transport with an iperf3 key is written in both ways.
     name = own.get("transport")
     if isinstance(name, str):
@@ -261,8 +263,8 @@ def _choose(
             return transports[name]
         raise PlanError(f"this server does not know the transport {name!r}", ErrorNumber.TRANSPORT)
     keys = {known.iperf3.key: known for known in transports.values() if known.iperf3.key}
-    asked = [key for key in ("udp", "sctp", "tcp", *keys) if isinstance(body.get(key), bool)]
-    key = asked[0] if asked else "tcp"
+    asked = [key for key in (*IPERF3_KEYS, *keys) if isinstance(body.get(key), bool)]
+    key = asked[0] if asked else IPERF3_KEYS[-1]
     if key not in keys:
         raise PlanError(f"this server does not know the transport {key!r}", ErrorNumber.TRANSPORT)
     return keys[key]

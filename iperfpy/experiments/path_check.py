@@ -44,6 +44,7 @@ from iperfpy.measure_keywords import (
 from iperfpy.options import ClientOptions
 from iperfpy.plan import WAYS, Direction
 from iperfpy.protocols.clock import now_us
+from iperfpy.protocols.registry import transport as transport_named
 from iperfpy.protocols.units import counted, format_rate, format_size
 from iperfpy.sampling.host import system_info
 from iperfpy.store.stored_run import Run
@@ -202,8 +203,10 @@ class PathCheck:
         rtt_s = path.rtt_s
         self._tests.total_s = scale.total_for(rtt_s)
         planned = schedule.lengths(scale, rtt_s, self._timing, self._known())
-        if schedule.KCP not in planned.form.bulk and path.peer_is_iperfpy:
-            self._note(f"{schedule.KCP} (no time: tests over this path take long)")
+        if path.peer_is_iperfpy:
+            for name in schedule.BULK:
+                if name not in planned.form.bulk:
+                    self._note(f"{name} (no time: tests over this path take long)")
         first = schedule.opening(planned)
         # A path may be too long for the least tests in that time: then it is said to take longer.
         overhead_s = self._timing.overhead_s(rtt_s)
@@ -338,13 +341,18 @@ class PathCheck:
 
     def _known(self) -> tuple[str, ...]:
         """The reliable transports that this server can run over this path."""
-        if (schedule.UDP, Direction.FORWARD) in self._path.blocked:  # KCP has the same fate
-            return (schedule.TCP,)
+        bulk = {name: transport_named(name) for name in schedule.BULK}
+        # If the datagrams of the idle path were blocked, those of another transport are as well.
+        ways = self._path.blocked
+        if any(transport_named(name).over_udp for name, way in ways if way is Direction.FORWARD):
+            return tuple(name for name, one in bulk.items() if not one.over_udp)
         if self._path.peer_is_iperfpy:
-            return schedule.BULK
-        self._note(f"{schedule.KCP} (the server is a stock iperf3)")
+            return tuple(bulk)
+        for name, one in bulk.items():
+            if not one.iperf3.key:
+                self._note(f"{name} (the server is a stock iperf3)")
         self._note("round-trip times under UDP load (the server is a stock iperf3, which sends no echoes)")
-        return (schedule.TCP,)
+        return tuple(name for name, one in bulk.items() if one.iperf3.key)
 
     # -- telling
 

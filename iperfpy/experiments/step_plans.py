@@ -21,7 +21,7 @@ INTERVAL_US = 100_000
 IDLE_BPS, IDLE_BLOCK_BYTES = 16_000.0, 200
 """Load of the idle path, which fills no queue."""
 CONTROL: dict[str, Any] = {"congestion": "bbr"}
-"""Setting of TCP: the kind of congestion control that KCP's transport has."""
+"""Setting of a transport that has a choice of congestion control: the kind that KCP's transport has."""
 IDLE_ECHOES: dict[str, Any] = {"echoes": 200}
 LOADED_ECHOES: dict[str, Any] = {"echoes": 20}
 """Settings of UDP: frequent echoes on the idle path tell lumps from jitter; those under load change none."""
@@ -95,7 +95,7 @@ def _settings(step: Step) -> tuple[Settings, str]:
     transport = transport_named(step.transport)
     if transport.datagrams:
         return transport.settings(**(IDLE_ECHOES if step.part is Part.IDLE else LOADED_ECHOES)), ""
-    if step.transport != schedule.TCP or step.part is Part.IDLE:
+    if transport.variant not in CONTROL or step.part is Part.IDLE:
         return transport.settings(), ""
     chosen = transport.settings(**CONTROL)
     try:
