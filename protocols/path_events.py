@@ -44,7 +44,7 @@ class Sign(enum.Enum):
     UNREACHABLE = "was reported to be unreachable (no route, or an ICMP message)"
     FILTERED = "could not be sent to, by a rule of this machine's firewall or routing"
     TOO_LONG = "is behind a path that refuses datagrams of this length"
-    NO_ROOM = "could not be sent to for want of room in a queue"
+    NO_ROOM = "could not be sent to, because a send queue of this machine was full"
     OTHER = "could not be sent to"
     MOVED = "went on from another UDP port, as behind a NAT that gave it a new one"
     CLOSED = "closed the connection"

@@ -211,6 +211,10 @@ def test_the_folder_protocols_is_imported_as_a_part_of_iperfpy() -> None:
     assert not findings(lambda module: outside_imports(module, {"protocols"}), MODULES)
 
 
+def test_the_product_imports_no_test() -> None:
+    assert not findings(lambda module: outside_imports(module, {"tests"}), MODULES)
+
+
 def test_no_modules_import_each_other() -> None:
     check("circles", import_circles(MODULES))
 

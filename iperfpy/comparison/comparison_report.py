@@ -154,7 +154,7 @@ class ComparisonReport:
     contenders : in the user's order
     directions : those that were measured
     tests : in the order in which they ran, failed ones too
-    messages : the same of the tests of messages
+    messages : tests of messages, in the order in which they ran, failed ones too
     rounds : number of rounds that were completed
     test_s, startup_s, rest_s : planned seconds of a test, of its start-up, and of the rest before it
     converged : True if it ended because every interval was narrow enough

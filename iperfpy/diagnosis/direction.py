@@ -54,7 +54,7 @@ _END_LIMITS = (
 _FULL = 0.85
 """Payload rate of a test over the path's rate from which on the path was the limit: headers take 4 %."""
 _HELD = 0.7
-"""The same of a transport's best test, up to which one of the ends may have held it."""
+"""A test with at most this share of the rate of the transport's best one may have been held by an end."""
 _UNKNOWN_RATE = "the rate of the path is not known"
 """Reason of a direction without a grade of bufferbloat."""
 _CHANGED, _CHANGED_US = 0.25, 5e3

@@ -96,7 +96,7 @@ class RunComparison:
     p : two-sided probability of ranks at least as unequal if both sides have one distribution
     exact : True if p and the interval come from the exact distribution, False for its normal approximation
     shift : Hodges-Lehmann estimate in the unit of the values, with its interval
-    relative : the same of the ratios second / first - 1, or None unless all values are positive
+    relative : Hodges-Lehmann estimate of the ratios second / first - 1; None unless all values are positive
     """
 
     p: float

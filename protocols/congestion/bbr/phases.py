@@ -106,6 +106,7 @@ PHASES: dict[Phase, PhaseGains] = {
     Phase.CRUISE: PhaseGains(1.0, 2.0, Bound.HEADROOM, False, _AT),
     Phase.REFILL: PhaseGains(1.0, 2.0, Bound.WHOLE, True, _AT),
     Phase.UP: PhaseGains(1.25, 2.25, Bound.WHOLE, True, OfferedLoad.ABOVE_CAPACITY),
+    # not in the draft; chosen by simulation: half the pace, where the draft halves the window
     Phase.PROBE_RTT: PhaseGains(0.5, 2.0, Bound.HEADROOM, False, _BELOW),
 }
 

@@ -71,6 +71,16 @@ def _exists(span: str) -> bool:
     return span in _attributes() or span in _constants() or span in MECHANISMS
 
 
+def test_constants_stand_under_their_marker() -> None:
+    """Section 4: at the head of each file, or in the table of `phases.py`."""
+    drafts, ours = README.partition("### The draft's")[2].split("### Ours, measured")
+    for rows, marker in ((drafts, "# draft"), (ours, "# not in the draft; chosen by simulation")):
+        names = re.findall(r"`(\w+\.py)`", "".join(re.findall(r"^\| (`.*?) \|", rows, re.MULTILINE)))
+        assert len(names) > 8
+        for name in set(names) - {"congestion_control.py"}:
+            assert marker in (FOLDER / name).read_text(), name
+
+
 def test_every_name_exists() -> None:
     names = [span for span in SPANS if re.fullmatch(r"[\w./-]+", span)]
     assert len(names) > 200
