@@ -100,6 +100,18 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
+def unmapped(files: Iterable[Path]) -> list[str]:
+    """Modules that no README names: neither that of their folder nor one of a folder above it."""
+    found = []
+    for file in files:
+        folders = [folder for folder in file.parents if folder != ROOT and folder.is_relative_to(ROOT)]
+        pages = [folder / "README.md" for folder in folders]
+        name = re.compile(rf"(?<!\w){re.escape(file.name)}\b")
+        if not any(page.exists() and name.search(page.read_text()) for page in pages):
+            found.append(str(file.relative_to(ROOT)))
+    return found
+
+
 ROOTS = ("iperfpy", "iperfpy.protocols")
 """Packages that hold every layer: in a rule about imports each means its own module alone."""
 

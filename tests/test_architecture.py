@@ -41,6 +41,7 @@ from tests.architecture import (
     text_decoders,
     unexpected,
     unguarded_calls,
+    unmapped,
     unseeded_random,
     within,
 )
@@ -337,6 +338,19 @@ def test_every_rule_applies_to_an_existing_package() -> None:
     names = {module.name for module in MODULES}
     for package in {*SANS_IO, *MAY_IMPORT, *BINDINGS, *NAME_TRANSPORTS} - TO_COME:
         assert any(within(name, package) for name in names), package
+
+
+def test_every_module_stands_in_a_map() -> None:
+    """In the README of its folder, or of a folder above it: `file | subject`."""
+    files = [
+        path
+        for folder in ("iperfpy", "protocols")
+        for path in (ROOT / folder).rglob("*.py")
+        if not path.name.startswith("__") and not any(parent.is_symlink() for parent in path.parents)
+    ]
+    assert len(files) > 300
+    assert unmapped(files) == []
+    assert unmapped([ROOT / "iperfpy" / "cli" / "no_module.py"]) == ["iperfpy/cli/no_module.py"]
 
 
 def test_the_map_of_the_program_names_existing_files() -> None:

@@ -1,4 +1,4 @@
-"""The documents of the source tree: each link leads somewhere, and each module stands in a map."""
+"""The documents of the source tree: each link leads somewhere, and maps name what exists."""
 
 from __future__ import annotations
 
@@ -68,35 +68,6 @@ def test_the_first_page_is_short_and_cites_its_figures() -> None:
     assert set(rule) == {"|", "-"}
     assert len(figures) == 5
     assert all("(results/records/README.md#" in line for line in figures)
-
-
-def maps_of(module: Path) -> list[Path]:
-    """The READMEs of a module's folder and of those above it, up to that of the product's folder."""
-    pages = [folder / "README.md" for folder in module.parents if folder.is_relative_to(ROOT)]
-    return [page for page in pages if page.exists() and page.parent != ROOT]
-
-
-def unmapped(modules: list[Path]) -> list[str]:
-    """The modules that no README names."""
-    return [
-        str(module.relative_to(ROOT))
-        for module in modules
-        if not any(
-            re.search(rf"(?<!\w){re.escape(module.name)}\b", page.read_text()) for page in maps_of(module)
-        )
-    ]
-
-
-def test_every_module_stands_in_a_map() -> None:
-    modules = [
-        path
-        for folder in ("iperfpy", "protocols")
-        for path in (ROOT / folder).rglob("*.py")
-        if not path.name.startswith("__") and not any(parent.is_symlink() for parent in path.parents)
-    ]
-    assert len(modules) > 300
-    assert unmapped(modules) == []
-    assert unmapped([ROOT / "iperfpy" / "no_module.py"]) == ["iperfpy/no_module.py"]
 
 
 def test_maps_name_existing_modules() -> None:
